@@ -1,0 +1,12 @@
+// uniN(x) = x for x < 2^N, read back through an identity table in the immediates.
+//
+// A software adapter's compiler turns a load into one scalar load and a broadcast only where it can prove its index
+// uniform across the lanes, and of all run-time values only immediates count as proof. Use it for indices that *are*
+// uniform across a subgroup. uni5(1u) is also a run-time 1 that keeps loops from being unrolled.
+struct IdentityTable { entries: array<vec4<u32>, 8> }
+var<immediate> identity_table: IdentityTable;
+
+fn uni5(x: u32) -> u32 { return identity_table.entries[(x >> 2u) & 7u][x & 3u]; }
+fn uni10(x: u32) -> u32 { return uni5(x & 31u) + 32u * uni5(x >> 5u); }
+fn uni15(x: u32) -> u32 { return uni5(x & 31u) + 32u * uni5((x >> 5u) & 31u) + 1024u * uni5(x >> 10u); }
+fn uni20(x: u32) -> u32 { return uni15(x & 32767u) + 32768u * uni5(x >> 15u); }

@@ -1,0 +1,166 @@
+//! Storage buffers, and read-backs that never block their caller.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use super::context::{Gpu, GpuError};
+
+/// A storage buffer on the device.
+#[derive(Debug, Clone)]
+pub struct Buffer {
+    pub(crate) raw: wgpu::Buffer,
+    label: Arc<str>,
+    bytes: u64,
+}
+
+impl Buffer {
+    /// Size in bytes (a multiple of 16).
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The name it was created under.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+}
+
+/// A copy of device memory on its way to the host; see [`Gpu::read_back`].
+#[derive(Debug)]
+pub struct ReadBack {
+    staging: wgpu::Buffer,
+    state: Arc<AtomicU8>,
+    bytes: usize,
+}
+
+const PENDING: u8 = 0;
+const READY: u8 = 1;
+const FAILED: u8 = 2;
+
+impl ReadBack {
+    /// The bytes, once they have arrived.
+    ///
+    /// # Errors
+    /// [`GpuError::DeviceLost`] when the copy failed.
+    pub fn poll(&self) -> Result<Option<Vec<u8>>, GpuError> {
+        match self.state.load(Ordering::Acquire) {
+            PENDING => Ok(None),
+            READY => {
+                let view = self
+                    .staging
+                    .slice(..)
+                    .get_mapped_range()
+                    .map_err(|e| GpuError::Validation { reason: e.to_string() })?;
+                Ok(Some(view[..self.bytes].to_vec()))
+            }
+            _ => Err(GpuError::DeviceLost { reason: "a read-back failed".to_owned() }),
+        }
+    }
+}
+
+impl Gpu {
+    /// A zeroed storage buffer of `bytes` bytes (rounded up to 16), checked against the device's limits.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] or [`GpuError::OutOfMemory`].
+    pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST
+            | wgpu::BufferUsages::INDIRECT;
+        self.allocate(label, bytes, usage)
+    }
+
+    /// A storage buffer holding `data`.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.buffer(label, bytes.len() as u64)?;
+        self.write(&buffer, 0, data);
+        Ok(buffer)
+    }
+
+    /// A uniform buffer holding one `value`.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn uniform<T: Pod>(&self, label: &str, value: &T) -> Result<Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.allocate(label, size_of::<T>() as u64, usage)?;
+        self.write(&buffer, 0, std::slice::from_ref(value));
+        Ok(buffer)
+    }
+
+    fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer, GpuError> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        let limit = self.max_binding_bytes();
+        if bytes > limit {
+            return Err(GpuError::TooLarge { label: label.to_owned(), bytes, limit });
+        }
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        });
+        self.check().map_err(|e| match e {
+            GpuError::OutOfMemory { .. } => {
+                GpuError::OutOfMemory { context: format!("allocating {bytes} bytes for `{label}`") }
+            }
+            other => other,
+        })?;
+        Ok(Buffer { raw, label: label.into(), bytes })
+    }
+
+    /// Write `data` at byte `offset`, in order with submissions.
+    pub fn write<T: Pod>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        if bytes.len().is_multiple_of(4) {
+            self.queue.write_buffer(&buffer.raw, offset, bytes);
+        } else {
+            let mut padded = bytes.to_vec();
+            padded.resize(bytes.len().next_multiple_of(4), 0);
+            self.queue.write_buffer(&buffer.raw, offset, &padded);
+        }
+    }
+
+    /// Start copying `bytes` bytes from byte `offset` to the host.
+    pub fn read_back(&self, buffer: &Buffer, offset: u64, bytes: u64) -> ReadBack {
+        let size = bytes.next_multiple_of(4);
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, size);
+        self.queue.submit([encoder.finish()]);
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let flag = Arc::clone(&state);
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            flag.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
+        });
+        ReadBack { staging, state, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
+    }
+
+    /// Read `count` values from byte `offset`, blocking. For the edges of the program, never the training core.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn read<T: Pod>(&self, buffer: &Buffer, offset: u64, count: usize) -> Result<Vec<T>, GpuError> {
+        let ticket = self.read_back(buffer, offset, (count * size_of::<T>()) as u64);
+        loop {
+            self.wait()?;
+            if let Some(bytes) = ticket.poll()? {
+                return Ok(bytemuck::pod_collect_to_vec(&bytes));
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Choosing an adapter and opening a device on it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::kernel::Kernel;
+
+/// What can go wrong between kiln and the device.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GpuError {
+    /// No adapter at all: no driver is installed, or none answers.
+    #[error(
+        "no GPU adapter found: install a Vulkan driver (on Linux without a GPU, Mesa's lavapipe: `make vulkan` does it)"
+    )]
+    NoAdapter,
+    /// The device named on the command line or in `KILN_DEVICE` does not exist.
+    #[error("no device matches `{wanted}`; there are: {available} (see `kiln devices`)")]
+    NoSuchDevice {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        available: String,
+    },
+    /// The adapter refused to open a device.
+    #[error("device `{adapter}` could not be opened: {reason}")]
+    Open {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The device has no memory left.
+    #[error(
+        "the device ran out of memory ({context}): lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images"
+    )]
+    OutOfMemory {
+        /// What was being done.
+        context: String,
+    },
+    /// One buffer would be larger than this device can bind.
+    #[error(
+        "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}: lower `training.batch_size` or `log2_hashmap_size` with --set"
+    )]
+    TooLarge {
+        /// The buffer's label.
+        label: String,
+        /// Bytes asked for.
+        bytes: u64,
+        /// The device's limit.
+        limit: u64,
+    },
+    /// The device vanished: a driver reset, or the watchdog's work.
+    #[error(
+        "the device was lost ({reason}): the last checkpoint is intact, go on with `kiln train --resume`"
+    )]
+    DeviceLost {
+        /// The driver's words.
+        reason: String,
+    },
+    /// wgpu refused a call; a defect of kiln's.
+    #[error("the device refused a command, which is a defect in kiln: {reason}")]
+    Validation {
+        /// wgpu's words.
+        reason: String,
+    },
+    /// A shader text does not parse or does not fit its bindings; a defect of kiln's.
+    #[error("shader `{shader}` is invalid, which is a defect in kiln: {reason}")]
+    Shader {
+        /// The shader's name.
+        shader: String,
+        /// naga's words.
+        reason: String,
+    },
+}
+
+/// The class that decides budgets: a software adapter, a GPU that shares memory with the CPU, one that does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdapterClass {
+    /// A software rasteriser such as Mesa's lavapipe.
+    Software,
+    /// A GPU in the processor.
+    Integrated,
+    /// A GPU with its own memory, or a virtual one.
+    Discrete,
+}
+
+impl fmt::Display for AdapterClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Software => "software",
+            Self::Integrated => "integrated",
+            Self::Discrete => "discrete",
+        })
+    }
+}
+
+impl AdapterClass {
+    fn of(device_type: wgpu::DeviceType) -> Self {
+        match device_type {
+            wgpu::DeviceType::Cpu => Self::Software,
+            wgpu::DeviceType::IntegratedGpu => Self::Integrated,
+            _ => Self::Discrete,
+        }
+    }
+}
+
+/// One adapter, as `kiln devices` shows it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Position in the list: what `--device N` takes.
+    pub index: usize,
+    /// The driver's name for it: what `--device NAME` matches, case-insensitively and in part.
+    pub name: String,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// Software, integrated or discrete.
+    pub class: AdapterClass,
+    /// Driver name and version.
+    pub driver: String,
+    /// Whether this is the adapter that is used when none is named.
+    pub default: bool,
+    /// Features kiln uses where they exist, with whether this adapter has them.
+    pub features: Vec<(String, bool)>,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_bytes: u32,
+    /// Storage buffers a kernel may bind.
+    pub max_storage_buffers: u32,
+    /// Largest workgroup.
+    pub max_invocations: u32,
+    /// Range of subgroup sizes.
+    pub subgroup_sizes: [u32; 2],
+}
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// An index or a part of a name; `None` reads `KILN_DEVICE`, then takes the best.
+    pub device: Option<String>,
+    /// Use nothing beyond WebGPU's default limits and no optional feature: the path that runs everywhere.
+    pub base_path: bool,
+}
+
+/// An open device with its queue, its error mailbox and its compiled kernels.
+pub struct Gpu {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    features: wgpu::Features,
+    limits: wgpu::Limits,
+    failure: Arc<Mutex<Option<GpuError>>>,
+    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("name", &self.info.name).finish_non_exhaustive()
+    }
+}
+
+const USED_FEATURES: [(&str, wgpu::Features); 4] = [
+    ("immediates", wgpu::Features::IMMEDIATES),
+    ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
+    ("timestamps_in_encoders", wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS),
+    ("f32_atomics", wgpu::Features::SHADER_FLOAT32_ATOMIC),
+];
+
+const SHOWN_FEATURES: [(&str, wgpu::Features); 2] =
+    [("shader_f16", wgpu::Features::SHADER_F16), ("subgroups", wgpu::Features::SUBGROUP)];
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    // Indirect arguments are written by our own kernels within the limits; wgpu's check would add a dispatch to each.
+    descriptor.flags = wgpu::InstanceFlags::empty().with_env();
+    wgpu::Instance::new(descriptor)
+}
+
+fn adapters() -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+}
+
+fn rank(info: &wgpu::AdapterInfo) -> u32 {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    }
+}
+
+fn best(adapters: &[wgpu::Adapter]) -> Option<usize> {
+    (0..adapters.len()).min_by_key(|&i| rank(&adapters[i].get_info()))
+}
+
+fn backend_name(backend: wgpu::Backend) -> String {
+    format!("{backend:?}").to_lowercase()
+}
+
+/// All adapters of this machine, the default one marked.
+#[must_use]
+pub fn list_adapters() -> Vec<AdapterSummary> {
+    let adapters = adapters();
+    let chosen = best(&adapters);
+    adapters
+        .iter()
+        .enumerate()
+        .map(|(index, adapter)| {
+            let info = adapter.get_info();
+            let (features, limits) = (adapter.features(), adapter.limits());
+            AdapterSummary {
+                index,
+                backend: backend_name(info.backend),
+                class: AdapterClass::of(info.device_type),
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+                default: chosen == Some(index),
+                features: USED_FEATURES
+                    .iter()
+                    .chain(&SHOWN_FEATURES)
+                    .map(|&(name, feature)| (name.to_owned(), features.contains(feature)))
+                    .collect(),
+                max_binding_bytes: limits.max_storage_buffer_binding_size,
+                max_buffer_bytes: limits.max_buffer_size,
+                workgroup_bytes: limits.max_compute_workgroup_storage_size,
+                max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+                max_invocations: limits.max_compute_invocations_per_workgroup,
+                subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+                name: info.name,
+            }
+        })
+        .collect()
+}
+
+fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
+    let index = match wanted {
+        None => best(&adapters),
+        Some(text) => {
+            let by_index = text.parse::<usize>().ok().filter(|&i| i < adapters.len());
+            let needle = text.to_lowercase();
+            by_index.or_else(|| {
+                adapters.iter().position(|a| a.get_info().name.to_lowercase().contains(&needle))
+            })
+        }
+    };
+    if let (None, Some(wanted), false) = (index, wanted, adapters.is_empty()) {
+        let available: Vec<String> =
+            adapters.iter().enumerate().map(|(i, a)| format!("{i} {}", a.get_info().name)).collect();
+        return Err(GpuError::NoSuchDevice { wanted: wanted.to_owned(), available: available.join(", ") });
+    }
+    index.and_then(|i| adapters.into_iter().nth(i)).ok_or(GpuError::NoAdapter)
+}
+
+impl Gpu {
+    /// Open a device.
+    ///
+    /// # Errors
+    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchDevice`] or [`GpuError::Open`].
+    pub fn open(options: &GpuOptions) -> Result<Arc<Self>, GpuError> {
+        let from_environment = std::env::var("KILN_DEVICE").ok().filter(|s| !s.is_empty());
+        let wanted = options.device.clone().or(from_environment);
+        let adapter = choose(adapters(), wanted.as_deref())?;
+        let info = adapter.get_info();
+        let (features, limits) = if options.base_path {
+            (wgpu::Features::empty(), wgpu::Limits::default())
+        } else {
+            let wished = USED_FEATURES.iter().fold(wgpu::Features::empty(), |all, &(_, f)| all | f);
+            (adapter.features() & wished, adapter.limits())
+        };
+        let request = wgpu::DeviceDescriptor {
+            label: Some("kiln"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&request))
+            .map_err(|e| GpuError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
+        let failure: Arc<Mutex<Option<GpuError>>> = Arc::default();
+        let mailbox = Arc::clone(&failure);
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&mailbox).get_or_insert_with(|| translate(&error));
+        }));
+        let mailbox = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&mailbox).get_or_insert(GpuError::DeviceLost { reason: text });
+            }
+        });
+        Ok(Arc::new(Self { device, queue, info, features, limits, failure, kernels: Mutex::default() }))
+    }
+
+    /// The adapter's name as the driver gives it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Name, backend and driver on one line, software adapters named as such.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let kind = if self.class() == AdapterClass::Software { "software adapter, " } else { "" };
+        format!(
+            "{} ({kind}{}, {} {})",
+            self.info.name,
+            backend_name(self.info.backend),
+            self.info.driver,
+            self.info.driver_info
+        )
+    }
+
+    /// The class that decides budgets.
+    #[must_use]
+    pub fn class(&self) -> AdapterClass {
+        AdapterClass::of(self.info.device_type)
+    }
+
+    /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
+    #[must_use]
+    pub fn identity_table(&self) -> bool {
+        self.class() == AdapterClass::Software && self.features.contains(wgpu::Features::IMMEDIATES)
+    }
+
+    /// Whether a feature was granted.
+    #[must_use]
+    pub fn has(&self, feature: wgpu::Features) -> bool {
+        self.features.contains(feature)
+    }
+
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> &wgpu::Limits {
+        &self.limits
+    }
+
+    /// Largest storage binding in bytes.
+    #[must_use]
+    pub fn max_binding_bytes(&self) -> u64 {
+        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+    }
+
+    /// The first error the device has raised since the last call, if any.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check(&self) -> Result<(), GpuError> {
+        lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Block until the device is idle. For the edges of the program (command line, tests), never the training core.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn wait(&self) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Let callbacks of finished work run, without blocking.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn poll_once(&self) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Poll)
+    }
+
+    fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
+        let outcome = self.device.poll(poll);
+        self.check()?;
+        outcome.map(|_| ()).map_err(|e| GpuError::DeviceLost { reason: e.to_string() })
+    }
+
+    /// The kernel of this text, compiled once per device.
+    pub(crate) fn cached_kernel(
+        &self,
+        key: &str,
+        build: impl FnOnce() -> Result<Kernel, GpuError>,
+    ) -> Result<Arc<Kernel>, GpuError> {
+        if let Some(kernel) = lock(&self.kernels).get(key) {
+            return Ok(Arc::clone(kernel));
+        }
+        let kernel = Arc::new(build()?);
+        self.check()?;
+        lock(&self.kernels).insert(key.to_owned(), Arc::clone(&kernel));
+        Ok(kernel)
+    }
+}
+
+fn translate(error: &wgpu::Error) -> GpuError {
+    match error {
+        wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory { context: source.to_string() },
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            GpuError::Validation { reason: description.clone() }
+        }
+    }
+}

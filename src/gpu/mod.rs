@@ -1,0 +1,18 @@
+//! The layer between kiln and wgpu: adapters, buffers, kernels and their text, primitives, timing.
+//!
+//! Nothing here knows what a radiance field is. A [`Kernel`] is a WGSL entry point whose bindings have names; a
+//! [`Stage`] is a named list of dispatches; a step of training is a list of stages.
+
+mod buffer;
+mod context;
+mod kernel;
+mod profile;
+mod shader;
+mod submit;
+
+pub use buffer::{Buffer, ReadBack};
+pub use context::{AdapterClass, AdapterSummary, Gpu, GpuError, GpuOptions, list_adapters};
+pub use kernel::{Binding, Groups, Kernel, Stage};
+pub use profile::{StageTime, profile};
+pub use shader::{Defines, Shader, shader_names};
+pub use submit::Submitter;

@@ -1,0 +1,134 @@
+//! WGSL texts: finding them, joining them, and filling in sizes.
+//!
+//! A shader file is WGSL with three additions:
+//! - `#import name` pulls in another file once;
+//! - a module-level `var<storage…>` or `var<uniform>` carries no `@group`/`@binding`: the loader numbers them in order;
+//! - lines starting with `//:` are template statements (`//: for q in range(n)`, `//: endfor`, `//: if x`), and
+//!   `${expr}` is replaced by its value. The values are the [`Defines`] that the owner of the kernel passes.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::context::GpuError;
+
+macro_rules! shaders {
+    ($($name:literal),* $(,)?) => {
+        const SHADERS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../shaders/", $name, ".wgsl")))),*];
+    };
+}
+
+shaders! {
+    "common/grid_index",
+    "common/index_direct",
+    "common/index_proved",
+    "common/step",
+    "entry/publish",
+    "network/fused",
+}
+
+/// Names of all shader files, without the ending.
+#[must_use]
+pub fn shader_names() -> Vec<&'static str> {
+    SHADERS.iter().map(|&(name, _)| name).collect()
+}
+
+/// Values that a shader text is specialised with: numbers, flags and lists.
+#[derive(Debug, Clone, Default)]
+pub struct Defines(std::collections::BTreeMap<String, minijinja::Value>);
+
+impl Defines {
+    /// No values.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Add a value under `name`.
+    #[must_use]
+    pub fn set<T: serde::Serialize>(mut self, name: &str, value: T) -> Self {
+        self.0.insert(name.to_owned(), minijinja::Value::from_serialize(value));
+        self
+    }
+}
+
+/// A text ready for the compiler.
+#[derive(Debug, Clone)]
+pub struct Shader {
+    /// The file it came from, for messages.
+    pub name: String,
+    /// Plain WGSL.
+    pub text: String,
+}
+
+impl Shader {
+    /// Join `name` with its imports and fill in `defines`. `proved_indices` chooses between the two texts of the index
+    /// helpers (see `shaders/common/index_proved.wgsl`).
+    ///
+    /// # Errors
+    /// [`GpuError::Shader`] for an unknown file or a faulty template.
+    pub fn load(name: &str, defines: &Defines, proved_indices: bool) -> Result<Self, GpuError> {
+        let mut seen = BTreeSet::new();
+        let mut joined = String::new();
+        join(name, proved_indices, &mut seen, &mut joined)?;
+        let filled = fill(name, &joined, defines)?;
+        Ok(Self { name: name.to_owned(), text: number_bindings(&filled) })
+    }
+}
+
+fn fault(shader: &str, reason: impl ToString) -> GpuError {
+    GpuError::Shader { shader: shader.to_owned(), reason: reason.to_string() }
+}
+
+fn join(name: &str, proved: bool, seen: &mut BTreeSet<String>, out: &mut String) -> Result<(), GpuError> {
+    let name = match (name, proved) {
+        ("common/index", true) => "common/index_proved",
+        ("common/index", false) => "common/index_direct",
+        _ => name,
+    };
+    if !seen.insert(name.to_owned()) {
+        return Ok(());
+    }
+    let (_, text) =
+        SHADERS.iter().find(|&&(n, _)| n == name).ok_or_else(|| fault(name, "there is no such file"))?;
+    let mut own = String::new();
+    for line in text.lines() {
+        if let Some(import) = line.strip_prefix("#import ") {
+            join(import.trim(), proved, seen, out)?;
+        } else {
+            own.push_str(line);
+            own.push('\n');
+        }
+    }
+    out.push_str(&own);
+    Ok(())
+}
+
+fn fill(name: &str, text: &str, defines: &Defines) -> Result<String, GpuError> {
+    let syntax = minijinja::syntax::SyntaxConfig::builder()
+        .block_delimiters("<%", "%>")
+        .variable_delimiters("${", "}")
+        .comment_delimiters("<#", "#>")
+        .line_statement_prefix("//:")
+        .build()
+        .map_err(|e| fault(name, e))?;
+    let mut environment = minijinja::Environment::new();
+    environment.set_syntax(syntax);
+    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    environment.set_trim_blocks(true);
+    environment.set_keep_trailing_newline(true);
+    environment.render_str(text, &defines.0).map_err(|e| fault(name, format!("{e:#}")))
+}
+
+fn number_bindings(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 512);
+    let mut next = 0;
+    for line in text.lines() {
+        if line.starts_with("var<storage") || line.starts_with("var<uniform") {
+            let _ = write!(out, "@group(0) @binding({next}) ");
+            next += 1;
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,137 @@
+//! Submissions that respect a time budget, so that slow adapters neither trip the watchdog nor freeze a window.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use super::context::{Gpu, GpuError};
+use super::kernel::Stage;
+
+#[derive(Debug)]
+struct Flight {
+    index: wgpu::SubmissionIndex,
+    submitted: Instant,
+    done: Receiver<Instant>,
+    stages: Vec<&'static str>,
+}
+
+/// Groups stages into submissions that are expected to stay within a time budget, from the measured cost of each stage
+/// name, and keeps at most two submissions in flight. How stages are grouped never changes what they compute.
+#[derive(Debug)]
+pub struct Submitter {
+    budget: Duration,
+    flights: VecDeque<Flight>,
+    costs: HashMap<&'static str, f64>,
+    last_done: Option<Instant>,
+}
+
+const IN_FLIGHT: usize = 2;
+/// Cost assumed of a stage that was never timed: alone in its submission.
+const UNKNOWN_SECONDS: f64 = 1.0;
+
+impl Submitter {
+    /// A submitter whose submissions should take no longer than `budget` on the device.
+    #[must_use]
+    pub fn new(budget: Duration) -> Self {
+        Self { budget, flights: VecDeque::new(), costs: HashMap::new(), last_done: None }
+    }
+
+    /// Whether another submission may be made now.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn ready(&mut self, gpu: &Gpu) -> Result<bool, GpuError> {
+        gpu.poll_once()?;
+        self.collect();
+        Ok(self.flights.len() < IN_FLIGHT)
+    }
+
+    /// Whether nothing is in flight.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Submit a prefix of `stages` and return how many were taken.
+    pub fn submit(&mut self, gpu: &Gpu, stages: &[&Stage]) -> usize {
+        let budget = self.budget.as_secs_f64();
+        let mut expected = 0.0;
+        let mut taken = 0;
+        for stage in stages {
+            expected += self.costs.get(stage.name).copied().unwrap_or(UNKNOWN_SECONDS);
+            if taken > 0 && expected > budget {
+                break;
+            }
+            taken += 1;
+        }
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for stage in &stages[..taken] {
+            stage.record(&mut encoder);
+        }
+        let index = gpu.queue.submit([encoder.finish()]);
+        let (sender, done): (Sender<Instant>, Receiver<Instant>) = channel();
+        gpu.queue.on_submitted_work_done(move || {
+            let _ = sender.send(Instant::now());
+        });
+        let names = stages[..taken].iter().map(|s| s.name).collect();
+        self.flights.push_back(Flight { index, submitted: Instant::now(), done, stages: names });
+        taken
+    }
+
+    /// Block until the oldest submission is done. For the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn wait_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
+        if let Some(flight) = self.flights.front() {
+            let outcome = gpu.device.poll(wgpu::PollType::Wait {
+                submission_index: Some(flight.index.clone()),
+                timeout: None,
+            });
+            gpu.check()?;
+            outcome.map_err(|e| GpuError::DeviceLost { reason: e.to_string() })?;
+        }
+        self.collect();
+        Ok(())
+    }
+
+    fn collect(&mut self) {
+        while let Some(flight) = self.flights.front() {
+            let Ok(done) = flight.done.try_recv() else { return };
+            let start = self.last_done.map_or(flight.submitted, |last| last.max(flight.submitted));
+            let seconds = done.saturating_duration_since(start).as_secs_f64();
+            self.last_done = Some(done);
+            let known: f64 = flight.stages.iter().map(|s| self.costs.get(s).copied().unwrap_or(0.0)).sum();
+            let count = flight.stages.len().max(1);
+            for name in &flight.stages {
+                let old = self.costs.get(name).copied();
+                #[expect(clippy::cast_precision_loss, reason = "a handful of stages")]
+                let share = match old {
+                    Some(cost) if known > 0.0 => seconds * cost / known,
+                    _ => seconds / count as f64,
+                };
+                self.costs.insert(*name, old.map_or(share, |cost| 0.8 * cost + 0.2 * share));
+            }
+            self.flights.pop_front();
+        }
+    }
+}
+
+impl Gpu {
+    /// Submit `stages` in order, without waiting.
+    pub fn submit<'a>(&self, stages: impl IntoIterator<Item = &'a Stage>) {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for stage in stages {
+            stage.record(&mut encoder);
+        }
+        self.queue.submit([encoder.finish()]);
+    }
+}
+
+/// So that a submitter can be shared between threads that own the device.
+const _: fn() = || {
+    fn assert_send<T: Send>() {}
+    assert_send::<Submitter>();
+    assert_send::<Arc<Gpu>>();
+};

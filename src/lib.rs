@@ -1,0 +1,4 @@
+//! kiln
+pub mod gpu;
+pub mod network;
+pub mod step;

@@ -1,0 +1,341 @@
+//! Multi-layer perceptron whose layers run in one kernel (width ≤ 64): `shaders/network/fused.wgsl`.
+//!
+//! `h₀ = x`, `h_{l+1} = relu(W_l h_l)`, linear output. Weights are f32, packed layer after layer as `[out][in]` with
+//! both sides padded to multiples of four; a bias is the weight of a constant input. Forward may save the hidden
+//! activations; backward turns them into pre-activation gradients; weight gradients are sums over chunks of samples,
+//! added in a fixed order, so that they are the same on every run.
+
+use std::sync::Arc;
+
+use crate::gpu::{AdapterClass, Buffer, Defines, Gpu, GpuError, Groups, Kernel, Stage};
+use crate::step::{Count, Counts};
+
+/// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The buffer.
+    pub buffer: &'a Buffer,
+    /// f32 from row to row, a multiple of 4.
+    pub stride: u32,
+    /// First column, a multiple of 4.
+    pub offset: u32,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows that fill the whole stride.
+    #[must_use]
+    pub fn of(buffer: &'a Buffer, stride: u32) -> Self {
+        Self { buffer, stride, offset: 0 }
+    }
+}
+
+/// Samples that one partial sum of weight gradients covers.
+const CHUNK: u32 = 512;
+const WORKGROUP: u32 = 64;
+
+fn pad4(n: u32) -> u32 {
+    n.next_multiple_of(4)
+}
+
+/// The layout of one network inside the parameter slab, and its kernels.
+#[derive(Debug, Clone)]
+pub struct Fused {
+    /// Layer sizes, input and output included.
+    dims: Vec<u32>,
+    biases: bool,
+    /// First f32 of the network in the slab.
+    base: u32,
+    samples_per_thread: u32,
+}
+
+/// Buffers that hold what forward saves for backward.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    hidden: Vec<Buffer>,
+    d_hidden: Vec<Buffer>,
+    partials: Buffer,
+}
+
+impl Fused {
+    /// Largest number of neurons in a hidden layer.
+    pub const MAX_WIDTH: u32 = 64;
+
+    /// A network of `dims` (input, hidden…, output) whose weights start at f32 `base` of the slab.
+    #[must_use]
+    pub fn new(gpu: &Gpu, dims: &[u32], biases: bool, base: u32) -> Self {
+        // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
+        let samples_per_thread = if gpu.class() == AdapterClass::Software { 2 } else { 1 };
+        Self { dims: dims.to_vec(), biases, base, samples_per_thread }
+    }
+
+    /// Number of layers of weights.
+    #[must_use]
+    pub fn n_layers(&self) -> usize {
+        self.dims.len() - 1
+    }
+
+    /// Layer sizes: input, hidden…, output.
+    #[must_use]
+    pub fn dims(&self) -> &[u32] {
+        &self.dims
+    }
+
+    /// Whether layers have biases.
+    #[must_use]
+    pub fn biases(&self) -> bool {
+        self.biases
+    }
+
+    /// Padded inputs of layer `l`, the bias column included: the row stride its input needs at least.
+    #[must_use]
+    pub fn width(&self, l: usize) -> u32 {
+        pad4(self.dims[l] + u32::from(self.biases))
+    }
+
+    /// Padded outputs of layer `l`.
+    #[must_use]
+    pub fn rows(&self, l: usize) -> u32 {
+        pad4(self.dims[l + 1])
+    }
+
+    /// First f32 of layer `l` in the slab.
+    #[must_use]
+    pub fn offset(&self, l: usize) -> u32 {
+        self.base + (0..l).map(|k| self.width(k) * self.rows(k)).sum::<u32>()
+    }
+
+    /// f32 the network takes in the slab.
+    #[must_use]
+    pub fn slab_len(&self) -> u32 {
+        self.offset(self.n_layers()) - self.base
+    }
+
+    /// Multiply-adds of one sample's forward pass.
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.dims.windows(2).map(|d| u64::from(d[0]) * u64::from(d[1])).sum()
+    }
+
+    /// Bytes of activations per sample that training keeps.
+    #[must_use]
+    pub fn activation_bytes(&self) -> u64 {
+        (1..self.n_layers()).map(|l| u64::from(self.width(l) + self.rows(l - 1)) * 4).sum()
+    }
+
+    /// Buffers for `capacity` samples.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn activations(&self, gpu: &Gpu, label: &str, capacity: u64) -> Result<Activations, GpuError> {
+        let capacity = capacity.next_multiple_of(u64::from(CHUNK));
+        let layers = 1..self.n_layers();
+        let hidden = layers
+            .clone()
+            .map(|l| gpu.buffer(&format!("{label} hidden {l}"), capacity * u64::from(self.width(l)) * 4))
+            .collect::<Result<_, _>>()?;
+        let d_hidden = layers
+            .map(|l| gpu.buffer(&format!("{label} d_hidden {l}"), capacity * u64::from(self.rows(l - 1)) * 4))
+            .collect::<Result<_, _>>()?;
+        let largest = (0..self.n_layers()).map(|l| self.width(l) * self.rows(l)).max().unwrap_or(0);
+        let partials = gpu.buffer(
+            &format!("{label} weight-gradient partials"),
+            (capacity / u64::from(CHUNK)) * u64::from(largest) * 4,
+        )?;
+        Ok(Activations { hidden, d_hidden, partials })
+    }
+
+    fn defines(&self, pass: &str, count: Count) -> Defines {
+        let layers = self.n_layers();
+        let per_layer = |f: &dyn Fn(usize) -> u32| (0..layers).map(f).collect::<Vec<u32>>();
+        let widths = per_layer(&|l| self.width(l));
+        let rows = per_layer(&|l| self.rows(l));
+        let scratch = widths.iter().chain(&rows).copied().max().unwrap_or(4);
+        Defines::new()
+            .set("pass", pass)
+            .set("count", count.field())
+            .set("layers", layers)
+            .set("biases", self.biases)
+            .set("bias_at", &self.dims)
+            .set("padded_rows", &rows)
+            .set("rows", rows)
+            .set("widths", widths)
+            .set("offsets", per_layer(&|l| self.offset(l)))
+            .set("scratch", scratch)
+            .set("workgroup", WORKGROUP)
+            .set("samples", self.samples_per_thread)
+    }
+
+    fn groups(&self, gpu: &Gpu, counts: &Counts, count: Count) -> Groups {
+        counts.groups(gpu, count, WORKGROUP * self.samples_per_thread, 1)
+    }
+
+    /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        weights: &Buffer,
+        input: Rows<'_>,
+        output: Rows<'_>,
+        save: Option<&Activations>,
+    ) -> Result<(), GpuError> {
+        let defines = self
+            .defines("forward", count)
+            .set("save", save.is_some())
+            .set("in_stride", input.stride)
+            .set("in_offset", input.offset)
+            .set("out_stride", output.stride)
+            .set("out_offset", output.offset);
+        let kernel = Kernel::new(gpu, "network/fused", "forward", &defines)?;
+        let names = hidden_names("hidden_", self.n_layers());
+        let mut bindings = vec![
+            ("counts", &counts.state),
+            ("weights", weights),
+            ("network_input", input.buffer),
+            ("network_output", output.buffer),
+        ];
+        if let Some(activations) = save {
+            bindings.extend(names.iter().map(String::as_str).zip(&activations.hidden));
+        }
+        stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
+        Ok(())
+    }
+
+    /// Add: `d_input = dL/dinput` (its first `d_input_width` columns) from `d_output = dL/doutput`. Where
+    /// `d_first_output` is given, the `w` of its rows is added to the gradient of output 0. `training` says whether the
+    /// pre-activation gradients are kept for [`Self::weight_gradients`].
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn backward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        weights_transposed: &Buffer,
+        d_output: Rows<'_>,
+        d_first_output: Option<&Buffer>,
+        activations: &Activations,
+        d_input: Rows<'_>,
+        d_input_width: u32,
+        training: bool,
+    ) -> Result<(), GpuError> {
+        let layers = self.n_layers();
+        let back_rows: Vec<u32> = (0..layers).map(|l| if l == 0 { d_input_width } else { self.dims[l] }).collect();
+        let defines = self
+            .defines("backward", count)
+            .set("save", training)
+            .set("extra_d_output", d_first_output.is_some())
+            .set("back_rows", back_rows)
+            .set("back_offsets", (0..layers).map(|l| self.offset(l)).collect::<Vec<_>>())
+            .set("d_out_stride", d_output.stride)
+            .set("d_out_offset", d_output.offset)
+            .set("d_in_stride", d_input.stride);
+        let kernel = Kernel::new(gpu, "network/fused", "backward", &defines)?;
+        let (hidden, d_hidden) = (hidden_names("hidden_", layers), hidden_names("d_hidden_", layers));
+        let mut bindings = vec![
+            ("counts", &counts.state),
+            ("weights_transposed", weights_transposed),
+            ("d_output", d_output.buffer),
+            ("d_input", d_input.buffer),
+        ];
+        bindings.extend(d_first_output.map(|b| ("d_first_output", b)));
+        bindings.extend(hidden.iter().map(String::as_str).zip(&activations.hidden));
+        bindings.extend(d_hidden.iter().map(String::as_str).zip(&activations.d_hidden));
+        stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
+        Ok(())
+    }
+
+    /// Add: `gradients += dL/dW` of every layer, after [`Self::backward`] with `training`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn weight_gradients(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        input: Rows<'_>,
+        d_output: Rows<'_>,
+        activations: &Activations,
+        gradients: &Buffer,
+    ) -> Result<(), GpuError> {
+        let last = self.n_layers() - 1;
+        for l in (0..=last).rev() {
+            let (width, rows) = (self.width(l), self.rows(l));
+            let h = if l == 0 { input } else { Rows::of(&activations.hidden[l - 1], width) };
+            let d = if l == last { d_output } else { Rows::of(&activations.d_hidden[l], rows) };
+            // The larger side lies on the lanes, where four values share a load.
+            let lanes_are_inputs = width >= rows;
+            let (on_lanes, on_rows, lanes, n_rows) =
+                if lanes_are_inputs { (h, d, width, rows) } else { (d, h, rows, width) };
+            let bias = if self.biases && l == 0 { i64::from(self.dims[0]) } else { -1 };
+            let block = [16, 12, 8, 4].into_iter().find(|b| n_rows % b == 0).unwrap_or(4);
+            let defines = self
+                .defines("weights", count)
+                .set("lanes", lanes)
+                .set("n_rows", n_rows)
+                .set("block", block)
+                .set("chunk", CHUNK)
+                .set("lanes_stride", on_lanes.stride)
+                .set("lanes_offset", on_lanes.offset)
+                .set("lanes_bias", if lanes_are_inputs { bias } else { -1 })
+                .set("rows_stride", on_rows.stride)
+                .set("rows_offset", on_rows.offset)
+                .set("rows_bias", if lanes_are_inputs { -1 } else { bias });
+            let kernel = Kernel::new(gpu, "network/fused", "weights", &defines)?;
+            let bindings = [
+                ("counts", &counts.state),
+                ("lanes_operand", on_lanes.buffer),
+                ("rows_operand", on_rows.buffer),
+                ("partials", &activations.partials),
+            ];
+            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, CHUNK, n_rows / block))?;
+            let defines = self
+                .defines("reduce", count)
+                .set("lanes", lanes)
+                .set("n_rows", n_rows)
+                .set("chunk", CHUNK)
+                .set("offset", self.offset(l))
+                .set("width", width)
+                .set("lanes_are_inputs", lanes_are_inputs);
+            let kernel = Kernel::new(gpu, "network/fused", "reduce", &defines)?;
+            let bindings =
+                [("counts", &counts.state), ("partials", &activations.partials), ("gradients", gradients)];
+            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(lanes * n_rows), 64))?;
+        }
+        Ok(())
+    }
+
+    /// Add: rewrite the transposed copy of the weights after they changed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn transpose(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        weights: &Buffer,
+        weights_transposed: &Buffer,
+    ) -> Result<(), GpuError> {
+        let kernel = Kernel::new(gpu, "network/fused", "transpose", &self.defines("transpose", Count::Kept))?;
+        let bindings = [("weights", weights), ("weights_transposed", weights_transposed)];
+        let end = u64::from(self.base + self.slab_len());
+        stage.dispatch(gpu, &kernel, &bindings, Groups::covering(end, 64))?;
+        Ok(())
+    }
+}
+
+fn hidden_names(prefix: &str, layers: usize) -> Vec<String> {
+    (1..layers).map(|l| format!("{prefix}{l}")).collect()
+}

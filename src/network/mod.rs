@@ -1,0 +1,5 @@
+//! Networks: multi-layer perceptrons behind one interface of forward, backward and weight gradients.
+
+pub mod fused;
+
+pub use fused::{Fused, Rows};

@@ -1,0 +1,193 @@
+//! Volume rendering of one ray (Max 1995; Mildenhall et al. 2020, equation 3), front to back.
+//!
+//! `alpha_i = 1 - exp(-sigma_i dt_i)`, `T_0 = 1`, `T_{i+1} = T_i (1 - alpha_i)`, `w_i = T_i alpha_i`;
+//! `rgb = sum w_i c_i`, `opacity = sum w_i`, `depth = sum w_i t_i`; over a background, `colour = rgb + (1 - opacity) bg`.
+//! `sigma` is per world unit, `dt` and `t` are in world units.
+
+/// How a raw density becomes `sigma`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DensityActivation {
+    /// `exp(raw)`; its derivative is `exp(clamp(raw, -15, 15))`, as in Instant-NGP.
+    Exp,
+    /// `max(raw, 0)`.
+    Relu,
+    /// `ln(1 + exp(raw))`.
+    Softplus,
+}
+
+impl DensityActivation {
+    /// `sigma(raw)`.
+    pub fn value(self, raw: f64) -> f64 {
+        match self {
+            Self::Exp => raw.exp(),
+            Self::Relu => raw.max(0.0),
+            // The two-sided form does not overflow.
+            Self::Softplus => raw.max(0.0) + (-raw.abs()).exp().ln_1p(),
+        }
+    }
+
+    /// `d sigma / d raw`.
+    pub fn derivative(self, raw: f64) -> f64 {
+        match self {
+            Self::Exp => raw.clamp(-15.0, 15.0).exp(),
+            Self::Relu => f64::from(raw > 0.0),
+            Self::Softplus => sigmoid(raw),
+        }
+    }
+}
+
+/// How a raw colour channel becomes a colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RgbActivation {
+    /// `1 / (1 + exp(-raw))`.
+    Sigmoid,
+    /// The network's output as it is.
+    None,
+}
+
+impl RgbActivation {
+    /// `c(raw)`.
+    pub fn value(self, raw: f64) -> f64 {
+        match self {
+            Self::Sigmoid => sigmoid(raw),
+            Self::None => raw,
+        }
+    }
+
+    /// `d c / d raw`.
+    pub fn derivative(self, raw: f64) -> f64 {
+        match self {
+            Self::Sigmoid => sigmoid(raw) * (1.0 - sigmoid(raw)),
+            Self::None => 1.0,
+        }
+    }
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// One evaluated sample of a ray.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Network output before activation: red, green, blue, density.
+    pub raw: [f64; 4],
+    /// Length of ray this sample stands for, world units.
+    pub dt: f64,
+    /// Distance along the ray, world units.
+    pub t: f64,
+}
+
+/// What a ray has become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Composite {
+    /// `sum w_i c_i`, without a background.
+    pub rgb: [f64; 3],
+    /// `sum w_i`.
+    pub opacity: f64,
+    /// `sum w_i t_i`: not divided by the opacity.
+    pub depth: f64,
+    /// `T` after the last sample used: `1 - opacity`.
+    pub transmittance: f64,
+    /// Samples used: all, unless the ray was cut.
+    pub n_used: usize,
+}
+
+impl Composite {
+    /// `rgb + (1 - opacity) * background`.
+    pub fn over(&self, background: [f64; 3]) -> [f64; 3] {
+        std::array::from_fn(|c| self.rgb[c] + (1.0 - self.opacity) * background[c])
+    }
+}
+
+/// `d_opacity` that a background adds: `-dot(d_colour, background)`.
+pub fn d_opacity_of_background(d_colour: [f64; 3], background: [f64; 3]) -> f64 {
+    -dot(d_colour, background)
+}
+
+/// The activations and the cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Compositing {
+    /// For `raw[3]`.
+    pub density_activation: DensityActivation,
+    /// For `raw[0..3]`.
+    pub rgb_activation: RgbActivation,
+    /// The ray ends before the first sample whose `T_i` is below this; 0 never cuts.
+    pub min_transmittance: f64,
+}
+
+/// One used sample after activation, with its transmittances.
+struct Lit {
+    colour: [f64; 3],
+    weight: f64,
+    /// `T_{i+1}`.
+    transmittance_after: f64,
+}
+
+impl Compositing {
+    /// Composites samples that are ordered front to back.
+    pub fn forward(&self, samples: &[Sample]) -> Composite {
+        let lit = self.light(samples);
+        let mut composite = Composite {
+            rgb: [0.0; 3],
+            opacity: 0.0,
+            depth: 0.0,
+            transmittance: 1.0,
+            n_used: lit.len(),
+        };
+        for (sample, lit) in samples.iter().zip(&lit) {
+            for c in 0..3 {
+                composite.rgb[c] += lit.weight * lit.colour[c];
+            }
+            composite.opacity += lit.weight;
+            composite.depth += lit.weight * sample.t;
+            composite.transmittance = lit.transmittance_after;
+        }
+        composite
+    }
+
+    /// Gradient of a loss with respect to every `raw`, given those with respect to `rgb` and `opacity`.
+    ///
+    /// With `g_i = dot(d_rgb, c_i) + d_opacity`, since `dw_i/dsigma_i = dt_i T_{i+1}` and `dw_j/dsigma_i = -dt_i w_j`
+    /// for j > i: `dL/dsigma_i = dt_i (T_{i+1} g_i - sum_{j>i} w_j g_j)`, whose sum is the suffix. `dL/dc_i = w_i d_rgb`.
+    /// Where the ray is cut counts as constant; samples behind the cut get zeros.
+    pub fn backward(&self, samples: &[Sample], d_rgb: [f64; 3], d_opacity: f64) -> Vec<[f64; 4]> {
+        let mut d_raw = vec![[0.0; 4]; samples.len()];
+        let mut suffix = 0.0;
+        for (i, lit) in self.light(samples).iter().enumerate().rev() {
+            let Sample { raw, dt, .. } = samples[i];
+            let g = dot(d_rgb, lit.colour) + d_opacity;
+            for c in 0..3 {
+                d_raw[i][c] = lit.weight * d_rgb[c] * self.rgb_activation.derivative(raw[c]);
+            }
+            let d_sigma = dt * (lit.transmittance_after * g - suffix);
+            d_raw[i][3] = d_sigma * self.density_activation.derivative(raw[3]);
+            suffix += lit.weight * g;
+        }
+        d_raw
+    }
+
+    /// The samples in front of the cut.
+    fn light(&self, samples: &[Sample]) -> Vec<Lit> {
+        let mut transmittance = 1.0;
+        let mut lit = Vec::new();
+        for sample in samples {
+            if transmittance < self.min_transmittance {
+                break;
+            }
+            let sigma = self.density_activation.value(sample.raw[3]);
+            let transmittance_after = transmittance * (-sigma * sample.dt).exp();
+            lit.push(Lit {
+                colour: std::array::from_fn(|c| self.rgb_activation.value(sample.raw[c])),
+                weight: transmittance - transmittance_after,
+                transmittance_after,
+            });
+            transmittance = transmittance_after;
+        }
+        lit
+    }
+}
+
+fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}

@@ -1,0 +1,25 @@
+//! CPU references: every stage of the GPU pipeline once more, slow and plain, in f64.
+//!
+//! `src/encoding/hash_grid.rs`, `shaders/encoding/hash_grid.wgsl` and `encoding/hash_grid.rs` here are the same stage.
+//! The chain of trust: finite differences check these backward passes (`tests/reference.rs`), and these check the
+//! kernels (`tests/gpu`). One sample or one ray a call; a batch is the caller's loop.
+//!
+//! Gradients are named `d_…`. Parameter gradients accumulate (`+=`), gradients of inputs are returned.
+//! Marching and the occupancy grid are the exception to f64: which samples exist is decided by f32 comparisons, so the
+//! reference makes the same ones.
+
+#![allow(
+    dead_code,
+    reason = "two test binaries include these modules and neither calls everything"
+)]
+
+pub mod compositing;
+pub mod encoding;
+pub mod loss;
+pub mod metrics;
+pub mod network;
+pub mod occupancy;
+pub mod optimizer;
+pub mod primitives;
+pub mod random;
+pub mod sampling;

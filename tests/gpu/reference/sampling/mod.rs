@@ -1,0 +1,4 @@
+//! Samplers: where along a ray the field is evaluated.
+
+pub mod ray_march;
+pub mod stratified;
