@@ -1,0 +1,141 @@
+// Rays of a camera: pixel -> undistorted direction -> world. See src/camera.rs, whose Camera::ray is the CPU reference.
+//
+// Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` walks the pixels of one
+// camera in order.
+#import common/color
+#import common/grid_index
+#import common/pcg
+#import common/ray
+#import common/step
+
+struct Camera {
+    world_from_camera: array<vec4<f32>, 3>, // rows
+    focal: vec2<f32>,                       // pixels
+    principal: vec2<f32>,                   // pixels
+    distortion: vec4<f32>,                  // OpenCV: k1 k2 p1 p2; fisheye: k1 k2 k3 k4
+    k3: f32,
+    lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye
+    width: u32,
+    height: u32,
+    chunk: u32,                             // which chunk of images holds its pixels
+    first_pixel: u32,                       // where they start in that chunk
+    near: f32,
+    far: f32,
+}
+
+var<storage, read> cameras: array<Camera>;
+var<storage, read> counts: StepState;
+var<storage, read_write> rays: array<Ray>;                // (n_rays)
+//: if pass == "training"
+var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 images
+var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) colour to match, over the ray's background
+//: else
+var<uniform> tile: vec4<u32>;                             // camera index, first pixel
+//: endif
+
+const PIXEL_CENTER: f32 = ${pixel_center};
+
+// Where a lens puts the undistorted point p, and the Jacobian by columns.
+struct Distorted { at: vec2<f32>, dx: vec2<f32>, dy: vec2<f32> }
+
+fn distort(camera: Camera, p: vec2<f32>) -> Distorted {
+    let k = camera.distortion;
+    let r2 = dot(p, p);
+    let radial = 1.0 + r2 * (k.x + r2 * (k.y + r2 * camera.k3));
+    let slope = 2.0 * (k.x + r2 * (2.0 * k.y + r2 * 3.0 * camera.k3)); // d radial / d r2 * 2
+    let xy = p.x * p.y;
+    var d: Distorted;
+    d.at = p * radial + vec2<f32>(2.0 * k.z * xy + k.w * (r2 + 2.0 * p.x * p.x), k.z * (r2 + 2.0 * p.y * p.y) + 2.0 * k.w * xy);
+    let mixed = xy * slope + 2.0 * k.z * p.x + 2.0 * k.w * p.y;
+    d.dx = vec2<f32>(radial + p.x * p.x * slope + 2.0 * k.z * p.y + 6.0 * k.w * p.x, mixed);
+    d.dy = vec2<f32>(mixed, radial + p.y * p.y * slope + 6.0 * k.z * p.y + 2.0 * k.w * p.x);
+    return d;
+}
+
+// Newton's method on distort(p) = q.
+fn undistort(camera: Camera, q: vec2<f32>) -> vec2<f32> {
+    var p = q;
+    for (var i = 0u; i < 12u; i++) {
+        let d = distort(camera, p);
+        let error = d.at - q;
+        let determinant = d.dx.x * d.dy.y - d.dy.x * d.dx.y;
+        if (abs(determinant) < 1e-6) { break; }
+        let move_by = vec2<f32>(d.dy.y * error.x - d.dy.x * error.y, d.dx.x * error.y - d.dx.y * error.x) / determinant;
+        p -= move_by;
+        if (dot(move_by, move_by) < 1e-14) { break; }
+    }
+    return p;
+}
+
+// Direction in camera space (x right, y down, z forward) seen through the image plane at q, for a fisheye lens whose
+// distance from the centre is theta (1 + k1 theta^2 + ...).
+fn fisheye_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
+    let k = camera.distortion;
+    let r = length(q);
+    if (r < 1e-8) { return vec3<f32>(q, 1.0); }
+    var theta = r;
+    for (var i = 0u; i < 12u; i++) {
+        let t2 = theta * theta;
+        let value = theta * (1.0 + t2 * (k.x + t2 * (k.y + t2 * (k.z + t2 * k.w)))) - r;
+        let slope = 1.0 + t2 * (3.0 * k.x + t2 * (5.0 * k.y + t2 * (7.0 * k.z + t2 * 9.0 * k.w)));
+        if (abs(slope) < 1e-6) { break; }
+        theta -= value / slope;
+    }
+    return vec3<f32>(q * (sin(theta) / r), cos(theta));
+}
+
+fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
+    let at = vec2<f32>(f32(pixel % camera.width), f32(pixel / camera.width)) + PIXEL_CENTER;
+    let q = (at - camera.principal) / camera.focal;
+    var local = vec3<f32>(q, 1.0);
+    if (camera.lens == 1u) { local = vec3<f32>(undistort(camera, q), 1.0); }
+    if (camera.lens == 2u) { local = fisheye_direction(camera, q); }
+    let v = normalize(vec3<f32>(local.x, -local.y, -local.z));
+    let m = camera.world_from_camera;
+    var ray: Ray;
+    ray.origin = vec3<f32>(m[0].w, m[1].w, m[2].w);
+    ray.direction = vec3<f32>(dot(m[0].xyz, v), dot(m[1].xyz, v), dot(m[2].xyz, v));
+    ray.view_dir = ray.direction;
+    ray.t_min = camera.near;
+    ray.t_max = camera.far;
+    ray.image = image;
+    ray.pixel = pixel;
+    ray.background = vec3<f32>(${background[0]}, ${background[1]}, ${background[2]});
+    return ray;
+}
+
+//: if pass == "training"
+@compute @workgroup_size(64)
+fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays) { return; }
+    // n_rays_total tells the micro-batches of a step apart.
+    var state = random_seed(counts.seed, counts.step, counts.n_rays_total + i);
+    // Images are stratified over the rays, so that each batch sees all of them evenly.
+    let image = min(u32((f32(i) + random(&state)) * f32(${n_images}u) / f32(counts.n_rays)), ${n_images - 1}u);
+    let camera = cameras[image];
+    let x = min(u32(random(&state) * f32(camera.width)), camera.width - 1u);
+    let y = min(u32(random(&state) * f32(camera.height)), camera.height - 1u);
+    if (camera.chunk != ${chunk}u) { return; }
+    let pixel = y * camera.width + x;
+    var ray = camera_ray(camera, image, pixel);
+    //: if random_background
+    ray.background = vec3<f32>(random(&state), random(&state), random(&state));
+    //: endif
+    rays[i] = ray;
+    let rgba = unpack4x8unorm(pixels[camera.first_pixel + pixel]);
+    //: if linear
+    let blended = linear_from_srgb(rgba.rgb) * rgba.a + linear_from_srgb(ray.background) * (1.0 - rgba.a);
+    targets[i] = vec4<f32>(srgb_from_linear(blended), rgba.a);
+    //: else
+    targets[i] = vec4<f32>(rgba.rgb * rgba.a + ray.background * (1.0 - rgba.a), rgba.a);
+    //: endif
+}
+//: else
+@compute @workgroup_size(64)
+fn camera_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays) { return; }
+    rays[i] = camera_ray(cameras[tile.x], tile.x, tile.y + i);
+}
+//: endif

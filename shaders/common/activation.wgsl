@@ -1,0 +1,40 @@
+// Output activations of a field and their derivatives. sigma is per world unit.
+const DENSITY_CLAMP: f32 = 15.0;
+
+fn density_from_raw(raw: f32) -> f32 {
+    //: if density_activation == "exp"
+    return exp(raw);
+    //: elif density_activation == "softplus"
+    return max(raw, 0.0) + log(1.0 + exp(-abs(raw)));
+    //: else
+    return max(raw, 0.0);
+    //: endif
+}
+
+// d sigma / d raw; the exponential's is clamped so that a runaway density still has a finite gradient.
+fn density_slope(raw: f32) -> f32 {
+    //: if density_activation == "exp"
+    return exp(clamp(raw, -DENSITY_CLAMP, DENSITY_CLAMP));
+    //: elif density_activation == "softplus"
+    return 1.0 / (1.0 + exp(-raw));
+    //: else
+    return select(0.0, 1.0, raw > 0.0);
+    //: endif
+}
+
+fn color_from_raw(raw: vec3<f32>) -> vec3<f32> {
+    //: if color_activation == "sigmoid"
+    return 1.0 / (1.0 + exp(-raw));
+    //: else
+    return raw;
+    //: endif
+}
+
+// d rgb / d raw, given rgb.
+fn color_slope(color: vec3<f32>) -> vec3<f32> {
+    //: if color_activation == "sigmoid"
+    return color * (1.0 - color);
+    //: else
+    return vec3<f32>(1.0);
+    //: endif
+}

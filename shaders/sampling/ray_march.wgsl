@@ -1,0 +1,145 @@
+// March rays through the occupancy grid and place samples in occupied cells (Mueller et al. 2022, section 5.4).
+//
+// Unit coordinates u = world * scale + offset; cascade c of the grid covers the cube of side 2^c around 0.5, and the
+// encodings see x = (u - 0.5) / 2^(cascades - 1) + 0.5 in [0, 1]^3. `count` counts the samples of each ray; after a
+// prefix sum, `place` writes them. See src/sampling/ray_march.rs.
+#import common/grid_index
+#import common/pcg
+#import common/ray
+#import common/step
+
+var<storage, read> counts: StepState;
+var<storage, read> rays: array<Ray>;                      // (n_rays)
+var<storage, read> occupancy: array<u32>;                 // one bit a cell, ((c R + z) R + y) R + x
+//: if pass == "count"
+var<storage, read_write> ray_counts: array<u32>;          // (n_rays)
+//: else
+var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in world units
+var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bits of the distance from its origin
+//: endif
+
+const RESOLUTION: u32 = ${resolution}u;
+const CASCADES: u32 = ${cascades}u;
+const DT_MIN: f32 = ${dt_min};
+const DT_MAX: f32 = ${dt_max};
+const CONE_ANGLE: f32 = ${cone_angle};
+const SCALE: f32 = ${scale};
+const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
+const HALF_BOX: f32 = ${half_box};
+const MAX_SAMPLES: u32 = ${max_samples}u;
+
+fn step_length(t: f32) -> f32 {
+    //: if cone_angle > 0
+    return clamp(t * CONE_ANGLE, DT_MIN, DT_MAX);
+    //: else
+    return DT_MIN;
+    //: endif
+}
+
+// The cascade whose cells suit position u and step dt: exponent of the smallest cube around 0.5 that holds u, or of the
+// smallest whose cells are no shorter than dt.
+fn cascade_of(u: vec3<f32>, dt: f32) -> u32 {
+    //: if cascades > 1
+    let from_centre = abs(u - 0.5);
+    let extent = max(from_centre.x, max(from_centre.y, from_centre.z)) * 2.0;
+    let wanted = max(extent, dt * f32(RESOLUTION) * 0.5);
+    var cascade = 0u;
+    var side = 1.0;
+    while (cascade + 1u < CASCADES && side < wanted) {
+        side *= 2.0;
+        cascade += 1u;
+    }
+    return cascade;
+    //: else
+    return 0u;
+    //: endif
+}
+
+struct Marcher {
+    origin: vec3<f32>,    // unit coordinates
+    direction: vec3<f32>, // unit vector
+    t: f32,               // unit coordinates
+    t_end: f32,
+}
+
+fn start(ray: Ray, index: u32) -> Marcher {
+    var m: Marcher;
+    m.origin = ray.origin * SCALE + OFFSET;
+    let length_of_direction = length(ray.direction);
+    m.direction = ray.direction / length_of_direction;
+    let to_unit = SCALE * length_of_direction;
+    let inverse = 1.0 / select(m.direction, vec3<f32>(1e-12), abs(m.direction) < vec3<f32>(1e-12));
+    let a = (vec3<f32>(0.5 - HALF_BOX) - m.origin) * inverse;
+    let b = (vec3<f32>(0.5 + HALF_BOX) - m.origin) * inverse;
+    let low = min(a, b);
+    let high = max(a, b);
+    m.t = max(max(low.x, max(low.y, low.z)), ray.t_min * to_unit);
+    m.t_end = min(min(high.x, min(high.y, high.z)), ray.t_max * to_unit);
+    //: if jitter
+    var state = random_seed(counts.seed ^ 0x5bd1e995u, counts.step, counts.n_rays_total + index);
+    m.t += random(&state) * step_length(m.t);
+    //: endif
+    return m;
+}
+
+// Move to the next sample; false where the ray leaves the box. Leaves t at the sample.
+fn find(m: ptr<function, Marcher>) -> bool {
+    while ((*m).t < (*m).t_end) {
+        let u = (*m).origin + (*m).t * (*m).direction;
+        let dt = step_length((*m).t);
+        let cascade = cascade_of(u, dt);
+        let side = f32(1u << cascade);
+        let cell = (u - 0.5) * (f32(RESOLUTION) / side) + 0.5 * f32(RESOLUTION);
+        let at = vec3<u32>(clamp(cell, vec3<f32>(0.0), vec3<f32>(f32(RESOLUTION) - 1.0)));
+        let bit = ((cascade * RESOLUTION + at.z) * RESOLUTION + at.y) * RESOLUTION + at.x;
+        if ((occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u) { return true; }
+        // To the far faces of this cell, in whole steps, so that samples keep their places whatever is skipped.
+        let far_face = floor(cell) + select(vec3<f32>(0.0), vec3<f32>(1.0), (*m).direction > vec3<f32>(0.0));
+        let safe = select((*m).direction, vec3<f32>(1e-12), abs((*m).direction) < vec3<f32>(1e-12));
+        let to_face = (far_face - cell) * (side / f32(RESOLUTION)) / safe;
+        let target_t = (*m).t + max(min(to_face.x, min(to_face.y, to_face.z)), 0.0);
+        //: if cone_angle > 0
+        loop {
+            (*m).t += step_length((*m).t);
+            if ((*m).t >= target_t) { break; }
+        }
+        //: else
+        (*m).t += max(ceil((target_t - (*m).t) / DT_MIN), 1.0) * DT_MIN;
+        //: endif
+    }
+    return false;
+}
+
+//: if pass == "count"
+@compute @workgroup_size(64)
+fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays) { return; }
+    var m = start(rays[i], i);
+    var n = 0u;
+    while (n < MAX_SAMPLES && find(&m)) {
+        n += 1u;
+        m.t += step_length(m.t);
+    }
+    ray_counts[i] = n;
+}
+//: else
+@compute @workgroup_size(64)
+fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays_fitting) { return; }
+    var m = start(rays[i], i);
+    let end = ray_offsets[i + 1u];
+    for (var j = ray_offsets[i]; j < end; j++) {
+        // A compiler may round differently here than in `count`: a sample that is not found again weighs nothing.
+        let found = find(&m);
+        let u = m.origin + m.t * m.direction;
+        let dt = step_length(m.t);
+        let x = clamp((u - 0.5) * (0.5 / HALF_BOX) + 0.5, vec3<f32>(0.0), vec3<f32>(1.0));
+        samples[j] = vec4<f32>(x, select(0.0, dt / SCALE, found));
+        sample_rays[j] = vec2<u32>(i, bitcast<u32>(m.t / SCALE));
+        m.t += dt;
+    }
+}
+//: endif

@@ -1,0 +1,88 @@
+// Stratified samples between near and far (Mildenhall et al. 2020, eq. 2): t_i is uniform between the midpoints around
+// linspace(near, far, n)_i, or that value itself without jitter; dt_i = t_i+1 - t_i, the last one 1e10.
+//
+// Samples outside the box are left out; they would have no density. `count` and `place` as in ray_march.wgsl.
+// See src/sampling/stratified.rs.
+#import common/grid_index
+#import common/pcg
+#import common/ray
+#import common/step
+
+var<storage, read> counts: StepState;
+var<storage, read> rays: array<Ray>;                      // (n_rays)
+//: if pass == "count"
+var<storage, read_write> ray_counts: array<u32>;          // (n_rays)
+//: else
+var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in world units
+var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bits of the distance from its origin
+//: endif
+
+const N: u32 = ${n_samples}u;
+const SCALE: f32 = ${scale};
+const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
+const HALF_BOX: f32 = ${half_box};
+const LAST: f32 = 1e10;
+
+fn edge(ray: Ray, i: u32) -> f32 {
+    let f = f32(i) / f32(N - 1u);
+    return ray.t_min * (1.0 - f) + ray.t_max * f;
+}
+
+fn place_of(ray: Ray, i: u32, state: ptr<function, u32>) -> f32 {
+    let here = edge(ray, i);
+    //: if jitter
+    let below = edge(ray, max(i, 1u) - 1u);
+    let above = edge(ray, min(i + 1u, N - 1u));
+    return mix(0.5 * (below + here), 0.5 * (here + above), random(state));
+    //: else
+    return here;
+    //: endif
+}
+
+fn box_position(ray: Ray, t: f32) -> vec3<f32> {
+    let u = (ray.origin + t * ray.direction) * SCALE + OFFSET;
+    return (u - 0.5) * (0.5 / HALF_BOX) + 0.5;
+}
+
+fn inside(x: vec3<f32>) -> bool { return all(x > vec3<f32>(0.0)) && all(x < vec3<f32>(1.0)); }
+
+@compute @workgroup_size(64)
+fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    //: if pass == "count"
+    if (i >= counts.n_rays) { return; }
+    var n = 0u;
+    //: else
+    if (i >= counts.n_rays_fitting) { return; }
+    var n = ray_offsets[i];
+    let end = ray_offsets[i + 1u];
+    //: endif
+    let ray = rays[i];
+    let unit = length(ray.direction);
+    var state = random_seed(counts.seed ^ 0x5bd1e995u, counts.step, counts.n_rays_total + i);
+    var t = place_of(ray, 0u, &state);
+    for (var k = 0u; k < N; k++) {
+        var next = t + LAST;
+        if (k + 1u < N) { next = place_of(ray, k + 1u, &state); }
+        let x = box_position(ray, t);
+        if (inside(x)) {
+            //: if pass == "place"
+            if (n < end) {
+                samples[n] = vec4<f32>(x, (next - t) * unit);
+                sample_rays[n] = vec2<u32>(i, bitcast<u32>(t * unit));
+            }
+            //: endif
+            n += 1u;
+        }
+        t = next;
+    }
+    //: if pass == "count"
+    ray_counts[i] = n;
+    //: else
+    for (; n < end; n++) {
+        samples[n] = vec4<f32>(0.5, 0.5, 0.5, 0.0);
+        sample_rays[n] = vec2<u32>(i, 0u);
+    }
+    //: endif
+}
