@@ -25,7 +25,7 @@ var<storage, read_write> hidden_${l}: array<f32>;         // (n, widths[l])
 var<storage, read> weights_transposed: array<vec4<f32>>;  // per layer (in, out / 4)
 var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 4)
 //: if extra_d_output
-var<storage, read> d_first_output: array<vec4<f32>>;      // (n), .w is added to the gradient of output 0
+var<storage, read> d_first_output: array<f32>;            // (n), added to the gradient of output 0
 //: endif
 //: for l in range(1, layers)
 var<storage, read> hidden_${l}: array<f32>;               // (n, widths[l])
@@ -125,7 +125,7 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     var d${layers}_${z}_${q} = d_output[(first + ${z * workgroup}u) * ${d_out_stride // 4}u + ${q + d_out_offset // 4}u];
     //: endfor
     //: if extra_d_output
-    d${layers}_${z}_0.x += d_first_output[first + ${z * workgroup}u].w;
+    d${layers}_${z}_0.x += d_first_output[first + ${z * workgroup}u];
     //: endif
     //: endfor
     //: for l in range(layers - 1, -1, -1)

@@ -37,20 +37,15 @@ fn step_length(t: f32) -> f32 {
     //: endif
 }
 
-// The cascade whose cells suit position u and step dt: exponent of the smallest cube around 0.5 that holds u, or of the
-// smallest whose cells are no shorter than dt.
+fn floor_log2(x: f32) -> i32 { return i32(bitcast<u32>(x) >> 23u) - 127; }
+
+// The finest cascade that holds u and whose cells are more than twice as long as dt.
 fn cascade_of(u: vec3<f32>, dt: f32) -> u32 {
     //: if cascades > 1
     let from_centre = abs(u - 0.5);
-    let extent = max(from_centre.x, max(from_centre.y, from_centre.z)) * 2.0;
-    let wanted = max(extent, dt * f32(RESOLUTION) * 0.5);
-    var cascade = 0u;
-    var side = 1.0;
-    while (cascade + 1u < CASCADES && side < wanted) {
-        side *= 2.0;
-        cascade += 1u;
-    }
-    return cascade;
+    let by_position = floor_log2(max(from_centre.x, max(from_centre.y, from_centre.z))) + 2;
+    let by_step = floor_log2(dt * f32(2u * RESOLUTION)) + 1;
+    return u32(clamp(max(by_position, by_step), 0, i32(CASCADES) - 1));
     //: else
     return 0u;
     //: endif

@@ -1,0 +1,174 @@
+// Volume rendering along rays (Mildenhall et al. 2020, eq. 3): alpha_i = 1 - exp(-sigma_i dt_i), T_i = prod (1 - alpha),
+// colour = sum T_i alpha_i c_i. One thread a ray; a ray's samples are contiguous, ray_offsets[r] to ray_offsets[r + 1].
+//
+// `cull` counts the samples before the transmittance falls below the minimum, `gather` copies those to the front of the
+// arrays, `train` composites, compares with the target and writes the gradients, `render` writes pixels.
+// See src/compositing.rs.
+#import common/activation
+#import common/color
+#import common/grid_index
+#import common/ray
+#import common/step
+//: if pass == "train"
+#import loss
+//: endif
+
+//: if pass == "cull"
+var<storage, read> counts: StepState;
+var<storage, read> samples: array<vec4<f32>>;             // (n_marched) position, dt
+var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
+var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
+var<storage, read_write> kept_counts: array<u32>;         // (n_rays)
+//: elif pass == "gather"
+var<storage, read> counts: StepState;
+var<storage, read> samples: array<vec4<f32>>;             // (n_marched)
+var<storage, read> sample_rays: array<vec2<u32>>;         // (n_marched) ray, bits of the distance
+var<storage, read> features: array<vec4<f32>>;            // (n_marched, feature_stride / 4)
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1) of the marched and of the kept samples
+var<storage, read_write> kept_samples: array<vec4<f32>>;  // (n_kept)
+var<storage, read_write> kept_rays: array<vec2<u32>>;     // (n_kept)
+var<storage, read_write> kept_features: array<vec4<f32>>; // (n_kept, feature_stride / 4)
+//: elif pass == "pair"
+var<storage, read> counts: StepState;
+var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
+var<storage, read> kept_offsets: array<u32>;              // (n_rays + 1)
+var<storage, read_write> offsets: array<vec2<u32>>;       // (n_rays + 1)
+//: elif pass == "train"
+var<storage, read> counts: StepState;
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
+var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+var<storage, read> rays: array<Ray>;                      // (n_rays)
+var<storage, read> targets: array<vec4<f32>>;             // (n_rays)
+var<storage, read_write> gradients: array<vec4<f32>>;     // (n_kept) of the raw colour; w = 0
+var<storage, read_write> d_density: array<f32>;           // (n_kept) of the raw density
+var<storage, read_write> ray_losses: array<vec2<f32>>;    // (n_rays) loss, squared error
+//: else
+var<storage, read> counts: StepState;
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
+var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
+var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+//: if normals
+var<storage, read> d_position: array<vec4<f32>>;          // (n_kept) gradient of the raw density
+//: endif
+var<storage, read_write> image: array<vec4<f32>>;         // (n_rays, 2) colour and opacity; normal and depth
+//: endif
+
+//: if pass == "cull"
+const MIN_TRANSMITTANCE: f32 = ${min_transmittance};
+
+@compute @workgroup_size(64)
+fn cull(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays) { return; }
+    var kept = 0u;
+    if (r < counts.n_rays_fitting) {
+        let first = ray_offsets[r];
+        let n = ray_offsets[r + 1u] - first;
+        var transmittance = 1.0;
+        while (kept < n && transmittance >= MIN_TRANSMITTANCE) {
+            let sigma = density_from_raw(raw_density[(first + kept) * ${density_stride}u]);
+            transmittance *= exp(-sigma * samples[first + kept].w);
+            kept += 1u;
+        }
+    }
+    kept_counts[r] = kept;
+}
+//: elif pass == "pair"
+@compute @workgroup_size(64)
+fn pair(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r > counts.n_rays) { return; }
+    offsets[r] = vec2<u32>(ray_offsets[r], kept_offsets[r]);
+}
+//: elif pass == "gather"
+@compute @workgroup_size(64)
+fn gather(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let s = linear_group(group) * 64u + lane;
+    if (s >= counts.n_marched) { return; }
+    let ray = sample_rays[s];
+    let from_here = offsets[ray.x];
+    let to = from_here.y + (s - from_here.x);
+    if (ray.x >= counts.n_rays_fitting || to >= offsets[ray.x + 1u].y) { return; }
+    kept_samples[to] = samples[s];
+    kept_rays[to] = ray;
+    for (var q = 0u; q < ${feature_stride // 4}u; q++) {
+        kept_features[to * ${feature_stride // 4}u + q] = features[s * ${feature_stride // 4}u + q];
+    }
+}
+//: elif pass == "train"
+@compute @workgroup_size(64)
+fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays) { return; }
+    ray_losses[r] = vec2<f32>(0.0);
+    if (r >= counts.n_rays_fitting) { return; }
+    let first = offsets[r].y;
+    let end = offsets[r + 1u].y;
+    var color = vec3<f32>(0.0);
+    var transmittance = 1.0;
+    for (var j = first; j < end; j++) {
+        let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
+        color += transmittance * alpha * color_from_raw(raw_color[j].xyz);
+        transmittance *= 1.0 - alpha;
+    }
+    let ray = rays[r];
+    //: if linear
+    let background = linear_from_srgb(ray.background);
+    let composited = color + transmittance * background;
+    let error = srgb_from_linear(composited) - targets[r].xyz;
+    let slope = loss_slope(error) * srgb_slope(composited);
+    //: else
+    let background = ray.background;
+    let error = color + transmittance * background - targets[r].xyz;
+    let slope = loss_slope(error);
+    //: endif
+    let value = loss_value(error);
+    ray_losses[r] = vec2<f32>((value.x + value.y + value.z) / 3.0, dot(error, error) / 3.0);
+    // The mean over channels and over the rays of all micro-batches.
+    let g = slope / (3.0 * f32(counts.n_rays) * ${micro_batches}.0);
+    // dL/dsigma_i = dt_i g . (T_i+1 c_i - what follows sample i), the background included in what follows.
+    var following = color + transmittance * background;
+    transmittance = 1.0;
+    for (var j = first; j < end; j++) {
+        let dt = kept_samples[j].w;
+        let raw = color_input[j * ${density_stride}u];
+        let alpha = 1.0 - exp(-density_from_raw(raw) * dt);
+        let rgb = color_from_raw(raw_color[j].xyz);
+        let weight = transmittance * alpha;
+        transmittance *= 1.0 - alpha;
+        following -= weight * rgb;
+        gradients[j] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
+        d_density[j] = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
+    }
+}
+//: else
+@compute @workgroup_size(64)
+fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays) { return; }
+    var color = vec3<f32>(0.0);
+    var transmittance = 1.0;
+    var depth = 0.0;
+    var normal = vec3<f32>(0.0);
+    if (r < counts.n_rays_fitting) {
+        let end = offsets[r + 1u].y;
+        for (var j = offsets[r].y; j < end; j++) {
+            let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
+            let weight = transmittance * alpha;
+            color += weight * color_from_raw(raw_color[j].xyz);
+            depth += weight * bitcast<f32>(kept_rays[j].y);
+            //: if normals
+            let slope = d_position[j].xyz;
+            normal -= weight * slope * inverseSqrt(max(dot(slope, slope), 1e-20));
+            //: endif
+            transmittance *= 1.0 - alpha;
+        }
+    }
+    image[2u * r] = vec4<f32>(color, 1.0 - transmittance);
+    image[2u * r + 1u] = vec4<f32>(normal, depth);
+}
+//: endif

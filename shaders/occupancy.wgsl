@@ -1,0 +1,193 @@
+// Occupancy grid (Mueller et al. 2022, appendix E.2): per cell the optical thickness of the field over the shortest step,
+// kept as a decaying maximum of samples; a bit a cell says whether rays stop there.
+//
+// Cells are visited in a fixed permutation, a slice an update: `sweep_positions` places a jittered sample in each cell of
+// the slice, `occupied_positions` in cells that are occupied, the field gives densities, `sweep` and `raise` fold them
+// in, `mean`, `fold` and `bits` rebuild the bitfield. `mark_unseen` switches off for good the cells that no camera sees.
+// A value below 0 is never occupied; UNVISITED is. See src/occupancy.rs.
+#import common/activation
+#import common/grid_index
+#import common/pcg
+#import common/step
+//: if pass == "mark"
+struct Camera {
+    world_from_camera: array<vec4<f32>, 3>, focal: vec2<f32>, principal: vec2<f32>, distortion: vec4<f32>,
+    k3: f32, lens: u32, width: u32, height: u32, chunk: u32, first_pixel: u32, near: f32, far: f32,
+}
+var<storage, read> cameras: array<Camera>;
+var<storage, read_write> thickness: array<f32>;           // (cells)
+//: elif pass == "positions"
+var<storage, read> counts: StepState;
+var<storage, read> occupancy: array<u32>;
+var<storage, read_write> cells: array<u32>;               // (n_marched)
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched)
+//: elif pass == "update"
+var<storage, read> counts: StepState;
+var<storage, read> cells: array<u32>;
+var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
+var<storage, read_write> thickness: array<atomic<u32>>;   // f32 bits; of values >= 0 they sort as the values do
+//: elif pass == "mean"
+var<storage, read> thickness: array<f32>;
+var<storage, read_write> partial_sums: array<vec2<f32>>;  // (4096) sum, count of visited cells of cascade 0
+//: elif pass == "fold"
+var<storage, read> partial_sums: array<vec2<f32>>;
+var<storage, read_write> total: array<vec2<f32>>;         // (1)
+//: else
+var<storage, read> thickness: array<f32>;
+var<storage, read> total: array<vec2<f32>>;
+var<storage, read_write> occupancy: array<u32>;
+//: endif
+
+const RESOLUTION: u32 = ${resolution}u;
+const CASCADES: u32 = ${cascades}u;
+const CELLS_PER_CASCADE: u32 = ${resolution * resolution * resolution}u;
+const CELLS: u32 = ${resolution * resolution * resolution * cascades}u;
+const UNVISITED: f32 = 1e30;
+
+fn cell_corner(cell: u32) -> vec3<u32> {
+    return vec3<u32>(cell % RESOLUTION, (cell / RESOLUTION) % RESOLUTION, (cell / (RESOLUTION * RESOLUTION)) % RESOLUTION);
+}
+
+// Unit coordinates of a point in a cell, `at` in [0, 1]^3 within it.
+fn unit_position(cell: u32, at: vec3<f32>) -> vec3<f32> {
+    let side = f32(1u << (cell / CELLS_PER_CASCADE));
+    return ((vec3<f32>(cell_corner(cell)) + at) / f32(RESOLUTION) - 0.5) * side + 0.5;
+}
+
+//: if pass == "mark"
+@compute @workgroup_size(64)
+fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let cell = linear_group(group) * 64u + lane;
+    if (cell >= CELLS) { return; }
+    let side = f32(1u << (cell / CELLS_PER_CASCADE)) / f32(RESOLUTION) / ${scale};
+    let centre = (unit_position(cell, vec3<f32>(0.5)) - vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]})) / ${scale};
+    let radius = 0.8661 * side;
+    for (var c = 0u; c < ${n_cameras}u; c++) {
+        let m = cameras[c].world_from_camera;
+        let to = centre - vec3<f32>(m[0].w, m[1].w, m[2].w);
+        // Camera space, x right, y down, z forward.
+        let p = vec3<f32>(
+            dot(to, vec3<f32>(m[0].x, m[1].x, m[2].x)),
+            -dot(to, vec3<f32>(m[0].y, m[1].y, m[2].y)),
+            -dot(to, vec3<f32>(m[0].z, m[1].z, m[2].z)));
+        if (cameras[c].lens == 2u || dot(to, to) < radius * radius) {
+            thickness[cell] = UNVISITED;
+            return;
+        }
+        if (p.z <= 0.0) { continue; }
+        let size = vec2<f32>(f32(cameras[c].width), f32(cameras[c].height));
+        let reach = radius / p.z * cameras[c].focal * 1.5 + size * ${margin};
+        let seen = p.xy / p.z * cameras[c].focal + cameras[c].principal;
+        if (all(seen > -reach) && all(seen < size + reach)) {
+            thickness[cell] = UNVISITED;
+            return;
+        }
+    }
+    thickness[cell] = -1.0;
+}
+//: elif pass == "positions"
+fn place(i: u32, cell: u32, state: ptr<function, u32>) {
+    cells[i] = cell;
+    let u = unit_position(cell, vec3<f32>(random(state), random(state), random(state)));
+    samples[i] = vec4<f32>((u - 0.5) / f32(1u << (CASCADES - 1u)) + 0.5, 0.0);
+}
+
+@compute @workgroup_size(64)
+fn sweep_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n_sweep}u) { return; }
+    var state = random_seed(counts.seed ^ 0x27d4eb2fu, counts.occupancy_phase, i);
+    // The number of cells is a power of two times that of cascades; an odd factor permutes the former.
+    let visit = (counts.occupancy_phase * ${n_sweep}u + i) % CELLS;
+    let within = (visit * 0x9e3779b1u) & (CELLS_PER_CASCADE - 1u);
+    place(i, (visit / CELLS_PER_CASCADE) * CELLS_PER_CASCADE + within, &state);
+}
+
+@compute @workgroup_size(64)
+fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n_occupied}u) { return; }
+    var state = random_seed(counts.seed ^ 0x165667b1u, counts.occupancy_phase, i);
+    var cell = 0u;
+    for (var tries = 0u; tries < 10u; tries++) {
+        state = pcg(state);
+        cell = state % CELLS;
+        if ((occupancy[cell >> 5u] >> (cell & 31u) & 1u) != 0u) { break; }
+    }
+    place(${n_sweep}u + i, cell, &state);
+}
+//: elif pass == "update"
+fn thickness_of(i: u32) -> f32 {
+    return min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20);
+}
+
+@compute @workgroup_size(64)
+fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n_sweep}u) { return; }
+    let old = bitcast<f32>(atomicLoad(&thickness[cells[i]]));
+    if (old < 0.0) { return; }
+    let decayed = select(old * ${decay}, 0.0, old >= UNVISITED);
+    atomicStore(&thickness[cells[i]], bitcast<u32>(max(decayed, thickness_of(i))));
+}
+
+@compute @workgroup_size(64)
+fn raise(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = ${n_sweep}u + linear_group(group) * 64u + lane;
+    if (i >= ${n_sweep + n_occupied}u) { return; }
+    let old = bitcast<f32>(atomicLoad(&thickness[cells[i]]));
+    if (old >= 0.0 && old < UNVISITED) { atomicMax(&thickness[cells[i]], bitcast<u32>(thickness_of(i))); }
+}
+//: elif pass == "mean"
+@compute @workgroup_size(64)
+fn mean(@builtin(global_invocation_id) id: vec3<u32>) {
+    const RUN = CELLS_PER_CASCADE / 4096u;
+    var sum = vec2<f32>(0.0);
+    for (var i = id.x * RUN; i < (id.x + 1u) * RUN; i++) {
+        let value = thickness[i];
+        if (value < UNVISITED) { sum += vec2<f32>(max(value, 0.0), 1.0); }
+    }
+    partial_sums[id.x] = sum;
+}
+//: elif pass == "fold"
+var<workgroup> sh_sums: array<vec2<f32>, 64>;
+
+@compute @workgroup_size(64)
+fn fold(@builtin(local_invocation_index) lane: u32) {
+    var sum = vec2<f32>(0.0);
+    for (var i = lane * 64u; i < (lane + 1u) * 64u; i++) { sum += partial_sums[i]; }
+    sh_sums[lane] = sum;
+    workgroupBarrier();
+    if (lane == 0u) {
+        for (var i = 1u; i < 64u; i++) { sum += sh_sums[i]; }
+        total[0] = sum;
+    }
+}
+//: else
+// One word of 32 cells a thread; cascade by cascade, from the finest.
+@compute @workgroup_size(64)
+fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let word = linear_group(group) * 64u + lane;
+    if (word >= CELLS_PER_CASCADE / 32u) { return; }
+    let first = ${cascade}u * CELLS_PER_CASCADE + word * 32u;
+    let threshold = min(${threshold}, total[0].x / max(total[0].y, 1.0));
+    var mask = 0u;
+    for (var b = 0u; b < 32u; b++) {
+        var occupied = thickness[first + b] > threshold;
+        //: if cascade > 0
+        // The central cells cover eight of the cascade below each.
+        let at = cell_corner(first + b);
+        let low = RESOLUTION / 4u;
+        if (all(at >= vec3<u32>(low)) && all(at < vec3<u32>(3u * low))) {
+            for (var k = 0u; k < 8u; k++) {
+                let child = (at - low) * 2u + vec3<u32>(k & 1u, (k >> 1u) & 1u, k >> 2u);
+                let bit = (((${cascade}u - 1u) * RESOLUTION + child.z) * RESOLUTION + child.y) * RESOLUTION + child.x;
+                occupied = occupied || (occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u;
+            }
+        }
+        //: endif
+        mask |= select(0u, 1u, occupied) << b;
+    }
+    occupancy[${cascade}u * CELLS_PER_CASCADE / 32u + word] = mask;
+}
+//: endif

@@ -1,0 +1,134 @@
+// Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, with an exponential moving average of the weights.
+//
+// `dense` updates a slab of network weights, four at a time. `sparse` updates the rows of a hash table: a row whose
+// gradient is all zero is left alone and keeps its own step counter; the average of a row that was left alone for k
+// steps catches up when it is next seen (or in `settle`). See src/optimizer.rs.
+#import common/grid_index
+#import common/step
+
+//: if pass == "dense"
+var<storage, read_write> state: StepStateAtomic;
+var<storage, read_write> values: array<vec4<f32>>;
+var<storage, read_write> gradients: array<vec4<f32>>;
+var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
+var<storage, read_write> averages: array<vec4<f32>>;
+//: elif pass == "sparse"
+var<storage, read_write> state: StepStateAtomic;
+var<storage, read_write> values: array<${row_type}>;        // (rows, parts)
+var<storage, read_write> gradients: array<${int_type}>;     // (rows, parts) fixed point
+var<storage, read_write> moments: array<${row_type}>;       // (rows, parts, 2)
+var<storage, read_write> averages: array<${row_type}>;      // (rows, parts)
+var<storage, read_write> counters: array<vec2<u32>>;        // (rows) updates, step of the last one
+var<storage, read> gradient_scales: array<f32>;             // (levels)
+var<storage, read_write> largest: array<atomic<u32>>;       // (levels) largest |gradient| of this step, fixed point
+//: else
+var<storage, read> counts: StepState;
+var<storage, read> values: array<${row_type}>;
+var<storage, read> averages: array<${row_type}>;
+var<storage, read> counters: array<vec2<u32>>;
+var<storage, read_write> settled: array<${row_type}>;       // the averages as of now
+//: endif
+
+// StepState as kernels see it that raise alarms.
+struct StepStateAtomic {
+    step: u32, seed: u32, n_rays: u32, n_marched: u32, n_kept: u32, n_rays_fitting: u32, n_rays_total: u32,
+    n_kept_total: u32, n_marched_total: u32, next_rays: u32, loss: f32, squared_error: f32, learning_rate: f32,
+    non_finite: atomic<u32>, saturated: atomic<u32>, occupancy_phase: u32,
+}
+
+const BETA1: f32 = ${beta1};
+const BETA2: f32 = ${beta2};
+const EPSILON: f32 = ${epsilon};
+const LR_FACTOR: f32 = ${learning_rate_factor};
+const L2: f32 = ${l2_reg};
+const EMA: f32 = ${ema_decay};
+
+fn finite(v: vec4<f32>) -> bool {
+    return all((bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
+}
+
+//: if pass == "dense"
+@compute @workgroup_size(64)
+fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n // 4}u) { return; }
+    let t = f32(state.step + 1u);
+    let w = values[i];
+    let raw = gradients[i];
+    gradients[i] = vec4<f32>(0.0);
+    if (!finite(raw)) {
+        atomicAdd(&state.non_finite, 1u);
+        return;
+    }
+    let g = raw + L2 * w;
+    let m = BETA1 * moments[2u * i] + (1.0 - BETA1) * g;
+    let v = BETA2 * moments[2u * i + 1u] + (1.0 - BETA2) * g * g;
+    moments[2u * i] = m;
+    moments[2u * i + 1u] = v;
+    let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
+    let next = w - rate * m / (sqrt(v) + EPSILON);
+    values[i] = next;
+    averages[i] = EMA * averages[i] + (1.0 - EMA) * next;
+}
+//: elif pass == "sparse"
+const N_LEVELS: u32 = ${n_levels}u;
+const FIRST_LEVEL: u32 = ${first_level}u;
+const FIRST_ROWS: array<u32, ${n_levels}> = array<u32, ${n_levels}>(${first_rows | join("u, ")}u);
+const PARTS: u32 = ${parts}u;
+// A sum this large may not leave room for the next step's.
+const NEAR_OVERFLOW: u32 = 0x40000000u;
+
+@compute @workgroup_size(64)
+fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let row = linear_group(group) * 64u + lane;
+    if (row >= ${n_rows}u) { return; }
+    //: for p in range(parts)
+    let i_${p} = gradients[row * PARTS + ${p}u];
+    //: endfor
+    var size = 0u;
+    //: for p in range(parts)
+    //: for f in range(lanes)
+    size = max(size, u32(abs(i_${p}${component[f]})));
+    //: endfor
+    //: endfor
+    if (size == 0u) { return; }
+    var level = 0u;
+    for (var l = 1u; l < N_LEVELS; l++) { level += select(0u, 1u, row >= FIRST_ROWS[l]); }
+    if (atomicLoad(&largest[FIRST_LEVEL + level]) < size) { atomicMax(&largest[FIRST_LEVEL + level], size); }
+    if (size >= NEAR_OVERFLOW) { atomicAdd(&state.saturated, 1u); }
+    let unscale = 1.0 / gradient_scales[FIRST_LEVEL + level];
+    let counter = counters[row];
+    let t = f32(counter.x + 1u);
+    counters[row] = vec2<u32>(counter.x + 1u, state.step + 1u);
+    let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
+    let idle = pow(EMA, f32(state.step - counter.y));
+    //: for p in range(parts)
+    {
+        let at = row * PARTS + ${p}u;
+        gradients[at] = ${int_type}(0);
+        let w = values[at];
+        let g = ${row_type}(i_${p}) * unscale;
+        let m = BETA1 * moments[2u * at] + (1.0 - BETA1) * g;
+        let v = BETA2 * moments[2u * at + 1u] + (1.0 - BETA2) * g * g;
+        moments[2u * at] = m;
+        moments[2u * at + 1u] = v;
+        let next = w - rate * m / (sqrt(v) + EPSILON);
+        values[at] = next;
+        averages[at] = EMA * (w + (averages[at] - w) * idle) + (1.0 - EMA) * next;
+    }
+    //: endfor
+}
+//: else
+@compute @workgroup_size(64)
+fn settle(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let row = linear_group(group) * 64u + lane;
+    if (row >= ${n_rows}u) { return; }
+    let idle = pow(EMA, f32(counts.step - counters[row].y));
+    //: for p in range(parts)
+    {
+        let at = row * ${parts}u + ${p}u;
+        settled[at] = values[at] + (averages[at] - values[at]) * idle;
+    }
+    //: endfor
+}
+//: endif

@@ -1,0 +1,743 @@
+//! The configuration of a run: a TOML file that says everything about a method. A method is data: the presets in
+//! `assets/configs/` are such files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::AdapterClass;
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the config {path}: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The text is not TOML, or a key is unknown or of the wrong type.
+    #[error("in the config {origin}: {reason}")]
+    Parse {
+        /// File or preset.
+        origin: String,
+        /// Where and what.
+        reason: String,
+    },
+    /// A value is impossible.
+    #[error("`{key}` {reason}")]
+    Value {
+        /// Dotted key.
+        key: String,
+        /// What it should be.
+        reason: String,
+    },
+    /// There is no such preset.
+    #[error("there is no method `{name}`; there are: {known} (or give a file with --config)")]
+    NoSuchMethod {
+        /// What was asked for.
+        name: String,
+        /// The presets.
+        known: String,
+    },
+    /// A `--set` is malformed.
+    #[error("--set {text}: {reason}")]
+    Set {
+        /// As typed.
+        text: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn bad(key: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key: key.to_owned(), reason: reason.into() }
+}
+
+const PRESETS: [(&str, &str); 2] = [
+    ("ngp", include_str!("../assets/configs/ngp.toml")),
+    ("ngp-small", include_str!("../assets/configs/ngp-small.toml")),
+];
+
+/// A run's configuration, complete once [`Config::resolve`] has filled in what depends on the scene and the adapter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the method, for reports only.
+    pub method: String,
+    /// Seed of all random numbers.
+    #[serde(default)]
+    pub seed: u32,
+    /// The scene's box, frame and colours.
+    pub scene: Scene,
+    /// Batches.
+    pub training: Training,
+    /// The optimiser and its schedule.
+    pub optimizer: Optimizer,
+    /// The loss on composited colours.
+    pub loss: Loss,
+    /// The occupancy grid that ray marching skips empty space with.
+    pub occupancy: Occupancy,
+    /// Sampler and field of each pass.
+    pub passes: Vec<Pass>,
+}
+
+/// Scene box and colours. World positions map to the unit cube by `u = world * scale + offset`; the encodings see the
+/// cube of side `aabb_scale` around 0.5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scene {
+    /// World to unit cube; the dataset's, else 0.33.
+    #[serde(default)]
+    pub scale: Option<f32>,
+    /// World to unit cube; the dataset's, else 0.5 each.
+    #[serde(default)]
+    pub offset: Option<[f32; 3]>,
+    /// Side of the box in unit cubes, a power of two up to 128; the dataset's, else 1.
+    #[serde(default)]
+    pub aabb_scale: Option<u32>,
+    /// Background behind training rays: `random`, `white`, `black` or `#rrggbb`.
+    pub background: Background,
+    /// Background of evaluation and rendering: `white`, `black` or `#rrggbb`.
+    pub eval_background: Background,
+    /// Composite in linear colour instead of the images' own sRGB values.
+    #[serde(default)]
+    pub linear: bool,
+    /// Nearest point of rays, world units along the ray.
+    #[serde(default)]
+    pub near: Option<f32>,
+    /// Farthest point of rays, world units along the ray.
+    #[serde(default)]
+    pub far: Option<f32>,
+    /// Where in a pixel its ray passes: 0.5 is the centre.
+    #[serde(default = "half")]
+    pub pixel_center: f32,
+}
+
+fn half() -> f32 {
+    0.5
+}
+
+/// A background colour, sRGB.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Background {
+    /// A new colour for every ray.
+    Random,
+    /// One colour.
+    Fixed([f32; 3]),
+}
+
+impl std::fmt::Display for Background {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Random => f.write_str("random"),
+            Self::Fixed([1.0, 1.0, 1.0]) => f.write_str("white"),
+            Self::Fixed([0.0, 0.0, 0.0]) => f.write_str("black"),
+            Self::Fixed(rgb) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+                let byte = |c: f32| (c.clamp(0.0, 1.0) * 255.0).round() as u8;
+                write!(f, "#{:02x}{:02x}{:02x}", byte(rgb[0]), byte(rgb[1]), byte(rgb[2]))
+            }
+        }
+    }
+}
+
+impl std::str::FromStr for Background {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "random" => return Ok(Self::Random),
+            "white" => return Ok(Self::Fixed([1.0; 3])),
+            "black" => return Ok(Self::Fixed([0.0; 3])),
+            _ => {}
+        }
+        let hex = text.strip_prefix('#').filter(|h| h.len() == 6);
+        let value = hex.and_then(|h| u32::from_str_radix(h, 16).ok());
+        let value = value.ok_or_else(|| format!("`{text}` is not a background: give random, white, black or #rrggbb"))?;
+        #[expect(clippy::cast_precision_loss, reason = "a byte")]
+        let channel = |shift: u32| ((value >> shift) & 255) as f32 / 255.0;
+        Ok(Self::Fixed([channel(16), channel(8), channel(0)]))
+    }
+}
+
+impl Serialize for Background {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Background {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Background {
+    /// The colour that stands for the background where one is needed.
+    #[must_use]
+    pub fn color(self) -> [f32; 3] {
+        match self {
+            Self::Random => [0.0; 3],
+            Self::Fixed(rgb) => rgb,
+        }
+    }
+}
+
+/// Batch budgets. What is left out follows the adapter class.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Samples evaluated per step; the ray count adapts to fill it.
+    #[serde(default)]
+    pub batch_size: Option<u32>,
+    /// Parts a step is computed in, one after the other; gradients add up.
+    #[serde(default)]
+    pub micro_batches: Option<u32>,
+    /// Samples the sampler may place per sample that is kept after culling.
+    #[serde(default = "four")]
+    pub marched_per_kept: f32,
+    /// Rays of the first step.
+    #[serde(default)]
+    pub initial_rays: Option<u32>,
+    /// Rays per step at most.
+    #[serde(default)]
+    pub max_rays: Option<u32>,
+    /// Longest submission to the device in milliseconds.
+    #[serde(default = "fifty")]
+    pub submission_ms: f32,
+    /// Arithmetic and storage precision: `f32`.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+fn four() -> f32 {
+    4.0
+}
+
+fn fifty() -> f32 {
+    50.0
+}
+
+/// Arithmetic of the networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision, the reference.
+    #[default]
+    F32,
+}
+
+/// Adam and its schedule, shared by all parameter groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimizer {
+    /// Step size at step 0.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// L2 regularisation of network weights.
+    pub l2_reg: f32,
+    /// Decay of the moving average that evaluation uses; 0 turns it off.
+    pub ema_decay: f32,
+    /// The rate is multiplied by this…
+    #[serde(default = "one")]
+    pub decay_base: f32,
+    /// …at this step…
+    #[serde(default)]
+    pub decay_start: u32,
+    /// …and every so many steps after; 0 keeps the rate constant.
+    #[serde(default)]
+    pub decay_interval: u32,
+    /// Steps over which the rate rises from 0.
+    #[serde(default)]
+    pub warmup_steps: u32,
+    /// Factor on the rate of network weights.
+    #[serde(default = "one")]
+    pub network_rate: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// Loss on composited colours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Loss {
+    /// Squared error.
+    L2 {},
+    /// Huber loss, scaled as Instant-NGP does.
+    Huber {
+        /// Where the square turns into a line.
+        delta: f32,
+    },
+}
+
+/// Occupancy grid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Occupancy {
+    /// Cells per axis and cascade, a power of two from 16 to 256.
+    pub resolution: u32,
+    /// Optical thickness above which a cell is occupied (or the mean, if that is lower).
+    pub threshold: f32,
+    /// Decay of a cell's maximum over one whole sweep of the grid, to the 16th part.
+    pub decay: f32,
+    /// Steps from one update to the next, once warmed up.
+    pub interval: u32,
+    /// Updates at every step before that.
+    #[serde(default)]
+    pub warmup_steps: u32,
+    /// Cells visited per update; left out, it follows the batch size.
+    #[serde(default)]
+    pub cells_per_update: Option<u32>,
+}
+
+/// One pass: where samples lie, and the field that is evaluated there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pass {
+    /// Factor on this pass's loss.
+    #[serde(default = "one")]
+    pub loss_weight: f32,
+    /// Where samples lie.
+    pub sampler: Sampler,
+    /// What is evaluated.
+    pub field: Field,
+}
+
+/// Where samples lie along a ray.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sampler {
+    /// Steps through the occupied cells of the occupancy grid.
+    RayMarch {
+        /// Steps along a diagonal of the unit cube.
+        steps: u32,
+        /// Growth of the step with distance; left out: 0 for `aabb_scale` 1, else 1/256.
+        #[serde(default)]
+        cone_angle: Option<f32>,
+        /// Samples per ray at most.
+        max_samples: u32,
+        /// Samples behind this transmittance are culled.
+        min_transmittance: f32,
+    },
+    /// A fixed number between near and far.
+    Stratified {
+        /// Samples per ray.
+        n_samples: u32,
+        /// Whether samples move within their interval while training.
+        jitter: bool,
+        /// Samples behind this transmittance are culled; 0 keeps all.
+        min_transmittance: f32,
+    },
+}
+
+/// A radiance field: an encoding that feeds a network, twice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// Encoding of positions in [0, 1]³.
+    pub position_encoding: PositionEncoding,
+    /// Encoding of unit view directions.
+    pub direction_encoding: DirectionEncoding,
+    /// Network from encoded position to density and features.
+    pub density_network: Network,
+    /// Outputs of the density network, the raw density first; all of them feed the colour network.
+    pub n_density_outputs: u32,
+    /// Network from those and the encoded direction to raw colour.
+    pub color_network: Network,
+    /// Raw density to σ per world unit.
+    #[serde(default)]
+    pub density_activation: DensityActivation,
+    /// Raw colour to colour.
+    #[serde(default)]
+    pub color_activation: ColorActivation,
+}
+
+/// Encoding of positions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PositionEncoding {
+    /// Multiresolution hash grid.
+    HashGrid(HashGridConfig),
+}
+
+/// Parameters of a hash grid, named as in tiny-cuda-nn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashGridConfig {
+    /// Number of levels.
+    pub n_levels: u32,
+    /// Features per level: 1, 2, 4 or 8.
+    pub n_features_per_level: u32,
+    /// Rows of a level at most, as a power of two.
+    pub log2_hashmap_size: u32,
+    /// Cells per axis of the coarsest level.
+    pub base_resolution: u32,
+    /// Growth from level to level; left out, it makes the finest level `finest_resolution` cells.
+    #[serde(default)]
+    pub per_level_scale: Option<f64>,
+    /// Cells per axis of the finest level per unit cube, where `per_level_scale` is left out.
+    #[serde(default = "finest")]
+    pub finest_resolution: u32,
+    /// Whether levels that fit are indexed directly instead of hashed.
+    #[serde(default = "yes")]
+    pub dense_levels: bool,
+    /// Shift of the grid in cells: 0.5 as in tiny-cuda-nn, or 0.
+    #[serde(default = "half_f64")]
+    pub grid_offset: f64,
+}
+
+fn finest() -> u32 {
+    2048
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn half_f64() -> f64 {
+    0.5
+}
+
+/// Encoding of view directions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DirectionEncoding {
+    /// Real spherical harmonics.
+    SphericalHarmonics {
+        /// Number of bands: 1 to 4.
+        degree: u32,
+    },
+    /// Sines and cosines.
+    Frequency {
+        /// Number of octaves.
+        n_frequencies: u32,
+        /// Whether the direction itself comes first.
+        #[serde(default = "yes")]
+        include_input: bool,
+    },
+}
+
+/// A multi-layer perceptron.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Neurons per hidden layer: a multiple of 4 up to 64.
+    pub n_neurons: u32,
+    /// Hidden layers.
+    pub n_hidden_layers: u32,
+    /// Whether layers have biases.
+    #[serde(default)]
+    pub biases: bool,
+}
+
+/// Raw density to σ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DensityActivation {
+    /// Exponential.
+    #[default]
+    Exp,
+    /// Rectified linear.
+    Relu,
+    /// log(1 + eˣ)
+    Softplus,
+}
+
+/// Raw colour to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColorActivation {
+    /// Logistic.
+    #[default]
+    Sigmoid,
+    /// Identity.
+    None,
+}
+
+/// What the dataset says about the scene's frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SceneHints {
+    /// Side of the box.
+    pub aabb_scale: Option<u32>,
+    /// World to unit cube.
+    pub scale: Option<f32>,
+    /// World to unit cube.
+    pub offset: Option<[f32; 3]>,
+}
+
+impl Config {
+    /// Names of the presets.
+    #[must_use]
+    pub fn presets() -> Vec<&'static str> {
+        PRESETS.iter().map(|&(name, _)| name).collect()
+    }
+
+    /// The preset used where none is named.
+    #[must_use]
+    pub fn default_method(class: AdapterClass) -> &'static str {
+        if class == AdapterClass::Software { "ngp-small" } else { "ngp" }
+    }
+
+    /// Load a preset with `--set` overrides.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn preset(name: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let (_, text) = PRESETS.iter().find(|&&(n, _)| n == name).ok_or_else(|| ConfigError::NoSuchMethod {
+            name: name.to_owned(),
+            known: Self::presets().join(", "),
+        })?;
+        Self::parse(text, name, overrides)
+    }
+
+    /// Load a file with `--set` overrides.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn from_file(path: &std::path::Path, overrides: &[String]) -> Result<Self, ConfigError> {
+        let origin = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
+        Self::parse(&text, &origin, overrides)
+    }
+
+    /// Parse `text`, apply `overrides` (`key.path=value`), and check every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`]
+    pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self, ConfigError> {
+        let fault = |e: toml::de::Error| ConfigError::Parse {
+            origin: origin.to_owned(),
+            reason: e.to_string().trim().replace('\n', "\n  "),
+        };
+        if overrides.is_empty() {
+            let config: Self = toml::from_str(text).map_err(fault)?;
+            config.check()?;
+            return Ok(config);
+        }
+        let mut table: toml::Table = toml::from_str(text).map_err(fault)?;
+        for text in overrides {
+            set(&mut table, text)?;
+        }
+        let config = Self::deserialize(toml::Value::Table(table)).map_err(|e| ConfigError::Set {
+            text: overrides.join(" --set "),
+            reason: e.to_string().trim().to_owned(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The complete configuration as TOML.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let positive = |key: &str, value: f32| {
+            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(bad(key, format!("is {value}; it must be positive"))) }
+        };
+        let scene = &self.scene;
+        if let Some(scale) = scene.scale {
+            positive("scene.scale", scale)?;
+        }
+        if let Some(a) = scene.aabb_scale
+            && !(a.is_power_of_two() && a <= 128)
+        {
+            return Err(bad("scene.aabb_scale", format!("is {a}; it must be a power of two up to 128")));
+        }
+        if scene.eval_background == Background::Random {
+            return Err(bad("scene.eval_background", "is random; images need one colour: white, black or #rrggbb"));
+        }
+        if let (Some(near), Some(far)) = (scene.near, scene.far)
+            && !(near >= 0.0 && far > near && far.is_finite())
+        {
+            return Err(bad("scene.far", format!("is {far} with near {near}; it must be larger, and near not negative")));
+        }
+        let optimizer = &self.optimizer;
+        positive("optimizer.learning_rate", optimizer.learning_rate)?;
+        positive("optimizer.epsilon", optimizer.epsilon)?;
+        for (key, value) in [
+            ("optimizer.beta1", optimizer.beta1),
+            ("optimizer.beta2", optimizer.beta2),
+            ("optimizer.ema_decay", optimizer.ema_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(bad(key, format!("is {value}; it must be at least 0 and below 1")));
+            }
+        }
+        if let Some(batch) = self.training.batch_size
+            && !(1024..=1 << 24).contains(&batch)
+        {
+            return Err(bad("training.batch_size", format!("is {batch}; it must lie between 1024 and 16777216")));
+        }
+        if let Some(parts) = self.training.micro_batches
+            && !(1..=256).contains(&parts)
+        {
+            return Err(bad("training.micro_batches", format!("is {parts}; it must lie between 1 and 256")));
+        }
+        if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
+            return Err(bad("training.marched_per_kept", "must lie between 1 and 64"));
+        }
+        positive("training.submission_ms", self.training.submission_ms)?;
+        if let Loss::Huber { delta } = self.loss {
+            positive("loss.huber.delta", delta)?;
+        }
+        let occupancy = &self.occupancy;
+        if !(occupancy.resolution.is_power_of_two() && (16..=256).contains(&occupancy.resolution)) {
+            return Err(bad(
+                "occupancy.resolution",
+                format!("is {}; it must be a power of two from 16 to 256", occupancy.resolution),
+            ));
+        }
+        if occupancy.interval == 0 {
+            return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
+        }
+        if !(0.0..=1.0).contains(&occupancy.decay) {
+            return Err(bad("occupancy.decay", "must lie between 0 and 1"));
+        }
+        if self.passes.len() != 1 {
+            return Err(bad("passes", format!("has {} entries; a method needs exactly one", self.passes.len())));
+        }
+        self.passes.iter().try_for_each(Pass::check)
+    }
+
+    /// Fill in what depends on the scene and on the adapter's class.
+    pub fn resolve(&mut self, hints: SceneHints, class: AdapterClass) {
+        let scene = &mut self.scene;
+        let aabb_scale = *scene.aabb_scale.get_or_insert(hints.aabb_scale.unwrap_or(1));
+        scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
+        scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
+        let software = class == AdapterClass::Software;
+        let batch = *self.training.batch_size.get_or_insert(match class {
+            AdapterClass::Software => 1 << 15,
+            AdapterClass::Integrated => 1 << 17,
+            AdapterClass::Discrete => 1 << 18,
+        });
+        self.training.micro_batches.get_or_insert(1);
+        self.training.max_rays.get_or_insert((batch / 2).clamp(256, 1 << 18));
+        self.training.initial_rays.get_or_insert((batch / 64).max(64));
+        let cells = self.occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+        self.occupancy.cells_per_update.get_or_insert(if software { batch / 2 } else { cells / 4 });
+        for pass in &mut self.passes {
+            if let Sampler::RayMarch { cone_angle, .. } = &mut pass.sampler {
+                cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
+            }
+            let PositionEncoding::HashGrid(grid) = &mut pass.field.position_encoding;
+            let levels = f64::from(grid.n_levels.max(2) - 1);
+            let finest = f64::from(grid.finest_resolution) * f64::from(aabb_scale);
+            grid.per_level_scale.get_or_insert((finest / f64::from(grid.base_resolution)).powf(1.0 / levels));
+        }
+    }
+}
+
+impl Pass {
+    fn check(&self) -> Result<(), ConfigError> {
+        let (transmittance, n) = match self.sampler {
+            Sampler::RayMarch { steps, max_samples, min_transmittance, cone_angle } => {
+                if steps == 0 || steps > 65_536 {
+                    return Err(bad("passes.sampler.ray_march.steps", "must lie between 1 and 65536"));
+                }
+                if cone_angle.is_some_and(|c| !(0.0..1.0).contains(&c)) {
+                    return Err(bad("passes.sampler.ray_march.cone_angle", "must be at least 0 and below 1"));
+                }
+                (min_transmittance, max_samples)
+            }
+            Sampler::Stratified { n_samples, min_transmittance, .. } => (min_transmittance, n_samples),
+        };
+        if !(2..=16_384).contains(&n) {
+            return Err(bad("passes.sampler", format!("asks for {n} samples per ray; give 2 to 16384")));
+        }
+        if !(0.0..1.0).contains(&transmittance) {
+            return Err(bad("passes.sampler", "has a min_transmittance outside 0 to 1"));
+        }
+        let field = &self.field;
+        let PositionEncoding::HashGrid(grid) = &field.position_encoding;
+        if !(1..=32).contains(&grid.n_levels) {
+            return Err(bad("hash_grid.n_levels", format!("is {}; it must lie between 1 and 32", grid.n_levels)));
+        }
+        if ![1, 2, 4, 8].contains(&grid.n_features_per_level) {
+            return Err(bad(
+                "hash_grid.n_features_per_level",
+                format!("is {}; it must be 1, 2, 4 or 8", grid.n_features_per_level),
+            ));
+        }
+        if !(4..=24).contains(&grid.log2_hashmap_size) {
+            return Err(bad(
+                "hash_grid.log2_hashmap_size",
+                format!("is {}; it must lie between 4 and 24", grid.log2_hashmap_size),
+            ));
+        }
+        if !(1..=4096).contains(&grid.base_resolution) || !(1..=65_536).contains(&grid.finest_resolution) {
+            return Err(bad("hash_grid.base_resolution", "must lie between 1 and 4096, finest_resolution up to 65536"));
+        }
+        if grid.per_level_scale.is_some_and(|s| !(1.0..=8.0).contains(&s)) {
+            return Err(bad("hash_grid.per_level_scale", "must lie between 1 and 8"));
+        }
+        if grid.grid_offset != 0.0 && grid.grid_offset != 0.5 {
+            return Err(bad("hash_grid.grid_offset", "must be 0 or 0.5"));
+        }
+        if grid.n_levels * grid.n_features_per_level > 128 {
+            return Err(bad("hash_grid.n_levels", "times n_features_per_level must not exceed 128"));
+        }
+        match field.direction_encoding {
+            DirectionEncoding::SphericalHarmonics { degree } if !(1..=4).contains(&degree) => {
+                return Err(bad("spherical_harmonics.degree", format!("is {degree}; it must lie between 1 and 4")));
+            }
+            DirectionEncoding::Frequency { n_frequencies, .. } if !(1..=12).contains(&n_frequencies) => {
+                return Err(bad("frequency.n_frequencies", format!("is {n_frequencies}; it must lie between 1 and 12")));
+            }
+            _ => {}
+        }
+        if !(1..=64).contains(&field.n_density_outputs) || field.n_density_outputs % 4 != 0 {
+            return Err(bad("n_density_outputs", "must be a multiple of 4 up to 64"));
+        }
+        for (key, network) in [("density_network", &field.density_network), ("color_network", &field.color_network)] {
+            if network.n_neurons % 4 != 0 || !(4..=64).contains(&network.n_neurons) {
+                return Err(bad(
+                    &format!("{key}.n_neurons"),
+                    format!("is {}; it must be a multiple of 4 from 4 to 64", network.n_neurons),
+                ));
+            }
+            if !(1..=4).contains(&network.n_hidden_layers) {
+                return Err(bad(
+                    &format!("{key}.n_hidden_layers"),
+                    format!("is {}; it must lie between 1 and 4", network.n_hidden_layers),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Apply one `a.b.c=value`; `passes` stands for its only entry, and the value is TOML, or a bare string.
+fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
+    let fault = |reason: String| ConfigError::Set { text: text.to_owned(), reason };
+    let (path, value) = text.split_once('=').ok_or_else(|| fault("give key=value, as in training.batch_size=65536".to_owned()))?;
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| toml::Value::String(value.trim().to_owned()));
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| fault("the key is empty".to_owned()))?;
+    let mut here = table;
+    for key in keys {
+        let next = here.get_mut(key).ok_or_else(|| fault(format!("there is no table `{key}`")))?;
+        here = match next {
+            toml::Value::Table(inner) => inner,
+            toml::Value::Array(items) => match items.first_mut() {
+                Some(toml::Value::Table(inner)) => inner,
+                _ => return Err(fault(format!("`{key}` is not a table"))),
+            },
+            _ => return Err(fault(format!("`{key}` is not a table"))),
+        };
+    }
+    here.insert(last.to_owned(), value);
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! What can be wrong with a dataset, in one line each: where, why, and the way out.
+
+use std::path::{Path, PathBuf};
+
+/// A dataset that cannot be used. Every message is a single line.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// Nothing is there.
+    #[error("{}: no such file or directory: check the path of the dataset", shown(.path))]
+    NotFound {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A folder or file that no loader knows.
+    #[error("{}: no dataset here: {looked_for}", shown(.path))]
+    NotADataset {
+        /// The path as given.
+        path: PathBuf,
+        /// What was looked for, and where else to look.
+        looked_for: String,
+    },
+    /// A known format that is not read yet.
+    #[error(
+        "{}: this is {format} data, which is not read yet: convert it to a transforms.json \
+         with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py",
+        shown(.path)
+    )]
+    UnsupportedFormat {
+        /// The folder.
+        path: PathBuf,
+        /// The format's name.
+        format: &'static str,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}: check that the path exists and its permissions", shown(.path))]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried: "read", "write".
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Text that is not JSON.
+    #[error(
+        "{}: line {line}, column {column}: not valid JSON: {message}: \
+         correct the file or export it again",
+        shown(.path)
+    )]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+        /// The parser's reason.
+        message: String,
+    },
+    /// Valid JSON that does not describe a dataset.
+    #[error("{}: {message}", shown(.path))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Cause and way out.
+        message: String,
+    },
+    /// A frame that cannot be used.
+    #[error("{}: {frame}: {message}", shown(.path))]
+    Frame {
+        /// The file.
+        path: PathBuf,
+        /// The frame's index in the file, and its name.
+        frame: String,
+        /// Cause and way out.
+        message: String,
+    },
+    /// All images are absent.
+    #[error(
+        "{}: none of the {count} images exists, for instance {}: \
+         check `file_path`, which is relative to the JSON file",
+        shown(.path), shown(.first)
+    )]
+    NoImages {
+        /// The JSON file.
+        path: PathBuf,
+        /// How many images it lists.
+        count: usize,
+        /// The first image.
+        first: PathBuf,
+    },
+    /// An image that cannot be decoded.
+    #[error("{}: {message}", shown(.path))]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// Cause and way out.
+        message: String,
+    },
+    /// A split name that is none of train, val, test.
+    #[error("unknown split `{}`: use train, val or test", one_line(.value))]
+    UnknownSplit {
+        /// The name as given.
+        value: String,
+    },
+    /// A selection of training views that cannot be made.
+    #[error("{dataset}: {message}")]
+    Views {
+        /// The dataset's name.
+        dataset: String,
+        /// Cause and way out.
+        message: String,
+    },
+}
+
+impl DatasetError {
+    /// Wraps an error of the operating system on reading `path`.
+    pub(super) fn read(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action: "read",
+            source,
+        }
+    }
+
+    /// Wraps an error of the operating system on writing `path`.
+    pub(super) fn write(path: &Path, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action: "write",
+            source,
+        }
+    }
+}
+
+/// A path on one line.
+pub(super) fn shown(path: &Path) -> String {
+    escaped(&path.to_string_lossy())
+}
+
+/// Text from a file, on one line of at most 200 characters.
+pub(super) fn one_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+/// Text with control characters and line breaks escaped.
+pub(super) fn escaped(text: &str) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if breaks(c) {
+            line.extend(c.escape_debug());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}

@@ -1,0 +1,343 @@
+//! Intrinsics: focal lengths, principal point and lens from the many keys in use, fitted to the
+//! image on disk.
+
+use super::error::DatasetError;
+use super::json::Fields;
+use super::{Note, Notes};
+use crate::camera::{Camera, Lens, focal_from_angle};
+
+/// Longest image side that is believed, in pixels.
+pub(super) const MAX_SIDE: u32 = 1 << 16;
+/// How far the two sides' ratios between stored and declared size may differ.
+const UNIFORM: f64 = 1e-2;
+
+/// The camera of a frame whose image has `image` (width, height) pixels.
+///
+/// Keys are read as Instant-NGP and nerfstudio write them: `w h fl_x fl_y cx cy camera_angle_x
+/// camera_angle_y camera_model is_fisheye k1 k2 k3 k4 p1 p2`, and `x_fov y_fov` in degrees. Values
+/// that describe another resolution of the same image are scaled to `image`.
+pub(super) fn camera(
+    fields: &Fields,
+    image: [u32; 2],
+    world_from_camera: [[f32; 4]; 3],
+    notes: &mut Notes,
+) -> Result<Camera, DatasetError> {
+    let declared = declared_size(fields, image)?;
+    let ratio = [
+        f64::from(image[0]) / declared[0],
+        f64::from(image[1]) / declared[1],
+    ];
+    if (ratio[0] / ratio[1] - 1.0).abs() > UNIFORM {
+        let rotated = (f64::from(image[0]) - declared[1]).abs() < 1.0
+            && (f64::from(image[1]) - declared[0]).abs() < 1.0;
+        return Err(fields.error(format!(
+            "the image has {} × {} pixels but `w` and `h` say {} × {}: {}",
+            image[0],
+            image[1],
+            declared[0],
+            declared[1],
+            if rotated {
+                "rotate the image (its EXIF orientation is not applied)"
+            } else {
+                "correct one of them"
+            }
+        )));
+    }
+    if ratio
+        .iter()
+        .zip(image)
+        .any(|(ratio, side)| (ratio - 1.0).abs() * f64::from(side) > 1e-6)
+    {
+        notes.add(Note::Rescaled, || {
+            let [w, h] = declared;
+            format!(
+                "{} is stored with {} × {} pixels, not {w} × {h}",
+                fields.place(),
+                image[0],
+                image[1]
+            )
+        });
+    }
+    let focal = focal(fields, declared)?;
+    let principal = [
+        fields.number("cx")?.unwrap_or(0.5 * declared[0]),
+        fields.number("cy")?.unwrap_or(0.5 * declared[1]),
+    ];
+    let scaled = |v: [f64; 2]| [(v[0] * ratio[0]) as f32, (v[1] * ratio[1]) as f32];
+    let camera = Camera {
+        world_from_camera,
+        width: image[0],
+        height: image[1],
+        focal: scaled(focal),
+        principal: scaled(principal),
+        lens: lens(fields)?,
+    };
+    check(fields, &camera, notes)?;
+    Ok(camera)
+}
+
+/// `near` and `far` in world units, where the file gives both.
+pub(super) fn near_far(fields: &Fields) -> Result<Option<[f32; 2]>, DatasetError> {
+    let (Some(near), Some(far)) = (fields.number("near")?, fields.number("far")?) else {
+        return Ok(None);
+    };
+    if near < 0.0 || near as f32 >= far as f32 {
+        return Err(fields.error(format!(
+            "`near` = {near} and `far` = {far} should be 0 ≤ near < far: correct or remove them"
+        )));
+    }
+    Ok(Some([near as f32, far as f32]))
+}
+
+/// The resolution that the other keys refer to; a side that is not declared follows the image.
+fn declared_size(fields: &Fields, image: [u32; 2]) -> Result<[f64; 2], DatasetError> {
+    let side = |key: &str| -> Result<Option<f64>, DatasetError> {
+        let Some(value) = fields.number(key)? else {
+            return Ok(None);
+        };
+        let rounded = value.round();
+        if !(1.0..=f64::from(MAX_SIDE)).contains(&rounded) {
+            return Err(fields.error(format!(
+                "`{key}` = {value} is not an image side: expected 1 to {MAX_SIDE} pixels"
+            )));
+        }
+        Ok(Some(rounded))
+    };
+    let [width, height] = image.map(f64::from);
+    Ok(match (side("w")?, side("h")?) {
+        (Some(w), Some(h)) => [w, h],
+        (Some(w), None) => [w, height * w / width],
+        (None, Some(h)) => [width * h / height, h],
+        (None, None) => [width, height],
+    })
+}
+
+/// Focal lengths (x, y) in pixels of the declared resolution; one that is not given equals the
+/// other.
+fn focal(fields: &Fields, size: [f64; 2]) -> Result<[f64; 2], DatasetError> {
+    let axis = |keys: [&str; 3], side: f64| -> Result<Option<f64>, DatasetError> {
+        let Some((key, value)) = fields.first_number(&keys)? else {
+            return Ok(None);
+        };
+        if key.starts_with("fl_") {
+            if value <= 0.0 {
+                return Err(fields.error(format!(
+                    "`{key}` = {value}: a focal length must be a positive number of pixels"
+                )));
+            }
+            return Ok(Some(value));
+        }
+        let radians = if key.ends_with("_fov") {
+            value.to_radians()
+        } else {
+            value
+        };
+        if radians <= 0.0 || radians >= std::f64::consts::PI {
+            return Err(fields.error(format!(
+                "`{key}` = {value}: a field of view must be between 0 and 180 degrees (π)"
+            )));
+        }
+        Ok(Some(focal_from_angle(radians, side)))
+    };
+    let x = axis(["fl_x", "camera_angle_x", "x_fov"], size[0])?;
+    let y = axis(["fl_y", "camera_angle_y", "y_fov"], size[1])?;
+    match (x, y) {
+        (Some(x), Some(y)) => Ok([x, y]),
+        (Some(both), None) | (None, Some(both)) => Ok([both; 2]),
+        (None, None) => Err(fields.error(
+            "the focal length is missing: expected `fl_x` (pixels) or `camera_angle_x` (radians)",
+        )),
+    }
+}
+
+/// The lens model. Without `camera_model`, coefficients other than zero mean `OpenCV`'s perspective
+/// model.
+fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
+    let coefficient = |key: &str| fields.number(key).map(|value| value.unwrap_or(0.0) as f32);
+    let model = fields
+        .text("camera_model")?
+        .unwrap_or("")
+        .to_ascii_uppercase();
+    let unsupported = [
+        "equirectangular",
+        "latlong",
+        "orthographic",
+        "is_equirectangular",
+    ];
+    if let Some(key) = unsupported.into_iter().find(|key| fields.flag(key)) {
+        return Err(fields.error(format!(
+            "`{key}` lenses are not supported: expected a perspective or OpenCV fisheye lens"
+        )));
+    }
+    if fields.get("ftheta_p0").is_some() {
+        return Err(fields.error(
+            "f-theta lenses are not supported: expected a perspective or OpenCV fisheye lens",
+        ));
+    }
+    let fisheye = match model.as_str() {
+        "" => fields.flag("is_fisheye"),
+        "PINHOLE" | "SIMPLE_PINHOLE" | "PERSPECTIVE" | "RADIAL" | "SIMPLE_RADIAL" | "OPENCV" => {
+            false
+        }
+        "OPENCV_FISHEYE" | "FISHEYE" | "RADIAL_FISHEYE" | "SIMPLE_RADIAL_FISHEYE" => true,
+        _ => {
+            return Err(fields.error(format!(
+                "`camera_model` {} is not supported: use PINHOLE, OPENCV or OPENCV_FISHEYE, \
+                 or undistort the images",
+                super::error::one_line(&model)
+            )));
+        }
+    };
+    let [k1, k2, k3, k4] = [
+        coefficient("k1")?,
+        coefficient("k2")?,
+        coefficient("k3")?,
+        coefficient("k4")?,
+    ];
+    if fisheye {
+        return Ok(Lens::OpenCvFisheye { k1, k2, k3, k4 });
+    }
+    if k4 != 0.0 {
+        return Err(fields.error(
+            "`k4` of a perspective lens is not supported: \
+             undistort the images or refit the lens without it",
+        ));
+    }
+    let [p1, p2] = [coefficient("p1")?, coefficient("p2")?];
+    if [k1, k2, k3, p1, p2].iter().all(|value| *value == 0.0) {
+        return Ok(Lens::Pinhole);
+    }
+    Ok(Lens::OpenCv { k1, k2, k3, p1, p2 })
+}
+
+/// Values that only make sense together.
+fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), DatasetError> {
+    if camera
+        .focal
+        .iter()
+        .any(|focal| !focal.is_finite() || *focal <= 0.0)
+    {
+        return Err(fields.error(format!(
+            "the focal length {:?} is not a positive number of pixels",
+            camera.focal
+        )));
+    }
+    if camera.principal.iter().any(|value| !value.is_finite()) {
+        return Err(fields.error("the principal point `cx`, `cy` is not finite"));
+    }
+    let size = [camera.width as f32, camera.height as f32];
+    if camera
+        .principal
+        .iter()
+        .zip(size)
+        .any(|(centre, side)| (centre / side - 0.5).abs() > 0.25)
+    {
+        notes.add(Note::OffCentre, || {
+            let [x, y] = camera.principal;
+            format!(
+                "{} has its principal point at ({x}, {y}) of {} × {} pixels",
+                fields.place(),
+                size[0],
+                size[1]
+            )
+        });
+    }
+    if !camera.lens_is_invertible() {
+        notes.add(Note::FoldingLens, || {
+            format!(
+                "{} has a lens that does not reach all of the image",
+                fields.place()
+            )
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::camera::Lens;
+    use crate::dataset::tests::{Scene, refused};
+
+    #[test]
+    fn lens_models() {
+        let mut scene = Scene::new(1);
+        let k1 = ("k1", json!(0.5));
+        let fisheye = Lens::OpenCvFisheye {
+            k1: 0.5,
+            k2: 0.0,
+            k3: 0.0,
+            k4: 0.0,
+        };
+        let opencv = Lens::OpenCv {
+            k1: 0.5,
+            k2: 0.0,
+            k3: 0.0,
+            p1: 0.0,
+            p2: 0.0,
+        };
+        let cases = [
+            (("is_fisheye", json!(true)), fisheye),
+            (("camera_model", json!("OPENCV_FISHEYE")), fisheye),
+            (("camera_model", json!("SIMPLE_RADIAL")), opencv),
+            (("camera_model", json!("opencv")), opencv),
+            (("camera_model", json!(null)), opencv),
+        ];
+        for (key, lens) in cases {
+            assert_eq!(
+                scene.open_with(None, &[key, k1.clone()]).unwrap().train[0]
+                    .camera
+                    .lens,
+                lens
+            );
+        }
+        let pinhole = scene
+            .open_with(None, &[("camera_model", json!("OPENCV"))])
+            .unwrap();
+        assert_eq!(pinhole.train[0].camera.lens, Lens::Pinhole);
+        refused(
+            scene.open_with(None, &[("camera_model", json!("EQUIRECTANGULAR"))]),
+            &["EQUIRECTANGULAR", "frame 0"],
+        );
+        refused(scene.open_with(None, &[("k4", json!(0.1))]), &["`k4`"]);
+        let folding = scene.open_with(None, &[("k1", json!(-9.0))]).unwrap();
+        assert!(
+            folding.warnings[1].contains("lens"),
+            "{:?}",
+            folding.warnings
+        );
+    }
+
+    #[test]
+    fn a_downscaled_image_rescales_its_intrinsics() {
+        let mut scene = Scene::new(3);
+        let keys = [
+            ("w", json!(32.0)),
+            ("h", json!(24)),
+            ("fl_x", json!(40)),
+            ("cx", json!(12)),
+            ("cy", json!(11)),
+        ];
+        let dataset = scene.open_with(None, &keys).unwrap();
+        let camera = dataset.train[0].camera;
+        assert_eq!(
+            (camera.width, camera.focal, camera.principal),
+            (8, [10.0, 10.0], [3.0, 2.75])
+        );
+        assert!(
+            dataset.warnings.len() == 1 && dataset.warnings[0].contains("3 frames"),
+            "{:?}",
+            dataset.warnings
+        );
+        let rotated = [("w", json!(6)), ("h", json!(8))];
+        refused(
+            scene.open_with(None, &rotated),
+            &["frame 0", "8 × 6", "6 × 8", "EXIF"],
+        );
+        refused(
+            scene.open_with(None, &[("w", json!(9)), ("h", json!(6))]),
+            &["8 × 6", "9 × 6"],
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! A transforms JSON file, and typed access to its keys with errors that say where.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::error::{DatasetError, one_line};
+
+/// Numbers that Python writes and JSON lacks.
+const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
+
+/// One transforms file in memory.
+pub(super) struct Document {
+    pub path: PathBuf,
+    root: Map<String, Value>,
+    no_fields: Map<String, Value>,
+}
+
+/// The keys of one frame over those of its file: a frame's own value wins. `null` counts as absent.
+pub(super) struct Fields<'a> {
+    path: &'a Path,
+    /// "frame 3 (images/0004)"; empty for the file as a whole.
+    place: String,
+    frame: &'a Map<String, Value>,
+    file: &'a Map<String, Value>,
+}
+
+impl Document {
+    /// Reads and parses a file.
+    ///
+    /// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the
+    /// wrong type, so that a broken pose is reported with its frame and a broken unused key does no
+    /// harm.
+    pub fn read(path: &Path) -> Result<Self, DatasetError> {
+        let bytes = std::fs::read(path).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let value: Value = serde_json::from_slice(bytes)
+            .or_else(|_| serde_json::from_slice(&quote_non_finite(bytes)))
+            .map_err(|error| {
+                let text = error.to_string();
+                let message = text
+                    .rsplit_once(" at line ")
+                    .map_or(text.as_str(), |(message, _)| message);
+                DatasetError::Json {
+                    path: path.to_owned(),
+                    line: error.line(),
+                    column: error.column(),
+                    message: one_line(message),
+                }
+            })?;
+        let Value::Object(root) = value else {
+            return Err(DatasetError::File {
+                path: path.to_owned(),
+                message: format!("expected an object with `frames`, found {}", kind(&value)),
+            });
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            root,
+            no_fields: Map::new(),
+        })
+    }
+
+    /// The keys of the file as a whole.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields {
+            path: &self.path,
+            place: String::new(),
+            frame: &self.no_fields,
+            file: &self.root,
+        }
+    }
+
+    /// The file's frames, in order, which may be none.
+    pub fn frames(&self) -> Result<Vec<Fields<'_>>, DatasetError> {
+        let whole = self.fields();
+        let frames = match self.root.get("frames") {
+            Some(Value::Array(frames)) => frames,
+            Some(other) => {
+                return Err(whole.error(format!(
+                    "`frames` should be a list of frames, found {}",
+                    kind(other)
+                )));
+            }
+            None => {
+                return Err(whole.error(
+                    "`frames` is missing: expected a list of {file_path, transform_matrix}",
+                ));
+            }
+        };
+        let fields = frames.iter().enumerate().map(|(i, frame)| {
+            let mut place = format!("frame {i}");
+            let Value::Object(frame) = frame else {
+                let message = format!(
+                    "expected an object with `file_path` and `transform_matrix`, found {}",
+                    kind(frame)
+                );
+                return Err(DatasetError::Frame {
+                    path: self.path.clone(),
+                    frame: place,
+                    message,
+                });
+            };
+            if let Some(name) = frame.get("file_path").and_then(Value::as_str) {
+                place = format!("frame {i} ({})", one_line(name));
+            }
+            Ok(Fields {
+                path: &self.path,
+                place,
+                frame,
+                file: &self.root,
+            })
+        });
+        fields.collect()
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// An error at this place.
+    pub fn error(&self, message: impl Into<String>) -> DatasetError {
+        let (path, message) = (self.path.to_owned(), message.into());
+        if self.place.is_empty() {
+            DatasetError::File { path, message }
+        } else {
+            DatasetError::Frame {
+                path,
+                frame: self.place.clone(),
+                message,
+            }
+        }
+    }
+
+    /// File name and frame, for warnings.
+    pub fn place(&self) -> String {
+        let file = self.path.file_name().unwrap_or_default().to_string_lossy();
+        format!("{}: {}", one_line(&file), self.place)
+    }
+
+    /// The value of `key` in the frame itself.
+    pub fn own(&self, key: &str) -> Option<&'a Value> {
+        self.frame.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`, the frame's own first.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.own(key)
+            .or_else(|| self.file.get(key).filter(|value| !value.is_null()))
+    }
+
+    /// A finite number.
+    pub fn number(&self, key: &str) -> Result<Option<f64>, DatasetError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if (number as f32).is_finite() => Ok(Some(number)),
+            Some(_) => Err(self.error(format!(
+                "`{key}` is too large a number: correct it or leave it out"
+            ))),
+            None => Err(self.error(format!(
+                "`{key}` should be a finite number, found {}",
+                kind(value)
+            ))),
+        }
+    }
+
+    /// The first of `keys` that the frame holds, else the first that the file holds, as a key and a
+    /// number.
+    pub fn first_number<'k>(
+        &self,
+        keys: &[&'k str],
+    ) -> Result<Option<(&'k str, f64)>, DatasetError> {
+        for fields in [self.frame, self.file] {
+            if let Some(key) = keys
+                .iter()
+                .find(|key| fields.get(**key).is_some_and(|value| !value.is_null()))
+            {
+                // `number` prefers the frame's own value: in the second round the frame has none of `keys`.
+                return Ok(self.number(key)?.map(|number| (*key, number)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, DatasetError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let text = value.as_str().ok_or_else(|| {
+            self.error(format!("`{key}` should be a text, found {}", kind(value)))
+        })?;
+        Ok(Some(text))
+    }
+
+    /// Whether `key` is there and true.
+    pub fn flag(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| {
+            value
+                .as_bool()
+                .unwrap_or_else(|| value.as_f64().is_some_and(|v| v != 0.0))
+        })
+    }
+}
+
+/// The kind of a value with its article, for messages.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(text) if NON_FINITE.iter().any(|word| inner(word) == text.as_bytes()) => {
+            "NaN or Infinity"
+        }
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What stays of a word when its first and last letter become quotes.
+fn inner(word: &[u8]) -> &[u8] {
+    &word[1..word.len() - 1]
+}
+
+/// Puts bare `NaN` and `Infinity` in quotes without changing any position: `NaN` becomes `"a"`.
+fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let (mut i, mut in_text) = (0, false);
+    while i < out.len() {
+        match out[i] {
+            b'\\' if in_text => i += 1,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            _ => {
+                let word = NON_FINITE.iter().find(|word| out[i..].starts_with(word));
+                if let Some(word) = word {
+                    out[i] = b'"';
+                    out[i + word.len() - 1] = b'"';
+                    i += word.len() - 1;
+                }
+            }
+        }
+        i += 1;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::dataset::Dataset;
+    use crate::dataset::tests::{Scene, refused};
+
+    #[test]
+    fn bad_json_says_where() {
+        let scene = Scene::new(2);
+        let open = |text: &[u8]| {
+            std::fs::write(scene.path("transforms.json"), text).unwrap();
+            Dataset::open(&scene.path("transforms.json"))
+        };
+        refused(
+            open(b"{\n \"frames\": [,]}"),
+            &["transforms.json", "line 2", "column 13"],
+        );
+        refused(open(b""), &["line 1"]);
+        refused(
+            open(b"{\"frames\": [\xff]}"),
+            &["transforms.json", "line 1"],
+        );
+        refused(open(b"[]"), &["expected an object with `frames`"]);
+        refused(open(b"{}"), &["`frames` is missing"]);
+        // Python's NaN: harmless in keys that are not read, reported by frame in poses, by name elsewhere.
+        let text = scene.json.to_string();
+        assert!(
+            open(
+                text.replacen("\"frames\"", "\"sharpness\":NaN,\"frames\"", 1)
+                    .as_bytes()
+            )
+            .is_ok()
+        );
+        assert!(open([b"\xef\xbb\xbf", text.as_bytes()].concat().as_slice()).is_ok());
+        refused(
+            open(text.replacen("3.0]", "-Infinity]", 1).as_bytes()),
+            &["frame 0", "finite", "NaN or Infinity"],
+        );
+        refused(
+            open(text.replacen("0.8", "NaN", 1).as_bytes()),
+            &["`camera_angle_x`", "NaN"],
+        );
+        refused(
+            open(text.replacen("0.8", "NaN,", 1).as_bytes()),
+            &["line 1", "column"],
+        );
+    }
+}

@@ -1,0 +1,420 @@
+//! Datasets: posed images in the formats people have.
+//!
+//! [`Dataset::open`] reads cameras and image headers, checks them, and says what is wrong in one
+//! line; [`load_images`] decodes the pixels afterwards. World units are the file's. Poses leave
+//! here as OpenGL camera-to-world.
+
+mod blender;
+mod error;
+mod frames;
+mod image;
+mod intrinsics;
+mod json;
+mod pose;
+#[cfg(test)]
+mod tests;
+mod transforms;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use blender::write_blender;
+pub use error::DatasetError;
+pub use image::{Image, image_size, load_images};
+
+use crate::camera::Camera;
+use error::{one_line, shown};
+use json::Fields;
+
+/// Every how many views one is held out for testing, where the files define no split.
+const HOLD_OUT: usize = 8;
+/// Name of a dataset in one file.
+const TRANSFORMS: &str = "transforms.json";
+
+/// Part of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Split {
+    /// Views to train on.
+    Train,
+    /// Views to watch during training.
+    Val,
+    /// Views to report metrics on.
+    Test,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        })
+    }
+}
+
+impl FromStr for Split {
+    type Err = DatasetError;
+
+    fn from_str(value: &str) -> Result<Self, DatasetError> {
+        match value {
+            "train" => Ok(Self::Train),
+            "val" => Ok(Self::Val),
+            "test" => Ok(Self::Test),
+            _ => Err(DatasetError::UnknownSplit {
+                value: value.to_owned(),
+            }),
+        }
+    }
+}
+
+/// How a dataset is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// NeRF-synthetic: `transforms_{train,val,test}.json`.
+    Blender,
+    /// Instant-NGP or nerfstudio: one `transforms.json`.
+    Transforms,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Blender => "Blender",
+            Self::Transforms => "transforms.json",
+        })
+    }
+}
+
+/// One posed image, not yet decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// The image's path in the file, without a leading "./" and without extension: `train/r_0`.
+    pub name: String,
+    /// The image, which existed when the dataset was opened.
+    pub image_path: PathBuf,
+    /// Pose and intrinsics at the size the image is stored in.
+    pub camera: Camera,
+    /// Where a ray starts and ends, in world units, where the file says so.
+    pub near_far: Option<[f32; 2]>,
+}
+
+/// A dataset's views, and what was odd about its files.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// The folder that image paths are relative to.
+    pub root: PathBuf,
+    /// The folder's name.
+    pub name: String,
+    /// How it is stored.
+    pub format: Format,
+    /// Views to train on, in the file's order; at least one.
+    pub train: Vec<Frame>,
+    /// Validation views; empty where the files define none.
+    pub val: Vec<Frame>,
+    /// Test views: the file's, else the validation views, else every 8th view, which is then not in
+    /// `train`.
+    pub test: Vec<Frame>,
+    /// Instant-NGP's `aabb_scale`: side of the scene's box, a power of two from 1 to 128.
+    pub aabb_scale: Option<u32>,
+    /// Instant-NGP's `scale` from world units to its unit box; positive.
+    pub scale: Option<f32>,
+    /// Instant-NGP's `offset`, added after `scale`.
+    pub offset: Option<[f32; 3]>,
+    /// Images that are listed but absent; their frames are left out.
+    pub missing: Vec<PathBuf>,
+    /// Oddities that were worked around, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Dataset {
+    /// Opens a folder or a `transforms*.json` file.
+    ///
+    /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json`
+    /// [`Format::Transforms`]. A file named after a split stands for its folder. Only JSON and
+    /// image headers are read.
+    ///
+    /// # Errors
+    /// A path that is no dataset, or the first thing in its files that cannot be used.
+    pub fn open(path: &Path) -> Result<Self, DatasetError> {
+        if path.is_dir() {
+            return open_folder(path);
+        }
+        if !path.exists() {
+            return Err(DatasetError::NotFound {
+                path: path.to_owned(),
+            });
+        }
+        if !path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
+        {
+            let looked_for = "expected a folder or a transforms.json file".to_owned();
+            return Err(DatasetError::NotADataset {
+                path: path.to_owned(),
+                looked_for,
+            });
+        }
+        let root = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let is_split = [Split::Train, Split::Val, Split::Test]
+            .into_iter()
+            .any(|split| {
+                path.file_name()
+                    .is_some_and(|name| name == blender::file_name(split).as_str())
+            });
+        if is_split && root.join(blender::file_name(Split::Train)).is_file() {
+            return blender::open(root);
+        }
+        transforms::open(root, path)
+    }
+
+    /// The views of a split; [`Split::Val`] may be empty.
+    #[must_use]
+    pub fn frames(&self, split: Split) -> &[Frame] {
+        match split {
+            Split::Train => &self.train,
+            Split::Val => &self.val,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// Keeps only the training views with these indices, in this order.
+    ///
+    /// # Errors
+    /// No index, one out of range, or one given twice.
+    pub fn restrict_train(&mut self, indices: &[usize]) -> Result<(), DatasetError> {
+        let invalid = |message: String| DatasetError::Views {
+            dataset: one_line(&self.name),
+            message,
+        };
+        if indices.is_empty() {
+            return Err(invalid(
+                "no training view selected: name at least one".to_owned(),
+            ));
+        }
+        let mut views = Vec::with_capacity(indices.len());
+        for (i, &index) in indices.iter().enumerate() {
+            let Some(view) = self.train.get(index) else {
+                let last = self.train.len().saturating_sub(1);
+                return Err(invalid(format!(
+                    "there is no training view {index}: choose from 0 to {last}"
+                )));
+            };
+            if indices[..i].contains(&index) {
+                return Err(invalid(format!(
+                    "training view {index} is selected twice: name it once"
+                )));
+            }
+            views.push(view.clone());
+        }
+        self.train = views;
+        Ok(())
+    }
+
+    /// A dataset without views, with what the file says about the scene.
+    fn new(root: &Path, format: Format, fields: &Fields) -> Result<Self, DatasetError> {
+        let name = root.file_name().map(ToOwned::to_owned);
+        let name = name
+            .or_else(|| Some(root.canonicalize().ok()?.file_name()?.to_owned()))
+            .unwrap_or_default();
+        Ok(Self {
+            root: root.to_owned(),
+            name: if name.is_empty() {
+                "dataset".to_owned()
+            } else {
+                name.to_string_lossy().into_owned()
+            },
+            format,
+            train: Vec::new(),
+            val: Vec::new(),
+            test: Vec::new(),
+            aabb_scale: aabb_scale(fields)?,
+            scale: scale(fields)?,
+            offset: offset(fields)?,
+            missing: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Adds the warnings that count frames.
+    fn finish(&mut self, notes: Notes) {
+        if let Some(first) = self.missing.first() {
+            let count = self.missing.len();
+            self.warnings.push(format!(
+                "{count} listed images are absent and left out, the first {}",
+                shown(first)
+            ));
+        }
+        self.warnings
+            .extend(notes.0.into_iter().map(|(note, count, first)| {
+                let frames = if count == 1 {
+                    "1 frame".to_owned()
+                } else {
+                    format!("{count} frames")
+                };
+                format!("{first}: {} ({frames})", note.consequence())
+            }));
+    }
+}
+
+fn open_folder(root: &Path) -> Result<Dataset, DatasetError> {
+    let has = |name: &str| root.join(name).exists();
+    if root.join(blender::file_name(Split::Train)).is_file() {
+        return blender::open(root);
+    }
+    if root.join(TRANSFORMS).is_file() {
+        return transforms::open(root, &root.join(TRANSFORMS));
+    }
+    let unsupported = |format| {
+        Err(DatasetError::UnsupportedFormat {
+            path: root.to_owned(),
+            format,
+        })
+    };
+    if [
+        "sparse/0",
+        "colmap/sparse/0",
+        "sparse/cameras.bin",
+        "sparse/cameras.txt",
+    ]
+    .into_iter()
+    .any(has)
+    {
+        return unsupported("COLMAP");
+    }
+    if has("poses_bounds.npy") {
+        return unsupported("LLFF");
+    }
+    let mut looked_for = format!(
+        "looked for {} and {TRANSFORMS}",
+        blender::file_name(Split::Train)
+    );
+    let inside = subfolders_with_datasets(root);
+    if !inside.is_empty() {
+        looked_for = format!(
+            "{looked_for}; folders inside have one: {}",
+            inside.join(", ")
+        );
+    }
+    Err(DatasetError::NotADataset {
+        path: root.to_owned(),
+        looked_for,
+    })
+}
+
+/// Names of up to three subfolders that hold a dataset.
+fn subfolders_with_datasets(root: &Path) -> Vec<String> {
+    let Ok(entries) = root.read_dir() else {
+        return Vec::new();
+    };
+    let is_dataset = |path: &Path| {
+        path.join(TRANSFORMS).is_file() || path.join(blender::file_name(Split::Train)).is_file()
+    };
+    let folders = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_dataset(path));
+    let mut names: Vec<_> = folders
+        .filter_map(|path| Some(one_line(&path.file_name()?.to_string_lossy())))
+        .collect();
+    names.sort();
+    names.truncate(3);
+    names
+}
+
+/// Splits views into training views and every 8th, starting with the first, held out. A single view
+/// stays in training.
+fn hold_out(views: Vec<Frame>) -> (Vec<Frame>, Vec<Frame>) {
+    if views.len() < 2 {
+        return (views, Vec::new());
+    }
+    let (mut train, mut test) = (Vec::new(), Vec::new());
+    for (i, view) in views.into_iter().enumerate() {
+        if i % HOLD_OUT == 0 {
+            test.push(view);
+        } else {
+            train.push(view);
+        }
+    }
+    (train, test)
+}
+
+fn aabb_scale(fields: &Fields) -> Result<Option<u32>, DatasetError> {
+    let Some(value) = fields.number("aabb_scale")? else {
+        return Ok(None);
+    };
+    let valid = (0..8)
+        .map(|power| 1_u32 << power)
+        .find(|valid| (f64::from(*valid) - value).abs() < 1e-9);
+    valid.map(Some).ok_or_else(|| {
+        fields.error(format!(
+            "`aabb_scale` = {value} should be a power of two from 1 to 128: use the next larger one"
+        ))
+    })
+}
+
+fn scale(fields: &Fields) -> Result<Option<f32>, DatasetError> {
+    let scale = fields.number("scale")?.map(|scale| scale as f32);
+    if scale.is_some_and(|scale| scale <= 0.0) {
+        return Err(fields.error("`scale` should be positive: correct it or leave it out"));
+    }
+    Ok(scale)
+}
+
+fn offset(fields: &Fields) -> Result<Option<[f32; 3]>, DatasetError> {
+    let Some(value) = fields.get("offset") else {
+        return Ok(None);
+    };
+    let numbers = value.as_array().map(|list| {
+        list.iter()
+            .map_while(serde_json::Value::as_f64)
+            .collect::<Vec<_>>()
+    });
+    match numbers.as_deref() {
+        Some([x, y, z]) if [x, y, z].iter().all(|v| (**v as f32).is_finite()) => {
+            Ok(Some([*x as f32, *y as f32, *z as f32]))
+        }
+        _ => {
+            Err(fields
+                .error("`offset` should be a list of three numbers: correct it or leave it out"))
+        }
+    }
+}
+
+/// Something odd about a frame that can be worked around.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Note {
+    Rescaled,
+    ScaledPose,
+    OffCentre,
+    FoldingLens,
+    Mask,
+}
+
+impl Note {
+    fn consequence(self) -> &'static str {
+        match self {
+            Self::Rescaled => "intrinsics are scaled to the stored size",
+            Self::ScaledPose => "the rotation is normalised, the position kept",
+            Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
+            Self::FoldingLens => "check the distortion coefficients",
+            Self::Mask => "masks are not used",
+        }
+    }
+}
+
+/// Notes by kind: how many frames, and the first of them in words.
+#[derive(Default)]
+struct Notes(Vec<(Note, usize, String)>);
+
+impl Notes {
+    fn add(&mut self, note: Note, first: impl FnOnce() -> String) {
+        match self.0.iter_mut().find(|(known, ..)| *known == note) {
+            Some((_, count, _)) => *count += 1,
+            None => self.0.push((note, 1, first())),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! One `transforms.json`, as Instant-NGP and nerfstudio write it.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::error::DatasetError;
+use super::json::{Document, Fields, kind};
+use super::{Dataset, Format, Notes, Split, blender, frames, hold_out};
+
+/// Reads the dataset that `file` describes; image paths are relative to its folder `root`.
+pub(super) fn open(root: &Path, file: &Path) -> Result<Dataset, DatasetError> {
+    let mut notes = Notes::default();
+    let document = Document::read(file)?;
+    let fields = document.fields();
+    let found = frames::read_some(&document, root, &mut notes)?;
+    let mut dataset = Dataset::new(root, Format::Transforms, &fields)?;
+    dataset.missing = found.missing;
+    let lists = [
+        listed(&fields, Split::Train)?,
+        listed(&fields, Split::Val)?,
+        listed(&fields, Split::Test)?,
+    ];
+    if lists.iter().all(Option::is_none) {
+        (dataset.train, dataset.test) = hold_out(found.frames);
+        if dataset.test.is_empty() {
+            dataset
+                .warnings
+                .push("a single view: there is none to test on".to_owned());
+        }
+    } else {
+        let [train, val, test] = lists.map(Option::unwrap_or_default);
+        let mut unlisted = 0_usize;
+        for frame in found.frames {
+            let mut used = false;
+            for (list, split) in [
+                (&train, &mut dataset.train),
+                (&val, &mut dataset.val),
+                (&test, &mut dataset.test),
+            ] {
+                if list.contains(&frame.name) {
+                    split.push(frame.clone());
+                    used = true;
+                }
+            }
+            unlisted += usize::from(!used);
+        }
+        if unlisted > 0 {
+            dataset.warnings.push(format!(
+                "{unlisted} frames are in none of the file's lists of splits: ignored"
+            ));
+        }
+        if dataset.train.is_empty() {
+            return Err(fields.error(
+                "`train_filenames` names no frame with an image: correct the list or remove it",
+            ));
+        }
+        if dataset.test.is_empty() {
+            blender::fall_back(&mut dataset);
+        }
+    }
+    dataset.finish(notes);
+    Ok(dataset)
+}
+
+/// The frame names in nerfstudio's `{split}_filenames`, where the file has it.
+fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, DatasetError> {
+    let key = format!("{split}_filenames");
+    let Some(value) = fields.get(&key) else {
+        return Ok(None);
+    };
+    let wrong = |found: &Value| {
+        fields.error(format!(
+            "`{key}` should be a list of image paths, found {}",
+            kind(found)
+        ))
+    };
+    let Value::Array(list) = value else {
+        return Err(wrong(value));
+    };
+    let names = list
+        .iter()
+        .map(|entry| entry.as_str().map(frames::name).ok_or_else(|| wrong(entry)));
+    names.collect::<Result<_, _>>().map(Some)
+}

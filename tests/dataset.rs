@@ -1,0 +1,388 @@
+//! Cameras, datasets written and read back, real scenes where they are at hand, and damaged images.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kiln::camera::{Camera, Lens};
+use kiln::dataset::{
+    Dataset, DatasetError, Format, Image, Split, image_size, load_images, write_blender,
+};
+use proptest::prelude::*;
+
+fn gradient(width: u32, height: u32) -> Image {
+    let pixels = (0..width * height)
+        .flat_map(|i| [(3 * i) as u8, (5 * i) as u8, 200, 255])
+        .collect();
+    Image {
+        width,
+        height,
+        pixels,
+        has_alpha: false,
+    }
+}
+
+/// The error's text, which must be one line that names `parts`.
+#[track_caller]
+fn refused<T>(result: Result<T, DatasetError>, parts: &[&str]) {
+    let text = result
+        .map(|_| ())
+        .expect_err("should be refused")
+        .to_string();
+    assert!(!text.contains('\n'), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in: {text}");
+    }
+}
+
+/// A folder of real scenes; tests on them are skipped where it is absent.
+fn real(name: &str) -> Option<PathBuf> {
+    let data = std::env::var_os("KILN_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        PathBuf::from,
+    );
+    let path = data.join(name);
+    if !path.is_dir() {
+        eprintln!("skipped: no {}", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn blender_round_trip_and_missing_splits() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cameras, images) = views();
+    let write = |split, n: usize| {
+        write_blender(
+            folder.path(),
+            split,
+            &cameras[..n],
+            &images[..n],
+            Some([2.0, 6.0]),
+        )
+        .unwrap();
+    };
+    write(Split::Train, 9);
+    let dataset = Dataset::open(folder.path()).unwrap();
+    assert_eq!(
+        (
+            dataset.train.len(),
+            dataset.test.len(),
+            dataset.warnings.len()
+        ),
+        (7, 2, 1)
+    );
+    write(Split::Val, 2);
+    let dataset = Dataset::open(&folder.path().join("transforms_val.json")).unwrap();
+    assert_eq!(
+        (
+            dataset.format,
+            dataset.train.len(),
+            dataset.test == dataset.val
+        ),
+        (Format::Blender, 9, true)
+    );
+    write(Split::Test, 3);
+    let dataset = Dataset::open(folder.path()).unwrap();
+    assert_eq!((dataset.test.len(), dataset.warnings.len()), (3, 0));
+    for (frame, camera) in dataset.train.iter().zip(&cameras) {
+        assert!(frame.camera.world_from_camera == camera.world_from_camera);
+        assert!((frame.camera.focal[0] - camera.focal[0]).abs() < 1e-5);
+        assert_eq!(frame.near_far, Some([2.0, 6.0]));
+    }
+    assert_eq!(dataset.train[3].name, "train/r_3");
+    let finished = AtomicUsize::new(0);
+    let loaded = load_images(&dataset.train, 1, &|| {
+        finished.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!((loaded.unwrap(), finished.into_inner()), (images, 9));
+}
+
+#[test]
+fn selecting_views_and_writing_what_blender_cannot_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cameras, images) = views();
+    write_blender(folder.path(), Split::Train, &cameras, &images, None).unwrap();
+    let mut dataset = Dataset::open(folder.path()).unwrap(); // 0 and 8 are held out
+    dataset.restrict_train(&[4, 0]).unwrap();
+    assert_eq!(
+        dataset
+            .train
+            .iter()
+            .map(|f| f.name.as_str())
+            .collect::<Vec<_>>(),
+        ["train/r_5", "train/r_1"]
+    );
+    refused(dataset.restrict_train(&[2]), &["view 2", "0 to 1"]);
+    refused(dataset.restrict_train(&[0, 0]), &["twice"]);
+    refused(dataset.restrict_train(&[]), &["at least one"]);
+    let distorted = Camera {
+        lens: Lens::OpenCvFisheye {
+            k1: 0.0,
+            k2: 0.0,
+            k3: 0.0,
+            k4: 0.0,
+        },
+        ..cameras[0]
+    };
+    refused(
+        write_blender(folder.path(), Split::Val, &[distorted], &images[..1], None),
+        &["pinhole"],
+    );
+}
+
+/// Nine cameras around the origin, and their images.
+fn views() -> (Vec<Camera>, Vec<Image>) {
+    let cameras: Vec<_> = (0..9)
+        .map(|i| Camera::look_at([4.0, i as f32, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.69, 8, 6))
+        .collect();
+    let mut image = gradient(8, 6);
+    image.pixels[3] = 7;
+    image.has_alpha = true;
+    (cameras, vec![image; 9])
+}
+
+mod cameras {
+    use super::*;
+
+    fn camera(lens: Lens) -> Camera {
+        let mut camera = Camera::look_at(
+            [1.0, -2.0, 3.0],
+            [0.2, 0.1, -0.4],
+            [0.0, 0.0, 1.0],
+            1.1,
+            640,
+            480,
+        );
+        camera.focal[1] *= 1.02;
+        camera.principal = [310.5, 251.25];
+        camera.lens = lens;
+        camera
+    }
+
+    #[test]
+    fn projecting_a_ray_returns_to_its_pixel() {
+        let lenses = [
+            Lens::Pinhole,
+            Lens::OpenCv {
+                k1: 0.0578,
+                k2: -0.0805,
+                k3: 0.01,
+                p1: -9.8e-4,
+                p2: 1.5e-4,
+            },
+            Lens::OpenCv {
+                k1: -0.28,
+                k2: 0.09,
+                k3: -0.01,
+                p1: 2e-3,
+                p2: -1e-3,
+            },
+            Lens::OpenCvFisheye {
+                k1: 0.05,
+                k2: -0.01,
+                k3: 2e-3,
+                k4: -1e-4,
+            },
+        ];
+        for lens in lenses {
+            let camera = camera(lens);
+            assert!(camera.lens_is_invertible(), "{lens:?}");
+            for (px, py) in [
+                (0.5, 0.5),
+                (639.5, 479.5),
+                (310.5, 251.25),
+                (100.0, 400.0),
+                (0.0, 240.0),
+            ] {
+                let (origin, direction) = camera.ray(px, py);
+                let length = direction.iter().map(|v| v * v).sum::<f64>().sqrt();
+                assert!((length - 1.0).abs() < 1e-12);
+                let point = std::array::from_fn(|i| origin[i] + 2.5 * direction[i]);
+                let [u, v] = camera.project(point).expect("in front of the camera");
+                // The pose is f32: R is orthonormal to 1e-7, which is 1e-4 pixels here.
+                assert!(
+                    (u - f64::from(px)).abs() < 2e-4 && (v - f64::from(py)).abs() < 2e-4,
+                    "{lens:?} {u} {v}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_equidistant_fisheye_sees_sideways() {
+        // θ = r / f: a quarter turn lies f π/2 pixels from the centre.
+        let mut camera =
+            Camera::look_at([0.0; 3], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0], 1.0, 400, 400);
+        camera.focal = [100.0; 2];
+        camera.lens = Lens::OpenCvFisheye {
+            k1: 0.0,
+            k2: 0.0,
+            k3: 0.0,
+            k4: 0.0,
+        };
+        let (_, direction) = camera.ray(200.0 + 50.0 * std::f32::consts::PI, 200.0);
+        assert!(
+            (direction[0] - 1.0).abs() < 1e-6 && direction[2].abs() < 1e-6,
+            "{direction:?}"
+        );
+    }
+
+    #[test]
+    fn looks_where_it_is_told_with_the_image_upright() {
+        let camera = Camera::look_at(
+            [0.0, -4.0, 0.0],
+            [0.0; 3],
+            [0.0, 0.0, 1.0],
+            std::f32::consts::FRAC_PI_2,
+            4,
+            2,
+        );
+        assert!((camera.focal[0] - 2.0).abs() < 1e-6);
+        assert!((camera.forward()[1] - 1.0).abs() < 1e-6);
+        let (origin, top_left) = camera.ray(0.0, 0.0);
+        assert!((origin[1] + 4.0).abs() < 1e-6);
+        // x = −2/2, z = +1/2 per unit of depth.
+        assert!(top_left[0] < 0.0 && top_left[2] > 0.0);
+        assert!(
+            (top_left[0] / top_left[1] + 1.0).abs() < 1e-6
+                && (top_left[2] / top_left[1] - 0.5).abs() < 1e-6
+        );
+        for up in [[0.0, 1.0, 0.0], [0.0; 3], [f32::NAN; 3]] {
+            let camera = Camera::look_at([0.0, -4.0, 0.0], [0.0; 3], up, 1.0, 4, 2);
+            assert!(
+                camera.ray(1.0, 1.0).1.iter().all(|v| v.is_finite()),
+                "{up:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn downscaling_keeps_the_field_of_view() {
+        let camera = camera(Lens::Pinhole);
+        let small = camera.downscaled(7); // 640 × 480 → 91 × 68
+        assert_eq!([small.width, small.height], [91, 68]);
+        assert!((small.focal[0] - camera.focal[0] * 91.0 / 640.0).abs() < 1e-4);
+        assert!((small.principal[1] - 251.25 * 68.0 / 480.0).abs() < 1e-4);
+        let (a, b) = (camera.ray(640.0, 480.0).1, small.ray(91.0, 68.0).1);
+        assert!((0..3).all(|i| (a[i] - b[i]).abs() < 1e-6));
+        assert_eq!(camera.downscaled(0), camera);
+        assert_eq!(
+            [
+                camera.downscaled(9999).width,
+                camera.downscaled(9999).height
+            ],
+            [1, 1]
+        );
+    }
+}
+
+mod real_scenes {
+    use super::*;
+
+    #[test]
+    fn fox() {
+        let Some(path) = real("fox") else { return };
+        let dataset = Dataset::open(&path).unwrap();
+        assert_eq!(
+            (
+                dataset.missing.len(),
+                dataset.train.len(),
+                dataset.test.len()
+            ),
+            (17, 43, 7)
+        );
+        assert_eq!((dataset.aabb_scale, dataset.warnings.len()), (Some(4), 1));
+        let camera = dataset.train[0].camera;
+        assert_eq!([camera.width, camera.height], [1080, 1920]);
+        assert!(
+            (camera.focal[0] - 1375.52).abs() < 1e-3
+                && (camera.principal[1] - 965.268).abs() < 1e-3
+        );
+        assert!(matches!(camera.lens, Lens::OpenCv { .. }) && camera.lens_is_invertible());
+        let images = load_images(&dataset.test[..2], 8, &|| ()).unwrap();
+        assert_eq!([images[0].width, images[0].height], [135, 240]);
+        assert!(!images[0].has_alpha);
+    }
+
+    #[test]
+    fn lego() {
+        for (name, side, counts) in [
+            ("lego", 400, [100, 0, 200]),
+            ("lego_100", 100, [100, 10, 25]),
+        ] {
+            let Some(path) = real(name) else { return };
+            let dataset = Dataset::open(&path).unwrap();
+            let found =
+                [Split::Train, Split::Val, Split::Test].map(|split| dataset.frames(split).len());
+            assert_eq!((dataset.format, found), (Format::Blender, counts));
+            assert_eq!((dataset.name.as_str(), dataset.warnings.len()), (name, 0));
+            let camera = dataset.train[0].camera;
+            assert_eq!(camera.width, side);
+            assert!((camera.focal[0] / side as f32 - 1.388_888).abs() < 1e-5);
+            // Every camera looks at the origin from 4.03 units away.
+            let towards: f32 = camera
+                .position()
+                .iter()
+                .zip(camera.forward())
+                .map(|(p, f)| -p * f)
+                .sum();
+            assert!((towards - 4.031).abs() < 1e-2, "{towards}");
+            assert!(load_images(&dataset.train[..2], 2, &|| ()).unwrap()[1].has_alpha);
+        }
+    }
+
+    #[test]
+    fn cars() {
+        let Some(path) = real("cars") else { return };
+        refused(Dataset::open(&path), &["folders inside"]);
+        let folders = path.read_dir().unwrap().flatten().map(|entry| entry.path());
+        let cars: Vec<_> = folders
+            .filter(|path| path.join("transforms.json").is_file())
+            .collect();
+        assert!(!cars.is_empty());
+        for car in cars {
+            let dataset = Dataset::open(&car).unwrap();
+            assert_eq!(
+                (
+                    dataset.train.len(),
+                    dataset.test.len(),
+                    dataset.warnings.len()
+                ),
+                (21, 4, 0)
+            );
+            assert_eq!(dataset.train[0].near_far, Some([2.0, 6.0]));
+        }
+        let refuse = [("fern", "LLFF"), ("can", "COLMAP")];
+        for (path, (_, format)) in refuse.iter().filter_map(|case| Some((real(case.0)?, case))) {
+            refused(Dataset::open(&path), &[format]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn images_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        jpeg: bool,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(if jpeg { "a.jpg" } else { "a.png" });
+        image::RgbImage::new(16, 16).save(&path).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for (at, value) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        for error in [image_size(&path).err(), Image::load(&path).err()].into_iter().flatten() {
+            prop_assert!(!error.to_string().contains('\n') && error.to_string().contains("a."));
+        }
+    }
+}
