@@ -1,4 +1,4 @@
-use kiln::gpu::*; use kiln::network::*; use kiln::step::*; use std::time::Instant;
+use kiln::gpu::*; use kiln::network::*;  use std::time::Instant;
 fn main() {
     let gpu = Gpu::open(&GpuOptions::default()).unwrap();
     println!("{} table {}", gpu.description(), gpu.identity_table());

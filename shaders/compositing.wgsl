@@ -81,8 +81,9 @@ fn cull(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
 @compute @workgroup_size(64)
 fn pair(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
-    if (r > counts.n_rays) { return; }
+    if (r >= counts.n_rays) { return; }
     offsets[r] = vec2<u32>(ray_offsets[r], kept_offsets[r]);
+    if (r + 1u == counts.n_rays) { offsets[r + 1u] = vec2<u32>(ray_offsets[r + 1u], kept_offsets[r + 1u]); }
 }
 //: elif pass == "gather"
 @compute @workgroup_size(64)

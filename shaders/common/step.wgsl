@@ -1,4 +1,4 @@
-// What a step's kernels tell one another; lives on the device so that the host never waits. See src/step.rs.
+// What a step's kernels tell one another; lives on the device so that the host never waits. See src/gpu/counts.rs.
 struct StepState {
     step: u32,            // optimiser steps done
     seed: u32,

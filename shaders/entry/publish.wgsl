@@ -1,4 +1,4 @@
-// Turn the counts of a step into the workgroup counts of the dispatches that depend on them. See src/step.rs.
+// Turn the counts of a step into the workgroup counts of the dispatches that depend on them. See src/gpu/counts.rs.
 #import common/grid_index
 #import common/step
 

@@ -1,5 +1,5 @@
 // The small kernels between the stages of a step: they turn totals into counts, adapt the ray count and the gradient
-// scales, and keep the log. See src/step.rs and src/train/mod.rs.
+// scales, and keep the log. See src/gpu/counts.rs and src/train/mod.rs.
 #import common/step
 
 var<storage, read_write> state: StepState;

@@ -24,8 +24,8 @@ var<storage, read_write> hidden_${l}: array<f32>;         // (n, widths[l])
 //: elif pass == "backward"
 var<storage, read> weights_transposed: array<vec4<f32>>;  // per layer (in, out / 4)
 var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 4)
-//: if extra_d_output
-var<storage, read> d_first_output: array<f32>;            // (n), added to the gradient of output 0
+//: if extra_d_input
+var<storage, read> d_first_input: array<f32>;             // (n), added to the gradient of input 0
 //: endif
 //: for l in range(1, layers)
 var<storage, read> hidden_${l}: array<f32>;               // (n, widths[l])
@@ -124,9 +124,6 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     //: for q in range(padded_rows[layers - 1] // 4)
     var d${layers}_${z}_${q} = d_output[(first + ${z * workgroup}u) * ${d_out_stride // 4}u + ${q + d_out_offset // 4}u];
     //: endfor
-    //: if extra_d_output
-    d${layers}_${z}_0.x += d_first_output[first + ${z * workgroup}u];
-    //: endif
     //: endfor
     //: for l in range(layers - 1, -1, -1)
     for (var i = 0u; i < ${back_rows[l]}u * uni5(1u); i++) {
@@ -172,6 +169,11 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     //: endfor
     //: endif
     //: endfor
+    //: if extra_d_input
+    //: for z in range(samples)
+    d_input[(first + ${z * workgroup}u) * ${d_in_stride}u] += d_first_input[first + ${z * workgroup}u];
+    //: endfor
+    //: endif
 }
 //: elif pass == "weights"
 // dW = sum over samples of d (x) h. The larger side lies on the lanes, four values each; a thread owns 4 x block

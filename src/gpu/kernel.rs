@@ -185,6 +185,7 @@ impl Groups {
 enum Command {
     Dispatch { kernel: Arc<Kernel>, group: wgpu::BindGroup, groups: Groups },
     Clear(Buffer),
+    Copy(Buffer, Buffer),
 }
 
 /// A named list of commands: the unit of submission, timing and reporting.
@@ -224,6 +225,12 @@ impl Stage {
         self
     }
 
+    /// Add: copy all of `from` to the start of `to`.
+    pub fn copy(&mut self, from: &Buffer, to: &Buffer) -> &mut Self {
+        self.commands.push(Command::Copy(from.clone(), to.clone()));
+        self
+    }
+
     /// Add all of `other`'s commands.
     pub fn append(&mut self, other: Self) -> &mut Self {
         self.commands.extend(other.commands);
@@ -248,6 +255,11 @@ impl Stage {
         while let Some(first) = commands.first() {
             if let Command::Clear(buffer) = first {
                 encoder.clear_buffer(&buffer.raw, 0, None);
+                commands = &commands[1..];
+                continue;
+            }
+            if let Command::Copy(from, to) = first {
+                encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes());
                 commands = &commands[1..];
                 continue;
             }

@@ -5,12 +5,15 @@
 
 mod buffer;
 mod context;
+mod counts;
 mod kernel;
+pub mod primitives;
 mod profile;
 mod shader;
 mod submit;
 
 pub use buffer::{Buffer, ReadBack};
+pub use counts::{Count, Counts, StepState};
 pub use context::{AdapterClass, AdapterSummary, Gpu, GpuError, GpuOptions, list_adapters};
 pub use kernel::{Binding, Groups, Kernel, Stage};
 pub use profile::{StageTime, profile};

@@ -18,12 +18,32 @@ macro_rules! shaders {
 }
 
 shaders! {
+    "camera",
+    "common/activation",
+    "common/color",
     "common/grid_index",
     "common/index_direct",
     "common/index_proved",
+    "common/pcg",
+    "common/ray",
     "common/step",
+    "compositing",
+    "encoding/frequency",
+    "encoding/hash_grid",
+    "encoding/spherical_harmonics",
+    "entry/direction",
+    "entry/one_hot",
     "entry/publish",
+    "entry/step",
+    "loss",
     "network/fused",
+    "occupancy",
+    "optimizer",
+    "primitives/bin",
+    "primitives/compact",
+    "primitives/scan",
+    "sampling/ray_march",
+    "sampling/stratified",
 }
 
 /// Names of all shader files, without the ending.
@@ -49,6 +69,13 @@ impl Defines {
         self.0.insert(name.to_owned(), minijinja::Value::from_serialize(value));
         self
     }
+
+    /// Add all of `other`'s values.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
 }
 
 /// A text ready for the compiler.
@@ -69,9 +96,8 @@ impl Shader {
     pub fn load(name: &str, defines: &Defines, proved_indices: bool) -> Result<Self, GpuError> {
         let mut seen = BTreeSet::new();
         let mut joined = String::new();
-        join(name, proved_indices, &mut seen, &mut joined)?;
-        let filled = fill(name, &joined, defines)?;
-        Ok(Self { name: name.to_owned(), text: number_bindings(&filled) })
+        join(name, defines, proved_indices, &mut seen, &mut joined)?;
+        Ok(Self { name: name.to_owned(), text: number_bindings(&joined) })
     }
 }
 
@@ -79,7 +105,14 @@ fn fault(shader: &str, reason: impl ToString) -> GpuError {
     GpuError::Shader { shader: shader.to_owned(), reason: reason.to_string() }
 }
 
-fn join(name: &str, proved: bool, seen: &mut BTreeSet<String>, out: &mut String) -> Result<(), GpuError> {
+/// Append the filled text of `name` to `out`, its imports before it, each file once.
+fn join(
+    name: &str,
+    defines: &Defines,
+    proved: bool,
+    seen: &mut BTreeSet<String>,
+    out: &mut String,
+) -> Result<(), GpuError> {
     let name = match (name, proved) {
         ("common/index", true) => "common/index_proved",
         ("common/index", false) => "common/index_direct",
@@ -91,9 +124,9 @@ fn join(name: &str, proved: bool, seen: &mut BTreeSet<String>, out: &mut String)
     let (_, text) =
         SHADERS.iter().find(|&&(n, _)| n == name).ok_or_else(|| fault(name, "there is no such file"))?;
     let mut own = String::new();
-    for line in text.lines() {
+    for line in fill(name, text, defines)?.lines() {
         if let Some(import) = line.strip_prefix("#import ") {
-            join(import.trim(), proved, seen, out)?;
+            join(import.trim(), defines, proved, seen, out)?;
         } else {
             own.push_str(line);
             own.push('\n');

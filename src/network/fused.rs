@@ -5,10 +5,8 @@
 //! activations; backward turns them into pre-activation gradients; weight gradients are sums over chunks of samples,
 //! added in a fixed order, so that they are the same on every run.
 
-use std::sync::Arc;
+use crate::gpu::{Count, Counts, AdapterClass, Buffer, Defines, Gpu, GpuError, Groups, Kernel, Stage};
 
-use crate::gpu::{AdapterClass, Buffer, Defines, Gpu, GpuError, Groups, Kernel, Stage};
-use crate::step::{Count, Counts};
 
 /// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +167,8 @@ impl Fused {
         counts.groups(gpu, count, WORKGROUP * self.samples_per_thread, 1)
     }
 
-    /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given.
+    /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given. Where the output
+    /// rows are narrower than the network's output, only the outputs that fit are computed.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -185,8 +184,12 @@ impl Fused {
         output: Rows<'_>,
         save: Option<&Activations>,
     ) -> Result<(), GpuError> {
+        let last = self.n_layers() - 1;
+        let rows: Vec<u32> =
+            (0..=last).map(|l| if l == last { self.rows(l).min(output.stride) } else { self.rows(l) }).collect();
         let defines = self
             .defines("forward", count)
+            .set("rows", rows)
             .set("save", save.is_some())
             .set("in_stride", input.stride)
             .set("in_offset", input.offset)
@@ -207,9 +210,9 @@ impl Fused {
         Ok(())
     }
 
-    /// Add: `d_input = dL/dinput` (its first `d_input_width` columns) from `d_output = dL/doutput`. Where
-    /// `d_first_output` is given, the `w` of its rows is added to the gradient of output 0. `training` says whether the
-    /// pre-activation gradients are kept for [`Self::weight_gradients`].
+    /// Add: `d_input = dL/dinput` (its first `d_input_width` columns) from `d_output = dL/doutput`. `d_first_input`, one
+    /// value a row, is added to the gradient of input 0. `training` says whether the pre-activation gradients are kept
+    /// for [`Self::weight_gradients`].
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -222,7 +225,7 @@ impl Fused {
         count: Count,
         weights_transposed: &Buffer,
         d_output: Rows<'_>,
-        d_first_output: Option<&Buffer>,
+        d_first_input: Option<&Buffer>,
         activations: &Activations,
         d_input: Rows<'_>,
         d_input_width: u32,
@@ -230,10 +233,12 @@ impl Fused {
     ) -> Result<(), GpuError> {
         let layers = self.n_layers();
         let back_rows: Vec<u32> = (0..layers).map(|l| if l == 0 { d_input_width } else { self.dims[l] }).collect();
+        let padded: Vec<u32> = (0..layers).map(|l| self.rows(l)).collect();
+        debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
         let defines = self
             .defines("backward", count)
             .set("save", training)
-            .set("extra_d_output", d_first_output.is_some())
+            .set("extra_d_input", d_first_input.is_some())
             .set("back_rows", back_rows)
             .set("back_offsets", (0..layers).map(|l| self.offset(l)).collect::<Vec<_>>())
             .set("d_out_stride", d_output.stride)
@@ -247,7 +252,7 @@ impl Fused {
             ("d_output", d_output.buffer),
             ("d_input", d_input.buffer),
         ];
-        bindings.extend(d_first_output.map(|b| ("d_first_output", b)));
+        bindings.extend(d_first_input.map(|b| ("d_first_input", b)));
         bindings.extend(hidden.iter().map(String::as_str).zip(&activations.hidden));
         bindings.extend(d_hidden.iter().map(String::as_str).zip(&activations.d_hidden));
         stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::gpu::{Buffer, Defines, Gpu, GpuError, Groups, Kernel, Stage};
+use super::buffer::Buffer;
+use super::context::{Gpu, GpuError};
+use super::kernel::{Groups, Kernel, Stage};
+use super::shader::Defines;
 
 /// Mirror of `StepState` in `shaders/common/step.wgsl`; see there for the fields.
 #[repr(C)]

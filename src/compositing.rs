@@ -1,0 +1,19 @@
+//! Volume rendering along rays: `shaders/compositing.wgsl` (Mildenhall et al. 2020, eq. 3).
+
+use crate::config::{ColorActivation, DensityActivation, Field};
+use crate::gpu::Defines;
+
+/// The values of the output activations.
+#[must_use]
+pub fn activation_defines(field: &Field) -> Defines {
+    let density = match field.density_activation {
+        DensityActivation::Exp => "exp",
+        DensityActivation::Relu => "relu",
+        DensityActivation::Softplus => "softplus",
+    };
+    let color = match field.color_activation {
+        ColorActivation::Sigmoid => "sigmoid",
+        ColorActivation::None => "none",
+    };
+    Defines::new().set("density_activation", density).set("color_activation", color)
+}

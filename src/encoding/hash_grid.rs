@@ -1,0 +1,274 @@
+//! Multiresolution hash grid: `shaders/encoding/hash_grid.wgsl` (Müller et al. 2022, section 3).
+//!
+//! The table's levels lie one after the other, in chunks of whole levels that fit the device's binding limit. Gradients
+//! are i32 fixed point with a power-of-two scale per level that follows the largest sum of the step before.
+
+use crate::config::HashGridConfig;
+use crate::gpu::{Count, Counts, Buffer, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::network::Rows;
+
+
+/// One resolution of the grid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Level {
+    /// Grid units per side of the box.
+    pub scale: f32,
+    /// Corners per axis.
+    pub resolution: u32,
+    /// Rows in the table.
+    pub rows: u32,
+    /// Whether a corner's row is its index, rather than its hash.
+    pub dense: bool,
+}
+
+/// Consecutive levels that share a buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chunk {
+    /// First level.
+    pub first_level: usize,
+    /// The levels' first rows within the chunk.
+    pub first_rows: Vec<u32>,
+    /// Rows in all.
+    pub rows: u32,
+}
+
+/// The shape of a hash grid, and its kernels.
+#[derive(Debug, Clone)]
+pub struct HashGrid {
+    levels: Vec<Level>,
+    chunks: Vec<Chunk>,
+    n_features: u32,
+    grid_offset: f64,
+}
+
+/// Levels of a grid. With `grid_offset` 0.5 level l has scale `base b^l - 1`, as in tiny-cuda-nn; with 0 it has
+/// `floor(base b^l)` cells.
+#[must_use]
+pub fn levels(config: &HashGridConfig) -> Vec<Level> {
+    let growth = config.per_level_scale.unwrap_or(2.0);
+    let limit = 1_u64 << config.log2_hashmap_size;
+    (0..config.n_levels)
+        .map(|l| {
+            let cells = f64::from(config.base_resolution) * growth.powi(i32::try_from(l).unwrap_or(0));
+            #[expect(clippy::cast_possible_truncation, reason = "rounded to what the device computes with")]
+            let scale = if config.grid_offset > 0.0 { (cells - 1.0) as f32 } else { (cells + 1e-9).floor() as f32 };
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand at most")]
+            let resolution = scale.ceil() as u32 + 1;
+            let corners = u64::from(resolution).pow(3);
+            let dense = config.dense_levels && corners <= limit;
+            let rows = if dense { corners.next_multiple_of(8) } else { limit };
+            Level { scale, resolution, rows: u32::try_from(rows).unwrap_or(u32::MAX), dense }
+        })
+        .collect()
+}
+
+impl HashGrid {
+    /// Plan the grid for a device that binds `max_binding_bytes`.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] when a single level does not fit.
+    pub fn new(config: &HashGridConfig, max_binding_bytes: u64) -> Result<Self, GpuError> {
+        let levels = levels(config);
+        // The moments are the widest role: two values a feature.
+        let row_bytes = u64::from(config.n_features_per_level) * 8;
+        let limit = max_binding_bytes / row_bytes;
+        let mut chunks: Vec<Chunk> = Vec::new();
+        for (index, level) in levels.iter().enumerate() {
+            if u64::from(level.rows) > limit {
+                return Err(GpuError::TooLarge {
+                    label: format!("hash grid level {index}"),
+                    bytes: u64::from(level.rows) * row_bytes,
+                    limit: max_binding_bytes,
+                });
+            }
+            match chunks.last_mut() {
+                Some(chunk) if u64::from(chunk.rows + level.rows) <= limit => {
+                    chunk.first_rows.push(chunk.rows);
+                    chunk.rows += level.rows;
+                }
+                _ => chunks.push(Chunk { first_level: index, first_rows: vec![0], rows: level.rows }),
+            }
+        }
+        Ok(Self { levels, chunks, n_features: config.n_features_per_level, grid_offset: config.grid_offset })
+    }
+
+    /// The levels, coarsest first.
+    #[must_use]
+    pub fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    /// The chunks of levels.
+    #[must_use]
+    pub fn chunks(&self) -> &[Chunk] {
+        &self.chunks
+    }
+
+    /// Features per level.
+    #[must_use]
+    pub fn n_features(&self) -> u32 {
+        self.n_features
+    }
+
+    /// Encoded values per position.
+    #[must_use]
+    pub fn n_outputs(&self) -> u32 {
+        u32::try_from(self.levels.len()).unwrap_or(0) * self.n_features
+    }
+
+    /// Rows of all levels.
+    #[must_use]
+    pub fn total_rows(&self) -> u64 {
+        self.levels.iter().map(|l| u64::from(l.rows)).sum()
+    }
+
+    /// Zeroed buffers, one a chunk, of `bytes_per_feature` bytes for each feature of each row.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn allocate(&self, gpu: &Gpu, label: &str, bytes_per_feature: u64) -> Result<Vec<Buffer>, GpuError> {
+        self.chunks
+            .iter()
+            .map(|c| gpu.buffer(label, u64::from(c.rows) * u64::from(self.n_features) * bytes_per_feature))
+            .collect()
+    }
+
+    /// What the shaders of a chunk need to know.
+    #[must_use]
+    pub fn defines(&self, chunk: &Chunk) -> Defines {
+        let lanes = self.n_features.min(4);
+        let count = chunk.first_rows.len();
+        let levels = &self.levels[chunk.first_level..chunk.first_level + count];
+        let (row_type, int_type) = match lanes {
+            1 => ("f32".to_owned(), "i32".to_owned()),
+            n => (format!("vec{n}<f32>"), format!("vec{n}<i32>")),
+        };
+        let components: &[&str] = if lanes == 1 { &[""] } else { &[".x", ".y", ".z", ".w"] };
+        let components = &components[..lanes as usize];
+        let sum: Vec<String> = components.iter().map(|c| format!("v{c}")).collect();
+        Defines::new()
+            .set("n_levels", count)
+            .set("first_level", chunk.first_level)
+            .set("scales", levels.iter().map(|l| format!("{:?}", l.scale)).collect::<Vec<_>>())
+            .set("resolutions", levels.iter().map(|l| l.resolution).collect::<Vec<_>>())
+            .set("first_rows", &chunk.first_rows)
+            .set("rows", levels.iter().map(|l| l.rows).collect::<Vec<_>>())
+            .set("dense", levels.iter().map(|l| if l.dense { "true" } else { "false" }).collect::<Vec<_>>())
+            .set("n_rows", chunk.rows)
+            .set("grid_offset", format!("{:?}", self.grid_offset))
+            .set("n_features", self.n_features)
+            .set("lanes", lanes)
+            .set("parts", self.n_features.div_ceil(4))
+            .set("component", components)
+            .set("sum_of_lanes", sum.join(" + "))
+            .set("row_type", row_type)
+            .set("int_type", int_type)
+    }
+
+    fn each_chunk(
+        &self,
+        gpu: &Gpu,
+        pass: &str,
+        count: Count,
+        stride: u32,
+        mut add: impl FnMut(usize, &Chunk, std::sync::Arc<Kernel>) -> Result<(), GpuError>,
+    ) -> Result<(), GpuError> {
+        for (index, chunk) in self.chunks.iter().enumerate() {
+            let defines =
+                self.defines(chunk).set("pass", pass).set("count", count.field()).set("stride", stride);
+            add(index, chunk, Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?)?;
+        }
+        Ok(())
+    }
+
+    /// Add: features of the positions in `samples`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        tables: &[Buffer],
+        samples: &Buffer,
+        features: Rows<'_>,
+    ) -> Result<(), GpuError> {
+        self.each_chunk(gpu, "forward", count, features.stride, |index, chunk, kernel| {
+            let bindings = [
+                ("counts", &counts.state),
+                ("samples", samples),
+                ("table", &tables[index]),
+                ("features", features.buffer),
+            ];
+            let groups = counts.groups(gpu, count, 64, n_levels(chunk));
+            stage.dispatch(gpu, &kernel, &bindings, groups)?;
+            Ok(())
+        })
+    }
+
+    /// Add: `d_tables += dL/dtable`, in fixed point.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn backward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        samples: &Buffer,
+        d_features: Rows<'_>,
+        gradient_scales: &Buffer,
+        d_tables: &[Buffer],
+    ) -> Result<(), GpuError> {
+        self.each_chunk(gpu, "backward", count, d_features.stride, |index, chunk, kernel| {
+            let bindings = [
+                ("counts", &counts.state),
+                ("samples", samples),
+                ("d_features", d_features.buffer),
+                ("gradient_scales", gradient_scales),
+                ("d_table", &d_tables[index]),
+            ];
+            let groups = counts.groups(gpu, count, 64, n_levels(chunk));
+            stage.dispatch(gpu, &kernel, &bindings, groups)?;
+            Ok(())
+        })
+    }
+
+    /// Add: `d_position = dL/dx`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+    pub fn d_position(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        tables: &[Buffer],
+        samples: &Buffer,
+        d_features: Rows<'_>,
+        d_position: &Buffer,
+    ) -> Result<(), GpuError> {
+        self.each_chunk(gpu, "position", count, d_features.stride, |index, _, kernel| {
+            let bindings = [
+                ("counts", &counts.state),
+                ("samples", samples),
+                ("table", &tables[index]),
+                ("d_features", d_features.buffer),
+                ("d_position", d_position),
+            ];
+            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
+            Ok(())
+        })
+    }
+}
+
+fn n_levels(chunk: &Chunk) -> u32 {
+    u32::try_from(chunk.first_rows.len()).unwrap_or(0)
+}

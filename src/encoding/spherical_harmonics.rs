@@ -1,0 +1,15 @@
+//! Real spherical harmonics of unit directions: `shaders/encoding/spherical_harmonics.wgsl`.
+
+use crate::gpu::Defines;
+
+/// Values for `degree` bands: its square.
+#[must_use]
+pub fn n_outputs(degree: u32) -> u32 {
+    degree * degree
+}
+
+/// The shader and its values.
+#[must_use]
+pub fn shader(degree: u32) -> (&'static str, Defines) {
+    ("encoding/spherical_harmonics", Defines::new().set("degree", degree))
+}

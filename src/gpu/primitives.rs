@@ -1,0 +1,160 @@
+//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning.
+
+use super::buffer::Buffer;
+use super::context::{Gpu, GpuError};
+use super::kernel::{Kernel, Stage};
+use super::shader::Defines;
+use super::counts::{Count, Counts};
+
+const SCAN_BLOCK: u32 = 1024;
+
+/// Exclusive prefix sum: `shaders/primitives/scan.wgsl`.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    block_totals: Buffer,
+}
+
+impl Scan {
+    /// A scan of up to `capacity` values.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, capacity: u64) -> Result<Self, GpuError> {
+        let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
+        Ok(Self { block_totals: gpu.buffer("scan block totals", blocks * 4)? })
+    }
+
+    /// Add: `offsets[i] = values[0] + … + values[i - 1]` for `i` in `0..=n`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        values: &Buffer,
+        offsets: &Buffer,
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("counts", &counts.state),
+            ("values", values),
+            ("offsets", offsets),
+            ("block_totals", &self.block_totals),
+        ];
+        for pass in ["blocks", "totals", "add"] {
+            let defines = Defines::new().set("pass", pass).set("count", count.field());
+            let kernel = Kernel::new(gpu, "primitives/scan", pass, &defines)?;
+            let groups = if pass == "totals" {
+                super::kernel::Groups::Direct([1, 1, 1])
+            } else {
+                counts.groups(gpu, count, SCAN_BLOCK, 1)
+            };
+            stage.dispatch(gpu, &kernel, &bindings, groups)?;
+        }
+        Ok(())
+    }
+}
+
+/// Add: `indices` = the positions of the non-zero `flags`, in order, given their prefix sum in `offsets`:
+/// `shaders/primitives/compact.wgsl`.
+///
+/// # Errors
+/// Those of compilation and binding.
+pub fn compact(
+    gpu: &Gpu,
+    stage: &mut Stage,
+    counts: &Counts,
+    count: Count,
+    flags: &Buffer,
+    offsets: &Buffer,
+    indices: &Buffer,
+) -> Result<(), GpuError> {
+    let kernel =
+        Kernel::new(gpu, "primitives/compact", "compact", &Defines::new().set("count", count.field()))?;
+    let bindings =
+        [("counts", &counts.state), ("flags", flags), ("offsets", offsets), ("indices", indices)];
+    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
+    Ok(())
+}
+
+/// Stable sort of (key, value) pairs by key, so that equal keys form bins: `shaders/primitives/bin.wgsl`.
+#[derive(Debug, Clone)]
+pub struct Bin {
+    threads: u32,
+    other: Buffer,
+    histogram: Buffer,
+    places: Buffer,
+    scan: Scan,
+    matrix: Counts,
+}
+
+const BIN_RUN: u32 = 64;
+
+impl Bin {
+    /// Binning of up to `capacity` pairs.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, capacity: u32) -> Result<Self, GpuError> {
+        let threads = capacity.div_ceil(BIN_RUN).max(1);
+        let entries = 16 * threads;
+        let matrix = Counts::new(gpu, "bin")?;
+        let mut state: super::counts::StepState = bytemuck::Zeroable::zeroed();
+        state.n_rays = entries;
+        gpu.write(&matrix.state, 0, &[state]);
+        Ok(Self {
+            threads,
+            other: gpu.buffer("bin pairs", u64::from(capacity) * 8)?,
+            histogram: gpu.buffer("bin histogram", u64::from(entries) * 4)?,
+            places: gpu.buffer("bin places", u64::from(entries + 1) * 4)?,
+            scan: Scan::new(gpu, u64::from(entries))?,
+            matrix,
+        })
+    }
+
+    /// Add: sort `pairs` by the lowest `key_bits` bits of the key, in place.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn run(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        pairs: &Buffer,
+        key_bits: u32,
+    ) -> Result<(), GpuError> {
+        self.matrix.groups(gpu, Count::Rays, SCAN_BLOCK, 1);
+        self.matrix.publish(gpu, stage)?;
+        // An even number of passes brings the result back to where it started.
+        let passes = key_bits.div_ceil(4).next_multiple_of(2);
+        for pass in 0..passes {
+            let (from, to) = if pass % 2 == 0 { (pairs, &self.other) } else { (&self.other, pairs) };
+            let groups = super::kernel::Groups::covering(u64::from(self.threads), 64);
+            let defines = |name: &str| {
+                Defines::new()
+                    .set("pass", name)
+                    .set("count", count.field())
+                    .set("shift", 4 * pass)
+                    .set("threads", self.threads)
+            };
+            let histogram = Kernel::new(gpu, "primitives/bin", "histogram", &defines("histogram"))?;
+            let bindings =
+                [("counts", &counts.state), ("pairs", from), ("histogram_out", &self.histogram)];
+            stage.dispatch(gpu, &histogram, &bindings, groups.clone())?;
+            self.scan.run(gpu, stage, &self.matrix, Count::Rays, &self.histogram, &self.places)?;
+            let scatter = Kernel::new(gpu, "primitives/bin", "scatter", &defines("scatter"))?;
+            let bindings = [
+                ("counts", &counts.state),
+                ("pairs", from),
+                ("places", &self.places),
+                ("sorted", to),
+            ];
+            stage.dispatch(gpu, &scatter, &bindings, groups)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! Images and cameras on the device, and the rays drawn from them: `shaders/camera.wgsl`.
+//!
+//! Images are RGBA8 in chunks no larger than a binding; a batch's rays are drawn once per chunk, each filling in the rays
+//! whose image it holds.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::camera::{Camera, Lens};
+use crate::config::{Background, Config};
+use crate::dataset::Image;
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+
+/// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
+pub const RAY_BYTES: u64 = 64;
+
+/// Mirror of `Camera` in `shaders/camera.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[expect(missing_docs, reason = "documented in the WGSL struct, whose offsets a test compares")]
+pub struct GpuCamera {
+    pub world_from_camera: [[f32; 4]; 3],
+    pub focal: [f32; 2],
+    pub principal: [f32; 2],
+    pub distortion: [f32; 4],
+    pub k3: f32,
+    pub lens: u32,
+    pub width: u32,
+    pub height: u32,
+    pub chunk: u32,
+    pub first_pixel: u32,
+    pub near: f32,
+    pub far: f32,
+}
+
+/// Farther than any scene.
+const FAR: f32 = 1e10;
+
+impl GpuCamera {
+    /// The device's view of `camera`, its rays limited to `near_far` (world units along the ray).
+    #[must_use]
+    pub fn new(camera: &Camera, near_far: [f32; 2]) -> Self {
+        let (lens, distortion, k3) = match camera.lens {
+            Lens::Pinhole => (0, [0.0; 4], 0.0),
+            Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
+            Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [k1, k2, k3, k4], 0.0),
+        };
+        Self {
+            world_from_camera: camera.world_from_camera,
+            focal: camera.focal,
+            principal: camera.principal,
+            distortion,
+            k3,
+            lens,
+            width: camera.width,
+            height: camera.height,
+            chunk: 0,
+            first_pixel: 0,
+            near: near_far[0],
+            far: near_far[1],
+        }
+    }
+}
+
+/// Near and far of a camera: the config's, else the file's, else everything in front of it.
+#[must_use]
+pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
+    let file = from_file.unwrap_or([0.0, FAR]);
+    [config.scene.near.unwrap_or(file[0]), config.scene.far.unwrap_or(file[1])]
+}
+
+fn ray_defines(config: &Config, background: Background) -> Defines {
+    Defines::new()
+        .set("pixel_center", format!("{:?}", config.scene.pixel_center))
+        .set("background", background.color().map(|c| format!("{c:?}")))
+        .set("linear", config.scene.linear)
+}
+
+/// Training images and their cameras.
+#[derive(Debug, Clone)]
+pub struct ImageSet {
+    chunks: Vec<Buffer>,
+    /// One [`GpuCamera`] an image.
+    pub cameras: Buffer,
+    n_images: u32,
+}
+
+impl ImageSet {
+    /// Upload images with their cameras (already downscaled to the images' size).
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
+    pub fn upload(gpu: &Gpu, images: &[Image], cameras: &[GpuCamera]) -> Result<Self, GpuError> {
+        let limit = gpu.max_binding_bytes();
+        let mut cameras = cameras.to_vec();
+        let mut chunks: Vec<(u64, Vec<usize>)> = Vec::new();
+        for (index, image) in images.iter().enumerate() {
+            let bytes = image.pixels.len() as u64;
+            match chunks.last_mut() {
+                Some((used, members)) if *used + bytes <= limit => {
+                    cameras[index].first_pixel = u32::try_from(*used / 4).unwrap_or(u32::MAX);
+                    *used += bytes;
+                    members.push(index);
+                }
+                _ => chunks.push((bytes, vec![index])),
+            }
+            cameras[index].chunk = u32::try_from(chunks.len() - 1).unwrap_or(u32::MAX);
+        }
+        let buffers = chunks
+            .iter()
+            .map(|(bytes, members)| {
+                let buffer = gpu.buffer("images", *bytes)?;
+                for &index in members {
+                    gpu.write(&buffer, u64::from(cameras[index].first_pixel) * 4, &images[index].pixels);
+                }
+                Ok(buffer)
+            })
+            .collect::<Result<_, GpuError>>()?;
+        Ok(Self {
+            chunks: buffers,
+            cameras: gpu.buffer_with("cameras", &cameras)?,
+            n_images: u32::try_from(images.len()).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Number of images.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.n_images
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.n_images == 0
+    }
+
+    /// Buffers the images take.
+    #[must_use]
+    pub fn n_chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Add: draw `n_rays` random pixels: their rays, and the colours to match.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn draw(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        config: &Config,
+        rays: &Buffer,
+        targets: &Buffer,
+    ) -> Result<(), GpuError> {
+        for (chunk, pixels) in self.chunks.iter().enumerate() {
+            let background = config.scene.background;
+            let defines = ray_defines(config, background)
+                .set("pass", "training")
+                .set("n_images", self.n_images)
+                .set("chunk", chunk)
+                .set("random_background", background == Background::Random);
+            let kernel = Kernel::new(gpu, "camera", "training_rays", &defines)?;
+            let bindings = [
+                ("cameras", &self.cameras),
+                ("counts", &counts.state),
+                ("rays", rays),
+                ("pixels", pixels),
+                ("targets", targets),
+            ];
+            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        }
+        Ok(())
+    }
+}
+
+/// Add: the rays of consecutive pixels of `cameras[tile.x]`, from pixel `tile.y` on, `n_rays` of them. `tile` is a uniform
+/// of four u32.
+///
+/// # Errors
+/// Those of compilation and binding.
+pub fn camera_rays(
+    gpu: &Gpu,
+    stage: &mut Stage,
+    counts: &Counts,
+    config: &Config,
+    cameras: &Buffer,
+    tile: &Buffer,
+    rays: &Buffer,
+) -> Result<(), GpuError> {
+    let defines = ray_defines(config, config.scene.eval_background).set("pass", "camera");
+    let kernel = Kernel::new(gpu, "camera", "camera_rays", &defines)?;
+    let bindings = [("cameras", cameras), ("counts", &counts.state), ("rays", rays), ("tile", tile)];
+    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Losses on composited colours: `shaders/loss.wgsl`.
+
+use crate::config::Loss;
+use crate::gpu::Defines;
+
+/// The values that specialise the shader.
+#[must_use]
+pub fn defines(loss: &Loss) -> Defines {
+    match loss {
+        Loss::L2 {} => Defines::new().set("loss", "l2"),
+        Loss::Huber { delta } => Defines::new().set("loss", "huber").set("delta", format!("{delta:?}")),
+    }
+}

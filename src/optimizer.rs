@@ -1,0 +1,178 @@
+//! Adam with per-group roles: `shaders/optimizer.wgsl`.
+//!
+//! A parameter group keeps each role (values, gradients, moments, averages) in one buffer per chunk. Network weights
+//! form a dense group; a hash table's rows form a sparse one, in which a row with no gradient is left alone.
+
+use crate::config::Optimizer;
+use crate::encoding::HashGrid;
+use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage};
+
+/// A slab of network weights.
+#[derive(Debug, Clone)]
+pub struct DenseGroup {
+    /// f32 in the slab.
+    pub len: u32,
+    /// Weights.
+    pub values: Buffer,
+    /// Weights, each layer transposed.
+    pub transposed: Buffer,
+    /// dL/dW of the step under way.
+    pub gradients: Buffer,
+    /// First and second moments, interleaved by four.
+    pub moments: Buffer,
+    /// Exponential moving averages.
+    pub averages: Buffer,
+}
+
+/// A hash table, chunk by chunk.
+#[derive(Debug, Clone)]
+pub struct SparseGroup {
+    /// Rows of features.
+    pub values: Vec<Buffer>,
+    /// Fixed-point gradients of the step under way.
+    pub gradients: Vec<Buffer>,
+    /// First and second moments, interleaved by part.
+    pub moments: Vec<Buffer>,
+    /// Exponential moving averages as of each row's last update.
+    pub averages: Vec<Buffer>,
+    /// Per row: updates, and the step of the last one.
+    pub counters: Vec<Buffer>,
+    /// Fixed-point scale of each level's gradients.
+    pub gradient_scales: Buffer,
+    /// Largest gradient of each level in this step.
+    pub largest: Buffer,
+}
+
+/// Scale that gradients start with; it adapts from the first step on.
+pub const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
+
+fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
+    let text = |x: f32| format!("{x:?}");
+    Defines::new()
+        .set("beta1", text(optimizer.beta1))
+        .set("beta2", text(optimizer.beta2))
+        .set("epsilon", text(optimizer.epsilon))
+        .set("learning_rate_factor", text(rate))
+        .set("l2_reg", text(l2_reg))
+        .set("ema_decay", text(optimizer.ema_decay))
+}
+
+impl DenseGroup {
+    /// Zeroed roles for `len` weights (a multiple of 4).
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, label: &str, len: u32) -> Result<Self, GpuError> {
+        let buffer = |role: &str, n: u64| gpu.buffer(&format!("{label} {role}"), n * 4);
+        let n = u64::from(len);
+        Ok(Self {
+            len,
+            values: buffer("values", n)?,
+            transposed: buffer("transposed", n)?,
+            gradients: buffer("gradients", n)?,
+            moments: buffer("moments", 2 * n)?,
+            averages: buffer("averages", n)?,
+        })
+    }
+
+    /// Add: one step of Adam with L2 regularisation; gradients are zeroed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn update(&self, gpu: &Gpu, stage: &mut Stage, counts: &Counts, config: &Optimizer) -> Result<(), GpuError> {
+        let defines =
+            adam_defines(config, config.network_rate, config.l2_reg).set("pass", "dense").set("n", self.len);
+        let kernel = Kernel::new(gpu, "optimizer", "dense", &defines)?;
+        let bindings = [
+            ("state", &counts.state),
+            ("values", &self.values),
+            ("gradients", &self.gradients),
+            ("moments", &self.moments),
+            ("averages", &self.averages),
+        ];
+        stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(self.len / 4), 64))?;
+        Ok(())
+    }
+}
+
+impl SparseGroup {
+    /// Zeroed roles for the rows of `grid`.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, grid: &HashGrid) -> Result<Self, GpuError> {
+        let levels = grid.levels().len();
+        let counters = grid
+            .chunks()
+            .iter()
+            .map(|c| gpu.buffer("hash table counters", u64::from(c.rows) * 8))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            values: grid.allocate(gpu, "hash table values", 4)?,
+            gradients: grid.allocate(gpu, "hash table gradients", 4)?,
+            moments: grid.allocate(gpu, "hash table moments", 8)?,
+            averages: grid.allocate(gpu, "hash table averages", 4)?,
+            counters,
+            gradient_scales: gpu.buffer_with("gradient scales", &vec![INITIAL_GRADIENT_SCALE; levels])?,
+            largest: gpu.buffer("largest gradients", levels as u64 * 4)?,
+        })
+    }
+
+    /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn update(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        grid: &HashGrid,
+        config: &Optimizer,
+    ) -> Result<(), GpuError> {
+        for (index, chunk) in grid.chunks().iter().enumerate() {
+            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "sparse");
+            let kernel = Kernel::new(gpu, "optimizer", "sparse", &defines)?;
+            let bindings = [
+                ("state", &counts.state),
+                ("values", &self.values[index]),
+                ("gradients", &self.gradients[index]),
+                ("moments", &self.moments[index]),
+                ("averages", &self.averages[index]),
+                ("counters", &self.counters[index]),
+                ("gradient_scales", &self.gradient_scales),
+                ("largest", &self.largest),
+            ];
+            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(chunk.rows), 64))?;
+        }
+        Ok(())
+    }
+
+    /// Add: `settled` = the averages as of now, rows that were left alone included.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn settle(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        grid: &HashGrid,
+        config: &Optimizer,
+        settled: &[Buffer],
+    ) -> Result<(), GpuError> {
+        for (index, chunk) in grid.chunks().iter().enumerate() {
+            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "settle");
+            let kernel = Kernel::new(gpu, "optimizer", "settle", &defines)?;
+            let bindings = [
+                ("counts", &counts.state),
+                ("values", &self.values[index]),
+                ("averages", &self.averages[index]),
+                ("counters", &self.counters[index]),
+                ("settled", &settled[index]),
+            ];
+            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(chunk.rows), 64))?;
+        }
+        Ok(())
+    }
+}

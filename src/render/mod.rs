@@ -1,0 +1,212 @@
+//! Rendering: a camera in, an image of colour, opacity, depth and normals out.
+
+mod frame;
+
+use std::sync::Arc;
+
+pub use frame::{Channel, Frame};
+
+use crate::camera::Camera;
+use crate::config::Config;
+use crate::field::FieldParameters;
+use crate::gpu::{AdapterClass, Buffer, Count, Gpu, GpuError, Kernel, ReadBack, Stage, StepState, Submitter};
+use crate::images::{GpuCamera, camera_rays, near_far};
+use crate::pass::{Capacity, Pass};
+
+/// Renders views of a field, tile by tile.
+#[derive(Debug)]
+pub struct Renderer {
+    gpu: Arc<Gpu>,
+    config: Config,
+    pass: Pass,
+    /// What is rendered; [`crate::train::Trainer::settle`] fills it.
+    pub parameters: FieldParameters,
+    /// Occupancy bits.
+    pub occupancy: Buffer,
+    cameras: Buffer,
+    tile: Buffer,
+    image: Buffer,
+    plain: Vec<Stage>,
+    with_normals: Option<Vec<Stage>>,
+    submitter: Submitter,
+}
+
+/// A view under way; see [`Renderer::begin`].
+#[derive(Debug)]
+pub struct RenderJob {
+    frame: Frame,
+    normals: bool,
+    next_pixel: u32,
+    rays: u32,
+    under_way: Option<(u32, ReadBack, ReadBack)>,
+    unsubmitted: usize,
+}
+
+/// f32 per pixel on the device: colour, opacity, normal, depth.
+const PIXEL: usize = 8;
+
+impl Renderer {
+    /// A renderer of fields of `config`'s shape, that looks where `occupancy` (bits) says.
+    ///
+    /// # Errors
+    /// Those of allocation and compilation.
+    pub fn new(gpu: &Arc<Gpu>, config: &Config, occupancy: &Buffer) -> Result<Self, GpuError> {
+        let kept: u32 = match gpu.class() {
+            AdapterClass::Software => 1 << 15,
+            AdapterClass::Integrated => 1 << 17,
+            AdapterClass::Discrete => 1 << 18,
+        };
+        let capacity = Capacity { rays: kept / 2, marched: 2 * kept, kept };
+        let pass = Pass::new(gpu, config, "rendering", capacity)?;
+        let parameters = pass.field.parameters(gpu)?;
+        let mut renderer = Self {
+            gpu: Arc::clone(gpu),
+            config: config.clone(),
+            parameters,
+            occupancy: occupancy.clone(),
+            cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
+            tile: gpu.uniform("render tile", &[0_u32; 4])?,
+            image: gpu.buffer("render tile image", u64::from(capacity.rays) * PIXEL as u64 * 4)?,
+            plain: Vec::new(),
+            with_normals: None,
+            submitter: Submitter::new(std::time::Duration::from_secs_f32(config.training.submission_ms / 1e3)),
+            pass,
+        };
+        renderer.plain = renderer.build(false)?;
+        Ok(renderer)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn build(&self, normals: bool) -> Result<Vec<Stage>, GpuError> {
+        let gpu = &*self.gpu;
+        let counts = &self.pass.counts;
+        let mut rays = Stage::new("rays");
+        counts.publish(gpu, &mut rays)?;
+        camera_rays(gpu, &mut rays, counts, &self.config, &self.cameras, &self.tile, &self.pass.rays)?;
+        let mut stages = vec![rays];
+        stages.extend(self.pass.stages(gpu, &self.parameters, &self.occupancy, false, normals)?.into_vec());
+        let d_position = gpu.buffer("d_position", if normals { u64::from(self.pass.capacity.kept) * 16 } else { 16 })?;
+        if normals {
+            let mut stage = Stage::new("normals");
+            let (field, pass) = (&self.pass.field, &self.pass);
+            field.density_gradient(
+                gpu, &mut stage, counts, &self.parameters, &pass.kept_samples, &pass.buffers, &d_position,
+            )?;
+            stages.push(stage);
+        }
+        let defines = self
+            .pass
+            .defines()
+            .set("pass", "render")
+            .set("normals", normals)
+            .set("density_stride", self.pass.field.color_stride());
+        let kernel = Kernel::new(gpu, "compositing", "render", &defines)?;
+        let bindings = [
+            ("counts", &counts.state),
+            ("offsets", &self.pass.offsets),
+            ("kept_samples", &self.pass.kept_samples),
+            ("kept_rays", &self.pass.kept_rays),
+            ("raw_color", &self.pass.buffers.raw_color),
+            ("color_input", &self.pass.buffers.color_input),
+            ("d_position", &d_position),
+            ("image", &self.image),
+        ];
+        let mut composite = Stage::new("composite");
+        composite.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        stages.push(composite);
+        Ok(stages)
+    }
+
+    /// Start rendering the view of `camera`.
+    ///
+    /// # Errors
+    /// Those of compilation.
+    pub fn begin(&mut self, camera: &Camera, from_file: Option<[f32; 2]>, normals: bool) -> Result<RenderJob, GpuError> {
+        if normals && self.with_normals.is_none() {
+            self.with_normals = Some(self.build(true)?);
+        }
+        let gpu_camera = GpuCamera::new(camera, near_far(&self.config, from_file));
+        self.gpu.write(&self.cameras, 0, &[gpu_camera]);
+        Ok(RenderJob {
+            frame: Frame::new(camera.width, camera.height, self.config.scene.linear),
+            normals,
+            next_pixel: 0,
+            rays: (self.pass.capacity.rays / 8).max(64),
+            under_way: None,
+            unsubmitted: 0,
+        })
+    }
+
+    /// Move `job` on without blocking; the frame, once it is complete.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
+        let total = job.frame.width * job.frame.height;
+        let stages = if job.normals { self.with_normals.as_ref().unwrap_or(&self.plain) } else { &self.plain };
+        if let Some((n, state, image)) = &job.under_way {
+            let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else { return Ok(None) };
+            let state: StepState = bytemuck::pod_read_unaligned(&state);
+            let done = state.n_rays_fitting.min(*n);
+            let pixels: Vec<f32> = bytemuck::pod_collect_to_vec(&image);
+            job.frame.store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
+            job.next_pixel += done;
+            // Rays that did not fit come first in the next tile, which is sized by what this one took.
+            #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+            let use_of = |n: u32, of: u32| n as f32 / of as f32;
+            let fullest = use_of(state.n_marched, self.pass.capacity.marched)
+                .max(use_of(state.n_kept, self.pass.capacity.kept));
+            let fits = if done < *n { 0.8 } else { (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0) };
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "bounded by the capacity"
+            )]
+            let rays = (done.max(64) as f32 * fits) as u32;
+            job.rays = rays.clamp(64, self.pass.capacity.rays);
+            job.under_way = None;
+            if job.next_pixel >= total {
+                return Ok(Some(std::mem::take(&mut job.frame)));
+            }
+        }
+        if !self.submitter.ready(&self.gpu)? {
+            return Ok(None);
+        }
+        let n = job.rays.min(total - job.next_pixel);
+        if job.unsubmitted == 0 {
+            let mut state: StepState = bytemuck::Zeroable::zeroed();
+            state.n_rays = n;
+            self.gpu.write(&self.pass.counts.state, 0, &[state]);
+            self.gpu.write(&self.tile, 0, &[0, job.next_pixel, 0, 0]);
+        }
+        let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
+        job.unsubmitted += self.submitter.submit(&self.gpu, &rest);
+        if job.unsubmitted >= stages.len() {
+            job.unsubmitted = 0;
+            let bytes = u64::from(n) * PIXEL as u64 * 4;
+            let state = self.gpu.read_back(&self.pass.counts.state, 0, size_of::<StepState>() as u64);
+            job.under_way = Some((n, state, self.gpu.read_back(&self.image, 0, bytes)));
+        }
+        Ok(None)
+    }
+
+    /// Render the view of `camera`. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn render(&mut self, camera: &Camera, from_file: Option<[f32; 2]>, normals: bool) -> Result<Frame, GpuError> {
+        let mut job = self.begin(camera, from_file, normals)?;
+        loop {
+            if let Some(frame) = self.advance(&mut job)? {
+                return Ok(frame);
+            }
+            self.gpu.wait()?;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Samplers: where along its ray the field is evaluated.
+//!
+//! Both samplers first count the samples of each ray; after a prefix sum each ray knows where its own go, and places
+//! them. Samples are packed: those of a ray are contiguous, and the places do not depend on the order of execution.
+
+pub mod ray_march;
+pub mod stratified;
+
+use crate::config::{Config, Sampler};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+
+/// The map from world to the box that the encodings see.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SceneBox {
+    /// World to unit cube: `u = world * scale + offset`.
+    pub scale: f32,
+    /// See `scale`.
+    pub offset: [f32; 3],
+    /// Side of the box in unit cubes: a power of two.
+    pub aabb_scale: u32,
+}
+
+impl SceneBox {
+    /// The box of a resolved configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            scale: config.scene.scale.unwrap_or(0.33),
+            offset: config.scene.offset.unwrap_or([0.5; 3]),
+            aabb_scale: config.scene.aabb_scale.unwrap_or(1),
+        }
+    }
+
+    /// Cascades of the occupancy grid that cover the box.
+    #[must_use]
+    pub fn cascades(&self) -> u32 {
+        self.aabb_scale.trailing_zeros() + 1
+    }
+
+    /// The values that specialise shaders.
+    #[must_use]
+    pub fn defines(&self) -> Defines {
+        let text = |x: f32| format!("{x:?}");
+        #[expect(clippy::cast_precision_loss, reason = "at most 128")]
+        let half_box = self.aabb_scale as f32 / 2.0;
+        Defines::new()
+            .set("scale", text(self.scale))
+            .set("offset", self.offset.map(text))
+            .set("half_box", text(half_box))
+            .set("cascades", self.cascades())
+    }
+}
+
+/// Samples placed along rays.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// Samples per ray, before the prefix sum.
+    pub ray_counts: Buffer,
+    /// Prefix sum of the counts.
+    pub ray_offsets: Buffer,
+    /// Position in the box, and dt in world units.
+    pub samples: Buffer,
+    /// Ray, and distance from its origin.
+    pub sample_rays: Buffer,
+}
+
+/// Which of a sampler's two kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Count samples per ray.
+    Count,
+    /// Place them.
+    Place,
+}
+
+/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training.
+///
+/// # Errors
+/// Those of compilation and binding.
+#[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
+pub fn run(
+    gpu: &Gpu,
+    stage: &mut Stage,
+    counts: &Counts,
+    sampler: &Sampler,
+    scene: &SceneBox,
+    resolution: u32,
+    pass: Pass,
+    jitter: bool,
+    rays: &Buffer,
+    occupancy: &Buffer,
+    placed: &Placed,
+) -> Result<(), GpuError> {
+    let (file, defines) = match sampler {
+        Sampler::RayMarch { .. } => ray_march::shader(sampler, scene, resolution, jitter),
+        Sampler::Stratified { n_samples, jitter: allowed, .. } => stratified::shader(*n_samples, jitter && *allowed),
+    };
+    let name = if pass == Pass::Count { "count" } else { "place" };
+    let kernel = Kernel::new(gpu, file, name, &scene.defines().merge(defines).set("pass", name))?;
+    let bindings = [
+        ("counts", &counts.state),
+        ("rays", rays),
+        ("occupancy", occupancy),
+        ("ray_counts", &placed.ray_counts),
+        ("ray_offsets", &placed.ray_offsets),
+        ("samples", &placed.samples),
+        ("sample_rays", &placed.sample_rays),
+    ];
+    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+    Ok(())
+}

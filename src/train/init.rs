@@ -1,0 +1,58 @@
+//! Initial parameters: hash features uniform in ±1e-4, network weights Xavier-uniform, biases zero.
+
+use crate::config::Config;
+use crate::field::Field;
+use crate::gpu::Gpu;
+use crate::network::Fused;
+use crate::optimizer::{DenseGroup, SparseGroup};
+
+/// PCG, as in `shaders/common/pcg.wgsl`.
+#[derive(Debug, Clone)]
+struct Random(u32);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        let state = self.0.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+        let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
+        self.0 = (word >> 22) ^ word;
+        self.0
+    }
+
+    /// Uniform in ±`bound`.
+    fn symmetric(&mut self, bound: f32) -> f32 {
+        #[expect(clippy::cast_precision_loss, reason = "24 bits")]
+        let unit = (self.next() >> 8) as f32 / 16_777_216.0;
+        (2.0 * unit - 1.0) * bound
+    }
+}
+
+const HASH_BOUND: f32 = 1e-4;
+
+fn network(network: &Fused, slab: &mut [f32], random: &mut Random) {
+    for l in 0..network.n_layers() {
+        let (n_in, n_out) = (network.dims()[l], network.dims()[l + 1]);
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+        let bound = (6.0 / (n_in + n_out) as f32).sqrt();
+        for o in 0..n_out {
+            for i in 0..n_in {
+                slab[(network.offset(l) + o * network.width(l) + i) as usize] = random.symmetric(bound);
+            }
+        }
+    }
+}
+
+/// Write initial values and averages.
+pub(super) fn initialize(gpu: &Gpu, config: &Config, field: &Field, dense: &DenseGroup, sparse: &SparseGroup) {
+    let mut random = Random(config.seed ^ 0x9e37_79b9);
+    let mut slab = vec![0.0_f32; dense.len as usize];
+    network(&field.density, &mut slab, &mut random);
+    network(&field.color, &mut slab, &mut random);
+    gpu.write(&dense.values, 0, &slab);
+    gpu.write(&dense.averages, 0, &slab);
+    for (index, chunk) in field.hash_grid.chunks().iter().enumerate() {
+        let n = chunk.rows as usize * field.hash_grid.n_features() as usize;
+        let values: Vec<f32> = (0..n).map(|_| random.symmetric(HASH_BOUND)).collect();
+        gpu.write(&sparse.values[index], 0, &values);
+        gpu.write(&sparse.averages[index], 0, &values);
+    }
+}

@@ -1,0 +1,492 @@
+//! Training: one driver, [`Trainer::advance`], for the command line and a window alike.
+//!
+//! A step is a fixed list of stages; everything that varies from step to step (ray count, learning rate, gradient scales)
+//! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
+
+mod budget;
+mod init;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use budget::{MemoryPlan, plan};
+
+use crate::compositing::activation_defines;
+use crate::config::Config;
+use crate::field::FieldParameters;
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState, Submitter};
+use crate::images::ImageSet;
+use crate::loss;
+use crate::occupancy::{OccupancyGrid, UNVISITED};
+use crate::optimizer::{DenseGroup, INITIAL_GRADIENT_SCALE, SparseGroup};
+use crate::pass::Pass;
+
+/// Why training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The loss or a gradient became NaN or infinite.
+    #[error(
+        "the loss became NaN or infinite by step {step}: the last good checkpoint is kept; lower optimizer.learning_rate with --set and train again"
+    )]
+    NonFinite {
+        /// Step at which it was noticed.
+        step: u32,
+    },
+}
+
+/// What a reader of the training hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainEvent {
+    /// Means over the steps since the last such event.
+    Progress(Progress),
+}
+
+/// Means over a few steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u32,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Loss.
+    pub loss: f32,
+    /// PSNR of the training rays in dB, over their backgrounds.
+    pub train_psnr: f32,
+    /// Rays per step.
+    pub rays: f32,
+    /// Evaluated samples per step.
+    pub samples: f32,
+    /// Samples per step before culling.
+    pub marched: f32,
+    /// Learning rate.
+    pub learning_rate: f32,
+    /// Gradients of the hash table that came near the end of their range, since the start.
+    pub saturated: f32,
+}
+
+/// What [`Trainer::advance`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advance {
+    /// Work was submitted.
+    Submitted,
+    /// The device has enough to do: come back, or wait with [`Trainer::wait`].
+    Busy,
+    /// The requested step has been reached and submitted.
+    Reached,
+}
+
+/// Steps whose losses the device remembers.
+const RING: u32 = 256;
+/// Steps from one progress report to the next.
+const REPORT: u32 = 16;
+
+/// A field being trained.
+#[derive(Debug)]
+pub struct Trainer {
+    gpu: Arc<Gpu>,
+    config: Config,
+    /// Sampler and field with their buffers.
+    pub pass: Pass,
+    /// Occupancy grid.
+    pub occupancy: OccupancyGrid,
+    /// Network weights.
+    pub dense: DenseGroup,
+    /// Hash table.
+    pub sparse: SparseGroup,
+    history: Buffer,
+    step_stages: Vec<Stage>,
+    occupancy_stages: Vec<Stage>,
+    submitter: Submitter,
+    position: usize,
+    step: u32,
+    reported: u32,
+    tickets: VecDeque<(u32, f64, ReadBack)>,
+    seconds: f64,
+    running_since: Option<Instant>,
+}
+
+impl Trainer {
+    /// Allocate everything and prepare the stages, for a resolved `config`.
+    ///
+    /// # Errors
+    /// Those of allocation and compilation.
+    pub fn new(gpu: &Arc<Gpu>, config: &Config, images: &ImageSet) -> Result<Self, GpuError> {
+        let plan = plan(gpu, config)?;
+        let pass = Pass::new(gpu, config, "training", plan.capacity)?;
+        let occupancy = OccupancyGrid::new(gpu, config, &pass.field)?;
+        let dense = DenseGroup::new(gpu, "networks", pass.field.slab_len())?;
+        let sparse = SparseGroup::new(gpu, &pass.field.hash_grid)?;
+        let history = gpu.buffer("history", u64::from(RING) * 32)?;
+        let mut trainer = Self {
+            gpu: Arc::clone(gpu),
+            config: config.clone(),
+            pass,
+            occupancy,
+            dense,
+            sparse,
+            history,
+            step_stages: Vec::new(),
+            occupancy_stages: Vec::new(),
+            submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
+            position: 0,
+            step: 0,
+            reported: 0,
+            tickets: VecDeque::new(),
+            seconds: 0.0,
+            running_since: None,
+        };
+        trainer.step_stages = trainer.build_step(images, plan.micro_batches)?;
+        trainer.occupancy_stages =
+            trainer.occupancy.update(gpu, &trainer.pass.field, &trainer.parameters())?;
+        trainer.reset(images)?;
+        Ok(trainer)
+    }
+
+    /// The parameters being trained.
+    #[must_use]
+    pub fn parameters(&self) -> FieldParameters {
+        FieldParameters {
+            tables: self.sparse.values.clone(),
+            weights: self.dense.values.clone(),
+            transposed: self.dense.transposed.clone(),
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Steps submitted.
+    #[must_use]
+    pub fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// Seconds of training.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds + self.running_since.map_or(0.0, |t| t.elapsed().as_secs_f64())
+    }
+
+    /// Set what a checkpoint remembers of the host's state.
+    pub fn restore_clock(&mut self, step: u32, seconds: f64) {
+        self.step = step;
+        self.reported = step;
+        self.seconds = seconds;
+    }
+
+    /// The stages of one step and of one occupancy update, for measuring.
+    #[must_use]
+    pub fn stages(&self) -> (&[Stage], &[Stage]) {
+        (&self.step_stages, &self.occupancy_stages)
+    }
+
+    /// Initialise parameters, counters and grid from the configuration's seed.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn reset(&mut self, images: &ImageSet) -> Result<(), GpuError> {
+        let gpu = Arc::clone(&self.gpu);
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.seed = self.config.seed;
+        state.next_rays = self.config.training.initial_rays.unwrap_or(256).min(self.pass.capacity.rays);
+        gpu.write(&self.pass.counts.state, 0, &[state]);
+        let mut zero = Stage::new("reset");
+        zero.clear(&self.dense.gradients).clear(&self.dense.moments).clear(&self.sparse.largest);
+        for buffers in [&self.sparse.gradients, &self.sparse.moments, &self.sparse.counters] {
+            buffers.iter().for_each(|b| {
+                zero.clear(b);
+            });
+        }
+        let levels = self.pass.field.hash_grid.levels().len();
+        gpu.write(&self.sparse.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; levels]);
+        init::initialize(&gpu, &self.config, &self.pass.field, &self.dense, &self.sparse);
+        self.pass.field.transpose(&gpu, &mut zero, &self.parameters())?;
+        let cells = self.occupancy.n_cells() as usize;
+        gpu.write(&self.occupancy.thickness, 0, &vec![UNVISITED; cells]);
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.seed = self.config.seed;
+        state.n_marched = self.occupancy.cells_per_update();
+        gpu.write(&self.occupancy.counts.state, 0, &[state]);
+        let mark = self.occupancy.mark_unseen(&gpu, &self.pass.field, images)?;
+        gpu.submit([&zero, &mark]);
+        self.position = 0;
+        self.restore_clock(0, 0.0);
+        gpu.check()
+    }
+
+    /// Run every kernel once and start afresh, so that shader compilation is paid before the clock starts. Blocks.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn warm_up(&mut self, images: &ImageSet) -> Result<(), GpuError> {
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.next_rays = 64;
+        self.gpu.write(&self.pass.counts.state, 0, &[state]);
+        self.gpu.submit(self.step_stages.iter().chain(&self.occupancy_stages));
+        self.gpu.wait()?;
+        self.reset(images)?;
+        self.gpu.wait()
+    }
+
+    fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
+        let gpu = &*self.gpu;
+        let counts = &self.pass.counts;
+        let capacity = self.pass.capacity;
+        let once = || Groups::Direct([1, 1, 1]);
+        let state = ("state", &counts.state);
+        let small = |pass: &str, more: Defines| {
+            Kernel::new(gpu, "entry/step", pass, &more.set("pass", pass).set("micro_batches", micro_batches))
+        };
+        let rays = u64::from(capacity.rays);
+        let targets = gpu.buffer("targets", rays * 16)?;
+        let ray_losses = gpu.buffer("ray losses", rays * 8)?;
+        let kept = u64::from(capacity.kept).next_multiple_of(512);
+        let d_raw_color = gpu.buffer("d_raw color", kept * 16)?;
+        let d_raw_density = gpu.buffer("d_raw density", kept * 4)?;
+        let parameters = self.parameters();
+
+        let optimizer = &self.config.optimizer;
+        let mut begin = Stage::new("begin");
+        let defines = Defines::new()
+            .set("n_levels", self.pass.field.hash_grid.levels().len())
+            .set("learning_rate", format!("{:?}", optimizer.learning_rate))
+            .set("decay_base", format!("{:?}", optimizer.decay_base))
+            .set("decay_start", optimizer.decay_start)
+            .set("decay_interval", optimizer.decay_interval)
+            .set("warmup_steps", optimizer.warmup_steps);
+        let bindings =
+            [state, ("gradient_scales", &self.sparse.gradient_scales), ("largest", &self.sparse.largest)];
+        begin.dispatch(gpu, &small("begin_step", defines)?, &bindings, once())?;
+        counts.publish(gpu, &mut begin)?;
+
+        let mut stages = vec![begin];
+        for _ in 0..micro_batches {
+            let mut draw = Stage::new("rays");
+            images.draw(gpu, &mut draw, counts, &self.config, &self.pass.rays, &targets)?;
+            stages.push(draw);
+            stages.extend(self.pass.stages(gpu, &parameters, &self.occupancy.bits, true, true)?.into_vec());
+            let losses = Losses { targets: &targets, ray_losses: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
+            stages.push(self.composite(counts, micro_batches, &losses)?);
+            let (mut network, mut encode) = (Stage::new("network backward"), Stage::new("encode backward"));
+            self.pass.field.backward(
+                gpu,
+                &mut network,
+                &mut encode,
+                counts,
+                &parameters,
+                &self.pass.kept_samples,
+                &d_raw_color,
+                &d_raw_density,
+                &self.pass.buffers,
+                &self.dense.gradients,
+                &self.sparse.gradient_scales,
+                &self.sparse.gradients,
+            )?;
+            let kernel = small("end_batch", Defines::new())?;
+            encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
+            stages.extend([network, encode]);
+        }
+
+        let mut update = Stage::new("optimize");
+        self.dense.update(gpu, &mut update, counts, optimizer)?;
+        self.sparse.update(gpu, &mut update, counts, &self.pass.field.hash_grid, optimizer)?;
+        self.pass.field.transpose(gpu, &mut update, &parameters)?;
+        let defines = Defines::new()
+            .set("ring", RING)
+            .set("kept_capacity", capacity.kept)
+            .set("marched_capacity", capacity.marched)
+            .set("max_rays", capacity.rays);
+        update.dispatch(gpu, &small("end_step", defines)?, &[state, ("history", &self.history)], once())?;
+        stages.push(update);
+        Ok(stages)
+    }
+
+    fn composite(&self, counts: &Counts, micro_batches: u32, losses: &Losses<'_>) -> Result<Stage, GpuError> {
+        let gpu = &*self.gpu;
+        let defines = activation_defines(&self.pass.field.config)
+            .merge(loss::defines(&self.config.loss))
+            .set("pass", "train")
+            .set("linear", self.config.scene.linear)
+            .set("micro_batches", micro_batches)
+            .set("density_stride", self.pass.field.color_stride());
+        let kernel = Kernel::new(gpu, "compositing", "train", &defines)?;
+        let bindings = [
+            ("counts", &counts.state),
+            ("offsets", &self.pass.offsets),
+            ("kept_samples", &self.pass.kept_samples),
+            ("raw_color", &self.pass.buffers.raw_color),
+            ("color_input", &self.pass.buffers.color_input),
+            ("rays", &self.pass.rays),
+            ("targets", losses.targets),
+            ("gradients", losses.d_raw_color),
+            ("d_density", losses.d_raw_density),
+            ("ray_losses", losses.ray_losses),
+        ];
+        let mut stage = Stage::new("composite");
+        stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        Ok(stage)
+    }
+
+    /// Whether step `step` ends with an occupancy update.
+    fn updates_occupancy(&self, step: u32) -> bool {
+        let occupancy = &self.config.occupancy;
+        step < occupancy.warmup_steps || (step + 1).is_multiple_of(occupancy.interval)
+    }
+
+    /// Submit what comes next, one submission at most, and not beyond `until` steps.
+    ///
+    /// # Errors
+    /// [`TrainError`]
+    pub fn advance(&mut self, until: u32, events: &mut Vec<TrainEvent>) -> Result<Advance, TrainError> {
+        self.collect(events)?;
+        if self.step >= until {
+            return Ok(Advance::Reached);
+        }
+        self.running_since.get_or_insert_with(Instant::now);
+        if !self.submitter.ready(&self.gpu)? {
+            return Ok(Advance::Busy);
+        }
+        // The rest of this step and, where steps are short, a few more.
+        const AHEAD: u32 = 8;
+        let mut upcoming: Vec<&Stage> = Vec::new();
+        let mut ends = Vec::new();
+        let mut skip = self.position;
+        for step in self.step..until.min(self.step + AHEAD) {
+            let occupancy: &[Stage] =
+                if self.updates_occupancy(step) { &self.occupancy_stages } else { &[] };
+            upcoming.extend(self.step_stages.iter().chain(occupancy).skip(skip));
+            ends.push(upcoming.len());
+            skip = 0;
+            if (step + 1).is_multiple_of(REPORT) {
+                break;
+            }
+        }
+        let taken = self.submitter.submit(&self.gpu, &upcoming);
+        let finished = ends.iter().filter(|&&end| end <= taken).count();
+        self.position = match finished {
+            0 => self.position + taken,
+            n => taken - ends[n - 1],
+        };
+        self.step += u32::try_from(finished).unwrap_or(0);
+        if finished > 0 && self.step.is_multiple_of(REPORT) {
+            self.request_report();
+        }
+        Ok(Advance::Submitted)
+    }
+
+    fn request_report(&mut self) {
+        let ticket = self.gpu.read_back(&self.history, 0, u64::from(RING) * 32);
+        self.tickets.push_back((self.step, self.seconds(), ticket));
+    }
+
+    fn collect(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
+        while let Some((step, seconds, ticket)) = self.tickets.front() {
+            let Some(bytes) = ticket.poll()? else { return Ok(()) };
+            let rows: Vec<[f32; 8]> = bytemuck::pod_collect_to_vec(&bytes);
+            let (step, seconds) = (*step, *seconds);
+            let first = self.reported.max(step.saturating_sub(RING));
+            self.tickets.pop_front();
+            self.reported = step;
+            if let Some(progress) = summarize(&rows, first, step, seconds)? {
+                events.push(TrainEvent::Progress(progress));
+            }
+        }
+        Ok(())
+    }
+
+    /// Block until the oldest submission is done. For the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn wait(&mut self) -> Result<(), TrainError> {
+        Ok(self.submitter.wait_oldest(&self.gpu)?)
+    }
+
+    /// Finish what was submitted, report, and stop the clock. Blocks.
+    ///
+    /// # Errors
+    /// [`TrainError`]
+    pub fn pause(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
+        while !self.submitter.idle() {
+            self.submitter.wait_oldest(&self.gpu)?;
+        }
+        self.gpu.wait()?;
+        if let Some(start) = self.running_since.take() {
+            self.seconds += start.elapsed().as_secs_f64();
+        }
+        if self.reported < self.step && self.tickets.is_empty() {
+            self.request_report();
+        }
+        while !self.tickets.is_empty() {
+            self.gpu.wait()?;
+            self.collect(events)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the trainer stands between two steps, as saving needs it.
+    #[must_use]
+    pub fn between_steps(&self) -> bool {
+        self.position == 0
+    }
+
+    /// Write the parameters that evaluation uses (the moving averages, or the values where averaging is off) to `into`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn settle(&self, into: &FieldParameters) -> Result<(), GpuError> {
+        let mut stage = Stage::new("settle");
+        let counts = &self.pass.counts;
+        let (grid, optimizer) = (&self.pass.field.hash_grid, &self.config.optimizer);
+        self.sparse.settle(&self.gpu, &mut stage, counts, grid, optimizer, &into.tables)?;
+        stage.copy(&self.dense.averages, &into.weights);
+        self.pass.field.transpose(&self.gpu, &mut stage, into)?;
+        self.gpu.submit([&stage]);
+        Ok(())
+    }
+}
+
+struct Losses<'a> {
+    targets: &'a Buffer,
+    ray_losses: &'a Buffer,
+    d_raw_color: &'a Buffer,
+    d_raw_density: &'a Buffer,
+}
+
+/// Means of the ring's rows for steps `first..end`.
+#[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
+fn summarize(rows: &[[f32; 8]], first: u32, end: u32, seconds: f64) -> Result<Option<Progress>, TrainError> {
+    if first >= end {
+        return Ok(None);
+    }
+    let n = (end - first) as f32;
+    let mut sums = [0.0_f32; 8];
+    for step in first..end {
+        let row = rows[(step % RING) as usize];
+        if row[6] > 0.0 || !row[0].is_finite() {
+            return Err(TrainError::NonFinite { step });
+        }
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+    let last = rows[((end - 1) % RING) as usize];
+    Ok(Some(Progress {
+        step: end,
+        seconds,
+        loss: sums[0] / n,
+        train_psnr: -10.0 * (sums[1] / n).max(1e-10).log10(),
+        rays: sums[2] / n,
+        samples: sums[3] / n,
+        marched: sums[4] / n,
+        learning_rate: last[5],
+        saturated: last[7],
+    }))
+}
