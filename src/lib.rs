@@ -1,9 +1,12 @@
 //! kiln
 pub mod camera;
+pub mod checkpoint;
+pub mod cli;
 pub mod compositing;
 pub mod config;
 pub mod dataset;
 pub mod encoding;
+pub mod eval;
 pub mod field;
 pub mod gpu;
 pub mod images;
@@ -14,5 +17,6 @@ pub mod optimizer;
 pub mod pass;
 pub mod metrics;
 pub mod render;
+pub mod run;
 pub mod sampling;
 pub mod train;

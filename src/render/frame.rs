@@ -101,6 +101,18 @@ impl Frame {
         }
     }
 
+    /// Take over an image's RGBA8 pixels (sRGB, straight alpha), in the colour space the frame composites in.
+    pub fn set_straight(&mut self, rgba: &[u8]) {
+        for (i, p) in rgba.chunks_exact(4).enumerate() {
+            let alpha = f32::from(p[3]) / 255.0;
+            self.opacity[i] = alpha;
+            for c in 0..3 {
+                let value = f32::from(p[c]) / 255.0;
+                self.color[3 * i + c] = alpha * if self.linear { linear_from_srgb(value) } else { value };
+            }
+        }
+    }
+
     /// sRGB values in [0, 1] over `background` (sRGB), rounded to 8 bits: (height, width, 3).
     #[must_use]
     pub fn rgb(&self, background: [f32; 3]) -> Vec<f32> {

@@ -76,6 +76,12 @@ impl Renderer {
         Ok(renderer)
     }
 
+    /// The field's shape.
+    #[must_use]
+    pub fn field(&self) -> &crate::field::Field {
+        &self.pass.field
+    }
+
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {

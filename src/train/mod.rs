@@ -98,8 +98,7 @@ pub struct Trainer {
     /// Hash table.
     pub sparse: SparseGroup,
     history: Buffer,
-    step_stages: Vec<Stage>,
-    occupancy_stages: Vec<Stage>,
+    program: Program,
     submitter: Submitter,
     position: usize,
     step: u32,
@@ -107,6 +106,25 @@ pub struct Trainer {
     tickets: VecDeque<(u32, f64, ReadBack)>,
     seconds: f64,
     running_since: Option<Instant>,
+}
+
+/// What every step runs.
+#[derive(Debug, Default)]
+struct Program {
+    step: Vec<Stage>,
+    occupancy: Vec<Stage>,
+    warmup_steps: u32,
+    interval: u32,
+}
+
+impl Program {
+    /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
+    /// `interval` steps.
+    fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
+        let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
+        let occupancy: &[Stage] = if due { &self.occupancy } else { &[] };
+        self.step.iter().chain(occupancy)
+    }
 }
 
 impl Trainer {
@@ -129,8 +147,7 @@ impl Trainer {
             dense,
             sparse,
             history,
-            step_stages: Vec::new(),
-            occupancy_stages: Vec::new(),
+            program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
             position: 0,
             step: 0,
@@ -139,9 +156,12 @@ impl Trainer {
             seconds: 0.0,
             running_since: None,
         };
-        trainer.step_stages = trainer.build_step(images, plan.micro_batches)?;
-        trainer.occupancy_stages =
-            trainer.occupancy.update(gpu, &trainer.pass.field, &trainer.parameters())?;
+        trainer.program = Program {
+            step: trainer.build_step(images, plan.micro_batches)?,
+            occupancy: trainer.occupancy.update(gpu, &trainer.pass.field, &trainer.parameters())?,
+            warmup_steps: config.occupancy.warmup_steps,
+            interval: config.occupancy.interval,
+        };
         trainer.reset(images)?;
         Ok(trainer)
     }
@@ -184,7 +204,7 @@ impl Trainer {
     /// The stages of one step and of one occupancy update, for measuring.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
-        (&self.step_stages, &self.occupancy_stages)
+        (&self.program.step, &self.program.occupancy)
     }
 
     /// Initialise parameters, counters and grid from the configuration's seed.
@@ -229,7 +249,7 @@ impl Trainer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = 64;
         self.gpu.write(&self.pass.counts.state, 0, &[state]);
-        self.gpu.submit(self.step_stages.iter().chain(&self.occupancy_stages));
+        self.gpu.submit(self.program.step.iter().chain(&self.program.occupancy));
         self.gpu.wait()?;
         self.reset(images)?;
         self.gpu.wait()
@@ -334,12 +354,6 @@ impl Trainer {
         Ok(stage)
     }
 
-    /// Whether step `step` ends with an occupancy update.
-    fn updates_occupancy(&self, step: u32) -> bool {
-        let occupancy = &self.config.occupancy;
-        step < occupancy.warmup_steps || (step + 1).is_multiple_of(occupancy.interval)
-    }
-
     /// Submit what comes next, one submission at most, and not beyond `until` steps.
     ///
     /// # Errors
@@ -359,9 +373,7 @@ impl Trainer {
         let mut ends = Vec::new();
         let mut skip = self.position;
         for step in self.step..until.min(self.step + AHEAD) {
-            let occupancy: &[Stage] =
-                if self.updates_occupancy(step) { &self.occupancy_stages } else { &[] };
-            upcoming.extend(self.step_stages.iter().chain(occupancy).skip(skip));
+            upcoming.extend(self.program.stages_of(step).skip(skip));
             ends.push(upcoming.len());
             skip = 0;
             if (step + 1).is_multiple_of(REPORT) {
@@ -409,11 +421,17 @@ impl Trainer {
         Ok(self.submitter.wait_oldest(&self.gpu)?)
     }
 
-    /// Finish what was submitted, report, and stop the clock. Blocks.
+    /// Finish the step under way, report, and stop the clock. Blocks.
     ///
     /// # Errors
     /// [`TrainError`]
     pub fn pause(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
+        while self.position != 0 {
+            let rest: Vec<&Stage> = self.program.stages_of(self.step).skip(self.position).collect();
+            let (n, taken) = (rest.len(), self.submitter.submit(&self.gpu, &rest));
+            self.position = if taken == n { 0 } else { self.position + taken };
+            self.step += u32::from(taken == n);
+        }
         while !self.submitter.idle() {
             self.submitter.wait_oldest(&self.gpu)?;
         }
@@ -429,12 +447,6 @@ impl Trainer {
             self.collect(events)?;
         }
         Ok(())
-    }
-
-    /// Whether the trainer stands between two steps, as saving needs it.
-    #[must_use]
-    pub fn between_steps(&self) -> bool {
-        self.position == 0
     }
 
     /// Write the parameters that evaluation uses (the moving averages, or the values where averaging is off) to `into`.

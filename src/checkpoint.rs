@@ -1,0 +1,413 @@
+//! Checkpoints: one safetensors file with every parameter laid out as a PyTorch `state_dict` has it, the optimiser's
+//! state, the occupancy grid and the counters, so that a resumed run goes on as if it had never stopped.
+//!
+//! | tensor | shape |
+//! |---|---|
+//! | `position_encoding.level_{l}` | (rows, features) |
+//! | `density_network.{l}.weight`, `color_network.{l}.weight` | (out, in) |
+//! | `density_network.{l}.bias`, `color_network.{l}.bias` | (out), where the network has biases |
+//! | `ema.NAME`, `first_moment.NAME`, `second_moment.NAME` | as NAME |
+//! | `updates.position_encoding.level_{l}` | (rows, 2) u32: updates, and the step of the last one |
+//! | `occupancy.thickness` | (cascades, z, y, x) |
+//! | `occupancy.bits` | u32, a bit a cell |
+//! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
+//!
+//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset` and `device`. A file with nothing
+//! but the parameters can be evaluated; averages default to the parameters.
+
+mod layout;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+
+use crate::config::{Config, ConfigError};
+use crate::field::{Field, FieldParameters};
+use crate::gpu::{Buffer, Gpu, GpuError};
+use crate::train::Trainer;
+use layout::Role;
+
+/// Version of the tensor names and metadata.
+pub const FORMAT: &str = "kiln-1";
+
+/// What can go wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not safetensors, or cut short.
+    #[error("{path} is not a checkpoint, or is cut short ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words.
+        reason: String,
+    },
+    /// The file is safetensors but not ours.
+    #[error("{path} was not written by kiln ({reason})", path = .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
+    /// A tensor is missing or of another shape than the config says.
+    #[error("{path}: tensor `{name}` {reason}", path = .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The config in the metadata is invalid.
+    #[error("{path}: {source}", path = .path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// A value is NaN or infinite; nothing was written.
+    #[error("`{name}` holds NaN or infinite values: nothing was saved, the last good checkpoint is kept")]
+    NonFinite {
+        /// The tensor.
+        name: String,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// What a checkpoint says about its run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Info {
+    /// The complete configuration.
+    pub config: Config,
+    /// Steps done.
+    pub step: u32,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Where the images came from.
+    pub dataset: String,
+    /// Factor the images were downscaled by.
+    pub downscale: u32,
+    /// What it was trained on.
+    pub device: String,
+}
+
+#[derive(Debug)]
+struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for &Tensor {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+fn read_all(gpu: &Gpu, buffer: &Buffer) -> Result<Vec<f32>, GpuError> {
+    gpu.read(buffer, 0, usize::try_from(buffer.bytes() / 4).unwrap_or(0))
+}
+
+fn f32_tensor(name: String, shape: Vec<usize>, values: &[f32]) -> Tensor {
+    Tensor { name, dtype: Dtype::F32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+}
+
+fn u32_tensor(name: &str, shape: Vec<usize>, values: &[u32]) -> Tensor {
+    Tensor { name: name.to_owned(), dtype: Dtype::U32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+}
+
+fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
+    let field = &trainer.pass.field;
+    let mut tensors = Vec::new();
+    let dense = &trainer.dense;
+    for (role, buffer) in
+        [(Role::Value, &dense.values), (Role::Average, &dense.averages), (Role::FirstMoment, &dense.moments), (Role::SecondMoment, &dense.moments)]
+    {
+        let slab = read_all(gpu, buffer)?;
+        for matrix in layout::matrices(field) {
+            let name = format!("{}{}", role.prefix(), matrix.name);
+            tensors.push(f32_tensor(name, matrix.shape(), &matrix.extract(&slab, role)));
+        }
+    }
+    let sparse = &trainer.sparse;
+    for (role, buffers) in
+        [(Role::Value, &sparse.values), (Role::Average, &sparse.averages), (Role::FirstMoment, &sparse.moments), (Role::SecondMoment, &sparse.moments)]
+    {
+        for table in layout::tables(field) {
+            let (offset, count) = table.range(role);
+            let values = gpu.read::<f32>(&buffers[table.chunk], offset * 4, count)?;
+            let name = format!("{}{}", role.prefix(), table.name);
+            tensors.push(f32_tensor(name, table.shape(), &table.extract(&values, role)));
+        }
+    }
+    for table in layout::tables(field) {
+        let counters = gpu.read::<u32>(&sparse.counters[table.chunk], u64::from(table.first_row) * 8, table.rows * 2)?;
+        tensors.push(u32_tensor(&format!("updates.{}", table.name), vec![table.rows, 2], &counters));
+    }
+    let grid = &trainer.occupancy;
+    let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
+    let thickness = gpu.read::<f32>(&grid.thickness, 0, n)?;
+    tensors.push(f32_tensor("occupancy.thickness".into(), vec![grid.cascades as usize, side, side, side], &thickness));
+    tensors.push(u32_tensor("occupancy.bits", vec![n / 32], &gpu.read(&grid.bits, 0, n / 32)?));
+    let levels = field.hash_grid.levels().len();
+    tensors.push(u32_tensor("state.training", vec![16], &gpu.read(&trainer.pass.counts.state, 0, 16)?));
+    tensors.push(u32_tensor("state.occupancy", vec![16], &gpu.read(&grid.counts.state, 0, 16)?));
+    let scales = gpu.read::<f32>(&sparse.gradient_scales, 0, levels)?;
+    tensors.push(f32_tensor("state.gradient_scales".into(), vec![levels], &scales));
+    tensors.push(u32_tensor("state.largest", vec![levels], &gpu.read(&sparse.largest, 0, levels)?));
+    Ok(tensors)
+}
+
+/// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
+///
+/// # Errors
+/// [`CheckpointError`]; what was there before is then untouched.
+pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, dataset: &str, downscale: u32) -> Result<(), CheckpointError> {
+    let tensors = capture(gpu, trainer)?;
+    let broken = tensors.par_iter().find_any(|t| {
+        t.dtype == Dtype::F32
+            && t.bytes.chunks_exact(4).any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
+    });
+    if let Some(tensor) = broken {
+        return Err(CheckpointError::NonFinite { name: tensor.name.clone() });
+    }
+    let metadata = HashMap::from([
+        ("format".to_owned(), FORMAT.to_owned()),
+        ("config".to_owned(), trainer.config().to_toml()),
+        ("step".to_owned(), trainer.step().to_string()),
+        ("train_seconds".to_owned(), trainer.seconds().to_string()),
+        ("dataset".to_owned(), dataset.to_owned()),
+        ("downscale".to_owned(), downscale.to_string()),
+        ("device".to_owned(), gpu.name().to_owned()),
+    ]);
+    let bytes = safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
+        .map_err(|e| CheckpointError::Format { path: path.to_owned(), reason: e.to_string() })?;
+    replace_file(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+}
+
+/// Write a file so that at any moment either the old or the new content is in place.
+///
+/// # Errors
+/// Those of the file system.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&partial);
+    })
+}
+
+/// A checkpoint in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    /// What it says about its run.
+    pub info: Info,
+}
+
+impl Checkpoint {
+    /// Read a checkpoint, or the one in a run directory.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let path = if path.is_dir() { path.join("checkpoint.safetensors") } else { path.to_owned() };
+        let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)
+            .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;
+        let foreign = |reason: &str| CheckpointError::Foreign { path: path.clone(), reason: reason.to_owned() };
+        let metadata = header.metadata().clone().ok_or_else(|| foreign("it has no metadata"))?;
+        let get = |key: &str| metadata.get(key).cloned();
+        match get("format") {
+            Some(format) if format == FORMAT => {}
+            Some(format) => return Err(foreign(&format!("its format is `{format}`, this version reads `{FORMAT}`"))),
+            None => return Err(foreign("its metadata name no format")),
+        }
+        let text = get("config").ok_or_else(|| foreign("its metadata hold no config"))?;
+        let config = Config::parse(&text, "the checkpoint's metadata", &[])
+            .map_err(|source| CheckpointError::Config { path: path.clone(), source })?;
+        let number = |key: &str| get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let info = Info {
+            config,
+            step: number("step") as u32,
+            train_seconds: number("train_seconds"),
+            dataset: get("dataset").unwrap_or_default(),
+            downscale: (number("downscale") as u32).max(1),
+            device: get("device").unwrap_or_default(),
+        };
+        SafeTensors::deserialize(&bytes)
+            .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;
+        Ok(Self { path, bytes, info })
+    }
+
+    fn fault(&self, name: &str, reason: impl Into<String>) -> CheckpointError {
+        CheckpointError::Tensor { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
+    }
+
+    fn values<T: bytemuck::Pod>(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
+        let tensors = SafeTensors::deserialize(&self.bytes)
+            .map_err(|e| CheckpointError::Format { path: self.path.clone(), reason: e.to_string() })?;
+        let view: TensorView<'_> = tensors.tensor(name).map_err(|_| self.fault(name, "is missing"))?;
+        if view.dtype() != dtype || view.shape() != shape {
+            let found = format!("is {:?} {:?}; the config asks for {dtype:?} {shape:?}", view.dtype(), view.shape());
+            return Err(self.fault(name, found));
+        }
+        Ok(bytemuck::pod_collect_to_vec(view.data()))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).is_ok_and(|t| t.tensor(name).is_ok())
+    }
+
+    fn slab(&self, field: &Field, roles: &[Role]) -> Result<Vec<f32>, CheckpointError> {
+        let per_weight = if roles.len() == 2 { 2 } else { 1 };
+        let mut slab = vec![0.0; field.slab_len() as usize * per_weight];
+        for matrix in layout::matrices(field) {
+            for &role in roles {
+                let name = format!("{}{}", role.prefix(), matrix.name);
+                matrix.insert(&mut slab, role, &self.values::<f32>(&name, Dtype::F32, &matrix.shape())?);
+            }
+        }
+        Ok(slab)
+    }
+
+    fn tables(&self, gpu: &Gpu, field: &Field, roles: &[Role], buffers: &[Buffer]) -> Result<(), CheckpointError> {
+        for table in layout::tables(field) {
+            let (offset, count) = table.range(roles[0]);
+            let mut values = vec![0.0; count];
+            for &role in roles {
+                let name = format!("{}{}", role.prefix(), table.name);
+                table.insert(&mut values, role, &self.values::<f32>(&name, Dtype::F32, &table.shape())?);
+            }
+            gpu.write(&buffers[table.chunk], offset * 4, &values);
+        }
+        Ok(())
+    }
+
+    /// Upload the parameters that evaluation uses: averages where there are any, else the parameters themselves.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn load_parameters(&self, gpu: &Gpu, field: &Field, into: &FieldParameters) -> Result<(), CheckpointError> {
+        let averaged = self.has("ema.density_network.0.weight");
+        let role = if averaged { Role::Average } else { Role::Value };
+        gpu.write(&into.weights, 0, &self.slab(field, &[role])?);
+        if averaged {
+            self.settled_tables(gpu, field, &into.tables)?;
+        } else {
+            self.tables(gpu, field, &[role], &into.tables)?;
+        }
+        let mut stage = crate::gpu::Stage::new("load");
+        field.transpose(gpu, &mut stage, into)?;
+        gpu.submit([&stage]);
+        Ok(())
+    }
+
+    /// Averages of hash rows, those that were left alone caught up to the checkpoint's step.
+    fn settled_tables(&self, gpu: &Gpu, field: &Field, buffers: &[Buffer]) -> Result<(), CheckpointError> {
+        let decay = self.info.config.optimizer.ema_decay;
+        for table in layout::tables(field) {
+            let value = self.values::<f32>(&table.name, Dtype::F32, &table.shape())?;
+            let mut average = self.values::<f32>(&format!("ema.{}", table.name), Dtype::F32, &table.shape())?;
+            let updates = self.values::<u32>(&format!("updates.{}", table.name), Dtype::U32, &[table.rows, 2])?;
+            let width = table.features;
+            average.par_chunks_mut(width).enumerate().for_each(|(row, average)| {
+                let idle = self.info.step.saturating_sub(updates[2 * row + 1]);
+                let keep = decay.powi(i32::try_from(idle).unwrap_or(i32::MAX));
+                for (a, w) in average.iter_mut().zip(&value[row * width..]) {
+                    *a = w + (*a - w) * keep;
+                }
+            });
+            let (offset, _) = table.range(Role::Value);
+            gpu.write(&buffers[table.chunk], offset * 4, &average);
+        }
+        Ok(())
+    }
+
+    /// Occupancy bits, all set where the checkpoint has none.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn load_occupancy(&self, gpu: &Gpu) -> Result<Buffer, CheckpointError> {
+        let config = &self.info.config;
+        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() + 1;
+        let words = (config.occupancy.resolution.pow(3) * cascades) as usize / 32;
+        let bits = if self.has("occupancy.bits") {
+            self.values::<u32>("occupancy.bits", Dtype::U32, &[words])?
+        } else {
+            vec![u32::MAX; words]
+        };
+        Ok(gpu.buffer_with("occupancy bits", &bits)?)
+    }
+
+    /// Put `trainer`, made from this checkpoint's config, where the checkpoint was saved.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn restore(&self, gpu: &Gpu, trainer: &mut Trainer) -> Result<(), CheckpointError> {
+        let field = trainer.pass.field.clone();
+        let (dense, sparse) = (&trainer.dense, &trainer.sparse);
+        let moments = [Role::FirstMoment, Role::SecondMoment];
+        gpu.write(&dense.values, 0, &self.slab(&field, &[Role::Value])?);
+        gpu.write(&dense.averages, 0, &self.slab(&field, &[Role::Average])?);
+        gpu.write(&dense.moments, 0, &self.slab(&field, &moments)?);
+        self.tables(gpu, &field, &[Role::Value], &sparse.values)?;
+        self.tables(gpu, &field, &[Role::Average], &sparse.averages)?;
+        self.tables(gpu, &field, &moments, &sparse.moments)?;
+        for table in layout::tables(&field) {
+            let counters = self.values::<u32>(&format!("updates.{}", table.name), Dtype::U32, &[table.rows, 2])?;
+            gpu.write(&sparse.counters[table.chunk], u64::from(table.first_row) * 8, &counters);
+        }
+        let grid = &trainer.occupancy;
+        let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
+        let shape = [grid.cascades as usize, side, side, side];
+        gpu.write(&grid.thickness, 0, &self.values::<f32>("occupancy.thickness", Dtype::F32, &shape)?);
+        gpu.write(&grid.bits, 0, &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?);
+        let levels = field.hash_grid.levels().len();
+        gpu.write(&trainer.pass.counts.state, 0, &self.values::<u32>("state.training", Dtype::U32, &[16])?);
+        gpu.write(&grid.counts.state, 0, &self.values::<u32>("state.occupancy", Dtype::U32, &[16])?);
+        gpu.write(&sparse.gradient_scales, 0, &self.values::<f32>("state.gradient_scales", Dtype::F32, &[levels])?);
+        gpu.write(&sparse.largest, 0, &self.values::<u32>("state.largest", Dtype::U32, &[levels])?);
+        let mut stage = crate::gpu::Stage::new("load");
+        field.transpose(gpu, &mut stage, &trainer.parameters())?;
+        gpu.submit([&stage]);
+        trainer.restore_clock(self.info.step, self.info.train_seconds);
+        Ok(())
+    }
+}

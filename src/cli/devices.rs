@@ -1,0 +1,41 @@
+//! `kiln devices`
+
+use super::Session;
+use super::output::{SCHEMA, bytes};
+use crate::gpu::{AdapterClass, GpuError, list_adapters};
+
+pub(super) fn run(session: &Session) -> anyhow::Result<()> {
+    let adapters = list_adapters();
+    if adapters.is_empty() {
+        return Err(GpuError::NoAdapter.into());
+    }
+    for adapter in &adapters {
+        let mut line = serde_json::to_value(adapter)?;
+        line["schema"] = SCHEMA.into();
+        line["features"] = adapter.features.iter().map(|(n, on)| (n.clone(), (*on).into())).collect::<serde_json::Map<_, _>>().into();
+        session.out.json(&line)?;
+        let note = if adapter.class == AdapterClass::Software { "  (software adapter: runs on the CPU)" } else { "" };
+        let mark = if adapter.default { "*" } else { " " };
+        let features: Vec<&str> = adapter.features.iter().filter(|(_, on)| *on).map(|(n, _)| n.as_str()).collect();
+        session.out.result(format!(
+            "{mark} {index}  {name}{note}\n     {backend}, {class}, {driver}\n     binding {binding}, buffer {buffer}, \
+             workgroup memory {workgroup} KiB, {storage} storage buffers, {invocations} invocations, subgroups {low}–{high}\n     \
+             features: {features}",
+            index = adapter.index,
+            name = adapter.name,
+            backend = adapter.backend,
+            class = adapter.class,
+            driver = adapter.driver,
+            binding = bytes(adapter.max_binding_bytes),
+            buffer = bytes(adapter.max_buffer_bytes),
+            workgroup = adapter.workgroup_bytes / 1024,
+            storage = adapter.max_storage_buffers,
+            invocations = adapter.max_invocations,
+            low = adapter.subgroup_sizes[0],
+            high = adapter.subgroup_sizes[1],
+            features = features.join(", "),
+        ))?;
+    }
+    session.out.note("* is used where no --device is given");
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `kiln eval`
+
+use std::path::PathBuf;
+
+use super::Session;
+use super::scene::{self, Request, Views};
+use crate::config::Background;
+use crate::dataset::Split;
+use crate::run::RunDir;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run directory, or a checkpoint file
+    run: PathBuf,
+    /// Views to measure: train, val or test
+    #[arg(long, default_value = "test")]
+    split: Split,
+    /// Where the images are, if not where the run was trained
+    #[arg(long, value_name = "DIR")]
+    dataset: Option<PathBuf>,
+    /// How many views, evenly spread, or which: 0,5,10
+    #[arg(long, value_name = "N|i,j")]
+    eval_views: Option<Views>,
+    /// Background to composite over: white, black or #rrggbb
+    #[arg(long)]
+    background: Option<Background>,
+    /// Factor to shrink the images by; the run's own where left out
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    downscale: Option<u32>,
+    /// Write the renderings to the run's images/ folder
+    #[arg(long)]
+    save_images: bool,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    let background = scene::one_background(args.background)?;
+    let gpu = session.open_gpu()?;
+    let mut run = scene::open_run(&gpu, &args.run, background)?;
+    let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
+    let frames = scene::pick(session, &gpu, dataset.frames(args.split), args.eval_views.as_ref())?;
+    if frames.is_empty() {
+        return Err(super::usage(format!("--split {}: the dataset has no such views", args.split)));
+    }
+    let dir = RunDir::at(if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(&args.run) });
+    let images = dir.images();
+    let request = Request {
+        frames: &frames,
+        split: args.split,
+        downscale: args.downscale.unwrap_or(run.checkpoint.info.downscale),
+        steps: run.checkpoint.info.step,
+        train_seconds: run.checkpoint.info.train_seconds,
+        save_to: args.save_images.then_some(images.as_path()),
+    };
+    let report = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
+    dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    for view in &report.images {
+        session.out.detail(format!("  {}  {:.2} dB", view.name, view.psnr));
+    }
+    session.out.result(scene::describe(&report))?;
+    if args.save_images {
+        session.out.note(format!("renderings: {}", images.display()));
+    }
+    session.out.json(&report)
+}

@@ -1,0 +1,125 @@
+//! The command line: the only part of kiln, with the window, that knows about terminals, flags and exit codes.
+
+mod bench;
+mod demo;
+mod devices;
+mod eval;
+mod output;
+mod render;
+mod scene;
+mod train;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
+use crate::gpu::{Gpu, GpuError, GpuOptions};
+use crate::run::RunError;
+use output::Output;
+
+/// Train, evaluate and render neural radiance fields on any GPU.
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Adapter to use: its number or a part of its name, as `kiln devices` lists them [env: KILN_DEVICE]
+    #[arg(long, global = true, value_name = "NAME|N")]
+    device: Option<String>,
+    /// Print machine-readable JSON lines on stdout and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say less on stderr
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the built-in scene, train on it, evaluate and render it
+    Demo(demo::Args),
+    /// List the adapters of this machine
+    Devices,
+    /// Train a radiance field from posed images
+    Train(Box<train::Args>),
+    /// Measure a run against images it was not trained on
+    Eval(eval::Args),
+    /// Render views of a run, or an orbit around it
+    Render(render::Args),
+    /// Time every stage on this machine
+    Bench(bench::Args),
+}
+
+/// A wrong use of flags: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
+}
+
+/// What a command shares: the device that was asked for, and where output goes.
+struct Session {
+    options: GpuOptions,
+    out: Output,
+}
+
+impl Session {
+    fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
+        let gpu = Gpu::open(&self.options)?;
+        self.out.note(format!("device: {}", gpu.description()));
+        Ok(gpu)
+    }
+}
+
+/// Run the program; the exit code is 0, 1 (failed) or 2 (bad usage).
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let session = Session {
+        options: GpuOptions { device: cli.global.device.clone(), base_path: false },
+        out: Output::new(cli.global.json, cli.global.quiet, cli.global.verbose),
+    };
+    let outcome = match &cli.command {
+        Command::Demo(args) => demo::run(&session, args),
+        Command::Devices => devices::run(&session),
+        Command::Train(args) => train::run(&session, args),
+        Command::Eval(args) => eval::run(&session, args),
+        Command::Render(args) => render::run(&session, args),
+        Command::Bench(args) => bench::run(&session, args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            session.out.error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let is_usage = error.is::<Usage>()
+        || error.is::<ConfigError>()
+        || matches!(error.downcast_ref(), Some(RunError::Exists { .. } | RunError::NotARun { .. }))
+        || matches!(error.downcast_ref(), Some(GpuError::NoSuchDevice { .. }));
+    let nested_config = matches!(error.downcast_ref(), Some(CheckpointError::Config { .. }));
+    if is_usage && !nested_config { 2 } else { 1 }
+}

@@ -1,0 +1,117 @@
+//! Where a command's words go: JSON lines to stdout, everything else to stderr, bars only on a terminal.
+
+use std::borrow::Cow;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// Version of the JSON lines.
+pub(super) const SCHEMA: u32 = 1;
+
+pub(super) struct Output {
+    pub(super) json: bool,
+    quiet: bool,
+    verbose: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool, quiet: bool, verbose: bool) -> Self {
+        Self { json, quiet, verbose }
+    }
+
+    /// A line for people.
+    #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
+    pub(super) fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// A line for people who asked for more.
+    pub(super) fn detail(&self, text: impl AsRef<str>) {
+        if self.verbose {
+            self.note(text);
+        }
+    }
+
+    /// A result for people, on stdout unless that carries JSON.
+    pub(super) fn result(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
+        if !self.json {
+            writeln!(std::io::stdout().lock(), "{}", text.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// A result for programs.
+    pub(super) fn json<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        if self.json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{}", serde_json::to_string(value)?)?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
+    pub(super) fn error(&self, error: &anyhow::Error) {
+        eprintln!("error: {error:#}");
+        if self.json {
+            let line = serde_json::json!({ "schema": SCHEMA, "event": "error", "message": format!("{error:#}") });
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+    }
+
+    fn hidden(&self) -> bool {
+        self.quiet || !std::io::stderr().is_terminal()
+    }
+
+    /// A bar over `len` things.
+    pub(super) fn bar(&self, len: usize, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+        let style = ProgressStyle::with_template("{msg:16} {bar:32} {pos}/{len}  {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.styled(ProgressBar::new(len as u64), style, what)
+    }
+
+    /// A bar whose message says everything.
+    pub(super) fn live(&self, len: u64, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+        let style = ProgressStyle::with_template("{bar:24} {percent:>3} %  {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.styled(ProgressBar::new(len), style, what)
+    }
+
+    /// A sign of life.
+    pub(super) fn spinner(&self, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+        let spinner = self.styled(ProgressBar::new_spinner(), ProgressStyle::default_spinner(), what);
+        spinner.enable_steady_tick(Duration::from_millis(120));
+        spinner
+    }
+
+    fn styled(&self, bar: ProgressBar, style: ProgressStyle, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+        let target = if self.hidden() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        bar.set_draw_target(target);
+        bar.set_style(style);
+        bar.set_message(what);
+        bar
+    }
+}
+
+/// 1234567 as `1.23 M`.
+#[expect(clippy::cast_precision_loss, reason = "shown to three digits")]
+pub(super) fn short(value: impl Into<f64>) -> String {
+    let value: f64 = value.into();
+    match value.abs() {
+        v if v >= 1e9 => format!("{:.2} G", value / 1e9),
+        v if v >= 1e6 => format!("{:.2} M", value / 1e6),
+        v if v >= 1e4 => format!("{:.1} k", value / 1e3),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// Bytes as MiB or GiB.
+#[expect(clippy::cast_precision_loss, reason = "shown to three digits")]
+pub(super) fn bytes(n: u64) -> String {
+    let mib = n as f64 / (1024.0 * 1024.0);
+    if mib >= 1024.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+}

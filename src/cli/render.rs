@@ -1,0 +1,254 @@
+//! `kiln render`
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use image::codecs::gif::{GifEncoder, Repeat};
+use image::{Delay, Frame as GifFrame, RgbImage};
+
+use super::output::SCHEMA;
+use super::scene;
+use super::{Session, usage};
+use crate::camera::Camera;
+use crate::config::Background;
+use crate::dataset::Split;
+use crate::render::{Channel, Frame, Renderer};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run directory, or a checkpoint file
+    pub(super) run: PathBuf,
+    /// Render the views of a split: train, val or test
+    #[arg(long, conflicts_with = "turntable")]
+    pub(super) split: Option<Split>,
+    /// Render an orbit of N views around the scene
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) turntable: Option<u32>,
+    /// Folder for PNGs, or one .png or .gif file
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(super) out: PathBuf,
+    /// Pixels per row
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub(super) width: Option<u32>,
+    /// Rows
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub(super) height: Option<u32>,
+    /// What to render: rgb, depth, normal, opacity
+    #[arg(long, value_delimiter = ',', default_value = "rgb")]
+    pub(super) channels: Vec<Channel>,
+    /// Background: white, black or #rrggbb
+    #[arg(long)]
+    pub(super) background: Option<Background>,
+    /// Where the images are, if not where the run was trained
+    #[arg(long, value_name = "DIR")]
+    pub(super) dataset: Option<PathBuf>,
+    /// Frames per second of an animation
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(super) fps: u32,
+}
+
+/// A camera with what its file says of near and far.
+type View = (Camera, Option<[f32; 2]>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Target {
+    Folder,
+    Png,
+    Gif,
+}
+
+fn target(path: &Path) -> anyhow::Result<Target> {
+    match path.extension().and_then(|e| e.to_str()).map(str::to_lowercase).as_deref() {
+        Some("png") => Ok(Target::Png),
+        Some("gif") => Ok(Target::Gif),
+        Some("mp4" | "mov" | "webm" | "jpg" | "jpeg") => {
+            Err(usage(format!("--out {}: give a folder, a .png or a .gif", path.display())))
+        }
+        _ => Ok(Target::Folder),
+    }
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    let target = target(&args.out)?;
+    let background = scene::one_background(args.background)?;
+    let gpu = session.open_gpu()?;
+    let mut run = scene::open_run(&gpu, &args.run, background)?;
+    let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
+    let downscale = run.checkpoint.info.downscale;
+    let views: Vec<View> = match (args.turntable, args.split) {
+        (Some(n), _) => {
+            let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera.downscaled(downscale)).collect();
+            orbit(&cameras, n).into_iter().map(|c| (c, None)).collect()
+        }
+        (None, split) => {
+            let split = split.unwrap_or(Split::Test);
+            dataset.frames(split).iter().map(|f| (f.camera.downscaled(downscale), f.near_far)).collect()
+        }
+    };
+    if views.is_empty() {
+        return Err(usage("there are no views to render: give --split or --turntable N"));
+    }
+    if target == Target::Png && views.len() * args.channels.len() > 1 {
+        return Err(usage(format!(
+            "--out {}: {} images do not fit one PNG; give a folder or a .gif",
+            args.out.display(),
+            views.len() * args.channels.len()
+        )));
+    }
+    let views: Vec<View> = views.into_iter().map(|(c, n)| (sized(&c, args.width, args.height), n)).collect();
+    let frames = render_all(session, &mut run.renderer, &views, args.channels.contains(&Channel::Normal))?;
+    let color = run.renderer.config().scene.eval_background.color();
+    let written = write_all(args, &target, &frames, color)?;
+    for path in &written {
+        session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path }))?;
+    }
+    session.out.result(format!("rendered {} views to {}", frames.len(), args.out.display()))
+}
+
+/// `camera` with another resolution: the same view, width deciding the focal length where the shape changes.
+fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
+    match (width, height) {
+        (None, None) => *camera,
+        (Some(w), Some(h)) => {
+            // Keep the horizontal field of view and square pixels.
+            let mut resized = camera.resized(w, scaled(camera.height, w, camera.width));
+            #[expect(clippy::cast_precision_loss, reason = "pixels")]
+            let shift = (h as f32 - resized.height as f32) / 2.0;
+            resized.principal[1] += shift;
+            resized.height = h;
+            resized
+        }
+        (Some(w), None) => camera.resized(w, scaled(camera.height, w, camera.width)),
+        (None, Some(h)) => camera.resized(scaled(camera.width, h, camera.height), h),
+    }
+}
+
+fn scaled(side: u32, new: u32, old: u32) -> u32 {
+    u32::try_from(u64::from(side) * u64::from(new) / u64::from(old.max(1))).unwrap_or(1).max(1)
+}
+
+/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance.
+pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
+    use glam::DVec3;
+    let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
+    let forward = |c: &Camera| DVec3::from_array(c.forward().map(f64::from));
+    let Some(first) = cameras.first() else { return Vec::new() };
+    #[expect(clippy::cast_precision_loss, reason = "view counts")]
+    let count = cameras.len() as f64;
+    // The point nearest all optical axes, least squares: sum (I - d dᵀ) (x - p) = 0.
+    let mut matrix = glam::DMat3::ZERO;
+    let mut right = DVec3::ZERO;
+    let mut up = DVec3::ZERO;
+    for camera in cameras {
+        let d = forward(camera).normalize_or_zero();
+        let m = glam::DMat3::IDENTITY - glam::DMat3::from_cols(d * d.x, d * d.y, d * d.z);
+        matrix += m;
+        right += m * position(camera);
+        let w = camera.world_from_camera;
+        up += DVec3::new(f64::from(w[0][1]), f64::from(w[1][1]), f64::from(w[2][1]));
+    }
+    let center = if matrix.determinant().abs() > 1e-6 {
+        matrix.inverse() * right
+    } else {
+        position(first) + forward(first)
+    };
+    // The world's own axis where the cameras' mean up is near it.
+    let up = up.normalize_or(DVec3::Z);
+    let up = [DVec3::X, DVec3::Y, DVec3::Z].into_iter().flat_map(|a| [a, -a]).find(|a| a.dot(up) > 0.8).unwrap_or(up);
+    let heights = cameras.iter().map(|c| (position(c) - center).dot(up)).sum::<f64>() / count;
+    let flat = |c: &Camera| {
+        let offset = position(c) - center;
+        offset - up * offset.dot(up)
+    };
+    let radius = cameras.iter().map(|c| flat(c).length()).sum::<f64>() / count;
+    let x = flat(first).normalize_or(up.any_orthonormal_vector());
+    let y = up.cross(x);
+    #[expect(clippy::cast_possible_truncation, reason = "coordinates")]
+    let to_f32 = |v: DVec3| v.to_array().map(|c| c as f32);
+    #[expect(clippy::cast_precision_loss, reason = "pixels")]
+    let fov = 2.0 * (first.width as f32 / 2.0 / first.focal[0]).atan();
+    (0..n)
+        .map(|i| {
+            let angle = f64::from(i) / f64::from(n) * std::f64::consts::TAU;
+            let eye = center + radius * (angle.cos() * x + angle.sin() * y) + up * heights;
+            Camera::look_at(to_f32(eye), to_f32(center), to_f32(up), fov, first.width, first.height)
+        })
+        .collect()
+}
+
+pub(super) fn render_all(
+    session: &Session,
+    renderer: &mut Renderer,
+    views: &[View],
+    normals: bool,
+) -> anyhow::Result<Vec<Frame>> {
+    let bar = session.out.bar(views.len(), "rendering");
+    let mut frames = Vec::with_capacity(views.len());
+    for (camera, near_far) in views {
+        frames.push(renderer.render(camera, *near_far, normals)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(frames)
+}
+
+fn write_all(args: &Args, target: &Target, frames: &[Frame], background: [f32; 3]) -> anyhow::Result<Vec<PathBuf>> {
+    // One scale for all frames, so that an animation's depth does not flicker.
+    let range = frames.iter().filter_map(Frame::depth_range).reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
+    let range = range.unwrap_or([0.0, 1.0]);
+    let parent = if *target == Target::Folder { Some(args.out.as_path()) } else { args.out.parent() };
+    if let Some(folder) = parent.filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
+    }
+    let mut written = Vec::new();
+    for &channel in &args.channels {
+        if *target == Target::Gif {
+            let path = with_channel(&args.out, channel, args.channels.len());
+            write_gif(&path, frames, channel, background, range, args.fps)?;
+            written.push(path);
+            continue;
+        }
+        for (index, frame) in frames.iter().enumerate() {
+            let path = match target {
+                Target::Png => args.out.clone(),
+                _ => args.out.join(format!("{}_{index:04}.png", channel.name())),
+            };
+            scene::save_png(&path, &frame.pixels(channel, background, range), frame.width, frame.height)?;
+            written.push(path);
+        }
+    }
+    Ok(written)
+}
+
+/// `out.gif`, or `out-depth.gif` where there are several channels.
+fn with_channel(path: &Path, channel: Channel, n: usize) -> PathBuf {
+    if n == 1 {
+        return path.to_owned();
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}-{}.gif", channel.name()))
+}
+
+/// Write an endless animation.
+pub(super) fn write_gif(
+    path: &Path,
+    frames: &[Frame],
+    channel: Channel,
+    background: [f32; 3],
+    depth_range: [f32; 2],
+    fps: u32,
+) -> anyhow::Result<()> {
+    let fault = |e: &dyn std::fmt::Display| anyhow::anyhow!("cannot write {}: {e}", path.display());
+    let file = File::create(path).map_err(|e| fault(&e))?;
+    let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), 10);
+    encoder.set_repeat(Repeat::Infinite).map_err(|e| fault(&e))?;
+    for frame in frames {
+        let pixels = frame.pixels(channel, background, depth_range);
+        let image = RgbImage::from_raw(frame.width, frame.height, pixels).ok_or_else(|| fault(&"bad frame size"))?;
+        let rgba = image::DynamicImage::ImageRgb8(image).into_rgba8();
+        let delay = Delay::from_numer_denom_ms(1000, fps);
+        encoder.encode_frame(GifFrame::from_parts(rgba, 0, 0, delay)).map_err(|e| fault(&e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What the commands share: opening datasets and runs, choosing views, evaluating.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Session, usage};
+use crate::checkpoint::Checkpoint;
+use crate::config::Background;
+use crate::dataset::{Dataset, Frame, Image, Split, load_images};
+use crate::eval::{self, Context, EvalReport};
+use crate::gpu::{AdapterClass, Gpu};
+use crate::render::{Channel, Renderer};
+
+/// Views on a slow adapter where none are asked for.
+const VIEWS_ON_SOFTWARE: usize = 25;
+
+/// `--eval-views N` (evenly spread) or `--eval-views i,j,…` (these).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Views {
+    Spread(usize),
+    These(Vec<usize>),
+}
+
+impl std::str::FromStr for Views {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fault = |_| format!("`{text}` is neither a number of views nor a list like 0,5,10");
+        if text.contains(',') {
+            let list: Result<Vec<usize>, _> =
+                text.split(',').filter(|t| !t.trim().is_empty()).map(|t| t.trim().parse()).collect();
+            return list.map(Self::These).map_err(fault);
+        }
+        text.trim().parse().map(Self::Spread).map_err(fault)
+    }
+}
+
+/// The frames that `views` picks; without it all of them, or 25 on a software adapter.
+pub(super) fn pick(
+    session: &Session,
+    gpu: &Gpu,
+    frames: &[Frame],
+    views: Option<&Views>,
+) -> anyhow::Result<Vec<Frame>> {
+    let n = match views {
+        Some(Views::These(list)) => {
+            return list
+                .iter()
+                .map(|&i| {
+                    frames
+                        .get(i)
+                        .cloned()
+                        .ok_or_else(|| usage(format!("--eval-views {i}: there are only views 0 to {}", frames.len().saturating_sub(1))))
+                })
+                .collect();
+        }
+        Some(Views::Spread(0)) => return Err(usage("--eval-views 0: give at least one view")),
+        Some(Views::Spread(n)) => *n,
+        None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
+            session.out.note(format!(
+                "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (--eval-views chooses)",
+                frames.len()
+            ));
+            VIEWS_ON_SOFTWARE
+        }
+        None => frames.len(),
+    };
+    let n = n.min(frames.len());
+    Ok((0..n).map(|i| frames[i * frames.len() / n].clone()).collect())
+}
+
+/// Open a dataset and repeat its warnings.
+pub(super) fn open_dataset(session: &Session, path: &Path) -> anyhow::Result<Dataset> {
+    let dataset = Dataset::open(path)?;
+    for warning in &dataset.warnings {
+        session.out.note(format!("warning: {warning}"));
+    }
+    session.out.note(format!(
+        "dataset: {} ({}), {} training, {} validation, {} test views{}",
+        dataset.name,
+        dataset.format,
+        dataset.train.len(),
+        dataset.val.len(),
+        dataset.test.len(),
+        if dataset.missing.is_empty() { String::new() } else { format!(", {} images missing and left out", dataset.missing.len()) },
+    ));
+    Ok(dataset)
+}
+
+/// Decode images under a bar.
+pub(super) fn load(session: &Session, frames: &[Frame], downscale: u32, what: &'static str) -> anyhow::Result<Vec<Image>> {
+    let bar = session.out.bar(frames.len(), what);
+    let images = load_images(frames, downscale, &|| bar.inc(1))?;
+    bar.finish_and_clear();
+    Ok(images)
+}
+
+/// A run opened for looking at.
+pub(super) struct OpenRun {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) renderer: Renderer,
+}
+
+/// Open the run at `path`, with another background if asked.
+pub(super) fn open_run(gpu: &Arc<Gpu>, path: &Path, background: Option<Background>) -> anyhow::Result<OpenRun> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    if let Some(background) = background {
+        checkpoint.info.config.scene.eval_background = background;
+    }
+    let occupancy = checkpoint.load_occupancy(gpu)?;
+    let renderer = Renderer::new(gpu, &checkpoint.info.config, &occupancy)?;
+    checkpoint.load_parameters(gpu, renderer.field(), &renderer.parameters)?;
+    Ok(OpenRun { checkpoint, renderer })
+}
+
+/// `--background` of evaluation and rendering, which need one colour.
+pub(super) fn one_background(background: Option<Background>) -> anyhow::Result<Option<Background>> {
+    match background {
+        Some(Background::Random) => Err(usage("--background random: images need one colour: white, black or #rrggbb")),
+        other => Ok(other),
+    }
+}
+
+/// The dataset of a run: `given`, else where it was trained.
+pub(super) fn dataset_of(session: &Session, checkpoint: &Checkpoint, given: Option<&Path>) -> anyhow::Result<Dataset> {
+    let remembered = PathBuf::from(&checkpoint.info.dataset);
+    let path = given.unwrap_or(&remembered);
+    if given.is_none() && !path.exists() {
+        return Err(usage(format!(
+            "the run was trained on {}, which is not there: give its place with --dataset",
+            path.display()
+        )));
+    }
+    open_dataset(session, path)
+}
+
+/// What to evaluate.
+pub(super) struct Request<'a> {
+    pub(super) frames: &'a [Frame],
+    pub(super) split: Split,
+    pub(super) downscale: u32,
+    pub(super) steps: u32,
+    pub(super) train_seconds: f64,
+    /// Where to write the renderings.
+    pub(super) save_to: Option<&'a Path>,
+}
+
+/// Evaluate under a bar.
+pub(super) fn evaluate(session: &Session, gpu: &Gpu, renderer: &mut Renderer, request: &Request<'_>) -> anyhow::Result<EvalReport> {
+    let images = load(session, request.frames, request.downscale, "loading")?;
+    if let Some(folder) = request.save_to {
+        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
+    }
+    let bar = session.out.bar(images.len(), "evaluating");
+    let mut views = Vec::with_capacity(images.len());
+    let mut rays = 0.0;
+    let mut seconds = 0.0;
+    for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
+        let start = Instant::now();
+        let (quality, rendered) = eval::evaluate_view(renderer, frame, image, request.downscale)?;
+        // The first view pays for compiling shaders.
+        if index > 0 || images.len() == 1 {
+            rays += f64::from(rendered.width * rendered.height);
+            seconds += start.elapsed().as_secs_f64();
+        }
+        if let Some(folder) = request.save_to {
+            let background = renderer.config().scene.eval_background.color();
+            let path = folder.join(format!("{}_{index:03}.png", request.split));
+            save_png(&path, &rendered.pixels(Channel::Rgb, background, [0.0, 1.0]), rendered.width, rendered.height)?;
+        }
+        views.push(quality);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let context = Context {
+        split: request.split.to_string(),
+        steps: request.steps,
+        train_seconds: request.train_seconds,
+        rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },
+        device: gpu.name().to_owned(),
+    };
+    Ok(eval::report(renderer.config(), context, views))
+}
+
+/// One line for people.
+pub(super) fn describe(report: &EvalReport) -> String {
+    let ssim = report.ssim.map(|s| format!(", SSIM {s:.4} (11×11 Gaussian, σ 1.5)")).unwrap_or_default();
+    format!(
+        "{} PSNR {:.2} dB{ssim} over {} views, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
+        report.split, report.psnr, report.views, report.background, report.color_space, report.steps, report.train_seconds
+    )
+}
+
+/// Write RGB8 pixels.
+pub(super) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> anyhow::Result<()> {
+    image::save_buffer(path, pixels, width, height, image::ColorType::Rgb8)
+        .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.display()))
+}

@@ -1,0 +1,441 @@
+//! `kiln train`
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::output::{SCHEMA, bytes, short};
+use super::scene::{self, Request, Views};
+use super::{Session, usage};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::{Background, Config, SceneHints};
+use crate::dataset::{Dataset, Frame, Image, Split};
+use crate::eval::{EvalReport, evaluate_view};
+use crate::gpu::{AdapterClass, Gpu};
+use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::render::Renderer;
+use crate::run::{MetricsLog, RunDir};
+use crate::train::{Advance, Progress, TrainEvent, Trainer, plan};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Folder of posed images (Blender or transforms.json); may be left out with --resume
+    pub(super) dataset: Option<PathBuf>,
+    /// Preset; where left out, ngp, or ngp-small on a software adapter
+    #[arg(long, conflicts_with = "config", value_name = "M")]
+    pub(super) method: Option<String>,
+    /// Configuration file instead of a preset
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Change a value of the configuration, as in --set training.batch_size=65536
+    #[arg(long = "set", value_name = "k=v")]
+    pub(super) overrides: Vec<String>,
+    /// Run directory to make [default: runs/<dataset>-<method>]
+    #[arg(long, conflicts_with = "resume", value_name = "RUN")]
+    pub(super) out: Option<PathBuf>,
+    /// Run to go on with, under its own configuration
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config"])]
+    pub(super) resume: Option<PathBuf>,
+    /// Stop after this many steps over the run's life
+    #[arg(long, value_name = "N")]
+    pub(super) steps: Option<u32>,
+    /// Stop after this many seconds of training over the run's life
+    #[arg(long, value_name = "S")]
+    pub(super) seconds: Option<f64>,
+    /// Stop once the evaluation views reach this PSNR
+    #[arg(long, value_name = "DB")]
+    pub(super) until_psnr: Option<f64>,
+    /// Train on these views only
+    #[arg(long, value_name = "i,j", value_delimiter = ',')]
+    pub(super) train_views: Vec<usize>,
+    /// Views to evaluate: how many, evenly spread, or which: 0,5,10
+    #[arg(long, value_name = "N|i,j")]
+    pub(super) eval_views: Option<Views>,
+    /// Shrink the images by this factor
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(super) downscale: Option<u32>,
+    /// Seed of all random numbers
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u32>,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub(super) checkpoint_every: f64,
+    /// Background behind training rays: random, white, black or #rrggbb; a colour also serves evaluation
+    #[arg(long, value_name = "C")]
+    pub(super) background: Option<Background>,
+    /// Composite in linear colour
+    #[arg(long)]
+    pub(super) linear: bool,
+    /// Overwrite an existing run
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// Steps of a run with no limit given, on a GPU; seconds on a software adapter.
+const DEFAULT_STEPS: u32 = 20_000;
+const DEFAULT_SECONDS: f64 = 300.0;
+/// Seconds of training between looks at a held-out view.
+const LOOK_EVERY: f64 = 10.0;
+
+pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    train(session, args).map(|_| ())
+}
+
+/// When to stop, over the run's life.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    steps: u32,
+    seconds: f64,
+    psnr: f64,
+}
+
+impl Limits {
+    fn of(args: &Args, gpu: &Gpu) -> anyhow::Result<Self> {
+        for (flag, value) in
+            [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
+        {
+            if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
+                return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
+            }
+        }
+        let none = args.steps.is_none() && args.seconds.is_none();
+        let software = gpu.class() == AdapterClass::Software;
+        Ok(Self {
+            steps: args.steps.unwrap_or(if none && !software { DEFAULT_STEPS } else { u32::MAX }),
+            seconds: args.seconds.unwrap_or(if none && software { DEFAULT_SECONDS } else { f64::INFINITY }),
+            psnr: args.until_psnr.unwrap_or(f64::INFINITY),
+        })
+    }
+
+    fn describe(self) -> String {
+        let mut parts = Vec::new();
+        if self.steps < u32::MAX {
+            parts.push(format!("{} steps", self.steps));
+        }
+        if self.seconds.is_finite() {
+            parts.push(format!("{:.0} s", self.seconds));
+        }
+        if self.psnr.is_finite() {
+            parts.push(format!("{} dB", self.psnr));
+        }
+        parts.join(" or ")
+    }
+}
+
+/// What a run is made of, before anything is on the device.
+struct Setup {
+    dataset: Dataset,
+    dataset_path: PathBuf,
+    config: Config,
+    dir: RunDir,
+    downscale: u32,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// `--set` keys that do not change what a resumed run computes.
+const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
+
+fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
+    if let Some(text) = args.overrides.iter().find(|o| !SAFE_TO_SET.iter().any(|k| o.split('=').next() == Some(k))) {
+        return Err(usage(format!(
+            "--set {text}: a resumed run keeps its own configuration; only {} may be set",
+            SAFE_TO_SET.join(" and ")
+        )));
+    }
+    if args.seed.is_some() || args.background.is_some() || args.linear || args.downscale.is_some() {
+        return Err(usage("--resume goes on under the run's own configuration: leave out --seed, --background, --linear and --downscale"));
+    }
+    let mut checkpoint = Checkpoint::open(run)?;
+    if !args.overrides.is_empty() {
+        checkpoint.info.config = Config::parse(&checkpoint.info.config.to_toml(), "the run's config", &args.overrides)?;
+    }
+    let dataset_path = args.dataset.clone().unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
+    let dataset = scene::open_dataset(session, &dataset_path)?;
+    session.out.note(format!(
+        "resuming {} at step {} after {:.1} s",
+        run.display(),
+        checkpoint.info.step,
+        checkpoint.info.train_seconds
+    ));
+    Ok(Setup {
+        dataset,
+        dataset_path,
+        config: checkpoint.info.config.clone(),
+        dir: RunDir::at(run),
+        downscale: checkpoint.info.downscale,
+        checkpoint: Some(checkpoint),
+    })
+}
+
+fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
+    let dataset_path = args.dataset.clone().ok_or_else(|| usage("no DATASET given: name a folder of posed images, or --resume a run"))?;
+    let mut config = match (&args.config, &args.method) {
+        (Some(file), _) => Config::from_file(file, &args.overrides)?,
+        (None, method) => {
+            let name = method.as_deref().unwrap_or(Config::default_method(gpu.class()));
+            if method.is_none() && gpu.class() == AdapterClass::Software {
+                session.out.note(format!("method: {name}, sized for a software adapter (--method ngp for the full one)"));
+            }
+            Config::preset(name, &args.overrides)?
+        }
+    };
+    if let Some(seed) = args.seed {
+        config.seed = seed;
+    }
+    if let Some(background) = args.background {
+        config.scene.background = background;
+        if background != Background::Random {
+            config.scene.eval_background = background;
+        }
+    }
+    config.scene.linear |= args.linear;
+    let dataset = scene::open_dataset(session, &dataset_path)?;
+    let hints = SceneHints { aabb_scale: dataset.aabb_scale, scale: dataset.scale, offset: dataset.offset };
+    config.resolve(hints, gpu.class());
+    let dir = args.out.as_deref().map_or_else(|| RunDir::default_for(&dataset.name, &config.method), RunDir::at);
+    dir.check_free(args.force)?;
+    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), checkpoint: None })
+}
+
+/// Train and evaluate; returns the run and its report.
+pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
+    let gpu = session.open_gpu()?;
+    let limits = Limits::of(args, &gpu)?;
+    let mut setup = match &args.resume {
+        Some(run) => resume(session, args, run)?,
+        None => fresh(session, args, &gpu)?,
+    };
+    if !args.train_views.is_empty() {
+        setup.dataset.restrict_train(&args.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
+    }
+    let held_out = if setup.dataset.test.is_empty() { Split::Train } else { Split::Test };
+    let eval_frames = scene::pick(session, &gpu, setup.dataset.frames(held_out), args.eval_views.as_ref())?;
+    announce(session, &gpu, &setup, limits)?;
+
+    let started = Instant::now();
+    let images = scene::load(session, &setup.dataset.train, setup.downscale, "loading images")?;
+    let set = upload(&gpu, &setup, &images)?;
+    drop(images);
+    let loading = started.elapsed().as_secs_f64();
+
+    let started = Instant::now();
+    let spinner = session.out.spinner("compiling shaders");
+    let mut trainer = Trainer::new(&gpu, &setup.config, &set)?;
+    trainer.warm_up(&set)?;
+    if let Some(checkpoint) = &setup.checkpoint {
+        checkpoint.restore(&gpu, &mut trainer)?;
+    }
+    let renderer = Renderer::new(&gpu, &setup.config, &trainer.occupancy.bits)?;
+    spinner.finish_and_clear();
+    let compiling = started.elapsed().as_secs_f64();
+    session.out.note(format!("loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"));
+
+    if setup.checkpoint.is_none() {
+        setup.dir.create()?;
+        setup.dir.write(&setup.dir.config(), &setup.config.to_toml())?;
+    }
+    let log = setup.dir.metrics_log()?;
+    let mut driver = Driver { session, gpu: &gpu, args, setup: &setup, trainer, renderer, log, eval_frames, limits };
+    let report = driver.run(held_out)?;
+    Ok((setup.dir.clone(), report))
+}
+
+fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
+    let plan = plan(gpu, &setup.config)?;
+    let pixels: u64 = setup
+        .dataset
+        .train
+        .iter()
+        .map(|f| f.camera.downscaled(setup.downscale))
+        .map(|c| u64::from(c.width) * u64::from(c.height))
+        .sum();
+    session.out.note(format!(
+        "memory: about {} on the device ({} images, {} parameters, {} batch, {} occupancy){}",
+        bytes(pixels * 4 + plan.total_bytes()),
+        bytes(pixels * 4),
+        bytes(plan.parameter_bytes),
+        bytes(plan.batch_bytes),
+        bytes(plan.occupancy_bytes),
+        if plan.micro_batches > 1 { format!(", in {} micro-batches", plan.micro_batches) } else { String::new() },
+    ));
+    session.out.note(format!("training {} into {} for {}", setup.config.method, setup.dir.path().display(), limits.describe()));
+    Ok(())
+}
+
+fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> anyhow::Result<ImageSet> {
+    let camera = |f: &Frame| GpuCamera::new(&f.camera.downscaled(setup.downscale), near_far(&setup.config, f.near_far));
+    let cameras: Vec<GpuCamera> = setup.dataset.train.iter().map(camera).collect();
+    Ok(ImageSet::upload(gpu, images, &cameras)?)
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    schema: u32,
+    event: &'a str,
+    #[serde(flatten)]
+    value: T,
+}
+
+struct Driver<'a> {
+    session: &'a Session,
+    gpu: &'a Arc<Gpu>,
+    args: &'a Args,
+    setup: &'a Setup,
+    trainer: Trainer,
+    renderer: Renderer,
+    log: MetricsLog,
+    eval_frames: Vec<Frame>,
+    limits: Limits,
+}
+
+impl Driver<'_> {
+    fn run(&mut self, split: Split) -> anyhow::Result<Option<EvalReport>> {
+        let bar = self.session.out.live(1000, "starting");
+        let look = self.look_view()?;
+        let mut events = Vec::new();
+        let mut latest = None;
+        let mut last_psnr = None;
+        let start = self.trainer.seconds();
+        let (mut next_look, mut next_save) = (start + LOOK_EVERY, start + self.args.checkpoint_every);
+        loop {
+            let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
+            if outcome == Advance::Busy {
+                self.trainer.wait()?;
+            }
+            self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+            let seconds = self.trainer.seconds();
+            let done = outcome == Advance::Reached || seconds >= self.limits.seconds;
+            if !done && seconds >= next_look {
+                next_look = seconds + LOOK_EVERY;
+                self.trainer.pause(&mut events)?;
+                last_psnr = self.look(look.as_ref())?;
+                if self.limits.psnr.is_finite() && self.quick_eval(split)? >= self.limits.psnr {
+                    break;
+                }
+            }
+            if !done && seconds >= next_save {
+                next_save = seconds + self.args.checkpoint_every;
+                self.trainer.pause(&mut events)?;
+                self.save()?;
+            }
+            if done {
+                break;
+            }
+        }
+        self.trainer.pause(&mut events)?;
+        self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+        bar.finish_and_clear();
+        self.save()?;
+        self.finish(split, latest)
+    }
+
+    /// Pass on what the trainer says.
+    fn hear(
+        &mut self,
+        events: &mut Vec<TrainEvent>,
+        latest: &mut Option<Progress>,
+        psnr: Option<f64>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        for event in events.drain(..) {
+            let TrainEvent::Progress(progress) = event;
+            self.log.append(&Line { schema: SCHEMA, event: "progress", value: progress })?;
+            self.session.out.json(&Line { schema: SCHEMA, event: "progress", value: progress })?;
+            *latest = Some(progress);
+            self.show(progress, psnr, bar);
+        }
+        Ok(())
+    }
+
+    fn show(&self, p: Progress, psnr: Option<f64>, bar: &ProgressBar) {
+        let rate = f64::from(p.step) / p.seconds.max(1e-9);
+        let by_steps = f64::from(p.step) / f64::from(self.limits.steps);
+        let by_seconds = p.seconds / self.limits.seconds;
+        let fraction = by_steps.max(by_seconds).min(1.0);
+        let eta = if fraction > 0.0 { p.seconds / fraction - p.seconds } else { 0.0 };
+        let held_out = psnr.map(|v| format!(", held-out {v:.2} dB")).unwrap_or_default();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+        bar.set_position((fraction * 1000.0) as u64);
+        bar.set_message(format!(
+            "step {}  {rate:.1} steps/s  {}samples/s  {}rays/s  train {:.2} dB{held_out}  {eta:.0} s left",
+            p.step,
+            short(f64::from(p.samples) * rate),
+            short(f64::from(p.rays) * rate),
+            p.train_psnr,
+        ));
+    }
+
+    /// A held-out view, small enough to look at often.
+    fn look_view(&self) -> anyhow::Result<Option<(Frame, Image, u32)>> {
+        let Some(frame) = self.eval_frames.first() else { return Ok(None) };
+        let side = if self.gpu.class() == AdapterClass::Software { 100 } else { 400 };
+        let extra = frame.camera.width.div_ceil(self.setup.downscale).div_ceil(side).max(1);
+        let downscale = self.setup.downscale * extra;
+        let image = scene::load(self.session, std::slice::from_ref(frame), downscale, "loading")?;
+        Ok(image.into_iter().next().map(|image| (frame.clone(), image, downscale)))
+    }
+
+    fn look(&mut self, view: Option<&(Frame, Image, u32)>) -> anyhow::Result<Option<f64>> {
+        let Some((frame, image, downscale)) = view else { return Ok(None) };
+        self.trainer.settle(&self.renderer.parameters)?;
+        let (quality, _) = evaluate_view(&mut self.renderer, frame, image, *downscale)?;
+        let line = serde_json::json!({
+            "schema": SCHEMA, "event": "view", "step": self.trainer.step(), "seconds": self.trainer.seconds(),
+            "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
+        });
+        self.log.append(&line)?;
+        self.session.out.json(&line)?;
+        Ok(Some(quality.psnr))
+    }
+
+    fn quick_eval(&mut self, split: Split) -> anyhow::Result<f64> {
+        Ok(self.evaluate(split)?.psnr)
+    }
+
+    fn evaluate(&mut self, split: Split) -> anyhow::Result<EvalReport> {
+        self.trainer.settle(&self.renderer.parameters)?;
+        let request = Request {
+            frames: &self.eval_frames,
+            split,
+            downscale: self.setup.downscale,
+            steps: self.trainer.step(),
+            train_seconds: self.trainer.seconds(),
+            save_to: None,
+        };
+        scene::evaluate(self.session, self.gpu, &mut self.renderer, &request)
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        let dataset = std::path::absolute(&self.setup.dataset_path).unwrap_or_else(|_| self.setup.dataset_path.clone());
+        let path = self.setup.dir.checkpoint();
+        checkpoint::save(&path, self.gpu, &self.trainer, &dataset.display().to_string(), self.setup.downscale)?;
+        self.session.out.detail(format!("saved {} at step {}", path.display(), self.trainer.step()));
+        Ok(())
+    }
+
+    fn finish(&mut self, split: Split, latest: Option<Progress>) -> anyhow::Result<Option<EvalReport>> {
+        let (steps, seconds) = (self.trainer.step(), self.trainer.seconds());
+        let rate = latest.map_or_else(String::new, |p| {
+            let rate = f64::from(steps) / seconds.max(1e-9);
+            format!(", {}samples/s, {}rays/s", short(f64::from(p.samples) * rate), short(f64::from(p.rays) * rate))
+        });
+        self.session.out.note(format!("trained {steps} steps in {seconds:.1} s{rate}"));
+        if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
+            self.session.out.note(format!("warning: {} hash-table gradients came near the end of their range", p.saturated));
+        }
+        if self.eval_frames.is_empty() {
+            self.session.out.note("no views to evaluate");
+            return Ok(None);
+        }
+        let report = self.evaluate(split)?;
+        let dir = &self.setup.dir;
+        dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        self.session.out.result(scene::describe(&report))?;
+        self.session.out.result(format!("run: {}", dir.path().display()))?;
+        self.session.out.json(&Line { schema: SCHEMA, event: "eval", value: &report })?;
+        Ok(Some(report))
+    }
+}

@@ -1,0 +1,119 @@
+//! Measuring a field against images it has not seen.
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::dataset::{Frame, Image};
+use crate::gpu::GpuError;
+use crate::metrics::{psnr, ssim};
+use crate::render::{self, Renderer};
+
+/// One view's quality.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+pub struct ViewQuality {
+    /// The frame's name.
+    pub name: String,
+    /// dB over 8-bit-rounded sRGB values.
+    pub psnr: f64,
+    /// Structural similarity; absent for images below 11 pixels a side.
+    pub ssim: Option<f64>,
+}
+
+/// Quality over a split; the last object that `eval --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+pub struct EvalReport {
+    /// Version of this object.
+    pub schema: u32,
+    /// Name of the method.
+    pub method: String,
+    /// `train`, `val` or `test`.
+    pub split: String,
+    /// Background that images and renderings are composited over.
+    pub background: String,
+    /// Colour space the values are compared in.
+    pub color_space: String,
+    /// Mean over views.
+    pub psnr: f64,
+    /// Mean over views.
+    pub ssim: Option<f64>,
+    /// Number of views.
+    pub views: usize,
+    /// Every view.
+    pub images: Vec<ViewQuality>,
+    /// Steps trained.
+    pub steps: u32,
+    /// Seconds trained.
+    pub train_seconds: f64,
+    /// Rays rendered per second.
+    pub rays_per_second: f64,
+    /// What rendered.
+    pub device: String,
+}
+
+/// `image` over `background` as sRGB values in [0, 1]: composited as training targets are.
+#[must_use]
+pub fn over_background(image: &Image, config: &Config) -> Vec<f32> {
+    let mut frame = render::Frame::new(image.width, image.height, config.scene.linear);
+    frame.set_straight(&image.pixels);
+    frame.rgb(config.scene.eval_background.color())
+}
+
+/// Render and measure one view.
+///
+/// # Errors
+/// What the device raised meanwhile.
+pub fn evaluate_view(
+    renderer: &mut Renderer,
+    frame: &Frame,
+    image: &Image,
+    downscale: u32,
+) -> Result<(ViewQuality, render::Frame), GpuError> {
+    let rendered = renderer.render(&frame.camera.downscaled(downscale), frame.near_far, false)?;
+    let background = renderer.config().scene.eval_background.color();
+    let (ours, theirs) = (rendered.rgb(background), over_background(image, renderer.config()));
+    let quality = ViewQuality {
+        name: frame.name.clone(),
+        psnr: psnr(&ours, &theirs),
+        ssim: ssim(&ours, &theirs, image.width as usize, image.height as usize),
+    };
+    Ok((quality, rendered))
+}
+
+/// What a report says beside its numbers.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The split's name.
+    pub split: String,
+    /// Steps trained.
+    pub steps: u32,
+    /// Seconds trained.
+    pub train_seconds: f64,
+    /// Rays rendered per second.
+    pub rays_per_second: f64,
+    /// What rendered.
+    pub device: String,
+}
+
+/// Put together a report. Means over an empty list are 0.
+#[must_use]
+pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> EvalReport {
+    #[expect(clippy::cast_precision_loss, reason = "view counts")]
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let psnrs: Vec<f64> = images.iter().map(|i| i.psnr).collect();
+    let ssims: Vec<f64> = images.iter().filter_map(|i| i.ssim).collect();
+    EvalReport {
+        schema: 1,
+        method: config.method.clone(),
+        split: context.split,
+        background: config.scene.eval_background.to_string(),
+        color_space: "sRGB".to_owned(),
+        psnr: mean(&psnrs),
+        ssim: (!ssims.is_empty()).then(|| mean(&ssims)),
+        views: images.len(),
+        images,
+        steps: context.steps,
+        train_seconds: context.train_seconds,
+        rays_per_second: context.rays_per_second,
+        device: context.device,
+    }
+}

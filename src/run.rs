@@ -1,0 +1,156 @@
+//! Run directories: `config.toml`, `checkpoint.safetensors`, `metrics.jsonl`, `eval.json`, `images/`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with a run directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is a run already.
+    #[error("{path} already holds a run: give --force to overwrite it, --resume {path} to go on, or another --out", path = .path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is in use for something else.
+    #[error("{path} exists and is not a run directory: give another --out", path = .path.display())]
+    NotARun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// The directory at `path`, which need not exist.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
+    #[must_use]
+    pub fn default_for(dataset: &str, method: &str) -> Self {
+        let base = format!("{dataset}-{method}");
+        let named = |n: u32| if n == 1 { base.clone() } else { format!("{base}-{n}") };
+        let free = (1..).map(|n| Path::new("runs").join(named(n))).find(|p| !p.exists());
+        Self(free.unwrap_or_else(|| Path::new("runs").join(&base)))
+    }
+
+    /// Refuse a directory that is in use, without touching it.
+    ///
+    /// # Errors
+    /// [`RunError::Exists`] unless `force`, [`RunError::NotARun`].
+    pub fn check_free(&self, force: bool) -> Result<(), RunError> {
+        if !self.0.exists() {
+            return Ok(());
+        }
+        let is_run = self.checkpoint().exists() || self.config().exists();
+        let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
+        match (is_run, force || is_empty) {
+            (true, false) => Err(RunError::Exists { path: self.0.clone() }),
+            (false, _) if !is_empty => Err(RunError::NotARun { path: self.0.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Make the directory, without anything of an earlier run.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn create(&self) -> Result<(), RunError> {
+        std::fs::create_dir_all(&self.0).map_err(|source| RunError::Io { path: self.0.clone(), source })?;
+        for path in [self.checkpoint(), self.metrics(), self.eval()] {
+            if path.exists() {
+                std::fs::remove_file(&path).map_err(|source| RunError::Io { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// `config.toml`
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+
+    /// `checkpoint.safetensors`
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.0.join("checkpoint.safetensors")
+    }
+
+    /// `metrics.jsonl`
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+
+    /// `eval.json`
+    #[must_use]
+    pub fn eval(&self) -> PathBuf {
+        self.0.join("eval.json")
+    }
+
+    /// `images/`
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
+    /// Write a whole file, old or new at any moment.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn write(&self, path: &Path, text: &str) -> Result<(), RunError> {
+        crate::checkpoint::replace_file(path, text.as_bytes())
+            .map_err(|source| RunError::Io { path: path.to_owned(), source })
+    }
+
+    /// Open `metrics.jsonl` for appending.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn metrics_log(&self) -> Result<MetricsLog, RunError> {
+        let path = self.metrics();
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(MetricsLog { file: file.map_err(|source| RunError::Io { path: path.clone(), source })?, path })
+    }
+}
+
+/// `metrics.jsonl`, one object a line.
+#[derive(Debug)]
+pub struct MetricsLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl MetricsLog {
+    /// Append one object.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn append<T: serde::Serialize>(&mut self, value: &T) -> Result<(), RunError> {
+        let mut line = serde_json::to_string(value).unwrap_or_default();
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(|source| RunError::Io { path: self.path.clone(), source })
+    }
+}
