@@ -97,6 +97,8 @@ pub struct Trainer {
     pub dense: DenseGroup,
     /// Hash table.
     pub sparse: SparseGroup,
+    /// Colours that the rays of a batch are to match: (rays, 4) f32.
+    pub targets: Buffer,
     history: Buffer,
     program: Program,
     submitter: Submitter,
@@ -138,6 +140,7 @@ impl Trainer {
         let occupancy = OccupancyGrid::new(gpu, config, &pass.field)?;
         let dense = DenseGroup::new(gpu, "networks", pass.field.slab_len())?;
         let sparse = SparseGroup::new(gpu, &pass.field.hash_grid)?;
+        let targets = gpu.buffer("targets", u64::from(plan.capacity.rays) * 16)?;
         let history = gpu.buffer("history", u64::from(RING) * 32)?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
@@ -146,6 +149,7 @@ impl Trainer {
             occupancy,
             dense,
             sparse,
+            targets,
             history,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
@@ -265,7 +269,7 @@ impl Trainer {
             Kernel::new(gpu, "entry/step", pass, &more.set("pass", pass).set("micro_batches", micro_batches))
         };
         let rays = u64::from(capacity.rays);
-        let targets = gpu.buffer("targets", rays * 16)?;
+        let targets = &self.targets;
         let ray_losses = gpu.buffer("ray losses", rays * 8)?;
         let kept = u64::from(capacity.kept).next_multiple_of(512);
         let d_raw_color = gpu.buffer("d_raw color", kept * 16)?;
@@ -289,10 +293,10 @@ impl Trainer {
         let mut stages = vec![begin];
         for _ in 0..micro_batches {
             let mut draw = Stage::new("rays");
-            images.draw(gpu, &mut draw, counts, &self.config, &self.pass.rays, &targets)?;
+            images.draw(gpu, &mut draw, counts, &self.config, &self.pass.rays, targets)?;
             stages.push(draw);
             stages.extend(self.pass.stages(gpu, &parameters, &self.occupancy.bits, true, true)?.into_vec());
-            let losses = Losses { targets: &targets, ray_losses: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
+            let losses = Losses { targets, ray_losses: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
             stages.push(self.composite(counts, micro_batches, &losses)?);
             let (mut network, mut encode) = (Stage::new("network backward"), Stage::new("encode backward"));
             self.pass.field.backward(
