@@ -19,4 +19,5 @@ pub mod metrics;
 pub mod render;
 pub mod run;
 pub mod sampling;
+pub mod scene;
 pub mod train;

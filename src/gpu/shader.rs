@@ -44,6 +44,7 @@ shaders! {
     "primitives/scan",
     "sampling/ray_march",
     "sampling/stratified",
+    "scene/demo",
 }
 
 /// Names of all shader files, without the ending.
