@@ -1,4 +1,304 @@
-//! `kiln bench`
+//! `kiln bench`: where the time goes, against what the adapter can do at best.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::output::{SCHEMA, short};
+use super::{Session, scene, usage};
+use crate::camera::Camera;
+use crate::config::{Config, PositionEncoding, SceneHints};
+use crate::dataset::Split;
+use crate::field::Field;
+use crate::gpu::{Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile};
+use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::render::Renderer;
+use crate::scene::DemoScene;
+use crate::train::{Advance, Trainer};
+
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
-pub(super) fn run(_: &super::Session, _: &Args) -> anyhow::Result<()> { Ok(()) }
+pub(super) struct Args {
+    /// Show only these stages
+    #[arg(long, value_name = "NAME")]
+    stage: Vec<String>,
+    /// Time rendering this run's test views instead of training
+    #[arg(long, value_name = "RUN")]
+    render: Option<PathBuf>,
+    /// Preset to time; where left out, the one that `kiln train` would use
+    #[arg(long, value_name = "M")]
+    method: Option<String>,
+    /// Change a value of the configuration
+    #[arg(long = "set", value_name = "k=v")]
+    overrides: Vec<String>,
+    /// Seconds of training before stages are timed, so that empty space is known to be empty
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    warm_up: f64,
+    /// Times every stage is run
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+}
+
+/// What the adapter can do at best.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Peak {
+    gflops: f64,
+    copy_gb_per_s: f64,
+    gather_m_per_s: f64,
+}
+
+/// One stage's figures; rates are left out where they mean nothing.
+#[derive(Debug, Serialize)]
+struct StageLine {
+    schema: u32,
+    event: &'static str,
+    stage: String,
+    milliseconds: f64,
+    samples: f64,
+    samples_per_second: Option<f64>,
+    gflops: Option<f64>,
+    gb_per_s: Option<f64>,
+    share_of_peak: Option<f64>,
+}
+
+pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    if !(args.warm_up.is_finite() && args.warm_up >= 0.0) {
+        return Err(usage("--warm-up: give a number of seconds"));
+    }
+    let gpu = session.open_gpu()?;
+    let peak = measure_peak(&gpu)?;
+    session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
+    session.out.result(format!(
+        "peak: {:.1} GFLOP/s multiply-add in registers, {:.1} GB/s copy, {:.0} M random 8-byte reads/s",
+        peak.gflops, peak.copy_gb_per_s, peak.gather_m_per_s
+    ))?;
+    if let Some(run) = &args.render {
+        let mut run = scene::open_run(&gpu, run, None)?;
+        let dataset = scene::dataset_of(session, &run.checkpoint, None)?;
+        let downscale = run.checkpoint.info.downscale;
+        let cameras: Vec<Camera> = dataset.test.iter().take(5).map(|f| f.camera.downscaled(downscale)).collect();
+        return bench_rendering(session, &mut run.renderer, &cameras);
+    }
+    bench_training(session, args, &gpu, peak)
+}
+
+/// Best of a few runs of `stage`, in seconds.
+fn best_of(gpu: &Gpu, stage: &Stage, runs: u32) -> Result<f64, GpuError> {
+    let mut best = f64::INFINITY;
+    for _ in 0..=runs {
+        let start = Instant::now();
+        gpu.submit([stage]);
+        gpu.wait()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
+    const ITERATIONS: u64 = 512;
+    const THREADS: u64 = 1 << 16;
+    const COPIED: u64 = 64 << 20;
+    const ROWS: u64 = 1 << 19;
+    let software = gpu.class() == crate::gpu::AdapterClass::Software;
+    let scale = if software { 1 } else { 16 };
+    let threads = THREADS * scale;
+    let result = gpu.buffer("peak result", threads * 16)?;
+    let kernel = |pass: &str| {
+        let defines = Defines::new().set("pass", pass).set("iterations", ITERATIONS).set("rows", ROWS);
+        Kernel::new(gpu, "entry/bench_peak", pass, &defines)
+    };
+    let mut arithmetic = Stage::new("peak arithmetic");
+    arithmetic.dispatch(gpu, &kernel("arithmetic")?, &[("result", &result)], Groups::covering(threads, 64))?;
+    let (from, to) = (gpu.buffer("copy from", COPIED)?, gpu.buffer("copy to", COPIED)?);
+    let mut copy = Stage::new("peak copy");
+    copy.dispatch(gpu, &kernel("copy")?, &[("from_here", &from), ("to_there", &to)], Groups::covering(COPIED / 16, 64))?;
+    let table = gpu.buffer("gather table", ROWS * 8)?;
+    let mut gather = Stage::new("peak gather");
+    gather.dispatch(gpu, &kernel("gather")?, &[("table", &table), ("result", &result)], Groups::covering(threads, 64))?;
+    #[expect(clippy::cast_precision_loss, reason = "rates")]
+    Ok(Peak {
+        gflops: (threads * ITERATIONS * 8 * 4 * 2) as f64 / best_of(gpu, &arithmetic, 4)? / 1e9,
+        copy_gb_per_s: (2 * COPIED) as f64 / best_of(gpu, &copy, 4)? / 1e9,
+        gather_m_per_s: (threads * 8) as f64 / best_of(gpu, &gather, 4)? / 1e6,
+    })
+}
+
+/// Operations and bytes of a stage per sample it runs over.
+struct Cost {
+    samples: f64,
+    flops: f64,
+    bytes: f64,
+}
+
+/// The arithmetic of each stage as its formulas have it: no credit for index arithmetic or padding.
+#[expect(clippy::cast_precision_loss, reason = "rates")]
+fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cost> {
+    let PositionEncoding::HashGrid(grid) = &field.config.position_encoding;
+    let (levels, features) = (f64::from(grid.n_levels), f64::from(grid.n_features_per_level));
+    let row = 4.0 * features;
+    let encoded = levels * row;
+    let (marched, kept) = (f64::from(state.n_marched), f64::from(state.n_kept));
+    // Of the density network only the first output is computed before culling.
+    let dims = field.density.dims();
+    let last = dims.len() - 1;
+    let first_output = field.density.multiply_adds() as f64 - f64::from(dims[last - 1]) * (f64::from(dims[last]) - 4.0);
+    let networks = (field.density.multiply_adds() + field.color.multiply_adds()) as f64;
+    let activations = (field.density.activation_bytes() + field.color.activation_bytes()) as f64;
+    let interpolation = levels * 8.0 * (2.0 * features + 3.0);
+    let rows = field.hash_grid.total_rows() as f64;
+    Some(match stage {
+        "encode" => Cost { samples: marched, flops: interpolation, bytes: 8.0 * encoded + encoded + 16.0 },
+        "density" => Cost { samples: marched, flops: 2.0 * first_output, bytes: encoded + 16.0 },
+        "occupancy density" => {
+            Cost { samples: f64::from(cells), flops: interpolation + 2.0 * first_output, bytes: 10.0 * encoded + 32.0 }
+        }
+        "cull" => Cost { samples: marched, flops: 0.0, bytes: 2.0 * (encoded + 24.0) + 20.0 },
+        "forward" => Cost { samples: kept, flops: 2.0 * networks, bytes: encoded + activations },
+        "composite" => Cost { samples: kept, flops: 60.0, bytes: 2.0 * 36.0 + 20.0 },
+        "network backward" => Cost { samples: kept, flops: 4.0 * networks, bytes: 2.0 * encoded + 3.0 * activations },
+        "encode backward" => Cost { samples: kept, flops: interpolation, bytes: 16.0 * encoded + encoded + 16.0 },
+        "optimize" => Cost { samples: rows, flops: 0.0, bytes: row },
+        "march" => Cost { samples: marched, flops: 0.0, bytes: 24.0 },
+        _ => return None,
+    })
+}
+
+/// Train the built-in scene for a while, then time every stage.
+fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) -> anyhow::Result<()> {
+    let method = args.method.as_deref().unwrap_or(Config::default_method(gpu.class()));
+    let mut config = Config::preset(method, &args.overrides)?;
+    config.resolve(SceneHints::default(), gpu.class());
+    let cameras = DemoScene::cameras(Split::Train, 48, 96);
+    let images = cameras.iter().map(|c| DemoScene::render(gpu, c)).collect::<Result<Vec<_>, _>>()?;
+    let on_device: Vec<GpuCamera> = cameras.iter().map(|c| GpuCamera::new(c, near_far(&config, None))).collect();
+    let set = ImageSet::upload(gpu, &images, &on_device)?;
+    let spinner = session.out.spinner("compiling shaders");
+    let mut trainer = Trainer::new(gpu, &config, &set)?;
+    trainer.warm_up(&set)?;
+    spinner.set_message("warming up");
+    let mut events = Vec::new();
+    while trainer.seconds() < args.warm_up {
+        if trainer.advance(u32::MAX, &mut events)? == Advance::Busy {
+            trainer.wait()?;
+        }
+    }
+    trainer.pause(&mut events)?;
+    spinner.set_message("timing");
+
+    // Whole steps first, as training runs them.
+    let (first, started) = (trainer.step(), trainer.seconds());
+    let before: StepState = gpu.read(&trainer.pass.counts.state, 0, 1)?[0];
+    while trainer.step() < first + args.repeats.next_multiple_of(16) {
+        if trainer.advance(u32::MAX, &mut events)? == Advance::Busy {
+            trainer.wait()?;
+        }
+    }
+    trainer.pause(&mut events)?;
+    let steps = f64::from(trainer.step() - first);
+    let rate = steps / (trainer.seconds() - started);
+
+    let (step_stages, occupancy_stages) = trainer.stages();
+    let all: Vec<&Stage> = step_stages.iter().chain(occupancy_stages).collect();
+    let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    for _ in 0..args.repeats {
+        for (index, time) in profile(gpu, &all)?.iter().enumerate() {
+            times.entry(index).or_default().push(time.seconds);
+        }
+    }
+    spinner.finish_and_clear();
+    let state: StepState = gpu.read(&trainer.pass.counts.state, 0, 1)?[0];
+    let mut order: Vec<&str> = Vec::new();
+    let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
+    for (index, stage) in all.iter().enumerate() {
+        if !order.contains(&stage.name) {
+            order.push(stage.name);
+        }
+        *seconds.entry(stage.name).or_default() += median(times.entry(index).or_default());
+    }
+    let total: f64 = step_stages.iter().map(|s| s.name).collect::<std::collections::BTreeSet<_>>().iter().map(|n| seconds[n]).sum();
+    session.out.result(format!("{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}", "stage", "ms", "step %", "samples/s", "GFLOP/s", "GB/s", "% peak"))?;
+    for name in order {
+        if !args.stage.is_empty() && !args.stage.iter().any(|s| s == name) {
+            continue;
+        }
+        let line = stage_line(name, seconds[name], cost(name, &trainer.pass.field, &state, trainer.occupancy.cells_per_update()), peak);
+        session.out.json(&line)?;
+        let text = |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
+        session.out.result(format!(
+            "{name:20} {:>10.3} {:>6.1}% {:>14} {:>12} {:>10} {:>8}",
+            line.milliseconds,
+            100.0 * seconds[name] / total,
+            line.samples_per_second.map_or("-".to_owned(), short),
+            text(line.gflops, 1),
+            text(line.gb_per_s, 2),
+            text(line.share_of_peak.map(|s| s * 100.0), 1),
+        ))?;
+    }
+    let rays = f64::from(state.n_rays_total.max(before.n_rays_total));
+    let kept = f64::from(state.n_kept_total);
+    session.out.json(&serde_json::json!({
+        "schema": SCHEMA, "event": "training", "method": method, "device": gpu.name(), "steps_per_second": rate,
+        "samples_per_second": kept * rate, "rays_per_second": rays * rate, "batch_size": config.training.batch_size,
+    }))?;
+    session.out.result(format!(
+        "training {method}: {rate:.2} steps/s, {}samples/s evaluated, {}rays/s",
+        short(kept * rate),
+        short(rays * rate)
+    ))?;
+    let mut renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits)?;
+    trainer.settle(&renderer.parameters)?;
+    bench_rendering(session, &mut renderer, &DemoScene::cameras(Split::Test, 3, 96))
+}
+
+fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> StageLine {
+    let rate = |per_sample: f64, samples: f64| (per_sample > 0.0).then(|| per_sample * samples / seconds / 1e9);
+    let gflops = cost.as_ref().and_then(|c| rate(c.flops, c.samples));
+    let gb_per_s = cost.as_ref().and_then(|c| rate(c.bytes, c.samples));
+    // Against whichever roof the stage is nearer to.
+    let share = [gflops.map(|g| g / peak.gflops), gb_per_s.map(|g| g / peak.copy_gb_per_s)]
+        .into_iter()
+        .flatten()
+        .reduce(f64::max);
+    StageLine {
+        schema: SCHEMA,
+        event: "stage",
+        stage: name.to_owned(),
+        milliseconds: seconds * 1e3,
+        samples: cost.as_ref().map_or(0.0, |c| c.samples),
+        samples_per_second: cost.as_ref().map(|c| c.samples / seconds),
+        gflops,
+        gb_per_s,
+        share_of_peak: share,
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn bench_rendering(session: &Session, renderer: &mut Renderer, cameras: &[Camera]) -> anyhow::Result<()> {
+    let Some(first) = cameras.first() else { return Err(usage("there are no test views to render")) };
+    renderer.render(first, None, false)?;
+    let mut rates = Vec::new();
+    for camera in cameras {
+        let start = Instant::now();
+        renderer.render(camera, None, false)?;
+        rates.push(f64::from(camera.width * camera.height) / start.elapsed().as_secs_f64());
+    }
+    let rate = median(&mut rates);
+    let pixels = f64::from(first.width * first.height);
+    session.out.json(&serde_json::json!({
+        "schema": SCHEMA, "event": "rendering", "rays_per_second": rate, "width": first.width, "height": first.height,
+        "frames_per_second": rate / pixels,
+    }))?;
+    session.out.result(format!(
+        "rendering: {}rays/s, {:.2} frames/s at {}×{}",
+        short(rate),
+        rate / pixels,
+        first.width,
+        first.height
+    ))
+}

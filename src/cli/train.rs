@@ -74,6 +74,31 @@ pub(super) struct Args {
     pub(super) force: bool,
 }
 
+impl Args {
+    /// Train on `dataset` into `out`, over whatever was there, as the demo does.
+    pub(super) fn for_demo(dataset: &Path, out: &Path, seconds: f64) -> Self {
+        Self {
+            dataset: Some(dataset.to_owned()),
+            out: Some(out.to_owned()),
+            seconds: Some(seconds),
+            checkpoint_every: 60.0,
+            force: true,
+            method: None,
+            config: None,
+            overrides: Vec::new(),
+            resume: None,
+            steps: None,
+            until_psnr: None,
+            train_views: Vec::new(),
+            eval_views: None,
+            downscale: None,
+            seed: None,
+            background: None,
+            linear: false,
+        }
+    }
+}
+
 /// Steps of a run with no limit given, on a GPU; seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 300.0;

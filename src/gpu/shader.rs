@@ -31,6 +31,7 @@ shaders! {
     "encoding/frequency",
     "encoding/hash_grid",
     "encoding/spherical_harmonics",
+    "entry/bench_peak",
     "entry/direction",
     "entry/one_hot",
     "entry/publish",

@@ -1,0 +1,44 @@
+# Set-up and everyday tasks. On Linux without a Vulkan driver `make vulkan` installs Mesa's software one and says so;
+# where a driver is present it does nothing. macOS and Windows need nothing but cargo.
+
+CARGO ?= cargo
+KILN := target/release/kiln
+# Tests must not pass because there was nothing to run them on.
+export KILN_REQUIRE_GPU ?= 1
+
+.PHONY: help demo test lint build vulkan bench gpu-report clean
+
+help:
+	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
+	@echo "make test        formatting, lints and all tests"
+	@echo "make build       the release binary: $(KILN)"
+	@echo "make bench       time every stage on this machine"
+	@echo "make gpu-report  figures of this machine's GPU, into gpu-report/"
+	@echo "make vulkan      install a software Vulkan driver if there is none (Linux)"
+
+vulkan:
+	@.ci/install-vulkan.sh
+
+build:
+	$(CARGO) build --release --locked
+
+demo: vulkan build
+	$(KILN) demo --out demo
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# The GPU tests run in one process, so that each shader is compiled once.
+test: vulkan lint
+	$(CARGO) test --locked
+
+bench: vulkan build
+	$(KILN) bench
+
+gpu-report: build
+	.ci/gpu-report.sh $(KILN) gpu-report
+
+clean:
+	$(CARGO) clean
+	rm -rf demo gpu-report
