@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file with every parameter laid out as a PyTorch `state_dict` has it, the optimiser's
+//! Checkpoints: one safetensors file with every parameter laid out as a `PyTorch` `state_dict` has it, the optimiser's
 //! state, the occupancy grid and the counters, so that a resumed run goes on as if it had never stopped.
 //!
 //! | tensor | shape |
@@ -262,7 +262,6 @@ impl Checkpoint {
         let config = Config::parse(&text, "the checkpoint's metadata", &[])
             .map_err(|source| CheckpointError::Config { path: path.clone(), source })?;
         let number = |key: &str| get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let info = Info {
             config,
             step: number("step") as u32,

@@ -134,7 +134,6 @@ impl std::fmt::Display for Background {
             Self::Fixed([1.0, 1.0, 1.0]) => f.write_str("white"),
             Self::Fixed([0.0, 0.0, 0.0]) => f.write_str("black"),
             Self::Fixed(rgb) => {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
                 let byte = |c: f32| (c.clamp(0.0, 1.0) * 255.0).round() as u8;
                 write!(f, "#{:02x}{:02x}{:02x}", byte(rgb[0]), byte(rgb[1]), byte(rgb[2]))
             }
@@ -155,7 +154,6 @@ impl std::str::FromStr for Background {
         let hex = text.strip_prefix('#').filter(|h| h.len() == 6);
         let value = hex.and_then(|h| u32::from_str_radix(h, 16).ok());
         let value = value.ok_or_else(|| format!("`{text}` is not a background: give random, white, black or #rrggbb"))?;
-        #[expect(clippy::cast_precision_loss, reason = "a byte")]
         let channel = |shift: u32| ((value >> shift) & 255) as f32 / 255.0;
         Ok(Self::Fixed([channel(16), channel(8), channel(0)]))
     }
@@ -697,11 +695,11 @@ impl Pass {
             }
             _ => {}
         }
-        if !(1..=64).contains(&field.n_density_outputs) || field.n_density_outputs % 4 != 0 {
+        if !(1..=64).contains(&field.n_density_outputs) || !field.n_density_outputs.is_multiple_of(4) {
             return Err(bad("n_density_outputs", "must be a multiple of 4 up to 64"));
         }
         for (key, network) in [("density_network", &field.density_network), ("color_network", &field.color_network)] {
-            if network.n_neurons % 4 != 0 || !(4..=64).contains(&network.n_neurons) {
+            if !network.n_neurons.is_multiple_of(4) || !(4..=64).contains(&network.n_neurons) {
                 return Err(bad(
                     &format!("{key}.n_neurons"),
                     format!("is {}; it must be a multiple of 4 from 4 to 64", network.n_neurons),

@@ -97,7 +97,6 @@ pub struct Context {
 /// Put together a report. Means over an empty list are 0.
 #[must_use]
 pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> EvalReport {
-    #[expect(clippy::cast_precision_loss, reason = "view counts")]
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let psnrs: Vec<f64> = images.iter().map(|i| i.psnr).collect();
     let ssims: Vec<f64> = images.iter().filter_map(|i| i.ssim).collect();

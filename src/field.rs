@@ -162,7 +162,6 @@ impl Field {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a stage's operands")]
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -190,7 +189,6 @@ impl Field {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a stage's operands")]
     pub fn backward(
         &self,
         gpu: &Gpu,

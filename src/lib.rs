@@ -1,4 +1,24 @@
-//! kiln
+//! Radiance fields on any GPU: training, evaluation and rendering as WGSL compute shaders through wgpu.
+//!
+//! A radiance field is an encoding that feeds a network. Data flows like this:
+//!
+//! ```text
+//!  dataset ─► images ─► rays ─► sampling ─► encoding ─► network ─► compositing ─► loss
+//!                                  ▲            └──── field ────┘                  │
+//!                             occupancy ◄── field.density (every k steps)          │
+//!  optimizer ◄── dW ◄── network ◄── compositing backward ◄─────────────────────────┘
+//!            ◄── dTable ◄── encoding
+//! ```
+//!
+//! - [`dataset`] and [`camera`] turn files into frames; [`images`] puts them on the device and draws rays.
+//! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
+//! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
+//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned.
+//! - [`gpu`] is the layer below all of these. [`cli`] is the program on top.
+//!
+//! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
+//! sRGB values in [0, 1] unless a field is composited in linear colour.
+
 pub mod camera;
 pub mod checkpoint;
 pub mod cli;
@@ -11,11 +31,11 @@ pub mod field;
 pub mod gpu;
 pub mod images;
 pub mod loss;
+pub mod metrics;
 pub mod network;
 pub mod occupancy;
 pub mod optimizer;
 pub mod pass;
-pub mod metrics;
 pub mod render;
 pub mod run;
 pub mod sampling;

@@ -10,7 +10,6 @@ pub fn psnr_of_mse(mse: f64) -> f64 {
 #[must_use]
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let sum: f64 = a.iter().zip(b).map(|(&x, &y)| f64::from(x - y).powi(2)).sum();
-    #[expect(clippy::cast_precision_loss, reason = "pixel counts")]
     let n = a.len().max(1) as f64;
     psnr_of_mse(sum / n)
 }
@@ -22,11 +21,12 @@ const SSIM_C1: f64 = 0.01 * 0.01;
 const SSIM_C2: f64 = 0.03 * 0.03;
 
 fn window() -> [f64; SSIM_WINDOW] {
-    #[expect(clippy::cast_precision_loss, reason = "a window's side")]
     let mut w: [f64; SSIM_WINDOW] =
         std::array::from_fn(|i| (-(i as f64 - (SSIM_WINDOW / 2) as f64).powi(2) / (2.0 * SSIM_SIGMA * SSIM_SIGMA)).exp());
     let sum: f64 = w.iter().sum();
-    w.iter_mut().for_each(|x| *x /= sum);
+    for x in &mut w {
+        *x /= sum;
+    }
     w
 }
 

@@ -45,7 +45,7 @@ impl RunDir {
     pub fn default_for(dataset: &str, method: &str) -> Self {
         let base = format!("{dataset}-{method}");
         let named = |n: u32| if n == 1 { base.clone() } else { format!("{base}-{n}") };
-        let free = (1..).map(|n| Path::new("runs").join(named(n))).find(|p| !p.exists());
+        let free = (1..10_000).map(|n| Path::new("runs").join(named(n))).find(|p| !p.exists());
         Self(free.unwrap_or_else(|| Path::new("runs").join(&base)))
     }
 

@@ -117,7 +117,6 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     let table = gpu.buffer("gather table", ROWS * 8)?;
     let mut gather = Stage::new("peak gather");
     gather.dispatch(gpu, &kernel("gather")?, &[("table", &table), ("result", &result)], Groups::covering(threads, 64))?;
-    #[expect(clippy::cast_precision_loss, reason = "rates")]
     Ok(Peak {
         gflops: (threads * ITERATIONS * 8 * 4 * 2) as f64 / best_of(gpu, &arithmetic, 4)? / 1e9,
         copy_gb_per_s: (2 * COPIED) as f64 / best_of(gpu, &copy, 4)? / 1e9,
@@ -133,7 +132,6 @@ struct Cost {
 }
 
 /// The arithmetic of each stage as its formulas have it: no credit for index arithmetic or padding.
-#[expect(clippy::cast_precision_loss, reason = "rates")]
 fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cost> {
     let PositionEncoding::HashGrid(grid) = &field.config.position_encoding;
     let (levels, features) = (f64::from(grid.n_levels), f64::from(grid.n_features_per_level));
@@ -209,6 +207,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) ->
     }
     spinner.finish_and_clear();
     let state: StepState = gpu.read(&trainer.pass.counts.state, 0, 1)?[0];
+    let cells = trainer.occupancy.cells_per_update();
     let mut order: Vec<&str> = Vec::new();
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for (index, stage) in all.iter().enumerate() {
@@ -223,7 +222,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) ->
         if !args.stage.is_empty() && !args.stage.iter().any(|s| s == name) {
             continue;
         }
-        let line = stage_line(name, seconds[name], cost(name, &trainer.pass.field, &state, trainer.occupancy.cells_per_update()), peak);
+        let line = stage_line(name, seconds[name], cost(name, &trainer.pass.field, &state, cells).as_ref(), peak);
         session.out.json(&line)?;
         let text = |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
         session.out.result(format!(
@@ -252,10 +251,10 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) ->
     bench_rendering(session, &mut renderer, &DemoScene::cameras(Split::Test, 3, 96))
 }
 
-fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> StageLine {
+fn stage_line(name: &str, seconds: f64, cost: Option<&Cost>, peak: Peak) -> StageLine {
     let rate = |per_sample: f64, samples: f64| (per_sample > 0.0).then(|| per_sample * samples / seconds / 1e9);
-    let gflops = cost.as_ref().and_then(|c| rate(c.flops, c.samples));
-    let gb_per_s = cost.as_ref().and_then(|c| rate(c.bytes, c.samples));
+    let gflops = cost.and_then(|c| rate(c.flops, c.samples));
+    let gb_per_s = cost.and_then(|c| rate(c.bytes, c.samples));
     // Against whichever roof the stage is nearer to.
     let share = [gflops.map(|g| g / peak.gflops), gb_per_s.map(|g| g / peak.copy_gb_per_s)]
         .into_iter()
@@ -266,8 +265,8 @@ fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> Stage
         event: "stage",
         stage: name.to_owned(),
         milliseconds: seconds * 1e3,
-        samples: cost.as_ref().map_or(0.0, |c| c.samples),
-        samples_per_second: cost.as_ref().map(|c| c.samples / seconds),
+        samples: cost.map_or(0.0, |c| c.samples),
+        samples_per_second: cost.map(|c| c.samples / seconds),
         gflops,
         gb_per_s,
         share_of_peak: share,

@@ -32,7 +32,7 @@ struct Cli {
 
 #[derive(Debug, clap::Args)]
 struct Global {
-    /// Adapter to use: its number or a part of its name, as `kiln devices` lists them [env: KILN_DEVICE]
+    /// Adapter to use: its number or a part of its name, as `kiln devices` lists them [env: `KILN_DEVICE`]
     #[arg(long, global = true, value_name = "NAME|N")]
     device: Option<String>,
     /// Print machine-readable JSON lines on stdout and nothing else there

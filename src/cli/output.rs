@@ -98,7 +98,6 @@ impl Output {
 }
 
 /// 1234567 as `1.23 M`.
-#[expect(clippy::cast_precision_loss, reason = "shown to three digits")]
 pub(super) fn short(value: impl Into<f64>) -> String {
     let value: f64 = value.into();
     match value.abs() {
@@ -110,7 +109,6 @@ pub(super) fn short(value: impl Into<f64>) -> String {
 }
 
 /// Bytes as MiB or GiB.
-#[expect(clippy::cast_precision_loss, reason = "shown to three digits")]
 pub(super) fn bytes(n: u64) -> String {
     let mib = n as f64 / (1024.0 * 1024.0);
     if mib >= 1024.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }

@@ -113,7 +113,6 @@ fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
         (Some(w), Some(h)) => {
             // Keep the horizontal field of view and square pixels.
             let mut resized = camera.resized(w, scaled(camera.height, w, camera.width));
-            #[expect(clippy::cast_precision_loss, reason = "pixels")]
             let shift = (h as f32 - resized.height as f32) / 2.0;
             resized.principal[1] += shift;
             resized.height = h;
@@ -134,7 +133,6 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
     let forward = |c: &Camera| DVec3::from_array(c.forward().map(f64::from));
     let Some(first) = cameras.first() else { return Vec::new() };
-    #[expect(clippy::cast_precision_loss, reason = "view counts")]
     let count = cameras.len() as f64;
     // The point nearest all optical axes, least squares: sum (I - d dᵀ) (x - p) = 0.
     let mut matrix = glam::DMat3::ZERO;
@@ -164,9 +162,7 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     let radius = cameras.iter().map(|c| flat(c).length()).sum::<f64>() / count;
     let x = flat(first).normalize_or(up.any_orthonormal_vector());
     let y = up.cross(x);
-    #[expect(clippy::cast_possible_truncation, reason = "coordinates")]
     let to_f32 = |v: DVec3| v.to_array().map(|c| c as f32);
-    #[expect(clippy::cast_precision_loss, reason = "pixels")]
     let fov = 2.0 * (first.width as f32 / 2.0 / first.focal[0]).atan();
     (0..n)
         .map(|i| {

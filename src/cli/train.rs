@@ -22,9 +22,9 @@ use crate::train::{Advance, Progress, TrainEvent, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Folder of posed images (Blender or transforms.json); may be left out with --resume
+    /// Folder of posed images: Blender or `transforms.json`; may be left out with --resume
     pub(super) dataset: Option<PathBuf>,
-    /// Preset; where left out, ngp, or ngp-small on a software adapter
+    /// Preset; where left out, `ngp`, or `ngp-small` on a software adapter
     #[arg(long, conflicts_with = "config", value_name = "M")]
     pub(super) method: Option<String>,
     /// Configuration file instead of a preset
@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// Change a value of the configuration, as in --set training.batch_size=65536
     #[arg(long = "set", value_name = "k=v")]
     pub(super) overrides: Vec<String>,
-    /// Run directory to make [default: runs/<dataset>-<method>]
+    /// Run directory to make [default: `runs/<dataset>-<method>`]
     #[arg(long, conflicts_with = "resume", value_name = "RUN")]
     pub(super) out: Option<PathBuf>,
     /// Run to go on with, under its own configuration
@@ -382,7 +382,6 @@ impl Driver<'_> {
         let fraction = by_steps.max(by_seconds).min(1.0);
         let eta = if fraction > 0.0 { p.seconds / fraction - p.seconds } else { 0.0 };
         let held_out = psnr.map(|v| format!(", held-out {v:.2} dB")).unwrap_or_default();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
         bar.set_position((fraction * 1000.0) as u64);
         bar.set_message(format!(
             "step {}  {rate:.1} steps/s  {}samples/s  {}rays/s  train {:.2} dB{held_out}  {eta:.0} s left",

@@ -50,9 +50,7 @@ pub fn levels(config: &HashGridConfig) -> Vec<Level> {
     (0..config.n_levels)
         .map(|l| {
             let cells = f64::from(config.base_resolution) * growth.powi(i32::try_from(l).unwrap_or(0));
-            #[expect(clippy::cast_possible_truncation, reason = "rounded to what the device computes with")]
             let scale = if config.grid_offset > 0.0 { (cells - 1.0) as f32 } else { (cells + 1e-9).floor() as f32 };
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand at most")]
             let resolution = scale.ceil() as u32 + 1;
             let corners = u64::from(resolution).pow(3);
             let dense = config.dense_levels && corners <= limit;
@@ -185,7 +183,6 @@ impl HashGrid {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -213,7 +210,6 @@ impl HashGrid {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn backward(
         &self,
         gpu: &Gpu,
@@ -243,7 +239,6 @@ impl HashGrid {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn d_position(
         &self,
         gpu: &Gpu,

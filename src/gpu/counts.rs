@@ -90,7 +90,7 @@ impl Counts {
         let entry = [count as u32 + 1, size, depth, 0];
         let index = entries.iter().position(|e| *e == entry).unwrap_or_else(|| {
             entries.push(entry);
-            assert!(entries.len() <= CAPACITY, "the table of indirect dispatches is full");
+            debug_assert!(entries.len() <= CAPACITY, "the table of indirect dispatches is full");
             gpu.write(&self.table, (entries.len() as u64 - 1) * 16, &entry);
             entries.len() - 1
         });

@@ -60,7 +60,6 @@ fn by_timestamps(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuErro
     gpu.queue.submit([encoder.finish()]);
     let ticks = gpu.read::<u64>(&times, 0, stages.len() + 1)?;
     let nanoseconds = f64::from(gpu.queue.get_timestamp_period());
-    #[expect(clippy::cast_precision_loss, reason = "differences of timestamps are small")]
     let seconds = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * nanoseconds * 1e-9;
     Ok(stages
         .iter()

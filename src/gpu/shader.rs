@@ -103,8 +103,8 @@ impl Shader {
     }
 }
 
-fn fault(shader: &str, reason: impl ToString) -> GpuError {
-    GpuError::Shader { shader: shader.to_owned(), reason: reason.to_string() }
+fn fault(shader: &str, reason: impl Into<String>) -> GpuError {
+    GpuError::Shader { shader: shader.to_owned(), reason: reason.into() }
 }
 
 /// Append the filled text of `name` to `out`, its imports before it, each file once.
@@ -145,7 +145,7 @@ fn fill(name: &str, text: &str, defines: &Defines) -> Result<String, GpuError> {
         .comment_delimiters("<#", "#>")
         .line_statement_prefix("//:")
         .build()
-        .map_err(|e| fault(name, e))?;
+        .map_err(|e| fault(name, e.to_string()))?;
     let mut environment = minijinja::Environment::new();
     environment.set_syntax(syntax);
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);

@@ -106,7 +106,6 @@ impl Submitter {
             let count = flight.stages.len().max(1);
             for name in &flight.stages {
                 let old = self.costs.get(name).copied();
-                #[expect(clippy::cast_precision_loss, reason = "a handful of stages")]
                 let share = match old {
                     Some(cost) if known > 0.0 => seconds * cost / known,
                     _ => seconds / count as f64,

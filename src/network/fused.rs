@@ -172,7 +172,6 @@ impl Fused {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -216,7 +215,6 @@ impl Fused {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn backward(
         &self,
         gpu: &Gpu,
@@ -263,7 +261,6 @@ impl Fused {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    #[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
     pub fn weight_gradients(
         &self,
         gpu: &Gpu,

@@ -68,8 +68,6 @@ fn srgb_from_linear(v: f32) -> f32 {
 fn linear_from_srgb(v: f32) -> f32 {
     if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
 }
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to [0, 255]")]
 fn byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }
@@ -106,9 +104,9 @@ impl Frame {
         for (i, p) in rgba.chunks_exact(4).enumerate() {
             let alpha = f32::from(p[3]) / 255.0;
             self.opacity[i] = alpha;
-            for c in 0..3 {
-                let value = f32::from(p[c]) / 255.0;
-                self.color[3 * i + c] = alpha * if self.linear { linear_from_srgb(value) } else { value };
+            for (color, &byte) in self.color[3 * i..3 * i + 3].iter_mut().zip(p) {
+                let value = f32::from(byte) / 255.0;
+                *color = alpha * if self.linear { linear_from_srgb(value) } else { value };
             }
         }
     }

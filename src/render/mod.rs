@@ -163,17 +163,10 @@ impl Renderer {
             job.frame.store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
             job.next_pixel += done;
             // Rays that did not fit come first in the next tile, which is sized by what this one took.
-            #[expect(clippy::cast_precision_loss, reason = "a ratio")]
             let use_of = |n: u32, of: u32| n as f32 / of as f32;
             let fullest = use_of(state.n_marched, self.pass.capacity.marched)
                 .max(use_of(state.n_kept, self.pass.capacity.kept));
             let fits = if done < *n { 0.8 } else { (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0) };
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "bounded by the capacity"
-            )]
             let rays = (done.max(64) as f32 * fits) as u32;
             job.rays = rays.clamp(64, self.pass.capacity.rays);
             job.under_way = None;

@@ -41,7 +41,6 @@ impl SceneBox {
     #[must_use]
     pub fn defines(&self) -> Defines {
         let text = |x: f32| format!("{x:?}");
-        #[expect(clippy::cast_precision_loss, reason = "at most 128")]
         let half_box = self.aabb_scale as f32 / 2.0;
         Defines::new()
             .set("scale", text(self.scale))
@@ -77,7 +76,6 @@ pub enum Pass {
 ///
 /// # Errors
 /// Those of compilation and binding.
-#[expect(clippy::too_many_arguments, reason = "a kernel's operands")]
 pub fn run(
     gpu: &Gpu,
     stage: &mut Stage,

@@ -7,7 +7,6 @@ use crate::gpu::Defines;
 /// Shortest step in unit coordinates: a diagonal of the unit cube in `steps` parts.
 #[must_use]
 pub fn dt_min(steps: u32) -> f32 {
-    #[expect(clippy::cast_precision_loss, reason = "at most 65536")]
     let steps = steps as f32;
     3.0_f32.sqrt() / steps
 }
@@ -21,7 +20,6 @@ pub fn shader(sampler: &Sampler, scene: &SceneBox, resolution: u32, jitter: bool
     };
     let shortest = dt_min(steps);
     // The longest step is a cell of the coarsest cascade.
-    #[expect(clippy::cast_precision_loss, reason = "small")]
     let longest = shortest * scene.aabb_scale as f32 * (steps as f32 / resolution as f32).max(1.0);
     let defines = Defines::new()
         .set("resolution", resolution)

@@ -43,12 +43,6 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     let mut micro_batches = training.micro_batches.unwrap_or(1);
     loop {
         let kept = (batch / micro_batches).next_multiple_of(512);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "checked factors"
-        )]
         let marched = ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512);
         if (u64::from(marched) * marched_row).max(u64::from(kept) * kept_row) > limit && micro_batches < 4096 {
             micro_batches *= 2;

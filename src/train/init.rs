@@ -20,7 +20,6 @@ impl Random {
 
     /// Uniform in ±`bound`.
     fn symmetric(&mut self, bound: f32) -> f32 {
-        #[expect(clippy::cast_precision_loss, reason = "24 bits")]
         let unit = (self.next() >> 8) as f32 / 16_777_216.0;
         (2.0 * unit - 1.0) * bound
     }
@@ -31,7 +30,6 @@ const HASH_BOUND: f32 = 1e-4;
 fn network(network: &Fused, slab: &mut [f32], random: &mut Random) {
     for l in 0..network.n_layers() {
         let (n_in, n_out) = (network.dims()[l], network.dims()[l + 1]);
-        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
         let bound = (6.0 / (n_in + n_out) as f32).sqrt();
         for o in 0..n_out {
             for i in 0..n_in {

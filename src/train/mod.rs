@@ -83,6 +83,8 @@ pub enum Advance {
 const RING: u32 = 256;
 /// Steps from one progress report to the next.
 const REPORT: u32 = 16;
+/// Steps that one submission may reach into.
+const AHEAD: u32 = 8;
 
 /// A field being trained.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub struct Trainer {
 /// What every step runs.
 #[derive(Debug, Default)]
 struct Program {
-    step: Vec<Stage>,
+    always: Vec<Stage>,
     occupancy: Vec<Stage>,
     warmup_steps: u32,
     interval: u32,
@@ -125,7 +127,7 @@ impl Program {
     fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
         let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
         let occupancy: &[Stage] = if due { &self.occupancy } else { &[] };
-        self.step.iter().chain(occupancy)
+        self.always.iter().chain(occupancy)
     }
 }
 
@@ -161,7 +163,7 @@ impl Trainer {
             running_since: None,
         };
         trainer.program = Program {
-            step: trainer.build_step(images, plan.micro_batches)?,
+            always: trainer.build_step(images, plan.micro_batches)?,
             occupancy: trainer.occupancy.update(gpu, &trainer.pass.field, &trainer.parameters())?,
             warmup_steps: config.occupancy.warmup_steps,
             interval: config.occupancy.interval,
@@ -208,7 +210,7 @@ impl Trainer {
     /// The stages of one step and of one occupancy update, for measuring.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
-        (&self.program.step, &self.program.occupancy)
+        (&self.program.always, &self.program.occupancy)
     }
 
     /// Initialise parameters, counters and grid from the configuration's seed.
@@ -224,9 +226,9 @@ impl Trainer {
         let mut zero = Stage::new("reset");
         zero.clear(&self.dense.gradients).clear(&self.dense.moments).clear(&self.sparse.largest);
         for buffers in [&self.sparse.gradients, &self.sparse.moments, &self.sparse.counters] {
-            buffers.iter().for_each(|b| {
-                zero.clear(b);
-            });
+            for buffer in buffers {
+                zero.clear(buffer);
+            }
         }
         let levels = self.pass.field.hash_grid.levels().len();
         gpu.write(&self.sparse.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; levels]);
@@ -253,7 +255,7 @@ impl Trainer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = 64;
         self.gpu.write(&self.pass.counts.state, 0, &[state]);
-        self.gpu.submit(self.program.step.iter().chain(&self.program.occupancy));
+        self.gpu.submit(self.program.always.iter().chain(&self.program.occupancy));
         self.gpu.wait()?;
         self.reset(images)?;
         self.gpu.wait()
@@ -296,7 +298,7 @@ impl Trainer {
             images.draw(gpu, &mut draw, counts, &self.config, &self.pass.rays, targets)?;
             stages.push(draw);
             stages.extend(self.pass.stages(gpu, &parameters, &self.occupancy.bits, true, true)?.into_vec());
-            let losses = Losses { targets, ray_losses: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
+            let losses = Losses { targets, per_ray: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
             stages.push(self.composite(counts, micro_batches, &losses)?);
             let (mut network, mut encode) = (Stage::new("network backward"), Stage::new("encode backward"));
             self.pass.field.backward(
@@ -351,7 +353,7 @@ impl Trainer {
             ("targets", losses.targets),
             ("gradients", losses.d_raw_color),
             ("d_density", losses.d_raw_density),
-            ("ray_losses", losses.ray_losses),
+            ("ray_losses", losses.per_ray),
         ];
         let mut stage = Stage::new("composite");
         stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
@@ -372,7 +374,6 @@ impl Trainer {
             return Ok(Advance::Busy);
         }
         // The rest of this step and, where steps are short, a few more.
-        const AHEAD: u32 = 8;
         let mut upcoming: Vec<&Stage> = Vec::new();
         let mut ends = Vec::new();
         let mut skip = self.position;
@@ -471,13 +472,12 @@ impl Trainer {
 
 struct Losses<'a> {
     targets: &'a Buffer,
-    ray_losses: &'a Buffer,
+    per_ray: &'a Buffer,
     d_raw_color: &'a Buffer,
     d_raw_density: &'a Buffer,
 }
 
 /// Means of the ring's rows for steps `first..end`.
-#[expect(clippy::cast_precision_loss, reason = "a few hundred steps")]
 fn summarize(rows: &[[f32; 8]], first: u32, end: u32, seconds: f64) -> Result<Option<Progress>, TrainError> {
     if first >= end {
         return Ok(None);

@@ -12,6 +12,7 @@
     dead_code,
     reason = "two test binaries include these modules and neither calls everything"
 )]
+#![allow(clippy::cast_possible_wrap, reason = "grid coordinates are small")]
 
 pub mod compositing;
 pub mod encoding;

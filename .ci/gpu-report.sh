@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Figures of this machine's GPU: adapters, GPU tests, per-stage times, a minute of training, rendering.
+#
+# usage: gpu-report.sh KILN OUT [DATASET] [PEERS]
+#   KILN     the release binary; a GPU test binary named kiln-gpu-tests beside it is run too
+#   OUT      folder for the results; each is written as its step ends
+#   DATASET  Blender-format folder (default: the built-in scene)
+#   PEERS    folder with torch_train.py, run afterwards on the same data
+# Each step has a time limit, and a failed one does not stop the rest.
+set -u
+kiln=$(realpath "$1"); out=$2; dataset=${3:-}; peers=${4:-}
+mkdir -p "$out"; out=$(realpath "$out")
+failed=0
+
+step() { # name seconds command...
+    local name=$1 limit=$2; shift 2
+    printf '== %s\n' "$name" >&2
+    local start; start=$(date +%s)
+    timeout "$limit" "$@" >"$out/$name.out" 2>"$out/$name.err"
+    local code=$?
+    printf '{"step":"%s","exit_code":%d,"seconds":%d}\n' "$name" "$code" "$(($(date +%s) - start))" | tee -a "$out/steps.jsonl" >&2
+    [ "$code" -eq 0 ] || { failed=1; tail -n 3 "$out/$name.err" >&2; }
+}
+
+: >"$out/steps.jsonl"
+step devices 60 "$kiln" devices --json
+tests=$(dirname "$kiln")/kiln-gpu-tests
+[ -x "$tests" ] && step gpu-tests 240 env KILN_REQUIRE_GPU=1 "$tests" --test-threads 1
+step bench 120 "$kiln" bench --json --method ngp --warm-up 5
+if [ -n "$dataset" ]; then
+    step train 180 "$kiln" train "$dataset" --out "$out/run" --force --method ngp --seconds 60 --json
+    step render 120 "$kiln" bench --json --render "$out/run"
+    step images 120 "$kiln" render "$out/run" --turntable 8 --out "$out/orbit.gif" --channels rgb,normal
+    [ -n "$peers" ] && step peer 200 python3 "$peers/torch_train.py" ngp "$dataset" --seconds 60 --every 30 --device cuda
+else
+    step demo 240 "$kiln" demo --out "$out/demo" --json
+fi
+exit "$failed"
