@@ -24,32 +24,38 @@ var<storage, read> d_features: array<${row_type}>;
 var<storage, read_write> d_position: array<vec4<f32>>;    // (n) += over chunks of levels
 //: endif
 
+struct Level {
+    scale: f32,       // grid units per side of the box
+    resolution: u32,  // corners per axis
+    first_row: u32,   // in this chunk
+    rows: u32,
+    dense: u32,       // whether a corner's row is its index, rather than its hash
+    pad_0: u32,
+    pad_1: u32,
+    pad_2: u32,
+}
+// Read at uniform indices: a constant array would be copied to every invocation.
+var<uniform> levels: array<Level, ${n_levels}>;
+
 const N_LEVELS: u32 = ${n_levels}u;
 const FIRST_LEVEL: u32 = ${first_level}u;
-const SCALES: array<f32, ${n_levels}> = array<f32, ${n_levels}>(${scales | join(", ")});
-const RESOLUTIONS: array<u32, ${n_levels}> = array<u32, ${n_levels}>(${resolutions | join("u, ")}u);
-const FIRST_ROWS: array<u32, ${n_levels}> = array<u32, ${n_levels}>(${first_rows | join("u, ")}u);
-const ROWS: array<u32, ${n_levels}> = array<u32, ${n_levels}>(${rows | join("u, ")}u);
-const DENSE: array<bool, ${n_levels}> = array<bool, ${n_levels}>(${dense | join(", ")});
 const GRID_OFFSET: f32 = ${grid_offset};
 // A row is PARTS values of ${row_type}.
 const PARTS: u32 = ${parts}u;
 const STRIDE: u32 = ${stride // lanes}u;
 
-fn corner_row(level: u32, corner: vec3<u32>) -> u32 {
-    let rows = ROWS[level];
-    if (DENSE[level]) {
-        let resolution = RESOLUTIONS[level];
-        let index = corner.x + resolution * (corner.y + resolution * corner.z);
-        return FIRST_ROWS[level] + select(index, index - rows, index >= rows);
+fn corner_row(level: Level, corner: vec3<u32>) -> u32 {
+    if (level.dense != 0u) {
+        let index = corner.x + level.resolution * (corner.y + level.resolution * corner.z);
+        return level.first_row + select(index, index - level.rows, index >= level.rows);
     }
-    return FIRST_ROWS[level] + ((corner.x ^ (corner.y * 2654435761u) ^ (corner.z * 805459861u)) & (rows - 1u));
+    return level.first_row + ((corner.x ^ (corner.y * 2654435761u) ^ (corner.z * 805459861u)) & (level.rows - 1u));
 }
 
 struct Cell { corner: vec3<u32>, weight: vec3<f32> }
 
-fn cell_of(level: u32, x: vec3<f32>) -> Cell {
-    let q = x * SCALES[level] + GRID_OFFSET;
+fn cell_of(level: Level, x: vec3<f32>) -> Cell {
+    let q = x * level.scale + GRID_OFFSET;
     let below = floor(q);
     return Cell(vec3<u32>(max(below, vec3<f32>(0.0))), q - below);
 }
@@ -68,7 +74,7 @@ fn corner_at(cell: Cell, k: u32) -> vec3<u32> {
 fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let s = linear_group(group) * 64u + lane;
     if (s >= counts.${count}) { return; }
-    let level = uni10(group.z);
+    let level = levels[uni10(group.z)];
     let cell = cell_of(level, samples[s].xyz);
     //: for p in range(parts)
     var sum_${p} = ${row_type}(0.0);
@@ -89,8 +95,8 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
 fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let s = linear_group(group) * 64u + lane;
     if (s >= counts.${count}) { return; }
-    let level = uni10(group.z);
-    let scale = gradient_scales[FIRST_LEVEL + level];
+    let level = levels[uni10(group.z)];
+    let scale = gradient_scales[FIRST_LEVEL + uni10(group.z)];
     let cell = cell_of(level, samples[s].xyz);
     //: for p in range(parts)
     let d_${p} = d_features[s * STRIDE + (FIRST_LEVEL + group.z) * PARTS + ${p}u] * scale;
@@ -113,7 +119,8 @@ fn position(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     let s = linear_group(group) * 64u + lane;
     if (s >= counts.${count}) { return; }
     var gradient = vec3<f32>(0.0);
-    for (var level = 0u; level < N_LEVELS * uni5(1u); level++) {
+    for (var l = 0u; l < N_LEVELS * uni5(1u); l++) {
+        let level = levels[uni10(l)];
         let cell = cell_of(level, samples[s].xyz);
         var slope = vec3<f32>(0.0);
         for (var k = 0u; k < 8u; k++) {
@@ -121,7 +128,7 @@ fn position(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
             var product = 0.0;
             //: for p in range(parts)
             {
-                let v = table[row + ${p}u] * d_features[s * STRIDE + (FIRST_LEVEL + level) * PARTS + ${p}u];
+                let v = table[row + ${p}u] * d_features[s * STRIDE + (FIRST_LEVEL + l) * PARTS + ${p}u];
                 product += ${sum_of_lanes};
             }
             //: endfor
@@ -130,7 +137,7 @@ fn position(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
             let sign = select(vec3<f32>(-1.0), vec3<f32>(1.0), far_side);
             slope += product * sign * vec3<f32>(w.y * w.z, w.x * w.z, w.x * w.y);
         }
-        gradient += slope * SCALES[level];
+        gradient += slope * level.scale;
     }
     //: if first_level == 0
     d_position[s] = vec4<f32>(gradient, 0.0);

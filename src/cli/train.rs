@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Change a value of the configuration, as in --set training.batch_size=65536
+    /// Change a value of the configuration, as in --set `training.batch_size=65536`
     #[arg(long = "set", value_name = "k=v")]
     pub(super) overrides: Vec<String>,
     /// Run directory to make [default: `runs/<dataset>-<method>`]

@@ -3,6 +3,10 @@
 //! The table's levels lie one after the other, in chunks of whole levels that fit the device's binding limit. Gradients
 //! are i32 fixed point with a power-of-two scale per level that follows the largest sum of the step before.
 
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable};
+
 use crate::config::HashGridConfig;
 use crate::gpu::{Count, Counts, Buffer, Defines, Gpu, GpuError, Kernel, Stage};
 use crate::network::Rows;
@@ -19,6 +23,19 @@ pub struct Level {
     pub rows: u32,
     /// Whether a corner's row is its index, rather than its hash.
     pub dense: bool,
+}
+
+/// Mirror of `Level` in the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[expect(missing_docs, reason = "documented in the WGSL struct, whose offsets a test compares")]
+pub struct GpuLevel {
+    pub scale: f32,
+    pub resolution: u32,
+    pub first_row: u32,
+    pub rows: u32,
+    pub dense: u32,
+    pub pad: [u32; 3],
 }
 
 /// Consecutive levels that share a buffer.
@@ -136,7 +153,6 @@ impl HashGrid {
     pub fn defines(&self, chunk: &Chunk) -> Defines {
         let lanes = self.n_features.min(4);
         let count = chunk.first_rows.len();
-        let levels = &self.levels[chunk.first_level..chunk.first_level + count];
         let (row_type, int_type) = match lanes {
             1 => ("f32".to_owned(), "i32".to_owned()),
             n => (format!("vec{n}<f32>"), format!("vec{n}<i32>")),
@@ -147,11 +163,7 @@ impl HashGrid {
         Defines::new()
             .set("n_levels", count)
             .set("first_level", chunk.first_level)
-            .set("scales", levels.iter().map(|l| format!("{:?}", l.scale)).collect::<Vec<_>>())
-            .set("resolutions", levels.iter().map(|l| l.resolution).collect::<Vec<_>>())
             .set("first_rows", &chunk.first_rows)
-            .set("rows", levels.iter().map(|l| l.rows).collect::<Vec<_>>())
-            .set("dense", levels.iter().map(|l| if l.dense { "true" } else { "false" }).collect::<Vec<_>>())
             .set("n_rows", chunk.rows)
             .set("grid_offset", format!("{:?}", self.grid_offset))
             .set("n_features", self.n_features)
@@ -163,18 +175,32 @@ impl HashGrid {
             .set("int_type", int_type)
     }
 
+    fn gpu_levels(&self, chunk: &Chunk) -> Vec<GpuLevel> {
+        let levels = &self.levels[chunk.first_level..];
+        let gpu_level = |(level, &first_row): (&Level, &u32)| GpuLevel {
+            scale: level.scale,
+            resolution: level.resolution,
+            first_row,
+            rows: level.rows,
+            dense: u32::from(level.dense),
+            pad: [0; 3],
+        };
+        levels.iter().zip(&chunk.first_rows).map(gpu_level).collect()
+    }
+
     fn each_chunk(
         &self,
         gpu: &Gpu,
         pass: &str,
         count: Count,
         stride: u32,
-        mut add: impl FnMut(usize, &Chunk, std::sync::Arc<Kernel>) -> Result<(), GpuError>,
+        mut add: impl FnMut(usize, &Chunk, Arc<Kernel>, &Buffer) -> Result<(), GpuError>,
     ) -> Result<(), GpuError> {
         for (index, chunk) in self.chunks.iter().enumerate() {
             let defines =
                 self.defines(chunk).set("pass", pass).set("count", count.field()).set("stride", stride);
-            add(index, chunk, Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?)?;
+            let levels = gpu.uniform_slice("hash grid levels", &self.gpu_levels(chunk))?;
+            add(index, chunk, Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?, &levels)?;
         }
         Ok(())
     }
@@ -193,9 +219,10 @@ impl HashGrid {
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "forward", count, features.stride, |index, chunk, kernel| {
+        self.each_chunk(gpu, "forward", count, features.stride, |index, chunk, kernel, levels| {
             let bindings = [
                 ("counts", &counts.state),
+                ("levels", levels),
                 ("samples", samples),
                 ("table", &tables[index]),
                 ("features", features.buffer),
@@ -221,9 +248,10 @@ impl HashGrid {
         gradient_scales: &Buffer,
         d_tables: &[Buffer],
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "backward", count, d_features.stride, |index, chunk, kernel| {
+        self.each_chunk(gpu, "backward", count, d_features.stride, |index, chunk, kernel, levels| {
             let bindings = [
                 ("counts", &counts.state),
+                ("levels", levels),
                 ("samples", samples),
                 ("d_features", d_features.buffer),
                 ("gradient_scales", gradient_scales),
@@ -250,9 +278,10 @@ impl HashGrid {
         d_features: Rows<'_>,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "position", count, d_features.stride, |index, _, kernel| {
+        self.each_chunk(gpu, "position", count, d_features.stride, |index, _, kernel, levels| {
             let bindings = [
                 ("counts", &counts.state),
+                ("levels", levels),
                 ("samples", samples),
                 ("table", &tables[index]),
                 ("d_features", d_features.buffer),

@@ -91,9 +91,17 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn uniform<T: Pod>(&self, label: &str, value: &T) -> Result<Buffer, GpuError> {
+        self.uniform_slice(label, std::slice::from_ref(value))
+    }
+
+    /// A uniform buffer holding `values`.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn uniform_slice<T: Pod>(&self, label: &str, values: &[T]) -> Result<Buffer, GpuError> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = self.allocate(label, size_of::<T>() as u64, usage)?;
-        self.write(&buffer, 0, std::slice::from_ref(value));
+        let buffer = self.allocate(label, size_of_val(values) as u64, usage)?;
+        self.write(&buffer, 0, values);
         Ok(buffer)
     }
 
