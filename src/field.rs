@@ -108,12 +108,8 @@ impl Field {
     /// Bytes of the widest buffer per marched and per kept sample: what a binding limit bounds.
     #[must_use]
     pub fn widest_row_bytes(&self) -> (u64, u64) {
-        let widths = [&self.density, &self.color]
-            .into_iter()
-            .flat_map(|n| (0..n.n_layers()).map(|l| n.width(l)))
-            .max()
-            .unwrap_or(4);
-        (u64::from(self.feature_stride()) * 4, u64::from(widths) * 4)
+        let kept = self.density.widest_row_bytes().max(self.color.widest_row_bytes());
+        (u64::from(self.feature_stride()) * 4, kept)
     }
 
     /// Allocate for `marched` and `kept` samples.

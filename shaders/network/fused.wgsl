@@ -1,6 +1,7 @@
 // Multi-layer perceptron of width <= 64, all layers in one kernel: h_l+1 = relu(W_l h_l), linear output.
 //
-// Shapes: `input` (n, in_stride), `output` (n, out_stride), `hidden_l` (n, dims[l]); rows are padded to multiples of 4.
+// Shapes: `input` (n, in_stride), `output` (n, out_stride); a row of `hidden` holds all hidden layers of a sample, one
+// after the other, so that any depth fits the eight storage buffers of the base path. Rows are padded to multiples of 4.
 // Weights lie layer after layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
 // a constant input: with biases each layer's input ends with a column that holds 1.
 // Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup.
@@ -17,9 +18,7 @@ var<storage, read> weights: array<vec4<f32>>;             // per layer (out, in 
 var<storage, read> network_input: array<vec4<f32>>;       // (n, in_stride / 4)
 var<storage, read_write> network_output: array<f32>;      // (n, out_stride)
 //: if save
-//: for l in range(1, layers)
-var<storage, read_write> hidden_${l}: array<f32>;         // (n, widths[l])
-//: endfor
+var<storage, read_write> hidden: array<f32>;              // (n, hidden_stride)
 //: endif
 //: elif pass == "backward"
 var<storage, read> weights_transposed: array<vec4<f32>>;  // per layer (in, out / 4)
@@ -27,12 +26,10 @@ var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 
 //: if extra_d_input
 var<storage, read> d_first_input: array<f32>;             // (n), added to the gradient of input 0
 //: endif
-//: for l in range(1, layers)
-var<storage, read> hidden_${l}: array<f32>;               // (n, widths[l])
+var<storage, read> hidden: array<f32>;                    // (n, hidden_stride)
 //: if save
-var<storage, read_write> d_hidden_${l}: array<f32>;       // (n, widths[l]), before the activation
+var<storage, read_write> d_hidden: array<f32>;            // (n, d_hidden_stride), before the activation
 //: endif
-//: endfor
 var<storage, read_write> d_input: array<f32>;             // (n, d_in_stride)
 //: elif pass == "weights"
 var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
@@ -92,7 +89,7 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         let y_${z} = max(a_${z} + b_${z}, 0.0);
         h_${z}[o] = y_${z};
         //: if save
-        hidden_${l + 1}[(first + ${z * workgroup}u) * ${widths[l + 1]}u + o] = y_${z};
+        hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l]}u + o] = y_${z};
         //: endif
         //: else
         network_output[(first + ${z * workgroup}u) * ${out_stride}u + ${out_offset}u + o] = a_${z} + b_${z};
@@ -104,7 +101,7 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     //: if biases
     h_${z}[${bias_at[l + 1]}] = 1.0;
     //: if save
-    hidden_${l + 1}[(first + ${z * workgroup}u) * ${widths[l + 1]}u + ${bias_at[l + 1]}u] = 1.0;
+    hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l] + bias_at[l + 1]}u] = 1.0;
     //: endif
     //: endif
     //: for q in range(widths[l + 1] // 4)
@@ -151,10 +148,10 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
         //: endfor
         //: for z in range(samples)
         //: if l > 0
-        let y_${z} = select(0.0, a_${z} + b_${z}, hidden_${l}[(first + ${z * workgroup}u) * ${widths[l]}u + i] > 0.0);
+        let y_${z} = select(0.0, a_${z} + b_${z}, hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l - 1]}u + i] > 0.0);
         h_${z}[i] = y_${z};
         //: if save
-        d_hidden_${l}[(first + ${z * workgroup}u) * ${padded_rows[l - 1]}u + i] = y_${z};
+        d_hidden[(first + ${z * workgroup}u) * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
         //: endif
         //: else
         d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + i] = a_${z} + b_${z};

@@ -49,8 +49,8 @@ pub struct Fused {
 /// Buffers that hold what forward saves for backward.
 #[derive(Debug, Clone)]
 pub struct Activations {
-    hidden: Vec<Buffer>,
-    d_hidden: Vec<Buffer>,
+    hidden: Buffer,
+    d_hidden: Buffer,
     partials: Buffer,
 }
 
@@ -117,7 +117,23 @@ impl Fused {
     /// Bytes of activations per sample that training keeps.
     #[must_use]
     pub fn activation_bytes(&self) -> u64 {
-        (1..self.n_layers()).map(|l| u64::from(self.width(l) + self.rows(l - 1)) * 4).sum()
+        u64::from(self.hidden_at(self.n_layers() - 1) + self.d_hidden_at(self.n_layers() - 1)) * 4
+    }
+
+    /// Column of hidden layer `l` (from 0) in a row of saved activations; of the last layer's index, the row's length.
+    fn hidden_at(&self, l: usize) -> u32 {
+        (1..=l).map(|k| self.width(k)).sum()
+    }
+
+    /// The same in a row of gradients, which have no bias column.
+    fn d_hidden_at(&self, l: usize) -> u32 {
+        (0..l).map(|k| self.rows(k)).sum()
+    }
+
+    /// Bytes per sample of the widest buffer of inputs or activations.
+    #[must_use]
+    pub fn widest_row_bytes(&self) -> u64 {
+        u64::from(self.hidden_at(self.n_layers() - 1).max(self.width(0))) * 4
     }
 
     /// Buffers for `capacity` samples.
@@ -126,14 +142,10 @@ impl Fused {
     /// Those of allocation.
     pub fn activations(&self, gpu: &Gpu, label: &str, capacity: u64) -> Result<Activations, GpuError> {
         let capacity = capacity.next_multiple_of(u64::from(CHUNK));
-        let layers = 1..self.n_layers();
-        let hidden = layers
-            .clone()
-            .map(|l| gpu.buffer(&format!("{label} hidden {l}"), capacity * u64::from(self.width(l)) * 4))
-            .collect::<Result<_, _>>()?;
-        let d_hidden = layers
-            .map(|l| gpu.buffer(&format!("{label} d_hidden {l}"), capacity * u64::from(self.rows(l - 1)) * 4))
-            .collect::<Result<_, _>>()?;
+        let last = self.n_layers() - 1;
+        let rows = |role: &str, stride: u32| gpu.buffer(&format!("{label} {role}"), capacity * u64::from(stride) * 4);
+        let hidden = rows("hidden", self.hidden_at(last))?;
+        let d_hidden = rows("d_hidden", self.d_hidden_at(last))?;
         let largest = (0..self.n_layers()).map(|l| self.width(l) * self.rows(l)).max().unwrap_or(0);
         let partials = gpu.buffer(
             &format!("{label} weight-gradient partials"),
@@ -157,6 +169,10 @@ impl Fused {
             .set("padded_rows", &rows)
             .set("rows", rows)
             .set("widths", widths)
+            .set("hidden_at", per_layer(&|l| self.hidden_at(l)))
+            .set("hidden_stride", self.hidden_at(layers - 1))
+            .set("d_hidden_at", per_layer(&|l| self.d_hidden_at(l)))
+            .set("d_hidden_stride", self.d_hidden_at(layers - 1))
             .set("offsets", per_layer(&|l| self.offset(l)))
             .set("scratch", scratch)
             .set("workgroup", WORKGROUP)
@@ -195,16 +211,13 @@ impl Fused {
             .set("out_stride", output.stride)
             .set("out_offset", output.offset);
         let kernel = Kernel::new(gpu, "network/fused", "forward", &defines)?;
-        let names = hidden_names("hidden_", self.n_layers());
         let mut bindings = vec![
             ("counts", &counts.state),
             ("weights", weights),
             ("network_input", input.buffer),
             ("network_output", output.buffer),
         ];
-        if let Some(activations) = save {
-            bindings.extend(names.iter().map(String::as_str).zip(&activations.hidden));
-        }
+        bindings.extend(save.map(|activations| ("hidden", &activations.hidden)));
         stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
         Ok(())
     }
@@ -243,16 +256,15 @@ impl Fused {
             .set("d_out_offset", d_output.offset)
             .set("d_in_stride", d_input.stride);
         let kernel = Kernel::new(gpu, "network/fused", "backward", &defines)?;
-        let (hidden, d_hidden) = (hidden_names("hidden_", layers), hidden_names("d_hidden_", layers));
         let mut bindings = vec![
             ("counts", &counts.state),
             ("weights_transposed", weights_transposed),
             ("d_output", d_output.buffer),
             ("d_input", d_input.buffer),
+            ("hidden", &activations.hidden),
+            ("d_hidden", &activations.d_hidden),
         ];
         bindings.extend(d_first_input.map(|b| ("d_first_input", b)));
-        bindings.extend(hidden.iter().map(String::as_str).zip(&activations.hidden));
-        bindings.extend(d_hidden.iter().map(String::as_str).zip(&activations.d_hidden));
         stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
         Ok(())
     }
@@ -275,8 +287,15 @@ impl Fused {
         let last = self.n_layers() - 1;
         for l in (0..=last).rev() {
             let (width, rows) = (self.width(l), self.rows(l));
-            let h = if l == 0 { input } else { Rows::of(&activations.hidden[l - 1], width) };
-            let d = if l == last { d_output } else { Rows::of(&activations.d_hidden[l], rows) };
+            let saved = |buffer, stride, offset| Rows { buffer, stride, offset };
+            let h = match l {
+                0 => input,
+                _ => saved(&activations.hidden, self.hidden_at(last), self.hidden_at(l - 1)),
+            };
+            let d = match l {
+                _ if l == last => d_output,
+                _ => saved(&activations.d_hidden, self.d_hidden_at(last), self.d_hidden_at(l)),
+            };
             // The larger side lies on the lanes, where four values share a load.
             let lanes_are_inputs = width >= rows;
             let (on_lanes, on_rows, lanes, n_rows) =
@@ -336,8 +355,4 @@ impl Fused {
         stage.dispatch(gpu, &kernel, &bindings, Groups::covering(end, 64))?;
         Ok(())
     }
-}
-
-fn hidden_names(prefix: &str, layers: usize) -> Vec<String> {
-    (1..layers).map(|l| format!("{prefix}{l}")).collect()
 }
