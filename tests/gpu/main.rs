@@ -1,0 +1,10 @@
+//! Every GPU stage against its CPU reference. One process, one device of each kind, one test at a time.
+//!
+//! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
+
+mod fused;
+mod hash_grid;
+mod direction;
+mod primitives;
+mod reference;
+mod support;

@@ -1,0 +1,71 @@
+//! Prefix sum, compaction and binning: exact.
+
+use kiln::gpu::Count;
+use kiln::gpu::primitives::{Bin, Scan, compact};
+
+use crate::reference::primitives;
+use crate::reference::random::Pcg;
+use crate::support::{Rig, on_both_devices, on_device};
+
+#[test]
+fn scan_equals_the_sequential_sum() {
+    on_both_devices(|gpu| {
+        let mut pcg = Pcg::new(1);
+        for n in [0, 1, 63, 1023, 1024, 1025, 70_000] {
+            let values: Vec<u32> = (0..n).map(|_| pcg.next_u32() % 9).collect();
+            let rig = Rig::new(gpu, n, 0, 0);
+            // What lies behind the values must not matter.
+            let input = rig.buffer(&[values.clone(), vec![77; 5]].concat());
+            let output = rig.buffer(&vec![u32::MAX; n + 2]);
+            let scan = Scan::new(gpu, n as u64).unwrap();
+            rig.run(|stage| scan.run(gpu, stage, &rig.counts, Count::Rays, &input, &output));
+            let (mut expected, total) = primitives::exclusive_scan(&values);
+            expected.extend([total, u32::MAX]);
+            let actual: Vec<u32> = rig.read(&output, n + 2);
+            let differs = (0..expected.len()).find(|&i| actual[i] != expected[i]);
+            assert_eq!(differs, None, "scan of {n}: {:?}", differs.map(|i| (actual[i], expected[i])));
+        }
+    });
+}
+
+#[test]
+fn compact_lists_the_flags_in_order() {
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(2);
+        for n in [0, 1, 5000] {
+            let flags: Vec<bool> = (0..n).map(|_| pcg.unit() < 0.3).collect();
+            let words: Vec<u32> = flags.iter().map(|&f| u32::from(f)).collect();
+            let rig = Rig::new(gpu, 0, n, 0);
+            let (input, offsets) = (rig.buffer(&words), rig.zeros(n + 1));
+            let indices = rig.buffer(&vec![u32::MAX; n + 1]);
+            let scan = Scan::new(gpu, n as u64).unwrap();
+            rig.run(|stage| {
+                scan.run(gpu, stage, &rig.counts, Count::Marched, &input, &offsets)?;
+                compact(gpu, stage, &rig.counts, Count::Marched, &input, &offsets, &indices)
+            });
+            let mut expected = primitives::compact(&flags);
+            expected.resize(n + 1, u32::MAX);
+            assert_eq!(rig.read::<u32>(&indices, n + 1), expected);
+        }
+    });
+}
+
+#[test]
+fn bin_sorts_stably() {
+    const CAPACITY: usize = 6000;
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(3);
+        let bin = Bin::new(gpu, CAPACITY as u32).unwrap();
+        // (pairs, distinct keys): none, one, a run and a bit, few keys, many keys, full.
+        for (n, n_keys) in [(0, 4096), (1, 4096), (65, 3), (5000, 7), (5000, 4096), (CAPACITY, 4096)] {
+            let keys: Vec<u32> = (0..n).map(|_| pcg.next_u32() % n_keys).collect();
+            let pairs: Vec<[u32; 2]> = keys.iter().zip(0..).map(|(&key, i)| [key, i]).collect();
+            let rig = Rig::new(gpu, 0, 0, n);
+            let buffer = rig.buffer(&[pairs, vec![[u32::MAX; 2]; CAPACITY - n]].concat());
+            rig.run(|stage| bin.run(gpu, stage, &rig.counts, Count::Kept, &buffer, 12));
+            let (order, _) = primitives::bin(&keys, n_keys);
+            let expected: Vec<[u32; 2]> = order.iter().map(|&i| [keys[i as usize], i]).collect();
+            assert!(rig.read::<[u32; 2]>(&buffer, n) == expected, "{n} pairs with {n_keys} keys");
+        }
+    });
+}
