@@ -2,9 +2,11 @@
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
+mod compositing;
 mod fused;
 mod hash_grid;
 mod direction;
+mod optimizer;
 mod primitives;
 mod reference;
 mod support;

@@ -1,0 +1,357 @@
+//! Culling, the gradients of a composited loss, and rendered pixels. Activations and losses are the reference's.
+
+use std::sync::Arc;
+
+use bytemuck::Zeroable;
+use kiln::config::Loss as LossConfig;
+use kiln::gpu::{Buffer, Count, Defines, Gpu, Kernel, StepState};
+use kiln::loss;
+
+use crate::reference::compositing::{
+    Compositing, DensityActivation, RgbActivation, Sample, d_opacity_of_background,
+};
+use crate::reference::loss::Loss;
+use crate::reference::random::Pcg;
+use crate::support::{GpuRay, Rig, assert_close, on_device, to_f64};
+
+/// f32 from one raw density to the next.
+const STRIDE: usize = 8;
+
+/// Rays with samples, of which the last two rays did not fit the buffers.
+struct Rays {
+    samples: Vec<Vec<Sample>>,
+    backgrounds: Vec<[f64; 3]>,
+    targets: Vec<[f64; 3]>,
+}
+
+const N_RAYS: usize = 70;
+const N_FITTING: usize = 68;
+
+impl Rays {
+    /// `last_dt` replaces the last dt of every third ray.
+    fn random(pcg: &mut Pcg, last_dt: Option<f64>) -> Self {
+        let sample = |pcg: &mut Pcg| Sample {
+            raw: [pcg.uniform(-2.0, 2.0), pcg.uniform(-2.0, 2.0), pcg.uniform(-2.0, 2.0), pcg.uniform(-3.0, 3.0)],
+            dt: pcg.uniform(0.01, 0.2),
+            t: pcg.uniform(0.5, 4.0),
+        };
+        let mut samples: Vec<Vec<Sample>> = (0..N_RAYS)
+            .map(|_| (0..pcg.next_u32() % 20).map(|_| sample(pcg)).collect())
+            .collect();
+        if let Some(dt) = last_dt {
+            samples.iter_mut().step_by(3).filter_map(|ray| ray.last_mut()).for_each(|last| last.dt = dt);
+        }
+        let mut colors = |low, high| (0..N_RAYS).map(|_| pcg.uniform3(low, high)).collect();
+        Self { samples, backgrounds: colors(0.0, 1.0), targets: colors(0.0, 1.0) }
+    }
+
+    fn offsets(&self) -> Vec<u32> {
+        let mut offsets = vec![0];
+        for ray in &self.samples {
+            offsets.push(offsets[offsets.len() - 1] + ray.len() as u32);
+        }
+        offsets
+    }
+
+    fn flat(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().flatten()
+    }
+
+    fn n_samples(&self) -> usize {
+        self.flat().count()
+    }
+
+    fn rig(&self, gpu: &Arc<Gpu>) -> Rig {
+        let n = self.n_samples() as u32;
+        let rig = Rig::new(gpu, 0, 0, 0);
+        rig.set(StepState {
+            n_rays: N_RAYS as u32,
+            n_rays_fitting: N_FITTING as u32,
+            n_marched: n,
+            n_kept: n,
+            ..StepState::zeroed()
+        });
+        rig
+    }
+
+    /// The buffers that `train` and `render` read.
+    fn inputs(&self, rig: &Rig) -> Vec<(&'static str, Buffer)> {
+        let rays: Vec<GpuRay> = self
+            .backgrounds
+            .iter()
+            .map(|b| GpuRay { background: b.map(|v| v as f32), ..GpuRay::zeroed() })
+            .collect();
+        let targets: Vec<f32> = self.targets.iter().flat_map(|t| [t[0] as f32, t[1] as f32, t[2] as f32, 1.0]).collect();
+        let samples: Vec<f32> = self.flat().flat_map(|s| [0.0, 0.0, 0.0, s.dt as f32]).collect();
+        let colors: Vec<f32> =
+            self.flat().flat_map(|s| [s.raw[0] as f32, s.raw[1] as f32, s.raw[2] as f32, f32::NAN]).collect();
+        let mut color_input = vec![f32::NAN; self.n_samples() * STRIDE];
+        color_input.iter_mut().step_by(STRIDE).zip(self.flat()).for_each(|(to, s)| *to = s.raw[3] as f32);
+        let kept_rays: Vec<[u32; 2]> = self.flat().map(|s| [0, (s.t as f32).to_bits()]).collect();
+        // The marched offsets, in x, are not theirs to read.
+        let offsets: Vec<[u32; 2]> = self.offsets().into_iter().map(|o| [12345, o]).collect();
+        vec![
+            ("counts", rig.counts.state.clone()),
+            ("rays", rig.buffer(&rays)),
+            ("targets", rig.buffer(&targets)),
+            ("kept_samples", rig.buffer(&samples)),
+            ("raw_color", rig.buffer(&colors)),
+            ("color_input", rig.buffer(&color_input)),
+            ("kept_rays", rig.buffer(&kept_rays)),
+            ("offsets", rig.buffer(&offsets)),
+        ]
+    }
+}
+
+fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
+    let density = match density {
+        DensityActivation::Exp => "exp",
+        DensityActivation::Relu => "relu",
+        DensityActivation::Softplus => "softplus",
+    };
+    let color = match color {
+        RgbActivation::Sigmoid => "sigmoid",
+        RgbActivation::None => "none",
+    };
+    Defines::new().set("density_activation", density).set("color_activation", color).set("density_stride", STRIDE)
+}
+
+/// Runs `pass` of the compositing shader over `rig`'s counts.
+fn run(rig: &Rig, pass: &str, defines: Defines, count: Count, bindings: &[(&str, &Buffer)]) {
+    let kernel = Kernel::new(&rig.gpu, "compositing", pass, &defines.set("pass", pass)).unwrap();
+    rig.run(|stage| {
+        stage.dispatch(&rig.gpu, &kernel, bindings, rig.counts.groups(&rig.gpu, count, 64, 1))?;
+        Ok(())
+    });
+}
+
+fn linear_from_srgb(v: f64) -> f64 {
+    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+}
+
+/// sRGB of a linear value, and the derivative.
+fn srgb_from_linear(v: f64) -> (f64, f64) {
+    if v <= 0.003_130_8 {
+        (12.92 * v.max(0.0), 12.92)
+    } else {
+        (1.055 * v.powf(1.0 / 2.4) - 0.055, 1.055 / 2.4 * v.powf(1.0 / 2.4 - 1.0))
+    }
+}
+
+struct Training {
+    density: DensityActivation,
+    color: RgbActivation,
+    loss: Loss,
+    linear: bool,
+    last_dt: Option<f64>,
+}
+
+/// Loss and squared error per ray, gradients per sample; a step has two micro-batches.
+fn check_training(gpu: &Arc<Gpu>, case: &Training) {
+    const MICRO_BATCHES: f64 = 2.0;
+    let mut pcg = Pcg::new(21);
+    let rays = Rays::random(&mut pcg, case.last_dt);
+    let n = rays.n_samples();
+    let rig = rays.rig(gpu);
+    let losses = rig.buffer(&vec![7.0_f32; 2 * N_RAYS]);
+    let (d_color, d_density) = (rig.buffer(&vec![7.0_f32; 4 * n]), rig.buffer(&vec![7.0_f32; n]));
+    let inputs = rays.inputs(&rig);
+    let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
+    bindings.extend([("gradients", &d_color), ("d_density", &d_density), ("ray_losses", &losses)]);
+    let config = match case.loss {
+        Loss::L2 => LossConfig::L2 {},
+        Loss::Huber { delta } => LossConfig::Huber { delta: delta as f32 },
+    };
+    let defines = activations(case.density, case.color)
+        .merge(loss::defines(&config))
+        .set("linear", case.linear)
+        .set("micro_batches", MICRO_BATCHES as u32);
+    run(&rig, "train", defines, Count::Rays, &bindings);
+
+    let compositing =
+        Compositing { density_activation: case.density, rgb_activation: case.color, min_transmittance: 0.0 };
+    let (mut expected_losses, mut expected_color, mut expected_density) = (vec![], vec![], vec![]);
+    for (r, samples) in rays.samples.iter().enumerate() {
+        if r >= N_FITTING {
+            expected_losses.extend([0.0, 0.0]);
+            expected_color.extend(vec![7.0; 4 * samples.len()]);
+            expected_density.extend(vec![7.0; samples.len()]);
+            continue;
+        }
+        let background = if case.linear { rays.backgrounds[r].map(linear_from_srgb) } else { rays.backgrounds[r] };
+        let composited = compositing.forward(samples).over(background);
+        let shown = composited.map(|v| if case.linear { srgb_from_linear(v) } else { (v, 1.0) });
+        let predicted = shown.map(|(value, _)| value);
+        let target = rays.targets[r];
+        expected_losses.extend([case.loss.ray(predicted, target), Loss::L2.ray(predicted, target)]);
+        let d_rgb: [f64; 3] = std::array::from_fn(|c| {
+            let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
+            slope / (3.0 * N_RAYS as f64 * MICRO_BATCHES)
+        });
+        for d in compositing.backward(samples, d_rgb, d_opacity_of_background(d_rgb, background)) {
+            expected_color.extend([d[0], d[1], d[2], 0.0]);
+            expected_density.push(d[3]);
+        }
+    }
+    assert_close("loss and squared error", &rig.read(&losses, 2 * N_RAYS), &expected_losses, 1e-5);
+    // The untouched 7s would hide everything else.
+    let end = rays.offsets()[N_FITTING] as usize;
+    let (actual_color, actual_density): (Vec<f32>, Vec<f32>) = (rig.read(&d_color, 4 * n), rig.read(&d_density, n));
+    assert_close("d_color", &actual_color[..4 * end], &expected_color[..4 * end], 2e-5);
+    assert_close("d_density", &actual_density[..end], &expected_density[..end], 2e-5);
+    assert!(end < n && actual_density[end..].iter().chain(&actual_color[4 * end..]).all(|&v| v == 7.0));
+}
+
+#[test]
+fn training_gradients_as_instant_ngp_has_them() {
+    on_device(|gpu| {
+        let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
+        check_training(gpu, &Training { density, color, loss: Loss::Huber { delta: 0.1 }, linear: false, last_dt: None });
+    });
+}
+
+#[test]
+fn training_gradients_as_nerf_has_them() {
+    on_device(|gpu| {
+        let (density, color) = (DensityActivation::Relu, RgbActivation::Sigmoid);
+        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: false, last_dt: Some(1e10) });
+    });
+}
+
+#[test]
+fn training_gradients_of_unbounded_colors() {
+    on_device(|gpu| {
+        let (density, color) = (DensityActivation::Softplus, RgbActivation::None);
+        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: false, last_dt: None });
+    });
+}
+
+#[test]
+fn training_gradients_in_linear_color() {
+    on_device(|gpu| {
+        let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
+        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: true, last_dt: None });
+    });
+}
+
+#[test]
+fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
+    const MIN_TRANSMITTANCE: f64 = 0.3;
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(22);
+        let rays = Rays::random(&mut pcg, None);
+        let n = rays.n_samples();
+        let rig = rays.rig(gpu);
+        let defines = || activations(DensityActivation::Exp, RgbActivation::Sigmoid);
+        let inputs = rays.inputs(&rig);
+        let buffer = |name: &str| &inputs.iter().find(|(n, _)| *n == name).unwrap().1;
+        let ray_offsets = rig.buffer(&rays.offsets());
+        let kept_counts = rig.zeros(N_RAYS);
+        let bindings = [
+            ("counts", buffer("counts")),
+            ("samples", buffer("kept_samples")),
+            ("raw_density", buffer("color_input")),
+            ("ray_offsets", &ray_offsets),
+            ("kept_counts", &kept_counts),
+        ];
+        run(&rig, "cull", defines().set("min_transmittance", "0.3"), Count::Rays, &bindings);
+        let reference = Compositing {
+            density_activation: DensityActivation::Exp,
+            rgb_activation: RgbActivation::Sigmoid,
+            min_transmittance: MIN_TRANSMITTANCE,
+        };
+        let used = |(r, s): (usize, &Vec<Sample>)| if r < N_FITTING { reference.forward(s).n_used } else { 0 };
+        let expected: Vec<u32> = rays.samples.iter().enumerate().map(|ray| used(ray) as u32).collect();
+        assert!(expected.iter().zip(&rays.samples).any(|(&kept, s)| 0 < kept && (kept as usize) < s.len()));
+        assert_eq!(rig.read::<u32>(&kept_counts, N_RAYS), expected);
+
+        let (offsets, total) = crate::reference::primitives::exclusive_scan(&expected);
+        let kept_offsets = rig.buffer(&[offsets.clone(), vec![total]].concat());
+        let pairs = rig.zeros(2 * (N_RAYS + 1));
+        let bindings = [
+            ("counts", buffer("counts")),
+            ("ray_offsets", &ray_offsets),
+            ("kept_offsets", &kept_offsets),
+            ("offsets", &pairs),
+        ];
+        run(&rig, "pair", defines(), Count::Rays, &bindings);
+        let starts = rays.offsets();
+        let expected_pairs: Vec<[u32; 2]> =
+            starts.iter().zip(offsets.iter().chain([&total])).map(|(&a, &b)| [a, b]).collect();
+        assert_eq!(rig.read::<[u32; 2]>(&pairs, N_RAYS + 1), expected_pairs);
+
+        let marched: Vec<[f32; 4]> = (0..n).map(|_| std::array::from_fn(|_| pcg.unit() as f32)).collect();
+        let sample_rays: Vec<[u32; 2]> = (0..N_RAYS as u32)
+            .flat_map(|r| vec![r; rays.samples[r as usize].len()])
+            .zip(0..)
+            .map(|(r, i)| [r, i])
+            .collect();
+        let features: Vec<[f32; 8]> = (0..n).map(|_| std::array::from_fn(|_| pcg.unit() as f32)).collect();
+        let (m, sr, f) = (rig.buffer(&marched), rig.buffer(&sample_rays), rig.buffer(&features));
+        let (km, kr, kf) = (rig.zeros(4 * n), rig.zeros(2 * n), rig.zeros(8 * n));
+        let bindings = [
+            ("counts", buffer("counts")),
+            ("samples", &m),
+            ("sample_rays", &sr),
+            ("features", &f),
+            ("offsets", &pairs),
+            ("kept_samples", &km),
+            ("kept_rays", &kr),
+            ("kept_features", &kf),
+        ];
+        run(&rig, "gather", defines().set("feature_stride", 8), Count::Marched, &bindings);
+        let kept: Vec<usize> =
+            (0..N_RAYS).flat_map(|r| (0..expected[r] as usize).map(move |k| (r, k))).map(|(r, k)| starts[r] as usize + k).collect();
+        assert!(rig.read::<[f32; 4]>(&km, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == marched[i]));
+        assert!(rig.read::<[u32; 2]>(&kr, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == sample_rays[i]));
+        assert!(rig.read::<[f32; 8]>(&kf, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == features[i]));
+        assert!(rig.read::<f32>(&km, 4 * n)[4 * kept.len()..].iter().all(|&v| v == 0.0), "nothing behind the kept");
+    });
+}
+
+#[test]
+fn rendered_color_opacity_depth_and_normal() {
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(23);
+        let rays = Rays::random(&mut pcg, None);
+        let n = rays.n_samples();
+        let rig = rays.rig(gpu);
+        let slopes: Vec<[f64; 3]> = (0..n).map(|_| pcg.uniform3(-5.0, 5.0)).collect();
+        let d_position: Vec<f32> = slopes.iter().flat_map(|s| [s[0] as f32, s[1] as f32, s[2] as f32, 0.0]).collect();
+        let (d_position, image) = (rig.buffer(&d_position), rig.buffer(&vec![7.0_f32; 8 * N_RAYS]));
+        let inputs = rays.inputs(&rig);
+        let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
+        bindings.extend([("d_position", &d_position), ("image", &image)]);
+        let defines = activations(DensityActivation::Softplus, RgbActivation::Sigmoid).set("normals", true);
+        run(&rig, "render", defines, Count::Rays, &bindings);
+
+        let reference = Compositing {
+            density_activation: DensityActivation::Softplus,
+            rgb_activation: RgbActivation::Sigmoid,
+            min_transmittance: 0.0,
+        };
+        let mut first = 0;
+        let mut expected = Vec::new();
+        for (r, samples) in rays.samples.iter().enumerate() {
+            let samples = if r < N_FITTING { samples.as_slice() } else { &[] };
+            let composite = reference.forward(samples);
+            // The weight of a sample is what its colour's gradient is multiplied with.
+            let weights = reference.backward(samples, [1.0, 0.0, 0.0], 0.0);
+            let mut normal = [0.0; 3];
+            for (i, (sample, d)) in samples.iter().zip(&weights).enumerate() {
+                let weight = d[0] / RgbActivation::Sigmoid.derivative(sample.raw[0]);
+                let slope = slopes[first + i];
+                let length = slope.iter().map(|v| v * v).sum::<f64>().sqrt();
+                (0..3).for_each(|c| normal[c] -= weight * slope[c] / length);
+            }
+            first += samples.len();
+            expected.extend(composite.rgb);
+            expected.push(composite.opacity);
+            expected.extend(normal);
+            expected.push(composite.depth);
+        }
+        let actual: Vec<f32> = rig.read(&image, 8 * N_RAYS);
+        assert_close("pixels", &actual, &expected, 3e-6);
+        assert!(to_f64(&actual[8 * N_FITTING..]).iter().all(|&v| v == 0.0));
+    });
+}
