@@ -142,6 +142,8 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         let weight = transmittance * alpha;
         transmittance *= 1.0 - alpha;
         following -= weight * rgb;
+        // Rounding left a residue, and the last dt may be enormous.
+        if (j + 1u == end) { following = transmittance * background; }
         gradients[j] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
         d_density[j] = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
     }
