@@ -54,19 +54,19 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     if (i >= ${n // 4}u) { return; }
     let t = f32(state.step + 1u);
     let w = values[i];
-    let raw = gradients[i];
+    let g = gradients[i] + L2 * w;
     gradients[i] = vec4<f32>(0.0);
-    if (!finite(raw)) {
+    let m = BETA1 * moments[2u * i] + (1.0 - BETA1) * g;
+    let v = BETA2 * moments[2u * i + 1u] + (1.0 - BETA2) * g * g;
+    let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
+    let next = w - rate * m / (sqrt(v) + EPSILON);
+    // The weight too: a relu may hide one that is NaN from the loss.
+    if (!finite(g) || !finite(next)) {
         atomicAdd(&state.non_finite, 1u);
         return;
     }
-    let g = raw + L2 * w;
-    let m = BETA1 * moments[2u * i] + (1.0 - BETA1) * g;
-    let v = BETA2 * moments[2u * i + 1u] + (1.0 - BETA2) * g * g;
     moments[2u * i] = m;
     moments[2u * i + 1u] = v;
-    let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
-    let next = w - rate * m / (sqrt(v) + EPSILON);
     values[i] = next;
     averages[i] = EMA * averages[i] + (1.0 - EMA) * next;
 }
