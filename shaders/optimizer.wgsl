@@ -43,6 +43,12 @@ const LR_FACTOR: f32 = ${learning_rate_factor};
 const L2: f32 = ${l2_reg};
 const EMA: f32 = ${ema_decay};
 
+// The share of an average that is left after some steps; pow(0, 0) may be NaN.
+fn remaining(steps: u32) -> f32 {
+    if (steps == 0u) { return 1.0; }
+    return pow(EMA, f32(steps));
+}
+
 fn finite(v: vec4<f32>) -> bool {
     return all((bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
 }
@@ -101,7 +107,7 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     let t = f32(counter.x + 1u);
     counters[row] = vec2<u32>(counter.x + 1u, state.step + 1u);
     let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
-    let idle = pow(EMA, f32(state.step - counter.y));
+    let idle = remaining(state.step - counter.y);
     //: for p in range(parts)
     {
         let at = row * PARTS + ${p}u;
@@ -123,7 +129,7 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 fn settle(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let row = linear_group(group) * 64u + lane;
     if (row >= ${n_rows}u) { return; }
-    let idle = pow(EMA, f32(counts.step - counters[row].y));
+    let idle = remaining(counts.step - counters[row].y);
     //: for p in range(parts)
     {
         let at = row * ${parts}u + ${p}u;
