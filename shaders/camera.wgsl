@@ -2,26 +2,12 @@
 //
 // Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` walks the pixels of one
 // camera in order.
+#import common/camera
 #import common/color
 #import common/grid_index
 #import common/pcg
 #import common/ray
 #import common/step
-
-struct Camera {
-    world_from_camera: array<vec4<f32>, 3>, // rows
-    focal: vec2<f32>,                       // pixels
-    principal: vec2<f32>,                   // pixels
-    distortion: vec4<f32>,                  // OpenCV: k1 k2 p1 p2; fisheye: k1 k2 k3 k4
-    k3: f32,
-    lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye
-    width: u32,
-    height: u32,
-    chunk: u32,                             // which chunk of images holds its pixels
-    first_pixel: u32,                       // where they start in that chunk
-    near: f32,
-    far: f32,
-}
 
 var<storage, read> cameras: array<Camera>;
 var<storage, read> counts: StepState;

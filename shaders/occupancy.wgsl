@@ -6,14 +6,11 @@
 // in, `mean`, `fold` and `bits` rebuild the bitfield. `mark_unseen` switches off for good the cells that no camera sees.
 // A value below 0 is never occupied; UNVISITED is. See src/occupancy.rs.
 #import common/activation
+#import common/camera
 #import common/grid_index
 #import common/pcg
 #import common/step
 //: if pass == "mark"
-struct Camera {
-    world_from_camera: array<vec4<f32>, 3>, focal: vec2<f32>, principal: vec2<f32>, distortion: vec4<f32>,
-    k3: f32, lens: u32, width: u32, height: u32, chunk: u32, first_pixel: u32, near: f32, far: f32,
-}
 var<storage, read> cameras: array<Camera>;
 var<storage, read_write> thickness: array<f32>;           // (cells)
 //: elif pass == "positions"

@@ -7,13 +7,13 @@
 #import common/step
 
 //: if pass == "dense"
-var<storage, read_write> state: StepStateAtomic;
+var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
 var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
 var<storage, read_write> averages: array<vec4<f32>>;
 //: elif pass == "sparse"
-var<storage, read_write> state: StepStateAtomic;
+var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<${row_type}>;        // (rows, parts)
 var<storage, read_write> gradients: array<${int_type}>;     // (rows, parts) fixed point
 var<storage, read_write> moments: array<${row_type}>;       // (rows, parts, 2)
@@ -28,13 +28,6 @@ var<storage, read> averages: array<${row_type}>;
 var<storage, read> counters: array<vec2<u32>>;
 var<storage, read_write> settled: array<${row_type}>;       // the averages as of now
 //: endif
-
-// StepState as kernels see it that raise alarms.
-struct StepStateAtomic {
-    step: u32, seed: u32, n_rays: u32, n_marched: u32, n_kept: u32, n_rays_fitting: u32, n_rays_total: u32,
-    n_kept_total: u32, n_marched_total: u32, next_rays: u32, loss: f32, squared_error: f32, learning_rate: f32,
-    non_finite: atomic<u32>, saturated: atomic<u32>, occupancy_phase: u32,
-}
 
 const BETA1: f32 = ${beta1};
 const BETA2: f32 = ${beta2};

@@ -90,7 +90,19 @@ impl ImageSet {
     /// # Errors
     /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
     pub fn upload(gpu: &Gpu, images: &[Image], cameras: &[GpuCamera]) -> Result<Self, GpuError> {
-        let limit = gpu.max_binding_bytes();
+        Self::upload_in_chunks(gpu, images, cameras, gpu.max_binding_bytes())
+    }
+
+    /// Upload images in chunks of `limit` bytes at most.
+    ///
+    /// # Errors
+    /// As [`Self::upload`].
+    pub fn upload_in_chunks(
+        gpu: &Gpu,
+        images: &[Image],
+        cameras: &[GpuCamera],
+        limit: u64,
+    ) -> Result<Self, GpuError> {
         let mut cameras = cameras.to_vec();
         let mut chunks: Vec<(u64, Vec<usize>)> = Vec::new();
         for (index, image) in images.iter().enumerate() {

@@ -81,7 +81,7 @@ impl DenseGroup {
     /// Those of compilation and binding.
     pub fn update(&self, gpu: &Gpu, stage: &mut Stage, counts: &Counts, config: &Optimizer) -> Result<(), GpuError> {
         let defines =
-            adam_defines(config, config.network_rate, config.l2_reg).set("pass", "dense").set("n", self.len);
+            adam_defines(config, config.network_rate, config.l2_reg).set("pass", "dense").set("raises_alarms", true).set("n", self.len);
         let kernel = Kernel::new(gpu, "optimizer", "dense", &defines)?;
         let bindings = [
             ("state", &counts.state),
@@ -131,7 +131,7 @@ impl SparseGroup {
         config: &Optimizer,
     ) -> Result<(), GpuError> {
         for (index, chunk) in grid.chunks().iter().enumerate() {
-            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "sparse");
+            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "sparse").set("raises_alarms", true);
             let kernel = Kernel::new(gpu, "optimizer", "sparse", &defines)?;
             let bindings = [
                 ("state", &counts.state),

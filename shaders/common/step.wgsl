@@ -1,4 +1,6 @@
 // What a step's kernels tell one another; lives on the device so that the host never waits. See src/gpu/counts.rs.
+// Kernels of many threads that raise alarms see those counts as atomics.
+//: set alarm = "atomic<u32>" if raises_alarms is defined else "u32"
 struct StepState {
     step: u32,            // optimiser steps done
     seed: u32,
@@ -13,7 +15,7 @@ struct StepState {
     loss: f32,            // mean loss over the rays of the step so far
     squared_error: f32,   // mean squared error over the rays of the step so far
     learning_rate: f32,   // of the coming optimiser step
-    non_finite: u32,      // non-finite values seen in losses or gradients
-    saturated: u32,       // hash-table gradients that came near the end of the fixed-point range
+    non_finite: ${alarm}, // non-finite values seen in losses or gradients
+    saturated: ${alarm},  // hash-table gradients that came near the end of the fixed-point range
     occupancy_phase: u32, // occupancy updates done
 }

@@ -20,6 +20,7 @@ macro_rules! shaders {
 shaders! {
     "camera",
     "common/activation",
+    "common/camera",
     "common/color",
     "common/grid_index",
     "common/index_direct",

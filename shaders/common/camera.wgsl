@@ -1,0 +1,15 @@
+// A posed camera: world_from_camera is OpenGL's (x right, y up, looking along -z). See src/images.rs.
+struct Camera {
+    world_from_camera: array<vec4<f32>, 3>, // rows
+    focal: vec2<f32>,                       // pixels
+    principal: vec2<f32>,                   // pixels
+    distortion: vec4<f32>,                  // OpenCV: k1 k2 p1 p2; fisheye: k1 k2 k3 k4
+    k3: f32,
+    lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye
+    width: u32,
+    height: u32,
+    chunk: u32,                             // which chunk of images holds its pixels
+    first_pixel: u32,                       // where they start in that chunk
+    near: f32,
+    far: f32,
+}
