@@ -2,7 +2,7 @@
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
-mod compositing;
+mod camera;mod compositing;mod field;mod train;
 mod fused;
 mod hash_grid;
 mod direction;

@@ -1,0 +1,224 @@
+//! Training as a whole: an analytic scene is learned, runs repeat byte for byte, and NaN is noticed.
+
+use std::sync::{Arc, OnceLock};
+
+use kiln::camera::Camera;
+use kiln::config::{Config, SceneHints};
+use kiln::dataset::Image;
+use kiln::gpu::{Buffer, Gpu};
+use kiln::images::{GpuCamera, ImageSet, near_far};
+use kiln::metrics::psnr;
+use kiln::render::Renderer;
+use kiln::train::{Advance, TrainError, TrainEvent, Trainer};
+
+use crate::support::on_device;
+
+const SIDE: u32 = 24;
+
+fn config(overrides: &[&str]) -> Config {
+    let small = [
+        "scene.scale=0.45",
+        "training.batch_size=4096",
+        "training.initial_rays=128",
+        "passes.sampler.ray_march.steps=64",
+        "occupancy.resolution=16",
+        "occupancy.warmup_steps=16",
+        "passes.field.n_density_outputs=8",
+        "passes.field.position_encoding.hash_grid.n_levels=4",
+        "passes.field.position_encoding.hash_grid.log2_hashmap_size=12",
+        "passes.field.position_encoding.hash_grid.base_resolution=8",
+        "passes.field.position_encoding.hash_grid.finest_resolution=32",
+        "passes.field.direction_encoding.spherical_harmonics.degree=2",
+        "passes.field.density_network.n_neurons=16",
+        "passes.field.color_network.n_neurons=16",
+    ];
+    let overrides: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
+    Config::preset("ngp-small", &overrides).unwrap()
+}
+
+const DISTANCE: f32 = 3.0;
+
+/// A camera that looks at the origin from `turn` of a circle around the z axis, at height z.
+fn camera(turn: f32, z: f32) -> Camera {
+    let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
+    let radius = (DISTANCE * DISTANCE - z * z).sqrt();
+    Camera::look_at([radius * cos, radius * sin, z], [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE)
+}
+
+/// A sphere of radius 0.8 with a colour that depends on the place, antialiased by 5 x 5 rays a pixel, on nothing.
+fn view(camera: &Camera) -> Image {
+    let shade = |px: f32, py: f32| -> [f64; 4] {
+        let (o, d) = camera.ray(px, py);
+        let (b, c) = (dot(o, d), dot(o, o) - 0.64);
+        let discriminant = b * b - c;
+        if discriminant < 0.0 {
+            return [0.0; 4];
+        }
+        let t = -b - discriminant.sqrt();
+        let p: [f64; 3] = std::array::from_fn(|a| o[a] + t * d[a]);
+        [0.5 + 0.5 * p[0], 0.5 + 0.5 * p[1], if p[2] > 0.0 { 0.9 } else { 0.2 }, 1.0]
+    };
+    let mut pixels = Vec::new();
+    for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
+        let mut sum = [0.0; 4];
+        for (i, j) in (0..5).flat_map(|i| (0..5).map(move |j| (i, j))) {
+            let place = |at: u32, sub: i32| at as f32 + (sub as f32 + 0.5) / 5.0;
+            let s = shade(place(x, i), place(y, j));
+            (0..4).for_each(|c| sum[c] += s[c] / 25.0);
+        }
+        let alpha = sum[3].max(1e-9);
+        pixels.extend([sum[0] / alpha, sum[1] / alpha, sum[2] / alpha, sum[3]].map(|v| (v * 255.0).round() as u8));
+    }
+    Image { width: SIDE, height: SIDE, pixels, has_alpha: true }
+}
+
+fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
+    static VIEWS: OnceLock<Vec<(Camera, Image)>> = OnceLock::new();
+    let views = VIEWS.get_or_init(|| {
+        // A golden-ratio spiral.
+        let camera = |i: u8| camera(f32::from(i) * 0.618_034, f32::from(i) * 0.25 - 2.375);
+        (0..20).map(|i| (camera(i), view(&camera(i)))).collect()
+    });
+    let mut config = config(overrides);
+    config.resolve(SceneHints::default(), gpu.class());
+    let cameras: Vec<GpuCamera> = views.iter().map(|(c, _)| GpuCamera::new(c, near_far(&config, None))).collect();
+    let images: Vec<Image> = views.iter().map(|(_, image)| image.clone()).collect();
+    let images = ImageSet::upload(gpu, &images, &cameras).unwrap();
+    let mut trainer = Trainer::new(gpu, &config, &images).unwrap();
+    trainer.warm_up(&images).unwrap();
+    trainer
+}
+
+fn train(trainer: &mut Trainer, steps: u32) -> Result<Vec<TrainEvent>, TrainError> {
+    let mut events = Vec::new();
+    loop {
+        match trainer.advance(steps, &mut events)? {
+            Advance::Reached => break,
+            Advance::Busy => trainer.wait()?,
+            Advance::Submitted => {}
+        }
+    }
+    trainer.pause(&mut events)?;
+    Ok(events)
+}
+
+#[test]
+fn a_colored_sphere_is_learned() {
+    on_device(|gpu| {
+        let mut trainer = trainer(gpu, &[]);
+        let events = train(&mut trainer, 400).unwrap();
+        assert_eq!(trainer.step(), 400);
+        let TrainEvent::Progress(last) = events.last().unwrap();
+        assert_eq!(last.step, 400);
+        assert_eq!(last.saturated, 0.0);
+        assert!(last.samples > 0.7 * 4096.0 && last.samples <= 4096.0, "the batch is filled: {last:?}");
+
+        // Views between the training views, with the averaged weights, through the renderer.
+        let mut renderer = Renderer::new(gpu, trainer.config(), &trainer.occupancy.bits).unwrap();
+        trainer.settle(&renderer.parameters).unwrap();
+        let mut total = 0.0;
+        for (turn, z) in [(0.07, 0.2), (0.44, 1.3)] {
+            let camera = camera(turn, z);
+            let frame = renderer.render(&camera, None, true).unwrap();
+            let target: Vec<f32> = view(&camera)
+                .pixels
+                .chunks_exact(4)
+                .flat_map(|p| [0, 1, 2].map(|c| (f32::from(p[c]) * f32::from(p[3]) / 255.0 + 255.0 - f32::from(p[3])) / 255.0))
+                .collect();
+            total += psnr(&frame.rgb([1.0; 3]), &target) / 2.0;
+
+            // The middle of the image is opaque, a radius nearer than the origin, and normals face the camera.
+            let middle = ((SIDE / 2) * SIDE + SIDE / 2) as usize;
+            assert!(frame.opacity[middle] > 0.95);
+            let depth = frame.depth[middle] / frame.opacity[middle];
+            assert!((depth - (DISTANCE - 0.8)).abs() < 0.25, "depth {depth}");
+            let solid = frame.normal.chunks_exact(3).zip(&frame.opacity).filter(|(_, opacity)| **opacity > 0.9);
+            let cosines: Vec<f32> = solid
+                .map(|(n, _)| [n[0], n[1], n[2]])
+                .map(|n| -dot3(n, camera.forward()) / dot3(n, n).sqrt())
+                .collect();
+            // 2 / 3 over a smooth sphere.
+            let facing = cosines.iter().sum::<f32>() / cosines.len() as f32;
+            assert!(cosines.len() > 150 && facing > 0.35, "{} pixels, mean cosine {facing}", cosines.len());
+            assert!(frame.opacity[0] < 0.05, "nothing in the corner: {}", frame.opacity[0]);
+        }
+        assert!(total > 28.0, "PSNR {total:.2} dB");
+        assert!(last.train_psnr > 30.0, "training PSNR {:.2} dB", last.train_psnr);
+    });
+}
+
+fn dot3(a: [f32; 3], b: [f32; 3]) -> f32 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+/// Every byte that training leaves behind.
+fn bytes(gpu: &Gpu, trainer: &Trainer) -> Vec<(&'static str, Vec<u8>)> {
+    let read = |buffer: &Buffer| gpu.read::<u8>(buffer, 0, buffer.bytes() as usize).unwrap();
+    let all = |buffers: &[Buffer]| buffers.iter().flat_map(read).collect();
+    let (dense, sparse) = (&trainer.dense, &trainer.sparse);
+    vec![
+        ("weights", read(&dense.values)),
+        ("weight moments", read(&dense.moments)),
+        ("weight averages", read(&dense.averages)),
+        ("table", all(&sparse.values)),
+        ("table moments", all(&sparse.moments)),
+        ("table averages", all(&sparse.averages)),
+        ("table counters", all(&sparse.counters)),
+        ("gradient scales", read(&sparse.gradient_scales)),
+        ("occupancy", read(&trainer.occupancy.thickness)),
+        ("occupancy bits", read(&trainer.occupancy.bits)),
+        ("state", read(&trainer.pass.counts.state)),
+    ]
+}
+
+#[test]
+fn runs_with_one_seed_are_equal_byte_for_byte() {
+    on_device(|gpu| {
+        let run = |overrides: &[&str]| {
+            let mut trainer = trainer(gpu, overrides);
+            train(&mut trainer, 40).unwrap();
+            bytes(gpu, &trainer)
+        };
+        let first = run(&[]);
+        // The other run is cut into submissions of single stages.
+        for ((name, a), (_, b)) in first.iter().zip(run(&["training.submission_ms=0.001"])) {
+            assert!(*a == b, "{name} differ");
+        }
+        let other = run(&["seed=1"]);
+        assert!(first.iter().zip(&other).take(6).all(|(a, b)| a.1 != b.1), "another seed is another run");
+    });
+}
+
+#[test]
+fn micro_batches_add_up() {
+    on_device(|gpu| {
+        let mut trainer = trainer(gpu, &["training.micro_batches=2"]);
+        let events = train(&mut trainer, 96).unwrap();
+        let TrainEvent::Progress(last) = events.last().unwrap();
+        assert!(last.train_psnr > 15.0, "{last:?}");
+        assert!(last.samples > 0.7 * 4096.0 && last.samples <= 4096.0, "the batch is filled: {last:?}");
+    });
+}
+
+#[test]
+fn nan_in_a_weight_stops_training() {
+    on_device(|gpu| {
+        let mut trainer = trainer(gpu, &[]);
+        let (density, color) = (&trainer.pass.field.density, &trainer.pass.field.color);
+        // A hidden weight, which a relu hides from the loss, and an output weight.
+        let weights = [density.offset(0), color.offset(color.n_layers() - 1)];
+        train(&mut trainer, 16).unwrap();
+        let good: Vec<f32> = gpu.read(&trainer.dense.values, 0, trainer.dense.len as usize).unwrap();
+        for weight in weights {
+            gpu.write(&trainer.dense.values, 0, &good);
+            gpu.write(&trainer.dense.values, u64::from(weight) * 4, &[f32::NAN]);
+            let until = trainer.step() + 16;
+            let outcome = train(&mut trainer, until);
+            assert!(matches!(outcome, Err(TrainError::NonFinite { .. })), "weight {weight}: {outcome:?}");
+        }
+    });
+}
