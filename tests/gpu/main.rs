@@ -2,11 +2,16 @@
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
-mod camera;mod compositing;mod field;mod train;
+mod camera;
+mod compositing;
+mod direction;
+mod field;
 mod fused;
 mod hash_grid;
-mod direction;
+mod occupancy;
 mod optimizer;
 mod primitives;
 mod reference;
+mod sampling;
 mod support;
+mod train;
