@@ -71,11 +71,12 @@ fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
             thickness[cell] = UNVISITED;
             return;
         }
-        if (p.z <= 0.0) { continue; }
-        let size = vec2<f32>(f32(cameras[c].width), f32(cameras[c].height));
-        let reach = radius / p.z * cameras[c].focal * 1.5 + size * ${margin};
-        let seen = p.xy / p.z * cameras[c].focal + cameras[c].principal;
-        if (all(seen > -reach) && all(seen < size + reach)) {
+        // Distances of the cell's sphere from the planes that bound what the camera sees.
+        let low = cameras[c].view_low;
+        let high = cameras[c].view_high;
+        let from_low = p.xy - p.z * low + radius * sqrt(1.0 + low * low);
+        let from_high = p.z * high - p.xy + radius * sqrt(1.0 + high * high);
+        if (p.z > -radius && all(from_low > vec2<f32>(0.0)) && all(from_high > vec2<f32>(0.0))) {
             thickness[cell] = UNVISITED;
             return;
         }

@@ -30,6 +30,8 @@ pub struct GpuCamera {
     pub first_pixel: u32,
     pub near: f32,
     pub far: f32,
+    pub view_low: [f32; 2],
+    pub view_high: [f32; 2],
 }
 
 /// Farther than any scene.
@@ -44,6 +46,7 @@ impl GpuCamera {
             Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
             Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [k1, k2, k3, k4], 0.0),
         };
+        let view = if lens == 2 { [[-FAR; 2], [FAR; 2]] } else { view_bounds(camera) };
         Self {
             world_from_camera: camera.world_from_camera,
             focal: camera.focal,
@@ -57,8 +60,34 @@ impl GpuCamera {
             first_pixel: 0,
             near: near_far[0],
             far: near_far[1],
+            view_low: view[0],
+            view_high: view[1],
         }
     }
+}
+
+/// Bounds of the ideal image plane (x right, y down, in focal lengths) that a perspective `camera` shows: those of the
+/// image's border, which a lens may have bent.
+fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
+    const POINTS: u8 = 16;
+    let unposed = Camera {
+        world_from_camera: [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]],
+        ..*camera
+    };
+    #[expect(clippy::cast_precision_loss, reason = "sides of an image")]
+    let size = [camera.width as f32, camera.height as f32];
+    let mut bounds = [[f32::MAX; 2], [f32::MIN; 2]];
+    for part in (0..=POINTS).map(|i| f32::from(i) / f32::from(POINTS)) {
+        for [x, y] in [[part, 0.0], [part, 1.0], [0.0, part], [1.0, part]] {
+            let (_, [x, y, z]) = unposed.ray(x * size[0], y * size[1]);
+            #[expect(clippy::cast_possible_truncation, reason = "what the device computes with")]
+            for (axis, v) in [(x / -z) as f32, (y / z) as f32].into_iter().enumerate() {
+                bounds[0][axis] = bounds[0][axis].min(v);
+                bounds[1][axis] = bounds[1][axis].max(v);
+            }
+        }
+    }
+    bounds
 }
 
 /// Near and far of a camera: the config's, else the file's, else everything in front of it.

@@ -116,7 +116,7 @@ impl OccupancyGrid {
     /// Those of compilation and binding.
     pub fn mark_unseen(&self, gpu: &Gpu, field: &Field, images: &ImageSet) -> Result<Stage, GpuError> {
         let mut stage = Stage::new("mark unseen");
-        let more = Defines::new().set("n_cameras", images.len()).set("margin", "0.05");
+        let more = Defines::new().set("n_cameras", images.len());
         let kernel = self.kernel(gpu, field, "mark", "mark_unseen", more)?;
         let bindings = [("cameras", &images.cameras), ("thickness", &self.thickness)];
         stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(self.n_cells()), 64))?;

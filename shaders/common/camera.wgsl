@@ -12,4 +12,6 @@ struct Camera {
     first_pixel: u32,                       // where they start in that chunk
     near: f32,
     far: f32,
+    view_low: vec2<f32>,                    // what the image shows of the ideal plane at distance 1, x right, y down;
+    view_high: vec2<f32>,                   // of no use for a fisheye lens
 }
