@@ -224,12 +224,12 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
         camera.lens = lens;
         camera
     };
-    let barrel = Lens::OpenCv { k1: -0.2, k2: 0.02, k3: 0.0, p1: 0.0, p2: 0.0 };
+    let barrel = Lens::OpenCv { k1: -0.25, k2: 0.05, k3: 0.0, p1: 0.0, p2: 0.0 };
     // From outside, from inside with a wide lens, through a distorted lens.
     let cameras = [
         look([2.5, 0.3, 0.2], [0.0, 0.0, 0.2], 0.5, Lens::Pinhole),
         look([0.2, 0.1, 0.0], [-1.0, 0.4, 0.3], 1.5, Lens::Pinhole),
-        look([0.1, -2.4, 0.4], [0.0, 0.0, 0.0], 1.0, barrel),
+        look([0.1, -1.4, 0.4], [0.0, 0.0, 0.0], 1.2, barrel),
     ];
     for (number, camera) in cameras.iter().enumerate() {
         on_device(|gpu| {
