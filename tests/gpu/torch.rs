@@ -1,5 +1,5 @@
-//! One training step and ten of a small method, against `PyTorch`: `tests/fixtures/torch` holds its results and the script
-//! that makes them.
+//! One training step and ten of a small method, and a field of the `PyTorch` implementation of Instant-NGP, against
+//! `PyTorch` itself: `tests/fixtures/torch` holds its results and the scripts that make them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use kiln::camera::Camera;
+use kiln::camera::{Camera, Lens};
 use kiln::checkpoint::{self, Checkpoint};
 use kiln::config::{Config, SceneHints};
 use kiln::dataset::Image;
-use kiln::field::{Field, FieldParameters};
-use kiln::gpu::{Gpu, StepState};
+use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
+use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
+use kiln::render::Renderer;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::support::{GpuRay, assert_close, on_device, to_f64};
+use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, to_f64};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch").join(name)
@@ -236,5 +237,80 @@ fn ten_steps_match_pytorch() {
                 compare("ema.", &saved.f32(&format!("ema.{name}")), &average);
             }
         }
+    });
+}
+
+/// Raw colour and raw density of `field` at positions in the box seen from directions.
+fn evaluate(
+    gpu: &Arc<Gpu>,
+    field: &Field,
+    parameters: &FieldParameters,
+    position: &[[f32; 3]],
+    direction: &[[f32; 3]],
+) -> (Vec<[f32; 3]>, Vec<f32>) {
+    let n = position.len();
+    let padded = n.next_multiple_of(512);
+    let rig = Rig::new(gpu, n, n, n);
+    let buffers = field.buffers(gpu, n as u64, n as u64).unwrap();
+    let mut samples: Vec<[f32; 4]> = position.iter().map(|p| [p[0], p[1], p[2], 1.0]).collect();
+    samples.resize(padded, [0.5; 4]);
+    let samples = rig.buffer(&samples);
+    // One ray a point.
+    let rays: Vec<GpuRay> = direction.iter().map(|&view_dir| GpuRay { view_dir, ..GpuRay::zeroed() }).collect();
+    let rays = rig.buffer(&rays);
+    let kept_rays: Vec<[u32; 2]> = (0..padded).map(|i| [i.min(n - 1) as u32, 0]).collect();
+    let kept_rays = rig.buffer(&kept_rays);
+    rig.run(|stage| {
+        let mut network = Stage::new("density");
+        field.density(gpu, stage, &mut network, &rig.counts, parameters, &samples, &buffers)?;
+        stage.append(network).copy(&buffers.features, &buffers.kept_features);
+        field.forward(gpu, stage, &rig.counts, parameters, &rays, &kept_rays, &buffers, false)
+    });
+    let color = rig.read::<[f32; 4]>(&buffers.raw_color, n);
+    let density = rig.read::<f32>(&buffers.raw_density, n * RAW_DENSITY_STRIDE as usize);
+    (
+        color.iter().map(|c| [c[0], c[1], c[2]]).collect(),
+        density.iter().step_by(RAW_DENSITY_STRIDE as usize).copied().collect(),
+    )
+}
+
+#[test]
+fn a_field_of_the_pytorch_implementation_looks_the_same() {
+    let directory = std::env::var_os("KILN_SEED_001").map_or_else(|| fixture("seed_001"), PathBuf::from);
+    on_both_devices(|gpu| {
+        let want = Tensors::open(&directory.join("expected.safetensors"));
+        let saved = Checkpoint::open(&directory).unwrap();
+        let occupancy = saved.load_occupancy(gpu).unwrap();
+        let mut renderer = Renderer::new(gpu, &saved.info.config, &occupancy).unwrap();
+        saved.load_parameters(gpu, renderer.field(), &renderer.parameters).unwrap();
+
+        let (position, direction) = (vectors(&want.f32("points.position")), vectors(&want.f32("points.direction")));
+        let (color, density) = evaluate(gpu, renderer.field(), &renderer.parameters, &position, &direction);
+        let rgb: Vec<f32> = color.as_flattened().iter().map(|raw| 1.0 / (1.0 + (-raw).exp())).collect();
+        assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
+        // Relative to each σ, not to the largest.
+        let ratios: Vec<f32> =
+            density.iter().zip(want.f32("points.sigma")).map(|(raw, sigma)| raw.exp() / sigma).collect();
+        assert_close("ratio of σ", &ratios, &vec![1.0; position.len()], 1e-4);
+
+        let [pose, focal, principal] =
+            ["world_from_camera", "focal", "principal"].map(|n| want.f32(&format!("camera.{n}")));
+        let shape = &want.all["image"].1;
+        let camera = Camera {
+            world_from_camera: std::array::from_fn(|r| std::array::from_fn(|c| pose[4 * r + c])),
+            width: shape[1] as u32,
+            height: shape[0] as u32,
+            focal: [focal[0], focal[1]],
+            principal: [principal[0], principal[1]],
+            lens: Lens::Pinhole,
+        };
+        let frame = renderer.render(&camera, None, false).unwrap();
+        let over_white: Vec<f32> = frame
+            .color
+            .chunks_exact(3)
+            .zip(&frame.opacity)
+            .flat_map(|(c, o)| [0, 1, 2].map(|k| c[k] + 1.0 - o))
+            .collect();
+        assert_close("image", &over_white, &to_f64(&want.f32("image")), 1e-4);
     });
 }
