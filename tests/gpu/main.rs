@@ -14,4 +14,5 @@ mod primitives;
 mod reference;
 mod sampling;
 mod support;
+mod torch;
 mod train;
