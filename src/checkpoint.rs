@@ -46,6 +46,14 @@ pub enum CheckpointError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is nothing to open.
+    #[error("{path}: {reason}: point to a run directory made by `kiln train`", path = .path.display())]
+    NotARun {
+        /// The path as given.
+        path: PathBuf,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// The file is not safetensors, or cut short.
     #[error("{path} is not a checkpoint, or is cut short ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
     Format {
@@ -55,7 +63,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The file is safetensors but not ours.
-    #[error("{path} was not written by kiln ({reason})", path = .path.display())]
+    #[error("{path} was not written by this version of kiln ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -246,7 +254,15 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let path = if path.is_dir() { path.join("checkpoint.safetensors") } else { path.to_owned() };
+        let not_a_run = |reason| CheckpointError::NotARun { path: path.to_owned(), reason };
+        let path = match path.metadata() {
+            Ok(data) if !data.is_dir() => path.to_owned(),
+            Ok(_) if !path.join("checkpoint.safetensors").exists() => {
+                return Err(not_a_run("no run here, there is no checkpoint.safetensors"));
+            }
+            Ok(_) => path.join("checkpoint.safetensors"),
+            Err(_) => return Err(not_a_run("no such run")),
+        };
         let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         let (_, header) = SafeTensors::read_metadata(&bytes)
             .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;

@@ -13,6 +13,12 @@ pub enum RunError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is a run already, which stopped before its first checkpoint.
+    #[error("{path} holds a run without a checkpoint: give --force to overwrite it, or another --out", path = .path.display())]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory is in use for something else.
     #[error("{path} exists and is not a run directory: give another --out", path = .path.display())]
     NotARun {
@@ -40,6 +46,15 @@ impl RunDir {
         Self(path.to_owned())
     }
 
+    /// The directory of a run that is given as such, or as its checkpoint.
+    #[must_use]
+    pub fn of(run: &Path) -> Self {
+        match run.parent() {
+            Some(parent) if run.is_file() => Self::at(parent),
+            _ => Self::at(run),
+        }
+    }
+
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
@@ -55,13 +70,26 @@ impl RunDir {
     /// [`RunError::Exists`] unless `force`, [`RunError::NotARun`].
     pub fn check_free(&self, force: bool) -> Result<(), RunError> {
         if !self.0.exists() {
-            return Ok(());
+            return self.check_creatable();
         }
         let is_run = self.checkpoint().exists() || self.config().exists();
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
         match (is_run, force || is_empty) {
-            (true, false) => Err(RunError::Exists { path: self.0.clone() }),
+            (true, false) if self.checkpoint().exists() => Err(RunError::Exists { path: self.0.clone() }),
+            (true, false) => Err(RunError::Unfinished { path: self.0.clone() }),
             (false, _) if !is_empty => Err(RunError::NotARun { path: self.0.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuse a place where no directory can be made, before anything is loaded.
+    fn check_creatable(&self) -> Result<(), RunError> {
+        let absolute = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());
+        let Some(parent) = absolute.ancestors().skip(1).find(|p| p.exists()) else { return Ok(()) };
+        let refuse = |kind: std::io::ErrorKind| Err(RunError::Io { path: self.0.clone(), source: kind.into() });
+        match parent.metadata() {
+            Ok(data) if !data.is_dir() => refuse(std::io::ErrorKind::NotADirectory),
+            Ok(data) if data.permissions().readonly() => refuse(std::io::ErrorKind::PermissionDenied),
             _ => Ok(()),
         }
     }

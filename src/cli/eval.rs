@@ -41,7 +41,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if frames.is_empty() {
         return Err(super::usage(format!("--split {}: the dataset has no such views", args.split)));
     }
-    let dir = RunDir::at(if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(&args.run) });
+    let dir = RunDir::of(&args.run);
     let images = dir.images();
     let request = Request {
         frames: &frames,

@@ -189,7 +189,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         dataset,
         dataset_path,
         config: checkpoint.info.config.clone(),
-        dir: RunDir::at(run),
+        dir: RunDir::of(run),
         downscale: checkpoint.info.downscale,
         checkpoint: Some(checkpoint),
     })
