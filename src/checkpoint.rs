@@ -89,7 +89,7 @@ pub enum CheckpointError {
         source: ConfigError,
     },
     /// A value is NaN or infinite; nothing was written.
-    #[error("`{name}` holds NaN or infinite values: nothing was saved, the last good checkpoint is kept")]
+    #[error("`{name}` holds NaN or infinite values: lower optimizer.learning_rate with --set and train again")]
     NonFinite {
         /// The tensor.
         name: String,

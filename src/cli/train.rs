@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::output::{SCHEMA, bytes, short};
 use super::scene::{self, Request, Views};
 use super::{Session, usage};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
 use crate::config::{Background, Config, SceneHints};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
@@ -18,7 +18,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::{MetricsLog, RunDir};
-use crate::train::{Advance, Progress, TrainEvent, Trainer, plan};
+use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -264,8 +264,23 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
     }
     let log = setup.dir.metrics_log()?;
     let mut driver = Driver { session, gpu: &gpu, args, setup: &setup, trainer, renderer, log, eval_frames, limits };
-    let report = driver.run(held_out)?;
+    let report = driver.run(held_out).map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
+}
+
+/// `error`, with what is left of the run where its values stopped being finite.
+fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
+    let is_divergence = matches!(error.downcast_ref(), Some(TrainError::NonFinite { .. }))
+        || matches!(error.downcast_ref(), Some(CheckpointError::NonFinite { .. }));
+    if !is_divergence {
+        return error;
+    }
+    let checkpoint = dir.checkpoint();
+    if checkpoint.exists() {
+        anyhow::anyhow!("{error}; {} keeps the last good state", checkpoint.display())
+    } else {
+        anyhow::anyhow!("{error} and --force; nothing had been saved in {}", dir.path().display())
+    }
 }
 
 fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
