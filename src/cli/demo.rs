@@ -19,7 +19,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
     /// Seconds of training; where left out, 120 on a software adapter and 30 on a GPU
-    #[arg(long, value_name = "S")]
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
 }
 

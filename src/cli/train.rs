@@ -43,10 +43,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) steps: Option<u32>,
     /// Stop after this many seconds of training over the run's life
-    #[arg(long, value_name = "S")]
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
     pub(super) seconds: Option<f64>,
     /// Stop once the evaluation views reach this PSNR
-    #[arg(long, value_name = "DB")]
+    #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     pub(super) until_psnr: Option<f64>,
     /// Train on these views only
     #[arg(long, value_name = "i,j", value_delimiter = ',')]
@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u32>,
     /// Seconds between checkpoints
-    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "S", default_value_t = 60.0)]
     pub(super) checkpoint_every: f64,
     /// Background behind training rays: random, white, black or #rrggbb; a colour also serves evaluation
     #[arg(long, value_name = "C")]
@@ -109,6 +109,21 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     train(session, args).map(|_| ())
 }
 
+/// Refuse what no run can be asked for.
+fn check_flags(args: &Args) -> anyhow::Result<()> {
+    for (flag, value) in
+        [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
+    {
+        if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
+            return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
+        }
+    }
+    if args.dataset.is_none() && args.resume.is_none() {
+        return Err(usage("no DATASET given: name a folder of posed images, or --resume a run"));
+    }
+    Ok(())
+}
+
 /// When to stop, over the run's life.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -118,21 +133,14 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(args: &Args, gpu: &Gpu) -> anyhow::Result<Self> {
-        for (flag, value) in
-            [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
-        {
-            if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
-                return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
-            }
-        }
+    fn of(args: &Args, gpu: &Gpu) -> Self {
         let none = args.steps.is_none() && args.seconds.is_none();
         let software = gpu.class() == AdapterClass::Software;
-        Ok(Self {
+        Self {
             steps: args.steps.unwrap_or(if none && !software { DEFAULT_STEPS } else { u32::MAX }),
             seconds: args.seconds.unwrap_or(if none && software { DEFAULT_SECONDS } else { f64::INFINITY }),
             psnr: args.until_psnr.unwrap_or(f64::INFINITY),
-        })
+        }
     }
 
     fn describe(self) -> String {
@@ -196,7 +204,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
 }
 
 fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
-    let dataset_path = args.dataset.clone().ok_or_else(|| usage("no DATASET given: name a folder of posed images, or --resume a run"))?;
+    let dataset_path = args.dataset.clone().unwrap_or_default();
     let mut config = match (&args.config, &args.method) {
         (Some(file), _) => Config::from_file(file, &args.overrides)?,
         (None, method) => {
@@ -227,8 +235,9 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
 
 /// Train and evaluate; returns the run and its report.
 pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
+    check_flags(args)?;
     let gpu = session.open_gpu()?;
-    let limits = Limits::of(args, &gpu)?;
+    let limits = Limits::of(args, &gpu);
     let mut setup = match &args.resume {
         Some(run) => resume(session, args, run)?,
         None => fresh(session, args, &gpu)?,
