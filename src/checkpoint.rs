@@ -12,7 +12,8 @@
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
-//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset` and `device`. A file with nothing
+//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`,
+//! `downscale`, `train_views` and `device`. A file with nothing
 //! but the parameters can be evaluated; averages default to the parameters.
 
 mod layout;
@@ -112,6 +113,8 @@ pub struct Info {
     pub dataset: String,
     /// Factor the images were downscaled by.
     pub downscale: u32,
+    /// Training views it was limited to, by index; empty where it used all.
+    pub train_views: Vec<usize>,
     /// What it was trained on.
     pub device: String,
 }
@@ -193,11 +196,22 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
+/// What a trainer was fed with, as its checkpoint remembers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Where the images came from.
+    pub dataset: &'a str,
+    /// Factor they were downscaled by.
+    pub downscale: u32,
+    /// Training views by index; empty for all.
+    pub train_views: &'a [usize],
+}
+
 /// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
 ///
 /// # Errors
 /// [`CheckpointError`]; what was there before is then untouched.
-pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, dataset: &str, downscale: u32) -> Result<(), CheckpointError> {
+pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, source: &Source<'_>) -> Result<(), CheckpointError> {
     let tensors = capture(gpu, trainer)?;
     let broken = tensors.par_iter().find_any(|t| {
         t.dtype == Dtype::F32
@@ -211,8 +225,9 @@ pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, dataset: &str, downscale:
         ("config".to_owned(), trainer.config().to_toml()),
         ("step".to_owned(), trainer.step().to_string()),
         ("train_seconds".to_owned(), trainer.seconds().to_string()),
-        ("dataset".to_owned(), dataset.to_owned()),
-        ("downscale".to_owned(), downscale.to_string()),
+        ("dataset".to_owned(), source.dataset.to_owned()),
+        ("downscale".to_owned(), source.downscale.to_string()),
+        ("train_views".to_owned(), source.train_views.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
         ("device".to_owned(), gpu.name().to_owned()),
     ]);
     let bytes = safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
@@ -284,6 +299,7 @@ impl Checkpoint {
             train_seconds: number("train_seconds"),
             dataset: get("dataset").unwrap_or_default(),
             downscale: (number("downscale") as u32).max(1),
+            train_views: get("train_views").unwrap_or_default().split(',').filter_map(|v| v.parse().ok()).collect(),
             device: get("device").unwrap_or_default(),
         };
         SafeTensors::deserialize(&bytes)

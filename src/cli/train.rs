@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::output::{SCHEMA, bytes, short};
 use super::scene::{self, Request, Views};
 use super::{Session, usage};
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
 use crate::config::{Background, Config, SceneHints};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
@@ -165,6 +165,7 @@ struct Setup {
     config: Config,
     dir: RunDir,
     downscale: u32,
+    train_views: Vec<usize>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -178,8 +179,16 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             SAFE_TO_SET.join(" and ")
         )));
     }
-    if args.seed.is_some() || args.background.is_some() || args.linear || args.downscale.is_some() {
-        return Err(usage("--resume goes on under the run's own configuration: leave out --seed, --background, --linear and --downscale"));
+    for (flag, is_given) in [
+        ("--seed", args.seed.is_some()),
+        ("--background", args.background.is_some()),
+        ("--linear", args.linear),
+        ("--downscale", args.downscale.is_some()),
+        ("--train-views", !args.train_views.is_empty()),
+    ] {
+        if is_given {
+            return Err(usage(format!("--resume goes on under the run's own configuration: leave out {flag}")));
+        }
     }
     let mut checkpoint = Checkpoint::open(run)?;
     if !args.overrides.is_empty() {
@@ -199,6 +208,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         config: checkpoint.info.config.clone(),
         dir: RunDir::of(run),
         downscale: checkpoint.info.downscale,
+        train_views: checkpoint.info.train_views.clone(),
         checkpoint: Some(checkpoint),
     })
 }
@@ -230,7 +240,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     config.resolve(hints, gpu.class());
     let dir = args.out.as_deref().map_or_else(|| RunDir::default_for(&dataset.name, &config.method), RunDir::at);
     dir.check_free(args.force)?;
-    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), checkpoint: None })
+    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), train_views: args.train_views.clone(), checkpoint: None })
 }
 
 /// Train and evaluate; returns the run and its report.
@@ -242,8 +252,8 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
         Some(run) => resume(session, args, run)?,
         None => fresh(session, args, &gpu)?,
     };
-    if !args.train_views.is_empty() {
-        setup.dataset.restrict_train(&args.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
+    if !setup.train_views.is_empty() {
+        setup.dataset.restrict_train(&setup.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
     }
     let held_out = if setup.dataset.test.is_empty() { Split::Train } else { Split::Test };
     let eval_frames = scene::pick(session, &gpu, setup.dataset.frames(held_out), args.eval_views.as_ref())?;
@@ -459,7 +469,12 @@ impl Driver<'_> {
     fn save(&self) -> anyhow::Result<()> {
         let dataset = std::path::absolute(&self.setup.dataset_path).unwrap_or_else(|_| self.setup.dataset_path.clone());
         let path = self.setup.dir.checkpoint();
-        checkpoint::save(&path, self.gpu, &self.trainer, &dataset.display().to_string(), self.setup.downscale)?;
+        let source = Source {
+            dataset: &dataset.display().to_string(),
+            downscale: self.setup.downscale,
+            train_views: &self.setup.train_views,
+        };
+        checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.session.out.detail(format!("saved {} at step {}", path.display(), self.trainer.step()));
         Ok(())
     }
