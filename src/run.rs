@@ -153,6 +153,22 @@ impl RunDir {
             .map_err(|source| RunError::Io { path: path.to_owned(), source })
     }
 
+    /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and a line cut short.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
+        let path = self.metrics();
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let is_past = |line: &str| {
+            let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+            value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= u64::from(step))
+        };
+        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_past(line)).collect();
+        if kept.len() < bytes.len() { self.write(&path, &kept) } else { Ok(()) }
+    }
+
     /// Open `metrics.jsonl` for appending.
     ///
     /// # Errors

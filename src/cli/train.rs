@@ -277,7 +277,9 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
     let compiling = started.elapsed().as_secs_f64();
     session.out.note(format!("loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"));
 
-    if setup.checkpoint.is_none() {
+    if let Some(checkpoint) = &setup.checkpoint {
+        setup.dir.rewind_metrics(checkpoint.info.step)?;
+    } else {
         setup.dir.create()?;
         setup.dir.write(&setup.dir.config(), &setup.config.to_toml())?;
     }
