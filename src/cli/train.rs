@@ -356,34 +356,32 @@ impl Driver<'_> {
     fn run(&mut self, split: Split) -> anyhow::Result<Option<EvalReport>> {
         let bar = self.session.out.live(1000, "starting");
         let look = self.look_view()?;
+        // A resumed run may be there already.
+        let mut done = self.setup.checkpoint.is_some()
+            && (self.trainer.seconds() >= self.limits.seconds || self.is_good_enough(split)?);
         let mut events = Vec::new();
         let mut latest = None;
         let mut last_psnr = None;
         let start = self.trainer.seconds();
         let (mut next_look, mut next_save) = (start + LOOK_EVERY, start + self.args.checkpoint_every);
-        loop {
+        while !done {
             let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
             if outcome == Advance::Busy {
                 self.trainer.wait()?;
             }
             self.hear(&mut events, &mut latest, last_psnr, &bar)?;
             let seconds = self.trainer.seconds();
-            let done = outcome == Advance::Reached || seconds >= self.limits.seconds;
+            done = outcome == Advance::Reached || seconds >= self.limits.seconds;
             if !done && seconds >= next_look {
                 next_look = seconds + LOOK_EVERY;
                 self.trainer.pause(&mut events)?;
                 last_psnr = self.look(look.as_ref())?;
-                if self.limits.psnr.is_finite() && self.quick_eval(split)? >= self.limits.psnr {
-                    break;
-                }
+                done = self.is_good_enough(split)?;
             }
             if !done && seconds >= next_save {
                 next_save = seconds + self.args.checkpoint_every;
                 self.trainer.pause(&mut events)?;
                 self.save()?;
-            }
-            if done {
-                break;
             }
         }
         self.trainer.pause(&mut events)?;
@@ -451,8 +449,9 @@ impl Driver<'_> {
         Ok(Some(quality.psnr))
     }
 
-    fn quick_eval(&mut self, split: Split) -> anyhow::Result<f64> {
-        Ok(self.evaluate(split)?.psnr)
+    /// Whether `--until-psnr` is given and reached.
+    fn is_good_enough(&mut self, split: Split) -> anyhow::Result<bool> {
+        Ok(self.limits.psnr.is_finite() && self.evaluate(split)?.psnr >= self.limits.psnr)
     }
 
     fn evaluate(&mut self, split: Split) -> anyhow::Result<EvalReport> {
