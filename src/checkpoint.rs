@@ -12,9 +12,8 @@
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
-//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`,
-//! `downscale`, `train_views` and `device`. A file with nothing
-//! but the parameters can be evaluated; averages default to the parameters.
+//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `downscale`, `train_views` and
+//! `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod layout;
 

@@ -161,11 +161,11 @@ impl RunDir {
         let path = self.metrics();
         let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
         let text = String::from_utf8_lossy(&bytes);
-        let is_past = |line: &str| {
+        let is_done = |line: &str| {
             let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
             value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= u64::from(step))
         };
-        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_past(line)).collect();
+        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_done(line)).collect();
         if kept.len() < bytes.len() { self.write(&path, &kept) } else { Ok(()) }
     }
 
