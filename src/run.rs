@@ -70,7 +70,7 @@ impl RunDir {
     /// [`RunError::Exists`] unless `force`, [`RunError::NotARun`].
     pub fn check_free(&self, force: bool) -> Result<(), RunError> {
         if !self.0.exists() {
-            return self.check_creatable();
+            return Ok(());
         }
         let is_run = self.checkpoint().exists() || self.config().exists();
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
@@ -82,16 +82,19 @@ impl RunDir {
         }
     }
 
-    /// Refuse a place where no directory can be made, before anything is loaded.
-    fn check_creatable(&self) -> Result<(), RunError> {
-        let absolute = std::path::absolute(&self.0).unwrap_or_else(|_| self.0.clone());
-        let Some(parent) = absolute.ancestors().skip(1).find(|p| p.exists()) else { return Ok(()) };
-        let refuse = |kind: std::io::ErrorKind| Err(RunError::Io { path: self.0.clone(), source: kind.into() });
-        match parent.metadata() {
-            Ok(data) if !data.is_dir() => refuse(std::io::ErrorKind::NotADirectory),
-            Ok(data) if data.permissions().readonly() => refuse(std::io::ErrorKind::PermissionDenied),
-            _ => Ok(()),
-        }
+    /// Make the directory, if it is not there, and see that it can be written to, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn reserve(&self) -> Result<Reservation, RunError> {
+        let missing = self.0.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists());
+        let reservation = Reservation(missing.map(Path::to_owned).collect());
+        let probe = self.0.join(".kiln");
+        std::fs::create_dir_all(&self.0)
+            .and_then(|()| File::create(&probe))
+            .and_then(|_| std::fs::remove_file(&probe))
+            .map_err(|source| RunError::Io { path: self.0.clone(), source })?;
+        Ok(reservation)
     }
 
     /// Make the directory, without anything of an earlier run.
@@ -177,6 +180,18 @@ impl RunDir {
         let path = self.metrics();
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(MetricsLog { file: file.map_err(|source| RunError::Io { path: path.clone(), source })?, path })
+    }
+}
+
+/// Directories made for a run; those that are still empty go away with this.
+#[derive(Debug)]
+pub struct Reservation(Vec<PathBuf>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
 

@@ -103,7 +103,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         }
     };
     if views.is_empty() {
-        return Err(usage("there are no views to render: give --split or --turntable N"));
+        let split = args.split.unwrap_or(Split::Test);
+        return Err(usage(format!("the dataset has no {split} views to render: give another --split, or --turntable N")));
     }
     if target == Target::Png && views.len() * args.channels.len() > 1 {
         return Err(usage(format!(

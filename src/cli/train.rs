@@ -195,6 +195,13 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         checkpoint.info.config = Config::parse(&checkpoint.info.config.to_toml(), "the run's config", &args.overrides)?;
     }
     let dataset_path = args.dataset.clone().unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
+    if args.dataset.is_none() && !dataset_path.exists() {
+        return Err(usage(format!(
+            "{} was trained on {}, which is not there: give its place as DATASET",
+            run.display(),
+            dataset_path.display()
+        )));
+    }
     let dataset = scene::open_dataset(session, &dataset_path)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
@@ -258,6 +265,7 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
     let held_out = if setup.dataset.test.is_empty() { Split::Train } else { Split::Test };
     let eval_frames = scene::pick(session, &gpu, setup.dataset.frames(held_out), args.eval_views.as_ref())?;
     announce(session, &gpu, &setup, limits)?;
+    let _reservation = setup.dir.reserve()?;
 
     let started = Instant::now();
     let images = scene::load(session, &setup.dataset.train, setup.downscale, "loading images")?;
