@@ -12,8 +12,8 @@
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
-//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset` and `device`. A file with nothing
-//! but the parameters can be evaluated; averages default to the parameters.
+//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `downscale`, `train_views` and
+//! `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod layout;
 
@@ -46,6 +46,14 @@ pub enum CheckpointError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is nothing to open.
+    #[error("{path}: {reason}: point to a run directory made by `kiln train`", path = .path.display())]
+    NotARun {
+        /// The path as given.
+        path: PathBuf,
+        /// What is missing.
+        reason: &'static str,
+    },
     /// The file is not safetensors, or cut short.
     #[error("{path} is not a checkpoint, or is cut short ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
     Format {
@@ -55,7 +63,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The file is safetensors but not ours.
-    #[error("{path} was not written by kiln ({reason})", path = .path.display())]
+    #[error("{path} was not written by this version of kiln ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -81,7 +89,7 @@ pub enum CheckpointError {
         source: ConfigError,
     },
     /// A value is NaN or infinite; nothing was written.
-    #[error("`{name}` holds NaN or infinite values: nothing was saved, the last good checkpoint is kept")]
+    #[error("`{name}` holds NaN or infinite values: lower optimizer.learning_rate with --set and train again")]
     NonFinite {
         /// The tensor.
         name: String,
@@ -104,6 +112,8 @@ pub struct Info {
     pub dataset: String,
     /// Factor the images were downscaled by.
     pub downscale: u32,
+    /// Training views it was limited to, by index; empty where it used all.
+    pub train_views: Vec<usize>,
     /// What it was trained on.
     pub device: String,
 }
@@ -185,11 +195,22 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
+/// What a trainer was fed with, as its checkpoint remembers it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Where the images came from.
+    pub dataset: &'a str,
+    /// Factor they were downscaled by.
+    pub downscale: u32,
+    /// Training views by index; empty for all.
+    pub train_views: &'a [usize],
+}
+
 /// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
 ///
 /// # Errors
 /// [`CheckpointError`]; what was there before is then untouched.
-pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, dataset: &str, downscale: u32) -> Result<(), CheckpointError> {
+pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, source: &Source<'_>) -> Result<(), CheckpointError> {
     let tensors = capture(gpu, trainer)?;
     let broken = tensors.par_iter().find_any(|t| {
         t.dtype == Dtype::F32
@@ -203,8 +224,9 @@ pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, dataset: &str, downscale:
         ("config".to_owned(), trainer.config().to_toml()),
         ("step".to_owned(), trainer.step().to_string()),
         ("train_seconds".to_owned(), trainer.seconds().to_string()),
-        ("dataset".to_owned(), dataset.to_owned()),
-        ("downscale".to_owned(), downscale.to_string()),
+        ("dataset".to_owned(), source.dataset.to_owned()),
+        ("downscale".to_owned(), source.downscale.to_string()),
+        ("train_views".to_owned(), source.train_views.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
         ("device".to_owned(), gpu.name().to_owned()),
     ]);
     let bytes = safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
@@ -246,7 +268,15 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let path = if path.is_dir() { path.join("checkpoint.safetensors") } else { path.to_owned() };
+        let not_a_run = |reason| CheckpointError::NotARun { path: path.to_owned(), reason };
+        let path = match path.metadata() {
+            Ok(data) if !data.is_dir() => path.to_owned(),
+            Ok(_) if !path.join("checkpoint.safetensors").exists() => {
+                return Err(not_a_run("no run here, there is no checkpoint.safetensors"));
+            }
+            Ok(_) => path.join("checkpoint.safetensors"),
+            Err(_) => return Err(not_a_run("no such run")),
+        };
         let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
         let (_, header) = SafeTensors::read_metadata(&bytes)
             .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;
@@ -268,6 +298,7 @@ impl Checkpoint {
             train_seconds: number("train_seconds"),
             dataset: get("dataset").unwrap_or_default(),
             downscale: (number("downscale") as u32).max(1),
+            train_views: get("train_views").unwrap_or_default().split(',').filter_map(|v| v.parse().ok()).collect(),
             device: get("device").unwrap_or_default(),
         };
         SafeTensors::deserialize(&bytes)

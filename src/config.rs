@@ -25,8 +25,10 @@ pub enum ConfigError {
         reason: String,
     },
     /// A value is impossible.
-    #[error("`{key}` {reason}")]
+    #[error("in the config {origin}: `{key}` {reason}")]
     Value {
+        /// File or preset.
+        origin: String,
         /// Dotted key.
         key: String,
         /// What it should be.
@@ -40,7 +42,7 @@ pub enum ConfigError {
         /// The presets.
         known: String,
     },
-    /// A `--set` is malformed.
+    /// A `--set` is malformed, or sets what cannot be.
     #[error("--set {text}: {reason}")]
     Set {
         /// As typed.
@@ -50,8 +52,15 @@ pub enum ConfigError {
     },
 }
 
-fn bad(key: &str, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value { key: key.to_owned(), reason: reason.into() }
+/// A key with an impossible value, and what it should be.
+#[derive(Debug)]
+struct Bad {
+    key: String,
+    reason: String,
+}
+
+fn bad(key: &str, reason: impl Into<String>) -> Bad {
+    Bad { key: key.to_owned(), reason: reason.into() }
 }
 
 const PRESETS: [(&str, &str); 2] = [
@@ -516,21 +525,42 @@ impl Config {
             origin: origin.to_owned(),
             reason: e.to_string().trim().replace('\n', "\n  "),
         };
-        if overrides.is_empty() {
-            let config: Self = toml::from_str(text).map_err(fault)?;
-            config.check()?;
-            return Ok(config);
-        }
         let mut table: toml::Table = toml::from_str(text).map_err(fault)?;
         for text in overrides {
             set(&mut table, text)?;
         }
-        let config = Self::deserialize(toml::Value::Table(table)).map_err(|e| ConfigError::Set {
-            text: overrides.join(" --set "),
-            reason: e.to_string().trim().to_owned(),
-        })?;
-        config.check()?;
+        Self::from_table(table).or_else(|reason| Err(Self::blame(text, origin, overrides, reason)))
+    }
+
+    /// The configuration in `table`, or on one line what is wrong with it.
+    fn from_table(table: toml::Table) -> Result<Self, String> {
+        let config = Self::deserialize(toml::Value::Table(table)).map_err(|e| e.to_string().trim().replace('\n', ", "))?;
+        config.check().map_err(|Bad { key, reason }| format!("`{key}` {reason}"))?;
         Ok(config)
+    }
+
+    /// Whose fault `reason` is: the text's, if it is wrong by itself, else the first override's that breaks it.
+    fn blame(text: &str, origin: &str, overrides: &[String], reason: String) -> ConfigError {
+        match toml::from_str::<Self>(text) {
+            Err(e) => {
+                let reason = e.to_string().trim().replace('\n', "\n  ");
+                return ConfigError::Parse { origin: origin.to_owned(), reason };
+            }
+            Ok(config) => {
+                if let Err(Bad { key, reason }) = config.check() {
+                    return ConfigError::Value { origin: origin.to_owned(), key, reason };
+                }
+            }
+        }
+        let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
+        for text in overrides {
+            if set(&mut table, text).is_ok()
+                && let Err(reason) = Self::from_table(table.clone())
+            {
+                return ConfigError::Set { text: text.clone(), reason };
+            }
+        }
+        ConfigError::Parse { origin: origin.to_owned(), reason }
     }
 
     /// The complete configuration as TOML.
@@ -539,9 +569,16 @@ impl Config {
         toml::to_string(self).unwrap_or_default()
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), Bad> {
+        // Shaders hold these values as text, where NaN and infinity have none.
+        if let Some((key, value)) = toml::Value::try_from(self).ok().and_then(|v| non_finite(&v, "")) {
+            return Err(bad(&key, format!("is {value}; it must be a finite number")));
+        }
         let positive = |key: &str, value: f32| {
             if value.is_finite() && value > 0.0 { Ok(()) } else { Err(bad(key, format!("is {value}; it must be positive"))) }
+        };
+        let not_negative = |key: &str, value: f32| {
+            if value >= 0.0 { Ok(()) } else { Err(bad(key, format!("is {value}; it must not be negative"))) }
         };
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
@@ -560,7 +597,16 @@ impl Config {
         {
             return Err(bad("scene.far", format!("is {far} with near {near}; it must be larger, and near not negative")));
         }
+        for (key, value) in [("scene.near", scene.near), ("scene.far", scene.far)] {
+            not_negative(key, value.unwrap_or(0.0))?;
+        }
+        if !(0.0..=1.0).contains(&scene.pixel_center) {
+            return Err(bad("scene.pixel_center", format!("is {}; it must lie between 0 and 1", scene.pixel_center)));
+        }
         let optimizer = &self.optimizer;
+        positive("optimizer.decay_base", optimizer.decay_base)?;
+        not_negative("optimizer.l2_reg", optimizer.l2_reg)?;
+        not_negative("optimizer.network_rate", optimizer.network_rate)?;
         positive("optimizer.learning_rate", optimizer.learning_rate)?;
         positive("optimizer.epsilon", optimizer.epsilon)?;
         for (key, value) in [
@@ -585,7 +631,10 @@ impl Config {
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad("training.marched_per_kept", "must lie between 1 and 64"));
         }
-        positive("training.submission_ms", self.training.submission_ms)?;
+        let longest = self.training.submission_ms;
+        if !(longest > 0.0 && longest <= 60_000.0) {
+            return Err(bad("training.submission_ms", format!("is {longest}; it must be positive and 60000 at most")));
+        }
         if let Loss::Huber { delta } = self.loss {
             positive("loss.huber.delta", delta)?;
         }
@@ -596,6 +645,7 @@ impl Config {
                 format!("is {}; it must be a power of two from 16 to 256", occupancy.resolution),
             ));
         }
+        not_negative("occupancy.threshold", occupancy.threshold)?;
         if occupancy.interval == 0 {
             return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
         }
@@ -638,7 +688,10 @@ impl Config {
 }
 
 impl Pass {
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), Bad> {
+        if self.loss_weight <= 0.0 {
+            return Err(bad("passes.loss_weight", format!("is {}; it must be positive", self.loss_weight)));
+        }
         let (transmittance, n) = match self.sampler {
             Sampler::RayMarch { steps, max_samples, min_transmittance, cone_angle } => {
                 if steps == 0 || steps > 65_536 {
@@ -677,8 +730,20 @@ impl Pass {
         if !(1..=4096).contains(&grid.base_resolution) || !(1..=65_536).contains(&grid.finest_resolution) {
             return Err(bad("hash_grid.base_resolution", "must lie between 1 and 4096, finest_resolution up to 65536"));
         }
-        if grid.per_level_scale.is_some_and(|s| !(1.0..=8.0).contains(&s)) {
-            return Err(bad("hash_grid.per_level_scale", "must lie between 1 and 8"));
+        if grid.per_level_scale.is_none() && grid.finest_resolution < grid.base_resolution {
+            return Err(bad(
+                "hash_grid.finest_resolution",
+                format!("is {}; it must be at least base_resolution, {}", grid.finest_resolution, grid.base_resolution),
+            ));
+        }
+        if let Some(growth) = grid.per_level_scale {
+            // Beyond this f32 no longer tells neighbouring cells apart.
+            const FINEST: f64 = 16_777_216.0;
+            let finest = f64::from(grid.base_resolution) * growth.powf(f64::from(grid.n_levels - 1));
+            if growth < 1.0 || finest > FINEST {
+                let limit = "it must be at least 1 and the finest level have 16777216 cells per axis at most";
+                return Err(bad("hash_grid.per_level_scale", format!("is {growth}, for {finest:.0} cells; {limit}")));
+            }
         }
         if grid.grid_offset != 0.0 && grid.grid_offset != 0.5 {
             return Err(bad("hash_grid.grid_offset", "must be 0 or 0.5"));
@@ -716,6 +781,19 @@ impl Pass {
     }
 }
 
+/// The first number in `value` that is NaN or infinite, with its dotted key.
+fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => Some((key.to_owned(), *number)),
+        toml::Value::Array(items) => items.iter().find_map(|item| non_finite(item, key)),
+        toml::Value::Table(table) => table.iter().find_map(|(name, item)| {
+            let dot = if key.is_empty() { "" } else { "." };
+            non_finite(item, &format!("{key}{dot}{name}"))
+        }),
+        _ => None,
+    }
+}
+
 /// Apply one `a.b.c=value`; `passes` stands for its only entry, and the value is TOML, or a bare string.
 fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     let fault = |reason: String| ConfigError::Set { text: text.to_owned(), reason };
@@ -738,4 +816,73 @@ fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     }
     here.insert(last.to_owned(), value);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: &str = "passes.field.position_encoding.hash_grid";
+
+    fn small(overrides: &[&str]) -> Result<Config, ConfigError> {
+        Config::preset("ngp-small", &overrides.iter().map(ToString::to_string).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_resolved_configuration_can_be_read_again() {
+        for levels in [1, 2, 8, 32] {
+            for aabb_scale in [1, 128] {
+                let overrides = [
+                    format!("{GRID}.n_levels={levels}"),
+                    format!("{GRID}.finest_resolution=65536"),
+                    format!("scene.aabb_scale={aabb_scale}"),
+                ];
+                let mut config = small(&overrides.each_ref().map(String::as_str)).unwrap();
+                config.resolve(SceneHints::default(), AdapterClass::Software);
+                assert_eq!(Config::parse(&config.to_toml(), "itself", &[]).unwrap(), config);
+            }
+        }
+    }
+
+    #[test]
+    fn values_without_a_text_in_shaders_are_refused() {
+        for key in ["scene.pixel_center", "scene.near", "scene.scale", "optimizer.l2_reg", "occupancy.threshold"] {
+            for value in ["nan", "inf", "-inf", "1e39"] {
+                let error = small(&[&format!("{key}={value}")]).unwrap_err().to_string();
+                assert!(error.contains(&format!("`{key}` is")) && error.contains("finite"), "{error}");
+            }
+        }
+        let error = small(&["scene.offset=[0.5, nan, 0.5]"]).unwrap_err().to_string();
+        assert!(error.contains("`scene.offset` is NaN"), "{error}");
+    }
+
+    #[test]
+    fn the_override_that_is_wrong_is_named() {
+        let error = small(&["seed=1", "optimizer.nosuch=1", "seed=2"]).unwrap_err().to_string();
+        assert!(error.starts_with("--set optimizer.nosuch=1: unknown field `nosuch`"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+        let error = small(&["seed=1", "training.batch_size=0"]).unwrap_err().to_string();
+        assert!(error.starts_with("--set training.batch_size=0: `training.batch_size` is 0; it must"), "{error}");
+        // Two that are only right together.
+        assert!(small(&[&format!("{GRID}.finest_resolution=8"), &format!("{GRID}.base_resolution=4")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_text_is_not_blamed_on_an_override() {
+        let text = PRESETS[1].1.replace("batch_size = 16384", "batch_size = 3");
+        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("in the config my.toml: `training.batch_size` is 3"), "{error}");
+        let text = PRESETS[1].1.replace("batch_size", "batchsize");
+        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()]).unwrap_err().to_string();
+        assert!(error.starts_with("in the config my.toml: ") && error.contains("unknown field `batchsize`"), "{error}");
+    }
+
+    #[test]
+    fn grids_finer_than_f32_are_refused() {
+        let error = small(&[&format!("{GRID}.n_levels=32"), &format!("{GRID}.n_features_per_level=1"), &format!("{GRID}.per_level_scale=8")]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("16777216 cells per axis at most"), "{error}");
+        let error = small(&["training.submission_ms=1e30"]).unwrap_err().to_string();
+        assert!(error.contains("60000 at most"), "{error}");
+    }
 }

@@ -13,6 +13,12 @@ pub enum RunError {
         /// The directory.
         path: PathBuf,
     },
+    /// There is a run already, which stopped before its first checkpoint.
+    #[error("{path} holds a run without a checkpoint: give --force to overwrite it, or another --out", path = .path.display())]
+    Unfinished {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory is in use for something else.
     #[error("{path} exists and is not a run directory: give another --out", path = .path.display())]
     NotARun {
@@ -40,6 +46,15 @@ impl RunDir {
         Self(path.to_owned())
     }
 
+    /// The directory of a run that is given as such, or as its checkpoint.
+    #[must_use]
+    pub fn of(run: &Path) -> Self {
+        match run.parent() {
+            Some(parent) if run.is_file() => Self::at(parent),
+            _ => Self::at(run),
+        }
+    }
+
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
@@ -60,10 +75,26 @@ impl RunDir {
         let is_run = self.checkpoint().exists() || self.config().exists();
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
         match (is_run, force || is_empty) {
-            (true, false) => Err(RunError::Exists { path: self.0.clone() }),
+            (true, false) if self.checkpoint().exists() => Err(RunError::Exists { path: self.0.clone() }),
+            (true, false) => Err(RunError::Unfinished { path: self.0.clone() }),
             (false, _) if !is_empty => Err(RunError::NotARun { path: self.0.clone() }),
             _ => Ok(()),
         }
+    }
+
+    /// Make the directory, if it is not there, and see that it can be written to, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn reserve(&self) -> Result<Reservation, RunError> {
+        let missing = self.0.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists());
+        let reservation = Reservation(missing.map(Path::to_owned).collect());
+        let probe = self.0.join(".kiln");
+        std::fs::create_dir_all(&self.0)
+            .and_then(|()| File::create(&probe))
+            .and_then(|_| std::fs::remove_file(&probe))
+            .map_err(|source| RunError::Io { path: self.0.clone(), source })?;
+        Ok(reservation)
     }
 
     /// Make the directory, without anything of an earlier run.
@@ -125,6 +156,22 @@ impl RunDir {
             .map_err(|source| RunError::Io { path: path.to_owned(), source })
     }
 
+    /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and a line cut short.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
+        let path = self.metrics();
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&bytes);
+        let is_done = |line: &str| {
+            let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+            value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= u64::from(step))
+        };
+        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_done(line)).collect();
+        if kept.len() < bytes.len() { self.write(&path, &kept) } else { Ok(()) }
+    }
+
     /// Open `metrics.jsonl` for appending.
     ///
     /// # Errors
@@ -133,6 +180,18 @@ impl RunDir {
         let path = self.metrics();
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(MetricsLog { file: file.map_err(|source| RunError::Io { path: path.clone(), source })?, path })
+    }
+}
+
+/// Directories made for a run; those that are still empty go away with this.
+#[derive(Debug)]
+pub struct Reservation(Vec<PathBuf>);
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_dir(path);
+        }
     }
 }
 

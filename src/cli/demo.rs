@@ -19,13 +19,13 @@ pub(super) struct Args {
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
     /// Seconds of training; where left out, 120 on a software adapter and 30 on a GPU
-    #[arg(long, value_name = "S")]
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if args.seconds.is_some_and(|s| !(s.is_finite() && s > 0.0)) {
-        return Err(usage("--seconds: give a positive number"));
+        return Err(usage(format!("--seconds {}: give a positive number", args.seconds.unwrap_or_default())));
     }
     let started = Instant::now();
     let gpu = session.open_gpu()?;
@@ -67,7 +67,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         session.out.result(path.display().to_string())?;
     }
     session.out.result(format!("done in {total:.0} s"))?;
+    let files: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
     session.out.json(&serde_json::json!({
-        "schema": SCHEMA, "event": "demo", "seconds": total, "files": written, "psnr": report.map(|r| r.psnr),
+        "schema": SCHEMA, "event": "demo", "seconds": total, "files": files, "psnr": report.map(|r| r.psnr),
     }))
 }

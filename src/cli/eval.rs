@@ -41,7 +41,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if frames.is_empty() {
         return Err(super::usage(format!("--split {}: the dataset has no such views", args.split)));
     }
-    let dir = RunDir::at(if args.run.is_dir() { &args.run } else { args.run.parent().unwrap_or(&args.run) });
+    let dir = RunDir::of(&args.run);
     let images = dir.images();
     let request = Request {
         frames: &frames,
@@ -52,7 +52,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         save_to: args.save_images.then_some(images.as_path()),
     };
     let report = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
-    dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+    if let Err(error) = dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?)) {
+        session.out.note(format!("warning: {error}"));
+    }
     for view in &report.images {
         session.out.detail(format!("  {}  {:.2} dB", view.name, view.psnr));
     }

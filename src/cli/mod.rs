@@ -118,7 +118,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<Usage>()
         || error.is::<ConfigError>()
-        || matches!(error.downcast_ref(), Some(RunError::Exists { .. } | RunError::NotARun { .. }))
+        || matches!(error.downcast_ref(), Some(RunError::Exists { .. } | RunError::Unfinished { .. } | RunError::NotARun { .. }))
         || matches!(error.downcast_ref(), Some(GpuError::NoSuchDevice { .. }));
     let nested_config = matches!(error.downcast_ref(), Some(CheckpointError::Config { .. }));
     if is_usage && !nested_config { 2 } else { 1 }

@@ -56,9 +56,10 @@ impl Output {
 
     #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
     pub(super) fn error(&self, error: &anyhow::Error) {
-        eprintln!("error: {error:#}");
+        let message = told(error);
+        eprintln!("error: {message}");
         if self.json {
-            let line = serde_json::json!({ "schema": SCHEMA, "event": "error", "message": format!("{error:#}") });
+            let line = serde_json::json!({ "schema": SCHEMA, "event": "error", "message": message });
             let _ = writeln!(std::io::stdout().lock(), "{line}");
         }
     }
@@ -95,6 +96,13 @@ impl Output {
         bar.set_message(what);
         bar
     }
+}
+
+/// An error with those of its causes that its own message does not tell already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 /// 1234567 as `1.23 M`.

@@ -59,14 +59,30 @@ enum Target {
 }
 
 fn target(path: &Path) -> anyhow::Result<Target> {
-    match path.extension().and_then(|e| e.to_str()).map(str::to_lowercase).as_deref() {
-        Some("png") => Ok(Target::Png),
-        Some("gif") => Ok(Target::Gif),
-        Some("mp4" | "mov" | "webm" | "jpg" | "jpeg") => {
-            Err(usage(format!("--out {}: give a folder, a .png or a .gif", path.display())))
+    let refuse = |reason: &str| Err(usage(format!("--out {}: {reason}", path.display())));
+    let names_folder = path.to_string_lossy().ends_with(std::path::is_separator);
+    let extension = path.extension().filter(|_| !names_folder).map(|e| e.to_string_lossy().to_lowercase());
+    let target = match extension.as_deref() {
+        _ if path.is_dir() => Target::Folder,
+        Some("png") => Target::Png,
+        Some("gif") => Target::Gif,
+        // A version, as in renders/v1.2, is no format.
+        Some(other) if other.chars().any(char::is_alphabetic) => {
+            let advice = "give a .png, a .gif, or a folder, ending in / where its name has a dot";
+            return refuse(&format!("`.{other}` is not written: {advice}"));
         }
-        _ => Ok(Target::Folder),
-    }
+        _ if path.is_file() => return refuse("is a file: give a folder, a .png or a .gif"),
+        _ => Target::Folder,
+    };
+    Ok(target)
+}
+
+/// The folder that images go to, made before anything is rendered.
+fn make_folder(out: &Path, target: &Target) -> anyhow::Result<()> {
+    let folder = if *target == Target::Folder { Some(out) } else { out.parent() };
+    folder.filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), |folder| {
+        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))
+    })
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
@@ -87,7 +103,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         }
     };
     if views.is_empty() {
-        return Err(usage("there are no views to render: give --split or --turntable N"));
+        let split = args.split.unwrap_or(Split::Test);
+        return Err(usage(format!("the dataset has no {split} views to render: give another --split, or --turntable N")));
     }
     if target == Target::Png && views.len() * args.channels.len() > 1 {
         return Err(usage(format!(
@@ -96,12 +113,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             views.len() * args.channels.len()
         )));
     }
+    make_folder(&args.out, &target)?;
     let views: Vec<View> = views.into_iter().map(|(c, n)| (sized(&c, args.width, args.height), n)).collect();
     let frames = render_all(session, &mut run.renderer, &views, args.channels.contains(&Channel::Normal))?;
     let color = run.renderer.config().scene.eval_background.color();
     let written = write_all(args, &target, &frames, color)?;
     for path in &written {
-        session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path }))?;
+        session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path.display().to_string() }))?;
     }
     session.out.result(format!("rendered {} views to {}", frames.len(), args.out.display()))
 }
@@ -193,10 +211,6 @@ fn write_all(args: &Args, target: &Target, frames: &[Frame], background: [f32; 3
     // One scale for all frames, so that an animation's depth does not flicker.
     let range = frames.iter().filter_map(Frame::depth_range).reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
     let range = range.unwrap_or([0.0, 1.0]);
-    let parent = if *target == Target::Folder { Some(args.out.as_path()) } else { args.out.parent() };
-    if let Some(folder) = parent.filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
-    }
     let mut written = Vec::new();
     for &channel in &args.channels {
         if *target == Target::Gif {

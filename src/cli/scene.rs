@@ -30,7 +30,10 @@ impl std::str::FromStr for Views {
         if text.contains(',') {
             let list: Result<Vec<usize>, _> =
                 text.split(',').filter(|t| !t.trim().is_empty()).map(|t| t.trim().parse()).collect();
-            return list.map(Self::These).map_err(fault);
+            return match list {
+                Ok(views) if views.is_empty() => Err(format!("`{text}` names no view")),
+                list => list.map(Self::These).map_err(fault),
+            };
         }
         text.trim().parse().map(Self::Spread).map_err(fault)
     }
@@ -51,7 +54,7 @@ pub(super) fn pick(
                     frames
                         .get(i)
                         .cloned()
-                        .ok_or_else(|| usage(format!("--eval-views {i}: there are only views 0 to {}", frames.len().saturating_sub(1))))
+                        .ok_or_else(|| usage(format!("--eval-views {i}: there are {} views, counted from 0", frames.len())))
                 })
                 .collect();
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::output::{SCHEMA, bytes, short};
 use super::scene::{self, Request, Views};
 use super::{Session, usage};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
 use crate::config::{Background, Config, SceneHints};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
@@ -18,7 +18,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::{MetricsLog, RunDir};
-use crate::train::{Advance, Progress, TrainEvent, Trainer, plan};
+use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -43,10 +43,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) steps: Option<u32>,
     /// Stop after this many seconds of training over the run's life
-    #[arg(long, value_name = "S")]
+    #[arg(long, allow_negative_numbers = true, value_name = "S")]
     pub(super) seconds: Option<f64>,
     /// Stop once the evaluation views reach this PSNR
-    #[arg(long, value_name = "DB")]
+    #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     pub(super) until_psnr: Option<f64>,
     /// Train on these views only
     #[arg(long, value_name = "i,j", value_delimiter = ',')]
@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u32>,
     /// Seconds between checkpoints
-    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "S", default_value_t = 60.0)]
     pub(super) checkpoint_every: f64,
     /// Background behind training rays: random, white, black or #rrggbb; a colour also serves evaluation
     #[arg(long, value_name = "C")]
@@ -109,6 +109,21 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     train(session, args).map(|_| ())
 }
 
+/// Refuse what no run can be asked for.
+fn check_flags(args: &Args) -> anyhow::Result<()> {
+    for (flag, value) in
+        [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
+    {
+        if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
+            return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
+        }
+    }
+    if args.dataset.is_none() && args.resume.is_none() {
+        return Err(usage("no DATASET given: name a folder of posed images, or --resume a run"));
+    }
+    Ok(())
+}
+
 /// When to stop, over the run's life.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -118,21 +133,14 @@ struct Limits {
 }
 
 impl Limits {
-    fn of(args: &Args, gpu: &Gpu) -> anyhow::Result<Self> {
-        for (flag, value) in
-            [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
-        {
-            if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
-                return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
-            }
-        }
+    fn of(args: &Args, gpu: &Gpu) -> Self {
         let none = args.steps.is_none() && args.seconds.is_none();
         let software = gpu.class() == AdapterClass::Software;
-        Ok(Self {
+        Self {
             steps: args.steps.unwrap_or(if none && !software { DEFAULT_STEPS } else { u32::MAX }),
             seconds: args.seconds.unwrap_or(if none && software { DEFAULT_SECONDS } else { f64::INFINITY }),
             psnr: args.until_psnr.unwrap_or(f64::INFINITY),
-        })
+        }
     }
 
     fn describe(self) -> String {
@@ -157,6 +165,7 @@ struct Setup {
     config: Config,
     dir: RunDir,
     downscale: u32,
+    train_views: Vec<usize>,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -170,14 +179,29 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             SAFE_TO_SET.join(" and ")
         )));
     }
-    if args.seed.is_some() || args.background.is_some() || args.linear || args.downscale.is_some() {
-        return Err(usage("--resume goes on under the run's own configuration: leave out --seed, --background, --linear and --downscale"));
+    for (flag, is_given) in [
+        ("--seed", args.seed.is_some()),
+        ("--background", args.background.is_some()),
+        ("--linear", args.linear),
+        ("--downscale", args.downscale.is_some()),
+        ("--train-views", !args.train_views.is_empty()),
+    ] {
+        if is_given {
+            return Err(usage(format!("--resume goes on under the run's own configuration: leave out {flag}")));
+        }
     }
     let mut checkpoint = Checkpoint::open(run)?;
     if !args.overrides.is_empty() {
         checkpoint.info.config = Config::parse(&checkpoint.info.config.to_toml(), "the run's config", &args.overrides)?;
     }
     let dataset_path = args.dataset.clone().unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
+    if args.dataset.is_none() && !dataset_path.exists() {
+        return Err(usage(format!(
+            "{} was trained on {}, which is not there: give its place as DATASET",
+            run.display(),
+            dataset_path.display()
+        )));
+    }
     let dataset = scene::open_dataset(session, &dataset_path)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
@@ -189,14 +213,15 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         dataset,
         dataset_path,
         config: checkpoint.info.config.clone(),
-        dir: RunDir::at(run),
+        dir: RunDir::of(run),
         downscale: checkpoint.info.downscale,
+        train_views: checkpoint.info.train_views.clone(),
         checkpoint: Some(checkpoint),
     })
 }
 
 fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
-    let dataset_path = args.dataset.clone().ok_or_else(|| usage("no DATASET given: name a folder of posed images, or --resume a run"))?;
+    let dataset_path = args.dataset.clone().unwrap_or_default();
     let mut config = match (&args.config, &args.method) {
         (Some(file), _) => Config::from_file(file, &args.overrides)?,
         (None, method) => {
@@ -222,23 +247,25 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     config.resolve(hints, gpu.class());
     let dir = args.out.as_deref().map_or_else(|| RunDir::default_for(&dataset.name, &config.method), RunDir::at);
     dir.check_free(args.force)?;
-    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), checkpoint: None })
+    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), train_views: args.train_views.clone(), checkpoint: None })
 }
 
 /// Train and evaluate; returns the run and its report.
 pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
+    check_flags(args)?;
     let gpu = session.open_gpu()?;
-    let limits = Limits::of(args, &gpu)?;
+    let limits = Limits::of(args, &gpu);
     let mut setup = match &args.resume {
         Some(run) => resume(session, args, run)?,
         None => fresh(session, args, &gpu)?,
     };
-    if !args.train_views.is_empty() {
-        setup.dataset.restrict_train(&args.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
+    if !setup.train_views.is_empty() {
+        setup.dataset.restrict_train(&setup.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
     }
     let held_out = if setup.dataset.test.is_empty() { Split::Train } else { Split::Test };
     let eval_frames = scene::pick(session, &gpu, setup.dataset.frames(held_out), args.eval_views.as_ref())?;
     announce(session, &gpu, &setup, limits)?;
+    let _reservation = setup.dir.reserve()?;
 
     let started = Instant::now();
     let images = scene::load(session, &setup.dataset.train, setup.downscale, "loading images")?;
@@ -258,14 +285,31 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
     let compiling = started.elapsed().as_secs_f64();
     session.out.note(format!("loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"));
 
-    if setup.checkpoint.is_none() {
+    if let Some(checkpoint) = &setup.checkpoint {
+        setup.dir.rewind_metrics(checkpoint.info.step)?;
+    } else {
         setup.dir.create()?;
         setup.dir.write(&setup.dir.config(), &setup.config.to_toml())?;
     }
     let log = setup.dir.metrics_log()?;
     let mut driver = Driver { session, gpu: &gpu, args, setup: &setup, trainer, renderer, log, eval_frames, limits };
-    let report = driver.run(held_out)?;
+    let report = driver.run(held_out).map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
+}
+
+/// `error`, with what is left of the run where its values stopped being finite.
+fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
+    let is_divergence = matches!(error.downcast_ref(), Some(TrainError::NonFinite { .. }))
+        || matches!(error.downcast_ref(), Some(CheckpointError::NonFinite { .. }));
+    if !is_divergence {
+        return error;
+    }
+    let checkpoint = dir.checkpoint();
+    if checkpoint.exists() {
+        anyhow::anyhow!("{error}; {} keeps the last good state", checkpoint.display())
+    } else {
+        anyhow::anyhow!("{error} and --force; nothing had been saved in {}", dir.path().display())
+    }
 }
 
 fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
@@ -320,34 +364,32 @@ impl Driver<'_> {
     fn run(&mut self, split: Split) -> anyhow::Result<Option<EvalReport>> {
         let bar = self.session.out.live(1000, "starting");
         let look = self.look_view()?;
+        // A resumed run may be there already.
+        let mut done = self.setup.checkpoint.is_some()
+            && (self.trainer.seconds() >= self.limits.seconds || self.is_good_enough(split)?);
         let mut events = Vec::new();
         let mut latest = None;
         let mut last_psnr = None;
         let start = self.trainer.seconds();
         let (mut next_look, mut next_save) = (start + LOOK_EVERY, start + self.args.checkpoint_every);
-        loop {
+        while !done {
             let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
             if outcome == Advance::Busy {
                 self.trainer.wait()?;
             }
             self.hear(&mut events, &mut latest, last_psnr, &bar)?;
             let seconds = self.trainer.seconds();
-            let done = outcome == Advance::Reached || seconds >= self.limits.seconds;
+            done = outcome == Advance::Reached || seconds >= self.limits.seconds;
             if !done && seconds >= next_look {
                 next_look = seconds + LOOK_EVERY;
                 self.trainer.pause(&mut events)?;
                 last_psnr = self.look(look.as_ref())?;
-                if self.limits.psnr.is_finite() && self.quick_eval(split)? >= self.limits.psnr {
-                    break;
-                }
+                done = self.is_good_enough(split)?;
             }
             if !done && seconds >= next_save {
                 next_save = seconds + self.args.checkpoint_every;
                 self.trainer.pause(&mut events)?;
                 self.save()?;
-            }
-            if done {
-                break;
             }
         }
         self.trainer.pause(&mut events)?;
@@ -415,8 +457,9 @@ impl Driver<'_> {
         Ok(Some(quality.psnr))
     }
 
-    fn quick_eval(&mut self, split: Split) -> anyhow::Result<f64> {
-        Ok(self.evaluate(split)?.psnr)
+    /// Whether `--until-psnr` is given and reached.
+    fn is_good_enough(&mut self, split: Split) -> anyhow::Result<bool> {
+        Ok(self.limits.psnr.is_finite() && self.evaluate(split)?.psnr >= self.limits.psnr)
     }
 
     fn evaluate(&mut self, split: Split) -> anyhow::Result<EvalReport> {
@@ -435,7 +478,12 @@ impl Driver<'_> {
     fn save(&self) -> anyhow::Result<()> {
         let dataset = std::path::absolute(&self.setup.dataset_path).unwrap_or_else(|_| self.setup.dataset_path.clone());
         let path = self.setup.dir.checkpoint();
-        checkpoint::save(&path, self.gpu, &self.trainer, &dataset.display().to_string(), self.setup.downscale)?;
+        let source = Source {
+            dataset: &dataset.display().to_string(),
+            downscale: self.setup.downscale,
+            train_views: &self.setup.train_views,
+        };
+        checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.session.out.detail(format!("saved {} at step {}", path.display(), self.trainer.step()));
         Ok(())
     }

@@ -69,7 +69,7 @@ pub fn levels(config: &HashGridConfig) -> Vec<Level> {
             let cells = f64::from(config.base_resolution) * growth.powi(i32::try_from(l).unwrap_or(0));
             let scale = if config.grid_offset > 0.0 { (cells - 1.0) as f32 } else { (cells + 1e-9).floor() as f32 };
             let resolution = scale.ceil() as u32 + 1;
-            let corners = u64::from(resolution).pow(3);
+            let corners = u64::from(resolution).saturating_pow(3);
             let dense = config.dense_levels && corners <= limit;
             let rows = if dense { corners.next_multiple_of(8) } else { limit };
             Level { scale, resolution, rows: u32::try_from(rows).unwrap_or(u32::MAX), dense }

@@ -30,7 +30,7 @@ pub enum TrainError {
     Gpu(#[from] GpuError),
     /// The loss or a gradient became NaN or infinite.
     #[error(
-        "the loss became NaN or infinite by step {step}: the last good checkpoint is kept; lower optimizer.learning_rate with --set and train again"
+        "the loss became NaN or infinite by step {step}: lower optimizer.learning_rate with --set and train again"
     )]
     NonFinite {
         /// Step at which it was noticed.
