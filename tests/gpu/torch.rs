@@ -93,7 +93,7 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
 
     // Parameters travel as a checkpoint, so that their names and shapes are tested too.
     let path = scratch.join("initial.safetensors");
-    checkpoint::save(&path, gpu, &trainer, "", 1).unwrap();
+    checkpoint::save(&path, gpu, &trainer, &checkpoint::Source { dataset: "", downscale: 1, train_views: &[] }).unwrap();
     let mut state = Tensors::open(&path);
     for (name, tensor) in &want.all {
         if ["position_encoding.", "density_network.", "color_network."].iter().any(|p| name.starts_with(p)) {
@@ -209,7 +209,7 @@ fn ten_steps_match_pytorch() {
 
         trainer.restore_clock(losses.len() as u32, 0.0);
         let path = scratch.path().join("final.safetensors");
-        checkpoint::save(&path, gpu, &trainer, "", 1).unwrap();
+        checkpoint::save(&path, gpu, &trainer, &checkpoint::Source { dataset: "", downscale: 1, train_views: &[] }).unwrap();
         let saved = Tensors::open(&path);
         // Rows that were left alone for a while lag behind; the trainer and a checkpoint's reader both make up for it.
         let field = &trainer.pass.field;
