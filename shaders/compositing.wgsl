@@ -2,7 +2,8 @@
 // colour = sum T_i alpha_i c_i. One thread a ray; a ray's samples are contiguous, ray_offsets[r] to ray_offsets[r + 1].
 //
 // `cull` counts the samples before the transmittance falls below the minimum, `gather` copies those to the front of the
-// arrays, `train` composites, compares with the target and writes the gradients, `render` writes pixels.
+// arrays, `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients,
+// `render` writes pixels. Each stays within the eight storage buffers of the base path.
 // See src/compositing.rs.
 #import common/activation
 #import common/color
@@ -11,6 +12,9 @@
 #import common/step
 //: if pass == "train"
 #import loss
+//: endif
+//: if pass == "train" or pass == "gradients"
+#import common/ray_loss
 //: endif
 
 //: if pass == "cull"
@@ -41,9 +45,16 @@ var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
 var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> targets: array<vec4<f32>>;             // (n_rays)
+var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
+//: elif pass == "gradients"
+var<storage, read> counts: StepState;
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
+var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
 var<storage, read_write> gradients: array<vec4<f32>>;     // (n_kept) of the raw colour; w = 0
 var<storage, read_write> d_density: array<f32>;           // (n_kept) of the raw density
-var<storage, read_write> ray_losses: array<vec2<f32>>;    // (n_rays) loss, squared error
 //: else
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
@@ -105,36 +116,46 @@ fn gather(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
     if (r >= counts.n_rays) { return; }
-    ray_losses[r] = vec2<f32>(0.0);
-    if (r >= counts.n_rays_fitting) { return; }
-    let first = offsets[r].y;
-    let end = offsets[r + 1u].y;
-    var color = vec3<f32>(0.0);
-    var transmittance = 1.0;
-    for (var j = first; j < end; j++) {
-        let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
-        color += transmittance * alpha * color_from_raw(raw_color[j].xyz);
-        transmittance *= 1.0 - alpha;
+    var result: RayLoss;
+    if (r < counts.n_rays_fitting) {
+        var color = vec3<f32>(0.0);
+        var transmittance = 1.0;
+        for (var j = offsets[r].y; j < offsets[r + 1u].y; j++) {
+            let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
+            color += transmittance * alpha * color_from_raw(raw_color[j].xyz);
+            transmittance *= 1.0 - alpha;
+        }
+        //: if linear
+        result.background = linear_from_srgb(rays[r].background);
+        result.composited = color + transmittance * result.background;
+        let error = srgb_from_linear(result.composited) - targets[r].xyz;
+        let slope = loss_slope(error) * srgb_slope(result.composited);
+        //: else
+        result.background = rays[r].background;
+        result.composited = color + transmittance * result.background;
+        let error = result.composited - targets[r].xyz;
+        let slope = loss_slope(error);
+        //: endif
+        // The mean over channels and over the rays of all micro-batches.
+        result.slope = slope / (3.0 * f32(counts.n_rays) * ${micro_batches}.0);
+        let value = loss_value(error);
+        result.loss = (value.x + value.y + value.z) / 3.0;
+        result.squared_error = dot(error, error) / 3.0;
     }
-    let ray = rays[r];
-    //: if linear
-    let background = linear_from_srgb(ray.background);
-    let composited = color + transmittance * background;
-    let error = srgb_from_linear(composited) - targets[r].xyz;
-    let slope = loss_slope(error) * srgb_slope(composited);
-    //: else
-    let background = ray.background;
-    let error = color + transmittance * background - targets[r].xyz;
-    let slope = loss_slope(error);
-    //: endif
-    let value = loss_value(error);
-    ray_losses[r] = vec2<f32>((value.x + value.y + value.z) / 3.0, dot(error, error) / 3.0);
-    // The mean over channels and over the rays of all micro-batches.
-    let g = slope / (3.0 * f32(counts.n_rays) * ${micro_batches}.0);
+    ray_losses[r] = result;
+}
+//: elif pass == "gradients"
+@compute @workgroup_size(64)
+fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays_fitting) { return; }
+    let ray = ray_losses[r];
+    let g = ray.slope;
+    let end = offsets[r + 1u].y;
     // dL/dsigma_i = dt_i g . (T_i+1 c_i - what follows sample i), the background included in what follows.
-    var following = color + transmittance * background;
-    transmittance = 1.0;
-    for (var j = first; j < end; j++) {
+    var following = ray.composited;
+    var transmittance = 1.0;
+    for (var j = offsets[r].y; j < end; j++) {
         let dt = kept_samples[j].w;
         let raw = color_input[j * ${density_stride}u];
         let alpha = 1.0 - exp(-density_from_raw(raw) * dt);
@@ -143,7 +164,7 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         transmittance *= 1.0 - alpha;
         following -= weight * rgb;
         // Rounding left a residue, and the last dt may be enormous.
-        if (j + 1u == end) { following = transmittance * background; }
+        if (j + 1u == end) { following = transmittance * ray.background; }
         gradients[j] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
         d_density[j] = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
     }

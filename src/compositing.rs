@@ -3,6 +3,9 @@
 use crate::config::{ColorActivation, DensityActivation, Field};
 use crate::gpu::Defines;
 
+/// Bytes of a `RayLoss` in `shaders/common/ray_loss.wgsl`.
+pub const RAY_LOSS_BYTES: u64 = 48;
+
 /// The values of the output activations.
 #[must_use]
 pub fn activation_defines(field: &Field) -> Defines {

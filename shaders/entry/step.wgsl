@@ -1,6 +1,9 @@
 // The small kernels between the stages of a step: they turn totals into counts, adapt the ray count and the gradient
 // scales, and keep the log. See src/gpu/counts.rs and src/train/mod.rs.
 #import common/step
+//: if pass == "end_batch"
+#import common/ray_loss
+//: endif
 
 var<storage, read_write> state: StepState;
 //: if pass == "begin_step"
@@ -11,7 +14,7 @@ var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
 //: elif pass == "kept"
 var<storage, read> kept_offsets: array<u32>;              // (n_rays + 1)
 //: elif pass == "end_batch"
-var<storage, read> ray_losses: array<vec2<f32>>;          // (n_rays) loss, squared error
+var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
 //: elif pass == "end_step"
 var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squared error, rays, kept; marched, rate, bad, saturated
 //: endif
@@ -87,7 +90,9 @@ var<workgroup> sh_sums: array<vec2<f32>, 256>;
 fn end_batch(@builtin(local_invocation_index) lane: u32) {
     let share = (state.n_rays + 255u) / 256u;
     var sum = vec2<f32>(0.0);
-    for (var i = lane * share; i < min((lane + 1u) * share, state.n_rays); i++) { sum += ray_losses[i]; }
+    for (var i = lane * share; i < min((lane + 1u) * share, state.n_rays); i++) {
+        sum += vec2<f32>(ray_losses[i].loss, ray_losses[i].squared_error);
+    }
     sh_sums[lane] = sum;
     workgroupBarrier();
     if (lane != 0u) { return; }

@@ -378,6 +378,16 @@ impl Gpu {
         outcome.map(|_| ()).map_err(|e| GpuError::DeviceLost { reason: e.to_string() })
     }
 
+    /// Every kernel compiled so far, as `file::entry` with its WGSL text, sorted.
+    #[must_use]
+    pub fn compiled_texts(&self) -> Vec<(String, String)> {
+        let kernels = lock(&self.kernels);
+        let text = |key: &str| key.split_once('\n').map_or("", |(_, text)| text).to_owned();
+        let mut texts: Vec<_> = kernels.iter().map(|(key, kernel)| (kernel.label().to_owned(), text(key))).collect();
+        texts.sort();
+        texts
+    }
+
     /// The kernel of this text, compiled once per device.
     pub(crate) fn cached_kernel(
         &self,

@@ -27,6 +27,7 @@ shaders! {
     "common/index_proved",
     "common/pcg",
     "common/ray",
+    "common/ray_loss",
     "common/step",
     "compositing",
     "encoding/frequency",

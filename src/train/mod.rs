@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use budget::{MemoryPlan, plan};
 
-use crate::compositing::activation_defines;
+use crate::compositing::{RAY_LOSS_BYTES, activation_defines};
 use crate::config::Config;
 use crate::field::FieldParameters;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState, Submitter};
@@ -272,7 +272,7 @@ impl Trainer {
         };
         let rays = u64::from(capacity.rays);
         let targets = &self.targets;
-        let ray_losses = gpu.buffer("ray losses", rays * 8)?;
+        let ray_losses = gpu.buffer("ray losses", rays * RAY_LOSS_BYTES)?;
         let kept = u64::from(capacity.kept).next_multiple_of(512);
         let d_raw_color = gpu.buffer("d_raw color", kept * 16)?;
         let d_raw_density = gpu.buffer("d_raw density", kept * 4)?;
@@ -336,13 +336,13 @@ impl Trainer {
 
     fn composite(&self, counts: &Counts, micro_batches: u32, losses: &Losses<'_>) -> Result<Stage, GpuError> {
         let gpu = &*self.gpu;
-        let defines = activation_defines(&self.pass.field.config)
+        let defines = activation_defines(&self.pass.field.config).set("density_stride", self.pass.field.color_stride());
+        let of_loss = defines
+            .clone()
             .merge(loss::defines(&self.config.loss))
             .set("pass", "train")
             .set("linear", self.config.scene.linear)
-            .set("micro_batches", micro_batches)
-            .set("density_stride", self.pass.field.color_stride());
-        let kernel = Kernel::new(gpu, "compositing", "train", &defines)?;
+            .set("micro_batches", micro_batches);
         let bindings = [
             ("counts", &counts.state),
             ("offsets", &self.pass.offsets),
@@ -351,12 +351,16 @@ impl Trainer {
             ("color_input", &self.pass.buffers.color_input),
             ("rays", &self.pass.rays),
             ("targets", losses.targets),
+            ("ray_losses", losses.per_ray),
             ("gradients", losses.d_raw_color),
             ("d_density", losses.d_raw_density),
-            ("ray_losses", losses.per_ray),
         ];
         let mut stage = Stage::new("composite");
-        stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        let of_samples = defines.set("pass", "gradients");
+        for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
+            let kernel = Kernel::new(gpu, "compositing", entry, &defines)?;
+            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        }
         Ok(stage)
     }
 

@@ -117,8 +117,8 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
 }
 
 /// Runs `pass` of the compositing shader over `rig`'s counts.
-fn run(rig: &Rig, pass: &str, defines: Defines, count: Count, bindings: &[(&str, &Buffer)]) {
-    let kernel = Kernel::new(&rig.gpu, "compositing", pass, &defines.set("pass", pass)).unwrap();
+fn run(rig: &Rig, pass: &str, entry: &str, defines: Defines, count: Count, bindings: &[(&str, &Buffer)]) {
+    let kernel = Kernel::new(&rig.gpu, "compositing", entry, &defines.set("pass", pass)).unwrap();
     rig.run(|stage| {
         stage.dispatch(&rig.gpu, &kernel, bindings, rig.counts.groups(&rig.gpu, count, 64, 1))?;
         Ok(())
@@ -153,7 +153,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
     let rays = Rays::random(&mut pcg, case.last_dt);
     let n = rays.n_samples();
     let rig = rays.rig(gpu);
-    let losses = rig.buffer(&vec![7.0_f32; 2 * N_RAYS]);
+    let losses = rig.buffer(&vec![7.0_f32; 12 * N_RAYS]);
     let (d_color, d_density) = (rig.buffer(&vec![7.0_f32; 4 * n]), rig.buffer(&vec![7.0_f32; n]));
     let inputs = rays.inputs(&rig);
     let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
@@ -162,11 +162,12 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         Loss::L2 => LossConfig::L2 {},
         Loss::Huber { delta } => LossConfig::Huber { delta: delta as f32 },
     };
-    let defines = activations(case.density, case.color)
+    let of_loss = activations(case.density, case.color)
         .merge(loss::defines(&config))
         .set("linear", case.linear)
         .set("micro_batches", MICRO_BATCHES as u32);
-    run(&rig, "train", defines, Count::Rays, &bindings);
+    run(&rig, "train", "train", of_loss, Count::Rays, &bindings);
+    run(&rig, "gradients", "gradients_of_samples", activations(case.density, case.color), Count::Rays, &bindings);
 
     let compositing =
         Compositing { density_activation: case.density, rgb_activation: case.color, min_transmittance: 0.0 };
@@ -193,7 +194,8 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
             expected_density.push(d[3]);
         }
     }
-    assert_close("loss and squared error", &rig.read(&losses, 2 * N_RAYS), &expected_losses, 1e-5);
+    let losses: Vec<f32> = rig.read::<[f32; 12]>(&losses, N_RAYS).iter().flat_map(|loss| [loss[3], loss[7]]).collect();
+    assert_close("loss and squared error", &losses, &expected_losses, 1e-5);
     // The untouched 7s would hide everything else.
     let end = rays.offsets()[N_FITTING] as usize;
     let (actual_color, actual_density): (Vec<f32>, Vec<f32>) = (rig.read(&d_color, 4 * n), rig.read(&d_density, n));
@@ -254,7 +256,7 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
             ("ray_offsets", &ray_offsets),
             ("kept_counts", &kept_counts),
         ];
-        run(&rig, "cull", defines().set("min_transmittance", "0.3"), Count::Rays, &bindings);
+        run(&rig, "cull", "cull", defines().set("min_transmittance", "0.3"), Count::Rays, &bindings);
         let reference = Compositing {
             density_activation: DensityActivation::Exp,
             rgb_activation: RgbActivation::Sigmoid,
@@ -274,7 +276,7 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
             ("kept_offsets", &kept_offsets),
             ("offsets", &pairs),
         ];
-        run(&rig, "pair", defines(), Count::Rays, &bindings);
+        run(&rig, "pair", "pair", defines(), Count::Rays, &bindings);
         let starts = rays.offsets();
         let expected_pairs: Vec<[u32; 2]> =
             starts.iter().zip(offsets.iter().chain([&total])).map(|(&a, &b)| [a, b]).collect();
@@ -299,7 +301,7 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
             ("kept_rays", &kr),
             ("kept_features", &kf),
         ];
-        run(&rig, "gather", defines().set("feature_stride", 8), Count::Marched, &bindings);
+        run(&rig, "gather", "gather", defines().set("feature_stride", 8), Count::Marched, &bindings);
         let kept: Vec<usize> =
             (0..N_RAYS).flat_map(|r| (0..expected[r] as usize).map(move |k| (r, k))).map(|(r, k)| starts[r] as usize + k).collect();
         assert!(rig.read::<[f32; 4]>(&km, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == marched[i]));
@@ -323,7 +325,7 @@ fn rendered_color_opacity_depth_and_normal() {
         let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
         bindings.extend([("d_position", &d_position), ("image", &image)]);
         let defines = activations(DensityActivation::Softplus, RgbActivation::Sigmoid).set("normals", true);
-        run(&rig, "render", defines, Count::Rays, &bindings);
+        run(&rig, "render", "render", defines, Count::Rays, &bindings);
 
         let reference = Compositing {
             density_activation: DensityActivation::Softplus,
