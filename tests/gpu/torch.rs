@@ -18,7 +18,7 @@ use kiln::render::Renderer;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, to_f64};
+use crate::support::{GpuRay, Rig, assert_close, on_both_devices, to_f64};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch").join(name)
@@ -176,7 +176,7 @@ fn tables(gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> BTreeMap<St
 
 #[test]
 fn ten_steps_match_pytorch() {
-    on_device(|gpu| {
+    on_both_devices(|gpu| {
         let scratch = tempfile::tempdir().unwrap();
         let want = Tensors::open(&fixture("step.safetensors"));
         let mut trainer = step_trainer(gpu, &want, scratch.path());
