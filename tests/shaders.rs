@@ -1,6 +1,8 @@
 //! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL; structs shared
 //! with Rust lie where Rust thinks; and what ARCHITECTURE.md promises of the source tree holds.
 
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
 use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};

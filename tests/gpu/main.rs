@@ -2,6 +2,8 @@
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
 mod camera;
 mod compositing;
 mod direction;

@@ -145,7 +145,7 @@ fn values_are_optical_thicknesses_within_their_cells() {
                 let (cascade, r) = (cell / CELLS as u32, RESOLUTION);
                 let corner = [cell % r, cell / r % r, cell / (r * r) % r];
                 // Box coordinates: the cascade's cube within that of the coarsest.
-                let side = 0.5_f32.powi((cascades - 1 - cascade) as i32);
+                let side = 1.0 / (1 << (cascades - 1 - cascade)) as f32;
                 let place = |upper: u32| corner.map(|c| ((c + upper) as f32 / r as f32 - 0.5) * side + 0.5);
                 let (low, high) = (raw(place(0)).exp() * setup.dt(), raw(place(1)).exp() * setup.dt());
                 let within = value >= low * 0.9999 && value <= high * 1.0001;

@@ -74,6 +74,8 @@ fn dense_group_follows_adam_and_its_average() {
 #[test]
 fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
     on_device(|gpu| {
+        // Without regularisation, which would carry the weight into the gradient.
+        let config = Optimizer { l2_reg: 0.0, ..config(0.9) };
         for (gradient, weight) in [(f32::NAN, 0.5), (f32::INFINITY, 0.5), (0.1, f32::NAN), (0.1, f32::INFINITY)] {
             let rig = Rig::new(gpu, 0, 0, 0);
             let group = DenseGroup::new(gpu, "test", 16).unwrap();
@@ -84,7 +86,7 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             gpu.write(&group.values, 0, &weights);
             gpu.write(&group.gradients, 0, &gradients);
             rig.set(state(0));
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config(0.9)));
+            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
             assert_eq!(rig.state().non_finite, 1, "gradient {gradient}, weight {weight}");
             let moments: Vec<f32> = rig.read(&group.moments, 32);
             assert!(moments.iter().all(|m| m.is_finite()));

@@ -201,7 +201,9 @@ fn stratified_samples_inside_the_box() {
     on_device(|gpu| {
         let scene = SceneBox { scale: 0.25, offset: [0.5; 3], aabb_scale: 2 };
         let mut rays = rays(&mut Pcg::new(63), &scene);
-        rays.iter_mut().for_each(|ray| (ray.t_min, ray.t_max) = (0.5, 6.0));
+        for ray in &mut rays {
+            (ray.t_min, ray.t_max) = (0.5, 6.0);
+        }
         let place = |ray: &GpuRay, t: f64| -> [f64; 3] {
             std::array::from_fn(|c| {
                 let world = f64::from(ray.origin[c]) + t * f64::from(ray.direction[c]);
