@@ -37,6 +37,7 @@ impl Setup {
             "occupancy.resolution=16",
             "occupancy.cells_per_update=2048",
             "passes.field.position_encoding.hash_grid.n_levels=1",
+            "passes.field.position_encoding.hash_grid.n_features_per_level=4",
             "passes.field.position_encoding.hash_grid.base_resolution=4",
             "passes.field.position_encoding.hash_grid.grid_offset=0.0",
             "passes.field.density_network.n_neurons=4",
