@@ -35,6 +35,7 @@ impl Setup {
         let overrides = [
             &format!("scene.aabb_scale={aabb_scale}"),
             "occupancy.resolution=16",
+            "passes.sampler.ray_march.steps=256",
             "occupancy.cells_per_update=2048",
             "passes.field.position_encoding.hash_grid.n_levels=1",
             "passes.field.position_encoding.hash_grid.n_features_per_level=4",
