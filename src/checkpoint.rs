@@ -89,7 +89,9 @@ pub enum CheckpointError {
         source: ConfigError,
     },
     /// A value is NaN or infinite; nothing was written.
-    #[error("`{name}` holds NaN or infinite values: lower optimizer.learning_rate with --set and train again")]
+    #[error(
+        "`{name}` holds NaN or infinite values: lower optimizer.learning_rate with --set and train again"
+    )]
     NonFinite {
         /// The tensor.
         name: String,
@@ -146,52 +148,108 @@ fn read_all(gpu: &Gpu, buffer: &Buffer) -> Result<Vec<f32>, GpuError> {
 }
 
 fn f32_tensor(name: String, shape: Vec<usize>, values: &[f32]) -> Tensor {
-    Tensor { name, dtype: Dtype::F32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+    Tensor {
+        name,
+        dtype: Dtype::F32,
+        shape,
+        bytes: bytemuck::cast_slice(values).to_vec(),
+    }
 }
 
 fn u32_tensor(name: &str, shape: Vec<usize>, values: &[u32]) -> Tensor {
-    Tensor { name: name.to_owned(), dtype: Dtype::U32, shape, bytes: bytemuck::cast_slice(values).to_vec() }
+    Tensor {
+        name: name.to_owned(),
+        dtype: Dtype::U32,
+        shape,
+        bytes: bytemuck::cast_slice(values).to_vec(),
+    }
 }
 
 fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     let field = &trainer.pass.field;
     let mut tensors = Vec::new();
     let dense = &trainer.dense;
-    for (role, buffer) in
-        [(Role::Value, &dense.values), (Role::Average, &dense.averages), (Role::FirstMoment, &dense.moments), (Role::SecondMoment, &dense.moments)]
-    {
+    for (role, buffer) in [
+        (Role::Value, &dense.values),
+        (Role::Average, &dense.averages),
+        (Role::FirstMoment, &dense.moments),
+        (Role::SecondMoment, &dense.moments),
+    ] {
         let slab = read_all(gpu, buffer)?;
         for matrix in layout::matrices(field) {
             let name = format!("{}{}", role.prefix(), matrix.name);
-            tensors.push(f32_tensor(name, matrix.shape(), &matrix.extract(&slab, role)));
+            tensors.push(f32_tensor(
+                name,
+                matrix.shape(),
+                &matrix.extract(&slab, role),
+            ));
         }
     }
     let sparse = &trainer.sparse;
-    for (role, buffers) in
-        [(Role::Value, &sparse.values), (Role::Average, &sparse.averages), (Role::FirstMoment, &sparse.moments), (Role::SecondMoment, &sparse.moments)]
-    {
+    for (role, buffers) in [
+        (Role::Value, &sparse.values),
+        (Role::Average, &sparse.averages),
+        (Role::FirstMoment, &sparse.moments),
+        (Role::SecondMoment, &sparse.moments),
+    ] {
         for table in layout::tables(field) {
             let (offset, count) = table.range(role);
             let values = gpu.read::<f32>(&buffers[table.chunk], offset * 4, count)?;
             let name = format!("{}{}", role.prefix(), table.name);
-            tensors.push(f32_tensor(name, table.shape(), &table.extract(&values, role)));
+            tensors.push(f32_tensor(
+                name,
+                table.shape(),
+                &table.extract(&values, role),
+            ));
         }
     }
     for table in layout::tables(field) {
-        let counters = gpu.read::<u32>(&sparse.counters[table.chunk], u64::from(table.first_row) * 8, table.rows * 2)?;
-        tensors.push(u32_tensor(&format!("updates.{}", table.name), vec![table.rows, 2], &counters));
+        let counters = gpu.read::<u32>(
+            &sparse.counters[table.chunk],
+            u64::from(table.first_row) * 8,
+            table.rows * 2,
+        )?;
+        tensors.push(u32_tensor(
+            &format!("updates.{}", table.name),
+            vec![table.rows, 2],
+            &counters,
+        ));
     }
     let grid = &trainer.occupancy;
     let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
     let thickness = gpu.read::<f32>(&grid.thickness, 0, n)?;
-    tensors.push(f32_tensor("occupancy.thickness".into(), vec![grid.cascades as usize, side, side, side], &thickness));
-    tensors.push(u32_tensor("occupancy.bits", vec![n / 32], &gpu.read(&grid.bits, 0, n / 32)?));
+    tensors.push(f32_tensor(
+        "occupancy.thickness".into(),
+        vec![grid.cascades as usize, side, side, side],
+        &thickness,
+    ));
+    tensors.push(u32_tensor(
+        "occupancy.bits",
+        vec![n / 32],
+        &gpu.read(&grid.bits, 0, n / 32)?,
+    ));
     let levels = field.hash_grid.levels().len();
-    tensors.push(u32_tensor("state.training", vec![16], &gpu.read(&trainer.pass.counts.state, 0, 16)?));
-    tensors.push(u32_tensor("state.occupancy", vec![16], &gpu.read(&grid.counts.state, 0, 16)?));
+    tensors.push(u32_tensor(
+        "state.training",
+        vec![16],
+        &gpu.read(&trainer.pass.counts.state, 0, 16)?,
+    ));
+    tensors.push(u32_tensor(
+        "state.occupancy",
+        vec![16],
+        &gpu.read(&grid.counts.state, 0, 16)?,
+    ));
     let scales = gpu.read::<f32>(&sparse.gradient_scales, 0, levels)?;
-    tensors.push(f32_tensor("state.gradient_scales".into(), vec![levels], &scales));
-    tensors.push(u32_tensor("state.largest", vec![levels], &gpu.read(&sparse.largest, 0, levels)?));
+    tensors.push(f32_tensor(
+        "state.gradient_scales".into(),
+        vec![levels],
+        &scales,
+    ));
+    tensors.push(u32_tensor(
+        "state.largest",
+        vec![levels],
+        &gpu.read(&sparse.largest, 0, levels)?,
+    ));
     Ok(tensors)
 }
 
@@ -210,14 +268,23 @@ pub struct Source<'a> {
 ///
 /// # Errors
 /// [`CheckpointError`]; what was there before is then untouched.
-pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, source: &Source<'_>) -> Result<(), CheckpointError> {
+pub fn save(
+    path: &Path,
+    gpu: &Gpu,
+    trainer: &Trainer,
+    source: &Source<'_>,
+) -> Result<(), CheckpointError> {
     let tensors = capture(gpu, trainer)?;
     let broken = tensors.par_iter().find_any(|t| {
         t.dtype == Dtype::F32
-            && t.bytes.chunks_exact(4).any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
+            && t.bytes
+                .chunks_exact(4)
+                .any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
     });
     if let Some(tensor) = broken {
-        return Err(CheckpointError::NonFinite { name: tensor.name.clone() });
+        return Err(CheckpointError::NonFinite {
+            name: tensor.name.clone(),
+        });
     }
     let metadata = HashMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
@@ -226,12 +293,27 @@ pub fn save(path: &Path, gpu: &Gpu, trainer: &Trainer, source: &Source<'_>) -> R
         ("train_seconds".to_owned(), trainer.seconds().to_string()),
         ("dataset".to_owned(), source.dataset.to_owned()),
         ("downscale".to_owned(), source.downscale.to_string()),
-        ("train_views".to_owned(), source.train_views.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
+        (
+            "train_views".to_owned(),
+            source
+                .train_views
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        ),
         ("device".to_owned(), gpu.name().to_owned()),
     ]);
-    let bytes = safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
-        .map_err(|e| CheckpointError::Format { path: path.to_owned(), reason: e.to_string() })?;
-    replace_file(path, &bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
+    let bytes =
+        safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
+            .map_err(|e| CheckpointError::Format {
+                path: path.to_owned(),
+                reason: e.to_string(),
+            })?;
+    replace_file(path, &bytes).map_err(|source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Write a file so that at any moment either the old or the new content is in place.
@@ -268,7 +350,10 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let not_a_run = |reason| CheckpointError::NotARun { path: path.to_owned(), reason };
+        let not_a_run = |reason| CheckpointError::NotARun {
+            path: path.to_owned(),
+            reason,
+        };
         let path = match path.metadata() {
             Ok(data) if !data.is_dir() => path.to_owned(),
             Ok(_) if !path.join("checkpoint.safetensors").exists() => {
@@ -277,20 +362,40 @@ impl Checkpoint {
             Ok(_) => path.join("checkpoint.safetensors"),
             Err(_) => return Err(not_a_run("no such run")),
         };
-        let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;
-        let foreign = |reason: &str| CheckpointError::Foreign { path: path.clone(), reason: reason.to_owned() };
-        let metadata = header.metadata().clone().ok_or_else(|| foreign("it has no metadata"))?;
+        let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let (_, header) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| CheckpointError::Format {
+                path: path.clone(),
+                reason: e.to_string(),
+            })?;
+        let foreign = |reason: &str| CheckpointError::Foreign {
+            path: path.clone(),
+            reason: reason.to_owned(),
+        };
+        let metadata = header
+            .metadata()
+            .clone()
+            .ok_or_else(|| foreign("it has no metadata"))?;
         let get = |key: &str| metadata.get(key).cloned();
         match get("format") {
             Some(format) if format == FORMAT => {}
-            Some(format) => return Err(foreign(&format!("its format is `{format}`, this version reads `{FORMAT}`"))),
+            Some(format) => {
+                return Err(foreign(&format!(
+                    "its format is `{format}`, this version reads `{FORMAT}`"
+                )));
+            }
             None => return Err(foreign("its metadata name no format")),
         }
         let text = get("config").ok_or_else(|| foreign("its metadata hold no config"))?;
-        let config = Config::parse(&text, "the checkpoint's metadata", &[])
-            .map_err(|source| CheckpointError::Config { path: path.clone(), source })?;
+        let config = Config::parse(&text, "the checkpoint's metadata", &[]).map_err(|source| {
+            CheckpointError::Config {
+                path: path.clone(),
+                source,
+            }
+        })?;
         let number = |key: &str| get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
         let info = Info {
             config,
@@ -298,24 +403,48 @@ impl Checkpoint {
             train_seconds: number("train_seconds"),
             dataset: get("dataset").unwrap_or_default(),
             downscale: (number("downscale") as u32).max(1),
-            train_views: get("train_views").unwrap_or_default().split(',').filter_map(|v| v.parse().ok()).collect(),
+            train_views: get("train_views")
+                .unwrap_or_default()
+                .split(',')
+                .filter_map(|v| v.parse().ok())
+                .collect(),
             device: get("device").unwrap_or_default(),
         };
-        SafeTensors::deserialize(&bytes)
-            .map_err(|e| CheckpointError::Format { path: path.clone(), reason: e.to_string() })?;
+        SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {
+            path: path.clone(),
+            reason: e.to_string(),
+        })?;
         Ok(Self { path, bytes, info })
     }
 
     fn fault(&self, name: &str, reason: impl Into<String>) -> CheckpointError {
-        CheckpointError::Tensor { path: self.path.clone(), name: name.to_owned(), reason: reason.into() }
+        CheckpointError::Tensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            reason: reason.into(),
+        }
     }
 
-    fn values<T: bytemuck::Pod>(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>, CheckpointError> {
-        let tensors = SafeTensors::deserialize(&self.bytes)
-            .map_err(|e| CheckpointError::Format { path: self.path.clone(), reason: e.to_string() })?;
-        let view: TensorView<'_> = tensors.tensor(name).map_err(|_| self.fault(name, "is missing"))?;
+    fn values<T: bytemuck::Pod>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+    ) -> Result<Vec<T>, CheckpointError> {
+        let tensors =
+            SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
+                path: self.path.clone(),
+                reason: e.to_string(),
+            })?;
+        let view: TensorView<'_> = tensors
+            .tensor(name)
+            .map_err(|_| self.fault(name, "is missing"))?;
         if view.dtype() != dtype || view.shape() != shape {
-            let found = format!("is {:?} {:?}; the config asks for {dtype:?} {shape:?}", view.dtype(), view.shape());
+            let found = format!(
+                "is {:?} {:?}; the config asks for {dtype:?} {shape:?}",
+                view.dtype(),
+                view.shape()
+            );
             return Err(self.fault(name, found));
         }
         Ok(bytemuck::pod_collect_to_vec(view.data()))
@@ -331,19 +460,33 @@ impl Checkpoint {
         for matrix in layout::matrices(field) {
             for &role in roles {
                 let name = format!("{}{}", role.prefix(), matrix.name);
-                matrix.insert(&mut slab, role, &self.values::<f32>(&name, Dtype::F32, &matrix.shape())?);
+                matrix.insert(
+                    &mut slab,
+                    role,
+                    &self.values::<f32>(&name, Dtype::F32, &matrix.shape())?,
+                );
             }
         }
         Ok(slab)
     }
 
-    fn tables(&self, gpu: &Gpu, field: &Field, roles: &[Role], buffers: &[Buffer]) -> Result<(), CheckpointError> {
+    fn tables(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        roles: &[Role],
+        buffers: &[Buffer],
+    ) -> Result<(), CheckpointError> {
         for table in layout::tables(field) {
             let (offset, count) = table.range(roles[0]);
             let mut values = vec![0.0; count];
             for &role in roles {
                 let name = format!("{}{}", role.prefix(), table.name);
-                table.insert(&mut values, role, &self.values::<f32>(&name, Dtype::F32, &table.shape())?);
+                table.insert(
+                    &mut values,
+                    role,
+                    &self.values::<f32>(&name, Dtype::F32, &table.shape())?,
+                );
             }
             gpu.write(&buffers[table.chunk], offset * 4, &values);
         }
@@ -354,7 +497,12 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError`]
-    pub fn load_parameters(&self, gpu: &Gpu, field: &Field, into: &FieldParameters) -> Result<(), CheckpointError> {
+    pub fn load_parameters(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        into: &FieldParameters,
+    ) -> Result<(), CheckpointError> {
         let averaged = self.has("ema.density_network.0.weight");
         let role = if averaged { Role::Average } else { Role::Value };
         gpu.write(&into.weights, 0, &self.slab(field, &[role])?);
@@ -370,20 +518,33 @@ impl Checkpoint {
     }
 
     /// Averages of hash rows, those that were left alone caught up to the checkpoint's step.
-    fn settled_tables(&self, gpu: &Gpu, field: &Field, buffers: &[Buffer]) -> Result<(), CheckpointError> {
+    fn settled_tables(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        buffers: &[Buffer],
+    ) -> Result<(), CheckpointError> {
         let decay = self.info.config.optimizer.ema_decay;
         for table in layout::tables(field) {
             let value = self.values::<f32>(&table.name, Dtype::F32, &table.shape())?;
-            let mut average = self.values::<f32>(&format!("ema.{}", table.name), Dtype::F32, &table.shape())?;
-            let updates = self.values::<u32>(&format!("updates.{}", table.name), Dtype::U32, &[table.rows, 2])?;
+            let mut average =
+                self.values::<f32>(&format!("ema.{}", table.name), Dtype::F32, &table.shape())?;
+            let updates = self.values::<u32>(
+                &format!("updates.{}", table.name),
+                Dtype::U32,
+                &[table.rows, 2],
+            )?;
             let width = table.features;
-            average.par_chunks_mut(width).enumerate().for_each(|(row, average)| {
-                let idle = self.info.step.saturating_sub(updates[2 * row + 1]);
-                let keep = decay.powi(i32::try_from(idle).unwrap_or(i32::MAX));
-                for (a, w) in average.iter_mut().zip(&value[row * width..]) {
-                    *a = w + (*a - w) * keep;
-                }
-            });
+            average
+                .par_chunks_mut(width)
+                .enumerate()
+                .for_each(|(row, average)| {
+                    let idle = self.info.step.saturating_sub(updates[2 * row + 1]);
+                    let keep = decay.powi(i32::try_from(idle).unwrap_or(i32::MAX));
+                    for (a, w) in average.iter_mut().zip(&value[row * width..]) {
+                        *a = w + (*a - w) * keep;
+                    }
+                });
             let (offset, _) = table.range(Role::Value);
             gpu.write(&buffers[table.chunk], offset * 4, &average);
         }
@@ -421,19 +582,51 @@ impl Checkpoint {
         self.tables(gpu, &field, &[Role::Average], &sparse.averages)?;
         self.tables(gpu, &field, &moments, &sparse.moments)?;
         for table in layout::tables(&field) {
-            let counters = self.values::<u32>(&format!("updates.{}", table.name), Dtype::U32, &[table.rows, 2])?;
-            gpu.write(&sparse.counters[table.chunk], u64::from(table.first_row) * 8, &counters);
+            let counters = self.values::<u32>(
+                &format!("updates.{}", table.name),
+                Dtype::U32,
+                &[table.rows, 2],
+            )?;
+            gpu.write(
+                &sparse.counters[table.chunk],
+                u64::from(table.first_row) * 8,
+                &counters,
+            );
         }
         let grid = &trainer.occupancy;
         let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
         let shape = [grid.cascades as usize, side, side, side];
-        gpu.write(&grid.thickness, 0, &self.values::<f32>("occupancy.thickness", Dtype::F32, &shape)?);
-        gpu.write(&grid.bits, 0, &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?);
+        gpu.write(
+            &grid.thickness,
+            0,
+            &self.values::<f32>("occupancy.thickness", Dtype::F32, &shape)?,
+        );
+        gpu.write(
+            &grid.bits,
+            0,
+            &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?,
+        );
         let levels = field.hash_grid.levels().len();
-        gpu.write(&trainer.pass.counts.state, 0, &self.values::<u32>("state.training", Dtype::U32, &[16])?);
-        gpu.write(&grid.counts.state, 0, &self.values::<u32>("state.occupancy", Dtype::U32, &[16])?);
-        gpu.write(&sparse.gradient_scales, 0, &self.values::<f32>("state.gradient_scales", Dtype::F32, &[levels])?);
-        gpu.write(&sparse.largest, 0, &self.values::<u32>("state.largest", Dtype::U32, &[levels])?);
+        gpu.write(
+            &trainer.pass.counts.state,
+            0,
+            &self.values::<u32>("state.training", Dtype::U32, &[16])?,
+        );
+        gpu.write(
+            &grid.counts.state,
+            0,
+            &self.values::<u32>("state.occupancy", Dtype::U32, &[16])?,
+        );
+        gpu.write(
+            &sparse.gradient_scales,
+            0,
+            &self.values::<f32>("state.gradient_scales", Dtype::F32, &[levels])?,
+        );
+        gpu.write(
+            &sparse.largest,
+            0,
+            &self.values::<u32>("state.largest", Dtype::U32, &[levels])?,
+        );
         let mut stage = crate::gpu::Stage::new("load");
         field.transpose(gpu, &mut stage, &trainer.parameters())?;
         gpu.submit([&stage]);

@@ -18,5 +18,7 @@ pub fn activation_defines(field: &Field) -> Defines {
         ColorActivation::Sigmoid => "sigmoid",
         ColorActivation::None => "none",
     };
-    Defines::new().set("density_activation", density).set("color_activation", color)
+    Defines::new()
+        .set("density_activation", density)
+        .set("color_activation", color)
 }

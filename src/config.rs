@@ -60,12 +60,18 @@ struct Bad {
 }
 
 fn bad(key: &str, reason: impl Into<String>) -> Bad {
-    Bad { key: key.to_owned(), reason: reason.into() }
+    Bad {
+        key: key.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 const PRESETS: [(&str, &str); 2] = [
     ("ngp", include_str!("../assets/configs/ngp.toml")),
-    ("ngp-small", include_str!("../assets/configs/ngp-small.toml")),
+    (
+        "ngp-small",
+        include_str!("../assets/configs/ngp-small.toml"),
+    ),
 ];
 
 /// A run's configuration, complete once [`Config::resolve`] has filled in what depends on the scene and the adapter.
@@ -144,7 +150,13 @@ impl std::fmt::Display for Background {
             Self::Fixed([0.0, 0.0, 0.0]) => f.write_str("black"),
             Self::Fixed(rgb) => {
                 let byte = |c: f32| (c.clamp(0.0, 1.0) * 255.0).round() as u8;
-                write!(f, "#{:02x}{:02x}{:02x}", byte(rgb[0]), byte(rgb[1]), byte(rgb[2]))
+                write!(
+                    f,
+                    "#{:02x}{:02x}{:02x}",
+                    byte(rgb[0]),
+                    byte(rgb[1]),
+                    byte(rgb[2])
+                )
             }
         }
     }
@@ -162,7 +174,9 @@ impl std::str::FromStr for Background {
         }
         let hex = text.strip_prefix('#').filter(|h| h.len() == 6);
         let value = hex.and_then(|h| u32::from_str_radix(h, 16).ok());
-        let value = value.ok_or_else(|| format!("`{text}` is not a background: give random, white, black or #rrggbb"))?;
+        let value = value.ok_or_else(|| {
+            format!("`{text}` is not a background: give random, white, black or #rrggbb")
+        })?;
         let channel = |shift: u32| ((value >> shift) & 255) as f32 / 255.0;
         Ok(Self::Fixed([channel(16), channel(8), channel(0)]))
     }
@@ -176,7 +190,9 @@ impl Serialize for Background {
 
 impl<'de> Deserialize<'de> for Background {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -490,7 +506,11 @@ impl Config {
     /// The preset used where none is named.
     #[must_use]
     pub fn default_method(class: AdapterClass) -> &'static str {
-        if class == AdapterClass::Software { "ngp-small" } else { "ngp" }
+        if class == AdapterClass::Software {
+            "ngp-small"
+        } else {
+            "ngp"
+        }
     }
 
     /// Load a preset with `--set` overrides.
@@ -498,10 +518,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]
     pub fn preset(name: &str, overrides: &[String]) -> Result<Self, ConfigError> {
-        let (_, text) = PRESETS.iter().find(|&&(n, _)| n == name).ok_or_else(|| ConfigError::NoSuchMethod {
-            name: name.to_owned(),
-            known: Self::presets().join(", "),
-        })?;
+        let (_, text) =
+            PRESETS
+                .iter()
+                .find(|&&(n, _)| n == name)
+                .ok_or_else(|| ConfigError::NoSuchMethod {
+                    name: name.to_owned(),
+                    known: Self::presets().join(", "),
+                })?;
         Self::parse(text, name, overrides)
     }
 
@@ -511,8 +535,10 @@ impl Config {
     /// [`ConfigError`]
     pub fn from_file(path: &std::path::Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: origin.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: origin.clone(),
+            source,
+        })?;
         Self::parse(&text, &origin, overrides)
     }
 
@@ -534,8 +560,11 @@ impl Config {
 
     /// The configuration in `table`, or on one line what is wrong with it.
     fn from_table(table: toml::Table) -> Result<Self, String> {
-        let config = Self::deserialize(toml::Value::Table(table)).map_err(|e| e.to_string().trim().replace('\n', ", "))?;
-        config.check().map_err(|Bad { key, reason }| format!("`{key}` {reason}"))?;
+        let config = Self::deserialize(toml::Value::Table(table))
+            .map_err(|e| e.to_string().trim().replace('\n', ", "))?;
+        config
+            .check()
+            .map_err(|Bad { key, reason }| format!("`{key}` {reason}"))?;
         Ok(config)
     }
 
@@ -544,11 +573,18 @@ impl Config {
         match toml::from_str::<Self>(text) {
             Err(e) => {
                 let reason = e.to_string().trim().replace('\n', "\n  ");
-                return ConfigError::Parse { origin: origin.to_owned(), reason };
+                return ConfigError::Parse {
+                    origin: origin.to_owned(),
+                    reason,
+                };
             }
             Ok(config) => {
                 if let Err(Bad { key, reason }) = config.check() {
-                    return ConfigError::Value { origin: origin.to_owned(), key, reason };
+                    return ConfigError::Value {
+                        origin: origin.to_owned(),
+                        key,
+                        reason,
+                    };
                 }
             }
         }
@@ -557,10 +593,16 @@ impl Config {
             if set(&mut table, text).is_ok()
                 && let Err(reason) = Self::from_table(table.clone())
             {
-                return ConfigError::Set { text: text.clone(), reason };
+                return ConfigError::Set {
+                    text: text.clone(),
+                    reason,
+                };
             }
         }
-        ConfigError::Parse { origin: origin.to_owned(), reason }
+        ConfigError::Parse {
+            origin: origin.to_owned(),
+            reason,
+        }
     }
 
     /// The complete configuration as TOML.
@@ -571,14 +613,25 @@ impl Config {
 
     fn check(&self) -> Result<(), Bad> {
         // Shaders hold these values as text, where NaN and infinity have none.
-        if let Some((key, value)) = toml::Value::try_from(self).ok().and_then(|v| non_finite(&v, "")) {
+        if let Some((key, value)) = toml::Value::try_from(self)
+            .ok()
+            .and_then(|v| non_finite(&v, ""))
+        {
             return Err(bad(&key, format!("is {value}; it must be a finite number")));
         }
         let positive = |key: &str, value: f32| {
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(bad(key, format!("is {value}; it must be positive"))) }
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(bad(key, format!("is {value}; it must be positive")))
+            }
         };
         let not_negative = |key: &str, value: f32| {
-            if value >= 0.0 { Ok(()) } else { Err(bad(key, format!("is {value}; it must not be negative"))) }
+            if value >= 0.0 {
+                Ok(())
+            } else {
+                Err(bad(key, format!("is {value}; it must not be negative")))
+            }
         };
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
@@ -587,21 +640,33 @@ impl Config {
         if let Some(a) = scene.aabb_scale
             && !(a.is_power_of_two() && a <= 128)
         {
-            return Err(bad("scene.aabb_scale", format!("is {a}; it must be a power of two up to 128")));
+            return Err(bad(
+                "scene.aabb_scale",
+                format!("is {a}; it must be a power of two up to 128"),
+            ));
         }
         if scene.eval_background == Background::Random {
-            return Err(bad("scene.eval_background", "is random; images need one colour: white, black or #rrggbb"));
+            return Err(bad(
+                "scene.eval_background",
+                "is random; images need one colour: white, black or #rrggbb",
+            ));
         }
         if let (Some(near), Some(far)) = (scene.near, scene.far)
             && !(near >= 0.0 && far > near && far.is_finite())
         {
-            return Err(bad("scene.far", format!("is {far} with near {near}; it must be larger, and near not negative")));
+            return Err(bad(
+                "scene.far",
+                format!("is {far} with near {near}; it must be larger, and near not negative"),
+            ));
         }
         for (key, value) in [("scene.near", scene.near), ("scene.far", scene.far)] {
             not_negative(key, value.unwrap_or(0.0))?;
         }
         if !(0.0..=1.0).contains(&scene.pixel_center) {
-            return Err(bad("scene.pixel_center", format!("is {}; it must lie between 0 and 1", scene.pixel_center)));
+            return Err(bad(
+                "scene.pixel_center",
+                format!("is {}; it must lie between 0 and 1", scene.pixel_center),
+            ));
         }
         let optimizer = &self.optimizer;
         positive("optimizer.decay_base", optimizer.decay_base)?;
@@ -615,25 +680,40 @@ impl Config {
             ("optimizer.ema_decay", optimizer.ema_decay),
         ] {
             if !(0.0..1.0).contains(&value) {
-                return Err(bad(key, format!("is {value}; it must be at least 0 and below 1")));
+                return Err(bad(
+                    key,
+                    format!("is {value}; it must be at least 0 and below 1"),
+                ));
             }
         }
         if let Some(batch) = self.training.batch_size
             && !(1024..=1 << 24).contains(&batch)
         {
-            return Err(bad("training.batch_size", format!("is {batch}; it must lie between 1024 and 16777216")));
+            return Err(bad(
+                "training.batch_size",
+                format!("is {batch}; it must lie between 1024 and 16777216"),
+            ));
         }
         if let Some(parts) = self.training.micro_batches
             && !(1..=256).contains(&parts)
         {
-            return Err(bad("training.micro_batches", format!("is {parts}; it must lie between 1 and 256")));
+            return Err(bad(
+                "training.micro_batches",
+                format!("is {parts}; it must lie between 1 and 256"),
+            ));
         }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
-            return Err(bad("training.marched_per_kept", "must lie between 1 and 64"));
+            return Err(bad(
+                "training.marched_per_kept",
+                "must lie between 1 and 64",
+            ));
         }
         let longest = self.training.submission_ms;
         if !(longest > 0.0 && longest <= 60_000.0) {
-            return Err(bad("training.submission_ms", format!("is {longest}; it must be positive and 60000 at most")));
+            return Err(bad(
+                "training.submission_ms",
+                format!("is {longest}; it must be positive and 60000 at most"),
+            ));
         }
         if let Loss::Huber { delta } = self.loss {
             positive("loss.huber.delta", delta)?;
@@ -642,7 +722,10 @@ impl Config {
         if !(occupancy.resolution.is_power_of_two() && (16..=256).contains(&occupancy.resolution)) {
             return Err(bad(
                 "occupancy.resolution",
-                format!("is {}; it must be a power of two from 16 to 256", occupancy.resolution),
+                format!(
+                    "is {}; it must be a power of two from 16 to 256",
+                    occupancy.resolution
+                ),
             ));
         }
         not_negative("occupancy.threshold", occupancy.threshold)?;
@@ -653,7 +736,13 @@ impl Config {
             return Err(bad("occupancy.decay", "must lie between 0 and 1"));
         }
         if self.passes.len() != 1 {
-            return Err(bad("passes", format!("has {} entries; a method needs exactly one", self.passes.len())));
+            return Err(bad(
+                "passes",
+                format!(
+                    "has {} entries; a method needs exactly one",
+                    self.passes.len()
+                ),
+            ));
         }
         self.passes.iter().try_for_each(Pass::check)
     }
@@ -661,7 +750,9 @@ impl Config {
     /// Fill in what depends on the scene and on the adapter's class.
     pub fn resolve(&mut self, hints: SceneHints, class: AdapterClass) {
         let scene = &mut self.scene;
-        let aabb_scale = *scene.aabb_scale.get_or_insert(hints.aabb_scale.unwrap_or(1));
+        let aabb_scale = *scene
+            .aabb_scale
+            .get_or_insert(hints.aabb_scale.unwrap_or(1));
         scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
         scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
         let software = class == AdapterClass::Software;
@@ -671,10 +762,16 @@ impl Config {
             AdapterClass::Discrete => 1 << 18,
         });
         self.training.micro_batches.get_or_insert(1);
-        self.training.max_rays.get_or_insert((batch / 2).clamp(256, 1 << 18));
-        self.training.initial_rays.get_or_insert((batch / 64).max(64));
+        self.training
+            .max_rays
+            .get_or_insert((batch / 2).clamp(256, 1 << 18));
+        self.training
+            .initial_rays
+            .get_or_insert((batch / 64).max(64));
         let cells = self.occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
-        self.occupancy.cells_per_update.get_or_insert(if software { batch / 2 } else { cells / 4 });
+        self.occupancy
+            .cells_per_update
+            .get_or_insert(if software { batch / 2 } else { cells / 4 });
         for pass in &mut self.passes {
             if let Sampler::RayMarch { cone_angle, .. } = &mut pass.sampler {
                 cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
@@ -682,7 +779,8 @@ impl Config {
             let PositionEncoding::HashGrid(grid) = &mut pass.field.position_encoding;
             let levels = f64::from(grid.n_levels.max(2) - 1);
             let finest = f64::from(grid.finest_resolution) * f64::from(aabb_scale);
-            grid.per_level_scale.get_or_insert((finest / f64::from(grid.base_resolution)).powf(1.0 / levels));
+            grid.per_level_scale
+                .get_or_insert((finest / f64::from(grid.base_resolution)).powf(1.0 / levels));
         }
     }
 }
@@ -690,30 +788,57 @@ impl Config {
 impl Pass {
     fn check(&self) -> Result<(), Bad> {
         if self.loss_weight <= 0.0 {
-            return Err(bad("passes.loss_weight", format!("is {}; it must be positive", self.loss_weight)));
+            return Err(bad(
+                "passes.loss_weight",
+                format!("is {}; it must be positive", self.loss_weight),
+            ));
         }
         let (transmittance, n) = match self.sampler {
-            Sampler::RayMarch { steps, max_samples, min_transmittance, cone_angle } => {
+            Sampler::RayMarch {
+                steps,
+                max_samples,
+                min_transmittance,
+                cone_angle,
+            } => {
                 if steps == 0 || steps > 65_536 {
-                    return Err(bad("passes.sampler.ray_march.steps", "must lie between 1 and 65536"));
+                    return Err(bad(
+                        "passes.sampler.ray_march.steps",
+                        "must lie between 1 and 65536",
+                    ));
                 }
                 if cone_angle.is_some_and(|c| !(0.0..1.0).contains(&c)) {
-                    return Err(bad("passes.sampler.ray_march.cone_angle", "must be at least 0 and below 1"));
+                    return Err(bad(
+                        "passes.sampler.ray_march.cone_angle",
+                        "must be at least 0 and below 1",
+                    ));
                 }
                 (min_transmittance, max_samples)
             }
-            Sampler::Stratified { n_samples, min_transmittance, .. } => (min_transmittance, n_samples),
+            Sampler::Stratified {
+                n_samples,
+                min_transmittance,
+                ..
+            } => (min_transmittance, n_samples),
         };
         if !(2..=16_384).contains(&n) {
-            return Err(bad("passes.sampler", format!("asks for {n} samples per ray; give 2 to 16384")));
+            return Err(bad(
+                "passes.sampler",
+                format!("asks for {n} samples per ray; give 2 to 16384"),
+            ));
         }
         if !(0.0..1.0).contains(&transmittance) {
-            return Err(bad("passes.sampler", "has a min_transmittance outside 0 to 1"));
+            return Err(bad(
+                "passes.sampler",
+                "has a min_transmittance outside 0 to 1",
+            ));
         }
         let field = &self.field;
         let PositionEncoding::HashGrid(grid) = &field.position_encoding;
         if !(1..=32).contains(&grid.n_levels) {
-            return Err(bad("hash_grid.n_levels", format!("is {}; it must lie between 1 and 32", grid.n_levels)));
+            return Err(bad(
+                "hash_grid.n_levels",
+                format!("is {}; it must lie between 1 and 32", grid.n_levels),
+            ));
         }
         if ![1, 2, 4, 8].contains(&grid.n_features_per_level) {
             return Err(bad(
@@ -724,56 +849,93 @@ impl Pass {
         if !(4..=24).contains(&grid.log2_hashmap_size) {
             return Err(bad(
                 "hash_grid.log2_hashmap_size",
-                format!("is {}; it must lie between 4 and 24", grid.log2_hashmap_size),
+                format!(
+                    "is {}; it must lie between 4 and 24",
+                    grid.log2_hashmap_size
+                ),
             ));
         }
-        if !(1..=4096).contains(&grid.base_resolution) || !(1..=65_536).contains(&grid.finest_resolution) {
-            return Err(bad("hash_grid.base_resolution", "must lie between 1 and 4096, finest_resolution up to 65536"));
+        if !(1..=4096).contains(&grid.base_resolution)
+            || !(1..=65_536).contains(&grid.finest_resolution)
+        {
+            return Err(bad(
+                "hash_grid.base_resolution",
+                "must lie between 1 and 4096, finest_resolution up to 65536",
+            ));
         }
         if grid.per_level_scale.is_none() && grid.finest_resolution < grid.base_resolution {
             return Err(bad(
                 "hash_grid.finest_resolution",
-                format!("is {}; it must be at least base_resolution, {}", grid.finest_resolution, grid.base_resolution),
+                format!(
+                    "is {}; it must be at least base_resolution, {}",
+                    grid.finest_resolution, grid.base_resolution
+                ),
             ));
         }
         if let Some(growth) = grid.per_level_scale {
             // Beyond this f32 no longer tells neighbouring cells apart.
             const FINEST: f64 = 16_777_216.0;
-            let finest = f64::from(grid.base_resolution) * growth.powf(f64::from(grid.n_levels - 1));
+            let finest =
+                f64::from(grid.base_resolution) * growth.powf(f64::from(grid.n_levels - 1));
             if growth < 1.0 || finest > FINEST {
                 let limit = "it must be at least 1 and the finest level have 16777216 cells per axis at most";
-                return Err(bad("hash_grid.per_level_scale", format!("is {growth}, for {finest:.0} cells; {limit}")));
+                return Err(bad(
+                    "hash_grid.per_level_scale",
+                    format!("is {growth}, for {finest:.0} cells; {limit}"),
+                ));
             }
         }
         if grid.grid_offset != 0.0 && grid.grid_offset != 0.5 {
             return Err(bad("hash_grid.grid_offset", "must be 0 or 0.5"));
         }
         if grid.n_levels * grid.n_features_per_level > 128 {
-            return Err(bad("hash_grid.n_levels", "times n_features_per_level must not exceed 128"));
+            return Err(bad(
+                "hash_grid.n_levels",
+                "times n_features_per_level must not exceed 128",
+            ));
         }
         match field.direction_encoding {
             DirectionEncoding::SphericalHarmonics { degree } if !(1..=4).contains(&degree) => {
-                return Err(bad("spherical_harmonics.degree", format!("is {degree}; it must lie between 1 and 4")));
+                return Err(bad(
+                    "spherical_harmonics.degree",
+                    format!("is {degree}; it must lie between 1 and 4"),
+                ));
             }
-            DirectionEncoding::Frequency { n_frequencies, .. } if !(1..=12).contains(&n_frequencies) => {
-                return Err(bad("frequency.n_frequencies", format!("is {n_frequencies}; it must lie between 1 and 12")));
+            DirectionEncoding::Frequency { n_frequencies, .. }
+                if !(1..=12).contains(&n_frequencies) =>
+            {
+                return Err(bad(
+                    "frequency.n_frequencies",
+                    format!("is {n_frequencies}; it must lie between 1 and 12"),
+                ));
             }
             _ => {}
         }
-        if !(1..=64).contains(&field.n_density_outputs) || !field.n_density_outputs.is_multiple_of(4) {
+        if !(1..=64).contains(&field.n_density_outputs)
+            || !field.n_density_outputs.is_multiple_of(4)
+        {
             return Err(bad("n_density_outputs", "must be a multiple of 4 up to 64"));
         }
-        for (key, network) in [("density_network", &field.density_network), ("color_network", &field.color_network)] {
+        for (key, network) in [
+            ("density_network", &field.density_network),
+            ("color_network", &field.color_network),
+        ] {
             if !network.n_neurons.is_multiple_of(4) || !(4..=64).contains(&network.n_neurons) {
                 return Err(bad(
                     &format!("{key}.n_neurons"),
-                    format!("is {}; it must be a multiple of 4 from 4 to 64", network.n_neurons),
+                    format!(
+                        "is {}; it must be a multiple of 4 from 4 to 64",
+                        network.n_neurons
+                    ),
                 ));
             }
             if !(1..=4).contains(&network.n_hidden_layers) {
                 return Err(bad(
                     &format!("{key}.n_hidden_layers"),
-                    format!("is {}; it must lie between 1 and 4", network.n_hidden_layers),
+                    format!(
+                        "is {}; it must lie between 1 and 4",
+                        network.n_hidden_layers
+                    ),
                 ));
             }
         }
@@ -796,15 +958,27 @@ fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
 
 /// Apply one `a.b.c=value`; `passes` stands for its only entry, and the value is TOML, or a bare string.
 fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
-    let fault = |reason: String| ConfigError::Set { text: text.to_owned(), reason };
-    let (path, value) = text.split_once('=').ok_or_else(|| fault("give key=value, as in training.batch_size=65536".to_owned()))?;
-    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
+    let fault = |reason: String| ConfigError::Set {
+        text: text.to_owned(),
+        reason,
+    };
+    let (path, value) = text
+        .split_once('=')
+        .ok_or_else(|| fault("give key=value, as in training.batch_size=65536".to_owned()))?;
+    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut t| t.remove("v"));
     let value = parsed.unwrap_or_else(|| toml::Value::String(value.trim().to_owned()));
     let mut keys: Vec<&str> = path.trim().split('.').collect();
-    let last = keys.pop().filter(|k| !k.is_empty()).ok_or_else(|| fault("the key is empty".to_owned()))?;
+    let last = keys
+        .pop()
+        .filter(|k| !k.is_empty())
+        .ok_or_else(|| fault("the key is empty".to_owned()))?;
     let mut here = table;
     for key in keys {
-        let next = here.get_mut(key).ok_or_else(|| fault(format!("there is no table `{key}`")))?;
+        let next = here
+            .get_mut(key)
+            .ok_or_else(|| fault(format!("there is no table `{key}`")))?;
         here = match next {
             toml::Value::Table(inner) => inner,
             toml::Value::Array(items) => match items.first_mut() {
@@ -825,7 +999,13 @@ mod tests {
     const GRID: &str = "passes.field.position_encoding.hash_grid";
 
     fn small(overrides: &[&str]) -> Result<Config, ConfigError> {
-        Config::preset("ngp-small", &overrides.iter().map(ToString::to_string).collect::<Vec<_>>())
+        Config::preset(
+            "ngp-small",
+            &overrides
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
@@ -839,50 +1019,97 @@ mod tests {
                 ];
                 let mut config = small(&overrides.each_ref().map(String::as_str)).unwrap();
                 config.resolve(SceneHints::default(), AdapterClass::Software);
-                assert_eq!(Config::parse(&config.to_toml(), "itself", &[]).unwrap(), config);
+                assert_eq!(
+                    Config::parse(&config.to_toml(), "itself", &[]).unwrap(),
+                    config
+                );
             }
         }
     }
 
     #[test]
     fn values_without_a_text_in_shaders_are_refused() {
-        for key in ["scene.pixel_center", "scene.near", "scene.scale", "optimizer.l2_reg", "occupancy.threshold"] {
+        for key in [
+            "scene.pixel_center",
+            "scene.near",
+            "scene.scale",
+            "optimizer.l2_reg",
+            "occupancy.threshold",
+        ] {
             for value in ["nan", "inf", "-inf", "1e39"] {
                 let error = small(&[&format!("{key}={value}")]).unwrap_err().to_string();
-                assert!(error.contains(&format!("`{key}` is")) && error.contains("finite"), "{error}");
+                assert!(
+                    error.contains(&format!("`{key}` is")) && error.contains("finite"),
+                    "{error}"
+                );
             }
         }
-        let error = small(&["scene.offset=[0.5, nan, 0.5]"]).unwrap_err().to_string();
+        let error = small(&["scene.offset=[0.5, nan, 0.5]"])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("`scene.offset` is NaN"), "{error}");
     }
 
     #[test]
     fn the_override_that_is_wrong_is_named() {
-        let error = small(&["seed=1", "optimizer.nosuch=1", "seed=2"]).unwrap_err().to_string();
-        assert!(error.starts_with("--set optimizer.nosuch=1: unknown field `nosuch`"), "{error}");
+        let error = small(&["seed=1", "optimizer.nosuch=1", "seed=2"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("--set optimizer.nosuch=1: unknown field `nosuch`"),
+            "{error}"
+        );
         assert!(!error.contains('\n'), "{error}");
-        let error = small(&["seed=1", "training.batch_size=0"]).unwrap_err().to_string();
-        assert!(error.starts_with("--set training.batch_size=0: `training.batch_size` is 0; it must"), "{error}");
+        let error = small(&["seed=1", "training.batch_size=0"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("--set training.batch_size=0: `training.batch_size` is 0; it must"),
+            "{error}"
+        );
         // Two that are only right together.
-        assert!(small(&[&format!("{GRID}.finest_resolution=8"), &format!("{GRID}.base_resolution=4")]).is_ok());
+        assert!(
+            small(&[
+                &format!("{GRID}.finest_resolution=8"),
+                &format!("{GRID}.base_resolution=4")
+            ])
+            .is_ok()
+        );
     }
 
     #[test]
     fn what_is_wrong_with_the_text_is_not_blamed_on_an_override() {
         let text = PRESETS[1].1.replace("batch_size = 16384", "batch_size = 3");
-        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()]).unwrap_err().to_string();
-        assert!(error.starts_with("in the config my.toml: `training.batch_size` is 3"), "{error}");
+        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("in the config my.toml: `training.batch_size` is 3"),
+            "{error}"
+        );
         let text = PRESETS[1].1.replace("batch_size", "batchsize");
-        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()]).unwrap_err().to_string();
-        assert!(error.starts_with("in the config my.toml: ") && error.contains("unknown field `batchsize`"), "{error}");
+        let error = Config::parse(&text, "my.toml", &["seed=1".to_owned()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("in the config my.toml: ")
+                && error.contains("unknown field `batchsize`"),
+            "{error}"
+        );
     }
 
     #[test]
     fn grids_finer_than_f32_are_refused() {
-        let error = small(&[&format!("{GRID}.n_levels=32"), &format!("{GRID}.n_features_per_level=1"), &format!("{GRID}.per_level_scale=8")]);
+        let error = small(&[
+            &format!("{GRID}.n_levels=32"),
+            &format!("{GRID}.n_features_per_level=1"),
+            &format!("{GRID}.per_level_scale=8"),
+        ]);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("16777216 cells per axis at most"), "{error}");
-        let error = small(&["training.submission_ms=1e30"]).unwrap_err().to_string();
+        let error = small(&["training.submission_ms=1e30"])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("60000 at most"), "{error}");
     }
 }

@@ -70,7 +70,10 @@ pub fn evaluate_view(
 ) -> Result<(ViewQuality, render::Frame), GpuError> {
     let rendered = renderer.render(&frame.camera.downscaled(downscale), frame.near_far, false)?;
     let background = renderer.config().scene.eval_background.color();
-    let (ours, theirs) = (rendered.rgb(background), over_background(image, renderer.config()));
+    let (ours, theirs) = (
+        rendered.rgb(background),
+        over_background(image, renderer.config()),
+    );
     let quality = ViewQuality {
         name: frame.name.clone(),
         psnr: psnr(&ours, &theirs),

@@ -67,13 +67,27 @@ impl Field {
             dims.push(n_out);
             dims
         };
-        let density_dims = dims(hash_grid.n_outputs(), &config.density_network, config.n_density_outputs);
+        let density_dims = dims(
+            hash_grid.n_outputs(),
+            &config.density_network,
+            config.n_density_outputs,
+        );
         let density = Fused::new(gpu, &density_dims, config.density_network.biases, 0);
         let n_color_inputs =
             config.n_density_outputs + encoding::n_direction_values(&config.direction_encoding);
         let color_dims = dims(n_color_inputs, &config.color_network, 3);
-        let color = Fused::new(gpu, &color_dims, config.color_network.biases, density.slab_len());
-        Ok(Self { config: config.clone(), hash_grid, density, color })
+        let color = Fused::new(
+            gpu,
+            &color_dims,
+            config.color_network.biases,
+            density.slab_len(),
+        );
+        Ok(Self {
+            config: config.clone(),
+            hash_grid,
+            density,
+            color,
+        })
     }
 
     /// f32 of all network weights in their slab.
@@ -108,7 +122,10 @@ impl Field {
     /// Bytes of the widest buffer per marched and per kept sample: what a binding limit bounds.
     #[must_use]
     pub fn widest_row_bytes(&self) -> (u64, u64) {
-        let kept = self.density.widest_row_bytes().max(self.color.widest_row_bytes());
+        let kept = self
+            .density
+            .widest_row_bytes()
+            .max(self.color.widest_row_bytes());
         (u64::from(self.feature_stride()) * 4, kept)
     }
 
@@ -148,9 +165,26 @@ impl Field {
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
         let features = Rows::of(&buffers.features, self.feature_stride());
-        self.hash_grid.forward(gpu, encode, counts, Count::Marched, &parameters.tables, samples, features)?;
+        self.hash_grid.forward(
+            gpu,
+            encode,
+            counts,
+            Count::Marched,
+            &parameters.tables,
+            samples,
+            features,
+        )?;
         let raw = Rows::of(&buffers.raw_density, RAW_DENSITY_STRIDE);
-        self.density.forward(gpu, network, counts, Count::Marched, &parameters.weights, features, raw, None)
+        self.density.forward(
+            gpu,
+            network,
+            counts,
+            Count::Marched,
+            &parameters.weights,
+            features,
+            raw,
+            None,
+        )
     }
 
     /// Add: raw density and raw colour of the kept samples from their features. `rays` and `kept_rays` give the
@@ -172,13 +206,34 @@ impl Field {
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let color_input = Rows::of(&buffers.color_input, self.color_stride());
         let saved = save.then_some(&buffers.density_activations);
-        self.density.forward(gpu, stage, counts, Count::Kept, &parameters.weights, features, color_input, saved)?;
-        let directions = Rows { offset: self.config.n_density_outputs, ..color_input };
+        self.density.forward(
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &parameters.weights,
+            features,
+            color_input,
+            saved,
+        )?;
+        let directions = Rows {
+            offset: self.config.n_density_outputs,
+            ..color_input
+        };
         let encoding = &self.config.direction_encoding;
         encoding::encode_directions(gpu, stage, counts, encoding, rays, kept_rays, directions)?;
         let saved = save.then_some(&buffers.color_activations);
         let raw = Rows::of(&buffers.raw_color, 4);
-        self.color.forward(gpu, stage, counts, Count::Kept, &parameters.weights, color_input, raw, saved)
+        self.color.forward(
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &parameters.weights,
+            color_input,
+            raw,
+            saved,
+        )
     }
 
     /// Add: gradients of all parameters from those of raw colour and raw density at the kept samples.
@@ -208,19 +263,65 @@ impl Field {
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
         let n = self.config.n_density_outputs;
-        let (saved_color, saved_density) = (&buffers.color_activations, &buffers.density_activations);
+        let (saved_color, saved_density) =
+            (&buffers.color_activations, &buffers.density_activations);
         self.color.backward(
-            gpu, network, counts, count, transposed, d_color, Some(d_raw_density), saved_color, d_color_input, n, true,
+            gpu,
+            network,
+            counts,
+            count,
+            transposed,
+            d_color,
+            Some(d_raw_density),
+            saved_color,
+            d_color_input,
+            n,
+            true,
         )?;
-        self.color.weight_gradients(gpu, network, counts, count, color_input, d_color, saved_color, weight_gradients)?;
+        self.color.weight_gradients(
+            gpu,
+            network,
+            counts,
+            count,
+            color_input,
+            d_color,
+            saved_color,
+            weight_gradients,
+        )?;
         let width = self.hash_grid.n_outputs().next_multiple_of(4);
         self.density.backward(
-            gpu, network, counts, count, transposed, d_color_input, None, saved_density, d_features, width, true,
+            gpu,
+            network,
+            counts,
+            count,
+            transposed,
+            d_color_input,
+            None,
+            saved_density,
+            d_features,
+            width,
+            true,
         )?;
         self.density.weight_gradients(
-            gpu, network, counts, count, features, d_color_input, saved_density, weight_gradients,
+            gpu,
+            network,
+            counts,
+            count,
+            features,
+            d_color_input,
+            saved_density,
+            weight_gradients,
         )?;
-        self.hash_grid.backward(gpu, encode, counts, count, samples, d_features, gradient_scales, table_gradients)
+        self.hash_grid.backward(
+            gpu,
+            encode,
+            counts,
+            count,
+            samples,
+            d_features,
+            gradient_scales,
+            table_gradients,
+        )
     }
 
     /// Add: the gradient of the raw density with respect to position in the box, at the kept samples, after a forward
@@ -242,23 +343,55 @@ impl Field {
         let width = self.density.rows(self.density.n_layers() - 1);
         let defines = Defines::new().set("stride", stride).set("width", width);
         let kernel = Kernel::new(gpu, "entry/one_hot", "one_hot", &defines)?;
-        let bindings = [("counts", &counts.state), ("d_output", &buffers.d_color_input)];
-        stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Kept, 64, 1))?;
+        let bindings = [
+            ("counts", &counts.state),
+            ("d_output", &buffers.d_color_input),
+        ];
+        stage.dispatch(
+            gpu,
+            &kernel,
+            &bindings,
+            counts.groups(gpu, Count::Kept, 64, 1),
+        )?;
         let one_hot = Rows::of(&buffers.d_color_input, stride);
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
         let width = self.hash_grid.n_outputs().next_multiple_of(4);
         let saved = &buffers.density_activations;
         self.density.backward(
-            gpu, stage, counts, Count::Kept, &parameters.transposed, one_hot, None, saved, d_features, width, false,
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &parameters.transposed,
+            one_hot,
+            None,
+            saved,
+            d_features,
+            width,
+            false,
         )?;
-        self.hash_grid.d_position(gpu, stage, counts, Count::Kept, &parameters.tables, samples, d_features, d_position)
+        self.hash_grid.d_position(
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &parameters.tables,
+            samples,
+            d_features,
+            d_position,
+        )
     }
 
     /// Add: rewrite the transposed weights after the weights changed.
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn transpose(&self, gpu: &Gpu, stage: &mut Stage, parameters: &FieldParameters) -> Result<(), GpuError> {
+    pub fn transpose(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        parameters: &FieldParameters,
+    ) -> Result<(), GpuError> {
         for network in [&self.density, &self.color] {
             network.transpose(gpu, stage, &parameters.weights, &parameters.transposed)?;
         }
@@ -278,4 +411,3 @@ impl Field {
         })
     }
 }
-

@@ -16,7 +16,10 @@ pub const RAY_BYTES: u64 = 64;
 /// Mirror of `Camera` in `shaders/camera.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[expect(missing_docs, reason = "documented in the WGSL struct, whose offsets a test compares")]
+#[expect(
+    missing_docs,
+    reason = "documented in the WGSL struct, whose offsets a test compares"
+)]
 pub struct GpuCamera {
     pub world_from_camera: [[f32; 4]; 3],
     pub focal: [f32; 2],
@@ -46,7 +49,11 @@ impl GpuCamera {
             Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
             Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [k1, k2, k3, k4], 0.0),
         };
-        let view = if lens == 2 { [[-FAR; 2], [FAR; 2]] } else { view_bounds(camera) };
+        let view = if lens == 2 {
+            [[-FAR; 2], [FAR; 2]]
+        } else {
+            view_bounds(camera)
+        };
         Self {
             world_from_camera: camera.world_from_camera,
             focal: camera.focal,
@@ -71,7 +78,11 @@ impl GpuCamera {
 fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     const POINTS: u8 = 16;
     let unposed = Camera {
-        world_from_camera: [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]],
+        world_from_camera: [
+            [1.0, 0.0, 0.0, 0.0],
+            [0.0, 1.0, 0.0, 0.0],
+            [0.0, 0.0, 1.0, 0.0],
+        ],
         ..*camera
     };
     #[expect(clippy::cast_precision_loss, reason = "sides of an image")]
@@ -80,7 +91,10 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     for part in (0..=POINTS).map(|i| f32::from(i) / f32::from(POINTS)) {
         for [x, y] in [[part, 0.0], [part, 1.0], [0.0, part], [1.0, part]] {
             let (_, [x, y, z]) = unposed.ray(x * size[0], y * size[1]);
-            #[expect(clippy::cast_possible_truncation, reason = "what the device computes with")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "what the device computes with"
+            )]
             for (axis, v) in [(x / -z) as f32, (y / z) as f32].into_iter().enumerate() {
                 bounds[0][axis] = bounds[0][axis].min(v);
                 bounds[1][axis] = bounds[1][axis].max(v);
@@ -94,7 +108,10 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
 #[must_use]
 pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
     let file = from_file.unwrap_or([0.0, FAR]);
-    [config.scene.near.unwrap_or(file[0]), config.scene.far.unwrap_or(file[1])]
+    [
+        config.scene.near.unwrap_or(file[0]),
+        config.scene.far.unwrap_or(file[1]),
+    ]
 }
 
 fn ray_defines(config: &Config, background: Background) -> Defines {
@@ -151,7 +168,11 @@ impl ImageSet {
             .map(|(bytes, members)| {
                 let buffer = gpu.buffer("images", *bytes)?;
                 for &index in members {
-                    gpu.write(&buffer, u64::from(cameras[index].first_pixel) * 4, &images[index].pixels);
+                    gpu.write(
+                        &buffer,
+                        u64::from(cameras[index].first_pixel) * 4,
+                        &images[index].pixels,
+                    );
                 }
                 Ok(buffer)
             })
@@ -209,7 +230,12 @@ impl ImageSet {
                 ("pixels", pixels),
                 ("targets", targets),
             ];
-            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                counts.groups(gpu, Count::Rays, 64, 1),
+            )?;
         }
         Ok(())
     }
@@ -231,7 +257,17 @@ pub fn camera_rays(
 ) -> Result<(), GpuError> {
     let defines = ray_defines(config, config.scene.eval_background).set("pass", "camera");
     let kernel = Kernel::new(gpu, "camera", "camera_rays", &defines)?;
-    let bindings = [("cameras", cameras), ("counts", &counts.state), ("rays", rays), ("tile", tile)];
-    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+    let bindings = [
+        ("cameras", cameras),
+        ("counts", &counts.state),
+        ("rays", rays),
+        ("tile", tile),
+    ];
+    stage.dispatch(
+        gpu,
+        &kernel,
+        &bindings,
+        counts.groups(gpu, Count::Rays, 64, 1),
+    )?;
     Ok(())
 }

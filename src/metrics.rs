@@ -9,7 +9,11 @@ pub fn psnr_of_mse(mse: f64) -> f64 {
 /// PSNR in dB of two RGB images of equal size, values in [0, 1].
 #[must_use]
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a.iter().zip(b).map(|(&x, &y)| f64::from(x - y).powi(2)).sum();
+    let sum: f64 = a
+        .iter()
+        .zip(b)
+        .map(|(&x, &y)| f64::from(x - y).powi(2))
+        .sum();
     let n = a.len().max(1) as f64;
     psnr_of_mse(sum / n)
 }
@@ -21,8 +25,9 @@ const SSIM_C1: f64 = 0.01 * 0.01;
 const SSIM_C2: f64 = 0.03 * 0.03;
 
 fn window() -> [f64; SSIM_WINDOW] {
-    let mut w: [f64; SSIM_WINDOW] =
-        std::array::from_fn(|i| (-(i as f64 - (SSIM_WINDOW / 2) as f64).powi(2) / (2.0 * SSIM_SIGMA * SSIM_SIGMA)).exp());
+    let mut w: [f64; SSIM_WINDOW] = std::array::from_fn(|i| {
+        (-(i as f64 - (SSIM_WINDOW / 2) as f64).powi(2) / (2.0 * SSIM_SIGMA * SSIM_SIGMA)).exp()
+    });
     let sum: f64 = w.iter().sum();
     for x in &mut w {
         *x /= sum;
@@ -37,13 +42,21 @@ fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
     let mut rows = vec![0.0; out_w * height];
     for y in 0..height {
         for x in 0..out_w {
-            rows[y * out_w + x] = w.iter().enumerate().map(|(k, c)| c * plane[y * width + x + k]).sum();
+            rows[y * out_w + x] = w
+                .iter()
+                .enumerate()
+                .map(|(k, c)| c * plane[y * width + x + k])
+                .sum();
         }
     }
     let mut out = vec![0.0; out_w * out_h];
     for y in 0..out_h {
         for x in 0..out_w {
-            out[y * out_w + x] = w.iter().enumerate().map(|(k, c)| c * rows[(y + k) * out_w + x]).sum();
+            out[y * out_w + x] = w
+                .iter()
+                .enumerate()
+                .map(|(k, c)| c * rows[(y + k) * out_w + x])
+                .sum();
         }
     }
     out
@@ -60,10 +73,16 @@ pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
     let mut count = 0.0;
     for channel in 0..3 {
         let plane = |image: &[f32]| -> Vec<f64> {
-            image.iter().skip(channel).step_by(3).map(|&v| f64::from(v)).collect()
+            image
+                .iter()
+                .skip(channel)
+                .step_by(3)
+                .map(|&v| f64::from(v))
+                .collect()
         };
         let (x, y) = (plane(a), plane(b));
-        let product = |p: &[f64], q: &[f64]| -> Vec<f64> { p.iter().zip(q).map(|(u, v)| u * v).collect() };
+        let product =
+            |p: &[f64], q: &[f64]| -> Vec<f64> { p.iter().zip(q).map(|(u, v)| u * v).collect() };
         let (mx, my) = (blur(&x, width, height), blur(&y, width, height));
         let xx = blur(&product(&x, &x), width, height);
         let yy = blur(&product(&y, &y), width, height);

@@ -48,7 +48,11 @@ impl OccupancyGrid {
         let scene = SceneBox::of(config);
         let resolution = config.occupancy.resolution;
         let cells = resolution.pow(3) * scene.cascades();
-        let per_update = config.occupancy.cells_per_update.unwrap_or(1 << 14).clamp(2048, cells);
+        let per_update = config
+            .occupancy
+            .cells_per_update
+            .unwrap_or(1 << 14)
+            .clamp(2048, cells);
         let n_sweep = (per_update / 2).next_multiple_of(64);
         let n_occupied = n_sweep;
         let n = u64::from(n_sweep + n_occupied);
@@ -95,7 +99,14 @@ impl OccupancyGrid {
         self.n_sweep + self.n_occupied
     }
 
-    fn kernel(&self, gpu: &Gpu, field: &Field, pass: &str, entry: &str, more: Defines) -> Result<std::sync::Arc<Kernel>, GpuError> {
+    fn kernel(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        pass: &str,
+        entry: &str,
+        more: Defines,
+    ) -> Result<std::sync::Arc<Kernel>, GpuError> {
         let defines = activation_defines(&field.config)
             .merge(self.scene.defines())
             .set("resolution", self.resolution)
@@ -114,12 +125,22 @@ impl OccupancyGrid {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn mark_unseen(&self, gpu: &Gpu, field: &Field, images: &ImageSet) -> Result<Stage, GpuError> {
+    pub fn mark_unseen(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        images: &ImageSet,
+    ) -> Result<Stage, GpuError> {
         let mut stage = Stage::new("mark unseen");
         let more = Defines::new().set("n_cameras", images.len());
         let kernel = self.kernel(gpu, field, "mark", "mark_unseen", more)?;
         let bindings = [("cameras", &images.cameras), ("thickness", &self.thickness)];
-        stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(self.n_cells()), 64))?;
+        stage.dispatch(
+            gpu,
+            &kernel,
+            &bindings,
+            Groups::covering(u64::from(self.n_cells()), 64),
+        )?;
         self.rebuild(gpu, field, &mut stage)?;
         Ok(stage)
     }
@@ -128,7 +149,12 @@ impl OccupancyGrid {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn update(&self, gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> Result<Vec<Stage>, GpuError> {
+    pub fn update(
+        &self,
+        gpu: &Gpu,
+        field: &Field,
+        parameters: &FieldParameters,
+    ) -> Result<Vec<Stage>, GpuError> {
         let mut sample = Stage::new("occupancy samples");
         let bindings = [
             ("counts", &self.counts.state),
@@ -139,14 +165,25 @@ impl OccupancyGrid {
             ("thickness", &self.thickness),
         ];
         let groups = |n: u32| Groups::covering(u64::from(n), 64);
-        for (entry, n) in [("sweep_positions", self.n_sweep), ("occupied_positions", self.n_occupied)] {
+        for (entry, n) in [
+            ("sweep_positions", self.n_sweep),
+            ("occupied_positions", self.n_occupied),
+        ] {
             let kernel = self.kernel(gpu, field, "positions", entry, Defines::new())?;
             sample.dispatch(gpu, &kernel, &bindings, groups(n))?;
         }
         let mut density = Stage::new("occupancy density");
         let mut network = Stage::new("occupancy density");
         self.counts.groups(gpu, Count::Marched, 64, 1);
-        field.density(gpu, &mut density, &mut network, &self.counts, parameters, &self.samples, &self.buffers)?;
+        field.density(
+            gpu,
+            &mut density,
+            &mut network,
+            &self.counts,
+            parameters,
+            &self.samples,
+            &self.buffers,
+        )?;
         self.counts.publish(gpu, &mut sample)?;
         density.append(network);
         let mut update = Stage::new("occupancy update");
@@ -155,8 +192,18 @@ impl OccupancyGrid {
             update.dispatch(gpu, &kernel, &bindings, groups(n))?;
         }
         self.rebuild(gpu, field, &mut update)?;
-        let kernel = Kernel::new(gpu, "entry/step", "next_phase", &Defines::new().set("pass", "next_phase"))?;
-        update.dispatch(gpu, &kernel, &[("state", &self.counts.state)], Groups::Direct([1, 1, 1]))?;
+        let kernel = Kernel::new(
+            gpu,
+            "entry/step",
+            "next_phase",
+            &Defines::new().set("pass", "next_phase"),
+        )?;
+        update.dispatch(
+            gpu,
+            &kernel,
+            &[("state", &self.counts.state)],
+            Groups::Direct([1, 1, 1]),
+        )?;
         Ok(vec![sample, density, update])
     }
 
@@ -173,7 +220,13 @@ impl OccupancyGrid {
         let fold = self.kernel(gpu, field, "fold", "fold", Defines::new())?;
         stage.dispatch(gpu, &fold, &bindings, Groups::Direct([1, 1, 1]))?;
         for cascade in 0..self.cascades {
-            let bits = self.kernel(gpu, field, "bits", "bits", Defines::new().set("cascade", cascade))?;
+            let bits = self.kernel(
+                gpu,
+                field,
+                "bits",
+                "bits",
+                Defines::new().set("cascade", cascade),
+            )?;
             let words = u64::from(self.resolution.pow(3) / 32);
             stage.dispatch(gpu, &bits, &bindings, Groups::covering(words, 64))?;
         }

@@ -79,9 +79,17 @@ impl DenseGroup {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn update(&self, gpu: &Gpu, stage: &mut Stage, counts: &Counts, config: &Optimizer) -> Result<(), GpuError> {
-        let defines =
-            adam_defines(config, config.network_rate, config.l2_reg).set("pass", "dense").set("raises_alarms", true).set("n", self.len);
+    pub fn update(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        config: &Optimizer,
+    ) -> Result<(), GpuError> {
+        let defines = adam_defines(config, config.network_rate, config.l2_reg)
+            .set("pass", "dense")
+            .set("raises_alarms", true)
+            .set("n", self.len);
         let kernel = Kernel::new(gpu, "optimizer", "dense", &defines)?;
         let bindings = [
             ("state", &counts.state),
@@ -90,7 +98,12 @@ impl DenseGroup {
             ("moments", &self.moments),
             ("averages", &self.averages),
         ];
-        stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(self.len / 4), 64))?;
+        stage.dispatch(
+            gpu,
+            &kernel,
+            &bindings,
+            Groups::covering(u64::from(self.len / 4), 64),
+        )?;
         Ok(())
     }
 }
@@ -113,7 +126,8 @@ impl SparseGroup {
             moments: grid.allocate(gpu, "hash table moments", 8)?,
             averages: grid.allocate(gpu, "hash table averages", 4)?,
             counters,
-            gradient_scales: gpu.buffer_with("gradient scales", &vec![INITIAL_GRADIENT_SCALE; levels])?,
+            gradient_scales: gpu
+                .buffer_with("gradient scales", &vec![INITIAL_GRADIENT_SCALE; levels])?,
             largest: gpu.buffer("largest gradients", levels as u64 * 4)?,
         })
     }
@@ -131,7 +145,10 @@ impl SparseGroup {
         config: &Optimizer,
     ) -> Result<(), GpuError> {
         for (index, chunk) in grid.chunks().iter().enumerate() {
-            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "sparse").set("raises_alarms", true);
+            let defines = adam_defines(config, 1.0, 0.0)
+                .merge(grid.defines(chunk))
+                .set("pass", "sparse")
+                .set("raises_alarms", true);
             let kernel = Kernel::new(gpu, "optimizer", "sparse", &defines)?;
             let bindings = [
                 ("state", &counts.state),
@@ -143,7 +160,12 @@ impl SparseGroup {
                 ("gradient_scales", &self.gradient_scales),
                 ("largest", &self.largest),
             ];
-            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(chunk.rows), 64))?;
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                Groups::covering(u64::from(chunk.rows), 64),
+            )?;
         }
         Ok(())
     }
@@ -162,7 +184,9 @@ impl SparseGroup {
         settled: &[Buffer],
     ) -> Result<(), GpuError> {
         for (index, chunk) in grid.chunks().iter().enumerate() {
-            let defines = adam_defines(config, 1.0, 0.0).merge(grid.defines(chunk)).set("pass", "settle");
+            let defines = adam_defines(config, 1.0, 0.0)
+                .merge(grid.defines(chunk))
+                .set("pass", "settle");
             let kernel = Kernel::new(gpu, "optimizer", "settle", &defines)?;
             let bindings = [
                 ("counts", &counts.state),
@@ -171,7 +195,12 @@ impl SparseGroup {
                 ("counters", &self.counters[index]),
                 ("settled", &settled[index]),
             ];
-            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(chunk.rows), 64))?;
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                Groups::covering(u64::from(chunk.rows), 64),
+            )?;
         }
         Ok(())
     }

@@ -71,7 +71,13 @@ impl PassStages {
     /// In order.
     #[must_use]
     pub fn into_vec(self) -> Vec<Stage> {
-        vec![self.march, self.encode, self.density, self.cull, self.forward]
+        vec![
+            self.march,
+            self.encode,
+            self.density,
+            self.cull,
+            self.forward,
+        ]
     }
 }
 
@@ -80,12 +86,21 @@ impl Pass {
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(gpu: &Gpu, config: &Config, label: &str, capacity: Capacity) -> Result<Self, GpuError> {
+    pub fn new(
+        gpu: &Gpu,
+        config: &Config,
+        label: &str,
+        capacity: Capacity,
+    ) -> Result<Self, GpuError> {
         let pass = &config.passes[0];
         let field = Field::new(gpu, &pass.field)?;
-        let (rays, marched, kept) =
-            (u64::from(capacity.rays), u64::from(capacity.marched), u64::from(capacity.kept));
-        let per = |name: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {name}"), n * bytes);
+        let (rays, marched, kept) = (
+            u64::from(capacity.rays),
+            u64::from(capacity.marched),
+            u64::from(capacity.kept),
+        );
+        let per =
+            |name: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {name}"), n * bytes);
         Ok(Self {
             sampler: pass.sampler.clone(),
             scene: SceneBox::of(config),
@@ -113,16 +128,24 @@ impl Pass {
     /// Bytes that [`Self::new`] allocates.
     #[must_use]
     pub fn bytes(field: &Field, capacity: Capacity, training: bool) -> u64 {
-        let (rays, marched, kept) =
-            (u64::from(capacity.rays), u64::from(capacity.marched), u64::from(capacity.kept));
-        rays * (RAY_BYTES + 4 * 4 + 8) + (marched + kept) * 24 + field.buffer_bytes(marched, kept, training)
+        let (rays, marched, kept) = (
+            u64::from(capacity.rays),
+            u64::from(capacity.marched),
+            u64::from(capacity.kept),
+        );
+        rays * (RAY_BYTES + 4 * 4 + 8)
+            + (marched + kept) * 24
+            + field.buffer_bytes(marched, kept, training)
     }
 
     fn min_transmittance(&self) -> f32 {
         match self.sampler {
-            Sampler::RayMarch { min_transmittance, .. } | Sampler::Stratified { min_transmittance, .. } => {
-                min_transmittance
+            Sampler::RayMarch {
+                min_transmittance, ..
             }
+            | Sampler::Stratified {
+                min_transmittance, ..
+            } => min_transmittance,
         }
     }
 
@@ -135,9 +158,18 @@ impl Pass {
         capacity: u32,
         offsets: (&str, &Buffer),
     ) -> Result<(), GpuError> {
-        let kernel =
-            Kernel::new(gpu, "entry/step", pass, &Defines::new().set("pass", pass).set("capacity", capacity))?;
-        stage.dispatch(gpu, &kernel, &[("state", &self.counts.state), offsets], Groups::Direct([1, 1, 1]))?;
+        let kernel = Kernel::new(
+            gpu,
+            "entry/step",
+            pass,
+            &Defines::new().set("pass", pass).set("capacity", capacity),
+        )?;
+        stage.dispatch(
+            gpu,
+            &kernel,
+            &[("state", &self.counts.state), offsets],
+            Groups::Direct([1, 1, 1]),
+        )?;
         self.counts.publish(gpu, stage)
     }
 
@@ -159,24 +191,62 @@ impl Pass {
         let mut march = Stage::new("march");
         let run = |stage: &mut Stage, pass| {
             sampling::run(
-                gpu, stage, counts, &self.sampler, &self.scene, self.resolution, pass, jitter, &self.rays, occupancy,
+                gpu,
+                stage,
+                counts,
+                &self.sampler,
+                &self.scene,
+                self.resolution,
+                pass,
+                jitter,
+                &self.rays,
+                occupancy,
                 &self.placed,
             )
         };
         run(&mut march, sampling::Pass::Count)?;
-        let Placed { ray_counts, ray_offsets, samples, sample_rays } = &self.placed;
-        self.scan.run(gpu, &mut march, counts, Count::Rays, ray_counts, ray_offsets)?;
-        self.settle_count(gpu, &mut march, "marched", self.capacity.marched, ("ray_offsets", ray_offsets))?;
+        let Placed {
+            ray_counts,
+            ray_offsets,
+            samples,
+            sample_rays,
+        } = &self.placed;
+        self.scan.run(
+            gpu,
+            &mut march,
+            counts,
+            Count::Rays,
+            ray_counts,
+            ray_offsets,
+        )?;
+        self.settle_count(
+            gpu,
+            &mut march,
+            "marched",
+            self.capacity.marched,
+            ("ray_offsets", ray_offsets),
+        )?;
         run(&mut march, sampling::Pass::Place)?;
 
         let (mut encode, mut density) = (Stage::new("encode"), Stage::new("density"));
-        self.field.density(gpu, &mut encode, &mut density, counts, parameters, samples, &self.buffers)?;
+        self.field.density(
+            gpu,
+            &mut encode,
+            &mut density,
+            counts,
+            parameters,
+            samples,
+            &self.buffers,
+        )?;
 
         let mut cull = Stage::new("cull");
         let defines = self
             .defines()
             .set("density_stride", RAW_DENSITY_STRIDE)
-            .set("min_transmittance", format!("{:?}", self.min_transmittance()))
+            .set(
+                "min_transmittance",
+                format!("{:?}", self.min_transmittance()),
+            )
             .set("pass", "cull");
         let kernel = Kernel::new(gpu, "compositing", "cull", &defines)?;
         let bindings = [
@@ -187,9 +257,27 @@ impl Pass {
             ("kept_counts", &self.kept_counts),
         ];
         cull.dispatch(gpu, &kernel, &bindings, per_ray())?;
-        self.scan.run(gpu, &mut cull, counts, Count::Rays, &self.kept_counts, &self.kept_offsets)?;
-        self.settle_count(gpu, &mut cull, "kept", self.capacity.kept, ("kept_offsets", &self.kept_offsets))?;
-        let kernel = Kernel::new(gpu, "compositing", "pair", &self.defines().set("pass", "pair"))?;
+        self.scan.run(
+            gpu,
+            &mut cull,
+            counts,
+            Count::Rays,
+            &self.kept_counts,
+            &self.kept_offsets,
+        )?;
+        self.settle_count(
+            gpu,
+            &mut cull,
+            "kept",
+            self.capacity.kept,
+            ("kept_offsets", &self.kept_offsets),
+        )?;
+        let kernel = Kernel::new(
+            gpu,
+            "compositing",
+            "pair",
+            &self.defines().set("pass", "pair"),
+        )?;
         let bindings = [
             ("counts", &counts.state),
             ("ray_offsets", ray_offsets),
@@ -197,7 +285,10 @@ impl Pass {
             ("offsets", &self.offsets),
         ];
         cull.dispatch(gpu, &kernel, &bindings, per_ray())?;
-        let defines = self.defines().set("feature_stride", self.field.feature_stride()).set("pass", "gather");
+        let defines = self
+            .defines()
+            .set("feature_stride", self.field.feature_stride())
+            .set("pass", "gather");
         let kernel = Kernel::new(gpu, "compositing", "gather", &defines)?;
         let bindings = [
             ("counts", &counts.state),
@@ -209,11 +300,31 @@ impl Pass {
             ("kept_rays", &self.kept_rays),
             ("kept_features", &self.buffers.kept_features),
         ];
-        cull.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Marched, 64, 1))?;
+        cull.dispatch(
+            gpu,
+            &kernel,
+            &bindings,
+            counts.groups(gpu, Count::Marched, 64, 1),
+        )?;
 
         let mut forward = Stage::new("forward");
-        self.field.forward(gpu, &mut forward, counts, parameters, &self.rays, &self.kept_rays, &self.buffers, save)?;
-        Ok(PassStages { march, encode, density, cull, forward })
+        self.field.forward(
+            gpu,
+            &mut forward,
+            counts,
+            parameters,
+            &self.rays,
+            &self.kept_rays,
+            &self.buffers,
+            save,
+        )?;
+        Ok(PassStages {
+            march,
+            encode,
+            density,
+            cull,
+            forward,
+        })
     }
 
     /// The values of the compositing shaders.

@@ -59,8 +59,16 @@ impl RunDir {
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
         let base = format!("{dataset}-{method}");
-        let named = |n: u32| if n == 1 { base.clone() } else { format!("{base}-{n}") };
-        let free = (1..10_000).map(|n| Path::new("runs").join(named(n))).find(|p| !p.exists());
+        let named = |n: u32| {
+            if n == 1 {
+                base.clone()
+            } else {
+                format!("{base}-{n}")
+            }
+        };
+        let free = (1..10_000)
+            .map(|n| Path::new("runs").join(named(n)))
+            .find(|p| !p.exists());
         Self(free.unwrap_or_else(|| Path::new("runs").join(&base)))
     }
 
@@ -75,9 +83,15 @@ impl RunDir {
         let is_run = self.checkpoint().exists() || self.config().exists();
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
         match (is_run, force || is_empty) {
-            (true, false) if self.checkpoint().exists() => Err(RunError::Exists { path: self.0.clone() }),
-            (true, false) => Err(RunError::Unfinished { path: self.0.clone() }),
-            (false, _) if !is_empty => Err(RunError::NotARun { path: self.0.clone() }),
+            (true, false) if self.checkpoint().exists() => Err(RunError::Exists {
+                path: self.0.clone(),
+            }),
+            (true, false) => Err(RunError::Unfinished {
+                path: self.0.clone(),
+            }),
+            (false, _) if !is_empty => Err(RunError::NotARun {
+                path: self.0.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -87,13 +101,20 @@ impl RunDir {
     /// # Errors
     /// [`RunError::Io`]
     pub fn reserve(&self) -> Result<Reservation, RunError> {
-        let missing = self.0.ancestors().filter(|p| !p.as_os_str().is_empty()).take_while(|p| !p.exists());
+        let missing = self
+            .0
+            .ancestors()
+            .filter(|p| !p.as_os_str().is_empty())
+            .take_while(|p| !p.exists());
         let reservation = Reservation(missing.map(Path::to_owned).collect());
         let probe = self.0.join(".kiln");
         std::fs::create_dir_all(&self.0)
             .and_then(|()| File::create(&probe))
             .and_then(|_| std::fs::remove_file(&probe))
-            .map_err(|source| RunError::Io { path: self.0.clone(), source })?;
+            .map_err(|source| RunError::Io {
+                path: self.0.clone(),
+                source,
+            })?;
         Ok(reservation)
     }
 
@@ -102,7 +123,10 @@ impl RunDir {
     /// # Errors
     /// [`RunError::Io`]
     pub fn create(&self) -> Result<(), RunError> {
-        std::fs::create_dir_all(&self.0).map_err(|source| RunError::Io { path: self.0.clone(), source })?;
+        std::fs::create_dir_all(&self.0).map_err(|source| RunError::Io {
+            path: self.0.clone(),
+            source,
+        })?;
         for path in [self.checkpoint(), self.metrics(), self.eval()] {
             if path.exists() {
                 std::fs::remove_file(&path).map_err(|source| RunError::Io { path, source })?;
@@ -152,8 +176,10 @@ impl RunDir {
     /// # Errors
     /// [`RunError::Io`]
     pub fn write(&self, path: &Path, text: &str) -> Result<(), RunError> {
-        crate::checkpoint::replace_file(path, text.as_bytes())
-            .map_err(|source| RunError::Io { path: path.to_owned(), source })
+        crate::checkpoint::replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and a line cut short.
@@ -162,14 +188,25 @@ impl RunDir {
     /// [`RunError::Io`]
     pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
         let path = self.metrics();
-        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        let Ok(bytes) = std::fs::read(&path) else {
+            return Ok(());
+        };
         let text = String::from_utf8_lossy(&bytes);
         let is_done = |line: &str| {
             let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
-            value.and_then(|v| v["step"].as_u64()).is_some_and(|s| s <= u64::from(step))
+            value
+                .and_then(|v| v["step"].as_u64())
+                .is_some_and(|s| s <= u64::from(step))
         };
-        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_done(line)).collect();
-        if kept.len() < bytes.len() { self.write(&path, &kept) } else { Ok(()) }
+        let kept: String = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n') && is_done(line))
+            .collect();
+        if kept.len() < bytes.len() {
+            self.write(&path, &kept)
+        } else {
+            Ok(())
+        }
     }
 
     /// Open `metrics.jsonl` for appending.
@@ -179,7 +216,13 @@ impl RunDir {
     pub fn metrics_log(&self) -> Result<MetricsLog, RunError> {
         let path = self.metrics();
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(MetricsLog { file: file.map_err(|source| RunError::Io { path: path.clone(), source })?, path })
+        Ok(MetricsLog {
+            file: file.map_err(|source| RunError::Io {
+                path: path.clone(),
+                source,
+            })?,
+            path,
+        })
     }
 }
 
@@ -210,6 +253,11 @@ impl MetricsLog {
     pub fn append<T: serde::Serialize>(&mut self, value: &T) -> Result<(), RunError> {
         let mut line = serde_json::to_string(value).unwrap_or_default();
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|source| RunError::Io { path: self.path.clone(), source })
+        self.file
+            .write_all(line.as_bytes())
+            .map_err(|source| RunError::Io {
+                path: self.path.clone(),
+                source,
+            })
     }
 }

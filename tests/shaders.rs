@@ -21,7 +21,8 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 fn validate(text: &str) -> (naga::Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
+    let module = naga::front::wgsl::parse_str(text)
+        .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
     // What kernels may rely on: the identity table of software adapters, and nothing else beyond WebGPU.
     let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
         .validate(&module)
@@ -31,21 +32,47 @@ fn validate(text: &str) -> (naga::Module, ModuleInfo) {
 
 fn translate(entry: &str, module: &naga::Module, info: &ModuleInfo) -> Result<[usize; 3], String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
-    let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: entry.to_owned() };
-    let words = spv::write_vec(module, info, &spv::Options::default(), Some(&pipeline)).map_err(|e| text(&e))?;
-    let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
+    let pipeline = spv::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: entry.to_owned(),
+    };
+    let words = spv::write_vec(module, info, &spv::Options::default(), Some(&pipeline))
+        .map_err(|e| text(&e))?;
+    let options = msl::Options {
+        lang_version: (2, 4),
+        ..msl::Options::default()
+    };
     let pipeline = msl::PipelineOptions {
         entry_point: Some((naga::ShaderStage::Compute, entry.to_owned())),
         ..msl::PipelineOptions::default()
     };
-    let (metal, names) = msl::write_string(module, info, &options, &pipeline).map_err(|e| text(&e))?;
-    names.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| text(&e))?;
-    let immediates_target = Some(hlsl::BindTarget { space: 9, ..hlsl::BindTarget::default() });
-    let options = hlsl::Options { immediates_target, ..hlsl::Options::default() };
-    let pipeline = hlsl::PipelineOptions { entry_point: Some((naga::ShaderStage::Compute, entry.to_owned())) };
+    let (metal, names) =
+        msl::write_string(module, info, &options, &pipeline).map_err(|e| text(&e))?;
+    names
+        .entry_point_names
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| text(&e))?;
+    let immediates_target = Some(hlsl::BindTarget {
+        space: 9,
+        ..hlsl::BindTarget::default()
+    });
+    let options = hlsl::Options {
+        immediates_target,
+        ..hlsl::Options::default()
+    };
+    let pipeline = hlsl::PipelineOptions {
+        entry_point: Some((naga::ShaderStage::Compute, entry.to_owned())),
+    };
     let mut direct_x = String::new();
-    let names = hlsl::Writer::new(&mut direct_x, &options, &pipeline).write(module, info, None).map_err(|e| text(&e))?;
-    names.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|e| text(&e))?;
+    let names = hlsl::Writer::new(&mut direct_x, &options, &pipeline)
+        .write(module, info, None)
+        .map_err(|e| text(&e))?;
+    names
+        .entry_point_names
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| text(&e))?;
     Ok([words.len(), metal.len(), direct_x.len()])
 }
 
@@ -53,7 +80,11 @@ fn translate(entry: &str, module: &naga::Module, info: &ModuleInfo) -> Result<[u
 fn configs() -> Vec<Config> {
     let sets: [&[&str]; 6] = [
         &[],
-        &["scene.aabb_scale=4", "scene.linear=true", "training.micro_batches=2"],
+        &[
+            "scene.aabb_scale=4",
+            "scene.linear=true",
+            "training.micro_batches=2",
+        ],
         &[
             "loss={l2={}}",
             "scene.background=\"white\"",
@@ -94,13 +125,27 @@ fn configs() -> Vec<Config> {
 
 /// Builds all that trains and renders on `gpu`, without running it, and returns the texts that were compiled.
 fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
-    let image = Image { width: 4, height: 4, pixels: vec![255; 64], has_alpha: false };
+    let image = Image {
+        width: 4,
+        height: 4,
+        pixels: vec![255; 64],
+        has_alpha: false,
+    };
     let mut camera = Camera::look_at([2.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0], 0.7, 4, 4);
-    camera.lens = Lens::OpenCvFisheye { k1: 0.0, k2: 0.0, k3: 0.0, k4: 0.0 };
+    camera.lens = Lens::OpenCvFisheye {
+        k1: 0.0,
+        k2: 0.0,
+        k3: 0.0,
+        k4: 0.0,
+    };
     for mut config in configs() {
         config.resolve(SceneHints::default(), gpu.class());
-        let images =
-            ImageSet::upload(gpu, std::slice::from_ref(&image), &[GpuCamera::new(&camera, [0.0, 9.0])]).unwrap();
+        let images = ImageSet::upload(
+            gpu,
+            std::slice::from_ref(&image),
+            &[GpuCamera::new(&camera, [0.0, 9.0])],
+        )
+        .unwrap();
         let trainer = Trainer::new(gpu, &config, &images).unwrap();
         let mut renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits).unwrap();
         trainer.settle(&renderer.parameters).unwrap();
@@ -114,7 +159,10 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
 fn every_text_translates_for_every_backend() {
     let mut files = BTreeSet::new();
     for base_path in [false, true] {
-        let gpu = match Gpu::open(&GpuOptions { device: None, base_path }) {
+        let gpu = match Gpu::open(&GpuOptions {
+            device: None,
+            base_path,
+        }) {
             Ok(gpu) => gpu,
             Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {
                 println!("skipped: no GPU adapter");
@@ -128,12 +176,19 @@ fn every_text_translates_for_every_backend() {
             let (file, entry) = label.split_once("::").unwrap();
             files.insert(file.to_owned());
             let (module, info) = validate(text);
-            let sizes = translate(entry, &module, &info).unwrap_or_else(|e| panic!("{label}: {e}\n{text}"));
+            let sizes =
+                translate(entry, &module, &info).unwrap_or_else(|e| panic!("{label}: {e}\n{text}"));
             assert!(sizes.iter().all(|&size| size > 100), "{label}: {sizes:?}");
         }
     }
     // Files that no configuration reaches yet, and those that have no entry points.
-    let unreached = ["entry/bench_peak", "loss", "primitives/bin", "primitives/compact", "scene/demo"];
+    let unreached = [
+        "entry/bench_peak",
+        "loss",
+        "primitives/bin",
+        "primitives/compact",
+        "scene/demo",
+    ];
     let imported = |name: &&str| name.starts_with("common/") || DIRECTION_ENCODINGS.contains(name);
     let expected: BTreeSet<String> = shader_names()
         .into_iter()
@@ -167,7 +222,11 @@ fn every_shader_file_is_built_in() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let name = |path: &PathBuf| {
         let relative = path.strip_prefix(&root).unwrap().with_extension("");
-        relative.components().map(|c| c.as_os_str().to_str().unwrap().to_owned()).collect::<Vec<_>>().join("/")
+        relative
+            .components()
+            .map(|c| c.as_os_str().to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+            .join("/")
     };
     let on_disk: BTreeSet<String> = files_under("shaders", "wgsl").iter().map(name).collect();
     let built_in: BTreeSet<String> = shader_names().into_iter().map(str::to_owned).collect();
@@ -177,9 +236,16 @@ fn every_shader_file_is_built_in() {
 
 #[test]
 fn an_unknown_shader_and_a_faulty_template_are_errors() {
-    let error = Shader::load("nothing", &Defines::new(), false).unwrap_err().to_string();
-    assert!(error.contains("nothing") && error.contains("no such file"), "{error}");
-    let error = Shader::load("loss", &Defines::new(), false).unwrap_err().to_string();
+    let error = Shader::load("nothing", &Defines::new(), false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("nothing") && error.contains("no such file"),
+        "{error}"
+    );
+    let error = Shader::load("loss", &Defines::new(), false)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("loss"), "{error}");
 }
 
@@ -187,9 +253,21 @@ fn an_unknown_shader_and_a_faulty_template_are_errors() {
 fn layout(file: &str, defines: &Defines, name: &str) -> (Vec<(String, u32)>, u32) {
     let shader = Shader::load(file, defines, false).unwrap();
     let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
-    let (_, ty) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)).unwrap();
-    let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("{name} is no struct") };
-    (members.iter().map(|m| (m.name.clone().unwrap(), m.offset)).collect(), *span)
+    let (_, ty) = module
+        .types
+        .iter()
+        .find(|(_, ty)| ty.name.as_deref() == Some(name))
+        .unwrap();
+    let naga::TypeInner::Struct { members, span } = &ty.inner else {
+        panic!("{name} is no struct")
+    };
+    (
+        members
+            .iter()
+            .map(|m| (m.name.clone().unwrap(), m.offset))
+            .collect(),
+        *span,
+    )
 }
 
 macro_rules! mirror {
@@ -208,18 +286,36 @@ fn mirrored_structs_lie_where_the_shaders_think() {
         loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase,
     );
     assert_eq!(layout("common/step", &Defines::new(), "StepState"), state);
-    assert_eq!(layout("common/step", &Defines::new().set("raises_alarms", true), "StepState"), state);
+    assert_eq!(
+        layout(
+            "common/step",
+            &Defines::new().set("raises_alarms", true),
+            "StepState"
+        ),
+        state
+    );
     let camera = mirror!(GpuCamera:
         world_from_camera, focal, principal, distortion, k3, lens, width, height, chunk, first_pixel, near, far, view_low,
         view_high,
     );
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
     let level = mirror!(GpuLevel: scale, resolution, first_row, rows, dense, pad);
-    let defines = Defines::new().set("pass", "forward").set("count", "n_kept").set("stride", 4);
-    let config = Config::preset("ngp", &["passes.field.position_encoding.hash_grid.per_level_scale=2.0".to_owned()]).unwrap();
+    let defines = Defines::new()
+        .set("pass", "forward")
+        .set("count", "n_kept")
+        .set("stride", 4);
+    let config = Config::preset(
+        "ngp",
+        &["passes.field.position_encoding.hash_grid.per_level_scale=2.0".to_owned()],
+    )
+    .unwrap();
     let PositionEncoding::HashGrid(grid) = &config.passes[0].field.position_encoding;
     let grid = HashGrid::new(grid, 1 << 30).unwrap();
-    let (mut members, size) = layout("encoding/hash_grid", &defines.merge(grid.defines(&grid.chunks()[0])), "Level");
+    let (mut members, size) = layout(
+        "encoding/hash_grid",
+        &defines.merge(grid.defines(&grid.chunks()[0])),
+        "Level",
+    );
     members.retain(|(name, _)| !["pad_1", "pad_2"].contains(&name.as_str()));
     members.last_mut().unwrap().0 = "pad".to_owned();
     assert_eq!((members, size), level);
@@ -244,32 +340,76 @@ fn line_with(path: &Path, words: &[&str]) -> Option<String> {
 fn computing_modules_know_nothing_above_them() {
     let modules = ["encoding", "network", "compositing", "loss", "optimizer"];
     let above = [
-        "camera", "cli", "dataset", "field", "images", "metrics", "occupancy", "pass", "render", "sampling", "train",
+        "camera",
+        "cli",
+        "dataset",
+        "field",
+        "images",
+        "metrics",
+        "occupancy",
+        "pass",
+        "render",
+        "sampling",
+        "train",
         "viewer",
     ];
-    let words: Vec<String> =
-        above.iter().flat_map(|m| [format!("crate::{m}::"), format!("crate::{m};"), format!("super::{m}::")]).collect();
+    let words: Vec<String> = above
+        .iter()
+        .flat_map(|m| {
+            [
+                format!("crate::{m}::"),
+                format!("crate::{m};"),
+                format!("super::{m}::"),
+            ]
+        })
+        .collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let files = files_under("src", "rs");
     let belongs = |path: &&PathBuf| {
-        let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        let relative = path
+            .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+            .unwrap();
+        let first = relative
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs");
         modules.contains(&first)
     };
     let own: Vec<&PathBuf> = files.iter().filter(belongs).collect();
     assert!(own.len() >= 8, "{own:?}");
-    let faults: Vec<String> = own.iter().filter_map(|path| line_with(path, &words)).collect();
+    let faults: Vec<String> = own
+        .iter()
+        .filter_map(|path| line_with(path, &words))
+        .collect();
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]
 fn only_the_edges_print_and_parse_arguments() {
     let edge = |path: &PathBuf| {
-        let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-        ["cli", "viewer", "main.rs", "progress.rs"].iter().any(|edge| relative.starts_with(edge))
+        let relative = path
+            .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+            .unwrap();
+        ["cli", "viewer", "main.rs", "progress.rs"]
+            .iter()
+            .any(|edge| relative.starts_with(edge))
     };
-    let words = ["println!", "print!", "dbg!", "clap::", "indicatif::", "winit::"];
-    let faults: Vec<String> =
-        files_under("src", "rs").iter().filter(|path| !edge(path)).filter_map(|path| line_with(path, &words)).collect();
+    let words = [
+        "println!",
+        "print!",
+        "dbg!",
+        "clap::",
+        "indicatif::",
+        "winit::",
+    ];
+    let faults: Vec<String> = files_under("src", "rs")
+        .iter()
+        .filter(|path| !edge(path))
+        .filter_map(|path| line_with(path, &words))
+        .collect();
     assert!(faults.is_empty(), "{faults:#?}");
 }

@@ -47,14 +47,31 @@ pub(super) struct Matrix {
 /// All matrices and biases of a field.
 pub(super) fn matrices(field: &Field) -> Vec<Matrix> {
     let mut all = Vec::new();
-    for (prefix, network) in [("density_network", &field.density), ("color_network", &field.color)] {
+    for (prefix, network) in [
+        ("density_network", &field.density),
+        ("color_network", &field.color),
+    ] {
         for l in 0..network.n_layers() {
             let (columns, rows) = (network.dims()[l] as usize, network.dims()[l + 1] as usize);
             let (offset, stride) = (network.offset(l) as usize, network.width(l) as usize);
-            all.push(Matrix { name: format!("{prefix}.{l}.weight"), offset, stride, rows, columns, bias: false });
+            all.push(Matrix {
+                name: format!("{prefix}.{l}.weight"),
+                offset,
+                stride,
+                rows,
+                columns,
+                bias: false,
+            });
             if network.biases() {
                 let name = format!("{prefix}.{l}.bias");
-                all.push(Matrix { name, offset: offset + columns, stride, rows, columns: 1, bias: true });
+                all.push(Matrix {
+                    name,
+                    offset: offset + columns,
+                    stride,
+                    rows,
+                    columns: 1,
+                    bias: true,
+                });
             }
         }
     }
@@ -63,12 +80,17 @@ pub(super) fn matrices(field: &Field) -> Vec<Matrix> {
 
 impl Matrix {
     pub(super) fn shape(&self) -> Vec<usize> {
-        if self.bias { vec![self.rows] } else { vec![self.rows, self.columns] }
+        if self.bias {
+            vec![self.rows]
+        } else {
+            vec![self.rows, self.columns]
+        }
     }
 
     fn places(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
-        (0..self.rows)
-            .flat_map(move |r| (0..self.columns).map(move |c| role.place(self.offset + r * self.stride + c, 4)))
+        (0..self.rows).flat_map(move |r| {
+            (0..self.columns).map(move |c| role.place(self.offset + r * self.stride + c, 4))
+        })
     }
 
     pub(super) fn extract(&self, slab: &[f32], role: Role) -> Vec<f32> {
@@ -100,11 +122,20 @@ pub(super) fn tables(field: &Field) -> Vec<Table> {
         .iter()
         .enumerate()
         .flat_map(|(chunk, c)| {
-            c.first_rows.iter().enumerate().map(move |(index, &first_row)| {
-                let level = c.first_level + index;
-                let rows = grid.levels()[level].rows as usize;
-                Table { name: format!("position_encoding.level_{level}"), chunk, first_row, rows, features }
-            })
+            c.first_rows
+                .iter()
+                .enumerate()
+                .map(move |(index, &first_row)| {
+                    let level = c.first_level + index;
+                    let rows = grid.levels()[level].rows as usize;
+                    Table {
+                        name: format!("position_encoding.level_{level}"),
+                        chunk,
+                        first_row,
+                        rows,
+                        features,
+                    }
+                })
         })
         .collect()
 }
@@ -120,12 +151,21 @@ impl Table {
 
     /// First f32 and number of f32 in a buffer of `role`.
     pub(super) fn range(&self, role: Role) -> (u64, usize) {
-        let per_value = if matches!(role, Role::Value | Role::Average) { 1 } else { 2 };
-        (u64::from(self.first_row) * (self.features * per_value) as u64, self.rows * self.features * per_value)
+        let per_value = if matches!(role, Role::Value | Role::Average) {
+            1
+        } else {
+            2
+        };
+        (
+            u64::from(self.first_row) * (self.features * per_value) as u64,
+            self.rows * self.features * per_value,
+        )
     }
 
     pub(super) fn extract(&self, values: &[f32], role: Role) -> Vec<f32> {
-        (0..self.rows * self.features).map(|i| values[role.place(i, self.lanes())]).collect()
+        (0..self.rows * self.features)
+            .map(|i| values[role.place(i, self.lanes())])
+            .collect()
     }
 
     pub(super) fn insert(&self, values: &mut [f32], role: Role, from: &[f32]) {

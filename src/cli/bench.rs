@@ -78,7 +78,12 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         let mut run = scene::open_run(&gpu, run, None)?;
         let dataset = scene::dataset_of(session, &run.checkpoint, None)?;
         let downscale = run.checkpoint.info.downscale;
-        let cameras: Vec<Camera> = dataset.test.iter().take(5).map(|f| f.camera.downscaled(downscale)).collect();
+        let cameras: Vec<Camera> = dataset
+            .test
+            .iter()
+            .take(5)
+            .map(|f| f.camera.downscaled(downscale))
+            .collect();
         return bench_rendering(session, &mut run.renderer, &cameras);
     }
     bench_training(session, args, &gpu, peak)
@@ -106,17 +111,38 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     let threads = THREADS * scale;
     let result = gpu.buffer("peak result", threads * 16)?;
     let kernel = |pass: &str| {
-        let defines = Defines::new().set("pass", pass).set("iterations", ITERATIONS).set("rows", ROWS);
+        let defines = Defines::new()
+            .set("pass", pass)
+            .set("iterations", ITERATIONS)
+            .set("rows", ROWS);
         Kernel::new(gpu, "entry/bench_peak", pass, &defines)
     };
     let mut arithmetic = Stage::new("peak arithmetic");
-    arithmetic.dispatch(gpu, &kernel("arithmetic")?, &[("result", &result)], Groups::covering(threads, 64))?;
-    let (from, to) = (gpu.buffer("copy from", COPIED)?, gpu.buffer("copy to", COPIED)?);
+    arithmetic.dispatch(
+        gpu,
+        &kernel("arithmetic")?,
+        &[("result", &result)],
+        Groups::covering(threads, 64),
+    )?;
+    let (from, to) = (
+        gpu.buffer("copy from", COPIED)?,
+        gpu.buffer("copy to", COPIED)?,
+    );
     let mut copy = Stage::new("peak copy");
-    copy.dispatch(gpu, &kernel("copy")?, &[("from_here", &from), ("to_there", &to)], Groups::covering(COPIED / 16, 64))?;
+    copy.dispatch(
+        gpu,
+        &kernel("copy")?,
+        &[("from_here", &from), ("to_there", &to)],
+        Groups::covering(COPIED / 16, 64),
+    )?;
     let table = gpu.buffer("gather table", ROWS * 8)?;
     let mut gather = Stage::new("peak gather");
-    gather.dispatch(gpu, &kernel("gather")?, &[("table", &table), ("result", &result)], Groups::covering(threads, 64))?;
+    gather.dispatch(
+        gpu,
+        &kernel("gather")?,
+        &[("table", &table), ("result", &result)],
+        Groups::covering(threads, 64),
+    )?;
     Ok(Peak {
         gflops: (threads * ITERATIONS * 8 * 4 * 2) as f64 / best_of(gpu, &arithmetic, 4)? / 1e9,
         copy_gb_per_s: (2 * COPIED) as f64 / best_of(gpu, &copy, 4)? / 1e9,
@@ -134,43 +160,99 @@ struct Cost {
 /// The arithmetic of each stage as its formulas have it: no credit for index arithmetic or padding.
 fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cost> {
     let PositionEncoding::HashGrid(grid) = &field.config.position_encoding;
-    let (levels, features) = (f64::from(grid.n_levels), f64::from(grid.n_features_per_level));
+    let (levels, features) = (
+        f64::from(grid.n_levels),
+        f64::from(grid.n_features_per_level),
+    );
     let row = 4.0 * features;
     let encoded = levels * row;
     let (marched, kept) = (f64::from(state.n_marched), f64::from(state.n_kept));
     // Of the density network only the first output is computed before culling.
     let dims = field.density.dims();
     let last = dims.len() - 1;
-    let first_output = field.density.multiply_adds() as f64 - f64::from(dims[last - 1]) * (f64::from(dims[last]) - 4.0);
+    let first_output = field.density.multiply_adds() as f64
+        - f64::from(dims[last - 1]) * (f64::from(dims[last]) - 4.0);
     let networks = (field.density.multiply_adds() + field.color.multiply_adds()) as f64;
     let activations = (field.density.activation_bytes() + field.color.activation_bytes()) as f64;
     let interpolation = levels * 8.0 * (2.0 * features + 3.0);
     let rows = field.hash_grid.total_rows() as f64;
     Some(match stage {
-        "encode" => Cost { samples: marched, flops: interpolation, bytes: 8.0 * encoded + encoded + 16.0 },
-        "density" => Cost { samples: marched, flops: 2.0 * first_output, bytes: encoded + 16.0 },
-        "occupancy density" => {
-            Cost { samples: f64::from(cells), flops: interpolation + 2.0 * first_output, bytes: 10.0 * encoded + 32.0 }
-        }
-        "cull" => Cost { samples: marched, flops: 0.0, bytes: 2.0 * (encoded + 24.0) + 20.0 },
-        "forward" => Cost { samples: kept, flops: 2.0 * networks, bytes: encoded + activations },
-        "composite" => Cost { samples: kept, flops: 60.0, bytes: 2.0 * 36.0 + 20.0 },
-        "network backward" => Cost { samples: kept, flops: 4.0 * networks, bytes: 2.0 * encoded + 3.0 * activations },
-        "encode backward" => Cost { samples: kept, flops: interpolation, bytes: 16.0 * encoded + encoded + 16.0 },
-        "optimize" => Cost { samples: rows, flops: 0.0, bytes: row },
-        "march" => Cost { samples: marched, flops: 0.0, bytes: 24.0 },
+        "encode" => Cost {
+            samples: marched,
+            flops: interpolation,
+            bytes: 8.0 * encoded + encoded + 16.0,
+        },
+        "density" => Cost {
+            samples: marched,
+            flops: 2.0 * first_output,
+            bytes: encoded + 16.0,
+        },
+        "occupancy density" => Cost {
+            samples: f64::from(cells),
+            flops: interpolation + 2.0 * first_output,
+            bytes: 10.0 * encoded + 32.0,
+        },
+        "cull" => Cost {
+            samples: marched,
+            flops: 0.0,
+            bytes: 2.0 * (encoded + 24.0) + 20.0,
+        },
+        "forward" => Cost {
+            samples: kept,
+            flops: 2.0 * networks,
+            bytes: encoded + activations,
+        },
+        "composite" => Cost {
+            samples: kept,
+            flops: 60.0,
+            bytes: 2.0 * 36.0 + 20.0,
+        },
+        "network backward" => Cost {
+            samples: kept,
+            flops: 4.0 * networks,
+            bytes: 2.0 * encoded + 3.0 * activations,
+        },
+        "encode backward" => Cost {
+            samples: kept,
+            flops: interpolation,
+            bytes: 16.0 * encoded + encoded + 16.0,
+        },
+        "optimize" => Cost {
+            samples: rows,
+            flops: 0.0,
+            bytes: row,
+        },
+        "march" => Cost {
+            samples: marched,
+            flops: 0.0,
+            bytes: 24.0,
+        },
         _ => return None,
     })
 }
 
 /// Train the built-in scene for a while, then time every stage.
-fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) -> anyhow::Result<()> {
-    let method = args.method.as_deref().unwrap_or(Config::default_method(gpu.class()));
+fn bench_training(
+    session: &Session,
+    args: &Args,
+    gpu: &Arc<Gpu>,
+    peak: Peak,
+) -> anyhow::Result<()> {
+    let method = args
+        .method
+        .as_deref()
+        .unwrap_or(Config::default_method(gpu.class()));
     let mut config = Config::preset(method, &args.overrides)?;
     config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
-    let images = cameras.iter().map(|c| DemoScene::render(gpu, c)).collect::<Result<Vec<_>, _>>()?;
-    let on_device: Vec<GpuCamera> = cameras.iter().map(|c| GpuCamera::new(c, near_far(&config, None))).collect();
+    let images = cameras
+        .iter()
+        .map(|c| DemoScene::render(gpu, c))
+        .collect::<Result<Vec<_>, _>>()?;
+    let on_device: Vec<GpuCamera> = cameras
+        .iter()
+        .map(|c| GpuCamera::new(c, near_far(&config, None)))
+        .collect();
     let set = ImageSet::upload(gpu, &images, &on_device)?;
     let spinner = session.out.spinner("compiling shaders");
     let mut trainer = Trainer::new(gpu, &config, &set)?;
@@ -216,15 +298,30 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) ->
         }
         *seconds.entry(stage.name).or_default() += median(times.entry(index).or_default());
     }
-    let total: f64 = step_stages.iter().map(|s| s.name).collect::<std::collections::BTreeSet<_>>().iter().map(|n| seconds[n]).sum();
-    session.out.result(format!("{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}", "stage", "ms", "step %", "samples/s", "GFLOP/s", "GB/s", "% peak"))?;
+    let total: f64 = step_stages
+        .iter()
+        .map(|s| s.name)
+        .collect::<std::collections::BTreeSet<_>>()
+        .iter()
+        .map(|n| seconds[n])
+        .sum();
+    session.out.result(format!(
+        "{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}",
+        "stage", "ms", "step %", "samples/s", "GFLOP/s", "GB/s", "% peak"
+    ))?;
     for name in order {
         if !args.stage.is_empty() && !args.stage.iter().any(|s| s == name) {
             continue;
         }
-        let line = stage_line(name, seconds[name], cost(name, &trainer.pass.field, &state, cells).as_ref(), peak);
+        let line = stage_line(
+            name,
+            seconds[name],
+            cost(name, &trainer.pass.field, &state, cells).as_ref(),
+            peak,
+        );
         session.out.json(&line)?;
-        let text = |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
+        let text =
+            |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
         session.out.result(format!(
             "{name:20} {:>10.3} {:>6.1}% {:>14} {:>12} {:>10} {:>8}",
             line.milliseconds,
@@ -248,18 +345,27 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>, peak: Peak) ->
     ))?;
     let mut renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits)?;
     trainer.settle(&renderer.parameters)?;
-    bench_rendering(session, &mut renderer, &DemoScene::cameras(Split::Test, 3, 96))
+    bench_rendering(
+        session,
+        &mut renderer,
+        &DemoScene::cameras(Split::Test, 3, 96),
+    )
 }
 
 fn stage_line(name: &str, seconds: f64, cost: Option<&Cost>, peak: Peak) -> StageLine {
-    let rate = |per_sample: f64, samples: f64| (per_sample > 0.0).then(|| per_sample * samples / seconds / 1e9);
+    let rate = |per_sample: f64, samples: f64| {
+        (per_sample > 0.0).then(|| per_sample * samples / seconds / 1e9)
+    };
     let gflops = cost.and_then(|c| rate(c.flops, c.samples));
     let gb_per_s = cost.and_then(|c| rate(c.bytes, c.samples));
     // Against whichever roof the stage is nearer to.
-    let share = [gflops.map(|g| g / peak.gflops), gb_per_s.map(|g| g / peak.copy_gb_per_s)]
-        .into_iter()
-        .flatten()
-        .reduce(f64::max);
+    let share = [
+        gflops.map(|g| g / peak.gflops),
+        gb_per_s.map(|g| g / peak.copy_gb_per_s),
+    ]
+    .into_iter()
+    .flatten()
+    .reduce(f64::max);
     StageLine {
         schema: SCHEMA,
         event: "stage",
@@ -278,8 +384,14 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn bench_rendering(session: &Session, renderer: &mut Renderer, cameras: &[Camera]) -> anyhow::Result<()> {
-    let Some(first) = cameras.first() else { return Err(usage("there are no test views to render")) };
+fn bench_rendering(
+    session: &Session,
+    renderer: &mut Renderer,
+    cameras: &[Camera],
+) -> anyhow::Result<()> {
+    let Some(first) = cameras.first() else {
+        return Err(usage("there are no test views to render"));
+    };
     renderer.render(first, None, false)?;
     let mut rates = Vec::new();
     for camera in cameras {

@@ -12,11 +12,25 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
     for adapter in &adapters {
         let mut line = serde_json::to_value(adapter)?;
         line["schema"] = SCHEMA.into();
-        line["features"] = adapter.features.iter().map(|(n, on)| (n.clone(), (*on).into())).collect::<serde_json::Map<_, _>>().into();
+        line["features"] = adapter
+            .features
+            .iter()
+            .map(|(n, on)| (n.clone(), (*on).into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         session.out.json(&line)?;
-        let note = if adapter.class == AdapterClass::Software { "  (software adapter: runs on the CPU)" } else { "" };
+        let note = if adapter.class == AdapterClass::Software {
+            "  (software adapter: runs on the CPU)"
+        } else {
+            ""
+        };
         let mark = if adapter.default { "*" } else { " " };
-        let features: Vec<&str> = adapter.features.iter().filter(|(_, on)| *on).map(|(n, _)| n.as_str()).collect();
+        let features: Vec<&str> = adapter
+            .features
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(n, _)| n.as_str())
+            .collect();
         session.out.result(format!(
             "{mark} {index}  {name}{note}\n     {backend}, {class}, {driver}\n     binding {binding}, buffer {buffer}, \
              workgroup memory {workgroup} KiB, {storage} storage buffers, {invocations} invocations, subgroups {low}–{high}\n     \

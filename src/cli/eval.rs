@@ -37,9 +37,17 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;
     let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
-    let frames = scene::pick(session, &gpu, dataset.frames(args.split), args.eval_views.as_ref())?;
+    let frames = scene::pick(
+        session,
+        &gpu,
+        dataset.frames(args.split),
+        args.eval_views.as_ref(),
+    )?;
     if frames.is_empty() {
-        return Err(super::usage(format!("--split {}: the dataset has no such views", args.split)));
+        return Err(super::usage(format!(
+            "--split {}: the dataset has no such views",
+            args.split
+        )));
     }
     let dir = RunDir::of(&args.run);
     let images = dir.images();
@@ -52,15 +60,22 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         save_to: args.save_images.then_some(images.as_path()),
     };
     let report = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
-    if let Err(error) = dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?)) {
+    if let Err(error) = dir.write(
+        &dir.eval(),
+        &format!("{}\n", serde_json::to_string_pretty(&report)?),
+    ) {
         session.out.note(format!("warning: {error}"));
     }
     for view in &report.images {
-        session.out.detail(format!("  {}  {:.2} dB", view.name, view.psnr));
+        session
+            .out
+            .detail(format!("  {}  {:.2} dB", view.name, view.psnr));
     }
     session.out.result(scene::describe(&report))?;
     if args.save_images {
-        session.out.note(format!("renderings: {}", images.display()));
+        session
+            .out
+            .note(format!("renderings: {}", images.display()));
     }
     session.out.json(&report)
 }

@@ -90,7 +90,10 @@ impl Session {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let session = Session {
-        options: GpuOptions { device: cli.global.device.clone(), base_path: false },
+        options: GpuOptions {
+            device: cli.global.device.clone(),
+            base_path: false,
+        },
         out: Output::new(cli.global.json, cli.global.quiet, cli.global.verbose),
     };
     let outcome = match &cli.command {
@@ -112,13 +115,18 @@ pub fn main() -> ExitCode {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = error.is::<Usage>()
         || error.is::<ConfigError>()
-        || matches!(error.downcast_ref(), Some(RunError::Exists { .. } | RunError::Unfinished { .. } | RunError::NotARun { .. }))
+        || matches!(
+            error.downcast_ref(),
+            Some(RunError::Exists { .. } | RunError::Unfinished { .. } | RunError::NotARun { .. })
+        )
         || matches!(error.downcast_ref(), Some(GpuError::NoSuchDevice { .. }));
     let nested_config = matches!(error.downcast_ref(), Some(CheckpointError::Config { .. }));
     if is_usage && !nested_config { 2 } else { 1 }

@@ -18,7 +18,11 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(json: bool, quiet: bool, verbose: bool) -> Self {
-        Self { json, quiet, verbose }
+        Self {
+            json,
+            quiet,
+            verbose,
+        }
     }
 
     /// A line for people.
@@ -59,7 +63,8 @@ impl Output {
         let message = told(error);
         eprintln!("error: {message}");
         if self.json {
-            let line = serde_json::json!({ "schema": SCHEMA, "event": "error", "message": message });
+            let line =
+                serde_json::json!({ "schema": SCHEMA, "event": "error", "message": message });
             let _ = writeln!(std::io::stdout().lock(), "{line}");
         }
     }
@@ -84,13 +89,26 @@ impl Output {
 
     /// A sign of life.
     pub(super) fn spinner(&self, what: impl Into<Cow<'static, str>>) -> ProgressBar {
-        let spinner = self.styled(ProgressBar::new_spinner(), ProgressStyle::default_spinner(), what);
+        let spinner = self.styled(
+            ProgressBar::new_spinner(),
+            ProgressStyle::default_spinner(),
+            what,
+        );
         spinner.enable_steady_tick(Duration::from_millis(120));
         spinner
     }
 
-    fn styled(&self, bar: ProgressBar, style: ProgressStyle, what: impl Into<Cow<'static, str>>) -> ProgressBar {
-        let target = if self.hidden() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    fn styled(
+        &self,
+        bar: ProgressBar,
+        style: ProgressStyle,
+        what: impl Into<Cow<'static, str>>,
+    ) -> ProgressBar {
+        let target = if self.hidden() {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         bar.set_draw_target(target);
         bar.set_style(style);
         bar.set_message(what);
@@ -100,9 +118,17 @@ impl Output {
 
 /// An error with those of its causes that its own message does not tell already.
 fn told(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| {
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
 }
 
 /// 1234567 as `1.23 M`.
@@ -119,5 +145,9 @@ pub(super) fn short(value: impl Into<f64>) -> String {
 /// Bytes as MiB or GiB.
 pub(super) fn bytes(n: u64) -> String {
     let mib = n as f64 / (1024.0 * 1024.0);
-    if mib >= 1024.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+    if mib >= 1024.0 {
+        format!("{:.2} GiB", mib / 1024.0)
+    } else {
+        format!("{mib:.1} MiB")
+    }
 }

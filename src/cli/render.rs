@@ -61,7 +61,10 @@ enum Target {
 fn target(path: &Path) -> anyhow::Result<Target> {
     let refuse = |reason: &str| Err(usage(format!("--out {}: {reason}", path.display())));
     let names_folder = path.to_string_lossy().ends_with(std::path::is_separator);
-    let extension = path.extension().filter(|_| !names_folder).map(|e| e.to_string_lossy().to_lowercase());
+    let extension = path
+        .extension()
+        .filter(|_| !names_folder)
+        .map(|e| e.to_string_lossy().to_lowercase());
     let target = match extension.as_deref() {
         _ if path.is_dir() => Target::Folder,
         Some("png") => Target::Png,
@@ -79,10 +82,17 @@ fn target(path: &Path) -> anyhow::Result<Target> {
 
 /// The folder that images go to, made before anything is rendered.
 fn make_folder(out: &Path, target: &Target) -> anyhow::Result<()> {
-    let folder = if *target == Target::Folder { Some(out) } else { out.parent() };
-    folder.filter(|p| !p.as_os_str().is_empty()).map_or(Ok(()), |folder| {
-        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))
-    })
+    let folder = if *target == Target::Folder {
+        Some(out)
+    } else {
+        out.parent()
+    };
+    folder
+        .filter(|p| !p.as_os_str().is_empty())
+        .map_or(Ok(()), |folder| {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))
+        })
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
@@ -94,17 +104,27 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let downscale = run.checkpoint.info.downscale;
     let views: Vec<View> = match (args.turntable, args.split) {
         (Some(n), _) => {
-            let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera.downscaled(downscale)).collect();
+            let cameras: Vec<Camera> = dataset
+                .train
+                .iter()
+                .map(|f| f.camera.downscaled(downscale))
+                .collect();
             orbit(&cameras, n).into_iter().map(|c| (c, None)).collect()
         }
         (None, split) => {
             let split = split.unwrap_or(Split::Test);
-            dataset.frames(split).iter().map(|f| (f.camera.downscaled(downscale), f.near_far)).collect()
+            dataset
+                .frames(split)
+                .iter()
+                .map(|f| (f.camera.downscaled(downscale), f.near_far))
+                .collect()
         }
     };
     if views.is_empty() {
         let split = args.split.unwrap_or(Split::Test);
-        return Err(usage(format!("the dataset has no {split} views to render: give another --split, or --turntable N")));
+        return Err(usage(format!(
+            "the dataset has no {split} views to render: give another --split, or --turntable N"
+        )));
     }
     if target == Target::Png && views.len() * args.channels.len() > 1 {
         return Err(usage(format!(
@@ -114,14 +134,26 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         )));
     }
     make_folder(&args.out, &target)?;
-    let views: Vec<View> = views.into_iter().map(|(c, n)| (sized(&c, args.width, args.height), n)).collect();
-    let frames = render_all(session, &mut run.renderer, &views, args.channels.contains(&Channel::Normal))?;
+    let views: Vec<View> = views
+        .into_iter()
+        .map(|(c, n)| (sized(&c, args.width, args.height), n))
+        .collect();
+    let frames = render_all(
+        session,
+        &mut run.renderer,
+        &views,
+        args.channels.contains(&Channel::Normal),
+    )?;
     let color = run.renderer.config().scene.eval_background.color();
     let written = write_all(args, &target, &frames, color)?;
     for path in &written {
         session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path.display().to_string() }))?;
     }
-    session.out.result(format!("rendered {} views to {}", frames.len(), args.out.display()))
+    session.out.result(format!(
+        "rendered {} views to {}",
+        frames.len(),
+        args.out.display()
+    ))
 }
 
 /// `camera` with another resolution: the same view, width deciding the focal length where the shape changes.
@@ -142,7 +174,9 @@ fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
 }
 
 fn scaled(side: u32, new: u32, old: u32) -> u32 {
-    u32::try_from(u64::from(side) * u64::from(new) / u64::from(old.max(1))).unwrap_or(1).max(1)
+    u32::try_from(u64::from(side) * u64::from(new) / u64::from(old.max(1)))
+        .unwrap_or(1)
+        .max(1)
 }
 
 /// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance.
@@ -150,7 +184,9 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     use glam::DVec3;
     let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
     let forward = |c: &Camera| DVec3::from_array(c.forward().map(f64::from));
-    let Some(first) = cameras.first() else { return Vec::new() };
+    let Some(first) = cameras.first() else {
+        return Vec::new();
+    };
     let count = cameras.len() as f64;
     // The point nearest all optical axes, least squares: sum (I - d dᵀ) (x - p) = 0.
     let mut matrix = glam::DMat3::ZERO;
@@ -171,8 +207,16 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     };
     // The world's own axis where the cameras' mean up is near it.
     let up = up.normalize_or(DVec3::Z);
-    let up = [DVec3::X, DVec3::Y, DVec3::Z].into_iter().flat_map(|a| [a, -a]).find(|a| a.dot(up) > 0.8).unwrap_or(up);
-    let heights = cameras.iter().map(|c| (position(c) - center).dot(up)).sum::<f64>() / count;
+    let up = [DVec3::X, DVec3::Y, DVec3::Z]
+        .into_iter()
+        .flat_map(|a| [a, -a])
+        .find(|a| a.dot(up) > 0.8)
+        .unwrap_or(up);
+    let heights = cameras
+        .iter()
+        .map(|c| (position(c) - center).dot(up))
+        .sum::<f64>()
+        / count;
     let flat = |c: &Camera| {
         let offset = position(c) - center;
         offset - up * offset.dot(up)
@@ -186,7 +230,14 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
         .map(|i| {
             let angle = f64::from(i) / f64::from(n) * std::f64::consts::TAU;
             let eye = center + radius * (angle.cos() * x + angle.sin() * y) + up * heights;
-            Camera::look_at(to_f32(eye), to_f32(center), to_f32(up), fov, first.width, first.height)
+            Camera::look_at(
+                to_f32(eye),
+                to_f32(center),
+                to_f32(up),
+                fov,
+                first.width,
+                first.height,
+            )
         })
         .collect()
 }
@@ -207,9 +258,17 @@ pub(super) fn render_all(
     Ok(frames)
 }
 
-fn write_all(args: &Args, target: &Target, frames: &[Frame], background: [f32; 3]) -> anyhow::Result<Vec<PathBuf>> {
+fn write_all(
+    args: &Args,
+    target: &Target,
+    frames: &[Frame],
+    background: [f32; 3],
+) -> anyhow::Result<Vec<PathBuf>> {
     // One scale for all frames, so that an animation's depth does not flicker.
-    let range = frames.iter().filter_map(Frame::depth_range).reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
+    let range = frames
+        .iter()
+        .filter_map(Frame::depth_range)
+        .reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
     let range = range.unwrap_or([0.0, 1.0]);
     let mut written = Vec::new();
     for &channel in &args.channels {
@@ -224,7 +283,12 @@ fn write_all(args: &Args, target: &Target, frames: &[Frame], background: [f32; 3
                 Target::Png => args.out.clone(),
                 _ => args.out.join(format!("{}_{index:04}.png", channel.name())),
             };
-            scene::save_png(&path, &frame.pixels(channel, background, range), frame.width, frame.height)?;
+            scene::save_png(
+                &path,
+                &frame.pixels(channel, background, range),
+                frame.width,
+                frame.height,
+            )?;
             written.push(path);
         }
     }
@@ -252,13 +316,18 @@ pub(super) fn write_gif(
     let fault = |e: &dyn std::fmt::Display| anyhow::anyhow!("cannot write {}: {e}", path.display());
     let file = File::create(path).map_err(|e| fault(&e))?;
     let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), 10);
-    encoder.set_repeat(Repeat::Infinite).map_err(|e| fault(&e))?;
+    encoder
+        .set_repeat(Repeat::Infinite)
+        .map_err(|e| fault(&e))?;
     for frame in frames {
         let pixels = frame.pixels(channel, background, depth_range);
-        let image = RgbImage::from_raw(frame.width, frame.height, pixels).ok_or_else(|| fault(&"bad frame size"))?;
+        let image = RgbImage::from_raw(frame.width, frame.height, pixels)
+            .ok_or_else(|| fault(&"bad frame size"))?;
         let rgba = image::DynamicImage::ImageRgb8(image).into_rgba8();
         let delay = Delay::from_numer_denom_ms(1000, fps);
-        encoder.encode_frame(GifFrame::from_parts(rgba, 0, 0, delay)).map_err(|e| fault(&e))?;
+        encoder
+            .encode_frame(GifFrame::from_parts(rgba, 0, 0, delay))
+            .map_err(|e| fault(&e))?;
     }
     Ok(())
 }

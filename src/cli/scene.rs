@@ -28,8 +28,11 @@ impl std::str::FromStr for Views {
     fn from_str(text: &str) -> Result<Self, String> {
         let fault = |_| format!("`{text}` is neither a number of views nor a list like 0,5,10");
         if text.contains(',') {
-            let list: Result<Vec<usize>, _> =
-                text.split(',').filter(|t| !t.trim().is_empty()).map(|t| t.trim().parse()).collect();
+            let list: Result<Vec<usize>, _> = text
+                .split(',')
+                .filter(|t| !t.trim().is_empty())
+                .map(|t| t.trim().parse())
+                .collect();
             return match list {
                 Ok(views) if views.is_empty() => Err(format!("`{text}` names no view")),
                 list => list.map(Self::These).map_err(fault),
@@ -51,10 +54,12 @@ pub(super) fn pick(
             return list
                 .iter()
                 .map(|&i| {
-                    frames
-                        .get(i)
-                        .cloned()
-                        .ok_or_else(|| usage(format!("--eval-views {i}: there are {} views, counted from 0", frames.len())))
+                    frames.get(i).cloned().ok_or_else(|| {
+                        usage(format!(
+                            "--eval-views {i}: there are {} views, counted from 0",
+                            frames.len()
+                        ))
+                    })
                 })
                 .collect();
         }
@@ -70,7 +75,9 @@ pub(super) fn pick(
         None => frames.len(),
     };
     let n = n.min(frames.len());
-    Ok((0..n).map(|i| frames[i * frames.len() / n].clone()).collect())
+    Ok((0..n)
+        .map(|i| frames[i * frames.len() / n].clone())
+        .collect())
 }
 
 /// Open a dataset and repeat its warnings.
@@ -86,13 +93,22 @@ pub(super) fn open_dataset(session: &Session, path: &Path) -> anyhow::Result<Dat
         dataset.train.len(),
         dataset.val.len(),
         dataset.test.len(),
-        if dataset.missing.is_empty() { String::new() } else { format!(", {} images missing and left out", dataset.missing.len()) },
+        if dataset.missing.is_empty() {
+            String::new()
+        } else {
+            format!(", {} images missing and left out", dataset.missing.len())
+        },
     ));
     Ok(dataset)
 }
 
 /// Decode images under a bar.
-pub(super) fn load(session: &Session, frames: &[Frame], downscale: u32, what: &'static str) -> anyhow::Result<Vec<Image>> {
+pub(super) fn load(
+    session: &Session,
+    frames: &[Frame],
+    downscale: u32,
+    what: &'static str,
+) -> anyhow::Result<Vec<Image>> {
     let bar = session.out.bar(frames.len(), what);
     let images = load_images(frames, downscale, &|| bar.inc(1))?;
     bar.finish_and_clear();
@@ -106,7 +122,11 @@ pub(super) struct OpenRun {
 }
 
 /// Open the run at `path`, with another background if asked.
-pub(super) fn open_run(gpu: &Arc<Gpu>, path: &Path, background: Option<Background>) -> anyhow::Result<OpenRun> {
+pub(super) fn open_run(
+    gpu: &Arc<Gpu>,
+    path: &Path,
+    background: Option<Background>,
+) -> anyhow::Result<OpenRun> {
     let mut checkpoint = Checkpoint::open(path)?;
     if let Some(background) = background {
         checkpoint.info.config.scene.eval_background = background;
@@ -114,19 +134,28 @@ pub(super) fn open_run(gpu: &Arc<Gpu>, path: &Path, background: Option<Backgroun
     let occupancy = checkpoint.load_occupancy(gpu)?;
     let renderer = Renderer::new(gpu, &checkpoint.info.config, &occupancy)?;
     checkpoint.load_parameters(gpu, renderer.field(), &renderer.parameters)?;
-    Ok(OpenRun { checkpoint, renderer })
+    Ok(OpenRun {
+        checkpoint,
+        renderer,
+    })
 }
 
 /// `--background` of evaluation and rendering, which need one colour.
 pub(super) fn one_background(background: Option<Background>) -> anyhow::Result<Option<Background>> {
     match background {
-        Some(Background::Random) => Err(usage("--background random: images need one colour: white, black or #rrggbb")),
+        Some(Background::Random) => Err(usage(
+            "--background random: images need one colour: white, black or #rrggbb",
+        )),
         other => Ok(other),
     }
 }
 
 /// The dataset of a run: `given`, else where it was trained.
-pub(super) fn dataset_of(session: &Session, checkpoint: &Checkpoint, given: Option<&Path>) -> anyhow::Result<Dataset> {
+pub(super) fn dataset_of(
+    session: &Session,
+    checkpoint: &Checkpoint,
+    given: Option<&Path>,
+) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);
     if given.is_none() && !path.exists() {
@@ -150,10 +179,16 @@ pub(super) struct Request<'a> {
 }
 
 /// Evaluate under a bar.
-pub(super) fn evaluate(session: &Session, gpu: &Gpu, renderer: &mut Renderer, request: &Request<'_>) -> anyhow::Result<EvalReport> {
+pub(super) fn evaluate(
+    session: &Session,
+    gpu: &Gpu,
+    renderer: &mut Renderer,
+    request: &Request<'_>,
+) -> anyhow::Result<EvalReport> {
     let images = load(session, request.frames, request.downscale, "loading")?;
     if let Some(folder) = request.save_to {
-        std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
     }
     let bar = session.out.bar(images.len(), "evaluating");
     let mut views = Vec::with_capacity(images.len());
@@ -170,7 +205,12 @@ pub(super) fn evaluate(session: &Session, gpu: &Gpu, renderer: &mut Renderer, re
         if let Some(folder) = request.save_to {
             let background = renderer.config().scene.eval_background.color();
             let path = folder.join(format!("{}_{index:03}.png", request.split));
-            save_png(&path, &rendered.pixels(Channel::Rgb, background, [0.0, 1.0]), rendered.width, rendered.height)?;
+            save_png(
+                &path,
+                &rendered.pixels(Channel::Rgb, background, [0.0, 1.0]),
+                rendered.width,
+                rendered.height,
+            )?;
         }
         views.push(quality);
         bar.inc(1);
@@ -188,10 +228,19 @@ pub(super) fn evaluate(session: &Session, gpu: &Gpu, renderer: &mut Renderer, re
 
 /// One line for people.
 pub(super) fn describe(report: &EvalReport) -> String {
-    let ssim = report.ssim.map(|s| format!(", SSIM {s:.4} (11×11 Gaussian, σ 1.5)")).unwrap_or_default();
+    let ssim = report
+        .ssim
+        .map(|s| format!(", SSIM {s:.4} (11×11 Gaussian, σ 1.5)"))
+        .unwrap_or_default();
     format!(
         "{} PSNR {:.2} dB{ssim} over {} views, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
-        report.split, report.psnr, report.views, report.background, report.color_space, report.steps, report.train_seconds
+        report.split,
+        report.psnr,
+        report.views,
+        report.background,
+        report.color_space,
+        report.steps,
+        report.train_seconds
     )
 }
 

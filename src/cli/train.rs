@@ -61,7 +61,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u32>,
     /// Seconds between checkpoints
-    #[arg(long, allow_negative_numbers = true, value_name = "S", default_value_t = 60.0)]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "S",
+        default_value_t = 60.0
+    )]
     pub(super) checkpoint_every: f64,
     /// Background behind training rays: random, white, black or #rrggbb; a colour also serves evaluation
     #[arg(long, value_name = "C")]
@@ -111,15 +116,22 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
 
 /// Refuse what no run can be asked for.
 fn check_flags(args: &Args) -> anyhow::Result<()> {
-    for (flag, value) in
-        [("--seconds", args.seconds), ("--until-psnr", args.until_psnr), ("--checkpoint-every", Some(args.checkpoint_every))]
-    {
+    for (flag, value) in [
+        ("--seconds", args.seconds),
+        ("--until-psnr", args.until_psnr),
+        ("--checkpoint-every", Some(args.checkpoint_every)),
+    ] {
         if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
-            return Err(usage(format!("{flag} {}: give a positive number", value.unwrap_or_default())));
+            return Err(usage(format!(
+                "{flag} {}: give a positive number",
+                value.unwrap_or_default()
+            )));
         }
     }
     if args.dataset.is_none() && args.resume.is_none() {
-        return Err(usage("no DATASET given: name a folder of posed images, or --resume a run"));
+        return Err(usage(
+            "no DATASET given: name a folder of posed images, or --resume a run",
+        ));
     }
     Ok(())
 }
@@ -137,8 +149,16 @@ impl Limits {
         let none = args.steps.is_none() && args.seconds.is_none();
         let software = gpu.class() == AdapterClass::Software;
         Self {
-            steps: args.steps.unwrap_or(if none && !software { DEFAULT_STEPS } else { u32::MAX }),
-            seconds: args.seconds.unwrap_or(if none && software { DEFAULT_SECONDS } else { f64::INFINITY }),
+            steps: args.steps.unwrap_or(if none && !software {
+                DEFAULT_STEPS
+            } else {
+                u32::MAX
+            }),
+            seconds: args.seconds.unwrap_or(if none && software {
+                DEFAULT_SECONDS
+            } else {
+                f64::INFINITY
+            }),
             psnr: args.until_psnr.unwrap_or(f64::INFINITY),
         }
     }
@@ -173,7 +193,11 @@ struct Setup {
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
 fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
-    if let Some(text) = args.overrides.iter().find(|o| !SAFE_TO_SET.iter().any(|k| o.split('=').next() == Some(k))) {
+    if let Some(text) = args
+        .overrides
+        .iter()
+        .find(|o| !SAFE_TO_SET.iter().any(|k| o.split('=').next() == Some(k)))
+    {
         return Err(usage(format!(
             "--set {text}: a resumed run keeps its own configuration; only {} may be set",
             SAFE_TO_SET.join(" and ")
@@ -187,14 +211,23 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         ("--train-views", !args.train_views.is_empty()),
     ] {
         if is_given {
-            return Err(usage(format!("--resume goes on under the run's own configuration: leave out {flag}")));
+            return Err(usage(format!(
+                "--resume goes on under the run's own configuration: leave out {flag}"
+            )));
         }
     }
     let mut checkpoint = Checkpoint::open(run)?;
     if !args.overrides.is_empty() {
-        checkpoint.info.config = Config::parse(&checkpoint.info.config.to_toml(), "the run's config", &args.overrides)?;
+        checkpoint.info.config = Config::parse(
+            &checkpoint.info.config.to_toml(),
+            "the run's config",
+            &args.overrides,
+        )?;
     }
-    let dataset_path = args.dataset.clone().unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
+    let dataset_path = args
+        .dataset
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
     if args.dataset.is_none() && !dataset_path.exists() {
         return Err(usage(format!(
             "{} was trained on {}, which is not there: give its place as DATASET",
@@ -225,9 +258,13 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     let mut config = match (&args.config, &args.method) {
         (Some(file), _) => Config::from_file(file, &args.overrides)?,
         (None, method) => {
-            let name = method.as_deref().unwrap_or(Config::default_method(gpu.class()));
+            let name = method
+                .as_deref()
+                .unwrap_or(Config::default_method(gpu.class()));
             if method.is_none() && gpu.class() == AdapterClass::Software {
-                session.out.note(format!("method: {name}, sized for a software adapter (--method ngp for the full one)"));
+                session.out.note(format!(
+                    "method: {name}, sized for a software adapter (--method ngp for the full one)"
+                ));
             }
             Config::preset(name, &args.overrides)?
         }
@@ -243,15 +280,33 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     }
     config.scene.linear |= args.linear;
     let dataset = scene::open_dataset(session, &dataset_path)?;
-    let hints = SceneHints { aabb_scale: dataset.aabb_scale, scale: dataset.scale, offset: dataset.offset };
+    let hints = SceneHints {
+        aabb_scale: dataset.aabb_scale,
+        scale: dataset.scale,
+        offset: dataset.offset,
+    };
     config.resolve(hints, gpu.class());
-    let dir = args.out.as_deref().map_or_else(|| RunDir::default_for(&dataset.name, &config.method), RunDir::at);
+    let dir = args.out.as_deref().map_or_else(
+        || RunDir::default_for(&dataset.name, &config.method),
+        RunDir::at,
+    );
     dir.check_free(args.force)?;
-    Ok(Setup { dataset, dataset_path, config, dir, downscale: args.downscale.unwrap_or(1), train_views: args.train_views.clone(), checkpoint: None })
+    Ok(Setup {
+        dataset,
+        dataset_path,
+        config,
+        dir,
+        downscale: args.downscale.unwrap_or(1),
+        train_views: args.train_views.clone(),
+        checkpoint: None,
+    })
 }
 
 /// Train and evaluate; returns the run and its report.
-pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
+pub(super) fn train(
+    session: &Session,
+    args: &Args,
+) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
     check_flags(args)?;
     let gpu = session.open_gpu()?;
     let limits = Limits::of(args, &gpu);
@@ -260,15 +315,32 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
         None => fresh(session, args, &gpu)?,
     };
     if !setup.train_views.is_empty() {
-        setup.dataset.restrict_train(&setup.train_views).map_err(|e| usage(format!("--train-views: {e}")))?;
+        setup
+            .dataset
+            .restrict_train(&setup.train_views)
+            .map_err(|e| usage(format!("--train-views: {e}")))?;
     }
-    let held_out = if setup.dataset.test.is_empty() { Split::Train } else { Split::Test };
-    let eval_frames = scene::pick(session, &gpu, setup.dataset.frames(held_out), args.eval_views.as_ref())?;
+    let held_out = if setup.dataset.test.is_empty() {
+        Split::Train
+    } else {
+        Split::Test
+    };
+    let eval_frames = scene::pick(
+        session,
+        &gpu,
+        setup.dataset.frames(held_out),
+        args.eval_views.as_ref(),
+    )?;
     announce(session, &gpu, &setup, limits)?;
     let _reservation = setup.dir.reserve()?;
 
     let started = Instant::now();
-    let images = scene::load(session, &setup.dataset.train, setup.downscale, "loading images")?;
+    let images = scene::load(
+        session,
+        &setup.dataset.train,
+        setup.downscale,
+        "loading images",
+    )?;
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
     let loading = started.elapsed().as_secs_f64();
@@ -283,32 +355,57 @@ pub(super) fn train(session: &Session, args: &Args) -> anyhow::Result<(RunDir, O
     let renderer = Renderer::new(&gpu, &setup.config, &trainer.occupancy.bits)?;
     spinner.finish_and_clear();
     let compiling = started.elapsed().as_secs_f64();
-    session.out.note(format!("loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"));
+    session.out.note(format!(
+        "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
+    ));
 
     if let Some(checkpoint) = &setup.checkpoint {
         setup.dir.rewind_metrics(checkpoint.info.step)?;
     } else {
         setup.dir.create()?;
-        setup.dir.write(&setup.dir.config(), &setup.config.to_toml())?;
+        setup
+            .dir
+            .write(&setup.dir.config(), &setup.config.to_toml())?;
     }
     let log = setup.dir.metrics_log()?;
-    let mut driver = Driver { session, gpu: &gpu, args, setup: &setup, trainer, renderer, log, eval_frames, limits };
-    let report = driver.run(held_out).map_err(|error| diverged(error, &setup.dir))?;
+    let mut driver = Driver {
+        session,
+        gpu: &gpu,
+        args,
+        setup: &setup,
+        trainer,
+        renderer,
+        log,
+        eval_frames,
+        limits,
+    };
+    let report = driver
+        .run(held_out)
+        .map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
 }
 
 /// `error`, with what is left of the run where its values stopped being finite.
 fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
     let is_divergence = matches!(error.downcast_ref(), Some(TrainError::NonFinite { .. }))
-        || matches!(error.downcast_ref(), Some(CheckpointError::NonFinite { .. }));
+        || matches!(
+            error.downcast_ref(),
+            Some(CheckpointError::NonFinite { .. })
+        );
     if !is_divergence {
         return error;
     }
     let checkpoint = dir.checkpoint();
     if checkpoint.exists() {
-        anyhow::anyhow!("{error}; {} keeps the last good state", checkpoint.display())
+        anyhow::anyhow!(
+            "{error}; {} keeps the last good state",
+            checkpoint.display()
+        )
     } else {
-        anyhow::anyhow!("{error} and --force; nothing had been saved in {}", dir.path().display())
+        anyhow::anyhow!(
+            "{error} and --force; nothing had been saved in {}",
+            dir.path().display()
+        )
     }
 }
 
@@ -328,14 +425,28 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
         bytes(plan.parameter_bytes),
         bytes(plan.batch_bytes),
         bytes(plan.occupancy_bytes),
-        if plan.micro_batches > 1 { format!(", in {} micro-batches", plan.micro_batches) } else { String::new() },
+        if plan.micro_batches > 1 {
+            format!(", in {} micro-batches", plan.micro_batches)
+        } else {
+            String::new()
+        },
     ));
-    session.out.note(format!("training {} into {} for {}", setup.config.method, setup.dir.path().display(), limits.describe()));
+    session.out.note(format!(
+        "training {} into {} for {}",
+        setup.config.method,
+        setup.dir.path().display(),
+        limits.describe()
+    ));
     Ok(())
 }
 
 fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> anyhow::Result<ImageSet> {
-    let camera = |f: &Frame| GpuCamera::new(&f.camera.downscaled(setup.downscale), near_far(&setup.config, f.near_far));
+    let camera = |f: &Frame| {
+        GpuCamera::new(
+            &f.camera.downscaled(setup.downscale),
+            near_far(&setup.config, f.near_far),
+        )
+    };
     let cameras: Vec<GpuCamera> = setup.dataset.train.iter().map(camera).collect();
     Ok(ImageSet::upload(gpu, images, &cameras)?)
 }
@@ -371,7 +482,8 @@ impl Driver<'_> {
         let mut latest = None;
         let mut last_psnr = None;
         let start = self.trainer.seconds();
-        let (mut next_look, mut next_save) = (start + LOOK_EVERY, start + self.args.checkpoint_every);
+        let (mut next_look, mut next_save) =
+            (start + LOOK_EVERY, start + self.args.checkpoint_every);
         while !done {
             let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
             if outcome == Advance::Busy {
@@ -409,8 +521,16 @@ impl Driver<'_> {
     ) -> anyhow::Result<()> {
         for event in events.drain(..) {
             let TrainEvent::Progress(progress) = event;
-            self.log.append(&Line { schema: SCHEMA, event: "progress", value: progress })?;
-            self.session.out.json(&Line { schema: SCHEMA, event: "progress", value: progress })?;
+            self.log.append(&Line {
+                schema: SCHEMA,
+                event: "progress",
+                value: progress,
+            })?;
+            self.session.out.json(&Line {
+                schema: SCHEMA,
+                event: "progress",
+                value: progress,
+            })?;
             *latest = Some(progress);
             self.show(progress, psnr, bar);
         }
@@ -422,8 +542,14 @@ impl Driver<'_> {
         let by_steps = f64::from(p.step) / f64::from(self.limits.steps);
         let by_seconds = p.seconds / self.limits.seconds;
         let fraction = by_steps.max(by_seconds).min(1.0);
-        let eta = if fraction > 0.0 { p.seconds / fraction - p.seconds } else { 0.0 };
-        let held_out = psnr.map(|v| format!(", held-out {v:.2} dB")).unwrap_or_default();
+        let eta = if fraction > 0.0 {
+            p.seconds / fraction - p.seconds
+        } else {
+            0.0
+        };
+        let held_out = psnr
+            .map(|v| format!(", held-out {v:.2} dB"))
+            .unwrap_or_default();
         bar.set_position((fraction * 1000.0) as u64);
         bar.set_message(format!(
             "step {}  {rate:.1} steps/s  {}samples/s  {}rays/s  train {:.2} dB{held_out}  {eta:.0} s left",
@@ -436,16 +562,37 @@ impl Driver<'_> {
 
     /// A held-out view, small enough to look at often.
     fn look_view(&self) -> anyhow::Result<Option<(Frame, Image, u32)>> {
-        let Some(frame) = self.eval_frames.first() else { return Ok(None) };
-        let side = if self.gpu.class() == AdapterClass::Software { 100 } else { 400 };
-        let extra = frame.camera.width.div_ceil(self.setup.downscale).div_ceil(side).max(1);
+        let Some(frame) = self.eval_frames.first() else {
+            return Ok(None);
+        };
+        let side = if self.gpu.class() == AdapterClass::Software {
+            100
+        } else {
+            400
+        };
+        let extra = frame
+            .camera
+            .width
+            .div_ceil(self.setup.downscale)
+            .div_ceil(side)
+            .max(1);
         let downscale = self.setup.downscale * extra;
-        let image = scene::load(self.session, std::slice::from_ref(frame), downscale, "loading")?;
-        Ok(image.into_iter().next().map(|image| (frame.clone(), image, downscale)))
+        let image = scene::load(
+            self.session,
+            std::slice::from_ref(frame),
+            downscale,
+            "loading",
+        )?;
+        Ok(image
+            .into_iter()
+            .next()
+            .map(|image| (frame.clone(), image, downscale)))
     }
 
     fn look(&mut self, view: Option<&(Frame, Image, u32)>) -> anyhow::Result<Option<f64>> {
-        let Some((frame, image, downscale)) = view else { return Ok(None) };
+        let Some((frame, image, downscale)) = view else {
+            return Ok(None);
+        };
         self.trainer.settle(&self.renderer.parameters)?;
         let (quality, _) = evaluate_view(&mut self.renderer, frame, image, *downscale)?;
         let line = serde_json::json!({
@@ -476,7 +623,8 @@ impl Driver<'_> {
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        let dataset = std::path::absolute(&self.setup.dataset_path).unwrap_or_else(|_| self.setup.dataset_path.clone());
+        let dataset = std::path::absolute(&self.setup.dataset_path)
+            .unwrap_or_else(|_| self.setup.dataset_path.clone());
         let path = self.setup.dir.checkpoint();
         let source = Source {
             dataset: &dataset.display().to_string(),
@@ -484,19 +632,36 @@ impl Driver<'_> {
             train_views: &self.setup.train_views,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
-        self.session.out.detail(format!("saved {} at step {}", path.display(), self.trainer.step()));
+        self.session.out.detail(format!(
+            "saved {} at step {}",
+            path.display(),
+            self.trainer.step()
+        ));
         Ok(())
     }
 
-    fn finish(&mut self, split: Split, latest: Option<Progress>) -> anyhow::Result<Option<EvalReport>> {
+    fn finish(
+        &mut self,
+        split: Split,
+        latest: Option<Progress>,
+    ) -> anyhow::Result<Option<EvalReport>> {
         let (steps, seconds) = (self.trainer.step(), self.trainer.seconds());
         let rate = latest.map_or_else(String::new, |p| {
             let rate = f64::from(steps) / seconds.max(1e-9);
-            format!(", {}samples/s, {}rays/s", short(f64::from(p.samples) * rate), short(f64::from(p.rays) * rate))
+            format!(
+                ", {}samples/s, {}rays/s",
+                short(f64::from(p.samples) * rate),
+                short(f64::from(p.rays) * rate)
+            )
         });
-        self.session.out.note(format!("trained {steps} steps in {seconds:.1} s{rate}"));
+        self.session
+            .out
+            .note(format!("trained {steps} steps in {seconds:.1} s{rate}"));
         if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
-            self.session.out.note(format!("warning: {} hash-table gradients came near the end of their range", p.saturated));
+            self.session.out.note(format!(
+                "warning: {} hash-table gradients came near the end of their range",
+                p.saturated
+            ));
         }
         if self.eval_frames.is_empty() {
             self.session.out.note("no views to evaluate");
@@ -504,10 +669,19 @@ impl Driver<'_> {
         }
         let report = self.evaluate(split)?;
         let dir = &self.setup.dir;
-        dir.write(&dir.eval(), &format!("{}\n", serde_json::to_string_pretty(&report)?))?;
+        dir.write(
+            &dir.eval(),
+            &format!("{}\n", serde_json::to_string_pretty(&report)?),
+        )?;
         self.session.out.result(scene::describe(&report))?;
-        self.session.out.result(format!("run: {}", dir.path().display()))?;
-        self.session.out.json(&Line { schema: SCHEMA, event: "eval", value: &report })?;
+        self.session
+            .out
+            .result(format!("run: {}", dir.path().display()))?;
+        self.session.out.json(&Line {
+            schema: SCHEMA,
+            event: "eval",
+            value: &report,
+        })?;
         Ok(Some(report))
     }
 }

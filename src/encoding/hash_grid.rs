@@ -8,9 +8,8 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 
 use crate::config::HashGridConfig;
-use crate::gpu::{Count, Counts, Buffer, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
 use crate::network::Rows;
-
 
 /// One resolution of the grid.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +27,10 @@ pub struct Level {
 /// Mirror of `Level` in the shader.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[expect(missing_docs, reason = "documented in the WGSL struct, whose offsets a test compares")]
+#[expect(
+    missing_docs,
+    reason = "documented in the WGSL struct, whose offsets a test compares"
+)]
 pub struct GpuLevel {
     pub scale: f32,
     pub resolution: u32,
@@ -66,13 +68,27 @@ pub fn levels(config: &HashGridConfig) -> Vec<Level> {
     let limit = 1_u64 << config.log2_hashmap_size;
     (0..config.n_levels)
         .map(|l| {
-            let cells = f64::from(config.base_resolution) * growth.powi(i32::try_from(l).unwrap_or(0));
-            let scale = if config.grid_offset > 0.0 { (cells - 1.0) as f32 } else { (cells + 1e-9).floor() as f32 };
+            let cells =
+                f64::from(config.base_resolution) * growth.powi(i32::try_from(l).unwrap_or(0));
+            let scale = if config.grid_offset > 0.0 {
+                (cells - 1.0) as f32
+            } else {
+                (cells + 1e-9).floor() as f32
+            };
             let resolution = scale.ceil() as u32 + 1;
             let corners = u64::from(resolution).saturating_pow(3);
             let dense = config.dense_levels && corners <= limit;
-            let rows = if dense { corners.next_multiple_of(8) } else { limit };
-            Level { scale, resolution, rows: u32::try_from(rows).unwrap_or(u32::MAX), dense }
+            let rows = if dense {
+                corners.next_multiple_of(8)
+            } else {
+                limit
+            };
+            Level {
+                scale,
+                resolution,
+                rows: u32::try_from(rows).unwrap_or(u32::MAX),
+                dense,
+            }
         })
         .collect()
 }
@@ -101,10 +117,19 @@ impl HashGrid {
                     chunk.first_rows.push(chunk.rows);
                     chunk.rows += level.rows;
                 }
-                _ => chunks.push(Chunk { first_level: index, first_rows: vec![0], rows: level.rows }),
+                _ => chunks.push(Chunk {
+                    first_level: index,
+                    first_rows: vec![0],
+                    rows: level.rows,
+                }),
             }
         }
-        Ok(Self { levels, chunks, n_features: config.n_features_per_level, grid_offset: config.grid_offset })
+        Ok(Self {
+            levels,
+            chunks,
+            n_features: config.n_features_per_level,
+            grid_offset: config.grid_offset,
+        })
     }
 
     /// The levels, coarsest first.
@@ -141,10 +166,20 @@ impl HashGrid {
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn allocate(&self, gpu: &Gpu, label: &str, bytes_per_feature: u64) -> Result<Vec<Buffer>, GpuError> {
+    pub fn allocate(
+        &self,
+        gpu: &Gpu,
+        label: &str,
+        bytes_per_feature: u64,
+    ) -> Result<Vec<Buffer>, GpuError> {
         self.chunks
             .iter()
-            .map(|c| gpu.buffer(label, u64::from(c.rows) * u64::from(self.n_features) * bytes_per_feature))
+            .map(|c| {
+                gpu.buffer(
+                    label,
+                    u64::from(c.rows) * u64::from(self.n_features) * bytes_per_feature,
+                )
+            })
             .collect()
     }
 
@@ -157,7 +192,11 @@ impl HashGrid {
             1 => ("f32".to_owned(), "i32".to_owned()),
             n => (format!("vec{n}<f32>"), format!("vec{n}<i32>")),
         };
-        let components: &[&str] = if lanes == 1 { &[""] } else { &[".x", ".y", ".z", ".w"] };
+        let components: &[&str] = if lanes == 1 {
+            &[""]
+        } else {
+            &[".x", ".y", ".z", ".w"]
+        };
         let components = &components[..lanes as usize];
         let sum: Vec<String> = components.iter().map(|c| format!("v{c}")).collect();
         Defines::new()
@@ -185,7 +224,11 @@ impl HashGrid {
             dense: u32::from(level.dense),
             pad: [0; 3],
         };
-        levels.iter().zip(&chunk.first_rows).map(gpu_level).collect()
+        levels
+            .iter()
+            .zip(&chunk.first_rows)
+            .map(gpu_level)
+            .collect()
     }
 
     fn each_chunk(
@@ -197,10 +240,18 @@ impl HashGrid {
         mut add: impl FnMut(usize, &Chunk, Arc<Kernel>, &Buffer) -> Result<(), GpuError>,
     ) -> Result<(), GpuError> {
         for (index, chunk) in self.chunks.iter().enumerate() {
-            let defines =
-                self.defines(chunk).set("pass", pass).set("count", count.field()).set("stride", stride);
+            let defines = self
+                .defines(chunk)
+                .set("pass", pass)
+                .set("count", count.field())
+                .set("stride", stride);
             let levels = gpu.uniform_slice("hash grid levels", &self.gpu_levels(chunk))?;
-            add(index, chunk, Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?, &levels)?;
+            add(
+                index,
+                chunk,
+                Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?,
+                &levels,
+            )?;
         }
         Ok(())
     }
@@ -219,18 +270,24 @@ impl HashGrid {
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "forward", count, features.stride, |index, chunk, kernel, levels| {
-            let bindings = [
-                ("counts", &counts.state),
-                ("levels", levels),
-                ("samples", samples),
-                ("table", &tables[index]),
-                ("features", features.buffer),
-            ];
-            let groups = counts.groups(gpu, count, 64, n_levels(chunk));
-            stage.dispatch(gpu, &kernel, &bindings, groups)?;
-            Ok(())
-        })
+        self.each_chunk(
+            gpu,
+            "forward",
+            count,
+            features.stride,
+            |index, chunk, kernel, levels| {
+                let bindings = [
+                    ("counts", &counts.state),
+                    ("levels", levels),
+                    ("samples", samples),
+                    ("table", &tables[index]),
+                    ("features", features.buffer),
+                ];
+                let groups = counts.groups(gpu, count, 64, n_levels(chunk));
+                stage.dispatch(gpu, &kernel, &bindings, groups)?;
+                Ok(())
+            },
+        )
     }
 
     /// Add: `d_tables += dL/dtable`, in fixed point.
@@ -248,19 +305,25 @@ impl HashGrid {
         gradient_scales: &Buffer,
         d_tables: &[Buffer],
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "backward", count, d_features.stride, |index, chunk, kernel, levels| {
-            let bindings = [
-                ("counts", &counts.state),
-                ("levels", levels),
-                ("samples", samples),
-                ("d_features", d_features.buffer),
-                ("gradient_scales", gradient_scales),
-                ("d_table", &d_tables[index]),
-            ];
-            let groups = counts.groups(gpu, count, 64, n_levels(chunk));
-            stage.dispatch(gpu, &kernel, &bindings, groups)?;
-            Ok(())
-        })
+        self.each_chunk(
+            gpu,
+            "backward",
+            count,
+            d_features.stride,
+            |index, chunk, kernel, levels| {
+                let bindings = [
+                    ("counts", &counts.state),
+                    ("levels", levels),
+                    ("samples", samples),
+                    ("d_features", d_features.buffer),
+                    ("gradient_scales", gradient_scales),
+                    ("d_table", &d_tables[index]),
+                ];
+                let groups = counts.groups(gpu, count, 64, n_levels(chunk));
+                stage.dispatch(gpu, &kernel, &bindings, groups)?;
+                Ok(())
+            },
+        )
     }
 
     /// Add: `d_position = dL/dx`.
@@ -278,18 +341,24 @@ impl HashGrid {
         d_features: Rows<'_>,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, "position", count, d_features.stride, |index, _, kernel, levels| {
-            let bindings = [
-                ("counts", &counts.state),
-                ("levels", levels),
-                ("samples", samples),
-                ("table", &tables[index]),
-                ("d_features", d_features.buffer),
-                ("d_position", d_position),
-            ];
-            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
-            Ok(())
-        })
+        self.each_chunk(
+            gpu,
+            "position",
+            count,
+            d_features.stride,
+            |index, _, kernel, levels| {
+                let bindings = [
+                    ("counts", &counts.state),
+                    ("levels", levels),
+                    ("samples", samples),
+                    ("table", &tables[index]),
+                    ("d_features", d_features.buffer),
+                    ("d_position", d_position),
+                ];
+                stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
+                Ok(())
+            },
+        )
     }
 }
 

@@ -7,17 +7,17 @@ pub mod spherical_harmonics;
 pub use hash_grid::HashGrid;
 
 use crate::config::DirectionEncoding;
-use crate::gpu::{Count, Counts, Buffer, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
 use crate::network::Rows;
-
 
 /// The shader file of a direction encoding and the values it is specialised with.
 fn direction_shader(encoding: &DirectionEncoding) -> (&'static str, Defines) {
     match *encoding {
         DirectionEncoding::SphericalHarmonics { degree } => spherical_harmonics::shader(degree),
-        DirectionEncoding::Frequency { n_frequencies, include_input } => {
-            frequency::shader(n_frequencies, include_input)
-        }
+        DirectionEncoding::Frequency {
+            n_frequencies,
+            include_input,
+        } => frequency::shader(n_frequencies, include_input),
     }
 }
 
@@ -26,9 +26,10 @@ fn direction_shader(encoding: &DirectionEncoding) -> (&'static str, Defines) {
 pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
     match *encoding {
         DirectionEncoding::SphericalHarmonics { degree } => spherical_harmonics::n_outputs(degree),
-        DirectionEncoding::Frequency { n_frequencies, include_input } => {
-            frequency::n_outputs(n_frequencies, include_input)
-        }
+        DirectionEncoding::Frequency {
+            n_frequencies,
+            include_input,
+        } => frequency::n_outputs(n_frequencies, include_input),
     }
 }
 
@@ -46,7 +47,10 @@ pub fn encode_directions(
     output: Rows<'_>,
 ) -> Result<(), GpuError> {
     let (file, defines) = direction_shader(encoding);
-    let defines = defines.set("encoding", file).set("stride", output.stride).set("offset", output.offset);
+    let defines = defines
+        .set("encoding", file)
+        .set("stride", output.stride)
+        .set("offset", output.offset);
     let kernel = Kernel::new(gpu, "entry/direction", "direction", &defines)?;
     let bindings = [
         ("counts", &counts.state),
@@ -54,6 +58,11 @@ pub fn encode_directions(
         ("kept_rays", kept_rays),
         ("color_input", output.buffer),
     ];
-    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Kept, 64, 1))?;
+    stage.dispatch(
+        gpu,
+        &kernel,
+        &bindings,
+        counts.groups(gpu, Count::Kept, 64, 1),
+    )?;
     Ok(())
 }

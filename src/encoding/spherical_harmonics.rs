@@ -11,5 +11,8 @@ pub fn n_outputs(degree: u32) -> u32 {
 /// The shader and its values.
 #[must_use]
 pub fn shader(degree: u32) -> (&'static str, Defines) {
-    ("encoding/spherical_harmonics", Defines::new().set("degree", degree))
+    (
+        "encoding/spherical_harmonics",
+        Defines::new().set("degree", degree),
+    )
 }

@@ -1,7 +1,7 @@
 //! Storage buffers, and read-backs that never block their caller.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytemuck::Pod;
 
@@ -50,14 +50,16 @@ impl ReadBack {
         match self.state.load(Ordering::Acquire) {
             PENDING => Ok(None),
             READY => {
-                let view = self
-                    .staging
-                    .slice(..)
-                    .get_mapped_range()
-                    .map_err(|e| GpuError::Validation { reason: e.to_string() })?;
+                let view = self.staging.slice(..).get_mapped_range().map_err(|e| {
+                    GpuError::Validation {
+                        reason: e.to_string(),
+                    }
+                })?;
                 Ok(Some(view[..self.bytes].to_vec()))
             }
-            _ => Err(GpuError::DeviceLost { reason: "a read-back failed".to_owned() }),
+            _ => Err(GpuError::DeviceLost {
+                reason: "a read-back failed".to_owned(),
+            }),
         }
     }
 }
@@ -105,11 +107,20 @@ impl Gpu {
         Ok(buffer)
     }
 
-    fn allocate(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer, GpuError> {
+    fn allocate(
+        &self,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer, GpuError> {
         let bytes = bytes.max(16).next_multiple_of(16);
         let limit = self.max_binding_bytes();
         if bytes > limit {
-            return Err(GpuError::TooLarge { label: label.to_owned(), bytes, limit });
+            return Err(GpuError::TooLarge {
+                label: label.to_owned(),
+                bytes,
+                limit,
+            });
         }
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
@@ -118,12 +129,16 @@ impl Gpu {
             mapped_at_creation: false,
         });
         self.check().map_err(|e| match e {
-            GpuError::OutOfMemory { .. } => {
-                GpuError::OutOfMemory { context: format!("allocating {bytes} bytes for `{label}`") }
-            }
+            GpuError::OutOfMemory { .. } => GpuError::OutOfMemory {
+                context: format!("allocating {bytes} bytes for `{label}`"),
+            },
             other => other,
         })?;
-        Ok(Buffer { raw, label: label.into(), bytes })
+        Ok(Buffer {
+            raw,
+            label: label.into(),
+            bytes,
+        })
     }
 
     /// Write `data` at byte `offset`, in order with submissions.
@@ -147,22 +162,38 @@ impl Gpu {
             usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
             mapped_at_creation: false,
         });
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, size);
         self.queue.submit([encoder.finish()]);
         let state = Arc::new(AtomicU8::new(PENDING));
         let flag = Arc::clone(&state);
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            flag.store(if result.is_ok() { READY } else { FAILED }, Ordering::Release);
-        });
-        ReadBack { staging, state, bytes: usize::try_from(bytes).unwrap_or(usize::MAX) }
+        staging
+            .slice(..)
+            .map_async(wgpu::MapMode::Read, move |result| {
+                flag.store(
+                    if result.is_ok() { READY } else { FAILED },
+                    Ordering::Release,
+                );
+            });
+        ReadBack {
+            staging,
+            state,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
     }
 
     /// Read `count` values from byte `offset`, blocking. For the edges of the program, never the training core.
     ///
     /// # Errors
     /// What the device raised meanwhile.
-    pub fn read<T: Pod>(&self, buffer: &Buffer, offset: u64, count: usize) -> Result<Vec<T>, GpuError> {
+    pub fn read<T: Pod>(
+        &self,
+        buffer: &Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>, GpuError> {
         let ticket = self.read_back(buffer, offset, (count * size_of::<T>()) as u64);
         loop {
             self.wait()?;

@@ -159,19 +159,26 @@ pub struct Gpu {
 
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gpu").field("name", &self.info.name).finish_non_exhaustive()
+        f.debug_struct("Gpu")
+            .field("name", &self.info.name)
+            .finish_non_exhaustive()
     }
 }
 
 const USED_FEATURES: [(&str, wgpu::Features); 4] = [
     ("immediates", wgpu::Features::IMMEDIATES),
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
-    ("timestamps_in_encoders", wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS),
+    (
+        "timestamps_in_encoders",
+        wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS,
+    ),
     ("f32_atomics", wgpu::Features::SHADER_FLOAT32_ATOMIC),
 ];
 
-const SHOWN_FEATURES: [(&str, wgpu::Features); 2] =
-    [("shader_f16", wgpu::Features::SHADER_F16), ("subgroups", wgpu::Features::SUBGROUP)];
+const SHOWN_FEATURES: [(&str, wgpu::Features); 2] = [
+    ("shader_f16", wgpu::Features::SHADER_F16),
+    ("subgroups", wgpu::Features::SUBGROUP),
+];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -222,7 +229,9 @@ pub fn list_adapters() -> Vec<AdapterSummary> {
                 index,
                 backend: backend_name(info.backend),
                 class: AdapterClass::of(info.device_type),
-                driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+                driver: format!("{} {}", info.driver, info.driver_info)
+                    .trim()
+                    .to_owned(),
                 default: chosen == Some(index),
                 features: USED_FEATURES
                     .iter()
@@ -248,16 +257,26 @@ fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<wgpu::Ad
             let by_index = text.parse::<usize>().ok().filter(|&i| i < adapters.len());
             let needle = text.to_lowercase();
             by_index.or_else(|| {
-                adapters.iter().position(|a| a.get_info().name.to_lowercase().contains(&needle))
+                adapters
+                    .iter()
+                    .position(|a| a.get_info().name.to_lowercase().contains(&needle))
             })
         }
     };
     if let (None, Some(wanted), false) = (index, wanted, adapters.is_empty()) {
-        let available: Vec<String> =
-            adapters.iter().enumerate().map(|(i, a)| format!("{i} {}", a.get_info().name)).collect();
-        return Err(GpuError::NoSuchDevice { wanted: wanted.to_owned(), available: available.join(", ") });
+        let available: Vec<String> = adapters
+            .iter()
+            .enumerate()
+            .map(|(i, a)| format!("{i} {}", a.get_info().name))
+            .collect();
+        return Err(GpuError::NoSuchDevice {
+            wanted: wanted.to_owned(),
+            available: available.join(", "),
+        });
     }
-    index.and_then(|i| adapters.into_iter().nth(i)).ok_or(GpuError::NoAdapter)
+    index
+        .and_then(|i| adapters.into_iter().nth(i))
+        .ok_or(GpuError::NoAdapter)
 }
 
 impl Gpu {
@@ -273,7 +292,9 @@ impl Gpu {
         let (features, limits) = if options.base_path {
             (wgpu::Features::empty(), wgpu::Limits::default())
         } else {
-            let wished = USED_FEATURES.iter().fold(wgpu::Features::empty(), |all, &(_, f)| all | f);
+            let wished = USED_FEATURES
+                .iter()
+                .fold(wgpu::Features::empty(), |all, &(_, f)| all | f);
             (adapter.features() & wished, adapter.limits())
         };
         let request = wgpu::DeviceDescriptor {
@@ -283,8 +304,11 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&request))
-            .map_err(|e| GpuError::Open { adapter: info.name.clone(), reason: e.to_string() })?;
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&request)).map_err(|e| GpuError::Open {
+                adapter: info.name.clone(),
+                reason: e.to_string(),
+            })?;
         let failure: Arc<Mutex<Option<GpuError>>> = Arc::default();
         let mailbox = Arc::clone(&failure);
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -296,7 +320,15 @@ impl Gpu {
                 lock(&mailbox).get_or_insert(GpuError::DeviceLost { reason: text });
             }
         });
-        Ok(Arc::new(Self { device, queue, info, features, limits, failure, kernels: Mutex::default() }))
+        Ok(Arc::new(Self {
+            device,
+            queue,
+            info,
+            features,
+            limits,
+            failure,
+            kernels: Mutex::default(),
+        }))
     }
 
     /// The adapter's name as the driver gives it.
@@ -308,7 +340,11 @@ impl Gpu {
     /// Name, backend and driver on one line, software adapters named as such.
     #[must_use]
     pub fn description(&self) -> String {
-        let kind = if self.class() == AdapterClass::Software { "software adapter, " } else { "" };
+        let kind = if self.class() == AdapterClass::Software {
+            "software adapter, "
+        } else {
+            ""
+        };
         format!(
             "{} ({kind}{}, {} {})",
             self.info.name,
@@ -345,7 +381,9 @@ impl Gpu {
     /// Largest storage binding in bytes.
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
-        self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size)
+        self.limits
+            .max_storage_buffer_binding_size
+            .min(self.limits.max_buffer_size)
     }
 
     /// The first error the device has raised since the last call, if any.
@@ -375,7 +413,9 @@ impl Gpu {
     fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
         let outcome = self.device.poll(poll);
         self.check()?;
-        outcome.map(|_| ()).map_err(|e| GpuError::DeviceLost { reason: e.to_string() })
+        outcome.map(|_| ()).map_err(|e| GpuError::DeviceLost {
+            reason: e.to_string(),
+        })
     }
 
     /// Every kernel compiled so far, as `file::entry` with its WGSL text, sorted.
@@ -383,7 +423,10 @@ impl Gpu {
     pub fn compiled_texts(&self) -> Vec<(String, String)> {
         let kernels = lock(&self.kernels);
         let text = |key: &str| key.split_once('\n').map_or("", |(_, text)| text).to_owned();
-        let mut texts: Vec<_> = kernels.iter().map(|(key, kernel)| (kernel.label().to_owned(), text(key))).collect();
+        let mut texts: Vec<_> = kernels
+            .iter()
+            .map(|(key, kernel)| (kernel.label().to_owned(), text(key)))
+            .collect();
         texts.sort();
         texts
     }
@@ -406,9 +449,13 @@ impl Gpu {
 
 fn translate(error: &wgpu::Error) -> GpuError {
     match error {
-        wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory { context: source.to_string() },
+        wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory {
+            context: source.to_string(),
+        },
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
-            GpuError::Validation { reason: description.clone() }
+            GpuError::Validation {
+                reason: description.clone(),
+            }
         }
     }
 }

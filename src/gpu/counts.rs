@@ -13,7 +13,10 @@ use super::shader::Defines;
 /// Mirror of `StepState` in `shaders/common/step.wgsl`; see there for the fields.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-#[expect(missing_docs, reason = "documented in the WGSL struct, whose offsets a test compares")]
+#[expect(
+    missing_docs,
+    reason = "documented in the WGSL struct, whose offsets a test compares"
+)]
 pub struct StepState {
     pub step: u32,
     pub seed: u32,
@@ -90,7 +93,10 @@ impl Counts {
         let entry = [count as u32 + 1, size, depth, 0];
         let index = entries.iter().position(|e| *e == entry).unwrap_or_else(|| {
             entries.push(entry);
-            debug_assert!(entries.len() <= CAPACITY, "the table of indirect dispatches is full");
+            debug_assert!(
+                entries.len() <= CAPACITY,
+                "the table of indirect dispatches is full"
+            );
             gpu.write(&self.table, (entries.len() as u64 - 1) * 16, &entry);
             entries.len() - 1
         });
@@ -102,8 +108,11 @@ impl Counts {
     /// # Errors
     /// Those of binding.
     pub fn publish(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
-        let bindings =
-            [("state", &self.state), ("table", &self.table), ("arguments", &self.arguments)];
+        let bindings = [
+            ("state", &self.state),
+            ("table", &self.table),
+            ("arguments", &self.arguments),
+        ];
         stage.dispatch(gpu, &self.publish, &bindings, Groups::Direct([1, 1, 1]))?;
         Ok(())
     }

@@ -30,7 +30,12 @@ impl Kernel {
     ///
     /// # Errors
     /// [`GpuError::Shader`] when the text is invalid.
-    pub fn new(gpu: &Gpu, file: &str, entry: &str, defines: &Defines) -> Result<Arc<Self>, GpuError> {
+    pub fn new(
+        gpu: &Gpu,
+        file: &str,
+        entry: &str,
+        defines: &Defines,
+    ) -> Result<Arc<Self>, GpuError> {
         let shader = Shader::load(file, defines, gpu.identity_table())?;
         let key = format!("{entry}\n{}", shader.text);
         gpu.cached_kernel(&key, || Self::compile(gpu, &shader, entry))
@@ -47,28 +52,46 @@ impl Kernel {
                 reason: format!("{storage} storage buffers, but this device binds {limit}"),
             });
         }
-        let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(&label),
-            entries: &reflection.entries,
-        });
-        let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: if reflection.uses_immediates { IDENTITY_BYTES } else { 0 },
-        });
-        let module = gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
-        });
-        let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(entry),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
-        Ok(Self { label, pipeline, layout, slots: reflection.slots, uses_immediates: reflection.uses_immediates })
+        let layout = gpu
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(&label),
+                entries: &reflection.entries,
+            });
+        let pipeline_layout = gpu
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(&label),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: if reflection.uses_immediates {
+                    IDENTITY_BYTES
+                } else {
+                    0
+                },
+            });
+        let module = gpu
+            .device
+            .create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&label),
+                source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
+            });
+        let pipeline = gpu
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some(entry),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            });
+        Ok(Self {
+            label,
+            pipeline,
+            layout,
+            slots: reflection.slots,
+            uses_immediates: reflection.uses_immediates,
+        })
     }
 
     /// `file::entry`.
@@ -78,7 +101,10 @@ impl Kernel {
     }
 
     fn bind(&self, gpu: &Gpu, bindings: &[Binding<'_>]) -> Result<wgpu::BindGroup, GpuError> {
-        let fault = |reason: String| GpuError::Shader { shader: self.label.clone(), reason };
+        let fault = |reason: String| GpuError::Shader {
+            shader: self.label.clone(),
+            reason,
+        };
         let mut entries = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let (_, buffer) = bindings
@@ -106,7 +132,13 @@ fn identity_table() -> [u32; 32] {
 }
 
 fn is_storage(entry: &wgpu::BindGroupLayoutEntry) -> bool {
-    matches!(entry.ty, wgpu::BindingType::Buffer { ty: wgpu::BufferBindingType::Storage { .. }, .. })
+    matches!(
+        entry.ty,
+        wgpu::BindingType::Buffer {
+            ty: wgpu::BufferBindingType::Storage { .. },
+            ..
+        }
+    )
 }
 
 struct Reflection {
@@ -117,9 +149,12 @@ struct Reflection {
 
 /// Parse and validate `shader`, and list what `entry` binds.
 fn reflect(shader: &Shader, entry: &str) -> Result<Reflection, GpuError> {
-    let fault = |reason: String| GpuError::Shader { shader: shader.name.clone(), reason };
-    let module =
-        naga::front::wgsl::parse_str(&shader.text).map_err(|e| fault(e.emit_to_string(&shader.text)))?;
+    let fault = |reason: String| GpuError::Shader {
+        shader: shader.name.clone(),
+        reason,
+    };
+    let module = naga::front::wgsl::parse_str(&shader.text)
+        .map_err(|e| fault(e.emit_to_string(&shader.text)))?;
     let capabilities = naga::valid::Capabilities::IMMEDIATES
         | naga::valid::Capabilities::SHADER_FLOAT32_ATOMIC
         | naga::valid::Capabilities::SUBGROUP;
@@ -132,7 +167,11 @@ fn reflect(shader: &Shader, entry: &str) -> Result<Reflection, GpuError> {
         .position(|e| e.name == entry)
         .ok_or_else(|| fault(format!("there is no entry point `{entry}`")))?;
     let used = info.get_entry_point(index);
-    let mut reflection = Reflection { entries: Vec::new(), slots: Vec::new(), uses_immediates: false };
+    let mut reflection = Reflection {
+        entries: Vec::new(),
+        slots: Vec::new(),
+        uses_immediates: false,
+    };
     for (handle, variable) in module.global_variables.iter() {
         if used[handle].is_empty() {
             continue;
@@ -148,12 +187,21 @@ fn reflect(shader: &Shader, entry: &str) -> Result<Reflection, GpuError> {
             },
             _ => continue,
         };
-        let (Some(binding), Some(name)) = (&variable.binding, &variable.name) else { continue };
-        reflection.slots.push(Slot { name: name.clone(), number: binding.binding });
+        let (Some(binding), Some(name)) = (&variable.binding, &variable.name) else {
+            continue;
+        };
+        reflection.slots.push(Slot {
+            name: name.clone(),
+            number: binding.binding,
+        });
         reflection.entries.push(wgpu::BindGroupLayoutEntry {
             binding: binding.binding,
             visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: false,
+                min_binding_size: None,
+            },
             count: None,
         });
     }
@@ -176,14 +224,26 @@ impl Groups {
     pub fn covering(items: u64, size: u64) -> Self {
         const WIDTH: u64 = 32_768;
         let groups = items.div_ceil(size);
-        let (x, y) = if groups <= WIDTH { (groups, 1) } else { (WIDTH, groups.div_ceil(WIDTH)) };
-        Self::Direct([u32::try_from(x).unwrap_or(u32::MAX), u32::try_from(y).unwrap_or(u32::MAX), 1])
+        let (x, y) = if groups <= WIDTH {
+            (groups, 1)
+        } else {
+            (WIDTH, groups.div_ceil(WIDTH))
+        };
+        Self::Direct([
+            u32::try_from(x).unwrap_or(u32::MAX),
+            u32::try_from(y).unwrap_or(u32::MAX),
+            1,
+        ])
     }
 }
 
 #[derive(Debug, Clone)]
 enum Command {
-    Dispatch { kernel: Arc<Kernel>, group: wgpu::BindGroup, groups: Groups },
+    Dispatch {
+        kernel: Arc<Kernel>,
+        group: wgpu::BindGroup,
+        groups: Groups,
+    },
     Clear(Buffer),
     Copy(Buffer, Buffer),
 }
@@ -200,7 +260,10 @@ impl Stage {
     /// An empty stage.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, commands: Vec::new() }
+        Self {
+            name,
+            commands: Vec::new(),
+        }
     }
 
     /// Add: run `kernel` over `bindings` with `groups` workgroups. Names the kernel does not use are ignored.
@@ -215,7 +278,11 @@ impl Stage {
         groups: Groups,
     ) -> Result<&mut Self, GpuError> {
         let group = kernel.bind(gpu, bindings)?;
-        self.commands.push(Command::Dispatch { kernel: Arc::clone(kernel), group, groups });
+        self.commands.push(Command::Dispatch {
+            kernel: Arc::clone(kernel),
+            group,
+            groups,
+        });
         Ok(self)
     }
 
@@ -267,7 +334,12 @@ impl Stage {
                 label: Some(self.name),
                 timestamp_writes: None,
             });
-            while let Some(Command::Dispatch { kernel, group, groups }) = commands.first() {
+            while let Some(Command::Dispatch {
+                kernel,
+                group,
+                groups,
+            }) = commands.first()
+            {
                 pass.set_pipeline(&kernel.pipeline);
                 pass.set_bind_group(0, group, &[]);
                 if kernel.uses_immediates {
@@ -275,7 +347,9 @@ impl Stage {
                 }
                 match groups {
                     Groups::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
-                    Groups::Indirect(buffer, offset) => pass.dispatch_workgroups_indirect(&buffer.raw, *offset),
+                    Groups::Indirect(buffer, offset) => {
+                        pass.dispatch_workgroups_indirect(&buffer.raw, *offset)
+                    }
                 }
                 commands = &commands[1..];
             }

@@ -13,8 +13,8 @@ mod shader;
 mod submit;
 
 pub use buffer::{Buffer, ReadBack};
-pub use counts::{Count, Counts, StepState};
 pub use context::{AdapterClass, AdapterSummary, Gpu, GpuError, GpuOptions, list_adapters};
+pub use counts::{Count, Counts, StepState};
 pub use kernel::{Binding, Groups, Kernel, Stage};
 pub use profile::{StageTime, profile};
 pub use shader::{Defines, Shader, shader_names};

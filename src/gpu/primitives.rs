@@ -2,9 +2,9 @@
 
 use super::buffer::Buffer;
 use super::context::{Gpu, GpuError};
+use super::counts::{Count, Counts};
 use super::kernel::{Kernel, Stage};
 use super::shader::Defines;
-use super::counts::{Count, Counts};
 
 const SCAN_BLOCK: u32 = 1024;
 
@@ -21,7 +21,9 @@ impl Scan {
     /// Those of allocation.
     pub fn new(gpu: &Gpu, capacity: u64) -> Result<Self, GpuError> {
         let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
-        Ok(Self { block_totals: gpu.buffer("scan block totals", blocks * 4)? })
+        Ok(Self {
+            block_totals: gpu.buffer("scan block totals", blocks * 4)?,
+        })
     }
 
     /// Add: `offsets[i] = values[0] + … + values[i - 1]` for `i` in `0..=n`.
@@ -71,10 +73,18 @@ pub fn compact(
     offsets: &Buffer,
     indices: &Buffer,
 ) -> Result<(), GpuError> {
-    let kernel =
-        Kernel::new(gpu, "primitives/compact", "compact", &Defines::new().set("count", count.field()))?;
-    let bindings =
-        [("counts", &counts.state), ("flags", flags), ("offsets", offsets), ("indices", indices)];
+    let kernel = Kernel::new(
+        gpu,
+        "primitives/compact",
+        "compact",
+        &Defines::new().set("count", count.field()),
+    )?;
+    let bindings = [
+        ("counts", &counts.state),
+        ("flags", flags),
+        ("offsets", offsets),
+        ("indices", indices),
+    ];
     stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
     Ok(())
 }
@@ -132,7 +142,11 @@ impl Bin {
         // An even number of passes brings the result back to where it started.
         let passes = key_bits.div_ceil(4).next_multiple_of(2);
         for pass in 0..passes {
-            let (from, to) = if pass % 2 == 0 { (pairs, &self.other) } else { (&self.other, pairs) };
+            let (from, to) = if pass % 2 == 0 {
+                (pairs, &self.other)
+            } else {
+                (&self.other, pairs)
+            };
             let groups = super::kernel::Groups::covering(u64::from(self.threads), 64);
             let defines = |name: &str| {
                 Defines::new()
@@ -142,10 +156,20 @@ impl Bin {
                     .set("threads", self.threads)
             };
             let histogram = Kernel::new(gpu, "primitives/bin", "histogram", &defines("histogram"))?;
-            let bindings =
-                [("counts", &counts.state), ("pairs", from), ("histogram_out", &self.histogram)];
+            let bindings = [
+                ("counts", &counts.state),
+                ("pairs", from),
+                ("histogram_out", &self.histogram),
+            ];
             stage.dispatch(gpu, &histogram, &bindings, groups.clone())?;
-            self.scan.run(gpu, stage, &self.matrix, Count::Rays, &self.histogram, &self.places)?;
+            self.scan.run(
+                gpu,
+                stage,
+                &self.matrix,
+                Count::Rays,
+                &self.histogram,
+                &self.places,
+            )?;
             let scatter = Kernel::new(gpu, "primitives/bin", "scatter", &defines("scatter"))?;
             let bindings = [
                 ("counts", &counts.state),

@@ -19,7 +19,11 @@ pub struct StageTime {
 /// # Errors
 /// What the device raised meanwhile.
 pub fn profile(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
-    if gpu.has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS) { by_timestamps(gpu, stages) } else { by_wall(gpu, stages) }
+    if gpu.has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS) {
+        by_timestamps(gpu, stages)
+    } else {
+        by_wall(gpu, stages)
+    }
 }
 
 fn by_wall(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
@@ -29,7 +33,10 @@ fn by_wall(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
         let start = Instant::now();
         gpu.submit([*stage]);
         gpu.wait()?;
-        times.push(StageTime { name: stage.name, seconds: start.elapsed().as_secs_f64() });
+        times.push(StageTime {
+            name: stage.name,
+            seconds: start.elapsed().as_secs_f64(),
+        });
     }
     Ok(times)
 }
@@ -49,7 +56,9 @@ fn by_timestamps(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuErro
         mapped_at_creation: false,
     });
     let times = gpu.buffer("profile times", bytes)?;
-    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut encoder = gpu
+        .device
+        .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.write_timestamp(&queries, 0);
     for (stage, index) in stages.iter().zip(1..) {
         stage.record(&mut encoder);
@@ -64,6 +73,9 @@ fn by_timestamps(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuErro
     Ok(stages
         .iter()
         .zip(ticks.windows(2))
-        .map(|(stage, pair)| StageTime { name: stage.name, seconds: seconds(pair) })
+        .map(|(stage, pair)| StageTime {
+            name: stage.name,
+            seconds: seconds(pair),
+        })
         .collect())
 }

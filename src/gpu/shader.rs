@@ -70,7 +70,8 @@ impl Defines {
     /// Add a value under `name`.
     #[must_use]
     pub fn set<T: serde::Serialize>(mut self, name: &str, value: T) -> Self {
-        self.0.insert(name.to_owned(), minijinja::Value::from_serialize(value));
+        self.0
+            .insert(name.to_owned(), minijinja::Value::from_serialize(value));
         self
     }
 
@@ -101,12 +102,18 @@ impl Shader {
         let mut seen = BTreeSet::new();
         let mut joined = String::new();
         join(name, defines, proved_indices, &mut seen, &mut joined)?;
-        Ok(Self { name: name.to_owned(), text: number_bindings(&joined) })
+        Ok(Self {
+            name: name.to_owned(),
+            text: number_bindings(&joined),
+        })
     }
 }
 
 fn fault(shader: &str, reason: impl Into<String>) -> GpuError {
-    GpuError::Shader { shader: shader.to_owned(), reason: reason.into() }
+    GpuError::Shader {
+        shader: shader.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 /// Append the filled text of `name` to `out`, its imports before it, each file once.
@@ -125,8 +132,10 @@ fn join(
     if !seen.insert(name.to_owned()) {
         return Ok(());
     }
-    let (_, text) =
-        SHADERS.iter().find(|&&(n, _)| n == name).ok_or_else(|| fault(name, "there is no such file"))?;
+    let (_, text) = SHADERS
+        .iter()
+        .find(|&&(n, _)| n == name)
+        .ok_or_else(|| fault(name, "there is no such file"))?;
     let mut own = String::new();
     for line in fill(name, text, defines)?.lines() {
         if let Some(import) = line.strip_prefix("#import ") {
@@ -153,7 +162,9 @@ fn fill(name: &str, text: &str, defines: &Defines) -> Result<String, GpuError> {
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_keep_trailing_newline(true);
-    environment.render_str(text, &defines.0).map_err(|e| fault(name, format!("{e:#}")))
+    environment
+        .render_str(text, &defines.0)
+        .map_err(|e| fault(name, format!("{e:#}")))
 }
 
 fn number_bindings(text: &str) -> String {

@@ -34,7 +34,12 @@ impl Submitter {
     /// A submitter whose submissions should take no longer than `budget` on the device.
     #[must_use]
     pub fn new(budget: Duration) -> Self {
-        Self { budget, flights: VecDeque::new(), costs: HashMap::new(), last_done: None }
+        Self {
+            budget,
+            flights: VecDeque::new(),
+            costs: HashMap::new(),
+            last_done: None,
+        }
     }
 
     /// Whether another submission may be made now.
@@ -59,13 +64,19 @@ impl Submitter {
         let mut expected = 0.0;
         let mut taken = 0;
         for stage in stages {
-            expected += self.costs.get(stage.name).copied().unwrap_or(UNKNOWN_SECONDS);
+            expected += self
+                .costs
+                .get(stage.name)
+                .copied()
+                .unwrap_or(UNKNOWN_SECONDS);
             if taken > 0 && expected > budget {
                 break;
             }
             taken += 1;
         }
-        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for stage in &stages[..taken] {
             stage.record(&mut encoder);
         }
@@ -75,7 +86,12 @@ impl Submitter {
             let _ = sender.send(Instant::now());
         });
         let names = stages[..taken].iter().map(|s| s.name).collect();
-        self.flights.push_back(Flight { index, submitted: Instant::now(), done, stages: names });
+        self.flights.push_back(Flight {
+            index,
+            submitted: Instant::now(),
+            done,
+            stages: names,
+        });
         taken
     }
 
@@ -90,7 +106,9 @@ impl Submitter {
                 timeout: None,
             });
             gpu.check()?;
-            outcome.map_err(|e| GpuError::DeviceLost { reason: e.to_string() })?;
+            outcome.map_err(|e| GpuError::DeviceLost {
+                reason: e.to_string(),
+            })?;
         }
         self.collect();
         Ok(())
@@ -98,11 +116,19 @@ impl Submitter {
 
     fn collect(&mut self) {
         while let Some(flight) = self.flights.front() {
-            let Ok(done) = flight.done.try_recv() else { return };
-            let start = self.last_done.map_or(flight.submitted, |last| last.max(flight.submitted));
+            let Ok(done) = flight.done.try_recv() else {
+                return;
+            };
+            let start = self
+                .last_done
+                .map_or(flight.submitted, |last| last.max(flight.submitted));
             let seconds = done.saturating_duration_since(start).as_secs_f64();
             self.last_done = Some(done);
-            let known: f64 = flight.stages.iter().map(|s| self.costs.get(s).copied().unwrap_or(0.0)).sum();
+            let known: f64 = flight
+                .stages
+                .iter()
+                .map(|s| self.costs.get(s).copied().unwrap_or(0.0))
+                .sum();
             let count = flight.stages.len().max(1);
             for name in &flight.stages {
                 let old = self.costs.get(name).copied();
@@ -110,7 +136,8 @@ impl Submitter {
                     Some(cost) if known > 0.0 => seconds * cost / known,
                     _ => seconds / count as f64,
                 };
-                self.costs.insert(*name, old.map_or(share, |cost| 0.8 * cost + 0.2 * share));
+                self.costs
+                    .insert(*name, old.map_or(share, |cost| 0.8 * cost + 0.2 * share));
             }
             self.flights.pop_front();
         }
@@ -120,7 +147,9 @@ impl Submitter {
 impl Gpu {
     /// Submit `stages` in order, without waiting.
     pub fn submit<'a>(&self, stages: impl IntoIterator<Item = &'a Stage>) {
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for stage in stages {
             stage.record(&mut encoder);
         }

@@ -5,8 +5,9 @@
 //! activations; backward turns them into pre-activation gradients; weight gradients are sums over chunks of samples,
 //! added in a fixed order, so that they are the same on every run.
 
-use crate::gpu::{Count, Counts, AdapterClass, Buffer, Defines, Gpu, GpuError, Groups, Kernel, Stage};
-
+use crate::gpu::{
+    AdapterClass, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage,
+};
 
 /// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,11 @@ impl<'a> Rows<'a> {
     /// Rows that fill the whole stride.
     #[must_use]
     pub fn of(buffer: &'a Buffer, stride: u32) -> Self {
-        Self { buffer, stride, offset: 0 }
+        Self {
+            buffer,
+            stride,
+            offset: 0,
+        }
     }
 }
 
@@ -62,8 +67,17 @@ impl Fused {
     #[must_use]
     pub fn new(gpu: &Gpu, dims: &[u32], biases: bool, base: u32) -> Self {
         // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
-        let samples_per_thread = if gpu.class() == AdapterClass::Software { 2 } else { 1 };
-        Self { dims: dims.to_vec(), biases, base, samples_per_thread }
+        let samples_per_thread = if gpu.class() == AdapterClass::Software {
+            2
+        } else {
+            1
+        };
+        Self {
+            dims: dims.to_vec(),
+            biases,
+            base,
+            samples_per_thread,
+        }
     }
 
     /// Number of layers of weights.
@@ -111,7 +125,10 @@ impl Fused {
     /// Multiply-adds of one sample's forward pass.
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {
-        self.dims.windows(2).map(|d| u64::from(d[0]) * u64::from(d[1])).sum()
+        self.dims
+            .windows(2)
+            .map(|d| u64::from(d[0]) * u64::from(d[1]))
+            .sum()
     }
 
     /// Bytes of activations per sample that training keeps.
@@ -140,18 +157,32 @@ impl Fused {
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn activations(&self, gpu: &Gpu, label: &str, capacity: u64) -> Result<Activations, GpuError> {
+    pub fn activations(
+        &self,
+        gpu: &Gpu,
+        label: &str,
+        capacity: u64,
+    ) -> Result<Activations, GpuError> {
         let capacity = capacity.next_multiple_of(u64::from(CHUNK));
         let last = self.n_layers() - 1;
-        let rows = |role: &str, stride: u32| gpu.buffer(&format!("{label} {role}"), capacity * u64::from(stride) * 4);
+        let rows = |role: &str, stride: u32| {
+            gpu.buffer(&format!("{label} {role}"), capacity * u64::from(stride) * 4)
+        };
         let hidden = rows("hidden", self.hidden_at(last))?;
         let d_hidden = rows("d_hidden", self.d_hidden_at(last))?;
-        let largest = (0..self.n_layers()).map(|l| self.width(l) * self.rows(l)).max().unwrap_or(0);
+        let largest = (0..self.n_layers())
+            .map(|l| self.width(l) * self.rows(l))
+            .max()
+            .unwrap_or(0);
         let partials = gpu.buffer(
             &format!("{label} weight-gradient partials"),
             (capacity / u64::from(CHUNK)) * u64::from(largest) * 4,
         )?;
-        Ok(Activations { hidden, d_hidden, partials })
+        Ok(Activations {
+            hidden,
+            d_hidden,
+            partials,
+        })
     }
 
     fn defines(&self, pass: &str, count: Count) -> Defines {
@@ -200,8 +231,15 @@ impl Fused {
         save: Option<&Activations>,
     ) -> Result<(), GpuError> {
         let last = self.n_layers() - 1;
-        let rows: Vec<u32> =
-            (0..=last).map(|l| if l == last { self.rows(l).min(output.stride) } else { self.rows(l) }).collect();
+        let rows: Vec<u32> = (0..=last)
+            .map(|l| {
+                if l == last {
+                    self.rows(l).min(output.stride)
+                } else {
+                    self.rows(l)
+                }
+            })
+            .collect();
         let defines = self
             .defines("forward", count)
             .set("rows", rows)
@@ -243,7 +281,9 @@ impl Fused {
         training: bool,
     ) -> Result<(), GpuError> {
         let layers = self.n_layers();
-        let back_rows: Vec<u32> = (0..layers).map(|l| if l == 0 { d_input_width } else { self.dims[l] }).collect();
+        let back_rows: Vec<u32> = (0..layers)
+            .map(|l| if l == 0 { d_input_width } else { self.dims[l] })
+            .collect();
         let padded: Vec<u32> = (0..layers).map(|l| self.rows(l)).collect();
         debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
         let defines = self
@@ -251,7 +291,10 @@ impl Fused {
             .set("save", training)
             .set("extra_d_input", d_first_input.is_some())
             .set("back_rows", back_rows)
-            .set("back_offsets", (0..layers).map(|l| self.offset(l)).collect::<Vec<_>>())
+            .set(
+                "back_offsets",
+                (0..layers).map(|l| self.offset(l)).collect::<Vec<_>>(),
+            )
             .set("d_out_stride", d_output.stride)
             .set("d_out_offset", d_output.offset)
             .set("d_in_stride", d_input.stride);
@@ -287,21 +330,43 @@ impl Fused {
         let last = self.n_layers() - 1;
         for l in (0..=last).rev() {
             let (width, rows) = (self.width(l), self.rows(l));
-            let saved = |buffer, stride, offset| Rows { buffer, stride, offset };
+            let saved = |buffer, stride, offset| Rows {
+                buffer,
+                stride,
+                offset,
+            };
             let h = match l {
                 0 => input,
-                _ => saved(&activations.hidden, self.hidden_at(last), self.hidden_at(l - 1)),
+                _ => saved(
+                    &activations.hidden,
+                    self.hidden_at(last),
+                    self.hidden_at(l - 1),
+                ),
             };
             let d = match l {
                 _ if l == last => d_output,
-                _ => saved(&activations.d_hidden, self.d_hidden_at(last), self.d_hidden_at(l)),
+                _ => saved(
+                    &activations.d_hidden,
+                    self.d_hidden_at(last),
+                    self.d_hidden_at(l),
+                ),
             };
             // The larger side lies on the lanes, where four values share a load.
             let lanes_are_inputs = width >= rows;
-            let (on_lanes, on_rows, lanes, n_rows) =
-                if lanes_are_inputs { (h, d, width, rows) } else { (d, h, rows, width) };
-            let bias = if self.biases && l == 0 { i64::from(self.dims[0]) } else { -1 };
-            let block = [16, 12, 8, 4].into_iter().find(|b| n_rows % b == 0).unwrap_or(4);
+            let (on_lanes, on_rows, lanes, n_rows) = if lanes_are_inputs {
+                (h, d, width, rows)
+            } else {
+                (d, h, rows, width)
+            };
+            let bias = if self.biases && l == 0 {
+                i64::from(self.dims[0])
+            } else {
+                -1
+            };
+            let block = [16, 12, 8, 4]
+                .into_iter()
+                .find(|b| n_rows % b == 0)
+                .unwrap_or(4);
             let defines = self
                 .defines("weights", count)
                 .set("lanes", lanes)
@@ -321,7 +386,12 @@ impl Fused {
                 ("rows_operand", on_rows.buffer),
                 ("partials", &activations.partials),
             ];
-            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, CHUNK, n_rows / block))?;
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                counts.groups(gpu, count, CHUNK, n_rows / block),
+            )?;
             let defines = self
                 .defines("reduce", count)
                 .set("lanes", lanes)
@@ -331,9 +401,17 @@ impl Fused {
                 .set("width", width)
                 .set("lanes_are_inputs", lanes_are_inputs);
             let kernel = Kernel::new(gpu, "network/fused", "reduce", &defines)?;
-            let bindings =
-                [("counts", &counts.state), ("partials", &activations.partials), ("gradients", gradients)];
-            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(u64::from(lanes * n_rows), 64))?;
+            let bindings = [
+                ("counts", &counts.state),
+                ("partials", &activations.partials),
+                ("gradients", gradients),
+            ];
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                Groups::covering(u64::from(lanes * n_rows), 64),
+            )?;
         }
         Ok(())
     }
@@ -349,8 +427,16 @@ impl Fused {
         weights: &Buffer,
         weights_transposed: &Buffer,
     ) -> Result<(), GpuError> {
-        let kernel = Kernel::new(gpu, "network/fused", "transpose", &self.defines("transpose", Count::Kept))?;
-        let bindings = [("weights", weights), ("weights_transposed", weights_transposed)];
+        let kernel = Kernel::new(
+            gpu,
+            "network/fused",
+            "transpose",
+            &self.defines("transpose", Count::Kept),
+        )?;
+        let bindings = [
+            ("weights", weights),
+            ("weights_transposed", weights_transposed),
+        ];
         let end = u64::from(self.base + self.slab_len());
         stage.dispatch(gpu, &kernel, &bindings, Groups::covering(end, 64))?;
         Ok(())

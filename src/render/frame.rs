@@ -61,12 +61,20 @@ impl FromStr for Channel {
 
 /// sRGB of a linear value (IEC 61966-2-1).
 fn srgb_from_linear(v: f32) -> f32 {
-    if v <= 0.003_130_8 { 12.92 * v } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
+    if v <= 0.003_130_8 {
+        12.92 * v
+    } else {
+        1.055 * v.powf(1.0 / 2.4) - 0.055
+    }
 }
 
 /// Linear value of sRGB.
 fn linear_from_srgb(v: f32) -> f32 {
-    if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    if v <= 0.040_45 {
+        v / 12.92
+    } else {
+        ((v + 0.055) / 1.055).powf(2.4)
+    }
 }
 fn byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
@@ -106,7 +114,12 @@ impl Frame {
             self.opacity[i] = alpha;
             for (color, &byte) in self.color[3 * i..3 * i + 3].iter_mut().zip(p) {
                 let value = f32::from(byte) / 255.0;
-                *color = alpha * if self.linear { linear_from_srgb(value) } else { value };
+                *color = alpha
+                    * if self.linear {
+                        linear_from_srgb(value)
+                    } else {
+                        value
+                    };
             }
         }
     }
@@ -114,12 +127,20 @@ impl Frame {
     /// sRGB values in [0, 1] over `background` (sRGB), rounded to 8 bits: (height, width, 3).
     #[must_use]
     pub fn rgb(&self, background: [f32; 3]) -> Vec<f32> {
-        let behind = if self.linear { background.map(linear_from_srgb) } else { background };
+        let behind = if self.linear {
+            background.map(linear_from_srgb)
+        } else {
+            background
+        };
         let mut out = Vec::with_capacity(self.color.len());
         for (color, &opacity) in self.color.chunks_exact(3).zip(&self.opacity) {
             for c in 0..3 {
                 let value = color[c] + (1.0 - opacity) * behind[c];
-                out.push(round_to_8_bit(if self.linear { srgb_from_linear(value) } else { value }));
+                out.push(round_to_8_bit(if self.linear {
+                    srgb_from_linear(value)
+                } else {
+                    value
+                }));
             }
         }
         out
@@ -128,7 +149,12 @@ impl Frame {
     /// Range of the depth of what is at least half opaque; `None` where nothing is.
     #[must_use]
     pub fn depth_range(&self) -> Option<[f32; 2]> {
-        let solid = self.depth.iter().zip(&self.opacity).filter(|&(_, &o)| o > 0.5).map(|(&d, &o)| d / o);
+        let solid = self
+            .depth
+            .iter()
+            .zip(&self.opacity)
+            .filter(|&(_, &o)| o > 0.5)
+            .map(|(&d, &o)| d / o);
         solid.fold(None, |range: Option<[f32; 2]>, d| {
             let [low, high] = range.unwrap_or([d, d]);
             Some([low.min(d), high.max(d)])
@@ -145,9 +171,18 @@ impl Frame {
                 let [near, far] = depth_range;
                 let span = (far - near).max(1e-6);
                 let shade = |(&d, &o): (&f32, &f32)| {
-                    if o < 1e-3 { 0.0 } else { (1.0 - 0.9 * ((d / o - near) / span).clamp(0.0, 1.0)) * o }
+                    if o < 1e-3 {
+                        0.0
+                    } else {
+                        (1.0 - 0.9 * ((d / o - near) / span).clamp(0.0, 1.0)) * o
+                    }
                 };
-                self.depth.iter().zip(&self.opacity).map(shade).flat_map(|v| [byte(v); 3]).collect()
+                self.depth
+                    .iter()
+                    .zip(&self.opacity)
+                    .map(shade)
+                    .flat_map(|v| [byte(v); 3])
+                    .collect()
             }
             Channel::Normal => self
                 .normal

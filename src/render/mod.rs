@@ -9,7 +9,9 @@ pub use frame::{Channel, Frame};
 use crate::camera::Camera;
 use crate::config::Config;
 use crate::field::FieldParameters;
-use crate::gpu::{AdapterClass, Buffer, Count, Gpu, GpuError, Kernel, ReadBack, Stage, StepState, Submitter};
+use crate::gpu::{
+    AdapterClass, Buffer, Count, Gpu, GpuError, Kernel, ReadBack, Stage, StepState, Submitter,
+};
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::pass::{Capacity, Pass};
 
@@ -56,7 +58,11 @@ impl Renderer {
             AdapterClass::Integrated => 1 << 17,
             AdapterClass::Discrete => 1 << 18,
         };
-        let capacity = Capacity { rays: kept / 2, marched: 2 * kept, kept };
+        let capacity = Capacity {
+            rays: kept / 2,
+            marched: 2 * kept,
+            kept,
+        };
         let pass = Pass::new(gpu, config, "rendering", capacity)?;
         let parameters = pass.field.parameters(gpu)?;
         let mut renderer = Self {
@@ -66,10 +72,15 @@ impl Renderer {
             occupancy: occupancy.clone(),
             cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
-            image: gpu.buffer("render tile image", u64::from(capacity.rays) * PIXEL as u64 * 4)?,
+            image: gpu.buffer(
+                "render tile image",
+                u64::from(capacity.rays) * PIXEL as u64 * 4,
+            )?,
             plain: Vec::new(),
             with_normals: None,
-            submitter: Submitter::new(std::time::Duration::from_secs_f32(config.training.submission_ms / 1e3)),
+            submitter: Submitter::new(std::time::Duration::from_secs_f32(
+                config.training.submission_ms / 1e3,
+            )),
             pass,
         };
         renderer.plain = renderer.build(false)?;
@@ -93,15 +104,40 @@ impl Renderer {
         let counts = &self.pass.counts;
         let mut rays = Stage::new("rays");
         counts.publish(gpu, &mut rays)?;
-        camera_rays(gpu, &mut rays, counts, &self.config, &self.cameras, &self.tile, &self.pass.rays)?;
+        camera_rays(
+            gpu,
+            &mut rays,
+            counts,
+            &self.config,
+            &self.cameras,
+            &self.tile,
+            &self.pass.rays,
+        )?;
         let mut stages = vec![rays];
-        stages.extend(self.pass.stages(gpu, &self.parameters, &self.occupancy, false, normals)?.into_vec());
-        let d_position = gpu.buffer("d_position", if normals { u64::from(self.pass.capacity.kept) * 16 } else { 16 })?;
+        stages.extend(
+            self.pass
+                .stages(gpu, &self.parameters, &self.occupancy, false, normals)?
+                .into_vec(),
+        );
+        let d_position = gpu.buffer(
+            "d_position",
+            if normals {
+                u64::from(self.pass.capacity.kept) * 16
+            } else {
+                16
+            },
+        )?;
         if normals {
             let mut stage = Stage::new("normals");
             let (field, pass) = (&self.pass.field, &self.pass);
             field.density_gradient(
-                gpu, &mut stage, counts, &self.parameters, &pass.kept_samples, &pass.buffers, &d_position,
+                gpu,
+                &mut stage,
+                counts,
+                &self.parameters,
+                &pass.kept_samples,
+                &pass.buffers,
+                &d_position,
             )?;
             stages.push(stage);
         }
@@ -123,7 +159,12 @@ impl Renderer {
             ("image", &self.image),
         ];
         let mut composite = Stage::new("composite");
-        composite.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+        composite.dispatch(
+            gpu,
+            &kernel,
+            &bindings,
+            counts.groups(gpu, Count::Rays, 64, 1),
+        )?;
         stages.push(composite);
         Ok(stages)
     }
@@ -132,7 +173,12 @@ impl Renderer {
     ///
     /// # Errors
     /// Those of compilation.
-    pub fn begin(&mut self, camera: &Camera, from_file: Option<[f32; 2]>, normals: bool) -> Result<RenderJob, GpuError> {
+    pub fn begin(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+    ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
             self.with_normals = Some(self.build(true)?);
         }
@@ -154,19 +200,30 @@ impl Renderer {
     /// What the device raised meanwhile.
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
         let total = job.frame.width * job.frame.height;
-        let stages = if job.normals { self.with_normals.as_ref().unwrap_or(&self.plain) } else { &self.plain };
+        let stages = if job.normals {
+            self.with_normals.as_ref().unwrap_or(&self.plain)
+        } else {
+            &self.plain
+        };
         if let Some((n, state, image)) = &job.under_way {
-            let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else { return Ok(None) };
+            let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else {
+                return Ok(None);
+            };
             let state: StepState = bytemuck::pod_read_unaligned(&state);
             let done = state.n_rays_fitting.min(*n);
             let pixels: Vec<f32> = bytemuck::pod_collect_to_vec(&image);
-            job.frame.store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
+            job.frame
+                .store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
             job.next_pixel += done;
             // Rays that did not fit come first in the next tile, which is sized by what this one took.
             let use_of = |n: u32, of: u32| n as f32 / of as f32;
             let fullest = use_of(state.n_marched, self.pass.capacity.marched)
                 .max(use_of(state.n_kept, self.pass.capacity.kept));
-            let fits = if done < *n { 0.8 } else { (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0) };
+            let fits = if done < *n {
+                0.8
+            } else {
+                (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
+            };
             let rays = (done.max(64) as f32 * fits) as u32;
             job.rays = rays.clamp(64, self.pass.capacity.rays);
             job.under_way = None;
@@ -189,7 +246,9 @@ impl Renderer {
         if job.unsubmitted >= stages.len() {
             job.unsubmitted = 0;
             let bytes = u64::from(n) * PIXEL as u64 * 4;
-            let state = self.gpu.read_back(&self.pass.counts.state, 0, size_of::<StepState>() as u64);
+            let state =
+                self.gpu
+                    .read_back(&self.pass.counts.state, 0, size_of::<StepState>() as u64);
             job.under_way = Some((n, state, self.gpu.read_back(&self.image, 0, bytes)));
         }
         Ok(None)
@@ -199,7 +258,12 @@ impl Renderer {
     ///
     /// # Errors
     /// What the device raised meanwhile.
-    pub fn render(&mut self, camera: &Camera, from_file: Option<[f32; 2]>, normals: bool) -> Result<Frame, GpuError> {
+    pub fn render(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+    ) -> Result<Frame, GpuError> {
         let mut job = self.begin(camera, from_file, normals)?;
         loop {
             if let Some(frame) = self.advance(&mut job)? {

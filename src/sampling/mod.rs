@@ -91,10 +91,23 @@ pub fn run(
 ) -> Result<(), GpuError> {
     let (file, defines) = match sampler {
         Sampler::RayMarch { .. } => ray_march::shader(sampler, scene, resolution, jitter),
-        Sampler::Stratified { n_samples, jitter: allowed, .. } => stratified::shader(*n_samples, jitter && *allowed),
+        Sampler::Stratified {
+            n_samples,
+            jitter: allowed,
+            ..
+        } => stratified::shader(*n_samples, jitter && *allowed),
     };
-    let name = if pass == Pass::Count { "count" } else { "place" };
-    let kernel = Kernel::new(gpu, file, name, &scene.defines().merge(defines).set("pass", name))?;
+    let name = if pass == Pass::Count {
+        "count"
+    } else {
+        "place"
+    };
+    let kernel = Kernel::new(
+        gpu,
+        file,
+        name,
+        &scene.defines().merge(defines).set("pass", name),
+    )?;
     let bindings = [
         ("counts", &counts.state),
         ("rays", rays),
@@ -104,6 +117,11 @@ pub fn run(
         ("samples", &placed.samples),
         ("sample_rays", &placed.sample_rays),
     ];
-    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+    stage.dispatch(
+        gpu,
+        &kernel,
+        &bindings,
+        counts.groups(gpu, Count::Rays, 64, 1),
+    )?;
     Ok(())
 }

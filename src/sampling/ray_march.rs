@@ -13,9 +13,19 @@ pub fn dt_min(steps: u32) -> f32 {
 
 /// The shader and its values, for a grid of `resolution` cells per axis.
 #[must_use]
-pub fn shader(sampler: &Sampler, scene: &SceneBox, resolution: u32, jitter: bool) -> (&'static str, Defines) {
+pub fn shader(
+    sampler: &Sampler,
+    scene: &SceneBox,
+    resolution: u32,
+    jitter: bool,
+) -> (&'static str, Defines) {
     let (steps, cone_angle, max_samples) = match *sampler {
-        Sampler::RayMarch { steps, cone_angle, max_samples, .. } => (steps, cone_angle.unwrap_or(0.0), max_samples),
+        Sampler::RayMarch {
+            steps,
+            cone_angle,
+            max_samples,
+            ..
+        } => (steps, cone_angle.unwrap_or(0.0), max_samples),
         Sampler::Stratified { n_samples, .. } => (n_samples, 0.0, n_samples),
     };
     let shortest = dt_min(steps);

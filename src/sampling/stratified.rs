@@ -5,5 +5,10 @@ use crate::gpu::Defines;
 /// The shader and its values.
 #[must_use]
 pub fn shader(n_samples: u32, jitter: bool) -> (&'static str, Defines) {
-    ("sampling/stratified", Defines::new().set("n_samples", n_samples).set("jitter", jitter))
+    (
+        "sampling/stratified",
+        Defines::new()
+            .set("n_samples", n_samples)
+            .set("jitter", jitter),
+    )
 }

@@ -44,17 +44,26 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     loop {
         let kept = (batch / micro_batches).next_multiple_of(512);
         let marched = ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512);
-        if (u64::from(marched) * marched_row).max(u64::from(kept) * kept_row) > limit && micro_batches < 4096 {
+        if (u64::from(marched) * marched_row).max(u64::from(kept) * kept_row) > limit
+            && micro_batches < 4096
+        {
             micro_batches *= 2;
             continue;
         }
-        let capacity = Capacity { rays: (max_rays / micro_batches).max(64), marched, kept };
+        let capacity = Capacity {
+            rays: (max_rays / micro_batches).max(64),
+            marched,
+            kept,
+        };
         let features = field.hash_grid.total_rows() * u64::from(field.hash_grid.n_features());
-        let cells = u64::from(config.occupancy.resolution).pow(3) * u64::from(SceneBox::of(config).cascades());
+        let cells = u64::from(config.occupancy.resolution).pow(3)
+            * u64::from(SceneBox::of(config).cascades());
         return Ok(MemoryPlan {
             capacity,
             micro_batches,
-            parameter_bytes: features * 20 + field.hash_grid.total_rows() * 8 + u64::from(field.slab_len()) * 24,
+            parameter_bytes: features * 20
+                + field.hash_grid.total_rows() * 8
+                + u64::from(field.slab_len()) * 24,
             batch_bytes: Pass::bytes(&field, capacity, true) + u64::from(capacity.kept) * 20,
             occupancy_bytes: cells * 4 + cells / 8,
         });

@@ -33,14 +33,21 @@ fn network(network: &Fused, slab: &mut [f32], random: &mut Random) {
         let bound = (6.0 / (n_in + n_out) as f32).sqrt();
         for o in 0..n_out {
             for i in 0..n_in {
-                slab[(network.offset(l) + o * network.width(l) + i) as usize] = random.symmetric(bound);
+                slab[(network.offset(l) + o * network.width(l) + i) as usize] =
+                    random.symmetric(bound);
             }
         }
     }
 }
 
 /// Write initial values and averages.
-pub(super) fn initialize(gpu: &Gpu, config: &Config, field: &Field, dense: &DenseGroup, sparse: &SparseGroup) {
+pub(super) fn initialize(
+    gpu: &Gpu,
+    config: &Config,
+    field: &Field,
+    dense: &DenseGroup,
+    sparse: &SparseGroup,
+) {
     let mut random = Random(config.seed ^ 0x9e37_79b9);
     let mut slab = vec![0.0_f32; dense.len as usize];
     network(&field.density, &mut slab, &mut random);

@@ -15,7 +15,10 @@ pub use budget::{MemoryPlan, plan};
 use crate::compositing::{RAY_LOSS_BYTES, activation_defines};
 use crate::config::Config;
 use crate::field::FieldParameters;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState, Submitter};
+use crate::gpu::{
+    Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
+    Submitter,
+};
 use crate::images::ImageSet;
 use crate::loss;
 use crate::occupancy::{OccupancyGrid, UNVISITED};
@@ -164,7 +167,9 @@ impl Trainer {
         };
         trainer.program = Program {
             always: trainer.build_step(images, plan.micro_batches)?,
-            occupancy: trainer.occupancy.update(gpu, &trainer.pass.field, &trainer.parameters())?,
+            occupancy: trainer
+                .occupancy
+                .update(gpu, &trainer.pass.field, &trainer.parameters())?,
             warmup_steps: config.occupancy.warmup_steps,
             interval: config.occupancy.interval,
         };
@@ -197,7 +202,10 @@ impl Trainer {
     /// Seconds of training.
     #[must_use]
     pub fn seconds(&self) -> f64 {
-        self.seconds + self.running_since.map_or(0.0, |t| t.elapsed().as_secs_f64())
+        self.seconds
+            + self
+                .running_since
+                .map_or(0.0, |t| t.elapsed().as_secs_f64())
     }
 
     /// Set what a checkpoint remembers of the host's state.
@@ -221,19 +229,42 @@ impl Trainer {
         let gpu = Arc::clone(&self.gpu);
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.seed = self.config.seed;
-        state.next_rays = self.config.training.initial_rays.unwrap_or(256).min(self.pass.capacity.rays);
+        state.next_rays = self
+            .config
+            .training
+            .initial_rays
+            .unwrap_or(256)
+            .min(self.pass.capacity.rays);
         gpu.write(&self.pass.counts.state, 0, &[state]);
         let mut zero = Stage::new("reset");
-        zero.clear(&self.dense.gradients).clear(&self.dense.moments).clear(&self.sparse.largest);
-        for buffers in [&self.sparse.gradients, &self.sparse.moments, &self.sparse.counters] {
+        zero.clear(&self.dense.gradients)
+            .clear(&self.dense.moments)
+            .clear(&self.sparse.largest);
+        for buffers in [
+            &self.sparse.gradients,
+            &self.sparse.moments,
+            &self.sparse.counters,
+        ] {
             for buffer in buffers {
                 zero.clear(buffer);
             }
         }
         let levels = self.pass.field.hash_grid.levels().len();
-        gpu.write(&self.sparse.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; levels]);
-        init::initialize(&gpu, &self.config, &self.pass.field, &self.dense, &self.sparse);
-        self.pass.field.transpose(&gpu, &mut zero, &self.parameters())?;
+        gpu.write(
+            &self.sparse.gradient_scales,
+            0,
+            &vec![INITIAL_GRADIENT_SCALE; levels],
+        );
+        init::initialize(
+            &gpu,
+            &self.config,
+            &self.pass.field,
+            &self.dense,
+            &self.sparse,
+        );
+        self.pass
+            .field
+            .transpose(&gpu, &mut zero, &self.parameters())?;
         let cells = self.occupancy.n_cells() as usize;
         gpu.write(&self.occupancy.thickness, 0, &vec![UNVISITED; cells]);
         let mut state: StepState = bytemuck::Zeroable::zeroed();
@@ -255,7 +286,8 @@ impl Trainer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = 64;
         self.gpu.write(&self.pass.counts.state, 0, &[state]);
-        self.gpu.submit(self.program.always.iter().chain(&self.program.occupancy));
+        self.gpu
+            .submit(self.program.always.iter().chain(&self.program.occupancy));
         self.gpu.wait()?;
         self.reset(images)?;
         self.gpu.wait()
@@ -268,7 +300,12 @@ impl Trainer {
         let once = || Groups::Direct([1, 1, 1]);
         let state = ("state", &counts.state);
         let small = |pass: &str, more: Defines| {
-            Kernel::new(gpu, "entry/step", pass, &more.set("pass", pass).set("micro_batches", micro_batches))
+            Kernel::new(
+                gpu,
+                "entry/step",
+                pass,
+                &more.set("pass", pass).set("micro_batches", micro_batches),
+            )
         };
         let rays = u64::from(capacity.rays);
         let targets = &self.targets;
@@ -287,20 +324,42 @@ impl Trainer {
             .set("decay_start", optimizer.decay_start)
             .set("decay_interval", optimizer.decay_interval)
             .set("warmup_steps", optimizer.warmup_steps);
-        let bindings =
-            [state, ("gradient_scales", &self.sparse.gradient_scales), ("largest", &self.sparse.largest)];
+        let bindings = [
+            state,
+            ("gradient_scales", &self.sparse.gradient_scales),
+            ("largest", &self.sparse.largest),
+        ];
         begin.dispatch(gpu, &small("begin_step", defines)?, &bindings, once())?;
         counts.publish(gpu, &mut begin)?;
 
         let mut stages = vec![begin];
         for _ in 0..micro_batches {
             let mut draw = Stage::new("rays");
-            images.draw(gpu, &mut draw, counts, &self.config, &self.pass.rays, targets)?;
+            images.draw(
+                gpu,
+                &mut draw,
+                counts,
+                &self.config,
+                &self.pass.rays,
+                targets,
+            )?;
             stages.push(draw);
-            stages.extend(self.pass.stages(gpu, &parameters, &self.occupancy.bits, true, true)?.into_vec());
-            let losses = Losses { targets, per_ray: &ray_losses, d_raw_color: &d_raw_color, d_raw_density: &d_raw_density };
+            stages.extend(
+                self.pass
+                    .stages(gpu, &parameters, &self.occupancy.bits, true, true)?
+                    .into_vec(),
+            );
+            let losses = Losses {
+                targets,
+                per_ray: &ray_losses,
+                d_raw_color: &d_raw_color,
+                d_raw_density: &d_raw_density,
+            };
             stages.push(self.composite(counts, micro_batches, &losses)?);
-            let (mut network, mut encode) = (Stage::new("network backward"), Stage::new("encode backward"));
+            let (mut network, mut encode) = (
+                Stage::new("network backward"),
+                Stage::new("encode backward"),
+            );
             self.pass.field.backward(
                 gpu,
                 &mut network,
@@ -322,21 +381,38 @@ impl Trainer {
 
         let mut update = Stage::new("optimize");
         self.dense.update(gpu, &mut update, counts, optimizer)?;
-        self.sparse.update(gpu, &mut update, counts, &self.pass.field.hash_grid, optimizer)?;
+        self.sparse.update(
+            gpu,
+            &mut update,
+            counts,
+            &self.pass.field.hash_grid,
+            optimizer,
+        )?;
         self.pass.field.transpose(gpu, &mut update, &parameters)?;
         let defines = Defines::new()
             .set("ring", RING)
             .set("kept_capacity", capacity.kept)
             .set("marched_capacity", capacity.marched)
             .set("max_rays", capacity.rays);
-        update.dispatch(gpu, &small("end_step", defines)?, &[state, ("history", &self.history)], once())?;
+        update.dispatch(
+            gpu,
+            &small("end_step", defines)?,
+            &[state, ("history", &self.history)],
+            once(),
+        )?;
         stages.push(update);
         Ok(stages)
     }
 
-    fn composite(&self, counts: &Counts, micro_batches: u32, losses: &Losses<'_>) -> Result<Stage, GpuError> {
+    fn composite(
+        &self,
+        counts: &Counts,
+        micro_batches: u32,
+        losses: &Losses<'_>,
+    ) -> Result<Stage, GpuError> {
         let gpu = &*self.gpu;
-        let defines = activation_defines(&self.pass.field.config).set("density_stride", self.pass.field.color_stride());
+        let defines = activation_defines(&self.pass.field.config)
+            .set("density_stride", self.pass.field.color_stride());
         let of_loss = defines
             .clone()
             .merge(loss::defines(&self.config.loss))
@@ -359,7 +435,12 @@ impl Trainer {
         let of_samples = defines.set("pass", "gradients");
         for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
             let kernel = Kernel::new(gpu, "compositing", entry, &defines)?;
-            stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, Count::Rays, 64, 1))?;
+            stage.dispatch(
+                gpu,
+                &kernel,
+                &bindings,
+                counts.groups(gpu, Count::Rays, 64, 1),
+            )?;
         }
         Ok(stage)
     }
@@ -368,7 +449,11 @@ impl Trainer {
     ///
     /// # Errors
     /// [`TrainError`]
-    pub fn advance(&mut self, until: u32, events: &mut Vec<TrainEvent>) -> Result<Advance, TrainError> {
+    pub fn advance(
+        &mut self,
+        until: u32,
+        events: &mut Vec<TrainEvent>,
+    ) -> Result<Advance, TrainError> {
         self.collect(events)?;
         if self.step >= until {
             return Ok(Advance::Reached);
@@ -409,7 +494,9 @@ impl Trainer {
 
     fn collect(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
         while let Some((step, seconds, ticket)) = self.tickets.front() {
-            let Some(bytes) = ticket.poll()? else { return Ok(()) };
+            let Some(bytes) = ticket.poll()? else {
+                return Ok(());
+            };
             let rows: Vec<[f32; 8]> = bytemuck::pod_collect_to_vec(&bytes);
             let (step, seconds) = (*step, *seconds);
             let first = self.reported.max(step.saturating_sub(RING));
@@ -436,7 +523,11 @@ impl Trainer {
     /// [`TrainError`]
     pub fn pause(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
         while self.position != 0 {
-            let rest: Vec<&Stage> = self.program.stages_of(self.step).skip(self.position).collect();
+            let rest: Vec<&Stage> = self
+                .program
+                .stages_of(self.step)
+                .skip(self.position)
+                .collect();
             let (n, taken) = (rest.len(), self.submitter.submit(&self.gpu, &rest));
             self.position = if taken == n { 0 } else { self.position + taken };
             self.step += u32::from(taken == n);
@@ -466,7 +557,8 @@ impl Trainer {
         let mut stage = Stage::new("settle");
         let counts = &self.pass.counts;
         let (grid, optimizer) = (&self.pass.field.hash_grid, &self.config.optimizer);
-        self.sparse.settle(&self.gpu, &mut stage, counts, grid, optimizer, &into.tables)?;
+        self.sparse
+            .settle(&self.gpu, &mut stage, counts, grid, optimizer, &into.tables)?;
         stage.copy(&self.dense.averages, &into.weights);
         self.pass.field.transpose(&self.gpu, &mut stage, into)?;
         self.gpu.submit([&stage]);
@@ -482,7 +574,12 @@ struct Losses<'a> {
 }
 
 /// Means of the ring's rows for steps `first..end`.
-fn summarize(rows: &[[f32; 8]], first: u32, end: u32, seconds: f64) -> Result<Option<Progress>, TrainError> {
+fn summarize(
+    rows: &[[f32; 8]],
+    first: u32,
+    end: u32,
+    seconds: f64,
+) -> Result<Option<Progress>, TrainError> {
     if first >= end {
         return Ok(None);
     }

@@ -7,7 +7,12 @@ use crate::support::*;
 /// Checks that training with `--set TEXT` is refused in one line that names it.
 fn set_refused(text: &str, words: &[&str]) {
     let named = format!("--set {text}: ");
-    train_refused(&shared().dataset, &["--set", text], 2, &[&[named.as_str()], words].concat());
+    train_refused(
+        &shared().dataset,
+        &["--set", text],
+        2,
+        &[&[named.as_str()], words].concat(),
+    );
 }
 
 #[test]
@@ -15,7 +20,10 @@ fn keys_that_do_not_exist() {
     if !has_adapter() {
         return;
     }
-    set_refused("optimizer.nosuch=1", &["unknown field `nosuch`", "`learning_rate`"]);
+    set_refused(
+        "optimizer.nosuch=1",
+        &["unknown field `nosuch`", "`learning_rate`"],
+    );
     set_refused("nosuch.key=1", &["no table `nosuch`"]);
     set_refused("nosuch", &["key=value"]);
     set_refused("=1", &["key is empty"]);
@@ -28,7 +36,10 @@ fn values_that_are_impossible() {
     }
     let levels = format!("{GRID}.n_levels=99");
     for (text, words) in [
-        ("training.batch_size=0", ["is 0", "between 1024 and 16777216"]),
+        (
+            "training.batch_size=0",
+            ["is 0", "between 1024 and 16777216"],
+        ),
         ("training.batch_size=-1", ["`-1`", "u32"]),
         ("training.batch_size=much", ["\"much\"", "u32"]),
         (levels.as_str(), ["n_levels` is 99", "between 1 and 32"]),
@@ -50,7 +61,12 @@ fn what_does_not_fit_the_device() {
     if !has_adapter() {
         return;
     }
-    train_refused(&shared().dataset, &["--set", "training.max_rays=4294967295"], 1, &["bytes", "lower"]);
+    train_refused(
+        &shared().dataset,
+        &["--set", "training.max_rays=4294967295"],
+        1,
+        &["bytes", "lower"],
+    );
 }
 
 #[test]
@@ -65,7 +81,13 @@ fn configuration_files() {
     let error = |text: &str, more: &[&str]| {
         std::fs::write(&file, text).unwrap();
         let mut command = kiln(["train"]);
-        command.arg(&shared().dataset).arg("--out").arg(&out).arg("--config").arg(&file).args(more);
+        command
+            .arg(&shared().dataset)
+            .arg("--out")
+            .arg(&out)
+            .arg("--config")
+            .arg(&file)
+            .args(more);
         let lines = error_of(&mut command, 2);
         assert!(lines[0].contains("mine.toml"), "{lines:?}");
         lines.join("\n")
@@ -81,11 +103,23 @@ fn configuration_files() {
 
     let train = |config: &std::path::Path| {
         let mut command = kiln(["train", "--out"]);
-        command.arg(&out).arg(&shared().dataset).arg("--config").arg(config);
+        command
+            .arg(&out)
+            .arg(&shared().dataset)
+            .arg("--config")
+            .arg(config);
         command
     };
-    refused(&mut train(&folder.path().join("none.toml")), 2, &["none.toml", "cannot read"]);
-    refused(&mut train(folder.path()), 2, &[folder.path().to_str().unwrap(), "cannot read"]);
+    refused(
+        &mut train(&folder.path().join("none.toml")),
+        2,
+        &["none.toml", "cannot read"],
+    );
+    refused(
+        &mut train(folder.path()),
+        2,
+        &[folder.path().to_str().unwrap(), "cannot read"],
+    );
     assert_eq!(names_in(folder.path()), ["mine.toml"]);
 }
 
@@ -96,7 +130,9 @@ fn a_method_that_does_not_exist() {
     }
     let folder = TempDir::new().unwrap();
     let mut command = kiln(["train", "--method", "magic", "--out"]);
-    command.arg(folder.path().join("run")).arg(&shared().dataset);
+    command
+        .arg(folder.path().join("run"))
+        .arg(&shared().dataset);
     refused(&mut command, 2, &["`magic`", "ngp-small", "--config"]);
     assert!(names_in(folder.path()).is_empty());
 }
@@ -108,7 +144,12 @@ fn limits_that_are_no_limits() {
     }
     for flag in ["--seconds", "--until-psnr", "--checkpoint-every"] {
         for value in ["-1", "NaN", "0", "inf"] {
-            train_refused(&shared().dataset, &[flag, value], 2, &[flag, value, "positive"]);
+            train_refused(
+                &shared().dataset,
+                &[flag, value],
+                2,
+                &[flag, value, "positive"],
+            );
         }
     }
     let folder = TempDir::new().unwrap();
@@ -121,8 +162,14 @@ fn limits_that_are_no_limits() {
         ["--train-views", "0-3"],
         ["--background", "pink"],
     ] {
-        let error = error_of(train(&shared().dataset, &folder.path().join("run")).args(flags), 2);
-        assert!(error[0].contains(flags[0]) || error[0].contains(flags[1]), "{error:?}");
+        let error = error_of(
+            train(&shared().dataset, &folder.path().join("run")).args(flags),
+            2,
+        );
+        assert!(
+            error[0].contains(flags[0]) || error[0].contains(flags[1]),
+            "{error:?}"
+        );
     }
     refused(&mut kiln(["train"]), 2, &["DATASET", "--resume"]);
     assert!(names_in(folder.path()).is_empty());

@@ -36,7 +36,12 @@ fn replaced(file: &str, with: impl FnOnce(Vec<u8>) -> Vec<u8>, words: &[&str]) {
 #[test]
 fn a_folder_that_does_not_exist() {
     if has_adapter() {
-        train_refused(Path::new("no/such/folder"), &[], 1, &["no/such/folder", "no such file or directory"]);
+        train_refused(
+            Path::new("no/such/folder"),
+            &[],
+            1,
+            &["no/such/folder", "no such file or directory"],
+        );
     }
 }
 
@@ -60,29 +65,54 @@ fn a_dataset_without_its_images() {
     }
     let dataset = own_dataset();
     std::fs::remove_dir_all(dataset.path().join("train")).unwrap();
-    train_refused(dataset.path(), &[], 1, &[TRAIN, "none of the 6 images exists", "train/r_0"]);
+    train_refused(
+        dataset.path(),
+        &[],
+        1,
+        &[TRAIN, "none of the 6 images exists", "train/r_0"],
+    );
     // Folders of the images' names are no images.
     for i in 0..6 {
         std::fs::create_dir_all(dataset.path().join(format!("train/r_{i}.png"))).unwrap();
     }
-    train_refused(dataset.path(), &[], 1, &[TRAIN, "none of the 6 images exists"]);
+    train_refused(
+        dataset.path(),
+        &[],
+        1,
+        &[TRAIN, "none of the 6 images exists"],
+    );
 }
 
 #[test]
 fn no_frames_at_all() {
-    spoiled(|document| document["frames"] = json!([]), &[TRAIN, "`frames` is empty"]);
+    spoiled(
+        |document| document["frames"] = json!([]),
+        &[TRAIN, "`frames` is empty"],
+    );
 }
 
 #[test]
 fn json_that_is_malformed() {
-    replaced(TRAIN, |_| b"{\n \"frames\": [,]}".to_vec(), &[TRAIN, "line 2, column 13", "not valid JSON"]);
+    replaced(
+        TRAIN,
+        |_| b"{\n \"frames\": [,]}".to_vec(),
+        &[TRAIN, "line 2, column 13", "not valid JSON"],
+    );
 }
 
 #[test]
 fn json_that_is_cut_short() {
-    replaced(TRAIN, |bytes| bytes[..bytes.len() / 2].to_vec(), &[TRAIN, "not valid JSON", "line"]);
+    replaced(
+        TRAIN,
+        |bytes| bytes[..bytes.len() / 2].to_vec(),
+        &[TRAIN, "not valid JSON", "line"],
+    );
     replaced(TRAIN, |_| Vec::new(), &[TRAIN, "not valid JSON", "line 1"]);
-    replaced("transforms_test.json", |_| b"null".to_vec(), &["transforms_test.json", "found null"]);
+    replaced(
+        "transforms_test.json",
+        |_| b"null".to_vec(),
+        &["transforms_test.json", "found null"],
+    );
 }
 
 #[test]
@@ -93,14 +123,29 @@ fn a_json_file_that_is_a_folder() {
     let dataset = own_dataset();
     std::fs::remove_file(dataset.path().join(TRAIN)).unwrap();
     std::fs::create_dir(dataset.path().join(TRAIN)).unwrap();
-    train_refused(dataset.path(), &[], 1, &[dataset.path().to_str().unwrap(), "no dataset here"]);
+    train_refused(
+        dataset.path(),
+        &[],
+        1,
+        &[dataset.path().to_str().unwrap(), "no dataset here"],
+    );
 }
 
 #[test]
 fn a_matrix_of_the_wrong_shape() {
-    let spoil =
-        |document: &mut Value| document["frames"][3]["transform_matrix"] = json!([[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
-    spoiled(spoil, &[TRAIN, "frame 3", "train/r_3", "transform_matrix", "3 numbers in row 0"]);
+    let spoil = |document: &mut Value| {
+        document["frames"][3]["transform_matrix"] = json!([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    };
+    spoiled(
+        spoil,
+        &[
+            TRAIN,
+            "frame 3",
+            "train/r_3",
+            "transform_matrix",
+            "3 numbers in row 0",
+        ],
+    );
 }
 
 #[test]
@@ -113,14 +158,27 @@ fn a_pose_with_nan() {
     let mut document = json(&path);
     document["frames"][2]["transform_matrix"][1][3] = "HERE".into();
     std::fs::write(&path, document.to_string().replace("\"HERE\"", "NaN")).unwrap();
-    train_refused(dataset.path(), &[], 1, &[TRAIN, "frame 2", "train/r_2", "row 1, column 3", "NaN"]);
+    train_refused(
+        dataset.path(),
+        &[],
+        1,
+        &[TRAIN, "frame 2", "train/r_2", "row 1, column 3", "NaN"],
+    );
 }
 
 #[test]
 fn an_image_that_is_cut_short() {
-    replaced("train/r_4.png", |bytes| bytes[..bytes.len() / 2].to_vec(), &["train/r_4.png", "copy or export"]);
+    replaced(
+        "train/r_4.png",
+        |bytes| bytes[..bytes.len() / 2].to_vec(),
+        &["train/r_4.png", "copy or export"],
+    );
     replaced("train/r_4.png", |_| Vec::new(), &["train/r_4.png"]);
-    replaced("train/r_4.png", |_| b"GIF89a".to_vec(), &["train/r_4.png", "PNG"]);
+    replaced(
+        "train/r_4.png",
+        |_| b"GIF89a".to_vec(),
+        &["train/r_4.png", "PNG"],
+    );
 }
 
 #[test]
@@ -131,10 +189,22 @@ fn a_size_that_contradicts_the_images() {
 
 #[test]
 fn numbers_that_cannot_be() {
-    spoiled(|document| document["camera_angle_x"] = json!(1e300), &[TRAIN, "`camera_angle_x`", "too large"]);
-    spoiled(|document| document["w"] = json!(4_000_000_000_u32), &[TRAIN, "`w` = 4000000000"]);
-    spoiled(|document| document["near"] = json!(7), &[TRAIN, "`near` = 7", "`far` = 6"]);
-    spoiled(|document| document["aabb_scale"] = json!(3), &[TRAIN, "`aabb_scale` = 3", "power of two"]);
+    spoiled(
+        |document| document["camera_angle_x"] = json!(1e300),
+        &[TRAIN, "`camera_angle_x`", "too large"],
+    );
+    spoiled(
+        |document| document["w"] = json!(4_000_000_000_u32),
+        &[TRAIN, "`w` = 4000000000"],
+    );
+    spoiled(
+        |document| document["near"] = json!(7),
+        &[TRAIN, "`near` = 7", "`far` = 6"],
+    );
+    spoiled(
+        |document| document["aabb_scale"] = json!(3),
+        &[TRAIN, "`aabb_scale` = 3", "power of two"],
+    );
 }
 
 #[test]
@@ -143,7 +213,17 @@ fn training_views_that_are_not_there() {
         return;
     }
     for (views, words) in [("0,6", ["view 6", "0 to 5"]), ("1,1", ["view 1", "twice"])] {
-        train_refused(&shared().dataset, &["--train-views", views], 2, &["--train-views", words[0], words[1]]);
+        train_refused(
+            &shared().dataset,
+            &["--train-views", views],
+            2,
+            &["--train-views", words[0], words[1]],
+        );
     }
-    train_refused(&shared().dataset, &["--eval-views", "0,3"], 2, &["--eval-views 3", "3 views"]);
+    train_refused(
+        &shared().dataset,
+        &["--eval-views", "0,3"],
+        2,
+        &["--eval-views 3", "3 views"],
+    );
 }

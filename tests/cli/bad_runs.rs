@@ -11,8 +11,18 @@ use crate::support::*;
 fn unusable(run: &Path, words: &[&str]) {
     let out = TempDir::new().unwrap();
     refused(kiln(["eval"]).arg(run), 1, words);
-    refused(kiln(["render", "--turntable", "1", "--out"]).arg(out.path().join("o")).arg(run), 1, words);
-    refused(kiln(["train", "--steps", "50", "--resume"]).arg(run), 1, words);
+    refused(
+        kiln(["render", "--turntable", "1", "--out"])
+            .arg(out.path().join("o"))
+            .arg(run),
+        1,
+        words,
+    );
+    refused(
+        kiln(["train", "--steps", "50", "--resume"]).arg(run),
+        1,
+        words,
+    );
     assert!(names_in(out.path()).is_empty());
 }
 
@@ -22,8 +32,18 @@ fn places_without_a_run() {
         return;
     }
     let folder = TempDir::new().unwrap();
-    unusable(Path::new("no/such/run"), &["no/such/run", "no such run", "kiln train"]);
-    unusable(folder.path(), &[folder.path().to_str().unwrap(), "checkpoint.safetensors", "kiln train"]);
+    unusable(
+        Path::new("no/such/run"),
+        &["no/such/run", "no such run", "kiln train"],
+    );
+    unusable(
+        folder.path(),
+        &[
+            folder.path().to_str().unwrap(),
+            "checkpoint.safetensors",
+            "kiln train",
+        ],
+    );
     assert!(names_in(folder.path()).is_empty());
 }
 
@@ -37,7 +57,11 @@ fn checkpoints_that_are_cut_short() {
     let whole = std::fs::read(&path).unwrap();
     for length in [0, 5, 1000, whole.len() - 1] {
         std::fs::write(&path, &whole[..length]).unwrap();
-        refused(kiln(["eval"]).arg(&run), 1, &["checkpoint.safetensors", "cut short", "kiln train"]);
+        refused(
+            kiln(["eval"]).arg(&run),
+            1,
+            &["checkpoint.safetensors", "cut short", "kiln train"],
+        );
     }
     unusable(&run, &["checkpoint.safetensors", "cut short"]);
     let mut endless = whole.clone();
@@ -54,8 +78,15 @@ fn checkpoints_of_other_programs() {
     let (folder, run) = own_run();
     let file = folder.path().join("foreign.safetensors");
     let tensor = TensorView::new(Dtype::F32, vec![2], &[0; 8]).unwrap();
-    std::fs::write(&file, safetensors::serialize([("weight", tensor)], None).unwrap()).unwrap();
-    unusable(&file, &["foreign.safetensors", "not written by", "no metadata"]);
+    std::fs::write(
+        &file,
+        safetensors::serialize([("weight", tensor)], None).unwrap(),
+    )
+    .unwrap();
+    unusable(
+        &file,
+        &["foreign.safetensors", "not written by", "no metadata"],
+    );
     rewrite_checkpoint(&run, "", |metadata| {
         metadata.insert("format".to_owned(), "kiln-99".to_owned());
     });
@@ -72,18 +103,35 @@ fn checkpoints_that_contradict_themselves() {
         let config = metadata["config"].replace("log2_hashmap_size = 10", "log2_hashmap_size = 11");
         metadata.insert("config".to_owned(), config);
     });
-    unusable(&run, &["checkpoint.safetensors", "`position_encoding.level_", "1024", "2048"]);
+    unusable(
+        &run,
+        &[
+            "checkpoint.safetensors",
+            "`position_encoding.level_",
+            "1024",
+            "2048",
+        ],
+    );
 
     let (_folder, run) = own_run();
     rewrite_checkpoint(&run, "ema.color_network.1.weight", |_| {});
-    unusable(&run, &["checkpoint.safetensors", "`ema.color_network.1.weight` is missing"]);
+    unusable(
+        &run,
+        &[
+            "checkpoint.safetensors",
+            "`ema.color_network.1.weight` is missing",
+        ],
+    );
 
     let (_folder, run) = own_run();
     rewrite_checkpoint(&run, "", |metadata| {
         let config = metadata["config"].replace("batch_size = 2048", "batch_size = 1");
         metadata.insert("config".to_owned(), config);
     });
-    unusable(&run, &["checkpoint.safetensors", "`training.batch_size` is 1"]);
+    unusable(
+        &run,
+        &["checkpoint.safetensors", "`training.batch_size` is 1"],
+    );
 }
 
 #[test]
@@ -96,11 +144,26 @@ fn places_that_are_taken() {
     std::fs::write(&file, "mine").unwrap();
     for more in [&[][..], &["--force"]] {
         let [taken, here] = [file.to_str().unwrap(), folder.path().to_str().unwrap()];
-        refused(train(&shared().dataset, folder.path()).args(more), 2, &[here, "not a run directory", "--out"]);
-        refused(train(&shared().dataset, &file).args(more), 2, &[taken, "not a run directory", "--out"]);
-        refused(train(&shared().dataset, &file.join("run")).args(more), 1, &[taken, "cannot write"]);
+        refused(
+            train(&shared().dataset, folder.path()).args(more),
+            2,
+            &[here, "not a run directory", "--out"],
+        );
+        refused(
+            train(&shared().dataset, &file).args(more),
+            2,
+            &[taken, "not a run directory", "--out"],
+        );
+        refused(
+            train(&shared().dataset, &file.join("run")).args(more),
+            1,
+            &[taken, "cannot write"],
+        );
     }
-    assert_eq!(files_in(folder.path()).into_iter().collect::<Vec<_>>(), [("file".to_owned(), b"mine".to_vec())]);
+    assert_eq!(
+        files_in(folder.path()).into_iter().collect::<Vec<_>>(),
+        [("file".to_owned(), b"mine".to_vec())]
+    );
 }
 
 #[test]
@@ -117,8 +180,16 @@ fn folders_that_are_read_only() {
         return;
     }
     let here = folder.path().to_str().unwrap();
-    refused(&mut train(&shared().dataset, &folder.path().join("run")), 1, &[here, "cannot write"]);
-    refused(&mut train(&shared().dataset, folder.path()), 1, &[here, "cannot write"]);
+    refused(
+        &mut train(&shared().dataset, &folder.path().join("run")),
+        1,
+        &[here, "cannot write"],
+    );
+    refused(
+        &mut train(&shared().dataset, folder.path()),
+        1,
+        &[here, "cannot write"],
+    );
     assert!(names_in(folder.path()).is_empty());
 }
 
@@ -130,10 +201,20 @@ fn a_new_run_that_diverges() {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("run");
     let wild = ["--steps", "40", "--set", "optimizer.learning_rate=1e30"];
-    let words = ["NaN or infinite", "lower optimizer.learning_rate", "--force", "nothing had been saved", "run"];
+    let words = [
+        "NaN or infinite",
+        "lower optimizer.learning_rate",
+        "--force",
+        "nothing had been saved",
+        "run",
+    ];
     refused(train(&shared().dataset, &run).args(wild), 1, &words);
     assert_eq!(names_in(&run), ["config.toml", "metrics.jsonl"]);
-    refused(train(&shared().dataset, &run).args(["--steps", "2"]), 2, &["without a checkpoint", "--force"]);
+    refused(
+        train(&shared().dataset, &run).args(["--steps", "2"]),
+        2,
+        &["without a checkpoint", "--force"],
+    );
     succeeds(train(&shared().dataset, &run).args(["--steps", "2", "--force"]));
     assert_eq!(steps_of(&run), 2);
 }
@@ -146,14 +227,25 @@ fn a_run_that_diverges_keeps_its_checkpoint() {
     let (_folder, run) = own_run();
     let path = run.join("checkpoint.safetensors");
     rewrite_checkpoint(&run, "", |metadata| {
-        let config = metadata["config"].replace("learning_rate = 0.01", "learning_rate = 1e30");
+        let config = metadata["config"].replace("learning_rate = 0.02", "learning_rate = 1e30");
         assert_ne!(config, metadata["config"]);
         metadata.insert("config".to_owned(), config);
     });
     let before = std::fs::read(&path).unwrap();
-    let words =
-        ["NaN or infinite", "lower optimizer.learning_rate", "keeps the last good state", path.to_str().unwrap()];
-    refused(kiln(["train", "--steps", "100", "--resume"]).arg(&run), 1, &words);
-    assert!(std::fs::read(&path).unwrap() == before, "the checkpoint was touched");
+    let words = [
+        "NaN or infinite",
+        "lower optimizer.learning_rate",
+        "keeps the last good state",
+        path.to_str().unwrap(),
+    ];
+    refused(
+        kiln(["train", "--steps", "100", "--resume"]).arg(&run),
+        1,
+        &words,
+    );
+    assert!(
+        std::fs::read(&path).unwrap() == before,
+        "the checkpoint was touched"
+    );
     succeeds(kiln(["eval"]).arg(&run));
 }

@@ -20,7 +20,12 @@ fn keys(value: &Value) -> Vec<&String> {
 }
 
 fn views(report: &Value) -> Vec<&str> {
-    report["images"].as_array().unwrap().iter().map(|image| image["name"].as_str().unwrap()).collect()
+    report["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["name"].as_str().unwrap())
+        .collect()
 }
 
 #[test]
@@ -54,7 +59,8 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
         "ssim",
     ]
     "#);
-    let said = ["method", "split", "background", "color_space"].map(|key| report[key].as_str().unwrap());
+    let said =
+        ["method", "split", "background", "color_space"].map(|key| report[key].as_str().unwrap());
     assert_eq!(said, ["ngp-small", "test", "white", "sRGB"]);
     assert_eq!(views(&report), ["test/r_0", "test/r_1", "test/r_2"]);
     assert_eq!(report["steps"], STEPS);
@@ -64,7 +70,8 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
         let [a, b] = [&report, &trained].map(|r| r[key].as_f64().unwrap());
         assert!((a - b).abs() < 1e-3, "{key}: {a} and {b}");
         let images = report["images"].as_array().unwrap();
-        let mean = images.iter().map(|i| i[key].as_f64().unwrap()).sum::<f64>() / images.len() as f64;
+        let mean =
+            images.iter().map(|i| i[key].as_f64().unwrap()).sum::<f64>() / images.len() as f64;
         assert!((a - mean).abs() < 1e-9, "{key} is the mean over views");
     }
 }
@@ -76,11 +83,29 @@ fn views_splits_and_backgrounds_are_chosen() {
     }
     let (_folder, run) = own_run();
     let evaluated = |more: &[&str]| evaluated(&run, more);
-    assert_eq!(views(&evaluated(&["--eval-views", "2"])), ["test/r_0", "test/r_1"]);
-    assert_eq!(views(&evaluated(&["--eval-views", "2,0"])), ["test/r_2", "test/r_0"]);
-    let report = evaluated(&["--split", "train", "--eval-views", "3,", "--background", "#ff0000", "--downscale", "2"]);
+    assert_eq!(
+        views(&evaluated(&["--eval-views", "2"])),
+        ["test/r_0", "test/r_1"]
+    );
+    assert_eq!(
+        views(&evaluated(&["--eval-views", "2,0"])),
+        ["test/r_2", "test/r_0"]
+    );
+    let report = evaluated(&[
+        "--split",
+        "train",
+        "--eval-views",
+        "3,",
+        "--background",
+        "#ff0000",
+        "--downscale",
+        "2",
+    ]);
     assert_eq!(views(&report), ["train/r_3"]);
-    assert_eq!((&report["split"], &report["background"]), (&"train".into(), &"#ff0000".into()));
+    assert_eq!(
+        (&report["split"], &report["background"]),
+        (&"train".into(), &"#ff0000".into())
+    );
 
     succeeds(kiln(["eval", "--save-images", "--eval-views", "1"]).arg(&run));
     assert_eq!(names_in(&run.join("images")), ["test_000.png"]);
@@ -94,9 +119,14 @@ fn people_read_the_background_beside_the_metric() {
         return;
     }
     let (_folder, run) = own_run();
-    let quiet = kiln(["eval", "-q", "--eval-views", "1", "--device", "0"]).arg(&run).assert().code(0);
+    let quiet = kiln(["eval", "-q", "--eval-views", "1", "--device", "0"])
+        .arg(&run)
+        .assert()
+        .code(0);
     let said = predicate::str::contains("PSNR").and(predicate::str::contains("background white"));
-    quiet.stdout(said.and(predicate::str::contains("SSIM"))).stderr("");
+    quiet
+        .stdout(said.and(predicate::str::contains("SSIM")))
+        .stderr("");
 }
 
 #[test]
@@ -109,13 +139,29 @@ fn views_that_are_not_there_are_refused() {
         command.arg(&shared().run);
         command
     };
-    refused(eval().args(["--eval-views", "0,3"]), 2, &["--eval-views 3", "3 views"]);
+    refused(
+        eval().args(["--eval-views", "0,3"]),
+        2,
+        &["--eval-views 3", "3 views"],
+    );
     refused(eval().args(["--eval-views", "0"]), 2, &["--eval-views 0"]);
     refused(eval().args(["--split", "val"]), 2, &["--split val"]);
-    refused(eval().args(["--background", "random"]), 2, &["--background random"]);
-    for flags in [["--eval-views", "first"], ["--eval-views", ","], ["--split", "all"], ["--background", "pink"]] {
+    refused(
+        eval().args(["--background", "random"]),
+        2,
+        &["--background random"],
+    );
+    for flags in [
+        ["--eval-views", "first"],
+        ["--eval-views", ","],
+        ["--split", "all"],
+        ["--background", "pink"],
+    ] {
         let error = error_of(eval().args(flags), 2);
-        assert!(error[0].contains(flags[0]) && error[0].contains(flags[1]), "{error:?}");
+        assert!(
+            error[0].contains(flags[0]) && error[0].contains(flags[1]),
+            "{error:?}"
+        );
     }
 }
 
@@ -127,13 +173,27 @@ fn devices_are_listed() {
     let devices = json_lines(&text(&succeeds(&mut kiln(["devices", "--json"])).stdout));
     assert_eq!(devices.iter().filter(|d| d["default"] == true).count(), 1);
     for (i, device) in devices.iter().enumerate() {
-        assert_eq!((&device["schema"], &device["index"]), (&1.into(), &i.into()));
-        assert!(device["name"].is_string() && device["backend"].is_string() && device["driver"].is_string());
-        assert!(["software", "integrated", "discrete"].contains(&device["class"].as_str().unwrap()));
-        assert!(device["features"].is_object() && device["max_binding_bytes"].as_u64() >= Some(1 << 27));
+        assert_eq!(
+            (&device["schema"], &device["index"]),
+            (&1.into(), &i.into())
+        );
+        assert!(
+            device["name"].is_string()
+                && device["backend"].is_string()
+                && device["driver"].is_string()
+        );
+        assert!(
+            ["software", "integrated", "discrete"].contains(&device["class"].as_str().unwrap())
+        );
+        assert!(
+            device["features"].is_object() && device["max_binding_bytes"].as_u64() >= Some(1 << 27)
+        );
     }
     let name = devices[0]["name"].as_str().unwrap();
-    kiln(["devices"]).assert().code(0).stdout(predicate::str::contains(name));
+    kiln(["devices"])
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains(name));
 }
 
 #[test]
@@ -141,8 +201,19 @@ fn an_unknown_device_is_refused() {
     if !has_adapter() {
         return;
     }
-    train_refused(&shared().dataset, &["--device", "nosuch"], 2, &["`nosuch`", "0 "]);
-    refused(kiln(["eval"]).arg(&shared().run).env("KILN_DEVICE", "nosuch"), 2, &["`nosuch`"]);
+    train_refused(
+        &shared().dataset,
+        &["--device", "nosuch"],
+        2,
+        &["`nosuch`", "0 "],
+    );
+    refused(
+        kiln(["eval"])
+            .arg(&shared().run)
+            .env("KILN_DEVICE", "nosuch"),
+        2,
+        &["`nosuch`"],
+    );
 }
 
 #[test]
@@ -153,16 +224,33 @@ fn errors_are_json_too() {
     let output = kiln(["eval", "--json", "nowhere"]).output().unwrap();
     let lines = json_lines(&text(&output.stdout));
     assert_eq!((output.status.code(), lines.len()), (Some(1), 1));
-    assert_eq!((&lines[0]["schema"], &lines[0]["event"]), (&1.into(), &"error".into()));
+    assert_eq!(
+        (&lines[0]["schema"], &lines[0]["event"]),
+        (&1.into(), &"error".into())
+    );
     assert!(lines[0]["message"].as_str().unwrap().contains("nowhere"));
 }
 
 #[test]
 fn help_is_no_error_and_nonsense_is() {
     for arguments in [&["--help"][..], &["train", "--help"], &["--version"]] {
-        kiln(arguments).assert().code(0).stderr("").stdout(predicate::str::contains("kiln"));
+        kiln(arguments)
+            .assert()
+            .code(0)
+            .stderr("")
+            .stdout(predicate::str::contains("kiln"));
     }
-    for arguments in [&[][..], &["fly"], &["train", "--nosuch"], &["devices", "-q", "-v"], &["eval"]] {
-        kiln(arguments).assert().code(2).stdout("").stderr(predicate::str::contains("panicked").not());
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["train", "--nosuch"],
+        &["devices", "-q", "-v"],
+        &["eval"],
+    ] {
+        kiln(arguments)
+            .assert()
+            .code(2)
+            .stdout("")
+            .stderr(predicate::str::contains("panicked").not());
     }
 }

@@ -20,7 +20,10 @@ fn render(out: &Path) -> Command {
 
 fn frames(gif: &Path) -> Vec<(u32, u32)> {
     let decoder = GifDecoder::new(BufReader::new(File::open(gif).unwrap())).unwrap();
-    decoder.into_frames().map(|frame| frame.unwrap().buffer().dimensions()).collect()
+    decoder
+        .into_frames()
+        .map(|frame| frame.unwrap().buffer().dimensions())
+        .collect()
 }
 
 #[test]
@@ -31,11 +34,24 @@ fn an_orbit_of_all_channels_goes_to_a_folder() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("new/v1.2");
     let channels = "rgb,depth,normal,opacity";
-    let output = succeeds(render(&out).args(["--turntable", "2", "--channels", channels, "--width", "16", "--json"]));
-    let expected = channels.split(',').flat_map(|c| [0, 1].map(|i| out.join(format!("{c}_{i:04}.png"))));
+    let output = succeeds(render(&out).args([
+        "--turntable",
+        "2",
+        "--channels",
+        channels,
+        "--width",
+        "16",
+        "--json",
+    ]));
+    let expected = channels
+        .split(',')
+        .flat_map(|c| [0, 1].map(|i| out.join(format!("{c}_{i:04}.png"))));
     let expected: Vec<PathBuf> = expected.collect();
     let lines = json_lines(&text(&output.stdout));
-    let listed: Vec<&Path> = lines.iter().map(|line| Path::new(line["path"].as_str().unwrap())).collect();
+    let listed: Vec<&Path> = lines
+        .iter()
+        .map(|line| Path::new(line["path"].as_str().unwrap()))
+        .collect();
     assert_eq!(listed, expected);
     assert_eq!(names_in(&out).len(), 8);
     for path in expected {
@@ -50,10 +66,29 @@ fn views_of_a_split_go_to_an_animation() {
     }
     let folder = TempDir::new().unwrap();
     let gif = folder.path().join("test.gif");
-    succeeds(render(&gif).args(["--split", "test", "--width", "20", "--height", "12", "--background", "black"]));
+    succeeds(render(&gif).args([
+        "--split",
+        "test",
+        "--width",
+        "20",
+        "--height",
+        "12",
+        "--background",
+        "black",
+    ]));
     assert_eq!(frames(&gif), [(20, 12); 3]);
-    succeeds(render(&gif).args(["--split", "train", "--height", "10", "--channels", "rgb,depth"]));
-    assert_eq!(names_in(folder.path()), ["test-depth.gif", "test-rgb.gif", "test.gif"]);
+    succeeds(render(&gif).args([
+        "--split",
+        "train",
+        "--height",
+        "10",
+        "--channels",
+        "rgb,depth",
+    ]));
+    assert_eq!(
+        names_in(folder.path()),
+        ["test-depth.gif", "test-rgb.gif", "test.gif"]
+    );
     assert_eq!(frames(&folder.path().join("test-depth.gif")), [(10, 10); 6]);
 }
 
@@ -67,8 +102,16 @@ fn one_view_goes_to_one_png() {
     succeeds(render(&png).args(["--turntable", "1"]));
     assert_eq!(image_size(&png).unwrap(), [SIDE; 2]);
     let other = folder.path().join("other.png");
-    refused(render(&other).args(["--turntable", "2"]), 2, &["other.png", "2 images", "one PNG"]);
-    refused(render(&other).args(["--turntable", "1", "--channels", "rgb,depth"]), 2, &["other.png", "2 images"]);
+    refused(
+        render(&other).args(["--turntable", "2"]),
+        2,
+        &["other.png", "2 images", "one PNG"],
+    );
+    refused(
+        render(&other).args(["--turntable", "1", "--channels", "rgb,depth"]),
+        2,
+        &["other.png", "2 images"],
+    );
     assert!(!other.exists());
 }
 
@@ -81,11 +124,27 @@ fn formats_and_places_that_cannot_be_written_are_refused() {
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("file"), "mine").unwrap();
     for name in ["orbit.mp4", "orbit.xyz", "view.jpg", "view.exr"] {
-        refused(render(&at(name)).args(["--turntable", "1"]), 2, &[name, ".gif", "folder"]);
+        refused(
+            render(&at(name)).args(["--turntable", "1"]),
+            2,
+            &[name, ".gif", "folder"],
+        );
     }
-    refused(render(&at("file")).args(["--turntable", "1"]), 2, &["file", "folder"]);
-    refused(render(&at("file/in.png")).args(["--turntable", "1"]), 1, &["cannot make", "file"]);
-    refused(render(&at("file/in")).args(["--turntable", "1"]), 1, &["cannot make", "file"]);
+    refused(
+        render(&at("file")).args(["--turntable", "1"]),
+        2,
+        &["file", "folder"],
+    );
+    refused(
+        render(&at("file/in.png")).args(["--turntable", "1"]),
+        1,
+        &["cannot make", "file"],
+    );
+    refused(
+        render(&at("file/in")).args(["--turntable", "1"]),
+        1,
+        &["cannot make", "file"],
+    );
     assert_eq!(names_in(folder.path()), ["file"]);
     assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "mine");
     // A folder may be called as it likes.
@@ -114,8 +173,16 @@ fn impossible_sizes_and_channels_are_refused() {
         let error = error_of(render(&out).args(flags), 2);
         assert!(error[0].contains(flags[0]), "{error:?}");
     }
-    refused(render(&out).args(["--split", "val"]), 2, &["val views", "--turntable"]);
-    refused(render(&out).args(["--background", "random"]), 2, &["--background random"]);
+    refused(
+        render(&out).args(["--split", "val"]),
+        2,
+        &["val views", "--turntable"],
+    );
+    refused(
+        render(&out).args(["--background", "random"]),
+        2,
+        &["--background random"],
+    );
     assert!(!out.exists());
 }
 

@@ -18,7 +18,11 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     // Not where occupancy updates or reports fall due.
     succeeds(train(&shared().dataset, &run).args(["--steps", "13"]));
     assert_eq!(steps_of(&run), 13);
-    succeeds(kiln(["train", "--steps", "27", "--resume"]).arg(&run).arg(&shared().dataset));
+    succeeds(
+        kiln(["train", "--steps", "27", "--resume"])
+            .arg(&run)
+            .arg(&shared().dataset),
+    );
     // DATASET left out, and the checkpoint named instead of its run.
     let checkpoint = run.join("checkpoint.safetensors");
     succeeds(kiln(["train", "--steps", &STEPS.to_string(), "--resume"]).arg(&checkpoint));
@@ -26,7 +30,10 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     assert_same_tensors(&shared().run, &run);
 
     let metrics = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
-    let steps: Vec<u64> = metrics.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> = metrics
+        .iter()
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
     assert_eq!(steps, [13, 16, 27, 32, 40]);
 }
 
@@ -38,14 +45,27 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     let folder = TempDir::new().unwrap();
     let (killed, whole) = (folder.path().join("killed"), folder.path().join("whole"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.arg("train").arg(&shared().dataset).arg("--out").arg(&killed).args(SMALL);
-    command.args(["--steps", "1000000", "--checkpoint-every", "0.05"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .arg("train")
+        .arg(&shared().dataset)
+        .arg("--out")
+        .arg(&killed)
+        .args(SMALL);
+    command
+        .args(["--steps", "1000000", "--checkpoint-every", "0.05"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let started = Instant::now();
-    let is_saved =
-        || std::fs::read(killed.join("checkpoint.safetensors")).is_ok_and(|b| SafeTensors::deserialize(&b).is_ok());
+    let is_saved = || {
+        std::fs::read(killed.join("checkpoint.safetensors"))
+            .is_ok_and(|b| SafeTensors::deserialize(&b).is_ok())
+    };
     while !is_saved() {
-        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint appeared");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "no checkpoint appeared"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
@@ -60,9 +80,19 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     // What the killed process wrote beyond its checkpoint is not there twice.
     let metrics = json_lines(&std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap());
     let progress = metrics.iter().filter(|line| line["event"] == "progress");
-    let steps: Vec<u64> = progress.map(|line| line["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> = progress
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
     assert!(steps.is_sorted_by(|a, b| a < b), "{steps:?}");
-    assert_eq!(names_in(&killed), ["checkpoint.safetensors", "config.toml", "eval.json", "metrics.jsonl"]);
+    assert_eq!(
+        names_in(&killed),
+        [
+            "checkpoint.safetensors",
+            "config.toml",
+            "eval.json",
+            "metrics.jsonl"
+        ]
+    );
 }
 
 #[test]
@@ -73,11 +103,18 @@ fn a_line_cut_short_is_dropped_from_the_metrics() {
     let (_folder, run) = own_run();
     let path = run.join("metrics.jsonl");
     let good = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, format!("{good}{{\"schema\":1,\"event\":\"progress\",\"step\":48}}\n{{\"schema\":1,\"ev"))
-        .unwrap();
+    std::fs::write(
+        &path,
+        format!("{good}{{\"schema\":1,\"event\":\"progress\",\"step\":48}}\n{{\"schema\":1,\"ev"),
+    )
+    .unwrap();
     succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(&run));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), good);
-    assert_eq!(steps_of(&run), u64::from(STEPS), "fewer steps than done change nothing");
+    assert_eq!(
+        steps_of(&run),
+        u64::from(STEPS),
+        "fewer steps than done change nothing"
+    );
 }
 
 #[test]
@@ -92,8 +129,16 @@ fn a_resumed_run_keeps_its_configuration() {
         command.arg(&run);
         command
     };
-    for set in ["optimizer.learning_rate=0.1", "seed=3", "training.batch_size=4096"] {
-        refused(resume().args(["--set", set]), 2, &["--set", set, "its own configuration"]);
+    for set in [
+        "optimizer.learning_rate=0.1",
+        "seed=3",
+        "training.batch_size=4096",
+    ] {
+        refused(
+            resume().args(["--set", set]),
+            2,
+            &["--set", set, "its own configuration"],
+        );
     }
     for flags in [
         &["--seed", "3"][..],
@@ -104,9 +149,16 @@ fn a_resumed_run_keeps_its_configuration() {
     ] {
         refused(resume().args(flags), 2, &["--resume", flags[0]]);
     }
-    for flags in [["--method", "ngp"], ["--config", "c.toml"], ["--out", "elsewhere"]] {
+    for flags in [
+        ["--method", "ngp"],
+        ["--config", "c.toml"],
+        ["--out", "elsewhere"],
+    ] {
         let error = error_of(resume().args(flags), 2);
-        assert!(error[0].contains(flags[0]) && error[0].contains("--resume"), "{error:?}");
+        assert!(
+            error[0].contains(flags[0]) && error[0].contains("--resume"),
+            "{error:?}"
+        );
     }
     assert!(files_in(&run) == before, "the run was touched");
     succeeds(resume().args(["--set", "training.submission_ms=20"]));
@@ -125,9 +177,17 @@ fn images_that_have_moved_are_asked_for() {
         metadata.insert("dataset".to_owned(), old.display().to_string());
     });
     let there = old.to_str().unwrap();
-    refused(kiln(["train", "--steps", "41", "--resume"]).arg(&run), 2, &[there, "DATASET"]);
+    refused(
+        kiln(["train", "--steps", "41", "--resume"]).arg(&run),
+        2,
+        &[there, "DATASET"],
+    );
     refused(kiln(["eval"]).arg(&run), 2, &[there, "--dataset"]);
     succeeds(kiln(["eval", "--dataset"]).arg(&new).arg(&run));
-    succeeds(kiln(["train", "--steps", "41", "--resume"]).arg(&run).arg(&new));
+    succeeds(
+        kiln(["train", "--steps", "41", "--resume"])
+            .arg(&run)
+            .arg(&new),
+    );
     assert_eq!(steps_of(&run), u64::from(STEPS) + 1);
 }

@@ -35,7 +35,10 @@ pub const SIDE: u32 = 24;
 /// The command, with no more output than it gives when it is not watched.
 pub fn kiln<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(arguments).env_remove("RUST_BACKTRACE").timeout(std::time::Duration::from_secs(120));
+    command
+        .args(arguments)
+        .env_remove("RUST_BACKTRACE")
+        .timeout(std::time::Duration::from_secs(120));
     command
 }
 
@@ -44,7 +47,11 @@ pub fn has_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| kiln(["devices"]).output().unwrap().status.success());
     if !found {
-        assert_ne!(std::env::var("KILN_REQUIRE_GPU").as_deref(), Ok("1"), "there is no GPU adapter");
+        assert_ne!(
+            std::env::var("KILN_REQUIRE_GPU").as_deref(),
+            Ok("1"),
+            "there is no GPU adapter"
+        );
         eprintln!("skipped: no GPU adapter");
     }
     found
@@ -65,7 +72,11 @@ pub fn error_of(command: &mut Command, code: i32) -> Vec<String> {
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{command:?}\n{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
-    let lines: Vec<String> = stderr.lines().skip_while(|l| !l.starts_with("error: ")).map(str::to_owned).collect();
+    let lines: Vec<String> = stderr
+        .lines()
+        .skip_while(|l| !l.starts_with("error: "))
+        .map(str::to_owned)
+        .collect();
     assert!(!lines.is_empty(), "no error is reported: {stderr}");
     lines
 }
@@ -91,7 +102,11 @@ pub fn train_refused(dataset: &Path, more: &[&str], code: i32, words: &[&str]) {
     let folder = TempDir::new().unwrap();
     let mut command = train(dataset, &folder.path().join("runs/new"));
     refused(command.args(more), code, words);
-    assert!(names_in(folder.path()).is_empty(), "left behind: {:?}", names_in(folder.path()));
+    assert!(
+        names_in(folder.path()).is_empty(),
+        "left behind: {:?}",
+        names_in(folder.path())
+    );
 }
 
 /// A unit sphere of colours that tell directions, before nothing.
@@ -110,11 +125,18 @@ fn sphere(camera: &Camera) -> Image {
             pixels.extend([0; 4]);
         } else {
             let t = (-b - root.sqrt()) / a;
-            pixels.extend([0, 1, 2].map(|i| (127.5 + 127.0 * (eye[i] + t * ray[i])).clamp(0.0, 255.0) as u8));
+            pixels.extend(
+                [0, 1, 2].map(|i| (127.5 + 127.0 * (eye[i] + t * ray[i])).clamp(0.0, 255.0) as u8),
+            );
             pixels.push(255);
         }
     }
-    Image { width: camera.width, height: camera.height, pixels, has_alpha: true }
+    Image {
+        width: camera.width,
+        height: camera.height,
+        pixels,
+        has_alpha: true,
+    }
 }
 
 /// Writes a dataset of 6 training and 3 test views in Blender's format.
@@ -156,8 +178,13 @@ pub fn shared() -> &'static Shared {
         let _ = std::fs::remove_dir_all(&root);
         let (dataset, run) = (root.join("sphere"), root.join("run"));
         write_dataset(&dataset);
-        let output = succeeds(train(&dataset, &run).args(["--json", "--steps", &STEPS.to_string()]));
-        Shared { dataset, run, stdout: text(&output.stdout) }
+        let output =
+            succeeds(train(&dataset, &run).args(["--json", "--steps", &STEPS.to_string()]));
+        Shared {
+            dataset,
+            run,
+            stdout: text(&output.stdout),
+        }
     })
 }
 
@@ -175,14 +202,19 @@ pub fn own_run() -> (TempDir, PathBuf) {
 /// Names of what is in a folder, sorted.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
 
 /// The files of a folder that has no folders.
 pub fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    names_in(folder).into_iter().map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap())).collect()
+    names_in(folder)
+        .into_iter()
+        .map(|name| (name.clone(), std::fs::read(folder.join(name)).unwrap()))
+        .collect()
 }
 
 /// Output as text.
@@ -192,7 +224,9 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Lines of JSON, nothing else.
 pub fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}")))
+        .collect()
 }
 
 /// A JSON file.
@@ -213,10 +247,26 @@ pub type Tensors = BTreeMap<String, (String, Vec<u8>)>;
 /// The metadata and tensors of a run's checkpoint.
 pub fn checkpoint(run: &Path) -> (Metadata, Tensors) {
     let bytes = std::fs::read(run.join("checkpoint.safetensors")).unwrap();
-    let metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap_or_default();
+    let metadata = SafeTensors::read_metadata(&bytes)
+        .unwrap()
+        .1
+        .metadata()
+        .clone()
+        .unwrap_or_default();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let described = |t: &TensorView<'_>| (format!("{:?} {:?}", t.dtype(), t.shape()), t.data().to_vec());
-    (metadata, tensors.iter().map(|(name, tensor)| (name.to_owned(), described(&tensor))).collect())
+    let described = |t: &TensorView<'_>| {
+        (
+            format!("{:?} {:?}", t.dtype(), t.shape()),
+            t.data().to_vec(),
+        )
+    };
+    (
+        metadata,
+        tensors
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), described(&tensor)))
+            .collect(),
+    )
 }
 
 /// Checks that two runs hold the same tensors, byte for byte.

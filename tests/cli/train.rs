@@ -10,24 +10,54 @@ fn a_run_directory_is_complete() {
         return;
     }
     let run = &shared().run;
-    assert_eq!(names_in(run), ["checkpoint.safetensors", "config.toml", "eval.json", "metrics.jsonl"]);
+    assert_eq!(
+        names_in(run),
+        [
+            "checkpoint.safetensors",
+            "config.toml",
+            "eval.json",
+            "metrics.jsonl"
+        ]
+    );
 
     let metrics = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
-    let progress: Vec<_> = metrics.iter().filter(|line| line["event"] == "progress").collect();
+    let progress: Vec<_> = metrics
+        .iter()
+        .filter(|line| line["event"] == "progress")
+        .collect();
     assert!(metrics.iter().all(|line| line["schema"] == 1));
     assert_eq!(progress.last().unwrap()["step"], STEPS);
-    for key in ["seconds", "loss", "train_psnr", "rays", "samples", "marched", "learning_rate"] {
-        assert!(progress.iter().all(|line| line[key].as_f64().is_some_and(|v| v > 0.0)), "{key}: {progress:?}");
+    for key in [
+        "seconds",
+        "loss",
+        "train_psnr",
+        "rays",
+        "samples",
+        "marched",
+        "learning_rate",
+    ] {
+        assert!(
+            progress
+                .iter()
+                .all(|line| line[key].as_f64().is_some_and(|v| v > 0.0)),
+            "{key}: {progress:?}"
+        );
     }
 
     let report = json(&run.join("eval.json"));
-    assert_eq!((&report["steps"], &report["views"], &report["split"]), (&STEPS.into(), &3.into(), &"test".into()));
+    assert_eq!(
+        (&report["steps"], &report["views"], &report["split"]),
+        (&STEPS.into(), &3.into(), &"test".into())
+    );
 
     let (metadata, tensors) = checkpoint(run);
     assert_eq!(metadata["step"], STEPS.to_string());
-    assert_eq!(metadata["config"], std::fs::read_to_string(run.join("config.toml")).unwrap());
-    assert_eq!(tensors["density_network.0.weight"].0, "F32 [32, 16]");
-    assert_eq!(tensors["position_encoding.level_3"].0, "F32 [1024, 4]");
+    assert_eq!(
+        metadata["config"],
+        std::fs::read_to_string(run.join("config.toml")).unwrap()
+    );
+    assert_eq!(tensors["density_network.0.weight"].0, "F32 [32, 8]");
+    assert_eq!(tensors["position_encoding.level_3"].0, "F32 [1024, 2]");
 }
 
 #[test]
@@ -36,9 +66,17 @@ fn with_json_stdout_carries_nothing_else() {
         return;
     }
     let lines = json_lines(&shared().stdout);
-    assert!(lines.iter().all(|line| line["schema"] == 1 && line["event"].is_string()), "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["schema"] == 1 && line["event"].is_string()),
+        "{lines:?}"
+    );
     let last = lines.last().unwrap();
-    assert_eq!((&last["event"], &last["steps"]), (&"eval".into(), &STEPS.into()));
+    assert_eq!(
+        (&last["event"], &last["steps"]),
+        (&"eval".into(), &STEPS.into())
+    );
     let mut report = json(&shared().run.join("eval.json"));
     report["event"] = "eval".into();
     assert_eq!(*last, report);
@@ -53,13 +91,21 @@ fn the_same_run_twice_gives_the_same_bytes() {
     let (again, other) = (folder.path().join("again"), folder.path().join("other"));
     // From the run's own config, which is complete.
     let mut command = kiln(["train"]);
-    command.arg(&shared().dataset).arg("--config").arg(shared().run.join("config.toml")).arg("--out").arg(&again);
+    command
+        .arg(&shared().dataset)
+        .arg("--config")
+        .arg(shared().run.join("config.toml"))
+        .arg("--out")
+        .arg(&again);
     succeeds(command.args(["--steps", &STEPS.to_string()]));
     assert_same_tensors(&shared().run, &again);
 
     succeeds(train(&shared().dataset, &other).args(["--steps", &STEPS.to_string(), "--seed", "1"]));
     let ((_, first), (_, second)) = (checkpoint(&shared().run), checkpoint(&other));
-    assert_ne!(first["density_network.0.weight"], second["density_network.0.weight"], "another seed");
+    assert_ne!(
+        first["density_network.0.weight"], second["density_network.0.weight"],
+        "another seed"
+    );
 }
 
 #[test]
@@ -70,12 +116,22 @@ fn an_existing_run_is_only_overwritten_with_force() {
     let (_folder, run) = own_run();
     let before = files_in(&run);
     let path = run.to_str().unwrap();
-    refused(train(&shared().dataset, &run).args(["--steps", "2"]), 2, &[path, "--force", "--resume"]);
+    refused(
+        train(&shared().dataset, &run).args(["--steps", "2"]),
+        2,
+        &[path, "--force", "--resume"],
+    );
     assert!(files_in(&run) == before, "the run was touched");
 
     succeeds(train(&shared().dataset, &run).args(["--steps", "2", "--force"]));
     assert_eq!(steps_of(&run), 2);
-    assert_eq!(std::fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 1);
+    assert_eq!(
+        std::fs::read_to_string(run.join("metrics.jsonl"))
+            .unwrap()
+            .lines()
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -86,9 +142,17 @@ fn a_run_is_named_after_dataset_and_method_where_no_name_is_given() {
     let folder = TempDir::new().unwrap();
     for _ in 0..2 {
         let mut command = kiln(["train", "--steps", "1"]);
-        succeeds(command.arg(&shared().dataset).args(SMALL).current_dir(folder.path()));
+        succeeds(
+            command
+                .arg(&shared().dataset)
+                .args(SMALL)
+                .current_dir(folder.path()),
+        );
     }
-    assert_eq!(names_in(&folder.path().join("runs")), ["sphere-ngp-small", "sphere-ngp-small-2"]);
+    assert_eq!(
+        names_in(&folder.path().join("runs")),
+        ["sphere-ngp-small", "sphere-ngp-small-2"]
+    );
 }
 
 #[test]
@@ -119,12 +183,23 @@ fn training_views_are_chosen_and_remembered() {
     let folder = TempDir::new().unwrap();
     let (whole, halves) = (folder.path().join("whole"), folder.path().join("halves"));
     let few = ["--train-views", "4,0", "--eval-views", "1"];
-    succeeds(train(&shared().dataset, &whole).args(["--steps", "12"]).args(few));
+    succeeds(
+        train(&shared().dataset, &whole)
+            .args(["--steps", "12"])
+            .args(few),
+    );
     assert_eq!(checkpoint(&whole).0["train_views"], "4,0");
     let report = json(&whole.join("eval.json"));
-    assert_eq!((&report["views"], &report["images"][0]["name"]), (&1.into(), &"test/r_0".into()));
+    assert_eq!(
+        (&report["views"], &report["images"][0]["name"]),
+        (&1.into(), &"test/r_0".into())
+    );
 
-    succeeds(train(&shared().dataset, &halves).args(["--steps", "5"]).args(few));
+    succeeds(
+        train(&shared().dataset, &halves)
+            .args(["--steps", "5"])
+            .args(few),
+    );
     succeeds(kiln(["train", "--steps", "12", "--resume"]).arg(&halves));
     assert_same_tensors(&whole, &halves);
 }
@@ -136,12 +211,26 @@ fn downscaled_images_and_colours_are_the_runs_own() {
     }
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("Lauf – übung");
-    let flags = ["--steps", "2", "--downscale", "2", "--background", "black", "--linear"];
+    let flags = [
+        "--steps",
+        "2",
+        "--downscale",
+        "2",
+        "--background",
+        "black",
+        "--linear",
+    ];
     succeeds(train(&shared().dataset, &run).args(flags));
-    let report = json_lines(&text(&succeeds(kiln(["eval", "--json"]).arg(&run)).stdout)).pop().unwrap();
+    let report = json_lines(&text(&succeeds(kiln(["eval", "--json"]).arg(&run)).stdout))
+        .pop()
+        .unwrap();
     assert_eq!(report["background"], "black");
     let images = folder.path().join("images");
-    succeeds(kiln(["render", "--split", "test", "--out"]).arg(&images).arg(&run));
+    succeeds(
+        kiln(["render", "--split", "test", "--out"])
+            .arg(&images)
+            .arg(&run),
+    );
     let size = kiln::dataset::image_size(&images.join("rgb_0000.png")).unwrap();
     assert_eq!(size, [SIDE / 2, SIDE / 2]);
 }

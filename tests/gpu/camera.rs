@@ -19,7 +19,14 @@ fn config(overrides: &[&str]) -> Config {
 }
 
 fn camera(lens: Lens, width: u32, height: u32) -> Camera {
-    let mut camera = Camera::look_at([1.0, -2.0, 0.7], [0.1, 0.2, -0.3], [0.0, 0.0, 1.0], 1.1, width, height);
+    let mut camera = Camera::look_at(
+        [1.0, -2.0, 0.7],
+        [0.1, 0.2, -0.3],
+        [0.0, 0.0, 1.0],
+        1.1,
+        width,
+        height,
+    );
     camera.focal[1] *= 1.05;
     camera.principal = [0.47 * width as f32, 0.55 * height as f32];
     camera.lens = lens;
@@ -29,8 +36,19 @@ fn camera(lens: Lens, width: u32, height: u32) -> Camera {
 fn lenses() -> [Lens; 3] {
     [
         Lens::Pinhole,
-        Lens::OpenCv { k1: -0.2, k2: 0.07, k3: -0.01, p1: 1e-3, p2: -2e-3 },
-        Lens::OpenCvFisheye { k1: 0.05, k2: -0.02, k3: 4e-3, k4: -1e-3 },
+        Lens::OpenCv {
+            k1: -0.2,
+            k2: 0.07,
+            k3: -0.01,
+            p1: 1e-3,
+            p2: -2e-3,
+        },
+        Lens::OpenCvFisheye {
+            k1: 0.05,
+            k2: -0.02,
+            k3: 4e-3,
+            k4: -1e-3,
+        },
     ]
 }
 
@@ -39,9 +57,16 @@ fn assert_ray(ray: &GpuRay, camera: &Camera, pixel_center: f32) {
     let (x, y) = (ray.pixel % camera.width, ray.pixel / camera.width);
     let (origin, direction) = camera.ray(x as f32 + pixel_center, y as f32 + pixel_center);
     for c in 0..3 {
-        assert!((f64::from(ray.origin[c]) - origin[c]).abs() < 1e-6, "{ray:?}: origin {origin:?}");
+        assert!(
+            (f64::from(ray.origin[c]) - origin[c]).abs() < 1e-6,
+            "{ray:?}: origin {origin:?}"
+        );
         let error = (f64::from(ray.direction[c]) - direction[c]).abs();
-        assert!(error < 5e-6, "{:?}, pixel {x}, {y}: {ray:?}: direction {direction:?}", camera.lens);
+        assert!(
+            error < 5e-6,
+            "{:?}, pixel {x}, {y}: {ray:?}: direction {direction:?}",
+            camera.lens
+        );
     }
     assert_eq!(ray.view_dir, ray.direction);
 }
@@ -50,16 +75,24 @@ fn assert_ray(ray: &GpuRay, camera: &Camera, pixel_center: f32) {
 fn camera_rays_follow_every_lens() {
     on_device(|gpu| {
         let cameras: Vec<Camera> = lenses().map(|lens| camera(lens, 31, 17)).into();
-        for (config, pixel_center) in [(config(&[]), 0.5), (config(&["scene.pixel_center=0.0"]), 0.0)] {
+        for (config, pixel_center) in [
+            (config(&[]), 0.5),
+            (config(&["scene.pixel_center=0.0"]), 0.0),
+        ] {
             for (index, camera) in cameras.iter().enumerate() {
                 // All pixels but the first row and a bit.
                 let (first, n) = (40, 31 * 17 - 40);
                 let rig = Rig::new(gpu, n as usize, 0, 0);
-                let on_device: Vec<GpuCamera> = cameras.iter().map(|c| GpuCamera::new(c, [0.25, 7.5])).collect();
+                let on_device: Vec<GpuCamera> = cameras
+                    .iter()
+                    .map(|c| GpuCamera::new(c, [0.25, 7.5]))
+                    .collect();
                 let on_device = rig.buffer(&on_device);
                 let tile = gpu.uniform("tile", &[index as u32, first, 0, 0]).unwrap();
                 let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
-                rig.run(|stage| camera_rays(gpu, stage, &rig.counts, &config, &on_device, &tile, &rays));
+                rig.run(|stage| {
+                    camera_rays(gpu, stage, &rig.counts, &config, &on_device, &tile, &rays)
+                });
                 for (i, ray) in rig.read::<GpuRay>(&rays, n as usize).iter().enumerate() {
                     assert_eq!((ray.image, ray.pixel), (index as u32, first + i as u32));
                     assert_eq!([ray.t_min, ray.t_max], [0.25, 7.5]);
@@ -75,32 +108,66 @@ fn camera_rays_follow_every_lens() {
 fn images() -> (Vec<Image>, Vec<Camera>) {
     let mut pcg = Pcg::new(51);
     let sizes = [(6, 4), (5, 7), (3, 3), (6, 4), (8, 2)];
-    let cameras: Vec<Camera> = sizes.iter().zip(lenses().iter().cycle()).map(|(&(w, h), &l)| camera(l, w, h)).collect();
+    let cameras: Vec<Camera> = sizes
+        .iter()
+        .zip(lenses().iter().cycle())
+        .map(|(&(w, h), &l)| camera(l, w, h))
+        .collect();
     let image = |&(width, height): &(u32, u32)| {
-        let pixels = (0..4 * width * height).map(|_| pcg.next_u32() as u8).collect();
-        Image { width, height, pixels, has_alpha: true }
+        let pixels = (0..4 * width * height)
+            .map(|_| pcg.next_u32() as u8)
+            .collect();
+        Image {
+            width,
+            height,
+            pixels,
+            has_alpha: true,
+        }
     };
     (sizes.iter().map(image).collect(), cameras)
 }
 
 fn linear_from_srgb(v: f64) -> f64 {
-    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    if v <= 0.04045 {
+        v / 12.92
+    } else {
+        ((v + 0.055) / 1.055).powf(2.4)
+    }
 }
 
 fn srgb_from_linear(v: f64) -> f64 {
-    if v <= 0.003_130_8 { 12.92 * v } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
+    if v <= 0.003_130_8 {
+        12.92 * v
+    } else {
+        1.055 * v.powf(1.0 / 2.4) - 0.055
+    }
 }
 
 /// Draws 1000 rays and checks each against its image; returns them.
-fn draw(gpu: &Arc<Gpu>, config: &Config, chunk_bytes: u64, chunks: usize, state: StepState) -> Vec<GpuRay> {
+fn draw(
+    gpu: &Arc<Gpu>,
+    config: &Config,
+    chunk_bytes: u64,
+    chunks: usize,
+    state: StepState,
+) -> Vec<GpuRay> {
     const N: usize = 1000;
     let (images, cameras) = images();
-    let on_device: Vec<GpuCamera> = cameras.iter().map(|c| GpuCamera::new(c, [0.0, 9.0])).collect();
+    let on_device: Vec<GpuCamera> = cameras
+        .iter()
+        .map(|c| GpuCamera::new(c, [0.0, 9.0]))
+        .collect();
     let set = ImageSet::upload_in_chunks(gpu, &images, &on_device, chunk_bytes).unwrap();
     assert_eq!((set.n_chunks(), set.len()), (chunks, 5));
     let rig = Rig::new(gpu, N, 0, 0);
-    rig.set(StepState { n_rays: N as u32, ..state });
-    let (rays, targets) = (rig.buffer(&vec![GpuRay::zeroed(); N]), rig.buffer(&vec![-1.0_f32; 4 * N]));
+    rig.set(StepState {
+        n_rays: N as u32,
+        ..state
+    });
+    let (rays, targets) = (
+        rig.buffer(&vec![GpuRay::zeroed(); N]),
+        rig.buffer(&vec![-1.0_f32; 4 * N]),
+    );
     rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
     let rays: Vec<GpuRay> = rig.read(&rays, N);
     let targets: Vec<[f32; 4]> = rig.read(&targets, N);
@@ -109,16 +176,24 @@ fn draw(gpu: &Arc<Gpu>, config: &Config, chunk_bytes: u64, chunks: usize, state:
         assert!(ray.pixel < image.width * image.height);
         assert_ray(ray, &cameras[ray.image as usize], 0.5);
         let at = 4 * ray.pixel as usize;
-        let rgba: Vec<f64> = image.pixels[at..at + 4].iter().map(|&b| f64::from(b) / 255.0).collect();
+        let rgba: Vec<f64> = image.pixels[at..at + 4]
+            .iter()
+            .map(|&b| f64::from(b) / 255.0)
+            .collect();
         for c in 0..3 {
             let (over, under) = (rgba[c], f64::from(ray.background[c]));
             let expected = if config.scene.linear {
-                srgb_from_linear(linear_from_srgb(over) * rgba[3] + linear_from_srgb(under) * (1.0 - rgba[3]))
+                srgb_from_linear(
+                    linear_from_srgb(over) * rgba[3] + linear_from_srgb(under) * (1.0 - rgba[3]),
+                )
             } else {
                 over * rgba[3] + under * (1.0 - rgba[3])
             };
             let error = (f64::from(target[c]) - expected).abs();
-            assert!(error < 1e-5, "{ray:?} over {rgba:?}: {target:?}, expected {expected} in channel {c}");
+            assert!(
+                error < 1e-5,
+                "{ray:?} over {rgba:?}: {target:?}, expected {expected} in channel {c}"
+            );
         }
         assert!((f64::from(target[3]) - rgba[3]).abs() < 1e-6);
     }
@@ -126,7 +201,11 @@ fn draw(gpu: &Arc<Gpu>, config: &Config, chunk_bytes: u64, chunks: usize, state:
 }
 
 fn seeded(seed: u32, step: u32) -> StepState {
-    StepState { seed, step, ..StepState::zeroed() }
+    StepState {
+        seed,
+        step,
+        ..StepState::zeroed()
+    }
 }
 
 #[test]
@@ -138,12 +217,21 @@ fn training_rays_carry_their_pixels_colors_over_a_random_background() {
         // Every image gets its share, every pixel is found.
         for image in 0..5 {
             let own: Vec<&GpuRay> = rays.iter().filter(|r| r.image == image).collect();
-            assert!((199..=201).contains(&own.len()), "{} rays of image {image}", own.len());
+            assert!(
+                (199..=201).contains(&own.len()),
+                "{} rays of image {image}",
+                own.len()
+            );
         }
         let pixels: BTreeSet<(u32, u32)> = rays.iter().map(|r| (r.image, r.pixel)).collect();
         assert!(pixels.len() > 100, "{} of 108 pixels", pixels.len());
         let mean = rays.iter().flat_map(|r| r.background).sum::<f32>() / 3000.0;
-        assert!((mean - 0.5).abs() < 0.03 && rays.iter().all(|r| r.background.iter().all(|b| (0.0..1.0).contains(b))));
+        assert!(
+            (mean - 0.5).abs() < 0.03
+                && rays
+                    .iter()
+                    .all(|r| r.background.iter().all(|b| (0.0..1.0).contains(b)))
+        );
     });
 }
 
@@ -164,10 +252,20 @@ fn seed_step_and_micro_batch_choose_the_rays() {
         let draw = |state| draw(gpu, &config, 1 << 20, 1, state);
         let first = draw(seeded(1, 0));
         assert!(first == draw(seeded(1, 0)));
-        let second_batch = StepState { n_rays_total: 1000, ..seeded(1, 0) };
+        let second_batch = StepState {
+            n_rays_total: 1000,
+            ..seeded(1, 0)
+        };
         for state in [seeded(2, 0), seeded(1, 1), second_batch] {
-            let same = draw(state).iter().zip(&first).filter(|(a, b)| (a.image, a.pixel) == (b.image, b.pixel)).count();
-            assert!(same < 200, "{same} of 1000 rays are those of another state than {state:?}");
+            let same = draw(state)
+                .iter()
+                .zip(&first)
+                .filter(|(a, b)| (a.image, a.pixel) == (b.image, b.pixel))
+                .count();
+            assert!(
+                same < 200,
+                "{same} of 1000 rays are those of another state than {state:?}"
+            );
         }
     });
 }
@@ -175,8 +273,23 @@ fn seed_step_and_micro_batch_choose_the_rays() {
 #[test]
 fn fixed_backgrounds_and_linear_color() {
     on_device(|gpu| {
-        let rays = draw(gpu, &config(&["scene.background=\"#ff8000\""]), 1 << 20, 1, seeded(1, 0));
-        assert!(rays.iter().all(|r| r.background == [1.0, 128.0 / 255.0, 0.0]));
-        draw(gpu, &config(&["scene.linear=true"]), 1 << 20, 1, seeded(1, 0));
+        let rays = draw(
+            gpu,
+            &config(&["scene.background=\"#ff8000\""]),
+            1 << 20,
+            1,
+            seeded(1, 0),
+        );
+        assert!(
+            rays.iter()
+                .all(|r| r.background == [1.0, 128.0 / 255.0, 0.0])
+        );
+        draw(
+            gpu,
+            &config(&["scene.linear=true"]),
+            1 << 20,
+            1,
+            seeded(1, 0),
+        );
     });
 }

@@ -31,7 +31,12 @@ impl Rays {
     /// `last_dt` replaces the last dt of every third ray.
     fn random(pcg: &mut Pcg, last_dt: Option<f64>) -> Self {
         let sample = |pcg: &mut Pcg| Sample {
-            raw: [pcg.uniform(-2.0, 2.0), pcg.uniform(-2.0, 2.0), pcg.uniform(-2.0, 2.0), pcg.uniform(-3.0, 3.0)],
+            raw: [
+                pcg.uniform(-2.0, 2.0),
+                pcg.uniform(-2.0, 2.0),
+                pcg.uniform(-2.0, 2.0),
+                pcg.uniform(-3.0, 3.0),
+            ],
             dt: pcg.uniform(0.01, 0.2),
             t: pcg.uniform(0.5, 4.0),
         };
@@ -39,10 +44,18 @@ impl Rays {
             .map(|_| (0..pcg.next_u32() % 20).map(|_| sample(pcg)).collect())
             .collect();
         if let Some(dt) = last_dt {
-            samples.iter_mut().step_by(3).filter_map(|ray| ray.last_mut()).for_each(|last| last.dt = dt);
+            samples
+                .iter_mut()
+                .step_by(3)
+                .filter_map(|ray| ray.last_mut())
+                .for_each(|last| last.dt = dt);
         }
         let mut colors = |low, high| (0..N_RAYS).map(|_| pcg.uniform3(low, high)).collect();
-        Self { samples, backgrounds: colors(0.0, 1.0), targets: colors(0.0, 1.0) }
+        Self {
+            samples,
+            backgrounds: colors(0.0, 1.0),
+            targets: colors(0.0, 1.0),
+        }
     }
 
     fn offsets(&self) -> Vec<u32> {
@@ -79,14 +92,30 @@ impl Rays {
         let rays: Vec<GpuRay> = self
             .backgrounds
             .iter()
-            .map(|b| GpuRay { background: b.map(|v| v as f32), ..GpuRay::zeroed() })
+            .map(|b| GpuRay {
+                background: b.map(|v| v as f32),
+                ..GpuRay::zeroed()
+            })
             .collect();
-        let targets: Vec<f32> = self.targets.iter().flat_map(|t| [t[0] as f32, t[1] as f32, t[2] as f32, 1.0]).collect();
-        let samples: Vec<f32> = self.flat().flat_map(|s| [0.0, 0.0, 0.0, s.dt as f32]).collect();
-        let colors: Vec<f32> =
-            self.flat().flat_map(|s| [s.raw[0] as f32, s.raw[1] as f32, s.raw[2] as f32, f32::NAN]).collect();
+        let targets: Vec<f32> = self
+            .targets
+            .iter()
+            .flat_map(|t| [t[0] as f32, t[1] as f32, t[2] as f32, 1.0])
+            .collect();
+        let samples: Vec<f32> = self
+            .flat()
+            .flat_map(|s| [0.0, 0.0, 0.0, s.dt as f32])
+            .collect();
+        let colors: Vec<f32> = self
+            .flat()
+            .flat_map(|s| [s.raw[0] as f32, s.raw[1] as f32, s.raw[2] as f32, f32::NAN])
+            .collect();
         let mut color_input = vec![f32::NAN; self.n_samples() * STRIDE];
-        color_input.iter_mut().step_by(STRIDE).zip(self.flat()).for_each(|(to, s)| *to = s.raw[3] as f32);
+        color_input
+            .iter_mut()
+            .step_by(STRIDE)
+            .zip(self.flat())
+            .for_each(|(to, s)| *to = s.raw[3] as f32);
         let kept_rays: Vec<[u32; 2]> = self.flat().map(|s| [0, (s.t as f32).to_bits()]).collect();
         // The marched offsets, in x, are not theirs to read.
         let offsets: Vec<[u32; 2]> = self.offsets().into_iter().map(|o| [12345, o]).collect();
@@ -113,20 +142,39 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
         RgbActivation::Sigmoid => "sigmoid",
         RgbActivation::None => "none",
     };
-    Defines::new().set("density_activation", density).set("color_activation", color).set("density_stride", STRIDE)
+    Defines::new()
+        .set("density_activation", density)
+        .set("color_activation", color)
+        .set("density_stride", STRIDE)
 }
 
 /// Runs `pass` of the compositing shader over `rig`'s counts.
-fn run(rig: &Rig, pass: &str, entry: &str, defines: Defines, count: Count, bindings: &[(&str, &Buffer)]) {
+fn run(
+    rig: &Rig,
+    pass: &str,
+    entry: &str,
+    defines: Defines,
+    count: Count,
+    bindings: &[(&str, &Buffer)],
+) {
     let kernel = Kernel::new(&rig.gpu, "compositing", entry, &defines.set("pass", pass)).unwrap();
     rig.run(|stage| {
-        stage.dispatch(&rig.gpu, &kernel, bindings, rig.counts.groups(&rig.gpu, count, 64, 1))?;
+        stage.dispatch(
+            &rig.gpu,
+            &kernel,
+            bindings,
+            rig.counts.groups(&rig.gpu, count, 64, 1),
+        )?;
         Ok(())
     });
 }
 
 fn linear_from_srgb(v: f64) -> f64 {
-    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    if v <= 0.04045 {
+        v / 12.92
+    } else {
+        ((v + 0.055) / 1.055).powf(2.4)
+    }
 }
 
 /// sRGB of a linear value, and the derivative.
@@ -134,7 +182,10 @@ fn srgb_from_linear(v: f64) -> (f64, f64) {
     if v <= 0.003_130_8 {
         (12.92 * v.max(0.0), 12.92)
     } else {
-        (1.055 * v.powf(1.0 / 2.4) - 0.055, 1.055 / 2.4 * v.powf(1.0 / 2.4 - 1.0))
+        (
+            1.055 * v.powf(1.0 / 2.4) - 0.055,
+            1.055 / 2.4 * v.powf(1.0 / 2.4 - 1.0),
+        )
     }
 }
 
@@ -154,23 +205,45 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
     let n = rays.n_samples();
     let rig = rays.rig(gpu);
     let losses = rig.buffer(&vec![7.0_f32; 12 * N_RAYS]);
-    let (d_color, d_density) = (rig.buffer(&vec![7.0_f32; 4 * n]), rig.buffer(&vec![7.0_f32; n]));
+    let (d_color, d_density) = (
+        rig.buffer(&vec![7.0_f32; 4 * n]),
+        rig.buffer(&vec![7.0_f32; n]),
+    );
     let inputs = rays.inputs(&rig);
-    let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
-    bindings.extend([("gradients", &d_color), ("d_density", &d_density), ("ray_losses", &losses)]);
+    let mut bindings: Vec<(&str, &Buffer)> = inputs
+        .iter()
+        .map(|(name, buffer)| (*name, buffer))
+        .collect();
+    bindings.extend([
+        ("gradients", &d_color),
+        ("d_density", &d_density),
+        ("ray_losses", &losses),
+    ]);
     let config = match case.loss {
         Loss::L2 => LossConfig::L2 {},
-        Loss::Huber { delta } => LossConfig::Huber { delta: delta as f32 },
+        Loss::Huber { delta } => LossConfig::Huber {
+            delta: delta as f32,
+        },
     };
     let of_loss = activations(case.density, case.color)
         .merge(loss::defines(&config))
         .set("linear", case.linear)
         .set("micro_batches", MICRO_BATCHES as u32);
     run(&rig, "train", "train", of_loss, Count::Rays, &bindings);
-    run(&rig, "gradients", "gradients_of_samples", activations(case.density, case.color), Count::Rays, &bindings);
+    run(
+        &rig,
+        "gradients",
+        "gradients_of_samples",
+        activations(case.density, case.color),
+        Count::Rays,
+        &bindings,
+    );
 
-    let compositing =
-        Compositing { density_activation: case.density, rgb_activation: case.color, min_transmittance: 0.0 };
+    let compositing = Compositing {
+        density_activation: case.density,
+        rgb_activation: case.color,
+        min_transmittance: 0.0,
+    };
     let (mut expected_losses, mut expected_color, mut expected_density) = (vec![], vec![], vec![]);
     for (r, samples) in rays.samples.iter().enumerate() {
         if r >= N_FITTING {
@@ -179,12 +252,25 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
             expected_density.extend(vec![7.0; samples.len()]);
             continue;
         }
-        let background = if case.linear { rays.backgrounds[r].map(linear_from_srgb) } else { rays.backgrounds[r] };
+        let background = if case.linear {
+            rays.backgrounds[r].map(linear_from_srgb)
+        } else {
+            rays.backgrounds[r]
+        };
         let composited = compositing.forward(samples).over(background);
-        let shown = composited.map(|v| if case.linear { srgb_from_linear(v) } else { (v, 1.0) });
+        let shown = composited.map(|v| {
+            if case.linear {
+                srgb_from_linear(v)
+            } else {
+                (v, 1.0)
+            }
+        });
         let predicted = shown.map(|(value, _)| value);
         let target = rays.targets[r];
-        expected_losses.extend([case.loss.ray(predicted, target), Loss::L2.ray(predicted, target)]);
+        expected_losses.extend([
+            case.loss.ray(predicted, target),
+            Loss::L2.ray(predicted, target),
+        ]);
         let d_rgb: [f64; 3] = std::array::from_fn(|c| {
             let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
             slope / (3.0 * N_RAYS as f64 * MICRO_BATCHES)
@@ -194,21 +280,51 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
             expected_density.push(d[3]);
         }
     }
-    let losses: Vec<f32> = rig.read::<[f32; 12]>(&losses, N_RAYS).iter().flat_map(|loss| [loss[3], loss[7]]).collect();
+    let losses: Vec<f32> = rig
+        .read::<[f32; 12]>(&losses, N_RAYS)
+        .iter()
+        .flat_map(|loss| [loss[3], loss[7]])
+        .collect();
     assert_close("loss and squared error", &losses, &expected_losses, 1e-5);
     // The untouched 7s would hide everything else.
     let end = rays.offsets()[N_FITTING] as usize;
-    let (actual_color, actual_density): (Vec<f32>, Vec<f32>) = (rig.read(&d_color, 4 * n), rig.read(&d_density, n));
-    assert_close("d_color", &actual_color[..4 * end], &expected_color[..4 * end], 2e-5);
-    assert_close("d_density", &actual_density[..end], &expected_density[..end], 2e-5);
-    assert!(end < n && actual_density[end..].iter().chain(&actual_color[4 * end..]).all(|&v| v == 7.0));
+    let (actual_color, actual_density): (Vec<f32>, Vec<f32>) =
+        (rig.read(&d_color, 4 * n), rig.read(&d_density, n));
+    assert_close(
+        "d_color",
+        &actual_color[..4 * end],
+        &expected_color[..4 * end],
+        2e-5,
+    );
+    assert_close(
+        "d_density",
+        &actual_density[..end],
+        &expected_density[..end],
+        2e-5,
+    );
+    assert!(
+        end < n
+            && actual_density[end..]
+                .iter()
+                .chain(&actual_color[4 * end..])
+                .all(|&v| v == 7.0)
+    );
 }
 
 #[test]
 fn training_gradients_as_instant_ngp_has_them() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
-        check_training(gpu, &Training { density, color, loss: Loss::Huber { delta: 0.1 }, linear: false, last_dt: None });
+        check_training(
+            gpu,
+            &Training {
+                density,
+                color,
+                loss: Loss::Huber { delta: 0.1 },
+                linear: false,
+                last_dt: None,
+            },
+        );
     });
 }
 
@@ -216,7 +332,16 @@ fn training_gradients_as_instant_ngp_has_them() {
 fn training_gradients_as_nerf_has_them() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Relu, RgbActivation::Sigmoid);
-        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: false, last_dt: Some(1e10) });
+        check_training(
+            gpu,
+            &Training {
+                density,
+                color,
+                loss: Loss::L2,
+                linear: false,
+                last_dt: Some(1e10),
+            },
+        );
     });
 }
 
@@ -224,7 +349,16 @@ fn training_gradients_as_nerf_has_them() {
 fn training_gradients_of_unbounded_colors() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Softplus, RgbActivation::None);
-        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: false, last_dt: None });
+        check_training(
+            gpu,
+            &Training {
+                density,
+                color,
+                loss: Loss::L2,
+                linear: false,
+                last_dt: None,
+            },
+        );
     });
 }
 
@@ -232,7 +366,16 @@ fn training_gradients_of_unbounded_colors() {
 fn training_gradients_in_linear_color() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
-        check_training(gpu, &Training { density, color, loss: Loss::L2, linear: true, last_dt: None });
+        check_training(
+            gpu,
+            &Training {
+                density,
+                color,
+                loss: Loss::L2,
+                linear: true,
+                last_dt: None,
+            },
+        );
     });
 }
 
@@ -256,15 +399,38 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
             ("ray_offsets", &ray_offsets),
             ("kept_counts", &kept_counts),
         ];
-        run(&rig, "cull", "cull", defines().set("min_transmittance", "0.3"), Count::Rays, &bindings);
+        run(
+            &rig,
+            "cull",
+            "cull",
+            defines().set("min_transmittance", "0.3"),
+            Count::Rays,
+            &bindings,
+        );
         let reference = Compositing {
             density_activation: DensityActivation::Exp,
             rgb_activation: RgbActivation::Sigmoid,
             min_transmittance: MIN_TRANSMITTANCE,
         };
-        let used = |(r, s): (usize, &Vec<Sample>)| if r < N_FITTING { reference.forward(s).n_used } else { 0 };
-        let expected: Vec<u32> = rays.samples.iter().enumerate().map(|ray| used(ray) as u32).collect();
-        assert!(expected.iter().zip(&rays.samples).any(|(&kept, s)| 0 < kept && (kept as usize) < s.len()));
+        let used = |(r, s): (usize, &Vec<Sample>)| {
+            if r < N_FITTING {
+                reference.forward(s).n_used
+            } else {
+                0
+            }
+        };
+        let expected: Vec<u32> = rays
+            .samples
+            .iter()
+            .enumerate()
+            .map(|ray| used(ray) as u32)
+            .collect();
+        assert!(
+            expected
+                .iter()
+                .zip(&rays.samples)
+                .any(|(&kept, s)| 0 < kept && (kept as usize) < s.len())
+        );
         assert_eq!(rig.read::<u32>(&kept_counts, N_RAYS), expected);
 
         let (offsets, total) = crate::reference::primitives::exclusive_scan(&expected);
@@ -278,18 +444,29 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
         ];
         run(&rig, "pair", "pair", defines(), Count::Rays, &bindings);
         let starts = rays.offsets();
-        let expected_pairs: Vec<[u32; 2]> =
-            starts.iter().zip(offsets.iter().chain([&total])).map(|(&a, &b)| [a, b]).collect();
+        let expected_pairs: Vec<[u32; 2]> = starts
+            .iter()
+            .zip(offsets.iter().chain([&total]))
+            .map(|(&a, &b)| [a, b])
+            .collect();
         assert_eq!(rig.read::<[u32; 2]>(&pairs, N_RAYS + 1), expected_pairs);
 
-        let marched: Vec<[f32; 4]> = (0..n).map(|_| std::array::from_fn(|_| pcg.unit() as f32)).collect();
+        let marched: Vec<[f32; 4]> = (0..n)
+            .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
+            .collect();
         let sample_rays: Vec<[u32; 2]> = (0..N_RAYS as u32)
             .flat_map(|r| vec![r; rays.samples[r as usize].len()])
             .zip(0..)
             .map(|(r, i)| [r, i])
             .collect();
-        let features: Vec<[f32; 8]> = (0..n).map(|_| std::array::from_fn(|_| pcg.unit() as f32)).collect();
-        let (m, sr, f) = (rig.buffer(&marched), rig.buffer(&sample_rays), rig.buffer(&features));
+        let features: Vec<[f32; 8]> = (0..n)
+            .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
+            .collect();
+        let (m, sr, f) = (
+            rig.buffer(&marched),
+            rig.buffer(&sample_rays),
+            rig.buffer(&features),
+        );
         let (km, kr, kf) = (rig.zeros(4 * n), rig.zeros(2 * n), rig.zeros(8 * n));
         let bindings = [
             ("counts", buffer("counts")),
@@ -301,13 +478,42 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
             ("kept_rays", &kr),
             ("kept_features", &kf),
         ];
-        run(&rig, "gather", "gather", defines().set("feature_stride", 8), Count::Marched, &bindings);
-        let kept: Vec<usize> =
-            (0..N_RAYS).flat_map(|r| (0..expected[r] as usize).map(move |k| (r, k))).map(|(r, k)| starts[r] as usize + k).collect();
-        assert!(rig.read::<[f32; 4]>(&km, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == marched[i]));
-        assert!(rig.read::<[u32; 2]>(&kr, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == sample_rays[i]));
-        assert!(rig.read::<[f32; 8]>(&kf, kept.len()).iter().zip(&kept).all(|(a, &i)| *a == features[i]));
-        assert!(rig.read::<f32>(&km, 4 * n)[4 * kept.len()..].iter().all(|&v| v == 0.0), "nothing behind the kept");
+        run(
+            &rig,
+            "gather",
+            "gather",
+            defines().set("feature_stride", 8),
+            Count::Marched,
+            &bindings,
+        );
+        let kept: Vec<usize> = (0..N_RAYS)
+            .flat_map(|r| (0..expected[r] as usize).map(move |k| (r, k)))
+            .map(|(r, k)| starts[r] as usize + k)
+            .collect();
+        assert!(
+            rig.read::<[f32; 4]>(&km, kept.len())
+                .iter()
+                .zip(&kept)
+                .all(|(a, &i)| *a == marched[i])
+        );
+        assert!(
+            rig.read::<[u32; 2]>(&kr, kept.len())
+                .iter()
+                .zip(&kept)
+                .all(|(a, &i)| *a == sample_rays[i])
+        );
+        assert!(
+            rig.read::<[f32; 8]>(&kf, kept.len())
+                .iter()
+                .zip(&kept)
+                .all(|(a, &i)| *a == features[i])
+        );
+        assert!(
+            rig.read::<f32>(&km, 4 * n)[4 * kept.len()..]
+                .iter()
+                .all(|&v| v == 0.0),
+            "nothing behind the kept"
+        );
     });
 }
 
@@ -319,12 +525,22 @@ fn rendered_color_opacity_depth_and_normal() {
         let n = rays.n_samples();
         let rig = rays.rig(gpu);
         let slopes: Vec<[f64; 3]> = (0..n).map(|_| pcg.uniform3(-5.0, 5.0)).collect();
-        let d_position: Vec<f32> = slopes.iter().flat_map(|s| [s[0] as f32, s[1] as f32, s[2] as f32, 0.0]).collect();
-        let (d_position, image) = (rig.buffer(&d_position), rig.buffer(&vec![7.0_f32; 8 * N_RAYS]));
+        let d_position: Vec<f32> = slopes
+            .iter()
+            .flat_map(|s| [s[0] as f32, s[1] as f32, s[2] as f32, 0.0])
+            .collect();
+        let (d_position, image) = (
+            rig.buffer(&d_position),
+            rig.buffer(&vec![7.0_f32; 8 * N_RAYS]),
+        );
         let inputs = rays.inputs(&rig);
-        let mut bindings: Vec<(&str, &Buffer)> = inputs.iter().map(|(name, buffer)| (*name, buffer)).collect();
+        let mut bindings: Vec<(&str, &Buffer)> = inputs
+            .iter()
+            .map(|(name, buffer)| (*name, buffer))
+            .collect();
         bindings.extend([("d_position", &d_position), ("image", &image)]);
-        let defines = activations(DensityActivation::Softplus, RgbActivation::Sigmoid).set("normals", true);
+        let defines =
+            activations(DensityActivation::Softplus, RgbActivation::Sigmoid).set("normals", true);
         run(&rig, "render", "render", defines, Count::Rays, &bindings);
 
         let reference = Compositing {
@@ -335,7 +551,11 @@ fn rendered_color_opacity_depth_and_normal() {
         let mut first = 0;
         let mut expected = Vec::new();
         for (r, samples) in rays.samples.iter().enumerate() {
-            let samples = if r < N_FITTING { samples.as_slice() } else { &[] };
+            let samples = if r < N_FITTING {
+                samples.as_slice()
+            } else {
+                &[]
+            };
             let composite = reference.forward(samples);
             // The weight of a sample is what its colour's gradient is multiplied with.
             let weights = reference.backward(samples, [1.0, 0.0, 0.0], 0.0);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use kiln::config::{Config, DirectionEncoding, Field as FieldConfig, HashGridConfig, Network, PositionEncoding};
+use kiln::config::{
+    Config, DirectionEncoding, Field as FieldConfig, HashGridConfig, Network, PositionEncoding,
+};
 use kiln::field::{Field, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage};
 use kiln::network::Fused;
@@ -18,7 +20,11 @@ const SH_DEGREE: u32 = 3;
 
 /// 6 levels of 2 features → 16 → 8, then 8 + 9 → 20 → 20 → 3.
 fn config(biases: bool) -> FieldConfig {
-    let network = |n_neurons, n_hidden_layers| Network { n_neurons, n_hidden_layers, biases };
+    let network = |n_neurons, n_hidden_layers| Network {
+        n_neurons,
+        n_hidden_layers,
+        biases,
+    };
     let preset = Config::preset("ngp", &[]).unwrap().passes[0].field.clone();
     FieldConfig {
         position_encoding: PositionEncoding::HashGrid(HashGridConfig {
@@ -48,7 +54,11 @@ struct Reference {
 
 impl Reference {
     fn random(pcg: &mut Pcg, biases: bool) -> Self {
-        let grid = HashGrid { levels: levels_ngp(6, 4, 1.5, 10, true, 0.5), n_features_per_level: 2, grid_offset: 0.5 };
+        let grid = HashGrid {
+            levels: levels_ngp(6, 4, 1.5, 10, true, 0.5),
+            n_features_per_level: 2,
+            grid_offset: 0.5,
+        };
         let table = pcg.uniform_vec(grid.total_rows() * 2, -1.0, 1.0);
         let mut network = |dims: Vec<usize>| {
             let mlp = Mlp { dims, biases };
@@ -57,29 +67,58 @@ impl Reference {
         };
         let density = network(vec![12, 16, N_DENSITY_OUTPUTS]);
         let color = network(vec![N_DENSITY_OUTPUTS + 9, 20, 20, 3]);
-        Self { grid, table, density, color }
+        Self {
+            grid,
+            table,
+            density,
+            color,
+        }
     }
 
     /// The colour network's input and the raw colour.
     fn forward(&self, x: [f64; 3], view_dir: [f64; 3]) -> (Vec<f64>, Vec<f64>) {
         let features = self.grid.forward(x, &self.table);
-        let mut input = self.density.0.forward(&self.density.1, &features).output().to_vec();
+        let mut input = self
+            .density
+            .0
+            .forward(&self.density.1, &features)
+            .output()
+            .to_vec();
         input.extend(spherical_harmonics::forward(SH_DEGREE as usize, view_dir));
-        let color = self.color.0.forward(&self.color.1, &input).output().to_vec();
+        let color = self
+            .color
+            .0
+            .forward(&self.color.1, &input)
+            .output()
+            .to_vec();
         (input, color)
     }
 
     /// Accumulates parameter gradients.
-    fn backward(&self, x: [f64; 3], view_dir: [f64; 3], d_color: &[f64], d_density: f64, d: &mut Self) {
+    fn backward(
+        &self,
+        x: [f64; 3],
+        view_dir: [f64; 3],
+        d_color: &[f64],
+        d_density: f64,
+        d: &mut Self,
+    ) {
         let features = self.grid.forward(x, &self.table);
         let density = self.density.0.forward(&self.density.1, &features);
         let (input, _) = self.forward(x, view_dir);
         let color = self.color.0.forward(&self.color.1, &input);
-        let d_input = self.color.0.backward(&self.color.1, &color, d_color, &mut d.color.1);
+        let d_input = self
+            .color
+            .0
+            .backward(&self.color.1, &color, d_color, &mut d.color.1);
         let mut d_outputs = d_input[..N_DENSITY_OUTPUTS].to_vec();
         d_outputs[0] += d_density;
-        let d_features = self.density.0.backward(&self.density.1, &density, &d_outputs, &mut d.density.1);
-        self.grid.backward(x, &self.table, &d_features, &mut d.table);
+        let d_features =
+            self.density
+                .0
+                .backward(&self.density.1, &density, &d_outputs, &mut d.density.1);
+        self.grid
+            .backward(x, &self.table, &d_features, &mut d.table);
     }
 
     /// Gradient of the raw density.
@@ -90,7 +129,12 @@ impl Reference {
         let mut one_hot = vec![0.0; N_DENSITY_OUTPUTS];
         one_hot[0] = 1.0;
         let d_features = mlp.backward(layers, &density, &one_hot, &mut mlp.zeros());
-        self.grid.backward(x, &self.table, &d_features, &mut vec![0.0; self.table.len()])
+        self.grid.backward(
+            x,
+            &self.table,
+            &d_features,
+            &mut vec![0.0; self.table.len()],
+        )
     }
 
     fn zeros(&self) -> Self {
@@ -112,7 +156,11 @@ impl Reference {
                 for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
                     let at = network.offset(l) as usize + o * network.width(l) as usize;
                     slab[at..at + n_in].copy_from_slice(row);
-                    layer.biases.get(o).into_iter().for_each(|b| slab[at + n_in] = *b);
+                    layer
+                        .biases
+                        .get(o)
+                        .into_iter()
+                        .for_each(|b| slab[at + n_in] = *b);
                 }
             }
         };
@@ -128,12 +176,19 @@ impl Reference {
             self.backward(x, view_dir, &[0.3, -0.5, 0.7], 0.2, &mut d);
             (self.density_gradient(x), d.density.1, d.color.1)
         };
-        let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + a.abs()));
-        let layers_near = |a: &[Layer], b: &[Layer]| a.iter().zip(b).all(|(a, b)| near(&a.weights, &b.weights));
+        let near = |a: &[f64], b: &[f64]| {
+            a.iter()
+                .zip(b)
+                .all(|(a, b)| (a - b).abs() <= 1e-3 * (1.0 + a.abs()))
+        };
+        let layers_near =
+            |a: &[Layer], b: &[Layer]| a.iter().zip(b).all(|(a, b)| near(&a.weights, &b.weights));
         let here = gradients(x);
         [-3e-6, 3e-6].into_iter().all(|h| {
             let there = gradients(x.map(|v| v + h));
-            near(&here.0, &there.0) && layers_near(&here.1, &there.1) && layers_near(&here.2, &there.2)
+            near(&here.0, &there.0)
+                && layers_near(&here.1, &there.1)
+                && layers_near(&here.2, &there.2)
         })
     }
 }
@@ -144,7 +199,9 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     let mut pcg = Pcg::new(41);
     let reference = Reference::random(&mut pcg, biases);
     let field = Field::new(gpu, &config(biases)).unwrap();
-    let rays: Vec<GpuRay> = (0..N_RAYS).map(|_| GpuRay::new([0.0; 3], pcg.direction())).collect();
+    let rays: Vec<GpuRay> = (0..N_RAYS)
+        .map(|_| GpuRay::new([0.0; 3], pcg.direction()))
+        .collect();
     let view_dir = |ray: u32| -> [f64; 3] { rays[ray as usize].view_dir.map(f64::from) };
     let mut points: Vec<([f64; 3], u32)> = Vec::new();
     while points.len() < N {
@@ -157,34 +214,86 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     let rig = Rig::new(gpu, N_RAYS as usize, N, N);
     let counts = &rig.counts;
     let parameters = field.parameters(gpu).unwrap();
-    gpu.write(&parameters.weights, 0, &crate::support::to_f32(&reference.slab(&field)));
-    gpu.write(&parameters.tables[0], 0, &crate::support::to_f32(&reference.table));
+    gpu.write(
+        &parameters.weights,
+        0,
+        &crate::support::to_f32(&reference.slab(&field)),
+    );
+    gpu.write(
+        &parameters.tables[0],
+        0,
+        &crate::support::to_f32(&reference.table),
+    );
     let buffers = field.buffers(gpu, N as u64, N as u64).unwrap();
     let positions: Vec<[f64; 3]> = points.iter().map(|p| p.0).collect();
     let mut data = samples(&positions, 0.1);
     data.resize(512 * 4, 0.5);
     let samples = rig.buffer(&data);
-    let (rays_buffer, kept_rays) =
-        (rig.buffer(&rays), rig.buffer(&points.iter().map(|p| [p.1, 0]).collect::<Vec<[u32; 2]>>()));
+    let (rays_buffer, kept_rays) = (
+        rig.buffer(&rays),
+        rig.buffer(&points.iter().map(|p| [p.1, 0]).collect::<Vec<[u32; 2]>>()),
+    );
     let (mut encode, mut network) = (Stage::new("encode"), Stage::new("network"));
     field.transpose(gpu, &mut encode, &parameters).unwrap();
-    field.density(gpu, &mut encode, &mut network, counts, &parameters, &samples, &buffers).unwrap();
+    field
+        .density(
+            gpu,
+            &mut encode,
+            &mut network,
+            counts,
+            &parameters,
+            &samples,
+            &buffers,
+        )
+        .unwrap();
     network.copy(&buffers.features, &buffers.kept_features);
-    field.forward(gpu, &mut network, counts, &parameters, &rays_buffer, &kept_rays, &buffers, true).unwrap();
+    field
+        .forward(
+            gpu,
+            &mut network,
+            counts,
+            &parameters,
+            &rays_buffer,
+            &kept_rays,
+            &buffers,
+            true,
+        )
+        .unwrap();
     rig.submit(&[&encode, &network]);
 
-    let forwards: Vec<_> = points.iter().map(|p| reference.forward(p.0, view_dir(p.1))).collect();
+    let forwards: Vec<_> = points
+        .iter()
+        .map(|p| reference.forward(p.0, view_dir(p.1)))
+        .collect();
     let columns = |data: Vec<f32>, stride: u32, n: usize| -> Vec<f32> {
-        data.chunks_exact(stride as usize).flat_map(|row| row[..n].to_vec()).collect()
+        data.chunks_exact(stride as usize)
+            .flat_map(|row| row[..n].to_vec())
+            .collect()
     };
     let raw: Vec<f32> = rig.read(&buffers.raw_density, N * RAW_DENSITY_STRIDE as usize);
     let expected: Vec<f64> = forwards.iter().map(|(input, _)| input[0]).collect();
-    assert_close("raw density of marched samples", &columns(raw, RAW_DENSITY_STRIDE, 1), &expected, 3e-6);
+    assert_close(
+        "raw density of marched samples",
+        &columns(raw, RAW_DENSITY_STRIDE, 1),
+        &expected,
+        3e-6,
+    );
     let input: Vec<f32> = rig.read(&buffers.color_input, N * field.color_stride() as usize);
-    let expected: Vec<f64> = forwards.iter().flat_map(|(input, _)| input.clone()).collect();
-    assert_close("colour input", &columns(input, field.color_stride(), 17), &expected, 3e-6);
+    let expected: Vec<f64> = forwards
+        .iter()
+        .flat_map(|(input, _)| input.clone())
+        .collect();
+    assert_close(
+        "colour input",
+        &columns(input, field.color_stride(), 17),
+        &expected,
+        3e-6,
+    );
     let raw: Vec<f32> = rig.read(&buffers.raw_color, N * 4);
-    let expected: Vec<f64> = forwards.iter().flat_map(|(_, color)| color.clone()).collect();
+    let expected: Vec<f64> = forwards
+        .iter()
+        .flat_map(|(_, color)| color.clone())
+        .collect();
     assert_close("raw colour", &columns(raw, 4, 3), &expected, 5e-6);
 
     let mut d = reference.zeros();
@@ -204,21 +313,52 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     let (mut network, mut encode) = (Stage::new("network"), Stage::new("encode"));
     field
         .backward(
-            gpu, &mut network, &mut encode, counts, &parameters, &samples, &d_colors, &d_densities, &buffers, &gradients,
-            &scales, &tables,
+            gpu,
+            &mut network,
+            &mut encode,
+            counts,
+            &parameters,
+            &samples,
+            &d_colors,
+            &d_densities,
+            &buffers,
+            &gradients,
+            &scales,
+            &tables,
         )
         .unwrap();
     rig.submit(&[&network, &encode]);
-    assert_close("weight gradients", &rig.read(&gradients, field.slab_len() as usize), &d.slab(&field), 2e-5);
+    assert_close(
+        "weight gradients",
+        &rig.read(&gradients, field.slab_len() as usize),
+        &d.slab(&field),
+        2e-5,
+    );
     let fixed: Vec<i32> = rig.read(&tables[0], d.table.len());
     let actual: Vec<f32> = fixed.iter().map(|&g| g as f32 / scale).collect();
     assert_close("table gradients", &actual, &d.table, 2e-5);
 
     let d_position = rig.zeros(4 * N);
-    rig.run(|stage| field.density_gradient(gpu, stage, counts, &parameters, &samples, &buffers, &d_position));
+    rig.run(|stage| {
+        field.density_gradient(
+            gpu,
+            stage,
+            counts,
+            &parameters,
+            &samples,
+            &buffers,
+            &d_position,
+        )
+    });
     let actual = to_f64(&rig.read::<f32>(&d_position, 4 * N));
-    let actual: Vec<f32> = actual.chunks_exact(4).flat_map(|d| [d[0] as f32, d[1] as f32, d[2] as f32]).collect();
-    let expected: Vec<f64> = positions.iter().flat_map(|&x| reference.density_gradient(x)).collect();
+    let actual: Vec<f32> = actual
+        .chunks_exact(4)
+        .flat_map(|d| [d[0] as f32, d[1] as f32, d[2] as f32])
+        .collect();
+    let expected: Vec<f64> = positions
+        .iter()
+        .flat_map(|&x| reference.density_gradient(x))
+        .collect();
     assert_close("gradient of the density", &actual, &expected, 2e-5);
 }
 

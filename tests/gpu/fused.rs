@@ -43,20 +43,33 @@ fn pack(network: &Fused, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f64
 fn decided_inputs(mlp: &Mlp, layers: &[Layer], n: usize, pcg: &mut Pcg) -> Vec<Vec<f64>> {
     let decided = |input: &Vec<f64>| {
         let values = mlp.forward(layers, input).values;
-        layers[..layers.len() - 1].iter().zip(&values).all(|(layer, h)| {
-            layer.weights.chunks_exact(h.len()).enumerate().all(|(o, row)| {
-                let dot: f64 = row.iter().zip(h).map(|(w, h)| w * h).sum();
-                (dot + layer.biases.get(o).copied().unwrap_or(0.0)).abs() > 1e-4
+        layers[..layers.len() - 1]
+            .iter()
+            .zip(&values)
+            .all(|(layer, h)| {
+                layer
+                    .weights
+                    .chunks_exact(h.len())
+                    .enumerate()
+                    .all(|(o, row)| {
+                        let dot: f64 = row.iter().zip(h).map(|(w, h)| w * h).sum();
+                        (dot + layer.biases.get(o).copied().unwrap_or(0.0)).abs() > 1e-4
+                    })
             })
-        })
     };
     let width = mlp.dims[0];
-    std::iter::repeat_with(|| pcg.uniform_vec(width, -1.0, 1.0)).filter(decided).take(n).collect()
+    std::iter::repeat_with(|| pcg.uniform_vec(width, -1.0, 1.0))
+        .filter(decided)
+        .take(n)
+        .collect()
 }
 
 fn check(gpu: &Arc<Gpu>, case: &Case) {
     let mut pcg = Pcg::new(case.n as u64);
-    let mlp = Mlp { dims: case.dims.iter().map(|&d| d as usize).collect(), biases: case.biases };
+    let mlp = Mlp {
+        dims: case.dims.iter().map(|&d| d as usize).collect(),
+        biases: case.biases,
+    };
     let layers = mlp.random(&mut pcg);
     let network = Fused::new(gpu, case.dims, case.biases, case.base);
     let (n, last) = (case.n, network.n_layers() - 1);
@@ -85,25 +98,64 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     let bias_at = case.biases.then_some(mlp.dims[0]);
     let in_stride = network.width(0) + 2 * around;
-    let input = rig.buffer(&strided(&padded(&inputs, network.width(0), bias_at), in_stride, around, f32::NAN));
-    let input = Rows { buffer: &input, stride: in_stride, offset: around };
+    let input = rig.buffer(&strided(
+        &padded(&inputs, network.width(0), bias_at),
+        in_stride,
+        around,
+        f32::NAN,
+    ));
+    let input = Rows {
+        buffer: &input,
+        stride: in_stride,
+        offset: around,
+    };
 
     let out_width = network.rows(last);
     let out_stride = out_width + 2 * around;
     let output = rig.buffer(&strided(&vec![vec![]; n], out_stride, 0, 9.0));
-    let rows = Rows { buffer: &output, stride: out_stride, offset: around };
+    let rows = Rows {
+        buffer: &output,
+        stride: out_stride,
+        offset: around,
+    };
     rig.run(|stage| {
-        network.forward(gpu, stage, counts, Count::Kept, &weights, input, rows, Some(&activations))
+        network.forward(
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &weights,
+            input,
+            rows,
+            Some(&activations),
+        )
     });
     let outputs: Vec<Vec<f64>> = forwards.iter().map(|f| f.output().to_vec()).collect();
     let expected = strided(&padded(&outputs, out_width, None), out_stride, around, 9.0);
-    let expected: Vec<f64> = expected[..n * out_stride as usize].iter().map(|&v| f64::from(v)).collect();
-    assert_close("output", &rig.read(&output, n * out_stride as usize), &expected, 2e-6);
+    let expected: Vec<f64> = expected[..n * out_stride as usize]
+        .iter()
+        .map(|&v| f64::from(v))
+        .collect();
+    assert_close(
+        "output",
+        &rig.read(&output, n * out_stride as usize),
+        &expected,
+        2e-6,
+    );
 
     if case.density_only {
         let narrow = rig.buffer(&strided(&vec![vec![]; n], 4, 0, 9.0));
         rig.run(|stage| {
-            network.forward(gpu, stage, counts, Count::Kept, &weights, input, Rows::of(&narrow, 4), None)
+            network.forward(
+                gpu,
+                stage,
+                counts,
+                Count::Kept,
+                &weights,
+                input,
+                Rows::of(&narrow, 4),
+                None,
+            )
         });
         let expected: Vec<f64> = outputs.iter().flat_map(|row| row[..4].to_vec()).collect();
         assert_close("first outputs", &rig.read(&narrow, 4 * n), &expected, 2e-6);
@@ -122,8 +174,17 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             d_input
         })
         .collect();
-    let d_output = rig.buffer(&strided(&padded(&d_outputs, out_width, None), out_stride, around, f32::NAN));
-    let d_output = Rows { buffer: &d_output, stride: out_stride, offset: around };
+    let d_output = rig.buffer(&strided(
+        &padded(&d_outputs, out_width, None),
+        out_stride,
+        around,
+        f32::NAN,
+    ));
+    let d_output = Rows {
+        buffer: &d_output,
+        stride: out_stride,
+        offset: around,
+    };
     let d_stride = network.width(0) + 4;
     let d_input = rig.buffer(&strided(&vec![vec![]; n], d_stride, 0, 9.0));
     let d_first = rig.floats(&d_first);
@@ -133,9 +194,28 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         let width = case.dims[0];
         let first = Some(&d_first);
         network.backward(
-            gpu, stage, counts, Count::Kept, &transposed, d_output, first, &activations, to, width, true,
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            &transposed,
+            d_output,
+            first,
+            &activations,
+            to,
+            width,
+            true,
         )?;
-        network.weight_gradients(gpu, stage, counts, Count::Kept, input, d_output, &activations, &gradients)
+        network.weight_gradients(
+            gpu,
+            stage,
+            counts,
+            Count::Kept,
+            input,
+            d_output,
+            &activations,
+            &gradients,
+        )
     });
     let expected: Vec<f64> = d_inputs
         .into_iter()
@@ -144,37 +224,90 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             row
         })
         .collect();
-    assert_close("d_input", &rig.read(&d_input, n * d_stride as usize), &expected, 1e-5);
+    assert_close(
+        "d_input",
+        &rig.read(&d_input, n * d_stride as usize),
+        &expected,
+        1e-5,
+    );
     // Gradients accumulate on the 0.5 that were there, and leave the rest of the slab alone.
-    let expected: Vec<f64> = pack(&network, case.base, &d_layers, 0.0).iter().map(|g| g + 0.5).collect();
-    assert_close("weight gradients", &rig.read(&gradients, slab.len()), &expected, 1e-5);
+    let expected: Vec<f64> = pack(&network, case.base, &d_layers, 0.0)
+        .iter()
+        .map(|g| g + 0.5)
+        .collect();
+    assert_close(
+        "weight gradients",
+        &rig.read(&gradients, slab.len()),
+        &expected,
+        1e-5,
+    );
 }
 
 #[test]
 fn one_hidden_layer() {
     on_both_devices(|gpu| {
-        check(gpu, &Case { dims: &[32, 64, 16], biases: false, n: 777, base: 0, around: 0, density_only: true });
+        check(
+            gpu,
+            &Case {
+                dims: &[32, 64, 16],
+                biases: false,
+                n: 777,
+                base: 0,
+                around: 0,
+                density_only: true,
+            },
+        );
     });
 }
 
 #[test]
 fn two_hidden_layers_behind_other_weights_in_wider_rows() {
     on_device(|gpu| {
-        check(gpu, &Case { dims: &[32, 64, 64, 3], biases: false, n: 130, base: 48, around: 4, density_only: false });
+        check(
+            gpu,
+            &Case {
+                dims: &[32, 64, 64, 3],
+                biases: false,
+                n: 130,
+                base: 48,
+                around: 4,
+                density_only: false,
+            },
+        );
     });
 }
 
 #[test]
 fn biases_and_widths_that_are_not_padded_alike() {
     on_both_devices(|gpu| {
-        check(gpu, &Case { dims: &[28, 32, 32, 3], biases: true, n: 513, base: 0, around: 0, density_only: false });
+        check(
+            gpu,
+            &Case {
+                dims: &[28, 32, 32, 3],
+                biases: true,
+                n: 513,
+                base: 0,
+                around: 0,
+                density_only: false,
+            },
+        );
     });
 }
 
 #[test]
 fn biases_with_more_outputs_than_inputs() {
     on_device(|gpu| {
-        check(gpu, &Case { dims: &[7, 16, 33], biases: true, n: 65, base: 16, around: 8, density_only: false });
+        check(
+            gpu,
+            &Case {
+                dims: &[7, 16, 33],
+                biases: true,
+                n: 65,
+                base: 16,
+                around: 8,
+                density_only: false,
+            },
+        );
     });
 }
 
@@ -190,8 +323,26 @@ fn no_sample_leaves_everything_as_it_was() {
         let (input, rows) = (Rows::of(&input, 32), Rows::of(&output, 16));
         rig.run(|stage| {
             let (counts, count) = (&rig.counts, Count::Kept);
-            network.forward(gpu, stage, counts, count, &weights, input, rows, Some(&activations))?;
-            network.weight_gradients(gpu, stage, counts, count, input, rows, &activations, &gradients)
+            network.forward(
+                gpu,
+                stage,
+                counts,
+                count,
+                &weights,
+                input,
+                rows,
+                Some(&activations),
+            )?;
+            network.weight_gradients(
+                gpu,
+                stage,
+                counts,
+                count,
+                input,
+                rows,
+                &activations,
+                &gradients,
+            )
         });
         assert!(rig.read::<f32>(&output, 512 * 16).iter().all(|&v| v == 9.0));
         assert!(rig.read::<f32>(&gradients, len).iter().all(|&v| v == 0.5));

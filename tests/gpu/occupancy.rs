@@ -51,8 +51,16 @@ impl Setup {
         let level = &field.hash_grid.levels()[0];
         assert!(level.dense && level.resolution == 5);
         let coordinate = |i: u32| i as f32 / 4.0;
-        let table: Vec<[f32; 4]> =
-            (0..125).map(|i| [coordinate(i % 5), coordinate(i / 5 % 5), coordinate(i / 25), 0.0]).collect();
+        let table: Vec<[f32; 4]> = (0..125)
+            .map(|i| {
+                [
+                    coordinate(i % 5),
+                    coordinate(i / 5 % 5),
+                    coordinate(i / 25),
+                    0.0,
+                ]
+            })
+            .collect();
         gpu.write(&parameters.tables[0], 0, &table);
         let mut slab = vec![0.0_f32; field.slab_len() as usize];
         let (network, at) = (&field.density, |l: usize, o: u32, i: u32| {
@@ -66,7 +74,13 @@ impl Setup {
         gpu.write(&parameters.weights, 0, &slab);
         let grid = OccupancyGrid::new(gpu, &config, &field).unwrap();
         assert_eq!(grid.cells_per_update(), 2 * SWEPT as u32);
-        Self { gpu: Arc::clone(gpu), config, field, parameters, grid }
+        Self {
+            gpu: Arc::clone(gpu),
+            config,
+            field,
+            parameters,
+            grid,
+        }
     }
 
     fn n(&self) -> usize {
@@ -74,7 +88,10 @@ impl Setup {
     }
 
     fn update(&self) {
-        let stages = self.grid.update(&self.gpu, &self.field, &self.parameters).unwrap();
+        let stages = self
+            .grid
+            .update(&self.gpu, &self.field, &self.parameters)
+            .unwrap();
         self.gpu.submit(&stages);
         self.gpu.wait().unwrap();
     }
@@ -100,8 +117,11 @@ impl Setup {
 /// The bits that belong to `values`: above the threshold or the mean of what was visited, coarse cells those of fine ones.
 fn expected_bits(values: &[f32], cascades: u32, threshold: f32) -> Vec<u32> {
     let mut reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
-    let visited: Vec<f64> =
-        values[..CELLS].iter().filter(|v| **v < UNVISITED).map(|&v| f64::from(v.max(0.0))).collect();
+    let visited: Vec<f64> = values[..CELLS]
+        .iter()
+        .filter(|v| **v < UNVISITED)
+        .map(|&v| f64::from(v.max(0.0)))
+        .collect();
     let mean = visited.iter().sum::<f64>() / visited.len().max(1) as f64;
     let cutoff = threshold.min(mean as f32);
     for (index, &value) in values.iter().enumerate() {
@@ -119,12 +139,23 @@ fn a_sweep_visits_every_cell_once() {
         setup.set(&[1.0; CELLS]);
         for update in 1..=4 {
             setup.update();
-            let decayed = setup.thickness().iter().filter(|v| (**v - decay).abs() < 1e-6).count();
+            let decayed = setup
+                .thickness()
+                .iter()
+                .filter(|v| (**v - decay).abs() < 1e-6)
+                .count();
             let untouched = setup.thickness().iter().filter(|v| **v == 1.0).count();
-            assert_eq!((decayed, untouched), (SWEPT * update, CELLS - SWEPT * update));
+            assert_eq!(
+                (decayed, untouched),
+                (SWEPT * update, CELLS - SWEPT * update)
+            );
         }
         setup.update();
-        let twice = setup.thickness().iter().filter(|v| (**v - decay * decay).abs() < 1e-6).count();
+        let twice = setup
+            .thickness()
+            .iter()
+            .filter(|v| (**v - decay * decay).abs() < 1e-6)
+            .count();
         assert_eq!(twice, SWEPT);
         let state: kiln::gpu::StepState = gpu.read(&setup.grid.counts.state, 0, 1).unwrap()[0];
         assert_eq!(state.occupancy_phase, 5);
@@ -148,10 +179,17 @@ fn values_are_optical_thicknesses_within_their_cells() {
                 let corner = [cell % r, cell / r % r, cell / (r * r) % r];
                 // Box coordinates: the cascade's cube within that of the coarsest.
                 let side = 1.0 / (1 << (cascades - 1 - cascade)) as f32;
-                let place = |upper: u32| corner.map(|c| ((c + upper) as f32 / r as f32 - 0.5) * side + 0.5);
-                let (low, high) = (raw(place(0)).exp() * setup.dt(), raw(place(1)).exp() * setup.dt());
+                let place =
+                    |upper: u32| corner.map(|c| ((c + upper) as f32 / r as f32 - 0.5) * side + 0.5);
+                let (low, high) = (
+                    raw(place(0)).exp() * setup.dt(),
+                    raw(place(1)).exp() * setup.dt(),
+                );
                 let within = value >= low * 0.9999 && value <= high * 1.0001;
-                assert!(within, "cascade {cascade}, cell {corner:?}: {value} outside {low}..{high}");
+                assert!(
+                    within,
+                    "cascade {cascade}, cell {corner:?}: {value} outside {low}..{high}"
+                );
             }
             let threshold = setup.config.occupancy.threshold;
             assert!(setup.bits() == expected_bits(&thickness, cascades, threshold));
@@ -187,7 +225,10 @@ fn occupied_cells_rise_between_sweeps() {
         assert!(setup.bits().iter().all(|&w| w == 0));
         setup.set(&[UNVISITED; CELLS]);
         setup.update();
-        assert_eq!(setup.thickness().iter().filter(|v| **v < UNVISITED).count(), SWEPT);
+        assert_eq!(
+            setup.thickness().iter().filter(|v| **v < UNVISITED).count(),
+            SWEPT
+        );
     });
 }
 
@@ -205,12 +246,16 @@ fn seen(camera: &Camera, scene: &kiln::sampling::SceneBox) -> Vec<[f64; 3]> {
     let mut points = Vec::new();
     let half = f64::from(scene.aabb_scale) / 2.0;
     for (x, y) in (0..=12).flat_map(|x| (0..=12).map(move |y| (x, y))) {
-        let (px, py) = (x as f32 / 12.0 * camera.width as f32, y as f32 / 12.0 * camera.height as f32);
+        let (px, py) = (
+            x as f32 / 12.0 * camera.width as f32,
+            y as f32 / 12.0 * camera.height as f32,
+        );
         let (o, d) = camera.ray(px, py);
         for step in 1..400 {
             let t = f64::from(step) * 0.02;
-            let u: [f64; 3] =
-                std::array::from_fn(|c| (o[c] + t * d[c]) * f64::from(scene.scale) + f64::from(scene.offset[c]));
+            let u: [f64; 3] = std::array::from_fn(|c| {
+                (o[c] + t * d[c]) * f64::from(scene.scale) + f64::from(scene.offset[c])
+            });
             if u.iter().all(|u| (u - 0.5).abs() < half) {
                 points.push(u);
             }
@@ -226,7 +271,13 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
         camera.lens = lens;
         camera
     };
-    let barrel = Lens::OpenCv { k1: -0.25, k2: 0.05, k3: 0.0, p1: 0.0, p2: 0.0 };
+    let barrel = Lens::OpenCv {
+        k1: -0.25,
+        k2: 0.05,
+        k3: 0.0,
+        p1: 0.0,
+        p2: 0.0,
+    };
     // From outside, from inside with a wide lens, through a distorted lens.
     let cameras = [
         look([2.5, 0.3, 0.2], [0.0, 0.0, 0.2], 0.5, Lens::Pinhole),
@@ -238,8 +289,15 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
             for aabb_scale in [1, 4] {
                 let setup = Setup::new(gpu, aabb_scale, [0.0; 4]);
                 let pixels = vec![255; 40 * 30 * 4];
-                let image = Image { width: 40, height: 30, pixels, has_alpha: false };
-                let images = ImageSet::upload(gpu, &[image], &[GpuCamera::new(camera, [0.0, 1e10])]).unwrap();
+                let image = Image {
+                    width: 40,
+                    height: 30,
+                    pixels,
+                    has_alpha: false,
+                };
+                let images =
+                    ImageSet::upload(gpu, &[image], &[GpuCamera::new(camera, [0.0, 1e10])])
+                        .unwrap();
                 let stage = setup.grid.mark_unseen(gpu, &setup.field, &images).unwrap();
                 gpu.submit([&stage]);
                 gpu.wait().unwrap();
@@ -254,12 +312,18 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                     let first = reference.mip_from_position(u);
                     for cascade in first..cascades {
                         let index = reference.index(cascade, reference.cell(u, cascade));
-                        assert!(thickness[index] == UNVISITED, "camera {number}: {point:?}, cascade {cascade}, is seen");
+                        assert!(
+                            thickness[index] == UNVISITED,
+                            "camera {number}: {point:?}, cascade {cascade}, is seen"
+                        );
                     }
                 }
                 // The rest goes, of the finest cascade at least a third.
                 let gone = thickness[..CELLS].iter().filter(|v| **v < 0.0).count();
-                assert!(gone > CELLS / 4, "camera {number}: {gone} of {CELLS} cells gone");
+                assert!(
+                    gone > CELLS / 4,
+                    "camera {number}: {gone} of {CELLS} cells gone"
+                );
                 let threshold = setup.config.occupancy.threshold;
                 assert!(setup.bits() == expected_bits(&thickness, cascades, threshold));
             }
@@ -275,12 +339,21 @@ fn bits_of_random_values() {
         for top in [0.008, 0.2] {
             let setup = Setup::new(gpu, 4, [0.0, 0.0, 0.0, -60.0]);
             let values: Vec<f32> = (0..setup.n())
-                .map(|_| if pcg.unit() < 0.1 { -1.0 } else { (pcg.unit().powi(3) * top) as f32 })
+                .map(|_| {
+                    if pcg.unit() < 0.1 {
+                        -1.0
+                    } else {
+                        (pcg.unit().powi(3) * top) as f32
+                    }
+                })
                 .collect();
             setup.set(&values);
             setup.update();
             let threshold = setup.config.occupancy.threshold;
-            assert!(setup.bits() == expected_bits(&setup.thickness(), 3, threshold), "values up to {top}");
+            assert!(
+                setup.bits() == expected_bits(&setup.thickness(), 3, threshold),
+                "values up to {top}"
+            );
         }
     });
 }

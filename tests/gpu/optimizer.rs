@@ -14,7 +14,13 @@ use crate::support::{Rig, assert_close, on_device, to_f32, to_f64};
 
 fn config(ema_decay: f32) -> Optimizer {
     let preset = Config::preset("ngp", &[]).unwrap().optimizer;
-    Optimizer { l2_reg: 1e-3, epsilon: 1e-8, network_rate: 0.5, ema_decay, ..preset }
+    Optimizer {
+        l2_reg: 1e-3,
+        epsilon: 1e-8,
+        network_rate: 0.5,
+        ema_decay,
+        ..preset
+    }
 }
 
 /// The decimals of an f32 as written in a configuration: what the kernel's constant is too.
@@ -34,7 +40,11 @@ fn adam(config: &Optimizer, l2_reg: f32) -> Adam {
 const RATE: f32 = 0.01;
 
 fn state(step: u32) -> StepState {
-    StepState { step, learning_rate: RATE, ..StepState::zeroed() }
+    StepState {
+        step,
+        learning_rate: RATE,
+        ..StepState::zeroed()
+    }
 }
 
 #[test]
@@ -55,19 +65,40 @@ fn dense_group_follows_adam_and_its_average() {
             gpu.write(&group.gradients, 0, &to_f32(&gradients));
             rig.set(state(step));
             rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
-            adam(&config, config.l2_reg).update(exact(RATE) * 0.5, &mut weights, &gradients, &mut moments);
+            adam(&config, config.l2_reg).update(
+                exact(RATE) * 0.5,
+                &mut weights,
+                &gradients,
+                &mut moments,
+            );
             ema_update(exact(config.ema_decay), &mut ema, &weights);
         }
         // What moved, so that the size of the weights does not hide an error of the step.
-        let moved = |values: &[f64]| -> Vec<f64> { values.iter().zip(&start).map(|(v, s)| v - s).collect() };
+        let moved = |values: &[f64]| -> Vec<f64> {
+            values.iter().zip(&start).map(|(v, s)| v - s).collect()
+        };
         let values = to_f64(&rig.read::<f32>(&group.values, N));
         assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
         let averages = to_f64(&rig.read::<f32>(&group.averages, N));
         assert_close("averages", &to_f32(&moved(&averages)), &moved(&ema), 1e-4);
-        let interleaved: Vec<f64> =
-            moments.m.chunks(4).zip(moments.v.chunks(4)).flat_map(|(m, v)| [m, v].concat()).collect();
-        assert_close("moments", &rig.read(&group.moments, 2 * N), &interleaved, 1e-5);
-        assert!(rig.read::<f32>(&group.gradients, N).iter().all(|&g| g == 0.0), "gradients are used up");
+        let interleaved: Vec<f64> = moments
+            .m
+            .chunks(4)
+            .zip(moments.v.chunks(4))
+            .flat_map(|(m, v)| [m, v].concat())
+            .collect();
+        assert_close(
+            "moments",
+            &rig.read(&group.moments, 2 * N),
+            &interleaved,
+            1e-5,
+        );
+        assert!(
+            rig.read::<f32>(&group.gradients, N)
+                .iter()
+                .all(|&g| g == 0.0),
+            "gradients are used up"
+        );
     });
 }
 
@@ -75,8 +106,16 @@ fn dense_group_follows_adam_and_its_average() {
 fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
     on_device(|gpu| {
         // Without regularisation, which would carry the weight into the gradient.
-        let config = Optimizer { l2_reg: 0.0, ..config(0.9) };
-        for (gradient, weight) in [(f32::NAN, 0.5), (f32::INFINITY, 0.5), (0.1, f32::NAN), (0.1, f32::INFINITY)] {
+        let config = Optimizer {
+            l2_reg: 0.0,
+            ..config(0.9)
+        };
+        for (gradient, weight) in [
+            (f32::NAN, 0.5),
+            (f32::INFINITY, 0.5),
+            (0.1, f32::NAN),
+            (0.1, f32::INFINITY),
+        ] {
             let rig = Rig::new(gpu, 0, 0, 0);
             let group = DenseGroup::new(gpu, "test", 16).unwrap();
             let mut weights = vec![0.5_f32; 16];
@@ -87,7 +126,11 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             gpu.write(&group.gradients, 0, &gradients);
             rig.set(state(0));
             rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
-            assert_eq!(rig.state().non_finite, 1, "gradient {gradient}, weight {weight}");
+            assert_eq!(
+                rig.state().non_finite,
+                1,
+                "gradient {gradient}, weight {weight}"
+            );
             let moments: Vec<f32> = rig.read(&group.moments, 32);
             assert!(moments.iter().all(|m| m.is_finite()));
         }
@@ -110,12 +153,27 @@ fn grid(n_features: u32) -> HashGrid {
 }
 
 /// Buffers of a role, chunk after chunk.
-fn all<T: bytemuck::Pod>(rig: &Rig, grid: &HashGrid, buffers: &[kiln::gpu::Buffer], per_row: u32) -> Vec<T> {
+fn all<T: bytemuck::Pod>(
+    rig: &Rig,
+    grid: &HashGrid,
+    buffers: &[kiln::gpu::Buffer],
+    per_row: u32,
+) -> Vec<T> {
     assert_eq!(buffers.len(), grid.chunks().len());
-    grid.chunks().iter().zip(buffers).flat_map(|(c, b)| rig.read::<T>(b, (c.rows * per_row) as usize)).collect()
+    grid.chunks()
+        .iter()
+        .zip(buffers)
+        .flat_map(|(c, b)| rig.read::<T>(b, (c.rows * per_row) as usize))
+        .collect()
 }
 
-fn write_all<T: bytemuck::Pod>(rig: &Rig, grid: &HashGrid, buffers: &[kiln::gpu::Buffer], per_row: u32, data: &[T]) {
+fn write_all<T: bytemuck::Pod>(
+    rig: &Rig,
+    grid: &HashGrid,
+    buffers: &[kiln::gpu::Buffer],
+    per_row: u32,
+    data: &[T],
+) {
     let mut first = 0;
     for (chunk, buffer) in grid.chunks().iter().zip(buffers) {
         let end = first + (chunk.rows * per_row) as usize;
@@ -130,14 +188,21 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
     let grid = grid(n_features);
     assert_eq!(grid.chunks().len(), 2);
     let (rows, f) = (grid.total_rows() as usize, n_features as usize);
-    let level_of_row: Vec<usize> =
-        grid.levels().iter().enumerate().flat_map(|(l, level)| vec![l; level.rows as usize]).collect();
+    let level_of_row: Vec<usize> = grid
+        .levels()
+        .iter()
+        .enumerate()
+        .flat_map(|(l, level)| vec![l; level.rows as usize])
+        .collect();
     let scales = [2_f32.powi(20), 2_f32.powi(24), 2_f32.powi(16)];
     let rig = Rig::new(gpu, 0, 0, 0);
     let group = SparseGroup::new(gpu, &grid).unwrap();
     let mut weights = pcg.uniform_vec(rows * f, -1e-2, 1e-2);
     let start = weights.clone();
-    let (mut moments, mut ema) = (Moments::zeros(rows, f), LazyEma::new(exact(ema_decay), &weights, f));
+    let (mut moments, mut ema) = (
+        Moments::zeros(rows, f),
+        LazyEma::new(exact(ema_decay), &weights, f),
+    );
     write_all(&rig, &grid, &group.values, n_features, &to_f32(&weights));
     write_all(&rig, &grid, &group.averages, n_features, &to_f32(&weights));
     gpu.write(&group.gradient_scales, 0, &scales);
@@ -150,11 +215,18 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
         let fixed: Vec<i32> = (0..rows * f)
             .map(|i| {
                 let scale = f64::from(scales[level_of_row[i / f]]);
-                if touched[i / f] && pcg.unit() < 0.8 { (pcg.uniform(-0.1, 0.1) * scale) as i32 } else { 0 }
+                if touched[i / f] && pcg.unit() < 0.8 {
+                    (pcg.uniform(-0.1, 0.1) * scale) as i32
+                } else {
+                    0
+                }
             })
             .collect();
-        let gradients: Vec<f64> =
-            fixed.iter().enumerate().map(|(i, &g)| f64::from(g) / f64::from(scales[level_of_row[i / f]])).collect();
+        let gradients: Vec<f64> = fixed
+            .iter()
+            .enumerate()
+            .map(|(i, &g)| f64::from(g) / f64::from(scales[level_of_row[i / f]]))
+            .collect();
         for (i, g) in fixed.iter().enumerate() {
             let largest = &mut largest[level_of_row[i / f]];
             *largest = (*largest).max(g.unsigned_abs());
@@ -163,20 +235,31 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
         rig.set(state(step));
         rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config));
         let before = weights.clone();
-        let updated = adam(&config, 0.0).update_sparse(exact(RATE), &mut weights, &gradients, &mut moments);
+        let updated =
+            adam(&config, 0.0).update_sparse(exact(RATE), &mut weights, &gradients, &mut moments);
         for row in (0..rows).filter(|&row| updated[row]) {
             ema.catch_up(row, &before, step);
             ema.catch_up(row, &weights, step + 1);
         }
     }
-    let moved = |values: &[f64]| -> Vec<f64> { values.iter().zip(&start).map(|(v, s)| v - s).collect() };
+    let moved =
+        |values: &[f64]| -> Vec<f64> { values.iter().zip(&start).map(|(v, s)| v - s).collect() };
     let values = to_f64(&all(&rig, &grid, &group.values, n_features));
     assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
     let counters: Vec<[u32; 2]> = all(&rig, &grid, &group.counters, 1);
-    let expected: Vec<[u32; 2]> = moments.steps.iter().zip(&ema.last_step).map(|(&n, &last)| [n, last]).collect();
+    let expected: Vec<[u32; 2]> = moments
+        .steps
+        .iter()
+        .zip(&ema.last_step)
+        .map(|(&n, &last)| [n, last])
+        .collect();
     assert_eq!(counters, expected);
     assert!(counters.iter().any(|c| c[0] > 2) && counters.iter().any(|c| c[1] + 2 < steps));
-    assert!(all::<i32>(&rig, &grid, &group.gradients, n_features).iter().all(|&g| g == 0));
+    assert!(
+        all::<i32>(&rig, &grid, &group.gradients, n_features)
+            .iter()
+            .all(|&g| g == 0)
+    );
     assert_eq!(rig.read::<u32>(&group.largest, 3), largest);
     assert_eq!(rig.state().saturated, 0);
 
@@ -185,7 +268,12 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
     rig.run(|stage| group.settle(gpu, stage, &rig.counts, &grid, &config, &settled));
     (0..rows).for_each(|row| ema.catch_up(row, &weights, steps));
     let actual = to_f64(&all(&rig, &grid, &settled, n_features));
-    assert_close("settled averages", &to_f32(&moved(&actual)), &moved(&ema.values), 1e-4);
+    assert_close(
+        "settled averages",
+        &to_f32(&moved(&actual)),
+        &moved(&ema.values),
+        1e-4,
+    );
 }
 
 #[test]
@@ -204,7 +292,11 @@ fn sums_near_the_end_of_the_range_are_counted() {
         let grid = grid(2);
         let rig = Rig::new(gpu, 0, 0, 0);
         let group = SparseGroup::new(gpu, &grid).unwrap();
-        gpu.write(&group.gradients[1], 0, &[1 << 29, 1 << 30, -(1 << 30), 0, i32::MIN, 5]);
+        gpu.write(
+            &group.gradients[1],
+            0,
+            &[1 << 29, 1 << 30, -(1 << 30), 0, i32::MIN, 5],
+        );
         rig.set(state(0));
         rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config(0.9)));
         assert_eq!(rig.state().saturated, 3);
@@ -213,9 +305,22 @@ fn sums_near_the_end_of_the_range_are_counted() {
 }
 
 /// What `begin_step` leaves of the state, the scales and the largest gradients.
-fn begin_step(gpu: &Arc<Gpu>, rate: &Optimizer, step: u32, scales: &[f32], largest: &[u32]) -> (StepState, Vec<f32>, Vec<u32>) {
+fn begin_step(
+    gpu: &Arc<Gpu>,
+    rate: &Optimizer,
+    step: u32,
+    scales: &[f32],
+    largest: &[u32],
+) -> (StepState, Vec<f32>, Vec<u32>) {
     let rig = Rig::new(gpu, 0, 0, 0);
-    rig.set(StepState { step, next_rays: 321, loss: 5.0, n_rays_total: 9, n_kept_total: 9, ..StepState::zeroed() });
+    rig.set(StepState {
+        step,
+        next_rays: 321,
+        loss: 5.0,
+        n_rays_total: 9,
+        n_kept_total: 9,
+        ..StepState::zeroed()
+    });
     let (scale_buffer, largest_buffer) = (rig.buffer(scales), rig.buffer(largest));
     let defines = Defines::new()
         .set("pass", "begin_step")
@@ -227,13 +332,20 @@ fn begin_step(gpu: &Arc<Gpu>, rate: &Optimizer, step: u32, scales: &[f32], large
         .set("decay_interval", rate.decay_interval)
         .set("warmup_steps", rate.warmup_steps);
     let kernel = Kernel::new(gpu, "entry/step", "begin_step", &defines).unwrap();
-    let bindings =
-        [("state", &rig.counts.state), ("gradient_scales", &scale_buffer), ("largest", &largest_buffer)];
+    let bindings = [
+        ("state", &rig.counts.state),
+        ("gradient_scales", &scale_buffer),
+        ("largest", &largest_buffer),
+    ];
     rig.run(|stage| {
         stage.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
         Ok(())
     });
-    (rig.state(), rig.read(&scale_buffer, scales.len()), rig.read(&largest_buffer, largest.len()))
+    (
+        rig.state(),
+        rig.read(&scale_buffer, scales.len()),
+        rig.read(&largest_buffer, largest.len()),
+    )
 }
 
 #[test]
@@ -242,14 +354,32 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
         let rate = config(0.9);
         let one = 2_f32.powi(24);
         // 26 bits stay, 30 bits lose four; 10 bits would gain sixteen but gain eight; none leaves the scale alone.
-        let largest = [(1 << 26) - 1, 1 << 25, (1 << 30) - 1, 1 << 29, 1000, 0, u32::MAX >> 1, 3 << 20];
+        let largest = [
+            (1 << 26) - 1,
+            1 << 25,
+            (1 << 30) - 1,
+            1 << 29,
+            1000,
+            0,
+            u32::MAX >> 1,
+            3 << 20,
+        ];
         let (state, scales, after) = begin_step(gpu, &rate, 0, &[one; 8], &largest);
         let by = [0, 0, -4, -4, 8, 0, -5, 4];
         assert_eq!(scales, by.map(|shift| 2_f32.powi(24 + shift)));
         assert_eq!(after, [0; 8]);
-        assert_eq!(state, StepState { next_rays: 321, n_rays: 321, learning_rate: state.learning_rate, ..StepState::zeroed() });
+        assert_eq!(
+            state,
+            StepState {
+                next_rays: 321,
+                n_rays: 321,
+                learning_rate: state.learning_rate,
+                ..StepState::zeroed()
+            }
+        );
         // The scale stays between 1 and the largest power of two.
-        let (_, scales, _) = begin_step(gpu, &rate, 0, &[2.0, 2_f32.powi(125)], &[u32::MAX >> 1, 1]);
+        let (_, scales, _) =
+            begin_step(gpu, &rate, 0, &[2.0, 2_f32.powi(125)], &[u32::MAX >> 1, 1]);
         assert_eq!(scales, [1.0, 2_f32.powi(127)]);
     });
 }
@@ -265,15 +395,26 @@ fn learning_rate_warms_up_and_decays_in_stairs() {
             warmup_steps: 10,
             ..config(0.9)
         };
-        let reference =
-            LearningRate { initial: 0.02, decay_base: 0.33, decay_start: 100, decay_interval: 50 };
+        let reference = LearningRate {
+            initial: 0.02,
+            decay_base: 0.33,
+            decay_start: 100,
+            decay_interval: 50,
+        };
         let steps = [0, 1, 8, 9, 10, 99, 100, 149, 150, 249, 250];
-        let actual: Vec<f32> =
-            steps.iter().map(|&s| begin_step(gpu, &config, s, &[1.0], &[0]).0.learning_rate).collect();
-        let expected: Vec<f64> =
-            steps.iter().map(|&s| reference.at(s) * (f64::from(s + 1) / 10.0).min(1.0)).collect();
+        let actual: Vec<f32> = steps
+            .iter()
+            .map(|&s| begin_step(gpu, &config, s, &[1.0], &[0]).0.learning_rate)
+            .collect();
+        let expected: Vec<f64> = steps
+            .iter()
+            .map(|&s| reference.at(s) * (f64::from(s + 1) / 10.0).min(1.0))
+            .collect();
         for (a, e) in actual.iter().zip(&expected) {
-            assert!((f64::from(*a) / e - 1.0).abs() < 1e-4, "{actual:?} {expected:?}");
+            assert!(
+                (f64::from(*a) / e - 1.0).abs() < 1e-4,
+                "{actual:?} {expected:?}"
+            );
         }
     });
 }

@@ -23,7 +23,12 @@ fn scan_equals_the_sequential_sum() {
             expected.extend([total, u32::MAX]);
             let actual: Vec<u32> = rig.read(&output, n + 2);
             let differs = (0..expected.len()).find(|&i| actual[i] != expected[i]);
-            assert_eq!(differs, None, "scan of {n}: {:?}", differs.map(|i| (actual[i], expected[i])));
+            assert_eq!(
+                differs,
+                None,
+                "scan of {n}: {:?}",
+                differs.map(|i| (actual[i], expected[i]))
+            );
         }
     });
 }
@@ -41,7 +46,15 @@ fn compact_lists_the_flags_in_order() {
             let scan = Scan::new(gpu, n as u64).unwrap();
             rig.run(|stage| {
                 scan.run(gpu, stage, &rig.counts, Count::Marched, &input, &offsets)?;
-                compact(gpu, stage, &rig.counts, Count::Marched, &input, &offsets, &indices)
+                compact(
+                    gpu,
+                    stage,
+                    &rig.counts,
+                    Count::Marched,
+                    &input,
+                    &offsets,
+                    &indices,
+                )
             });
             let mut expected = primitives::compact(&flags);
             expected.resize(n + 1, u32::MAX);
@@ -57,7 +70,14 @@ fn bin_sorts_stably() {
         let mut pcg = Pcg::new(3);
         let bin = Bin::new(gpu, CAPACITY as u32).unwrap();
         // (pairs, distinct keys): none, one, a run and a bit, few keys, many keys, full.
-        for (n, n_keys) in [(0, 4096), (1, 4096), (65, 3), (5000, 7), (5000, 4096), (CAPACITY, 4096)] {
+        for (n, n_keys) in [
+            (0, 4096),
+            (1, 4096),
+            (65, 3),
+            (5000, 7),
+            (5000, 4096),
+            (CAPACITY, 4096),
+        ] {
             let keys: Vec<u32> = (0..n).map(|_| pcg.next_u32() % n_keys).collect();
             let pairs: Vec<[u32; 2]> = keys.iter().zip(0..).map(|(&key, i)| [key, i]).collect();
             let rig = Rig::new(gpu, 0, 0, n);
@@ -65,7 +85,10 @@ fn bin_sorts_stably() {
             rig.run(|stage| bin.run(gpu, stage, &rig.counts, Count::Kept, &buffer, 12));
             let (order, _) = primitives::bin(&keys, n_keys);
             let expected: Vec<[u32; 2]> = order.iter().map(|&i| [keys[i as usize], i]).collect();
-            assert!(rig.read::<[u32; 2]>(&buffer, n) == expected, "{n} pairs with {n_keys} keys");
+            assert!(
+                rig.read::<[u32; 2]>(&buffer, n) == expected,
+                "{n} pairs with {n_keys} keys"
+            );
         }
     });
 }

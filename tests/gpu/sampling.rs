@@ -46,21 +46,59 @@ fn sample(
     let scan = Scan::new(gpu, n as u64).unwrap();
     let (rays, occupancy): (Buffer, Buffer) = (rig.buffer(rays), rig.buffer(bits));
     rig.run(|stage| {
-        run(gpu, stage, counts, sampler, scene, RESOLUTION, Pass::Count, jitter, &rays, &occupancy, &placed)?;
-        scan.run(gpu, stage, counts, Count::Rays, &placed.ray_counts, &placed.ray_offsets)?;
-        run(gpu, stage, counts, sampler, scene, RESOLUTION, Pass::Place, jitter, &rays, &occupancy, &placed)
+        run(
+            gpu,
+            stage,
+            counts,
+            sampler,
+            scene,
+            RESOLUTION,
+            Pass::Count,
+            jitter,
+            &rays,
+            &occupancy,
+            &placed,
+        )?;
+        scan.run(
+            gpu,
+            stage,
+            counts,
+            Count::Rays,
+            &placed.ray_counts,
+            &placed.ray_offsets,
+        )?;
+        run(
+            gpu,
+            stage,
+            counts,
+            sampler,
+            scene,
+            RESOLUTION,
+            Pass::Place,
+            jitter,
+            &rays,
+            &occupancy,
+            &placed,
+        )
     });
     let offsets: Vec<u32> = rig.read(&placed.ray_offsets, n + 1);
     let samples: Vec<[f32; 4]> = rig.read(&placed.samples, CAPACITY);
     let sample_rays: Vec<[u32; 2]> = rig.read(&placed.sample_rays, CAPACITY);
-    assert_eq!(samples[offsets[n] as usize], [9.0; 4], "nothing behind the last");
+    assert_eq!(
+        samples[offsets[n] as usize], [9.0; 4],
+        "nothing behind the last"
+    );
     (0..n)
         .map(|r| {
             (offsets[r] as usize..offsets[r + 1] as usize)
                 .map(|i| {
                     assert_eq!(sample_rays[i][0], r as u32);
                     let [x, y, z, dt] = samples[i];
-                    Placement { x: [x, y, z], dt, t: f32::from_bits(sample_rays[i][1]) }
+                    Placement {
+                        x: [x, y, z],
+                        dt,
+                        t: f32::from_bits(sample_rays[i][1]),
+                    }
                 })
                 .collect()
         })
@@ -79,8 +117,14 @@ fn rays(pcg: &mut Pcg, scene: &SceneBox) -> Vec<GpuRay> {
             let to = world(pcg.uniform3(0.5 - 1.3 * half, 0.5 + 1.3 * half));
             // Directions of any length: t counts in them.
             let length = pcg.uniform(0.2, 3.0);
-            let distance: f64 = (0..3).map(|c| (to[c] - from[c]).powi(2)).sum::<f64>().sqrt();
-            let mut ray = GpuRay::new(from, std::array::from_fn(|c| (to[c] - from[c]) / distance * length));
+            let distance: f64 = (0..3)
+                .map(|c| (to[c] - from[c]).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            let mut ray = GpuRay::new(
+                from,
+                std::array::from_fn(|c| (to[c] - from[c]) / distance * length),
+            );
             if i % 3 == 0 {
                 ray.t_min = (pcg.uniform(0.0, 1.0) * distance / length) as f32;
                 ray.t_max = ray.t_min + (pcg.uniform(0.0, 1.0) * distance / length) as f32;
@@ -100,14 +144,26 @@ fn rays(pcg: &mut Pcg, scene: &SceneBox) -> Vec<GpuRay> {
     rays
 }
 
-fn march(gpu: &Arc<Gpu>, scene: SceneBox, steps: u32, cone_angle: f32, max_samples: u32, occupied: f64) {
+fn march(
+    gpu: &Arc<Gpu>,
+    scene: SceneBox,
+    steps: u32,
+    cone_angle: f32,
+    max_samples: u32,
+    occupied: f64,
+) {
     let mut pcg = Pcg::new(61);
     let mut grid = OccupancyGrid::empty(RESOLUTION, scene.cascades());
     for index in 0..grid.values.len() {
         grid.set(index, pcg.unit() < occupied);
     }
     let rays = rays(&mut pcg, &scene);
-    let sampler = Sampler::RayMarch { steps, cone_angle: Some(cone_angle), max_samples, min_transmittance: 1e-3 };
+    let sampler = Sampler::RayMarch {
+        steps,
+        cone_angle: Some(cone_angle),
+        max_samples,
+        min_transmittance: 1e-3,
+    };
     let actual = sample(gpu, &sampler, &scene, false, &rays, &grid.bits);
     let half = scene.aabb_scale as f32 / 2.0;
     let dt_min = ray_march::dt_min(steps);
@@ -115,7 +171,11 @@ fn march(gpu: &Arc<Gpu>, scene: SceneBox, steps: u32, cone_angle: f32, max_sampl
         box_min: [0.5 - half; 3],
         box_max: [0.5 + half; 3],
         dt_min,
-        dt_max: if cone_angle > 0.0 { 3.0_f32.sqrt() * scene.aabb_scale as f32 / RESOLUTION as f32 } else { dt_min },
+        dt_max: if cone_angle > 0.0 {
+            3.0_f32.sqrt() * scene.aabb_scale as f32 / RESOLUTION as f32
+        } else {
+            dt_min
+        },
         cone_angle,
         max_samples: max_samples as usize,
     };
@@ -133,24 +193,41 @@ fn march(gpu: &Arc<Gpu>, scene: SceneBox, steps: u32, cone_angle: f32, max_sampl
         cut += usize::from(expected.len() == max_samples as usize);
         // Rounding may move a sample across a face of a cell; then that ray, and few others, has another count.
         if expected.len() != actual.len() {
-            assert!(expected.len().abs_diff(actual.len()) <= 2, "{} samples, expected {}", actual.len(), expected.len());
+            assert!(
+                expected.len().abs_diff(actual.len()) <= 2,
+                "{} samples, expected {}",
+                actual.len(),
+                expected.len()
+            );
             continue;
         }
         let near = |a: f32, b: f32| (a - b).abs() < 3e-5 * (1.0 + b.abs());
         equal += usize::from(expected.iter().zip(actual).all(|(e, a)| {
-            let x = e.position.map(|u| (u - 0.5) / scene.aabb_scale as f32 + 0.5);
-            near(a.t, e.t / scene.scale) && near(a.dt, e.dt / scene.scale) && (0..3).all(|c| near(a.x[c], x[c]))
+            let x = e
+                .position
+                .map(|u| (u - 0.5) / scene.aabb_scale as f32 + 0.5);
+            near(a.t, e.t / scene.scale)
+                && near(a.dt, e.dt / scene.scale)
+                && (0..3).all(|c| near(a.x[c], x[c]))
         }));
     }
     assert!(total > 2000, "{total} samples are too few to tell");
     assert!(cut > 5 || max_samples >= 1024, "{cut} rays are cut short");
-    assert!(equal + 6 >= rays.len(), "{equal} of {} rays have the reference's samples", rays.len());
+    assert!(
+        equal + 6 >= rays.len(),
+        "{equal} of {} rays have the reference's samples",
+        rays.len()
+    );
 }
 
 #[test]
 fn march_with_equal_steps() {
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.7, offset: [0.4, 0.5, 0.6], aabb_scale: 1 };
+        let scene = SceneBox {
+            scale: 0.7,
+            offset: [0.4, 0.5, 0.6],
+            aabb_scale: 1,
+        };
         march(gpu, scene, 128, 0.0, 1024, 0.4);
     });
 }
@@ -158,7 +235,11 @@ fn march_with_equal_steps() {
 #[test]
 fn march_through_cascades_with_growing_steps() {
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.33, offset: [0.5; 3], aabb_scale: 4 };
+        let scene = SceneBox {
+            scale: 0.33,
+            offset: [0.5; 3],
+            aabb_scale: 4,
+        };
         march(gpu, scene, 256, 1.0 / 64.0, 1024, 0.3);
     });
 }
@@ -166,7 +247,11 @@ fn march_through_cascades_with_growing_steps() {
 #[test]
 fn march_ends_at_the_largest_count() {
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.7, offset: [0.4, 0.5, 0.6], aabb_scale: 1 };
+        let scene = SceneBox {
+            scale: 0.7,
+            offset: [0.4, 0.5, 0.6],
+            aabb_scale: 1,
+        };
         march(gpu, scene, 128, 0.0, 20, 0.8);
     });
 }
@@ -174,8 +259,17 @@ fn march_ends_at_the_largest_count() {
 #[test]
 fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.7, offset: [0.4, 0.5, 0.6], aabb_scale: 1 };
-        let sampler = Sampler::RayMarch { steps: 128, cone_angle: Some(0.0), max_samples: 1024, min_transmittance: 0.0 };
+        let scene = SceneBox {
+            scale: 0.7,
+            offset: [0.4, 0.5, 0.6],
+            aabb_scale: 1,
+        };
+        let sampler = Sampler::RayMarch {
+            steps: 128,
+            cone_angle: Some(0.0),
+            max_samples: 1024,
+            min_transmittance: 0.0,
+        };
         let rays = rays(&mut Pcg::new(62), &scene);
         let bits = vec![u32::MAX; RESOLUTION.pow(3) as usize / 32];
         let (still, moved) = (
@@ -187,11 +281,19 @@ fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
             assert!(still.len().abs_diff(moved.len()) <= 1);
             let shift = |(s, m): (&Placement, &Placement)| (m.t - s.t) / s.dt;
             let of_ray: Vec<f32> = still.iter().zip(moved).map(shift).collect();
-            assert!(of_ray.iter().all(|&s| (-1e-3..1.001).contains(&s) && (s - of_ray[0]).abs() < 2e-3));
+            assert!(
+                of_ray
+                    .iter()
+                    .all(|&s| (-1e-3..1.001).contains(&s) && (s - of_ray[0]).abs() < 2e-3)
+            );
             shifts.extend(of_ray.first());
         }
         let mean = shifts.iter().sum::<f32>() / shifts.len() as f32;
-        assert!(shifts.len() > 150 && (mean - 0.5).abs() < 0.08, "{} rays, mean {mean}", shifts.len());
+        assert!(
+            shifts.len() > 150 && (mean - 0.5).abs() < 0.08,
+            "{} rays, mean {mean}",
+            shifts.len()
+        );
     });
 }
 
@@ -199,7 +301,11 @@ fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
 fn stratified_samples_inside_the_box() {
     const N: usize = 24;
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.25, offset: [0.5; 3], aabb_scale: 2 };
+        let scene = SceneBox {
+            scale: 0.25,
+            offset: [0.5; 3],
+            aabb_scale: 2,
+        };
         let mut rays = rays(&mut Pcg::new(63), &scene);
         for ray in &mut rays {
             (ray.t_min, ray.t_max) = (0.5, 6.0);
@@ -207,30 +313,58 @@ fn stratified_samples_inside_the_box() {
         let place = |ray: &GpuRay, t: f64| -> [f64; 3] {
             std::array::from_fn(|c| {
                 let world = f64::from(ray.origin[c]) + t * f64::from(ray.direction[c]);
-                (world * f64::from(scene.scale) + f64::from(scene.offset[c]) - 0.5) / f64::from(scene.aabb_scale) + 0.5
+                (world * f64::from(scene.scale) + f64::from(scene.offset[c]) - 0.5)
+                    / f64::from(scene.aabb_scale)
+                    + 0.5
             })
         };
         for jitter in [false, true] {
-            let sampler = Sampler::Stratified { n_samples: N as u32, jitter: true, min_transmittance: 0.0 };
+            let sampler = Sampler::Stratified {
+                n_samples: N as u32,
+                jitter: true,
+                min_transmittance: 0.0,
+            };
             let actual = sample(gpu, &sampler, &scene, jitter, &rays, &[0; 4]);
             let (mut inside_at_all, mut places) = (0, Vec::new());
             for (ray, actual) in rays.iter().zip(&actual) {
-                let length = ray.direction.iter().map(|&v| f64::from(v * v)).sum::<f64>().sqrt();
+                let length = ray
+                    .direction
+                    .iter()
+                    .map(|&v| f64::from(v * v))
+                    .sum::<f64>()
+                    .sqrt();
                 let (t, dt) = stratified(0.5, 6.0, N, None);
                 let inside = |t: f64| place(ray, t).iter().all(|x| (0.0..1.0).contains(x));
                 inside_at_all += usize::from(!actual.is_empty());
                 if jitter {
                     // Every sample lies in the bin of one of the points, in order, and nowhere twice.
-                    let bins: Vec<f64> = actual.iter().map(|a| (f64::from(a.t) / length - 0.5) / 5.5 * 23.0).collect();
+                    let bins: Vec<f64> = actual
+                        .iter()
+                        .map(|a| (f64::from(a.t) / length - 0.5) / 5.5 * 23.0)
+                        .collect();
                     let nearest: Vec<i32> = bins.iter().map(|b| b.round() as i32).collect();
-                    assert!(nearest.windows(2).all(|pair| pair[1] == pair[0] + 1), "{bins:?}");
-                    places.extend(bins.iter().zip(&nearest).filter(|(_, n)| (1..23).contains(*n)).map(|(b, &n)| b - f64::from(n)));
+                    assert!(
+                        nearest.windows(2).all(|pair| pair[1] == pair[0] + 1),
+                        "{bins:?}"
+                    );
+                    places.extend(
+                        bins.iter()
+                            .zip(&nearest)
+                            .filter(|(_, n)| (1..23).contains(*n))
+                            .map(|(b, &n)| b - f64::from(n)),
+                    );
                 } else {
                     let kept: Vec<usize> = (0..N).filter(|&i| inside(t[i])).collect();
                     assert_eq!(actual.len(), kept.len());
                     for (a, &i) in actual.iter().zip(&kept) {
-                        assert!((f64::from(a.t) - t[i] * length).abs() < 1e-5 * (1.0 + t[i] * length));
-                        assert!((f64::from(a.dt) / (dt[i] * length) - 1.0).abs() < 1e-4, "{a:?}: {}", dt[i] * length);
+                        assert!(
+                            (f64::from(a.t) - t[i] * length).abs() < 1e-5 * (1.0 + t[i] * length)
+                        );
+                        assert!(
+                            (f64::from(a.dt) / (dt[i] * length) - 1.0).abs() < 1e-4,
+                            "{a:?}: {}",
+                            dt[i] * length
+                        );
                         let x = place(ray, t[i]);
                         assert!((0..3).all(|c| (f64::from(a.x[c]) - x[c]).abs() < 1e-5));
                     }
@@ -241,7 +375,10 @@ fn stratified_samples_inside_the_box() {
                 let n = places.len() as f64;
                 let mean = places.iter().sum::<f64>() / n;
                 let variance = places.iter().map(|p| p * p).sum::<f64>() / n;
-                assert!(mean.abs() < 0.03 && (variance - 1.0 / 12.0).abs() < 0.01, "{n}: {mean}, {variance}");
+                assert!(
+                    mean.abs() < 0.03 && (variance - 1.0 / 12.0).abs() < 0.01,
+                    "{n}: {mean}, {variance}"
+                );
             }
         }
     });
@@ -250,11 +387,19 @@ fn stratified_samples_inside_the_box() {
 #[test]
 fn rays_that_do_not_fit_are_not_placed() {
     on_device(|gpu| {
-        let scene = SceneBox { scale: 0.7, offset: [0.4, 0.5, 0.6], aabb_scale: 1 };
+        let scene = SceneBox {
+            scale: 0.7,
+            offset: [0.4, 0.5, 0.6],
+            aabb_scale: 1,
+        };
         let rays = rays(&mut Pcg::new(64), &scene);
         let n = rays.len();
         let rig = Rig::new(gpu, n, 0, 0);
-        rig.set(StepState { n_rays: n as u32, n_rays_fitting: 2, ..StepState::zeroed() });
+        rig.set(StepState {
+            n_rays: n as u32,
+            n_rays_fitting: 2,
+            ..StepState::zeroed()
+        });
         let offsets: Vec<u32> = (0..=n as u32).map(|i| 3 * i).collect();
         let placed = Placed {
             ray_counts: rig.zeros(n),
@@ -265,14 +410,38 @@ fn rays_that_do_not_fit_are_not_placed() {
         let bits = rig.buffer(&vec![u32::MAX; RESOLUTION.pow(3) as usize / 32]);
         let buffer = rig.buffer(&rays);
         for sampler in [
-            Sampler::RayMarch { steps: 128, cone_angle: Some(0.0), max_samples: 1024, min_transmittance: 0.0 },
-            Sampler::Stratified { n_samples: 24, jitter: true, min_transmittance: 0.0 },
+            Sampler::RayMarch {
+                steps: 128,
+                cone_angle: Some(0.0),
+                max_samples: 1024,
+                min_transmittance: 0.0,
+            },
+            Sampler::Stratified {
+                n_samples: 24,
+                jitter: true,
+                min_transmittance: 0.0,
+            },
         ] {
             rig.run(|stage| {
-                run(gpu, stage, &rig.counts, &sampler, &scene, RESOLUTION, Pass::Place, false, &buffer, &bits, &placed)
+                run(
+                    gpu,
+                    stage,
+                    &rig.counts,
+                    &sampler,
+                    &scene,
+                    RESOLUTION,
+                    Pass::Place,
+                    false,
+                    &buffer,
+                    &bits,
+                    &placed,
+                )
             });
             let samples: Vec<[f32; 4]> = rig.read(&placed.samples, 3 * n);
-            assert!(samples[..6].iter().all(|s| s[0] != 9.0) && samples[6..].iter().all(|s| *s == [9.0; 4]));
+            assert!(
+                samples[..6].iter().all(|s| s[0] != 9.0)
+                    && samples[6..].iter().all(|s| *s == [9.0; 4])
+            );
         }
     });
 }

@@ -15,10 +15,17 @@ static BASE: Opened = OnceLock::new();
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn open(cell: &Opened, base_path: bool) -> Option<Arc<Gpu>> {
-    cell.get_or_init(|| match Gpu::open(&GpuOptions { device: None, base_path }) {
-        Ok(gpu) => Some(gpu),
-        Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => None,
-        Err(error) => panic!("{error}"),
+    cell.get_or_init(|| {
+        match Gpu::open(&GpuOptions {
+            device: None,
+            base_path,
+        }) {
+            Ok(gpu) => Some(gpu),
+            Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
     })
     .clone()
 }
@@ -54,7 +61,10 @@ pub struct Rig {
 impl Rig {
     /// All counts of rays and samples as given, nothing else set.
     pub fn new(gpu: &Arc<Gpu>, rays: usize, marched: usize, kept: usize) -> Self {
-        let rig = Self { gpu: Arc::clone(gpu), counts: Counts::new(gpu, "test").unwrap() };
+        let rig = Self {
+            gpu: Arc::clone(gpu),
+            counts: Counts::new(gpu, "test").unwrap(),
+        };
         rig.set(StepState {
             seed: 1,
             n_rays: rays as u32,
@@ -84,7 +94,8 @@ impl Rig {
     pub fn submit(&self, stages: &[&Stage]) {
         let mut publish = Stage::new("publish");
         self.counts.publish(&self.gpu, &mut publish).unwrap();
-        self.gpu.submit(std::iter::once(&publish).chain(stages.iter().copied()));
+        self.gpu
+            .submit(std::iter::once(&publish).chain(stages.iter().copied()));
         self.gpu.wait().unwrap();
     }
 
@@ -143,7 +154,10 @@ pub fn to_f64(data: &[f32]) -> Vec<f64> {
 
 /// `samples` as the kernels read them: position and dt.
 pub fn samples(positions: &[[f64; 3]], dt: f64) -> Vec<f32> {
-    positions.iter().flat_map(|p| [p[0] as f32, p[1] as f32, p[2] as f32, dt as f32]).collect()
+    positions
+        .iter()
+        .flat_map(|p| [p[0] as f32, p[1] as f32, p[2] as f32, dt as f32])
+        .collect()
 }
 
 /// Rows of `stride` values, `row` at column `offset` of each and `around` everywhere else, padded to whole chunks of 512
@@ -161,7 +175,9 @@ pub fn strided(rows: &[Vec<f64>], stride: u32, offset: u32, around: f32) -> Vec<
 
 /// Uniform rows in `+-bound`.
 pub fn random_rows(pcg: &mut Pcg, n: usize, width: usize, bound: f64) -> Vec<Vec<f64>> {
-    (0..n).map(|_| pcg.uniform_vec(width, -bound, bound)).collect()
+    (0..n)
+        .map(|_| pcg.uniform_vec(width, -bound, bound))
+        .collect()
 }
 
 /// The largest error relative to the largest expected value, and where it is.
@@ -169,16 +185,25 @@ fn worst(actual: &[f32], expected: &[f64]) -> (usize, f64) {
     let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let error = |i: usize| {
         let error = (f64::from(actual[i]) - expected[i]).abs();
-        if error.is_finite() { error / scale } else { f64::INFINITY }
+        if error.is_finite() {
+            error / scale
+        } else {
+            f64::INFINITY
+        }
     };
-    (0..expected.len()).map(|i| (i, error(i))).fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a })
+    (0..expected.len())
+        .map(|i| (i, error(i)))
+        .fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a })
 }
 
 /// Every element within `tolerance` of the expected one, relative to the largest expected one.
 #[track_caller]
 pub fn assert_close(name: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), expected.len(), "{name}: lengths");
-    assert!(expected.iter().any(|v| *v != 0.0), "{name}: nothing to compare with, everything expected is 0");
+    assert!(
+        expected.iter().any(|v| *v != 0.0),
+        "{name}: nothing to compare with, everything expected is 0"
+    );
     let (at, error) = worst(actual, expected);
     assert!(
         error <= tolerance,

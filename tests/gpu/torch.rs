@@ -21,7 +21,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::support::{GpuRay, Rig, assert_close, on_both_devices, to_f64};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/torch")
+        .join(name)
 }
 
 /// The tensors of a safetensors file, each as its type, shape and bytes.
@@ -37,17 +39,28 @@ impl Tensors {
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
         let all = tensors
             .iter()
-            .map(|(name, t)| (name.to_owned(), (t.dtype(), t.shape().to_vec(), t.data().to_vec())))
+            .map(|(name, t)| {
+                (
+                    name.to_owned(),
+                    (t.dtype(), t.shape().to_vec(), t.data().to_vec()),
+                )
+            })
             .collect();
-        Self { metadata: header.metadata().clone(), all }
+        Self {
+            metadata: header.metadata().clone(),
+            all,
+        }
     }
 
     fn save(&self, path: &Path) {
-        let views = self
-            .all
-            .iter()
-            .map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-        std::fs::write(path, safetensors::serialize(views, self.metadata.clone()).unwrap()).unwrap();
+        let views = self.all.iter().map(|(name, (dtype, shape, bytes))| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        std::fs::write(
+            path,
+            safetensors::serialize(views, self.metadata.clone()).unwrap(),
+        )
+        .unwrap();
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -55,7 +68,10 @@ impl Tensors {
     }
 
     fn read<T: bytemuck::Pod>(&self, name: &str) -> Vec<T> {
-        let (_, _, bytes) = self.all.get(name).unwrap_or_else(|| panic!("there is no tensor `{name}`"));
+        let (_, _, bytes) = self
+            .all
+            .get(name)
+            .unwrap_or_else(|| panic!("there is no tensor `{name}`"));
         bytemuck::pod_collect_to_vec(bytes)
     }
 
@@ -65,8 +81,15 @@ impl Tensors {
 
     /// Put the values of `from`, of the same type and shape, in the place of `name`.
     fn replace(&mut self, name: &str, from: &(Dtype, Vec<usize>, Vec<u8>)) {
-        let to = self.all.get_mut(name).unwrap_or_else(|| panic!("kiln saves no tensor `{name}`"));
-        assert_eq!((to.0, &to.1), (from.0, &from.1), "type and shape of `{name}`");
+        let to = self
+            .all
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("kiln saves no tensor `{name}`"));
+        assert_eq!(
+            (to.0, &to.1),
+            (from.0, &from.1),
+            "type and shape of `{name}`"
+        );
         to.2.clone_from(&from.2);
     }
 }
@@ -86,30 +109,64 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
     let mut config = Config::from_file(&fixture("step.toml"), &[]).unwrap();
     config.resolve(SceneHints::default(), gpu.class());
     // No pixel of it is ever drawn.
-    let image = Image { width: 2, height: 2, pixels: vec![0; 16], has_alpha: false };
+    let image = Image {
+        width: 2,
+        height: 2,
+        pixels: vec![0; 16],
+        has_alpha: false,
+    };
     let camera = Camera::look_at([4.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0], 1.0, 2, 2);
-    let images = ImageSet::upload(gpu, &[image], &[GpuCamera::new(&camera, near_far(&config, None))]).unwrap();
+    let images = ImageSet::upload(
+        gpu,
+        &[image],
+        &[GpuCamera::new(&camera, near_far(&config, None))],
+    )
+    .unwrap();
     let mut trainer = Trainer::new(gpu, &config, &images).unwrap();
 
     // Parameters travel as a checkpoint, so that their names and shapes are tested too.
     let path = scratch.join("initial.safetensors");
-    checkpoint::save(&path, gpu, &trainer, &checkpoint::Source { dataset: "", downscale: 1, train_views: &[] }).unwrap();
+    checkpoint::save(
+        &path,
+        gpu,
+        &trainer,
+        &checkpoint::Source {
+            dataset: "",
+            downscale: 1,
+            train_views: &[],
+        },
+    )
+    .unwrap();
     let mut state = Tensors::open(&path);
     for (name, tensor) in &want.all {
-        if ["position_encoding.", "density_network.", "color_network."].iter().any(|p| name.starts_with(p)) {
+        if ["position_encoding.", "density_network.", "color_network."]
+            .iter()
+            .any(|p| name.starts_with(p))
+        {
             state.replace(name, tensor);
             state.replace(&format!("ema.{name}"), tensor);
         }
     }
     // Where the scale of fixed point settles; at first it is coarser than the tolerance.
     let (_, _, scales) = state.all.get_mut("state.gradient_scales").unwrap();
-    *scales = [2.0_f32.powi(34); 4].iter().flat_map(|s| s.to_le_bytes()).collect();
+    *scales = [2.0_f32.powi(34); 4]
+        .iter()
+        .flat_map(|s| s.to_le_bytes())
+        .collect();
     state.save(&path);
-    Checkpoint::open(&path).unwrap().restore(gpu, &mut trainer).unwrap();
+    Checkpoint::open(&path)
+        .unwrap()
+        .restore(gpu, &mut trainer)
+        .unwrap();
 
-    let [origin, direction, view_dir, background, targets] =
-        ["rays.origin", "rays.direction", "rays.view_dir", "rays.background", "targets"]
-            .map(|name| vectors(&want.f32(name)));
+    let [origin, direction, view_dir, background, targets] = [
+        "rays.origin",
+        "rays.direction",
+        "rays.view_dir",
+        "rays.background",
+        "targets",
+    ]
+    .map(|name| vectors(&want.f32(name)));
     let near_far = want.f32("rays.near_far");
     let rays: Vec<GpuRay> = (0..targets.len())
         .map(|i| GpuRay {
@@ -132,20 +189,36 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
 fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let field = &trainer.pass.field;
     let mut all = BTreeMap::new();
-    let slab = gpu.read::<f32>(&trainer.dense.gradients, 0, field.slab_len() as usize).unwrap();
-    for (name, network) in [("density_network", &field.density), ("color_network", &field.color)] {
+    let slab = gpu
+        .read::<f32>(&trainer.dense.gradients, 0, field.slab_len() as usize)
+        .unwrap();
+    for (name, network) in [
+        ("density_network", &field.density),
+        ("color_network", &field.color),
+    ] {
         for l in 0..network.n_layers() {
             let [columns, rows] = [0, 1].map(|k| network.dims()[l + k] as usize);
-            let row = |r: usize| &slab[network.offset(l) as usize + r * network.width(l) as usize..];
-            all.insert(format!("{name}.{l}.weight"), (0..rows).flat_map(|r| row(r)[..columns].to_vec()).collect());
+            let row =
+                |r: usize| &slab[network.offset(l) as usize + r * network.width(l) as usize..];
+            all.insert(
+                format!("{name}.{l}.weight"),
+                (0..rows).flat_map(|r| row(r)[..columns].to_vec()).collect(),
+            );
             // The bias is the weight of the column that follows the inputs.
-            all.insert(format!("{name}.{l}.bias"), (0..rows).map(|r| row(r)[columns]).collect());
+            all.insert(
+                format!("{name}.{l}.bias"),
+                (0..rows).map(|r| row(r)[columns]).collect(),
+            );
         }
     }
     let levels = field.hash_grid.levels().len();
-    let scales = gpu.read::<f32>(&trainer.sparse.gradient_scales, 0, levels).unwrap();
+    let scales = gpu
+        .read::<f32>(&trainer.sparse.gradient_scales, 0, levels)
+        .unwrap();
     for_each_level(field, |level, chunk, first, count| {
-        let fixed = gpu.read::<i32>(&trainer.sparse.gradients[chunk], first * 4, count).unwrap();
+        let fixed = gpu
+            .read::<i32>(&trainer.sparse.gradients[chunk], first * 4, count)
+            .unwrap();
         let values = fixed.iter().map(|&g| g as f32 / scales[level]).collect();
         all.insert(format!("position_encoding.level_{level}"), values);
     });
@@ -158,8 +231,16 @@ fn for_each_level(field: &Field, mut f: impl FnMut(usize, usize, u64, usize)) {
     for (index, chunk) in grid.chunks().iter().enumerate() {
         for (k, &first_row) in chunk.first_rows.iter().enumerate() {
             let level = chunk.first_level + k;
-            let (features, rows) = (u64::from(grid.n_features()), grid.levels()[level].rows as usize);
-            f(level, index, u64::from(first_row) * features, rows * grid.n_features() as usize);
+            let (features, rows) = (
+                u64::from(grid.n_features()),
+                grid.levels()[level].rows as usize,
+            );
+            f(
+                level,
+                index,
+                u64::from(first_row) * features,
+                rows * grid.n_features() as usize,
+            );
         }
     }
 }
@@ -168,7 +249,9 @@ fn for_each_level(field: &Field, mut f: impl FnMut(usize, usize, u64, usize)) {
 fn tables(gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for_each_level(field, |level, chunk, first, count| {
-        let values = gpu.read::<f32>(&parameters.tables[chunk], first * 4, count).unwrap();
+        let values = gpu
+            .read::<f32>(&parameters.tables[chunk], first * 4, count)
+            .unwrap();
         all.insert(format!("position_encoding.level_{level}"), values);
     });
     all
@@ -180,10 +263,17 @@ fn ten_steps_match_pytorch() {
         let scratch = tempfile::tempdir().unwrap();
         let want = Tensors::open(&fixture("step.safetensors"));
         let mut trainer = step_trainer(gpu, &want, scratch.path());
-        let (losses, rates) = (to_f64(&want.f32("losses")), to_f64(&want.f32("learning_rates")));
+        let (losses, rates) = (
+            to_f64(&want.f32("losses")),
+            to_f64(&want.f32("learning_rates")),
+        );
         let n_rays = (want.f32("targets").len() / 3) as u32;
         for (step, loss) in losses.iter().enumerate() {
-            gpu.write(&trainer.pass.counts.state, offset_of!(StepState, next_rays) as u64, &[n_rays]);
+            gpu.write(
+                &trainer.pass.counts.state,
+                offset_of!(StepState, next_rays) as u64,
+                &[n_rays],
+            );
             // All stages but the one that would draw rays of its own.
             for stage in trainer.stages().0.iter().filter(|s| s.name != "rays") {
                 if step == 0 && stage.name == "optimize" {
@@ -200,29 +290,64 @@ fn ten_steps_match_pytorch() {
             let state: StepState = gpu.read(&trainer.pass.counts.state, 0, 1).unwrap()[0];
             assert_eq!((state.n_rays, state.n_rays_fitting), (n_rays, n_rays));
             if step == 0 {
-                assert_eq!([state.n_marched, state.n_kept], want.read::<u32>("counts")[..], "marched and kept samples");
+                assert_eq!(
+                    [state.n_marched, state.n_kept],
+                    want.read::<u32>("counts")[..],
+                    "marched and kept samples"
+                );
             }
             assert_eq!((state.non_finite, state.saturated), (0, 0));
-            assert_close(&format!("learning rate of step {step}"), &[state.learning_rate], &rates[step..=step], 1e-5);
-            assert_close(&format!("loss of step {step}"), &[state.loss], &[*loss], 1e-4);
+            assert_close(
+                &format!("learning rate of step {step}"),
+                &[state.learning_rate],
+                &rates[step..=step],
+                1e-5,
+            );
+            assert_close(
+                &format!("loss of step {step}"),
+                &[state.loss],
+                &[*loss],
+                1e-4,
+            );
         }
 
         trainer.restore_clock(losses.len() as u32, 0.0);
         let path = scratch.path().join("final.safetensors");
-        checkpoint::save(&path, gpu, &trainer, &checkpoint::Source { dataset: "", downscale: 1, train_views: &[] }).unwrap();
+        checkpoint::save(
+            &path,
+            gpu,
+            &trainer,
+            &checkpoint::Source {
+                dataset: "",
+                downscale: 1,
+                train_views: &[],
+            },
+        )
+        .unwrap();
         let saved = Tensors::open(&path);
         // Rows that were left alone for a while lag behind; the trainer and a checkpoint's reader both make up for it.
         let field = &trainer.pass.field;
-        let [settled, loaded] = [field.parameters(gpu).unwrap(), field.parameters(gpu).unwrap()];
+        let [settled, loaded] = [
+            field.parameters(gpu).unwrap(),
+            field.parameters(gpu).unwrap(),
+        ];
         trainer.settle(&settled).unwrap();
-        Checkpoint::open(&path).unwrap().load_parameters(gpu, field, &loaded).unwrap();
+        Checkpoint::open(&path)
+            .unwrap()
+            .load_parameters(gpu, field, &loaded)
+            .unwrap();
         let averages = [tables(gpu, field, &settled), tables(gpu, field, &loaded)];
         for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
             // How far the tensor has come, not how large it is.
             let before = want.f32(name);
             let compare = |what: &str, got: &[f32], after: &[f32]| {
                 let name = format!("way of {what}{name}");
-                assert_close(&name, &difference(got, &before), &to_f64(&difference(after, &before)), 1e-3);
+                assert_close(
+                    &name,
+                    &difference(got, &before),
+                    &to_f64(&difference(after, &before)),
+                    1e-3,
+                );
             };
             compare("", &saved.f32(name), &want.f32(&format!("final.{name}")));
             let average = want.f32(&format!("final.ema.{name}"));
@@ -230,9 +355,15 @@ fn ten_steps_match_pytorch() {
                 for a in &averages {
                     compare("ema.", &a[name], &average);
                 }
-                let updates = saved.read::<[u32; 2]>(&format!("updates.{name}")).into_iter().map(|[n, _]| n);
+                let updates = saved
+                    .read::<[u32; 2]>(&format!("updates.{name}"))
+                    .into_iter()
+                    .map(|[n, _]| n);
                 let wanted = want.read::<u32>(&format!("final.updates.{name}"));
-                assert!(updates.eq(wanted), "rows of {name} were updated more or less often");
+                assert!(
+                    updates.eq(wanted),
+                    "rows of {name} were updated more or less often"
+                );
             } else {
                 compare("ema.", &saved.f32(&format!("ema.{name}")), &average);
             }
@@ -256,41 +387,89 @@ fn evaluate(
     samples.resize(padded, [0.5; 4]);
     let samples = rig.buffer(&samples);
     // One ray a point.
-    let rays: Vec<GpuRay> = direction.iter().map(|&view_dir| GpuRay { view_dir, ..GpuRay::zeroed() }).collect();
+    let rays: Vec<GpuRay> = direction
+        .iter()
+        .map(|&view_dir| GpuRay {
+            view_dir,
+            ..GpuRay::zeroed()
+        })
+        .collect();
     let rays = rig.buffer(&rays);
     let kept_rays: Vec<[u32; 2]> = (0..padded).map(|i| [i.min(n - 1) as u32, 0]).collect();
     let kept_rays = rig.buffer(&kept_rays);
     rig.run(|stage| {
         let mut network = Stage::new("density");
-        field.density(gpu, stage, &mut network, &rig.counts, parameters, &samples, &buffers)?;
-        stage.append(network).copy(&buffers.features, &buffers.kept_features);
-        field.forward(gpu, stage, &rig.counts, parameters, &rays, &kept_rays, &buffers, false)
+        field.density(
+            gpu,
+            stage,
+            &mut network,
+            &rig.counts,
+            parameters,
+            &samples,
+            &buffers,
+        )?;
+        stage
+            .append(network)
+            .copy(&buffers.features, &buffers.kept_features);
+        field.forward(
+            gpu,
+            stage,
+            &rig.counts,
+            parameters,
+            &rays,
+            &kept_rays,
+            &buffers,
+            false,
+        )
     });
     let color = rig.read::<[f32; 4]>(&buffers.raw_color, n);
     let density = rig.read::<f32>(&buffers.raw_density, n * RAW_DENSITY_STRIDE as usize);
     (
         color.iter().map(|c| [c[0], c[1], c[2]]).collect(),
-        density.iter().step_by(RAW_DENSITY_STRIDE as usize).copied().collect(),
+        density
+            .iter()
+            .step_by(RAW_DENSITY_STRIDE as usize)
+            .copied()
+            .collect(),
     )
 }
 
 #[test]
 fn a_field_of_the_pytorch_implementation_looks_the_same() {
-    let directory = std::env::var_os("KILN_SEED_001").map_or_else(|| fixture("seed_001"), PathBuf::from);
+    let directory =
+        std::env::var_os("KILN_SEED_001").map_or_else(|| fixture("seed_001"), PathBuf::from);
     on_both_devices(|gpu| {
         let want = Tensors::open(&directory.join("expected.safetensors"));
         let saved = Checkpoint::open(&directory).unwrap();
         let occupancy = saved.load_occupancy(gpu).unwrap();
         let mut renderer = Renderer::new(gpu, &saved.info.config, &occupancy).unwrap();
-        saved.load_parameters(gpu, renderer.field(), &renderer.parameters).unwrap();
+        saved
+            .load_parameters(gpu, renderer.field(), &renderer.parameters)
+            .unwrap();
 
-        let (position, direction) = (vectors(&want.f32("points.position")), vectors(&want.f32("points.direction")));
-        let (color, density) = evaluate(gpu, renderer.field(), &renderer.parameters, &position, &direction);
-        let rgb: Vec<f32> = color.as_flattened().iter().map(|raw| 1.0 / (1.0 + (-raw).exp())).collect();
+        let (position, direction) = (
+            vectors(&want.f32("points.position")),
+            vectors(&want.f32("points.direction")),
+        );
+        let (color, density) = evaluate(
+            gpu,
+            renderer.field(),
+            &renderer.parameters,
+            &position,
+            &direction,
+        );
+        let rgb: Vec<f32> = color
+            .as_flattened()
+            .iter()
+            .map(|raw| 1.0 / (1.0 + (-raw).exp()))
+            .collect();
         assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
         // Relative to each σ, not to the largest.
-        let ratios: Vec<f32> =
-            density.iter().zip(want.f32("points.sigma")).map(|(raw, sigma)| raw.exp() / sigma).collect();
+        let ratios: Vec<f32> = density
+            .iter()
+            .zip(want.f32("points.sigma"))
+            .map(|(raw, sigma)| raw.exp() / sigma)
+            .collect();
         assert_close("ratio of σ", &ratios, &vec![1.0; position.len()], 1e-4);
 
         let [pose, focal, principal] =

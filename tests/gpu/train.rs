@@ -32,7 +32,11 @@ fn config(overrides: &[&str]) -> Config {
         "passes.field.density_network.n_neurons=16",
         "passes.field.color_network.n_neurons=16",
     ];
-    let overrides: Vec<String> = small.iter().chain(overrides).map(|s| (*s).to_owned()).collect();
+    let overrides: Vec<String> = small
+        .iter()
+        .chain(overrides)
+        .map(|s| (*s).to_owned())
+        .collect();
     Config::preset("ngp-small", &overrides).unwrap()
 }
 
@@ -42,7 +46,14 @@ const DISTANCE: f32 = 3.0;
 fn camera(turn: f32, z: f32) -> Camera {
     let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
     let radius = (DISTANCE * DISTANCE - z * z).sqrt();
-    Camera::look_at([radius * cos, radius * sin, z], [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE)
+    Camera::look_at(
+        [radius * cos, radius * sin, z],
+        [0.0; 3],
+        [0.0, 0.0, 1.0],
+        0.7,
+        SIDE,
+        SIDE,
+    )
 }
 
 /// A sphere of radius 0.8 with a colour that depends on the place, antialiased by 5 x 5 rays a pixel, on nothing.
@@ -56,7 +67,12 @@ fn view(camera: &Camera) -> Image {
         }
         let t = -b - discriminant.sqrt();
         let p: [f64; 3] = std::array::from_fn(|a| o[a] + t * d[a]);
-        [0.5 + 0.5 * p[0], 0.5 + 0.5 * p[1], if p[2] > 0.0 { 0.9 } else { 0.2 }, 1.0]
+        [
+            0.5 + 0.5 * p[0],
+            0.5 + 0.5 * p[1],
+            if p[2] > 0.0 { 0.9 } else { 0.2 },
+            1.0,
+        ]
     };
     let mut pixels = Vec::new();
     for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
@@ -67,9 +83,17 @@ fn view(camera: &Camera) -> Image {
             (0..4).for_each(|c| sum[c] += s[c] / 25.0);
         }
         let alpha = sum[3].max(1e-9);
-        pixels.extend([sum[0] / alpha, sum[1] / alpha, sum[2] / alpha, sum[3]].map(|v| (v * 255.0).round() as u8));
+        pixels.extend(
+            [sum[0] / alpha, sum[1] / alpha, sum[2] / alpha, sum[3]]
+                .map(|v| (v * 255.0).round() as u8),
+        );
     }
-    Image { width: SIDE, height: SIDE, pixels, has_alpha: true }
+    Image {
+        width: SIDE,
+        height: SIDE,
+        pixels,
+        has_alpha: true,
+    }
 }
 
 fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
@@ -85,7 +109,10 @@ fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
     });
     let mut config = config(overrides);
     config.resolve(SceneHints::default(), gpu.class());
-    let cameras: Vec<GpuCamera> = views.iter().map(|(c, _)| GpuCamera::new(c, near_far(&config, None))).collect();
+    let cameras: Vec<GpuCamera> = views
+        .iter()
+        .map(|(c, _)| GpuCamera::new(c, near_far(&config, None)))
+        .collect();
     let images: Vec<Image> = views.iter().map(|(_, image)| image.clone()).collect();
     let images = ImageSet::upload(gpu, &images, &cameras).unwrap();
     let mut trainer = Trainer::new(gpu, &config, &images).unwrap();
@@ -115,7 +142,10 @@ fn a_colored_sphere_is_learned() {
         let TrainEvent::Progress(last) = events.last().unwrap();
         assert_eq!(last.step, 400);
         assert_eq!(last.saturated, 0.0);
-        assert!(last.samples > 0.7 * 4096.0 && last.samples <= 4096.0, "the batch is filled: {last:?}");
+        assert!(
+            last.samples > 0.7 * 4096.0 && last.samples <= 4096.0,
+            "the batch is filled: {last:?}"
+        );
 
         // Views between the training views, with the averaged weights, through the renderer.
         let mut renderer = Renderer::new(gpu, trainer.config(), &trainer.occupancy.bits).unwrap();
@@ -127,7 +157,12 @@ fn a_colored_sphere_is_learned() {
             let target: Vec<f32> = view(&camera)
                 .pixels
                 .chunks_exact(4)
-                .flat_map(|p| [0, 1, 2].map(|c| (f32::from(p[c]) * f32::from(p[3]) / 255.0 + 255.0 - f32::from(p[3])) / 255.0))
+                .flat_map(|p| {
+                    [0, 1, 2].map(|c| {
+                        (f32::from(p[c]) * f32::from(p[3]) / 255.0 + 255.0 - f32::from(p[3]))
+                            / 255.0
+                    })
+                })
                 .collect();
             total += psnr(&frame.rgb([1.0; 3]), &target) / 2.0;
 
@@ -136,18 +171,34 @@ fn a_colored_sphere_is_learned() {
             assert!(frame.opacity[middle] > 0.95);
             let depth = frame.depth[middle] / frame.opacity[middle];
             assert!((depth - (DISTANCE - 0.8)).abs() < 0.25, "depth {depth}");
-            let solid = frame.normal.chunks_exact(3).zip(&frame.opacity).filter(|(_, opacity)| **opacity > 0.9);
+            let solid = frame
+                .normal
+                .chunks_exact(3)
+                .zip(&frame.opacity)
+                .filter(|(_, opacity)| **opacity > 0.9);
             let cosines: Vec<f32> = solid
                 .map(|(n, _)| [n[0], n[1], n[2]])
                 .map(|n| -dot3(n, camera.forward()) / dot3(n, n).sqrt())
                 .collect();
             // 2 / 3 over a smooth sphere.
             let facing = cosines.iter().sum::<f32>() / cosines.len() as f32;
-            assert!(cosines.len() > 150 && facing > 0.35, "{} pixels, mean cosine {facing}", cosines.len());
-            assert!(frame.opacity[0] < 0.05, "nothing in the corner: {}", frame.opacity[0]);
+            assert!(
+                cosines.len() > 150 && facing > 0.35,
+                "{} pixels, mean cosine {facing}",
+                cosines.len()
+            );
+            assert!(
+                frame.opacity[0] < 0.05,
+                "nothing in the corner: {}",
+                frame.opacity[0]
+            );
         }
         assert!(total > 28.0, "PSNR {total:.2} dB");
-        assert!(last.train_psnr > 30.0, "training PSNR {:.2} dB", last.train_psnr);
+        assert!(
+            last.train_psnr > 30.0,
+            "training PSNR {:.2} dB",
+            last.train_psnr
+        );
     });
 }
 
@@ -189,7 +240,10 @@ fn runs_with_one_seed_are_equal_byte_for_byte() {
             assert!(*a == b, "{name} differ");
         }
         let other = run(&["seed=1"]);
-        assert!(first.iter().zip(&other).take(6).all(|(a, b)| a.1 != b.1), "another seed is another run");
+        assert!(
+            first.iter().zip(&other).take(6).all(|(a, b)| a.1 != b.1),
+            "another seed is another run"
+        );
     });
 }
 
@@ -200,7 +254,10 @@ fn micro_batches_add_up() {
         let events = train(&mut trainer, 96).unwrap();
         let TrainEvent::Progress(last) = events.last().unwrap();
         assert!(last.train_psnr > 15.0, "{last:?}");
-        assert!(last.samples > 0.7 * 4096.0 && last.samples <= 4096.0, "the batch is filled: {last:?}");
+        assert!(
+            last.samples > 0.7 * 4096.0 && last.samples <= 4096.0,
+            "the batch is filled: {last:?}"
+        );
     });
 }
 
@@ -212,13 +269,18 @@ fn nan_in_a_weight_stops_training() {
         // A hidden weight, which a relu hides from the loss, and an output weight.
         let weights = [density.offset(0), color.offset(color.n_layers() - 1)];
         train(&mut trainer, 16).unwrap();
-        let good: Vec<f32> = gpu.read(&trainer.dense.values, 0, trainer.dense.len as usize).unwrap();
+        let good: Vec<f32> = gpu
+            .read(&trainer.dense.values, 0, trainer.dense.len as usize)
+            .unwrap();
         for weight in weights {
             gpu.write(&trainer.dense.values, 0, &good);
             gpu.write(&trainer.dense.values, u64::from(weight) * 4, &[f32::NAN]);
             let until = trainer.step() + 16;
             let outcome = train(&mut trainer, until);
-            assert!(matches!(outcome, Err(TrainError::NonFinite { .. })), "weight {weight}: {outcome:?}");
+            assert!(
+                matches!(outcome, Err(TrainError::NonFinite { .. })),
+                "weight {weight}: {outcome:?}"
+            );
         }
     });
 }
