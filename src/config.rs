@@ -555,7 +555,7 @@ impl Config {
         for text in overrides {
             set(&mut table, text)?;
         }
-        Self::from_table(table).or_else(|reason| Err(Self::blame(text, origin, overrides, reason)))
+        Self::from_table(table).map_err(|reason| Self::blame(text, origin, overrides, reason))
     }
 
     /// The configuration in `table`, or on one line what is wrong with it.

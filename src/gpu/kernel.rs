@@ -348,7 +348,7 @@ impl Stage {
                 match groups {
                     Groups::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
                     Groups::Indirect(buffer, offset) => {
-                        pass.dispatch_workgroups_indirect(&buffer.raw, *offset)
+                        pass.dispatch_workgroups_indirect(&buffer.raw, *offset);
                     }
                 }
                 commands = &commands[1..];

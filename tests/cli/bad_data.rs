@@ -134,7 +134,7 @@ fn a_json_file_that_is_a_folder() {
 #[test]
 fn a_matrix_of_the_wrong_shape() {
     let spoil = |document: &mut Value| {
-        document["frames"][3]["transform_matrix"] = json!([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        document["frames"][3]["transform_matrix"] = json!([[1, 0, 0], [0, 1, 0], [0, 0, 1]]);
     };
     spoiled(
         spoil,

@@ -38,7 +38,7 @@ pub fn kiln<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command 
     command
         .args(arguments)
         .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_secs(120));
+        .timeout(std::time::Duration::from_mins(2));
     command
 }
 
