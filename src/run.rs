@@ -58,7 +58,8 @@ impl RunDir {
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
-        let base = format!("{dataset}-{method}");
+        // A name, whatever a config calls its method.
+        let base = format!("{dataset}-{method}").replace(['/', '\\', ':'], "-");
         let named = |n: u32| {
             if n == 1 {
                 base.clone()
