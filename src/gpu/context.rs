@@ -40,7 +40,8 @@ pub enum GpuError {
     },
     /// One buffer would be larger than this device can bind.
     #[error(
-        "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}: lower `training.batch_size` or `log2_hashmap_size` with --set"
+        "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}: {}",
+        smaller(label)
     )]
     TooLarge {
         /// The buffer's label.
@@ -72,6 +73,19 @@ pub enum GpuError {
         /// naga's words.
         reason: String,
     },
+}
+
+/// What makes the buffer called `label` smaller.
+fn smaller(label: &str) -> &'static str {
+    match label {
+        "images" => "--downscale the images",
+        _ if label.starts_with("hash grid") => "lower `log2_hashmap_size` with --set",
+        _ if label.starts_with("occupancy") => {
+            "lower `occupancy.resolution` or `scene.aabb_scale` with --set"
+        }
+        _ if label.ends_with("rays") => "lower `training.max_rays` with --set",
+        _ => "lower `training.batch_size` with --set",
+    }
 }
 
 /// The class that decides budgets: a software adapter, a GPU that shares memory with the CPU, one that does not.
