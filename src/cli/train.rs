@@ -663,6 +663,12 @@ impl Driver<'_> {
                 p.saturated
             ));
         }
+        if latest.is_some_and(|p| p.samples == 0.0) {
+            self.session.out.note(
+                "warning: no samples were evaluated: see that rays meet the box (scene.scale, offset, near, far) \
+                 and that training.batch_size holds the samples of a ray",
+            );
+        }
         if self.eval_frames.is_empty() {
             self.session.out.note("no views to evaluate");
             return Ok(None);
