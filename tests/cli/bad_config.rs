@@ -61,12 +61,19 @@ fn what_does_not_fit_the_device() {
     if !has_adapter() {
         return;
     }
-    train_refused(
-        &shared().dataset,
-        &["--set", "training.max_rays=4294967295"],
-        1,
-        &["bytes", "lower"],
-    );
+    let grid = format!("{GRID}.log2_hashmap_size=24");
+    for (set, key) in [
+        ("training.max_rays=4294967295", "training.max_rays"),
+        (&grid, "log2_hashmap_size"),
+    ] {
+        let levels = ["--set", &format!("{GRID}.n_levels=16")];
+        train_refused(
+            &shared().dataset,
+            &[&levels[..], &["--set", set]].concat(),
+            1,
+            &["bytes", "lower", key],
+        );
+    }
 }
 
 #[test]

@@ -156,6 +156,38 @@ fn a_run_is_named_after_dataset_and_method_where_no_name_is_given() {
 }
 
 #[test]
+fn a_method_is_no_path() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let mut command = kiln(["train", "--steps", "1", "--set", "method=../../a"]);
+    succeeds(
+        command
+            .arg(&shared().dataset)
+            .args(SMALL)
+            .current_dir(folder.path()),
+    );
+    assert_eq!(names_in(folder.path()), ["runs"]);
+    assert_eq!(names_in(&folder.path().join("runs")), ["sphere-..-..-a"]);
+}
+
+#[test]
+fn a_run_that_sees_nothing_is_warned_of() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let mut command = train(&shared().dataset, &folder.path().join("run"));
+    let output = succeeds(command.args(["--steps", "2", "--set", "scene.offset=[9,9,9]"]));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("warning: no samples were evaluated") && stderr.contains("scene.scale"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn seconds_and_psnr_end_a_run() {
     if !has_adapter() {
         return;
