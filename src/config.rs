@@ -761,7 +761,9 @@ impl Config {
             AdapterClass::Integrated => 1 << 17,
             AdapterClass::Discrete => 1 << 18,
         });
-        self.training.micro_batches.get_or_insert(1);
+        // Parts small enough for a slow adapter to finish a stage within a submission.
+        let parts = if software { batch.div_ceil(1 << 14) } else { 1 };
+        self.training.micro_batches.get_or_insert(parts);
         self.training
             .max_rays
             .get_or_insert((batch / 2).clamp(256, 1 << 18));
