@@ -54,8 +54,9 @@ fn unit_position(cell: u32, at: vec3<f32>) -> vec3<f32> {
 //: if pass == "mark"
 @compute @workgroup_size(64)
 fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let cell = linear_group(group) * 64u + lane;
-    if (cell >= CELLS) { return; }
+    let within = linear_group(group) * 64u + lane;
+    if (within >= CELLS_PER_CASCADE) { return; }
+    let cell = ${cascade}u * CELLS_PER_CASCADE + within;
     let side = f32(1u << (cell / CELLS_PER_CASCADE)) / f32(RESOLUTION) / ${scale};
     let centre = (unit_position(cell, vec3<f32>(0.5)) - vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]})) / ${scale};
     let radius = 0.8661 * side;
@@ -104,7 +105,7 @@ fn sweep_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgrou
 @compute @workgroup_size(64)
 fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
-    if (i >= ${n_occupied}u) { return; }
+    if (i >= ${n_sweep}u) { return; }
     var state = random_seed(counts.seed ^ 0x165667b1u, counts.occupancy_phase, i);
     var cell = 0u;
     for (var tries = 0u; tries < 10u; tries++) {
@@ -132,7 +133,7 @@ fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 @compute @workgroup_size(64)
 fn raise(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = ${n_sweep}u + linear_group(group) * 64u + lane;
-    if (i >= ${n_sweep + n_occupied}u) { return; }
+    if (i >= ${2 * n_sweep}u) { return; }
     let old = bitcast<f32>(atomicLoad(&thickness[cells[i]]));
     if (old >= 0.0 && old < UNVISITED) { atomicMax(&thickness[cells[i]], bitcast<u32>(thickness_of(i))); }
 }

@@ -309,7 +309,7 @@ pub struct Occupancy {
     pub resolution: u32,
     /// Optical thickness above which a cell is occupied (or the mean, if that is lower).
     pub threshold: f32,
-    /// Decay of a cell's maximum over one whole sweep of the grid, to the 16th part.
+    /// A cell's maximum is multiplied by the fourth power of this whenever a sweep of the grid visits it.
     pub decay: f32,
     /// Steps from one update to the next, once warmed up.
     pub interval: u32,
@@ -702,6 +702,19 @@ impl Config {
                 format!("is {parts}; it must lie between 1 and 256"),
             ));
         }
+        for (key, rays) in [
+            ("training.initial_rays", self.training.initial_rays),
+            ("training.max_rays", self.training.max_rays),
+        ] {
+            if let Some(rays) = rays
+                && !(64..=1 << 22).contains(&rays)
+            {
+                return Err(bad(
+                    key,
+                    format!("is {rays}; it must lie between 64 and 4194304"),
+                ));
+            }
+        }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(
                 "training.marched_per_kept",
@@ -731,6 +744,14 @@ impl Config {
         not_negative("occupancy.threshold", occupancy.threshold)?;
         if occupancy.interval == 0 {
             return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
+        }
+        if let Some(cells) = occupancy.cells_per_update
+            && !(2048..=1 << 26).contains(&cells)
+        {
+            return Err(bad(
+                "occupancy.cells_per_update",
+                format!("is {cells}; it must lie between 2048 and 67108864"),
+            ));
         }
         if !(0.0..=1.0).contains(&occupancy.decay) {
             return Err(bad("occupancy.decay", "must lie between 0 and 1"));
@@ -771,9 +792,11 @@ impl Config {
             .initial_rays
             .get_or_insert((batch / 64).max(64));
         let cells = self.occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
-        self.occupancy
-            .cells_per_update
-            .get_or_insert(if software { batch / 2 } else { cells / 4 });
+        self.occupancy.cells_per_update.get_or_insert(if software {
+            (batch / 2).max(2048)
+        } else {
+            (cells / 4).clamp(2048, 1 << 19)
+        });
         for pass in &mut self.passes {
             if let Sampler::RayMarch { cone_angle, .. } = &mut pass.sampler {
                 cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });

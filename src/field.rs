@@ -5,7 +5,7 @@ use crate::config::{Field as FieldConfig, PositionEncoding};
 use crate::encoding::{self, HashGrid};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
 use crate::network::fused::Activations;
-use crate::network::{Fused, Rows};
+use crate::network::{Fused, Keep, Rows};
 
 /// The shape of a field.
 #[derive(Debug, Clone)]
@@ -31,6 +31,15 @@ pub struct FieldParameters {
     pub transposed: Buffer,
 }
 
+impl FieldParameters {
+    /// Bytes of the parameters of `field`.
+    #[must_use]
+    pub fn bytes(field: &Field) -> u64 {
+        let features = field.hash_grid.total_rows() * u64::from(field.hash_grid.n_features());
+        features * 4 + u64::from(field.slab_len()) * 8
+    }
+}
+
 /// Buffers for evaluating a field at samples: first the density of all that were marched, then everything of those kept.
 #[derive(Debug, Clone)]
 pub struct FieldBuffers {
@@ -52,6 +61,14 @@ pub struct FieldBuffers {
 
 /// f32 from one raw density to the next.
 pub const RAW_DENSITY_STRIDE: u32 = 4;
+
+/// What the colour network keeps when a field does: input gradients are only ever asked of the density.
+fn color_keeps(keep: Keep) -> Keep {
+    match keep {
+        Keep::Gradients => Keep::Gradients,
+        Keep::Nothing | Keep::Activations => Keep::Nothing,
+    }
+}
 
 impl Field {
     /// Plan a field for a device.
@@ -108,45 +125,64 @@ impl Field {
         self.color.width(0)
     }
 
-    /// Bytes of [`FieldBuffers`] for that many marched and kept samples.
+    /// Bytes of each of the [`FieldBuffers`] for that many marched and kept samples.
     #[must_use]
-    pub fn buffer_bytes(&self, marched: u64, kept: u64, training: bool) -> u64 {
-        let stride = u64::from(self.feature_stride());
-        let color = u64::from(self.color_stride());
-        let gradients = if training { (stride + color) * 4 } else { 0 };
-        marched * (stride + 4) * 4
-            + kept * ((stride + color + 4) * 4 + gradients)
-            + kept * (self.density.activation_bytes() + self.color.activation_bytes())
+    pub fn buffer_sizes(&self, marched: u64, kept: u64, keep: Keep) -> Vec<u64> {
+        let rows = |n: u64, stride: u32| n.next_multiple_of(512) * u64::from(stride) * 4;
+        let (features, color) = (self.feature_stride(), self.color_stride());
+        let backward = if keep == Keep::Nothing { 0 } else { kept };
+        let mut sizes = vec![
+            rows(marched, features),
+            rows(marched, RAW_DENSITY_STRIDE),
+            rows(kept, features),
+            rows(kept, color),
+            rows(kept, 4),
+            rows(backward, color),
+            rows(backward, features),
+        ];
+        sizes.extend(self.density.activation_buffers(kept, keep));
+        sizes.extend(self.color.activation_buffers(kept, color_keeps(keep)));
+        sizes
     }
 
-    /// Bytes of the widest buffer per marched and per kept sample: what a binding limit bounds.
+    /// Whether that many samples can be held without a buffer exceeding what `gpu` binds.
     #[must_use]
-    pub fn widest_row_bytes(&self) -> (u64, u64) {
-        let kept = self
-            .density
-            .widest_row_bytes()
-            .max(self.color.widest_row_bytes());
-        (u64::from(self.feature_stride()) * 4, kept)
+    pub fn fits(&self, gpu: &Gpu, marched: u64, kept: u64, keep: Keep) -> bool {
+        let sizes = self.buffer_sizes(marched, kept, keep);
+        sizes.iter().all(|&bytes| bytes <= gpu.max_binding_bytes())
     }
 
-    /// Allocate for `marched` and `kept` samples.
+    /// Allocate for `marched` and `kept` samples; the buffers' labels start with `label`.
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn buffers(&self, gpu: &Gpu, marched: u64, kept: u64) -> Result<FieldBuffers, GpuError> {
-        let rows = |label: &str, n: u64, stride: u32| {
-            gpu.buffer(label, n.next_multiple_of(512) * u64::from(stride) * 4)
-        };
+    pub fn buffers(
+        &self,
+        gpu: &Gpu,
+        label: &str,
+        marched: u64,
+        kept: u64,
+        keep: Keep,
+    ) -> Result<FieldBuffers, GpuError> {
+        let sizes = self.buffer_sizes(marched, kept, keep);
+        let buffer =
+            |name: &str, index: usize| gpu.buffer(&format!("{label} {name}"), sizes[index]);
+        let network = |name: &str| format!("{label} {name} network");
+        let color = color_keeps(keep);
         Ok(FieldBuffers {
-            features: rows("features", marched, self.feature_stride())?,
-            raw_density: rows("raw density", marched, RAW_DENSITY_STRIDE)?,
-            kept_features: rows("kept features", kept, self.feature_stride())?,
-            color_input: rows("color input", kept, self.color_stride())?,
-            raw_color: rows("raw color", kept, 4)?,
-            density_activations: self.density.activations(gpu, "density network", kept)?,
-            color_activations: self.color.activations(gpu, "color network", kept)?,
-            d_color_input: rows("d_color input", kept, self.color_stride())?,
-            d_features: rows("d_features", kept, self.feature_stride())?,
+            features: buffer("features", 0)?,
+            raw_density: buffer("raw density", 1)?,
+            kept_features: buffer("kept features", 2)?,
+            color_input: buffer("color input", 3)?,
+            raw_color: buffer("raw color", 4)?,
+            d_color_input: buffer("d_color input", 5)?,
+            d_features: buffer("d_features", 6)?,
+            density_activations: self
+                .density
+                .activations(gpu, &network("density"), kept, keep)?,
+            color_activations: self
+                .color
+                .activations(gpu, &network("color"), kept, color)?,
         })
     }
 
@@ -188,7 +224,7 @@ impl Field {
     }
 
     /// Add: raw density and raw colour of the kept samples from their features. `rays` and `kept_rays` give the
-    /// directions. Hidden activations are kept if `save`.
+    /// directions.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -201,11 +237,11 @@ impl Field {
         rays: &Buffer,
         kept_rays: &Buffer,
         buffers: &FieldBuffers,
-        save: bool,
+        keep: Keep,
     ) -> Result<(), GpuError> {
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let color_input = Rows::of(&buffers.color_input, self.color_stride());
-        let saved = save.then_some(&buffers.density_activations);
+        let saved = (keep != Keep::Nothing).then_some(&buffers.density_activations);
         self.density.forward(
             gpu,
             stage,
@@ -222,7 +258,7 @@ impl Field {
         };
         let encoding = &self.config.direction_encoding;
         encoding::encode_directions(gpu, stage, counts, encoding, rays, kept_rays, directions)?;
-        let saved = save.then_some(&buffers.color_activations);
+        let saved = (color_keeps(keep) != Keep::Nothing).then_some(&buffers.color_activations);
         let raw = Rows::of(&buffers.raw_color, 4);
         self.color.forward(
             gpu,
@@ -398,7 +434,7 @@ impl Field {
         Ok(())
     }
 
-    /// Zeroed parameters of this shape.
+    /// Zeroed parameters of this shape, for [`crate::train::Trainer::settle`] to fill.
     ///
     /// # Errors
     /// Those of allocation.

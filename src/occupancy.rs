@@ -6,8 +6,9 @@
 use crate::compositing::activation_defines;
 use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
+use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
 use crate::images::ImageSet;
+use crate::network::Keep;
 use crate::sampling::{SceneBox, ray_march};
 
 /// The grid, and the buffers of its updates.
@@ -30,7 +31,6 @@ pub struct OccupancyGrid {
     total: Buffer,
     buffers: FieldBuffers,
     n_sweep: u32,
-    n_occupied: u32,
     decay: f32,
     threshold: f32,
     dt: f32,
@@ -48,43 +48,64 @@ impl OccupancyGrid {
         let scene = SceneBox::of(config);
         let resolution = config.occupancy.resolution;
         let cells = resolution.pow(3) * scene.cascades();
-        let per_update = config
-            .occupancy
-            .cells_per_update
-            .unwrap_or(1 << 14)
-            .clamp(2048, cells);
-        let n_sweep = (per_update / 2).next_multiple_of(64);
-        let n_occupied = n_sweep;
-        let n = u64::from(n_sweep + n_occupied);
-        // A cell is visited once every `cells / n_sweep` updates. Instant-NGP decays every cell at every update and
-        // visits a quarter of them, so over four updates' worth of visits the decay is the same.
+        let n_sweep = Self::n_sweep(gpu, config, field);
+        let n = u64::from(2 * n_sweep);
         let steps = match config.passes[0].sampler {
             Sampler::RayMarch { steps, .. } => steps,
             Sampler::Stratified { .. } => 1024,
         };
-        let counts = Counts::new(gpu, "occupancy")?;
-        let mut state: StepState = bytemuck::Zeroable::zeroed();
-        state.seed = config.seed;
-        state.n_marched = n_sweep + n_occupied;
-        gpu.write(&counts.state, 0, &[state]);
-        Ok(Self {
+        let grid = Self {
             resolution,
             cascades: scene.cascades(),
-            thickness: gpu.buffer_with("occupancy thickness", &vec![UNVISITED; cells as usize])?,
-            bits: gpu.buffer_with("occupancy bits", &vec![u32::MAX; cells as usize / 32])?,
-            counts,
+            thickness: gpu.buffer("occupancy thickness", u64::from(cells) * 4)?,
+            bits: gpu.buffer("occupancy bits", u64::from(cells) / 8)?,
+            counts: Counts::new(gpu, "occupancy")?,
             cells: gpu.buffer("occupancy cells", n * 4)?,
             samples: gpu.buffer("occupancy samples", n.next_multiple_of(512) * 16)?,
             partial_sums: gpu.buffer("occupancy partial sums", 4096 * 8)?,
             total: gpu.buffer("occupancy total", 8)?,
-            buffers: field.buffers(gpu, n, 512)?,
+            buffers: field.buffers(gpu, "occupancy", n, 0, Keep::Nothing)?,
             n_sweep,
-            n_occupied,
+            // Instant-NGP decays every cell at every update and visits a quarter of them: four factors a visit.
             decay: config.occupancy.decay.powi(4),
             threshold: config.occupancy.threshold,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
-        })
+        };
+        grid.reset(gpu, config.seed);
+        Ok(grid)
+    }
+
+    /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
+    fn n_sweep(gpu: &Gpu, config: &Config, field: &Field) -> u32 {
+        let cells = config.occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
+        let per_update = config.occupancy.cells_per_update.unwrap_or(1 << 14);
+        let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
+        while n_sweep > 1024 && !field.fits(gpu, u64::from(2 * n_sweep), 0, Keep::Nothing) {
+            n_sweep = (n_sweep / 2).next_multiple_of(64);
+        }
+        n_sweep
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(gpu: &Gpu, config: &Config, field: &Field) -> u64 {
+        let cells = u64::from(config.occupancy.resolution).pow(3)
+            * u64::from(SceneBox::of(config).cascades());
+        let n = u64::from(2 * Self::n_sweep(gpu, config, field));
+        let buffers = field.buffer_sizes(n, 0, Keep::Nothing);
+        cells * 4 + cells / 8 + n * 20 + 4096 * 8 + buffers.iter().sum::<u64>()
+    }
+
+    /// Start afresh, with every cell occupied.
+    pub fn reset(&self, gpu: &Gpu, seed: u32) {
+        let cells = self.n_cells() as usize;
+        gpu.write(&self.thickness, 0, &vec![UNVISITED; cells]);
+        gpu.write(&self.bits, 0, &vec![u32::MAX; cells / 32]);
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.seed = seed;
+        state.n_marched = self.cells_per_update();
+        gpu.write(&self.counts.state, 0, &[state]);
     }
 
     /// Number of cells.
@@ -96,7 +117,7 @@ impl OccupancyGrid {
     /// Cells that one update visits.
     #[must_use]
     pub fn cells_per_update(&self) -> u32 {
-        self.n_sweep + self.n_occupied
+        2 * self.n_sweep
     }
 
     fn kernel(
@@ -111,7 +132,6 @@ impl OccupancyGrid {
             .merge(self.scene.defines())
             .set("resolution", self.resolution)
             .set("n_sweep", self.n_sweep)
-            .set("n_occupied", self.n_occupied)
             .set("density_stride", RAW_DENSITY_STRIDE)
             .set("dt", format!("{:?}", self.dt))
             .set("decay", format!("{:?}", self.decay))
@@ -121,7 +141,7 @@ impl OccupancyGrid {
         Kernel::new(gpu, "occupancy", entry, &defines)
     }
 
-    /// A stage that switches off for good every cell that no camera sees.
+    /// The stages that switch off for good every cell that no camera sees, a cascade each.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -130,19 +150,23 @@ impl OccupancyGrid {
         gpu: &Gpu,
         field: &Field,
         images: &ImageSet,
-    ) -> Result<Stage, GpuError> {
-        let mut stage = Stage::new("mark unseen");
-        let more = Defines::new().set("n_cameras", images.len());
-        let kernel = self.kernel(gpu, field, "mark", "mark_unseen", more)?;
+    ) -> Result<Vec<Stage>, GpuError> {
         let bindings = [("cameras", &images.cameras), ("thickness", &self.thickness)];
-        stage.dispatch(
-            gpu,
-            &kernel,
-            &bindings,
-            Groups::covering(u64::from(self.n_cells()), 64),
-        )?;
+        let cells = u64::from(self.resolution.pow(3));
+        let mut stages = Vec::new();
+        for cascade in 0..self.cascades {
+            let mut stage = Stage::new("mark unseen");
+            let more = Defines::new()
+                .set("n_cameras", images.len())
+                .set("cascade", cascade);
+            let kernel = self.kernel(gpu, field, "mark", "mark_unseen", more)?;
+            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(cells, 64))?;
+            stages.push(stage);
+        }
+        let mut stage = Stage::new("occupancy bits");
         self.rebuild(gpu, field, &mut stage)?;
-        Ok(stage)
+        stages.push(stage);
+        Ok(stages)
     }
 
     /// The stages of one update.
@@ -167,27 +191,27 @@ impl OccupancyGrid {
         let groups = |n: u32| Groups::covering(u64::from(n), 64);
         for (entry, n) in [
             ("sweep_positions", self.n_sweep),
-            ("occupied_positions", self.n_occupied),
+            ("occupied_positions", self.n_sweep),
         ] {
             let kernel = self.kernel(gpu, field, "positions", entry, Defines::new())?;
             sample.dispatch(gpu, &kernel, &bindings, groups(n))?;
         }
-        let mut density = Stage::new("occupancy density");
-        let mut network = Stage::new("occupancy density");
-        self.counts.groups(gpu, Count::Marched, 64, 1);
+        let (mut encode, mut density) = (
+            Stage::new("occupancy encode"),
+            Stage::new("occupancy density"),
+        );
         field.density(
             gpu,
+            &mut encode,
             &mut density,
-            &mut network,
             &self.counts,
             parameters,
             &self.samples,
             &self.buffers,
         )?;
         self.counts.publish(gpu, &mut sample)?;
-        density.append(network);
         let mut update = Stage::new("occupancy update");
-        for (entry, n) in [("sweep", self.n_sweep), ("raise", self.n_occupied)] {
+        for (entry, n) in [("sweep", self.n_sweep), ("raise", self.n_sweep)] {
             let kernel = self.kernel(gpu, field, "update", entry, Defines::new())?;
             update.dispatch(gpu, &kernel, &bindings, groups(n))?;
         }
@@ -204,7 +228,7 @@ impl OccupancyGrid {
             &[("state", &self.counts.state)],
             Groups::Direct([1, 1, 1]),
         )?;
-        Ok(vec![sample, density, update])
+        Ok(vec![sample, encode, density, update])
     }
 
     /// Add: rebuild the bits from the thickness.

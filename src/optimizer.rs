@@ -44,7 +44,7 @@ pub struct SparseGroup {
 }
 
 /// Scale that gradients start with; it adapts from the first step on.
-pub const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
+const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
 
 fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
     let text = |x: f32| format!("{x:?}");
@@ -73,6 +73,17 @@ impl DenseGroup {
             moments: buffer("moments", 2 * n)?,
             averages: buffer("averages", n)?,
         })
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(len: u32) -> u64 {
+        u64::from(len) * 6 * 4
+    }
+
+    /// Add: start afresh, but for the values and averages, which the caller sets.
+    pub fn reset(&self, stage: &mut Stage) {
+        stage.clear(&self.gradients).clear(&self.moments);
     }
 
     /// Add: one step of Adam with L2 regularisation; gradients are zeroed.
@@ -120,16 +131,39 @@ impl SparseGroup {
             .iter()
             .map(|c| gpu.buffer("hash table counters", u64::from(c.rows) * 8))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        let group = Self {
             values: grid.allocate(gpu, "hash table values", 4)?,
             gradients: grid.allocate(gpu, "hash table gradients", 4)?,
             moments: grid.allocate(gpu, "hash table moments", 8)?,
             averages: grid.allocate(gpu, "hash table averages", 4)?,
             counters,
-            gradient_scales: gpu
-                .buffer_with("gradient scales", &vec![INITIAL_GRADIENT_SCALE; levels])?,
+            gradient_scales: gpu.buffer("gradient scales", levels as u64 * 4)?,
             largest: gpu.buffer("largest gradients", levels as u64 * 4)?,
-        })
+        };
+        group.reset_scales(gpu);
+        Ok(group)
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(grid: &HashGrid) -> u64 {
+        let rows = grid.total_rows();
+        rows * u64::from(grid.n_features()) * 5 * 4 + rows * 8
+    }
+
+    /// Add: start afresh, but for the values and averages, which the caller sets.
+    pub fn reset(&self, gpu: &Gpu, stage: &mut Stage) {
+        let roles = [&self.gradients, &self.moments, &self.counters];
+        for buffer in roles.into_iter().flatten() {
+            stage.clear(buffer);
+        }
+        stage.clear(&self.largest);
+        self.reset_scales(gpu);
+    }
+
+    fn reset_scales(&self, gpu: &Gpu) {
+        let n = self.gradient_scales.bytes() as usize / 4;
+        gpu.write(&self.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
     }
 
     /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.

@@ -7,6 +7,7 @@ use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage};
 use crate::images::RAY_BYTES;
+use crate::network::Keep;
 use crate::sampling::{self, Placed, SceneBox};
 
 /// How many rays and samples a pass holds at once.
@@ -18,6 +19,14 @@ pub struct Capacity {
     pub marched: u32,
     /// Samples that are left after culling.
     pub kept: u32,
+}
+
+impl Capacity {
+    /// Whether a pass of this size is within what `gpu` binds.
+    #[must_use]
+    pub fn fits(self, gpu: &Gpu, field: &Field, keep: Keep) -> bool {
+        field.fits(gpu, u64::from(self.marched), u64::from(self.kept), keep)
+    }
 }
 
 /// Buffers and kernels of one pass.
@@ -91,6 +100,7 @@ impl Pass {
         config: &Config,
         label: &str,
         capacity: Capacity,
+        keep: Keep,
     ) -> Result<Self, GpuError> {
         let pass = &config.passes[0];
         let field = Field::new(gpu, &pass.field)?;
@@ -108,7 +118,7 @@ impl Pass {
             capacity,
             counts: Counts::new(gpu, label)?,
             rays: per("rays", rays, RAY_BYTES)?,
-            buffers: field.buffers(gpu, marched, kept)?,
+            buffers: field.buffers(gpu, label, marched, kept, keep)?,
             placed: Placed {
                 ray_counts: per("ray counts", rays, 4)?,
                 ray_offsets: per("ray offsets", rays + 1, 4)?,
@@ -120,22 +130,22 @@ impl Pass {
             kept_rays: per("kept rays", kept.next_multiple_of(512), 8)?,
             kept_counts: per("kept counts", rays, 4)?,
             kept_offsets: per("kept offsets", rays + 1, 4)?,
-            scan: Scan::new(gpu, rays)?,
+            scan: Scan::new(gpu, label, rays)?,
             field,
         })
     }
 
     /// Bytes that [`Self::new`] allocates.
     #[must_use]
-    pub fn bytes(field: &Field, capacity: Capacity, training: bool) -> u64 {
+    pub fn bytes(field: &Field, capacity: Capacity, keep: Keep) -> u64 {
         let (rays, marched, kept) = (
             u64::from(capacity.rays),
-            u64::from(capacity.marched),
-            u64::from(capacity.kept),
+            u64::from(capacity.marched).next_multiple_of(512),
+            u64::from(capacity.kept).next_multiple_of(512),
         );
         rays * (RAY_BYTES + 4 * 4 + 8)
             + (marched + kept) * 24
-            + field.buffer_bytes(marched, kept, training)
+            + field.buffer_sizes(marched, kept, keep).iter().sum::<u64>()
     }
 
     fn min_transmittance(&self) -> f32 {
@@ -173,8 +183,8 @@ impl Pass {
         self.counts.publish(gpu, stage)
     }
 
-    /// The stages that evaluate the field along `self.rays`. `jitter` moves samples at random; `save` keeps hidden
-    /// activations for a backward pass.
+    /// The stages that evaluate the field along `self.rays`. `jitter` moves samples at random; `keep`, which the pass
+    /// must have been made for, is what a backward pass needs.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -184,7 +194,7 @@ impl Pass {
         parameters: &FieldParameters,
         occupancy: &Buffer,
         jitter: bool,
-        save: bool,
+        keep: Keep,
     ) -> Result<PassStages, GpuError> {
         let counts = &self.counts;
         let per_ray = || counts.groups(gpu, Count::Rays, 64, 1);
@@ -316,7 +326,7 @@ impl Pass {
             &self.rays,
             &self.kept_rays,
             &self.buffers,
-            save,
+            keep,
         )?;
         Ok(PassStages {
             march,

@@ -22,13 +22,14 @@ var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squ
 //: if pass == "begin_step"
 @compute @workgroup_size(64)
 fn begin_step(@builtin(local_invocation_index) lane: u32) {
-    // Keep the largest sum of each level near 2^26: room for sums 16 times as large, and 26 bits below.
+    // Keep the largest sum of each level near 2^26: the next step's may be 16 times as large before it is reported, and
+    // 32 times before it wraps. One step with few gradients must not use that up: scales fall faster than they rise.
     for (var level = lane; level < ${n_levels}u; level += 64u) {
         let size = largest[level];
         if (size > 0u) {
             let bits = 32i - i32(countLeadingZeros(size));
-            let shift = clamp(26i - bits, -8i, 8i);
-            gradient_scales[level] = clamp(gradient_scales[level] * exp2(f32(shift)), 1.0, 1.7014118e38);
+            let shift = clamp(26i - bits, -8i, 4i);
+            gradient_scales[level] = clamp(gradient_scales[level] * exp2(f32(shift)), 1.0, 18446744073709551616.0);
         }
         largest[level] = 0u;
     }
@@ -97,10 +98,11 @@ fn end_batch(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     if (lane != 0u) { return; }
     for (var i = 1u; i < 256u; i++) { sum += sh_sums[i]; }
-    let rays = f32(max(state.n_rays, 1u)) * ${micro_batches}.0;
+    // Rays that did not fit have zeros here.
+    let rays = f32(max(state.n_rays_fitting, 1u)) * ${micro_batches}.0;
     state.loss += sum.x / rays;
     state.squared_error += sum.y / rays;
-    state.n_rays_total += state.n_rays;
+    state.n_rays_total += state.n_rays_fitting;
     if ((bitcast<u32>(sum.x) & 0x7f800000u) == 0x7f800000u) { state.non_finite += 1u; }
 }
 //: elif pass == "end_step"

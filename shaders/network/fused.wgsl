@@ -4,7 +4,8 @@
 // after the other, so that any depth fits the eight storage buffers of the base path. Rows are padded to multiples of 4.
 // Weights lie layer after layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
 // a constant input: with biases each layer's input ends with a column that holds 1.
-// Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup.
+// Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup, from a uniform
+// binding where the slab fits one.
 // See src/network/fused.rs.
 #import common/index
 #import common/grid_index
@@ -14,14 +15,14 @@
 var<storage, read> counts: StepState;
 //: endif
 //: if pass == "forward"
-var<storage, read> weights: array<vec4<f32>>;             // per layer (out, in / 4)
+${weight_space} weights: ${weight_array};                        // per layer (out, in / 4)
 var<storage, read> network_input: array<vec4<f32>>;       // (n, in_stride / 4)
 var<storage, read_write> network_output: array<f32>;      // (n, out_stride)
 //: if save
 var<storage, read_write> hidden: array<f32>;              // (n, hidden_stride)
 //: endif
 //: elif pass == "backward"
-var<storage, read> weights_transposed: array<vec4<f32>>;  // per layer (in, out / 4)
+${weight_space} weights_transposed: ${weight_array};             // per layer (in, out / 4)
 var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 4)
 //: if extra_d_input
 var<storage, read> d_first_input: array<f32>;             // (n), added to the gradient of input 0

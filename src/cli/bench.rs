@@ -17,11 +17,11 @@ use crate::gpu::{Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profi
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::scene::DemoScene;
-use crate::train::{Advance, Trainer};
+use crate::train::{Advance, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show only these stages
+    /// Show only this stage; may be repeated
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
     /// Time rendering this run's test views instead of training
@@ -30,14 +30,14 @@ pub(super) struct Args {
     /// Preset to time; where left out, the one that `kiln train` would use
     #[arg(long, value_name = "M")]
     method: Option<String>,
-    /// Change a value of the configuration
+    /// Change a value of the configuration; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
     /// Seconds of training before stages are timed, so that empty space is known to be empty
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     warm_up: f64,
     /// Times every stage is run
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
 }
 
@@ -56,8 +56,8 @@ struct StageLine {
     event: &'static str,
     stage: String,
     milliseconds: f64,
-    samples: f64,
-    samples_per_second: Option<f64>,
+    items: f64,
+    items_per_second: Option<f64>,
     gflops: Option<f64>,
     gb_per_s: Option<f64>,
     share_of_peak: Option<f64>,
@@ -68,14 +68,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         return Err(usage("--warm-up: give a number of seconds"));
     }
     let gpu = session.open_gpu()?;
-    let peak = measure_peak(&gpu)?;
-    session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
-    session.out.result(format!(
-        "peak: {:.1} GFLOP/s multiply-add in registers, {:.1} GB/s copy, {:.0} M random 8-byte reads/s",
-        peak.gflops, peak.copy_gb_per_s, peak.gather_m_per_s
-    ))?;
     if let Some(run) = &args.render {
         let mut run = scene::open_run(&gpu, run, None)?;
+        report_peak(session, &gpu)?;
         let dataset = scene::dataset_of(session, &run.checkpoint, None)?;
         let downscale = run.checkpoint.info.downscale;
         let cameras: Vec<Camera> = dataset
@@ -86,7 +81,18 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             .collect();
         return bench_rendering(session, &mut run.renderer, &cameras);
     }
-    bench_training(session, args, &gpu, peak)
+    bench_training(session, args, &gpu)
+}
+
+/// Measure the adapter and say what came out.
+fn report_peak(session: &Session, gpu: &Gpu) -> anyhow::Result<Peak> {
+    let peak = measure_peak(gpu)?;
+    session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
+    session.out.result(format!(
+        "peak: {:.1} GFLOP/s multiply-add in registers, {:.1} GB/s copy, {:.0} M random 8-byte reads/s",
+        peak.gflops, peak.copy_gb_per_s, peak.gather_m_per_s
+    ))?;
+    Ok(peak)
 }
 
 /// Best of a few runs of `stage`, in seconds.
@@ -150,15 +156,21 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     })
 }
 
-/// Operations and bytes of a stage per sample it runs over.
+/// Operations and bytes of a stage per item it runs over: samples, cells, or rows of the hash table.
 struct Cost {
-    samples: f64,
+    items: f64,
     flops: f64,
     bytes: f64,
 }
 
 /// The arithmetic of each stage as its formulas have it: no credit for index arithmetic or padding.
-fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cost> {
+fn cost(
+    stage: &str,
+    field: &Field,
+    state: &StepState,
+    micro_batches: u32,
+    cells: u32,
+) -> Option<Cost> {
     let PositionEncoding::HashGrid(grid) = &field.config.position_encoding;
     let (levels, features) = (
         f64::from(grid.n_levels),
@@ -166,7 +178,9 @@ fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cos
     );
     let row = 4.0 * features;
     let encoded = levels * row;
-    let (marched, kept) = (f64::from(state.n_marched), f64::from(state.n_kept));
+    // Counts are the last micro-batch's; times are those of all.
+    let all = |n: u32| f64::from(n) * f64::from(micro_batches);
+    let (marched, kept) = (all(state.n_marched), all(state.n_kept));
     // Of the density network only the first output is computed before culling.
     let dims = field.density.dims();
     let last = dims.len() - 1;
@@ -178,52 +192,57 @@ fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cos
     let rows = field.hash_grid.total_rows() as f64;
     Some(match stage {
         "encode" => Cost {
-            samples: marched,
+            items: marched,
             flops: interpolation,
             bytes: 8.0 * encoded + encoded + 16.0,
         },
         "density" => Cost {
-            samples: marched,
+            items: marched,
             flops: 2.0 * first_output,
             bytes: encoded + 16.0,
         },
+        "occupancy encode" => Cost {
+            items: f64::from(cells),
+            flops: interpolation,
+            bytes: 9.0 * encoded + 16.0,
+        },
         "occupancy density" => Cost {
-            samples: f64::from(cells),
-            flops: interpolation + 2.0 * first_output,
-            bytes: 10.0 * encoded + 32.0,
+            items: f64::from(cells),
+            flops: 2.0 * first_output,
+            bytes: encoded + 16.0,
         },
         "cull" => Cost {
-            samples: marched,
+            items: marched,
             flops: 0.0,
             bytes: 2.0 * (encoded + 24.0) + 20.0,
         },
         "forward" => Cost {
-            samples: kept,
+            items: kept,
             flops: 2.0 * networks,
             bytes: encoded + activations,
         },
         "composite" => Cost {
-            samples: kept,
+            items: kept,
             flops: 60.0,
             bytes: 2.0 * 36.0 + 20.0,
         },
         "network backward" => Cost {
-            samples: kept,
+            items: kept,
             flops: 4.0 * networks,
             bytes: 2.0 * encoded + 3.0 * activations,
         },
         "encode backward" => Cost {
-            samples: kept,
+            items: kept,
             flops: interpolation,
             bytes: 16.0 * encoded + encoded + 16.0,
         },
         "optimize" => Cost {
-            samples: rows,
+            items: rows,
             flops: 0.0,
             bytes: row,
         },
         "march" => Cost {
-            samples: marched,
+            items: marched,
             flops: 0.0,
             bytes: 24.0,
         },
@@ -231,13 +250,26 @@ fn cost(stage: &str, field: &Field, state: &StepState, cells: u32) -> Option<Cos
     })
 }
 
+/// Refuse the name of a stage that training does not have.
+fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()> {
+    let (step, occupancy) = trainer.stages();
+    let mut names: Vec<&str> = Vec::new();
+    for stage in step.iter().chain(occupancy) {
+        if !names.contains(&stage.name) {
+            names.push(stage.name);
+        }
+    }
+    match wanted.iter().find(|w| !names.contains(&w.as_str())) {
+        Some(name) => Err(usage(format!(
+            "--stage {name}: there is no such stage; there are: {}",
+            names.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Train the built-in scene for a while, then time every stage.
-fn bench_training(
-    session: &Session,
-    args: &Args,
-    gpu: &Arc<Gpu>,
-    peak: Peak,
-) -> anyhow::Result<()> {
+fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Result<()> {
     let method = args
         .method
         .as_deref()
@@ -256,6 +288,9 @@ fn bench_training(
     let set = ImageSet::upload(gpu, &images, &on_device)?;
     let spinner = session.out.spinner("compiling shaders");
     let mut trainer = Trainer::new(gpu, &config, &set)?;
+    let micro_batches = plan(gpu, &config)?.micro_batches;
+    check_stage_names(&args.stage, &trainer)?;
+    let peak = report_peak(session, gpu)?;
     trainer.warm_up(&set)?;
     spinner.set_message("warming up");
     let mut events = Vec::new();
@@ -307,7 +342,7 @@ fn bench_training(
         .sum();
     session.out.result(format!(
         "{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}",
-        "stage", "ms", "step %", "samples/s", "GFLOP/s", "GB/s", "% peak"
+        "stage", "ms", "step %", "items/s", "GFLOP/s", "GB/s", "% peak"
     ))?;
     for name in order {
         if !args.stage.is_empty() && !args.stage.iter().any(|s| s == name) {
@@ -316,7 +351,7 @@ fn bench_training(
         let line = stage_line(
             name,
             seconds[name],
-            cost(name, &trainer.pass.field, &state, cells).as_ref(),
+            cost(name, &trainer.pass.field, &state, micro_batches, cells).as_ref(),
             peak,
         );
         session.out.json(&line)?;
@@ -326,12 +361,15 @@ fn bench_training(
             "{name:20} {:>10.3} {:>6.1}% {:>14} {:>12} {:>10} {:>8}",
             line.milliseconds,
             100.0 * seconds[name] / total,
-            line.samples_per_second.map_or("-".to_owned(), short),
+            line.items_per_second.map_or("-".to_owned(), short),
             text(line.gflops, 1),
             text(line.gb_per_s, 2),
             text(line.share_of_peak.map(|s| s * 100.0), 1),
         ))?;
     }
+    session
+        .out
+        .note("every stage is timed by itself, submission included; a step runs them together");
     let rays = f64::from(state.n_rays_total.max(before.n_rays_total));
     let kept = f64::from(state.n_kept_total);
     session.out.json(&serde_json::json!({
@@ -353,11 +391,10 @@ fn bench_training(
 }
 
 fn stage_line(name: &str, seconds: f64, cost: Option<&Cost>, peak: Peak) -> StageLine {
-    let rate = |per_sample: f64, samples: f64| {
-        (per_sample > 0.0).then(|| per_sample * samples / seconds / 1e9)
-    };
-    let gflops = cost.and_then(|c| rate(c.flops, c.samples));
-    let gb_per_s = cost.and_then(|c| rate(c.bytes, c.samples));
+    let rate =
+        |per_item: f64, items: f64| (per_item > 0.0).then(|| per_item * items / seconds / 1e9);
+    let gflops = cost.and_then(|c| rate(c.flops, c.items));
+    let gb_per_s = cost.and_then(|c| rate(c.bytes, c.items));
     // Against whichever roof the stage is nearer to.
     let share = [
         gflops.map(|g| g / peak.gflops),
@@ -371,8 +408,8 @@ fn stage_line(name: &str, seconds: f64, cost: Option<&Cost>, peak: Peak) -> Stag
         event: "stage",
         stage: name.to_owned(),
         milliseconds: seconds * 1e3,
-        samples: cost.map_or(0.0, |c| c.samples),
-        samples_per_second: cost.map(|c| c.samples / seconds),
+        items: cost.map_or(0.0, |c| c.items),
+        items_per_second: cost.map(|c| c.items / seconds),
         gflops,
         gb_per_s,
         share_of_peak: share,

@@ -5,19 +5,23 @@ use super::output::{SCHEMA, bytes};
 use crate::gpu::{AdapterClass, GpuError, list_adapters};
 
 pub(super) fn run(session: &Session) -> anyhow::Result<()> {
-    let adapters = list_adapters();
+    let adapters = list_adapters(&session.options);
     if adapters.is_empty() {
         return Err(GpuError::NoAdapter.into());
     }
     for adapter in &adapters {
         let mut line = serde_json::to_value(adapter)?;
         line["schema"] = SCHEMA.into();
-        line["features"] = adapter
-            .features
-            .iter()
-            .map(|(n, on)| (n.clone(), (*on).into()))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
+        for (key, features) in [
+            ("features", &adapter.features),
+            ("unused_features", &adapter.unused_features),
+        ] {
+            line[key] = features
+                .iter()
+                .map(|(n, on)| (n.clone(), (*on).into()))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
+        }
         session.out.json(&line)?;
         let note = if adapter.class == AdapterClass::Software {
             "  (software adapter: runs on the CPU)"
@@ -25,16 +29,17 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
             ""
         };
         let mark = if adapter.default { "*" } else { " " };
-        let features: Vec<&str> = adapter
-            .features
-            .iter()
-            .filter(|(_, on)| *on)
-            .map(|(n, _)| n.as_str())
-            .collect();
+        let present = |features: &[(String, bool)]| {
+            let names = features.iter().filter(|(_, on)| *on);
+            names
+                .map(|(n, _)| n.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         session.out.result(format!(
             "{mark} {index}  {name}{note}\n     {backend}, {class}, {driver}\n     binding {binding}, buffer {buffer}, \
              workgroup memory {workgroup} KiB, {storage} storage buffers, {invocations} invocations, subgroups {low}–{high}\n     \
-             features: {features}",
+             uses {used}; also has {unused}",
             index = adapter.index,
             name = adapter.name,
             backend = adapter.backend,
@@ -47,9 +52,17 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
             invocations = adapter.max_invocations,
             low = adapter.subgroup_sizes[0],
             high = adapter.subgroup_sizes[1],
-            features = features.join(", "),
+            used = present(&adapter.features),
+            unused = present(&adapter.unused_features),
         ))?;
     }
-    session.out.note("* is used where no --device is given");
+    if adapters.iter().any(|a| a.default) {
+        session
+            .out
+            .note("* is used; --device NAME|N or KILN_DEVICE choose another");
+        return Ok(());
+    }
+    // Nothing matches what was named: the error says what.
+    session.open_gpu().map(|_| ())?;
     Ok(())
 }

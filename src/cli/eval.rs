@@ -13,7 +13,7 @@ pub(super) struct Args {
     /// Run directory, or a checkpoint file
     run: PathBuf,
     /// Views to measure: train, val or test
-    #[arg(long, default_value = "test")]
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
     split: Split,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
@@ -22,10 +22,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N|i,j")]
     eval_views: Option<Views>,
     /// Background to composite over: white, black or #rrggbb
-    #[arg(long)]
+    #[arg(long, value_name = "C")]
     background: Option<Background>,
     /// Factor to shrink the images by; the run's own where left out
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
     /// Write the renderings to the run's images/ folder
     #[arg(long)]

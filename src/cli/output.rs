@@ -69,6 +69,13 @@ impl Output {
         }
     }
 
+    /// A line that stands for a bar where there is no terminal to draw it on.
+    pub(super) fn in_place_of_bar(&self, text: impl AsRef<str>) {
+        if self.hidden() {
+            self.note(text);
+        }
+    }
+
     fn hidden(&self) -> bool {
         self.quiet || !std::io::stderr().is_terminal()
     }
@@ -131,14 +138,14 @@ fn told(error: &anyhow::Error) -> String {
         })
 }
 
-/// 1234567 as `1.23 M`.
+/// 1234567 as `1.23 M`, to be followed by a unit at once: small numbers end with the space too.
 pub(super) fn short(value: impl Into<f64>) -> String {
     let value: f64 = value.into();
     match value.abs() {
         v if v >= 1e9 => format!("{:.2} G", value / 1e9),
         v if v >= 1e6 => format!("{:.2} M", value / 1e6),
         v if v >= 1e4 => format!("{:.1} k", value / 1e3),
-        _ => format!("{value:.0}"),
+        _ => format!("{value:.0} "),
     }
 }
 

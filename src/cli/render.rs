@@ -20,31 +20,31 @@ pub(super) struct Args {
     /// Run directory, or a checkpoint file
     pub(super) run: PathBuf,
     /// Render the views of a split: train, val or test
-    #[arg(long, conflicts_with = "turntable")]
+    #[arg(long, value_name = "SPLIT", conflicts_with = "turntable")]
     pub(super) split: Option<Split>,
-    /// Render an orbit of N views around the scene
+    /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) turntable: Option<u32>,
     /// Folder for PNGs, or one .png or .gif file
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) out: PathBuf,
     /// Pixels per row
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) width: Option<u32>,
     /// Rows
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) height: Option<u32>,
     /// What to render: rgb, depth, normal, opacity
-    #[arg(long, value_delimiter = ',', default_value = "rgb")]
+    #[arg(long, value_name = "c,d", value_delimiter = ',', default_value = "rgb")]
     pub(super) channels: Vec<Channel>,
     /// Background: white, black or #rrggbb
-    #[arg(long)]
+    #[arg(long, value_name = "C")]
     pub(super) background: Option<Background>,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     pub(super) dataset: Option<PathBuf>,
     /// Frames per second of an animation
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=50))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(super) fps: u32,
 }
 
@@ -179,7 +179,31 @@ fn scaled(side: u32, new: u32, old: u32) -> u32 {
         .max(1)
 }
 
-/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance.
+/// Angles without a camera that make the others one side of a scene, which is then not shown from behind.
+const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
+
+/// The middle and half the width of the arc that `angles` span.
+fn arc(mut angles: Vec<f64>) -> (f64, f64) {
+    use std::f64::consts::TAU;
+    angles.sort_by(f64::total_cmp);
+    let next = angles.iter().skip(1).copied();
+    let next = next.chain(angles.first().map(|a| a + TAU));
+    // The widest gap, and where it ends.
+    let (gap, end) = angles
+        .iter()
+        .zip(next)
+        .map(|(a, b)| (b - a, b))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .unwrap_or((0.0, 0.0));
+    if gap < UNSEEN {
+        return (0.0, std::f64::consts::PI);
+    }
+    let half = (TAU - gap) / 2.0;
+    (end + half, half)
+}
+
+/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance; where those stand
+/// on one side only, the circle is left for a swing from end to end of their arc and back.
 pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     use glam::DVec3;
     let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
@@ -226,9 +250,16 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
     let y = up.cross(x);
     let to_f32 = |v: DVec3| v.to_array().map(|c| c as f32);
     let fov = 2.0 * (first.width as f32 / 2.0 / first.focal[0]).atan();
+    let angle_of = |c: &Camera| y.dot(flat(c)).atan2(x.dot(flat(c)));
+    let (middle, half) = arc(cameras.iter().map(angle_of).collect());
     (0..n)
         .map(|i| {
-            let angle = f64::from(i) / f64::from(n) * std::f64::consts::TAU;
+            let turn = f64::from(i) / f64::from(n) * std::f64::consts::TAU;
+            let angle = if half < std::f64::consts::PI {
+                middle + half * turn.sin()
+            } else {
+                turn
+            };
             let eye = center + radius * (angle.cos() * x + angle.sin() * y) + up * heights;
             Camera::look_at(
                 to_f32(eye),
@@ -330,4 +361,39 @@ pub(super) fn write_gif(
             .map_err(|e| fault(&e))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::{PI, TAU};
+
+    #[test]
+    fn cameras_on_one_side_span_an_arc() {
+        let around: Vec<f64> = (0..8).map(|i| f64::from(i) / 8.0 * TAU).collect();
+        assert_eq!(arc(around), (0.0, PI));
+        // Across the end of the range of angles.
+        for turn in [0.0, 2.0, PI] {
+            let wrap = |a: f64| (a + turn).sin().atan2((a + turn).cos());
+            let (middle, half) = arc([0.5, -0.4, 0.1, -0.5].map(wrap).to_vec());
+            assert!((half - 0.5).abs() < 1e-9, "{half}");
+            assert!((middle - turn).sin().abs() < 1e-9 && (middle - turn).cos() > 0.0);
+        }
+        assert!(arc(vec![1.0]).1.abs() < 1e-9);
+        assert_eq!(arc(Vec::new()), (0.0, PI));
+    }
+
+    #[test]
+    fn a_swing_stays_among_the_cameras() {
+        let stand = |angle: f32| {
+            let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
+            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.8, 8, 8)
+        };
+        let cameras: Vec<Camera> = [-0.6, -0.2, 0.3, 0.6].map(stand).to_vec();
+        for camera in orbit(&cameras, 12) {
+            let [x, y, z] = camera.position();
+            assert!(y.atan2(x).abs() < 0.61, "{x} {y}");
+            assert!((x.hypot(y) - 4.0).abs() < 1e-3 && (z - 1.0).abs() < 1e-3);
+        }
+    }
 }

@@ -190,6 +190,9 @@ pub(super) fn evaluate(
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
     }
+    session
+        .out
+        .in_place_of_bar(format!("evaluating {} views", images.len()));
     let bar = session.out.bar(images.len(), "evaluating");
     let mut views = Vec::with_capacity(images.len());
     let mut rays = 0.0;

@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Change a value of the configuration, as in --set `training.batch_size=65536`
+    /// Change a value of the configuration, as in --set `training.batch_size=65536`; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     pub(super) overrides: Vec<String>,
     /// Run directory to make [default: `runs/<dataset>-<method>`]
@@ -419,12 +419,13 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
         .map(|c| u64::from(c.width) * u64::from(c.height))
         .sum();
     session.out.note(format!(
-        "memory: about {} on the device ({} images, {} parameters, {} batch, {} occupancy){}",
+        "memory: about {} on the device ({} images, {} parameters, {} batch, {} occupancy, {} rendering){}",
         bytes(pixels * 4 + plan.total_bytes()),
         bytes(pixels * 4),
         bytes(plan.parameter_bytes),
         bytes(plan.batch_bytes),
         bytes(plan.occupancy_bytes),
+        bytes(plan.rendering_bytes),
         if plan.micro_batches > 1 {
             format!(", in {} micro-batches", plan.micro_batches)
         } else {
@@ -683,11 +684,9 @@ impl Driver<'_> {
         self.session
             .out
             .result(format!("run: {}", dir.path().display()))?;
-        self.session.out.json(&Line {
-            schema: SCHEMA,
-            event: "eval",
-            value: &report,
-        })?;
+        let mut line = serde_json::to_value(&report)?;
+        line["event"] = "eval".into();
+        self.session.out.json(&line)?;
         Ok(Some(report))
     }
 }

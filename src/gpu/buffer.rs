@@ -65,12 +65,13 @@ impl ReadBack {
 }
 
 impl Gpu {
-    /// A zeroed storage buffer of `bytes` bytes (rounded up to 16), checked against the device's limits.
+    /// A zeroed storage buffer of `bytes` bytes, which may also be bound as uniform where it is small enough (rounded up to 16), checked against the device's limits.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] or [`GpuError::OutOfMemory`].
     pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::UNIFORM
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::INDIRECT;
@@ -122,6 +123,7 @@ impl Gpu {
                 limit,
             });
         }
+        self.allocated.fetch_add(bytes, Ordering::Relaxed);
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,

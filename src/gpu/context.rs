@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::Kernel;
@@ -79,10 +80,13 @@ pub enum GpuError {
 fn smaller(label: &str) -> &'static str {
     match label {
         "images" => "--downscale the images",
-        _ if label.starts_with("hash grid") => "lower `log2_hashmap_size` with --set",
-        _ if label.starts_with("occupancy") => {
+        _ if label.starts_with("hash grid") || label.contains("hash table") => {
+            "lower `log2_hashmap_size` with --set"
+        }
+        "occupancy thickness" | "occupancy bits" => {
             "lower `occupancy.resolution` or `scene.aabb_scale` with --set"
         }
+        _ if label.starts_with("occupancy") => "lower `occupancy.cells_per_update` with --set",
         _ if label.ends_with("rays") => "lower `training.max_rays` with --set",
         _ => "lower `training.batch_size` with --set",
     }
@@ -133,10 +137,12 @@ pub struct AdapterSummary {
     pub class: AdapterClass,
     /// Driver name and version.
     pub driver: String,
-    /// Whether this is the adapter that is used when none is named.
+    /// Whether this is the adapter that is used: the one that was named, else the best.
     pub default: bool,
     /// Features kiln uses where they exist, with whether this adapter has them.
     pub features: Vec<(String, bool)>,
+    /// Features kiln does not use yet, with whether this adapter has them.
+    pub unused_features: Vec<(String, bool)>,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
@@ -160,6 +166,15 @@ pub struct GpuOptions {
     pub base_path: bool,
 }
 
+impl GpuOptions {
+    /// What the command line or the environment names, if either does.
+    fn wanted(&self) -> Option<String> {
+        let from_environment = std::env::var("KILN_DEVICE").ok();
+        let given = self.device.clone().or(from_environment);
+        given.filter(|s| !s.trim().is_empty())
+    }
+}
+
 /// An open device with its queue, its error mailbox and its compiled kernels.
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
@@ -168,6 +183,7 @@ pub struct Gpu {
     features: wgpu::Features,
     limits: wgpu::Limits,
     failure: Arc<Mutex<Option<GpuError>>>,
+    pub(super) allocated: AtomicU64,
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
 }
 
@@ -179,17 +195,17 @@ impl fmt::Debug for Gpu {
     }
 }
 
-const USED_FEATURES: [(&str, wgpu::Features); 4] = [
+const USED_FEATURES: [(&str, wgpu::Features); 3] = [
     ("immediates", wgpu::Features::IMMEDIATES),
     ("timestamps", wgpu::Features::TIMESTAMP_QUERY),
     (
         "timestamps_in_encoders",
         wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS,
     ),
-    ("f32_atomics", wgpu::Features::SHADER_FLOAT32_ATOMIC),
 ];
 
-const SHOWN_FEATURES: [(&str, wgpu::Features); 2] = [
+const SHOWN_FEATURES: [(&str, wgpu::Features); 3] = [
+    ("f32_atomics", wgpu::Features::SHADER_FLOAT32_ATOMIC),
     ("shader_f16", wgpu::Features::SHADER_F16),
     ("subgroups", wgpu::Features::SUBGROUP),
 ];
@@ -228,11 +244,17 @@ fn backend_name(backend: wgpu::Backend) -> String {
     format!("{backend:?}").to_lowercase()
 }
 
-/// All adapters of this machine, the default one marked.
+fn present(of: &[(&str, wgpu::Features)], has: wgpu::Features) -> Vec<(String, bool)> {
+    of.iter()
+        .map(|&(name, feature)| (name.to_owned(), has.contains(feature)))
+        .collect()
+}
+
+/// All adapters of this machine, the one that `options` choose marked.
 #[must_use]
-pub fn list_adapters() -> Vec<AdapterSummary> {
+pub fn list_adapters(options: &GpuOptions) -> Vec<AdapterSummary> {
     let adapters = adapters();
-    let chosen = best(&adapters);
+    let chosen = position(&adapters, options.wanted().as_deref());
     adapters
         .iter()
         .enumerate()
@@ -247,11 +269,8 @@ pub fn list_adapters() -> Vec<AdapterSummary> {
                     .trim()
                     .to_owned(),
                 default: chosen == Some(index),
-                features: USED_FEATURES
-                    .iter()
-                    .chain(&SHOWN_FEATURES)
-                    .map(|&(name, feature)| (name.to_owned(), features.contains(feature)))
-                    .collect(),
+                features: present(&USED_FEATURES, features),
+                unused_features: present(&SHOWN_FEATURES, features),
                 max_binding_bytes: limits.max_storage_buffer_binding_size,
                 max_buffer_bytes: limits.max_buffer_size,
                 workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -264,19 +283,34 @@ pub fn list_adapters() -> Vec<AdapterSummary> {
         .collect()
 }
 
-fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
-    let index = match wanted {
-        None => best(&adapters),
-        Some(text) => {
-            let by_index = text.parse::<usize>().ok().filter(|&i| i < adapters.len());
-            let needle = text.to_lowercase();
-            by_index.or_else(|| {
-                adapters
-                    .iter()
-                    .position(|a| a.get_info().name.to_lowercase().contains(&needle))
-            })
+fn position(adapters: &[wgpu::Adapter], wanted: Option<&str>) -> Option<usize> {
+    let Some(wanted) = wanted else {
+        return best(adapters);
+    };
+    let names: Vec<String> = adapters.iter().map(|a| a.get_info().name).collect();
+    named(&names, wanted)
+}
+
+/// Which of `names` is meant: a number is a place in the list or, beyond it, a whole word of a name (RTX 4090).
+fn named(names: &[String], wanted: &str) -> Option<usize> {
+    let wanted = wanted.trim().to_lowercase();
+    let number = wanted.parse::<usize>().ok();
+    if let Some(index) = number.filter(|&i| i < names.len()) {
+        return Some(index);
+    }
+    let means = |name: &String| {
+        let name = name.to_lowercase();
+        let mut words = name.split(|c: char| !c.is_alphanumeric());
+        match number {
+            Some(_) => wanted.len() > 2 && words.any(|word| word == wanted),
+            None => name.contains(&wanted),
         }
     };
+    names.iter().position(means)
+}
+
+fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<wgpu::Adapter, GpuError> {
+    let index = position(&adapters, wanted);
     if let (None, Some(wanted), false) = (index, wanted, adapters.is_empty()) {
         let available: Vec<String> = adapters
             .iter()
@@ -299,9 +333,7 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::NoAdapter`], [`GpuError::NoSuchDevice`] or [`GpuError::Open`].
     pub fn open(options: &GpuOptions) -> Result<Arc<Self>, GpuError> {
-        let from_environment = std::env::var("KILN_DEVICE").ok().filter(|s| !s.is_empty());
-        let wanted = options.device.clone().or(from_environment);
-        let adapter = choose(adapters(), wanted.as_deref())?;
+        let adapter = choose(adapters(), options.wanted().as_deref())?;
         let info = adapter.get_info();
         let (features, limits) = if options.base_path {
             (wgpu::Features::empty(), wgpu::Limits::default())
@@ -331,7 +363,8 @@ impl Gpu {
         let mailbox = Arc::clone(&failure);
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&mailbox).get_or_insert(GpuError::DeviceLost { reason: text });
+                // Whatever else was raised follows from it.
+                *lock(&mailbox) = Some(GpuError::DeviceLost { reason: text });
             }
         });
         Ok(Arc::new(Self {
@@ -341,6 +374,7 @@ impl Gpu {
             features,
             limits,
             failure,
+            allocated: AtomicU64::new(0),
             kernels: Mutex::default(),
         }))
     }
@@ -400,12 +434,34 @@ impl Gpu {
             .min(self.limits.max_buffer_size)
     }
 
-    /// The first error the device has raised since the last call, if any.
+    /// Largest uniform binding in bytes.
+    #[must_use]
+    pub fn max_uniform_bytes(&self) -> u64 {
+        self.limits.max_uniform_buffer_binding_size
+    }
+
+    /// The first error the device has raised since the last call, if any. A lost device stays lost.
     ///
     /// # Errors
     /// That error.
     pub fn check(&self) -> Result<(), GpuError> {
-        lock(&self.failure).take().map_or(Ok(()), Err)
+        let mut failure = lock(&self.failure);
+        let error = match &*failure {
+            Some(GpuError::DeviceLost { .. }) => failure.clone(),
+            _ => failure.take(),
+        };
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Leave `error` for the next [`Self::check`].
+    pub(super) fn raise(&self, error: GpuError) {
+        lock(&self.failure).get_or_insert(error);
+    }
+
+    /// Bytes of all buffers allocated so far, those freed since included.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated.load(Ordering::Relaxed)
     }
 
     /// Block until the device is idle. For the edges of the program (command line, tests), never the training core.
@@ -470,6 +526,30 @@ fn translate(error: &wgpu::Error) -> GpuError {
             GpuError::Validation {
                 reason: description.clone(),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn a_number_is_a_place_or_a_whole_word() {
+        let names = ["llvmpipe (LLVM 15.0.6, 256 bits)", "GeForce RTX 4090"].map(String::from);
+        for (wanted, found) in [
+            ("0", Some(0)),
+            ("1", Some(1)),
+            ("2", None),
+            ("5", None),
+            ("15", None),
+            ("4090", Some(1)),
+            ("409", None),
+            ("geforce", Some(1)),
+            ("LLVM", Some(0)),
+            ("radeon", None),
+        ] {
+            assert_eq!(named(&names, wanted), found, "{wanted}");
         }
     }
 }

@@ -59,7 +59,7 @@ impl Count {
     }
 }
 
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 256;
 
 /// The device's counts together with the indirect arguments derived from them.
 #[derive(Debug, Clone)]
@@ -92,11 +92,13 @@ impl Counts {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = [count as u32 + 1, size, depth, 0];
         let index = entries.iter().position(|e| *e == entry).unwrap_or_else(|| {
+            if entries.len() == CAPACITY {
+                gpu.raise(GpuError::Validation {
+                    reason: "the table of indirect dispatches is full".to_owned(),
+                });
+                return 0;
+            }
             entries.push(entry);
-            debug_assert!(
-                entries.len() <= CAPACITY,
-                "the table of indirect dispatches is full"
-            );
             gpu.write(&self.table, (entries.len() as u64 - 1) * 16, &entry);
             entries.len() - 1
         });

@@ -155,9 +155,7 @@ fn reflect(shader: &Shader, entry: &str) -> Result<Reflection, GpuError> {
     };
     let module = naga::front::wgsl::parse_str(&shader.text)
         .map_err(|e| fault(e.emit_to_string(&shader.text)))?;
-    let capabilities = naga::valid::Capabilities::IMMEDIATES
-        | naga::valid::Capabilities::SHADER_FLOAT32_ATOMIC
-        | naga::valid::Capabilities::SUBGROUP;
+    let capabilities = naga::valid::Capabilities::IMMEDIATES;
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .validate(&module)
         .map_err(|e| fault(e.emit_to_string(&shader.text)))?;

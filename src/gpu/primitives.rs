@@ -19,10 +19,10 @@ impl Scan {
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(gpu: &Gpu, capacity: u64) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, label: &str, capacity: u64) -> Result<Self, GpuError> {
         let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
         Ok(Self {
-            block_totals: gpu.buffer("scan block totals", blocks * 4)?,
+            block_totals: gpu.buffer(&format!("{label} scan block totals"), blocks * 4)?,
         })
     }
 
@@ -119,7 +119,7 @@ impl Bin {
             other: gpu.buffer("bin pairs", u64::from(capacity) * 8)?,
             histogram: gpu.buffer("bin histogram", u64::from(entries) * 4)?,
             places: gpu.buffer("bin places", u64::from(entries + 1) * 4)?,
-            scan: Scan::new(gpu, u64::from(entries))?,
+            scan: Scan::new(gpu, "bin", u64::from(entries))?,
             matrix,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::context::{Gpu, GpuError};
@@ -48,7 +48,7 @@ impl Submitter {
     /// What the device raised meanwhile.
     pub fn ready(&mut self, gpu: &Gpu) -> Result<bool, GpuError> {
         gpu.poll_once()?;
-        self.collect();
+        self.collect()?;
         Ok(self.flights.len() < IN_FLIGHT)
     }
 
@@ -110,14 +110,38 @@ impl Submitter {
                 reason: e.to_string(),
             })?;
         }
-        self.collect();
+        self.collect()
+    }
+
+    /// Run `stages` to their end, as many submissions as that takes. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn run(&mut self, gpu: &Gpu, stages: &[&Stage]) -> Result<(), GpuError> {
+        let mut rest = stages;
+        while !rest.is_empty() {
+            if self.ready(gpu)? {
+                rest = &rest[self.submit(gpu, rest)..];
+            } else {
+                self.wait_oldest(gpu)?;
+            }
+        }
+        while !self.idle() {
+            self.wait_oldest(gpu)?;
+        }
         Ok(())
     }
 
-    fn collect(&mut self) {
+    fn collect(&mut self) -> Result<(), GpuError> {
         while let Some(flight) = self.flights.front() {
-            let Ok(done) = flight.done.try_recv() else {
-                return;
+            let done = match flight.done.try_recv() {
+                Ok(done) => done,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(GpuError::DeviceLost {
+                        reason: "a submission was dropped".to_owned(),
+                    });
+                }
             };
             let start = self
                 .last_done
@@ -141,6 +165,7 @@ impl Submitter {
             }
             self.flights.pop_front();
         }
+        Ok(())
     }
 }
 

@@ -51,6 +51,17 @@ pub struct Fused {
     samples_per_thread: u32,
 }
 
+/// What a forward pass is to leave behind for backward ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: outputs are all that is wanted.
+    Nothing,
+    /// Hidden activations, for gradients of the input.
+    Activations,
+    /// Room for the gradients of weights too.
+    Gradients,
+}
+
 /// Buffers that hold what forward saves for backward.
 #[derive(Debug, Clone)]
 pub struct Activations {
@@ -147,13 +158,29 @@ impl Fused {
         (0..l).map(|k| self.rows(k)).sum()
     }
 
-    /// Bytes per sample of the widest buffer of inputs or activations.
+    /// Bytes of the buffers for what is kept of `capacity` samples: hidden activations, their gradients, partial sums.
     #[must_use]
-    pub fn widest_row_bytes(&self) -> u64 {
-        u64::from(self.hidden_at(self.n_layers() - 1).max(self.width(0))) * 4
+    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> [u64; 3] {
+        let last = self.n_layers() - 1;
+        let largest = (0..self.n_layers())
+            .map(|l| self.width(l) * self.rows(l))
+            .max()
+            .unwrap_or(0);
+        let chunks = capacity.div_ceil(u64::from(CHUNK));
+        let rows = |stride: u32| chunks * u64::from(CHUNK * stride) * 4;
+        let hidden = rows(self.hidden_at(last));
+        match keep {
+            Keep::Nothing => [0; 3],
+            Keep::Activations => [hidden, 0, 0],
+            Keep::Gradients => [
+                hidden,
+                rows(self.d_hidden_at(last)),
+                chunks * u64::from(largest) * 4,
+            ],
+        }
     }
 
-    /// Buffers for `capacity` samples.
+    /// Buffers for what is kept of `capacity` samples.
     ///
     /// # Errors
     /// Those of allocation.
@@ -162,26 +189,14 @@ impl Fused {
         gpu: &Gpu,
         label: &str,
         capacity: u64,
+        keep: Keep,
     ) -> Result<Activations, GpuError> {
-        let capacity = capacity.next_multiple_of(u64::from(CHUNK));
-        let last = self.n_layers() - 1;
-        let rows = |role: &str, stride: u32| {
-            gpu.buffer(&format!("{label} {role}"), capacity * u64::from(stride) * 4)
-        };
-        let hidden = rows("hidden", self.hidden_at(last))?;
-        let d_hidden = rows("d_hidden", self.d_hidden_at(last))?;
-        let largest = (0..self.n_layers())
-            .map(|l| self.width(l) * self.rows(l))
-            .max()
-            .unwrap_or(0);
-        let partials = gpu.buffer(
-            &format!("{label} weight-gradient partials"),
-            (capacity / u64::from(CHUNK)) * u64::from(largest) * 4,
-        )?;
+        let [hidden, d_hidden, partials] = self.activation_buffers(capacity, keep);
+        let buffer = |role: &str, bytes: u64| gpu.buffer(&format!("{label} {role}"), bytes);
         Ok(Activations {
-            hidden,
-            d_hidden,
-            partials,
+            hidden: buffer("hidden", hidden)?,
+            d_hidden: buffer("d_hidden", d_hidden)?,
+            partials: buffer("weight-gradient partials", partials)?,
         })
     }
 
@@ -208,6 +223,20 @@ impl Fused {
             .set("scratch", scratch)
             .set("workgroup", WORKGROUP)
             .set("samples", self.samples_per_thread)
+    }
+
+    /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
+    /// adapter reads them without a branch.
+    fn weight_defines(&self, gpu: &Gpu, slab: &Buffer) -> Defines {
+        let (space, array) = if slab.bytes() <= gpu.max_uniform_bytes() {
+            let quads = (self.base + self.slab_len()) / 4;
+            ("var<uniform>", format!("array<vec4<f32>, {quads}>"))
+        } else {
+            ("var<storage, read>", "array<vec4<f32>>".to_owned())
+        };
+        Defines::new()
+            .set("weight_space", space)
+            .set("weight_array", array)
     }
 
     fn groups(&self, gpu: &Gpu, counts: &Counts, count: Count) -> Groups {
@@ -242,6 +271,7 @@ impl Fused {
             .collect();
         let defines = self
             .defines("forward", count)
+            .merge(self.weight_defines(gpu, weights))
             .set("rows", rows)
             .set("save", save.is_some())
             .set("in_stride", input.stride)
@@ -288,6 +318,7 @@ impl Fused {
         debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
         let defines = self
             .defines("backward", count)
+            .merge(self.weight_defines(gpu, weights_transposed))
             .set("save", training)
             .set("extra_d_input", d_first_input.is_some())
             .set("back_rows", back_rows)

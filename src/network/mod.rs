@@ -2,4 +2,4 @@
 
 pub mod fused;
 
-pub use fused::{Fused, Rows};
+pub use fused::{Fused, Keep, Rows};

@@ -8,11 +8,12 @@ pub use frame::{Channel, Frame};
 
 use crate::camera::Camera;
 use crate::config::Config;
-use crate::field::FieldParameters;
+use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     AdapterClass, Buffer, Count, Gpu, GpuError, Kernel, ReadBack, Stage, StepState, Submitter,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
+use crate::network::Keep;
 use crate::pass::{Capacity, Pass};
 
 /// Renders views of a field, tile by tile.
@@ -53,17 +54,9 @@ impl Renderer {
     /// # Errors
     /// Those of allocation and compilation.
     pub fn new(gpu: &Arc<Gpu>, config: &Config, occupancy: &Buffer) -> Result<Self, GpuError> {
-        let kept: u32 = match gpu.class() {
-            AdapterClass::Software => 1 << 15,
-            AdapterClass::Integrated => 1 << 17,
-            AdapterClass::Discrete => 1 << 18,
-        };
-        let capacity = Capacity {
-            rays: kept / 2,
-            marched: 2 * kept,
-            kept,
-        };
-        let pass = Pass::new(gpu, config, "rendering", capacity)?;
+        let field = Field::new(gpu, &config.passes[0].field)?;
+        let capacity = Self::capacity(gpu, &field);
+        let pass = Pass::new(gpu, config, "rendering", capacity, Keep::Nothing)?;
         let parameters = pass.field.parameters(gpu)?;
         let mut renderer = Self {
             gpu: Arc::clone(gpu),
@@ -87,9 +80,38 @@ impl Renderer {
         Ok(renderer)
     }
 
+    /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
+    fn capacity(gpu: &Gpu, field: &Field) -> Capacity {
+        let mut kept: u32 = match gpu.class() {
+            AdapterClass::Software => 1 << 15,
+            AdapterClass::Integrated => 1 << 17,
+            AdapterClass::Discrete => 1 << 18,
+        };
+        loop {
+            let capacity = Capacity {
+                rays: kept / 2,
+                marched: 2 * kept,
+                kept,
+            };
+            if capacity.fits(gpu, field, Keep::Activations) || kept <= 4096 {
+                return capacity;
+            }
+            kept /= 2;
+        }
+    }
+
+    /// Bytes that [`Self::new`] allocates for `field`; normals take more once they are asked for.
+    #[must_use]
+    pub fn bytes(gpu: &Gpu, field: &Field) -> u64 {
+        let capacity = Self::capacity(gpu, field);
+        Pass::bytes(field, capacity, Keep::Nothing)
+            + FieldParameters::bytes(field)
+            + u64::from(capacity.rays) * PIXEL as u64 * 4
+    }
+
     /// The field's shape.
     #[must_use]
-    pub fn field(&self) -> &crate::field::Field {
+    pub fn field(&self) -> &Field {
         &self.pass.field
     }
 
@@ -113,20 +135,19 @@ impl Renderer {
             &self.tile,
             &self.pass.rays,
         )?;
+        let keep = if normals {
+            Keep::Activations
+        } else {
+            Keep::Nothing
+        };
         let mut stages = vec![rays];
         stages.extend(
             self.pass
-                .stages(gpu, &self.parameters, &self.occupancy, false, normals)?
+                .stages(gpu, &self.parameters, &self.occupancy, false, keep)?
                 .into_vec(),
         );
-        let d_position = gpu.buffer(
-            "d_position",
-            if normals {
-                u64::from(self.pass.capacity.kept) * 16
-            } else {
-                16
-            },
-        )?;
+        let n = if normals { self.pass.capacity.kept } else { 0 };
+        let d_position = gpu.buffer("rendering d_position", u64::from(n) * 16)?;
         if normals {
             let mut stage = Stage::new("normals");
             let (field, pass) = (&self.pass.field, &self.pass);
@@ -180,6 +201,9 @@ impl Renderer {
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
+            let (gpu, capacity) = (&self.gpu, self.pass.capacity);
+            self.pass = Pass::new(gpu, &self.config, "rendering", capacity, Keep::Activations)?;
+            self.plain = self.build(false)?;
             self.with_normals = Some(self.build(true)?);
         }
         let gpu_camera = GpuCamera::new(camera, near_far(&self.config, from_file));

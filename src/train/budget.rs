@@ -1,10 +1,14 @@
 //! The memory plan: what a run will allocate on the device, decided before anything is.
 
+use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
 use crate::field::Field;
 use crate::gpu::{Gpu, GpuError};
+use crate::network::Keep;
+use crate::occupancy::OccupancyGrid;
+use crate::optimizer::{DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass};
-use crate::sampling::SceneBox;
+use crate::render::Renderer;
 
 /// What a run will allocate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -17,15 +21,17 @@ pub struct MemoryPlan {
     pub parameter_bytes: u64,
     /// Bytes of rays, samples and activations.
     pub batch_bytes: u64,
-    /// Bytes of the occupancy grid.
+    /// Bytes of the occupancy grid and its updates.
     pub occupancy_bytes: u64,
+    /// Bytes of the renderer that looks at views, with its copy of the parameters.
+    pub rendering_bytes: u64,
 }
 
 impl MemoryPlan {
     /// All of it.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.parameter_bytes + self.batch_bytes + self.occupancy_bytes
+        self.parameter_bytes + self.batch_bytes + self.occupancy_bytes + self.rendering_bytes
     }
 }
 
@@ -38,34 +44,27 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     let training = &config.training;
     let batch = training.batch_size.unwrap_or(1 << 15);
     let max_rays = training.max_rays.unwrap_or(1 << 14);
-    let limit = gpu.max_binding_bytes();
-    let (marched_row, kept_row) = field.widest_row_bytes();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
-    loop {
+    let capacity = loop {
         let kept = (batch / micro_batches).next_multiple_of(512);
-        let marched = ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512);
-        if (u64::from(marched) * marched_row).max(u64::from(kept) * kept_row) > limit
-            && micro_batches < 4096
-        {
-            micro_batches *= 2;
-            continue;
-        }
         let capacity = Capacity {
             rays: (max_rays / micro_batches).max(64),
-            marched,
+            marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),
             kept,
         };
-        let features = field.hash_grid.total_rows() * u64::from(field.hash_grid.n_features());
-        let cells = u64::from(config.occupancy.resolution).pow(3)
-            * u64::from(SceneBox::of(config).cascades());
-        return Ok(MemoryPlan {
-            capacity,
-            micro_batches,
-            parameter_bytes: features * 20
-                + field.hash_grid.total_rows() * 8
-                + u64::from(field.slab_len()) * 24,
-            batch_bytes: Pass::bytes(&field, capacity, true) + u64::from(capacity.kept) * 20,
-            occupancy_bytes: cells * 4 + cells / 8,
-        });
-    }
+        if capacity.fits(gpu, &field, Keep::Gradients) || micro_batches >= 4096 {
+            break capacity;
+        }
+        micro_batches *= 2;
+    };
+    Ok(MemoryPlan {
+        capacity,
+        micro_batches,
+        parameter_bytes: DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(&field.hash_grid),
+        batch_bytes: Pass::bytes(&field, capacity, Keep::Gradients)
+            + u64::from(capacity.kept) * (16 + 4)
+            + u64::from(capacity.rays) * (16 + RAY_LOSS_BYTES),
+        occupancy_bytes: OccupancyGrid::bytes(gpu, config, &field),
+        rendering_bytes: Renderer::bytes(gpu, &field),
+    })
 }

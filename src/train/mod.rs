@@ -21,8 +21,9 @@ use crate::gpu::{
 };
 use crate::images::ImageSet;
 use crate::loss;
-use crate::occupancy::{OccupancyGrid, UNVISITED};
-use crate::optimizer::{DenseGroup, INITIAL_GRADIENT_SCALE, SparseGroup};
+use crate::network::Keep;
+use crate::occupancy::OccupancyGrid;
+use crate::optimizer::{DenseGroup, SparseGroup};
 use crate::pass::Pass;
 
 /// Why training stopped.
@@ -141,7 +142,7 @@ impl Trainer {
     /// Those of allocation and compilation.
     pub fn new(gpu: &Arc<Gpu>, config: &Config, images: &ImageSet) -> Result<Self, GpuError> {
         let plan = plan(gpu, config)?;
-        let pass = Pass::new(gpu, config, "training", plan.capacity)?;
+        let pass = Pass::new(gpu, config, "training", plan.capacity, Keep::Gradients)?;
         let occupancy = OccupancyGrid::new(gpu, config, &pass.field)?;
         let dense = DenseGroup::new(gpu, "networks", pass.field.slab_len())?;
         let sparse = SparseGroup::new(gpu, &pass.field.hash_grid)?;
@@ -221,7 +222,7 @@ impl Trainer {
         (&self.program.always, &self.program.occupancy)
     }
 
-    /// Initialise parameters, counters and grid from the configuration's seed.
+    /// Initialise parameters, counters and grid from the configuration's seed. Blocks.
     ///
     /// # Errors
     /// What the device raised meanwhile.
@@ -237,24 +238,8 @@ impl Trainer {
             .min(self.pass.capacity.rays);
         gpu.write(&self.pass.counts.state, 0, &[state]);
         let mut zero = Stage::new("reset");
-        zero.clear(&self.dense.gradients)
-            .clear(&self.dense.moments)
-            .clear(&self.sparse.largest);
-        for buffers in [
-            &self.sparse.gradients,
-            &self.sparse.moments,
-            &self.sparse.counters,
-        ] {
-            for buffer in buffers {
-                zero.clear(buffer);
-            }
-        }
-        let levels = self.pass.field.hash_grid.levels().len();
-        gpu.write(
-            &self.sparse.gradient_scales,
-            0,
-            &vec![INITIAL_GRADIENT_SCALE; levels],
-        );
+        self.dense.reset(&mut zero);
+        self.sparse.reset(&gpu, &mut zero);
         init::initialize(
             &gpu,
             &self.config,
@@ -265,17 +250,13 @@ impl Trainer {
         self.pass
             .field
             .transpose(&gpu, &mut zero, &self.parameters())?;
-        let cells = self.occupancy.n_cells() as usize;
-        gpu.write(&self.occupancy.thickness, 0, &vec![UNVISITED; cells]);
-        let mut state: StepState = bytemuck::Zeroable::zeroed();
-        state.seed = self.config.seed;
-        state.n_marched = self.occupancy.cells_per_update();
-        gpu.write(&self.occupancy.counts.state, 0, &[state]);
+        self.occupancy.reset(&gpu, self.config.seed);
         let mark = self.occupancy.mark_unseen(&gpu, &self.pass.field, images)?;
-        gpu.submit([&zero, &mark]);
+        let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
+        self.submitter.run(&gpu, &stages)?;
         self.position = 0;
         self.restore_clock(0, 0.0);
-        gpu.check()
+        Ok(())
     }
 
     /// Run every kernel once and start afresh, so that shader compilation is paid before the clock starts. Blocks.
@@ -286,11 +267,15 @@ impl Trainer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = 64;
         self.gpu.write(&self.pass.counts.state, 0, &[state]);
-        self.gpu
-            .submit(self.program.always.iter().chain(&self.program.occupancy));
-        self.gpu.wait()?;
-        self.reset(images)?;
-        self.gpu.wait()
+        let stages: Vec<&Stage> = self
+            .program
+            .always
+            .iter()
+            .chain(&self.program.occupancy)
+            .collect();
+        // One of its own, so that what compilation takes is not thought to be what stages cost.
+        Submitter::new(Duration::ZERO).run(&self.gpu, &stages)?;
+        self.reset(images)
     }
 
     fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
@@ -346,7 +331,13 @@ impl Trainer {
             stages.push(draw);
             stages.extend(
                 self.pass
-                    .stages(gpu, &parameters, &self.occupancy.bits, true, true)?
+                    .stages(
+                        gpu,
+                        &parameters,
+                        &self.occupancy.bits,
+                        true,
+                        Keep::Gradients,
+                    )?
                     .into_vec(),
             );
             let losses = Losses {
@@ -539,7 +530,8 @@ impl Trainer {
         if let Some(start) = self.running_since.take() {
             self.seconds += start.elapsed().as_secs_f64();
         }
-        if self.reported < self.step && self.tickets.is_empty() {
+        let asked = self.tickets.back().map_or(self.reported, |t| t.0);
+        if asked < self.step {
             self.request_report();
         }
         while !self.tickets.is_empty() {

@@ -51,6 +51,13 @@ fn values_that_are_impossible() {
         ("scene.offset=[1,2]", ["length 2", "length 3"]),
         ("training.submission_ms=1e30", ["submission_ms", "60000"]),
         ("passes=3", ["integer `3`", "sequence"]),
+        ("training.initial_rays=0", ["initial_rays` is 0", "64"]),
+        ("training.max_rays=0", ["max_rays` is 0", "64"]),
+        ("training.max_rays=4294967295", ["max_rays", "4194304"]),
+        (
+            "occupancy.cells_per_update=0",
+            ["cells_per_update` is 0", "2048"],
+        ),
     ] {
         set_refused(text, &words);
     }
@@ -62,18 +69,13 @@ fn what_does_not_fit_the_device() {
         return;
     }
     let grid = format!("{GRID}.log2_hashmap_size=24");
-    for (set, key) in [
-        ("training.max_rays=4294967295", "training.max_rays"),
-        (&grid, "log2_hashmap_size"),
-    ] {
-        let levels = ["--set", &format!("{GRID}.n_levels=16")];
-        train_refused(
-            &shared().dataset,
-            &[&levels[..], &["--set", set]].concat(),
-            1,
-            &["bytes", "lower", key],
-        );
-    }
+    let levels = format!("{GRID}.n_levels=16");
+    train_refused(
+        &shared().dataset,
+        &["--set", &levels, "--set", &grid],
+        1,
+        &["bytes", "lower", "log2_hashmap_size"],
+    );
 }
 
 #[test]

@@ -197,6 +197,39 @@ fn devices_are_listed() {
 }
 
 #[test]
+fn the_device_that_was_named_is_marked() {
+    if !has_adapter() {
+        return;
+    }
+    let marked = |value: &str| {
+        let output = kiln(["devices", "--json"])
+            .env("KILN_DEVICE", value)
+            .output()
+            .unwrap();
+        let devices = json_lines(&text(&output.stdout));
+        let of = |d: &Value| d["default"] == true;
+        (output.status.code(), devices.iter().position(of))
+    };
+    assert_eq!(marked("0"), (Some(0), Some(0)));
+    // The list is still shown where nothing matches, and only then is the name refused.
+    assert_eq!(marked("nosuch"), (Some(2), None));
+    // No index, and no word of a name.
+    assert_eq!(marked("97"), (Some(2), None));
+}
+
+#[test]
+fn an_unknown_stage_is_refused_before_anything_is_timed() {
+    if !has_adapter() {
+        return;
+    }
+    refused(
+        &mut kiln(["bench", "--stage", "nosuch"]),
+        2,
+        &["--stage nosuch", "network backward"],
+    );
+}
+
+#[test]
 fn an_unknown_device_is_refused() {
     if !has_adapter() {
         return;

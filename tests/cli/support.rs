@@ -224,9 +224,15 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Lines of JSON, nothing else.
 pub fn json_lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}")))
-        .collect()
+    let parse = |line: &str| -> Value {
+        let value: Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        for key in ["schema", "event"] {
+            assert!(line.matches(&format!("\"{key}\":")).count() <= 1, "{line}");
+        }
+        value
+    };
+    text.lines().map(parse).collect()
 }
 
 /// A JSON file.

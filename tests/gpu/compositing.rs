@@ -273,7 +273,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         ]);
         let d_rgb: [f64; 3] = std::array::from_fn(|c| {
             let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
-            slope / (3.0 * N_RAYS as f64 * MICRO_BATCHES)
+            slope / (3.0 * N_FITTING as f64 * MICRO_BATCHES)
         });
         for d in compositing.backward(samples, d_rgb, d_opacity_of_background(d_rgb, background)) {
             expected_color.extend([d[0], d[1], d[2], 0.0]);

@@ -7,7 +7,7 @@ use kiln::config::{
 };
 use kiln::field::{Field, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage};
-use kiln::network::Fused;
+use kiln::network::{Fused, Keep};
 
 use crate::reference::encoding::hash_grid::{HashGrid, levels_ngp};
 use crate::reference::encoding::spherical_harmonics;
@@ -224,7 +224,9 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         0,
         &crate::support::to_f32(&reference.table),
     );
-    let buffers = field.buffers(gpu, N as u64, N as u64).unwrap();
+    let buffers = field
+        .buffers(gpu, "test", N as u64, N as u64, Keep::Gradients)
+        .unwrap();
     let positions: Vec<[f64; 3]> = points.iter().map(|p| p.0).collect();
     let mut data = samples(&positions, 0.1);
     data.resize(512 * 4, 0.5);
@@ -256,7 +258,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
             &rays_buffer,
             &kept_rays,
             &buffers,
-            true,
+            Keep::Gradients,
         )
         .unwrap();
     rig.submit(&[&encode, &network]);

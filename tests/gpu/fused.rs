@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Fused, Rows};
+use kiln::network::{Fused, Keep, Rows};
 
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
@@ -81,7 +81,9 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     let weights = rig.floats(&slab);
     let transposed = rig.zeros(slab.len());
     rig.run(|stage| network.transpose(gpu, stage, &weights, &transposed));
-    let activations = network.activations(gpu, "test", n as u64).unwrap();
+    let activations = network
+        .activations(gpu, "test", n as u64, Keep::Gradients)
+        .unwrap();
     let around = case.around;
 
     // The bias column holds anything: the kernels put the 1 there themselves.
@@ -318,7 +320,9 @@ fn no_sample_leaves_everything_as_it_was() {
         let rig = Rig::new(gpu, 0, 0, 0);
         let len = network.slab_len() as usize;
         let (weights, gradients) = (rig.zeros(len), rig.buffer(&vec![0.5_f32; len]));
-        let activations = network.activations(gpu, "test", 512).unwrap();
+        let activations = network
+            .activations(gpu, "test", 512, Keep::Gradients)
+            .unwrap();
         let (input, output) = (rig.zeros(512 * 32), rig.buffer(&vec![9.0_f32; 512 * 16]));
         let (input, rows) = (Rows::of(&input, 32), Rows::of(&output, 16));
         rig.run(|stage| {

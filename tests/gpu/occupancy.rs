@@ -298,8 +298,8 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                 let images =
                     ImageSet::upload(gpu, &[image], &[GpuCamera::new(camera, [0.0, 1e10])])
                         .unwrap();
-                let stage = setup.grid.mark_unseen(gpu, &setup.field, &images).unwrap();
-                gpu.submit([&stage]);
+                let stages = setup.grid.mark_unseen(gpu, &setup.field, &images).unwrap();
+                gpu.submit(&stages);
                 gpu.wait().unwrap();
                 let thickness = setup.thickness();
                 assert!(thickness.iter().all(|&v| v == UNVISITED || v == -1.0));

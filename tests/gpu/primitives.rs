@@ -17,7 +17,7 @@ fn scan_equals_the_sequential_sum() {
             // What lies behind the values must not matter.
             let input = rig.buffer(&[values.clone(), vec![77; 5]].concat());
             let output = rig.buffer(&vec![u32::MAX; n + 2]);
-            let scan = Scan::new(gpu, n as u64).unwrap();
+            let scan = Scan::new(gpu, "test", n as u64).unwrap();
             rig.run(|stage| scan.run(gpu, stage, &rig.counts, Count::Rays, &input, &output));
             let (mut expected, total) = primitives::exclusive_scan(&values);
             expected.extend([total, u32::MAX]);
@@ -43,7 +43,7 @@ fn compact_lists_the_flags_in_order() {
             let rig = Rig::new(gpu, 0, n, 0);
             let (input, offsets) = (rig.buffer(&words), rig.zeros(n + 1));
             let indices = rig.buffer(&vec![u32::MAX; n + 1]);
-            let scan = Scan::new(gpu, n as u64).unwrap();
+            let scan = Scan::new(gpu, "test", n as u64).unwrap();
             rig.run(|stage| {
                 scan.run(gpu, stage, &rig.counts, Count::Marched, &input, &offsets)?;
                 compact(

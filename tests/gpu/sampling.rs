@@ -43,7 +43,7 @@ fn sample(
         samples: rig.buffer(&vec![9.0_f32; 4 * CAPACITY]),
         sample_rays: rig.zeros(2 * CAPACITY),
     };
-    let scan = Scan::new(gpu, n as u64).unwrap();
+    let scan = Scan::new(gpu, "test", n as u64).unwrap();
     let (rays, occupancy): (Buffer, Buffer) = (rig.buffer(rays), rig.buffer(bits));
     rig.run(|stage| {
         run(

@@ -14,6 +14,7 @@ use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
+use kiln::network::Keep;
 use kiln::render::Renderer;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -382,7 +383,9 @@ fn evaluate(
     let n = position.len();
     let padded = n.next_multiple_of(512);
     let rig = Rig::new(gpu, n, n, n);
-    let buffers = field.buffers(gpu, n as u64, n as u64).unwrap();
+    let buffers = field
+        .buffers(gpu, "test", n as u64, n as u64, Keep::Nothing)
+        .unwrap();
     let mut samples: Vec<[f32; 4]> = position.iter().map(|p| [p[0], p[1], p[2], 1.0]).collect();
     samples.resize(padded, [0.5; 4]);
     let samples = rig.buffer(&samples);
@@ -419,7 +422,7 @@ fn evaluate(
             &rays,
             &kept_rays,
             &buffers,
-            false,
+            Keep::Nothing,
         )
     });
     let color = rig.read::<[f32; 4]>(&buffers.raw_color, n);

@@ -9,7 +9,7 @@ use kiln::gpu::{Buffer, Gpu};
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::metrics::psnr;
 use kiln::render::Renderer;
-use kiln::train::{Advance, TrainError, TrainEvent, Trainer};
+use kiln::train::{Advance, TrainError, TrainEvent, Trainer, plan};
 
 use crate::support::on_device;
 
@@ -38,6 +38,37 @@ fn config(overrides: &[&str]) -> Config {
         .map(|s| (*s).to_owned())
         .collect();
     Config::preset("ngp-small", &overrides).unwrap()
+}
+
+/// All that is allocated for a run is in its plan, to a few counters.
+#[test]
+fn the_plan_is_what_is_allocated() {
+    on_device(|gpu| {
+        for more in [
+            &[][..],
+            &["training.micro_batches=3", "scene.aabb_scale=4"],
+            &[
+                "passes.field.density_network.biases=true",
+                "training.batch_size=65536",
+            ],
+        ] {
+            let mut config = config(more);
+            config.resolve(SceneHints::default(), gpu.class());
+            let camera = camera(0.0, 0.0);
+            let cameras = [GpuCamera::new(&camera, near_far(&config, None))];
+            let images = ImageSet::upload(gpu, &[view(&camera)], &cameras).unwrap();
+            let before = gpu.allocated_bytes();
+            let trainer = Trainer::new(gpu, &config, &images).unwrap();
+            let _renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits).unwrap();
+            let allocated = gpu.allocated_bytes() - before;
+            let planned = plan(gpu, &config).unwrap().total_bytes();
+            let counters = 1 << 17;
+            assert!(
+                allocated >= planned && allocated - planned < counters,
+                "{more:?}: {allocated} bytes allocated, {planned} planned"
+            );
+        }
+    });
 }
 
 const DISTANCE: f32 = 3.0;
