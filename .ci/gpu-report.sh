@@ -26,7 +26,7 @@ step() { # name seconds command...
 step devices 60 "$kiln" devices --json
 tests=$(dirname "$kiln")/kiln-gpu-tests
 [ -x "$tests" ] && step gpu-tests 240 env KILN_REQUIRE_GPU=1 "$tests" --test-threads 1
-step bench 120 "$kiln" bench --json --method ngp --warm-up 5
+step bench 120 "$kiln" bench --json --method ngp
 if [ -n "$dataset" ]; then
     step train 180 "$kiln" train "$dataset" --out "$out/run" --force --method ngp --seconds 60 --json
     step render 120 "$kiln" bench --json --render "$out/run"

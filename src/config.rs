@@ -783,7 +783,7 @@ impl Config {
             AdapterClass::Discrete => 1 << 18,
         });
         // Parts small enough for a slow adapter to finish a stage within a submission.
-        let parts = if software { batch.div_ceil(1 << 14) } else { 1 };
+        let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
         self.training.micro_batches.get_or_insert(parts);
         self.training
             .max_rays

@@ -13,11 +13,11 @@ use crate::camera::Camera;
 use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::Split;
 use crate::field::Field;
-use crate::gpu::{Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile};
+use crate::gpu::{AdapterClass, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::scene::DemoScene;
-use crate::train::{Advance, Trainer, plan};
+use crate::train::{Advance, TrainError, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,9 +33,10 @@ pub(super) struct Args {
     /// Change a value of the configuration; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Seconds of training before stages are timed, so that empty space is known to be empty
-    #[arg(long, value_name = "S", default_value_t = 20.0)]
-    warm_up: f64,
+    /// Steps of training before stages are timed, so that empty space is known to be empty [default: 1000, or 32 on a
+    /// software adapter]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    warm_up: Option<u32>,
     /// Times every stage is run
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
@@ -64,9 +65,6 @@ struct StageLine {
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    if !(args.warm_up.is_finite() && args.warm_up >= 0.0) {
-        return Err(usage("--warm-up: give a number of seconds"));
-    }
     let gpu = session.open_gpu()?;
     if let Some(run) = &args.render {
         let mut run = scene::open_run(&gpu, run, None)?;
@@ -112,7 +110,7 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     const THREADS: u64 = 1 << 16;
     const COPIED: u64 = 64 << 20;
     const ROWS: u64 = 1 << 19;
-    let software = gpu.class() == crate::gpu::AdapterClass::Software;
+    let software = gpu.class() == AdapterClass::Software;
     let scale = if software { 1 } else { 16 };
     let threads = THREADS * scale;
     let result = gpu.buffer("peak result", threads * 16)?;
@@ -250,6 +248,18 @@ fn cost(
     })
 }
 
+/// Train until step `until` is done.
+fn train_to(trainer: &mut Trainer, until: u32) -> Result<(), TrainError> {
+    let mut events = Vec::new();
+    loop {
+        match trainer.advance(until, &mut events)? {
+            Advance::Submitted => {}
+            Advance::Busy => trainer.wait()?,
+            Advance::Reached => return trainer.pause(&mut events),
+        }
+    }
+}
+
 /// Refuse the name of a stage that training does not have.
 fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()> {
     let (step, occupancy) = trainer.stages();
@@ -293,24 +303,15 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     let peak = report_peak(session, gpu)?;
     trainer.warm_up(&set)?;
     spinner.set_message("warming up");
-    let mut events = Vec::new();
-    while trainer.seconds() < args.warm_up {
-        if trainer.advance(u32::MAX, &mut events)? == Advance::Busy {
-            trainer.wait()?;
-        }
-    }
-    trainer.pause(&mut events)?;
+    let software = gpu.class() == AdapterClass::Software;
+    let steps = if software { 32 } else { 1000 };
+    train_to(&mut trainer, args.warm_up.unwrap_or(steps))?;
     spinner.set_message("timing");
 
     // Whole steps first, as training runs them.
     let (first, started) = (trainer.step(), trainer.seconds());
     let before: StepState = gpu.read(&trainer.pass.counts.state, 0, 1)?[0];
-    while trainer.step() < first + args.repeats.next_multiple_of(16) {
-        if trainer.advance(u32::MAX, &mut events)? == Advance::Busy {
-            trainer.wait()?;
-        }
-    }
-    trainer.pause(&mut events)?;
+    train_to(&mut trainer, first + args.repeats.next_multiple_of(16))?;
     let steps = f64::from(trainer.step() - first);
     let rate = steps / (trainer.seconds() - started);
 
