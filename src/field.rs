@@ -3,7 +3,7 @@
 
 use crate::config::{Field as FieldConfig, PositionEncoding};
 use crate::encoding::{self, HashGrid};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::fused::Activations;
 use crate::network::{Fused, Keep, Rows};
 
@@ -378,14 +378,15 @@ impl Field {
         let stride = self.color_stride();
         let width = self.density.rows(self.density.n_layers() - 1);
         let defines = Defines::new().set("stride", stride).set("width", width);
-        let kernel = Kernel::new(gpu, "entry/one_hot", "one_hot", &defines)?;
         let bindings = [
             ("counts", &counts.state),
             ("d_output", &buffers.d_color_input),
         ];
-        stage.dispatch(
+        stage.run(
             gpu,
-            &kernel,
+            "entry/one_hot",
+            "one_hot",
+            &defines,
             &bindings,
             counts.groups(gpu, Count::Kept, 64, 1),
         )?;

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::camera::{Camera, Lens};
 use crate::config::{Background, Config};
 use crate::dataset::Image;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
 /// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
@@ -222,7 +222,6 @@ impl ImageSet {
                 .set("n_images", self.n_images)
                 .set("chunk", chunk)
                 .set("random_background", background == Background::Random);
-            let kernel = Kernel::new(gpu, "camera", "training_rays", &defines)?;
             let bindings = [
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),
@@ -230,9 +229,11 @@ impl ImageSet {
                 ("pixels", pixels),
                 ("targets", targets),
             ];
-            stage.dispatch(
+            stage.run(
                 gpu,
-                &kernel,
+                "camera",
+                "training_rays",
+                &defines,
                 &bindings,
                 counts.groups(gpu, Count::Rays, 64, 1),
             )?;
@@ -256,16 +257,17 @@ pub fn camera_rays(
     rays: &Buffer,
 ) -> Result<(), GpuError> {
     let defines = ray_defines(config, config.scene.eval_background).set("pass", "camera");
-    let kernel = Kernel::new(gpu, "camera", "camera_rays", &defines)?;
     let bindings = [
         ("cameras", cameras),
         ("counts", &counts.state),
         ("rays", rays),
         ("tile", tile),
     ];
-    stage.dispatch(
+    stage.run(
         gpu,
-        &kernel,
+        "camera",
+        "camera_rays",
+        &defines,
         &bindings,
         counts.groups(gpu, Count::Rays, 64, 1),
     )?;

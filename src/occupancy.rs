@@ -216,15 +216,11 @@ impl OccupancyGrid {
             update.dispatch(gpu, &kernel, &bindings, groups(n))?;
         }
         self.rebuild(gpu, field, &mut update)?;
-        let kernel = Kernel::new(
+        update.run(
             gpu,
             "entry/step",
             "next_phase",
             &Defines::new().set("pass", "next_phase"),
-        )?;
-        update.dispatch(
-            gpu,
-            &kernel,
             &[("state", &self.counts.state)],
             Groups::Direct([1, 1, 1]),
         )?;

@@ -5,7 +5,7 @@
 
 use crate::config::Optimizer;
 use crate::encoding::HashGrid;
-use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage};
+use crate::gpu::{Binding, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 
 /// A slab of network weights.
 #[derive(Debug, Clone)]
@@ -101,7 +101,6 @@ impl DenseGroup {
             .set("pass", "dense")
             .set("raises_alarms", true)
             .set("n", self.len);
-        let kernel = Kernel::new(gpu, "optimizer", "dense", &defines)?;
         let bindings = [
             ("state", &counts.state),
             ("values", &self.values),
@@ -109,9 +108,11 @@ impl DenseGroup {
             ("moments", &self.moments),
             ("averages", &self.averages),
         ];
-        stage.dispatch(
+        stage.run(
             gpu,
-            &kernel,
+            "optimizer",
+            "dense",
+            &defines,
             &bindings,
             Groups::covering(u64::from(self.len / 4), 64),
         )?;
@@ -178,30 +179,18 @@ impl SparseGroup {
         grid: &HashGrid,
         config: &Optimizer,
     ) -> Result<(), GpuError> {
-        for (index, chunk) in grid.chunks().iter().enumerate() {
-            let defines = adam_defines(config, 1.0, 0.0)
-                .merge(grid.defines(chunk))
-                .set("pass", "sparse")
-                .set("raises_alarms", true);
-            let kernel = Kernel::new(gpu, "optimizer", "sparse", &defines)?;
-            let bindings = [
+        self.each_chunk(gpu, stage, grid, config, "sparse", |chunk| {
+            vec![
                 ("state", &counts.state),
-                ("values", &self.values[index]),
-                ("gradients", &self.gradients[index]),
-                ("moments", &self.moments[index]),
-                ("averages", &self.averages[index]),
-                ("counters", &self.counters[index]),
+                ("values", &self.values[chunk]),
+                ("gradients", &self.gradients[chunk]),
+                ("moments", &self.moments[chunk]),
+                ("averages", &self.averages[chunk]),
+                ("counters", &self.counters[chunk]),
                 ("gradient_scales", &self.gradient_scales),
                 ("largest", &self.largest),
-            ];
-            stage.dispatch(
-                gpu,
-                &kernel,
-                &bindings,
-                Groups::covering(u64::from(chunk.rows), 64),
-            )?;
-        }
-        Ok(())
+            ]
+        })
     }
 
     /// Add: `settled` = the averages as of now, rows that were left alone included.
@@ -217,24 +206,34 @@ impl SparseGroup {
         config: &Optimizer,
         settled: &[Buffer],
     ) -> Result<(), GpuError> {
+        self.each_chunk(gpu, stage, grid, config, "settle", |chunk| {
+            vec![
+                ("counts", &counts.state),
+                ("values", &self.values[chunk]),
+                ("averages", &self.averages[chunk]),
+                ("counters", &self.counters[chunk]),
+                ("settled", &settled[chunk]),
+            ]
+        })
+    }
+
+    /// Add: run `entry` over the rows of every chunk.
+    fn each_chunk<'a>(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        grid: &HashGrid,
+        config: &Optimizer,
+        entry: &str,
+        bindings: impl Fn(usize) -> Vec<Binding<'a>>,
+    ) -> Result<(), GpuError> {
         for (index, chunk) in grid.chunks().iter().enumerate() {
             let defines = adam_defines(config, 1.0, 0.0)
                 .merge(grid.defines(chunk))
-                .set("pass", "settle");
-            let kernel = Kernel::new(gpu, "optimizer", "settle", &defines)?;
-            let bindings = [
-                ("counts", &counts.state),
-                ("values", &self.values[index]),
-                ("averages", &self.averages[index]),
-                ("counters", &self.counters[index]),
-                ("settled", &settled[index]),
-            ];
-            stage.dispatch(
-                gpu,
-                &kernel,
-                &bindings,
-                Groups::covering(u64::from(chunk.rows), 64),
-            )?;
+                .set("pass", entry)
+                .set("raises_alarms", true);
+            let groups = Groups::covering(u64::from(chunk.rows), 64);
+            stage.run(gpu, "optimizer", entry, &defines, &bindings(index), groups)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::compositing::activation_defines;
 use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
 use crate::network::Keep;
 use crate::sampling::{self, Placed, SceneBox};
@@ -168,15 +168,11 @@ impl Pass {
         capacity: u32,
         offsets: (&str, &Buffer),
     ) -> Result<(), GpuError> {
-        let kernel = Kernel::new(
+        stage.run(
             gpu,
             "entry/step",
             pass,
             &Defines::new().set("pass", pass).set("capacity", capacity),
-        )?;
-        stage.dispatch(
-            gpu,
-            &kernel,
             &[("state", &self.counts.state), offsets],
             Groups::Direct([1, 1, 1]),
         )?;
@@ -258,7 +254,6 @@ impl Pass {
                 format!("{:?}", self.min_transmittance()),
             )
             .set("pass", "cull");
-        let kernel = Kernel::new(gpu, "compositing", "cull", &defines)?;
         let bindings = [
             ("counts", &counts.state),
             ("samples", samples),
@@ -266,7 +261,7 @@ impl Pass {
             ("ray_offsets", ray_offsets),
             ("kept_counts", &self.kept_counts),
         ];
-        cull.dispatch(gpu, &kernel, &bindings, per_ray())?;
+        cull.run(gpu, "compositing", "cull", &defines, &bindings, per_ray())?;
         self.scan.run(
             gpu,
             &mut cull,
@@ -282,24 +277,24 @@ impl Pass {
             self.capacity.kept,
             ("kept_offsets", &self.kept_offsets),
         )?;
-        let kernel = Kernel::new(
-            gpu,
-            "compositing",
-            "pair",
-            &self.defines().set("pass", "pair"),
-        )?;
         let bindings = [
             ("counts", &counts.state),
             ("ray_offsets", ray_offsets),
             ("kept_offsets", &self.kept_offsets),
             ("offsets", &self.offsets),
         ];
-        cull.dispatch(gpu, &kernel, &bindings, per_ray())?;
+        cull.run(
+            gpu,
+            "compositing",
+            "pair",
+            &self.defines().set("pass", "pair"),
+            &bindings,
+            per_ray(),
+        )?;
         let defines = self
             .defines()
             .set("feature_stride", self.field.feature_stride())
             .set("pass", "gather");
-        let kernel = Kernel::new(gpu, "compositing", "gather", &defines)?;
         let bindings = [
             ("counts", &counts.state),
             ("samples", samples),
@@ -310,9 +305,11 @@ impl Pass {
             ("kept_rays", &self.kept_rays),
             ("kept_features", &self.buffers.kept_features),
         ];
-        cull.dispatch(
+        cull.run(
             gpu,
-            &kernel,
+            "compositing",
+            "gather",
+            &defines,
             &bindings,
             counts.groups(gpu, Count::Marched, 64, 1),
         )?;

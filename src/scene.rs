@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::camera::Camera;
 use crate::dataset::{DatasetError, Image, Split, write_blender};
-use crate::gpu::{Defines, Gpu, GpuError, Groups, Kernel, Stage};
+use crate::gpu::{Defines, Gpu, GpuError, Groups, Stage};
 
 /// Distance of the cameras from the origin, in world units.
 const RADIUS: f64 = 4.031_129;
@@ -82,7 +82,6 @@ impl DemoScene {
     /// Those of compilation, allocation and the device.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         let defines = Defines::new().set("samples", SAMPLES);
-        let kernel = Kernel::new(gpu, "scene/demo", "draw", &defines)?;
         let n_pixels = camera.width * camera.height;
         let mut view = View {
             world_from_camera: camera.world_from_camera,
@@ -98,7 +97,7 @@ impl DemoScene {
         let mut stage = Stage::new("demo scene");
         let bindings = [("view", &uniform), ("image", &image)];
         let groups = Groups::covering(u64::from(TILE.min(n_pixels)), WORKGROUP);
-        stage.dispatch(gpu, &kernel, &bindings, groups)?;
+        stage.run(gpu, "scene/demo", "draw", &defines, &bindings, groups)?;
         for first_pixel in (0..n_pixels).step_by(TILE as usize) {
             view.first_pixel = first_pixel;
             gpu.write(&uniform, 0, &[view]);

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::output::SCHEMA;
-use super::render::{orbit, render_all, write_gif};
-use super::scene::{self, open_run};
+use super::render::{look, orbit, render_all};
+use super::scene::open_run;
+use super::sink::Sink;
 use super::{Session, train, usage};
 use crate::camera::Camera;
 use crate::dataset::Dataset;
 use crate::gpu::AdapterClass;
-use crate::render::{Channel, Frame};
+use crate::render::Channel;
 use crate::scene::DemoScene;
 
 #[derive(Debug, clap::Args)]
@@ -61,29 +62,25 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         .into_iter()
         .map(|c| (c, None))
         .collect();
-    let frames = render_all(session, &mut opened.renderer, &views, true)?;
-    let background = opened.renderer.config().scene.eval_background.color();
-    let range = frames
+    let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
+    let look = look(session, &mut opened.renderer, &views, &channels)?;
+    let mut sinks = channels
         .iter()
-        .filter_map(Frame::depth_range)
-        .reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
-    let range = range.unwrap_or([0.0, 1.0]);
+        .map(|&c| Sink::gif(&args.out.join(format!("orbit-{}.gif", c.name())), c, 12))
+        .collect::<anyhow::Result<Vec<Sink>>>()?;
+    let view = args.out.join("view.png");
+    let mut still = Some(Sink::png(&view, Channel::Rgb));
+    render_all(session, &mut opened.renderer, &views, true, |frame| {
+        if let Some(mut sink) = still.take() {
+            sink.add(frame, &look)?;
+        }
+        sinks.iter_mut().try_for_each(|s| s.add(frame, &look))
+    })?;
     let mut written = Vec::new();
-    for channel in [Channel::Rgb, Channel::Depth, Channel::Normal] {
-        let path = args.out.join(format!("orbit-{}.gif", channel.name()));
-        write_gif(&path, &frames, channel, background, range, 12)?;
-        written.push(path);
+    for sink in sinks {
+        written.extend(sink.finish()?);
     }
-    if let Some(first) = frames.first() {
-        let path = args.out.join("view.png");
-        scene::save_png(
-            &path,
-            &first.pixels(Channel::Rgb, background, range),
-            first.width,
-            first.height,
-        )?;
-        written.push(path);
-    }
+    written.push(view);
     let total = started.elapsed().as_secs_f64();
     for path in &written {
         session.out.result(path.display().to_string())?;

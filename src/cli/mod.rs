@@ -7,6 +7,7 @@ mod eval;
 mod output;
 mod render;
 mod scene;
+mod sink;
 mod train;
 
 use std::process::ExitCode;

@@ -1,14 +1,10 @@
 //! `kiln render`
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, Frame as GifFrame, RgbImage};
 
 use super::output::SCHEMA;
 use super::scene;
+use super::sink::{Look, Sink};
 use super::{Session, usage};
 use crate::camera::Camera;
 use crate::config::Background;
@@ -138,20 +134,31 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         .into_iter()
         .map(|(c, n)| (sized(&c, args.width, args.height), n))
         .collect();
-    let frames = render_all(
-        session,
-        &mut run.renderer,
-        &views,
-        args.channels.contains(&Channel::Normal),
-    )?;
-    let color = run.renderer.config().scene.eval_background.color();
-    let written = write_all(args, &target, &frames, color)?;
-    for path in &written {
-        session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path.display().to_string() }))?;
+    let look = look(session, &mut run.renderer, &views, &args.channels)?;
+    let mut sinks = args
+        .channels
+        .iter()
+        .map(|&channel| match target {
+            Target::Png => Ok(Sink::png(&args.out, channel)),
+            Target::Folder => Ok(Sink::folder(&args.out, channel)),
+            Target::Gif => {
+                let path = with_channel(&args.out, channel, args.channels.len());
+                Sink::gif(&path, channel, args.fps)
+            }
+        })
+        .collect::<anyhow::Result<Vec<Sink>>>()?;
+    let normals = args.channels.contains(&Channel::Normal);
+    render_all(session, &mut run.renderer, &views, normals, |frame| {
+        sinks.iter_mut().try_for_each(|s| s.add(frame, &look))
+    })?;
+    for sink in sinks {
+        for path in sink.finish()? {
+            session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path.display().to_string() }))?;
+        }
     }
     session.out.result(format!(
         "rendered {} views to {}",
-        frames.len(),
+        views.len(),
         args.out.display()
     ))
 }
@@ -273,57 +280,47 @@ pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
         .collect()
 }
 
+/// Render `views` one after the other; `take` gets each as it is done.
 pub(super) fn render_all(
     session: &Session,
     renderer: &mut Renderer,
     views: &[View],
     normals: bool,
-) -> anyhow::Result<Vec<Frame>> {
+    mut take: impl FnMut(&Frame) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let bar = session.out.bar(views.len(), "rendering");
-    let mut frames = Vec::with_capacity(views.len());
     for (camera, near_far) in views {
-        frames.push(renderer.render(camera, *near_far, normals)?);
+        take(&renderer.render(camera, *near_far, normals)?)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(frames)
+    Ok(())
 }
 
-fn write_all(
-    args: &Args,
-    target: &Target,
-    frames: &[Frame],
-    background: [f32; 3],
-) -> anyhow::Result<Vec<PathBuf>> {
-    // One scale for all frames, so that an animation's depth does not flicker.
-    let range = frames
-        .iter()
-        .filter_map(Frame::depth_range)
-        .reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
-    let range = range.unwrap_or([0.0, 1.0]);
-    let mut written = Vec::new();
-    for &channel in &args.channels {
-        if *target == Target::Gif {
-            let path = with_channel(&args.out, channel, args.channels.len());
-            write_gif(&path, frames, channel, background, range, args.fps)?;
-            written.push(path);
-            continue;
-        }
-        for (index, frame) in frames.iter().enumerate() {
-            let path = match target {
-                Target::Png => args.out.clone(),
-                _ => args.out.join(format!("{}_{index:04}.png", channel.name())),
-            };
-            scene::save_png(
-                &path,
-                &frame.pixels(channel, background, range),
-                frame.width,
-                frame.height,
-            )?;
-            written.push(path);
-        }
+/// Pixels per row of the small views that the range of depth is taken from.
+const SMALL: u32 = 64;
+
+/// How `channels` of `views` are to look; where depth is among them, its range is that of small versions of the views.
+pub(super) fn look(
+    session: &Session,
+    renderer: &mut Renderer,
+    views: &[View],
+    channels: &[Channel],
+) -> anyhow::Result<Look> {
+    let mut range = None;
+    if channels.contains(&Channel::Depth) {
+        let small = |(c, near_far): &View| (sized(c, Some(c.width.min(SMALL)), None), *near_far);
+        let views: Vec<View> = views.iter().map(small).collect();
+        render_all(session, renderer, &views, false, |frame| {
+            let both = range.into_iter().chain(frame.depth_range());
+            range = both.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
+            Ok(())
+        })?;
     }
-    Ok(written)
+    Ok(Look {
+        background: renderer.config().scene.eval_background.color(),
+        depth_range: range.unwrap_or([0.0, 1.0]),
+    })
 }
 
 /// `out.gif`, or `out-depth.gif` where there are several channels.
@@ -333,34 +330,6 @@ fn with_channel(path: &Path, channel: Channel, n: usize) -> PathBuf {
     }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{stem}-{}.gif", channel.name()))
-}
-
-/// Write an endless animation.
-pub(super) fn write_gif(
-    path: &Path,
-    frames: &[Frame],
-    channel: Channel,
-    background: [f32; 3],
-    depth_range: [f32; 2],
-    fps: u32,
-) -> anyhow::Result<()> {
-    let fault = |e: &dyn std::fmt::Display| anyhow::anyhow!("cannot write {}: {e}", path.display());
-    let file = File::create(path).map_err(|e| fault(&e))?;
-    let mut encoder = GifEncoder::new_with_speed(BufWriter::new(file), 10);
-    encoder
-        .set_repeat(Repeat::Infinite)
-        .map_err(|e| fault(&e))?;
-    for frame in frames {
-        let pixels = frame.pixels(channel, background, depth_range);
-        let image = RgbImage::from_raw(frame.width, frame.height, pixels)
-            .ok_or_else(|| fault(&"bad frame size"))?;
-        let rgba = image::DynamicImage::ImageRgb8(image).into_rgba8();
-        let delay = Delay::from_numer_denom_ms(1000, fps);
-        encoder
-            .encode_frame(GifFrame::from_parts(rgba, 0, 0, delay))
-            .map_err(|e| fault(&e))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::sink::save_png;
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
 use crate::config::Background;
@@ -245,10 +246,4 @@ pub(super) fn describe(report: &EvalReport) -> String {
         report.steps,
         report.train_seconds
     )
-}
-
-/// Write RGB8 pixels.
-pub(super) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> anyhow::Result<()> {
-    image::save_buffer(path, pixels, width, height, image::ColorType::Rgb8)
-        .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.display()))
 }

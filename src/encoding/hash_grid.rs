@@ -3,12 +3,10 @@
 //! The table's levels lie one after the other, in chunks of whole levels that fit the device's binding limit. Gradients
 //! are i32 fixed point with a power-of-two scale per level that follows the largest sum of the step before.
 
-use std::sync::Arc;
-
 use bytemuck::{Pod, Zeroable};
 
 use crate::config::HashGridConfig;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::Rows;
 
 /// One resolution of the grid.
@@ -231,13 +229,18 @@ impl HashGrid {
             .collect()
     }
 
-    fn each_chunk(
+    /// Add: run `pass` over `count` samples for every chunk; `bindings` are those of a chunk. With `per_level` each level
+    /// has its own layer of workgroups, else a thread walks all of them.
+    fn run<'a>(
         &self,
         gpu: &Gpu,
-        pass: &str,
+        stage: &mut Stage,
+        counts: &'a Counts,
         count: Count,
+        pass: &str,
         stride: u32,
-        mut add: impl FnMut(usize, &Chunk, Arc<Kernel>, &Buffer) -> Result<(), GpuError>,
+        per_level: bool,
+        bindings: impl Fn(usize) -> Vec<Binding<'a>>,
     ) -> Result<(), GpuError> {
         for (index, chunk) in self.chunks.iter().enumerate() {
             let defines = self
@@ -246,12 +249,11 @@ impl HashGrid {
                 .set("count", count.field())
                 .set("stride", stride);
             let levels = gpu.uniform_slice("hash grid levels", &self.gpu_levels(chunk))?;
-            add(
-                index,
-                chunk,
-                Kernel::new(gpu, "encoding/hash_grid", pass, &defines)?,
-                &levels,
-            )?;
+            let mut bindings = bindings(index);
+            bindings.extend([("counts", &counts.state), ("levels", &levels)]);
+            let depth = if per_level { n_levels(chunk) } else { 1 };
+            let groups = counts.groups(gpu, count, 64, depth);
+            stage.run(gpu, "encoding/hash_grid", pass, &defines, &bindings, groups)?;
         }
         Ok(())
     }
@@ -270,22 +272,20 @@ impl HashGrid {
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
-        self.each_chunk(
+        self.run(
             gpu,
-            "forward",
+            stage,
+            counts,
             count,
+            "forward",
             features.stride,
-            |index, chunk, kernel, levels| {
-                let bindings = [
-                    ("counts", &counts.state),
-                    ("levels", levels),
+            true,
+            |chunk| {
+                vec![
                     ("samples", samples),
-                    ("table", &tables[index]),
+                    ("table", &tables[chunk]),
                     ("features", features.buffer),
-                ];
-                let groups = counts.groups(gpu, count, 64, n_levels(chunk));
-                stage.dispatch(gpu, &kernel, &bindings, groups)?;
-                Ok(())
+                ]
             },
         )
     }
@@ -305,23 +305,21 @@ impl HashGrid {
         gradient_scales: &Buffer,
         d_tables: &[Buffer],
     ) -> Result<(), GpuError> {
-        self.each_chunk(
+        self.run(
             gpu,
-            "backward",
+            stage,
+            counts,
             count,
+            "backward",
             d_features.stride,
-            |index, chunk, kernel, levels| {
-                let bindings = [
-                    ("counts", &counts.state),
-                    ("levels", levels),
+            true,
+            |chunk| {
+                vec![
                     ("samples", samples),
                     ("d_features", d_features.buffer),
                     ("gradient_scales", gradient_scales),
-                    ("d_table", &d_tables[index]),
-                ];
-                let groups = counts.groups(gpu, count, 64, n_levels(chunk));
-                stage.dispatch(gpu, &kernel, &bindings, groups)?;
-                Ok(())
+                    ("d_table", &d_tables[chunk]),
+                ]
             },
         )
     }
@@ -341,22 +339,21 @@ impl HashGrid {
         d_features: Rows<'_>,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
-        self.each_chunk(
+        self.run(
             gpu,
-            "position",
+            stage,
+            counts,
             count,
+            "position",
             d_features.stride,
-            |index, _, kernel, levels| {
-                let bindings = [
-                    ("counts", &counts.state),
-                    ("levels", levels),
+            false,
+            |chunk| {
+                vec![
                     ("samples", samples),
-                    ("table", &tables[index]),
+                    ("table", &tables[chunk]),
                     ("d_features", d_features.buffer),
                     ("d_position", d_position),
-                ];
-                stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
-                Ok(())
+                ]
             },
         )
     }

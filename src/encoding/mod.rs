@@ -7,7 +7,7 @@ pub mod spherical_harmonics;
 pub use hash_grid::HashGrid;
 
 use crate::config::DirectionEncoding;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::Rows;
 
 /// The shader file of a direction encoding and the values it is specialised with.
@@ -51,16 +51,17 @@ pub fn encode_directions(
         .set("encoding", file)
         .set("stride", output.stride)
         .set("offset", output.offset);
-    let kernel = Kernel::new(gpu, "entry/direction", "direction", &defines)?;
     let bindings = [
         ("counts", &counts.state),
         ("rays", rays),
         ("kept_rays", kept_rays),
         ("color_input", output.buffer),
     ];
-    stage.dispatch(
+    stage.run(
         gpu,
-        &kernel,
+        "entry/direction",
+        "direction",
+        &defines,
         &bindings,
         counts.groups(gpu, Count::Kept, 64, 1),
     )?;

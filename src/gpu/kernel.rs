@@ -284,6 +284,23 @@ impl Stage {
         Ok(self)
     }
 
+    /// Add: run `entry` of the shader `file`, specialised by `defines`, as [`Self::dispatch`] does.
+    ///
+    /// # Errors
+    /// Those of [`Kernel::new`] and of [`Self::dispatch`].
+    pub fn run(
+        &mut self,
+        gpu: &Gpu,
+        file: &str,
+        entry: &str,
+        defines: &Defines,
+        bindings: &[Binding<'_>],
+        groups: Groups,
+    ) -> Result<&mut Self, GpuError> {
+        let kernel = Kernel::new(gpu, file, entry, defines)?;
+        self.dispatch(gpu, &kernel, bindings, groups)
+    }
+
     /// Add: fill `buffer` with zeros.
     pub fn clear(&mut self, buffer: &Buffer) -> &mut Self {
         self.commands.push(Command::Clear(buffer.clone()));

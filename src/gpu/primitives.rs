@@ -1,9 +1,10 @@
-//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning.
+//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning. Only the prefix sum
+//! has a caller yet; the others are what grids of networks will sort their samples with.
 
 use super::buffer::Buffer;
 use super::context::{Gpu, GpuError};
 use super::counts::{Count, Counts};
-use super::kernel::{Kernel, Stage};
+use super::kernel::{Groups, Stage};
 use super::shader::Defines;
 
 const SCAN_BLOCK: u32 = 1024;
@@ -47,13 +48,12 @@ impl Scan {
         ];
         for pass in ["blocks", "totals", "add"] {
             let defines = Defines::new().set("pass", pass).set("count", count.field());
-            let kernel = Kernel::new(gpu, "primitives/scan", pass, &defines)?;
             let groups = if pass == "totals" {
-                super::kernel::Groups::Direct([1, 1, 1])
+                Groups::Direct([1, 1, 1])
             } else {
                 counts.groups(gpu, count, SCAN_BLOCK, 1)
             };
-            stage.dispatch(gpu, &kernel, &bindings, groups)?;
+            stage.run(gpu, "primitives/scan", pass, &defines, &bindings, groups)?;
         }
         Ok(())
     }
@@ -73,19 +73,20 @@ pub fn compact(
     offsets: &Buffer,
     indices: &Buffer,
 ) -> Result<(), GpuError> {
-    let kernel = Kernel::new(
-        gpu,
-        "primitives/compact",
-        "compact",
-        &Defines::new().set("count", count.field()),
-    )?;
     let bindings = [
         ("counts", &counts.state),
         ("flags", flags),
         ("offsets", offsets),
         ("indices", indices),
     ];
-    stage.dispatch(gpu, &kernel, &bindings, counts.groups(gpu, count, 64, 1))?;
+    stage.run(
+        gpu,
+        "primitives/compact",
+        "compact",
+        &Defines::new().set("count", count.field()),
+        &bindings,
+        counts.groups(gpu, count, 64, 1),
+    )?;
     Ok(())
 }
 
@@ -147,7 +148,7 @@ impl Bin {
             } else {
                 (&self.other, pairs)
             };
-            let groups = super::kernel::Groups::covering(u64::from(self.threads), 64);
+            let groups = Groups::covering(u64::from(self.threads), 64);
             let defines = |name: &str| {
                 Defines::new()
                     .set("pass", name)
@@ -155,13 +156,19 @@ impl Bin {
                     .set("shift", 4 * pass)
                     .set("threads", self.threads)
             };
-            let histogram = Kernel::new(gpu, "primitives/bin", "histogram", &defines("histogram"))?;
             let bindings = [
                 ("counts", &counts.state),
                 ("pairs", from),
                 ("histogram_out", &self.histogram),
             ];
-            stage.dispatch(gpu, &histogram, &bindings, groups.clone())?;
+            stage.run(
+                gpu,
+                "primitives/bin",
+                "histogram",
+                &defines("histogram"),
+                &bindings,
+                groups.clone(),
+            )?;
             self.scan.run(
                 gpu,
                 stage,
@@ -170,14 +177,20 @@ impl Bin {
                 &self.histogram,
                 &self.places,
             )?;
-            let scatter = Kernel::new(gpu, "primitives/bin", "scatter", &defines("scatter"))?;
             let bindings = [
                 ("counts", &counts.state),
                 ("pairs", from),
                 ("places", &self.places),
                 ("sorted", to),
             ];
-            stage.dispatch(gpu, &scatter, &bindings, groups)?;
+            stage.run(
+                gpu,
+                "primitives/bin",
+                "scatter",
+                &defines("scatter"),
+                &bindings,
+                groups,
+            )?;
         }
         Ok(())
     }

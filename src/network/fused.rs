@@ -5,9 +5,7 @@
 //! activations; backward turns them into pre-activation gradients; weight gradients are sums over chunks of samples,
 //! added in a fixed order, so that they are the same on every run.
 
-use crate::gpu::{
-    AdapterClass, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage,
-};
+use crate::gpu::{AdapterClass, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
 
 /// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
 #[derive(Debug, Clone, Copy)]
@@ -278,7 +276,6 @@ impl Fused {
             .set("in_offset", input.offset)
             .set("out_stride", output.stride)
             .set("out_offset", output.offset);
-        let kernel = Kernel::new(gpu, "network/fused", "forward", &defines)?;
         let mut bindings = vec![
             ("counts", &counts.state),
             ("weights", weights),
@@ -286,7 +283,14 @@ impl Fused {
             ("network_output", output.buffer),
         ];
         bindings.extend(save.map(|activations| ("hidden", &activations.hidden)));
-        stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
+        stage.run(
+            gpu,
+            "network/fused",
+            "forward",
+            &defines,
+            &bindings,
+            self.groups(gpu, counts, count),
+        )?;
         Ok(())
     }
 
@@ -329,7 +333,6 @@ impl Fused {
             .set("d_out_stride", d_output.stride)
             .set("d_out_offset", d_output.offset)
             .set("d_in_stride", d_input.stride);
-        let kernel = Kernel::new(gpu, "network/fused", "backward", &defines)?;
         let mut bindings = vec![
             ("counts", &counts.state),
             ("weights_transposed", weights_transposed),
@@ -339,7 +342,14 @@ impl Fused {
             ("d_hidden", &activations.d_hidden),
         ];
         bindings.extend(d_first_input.map(|b| ("d_first_input", b)));
-        stage.dispatch(gpu, &kernel, &bindings, self.groups(gpu, counts, count))?;
+        stage.run(
+            gpu,
+            "network/fused",
+            "backward",
+            &defines,
+            &bindings,
+            self.groups(gpu, counts, count),
+        )?;
         Ok(())
     }
 
@@ -410,16 +420,17 @@ impl Fused {
                 .set("rows_stride", on_rows.stride)
                 .set("rows_offset", on_rows.offset)
                 .set("rows_bias", if lanes_are_inputs { -1 } else { bias });
-            let kernel = Kernel::new(gpu, "network/fused", "weights", &defines)?;
             let bindings = [
                 ("counts", &counts.state),
                 ("lanes_operand", on_lanes.buffer),
                 ("rows_operand", on_rows.buffer),
                 ("partials", &activations.partials),
             ];
-            stage.dispatch(
+            stage.run(
                 gpu,
-                &kernel,
+                "network/fused",
+                "weights",
+                &defines,
                 &bindings,
                 counts.groups(gpu, count, CHUNK, n_rows / block),
             )?;
@@ -431,15 +442,16 @@ impl Fused {
                 .set("offset", self.offset(l))
                 .set("width", width)
                 .set("lanes_are_inputs", lanes_are_inputs);
-            let kernel = Kernel::new(gpu, "network/fused", "reduce", &defines)?;
             let bindings = [
                 ("counts", &counts.state),
                 ("partials", &activations.partials),
                 ("gradients", gradients),
             ];
-            stage.dispatch(
+            stage.run(
                 gpu,
-                &kernel,
+                "network/fused",
+                "reduce",
+                &defines,
                 &bindings,
                 Groups::covering(u64::from(lanes * n_rows), 64),
             )?;
@@ -458,18 +470,19 @@ impl Fused {
         weights: &Buffer,
         weights_transposed: &Buffer,
     ) -> Result<(), GpuError> {
-        let kernel = Kernel::new(
-            gpu,
-            "network/fused",
-            "transpose",
-            &self.defines("transpose", Count::Kept),
-        )?;
         let bindings = [
             ("weights", weights),
             ("weights_transposed", weights_transposed),
         ];
         let end = u64::from(self.base + self.slab_len());
-        stage.dispatch(gpu, &kernel, &bindings, Groups::covering(end, 64))?;
+        stage.run(
+            gpu,
+            "network/fused",
+            "transpose",
+            &self.defines("transpose", Count::Kept),
+            &bindings,
+            Groups::covering(end, 64),
+        )?;
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::camera::Camera;
 use crate::config::Config;
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
-    AdapterClass, Buffer, Count, Gpu, GpuError, Kernel, ReadBack, Stage, StepState, Submitter,
+    AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
@@ -168,7 +168,6 @@ impl Renderer {
             .set("pass", "render")
             .set("normals", normals)
             .set("density_stride", self.pass.field.color_stride());
-        let kernel = Kernel::new(gpu, "compositing", "render", &defines)?;
         let bindings = [
             ("counts", &counts.state),
             ("offsets", &self.pass.offsets),
@@ -180,9 +179,11 @@ impl Renderer {
             ("image", &self.image),
         ];
         let mut composite = Stage::new("composite");
-        composite.dispatch(
+        composite.run(
             gpu,
-            &kernel,
+            "compositing",
+            "render",
+            &defines,
             &bindings,
             counts.groups(gpu, Count::Rays, 64, 1),
         )?;

@@ -7,7 +7,7 @@ pub mod ray_march;
 pub mod stratified;
 
 use crate::config::{Config, Sampler};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Kernel, Stage};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
 /// The map from world to the box that the encodings see.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,12 +102,6 @@ pub fn run(
     } else {
         "place"
     };
-    let kernel = Kernel::new(
-        gpu,
-        file,
-        name,
-        &scene.defines().merge(defines).set("pass", name),
-    )?;
     let bindings = [
         ("counts", &counts.state),
         ("rays", rays),
@@ -117,9 +111,11 @@ pub fn run(
         ("samples", &placed.samples),
         ("sample_rays", &placed.sample_rays),
     ];
-    stage.dispatch(
+    stage.run(
         gpu,
-        &kernel,
+        file,
+        name,
+        &scene.defines().merge(defines).set("pass", name),
         &bindings,
         counts.groups(gpu, Count::Rays, 64, 1),
     )?;

@@ -425,10 +425,11 @@ impl Trainer {
         let mut stage = Stage::new("composite");
         let of_samples = defines.set("pass", "gradients");
         for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
-            let kernel = Kernel::new(gpu, "compositing", entry, &defines)?;
-            stage.dispatch(
+            stage.run(
                 gpu,
-                &kernel,
+                "compositing",
+                entry,
+                &defines,
                 &bindings,
                 counts.groups(gpu, Count::Rays, 64, 1),
             )?;

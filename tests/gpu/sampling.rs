@@ -15,6 +15,12 @@ use crate::reference::sampling::stratified::stratified;
 use crate::support::{GpuRay, Rig, on_device};
 
 const RESOLUTION: u32 = 16;
+/// A box that is not in the middle of anything.
+const SCENE: SceneBox = SceneBox {
+    scale: 0.7,
+    offset: [0.4, 0.5, 0.6],
+    aabb_scale: 1,
+};
 
 /// One sample: position in the box, dt and distance in world units.
 #[derive(Debug, Clone, Copy)]
@@ -223,12 +229,7 @@ fn march(
 #[test]
 fn march_with_equal_steps() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.7,
-            offset: [0.4, 0.5, 0.6],
-            aabb_scale: 1,
-        };
-        march(gpu, scene, 128, 0.0, 1024, 0.4);
+        march(gpu, SCENE, 128, 0.0, 1024, 0.4);
     });
 }
 
@@ -247,34 +248,24 @@ fn march_through_cascades_with_growing_steps() {
 #[test]
 fn march_ends_at_the_largest_count() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.7,
-            offset: [0.4, 0.5, 0.6],
-            aabb_scale: 1,
-        };
-        march(gpu, scene, 128, 0.0, 20, 0.8);
+        march(gpu, SCENE, 128, 0.0, 20, 0.8);
     });
 }
 
 #[test]
 fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.7,
-            offset: [0.4, 0.5, 0.6],
-            aabb_scale: 1,
-        };
         let sampler = Sampler::RayMarch {
             steps: 128,
             cone_angle: Some(0.0),
             max_samples: 1024,
             min_transmittance: 0.0,
         };
-        let rays = rays(&mut Pcg::new(62), &scene);
+        let rays = rays(&mut Pcg::new(62), &SCENE);
         let bits = vec![u32::MAX; RESOLUTION.pow(3) as usize / 32];
         let (still, moved) = (
-            sample(gpu, &sampler, &scene, false, &rays, &bits),
-            sample(gpu, &sampler, &scene, true, &rays, &bits),
+            sample(gpu, &sampler, &SCENE, false, &rays, &bits),
+            sample(gpu, &sampler, &SCENE, true, &rays, &bits),
         );
         let mut shifts = Vec::new();
         for (still, moved) in still.iter().zip(&moved) {
@@ -387,12 +378,7 @@ fn stratified_samples_inside_the_box() {
 #[test]
 fn rays_that_do_not_fit_are_not_placed() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.7,
-            offset: [0.4, 0.5, 0.6],
-            aabb_scale: 1,
-        };
-        let rays = rays(&mut Pcg::new(64), &scene);
+        let rays = rays(&mut Pcg::new(64), &SCENE);
         let n = rays.len();
         let rig = Rig::new(gpu, n, 0, 0);
         rig.set(StepState {
@@ -428,7 +414,7 @@ fn rays_that_do_not_fit_are_not_placed() {
                     stage,
                     &rig.counts,
                     &sampler,
-                    &scene,
+                    &SCENE,
                     RESOLUTION,
                     Pass::Place,
                     false,
