@@ -2,10 +2,12 @@
 # Figures of this machine's GPU: adapters, GPU tests, per-stage times, a minute of training, rendering.
 #
 # usage: gpu-report.sh KILN OUT [DATASET] [PEERS]
-#   KILN     the release binary; a GPU test binary named kiln-gpu-tests beside it is run too
+#   KILN     the release binary; a copy of the GPU tests named kiln-gpu-tests beside it (what `cargo test --release --test
+#            gpu --no-run` builds) is run too
 #   OUT      folder for the results; each is written as its step ends
 #   DATASET  Blender-format folder (default: the built-in scene)
-#   PEERS    folder with torch_train.py, run afterwards on the same data
+#   PEERS    folder with a PyTorch program to compare with, torch_train.py METHOD DATASET --seconds S --every S --device D,
+#            run afterwards on the same data
 # Each step has a time limit, and a failed one does not stop the rest.
 set -u
 kiln=$(realpath "$1"); out=$2; dataset=${3:-}; peers=${4:-}

@@ -137,9 +137,9 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         let slope = loss_slope(error);
         //: endif
         // The mean over channels and over the rays that fit, of all micro-batches.
-        result.slope = slope / (3.0 * f32(counts.n_rays_fitting) * ${micro_batches}.0);
+        result.slope = ${loss_weight} * slope / (3.0 * f32(counts.n_rays_fitting) * ${micro_batches}.0);
         let value = loss_value(error);
-        result.loss = (value.x + value.y + value.z) / 3.0;
+        result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
     }
     ray_losses[r] = result;

@@ -19,8 +19,6 @@ mod layout;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -28,7 +26,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::config::{Config, ConfigError};
 use crate::field::{Field, FieldParameters};
-use crate::gpu::{Buffer, Gpu, GpuError};
+use crate::files::replace_file;
+use crate::gpu::{Buffer, Gpu, GpuError, StepState};
 use crate::train::Trainer;
 use layout::Role;
 
@@ -316,25 +315,6 @@ pub fn save(
     })
 }
 
-/// Write a file so that at any moment either the old or the new content is in place.
-///
-/// # Errors
-/// Those of the file system.
-pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
-    };
-    write().inspect_err(|_| {
-        let _ = std::fs::remove_file(&partial);
-    })
-}
-
 /// A checkpoint in memory.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -607,11 +587,11 @@ impl Checkpoint {
             &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?,
         );
         let levels = field.hash_grid.levels().len();
-        gpu.write(
-            &trainer.pass.counts.state,
-            0,
-            &self.values::<u32>("state.training", Dtype::U32, &[16])?,
-        );
+        let state = self.values::<u32>("state.training", Dtype::U32, &[16])?;
+        let mut state: StepState = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&state));
+        // Another device may hold fewer.
+        state.next_rays = state.next_rays.min(trainer.pass.capacity.rays);
+        gpu.write(&trainer.pass.counts.state, 0, &[state]);
         gpu.write(
             &grid.counts.state,
             0,

@@ -234,6 +234,26 @@ pub struct Training {
     pub precision: Precision,
 }
 
+impl Training {
+    /// Samples evaluated per step.
+    #[must_use]
+    pub fn batch(&self) -> u32 {
+        self.batch_size.unwrap_or(1 << 15)
+    }
+
+    /// Rays per step at most.
+    #[must_use]
+    pub fn most_rays(&self) -> u32 {
+        self.max_rays.unwrap_or(self.batch().clamp(256, 1 << 18))
+    }
+
+    /// Rays of the first step.
+    #[must_use]
+    pub fn first_rays(&self) -> u32 {
+        self.initial_rays.unwrap_or((self.batch() / 64).max(64))
+    }
+}
+
 fn four() -> f32 {
     4.0
 }
@@ -276,6 +296,9 @@ pub struct Optimizer {
     /// …and every so many steps after; 0 keeps the rate constant.
     #[serde(default)]
     pub decay_interval: u32,
+    /// Last step at which that happens; left out, there is none.
+    #[serde(default)]
+    pub decay_end: Option<u32>,
     /// Steps over which the rate rises from 0.
     #[serde(default)]
     pub warmup_steps: u32,
@@ -670,6 +693,14 @@ impl Config {
         }
         let optimizer = &self.optimizer;
         positive("optimizer.decay_base", optimizer.decay_base)?;
+        if let Some(end) = optimizer.decay_end
+            && end < optimizer.decay_start
+        {
+            return Err(bad(
+                "optimizer.decay_end",
+                format!("is {end}, before decay_start, {}", optimizer.decay_start),
+            ));
+        }
         not_negative("optimizer.l2_reg", optimizer.l2_reg)?;
         not_negative("optimizer.network_rate", optimizer.network_rate)?;
         positive("optimizer.learning_rate", optimizer.learning_rate)?;
@@ -785,15 +816,11 @@ impl Config {
         // Parts small enough for a slow adapter to finish a stage within a submission.
         let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
         self.training.micro_batches.get_or_insert(parts);
-        self.training
-            .max_rays
-            .get_or_insert((batch / 2).clamp(256, 1 << 18));
-        self.training
-            .initial_rays
-            .get_or_insert((batch / 64).max(64));
+        self.training.max_rays = Some(self.training.most_rays());
+        self.training.initial_rays = Some(self.training.first_rays());
         let cells = self.occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
         self.occupancy.cells_per_update.get_or_insert(if software {
-            (batch / 2).max(2048)
+            batch.max(2048)
         } else {
             (cells / 4).clamp(2048, 1 << 19)
         });

@@ -69,17 +69,25 @@ pub fn evaluate_view(
     downscale: u32,
 ) -> Result<(ViewQuality, render::Frame), GpuError> {
     let rendered = renderer.render(&frame.camera.downscaled(downscale), frame.near_far, false)?;
-    let background = renderer.config().scene.eval_background.color();
-    let (ours, theirs) = (
-        rendered.rgb(background),
-        over_background(image, renderer.config()),
-    );
-    let quality = ViewQuality {
-        name: frame.name.clone(),
+    let quality = compare(renderer.config(), &frame.name, image, &rendered);
+    Ok((quality, rendered))
+}
+
+/// Measure `rendered` against `image`, over the background of `config`.
+#[must_use]
+pub fn compare(
+    config: &Config,
+    name: &str,
+    image: &Image,
+    rendered: &render::Frame,
+) -> ViewQuality {
+    let ours = rendered.rgb(config.scene.eval_background.color());
+    let theirs = over_background(image, config);
+    ViewQuality {
+        name: name.to_owned(),
         psnr: psnr(&ours, &theirs),
         ssim: ssim(&ours, &theirs, image.width as usize, image.height as usize),
-    };
-    Ok((quality, rendered))
+    }
 }
 
 /// What a report says beside its numbers.

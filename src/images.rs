@@ -37,6 +37,9 @@ pub struct GpuCamera {
     pub view_high: [f32; 2],
 }
 
+/// Bytes of images on their way to the device at once.
+const STAGED_BYTES: usize = 64 << 20;
+
 /// Farther than any scene.
 const FAR: f32 = 1e10;
 
@@ -131,7 +134,7 @@ pub struct ImageSet {
 }
 
 impl ImageSet {
-    /// Upload images with their cameras (already downscaled to the images' size).
+    /// Upload images with their cameras (already downscaled to the images' size). Blocks; for the edges of the program.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
@@ -167,12 +170,17 @@ impl ImageSet {
             .iter()
             .map(|(bytes, members)| {
                 let buffer = gpu.buffer("images", *bytes)?;
+                let mut waiting = 0;
                 for &index in members {
-                    gpu.write(
-                        &buffer,
-                        u64::from(cameras[index].first_pixel) * 4,
-                        &images[index].pixels,
-                    );
+                    let pixels = &images[index].pixels;
+                    gpu.write(&buffer, u64::from(cameras[index].first_pixel) * 4, pixels);
+                    // What is written lies in memory of its own until it is submitted.
+                    waiting += pixels.len();
+                    if waiting > STAGED_BYTES {
+                        gpu.submit([]);
+                        gpu.wait()?;
+                        waiting = 0;
+                    }
                 }
                 Ok(buffer)
             })

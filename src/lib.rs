@@ -28,6 +28,7 @@ pub mod dataset;
 pub mod encoding;
 pub mod eval;
 pub mod field;
+pub mod files;
 pub mod gpu;
 pub mod images;
 pub mod loss;

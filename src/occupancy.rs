@@ -66,8 +66,8 @@ impl OccupancyGrid {
             total: gpu.buffer("occupancy total", 8)?,
             buffers: field.buffers(gpu, "occupancy", n, 0, Keep::Nothing)?,
             n_sweep,
-            // Instant-NGP decays every cell at every update and visits a quarter of them: four factors a visit.
-            decay: config.occupancy.decay.powi(4),
+            // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
+            decay: config.occupancy.decay.powf(cells as f32 / n_sweep as f32),
             threshold: config.occupancy.threshold,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
@@ -79,7 +79,7 @@ impl OccupancyGrid {
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
     fn n_sweep(gpu: &Gpu, config: &Config, field: &Field) -> u32 {
         let cells = config.occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
-        let per_update = config.occupancy.cells_per_update.unwrap_or(1 << 14);
+        let per_update = config.occupancy.cells_per_update.unwrap_or(cells / 4);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         while n_sweep > 1024 && !field.fits(gpu, u64::from(2 * n_sweep), 0, Keep::Nothing) {
             n_sweep = (n_sweep / 2).next_multiple_of(64);

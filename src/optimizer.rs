@@ -46,6 +46,18 @@ pub struct SparseGroup {
 /// Scale that gradients start with; it adapts from the first step on.
 const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
 
+/// What `begin_step` computes the learning rate from.
+#[must_use]
+pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
+    Defines::new()
+        .set("learning_rate", format!("{:?}", optimizer.learning_rate))
+        .set("decay_base", format!("{:?}", optimizer.decay_base))
+        .set("decay_start", optimizer.decay_start)
+        .set("decay_interval", optimizer.decay_interval)
+        .set("decay_end", optimizer.decay_end.unwrap_or(u32::MAX))
+        .set("warmup_steps", optimizer.warmup_steps)
+}
+
 fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
     let text = |x: f32| format!("{x:?}");
     Defines::new()
@@ -179,7 +191,7 @@ impl SparseGroup {
         grid: &HashGrid,
         config: &Optimizer,
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, stage, grid, config, "sparse", |chunk| {
+        each_chunk(gpu, stage, grid, config, "sparse", |chunk| {
             vec![
                 ("state", &counts.state),
                 ("values", &self.values[chunk]),
@@ -206,7 +218,7 @@ impl SparseGroup {
         config: &Optimizer,
         settled: &[Buffer],
     ) -> Result<(), GpuError> {
-        self.each_chunk(gpu, stage, grid, config, "settle", |chunk| {
+        each_chunk(gpu, stage, grid, config, "settle", |chunk| {
             vec![
                 ("counts", &counts.state),
                 ("values", &self.values[chunk]),
@@ -216,25 +228,24 @@ impl SparseGroup {
             ]
         })
     }
+}
 
-    /// Add: run `entry` over the rows of every chunk.
-    fn each_chunk<'a>(
-        &self,
-        gpu: &Gpu,
-        stage: &mut Stage,
-        grid: &HashGrid,
-        config: &Optimizer,
-        entry: &str,
-        bindings: impl Fn(usize) -> Vec<Binding<'a>>,
-    ) -> Result<(), GpuError> {
-        for (index, chunk) in grid.chunks().iter().enumerate() {
-            let defines = adam_defines(config, 1.0, 0.0)
-                .merge(grid.defines(chunk))
-                .set("pass", entry)
-                .set("raises_alarms", true);
-            let groups = Groups::covering(u64::from(chunk.rows), 64);
-            stage.run(gpu, "optimizer", entry, &defines, &bindings(index), groups)?;
-        }
-        Ok(())
+/// Add: run `entry` over the rows of every chunk.
+fn each_chunk<'a>(
+    gpu: &Gpu,
+    stage: &mut Stage,
+    grid: &HashGrid,
+    config: &Optimizer,
+    entry: &str,
+    bindings: impl Fn(usize) -> Vec<Binding<'a>>,
+) -> Result<(), GpuError> {
+    for (index, chunk) in grid.chunks().iter().enumerate() {
+        let defines = adam_defines(config, 1.0, 0.0)
+            .merge(grid.defines(chunk))
+            .set("pass", entry)
+            .set("raises_alarms", true);
+        let groups = Groups::covering(u64::from(chunk.rows), 64);
+        stage.run(gpu, "optimizer", entry, &defines, &bindings(index), groups)?;
     }
+    Ok(())
 }

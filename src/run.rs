@@ -177,7 +177,7 @@ impl RunDir {
     /// # Errors
     /// [`RunError::Io`]
     pub fn write(&self, path: &Path, text: &str) -> Result<(), RunError> {
-        crate::checkpoint::replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
+        crate::files::replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
             path: path.to_owned(),
             source,
         })

@@ -35,10 +35,10 @@ fn refused<T>(result: Result<T, DatasetError>, parts: &[&str]) {
     }
 }
 
-/// A folder of real scenes; tests on them are skipped where it is absent.
+/// A real scene in `KILN_DATA`, else in `data/`; tests on it are skipped where it is absent.
 fn real(name: &str) -> Option<PathBuf> {
     let data = std::env::var_os("KILN_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("data"),
         PathBuf::from,
     );
     let path = data.join(name);

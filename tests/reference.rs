@@ -676,8 +676,17 @@ fn learning_rate_stairs() {
         decay_base: 0.33,
         decay_start: 20_000,
         decay_interval: 10_000,
+        decay_end: 45_000,
     };
-    for (step, stairs) in [(0, 0), (19_999, 0), (20_000, 1), (29_999, 1), (30_000, 2)] {
+    for (step, stairs) in [
+        (0, 0),
+        (19_999, 0),
+        (20_000, 1),
+        (29_999, 1),
+        (30_000, 2),
+        (40_000, 3),
+        (50_000, 3),
+    ] {
         let expected = 1e-2 * 0.33_f64.powi(stairs);
         assert_close("rate", schedule.at(step), expected, 1e-15);
     }

@@ -43,7 +43,8 @@ fn begin_step(@builtin(local_invocation_index) lane: u32) {
     var rate = ${learning_rate};
     //: if decay_interval > 0
     if (state.step >= ${decay_start}u) {
-        rate *= pow(${decay_base}, f32((state.step - ${decay_start}u) / ${decay_interval}u + 1u));
+        let stairs = (min(state.step, ${decay_end}u) - ${decay_start}u) / ${decay_interval}u + 1u;
+        rate *= pow(${decay_base}, f32(stairs));
     }
     //: endif
     //: if warmup_steps > 0

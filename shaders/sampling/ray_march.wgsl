@@ -78,7 +78,8 @@ fn start(ray: Ray, index: u32) -> Marcher {
     return m;
 }
 
-// Move to the next sample; false where the ray leaves the box. Leaves t at the sample.
+// Move to the next sample; false where the ray leaves the box, or is so far out that a step is lost to rounding. Leaves t
+// at the sample.
 fn find(m: ptr<function, Marcher>) -> bool {
     while ((*m).t < (*m).t_end) {
         let u = (*m).origin + (*m).t * (*m).direction;
@@ -93,6 +94,7 @@ fn find(m: ptr<function, Marcher>) -> bool {
         let far_face = floor(cell) + select(vec3<f32>(0.0), vec3<f32>(1.0), (*m).direction > vec3<f32>(0.0));
         let safe = select((*m).direction, vec3<f32>(1e-12), abs((*m).direction) < vec3<f32>(1e-12));
         let to_face = (far_face - cell) * (side / f32(RESOLUTION)) / safe;
+        if ((*m).t + dt == (*m).t) { return false; }
         let target_t = (*m).t + max(min(to_face.x, min(to_face.y, to_face.z)), 0.0);
         //: if cone_angle > 0
         loop {

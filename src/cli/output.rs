@@ -58,6 +58,17 @@ impl Output {
         Ok(())
     }
 
+    /// A result for programs, from work that goes on when nobody reads it any more.
+    pub(super) fn json_if_read<T: Serialize>(&self, value: &T) -> anyhow::Result<()> {
+        self.json(value).or_else(|error| {
+            let io: Option<&std::io::Error> = error.downcast_ref();
+            match io.map(std::io::Error::kind) {
+                Some(std::io::ErrorKind::BrokenPipe) => Ok(()),
+                _ => Err(error),
+            }
+        })
+    }
+
     #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
     pub(super) fn error(&self, error: &anyhow::Error) {
         let message = told(error);

@@ -93,6 +93,14 @@ fn make_folder(out: &Path, target: &Target) -> anyhow::Result<()> {
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let target = target(&args.out)?;
+    for (index, channel) in args.channels.iter().enumerate() {
+        if args.channels[..index].contains(channel) {
+            return Err(usage(format!(
+                "--channels: {} is named twice",
+                channel.name()
+            )));
+        }
+    }
     let background = scene::one_background(args.background)?;
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;

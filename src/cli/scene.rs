@@ -200,12 +200,14 @@ pub(super) fn evaluate(
     let mut seconds = 0.0;
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
-        let (quality, rendered) = eval::evaluate_view(renderer, frame, image, request.downscale)?;
+        let camera = frame.camera.downscaled(request.downscale);
+        let rendered = renderer.render(&camera, frame.near_far, false)?;
         // The first view pays for compiling shaders.
         if index > 0 || images.len() == 1 {
             rays += f64::from(rendered.width * rendered.height);
             seconds += start.elapsed().as_secs_f64();
         }
+        let quality = eval::compare(renderer.config(), &frame.name, image, &rendered);
         if let Some(folder) = request.save_to {
             let background = renderer.config().scene.eval_background.color();
             let path = folder.join(format!("{}_{index:03}.png", request.split));

@@ -5,8 +5,10 @@ use std::io::{BufWriter, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use image::codecs::gif::{GifEncoder, Repeat};
-use image::{Delay, Frame as GifFrame, RgbImage};
+use image::codecs::png::PngEncoder;
+use image::{Delay, ExtendedColorType, Frame as GifFrame, ImageEncoder as _, RgbImage};
 
+use crate::files::replace_file;
 use crate::render::{Channel, Frame};
 
 /// How frames become pixels.
@@ -55,8 +57,11 @@ fn cannot_write(path: &Path, error: impl std::fmt::Display) -> anyhow::Error {
 
 /// Write RGB8 pixels.
 pub(super) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> anyhow::Result<()> {
-    image::save_buffer(path, pixels, width, height, image::ColorType::Rgb8)
-        .map_err(|e| cannot_write(path, e))
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(pixels, width, height, ExtendedColorType::Rgb8)
+        .map_err(|e| cannot_write(path, e))?;
+    replace_file(path, &png).map_err(|e| cannot_write(path, e))
 }
 
 impl Sink {

@@ -363,10 +363,9 @@ pub(super) fn train(
         setup.dir.rewind_metrics(checkpoint.info.step)?;
     } else {
         setup.dir.create()?;
-        setup
-            .dir
-            .write(&setup.dir.config(), &setup.config.to_toml())?;
     }
+    let config = setup.config.to_toml();
+    setup.dir.write(&setup.dir.config(), &config)?;
     let log = setup.dir.metrics_log()?;
     let mut driver = Driver {
         session,
@@ -527,7 +526,7 @@ impl Driver<'_> {
                 event: "progress",
                 value: progress,
             })?;
-            self.session.out.json(&Line {
+            self.session.out.json_if_read(&Line {
                 schema: SCHEMA,
                 event: "progress",
                 value: progress,
@@ -601,7 +600,7 @@ impl Driver<'_> {
             "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
         });
         self.log.append(&line)?;
-        self.session.out.json(&line)?;
+        self.session.out.json_if_read(&line)?;
         Ok(Some(quality.psnr))
     }
 

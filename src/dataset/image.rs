@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::Frame;
 use super::error::{DatasetError, escaped};
 use super::intrinsics::MAX_SIDE;
+use crate::files::replace_file;
 
 const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 const JPEG_SIGNATURE: [u8; 2] = [0xff, 0xd8];
@@ -178,7 +179,7 @@ impl Image {
         image
             .write_to(&mut bytes, ImageFormat::Png)
             .map_err(|e| damaged(path, format!("cannot be encoded as PNG: {e}")))?;
-        std::fs::write(path, bytes.into_inner()).map_err(|e| DatasetError::write(path, e))
+        replace_file(path, &bytes.into_inner()).map_err(|e| DatasetError::write(path, e))
     }
 }
 

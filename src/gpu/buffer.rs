@@ -65,7 +65,8 @@ impl ReadBack {
 }
 
 impl Gpu {
-    /// A zeroed storage buffer of `bytes` bytes, which may also be bound as uniform where it is small enough (rounded up to 16), checked against the device's limits.
+    /// A zeroed storage buffer of `bytes` bytes (rounded up to 16), checked against the device's limits. A shader may also
+    /// bind it as uniform, where it is small enough.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] or [`GpuError::OutOfMemory`].

@@ -59,7 +59,8 @@ impl Count {
     }
 }
 
-const CAPACITY: usize = 256;
+/// What one workgroup of `shaders/entry/publish.wgsl` handles.
+const CAPACITY: usize = 64;
 
 /// The device's counts together with the indirect arguments derived from them.
 #[derive(Debug, Clone)]

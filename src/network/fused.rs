@@ -69,9 +69,6 @@ pub struct Activations {
 }
 
 impl Fused {
-    /// Largest number of neurons in a hidden layer.
-    pub const MAX_WIDTH: u32 = 64;
-
     /// A network of `dims` (input, hidden…, output) whose weights start at f32 `base` of the slab.
     #[must_use]
     pub fn new(gpu: &Gpu, dims: &[u32], biases: bool, base: u32) -> Self {

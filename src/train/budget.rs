@@ -42,8 +42,8 @@ impl MemoryPlan {
 pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     let field = Field::new(gpu, &config.passes[0].field)?;
     let training = &config.training;
-    let batch = training.batch_size.unwrap_or(1 << 15);
-    let max_rays = training.max_rays.unwrap_or(1 << 14);
+    let batch = training.batch();
+    let max_rays = training.most_rays();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
     let capacity = loop {
         let kept = (batch / micro_batches).next_multiple_of(512);

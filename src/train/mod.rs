@@ -23,7 +23,7 @@ use crate::images::ImageSet;
 use crate::loss;
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
-use crate::optimizer::{DenseGroup, SparseGroup};
+use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
 use crate::pass::Pass;
 
 /// Why training stopped.
@@ -233,8 +233,7 @@ impl Trainer {
         state.next_rays = self
             .config
             .training
-            .initial_rays
-            .unwrap_or(256)
+            .first_rays()
             .min(self.pass.capacity.rays);
         gpu.write(&self.pass.counts.state, 0, &[state]);
         let mut zero = Stage::new("reset");
@@ -302,13 +301,8 @@ impl Trainer {
 
         let optimizer = &self.config.optimizer;
         let mut begin = Stage::new("begin");
-        let defines = Defines::new()
-            .set("n_levels", self.pass.field.hash_grid.levels().len())
-            .set("learning_rate", format!("{:?}", optimizer.learning_rate))
-            .set("decay_base", format!("{:?}", optimizer.decay_base))
-            .set("decay_start", optimizer.decay_start)
-            .set("decay_interval", optimizer.decay_interval)
-            .set("warmup_steps", optimizer.warmup_steps);
+        let levels = self.pass.field.hash_grid.levels().len();
+        let defines = schedule_defines(optimizer).set("n_levels", levels);
         let bindings = [
             state,
             ("gradient_scales", &self.sparse.gradient_scales),
@@ -408,6 +402,10 @@ impl Trainer {
             .clone()
             .merge(loss::defines(&self.config.loss))
             .set("pass", "train")
+            .set(
+                "loss_weight",
+                format!("{:?}", self.config.passes[0].loss_weight),
+            )
             .set("linear", self.config.scene.linear)
             .set("micro_batches", micro_batches);
         let bindings = [

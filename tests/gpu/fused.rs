@@ -314,6 +314,24 @@ fn biases_with_more_outputs_than_inputs() {
 }
 
 #[test]
+fn weights_in_a_slab_too_large_for_a_uniform_binding() {
+    on_both_devices(|gpu| {
+        check(
+            gpu,
+            &Case {
+                dims: &[28, 32, 16],
+                biases: true,
+                n: 200,
+                // 64 KiB of other weights.
+                base: 1 << 14,
+                around: 0,
+                density_only: false,
+            },
+        );
+    });
+}
+
+#[test]
 fn no_sample_leaves_everything_as_it_was() {
     on_device(|gpu| {
         let network = Fused::new(gpu, &[32, 64, 16], false, 0);

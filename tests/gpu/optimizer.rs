@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use kiln::config::{Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
-use kiln::gpu::{Defines, Gpu, Groups, Kernel, StepState};
-use kiln::optimizer::{DenseGroup, SparseGroup};
+use kiln::gpu::{Gpu, Groups, Kernel, StepState};
+use kiln::optimizer::{DenseGroup, SparseGroup, schedule_defines};
 
 use crate::reference::optimizer::{Adam, LazyEma, LearningRate, Moments, ema_update};
 use crate::reference::random::Pcg;
@@ -322,15 +322,10 @@ fn begin_step(
         ..StepState::zeroed()
     });
     let (scale_buffer, largest_buffer) = (rig.buffer(scales), rig.buffer(largest));
-    let defines = Defines::new()
+    let defines = schedule_defines(rate)
         .set("pass", "begin_step")
         .set("micro_batches", 1)
-        .set("n_levels", scales.len())
-        .set("learning_rate", format!("{:?}", rate.learning_rate))
-        .set("decay_base", format!("{:?}", rate.decay_base))
-        .set("decay_start", rate.decay_start)
-        .set("decay_interval", rate.decay_interval)
-        .set("warmup_steps", rate.warmup_steps);
+        .set("n_levels", scales.len());
     let kernel = Kernel::new(gpu, "entry/step", "begin_step", &defines).unwrap();
     let bindings = [
         ("state", &rig.counts.state),
@@ -391,6 +386,7 @@ fn learning_rate_warms_up_and_decays_in_stairs() {
             decay_base: 0.33,
             decay_start: 100,
             decay_interval: 50,
+            decay_end: Some(300),
             warmup_steps: 10,
             ..config(0.9)
         };
@@ -399,8 +395,9 @@ fn learning_rate_warms_up_and_decays_in_stairs() {
             decay_base: 0.33,
             decay_start: 100,
             decay_interval: 50,
+            decay_end: 300,
         };
-        let steps = [0, 1, 8, 9, 10, 99, 100, 149, 150, 249, 250];
+        let steps = [0, 1, 8, 9, 10, 99, 100, 149, 150, 249, 250, 300, 400];
         let actual: Vec<f32> = steps
             .iter()
             .map(|&s| begin_step(gpu, &config, s, &[1.0], &[0]).0.learning_rate)

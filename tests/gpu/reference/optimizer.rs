@@ -157,12 +157,16 @@ pub struct LearningRate {
     pub decay_start: u32,
     /// Steps from one stair to the next, at least 1.
     pub decay_interval: u32,
+    /// Step of the last stair at the latest.
+    pub decay_end: u32,
 }
 
 impl LearningRate {
-    /// `initial * decay_base^n` with `n = step < decay_start ? 0 : floor((step - decay_start) / decay_interval) + 1`.
+    /// `initial * decay_base^n` with `n = s < decay_start ? 0 : floor((s - decay_start) / decay_interval) + 1` and
+    /// `s = min(step, decay_end)`.
     pub fn at(&self, step: u32) -> f64 {
         let stairs = step
+            .min(self.decay_end)
             .checked_sub(self.decay_start)
             .map_or(0, |past| past / self.decay_interval + 1);
         self.initial * self.decay_base.powf(f64::from(stairs))
