@@ -54,7 +54,7 @@ pub enum CheckpointError {
         reason: &'static str,
     },
     /// The file is not safetensors, or cut short.
-    #[error("{path} is not a checkpoint, or is cut short ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
+    #[error("{path} is not a checkpoint, or is cut short ({reason}): train again with `kiln train --force`, or point to another run", path = .path.display())]
     Format {
         /// The file.
         path: PathBuf,

@@ -6,6 +6,7 @@
 #import common/grid_index
 #import common/pcg
 #import common/ray
+#import common/scene_box
 #import common/step
 
 var<storage, read> counts: StepState;
@@ -64,13 +65,9 @@ fn start(ray: Ray, index: u32) -> Marcher {
     let length_of_direction = length(ray.direction);
     m.direction = ray.direction / length_of_direction;
     let to_unit = SCALE * length_of_direction;
-    let inverse = 1.0 / select(m.direction, vec3<f32>(1e-12), abs(m.direction) < vec3<f32>(1e-12));
-    let a = (vec3<f32>(0.5 - HALF_BOX) - m.origin) * inverse;
-    let b = (vec3<f32>(0.5 + HALF_BOX) - m.origin) * inverse;
-    let low = min(a, b);
-    let high = max(a, b);
-    m.t = max(max(low.x, max(low.y, low.z)), ray.t_min * to_unit);
-    m.t_end = min(min(high.x, min(high.y, high.z)), ray.t_max * to_unit);
+    let range = box_range(m.origin, m.direction, HALF_BOX);
+    m.t = max(range.x, ray.t_min * to_unit);
+    m.t_end = min(range.y, ray.t_max * to_unit);
     //: if jitter
     var state = random_seed(counts.seed ^ 0x5bd1e995u, counts.step, counts.n_rays_total + index);
     m.t += random(&state) * step_length(m.t);

@@ -6,6 +6,7 @@
 #import common/grid_index
 #import common/pcg
 #import common/ray
+#import common/scene_box
 #import common/step
 
 var<storage, read> counts: StepState;
@@ -23,6 +24,18 @@ const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
 const LAST: f32 = 1e10;
+const NO_END: f32 = 1e9;
+
+// A ray whose end nobody gave runs through the box.
+fn bounded(ray: Ray) -> Ray {
+    var result = ray;
+    if (ray.t_max >= NO_END) {
+        let range = box_range(ray.origin * SCALE + OFFSET, ray.direction * SCALE, HALF_BOX);
+        result.t_min = max(ray.t_min, range.x);
+        result.t_max = max(result.t_min, range.y);
+    }
+    return result;
+}
 
 fn edge(ray: Ray, i: u32) -> f32 {
     let f = f32(i) / f32(N - 1u);
@@ -58,7 +71,7 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     var n = ray_offsets[i];
     let end = ray_offsets[i + 1u];
     //: endif
-    let ray = rays[i];
+    let ray = bounded(rays[i]);
     let unit = length(ray.direction);
     var state = random_seed(counts.seed ^ 0x5bd1e995u, counts.step, counts.n_rays_total + i);
     var t = place_of(ray, 0u, &state);

@@ -32,7 +32,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         )));
     }
     let started = Instant::now();
-    let gpu = session.open_gpu()?;
+    let gpu = crate::gpu::Gpu::open(&session.options)?;
     let software = gpu.class() == AdapterClass::Software;
     let (size, counts) = if software {
         (128, [60, 4, 8])

@@ -32,6 +32,7 @@ struct Cli {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Adapter to use: its number or a part of its name, as `kiln devices` lists them [env: `KILN_DEVICE`]
     #[arg(long, global = true, value_name = "NAME|N")]

@@ -15,7 +15,7 @@ use crate::render::{Channel, Frame, Renderer};
 pub(super) struct Args {
     /// Run directory, or a checkpoint file
     pub(super) run: PathBuf,
-    /// Render the views of a split: train, val or test
+    /// Render the views of a split: train, val or test (which is what is rendered where nothing is chosen)
     #[arg(long, value_name = "SPLIT", conflicts_with = "turntable")]
     pub(super) split: Option<Split>,
     /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
@@ -24,10 +24,10 @@ pub(super) struct Args {
     /// Folder for PNGs, or one .png or .gif file
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) out: PathBuf,
-    /// Pixels per row
+    /// Pixels per row; left out, as in the dataset
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) width: Option<u32>,
-    /// Rows
+    /// Rows; left out, as in the dataset
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) height: Option<u32>,
     /// What to render: rgb, depth, normal, opacity
@@ -142,6 +142,14 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         .into_iter()
         .map(|(c, n)| (sized(&c, args.width, args.height), n))
         .collect();
+    if let Some((camera, _)) = views.first() {
+        session.out.in_place_of_bar(format!(
+            "rendering {} views of {}×{}",
+            views.len(),
+            camera.width,
+            camera.height
+        ));
+    }
     let look = look(session, &mut run.renderer, &views, &args.channels)?;
     let mut sinks = args
         .channels

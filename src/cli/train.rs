@@ -39,7 +39,7 @@ pub(super) struct Args {
     /// Run to go on with, under its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config"])]
     pub(super) resume: Option<PathBuf>,
-    /// Stop after this many steps over the run's life
+    /// Stop after this many steps over the run's life [default without --seconds: 20000, or on a software adapter 300 s]
     #[arg(long, value_name = "N")]
     pub(super) steps: Option<u32>,
     /// Stop after this many seconds of training over the run's life
@@ -51,13 +51,13 @@ pub(super) struct Args {
     /// Train on these views only
     #[arg(long, value_name = "i,j", value_delimiter = ',')]
     pub(super) train_views: Vec<usize>,
-    /// Views to evaluate: how many, evenly spread, or which: 0,5,10
+    /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
     #[arg(long, value_name = "N|i,j")]
     pub(super) eval_views: Option<Views>,
     /// Shrink the images by this factor
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) downscale: Option<u32>,
-    /// Seed of all random numbers
+    /// Seed of all random numbers [default: the configuration's]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u32>,
     /// Seconds between checkpoints
@@ -477,7 +477,15 @@ impl Driver<'_> {
         let look = self.look_view()?;
         // A resumed run may be there already.
         let mut done = self.setup.checkpoint.is_some()
-            && (self.trainer.seconds() >= self.limits.seconds || self.is_good_enough(split)?);
+            && (self.trainer.step() >= self.limits.steps
+                || self.trainer.seconds() >= self.limits.seconds
+                || self.is_good_enough(split)?);
+        if done {
+            self.session.out.note(format!(
+                "nothing to train: the run is past {} already, which count over its whole life; give more to go on",
+                self.limits.describe()
+            ));
+        }
         let mut events = Vec::new();
         let mut latest = None;
         let mut last_psnr = None;

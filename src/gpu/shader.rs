@@ -28,6 +28,7 @@ shaders! {
     "common/pcg",
     "common/ray",
     "common/ray_loss",
+    "common/scene_box",
     "common/step",
     "compositing",
     "encoding/frequency",

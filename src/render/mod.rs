@@ -32,6 +32,8 @@ pub struct Renderer {
     plain: Vec<Stage>,
     with_normals: Option<Vec<Stage>>,
     submitter: Submitter,
+    /// Rays that the last tile made room for.
+    tile_rays: u32,
 }
 
 /// A view under way; see [`Renderer::begin`].
@@ -40,7 +42,6 @@ pub struct RenderJob {
     frame: Frame,
     normals: bool,
     next_pixel: u32,
-    rays: u32,
     under_way: Option<(u32, ReadBack, ReadBack)>,
     unsubmitted: usize,
 }
@@ -71,6 +72,7 @@ impl Renderer {
             )?,
             plain: Vec::new(),
             with_normals: None,
+            tile_rays: (capacity.rays / 8).max(64),
             submitter: Submitter::new(std::time::Duration::from_secs_f32(
                 config.training.submission_ms / 1e3,
             )),
@@ -213,7 +215,6 @@ impl Renderer {
             frame: Frame::new(camera.width, camera.height, self.config.scene.linear),
             normals,
             next_pixel: 0,
-            rays: (self.pass.capacity.rays / 8).max(64),
             under_way: None,
             unsubmitted: 0,
         })
@@ -249,8 +250,11 @@ impl Renderer {
             } else {
                 (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
             };
-            let rays = (done.max(64) as f32 * fits) as u32;
-            job.rays = rays.clamp(64, self.pass.capacity.rays);
+            // The last tile of a frame, cut short by its end, says little.
+            if *n == self.tile_rays || done < *n {
+                let rays = (done.max(64) as f32 * fits) as u32;
+                self.tile_rays = rays.clamp(64, self.pass.capacity.rays);
+            }
             job.under_way = None;
             if job.next_pixel >= total {
                 return Ok(Some(std::mem::take(&mut job.frame)));
@@ -259,7 +263,7 @@ impl Renderer {
         if !self.submitter.ready(&self.gpu)? {
             return Ok(None);
         }
-        let n = job.rays.min(total - job.next_pixel);
+        let n = self.tile_rays.min(total - job.next_pixel);
         if job.unsubmitted == 0 {
             let mut state: StepState = bytemuck::Zeroable::zeroed();
             state.n_rays = n;

@@ -376,6 +376,35 @@ fn stratified_samples_inside_the_box() {
 }
 
 #[test]
+fn stratified_samples_of_a_ray_without_an_end_span_the_box() {
+    const N: usize = 32;
+    on_device(|gpu| {
+        let mut rays = rays(&mut Pcg::new(65), &SCENE);
+        for ray in &mut rays {
+            (ray.t_min, ray.t_max) = (0.0, 1e10);
+        }
+        let sampler = Sampler::Stratified {
+            n_samples: N as u32,
+            jitter: false,
+            min_transmittance: 0.0,
+        };
+        let placed = sample(gpu, &sampler, &SCENE, false, &rays, &[0; 4]);
+        let mut hits = 0;
+        for samples in placed.iter().filter(|s| !s.is_empty()) {
+            // The ends lie on the box's faces, where rounding may put them outside.
+            assert!(samples.len() + 2 >= N, "{} samples", samples.len());
+            let gap = (samples[N - 3].t - samples[0].t) / (N - 3) as f32;
+            for pair in samples.windows(2) {
+                assert!((pair[1].t - pair[0].t - gap).abs() < 1e-3 * gap.max(0.01));
+            }
+            assert!(samples[0].t >= 0.0);
+            hits += 1;
+        }
+        assert!(hits > 150, "{hits} rays hit the box");
+    });
+}
+
+#[test]
 fn rays_that_do_not_fit_are_not_placed() {
     on_device(|gpu| {
         let rays = rays(&mut Pcg::new(64), &SCENE);
