@@ -186,12 +186,14 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
             color += weight * color_from_raw(raw_color[j].xyz);
             depth += weight * bitcast<f32>(kept_rays[j].y);
             //: if normals
-            let slope = d_position[j].xyz;
-            normal -= weight * slope * inverseSqrt(max(dot(slope, slope), 1e-20));
+            normal -= weight * d_position[j].xyz;
             //: endif
             transmittance *= 1.0 - alpha;
         }
     }
+    //: if normals
+    normal *= (1.0 - transmittance) * inverseSqrt(max(dot(normal, normal), 1e-20));
+    //: endif
     image[2u * r] = vec4<f32>(color, 1.0 - transmittance);
     image[2u * r + 1u] = vec4<f32>(normal, depth);
 }

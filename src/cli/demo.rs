@@ -60,7 +60,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     let views: Vec<_> = orbit(&cameras, if software { 24 } else { 48 })
         .into_iter()
-        .map(|c| (c, None))
+        // Larger than the images it learned from: it is a field, not pictures.
+        .map(|c| (c.resized(2 * c.width, 2 * c.height), None))
         .collect();
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
     let look = look(session, &mut opened.renderer, &views, &channels)?;

@@ -565,9 +565,10 @@ fn rendered_color_opacity_depth_and_normal() {
             for (i, (sample, d)) in samples.iter().zip(&weights).enumerate() {
                 let weight = d[0] / RgbActivation::Sigmoid.derivative(sample.raw[0]);
                 let slope = slopes[first + i];
-                let length = slope.iter().map(|v| v * v).sum::<f64>().sqrt();
-                (0..3).for_each(|c| normal[c] -= weight * slope[c] / length);
+                (0..3).for_each(|c| normal[c] -= weight * slope[c]);
             }
+            let length = normal.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let normal = normal.map(|v| composite.opacity * v / length.max(1e-10));
             first += samples.len();
             expected.extend(composite.rgb);
             expected.push(composite.opacity);
