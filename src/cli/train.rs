@@ -107,7 +107,7 @@ impl Args {
 /// Steps of a run with no limit given, on a GPU; seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 300.0;
-/// Seconds of training between looks at a held-out view.
+/// Seconds of training between looks at a held-out view, at least.
 const LOOK_EVERY: f64 = 10.0;
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
@@ -501,10 +501,12 @@ impl Driver<'_> {
             let seconds = self.trainer.seconds();
             done = outcome == Advance::Reached || seconds >= self.limits.seconds;
             if !done && seconds >= next_look {
-                next_look = seconds + LOOK_EVERY;
                 self.trainer.pause(&mut events)?;
+                let started = Instant::now();
                 last_psnr = self.look(look.as_ref())?;
                 done = self.is_good_enough(split)?;
+                // A tenth of the time at most goes into looking.
+                next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
             }
             if !done && seconds >= next_save {
                 next_save = seconds + self.args.checkpoint_every;
