@@ -252,6 +252,93 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
+/// Whether some f32 is NaN or infinite.
+fn has_non_finite(bytes: &[u8]) -> bool {
+    bytes
+        .chunks_exact(4)
+        .any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
+}
+
+/// Whether a tensor is a parameter of the field rather than state of the training.
+fn is_parameter(name: &str) -> bool {
+    ["position_encoding.", "density_network.", "color_network."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Name, type and shape of every tensor of a checkpoint of `field`; without `state` the parameters alone.
+fn expected(field: &Field, config: &Config, state: bool) -> Vec<(String, Dtype, Vec<usize>)> {
+    let roles: &[Role] = if state {
+        &[
+            Role::Value,
+            Role::Average,
+            Role::FirstMoment,
+            Role::SecondMoment,
+        ]
+    } else {
+        &[Role::Value]
+    };
+    let (matrices, tables) = (layout::matrices(field), layout::tables(field));
+    let mut all = Vec::new();
+    for role in roles {
+        let named = |name: &str| format!("{}{name}", role.prefix());
+        all.extend(
+            matrices
+                .iter()
+                .map(|m| (named(&m.name), Dtype::F32, m.shape())),
+        );
+        all.extend(
+            tables
+                .iter()
+                .map(|t| (named(&t.name), Dtype::F32, t.shape())),
+        );
+    }
+    if state {
+        let counters = |t: &layout::Table| {
+            let name = format!("updates.{}", t.name);
+            (name, Dtype::U32, vec![t.rows, 2])
+        };
+        all.extend(tables.iter().map(counters));
+        let side = config.occupancy.resolution as usize;
+        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
+        let levels = field.hash_grid.levels().len();
+        for (name, dtype, shape) in [
+            (
+                "occupancy.thickness",
+                Dtype::F32,
+                vec![cascades, side, side, side],
+            ),
+            (
+                "occupancy.bits",
+                Dtype::U32,
+                vec![cascades * side.pow(3) / 32],
+            ),
+            ("state.training", Dtype::U32, vec![16]),
+            ("state.occupancy", Dtype::U32, vec![16]),
+            ("state.gradient_scales", Dtype::F32, vec![levels]),
+            ("state.largest", Dtype::U32, vec![levels]),
+        ] {
+            all.push((name.to_owned(), dtype, shape));
+        }
+    }
+    all
+}
+
+/// What a whole checkpoint holds; see [`Checkpoint::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// Size of the file.
+    pub bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Every tensor's name, type and shape.
+    pub tensor_names: Vec<String>,
+    /// Trainable values.
+    pub parameters: u64,
+    /// Whether training can go on from it.
+    pub resumable: bool,
+}
+
 /// What a trainer was fed with, as its checkpoint remembers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -274,12 +361,9 @@ pub fn save(
     source: &Source<'_>,
 ) -> Result<(), CheckpointError> {
     let tensors = capture(gpu, trainer)?;
-    let broken = tensors.par_iter().find_any(|t| {
-        t.dtype == Dtype::F32
-            && t.bytes
-                .chunks_exact(4)
-                .any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
-    });
+    let broken = tensors
+        .par_iter()
+        .find_any(|t| t.dtype == Dtype::F32 && has_non_finite(&t.bytes));
     if let Some(tensor) = broken {
         return Err(CheckpointError::NonFinite {
             name: tensor.name.clone(),
@@ -416,7 +500,18 @@ impl Checkpoint {
                 path: self.path.clone(),
                 reason: e.to_string(),
             })?;
-        let view: TensorView<'_> = tensors
+        let view = self.view(&tensors, name, dtype, shape)?;
+        Ok(bytemuck::pod_collect_to_vec(view.data()))
+    }
+
+    fn view<'a>(
+        &self,
+        file: &SafeTensors<'a>,
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+    ) -> Result<TensorView<'a>, CheckpointError> {
+        let view = file
             .tensor(name)
             .map_err(|_| self.fault(name, "is missing"))?;
         if view.dtype() != dtype || view.shape() != shape {
@@ -427,7 +522,7 @@ impl Checkpoint {
             );
             return Err(self.fault(name, found));
         }
-        Ok(bytemuck::pod_collect_to_vec(view.data()))
+        Ok(view)
     }
 
     fn has(&self, name: &str) -> bool {
@@ -471,6 +566,43 @@ impl Checkpoint {
             gpu.write(&buffers[table.chunk], offset * 4, &values);
         }
         Ok(())
+    }
+
+    /// Check that every tensor which the configuration asks for is there, in its shape, and finite.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn verify(&self, gpu: &Gpu) -> Result<Contents, CheckpointError> {
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
+            path: self.path.clone(),
+            reason: e.to_string(),
+        })?;
+        let field = Field::new(gpu, &self.info.config.passes[0].field)?;
+        // Parameters alone make a field; anything more must be everything.
+        let resumable = file.names().iter().any(|n| n.starts_with("first_moment."));
+        let expected = expected(&field, &self.info.config, resumable);
+        for (name, dtype, shape) in &expected {
+            let view = self.view(&file, name, *dtype, shape)?;
+            if *dtype == Dtype::F32 && has_non_finite(view.data()) {
+                return Err(self.fault(name, "holds NaN or infinite values"));
+            }
+        }
+        let parameters = expected
+            .iter()
+            .filter(|(name, ..)| is_parameter(name))
+            .map(|(.., shape)| shape.iter().product::<usize>() as u64)
+            .sum();
+        Ok(Contents {
+            bytes: self.bytes.len() as u64,
+            tensors: file.len(),
+            tensor_names: file
+                .tensors()
+                .iter()
+                .map(|(name, view)| format!("{name} {:?} {:?}", view.dtype(), view.shape()))
+                .collect(),
+            parameters,
+            resumable,
+        })
     }
 
     /// Upload the parameters that evaluation uses: averages where there are any, else the parameters themselves.

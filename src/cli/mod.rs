@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod devices;
 mod eval;
+mod inspect;
 mod output;
 mod render;
 mod scene;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::Args),
     /// List the adapters of this machine
     Devices,
+    /// Examine a dataset before training on it, or a run
+    Inspect(inspect::Args),
     /// Train a radiance field from posed images
     Train(Box<train::Args>),
     /// Measure a run against images it was not trained on
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Demo(args) => demo::run(&session, args),
         Command::Devices => devices::run(&session),
+        Command::Inspect(args) => inspect::run(&session, args),
         Command::Train(args) => train::run(&session, args),
         Command::Eval(args) => eval::run(&session, args),
         Command::Render(args) => render::run(&session, args),

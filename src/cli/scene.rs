@@ -4,14 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
-use crate::config::Background;
+use crate::config::{Background, Config, ConfigError};
+use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::{Dataset, Frame, Image, Split, load_images};
 use crate::eval::{self, Context, EvalReport};
-use crate::gpu::{AdapterClass, Gpu};
+use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::images::near_far;
 use crate::render::{Channel, Renderer};
+use crate::sampling::SceneBox;
+use crate::train::{MemoryPlan, plan};
 
 /// Views on a slow adapter where none are asked for.
 const VIEWS_ON_SOFTWARE: usize = 25;
@@ -84,6 +89,11 @@ pub(super) fn pick(
 /// Open a dataset and repeat its warnings.
 pub(super) fn open_dataset(session: &Session, path: &Path) -> anyhow::Result<Dataset> {
     let dataset = Dataset::open(path)?;
+    tell(session, &dataset);
+    Ok(dataset)
+}
+
+fn tell(session: &Session, dataset: &Dataset) {
     for warning in &dataset.warnings {
         session.out.note(format!("warning: {warning}"));
     }
@@ -100,7 +110,105 @@ pub(super) fn open_dataset(session: &Session, path: &Path) -> anyhow::Result<Dat
             format!(", {} images missing and left out", dataset.missing.len())
         },
     ));
-    Ok(dataset)
+}
+
+/// The configuration that flags ask for: a file, a preset, or what suits adapters of `class`; not resolved yet.
+pub(super) fn config(
+    file: Option<&Path>,
+    method: Option<&str>,
+    overrides: &[String],
+    class: AdapterClass,
+) -> Result<Config, ConfigError> {
+    match (file, method) {
+        (Some(file), _) => Config::from_file(file, overrides),
+        (None, method) => Config::preset(method.unwrap_or(Config::default_method(class)), overrides),
+    }
+}
+
+/// The box of a resolved configuration, in world units.
+pub(super) fn world_box(config: &Config) -> Bounds {
+    let [low, high] = SceneBox::of(config).corners();
+    Bounds { low, high }
+}
+
+/// What is wrong with the cameras of `dataset` under a resolved configuration.
+pub(super) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
+    doctor::check(dataset, &world_box(config), &|view| {
+        near_far(config, view.near_far)
+    })
+}
+
+/// Tell what is wrong with the cameras of `dataset`, and refuse to train where that would be in vain.
+pub(super) fn check(
+    session: &Session,
+    dataset: &Dataset,
+    path: &Path,
+    config: &Config,
+) -> anyhow::Result<()> {
+    let problems = problems(dataset, config);
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems
+        .into_iter()
+        .partition(|p| p.severity == Severity::Error);
+    for warning in warnings {
+        session.out.note(format!("warning: {}", warning.message));
+    }
+    errors.first().map_or(Ok(()), |error| {
+        Err(anyhow::anyhow!(
+            "{}: {} (kiln inspect {} --plot cameras.png shows them)",
+            dataset.name,
+            error.message,
+            path.display()
+        ))
+    })
+}
+
+/// What a run will take on the device.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct Memory {
+    image_bytes: u64,
+    total_bytes: u64,
+    plan: MemoryPlan,
+}
+
+/// The memory that training on `frames`, shrunk by `downscale`, takes under a resolved configuration.
+pub(super) fn memory(
+    gpu: &Gpu,
+    config: &Config,
+    frames: &[Frame],
+    downscale: u32,
+) -> Result<Memory, GpuError> {
+    let plan = plan(gpu, config)?;
+    let pixels: u64 = frames
+        .iter()
+        .map(|f| f.camera.downscaled(downscale))
+        .map(|c| u64::from(c.width) * u64::from(c.height))
+        .sum();
+    Ok(Memory {
+        image_bytes: pixels * 4,
+        total_bytes: pixels * 4 + plan.total_bytes(),
+        plan,
+    })
+}
+
+impl Memory {
+    /// In words.
+    pub(super) fn describe(&self) -> String {
+        let plan = &self.plan;
+        format!(
+            "about {} on the device ({} images, {} parameters, {} batch, {} occupancy, {} rendering){}",
+            bytes(self.total_bytes),
+            bytes(self.image_bytes),
+            bytes(plan.parameter_bytes),
+            bytes(plan.batch_bytes),
+            bytes(plan.occupancy_bytes),
+            bytes(plan.rendering_bytes),
+            if plan.micro_batches > 1 {
+                format!(", in {} micro-batches", plan.micro_batches)
+            } else {
+                String::new()
+            },
+        )
+    }
 }
 
 /// Decode images under a bar.

@@ -7,18 +7,18 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::output::{SCHEMA, bytes, short};
+use super::output::{SCHEMA, short};
 use super::scene::{self, Request, Views};
 use super::{Session, usage};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
-use crate::config::{Background, Config, SceneHints};
+use crate::config::{Background, Config};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::{MetricsLog, RunDir};
-use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
+use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -255,20 +255,19 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
 
 fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     let dataset_path = args.dataset.clone().unwrap_or_default();
-    let mut config = match (&args.config, &args.method) {
-        (Some(file), _) => Config::from_file(file, &args.overrides)?,
-        (None, method) => {
-            let name = method
-                .as_deref()
-                .unwrap_or(Config::default_method(gpu.class()));
-            if method.is_none() && gpu.class() == AdapterClass::Software {
-                session.out.note(format!(
-                    "method: {name}, sized for a software adapter (--method ngp for the full one)"
-                ));
-            }
-            Config::preset(name, &args.overrides)?
-        }
-    };
+    let mut config = scene::config(
+        args.config.as_deref(),
+        args.method.as_deref(),
+        &args.overrides,
+        gpu.class(),
+    )?;
+    let chosen = args.config.is_some() || args.method.is_some();
+    if !chosen && gpu.class() == AdapterClass::Software {
+        session.out.note(format!(
+            "method: {}, sized for a software adapter (--method ngp for the full one)",
+            config.method
+        ));
+    }
     if let Some(seed) = args.seed {
         config.seed = seed;
     }
@@ -280,12 +279,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     }
     config.scene.linear |= args.linear;
     let dataset = scene::open_dataset(session, &dataset_path)?;
-    let hints = SceneHints {
-        aabb_scale: dataset.aabb_scale,
-        scale: dataset.scale,
-        offset: dataset.offset,
-    };
-    config.resolve(hints, gpu.class());
+    config.resolve(dataset.hints(), gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,
@@ -331,6 +325,7 @@ pub(super) fn train(
         setup.dataset.frames(held_out),
         args.eval_views.as_ref(),
     )?;
+    scene::check(session, &setup.dataset, &setup.dataset_path, &setup.config)?;
     announce(session, &gpu, &setup, limits)?;
     let _reservation = setup.dir.reserve()?;
 
@@ -409,28 +404,8 @@ fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
 }
 
 fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
-    let plan = plan(gpu, &setup.config)?;
-    let pixels: u64 = setup
-        .dataset
-        .train
-        .iter()
-        .map(|f| f.camera.downscaled(setup.downscale))
-        .map(|c| u64::from(c.width) * u64::from(c.height))
-        .sum();
-    session.out.note(format!(
-        "memory: about {} on the device ({} images, {} parameters, {} batch, {} occupancy, {} rendering){}",
-        bytes(pixels * 4 + plan.total_bytes()),
-        bytes(pixels * 4),
-        bytes(plan.parameter_bytes),
-        bytes(plan.batch_bytes),
-        bytes(plan.occupancy_bytes),
-        bytes(plan.rendering_bytes),
-        if plan.micro_batches > 1 {
-            format!(", in {} micro-batches", plan.micro_batches)
-        } else {
-            String::new()
-        },
-    ));
+    let memory = scene::memory(gpu, &setup.config, &setup.dataset.train, setup.downscale)?;
+    session.out.note(format!("memory: {}", memory.describe()));
     session.out.note(format!(
         "training {} into {} for {}",
         setup.config.method,

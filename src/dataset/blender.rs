@@ -15,10 +15,9 @@ pub(super) fn file_name(split: Split) -> String {
 }
 
 /// Reads the dataset whose `transforms_train.json` lies in `root`.
-pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
-    let mut notes = Notes::default();
+pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(&root.join(file_name(Split::Train)))?;
-    let train = frames::read_some(&document, root, &mut notes)?;
+    let train = frames::read_some(&document, root, notes)?;
     let mut dataset = Dataset::new(root, Format::Blender, &document.fields())?;
     dataset.train = train.frames;
     dataset.missing = train.missing;
@@ -27,7 +26,7 @@ pub(super) fn open(root: &Path) -> Result<Dataset, DatasetError> {
         if !path.is_file() {
             continue;
         }
-        let found = frames::read(&Document::read(&path)?, root, &mut notes)?;
+        let found = frames::read(&Document::read(&path)?, root, notes)?;
         if found.frames.is_empty() {
             let count = found.missing.len();
             dataset.warnings.push(format!(

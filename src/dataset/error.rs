@@ -20,16 +20,14 @@ pub enum DatasetError {
         looked_for: String,
     },
     /// A known format that is not read yet.
-    #[error(
-        "{}: this is {format} data, which is not read yet: convert it to a transforms.json \
-         with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py",
-        shown(.path)
-    )]
+    #[error("{}: this is {format}, which is not read yet: {advice}", shown(.path))]
     UnsupportedFormat {
         /// The folder.
         path: PathBuf,
-        /// The format's name.
+        /// What it is.
         format: &'static str,
+        /// The way out.
+        advice: &'static str,
     },
     /// The operating system refused.
     #[error("{}: cannot {action}: {source}: check that the path exists and its permissions", shown(.path))]
@@ -114,6 +112,32 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
+    /// The file that is at fault, where one is.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::NotFound { path }
+            | Self::NotADataset { path, .. }
+            | Self::UnsupportedFormat { path, .. }
+            | Self::Io { path, .. }
+            | Self::Json { path, .. }
+            | Self::File { path, .. }
+            | Self::Frame { path, .. }
+            | Self::NoImages { path, .. }
+            | Self::Image { path, .. } => Some(path),
+            Self::UnknownSplit { .. } | Self::Views { .. } => None,
+        }
+    }
+
+    /// The frame at fault, where one is: its index in the file, and its name.
+    #[must_use]
+    pub fn frame(&self) -> Option<&str> {
+        match self {
+            Self::Frame { frame, .. } => Some(frame),
+            _ => None,
+        }
+    }
+
     /// Wraps an error of the operating system on reading `path`.
     pub(super) fn read(path: &Path, source: std::io::Error) -> Self {
         Self::Io {

@@ -27,28 +27,72 @@ pub(super) fn read(
         missing: Vec::new(),
     };
     for fields in document.frames()? {
-        let file_path = file_path(&fields)?;
-        let world_from_camera = pose::pose(&fields, notes)?;
-        let Some(image_path) = find_image(root, file_path) else {
-            found.missing.push(root.join(without_dot(file_path)));
-            continue;
-        };
-        if fields.own("mask_path").is_some() {
-            notes.add(Note::Mask, || {
-                format!("{} has a `mask_path`", fields.place())
-            });
+        match fields.and_then(|fields| one(&fields, root, notes)) {
+            Ok(Found::Frame(frame)) => found.frames.push(*frame),
+            Ok(Found::Missing(image)) => found.missing.push(image),
+            Err(error) => notes.fault(error)?,
         }
-        let camera =
-            intrinsics::camera(&fields, image_size(&image_path)?, world_from_camera, notes)?;
-        let near_far = intrinsics::near_far(&fields)?;
-        found.frames.push(Frame {
-            name: name(file_path),
-            image_path,
-            camera,
-            near_far,
-        });
     }
     Ok(found)
+}
+
+/// What a frame of a file turns out to be.
+enum Found {
+    Frame(Box<Frame>),
+    Missing(PathBuf),
+}
+
+fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
+    let file_path = file_path(fields)?;
+    let world_from_camera = pose::pose(fields, notes)?;
+    let Some(image_path) = find_image(root, file_path) else {
+        return Ok(Found::Missing(root.join(without_dot(file_path))));
+    };
+    let size = image_size(&image_path)?;
+    for (key, note) in [
+        ("mask_path", Note::Mask),
+        ("depth_file_path", Note::Depth),
+        ("depth_path", Note::Depth),
+    ] {
+        companion(fields, root, key, note, size, notes);
+    }
+    let camera = intrinsics::camera(fields, size, world_from_camera, notes)?;
+    let near_far = intrinsics::near_far(fields)?;
+    Ok(Found::Frame(Box::new(Frame {
+        name: name(file_path),
+        image_path,
+        camera,
+        near_far,
+    })))
+}
+
+/// Notes a mask or depth image, and whether it fits its frame's image of `size`.
+fn companion(
+    fields: &Fields,
+    root: &Path,
+    key: &str,
+    note: Note,
+    size: [u32; 2],
+    notes: &mut Notes,
+) {
+    let Some(value) = fields.own(key) else {
+        return;
+    };
+    notes.add(note, || format!("{} has a `{key}`", fields.place()));
+    let Some(path) = value.as_str().and_then(|path| find_image(root, path)) else {
+        notes.add(Note::CompanionAbsent, || {
+            format!("{}: its `{key}` names no image", fields.place())
+        });
+        return;
+    };
+    let complaint = match image_size(&path) {
+        Ok(found) if found == size => return,
+        Ok([w, h]) => format!("has {w} × {h} pixels, not {} × {}", size[0], size[1]),
+        Err(_) => "is not an image that can be read".to_owned(),
+    };
+    notes.add(Note::CompanionMismatch, || {
+        format!("{}: its `{key}` {complaint}", fields.place())
+    });
 }
 
 /// As [`read`], but an error when the file lists no frame or no image exists.
@@ -60,6 +104,9 @@ pub(super) fn read_some(
     let found = read(document, root, notes)?;
     if !found.frames.is_empty() {
         return Ok(found);
+    }
+    if let Some(fault) = notes.faults.pop() {
+        return Err(fault);
     }
     match found.missing.first() {
         None => Err(document

@@ -10,6 +10,8 @@ use crate::camera::{Camera, Lens, focal_from_angle};
 pub(super) const MAX_SIDE: u32 = 1 << 16;
 /// How far the two sides' ratios between stored and declared size may differ.
 const UNIFORM: f64 = 1e-2;
+/// Fields of view of perspective lenses that people have, in radians: 1° to 150°.
+const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 
 /// The camera of a frame whose image has `image` (width, height) pixels.
 ///
@@ -226,6 +228,19 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
         return Err(fields.error("the principal point `cx`, `cy` is not finite"));
     }
     let size = [camera.width as f32, camera.height as f32];
+    let angles = [0, 1].map(|axis| 2.0 * (size[axis] / 2.0 / camera.focal[axis]).atan());
+    let is_flat = camera.lens != Lens::Pinhole || angles.iter().all(|a| PLAUSIBLE.contains(a));
+    let aspect = camera.focal[0] / camera.focal[1];
+    if !is_flat || !(0.5..=2.0).contains(&aspect) {
+        notes.add(Note::Extreme, || {
+            format!(
+                "{} sees {:.1}° × {:.1}° with pixels {aspect:.2} times as high as wide",
+                fields.place(),
+                angles[0].to_degrees(),
+                angles[1].to_degrees()
+            )
+        });
+    }
     if camera
         .principal
         .iter()

@@ -71,8 +71,8 @@ impl Document {
         }
     }
 
-    /// The file's frames, in order, which may be none.
-    pub fn frames(&self) -> Result<Vec<Fields<'_>>, DatasetError> {
+    /// The file's frames, in order, which may be none; one that is no object is an error of its own.
+    pub fn frames(&self) -> Result<Vec<Result<Fields<'_>, DatasetError>>, DatasetError> {
         let whole = self.fields();
         let frames = match self.root.get("frames") {
             Some(Value::Array(frames)) => frames,
@@ -88,6 +88,10 @@ impl Document {
                 ));
             }
         };
+        Ok(self.fields_of(frames))
+    }
+
+    fn fields_of<'a>(&'a self, frames: &'a [Value]) -> Vec<Result<Fields<'a>, DatasetError>> {
         let fields = frames.iter().enumerate().map(|(i, frame)| {
             let mut place = format!("frame {i}");
             let Value::Object(frame) = frame else {

@@ -5,7 +5,9 @@
 //! here as OpenGL camera-to-world.
 
 mod blender;
+pub mod doctor;
 mod error;
+mod formats;
 mod frames;
 mod image;
 mod intrinsics;
@@ -24,6 +26,7 @@ pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
 
 use crate::camera::Camera;
+use crate::config::SceneHints;
 use error::{one_line, shown};
 use json::Fields;
 
@@ -137,12 +140,38 @@ impl Dataset {
     /// # Errors
     /// A path that is no dataset, or the first thing in its files that cannot be used.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
+        Self::read(path, &mut Notes::default())
+    }
+
+    /// Opens as [`Dataset::open`] does, but goes on after a frame that cannot be used: all that is wrong with the files,
+    /// and the dataset without those frames, unless none is left.
+    #[must_use]
+    pub fn examine(path: &Path) -> (Option<Self>, Vec<DatasetError>) {
+        let mut notes = Notes {
+            go_on: true,
+            ..Notes::default()
+        };
+        let (dataset, fatal) = match Self::read(path, &mut notes) {
+            Ok(dataset) => (Some(dataset), None),
+            Err(error) => (None, Some(error)),
+        };
+        (dataset, notes.faults.into_iter().chain(fatal).collect())
+    }
+
+    fn read(path: &Path, notes: &mut Notes) -> Result<Self, DatasetError> {
         if path.is_dir() {
-            return open_folder(path);
+            return open_folder(path, notes);
         }
         if !path.exists() {
             return Err(DatasetError::NotFound {
                 path: path.to_owned(),
+            });
+        }
+        if let Some(format) = formats::of_file(path) {
+            return Err(DatasetError::UnsupportedFormat {
+                path: path.to_owned(),
+                format: format.name,
+                advice: format.advice,
             });
         }
         if !path
@@ -166,9 +195,9 @@ impl Dataset {
                     .is_some_and(|name| name == blender::file_name(split).as_str())
             });
         if is_split && root.join(blender::file_name(Split::Train)).is_file() {
-            return blender::open(root);
+            return blender::open(root, notes);
         }
-        transforms::open(root, path)
+        transforms::open(root, path, notes)
     }
 
     /// The views of a split; [`Split::Val`] may be empty.
@@ -178,6 +207,16 @@ impl Dataset {
             Split::Train => &self.train,
             Split::Val => &self.val,
             Split::Test => &self.test,
+        }
+    }
+
+    /// What the file says of the scene, for a configuration.
+    #[must_use]
+    pub fn hints(&self) -> SceneHints {
+        SceneHints {
+            aabb_scale: self.aabb_scale,
+            scale: self.scale,
+            offset: self.offset,
         }
     }
 
@@ -240,7 +279,7 @@ impl Dataset {
     }
 
     /// Adds the warnings that count frames.
-    fn finish(&mut self, notes: Notes) {
+    fn finish(&mut self, notes: &mut Notes) {
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
             self.warnings.push(format!(
@@ -249,7 +288,7 @@ impl Dataset {
             ));
         }
         self.warnings
-            .extend(notes.0.into_iter().map(|(note, count, first)| {
+            .extend(notes.counted.drain(..).map(|(note, count, first)| {
                 let frames = if count == 1 {
                     "1 frame".to_owned()
                 } else {
@@ -260,33 +299,19 @@ impl Dataset {
     }
 }
 
-fn open_folder(root: &Path) -> Result<Dataset, DatasetError> {
-    let has = |name: &str| root.join(name).exists();
+fn open_folder(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     if root.join(blender::file_name(Split::Train)).is_file() {
-        return blender::open(root);
+        return blender::open(root, notes);
     }
     if root.join(TRANSFORMS).is_file() {
-        return transforms::open(root, &root.join(TRANSFORMS));
+        return transforms::open(root, &root.join(TRANSFORMS), notes);
     }
-    let unsupported = |format| {
-        Err(DatasetError::UnsupportedFormat {
+    if let Some(format) = formats::of_folder(root) {
+        return Err(DatasetError::UnsupportedFormat {
             path: root.to_owned(),
-            format,
-        })
-    };
-    if [
-        "sparse/0",
-        "colmap/sparse/0",
-        "sparse/cameras.bin",
-        "sparse/cameras.txt",
-    ]
-    .into_iter()
-    .any(has)
-    {
-        return unsupported("COLMAP");
-    }
-    if has("poses_bounds.npy") {
-        return unsupported("LLFF");
+            format: format.name,
+            advice: format.advice,
+        });
     }
     let mut looked_for = format!(
         "looked for {} and {TRANSFORMS}",
@@ -297,6 +322,11 @@ fn open_folder(root: &Path) -> Result<Dataset, DatasetError> {
         looked_for = format!(
             "{looked_for}; folders inside have one: {}",
             inside.join(", ")
+        );
+    } else if let Some(n) = formats::bare_images(root) {
+        looked_for = format!(
+            "{looked_for}; there are {n} images but no poses: {}",
+            formats::POSES_ADVICE
         );
     }
     Err(DatasetError::NotADataset {
@@ -391,7 +421,11 @@ enum Note {
     ScaledPose,
     OffCentre,
     FoldingLens,
+    Extreme,
     Mask,
+    Depth,
+    CompanionAbsent,
+    CompanionMismatch,
 }
 
 impl Note {
@@ -401,20 +435,40 @@ impl Note {
             Self::ScaledPose => "the rotation is normalised, the position kept",
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
             Self::FoldingLens => "check the distortion coefficients",
+            Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
             Self::Mask => "masks are not used",
+            Self::Depth => "depth images are not used",
+            Self::CompanionAbsent => "check the path, which is relative to the JSON file",
+            Self::CompanionMismatch => "export it again at the image's size",
         }
     }
 }
 
-/// Notes by kind: how many frames, and the first of them in words.
+/// What reading comes across.
 #[derive(Default)]
-struct Notes(Vec<(Note, usize, String)>);
+struct Notes {
+    /// Notes by kind: how many frames, and the first of them in words.
+    counted: Vec<(Note, usize, String)>,
+    /// Whether to leave out a frame that cannot be used and go on, instead of stopping there.
+    go_on: bool,
+    /// Why frames were left out.
+    faults: Vec<DatasetError>,
+}
 
 impl Notes {
     fn add(&mut self, note: Note, first: impl FnOnce() -> String) {
-        match self.0.iter_mut().find(|(known, ..)| *known == note) {
+        match self.counted.iter_mut().find(|(known, ..)| *known == note) {
             Some((_, count, _)) => *count += 1,
-            None => self.0.push((note, 1, first())),
+            None => self.counted.push((note, 1, first())),
+        }
+    }
+
+    fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {
+        if self.go_on {
+            self.faults.push(error);
+            Ok(())
+        } else {
+            Err(error)
         }
     }
 }

@@ -31,6 +31,17 @@ impl SceneBox {
         }
     }
 
+    /// The corners in world units.
+    #[must_use]
+    pub fn corners(&self) -> [[f64; 3]; 2] {
+        let half = f64::from(self.aabb_scale) / 2.0;
+        let corner = |sign: f64| {
+            self.offset
+                .map(|o| (0.5 + sign * half - f64::from(o)) / f64::from(self.scale))
+        };
+        [corner(-1.0), corner(1.0)]
+    }
+
     /// Cascades of the occupancy grid that cover the box.
     #[must_use]
     pub fn cascades(&self) -> u32 {

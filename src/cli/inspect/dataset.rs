@@ -1,0 +1,404 @@
+//! The dataset doctor.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::super::output::{SCHEMA, bytes};
+use super::super::scene::{self, Memory};
+use super::super::{Session, usage};
+use super::{Args, Unusable, plot};
+use crate::camera::{Camera, Lens};
+use crate::config::Config;
+use crate::dataset::doctor::{self, Bounds, Problem, Severity, Stand};
+use crate::dataset::{Dataset, Frame, Split};
+use crate::gpu::{AdapterClass, Gpu};
+
+/// Problems shown to people; `--json` has them all.
+const SHOWN: usize = 20;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    event: &'static str,
+    path: String,
+    format: Option<String>,
+    views: Option<Views>,
+    images: Option<Images>,
+    lenses: Vec<LensUse>,
+    scene: Option<Scene<'a>>,
+    cameras: Option<Stand>,
+    memory: Option<&'a Memory>,
+    missing: Vec<String>,
+    problems: &'a [Problem],
+    errors: usize,
+    warnings: usize,
+    usable: bool,
+}
+
+#[derive(Serialize)]
+struct Views {
+    train: usize,
+    val: usize,
+    test: usize,
+}
+
+#[derive(Serialize)]
+struct Images {
+    /// Sizes with how many images have them, most frequent first.
+    sizes: Vec<(u32, u32, usize)>,
+    pixels: u64,
+    disk_bytes: u64,
+    with_alpha: usize,
+    decode_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct LensUse {
+    lens: &'static str,
+    views: usize,
+    /// Narrowest and widest horizontal field of view, degrees.
+    fov_x: [f64; 2],
+}
+
+#[derive(Serialize)]
+struct Scene<'a> {
+    method: &'a str,
+    scale: f32,
+    offset: [f32; 3],
+    aabb_scale: u32,
+    world: Bounds,
+}
+
+pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
+    if let Some(plot) = &args.plot
+        && plot.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png"))
+    {
+        return Err(usage(format!(
+            "--plot {}: give a .png file",
+            plot.display()
+        )));
+    }
+    // What is wrong is told without a device too.
+    let gpu = Gpu::open(&session.options);
+    let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
+    let mut config = scene::config(
+        args.config.as_deref(),
+        args.method.as_deref(),
+        &args.overrides,
+        class,
+    )?;
+    let (dataset, faults) = Dataset::examine(&args.path);
+    let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
+    let Some(dataset) = dataset else {
+        return finish(session, args, None, &problems);
+    };
+    problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
+    config.resolve(dataset.hints(), class);
+    problems.extend(scene::problems(&dataset, &config));
+    let all: Vec<&Frame> = distinct(&dataset);
+    let bar = session.out.bar(all.len(), "decoding images");
+    let started = std::time::Instant::now();
+    let (seen, faulty) = doctor::check_images(&all, &|| bar.inc(1));
+    let decode_seconds = started.elapsed().as_secs_f64();
+    bar.finish_and_clear();
+    problems.extend(faulty);
+    let memory = match &gpu {
+        Ok(gpu) => match scene::memory(gpu, &config, &dataset.train, args.downscale) {
+            Ok(memory) => Some(memory),
+            Err(error) => {
+                problems.push(Problem::warning(error.to_string()));
+                None
+            }
+        },
+        Err(error) => {
+            problems.push(Problem::warning(format!("the memory needed is not told: {error}")));
+            None
+        }
+    };
+    let world = scene::world_box(&config);
+    let found = Found {
+        images: images(&all, seen.iter().filter(|s| s.has_alpha).count(), decode_seconds),
+        lenses: lenses(&all),
+        stand: doctor::stand(&dataset.train, &world),
+        world,
+        memory,
+        config: &config,
+        dataset: &dataset,
+    };
+    if let Some(path) = &args.plot {
+        plot::save(path, &dataset, &world, found.stand.focus)?;
+        session
+            .out
+            .note(format!("cameras drawn in {}", path.display()));
+    }
+    finish(session, args, Some(&found), &problems)
+}
+
+struct Found<'a> {
+    dataset: &'a Dataset,
+    config: &'a Config,
+    images: Images,
+    lenses: Vec<LensUse>,
+    stand: Stand,
+    world: Bounds,
+    memory: Option<Memory>,
+}
+
+/// The views of all splits, each image once.
+fn distinct(dataset: &Dataset) -> Vec<&Frame> {
+    let mut seen = std::collections::HashSet::new();
+    [Split::Train, Split::Val, Split::Test]
+        .into_iter()
+        .flat_map(|split| dataset.frames(split))
+        .filter(|f| seen.insert(f.image_path.as_path()))
+        .collect()
+}
+
+fn images(frames: &[&Frame], with_alpha: usize, decode_seconds: f64) -> Images {
+    let mut sizes: BTreeMap<(u32, u32), usize> = BTreeMap::new();
+    for frame in frames {
+        *sizes
+            .entry((frame.camera.width, frame.camera.height))
+            .or_default() += 1;
+    }
+    let mut sizes: Vec<_> = sizes.into_iter().map(|((w, h), n)| (w, h, n)).collect();
+    sizes.sort_by_key(|&(.., n)| std::cmp::Reverse(n));
+    let disk_bytes = frames
+        .iter()
+        .filter_map(|f| f.image_path.metadata().ok())
+        .map(|m| m.len())
+        .sum();
+    Images {
+        pixels: sizes
+            .iter()
+            .map(|&(w, h, n)| u64::from(w) * u64::from(h) * n as u64)
+            .sum(),
+        sizes,
+        disk_bytes,
+        with_alpha,
+        decode_seconds,
+    }
+}
+
+fn lens_name(camera: &Camera) -> &'static str {
+    match camera.lens {
+        Lens::Pinhole => "pinhole",
+        Lens::OpenCv { .. } => "OpenCV",
+        Lens::OpenCvFisheye { .. } => "OpenCV fisheye",
+    }
+}
+
+fn lenses(frames: &[&Frame]) -> Vec<LensUse> {
+    let mut uses: Vec<LensUse> = Vec::new();
+    for frame in frames {
+        let (camera, lens) = (&frame.camera, lens_name(&frame.camera));
+        let fov = horizontal_fov(camera);
+        if let Some(known) = uses.iter_mut().find(|u| u.lens == lens) {
+            known.views += 1;
+            known.fov_x = [known.fov_x[0].min(fov), known.fov_x[1].max(fov)];
+        } else {
+            uses.push(LensUse {
+                lens,
+                views: 1,
+                fov_x: [fov; 2],
+            });
+        }
+    }
+    uses
+}
+
+/// The angle between the rays through the middles of the left and right sides, degrees.
+fn horizontal_fov(camera: &Camera) -> f64 {
+    let ray = |x: f32| glam::DVec3::from(camera.ray(x, camera.principal[1]).1);
+    let middle = ray(camera.principal[0]);
+    let half = |x: f32| ray(x).dot(middle).clamp(-1.0, 1.0).acos();
+    (half(0.0) + half(camera.width as f32)).to_degrees()
+}
+
+fn finish(
+    session: &Session,
+    args: &Args,
+    found: Option<&Found<'_>>,
+    problems: &[Problem],
+) -> anyhow::Result<()> {
+    let count = |severity| problems.iter().filter(|p| p.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if let Some(found) = found {
+        describe(session, found)?;
+    }
+    let mark = |severity| match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    // Errors first.
+    let mut ordered: Vec<&Problem> = problems.iter().collect();
+    ordered.sort_by_key(|p| p.severity == Severity::Warning);
+    for problem in ordered.iter().take(SHOWN) {
+        session
+            .out
+            .result(format!("  {:10} {}", mark(problem.severity), problem.message))?;
+    }
+    if ordered.len() > SHOWN {
+        let more = ordered.len() - SHOWN;
+        session
+            .out
+            .result(format!("  and {more} more: --json lists all"))?;
+    }
+    session.out.json(&Report {
+        schema: SCHEMA,
+        event: "inspect",
+        path: args.path.display().to_string(),
+        format: found.map(|f| f.dataset.format.to_string()),
+        views: found.map(|f| Views {
+            train: f.dataset.train.len(),
+            val: f.dataset.val.len(),
+            test: f.dataset.test.len(),
+        }),
+        images: found.map(|f| Images {
+            sizes: f.images.sizes.clone(),
+            ..f.images
+        }),
+        lenses: found.map_or_else(Vec::new, |f| {
+            let copy = |u: &LensUse| LensUse { ..*u };
+            f.lenses.iter().map(copy).collect()
+        }),
+        scene: found.map(|f| Scene {
+            method: &f.config.method,
+            scale: f.config.scene.scale.unwrap_or_default(),
+            offset: f.config.scene.offset.unwrap_or_default(),
+            aabb_scale: f.config.scene.aabb_scale.unwrap_or(1),
+            world: f.world,
+        }),
+        cameras: found.map(|f| f.stand),
+        memory: found.and_then(|f| f.memory.as_ref()),
+        missing: found.map_or_else(Vec::new, |f| {
+            let shown = |p: &std::path::PathBuf| p.display().to_string();
+            f.dataset.missing.iter().map(shown).collect()
+        }),
+        problems,
+        errors,
+        warnings,
+        usable: errors == 0,
+    })?;
+    if errors > 0 {
+        let text = if errors == 1 {
+            "1 error: training would fail".to_owned()
+        } else {
+            format!("{errors} errors: training would fail")
+        };
+        return Err(Unusable(text).into());
+    }
+    session.out.result(match warnings {
+        0 => "no problems: ready to train".to_owned(),
+        1 => "1 warning: training would go on".to_owned(),
+        n => format!("{n} warnings: training would go on"),
+    })
+}
+
+fn point(p: [f64; 3]) -> String {
+    // No negative zeros.
+    let [x, y, z] = p.map(|v| if v.abs() < 5e-3 { 0.0 } else { v });
+    format!("({x:.2}, {y:.2}, {z:.2})")
+}
+
+fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
+    let line = |what: &str, text: String| session.out.result(format!("  {what:10} {text}"));
+    let (dataset, images) = (found.dataset, &found.images);
+    session.out.result(format!(
+        "{}: {}, {}",
+        dataset.name,
+        dataset.format,
+        dataset.root.display()
+    ))?;
+    line(
+        "views",
+        format!(
+            "{} training, {} validation, {} test{}",
+            dataset.train.len(),
+            dataset.val.len(),
+            dataset.test.len(),
+            match dataset.missing.len() {
+                0 => String::new(),
+                n => format!("; {n} missing and left out"),
+            }
+        ),
+    )?;
+    let n: usize = images.sizes.iter().map(|s| s.2).sum();
+    let mut sizes: Vec<String> = images
+        .sizes
+        .iter()
+        .take(3)
+        .map(|(w, h, n)| {
+            if images.sizes.len() == 1 {
+                format!("{w}×{h}")
+            } else {
+                format!("{n} of {w}×{h}")
+            }
+        })
+        .collect();
+    if images.sizes.len() > 3 {
+        sizes.push(format!("{} other sizes", images.sizes.len() - 3));
+    }
+    line(
+        "images",
+        format!(
+            "{n}, {}{}; {} on disk, decoded in {:.1} s",
+            sizes.join(", "),
+            match images.with_alpha {
+                0 => ", opaque".to_owned(),
+                a if a == n => ", with alpha".to_owned(),
+                a => format!(", {a} with alpha"),
+            },
+            bytes(images.disk_bytes),
+            images.decode_seconds,
+        ),
+    )?;
+    for lens in &found.lenses {
+        let [a, b] = lens.fov_x;
+        let angle = if b - a < 0.1 {
+            format!("{a:.1}°")
+        } else {
+            format!("{a:.1}° to {b:.1}°")
+        };
+        let of = if found.lenses.len() > 1 {
+            format!(" ({} views)", lens.views)
+        } else {
+            String::new()
+        };
+        line("lens", format!("{}, {angle} wide{of}", lens.lens))?;
+    }
+    let scene = &found.config.scene;
+    let side = found.world.high[0] - found.world.low[0];
+    line(
+        "scene box",
+        format!(
+            "{side:.2} world units a side around {} (scale {}, aabb_scale {})",
+            point(found.world.center().to_array()),
+            scene.scale.unwrap_or_default(),
+            scene.aabb_scale.unwrap_or(1),
+        ),
+    )?;
+    let stand = &found.stand;
+    let [nearest, farthest] = stand.distance;
+    let what = stand.focus.map_or_else(
+        || "the middle of the box (their axes do not meet)".to_owned(),
+        |f| format!("what they look at, {}", point(f)),
+    );
+    line(
+        "cameras",
+        format!(
+            "{nearest:.2} to {farthest:.2} from {what}; {} of {} inside the box",
+            stand.inside,
+            dataset.train.len()
+        ),
+    )?;
+    if let Some(memory) = &found.memory {
+        line(
+            "memory",
+            format!("{} to train {}", memory.describe(), found.config.method),
+        )?;
+    }
+    Ok(())
+}

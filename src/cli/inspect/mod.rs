@@ -1,0 +1,64 @@
+//! `kiln inspect`: what a dataset is and what is wrong with it, or what a run holds and whether it is whole.
+
+mod dataset;
+mod plot;
+mod run;
+
+use std::path::{Path, PathBuf};
+
+use super::Session;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln inspect data/lego                      views, lens, scene box, problems, memory
+  kiln inspect data/lego --plot cameras.png   and where the cameras stand
+  kiln inspect runs/lego-ngp                  what a run is, and whether its checkpoint is whole
+  kiln inspect data/lego --json | jq .problems")]
+pub(super) struct Args {
+    /// Dataset to examine, or run directory (or checkpoint) to summarise and verify
+    path: PathBuf,
+    /// Draw the cameras and the scene's box, from above and from the side
+    #[arg(long, value_name = "FILE.png")]
+    plot: Option<PathBuf>,
+    /// Preset that the memory and the scene's box are told for
+    #[arg(long, conflicts_with = "config", value_name = "M")]
+    method: Option<String>,
+    /// Configuration file instead of a preset
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Change a value of the configuration, as `kiln train` does; may be repeated
+    #[arg(long = "set", value_name = "k=v")]
+    overrides: Vec<String>,
+    /// Factor that the images will be shrunk by
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    downscale: u32,
+}
+
+/// What is wrong with what was inspected, told already: exit code 1, and no more words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unusable(String);
+
+pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    if is_run(&args.path) {
+        if args.plot.is_some() {
+            return Err(super::usage(
+                "--plot draws the cameras of a dataset, and this is a run",
+            ));
+        }
+        run::inspect(session, &args.path)
+    } else {
+        dataset::inspect(session, args)
+    }
+}
+
+/// Whether `path` is a run rather than a dataset.
+fn is_run(path: &Path) -> bool {
+    let is_checkpoint = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    let has = |name: &str| path.join(name).is_file();
+    is_checkpoint
+        || has("checkpoint.safetensors")
+        || (has("config.toml") && (has("metrics.jsonl") || has("eval.json")))
+}

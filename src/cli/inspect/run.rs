@@ -1,0 +1,120 @@
+//! What a run holds, and whether it is whole.
+
+use std::path::Path;
+
+use super::super::Session;
+use super::super::output::{SCHEMA, bytes};
+use super::Unusable;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::eval::EvalReport;
+use crate::run::RunDir;
+
+pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::open(path)?;
+    let gpu = crate::gpu::Gpu::open(&session.options)?;
+    let contents = checkpoint.verify(&gpu)?;
+    let dir = RunDir::of(path);
+    let info = &checkpoint.info;
+    let mut warnings = Vec::new();
+    match std::fs::read_to_string(dir.config()) {
+        Ok(text) => match Config::parse(&text, &dir.config().display().to_string(), &[]) {
+            Ok(config) if config == info.config => {}
+            Ok(_) => warnings.push(format!(
+                "{} differs from the checkpoint's own configuration, which is the one that counts",
+                dir.config().display()
+            )),
+            Err(error) => warnings.push(error.to_string()),
+        },
+        Err(error) => warnings.push(format!("{}: {error}", dir.config().display())),
+    }
+    let eval: Option<EvalReport> = std::fs::read(dir.eval())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(eval) = eval.as_ref().filter(|e| e.steps != info.step) {
+        warnings.push(format!(
+            "eval.json is of step {}, not of this checkpoint: kiln eval {} measures it",
+            eval.steps,
+            path.display()
+        ));
+    }
+    if !Path::new(&info.dataset).exists() {
+        warnings.push(format!(
+            "its dataset {} is not there: give its place to train --resume, eval and render",
+            info.dataset
+        ));
+    }
+    let line = |what: &str, text: String| session.out.result(format!("  {what:11} {text}"));
+    session.out.result(format!(
+        "{}: {} run",
+        dir.path().display(),
+        info.config.method
+    ))?;
+    line(
+        "trained",
+        format!(
+            "{} steps in {:.1} s on {}",
+            info.step, info.train_seconds, info.device
+        ),
+    )?;
+    line(
+        "dataset",
+        format!(
+            "{}{}",
+            info.dataset,
+            if info.downscale > 1 {
+                format!(", downscaled by {}", info.downscale)
+            } else {
+                String::new()
+            }
+        ),
+    )?;
+    line(
+        "checkpoint",
+        format!(
+            "{}, {} tensors, {} parameters, every value finite{}",
+            bytes(contents.bytes),
+            contents.tensors,
+            contents.parameters,
+            if contents.resumable {
+                ""
+            } else {
+                "; parameters only, it cannot be resumed"
+            }
+        ),
+    )?;
+    line(
+        "scene",
+        format!(
+            "background {}, evaluated over {}",
+            info.config.scene.background, info.config.scene.eval_background
+        ),
+    )?;
+    if let Some(eval) = &eval {
+        line(
+            "measured",
+            format!(
+                "{} PSNR {:.2} dB over {} views, background {}",
+                eval.split, eval.psnr, eval.views, eval.background
+            ),
+        )?;
+    }
+    for warning in &warnings {
+        session.out.result(format!("  warning     {warning}"))?;
+    }
+    for name in &contents.tensor_names {
+        session.out.detail(format!("  {name}"));
+    }
+    session.out.json(&serde_json::json!({
+        "schema": SCHEMA, "event": "inspect", "path": path.display().to_string(), "method": info.config.method,
+        "steps": info.step, "train_seconds": info.train_seconds, "device": info.device, "dataset": info.dataset,
+        "downscale": info.downscale, "train_views": info.train_views, "bytes": contents.bytes,
+        "tensors": contents.tensors, "parameters": contents.parameters, "resumable": contents.resumable,
+        "psnr": eval.map(|e| e.psnr), "warnings": warnings, "usable": true,
+    }))?;
+    if contents.resumable || contents.parameters > 0 {
+        Ok(())
+    } else {
+        Err(Unusable("the checkpoint holds no parameters".to_owned()).into())
+    }
+}

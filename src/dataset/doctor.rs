@@ -1,0 +1,585 @@
+//! What is wrong with a dataset as a whole: its cameras against each other and against the scene's box, and its images.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use glam::{DMat3, DVec3};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::error::{DatasetError, one_line, shown};
+use super::{Dataset, Frame, Image, Split};
+use crate::camera::Camera;
+
+/// What a problem means for training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Training refuses to start, or would learn nothing.
+    Error,
+    /// Training goes on without, or gets worse for it.
+    Warning,
+}
+
+/// One thing that is wrong, in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it means.
+    pub severity: Severity,
+    /// The file it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The frame it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame: Option<String>,
+    /// File, frame, cause and way out.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(severity: Severity, message: String) -> Self {
+        Self {
+            severity,
+            file: None,
+            frame: None,
+            message,
+        }
+    }
+
+    /// Something that training works around.
+    #[must_use]
+    pub fn warning(message: String) -> Self {
+        Self::new(Severity::Warning, message)
+    }
+
+    fn of_view(severity: Severity, view: &Frame, message: String) -> Self {
+        Self {
+            file: Some(view.image_path.clone()),
+            frame: Some(view.name.clone()),
+            ..Self::new(severity, message)
+        }
+    }
+}
+
+impl From<&DatasetError> for Problem {
+    fn from(error: &DatasetError) -> Self {
+        Self {
+            severity: Severity::Error,
+            file: error.file().map(Path::to_owned),
+            frame: error.frame().map(str::to_owned),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Where the cameras of a dataset stand, in world units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Stand {
+    /// The point nearest to all optical axes, where they meet well enough to tell.
+    pub focus: Option<[f64; 3]>,
+    /// Nearest and farthest camera from the focus, or from the middle of the box where there is none.
+    pub distance: [f64; 2],
+    /// Cameras inside the box.
+    pub inside: usize,
+    /// Lowest corner of the cameras' bounding box.
+    pub low: [f64; 3],
+    /// Highest corner.
+    pub high: [f64; 3],
+}
+
+fn position(camera: &Camera) -> DVec3 {
+    DVec3::from_array(camera.position().map(f64::from))
+}
+
+fn forward(camera: &Camera) -> DVec3 {
+    DVec3::from_array(camera.forward().map(f64::from))
+}
+
+/// The point nearest to all optical axes, least squares: Σ (I − d dᵀ) (x − p) = 0; `None` where they are all but parallel.
+#[must_use]
+pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
+    let (mut matrix, mut right) = (DMat3::ZERO, DVec3::ZERO);
+    for camera in cameras {
+        let d = forward(camera);
+        let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
+        matrix += across;
+        right += across * position(camera);
+    }
+    let per_camera = matrix * (1.0 / cameras.len().max(1) as f64);
+    let is_clear = cameras.len() > 1 && per_camera.determinant() > 1e-3;
+    is_clear.then(|| matrix.inverse() * right)
+}
+
+/// A box in world units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bounds {
+    /// Lowest corner.
+    pub low: [f64; 3],
+    /// Highest corner.
+    pub high: [f64; 3],
+}
+
+impl Bounds {
+    /// The middle.
+    #[must_use]
+    pub fn center(&self) -> DVec3 {
+        (DVec3::from(self.low) + DVec3::from(self.high)) / 2.0
+    }
+
+    fn holds(&self, p: DVec3) -> bool {
+        p.cmpge(DVec3::from(self.low)).all() && p.cmple(DVec3::from(self.high)).all()
+    }
+
+    /// Whether `origin + t direction` is inside for some t of `range`.
+    fn meets(&self, origin: DVec3, direction: DVec3, range: [f64; 2]) -> bool {
+        let (mut enter, mut leave) = (range[0], range[1]);
+        for axis in 0..3 {
+            let (o, d) = (origin[axis], direction[axis]);
+            let (a, b) = ((self.low[axis] - o) / d, (self.high[axis] - o) / d);
+            if d.abs() < 1e-12 {
+                if o < self.low[axis] || o > self.high[axis] {
+                    return false;
+                }
+            } else {
+                enter = enter.max(a.min(b));
+                leave = leave.min(a.max(b));
+            }
+        }
+        enter < leave
+    }
+}
+
+/// Where the cameras of `frames` stand, seen from the scene's box.
+#[must_use]
+pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
+    let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
+    let focus = focus(&cameras);
+    let middle = focus.unwrap_or(scene_box.center());
+    let points = || cameras.iter().map(position);
+    let low = points().reduce(DVec3::min).unwrap_or(DVec3::ZERO);
+    let high = points().reduce(DVec3::max).unwrap_or(DVec3::ZERO);
+    let distances = points().map(|p| p.distance(middle));
+    let distance = distances.fold([f64::INFINITY, 0.0_f64], |[a, b], d| [a.min(d), b.max(d)]);
+    Stand {
+        focus: focus.map(|p| p.to_array()),
+        distance: if cameras.is_empty() {
+            [0.0; 2]
+        } else {
+            distance
+        },
+        inside: points().filter(|p| scene_box.holds(*p)).count(),
+        low: low.to_array(),
+        high: high.to_array(),
+    }
+}
+
+/// What is wrong with the cameras of `dataset`, whose scene lies in `scene_box`; `near_far` says how far the rays of a
+/// view reach, in world units.
+#[must_use]
+pub fn check(
+    dataset: &Dataset,
+    scene_box: &Bounds,
+    near_far: &dyn Fn(&Frame) -> [f32; 2],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(doubles(dataset));
+    problems.extend(one_point(&dataset.train, scene_box));
+    problems.extend(against_box(&dataset.train, scene_box, near_far));
+    problems.extend(against_focus(&dataset.train, scene_box));
+    problems
+}
+
+/// "3 views, the first `train/r_0`, ".
+fn some(views: &[&Frame]) -> String {
+    match views {
+        [view] => format!("view {}", one_line(&view.name)),
+        [first, ..] => format!("{} views, the first {},", views.len(), one_line(&first.name)),
+        [] => String::new(),
+    }
+}
+
+/// Images and poses that occur twice.
+fn doubles(dataset: &Dataset) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut seen: HashMap<&Path, (Split, &Frame)> = HashMap::new();
+    let (mut twice, mut leaked) = (Vec::new(), Vec::new());
+    // A test split that stands in for an absent one is the validation split again.
+    let splits: &[Split] = if dataset.test == dataset.val {
+        &[Split::Train, Split::Test]
+    } else {
+        &[Split::Train, Split::Val, Split::Test]
+    };
+    for &split in splits {
+        for view in dataset.frames(split) {
+            match seen.get(view.image_path.as_path()) {
+                None => {
+                    seen.insert(&view.image_path, (split, view));
+                }
+                Some((first, _)) if *first == split => twice.push(view),
+                Some((Split::Train, _)) => leaked.push(view),
+                Some(_) => {}
+            }
+        }
+    }
+    if let Some(first) = twice.first() {
+        let text = format!("{} repeat an image: remove the duplicate frames", some(&twice));
+        problems.push(Problem::of_view(Severity::Warning, first, text));
+    }
+    if let Some(first) = leaked.first() {
+        let text = format!(
+            "{} are held out but also trained on, which flatters the measured quality: remove them from one split",
+            some(&leaked)
+        );
+        problems.push(Problem::of_view(Severity::Warning, first, text));
+    }
+    let mut poses: HashMap<[u32; 12], &Frame> = HashMap::new();
+    let mut same = Vec::new();
+    for view in &dataset.train {
+        let mut bits = [0; 12];
+        for (bits, value) in bits
+            .iter_mut()
+            .zip(view.camera.world_from_camera.as_flattened())
+        {
+            *bits = (value + 0.0).to_bits();
+        }
+        match poses.get(&bits) {
+            Some(other) if other.image_path != view.image_path => same.push(view),
+            Some(_) => {}
+            None => {
+                poses.insert(bits, view);
+            }
+        }
+    }
+    // All alike is told by where they stand.
+    if let Some(first) = same.first().filter(|_| same.len() + 1 < dataset.train.len()) {
+        let text = format!(
+            "{} have the very pose of another view with another image: export the poses again, or remove them",
+            some(&same)
+        );
+        problems.push(Problem::of_view(Severity::Warning, first, text));
+    }
+    problems
+}
+
+/// Cameras that do not move.
+fn one_point(train: &[Frame], scene_box: &Bounds) -> Option<Problem> {
+    let points = || train.iter().map(|f| position(&f.camera));
+    let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
+    let size = scene_box.center().distance(low).max(1e-6);
+    (train.len() > 1 && low.distance(high) < 1e-5 * size).then(|| {
+        let [x, y, z] = low.to_array();
+        let text = format!(
+            "all {} cameras stand at one point, ({x:.3}, {y:.3}, {z:.3}): without parallax there is no depth to learn; \
+             check the last column of the poses",
+            train.len()
+        );
+        Problem::new(Severity::Error, text)
+    })
+}
+
+/// How many of a camera's rays, on a lattice over the image, meet the box; and would if it looked the other way.
+fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (usize, usize) {
+    const SIDE: u8 = 8;
+    let range = near_far.map(f64::from);
+    let (mut ahead, mut behind) = (0, 0);
+    for (u, v) in (0..=SIDE).flat_map(|v| (0..=SIDE).map(move |u| (u, v))) {
+        let at = |i: u8, side: u32| f32::from(i) / f32::from(SIDE) * side as f32;
+        let (origin, direction) = camera.ray(at(u, camera.width), at(v, camera.height));
+        let (origin, direction) = (DVec3::from(origin), DVec3::from(direction));
+        ahead += usize::from(scene_box.meets(origin, direction, range));
+        behind += usize::from(scene_box.meets(origin, -direction, range));
+    }
+    (ahead, behind)
+}
+
+/// Cameras whose rays do not meet the box.
+fn against_box(
+    train: &[Frame],
+    scene_box: &Bounds,
+    near_far: &dyn Fn(&Frame) -> [f32; 2],
+) -> Option<Problem> {
+    let counts: Vec<(usize, usize)> = train
+        .iter()
+        .map(|f| rays_that_meet(&f.camera, scene_box, near_far(f)))
+        .collect();
+    let blind: Vec<&Frame> = train
+        .iter()
+        .zip(&counts)
+        .filter(|(_, (ahead, _))| *ahead == 0)
+        .map(|(f, _)| f)
+        .collect();
+    let first = *blind.first()?;
+    let Bounds { low, high } = scene_box;
+    let place = format!(
+        "the scene's box ({:.2}, {:.2}, {:.2}) to ({:.2}, {:.2}, {:.2})",
+        low[0], low[1], low[2], high[0], high[1], high[2]
+    );
+    if blind.len() < train.len() {
+        let text = format!(
+            "{} look past {place}: they teach nothing but background; check their poses, or enlarge the box \
+             with a smaller scene.scale",
+            some(&blind)
+        );
+        return Some(Problem::of_view(Severity::Warning, first, text));
+    }
+    let would = counts.iter().filter(|(_, behind)| *behind > 0).count();
+    let mut text = if would * 2 > train.len() {
+        format!(
+            "all cameras look away from {place}, which lies behind them: poses must be OpenGL camera-to-world \
+             (x right, y up, looking along -z); those of OpenCV and COLMAP need their second and third columns negated, \
+             and world-to-camera matrices need inverting"
+        )
+    } else {
+        format!("no camera sees {place}")
+    };
+    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
+    if let Some(advice) = framing(&cameras).filter(|_| would * 2 <= train.len()) {
+        text = format!("{text}: {advice}");
+    } else if would * 2 <= train.len() {
+        text.push_str(": check the poses, near and far, and scene.scale and scene.offset");
+    }
+    Some(Problem::new(Severity::Error, text))
+}
+
+/// A box that suits cameras around something, as settings: as large for their distance as the synthetic scenes' is.
+fn framing(cameras: &[Camera]) -> Option<String> {
+    let focus = focus(cameras)?;
+    let facing = cameras
+        .iter()
+        .filter(|c| forward(c).dot(focus - position(c)) > 0.0)
+        .count();
+    let mean = cameras
+        .iter()
+        .map(|c| position(c).distance(focus))
+        .sum::<f64>()
+        / cameras.len() as f64;
+    (facing * 2 > cameras.len() && mean > 0.0).then(|| {
+        let scale = 1.32 / mean;
+        let [x, y, z] = (DVec3::splat(0.5) - scale * focus).to_array();
+        format!(
+            "they look at ({:.2}, {:.2}, {:.2}) from about {mean:.2} away; try --set scene.scale={scale:.4} \
+             --set scene.offset=[{x:.3},{y:.3},{z:.3}]",
+            focus.x, focus.y, focus.z
+        )
+    })
+}
+
+/// Cameras that look away from what the others look at, and what they look at against the box.
+fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
+    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
+    let Some(focus) = focus(&cameras) else {
+        return Vec::new();
+    };
+    let away: Vec<&Frame> = train
+        .iter()
+        .filter(|f| forward(&f.camera).dot(focus - position(&f.camera)) < 0.0)
+        .collect();
+    let mut problems = Vec::new();
+    if let Some(first) = away.first().filter(|_| away.len() * 5 <= train.len()) {
+        let text = format!(
+            "{} look away from what the other cameras look at, ({:.2}, {:.2}, {:.2}): check their poses",
+            some(&away),
+            focus.x,
+            focus.y,
+            focus.z
+        );
+        problems.push(Problem::of_view(Severity::Warning, first, text));
+    } else if away.len() * 2 > train.len() {
+        problems.push(Problem::warning(format!(
+            "{} of {} cameras look away from the point their axes share: right for a capture from the inside out, \
+             else the poses are not OpenGL camera-to-world",
+            away.len(),
+            train.len()
+        )));
+        return problems;
+    }
+    if !scene_box.holds(focus)
+        && let Some(advice) = framing(&cameras)
+    {
+        problems.push(Problem::warning(format!(
+            "what the cameras look at lies outside the scene's box: {advice}"
+        )));
+    }
+    problems
+}
+
+/// What decoding told about an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether it has transparent pixels.
+    pub has_alpha: bool,
+}
+
+/// Decodes the images of `frames` on all cores, without keeping them: those that cannot be used, and those that show
+/// nothing. `progress` is called once an image, from any thread.
+#[must_use]
+pub fn check_images(frames: &[&Frame], progress: &(dyn Fn() + Sync)) -> (Vec<Seen>, Vec<Problem>) {
+    let outcomes: Vec<(Option<Seen>, Option<Problem>)> = frames
+        .par_iter()
+        .map(|frame| {
+            let outcome = Image::load(&frame.image_path);
+            progress();
+            match outcome {
+                Ok(image) => {
+                    let seen = Seen {
+                        has_alpha: image.has_alpha,
+                    };
+                    (Some(seen), blank(frame, &image))
+                }
+                Err(error) => (
+                    None,
+                    Some(Problem {
+                        frame: Some(frame.name.clone()),
+                        ..Problem::from(&error)
+                    }),
+                ),
+            }
+        })
+        .collect();
+    let (seen, problems): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+    (
+        seen.into_iter().flatten().collect(),
+        problems.into_iter().flatten().collect(),
+    )
+}
+
+/// An image of one colour.
+fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
+    let mut pixels = image.pixels.chunks_exact(4);
+    let first = pixels.next()?;
+    let is_blank = if first[3] == 0 {
+        pixels.all(|p| p[3] == 0)
+    } else {
+        pixels.all(|p| p == first)
+    };
+    (is_blank && image.width * image.height > 1).then(|| {
+        let what = if first[3] == 0 {
+            "wholly transparent".to_owned()
+        } else {
+            format!("of one colour, #{:02x}{:02x}{:02x}", first[0], first[1], first[2])
+        };
+        let text = format!(
+            "{}: the image is {what}: remove its frame if nothing is to be seen there",
+            shown(&frame.image_path)
+        );
+        Problem::of_view(Severity::Warning, frame, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Format;
+
+    const BOX: Bounds = Bounds {
+        low: [-1.5; 3],
+        high: [1.5; 3],
+    };
+
+    fn view(i: u16, eye: [f32; 3], target: [f32; 3]) -> Frame {
+        Frame {
+            name: format!("v{i}"),
+            image_path: format!("v{i}.png").into(),
+            camera: Camera::look_at(eye, target, [0.0, 0.0, 1.0], 0.7, 8, 8),
+            near_far: None,
+        }
+    }
+
+    /// Ten views around `at`, with `change` made to them.
+    fn around(at: [f32; 3], change: impl FnOnce(&mut Vec<Frame>)) -> Dataset {
+        let place = |i: u16| {
+            let angle = f32::from(i) / 10.0 * std::f32::consts::TAU;
+            let eye = [at[0] + 4.0 * angle.cos(), at[1] + 4.0 * angle.sin(), at[2] + 1.0];
+            view(i, eye, at)
+        };
+        let mut train: Vec<Frame> = (0..10).map(place).collect();
+        change(&mut train);
+        Dataset {
+            root: ".".into(),
+            name: "d".to_owned(),
+            format: Format::Transforms,
+            train,
+            val: Vec::new(),
+            test: vec![view(99, [4.0, 4.0, 1.0], at)],
+            aabb_scale: None,
+            scale: None,
+            offset: None,
+            missing: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Whether exactly one problem is found, of this severity and with these words.
+    #[track_caller]
+    fn finds(dataset: &Dataset, severity: Severity, words: &[&str]) {
+        let problems = check(dataset, &BOX, &|_| [0.0, 1e10]);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert_eq!(problems[0].severity, severity, "{problems:#?}");
+        for word in words {
+            assert!(problems[0].message.contains(word), "{word}: {problems:#?}");
+        }
+    }
+
+    fn turn_round(view: &mut Frame) {
+        for row in &mut view.camera.world_from_camera {
+            row[0] = -row[0];
+            row[2] = -row[2];
+        }
+    }
+
+    #[test]
+    fn a_good_set_has_no_problems_and_a_focus() {
+        let dataset = around([0.0; 3], |_| {});
+        assert_eq!(check(&dataset, &BOX, &|_| [2.0, 6.0]), []);
+        let stand = stand(&dataset.train, &BOX);
+        let focus = stand.focus.unwrap();
+        assert!(focus.iter().all(|v| v.abs() < 1e-5), "{focus:?}");
+        let distance = 17.0_f64.sqrt();
+        assert!(stand.distance.iter().all(|d| (d - distance).abs() < 1e-5));
+        assert_eq!(stand.inside, 0);
+    }
+
+    #[test]
+    fn cameras_against_each_other() {
+        let dataset = around([0.0; 3], |views| views[3].image_path = "v2.png".into());
+        finds(&dataset, Severity::Warning, &["v3", "repeat"]);
+        let dataset = around([0.0; 3], |views| views[3].image_path = "v99.png".into());
+        finds(&dataset, Severity::Warning, &["v99", "held out"]);
+        let dataset = around([0.0; 3], |views| views[3].camera = views[2].camera);
+        finds(&dataset, Severity::Warning, &["v3", "pose of another"]);
+        let dataset = around([0.0; 3], |views| {
+            let camera = views[0].camera;
+            views.iter_mut().for_each(|v| v.camera = camera);
+        });
+        finds(&dataset, Severity::Error, &["all 10 cameras", "parallax"]);
+        let dataset = around([0.0; 3], |views| turn_round(&mut views[4]));
+        let problems = check(&dataset, &BOX, &|_| [0.0, 1e10]);
+        assert!(problems.iter().all(|p| p.severity == Severity::Warning));
+        assert!(problems.iter().any(|p| p.message.contains("v4") && p.message.contains("past")));
+        assert!(problems.iter().any(|p| p.message.contains("v4") && p.message.contains("away")));
+    }
+
+    #[test]
+    fn cameras_against_the_box() {
+        let far_off = around([40.0, 0.0, 0.0], |_| {});
+        let problems = check(&far_off, &BOX, &|_| [0.0, 1e10]);
+        let outside = |p: &Problem| p.message.contains("lies outside") && p.message.contains("scene.offset=[-12.");
+        assert!(problems.iter().any(outside), "{problems:#?}");
+        let all_round = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
+        let problems = check(&all_round, &BOX, &|_| [0.0, 1e10]);
+        assert_eq!(problems[0].severity, Severity::Error);
+        assert!(problems[0].message.contains("OpenCV"), "{problems:#?}");
+        // Rays that end before the box.
+        let short = check(&around([0.0; 3], |_| {}), &BOX, &|_| [0.0, 1.0]);
+        assert_eq!(short[0].severity, Severity::Error);
+        assert!(short[0].message.contains("no camera sees"), "{short:#?}");
+    }
+
+    #[test]
+    fn rays_parallel_to_a_side_meet_the_box_or_not() {
+        let along = |y: f64| BOX.meets(DVec3::new(-5.0, y, 0.0), DVec3::X, [0.0, 100.0]);
+        assert!(along(0.0) && along(1.49) && !along(1.51));
+        assert!(!BOX.meets(DVec3::new(5.0, 0.0, 0.0), DVec3::X, [0.0, 100.0]));
+        assert!(BOX.meets(DVec3::ZERO, DVec3::X, [0.0, 0.1]));
+    }
+}

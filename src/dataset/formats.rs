@@ -1,0 +1,178 @@
+//! Formats that are recognised so that they can be named, but not read.
+
+use std::path::Path;
+
+/// What something is, and what to do about it.
+pub(super) struct Known {
+    pub name: &'static str,
+    pub advice: &'static str,
+}
+
+/// What images without poses need.
+pub(super) const POSES_ADVICE: &str =
+    "find them with COLMAP, as nerfstudio's ns-process-data images or instant-ngp's colmap2nerf.py do";
+
+const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py";
+const BY_PROCESS_DATA: &str =
+    "convert it to a transforms.json with nerfstudio's ns-process-data";
+
+/// A format by what its folder holds: all the names of one of the lists.
+const FOLDERS: [(&[&[&str]], Known); 9] = [
+    (
+        &[
+            &["sparse/0"],
+            &["colmap/sparse/0"],
+            &["sparse/cameras.bin"],
+            &["sparse/cameras.txt"],
+            &["cameras.bin", "images.bin"],
+            &["cameras.txt", "images.txt"],
+        ],
+        Known {
+            name: "COLMAP data",
+            advice: CONVERT,
+        },
+    ),
+    (
+        &[&["poses_bounds.npy"]],
+        Known {
+            name: "LLFF data",
+            advice: CONVERT,
+        },
+    ),
+    (
+        &[
+            &["rgb", "pose", "intrinsics.txt"],
+            &["rgb", "pose", "bbox.txt"],
+        ],
+        Known {
+            name: "NSVF data",
+            advice: "write its pose/*.txt and intrinsics.txt as a transforms.json",
+        },
+    ),
+    (
+        &[&["cameras_sphere.npz"], &["cameras.npz"]],
+        Known {
+            name: "DTU data as NeuS and IDR write it",
+            advice: "write its projection matrices as a transforms.json",
+        },
+    ),
+    (
+        &[
+            &["keyframes/corrected_cameras"],
+            &["keyframes/cameras", "keyframes/images"],
+        ],
+        Known {
+            name: "a Polycam export",
+            advice: BY_PROCESS_DATA,
+        },
+    ),
+    (
+        &[&["EXR_RGBD", "metadata.json"], &["rgbd", "metadata"]],
+        Known {
+            name: "a Record3D export",
+            advice: BY_PROCESS_DATA,
+        },
+    ),
+    (
+        &[&["bundle.out"], &["bundle/bundle.out"]],
+        Known {
+            name: "Bundler data",
+            advice: CONVERT,
+        },
+    ),
+    (
+        &[&["dense/sparse"], &["dense/images"]],
+        Known {
+            name: "Phototourism data",
+            advice: CONVERT,
+        },
+    ),
+    (
+        &[&["train/intrinsics", "train/pose"]],
+        Known {
+            name: "NeRF++ data",
+            advice: "write its train/pose/*.txt and train/intrinsics/*.txt as a transforms.json",
+        },
+    ),
+];
+
+/// Extensions of files that people take for datasets.
+const FILES: [(&[&str], Known); 6] = [
+    (
+        &["mp4", "mov", "avi", "mkv", "webm", "m4v"],
+        Known {
+            name: "a video",
+            advice: "make posed images of it with nerfstudio's ns-process-data video",
+        },
+    ),
+    (
+        &["ply", "splat", "spz", "sog"],
+        Known {
+            name: "a point cloud or Gaussian splats",
+            advice: "give the posed images it was made from",
+        },
+    ),
+    (
+        &["ingp", "msgpack"],
+        Known {
+            name: "an Instant-NGP snapshot",
+            advice: "give the folder of images it was trained on",
+        },
+    ),
+    (
+        &["zip", "tar", "gz", "7z"],
+        Known {
+            name: "an archive",
+            advice: "unpack it and give the folder",
+        },
+    ),
+    (
+        &["safetensors"],
+        Known {
+            name: "a checkpoint",
+            advice: "give its run directory to inspect, eval or render, or to train --resume",
+        },
+    ),
+    (
+        &["jpg", "jpeg", "png"],
+        Known {
+            name: "a single image",
+            advice: "give the folder that holds a transforms.json",
+        },
+    ),
+];
+
+/// What a folder without a transforms file is.
+pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
+    let holds = |names: &&[&str]| names.iter().all(|name| root.join(name).exists());
+    FOLDERS
+        .iter()
+        .find(|(layouts, _)| layouts.iter().any(holds))
+        .map(|(_, known)| known)
+}
+
+/// What a file that is no JSON is.
+pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
+    let extension = path.extension()?.to_string_lossy().to_lowercase();
+    FILES
+        .iter()
+        .find(|(extensions, _)| extensions.contains(&extension.as_str()))
+        .map(|(_, known)| known)
+}
+
+/// How many images lie in a folder, or in its `images/`, where there are any.
+pub(super) fn bare_images(root: &Path) -> Option<usize> {
+    let count = |folder: &Path| {
+        let entries = folder.read_dir().ok()?;
+        let is_image = |path: &Path| {
+            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+            matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+        };
+        let n = entries
+            .flatten()
+            .filter(|entry| is_image(&entry.path()))
+            .count();
+        (n > 0).then_some(n)
+    };
+    count(root).or_else(|| count(&root.join("images")))
+}
