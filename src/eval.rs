@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::dataset::{Frame, Image};
 use crate::gpu::GpuError;
+use crate::metrics::lpips::{Lpips, LpipsError};
 use crate::metrics::{psnr, ssim};
 use crate::render::{self, Renderer};
 
@@ -17,6 +18,9 @@ pub struct ViewQuality {
     pub psnr: f64,
     /// Structural similarity; absent for images below 11 pixels a side.
     pub ssim: Option<f64>,
+    /// Learned perceptual distance; absent where there were no weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
 }
 
 /// Quality over a split; the last object that `eval --json` prints.
@@ -36,6 +40,12 @@ pub struct EvalReport {
     pub psnr: f64,
     /// Mean over views.
     pub ssim: Option<f64>,
+    /// Mean over views.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
+    /// `alex` or `vgg`: distances of one do not compare with those of the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips_network: Option<String>,
     /// Number of views.
     pub views: usize,
     /// Every view.
@@ -87,7 +97,23 @@ pub fn compare(
         name: name.to_owned(),
         psnr: psnr(&ours, &theirs),
         ssim: ssim(&ours, &theirs, image.width as usize, image.height as usize),
+        lpips: None,
     }
+}
+
+/// Learned perceptual distance of `rendered` from `image`, of the values that [`compare`] compares.
+///
+/// # Errors
+/// [`LpipsError::TooSmall`].
+pub fn perceptual_distance(
+    lpips: &Lpips,
+    config: &Config,
+    image: &Image,
+    rendered: &render::Frame,
+) -> Result<f64, LpipsError> {
+    let ours = rendered.rgb(config.scene.eval_background.color());
+    let theirs = over_background(image, config);
+    lpips.distance(&ours, &theirs, image.width as usize, image.height as usize)
 }
 
 /// What a report says beside its numbers.
@@ -103,6 +129,8 @@ pub struct Context {
     pub rays_per_second: f64,
     /// What rendered.
     pub device: String,
+    /// What learned distances were measured with.
+    pub lpips_network: Option<String>,
 }
 
 /// Put together a report. Means over an empty list are 0.
@@ -111,6 +139,7 @@ pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> Ev
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let psnrs: Vec<f64> = images.iter().map(|i| i.psnr).collect();
     let ssims: Vec<f64> = images.iter().filter_map(|i| i.ssim).collect();
+    let distances: Vec<f64> = images.iter().filter_map(|i| i.lpips).collect();
     EvalReport {
         schema: 1,
         method: config.method.clone(),
@@ -119,6 +148,8 @@ pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> Ev
         color_space: "sRGB".to_owned(),
         psnr: mean(&psnrs),
         ssim: (!ssims.is_empty()).then(|| mean(&ssims)),
+        lpips: (!distances.is_empty()).then(|| mean(&distances)),
+        lpips_network: context.lpips_network,
         views: images.len(),
         images,
         steps: context.steps,

@@ -6,6 +6,7 @@ use super::Session;
 use super::scene::{self, Request, Views};
 use crate::config::Background;
 use crate::dataset::Split;
+use crate::metrics::lpips::Lpips;
 use crate::run::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -30,10 +31,15 @@ pub(super) struct Args {
     /// Write the renderings to the run's images/ folder
     #[arg(long)]
     save_images: bool,
+    /// Measure LPIPS too, with these weights (safetensors) of its alex or vgg network: docs/evaluation.md tells how to
+    /// export them
+    #[arg(long, value_name = "FILE")]
+    lpips: Option<PathBuf>,
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let background = scene::one_background(args.background)?;
+    let lpips = args.lpips.as_deref().map(Lpips::open).transpose()?;
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;
     let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
@@ -58,6 +64,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         steps: run.checkpoint.info.step,
         train_seconds: run.checkpoint.info.train_seconds,
         save_to: args.save_images.then_some(images.as_path()),
+        lpips: lpips.as_ref(),
     };
     let report = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
     if let Err(error) = dir.write(
@@ -67,9 +74,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         session.out.note(format!("warning: {error}"));
     }
     for view in &report.images {
-        session
-            .out
-            .detail(format!("  {}  {:.2} dB", view.name, view.psnr));
+        let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
+        session.out.detail(format!(
+            "  {}  {:.2} dB{}",
+            view.name,
+            view.psnr,
+            lpips.unwrap_or_default()
+        ));
     }
     session.out.result(scene::describe(&report))?;
     if args.save_images {

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context as _;
+
 use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
@@ -14,6 +16,7 @@ use crate::dataset::{Dataset, Frame, Image, Split, load_images};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::images::near_far;
+use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
 use crate::sampling::SceneBox;
 use crate::train::{MemoryPlan, plan};
@@ -285,6 +288,8 @@ pub(super) struct Request<'a> {
     pub(super) train_seconds: f64,
     /// Where to write the renderings.
     pub(super) save_to: Option<&'a Path>,
+    /// What to measure the learned perceptual distance with.
+    pub(super) lpips: Option<&'a Lpips>,
 }
 
 /// Evaluate under a bar.
@@ -295,6 +300,13 @@ pub(super) fn evaluate(
     request: &Request<'_>,
 ) -> anyhow::Result<EvalReport> {
     let images = load(session, request.frames, request.downscale, "loading")?;
+    if let Some(lpips) = request.lpips {
+        for (frame, image) in request.frames.iter().zip(&images) {
+            lpips
+                .check_size(image.width as usize, image.height as usize)
+                .with_context(|| frame.name.clone())?;
+        }
+    }
     if let Some(folder) = request.save_to {
         std::fs::create_dir_all(folder)
             .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))?;
@@ -315,7 +327,11 @@ pub(super) fn evaluate(
             rays += f64::from(rendered.width * rendered.height);
             seconds += start.elapsed().as_secs_f64();
         }
-        let quality = eval::compare(renderer.config(), &frame.name, image, &rendered);
+        let mut quality = eval::compare(renderer.config(), &frame.name, image, &rendered);
+        if let Some(lpips) = request.lpips {
+            let distance = eval::perceptual_distance(lpips, renderer.config(), image, &rendered)?;
+            quality.lpips = Some(distance);
+        }
         if let Some(folder) = request.save_to {
             let background = renderer.config().scene.eval_background.color();
             let path = folder.join(format!("{}_{index:03}.png", request.split));
@@ -336,6 +352,7 @@ pub(super) fn evaluate(
         train_seconds: request.train_seconds,
         rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },
         device: gpu.name().to_owned(),
+        lpips_network: request.lpips.map(|l| l.network().to_string()),
     };
     Ok(eval::report(renderer.config(), context, views))
 }
@@ -346,8 +363,13 @@ pub(super) fn describe(report: &EvalReport) -> String {
         .ssim
         .map(|s| format!(", SSIM {s:.4} (11×11 Gaussian, σ 1.5)"))
         .unwrap_or_default();
+    let lpips = report
+        .lpips
+        .zip(report.lpips_network.as_ref())
+        .map(|(distance, network)| format!(", LPIPS {distance:.3} ({network})"))
+        .unwrap_or_default();
     format!(
-        "{} PSNR {:.2} dB{ssim} over {} views, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
+        "{} PSNR {:.2} dB{ssim}{lpips} over {} views, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
         report.split,
         report.psnr,
         report.views,

@@ -603,6 +603,7 @@ impl Driver<'_> {
             steps: self.trainer.step(),
             train_seconds: self.trainer.seconds(),
             save_to: None,
+            lpips: None,
         };
         scene::evaluate(self.session, self.gpu, &mut self.renderer, &request)
     }

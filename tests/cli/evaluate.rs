@@ -5,6 +5,7 @@ use std::path::Path;
 use predicates::prelude::*;
 use serde_json::Value;
 
+use crate::lpips;
 use crate::support::*;
 
 /// The report of `kiln eval` on a run, which is written to it.
@@ -127,6 +128,84 @@ fn people_read_the_background_beside_the_metric() {
     quiet
         .stdout(said.and(predicate::str::contains("SSIM")))
         .stderr("");
+}
+
+#[test]
+fn a_learned_distance_is_measured_with_the_weights_that_are_given() {
+    if !has_adapter() {
+        return;
+    }
+    let (folder, run) = own_run();
+    let file = folder.path().join("lpips-vgg.safetensors");
+    lpips::write(&file, &lpips::weights("vgg"));
+    let mut flags = vec!["--lpips", file.to_str().unwrap(), "--eval-views", "2"];
+    flags.push("--save-images");
+    let report = evaluated(&run, &flags);
+    assert_eq!(report["lpips_network"], "vgg");
+    let images = report["images"].as_array().unwrap();
+    let distances: Vec<f64> = images
+        .iter()
+        .map(|i| i["lpips"].as_f64().unwrap())
+        .collect();
+    // The saved rendering against the image over white, which is opaque or empty.
+    let opaque = |path: &Path| -> Vec<f32> {
+        let rgba = image::open(path).unwrap().to_rgba8();
+        let over_white = |p: &image::Rgba<u8>| {
+            if p[3] == 0 {
+                [255; 3]
+            } else {
+                [p[0], p[1], p[2]]
+            }
+        };
+        let values = rgba.pixels().flat_map(over_white);
+        values.map(|v| f32::from(v) / 255.0).collect()
+    };
+    let network = kiln::metrics::lpips::Lpips::open(&file).unwrap();
+    for (i, distance) in distances.iter().enumerate() {
+        let ours = opaque(&run.join(format!("images/test_{i:03}.png")));
+        let theirs = opaque(&shared().dataset.join(format!("test/r_{i}.png")));
+        let side = SIDE as usize;
+        let expected = network.distance(&ours, &theirs, side, side).unwrap();
+        assert!(
+            (distance - expected).abs() < 1e-6,
+            "{distance}, not {expected}"
+        );
+    }
+    let mean = report["lpips"].as_f64().unwrap();
+    assert!((mean - f64::midpoint(distances[0], distances[1])).abs() < 1e-9);
+
+    let said = format!(", LPIPS {mean:.3} (vgg) over 2 views");
+    kiln(["eval", "-q"])
+        .arg(&run)
+        .args(&flags)
+        .assert()
+        .code(0)
+        .stdout(predicate::str::contains(said));
+}
+
+#[test]
+fn weights_that_do_not_fit_are_refused_before_anything_is_rendered() {
+    if !has_adapter() {
+        return;
+    }
+    let (folder, run) = own_run();
+    let file = folder.path().join("lpips.safetensors");
+    let eval = || {
+        let mut command = kiln(["eval", "--save-images"]);
+        command.arg(&run).arg("--lpips").arg(&file);
+        command
+    };
+    refused(&mut eval(), 1, &["cannot read", "lpips.safetensors"]);
+    std::fs::write(&file, "weights").unwrap();
+    // Before a device is looked for.
+    refused(
+        eval().args(["--device", "nosuch"]),
+        1,
+        &["lpips.safetensors is not a safetensors file"],
+    );
+    lpips::write(&file, &lpips::weights("alex"));
+    refused(&mut eval(), 1, &["test/r_0", "31 pixels a side", "24×24"]);
+    assert!(!run.join("images").exists());
 }
 
 #[test]

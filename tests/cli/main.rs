@@ -7,6 +7,8 @@ mod bad_config;
 mod bad_data;
 mod bad_runs;
 mod evaluate;
+#[path = "../lpips/recipe.rs"]
+mod lpips;
 mod render;
 mod resume;
 mod support;

@@ -1,4 +1,6 @@
-//! Image quality over 8-bit-rounded sRGB values.
+//! Image quality over 8-bit-rounded sRGB values; `docs/evaluation.md` says what is compared with what.
+
+pub mod lpips;
 
 /// Mean squared error as a peak signal-to-noise ratio in dB, peak 1.
 #[must_use]

@@ -1,0 +1,215 @@
+//! Layers with weights, and the rows that they are given band by band.
+
+use rayon::prelude::*;
+
+use super::network::Reach;
+
+/// Output channels that are summed at once: two registers of the smallest vector unit.
+const LANES: usize = 8;
+/// Pixels that are summed at once, so that a weight is loaded once for all of them.
+const PIXELS: usize = 4;
+/// Pixels that a thread takes at once, for which it reads all weights of a layer.
+pub(super) const PIXELS_PER_TASK: usize = 32;
+
+/// A layer of a network. Features are rows of pixels of channels.
+#[derive(Debug)]
+pub(super) enum Layer {
+    Convolution(Convolution),
+    Pool { channels: usize, reach: Reach },
+}
+
+impl Layer {
+    pub(super) fn reach(&self) -> Reach {
+        match self {
+            Self::Convolution(c) => c.reach,
+            Self::Pool { reach, .. } => *reach,
+        }
+    }
+
+    pub(super) fn inputs(&self) -> usize {
+        match self {
+            Self::Convolution(c) => c.inputs,
+            Self::Pool { channels, .. } => *channels,
+        }
+    }
+
+    /// `rows` rows of `width` outputs from rows of `stride` values.
+    fn forward(&self, input: &[f32], stride: usize, rows: usize, width: usize) -> Vec<f32> {
+        match self {
+            Self::Convolution(c) => c.forward(input, stride, rows, width),
+            Self::Pool { channels, reach } => pool(*channels, *reach, input, stride, rows, width),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Convolution {
+    inputs: usize,
+    outputs: usize,
+    reach: Reach,
+    /// (outputs / LANES, size, size × inputs): an output sees a contiguous run of each of `size` rows.
+    weights: Vec<[f32; LANES]>,
+    bias: Vec<f32>,
+}
+
+impl Convolution {
+    /// From `weight` (outputs, inputs, size, size).
+    pub(super) fn new(
+        weight: &[f32],
+        bias: Vec<f32>,
+        inputs: usize,
+        outputs: usize,
+        reach: Reach,
+    ) -> Self {
+        let size = reach.size;
+        let mut weights = Vec::with_capacity(weight.len() / LANES);
+        for block in 0..outputs / LANES {
+            for (row, column) in (0..size).flat_map(|r| (0..size).map(move |c| (r, c))) {
+                for input in 0..inputs {
+                    weights.push(std::array::from_fn(|lane| {
+                        let plane = (block * LANES + lane) * inputs + input;
+                        weight[(plane * size + row) * size + column]
+                    }));
+                }
+            }
+        }
+        Self {
+            inputs,
+            outputs,
+            reach,
+            weights,
+            bias,
+        }
+    }
+
+    fn forward(&self, input: &[f32], row_stride: usize, rows: usize, width: usize) -> Vec<f32> {
+        let Reach { size, stride, .. } = self.reach;
+        let run = size * self.inputs;
+        let start = |pixel: usize| {
+            (pixel / width) * stride * row_stride + (pixel % width) * stride * self.inputs
+        };
+        let task = |first: usize, out: &mut [f32]| {
+            let n = out.len() / self.outputs;
+            let blocks = self.weights.chunks_exact(size * run);
+            for (block, (weights, bias)) in blocks.zip(self.bias.as_chunks().0).enumerate() {
+                for pixel in (0..n).step_by(PIXELS) {
+                    // Beyond the last pixel it is computed again, and left.
+                    let starts: [usize; PIXELS] =
+                        std::array::from_fn(|i| start(first + (pixel + i).min(n - 1)));
+                    let mut sums = [*bias; PIXELS];
+                    for (row, weights) in weights.chunks_exact(run).enumerate() {
+                        let runs = starts.map(|s| &input[s + row * row_stride..][..run]);
+                        sums = accumulate(sums, weights, runs);
+                    }
+                    for (i, sum) in sums.iter().enumerate().take(n - pixel) {
+                        let at = (pixel + i) * self.outputs + block * LANES;
+                        for (out, sum) in out[at..][..LANES].iter_mut().zip(sum) {
+                            *out = sum.max(0.0);
+                        }
+                    }
+                }
+            }
+        };
+        let mut out = vec![0.0; rows * width * self.outputs];
+        out.par_chunks_mut(PIXELS_PER_TASK * self.outputs)
+            .enumerate()
+            .for_each(|(index, out)| task(index * PIXELS_PER_TASK, out));
+        out
+    }
+}
+
+/// `sums` + the products of `runs` with `weights`; stays in registers.
+#[inline]
+fn accumulate(
+    mut sums: [[f32; LANES]; PIXELS],
+    weights: &[[f32; LANES]],
+    runs: [&[f32]; PIXELS],
+) -> [[f32; LANES]; PIXELS] {
+    let [a, b, c, d] = runs;
+    for ((((w, a), b), c), d) in weights.iter().zip(a).zip(b).zip(c).zip(d) {
+        for (sum, value) in sums.iter_mut().zip([a, b, c, d]) {
+            for (sum, w) in sum.iter_mut().zip(w) {
+                *sum += value * w;
+            }
+        }
+    }
+    sums
+}
+
+fn pool(
+    channels: usize,
+    reach: Reach,
+    input: &[f32],
+    row_stride: usize,
+    rows: usize,
+    width: usize,
+) -> Vec<f32> {
+    let mut out = vec![f32::NEG_INFINITY; rows * width * channels];
+    out.par_chunks_mut(channels)
+        .with_min_len(PIXELS_PER_TASK)
+        .enumerate()
+        .for_each(|(pixel, out)| {
+            let (y, x) = (pixel / width * reach.stride, pixel % width * reach.stride);
+            for row in y..y + reach.size {
+                let run = &input[row * row_stride + x * channels..][..reach.size * channels];
+                for pixel in run.chunks_exact(channels) {
+                    for (out, value) in out.iter_mut().zip(pixel) {
+                        *out = out.max(*value);
+                    }
+                }
+            }
+        });
+    out
+}
+
+/// The rows that a layer has been given and still needs, with the padding around them.
+#[derive(Debug)]
+pub(super) struct Window {
+    reach: Reach,
+    channels: usize,
+    /// Pixels of a row, without padding.
+    width: usize,
+    rows: Vec<f32>,
+}
+
+impl Window {
+    pub(super) fn new(reach: Reach, channels: usize, width: usize) -> Self {
+        let mut window = Self {
+            reach,
+            channels,
+            width,
+            rows: Vec::new(),
+        };
+        window.pad();
+        window
+    }
+
+    /// Values of a row with padding.
+    fn stride(&self) -> usize {
+        (self.width + 2 * self.reach.padding) * self.channels
+    }
+
+    /// The rows of zeros above and below.
+    fn pad(&mut self) {
+        let padding = self.reach.padding * self.stride();
+        self.rows.resize(self.rows.len() + padding, 0.0);
+    }
+
+    /// What `layer` makes of a further band of rows; `last` where none follow.
+    pub(super) fn pass(&mut self, layer: &Layer, band: &[f32], last: bool) -> Vec<f32> {
+        let (stride, side) = (self.stride(), self.reach.padding * self.channels);
+        for row in band.chunks_exact(self.width * self.channels) {
+            self.rows.resize(self.rows.len() + side, 0.0);
+            self.rows.extend_from_slice(row);
+            self.rows.resize(self.rows.len() + side, 0.0);
+        }
+        if last {
+            self.pad();
+        }
+        let rows = self.reach.outputs_of_padded(self.rows.len() / stride);
+        let width = self.reach.outputs(self.width);
+        let out = layer.forward(&self.rows, stride, rows, width);
+        self.rows.drain(..rows * self.reach.stride * stride);
+        out
+    }
+}

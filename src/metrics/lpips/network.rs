@@ -1,0 +1,154 @@
+//! The layers of the networks, before they have weights.
+
+/// What an image goes through before it is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// The five convolutions of `AlexNet`: the usual choice for measuring.
+    Alex,
+    /// The thirteen convolutions of `VGG-16`: about twenty times the work.
+    Vgg,
+}
+
+impl std::fmt::Display for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Alex => "alex",
+            Self::Vgg => "vgg",
+        })
+    }
+}
+
+/// A layer of a network before it has weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Plan {
+    /// A convolution and a rectifier. `index` is the layer's number in the classifier, which its tensors are named by.
+    Convolution {
+        index: usize,
+        inputs: usize,
+        outputs: usize,
+        reach: Reach,
+    },
+    /// The largest value of each channel, every second pixel.
+    Pool { channels: usize, reach: Reach },
+}
+
+/// Which pixels an output sees, along both axes: `size` of them, every `stride`, from `padding` before the image.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    pub(super) size: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+impl Reach {
+    /// Outputs along an axis of `n` pixels, padding included.
+    pub(super) fn outputs_of_padded(self, n: usize) -> usize {
+        (n + self.stride).saturating_sub(self.size) / self.stride
+    }
+
+    /// The fewest pixels along an axis, at least 1, that give as many outputs.
+    fn least_inputs(self, outputs: usize) -> usize {
+        let padded = (outputs - 1) * self.stride + self.size;
+        padded.saturating_sub(2 * self.padding).max(1)
+    }
+
+    /// Outputs along an axis of `n` pixels.
+    pub(super) fn outputs(self, n: usize) -> usize {
+        self.outputs_of_padded(n + 2 * self.padding)
+    }
+}
+
+impl Plan {
+    const fn convolution(index: usize, inputs: usize, outputs: usize, size: usize) -> Self {
+        Self::Convolution {
+            index,
+            inputs,
+            outputs,
+            reach: Reach {
+                size,
+                stride: 1,
+                padding: size / 2,
+            },
+        }
+    }
+
+    const fn pool(channels: usize, size: usize) -> Self {
+        Self::Pool {
+            channels,
+            reach: Reach {
+                size,
+                stride: 2,
+                padding: 0,
+            },
+        }
+    }
+
+    pub(super) const fn reach(&self) -> Reach {
+        match self {
+            Self::Convolution { reach, .. } | Self::Pool { reach, .. } => *reach,
+        }
+    }
+}
+
+const ALEX: [&[Plan]; 5] = [
+    &[Plan::Convolution {
+        index: 0,
+        inputs: 3,
+        outputs: 64,
+        reach: Reach {
+            size: 11,
+            stride: 4,
+            padding: 2,
+        },
+    }],
+    &[Plan::pool(64, 3), Plan::convolution(3, 64, 192, 5)],
+    &[Plan::pool(192, 3), Plan::convolution(6, 192, 384, 3)],
+    &[Plan::convolution(8, 384, 256, 3)],
+    &[Plan::convolution(10, 256, 256, 3)],
+];
+
+const VGG: [&[Plan]; 5] = [
+    &[
+        Plan::convolution(0, 3, 64, 3),
+        Plan::convolution(2, 64, 64, 3),
+    ],
+    &[
+        Plan::pool(64, 2),
+        Plan::convolution(5, 64, 128, 3),
+        Plan::convolution(7, 128, 128, 3),
+    ],
+    &[
+        Plan::pool(128, 2),
+        Plan::convolution(10, 128, 256, 3),
+        Plan::convolution(12, 256, 256, 3),
+        Plan::convolution(14, 256, 256, 3),
+    ],
+    &[
+        Plan::pool(256, 2),
+        Plan::convolution(17, 256, 512, 3),
+        Plan::convolution(19, 512, 512, 3),
+        Plan::convolution(21, 512, 512, 3),
+    ],
+    &[
+        Plan::pool(512, 2),
+        Plan::convolution(24, 512, 512, 3),
+        Plan::convolution(26, 512, 512, 3),
+        Plan::convolution(28, 512, 512, 3),
+    ],
+];
+
+impl Network {
+    pub(super) fn slices(self) -> [&'static [Plan]; 5] {
+        match self {
+            Self::Alex => ALEX,
+            Self::Vgg => VGG,
+        }
+    }
+
+    /// The smallest side of an image of which something is left after the last slice.
+    #[must_use]
+    pub fn least_side(self) -> usize {
+        let layers = self.slices().into_iter().flatten().rev();
+        layers.fold(1, |outputs, layer| layer.reach().least_inputs(outputs))
+    }
+}
