@@ -19,10 +19,12 @@ mod layout;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView, View};
 
 use crate::config::{Config, ConfigError};
 use crate::field::{Field, FieldParameters};
@@ -339,6 +341,50 @@ pub struct Contents {
     pub resumable: bool,
 }
 
+/// The bytes of a file that is as long as its own header says, which is looked at first.
+fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let io = |source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let format = |reason: String| CheckpointError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let data = path.metadata().map_err(io)?;
+    if !data.is_file() {
+        return Err(format("it is not a regular file".to_owned()));
+    }
+    let mut file = File::open(path).map_err(io)?;
+    let mut start = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+    let length = <[u8; 8]>::try_from(start.as_slice()).map_or(0, u64::from_le_bytes);
+    // safetensors itself believes no longer header.
+    if length > 100_000_000 || length + 8 > data.len() {
+        return Err(format("its header is cut short".to_owned()));
+    }
+    file.by_ref()
+        .take(length)
+        .read_to_end(&mut start)
+        .map_err(io)?;
+    let header: Metadata =
+        serde_json::from_slice(&start[8..]).map_err(|e| format(e.to_string()))?;
+    let end = header
+        .tensors()
+        .values()
+        .map(|t| t.data_offsets.1 as u64)
+        .max();
+    let expected = (8 + length).saturating_add(end.unwrap_or(0));
+    if expected != data.len() {
+        return Err(format(std::format!(
+            "it has {} bytes, its header says {expected}",
+            data.len()
+        )));
+    }
+    file.read_to_end(&mut start).map_err(io)?;
+    Ok(start)
+}
+
 /// What a trainer was fed with, as its checkpoint remembers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -426,10 +472,7 @@ impl Checkpoint {
             Ok(_) => path.join("checkpoint.safetensors"),
             Err(_) => return Err(not_a_run("no such run")),
         };
-        let bytes = std::fs::read(&path).map_err(|source| CheckpointError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = read_whole(&path)?;
         let (_, header) =
             SafeTensors::read_metadata(&bytes).map_err(|e| CheckpointError::Format {
                 path: path.clone(),

@@ -508,6 +508,9 @@ pub enum ColorActivation {
     None,
 }
 
+/// Longest file that is read.
+const LONGEST: u64 = 1 << 20;
+
 /// What the dataset says about the scene's frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
@@ -558,7 +561,12 @@ impl Config {
     /// [`ConfigError`]
     pub fn from_file(path: &std::path::Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let bytes = crate::files::read_file(path, LONGEST);
+        let text = bytes.and_then(|bytes| {
+            let invalid = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
+            String::from_utf8(bytes).map_err(invalid)
+        });
+        let text = text.map_err(|source| ConfigError::Read {
             path: origin.clone(),
             source,
         })?;

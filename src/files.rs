@@ -1,8 +1,44 @@
 //! Writing files whole.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
+
+/// Read a whole file of at most `limit` bytes, and no device or pipe, which might never end.
+///
+/// # Errors
+/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] or `InvalidInput` for files that are not read.
+pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    let other = |kind, text: String| Err(std::io::Error::new(kind, text));
+    let data = path.metadata()?;
+    if !data.is_file() {
+        return other(
+            std::io::ErrorKind::InvalidInput,
+            "it is not a regular file".to_owned(),
+        );
+    }
+    if data.len() > limit {
+        let mib = limit >> 20;
+        return other(
+            std::io::ErrorKind::FileTooLarge,
+            format!("it is larger than {mib} MiB"),
+        );
+    }
+    let mut bytes = Vec::new();
+    // Some files, as those of /proc, are longer than they say.
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Make a rename last through a power cut, where the system lets folders be synced.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    if cfg!(unix)
+        && let Ok(folder) = File::open(folder.unwrap_or(Path::new(".")))
+    {
+        let _ = folder.sync_all();
+    }
+}
 
 /// Write a file so that at any moment either the old or the new content is in place.
 ///
@@ -16,7 +52,9 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let mut file = File::create(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(&partial, path)
+        std::fs::rename(&partial, path)?;
+        sync_folder(path);
+        Ok(())
     };
     write().inspect_err(|_| {
         let _ = std::fs::remove_file(&partial);

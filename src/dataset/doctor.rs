@@ -193,7 +193,11 @@ pub fn check(
 fn some(views: &[&Frame]) -> String {
     match views {
         [view] => format!("view {}", one_line(&view.name)),
-        [first, ..] => format!("{} views, the first {},", views.len(), one_line(&first.name)),
+        [first, ..] => format!(
+            "{} views, the first {},",
+            views.len(),
+            one_line(&first.name)
+        ),
         [] => String::new(),
     }
 }
@@ -222,7 +226,10 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
         }
     }
     if let Some(first) = twice.first() {
-        let text = format!("{} repeat an image: remove the duplicate frames", some(&twice));
+        let text = format!(
+            "{} repeat an image: remove the duplicate frames",
+            some(&twice)
+        );
         problems.push(Problem::of_view(Severity::Warning, first, text));
     }
     if let Some(first) = leaked.first() {
@@ -251,7 +258,10 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
         }
     }
     // All alike is told by where they stand.
-    if let Some(first) = same.first().filter(|_| same.len() + 1 < dataset.train.len()) {
+    if let Some(first) = same
+        .first()
+        .filter(|_| same.len() + 1 < dataset.train.len())
+    {
         let text = format!(
             "{} have the very pose of another view with another image: export the poses again, or remove them",
             some(&same)
@@ -456,7 +466,10 @@ fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
         let what = if first[3] == 0 {
             "wholly transparent".to_owned()
         } else {
-            format!("of one colour, #{:02x}{:02x}{:02x}", first[0], first[1], first[2])
+            format!(
+                "of one colour, #{:02x}{:02x}{:02x}",
+                first[0], first[1], first[2]
+            )
         };
         let text = format!(
             "{}: the image is {what}: remove its frame if nothing is to be seen there",
@@ -489,7 +502,11 @@ mod tests {
     fn around(at: [f32; 3], change: impl FnOnce(&mut Vec<Frame>)) -> Dataset {
         let place = |i: u16| {
             let angle = f32::from(i) / 10.0 * std::f32::consts::TAU;
-            let eye = [at[0] + 4.0 * angle.cos(), at[1] + 4.0 * angle.sin(), at[2] + 1.0];
+            let eye = [
+                at[0] + 4.0 * angle.cos(),
+                at[1] + 4.0 * angle.sin(),
+                at[2] + 1.0,
+            ];
             view(i, eye, at)
         };
         let mut train: Vec<Frame> = (0..10).map(place).collect();
@@ -549,21 +566,33 @@ mod tests {
         finds(&dataset, Severity::Warning, &["v3", "pose of another"]);
         let dataset = around([0.0; 3], |views| {
             let camera = views[0].camera;
-            views.iter_mut().for_each(|v| v.camera = camera);
+            for view in views {
+                view.camera = camera;
+            }
         });
         finds(&dataset, Severity::Error, &["all 10 cameras", "parallax"]);
         let dataset = around([0.0; 3], |views| turn_round(&mut views[4]));
         let problems = check(&dataset, &BOX, &|_| [0.0, 1e10]);
         assert!(problems.iter().all(|p| p.severity == Severity::Warning));
-        assert!(problems.iter().any(|p| p.message.contains("v4") && p.message.contains("past")));
-        assert!(problems.iter().any(|p| p.message.contains("v4") && p.message.contains("away")));
+        assert!(
+            problems
+                .iter()
+                .any(|p| p.message.contains("v4") && p.message.contains("past"))
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|p| p.message.contains("v4") && p.message.contains("away"))
+        );
     }
 
     #[test]
     fn cameras_against_the_box() {
         let far_off = around([40.0, 0.0, 0.0], |_| {});
         let problems = check(&far_off, &BOX, &|_| [0.0, 1e10]);
-        let outside = |p: &Problem| p.message.contains("lies outside") && p.message.contains("scene.offset=[-12.");
+        let outside = |p: &Problem| {
+            p.message.contains("lies outside") && p.message.contains("scene.offset=[-12.")
+        };
         assert!(problems.iter().any(outside), "{problems:#?}");
         let all_round = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
         let problems = check(&all_round, &BOX, &|_| [0.0, 1e10]);

@@ -9,12 +9,10 @@ pub(super) struct Known {
 }
 
 /// What images without poses need.
-pub(super) const POSES_ADVICE: &str =
-    "find them with COLMAP, as nerfstudio's ns-process-data images or instant-ngp's colmap2nerf.py do";
+pub(super) const POSES_ADVICE: &str = "find them with COLMAP, as nerfstudio's ns-process-data images or instant-ngp's colmap2nerf.py do";
 
 const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py";
-const BY_PROCESS_DATA: &str =
-    "convert it to a transforms.json with nerfstudio's ns-process-data";
+const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// A format by what its folder holds: all the names of one of the lists.
 const FOLDERS: [(&[&[&str]], Known); 9] = [

@@ -10,8 +10,10 @@ use rayon::prelude::*;
 use super::Frame;
 use super::error::{DatasetError, escaped};
 use super::intrinsics::MAX_SIDE;
-use crate::files::replace_file;
+use crate::files::{read_file, replace_file};
 
+/// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
+const LONGEST: u64 = 512 << 20;
 const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 const JPEG_SIGNATURE: [u8; 2] = [0xff, 0xd8];
 
@@ -75,7 +77,7 @@ impl Image {
     /// # Errors
     /// A file that is absent, in another format, or damaged.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        let bytes = std::fs::read(path).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
         let format = format_of(&bytes).ok_or_else(|| unknown_format(path))?;
         if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
             return Err(damaged(path, "the JPEG is cut short: copy the image again"));

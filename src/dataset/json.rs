@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::error::{DatasetError, one_line};
+use crate::files::read_file;
 
+/// Longest file that is read: a hundred thousand frames take less.
+const LONGEST: u64 = 128 << 20;
 /// Numbers that Python writes and JSON lacks.
 const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 
@@ -32,7 +35,7 @@ impl Document {
     /// wrong type, so that a broken pose is reported with its frame and a broken unused key does no
     /// harm.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
-        let bytes = std::fs::read(path).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let value: Value = serde_json::from_slice(bytes)
             .or_else(|_| serde_json::from_slice(&quote_non_finite(bytes)))

@@ -301,7 +301,7 @@ fn what_is_not_a_dataset_says_what_was_looked_for() {
     std::fs::write(path.join("scene.ply"), "").unwrap();
     refused(
         Dataset::open(&path.join("scene.ply")),
-        &["scene.ply", "transforms.json"],
+        &["scene.ply", "point cloud", "posed images"],
     );
     std::fs::create_dir(path.join("chair")).unwrap();
     std::fs::write(path.join("chair/transforms.json"), "{}").unwrap();

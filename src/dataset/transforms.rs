@@ -10,11 +10,7 @@ use super::json::{Document, Fields, kind};
 use super::{Dataset, Format, Notes, Split, blender, frames, hold_out};
 
 /// Reads the dataset that `file` describes; image paths are relative to its folder `root`.
-pub(super) fn open(
-    root: &Path,
-    file: &Path,
-    notes: &mut Notes,
-) -> Result<Dataset, DatasetError> {
+pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(file)?;
     let fields = document.fields();
     let found = frames::read_some(&document, root, notes)?;

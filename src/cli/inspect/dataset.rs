@@ -73,7 +73,9 @@ struct Scene<'a> {
 
 pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     if let Some(plot) = &args.plot
-        && plot.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png"))
+        && plot
+            .extension()
+            .is_none_or(|e| !e.eq_ignore_ascii_case("png"))
     {
         return Err(usage(format!(
             "--plot {}: give a .png file",
@@ -113,13 +115,19 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
             }
         },
         Err(error) => {
-            problems.push(Problem::warning(format!("the memory needed is not told: {error}")));
+            problems.push(Problem::warning(format!(
+                "the memory needed is not told: {error}"
+            )));
             None
         }
     };
     let world = scene::world_box(&config);
     let found = Found {
-        images: images(&all, seen.iter().filter(|s| s.has_alpha).count(), decode_seconds),
+        images: images(
+            &all,
+            seen.iter().filter(|s| s.has_alpha).count(),
+            decode_seconds,
+        ),
         lenses: lenses(&all),
         stand: doctor::stand(&dataset.train, &world),
         world,
@@ -236,9 +244,11 @@ fn finish(
     let mut ordered: Vec<&Problem> = problems.iter().collect();
     ordered.sort_by_key(|p| p.severity == Severity::Warning);
     for problem in ordered.iter().take(SHOWN) {
-        session
-            .out
-            .result(format!("  {:10} {}", mark(problem.severity), problem.message))?;
+        session.out.result(format!(
+            "  {:10} {}",
+            mark(problem.severity),
+            problem.message
+        ))?;
     }
     if ordered.len() > SHOWN {
         let more = ordered.len() - SHOWN;

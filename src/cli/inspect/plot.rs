@@ -103,12 +103,19 @@ impl Canvas<'_> {
             pen += scaled.h_advance(id);
         }
         let (width, height) = (self.pixels.width(), self.pixels.height());
-        for outline in glyphs.into_iter().filter_map(|g| self.font.outline_glyph(g)) {
+        for outline in glyphs
+            .into_iter()
+            .filter_map(|g| self.font.outline_glyph(g))
+        {
             let bounds = outline.px_bounds();
             let data = self.pixels.data_mut();
             outline.draw(|gx, gy, coverage| {
-                let (px, py) = (bounds.min.x as i64 + i64::from(gx), bounds.min.y as i64 + i64::from(gy));
-                let inside = (0..i64::from(width)).contains(&px) && (0..i64::from(height)).contains(&py);
+                let (px, py) = (
+                    bounds.min.x as i64 + i64::from(gx),
+                    bounds.min.y as i64 + i64::from(gy),
+                );
+                let inside =
+                    (0..i64::from(width)).contains(&px) && (0..i64::from(height)).contains(&py);
                 if inside {
                     let at = 4 * (py as usize * width as usize + px as usize);
                     for (byte, ink) in data[at..at + 3].iter_mut().zip(color) {
@@ -178,7 +185,12 @@ pub(super) fn save(
 fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pixmap> {
     let views: Vec<(Split, &Camera)> = [Split::Val, Split::Test, Split::Train]
         .into_iter()
-        .flat_map(|split| dataset.frames(split).iter().map(move |f| (split, &f.camera)))
+        .flat_map(|split| {
+            dataset
+                .frames(split)
+                .iter()
+                .map(move |f| (split, &f.camera))
+        })
         .collect();
     let cameras: Vec<&Camera> = views.iter().map(|(_, c)| *c).collect();
     let up = up_axis(&cameras);
@@ -202,7 +214,12 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
     let width = 2.0 * SIDE + 3.0 * MARGIN;
     let height = SIDE + 2.0 * MARGIN + LEGEND;
     let mut pixels = Pixmap::new(width as u32, height as u32)?;
-    pixels.fill(Color::from_rgba8(BACKGROUND[0], BACKGROUND[1], BACKGROUND[2], 255));
+    pixels.fill(Color::from_rgba8(
+        BACKGROUND[0],
+        BACKGROUND[1],
+        BACKGROUND[2],
+        255,
+    ));
     let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).ok()?;
     let mut canvas = Canvas { pixels, font };
     let middle = (low + high) / 2.0;
@@ -232,7 +249,6 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
             canvas.line(&[(x, y - 7.0), (x, y + 7.0)], FOCUS, 2.0);
         }
     }
-    // What reaches out of a panel is covered.
     let mut pen = MARGIN;
     let y = height - LEGEND;
     for split in [Split::Train, Split::Val, Split::Test] {
@@ -271,11 +287,19 @@ fn panel(canvas: &mut Canvas<'_>, view: &View, title: &str, size: f64) {
             if axis == 0 {
                 let x = left + SIDE / 2.0 + offset;
                 canvas.line(&[(x, top), (x, top + SIDE)], GRID, 1.0);
-                canvas.text(&label, (x - 4.0 * label.len() as f32, top + SIDE + 18.0), INK);
+                canvas.text(
+                    &label,
+                    (x - 4.0 * label.len() as f32, top + SIDE + 18.0),
+                    INK,
+                );
             } else {
                 let y = top + SIDE / 2.0 - offset;
                 canvas.line(&[(left, y), (left + SIDE, y)], GRID, 1.0);
-                canvas.text(&label, (left - 10.0 - 8.0 * label.len() as f32, y + 5.0), INK);
+                canvas.text(
+                    &label,
+                    (left - 10.0 - 8.0 * label.len() as f32, y + 5.0),
+                    INK,
+                );
             }
         }
     }

@@ -8,6 +8,7 @@ use super::Unusable;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::eval::EvalReport;
+use crate::files::read_file;
 use crate::run::RunDir;
 
 pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
@@ -17,18 +18,15 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     let dir = RunDir::of(path);
     let info = &checkpoint.info;
     let mut warnings = Vec::new();
-    match std::fs::read_to_string(dir.config()) {
-        Ok(text) => match Config::parse(&text, &dir.config().display().to_string(), &[]) {
-            Ok(config) if config == info.config => {}
-            Ok(_) => warnings.push(format!(
-                "{} differs from the checkpoint's own configuration, which is the one that counts",
-                dir.config().display()
-            )),
-            Err(error) => warnings.push(error.to_string()),
-        },
-        Err(error) => warnings.push(format!("{}: {error}", dir.config().display())),
+    match Config::from_file(&dir.config(), &[]) {
+        Ok(config) if config == info.config => {}
+        Ok(_) => warnings.push(format!(
+            "{} differs from the checkpoint's own configuration, which is the one that counts",
+            dir.config().display()
+        )),
+        Err(error) => warnings.push(error.to_string()),
     }
-    let eval: Option<EvalReport> = std::fs::read(dir.eval())
+    let eval: Option<EvalReport> = read_file(&dir.eval(), 1 << 26)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some(eval) = eval.as_ref().filter(|e| e.steps != info.step) {

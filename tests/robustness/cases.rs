@@ -1,0 +1,464 @@
+//! Damaged datasets, configurations, checkpoints and camera paths: each ends in success or in one clear error.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::mutate::{self, Random};
+use crate::process::{self, Outcome};
+use crate::support::{SMALL, has_adapter, shared};
+
+/// Cases run where nothing is said.
+const FEW: u64 = 48;
+/// Seconds of all cores that a case may take, and what a hang never stays below.
+const CPU_SECONDS: f64 = 20.0;
+/// Memory that a process on the software adapter needs for the least of runs.
+const BASE_BYTES: u64 = 768 << 20;
+
+/// The files that cases start from.
+struct Base {
+    dataset: PathBuf,
+    run: PathBuf,
+    config: Value,
+}
+
+fn base() -> Base {
+    let shared = shared();
+    let config: toml::Value =
+        toml::from_str(&std::fs::read_to_string(shared.run.join("config.toml")).unwrap()).unwrap();
+    Base {
+        dataset: shared.dataset.clone(),
+        run: shared.run.clone(),
+        config: serde_json::to_value(config).unwrap(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Every file below a folder, without following links.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files_below(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What must not change: every file below a folder but those below `but`, with their sizes and times.
+fn state_of(folder: &Path, but: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
+    files_below(folder)
+        .into_iter()
+        .filter(|p| !p.starts_with(but))
+        .map(|p| {
+            let data = p.symlink_metadata().unwrap();
+            (p, (data.len(), data.modified().unwrap()))
+        })
+        .collect()
+}
+
+/// The dataset as one `transforms.json` with the keys that nerfstudio and Instant-NGP write.
+fn as_transforms(dataset: &Path) {
+    let split: Value =
+        serde_json::from_slice(&std::fs::read(dataset.join("transforms_train.json")).unwrap())
+            .unwrap();
+    let mut frames = split["frames"].as_array().unwrap().clone();
+    frames[0]["mask_path"] = json!("train/r_1.png");
+    frames[1]["fl_x"] = json!(30.0);
+    let document = json!({
+        "camera_model": "OPENCV", "fl_x": 32.9, "fl_y": 32.9, "cx": 12.0, "cy": 12.0, "w": 24, "h": 24,
+        "k1": 0.01, "k2": 0.0, "p1": 0.0, "p2": 0.001, "aabb_scale": 2, "scale": 0.3, "offset": [0.5, 0.5, 0.5],
+        "near": 2.0, "far": 6.0, "frames": frames,
+        "train_filenames": ["train/r_0.png", "train/r_1.png", "train/r_2.png"], "test_filenames": ["train/r_3.png"],
+    });
+    std::fs::remove_file(dataset.join("transforms_train.json")).unwrap();
+    std::fs::remove_file(dataset.join("transforms_test.json")).unwrap();
+    std::fs::write(dataset.join("transforms.json"), document.to_string()).unwrap();
+}
+
+fn kiln(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(arguments);
+    command
+}
+
+/// A JSON file with a value changed, or its bytes.
+fn spoil_json(random: &mut Random, path: &Path) -> String {
+    if random.below(3) == 0 {
+        return mutate::file(random, path);
+    }
+    let mut document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let changes: Vec<String> = (0..=random.below(3))
+        .map(|_| mutate::value(random, &mut document))
+        .collect();
+    std::fs::write(path, document.to_string()).unwrap();
+    changes.join("; ")
+}
+
+/// Damages a dataset; says what was done.
+fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
+    if random.below(2) == 0 {
+        as_transforms(dataset);
+    }
+    let files = files_below(dataset);
+    let (json, images): (Vec<_>, Vec<_>) = files
+        .into_iter()
+        .partition(|p| p.extension().is_some_and(|e| e == "json"));
+    let path = if random.below(3) == 0 {
+        random.of(&images).clone()
+    } else {
+        random.of(&json).clone()
+    };
+    let what = if path.extension().is_some_and(|e| e == "json") {
+        spoil_json(random, &path)
+    } else {
+        mutate::file(random, &path)
+    };
+    format!("{}: {what}", path.strip_prefix(dataset).unwrap().display())
+}
+
+/// One case: its files, the command to run on them, and what was done to them.
+fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, String) {
+    let mut random = Random {
+        state: seed,
+        harmless,
+    };
+    let place = |name: &str| folder.join(name);
+    std::fs::create_dir_all(place("canary")).unwrap();
+    std::fs::write(place("canary/keep.png"), b"keep").unwrap();
+    copy(&base.dataset, &place("work/dataset"));
+    copy(&base.run, &place("work/run"));
+    let (dataset, run, out) = (place("work/dataset"), place("work/run"), place("work/out"));
+    match random.below(20) {
+        0..=8 => {
+            let what = spoil_dataset(&mut random, &dataset);
+            let mut command = kiln(&["inspect", "--json", "--plot"]);
+            command.arg(out.join("plot.png")).arg(&dataset);
+            std::fs::create_dir(&out).unwrap();
+            (command, format!("inspect a dataset: {what}"))
+        }
+        9 | 10 => {
+            let what = spoil_dataset(&mut random, &dataset);
+            let mut command = kiln(&["train", "--steps", "1", "--eval-views", "1", "--out"]);
+            command.arg(&out).args(SMALL).arg(&dataset);
+            (command, format!("train on a dataset: {what}"))
+        }
+        11..=13 => {
+            let path = place("work/config.toml");
+            let what = spoil_config(&mut random, base, &path);
+            let mut command = kiln(&["inspect", "--json", "--config"]);
+            command.arg(&path).arg(&dataset);
+            (command, format!("inspect under a configuration: {what}"))
+        }
+        14 => {
+            let what = spoil_run(&mut random, &run);
+            let mut command = kiln(&["train", "--steps", "41", "--eval-views", "1", "--resume"]);
+            command.arg(&run).arg(&dataset);
+            (command, format!("resume a run: {what}"))
+        }
+        15 => {
+            let what = spoil_run(&mut random, &run);
+            let mut command = kiln(&["render", "--width", "8", "--out"]);
+            command.arg(&out).arg("--dataset").arg(&dataset).arg(&run);
+            (command, format!("render a run: {what}"))
+        }
+        16 | 17 => {
+            let path = place("work/path.json");
+            let what = spoil_path(&mut random, &path);
+            let mut command = kiln(&[
+                "render", "--frames", "0..2", "--width", "8", "--height", "8",
+            ]);
+            command.arg("--out").arg(&out).arg("--path").arg(&path);
+            command.arg("--dataset").arg(&dataset).arg(&run);
+            (command, format!("render along a path: {what}"))
+        }
+        _ => {
+            let what = spoil_run(&mut random, &run);
+            let mut command = kiln(&["inspect", "--json"]);
+            command.arg(&run);
+            (command, format!("inspect a run: {what}"))
+        }
+    }
+}
+
+fn spoil_config(random: &mut Random, base: &Base, path: &Path) -> String {
+    let mut config = base.config.clone();
+    let mut changes: Vec<String> = (0..=random.below(2))
+        .map(|_| mutate::value(random, &mut config))
+        .collect();
+    // TOML has no null.
+    let text = toml::to_string(&without_nulls(config)).unwrap_or_default();
+    std::fs::write(path, text).unwrap();
+    if random.below(4) == 0 {
+        changes.push(mutate::file(random, path));
+    }
+    changes.join("; ")
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(k, v)| (k, without_nulls(v)))
+            .collect(),
+        Value::Array(list) => list
+            .into_iter()
+            .filter(|v| !v.is_null())
+            .map(without_nulls)
+            .collect(),
+        other => other,
+    }
+}
+
+fn spoil_run(random: &mut Random, run: &Path) -> String {
+    let checkpoint = run.join("checkpoint.safetensors");
+    if random.below(2) == 0 {
+        return format!("header: {}", spoil_header(random, &checkpoint));
+    }
+    let files = files_below(run);
+    let path = if random.below(3) == 0 {
+        random.of(&files).clone()
+    } else {
+        checkpoint
+    };
+    let what = mutate::file(random, &path);
+    format!("{}: {what}", path.strip_prefix(run).unwrap().display())
+}
+
+/// Changes the JSON header of a safetensors file, which tells tensors, their places and the metadata.
+fn spoil_header(random: &mut Random, path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let what = if random.below(3) > 0 {
+        spoil_metadata(random, &mut header["__metadata__"])
+    } else {
+        mutate::value(random, &mut header)
+    };
+    let text = header.to_string().into_bytes();
+    let length = if !random.harmless && random.below(10) == 0 {
+        random.next()
+    } else {
+        text.len() as u64
+    };
+    let parts = [
+        &length.to_le_bytes()[..],
+        &text,
+        &bytes[8 + length_of(&bytes)..],
+    ];
+    std::fs::write(path, parts.concat()).unwrap();
+    what
+}
+
+fn length_of(bytes: &[u8]) -> usize {
+    u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
+}
+
+/// Changes the metadata, most often a value inside the configuration that they hold as text.
+fn spoil_metadata(random: &mut Random, metadata: &mut Value) -> String {
+    let config = metadata["config"].as_str().map(str::to_owned);
+    match config {
+        Some(text) if random.below(3) > 0 => {
+            let config: toml::Value = toml::from_str(&text).unwrap();
+            let mut config = serde_json::to_value(config).unwrap();
+            let what = mutate::value(random, &mut config);
+            let text = toml::to_string(&without_nulls(config)).unwrap_or_default();
+            metadata["config"] = json!(text);
+            format!("config{what}")
+        }
+        _ => mutate::value(random, metadata),
+    }
+}
+
+fn spoil_path(random: &mut Random, path: &Path) -> String {
+    let rows = [
+        [1.0, 0.0, 0.0, 0.0],
+        [0.0, 0.0, -1.0, -3.5],
+        [0.0, 1.0, 0.0, 0.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ];
+    let document = if random.below(3) == 0 {
+        json!({
+            "camera_type": "perspective", "render_height": 8, "render_width": 8, "fps": 24, "seconds": 0.1,
+            "camera_path": [
+                { "camera_to_world": rows.as_flattened(), "fov": 50.0, "aspect": 1.0 },
+                { "camera_to_world": rows.as_flattened(), "fov": 60.0, "aspect": 1.0 },
+            ],
+            "keyframes": [], "is_cycle": false,
+        })
+    } else {
+        json!({
+            "width": 8, "height": 8, "fps": 4, "camera": "perspective", "loop": false,
+            "key_frames": [
+                { "time": 0.0, "eye": [3.5, 0.0, 2.0], "target": [0.0, 0.0, 0.0], "up": [0.0, 0.0, 1.0], "fov": 40.0 },
+                { "time": 1.0, "transform_matrix": rows, "fov": 50.0 },
+                { "time": 2.5, "eye": [0.0, -3.5, 1.0], "target": [0.0, 0.0, 0.0], "fov": 40.0 },
+            ],
+        })
+    };
+    std::fs::write(path, document.to_string()).unwrap();
+    spoil_json(random, path)
+}
+
+/// What is wrong with how a case ended.
+fn fault(outcome: &Outcome) -> Option<String> {
+    let told = outcome
+        .stderr
+        .lines()
+        .filter(|l| l.starts_with("error: "))
+        .count();
+    let planned = planned_bytes(&outcome.stderr);
+    match outcome.code {
+        None => return Some("it was killed, or crashed".to_owned()),
+        Some(0) => {}
+        Some(1 | 2) if told == 1 => {}
+        Some(code) => return Some(format!("exit code {code} with {told} errors")),
+    }
+    if outcome.stderr.contains("panicked") {
+        return Some("it panicked".to_owned());
+    }
+    if outcome.cpu_seconds > CPU_SECONDS {
+        return Some(format!("it took {:.1} s", outcome.cpu_seconds));
+    }
+    let limit = BASE_BYTES + 2 * planned;
+    (outcome.bytes > limit).then(|| {
+        format!(
+            "it took {} MiB, {} allowed",
+            outcome.bytes >> 20,
+            limit >> 20
+        )
+    })
+}
+
+/// The memory that a run announced.
+fn planned_bytes(stderr: &str) -> u64 {
+    let plan = stderr
+        .lines()
+        .find_map(|l| l.strip_prefix("memory: about "))
+        .unwrap_or("");
+    let mut words = plan.split(' ');
+    let amount: f64 = words.next().and_then(|w| w.parse().ok()).unwrap_or(0.0);
+    let unit = if words.next() == Some("GiB") {
+        1 << 30
+    } else {
+        1 << 20
+    };
+    (amount * f64::from(unit)) as u64
+}
+
+#[test]
+fn undamaged_files_succeed() {
+    if !has_adapter() {
+        return;
+    }
+    let base = base();
+    // So many that every kind of case is among them.
+    for seed in 0..number_of("KILN_CASES", FEW) {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut command, what) = make(seed, true, &base, folder.path());
+        let outcome = process::run(&mut command);
+        assert_eq!(
+            outcome.code,
+            Some(0),
+            "{what}: {command:?}\n{}",
+            outcome.stderr
+        );
+        assert_eq!(fault(&outcome), None, "{what}");
+    }
+}
+
+#[test]
+fn damaged_files_end_in_success_or_one_error() {
+    if !has_adapter() {
+        return;
+    }
+    let base = base();
+    let first = number_of("KILN_SEED", 1);
+    let (seeds, keep): (Vec<u64>, bool) = match std::env::var("KILN_CASE") {
+        Ok(case) => (vec![case.parse().unwrap()], true),
+        Err(_) => (
+            (first..first + number_of("KILN_CASES", FEW)).collect(),
+            false,
+        ),
+    };
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let results = std::sync::Mutex::new((Vec::new(), [0_usize; 3], 0.0_f64, 0_u64));
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(&seed) = seeds.get(index) else { break };
+            let folder = tempfile::tempdir().unwrap();
+            let (mut command, what) = make(seed, false, &base, folder.path());
+            let work = folder.path().join("work");
+            let outside = state_of(folder.path(), &work);
+            let given = state_of(&work.join("dataset"), &work.join("none"));
+            let outcome = process::run(&mut command);
+            let mut wrong = fault(&outcome);
+            if state_of(folder.path(), &work) != outside
+                || state_of(&work.join("dataset"), &work.join("none")) != given
+            {
+                wrong = Some("it wrote outside its output".to_owned());
+            }
+            let mut results = results.lock().unwrap();
+            results.1[outcome.code.unwrap_or(2).clamp(0, 2) as usize] += 1;
+            results.2 = results.2.max(outcome.cpu_seconds);
+            results.3 = results.3.max(outcome.bytes);
+            if let Some(wrong) = wrong {
+                let text = format!(
+                    "case {seed}: {wrong}\n  {what}\n  {command:?}\n  {}",
+                    outcome
+                        .stderr
+                        .lines()
+                        .rev()
+                        .take(4)
+                        .collect::<Vec<_>>()
+                        .join("\n  ")
+                );
+                results.0.push(text);
+            }
+            if keep {
+                eprintln!("case {seed}: {what}\n{}{}", outcome.stdout, outcome.stderr);
+                eprintln!("files in {}", folder.keep().display());
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (faults, codes, seconds, bytes) = results.into_inner().unwrap();
+    eprintln!(
+        "{} cases: {} succeeded, {} failed, {} were refused; at most {seconds:.1} s and {} MiB",
+        seeds.len(),
+        codes[0],
+        codes[1],
+        codes[2],
+        bytes >> 20
+    );
+    assert!(
+        faults.is_empty(),
+        "{} faults:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+}
+
+use crate::number as number_of;
