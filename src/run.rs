@@ -1,4 +1,14 @@
-//! Run directories: `config.toml`, `checkpoint.safetensors`, `metrics.jsonl`, `eval.json`, `images/`.
+//! Run directories:
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.toml` | the whole configuration; `kiln train --config` repeats the run with it |
+//! | `checkpoint.safetensors` | parameters, optimiser, occupancy and counters: see [`crate::checkpoint`] |
+//! | `metrics.jsonl` | what happened, one object a line |
+//! | `eval.json` | the last evaluation: [`crate::eval::EvalReport`] |
+//! | `images/` | renderings that `eval --save-images` writes |
+//! | `report.html` | all of it to look at |
+//! | `tensorboard/` | event files, with `train --tensorboard` |
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -128,12 +138,40 @@ impl RunDir {
             path: self.0.clone(),
             source,
         })?;
-        for path in [self.checkpoint(), self.metrics(), self.eval()] {
+        let files = [
+            self.checkpoint(),
+            self.metrics(),
+            self.eval(),
+            self.report(),
+        ];
+        let stale = files
+            .into_iter()
+            .chain(self.rendered())
+            .chain(self.event_files());
+        for path in stale {
             if path.exists() {
                 std::fs::remove_file(&path).map_err(|source| RunError::Io { path, source })?;
             }
         }
         Ok(())
+    }
+
+    /// Renderings of an earlier evaluation.
+    fn rendered(&self) -> Vec<PathBuf> {
+        let is_ours = |name: &str| {
+            ["train_", "val_", "test_"]
+                .iter()
+                .any(|p| name.starts_with(p))
+                && name.strip_suffix(".png").is_some()
+        };
+        named(&self.images(), is_ours)
+    }
+
+    /// `TensorBoard`'s files.
+    fn event_files(&self) -> Vec<PathBuf> {
+        named(&self.tensorboard(), |name| {
+            name.starts_with("events.out.tfevents.")
+        })
     }
 
     /// The directory.
@@ -166,6 +204,18 @@ impl RunDir {
         self.0.join("eval.json")
     }
 
+    /// `report.html`
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// `tensorboard/`
+    #[must_use]
+    pub fn tensorboard(&self) -> PathBuf {
+        self.0.join("tensorboard")
+    }
+
     /// `images/`
     #[must_use]
     pub fn images(&self) -> PathBuf {
@@ -189,7 +239,7 @@ impl RunDir {
     /// [`RunError::Io`]
     pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
         let path = self.metrics();
-        let Ok(bytes) = std::fs::read(&path) else {
+        let Ok(bytes) = crate::files::read_file(&path, 1 << 30) else {
             return Ok(());
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -225,6 +275,15 @@ impl RunDir {
             path,
         })
     }
+}
+
+/// Files of `folder` whose names `is_ours`.
+fn named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(&is_ours))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 /// Directories made for a run; those that are still empty go away with this.

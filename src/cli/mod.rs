@@ -4,7 +4,10 @@ mod bench;
 mod demo;
 mod devices;
 mod eval;
+mod help;
 mod inspect;
+mod interrupt;
+mod journal;
 mod output;
 mod render;
 mod scene;
@@ -20,17 +23,26 @@ use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
 use crate::gpu::{Gpu, GpuError, GpuOptions};
 use crate::run::RunError;
+use interrupt::Interrupted;
 use output::Output;
 
 /// Train, evaluate and render neural radiance fields on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, about, max_term_width = 100)]
+#[command(name = "kiln", version, about, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
+
+const EXAMPLES: &str = "Examples:
+  kiln demo                                      everything once, on a small scene of its own
+  kiln inspect data/lego                         is the dataset fit to train on?
+  kiln train data/lego --seconds 60              train, then measure on views not trained on
+  kiln render runs/lego-ngp --turntable 48 --out orbit.gif
+
+Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted (train has saved what it had).";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
@@ -65,6 +77,10 @@ enum Command {
     Render(render::Args),
     /// Time every stage on this machine
     Bench(bench::Args),
+    /// Print a script that completes kiln's commands and flags in a shell
+    Completions(help::CompletionsArgs),
+    /// Write manual pages
+    Man(help::ManArgs),
 }
 
 /// A wrong use of flags: exit code 2.
@@ -102,13 +118,8 @@ pub fn main() -> ExitCode {
         out: Output::new(cli.global.json, cli.global.quiet, cli.global.verbose),
     };
     let outcome = match &cli.command {
-        Command::Demo(args) => demo::run(&session, args),
-        Command::Devices => devices::run(&session),
-        Command::Inspect(args) => inspect::run(&session, args),
-        Command::Train(args) => train::run(&session, args),
-        Command::Eval(args) => eval::run(&session, args),
-        Command::Render(args) => render::run(&session, args),
-        Command::Bench(args) => bench::run(&session, args),
+        None => help::welcome(&session),
+        Some(command) => command.run(&session),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -120,6 +131,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl Command {
+    fn run(&self, session: &Session) -> anyhow::Result<()> {
+        match self {
+            Self::Demo(args) => demo::run(session, args),
+            Self::Devices => devices::run(session),
+            Self::Inspect(args) => inspect::run(session, args),
+            Self::Train(args) => train::run(session, args),
+            Self::Eval(args) => eval::run(session, args),
+            Self::Render(args) => render::run(session, args),
+            Self::Bench(args) => bench::run(session, args),
+            Self::Completions(args) => help::completions(args),
+            Self::Man(args) => help::man(session, args),
+        }
+    }
+}
+
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
@@ -127,6 +154,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<Interrupted>() {
+        return interrupt::EXIT_CODE;
+    }
     let is_usage = error.is::<Usage>()
         || error.is::<ConfigError>()
         || matches!(

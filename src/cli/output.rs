@@ -26,10 +26,9 @@ impl Output {
     }
 
     /// A line for people.
-    #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
     pub(super) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", text.as_ref());
+            tell(text.as_ref());
         }
     }
 
@@ -69,10 +68,9 @@ impl Output {
         })
     }
 
-    #[expect(clippy::print_stderr, reason = "this is where the program speaks")]
     pub(super) fn error(&self, error: &anyhow::Error) {
         let message = told(error);
-        eprintln!("error: {message}");
+        tell(&format!("error: {message}"));
         if self.json {
             let line =
                 serde_json::json!({ "schema": SCHEMA, "event": "error", "message": message });
@@ -132,6 +130,11 @@ impl Output {
         bar.set_message(what);
         bar
     }
+}
+
+/// A line on stderr, which may be gone: what runs goes on without a terminal.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// An error with those of its causes that its own message does not tell already.

@@ -124,7 +124,9 @@ pub(super) fn config(
 ) -> Result<Config, ConfigError> {
     match (file, method) {
         (Some(file), _) => Config::from_file(file, overrides),
-        (None, method) => Config::preset(method.unwrap_or(Config::default_method(class)), overrides),
+        (None, method) => {
+            Config::preset(method.unwrap_or(Config::default_method(class)), overrides)
+        }
     }
 }
 

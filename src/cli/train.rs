@@ -7,6 +7,8 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::interrupt::{self, Interrupted, Listener};
+use super::journal::{Journal, PLATEAU_DB, Plateau};
 use super::output::{SCHEMA, short};
 use super::scene::{self, Request, Views};
 use super::{Session, usage};
@@ -17,10 +19,20 @@ use crate::eval::{EvalReport, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
-use crate::run::{MetricsLog, RunDir};
+use crate::run::RunDir;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln train data/lego                                   until the default budget is spent
+  kiln train data/lego --seconds 300 --out runs/a        for five minutes of training
+  kiln train data/fox --downscale 4 --until-psnr 27      until it is good enough
+  kiln train --resume runs/a --seconds 900               go on, exactly as if it had never stopped
+  kiln train data/lego --config runs/a/config.toml --seed 2
+                                                         the same again with another seed
+  kiln train data/lego --set training.batch_size=65536   change a value of the configuration
+
+Ctrl-C saves a checkpoint and stops; a second one quits at once.")]
 pub(super) struct Args {
     /// Folder of posed images: Blender or `transforms.json`; may be left out with --resume
     pub(super) dataset: Option<PathBuf>,
@@ -74,6 +86,9 @@ pub(super) struct Args {
     /// Composite in linear colour
     #[arg(long)]
     pub(super) linear: bool,
+    /// Write event files for tensorboard into the run's tensorboard/ folder
+    #[arg(long)]
+    pub(super) tensorboard: bool,
     /// Overwrite an existing run
     #[arg(long)]
     pub(super) force: bool,
@@ -100,6 +115,7 @@ impl Args {
             seed: None,
             background: None,
             linear: false,
+            tensorboard: false,
         }
     }
 }
@@ -327,6 +343,7 @@ pub(super) fn train(
     )?;
     scene::check(session, &setup.dataset, &setup.dataset_path, &setup.config)?;
     announce(session, &gpu, &setup, limits)?;
+    let _listener = interrupt::listen();
     let _reservation = setup.dir.reserve()?;
 
     let started = Instant::now();
@@ -338,6 +355,7 @@ pub(super) fn train(
     )?;
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
+    Listener::check()?;
     let loading = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -349,6 +367,7 @@ pub(super) fn train(
     }
     let renderer = Renderer::new(&gpu, &setup.config, &trainer.occupancy.bits)?;
     spinner.finish_and_clear();
+    Listener::check()?;
     let compiling = started.elapsed().as_secs_f64();
     session.out.note(format!(
         "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
@@ -361,18 +380,32 @@ pub(super) fn train(
     }
     let config = setup.config.to_toml();
     setup.dir.write(&setup.dir.config(), &config)?;
-    let log = setup.dir.metrics_log()?;
     let mut driver = Driver {
         session,
         gpu: &gpu,
         args,
         setup: &setup,
+        log: Journal::open(session, &setup.dir, args.tensorboard)?,
         trainer,
         renderer,
-        log,
         eval_frames,
         limits,
+        plateau: Plateau::default(),
     };
+    driver.log.write(&Start {
+        schema: SCHEMA,
+        event: "start",
+        step: driver.trainer.step(),
+        seconds: driver.trainer.seconds(),
+        command: command_line(),
+        dataset: setup.dataset_path.display().to_string(),
+        dataset_name: setup.dataset.name.clone(),
+        downscale: setup.downscale,
+        device: gpu.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION"),
+        load_seconds: loading,
+        compile_seconds: compiling,
+    })?;
     let report = driver
         .run(held_out)
         .map_err(|error| diverged(error, &setup.dir))?;
@@ -426,6 +459,41 @@ fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> anyhow::Result<ImageSet
     Ok(ImageSet::upload(gpu, images, &cameras)?)
 }
 
+/// How a session of training began, in metrics.jsonl.
+#[derive(Serialize)]
+struct Start {
+    schema: u32,
+    event: &'static str,
+    step: u32,
+    seconds: f64,
+    command: String,
+    dataset: String,
+    dataset_name: String,
+    downscale: u32,
+    device: String,
+    version: &'static str,
+    load_seconds: f64,
+    compile_seconds: f64,
+}
+
+/// The command as one would type it again.
+fn command_line() -> String {
+    let quoted = |argument: String| {
+        let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+        if !argument.is_empty() && argument.chars().all(is_plain) {
+            argument
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    };
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|a| quoted(a.to_string_lossy().into_owned()));
+    std::iter::once("kiln".to_owned())
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 #[derive(Serialize)]
 struct Line<'a, T> {
     schema: u32,
@@ -441,9 +509,10 @@ struct Driver<'a> {
     setup: &'a Setup,
     trainer: Trainer,
     renderer: Renderer,
-    log: MetricsLog,
+    log: Journal<'a>,
     eval_frames: Vec<Frame>,
     limits: Limits,
+    plateau: Plateau,
 }
 
 impl Driver<'_> {
@@ -473,12 +542,18 @@ impl Driver<'_> {
                 self.trainer.wait()?;
             }
             self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+            if interrupt::is_asked() {
+                return Err(self.interrupted(&mut events, &bar));
+            }
             let seconds = self.trainer.seconds();
             done = outcome == Advance::Reached || seconds >= self.limits.seconds;
             if !done && seconds >= next_look {
                 self.trainer.pause(&mut events)?;
                 let started = Instant::now();
                 last_psnr = self.look(look.as_ref())?;
+                if let Some(psnr) = last_psnr {
+                    self.tell_plateau(seconds, psnr, &bar)?;
+                }
                 done = self.is_good_enough(split)?;
                 // A tenth of the time at most goes into looking.
                 next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
@@ -486,7 +561,7 @@ impl Driver<'_> {
             if !done && seconds >= next_save {
                 next_save = seconds + self.args.checkpoint_every;
                 self.trainer.pause(&mut events)?;
-                self.save()?;
+                self.save_or_go_on(&bar)?;
             }
         }
         self.trainer.pause(&mut events)?;
@@ -506,16 +581,21 @@ impl Driver<'_> {
     ) -> anyhow::Result<()> {
         for event in events.drain(..) {
             let TrainEvent::Progress(progress) = event;
-            self.log.append(&Line {
+            self.log.write(&Line {
                 schema: SCHEMA,
                 event: "progress",
                 value: progress,
             })?;
-            self.session.out.json_if_read(&Line {
-                schema: SCHEMA,
-                event: "progress",
-                value: progress,
-            })?;
+            self.log.scalars(
+                progress.step,
+                &[
+                    ("train/loss", f64::from(progress.loss)),
+                    ("train/psnr", f64::from(progress.train_psnr)),
+                    ("train/learning_rate", f64::from(progress.learning_rate)),
+                    ("train/rays_per_step", f64::from(progress.rays)),
+                    ("train/samples_per_step", f64::from(progress.samples)),
+                ],
+            );
             *latest = Some(progress);
             self.show(progress, psnr, bar);
         }
@@ -584,9 +664,67 @@ impl Driver<'_> {
             "schema": SCHEMA, "event": "view", "step": self.trainer.step(), "seconds": self.trainer.seconds(),
             "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
         });
-        self.log.append(&line)?;
-        self.session.out.json_if_read(&line)?;
+        self.log.write(&line)?;
+        self.log
+            .scalars(self.trainer.step(), &[("held_out/psnr", quality.psnr)]);
         Ok(Some(quality.psnr))
+    }
+
+    /// Say once that the held-out view has stopped getting better.
+    fn tell_plateau(&mut self, seconds: f64, psnr: f64, bar: &ProgressBar) -> anyhow::Result<()> {
+        let Some(since) = self.plateau.add(seconds, psnr) else {
+            return Ok(());
+        };
+        let text = format!(
+            "plateau: the held-out view gained less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
+             Ctrl-C saves and stops"
+        );
+        bar.suspend(|| self.session.out.note(&text));
+        self.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "plateau", "step": self.trainer.step(), "seconds": seconds,
+            "psnr": psnr, "for_seconds": since,
+        }))
+    }
+
+    /// Save what there is and say how to go on.
+    fn interrupted(&mut self, events: &mut Vec<TrainEvent>, bar: &ProgressBar) -> anyhow::Error {
+        bar.finish_and_clear();
+        self.session
+            .out
+            .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
+        let saved = self
+            .trainer
+            .pause(events)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.hear(events, &mut None, None, bar))
+            .and_then(|()| self.save());
+        match saved {
+            Ok(()) => Interrupted(format!(
+                " at step {} and saved: kiln train --resume {} goes on",
+                self.trainer.step(),
+                self.setup.dir.path().display()
+            ))
+            .into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Save; a disk that is full now may not be later, and what was saved before is still there.
+    fn save_or_go_on(&self, bar: &ProgressBar) -> anyhow::Result<()> {
+        let Err(error) = self.save() else {
+            return Ok(());
+        };
+        match error.downcast_ref() {
+            Some(CheckpointError::Io { .. }) => {
+                bar.suspend(|| {
+                    self.session.out.note(format!(
+                        "warning: cannot save a checkpoint: {error}; training goes on, the one before is kept"
+                    ));
+                });
+                Ok(())
+            }
+            _ => Err(error),
+        }
     }
 
     /// Whether `--until-psnr` is given and reached.
@@ -659,7 +797,15 @@ impl Driver<'_> {
             self.session.out.note("no views to evaluate");
             return Ok(None);
         }
+        let started = Instant::now();
         let report = self.evaluate(split)?;
+        self.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
+            "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
+        }))?;
+        let mut scalars = vec![("test/psnr", report.psnr)];
+        scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
+        self.log.scalars(steps, &scalars);
         let dir = &self.setup.dir;
         dir.write(
             &dir.eval(),
