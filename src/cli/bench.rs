@@ -22,6 +22,10 @@ use crate::scene::DemoScene;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln bench                              every stage of the default method
+  kiln bench --method ngp --json
+  kiln bench --render runs/lego-ngp       rays per second of a trained field")]
 pub(super) struct Args {
     /// Show only this stage; may be repeated
     #[arg(long, value_name = "NAME")]

@@ -15,6 +15,9 @@ use crate::render::Channel;
 use crate::scene::DemoScene;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln demo                          into demo/: dataset, run, orbits, a view
+  kiln demo --seconds 30 --out d     a shorter training")]
 pub(super) struct Args {
     /// Folder to make
     #[arg(long, default_value = "demo", value_name = "DIR")]

@@ -10,6 +10,10 @@ use crate::metrics::lpips::Lpips;
 use crate::run::RunDir;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln eval runs/lego-ngp                          all test views
+  kiln eval runs/lego-ngp --eval-views 0,5,10 --save-images
+  kiln eval runs/lego-ngp --lpips alex.safetensors --json")]
 pub(super) struct Args {
     /// Run directory, or a checkpoint file
     run: PathBuf,

@@ -66,6 +66,9 @@ enum Command {
     /// Make the built-in scene, train on it, evaluate and render it
     Demo(demo::Args),
     /// List the adapters of this machine
+    #[command(
+        after_help = "Examples:\n  kiln devices\n  kiln devices --json | jq .name\n  kiln train data/lego --device radeon       by a part of its name, or --device 1, or KILN_DEVICE=1"
+    )]
     Devices,
     /// Examine a dataset before training on it, or a run
     Inspect(inspect::Args),

@@ -87,6 +87,14 @@ pub struct Stand {
     pub high: [f64; 3],
 }
 
+/// A point, in few digits.
+#[must_use]
+pub fn point(p: [f64; 3]) -> String {
+    // No negative zeros.
+    let [x, y, z] = p.map(|v| if v.abs() < 5e-3 { 0.0 } else { v });
+    format!("({x:.2}, {y:.2}, {z:.2})")
+}
+
 fn position(camera: &Camera) -> DVec3 {
     DVec3::from_array(camera.position().map(f64::from))
 }
@@ -319,10 +327,10 @@ fn against_box(
         .map(|(f, _)| f)
         .collect();
     let first = *blind.first()?;
-    let Bounds { low, high } = scene_box;
     let place = format!(
-        "the scene's box ({:.2}, {:.2}, {:.2}) to ({:.2}, {:.2}, {:.2})",
-        low[0], low[1], low[2], high[0], high[1], high[2]
+        "the scene's box {} to {}",
+        point(scene_box.low),
+        point(scene_box.high)
     );
     if blind.len() < train.len() {
         let text = format!(
@@ -367,9 +375,9 @@ fn framing(cameras: &[Camera]) -> Option<String> {
         let scale = 1.32 / mean;
         let [x, y, z] = (DVec3::splat(0.5) - scale * focus).to_array();
         format!(
-            "they look at ({:.2}, {:.2}, {:.2}) from about {mean:.2} away; try --set scene.scale={scale:.4} \
+            "they look at {} from about {mean:.2} away; try --set scene.scale={scale:.4} \
              --set scene.offset=[{x:.3},{y:.3},{z:.3}]",
-            focus.x, focus.y, focus.z
+            point(focus.to_array())
         )
     })
 }
@@ -387,11 +395,9 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(first) = away.first().filter(|_| away.len() * 5 <= train.len()) {
         let text = format!(
-            "{} look away from what the other cameras look at, ({:.2}, {:.2}, {:.2}): check their poses",
+            "{} look away from what the other cameras look at, {}: check their poses",
             some(&away),
-            focus.x,
-            focus.y,
-            focus.z
+            point(focus.to_array())
         );
         problems.push(Problem::of_view(Severity::Warning, first, text));
     } else if away.len() * 2 > train.len() {

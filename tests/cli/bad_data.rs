@@ -55,7 +55,12 @@ fn a_folder_without_a_dataset() {
     train_refused(folder.path(), &[], 1, &[here, TRAIN, "transforms.json"]);
     let file = folder.path().join("photo.png");
     std::fs::write(&file, "").unwrap();
-    train_refused(&file, &[], 1, &["photo.png", "expected a folder"]);
+    train_refused(
+        &file,
+        &[],
+        1,
+        &["photo.png", "single image", "transforms.json"],
+    );
 }
 
 #[test]

@@ -353,8 +353,7 @@ fn help_is_no_error_and_nonsense_is() {
             .stdout(predicate::str::contains("kiln"));
     }
     for arguments in [
-        &[][..],
-        &["fly"],
+        &["fly"][..],
         &["train", "--nosuch"],
         &["devices", "-q", "-v"],
         &["eval"],

@@ -6,9 +6,12 @@
 mod bad_config;
 mod bad_data;
 mod bad_runs;
+mod documents;
 mod evaluate;
+mod inspect;
 #[path = "../lpips/recipe.rs"]
 mod lpips;
+mod manners;
 mod render;
 mod resume;
 mod support;

@@ -10,7 +10,7 @@ use super::super::{Session, usage};
 use super::{Args, Unusable, plot};
 use crate::camera::{Camera, Lens};
 use crate::config::Config;
-use crate::dataset::doctor::{self, Bounds, Problem, Severity, Stand};
+use crate::dataset::doctor::{self, Bounds, Problem, Severity, Stand, point};
 use crate::dataset::{Dataset, Frame, Split};
 use crate::gpu::{AdapterClass, Gpu};
 
@@ -305,12 +305,6 @@ fn finish(
         1 => "1 warning: training would go on".to_owned(),
         n => format!("{n} warnings: training would go on"),
     })
-}
-
-fn point(p: [f64; 3]) -> String {
-    // No negative zeros.
-    let [x, y, z] = p.map(|v| if v.abs() < 5e-3 { 0.0 } else { v });
-    format!("({x:.2}, {y:.2}, {z:.2})")
 }
 
 fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {

@@ -1,0 +1,280 @@
+//! `kiln inspect`: what it finds in datasets and runs.
+
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// What `kiln inspect --json` prints about a dataset with this change to its training file.
+fn inspected(change: impl FnOnce(&mut Value)) -> (Value, i32) {
+    let dataset = own_dataset();
+    let path = dataset.path().join("transforms_train.json");
+    let mut document = json(&path);
+    change(&mut document);
+    std::fs::write(&path, document.to_string()).unwrap();
+    let output = kiln(["inspect", "--json"])
+        .arg(dataset.path())
+        .output()
+        .unwrap();
+    let report = json_lines(&text(&output.stdout)).remove(0);
+    (report, output.status.code().unwrap())
+}
+
+/// Checks that one problem is found: its severity, and words of its message.
+#[track_caller]
+fn finds(change: impl FnOnce(&mut Value), severity: &str, words: &[&str]) {
+    let (report, code) = inspected(change);
+    let problems = report["problems"].as_array().unwrap();
+    let is_it = |p: &&Value| {
+        let message = p["message"].as_str().unwrap();
+        p["severity"] == severity && words.iter().all(|w| message.contains(w))
+    };
+    assert!(problems.iter().any(|p| is_it(&p)), "{problems:#?}");
+    assert_eq!(code, i32::from(severity == "error"), "{problems:#?}");
+    assert_eq!(report["usable"], json!(severity != "error"));
+}
+
+#[test]
+fn a_good_dataset_is_described() {
+    let dataset = own_dataset();
+    let plot = dataset.path().join("cameras.png");
+    let output = succeeds(kiln(["inspect", "--plot"]).arg(&plot).arg(dataset.path()));
+    let told = text(&output.stdout);
+    for part in [
+        "Blender",
+        "6 training, 0 validation, 3 test",
+        "9, 24×24, with alpha",
+        "pinhole, 40.1° wide",
+        "4.03 to 4.03 from what they look at, (0.00, 0.00, 0.00)",
+        "no problems",
+    ] {
+        assert!(told.contains(part), "`{part}` is not in {told}");
+    }
+    let drawn = image::open(&plot).unwrap().into_rgb8();
+    // Cameras, box and focus in their colours.
+    for color in [
+        [44, 100, 210],
+        [240, 110, 20],
+        [120, 94, 240],
+        [220, 38, 127],
+    ] {
+        assert!(
+            drawn.pixels().any(|p| p.0 == color),
+            "{color:?} is not drawn"
+        );
+    }
+    let (report, _) = inspected(|_| {});
+    assert_eq!(report["views"], json!({ "train": 6, "val": 0, "test": 3 }));
+    assert_eq!(report["problems"], json!([]));
+    assert!(report["cameras"]["distance"][0].as_f64().unwrap() > 4.0);
+    if has_adapter() {
+        assert!(report["memory"]["total_bytes"].as_u64().unwrap() > 1 << 20);
+    }
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let (report, code) = inspected(|d| {
+        d["frames"][0]["transform_matrix"][0][0] = json!("NaN");
+        d["frames"][1]["transform_matrix"] = json!([[1, 0], [0, 1]]);
+        d["frames"][2]["file_path"] = json!("./train/gone");
+        d["frames"][3]["fl_x"] = json!(-1);
+    });
+    let messages: Vec<&str> = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["message"].as_str().unwrap())
+        .collect();
+    for part in ["frame 0", "frame 1", "train/gone", "frame 3"] {
+        assert!(messages.iter().any(|m| m.contains(part)), "{messages:#?}");
+    }
+    assert_eq!((code, &report["errors"]), (1, &json!(3)));
+    assert_eq!(report["missing"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn frames_are_held_against_each_other_and_the_box() {
+    let flip = |row: &mut Value, column: usize| {
+        row[column] = json!(-row[column].as_f64().unwrap());
+    };
+    finds(
+        |d| flip(&mut d["frames"][1]["transform_matrix"][0], 0),
+        "error",
+        &["frame 1", "rigid"],
+    );
+    finds(
+        |d| {
+            for row in 0..3 {
+                flip(&mut d["frames"][0]["transform_matrix"][row], 0);
+            }
+        },
+        "error",
+        &["frame 0", "mirrored"],
+    );
+    finds(
+        |d| d["frames"][1]["file_path"] = json!("./train/r_0"),
+        "warning",
+        &["train/r_0", "repeat"],
+    );
+    finds(
+        |d| {
+            let pose = d["frames"][0]["transform_matrix"].clone();
+            for i in 0..6 {
+                d["frames"][i]["transform_matrix"] = pose.clone();
+            }
+        },
+        "error",
+        &["all 6 cameras", "parallax"],
+    );
+    // OpenCV's poses: y and z point the other way.
+    finds(
+        |d| {
+            for i in 0..6 {
+                for row in 0..3 {
+                    flip(&mut d["frames"][i]["transform_matrix"][row], 1);
+                    flip(&mut d["frames"][i]["transform_matrix"][row], 2);
+                }
+            }
+        },
+        "error",
+        &["look away", "OpenCV"],
+    );
+    finds(
+        |d| {
+            for i in 0..6 {
+                let x = &mut d["frames"][i]["transform_matrix"][0][3];
+                *x = json!(x.as_f64().unwrap() + 100.0);
+            }
+        },
+        "error",
+        &["no camera sees", "--set scene.offset=["],
+    );
+    finds(
+        |d| d["frames"][0]["fl_x"] = json!(0.5),
+        "warning",
+        &["frame 0", "174"],
+    );
+    finds(
+        |d| d["frames"][0]["mask_path"] = json!("train/none.png"),
+        "warning",
+        &["frame 0", "names no image"],
+    );
+    finds(
+        |d| {
+            d["frames"][0]["w"] = json!(10);
+            d["frames"][0]["h"] = json!(24);
+        },
+        "error",
+        &["frame 0", "10"],
+    );
+}
+
+#[test]
+fn images_are_decoded() {
+    let dataset = own_dataset();
+    let image = dataset.path().join("train/r_2.png");
+    let bytes = std::fs::read(&image).unwrap();
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    let blank = image::RgbaImage::new(SIDE, SIDE);
+    blank.save(dataset.path().join("train/r_3.png")).unwrap();
+    let output = kiln(["inspect"]).arg(dataset.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    let line = |mark: &str| told.lines().find(|l| l.contains(mark)).unwrap().to_owned();
+    assert!(line("error").contains("r_2.png"), "{told}");
+    assert!(line("warning").contains("r_3.png") && line("warning").contains("transparent"));
+}
+
+#[test]
+fn training_makes_the_same_checks() {
+    if !has_adapter() {
+        return;
+    }
+    let dataset = own_dataset();
+    let path = dataset.path().join("transforms_train.json");
+    let mut document = json(&path);
+    let pose = document["frames"][0]["transform_matrix"].clone();
+    for i in 0..6 {
+        document["frames"][i]["transform_matrix"] = pose.clone();
+    }
+    std::fs::write(&path, document.to_string()).unwrap();
+    train_refused(dataset.path(), &[], 1, &["parallax", "kiln inspect"]);
+    // One view of them is as good as it ever is.
+    let folder = tempfile::TempDir::new().unwrap();
+    succeeds(train(dataset.path(), &folder.path().join("run")).args([
+        "--train-views",
+        "0",
+        "--steps",
+        "1",
+    ]));
+}
+
+#[test]
+fn other_formats_are_named() {
+    for (names, words) in [
+        (vec!["sparse/0/cameras.bin"], ["COLMAP", "ns-process-data"]),
+        (vec!["poses_bounds.npy"], ["LLFF", "colmap2nerf"]),
+        (
+            vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt"],
+            ["NSVF", "pose/"],
+        ),
+        (
+            vec!["images/a.jpg", "images/b.jpg"],
+            ["2 images", "no poses"],
+        ),
+    ] {
+        let folder = tempfile::TempDir::new().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let output = kiln(["inspect"]).arg(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stdout);
+        assert!(words.iter().all(|w| told.contains(w)), "{words:?}: {told}");
+    }
+}
+
+#[test]
+fn a_run_is_verified() {
+    if !has_adapter() {
+        return;
+    }
+    let output = succeeds(kiln(["inspect", "--json"]).arg(&shared().run));
+    let report = &json_lines(&text(&output.stdout))[0];
+    assert_eq!(report["steps"], STEPS);
+    assert_eq!(report["resumable"], true);
+    assert_eq!(report["warnings"], json!([]));
+    let parameters: usize = checkpoint(&shared().run)
+        .1
+        .iter()
+        .filter(|(name, _)| {
+            ["position_encoding.", "density_network.", "color_network."]
+                .iter()
+                .any(|p| name.starts_with(p))
+        })
+        .map(|(_, (_, bytes))| bytes.len() / 4)
+        .sum();
+    assert_eq!(report["parameters"], parameters);
+
+    let (_folder, run) = own_run();
+    rewrite_checkpoint(&run, "first_moment.density_network.0.weight", |_| {});
+    refused(
+        kiln(["inspect"]).arg(&run),
+        1,
+        &["first_moment.density_network.0.weight", "missing"],
+    );
+    // A NaN in the first tensor of floats, which lie behind the header.
+    let (_folder, run) = own_run();
+    let path = run.join("checkpoint.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    bytes[8 + header..12 + header].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    refused(
+        kiln(["inspect"]).arg(&run),
+        1,
+        &["NaN", "checkpoint.safetensors"],
+    );
+}
