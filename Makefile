@@ -6,11 +6,12 @@ KILN := target/release/kiln
 # Tests must not pass because there was nothing to run them on.
 export KILN_REQUIRE_GPU ?= 1
 
-.PHONY: help demo test lint build vulkan bench gpu-report clean
+.PHONY: help demo test robustness lint build vulkan bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
 	@echo "make test        formatting, lints and all tests"
+	@echo "make robustness  a thousand damaged inputs and fifty kills, of which make test has a few"
 	@echo "make build       the release binary: $(KILN)"
 	@echo "make bench       time every stage on this machine"
 	@echo "make gpu-report  figures of this machine's GPU, into gpu-report/"
@@ -32,6 +33,10 @@ lint:
 # The GPU tests run in one process, so that each shader is compiled once.
 test: vulkan lint
 	$(CARGO) test --locked
+
+# KILN_SEED=N starts elsewhere, KILN_CASE=N repeats one case and keeps its files.
+robustness: vulkan
+	KILN_CASES=1000 KILN_KILLS=50 $(CARGO) test --locked --test robustness -- --nocapture
 
 bench: vulkan build
 	$(KILN) bench

@@ -152,7 +152,7 @@ fn frames_are_held_against_each_other_and_the_box() {
     finds(
         |d| d["frames"][0]["fl_x"] = json!(0.5),
         "warning",
-        &["frame 0", "174"],
+        &["frame 0", "175.2°"],
     );
     finds(
         |d| d["frames"][0]["mask_path"] = json!("train/none.png"),
