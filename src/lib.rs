@@ -13,8 +13,8 @@
 //! - [`dataset`] and [`camera`] turn files into frames; [`images`] puts them on the device and draws rays.
 //! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
 //! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
-//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned;
-//!   [`tensorboard`] writes curves for others to draw.
+//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned, [`report`] shows
+//!   it, and [`tensorboard`] writes curves for others to draw.
 //! - [`gpu`] is the layer below all of these. [`cli`] is the program on top.
 //!
 //! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
@@ -39,6 +39,7 @@ pub mod occupancy;
 pub mod optimizer;
 pub mod pass;
 pub mod render;
+pub mod report;
 pub mod run;
 pub mod sampling;
 pub mod scene;

@@ -1,0 +1,271 @@
+//! What `metrics.jsonl` says, in bounded memory however long it is.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// Points of a drawn line, at most.
+pub(super) const POINTS: usize = 600;
+/// Version of the lines that are understood.
+const SCHEMA: u32 = 1;
+
+/// One line; what an event does not carry is absent, as are values that were not finite.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    schema: u32,
+    event: String,
+    step: Option<f64>,
+    seconds: Option<f64>,
+    loss: Option<f64>,
+    train_psnr: Option<f64>,
+    rays: Option<f64>,
+    samples: Option<f64>,
+    psnr: Option<f64>,
+    downscale: Option<u32>,
+    command: Option<String>,
+    dataset: Option<String>,
+    dataset_name: Option<String>,
+    device: Option<String>,
+    version: Option<String>,
+    load_seconds: Option<f64>,
+    compile_seconds: Option<f64>,
+    evaluate_seconds: Option<f64>,
+}
+
+/// A mean in the making.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bin {
+    count: usize,
+    seconds: f64,
+    weight: f64,
+    value: f64,
+}
+
+impl Bin {
+    fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.seconds += other.seconds;
+        self.weight += other.weight;
+        self.value += other.value;
+    }
+}
+
+/// A value over seconds of training, averaged over neighbours where there are more than [`POINTS`].
+#[derive(Debug)]
+pub(super) struct Curve {
+    bins: Vec<Bin>,
+    per_bin: usize,
+}
+
+impl Curve {
+    fn new() -> Self {
+        Self {
+            bins: Vec::new(),
+            per_bin: 1,
+        }
+    }
+
+    /// Add `value`, which counts `weight` in means; a gap where it is absent or not finite.
+    fn push(&mut self, seconds: f64, value: Option<f64>, weight: f64) {
+        let mut bin = Bin {
+            count: 1,
+            seconds,
+            ..Bin::default()
+        };
+        if let Some(value) = value.filter(|v| v.is_finite()) {
+            bin.weight = weight;
+            bin.value = weight * value;
+        }
+        match self.bins.last_mut() {
+            Some(last) if last.count < self.per_bin => last.add(bin),
+            _ => self.bins.push(bin),
+        }
+        if self.bins.len() > POINTS {
+            self.per_bin *= 2;
+            for i in 0..self.bins.len().div_ceil(2) {
+                let mut pair = self.bins[2 * i];
+                pair.add(self.bins.get(2 * i + 1).copied().unwrap_or_default());
+                self.bins[i] = pair;
+            }
+            self.bins.truncate(self.bins.len().div_ceil(2));
+        }
+    }
+
+    /// Seconds and values in order; `None` is a gap.
+    pub(super) fn points(&self) -> Vec<(f64, Option<f64>)> {
+        let point = |bin: &Bin| {
+            let value = (bin.weight > 0.0).then(|| bin.value / bin.weight);
+            (bin.seconds / bin.count.max(1) as f64, value)
+        };
+        self.bins.iter().map(point).collect()
+    }
+}
+
+/// A process that trained the run, from its start to the next one's.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Step it went on from.
+    pub(super) step: Option<u64>,
+    /// Seconds of training before it.
+    pub(super) since: f64,
+    pub(super) command: Option<String>,
+    pub(super) dataset: Option<String>,
+    pub(super) dataset_name: Option<String>,
+    pub(super) device: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) load: Option<f64>,
+    pub(super) compile: Option<f64>,
+    pub(super) evaluate: Option<f64>,
+}
+
+/// A run's history.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) loss: Curve,
+    pub(super) train_psnr: Curve,
+    pub(super) view_psnr: Curve,
+    pub(super) samples_per_second: Curve,
+    pub(super) rays_per_second: Curve,
+    /// By how much the held-out view was shrunk.
+    pub(super) view_downscale: Option<u32>,
+    /// Never empty; one without a start of its own where the log does not begin with one.
+    pub(super) sessions: Vec<Session>,
+    /// Seconds of training that the log covers.
+    pub(super) seconds: f64,
+    /// Where rates are counted from: step and seconds of the line before.
+    before: Option<(f64, f64)>,
+}
+
+impl Log {
+    /// Read the log at `path`; an empty history where there is none. Lines that cannot be understood are passed over.
+    pub(super) fn read(path: &Path) -> std::io::Result<Self> {
+        let mut log = Self {
+            loss: Curve::new(),
+            train_psnr: Curve::new(),
+            view_psnr: Curve::new(),
+            samples_per_second: Curve::new(),
+            rays_per_second: Curve::new(),
+            view_downscale: None,
+            sessions: Vec::new(),
+            seconds: 0.0,
+            before: None,
+        };
+        match File::open(path) {
+            Ok(file) => {
+                for line in BufReader::new(file).split(b'\n') {
+                    if let Ok(line) = serde_json::from_slice(&line?) {
+                        log.take(line);
+                    }
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        if log.sessions.first().is_none_or(|s| s.since > 0.0) {
+            log.sessions.insert(0, Session::default());
+        }
+        Ok(log)
+    }
+
+    fn take(&mut self, line: Line) {
+        // Seconds of training only ever grow in a log that is whole.
+        let Some(seconds) = line.seconds.filter(|&s| s >= self.seconds) else {
+            return;
+        };
+        if line.schema != SCHEMA {
+            return;
+        }
+        self.seconds = seconds;
+        match line.event.as_str() {
+            "start" => {
+                self.before = line.step.map(|step| (step, seconds));
+                self.sessions.push(Session {
+                    step: line.step.map(|step| step as u64),
+                    since: seconds,
+                    command: line.command,
+                    dataset: line.dataset,
+                    dataset_name: line.dataset_name,
+                    device: line.device,
+                    version: line.version,
+                    load: line.load_seconds,
+                    compile: line.compile_seconds,
+                    evaluate: None,
+                });
+            }
+            "progress" => self.take_progress(seconds, &line),
+            "view" => {
+                self.view_psnr.push(seconds, line.psnr, 1.0);
+                self.view_downscale = line.downscale;
+            }
+            "eval" => {
+                if self.sessions.is_empty() {
+                    self.sessions.push(Session::default());
+                }
+                if let (Some(session), Some(more)) =
+                    (self.sessions.last_mut(), line.evaluate_seconds)
+                {
+                    session.evaluate = Some(session.evaluate.unwrap_or(0.0) + more);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_progress(&mut self, seconds: f64, line: &Line) {
+        self.loss.push(seconds, line.loss, 1.0);
+        self.train_psnr.push(seconds, line.train_psnr, 1.0);
+        let Some(step) = line.step else { return };
+        if let Some((step_before, seconds_before)) = self.before.replace((step, seconds)) {
+            let (steps, took) = (step - step_before, seconds - seconds_before);
+            let rate = |per_step: Option<f64>| per_step.map(|n| n * steps / took);
+            self.samples_per_second
+                .push(seconds, rate(line.samples), took);
+            self.rays_per_second.push(seconds, rate(line.rays), took);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_curve_keeps_its_mean_in_few_points() {
+        let mut curve = Curve::new();
+        for i in 0..100_000 {
+            curve.push(f64::from(i), Some(f64::from(i % 10)), 1.0);
+        }
+        let points = curve.points();
+        assert!((POINTS / 2..=POINTS).contains(&points.len()));
+        assert!(points.windows(2).all(|w| w[0].0 < w[1].0));
+        let inner = &points[..points.len() - 1];
+        let mean = inner.iter().filter_map(|p| p.1).sum::<f64>() / inner.len() as f64;
+        assert!((mean - 4.5).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn rates_are_work_over_time_however_lines_fall() {
+        let mut curve = Curve::new();
+        curve.push(1.0, Some(100.0), 1.0);
+        curve.push(4.0, Some(40.0), 3.0);
+        curve.per_bin = 2;
+        let mut pair = curve.bins[0];
+        pair.add(curve.bins[1]);
+        curve.bins = vec![pair];
+        // 100 in the first second, 120 in the three after it.
+        assert_eq!(curve.points(), vec![(2.5, Some(55.0))]);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_a_gap() {
+        let mut curve = Curve::new();
+        curve.push(1.0, Some(f64::NAN), 1.0);
+        curve.push(2.0, None, 1.0);
+        curve.push(3.0, Some(5.0), 1.0);
+        let values: Vec<_> = curve.points().into_iter().map(|p| p.1).collect();
+        assert_eq!(values, vec![None, None, Some(5.0)]);
+    }
+}
