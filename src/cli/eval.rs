@@ -70,13 +70,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         save_to: args.save_images.then_some(images.as_path()),
         lpips: lpips.as_ref(),
     };
-    let report = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
-    if let Err(error) = dir.write(
-        &dir.eval(),
-        &format!("{}\n", serde_json::to_string_pretty(&report)?),
-    ) {
-        session.out.note(format!("warning: {error}"));
-    }
+    let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
+    scene::keep(session, &dir, &report, &examples)?;
     for view in &report.images {
         let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
         session.out.detail(format!(

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
+use super::interrupt::{self, Listener};
 use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
@@ -18,6 +19,8 @@ use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::images::near_far;
 use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
+use crate::report::{self, Example};
+use crate::run::RunDir;
 use crate::sampling::SceneBox;
 use crate::train::{MemoryPlan, plan};
 
@@ -294,13 +297,13 @@ pub(super) struct Request<'a> {
     pub(super) lpips: Option<&'a Lpips>,
 }
 
-/// Evaluate under a bar.
+/// Evaluate under a bar; the worst, the median and the best view come along, to be shown.
 pub(super) fn evaluate(
     session: &Session,
     gpu: &Gpu,
     renderer: &mut Renderer,
     request: &Request<'_>,
-) -> anyhow::Result<EvalReport> {
+) -> anyhow::Result<(EvalReport, Vec<Example>)> {
     let images = load(session, request.frames, request.downscale, "loading")?;
     if let Some(lpips) = request.lpips {
         for (frame, image) in request.frames.iter().zip(&images) {
@@ -317,7 +320,9 @@ pub(super) fn evaluate(
         .out
         .in_place_of_bar(format!("evaluating {} views", images.len()));
     let bar = session.out.bar(images.len(), "evaluating");
+    let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());
+    let mut renderings = Vec::with_capacity(images.len());
     let mut rays = 0.0;
     let mut seconds = 0.0;
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
@@ -334,18 +339,18 @@ pub(super) fn evaluate(
             let distance = eval::perceptual_distance(lpips, renderer.config(), image, &rendered)?;
             quality.lpips = Some(distance);
         }
+        let pixels = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
         if let Some(folder) = request.save_to {
-            let background = renderer.config().scene.eval_background.color();
             let path = folder.join(format!("{}_{index:03}.png", request.split));
-            save_png(
-                &path,
-                &rendered.pixels(Channel::Rgb, background, [0.0, 1.0]),
-                rendered.width,
-                rendered.height,
-            )?;
+            save_png(&path, &pixels, rendered.width, rendered.height)?;
         }
+        renderings.push(pixels);
         views.push(quality);
         bar.inc(1);
+        if interrupt::is_asked() {
+            bar.finish_and_clear();
+            Listener::check()?;
+        }
     }
     bar.finish_and_clear();
     let context = Context {
@@ -356,7 +361,46 @@ pub(super) fn evaluate(
         device: gpu.name().to_owned(),
         lpips_network: request.lpips.map(|l| l.network().to_string()),
     };
-    Ok(eval::report(renderer.config(), context, views))
+    let picks = report::pick(&views).into_iter();
+    let examples = picks.map(|(index, label)| {
+        let image = &images[index];
+        let truth = eval::over_background(image, renderer.config());
+        Example {
+            label: label.to_owned(),
+            name: views[index].name.clone(),
+            psnr: views[index].psnr,
+            ssim: views[index].ssim,
+            width: image.width,
+            height: image.height,
+            truth: truth
+                .into_iter()
+                .map(|v| (v * 255.0).round() as u8)
+                .collect(),
+            prediction: std::mem::take(&mut renderings[index]),
+        }
+    });
+    let examples = examples.collect();
+    Ok((eval::report(renderer.config(), context, views), examples))
+}
+
+/// Keep an evaluation in its run: `eval.json` and the report. Where that fails, the figures are told all the same.
+pub(super) fn keep(
+    session: &Session,
+    dir: &RunDir,
+    report: &EvalReport,
+    examples: &[Example],
+) -> anyhow::Result<()> {
+    let text = format!("{}\n", serde_json::to_string_pretty(report)?);
+    if let Err(error) = dir.write(&dir.eval(), &text) {
+        session.out.note(format!("warning: {error}"));
+    }
+    match report::write(dir, report, examples) {
+        Ok(()) => session
+            .out
+            .note(format!("report: {}", dir.report().display())),
+        Err(error) => session.out.note(format!("warning: {error}")),
+    }
+    Ok(())
 }
 
 /// One line for people.

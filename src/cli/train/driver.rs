@@ -1,0 +1,381 @@
+//! Training under way: looks at a held-out view, checkpoints, the end, and what is said meanwhile.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::super::Session;
+use super::super::interrupt::{self, Interrupted};
+use super::super::journal::{Journal, PLATEAU_DB, Plateau};
+use super::super::output::{SCHEMA, short};
+use super::super::scene::{self, Request};
+use super::{Args, LOOK_EVERY, Limits, Setup};
+use crate::checkpoint::{self, CheckpointError, Source};
+use crate::dataset::{Frame, Image, Split};
+use crate::eval::{EvalReport, evaluate_view};
+use crate::gpu::{AdapterClass, Gpu};
+use crate::render::Renderer;
+use crate::report::Example;
+use crate::train::{Advance, Progress, TrainEvent, Trainer};
+
+/// How a session of training began, in metrics.jsonl.
+#[derive(Serialize)]
+pub(super) struct Start {
+    pub(super) schema: u32,
+    pub(super) event: &'static str,
+    pub(super) step: u32,
+    pub(super) seconds: f64,
+    pub(super) command: String,
+    pub(super) dataset: String,
+    pub(super) dataset_name: String,
+    pub(super) downscale: u32,
+    pub(super) device: String,
+    pub(super) version: &'static str,
+    pub(super) load_seconds: f64,
+    pub(super) compile_seconds: f64,
+}
+
+/// The command as one would type it again.
+pub(super) fn command_line() -> String {
+    let quoted = |argument: String| {
+        let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+        if !argument.is_empty() && argument.chars().all(is_plain) {
+            argument
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
+    };
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|a| quoted(a.to_string_lossy().into_owned()));
+    std::iter::once("kiln".to_owned())
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    schema: u32,
+    event: &'a str,
+    #[serde(flatten)]
+    value: T,
+}
+
+pub(super) struct Driver<'a> {
+    pub(super) session: &'a Session,
+    pub(super) gpu: &'a Arc<Gpu>,
+    pub(super) args: &'a Args,
+    pub(super) setup: &'a Setup,
+    pub(super) trainer: Trainer,
+    pub(super) renderer: Renderer,
+    pub(super) log: Journal<'a>,
+    pub(super) eval_frames: Vec<Frame>,
+    pub(super) limits: Limits,
+    pub(super) plateau: Plateau,
+}
+
+impl Driver<'_> {
+    pub(super) fn run(&mut self, split: Split) -> anyhow::Result<Option<EvalReport>> {
+        let bar = self.session.out.live(1000, "starting");
+        let look = self.look_view()?;
+        // A resumed run may be there already.
+        let mut done = self.setup.checkpoint.is_some()
+            && (self.trainer.step() >= self.limits.steps
+                || self.trainer.seconds() >= self.limits.seconds
+                || self.is_good_enough(split)?);
+        if done {
+            self.session.out.note(format!(
+                "nothing to train: the run is past {} already, which count over its whole life; give more to go on",
+                self.limits.describe()
+            ));
+        }
+        let mut events = Vec::new();
+        let mut latest = None;
+        let mut last_psnr = None;
+        let start = self.trainer.seconds();
+        let (mut next_look, mut next_save) =
+            (start + LOOK_EVERY, start + self.args.checkpoint_every);
+        while !done {
+            let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
+            if outcome == Advance::Busy {
+                self.trainer.wait()?;
+            }
+            self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+            if interrupt::is_asked() {
+                return Err(self.interrupted(&mut events, &bar));
+            }
+            let seconds = self.trainer.seconds();
+            done = outcome == Advance::Reached || seconds >= self.limits.seconds;
+            if !done && seconds >= next_look {
+                self.trainer.pause(&mut events)?;
+                let started = Instant::now();
+                last_psnr = self.look(look.as_ref())?;
+                if let Some(psnr) = last_psnr {
+                    self.tell_plateau(seconds, psnr, &bar)?;
+                }
+                done = self.is_good_enough(split)?;
+                // A tenth of the time at most goes into looking.
+                next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
+            }
+            if !done && seconds >= next_save {
+                next_save = seconds + self.args.checkpoint_every;
+                self.trainer.pause(&mut events)?;
+                self.save_or_go_on(&bar)?;
+            }
+        }
+        self.trainer.pause(&mut events)?;
+        self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+        bar.finish_and_clear();
+        self.save()?;
+        self.finish(split, latest)
+    }
+
+    /// Pass on what the trainer says.
+    fn hear(
+        &mut self,
+        events: &mut Vec<TrainEvent>,
+        latest: &mut Option<Progress>,
+        psnr: Option<f64>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        for event in events.drain(..) {
+            let TrainEvent::Progress(progress) = event;
+            self.log.write(&Line {
+                schema: SCHEMA,
+                event: "progress",
+                value: progress,
+            })?;
+            self.log.scalars(
+                progress.step,
+                &[
+                    ("train/loss", f64::from(progress.loss)),
+                    ("train/psnr", f64::from(progress.train_psnr)),
+                    ("train/learning_rate", f64::from(progress.learning_rate)),
+                    ("train/rays_per_step", f64::from(progress.rays)),
+                    ("train/samples_per_step", f64::from(progress.samples)),
+                ],
+            );
+            *latest = Some(progress);
+            self.show(progress, psnr, bar);
+        }
+        Ok(())
+    }
+
+    fn show(&self, p: Progress, psnr: Option<f64>, bar: &ProgressBar) {
+        let rate = f64::from(p.step) / p.seconds.max(1e-9);
+        let by_steps = f64::from(p.step) / f64::from(self.limits.steps);
+        let by_seconds = p.seconds / self.limits.seconds;
+        let fraction = by_steps.max(by_seconds).min(1.0);
+        let eta = if fraction > 0.0 {
+            p.seconds / fraction - p.seconds
+        } else {
+            0.0
+        };
+        let held_out = psnr
+            .map(|v| format!(", held-out {v:.2} dB"))
+            .unwrap_or_default();
+        bar.set_position((fraction * 1000.0) as u64);
+        bar.set_message(format!(
+            "step {}  {rate:.1} steps/s  {}samples/s  {}rays/s  train {:.2} dB{held_out}  {eta:.0} s left",
+            p.step,
+            short(f64::from(p.samples) * rate),
+            short(f64::from(p.rays) * rate),
+            p.train_psnr,
+        ));
+    }
+
+    /// A held-out view, small enough to look at often.
+    fn look_view(&self) -> anyhow::Result<Option<(Frame, Image, u32)>> {
+        let Some(frame) = self.eval_frames.first() else {
+            return Ok(None);
+        };
+        let side = if self.gpu.class() == AdapterClass::Software {
+            100
+        } else {
+            400
+        };
+        let extra = frame
+            .camera
+            .width
+            .div_ceil(self.setup.downscale)
+            .div_ceil(side)
+            .max(1);
+        let downscale = self.setup.downscale * extra;
+        let image = scene::load(
+            self.session,
+            std::slice::from_ref(frame),
+            downscale,
+            "loading",
+        )?;
+        Ok(image
+            .into_iter()
+            .next()
+            .map(|image| (frame.clone(), image, downscale)))
+    }
+
+    fn look(&mut self, view: Option<&(Frame, Image, u32)>) -> anyhow::Result<Option<f64>> {
+        let Some((frame, image, downscale)) = view else {
+            return Ok(None);
+        };
+        self.trainer.settle(&self.renderer.parameters)?;
+        let (quality, _) = evaluate_view(&mut self.renderer, frame, image, *downscale)?;
+        let line = serde_json::json!({
+            "schema": SCHEMA, "event": "view", "step": self.trainer.step(), "seconds": self.trainer.seconds(),
+            "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
+        });
+        self.log.write(&line)?;
+        self.log
+            .scalars(self.trainer.step(), &[("held_out/psnr", quality.psnr)]);
+        Ok(Some(quality.psnr))
+    }
+
+    /// Say once that the held-out view has stopped getting better.
+    fn tell_plateau(&mut self, seconds: f64, psnr: f64, bar: &ProgressBar) -> anyhow::Result<()> {
+        let Some(since) = self.plateau.add(seconds, psnr) else {
+            return Ok(());
+        };
+        let text = format!(
+            "plateau: the held-out view gained less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
+             Ctrl-C saves and stops"
+        );
+        bar.suspend(|| self.session.out.note(&text));
+        self.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "plateau", "step": self.trainer.step(), "seconds": seconds,
+            "psnr": psnr, "for_seconds": since,
+        }))
+    }
+
+    /// Save what there is and say how to go on.
+    fn interrupted(&mut self, events: &mut Vec<TrainEvent>, bar: &ProgressBar) -> anyhow::Error {
+        bar.finish_and_clear();
+        self.session
+            .out
+            .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
+        let saved = self
+            .trainer
+            .pause(events)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| self.hear(events, &mut None, None, bar))
+            .and_then(|()| self.save());
+        match saved {
+            Ok(()) => Interrupted(format!(
+                " at step {} and saved: kiln train --resume {} goes on",
+                self.trainer.step(),
+                self.setup.dir.path().display()
+            ))
+            .into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Save; a disk that is full now may not be later, and what was saved before is still there.
+    fn save_or_go_on(&self, bar: &ProgressBar) -> anyhow::Result<()> {
+        let Err(error) = self.save() else {
+            return Ok(());
+        };
+        match error.downcast_ref() {
+            Some(CheckpointError::Io { .. }) => {
+                bar.suspend(|| {
+                    self.session.out.note(format!(
+                        "warning: cannot save a checkpoint: {error}; training goes on, the one before is kept"
+                    ));
+                });
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Whether `--until-psnr` is given and reached.
+    fn is_good_enough(&mut self, split: Split) -> anyhow::Result<bool> {
+        Ok(self.limits.psnr.is_finite() && self.evaluate(split)?.0.psnr >= self.limits.psnr)
+    }
+
+    fn evaluate(&mut self, split: Split) -> anyhow::Result<(EvalReport, Vec<Example>)> {
+        self.trainer.settle(&self.renderer.parameters)?;
+        let request = Request {
+            frames: &self.eval_frames,
+            split,
+            downscale: self.setup.downscale,
+            steps: self.trainer.step(),
+            train_seconds: self.trainer.seconds(),
+            save_to: None,
+            lpips: None,
+        };
+        scene::evaluate(self.session, self.gpu, &mut self.renderer, &request)
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        let dataset = std::path::absolute(&self.setup.dataset_path)
+            .unwrap_or_else(|_| self.setup.dataset_path.clone());
+        let path = self.setup.dir.checkpoint();
+        let source = Source {
+            dataset: &dataset.display().to_string(),
+            downscale: self.setup.downscale,
+            train_views: &self.setup.train_views,
+        };
+        checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
+        self.session.out.detail(format!(
+            "saved {} at step {}",
+            path.display(),
+            self.trainer.step()
+        ));
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        split: Split,
+        latest: Option<Progress>,
+    ) -> anyhow::Result<Option<EvalReport>> {
+        let (steps, seconds) = (self.trainer.step(), self.trainer.seconds());
+        let rate = latest.map_or_else(String::new, |p| {
+            let rate = f64::from(steps) / seconds.max(1e-9);
+            format!(
+                ", {}samples/s, {}rays/s",
+                short(f64::from(p.samples) * rate),
+                short(f64::from(p.rays) * rate)
+            )
+        });
+        self.session
+            .out
+            .note(format!("trained {steps} steps in {seconds:.1} s{rate}"));
+        if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
+            self.session.out.note(format!(
+                "warning: {} hash-table gradients came near the end of their range",
+                p.saturated
+            ));
+        }
+        if latest.is_some_and(|p| p.samples == 0.0) {
+            self.session.out.note(
+                "warning: no samples were evaluated: see that rays meet the box (scene.scale, offset, near, far) \
+                 and that training.batch_size holds the samples of a ray",
+            );
+        }
+        if self.eval_frames.is_empty() {
+            self.session.out.note("no views to evaluate");
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let (report, examples) = self.evaluate(split)?;
+        self.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
+            "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
+        }))?;
+        let mut scalars = vec![("test/psnr", report.psnr)];
+        scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
+        self.log.scalars(steps, &scalars);
+        let dir = &self.setup.dir;
+        scene::keep(self.session, dir, &report, &examples)?;
+        self.session.out.result(scene::describe(&report))?;
+        self.session
+            .out
+            .result(format!("run: {}", dir.path().display()))?;
+        let mut line = serde_json::to_value(&report)?;
+        line["event"] = "eval".into();
+        self.session.out.json(&line)?;
+        Ok(Some(report))
+    }
+}
