@@ -444,7 +444,7 @@ addEventListener("load", () => {
   });
   const drawn = [...document.querySelectorAll("svg")].filter((svg) => {
     const boxes = [...svg.querySelectorAll("path.line")].map((p) => p.getBBox());
-    const inside = (b) => b.x >= 0 && b.y >= 0 && b.x + b.width <= 560 && b.y + b.height <= 300;
+    const inside = (b) => b.x >= 0 && b.y >= 0 && b.x + b.width <= 560 && b.y + b.height <= 306;
     return boxes.length > 0 && boxes.every((b) => b.width > 100 && b.height > 1 && inside(b));
   });
   const hit = document.querySelector("#psnr .hit"), box = hit.getBoundingClientRect();

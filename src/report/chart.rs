@@ -8,10 +8,10 @@ use super::format::{decimals, duration, power, prefix, short, significant};
 
 /// Size of a chart and of the margins around its plot, in the units of its drawing.
 const WIDTH: f64 = 560.0;
-const HEIGHT: f64 = 300.0;
+const HEIGHT: f64 = 306.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 16.0;
-const TOP: f64 = 30.0;
+const TOP: f64 = 36.0;
 const BOTTOM: f64 = 52.0;
 /// Lines of so few points show each of them.
 const FEW_POINTS: usize = 40;
@@ -168,6 +168,15 @@ fn tick_step(span: f64, count: f64) -> f64 {
     decade * factor
 }
 
+/// Distance of ticks over `span` seconds, minutes or hours: such as clocks have, where they suit.
+fn time_step(span: f64) -> f64 {
+    let fits = |step: &f64| (0.5..=1.0).contains(&(span / step / PARTS_ACROSS));
+    let step = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0]
+        .into_iter()
+        .find(fits);
+    step.unwrap_or_else(|| tick_step(span, PARTS_ACROSS))
+}
+
 /// Multiples of `step` in `range`, both ends included.
 fn multiples(range: Range, step: f64) -> Vec<f64> {
     let first = (range.low / step - 1e-6).ceil() as i64;
@@ -314,7 +323,7 @@ impl Plot<'_> {
             Scale::Logarithmic => y_of(value.log10()),
             _ => y_of(value),
         };
-        let step = tick_step(time.high, PARTS_ACROSS);
+        let step = time_step(time.high);
         let x_tick = |t: f64| Tick {
             at: place(x(t * length)),
             label: format!("{t:.*}", digits(step)),
@@ -447,6 +456,12 @@ mod tests {
     }
 
     #[test]
+    fn times_are_divided_as_clocks_are() {
+        let steps = [0.3, 7.0, 70.0, 100.0, 165.0, 290.0, 400.0].map(time_step);
+        assert_eq!(steps, [0.05, 1.0, 10.0, 15.0, 30.0, 60.0, 60.0]);
+    }
+
+    #[test]
     fn logarithmic_ticks_suit_narrow_and_wide_ranges() {
         assert_eq!(
             labels(&logarithmic_axis(range(0.0008, 0.06)).1),
@@ -508,8 +523,8 @@ mod tests {
         let points = (1..100).map(|i| (f64::from(i), Some(1.0 / f64::from(i))));
         for scale in [Scale::Linear, Scale::FromZero, Scale::Logarithmic] {
             let chart = plot(points.clone().collect(), scale).draw().unwrap();
-            let places = chart.lines[0].readings.split(';').flat_map(|r| {
-                let mut parts = r.split('|').map(|v| v.parse::<f64>());
+            let places = chart.lines[0].readings.split(';').filter_map(|r| {
+                let mut parts = r.split('|').map(str::parse::<f64>);
                 parts.next().zip(parts.next())
             });
             for (x, y) in places {
