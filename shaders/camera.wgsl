@@ -76,10 +76,16 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
     var local = vec3<f32>(q, 1.0);
     if (camera.lens == 1u) { local = vec3<f32>(undistort(camera, q), 1.0); }
     if (camera.lens == 2u) { local = fisheye_direction(camera, q); }
+    var start = vec4<f32>(0.0, 0.0, 0.0, 1.0);
+    if (camera.lens == 3u) {
+        local = vec3<f32>(0.0, 0.0, 1.0);
+        start = vec4<f32>(q.x, -q.y, 0.0, 1.0);
+    }
+    if (camera.lens == 4u) { local = vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x)); }
     let v = normalize(vec3<f32>(local.x, -local.y, -local.z));
     let m = camera.world_from_camera;
     var ray: Ray;
-    ray.origin = vec3<f32>(m[0].w, m[1].w, m[2].w);
+    ray.origin = vec3<f32>(dot(m[0], start), dot(m[1], start), dot(m[2], start));
     ray.direction = vec3<f32>(dot(m[0].xyz, v), dot(m[1].xyz, v), dot(m[2].xyz, v));
     ray.view_dir = ray.direction;
     ray.t_min = camera.near;

@@ -68,7 +68,7 @@ fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
             dot(to, vec3<f32>(m[0].x, m[1].x, m[2].x)),
             -dot(to, vec3<f32>(m[0].y, m[1].y, m[2].y)),
             -dot(to, vec3<f32>(m[0].z, m[1].z, m[2].z)));
-        if (cameras[c].lens == 2u || dot(to, to) < radius * radius) {
+        if (cameras[c].lens >= 2u || dot(to, to) < radius * radius) {
             thickness[cell] = UNVISITED;
             return;
         }

@@ -12,7 +12,7 @@ const MAX_NEWTON_STEPS: usize = 32;
 /// Residual, in focal lengths, at which undistortion has converged.
 const CONVERGED: f64 = 1e-12;
 
-/// Distortion between the ideal image plane and the pixels.
+/// How the image plane maps to rays: a projection, and the distortion between the ideal plane and the pixels.
 ///
 /// Coefficients have no unit: they act on image-plane coordinates in focal lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,13 @@ pub enum Lens {
         /// Coefficient of θ⁸.
         k4: f32,
     },
+    /// Parallel rays, which start on the plane through the camera centre. A focal length is the
+    /// number of pixels per world unit.
+    Orthographic,
+    /// Latitude and longitude: columns are angles around the camera's y axis, rows angles above
+    /// its xz plane; the principal point looks along −z. A focal length is the number of pixels
+    /// per radian, so that width / 2π and height / π show everything.
+    Equirectangular,
 }
 
 /// A posed camera with its intrinsics.
@@ -55,7 +62,7 @@ pub struct Camera {
     pub width: u32,
     /// Image height in pixels.
     pub height: u32,
-    /// Focal lengths (x, y) in pixels.
+    /// Focal lengths (x, y) in pixels; [`Lens`] says where they mean something else.
     pub focal: [f32; 2],
     /// Principal point (x, y) in pixels from the top-left corner; the image centre is (width / 2,
     /// height / 2).
@@ -164,14 +171,21 @@ impl Camera {
                 };
                 DVec3::new(x * sinc, -y * sinc, -theta.cos())
             }
+            Lens::Equirectangular => DVec3::new(y.cos() * x.sin(), -y.sin(), -y.cos() * x.cos()),
+            Lens::Orthographic => DVec3::NEG_Z,
             Lens::Pinhole | Lens::OpenCv { .. } => DVec3::new(x, -y, -1.0),
         };
+        let mut origin = DVec3::from(self.position().map(f64::from));
+        if self.lens == Lens::Orthographic {
+            origin += self.rotate(DVec3::new(x, -y, 0.0));
+        }
         let direction = self.rotate(direction).normalize_or(DVec3::NEG_Z);
-        (self.position().map(f64::from), direction.to_array())
+        (origin.to_array(), direction.to_array())
     }
 
     /// The image point (pixels, y down) that the world-space `point` falls on; `None` behind a
-    /// perspective camera or at the camera centre. The result may lie outside the image.
+    /// perspective or orthographic camera or at the camera centre. The result may lie outside the
+    /// image.
     #[must_use]
     pub fn project(&self, point: [f64; 3]) -> Option<[f64; 2]> {
         let offset = DVec3::from(point) - DVec3::from(self.position().map(f64::from));
@@ -194,8 +208,16 @@ impl Camera {
                 };
                 [x * scale, y * scale]
             }
+            Lens::Equirectangular => {
+                let distance = x.hypot(y).hypot(z);
+                if distance == 0.0 {
+                    return None;
+                }
+                [x.atan2(z), (y / distance).clamp(-1.0, 1.0).asin()]
+            }
+            Lens::Orthographic if z >= 0.0 => [x, y],
             Lens::Pinhole | Lens::OpenCv { .. } if z > 0.0 => [x / z, y / z],
-            Lens::Pinhole | Lens::OpenCv { .. } => return None,
+            Lens::Orthographic | Lens::Pinhole | Lens::OpenCv { .. } => return None,
         };
         let distorted = self.lens.distort(plane);
         Some([
@@ -251,11 +273,12 @@ impl Lens {
     /// Distorted image-plane point (focal lengths, y down) of an ideal one.
     ///
     /// For [`Lens::OpenCvFisheye`] the ideal point is the direction's angle from the axis, θ, times
-    /// the unit vector towards the point; otherwise it is the perspective projection.
+    /// the unit vector towards the point; for [`Lens::Equirectangular`] longitude and latitude in
+    /// radians, for [`Lens::Orthographic`] world units; otherwise it is the perspective projection.
     #[must_use]
     pub fn distort(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         match *self {
-            Lens::Pinhole => [x, y],
+            Lens::Pinhole | Lens::Orthographic | Lens::Equirectangular => [x, y],
             Lens::OpenCv { .. } => self.distort_opencv([x, y]).0,
             Lens::OpenCvFisheye { .. } => {
                 let scale = self.fisheye_scale(x.hypot(y)).0;
@@ -271,7 +294,7 @@ impl Lens {
     #[must_use]
     pub fn undistort(&self, distorted: [f64; 2]) -> ([f64; 2], bool) {
         match self {
-            Lens::Pinhole => (distorted, true),
+            Lens::Pinhole | Lens::Orthographic | Lens::Equirectangular => (distorted, true),
             Lens::OpenCv { .. } => self.undistort_opencv(distorted),
             Lens::OpenCvFisheye { .. } => {
                 let radius = distorted[0].hypot(distorted[1]);

@@ -51,11 +51,14 @@ impl GpuCamera {
             Lens::Pinhole => (0, [0.0; 4], 0.0),
             Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
             Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [k1, k2, k3, k4], 0.0),
+            Lens::Orthographic => (3, [0.0; 4], 0.0),
+            Lens::Equirectangular => (4, [0.0; 4], 0.0),
         };
-        let view = if lens == 2 {
-            [[-FAR; 2], [FAR; 2]]
-        } else {
-            view_bounds(camera)
+        let view = match camera.lens {
+            Lens::Pinhole | Lens::OpenCv { .. } => view_bounds(camera),
+            Lens::OpenCvFisheye { .. } | Lens::Orthographic | Lens::Equirectangular => {
+                [[-FAR; 2], [FAR; 2]]
+            }
         };
         Self {
             world_from_camera: camera.world_from_camera,

@@ -185,6 +185,9 @@ mod cameras {
                 k3: 2e-3,
                 k4: -1e-4,
             },
+            Lens::Orthographic,
+            // 526 pixels a radian, as `camera` has them.
+            Lens::Equirectangular,
         ];
         for lens in lenses {
             let camera = camera(lens);
@@ -226,6 +229,69 @@ mod cameras {
         assert!(
             (direction[0] - 1.0).abs() < 1e-6 && direction[2].abs() < 1e-6,
             "{direction:?}"
+        );
+    }
+
+    #[test]
+    fn parallel_rays_start_side_by_side() {
+        let mut camera = camera(Lens::Orthographic);
+        // 64 and 32 pixels per world unit.
+        camera.focal = [64.0, 32.0];
+        let (center, forward) = camera.ray(310.5, 251.25);
+        let (aside, same) = camera.ray(310.5 + 64.0, 251.25 + 32.0);
+        assert_eq!(forward, same);
+        let expected = |v: f32| f64::from(v);
+        for i in 0..3 {
+            let [right, up, _, eye] = camera.world_from_camera[i].map(expected);
+            assert!((center[i] - eye).abs() < 1e-12);
+            assert!((aside[i] - center[i] - right + up).abs() < 1e-6);
+        }
+        let point = std::array::from_fn(|i| aside[i] + 3.0 * forward[i]);
+        let [u, v] = camera.project(point).expect("in front of the camera");
+        assert!(
+            (u - 374.5).abs() < 1e-4 && (v - 283.25).abs() < 1e-4,
+            "{u} {v}"
+        );
+        let behind = std::array::from_fn(|i| aside[i] - 3.0 * forward[i]);
+        assert!(camera.project(behind).is_none() && camera.lens_is_invertible());
+        // Twice the resolution is the same view.
+        assert_eq!(camera.resized(1280, 960).ray(749.0, 566.5).0, aside);
+    }
+
+    #[test]
+    fn a_panorama_shows_everything() {
+        let mut camera = Camera::look_at([0.0; 3], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], 1.0, 400, 200);
+        camera.focal = [400.0 / std::f32::consts::TAU, 200.0 / std::f32::consts::PI];
+        camera.lens = Lens::Equirectangular;
+        assert!(camera.lens_is_invertible());
+        // The middle looks ahead, a quarter of the width right of it to the right, the edges back.
+        for (pixel, direction) in [
+            ([200.0, 100.0], [0.0, 1.0, 0.0]),
+            ([300.0, 100.0], [1.0, 0.0, 0.0]),
+            ([100.0, 100.0], [-1.0, 0.0, 0.0]),
+            ([0.0, 100.0], [0.0, -1.0, 0.0]),
+            ([77.0, 0.0], [0.0, 0.0, 1.0]),
+            ([200.0, 200.0], [0.0, 0.0, -1.0]),
+            ([200.0, 50.0], [0.0, 0.5_f64.sqrt(), 0.5_f64.sqrt()]),
+        ] {
+            let (_, found) = camera.ray(pixel[0], pixel[1]);
+            for i in 0..3 {
+                assert!(
+                    (found[i] - direction[i]).abs() < 1e-6,
+                    "{pixel:?} {found:?}"
+                );
+            }
+        }
+        // Everything is projected, what lies behind too.
+        let [u, v] = camera.project([-3.0, -3.0, 0.0]).expect("visible");
+        assert!(
+            (u - 50.0).abs() < 1e-4 && (v - 100.0).abs() < 1e-4,
+            "{u} {v}"
+        );
+        assert!(camera.project([0.0; 3]).is_none());
+        assert_eq!(
+            camera.resized(800, 400).ray(154.0, 60.0),
+            camera.ray(77.0, 30.0)
         );
     }
 

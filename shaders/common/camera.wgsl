@@ -1,11 +1,11 @@
 // A posed camera: world_from_camera is OpenGL's (x right, y up, looking along -z). See src/images.rs.
 struct Camera {
     world_from_camera: array<vec4<f32>, 3>, // rows
-    focal: vec2<f32>,                       // pixels
+    focal: vec2<f32>,                       // pixels; orthographic: per world unit, equirectangular: per radian
     principal: vec2<f32>,                   // pixels
     distortion: vec4<f32>,                  // OpenCV: k1 k2 p1 p2; fisheye: k1 k2 k3 k4
     k3: f32,
-    lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye
+    lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye, 3 orthographic, 4 equirectangular
     width: u32,
     height: u32,
     chunk: u32,                             // which chunk of images holds its pixels
@@ -13,5 +13,5 @@ struct Camera {
     near: f32,
     far: f32,
     view_low: vec2<f32>,                    // what the image shows of the ideal plane at distance 1, x right, y down;
-    view_high: vec2<f32>,                   // of no use for a fisheye lens
+    view_high: vec2<f32>,                   // of no use for lenses from 2 on
 }

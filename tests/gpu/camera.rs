@@ -29,11 +29,19 @@ fn camera(lens: Lens, width: u32, height: u32) -> Camera {
     );
     camera.focal[1] *= 1.05;
     camera.principal = [0.47 * width as f32, 0.55 * height as f32];
+    match lens {
+        Lens::Orthographic => camera.focal = [0.3 * width as f32, 0.31 * width as f32],
+        // A little less than everything.
+        Lens::Equirectangular => {
+            camera.focal = [width as f32 / 6.0, height as f32 / 2.8];
+        }
+        _ => {}
+    }
     camera.lens = lens;
     camera
 }
 
-fn lenses() -> [Lens; 3] {
+fn lenses() -> [Lens; 5] {
     [
         Lens::Pinhole,
         Lens::OpenCv {
@@ -49,6 +57,8 @@ fn lenses() -> [Lens; 3] {
             k3: 4e-3,
             k4: -1e-3,
         },
+        Lens::Orthographic,
+        Lens::Equirectangular,
     ]
 }
 
