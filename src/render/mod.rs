@@ -1,6 +1,7 @@
 //! Rendering: a camera in, an image of colour, opacity, depth and normals out.
 
 mod frame;
+mod pixels;
 
 use std::sync::Arc;
 
@@ -300,5 +301,32 @@ impl Renderer {
             }
             self.gpu.wait()?;
         }
+    }
+
+    /// Render the view of `camera` with `per_side`² rays a pixel, and average them. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn render_supersampled(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+        per_side: u32,
+    ) -> Result<Frame, GpuError> {
+        if per_side <= 1 {
+            return self.render(camera, from_file, normals);
+        }
+        let mut sum = Frame::new(camera.width, camera.height, self.config.scene.linear);
+        let weight = 1.0 / (per_side * per_side) as f32;
+        // The rays of an image `per_side` times as large, one of each pixel's at a time.
+        let offset = |i: u32| (i as f32 + 0.5) / per_side as f32 - 0.5;
+        for (row, column) in (0..per_side).flat_map(|r| (0..per_side).map(move |c| (r, c))) {
+            let mut shifted = *camera;
+            shifted.principal[0] -= offset(column);
+            shifted.principal[1] -= offset(row);
+            sum.add(&self.render(&shifted, from_file, normals)?, weight);
+        }
+        Ok(sum)
     }
 }
