@@ -12,6 +12,7 @@
 //!
 //! - [`dataset`] and [`camera`] turn files into frames; [`images`] puts them on the device and draws rays.
 //! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
+//! - [`camera_path`] is what an animation looks through, from files or around a scene.
 //! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
 //! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned, [`report`] shows
 //!   it, and [`tensorboard`] writes curves for others to draw.
@@ -21,6 +22,7 @@
 //! sRGB values in [0, 1] unless a field is composited in linear colour.
 
 pub mod camera;
+pub mod camera_path;
 pub mod checkpoint;
 pub mod cli;
 pub mod compositing;

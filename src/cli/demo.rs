@@ -4,15 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::output::SCHEMA;
-use super::render::{look, orbit, render_all};
+use super::render::{How, View, look, render_all};
 use super::scene::open_run;
 use super::sink::Sink;
 use super::{Session, train, usage};
 use crate::camera::Camera;
+use crate::camera_path::orbit;
 use crate::dataset::Dataset;
 use crate::gpu::AdapterClass;
 use crate::render::Channel;
 use crate::scene::DemoScene;
+
+/// Frames per second of the orbits.
+const FPS: f64 = 12.0;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -61,28 +65,42 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let mut opened = open_run(&gpu, &run, None)?;
     let dataset = Dataset::open(&images)?;
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
-    let views: Vec<_> = orbit(&cameras, if software { 24 } else { 48 })
-        .into_iter()
+    let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);
+    for frame in &mut frames {
         // Larger than the images it learned from: it is a field, not pictures.
-        .map(|c| (c.resized(2 * c.width, 2 * c.height), None))
-        .collect();
+        let [width, height] = [frame.camera.width, frame.camera.height];
+        frame.camera = frame.camera.resized(2 * width, 2 * height);
+    }
+    let views = View::of(&frames);
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
-    let look = look(session, &mut opened.renderer, &views, &channels)?;
+    let look = look(session, &mut opened.renderer, &views, true)?;
     let mut sinks = channels
         .iter()
-        .map(|&c| Sink::gif(&args.out.join(format!("orbit-{}.gif", c.name())), c, 12))
+        .map(|&c| Sink::gif(&args.out.join(format!("orbit-{}.gif", c.name())), c, FPS))
         .collect::<anyhow::Result<Vec<Sink>>>()?;
     let view = args.out.join("view.png");
-    let mut still = Some(Sink::png(&view, Channel::Rgb));
-    render_all(session, &mut opened.renderer, &views, true, |frame| {
-        if let Some(mut sink) = still.take() {
-            sink.add(frame, &look)?;
-        }
-        sinks.iter_mut().try_for_each(|s| s.add(frame, &look))
-    })?;
+    let mut still = Some(Sink::still(&view, Channel::Rgb));
+    let how = How {
+        normals: true,
+        per_side: 1,
+    };
+    render_all(
+        session,
+        &mut opened.renderer,
+        &views,
+        how,
+        |index, frame| {
+            if let Some(mut sink) = still.take() {
+                sink.add(index, frame, &look)?;
+            }
+            sinks
+                .iter_mut()
+                .try_for_each(|s| s.add(index, frame, &look))
+        },
+    )?;
     let mut written = Vec::new();
     for sink in sinks {
-        written.extend(sink.finish()?);
+        written.extend(sink.finish()?.paths);
     }
     written.push(view);
     let total = started.elapsed().as_secs_f64();

@@ -1,312 +1,250 @@
 //! `kiln render`
 
-use std::path::{Path, PathBuf};
+mod plan;
+mod views;
 
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Session;
 use super::output::SCHEMA;
 use super::scene;
-use super::sink::{Look, Sink};
-use super::{Session, usage};
-use crate::camera::Camera;
+use super::sink::{DepthFormat, Look, Target};
 use crate::config::Background;
 use crate::dataset::Split;
 use crate::render::{Channel, Frame, Renderer};
+pub(super) use views::View;
+use views::{FrameRange, PathFile, sized};
+
+const EXAMPLES: &str = "\
+Examples:
+  kiln render runs/lego --out views/                          the test views as PNGs
+  kiln render runs/lego --turntable 48 --out orbit.gif        an orbit
+  kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video (needs ffmpeg)
+  kiln render runs/lego --path cameras.json --out frames/ --frames 100..200 --samples 4
+  kiln render runs/lego --turntable 1 --out cutout.png --background transparent
+  kiln render runs/lego --channels rgb,depth --linear --depth-format exr --out exr/
+
+docs/camera-path.md describes the files that --path reads.";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Run directory, or a checkpoint file
     pub(super) run: PathBuf,
     /// Render the views of a split: train, val or test (which is what is rendered where nothing is chosen)
-    #[arg(long, value_name = "SPLIT", conflicts_with = "turntable")]
+    #[arg(long, value_name = "SPLIT", conflicts_with_all = ["turntable", "path"])]
     pub(super) split: Option<Split>,
     /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", conflicts_with = "path", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) turntable: Option<u32>,
-    /// Folder for PNGs, or one .png or .gif file
+    /// Render along a path: key frames (docs/camera-path.md), or a camera path from nerfstudio
+    #[arg(long, value_name = "FILE")]
+    pub(super) path: Option<PathBuf>,
+    /// nerfstudio's `dataparser_transforms.json`, which takes its path to the dataset's world
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub(super) path_transform: Option<PathBuf>,
+    /// Only frames A to B - 1, counted from 0; numbers in file names stay those of the whole
+    #[arg(long, value_name = "A..B[..STEP]")]
+    pub(super) frames: Option<FrameRange>,
+    /// Only every K-th frame; an animation shows each K times as long
+    #[arg(long, value_name = "K", value_parser = positive)]
+    pub(super) every: Option<usize>,
+    /// Folder for images, or one .png, .exr, .gif or .mp4 file (the last needs ffmpeg)
     #[arg(long, value_name = "DIR|FILE")]
     pub(super) out: PathBuf,
-    /// Pixels per row; left out, as in the dataset
+    /// Pixels per row; left out, as in the dataset or the path
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) width: Option<u32>,
-    /// Rows; left out, as in the dataset
+    /// Rows; left out, as in the dataset or the path
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(super) height: Option<u32>,
     /// What to render: rgb, depth, normal, opacity
     #[arg(long, value_name = "c,d", value_delimiter = ',', default_value = "rgb")]
     pub(super) channels: Vec<Channel>,
-    /// Background: white, black or #rrggbb
+    /// Background: white, black, #rrggbb, or transparent (PNGs with alpha)
     #[arg(long, value_name = "C")]
-    pub(super) background: Option<Background>,
+    pub(super) background: Option<Backdrop>,
+    /// Rays a pixel, averaged: 1, 4, 9 or 16
+    #[arg(long, value_name = "N", default_value = "1", value_parser = samples_per_side)]
+    pub(super) samples: u32,
+    /// Write colour as linear-light EXR, times alpha; opaque where --background names a colour
+    #[arg(long)]
+    pub(super) linear: bool,
+    /// Depth as shades of grey, as 16-bit PNG or as EXR in world units; 0 where there is nothing [default: shaded]
+    #[arg(long, value_name = "shaded|png16|exr")]
+    pub(super) depth_format: Option<DepthName>,
+    /// What a world unit is in 16-bit depth [default: 1000]
+    #[arg(long, value_name = "S", value_parser = positive_number)]
+    pub(super) depth_scale: Option<f64>,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     pub(super) dataset: Option<PathBuf>,
-    /// Frames per second of an animation
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub(super) fps: u32,
+    /// Frames per second of an animation; left out, as in the path, else 12
+    #[arg(long, value_name = "N", value_parser = frame_rate)]
+    pub(super) fps: Option<f64>,
 }
 
-/// A camera with what its file says of near and far.
-type View = (Camera, Option<[f32; 2]>);
-
-#[derive(Debug, PartialEq, Eq)]
-enum Target {
-    Folder,
-    Png,
-    Gif,
+/// `--background`: what stands behind the scene, if anything.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Backdrop {
+    Transparent,
+    Behind(Background),
 }
 
-fn target(path: &Path) -> anyhow::Result<Target> {
-    let refuse = |reason: &str| Err(usage(format!("--out {}: {reason}", path.display())));
-    let names_folder = path.to_string_lossy().ends_with(std::path::is_separator);
-    let extension = path
-        .extension()
-        .filter(|_| !names_folder)
-        .map(|e| e.to_string_lossy().to_lowercase());
-    let target = match extension.as_deref() {
-        _ if path.is_dir() => Target::Folder,
-        Some("png") => Target::Png,
-        Some("gif") => Target::Gif,
-        // A version, as in renders/v1.2, is no format.
-        Some(other) if other.chars().any(char::is_alphabetic) => {
-            let advice = "give a .png, a .gif, or a folder, ending in / where its name has a dot";
-            return refuse(&format!("`.{other}` is not written: {advice}"));
+impl FromStr for Backdrop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "transparent" {
+            return Ok(Self::Transparent);
         }
-        _ if path.is_file() => return refuse("is a file: give a folder, a .png or a .gif"),
-        _ => Target::Folder,
-    };
-    Ok(target)
+        text.parse()
+            .map(Self::Behind)
+            .map_err(|e| format!("{e}, or transparent"))
+    }
 }
 
-/// The folder that images go to, made before anything is rendered.
-fn make_folder(out: &Path, target: &Target) -> anyhow::Result<()> {
-    let folder = if *target == Target::Folder {
-        Some(out)
-    } else {
-        out.parent()
-    };
-    folder
-        .filter(|p| !p.as_os_str().is_empty())
-        .map_or(Ok(()), |folder| {
-            std::fs::create_dir_all(folder)
-                .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", folder.display()))
-        })
+/// `--depth-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DepthName {
+    Shaded,
+    Png16,
+    Exr,
+}
+
+impl FromStr for DepthName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "shaded" => Ok(Self::Shaded),
+            "png16" => Ok(Self::Png16),
+            "exr" => Ok(Self::Exr),
+            _ => Err("give shaded, png16 or exr".to_owned()),
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("give a number of frames from 1 on".to_owned()),
+    }
+}
+
+fn positive_number(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(v) if (1e-9..=1e9).contains(&v) => Ok(v),
+        _ => Err("give a positive number".to_owned()),
+    }
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(v) if (0.01..=1000.0).contains(&v) => Ok(v),
+        _ => Err("give frames per second from 0.01 to 1000".to_owned()),
+    }
+}
+
+fn samples_per_side(text: &str) -> Result<u32, String> {
+    match text {
+        "1" => Ok(1),
+        "4" => Ok(2),
+        "9" => Ok(3),
+        "16" => Ok(4),
+        _ => Err("give 1, 4, 9 or 16".to_owned()),
+    }
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    let target = target(&args.out)?;
-    for (index, channel) in args.channels.iter().enumerate() {
-        if args.channels[..index].contains(channel) {
-            return Err(usage(format!(
-                "--channels: {} is named twice",
-                channel.name()
-            )));
-        }
-    }
-    let background = scene::one_background(args.background)?;
+    let target = plan::target(&args.out)?;
+    plan::check(args, target)?;
+    let path = PathFile::read(session, args)?;
+    let background = match args.background {
+        Some(Backdrop::Behind(color)) => scene::one_background(Some(color))?,
+        Some(Backdrop::Transparent) | None => None,
+    };
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;
-    let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
-    let downscale = run.checkpoint.info.downscale;
-    let views: Vec<View> = match (args.turntable, args.split) {
-        (Some(n), _) => {
-            let cameras: Vec<Camera> = dataset
-                .train
-                .iter()
-                .map(|f| f.camera.downscaled(downscale))
-                .collect();
-            orbit(&cameras, n).into_iter().map(|c| (c, None)).collect()
-        }
-        (None, split) => {
-            let split = split.unwrap_or(Split::Test);
-            dataset
-                .frames(split)
-                .iter()
-                .map(|f| (f.camera.downscaled(downscale), f.near_far))
-                .collect()
-        }
-    };
-    if views.is_empty() {
-        let split = args.split.unwrap_or(Split::Test);
-        return Err(usage(format!(
-            "the dataset has no {split} views to render: give another --split, or --turntable N"
-        )));
-    }
-    if target == Target::Png && views.len() * args.channels.len() > 1 {
-        return Err(usage(format!(
-            "--out {}: {} images do not fit one PNG; give a folder or a .gif",
-            args.out.display(),
-            views.len() * args.channels.len()
-        )));
-    }
-    make_folder(&args.out, &target)?;
-    let views: Vec<View> = views
-        .into_iter()
-        .map(|(c, n)| (sized(&c, args.width, args.height), n))
-        .collect();
-    if let Some((camera, _)) = views.first() {
+    let views = views::all(session, &run.checkpoint, args, path)?;
+    let (picked, step) = views.pick(args)?;
+    let fps = views.fps / step as f64;
+    plan::check_views(args, target, &picked, fps)?;
+    plan::make_folder(&args.out, target)?;
+    if let Some(first) = picked.first() {
         session.out.in_place_of_bar(format!(
             "rendering {} views of {}×{}",
-            views.len(),
-            camera.width,
-            camera.height
+            picked.len(),
+            first.camera.width,
+            first.camera.height
         ));
     }
-    let look = look(session, &mut run.renderer, &views, &args.channels)?;
-    let mut sinks = args
-        .channels
-        .iter()
-        .map(|&channel| match target {
-            Target::Png => Ok(Sink::png(&args.out, channel)),
-            Target::Folder => Ok(Sink::folder(&args.out, channel)),
-            Target::Gif => {
-                let path = with_channel(&args.out, channel, args.channels.len());
-                Sink::gif(&path, channel, args.fps)
-            }
-        })
-        .collect::<anyhow::Result<Vec<Sink>>>()?;
-    let normals = args.channels.contains(&Channel::Normal);
-    render_all(session, &mut run.renderer, &views, normals, |frame| {
-        sinks.iter_mut().try_for_each(|s| s.add(frame, &look))
+    let mut sinks = plan::sinks(args, target, &views.all, &picked, fps)?;
+    let depth = plan::depth_format(args, target);
+    let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
+    // Of the whole, so that parts of it fit together.
+    let look = look(session, &mut run.renderer, &views.all, shaded)?;
+    let look = Look {
+        background: look
+            .background
+            .filter(|_| args.background != Some(Backdrop::Transparent)),
+        linear_background: background.map(Background::color),
+        depth,
+        linear: args.linear || target == Target::Exr,
+        ..look
+    };
+    let how = How {
+        normals: args.channels.contains(&Channel::Normal),
+        per_side: args.samples,
+    };
+    render_all(session, &mut run.renderer, &picked, how, |index, frame| {
+        sinks
+            .iter_mut()
+            .try_for_each(|s| s.add(index, frame, &look))
     })?;
+    let mut cut = 0;
     for sink in sinks {
-        for path in sink.finish()? {
+        let written = sink.finish()?;
+        cut += written.cut;
+        for path in written.paths {
             session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "image", "path": path.display().to_string() }))?;
         }
     }
+    if let (true, DepthFormat::Png16(scale)) = (cut > 0, depth) {
+        session.out.note(format!(
+            "note: {cut} depths beyond {:.4} world units were cut off: give a --depth-scale below {scale}",
+            f32::from(u16::MAX) / scale
+        ));
+    }
     session.out.result(format!(
         "rendered {} views to {}",
-        views.len(),
+        picked.len(),
         args.out.display()
     ))
 }
 
-/// `camera` with another resolution: the same view, width deciding the focal length where the shape changes.
-fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
-    match (width, height) {
-        (None, None) => *camera,
-        (Some(w), Some(h)) => {
-            // Keep the horizontal field of view and square pixels.
-            let mut resized = camera.resized(w, scaled(camera.height, w, camera.width));
-            let shift = (h as f32 - resized.height as f32) / 2.0;
-            resized.principal[1] += shift;
-            resized.height = h;
-            resized
-        }
-        (Some(w), None) => camera.resized(w, scaled(camera.height, w, camera.width)),
-        (None, Some(h)) => camera.resized(scaled(camera.width, h, camera.height), h),
-    }
+/// What a rendering takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct How {
+    pub(super) normals: bool,
+    /// Rays a pixel, per side.
+    pub(super) per_side: u32,
 }
 
-fn scaled(side: u32, new: u32, old: u32) -> u32 {
-    u32::try_from(u64::from(side) * u64::from(new) / u64::from(old.max(1)))
-        .unwrap_or(1)
-        .max(1)
-}
-
-/// Angles without a camera that make the others one side of a scene, which is then not shown from behind.
-const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
-
-/// The middle and half the width of the arc that `angles` span.
-fn arc(mut angles: Vec<f64>) -> (f64, f64) {
-    use std::f64::consts::TAU;
-    angles.sort_by(f64::total_cmp);
-    let next = angles.iter().skip(1).copied();
-    let next = next.chain(angles.first().map(|a| a + TAU));
-    // The widest gap, and where it ends.
-    let (gap, end) = angles
-        .iter()
-        .zip(next)
-        .map(|(a, b)| (b - a, b))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .unwrap_or((0.0, 0.0));
-    if gap < UNSEEN {
-        return (0.0, std::f64::consts::PI);
-    }
-    let half = (TAU - gap) / 2.0;
-    (end + half, half)
-}
-
-/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance; where those stand
-/// on one side only, the circle is left for a swing from end to end of their arc and back.
-pub(super) fn orbit(cameras: &[Camera], n: u32) -> Vec<Camera> {
-    use glam::DVec3;
-    let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
-    let forward = |c: &Camera| DVec3::from_array(c.forward().map(f64::from));
-    let Some(first) = cameras.first() else {
-        return Vec::new();
-    };
-    let count = cameras.len() as f64;
-    // The point nearest all optical axes, least squares: sum (I - d dᵀ) (x - p) = 0.
-    let mut matrix = glam::DMat3::ZERO;
-    let mut right = DVec3::ZERO;
-    let mut up = DVec3::ZERO;
-    for camera in cameras {
-        let d = forward(camera).normalize_or_zero();
-        let m = glam::DMat3::IDENTITY - glam::DMat3::from_cols(d * d.x, d * d.y, d * d.z);
-        matrix += m;
-        right += m * position(camera);
-        let w = camera.world_from_camera;
-        up += DVec3::new(f64::from(w[0][1]), f64::from(w[1][1]), f64::from(w[2][1]));
-    }
-    let center = if matrix.determinant().abs() > 1e-6 {
-        matrix.inverse() * right
-    } else {
-        position(first) + forward(first)
-    };
-    // The world's own axis where the cameras' mean up is near it.
-    let up = up.normalize_or(DVec3::Z);
-    let up = [DVec3::X, DVec3::Y, DVec3::Z]
-        .into_iter()
-        .flat_map(|a| [a, -a])
-        .find(|a| a.dot(up) > 0.8)
-        .unwrap_or(up);
-    let heights = cameras
-        .iter()
-        .map(|c| (position(c) - center).dot(up))
-        .sum::<f64>()
-        / count;
-    let flat = |c: &Camera| {
-        let offset = position(c) - center;
-        offset - up * offset.dot(up)
-    };
-    let radius = cameras.iter().map(|c| flat(c).length()).sum::<f64>() / count;
-    let x = flat(first).normalize_or(up.any_orthonormal_vector());
-    let y = up.cross(x);
-    let to_f32 = |v: DVec3| v.to_array().map(|c| c as f32);
-    let fov = 2.0 * (first.width as f32 / 2.0 / first.focal[0]).atan();
-    let angle_of = |c: &Camera| y.dot(flat(c)).atan2(x.dot(flat(c)));
-    let (middle, half) = arc(cameras.iter().map(angle_of).collect());
-    (0..n)
-        .map(|i| {
-            let turn = f64::from(i) / f64::from(n) * std::f64::consts::TAU;
-            let angle = if half < std::f64::consts::PI {
-                middle + half * turn.sin()
-            } else {
-                turn
-            };
-            let eye = center + radius * (angle.cos() * x + angle.sin() * y) + up * heights;
-            Camera::look_at(
-                to_f32(eye),
-                to_f32(center),
-                to_f32(up),
-                fov,
-                first.width,
-                first.height,
-            )
-        })
-        .collect()
-}
-
-/// Render `views` one after the other; `take` gets each as it is done.
+/// Render `views` one after the other; `take` gets each, and its number, as it is done.
 pub(super) fn render_all(
     session: &Session,
     renderer: &mut Renderer,
     views: &[View],
-    normals: bool,
-    mut take: impl FnMut(&Frame) -> anyhow::Result<()>,
+    how: How,
+    mut take: impl FnMut(usize, &Frame) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let bar = session.out.bar(views.len(), "rendering");
-    for (camera, near_far) in views {
-        take(&renderer.render(camera, *near_far, normals)?)?;
+    for view in views {
+        let (camera, near_far) = (&view.camera, view.near_far);
+        let frame = renderer.render_supersampled(camera, near_far, how.normals, how.per_side)?;
+        take(view.index, &frame)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -315,70 +253,36 @@ pub(super) fn render_all(
 
 /// Pixels per row of the small views that the range of depth is taken from.
 const SMALL: u32 = 64;
+/// Most of them.
+const MOST_SMALL: usize = 100;
 
-/// How `channels` of `views` are to look; where depth is among them, its range is that of small versions of the views.
+/// How `views` are to look; where depth is shaded, its range is that of small versions of them.
 pub(super) fn look(
     session: &Session,
     renderer: &mut Renderer,
     views: &[View],
-    channels: &[Channel],
+    shaded: bool,
 ) -> anyhow::Result<Look> {
     let mut range = None;
-    if channels.contains(&Channel::Depth) {
-        let small = |(c, near_far): &View| (sized(c, Some(c.width.min(SMALL)), None), *near_far);
-        let views: Vec<View> = views.iter().map(small).collect();
-        render_all(session, renderer, &views, false, |frame| {
+    if shaded {
+        let small = |v: &View| v.seen_by(sized(&v.camera, Some(v.camera.width.min(SMALL)), None));
+        let apart = views.len().div_ceil(MOST_SMALL).max(1);
+        let views: Vec<View> = views.iter().step_by(apart).map(small).collect();
+        let how = How {
+            normals: false,
+            per_side: 1,
+        };
+        render_all(session, renderer, &views, how, |_, frame| {
             let both = range.into_iter().chain(frame.depth_range());
             range = both.reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])]);
             Ok(())
         })?;
     }
     Ok(Look {
-        background: renderer.config().scene.eval_background.color(),
+        background: Some(renderer.config().scene.eval_background.color()),
+        linear_background: None,
         depth_range: range.unwrap_or([0.0, 1.0]),
+        depth: DepthFormat::Shaded,
+        linear: false,
     })
-}
-
-/// `out.gif`, or `out-depth.gif` where there are several channels.
-fn with_channel(path: &Path, channel: Channel, n: usize) -> PathBuf {
-    if n == 1 {
-        return path.to_owned();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-{}.gif", channel.name()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::f64::consts::{PI, TAU};
-
-    #[test]
-    fn cameras_on_one_side_span_an_arc() {
-        let around: Vec<f64> = (0..8).map(|i| f64::from(i) / 8.0 * TAU).collect();
-        assert_eq!(arc(around), (0.0, PI));
-        // Across the end of the range of angles.
-        for turn in [0.0, 2.0, PI] {
-            let wrap = |a: f64| (a + turn).sin().atan2((a + turn).cos());
-            let (middle, half) = arc([0.5, -0.4, 0.1, -0.5].map(wrap).to_vec());
-            assert!((half - 0.5).abs() < 1e-9, "{half}");
-            assert!((middle - turn).sin().abs() < 1e-9 && (middle - turn).cos() > 0.0);
-        }
-        assert!(arc(vec![1.0]).1.abs() < 1e-9);
-        assert_eq!(arc(Vec::new()), (0.0, PI));
-    }
-
-    #[test]
-    fn a_swing_stays_among_the_cameras() {
-        let stand = |angle: f32| {
-            let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
-            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.8, 8, 8)
-        };
-        let cameras: Vec<Camera> = [-0.6, -0.2, 0.3, 0.6].map(stand).to_vec();
-        for camera in orbit(&cameras, 12) {
-            let [x, y, z] = camera.position();
-            assert!(y.atan2(x).abs() < 0.61, "{x} {y}");
-            assert!((x.hypot(y) - 4.0).abs() < 1e-3 && (z - 1.0).abs() < 1e-3);
-        }
-    }
 }

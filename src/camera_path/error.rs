@@ -1,0 +1,59 @@
+//! What can be wrong with a camera path, in one line each: where, why, and the way out.
+
+use std::path::PathBuf;
+
+/// A camera path that cannot be used. Every message is a single line.
+#[derive(Debug, thiserror::Error)]
+pub enum CameraPathError {
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Text that is not JSON.
+    #[error(
+        "{}: line {line}, column {column}: not valid JSON, which knows no NaN or Infinity: {message}",
+        .path.display()
+    )]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+        /// The parser's reason.
+        message: String,
+    },
+    /// Valid JSON that describes no path.
+    #[error("{}: {message}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Cause and way out.
+        message: String,
+    },
+    /// A key frame that cannot be used.
+    #[error("{}: key frame {index}: {message}", .path.display())]
+    KeyFrame {
+        /// The file.
+        path: PathBuf,
+        /// Its place in `key_frames`, from 0.
+        index: usize,
+        /// Cause and way out.
+        message: String,
+    },
+    /// A frame of nerfstudio's that cannot be used.
+    #[error("{}: frame {index} of `camera_path`: {message}", .path.display())]
+    Frame {
+        /// The file.
+        path: PathBuf,
+        /// Its place in `camera_path`, from 0.
+        index: usize,
+        /// Cause and way out.
+        message: String,
+    },
+}

@@ -1,0 +1,224 @@
+//! Typed access to the objects of a path file, with errors that say where.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::CameraPathError;
+
+/// Larger than any scene, and small enough to compute with.
+const LARGEST: f64 = 1e9;
+
+/// Which object of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    File,
+    KeyFrame(usize),
+    Frame(usize),
+}
+
+/// An object and where it is.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    pub path: &'a Path,
+    place: Place,
+    map: &'a Map<String, Value>,
+}
+
+fn error(path: &Path, place: Place, message: String) -> CameraPathError {
+    let path = path.to_owned();
+    match place {
+        Place::File => CameraPathError::File { path, message },
+        Place::KeyFrame(index) => CameraPathError::KeyFrame {
+            path,
+            index,
+            message,
+        },
+        Place::Frame(index) => CameraPathError::Frame {
+            path,
+            index,
+            message,
+        },
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// `value`, which should be an object.
+    pub fn of(path: &'a Path, place: Place, value: &'a Value) -> Result<Self, CameraPathError> {
+        let map = value.as_object().ok_or_else(|| {
+            let message = format!("should be an object in braces, found {}", kind(value));
+            error(path, place, message)
+        })?;
+        Ok(Self { path, place, map })
+    }
+
+    /// An error at this place.
+    pub fn error(&self, message: impl Into<String>) -> CameraPathError {
+        error(self.path, self.place, message.into())
+    }
+
+    /// Refuse keys other than `known`.
+    pub fn only(&self, known: &[&str]) -> Result<(), CameraPathError> {
+        let unknown = self.map.keys().find(|key| !known.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |key| {
+            let start: String = key.chars().take(40).collect();
+            Err(self.error(format!(
+                "{start:?} is not a key here: known are {}",
+                known.join(", ")
+            )))
+        })
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
+
+    /// A number no larger than any scene.
+    pub fn number(&self, key: &str) -> Result<Option<f64>, CameraPathError> {
+        self.get(key)
+            .map(|value| self.finite(value, || format!("`{key}`")))
+            .transpose()
+    }
+
+    /// A number that must be there.
+    pub fn required(&self, key: &str, unit: &str) -> Result<f64, CameraPathError> {
+        self.number(key)?
+            .ok_or_else(|| self.error(format!("`{key}` ({unit}) is missing")))
+    }
+
+    fn finite(&self, value: &Value, what: impl Fn() -> String) -> Result<f64, CameraPathError> {
+        match value.as_f64() {
+            Some(number) if number.abs() <= LARGEST => Ok(number),
+            Some(number) => Err(self.error(format!(
+                "{} is {number:e}: numbers lie within ±{LARGEST:e}",
+                what()
+            ))),
+            None => Err(self.error(format!(
+                "{} should be a number, found {}",
+                what(),
+                kind(value)
+            ))),
+        }
+    }
+
+    /// `N` numbers in a list.
+    pub fn vector<const N: usize>(&self, key: &str) -> Result<Option<[f64; N]>, CameraPathError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        self.numbers(value, N, || format!("`{key}`"))
+            .map(|list| Some(std::array::from_fn(|i| list[i])))
+    }
+
+    fn numbers(
+        &self,
+        value: &Value,
+        n: usize,
+        what: impl Fn() -> String,
+    ) -> Result<Vec<f64>, CameraPathError> {
+        let list = value
+            .as_array()
+            .filter(|list| list.len() == n)
+            .ok_or_else(|| {
+                let found = match value {
+                    Value::Array(list) => format!("{} entries", list.len()),
+                    other => kind(other).to_owned(),
+                };
+                self.error(format!("{} should be {n} numbers, found {found}", what()))
+            })?;
+        list.iter().map(|v| self.finite(v, &what)).collect()
+    }
+
+    /// The upper three rows of a matrix of 3 or 4 rows of 4 numbers.
+    pub fn matrix(&self, key: &str) -> Result<Option<[[f64; 4]; 3]>, CameraPathError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let rows = value
+            .as_array()
+            .filter(|rows| rows.len() == 3 || rows.len() == 4)
+            .ok_or_else(|| {
+                let found = match value {
+                    Value::Array(rows) => format!("{} rows", rows.len()),
+                    other => kind(other).to_owned(),
+                };
+                self.error(format!(
+                    "`{key}` should be 4 rows (or 3) of 4 numbers, found {found}"
+                ))
+            })?;
+        let rows = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| self.numbers(row, 4, || format!("row {i} of `{key}`")))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.affine(key, &rows.concat()).map(Some)
+    }
+
+    /// The upper three rows of a matrix of 12 or 16 numbers, row by row.
+    pub fn affine(&self, key: &str, numbers: &[f64]) -> Result<[[f64; 4]; 3], CameraPathError> {
+        let last = numbers.get(12..).unwrap_or_default();
+        if last
+            .iter()
+            .zip([0.0, 0.0, 0.0, 1.0])
+            .any(|(a, b)| (a - b).abs() > 1e-3)
+        {
+            return Err(self.error(format!(
+                "the last row of `{key}` is not 0 0 0 1: is the matrix transposed?"
+            )));
+        }
+        Ok(std::array::from_fn(|row| {
+            std::array::from_fn(|column| numbers[4 * row + column])
+        }))
+    }
+
+    /// A matrix of 16 (or 12) numbers in one list, row by row.
+    pub fn flat_matrix(&self, key: &str) -> Result<Option<[[f64; 4]; 3]>, CameraPathError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let n = value.as_array().map_or(16, Vec::len);
+        let n = if n == 12 { 12 } else { 16 };
+        let numbers = self.numbers(value, n, || format!("`{key}`"))?;
+        self.affine(key, &numbers).map(Some)
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, CameraPathError> {
+        self.get(key)
+            .map(|value| {
+                value.as_str().ok_or_else(|| {
+                    self.error(format!("`{key}` should be a text, found {}", kind(value)))
+                })
+            })
+            .transpose()
+    }
+
+    /// True or false, false where it is left out.
+    pub fn flag(&self, key: &str) -> Result<bool, CameraPathError> {
+        let Some(value) = self.get(key) else {
+            return Ok(false);
+        };
+        value.as_bool().ok_or_else(|| {
+            self.error(format!(
+                "`{key}` should be true or false, found {}",
+                kind(value)
+            ))
+        })
+    }
+}
+
+/// The kind of a value with its article.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

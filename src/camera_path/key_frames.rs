@@ -1,0 +1,236 @@
+//! Key frames: what `docs/camera-path.md` describes, and what lies between them.
+
+use glam::DVec3;
+
+use super::json::{Fields, Place};
+use super::pose::Pose;
+use super::spline::{Knots, hermite, rotation, turn};
+use super::{CameraPath, CameraPathError, Model, View, Views};
+use super::{extent_of_angle, fps, list, size};
+
+/// Least seconds between two key frames.
+const LEAST_GAP: f64 = 1e-6;
+
+/// Views at certain times, and the slopes of the curves through them.
+#[derive(Clone, Debug)]
+pub(super) struct KeyFrames {
+    knots: Knots,
+    looped: bool,
+    views: Vec<View>,
+    /// World units per second.
+    velocities: Vec<DVec3>,
+    /// Radians per second around the camera's own axes.
+    spins: Vec<DVec3>,
+    /// Of the extent's logarithm, per second.
+    zooms: Vec<f64>,
+}
+
+/// What changes from each view to the next.
+fn changes<V>(pairs: &[[View; 2]], of: impl Fn(&View, &View) -> V) -> Vec<V> {
+    pairs.iter().map(|[a, b]| of(a, b)).collect()
+}
+
+impl KeyFrames {
+    /// `times` increase; `period`, for a loop, is longer than they last.
+    pub fn new(times: Vec<f64>, views: Vec<View>, period: Option<f64>) -> Self {
+        let knots = Knots::new(times, period);
+        let pairs: Vec<[View; 2]> = views
+            .iter()
+            .zip(views.iter().cycle().skip(1))
+            .map(|(&a, &b)| [a, b])
+            .collect();
+        let moves = changes(&pairs, |a, b| b.pose.position - a.pose.position);
+        let turns = changes(&pairs, |a, b| turn(a.pose.rotation, b.pose.rotation));
+        let scales = changes(&pairs, |a, b| (b.extent / a.extent).ln());
+        Self {
+            velocities: knots.slopes(&moves),
+            spins: knots.slopes(&turns),
+            zooms: knots.monotone_slopes(&scales),
+            looped: period.is_some(),
+            knots,
+            views,
+        }
+    }
+
+    /// What is seen `time` seconds after the first key frame.
+    pub fn at(&self, time: f64) -> View {
+        let Some((segment, t, length)) = self.knots.find(time) else {
+            return self.views[0];
+        };
+        let ends = self.knots.ends(segment);
+        let [a, b] = ends.map(|i| self.views[i]);
+        // Not to lose the keys themselves to rounding.
+        if t <= 0.0 || t >= 1.0 {
+            return if t <= 0.0 { a } else { b };
+        }
+        let velocities = ends.map(|i| self.velocities[i] * length);
+        let spins = ends.map(|i| self.spins[i] * length);
+        let zooms = ends.map(|i| self.zooms[i] * length);
+        View {
+            pose: Pose {
+                position: hermite([a.pose.position, b.pose.position], velocities, t),
+                rotation: rotation([a.pose.rotation, b.pose.rotation], spins, t),
+            },
+            extent: hermite([a.extent.ln(), b.extent.ln()], zooms, t).exp(),
+        }
+    }
+
+    /// How many frames `fps` a second make: up to and including the last key frame, or the whole loop, whose first
+    /// frame is not shown twice.
+    pub fn frames(&self, fps: f64) -> f64 {
+        let frames = self.knots.duration() * fps;
+        if self.looped {
+            (frames - 1e-6).ceil().max(1.0)
+        } else {
+            (frames + 1e-6).floor() + 1.0
+        }
+    }
+}
+
+/// The path of an object with `key_frames`.
+pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
+    whole.only(&[
+        "camera",
+        "width",
+        "height",
+        "fps",
+        "loop",
+        "seconds",
+        "fov",
+        "size",
+        "key_frames",
+    ])?;
+    let model = match whole.text("camera")?.unwrap_or("perspective") {
+        "perspective" => Model::Perspective,
+        "orthographic" => Model::Orthographic,
+        "equirectangular" => Model::Equirectangular,
+        other => {
+            let start: String = other.chars().take(40).collect();
+            return Err(whole.error(format!(
+                "`camera` is {start:?}: give perspective, orthographic or equirectangular"
+            )));
+        }
+    };
+    let shared = extent(whole, model)?;
+    let (mut times, mut views) = (Vec::new(), Vec::new());
+    for (index, value) in list(whole, "key_frames", "key frame")?.iter().enumerate() {
+        let key = Fields::of(whole.path, Place::KeyFrame(index), value)?;
+        key.only(&[
+            "time",
+            "transform_matrix",
+            "eye",
+            "target",
+            "up",
+            "fov",
+            "size",
+        ])?;
+        let time = key.required("time", "seconds")?;
+        if let Some(&before) = times.last()
+            && time < before + LEAST_GAP
+        {
+            return Err(key.error(format!(
+                "its time, {time} s, is not later than that of the key frame before, {before} s: times must increase"
+            )));
+        }
+        times.push(time);
+        views.push(View {
+            pose: pose(&key)?,
+            extent: extent(&key, model)?.or(shared).ok_or_else(|| match model {
+                Model::Orthographic => key.error(
+                    "`size` (what the image's height spans, in world units) is missing, \
+                     here and for the whole file",
+                ),
+                _ => key.error(
+                    "`fov` (vertical field of view, in degrees) is missing, \
+                     here and for the whole file",
+                ),
+            })?,
+        });
+    }
+    let period = period(whole, &times)?;
+    Ok(CameraPath {
+        file: whole.path.to_owned(),
+        size: size(whole, ["width", "height"])?,
+        fps: fps(whole)?,
+        model,
+        views: Views::KeyFrames(KeyFrames::new(times, views, period)),
+    })
+}
+
+/// What `fov` or `size` say of the image's height, if anything.
+fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError> {
+    let refuse = |key: &str, way: &str| {
+        if fields.has(key) {
+            return Err(fields.error(format!("`{key}` is not for this camera: {way}")));
+        }
+        Ok(())
+    };
+    match model {
+        Model::Orthographic => {
+            refuse("fov", "an orthographic one has a `size` in world units")?;
+            let size = fields.number("size")?;
+            if let Some(size) = size.filter(|s| !(1e-6..=1e9).contains(s)) {
+                return Err(fields.error(format!(
+                    "`size` is {size}: give what the image's height spans in world units, above 0"
+                )));
+            }
+            Ok(size)
+        }
+        Model::Equirectangular => {
+            refuse("fov", "an equirectangular one sees everything")?;
+            refuse("size", "an equirectangular one sees everything")?;
+            Ok(Some(1.0))
+        }
+        Model::Perspective | Model::Fisheye => {
+            refuse("size", "a perspective one has a `fov` in degrees")?;
+            let degrees = fields.number("fov")?;
+            degrees.map(|d| extent_of_angle(fields, d)).transpose()
+        }
+    }
+}
+
+/// The pose of a key frame: a matrix, or where it stands and looks.
+fn pose(key: &Fields) -> Result<Pose, CameraPathError> {
+    let looks = key.vector("eye")?.zip(key.vector("target")?);
+    match (key.matrix("transform_matrix")?, looks) {
+        (Some(_), _) if ["eye", "target", "up"].iter().any(|k| key.has(k)) => {
+            Err(key.error("give either `transform_matrix` or `eye` and `target`, not both"))
+        }
+        (Some(rows), _) => Pose::from_rows(rows).map_err(|fault| {
+            key.error(format!(
+                "`transform_matrix` is no pose, {fault}: \
+                 expected an OpenGL camera-to-world matrix"
+            ))
+        }),
+        (None, Some((eye, target))) => {
+            let up = key.vector("up")?.unwrap_or([0.0, 0.0, 1.0]);
+            Pose::look_at(eye.into(), target.into(), up.into()).map_err(|fault| key.error(fault))
+        }
+        (None, None) => {
+            Err(key.error("has no pose: give `transform_matrix`, or `eye` and `target`"))
+        }
+    }
+}
+
+/// Seconds until a loop is back where it began: `seconds`, or so long that the way from the last key frame to the first
+/// takes what the others take on average.
+fn period(whole: &Fields, times: &[f64]) -> Result<Option<f64>, CameraPathError> {
+    let seconds = whole.number("seconds")?;
+    let [first, .., last] = times else {
+        return Ok(None);
+    };
+    let lasts = last - first;
+    if !whole.flag("loop")? {
+        return match seconds {
+            Some(_) => Err(whole.error("`seconds` is the length of a loop: add `\"loop\": true`")),
+            None => Ok(None),
+        };
+    }
+    let seconds = seconds.unwrap_or(lasts + lasts / (times.len() - 1) as f64);
+    if seconds < lasts + LEAST_GAP {
+        return Err(whole.error(format!(
+            "`seconds` is {seconds}: a loop is longer than the {lasts} s from the first key frame to the last"
+        )));
+    }
+    Ok(Some(seconds))
+}

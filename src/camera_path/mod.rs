@@ -1,0 +1,299 @@
+//! Lists of cameras with times: paths from files, and orbits around what a dataset's cameras look at.
+//!
+//! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, and the dense paths that
+//! nerfstudio's viewer exports. World units are the dataset's, times are seconds.
+
+mod error;
+mod json;
+mod key_frames;
+mod nerfstudio;
+mod orbit;
+mod pose;
+mod spline;
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use error::CameraPathError;
+pub use nerfstudio::FrameTransform;
+pub use orbit::orbit;
+
+use crate::camera::{Camera, Lens};
+use json::{Fields, Place, kind};
+use key_frames::KeyFrames;
+use pose::Pose;
+
+/// Most frames of a path, and most key frames.
+pub const MAX_FRAMES: usize = 100_000;
+/// Largest side of an image in pixels.
+pub const MAX_SIDE: u32 = 16_384;
+/// Most frames per second.
+pub const MAX_FPS: f64 = 1000.0;
+/// Frames per second where a file does not say.
+const DEFAULT_FPS: f64 = 24.0;
+/// Largest file in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A camera of an animation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimedCamera {
+    /// Seconds from the first frame.
+    pub time: f64,
+    /// What is seen then.
+    pub camera: Camera,
+}
+
+/// What a path's cameras are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Model {
+    Perspective,
+    Orthographic,
+    Equirectangular,
+    /// Equidistant, as nerfstudio's.
+    Fisheye,
+}
+
+/// A camera's pose, and the zoom of its lens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct View {
+    pose: Pose,
+    /// What the image's height spans: world units at distance 1 of a perspective camera, anywhere of an orthographic
+    /// one.
+    extent: f64,
+}
+
+/// A path as a file describes it.
+#[derive(Clone, Debug)]
+pub struct CameraPath {
+    file: PathBuf,
+    size: [u32; 2],
+    fps: f64,
+    model: Model,
+    views: Views,
+}
+
+#[derive(Clone, Debug)]
+enum Views {
+    /// To be interpolated.
+    KeyFrames(KeyFrames),
+    /// One a frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
+    Dense(Vec<View>),
+}
+
+impl CameraPath {
+    /// Read a file of key frames or nerfstudio's.
+    ///
+    /// # Errors
+    /// [`CameraPathError`] names the file, the key frame and the key.
+    pub fn read(file: &Path) -> Result<Self, CameraPathError> {
+        Self::parse(file, &read_text(file)?)
+    }
+
+    /// As [`Self::read`], the content of `file` given.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(file: &Path, text: &[u8]) -> Result<Self, CameraPathError> {
+        let root = parse_json(file, text)?;
+        let whole = Fields::of(file, Place::File, &root)?;
+        if whole.has("key_frames") {
+            return key_frames::parse(&whole);
+        }
+        if whole.has("camera_path") {
+            return nerfstudio::parse(&whole);
+        }
+        Err(whole.error(
+            "neither `key_frames` nor nerfstudio's `camera_path` is there: \
+             see docs/camera-path.md for the format",
+        ))
+    }
+
+    /// Width and height in pixels, as the file says.
+    #[must_use]
+    pub fn size(&self) -> [u32; 2] {
+        self.size
+    }
+
+    /// Frames per second, as the file says.
+    #[must_use]
+    pub fn fps(&self) -> f64 {
+        self.fps
+    }
+
+    /// Whether the cameras stand in nerfstudio's normalised frame rather than in the dataset's world.
+    #[must_use]
+    pub fn is_normalised(&self) -> bool {
+        matches!(self.views, Views::Dense(_))
+    }
+
+    /// Take the cameras of a file in nerfstudio's normalised frame to the dataset's world; others stand there already.
+    pub fn to_world(&mut self, transform: &FrameTransform) {
+        if let Views::Dense(views) = &mut self.views {
+            for view in views {
+                view.pose = transform.to_world(view.pose);
+            }
+        }
+    }
+
+    /// The cameras of the path, `fps` of them a second, in images of `size`. A vertical field of view stays what it
+    /// is, whatever the shape of the image.
+    ///
+    /// nerfstudio's frames are taken as they are, `fps` only says when they are shown.
+    ///
+    /// # Errors
+    /// [`CameraPathError::File`] where there are more than [`MAX_FRAMES`], or `fps` is not in (0, [`MAX_FPS`]].
+    pub fn cameras(&self, size: [u32; 2], fps: f64) -> Result<Vec<TimedCamera>, CameraPathError> {
+        let refuse = |message| CameraPathError::File {
+            path: self.file.clone(),
+            message,
+        };
+        if !(fps > 0.0 && fps <= MAX_FPS) {
+            return Err(refuse(format!("{fps} frames per second: {FPS_RANGE}")));
+        }
+        let frame = |i: usize, view: &View| TimedCamera {
+            time: i as f64 / fps,
+            camera: self.model.camera(view, size),
+        };
+        match &self.views {
+            Views::Dense(views) => Ok(views.iter().enumerate().map(|(i, v)| frame(i, v)).collect()),
+            Views::KeyFrames(keys) => {
+                let n = keys.frames(fps);
+                if n > MAX_FRAMES as f64 {
+                    return Err(refuse(format!(
+                        "{n:.0} frames at {fps} frames per second: {MAX_FRAMES} is the most"
+                    )));
+                }
+                let at = |i: usize| frame(i, &keys.at(i as f64 / fps));
+                Ok((0..n as usize).map(at).collect())
+            }
+        }
+    }
+}
+
+/// What a rate of frames may be.
+const FPS_RANGE: &str = "give a number above 0, at most 1000";
+
+impl Model {
+    fn camera(self, view: &View, [width, height]: [u32; 2]) -> Camera {
+        use std::f64::consts::{PI, TAU};
+        let (w, h) = (f64::from(width), f64::from(height));
+        let focal = match self {
+            Self::Equirectangular => [w / TAU, h / PI],
+            Self::Perspective | Self::Orthographic | Self::Fisheye => [h / view.extent; 2],
+        };
+        Camera {
+            world_from_camera: view.pose.rows(),
+            width,
+            height,
+            focal: focal.map(|f| f as f32),
+            principal: [width as f32 / 2.0, height as f32 / 2.0],
+            lens: match self {
+                Self::Perspective => Lens::Pinhole,
+                Self::Orthographic => Lens::Orthographic,
+                Self::Equirectangular => Lens::Equirectangular,
+                Self::Fisheye => Lens::OpenCvFisheye {
+                    k1: 0.0,
+                    k2: 0.0,
+                    k3: 0.0,
+                    k4: 0.0,
+                },
+            },
+        }
+    }
+}
+
+/// A file's bytes, if it is no larger than a path can be.
+fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
+    let fault = |source| CameraPathError::Read {
+        path: file.to_owned(),
+        source,
+    };
+    let mut text = Vec::new();
+    let opened = std::fs::File::open(file).map_err(fault)?;
+    opened
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut text)
+        .map_err(fault)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(CameraPathError::File {
+            path: file.to_owned(),
+            message: format!(
+                "larger than {} MiB: is this a camera path?",
+                MAX_BYTES >> 20
+            ),
+        });
+    }
+    Ok(text)
+}
+
+fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    serde_json::from_slice(text).map_err(|error| {
+        let message = error.to_string();
+        let message = message
+            .rsplit_once(" at line ")
+            .map_or(message.as_str(), |(m, _)| m);
+        CameraPathError::Json {
+            path: file.to_owned(),
+            line: error.line(),
+            column: error.column(),
+            message: message.to_owned(),
+        }
+    })
+}
+
+/// The size of the images: whole numbers of pixels.
+fn size(whole: &Fields, keys: [&str; 2]) -> Result<[u32; 2], CameraPathError> {
+    let side = |key: &str| {
+        let side = whole.required(key, "pixels")?;
+        if side.fract() != 0.0 || !(1.0..=f64::from(MAX_SIDE)).contains(&side) {
+            return Err(whole.error(format!(
+                "`{key}` is {side}: give a whole number of pixels from 1 to {MAX_SIDE}"
+            )));
+        }
+        Ok(side as u32)
+    };
+    Ok([side(keys[0])?, side(keys[1])?])
+}
+
+/// The file's frames per second.
+fn fps(whole: &Fields) -> Result<f64, CameraPathError> {
+    let fps = whole.number("fps")?.unwrap_or(DEFAULT_FPS);
+    if fps > 0.0 && fps <= MAX_FPS {
+        Ok(fps)
+    } else {
+        Err(whole.error(format!("`fps` is {fps}: {FPS_RANGE}")))
+    }
+}
+
+/// What the height of an image spans at distance 1 under a vertical field of view in degrees.
+fn extent_of_angle(fields: &Fields, degrees: f64) -> Result<f64, CameraPathError> {
+    // Narrower and wider ones are lost to rounding.
+    if (1e-3..=179.9).contains(&degrees) {
+        Ok(2.0 * (degrees.to_radians() / 2.0).tan())
+    } else {
+        Err(fields.error(format!(
+            "`fov` is {degrees}: give the vertical field of view in degrees, from 0.001 to 179.9"
+        )))
+    }
+}
+
+/// The list that `key` holds, neither empty nor longer than a path may be.
+fn list<'a>(whole: &Fields<'a>, key: &str, what: &str) -> Result<&'a [Value], CameraPathError> {
+    match whole.get(key) {
+        Some(Value::Array(list)) if list.is_empty() => {
+            Err(whole.error(format!("`{key}` is empty: give at least one {what}")))
+        }
+        Some(Value::Array(list)) if list.len() > MAX_FRAMES => Err(whole.error(format!(
+            "`{key}` holds {} entries: {MAX_FRAMES} is the most",
+            list.len()
+        ))),
+        Some(Value::Array(list)) => Ok(list),
+        Some(other) => Err(whole.error(format!("`{key}` should be a list, found {}", kind(other)))),
+        None => Err(whole.error(format!("`{key}` is missing"))),
+    }
+}
