@@ -13,6 +13,8 @@ mod inspect;
 mod lpips;
 mod manners;
 mod render;
+mod render_outputs;
+mod render_path;
 mod resume;
 mod support;
 mod train;

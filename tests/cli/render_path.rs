@@ -1,0 +1,304 @@
+//! `kiln render --path`: key frames, nerfstudio's paths, and ranges of frames.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assert_cmd::Command;
+use image::AnimationDecoder as _;
+use image::codecs::gif::GifDecoder;
+use kiln::dataset::image_size;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::render_outputs::solid_run;
+use crate::support::*;
+
+/// A folder with a path in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new(path: &Value) -> Self {
+        let place = Self(TempDir::new().unwrap());
+        std::fs::write(place.at("cameras.json"), path.to_string()).unwrap();
+        place
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn render(&self, out: &str) -> Command {
+        let mut command = kiln(["render"]);
+        command.arg(solid_run());
+        command.arg("--path").arg(self.at("cameras.json"));
+        command.arg("--out").arg(self.at(out));
+        command
+    }
+}
+
+/// Nine frames around the sphere.
+fn swing() -> Value {
+    let key =
+        |time: f64, x: f64, y: f64| json!({"time": time, "eye": [x, y, 1.5], "target": [0, 0, 0]});
+    json!({
+        "width": 16, "height": 12, "fps": 4, "fov": 40,
+        "key_frames": [key(0.0, 3.5, 0.0), key(1.0, 0.0, 3.5), key(2.0, -3.5, 0.0)]
+    })
+}
+
+#[test]
+fn ranges_of_a_path_fit_together() {
+    if !has_adapter() {
+        return;
+    }
+    let place = Place::new(&swing());
+    let channels = ["--channels", "rgb,depth"];
+    succeeds(place.render("whole").args(channels));
+    let whole = files_in(&place.at("whole"));
+    assert_eq!(whole.len(), 18);
+    assert_eq!(
+        image_size(&place.at("whole/rgb_0008.png")).unwrap(),
+        [16, 12]
+    );
+    assert_ne!(whole["rgb_0000.png"], whole["rgb_0004.png"]);
+    // The same bytes under the same names.
+    succeeds(
+        place
+            .render("parts")
+            .args(channels)
+            .args(["--frames", "..2"]),
+    );
+    succeeds(
+        place
+            .render("parts")
+            .args(channels)
+            .args(["--frames", "5..9..2"]),
+    );
+    succeeds(
+        place
+            .render("parts")
+            .args(channels)
+            .args(["--frames", "2..5", "--every", "2"]),
+    );
+    let parts = files_in(&place.at("parts"));
+    let numbers = ["0000", "0001", "0002", "0004", "0005", "0007"];
+    let expected: Vec<String> = ["depth", "rgb"]
+        .iter()
+        .flat_map(|c| numbers.map(|n| format!("{c}_{n}.png")))
+        .collect();
+    assert!(parts.keys().eq(&expected), "{:?}", parts.keys());
+    assert!(parts.iter().all(|(name, bytes)| whole[name] == *bytes));
+}
+
+#[test]
+fn an_animation_of_a_path_takes_its_time() {
+    if !has_adapter() {
+        return;
+    }
+    let place = Place::new(&swing());
+    let frames = |name: &str| {
+        let file = std::io::BufReader::new(std::fs::File::open(place.at(name)).unwrap());
+        let frames = GifDecoder::new(file).unwrap().into_frames();
+        let frames: Vec<_> = frames.map(|f| f.unwrap()).collect();
+        let total: Duration = frames.iter().map(|f| Duration::from(f.delay())).sum();
+        (
+            frames.len(),
+            frames[0].buffer().dimensions(),
+            total.as_millis(),
+        )
+    };
+    succeeds(place.render("a.gif").args(["--width", "8"]));
+    assert_eq!(frames("a.gif"), (9, (8, 6), 2250));
+    // Twice as many frames in the same time, every third of them.
+    succeeds(
+        place
+            .render("b.gif")
+            .args(["--fps", "8", "--every", "3", "--height", "10"]),
+    );
+    assert_eq!(frames("b.gif"), (6, (13, 10), 2250));
+}
+
+#[test]
+fn other_cameras_render_too() {
+    if !has_adapter() {
+        return;
+    }
+    let key = json!({"time": 0, "eye": [3.0, 0.0, 0.0], "target": [0, 0, 0]});
+    let mean = |path: Value| {
+        let place = Place::new(&path);
+        succeeds(place.render("o.png").args(["--channels", "opacity"]));
+        let image = image::open(place.at("o.png")).unwrap().into_luma8();
+        image
+            .pixels()
+            .map(|p| f64::from(p.0[0]) / 255.0)
+            .sum::<f64>()
+            / f64::from(image.width() * image.height())
+    };
+    // A sphere of radius 1 fills π/16 of a square of side 4, whatever its distance, and a cap of half angle
+    // asin(1/3) of what is around: here near the equator, where all of the latitudes it spans are a fifth of 180°.
+    let orthographic = mean(json!({
+        "camera": "orthographic", "width": 32, "height": 32, "size": 4, "key_frames": [key]
+    }));
+    assert!((orthographic - 0.196).abs() < 0.08, "{orthographic}");
+    let around =
+        mean(json!({"camera": "equirectangular", "width": 64, "height": 32, "key_frames": [key]}));
+    assert!((around - 0.0184).abs() < 0.012, "{around}");
+}
+
+#[test]
+fn nerfstudio_paths_are_read() {
+    if !has_adapter() {
+        return;
+    }
+    // World (3.5, 0, 0), looking at the origin; in the normalised frame a tenth of that, a quarter turn on.
+    let world = json!([0, 0, 1, 3.5, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+    let normalised = json!([-1, 0, 0, 0.1, 0, 0, 1, 0.55, 0, 1, 0, 0.3, 0, 0, 0, 1]);
+    let path = |pose: Value| {
+        json!({
+            "camera_type": "perspective", "render_width": 12, "render_height": 12, "fps": 24, "seconds": 1,
+            "keyframes": [], "camera_path": [{"camera_to_world": pose, "fov": 40, "aspect": 1}]
+        })
+    };
+    let place = Place::new(&path(world));
+    let output = succeeds(&mut place.render("a.png"));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("note: ") && told.contains("--path-transform"),
+        "{told}"
+    );
+    let expected = std::fs::read(place.at("a.png")).unwrap();
+
+    let place = Place::new(&path(normalised));
+    let transform = place.at("dataparser_transforms.json");
+    let rows = json!([[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]]);
+    std::fs::write(
+        &transform,
+        json!({"transform": rows, "scale": 0.1}).to_string(),
+    )
+    .unwrap();
+    let output = succeeds(
+        place
+            .render("a.png")
+            .arg("--path-transform")
+            .arg(&transform),
+    );
+    assert!(!text(&output.stderr).contains("note: "));
+    let found = image::open(place.at("a.png")).unwrap().into_rgb8();
+    let expected = image::load_from_memory(&expected).unwrap().into_rgb8();
+    assert!(expected.pixels().any(|p| p.0 != [255; 3]));
+    for (a, b) in found.pixels().zip(expected.pixels()) {
+        assert!(
+            a.0.iter().zip(b.0).all(|(a, b)| a.abs_diff(b) <= 2),
+            "{a:?} {b:?}"
+        );
+    }
+    // It is of no use to other paths.
+    let place = Place::new(&swing());
+    refused(
+        place
+            .render("a.gif")
+            .arg("--path-transform")
+            .arg(&transform),
+        2,
+        &["--path-transform", "cameras.json", "nerfstudio"],
+    );
+}
+
+#[test]
+fn a_path_needs_no_dataset() {
+    if !has_adapter() {
+        return;
+    }
+    let (_folder, run) = own_run();
+    let place = Place::new(&swing());
+    let mut command = kiln(["render"]);
+    command
+        .arg(&run)
+        .arg("--path")
+        .arg(place.at("cameras.json"));
+    command.args(["--dataset", "no/where", "--frames", "3..4"]);
+    succeeds(command.arg("--out").arg(place.at("o.png")));
+}
+
+#[test]
+fn bad_paths_are_refused() {
+    if !has_adapter() {
+        return;
+    }
+    let refused_with = |text: &[u8], words: &[&str]| {
+        let place = Place::new(&json!({}));
+        std::fs::write(place.at("cameras.json"), text).unwrap();
+        refused(
+            &mut place.render("out"),
+            1,
+            &[&["cameras.json"], words].concat(),
+        );
+        assert_eq!(names_in(place.0.path()), ["cameras.json"]);
+    };
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut path = swing();
+        change(&mut path);
+        path.to_string().into_bytes()
+    };
+    refused_with(b"", &["line 1"]);
+    refused_with(b"{\"fps\": NaN}", &["line 1", "column", "NaN"]);
+    refused_with(b"{}", &["`key_frames`"]);
+    refused_with("[".repeat(10_000).as_bytes(), &["recursion"]);
+    refused_with(&changed(&|p| p["key_frames"] = json!([])), &["empty"]);
+    refused_with(&changed(&|p| p["width"] = json!(1e12)), &["`width`"]);
+    refused_with(&changed(&|p| p["speed"] = json!(1)), &["speed"]);
+    refused_with(
+        &changed(&|p| p["key_frames"][2]["time"] = json!(0.5)),
+        &["key frame 2", "increase"],
+    );
+    refused_with(
+        &changed(&|p| p["key_frames"][2]["time"] = json!(1e9)),
+        &["4000000001 frames", "100000"],
+    );
+    refused_with(
+        &changed(&|p| p["key_frames"][1]["eye"] = json!([[1], 2, 3])),
+        &["key frame 1", "`eye`"],
+    );
+    let place = Place::new(&swing());
+    let mut command = kiln(["render"]);
+    command
+        .arg(&shared().run)
+        .args(["--path", "no/such.json", "--out"]);
+    refused(
+        command.arg(place.at("out")),
+        1,
+        &["cannot read no/such.json"],
+    );
+    refused(
+        place.render("out").args(["--frames", "9.."]),
+        2,
+        &["--frames 9..", "there are 9 frames"],
+    );
+    refused(
+        place.render("out").args(["--height", "16000"]),
+        2,
+        &["cameras.json", "16384"],
+    );
+    refused(&mut place.render("a.png"), 2, &["9 images"]);
+}
+
+#[test]
+fn the_documented_examples_render() {
+    if !has_adapter() {
+        return;
+    }
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/camera-path.md"))
+            .unwrap();
+    for example in text.split("```json\n").skip(1) {
+        let place = Place::new(&json!({}));
+        let example = example.split("```").next().unwrap();
+        std::fs::write(place.at("cameras.json"), example).unwrap();
+        succeeds(
+            place
+                .render("o.png")
+                .args(["--frames", "..1", "--width", "16"]),
+        );
+        assert_eq!(image_size(&place.at("o.png")).unwrap()[0], 16);
+    }
+}
