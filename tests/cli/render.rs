@@ -186,6 +186,30 @@ fn impossible_sizes_and_channels_are_refused() {
     assert!(!out.exists());
 }
 
+#[test]
+fn views_that_differ_in_size_are_no_animation() {
+    if !has_adapter() {
+        return;
+    }
+    let (dataset, folder) = (own_dataset(), TempDir::new().unwrap());
+    let smaller = image::RgbaImage::new(12, 10);
+    smaller.save(dataset.path().join("test/r_1.png")).unwrap();
+    let render = |out: &str| {
+        let mut command = render(&folder.path().join(out));
+        command.arg("--dataset").arg(dataset.path());
+        command
+    };
+    for name in ["views.gif", "views.mp4"] {
+        refused(&mut render(name), 2, &[name, "24×24, 12×10", "--width"]);
+    }
+    assert!(names_in(folder.path()).is_empty());
+    succeeds(render("views.gif").args(["--width", "8", "--height", "8"]));
+    assert_eq!(frames(&folder.path().join("views.gif")), [(8, 8); 3]);
+    succeeds(&mut render("views"));
+    let second = folder.path().join("views/rgb_0001.png");
+    assert_eq!(image_size(&second).unwrap(), [12, 10]);
+}
+
 #[cfg(unix)]
 #[test]
 fn names_that_are_not_utf8_are_written_to() {

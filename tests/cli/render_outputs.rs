@@ -400,6 +400,46 @@ fn without_ffmpeg_there_is_no_video() {
 
 #[cfg(unix)]
 #[test]
+fn an_interrupted_rendering_leaves_no_animation() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let kinds = ["orbit.gif", "orbit.mp4"];
+    for name in &kinds[..=usize::from(has_ffmpeg())] {
+        let mut running = System::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(["render", "--turntable", "10000", "--out"])
+            .arg(folder.path().join(name))
+            .arg(solid_run())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let part = folder.path().join(format!("{name}.part"));
+        while running.try_wait().unwrap().is_none() && !part.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        // Some frames in.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let interrupt = System::new("kill")
+            .args(["-INT", &running.id().to_string()])
+            .status();
+        if !interrupt.is_ok_and(|s| s.success()) {
+            let _ = running.kill();
+            let _ = running.wait();
+            eprintln!("skipped: no kill");
+            return;
+        }
+        running.wait().unwrap();
+        assert!(
+            names_in(folder.path()).is_empty(),
+            "{:?}",
+            names_in(folder.path())
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn what_ffmpeg_says_last_is_told() {
     use std::os::unix::fs::PermissionsExt as _;
     if !has_adapter() {

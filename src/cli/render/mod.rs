@@ -5,6 +5,8 @@ mod views;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
 use super::output::SCHEMA;
@@ -20,7 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   kiln render runs/lego --out views/                          the test views as PNGs
   kiln render runs/lego --turntable 48 --out orbit.gif        an orbit
-  kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video (needs ffmpeg)
+  kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video
   kiln render runs/lego --path cameras.json --out frames/ --frames 100..200 --samples 4
   kiln render runs/lego --turntable 1 --out cutout.png --background transparent
   kiln render runs/lego --channels rgb,depth --linear --depth-format exr --out exr/
@@ -180,6 +182,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             first.camera.height
         ));
     }
+    let stop = stop_on_interrupt();
     let mut sinks = plan::sinks(args, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(args, target);
     let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
@@ -199,6 +202,11 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         per_side: args.samples,
     };
     render_all(session, &mut run.renderer, &picked, how, |index, frame| {
+        if stop.load(Ordering::Relaxed) {
+            anyhow::bail!(
+                "stopped before frame {index} was written; images before it are complete"
+            );
+        }
         sinks
             .iter_mut()
             .try_for_each(|s| s.add(index, frame, &look))
@@ -222,6 +230,20 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         picked.len(),
         args.out.display()
     ))
+}
+
+/// What Ctrl-C sets, so that no part of an animation is left behind; the second one ends the program at once.
+fn stop_on_interrupt() -> Arc<AtomicBool> {
+    const INTERRUPTED: i32 = 130;
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    // Without a handler Ctrl-C ends the program as it always does.
+    let _ = ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    });
+    stop
 }
 
 /// What a rendering takes.
