@@ -5,7 +5,7 @@
 //!
 //! Pixels count from the top-left corner with y down; the centre of the first pixel is (0.5, 0.5).
 
-use glam::DVec3;
+use glam::{DMat3, DVec3};
 
 /// Newton steps before a lens is taken as it stands; well-behaved lenses need three or four.
 const MAX_NEWTON_STEPS: usize = 32;
@@ -261,6 +261,23 @@ impl Camera {
         };
         DVec3::new(row(0).dot(v), row(1).dot(v), row(2).dot(v))
     }
+}
+
+/// The point nearest to all optical axes (world units), least squares: Σ (I − d dᵀ) (x − p) = 0; `None` where they are all but
+/// parallel.
+#[must_use]
+pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
+    let (mut matrix, mut right) = (DMat3::ZERO, DVec3::ZERO);
+    for camera in cameras {
+        let d = DVec3::from(camera.forward().map(f64::from));
+        let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
+        matrix += across;
+        right += across * DVec3::from(camera.position().map(f64::from));
+    }
+    // Of axes spread by a degree: 1e-4.
+    let per_camera = matrix * (1.0 / cameras.len().max(1) as f64);
+    let is_clear = cameras.len() > 1 && per_camera.determinant() > 1e-4;
+    is_clear.then(|| matrix.inverse() * right)
 }
 
 /// Focal length in pixels of a side of `side` pixels seen under the full angle `angle` (radians): ½

@@ -19,6 +19,7 @@ fn view(name: &str, psnr: f64) -> ViewQuality {
         name: name.to_owned(),
         psnr,
         ssim: Some(0.9),
+        lpips: None,
     }
 }
 
@@ -32,6 +33,8 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         color_space: "sRGB".to_owned(),
         psnr,
         ssim: Some(0.9),
+        lpips: None,
+        lpips_network: None,
         views: images.len(),
         images,
         steps: 12_345,

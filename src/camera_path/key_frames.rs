@@ -23,6 +23,38 @@ pub(super) struct KeyFrames {
     spins: Vec<DVec3>,
     /// Of the extent's logarithm, per second.
     zooms: Vec<f64>,
+    /// What the camera looks at, and which way is up then, where every key frame says.
+    looks: Option<[Curve; 2]>,
+}
+
+/// Points at the key frames, and the slopes of the curve through them.
+#[derive(Clone, Debug)]
+struct Curve {
+    points: Vec<DVec3>,
+    slopes: Vec<DVec3>,
+}
+
+impl Curve {
+    fn new(knots: &Knots, points: Vec<DVec3>) -> Self {
+        let next = points.iter().cycle().skip(1);
+        let moves: Vec<DVec3> = points.iter().zip(next).map(|(a, b)| *b - *a).collect();
+        Self {
+            slopes: knots.slopes(&moves),
+            points,
+        }
+    }
+
+    fn at(&self, ends: [usize; 2], t: f64, length: f64) -> DVec3 {
+        let slopes = ends.map(|i| self.slopes[i] * length);
+        hermite(ends.map(|i| self.points[i]), slopes, t)
+    }
+}
+
+/// Where a key frame looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    target: DVec3,
+    up: DVec3,
 }
 
 /// What changes from each view to the next.
@@ -31,9 +63,23 @@ fn changes<V>(pairs: &[[View; 2]], of: impl Fn(&View, &View) -> V) -> Vec<V> {
 }
 
 impl KeyFrames {
-    /// `times` increase; `period`, for a loop, is longer than they last.
-    pub fn new(times: Vec<f64>, views: Vec<View>, period: Option<f64>) -> Self {
+    /// `times` increase; `period`, for a loop, is longer than they last. Where all `looks` are given, the camera keeps
+    /// looking at what moves from one target to the next.
+    pub fn new(
+        times: Vec<f64>,
+        views: Vec<View>,
+        looks: &[Option<Look>],
+        period: Option<f64>,
+    ) -> Self {
         let knots = Knots::new(times, period);
+        let looks: Option<Vec<Look>> = looks.iter().copied().collect();
+        let looks = looks
+            .filter(|looks| looks.len() == views.len())
+            .map(|looks| {
+                let curve =
+                    |of: fn(&Look) -> DVec3| Curve::new(&knots, looks.iter().map(of).collect());
+                [curve(|l| l.target), curve(|l| l.up.normalize_or(DVec3::Z))]
+            });
         let pairs: Vec<[View; 2]> = views
             .iter()
             .zip(views.iter().cycle().skip(1))
@@ -47,6 +93,7 @@ impl KeyFrames {
             spins: knots.slopes(&turns),
             zooms: knots.monotone_slopes(&scales),
             looped: period.is_some(),
+            looks,
             knots,
             views,
         }
@@ -66,11 +113,16 @@ impl KeyFrames {
         let velocities = ends.map(|i| self.velocities[i] * length);
         let spins = ends.map(|i| self.spins[i] * length);
         let zooms = ends.map(|i| self.zooms[i] * length);
+        let position = hermite([a.pose.position, b.pose.position], velocities, t);
+        let looking = self.looks.as_ref().and_then(|curves| {
+            let [target, up] = curves.each_ref().map(|c| c.at(ends, t, length));
+            Pose::look_at(position, target, up).ok()
+        });
         View {
-            pose: Pose {
-                position: hermite([a.pose.position, b.pose.position], velocities, t),
+            pose: looking.unwrap_or_else(|| Pose {
+                position,
                 rotation: rotation([a.pose.rotation, b.pose.rotation], spins, t),
-            },
+            }),
             extent: hermite([a.extent.ln(), b.extent.ln()], zooms, t).exp(),
         }
     }
@@ -112,7 +164,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         }
     };
     let shared = extent(whole, model)?;
-    let (mut times, mut views) = (Vec::new(), Vec::new());
+    let (mut times, mut views, mut looks) = (Vec::new(), Vec::new(), Vec::new());
     for (index, value) in list(whole, "key_frames", "key frame")?.iter().enumerate() {
         let key = Fields::of(whole.path, Place::KeyFrame(index), value)?;
         key.only(&[
@@ -133,8 +185,10 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
             )));
         }
         times.push(time);
+        let (pose, look) = pose(&key)?;
+        looks.push(look);
         views.push(View {
-            pose: pose(&key)?,
+            pose,
             extent: extent(&key, model)?.or(shared).ok_or_else(|| match model {
                 Model::Orthographic => key.error(
                     "`size` (what the image's height spans, in world units) is missing, \
@@ -153,7 +207,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         size: size(whole, ["width", "height"])?,
         fps: fps(whole)?,
         model,
-        views: Views::KeyFrames(KeyFrames::new(times, views, period)),
+        views: Views::KeyFrames(Box::new(KeyFrames::new(times, views, &looks, period))),
     })
 }
 
@@ -190,21 +244,29 @@ fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError>
 }
 
 /// The pose of a key frame: a matrix, or where it stands and looks.
-fn pose(key: &Fields) -> Result<Pose, CameraPathError> {
+fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
     let looks = key.vector("eye")?.zip(key.vector("target")?);
     match (key.matrix("transform_matrix")?, looks) {
         (Some(_), _) if ["eye", "target", "up"].iter().any(|k| key.has(k)) => {
             Err(key.error("give either `transform_matrix` or `eye` and `target`, not both"))
         }
-        (Some(rows), _) => Pose::from_rows(rows).map_err(|fault| {
-            key.error(format!(
-                "`transform_matrix` is no pose, {fault}: \
-                 expected an OpenGL camera-to-world matrix"
-            ))
-        }),
+        (Some(rows), _) => {
+            let pose = Pose::from_rows(rows).map_err(|fault| {
+                key.error(format!(
+                    "`transform_matrix` is no pose, {fault}: \
+                     expected an OpenGL camera-to-world matrix"
+                ))
+            })?;
+            Ok((pose, None))
+        }
         (None, Some((eye, target))) => {
             let up = key.vector("up")?.unwrap_or([0.0, 0.0, 1.0]);
-            Pose::look_at(eye.into(), target.into(), up.into()).map_err(|fault| key.error(fault))
+            let look = Look {
+                target: target.into(),
+                up: up.into(),
+            };
+            let pose = Pose::look_at(eye.into(), look.target, look.up);
+            Ok((pose.map_err(|fault| key.error(fault))?, Some(look)))
         }
         (None, None) => {
             Err(key.error("has no pose: give `transform_matrix`, or `eye` and `target`"))

@@ -79,7 +79,7 @@ pub struct CameraPath {
 #[derive(Clone, Debug)]
 enum Views {
     /// To be interpolated.
-    KeyFrames(KeyFrames),
+    KeyFrames(Box<KeyFrames>),
     /// One a frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
     Dense(Vec<View>),
 }

@@ -1,9 +1,9 @@
 //! Orbits around what cameras look at.
 
-use glam::{DMat3, DVec3};
+use glam::DVec3;
 
 use super::TimedCamera;
-use crate::camera::Camera;
+use crate::camera::{Camera, focus};
 
 /// Angles without a camera that make the others one side of a scene, which is then not shown from behind.
 const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
@@ -38,23 +38,9 @@ pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
         return Vec::new();
     };
     let count = cameras.len() as f64;
-    // The point nearest all optical axes, least squares: sum (I - d dᵀ) (x - p) = 0.
-    let mut matrix = DMat3::ZERO;
-    let mut right = DVec3::ZERO;
-    let mut up = DVec3::ZERO;
-    for camera in cameras {
-        let d = forward(camera).normalize_or_zero();
-        let m = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
-        matrix += m;
-        right += m * position(camera);
-        let w = camera.world_from_camera;
-        up += DVec3::new(f64::from(w[0][1]), f64::from(w[1][1]), f64::from(w[2][1]));
-    }
-    let center = if matrix.determinant().abs() > 1e-6 {
-        matrix.inverse() * right
-    } else {
-        position(first) + forward(first)
-    };
+    let center = focus(cameras).unwrap_or_else(|| position(first) + forward(first));
+    let upwards = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
+    let up: DVec3 = cameras.iter().map(upwards).sum();
     // The world's own axis where the cameras' mean up is near it.
     let up = up.normalize_or(DVec3::Z);
     let up = [DVec3::X, DVec3::Y, DVec3::Z]

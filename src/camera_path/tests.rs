@@ -307,7 +307,12 @@ fn a_steady_turn_stays_steady() {
             extent: 1.0,
         }
     };
-    let keys = KeyFrames::new(vec![0.0, 1.0, 2.0, 3.0], (0..4).map(key).collect(), None);
+    let keys = KeyFrames::new(
+        vec![0.0, 1.0, 2.0, 3.0],
+        (0..4).map(key).collect(),
+        &[],
+        None,
+    );
     for i in 0..30 {
         let time = f64::from(i) / 10.0;
         let expected = DQuat::from_rotation_z(time * 1.5);
@@ -366,7 +371,7 @@ proptest! {
 
     #[test]
     fn paths_pass_through_their_keys_and_close((times, views, period) in key_frames()) {
-        let keys = KeyFrames::new(times.clone(), views.clone(), period);
+        let keys = KeyFrames::new(times.clone(), views.clone(), &[], period);
         for (time, view) in times.iter().zip(&views) {
             prop_assert!(distance(&keys.at(time - times[0]), view) < 1e-7);
         }
@@ -379,7 +384,7 @@ proptest! {
     #[test]
     fn views_between_keys_are_valid((times, views, period) in key_frames(), part in 0.0..1.0_f64) {
         let duration = period.unwrap_or(times[times.len() - 1] - times[0]);
-        let keys = KeyFrames::new(times, views.clone(), period);
+        let keys = KeyFrames::new(times, views.clone(), &[], period);
         let view = keys.at(part * duration);
         prop_assert!((view.pose.rotation.length() - 1.0).abs() < 1e-12);
         prop_assert!(view.pose.position.is_finite() && view.pose.position.length() < 40.0);
@@ -395,7 +400,7 @@ proptest! {
     #[test]
     fn velocities_are_continuous((times, views, period) in key_frames()) {
         const H: f64 = 1e-6;
-        let keys = KeyFrames::new(times.clone(), views, period);
+        let keys = KeyFrames::new(times.clone(), views, &[], period);
         let ends = if period.is_some() { 0..times.len() } else { 1..times.len().saturating_sub(1) };
         for i in ends {
             let time = times[i] - times[0] + period.unwrap_or(0.0);
@@ -408,5 +413,20 @@ proptest! {
             let zoom = |a: &View, b: &View| DVec3::X * ((b.extent / a.extent).ln() / H);
             prop_assert!(close(zoom(&before, &at), zoom(&at, &after)));
         }
+    }
+}
+
+#[test]
+fn one_target_for_all_stays_in_the_middle_without_a_jump() {
+    let path = parse(&orbit()).unwrap();
+    let cameras = path.cameras([32, 16], 40.0).unwrap();
+    let mut last: Option<DVec3> = None;
+    for timed in &cameras {
+        let (eye, forward) = (timed.camera.position(), timed.camera.forward());
+        let [eye, forward] = [eye, forward].map(|v| DVec3::from(v.map(f64::from)));
+        assert!(forward.distance(-eye.normalize()) < 1e-5, "{}", timed.time);
+        // A fortieth of a second's turn, at about a quarter of a circle a second.
+        assert!(last.is_none_or(|l| l.distance(forward) < 0.08));
+        last = Some(forward);
     }
 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use glam::{DMat3, DVec3};
+use glam::DVec3;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::error::{DatasetError, one_line, shown};
 use super::{Dataset, Frame, Image, Split};
-use crate::camera::Camera;
+use crate::camera::{Camera, focus};
 
 /// What a problem means for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,21 +101,6 @@ fn position(camera: &Camera) -> DVec3 {
 
 fn forward(camera: &Camera) -> DVec3 {
     DVec3::from_array(camera.forward().map(f64::from))
-}
-
-/// The point nearest to all optical axes, least squares: Σ (I − d dᵀ) (x − p) = 0; `None` where they are all but parallel.
-#[must_use]
-pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
-    let (mut matrix, mut right) = (DMat3::ZERO, DVec3::ZERO);
-    for camera in cameras {
-        let d = forward(camera);
-        let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
-        matrix += across;
-        right += across * position(camera);
-    }
-    let per_camera = matrix * (1.0 / cameras.len().max(1) as f64);
-    let is_clear = cameras.len() > 1 && per_camera.determinant() > 1e-3;
-    is_clear.then(|| matrix.inverse() * right)
 }
 
 /// A box in world units.

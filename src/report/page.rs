@@ -498,6 +498,7 @@ mod tests {
             name: name.to_owned(),
             psnr,
             ssim: None,
+            lpips: None,
         };
         let eval = EvalReport {
             schema: 1,
@@ -507,6 +508,8 @@ mod tests {
             color_space: "sRGB".to_owned(),
             psnr: 25.0,
             ssim: None,
+            lpips: None,
+            lpips_network: None,
             views: 2,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,

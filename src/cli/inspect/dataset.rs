@@ -195,6 +195,8 @@ fn lens_name(camera: &Camera) -> &'static str {
         Lens::Pinhole => "pinhole",
         Lens::OpenCv { .. } => "OpenCV",
         Lens::OpenCvFisheye { .. } => "OpenCV fisheye",
+        Lens::Orthographic => "orthographic",
+        Lens::Equirectangular => "equirectangular",
     }
 }
 

@@ -5,10 +5,9 @@ mod views;
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
+use super::interrupt::{self, Interrupted};
 use super::output::SCHEMA;
 use super::scene;
 use super::sink::{DepthFormat, Look, Target};
@@ -182,7 +181,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             first.camera.height
         ));
     }
-    let stop = stop_on_interrupt();
+    let _listener = interrupt::listen();
     let mut sinks = plan::sinks(args, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(args, target);
     let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
@@ -202,10 +201,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         per_side: args.samples,
     };
     render_all(session, &mut run.renderer, &picked, how, |index, frame| {
-        if stop.load(Ordering::Relaxed) {
-            anyhow::bail!(
-                "stopped before frame {index} was written; images before it are complete"
-            );
+        if interrupt::is_asked() {
+            let text = format!(" before frame {index} was written; images before it are complete");
+            return Err(Interrupted(text).into());
         }
         sinks
             .iter_mut()
@@ -230,20 +228,6 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         picked.len(),
         args.out.display()
     ))
-}
-
-/// What Ctrl-C sets, so that no part of an animation is left behind; the second one ends the program at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    const INTERRUPTED: i32 = 130;
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    // Without a handler Ctrl-C ends the program as it always does.
-    let _ = ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-    });
-    stop
 }
 
 /// What a rendering takes.
