@@ -159,6 +159,16 @@ fn frames_are_held_against_each_other_and_the_box() {
         "warning",
         &["frame 0", "names no image"],
     );
+    let dataset = own_dataset();
+    image::RgbImage::new(7, 5)
+        .save(dataset.path().join("mask.png"))
+        .unwrap();
+    let mask = dataset.path().join("mask.png").display().to_string();
+    finds(
+        |d| d["frames"][0]["mask_path"] = json!(mask),
+        "warning",
+        &["frame 0", "7 × 5 pixels, not 24 × 24"],
+    );
     finds(
         |d| {
             d["frames"][0]["w"] = json!(10);

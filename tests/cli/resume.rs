@@ -92,7 +92,8 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
             "checkpoint.safetensors",
             "config.toml",
             "eval.json",
-            "metrics.jsonl"
+            "metrics.jsonl",
+            "report.html"
         ]
     );
 }

@@ -16,7 +16,8 @@ fn a_run_directory_is_complete() {
             "checkpoint.safetensors",
             "config.toml",
             "eval.json",
-            "metrics.jsonl"
+            "metrics.jsonl",
+            "report.html"
         ]
     );
 

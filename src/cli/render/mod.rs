@@ -181,7 +181,6 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             first.camera.height
         ));
     }
-    let _listener = interrupt::listen();
     let mut sinks = plan::sinks(args, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(args, target);
     let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
@@ -201,10 +200,6 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         per_side: args.samples,
     };
     render_all(session, &mut run.renderer, &picked, how, |index, frame| {
-        if interrupt::is_asked() {
-            let text = format!(" before frame {index} was written; images before it are complete");
-            return Err(Interrupted(text).into());
-        }
         sinks
             .iter_mut()
             .try_for_each(|s| s.add(index, frame, &look))
@@ -246,8 +241,16 @@ pub(super) fn render_all(
     how: How,
     mut take: impl FnMut(usize, &Frame) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let _listener = interrupt::listen();
     let bar = session.out.bar(views.len(), "rendering");
     for view in views {
+        if interrupt::is_asked() {
+            let text = format!(
+                " before frame {} was written; images before it are complete",
+                view.index
+            );
+            return Err(Interrupted(text).into());
+        }
         let (camera, near_far) = (&view.camera, view.near_far);
         let frame = renderer.render_supersampled(camera, near_far, how.normals, how.per_side)?;
         take(view.index, &frame)?;
