@@ -1,0 +1,183 @@
+//! What a checkpoint's file holds: its length against its header, and its tensors against the configuration.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
+
+use super::layout::{self, Role};
+use super::{Checkpoint, CheckpointError};
+use crate::config::Config;
+use crate::field::Field;
+use crate::gpu::Gpu;
+
+/// The bytes of a file that is as long as its own header says, which is looked at first.
+pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let io = |source| CheckpointError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let format = |reason: String| CheckpointError::Format {
+        path: path.to_owned(),
+        reason,
+    };
+    let data = path.metadata().map_err(io)?;
+    if !data.is_file() {
+        return Err(format("it is not a regular file".to_owned()));
+    }
+    let mut file = File::open(path).map_err(io)?;
+    let mut start = Vec::new();
+    file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+    let length = <[u8; 8]>::try_from(start.as_slice()).map_or(0, u64::from_le_bytes);
+    // safetensors itself believes no longer header.
+    if length > 100_000_000 || length + 8 > data.len() {
+        return Err(format("its header is cut short".to_owned()));
+    }
+    file.by_ref()
+        .take(length)
+        .read_to_end(&mut start)
+        .map_err(io)?;
+    let header: Metadata =
+        serde_json::from_slice(&start[8..]).map_err(|e| format(e.to_string()))?;
+    let end = header
+        .tensors()
+        .values()
+        .map(|t| t.data_offsets.1 as u64)
+        .max();
+    let expected = (8 + length).saturating_add(end.unwrap_or(0));
+    if expected != data.len() {
+        return Err(format(std::format!(
+            "it has {} bytes, its header says {expected}",
+            data.len()
+        )));
+    }
+    file.read_to_end(&mut start).map_err(io)?;
+    Ok(start)
+}
+
+/// Whether some f32 is NaN or infinite.
+pub(super) fn has_non_finite(bytes: &[u8]) -> bool {
+    bytes
+        .chunks_exact(4)
+        .any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
+}
+
+/// Whether a tensor is a parameter of the field rather than state of the training.
+fn is_parameter(name: &str) -> bool {
+    ["position_encoding.", "density_network.", "color_network."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Name, type and shape of every tensor of a checkpoint of `field`; without `state` the parameters alone.
+fn expected(field: &Field, config: &Config, state: bool) -> Vec<(String, Dtype, Vec<usize>)> {
+    let roles: &[Role] = if state {
+        &[
+            Role::Value,
+            Role::Average,
+            Role::FirstMoment,
+            Role::SecondMoment,
+        ]
+    } else {
+        &[Role::Value]
+    };
+    let (matrices, tables) = (layout::matrices(field), layout::tables(field));
+    let mut all = Vec::new();
+    for role in roles {
+        let named = |name: &str| format!("{}{name}", role.prefix());
+        all.extend(
+            matrices
+                .iter()
+                .map(|m| (named(&m.name), Dtype::F32, m.shape())),
+        );
+        all.extend(
+            tables
+                .iter()
+                .map(|t| (named(&t.name), Dtype::F32, t.shape())),
+        );
+    }
+    if state {
+        let counters = |t: &layout::Table| {
+            let name = format!("updates.{}", t.name);
+            (name, Dtype::U32, vec![t.rows, 2])
+        };
+        all.extend(tables.iter().map(counters));
+        let side = config.occupancy.resolution as usize;
+        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
+        let levels = field.hash_grid.levels().len();
+        for (name, dtype, shape) in [
+            (
+                "occupancy.thickness",
+                Dtype::F32,
+                vec![cascades, side, side, side],
+            ),
+            (
+                "occupancy.bits",
+                Dtype::U32,
+                vec![cascades * side.pow(3) / 32],
+            ),
+            ("state.training", Dtype::U32, vec![16]),
+            ("state.occupancy", Dtype::U32, vec![16]),
+            ("state.gradient_scales", Dtype::F32, vec![levels]),
+            ("state.largest", Dtype::U32, vec![levels]),
+        ] {
+            all.push((name.to_owned(), dtype, shape));
+        }
+    }
+    all
+}
+
+/// What a whole checkpoint holds; see [`Checkpoint::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// Size of the file.
+    pub bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Every tensor's name, type and shape.
+    pub tensor_names: Vec<String>,
+    /// Trainable values.
+    pub parameters: u64,
+    /// Whether training can go on from it.
+    pub resumable: bool,
+}
+
+impl Checkpoint {
+    /// Check that every tensor which the configuration asks for is there, in its shape, and finite.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]
+    pub fn verify(&self, gpu: &Gpu) -> Result<Contents, CheckpointError> {
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
+            path: self.path.clone(),
+            reason: e.to_string(),
+        })?;
+        let field = Field::new(gpu, &self.info.config.passes[0].field)?;
+        // Parameters alone make a field; anything more must be everything.
+        let resumable = file.names().iter().any(|n| n.starts_with("first_moment."));
+        let expected = expected(&field, &self.info.config, resumable);
+        for (name, dtype, shape) in &expected {
+            let view = self.view(&file, name, *dtype, shape)?;
+            if *dtype == Dtype::F32 && has_non_finite(view.data()) {
+                return Err(self.fault(name, "holds NaN or infinite values"));
+            }
+        }
+        let parameters = expected
+            .iter()
+            .filter(|(name, ..)| is_parameter(name))
+            .map(|(.., shape)| shape.iter().product::<usize>() as u64)
+            .sum();
+        Ok(Contents {
+            bytes: self.bytes.len() as u64,
+            tensors: file.len(),
+            tensor_names: file
+                .tensors()
+                .iter()
+                .map(|(name, view)| format!("{name} {:?} {:?}", view.dtype(), view.shape()))
+                .collect(),
+            parameters,
+            resumable,
+        })
+    }
+}
