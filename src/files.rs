@@ -9,25 +9,45 @@ use std::path::Path;
 /// # Errors
 /// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] or `InvalidInput` for files that are not read.
 pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
-    let other = |kind, text: String| Err(std::io::Error::new(kind, text));
-    let data = path.metadata()?;
-    if !data.is_file() {
-        return other(
-            std::io::ErrorKind::InvalidInput,
-            "it is not a regular file".to_owned(),
-        );
-    }
-    if data.len() > limit {
-        let mib = limit >> 20;
-        return other(
-            std::io::ErrorKind::FileTooLarge,
-            format!("it is larger than {mib} MiB"),
-        );
+    let file = open_file(path)?;
+    if file.metadata()?.len() > limit {
+        let text = format!("it is larger than {} MiB", limit >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, text));
     }
     let mut bytes = Vec::new();
     // Some files, as those of /proc, are longer than they say.
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Open a file for reading, unless it is a device or a pipe, where that could wait for ever.
+///
+/// # Errors
+/// Those of the file system; [`std::io::ErrorKind::InvalidInput`] for what is not a regular file.
+pub fn open_file(path: &Path) -> std::io::Result<File> {
+    check_regular(&path.metadata()?)?;
+    File::open(path)
+}
+
+/// Open a file for appending, made where it is not there, with the same exceptions.
+///
+/// # Errors
+/// As [`open_file`].
+pub fn append_to_file(path: &Path) -> std::io::Result<File> {
+    match path.metadata() {
+        Ok(data) => check_regular(&data)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    File::options().create(true).append(true).open(path)
+}
+
+fn check_regular(data: &std::fs::Metadata) -> std::io::Result<()> {
+    if data.is_file() {
+        return Ok(());
+    }
+    let text = "it is not a regular file";
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text))
 }
 
 /// Make a rename last through a power cut, where the system lets folders be synced.

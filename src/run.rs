@@ -10,9 +10,14 @@
 //! | `report.html` | all of it to look at |
 //! | `tensorboard/` | event files, with `train --tensorboard` |
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+
+use crate::files::{append_to_file, read_file, replace_file};
+
+/// Longest log that is read: of some ten million steps.
+const LONGEST_LOG: u64 = 256 << 20;
 
 /// What can go wrong with a run directory.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +203,17 @@ impl RunDir {
         self.0.join("metrics.jsonl")
     }
 
+    /// What `metrics.jsonl` holds; nothing where there is none.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn metrics_text(&self) -> std::io::Result<Vec<u8>> {
+        match read_file(&self.metrics(), LONGEST_LOG) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            read => read,
+        }
+    }
+
     /// `eval.json`
     #[must_use]
     pub fn eval(&self) -> PathBuf {
@@ -227,7 +243,7 @@ impl RunDir {
     /// # Errors
     /// [`RunError::Io`]
     pub fn write(&self, path: &Path, text: &str) -> Result<(), RunError> {
-        crate::files::replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
+        replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
             path: path.to_owned(),
             source,
         })
@@ -239,7 +255,7 @@ impl RunDir {
     /// [`RunError::Io`]
     pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
         let path = self.metrics();
-        let Ok(bytes) = crate::files::read_file(&path, 1 << 30) else {
+        let Ok(bytes) = read_file(&path, LONGEST_LOG) else {
             return Ok(());
         };
         let text = String::from_utf8_lossy(&bytes);
@@ -266,7 +282,7 @@ impl RunDir {
     /// [`RunError::Io`]
     pub fn metrics_log(&self) -> Result<MetricsLog, RunError> {
         let path = self.metrics();
-        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = append_to_file(&path);
         Ok(MetricsLog {
             file: file.map_err(|source| RunError::Io {
                 path: path.clone(),

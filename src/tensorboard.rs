@@ -10,9 +10,11 @@
 //! Value   { string tag = 1; float simple_value = 2; }
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+
+use crate::files::append_to_file;
 
 /// The first record of a file says so.
 const FILE_VERSION: &str = "brain.Event:2";
@@ -99,7 +101,7 @@ impl EventLog {
         std::fs::create_dir_all(folder)?;
         // Ten digits, as others write it, so that names sort by time.
         let path = folder.join(format!("events.out.tfevents.{:010}.kiln", wall_time as u64));
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let file = append_to_file(&path)?;
         let mut log = Self {
             path,
             file: BufWriter::new(file),

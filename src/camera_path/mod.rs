@@ -213,7 +213,7 @@ fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
         source,
     };
     let mut text = Vec::new();
-    let opened = std::fs::File::open(file).map_err(fault)?;
+    let opened = crate::files::open_file(file).map_err(fault)?;
     opened
         .take(MAX_BYTES + 1)
         .read_to_end(&mut text)

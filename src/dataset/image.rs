@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::Frame;
 use super::error::{DatasetError, escaped};
 use super::intrinsics::MAX_SIDE;
-use crate::files::{read_file, replace_file};
+use crate::files::{open_file, read_file, replace_file};
 
 /// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
 const LONGEST: u64 = 512 << 20;
@@ -217,7 +217,7 @@ impl Spans {
 /// A file that is neither PNG nor JPEG, whose header is damaged, or with a side longer than 65,536
 /// pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
-    let file = File::open(path).map_err(|e| DatasetError::read(path, e))?;
+    let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
     let mut reader = BufReader::new(file);
     let mut start = Vec::new();
     reader

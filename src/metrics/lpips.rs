@@ -23,6 +23,11 @@ use layers::{Convolution, Layer, PIXELS_PER_TASK, Window};
 pub use network::Network;
 use network::Plan;
 
+use crate::files::read_file;
+
+/// Largest file that is read: VGG's weights take 60 MiB, the whole network ten times that.
+const LONGEST: u64 = 1 << 30;
+
 /// What can go wrong with a learned distance.
 #[derive(Debug, thiserror::Error)]
 pub enum LpipsError {
@@ -153,7 +158,7 @@ impl Lpips {
     /// `net.slice{s}.{layer}.weight` and `.bias`, and `lin{s}.model.1.weight` or its duplicate `lins.{s}.model.1.weight`.
     /// Other tensors are ignored.
     pub fn open(path: &Path) -> Result<Self, LpipsError> {
-        let bytes = std::fs::read(path).map_err(|source| LpipsError::Io {
+        let bytes = read_file(path, LONGEST).map_err(|source| LpipsError::Io {
             path: path.to_owned(),
             source,
         })?;

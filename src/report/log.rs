@@ -1,9 +1,5 @@
 //! What `metrics.jsonl` says, in bounded memory however long it is.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-
 use serde::Deserialize;
 
 /// Points of a drawn line, at most.
@@ -140,8 +136,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Read the log at `path`; an empty history where there is none. Lines that cannot be understood are passed over.
-    pub(super) fn read(path: &Path) -> std::io::Result<Self> {
+    /// What the lines of a log tell. Those that cannot be understood are passed over.
+    pub(super) fn parse(text: &[u8]) -> Self {
         let mut log = Self {
             loss: Curve::new(),
             train_psnr: Curve::new(),
@@ -153,21 +149,15 @@ impl Log {
             seconds: 0.0,
             before: None,
         };
-        match File::open(path) {
-            Ok(file) => {
-                for line in BufReader::new(file).split(b'\n') {
-                    if let Ok(line) = serde_json::from_slice(&line?) {
-                        log.take(line);
-                    }
-                }
+        for line in text.split(|&byte| byte == b'\n') {
+            if let Ok(line) = serde_json::from_slice(line) {
+                log.take(line);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
         if log.sessions.first().is_none_or(|s| s.since > 0.0) {
             log.sessions.insert(0, Session::default());
         }
-        Ok(log)
+        log
     }
 
     fn take(&mut self, line: Line) {

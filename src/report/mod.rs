@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use image::ImageError;
 
 use crate::eval::{EvalReport, ViewQuality};
+use crate::files::read_file;
 use crate::run::{RunDir, RunError};
 use log::Log;
 use page::Page;
@@ -103,8 +104,9 @@ pub fn pick(views: &[ViewQuality]) -> Vec<(usize, &'static str)> {
 /// be read, [`ReportError::Run`] where the report cannot be written.
 pub fn write(run: &RunDir, eval: &EvalReport, examples: &[Example]) -> Result<(), ReportError> {
     let unreadable = |path: PathBuf| |source| ReportError::Read { path, source };
-    let log = Log::read(&run.metrics()).map_err(unreadable(run.metrics()))?;
-    let config = match std::fs::read(run.config()) {
+    let text = run.metrics_text().map_err(unreadable(run.metrics()))?;
+    let log = Log::parse(&text);
+    let config = match read_file(&run.config(), 1 << 20) {
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(unreadable(run.config())(error)),
