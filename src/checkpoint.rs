@@ -34,6 +34,8 @@ pub use contents::Contents;
 use contents::{has_non_finite, read_whole};
 use layout::Role;
 
+/// Steps that a run can have: some room is left to count on.
+const MOST_STEPS: f64 = 4e9;
 /// Version of the tensor names and metadata.
 pub const FORMAT: &str = "kiln-1";
 
@@ -373,13 +375,20 @@ impl Checkpoint {
                 source,
             }
         })?;
-        let number = |key: &str| get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or(0.0);
+        let number = |key: &str, range: std::ops::RangeInclusive<f64>| {
+            let text = get(key).unwrap_or_else(|| range.start().to_string());
+            let value = text.parse::<f64>().ok().filter(|v| range.contains(v));
+            value.ok_or_else(|| {
+                let start: String = text.chars().take(40).collect();
+                foreign(&format!("its `{key}` is {start:?}"))
+            })
+        };
         let info = Info {
             config,
-            step: number("step") as u32,
-            train_seconds: number("train_seconds"),
+            step: number("step", 0.0..=MOST_STEPS)? as u32,
+            train_seconds: number("train_seconds", 0.0..=1e12)?,
             dataset: get("dataset").unwrap_or_default(),
-            downscale: (number("downscale") as u32).max(1),
+            downscale: number("downscale", 1.0..=64.0)? as u32,
             train_views: get("train_views")
                 .unwrap_or_default()
                 .split(',')

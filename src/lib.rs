@@ -46,4 +46,5 @@ pub mod run;
 pub mod sampling;
 pub mod scene;
 pub mod tensorboard;
+mod text;
 pub mod train;

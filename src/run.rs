@@ -65,9 +65,18 @@ impl RunDir {
     #[must_use]
     pub fn of(run: &Path) -> Self {
         match run.parent() {
+            Some(parent) if run.is_file() && parent.as_os_str().is_empty() => {
+                Self::at(Path::new("."))
+            }
             Some(parent) if run.is_file() => Self::at(parent),
             _ => Self::at(run),
         }
+    }
+
+    /// Whether `run` is this directory or its checkpoint, rather than another file in it.
+    #[must_use]
+    pub fn is(&self, run: &Path) -> bool {
+        !run.is_file() || run.file_name() == self.checkpoint().file_name()
     }
 
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
@@ -96,7 +105,8 @@ impl RunDir {
         if !self.0.exists() {
             return Ok(());
         }
-        let is_run = self.checkpoint().exists() || self.config().exists();
+        let has_log = self.config().exists() && self.metrics().exists();
+        let is_run = self.checkpoint().exists() || has_log;
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
         match (is_run, force || is_empty) {
             (true, false) if self.checkpoint().exists() => Err(RunError::Exists {
@@ -134,7 +144,7 @@ impl RunDir {
         Ok(reservation)
     }
 
-    /// Make the directory, without anything of an earlier run.
+    /// Make the directory, without anything of an earlier run but its checkpoint, which is kept as [`Self::previous`].
     ///
     /// # Errors
     /// [`RunError::Io`]
@@ -143,12 +153,14 @@ impl RunDir {
             path: self.0.clone(),
             source,
         })?;
-        let files = [
-            self.checkpoint(),
-            self.metrics(),
-            self.eval(),
-            self.report(),
-        ];
+        let (checkpoint, previous) = (self.checkpoint(), self.previous());
+        if checkpoint.exists() {
+            std::fs::rename(&checkpoint, &previous).map_err(|source| RunError::Io {
+                path: previous,
+                source,
+            })?;
+        }
+        let files = [self.metrics(), self.eval(), self.report()];
         let stale = files
             .into_iter()
             .chain(self.rendered())
@@ -164,10 +176,10 @@ impl RunDir {
     /// Renderings of an earlier evaluation.
     fn rendered(&self) -> Vec<PathBuf> {
         let is_ours = |name: &str| {
-            ["train_", "val_", "test_"]
+            let number = ["train_", "val_", "test_"]
                 .iter()
-                .any(|p| name.starts_with(p))
-                && name.strip_suffix(".png").is_some()
+                .find_map(|split| name.strip_prefix(split)?.strip_suffix(".png"));
+            number.is_some_and(|n| n.len() >= 3 && n.bytes().all(|b| b.is_ascii_digit()))
         };
         named(&self.images(), is_ours)
     }
@@ -195,6 +207,17 @@ impl RunDir {
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join("checkpoint.safetensors")
+    }
+
+    /// `previous.safetensors`: what was in place before `--force`, until the new run has saved a checkpoint.
+    #[must_use]
+    pub fn previous(&self) -> PathBuf {
+        self.0.join("previous.safetensors")
+    }
+
+    /// Remove [`Self::previous`], where there is one.
+    pub fn forget_previous(&self) {
+        let _ = std::fs::remove_file(self.previous());
     }
 
     /// `metrics.jsonl`
@@ -255,9 +278,10 @@ impl RunDir {
     /// [`RunError::Io`]
     pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
         let path = self.metrics();
-        let Ok(bytes) = read_file(&path, LONGEST_LOG) else {
-            return Ok(());
-        };
+        let bytes = self.metrics_text().map_err(|source| RunError::Io {
+            path: path.clone(),
+            source,
+        })?;
         let text = String::from_utf8_lossy(&bytes);
         let is_done = |line: &str| {
             let value: Option<serde_json::Value> = serde_json::from_str(line).ok();

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use crate::text::shown;
+
 /// A camera path that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum CameraPathError {
     /// The operating system refused.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {source}", shown(.path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -16,7 +18,7 @@ pub enum CameraPathError {
     /// Text that is not JSON.
     #[error(
         "{}: line {line}, column {column}: not valid JSON, which knows no NaN or Infinity: {message}",
-        .path.display()
+        shown(.path)
     )]
     Json {
         /// The file.
@@ -29,7 +31,7 @@ pub enum CameraPathError {
         message: String,
     },
     /// Valid JSON that describes no path.
-    #[error("{}: {message}", .path.display())]
+    #[error("{}: {message}", shown(.path))]
     File {
         /// The file.
         path: PathBuf,
@@ -37,7 +39,7 @@ pub enum CameraPathError {
         message: String,
     },
     /// A key frame that cannot be used.
-    #[error("{}: key frame {index}: {message}", .path.display())]
+    #[error("{}: key frame {index}: {message}", shown(.path))]
     KeyFrame {
         /// The file.
         path: PathBuf,
@@ -47,7 +49,7 @@ pub enum CameraPathError {
         message: String,
     },
     /// A frame of nerfstudio's that cannot be used.
-    #[error("{}: frame {index} of `camera_path`: {message}", .path.display())]
+    #[error("{}: frame {index} of `camera_path`: {message}", shown(.path))]
     Frame {
         /// The file.
         path: PathBuf,

@@ -12,6 +12,9 @@ use crate::config::Config;
 use crate::field::Field;
 use crate::gpu::Gpu;
 
+/// Longest header that is read: names and places of ten thousand tensors.
+const LONGEST_HEADER: u64 = 1 << 20;
+
 /// The bytes of a file that is as long as its own header says, which is looked at first.
 pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let io = |source| CheckpointError::Io {
@@ -30,8 +33,7 @@ pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut start = Vec::new();
     file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
     let length = <[u8; 8]>::try_from(start.as_slice()).map_or(0, u64::from_le_bytes);
-    // safetensors itself believes no longer header.
-    if length > 100_000_000 || length + 8 > data.len() {
+    if length > LONGEST_HEADER || length + 8 > data.len() {
         return Err(format("its header is cut short".to_owned()));
     }
     file.by_ref()
@@ -70,18 +72,14 @@ fn is_parameter(name: &str) -> bool {
         .any(|prefix| name.starts_with(prefix))
 }
 
-/// Name, type and shape of every tensor of a checkpoint of `field`; without `state` the parameters alone.
-fn expected(field: &Field, config: &Config, state: bool) -> Vec<(String, Dtype, Vec<usize>)> {
-    let roles: &[Role] = if state {
-        &[
-            Role::Value,
-            Role::Average,
-            Role::FirstMoment,
-            Role::SecondMoment,
-        ]
-    } else {
-        &[Role::Value]
-    };
+/// Name, type and shape of every tensor of a checkpoint of `field` that can be resumed.
+fn expected(field: &Field, config: &Config) -> Vec<(String, Dtype, Vec<usize>)> {
+    let roles = [
+        Role::Value,
+        Role::Average,
+        Role::FirstMoment,
+        Role::SecondMoment,
+    ];
     let (matrices, tables) = (layout::matrices(field), layout::tables(field));
     let mut all = Vec::new();
     for role in roles {
@@ -97,33 +95,31 @@ fn expected(field: &Field, config: &Config, state: bool) -> Vec<(String, Dtype, 
                 .map(|t| (named(&t.name), Dtype::F32, t.shape())),
         );
     }
-    if state {
-        let counters = |t: &layout::Table| {
-            let name = format!("updates.{}", t.name);
-            (name, Dtype::U32, vec![t.rows, 2])
-        };
-        all.extend(tables.iter().map(counters));
-        let side = config.occupancy.resolution as usize;
-        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
-        let levels = field.hash_grid.levels().len();
-        for (name, dtype, shape) in [
-            (
-                "occupancy.thickness",
-                Dtype::F32,
-                vec![cascades, side, side, side],
-            ),
-            (
-                "occupancy.bits",
-                Dtype::U32,
-                vec![cascades * side.pow(3) / 32],
-            ),
-            ("state.training", Dtype::U32, vec![16]),
-            ("state.occupancy", Dtype::U32, vec![16]),
-            ("state.gradient_scales", Dtype::F32, vec![levels]),
-            ("state.largest", Dtype::U32, vec![levels]),
-        ] {
-            all.push((name.to_owned(), dtype, shape));
-        }
+    let counters = |t: &layout::Table| {
+        let name = format!("updates.{}", t.name);
+        (name, Dtype::U32, vec![t.rows, 2])
+    };
+    all.extend(tables.iter().map(counters));
+    let side = config.occupancy.resolution as usize;
+    let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
+    let levels = field.hash_grid.levels().len();
+    for (name, dtype, shape) in [
+        (
+            "occupancy.thickness",
+            Dtype::F32,
+            vec![cascades, side, side, side],
+        ),
+        (
+            "occupancy.bits",
+            Dtype::U32,
+            vec![cascades * side.pow(3) / 32],
+        ),
+        ("state.training", Dtype::U32, vec![16]),
+        ("state.occupancy", Dtype::U32, vec![16]),
+        ("state.gradient_scales", Dtype::F32, vec![levels]),
+        ("state.largest", Dtype::U32, vec![levels]),
+    ] {
+        all.push((name.to_owned(), dtype, shape));
     }
     all
 }
@@ -154,10 +150,16 @@ impl Checkpoint {
             reason: e.to_string(),
         })?;
         let field = Field::new(gpu, &self.info.config.passes[0].field)?;
-        // Parameters alone make a field; anything more must be everything.
-        let resumable = file.names().iter().any(|n| n.starts_with("first_moment."));
-        let expected = expected(&field, &self.info.config, resumable);
+        // Parameters alone make a field, averages come with the counters that settle them, anything more is everything.
+        let has = |prefix: &str| file.names().iter().any(|n| n.starts_with(prefix));
+        let (resumable, averaged) = (has("first_moment."), has("ema."));
+        let expected = expected(&field, &self.info.config);
         for (name, dtype, shape) in &expected {
+            let is_average = name.starts_with("ema.") || name.starts_with("updates.");
+            let is_needed = resumable || is_parameter(name) || (averaged && is_average);
+            if !is_needed && file.tensor(name).is_err() {
+                continue;
+            }
             let view = self.view(&file, name, *dtype, shape)?;
             if *dtype == Dtype::F32 && has_non_finite(view.data()) {
                 return Err(self.fault(name, "holds NaN or infinite values"));

@@ -1,8 +1,9 @@
 //! `kiln demo`: the built-in scene, from its images to an orbit around the trained field.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::interrupt;
 use super::output::SCHEMA;
 use super::render::{How, View, look, render_all};
 use super::scene::open_run;
@@ -46,7 +47,18 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     } else {
         (400, [100, 10, 20])
     };
-    let (images, run) = (args.out.join("dataset"), args.out.join("run"));
+    let (images, run) = (args.out.join("demo-scene"), args.out.join("run"));
+    let is_empty = |folder: &Path| {
+        folder
+            .read_dir()
+            .map_or(!folder.exists(), |mut d| d.next().is_none())
+    };
+    if !images.is_dir() && !is_empty(&args.out) {
+        return Err(usage(format!(
+            "--out {}: holds something that kiln demo did not make: give another folder",
+            args.out.display()
+        )));
+    }
     let bar = session.out.bar(counts.iter().sum(), "making the scene");
     DemoScene::write_dataset(&gpu, &images, counts, size, &|| bar.inc(1))?;
     bar.finish_and_clear();
@@ -74,6 +86,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let views = View::of(&frames);
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
     let look = look(session, &mut opened.renderer, &views, true)?;
+    let _listener = interrupt::listen();
     let mut sinks = channels
         .iter()
         .map(|&c| Sink::gif(&args.out.join(format!("orbit-{}.gif", c.name())), c, FPS))

@@ -71,7 +71,10 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         lpips: lpips.as_ref(),
     };
     let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
-    scene::keep(session, &dir, &report, &examples)?;
+    // Another file beside a run's own checkpoint is not what the run's evaluation is of.
+    if dir.is(&args.run) {
+        scene::keep(session, &dir, &report, &examples)?;
+    }
     for view in &report.images {
         let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
         session.out.detail(format!(

@@ -27,7 +27,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
             continue;
         }
         let found = frames::read(&Document::read(&path)?, root, notes)?;
-        if found.frames.is_empty() {
+        if found.frames.is_empty() && !found.missing.is_empty() {
             let count = found.missing.len();
             dataset.warnings.push(format!(
                 "{}: none of its {count} images exists: split ignored",

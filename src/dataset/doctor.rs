@@ -1,15 +1,16 @@
 //! What is wrong with a dataset as a whole: its cameras against each other and against the scene's box, and its images.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glam::DVec3;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::error::{DatasetError, one_line, shown};
+use super::error::DatasetError;
 use super::{Dataset, Frame, Image, Split};
 use crate::camera::{Camera, focus};
+use crate::text::{one_line, shown};
 
 /// What a problem means for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -28,7 +29,7 @@ pub struct Problem {
     pub severity: Severity,
     /// The file it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<PathBuf>,
+    pub file: Option<String>,
     /// The frame it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
@@ -54,7 +55,7 @@ impl Problem {
 
     fn of_view(severity: Severity, view: &Frame, message: String) -> Self {
         Self {
-            file: Some(view.image_path.clone()),
+            file: Some(view.image_path.to_string_lossy().into_owned()),
             frame: Some(view.name.clone()),
             ..Self::new(severity, message)
         }
@@ -65,7 +66,7 @@ impl From<&DatasetError> for Problem {
     fn from(error: &DatasetError) -> Self {
         Self {
             severity: Severity::Error,
-            file: error.file().map(Path::to_owned),
+            file: error.file().map(|f| f.to_string_lossy().into_owned()),
             frame: error.frame().map(str::to_owned),
             message: error.to_string(),
         }
@@ -176,7 +177,7 @@ pub fn check(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(doubles(dataset));
-    problems.extend(one_point(&dataset.train, scene_box));
+    problems.extend(one_point(&dataset.train));
     problems.extend(against_box(&dataset.train, scene_box, near_far));
     problems.extend(against_focus(&dataset.train, scene_box));
     problems
@@ -265,11 +266,12 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
 }
 
 /// Cameras that do not move.
-fn one_point(train: &[Frame], scene_box: &Bounds) -> Option<Problem> {
+fn one_point(train: &[Frame]) -> Option<Problem> {
     let points = || train.iter().map(|f| position(&f.camera));
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
-    let size = scene_box.center().distance(low).max(1e-6);
-    (train.len() > 1 && low.distance(high) < 1e-5 * size).then(|| {
+    // As far apart as their coordinates, which are f32, can tell.
+    let resolution = 1e-6 * low.abs().max(high.abs()).max_element();
+    (train.len() > 1 && low.distance(high) <= resolution).then(|| {
         let [x, y, z] = low.to_array();
         let text = format!(
             "all {} cameras stand at one point, ({x:.3}, {y:.3}, {z:.3}): without parallax there is no depth to learn; \

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::text::{one_line, shown};
+
 /// A dataset that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -155,32 +157,4 @@ impl DatasetError {
             source,
         }
     }
-}
-
-/// A path on one line.
-pub(super) fn shown(path: &Path) -> String {
-    escaped(&path.to_string_lossy())
-}
-
-/// Text from a file, on one line of at most 200 characters.
-pub(super) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => escaped(&text[..end]) + "…",
-        None => escaped(text),
-    }
-}
-
-/// Text with control characters and line breaks escaped.
-pub(super) fn escaped(text: &str) -> String {
-    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if breaks(c) {
-            line.extend(c.escape_debug());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::{DatasetError, escaped};
+use super::error::DatasetError;
 use super::image::image_size;
 use super::json::{Document, Fields};
 use super::{Frame, Note, Notes, intrinsics, pose};
+use crate::text::escaped;
 
 /// Endings tried, in order, on a `file_path` that does not exist as written.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "PNG", "JPG", "JPEG"];

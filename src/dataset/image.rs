@@ -8,10 +8,13 @@ use image::{DynamicImage, ImageFormat, ImageReader};
 use rayon::prelude::*;
 
 use super::Frame;
-use super::error::{DatasetError, escaped};
+use super::error::DatasetError;
 use super::intrinsics::MAX_SIDE;
 use crate::files::{open_file, read_file, replace_file};
+use crate::text::escaped;
 
+/// Most pixels of an image, which take 4 bytes each.
+const MAX_PIXELS: u64 = 1 << 27;
 /// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
 const LONGEST: u64 = 512 << 20;
 const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
@@ -244,6 +247,13 @@ pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
         return Err(damaged(
             path,
             format!("the header says {width} × {height} pixels: expected sides of 1 to {MAX_SIDE}"),
+        ));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let millions = MAX_PIXELS / 1_000_000;
+        return Err(damaged(
+            path,
+            format!("has {width} × {height} pixels: {millions} million are the most, shrink it"),
         ));
     }
     Ok([width, height])

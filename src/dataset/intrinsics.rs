@@ -186,7 +186,7 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
             return Err(fields.error(format!(
                 "`camera_model` {} is not supported: use PINHOLE, OPENCV or OPENCV_FISHEYE, \
                  or undistort the images",
-                super::error::one_line(&model)
+                crate::text::one_line(&model)
             )));
         }
     };

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::error::{DatasetError, one_line};
+use super::error::DatasetError;
 use crate::files::read_file;
+use crate::text::one_line;
 
 /// Longest file that is read: a hundred thousand frames take less.
 const LONGEST: u64 = 128 << 20;
+/// Most frames of a file.
+const MOST_FRAMES: usize = 100_000;
 /// Numbers that Python writes and JSON lacks.
 const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 
@@ -91,6 +94,12 @@ impl Document {
                 ));
             }
         };
+        if frames.len() > MOST_FRAMES {
+            return Err(whole.error(format!(
+                "`frames` lists {} frames: {MOST_FRAMES} are the most",
+                frames.len()
+            )));
+        }
         Ok(self.fields_of(frames))
     }
 

@@ -27,11 +27,13 @@ pub use image::{Image, image_size, load_images};
 
 use crate::camera::Camera;
 use crate::config::SceneHints;
-use error::{one_line, shown};
+use crate::text::{one_line, shown};
 use json::Fields;
 
 /// Every how many views one is held out for testing, where the files define no split.
 const HOLD_OUT: usize = 8;
+/// Faults after which reading does not go on.
+const MOST_FAULTS: usize = 1000;
 /// Name of a dataset in one file.
 const TRANSFORMS: &str = "transforms.json";
 
@@ -464,7 +466,7 @@ impl Notes {
     }
 
     fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {
-        if self.go_on {
+        if self.go_on && self.faults.len() < MOST_FAULTS {
             self.faults.push(error);
             Ok(())
         } else {

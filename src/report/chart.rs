@@ -217,7 +217,7 @@ fn even_axis(data: Range, from_zero: bool) -> (Range, Vec<(f64, String)>) {
 
 /// A logarithmic axis over `data`, which is positive. The range is in powers of ten.
 fn logarithmic_axis(data: Range) -> (Range, Vec<(f64, String)>) {
-    let pad = 0.04 * (data.high / data.low).log10().max(0.25);
+    let pad = 0.04 * (data.high.log10() - data.low.log10()).max(0.25);
     let range = Range {
         low: data.low.log10() - pad,
         high: data.high.log10() + pad,

@@ -174,7 +174,7 @@ pub struct Shared {
 pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
-        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(env!("CARGO_CRATE_NAME"));
         let _ = std::fs::remove_dir_all(&root);
         let (dataset, run) = (root.join("sphere"), root.join("run"));
         write_dataset(&dataset);

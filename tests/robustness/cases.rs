@@ -159,12 +159,18 @@ fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, Stri
             command.arg(&out).args(SMALL).arg(&dataset);
             (command, format!("train on a dataset: {what}"))
         }
-        11..=13 => {
+        11 | 12 => {
             let path = place("work/config.toml");
             let what = spoil_config(&mut random, base, &path);
             let mut command = kiln(&["inspect", "--json", "--config"]);
             command.arg(&path).arg(&dataset);
             (command, format!("inspect under a configuration: {what}"))
+        }
+        13 => {
+            let what = spoil_run(&mut random, &run);
+            let mut command = kiln(&["eval", "--eval-views", "1", "--dataset"]);
+            command.arg(&dataset).arg(&run);
+            (command, format!("evaluate a run: {what}"))
         }
         14 => {
             let what = spoil_run(&mut random, &run);
@@ -409,12 +415,17 @@ fn damaged_files_end_in_success_or_one_error() {
             let work = folder.path().join("work");
             let outside = state_of(folder.path(), &work);
             let given = state_of(&work.join("dataset"), &work.join("none"));
+            let trained = state_of(&work.join("run"), &work.join("none"));
+            let keeps_runs = what.starts_with("inspect") || what.starts_with("render");
             let outcome = process::run(&mut command);
             let mut wrong = fault(&outcome);
             if state_of(folder.path(), &work) != outside
                 || state_of(&work.join("dataset"), &work.join("none")) != given
             {
                 wrong = Some("it wrote outside its output".to_owned());
+            }
+            if keeps_runs && state_of(&work.join("run"), &work.join("none")) != trained {
+                wrong = Some("it wrote into the run".to_owned());
             }
             let mut results = results.lock().unwrap();
             results.1[outcome.code.unwrap_or(2).clamp(0, 2) as usize] += 1;

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use super::super::Session;
 use super::super::output::{SCHEMA, bytes};
-use super::Unusable;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::eval::EvalReport;
@@ -109,10 +108,5 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
         "downscale": info.downscale, "train_views": info.train_views, "bytes": contents.bytes,
         "tensors": contents.tensors, "parameters": contents.parameters, "resumable": contents.resumable,
         "psnr": eval.map(|e| e.psnr), "warnings": warnings, "usable": true,
-    }))?;
-    if contents.resumable || contents.parameters > 0 {
-        Ok(())
-    } else {
-        Err(Unusable("the checkpoint holds no parameters".to_owned()).into())
-    }
+    }))
 }

@@ -181,6 +181,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             first.camera.height
         ));
     }
+    let _listener = interrupt::listen();
     let mut sinks = plan::sinks(args, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(args, target);
     let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
@@ -245,10 +246,7 @@ pub(super) fn render_all(
     let bar = session.out.bar(views.len(), "rendering");
     for view in views {
         if interrupt::is_asked() {
-            let text = format!(
-                " before frame {} was written; images before it are complete",
-                view.index
-            );
+            let text = format!(" before frame {} was rendered", view.index);
             return Err(Interrupted(text).into());
         }
         let (camera, near_far) = (&view.camera, view.near_far);

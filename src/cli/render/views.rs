@@ -94,7 +94,7 @@ impl Views {
             step: None,
         });
         let (start, end) = (range.start.unwrap_or(0), range.end.unwrap_or(n));
-        if start >= n || end > n {
+        if start >= n || end > n || start >= end {
             let start = range.start.map(|v| v.to_string()).unwrap_or_default();
             let end = range.end.map(|v| v.to_string()).unwrap_or_default();
             return Err(usage(format!(
@@ -244,10 +244,19 @@ pub(super) fn all(
     Ok(Views { all, fps })
 }
 
+/// Most pixels of a view, which take 32 bytes each.
+const MAX_PIXELS: u64 = 1 << 26;
+
 fn check_size(what: &str, [width, height]: [u32; 2]) -> anyhow::Result<()> {
     if width.max(height) > MAX_SIDE {
         return Err(usage(format!(
             "--width, --height: {what} becomes {width}×{height}: {MAX_SIDE} pixels a side is the most"
+        )));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        return Err(usage(format!(
+            "--width, --height: {what} becomes {width}×{height}: {} million pixels are the most",
+            MAX_PIXELS / 1_000_000
         )));
     }
     Ok(())

@@ -77,6 +77,9 @@ impl Video {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        // Ctrl-C in a terminal goes to a whole group of processes: this one is ended by the program.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut ffmpeg = command.spawn().map_err(|e| {
             let _ = std::fs::remove_file(&part);
             if e.kind() == ErrorKind::NotFound {

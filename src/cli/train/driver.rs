@@ -110,18 +110,25 @@ impl Driver<'_> {
             done = outcome == Advance::Reached || seconds >= self.limits.seconds;
             if !done && seconds >= next_look {
                 self.trainer.pause(&mut events)?;
+                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
                 let started = Instant::now();
                 last_psnr = self.look(look.as_ref())?;
                 if let Some(psnr) = last_psnr {
                     self.tell_plateau(seconds, psnr, &bar)?;
                 }
-                done = self.is_good_enough(split)?;
+                done = match self.is_good_enough(split) {
+                    Err(error) if error.is::<Interrupted>() => {
+                        return Err(self.interrupted(&mut events, &bar));
+                    }
+                    is_good => is_good?,
+                };
                 // A tenth of the time at most goes into looking.
                 next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
             }
             if !done && seconds >= next_save {
                 next_save = seconds + self.args.checkpoint_every;
                 self.trainer.pause(&mut events)?;
+                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
                 self.save_or_go_on(&bar)?;
             }
         }
@@ -317,6 +324,7 @@ impl Driver<'_> {
             train_views: &self.setup.train_views,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
+        self.setup.dir.forget_previous();
         self.session.out.detail(format!(
             "saved {} at step {}",
             path.display(),

@@ -231,6 +231,12 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             )));
         }
     }
+    if !RunDir::of(run).is(run) {
+        return Err(usage(format!(
+            "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
+            run.display()
+        )));
+    }
     let mut checkpoint = Checkpoint::open(run)?;
     if !args.overrides.is_empty() {
         checkpoint.info.config = Config::parse(
