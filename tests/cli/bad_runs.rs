@@ -76,7 +76,8 @@ fn checkpoints_of_other_programs() {
         return;
     }
     let (folder, run) = own_run();
-    let file = folder.path().join("foreign.safetensors");
+    let file = folder.path().join("foreign/checkpoint.safetensors");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
     let tensor = TensorView::new(Dtype::F32, vec![2], &[0; 8]).unwrap();
     std::fs::write(
         &file,
@@ -85,12 +86,35 @@ fn checkpoints_of_other_programs() {
     .unwrap();
     unusable(
         &file,
-        &["foreign.safetensors", "not written by", "no metadata"],
+        &[
+            "foreign/checkpoint.safetensors",
+            "not written by",
+            "no metadata",
+        ],
     );
     rewrite_checkpoint(&run, "", |metadata| {
         metadata.insert("format".to_owned(), "kiln-99".to_owned());
     });
     unusable(&run, &["checkpoint.safetensors", "`kiln-99`", "`kiln-1`"]);
+}
+
+#[test]
+fn a_file_beside_a_run_is_not_gone_on_with() {
+    if !has_adapter() {
+        return;
+    }
+    let (_folder, run) = own_run();
+    let copy = run.join("backup.safetensors");
+    std::fs::copy(run.join("checkpoint.safetensors"), &copy).unwrap();
+    let before = files_in(&run);
+    refused(
+        kiln(["train", "--steps", "50", "--resume"]).arg(&copy),
+        2,
+        &["backup.safetensors", "checkpoint.safetensors"],
+    );
+    // It can be measured, which leaves the run's own evaluation alone.
+    succeeds(kiln(["eval", "--eval-views", "1"]).arg(&copy));
+    assert!(files_in(&run) == before);
 }
 
 #[test]

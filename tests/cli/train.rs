@@ -124,8 +124,18 @@ fn an_existing_run_is_only_overwritten_with_force() {
     );
     assert!(files_in(&run) == before, "the run was touched");
 
+    // What dies before its first checkpoint leaves the one that was there.
+    let checkpoint = before["checkpoint.safetensors"].clone();
+    train(&shared().dataset, &run)
+        .args(["--steps", "50", "--force"])
+        .args(["--set", "optimizer.learning_rate=1e30"])
+        .output()
+        .unwrap();
+    assert!(files_in(&run)["previous.safetensors"] == checkpoint);
+
     succeeds(train(&shared().dataset, &run).args(["--steps", "2", "--force"]));
     assert_eq!(steps_of(&run), 2);
+    assert!(!run.join("previous.safetensors").exists());
     let metrics = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
     let events: Vec<&str> = metrics.iter().filter_map(|l| l["event"].as_str()).collect();
     assert_eq!(events, ["start", "progress", "eval"]);
