@@ -263,21 +263,43 @@ impl Camera {
     }
 }
 
-/// The point nearest to all optical axes (world units), least squares: Σ (I − d dᵀ) (x − p) = 0; `None` where they are all but
-/// parallel.
+/// The point that optical axes pass nearest by, least sum of distances (world units), so that a camera gone astray does not
+/// move it; `None` where they are all but parallel.
+///
+/// Reweighted least squares (Weiszfeld 1937): Σ w (I − d dᵀ) (x − p) = 0 with w the reciprocal distance of the step before.
 #[must_use]
 pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
-    let (mut matrix, mut right) = (DMat3::ZERO, DVec3::ZERO);
-    for camera in cameras {
-        let d = DVec3::from(camera.forward().map(f64::from));
-        let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
-        matrix += across;
-        right += across * DVec3::from(camera.position().map(f64::from));
+    const ROUNDS: usize = 12;
+    let axes: Vec<(DVec3, DVec3)> = cameras
+        .iter()
+        .map(|c| {
+            let vector = |v: [f32; 3]| DVec3::from(v.map(f64::from));
+            (vector(c.position()), vector(c.forward()))
+        })
+        .collect();
+    let mut found: Option<DVec3> = None;
+    for _ in 0..ROUNDS {
+        let (mut matrix, mut right, mut total) = (DMat3::ZERO, DVec3::ZERO, 0.0);
+        for &(p, d) in &axes {
+            let weight = found.map_or(1.0, |x| {
+                let off = (x - p).reject_from_normalized(d).length();
+                // Axes that nearly meet need not meet exactly.
+                1.0 / (off + 1e-3 * x.distance(p)).max(1e-9)
+            });
+            let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
+            matrix += across * weight;
+            right += across * p * weight;
+            total += weight;
+        }
+        // Of axes spread by a degree: 1e-4.
+        let is_clear = axes.len() > 1 && (matrix * (1.0 / total)).determinant() > 1e-4;
+        let next = is_clear.then(|| matrix.inverse() * right)?;
+        if !next.is_finite() {
+            return found;
+        }
+        found = Some(next);
     }
-    // Of axes spread by a degree: 1e-4.
-    let per_camera = matrix * (1.0 / cameras.len().max(1) as f64);
-    let is_clear = cameras.len() > 1 && per_camera.determinant() > 1e-4;
-    is_clear.then(|| matrix.inverse() * right)
+    found
 }
 
 /// Focal length in pixels of a side of `side` pixels seen under the full angle `angle` (radians): ½

@@ -12,8 +12,8 @@
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
-//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `downscale`, `train_views` and
-//! `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
+//! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
+//! cameras), `downscale`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod contents;
 mod layout;
@@ -36,6 +36,7 @@ use layout::Role;
 
 /// Steps that a run can have: some room is left to count on.
 const MOST_STEPS: f64 = 4e9;
+const DAMAGED: &str = "holds NaN or infinite values, which are never saved: the file is damaged";
 /// Version of the tensor names and metadata.
 pub const FORMAT: &str = "kiln-1";
 
@@ -120,6 +121,8 @@ pub struct Info {
     pub downscale: u32,
     /// Training views it was limited to, by index; empty where it used all.
     pub train_views: Vec<usize>,
+    /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty where it is not known.
+    pub fingerprint: String,
     /// What it was trained on.
     pub device: String,
 }
@@ -266,6 +269,8 @@ pub struct Source<'a> {
     pub downscale: u32,
     /// Training views by index; empty for all.
     pub train_views: &'a [usize],
+    /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.
+    pub fingerprint: &'a str,
 }
 
 /// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
@@ -294,6 +299,7 @@ pub fn save(
         ("train_seconds".to_owned(), trainer.seconds().to_string()),
         ("dataset".to_owned(), source.dataset.to_owned()),
         ("downscale".to_owned(), source.downscale.to_string()),
+        ("fingerprint".to_owned(), source.fingerprint.to_owned()),
         (
             "train_views".to_owned(),
             source
@@ -394,6 +400,7 @@ impl Checkpoint {
                 .split(',')
                 .filter_map(|v| v.parse().ok())
                 .collect(),
+            fingerprint: get("fingerprint").unwrap_or_default(),
             device: get("device").unwrap_or_default(),
         };
         SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {
@@ -423,6 +430,9 @@ impl Checkpoint {
                 reason: e.to_string(),
             })?;
         let view = self.view(&tensors, name, dtype, shape)?;
+        if dtype == Dtype::F32 && has_non_finite(view.data()) {
+            return Err(self.fault(name, DAMAGED));
+        }
         Ok(bytemuck::pod_collect_to_vec(view.data()))
     }
 

@@ -50,6 +50,12 @@ pub struct EvalReport {
     pub views: usize,
     /// Every view.
     pub images: Vec<ViewQuality>,
+    /// Where the images came from.
+    #[serde(default)]
+    pub dataset: String,
+    /// Factor that the images were shrunk by before they were compared.
+    #[serde(default = "one")]
+    pub downscale: u32,
     /// Steps trained.
     pub steps: u32,
     /// Seconds trained.
@@ -58,6 +64,10 @@ pub struct EvalReport {
     pub rays_per_second: f64,
     /// What rendered.
     pub device: String,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// `image` over `background` as sRGB values in [0, 1]: composited as training targets are.
@@ -121,6 +131,10 @@ pub fn perceptual_distance(
 pub struct Context {
     /// The split's name.
     pub split: String,
+    /// Where the images came from.
+    pub dataset: String,
+    /// Factor that the images were shrunk by.
+    pub downscale: u32,
     /// Steps trained.
     pub steps: u32,
     /// Seconds trained.
@@ -152,6 +166,8 @@ pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> Ev
         lpips_network: context.lpips_network,
         views: images.len(),
         images,
+        dataset: context.dataset,
+        downscale: context.downscale,
         steps: context.steps,
         train_seconds: context.train_seconds,
         rays_per_second: context.rays_per_second,

@@ -40,6 +40,12 @@ pub enum RunError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process trains there.
+    #[error("{path} is being trained in by another kiln: wait for it, stop it, or give another --out", path = .path.display())]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file cannot be written.
     #[error("cannot write {path}: {source}", path = .path.display())]
     Io {
@@ -107,7 +113,8 @@ impl RunDir {
         }
         let has_log = self.config().exists() && self.metrics().exists();
         let is_run = self.checkpoint().exists() || has_log;
-        let is_empty = std::fs::read_dir(&self.0).is_ok_and(|mut d| d.next().is_none());
+        let is_left = |entry: std::fs::DirEntry| entry.file_name() != ".lock";
+        let is_empty = std::fs::read_dir(&self.0).is_ok_and(|d| !d.flatten().any(is_left));
         match (is_run, force || is_empty) {
             (true, false) if self.checkpoint().exists() => Err(RunError::Exists {
                 path: self.0.clone(),
@@ -144,6 +151,26 @@ impl RunDir {
         Ok(reservation)
     }
 
+    /// Keep other processes from training in the directory, which exists, while the result lives. The system ends a lock
+    /// with the process that holds it.
+    ///
+    /// # Errors
+    /// [`RunError::Busy`]; where the file system has no locks there is none.
+    pub fn lock(&self) -> Result<Option<Lock>, RunError> {
+        let path = self.0.join(".lock");
+        let file = File::create(&path).map_err(|source| RunError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { path, _file: file })),
+            Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Busy {
+                path: self.0.clone(),
+            }),
+            Err(std::fs::TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
     /// Make the directory, without anything of an earlier run but its checkpoint, which is kept as [`Self::previous`].
     ///
     /// # Errors
@@ -160,11 +187,11 @@ impl RunDir {
                 source,
             })?;
         }
+        for split in ["train", "val", "test"] {
+            self.clear_rendered(split);
+        }
         let files = [self.metrics(), self.eval(), self.report()];
-        let stale = files
-            .into_iter()
-            .chain(self.rendered())
-            .chain(self.event_files());
+        let stale = files.into_iter().chain(self.event_files());
         for path in stale {
             if path.exists() {
                 std::fs::remove_file(&path).map_err(|source| RunError::Io { path, source })?;
@@ -173,15 +200,16 @@ impl RunDir {
         Ok(())
     }
 
-    /// Renderings of an earlier evaluation.
-    fn rendered(&self) -> Vec<PathBuf> {
+    /// Remove the renderings of an earlier evaluation of `split`.
+    pub fn clear_rendered(&self, split: &str) {
         let is_ours = |name: &str| {
-            let number = ["train_", "val_", "test_"]
-                .iter()
-                .find_map(|split| name.strip_prefix(split)?.strip_suffix(".png"));
+            let rest = name.strip_prefix(split).and_then(|n| n.strip_prefix('_'));
+            let number = rest.and_then(|n| n.strip_suffix(".png"));
             number.is_some_and(|n| n.len() >= 3 && n.bytes().all(|b| b.is_ascii_digit()))
         };
-        named(&self.images(), is_ours)
+        for path in named(&self.images(), is_ours) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// `TensorBoard`'s files.
@@ -324,6 +352,19 @@ fn named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_str().is_some_and(&is_ours))
         .map(|entry| entry.path())
         .collect()
+}
+
+/// That this process trains in a run directory; see [`RunDir::lock`].
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// Directories made for a run; those that are still empty go away with this.

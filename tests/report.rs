@@ -35,6 +35,8 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         ssim: Some(0.9),
         lpips: None,
         lpips_network: None,
+        dataset: String::new(),
+        downscale: 1,
         views: images.len(),
         images,
         steps: 12_345,

@@ -162,7 +162,7 @@ impl Checkpoint {
             }
             let view = self.view(&file, name, *dtype, shape)?;
             if *dtype == Dtype::F32 && has_non_finite(view.data()) {
-                return Err(self.fault(name, "holds NaN or infinite values"));
+                return Err(self.fault(name, super::DAMAGED));
             }
         }
         let parameters = expected

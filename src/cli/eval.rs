@@ -59,7 +59,11 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             args.split
         )));
     }
+    scene::warn_of_other_views(session, &run.checkpoint, &dataset);
     let dir = RunDir::of(&args.run);
+    if args.save_images {
+        dir.clear_rendered(&args.split.to_string());
+    }
     let images = dir.images();
     let request = Request {
         frames: &frames,
@@ -68,6 +72,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         steps: run.checkpoint.info.step,
         train_seconds: run.checkpoint.info.train_seconds,
         save_to: args.save_images.then_some(images.as_path()),
+        dataset: &dataset,
         lpips: lpips.as_ref(),
     };
     let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
@@ -76,11 +81,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         scene::keep(session, &dir, &report, &examples)?;
     }
     for view in &report.images {
+        let ssim = view.ssim.map(|s| format!("  SSIM {s:.4}"));
         let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
         session.out.detail(format!(
-            "  {}  {:.2} dB{}",
+            "  {}  {:.2} dB{}{}",
             view.name,
             view.psnr,
+            ssim.unwrap_or_default(),
             lpips.unwrap_or_default()
         ));
     }

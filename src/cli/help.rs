@@ -1,11 +1,12 @@
 //! `kiln`, `kiln completions` and `kiln man`: what a newcomer needs first, and what a packager does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::{Cli, Session};
+use crate::files::replace_file;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -38,10 +39,35 @@ pub(super) fn man(session: &Session, args: &ManArgs) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out)
         .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", args.out.display()))?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &args.out)
+        .and_then(|()| with_examples(&args.out))
         .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.out.display()))?;
     session
         .out
         .result(format!("manual pages in {}", args.out.display()))
+}
+
+/// Sets the examples of the pages in `folder` as examples: line by line, under that name.
+fn with_examples(folder: &Path) -> std::io::Result<()> {
+    for entry in folder.read_dir()?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if !(name.starts_with("kiln") && name.ends_with(".1")) {
+            continue;
+        }
+        let page = std::fs::read_to_string(&path)?;
+        let Some((before, rest)) = page.split_once(".SH EXTRA\n") else {
+            continue;
+        };
+        let end = rest.find("\n.SH ").map_or(rest.len(), |at| at + 1);
+        let (examples, after) = rest.split_at(end);
+        let examples: Vec<&str> = examples.lines().filter(|l| *l != "Examples:").collect();
+        let page = format!(
+            "{before}.SH EXAMPLES\n.nf\n{}\n.fi\n{after}",
+            examples.join("\n")
+        );
+        replace_file(&path, page.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// What `kiln` alone says.

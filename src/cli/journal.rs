@@ -42,10 +42,15 @@ impl<'a> Journal<'a> {
 
     /// One line, to the log and to whom reads `--json`.
     pub(super) fn write<T: Serialize>(&mut self, line: &T) -> anyhow::Result<()> {
+        self.keep(line);
+        self.session.out.json_if_read(line)
+    }
+
+    /// One line, to the log alone.
+    pub(super) fn keep<T: Serialize>(&mut self, line: &T) {
         if let Err(error) = self.metrics.append(line) {
             self.warn(&error);
         }
-        self.session.out.json_if_read(line)
     }
 
     /// Values of step `step` for `TensorBoard`, where it is fed.

@@ -164,7 +164,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         || error.is::<ConfigError>()
         || matches!(
             error.downcast_ref(),
-            Some(RunError::Exists { .. } | RunError::Unfinished { .. } | RunError::NotARun { .. })
+            Some(
+                RunError::Exists { .. }
+                    | RunError::Unfinished { .. }
+                    | RunError::NotARun { .. }
+                    | RunError::Busy { .. }
+            )
         )
         || matches!(error.downcast_ref(), Some(GpuError::NoSuchDevice { .. }));
     let nested_config = matches!(error.downcast_ref(), Some(CheckpointError::Config { .. }));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::interrupt::{self, Listener};
+use super::interrupt::{self, Interrupted};
 use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
@@ -284,6 +284,18 @@ pub(super) fn dataset_of(
     open_dataset(session, path)
 }
 
+/// Say where `dataset` is not the one that a run was trained on.
+pub(super) fn warn_of_other_views(session: &Session, checkpoint: &Checkpoint, dataset: &Dataset) {
+    let trained_on = &checkpoint.info.fingerprint;
+    if !trained_on.is_empty() && *trained_on != dataset.fingerprint() {
+        session.out.note(format!(
+            "warning: {} is not the dataset that the run was trained on ({}): their cameras differ",
+            dataset.root.display(),
+            checkpoint.info.dataset
+        ));
+    }
+}
+
 /// What to evaluate.
 pub(super) struct Request<'a> {
     pub(super) frames: &'a [Frame],
@@ -293,6 +305,8 @@ pub(super) struct Request<'a> {
     pub(super) train_seconds: f64,
     /// Where to write the renderings.
     pub(super) save_to: Option<&'a Path>,
+    /// Where the images come from.
+    pub(super) dataset: &'a Dataset,
     /// What to measure the learned perceptual distance with.
     pub(super) lpips: Option<&'a Lpips>,
 }
@@ -328,7 +342,12 @@ pub(super) fn evaluate(
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
         let camera = frame.camera.downscaled(request.downscale);
-        let rendered = renderer.render(&camera, frame.near_far, false)?;
+        let keep_going = || !interrupt::is_asked();
+        let rendered = renderer.render_while(&camera, frame.near_far, false, 1, &keep_going)?;
+        let Some(rendered) = rendered else {
+            bar.finish_and_clear();
+            return Err(Interrupted(format!(" while evaluating view {}", frame.name)).into());
+        };
         // The first view pays for compiling shaders.
         if index > 0 || images.len() == 1 {
             rays += f64::from(rendered.width * rendered.height);
@@ -341,20 +360,21 @@ pub(super) fn evaluate(
         }
         let pixels = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
         if let Some(folder) = request.save_to {
-            let path = folder.join(format!("{}_{index:03}.png", request.split));
+            // The view's number in its split, whichever views were chosen.
+            let mut all = request.dataset.frames(request.split).iter();
+            let number = all.position(|f| f == frame).unwrap_or(index);
+            let path = folder.join(format!("{}_{number:03}.png", request.split));
             save_png(&path, &pixels, rendered.width, rendered.height)?;
         }
         renderings.push(pixels);
         views.push(quality);
         bar.inc(1);
-        if interrupt::is_asked() {
-            bar.finish_and_clear();
-            Listener::check()?;
-        }
     }
     bar.finish_and_clear();
     let context = Context {
         split: request.split.to_string(),
+        dataset: request.dataset.root.display().to_string(),
+        downscale: request.downscale,
         steps: request.steps,
         train_seconds: request.train_seconds,
         rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },
@@ -414,11 +434,17 @@ pub(super) fn describe(report: &EvalReport) -> String {
         .zip(report.lpips_network.as_ref())
         .map(|(distance, network)| format!(", LPIPS {distance:.3} ({network})"))
         .unwrap_or_default();
+    let size = if report.downscale > 1 {
+        format!(" at 1/{} of their size", report.downscale)
+    } else {
+        String::new()
+    };
     format!(
-        "{} PSNR {:.2} dB{ssim}{lpips} over {} views, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
+        "{} PSNR {:.2} dB{ssim}{lpips} over {} {}{size}, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
         report.split,
         report.psnr,
         report.views,
+        if report.views == 1 { "view" } else { "views" },
         report.background,
         report.color_space,
         report.steps,

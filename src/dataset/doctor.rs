@@ -180,19 +180,16 @@ pub fn check(
     problems.extend(one_point(&dataset.train));
     problems.extend(against_box(&dataset.train, scene_box, near_far));
     problems.extend(against_focus(&dataset.train, scene_box));
+    problems.extend(far_off(&dataset.train));
     problems
 }
 
-/// "3 views, the first `train/r_0`, ".
-fn some(views: &[&Frame]) -> String {
-    match views {
-        [view] => format!("view {}", one_line(&view.name)),
-        [first, ..] => format!(
-            "{} views, the first {},",
-            views.len(),
-            one_line(&first.name)
-        ),
-        [] => String::new(),
+/// ", and so do 3 others", or nothing.
+fn and_more(n: usize) -> String {
+    match n {
+        0 => String::new(),
+        1 => ", and so does another".to_owned(),
+        n => format!(", and so do {n} others"),
     }
 }
 
@@ -213,26 +210,28 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
                 None => {
                     seen.insert(&view.image_path, (split, view));
                 }
-                Some((first, _)) if *first == split => twice.push(view),
-                Some((Split::Train, _)) => leaked.push(view),
+                Some((first, other)) if *first == split => twice.push((view, *other)),
+                Some((Split::Train, other)) => leaked.push((view, *other)),
                 Some(_) => {}
             }
         }
     }
-    if let Some(first) = twice.first() {
-        let text = format!(
-            "{} repeat an image: remove the duplicate frames",
-            some(&twice)
-        );
-        problems.push(Problem::of_view(Severity::Warning, first, text));
-    }
-    if let Some(first) = leaked.first() {
-        let text = format!(
-            "{} are held out but also trained on, which flatters the measured quality: remove them from one split",
-            some(&leaked)
-        );
-        problems.push(Problem::of_view(Severity::Warning, first, text));
-    }
+    let tell = |pairs: &[(&Frame, &Frame)], what: &str| {
+        pairs.first().map(|(view, other)| {
+            let text = format!(
+                "view {} {what} of view {}{}",
+                one_line(&view.name),
+                one_line(&other.name),
+                and_more(pairs.len() - 1)
+            );
+            Problem::of_view(Severity::Warning, view, text)
+        })
+    };
+    problems.extend(tell(&twice, "repeats the image"));
+    problems.extend(tell(
+        &leaked,
+        "is held out but trained on too, which flatters what is measured: it repeats the image",
+    ));
     let mut poses: HashMap<[u32; 12], &Frame> = HashMap::new();
     let mut same = Vec::new();
     for view in &dataset.train {
@@ -244,7 +243,7 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
             *bits = (value + 0.0).to_bits();
         }
         match poses.get(&bits) {
-            Some(other) if other.image_path != view.image_path => same.push(view),
+            Some(other) if other.image_path != view.image_path => same.push((view, *other)),
             Some(_) => {}
             None => {
                 poses.insert(bits, view);
@@ -252,15 +251,8 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
         }
     }
     // All alike is told by where they stand.
-    if let Some(first) = same
-        .first()
-        .filter(|_| same.len() + 1 < dataset.train.len())
-    {
-        let text = format!(
-            "{} have the very pose of another view with another image: export the poses again, or remove them",
-            some(&same)
-        );
-        problems.push(Problem::of_view(Severity::Warning, first, text));
+    if same.len() + 1 < dataset.train.len() {
+        problems.extend(tell(&same, "has another image but the very pose"));
     }
     problems
 }
@@ -321,9 +313,10 @@ fn against_box(
     );
     if blind.len() < train.len() {
         let text = format!(
-            "{} look past {place}: they teach nothing but background; check their poses, or enlarge the box \
+            "view {} looks past {place}{}: nothing but background is learned there; check the pose, or enlarge the box \
              with a smaller scene.scale",
-            some(&blind)
+            one_line(&first.name),
+            and_more(blind.len() - 1)
         );
         return Some(Problem::of_view(Severity::Warning, first, text));
     }
@@ -338,10 +331,13 @@ fn against_box(
         format!("no camera sees {place}")
     };
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
-    if let Some(advice) = framing(&cameras).filter(|_| would * 2 <= train.len()) {
+    let is_box = focus(&cameras).is_some_and(|f| !scene_box.holds(f));
+    if let Some(advice) = framing(&cameras).filter(|_| is_box && would * 2 <= train.len()) {
         text = format!("{text}: {advice}");
     } else if would * 2 <= train.len() {
-        text.push_str(": check the poses, near and far, and scene.scale and scene.offset");
+        text.push_str(
+            ": check the poses, the principal point, near and far, and scene.scale and scene.offset",
+        );
     }
     Some(Problem::new(Severity::Error, text))
 }
@@ -382,9 +378,10 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(first) = away.first().filter(|_| away.len() * 5 <= train.len()) {
         let text = format!(
-            "{} look away from what the other cameras look at, {}: check their poses",
-            some(&away),
-            point(focus.to_array())
+            "view {} looks away from what most cameras look at, {}{}: check the pose",
+            one_line(&first.name),
+            point(focus.to_array()),
+            and_more(away.len() - 1)
         );
         problems.push(Problem::of_view(Severity::Warning, first, text));
     } else if away.len() * 2 > train.len() {
@@ -472,6 +469,27 @@ fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
     })
 }
 
+/// A camera that stands much farther from what they look at than the others.
+fn far_off(train: &[Frame]) -> Option<Problem> {
+    const TIMES: f64 = 20.0;
+    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
+    let focus = focus(&cameras)?;
+    let distance = |c: &Camera| position(c).distance(focus);
+    let mut sorted: Vec<f64> = cameras.iter().map(distance).collect();
+    sorted.sort_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let is_far = |f: &&Frame| distance(&f.camera) > TIMES * median.max(1e-9);
+    let far: Vec<&Frame> = train.iter().filter(is_far).collect();
+    let first = far.first()?;
+    let text = format!(
+        "view {} stands {:.0} times farther than most from what they look at{}: check the pose",
+        one_line(&first.name),
+        distance(&first.camera) / median.max(1e-9),
+        and_more(far.len() - 1)
+    );
+    Some(Problem::of_view(Severity::Warning, first, text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -552,11 +570,19 @@ mod tests {
     #[test]
     fn cameras_against_each_other() {
         let dataset = around([0.0; 3], |views| views[3].image_path = "v2.png".into());
-        finds(&dataset, Severity::Warning, &["v3", "repeat"]);
+        finds(
+            &dataset,
+            Severity::Warning,
+            &["v3", "repeats the image of view v2"],
+        );
         let dataset = around([0.0; 3], |views| views[3].image_path = "v99.png".into());
-        finds(&dataset, Severity::Warning, &["v99", "held out"]);
+        finds(
+            &dataset,
+            Severity::Warning,
+            &["v99", "held out", "of view v3"],
+        );
         let dataset = around([0.0; 3], |views| views[3].camera = views[2].camera);
-        finds(&dataset, Severity::Warning, &["v3", "pose of another"]);
+        finds(&dataset, Severity::Warning, &["v3", "very pose of view v2"]);
         let dataset = around([0.0; 3], |views| {
             let camera = views[0].camera;
             for view in views {
@@ -595,6 +621,20 @@ mod tests {
         let short = check(&around([0.0; 3], |_| {}), &BOX, &|_| [0.0, 1.0]);
         assert_eq!(short[0].severity, Severity::Error);
         assert!(short[0].message.contains("no camera sees"), "{short:#?}");
+    }
+
+    #[test]
+    fn one_camera_gone_astray_does_not_move_the_focus() {
+        let dataset = around([0.0; 3], |views| {
+            views[5].camera.world_from_camera[0][3] = 1e3;
+        });
+        let problems = check(&dataset, &BOX, &|_| [0.0, 1e10]);
+        let told = |words: &[&str]| {
+            let is_it = |p: &Problem| words.iter().all(|w| p.message.contains(w));
+            problems.iter().any(is_it)
+        };
+        assert!(told(&["v5", "times farther"]), "{problems:#?}");
+        assert!(!told(&["scene.scale="]), "{problems:#?}");
     }
 
     #[test]

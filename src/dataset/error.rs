@@ -22,7 +22,7 @@ pub enum DatasetError {
         looked_for: String,
     },
     /// A known format that is not read yet.
-    #[error("{}: this is {format}, which is not read yet: {advice}", shown(.path))]
+    #[error("{}: this is {format}, which kiln does not read: {advice}", shown(.path))]
     UnsupportedFormat {
         /// The folder.
         path: PathBuf,
@@ -129,6 +129,28 @@ impl DatasetError {
             | Self::Image { path, .. } => Some(path),
             Self::UnknownSplit { .. } | Self::Views { .. } => None,
         }
+    }
+
+    /// Whether `other` says the same of another frame of the same file.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (
+                Self::Frame { path: a, message: b, .. },
+                Self::Frame { path: c, message: d, .. },
+            ) if (a, b) == (c, d)
+        )
+    }
+
+    /// The same, of `more` frames besides.
+    pub(super) fn and_more(mut self, more: usize) -> Self {
+        if let Self::Frame { frame, .. } = &mut self
+            && more > 0
+        {
+            let s = if more == 1 { "" } else { "s" };
+            *frame = format!("{frame} and {more} other frame{s}");
+        }
+        self
     }
 
     /// The frame at fault, where one is: its index in the file, and its name.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
 use super::image::image_size;
-use super::json::{Document, Fields};
+use super::json::{Document, Fields, kind};
 use super::{Frame, Note, Notes, intrinsics, pose};
 use crate::text::escaped;
 
@@ -122,10 +122,14 @@ pub(super) fn read_some(
 }
 
 fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
-    let path = fields
-        .own("file_path")
-        .and_then(|value| value.as_str())
-        .unwrap_or("");
+    let value = fields.own("file_path");
+    if let Some(other) = value.filter(|v| !v.is_string()) {
+        return Err(fields.error(format!(
+            "`file_path` should be a text, found {}",
+            kind(other)
+        )));
+    }
+    let path = value.and_then(|value| value.as_str()).unwrap_or("");
     if path.is_empty() {
         return Err(fields.error(
             "`file_path` is missing: expected the path of an image, relative to the JSON file",

@@ -229,6 +229,22 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
     }
     let size = [camera.width as f32, camera.height as f32];
     let angles = [0, 1].map(|axis| 2.0 * (size[axis] / 2.0 / camera.focal[axis]).atan());
+    // How far the lens moves the corner farthest from the middle.
+    let corner = [0, 1].map(|axis| {
+        let far = camera.principal[axis].max(size[axis] - camera.principal[axis]);
+        f64::from(far / camera.focal[axis])
+    });
+    let moved = |p: [f64; 2]| p[0].hypot(p[1]) / corner[0].hypot(corner[1]).max(1e-9);
+    let stretch = moved(camera.lens.undistort(corner).0);
+    let is_fisheye = matches!(camera.lens, Lens::OpenCvFisheye { .. });
+    if !is_fisheye && !(0.5..=2.0).contains(&stretch) {
+        notes.add(Note::Distorted, || {
+            format!(
+                "{} has a lens that moves the corners to {stretch:.2} times their distance",
+                fields.place()
+            )
+        });
+    }
     let is_flat = camera.lens != Lens::Pinhole || angles.iter().all(|a| PLAUSIBLE.contains(a));
     let aspect = camera.focal[0] / camera.focal[1];
     if !is_flat || !(0.5..=2.0).contains(&aspect) {

@@ -157,7 +157,7 @@ impl Dataset {
             Ok(dataset) => (Some(dataset), None),
             Err(error) => (None, Some(error)),
         };
-        (dataset, notes.faults.into_iter().chain(fatal).collect())
+        (dataset, together(notes.faults.into_iter().chain(fatal)))
     }
 
     fn read(path: &Path, notes: &mut Notes) -> Result<Self, DatasetError> {
@@ -210,6 +210,31 @@ impl Dataset {
             Split::Val => &self.val,
             Split::Test => &self.test,
         }
+    }
+
+    /// A number that tells datasets apart by their training cameras, wherever they lie (FNV-1a).
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut take = |bits: u32| {
+            for byte in bits.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for Camera {
+            world_from_camera,
+            width,
+            height,
+            focal,
+            ..
+        } in self.train.iter().map(|f| f.camera)
+        {
+            let numbers = world_from_camera.as_flattened().iter().chain(&focal);
+            numbers.for_each(|v| take(v.to_bits()));
+            take(width);
+            take(height);
+        }
+        format!("{hash:016x}")
     }
 
     /// What the file says of the scene, for a configuration.
@@ -299,6 +324,21 @@ impl Dataset {
                 format!("{first}: {} ({frames})", note.consequence())
             }));
     }
+}
+
+/// Faults of several frames that are one fault, told once, as that of the first.
+fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
+    let mut all: Vec<(DatasetError, usize)> = Vec::new();
+    for fault in faults {
+        let same = all.iter_mut().find(|(known, _)| known.is_like(&fault));
+        match same {
+            Some((_, more)) => *more += 1,
+            None => all.push((fault, 0)),
+        }
+    }
+    all.into_iter()
+        .map(|(fault, more)| fault.and_more(more))
+        .collect()
 }
 
 fn open_folder(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
@@ -424,6 +464,7 @@ enum Note {
     OffCentre,
     FoldingLens,
     Extreme,
+    Distorted,
     Mask,
     Depth,
     CompanionAbsent,
@@ -436,7 +477,7 @@ impl Note {
             Self::Rescaled => "intrinsics are scaled to the stored size",
             Self::ScaledPose => "the rotation is normalised, the position kept",
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
-            Self::FoldingLens => "check the distortion coefficients",
+            Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
             Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
             Self::Mask => "masks are not used",
             Self::Depth => "depth images are not used",

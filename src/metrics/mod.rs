@@ -5,7 +5,8 @@ pub mod lpips;
 /// Mean squared error as a peak signal-to-noise ratio in dB, peak 1.
 #[must_use]
 pub fn psnr_of_mse(mse: f64) -> f64 {
-    -10.0 * mse.max(1e-10).log10()
+    // A NaN stays one.
+    -10.0 * if mse < 1e-10 { 1e-10 } else { mse }.log10()
 }
 
 /// PSNR in dB of two RGB images of equal size, values in [0, 1].

@@ -294,28 +294,32 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
         normals: bool,
     ) -> Result<Frame, GpuError> {
-        let mut job = self.begin(camera, from_file, normals)?;
-        loop {
-            if let Some(frame) = self.advance(&mut job)? {
-                return Ok(frame);
-            }
-            self.gpu.wait()?;
-        }
+        let frame = self.render_while(camera, from_file, normals, 1, &|| true)?;
+        Ok(frame.unwrap_or_default())
     }
 
-    /// Render the view of `camera` with `per_side`² rays a pixel, and average them. Blocks; for the edges of the program.
+    /// Render the view of `camera` with `per_side`² rays a pixel, averaged; `None` once `keep_going`, which is asked
+    /// between submissions, says no. Blocks; for the edges of the program.
     ///
     /// # Errors
     /// What the device raised meanwhile.
-    pub fn render_supersampled(
+    pub fn render_while(
         &mut self,
         camera: &Camera,
         from_file: Option<[f32; 2]>,
         normals: bool,
         per_side: u32,
-    ) -> Result<Frame, GpuError> {
+        keep_going: &dyn Fn() -> bool,
+    ) -> Result<Option<Frame>, GpuError> {
         if per_side <= 1 {
-            return self.render(camera, from_file, normals);
+            let mut job = self.begin(camera, from_file, normals)?;
+            while keep_going() {
+                if let Some(frame) = self.advance(&mut job)? {
+                    return Ok(Some(frame));
+                }
+                self.gpu.wait()?;
+            }
+            return Ok(None);
         }
         let mut sum = Frame::new(camera.width, camera.height, self.config.scene.linear);
         let weight = 1.0 / (per_side * per_side) as f32;
@@ -325,8 +329,11 @@ impl Renderer {
             let mut shifted = *camera;
             shifted.principal[0] -= offset(column);
             shifted.principal[1] -= offset(row);
-            sum.add(&self.render(&shifted, from_file, normals)?, weight);
+            let Some(one) = self.render_while(&shifted, from_file, normals, 1, keep_going)? else {
+                return Ok(None);
+            };
+            sum.add(&one, weight);
         }
-        Ok(sum)
+        Ok(Some(sum))
     }
 }

@@ -198,8 +198,13 @@ fn measured(eval: &EvalReport) -> String {
     if eval.views == 0 {
         return "No views were measured.".to_owned();
     }
+    let size = if eval.downscale > 1 {
+        format!(" at 1/{} of their size", eval.downscale)
+    } else {
+        String::new()
+    };
     format!(
-        "{} over {} {} {}, background {}, {} values rounded to 8 bits",
+        "{} over {} {} {}{size}, background {}, {} values rounded to 8 bits",
         if eval.views == 1 { "Measured" } else { "Mean" },
         grouped(eval.views as u64),
         eval.split,
@@ -510,6 +515,8 @@ mod tests {
             ssim: None,
             lpips: None,
             lpips_network: None,
+            dataset: String::new(),
+            downscale: 1,
             views: 2,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,

@@ -40,7 +40,9 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
     [
         "background",
         "color_space",
+        "dataset",
         "device",
+        "downscale",
         "images",
         "method",
         "psnr",

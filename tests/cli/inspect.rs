@@ -114,7 +114,7 @@ fn frames_are_held_against_each_other_and_the_box() {
     finds(
         |d| d["frames"][1]["file_path"] = json!("./train/r_0"),
         "warning",
-        &["train/r_0", "repeat"],
+        &["train/r_0", "repeats the image"],
     );
     finds(
         |d| {
@@ -176,6 +176,23 @@ fn frames_are_held_against_each_other_and_the_box() {
         },
         "error",
         &["frame 0", "10"],
+    );
+}
+
+#[test]
+fn a_fault_of_the_whole_file_is_told_once() {
+    let (report, code) = inspected(|d| d["camera_angle_x"] = json!("wide"));
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!((code, problems.len()), (1, 1), "{problems:#?}");
+    let message = problems[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("frame 0 (./train/r_0) and 5 other frames"),
+        "{message}"
+    );
+    finds(
+        |d| d["k1"] = json!(50.0),
+        "warning",
+        &["frame 0", "corners", "6 frames"],
     );
 }
 

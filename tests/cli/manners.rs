@@ -37,7 +37,7 @@ fn every_command_has_examples_completions_and_a_page() {
     succeeds(kiln(["man", "--out"]).arg(pages.path()));
     for command in &commands {
         let page = std::fs::read_to_string(pages.path().join(format!("kiln-{command}.1"))).unwrap();
-        assert!(page.contains(".SH"), "{page}");
+        assert!(page.contains(".SH EXAMPLES\n.nf\n"), "{page}");
         let help = text(&succeeds(&mut kiln([*command, "--help"])).stdout);
         assert!(help.contains("Examples:"), "{command}: {help}");
     }

@@ -198,3 +198,90 @@ fn images_that_have_moved_are_asked_for() {
     );
     assert_eq!(steps_of(&run), u64::from(STEPS) + 1);
 }
+
+#[test]
+fn a_run_goes_on_with_its_own_dataset_and_configuration() {
+    if !has_adapter() {
+        return;
+    }
+    let (_folder, run) = own_run();
+    let other = own_dataset();
+    let path = other.path().join("transforms_train.json");
+    let mut document = json(&path);
+    let x = &mut document["frames"][0]["transform_matrix"][0][3];
+    *x = (x.as_f64().unwrap() + 0.01).into();
+    std::fs::write(&path, document.to_string()).unwrap();
+    let before = files_in(&run);
+    let resume = |dataset: &std::path::Path| {
+        let mut command = kiln(["train", "--steps", "50", "--resume"]);
+        command.arg(&run).arg(dataset);
+        command
+    };
+    refused(
+        &mut resume(other.path()),
+        2,
+        &["is not the dataset", "cameras differ"],
+    );
+    assert!(files_in(&run) == before);
+    // Wherever it lies, the same cameras are the same dataset.
+    let moved = own_dataset();
+    let config = run.join("config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("learning_rate = 0.02", "learning_rate = 0.5"),
+    )
+    .unwrap();
+    let output = succeeds(&mut resume(moved.path()));
+    assert!(text_of(&output.stderr).contains("config.toml was changed"));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), text);
+    // Measuring on others is allowed, and told.
+    let output = succeeds(kiln(["eval", "--dataset"]).arg(other.path()).arg(&run));
+    assert!(text_of(&output.stderr).contains("is not the dataset"));
+    let lines = error_of(kiln(["train", "--force", "--resume"]).arg(&run), 2);
+    assert!(lines[0].contains("--force") && lines[0].contains("--resume"));
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn one_process_trains_in_a_run() {
+    if !has_adapter() {
+        return;
+    }
+    let (_folder, run) = own_run();
+    let lock = std::fs::File::create(run.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    refused(
+        kiln(["train", "--steps", "50", "--resume"]).arg(&run),
+        2,
+        &["another kiln"],
+    );
+    drop(lock);
+    // One that was killed left the file, but not the lock.
+    succeeds(kiln(["train", "--steps", "41", "--resume"]).arg(&run));
+    assert!(!names_in(&run).contains(&".lock".to_owned()));
+}
+
+#[test]
+fn a_checkpoint_with_a_nan_is_neither_measured_nor_gone_on_with() {
+    if !has_adapter() {
+        return;
+    }
+    let (folder, run) = own_run();
+    let path = run.join("checkpoint.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    bytes[8 + header..].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let out = folder.path().join("views");
+    for arguments in [
+        &["eval"][..],
+        &["render", "--out", out.to_str().unwrap()],
+        &["train", "--resume"],
+    ] {
+        refused(kiln(arguments).arg(&run), 1, &["NaN", "damaged"]);
+    }
+}

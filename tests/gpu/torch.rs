@@ -135,6 +135,7 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
             dataset: "",
             downscale: 1,
             train_views: &[],
+            fingerprint: "",
         },
     )
     .unwrap();
@@ -322,6 +323,7 @@ fn ten_steps_match_pytorch() {
                 dataset: "",
                 downscale: 1,
                 train_views: &[],
+                fingerprint: "",
             },
         )
         .unwrap();

@@ -99,7 +99,9 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     for warning in &warnings {
         session.out.result(format!("  warning     {warning}"))?;
     }
-    for name in &contents.tensor_names {
+    let mut names = contents.tensor_names.clone();
+    names.sort();
+    for name in &names {
         session.out.detail(format!("  {name}"));
     }
     session.out.json(&serde_json::json!({

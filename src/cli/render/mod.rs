@@ -220,8 +220,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         ));
     }
     session.out.result(format!(
-        "rendered {} views to {}",
+        "rendered {} {} to {}",
         picked.len(),
+        if picked.len() == 1 { "view" } else { "views" },
         args.out.display()
     ))
 }
@@ -245,12 +246,14 @@ pub(super) fn render_all(
     let _listener = interrupt::listen();
     let bar = session.out.bar(views.len(), "rendering");
     for view in views {
-        if interrupt::is_asked() {
+        let (camera, near_far) = (&view.camera, view.near_far);
+        let keep_going = || !interrupt::is_asked();
+        let frame =
+            renderer.render_while(camera, near_far, how.normals, how.per_side, &keep_going)?;
+        let Some(frame) = frame else {
             let text = format!(" before frame {} was rendered", view.index);
             return Err(Interrupted(text).into());
-        }
-        let (camera, near_far) = (&view.camera, view.near_far);
-        let frame = renderer.render_supersampled(camera, near_far, how.normals, how.per_side)?;
+        };
         take(view.index, &frame)?;
         bar.inc(1);
     }

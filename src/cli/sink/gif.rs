@@ -8,12 +8,14 @@ use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, Frame as GifFrame, RgbImage};
 
 use super::{cannot_write, part_of};
+use crate::cli::interrupt::Unfinished;
 use crate::render::Frame;
 
 /// A GIF under way beside its final place.
 pub(super) struct Animation {
     path: PathBuf,
     part: PathBuf,
+    _unfinished: Unfinished,
     encoder: Option<GifEncoder<BufWriter<File>>>,
     fps: f64,
     frames: u32,
@@ -54,6 +56,7 @@ impl Animation {
         let file = File::create(&part).map_err(|e| cannot_write(path, e))?;
         let mut animation = Self {
             path: path.to_owned(),
+            _unfinished: Unfinished::at(&part),
             part,
             encoder: None,
             fps,
@@ -84,7 +87,8 @@ impl Animation {
 
     pub(super) fn finish(mut self) -> anyhow::Result<PathBuf> {
         drop(self.encoder.take());
-        let end = ended(&self.part);
+        let cut_short = |_| std::io::Error::other("the file was cut short: is the disk full?");
+        let end = ended(&self.part).map_err(cut_short);
         end.and_then(|()| std::fs::rename(&self.part, &self.path))
             .map_err(|e| {
                 let _ = std::fs::remove_file(&self.part);

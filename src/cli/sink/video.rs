@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 
 use super::{cannot_write, part_of};
+use crate::cli::interrupt::Unfinished;
 use crate::cli::usage;
 use crate::render::Frame;
 
@@ -17,6 +18,7 @@ const LAST_WORDS: usize = 4096;
 pub(super) struct Video {
     path: PathBuf,
     part: PathBuf,
+    _unfinished: Unfinished,
     size: [u32; 2],
     ffmpeg: Option<Child>,
     last_words: Option<JoinHandle<Vec<u8>>>,
@@ -98,6 +100,7 @@ impl Video {
             .map(|stderr| std::thread::spawn(|| listen(stderr)));
         Ok(Self {
             path: path.to_owned(),
+            _unfinished: Unfinished::at(&part),
             part,
             size,
             ffmpeg: Some(ffmpeg),

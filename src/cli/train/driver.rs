@@ -135,8 +135,16 @@ impl Driver<'_> {
         self.trainer.pause(&mut events)?;
         self.hear(&mut events, &mut latest, last_psnr, &bar)?;
         bar.finish_and_clear();
-        self.save()?;
-        self.finish(split, latest)
+        // What was learned can be measured even where it cannot be kept.
+        let saved = self.save();
+        let report = self.finish(split, latest);
+        if let Err(error) = saved {
+            return Err(anyhow::anyhow!(
+                "{error}; once that is mended, kiln train --resume {} goes on from the checkpoint before, if there is one",
+                self.setup.dir.path().display()
+            ));
+        }
+        report
     }
 
     /// Pass on what the trainer says.
@@ -309,6 +317,7 @@ impl Driver<'_> {
             steps: self.trainer.step(),
             train_seconds: self.trainer.seconds(),
             save_to: None,
+            dataset: &self.setup.dataset,
             lpips: None,
         };
         scene::evaluate(self.session, self.gpu, &mut self.renderer, &request)
@@ -322,6 +331,7 @@ impl Driver<'_> {
             dataset: &dataset.display().to_string(),
             downscale: self.setup.downscale,
             train_views: &self.setup.train_views,
+            fingerprint: &self.setup.fingerprint,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();
@@ -368,10 +378,10 @@ impl Driver<'_> {
         }
         let started = Instant::now();
         let (report, examples) = self.evaluate(split)?;
-        self.log.write(&serde_json::json!({
+        self.log.keep(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
             "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
-        }))?;
+        }));
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.log.scalars(steps, &scalars);

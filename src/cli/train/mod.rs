@@ -89,7 +89,7 @@ pub(super) struct Args {
     #[arg(long)]
     pub(super) tensorboard: bool,
     /// Overwrite an existing run
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     pub(super) force: bool,
 }
 
@@ -201,6 +201,7 @@ struct Setup {
     dir: RunDir,
     downscale: u32,
     train_views: Vec<usize>,
+    fingerprint: String,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -263,13 +264,31 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         checkpoint.info.step,
         checkpoint.info.train_seconds
     ));
+    let trained_on = &checkpoint.info.fingerprint;
+    if !trained_on.is_empty() && *trained_on != dataset.fingerprint() {
+        return Err(usage(format!(
+            "{} is not the dataset that {} was trained on ({}), its training cameras differ: give that one",
+            dataset_path.display(),
+            run.display(),
+            checkpoint.info.dataset
+        )));
+    }
+    let edited = Config::from_file(&RunDir::of(run).config(), &[]);
+    if edited.is_ok_and(|c| c != checkpoint.info.config) {
+        session.out.note(format!(
+            "warning: {} was changed; a resumed run keeps the configuration of its checkpoint, and the file is set back \
+             (train anew with --config to use another)",
+            RunDir::of(run).config().display()
+        ));
+    }
     Ok(Setup {
-        dataset,
         dataset_path,
         config: checkpoint.info.config.clone(),
         dir: RunDir::of(run),
         downscale: checkpoint.info.downscale,
         train_views: checkpoint.info.train_views.clone(),
+        fingerprint: dataset.fingerprint(),
+        dataset,
         checkpoint: Some(checkpoint),
     })
 }
@@ -307,12 +326,13 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     );
     dir.check_free(args.force)?;
     Ok(Setup {
-        dataset,
         dataset_path,
         config,
         dir,
         downscale: args.downscale.unwrap_or(1),
         train_views: args.train_views.clone(),
+        fingerprint: dataset.fingerprint(),
+        dataset,
         checkpoint: None,
     })
 }
@@ -350,6 +370,7 @@ pub(super) fn train(
     announce(session, &gpu, &setup, limits)?;
     let _listener = interrupt::listen();
     let _reservation = setup.dir.reserve()?;
+    let _lock = setup.dir.lock()?;
 
     let started = Instant::now();
     let images = scene::load(
