@@ -420,10 +420,53 @@ mod real_scenes {
             );
             assert_eq!(dataset.train[0].near_far, Some([2.0, 6.0]));
         }
-        let refuse = [("fern", "LLFF"), ("can", "COLMAP")];
-        for (path, (_, format)) in refuse.iter().filter_map(|case| Some((real(case.0)?, case))) {
-            refused(Dataset::open(&path), &[format]);
+    }
+
+    #[test]
+    fn fern() {
+        let Some(path) = real("fern") else { return };
+        for (downscale, width, left) in [(1, 1008, 1), (4, 1008, 1), (8, 504, 1), (16, 504, 2)] {
+            let dataset = Dataset::open_at(&path, downscale).unwrap();
+            assert_eq!(
+                (dataset.format, dataset.downscale, dataset.warnings.len()),
+                (Format::Llff, left, 0)
+            );
+            assert_eq!((dataset.train.len(), dataset.test.len()), (17, 3));
+            let names: Vec<&str> = dataset.test.iter().map(|f| f.name.as_str()).collect();
+            assert_eq!(names, ["image000", "image008", "image016"]);
+            let camera = dataset.train[0].camera;
+            assert_eq!([camera.width, camera.height], [width, width * 3 / 4]);
+            // 3260.53 pixels at a width of 4032.
+            assert!((camera.focal[0] / width as f32 - 0.808_662).abs() < 1e-5);
+            let image = &load_images(&dataset.test[..1], dataset.downscale, &|| ()).unwrap()[0];
+            assert_eq!(image.width, 4032 / downscale.max(4));
         }
+        let dataset = Dataset::open(&path).unwrap();
+        // All look along −z, from places at most half a unit from the origin; the nearest bound of all is at 4/3, and rays
+        // start at 3/4 of it.
+        let all = || dataset.train.iter().chain(&dataset.test);
+        assert!(all().all(|f| f.camera.forward()[2] < -0.98));
+        assert!(all().all(|f| f.camera.position().iter().all(|v| v.abs() < 0.5)));
+        let mean = all().map(|f| f.camera.position()[0]).sum::<f32>() / 20.0;
+        assert!(mean.abs() < 1e-6);
+        let near = all()
+            .map(|f| f.near_far.unwrap()[0])
+            .fold(f32::MAX, f32::min);
+        assert!((near - 1.0).abs() < 1e-6, "{near}");
+    }
+
+    #[test]
+    fn can() {
+        let Some(path) = real("can") else { return };
+        let dataset = Dataset::open(&path).unwrap();
+        assert_eq!(
+            (dataset.format, dataset.train.len(), dataset.test.len()),
+            (Format::Llff, 62, 9)
+        );
+        assert!(dataset.warnings.len() == 1 && dataset.warnings[0].contains("COLMAP"));
+        let camera = dataset.train[0].camera;
+        assert_eq!([camera.width, camera.height], [720, 1280]);
+        assert!((camera.focal[1] - 1105.1327).abs() < 1e-2);
     }
 }
 

@@ -75,13 +75,12 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if let Some(run) = &args.render {
         let mut run = scene::open_run(&gpu, run, None)?;
         report_peak(session, &gpu)?;
-        let dataset = scene::dataset_of(session, &run.checkpoint, None)?;
-        let downscale = run.checkpoint.info.downscale;
+        let dataset = scene::dataset_of(session, &run.checkpoint, None, None)?;
         let cameras: Vec<Camera> = dataset
             .test
             .iter()
             .take(5)
-            .map(|f| f.camera.downscaled(downscale))
+            .map(|f| f.camera.downscaled(dataset.downscale))
             .collect();
         return bench_rendering(session, &mut run.renderer, &cameras);
     }

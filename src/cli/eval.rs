@@ -46,7 +46,12 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let lpips = args.lpips.as_deref().map(Lpips::open).transpose()?;
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;
-    let dataset = scene::dataset_of(session, &run.checkpoint, args.dataset.as_deref())?;
+    let dataset = scene::dataset_of(
+        session,
+        &run.checkpoint,
+        args.dataset.as_deref(),
+        args.downscale,
+    )?;
     let frames = scene::pick(
         session,
         &gpu,
@@ -68,7 +73,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let request = Request {
         frames: &frames,
         split: args.split,
-        downscale: args.downscale.unwrap_or(run.checkpoint.info.downscale),
+        downscale: dataset.downscale,
         steps: run.checkpoint.info.step,
         train_seconds: run.checkpoint.info.train_seconds,
         save_to: args.save_images.then_some(images.as_path()),

@@ -92,9 +92,13 @@ pub(super) fn pick(
         .collect())
 }
 
-/// Open a dataset and repeat its warnings.
-pub(super) fn open_dataset(session: &Session, path: &Path) -> anyhow::Result<Dataset> {
-    let dataset = Dataset::open(path)?;
+/// Open a dataset for images at 1/`downscale` of their size, and repeat its warnings.
+pub(super) fn open_dataset(
+    session: &Session,
+    path: &Path,
+    downscale: u32,
+) -> anyhow::Result<Dataset> {
+    let dataset = Dataset::open_at(path, downscale)?;
     tell(session, &dataset);
     Ok(dataset)
 }
@@ -178,17 +182,13 @@ pub(super) struct Memory {
     plan: MemoryPlan,
 }
 
-/// The memory that training on `frames`, shrunk by `downscale`, takes under a resolved configuration.
-pub(super) fn memory(
-    gpu: &Gpu,
-    config: &Config,
-    frames: &[Frame],
-    downscale: u32,
-) -> Result<Memory, GpuError> {
+/// The memory that training on `dataset` takes under a resolved configuration.
+pub(super) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Memory, GpuError> {
     let plan = plan(gpu, config)?;
-    let pixels: u64 = frames
+    let pixels: u64 = dataset
+        .train
         .iter()
-        .map(|f| f.camera.downscaled(downscale))
+        .map(|f| f.camera.downscaled(dataset.downscale))
         .map(|c| u64::from(c.width) * u64::from(c.height))
         .sum();
     Ok(Memory {
@@ -267,11 +267,12 @@ pub(super) fn one_background(background: Option<Background>) -> anyhow::Result<O
     }
 }
 
-/// The dataset of a run: `given`, else where it was trained.
+/// The dataset of a run: `given`, else where it was trained; shrunk by `downscale`, else as it was trained.
 pub(super) fn dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
+    downscale: Option<u32>,
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);
@@ -281,7 +282,8 @@ pub(super) fn dataset_of(
             path.display()
         )));
     }
-    open_dataset(session, path)
+    let downscale = downscale.unwrap_or(checkpoint.info.downscale);
+    open_dataset(session, path, downscale)
 }
 
 /// Say where `dataset` is not the one that a run was trained on.

@@ -18,7 +18,7 @@ pub(super) fn file_name(split: Split) -> String {
 pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(&root.join(file_name(Split::Train)))?;
     let train = frames::read_some(&document, root, notes)?;
-    let mut dataset = Dataset::new(root, Format::Blender, &document.fields())?;
+    let mut dataset = Dataset::new(root, Format::Blender).with_hints(&document.fields())?;
     dataset.train = train.frames;
     dataset.missing = train.missing;
     for split in [Split::Val, Split::Test] {

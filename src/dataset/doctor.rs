@@ -532,6 +532,7 @@ mod tests {
             aabb_scale: None,
             scale: None,
             offset: None,
+            downscale: 1,
             missing: Vec::new(),
             warnings: Vec::new(),
         }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::image::images_in;
+
 /// What something is, and what to do about it.
 pub(super) struct Known {
     pub name: &'static str,
@@ -15,7 +17,7 @@ const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-proc
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// A format by what its folder holds: all the names of one of the lists.
-const FOLDERS: [(&[&[&str]], Known); 9] = [
+const FOLDERS: [(&[&[&str]], Known); 8] = [
     (
         &[
             &["sparse/0"],
@@ -27,13 +29,6 @@ const FOLDERS: [(&[&[&str]], Known); 9] = [
         ],
         Known {
             name: "COLMAP data",
-            advice: CONVERT,
-        },
-    ),
-    (
-        &[&["poses_bounds.npy"]],
-        Known {
-            name: "LLFF data",
             advice: CONVERT,
         },
     ),
@@ -160,17 +155,8 @@ pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
 
 /// How many images lie in a folder, or in its `images/`, where there are any.
 pub(super) fn bare_images(root: &Path) -> Option<usize> {
-    let count = |folder: &Path| {
-        let entries = folder.read_dir().ok()?;
-        let is_image = |path: &Path| {
-            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-            matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
-        };
-        let n = entries
-            .flatten()
-            .filter(|entry| is_image(&entry.path()))
-            .count();
-        (n > 0).then_some(n)
-    };
-    count(root).or_else(|| count(&root.join("images")))
+    [root, &root.join("images")]
+        .map(|folder| images_in(folder).len())
+        .into_iter()
+        .find(|n| *n > 0)
 }

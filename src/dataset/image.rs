@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat, ImageReader};
 use rayon::prelude::*;
@@ -257,6 +257,20 @@ pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
         ));
     }
     Ok([width, height])
+}
+
+/// The PNG and JPEG files of a folder by their extensions, sorted by name; none where there is no folder.
+pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
+    let is_image = |path: &PathBuf| {
+        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        // Hidden files are those of file managers.
+        matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) && !name.starts_with(b".")
+    };
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut images: Vec<_> = entries.map(|e| e.path()).filter(is_image).collect();
+    images.sort();
+    images
 }
 
 fn format_of(bytes: &[u8]) -> Option<ImageFormat> {

@@ -25,26 +25,8 @@ pub(super) fn camera(
     notes: &mut Notes,
 ) -> Result<Camera, DatasetError> {
     let declared = declared_size(fields, image)?;
-    let ratio = [
-        f64::from(image[0]) / declared[0],
-        f64::from(image[1]) / declared[1],
-    ];
-    if (ratio[0] / ratio[1] - 1.0).abs() > UNIFORM {
-        let rotated = (f64::from(image[0]) - declared[1]).abs() < 1.0
-            && (f64::from(image[1]) - declared[0]).abs() < 1.0;
-        return Err(fields.error(format!(
-            "the image has {} × {} pixels but `w` and `h` say {} × {}: {}",
-            image[0],
-            image[1],
-            declared[0],
-            declared[1],
-            if rotated {
-                "rotate the image (its EXIF orientation is not applied)"
-            } else {
-                "correct one of them"
-            }
-        )));
-    }
+    let ratio =
+        size_ratio(image, declared, "`w` and `h` say").map_err(|message| fields.error(message))?;
     if ratio
         .iter()
         .zip(image)
@@ -76,6 +58,33 @@ pub(super) fn camera(
     };
     check(fields, &camera, notes)?;
     Ok(camera)
+}
+
+/// Width and height of an image over those it was said to have, which may differ in scale but not in shape; `who` says
+/// so, for the message.
+pub(super) fn size_ratio(
+    image: [u32; 2],
+    declared: [f64; 2],
+    who: &str,
+) -> Result<[f64; 2], String> {
+    let sides = image.map(f64::from);
+    let ratio = [sides[0] / declared[0], sides[1] / declared[1]];
+    if (ratio[0] / ratio[1] - 1.0).abs() <= UNIFORM {
+        return Ok(ratio);
+    }
+    let rotated = (sides[0] - declared[1]).abs() < 1.0 && (sides[1] - declared[0]).abs() < 1.0;
+    Err(format!(
+        "the image has {} × {} pixels but {who} {} × {}: {}",
+        image[0],
+        image[1],
+        declared[0],
+        declared[1],
+        if rotated {
+            "rotate the image (its EXIF orientation is not applied)"
+        } else {
+            "correct one of them"
+        }
+    ))
 }
 
 /// `near` and `far` in world units, where the file gives both.

@@ -12,6 +12,8 @@ mod frames;
 mod image;
 mod intrinsics;
 mod json;
+mod llff;
+mod npy;
 mod pose;
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,8 @@ pub enum Format {
     Blender,
     /// Instant-NGP or nerfstudio: one `transforms.json`.
     Transforms,
+    /// Forward-facing captures as LLFF stores them: `poses_bounds.npy`, images in several sizes.
+    Llff,
 }
 
 impl fmt::Display for Format {
@@ -87,6 +91,7 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Blender => "Blender",
             Self::Transforms => "transforms.json",
+            Self::Llff => "LLFF",
         })
     }
 }
@@ -126,6 +131,9 @@ pub struct Dataset {
     pub scale: Option<f32>,
     /// Instant-NGP's `offset`, added after `scale`.
     pub offset: Option<[f32; 3]>,
+    /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
+    /// [`Camera::downscaled`] take it.
+    pub downscale: u32,
     /// Images that are listed but absent; their frames are left out.
     pub missing: Vec<PathBuf>,
     /// Oddities that were worked around, one line each.
@@ -133,41 +141,68 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a folder or a `transforms*.json` file.
+    /// Opens a folder or a `transforms*.json` file, images in full size.
     ///
     /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json`
-    /// [`Format::Transforms`]. A file named after a split stands for its folder. Only JSON and
-    /// image headers are read.
+    /// [`Format::Transforms`], one with `poses_bounds.npy` [`Format::Llff`]. A file named after a split stands for its
+    /// folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
     ///
     /// # Errors
     /// A path that is no dataset, or the first thing in its files that cannot be used.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
-        Self::read(path, &mut Notes::default())
+        Self::open_at(path, 1)
     }
 
-    /// Opens as [`Dataset::open`] does, but goes on after a frame that cannot be used: all that is wrong with the files,
-    /// and the dataset without those frames, unless none is left.
+    /// Opens as [`Dataset::open`] does, for images at 1/`downscale` of the full size.
+    ///
+    /// Where a dataset stores its images in several sizes, the smallest that suits is chosen;
+    /// [`Dataset::downscale`] is the factor that remains, `downscale` itself with other datasets.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_at(path: &Path, downscale: u32) -> Result<Self, DatasetError> {
+        Self::read(path, downscale.max(1), &mut Notes::default())
+    }
+
+    /// Opens as [`Dataset::open_at`] does, but goes on after a frame that cannot be used: all that is wrong with the
+    /// files, and the dataset without those frames, unless none is left.
     #[must_use]
-    pub fn examine(path: &Path) -> (Option<Self>, Vec<DatasetError>) {
+    pub fn examine(path: &Path, downscale: u32) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
             go_on: true,
             ..Notes::default()
         };
-        let (dataset, fatal) = match Self::read(path, &mut notes) {
+        let (dataset, fatal) = match Self::read(path, downscale.max(1), &mut notes) {
             Ok(dataset) => (Some(dataset), None),
             Err(error) => (None, Some(error)),
         };
         (dataset, together(notes.faults.into_iter().chain(fatal)))
     }
 
-    fn read(path: &Path, notes: &mut Notes) -> Result<Self, DatasetError> {
+    fn read(path: &Path, downscale: u32, notes: &mut Notes) -> Result<Self, DatasetError> {
+        let mut dataset = Self::find(path, downscale, notes)?;
+        match dataset.format {
+            Format::Llff => {} // what is left to do after the choice of a folder
+            Format::Blender | Format::Transforms => dataset.downscale = downscale,
+        }
+        Ok(dataset)
+    }
+
+    fn find(path: &Path, downscale: u32, notes: &mut Notes) -> Result<Self, DatasetError> {
         if path.is_dir() {
-            return open_folder(path, notes);
+            return open_folder(path, downscale, notes);
         }
         if !path.exists() {
             return Err(DatasetError::NotFound {
                 path: path.to_owned(),
             });
+        }
+        let root = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if path.file_name().is_some_and(|name| name == llff::FILE) {
+            return llff::open(root, downscale, notes);
         }
         if let Some(format) = formats::of_file(path) {
             return Err(DatasetError::UnsupportedFormat {
@@ -180,16 +215,13 @@ impl Dataset {
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
         {
-            let looked_for = "expected a folder or a transforms.json file".to_owned();
+            let looked_for =
+                "expected a folder, a transforms.json or a poses_bounds.npy file".to_owned();
             return Err(DatasetError::NotADataset {
                 path: path.to_owned(),
                 looked_for,
             });
         }
-        let root = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let is_split = [Split::Train, Split::Val, Split::Test]
             .into_iter()
             .any(|split| {
@@ -280,13 +312,13 @@ impl Dataset {
         Ok(())
     }
 
-    /// A dataset without views, with what the file says about the scene.
-    fn new(root: &Path, format: Format, fields: &Fields) -> Result<Self, DatasetError> {
+    /// A dataset without views.
+    fn new(root: &Path, format: Format) -> Self {
         let name = root.file_name().map(ToOwned::to_owned);
         let name = name
             .or_else(|| Some(root.canonicalize().ok()?.file_name()?.to_owned()))
             .unwrap_or_default();
-        Ok(Self {
+        Self {
             root: root.to_owned(),
             name: if name.is_empty() {
                 "dataset".to_owned()
@@ -297,11 +329,22 @@ impl Dataset {
             train: Vec::new(),
             val: Vec::new(),
             test: Vec::new(),
+            aabb_scale: None,
+            scale: None,
+            offset: None,
+            downscale: 1,
+            missing: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The same with what a file says of the scene.
+    fn with_hints(self, fields: &Fields) -> Result<Self, DatasetError> {
+        Ok(Self {
             aabb_scale: aabb_scale(fields)?,
             scale: scale(fields)?,
             offset: offset(fields)?,
-            missing: Vec::new(),
-            warnings: Vec::new(),
+            ..self
         })
     }
 
@@ -341,12 +384,15 @@ fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
         .collect()
 }
 
-fn open_folder(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
+fn open_folder(root: &Path, downscale: u32, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     if root.join(blender::file_name(Split::Train)).is_file() {
         return blender::open(root, notes);
     }
     if root.join(TRANSFORMS).is_file() {
         return transforms::open(root, &root.join(TRANSFORMS), notes);
+    }
+    if root.join(llff::FILE).is_file() {
+        return llff::open(root, downscale, notes);
     }
     if let Some(format) = formats::of_folder(root) {
         return Err(DatasetError::UnsupportedFormat {
@@ -356,8 +402,9 @@ fn open_folder(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> 
         });
     }
     let mut looked_for = format!(
-        "looked for {} and {TRANSFORMS}",
-        blender::file_name(Split::Train)
+        "looked for {}, {TRANSFORMS} and {}",
+        blender::file_name(Split::Train),
+        llff::FILE
     );
     let inside = subfolders_with_datasets(root);
     if !inside.is_empty() {
@@ -383,7 +430,10 @@ fn subfolders_with_datasets(root: &Path) -> Vec<String> {
         return Vec::new();
     };
     let is_dataset = |path: &Path| {
-        path.join(TRANSFORMS).is_file() || path.join(blender::file_name(Split::Train)).is_file()
+        let split = blender::file_name(Split::Train);
+        [TRANSFORMS, &split, llff::FILE]
+            .iter()
+            .any(|name| path.join(name).is_file())
     };
     let folders = entries
         .flatten()

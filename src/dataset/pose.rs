@@ -1,5 +1,7 @@
 //! Camera poses: a 4×4 or 3×4 camera-to-world matrix, checked to be a rigid motion.
 
+use std::fmt;
+
 use glam::DVec3;
 use serde_json::Value;
 
@@ -12,12 +14,26 @@ const RIGID: f64 = 1e-2;
 /// How far a column's length may be from one before the rotation is normalised.
 const UNIT: f64 = 1e-3;
 
-/// Reads `transform_matrix`: rows of `[R | t]`, OpenGL camera-to-world.
-///
-/// A rotation with a uniform scale is normalised and noted; anything else that is not rigid is an
-/// error.
-pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], DatasetError> {
-    let mut rows = matrix(fields)?;
+/// Why a matrix is no pose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotRigid {
+    ZeroColumn,
+    Sheared,
+    Mirrored,
+}
+
+impl fmt::Display for NotRigid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroColumn => "the pose's rotation has a zero column",
+            Self::Sheared => "the pose is not rigid, its rotation is sheared or stretched",
+            Self::Mirrored => "the pose is mirrored (determinant −1)",
+        })
+    }
+}
+
+/// Checks that `rows`, `[R | t]`, are a rigid motion. A uniform scale of R is taken out, and returned where there is one.
+pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRigid> {
     let column = |i: usize| DVec3::new(rows[0][i], rows[1][i], rows[2][i]);
     let columns = [column(0), column(1), column(2)];
     let lengths = columns.map(DVec3::length);
@@ -26,9 +42,7 @@ pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], 
         lengths.into_iter().fold(0.0, f64::max),
     );
     if shortest < 1e-12 {
-        return Err(fields.error(
-            "the pose's rotation has a zero column: remove the frame or export its pose again",
-        ));
+        return Err(NotRigid::ZeroColumn);
     }
     let unit = [
         columns[0] / lengths[0],
@@ -41,30 +55,42 @@ pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], 
         unit[2].dot(unit[0]),
     ];
     if longest > shortest * (1.0 + RIGID) || skew.iter().any(|cosine| cosine.abs() > RIGID) {
-        return Err(fields.error(
-            "the pose is not rigid, its rotation is sheared or stretched: \
-             expected an OpenGL camera-to-world matrix",
-        ));
+        return Err(NotRigid::Sheared);
     }
     if unit[0].cross(unit[1]).dot(unit[2]) < 0.0 {
-        return Err(fields.error(
-            "the pose is mirrored (determinant −1): \
-             expected a right-handed OpenGL camera-to-world matrix: flip one axis",
-        ));
+        return Err(NotRigid::Mirrored);
     }
-    if lengths.iter().any(|length| (length - 1.0).abs() > UNIT) {
-        notes.add(Note::ScaledPose, || {
-            format!(
-                "{} has a rotation scaled by {:.4}",
-                fields.place(),
-                lengths[0]
-            )
-        });
-        for (row, values) in rows.iter_mut().enumerate() {
-            for (column, value) in values.iter_mut().take(3).enumerate() {
-                *value = unit[column][row];
-            }
+    if lengths.iter().all(|length| (length - 1.0).abs() <= UNIT) {
+        return Ok(None);
+    }
+    for (row, values) in rows.iter_mut().enumerate() {
+        for (column, value) in values.iter_mut().take(3).enumerate() {
+            *value = unit[column][row];
         }
+    }
+    Ok(Some(lengths[0]))
+}
+
+/// Reads `transform_matrix`: rows of `[R | t]`, OpenGL camera-to-world.
+///
+/// A rotation with a uniform scale is normalised and noted; anything else that is not rigid is an
+/// error.
+pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], DatasetError> {
+    let mut rows = matrix(fields)?;
+    let scale = make_rigid(&mut rows).map_err(|cause| {
+        let advice = match cause {
+            NotRigid::ZeroColumn => "remove the frame or export its pose again",
+            NotRigid::Sheared => "expected an OpenGL camera-to-world matrix",
+            NotRigid::Mirrored => {
+                "expected a right-handed OpenGL camera-to-world matrix: flip one axis"
+            }
+        };
+        fields.error(format!("{cause}: {advice}"))
+    })?;
+    if let Some(scale) = scale {
+        notes.add(Note::ScaledPose, || {
+            format!("{} has a rotation scaled by {scale:.4}", fields.place())
+        });
     }
     Ok(rows.map(|row| row.map(|value| value as f32)))
 }

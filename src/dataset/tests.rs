@@ -71,7 +71,7 @@ fn pose(i: usize) -> Value {
     ])
 }
 
-fn gradient(width: u32, height: u32) -> Image {
+pub(super) fn gradient(width: u32, height: u32) -> Image {
     let pixels = (0..width * height)
         .flat_map(|i| [(3 * i) as u8, (5 * i) as u8, 200, 255])
         .collect();
@@ -236,6 +236,9 @@ fn scene_keys() {
         (Some(16), Some(0.5), Some([0.5, 1.0, 2.0]))
     );
     assert_eq!(dataset.train[0].near_far, Some([1.0, 4.0]));
+    assert_eq!(dataset.downscale, 1);
+    let path = scene.path("transforms.json");
+    assert_eq!(Dataset::open_at(&path, 3).unwrap().downscale, 3);
 }
 
 #[test]
@@ -306,11 +309,6 @@ fn what_is_not_a_dataset_says_what_was_looked_for() {
     std::fs::create_dir(path.join("chair")).unwrap();
     std::fs::write(path.join("chair/transforms.json"), "{}").unwrap();
     refused(Dataset::open(path), &["folders inside", "chair"]);
-    std::fs::write(path.join("poses_bounds.npy"), "").unwrap();
-    refused(
-        Dataset::open(path),
-        &["LLFF", "ns-process-data", "colmap2nerf"],
-    );
     std::fs::create_dir_all(path.join("sparse/0")).unwrap();
     refused(Dataset::open(path), &["COLMAP", "ns-process-data"]);
     refused("dev".parse::<Split>(), &["`dev`", "train, val or test"]);

@@ -14,7 +14,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
     let document = Document::read(file)?;
     let fields = document.fields();
     let found = frames::read_some(&document, root, notes)?;
-    let mut dataset = Dataset::new(root, Format::Transforms, &fields)?;
+    let mut dataset = Dataset::new(root, Format::Transforms).with_hints(&fields)?;
     dataset.missing = found.missing;
     let lists = [
         listed(&fields, Split::Train)?,

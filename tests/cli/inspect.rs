@@ -240,7 +240,7 @@ fn training_makes_the_same_checks() {
 fn other_formats_are_named() {
     for (names, words) in [
         (vec!["sparse/0/cameras.bin"], ["COLMAP", "ns-process-data"]),
-        (vec!["poses_bounds.npy"], ["LLFF", "colmap2nerf"]),
+        (vec!["poses_bounds.npy"], ["poses_bounds.npy", "numpy.save"]),
         (
             vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt"],
             ["NSVF", "pose/"],

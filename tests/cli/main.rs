@@ -9,6 +9,7 @@ mod bad_runs;
 mod documents;
 mod evaluate;
 mod inspect;
+mod llff;
 #[path = "../lpips/recipe.rs"]
 mod lpips;
 mod manners;

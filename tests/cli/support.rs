@@ -110,7 +110,7 @@ pub fn train_refused(dataset: &Path, more: &[&str], code: i32, words: &[&str]) {
 }
 
 /// A unit sphere of colours that tell directions, before nothing.
-fn sphere(camera: &Camera) -> Image {
+pub fn sphere(camera: &Camera) -> Image {
     let eye = camera.position();
     let columns = [0, 1, 2].map(|c| [0, 1, 2].map(|r| camera.world_from_camera[r][c]));
     let mut pixels = Vec::new();

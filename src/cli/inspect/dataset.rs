@@ -91,7 +91,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         &args.overrides,
         class,
     )?;
-    let (dataset, faults) = Dataset::examine(&args.path);
+    let (dataset, faults) = Dataset::examine(&args.path, args.downscale);
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
     let Some(dataset) = dataset else {
         return finish(session, args, None, &problems);
@@ -107,7 +107,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     problems.extend(faulty);
     let memory = match &gpu {
-        Ok(gpu) => match scene::memory(gpu, &config, &dataset.train, args.downscale) {
+        Ok(gpu) => match scene::memory(gpu, &config, &dataset) {
             Ok(memory) => Some(memory),
             Err(error) => {
                 problems.push(Problem::warning(error.to_string()));

@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Change a value of the configuration, as `kiln train` does; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Factor that the images will be shrunk by
+    /// Factor that the images will be shrunk by, as `kiln train` takes it
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: u32,
 }

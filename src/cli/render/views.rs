@@ -209,8 +209,8 @@ pub(super) fn all(
     if let Some(path) = path {
         return path.views(session, checkpoint, args);
     }
-    let dataset = scene::dataset_of(session, checkpoint, args.dataset.as_deref())?;
-    let downscale = checkpoint.info.downscale;
+    let dataset = scene::dataset_of(session, checkpoint, args.dataset.as_deref(), None)?;
+    let downscale = dataset.downscale;
     let fps = args.fps.unwrap_or(FPS);
     let mut all = if let Some(n) = args.turntable {
         let cameras: Vec<Camera> = dataset

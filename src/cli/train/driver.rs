@@ -214,10 +214,10 @@ impl Driver<'_> {
         let extra = frame
             .camera
             .width
-            .div_ceil(self.setup.downscale)
+            .div_ceil(self.setup.dataset.downscale)
             .div_ceil(side)
             .max(1);
-        let downscale = self.setup.downscale * extra;
+        let downscale = self.setup.dataset.downscale * extra;
         let image = scene::load(
             self.session,
             std::slice::from_ref(frame),
@@ -313,7 +313,7 @@ impl Driver<'_> {
         let request = Request {
             frames: &self.eval_frames,
             split,
-            downscale: self.setup.downscale,
+            downscale: self.setup.dataset.downscale,
             steps: self.trainer.step(),
             train_seconds: self.trainer.seconds(),
             save_to: None,

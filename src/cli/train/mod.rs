@@ -26,6 +26,7 @@ use driver::{Driver, Start, command_line};
   kiln train data/lego                                   until the default budget is spent
   kiln train data/lego --seconds 300 --out runs/a        for five minutes of training
   kiln train data/fox --downscale 4 --until-psnr 27      until it is good enough
+  kiln train data/fern --downscale 8                     on the images of an LLFF capture at that size
   kiln train --resume runs/a --seconds 900               go on, exactly as if it had never stopped
   kiln train data/lego --config runs/a/config.toml --seed 2
                                                          the same again with another seed
@@ -65,7 +66,7 @@ pub(super) struct Args {
     /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
     #[arg(long, value_name = "N|i,j")]
     pub(super) eval_views: Option<Views>,
-    /// Shrink the images by this factor
+    /// Shrink the images by this factor; of LLFF data, from the full size, taking the folder of the size where there is one
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) downscale: Option<u32>,
     /// Seed of all random numbers [default: the configuration's]
@@ -199,6 +200,7 @@ struct Setup {
     dataset_path: PathBuf,
     config: Config,
     dir: RunDir,
+    /// What was asked for; `dataset.downscale` is what is left to do.
     downscale: u32,
     train_views: Vec<usize>,
     fingerprint: String,
@@ -257,7 +259,8 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             dataset_path.display()
         )));
     }
-    let dataset = scene::open_dataset(session, &dataset_path)?;
+    let downscale = checkpoint.info.downscale;
+    let dataset = scene::open_dataset(session, &dataset_path, downscale)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
         run.display(),
@@ -285,7 +288,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         dataset_path,
         config: checkpoint.info.config.clone(),
         dir: RunDir::of(run),
-        downscale: checkpoint.info.downscale,
+        downscale,
         train_views: checkpoint.info.train_views.clone(),
         fingerprint: dataset.fingerprint(),
         dataset,
@@ -318,7 +321,8 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         }
     }
     config.scene.linear |= args.linear;
-    let dataset = scene::open_dataset(session, &dataset_path)?;
+    let downscale = args.downscale.unwrap_or(1);
+    let dataset = scene::open_dataset(session, &dataset_path, downscale)?;
     config.resolve(dataset.hints(), gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
@@ -329,7 +333,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         dataset_path,
         config,
         dir,
-        downscale: args.downscale.unwrap_or(1),
+        downscale,
         train_views: args.train_views.clone(),
         fingerprint: dataset.fingerprint(),
         dataset,
@@ -376,7 +380,7 @@ pub(super) fn train(
     let images = scene::load(
         session,
         &setup.dataset.train,
-        setup.downscale,
+        setup.dataset.downscale,
         "loading images",
     )?;
     let set = upload(&gpu, &setup, &images)?;
@@ -463,7 +467,7 @@ fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
 }
 
 fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
-    let memory = scene::memory(gpu, &setup.config, &setup.dataset.train, setup.downscale)?;
+    let memory = scene::memory(gpu, &setup.config, &setup.dataset)?;
     session.out.note(format!("memory: {}", memory.describe()));
     session.out.note(format!(
         "training {} into {} for {}",
@@ -477,7 +481,7 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
 fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> anyhow::Result<ImageSet> {
     let camera = |f: &Frame| {
         GpuCamera::new(
-            &f.camera.downscaled(setup.downscale),
+            &f.camera.downscaled(setup.dataset.downscale),
             near_far(&setup.config, f.near_far),
         )
     };

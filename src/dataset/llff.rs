@@ -1,0 +1,408 @@
+//! The LLFF format (Mildenhall et al. 2019): forward-facing captures with `poses_bounds.npy` and `images`, `images_4`…
+//!
+//! A row of the array is an image, in the order of the files' names: a 3 × 5 matrix row by row, whose columns are the
+//! camera's axes in world space (down, right, back), its centre, and (height, width, focal length) in pixels of the full
+//! size; then how near and how far along the optical axis lies what it shows.
+//!
+//! What leaves here is scaled so that the nearest bound is at 1 / 0.75, and turned and moved so that the mean camera
+//! stands at the origin and looks along −z, as the loader of the `NeRF` paper does (Mildenhall et al. 2020).
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use glam::{DMat3, DVec3};
+
+use super::error::DatasetError;
+use super::image::{image_size, images_in};
+use super::intrinsics::{MAX_SIDE, size_ratio};
+use super::npy::Array;
+use super::{Dataset, Format, Frame, Notes, formats, hold_out, pose};
+use crate::camera::{Camera, Lens};
+use crate::text::{escaped, one_line};
+
+/// The file that makes a folder this format.
+pub(super) const FILE: &str = "poses_bounds.npy";
+/// Numbers of an image: a 3 × 5 matrix and two bounds.
+const NUMBERS: usize = 17;
+/// The unit of length, as a part of the nearest bound.
+const UNIT: f64 = 0.75;
+/// Where rays start, as a part of their view's near bound, which is not quite the nearest that a view shows.
+const START: f64 = 0.75;
+/// Largest coordinate, whose square is finite in f32.
+const LARGEST: f32 = 1e15;
+/// Most units that a unit cube of the box spans: at 12, the finest level of 2048 cells has them 1/230 of the nearest
+/// bound wide.
+const CUBE: f64 = 12.0;
+
+/// Reads the dataset whose `poses_bounds.npy` lies in `root`, for images at 1/`downscale` of the full size.
+pub(super) fn open(
+    root: &Path,
+    downscale: u32,
+    notes: &mut Notes,
+) -> Result<Dataset, DatasetError> {
+    let file = root.join(FILE);
+    let rows = rows(&file)?;
+    let full = rows.iter().flatten().map(|row| row.size).next();
+    let folders = folders(root, full)?;
+    let (folder, rest) = choose(&folders, downscale).ok_or_else(|| DatasetError::File {
+        path: file.clone(),
+        message: "there is no folder images or images_N beside it that holds PNG or JPEG images: \
+                  put them there"
+            .to_owned(),
+    })?;
+    if folder.images.len() != rows.len() {
+        return Err(DatasetError::File {
+            path: file,
+            message: format!(
+                "holds {} poses, but {} holds {} images: remove the images without a pose, or add what is missing",
+                rows.len(),
+                folder.name,
+                folder.images.len()
+            ),
+        });
+    }
+    let mut views = Vec::with_capacity(rows.len());
+    for (index, (row, image)) in rows.into_iter().zip(&folder.images).enumerate() {
+        let view = row
+            .map_err(Fault::Row)
+            .and_then(|row| view(&row, image, &folder.images));
+        match view {
+            Ok(view) => views.push(view),
+            Err(Fault::Image(error)) => notes.fault(error)?,
+            Err(Fault::Row(message)) => {
+                let name = image.file_name().unwrap_or_default().to_string_lossy();
+                notes.fault(DatasetError::Frame {
+                    path: file.clone(),
+                    frame: format!("frame {index} ({}/{})", folder.name, one_line(&name)),
+                    message,
+                })?;
+            }
+        }
+    }
+    if views.is_empty()
+        && let Some(fault) = notes.faults.pop()
+    {
+        return Err(fault);
+    }
+    let [near, far] = normalise(&mut views);
+    let mut dataset = Dataset::new(root, Format::Llff);
+    let frames: Vec<Frame> = views.iter().map(|view| view.frame(far)).collect();
+    let framing = framing(&views, far);
+    let numbers = frames.iter().flat_map(|frame| {
+        let pose = frame.camera.world_from_camera.into_iter().flatten();
+        pose.chain(frame.near_far.unwrap_or_default())
+    });
+    let mut numbers = numbers.chain(framing.offset).chain([framing.scale]);
+    if numbers.any(|v| !v.is_finite() || v.abs() > LARGEST) || framing.scale <= 0.0 {
+        return Err(DatasetError::File {
+            path: file,
+            message: format!(
+                "its poses and bounds, with the nearest at {near:e}, differ too much in size: export them again"
+            ),
+        });
+    }
+    dataset.downscale = rest;
+    dataset.aabb_scale = Some(framing.aabb_scale);
+    dataset.scale = Some(framing.scale);
+    dataset.offset = Some(framing.offset);
+    (dataset.train, dataset.test) = hold_out(frames);
+    if let Some(other) = formats::of_folder(root) {
+        dataset.warnings.push(format!(
+            "there is {} too, which is not used: the poses are those of {FILE}",
+            other.name
+        ));
+    }
+    dataset.warnings.extend(folder.note(downscale, rest));
+    if dataset.test.is_empty() {
+        dataset
+            .warnings
+            .push("a single view: there is none to test on".to_owned());
+    }
+    dataset.finish(notes);
+    Ok(dataset)
+}
+
+/// What the file says of an image.
+struct Row {
+    /// `[R | t]`, OpenGL camera-to-world.
+    pose: [[f64; 4]; 3],
+    /// Width and height of the image in full size.
+    size: [f64; 2],
+    /// In pixels of the full size.
+    focal: f64,
+    /// Near and far, along the optical axis.
+    bounds: [f64; 2],
+}
+
+/// The rows of the file, and what is wrong with those that cannot be used.
+fn rows(file: &Path) -> Result<Vec<Result<Row, String>>, DatasetError> {
+    let array = Array::read(file)?;
+    match array.shape[..] {
+        [images, NUMBERS] if images > 0 => {
+            Ok(array.values.chunks_exact(NUMBERS).map(row).collect())
+        }
+        _ => Err(DatasetError::File {
+            path: file.to_owned(),
+            message: format!(
+                "holds an array of shape {}, expected (images, {NUMBERS}): of each image a 3 × 5 matrix, near and far; \
+                 export it again",
+                array.shape_text()
+            ),
+        }),
+    }
+}
+
+fn row(values: &[f64]) -> Result<Row, String> {
+    if let Some(column) = values.iter().position(|v| !(*v as f32).is_finite()) {
+        return Err(format!(
+            "column {column} of its {NUMBERS} is {}, not a finite number: remove the image and its row, \
+             or export the poses again",
+            values[column]
+        ));
+    }
+    let [near, far] = [values[15], values[16]];
+    if near <= 0.0 || near >= far {
+        return Err(format!(
+            "its bounds are near {near} and far {far}, expected 0 < near < far: remove the image and its row, \
+             or export the poses again"
+        ));
+    }
+    let [height, width, focal] = [values[4], values[9], values[14]];
+    let is_side = |side: f64| (1.0..=f64::from(MAX_SIDE)).contains(&side);
+    if !is_side(width) || !is_side(height) || focal <= 0.0 {
+        return Err(format!(
+            "its image is {width} × {height} pixels with a focal length of {focal}: expected sides of 1 to {MAX_SIDE} \
+             and a positive focal length as the matrix's last column (height, width, focal length)"
+        ));
+    }
+    let mut pose = [0, 5, 10].map(|i| [values[i + 1], -values[i], values[i + 2], values[i + 3]]);
+    pose::make_rigid(&mut pose).map_err(|cause| {
+        format!("{cause}: expected a matrix whose columns are down, right, back, the centre and (height, width, focal length)")
+    })?;
+    Ok(Row {
+        pose,
+        size: [width, height],
+        focal,
+        bounds: [near, far],
+    })
+}
+
+/// Images of one size.
+struct Folder {
+    name: String,
+    /// Sorted by name.
+    images: Vec<PathBuf>,
+    /// How much smaller than in full size they are, to the nearest whole number.
+    factor: u32,
+    /// Width and height of the full size.
+    full: [f64; 2],
+}
+
+/// The folders beside the file that hold images, largest images first. Without a `full` size, all are taken for that.
+fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetError> {
+    let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
+    let mut folders = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_ours = match name.strip_prefix("images") {
+            Some("") => true,
+            Some(rest) => rest
+                .strip_prefix('_')
+                .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit())),
+            None => false,
+        };
+        let images = images_in(&entry.path());
+        if let (true, Some(first)) = (is_ours, images.first()) {
+            let size = image_size(first)?.map(f64::from);
+            let full = full.unwrap_or(size);
+            folders.push(Folder {
+                name,
+                images,
+                factor: (full[0] / size[0]).round().max(1.0) as u32,
+                full,
+            });
+        }
+    }
+    folders.sort_by(|a, b| (a.factor, &a.name).cmp(&(b.factor, &b.name)));
+    Ok(folders)
+}
+
+/// The folder to take for images at 1/`downscale` of the full size, and by how much its images are still to be shrunk.
+///
+/// It is that of the smallest images that a whole number takes to the size asked for; else of the smallest that are
+/// larger; else of the largest.
+fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
+    let larger = || folders.iter().filter(|f| f.factor <= downscale);
+    larger()
+        .rfind(|f| downscale.is_multiple_of(f.factor))
+        .or_else(|| larger().next_back())
+        .or(folders.first())
+        .map(|folder| (folder, (downscale / folder.factor).max(1)))
+}
+
+impl Folder {
+    /// That another size than 1/`downscale` comes out, where one was asked for.
+    fn note(&self, downscale: u32, rest: u32) -> Option<String> {
+        if downscale == 1 || self.factor * rest == downscale {
+            return None;
+        }
+        let [width, height] = self.full;
+        Some(format!(
+            "no folder holds images at 1/{downscale} of the full {width} × {height} pixels: {} is used, which makes them 1/{}",
+            self.name,
+            self.factor * rest
+        ))
+    }
+}
+
+/// A posed image.
+struct View {
+    image: PathBuf,
+    /// The camera's axes (right, up, back) in world space.
+    axes: DMat3,
+    position: DVec3,
+    /// Intrinsics.
+    camera: Camera,
+    bounds: [f64; 2],
+}
+
+/// Why an image is of no use.
+enum Fault {
+    Row(String),
+    Image(DatasetError),
+}
+
+/// The view of `row` in the size of `image`, which is that of the first of `images`.
+fn view(row: &Row, image: &Path, images: &[PathBuf]) -> Result<View, Fault> {
+    let size = image_size(image).map_err(Fault::Image)?;
+    if let Some(first) = images.first().filter(|first| *first != image)
+        && let Ok(other) = image_size(first)
+        && other != size
+    {
+        return Err(Fault::Image(DatasetError::Image {
+            path: image.to_owned(),
+            message: format!(
+                "has {} × {} pixels but {} has {} × {}: the images of a folder should be of one size",
+                size[0],
+                size[1],
+                one_line(&first.file_name().unwrap_or_default().to_string_lossy()),
+                other[0],
+                other[1]
+            ),
+        }));
+    }
+    let ratio = size_ratio(size, row.size, "its row says").map_err(Fault::Row)?;
+    let column = |i: usize| DVec3::from(row.pose.map(|values| values[i]));
+    Ok(View {
+        image: image.to_owned(),
+        axes: DMat3::from_cols(column(0), column(1), column(2)),
+        position: column(3),
+        camera: Camera {
+            world_from_camera: [[0.0; 4]; 3],
+            width: size[0],
+            height: size[1],
+            focal: ratio.map(|ratio| (ratio * row.focal) as f32),
+            principal: size.map(|side| side as f32 / 2.0),
+            lens: Lens::Pinhole,
+        },
+        bounds: row.bounds,
+    })
+}
+
+/// Takes the mean pose to the identity and the nearest bound to 1 / [`UNIT`]; the nearest bound that was, and the
+/// farthest that is.
+fn normalise(views: &mut [View]) -> [f64; 2] {
+    let near = views.iter().map(|v| v.bounds[0]).fold(f64::MAX, f64::min);
+    let far = views.iter().map(|v| v.bounds[1]).fold(0.0, f64::max);
+    let scale = 1.0 / (near * UNIT);
+    let middle = views.iter().map(|v| v.position).sum::<DVec3>() / views.len().max(1) as f64;
+    let sum = |axis: fn(&View) -> DVec3| views.iter().map(axis).sum::<DVec3>();
+    let back = sum(|v| v.axes.z_axis).normalize_or(DVec3::Z);
+    let right = sum(|v| v.axes.y_axis).cross(back);
+    let right = right
+        .try_normalize()
+        .unwrap_or(back.any_orthonormal_vector());
+    let inverse = DMat3::from_cols(right, back.cross(right), back).transpose();
+    for view in views {
+        view.position = inverse * (view.position - middle) * scale;
+        view.axes = inverse * view.axes;
+        view.bounds = view.bounds.map(|bound| bound * scale);
+    }
+    [near, far * scale]
+}
+
+impl View {
+    /// The frame, whose rays end at the depth `far`: that of all views, since a view shows more than the points that its
+    /// own bound is drawn from.
+    fn frame(&self, far: f64) -> Frame {
+        let [x, y, z] = [self.axes.x_axis, self.axes.y_axis, self.axes.z_axis];
+        let columns = [x, y, z, self.position];
+        // Depths along the axis; rays to the corners are longer.
+        let longest = self
+            .corners()
+            .map(DVec3::length)
+            .into_iter()
+            .fold(1.0, f64::max);
+        Frame {
+            name: escaped(&self.image.file_stem().unwrap_or_default().to_string_lossy()),
+            image_path: self.image.clone(),
+            camera: Camera {
+                world_from_camera: std::array::from_fn(|i| columns.map(|column| column[i] as f32)),
+                ..self.camera
+            },
+            near_far: Some([(START * self.bounds[0]) as f32, (longest * far) as f32]),
+        }
+    }
+
+    /// The image's corners at depth 1, as seen from the camera, in world axes.
+    fn corners(&self) -> [DVec3; 4] {
+        let Camera {
+            width,
+            height,
+            focal,
+            ..
+        } = self.camera;
+        let x = f64::from(width) / 2.0 / f64::from(focal[0]);
+        let y = f64::from(height) / 2.0 / f64::from(focal[1]);
+        [(x, y), (-x, y), (x, -y), (-x, -y)].map(|(x, y)| self.axes * DVec3::new(x, y, -1.0))
+    }
+}
+
+/// A box, as Instant-NGP's settings.
+struct Framing {
+    aabb_scale: u32,
+    scale: f32,
+    offset: [f32; 3],
+}
+
+/// The box around what the views see up to the depth `far`.
+fn framing(views: &[View], far: f64) -> Framing {
+    let points = || {
+        views.iter().flat_map(|view| {
+            let depths = [START * view.bounds[0], far];
+            depths
+                .into_iter()
+                .flat_map(|depth| view.corners().map(|corner| view.position + depth * corner))
+        })
+    };
+    let low = points().reduce(DVec3::min).unwrap_or(DVec3::NEG_ONE);
+    let high = points().reduce(DVec3::max).unwrap_or(DVec3::ONE);
+    let side = (high - low).max_element();
+    let mut center = (low + high) / 2.0;
+    if high.z < 0.0 {
+        // Nothing of the box before what is seen, where nothing would teach it to be empty.
+        center.z = high.z - side / 2.0;
+    }
+    let cubes = (side / CUBE).clamp(1.0, 128.0);
+    let aabb_scale = (cubes.ceil() as u32).next_power_of_two();
+    let scale = f64::from(aabb_scale) / side;
+    Framing {
+        aabb_scale,
+        scale: scale as f32,
+        offset: (DVec3::splat(0.5) - scale * center)
+            .to_array()
+            .map(|v| v as f32),
+    }
+}

@@ -1,0 +1,65 @@
+//! LLFF captures: one size of their images trained on, and measured.
+
+use std::path::Path;
+
+use kiln::camera::Camera;
+use kiln::dataset::image_size;
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// Writes a capture of 9 views of the sphere in full size, 24 × 16 pixels, and half of it.
+fn write_capture(root: &Path) {
+    let camera = |i: u8| {
+        let across = 0.2 * (f32::from(i) - 4.0);
+        let eye = [4.0, across, 0.5 * across * across];
+        Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, 24, 16)
+    };
+    let mut numbers: Vec<f64> = Vec::new();
+    for i in 0..9 {
+        let camera = camera(i);
+        for (name, k) in [("images", 1), ("images_2", 2)] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+            let image = sphere(&camera.downscaled(k));
+            image
+                .save_png(&root.join(format!("{name}/{i}.png")))
+                .unwrap();
+        }
+        let last = [16.0, 24.0, camera.focal[0]];
+        for ([right, up, back, centre], last) in camera.world_from_camera.into_iter().zip(last) {
+            numbers.extend([-up, right, back, centre, last].map(f64::from));
+        }
+        numbers.extend([2.8, 5.5]);
+    }
+    let header = "{'descr': '<f8', 'fortran_order': False, 'shape': (9, 17), }\n";
+    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+    let mut file = [b"\x93NUMPY\x01\x00", length.as_slice(), header.as_bytes()].concat();
+    file.extend(numbers.iter().flat_map(|v| v.to_le_bytes()));
+    std::fs::write(root.join("poses_bounds.npy"), file).unwrap();
+}
+
+#[test]
+fn a_capture_is_trained_on_in_the_size_asked_for() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_capture(&at("capture"));
+    let output = succeeds(kiln(["inspect"]).arg(at("capture")));
+    let told = text(&output.stdout);
+    assert!(
+        told.contains("LLFF") && told.contains("no problems"),
+        "{told}"
+    );
+    succeeds(train(&at("capture"), &at("run")).args(["--downscale", "2", "--steps", "8"]));
+    assert_eq!(checkpoint(&at("run")).0["downscale"], "2");
+    // Full size would not be found.
+    std::fs::remove_dir_all(at("capture/images")).unwrap();
+    succeeds(kiln(["eval", "--save-images"]).arg(at("run")));
+    let image = at("run/images/test_001.png");
+    assert_eq!(image_size(&image).unwrap(), [12, 8]);
+    assert_eq!(json(&at("run/eval.json"))["images"][1]["name"], "8");
+    succeeds(kiln(["eval", "--save-images", "--downscale", "4"]).arg(at("run")));
+    assert_eq!(image_size(&image).unwrap(), [6, 4]);
+}
