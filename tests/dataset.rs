@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln::camera::{Camera, Lens};
+use kiln::camera_path::spiral;
 use kiln::dataset::{
     Dataset, DatasetError, Format, Image, Split, image_size, load_images, write_blender,
 };
@@ -453,6 +454,12 @@ mod real_scenes {
             .map(|f| f.near_far.unwrap()[0])
             .fold(f32::MAX, f32::min);
         assert!((near - 1.0).abs() < 1e-6, "{near}");
+        let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
+        let frames = spiral(&cameras, Some([1.0, 7.9]), 30, 12.0).unwrap();
+        // It stays among the cameras, and turns.
+        let x = |i: usize| frames[i].camera.position()[0];
+        assert!(x(0) > 0.2 && x(0) < 0.5 && (x(15) - x(0)).abs() < 1e-5 && x(8) < -0.1);
+        assert!(frames.iter().all(|f| f.camera.forward()[2] < -0.98));
     }
 
     #[test]
@@ -467,6 +474,10 @@ mod real_scenes {
         let camera = dataset.train[0].camera;
         assert_eq!([camera.width, camera.height], [720, 1280]);
         assert!((camera.focal[1] - 1105.1327).abs() < 1e-2);
+        // They stand around the can.
+        let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
+        let error = spiral(&cameras, Some([1.0, 9.0]), 30, 12.0).unwrap_err();
+        assert!(error.to_string().contains("look one way"), "{error}");
     }
 }
 

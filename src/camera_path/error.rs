@@ -58,4 +58,21 @@ pub enum CameraPathError {
         /// Cause and way out.
         message: String,
     },
+    /// Cameras that a spiral does not suit.
+    #[error(
+        "a spiral is for cameras that look one way, and these look {degrees:.0}° past their mean direction on average, \
+         {most:.0}° at most: make an orbit (--turntable) or give a path"
+    )]
+    NotOneWay {
+        /// The mean angle between the cameras' axes and their mean.
+        degrees: f64,
+        /// What it may be.
+        most: f64,
+    },
+    /// A spiral that has nothing to look at.
+    #[error(
+        "how far what the cameras look at is away cannot be told, since their axes do not meet and the dataset gives no \
+         near and far bounds: give a path"
+    )]
+    NoDepth,
 }

@@ -1,4 +1,4 @@
-//! Lists of cameras with times: paths from files, and orbits around what a dataset's cameras look at.
+//! Lists of cameras with times: paths from files, and orbits around or spirals before what a dataset's cameras look at.
 //!
 //! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, and the dense paths that
 //! nerfstudio's viewer exports. World units are the dataset's, times are seconds.
@@ -9,6 +9,7 @@ mod key_frames;
 mod nerfstudio;
 mod orbit;
 mod pose;
+mod spiral;
 mod spline;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde_json::Value;
 pub use error::CameraPathError;
 pub use nerfstudio::FrameTransform;
 pub use orbit::orbit;
+pub use spiral::spiral;
 
 use crate::camera::{Camera, Lens};
 use json::{Fields, Place, kind};

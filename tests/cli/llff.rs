@@ -1,4 +1,4 @@
-//! LLFF captures: one size of their images trained on, and measured.
+//! LLFF captures: one size of their images trained on, measured and rendered, and spirals before them.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ fn write_capture(root: &Path) {
 }
 
 #[test]
-fn a_capture_is_trained_on_in_the_size_asked_for() {
+fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
     if !has_adapter() {
         return;
     }
@@ -62,4 +62,33 @@ fn a_capture_is_trained_on_in_the_size_asked_for() {
     assert_eq!(json(&at("run/eval.json"))["images"][1]["name"], "8");
     succeeds(kiln(["eval", "--save-images", "--downscale", "4"]).arg(at("run")));
     assert_eq!(image_size(&image).unwrap(), [6, 4]);
+
+    let render = |out: &str| {
+        let mut command = kiln(["render", "--spiral", "4", "--out"]);
+        command.arg(at(out)).arg(at("run"));
+        command
+    };
+    succeeds(&mut render("spiral"));
+    let frames = files_in(&at("spiral"));
+    assert_eq!(frames.len(), 4);
+    assert_eq!(image_size(&at("spiral/rgb_0003.png")).unwrap(), [12, 8]);
+    // After one turn of two it is on the other side in depth only.
+    assert_ne!(frames["rgb_0000.png"], frames["rgb_0001.png"]);
+    for other in [
+        ["--turntable", "4"],
+        ["--split", "test"],
+        ["--path", "a.json"],
+    ] {
+        let lines = error_of(render("no").args(other), 2);
+        assert!(lines[0].contains("cannot be used with"), "{lines:?}");
+    }
+    // The other run's cameras stand all round.
+    let mut command = kiln(["render", "--spiral", "4", "--out"]);
+    command.arg(at("no")).arg(&shared().run);
+    refused(
+        &mut command,
+        2,
+        &["--spiral 4", "look one way", "--turntable"],
+    );
+    assert!(!at("no").exists());
 }

@@ -21,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   kiln render runs/lego --out views/                          the test views as PNGs
   kiln render runs/lego --turntable 48 --out orbit.gif        an orbit
+  kiln render runs/fern --spiral 60 --out spiral.gif          a spiral before a forward-facing scene
   kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video
   kiln render runs/lego --path cameras.json --out frames/ --frames 100..200 --samples 4
   kiln render runs/lego --turntable 1 --out cutout.png --background transparent
@@ -34,11 +35,14 @@ pub(super) struct Args {
     /// Run directory, or a checkpoint file
     pub(super) run: PathBuf,
     /// Render the views of a split: train, val or test (which is what is rendered where nothing is chosen)
-    #[arg(long, value_name = "SPLIT", conflicts_with_all = ["turntable", "path"])]
+    #[arg(long, value_name = "SPLIT", conflicts_with_all = ["turntable", "spiral", "path"])]
     pub(super) split: Option<Split>,
     /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
-    #[arg(long, value_name = "N", conflicts_with = "path", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["spiral", "path"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) turntable: Option<u32>,
+    /// Render a spiral of N views before the scene, where the cameras looked one way, as in LLFF captures
+    #[arg(long, value_name = "N", conflicts_with = "path", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) spiral: Option<u32>,
     /// Render along a path: key frames (docs/camera-path.md), or a camera path from nerfstudio
     #[arg(long, value_name = "FILE")]
     pub(super) path: Option<PathBuf>,

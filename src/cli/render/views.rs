@@ -1,14 +1,14 @@
-//! Which views are rendered: of a split, of an orbit or along a path, and which of those.
+//! Which views are rendered: of a split, of an orbit or a spiral or along a path, and which of those.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Args;
 use crate::camera::Camera;
-use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit};
+use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Session, scene, usage};
-use crate::dataset::Split;
+use crate::dataset::{Dataset, Split};
 
 /// Frames per second of what has no rate of its own.
 const FPS: f64 = 12.0;
@@ -212,13 +212,18 @@ pub(super) fn all(
     let dataset = scene::dataset_of(session, checkpoint, args.dataset.as_deref(), None)?;
     let downscale = dataset.downscale;
     let fps = args.fps.unwrap_or(FPS);
+    let cameras = || -> Vec<Camera> {
+        let frames = dataset.train.iter();
+        frames.map(|f| f.camera.downscaled(downscale)).collect()
+    };
     let mut all = if let Some(n) = args.turntable {
-        let cameras: Vec<Camera> = dataset
-            .train
-            .iter()
-            .map(|f| f.camera.downscaled(downscale))
-            .collect();
-        View::of(&orbit(&cameras, n, fps))
+        View::of(&orbit(&cameras(), n, fps))
+    } else if let Some(n) = args.spiral {
+        let near_far = reach(&dataset);
+        let frames = spiral(&cameras(), near_far.map(|b| b.map(f64::from)), n, fps)
+            .map_err(|e| usage(format!("--spiral {n}: {e}")))?;
+        let views = View::of(&frames).into_iter();
+        views.map(|view| View { near_far, ..view }).collect()
     } else {
         let frames = dataset.frames(args.split.unwrap_or(Split::Test));
         let view = |(index, frame): (usize, &crate::dataset::Frame)| View {
@@ -231,7 +236,7 @@ pub(super) fn all(
     if all.is_empty() {
         let split = args.split.unwrap_or(Split::Test);
         return Err(usage(format!(
-            "the dataset has no {split} views to render: give another --split, --turntable N or --path FILE"
+            "the dataset has no {split} views to render: give another --split, --turntable N, --spiral N or --path FILE"
         )));
     }
     for view in &mut all {
@@ -242,6 +247,13 @@ pub(super) fn all(
         )?;
     }
     Ok(Views { all, fps })
+}
+
+/// The nearest and the farthest that the training views of `dataset` reach, where all of them say.
+fn reach(dataset: &Dataset) -> Option<[f32; 2]> {
+    let bounds: Option<Vec<[f32; 2]>> = dataset.train.iter().map(|f| f.near_far).collect();
+    let both = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
+    bounds?.into_iter().reduce(both)
 }
 
 /// Most pixels of a view, which take 32 bytes each.
