@@ -235,7 +235,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
         vec![n / 32],
         &gpu.read(&grid.bits, 0, n / 32)?,
     ));
-    let levels = field.hash_grid.levels().len();
+    let levels = field.tables().levels().len().max(1);
     tensors.push(u32_tensor(
         "state.training",
         vec![16],
@@ -613,7 +613,7 @@ impl Checkpoint {
             0,
             &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?,
         );
-        let levels = field.hash_grid.levels().len();
+        let levels = field.tables().levels().len().max(1);
         let state = self.values::<u32>("state.training", Dtype::U32, &[16])?;
         let mut state: StepState = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&state));
         // Another device may hold fewer.

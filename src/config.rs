@@ -412,6 +412,30 @@ pub struct Field {
 pub enum PositionEncoding {
     /// Multiresolution hash grid.
     HashGrid(HashGridConfig),
+    /// Sines and cosines.
+    Frequency(FrequencyConfig),
+}
+
+/// Parameters of a frequency encoding of positions (Mildenhall et al. 2020, eq. 4, without the factor π).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrequencyConfig {
+    /// Number of frequencies: 1 to 20.
+    pub n_frequencies: u32,
+    /// Whether the position itself comes first.
+    #[serde(default = "yes")]
+    pub include_input: bool,
+    /// Logarithm of the highest frequency; the frequencies are 1 to `2^max_log2`, evenly spaced in the exponent. Where left
+    /// out, powers of two.
+    #[serde(default)]
+    pub max_log2: Option<f64>,
+    /// What is encoded is `scale p + offset`, for positions p in [0, 1]³ of the scene's box; where left out, world
+    /// coordinates.
+    #[serde(default)]
+    pub scale: Option<f32>,
+    /// See `scale`.
+    #[serde(default)]
+    pub offset: Option<[f32; 3]>,
 }
 
 /// Parameters of a hash grid, named as in tiny-cuda-nn.
@@ -813,8 +837,8 @@ impl Config {
         let aabb_scale = *scene
             .aabb_scale
             .get_or_insert(hints.aabb_scale.unwrap_or(1));
-        scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
-        scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
+        let scale = *scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
+        let offset = *scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
         let software = class == AdapterClass::Software;
         let batch = *self.training.batch_size.get_or_insert(match class {
             AdapterClass::Software => 1 << 15,
@@ -836,64 +860,28 @@ impl Config {
             if let Sampler::RayMarch { cone_angle, .. } = &mut pass.sampler {
                 cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
             }
-            let PositionEncoding::HashGrid(grid) = &mut pass.field.position_encoding;
-            let levels = f64::from(grid.n_levels.max(2) - 1);
-            let finest = f64::from(grid.finest_resolution) * f64::from(aabb_scale);
-            grid.per_level_scale
-                .get_or_insert((finest / f64::from(grid.base_resolution)).powf(1.0 / levels));
+            match &mut pass.field.position_encoding {
+                PositionEncoding::HashGrid(grid) => {
+                    let levels = f64::from(grid.n_levels.max(2) - 1);
+                    let finest = f64::from(grid.finest_resolution) * f64::from(aabb_scale);
+                    grid.per_level_scale.get_or_insert(
+                        (finest / f64::from(grid.base_resolution)).powf(1.0 / levels),
+                    );
+                }
+                PositionEncoding::Frequency(frequency) => {
+                    let side = aabb_scale as f32;
+                    frequency.scale.get_or_insert(side / scale);
+                    let low = offset.map(|o| (0.5 - side / 2.0 - o) / scale);
+                    frequency.offset.get_or_insert(low);
+                }
+            }
         }
     }
 }
 
-impl Pass {
+impl HashGridConfig {
     fn check(&self) -> Result<(), Bad> {
-        if self.loss_weight <= 0.0 {
-            return Err(bad(
-                "passes.loss_weight",
-                format!("is {}; it must be positive", self.loss_weight),
-            ));
-        }
-        let (transmittance, n) = match self.sampler {
-            Sampler::RayMarch {
-                steps,
-                max_samples,
-                min_transmittance,
-                cone_angle,
-            } => {
-                if steps == 0 || steps > 65_536 {
-                    return Err(bad(
-                        "passes.sampler.ray_march.steps",
-                        "must lie between 1 and 65536",
-                    ));
-                }
-                if cone_angle.is_some_and(|c| !(0.0..1.0).contains(&c)) {
-                    return Err(bad(
-                        "passes.sampler.ray_march.cone_angle",
-                        "must be at least 0 and below 1",
-                    ));
-                }
-                (min_transmittance, max_samples)
-            }
-            Sampler::Stratified {
-                n_samples,
-                min_transmittance,
-                ..
-            } => (min_transmittance, n_samples),
-        };
-        if !(2..=16_384).contains(&n) {
-            return Err(bad(
-                "passes.sampler",
-                format!("asks for {n} samples per ray; give 2 to 16384"),
-            ));
-        }
-        if !(0.0..1.0).contains(&transmittance) {
-            return Err(bad(
-                "passes.sampler",
-                "has a min_transmittance outside 0 to 1",
-            ));
-        }
-        let field = &self.field;
-        let PositionEncoding::HashGrid(grid) = &field.position_encoding;
+        let grid = self;
         if !(1..=32).contains(&grid.n_levels) {
             return Err(bad(
                 "hash_grid.n_levels",
@@ -953,6 +941,92 @@ impl Pass {
                 "hash_grid.n_levels",
                 "times n_features_per_level must not exceed 128",
             ));
+        }
+        Ok(())
+    }
+}
+
+impl FrequencyConfig {
+    fn check(&self) -> Result<(), Bad> {
+        // The shader's range reduction is exact up to here.
+        const HIGHEST: f64 = 15.0;
+        if !(1..=20).contains(&self.n_frequencies) {
+            return Err(bad(
+                "frequency.n_frequencies",
+                format!("is {}; it must lie between 1 and 20", self.n_frequencies),
+            ));
+        }
+        let highest = self.max_log2.unwrap_or(f64::from(self.n_frequencies - 1));
+        if !(0.0..=HIGHEST).contains(&highest) {
+            return Err(bad(
+                "frequency.max_log2",
+                format!("is {highest}; it must lie between 0 and {HIGHEST}"),
+            ));
+        }
+        if self.scale.is_some_and(|s| !(s.is_finite() && s > 0.0)) {
+            return Err(bad("frequency.scale", "must be positive"));
+        }
+        if self
+            .offset
+            .is_some_and(|o| o.iter().any(|v| !v.is_finite()))
+        {
+            return Err(bad("frequency.offset", "must be three finite numbers"));
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn check(&self) -> Result<(), Bad> {
+        if self.loss_weight <= 0.0 {
+            return Err(bad(
+                "passes.loss_weight",
+                format!("is {}; it must be positive", self.loss_weight),
+            ));
+        }
+        let (transmittance, n) = match self.sampler {
+            Sampler::RayMarch {
+                steps,
+                max_samples,
+                min_transmittance,
+                cone_angle,
+            } => {
+                if steps == 0 || steps > 65_536 {
+                    return Err(bad(
+                        "passes.sampler.ray_march.steps",
+                        "must lie between 1 and 65536",
+                    ));
+                }
+                if cone_angle.is_some_and(|c| !(0.0..1.0).contains(&c)) {
+                    return Err(bad(
+                        "passes.sampler.ray_march.cone_angle",
+                        "must be at least 0 and below 1",
+                    ));
+                }
+                (min_transmittance, max_samples)
+            }
+            Sampler::Stratified {
+                n_samples,
+                min_transmittance,
+                ..
+            } => (min_transmittance, n_samples),
+        };
+        if !(2..=16_384).contains(&n) {
+            return Err(bad(
+                "passes.sampler",
+                format!("asks for {n} samples per ray; give 2 to 16384"),
+            ));
+        }
+        if !(0.0..1.0).contains(&transmittance) {
+            return Err(bad(
+                "passes.sampler",
+                "has a min_transmittance outside 0 to 1",
+            ));
+        }
+        let field = &self.field;
+        match &field.position_encoding {
+            PositionEncoding::HashGrid(grid) => grid.check()?,
+            PositionEncoding::Frequency(frequency) => frequency.check()?,
         }
         match field.direction_encoding {
             DirectionEncoding::SphericalHarmonics { degree } if !(1..=4).contains(&degree) => {

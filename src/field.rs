@@ -1,8 +1,8 @@
 //! A radiance field: a position encoding that feeds a density network, whose outputs and an encoded view direction feed a
 //! colour network. A field knows nothing of rays, images or backgrounds.
 
-use crate::config::{Field as FieldConfig, PositionEncoding};
-use crate::encoding::{self, HashGrid};
+use crate::config::Field as FieldConfig;
+use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::fused::Activations;
 use crate::network::{Fused, Keep, Rows};
@@ -13,7 +13,7 @@ pub struct Field {
     /// The configuration it was made of.
     pub config: FieldConfig,
     /// Position encoding.
-    pub hash_grid: HashGrid,
+    pub position: PositionEncoder,
     /// Encoded position to raw density and features.
     pub density: Fused,
     /// Those and the encoded direction to raw colour.
@@ -35,7 +35,7 @@ impl FieldParameters {
     /// Bytes of the parameters of `field`.
     #[must_use]
     pub fn bytes(field: &Field) -> u64 {
-        let features = field.hash_grid.total_rows() * u64::from(field.hash_grid.n_features());
+        let features = field.tables().total_rows() * u64::from(field.tables().n_features());
         features * 4 + u64::from(field.slab_len()) * 8
     }
 }
@@ -76,8 +76,7 @@ impl Field {
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of the hash grid does not fit a binding.
     pub fn new(gpu: &Gpu, config: &FieldConfig) -> Result<Self, GpuError> {
-        let PositionEncoding::HashGrid(grid) = &config.position_encoding;
-        let hash_grid = HashGrid::new(grid, gpu.max_binding_bytes())?;
+        let position = PositionEncoder::new(gpu, &config.position_encoding)?;
         let dims = |n_in: u32, network: &crate::config::Network, n_out: u32| {
             let mut dims = vec![n_in];
             dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
@@ -85,7 +84,7 @@ impl Field {
             dims
         };
         let density_dims = dims(
-            hash_grid.n_outputs(),
+            position.n_outputs(),
             &config.density_network,
             config.n_density_outputs,
         );
@@ -101,10 +100,16 @@ impl Field {
         );
         Ok(Self {
             config: config.clone(),
-            hash_grid,
+            position,
             density,
             color,
         })
+    }
+
+    /// The tables that the position encoding trains, which may be none.
+    #[must_use]
+    pub fn tables(&self) -> &HashGrid {
+        self.position.tables()
     }
 
     /// f32 of all network weights in their slab.
@@ -201,7 +206,7 @@ impl Field {
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
         let features = Rows::of(&buffers.features, self.feature_stride());
-        self.hash_grid.forward(
+        self.position.forward(
             gpu,
             encode,
             counts,
@@ -324,7 +329,7 @@ impl Field {
             saved_color,
             weight_gradients,
         )?;
-        let width = self.hash_grid.n_outputs().next_multiple_of(4);
+        let width = self.position.n_outputs().next_multiple_of(4);
         self.density.backward(
             gpu,
             network,
@@ -348,7 +353,7 @@ impl Field {
             saved_density,
             weight_gradients,
         )?;
-        self.hash_grid.backward(
+        self.tables().backward(
             gpu,
             encode,
             counts,
@@ -392,7 +397,7 @@ impl Field {
         )?;
         let one_hot = Rows::of(&buffers.d_color_input, stride);
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
-        let width = self.hash_grid.n_outputs().next_multiple_of(4);
+        let width = self.position.n_outputs().next_multiple_of(4);
         let saved = &buffers.density_activations;
         self.density.backward(
             gpu,
@@ -407,7 +412,7 @@ impl Field {
             width,
             false,
         )?;
-        self.hash_grid.d_position(
+        self.position.d_position(
             gpu,
             stage,
             counts,
@@ -442,7 +447,7 @@ impl Field {
     pub fn parameters(&self, gpu: &Gpu) -> Result<FieldParameters, GpuError> {
         let bytes = u64::from(self.slab_len()) * 4;
         Ok(FieldParameters {
-            tables: self.hash_grid.allocate(gpu, "settled hash table", 4)?,
+            tables: self.tables().allocate(gpu, "settled hash table", 4)?,
             weights: gpu.buffer("settled weights", bytes)?,
             transposed: gpu.buffer("settled weights transposed", bytes)?,
         })

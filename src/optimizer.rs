@@ -138,7 +138,8 @@ impl SparseGroup {
     /// # Errors
     /// Those of allocation.
     pub fn new(gpu: &Gpu, grid: &HashGrid) -> Result<Self, GpuError> {
-        let levels = grid.levels().len();
+        // A binding is never empty.
+        let levels = grid.levels().len().max(1);
         let counters = grid
             .chunks()
             .iter()

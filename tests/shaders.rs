@@ -78,7 +78,7 @@ fn translate(entry: &str, module: &naga::Module, info: &ModuleInfo) -> Result<[u
 
 /// Configurations that between them reach every branch of every shader.
 fn configs() -> Vec<Config> {
-    let sets: [&[&str]; 6] = [
+    let sets: [&[&str]; 7] = [
         &[],
         &[
             "scene.aabb_scale=4",
@@ -104,6 +104,10 @@ fn configs() -> Vec<Config> {
             "passes.field.position_encoding.hash_grid.dense_levels=false",
             "passes.field.position_encoding.hash_grid.grid_offset=0.0",
             "passes.field.direction_encoding.spherical_harmonics.degree=4",
+        ],
+        &[
+            "passes.field.position_encoding={frequency={n_frequencies=10}}",
+            "passes.field.direction_encoding={frequency={n_frequencies=4}}",
         ],
         &[
             "passes.field.position_encoding.hash_grid.n_features_per_level=8",
@@ -309,7 +313,9 @@ fn mirrored_structs_lie_where_the_shaders_think() {
         &["passes.field.position_encoding.hash_grid.per_level_scale=2.0".to_owned()],
     )
     .unwrap();
-    let PositionEncoding::HashGrid(grid) = &config.passes[0].field.position_encoding;
+    let PositionEncoding::HashGrid(grid) = &config.passes[0].field.position_encoding else {
+        panic!("ngp has a hash grid");
+    };
     let grid = HashGrid::new(grid, 1 << 30).unwrap();
     let (mut members, size) = layout(
         "encoding/hash_grid",

@@ -1,5 +1,5 @@
-// Frequency encoding (Mildenhall et al. 2020, eq. 4, without the factor pi): x, then sin(2^j x), cos(2^j x) for
-// j < n_frequencies, three values each. Arguments are reduced to [-pi, pi], beyond which WGSL promises no accuracy.
+// Frequency encoding (Mildenhall et al. 2020, eq. 4, without the factor pi): x, then sin(f x), cos(f x) for each of the
+// frequencies, three values each. Arguments are reduced to [-pi, pi], beyond which WGSL promises no accuracy.
 // See src/encoding/frequency.rs.
 const ENCODED: u32 = ${encoded}u;
 
@@ -15,9 +15,10 @@ fn encode(d: vec3<f32>) -> array<f32, ${encoded}> {
     //: if include_input
     e[0] = d.x; e[1] = d.y; e[2] = d.z;
     //: endif
-    //: for j in range(n_frequencies)
+    //: for f in frequencies
+    //: set j = loop.index0
     {
-        let a = reduced(${2 ** j}.0 * d);
+        let a = reduced(${f} * d);
         let s = sin(a);
         let c = cos(a);
         e[${first + 6 * j}] = s.x; e[${first + 6 * j + 1}] = s.y; e[${first + 6 * j + 2}] = s.z;
@@ -32,12 +33,13 @@ fn encode_backward(d: vec3<f32>, g: array<f32, ${encoded}>) -> vec3<f32> {
     //: if include_input
     r += vec3<f32>(g[0], g[1], g[2]);
     //: endif
-    //: for j in range(n_frequencies)
+    //: for f in frequencies
+    //: set j = loop.index0
     {
-        let a = reduced(${2 ** j}.0 * d);
+        let a = reduced(${f} * d);
         let gs = vec3<f32>(g[${first + 6 * j}], g[${first + 6 * j + 1}], g[${first + 6 * j + 2}]);
         let gc = vec3<f32>(g[${first + 6 * j + 3}], g[${first + 6 * j + 4}], g[${first + 6 * j + 5}]);
-        r += ${2 ** j}.0 * (gs * cos(a) - gc * sin(a));
+        r += ${f} * (gs * cos(a) - gc * sin(a));
     }
     //: endfor
     return r;

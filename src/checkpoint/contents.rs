@@ -102,7 +102,7 @@ fn expected(field: &Field, config: &Config) -> Vec<(String, Dtype, Vec<usize>)> 
     all.extend(tables.iter().map(counters));
     let side = config.occupancy.resolution as usize;
     let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
-    let levels = field.hash_grid.levels().len();
+    let levels = field.tables().levels().len().max(1);
     for (name, dtype, shape) in [
         (
             "occupancy.thickness",

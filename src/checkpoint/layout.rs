@@ -116,7 +116,7 @@ pub(super) struct Table {
 
 /// All levels of a field's hash table.
 pub(super) fn tables(field: &Field) -> Vec<Table> {
-    let grid = &field.hash_grid;
+    let grid = field.tables();
     let features = grid.n_features() as usize;
     grid.chunks()
         .iter()

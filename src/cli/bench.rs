@@ -175,13 +175,15 @@ fn cost(
     micro_batches: u32,
     cells: u32,
 ) -> Option<Cost> {
-    let PositionEncoding::HashGrid(grid) = &field.config.position_encoding;
-    let (levels, features) = (
-        f64::from(grid.n_levels),
-        f64::from(grid.n_features_per_level),
-    );
+    let (levels, features) = match &field.config.position_encoding {
+        PositionEncoding::HashGrid(grid) => (
+            f64::from(grid.n_levels),
+            f64::from(grid.n_features_per_level),
+        ),
+        PositionEncoding::Frequency(_) => (0.0, 0.0),
+    };
     let row = 4.0 * features;
-    let encoded = levels * row;
+    let encoded = 4.0 * f64::from(field.position.n_outputs());
     // Counts are the last micro-batch's; times are those of all.
     let all = |n: u32| f64::from(n) * f64::from(micro_batches);
     let (marched, kept) = (all(state.n_marched), all(state.n_kept));
@@ -192,8 +194,12 @@ fn cost(
         - f64::from(dims[last - 1]) * (f64::from(dims[last]) - 4.0);
     let networks = (field.density.multiply_adds() + field.color.multiply_adds()) as f64;
     let activations = (field.density.activation_bytes() + field.color.activation_bytes()) as f64;
-    let interpolation = levels * 8.0 * (2.0 * features + 3.0);
-    let rows = field.hash_grid.total_rows() as f64;
+    let interpolation = match &field.config.position_encoding {
+        PositionEncoding::HashGrid(_) => levels * 8.0 * (2.0 * features + 3.0),
+        // A sine or cosine as one.
+        PositionEncoding::Frequency(_) => 2.0 * f64::from(field.position.n_outputs()),
+    };
+    let rows = field.tables().total_rows() as f64;
     Some(match stage {
         "encode" => Cost {
             items: marched,

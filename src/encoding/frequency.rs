@@ -1,19 +1,146 @@
 //! Frequency encoding: `shaders/encoding/frequency.wgsl` (Mildenhall et al. 2020, eq. 4, without the factor π).
 
-use crate::gpu::Defines;
+use crate::config::FrequencyConfig;
+use crate::gpu::{Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::network::Rows;
 
-/// Values per 3-vector: 6 per octave, and the vector itself if `include_input`.
+/// Values per 3-vector: 6 per frequency, and the vector itself if `include_input`.
 #[must_use]
 pub fn n_outputs(n_frequencies: u32, include_input: bool) -> u32 {
     6 * n_frequencies + if include_input { 3 } else { 0 }
 }
 
-/// The shader and its values.
+/// `n` frequencies from 1 to 2^`max_log2`, evenly spaced in the exponent.
+fn frequencies(n: u32, max_log2: f64) -> Vec<f32> {
+    let spacing = max_log2 / f64::from(n.max(2) - 1);
+    (0..n)
+        .map(|j| (f64::from(j) * spacing).exp2() as f32)
+        .collect()
+}
+
+/// The shader and its values, for powers of two.
 #[must_use]
 pub fn shader(n_frequencies: u32, include_input: bool) -> (&'static str, Defines) {
-    let defines = Defines::new()
-        .set("n_frequencies", n_frequencies)
+    let powers = frequencies(n_frequencies, f64::from(n_frequencies.max(1) - 1));
+    ("encoding/frequency", defines(&powers, include_input))
+}
+
+fn defines(frequencies: &[f32], include_input: bool) -> Defines {
+    let text: Vec<String> = frequencies.iter().map(|f| format!("{f:?}")).collect();
+    let n = u32::try_from(frequencies.len()).unwrap_or(0);
+    Defines::new()
+        .set("frequencies", text)
         .set("include_input", include_input)
-        .set("encoded", n_outputs(n_frequencies, include_input));
-    ("encoding/frequency", defines)
+        .set("encoded", n_outputs(n, include_input))
+}
+
+/// The encoding of positions, without parameters to train.
+#[derive(Debug, Clone)]
+pub struct Frequency {
+    frequencies: Vec<f32>,
+    include_input: bool,
+    scale: f32,
+    offset: [f32; 3],
+}
+
+impl Frequency {
+    /// Of a resolved configuration.
+    #[must_use]
+    pub fn new(config: &FrequencyConfig) -> Self {
+        let n = config.n_frequencies;
+        let highest = config.max_log2.unwrap_or(f64::from(n.max(1) - 1));
+        Self {
+            frequencies: frequencies(n, highest),
+            include_input: config.include_input,
+            scale: config.scale.unwrap_or(1.0),
+            offset: config.offset.unwrap_or_default(),
+        }
+    }
+
+    /// Encoded values per position.
+    #[must_use]
+    pub fn n_outputs(&self) -> u32 {
+        n_outputs(
+            u32::try_from(self.frequencies.len()).unwrap_or(0),
+            self.include_input,
+        )
+    }
+
+    fn run(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        pass: &str,
+        stride: u32,
+        bindings: &[Binding<'_>],
+    ) -> Result<(), GpuError> {
+        let defines = defines(&self.frequencies, self.include_input)
+            .set("pass", pass)
+            .set("count", count.field())
+            .set("stride", stride)
+            .set("scale", format!("{:?}", self.scale))
+            .set("offset", self.offset.map(|o| format!("{o:?}")));
+        let mut bindings = bindings.to_vec();
+        bindings.push(("counts", &counts.state));
+        let groups = counts.groups(gpu, count, 64, 1);
+        stage.run(gpu, "entry/position", pass, &defines, &bindings, groups)?;
+        Ok(())
+    }
+
+    /// Add: features of the positions in `samples`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        samples: &Buffer,
+        features: Rows<'_>,
+    ) -> Result<(), GpuError> {
+        let bindings = [("samples", samples), ("features", features.buffer)];
+        self.run(
+            gpu,
+            stage,
+            counts,
+            count,
+            "forward",
+            features.stride,
+            &bindings,
+        )
+    }
+
+    /// Add: `d_position = dL/dx`, x in the box.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn d_position(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        samples: &Buffer,
+        d_features: Rows<'_>,
+        d_position: &Buffer,
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("samples", samples),
+            ("d_features", d_features.buffer),
+            ("d_position", d_position),
+        ];
+        self.run(
+            gpu,
+            stage,
+            counts,
+            count,
+            "position",
+            d_features.stride,
+            &bindings,
+        )
+    }
 }

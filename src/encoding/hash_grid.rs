@@ -92,6 +92,17 @@ pub fn levels(config: &HashGridConfig) -> Vec<Level> {
 }
 
 impl HashGrid {
+    /// No levels at all: the tables of an encoding without parameters.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            levels: Vec::new(),
+            chunks: Vec::new(),
+            n_features: 0,
+            grid_offset: 0.0,
+        }
+    }
+
     /// Plan the grid for a device that binds `max_binding_bytes`.
     ///
     /// # Errors

@@ -4,11 +4,106 @@ pub mod frequency;
 pub mod hash_grid;
 pub mod spherical_harmonics;
 
+pub use frequency::Frequency;
 pub use hash_grid::HashGrid;
 
-use crate::config::DirectionEncoding;
+use crate::config::{DirectionEncoding, PositionEncoding};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::Rows;
+
+/// An encoding of positions.
+#[derive(Debug, Clone)]
+pub enum PositionEncoder {
+    /// Features from tables that are trained.
+    HashGrid(HashGrid),
+    /// Sines and cosines.
+    Frequency(Frequency),
+}
+
+/// The tables of an encoding that has none.
+static NO_TABLES: HashGrid = HashGrid::empty();
+
+impl PositionEncoder {
+    /// Plan an encoding for a device.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] when a level of a hash grid does not fit a binding.
+    pub fn new(gpu: &Gpu, config: &PositionEncoding) -> Result<Self, GpuError> {
+        Ok(match config {
+            PositionEncoding::HashGrid(grid) => {
+                Self::HashGrid(HashGrid::new(grid, gpu.max_binding_bytes())?)
+            }
+            PositionEncoding::Frequency(config) => Self::Frequency(Frequency::new(config)),
+        })
+    }
+
+    /// Encoded values per position.
+    #[must_use]
+    pub fn n_outputs(&self) -> u32 {
+        match self {
+            Self::HashGrid(grid) => grid.n_outputs(),
+            Self::Frequency(frequency) => frequency.n_outputs(),
+        }
+    }
+
+    /// The tables to train, which may be none.
+    #[must_use]
+    pub fn tables(&self) -> &HashGrid {
+        match self {
+            Self::HashGrid(grid) => grid,
+            Self::Frequency(_) => &NO_TABLES,
+        }
+    }
+
+    /// Add: features of the positions in `samples`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        tables: &[Buffer],
+        samples: &Buffer,
+        features: Rows<'_>,
+    ) -> Result<(), GpuError> {
+        match self {
+            Self::HashGrid(grid) => {
+                grid.forward(gpu, stage, counts, count, tables, samples, features)
+            }
+            Self::Frequency(frequency) => {
+                frequency.forward(gpu, stage, counts, count, samples, features)
+            }
+        }
+    }
+
+    /// Add: `d_position = dL/dx`, x in the box.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn d_position(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        tables: &[Buffer],
+        samples: &Buffer,
+        d_features: Rows<'_>,
+        d_position: &Buffer,
+    ) -> Result<(), GpuError> {
+        match self {
+            Self::HashGrid(grid) => grid.d_position(
+                gpu, stage, counts, count, tables, samples, d_features, d_position,
+            ),
+            Self::Frequency(frequency) => {
+                frequency.d_position(gpu, stage, counts, count, samples, d_features, d_position)
+            }
+        }
+    }
+}
 
 /// The shader file of a direction encoding and the values it is specialised with.
 fn direction_shader(encoding: &DirectionEncoding) -> (&'static str, Defines) {

@@ -37,6 +37,7 @@ shaders! {
     "entry/bench_peak",
     "entry/direction",
     "entry/one_hot",
+    "entry/position",
     "entry/publish",
     "entry/step",
     "loss",

@@ -60,7 +60,7 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     Ok(MemoryPlan {
         capacity,
         micro_batches,
-        parameter_bytes: DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(&field.hash_grid),
+        parameter_bytes: DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(field.tables()),
         batch_bytes: Pass::bytes(&field, capacity, Keep::Gradients)
             + u64::from(capacity.kept) * (16 + 4)
             + u64::from(capacity.rays) * (16 + RAY_LOSS_BYTES),

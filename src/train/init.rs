@@ -54,8 +54,8 @@ pub(super) fn initialize(
     network(&field.color, &mut slab, &mut random);
     gpu.write(&dense.values, 0, &slab);
     gpu.write(&dense.averages, 0, &slab);
-    for (index, chunk) in field.hash_grid.chunks().iter().enumerate() {
-        let n = chunk.rows as usize * field.hash_grid.n_features() as usize;
+    for (index, chunk) in field.tables().chunks().iter().enumerate() {
+        let n = chunk.rows as usize * field.tables().n_features() as usize;
         let values: Vec<f32> = (0..n).map(|_| random.symmetric(HASH_BOUND)).collect();
         gpu.write(&sparse.values[index], 0, &values);
         gpu.write(&sparse.averages[index], 0, &values);

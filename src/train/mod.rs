@@ -145,7 +145,7 @@ impl Trainer {
         let pass = Pass::new(gpu, config, "training", plan.capacity, Keep::Gradients)?;
         let occupancy = OccupancyGrid::new(gpu, config, &pass.field)?;
         let dense = DenseGroup::new(gpu, "networks", pass.field.slab_len())?;
-        let sparse = SparseGroup::new(gpu, &pass.field.hash_grid)?;
+        let sparse = SparseGroup::new(gpu, pass.field.tables())?;
         let targets = gpu.buffer("targets", u64::from(plan.capacity.rays) * 16)?;
         let history = gpu.buffer("history", u64::from(RING) * 32)?;
         let mut trainer = Self {
@@ -301,7 +301,7 @@ impl Trainer {
 
         let optimizer = &self.config.optimizer;
         let mut begin = Stage::new("begin");
-        let levels = self.pass.field.hash_grid.levels().len();
+        let levels = self.pass.field.tables().levels().len();
         let defines = schedule_defines(optimizer).set("n_levels", levels);
         let bindings = [
             state,
@@ -370,7 +370,7 @@ impl Trainer {
             gpu,
             &mut update,
             counts,
-            &self.pass.field.hash_grid,
+            self.pass.field.tables(),
             optimizer,
         )?;
         self.pass.field.transpose(gpu, &mut update, &parameters)?;
@@ -547,7 +547,7 @@ impl Trainer {
     pub fn settle(&self, into: &FieldParameters) -> Result<(), GpuError> {
         let mut stage = Stage::new("settle");
         let counts = &self.pass.counts;
-        let (grid, optimizer) = (&self.pass.field.hash_grid, &self.config.optimizer);
+        let (grid, optimizer) = (self.pass.field.tables(), &self.config.optimizer);
         self.sparse
             .settle(&self.gpu, &mut stage, counts, grid, optimizer, &into.tables)?;
         stage.copy(&self.dense.averages, &into.weights);

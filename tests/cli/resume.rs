@@ -40,6 +40,33 @@ fn a_resumed_run_is_the_uninterrupted_one() {
 }
 
 #[test]
+fn a_field_without_tables_is_kept_too() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let (parts, whole) = (folder.path().join("parts"), folder.path().join("whole"));
+    let frequencies = "--set=passes.field.position_encoding={frequency={n_frequencies=5}}";
+    let train = |run| {
+        let mut command = train(&shared().dataset, run);
+        command.args([frequencies, "--eval-views", "1"]);
+        command
+    };
+    succeeds(train(&parts).args(["--steps", "9"]));
+    succeeds(kiln(["train", "--steps", "22", "--eval-views", "1", "--resume"]).arg(&parts));
+    succeeds(train(&whole).args(["--steps", "22"]));
+    let (_, tensors) = checkpoint(&whole);
+    assert!(
+        !tensors
+            .keys()
+            .any(|name| name.contains("position_encoding"))
+    );
+    assert_same_tensors(&whole, &parts);
+    succeeds(kiln(["inspect"]).arg(&parts));
+    succeeds(kiln(["eval", "--eval-views", "1"]).arg(&parts));
+}
+
+#[test]
 fn a_killed_run_goes_on_from_its_last_checkpoint() {
     if !has_adapter() {
         return;

@@ -311,7 +311,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     let gradients = rig.zeros(field.slab_len() as usize);
     let scale = 2_f32.powi(18);
     let scales = rig.buffer(&[scale; 6]);
-    let tables = field.hash_grid.allocate(gpu, "gradients", 4).unwrap();
+    let tables = field.tables().allocate(gpu, "gradients", 4).unwrap();
     let (mut network, mut encode) = (Stage::new("network"), Stage::new("encode"));
     field
         .backward(

@@ -8,6 +8,7 @@ mod camera;
 mod compositing;
 mod direction;
 mod field;
+mod frequency;
 mod fused;
 mod hash_grid;
 mod occupancy;

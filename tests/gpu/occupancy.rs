@@ -48,7 +48,7 @@ impl Setup {
         config.resolve(SceneHints::default(), gpu.class());
         let field = Field::new(gpu, &config.passes[0].field).unwrap();
         let parameters = field.parameters(gpu).unwrap();
-        let level = &field.hash_grid.levels()[0];
+        let level = &field.tables().levels()[0];
         assert!(level.dense && level.resolution == 5);
         let coordinate = |i: u32| i as f32 / 4.0;
         let table: Vec<[f32; 4]> = (0..125)

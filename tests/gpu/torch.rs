@@ -213,7 +213,7 @@ fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
             );
         }
     }
-    let levels = field.hash_grid.levels().len();
+    let levels = field.tables().levels().len();
     let scales = gpu
         .read::<f32>(&trainer.sparse.gradient_scales, 0, levels)
         .unwrap();
@@ -229,7 +229,7 @@ fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
 
 /// Call `f` with each level, its chunk, and the first feature and number of features it has there.
 fn for_each_level(field: &Field, mut f: impl FnMut(usize, usize, u64, usize)) {
-    let grid = &field.hash_grid;
+    let grid = field.tables();
     for (index, chunk) in grid.chunks().iter().enumerate() {
         for (k, &first_row) in chunk.first_rows.iter().enumerate() {
             let level = chunk.first_level + k;
