@@ -92,6 +92,34 @@ fn as_transforms(dataset: &Path) {
     std::fs::write(dataset.join("transforms.json"), document.to_string()).unwrap();
 }
 
+/// The images as an LLFF capture: six cameras side by side, and `poses_bounds.npy`.
+fn as_llff(dataset: &Path) {
+    std::fs::rename(dataset.join("train"), dataset.join("images")).unwrap();
+    for name in ["transforms_train.json", "transforms_test.json"] {
+        std::fs::remove_file(dataset.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dataset.join("test")).unwrap();
+    let mut header = "{'descr': '<f8', 'fortran_order': False, 'shape': (6, 17), }".to_owned();
+    while !(header.len() + 11).is_multiple_of(64) {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    for i in 0..6_u8 {
+        // Columns down, right, back, position, and height, width, focal length; then near and far.
+        let row = [
+            [0.0, 1.0, 0.0, 0.2 * f64::from(i), 24.0],
+            [-1.0, 0.0, 0.0, 0.1 * f64::from(i % 2), 24.0],
+            [0.0, 0.0, 1.0, 0.0, 30.0],
+        ];
+        let numbers = row.as_flattened().iter().chain(&[2.0, 6.0]);
+        bytes.extend(numbers.flat_map(|v| v.to_le_bytes()));
+    }
+    std::fs::write(dataset.join("poses_bounds.npy"), bytes).unwrap();
+}
+
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.args(arguments);
@@ -113,13 +141,15 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
 
 /// Damages a dataset; says what was done.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
-    if random.below(2) == 0 {
-        as_transforms(dataset);
+    match random.below(4) {
+        0 | 1 => as_transforms(dataset),
+        2 => as_llff(dataset),
+        _ => {}
     }
     let files = files_below(dataset);
     let (json, images): (Vec<_>, Vec<_>) = files
         .into_iter()
-        .partition(|p| p.extension().is_some_and(|e| e == "json"));
+        .partition(|p| p.extension().is_some_and(|e| e == "json" || e == "npy"));
     let path = if random.below(3) == 0 {
         random.of(&images).clone()
     } else {
