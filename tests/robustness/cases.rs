@@ -13,7 +13,7 @@ use crate::support::{SMALL, has_adapter, shared};
 /// Cases run where nothing is said.
 const FEW: u64 = 48;
 /// Seconds of all cores that a case may take, and what a hang never stays below.
-const CPU_SECONDS: f64 = 20.0;
+const CPU_SECONDS: f64 = 10.0;
 /// Memory that a process on the software adapter needs for the least of runs.
 const BASE_BYTES: u64 = 768 << 20;
 
