@@ -145,6 +145,16 @@ impl Camera {
         self.world_from_camera.map(|row| row[3])
     }
 
+    /// [`Self::position`] as a vector to compute with.
+    pub(crate) fn place(&self) -> DVec3 {
+        DVec3::from(self.position().map(f64::from))
+    }
+
+    /// [`Self::forward`] as a vector to compute with.
+    pub(crate) fn direction(&self) -> DVec3 {
+        DVec3::from(self.forward().map(f64::from))
+    }
+
     /// The unit view direction (−z of the camera) in world space.
     #[must_use]
     pub fn forward(&self) -> [f32; 3] {
@@ -270,13 +280,7 @@ impl Camera {
 #[must_use]
 pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     const ROUNDS: usize = 12;
-    let axes: Vec<(DVec3, DVec3)> = cameras
-        .iter()
-        .map(|c| {
-            let vector = |v: [f32; 3]| DVec3::from(v.map(f64::from));
-            (vector(c.position()), vector(c.forward()))
-        })
-        .collect();
+    let axes: Vec<(DVec3, DVec3)> = cameras.iter().map(|c| (c.place(), c.direction())).collect();
     let mut found: Option<DVec3> = None;
     for _ in 0..ROUNDS {
         let (mut matrix, mut right, mut total) = (DMat3::ZERO, DVec3::ZERO, 0.0);

@@ -14,7 +14,7 @@ mod spline;
 #[cfg(test)]
 mod tests;
 
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -25,6 +25,7 @@ pub use orbit::orbit;
 pub use spiral::spiral;
 
 use crate::camera::{Camera, Lens};
+use crate::files::read_file;
 use json::{Fields, Place, kind};
 use key_frames::KeyFrames;
 use pose::Pose;
@@ -210,26 +211,19 @@ impl Model {
 
 /// A file's bytes, if it is no larger than a path can be.
 fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
-    let fault = |source| CameraPathError::Read {
-        path: file.to_owned(),
-        source,
-    };
-    let mut text = Vec::new();
-    let opened = crate::files::open_file(file).map_err(fault)?;
-    opened
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut text)
-        .map_err(fault)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(CameraPathError::File {
+    read_file(file, MAX_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => CameraPathError::File {
             path: file.to_owned(),
             message: format!(
                 "larger than {} MiB: is this a camera path?",
                 MAX_BYTES >> 20
             ),
-        });
-    }
-    Ok(text)
+        },
+        _ => CameraPathError::Read {
+            path: file.to_owned(),
+            source,
+        },
+    })
 }
 
 fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {

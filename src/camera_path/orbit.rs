@@ -32,13 +32,11 @@ fn arc(mut angles: Vec<f64>) -> (f64, f64) {
 /// second; where those stand on one side only, the circle is left for a swing from end to end of their arc and back.
 #[must_use]
 pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
-    let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
-    let forward = |c: &Camera| DVec3::from_array(c.forward().map(f64::from));
     let Some(first) = cameras.first() else {
         return Vec::new();
     };
     let count = cameras.len() as f64;
-    let center = focus(cameras).unwrap_or_else(|| position(first) + forward(first));
+    let center = focus(cameras).unwrap_or_else(|| first.place() + first.direction());
     let upwards = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
     let up: DVec3 = cameras.iter().map(upwards).sum();
     // The world's own axis where the cameras' mean up is near it.
@@ -50,11 +48,11 @@ pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
         .unwrap_or(up);
     let heights = cameras
         .iter()
-        .map(|c| (position(c) - center).dot(up))
+        .map(|c| (c.place() - center).dot(up))
         .sum::<f64>()
         / count;
     let flat = |c: &Camera| {
-        let offset = position(c) - center;
+        let offset = c.place() - center;
         offset - up * offset.dot(up)
     };
     let radius = cameras.iter().map(|c| flat(c).length()).sum::<f64>() / count;

@@ -50,7 +50,7 @@ pub fn spiral(
     let target = mean.world(DVec3::new(0.0, 0.0, -depth));
     let offsets: Vec<DVec3> = cameras
         .iter()
-        .map(|c| mean.local(position(c)).abs())
+        .map(|c| mean.local(c.place()).abs())
         .collect();
     let radii = DVec3::from_array([0, 1, 2].map(|axis| {
         let along = offsets.iter().map(|offset| offset[axis]).collect();
@@ -96,7 +96,7 @@ impl Mean {
         }
         let up = cameras.iter().map(|c| column(c, 1)).sum();
         Ok(Self {
-            position: cameras.iter().map(position).sum::<DVec3>() / count,
+            position: cameras.iter().map(Camera::place).sum::<DVec3>() / count,
             axes: axes(back, up),
         })
     }
@@ -110,10 +110,6 @@ impl Mean {
     fn local(&self, p: DVec3) -> DVec3 {
         self.axes.transpose() * (p - self.position)
     }
-}
-
-fn position(camera: &Camera) -> DVec3 {
-    DVec3::from(camera.position().map(f64::from))
 }
 
 /// The i-th axis of a camera in world space.

@@ -73,7 +73,6 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let request = Request {
         frames: &frames,
         split: args.split,
-        downscale: dataset.downscale,
         steps: run.checkpoint.info.step,
         train_seconds: run.checkpoint.info.train_seconds,
         save_to: args.save_images.then_some(images.as_path()),

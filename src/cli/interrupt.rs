@@ -24,7 +24,7 @@ pub(super) const EXIT_CODE: u8 = 130;
 #[error("interrupted{0}")]
 pub(super) struct Interrupted(pub(super) String);
 
-/// While this lives, an interruption waits for [`Listener::check`].
+/// While this lives, an interruption waits for [`check`] or [`is_asked`].
 pub(super) struct Listener(());
 
 impl Drop for Listener {
@@ -77,13 +77,11 @@ pub(super) fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
 
-impl Listener {
-    /// An error once the user has asked to stop.
-    pub(super) fn check() -> Result<(), Interrupted> {
-        if is_asked() {
-            Err(Interrupted(String::new()))
-        } else {
-            Ok(())
-        }
+/// An error once the user has asked to stop.
+pub(super) fn check() -> Result<(), Interrupted> {
+    if is_asked() {
+        Err(Interrupted(String::new()))
+    } else {
+        Ok(())
     }
 }

@@ -302,7 +302,6 @@ pub(super) fn warn_of_other_views(session: &Session, checkpoint: &Checkpoint, da
 pub(super) struct Request<'a> {
     pub(super) frames: &'a [Frame],
     pub(super) split: Split,
-    pub(super) downscale: u32,
     pub(super) steps: u32,
     pub(super) train_seconds: f64,
     /// Where to write the renderings.
@@ -320,7 +319,12 @@ pub(super) fn evaluate(
     renderer: &mut Renderer,
     request: &Request<'_>,
 ) -> anyhow::Result<(EvalReport, Vec<Example>)> {
-    let images = load(session, request.frames, request.downscale, "loading")?;
+    let images = load(
+        session,
+        request.frames,
+        request.dataset.downscale,
+        "loading",
+    )?;
     if let Some(lpips) = request.lpips {
         for (frame, image) in request.frames.iter().zip(&images) {
             lpips
@@ -343,7 +347,7 @@ pub(super) fn evaluate(
     let mut seconds = 0.0;
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
-        let camera = frame.camera.downscaled(request.downscale);
+        let camera = frame.camera.downscaled(request.dataset.downscale);
         let keep_going = || !interrupt::is_asked();
         let rendered = renderer.render_while(&camera, frame.near_far, false, 1, &keep_going)?;
         let Some(rendered) = rendered else {
@@ -376,7 +380,7 @@ pub(super) fn evaluate(
     let context = Context {
         split: request.split.to_string(),
         dataset: request.dataset.root.display().to_string(),
-        downscale: request.downscale,
+        downscale: request.dataset.downscale,
         steps: request.steps,
         train_seconds: request.train_seconds,
         rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },

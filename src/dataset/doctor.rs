@@ -96,14 +96,6 @@ pub fn point(p: [f64; 3]) -> String {
     format!("({x:.2}, {y:.2}, {z:.2})")
 }
 
-fn position(camera: &Camera) -> DVec3 {
-    DVec3::from_array(camera.position().map(f64::from))
-}
-
-fn forward(camera: &Camera) -> DVec3 {
-    DVec3::from_array(camera.forward().map(f64::from))
-}
-
 /// A box in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
@@ -149,7 +141,7 @@ pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
     let focus = focus(&cameras);
     let middle = focus.unwrap_or(scene_box.center());
-    let points = || cameras.iter().map(position);
+    let points = || cameras.iter().map(Camera::place);
     let low = points().reduce(DVec3::min).unwrap_or(DVec3::ZERO);
     let high = points().reduce(DVec3::max).unwrap_or(DVec3::ZERO);
     let distances = points().map(|p| p.distance(middle));
@@ -259,7 +251,7 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
 
 /// Cameras that do not move.
 fn one_point(train: &[Frame]) -> Option<Problem> {
-    let points = || train.iter().map(|f| position(&f.camera));
+    let points = || train.iter().map(|f| f.camera.place());
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
     // As far apart as their coordinates, which are f32, can tell.
     let resolution = 1e-6 * low.abs().max(high.abs()).max_element();
@@ -347,11 +339,11 @@ fn framing(cameras: &[Camera]) -> Option<String> {
     let focus = focus(cameras)?;
     let facing = cameras
         .iter()
-        .filter(|c| forward(c).dot(focus - position(c)) > 0.0)
+        .filter(|c| c.direction().dot(focus - c.place()) > 0.0)
         .count();
     let mean = cameras
         .iter()
-        .map(|c| position(c).distance(focus))
+        .map(|c| c.place().distance(focus))
         .sum::<f64>()
         / cameras.len() as f64;
     (facing * 2 > cameras.len() && mean > 0.0).then(|| {
@@ -373,7 +365,7 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
     };
     let away: Vec<&Frame> = train
         .iter()
-        .filter(|f| forward(&f.camera).dot(focus - position(&f.camera)) < 0.0)
+        .filter(|f| f.camera.direction().dot(focus - f.camera.place()) < 0.0)
         .collect();
     let mut problems = Vec::new();
     if let Some(first) = away.first().filter(|_| away.len() * 5 <= train.len()) {
@@ -474,7 +466,7 @@ fn far_off(train: &[Frame]) -> Option<Problem> {
     const TIMES: f64 = 20.0;
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
     let focus = focus(&cameras)?;
-    let distance = |c: &Camera| position(c).distance(focus);
+    let distance = |c: &Camera| c.place().distance(focus);
     let mut sorted: Vec<f64> = cameras.iter().map(distance).collect();
     sorted.sort_by(f64::total_cmp);
     let median = sorted[sorted.len() / 2];

@@ -156,7 +156,7 @@ impl Range {
 }
 
 /// The smallest distance that divides `span` into at most `count` parts: 1, 2 or 5 times a power of ten.
-fn tick_step(span: f64, count: f64) -> f64 {
+pub(crate) fn tick_step(span: f64, count: f64) -> f64 {
     let rough = span / count;
     let decade = 10f64.powf(rough.log10().floor());
     let factor = match rough / decade {

@@ -9,6 +9,8 @@ mod log;
 mod page;
 mod picture;
 
+pub(crate) use chart::tick_step;
+
 use std::cmp::Ordering;
 use std::path::PathBuf;
 

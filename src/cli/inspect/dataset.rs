@@ -25,8 +25,8 @@ struct Report<'a> {
     path: String,
     format: Option<String>,
     views: Option<Views>,
-    images: Option<Images>,
-    lenses: Vec<LensUse>,
+    images: Option<&'a Images>,
+    lenses: &'a [LensUse],
     scene: Option<Scene<'a>>,
     cameras: Option<Stand>,
     memory: Option<&'a Memory>,
@@ -268,14 +268,8 @@ fn finish(
             val: f.dataset.val.len(),
             test: f.dataset.test.len(),
         }),
-        images: found.map(|f| Images {
-            sizes: f.images.sizes.clone(),
-            ..f.images
-        }),
-        lenses: found.map_or_else(Vec::new, |f| {
-            let copy = |u: &LensUse| LensUse { ..*u };
-            f.lenses.iter().map(copy).collect()
-        }),
+        images: found.map(|f| &f.images),
+        lenses: found.map_or(&[], |f| &f.lenses),
         scene: found.map(|f| Scene {
             method: &f.config.method,
             scale: f.config.scene.scale.unwrap_or_default(),

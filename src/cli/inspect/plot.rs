@@ -10,6 +10,7 @@ use super::super::sink::save_png;
 use crate::camera::Camera;
 use crate::dataset::doctor::Bounds;
 use crate::dataset::{Dataset, Split};
+use crate::report::tick_step;
 
 /// Pixels a side of one of the two views, and around them.
 const SIDE: f32 = 640.0;
@@ -136,17 +137,6 @@ fn paint(color: [u8; 3]) -> Paint<'static> {
     paint
 }
 
-/// A step of 1, 2 or 5 times a power of ten that divides `span` into five to ten parts.
-fn tick_step(span: f64) -> f64 {
-    let rough = (span / 6.0).max(1e-9);
-    let power = 10.0_f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|m| m * power)
-        .find(|step| *step >= rough)
-        .unwrap_or(10.0 * power)
-}
-
 /// The cameras' common up, as one of the world's axes and its sign.
 fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
     let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
@@ -196,12 +186,11 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
     let up = up_axis(&cameras);
     let across = ((up.0 + 1) % 3, 1.0);
     let depth = ((up.0 + 2) % 3, up.1);
-    let position = |c: &Camera| DVec3::from_array(c.position().map(f64::from));
     let (mut low, mut high) = (DVec3::from(world.low), DVec3::from(world.high));
     // A box far larger than the cameras' place would hide them: then they decide, and the box is what shows of it.
     let spread = cameras
         .iter()
-        .map(|c| position(c))
+        .map(|c| c.place())
         .chain(focus.map(DVec3::from));
     let (a, b) = spread.fold((DVec3::MAX, DVec3::MIN), |(a, b), p| (a.min(p), b.max(p)));
     let cameras_size = (b - a).max_element().max(1e-6);
@@ -272,7 +261,7 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
 fn panel(canvas: &mut Canvas<'_>, view: &View, title: &str, size: f64) {
     let (left, top) = (view.left, view.top);
     canvas.text(title, (left, top - 14.0), INK);
-    let step = tick_step(size);
+    let step = tick_step(size, 6.0);
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     for axis in 0..2 {
         let center = view.center[axis];
@@ -334,7 +323,7 @@ fn frustum(canvas: &mut Canvas<'_>, view: &View, camera: &Camera, color: [u8; 3]
         let (origin, direction) = camera.ray(x, y);
         view.place(DVec3::from(origin) + DVec3::from(direction) * 0.05 * size)
     });
-    let eye = view.place(DVec3::from_array(camera.position().map(f64::from)));
+    let eye = view.place(camera.place());
     for corner in corners {
         canvas.line(&[eye, corner], color, 1.0);
     }

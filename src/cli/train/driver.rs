@@ -313,7 +313,6 @@ impl Driver<'_> {
         let request = Request {
             frames: &self.eval_frames,
             split,
-            downscale: self.setup.dataset.downscale,
             steps: self.trainer.step(),
             train_seconds: self.trainer.seconds(),
             save_to: None,

@@ -5,7 +5,7 @@ mod driver;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::interrupt::{self, Listener};
+use super::interrupt;
 use super::journal::{Journal, Plateau};
 use super::output::SCHEMA;
 use super::scene::{self, Views};
@@ -385,7 +385,7 @@ pub(super) fn train(
     )?;
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
-    Listener::check()?;
+    interrupt::check()?;
     let loading = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -397,7 +397,7 @@ pub(super) fn train(
     }
     let renderer = Renderer::new(&gpu, &setup.config, &trainer.occupancy.bits)?;
     spinner.finish_and_clear();
-    Listener::check()?;
+    interrupt::check()?;
     let compiling = started.elapsed().as_secs_f64();
     session.out.note(format!(
         "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
