@@ -82,12 +82,22 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
         start = vec4<f32>(q.x, -q.y, 0.0, 1.0);
     }
     if (camera.lens == 4u) { local = vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x)); }
+    //: if plane
+    // Up to the plane at depth 1, where the lens has one.
+    var v = vec3<f32>(local.x, -local.y, -local.z);
+    if (camera.lens > 1u) { v = normalize(v); }
+    //: else
     let v = normalize(vec3<f32>(local.x, -local.y, -local.z));
+    //: endif
     let m = camera.world_from_camera;
     var ray: Ray;
     ray.origin = vec3<f32>(dot(m[0], start), dot(m[1], start), dot(m[2], start));
     ray.direction = vec3<f32>(dot(m[0].xyz, v), dot(m[1].xyz, v), dot(m[2].xyz, v));
+    //: if plane
+    ray.view_dir = normalize(ray.direction);
+    //: else
     ray.view_dir = ray.direction;
+    //: endif
     ray.t_min = camera.near;
     ray.t_max = camera.far;
     ray.image = image;
@@ -106,8 +116,12 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     // Images are stratified over the rays, so that each batch sees all of them evenly.
     let image = min(u32((f32(i) + random(&state)) * f32(${n_images}u) / f32(counts.n_rays)), ${n_images - 1}u);
     let camera = cameras[image];
-    let x = min(u32(random(&state) * f32(camera.width)), camera.width - 1u);
-    let y = min(u32(random(&state) * f32(camera.height)), camera.height - 1u);
+    var at = vec2<f32>(random(&state), random(&state));
+    //: if crop_steps > 0
+    if (counts.step < ${crop_steps}u) { at = 0.5 + (at - 0.5) * ${crop_fraction}; }
+    //: endif
+    let x = min(u32(at.x * f32(camera.width)), camera.width - 1u);
+    let y = min(u32(at.y * f32(camera.height)), camera.height - 1u);
     if (camera.chunk != ${chunk}u) { return; }
     let pixel = y * camera.width + x;
     var ray = camera_ray(camera, image, pixel);

@@ -41,8 +41,8 @@ var<storage, read_write> offsets: array<vec2<u32>>;       // (n_rays + 1)
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
-var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
-var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> targets: array<vec4<f32>>;             // (n_rays)
 var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
@@ -50,18 +50,20 @@ var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
-var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
-var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
 var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
-var<storage, read_write> gradients: array<vec4<f32>>;     // (n_kept) of the raw colour; w = 0
-var<storage, read_write> d_density: array<f32>;           // (n_kept) of the raw density
+var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stride) of the raw colour; w = 0
+//: if not joint
+var<storage, read_write> d_density: array<f32>;           // (n_kept, d_density_stride) of the raw density
+//: endif
 //: else
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
 var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
-var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept)
-var<storage, read> color_input: array<f32>;               // (n_kept, density_stride), raw density in column 0
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
 //: if normals
 var<storage, read> d_position: array<vec4<f32>>;          // (n_kept) gradient of the raw density
 //: endif
@@ -121,8 +123,8 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         var color = vec3<f32>(0.0);
         var transmittance = 1.0;
         for (var j = offsets[r].y; j < offsets[r + 1u].y; j++) {
-            let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
-            color += transmittance * alpha * color_from_raw(raw_color[j].xyz);
+            let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * kept_samples[j].w);
+            color += transmittance * alpha * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
             transmittance *= 1.0 - alpha;
         }
         //: if linear
@@ -157,16 +159,21 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
     var transmittance = 1.0;
     for (var j = offsets[r].y; j < end; j++) {
         let dt = kept_samples[j].w;
-        let raw = color_input[j * ${density_stride}u];
+        let raw = raw_density[j * ${density_stride}u];
         let alpha = 1.0 - exp(-density_from_raw(raw) * dt);
-        let rgb = color_from_raw(raw_color[j].xyz);
+        let rgb = color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
         let weight = transmittance * alpha;
         transmittance *= 1.0 - alpha;
         following -= weight * rgb;
         // Rounding left a residue, and the last dt may be enormous.
         if (j + 1u == end) { following = transmittance * ray.background; }
-        gradients[j] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
-        d_density[j] = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
+        d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
+        let d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
+        //: if joint
+        d_color[j * ${color_stride}u] = vec4<f32>(d, 0.0, 0.0, 0.0);
+        //: else
+        d_density[j * ${d_density_stride}u] = d;
+        //: endif
     }
 }
 //: else
@@ -181,9 +188,9 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     if (r < counts.n_rays_fitting) {
         let end = offsets[r + 1u].y;
         for (var j = offsets[r].y; j < end; j++) {
-            let alpha = 1.0 - exp(-density_from_raw(color_input[j * ${density_stride}u]) * kept_samples[j].w);
+            let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * kept_samples[j].w);
             let weight = transmittance * alpha;
-            color += weight * color_from_raw(raw_color[j].xyz);
+            color += weight * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
             depth += weight * bitcast<f32>(kept_rays[j].y);
             //: if normals
             normal -= weight * d_position[j].xyz;

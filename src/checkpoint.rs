@@ -12,6 +12,9 @@
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
+//! Where a method has more than one pass, the names of a pass's parameters begin with `passes.{i}.`: NAME is then, say,
+//! `passes.0.density_network.0.weight`. `occupancy` tensors are those of methods with an occupancy grid.
+//!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
 //! cameras), `downscale`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
@@ -173,17 +176,17 @@ fn u32_tensor(name: &str, shape: Vec<usize>, values: &[u32]) -> Tensor {
 }
 
 fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
-    let field = &trainer.pass.field;
+    let fields: Vec<&Field> = trainer.fields().collect();
     let mut tensors = Vec::new();
     let dense = &trainer.dense;
     for (role, buffer) in [
-        (Role::Value, &dense.values),
+        (Role::Value, &dense.weights.values),
         (Role::Average, &dense.averages),
         (Role::FirstMoment, &dense.moments),
         (Role::SecondMoment, &dense.moments),
     ] {
         let slab = read_all(gpu, buffer)?;
-        for matrix in layout::matrices(field) {
+        for matrix in layout::matrices(&fields) {
             let name = format!("{}{}", role.prefix(), matrix.name);
             tensors.push(f32_tensor(
                 name,
@@ -192,16 +195,16 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
-    let sparse = &trainer.sparse;
-    for (role, buffers) in [
-        (Role::Value, &sparse.values),
-        (Role::Average, &sparse.averages),
-        (Role::FirstMoment, &sparse.moments),
-        (Role::SecondMoment, &sparse.moments),
+    for role in [
+        Role::Value,
+        Role::Average,
+        Role::FirstMoment,
+        Role::SecondMoment,
     ] {
-        for table in layout::tables(field) {
+        for table in layout::tables(&fields) {
             let (offset, count) = table.range(role);
-            let values = gpu.read::<f32>(&buffers[table.chunk], offset * 4, count)?;
+            let buffer = &role.of(&trainer.sparse[table.pass])[table.chunk];
+            let values = gpu.read::<f32>(buffer, offset * 4, count)?;
             let name = format!("{}{}", role.prefix(), table.name);
             tensors.push(f32_tensor(
                 name,
@@ -210,9 +213,9 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
-    for table in layout::tables(field) {
+    for table in layout::tables(&fields) {
         let counters = gpu.read::<u32>(
-            &sparse.counters[table.chunk],
+            &trainer.sparse[table.pass].counters[table.chunk],
             u64::from(table.first_row) * 8,
             table.rows * 2,
         )?;
@@ -222,41 +225,34 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             &counters,
         ));
     }
-    let grid = &trainer.occupancy;
-    let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
-    let thickness = gpu.read::<f32>(&grid.thickness, 0, n)?;
-    tensors.push(f32_tensor(
-        "occupancy.thickness".into(),
-        vec![grid.cascades as usize, side, side, side],
-        &thickness,
-    ));
-    tensors.push(u32_tensor(
-        "occupancy.bits",
-        vec![n / 32],
-        &gpu.read(&grid.bits, 0, n / 32)?,
-    ));
-    let levels = field.tables().levels().len().max(1);
-    tensors.push(u32_tensor(
-        "state.training",
-        vec![16],
-        &gpu.read(&trainer.pass.counts.state, 0, 16)?,
-    ));
-    tensors.push(u32_tensor(
-        "state.occupancy",
-        vec![16],
-        &gpu.read(&grid.counts.state, 0, 16)?,
-    ));
-    let scales = gpu.read::<f32>(&sparse.gradient_scales, 0, levels)?;
-    tensors.push(f32_tensor(
-        "state.gradient_scales".into(),
-        vec![levels],
-        &scales,
-    ));
-    tensors.push(u32_tensor(
-        "state.largest",
-        vec![levels],
-        &gpu.read(&sparse.largest, 0, levels)?,
-    ));
+    if let Some(grid) = &trainer.occupancy {
+        let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
+        let thickness = gpu.read::<f32>(&grid.thickness, 0, n)?;
+        tensors.push(f32_tensor(
+            "occupancy.thickness".into(),
+            vec![grid.cascades as usize, side, side, side],
+            &thickness,
+        ));
+        tensors.push(u32_tensor(
+            "occupancy.bits",
+            vec![n / 32],
+            &gpu.read(&grid.bits, 0, n / 32)?,
+        ));
+        let state = gpu.read(&grid.counts.state, 0, 16)?;
+        tensors.push(u32_tensor("state.occupancy", vec![16], &state));
+    }
+    let state = gpu.read(&trainer.counts().state, 0, 16)?;
+    tensors.push(u32_tensor("state.training", vec![16], &state));
+    for (index, sparse) in trainer.sparse.iter().enumerate() {
+        let pass = layout::prefix(index, fields.len());
+        let levels = fields[index].tables().levels().len().max(1);
+        let scales = gpu.read::<f32>(&sparse.gradient_scales, 0, levels)?;
+        let name = format!("state.{pass}gradient_scales");
+        tensors.push(f32_tensor(name, vec![levels], &scales));
+        let largest = gpu.read(&sparse.largest, 0, levels)?;
+        let name = format!("state.{pass}largest");
+        tensors.push(u32_tensor(&name, vec![levels], &largest));
+    }
     Ok(tensors)
 }
 
@@ -461,10 +457,11 @@ impl Checkpoint {
         SafeTensors::deserialize(&self.bytes).is_ok_and(|t| t.tensor(name).is_ok())
     }
 
-    fn slab(&self, field: &Field, roles: &[Role]) -> Result<Vec<f32>, CheckpointError> {
+    fn slab(&self, fields: &[&Field], roles: &[Role]) -> Result<Vec<f32>, CheckpointError> {
         let per_weight = if roles.len() == 2 { 2 } else { 1 };
-        let mut slab = vec![0.0; field.slab_len() as usize * per_weight];
-        for matrix in layout::matrices(field) {
+        let len: usize = fields.iter().map(|f| f.slab_len() as usize).sum();
+        let mut slab = vec![0.0; len * per_weight];
+        for matrix in layout::matrices(fields) {
             for &role in roles {
                 let name = format!("{}{}", role.prefix(), matrix.name);
                 matrix.insert(
@@ -480,11 +477,11 @@ impl Checkpoint {
     fn tables(
         &self,
         gpu: &Gpu,
-        field: &Field,
+        fields: &[&Field],
         roles: &[Role],
-        buffers: &[Buffer],
+        buffers: &dyn Fn(usize) -> Vec<Buffer>,
     ) -> Result<(), CheckpointError> {
-        for table in layout::tables(field) {
+        for table in layout::tables(fields) {
             let (offset, count) = table.range(roles[0]);
             let mut values = vec![0.0; count];
             for &role in roles {
@@ -495,7 +492,7 @@ impl Checkpoint {
                     &self.values::<f32>(&name, Dtype::F32, &table.shape())?,
                 );
             }
-            gpu.write(&buffers[table.chunk], offset * 4, &values);
+            gpu.write(&buffers(table.pass)[table.chunk], offset * 4, &values);
         }
         Ok(())
     }
@@ -507,19 +504,22 @@ impl Checkpoint {
     pub fn load_parameters(
         &self,
         gpu: &Gpu,
-        field: &Field,
-        into: &FieldParameters,
+        fields: &[&Field],
+        into: &[FieldParameters],
     ) -> Result<(), CheckpointError> {
-        let averaged = self.has("ema.density_network.0.weight");
+        let first = format!("ema.{}", layout::matrices(fields)[0].name);
+        let averaged = self.has(&first);
         let role = if averaged { Role::Average } else { Role::Value };
-        gpu.write(&into.weights, 0, &self.slab(field, &[role])?);
+        gpu.write(&into[0].weights.values, 0, &self.slab(fields, &[role])?);
         if averaged {
-            self.settled_tables(gpu, field, &into.tables)?;
+            self.settled_tables(gpu, fields, into)?;
         } else {
-            self.tables(gpu, field, &[role], &into.tables)?;
+            self.tables(gpu, fields, &[role], &|pass| into[pass].tables.clone())?;
         }
         let mut stage = crate::gpu::Stage::new("load");
-        field.transpose(gpu, &mut stage, into)?;
+        for (field, into) in fields.iter().zip(into) {
+            field.transpose(gpu, &mut stage, into)?;
+        }
         gpu.submit([&stage]);
         Ok(())
     }
@@ -528,11 +528,11 @@ impl Checkpoint {
     fn settled_tables(
         &self,
         gpu: &Gpu,
-        field: &Field,
-        buffers: &[Buffer],
+        fields: &[&Field],
+        into: &[FieldParameters],
     ) -> Result<(), CheckpointError> {
         let decay = self.info.config.optimizer.ema_decay;
-        for table in layout::tables(field) {
+        for table in layout::tables(fields) {
             let value = self.values::<f32>(&table.name, Dtype::F32, &table.shape())?;
             let mut average =
                 self.values::<f32>(&format!("ema.{}", table.name), Dtype::F32, &table.shape())?;
@@ -553,91 +553,109 @@ impl Checkpoint {
                     }
                 });
             let (offset, _) = table.range(Role::Value);
-            gpu.write(&buffers[table.chunk], offset * 4, &average);
+            gpu.write(&into[table.pass].tables[table.chunk], offset * 4, &average);
         }
         Ok(())
     }
 
-    /// Occupancy bits, all set where the checkpoint has none.
+    /// Occupancy bits, all set where the checkpoint has none; `None` where the method has no grid.
     ///
     /// # Errors
     /// [`CheckpointError`]
-    pub fn load_occupancy(&self, gpu: &Gpu) -> Result<Buffer, CheckpointError> {
+    pub fn load_occupancy(&self, gpu: &Gpu) -> Result<Option<Buffer>, CheckpointError> {
         let config = &self.info.config;
+        let Some(occupancy) = &config.occupancy else {
+            return Ok(None);
+        };
         let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() + 1;
-        let words = (config.occupancy.resolution.pow(3) * cascades) as usize / 32;
+        let words = (occupancy.resolution.pow(3) * cascades) as usize / 32;
         let bits = if self.has("occupancy.bits") {
             self.values::<u32>("occupancy.bits", Dtype::U32, &[words])?
         } else {
             vec![u32::MAX; words]
         };
-        Ok(gpu.buffer_with("occupancy bits", &bits)?)
+        Ok(Some(gpu.buffer_with("occupancy bits", &bits)?))
     }
 
-    /// Put `trainer`, made from this checkpoint's config, where the checkpoint was saved.
+    /// Put `trainer`, made from this checkpoint's config, where the checkpoint was saved. Where it holds nothing but
+    /// parameters, training begins with them.
     ///
     /// # Errors
     /// [`CheckpointError`]
     pub fn restore(&self, gpu: &Gpu, trainer: &mut Trainer) -> Result<(), CheckpointError> {
-        let field = trainer.pass.field.clone();
+        let fields: Vec<Field> = trainer.fields().cloned().collect();
+        let fields: Vec<&Field> = fields.iter().collect();
         let (dense, sparse) = (&trainer.dense, &trainer.sparse);
+        let values = self.slab(&fields, &[Role::Value])?;
+        gpu.write(&dense.weights.values, 0, &values);
+        let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
+        self.tables(gpu, &fields, &[Role::Value], &of(Role::Value))?;
+        if self.has("state.training") {
+            self.restore_state(gpu, trainer, &fields)?;
+        } else {
+            gpu.write(&dense.averages, 0, &values);
+            self.tables(gpu, &fields, &[Role::Value], &of(Role::Average))?;
+        }
+        let mut stage = crate::gpu::Stage::new("load");
+        for (field, parameters) in fields.iter().zip(&trainer.parameters()) {
+            field.transpose(gpu, &mut stage, parameters)?;
+        }
+        gpu.submit([&stage]);
+        trainer.restore_clock(self.info.step, self.info.train_seconds);
+        Ok(())
+    }
+
+    /// Averages, moments, counters and the occupancy grid.
+    fn restore_state(
+        &self,
+        gpu: &Gpu,
+        trainer: &Trainer,
+        fields: &[&Field],
+    ) -> Result<(), CheckpointError> {
+        let (dense, sparse) = (&trainer.dense, &trainer.sparse);
+        let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
         let moments = [Role::FirstMoment, Role::SecondMoment];
-        gpu.write(&dense.values, 0, &self.slab(&field, &[Role::Value])?);
-        gpu.write(&dense.averages, 0, &self.slab(&field, &[Role::Average])?);
-        gpu.write(&dense.moments, 0, &self.slab(&field, &moments)?);
-        self.tables(gpu, &field, &[Role::Value], &sparse.values)?;
-        self.tables(gpu, &field, &[Role::Average], &sparse.averages)?;
-        self.tables(gpu, &field, &moments, &sparse.moments)?;
-        for table in layout::tables(&field) {
+        gpu.write(&dense.averages, 0, &self.slab(fields, &[Role::Average])?);
+        gpu.write(&dense.moments, 0, &self.slab(fields, &moments)?);
+        self.tables(gpu, fields, &[Role::Average], &of(Role::Average))?;
+        self.tables(gpu, fields, &moments, &of(Role::FirstMoment))?;
+        for table in layout::tables(fields) {
             let counters = self.values::<u32>(
                 &format!("updates.{}", table.name),
                 Dtype::U32,
                 &[table.rows, 2],
             )?;
             gpu.write(
-                &sparse.counters[table.chunk],
+                &sparse[table.pass].counters[table.chunk],
                 u64::from(table.first_row) * 8,
                 &counters,
             );
         }
-        let grid = &trainer.occupancy;
-        let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
-        let shape = [grid.cascades as usize, side, side, side];
-        gpu.write(
-            &grid.thickness,
-            0,
-            &self.values::<f32>("occupancy.thickness", Dtype::F32, &shape)?,
-        );
-        gpu.write(
-            &grid.bits,
-            0,
-            &self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?,
-        );
-        let levels = field.tables().levels().len().max(1);
+        if let Some(grid) = &trainer.occupancy {
+            let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
+            let shape = [grid.cascades as usize, side, side, side];
+            let thickness = self.values::<f32>("occupancy.thickness", Dtype::F32, &shape)?;
+            gpu.write(&grid.thickness, 0, &thickness);
+            let bits = self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?;
+            gpu.write(&grid.bits, 0, &bits);
+            let state = self.values::<u32>("state.occupancy", Dtype::U32, &[16])?;
+            gpu.write(&grid.counts.state, 0, &state);
+        }
         let state = self.values::<u32>("state.training", Dtype::U32, &[16])?;
         let mut state: StepState = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&state));
         // Another device may hold fewer.
-        state.next_rays = state.next_rays.min(trainer.pass.capacity.rays);
-        gpu.write(&trainer.pass.counts.state, 0, &[state]);
-        gpu.write(
-            &grid.counts.state,
-            0,
-            &self.values::<u32>("state.occupancy", Dtype::U32, &[16])?,
-        );
-        gpu.write(
-            &sparse.gradient_scales,
-            0,
-            &self.values::<f32>("state.gradient_scales", Dtype::F32, &[levels])?,
-        );
-        gpu.write(
-            &sparse.largest,
-            0,
-            &self.values::<u32>("state.largest", Dtype::U32, &[levels])?,
-        );
-        let mut stage = crate::gpu::Stage::new("load");
-        field.transpose(gpu, &mut stage, &trainer.parameters())?;
-        gpu.submit([&stage]);
-        trainer.restore_clock(self.info.step, self.info.train_seconds);
+        state.next_rays = state.next_rays.min(trainer.passes[0].capacity.rays);
+        gpu.write(&trainer.counts().state, 0, &[state]);
+        for (index, sparse) in sparse.iter().enumerate() {
+            let pass = layout::prefix(index, fields.len());
+            let levels = fields[index].tables().levels().len().max(1);
+            let name = format!("state.{pass}gradient_scales");
+            let scales = self.values::<f32>(&name, Dtype::F32, &[levels])?;
+            gpu.write(&sparse.gradient_scales, 0, &scales);
+            let name = format!("state.{pass}largest");
+            let largest = self.values::<u32>(&name, Dtype::U32, &[levels])?;
+            gpu.write(&sparse.largest, 0, &largest);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Volume rendering along rays: `shaders/compositing.wgsl` (Mildenhall et al. 2020, eq. 3).
 
 use crate::config::{ColorActivation, DensityActivation, Field};
+use crate::field::RawOutputs;
 use crate::gpu::Defines;
 
 /// Bytes of a `RayLoss` in `shaders/common/ray_loss.wgsl`.
@@ -21,4 +22,13 @@ pub fn activation_defines(field: &Field) -> Defines {
     Defines::new()
         .set("density_activation", density)
         .set("color_activation", color)
+}
+
+/// Where the shaders find raw outputs.
+#[must_use]
+pub fn output_defines(raw: &RawOutputs) -> Defines {
+    Defines::new()
+        .set("density_stride", raw.density_stride)
+        .set("color_stride", raw.color_stride)
+        .set("color_offset", raw.color_offset)
 }

@@ -66,11 +66,20 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
-const PRESETS: [(&str, &str); 2] = [
+const PRESETS: [(&str, &str); 5] = [
     ("ngp", include_str!("../assets/configs/ngp.toml")),
     (
         "ngp-small",
         include_str!("../assets/configs/ngp-small.toml"),
+    ),
+    ("nerf", include_str!("../assets/configs/nerf.toml")),
+    (
+        "nerf-lowres",
+        include_str!("../assets/configs/nerf-lowres.toml"),
+    ),
+    (
+        "nerf-small",
+        include_str!("../assets/configs/nerf-small.toml"),
     ),
 ];
 
@@ -91,9 +100,11 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// The loss on composited colours.
     pub loss: Loss,
-    /// The occupancy grid that ray marching skips empty space with.
-    pub occupancy: Occupancy,
-    /// Sampler and field of each pass.
+    /// The occupancy grid that ray marching skips empty space with; needed where a pass marches.
+    #[serde(default)]
+    pub occupancy: Option<Occupancy>,
+    /// Sampler and field of each pass; an importance sampler looks at the pass before its own, and the last one makes the
+    /// image.
     pub passes: Vec<Pass>,
 }
 
@@ -127,6 +138,20 @@ pub struct Scene {
     /// Where in a pixel its ray passes: 0.5 is the centre.
     #[serde(default = "half")]
     pub pixel_center: f32,
+    /// What distances along rays, near and far among them, measure.
+    #[serde(default)]
+    pub ray_direction: RayDirection,
+}
+
+/// Length of a perspective camera's ray directions; other cameras' are unit vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RayDirection {
+    /// Unit vectors: distances from the camera.
+    #[default]
+    Unit,
+    /// Vectors to the plane at depth 1: distances are depths along the viewing axis.
+    Plane,
 }
 
 fn half() -> f32 {
@@ -220,12 +245,24 @@ pub struct Training {
     /// Samples the sampler may place per sample that is kept after culling.
     #[serde(default = "four")]
     pub marched_per_kept: f32,
-    /// Rays of the first step.
+    /// Rays per step. Left out, the number adapts so that `batch_size` samples are evaluated.
+    #[serde(default)]
+    pub n_rays: Option<u32>,
+    /// Rays of the first step, where their number adapts.
     #[serde(default)]
     pub initial_rays: Option<u32>,
     /// Rays per step at most.
     #[serde(default)]
     pub max_rays: Option<u32>,
+    /// First steps, in which only the middle of the images is looked at.
+    #[serde(default)]
+    pub crop_steps: u32,
+    /// Share of width and height that counts as the middle.
+    #[serde(default = "half")]
+    pub crop_fraction: f32,
+    /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
+    #[serde(default)]
+    pub density_noise: f32,
     /// Longest submission to the device in milliseconds.
     #[serde(default = "fifty")]
     pub submission_ms: f32,
@@ -244,13 +281,15 @@ impl Training {
     /// Rays per step at most.
     #[must_use]
     pub fn most_rays(&self) -> u32 {
-        self.max_rays.unwrap_or(self.batch().clamp(256, 1 << 18))
+        let adapted = || self.max_rays.unwrap_or(self.batch().clamp(256, 1 << 18));
+        self.n_rays.unwrap_or_else(adapted)
     }
 
     /// Rays of the first step.
     #[must_use]
     pub fn first_rays(&self) -> u32 {
-        self.initial_rays.unwrap_or((self.batch() / 64).max(64))
+        let adapted = || self.initial_rays.unwrap_or((self.batch() / 64).max(64));
+        self.n_rays.unwrap_or_else(adapted)
     }
 }
 
@@ -296,6 +335,9 @@ pub struct Optimizer {
     /// …and every so many steps after; 0 keeps the rate constant.
     #[serde(default)]
     pub decay_interval: u32,
+    /// Whether that happens at once, rather than little by little over the interval.
+    #[serde(default = "yes")]
+    pub staircase: bool,
     /// Last step at which that happens; left out, there is none.
     #[serde(default)]
     pub decay_end: Option<u32>,
@@ -380,8 +422,48 @@ pub enum Sampler {
         /// Whether samples move within their interval while training.
         jitter: bool,
         /// Samples behind this transmittance are culled; 0 keeps all.
+        #[serde(default)]
         min_transmittance: f32,
+        /// Whether samples outside the scene's box are left out.
+        #[serde(default = "yes")]
+        bounded: bool,
+        /// What is spaced evenly; left out, disparity where the dataset looks forward into an open scene, else distance.
+        #[serde(default)]
+        spacing: Option<Spacing>,
     },
+    /// The samples of the pass before, and more where they were seen (Mildenhall et al. 2020, section 5.2).
+    Importance {
+        /// Samples added per ray.
+        n_samples: u32,
+        /// Whether samples move within their interval while training.
+        jitter: bool,
+    },
+}
+
+/// What a sampler spaces evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// Distance.
+    Linear,
+    /// One over distance.
+    Disparity,
+}
+
+impl Sampler {
+    /// Samples behind this transmittance are culled; 0 keeps all.
+    #[must_use]
+    pub fn min_transmittance(&self) -> f32 {
+        match *self {
+            Self::RayMarch {
+                min_transmittance, ..
+            }
+            | Self::Stratified {
+                min_transmittance, ..
+            } => min_transmittance,
+            Self::Importance { .. } => 0.0,
+        }
+    }
 }
 
 /// A radiance field: an encoding that feeds a network, twice.
@@ -391,19 +473,62 @@ pub struct Field {
     /// Encoding of positions in [0, 1]³.
     pub position_encoding: PositionEncoding,
     /// Encoding of unit view directions.
+    #[serde(default)]
     pub direction_encoding: DirectionEncoding,
     /// Network from encoded position to density and features.
     pub density_network: Network,
-    /// Outputs of the density network, the raw density first; all of them feed the colour network.
+    /// Outputs of the density network: the raw density first, then features, or the raw colour without a colour network.
     pub n_density_outputs: u32,
-    /// Network from those and the encoded direction to raw colour.
-    pub color_network: Network,
+    /// Whether the raw density feeds the colour network as the features do.
+    #[serde(default = "yes")]
+    pub density_to_color: bool,
+    /// Activation of the features.
+    #[serde(default)]
+    pub feature_activation: FeatureActivation,
+    /// Network from features and the encoded direction to raw colour. Left out, the density network's outputs are density
+    /// and colour.
+    #[serde(default)]
+    pub color_network: Option<Network>,
     /// Raw density to σ per world unit.
     #[serde(default)]
     pub density_activation: DensityActivation,
     /// Raw colour to colour.
     #[serde(default)]
     pub color_activation: ColorActivation,
+}
+
+impl Field {
+    /// Whether the fused kernels hold its networks: all layers narrow and plain.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        let narrow =
+            |n: &Network| n.n_neurons <= 64 && n.n_hidden_layers <= 4 && n.skips.is_empty();
+        let color = self.color_network.as_ref();
+        narrow(&self.density_network)
+            && color.is_some_and(narrow)
+            && self.density_to_color
+            && !self.rectifies_features()
+            && self.n_density_outputs <= 64
+            && self.n_density_outputs.is_multiple_of(4)
+    }
+
+    /// Whether the raw density lies apart from the features, which then begin at a whole vec4.
+    #[must_use]
+    pub fn density_apart(&self) -> bool {
+        !self.density_to_color || self.color_network.is_none()
+    }
+
+    /// Whether features are rectified.
+    #[must_use]
+    pub fn rectifies_features(&self) -> bool {
+        self.feature_activation == FeatureActivation::Relu
+    }
+
+    /// The networks there are, by key.
+    fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
+        let color = self.color_network.as_ref().map(|n| ("color_network", n));
+        std::iter::once(("density_network", &self.density_network)).chain(color)
+    }
 }
 
 /// Encoding of positions.
@@ -477,9 +602,12 @@ fn half_f64() -> f64 {
 }
 
 /// Encoding of view directions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum DirectionEncoding {
+    /// Colour does not depend on the direction.
+    #[default]
+    None,
     /// Real spherical harmonics.
     SphericalHarmonics {
         /// Number of bands: 1 to 4.
@@ -499,13 +627,41 @@ pub enum DirectionEncoding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Neurons per hidden layer: a multiple of 4 up to 64.
+    /// Neurons per hidden layer: a multiple of 4 up to 512.
     pub n_neurons: u32,
     /// Hidden layers.
     pub n_hidden_layers: u32,
     /// Whether layers have biases.
     #[serde(default)]
     pub biases: bool,
+    /// Layers, counted from 0, whose input is the output of the layer before followed by the network's own.
+    #[serde(default)]
+    pub skips: Vec<u32>,
+    /// Distribution that weights and biases start from.
+    #[serde(default)]
+    pub initialization: Initialization,
+}
+
+/// Distribution that weights and biases start from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initialization {
+    /// Weights uniform in ±√(6 / (`n_in` + `n_out`)), biases 0 (Glorot and Bengio 2010).
+    #[default]
+    XavierUniform,
+    /// Weights and biases uniform in ±1/√`n_in`, as `torch.nn.Linear` has it.
+    TorchLinear,
+}
+
+/// Features that the density network hands to the colour network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureActivation {
+    /// Identity.
+    #[default]
+    None,
+    /// Rectified linear.
+    Relu,
 }
 
 /// Raw density to σ.
@@ -544,6 +700,8 @@ pub struct SceneHints {
     pub scale: Option<f32>,
     /// World to unit cube.
     pub offset: Option<[f32; 3]>,
+    /// Whether cameras look forward into an open scene, far points of which are as coarse as they are distant.
+    pub open: bool,
 }
 
 impl Config {
@@ -778,6 +936,22 @@ impl Config {
                 ));
             }
         }
+        if let Some(rays) = self.training.n_rays
+            && !(1..=1 << 22).contains(&rays)
+        {
+            return Err(bad(
+                "training.n_rays",
+                format!("is {rays}; it must lie between 1 and 4194304"),
+            ));
+        }
+        let crop = self.training.crop_fraction;
+        if !(crop > 0.0 && crop <= 1.0) {
+            return Err(bad(
+                "training.crop_fraction",
+                format!("is {crop}; it must be positive and 1 at most"),
+            ));
+        }
+        not_negative("training.density_noise", self.training.density_noise)?;
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(
                 "training.marched_per_kept",
@@ -794,41 +968,46 @@ impl Config {
         if let Loss::Huber { delta } = self.loss {
             positive("loss.huber.delta", delta)?;
         }
-        let occupancy = &self.occupancy;
-        if !(occupancy.resolution.is_power_of_two() && (16..=256).contains(&occupancy.resolution)) {
-            return Err(bad(
-                "occupancy.resolution",
-                format!(
-                    "is {}; it must be a power of two from 16 to 256",
-                    occupancy.resolution
-                ),
-            ));
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.check()?;
+            not_negative("occupancy.threshold", occupancy.threshold)?;
         }
-        not_negative("occupancy.threshold", occupancy.threshold)?;
-        if occupancy.interval == 0 {
-            return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
-        }
-        if let Some(cells) = occupancy.cells_per_update
-            && !(2048..=1 << 26).contains(&cells)
-        {
-            return Err(bad(
-                "occupancy.cells_per_update",
-                format!("is {cells}; it must lie between 2048 and 67108864"),
-            ));
-        }
-        if !(0.0..=1.0).contains(&occupancy.decay) {
-            return Err(bad("occupancy.decay", "must lie between 0 and 1"));
-        }
-        if self.passes.len() != 1 {
+        self.check_passes()
+    }
+
+    fn check_passes(&self) -> Result<(), Bad> {
+        let n = self.passes.len();
+        if !(1..=4).contains(&n) {
             return Err(bad(
                 "passes",
-                format!(
-                    "has {} entries; a method needs exactly one",
-                    self.passes.len()
-                ),
+                format!("has {n} entries; a method needs one to four"),
             ));
         }
-        self.passes.iter().try_for_each(Pass::check)
+        for (index, pass) in self.passes.iter().enumerate() {
+            pass.check()?;
+            match pass.sampler {
+                Sampler::Importance { .. } if index == 0 => {
+                    return Err(bad(
+                        "passes.sampler.importance",
+                        "needs a pass before its own, whose samples it looks at",
+                    ));
+                }
+                Sampler::RayMarch { .. } if self.occupancy.is_none() => {
+                    return Err(bad(
+                        "occupancy",
+                        "is missing; marching rays need an occupancy grid",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if n > 1 && self.training.n_rays.is_none() {
+            return Err(bad(
+                "training.n_rays",
+                "is missing; with more than one pass the number of rays does not adapt",
+            ));
+        }
+        Ok(())
     }
 
     /// Fill in what depends on the scene and on the adapter's class.
@@ -847,18 +1026,32 @@ impl Config {
         });
         // Parts small enough for a slow adapter to finish a stage within a submission.
         let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
-        self.training.micro_batches.get_or_insert(parts);
+        if self.training.n_rays.is_none() {
+            self.training.micro_batches.get_or_insert(parts);
+        }
         self.training.max_rays = Some(self.training.most_rays());
         self.training.initial_rays = Some(self.training.first_rays());
-        let cells = self.occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
-        self.occupancy.cells_per_update.get_or_insert(if software {
-            batch.max(2048)
-        } else {
-            (cells / 4).clamp(2048, 1 << 19)
-        });
+        if let Some(occupancy) = &mut self.occupancy {
+            let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+            occupancy.cells_per_update.get_or_insert(if software {
+                batch.max(2048)
+            } else {
+                (cells / 4).clamp(2048, 1 << 19)
+            });
+        }
         for pass in &mut self.passes {
-            if let Sampler::RayMarch { cone_angle, .. } = &mut pass.sampler {
-                cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
+            match &mut pass.sampler {
+                Sampler::RayMarch { cone_angle, .. } => {
+                    cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
+                }
+                Sampler::Stratified { spacing, .. } => {
+                    spacing.get_or_insert(if hints.open {
+                        Spacing::Disparity
+                    } else {
+                        Spacing::Linear
+                    });
+                }
+                Sampler::Importance { .. } => {}
             }
             match &mut pass.field.position_encoding {
                 PositionEncoding::HashGrid(grid) => {
@@ -876,6 +1069,36 @@ impl Config {
                 }
             }
         }
+    }
+}
+
+impl Occupancy {
+    fn check(&self) -> Result<(), Bad> {
+        let occupancy = self;
+        if !(occupancy.resolution.is_power_of_two() && (16..=256).contains(&occupancy.resolution)) {
+            return Err(bad(
+                "occupancy.resolution",
+                format!(
+                    "is {}; it must be a power of two from 16 to 256",
+                    occupancy.resolution
+                ),
+            ));
+        }
+        if occupancy.interval == 0 {
+            return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
+        }
+        if let Some(cells) = occupancy.cells_per_update
+            && !(2048..=1 << 26).contains(&cells)
+        {
+            return Err(bad(
+                "occupancy.cells_per_update",
+                format!("is {cells}; it must lie between 2048 and 67108864"),
+            ));
+        }
+        if !(0.0..=1.0).contains(&occupancy.decay) {
+            return Err(bad("occupancy.decay", "must lie between 0 and 1"));
+        }
+        Ok(())
     }
 }
 
@@ -1008,8 +1231,19 @@ impl Pass {
             Sampler::Stratified {
                 n_samples,
                 min_transmittance,
+                bounded,
                 ..
-            } => (min_transmittance, n_samples),
+            } => {
+                let hashed = matches!(self.field.position_encoding, PositionEncoding::HashGrid(_));
+                if !bounded && hashed {
+                    return Err(bad(
+                        "passes.sampler.stratified.bounded",
+                        "is false, but a hash grid has no features outside the box",
+                    ));
+                }
+                (min_transmittance, n_samples)
+            }
+            Sampler::Importance { n_samples, .. } => (0.0, n_samples),
         };
         if !(2..=16_384).contains(&n) {
             return Err(bad(
@@ -1045,33 +1279,53 @@ impl Pass {
             }
             _ => {}
         }
-        if !(1..=64).contains(&field.n_density_outputs)
-            || !field.n_density_outputs.is_multiple_of(4)
-        {
-            return Err(bad("n_density_outputs", "must be a multiple of 4 up to 64"));
+        let n = field.n_density_outputs;
+        if field.color_network.is_none() && n != 4 {
+            return Err(bad(
+                "n_density_outputs",
+                format!("is {n}; without a color_network it must be 4: density and colour"),
+            ));
         }
-        for (key, network) in [
-            ("density_network", &field.density_network),
-            ("color_network", &field.color_network),
-        ] {
-            if !network.n_neurons.is_multiple_of(4) || !(4..=64).contains(&network.n_neurons) {
-                return Err(bad(
-                    &format!("{key}.n_neurons"),
-                    format!(
-                        "is {}; it must be a multiple of 4 from 4 to 64",
-                        network.n_neurons
-                    ),
-                ));
-            }
-            if !(1..=4).contains(&network.n_hidden_layers) {
-                return Err(bad(
-                    &format!("{key}.n_hidden_layers"),
-                    format!(
-                        "is {}; it must lie between 1 and 4",
-                        network.n_hidden_layers
-                    ),
-                ));
-            }
+        let apart = u32::from(!field.density_to_color);
+        let aligned = n > apart && (n - apart).is_multiple_of(4);
+        if field.color_network.is_some() && !(aligned && n <= 513) {
+            let what = if apart == 1 {
+                "the raw density and a multiple of 4 features, 512 at most"
+            } else {
+                "a multiple of 4, 512 at most"
+            };
+            return Err(bad(
+                "n_density_outputs",
+                format!("is {n}; it must be {what}"),
+            ));
+        }
+        for (key, network) in field.networks() {
+            network.check(key)?;
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn check(&self, key: &str) -> Result<(), Bad> {
+        let (n, layers) = (self.n_neurons, self.n_hidden_layers);
+        if !n.is_multiple_of(4) || !(4..=512).contains(&n) {
+            return Err(bad(
+                &format!("{key}.n_neurons"),
+                format!("is {n}; it must be a multiple of 4 from 4 to 512"),
+            ));
+        }
+        if !(1..=16).contains(&layers) {
+            return Err(bad(
+                &format!("{key}.n_hidden_layers"),
+                format!("is {layers}; it must lie between 1 and 16"),
+            ));
+        }
+        if let Some(skip) = self.skips.iter().find(|&&s| s == 0 || s > layers) {
+            return Err(bad(
+                &format!("{key}.skips"),
+                format!("names layer {skip}; there are layers 1 to {layers} behind the first"),
+            ));
         }
         Ok(())
     }
@@ -1090,7 +1344,8 @@ fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     }
 }
 
-/// Apply one `a.b.c=value`; `passes` stands for its only entry, and the value is TOML, or a bare string.
+/// Apply one `a.b.c=value`; `passes` stands for all its entries, `passes.0` for the first, and the value is TOML, or a bare
+/// string.
 fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     let fault = |reason: String| ConfigError::Set {
         text: text.to_owned(),
@@ -1108,22 +1363,41 @@ fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
         .pop()
         .filter(|k| !k.is_empty())
         .ok_or_else(|| fault("the key is empty".to_owned()))?;
-    let mut here = table;
-    for key in keys {
-        let next = here
-            .get_mut(key)
-            .ok_or_else(|| fault(format!("there is no table `{key}`")))?;
-        here = match next {
-            toml::Value::Table(inner) => inner,
-            toml::Value::Array(items) => match items.first_mut() {
-                Some(toml::Value::Table(inner)) => inner,
-                _ => return Err(fault(format!("`{key}` is not a table"))),
-            },
-            _ => return Err(fault(format!("`{key}` is not a table"))),
-        };
+    insert(table, &keys, last, &value).map_err(fault)
+}
+
+/// Set `keys.last` to `value` below `table`. A number after the key of an array picks one of its entries, else all are set.
+fn insert(
+    table: &mut toml::Table,
+    keys: &[&str],
+    last: &str,
+    value: &toml::Value,
+) -> Result<(), String> {
+    let Some((&key, rest)) = keys.split_first() else {
+        table.insert(last.to_owned(), value.clone());
+        return Ok(());
+    };
+    match table.get_mut(key) {
+        None => Err(format!("there is no table `{key}`")),
+        Some(toml::Value::Table(inner)) => insert(inner, rest, last, value),
+        Some(toml::Value::Array(items)) => {
+            let index = rest.first().and_then(|k| k.parse::<usize>().ok());
+            let n = items.len();
+            let (chosen, rest) = match index {
+                None => (items.as_mut_slice(), rest),
+                Some(i) if i < n => (&mut items[i..=i], &rest[1..]),
+                Some(i) => return Err(format!("`{key}` has no entry {i}, but {n} from 0 on")),
+            };
+            for item in chosen {
+                match item {
+                    toml::Value::Table(inner) => insert(inner, rest, last, value)?,
+                    _ => return Err(format!("`{key}` is not a table")),
+                }
+            }
+            Ok(())
+        }
+        Some(_) => Err(format!("`{key}` is not a table")),
     }
-    here.insert(last.to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]

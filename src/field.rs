@@ -4,8 +4,9 @@
 use crate::config::Field as FieldConfig;
 use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::fused::Activations;
-use crate::network::{Fused, Keep, Rows};
+use crate::network::{
+    ActivationBytes, Activations, Backward, Fused, Keep, Layout, Network, Rows, Tiled, Weights,
+};
 
 /// The shape of a field.
 #[derive(Debug, Clone)]
@@ -15,9 +16,9 @@ pub struct Field {
     /// Position encoding.
     pub position: PositionEncoder,
     /// Encoded position to raw density and features.
-    pub density: Fused,
-    /// Those and the encoded direction to raw colour.
-    pub color: Fused,
+    pub density: Network,
+    /// Those and the encoded direction to raw colour; where there is none, the density network has raw colour as features.
+    pub color: Option<Network>,
 }
 
 /// Parameters to evaluate a field with: the trained ones, or their moving averages.
@@ -26,12 +27,37 @@ pub struct FieldParameters {
     /// Hash table, chunk by chunk.
     pub tables: Vec<Buffer>,
     /// Network weights.
-    pub weights: Buffer,
-    /// Network weights, each layer transposed.
-    pub transposed: Buffer,
+    pub weights: Weights,
 }
 
 impl FieldParameters {
+    /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::settle`] fills them.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn of_passes(gpu: &Gpu, fields: &[Field]) -> Result<Vec<Self>, GpuError> {
+        let weights: u64 = fields.iter().map(|f| u64::from(f.slab_len()) * 4).sum();
+        let weights = Weights {
+            values: gpu.buffer("settled weights", weights)?,
+            transposed: gpu.buffer("settled weights transposed", weights)?,
+        };
+        let parameters = |field: &Field| {
+            Ok(Self {
+                tables: field.tables().allocate(gpu, "settled hash table", 4)?,
+                weights: weights.clone(),
+            })
+        };
+        fields.iter().map(parameters).collect()
+    }
+
+    /// Zeroed parameters of one field.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, field: &Field) -> Result<Self, GpuError> {
+        Ok(Self::of_passes(gpu, std::slice::from_ref(field))?.remove(0))
+    }
+
     /// Bytes of the parameters of `field`.
     #[must_use]
     pub fn bytes(field: &Field) -> u64 {
@@ -51,12 +77,47 @@ pub struct FieldBuffers {
     pub kept_features: Buffer,
     /// Input of the colour network: density outputs, then the encoded direction.
     pub color_input: Buffer,
-    /// Raw colour of kept samples, four f32 apart.
-    pub raw_color: Buffer,
+    /// Raw colour of kept samples, four f32 apart; of no use without a colour network.
+    raw_color: Buffer,
+    d_raw_color: Buffer,
+    d_raw_density: Buffer,
+    marched_activations: Activations,
     density_activations: Activations,
-    color_activations: Activations,
+    color_activations: Option<Activations>,
     d_color_input: Buffer,
     d_features: Buffer,
+}
+
+/// Bytes of each of the [`FieldBuffers`].
+#[derive(Debug, Clone)]
+struct FieldBytes {
+    features: u64,
+    raw_density: u64,
+    kept_features: u64,
+    color_input: u64,
+    raw_color: u64,
+    d_raw_color: u64,
+    d_raw_density: u64,
+    d_color_input: u64,
+    d_features: u64,
+    marched_activations: ActivationBytes,
+    density_activations: ActivationBytes,
+    color_activations: Option<ActivationBytes>,
+}
+
+/// The raw outputs of a field at the kept samples, or their gradients, as compositing reads and writes them.
+#[derive(Debug, Clone)]
+pub struct RawOutputs {
+    /// Raw density at f32 `density_stride * sample`.
+    pub density: Buffer,
+    /// See `density`.
+    pub density_stride: u32,
+    /// Raw colour, a vec4 at `color_stride * sample + color_offset`.
+    pub color: Buffer,
+    /// See `color`, in vec4.
+    pub color_stride: u32,
+    /// See `color`, in vec4.
+    pub color_offset: u32,
 }
 
 /// f32 from one raw density to the next.
@@ -70,40 +131,78 @@ fn color_keeps(keep: Keep) -> Keep {
     }
 }
 
+/// Samples come in whole chunks of so many, so that kernels need not stop at the last one.
+const ROWS: u64 = 512;
+
 impl Field {
     /// Plan a field for a device.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of the hash grid does not fit a binding.
     pub fn new(gpu: &Gpu, config: &FieldConfig) -> Result<Self, GpuError> {
+        Self::behind(gpu, config, 0)
+    }
+
+    /// Plan a field whose network weights start at f32 `base` of their slab.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn behind(gpu: &Gpu, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
         let position = PositionEncoder::new(gpu, &config.position_encoding)?;
-        let dims = |n_in: u32, network: &crate::config::Network, n_out: u32| {
+        let layout = |n_in: u32, network: &crate::config::Network, n_out: u32, base: u32| {
             let mut dims = vec![n_in];
             dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
             dims.push(n_out);
-            dims
+            Layout {
+                skips: network.skips.clone(),
+                ..Layout::new(&dims, network.biases, base)
+            }
         };
-        let density_dims = dims(
-            position.n_outputs(),
-            &config.density_network,
-            config.n_density_outputs,
-        );
-        let density = Fused::new(gpu, &density_dims, config.density_network.biases, 0);
-        let n_color_inputs =
-            config.n_density_outputs + encoding::n_direction_values(&config.direction_encoding);
-        let color_dims = dims(n_color_inputs, &config.color_network, 3);
-        let color = Fused::new(
-            gpu,
-            &color_dims,
-            config.color_network.biases,
-            density.slab_len(),
-        );
+        let n = config.n_density_outputs;
+        let mut density = layout(position.n_outputs(), &config.density_network, n, base);
+        density.first_apart = config.density_apart();
+        let base = base + density.slab_len();
+        let n_color_inputs = if density.first_apart { n - 1 } else { n }
+            + encoding::n_direction_values(&config.direction_encoding);
+        let color = config.color_network.as_ref();
+        let color = color.map(|network| layout(n_color_inputs, network, 3, base));
+        let network = |layout: Layout, rectified: bool| {
+            if config.is_narrow() {
+                Network::Fused(Fused::new(gpu, layout))
+            } else {
+                Network::Tiled(Tiled::new(gpu, layout, rectified))
+            }
+        };
         Ok(Self {
             config: config.clone(),
             position,
-            density,
-            color,
+            density: network(density, config.rectifies_features()),
+            color: color.map(|layout| network(layout, false)),
         })
+    }
+
+    /// All fields of a method, whose network weights share one slab.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_passes(gpu: &Gpu, config: &crate::config::Config) -> Result<Vec<Self>, GpuError> {
+        let mut base = 0;
+        let mut fields = Vec::new();
+        for pass in &config.passes {
+            let field = Self::behind(gpu, &pass.field, base)?;
+            base += field.slab_len();
+            fields.push(field);
+        }
+        Ok(fields)
+    }
+
+    /// The networks, in the order of their weights in the slab, under the names they go by.
+    pub fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
+        let color = self
+            .color
+            .as_ref()
+            .map(|network| ("color_network", network));
+        std::iter::once(("density_network", &self.density)).chain(color)
     }
 
     /// The tables that the position encoding trains, which may be none.
@@ -115,38 +214,92 @@ impl Field {
     /// f32 of all network weights in their slab.
     #[must_use]
     pub fn slab_len(&self) -> u32 {
-        self.density.slab_len() + self.color.slab_len()
+        self.networks().map(|(_, n)| n.layout().slab_len()).sum()
+    }
+
+    /// Multiply-adds of all networks for one sample.
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.networks()
+            .map(|(_, n)| n.layout().multiply_adds())
+            .sum()
     }
 
     /// Row stride of encoded positions.
     #[must_use]
     pub fn feature_stride(&self) -> u32 {
-        self.density.width(0)
+        self.density.layout().width(0)
     }
 
-    /// Row stride of the colour network's input.
+    /// First column of what the colour network sees: raw density comes before it, or is part of it.
+    fn color_offset(&self) -> u32 {
+        if self.density.layout().first_apart {
+            4
+        } else {
+            0
+        }
+    }
+
+    /// Row stride of the density network's output, which goes on as the colour network's input.
     #[must_use]
     pub fn color_stride(&self) -> u32 {
-        self.color.width(0)
+        let density = self.density.layout();
+        match &self.color {
+            Some(color) => self.color_offset() + color.layout().width(0),
+            None => density.rows(density.n_layers() - 1),
+        }
+    }
+
+    fn bytes(&self, marched: u64, kept: u64, keep: Keep) -> FieldBytes {
+        let rows = |n: u64, stride: u32| n.next_multiple_of(ROWS) * u64::from(stride) * 4;
+        let (features, color) = (self.feature_stride(), self.color_stride());
+        let backward = if keep == Keep::Nothing { 0 } else { kept };
+        let trained = if keep == Keep::Gradients { kept } else { 0 };
+        let apart = self.color_offset() > 0;
+        let with_color = |n: u64| if self.color.is_some() { n } else { 0 };
+        let network = |n: &Network, samples, keep| n.activation_buffers(samples, keep);
+        FieldBytes {
+            features: rows(marched, features),
+            raw_density: rows(marched, RAW_DENSITY_STRIDE),
+            kept_features: rows(kept, features),
+            color_input: rows(kept, color),
+            raw_color: rows(with_color(kept), 4),
+            d_raw_color: rows(with_color(trained), 4),
+            d_raw_density: if apart { 0 } else { rows(trained, 1) },
+            d_color_input: rows(backward, color),
+            d_features: rows(backward, features),
+            marched_activations: network(&self.density, marched, Keep::Nothing),
+            density_activations: network(&self.density, kept, keep),
+            color_activations: self
+                .color
+                .as_ref()
+                .map(|color| network(color, kept, color_keeps(keep))),
+        }
     }
 
     /// Bytes of each of the [`FieldBuffers`] for that many marched and kept samples.
     #[must_use]
     pub fn buffer_sizes(&self, marched: u64, kept: u64, keep: Keep) -> Vec<u64> {
-        let rows = |n: u64, stride: u32| n.next_multiple_of(512) * u64::from(stride) * 4;
-        let (features, color) = (self.feature_stride(), self.color_stride());
-        let backward = if keep == Keep::Nothing { 0 } else { kept };
+        let bytes = self.bytes(marched, kept, keep);
         let mut sizes = vec![
-            rows(marched, features),
-            rows(marched, RAW_DENSITY_STRIDE),
-            rows(kept, features),
-            rows(kept, color),
-            rows(kept, 4),
-            rows(backward, color),
-            rows(backward, features),
+            bytes.features,
+            bytes.raw_density,
+            bytes.kept_features,
+            bytes.color_input,
+            bytes.raw_color,
+            bytes.d_raw_color,
+            bytes.d_raw_density,
+            bytes.d_color_input,
+            bytes.d_features,
         ];
-        sizes.extend(self.density.activation_buffers(kept, keep));
-        sizes.extend(self.color.activation_buffers(kept, color_keeps(keep)));
+        sizes.extend(bytes.marched_activations.iter());
+        sizes.extend(bytes.density_activations.iter());
+        sizes.extend(
+            bytes
+                .color_activations
+                .iter()
+                .flat_map(ActivationBytes::iter),
+        );
         sizes
     }
 
@@ -169,26 +322,59 @@ impl Field {
         kept: u64,
         keep: Keep,
     ) -> Result<FieldBuffers, GpuError> {
-        let sizes = self.buffer_sizes(marched, kept, keep);
-        let buffer =
-            |name: &str, index: usize| gpu.buffer(&format!("{label} {name}"), sizes[index]);
+        let bytes = self.bytes(marched, kept, keep);
+        let buffer = |name: &str, bytes: u64| gpu.buffer(&format!("{label} {name}"), bytes);
         let network = |name: &str| format!("{label} {name} network");
-        let color = color_keeps(keep);
         Ok(FieldBuffers {
-            features: buffer("features", 0)?,
-            raw_density: buffer("raw density", 1)?,
-            kept_features: buffer("kept features", 2)?,
-            color_input: buffer("color input", 3)?,
-            raw_color: buffer("raw color", 4)?,
-            d_color_input: buffer("d_color input", 5)?,
-            d_features: buffer("d_features", 6)?,
-            density_activations: self
-                .density
-                .activations(gpu, &network("density"), kept, keep)?,
-            color_activations: self
-                .color
-                .activations(gpu, &network("color"), kept, color)?,
+            features: buffer("features", bytes.features)?,
+            raw_density: buffer("raw density", bytes.raw_density)?,
+            kept_features: buffer("kept features", bytes.kept_features)?,
+            color_input: buffer("color input", bytes.color_input)?,
+            raw_color: buffer("raw color", bytes.raw_color)?,
+            d_raw_color: buffer("d_raw color", bytes.d_raw_color)?,
+            d_raw_density: buffer("d_raw density", bytes.d_raw_density)?,
+            d_color_input: buffer("d_color input", bytes.d_color_input)?,
+            d_features: buffer("d_features", bytes.d_features)?,
+            marched_activations: bytes
+                .marched_activations
+                .allocate(gpu, &network("marched density"))?,
+            density_activations: bytes
+                .density_activations
+                .allocate(gpu, &network("density"))?,
+            color_activations: bytes
+                .color_activations
+                .map(|bytes| bytes.allocate(gpu, &network("color")))
+                .transpose()?,
         })
+    }
+
+    /// Where the raw outputs at kept samples lie.
+    #[must_use]
+    pub fn raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
+        self.outputs(&buffers.color_input, &buffers.raw_color)
+    }
+
+    fn outputs(&self, density: &Buffer, color: &Buffer) -> RawOutputs {
+        let stride = self.color_stride();
+        let joint = self.color.is_none();
+        RawOutputs {
+            density: density.clone(),
+            density_stride: stride,
+            color: if joint { density } else { color }.clone(),
+            color_stride: if joint { stride / 4 } else { 1 },
+            color_offset: u32::from(joint),
+        }
+    }
+
+    /// Where [`Self::backward`] wants the gradients of the raw outputs.
+    #[must_use]
+    pub fn d_raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
+        let mut outputs = self.outputs(&buffers.d_color_input, &buffers.d_raw_color);
+        if self.color_offset() == 0 {
+            outputs.density = buffers.d_raw_density.clone();
+            outputs.density_stride = 1;
+        }
+        outputs
     }
 
     /// Add: encode the positions in `samples` and compute their raw density, for all marched samples.
@@ -224,12 +410,32 @@ impl Field {
             &parameters.weights,
             features,
             raw,
-            None,
+            &buffers.marched_activations,
+            Keep::Nothing,
         )
     }
 
-    /// Add: raw density and raw colour of the kept samples from their features. `rays` and `kept_rays` give the
-    /// directions.
+    /// Add: features of the kept samples where no density of marched ones came before.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn encode_kept(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        parameters: &FieldParameters,
+        samples: &Buffer,
+        buffers: &FieldBuffers,
+    ) -> Result<(), GpuError> {
+        let features = Rows::of(&buffers.kept_features, self.feature_stride());
+        let tables = &parameters.tables;
+        self.position
+            .forward(gpu, stage, counts, Count::Kept, tables, samples, features)
+    }
+
+    /// Add: raw density of the kept samples from their features, and raw colour if `with_color`. `rays` and `kept_rays`
+    /// give the directions.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -243,10 +449,10 @@ impl Field {
         kept_rays: &Buffer,
         buffers: &FieldBuffers,
         keep: Keep,
+        with_color: bool,
     ) -> Result<(), GpuError> {
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
-        let color_input = Rows::of(&buffers.color_input, self.color_stride());
-        let saved = (keep != Keep::Nothing).then_some(&buffers.density_activations);
+        let outputs = Rows::of(&buffers.color_input, self.color_stride());
         self.density.forward(
             gpu,
             stage,
@@ -254,30 +460,40 @@ impl Field {
             Count::Kept,
             &parameters.weights,
             features,
-            color_input,
-            saved,
+            outputs,
+            &buffers.density_activations,
+            keep,
         )?;
-        let directions = Rows {
-            offset: self.config.n_density_outputs,
-            ..color_input
+        let color = self.color.as_ref().zip(buffers.color_activations.as_ref());
+        let Some((color, activations)) = color.filter(|_| with_color) else {
+            return Ok(());
+        };
+        let input = Rows {
+            offset: self.color_offset(),
+            ..outputs
         };
         let encoding = &self.config.direction_encoding;
+        let n_directions = encoding::n_direction_values(encoding);
+        let directions = Rows {
+            offset: input.offset + color.layout().dims[0] - n_directions,
+            ..input
+        };
         encoding::encode_directions(gpu, stage, counts, encoding, rays, kept_rays, directions)?;
-        let saved = (color_keeps(keep) != Keep::Nothing).then_some(&buffers.color_activations);
         let raw = Rows::of(&buffers.raw_color, 4);
-        self.color.forward(
+        color.forward(
             gpu,
             stage,
             counts,
             Count::Kept,
             &parameters.weights,
-            color_input,
+            input,
             raw,
-            saved,
+            activations,
+            color_keeps(keep),
         )
     }
 
-    /// Add: gradients of all parameters from those of raw colour and raw density at the kept samples.
+    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -289,71 +505,63 @@ impl Field {
         counts: &Counts,
         parameters: &FieldParameters,
         samples: &Buffer,
-        d_raw_color: &Buffer,
-        d_raw_density: &Buffer,
         buffers: &FieldBuffers,
         weight_gradients: &Buffer,
         gradient_scales: &Buffer,
         table_gradients: &[Buffer],
     ) -> Result<(), GpuError> {
-        let count = Count::Kept;
-        let transposed = &parameters.transposed;
-        let d_color = Rows::of(d_raw_color, 4);
-        let color_input = Rows::of(&buffers.color_input, self.color_stride());
-        let d_color_input = Rows::of(&buffers.d_color_input, self.color_stride());
+        let (count, weights) = (Count::Kept, &parameters.weights);
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
-        let n = self.config.n_density_outputs;
-        let (saved_color, saved_density) =
-            (&buffers.color_activations, &buffers.density_activations);
-        self.color.backward(
-            gpu,
-            network,
-            counts,
-            count,
-            transposed,
-            d_color,
-            Some(d_raw_density),
-            saved_color,
-            d_color_input,
-            n,
-            true,
-        )?;
-        self.color.weight_gradients(
-            gpu,
-            network,
-            counts,
-            count,
-            color_input,
-            d_color,
-            saved_color,
-            weight_gradients,
-        )?;
+        let outputs = Rows::of(&buffers.color_input, self.color_stride());
+        let d_outputs = Rows::of(&buffers.d_color_input, self.color_stride());
+        let offset = self.color_offset();
+        if let (Some(color), Some(activations)) = (&self.color, &buffers.color_activations) {
+            let input = Rows { offset, ..outputs };
+            let d_input = Rows {
+                offset,
+                ..d_outputs
+            };
+            let n = self.config.n_density_outputs - u32::from(offset > 0);
+            let backward = Backward {
+                d_output: Rows::of(&buffers.d_raw_color, 4),
+                d_first_input: (offset == 0).then_some(&buffers.d_raw_density),
+                d_input: Some((d_input, n)),
+                rectified_input: self.config.rectifies_features().then_some(input),
+                weight_gradients: Some(weight_gradients),
+            };
+            color.backward(
+                gpu,
+                network,
+                counts,
+                count,
+                weights,
+                input,
+                activations,
+                &backward,
+            )?;
+        }
+        let tables = self.tables();
         let width = self.position.n_outputs().next_multiple_of(4);
+        let backward = Backward {
+            d_output: d_outputs,
+            d_first_input: None,
+            d_input: (!tables.levels().is_empty()).then_some((d_features, width)),
+            rectified_input: None,
+            weight_gradients: Some(weight_gradients),
+        };
+        let activations = &buffers.density_activations;
         self.density.backward(
             gpu,
             network,
             counts,
             count,
-            transposed,
-            d_color_input,
-            None,
-            saved_density,
-            d_features,
-            width,
-            true,
-        )?;
-        self.density.weight_gradients(
-            gpu,
-            network,
-            counts,
-            count,
+            weights,
             features,
-            d_color_input,
-            saved_density,
-            weight_gradients,
+            activations,
+            &backward,
         )?;
-        self.tables().backward(
+        tables.backward(
             gpu,
             encode,
             counts,
@@ -381,7 +589,8 @@ impl Field {
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
         let stride = self.color_stride();
-        let width = self.density.rows(self.density.n_layers() - 1);
+        let layout = self.density.layout();
+        let width = layout.rows(layout.n_layers() - 1);
         let defines = Defines::new().set("stride", stride).set("width", width);
         let bindings = [
             ("counts", &counts.state),
@@ -395,22 +604,25 @@ impl Field {
             &bindings,
             counts.groups(gpu, Count::Kept, 64, 1),
         )?;
-        let one_hot = Rows::of(&buffers.d_color_input, stride);
+        let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
         let width = self.position.n_outputs().next_multiple_of(4);
-        let saved = &buffers.density_activations;
+        let backward = Backward {
+            d_output: Rows::of(&buffers.d_color_input, stride),
+            d_first_input: None,
+            d_input: Some((d_features, width)),
+            rectified_input: None,
+            weight_gradients: None,
+        };
         self.density.backward(
             gpu,
             stage,
             counts,
             Count::Kept,
-            &parameters.transposed,
-            one_hot,
-            None,
-            saved,
-            d_features,
-            width,
-            false,
+            &parameters.weights,
+            features,
+            &buffers.density_activations,
+            &backward,
         )?;
         self.position.d_position(
             gpu,
@@ -434,22 +646,9 @@ impl Field {
         stage: &mut Stage,
         parameters: &FieldParameters,
     ) -> Result<(), GpuError> {
-        for network in [&self.density, &self.color] {
-            network.transpose(gpu, stage, &parameters.weights, &parameters.transposed)?;
+        for (_, network) in self.networks() {
+            network.transpose(gpu, stage, &parameters.weights)?;
         }
         Ok(())
-    }
-
-    /// Zeroed parameters of this shape, for [`crate::train::Trainer::settle`] to fill.
-    ///
-    /// # Errors
-    /// Those of allocation.
-    pub fn parameters(&self, gpu: &Gpu) -> Result<FieldParameters, GpuError> {
-        let bytes = u64::from(self.slab_len()) * 4;
-        Ok(FieldParameters {
-            tables: self.tables().allocate(gpu, "settled hash table", 4)?,
-            weights: gpu.buffer("settled weights", bytes)?,
-            transposed: gpu.buffer("settled weights transposed", bytes)?,
-        })
     }
 }

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::camera::{Camera, Lens};
-use crate::config::{Background, Config};
+use crate::config::{Background, Config, RayDirection};
 use crate::dataset::Image;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
@@ -125,6 +125,7 @@ fn ray_defines(config: &Config, background: Background) -> Defines {
         .set("pixel_center", format!("{:?}", config.scene.pixel_center))
         .set("background", background.color().map(|c| format!("{c:?}")))
         .set("linear", config.scene.linear)
+        .set("plane", config.scene.ray_direction == RayDirection::Plane)
 }
 
 /// Training images and their cameras.
@@ -232,7 +233,12 @@ impl ImageSet {
                 .set("pass", "training")
                 .set("n_images", self.n_images)
                 .set("chunk", chunk)
-                .set("random_background", background == Background::Random);
+                .set("random_background", background == Background::Random)
+                .set("crop_steps", config.training.crop_steps)
+                .set(
+                    "crop_fraction",
+                    format!("{:?}", config.training.crop_fraction),
+                );
             let bindings = [
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),

@@ -4,7 +4,7 @@
 //! places in the cell. An update visits a slice of the cells, in a fixed permutation, and as many occupied ones.
 
 use crate::compositing::activation_defines;
-use crate::config::{Config, Sampler};
+use crate::config::{Config, Occupancy, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
 use crate::images::ImageSet;
@@ -40,20 +40,37 @@ pub struct OccupancyGrid {
 pub const UNVISITED: f32 = 1e30;
 
 impl OccupancyGrid {
+    /// The grid of `config`, where it has one, with every cell occupied.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn of_config(gpu: &Gpu, config: &Config, field: &Field) -> Result<Option<Self>, GpuError> {
+        let occupancy = config.occupancy.as_ref();
+        occupancy
+            .map(|occupancy| Self::new(gpu, config, occupancy, field))
+            .transpose()
+    }
+
     /// A grid with every cell occupied.
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(gpu: &Gpu, config: &Config, field: &Field) -> Result<Self, GpuError> {
+    pub fn new(
+        gpu: &Gpu,
+        config: &Config,
+        occupancy: &Occupancy,
+        field: &Field,
+    ) -> Result<Self, GpuError> {
         let scene = SceneBox::of(config);
-        let resolution = config.occupancy.resolution;
+        let resolution = occupancy.resolution;
         let cells = resolution.pow(3) * scene.cascades();
-        let n_sweep = Self::n_sweep(gpu, config, field);
+        let n_sweep = Self::n_sweep(gpu, config, occupancy, field);
         let n = u64::from(2 * n_sweep);
-        let steps = match config.passes[0].sampler {
-            Sampler::RayMarch { steps, .. } => steps,
-            Sampler::Stratified { .. } => 1024,
+        let marched = |pass: &crate::config::Pass| match pass.sampler {
+            Sampler::RayMarch { steps, .. } => Some(steps),
+            Sampler::Stratified { .. } | Sampler::Importance { .. } => None,
         };
+        let steps = config.passes.iter().find_map(marched).unwrap_or(1024);
         let grid = Self {
             resolution,
             cascades: scene.cascades(),
@@ -67,8 +84,8 @@ impl OccupancyGrid {
             buffers: field.buffers(gpu, "occupancy", n, 0, Keep::Nothing)?,
             n_sweep,
             // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
-            decay: config.occupancy.decay.powf(cells as f32 / n_sweep as f32),
-            threshold: config.occupancy.threshold,
+            decay: occupancy.decay.powf(cells as f32 / n_sweep as f32),
+            threshold: occupancy.threshold,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
         };
@@ -77,9 +94,9 @@ impl OccupancyGrid {
     }
 
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
-    fn n_sweep(gpu: &Gpu, config: &Config, field: &Field) -> u32 {
-        let cells = config.occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
-        let per_update = config.occupancy.cells_per_update.unwrap_or(cells / 4);
+    fn n_sweep(gpu: &Gpu, config: &Config, occupancy: &Occupancy, field: &Field) -> u32 {
+        let cells = occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
+        let per_update = occupancy.cells_per_update.unwrap_or(cells / 4);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         while n_sweep > 1024 && !field.fits(gpu, u64::from(2 * n_sweep), 0, Keep::Nothing) {
             n_sweep = (n_sweep / 2).next_multiple_of(64);
@@ -87,12 +104,15 @@ impl OccupancyGrid {
         n_sweep
     }
 
-    /// Bytes that [`Self::new`] allocates.
+    /// Bytes that [`Self::of_config`] allocates.
     #[must_use]
     pub fn bytes(gpu: &Gpu, config: &Config, field: &Field) -> u64 {
-        let cells = u64::from(config.occupancy.resolution).pow(3)
-            * u64::from(SceneBox::of(config).cascades());
-        let n = u64::from(2 * Self::n_sweep(gpu, config, field));
+        let Some(occupancy) = &config.occupancy else {
+            return 0;
+        };
+        let cells =
+            u64::from(occupancy.resolution).pow(3) * u64::from(SceneBox::of(config).cascades());
+        let n = u64::from(2 * Self::n_sweep(gpu, config, occupancy, field));
         let buffers = field.buffer_sizes(n, 0, Keep::Nothing);
         cells * 4 + cells / 8 + n * 20 + 4096 * 8 + buffers.iter().sum::<u64>()
     }

@@ -6,16 +6,15 @@
 use crate::config::Optimizer;
 use crate::encoding::HashGrid;
 use crate::gpu::{Binding, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::network::Weights;
 
 /// A slab of network weights.
 #[derive(Debug, Clone)]
 pub struct DenseGroup {
     /// f32 in the slab.
     pub len: u32,
-    /// Weights.
-    pub values: Buffer,
-    /// Weights, each layer transposed.
-    pub transposed: Buffer,
+    /// Weights, and each layer of them transposed.
+    pub weights: Weights,
     /// dL/dW of the step under way.
     pub gradients: Buffer,
     /// First and second moments, interleaved by four.
@@ -55,6 +54,7 @@ pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
         .set("decay_start", optimizer.decay_start)
         .set("decay_interval", optimizer.decay_interval)
         .set("decay_end", optimizer.decay_end.unwrap_or(u32::MAX))
+        .set("staircase", optimizer.staircase)
         .set("warmup_steps", optimizer.warmup_steps)
 }
 
@@ -79,8 +79,10 @@ impl DenseGroup {
         let n = u64::from(len);
         Ok(Self {
             len,
-            values: buffer("values", n)?,
-            transposed: buffer("transposed", n)?,
+            weights: Weights {
+                values: buffer("values", n)?,
+                transposed: buffer("transposed", n)?,
+            },
             gradients: buffer("gradients", n)?,
             moments: buffer("moments", 2 * n)?,
             averages: buffer("averages", n)?,
@@ -115,7 +117,7 @@ impl DenseGroup {
             .set("n", self.len);
         let bindings = [
             ("state", &counts.state),
-            ("values", &self.values),
+            ("values", &self.weights.values),
             ("gradients", &self.gradients),
             ("moments", &self.moments),
             ("averages", &self.averages),

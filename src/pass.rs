@@ -1,14 +1,15 @@
 //! A pass: a sampler places samples along rays, a field is evaluated there, those behind opaque ones are culled.
 //! Training, rendering and measuring share it.
 
-use crate::compositing::activation_defines;
+use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
 use crate::network::Keep;
-use crate::sampling::{self, Placed, SceneBox};
+use crate::sampling::importance::Previous;
+use crate::sampling::{self, Placed, SceneBox, Sources, samples_per_ray};
 
 /// How many rays and samples a pass holds at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -22,11 +23,39 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// What passes of these fixed numbers of samples per ray hold of `rays` rays; `None` where one has no such number.
+    #[must_use]
+    pub fn of_rays(config: &Config, rays: u32) -> Option<Vec<Self>> {
+        let mut before = None;
+        let capacity = |pass: &crate::config::Pass| {
+            before = samples_per_ray(&pass.sampler, before);
+            let samples = rays.saturating_mul(before?).next_multiple_of(512);
+            Some(Self {
+                rays,
+                marched: samples,
+                kept: samples,
+            })
+        };
+        config.passes.iter().map(capacity).collect()
+    }
+
+    /// Samples whose density alone is evaluated before some are culled.
+    fn culled_from(self, sampler: &Sampler) -> u32 {
+        if culls(sampler) { self.marched } else { 0 }
+    }
+
     /// Whether a pass of this size is within what `gpu` binds.
     #[must_use]
-    pub fn fits(self, gpu: &Gpu, field: &Field, keep: Keep) -> bool {
-        field.fits(gpu, u64::from(self.marched), u64::from(self.kept), keep)
+    pub fn fits(self, gpu: &Gpu, sampler: &Sampler, field: &Field, keep: Keep) -> bool {
+        let marched = u64::from(self.culled_from(sampler));
+        field.fits(gpu, marched, u64::from(self.kept), keep)
+            && u64::from(self.marched.max(self.kept)) * 16 <= gpu.max_binding_bytes()
     }
+}
+
+/// Whether samples behind opaque ones are dropped, which takes the density of all of them first.
+fn culls(sampler: &Sampler) -> bool {
+    sampler.min_transmittance() > 0.0
 }
 
 /// Buffers and kernels of one pass.
@@ -38,13 +67,15 @@ pub struct Pass {
     pub sampler: Sampler,
     /// The box.
     pub scene: SceneBox,
-    /// Cells per axis of the occupancy grid.
+    /// Place in the method's list of passes.
+    pub index: usize,
+    /// Cells per axis of the occupancy grid; 0 without one.
     pub resolution: u32,
     /// What fits.
     pub capacity: Capacity,
-    /// Counts on the device.
+    /// Counts on the device, shared by all passes.
     pub counts: Counts,
-    /// Rays to evaluate.
+    /// Rays to evaluate, shared by all passes.
     pub rays: Buffer,
     /// The field's buffers.
     pub buffers: FieldBuffers,
@@ -59,6 +90,8 @@ pub struct Pass {
     kept_counts: Buffer,
     kept_offsets: Buffer,
     scan: Scan,
+    previous: Option<Previous>,
+    density_noise: f32,
 }
 
 /// The stages of a pass, in order.
@@ -68,10 +101,8 @@ pub struct PassStages {
     pub march: Stage,
     /// Encode the positions.
     pub encode: Stage,
-    /// Density of all of them.
-    pub density: Stage,
-    /// Drop what lies behind opaque samples.
-    pub cull: Stage,
+    /// Density of all of them, and drop what lies behind opaque samples; empty where nothing is culled.
+    pub cull: Option<[Stage; 2]>,
     /// Density and colour of the rest.
     pub forward: Stage,
 }
@@ -80,83 +111,145 @@ impl PassStages {
     /// In order.
     #[must_use]
     pub fn into_vec(self) -> Vec<Stage> {
-        vec![
-            self.march,
-            self.encode,
-            self.density,
-            self.cull,
-            self.forward,
-        ]
+        let mut stages = vec![self.march, self.encode];
+        stages.extend(self.cull.into_iter().flatten());
+        stages.push(self.forward);
+        stages
     }
 }
 
+/// What a pass is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purpose {
+    /// Whether samples move at random and densities are noisy.
+    pub training: bool,
+    /// What a backward pass needs, which the pass must have been made for.
+    pub keep: Keep,
+    /// Whether colour is wanted.
+    pub color: bool,
+}
+
 impl Pass {
-    /// Allocate a pass.
+    /// Allocate the passes of a method, which share their rays and counts.
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(
+    pub fn of_method(
         gpu: &Gpu,
         config: &Config,
         label: &str,
+        capacities: &[Capacity],
+        keep: &dyn Fn(usize) -> Keep,
+    ) -> Result<Vec<Self>, GpuError> {
+        let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
+        let counts = Counts::new(gpu, label)?;
+        let rays = gpu.buffer(&format!("{label} rays"), u64::from(most_rays) * RAY_BYTES)?;
+        let mut passes: Vec<Self> = Vec::new();
+        for (index, field) in Field::of_passes(gpu, config)?.into_iter().enumerate() {
+            let (capacity, keep) = (capacities[index], keep(index));
+            let shared = (counts.clone(), rays.clone());
+            let before = passes.last();
+            let label = if capacities.len() > 1 {
+                format!("{label} pass {index}")
+            } else {
+                label.to_owned()
+            };
+            let pass = Self::new(
+                gpu, config, &label, field, index, capacity, keep, shared, before,
+            )?;
+            passes.push(pass);
+        }
+        Ok(passes)
+    }
+
+    fn new(
+        gpu: &Gpu,
+        config: &Config,
+        label: &str,
+        field: Field,
+        index: usize,
         capacity: Capacity,
         keep: Keep,
+        (counts, rays): (Counts, Buffer),
+        before: Option<&Self>,
     ) -> Result<Self, GpuError> {
-        let pass = &config.passes[0];
-        let field = Field::new(gpu, &pass.field)?;
-        let (rays, marched, kept) = (
+        let sampler = config.passes[index].sampler.clone();
+        let culls = culls(&sampler);
+        let (n_rays, marched, kept) = (
             u64::from(capacity.rays),
-            u64::from(capacity.marched),
-            u64::from(capacity.kept),
+            u64::from(capacity.marched).next_multiple_of(512),
+            u64::from(capacity.kept).next_multiple_of(512),
         );
         let per =
             |name: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {name}"), n * bytes);
+        let placed = Placed {
+            ray_counts: per("ray counts", n_rays, 4)?,
+            ray_offsets: per("ray offsets", n_rays + 1, 4)?,
+            samples: per("samples", marched, 16)?,
+            sample_rays: per("sample rays", marched, 8)?,
+        };
+        // Where nothing is culled, what is placed is what is kept.
+        let or_placed = |name: &str, placed: &Buffer, n: u64, bytes: u64| {
+            if culls {
+                per(name, n, bytes)
+            } else {
+                Ok(placed.clone())
+            }
+        };
+        let previous = match (&sampler, before) {
+            (Sampler::Importance { .. }, Some(before)) => {
+                let raw = before.field.raw_outputs(&before.buffers);
+                Some(Previous {
+                    offsets: before.offsets.clone(),
+                    samples: before.kept_samples.clone(),
+                    sample_rays: before.kept_rays.clone(),
+                    density: raw.density,
+                    density_stride: raw.density_stride,
+                    activations: activation_defines(&before.field.config),
+                    weighted: per("weighted samples", u64::from(before.capacity.kept), 8)?,
+                })
+            }
+            _ => None,
+        };
+        let culled_from = u64::from(capacity.culled_from(&sampler));
         Ok(Self {
-            sampler: pass.sampler.clone(),
             scene: SceneBox::of(config),
-            resolution: config.occupancy.resolution,
+            index,
+            resolution: config.occupancy.as_ref().map_or(0, |o| o.resolution),
             capacity,
-            counts: Counts::new(gpu, label)?,
-            rays: per("rays", rays, RAY_BYTES)?,
-            buffers: field.buffers(gpu, label, marched, kept, keep)?,
-            placed: Placed {
-                ray_counts: per("ray counts", rays, 4)?,
-                ray_offsets: per("ray offsets", rays + 1, 4)?,
-                samples: per("samples", marched.next_multiple_of(512), 16)?,
-                sample_rays: per("sample rays", marched.next_multiple_of(512), 8)?,
-            },
-            offsets: per("offsets", rays + 1, 8)?,
-            kept_samples: per("kept samples", kept.next_multiple_of(512), 16)?,
-            kept_rays: per("kept rays", kept.next_multiple_of(512), 8)?,
-            kept_counts: per("kept counts", rays, 4)?,
-            kept_offsets: per("kept offsets", rays + 1, 4)?,
-            scan: Scan::new(gpu, label, rays)?,
+            counts,
+            rays,
+            buffers: field.buffers(gpu, label, culled_from, kept, keep)?,
+            offsets: per("offsets", n_rays + 1, 8)?,
+            kept_samples: or_placed("kept samples", &placed.samples, kept, 16)?,
+            kept_rays: or_placed("kept rays", &placed.sample_rays, kept, 8)?,
+            kept_counts: or_placed("kept counts", &placed.ray_counts, n_rays, 4)?,
+            kept_offsets: or_placed("kept offsets", &placed.ray_offsets, n_rays + 1, 4)?,
+            scan: Scan::new(gpu, label, n_rays)?,
+            previous,
+            density_noise: config.training.density_noise,
+            placed,
+            sampler,
             field,
         })
     }
 
-    /// Bytes that [`Self::new`] allocates.
+    /// Bytes that [`Self::of_method`] allocates for a pass.
     #[must_use]
-    pub fn bytes(field: &Field, capacity: Capacity, keep: Keep) -> u64 {
+    pub fn bytes(field: &Field, sampler: &Sampler, capacity: Capacity, keep: Keep) -> u64 {
         let (rays, marched, kept) = (
             u64::from(capacity.rays),
             u64::from(capacity.marched).next_multiple_of(512),
             u64::from(capacity.kept).next_multiple_of(512),
         );
+        let culled_from = u64::from(capacity.culled_from(sampler));
+        let n_copies = if culls(sampler) { marched + kept } else { kept };
         rays * (RAY_BYTES + 4 * 4 + 8)
-            + (marched + kept) * 24
-            + field.buffer_sizes(marched, kept, keep).iter().sum::<u64>()
-    }
-
-    fn min_transmittance(&self) -> f32 {
-        match self.sampler {
-            Sampler::RayMarch {
-                min_transmittance, ..
-            }
-            | Sampler::Stratified {
-                min_transmittance, ..
-            } => min_transmittance,
-        }
+            + n_copies * 24
+            + field
+                .buffer_sizes(culled_from, kept, keep)
+                .iter()
+                .sum::<u64>()
     }
 
     /// One of the small kernels in `shaders/entry/step.wgsl`.
@@ -168,19 +261,27 @@ impl Pass {
         capacity: u32,
         offsets: (&str, &Buffer),
     ) -> Result<(), GpuError> {
+        let n_rays = if self.index == 0 {
+            "state.n_rays"
+        } else {
+            "state.n_rays_fitting"
+        };
         stage.run(
             gpu,
             "entry/step",
             pass,
-            &Defines::new().set("pass", pass).set("capacity", capacity),
+            &Defines::new()
+                .set("pass", pass)
+                .set("n_rays", n_rays)
+                .set("keeps_all", !culls(&self.sampler))
+                .set("capacity", capacity),
             &[("state", &self.counts.state), offsets],
             Groups::Direct([1, 1, 1]),
         )?;
         self.counts.publish(gpu, stage)
     }
 
-    /// The stages that evaluate the field along `self.rays`. `jitter` moves samples at random; `keep`, which the pass
-    /// must have been made for, is what a backward pass needs.
+    /// The stages that evaluate the field along `self.rays`.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -188,35 +289,91 @@ impl Pass {
         &self,
         gpu: &Gpu,
         parameters: &FieldParameters,
-        occupancy: &Buffer,
-        jitter: bool,
-        keep: Keep,
+        occupancy: Option<&Buffer>,
+        purpose: Purpose,
     ) -> Result<PassStages, GpuError> {
         let counts = &self.counts;
-        let per_ray = || counts.groups(gpu, Count::Rays, 64, 1);
+        let march = self.march(gpu, occupancy, purpose.training)?;
+        let mut encode = Stage::new("encode");
+        let cull = if culls(&self.sampler) {
+            let mut density = Stage::new("density");
+            let samples = &self.placed.samples;
+            self.field.density(
+                gpu,
+                &mut encode,
+                &mut density,
+                counts,
+                parameters,
+                samples,
+                &self.buffers,
+            )?;
+            Some([density, self.cull(gpu)?])
+        } else {
+            let samples = &self.kept_samples;
+            self.field
+                .encode_kept(gpu, &mut encode, counts, parameters, samples, &self.buffers)?;
+            None
+        };
+        let mut forward = Stage::new("forward");
+        self.field.forward(
+            gpu,
+            &mut forward,
+            counts,
+            parameters,
+            &self.rays,
+            &self.kept_rays,
+            &self.buffers,
+            purpose.keep,
+            purpose.color,
+        )?;
+        if purpose.training && self.density_noise > 0.0 {
+            let raw = self.field.raw_outputs(&self.buffers);
+            let defines = Defines::new()
+                .set("density_stride", raw.density_stride)
+                .set("deviation", format!("{:?}", self.density_noise));
+            let bindings = [("counts", &counts.state), ("raw_density", &raw.density)];
+            let groups = counts.groups(gpu, Count::Kept, 64, 1);
+            forward.run(gpu, "entry/noise", "noise", &defines, &bindings, groups)?;
+        }
+        Ok(PassStages {
+            march,
+            encode,
+            cull,
+            forward,
+        })
+    }
+
+    /// Count samples, and place them.
+    fn march(
+        &self,
+        gpu: &Gpu,
+        occupancy: Option<&Buffer>,
+        jitter: bool,
+    ) -> Result<Stage, GpuError> {
+        let counts = &self.counts;
         let mut march = Stage::new("march");
+        let sources = Sources {
+            rays: &self.rays,
+            occupancy,
+            previous: self.previous.as_ref(),
+        };
         let run = |stage: &mut Stage, pass| {
             sampling::run(
                 gpu,
                 stage,
                 counts,
                 &self.sampler,
+                self.index,
                 &self.scene,
                 self.resolution,
                 pass,
                 jitter,
-                &self.rays,
-                occupancy,
+                &sources,
                 &self.placed,
             )
         };
         run(&mut march, sampling::Pass::Count)?;
-        let Placed {
-            ray_counts,
-            ray_offsets,
-            samples,
-            sample_rays,
-        } = &self.placed;
+        let (ray_counts, ray_offsets) = (&self.placed.ray_counts, &self.placed.ray_offsets);
         self.scan.run(
             gpu,
             &mut march,
@@ -233,25 +390,46 @@ impl Pass {
             ("ray_offsets", ray_offsets),
         )?;
         run(&mut march, sampling::Pass::Place)?;
+        if !culls(&self.sampler) {
+            self.pair(gpu, &mut march)?;
+        }
+        Ok(march)
+    }
 
-        let (mut encode, mut density) = (Stage::new("encode"), Stage::new("density"));
-        self.field.density(
+    fn pair(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
+        let bindings = [
+            ("counts", &self.counts.state),
+            ("ray_offsets", &self.placed.ray_offsets),
+            ("kept_offsets", &self.kept_offsets),
+            ("offsets", &self.offsets),
+        ];
+        stage.run(
             gpu,
-            &mut encode,
-            &mut density,
-            counts,
-            parameters,
-            samples,
-            &self.buffers,
+            "compositing",
+            "pair",
+            &self.defines().set("pass", "pair"),
+            &bindings,
+            self.counts.groups(gpu, Count::Rays, 64, 1),
         )?;
+        Ok(())
+    }
 
+    /// Drop what lies behind opaque samples.
+    fn cull(&self, gpu: &Gpu) -> Result<Stage, GpuError> {
+        let counts = &self.counts;
+        let Placed {
+            ray_offsets,
+            samples,
+            sample_rays,
+            ..
+        } = &self.placed;
         let mut cull = Stage::new("cull");
         let defines = self
             .defines()
             .set("density_stride", RAW_DENSITY_STRIDE)
             .set(
                 "min_transmittance",
-                format!("{:?}", self.min_transmittance()),
+                format!("{:?}", self.sampler.min_transmittance()),
             )
             .set("pass", "cull");
         let bindings = [
@@ -261,7 +439,8 @@ impl Pass {
             ("ray_offsets", ray_offsets),
             ("kept_counts", &self.kept_counts),
         ];
-        cull.run(gpu, "compositing", "cull", &defines, &bindings, per_ray())?;
+        let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
+        cull.run(gpu, "compositing", "cull", &defines, &bindings, per_ray)?;
         self.scan.run(
             gpu,
             &mut cull,
@@ -277,20 +456,7 @@ impl Pass {
             self.capacity.kept,
             ("kept_offsets", &self.kept_offsets),
         )?;
-        let bindings = [
-            ("counts", &counts.state),
-            ("ray_offsets", ray_offsets),
-            ("kept_offsets", &self.kept_offsets),
-            ("offsets", &self.offsets),
-        ];
-        cull.run(
-            gpu,
-            "compositing",
-            "pair",
-            &self.defines().set("pass", "pair"),
-            &bindings,
-            per_ray(),
-        )?;
+        self.pair(gpu, &mut cull)?;
         let defines = self
             .defines()
             .set("feature_stride", self.field.feature_stride())
@@ -313,30 +479,13 @@ impl Pass {
             &bindings,
             counts.groups(gpu, Count::Marched, 64, 1),
         )?;
-
-        let mut forward = Stage::new("forward");
-        self.field.forward(
-            gpu,
-            &mut forward,
-            counts,
-            parameters,
-            &self.rays,
-            &self.kept_rays,
-            &self.buffers,
-            keep,
-        )?;
-        Ok(PassStages {
-            march,
-            encode,
-            density,
-            cull,
-            forward,
-        })
+        Ok(cull)
     }
 
     /// The values of the compositing shaders.
     #[must_use]
     pub fn defines(&self) -> Defines {
-        activation_defines(&self.field.config)
+        let raw = self.field.raw_outputs(&self.buffers);
+        activation_defines(&self.field.config).merge(output_defines(&raw))
     }
 }

@@ -15,6 +15,7 @@ use reference::encoding::{
 use reference::loss::Loss;
 use reference::metrics;
 use reference::network::fused::{Layer, Mlp};
+use reference::network::tiled::SkipMlp;
 use reference::occupancy::OccupancyGrid;
 use reference::optimizer::{Adam, LazyEma, LearningRate, Moments, ema_update};
 use reference::primitives;
@@ -391,6 +392,76 @@ fn mlp_gradients() {
             inputs.iter().map(|input| loss(&layers, input)).sum()
         });
     }
+}
+
+/// The skips' and the rectified outputs' gradients, at inputs where no rectifier switches.
+#[test]
+fn skip_mlp_gradients() {
+    let mut pcg = Pcg::new(7);
+    let mlp = SkipMlp {
+        dims: vec![3, 8, 8, 7, 5],
+        skips: vec![1, 3],
+        biases: true,
+        rectified_outputs: true,
+    };
+    let layers = mlp.random(&mut pcg);
+    let input = pcg.uniform_vec(3, -1.0, 1.0);
+    let d_output = pcg.uniform_vec(5, -1.0, 1.0);
+    let loss = |layers: &[Layer], input: &[f64]| {
+        let (values, _) = mlp.forward(layers, input);
+        dot(&values[4], &d_output)
+    };
+    let forward = mlp.forward(&layers, &input);
+    assert_eq!(forward.0[1].len(), 8 + 3);
+    // What arrives before the rectifier of the outputs.
+    let d_sum: Vec<f64> = (0..5)
+        .map(|o| {
+            if mlp.is_rectified(3, o) && forward.1[3][o] <= 0.0 {
+                0.0
+            } else {
+                d_output[o]
+            }
+        })
+        .collect();
+    assert!(d_sum.contains(&0.0) && d_sum[0] != 0.0);
+    let mut d_layers = mlp.zeros();
+    let d_input = mlp.backward(&layers, &forward, &d_sum, &mut d_layers);
+    assert_gradient("d_input", &d_input, &input, 1e-6, 1e-7, |input| {
+        loss(&layers, input)
+    });
+    for (k, layer) in layers.iter().enumerate() {
+        let name = format!("d_weights {k}");
+        let d = &d_layers[k];
+        assert_gradient(&name, &d.weights, &layer.weights, 1e-6, 1e-7, |weights| {
+            let mut layers = layers.clone();
+            layers[k].weights = weights.to_vec();
+            loss(&layers, &input)
+        });
+        assert_gradient("d_biases", &d.biases, &layer.biases, 1e-6, 1e-7, |biases| {
+            let mut layers = layers.clone();
+            layers[k].biases = biases.to_vec();
+            loss(&layers, &input)
+        });
+    }
+}
+
+/// Importance sampling by hand: three intervals of weights 1, 2 and 1 between midpoints 1, 2, 3 and 5.
+#[test]
+fn importance_worked_example() {
+    use reference::sampling::importance::{invert, merge};
+    let t = [0.5, 1.5, 2.5, 3.5, 6.5];
+    let drawn = invert(
+        &t,
+        &[9.0, 1.0, 2.0, 1.0, 9.0],
+        &[0.0, 0.125, 0.5, 0.875, 1.0],
+    );
+    for (got, want) in drawn.iter().zip([1.0, 1.5, 2.5, 4.0, 5.0]) {
+        assert!((got - want).abs() < 1e-4, "{drawn:?}");
+    }
+    let (all, dt) = merge(&t, &[1.0, 4.0]);
+    assert_eq!(all, [0.5, 1.0, 1.5, 2.5, 3.5, 4.0, 6.5]);
+    assert_eq!(dt[..6], [0.5, 0.5, 1.0, 1.0, 0.5, 2.5]);
+    assert!(dt[6] > 1e9);
 }
 
 /// One hidden neuron on, one off: z = (1*2 + 2*3 + 1, -2 + 0 + 0) = (9, -2), out = 4 * 9 + 5 * 0 - 6 = 30.

@@ -151,7 +151,8 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         )
         .unwrap();
         let trainer = Trainer::new(gpu, &config, &images).unwrap();
-        let mut renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits).unwrap();
+        let mut renderer =
+            Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.settle(&renderer.parameters).unwrap();
         renderer.begin(&camera, None, true).unwrap();
         gpu.wait().unwrap();

@@ -3,10 +3,10 @@
 #import common/step
 
 var<storage, read> state: StepState;
-var<storage, read> table: array<vec4<u32>>;              // (64) count selector (0: unused), group size, depth
-var<storage, read_write> arguments: array<vec4<u32>>;    // (64) workgroups x, y, z
+var<storage, read> table: array<vec4<u32>>;              // (128) count selector (0: unused), group size, depth
+var<storage, read_write> arguments: array<vec4<u32>>;    // (128) workgroups x, y, z
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(128)
 fn publish(@builtin(local_invocation_index) lane: u32) {
     let entry = table[lane];
     var count = state.n_rays;

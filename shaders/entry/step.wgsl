@@ -6,7 +6,7 @@
 //: endif
 
 var<storage, read_write> state: StepState;
-//: if pass == "begin_step"
+//: if pass == "rescale"
 var<storage, read_write> gradient_scales: array<f32>;     // (levels)
 var<storage, read_write> largest: array<u32>;             // (levels)
 //: elif pass == "marched"
@@ -19,9 +19,9 @@ var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
 var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squared error, rays, kept; marched, rate, bad, saturated
 //: endif
 
-//: if pass == "begin_step"
+//: if pass == "rescale"
 @compute @workgroup_size(64)
-fn begin_step(@builtin(local_invocation_index) lane: u32) {
+fn rescale(@builtin(local_invocation_index) lane: u32) {
     // Keep the largest sum of each level near 2^26: the next step's may be 16 times as large before it is reported, and
     // 32 times before it wraps. One step with few gradients must not use that up: scales fall faster than they rise.
     for (var level = lane; level < ${n_levels}u; level += 64u) {
@@ -33,7 +33,10 @@ fn begin_step(@builtin(local_invocation_index) lane: u32) {
         }
         largest[level] = 0u;
     }
-    if (lane != 0u) { return; }
+}
+//: elif pass == "begin_step"
+@compute @workgroup_size(1)
+fn begin_step() {
     state.n_rays = state.next_rays;
     state.n_rays_total = 0u;
     state.n_kept_total = 0u;
@@ -43,8 +46,12 @@ fn begin_step(@builtin(local_invocation_index) lane: u32) {
     var rate = ${learning_rate};
     //: if decay_interval > 0
     if (state.step >= ${decay_start}u) {
-        let stairs = (min(state.step, ${decay_end}u) - ${decay_start}u) / ${decay_interval}u + 1u;
-        rate *= pow(${decay_base}, f32(stairs));
+        let steps = min(state.step, ${decay_end}u) - ${decay_start}u;
+        //: if staircase
+        rate *= pow(${decay_base}, f32(steps / ${decay_interval}u + 1u));
+        //: else
+        rate *= pow(${decay_base}, f32(steps) / ${decay_interval}.0);
+        //: endif
     }
     //: endif
     //: if warmup_steps > 0
@@ -56,7 +63,7 @@ fn begin_step(@builtin(local_invocation_index) lane: u32) {
 // How many rays' samples fit: offsets never fall, so bisect.
 @compute @workgroup_size(1)
 fn marched() {
-    var fitting = state.n_rays;
+    var fitting = ${n_rays};
     if (ray_offsets[fitting] > ${capacity}u) {
         var low = 0u;
         while (fitting - low > 1u) {
@@ -68,6 +75,10 @@ fn marched() {
     state.n_rays_fitting = fitting;
     state.n_marched = ray_offsets[fitting];
     state.n_marched_total += ray_offsets[state.n_rays];
+    //: if keeps_all
+    state.n_kept = state.n_marched;
+    state.n_kept_total += state.n_kept;
+    //: endif
 }
 //: elif pass == "kept"
 @compute @workgroup_size(1)
@@ -102,8 +113,10 @@ fn end_batch(@builtin(local_invocation_index) lane: u32) {
     // Rays that did not fit have zeros here.
     let rays = f32(max(state.n_rays_fitting, 1u)) * ${micro_batches}.0;
     state.loss += sum.x / rays;
+    //: if is_last
     state.squared_error += sum.y / rays;
     state.n_rays_total += state.n_rays_fitting;
+    //: endif
     if ((bitcast<u32>(sum.x) & 0x7f800000u) == 0x7f800000u) { state.non_finite += 1u; }
 }
 //: elif pass == "end_step"
@@ -112,11 +125,13 @@ fn end_step() {
     let at = (state.step % ${ring}u) * 2u;
     history[at] = vec4<f32>(state.loss, state.squared_error, f32(state.n_rays_total), f32(state.n_kept_total));
     history[at + 1u] = vec4<f32>(f32(state.n_marched_total), state.learning_rate, f32(state.non_finite), f32(state.saturated));
+    //: if adapts
     // Aim a little below the capacity, so that few rays are dropped.
     let kept = ${0.94 * kept_capacity * micro_batches} / max(f32(state.n_kept_total), 1.0);
     let marched = ${0.9 * marched_capacity * micro_batches} / max(f32(state.n_marched_total), 1.0);
     let factor = clamp(min(kept, marched), 0.5, 1.5);
     state.next_rays = u32(clamp(f32(state.n_rays) * factor, 64.0, ${max_rays}.0));
+    //: endif
     state.step += 1u;
 }
 //: elif pass == "next_phase"

@@ -11,9 +11,7 @@
 #import common/grid_index
 #import common/step
 
-//: if pass != "transpose"
 var<storage, read> counts: StepState;
-//: endif
 //: if pass == "forward"
 ${weight_space} weights: ${weight_array};                        // per layer (out, in / 4)
 var<storage, read> network_input: array<vec4<f32>>;       // (n, in_stride / 4)
@@ -31,17 +29,9 @@ var<storage, read> hidden: array<f32>;                    // (n, hidden_stride)
 //: if save
 var<storage, read_write> d_hidden: array<f32>;            // (n, d_hidden_stride), before the activation
 //: endif
+//: if writes_d_input
 var<storage, read_write> d_input: array<f32>;             // (n, d_in_stride)
-//: elif pass == "weights"
-var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
-var<storage, read> rows_operand: array<vec4<f32>>;        // (n, rows_stride / 4)
-var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, rows, lanes / 4)
-//: elif pass == "reduce"
-var<storage, read> partials: array<f32>;                  // (chunks, rows, lanes)
-var<storage, read_write> gradients: array<f32>;           // as the weights
-//: else
-var<storage, read> weights: array<f32>;
-var<storage, read_write> weights_transposed: array<f32>;
+//: endif
 //: endif
 
 //: set lane = ["x", "y", "z", "w"]
@@ -154,8 +144,8 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
         //: if save
         d_hidden[(first + ${z * workgroup}u) * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
         //: endif
-        //: else
-        d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + i] = a_${z} + b_${z};
+        //: elif writes_d_input
+        d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + ${d_in_offset}u + i] = a_${z} + b_${z};
         //: endif
         //: endfor
     }
@@ -169,82 +159,8 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     //: endfor
     //: if extra_d_input
     //: for z in range(samples)
-    d_input[(first + ${z * workgroup}u) * ${d_in_stride}u] += d_first_input[first + ${z * workgroup}u];
+    d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + ${d_in_offset}u] += d_first_input[first + ${z * workgroup}u];
     //: endfor
     //: endif
-}
-//: elif pass == "weights"
-// dW = sum over samples of d (x) h. The larger side lies on the lanes, four values each; a thread owns 4 x block
-// accumulators and loops over one chunk of samples; one partial sum per chunk.
-@compute @workgroup_size(${lanes // 4})
-fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let chunk = linear_group(group);
-    let first = chunk * ${chunk}u;
-    if (first >= counts.${count}) { return; }
-    let n = min(${chunk}u, counts.${count} - first);
-    let first_uniform = uni20(chunk) * ${chunk}u;
-    let block = uni10(group.z) * ${block // 4}u;
-    //: for r in range(block)
-    var g_${r} = vec4<f32>(0.0);
-    //: endfor
-    for (var s = 0u; s < n; s++) {
-        //: if lanes_bias >= 0
-        var h = lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
-        if (lane == ${lanes_bias // 4}u) { h.${lane[lanes_bias % 4]} = 1.0; }
-        //: else
-        let h = lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
-        //: endif
-        let row = (first_uniform + uni10(s)) * ${rows_stride // 4}u + ${rows_offset // 4}u + block;
-        //: for q in range(block // 4)
-        {
-            //: if rows_bias >= 0
-            var d = rows_operand[row + ${q}u];
-            if (block + ${q}u == ${rows_bias // 4}u) { d.${lane[rows_bias % 4]} = 1.0; }
-            //: else
-            let d = rows_operand[row + ${q}u];
-            //: endif
-            g_${4 * q} += d.x * h;
-            g_${4 * q + 1} += d.y * h;
-            g_${4 * q + 2} += d.z * h;
-            g_${4 * q + 3} += d.w * h;
-        }
-        //: endfor
-    }
-    let out = (chunk * ${n_rows}u + group.z * ${block}u) * ${lanes // 4}u + lane;
-    //: for r in range(block)
-    partials[out + ${r * (lanes // 4)}u] = g_${r};
-    //: endfor
-}
-//: elif pass == "reduce"
-// gradients += partials summed over the chunks, in order.
-@compute @workgroup_size(64)
-fn reduce(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x >= ${n_rows * lanes}u) { return; }
-    let n = (counts.${count} + ${chunk - 1}u) / ${chunk}u;
-    var sums = vec4<f32>(0.0);
-    var c = 0u;
-    for (; c + 4u <= n; c += 4u) {
-        let at = c * ${n_rows * lanes}u + id.x;
-        sums += vec4<f32>(partials[at], partials[at + ${n_rows * lanes}u], partials[at + ${2 * n_rows * lanes}u], partials[at + ${3 * n_rows * lanes}u]);
-    }
-    for (; c < n; c++) { sums.x += partials[c * ${n_rows * lanes}u + id.x]; }
-    let row = id.x / ${lanes}u;
-    let column = id.x % ${lanes}u;
-    //: if lanes_are_inputs
-    gradients[${offset}u + row * ${width}u + column] += (sums.x + sums.y) + (sums.z + sums.w);
-    //: else
-    gradients[${offset}u + column * ${width}u + row] += (sums.x + sums.y) + (sums.z + sums.w);
-    //: endif
-}
-//: else
-// weights_transposed[in][out] = weights[out][in], layer by layer.
-@compute @workgroup_size(64)
-fn transpose(@builtin(global_invocation_id) id: vec3<u32>) {
-    //: for l in range(layers)
-    if (id.x >= ${offsets[l]}u && id.x < ${offsets[l] + padded_rows[l] * widths[l]}u) {
-        let at = id.x - ${offsets[l]}u;
-        weights_transposed[${offsets[l]}u + (at % ${widths[l]}u) * ${padded_rows[l]}u + at / ${widths[l]}u] = weights[id.x];
-    }
-    //: endfor
 }
 //: endif

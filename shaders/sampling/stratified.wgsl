@@ -1,8 +1,10 @@
 // Stratified samples between near and far (Mildenhall et al. 2020, eq. 2): t_i is uniform between the midpoints around
-// linspace(near, far, n)_i, or that value itself without jitter; dt_i = t_i+1 - t_i, the last one 1e10.
+// the i-th of n places spaced evenly in distance or in disparity, or that place itself without jitter; dt_i = t_i+1 - t_i,
+// the last one 1e10.
 //
-// Samples outside the box are left out; they would have no density. `count` and `place` as in ray_march.wgsl.
-// See src/sampling/stratified.rs.
+// Where samples are bounded those outside the box are left out; they would have no density. `count` and `place` as in
+// ray_march.wgsl. See src/sampling/stratified.rs.
+#import common/box_position
 #import common/grid_index
 #import common/pcg
 #import common/ray
@@ -20,13 +22,10 @@ var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bi
 //: endif
 
 const N: u32 = ${n_samples}u;
-const SCALE: f32 = ${scale};
-const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
-const HALF_BOX: f32 = ${half_box};
 const LAST: f32 = 1e10;
 const NO_END: f32 = 1e9;
 
-// A ray whose end nobody gave runs through the box.
+// A ray whose end nobody gave runs through the box, or is empty where it misses that.
 fn bounded(ray: Ray) -> Ray {
     var result = ray;
     if (ray.t_max >= NO_END) {
@@ -39,7 +38,13 @@ fn bounded(ray: Ray) -> Ray {
 
 fn edge(ray: Ray, i: u32) -> f32 {
     let f = f32(i) / f32(N - 1u);
+    //: if disparity
+    // Nothing is as near as the camera itself.
+    let near = max(ray.t_min, 1e-3 * ray.t_max);
+    return 1.0 / ((1.0 - f) / near + f / ray.t_max);
+    //: else
     return ray.t_min * (1.0 - f) + ray.t_max * f;
+    //: endif
 }
 
 fn place_of(ray: Ray, i: u32, state: ptr<function, u32>) -> f32 {
@@ -53,12 +58,13 @@ fn place_of(ray: Ray, i: u32, state: ptr<function, u32>) -> f32 {
     //: endif
 }
 
-fn box_position(ray: Ray, t: f32) -> vec3<f32> {
-    let u = (ray.origin + t * ray.direction) * SCALE + OFFSET;
-    return (u - 0.5) * (0.5 / HALF_BOX) + 0.5;
+fn inside(x: vec3<f32>) -> bool {
+    //: if bounded
+    return all(x > vec3<f32>(0.0)) && all(x < vec3<f32>(1.0));
+    //: else
+    return true;
+    //: endif
 }
-
-fn inside(x: vec3<f32>) -> bool { return all(x > vec3<f32>(0.0)) && all(x < vec3<f32>(1.0)); }
 
 @compute @workgroup_size(64)
 fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
@@ -72,13 +78,14 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     let end = ray_offsets[i + 1u];
     //: endif
     let ray = bounded(rays[i]);
+    let n_places = select(0u, N, ray.t_max > ray.t_min);
     let unit = length(ray.direction);
-    var state = random_seed(counts.seed ^ 0x5bd1e995u, counts.step, counts.n_rays_total + i);
+    var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
     var t = place_of(ray, 0u, &state);
-    for (var k = 0u; k < N; k++) {
+    for (var k = 0u; k < n_places; k++) {
         var next = t + LAST;
         if (k + 1u < N) { next = place_of(ray, k + 1u, &state); }
-        let x = box_position(ray, t);
+        let x = box_position(ray.origin + t * ray.direction);
         if (inside(x)) {
             //: if pass == "place"
             if (n < end) {

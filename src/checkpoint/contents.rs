@@ -67,20 +67,25 @@ pub(super) fn has_non_finite(bytes: &[u8]) -> bool {
 
 /// Whether a tensor is a parameter of the field rather than state of the training.
 fn is_parameter(name: &str) -> bool {
-    ["position_encoding.", "density_network.", "color_network."]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    [
+        "passes.",
+        "position_encoding.",
+        "density_network.",
+        "color_network.",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }
 
-/// Name, type and shape of every tensor of a checkpoint of `field` that can be resumed.
-fn expected(field: &Field, config: &Config) -> Vec<(String, Dtype, Vec<usize>)> {
+/// Name, type and shape of every tensor of a checkpoint of `fields` that can be resumed.
+fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize>)> {
     let roles = [
         Role::Value,
         Role::Average,
         Role::FirstMoment,
         Role::SecondMoment,
     ];
-    let (matrices, tables) = (layout::matrices(field), layout::tables(field));
+    let (matrices, tables) = (layout::matrices(fields), layout::tables(fields));
     let mut all = Vec::new();
     for role in roles {
         let named = |name: &str| format!("{}{name}", role.prefix());
@@ -100,26 +105,26 @@ fn expected(field: &Field, config: &Config) -> Vec<(String, Dtype, Vec<usize>)> 
         (name, Dtype::U32, vec![t.rows, 2])
     };
     all.extend(tables.iter().map(counters));
-    let side = config.occupancy.resolution as usize;
-    let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
-    let levels = field.tables().levels().len().max(1);
-    for (name, dtype, shape) in [
-        (
-            "occupancy.thickness",
+    let mut state = |name: String, dtype, shape| all.push((name, dtype, shape));
+    if let Some(occupancy) = &config.occupancy {
+        let side = occupancy.resolution as usize;
+        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
+        let shape = vec![cascades, side, side, side];
+        state("occupancy.thickness".to_owned(), Dtype::F32, shape);
+        let words = cascades * side.pow(3) / 32;
+        state("occupancy.bits".to_owned(), Dtype::U32, vec![words]);
+        state("state.occupancy".to_owned(), Dtype::U32, vec![16]);
+    }
+    state("state.training".to_owned(), Dtype::U32, vec![16]);
+    for (index, field) in fields.iter().enumerate() {
+        let pass = layout::prefix(index, fields.len());
+        let levels = field.tables().levels().len().max(1);
+        state(
+            format!("state.{pass}gradient_scales"),
             Dtype::F32,
-            vec![cascades, side, side, side],
-        ),
-        (
-            "occupancy.bits",
-            Dtype::U32,
-            vec![cascades * side.pow(3) / 32],
-        ),
-        ("state.training", Dtype::U32, vec![16]),
-        ("state.occupancy", Dtype::U32, vec![16]),
-        ("state.gradient_scales", Dtype::F32, vec![levels]),
-        ("state.largest", Dtype::U32, vec![levels]),
-    ] {
-        all.push((name.to_owned(), dtype, shape));
+            vec![levels],
+        );
+        state(format!("state.{pass}largest"), Dtype::U32, vec![levels]);
     }
     all
 }
@@ -149,11 +154,12 @@ impl Checkpoint {
             path: self.path.clone(),
             reason: e.to_string(),
         })?;
-        let field = Field::new(gpu, &self.info.config.passes[0].field)?;
+        let fields = Field::of_passes(gpu, &self.info.config)?;
+        let fields: Vec<&Field> = fields.iter().collect();
         // Parameters alone make a field, averages come with the counters that settle them, anything more is everything.
         let has = |prefix: &str| file.names().iter().any(|n| n.starts_with(prefix));
         let (resumable, averaged) = (has("first_moment."), has("ema."));
-        let expected = expected(&field, &self.info.config);
+        let expected = expected(&fields, &self.info.config);
         for (name, dtype, shape) in &expected {
             let is_average = name.starts_with("ema.") || name.starts_with("updates.");
             let is_needed = resumable || is_parameter(name) || (averaged && is_average);

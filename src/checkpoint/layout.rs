@@ -1,6 +1,8 @@
 //! Where each named tensor lies in the device's private layout.
 
 use crate::field::Field;
+use crate::gpu::Buffer;
+use crate::optimizer::SparseGroup;
 
 /// What a buffer holds of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,15 @@ impl Role {
         }
     }
 
+    /// The buffers of this role of a hash table; both moments share theirs.
+    pub(super) fn of(self, group: &SparseGroup) -> &[Buffer] {
+        match self {
+            Self::Value => &group.values,
+            Self::Average => &group.averages,
+            Self::FirstMoment | Self::SecondMoment => &group.moments,
+        }
+    }
+
     /// Index in a buffer of this role of the value at `index` in a buffer of values, where moments alternate in runs of
     /// `lanes`.
     fn place(self, index: usize, lanes: usize) -> usize {
@@ -37,41 +48,42 @@ impl Role {
 #[derive(Debug, Clone)]
 pub(super) struct Matrix {
     pub(super) name: String,
-    offset: usize,
-    stride: usize,
-    rows: usize,
+    /// First f32 of each row.
+    rows: Vec<usize>,
     columns: usize,
     bias: bool,
 }
 
-/// All matrices and biases of a field.
-pub(super) fn matrices(field: &Field) -> Vec<Matrix> {
+/// What the names of pass `index` of `n` begin with.
+pub(super) fn prefix(index: usize, n: usize) -> String {
+    if n > 1 {
+        format!("passes.{index}.")
+    } else {
+        String::new()
+    }
+}
+
+/// All matrices and biases of the fields of a method.
+pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
     let mut all = Vec::new();
-    for (prefix, network) in [
-        ("density_network", &field.density),
-        ("color_network", &field.color),
-    ] {
-        for l in 0..network.n_layers() {
-            let (columns, rows) = (network.dims()[l] as usize, network.dims()[l + 1] as usize);
-            let (offset, stride) = (network.offset(l) as usize, network.width(l) as usize);
-            all.push(Matrix {
-                name: format!("{prefix}.{l}.weight"),
-                offset,
-                stride,
-                rows,
-                columns,
-                bias: false,
-            });
-            if network.biases() {
-                let name = format!("{prefix}.{l}.bias");
-                all.push(Matrix {
-                    name,
-                    offset: offset + columns,
-                    stride,
-                    rows,
-                    columns: 1,
-                    bias: true,
-                });
+    for (index, field) in fields.iter().enumerate() {
+        let pass = prefix(index, fields.len());
+        for (name, network) in field.networks() {
+            let layout = network.layout();
+            for l in 0..layout.n_layers() {
+                let columns = layout.inputs(l) as usize;
+                let row = |o| layout.offset(l) + layout.row_of(l, o) * layout.width(l);
+                let rows = (0..layout.dims[l + 1]).map(|o| row(o) as usize);
+                let matrix = |part: &str, offset, columns, bias| Matrix {
+                    name: format!("{pass}{name}.{l}.{part}"),
+                    rows: rows.clone().map(|r| r + offset).collect(),
+                    columns,
+                    bias,
+                };
+                all.push(matrix("weight", 0, columns, false));
+                if layout.biases {
+                    all.push(matrix("bias", columns, 1, true));
+                }
             }
         }
     }
@@ -81,16 +93,17 @@ pub(super) fn matrices(field: &Field) -> Vec<Matrix> {
 impl Matrix {
     pub(super) fn shape(&self) -> Vec<usize> {
         if self.bias {
-            vec![self.rows]
+            vec![self.rows.len()]
         } else {
-            vec![self.rows, self.columns]
+            vec![self.rows.len(), self.columns]
         }
     }
 
     fn places(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
-        (0..self.rows).flat_map(move |r| {
-            (0..self.columns).map(move |c| role.place(self.offset + r * self.stride + c, 4))
-        })
+        let columns = self.columns;
+        self.rows
+            .iter()
+            .flat_map(move |r| (0..columns).map(move |c| role.place(r + c, 4)))
     }
 
     pub(super) fn extract(&self, slab: &[f32], role: Role) -> Vec<f32> {
@@ -108,36 +121,34 @@ impl Matrix {
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
+    pub(super) pass: usize,
     pub(super) chunk: usize,
     pub(super) first_row: u32,
     pub(super) rows: usize,
     pub(super) features: usize,
 }
 
-/// All levels of a field's hash table.
-pub(super) fn tables(field: &Field) -> Vec<Table> {
-    let grid = field.tables();
-    let features = grid.n_features() as usize;
-    grid.chunks()
-        .iter()
-        .enumerate()
-        .flat_map(|(chunk, c)| {
-            c.first_rows
-                .iter()
-                .enumerate()
-                .map(move |(index, &first_row)| {
-                    let level = c.first_level + index;
-                    let rows = grid.levels()[level].rows as usize;
-                    Table {
-                        name: format!("position_encoding.level_{level}"),
-                        chunk,
-                        first_row,
-                        rows,
-                        features,
-                    }
-                })
-        })
-        .collect()
+/// All levels of the hash tables of the fields of a method.
+pub(super) fn tables(fields: &[&Field]) -> Vec<Table> {
+    let mut all = Vec::new();
+    for (pass, field) in fields.iter().enumerate() {
+        let grid = field.tables();
+        for (chunk, c) in grid.chunks().iter().enumerate() {
+            for (index, &first_row) in c.first_rows.iter().enumerate() {
+                let level = c.first_level + index;
+                let prefix = prefix(pass, fields.len());
+                all.push(Table {
+                    name: format!("{prefix}position_encoding.level_{level}"),
+                    pass,
+                    chunk,
+                    first_row,
+                    rows: grid.levels()[level].rows as usize,
+                    features: grid.n_features() as usize,
+                });
+            }
+        }
+    }
+    all
 }
 
 impl Table {

@@ -12,11 +12,11 @@ use super::{Session, scene, usage};
 use crate::camera::Camera;
 use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::Split;
-use crate::field::Field;
 use crate::gpu::{
     AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile,
 };
 use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
@@ -160,21 +160,54 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     })
 }
 
-/// Operations and bytes of a stage per item it runs over: samples, cells, or rows of the hash table.
+/// What a stage runs over, with its operations and bytes in all: samples, cells, or rows of the hash table.
+#[derive(Debug, Clone, Copy, Default)]
 struct Cost {
     items: f64,
     flops: f64,
     bytes: f64,
 }
 
-/// The arithmetic of each stage as its formulas have it: no credit for index arithmetic or padding.
-fn cost(
-    stage: &str,
-    field: &Field,
-    state: &StepState,
-    micro_batches: u32,
-    cells: u32,
-) -> Option<Cost> {
+/// Samples of one pass in a whole step.
+#[derive(Debug, Clone, Copy)]
+struct Samples {
+    marched: f64,
+    kept: f64,
+}
+
+/// The samples of each pass, given the counts that its last micro-batch left: those of the last pass, whose kin the others'
+/// are where numbers per ray are fixed.
+fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u32) -> Vec<Samples> {
+    let last = trainer.passes[trainer.passes.len() - 1].capacity;
+    let of_pass = |pass: &Pass| {
+        let share = f64::from(pass.capacity.kept) / f64::from(last.kept);
+        Samples {
+            marched: f64::from(state.n_marched) * f64::from(micro_batches) * share,
+            kept: f64::from(state.n_kept) * f64::from(micro_batches) * share,
+        }
+    };
+    trainer.passes.iter().map(of_pass).collect()
+}
+
+/// The arithmetic of each stage of all passes as its formulas have it: no credit for index arithmetic or padding.
+fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
+    let mut sum = Cost::default();
+    for (pass, &samples) in trainer.passes.iter().zip(samples) {
+        let is_last = pass.index + 1 == trainer.passes.len();
+        let cells = trainer.occupancy.as_ref().filter(|_| is_last);
+        let cells = cells.map_or(0.0, |grid| f64::from(grid.cells_per_update()));
+        let cost = pass_cost(stage, pass, samples, cells)?;
+        sum.items += cost.items;
+        sum.flops += cost.flops * cost.items;
+        sum.bytes += cost.bytes * cost.items;
+    }
+    Some(sum)
+}
+
+/// The same for one pass, operations and bytes per item.
+fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<Cost> {
+    let field = &pass.field;
+    let Samples { marched, kept } = samples;
     let (levels, features) = match &field.config.position_encoding {
         PositionEncoding::HashGrid(grid) => (
             f64::from(grid.n_levels),
@@ -184,16 +217,15 @@ fn cost(
     };
     let row = 4.0 * features;
     let encoded = 4.0 * f64::from(field.position.n_outputs());
-    // Counts are the last micro-batch's; times are those of all.
-    let all = |n: u32| f64::from(n) * f64::from(micro_batches);
-    let (marched, kept) = (all(state.n_marched), all(state.n_kept));
     // Of the density network only the first output is computed before culling.
-    let dims = field.density.dims();
-    let last = dims.len() - 1;
-    let first_output = field.density.multiply_adds() as f64
-        - f64::from(dims[last - 1]) * (f64::from(dims[last]) - 4.0);
-    let networks = (field.density.multiply_adds() + field.color.multiply_adds()) as f64;
-    let activations = (field.density.activation_bytes() + field.color.activation_bytes()) as f64;
+    let density = field.density.layout();
+    let last = density.n_layers() - 1;
+    let other_outputs = f64::from(density.dims[last + 1]) - 4.0;
+    let first_output =
+        density.multiply_adds() as f64 - f64::from(density.inputs(last)) * other_outputs.max(0.0);
+    let networks = field.multiply_adds() as f64;
+    let activations: u64 = field.networks().map(|(_, n)| n.activation_bytes()).sum();
+    let activations = activations as f64;
     let interpolation = match &field.config.position_encoding {
         PositionEncoding::HashGrid(_) => levels * 8.0 * (2.0 * features + 3.0),
         // A sine or cosine as one.
@@ -212,12 +244,12 @@ fn cost(
             bytes: encoded + 16.0,
         },
         "occupancy encode" => Cost {
-            items: f64::from(cells),
+            items: cells,
             flops: interpolation,
             bytes: 9.0 * encoded + 16.0,
         },
         "occupancy density" => Cost {
-            items: f64::from(cells),
+            items: cells,
             flops: 2.0 * first_output,
             bytes: encoded + 16.0,
         },
@@ -351,8 +383,8 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         }
     }
     spinner.finish_and_clear();
-    let state: StepState = gpu.read(&trainer.pass.counts.state, 0, 1)?[0];
-    let cells = trainer.occupancy.cells_per_update();
+    let state: StepState = gpu.read(&trainer.counts().state, 0, 1)?[0];
+    let samples = samples_of(&trainer, &state, micro_batches);
     let mut order: Vec<&str> = Vec::new();
     let mut seconds: BTreeMap<&str, f64> = BTreeMap::new();
     for (index, stage) in all.iter().enumerate() {
@@ -379,7 +411,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         let line = stage_line(
             name,
             seconds[name],
-            cost(name, &trainer.pass.field, &state, micro_batches, cells).as_ref(),
+            cost(name, &trainer, &samples).filter(|c| c.items > 0.0),
             peak,
         );
         session.out.json(&line)?;
@@ -407,7 +439,11 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         short(kept * rate),
         short(rays * rate)
     ))?;
-    let mut renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits)?;
+    let mut renderer = Renderer::new(
+        gpu,
+        &config,
+        trainer.occupancy.as_ref().map(|grid| &grid.bits),
+    )?;
     trainer.settle(&renderer.parameters)?;
     bench_rendering(
         session,
@@ -416,11 +452,10 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     )
 }
 
-fn stage_line(name: &str, seconds: f64, cost: Option<&Cost>, peak: Peak) -> StageLine {
-    let rate =
-        |per_item: f64, items: f64| (per_item > 0.0).then(|| per_item * items / seconds / 1e9);
-    let gflops = cost.and_then(|c| rate(c.flops, c.items));
-    let gb_per_s = cost.and_then(|c| rate(c.bytes, c.items));
+fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> StageLine {
+    let rate = |of_all: f64| (of_all > 0.0).then(|| of_all / seconds / 1e9);
+    let gflops = cost.and_then(|c| rate(c.flops));
+    let gb_per_s = cost.and_then(|c| rate(c.bytes));
     // Against whichever roof the stage is nearer to.
     let share = [
         gflops.map(|g| g / peak.gflops),

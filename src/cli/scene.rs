@@ -249,8 +249,10 @@ pub(super) fn open_run(
         checkpoint.info.config.scene.eval_background = background;
     }
     let occupancy = checkpoint.load_occupancy(gpu)?;
-    let renderer = Renderer::new(gpu, &checkpoint.info.config, &occupancy)?;
-    checkpoint.load_parameters(gpu, renderer.field(), &renderer.parameters)?;
+    let renderer = Renderer::new(gpu, &checkpoint.info.config, occupancy.as_ref())?;
+    let fields: Vec<_> = renderer.fields().collect();
+    checkpoint.load_parameters(gpu, &fields, &renderer.parameters)?;
+    drop(fields);
     Ok(OpenRun {
         checkpoint,
         renderer,

@@ -276,6 +276,7 @@ impl Dataset {
             aabb_scale: self.aabb_scale,
             scale: self.scale,
             offset: self.offset,
+            open: self.format == Format::Llff,
         }
     }
 

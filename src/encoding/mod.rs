@@ -105,14 +105,17 @@ impl PositionEncoder {
     }
 }
 
-/// The shader file of a direction encoding and the values it is specialised with.
-fn direction_shader(encoding: &DirectionEncoding) -> (&'static str, Defines) {
+/// The shader file of a direction encoding and the values it is specialised with, where there is one.
+fn direction_shader(encoding: &DirectionEncoding) -> Option<(&'static str, Defines)> {
     match *encoding {
-        DirectionEncoding::SphericalHarmonics { degree } => spherical_harmonics::shader(degree),
+        DirectionEncoding::None => None,
+        DirectionEncoding::SphericalHarmonics { degree } => {
+            Some(spherical_harmonics::shader(degree))
+        }
         DirectionEncoding::Frequency {
             n_frequencies,
             include_input,
-        } => frequency::shader(n_frequencies, include_input),
+        } => Some(frequency::shader(n_frequencies, include_input)),
     }
 }
 
@@ -120,6 +123,7 @@ fn direction_shader(encoding: &DirectionEncoding) -> (&'static str, Defines) {
 #[must_use]
 pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
     match *encoding {
+        DirectionEncoding::None => 0,
         DirectionEncoding::SphericalHarmonics { degree } => spherical_harmonics::n_outputs(degree),
         DirectionEncoding::Frequency {
             n_frequencies,
@@ -141,7 +145,9 @@ pub fn encode_directions(
     kept_rays: &Buffer,
     output: Rows<'_>,
 ) -> Result<(), GpuError> {
-    let (file, defines) = direction_shader(encoding);
+    let Some((file, defines)) = direction_shader(encoding) else {
+        return Ok(());
+    };
     let defines = defines
         .set("encoding", file)
         .set("stride", output.stride)

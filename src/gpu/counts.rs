@@ -60,7 +60,7 @@ impl Count {
 }
 
 /// What one workgroup of `shaders/entry/publish.wgsl` handles.
-const CAPACITY: usize = 64;
+const CAPACITY: usize = 128;
 
 /// The device's counts together with the indirect arguments derived from them.
 #[derive(Debug, Clone)]

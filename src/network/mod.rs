@@ -1,5 +1,255 @@
-//! Networks: multi-layer perceptrons behind one interface of forward, backward and weight gradients.
+//! Networks: multi-layer perceptrons behind one interface of forward and backward.
 
 pub mod fused;
+pub mod layout;
+pub mod tiled;
+mod weight_gradients;
 
-pub use fused::{Fused, Keep, Rows};
+pub use fused::Fused;
+pub use layout::Layout;
+pub use tiled::Tiled;
+
+use crate::gpu::{Buffer, Count, Counts, Gpu, GpuError, Stage};
+
+/// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The buffer.
+    pub buffer: &'a Buffer,
+    /// f32 from row to row, a multiple of 4.
+    pub stride: u32,
+    /// First column, a multiple of 4.
+    pub offset: u32,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows that fill the whole stride.
+    #[must_use]
+    pub fn of(buffer: &'a Buffer, stride: u32) -> Self {
+        Self {
+            buffer,
+            stride,
+            offset: 0,
+        }
+    }
+}
+
+/// What a forward pass is to leave behind for backward ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: outputs are all that is wanted.
+    Nothing,
+    /// Hidden activations, for gradients of the input.
+    Activations,
+    /// Room for the gradients of weights too.
+    Gradients,
+}
+
+/// Network weights on the device.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    /// The slab, `[out][in]` per layer.
+    pub values: Buffer,
+    /// The slab, `[in][out]` per layer.
+    pub transposed: Buffer,
+}
+
+/// Buffers for what a network computes on the way, and what forward saves for backward.
+#[derive(Debug, Clone)]
+pub struct Activations {
+    hidden: Vec<Buffer>,
+    d_hidden: Vec<Buffer>,
+    partials: Buffer,
+}
+
+/// Bytes of each of the [`Activations`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActivationBytes {
+    hidden: Vec<u64>,
+    d_hidden: Vec<u64>,
+    partials: u64,
+}
+
+impl ActivationBytes {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        let both = self.hidden.iter().chain(&self.d_hidden).copied();
+        both.chain([self.partials])
+    }
+
+    /// Buffers of these sizes.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn allocate(&self, gpu: &Gpu, label: &str) -> Result<Activations, GpuError> {
+        let buffer = |role: &str, bytes: u64| gpu.buffer(&format!("{label} {role}"), bytes);
+        let buffers = |role: &str, all: &[u64]| -> Result<Vec<Buffer>, GpuError> {
+            all.iter().map(|&bytes| buffer(role, bytes)).collect()
+        };
+        Ok(Activations {
+            hidden: buffers("hidden", &self.hidden)?,
+            d_hidden: buffers("d_hidden", &self.d_hidden)?,
+            partials: buffer("weight-gradient partials", self.partials)?,
+        })
+    }
+}
+
+/// Where the gradients of a backward pass come from and go to.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward<'a> {
+    /// dL/doutput.
+    pub d_output: Rows<'a>,
+    /// One value a row that is added to the gradient of input 0.
+    pub d_first_input: Option<&'a Buffer>,
+    /// dL/dinput, of its first columns, as many as given.
+    pub d_input: Option<(Rows<'a>, u32)>,
+    /// Where the input was the output of a rectifier: its values, behind which gradients vanish where they are not positive.
+    pub rectified_input: Option<Rows<'a>>,
+    /// What dL/dW is added to.
+    pub weight_gradients: Option<&'a Buffer>,
+}
+
+/// A multi-layer perceptron.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// Narrow: all layers in one kernel.
+    Fused(Fused),
+    /// Wide: a matrix product per layer.
+    Tiled(Tiled),
+}
+
+impl Network {
+    /// Sizes and places of the layers.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        match self {
+            Self::Fused(network) => &network.layout,
+            Self::Tiled(network) => &network.layout,
+        }
+    }
+
+    /// Bytes of activations per sample that training moves.
+    #[must_use]
+    pub fn activation_bytes(&self) -> u64 {
+        match self {
+            Self::Fused(network) => network.activation_bytes(),
+            Self::Tiled(network) => network.activation_bytes(),
+        }
+    }
+
+    /// Bytes of the buffers for what is kept of `capacity` samples.
+    #[must_use]
+    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> ActivationBytes {
+        match self {
+            Self::Fused(network) => network.activation_buffers(capacity, keep),
+            Self::Tiled(network) => network.activation_buffers(capacity, keep),
+        }
+    }
+
+    /// Buffers for what is kept of `capacity` samples.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn activations(
+        &self,
+        gpu: &Gpu,
+        label: &str,
+        capacity: u64,
+        keep: Keep,
+    ) -> Result<Activations, GpuError> {
+        self.activation_buffers(capacity, keep).allocate(gpu, label)
+    }
+
+    /// Add: `output = network(input)` for `count` rows; hidden activations stay in `activations` if `keep` says so. Where
+    /// the output rows are narrower than the network's output, only the outputs that fit are computed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        weights: &Weights,
+        input: Rows<'_>,
+        output: Rows<'_>,
+        activations: &Activations,
+        keep: Keep,
+    ) -> Result<(), GpuError> {
+        match self {
+            Self::Fused(network) => {
+                let save = (keep != Keep::Nothing).then_some(activations);
+                let values = &weights.values;
+                network.forward(gpu, stage, counts, count, values, input, output, save)
+            }
+            Self::Tiled(network) => {
+                let transposed = &weights.transposed;
+                let kept = keep != Keep::Nothing;
+                network.forward(
+                    gpu,
+                    stage,
+                    counts,
+                    count,
+                    transposed,
+                    input,
+                    output,
+                    activations,
+                    kept,
+                )
+            }
+        }
+    }
+
+    /// Add: gradients of the input and of the weights, after a forward pass over `input` that kept what they need.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn backward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        weights: &Weights,
+        input: Rows<'_>,
+        activations: &Activations,
+        gradients: &Backward<'_>,
+    ) -> Result<(), GpuError> {
+        match self {
+            Self::Fused(network) => network.backward(
+                gpu,
+                stage,
+                counts,
+                count,
+                &weights.transposed,
+                input,
+                activations,
+                gradients,
+            ),
+            Self::Tiled(network) => network.backward(
+                gpu,
+                stage,
+                counts,
+                count,
+                &weights.values,
+                input,
+                activations,
+                gradients,
+            ),
+        }
+    }
+
+    /// Add: rewrite the transposed copy of the weights after they changed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn transpose(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        weights: &Weights,
+    ) -> Result<(), GpuError> {
+        weight_gradients::transpose(gpu, stage, self.layout(), weights)
+    }
+}

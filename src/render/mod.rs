@@ -15,18 +15,18 @@ use crate::gpu::{
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
-use crate::pass::{Capacity, Pass};
+use crate::pass::{Capacity, Pass, Purpose};
+use crate::train::most_operations;
 
 /// Renders views of a field, tile by tile.
 #[derive(Debug)]
 pub struct Renderer {
     gpu: Arc<Gpu>,
     config: Config,
-    pass: Pass,
-    /// What is rendered; [`crate::train::Trainer::settle`] fills it.
-    pub parameters: FieldParameters,
-    /// Occupancy bits.
-    pub occupancy: Buffer,
+    passes: Vec<Pass>,
+    /// What is rendered, pass by pass; [`crate::train::Trainer::settle`] fills it.
+    pub parameters: Vec<FieldParameters>,
+    occupancy: Option<Buffer>,
     cameras: Buffer,
     tile: Buffer,
     image: Buffer,
@@ -55,36 +55,37 @@ impl Renderer {
     ///
     /// # Errors
     /// Those of allocation and compilation.
-    pub fn new(gpu: &Arc<Gpu>, config: &Config, occupancy: &Buffer) -> Result<Self, GpuError> {
-        let field = Field::new(gpu, &config.passes[0].field)?;
-        let capacity = Self::capacity(gpu, &field);
-        let pass = Pass::new(gpu, config, "rendering", capacity, Keep::Nothing)?;
-        let parameters = pass.field.parameters(gpu)?;
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        config: &Config,
+        occupancy: Option<&Buffer>,
+    ) -> Result<Self, GpuError> {
+        let fields = Field::of_passes(gpu, config)?;
+        let capacities = Self::capacities(gpu, config, &fields);
+        let rays = capacities[0].rays;
+        let keep = |_| Keep::Nothing;
         let mut renderer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
-            parameters,
-            occupancy: occupancy.clone(),
+            parameters: FieldParameters::of_passes(gpu, &fields)?,
+            occupancy: occupancy.cloned(),
             cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
-            image: gpu.buffer(
-                "render tile image",
-                u64::from(capacity.rays) * PIXEL as u64 * 4,
-            )?,
+            image: gpu.buffer("render tile image", u64::from(rays) * PIXEL as u64 * 4)?,
             plain: Vec::new(),
             with_normals: None,
-            tile_rays: (capacity.rays / 8).max(64),
+            tile_rays: (rays / 8).max(64).min(rays),
             submitter: Submitter::new(std::time::Duration::from_secs_f32(
                 config.training.submission_ms / 1e3,
             )),
-            pass,
+            passes: Pass::of_method(gpu, config, "rendering", &capacities, &keep)?,
         };
         renderer.plain = renderer.build(false)?;
         Ok(renderer)
     }
 
     /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
-    fn capacity(gpu: &Gpu, field: &Field) -> Capacity {
+    fn capacities(gpu: &Gpu, config: &Config, fields: &[Field]) -> Vec<Capacity> {
         let mut kept: u32 = match gpu.class() {
             AdapterClass::Software => 1 << 15,
             AdapterClass::Integrated => 1 << 17,
@@ -96,26 +97,42 @@ impl Renderer {
                 marched: 2 * kept,
                 kept,
             };
-            if capacity.fits(gpu, field, Keep::Activations) || kept <= 4096 {
-                return capacity;
+            let per_ray = Capacity::of_rays(config, 1);
+            let most = per_ray.iter().flatten().map(|c| c.kept).max();
+            let fixed = most.and_then(|n| Capacity::of_rays(config, (2 * kept / n).max(64)));
+            let capacities = fixed.unwrap_or_else(|| vec![capacity; fields.len()]);
+            let mut passes = capacities.iter().zip(fields).zip(&config.passes);
+            let fit = passes.all(|((c, field), pass)| {
+                let operations = u64::from(c.kept) * field.multiply_adds() * 2;
+                c.fits(gpu, &pass.sampler, field, Keep::Activations)
+                    && operations <= most_operations(gpu.class())
+            });
+            if fit || kept <= 4096 {
+                return capacities;
             }
             kept /= 2;
         }
     }
 
-    /// Bytes that [`Self::new`] allocates for `field`; normals take more once they are asked for.
+    /// Bytes that [`Self::new`] allocates for `fields`; normals take more once they are asked for.
     #[must_use]
-    pub fn bytes(gpu: &Gpu, field: &Field) -> u64 {
-        let capacity = Self::capacity(gpu, field);
-        Pass::bytes(field, capacity, Keep::Nothing)
-            + FieldParameters::bytes(field)
-            + u64::from(capacity.rays) * PIXEL as u64 * 4
+    pub fn bytes(gpu: &Gpu, config: &Config, fields: &[Field]) -> u64 {
+        let capacities = Self::capacities(gpu, config, fields);
+        let passes = capacities.iter().zip(fields).zip(&config.passes);
+        let of_pass = |((&c, field), pass): ((&Capacity, &Field), &crate::config::Pass)| {
+            Pass::bytes(field, &pass.sampler, c, Keep::Nothing) + FieldParameters::bytes(field)
+        };
+        passes.map(of_pass).sum::<u64>() + u64::from(capacities[0].rays) * PIXEL as u64 * 4
     }
 
-    /// The field's shape.
-    #[must_use]
-    pub fn field(&self) -> &Field {
-        &self.pass.field
+    /// The fields' shapes, pass by pass.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.passes.iter().map(|p| &p.field)
+    }
+
+    /// The pass that makes the image.
+    fn last(&self) -> &Pass {
+        &self.passes[self.passes.len() - 1]
     }
 
     /// The configuration.
@@ -126,7 +143,8 @@ impl Renderer {
 
     fn build(&self, normals: bool) -> Result<Vec<Stage>, GpuError> {
         let gpu = &*self.gpu;
-        let counts = &self.pass.counts;
+        let (last, occupancy) = (self.last(), self.occupancy.as_ref());
+        let counts = &last.counts;
         let mut rays = Stage::new("rays");
         counts.publish(gpu, &mut rays)?;
         camera_rays(
@@ -136,48 +154,47 @@ impl Renderer {
             &self.config,
             &self.cameras,
             &self.tile,
-            &self.pass.rays,
+            &last.rays,
         )?;
-        let keep = if normals {
-            Keep::Activations
-        } else {
-            Keep::Nothing
-        };
         let mut stages = vec![rays];
-        stages.extend(
-            self.pass
-                .stages(gpu, &self.parameters, &self.occupancy, false, keep)?
-                .into_vec(),
-        );
-        let n = if normals { self.pass.capacity.kept } else { 0 };
+        for (index, pass) in self.passes.iter().enumerate() {
+            let is_last = index + 1 == self.passes.len();
+            let purpose = Purpose {
+                training: false,
+                keep: if normals && is_last {
+                    Keep::Activations
+                } else {
+                    Keep::Nothing
+                },
+                color: is_last,
+            };
+            let parameters = &self.parameters[index];
+            stages.extend(pass.stages(gpu, parameters, occupancy, purpose)?.into_vec());
+        }
+        let n = if normals { last.capacity.kept } else { 0 };
         let d_position = gpu.buffer("rendering d_position", u64::from(n) * 16)?;
         if normals {
             let mut stage = Stage::new("normals");
-            let (field, pass) = (&self.pass.field, &self.pass);
-            field.density_gradient(
+            last.field.density_gradient(
                 gpu,
                 &mut stage,
                 counts,
-                &self.parameters,
-                &pass.kept_samples,
-                &pass.buffers,
+                &self.parameters[last.index],
+                &last.kept_samples,
+                &last.buffers,
                 &d_position,
             )?;
             stages.push(stage);
         }
-        let defines = self
-            .pass
-            .defines()
-            .set("pass", "render")
-            .set("normals", normals)
-            .set("density_stride", self.pass.field.color_stride());
+        let raw = last.field.raw_outputs(&last.buffers);
+        let defines = last.defines().set("pass", "render").set("normals", normals);
         let bindings = [
             ("counts", &counts.state),
-            ("offsets", &self.pass.offsets),
-            ("kept_samples", &self.pass.kept_samples),
-            ("kept_rays", &self.pass.kept_rays),
-            ("raw_color", &self.pass.buffers.raw_color),
-            ("color_input", &self.pass.buffers.color_input),
+            ("offsets", &last.offsets),
+            ("kept_samples", &last.kept_samples),
+            ("kept_rays", &last.kept_rays),
+            ("raw_color", &raw.color),
+            ("raw_density", &raw.density),
             ("d_position", &d_position),
             ("image", &self.image),
         ];
@@ -205,8 +222,17 @@ impl Renderer {
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
-            let (gpu, capacity) = (&self.gpu, self.pass.capacity);
-            self.pass = Pass::new(gpu, &self.config, "rendering", capacity, Keep::Activations)?;
+            let capacities: Vec<Capacity> = self.passes.iter().map(|p| p.capacity).collect();
+            let last = capacities.len() - 1;
+            let keep = |index| {
+                if index == last {
+                    Keep::Activations
+                } else {
+                    Keep::Nothing
+                }
+            };
+            let (gpu, config) = (&self.gpu, &self.config);
+            self.passes = Pass::of_method(gpu, config, "rendering", &capacities, &keep)?;
             self.plain = self.build(false)?;
             self.with_normals = Some(self.build(true)?);
         }
@@ -227,6 +253,7 @@ impl Renderer {
     /// What the device raised meanwhile.
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
         let total = job.frame.width * job.frame.height;
+        let (capacity, state_buffer) = (self.last().capacity, self.last().counts.state.clone());
         let stages = if job.normals {
             self.with_normals.as_ref().unwrap_or(&self.plain)
         } else {
@@ -244,8 +271,8 @@ impl Renderer {
             job.next_pixel += done;
             // Rays that did not fit come first in the next tile, which is sized by what this one took.
             let use_of = |n: u32, of: u32| n as f32 / of as f32;
-            let fullest = use_of(state.n_marched, self.pass.capacity.marched)
-                .max(use_of(state.n_kept, self.pass.capacity.kept));
+            let fullest =
+                use_of(state.n_marched, capacity.marched).max(use_of(state.n_kept, capacity.kept));
             let fits = if done < *n {
                 0.8
             } else {
@@ -254,7 +281,7 @@ impl Renderer {
             // The last tile of a frame, cut short by its end, says little.
             if *n == self.tile_rays || done < *n {
                 let rays = (done.max(64) as f32 * fits) as u32;
-                self.tile_rays = rays.clamp(64, self.pass.capacity.rays);
+                self.tile_rays = rays.clamp(64.min(capacity.rays), capacity.rays);
             }
             job.under_way = None;
             if job.next_pixel >= total {
@@ -268,7 +295,7 @@ impl Renderer {
         if job.unsubmitted == 0 {
             let mut state: StepState = bytemuck::Zeroable::zeroed();
             state.n_rays = n;
-            self.gpu.write(&self.pass.counts.state, 0, &[state]);
+            self.gpu.write(&state_buffer, 0, &[state]);
             self.gpu.write(&self.tile, 0, &[0, job.next_pixel, 0, 0]);
         }
         let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
@@ -276,9 +303,9 @@ impl Renderer {
         if job.unsubmitted >= stages.len() {
             job.unsubmitted = 0;
             let bytes = u64::from(n) * PIXEL as u64 * 4;
-            let state =
-                self.gpu
-                    .read_back(&self.pass.counts.state, 0, size_of::<StepState>() as u64);
+            let state = self
+                .gpu
+                .read_back(&state_buffer, 0, size_of::<StepState>() as u64);
             job.under_way = Some((n, state, self.gpu.read_back(&self.image, 0, bytes)));
         }
         Ok(None)

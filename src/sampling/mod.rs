@@ -1,12 +1,13 @@
 //! Samplers: where along its ray the field is evaluated.
 //!
-//! Both samplers first count the samples of each ray; after a prefix sum each ray knows where its own go, and places
+//! A sampler first counts the samples of each ray; after a prefix sum each ray knows where its own go, and places
 //! them. Samples are packed: those of a ray are contiguous, and the places do not depend on the order of execution.
 
+pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
-use crate::config::{Config, Sampler};
+use crate::config::{Config, Sampler, Spacing};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
 /// The map from world to the box that the encodings see.
@@ -74,7 +75,7 @@ pub struct Placed {
     pub sample_rays: Buffer,
 }
 
-/// Which of a sampler's two kernels.
+/// Which of a sampler's kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pass {
     /// Count samples per ray.
@@ -83,7 +84,29 @@ pub enum Pass {
     Place,
 }
 
-/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training.
+/// What a sampler looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The rays.
+    pub rays: &'a Buffer,
+    /// Occupancy bits; needed for marching.
+    pub occupancy: Option<&'a Buffer>,
+    /// The samples of the pass before; needed for importance.
+    pub previous: Option<&'a importance::Previous>,
+}
+
+/// Most samples a ray may get, given those that the pass before may have; `None` where that says nothing of a batch.
+#[must_use]
+pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
+    match *sampler {
+        Sampler::RayMarch { .. } => None,
+        Sampler::Stratified { n_samples, .. } => Some(n_samples),
+        Sampler::Importance { n_samples, .. } => before.map(|n| n + n_samples),
+    }
+}
+
+/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training; `index` is the place
+/// of its pass in the method, which keeps random numbers apart.
 ///
 /// # Errors
 /// Those of compilation and binding.
@@ -92,43 +115,66 @@ pub fn run(
     stage: &mut Stage,
     counts: &Counts,
     sampler: &Sampler,
+    index: usize,
     scene: &SceneBox,
     resolution: u32,
     pass: Pass,
     jitter: bool,
-    rays: &Buffer,
-    occupancy: &Buffer,
+    sources: &Sources<'_>,
     placed: &Placed,
 ) -> Result<(), GpuError> {
-    let (file, defines) = match sampler {
+    let (file, defines) = match *sampler {
         Sampler::RayMarch { .. } => ray_march::shader(sampler, scene, resolution, jitter),
         Sampler::Stratified {
             n_samples,
             jitter: allowed,
+            bounded,
+            spacing,
             ..
-        } => stratified::shader(*n_samples, jitter && *allowed),
+        } => {
+            let disparity = spacing == Some(Spacing::Disparity);
+            stratified::shader(n_samples, jitter && allowed, bounded, disparity)
+        }
+        Sampler::Importance {
+            n_samples,
+            jitter: allowed,
+        } => importance::shader(n_samples, jitter && allowed),
     };
-    let name = if pass == Pass::Count {
-        "count"
-    } else {
-        "place"
-    };
-    let bindings = [
+    let mut bindings = vec![
         ("counts", &counts.state),
-        ("rays", rays),
-        ("occupancy", occupancy),
+        ("rays", sources.rays),
         ("ray_counts", &placed.ray_counts),
         ("ray_offsets", &placed.ray_offsets),
         ("samples", &placed.samples),
         ("sample_rays", &placed.sample_rays),
     ];
-    stage.run(
-        gpu,
-        file,
-        name,
-        &scene.defines().merge(defines).set("pass", name),
-        &bindings,
-        counts.groups(gpu, Count::Rays, 64, 1),
-    )?;
+    bindings.extend(sources.occupancy.map(|bits| ("occupancy", bits)));
+    let salt = 0x5bd1_e995_u32.wrapping_add(0x9e37_79b9_u32.wrapping_mul(index as u32));
+    let defines = scene.defines().merge(defines).set("salt", salt);
+    let groups = || counts.groups(gpu, Count::Rays, 64, 1);
+    if let Some(previous) = sources.previous {
+        bindings.extend([
+            ("previous_offsets", &previous.offsets),
+            ("previous_samples", &previous.samples),
+            ("previous_rays", &previous.sample_rays),
+            ("previous_density", &previous.density),
+            ("weighted", &previous.weighted),
+        ]);
+        if pass == Pass::Count {
+            let defines = defines
+                .clone()
+                .merge(previous.activations.clone())
+                .set("pass", "weigh")
+                .set("density_stride", previous.density_stride);
+            stage.run(gpu, file, "weigh", &defines, &bindings, groups())?;
+        }
+    }
+    let name = if pass == Pass::Count {
+        "count"
+    } else {
+        "place"
+    };
+    let defines = defines.set("pass", name);
+    stage.run(gpu, file, name, &defines, &bindings, groups())?;
     Ok(())
 }

@@ -26,7 +26,9 @@ pub fn shader(
             max_samples,
             ..
         } => (steps, cone_angle.unwrap_or(0.0), max_samples),
-        Sampler::Stratified { n_samples, .. } => (n_samples, 0.0, n_samples),
+        Sampler::Stratified { n_samples, .. } | Sampler::Importance { n_samples, .. } => {
+            (n_samples, 0.0, n_samples)
+        }
     };
     let shortest = dt_min(steps);
     // The longest step is a cell of the coarsest cascade.

@@ -3,7 +3,7 @@
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
 use crate::field::Field;
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{DenseGroup, SparseGroup};
@@ -13,8 +13,8 @@ use crate::render::Renderer;
 /// What a run will allocate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct MemoryPlan {
-    /// Rays and samples held at once.
-    pub capacity: Capacity,
+    /// Rays and samples that each pass holds at once.
+    pub capacities: Vec<Capacity>,
     /// Parts a step is computed in.
     pub micro_batches: u32,
     /// Bytes of parameters with gradients, moments and averages.
@@ -35,36 +35,78 @@ impl MemoryPlan {
     }
 }
 
-/// Plan a resolved `config` for `gpu`: a batch whose buffers would exceed a binding is split into micro-batches.
+/// Operations of one stage at most, so that a submission takes a fraction of a second.
+pub(crate) fn most_operations(class: AdapterClass) -> u64 {
+    match class {
+        AdapterClass::Software => 8 << 30,
+        AdapterClass::Integrated => 100 << 30,
+        AdapterClass::Discrete => 2000 << 30,
+    }
+}
+
+/// Plan a resolved `config` for `gpu`: a batch whose buffers would exceed a binding, or whose stages would take long, is split
+/// into micro-batches.
 ///
 /// # Errors
 /// [`GpuError::TooLarge`] when a single level of the hash grid does not fit a binding.
 pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
-    let field = Field::new(gpu, &config.passes[0].field)?;
+    let fields = Field::of_passes(gpu, config)?;
     let training = &config.training;
-    let batch = training.batch();
     let max_rays = training.most_rays();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
-    let capacity = loop {
-        let kept = (batch / micro_batches).next_multiple_of(512);
-        let capacity = Capacity {
-            rays: (max_rays / micro_batches).max(64),
-            marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),
-            kept,
-        };
-        if capacity.fits(gpu, &field, Keep::Gradients) || micro_batches >= 4096 {
-            break capacity;
-        }
-        micro_batches *= 2;
+    let fits = |capacities: &[Capacity]| {
+        capacities
+            .iter()
+            .zip(&fields)
+            .zip(&config.passes)
+            .all(|((c, field), pass)| {
+                let operations = u64::from(c.kept) * field.multiply_adds() * 4;
+                let quick = training.n_rays.is_none()
+                    || training.micro_batches.is_some()
+                    || operations <= most_operations(gpu.class());
+                quick && c.fits(gpu, &pass.sampler, field, Keep::Gradients)
+            })
     };
+    let capacities = loop {
+        let capacities = capacities(config, max_rays, micro_batches);
+        let last_resort = micro_batches >= 4096.min(training.n_rays.unwrap_or(4096));
+        if fits(&capacities) || last_resort {
+            break capacities;
+        }
+        micro_batches = match training.n_rays {
+            // The parts of a given number of rays are alike.
+            Some(n) => (2 * micro_batches..=n).find(|m| n % m == 0).unwrap_or(n),
+            None => 2 * micro_batches,
+        };
+    };
+    let parameter_bytes =
+        |field: &Field| DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(field.tables());
+    let passes = capacities.iter().zip(&fields).zip(&config.passes);
+    let batch_bytes = passes
+        .map(|((&c, field), pass)| Pass::bytes(field, &pass.sampler, c, Keep::Gradients))
+        .sum::<u64>();
     Ok(MemoryPlan {
-        capacity,
         micro_batches,
-        parameter_bytes: DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(field.tables()),
-        batch_bytes: Pass::bytes(&field, capacity, Keep::Gradients)
-            + u64::from(capacity.kept) * (16 + 4)
-            + u64::from(capacity.rays) * (16 + RAY_LOSS_BYTES),
-        occupancy_bytes: OccupancyGrid::bytes(gpu, config, &field),
-        rendering_bytes: Renderer::bytes(gpu, &field),
+        parameter_bytes: fields.iter().map(parameter_bytes).sum(),
+        batch_bytes: batch_bytes + u64::from(capacities[0].rays) * (16 + RAY_LOSS_BYTES),
+        occupancy_bytes: OccupancyGrid::bytes(gpu, config, &fields[fields.len() - 1]),
+        rendering_bytes: Renderer::bytes(gpu, config, &fields),
+        capacities,
     })
+}
+
+fn capacities(config: &Config, max_rays: u32, micro_batches: u32) -> Vec<Capacity> {
+    let training = &config.training;
+    if let Some(n) = training.n_rays
+        && let Some(capacities) = Capacity::of_rays(config, n.div_ceil(micro_batches))
+    {
+        return capacities;
+    }
+    let kept = (training.batch() / micro_batches).next_multiple_of(512);
+    let capacity = Capacity {
+        rays: (max_rays / micro_batches).max(64),
+        marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),
+        kept,
+    };
+    vec![capacity; config.passes.len()]
 }

@@ -10,11 +10,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use budget::most_operations;
 pub use budget::{MemoryPlan, plan};
 
-use crate::compositing::{RAY_LOSS_BYTES, activation_defines};
+use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
-use crate::field::FieldParameters;
+use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
     Submitter,
@@ -24,7 +25,7 @@ use crate::loss;
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
-use crate::pass::Pass;
+use crate::pass::{Pass, Purpose};
 
 /// Why training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -95,14 +96,14 @@ const AHEAD: u32 = 8;
 pub struct Trainer {
     gpu: Arc<Gpu>,
     config: Config,
-    /// Sampler and field with their buffers.
-    pub pass: Pass,
-    /// Occupancy grid.
-    pub occupancy: OccupancyGrid,
-    /// Network weights.
+    /// Samplers and fields with their buffers.
+    pub passes: Vec<Pass>,
+    /// Occupancy grid, where the method has one.
+    pub occupancy: Option<OccupancyGrid>,
+    /// Network weights of all passes.
     pub dense: DenseGroup,
-    /// Hash table.
-    pub sparse: SparseGroup,
+    /// Hash table of each pass.
+    pub sparse: Vec<SparseGroup>,
     /// Colours that the rays of a batch are to match: (rays, 4) f32.
     pub targets: Buffer,
     history: Buffer,
@@ -142,16 +143,22 @@ impl Trainer {
     /// Those of allocation and compilation.
     pub fn new(gpu: &Arc<Gpu>, config: &Config, images: &ImageSet) -> Result<Self, GpuError> {
         let plan = plan(gpu, config)?;
-        let pass = Pass::new(gpu, config, "training", plan.capacity, Keep::Gradients)?;
-        let occupancy = OccupancyGrid::new(gpu, config, &pass.field)?;
-        let dense = DenseGroup::new(gpu, "networks", pass.field.slab_len())?;
-        let sparse = SparseGroup::new(gpu, pass.field.tables())?;
-        let targets = gpu.buffer("targets", u64::from(plan.capacity.rays) * 16)?;
+        let keep = |_| Keep::Gradients;
+        let passes = Pass::of_method(gpu, config, "training", &plan.capacities, &keep)?;
+        let last = &passes[passes.len() - 1].field;
+        let occupancy = OccupancyGrid::of_config(gpu, config, last)?;
+        let slab_len = passes.iter().map(|p| p.field.slab_len()).sum();
+        let dense = DenseGroup::new(gpu, "networks", slab_len)?;
+        let sparse = passes
+            .iter()
+            .map(|p| SparseGroup::new(gpu, p.field.tables()))
+            .collect::<Result<_, _>>()?;
+        let targets = gpu.buffer("targets", u64::from(plan.capacities[0].rays) * 16)?;
         let history = gpu.buffer("history", u64::from(RING) * 32)?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
-            pass,
+            passes,
             occupancy,
             dense,
             sparse,
@@ -166,26 +173,49 @@ impl Trainer {
             seconds: 0.0,
             running_since: None,
         };
+        let grid = config.occupancy.as_ref();
+        let updates = match &trainer.occupancy {
+            Some(grid) => {
+                let parameters = trainer.parameters();
+                grid.update(gpu, trainer.field(), &parameters[parameters.len() - 1])?
+            }
+            None => Vec::new(),
+        };
         trainer.program = Program {
             always: trainer.build_step(images, plan.micro_batches)?,
-            occupancy: trainer
-                .occupancy
-                .update(gpu, &trainer.pass.field, &trainer.parameters())?,
-            warmup_steps: config.occupancy.warmup_steps,
-            interval: config.occupancy.interval,
+            occupancy: updates,
+            warmup_steps: grid.map_or(0, |g| g.warmup_steps),
+            interval: grid.map_or(1, |g| g.interval),
         };
         trainer.reset(images)?;
         Ok(trainer)
     }
 
-    /// The parameters being trained.
+    /// The parameters being trained, pass by pass.
     #[must_use]
-    pub fn parameters(&self) -> FieldParameters {
-        FieldParameters {
-            tables: self.sparse.values.clone(),
-            weights: self.dense.values.clone(),
-            transposed: self.dense.transposed.clone(),
-        }
+    pub fn parameters(&self) -> Vec<FieldParameters> {
+        let of_pass = |sparse: &SparseGroup| FieldParameters {
+            tables: sparse.values.clone(),
+            weights: self.dense.weights.clone(),
+        };
+        self.sparse.iter().map(of_pass).collect()
+    }
+
+    /// The field of the last pass, which makes the image.
+    #[must_use]
+    pub fn field(&self) -> &Field {
+        &self.passes[self.passes.len() - 1].field
+    }
+
+    /// The fields of all passes.
+    pub fn fields(&self) -> impl Iterator<Item = &Field> {
+        self.passes.iter().map(|p| &p.field)
+    }
+
+    /// Counts and rays, which all passes share.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.passes[0].counts
     }
 
     /// The configuration.
@@ -234,23 +264,23 @@ impl Trainer {
             .config
             .training
             .first_rays()
-            .min(self.pass.capacity.rays);
-        gpu.write(&self.pass.counts.state, 0, &[state]);
+            .min(self.passes[0].capacity.rays);
+        gpu.write(&self.counts().state, 0, &[state]);
         let mut zero = Stage::new("reset");
         self.dense.reset(&mut zero);
-        self.sparse.reset(&gpu, &mut zero);
-        init::initialize(
-            &gpu,
-            &self.config,
-            &self.pass.field,
-            &self.dense,
-            &self.sparse,
-        );
-        self.pass
-            .field
-            .transpose(&gpu, &mut zero, &self.parameters())?;
-        self.occupancy.reset(&gpu, self.config.seed);
-        let mark = self.occupancy.mark_unseen(&gpu, &self.pass.field, images)?;
+        for sparse in &self.sparse {
+            sparse.reset(&gpu, &mut zero);
+        }
+        let fields: Vec<&Field> = self.fields().collect();
+        init::initialize(&gpu, &self.config, &fields, &self.dense, &self.sparse);
+        for (field, parameters) in self.fields().zip(&self.parameters()) {
+            field.transpose(&gpu, &mut zero, parameters)?;
+        }
+        let mut mark = Vec::new();
+        if let Some(grid) = &self.occupancy {
+            grid.reset(&gpu, self.config.seed);
+            mark.extend(grid.mark_unseen(&gpu, self.field(), images)?);
+        }
         let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
         self.submitter.run(&gpu, &stages)?;
         self.position = 0;
@@ -264,8 +294,8 @@ impl Trainer {
     /// What the device raised meanwhile.
     pub fn warm_up(&mut self, images: &ImageSet) -> Result<(), GpuError> {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
-        state.next_rays = 64;
-        self.gpu.write(&self.pass.counts.state, 0, &[state]);
+        state.next_rays = self.passes[0].capacity.rays.min(64);
+        self.gpu.write(&self.counts().state, 0, &[state]);
         let stages: Vec<&Stage> = self
             .program
             .always
@@ -279,8 +309,8 @@ impl Trainer {
 
     fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
         let gpu = &*self.gpu;
-        let counts = &self.pass.counts;
-        let capacity = self.pass.capacity;
+        let counts = self.counts();
+        let first = &self.passes[0];
         let once = || Groups::Direct([1, 1, 1]);
         let state = ("state", &counts.state);
         let small = |pass: &str, more: Defines| {
@@ -291,91 +321,82 @@ impl Trainer {
                 &more.set("pass", pass).set("micro_batches", micro_batches),
             )
         };
-        let rays = u64::from(capacity.rays);
         let targets = &self.targets;
-        let ray_losses = gpu.buffer("ray losses", rays * RAY_LOSS_BYTES)?;
-        let kept = u64::from(capacity.kept).next_multiple_of(512);
-        let d_raw_color = gpu.buffer("d_raw color", kept * 16)?;
-        let d_raw_density = gpu.buffer("d_raw density", kept * 4)?;
+        let ray_losses = gpu.buffer(
+            "ray losses",
+            u64::from(first.capacity.rays) * RAY_LOSS_BYTES,
+        )?;
         let parameters = self.parameters();
 
         let optimizer = &self.config.optimizer;
         let mut begin = Stage::new("begin");
-        let levels = self.pass.field.tables().levels().len();
-        let defines = schedule_defines(optimizer).set("n_levels", levels);
-        let bindings = [
-            state,
-            ("gradient_scales", &self.sparse.gradient_scales),
-            ("largest", &self.sparse.largest),
-        ];
-        begin.dispatch(gpu, &small("begin_step", defines)?, &bindings, once())?;
+        for (field, sparse) in self.fields().zip(&self.sparse) {
+            let n_levels = field.tables().levels().len();
+            let bindings = [
+                ("gradient_scales", &sparse.gradient_scales),
+                ("largest", &sparse.largest),
+            ];
+            if n_levels > 0 {
+                let kernel = small("rescale", Defines::new().set("n_levels", n_levels))?;
+                begin.dispatch(gpu, &kernel, &bindings, once())?;
+            }
+        }
+        let kernel = small("begin_step", schedule_defines(optimizer))?;
+        begin.dispatch(gpu, &kernel, &[state], once())?;
         counts.publish(gpu, &mut begin)?;
 
+        let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
+        let purpose = Purpose {
+            training: true,
+            keep: Keep::Gradients,
+            color: true,
+        };
         let mut stages = vec![begin];
         for _ in 0..micro_batches {
             let mut draw = Stage::new("rays");
-            images.draw(
-                gpu,
-                &mut draw,
-                counts,
-                &self.config,
-                &self.pass.rays,
-                targets,
-            )?;
+            images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
             stages.push(draw);
-            stages.extend(
-                self.pass
-                    .stages(
-                        gpu,
-                        &parameters,
-                        &self.occupancy.bits,
-                        true,
-                        Keep::Gradients,
-                    )?
-                    .into_vec(),
-            );
-            let losses = Losses {
-                targets,
-                per_ray: &ray_losses,
-                d_raw_color: &d_raw_color,
-                d_raw_density: &d_raw_density,
-            };
-            stages.push(self.composite(counts, micro_batches, &losses)?);
-            let (mut network, mut encode) = (
-                Stage::new("network backward"),
-                Stage::new("encode backward"),
-            );
-            self.pass.field.backward(
-                gpu,
-                &mut network,
-                &mut encode,
-                counts,
-                &parameters,
-                &self.pass.kept_samples,
-                &d_raw_color,
-                &d_raw_density,
-                &self.pass.buffers,
-                &self.dense.gradients,
-                &self.sparse.gradient_scales,
-                &self.sparse.gradients,
-            )?;
-            let kernel = small("end_batch", Defines::new())?;
-            encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
-            stages.extend([network, encode]);
+            for (index, pass) in self.passes.iter().enumerate() {
+                stages.extend(
+                    pass.stages(gpu, &parameters[index], bits, purpose)?
+                        .into_vec(),
+                );
+                stages.push(self.composite(pass, micro_batches, &ray_losses)?);
+                let (mut network, mut encode) = (
+                    Stage::new("network backward"),
+                    Stage::new("encode backward"),
+                );
+                let sparse = &self.sparse[index];
+                pass.field.backward(
+                    gpu,
+                    &mut network,
+                    &mut encode,
+                    counts,
+                    &parameters[index],
+                    &pass.kept_samples,
+                    &pass.buffers,
+                    &self.dense.gradients,
+                    &sparse.gradient_scales,
+                    &sparse.gradients,
+                )?;
+                let is_last = index + 1 == self.passes.len();
+                let kernel = small("end_batch", Defines::new().set("is_last", is_last))?;
+                encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
+                stages.extend([network, encode]);
+            }
         }
 
         let mut update = Stage::new("optimize");
         self.dense.update(gpu, &mut update, counts, optimizer)?;
-        self.sparse.update(
-            gpu,
-            &mut update,
-            counts,
-            self.pass.field.tables(),
-            optimizer,
-        )?;
-        self.pass.field.transpose(gpu, &mut update, &parameters)?;
+        for (index, pass) in self.passes.iter().enumerate() {
+            let tables = pass.field.tables();
+            self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
+            pass.field.transpose(gpu, &mut update, &parameters[index])?;
+        }
+        let capacity = first.capacity;
         let defines = Defines::new()
             .set("ring", RING)
+            .set("adapts", self.config.training.n_rays.is_none())
             .set("kept_capacity", capacity.kept)
             .set("marched_capacity", capacity.marched)
             .set("max_rays", capacity.rays);
@@ -391,37 +412,41 @@ impl Trainer {
 
     fn composite(
         &self,
-        counts: &Counts,
+        pass: &Pass,
         micro_batches: u32,
-        losses: &Losses<'_>,
+        ray_losses: &Buffer,
     ) -> Result<Stage, GpuError> {
         let gpu = &*self.gpu;
-        let defines = activation_defines(&self.pass.field.config)
-            .set("density_stride", self.pass.field.color_stride());
-        let of_loss = defines
-            .clone()
+        let raw = pass.field.raw_outputs(&pass.buffers);
+        let d_raw = pass.field.d_raw_outputs(&pass.buffers);
+        let of_loss = pass
+            .defines()
             .merge(loss::defines(&self.config.loss))
             .set("pass", "train")
             .set(
                 "loss_weight",
-                format!("{:?}", self.config.passes[0].loss_weight),
+                format!("{:?}", self.config.passes[pass.index].loss_weight),
             )
             .set("linear", self.config.scene.linear)
             .set("micro_batches", micro_batches);
+        let of_samples = pass
+            .defines()
+            .set("pass", "gradients")
+            .set("joint", pass.field.color.is_none())
+            .set("d_density_stride", d_raw.density_stride);
         let bindings = [
-            ("counts", &counts.state),
-            ("offsets", &self.pass.offsets),
-            ("kept_samples", &self.pass.kept_samples),
-            ("raw_color", &self.pass.buffers.raw_color),
-            ("color_input", &self.pass.buffers.color_input),
-            ("rays", &self.pass.rays),
-            ("targets", losses.targets),
-            ("ray_losses", losses.per_ray),
-            ("gradients", losses.d_raw_color),
-            ("d_density", losses.d_raw_density),
+            ("counts", &pass.counts.state),
+            ("offsets", &pass.offsets),
+            ("kept_samples", &pass.kept_samples),
+            ("raw_color", &raw.color),
+            ("raw_density", &raw.density),
+            ("rays", &pass.rays),
+            ("targets", &self.targets),
+            ("ray_losses", ray_losses),
+            ("d_color", &d_raw.color),
+            ("d_density", &d_raw.density),
         ];
         let mut stage = Stage::new("composite");
-        let of_samples = defines.set("pass", "gradients");
         for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
             stage.run(
                 gpu,
@@ -429,7 +454,7 @@ impl Trainer {
                 entry,
                 &defines,
                 &bindings,
-                counts.groups(gpu, Count::Rays, 64, 1),
+                pass.counts.groups(gpu, Count::Rays, 64, 1),
             )?;
         }
         Ok(stage)
@@ -544,24 +569,18 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn settle(&self, into: &FieldParameters) -> Result<(), GpuError> {
+    pub fn settle(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
         let mut stage = Stage::new("settle");
-        let counts = &self.pass.counts;
-        let (grid, optimizer) = (self.pass.field.tables(), &self.config.optimizer);
-        self.sparse
-            .settle(&self.gpu, &mut stage, counts, grid, optimizer, &into.tables)?;
-        stage.copy(&self.dense.averages, &into.weights);
-        self.pass.field.transpose(&self.gpu, &mut stage, into)?;
+        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
+        stage.copy(&self.dense.averages, &into[0].weights.values);
+        for ((field, sparse), into) in self.fields().zip(&self.sparse).zip(into) {
+            let tables = field.tables();
+            sparse.settle(gpu, &mut stage, counts, tables, optimizer, &into.tables)?;
+            field.transpose(gpu, &mut stage, into)?;
+        }
         self.gpu.submit([&stage]);
         Ok(())
     }
-}
-
-struct Losses<'a> {
-    targets: &'a Buffer,
-    per_ray: &'a Buffer,
-    d_raw_color: &'a Buffer,
-    d_raw_density: &'a Buffer,
 }
 
 /// Means of the ring's rows for steps `first..end`.

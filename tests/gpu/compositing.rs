@@ -125,7 +125,7 @@ impl Rays {
             ("targets", rig.buffer(&targets)),
             ("kept_samples", rig.buffer(&samples)),
             ("raw_color", rig.buffer(&colors)),
-            ("color_input", rig.buffer(&color_input)),
+            ("raw_density", rig.buffer(&color_input)),
             ("kept_rays", rig.buffer(&kept_rays)),
             ("offsets", rig.buffer(&offsets)),
         ]
@@ -146,6 +146,10 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
         .set("density_activation", density)
         .set("color_activation", color)
         .set("density_stride", STRIDE)
+        .set("color_stride", 1)
+        .set("color_offset", 0)
+        .set("d_density_stride", 1)
+        .set("joint", false)
 }
 
 /// Runs `pass` of the compositing shader over `rig`'s counts.
@@ -216,7 +220,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         .map(|(name, buffer)| (*name, buffer))
         .collect();
     bindings.extend([
-        ("gradients", &d_color),
+        ("d_color", &d_color),
         ("d_density", &d_density),
         ("ray_losses", &losses),
     ]);
@@ -397,7 +401,7 @@ fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
         let bindings = [
             ("counts", buffer("counts")),
             ("samples", buffer("kept_samples")),
-            ("raw_density", buffer("color_input")),
+            ("raw_density", buffer("raw_density")),
             ("ray_offsets", &ray_offsets),
             ("kept_counts", &kept_counts),
         ];

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use kiln::config::{
-    Config, DirectionEncoding, Field as FieldConfig, HashGridConfig, Network, PositionEncoding,
+    Config, DirectionEncoding, Field as FieldConfig, HashGridConfig, Initialization,
+    Network as NetworkConfig, PositionEncoding,
 };
-use kiln::field::{Field, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage};
-use kiln::network::{Fused, Keep};
+use kiln::network::{Keep, Network};
 
 use crate::reference::encoding::hash_grid::{HashGrid, levels_ngp};
 use crate::reference::encoding::spherical_harmonics;
@@ -20,10 +21,12 @@ const SH_DEGREE: u32 = 3;
 
 /// 6 levels of 2 features → 16 → 8, then 8 + 9 → 20 → 20 → 3.
 fn config(biases: bool) -> FieldConfig {
-    let network = |n_neurons, n_hidden_layers| Network {
+    let network = |n_neurons, n_hidden_layers| NetworkConfig {
         n_neurons,
         n_hidden_layers,
         biases,
+        skips: Vec::new(),
+        initialization: Initialization::XavierUniform,
     };
     let preset = Config::preset("ngp", &[]).unwrap().passes[0].field.clone();
     FieldConfig {
@@ -40,7 +43,7 @@ fn config(biases: bool) -> FieldConfig {
         direction_encoding: DirectionEncoding::SphericalHarmonics { degree: SH_DEGREE },
         density_network: network(16, 1),
         n_density_outputs: N_DENSITY_OUTPUTS as u32,
-        color_network: network(20, 2),
+        color_network: Some(network(20, 2)),
         ..preset
     }
 }
@@ -150,9 +153,10 @@ impl Reference {
     /// Network weights in the slab of `field`.
     fn slab(&self, field: &Field) -> Vec<f64> {
         let mut slab = vec![0.0; field.slab_len() as usize];
-        let mut pack = |network: &Fused, layers: &[Layer]| {
+        let mut pack = |network: &Network, layers: &[Layer]| {
+            let network = network.layout();
             for (l, layer) in layers.iter().enumerate() {
-                let n_in = network.dims()[l] as usize;
+                let n_in = network.dims[l] as usize;
                 for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
                     let at = network.offset(l) as usize + o * network.width(l) as usize;
                     slab[at..at + n_in].copy_from_slice(row);
@@ -165,7 +169,7 @@ impl Reference {
             }
         };
         pack(&field.density, &self.density.1);
-        pack(&field.color, &self.color.1);
+        pack(field.color.as_ref().unwrap(), &self.color.1);
         slab
     }
 
@@ -213,9 +217,9 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
 
     let rig = Rig::new(gpu, N_RAYS as usize, N, N);
     let counts = &rig.counts;
-    let parameters = field.parameters(gpu).unwrap();
+    let parameters = FieldParameters::new(gpu, &field).unwrap();
     gpu.write(
-        &parameters.weights,
+        &parameters.weights.values,
         0,
         &crate::support::to_f32(&reference.slab(&field)),
     );
@@ -259,6 +263,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
             &kept_rays,
             &buffers,
             Keep::Gradients,
+            true,
         )
         .unwrap();
     rig.submit(&[&encode, &network]);
@@ -291,7 +296,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         &expected,
         3e-6,
     );
-    let raw: Vec<f32> = rig.read(&buffers.raw_color, N * 4);
+    let raw: Vec<f32> = rig.read(&field.raw_outputs(&buffers).color, N * 4);
     let expected: Vec<f64> = forwards
         .iter()
         .flat_map(|(_, color)| color.clone())
@@ -307,7 +312,9 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         d_densities[i] = d_density as f32;
         reference.backward(x, view_dir(ray), &d_color, d_density, &mut d);
     }
-    let (d_colors, d_densities) = (rig.buffer(&d_colors), rig.buffer(&d_densities));
+    let d_raw = field.d_raw_outputs(&buffers);
+    gpu.write(&d_raw.color, 0, &d_colors);
+    gpu.write(&d_raw.density, 0, &d_densities);
     let gradients = rig.zeros(field.slab_len() as usize);
     let scale = 2_f32.powi(18);
     let scales = rig.buffer(&[scale; 6]);
@@ -321,8 +328,6 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
             counts,
             &parameters,
             &samples,
-            &d_colors,
-            &d_densities,
             &buffers,
             &gradients,
             &scales,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Fused, Keep, Rows};
+use kiln::network::{Backward, Fused, Keep, Layout, Network, Rows, Weights};
 
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
@@ -22,12 +22,12 @@ struct Case {
 }
 
 /// The slab with `layers` in it, `elsewhere` before and behind.
-fn pack(network: &Fused, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f64> {
+fn pack(network: &Layout, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f64> {
     let (base, len) = (base as usize, network.slab_len() as usize);
     let mut slab = vec![elsewhere; base + len + 8];
     slab[base..base + len].fill(0.0);
     for (l, layer) in layers.iter().enumerate() {
-        let (n_in, n_out) = (network.dims()[l] as usize, network.dims()[l + 1] as usize);
+        let (n_in, n_out) = (network.dims[l] as usize, network.dims[l + 1] as usize);
         for o in 0..n_out {
             let row = network.offset(l) as usize + o * network.width(l) as usize;
             slab[row..row + n_in].copy_from_slice(&layer.weights[o * n_in..(o + 1) * n_in]);
@@ -71,16 +71,19 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         biases: case.biases,
     };
     let layers = mlp.random(&mut pcg);
-    let network = Fused::new(gpu, case.dims, case.biases, case.base);
-    let (n, last) = (case.n, network.n_layers() - 1);
+    let layout = Layout::new(case.dims, case.biases, case.base);
+    let network = Network::Fused(Fused::new(gpu, layout.clone()));
+    let (n, last) = (case.n, layout.n_layers() - 1);
     let inputs = decided_inputs(&mlp, &layers, n, &mut pcg);
     let forwards: Vec<_> = inputs.iter().map(|x| mlp.forward(&layers, x)).collect();
     let rig = Rig::new(gpu, 0, 0, n);
     let counts = &rig.counts;
-    let slab = pack(&network, case.base, &layers, f64::NAN);
-    let weights = rig.floats(&slab);
-    let transposed = rig.zeros(slab.len());
-    rig.run(|stage| network.transpose(gpu, stage, &weights, &transposed));
+    let slab = pack(&layout, case.base, &layers, f64::NAN);
+    let weights = Weights {
+        values: rig.floats(&slab),
+        transposed: rig.zeros(slab.len()),
+    };
+    rig.run(|stage| network.transpose(gpu, stage, &weights));
     let activations = network
         .activations(gpu, "test", n as u64, Keep::Gradients)
         .unwrap();
@@ -99,9 +102,9 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         rows.iter().map(pad).collect()
     };
     let bias_at = case.biases.then_some(mlp.dims[0]);
-    let in_stride = network.width(0) + 2 * around;
+    let in_stride = layout.width(0) + 2 * around;
     let input = rig.buffer(&strided(
-        &padded(&inputs, network.width(0), bias_at),
+        &padded(&inputs, layout.width(0), bias_at),
         in_stride,
         around,
         f32::NAN,
@@ -112,7 +115,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         offset: around,
     };
 
-    let out_width = network.rows(last);
+    let out_width = layout.rows(last);
     let out_stride = out_width + 2 * around;
     let output = rig.buffer(&strided(&vec![vec![]; n], out_stride, 0, 9.0));
     let rows = Rows {
@@ -129,7 +132,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             &weights,
             input,
             rows,
-            Some(&activations),
+            &activations,
+            Keep::Gradients,
         )
     });
     let outputs: Vec<Vec<f64>> = forwards.iter().map(|f| f.output().to_vec()).collect();
@@ -156,7 +160,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
                 &weights,
                 input,
                 Rows::of(&narrow, 4),
-                None,
+                &activations,
+                Keep::Nothing,
             )
         });
         let expected: Vec<f64> = outputs.iter().flat_map(|row| row[..4].to_vec()).collect();
@@ -187,36 +192,27 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         stride: out_stride,
         offset: around,
     };
-    let d_stride = network.width(0) + 4;
+    let d_stride = layout.width(0) + 4;
     let d_input = rig.buffer(&strided(&vec![vec![]; n], d_stride, 0, 9.0));
     let d_first = rig.floats(&d_first);
     let gradients = rig.buffer(&vec![0.5_f32; slab.len()]);
+    let backward = Backward {
+        d_output,
+        d_first_input: Some(&d_first),
+        d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
+        rectified_input: None,
+        weight_gradients: Some(&gradients),
+    };
     rig.run(|stage| {
-        let to = Rows::of(&d_input, d_stride);
-        let width = case.dims[0];
-        let first = Some(&d_first);
         network.backward(
             gpu,
             stage,
             counts,
             Count::Kept,
-            &transposed,
-            d_output,
-            first,
-            &activations,
-            to,
-            width,
-            true,
-        )?;
-        network.weight_gradients(
-            gpu,
-            stage,
-            counts,
-            Count::Kept,
+            &weights,
             input,
-            d_output,
             &activations,
-            &gradients,
+            &backward,
         )
     });
     let expected: Vec<f64> = d_inputs
@@ -233,7 +229,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         1e-5,
     );
     // Gradients accumulate on the 0.5 that were there, and leave the rest of the slab alone.
-    let expected: Vec<f64> = pack(&network, case.base, &d_layers, 0.0)
+    let expected: Vec<f64> = pack(&layout, case.base, &d_layers, 0.0)
         .iter()
         .map(|g| g + 0.5)
         .collect();
@@ -334,17 +330,29 @@ fn weights_in_a_slab_too_large_for_a_uniform_binding() {
 #[test]
 fn no_sample_leaves_everything_as_it_was() {
     on_device(|gpu| {
-        let network = Fused::new(gpu, &[32, 64, 16], false, 0);
+        let layout = Layout::new(&[32, 64, 16], false, 0);
+        let network = Network::Fused(Fused::new(gpu, layout.clone()));
         let rig = Rig::new(gpu, 0, 0, 0);
-        let len = network.slab_len() as usize;
-        let (weights, gradients) = (rig.zeros(len), rig.buffer(&vec![0.5_f32; len]));
+        let len = layout.slab_len() as usize;
+        let weights = Weights {
+            values: rig.zeros(len),
+            transposed: rig.zeros(len),
+        };
+        let gradients = rig.buffer(&vec![0.5_f32; len]);
         let activations = network
             .activations(gpu, "test", 512, Keep::Gradients)
             .unwrap();
         let (input, output) = (rig.zeros(512 * 32), rig.buffer(&vec![9.0_f32; 512 * 16]));
         let (input, rows) = (Rows::of(&input, 32), Rows::of(&output, 16));
+        let backward = Backward {
+            d_output: rows,
+            d_first_input: None,
+            d_input: None,
+            rectified_input: None,
+            weight_gradients: Some(&gradients),
+        };
         rig.run(|stage| {
-            let (counts, count) = (&rig.counts, Count::Kept);
+            let (counts, count, keep) = (&rig.counts, Count::Kept, Keep::Gradients);
             network.forward(
                 gpu,
                 stage,
@@ -353,17 +361,18 @@ fn no_sample_leaves_everything_as_it_was() {
                 &weights,
                 input,
                 rows,
-                Some(&activations),
+                &activations,
+                keep,
             )?;
-            network.weight_gradients(
+            network.backward(
                 gpu,
                 stage,
                 counts,
                 count,
+                &weights,
                 input,
-                rows,
                 &activations,
-                &gradients,
+                &backward,
             )
         });
         assert!(rig.read::<f32>(&output, 512 * 16).iter().all(|&v| v == 9.0));

@@ -47,7 +47,7 @@ impl Setup {
         let mut config = Config::preset("ngp-small", &overrides.map(str::to_owned)).unwrap();
         config.resolve(SceneHints::default(), gpu.class());
         let field = Field::new(gpu, &config.passes[0].field).unwrap();
-        let parameters = field.parameters(gpu).unwrap();
+        let parameters = FieldParameters::new(gpu, &field).unwrap();
         let level = &field.tables().levels()[0];
         assert!(level.dense && level.resolution == 5);
         let coordinate = |i: u32| i as f32 / 4.0;
@@ -63,16 +63,17 @@ impl Setup {
             .collect();
         gpu.write(&parameters.tables[0], 0, &table);
         let mut slab = vec![0.0_f32; field.slab_len() as usize];
-        let (network, at) = (&field.density, |l: usize, o: u32, i: u32| {
-            (field.density.offset(l) + o * field.density.width(l) + i) as usize
-        });
+        let network = field.density.layout();
+        let at = |l: usize, o: u32, i: u32| (network.offset(l) + o * network.width(l) + i) as usize;
         for i in 0..3 {
             slab[at(0, i, i)] = 1.0;
             slab[at(1, 0, i)] = weights[i as usize];
         }
-        slab[at(1, 0, network.dims()[1])] = weights[3];
-        gpu.write(&parameters.weights, 0, &slab);
-        let grid = OccupancyGrid::new(gpu, &config, &field).unwrap();
+        slab[at(1, 0, network.dims[1])] = weights[3];
+        gpu.write(&parameters.weights.values, 0, &slab);
+        let grid = OccupancyGrid::of_config(gpu, &config, &field)
+            .unwrap()
+            .unwrap();
         assert_eq!(grid.cells_per_update(), 2 * SWEPT as u32);
         Self {
             gpu: Arc::clone(gpu),
@@ -135,7 +136,7 @@ fn expected_bits(values: &[f32], cascades: u32, threshold: f32) -> Vec<u32> {
 fn a_sweep_visits_every_cell_once() {
     on_device(|gpu| {
         let setup = Setup::new(gpu, 1, [0.0, 0.0, 0.0, -60.0]);
-        let decay = setup.config.occupancy.decay.powi(4);
+        let decay = setup.config.occupancy.as_ref().unwrap().decay.powi(4);
         setup.set(&[1.0; CELLS]);
         for update in 1..=4 {
             setup.update();
@@ -191,7 +192,7 @@ fn values_are_optical_thicknesses_within_their_cells() {
                     "cascade {cascade}, cell {corner:?}: {value} outside {low}..{high}"
                 );
             }
-            let threshold = setup.config.occupancy.threshold;
+            let threshold = setup.config.occupancy.as_ref().unwrap().threshold;
             assert!(setup.bits() == expected_bits(&thickness, cascades, threshold));
             let on: u32 = setup.bits().iter().map(|w| w.count_ones()).sum();
             assert!(on > 100 && on < setup.n() as u32 - 100, "{on} cells are on");
@@ -324,7 +325,7 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                     gone > CELLS / 4,
                     "camera {number}: {gone} of {CELLS} cells gone"
                 );
-                let threshold = setup.config.occupancy.threshold;
+                let threshold = setup.config.occupancy.as_ref().unwrap().threshold;
                 assert!(setup.bits() == expected_bits(&thickness, cascades, threshold));
             }
         });
@@ -349,7 +350,7 @@ fn bits_of_random_values() {
                 .collect();
             setup.set(&values);
             setup.update();
-            let threshold = setup.config.occupancy.threshold;
+            let threshold = setup.config.occupancy.as_ref().unwrap().threshold;
             assert!(
                 setup.bits() == expected_bits(&setup.thickness(), 3, threshold),
                 "values up to {top}"

@@ -58,7 +58,7 @@ fn dense_group_follows_adam_and_its_average() {
         let mut weights = pcg.uniform_vec(N, -1.0, 1.0);
         let (mut ema, mut moments) = (weights.clone(), Moments::zeros(N, 1));
         let start = weights.clone();
-        gpu.write(&group.values, 0, &to_f32(&weights));
+        gpu.write(&group.weights.values, 0, &to_f32(&weights));
         gpu.write(&group.averages, 0, &to_f32(&weights));
         for step in 0..6 {
             let gradients = pcg.uniform_vec(N, -0.1, 0.1);
@@ -77,7 +77,7 @@ fn dense_group_follows_adam_and_its_average() {
         let moved = |values: &[f64]| -> Vec<f64> {
             values.iter().zip(&start).map(|(v, s)| v - s).collect()
         };
-        let values = to_f64(&rig.read::<f32>(&group.values, N));
+        let values = to_f64(&rig.read::<f32>(&group.weights.values, N));
         assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
         let averages = to_f64(&rig.read::<f32>(&group.averages, N));
         assert_close("averages", &to_f32(&moved(&averages)), &moved(&ema), 1e-4);
@@ -122,7 +122,7 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             weights[5] = weight;
             let mut gradients = vec![0.1_f32; 16];
             gradients[5] = gradient;
-            gpu.write(&group.values, 0, &weights);
+            gpu.write(&group.weights.values, 0, &weights);
             gpu.write(&group.gradients, 0, &gradients);
             rig.set(state(0));
             rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
@@ -323,17 +323,21 @@ fn begin_step(
     });
     let (scale_buffer, largest_buffer) = (rig.buffer(scales), rig.buffer(largest));
     let defines = schedule_defines(rate)
-        .set("pass", "begin_step")
         .set("micro_batches", 1)
         .set("n_levels", scales.len());
-    let kernel = Kernel::new(gpu, "entry/step", "begin_step", &defines).unwrap();
+    let kernel = |pass: &str| {
+        let defines = defines.clone().set("pass", pass);
+        Kernel::new(gpu, "entry/step", pass, &defines).unwrap()
+    };
     let bindings = [
         ("state", &rig.counts.state),
         ("gradient_scales", &scale_buffer),
         ("largest", &largest_buffer),
     ];
     rig.run(|stage| {
-        stage.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        for pass in ["rescale", "begin_step"] {
+            stage.dispatch(gpu, &kernel(pass), &bindings, Groups::Direct([1, 1, 1]))?;
+        }
         Ok(())
     });
     (
@@ -375,6 +379,28 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
         // The scale stays between 1 and 2^64, whose inverse is a normal number.
         let (_, scales, _) = begin_step(gpu, &rate, 0, &[2.0, 2_f32.powi(62)], &[u32::MAX >> 1, 1]);
         assert_eq!(scales, [1.0, 2_f32.powi(64)]);
+    });
+}
+
+#[test]
+fn learning_rate_decays_little_by_little() {
+    on_device(|gpu| {
+        let config = Optimizer {
+            learning_rate: 5e-3,
+            decay_base: 0.1,
+            decay_interval: 1000,
+            decay_end: None,
+            staircase: false,
+            ..config(0.9)
+        };
+        for step in [0, 1, 500, 1000, 2500] {
+            let rate = begin_step(gpu, &config, step, &[1.0], &[0]).0.learning_rate;
+            let expected = 5e-3 * 0.1_f64.powf(f64::from(step) / 1000.0);
+            assert!(
+                (f64::from(rate) / expected - 1.0).abs() < 1e-5,
+                "{step}: {rate}"
+            );
+        }
     });
 }
 

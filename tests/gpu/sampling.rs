@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::Sampler;
 use kiln::gpu::primitives::Scan;
 use kiln::gpu::{Buffer, Count, Gpu, StepState};
-use kiln::sampling::{Pass, Placed, SceneBox, ray_march, run};
+use kiln::sampling::{Pass, Placed, SceneBox, Sources, ray_march, run};
 
 use crate::reference::occupancy::OccupancyGrid;
 use crate::reference::random::Pcg;
@@ -51,18 +51,23 @@ fn sample(
     };
     let scan = Scan::new(gpu, "test", n as u64).unwrap();
     let (rays, occupancy): (Buffer, Buffer) = (rig.buffer(rays), rig.buffer(bits));
+    let sources = Sources {
+        rays: &rays,
+        occupancy: Some(&occupancy),
+        previous: None,
+    };
     rig.run(|stage| {
         run(
             gpu,
             stage,
             counts,
             sampler,
+            0,
             scene,
             RESOLUTION,
             Pass::Count,
             jitter,
-            &rays,
-            &occupancy,
+            &sources,
             &placed,
         )?;
         scan.run(
@@ -78,12 +83,12 @@ fn sample(
             stage,
             counts,
             sampler,
+            0,
             scene,
             RESOLUTION,
             Pass::Place,
             jitter,
-            &rays,
-            &occupancy,
+            &sources,
             &placed,
         )
     });
@@ -314,6 +319,8 @@ fn stratified_samples_inside_the_box() {
                 n_samples: N as u32,
                 jitter: true,
                 min_transmittance: 0.0,
+                bounded: true,
+                spacing: None,
             };
             let actual = sample(gpu, &sampler, &scene, jitter, &rays, &[0; 4]);
             let (mut inside_at_all, mut places) = (0, Vec::new());
@@ -387,6 +394,8 @@ fn stratified_samples_of_a_ray_without_an_end_span_the_box() {
             n_samples: N as u32,
             jitter: false,
             min_transmittance: 0.0,
+            bounded: true,
+            spacing: None,
         };
         let placed = sample(gpu, &sampler, &SCENE, false, &rays, &[0; 4]);
         let mut hits = 0;
@@ -424,6 +433,11 @@ fn rays_that_do_not_fit_are_not_placed() {
         };
         let bits = rig.buffer(&vec![u32::MAX; RESOLUTION.pow(3) as usize / 32]);
         let buffer = rig.buffer(&rays);
+        let sources = Sources {
+            rays: &buffer,
+            occupancy: Some(&bits),
+            previous: None,
+        };
         for sampler in [
             Sampler::RayMarch {
                 steps: 128,
@@ -435,6 +449,8 @@ fn rays_that_do_not_fit_are_not_placed() {
                 n_samples: 24,
                 jitter: true,
                 min_transmittance: 0.0,
+                bounded: true,
+                spacing: None,
             },
         ] {
             rig.run(|stage| {
@@ -443,12 +459,12 @@ fn rays_that_do_not_fit_are_not_placed() {
                     stage,
                     &rig.counts,
                     &sampler,
+                    0,
                     &SCENE,
                     RESOLUTION,
                     Pass::Place,
                     false,
-                    &buffer,
-                    &bits,
+                    &sources,
                     &placed,
                 )
             });

@@ -181,7 +181,7 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
             ..GpuRay::zeroed()
         })
         .collect();
-    gpu.write(&trainer.pass.rays, 0, &rays);
+    gpu.write(&trainer.passes[0].rays, 0, &rays);
     let targets: Vec<[f32; 4]> = targets.iter().map(|c| [c[0], c[1], c[2], 1.0]).collect();
     gpu.write(&trainer.targets, 0, &targets);
     trainer
@@ -189,17 +189,15 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
 
 /// Gradients of all parameters under their names.
 fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
-    let field = &trainer.pass.field;
+    let field = &trainer.passes[0].field;
     let mut all = BTreeMap::new();
     let slab = gpu
         .read::<f32>(&trainer.dense.gradients, 0, field.slab_len() as usize)
         .unwrap();
-    for (name, network) in [
-        ("density_network", &field.density),
-        ("color_network", &field.color),
-    ] {
+    for (name, network) in field.networks() {
+        let network = network.layout();
         for l in 0..network.n_layers() {
-            let [columns, rows] = [0, 1].map(|k| network.dims()[l + k] as usize);
+            let [columns, rows] = [0, 1].map(|k| network.dims[l + k] as usize);
             let row =
                 |r: usize| &slab[network.offset(l) as usize + r * network.width(l) as usize..];
             all.insert(
@@ -215,11 +213,11 @@ fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     }
     let levels = field.tables().levels().len();
     let scales = gpu
-        .read::<f32>(&trainer.sparse.gradient_scales, 0, levels)
+        .read::<f32>(&trainer.sparse[0].gradient_scales, 0, levels)
         .unwrap();
     for_each_level(field, |level, chunk, first, count| {
         let fixed = gpu
-            .read::<i32>(&trainer.sparse.gradients[chunk], first * 4, count)
+            .read::<i32>(&trainer.sparse[0].gradients[chunk], first * 4, count)
             .unwrap();
         let values = fixed.iter().map(|&g| g as f32 / scales[level]).collect();
         all.insert(format!("position_encoding.level_{level}"), values);
@@ -272,7 +270,7 @@ fn ten_steps_match_pytorch() {
         let n_rays = (want.f32("targets").len() / 3) as u32;
         for (step, loss) in losses.iter().enumerate() {
             gpu.write(
-                &trainer.pass.counts.state,
+                &trainer.counts().state,
                 offset_of!(StepState, next_rays) as u64,
                 &[n_rays],
             );
@@ -289,7 +287,7 @@ fn ten_steps_match_pytorch() {
                 }
                 gpu.submit([stage]);
             }
-            let state: StepState = gpu.read(&trainer.pass.counts.state, 0, 1).unwrap()[0];
+            let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
             assert_eq!((state.n_rays, state.n_rays_fitting), (n_rays, n_rays));
             if step == 0 {
                 assert_eq!(
@@ -329,15 +327,15 @@ fn ten_steps_match_pytorch() {
         .unwrap();
         let saved = Tensors::open(&path);
         // Rows that were left alone for a while lag behind; the trainer and a checkpoint's reader both make up for it.
-        let field = &trainer.pass.field;
+        let field = &trainer.passes[0].field;
         let [settled, loaded] = [
-            field.parameters(gpu).unwrap(),
-            field.parameters(gpu).unwrap(),
+            FieldParameters::new(gpu, field).unwrap(),
+            FieldParameters::new(gpu, field).unwrap(),
         ];
-        trainer.settle(&settled).unwrap();
+        trainer.settle(std::slice::from_ref(&settled)).unwrap();
         Checkpoint::open(&path)
             .unwrap()
-            .load_parameters(gpu, field, &loaded)
+            .load_parameters(gpu, &[field], std::slice::from_ref(&loaded))
             .unwrap();
         let averages = [tables(gpu, field, &settled), tables(gpu, field, &loaded)];
         for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
@@ -425,9 +423,10 @@ fn evaluate(
             &kept_rays,
             &buffers,
             Keep::Nothing,
+            true,
         )
     });
-    let color = rig.read::<[f32; 4]>(&buffers.raw_color, n);
+    let color = rig.read::<[f32; 4]>(&field.raw_outputs(&buffers).color, n);
     let density = rig.read::<f32>(&buffers.raw_density, n * RAW_DENSITY_STRIDE as usize);
     (
         color.iter().map(|c| [c[0], c[1], c[2]]).collect(),
@@ -447,22 +446,18 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
         let want = Tensors::open(&directory.join("expected.safetensors"));
         let saved = Checkpoint::open(&directory).unwrap();
         let occupancy = saved.load_occupancy(gpu).unwrap();
-        let mut renderer = Renderer::new(gpu, &saved.info.config, &occupancy).unwrap();
+        let mut renderer = Renderer::new(gpu, &saved.info.config, occupancy.as_ref()).unwrap();
+        let field = renderer.fields().next().unwrap().clone();
         saved
-            .load_parameters(gpu, renderer.field(), &renderer.parameters)
+            .load_parameters(gpu, &[&field], &renderer.parameters)
             .unwrap();
 
         let (position, direction) = (
             vectors(&want.f32("points.position")),
             vectors(&want.f32("points.direction")),
         );
-        let (color, density) = evaluate(
-            gpu,
-            renderer.field(),
-            &renderer.parameters,
-            &position,
-            &direction,
-        );
+        let (color, density) =
+            evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
         let rgb: Vec<f32> = color
             .as_flattened()
             .iter()

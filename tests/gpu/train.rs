@@ -8,6 +8,7 @@ use kiln::dataset::Image;
 use kiln::gpu::{Buffer, Gpu};
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::metrics::psnr;
+use kiln::occupancy::OccupancyGrid;
 use kiln::render::Renderer;
 use kiln::train::{Advance, TrainError, TrainEvent, Trainer, plan};
 
@@ -60,7 +61,7 @@ fn the_plan_is_what_is_allocated() {
             let images = ImageSet::upload(gpu, &[view(&camera)], &cameras).unwrap();
             let before = gpu.allocated_bytes();
             let trainer = Trainer::new(gpu, &config, &images).unwrap();
-            let _renderer = Renderer::new(gpu, &config, &trainer.occupancy.bits).unwrap();
+            let _renderer = Renderer::new(gpu, &config, grid(&trainer).map(|g| &g.bits)).unwrap();
             let allocated = gpu.allocated_bytes() - before;
             let planned = plan(gpu, &config).unwrap().total_bytes();
             let counters = 1 << 17;
@@ -197,7 +198,8 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
     );
 
     // Views between the training views, with the averaged weights, through the renderer.
-    let mut renderer = Renderer::new(gpu, trainer.config(), &trainer.occupancy.bits).unwrap();
+    let mut renderer =
+        Renderer::new(gpu, trainer.config(), grid(&trainer).map(|g| &g.bits)).unwrap();
     trainer.settle(&renderer.parameters).unwrap();
     let mut total = 0.0;
     for (turn, z) in [(0.07, 0.2), (0.44, 1.3)] {
@@ -253,13 +255,17 @@ fn dot3(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
+fn grid(trainer: &Trainer) -> Option<&OccupancyGrid> {
+    trainer.occupancy.as_ref()
+}
+
 /// Every byte that training leaves behind.
 fn bytes(gpu: &Gpu, trainer: &Trainer) -> Vec<(&'static str, Vec<u8>)> {
     let read = |buffer: &Buffer| gpu.read::<u8>(buffer, 0, buffer.bytes() as usize).unwrap();
     let all = |buffers: &[Buffer]| buffers.iter().flat_map(read).collect();
-    let (dense, sparse) = (&trainer.dense, &trainer.sparse);
+    let (dense, sparse) = (&trainer.dense, &trainer.sparse[trainer.sparse.len() - 1]);
     vec![
-        ("weights", read(&dense.values)),
+        ("weights", read(&dense.weights.values)),
         ("weight moments", read(&dense.moments)),
         ("weight averages", read(&dense.averages)),
         ("table", all(&sparse.values)),
@@ -267,9 +273,15 @@ fn bytes(gpu: &Gpu, trainer: &Trainer) -> Vec<(&'static str, Vec<u8>)> {
         ("table averages", all(&sparse.averages)),
         ("table counters", all(&sparse.counters)),
         ("gradient scales", read(&sparse.gradient_scales)),
-        ("occupancy", read(&trainer.occupancy.thickness)),
-        ("occupancy bits", read(&trainer.occupancy.bits)),
-        ("state", read(&trainer.pass.counts.state)),
+        (
+            "occupancy",
+            grid(trainer).map_or(Vec::new(), |g| read(&g.thickness)),
+        ),
+        (
+            "occupancy bits",
+            grid(trainer).map_or(Vec::new(), |g| read(&g.bits)),
+        ),
+        ("state", read(&trainer.counts().state)),
     ]
 }
 
@@ -312,16 +324,22 @@ fn micro_batches_add_up() {
 fn nan_in_a_weight_stops_training() {
     on_device(|gpu| {
         let mut trainer = trainer(gpu, &[]);
-        let (density, color) = (&trainer.pass.field.density, &trainer.pass.field.color);
+        let field = trainer.field();
+        let density = field.density.layout();
+        let color = field.color.as_ref().unwrap().layout();
         // A hidden weight, which a relu hides from the loss, and an output weight.
         let weights = [density.offset(0), color.offset(color.n_layers() - 1)];
         train(&mut trainer, 16).unwrap();
         let good: Vec<f32> = gpu
-            .read(&trainer.dense.values, 0, trainer.dense.len as usize)
+            .read(&trainer.dense.weights.values, 0, trainer.dense.len as usize)
             .unwrap();
         for weight in weights {
-            gpu.write(&trainer.dense.values, 0, &good);
-            gpu.write(&trainer.dense.values, u64::from(weight) * 4, &[f32::NAN]);
+            gpu.write(&trainer.dense.weights.values, 0, &good);
+            gpu.write(
+                &trainer.dense.weights.values,
+                u64::from(weight) * 4,
+                &[f32::NAN],
+            );
             let until = trainer.step() + 16;
             let outcome = train(&mut trainer, until);
             assert!(

@@ -395,7 +395,8 @@ pub(super) fn train(
     if let Some(checkpoint) = &setup.checkpoint {
         checkpoint.restore(&gpu, &mut trainer)?;
     }
-    let renderer = Renderer::new(&gpu, &setup.config, &trainer.occupancy.bits)?;
+    let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
+    let renderer = Renderer::new(&gpu, &setup.config, bits)?;
     spinner.finish_and_clear();
     interrupt::check()?;
     let compiling = started.elapsed().as_secs_f64();

@@ -1,3 +1,4 @@
 //! Networks.
 
 pub mod fused;
+pub mod tiled;

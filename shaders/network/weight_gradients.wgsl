@@ -1,0 +1,113 @@
+// What all networks share: gradients of weights, summed over chunks of samples in a fixed order, and the transposed copy of
+// the weights. Rows are padded to multiples of 4. See src/network/weight_gradients.rs.
+#import common/index
+#import common/grid_index
+#import common/step
+
+//: if pass != "transpose"
+var<storage, read> counts: StepState;
+//: endif
+//: if pass == "weights"
+var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
+var<storage, read> rows_operand: array<vec4<f32>>;        // (n, rows_stride / 4)
+var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, rows, lanes / 4)
+//: elif pass == "biases"
+var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
+var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, lanes / 4)
+//: elif pass == "reduce"
+var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, its row stride
+var<storage, read> partials: array<f32>;                  // (chunks, rows, lanes)
+var<storage, read_write> gradients: array<f32>;           // as the weights
+//: else
+var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows
+var<storage, read> weights: array<f32>;
+var<storage, read_write> transposed: array<f32>;
+//: endif
+
+//: set lane = ["x", "y", "z", "w"]
+//: if pass == "weights"
+// dW = sum over samples of d (x) h. The larger side lies on the lanes, four values each; a thread owns 4 x block
+// accumulators and loops over one chunk of samples; one partial sum per chunk.
+@compute @workgroup_size(${lanes // 4})
+fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let chunk = linear_group(group);
+    let first = chunk * ${chunk}u;
+    if (first >= counts.${count}) { return; }
+    let n = min(${chunk}u, counts.${count} - first);
+    let first_uniform = uni20(chunk) * ${chunk}u;
+    let block = uni10(group.z) * ${block // 4}u;
+    //: for r in range(block)
+    var g_${r} = vec4<f32>(0.0);
+    //: endfor
+    for (var s = 0u; s < n; s++) {
+        //: if lanes_bias >= 0
+        var h = lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
+        if (lane == ${lanes_bias // 4}u) { h.${lane[lanes_bias % 4]} = 1.0; }
+        //: else
+        let h = lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
+        //: endif
+        let row = (first_uniform + uni10(s)) * ${rows_stride // 4}u + ${rows_offset // 4}u + block;
+        //: for q in range(block // 4)
+        {
+            //: if rows_bias >= 0
+            var d = rows_operand[row + ${q}u];
+            if (block + ${q}u == ${rows_bias // 4}u) { d.${lane[rows_bias % 4]} = 1.0; }
+            //: else
+            let d = rows_operand[row + ${q}u];
+            //: endif
+            g_${4 * q} += d.x * h;
+            g_${4 * q + 1} += d.y * h;
+            g_${4 * q + 2} += d.z * h;
+            g_${4 * q + 3} += d.w * h;
+        }
+        //: endfor
+    }
+    let out = (chunk * ${n_rows}u + group.z * ${block}u) * ${lanes // 4}u + lane;
+    //: for r in range(block)
+    partials[out + ${r * (lanes // 4)}u] = g_${r};
+    //: endfor
+}
+//: elif pass == "biases"
+@compute @workgroup_size(${lanes // 4})
+fn biases(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let chunk = linear_group(group);
+    let first = chunk * ${chunk}u;
+    if (first >= counts.${count}) { return; }
+    let n = min(${chunk}u, counts.${count} - first);
+    var sum = vec4<f32>(0.0);
+    for (var s = 0u; s < n; s++) {
+        sum += lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
+    }
+    partials[chunk * ${lanes // 4}u + lane] = sum;
+}
+//: elif pass == "reduce"
+// gradients += partials summed over the chunks, in order.
+@compute @workgroup_size(64)
+fn reduce(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n_rows * lanes}u) { return; }
+    let n = (counts.${count} + ${chunk - 1}u) / ${chunk}u;
+    var sums = vec4<f32>(0.0);
+    var c = 0u;
+    for (; c + 4u <= n; c += 4u) {
+        let at = c * ${n_rows * lanes}u + i;
+        sums += vec4<f32>(partials[at], partials[at + ${n_rows * lanes}u], partials[at + ${2 * n_rows * lanes}u], partials[at + ${3 * n_rows * lanes}u]);
+    }
+    for (; c < n; c++) { sums.x += partials[c * ${n_rows * lanes}u + i]; }
+    let row = i / ${lanes}u;
+    let column = i % ${lanes}u;
+    //: if lanes_are_inputs
+    gradients[place.x + row * place.y + column] += (sums.x + sums.y) + (sums.z + sums.w);
+    //: else
+    gradients[place.x + column * place.y + row] += (sums.x + sums.y) + (sums.z + sums.w);
+    //: endif
+}
+//: else
+// transposed[in][out] = weights[out][in], one layer.
+@compute @workgroup_size(64)
+fn transpose(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= place.y * place.z) { return; }
+    transposed[place.x + (i % place.y) * place.z + i / place.y] = weights[place.x + i];
+}
+//: endif

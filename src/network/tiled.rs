@@ -1,0 +1,366 @@
+//! Multi-layer perceptron whose layers are matrix products, for any width: `shaders/network/tiled.wgsl`.
+//!
+//! `h₀ = x`, `h_{l+1} = relu(W_l h_l + b_l)`, linear output; a layer with a skip multiplies the matrix `[h_l, x]` without
+//! joining the two. Every layer's activations are stored where a backward pass follows; gradients then alternate between two
+//! buffers, each layer's weight gradients being taken as soon as its own are there.
+
+use super::layout::pad4;
+use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
+use super::{ActivationBytes, Activations, Backward, Keep, Layout, Rows};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+
+/// Which text of the matrix product a device runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Text {
+    /// Rows are read at indices proved uniform to a software adapter's compiler.
+    Proved,
+    /// Both operands are staged in workgroup memory.
+    Staged,
+}
+
+/// The layout of one network inside the parameter slab, and its kernels.
+#[derive(Debug, Clone)]
+pub struct Tiled {
+    /// Sizes and places of the layers.
+    pub layout: Layout,
+    /// Whether all outputs but the first are rectified.
+    pub rectified_outputs: bool,
+    text: Text,
+}
+
+/// Columns of an operand of a matrix product, and the row of the other operand that the first of them meets.
+#[derive(Debug, Clone, Copy)]
+struct Segment<'a> {
+    rows: Rows<'a>,
+    width: u32,
+    first_row: u32,
+}
+
+/// `out = epilogue(Σ segments · matrix)`.
+struct Product<'a> {
+    segments: Vec<Segment<'a>>,
+    /// First f32 of the matrix in its slab, and its row stride.
+    matrix: (u32, u32),
+    /// Row of the matrix that is added to all.
+    bias_row: Option<u32>,
+    /// Columns to compute.
+    width: u32,
+    out: Rows<'a>,
+    /// Outputs from this column on are rectified.
+    rectified_from: Option<u32>,
+    /// Outputs vanish where these are not positive.
+    mask: Option<Rows<'a>>,
+    /// Added to column 0.
+    extra: Option<&'a Buffer>,
+    /// Whether the result is added to what is there.
+    accumulates: bool,
+}
+
+impl<'a> Product<'a> {
+    fn new(matrix: (u32, u32), width: u32, out: Rows<'a>) -> Self {
+        Self {
+            segments: Vec::new(),
+            matrix,
+            bias_row: None,
+            width,
+            out,
+            rectified_from: None,
+            mask: None,
+            extra: None,
+            accumulates: false,
+        }
+    }
+}
+
+/// Samples and outputs of a tile in workgroup memory.
+const STAGED_TILE: u32 = 64;
+/// Samples whose outputs a thread computes where rows are proved uniform.
+const PROVED_ROWS: u32 = 8;
+/// Outputs up to which each thread computes all of one sample.
+const NARROW: u32 = 8;
+
+impl Tiled {
+    /// A network of any width.
+    #[must_use]
+    pub fn new(gpu: &Gpu, layout: Layout, rectified_outputs: bool) -> Self {
+        Self {
+            layout,
+            rectified_outputs,
+            text: if gpu.identity_table() {
+                Text::Proved
+            } else {
+                Text::Staged
+            },
+        }
+    }
+
+    /// Hidden layers.
+    fn n_hidden(&self) -> usize {
+        self.layout.n_layers() - 1
+    }
+
+    /// Row stride of hidden layer `l` (from 0).
+    fn hidden_stride(&self, l: usize) -> u32 {
+        pad4(self.layout.dims[l + 1])
+    }
+
+    fn widest(&self) -> u32 {
+        (0..self.n_hidden())
+            .map(|l| self.hidden_stride(l))
+            .max()
+            .unwrap_or(4)
+    }
+
+    /// Bytes of activations per sample that training moves.
+    #[must_use]
+    pub fn activation_bytes(&self) -> u64 {
+        let hidden = (0..self.n_hidden()).map(|l| u64::from(self.hidden_stride(l)));
+        2 * 4 * hidden.sum::<u64>()
+    }
+
+    /// Bytes of the buffers for `capacity` samples: hidden layers, all or two in turn, their gradients, partial sums.
+    #[must_use]
+    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> ActivationBytes {
+        let rows =
+            |stride: u32| capacity.next_multiple_of(u64::from(CHUNK)) * u64::from(stride) * 4;
+        let layout = &self.layout;
+        let partials = (0..layout.n_layers())
+            .map(|l| partial_bytes(capacity, pad4(layout.inputs(l)), layout.rows(l)));
+        let in_turn = vec![rows(self.widest()); self.n_hidden().min(2)];
+        match keep {
+            Keep::Nothing => ActivationBytes {
+                hidden: in_turn,
+                ..ActivationBytes::default()
+            },
+            Keep::Activations | Keep::Gradients => ActivationBytes {
+                hidden: (0..self.n_hidden())
+                    .map(|l| rows(self.hidden_stride(l)))
+                    .collect(),
+                d_hidden: in_turn,
+                partials: if keep == Keep::Gradients {
+                    partials.max().unwrap_or(0)
+                } else {
+                    0
+                },
+            },
+        }
+    }
+
+    /// What hidden layer `l` is stored in.
+    fn hidden<'a>(&self, activations: &'a Activations, l: usize, kept: bool) -> Rows<'a> {
+        let index = if kept {
+            l
+        } else {
+            l % activations.hidden.len()
+        };
+        Rows::of(&activations.hidden[index], self.hidden_stride(l))
+    }
+
+    /// Add: `output = network(input)` for `count` rows. Where the output rows are narrower than the network's output, only
+    /// the outputs that fit are computed.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn forward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        transposed: &Buffer,
+        input: Rows<'_>,
+        output: Rows<'_>,
+        activations: &Activations,
+        kept: bool,
+    ) -> Result<(), GpuError> {
+        let layout = &self.layout;
+        let last = self.n_hidden();
+        for l in 0..=last {
+            let rows = layout.rows(l);
+            let (out, width) = if l == last {
+                (output, rows.min(output.stride))
+            } else {
+                (self.hidden(activations, l, kept), rows)
+            };
+            let before = if l == 0 {
+                input
+            } else {
+                self.hidden(activations, l - 1, kept)
+            };
+            let mut product = Product::new((layout.offset(l), rows), width, out);
+            product.segments.push(Segment {
+                rows: before,
+                width: pad4(layout.dims[l]),
+                first_row: 0,
+            });
+            if layout.has_skip(l) {
+                product.segments.push(Segment {
+                    rows: input,
+                    width: pad4(layout.dims[0]),
+                    first_row: layout.dims[l],
+                });
+            }
+            product.bias_row = layout.biases.then_some(layout.inputs(l));
+            product.rectified_from = if l < last {
+                Some(0)
+            } else {
+                self.rectified_outputs.then_some(4)
+            };
+            self.multiply(gpu, stage, counts, count, transposed, &product)?;
+        }
+        Ok(())
+    }
+
+    /// Add: gradients of the input and of the weights, where they are wanted.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn backward(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        weights: &Buffer,
+        input: Rows<'_>,
+        activations: &Activations,
+        gradients: &Backward<'_>,
+    ) -> Result<(), GpuError> {
+        let layout = &self.layout;
+        let mut d = gradients.d_output;
+        let mut reached_input = false;
+        for l in (0..layout.n_layers()).rev() {
+            let (rows, width) = (layout.rows(l), layout.width(l));
+            let before = if l == 0 {
+                input
+            } else {
+                self.hidden(activations, l - 1, true)
+            };
+            if let Some(into) = gradients.weight_gradients {
+                let partials = &activations.partials;
+                let offset = layout.offset(l);
+                let mut block = Block {
+                    input: (before, pad4(layout.dims[l])),
+                    d_output: (d, rows),
+                    offset,
+                    stride: width,
+                    ones_at: None,
+                };
+                accumulate(gpu, stage, counts, count, &block, partials, into)?;
+                if layout.has_skip(l) {
+                    block.input = (input, pad4(layout.dims[0]));
+                    block.offset = offset + layout.dims[l];
+                    accumulate(gpu, stage, counts, count, &block, partials, into)?;
+                }
+                if layout.biases {
+                    let place = [offset + layout.inputs(l), width];
+                    let d_output = (d, rows);
+                    accumulate_biases(gpu, stage, counts, count, d_output, place, partials, into)?;
+                }
+            }
+            let segment = Segment {
+                rows: d,
+                width: rows,
+                first_row: 0,
+            };
+            if let Some((d_input, asked)) = gradients.d_input
+                && (l == 0 || layout.has_skip(l))
+            {
+                let first_column = if l == 0 { 0 } else { layout.dims[l] };
+                let matrix = (layout.offset(l) + first_column, width);
+                let mut product = Product::new(matrix, pad4(asked), d_input);
+                product.segments.push(segment);
+                product.accumulates = reached_input;
+                if l == 0 {
+                    product.mask = gradients.rectified_input;
+                    product.extra = gradients.d_first_input;
+                }
+                self.multiply(gpu, stage, counts, count, weights, &product)?;
+                reached_input = true;
+            }
+            if l > 0 {
+                let stride = self.hidden_stride(l - 1);
+                let turn = &activations.d_hidden[l % activations.d_hidden.len()];
+                let out = Rows::of(turn, stride);
+                let mut product = Product::new((layout.offset(l), width), stride, out);
+                product.segments.push(segment);
+                product.mask = Some(before);
+                self.multiply(gpu, stage, counts, count, weights, &product)?;
+                d = out;
+            }
+        }
+        Ok(())
+    }
+
+    fn multiply(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        matrix: &Buffer,
+        product: &Product<'_>,
+    ) -> Result<(), GpuError> {
+        let quads = |n: u32| n / 4;
+        let per_segment =
+            |f: &dyn Fn(&Segment<'_>) -> u32| product.segments.iter().map(f).collect::<Vec<u32>>();
+        let n_outputs = quads(product.width);
+        let narrow = product.width <= NARROW;
+        let (first, stride) = product.matrix;
+        let lanes = n_outputs.next_multiple_of(8).min(64);
+        let (entry, groups) = match self.text {
+            _ if narrow => ("narrow", counts.groups(gpu, count, 64, 1)),
+            Text::Proved => {
+                let depth = n_outputs.div_ceil(lanes);
+                ("proved", counts.groups(gpu, count, PROVED_ROWS, depth))
+            }
+            Text::Staged => {
+                let depth = product.width.div_ceil(STAGED_TILE);
+                ("staged", counts.groups(gpu, count, STAGED_TILE, depth))
+            }
+        };
+        let mask = product.mask;
+        let defines = Defines::new()
+            .set("text", entry)
+            .set("count", count.field())
+            .set("lanes", lanes)
+            .set("n_outputs", n_outputs)
+            .set("matrix_stride", quads(stride))
+            .set("depths", per_segment(&|s| quads(s.width)))
+            .set("strides", per_segment(&|s| quads(s.rows.stride)))
+            .set("offsets", per_segment(&|s| quads(s.rows.offset)))
+            .set("first_rows", per_segment(&|s| s.first_row))
+            .set("out_stride", quads(product.out.stride))
+            .set("out_offset", quads(product.out.offset))
+            .set("has_bias", product.bias_row.is_some())
+            .set("has_mask", mask.is_some())
+            .set("mask_stride", mask.map_or(0, |m| quads(m.stride)))
+            .set("mask_offset", mask.map_or(0, |m| quads(m.offset)))
+            .set("has_extra", product.extra.is_some())
+            .set(
+                "rectified_from",
+                product.rectified_from.map_or(-1, |c| i64::from(quads(c))),
+            )
+            .set("accumulates", product.accumulates);
+        // Layers of one shape share a kernel: where their weights lie is no part of its text.
+        let bias = product.bias_row.map_or(0, |row| first + row * stride);
+        let place = gpu.uniform("layer", &[quads(first), quads(bias), 0, 0])?;
+        let mut bindings = vec![
+            ("counts", &counts.state),
+            ("place", &place),
+            ("matrix", matrix),
+            ("operand_0", product.segments[0].rows.buffer),
+            ("result", product.out.buffer),
+        ];
+        bindings.extend(
+            product
+                .segments
+                .get(1)
+                .map(|s| ("operand_1", s.rows.buffer)),
+        );
+        bindings.extend(mask.map(|m| ("mask", m.buffer)));
+        bindings.extend(product.extra.map(|e| ("extra", e)));
+        stage.run(gpu, "network/tiled", entry, &defines, &bindings, groups)?;
+        Ok(())
+    }
+}
