@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -310,8 +310,29 @@ fn train_to(trainer: &mut Trainer, until: u32) -> Result<Vec<Progress>, TrainErr
     Ok(events.into_iter().map(progress).collect())
 }
 
+/// Time that stages are timed for at most, once every one of them was.
+const PROFILED: Duration = Duration::from_secs(30);
+/// Time that one view may take.
+const VIEW_SECONDS: f64 = 2.0;
 /// Seconds of whole steps at least.
 const TIMED_SECONDS: f64 = 2.0;
+
+/// Train `steps` more steps, or, if `briefly`, until [`TIMED_SECONDS`] are over.
+fn train_for(
+    trainer: &mut Trainer,
+    steps: u32,
+    briefly: bool,
+) -> Result<Vec<Progress>, TrainError> {
+    let (end, started) = (trainer.step() + steps, trainer.seconds());
+    let (mut heard, mut stride) = (Vec::new(), 1);
+    while trainer.step() < end && !(briefly && trainer.seconds() - started >= TIMED_SECONDS) {
+        let until = end.min(trainer.step() + stride);
+        heard.extend(train_to(trainer, until)?);
+        // Slow steps are not many at once.
+        stride = (2 * stride).min(16);
+    }
+    Ok(heard)
+}
 
 /// Refuse the name of a stage that training does not have.
 fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()> {
@@ -358,16 +379,13 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     spinner.set_message("warming up");
     let software = gpu.class() == AdapterClass::Software;
     let steps = if software { 32 } else { 1000 };
-    train_to(&mut trainer, args.warm_up.unwrap_or(steps))?;
+    let asked = args.warm_up.unwrap_or(steps);
+    train_for(&mut trainer, asked, args.warm_up.is_none())?;
     spinner.set_message("timing");
 
     // Whole steps first, as training runs them.
     let (first, started) = (trainer.step(), trainer.seconds());
-    let mut heard = Vec::new();
-    while heard.is_empty() || trainer.seconds() - started < TIMED_SECONDS {
-        let until = trainer.step() + args.repeats.next_multiple_of(16);
-        heard.extend(train_to(&mut trainer, until)?);
-    }
+    let heard = train_for(&mut trainer, u32::MAX - first, true)?;
     let rate = f64::from(trainer.step() - first) / (trainer.seconds() - started);
     let mean = |of: fn(&Progress) -> f32| {
         heard.iter().map(|p| f64::from(of(p))).sum::<f64>() / heard.len() as f64
@@ -377,9 +395,13 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     let (step_stages, occupancy_stages) = trainer.stages();
     let all: Vec<&Stage> = step_stages.iter().chain(occupancy_stages).collect();
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    let profiling = Instant::now();
     for _ in 0..args.repeats {
         for (index, time) in profile(gpu, &all)?.iter().enumerate() {
             times.entry(index).or_default().push(time.seconds);
+        }
+        if profiling.elapsed() > PROFILED {
+            break;
         }
     }
     spinner.finish_and_clear();
@@ -445,11 +467,25 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         trainer.occupancy.as_ref().map(|grid| &grid.bits),
     )?;
     trainer.settle(&renderer.parameters)?;
-    bench_rendering(
-        session,
-        &mut renderer,
-        &DemoScene::cameras(Split::Test, 3, if software { 96 } else { 800 }),
-    )
+    let most = if software { 96 } else { 800 };
+    let side = affordable_side(&mut renderer, most)?;
+    let cameras = DemoScene::cameras(Split::Test, 3, side);
+    bench_rendering(session, &mut renderer, &cameras)
+}
+
+/// Side of a square view that takes [`VIEW_SECONDS`] at most, going by a small one.
+fn affordable_side(renderer: &mut Renderer, most: u32) -> Result<u32, GpuError> {
+    const SMALL: u32 = 16;
+    let cameras = DemoScene::cameras(Split::Test, 1, SMALL);
+    let mut seconds = 0.0;
+    // Twice, the first time compiling.
+    for _ in 0..2 {
+        let start = Instant::now();
+        renderer.render(&cameras[0], None, false)?;
+        seconds = start.elapsed().as_secs_f64();
+    }
+    let side = f64::from(SMALL) * (VIEW_SECONDS / seconds).sqrt();
+    Ok((side as u32).next_multiple_of(8).clamp(SMALL, most))
 }
 
 fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> StageLine {

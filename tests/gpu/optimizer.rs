@@ -388,6 +388,7 @@ fn learning_rate_decays_little_by_little() {
         let config = Optimizer {
             learning_rate: 5e-3,
             decay_base: 0.1,
+            decay_start: 0,
             decay_interval: 1000,
             decay_end: None,
             staircase: false,
