@@ -431,12 +431,15 @@ pub enum Sampler {
         #[serde(default)]
         spacing: Option<Spacing>,
     },
-    /// The samples of the pass before, and more where they were seen (Mildenhall et al. 2020, section 5.2).
+    /// Samples where the pass before saw something (Mildenhall et al. 2020, section 5.2).
     Importance {
-        /// Samples added per ray.
+        /// Samples drawn per ray.
         n_samples: u32,
         /// Whether samples move within their interval while training.
         jitter: bool,
+        /// Whether the samples of the pass before are evaluated once more with them.
+        #[serde(default = "yes")]
+        merge: bool,
     },
 }
 

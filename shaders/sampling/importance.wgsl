@@ -1,5 +1,6 @@
-// Importance samples (Mildenhall et al. 2020, section 5.2): the samples of the pass before, and n more drawn from the
-// piecewise-constant density that their weights give the intervals between their midpoints, in order of distance.
+// Importance samples (Mildenhall et al. 2020, section 5.2): n places drawn from the piecewise-constant density that the
+// weights of the samples of the pass before give to the intervals between their midpoints, in order of distance, and those
+// samples themselves if they are merged.
 //
 // The inverse of a cumulative sum never falls, so that numbers u in ascending order (stratified over [0, 1], or evenly
 // spaced without jitter) give samples in ascending order: they are merged with the others as they are made, and nothing
@@ -55,7 +56,11 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     if (i >= counts.n_rays) { return; }
     var n = 0u;
     if (i < counts.n_rays_fitting) { n = previous_offsets[i + 1u].y - previous_offsets[i].y; }
+    //: if merge
     ray_counts[i] = select(0u, n + N, n > 0u);
+    //: else
+    ray_counts[i] = select(0u, N, n > 0u);
+    //: endif
 }
 //: else
 const LAST: f32 = 1e10;
@@ -107,7 +112,9 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         low = 0.5 * (low + weighted[first + 1u].x);
         share = (weighted[first + 1u].y + FLOOR) / total;
     }
+    //: if merge
     var j = 0u;
+    //: endif
     //: if jitter
     var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
     //: endif
@@ -126,13 +133,17 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         }
         let within = clamp((u - before) / select(share, 1.0, share < FLOOR), 0.0, 1.0);
         let t = low + within * (high - low);
+        //: if merge
         while (j < n && weighted[first + j].x <= t) {
             emit(&w, weighted[first + j].x);
             j += 1u;
         }
+        //: endif
         emit(&w, t);
     }
+    //: if merge
     for (; j < n; j++) { emit(&w, weighted[first + j].x); }
+    //: endif
     write(&w, LAST);
 }
 //: endif

@@ -4,12 +4,13 @@ use crate::gpu::{Buffer, Defines};
 
 /// The shader and its values.
 #[must_use]
-pub fn shader(n_samples: u32, jitter: bool) -> (&'static str, Defines) {
+pub fn shader(n_samples: u32, jitter: bool, merge: bool) -> (&'static str, Defines) {
     (
         "sampling/importance",
         Defines::new()
             .set("n_samples", n_samples)
-            .set("jitter", jitter),
+            .set("jitter", jitter)
+            .set("merge", merge),
     )
 }
 

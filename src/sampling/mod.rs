@@ -101,7 +101,9 @@ pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
     match *sampler {
         Sampler::RayMarch { .. } => None,
         Sampler::Stratified { n_samples, .. } => Some(n_samples),
-        Sampler::Importance { n_samples, .. } => before.map(|n| n + n_samples),
+        Sampler::Importance {
+            n_samples, merge, ..
+        } => before.map(|n| n_samples + if merge { n } else { 0 }),
     }
 }
 
@@ -138,7 +140,8 @@ pub fn run(
         Sampler::Importance {
             n_samples,
             jitter: allowed,
-        } => importance::shader(n_samples, jitter && allowed),
+            merge,
+        } => importance::shader(n_samples, jitter && allowed, merge),
     };
     let mut bindings = vec![
         ("counts", &counts.state),

@@ -93,6 +93,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
     let sampler = Sampler::Importance {
         n_samples: N,
         jitter: true,
+        merge: true,
     };
     let counts = &rig.counts;
     rig.run(|stage| {
@@ -328,6 +329,7 @@ fn rays_that_did_not_fit_before_get_none() {
         let sampler = Sampler::Importance {
             n_samples: N,
             jitter: false,
+            merge: true,
         };
         let counts = &rig.counts;
         rig.run(|stage| {
