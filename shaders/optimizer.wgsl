@@ -58,7 +58,7 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     let m = BETA1 * moments[2u * i] + (1.0 - BETA1) * g;
     let v = BETA2 * moments[2u * i + 1u] + (1.0 - BETA2) * g * g;
     let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
-    let next = w - rate * m / (sqrt(v) + EPSILON);
+    let next = w - rate * m / (sqrt(v) + EPSILON * sqrt(1.0 - pow(BETA2, t)));
     // The weight too: a relu may hide one that is NaN from the loss.
     if (!finite(g) || !finite(next)) {
         atomicAdd(&state.non_finite, 1u);
@@ -111,7 +111,7 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
         let v = BETA2 * moments[2u * at + 1u] + (1.0 - BETA2) * g * g;
         moments[2u * at] = m;
         moments[2u * at + 1u] = v;
-        let next = w - rate * m / (sqrt(v) + EPSILON);
+        let next = w - rate * m / (sqrt(v) + EPSILON * sqrt(1.0 - pow(BETA2, t)));
         values[at] = next;
         averages[at] = EMA * (w + (averages[at] - w) * idle) + (1.0 - EMA) * next;
     }

@@ -34,8 +34,10 @@ use crate::files::replace_file;
 use crate::gpu::{Buffer, Gpu, GpuError, StepState};
 use crate::train::Trainer;
 pub use contents::Contents;
-use contents::{has_non_finite, read_whole};
+use contents::has_non_finite;
+pub(crate) use contents::read_whole;
 use layout::Role;
+pub(crate) use layout::prefix as pass_prefix;
 
 /// Steps that a run can have: some room is left to count on.
 const MOST_STEPS: f64 = 4e9;
@@ -288,24 +290,48 @@ pub fn save(
             name: tensor.name.clone(),
         });
     }
+    let info = Info {
+        config: trainer.config().clone(),
+        step: trainer.step(),
+        train_seconds: trainer.seconds(),
+        dataset: source.dataset.to_owned(),
+        downscale: source.downscale,
+        train_views: source.train_views.to_vec(),
+        fingerprint: source.fingerprint.to_owned(),
+        device: gpu.name().to_owned(),
+    };
+    write(path, &tensors, &info)
+}
+
+/// Save parameters that were trained elsewhere, for [`Checkpoint::restore`] to begin with: to a temporary file, synced, then
+/// renamed.
+///
+/// # Errors
+/// [`CheckpointError`]; what was there before is then untouched.
+pub fn save_parameters(
+    path: &Path,
+    parameters: &[(String, Vec<usize>, Vec<f32>)],
+    info: &Info,
+) -> Result<(), CheckpointError> {
+    let tensor = |(name, shape, values): &(String, Vec<usize>, Vec<f32>)| {
+        f32_tensor(name.clone(), shape.clone(), values)
+    };
+    let tensors: Vec<Tensor> = parameters.iter().map(tensor).collect();
+    write(path, &tensors, info)
+}
+
+fn write(path: &Path, tensors: &[Tensor], info: &Info) -> Result<(), CheckpointError> {
+    let train_views: Vec<String> = info.train_views.iter().map(ToString::to_string).collect();
     let metadata = HashMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
-        ("config".to_owned(), trainer.config().to_toml()),
-        ("step".to_owned(), trainer.step().to_string()),
-        ("train_seconds".to_owned(), trainer.seconds().to_string()),
-        ("dataset".to_owned(), source.dataset.to_owned()),
-        ("downscale".to_owned(), source.downscale.to_string()),
-        ("fingerprint".to_owned(), source.fingerprint.to_owned()),
-        (
-            "train_views".to_owned(),
-            source
-                .train_views
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(","),
-        ),
-        ("device".to_owned(), gpu.name().to_owned()),
+        ("config".to_owned(), info.config.to_toml()),
+        ("step".to_owned(), info.step.to_string()),
+        ("train_seconds".to_owned(), info.train_seconds.to_string()),
+        ("dataset".to_owned(), info.dataset.clone()),
+        ("downscale".to_owned(), info.downscale.to_string()),
+        ("fingerprint".to_owned(), info.fingerprint.clone()),
+        ("train_views".to_owned(), train_views.join(",")),
+        ("device".to_owned(), info.device.clone()),
     ]);
     let bytes =
         safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))

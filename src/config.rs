@@ -1031,9 +1031,9 @@ impl Config {
         let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
         if self.training.n_rays.is_none() {
             self.training.micro_batches.get_or_insert(parts);
+            self.training.max_rays = Some(self.training.most_rays());
+            self.training.initial_rays = Some(self.training.first_rays());
         }
-        self.training.max_rays = Some(self.training.most_rays());
-        self.training.initial_rays = Some(self.training.first_rays());
         if let Some(occupancy) = &mut self.occupancy {
             let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
             occupancy.cells_per_update.get_or_insert(if software {

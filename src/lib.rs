@@ -34,6 +34,7 @@ pub mod field;
 pub mod files;
 pub mod gpu;
 pub mod images;
+pub mod import;
 pub mod loss;
 pub mod metrics;
 pub mod network;

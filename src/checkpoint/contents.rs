@@ -16,7 +16,7 @@ use crate::gpu::Gpu;
 const LONGEST_HEADER: u64 = 1 << 20;
 
 /// The bytes of a file that is as long as its own header says, which is looked at first.
-pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
+pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let io = |source| CheckpointError::Io {
         path: path.to_owned(),
         source,

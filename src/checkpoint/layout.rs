@@ -14,7 +14,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    pub(super) fn prefix(self) -> &'static str {
+    pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Value => "",
             Self::Average => "ema.",
@@ -55,7 +55,7 @@ pub(super) struct Matrix {
 }
 
 /// What the names of pass `index` of `n` begin with.
-pub(super) fn prefix(index: usize, n: usize) -> String {
+pub(crate) fn prefix(index: usize, n: usize) -> String {
     if n > 1 {
         format!("passes.{index}.")
     } else {

@@ -5,6 +5,7 @@ mod demo;
 mod devices;
 mod eval;
 mod help;
+mod import;
 mod inspect;
 mod interrupt;
 mod journal;
@@ -78,6 +79,8 @@ enum Command {
     Eval(eval::Args),
     /// Render views of a run, or an orbit around it
     Render(render::Args),
+    /// Make a run of a field that another program trained
+    Import(Box<import::Args>),
     /// Time every stage on this machine
     Bench(bench::Args),
     /// Print a script that completes kiln's commands and flags in a shell
@@ -143,6 +146,7 @@ impl Command {
             Self::Train(args) => train::run(session, args),
             Self::Eval(args) => eval::run(session, args),
             Self::Render(args) => render::run(session, args),
+            Self::Import(args) => import::run(session, args),
             Self::Bench(args) => bench::run(session, args),
             Self::Completions(args) => help::completions(args),
             Self::Man(args) => help::man(session, args),

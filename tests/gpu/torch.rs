@@ -14,6 +14,7 @@ use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
+use kiln::import::nerf_pytorch;
 use kiln::network::Keep;
 use kiln::render::Renderer;
 use kiln::train::Trainer;
@@ -105,9 +106,9 @@ fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// The trainer of `step.toml`, with the fixture's parameters, rays and targets.
-fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
-    let mut config = Config::from_file(&fixture("step.toml"), &[]).unwrap();
+/// The trainer of the config `toml`, with the fixture's parameters, rays and targets.
+fn step_trainer(gpu: &Arc<Gpu>, toml: &str, want: &Tensors, scratch: &Path) -> Trainer {
+    let mut config = Config::from_file(&fixture(toml), &[]).unwrap();
     config.resolve(SceneHints::default(), gpu.class());
     // No pixel of it is ever drawn.
     let image = Image {
@@ -141,20 +142,24 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
     .unwrap();
     let mut state = Tensors::open(&path);
     for (name, tensor) in &want.all {
-        if ["position_encoding.", "density_network.", "color_network."]
-            .iter()
-            .any(|p| name.starts_with(p))
-        {
+        let parts = [
+            "passes.",
+            "position_encoding.",
+            "density_network.",
+            "color_network.",
+        ];
+        if parts.iter().any(|p| name.starts_with(p)) {
             state.replace(name, tensor);
             state.replace(&format!("ema.{name}"), tensor);
         }
     }
     // Where the scale of fixed point settles; at first it is coarser than the tolerance.
-    let (_, _, scales) = state.all.get_mut("state.gradient_scales").unwrap();
-    *scales = [2.0_f32.powi(34); 4]
-        .iter()
-        .flat_map(|s| s.to_le_bytes())
-        .collect();
+    if let Some((_, _, scales)) = state.all.get_mut("state.gradient_scales") {
+        *scales = [2.0_f32.powi(34); 4]
+            .iter()
+            .flat_map(|s| s.to_le_bytes())
+            .collect();
+    }
     state.save(&path);
     Checkpoint::open(&path)
         .unwrap()
@@ -189,39 +194,49 @@ fn step_trainer(gpu: &Arc<Gpu>, want: &Tensors, scratch: &Path) -> Trainer {
 
 /// Gradients of all parameters under their names.
 fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
-    let field = &trainer.passes[0].field;
     let mut all = BTreeMap::new();
-    let slab = gpu
-        .read::<f32>(&trainer.dense.gradients, 0, field.slab_len() as usize)
-        .unwrap();
-    for (name, network) in field.networks() {
-        let network = network.layout();
-        for l in 0..network.n_layers() {
-            let [columns, rows] = [0, 1].map(|k| network.dims[l + k] as usize);
-            let row =
-                |r: usize| &slab[network.offset(l) as usize + r * network.width(l) as usize..];
-            all.insert(
-                format!("{name}.{l}.weight"),
-                (0..rows).flat_map(|r| row(r)[..columns].to_vec()).collect(),
-            );
-            // The bias is the weight of the column that follows the inputs.
-            all.insert(
-                format!("{name}.{l}.bias"),
-                (0..rows).map(|r| row(r)[columns]).collect(),
-            );
+    let n = trainer.dense.len as usize;
+    let slab = gpu.read::<f32>(&trainer.dense.gradients, 0, n).unwrap();
+    for (index, pass) in trainer.passes.iter().enumerate() {
+        let prefix = if trainer.passes.len() > 1 {
+            format!("passes.{index}.")
+        } else {
+            String::new()
+        };
+        let field = &pass.field;
+        for (name, network) in field.networks() {
+            let network = network.layout();
+            for l in 0..network.n_layers() {
+                let columns = network.inputs(l) as usize;
+                let row = |r: u32| {
+                    let at = network.offset(l) + network.row_of(l, r) * network.width(l);
+                    &slab[at as usize..]
+                };
+                let rows = || 0..network.dims[l + 1];
+                all.insert(
+                    format!("{prefix}{name}.{l}.weight"),
+                    rows().flat_map(|r| row(r)[..columns].to_vec()).collect(),
+                );
+                // The bias is the weight of the column that follows the inputs.
+                all.insert(
+                    format!("{prefix}{name}.{l}.bias"),
+                    rows().map(|r| row(r)[columns]).collect(),
+                );
+            }
         }
-    }
-    let levels = field.tables().levels().len();
-    let scales = gpu
-        .read::<f32>(&trainer.sparse[0].gradient_scales, 0, levels)
-        .unwrap();
-    for_each_level(field, |level, chunk, first, count| {
-        let fixed = gpu
-            .read::<i32>(&trainer.sparse[0].gradients[chunk], first * 4, count)
+        let sparse = &trainer.sparse[index];
+        let levels = field.tables().levels().len();
+        let scales = gpu
+            .read::<f32>(&sparse.gradient_scales, 0, levels.max(1))
             .unwrap();
-        let values = fixed.iter().map(|&g| g as f32 / scales[level]).collect();
-        all.insert(format!("position_encoding.level_{level}"), values);
-    });
+        for_each_level(field, |level, chunk, first, count| {
+            let fixed = gpu
+                .read::<i32>(&sparse.gradients[chunk], first * 4, count)
+                .unwrap();
+            let values = fixed.iter().map(|&g| g as f32 / scales[level]).collect();
+            all.insert(format!("{prefix}position_encoding.level_{level}"), values);
+        });
+    }
     all
 }
 
@@ -257,61 +272,156 @@ fn tables(gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> BTreeMap<St
     all
 }
 
+/// Runs the steps of `want` on its own rays, and compares gradients, learning rates and losses. Returns their number.
+fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
+    let (losses, rates) = (
+        to_f64(&want.f32("losses")),
+        to_f64(&want.f32("learning_rates")),
+    );
+    let n_rays = (want.f32("targets").len() / 3) as u32;
+    for (step, loss) in losses.iter().enumerate() {
+        gpu.write(
+            &trainer.counts().state,
+            offset_of!(StepState, next_rays) as u64,
+            &[n_rays],
+        );
+        // All stages but the one that would draw rays of its own.
+        for stage in trainer.stages().0.iter().filter(|s| s.name != "rays") {
+            if step == 0 && stage.name == "optimize" {
+                let all = gradients(gpu, trainer);
+                let wanted = want.names().filter_map(|n| n.strip_prefix("gradient."));
+                assert!(wanted.eq(all.keys()), "kiln has other parameters");
+                for (name, values) in &all {
+                    let name = format!("gradient.{name}");
+                    assert_close(&name, values, &to_f64(&want.f32(&name)), 1e-4);
+                }
+            }
+            gpu.submit([stage]);
+        }
+        let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
+        assert_eq!((state.n_rays, state.n_rays_fitting), (n_rays, n_rays));
+        if step == 0 && want.all.contains_key("counts") {
+            assert_eq!(
+                [state.n_marched, state.n_kept],
+                want.read::<u32>("counts")[..],
+                "marched and kept samples"
+            );
+        }
+        assert_eq!((state.non_finite, state.saturated), (0, 0));
+        assert_close(
+            &format!("learning rate of step {step}"),
+            &[state.learning_rate],
+            &rates[step..=step],
+            1e-5,
+        );
+        assert_close(
+            &format!("loss of step {step}"),
+            &[state.loss],
+            &[*loss],
+            1e-4,
+        );
+    }
+    losses.len() as u32
+}
+
+#[test]
+fn ten_steps_of_a_coarse_and_a_fine_network_match_pytorch() {
+    on_both_devices(|gpu| {
+        let scratch = tempfile::tempdir().unwrap();
+        let want = Tensors::open(&fixture("nerf_step.safetensors"));
+        let mut trainer = step_trainer(gpu, "nerf_step.toml", &want, scratch.path());
+        follow(gpu, &mut trainer, &want);
+        let path = scratch.path().join("final.safetensors");
+        let source = checkpoint::Source {
+            dataset: "",
+            downscale: 1,
+            train_views: &[],
+            fingerprint: "",
+        };
+        checkpoint::save(&path, gpu, &trainer, &source).unwrap();
+        let saved = Tensors::open(&path);
+        for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
+            let before = want.f32(name);
+            let way = |after: Vec<f32>| difference(&after, &before);
+            let expected = to_f64(&way(want.f32(&format!("final.{name}"))));
+            assert_close(
+                &format!("way of {name}"),
+                &way(saved.f32(name)),
+                &expected,
+                2e-2,
+            );
+        }
+    });
+}
+
+#[test]
+fn imported_models_make_the_images_of_pytorch() {
+    on_both_devices(|gpu| {
+        for kind in ["flexible", "directionless", "paper", "yenchenlin"] {
+            let scratch = tempfile::tempdir().unwrap();
+            let mut model = Tensors::open(&fixture(&format!("nerf_pytorch/{kind}.safetensors")));
+            let [image, pose, focal] = ["image", "pose", "focal"].map(|name| {
+                let name = format!("expected.{name}");
+                let values = model.f32(&name);
+                model.all.remove(&name);
+                values
+            });
+            let path = scratch.path().join("model.safetensors");
+            model.save(&path);
+            let options = nerf_pytorch::Options {
+                n_samples: 16,
+                n_fine_samples: 12,
+                ..nerf_pytorch::Options::default()
+            };
+            let imported = nerf_pytorch::read(&path, &options).unwrap();
+            let info = checkpoint::Info {
+                config: imported.config.clone(),
+                step: 0,
+                train_seconds: 0.0,
+                dataset: String::new(),
+                downscale: 1,
+                train_views: Vec::new(),
+                fingerprint: String::new(),
+                device: String::new(),
+            };
+            let path = scratch.path().join("checkpoint.safetensors");
+            checkpoint::save_parameters(&path, &imported.parameters, &info).unwrap();
+            let saved = Checkpoint::open(&path).unwrap();
+            saved.verify(gpu).unwrap();
+            let mut renderer = Renderer::new(gpu, &saved.info.config, None).unwrap();
+            let fields: Vec<Field> = renderer.fields().cloned().collect();
+            let fields: Vec<&Field> = fields.iter().collect();
+            saved
+                .load_parameters(gpu, &fields, &renderer.parameters)
+                .unwrap();
+            let side = 12;
+            let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| pose[4 * r + c]));
+            let camera = Camera {
+                world_from_camera: rows,
+                focal: [focal[0]; 2],
+                principal: [side as f32 / 2.0; 2],
+                lens: Lens::Pinhole,
+                width: side,
+                height: side,
+            };
+            let frame = renderer.render(&camera, None, false).unwrap();
+            // Over white, before it is rounded to 8 bits.
+            let color = frame.color.iter().enumerate();
+            let color: Vec<f32> = color.map(|(i, c)| c + 1.0 - frame.opacity[i / 3]).collect();
+            let name = format!("image of the {kind} model");
+            assert_close(&name, &color, &to_f64(&image), 1e-4);
+        }
+    });
+}
+
 #[test]
 fn ten_steps_match_pytorch() {
     on_both_devices(|gpu| {
         let scratch = tempfile::tempdir().unwrap();
         let want = Tensors::open(&fixture("step.safetensors"));
-        let mut trainer = step_trainer(gpu, &want, scratch.path());
-        let (losses, rates) = (
-            to_f64(&want.f32("losses")),
-            to_f64(&want.f32("learning_rates")),
-        );
-        let n_rays = (want.f32("targets").len() / 3) as u32;
-        for (step, loss) in losses.iter().enumerate() {
-            gpu.write(
-                &trainer.counts().state,
-                offset_of!(StepState, next_rays) as u64,
-                &[n_rays],
-            );
-            // All stages but the one that would draw rays of its own.
-            for stage in trainer.stages().0.iter().filter(|s| s.name != "rays") {
-                if step == 0 && stage.name == "optimize" {
-                    let all = gradients(gpu, &trainer);
-                    let wanted = want.names().filter_map(|n| n.strip_prefix("gradient."));
-                    assert!(wanted.eq(all.keys()), "kiln has other parameters");
-                    for (name, values) in &all {
-                        let name = format!("gradient.{name}");
-                        assert_close(&name, values, &to_f64(&want.f32(&name)), 1e-4);
-                    }
-                }
-                gpu.submit([stage]);
-            }
-            let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
-            assert_eq!((state.n_rays, state.n_rays_fitting), (n_rays, n_rays));
-            if step == 0 {
-                assert_eq!(
-                    [state.n_marched, state.n_kept],
-                    want.read::<u32>("counts")[..],
-                    "marched and kept samples"
-                );
-            }
-            assert_eq!((state.non_finite, state.saturated), (0, 0));
-            assert_close(
-                &format!("learning rate of step {step}"),
-                &[state.learning_rate],
-                &rates[step..=step],
-                1e-5,
-            );
-            assert_close(
-                &format!("loss of step {step}"),
-                &[state.loss],
-                &[*loss],
-                1e-4,
-            );
-        }
-
-        trainer.restore_clock(losses.len() as u32, 0.0);
+        let mut trainer = step_trainer(gpu, "step.toml", &want, scratch.path());
+        let n_steps = follow(gpu, &mut trainer, &want);
+        trainer.restore_clock(n_steps, 0.0);
         let path = scratch.path().join("final.safetensors");
         checkpoint::save(
             &path,

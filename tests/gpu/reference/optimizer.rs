@@ -10,7 +10,7 @@ pub struct Adam {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to `sqrt(v)`, which is not corrected for bias.
+    /// Added to the root of the second moment, both corrected for bias.
     pub epsilon: f64,
     /// `g += l2_reg * w` before the moments see it.
     pub l2_reg: f64,
@@ -77,7 +77,7 @@ impl Adam {
     }
 
     /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
-    /// `w -= lr sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)`, t counting from 1.
+    /// `w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)`, t counting from 1.
     fn update_row(
         &self,
         learning_rate: f64,
@@ -89,13 +89,13 @@ impl Adam {
         let row_len = moments.row_len();
         moments.steps[row] += 1;
         let t = f64::from(moments.steps[row]);
-        let step_size =
-            learning_rate * (1.0 - self.beta2.powf(t)).sqrt() / (1.0 - self.beta1.powf(t));
+        let (one, two) = (1.0 - self.beta1.powf(t), 1.0 - self.beta2.powf(t));
         for i in row * row_len..(row + 1) * row_len {
             let g = gradients[i] + self.l2_reg * weights[i];
             moments.m[i] = self.beta1 * moments.m[i] + (1.0 - self.beta1) * g;
             moments.v[i] = self.beta2 * moments.v[i] + (1.0 - self.beta2) * g * g;
-            weights[i] -= step_size * moments.m[i] / (moments.v[i].sqrt() + self.epsilon);
+            weights[i] -=
+                learning_rate * moments.m[i] / one / ((moments.v[i] / two).sqrt() + self.epsilon);
         }
     }
 }

@@ -1,0 +1,253 @@
+//! Fields that other programs trained, as runs of kiln's own.
+//!
+//! A foreign checkpoint comes as safetensors under the names of its `state_dict`. Its layers are rewritten as those of a
+//! method here, exactly: linear maps without an activation between them are multiplied out, columns are put in the order
+//! that kiln joins inputs in.
+
+pub mod nerf_pytorch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors};
+
+use crate::checkpoint::{CheckpointError, read_whole};
+use crate::config::{Config, ConfigError};
+
+/// What can go wrong with an import.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file cannot be read as safetensors, or the run cannot be written.
+    #[error(transparent)]
+    File(#[from] CheckpointError),
+    /// A tensor is missing, or not what the others say it should be.
+    #[error("{path}: tensor `{name}` {reason}", path = .path.display())]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tensors' names are those of no model that is known.
+    #[error("{path}: {reason}", path = .path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        reason: String,
+    },
+    /// The model's sizes, or the options, make no method.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A matrix or a vector of f64.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Matrix {
+    /// Rows.
+    pub(crate) n_out: usize,
+    /// Columns.
+    pub(crate) n_in: usize,
+    /// Row after row.
+    pub(crate) values: Vec<f64>,
+}
+
+impl Matrix {
+    fn row(&self, o: usize) -> &[f64] {
+        &self.values[o * self.n_in..(o + 1) * self.n_in]
+    }
+
+    /// `self · other`.
+    fn times(&self, other: &Self) -> Self {
+        let mut values = vec![0.0; self.n_out * other.n_in];
+        for (o, out) in values.chunks_exact_mut(other.n_in).enumerate() {
+            for (k, weight) in self.row(o).iter().enumerate() {
+                for (sum, v) in out.iter_mut().zip(other.row(k)) {
+                    *sum += weight * v;
+                }
+            }
+        }
+        Self {
+            n_out: self.n_out,
+            n_in: other.n_in,
+            values,
+        }
+    }
+
+    /// The last columns, from `at` on, before the others.
+    fn rotate_columns(&mut self, at: usize) {
+        let n_in = self.n_in;
+        self.values
+            .chunks_exact_mut(n_in)
+            .for_each(|row| row.rotate_left(at));
+    }
+}
+
+/// One affine map: `weight · x + bias`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Linear {
+    pub(crate) weight: Matrix,
+    pub(crate) bias: Vec<f64>,
+}
+
+impl Linear {
+    /// `self` after `before`, with nothing between them.
+    fn after(&self, before: &Self) -> Self {
+        let column = Matrix {
+            n_out: before.bias.len(),
+            n_in: 1,
+            values: before.bias.clone(),
+        };
+        let mut bias = self.weight.times(&column).values;
+        bias.iter_mut().zip(&self.bias).for_each(|(b, v)| *b += v);
+        Self {
+            weight: self.weight.times(&before.weight),
+            bias,
+        }
+    }
+
+    /// The outputs of `self`, then those of `other`, of the same input.
+    fn above(&self, other: &Self) -> Self {
+        Self {
+            weight: Matrix {
+                n_out: self.weight.n_out + other.weight.n_out,
+                n_in: self.weight.n_in,
+                values: [self.weight.values.as_slice(), &other.weight.values].concat(),
+            },
+            bias: [self.bias.as_slice(), &other.bias].concat(),
+        }
+    }
+}
+
+/// The tensors of a foreign checkpoint.
+#[derive(Debug)]
+pub(crate) struct Tensors {
+    path: PathBuf,
+    all: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
+}
+
+impl Tensors {
+    /// Read `path`.
+    ///
+    /// # Errors
+    /// [`ImportError`]; a tensor that is not f32, or holds NaN, is named.
+    pub(crate) fn open(path: &Path) -> Result<Self, ImportError> {
+        let bytes = read_whole(path)?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        })?;
+        let mut tensors = Self {
+            path: path.to_owned(),
+            all: BTreeMap::new(),
+        };
+        for (name, view) in file.iter() {
+            if view.dtype() != Dtype::F32 {
+                // Step counters and the like are of no concern; a weight that is missing is named later.
+                continue;
+            }
+            let values = view.data().as_chunks::<4>().0.iter();
+            let values: Vec<f64> = values.map(|b| f64::from(f32::from_le_bytes(*b))).collect();
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(tensors.fault(name, "holds NaN or infinite values"));
+            }
+            let entry = (view.shape().to_vec(), values);
+            tensors.all.insert(name.to_owned(), entry);
+        }
+        Ok(tensors)
+    }
+
+    fn fault(&self, name: &str, reason: impl Into<String>) -> ImportError {
+        ImportError::Tensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn unknown(&self, reason: impl Into<String>) -> ImportError {
+        ImportError::Unknown {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.all.contains_key(name)
+    }
+
+    /// What comes before names that end with `leaf`, each once.
+    fn prefixes(&self, leaf: &str) -> Vec<String> {
+        let prefixes = self.all.keys().filter_map(|name| name.strip_suffix(leaf));
+        let whole = |prefix: &&str| prefix.is_empty() || prefix.ends_with('.');
+        prefixes.filter(whole).map(str::to_owned).collect()
+    }
+
+    /// The affine map `name.weight` and `name.bias`, of sizes that are checked where given.
+    fn linear(
+        &self,
+        name: &str,
+        n_in: Option<usize>,
+        n_out: Option<usize>,
+    ) -> Result<Linear, ImportError> {
+        let get = |part: &str| {
+            let name = format!("{name}.{part}");
+            self.all
+                .get(&name)
+                .ok_or_else(|| self.fault(&name, "is missing, or not of 32-bit floats"))
+        };
+        let ((shape, values), (bias_shape, bias)) = (get("weight")?, get("bias")?);
+        let any = |n: Option<usize>| n.map_or("any".to_owned(), |n| n.to_string());
+        let fits = shape.len() == 2
+            && n_out.is_none_or(|n| shape[0] == n)
+            && n_in.is_none_or(|n| shape[1] == n)
+            && shape[0] * shape[1] > 0;
+        if !fits {
+            let wanted = format!("[{}, {}]", any(n_out), any(n_in));
+            let reason = format!("has shape {shape:?}, it should be {wanted}");
+            return Err(self.fault(&format!("{name}.weight"), reason));
+        }
+        if bias_shape != &shape[..1] {
+            let reason = format!("has shape {bias_shape:?}, it should be [{}]", shape[0]);
+            return Err(self.fault(&format!("{name}.bias"), reason));
+        }
+        Ok(Linear {
+            weight: Matrix {
+                n_out: shape[0],
+                n_in: shape[1],
+                values: values.clone(),
+            },
+            bias: bias.clone(),
+        })
+    }
+}
+
+/// A method and its parameters, under the names of a checkpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Imported {
+    /// The whole configuration.
+    pub config: Config,
+    /// Name, shape and values of every parameter.
+    pub parameters: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+/// The layers of `network` (its name, with the pass's prefix) as parameters.
+#[expect(clippy::cast_possible_truncation, reason = "f32 is what is stored")]
+fn parameters(network: &str, layers: &[Linear]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    let single = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+    let mut all = Vec::new();
+    for (l, layer) in layers.iter().enumerate() {
+        let shape = vec![layer.weight.n_out, layer.weight.n_in];
+        let name = format!("{network}.{l}");
+        all.push((
+            format!("{name}.weight"),
+            shape,
+            single(&layer.weight.values),
+        ));
+        let shape = vec![layer.bias.len()];
+        all.push((format!("{name}.bias"), shape, single(&layer.bias)));
+    }
+    all
+}

@@ -1,0 +1,425 @@
+//! Models of the `PyTorch` implementations of NeRF: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's nerf-pytorch, and
+//! the `NeRF` class of yenchenlin's.
+//!
+//! Any prefix may stand before the names of a `state_dict`; one that contains `fine` marks the fine model, without which the
+//! coarse one makes the image.
+
+use std::path::Path;
+
+use super::{ImportError, Imported, Linear, Tensors, parameters};
+use crate::config::{Background, Sampler};
+use crate::config::{
+    Config, DirectionEncoding, FeatureActivation, Field, FrequencyConfig, Pass, PositionEncoding,
+    RayDirection, SceneHints, Spacing,
+};
+use crate::gpu::AdapterClass;
+
+/// What the weights do not say of a model. The defaults are nerf-pytorch's own, for its Blender scenes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Frequencies of positions; read off the weights' shapes where left out.
+    pub n_frequencies: Option<u32>,
+    /// Frequencies of directions; read off the weights' shapes where left out.
+    pub n_direction_frequencies: Option<u32>,
+    /// Stratified samples per ray.
+    pub n_samples: u32,
+    /// Samples per ray that the fine model adds.
+    pub n_fine_samples: u32,
+    /// What is spaced evenly.
+    pub spacing: Spacing,
+    /// Where a ray starts.
+    pub near: f32,
+    /// Where it ends.
+    pub far: f32,
+    /// What near and far measure.
+    pub ray_direction: RayDirection,
+    /// Where in a pixel its ray passes.
+    pub pixel_center: f32,
+    /// Background of training and evaluation.
+    pub background: Background,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            n_frequencies: None,
+            n_direction_frequencies: None,
+            n_samples: 64,
+            n_fine_samples: 64,
+            spacing: Spacing::Linear,
+            near: 2.0,
+            far: 6.0,
+            ray_direction: RayDirection::Plane,
+            pixel_center: 0.0,
+            background: Background::Fixed([1.0; 3]),
+        }
+    }
+}
+
+/// One model, rewritten.
+#[derive(Debug)]
+struct Model {
+    density: Vec<Linear>,
+    color: Vec<Linear>,
+    skips: Vec<u32>,
+    rectified_features: bool,
+    n_position: usize,
+    n_direction: usize,
+}
+
+/// Names of the layers that tell the classes apart.
+const MARKS: [(&str, Class); 3] = [
+    ("layer1.weight", Class::Flexible),
+    ("pts_linears.0.weight", Class::Yenchenlin),
+    ("layers_xyz.0.weight", Class::Paper),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Flexible,
+    Paper,
+    Yenchenlin,
+}
+
+/// Read the model in `path`.
+///
+/// # Errors
+/// [`ImportError`]; a tensor that is missing or of another shape is named.
+pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
+    let tensors = Tensors::open(path)?;
+    let found = MARKS.iter().find_map(|&(mark, class)| {
+        let prefixes = tensors.prefixes(mark);
+        (!prefixes.is_empty()).then_some((class, prefixes))
+    });
+    let Some((class, prefixes)) = found else {
+        let names: Vec<String> = MARKS.iter().map(|(m, _)| format!("`{m}`")).collect();
+        return Err(tensors.unknown(format!(
+            "no tensor's name ends with {}: give a nerf-pytorch state_dict, saved as safetensors under its own names",
+            names.join(", ")
+        )));
+    };
+    let (fine, coarse): (Vec<_>, Vec<_>) = prefixes.iter().partition(|p| p.contains("fine"));
+    let one = |which: &[&String], what: &str| match *which {
+        [] => Ok(None),
+        [prefix] => Ok(Some(prefix.clone())),
+        _ => Err(tensors.unknown(format!("it holds more than one {what} model"))),
+    };
+    let (coarse, fine) = (one(&coarse, "coarse")?, one(&fine, "fine")?);
+    let Some(coarse) = coarse else {
+        return Err(tensors.unknown("it holds a fine model, but no coarse one"));
+    };
+    let mut config = Config::preset("nerf", &[])?;
+    config.scene.near = Some(options.near);
+    config.scene.far = Some(options.far);
+    config.scene.ray_direction = options.ray_direction;
+    config.scene.pixel_center = options.pixel_center;
+    config.scene.background = options.background;
+    config.scene.eval_background = options.background;
+    config.training.crop_steps = 0;
+    let preset = config.passes[0].clone();
+    config.passes.clear();
+    let mut all = Vec::new();
+    let prefixes: Vec<String> = [Some(coarse), fine].into_iter().flatten().collect();
+    for (index, prefix) in prefixes.iter().enumerate() {
+        let model = match class {
+            Class::Flexible => flexible(&tensors, prefix),
+            Class::Paper => paper(&tensors, prefix),
+            Class::Yenchenlin => yenchenlin(&tensors, prefix),
+        }?;
+        let sampler = if index == 0 {
+            Sampler::Stratified {
+                n_samples: options.n_samples,
+                jitter: true,
+                min_transmittance: 0.0,
+                bounded: false,
+                spacing: Some(options.spacing),
+            }
+        } else {
+            Sampler::Importance {
+                n_samples: options.n_fine_samples,
+                jitter: true,
+                merge: true,
+            }
+        };
+        let name = |network: &str| {
+            let pass = crate::checkpoint::pass_prefix(index, prefixes.len());
+            format!("{pass}{network}")
+        };
+        all.extend(parameters(&name("density_network"), &model.density));
+        all.extend(parameters(&name("color_network"), &model.color));
+        config.passes.push(Pass {
+            loss_weight: 1.0,
+            sampler,
+            field: field(&tensors, prefix, &model, &preset.field, options)?,
+        });
+    }
+    config.resolve(SceneHints::default(), AdapterClass::Software);
+    // Refuses sizes that no kernel takes.
+    let config = Config::parse(&config.to_toml(), "the imported model", &[])?;
+    Ok(Imported {
+        config,
+        parameters: all,
+    })
+}
+
+/// The configuration of `model`.
+fn field(
+    tensors: &Tensors,
+    prefix: &str,
+    model: &Model,
+    preset: &Field,
+    options: &Options,
+) -> Result<Field, ImportError> {
+    let (position, include_position) = frequencies(model.n_position);
+    let (direction, include_direction) = frequencies(model.n_direction);
+    let agrees = |asked: Option<u32>, found: u32, what: &str| match asked {
+        Some(n) if n != found => Err(tensors.unknown(format!(
+            "the weights of `{prefix}` are those of {found} frequencies of {what}, not of {n}"
+        ))),
+        _ => Ok(()),
+    };
+    agrees(options.n_frequencies, position, "positions")?;
+    agrees(options.n_direction_frequencies, direction, "directions")?;
+    let network = |layers: &[Linear], of: &crate::config::Network| crate::config::Network {
+        n_neurons: size(layers[0].weight.n_out),
+        n_hidden_layers: size(layers.len() - 1),
+        ..of.clone()
+    };
+    let last = &model.density[model.density.len() - 1];
+    let color = preset.color_network.as_ref();
+    Ok(Field {
+        position_encoding: PositionEncoding::Frequency(FrequencyConfig {
+            n_frequencies: position,
+            include_input: include_position,
+            max_log2: None,
+            scale: None,
+            offset: None,
+        }),
+        direction_encoding: if model.n_direction == 0 {
+            DirectionEncoding::None
+        } else {
+            DirectionEncoding::Frequency {
+                n_frequencies: direction,
+                include_input: include_direction,
+            }
+        },
+        density_network: crate::config::Network {
+            skips: model.skips.clone(),
+            ..network(&model.density, &preset.density_network)
+        },
+        n_density_outputs: size(last.weight.n_out),
+        feature_activation: if model.rectified_features {
+            FeatureActivation::Relu
+        } else {
+            FeatureActivation::None
+        },
+        color_network: color
+            .filter(|_| !model.color.is_empty())
+            .map(|of| network(&model.color, of)),
+        ..preset.clone()
+    })
+}
+
+fn size(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Frequencies of an encoding of `n` values, and whether the input is among them.
+fn frequencies(n: usize) -> (u32, bool) {
+    (size(n / 6), n % 6 == 3)
+}
+
+/// The first layer, whose inputs must be those of a frequency encoding.
+fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
+    let first = tensors.linear(name, None, None)?;
+    let n = first.weight.n_in;
+    if n < 6 || n % 3 != 0 {
+        let reason = format!("has {n} inputs, which no frequency encoding of a position makes");
+        return Err(tensors.fault(&format!("{name}.weight"), reason));
+    }
+    Ok(first)
+}
+
+/// Values of the encoded direction, which follow `width` features in the input of layer `name`.
+fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, ImportError> {
+    let layer = tensors.linear(name, None, None)?;
+    let n = layer.weight.n_in.checked_sub(width);
+    n.filter(|n| n % 3 == 0).ok_or_else(|| {
+        let reason = format!(
+            "has {} inputs, it should be {width} features and an encoded direction",
+            layer.weight.n_in
+        );
+        tensors.fault(&format!("{name}.weight"), reason)
+    })
+}
+
+/// Layers `name.0`, `name.1`… that each take `width` inputs, or `width + n_skip`; and which of them take those.
+fn trunk(
+    tensors: &Tensors,
+    name: &str,
+    from: usize,
+    width: usize,
+    n_skip: usize,
+) -> Result<(Vec<Linear>, Vec<u32>), ImportError> {
+    let (mut layers, mut skips) = (Vec::new(), Vec::new());
+    for l in from.. {
+        let layer = format!("{name}.{l}");
+        if !tensors.has(&format!("{layer}.weight")) {
+            break;
+        }
+        let any = tensors.linear(&layer, None, Some(width))?;
+        let has_skip = any.weight.n_in == width + n_skip;
+        if has_skip {
+            skips.push(size(l));
+        }
+        let n_in = if has_skip { width + n_skip } else { width };
+        layers.push(tensors.linear(&layer, Some(n_in), Some(width))?);
+    }
+    Ok((layers, skips))
+}
+
+/// Hidden layers `name.0`, `name.1`… of a view branch, `limit` at most, then `last`.
+fn view_branch(
+    tensors: &Tensors,
+    name: &str,
+    n_in: usize,
+    limit: usize,
+    last: &str,
+) -> Result<Vec<Linear>, ImportError> {
+    let first = tensors.linear(&format!("{name}.0"), Some(n_in), None)?;
+    let width = first.weight.n_out;
+    let mut layers = vec![first];
+    while layers.len() < limit && tensors.has(&format!("{name}.{}.weight", layers.len())) {
+        let layer = format!("{name}.{}", layers.len());
+        layers.push(tensors.linear(&layer, Some(width), Some(width))?);
+    }
+    layers.push(tensors.linear(last, Some(width), Some(3))?);
+    Ok(layers)
+}
+
+/// Density and colour from one layer of outputs r, g, b, σ.
+fn density_first(output: &Linear) -> Linear {
+    let mut output = output.clone();
+    output.weight.values.rotate_right(output.weight.n_in);
+    output.bias.rotate_right(1);
+    output
+}
+
+/// `FlexibleNeRFModel`: the first layer has no activation and features are rectified; hidden values come before the encoded
+/// position where a layer sees both.
+fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
+    let name = |leaf: &str| format!("{prefix}{leaf}");
+    let first = first_layer(tensors, &name("layer1"))?;
+    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
+    let (mut density, skips) = trunk(tensors, &name("layers_xyz"), 0, width, n_position)?;
+    if density.is_empty() {
+        return Err(tensors.fault(&name("layers_xyz.0.weight"), "is missing"));
+    }
+    if skips.first() == Some(&0) {
+        let reason =
+            "sees the position again right behind the first layer, which kiln has no layer for";
+        return Err(tensors.fault(&name("layers_xyz.0.weight"), reason));
+    }
+    density[0] = density[0].after(&first);
+    let mut model = Model {
+        density,
+        color: Vec::new(),
+        skips,
+        rectified_features: false,
+        n_position,
+        n_direction: 0,
+    };
+    if tensors.has(&name("fc_out.weight")) {
+        let output = tensors.linear(&name("fc_out"), Some(width), Some(4))?;
+        model.density.push(density_first(&output));
+        return Ok(model);
+    }
+    let alpha = tensors.linear(&name("fc_alpha"), Some(width), Some(1))?;
+    let features = tensors.linear(&name("fc_feat"), Some(width), None)?;
+    let n_features = features.weight.n_out;
+    model.n_direction = directions(tensors, &name("layers_dir.0"), n_features)?;
+    let n_in = n_features + model.n_direction;
+    let (branch, rgb) = (name("layers_dir"), name("fc_rgb"));
+    model.color = view_branch(tensors, &branch, n_in, usize::MAX, &rgb)?;
+    model.density.push(alpha.above(&features));
+    model.rectified_features = true;
+    Ok(model)
+}
+
+/// `PaperNeRFModel`: the density is read off the features, and the last layer of the view branch is never used.
+fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
+    let name = |leaf: &str| format!("{prefix}{leaf}");
+    let first = first_layer(tensors, &name("layers_xyz.0"))?;
+    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
+    let (layers, skips) = trunk(tensors, &name("layers_xyz"), 1, width, n_position)?;
+    let mut density = vec![first];
+    density.extend(layers);
+    position_last(&mut density, &skips, n_position);
+    let features = tensors.linear(&name("fc_feat"), Some(width), None)?;
+    let n_features = features.weight.n_out;
+    let alpha = tensors.linear(&name("fc_alpha"), Some(n_features), Some(1))?;
+    let n_direction = directions(tensors, &name("layers_dir.0"), n_features)?;
+    let n_in = n_features + n_direction;
+    let (branch, rgb) = (name("layers_dir"), name("fc_rgb"));
+    density.push(alpha.after(&features).above(&features));
+    Ok(Model {
+        density,
+        color: view_branch(tensors, &branch, n_in, 3, &rgb)?,
+        skips,
+        rectified_features: false,
+        n_position,
+        n_direction,
+    })
+}
+
+/// The `NeRF` class of yenchenlin's nerf-pytorch.
+fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
+    let name = |leaf: &str| format!("{prefix}{leaf}");
+    let first = first_layer(tensors, &name("pts_linears.0"))?;
+    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
+    let (layers, skips) = trunk(tensors, &name("pts_linears"), 1, width, n_position)?;
+    let mut density = vec![first];
+    density.extend(layers);
+    position_last(&mut density, &skips, n_position);
+    let mut model = Model {
+        density,
+        color: Vec::new(),
+        skips,
+        rectified_features: false,
+        n_position,
+        n_direction: 0,
+    };
+    if tensors.has(&name("output_linear.weight")) {
+        let output = tensors.linear(&name("output_linear"), Some(width), None)?;
+        if output.weight.n_out < 4 {
+            let reason = format!(
+                "has {} outputs, it should be 4 at least",
+                output.weight.n_out
+            );
+            return Err(tensors.fault(&name("output_linear.weight"), reason));
+        }
+        // A fifth output is made where there is a fine model, and never used.
+        let mut four = output.clone();
+        four.weight.n_out = 4;
+        four.weight.values.truncate(4 * width);
+        four.bias.truncate(4);
+        model.density.push(density_first(&four));
+        return Ok(model);
+    }
+    let alpha = tensors.linear(&name("alpha_linear"), Some(width), Some(1))?;
+    let features = tensors.linear(&name("feature_linear"), Some(width), None)?;
+    let n_features = features.weight.n_out;
+    model.n_direction = directions(tensors, &name("views_linears.0"), n_features)?;
+    let n_in = n_features + model.n_direction;
+    let (branch, rgb) = (name("views_linears"), name("rgb_linear"));
+    model.color = view_branch(tensors, &branch, n_in, usize::MAX, &rgb)?;
+    model.density.push(alpha.above(&features));
+    Ok(model)
+}
+
+/// Put the encoded position behind the hidden values in layers that have it before them.
+fn position_last(layers: &mut [Linear], skips: &[u32], n_position: usize) {
+    for &skip in skips {
+        layers[skip as usize].weight.rotate_columns(n_position);
+    }
+}
