@@ -115,13 +115,36 @@ fn configs() -> Vec<Config> {
             "passes.field.n_density_outputs=64",
         ],
     ];
+    let of_passes: [&[&str]; 3] = [
+        &[],
+        &[
+            "training.density_noise=0.5",
+            "training.crop_steps=5",
+            "scene.ray_direction=\"unit\"",
+            "passes.0.sampler.stratified.spacing=\"disparity\"",
+            "passes.0.sampler.stratified.bounded=true",
+            "passes.1.sampler.importance.merge=false",
+            "passes.1.field.feature_activation=\"relu\"",
+            "optimizer.staircase=true",
+        ],
+        // Density and colour of one network, wide.
+        &[
+            "passes.1.field={position_encoding={frequency={n_frequencies=5}},density_network={n_neurons=96,n_hidden_layers=2,skips=[1,2]},n_density_outputs=4}",
+        ],
+    ];
+    // Buffers are not what is tested here.
+    let marched = ["training.batch_size=4096", "occupancy.resolution=32"];
     let mut configs = Vec::new();
     for preset in Config::presets() {
+        let (sets, small): (&[&[&str]], &[&str]) = if preset.starts_with("nerf") {
+            (&of_passes, &["training.n_rays=32"])
+        } else {
+            (&sets, &marched)
+        };
         for set in sets {
-            let overrides: Vec<String> = set.iter().map(|s| (*s).to_owned()).collect();
-            // Buffers are not what is tested here.
-            let small = ["training.batch_size=4096", "occupancy.resolution=32"].map(str::to_owned);
-            configs.push(Config::preset(preset, &[small.to_vec(), overrides].concat()).unwrap());
+            let overrides = small.iter().chain(*set);
+            let overrides: Vec<String> = overrides.map(|s| (*s).to_owned()).collect();
+            configs.push(Config::preset(preset, &overrides).unwrap());
         }
     }
     configs

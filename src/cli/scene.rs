@@ -164,6 +164,7 @@ pub(super) fn check(
     for warning in warnings {
         session.out.note(format!("warning: {}", warning.message));
     }
+    check_depths(dataset, config)?;
     errors.first().map_or(Ok(()), |error| {
         Err(anyhow::anyhow!(
             "{}: {} (kiln inspect {} --plot cameras.png shows them)",
@@ -172,6 +173,25 @@ pub(super) fn check(
             path.display()
         ))
     })
+}
+
+/// Refuse rays that end before they start.
+pub(super) fn check_depths(dataset: &Dataset, config: &Config) -> anyhow::Result<()> {
+    let frames = dataset
+        .train
+        .iter()
+        .chain(&dataset.val)
+        .chain(&dataset.test);
+    for frame in frames {
+        let [near, far] = near_far(config, frame.near_far);
+        if near >= far {
+            return Err(usage(format!(
+                "rays of {} would start at {near} and end at {far}: change scene.near or scene.far with --set",
+                frame.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What a run will take on the device.

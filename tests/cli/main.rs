@@ -8,11 +8,13 @@ mod bad_data;
 mod bad_runs;
 mod documents;
 mod evaluate;
+mod import;
 mod inspect;
 mod llff;
 #[path = "../lpips/recipe.rs"]
 mod lpips;
 mod manners;
+mod nerf;
 mod render;
 mod render_outputs;
 mod render_path;

@@ -303,3 +303,73 @@ fn fixed_backgrounds_and_linear_color() {
         );
     });
 }
+
+/// Up to the plane at depth 1, of cameras whose lens has one; others keep unit vectors.
+#[test]
+fn rays_that_count_depth() {
+    on_device(|gpu| {
+        let config = config(&["scene.ray_direction=plane"]);
+        for lens in lenses() {
+            let camera = camera(lens, 13, 9);
+            let n = 13 * 9;
+            let rig = Rig::new(gpu, n, 0, 0);
+            let on_device = rig.buffer(&[GpuCamera::new(&camera, [2.0, 6.0])]);
+            let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
+            let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+            rig.run(|stage| {
+                camera_rays(gpu, stage, &rig.counts, &config, &on_device, &tile, &rays)
+            });
+            let forward = camera.forward();
+            for ray in rig.read::<GpuRay>(&rays, n) {
+                let dot = |a: [f32; 3], b: [f32; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+                let length = dot(ray.direction, ray.direction).sqrt();
+                match lens {
+                    Lens::Pinhole | Lens::OpenCv { .. } => {
+                        assert!((dot(ray.direction, forward) - 1.0).abs() < 1e-5, "{ray:?}");
+                    }
+                    _ => assert!((length - 1.0).abs() < 1e-5, "{ray:?}"),
+                }
+                let unit = GpuRay {
+                    direction: ray.direction.map(|v| v / length),
+                    view_dir: ray.direction.map(|v| v / length),
+                    ..ray
+                };
+                assert_ray(&unit, &camera, 0.5);
+                assert!((dot(ray.view_dir, unit.view_dir) - 1.0).abs() < 1e-5);
+            }
+        }
+    });
+}
+
+#[test]
+fn first_steps_draw_from_the_middle() {
+    on_device(|gpu| {
+        let config = config(&["training.crop_steps=10", "training.crop_fraction=0.25"]);
+        let images = [Image {
+            width: 40,
+            height: 24,
+            pixels: vec![255; 4 * 40 * 24],
+            has_alpha: false,
+        }];
+        let camera = camera(Lens::Pinhole, 40, 24);
+        let set = ImageSet::upload(gpu, &images, &[GpuCamera::new(&camera, [0.0, 9.0])]).unwrap();
+        let pixels = |step: u32| -> BTreeSet<[u32; 2]> {
+            const N: usize = 4000;
+            let rig = Rig::new(gpu, N, 0, 0);
+            rig.set(StepState {
+                step,
+                ..rig.state()
+            });
+            let rays = rig.buffer(&vec![GpuRay::zeroed(); N]);
+            let targets = rig.zeros(4 * N);
+            rig.run(|stage| set.draw(gpu, stage, &rig.counts, &config, &rays, &targets));
+            let rays = rig.read::<GpuRay>(&rays, N);
+            rays.iter().map(|r| [r.pixel % 40, r.pixel / 40]).collect()
+        };
+        let middle: BTreeSet<[u32; 2]> = (15..25)
+            .flat_map(|x| (9..15).map(move |y| [x, y]))
+            .collect();
+        assert_eq!(pixels(9), middle);
+        assert!(pixels(10).len() > 900);
+    });
+}

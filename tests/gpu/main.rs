@@ -12,6 +12,7 @@ mod frequency;
 mod fused;
 mod hash_grid;
 mod importance;
+mod noise;
 mod occupancy;
 mod optimizer;
 mod primitives;

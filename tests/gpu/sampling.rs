@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use kiln::config::Sampler;
+use kiln::config::{Sampler, Spacing};
 use kiln::gpu::primitives::Scan;
 use kiln::gpu::{Buffer, Count, Gpu, StepState};
 use kiln::sampling::{Pass, Placed, SceneBox, Sources, ray_march, run};
@@ -473,6 +473,54 @@ fn rays_that_do_not_fit_are_not_placed() {
                 samples[..6].iter().all(|s| s[0] != 9.0)
                     && samples[6..].iter().all(|s| *s == [9.0; 4])
             );
+        }
+    });
+}
+
+/// Samples that nothing bounds, spaced evenly in one over the distance.
+#[test]
+fn unbounded_samples_in_disparity() {
+    const N: usize = 20;
+    on_device(|gpu| {
+        let mut rays = rays(&mut Pcg::new(66), &SCENE);
+        for ray in &mut rays {
+            (ray.t_min, ray.t_max) = (0.5, 40.0);
+        }
+        let sampler = Sampler::Stratified {
+            n_samples: N as u32,
+            jitter: true,
+            min_transmittance: 0.0,
+            bounded: false,
+            spacing: Some(Spacing::Disparity),
+        };
+        for jitter in [false, true] {
+            let placed = sample(gpu, &sampler, &SCENE, jitter, &rays, &[0; 4]);
+            for (ray, samples) in rays.iter().zip(&placed) {
+                assert_eq!(samples.len(), N, "those outside the box are there too");
+                let unit = ray.direction.iter().map(|v| v * v).sum::<f32>().sqrt();
+                let place = |i: usize| {
+                    let f = i as f32 / (N - 1) as f32;
+                    1.0 / ((1.0 - f) / 0.5 + f / 40.0)
+                };
+                for (i, s) in samples.iter().enumerate() {
+                    let t = s.t / unit;
+                    if jitter {
+                        let (below, above) = (place(i.max(1) - 1), place((i + 1).min(N - 1)));
+                        assert!(t > 0.999 * below && t < 1.001 * above, "{i}: {t}");
+                    } else {
+                        assert!((t / place(i) - 1.0).abs() < 1e-4, "{i}: {t}");
+                    }
+                    if let Some(next) = samples.get(i + 1) {
+                        assert!(
+                            (s.dt - (next.t - s.t)).abs() < 1e-3 * next.t,
+                            "{i}: {}",
+                            s.dt
+                        );
+                    } else {
+                        assert!(s.dt > 1e9 * unit);
+                    }
+                }
+            }
         }
     });
 }

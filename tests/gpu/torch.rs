@@ -20,7 +20,7 @@ use kiln::render::Renderer;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::support::{GpuRay, Rig, assert_close, on_both_devices, to_f64};
+use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, to_f64};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -326,7 +326,7 @@ fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
 
 #[test]
 fn ten_steps_of_a_coarse_and_a_fine_network_match_pytorch() {
-    on_both_devices(|gpu| {
+    on_device(|gpu| {
         let scratch = tempfile::tempdir().unwrap();
         let want = Tensors::open(&fixture("nerf_step.safetensors"));
         let mut trainer = step_trainer(gpu, "nerf_step.toml", &want, scratch.path());
@@ -356,7 +356,7 @@ fn ten_steps_of_a_coarse_and_a_fine_network_match_pytorch() {
 
 #[test]
 fn imported_models_make_the_images_of_pytorch() {
-    on_both_devices(|gpu| {
+    on_device(|gpu| {
         for kind in ["flexible", "directionless", "paper", "yenchenlin"] {
             let scratch = tempfile::tempdir().unwrap();
             let mut model = Tensors::open(&fixture(&format!("nerf_pytorch/{kind}.safetensors")));

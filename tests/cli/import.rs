@@ -1,0 +1,165 @@
+//! Imported models: evaluated, rendered and trained further, and files that are none.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
+
+use crate::support::*;
+
+fn fixture(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/torch/nerf_pytorch")
+        .join(format!("{kind}.safetensors"))
+}
+
+/// The file of a model with one tensor left out, or given another shape.
+fn spoil(to: &Path, name: &str, shape: Option<&[usize]>) {
+    let bytes = std::fs::read(fixture("flexible")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = vec![0; shape.unwrap_or_default().iter().product::<usize>() * 4];
+    let mut kept: Vec<(&str, TensorView<'_>)> =
+        tensors.iter().filter(|(n, _)| *n != name).collect();
+    if let Some(shape) = shape {
+        kept.push((
+            name,
+            TensorView::new(Dtype::F32, shape.to_vec(), &zeros).unwrap(),
+        ));
+    }
+    std::fs::write(to, safetensors::serialize(kept, None).unwrap()).unwrap();
+}
+
+#[test]
+fn a_model_is_measured_shown_and_trained_further() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let dataset = &shared().dataset;
+    let import = || {
+        let mut command = kiln([
+            "import",
+            "--as",
+            "nerf-pytorch",
+            "--samples=12",
+            "--fine-samples=8",
+        ]);
+        command.arg(fixture("flexible")).arg("--out").arg(at("run"));
+        command
+    };
+    let output = succeeds(import().arg("--json"));
+    let lines = json_lines(&text(&output.stdout));
+    assert_eq!(lines[0]["event"], "import");
+    assert_eq!(lines[0]["passes"], 2);
+    refused(&mut import(), 2, &["already holds a run", "--force"]);
+    succeeds(import().arg("--force"));
+    assert_eq!(
+        names_in(&at("run")),
+        [".lock", "checkpoint.safetensors", "config.toml"].map(str::to_owned)[1..]
+    );
+
+    refused(kiln(["eval"]).arg(at("run")), 2, &["--dataset"]);
+    succeeds(kiln(["eval", "--dataset"]).arg(dataset).arg(at("run")));
+    assert_eq!(steps_of(&at("run")), 0);
+    succeeds(
+        kiln(["render", "--turntable", "1", "--out"])
+            .arg(at("orbit"))
+            .arg(at("run")),
+    );
+    refused(kiln(["train", "--resume"]).arg(at("run")), 2, &["dataset"]);
+    let (_, before) = checkpoint(&at("run"));
+    succeeds(
+        kiln(["train", "--steps", "3", "--resume"])
+            .arg(at("run"))
+            .arg(dataset),
+    );
+    let (_, after) = checkpoint(&at("run"));
+    let name = "passes.1.density_network.0.weight";
+    assert_eq!(before[name].0, after[name].0);
+    assert!(
+        before[name].1 != after[name].1,
+        "training moves the weights"
+    );
+    assert!(after.contains_key("first_moment.passes.0.color_network.0.bias"));
+    assert_eq!(steps_of(&at("run")), 3);
+}
+
+#[test]
+fn files_that_are_no_such_model() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let import = |file: &Path| {
+        let mut command = kiln(["import", "--as", "nerf-pytorch", "--out"]);
+        command.arg(at("run")).arg(file);
+        command
+    };
+    for (name, shape, words) in [
+        (
+            "fine.fc_rgb.weight",
+            None,
+            &["fine.fc_rgb.weight", "missing"][..],
+        ),
+        (
+            "coarse.layer1.bias",
+            None,
+            &["coarse.layer1.bias", "missing"],
+        ),
+        (
+            "coarse.layers_xyz.1.weight",
+            Some(&[16, 15][..]),
+            &["coarse.layers_xyz.1.weight", "[16, 15]", "[16, 16]"],
+        ),
+        (
+            "coarse.layers_xyz.2.bias",
+            Some(&[4]),
+            &["coarse.layers_xyz.2.bias", "[4]", "[16]"],
+        ),
+        (
+            "coarse.layer1.weight",
+            Some(&[16, 26]),
+            &["coarse.layer1.weight", "26"],
+        ),
+        (
+            "fine.fc_alpha.weight",
+            Some(&[2, 16]),
+            &["fine.fc_alpha.weight", "[2, 16]", "[1, 16]"],
+        ),
+        (
+            "fine.layers_dir.0.weight",
+            Some(&[8, 10]),
+            &["fine.layers_dir.0.weight", "10"],
+        ),
+    ] {
+        let file = at("model.safetensors");
+        spoil(&file, name, shape);
+        refused(&mut import(&file), 1, words);
+    }
+    refused(
+        import(&fixture("flexible")).arg("--frequencies=10"),
+        1,
+        &["coarse.", "4 frequencies of positions", "10"],
+    );
+    for (flag, words) in [
+        ("--far=1", &["--far 1", "--near 2"][..]),
+        ("--samples=0", &["--samples 0"]),
+        ("--fine-samples=1", &["--fine-samples 1"]),
+        ("--pixel-center=2", &["--pixel-center 2"]),
+        ("--background=random", &["--background random"]),
+    ] {
+        refused(import(&fixture("flexible")).arg(flag), 2, words);
+    }
+    refused(
+        &mut import(&at("nothing.safetensors")),
+        1,
+        &["nothing.safetensors"],
+    );
+    let other = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch/step.safetensors");
+    refused(
+        &mut import(&other),
+        1,
+        &["step.safetensors", "layer1.weight", "state_dict"],
+    );
+    assert!(!at("run").exists(), "nothing is left behind");
+}
