@@ -1,6 +1,7 @@
 //! A radiance field: a position encoding that feeds a density network, whose outputs and an encoded view direction feed a
 //! colour network. A field knows nothing of rays, images or backgrounds.
 
+use crate::compositing::RawOutputs;
 use crate::config::Field as FieldConfig;
 use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
@@ -103,21 +104,6 @@ struct FieldBytes {
     marched_activations: ActivationBytes,
     density_activations: ActivationBytes,
     color_activations: Option<ActivationBytes>,
-}
-
-/// The raw outputs of a field at the kept samples, or their gradients, as compositing reads and writes them.
-#[derive(Debug, Clone)]
-pub struct RawOutputs {
-    /// Raw density at f32 `density_stride * sample`.
-    pub density: Buffer,
-    /// See `density`.
-    pub density_stride: u32,
-    /// Raw colour, a vec4 at `color_stride * sample + color_offset`.
-    pub color: Buffer,
-    /// See `color`, in vec4.
-    pub color_stride: u32,
-    /// See `color`, in vec4.
-    pub color_offset: u32,
 }
 
 /// f32 from one raw density to the next.

@@ -298,6 +298,11 @@ pub(super) fn dataset_of(
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);
+    if given.is_none() && remembered.as_os_str().is_empty() {
+        return Err(usage(
+            "the run was imported and knows no images: give a dataset with --dataset",
+        ));
+    }
     if given.is_none() && !path.exists() {
         return Err(usage(format!(
             "the run was trained on {}, which is not there: give its place with --dataset",

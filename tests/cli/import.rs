@@ -63,17 +63,28 @@ fn a_model_is_measured_shown_and_trained_further() {
     refused(kiln(["eval"]).arg(at("run")), 2, &["--dataset"]);
     succeeds(kiln(["eval", "--dataset"]).arg(dataset).arg(at("run")));
     assert_eq!(steps_of(&at("run")), 0);
-    succeeds(
-        kiln(["render", "--turntable", "1", "--out"])
-            .arg(at("orbit"))
-            .arg(at("run")),
-    );
+    let orbit = || {
+        let mut command = kiln(["render", "--turntable", "1", "--out"]);
+        command.arg(at("orbit")).arg(at("run"));
+        command
+    };
+    refused(&mut orbit(), 2, &["--dataset"]);
+    succeeds(orbit().arg("--dataset").arg(dataset));
+    let output = succeeds(kiln(["inspect"]).arg(at("run")));
+    assert!(text(&output.stdout).contains("imported"));
     refused(kiln(["train", "--resume"]).arg(at("run")), 2, &["dataset"]);
     let (_, before) = checkpoint(&at("run"));
     succeeds(
-        kiln(["train", "--steps", "3", "--resume"])
-            .arg(at("run"))
-            .arg(dataset),
+        kiln([
+            "train",
+            "--steps",
+            "3",
+            "--set",
+            "optimizer.learning_rate=1e-3",
+            "--resume",
+        ])
+        .arg(at("run"))
+        .arg(dataset),
     );
     let (_, after) = checkpoint(&at("run"));
     let name = "passes.1.density_network.0.weight";

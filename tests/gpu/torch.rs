@@ -343,13 +343,12 @@ fn ten_steps_of_a_coarse_and_a_fine_network_match_pytorch() {
         for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
             let before = want.f32(name);
             let way = |after: Vec<f32>| difference(&after, &before);
-            let expected = to_f64(&way(want.f32(&format!("final.{name}"))));
-            assert_close(
-                &format!("way of {name}"),
-                &way(saved.f32(name)),
-                &expected,
-                2e-2,
-            );
+            let expected = way(want.f32(&format!("final.{name}")));
+            // Adam takes a full step for the least gradient, whose sign rounding may decide: the whole, not each.
+            let length = |v: &[f32]| v.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
+            let error = length(&difference(&way(saved.f32(name)), &expected));
+            let error = error / length(&expected);
+            assert!(error < 0.03, "way of {name}: {error}");
         }
     });
 }

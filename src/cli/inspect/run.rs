@@ -35,7 +35,8 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
             path.display()
         ));
     }
-    if !Path::new(&info.dataset).exists() {
+    let imported = info.dataset.is_empty();
+    if !imported && !Path::new(&info.dataset).exists() {
         warnings.push(format!(
             "its dataset {} is not there: give its place to train --resume, eval and render",
             info.dataset
@@ -49,22 +50,22 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     ))?;
     line(
         "trained",
-        format!(
-            "{} steps in {:.1} s on {}",
-            info.step, info.train_seconds, info.device
-        ),
+        if imported {
+            "elsewhere, and imported".to_owned()
+        } else {
+            format!(
+                "{} steps in {:.1} s on {}",
+                info.step, info.train_seconds, info.device
+            )
+        },
     )?;
     line(
         "dataset",
-        format!(
-            "{}{}",
-            info.dataset,
-            if info.downscale > 1 {
-                format!(", downscaled by {}", info.downscale)
-            } else {
-                String::new()
-            }
-        ),
+        match (imported, info.downscale) {
+            (true, _) => "not known: give it to train --resume, eval and render".to_owned(),
+            (false, 1) => info.dataset.clone(),
+            (false, k) => format!("{}, downscaled by {k}", info.dataset),
+        },
     )?;
     line(
         "checkpoint",
@@ -76,7 +77,7 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
             if contents.resumable {
                 ""
             } else {
-                "; parameters only, it cannot be resumed"
+                "; parameters only, which training can begin with"
             }
         ),
     )?;

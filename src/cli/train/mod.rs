@@ -211,11 +211,21 @@ struct Setup {
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
 fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
-    if let Some(text) = args
-        .overrides
-        .iter()
-        .find(|o| !SAFE_TO_SET.iter().any(|k| o.split('=').next() == Some(k)))
-    {
+    if !RunDir::of(run).is(run) {
+        return Err(usage(format!(
+            "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
+            run.display()
+        )));
+    }
+    let mut checkpoint = Checkpoint::open(run)?;
+    // What was imported has not been trained on anything yet.
+    let imported = checkpoint.info.dataset.is_empty();
+    let is_safe = |text: &String| {
+        SAFE_TO_SET
+            .iter()
+            .any(|k| text.split('=').next() == Some(k))
+    };
+    if let Some(text) = args.overrides.iter().find(|o| !imported && !is_safe(o)) {
         return Err(usage(format!(
             "--set {text}: a resumed run keeps its own configuration; only {} may be set",
             SAFE_TO_SET.join(" and ")
@@ -225,7 +235,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         ("--seed", args.seed.is_some()),
         ("--background", args.background.is_some()),
         ("--linear", args.linear),
-        ("--downscale", args.downscale.is_some()),
+        ("--downscale", args.downscale.is_some() && !imported),
         ("--train-views", !args.train_views.is_empty()),
     ] {
         if is_given {
@@ -234,13 +244,6 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             )));
         }
     }
-    if !RunDir::of(run).is(run) {
-        return Err(usage(format!(
-            "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
-            run.display()
-        )));
-    }
-    let mut checkpoint = Checkpoint::open(run)?;
     if !args.overrides.is_empty() {
         checkpoint.info.config = Config::parse(
             &checkpoint.info.config.to_toml(),
@@ -252,6 +255,12 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         .dataset
         .clone()
         .unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
+    if args.dataset.is_none() && imported {
+        return Err(usage(format!(
+            "{} was imported and knows no images: give a dataset as DATASET",
+            run.display()
+        )));
+    }
     if args.dataset.is_none() && !dataset_path.exists() {
         return Err(usage(format!(
             "{} was trained on {}, which is not there: give its place as DATASET",
@@ -259,7 +268,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             dataset_path.display()
         )));
     }
-    let downscale = checkpoint.info.downscale;
+    let downscale = args.downscale.unwrap_or(checkpoint.info.downscale);
     let dataset = scene::open_dataset(session, &dataset_path, downscale)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
