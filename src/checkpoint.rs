@@ -132,6 +132,29 @@ pub struct Info {
     pub device: String,
 }
 
+impl Info {
+    /// Of parameters that were trained elsewhere, on images that are not known.
+    #[must_use]
+    pub fn imported(config: Config) -> Self {
+        Self {
+            config,
+            step: 0,
+            train_seconds: 0.0,
+            dataset: String::new(),
+            downscale: 1,
+            train_views: Vec::new(),
+            fingerprint: String::new(),
+            device: String::new(),
+        }
+    }
+
+    /// Whether it was imported, and not trained since.
+    #[must_use]
+    pub fn is_imported(&self) -> bool {
+        self.dataset.is_empty()
+    }
+}
+
 #[derive(Debug)]
 struct Tensor {
     name: String,

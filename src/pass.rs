@@ -23,20 +23,18 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// What passes of these fixed numbers of samples per ray hold of `rays` rays; `None` where one has no such number.
+    /// What passes of fixed numbers of samples per ray hold of `rays` rays; `None` where one has no such number.
     #[must_use]
     pub fn of_rays(config: &Config, rays: u32) -> Option<Vec<Self>> {
-        let mut before = None;
-        let capacity = |pass: &crate::config::Pass| {
-            before = samples_per_ray(&pass.sampler, before);
-            let samples = rays.saturating_mul(before?).next_multiple_of(512);
-            Some(Self {
+        let capacity = |per_ray: u32| {
+            let samples = rays.saturating_mul(per_ray).next_multiple_of(512);
+            Self {
                 rays,
                 marched: samples,
                 kept: samples,
-            })
+            }
         };
-        config.passes.iter().map(capacity).collect()
+        samples_of_passes(config).map(|all| all.into_iter().map(capacity).collect())
     }
 
     /// Samples whose density alone is evaluated before some are culled.
@@ -51,6 +49,17 @@ impl Capacity {
         field.fits(gpu, marched, u64::from(self.kept), keep)
             && u64::from(self.marched.max(self.kept)) * 16 <= gpu.max_binding_bytes()
     }
+}
+
+/// Most samples a ray has in each pass; `None` where that depends on the scene.
+#[must_use]
+pub fn samples_of_passes(config: &Config) -> Option<Vec<u32>> {
+    let mut before = None;
+    let samples = |pass: &crate::config::Pass| {
+        before = samples_per_ray(&pass.sampler, before);
+        before
+    };
+    config.passes.iter().map(samples).collect()
 }
 
 /// Whether samples behind opaque ones are dropped, which takes the density of all of them first.

@@ -163,16 +163,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     };
     let Model::NerfPytorch = args.model;
     let imported = nerf_pytorch::read(&args.file, &options)?;
-    let info = Info {
-        config: imported.config,
-        step: 0,
-        train_seconds: 0.0,
-        dataset: String::new(),
-        downscale: 1,
-        train_views: Vec::new(),
-        fingerprint: String::new(),
-        device: String::new(),
-    };
+    let info = Info::imported(imported.config);
     let _lock = {
         std::fs::create_dir_all(&args.out)?;
         dir.lock()?

@@ -298,7 +298,7 @@ pub(super) fn dataset_of(
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);
-    if given.is_none() && remembered.as_os_str().is_empty() {
+    if given.is_none() && checkpoint.info.is_imported() {
         return Err(usage(
             "the run was imported and knows no images: give a dataset with --dataset",
         ));

@@ -67,6 +67,25 @@ struct Model {
     n_direction: usize,
 }
 
+impl Model {
+    /// With density and features of the last hidden layer's `width` outputs, and a view branch of those features.
+    fn with_heads(
+        mut self,
+        tensors: &Tensors,
+        [alpha, features, branch, rgb]: [String; 4],
+        width: usize,
+    ) -> Result<Self, ImportError> {
+        let alpha = tensors.linear(&alpha, Some(width), Some(1))?;
+        let features = tensors.linear(&features, Some(width), None)?;
+        let n_features = features.weight.n_out;
+        self.n_direction = directions(tensors, &format!("{branch}.0"), n_features)?;
+        let n_in = n_features + self.n_direction;
+        self.color = view_branch(tensors, &branch, n_in, usize::MAX, &rgb)?;
+        self.density.push(alpha.above(&features));
+        Ok(self)
+    }
+}
+
 /// Names of the layers that tell the classes apart.
 const MARKS: [(&str, Class); 3] = [
     ("layer1.weight", Class::Flexible),
@@ -334,16 +353,9 @@ fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
         model.density.push(density_first(&output));
         return Ok(model);
     }
-    let alpha = tensors.linear(&name("fc_alpha"), Some(width), Some(1))?;
-    let features = tensors.linear(&name("fc_feat"), Some(width), None)?;
-    let n_features = features.weight.n_out;
-    model.n_direction = directions(tensors, &name("layers_dir.0"), n_features)?;
-    let n_in = n_features + model.n_direction;
-    let (branch, rgb) = (name("layers_dir"), name("fc_rgb"));
-    model.color = view_branch(tensors, &branch, n_in, usize::MAX, &rgb)?;
-    model.density.push(alpha.above(&features));
     model.rectified_features = true;
-    Ok(model)
+    let leaves = ["fc_alpha", "fc_feat", "layers_dir", "fc_rgb"];
+    model.with_heads(tensors, leaves.map(name), width)
 }
 
 /// `PaperNeRFModel`: the density is read off the features, and the last layer of the view branch is never used.
@@ -406,15 +418,13 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
         model.density.push(density_first(&four));
         return Ok(model);
     }
-    let alpha = tensors.linear(&name("alpha_linear"), Some(width), Some(1))?;
-    let features = tensors.linear(&name("feature_linear"), Some(width), None)?;
-    let n_features = features.weight.n_out;
-    model.n_direction = directions(tensors, &name("views_linears.0"), n_features)?;
-    let n_in = n_features + model.n_direction;
-    let (branch, rgb) = (name("views_linears"), name("rgb_linear"));
-    model.color = view_branch(tensors, &branch, n_in, usize::MAX, &rgb)?;
-    model.density.push(alpha.above(&features));
-    Ok(model)
+    let leaves = [
+        "alpha_linear",
+        "feature_linear",
+        "views_linears",
+        "rgb_linear",
+    ];
+    model.with_heads(tensors, leaves.map(name), width)
 }
 
 /// Put the encoded position behind the hidden values in layers that have it before them.

@@ -126,7 +126,15 @@ pub fn run(
     placed: &Placed,
 ) -> Result<(), GpuError> {
     let (file, defines) = match *sampler {
-        Sampler::RayMarch { .. } => ray_march::shader(sampler, scene, resolution, jitter),
+        Sampler::RayMarch {
+            steps,
+            cone_angle,
+            max_samples,
+            ..
+        } => {
+            let (counts, angle) = ((steps, max_samples), cone_angle.unwrap_or(0.0));
+            ray_march::shader(counts, angle, scene, resolution, jitter)
+        }
         Sampler::Stratified {
             n_samples,
             jitter: allowed,

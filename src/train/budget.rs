@@ -7,7 +7,7 @@ use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{DenseGroup, SparseGroup};
-use crate::pass::{Capacity, Pass};
+use crate::pass::{Capacity, Pass, samples_of_passes};
 use crate::render::Renderer;
 
 /// What a run will allocate.
@@ -42,6 +42,24 @@ pub(crate) fn most_operations(class: AdapterClass) -> u64 {
         AdapterClass::Integrated => 100 << 30,
         AdapterClass::Discrete => 2000 << 30,
     }
+}
+
+/// Operations of the networks for one training step and for one rendered ray, of a method whose passes have fixed numbers of
+/// samples per ray.
+///
+/// # Errors
+/// As [`plan`].
+pub fn operations(gpu: &Gpu, config: &Config) -> Result<Option<[f64; 2]>, GpuError> {
+    let Some(per_ray) = samples_of_passes(config) else {
+        return Ok(None);
+    };
+    let fields = Field::of_passes(gpu, config)?;
+    let weighted = per_ray.iter().zip(&fields);
+    let multiply_adds: f64 = weighted
+        .map(|(&n, field)| f64::from(n) * field.multiply_adds() as f64)
+        .sum();
+    let rays = f64::from(config.training.first_rays());
+    Ok(Some([6.0 * multiply_adds * rays, 2.0 * multiply_adds]))
 }
 
 /// Plan a resolved `config` for `gpu`: a batch whose buffers would exceed a binding, or whose stages would take long, is split

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use budget::most_operations;
-pub use budget::{MemoryPlan, plan};
+pub use budget::{MemoryPlan, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;

@@ -373,16 +373,7 @@ fn imported_models_make_the_images_of_pytorch() {
                 ..nerf_pytorch::Options::default()
             };
             let imported = nerf_pytorch::read(&path, &options).unwrap();
-            let info = checkpoint::Info {
-                config: imported.config.clone(),
-                step: 0,
-                train_seconds: 0.0,
-                dataset: String::new(),
-                downscale: 1,
-                train_views: Vec::new(),
-                fingerprint: String::new(),
-                device: String::new(),
-            };
+            let info = checkpoint::Info::imported(imported.config.clone());
             let path = scratch.path().join("checkpoint.safetensors");
             checkpoint::save_parameters(&path, &imported.parameters, &info).unwrap();
             let saved = Checkpoint::open(&path).unwrap();

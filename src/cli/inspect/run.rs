@@ -35,7 +35,7 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
             path.display()
         ));
     }
-    let imported = info.dataset.is_empty();
+    let imported = info.is_imported();
     if !imported && !Path::new(&info.dataset).exists() {
         warnings.push(format!(
             "its dataset {} is not there: give its place to train --resume, eval and render",

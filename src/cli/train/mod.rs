@@ -18,7 +18,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::RunDir;
-use crate::train::{TrainError, Trainer};
+use crate::train::{TrainError, Trainer, operations};
 use driver::{Driver, Start, command_line};
 
 #[derive(Debug, clap::Args)]
@@ -219,7 +219,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     }
     let mut checkpoint = Checkpoint::open(run)?;
     // What was imported has not been trained on anything yet.
-    let imported = checkpoint.info.dataset.is_empty();
+    let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
         SAFE_TO_SET
             .iter()
@@ -485,6 +485,28 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
         setup.dir.path().display(),
         limits.describe()
     ));
+    warn_of_slowness(session, gpu, setup)
+}
+
+/// What a software adapter does of networks on two cores, in operations per second.
+const SOFTWARE_SPEED: f64 = 15e9;
+
+/// Say how long steps and views of a method take that a software adapter is slow at.
+fn warn_of_slowness(session: &Session, gpu: &Gpu, setup: &Setup) -> anyhow::Result<()> {
+    let operations = operations(gpu, &setup.config)?;
+    let Some([step, ray]) = operations.filter(|_| gpu.class() == AdapterClass::Software) else {
+        return Ok(());
+    };
+    let camera = setup.dataset.train[0].camera;
+    let camera = camera.downscaled(setup.dataset.downscale);
+    let view = ray * f64::from(camera.width) * f64::from(camera.height) / SOFTWARE_SPEED;
+    let step = step / SOFTWARE_SPEED;
+    if step > 2.0 || view > 60.0 {
+        session.out.note(format!(
+            "warning: on this adapter a step takes about {step:.1} s and rendering a view about {view:.0} s: \
+             --method nerf-small is sized for two cores, and --eval-views 1 measures one view"
+        ));
+    }
     Ok(())
 }
 

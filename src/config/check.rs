@@ -1,0 +1,481 @@
+//! What a configuration may not be.
+
+use super::{
+    Background, Config, DirectionEncoding, FrequencyConfig, HashGridConfig, Loss, Network,
+    Occupancy, Pass, PositionEncoding, Sampler,
+};
+
+/// A key with an impossible value, and what it should be.
+#[derive(Debug)]
+pub(super) struct Bad {
+    pub(super) key: String,
+    pub(super) reason: String,
+}
+
+fn bad(key: &str, reason: impl Into<String>) -> Bad {
+    Bad {
+        key: key.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+impl Config {
+    /// Refuse impossible values.
+    pub(super) fn check(&self) -> Result<(), Bad> {
+        // Shaders hold these values as text, where NaN and infinity have none.
+        if let Some((key, value)) = toml::Value::try_from(self)
+            .ok()
+            .and_then(|v| non_finite(&v, ""))
+        {
+            return Err(bad(&key, format!("is {value}; it must be a finite number")));
+        }
+        let positive = |key: &str, value: f32| {
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(bad(key, format!("is {value}; it must be positive")))
+            }
+        };
+        let not_negative = |key: &str, value: f32| {
+            if value >= 0.0 {
+                Ok(())
+            } else {
+                Err(bad(key, format!("is {value}; it must not be negative")))
+            }
+        };
+        let scene = &self.scene;
+        if let Some(scale) = scene.scale {
+            positive("scene.scale", scale)?;
+        }
+        if let Some(a) = scene.aabb_scale
+            && !(a.is_power_of_two() && a <= 128)
+        {
+            return Err(bad(
+                "scene.aabb_scale",
+                format!("is {a}; it must be a power of two up to 128"),
+            ));
+        }
+        if scene.eval_background == Background::Random {
+            return Err(bad(
+                "scene.eval_background",
+                "is random; images need one colour: white, black or #rrggbb",
+            ));
+        }
+        if let (Some(near), Some(far)) = (scene.near, scene.far)
+            && !(near >= 0.0 && far > near && far.is_finite())
+        {
+            return Err(bad(
+                "scene.far",
+                format!("is {far} with near {near}; it must be larger, and near not negative"),
+            ));
+        }
+        for (key, value) in [("scene.near", scene.near), ("scene.far", scene.far)] {
+            not_negative(key, value.unwrap_or(0.0))?;
+        }
+        if !(0.0..=1.0).contains(&scene.pixel_center) {
+            return Err(bad(
+                "scene.pixel_center",
+                format!("is {}; it must lie between 0 and 1", scene.pixel_center),
+            ));
+        }
+        let optimizer = &self.optimizer;
+        positive("optimizer.decay_base", optimizer.decay_base)?;
+        if let Some(end) = optimizer.decay_end
+            && end < optimizer.decay_start
+        {
+            return Err(bad(
+                "optimizer.decay_end",
+                format!("is {end}, before decay_start, {}", optimizer.decay_start),
+            ));
+        }
+        not_negative("optimizer.l2_reg", optimizer.l2_reg)?;
+        not_negative("optimizer.network_rate", optimizer.network_rate)?;
+        positive("optimizer.learning_rate", optimizer.learning_rate)?;
+        positive("optimizer.epsilon", optimizer.epsilon)?;
+        for (key, value) in [
+            ("optimizer.beta1", optimizer.beta1),
+            ("optimizer.beta2", optimizer.beta2),
+            ("optimizer.ema_decay", optimizer.ema_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(bad(
+                    key,
+                    format!("is {value}; it must be at least 0 and below 1"),
+                ));
+            }
+        }
+        if let Some(batch) = self.training.batch_size
+            && !(1024..=1 << 24).contains(&batch)
+        {
+            return Err(bad(
+                "training.batch_size",
+                format!("is {batch}; it must lie between 1024 and 16777216"),
+            ));
+        }
+        if let Some(parts) = self.training.micro_batches
+            && !(1..=256).contains(&parts)
+        {
+            return Err(bad(
+                "training.micro_batches",
+                format!("is {parts}; it must lie between 1 and 256"),
+            ));
+        }
+        for (key, rays) in [
+            ("training.initial_rays", self.training.initial_rays),
+            ("training.max_rays", self.training.max_rays),
+        ] {
+            if let Some(rays) = rays
+                && !(64..=1 << 22).contains(&rays)
+            {
+                return Err(bad(
+                    key,
+                    format!("is {rays}; it must lie between 64 and 4194304"),
+                ));
+            }
+        }
+        if let Some(rays) = self.training.n_rays
+            && !(1..=1 << 22).contains(&rays)
+        {
+            return Err(bad(
+                "training.n_rays",
+                format!("is {rays}; it must lie between 1 and 4194304"),
+            ));
+        }
+        let crop = self.training.crop_fraction;
+        if !(crop > 0.0 && crop <= 1.0) {
+            return Err(bad(
+                "training.crop_fraction",
+                format!("is {crop}; it must be positive and 1 at most"),
+            ));
+        }
+        not_negative("training.density_noise", self.training.density_noise)?;
+        if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
+            return Err(bad(
+                "training.marched_per_kept",
+                "must lie between 1 and 64",
+            ));
+        }
+        let longest = self.training.submission_ms;
+        if !(longest > 0.0 && longest <= 60_000.0) {
+            return Err(bad(
+                "training.submission_ms",
+                format!("is {longest}; it must be positive and 60000 at most"),
+            ));
+        }
+        if let Loss::Huber { delta } = self.loss {
+            positive("loss.huber.delta", delta)?;
+        }
+        if let Some(occupancy) = &self.occupancy {
+            occupancy.check()?;
+            not_negative("occupancy.threshold", occupancy.threshold)?;
+        }
+        self.check_passes()
+    }
+
+    fn check_passes(&self) -> Result<(), Bad> {
+        let n = self.passes.len();
+        if !(1..=4).contains(&n) {
+            return Err(bad(
+                "passes",
+                format!("has {n} entries; a method needs one to four"),
+            ));
+        }
+        for (index, pass) in self.passes.iter().enumerate() {
+            pass.check()?;
+            match pass.sampler {
+                Sampler::Importance { .. } if index == 0 => {
+                    return Err(bad(
+                        "passes.sampler.importance",
+                        "needs a pass before its own, whose samples it looks at",
+                    ));
+                }
+                Sampler::RayMarch { .. } if self.occupancy.is_none() => {
+                    return Err(bad(
+                        "occupancy",
+                        "is missing; marching rays need an occupancy grid",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        if n > 1 && self.training.n_rays.is_none() {
+            return Err(bad(
+                "training.n_rays",
+                "is missing; with more than one pass the number of rays does not adapt",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Occupancy {
+    fn check(&self) -> Result<(), Bad> {
+        let occupancy = self;
+        if !(occupancy.resolution.is_power_of_two() && (16..=256).contains(&occupancy.resolution)) {
+            return Err(bad(
+                "occupancy.resolution",
+                format!(
+                    "is {}; it must be a power of two from 16 to 256",
+                    occupancy.resolution
+                ),
+            ));
+        }
+        if occupancy.interval == 0 {
+            return Err(bad("occupancy.interval", "is 0; it must be at least 1"));
+        }
+        if let Some(cells) = occupancy.cells_per_update
+            && !(2048..=1 << 26).contains(&cells)
+        {
+            return Err(bad(
+                "occupancy.cells_per_update",
+                format!("is {cells}; it must lie between 2048 and 67108864"),
+            ));
+        }
+        if !(0.0..=1.0).contains(&occupancy.decay) {
+            return Err(bad("occupancy.decay", "must lie between 0 and 1"));
+        }
+        Ok(())
+    }
+}
+
+impl HashGridConfig {
+    fn check(&self) -> Result<(), Bad> {
+        let grid = self;
+        if !(1..=32).contains(&grid.n_levels) {
+            return Err(bad(
+                "hash_grid.n_levels",
+                format!("is {}; it must lie between 1 and 32", grid.n_levels),
+            ));
+        }
+        if ![1, 2, 4, 8].contains(&grid.n_features_per_level) {
+            return Err(bad(
+                "hash_grid.n_features_per_level",
+                format!("is {}; it must be 1, 2, 4 or 8", grid.n_features_per_level),
+            ));
+        }
+        if !(4..=24).contains(&grid.log2_hashmap_size) {
+            return Err(bad(
+                "hash_grid.log2_hashmap_size",
+                format!(
+                    "is {}; it must lie between 4 and 24",
+                    grid.log2_hashmap_size
+                ),
+            ));
+        }
+        if !(1..=4096).contains(&grid.base_resolution)
+            || !(1..=65_536).contains(&grid.finest_resolution)
+        {
+            return Err(bad(
+                "hash_grid.base_resolution",
+                "must lie between 1 and 4096, finest_resolution up to 65536",
+            ));
+        }
+        if grid.per_level_scale.is_none() && grid.finest_resolution < grid.base_resolution {
+            return Err(bad(
+                "hash_grid.finest_resolution",
+                format!(
+                    "is {}; it must be at least base_resolution, {}",
+                    grid.finest_resolution, grid.base_resolution
+                ),
+            ));
+        }
+        if let Some(growth) = grid.per_level_scale {
+            // Beyond this f32 no longer tells neighbouring cells apart.
+            const FINEST: f64 = 16_777_216.0;
+            let finest =
+                f64::from(grid.base_resolution) * growth.powf(f64::from(grid.n_levels - 1));
+            if growth < 1.0 || finest > FINEST {
+                let limit = "it must be at least 1 and the finest level have 16777216 cells per axis at most";
+                return Err(bad(
+                    "hash_grid.per_level_scale",
+                    format!("is {growth}, for {finest:.0} cells; {limit}"),
+                ));
+            }
+        }
+        if grid.grid_offset != 0.0 && grid.grid_offset != 0.5 {
+            return Err(bad("hash_grid.grid_offset", "must be 0 or 0.5"));
+        }
+        if grid.n_levels * grid.n_features_per_level > 128 {
+            return Err(bad(
+                "hash_grid.n_levels",
+                "times n_features_per_level must not exceed 128",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl FrequencyConfig {
+    fn check(&self) -> Result<(), Bad> {
+        // The shader's range reduction is exact up to here.
+        const HIGHEST: f64 = 15.0;
+        if !(1..=20).contains(&self.n_frequencies) {
+            return Err(bad(
+                "frequency.n_frequencies",
+                format!("is {}; it must lie between 1 and 20", self.n_frequencies),
+            ));
+        }
+        let highest = self.max_log2.unwrap_or(f64::from(self.n_frequencies - 1));
+        if !(0.0..=HIGHEST).contains(&highest) {
+            return Err(bad(
+                "frequency.max_log2",
+                format!("is {highest}; it must lie between 0 and {HIGHEST}"),
+            ));
+        }
+        if self.scale.is_some_and(|s| !(s.is_finite() && s > 0.0)) {
+            return Err(bad("frequency.scale", "must be positive"));
+        }
+        if self
+            .offset
+            .is_some_and(|o| o.iter().any(|v| !v.is_finite()))
+        {
+            return Err(bad("frequency.offset", "must be three finite numbers"));
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn check(&self) -> Result<(), Bad> {
+        if self.loss_weight <= 0.0 {
+            return Err(bad(
+                "passes.loss_weight",
+                format!("is {}; it must be positive", self.loss_weight),
+            ));
+        }
+        let (transmittance, n) = match self.sampler {
+            Sampler::RayMarch {
+                steps,
+                max_samples,
+                min_transmittance,
+                cone_angle,
+            } => {
+                if steps == 0 || steps > 65_536 {
+                    return Err(bad(
+                        "passes.sampler.ray_march.steps",
+                        "must lie between 1 and 65536",
+                    ));
+                }
+                if cone_angle.is_some_and(|c| !(0.0..1.0).contains(&c)) {
+                    return Err(bad(
+                        "passes.sampler.ray_march.cone_angle",
+                        "must be at least 0 and below 1",
+                    ));
+                }
+                (min_transmittance, max_samples)
+            }
+            Sampler::Stratified {
+                n_samples,
+                min_transmittance,
+                bounded,
+                ..
+            } => {
+                let hashed = matches!(self.field.position_encoding, PositionEncoding::HashGrid(_));
+                if !bounded && hashed {
+                    return Err(bad(
+                        "passes.sampler.stratified.bounded",
+                        "is false, but a hash grid has no features outside the box",
+                    ));
+                }
+                (min_transmittance, n_samples)
+            }
+            Sampler::Importance { n_samples, .. } => (0.0, n_samples),
+        };
+        if !(2..=16_384).contains(&n) {
+            return Err(bad(
+                "passes.sampler",
+                format!("asks for {n} samples per ray; give 2 to 16384"),
+            ));
+        }
+        if !(0.0..1.0).contains(&transmittance) {
+            return Err(bad(
+                "passes.sampler",
+                "has a min_transmittance outside 0 to 1",
+            ));
+        }
+        let field = &self.field;
+        match &field.position_encoding {
+            PositionEncoding::HashGrid(grid) => grid.check()?,
+            PositionEncoding::Frequency(frequency) => frequency.check()?,
+        }
+        match field.direction_encoding {
+            DirectionEncoding::SphericalHarmonics { degree } if !(1..=4).contains(&degree) => {
+                return Err(bad(
+                    "spherical_harmonics.degree",
+                    format!("is {degree}; it must lie between 1 and 4"),
+                ));
+            }
+            DirectionEncoding::Frequency { n_frequencies, .. }
+                if !(1..=12).contains(&n_frequencies) =>
+            {
+                return Err(bad(
+                    "frequency.n_frequencies",
+                    format!("is {n_frequencies}; it must lie between 1 and 12"),
+                ));
+            }
+            _ => {}
+        }
+        let n = field.n_density_outputs;
+        if field.color_network.is_none() && n != 4 {
+            return Err(bad(
+                "n_density_outputs",
+                format!("is {n}; without a color_network it must be 4: density and colour"),
+            ));
+        }
+        let apart = u32::from(!field.density_to_color);
+        let aligned = n > apart && (n - apart).is_multiple_of(4);
+        if field.color_network.is_some() && !(aligned && n <= 513) {
+            let what = if apart == 1 {
+                "the raw density and a multiple of 4 features, 512 at most"
+            } else {
+                "a multiple of 4, 512 at most"
+            };
+            return Err(bad(
+                "n_density_outputs",
+                format!("is {n}; it must be {what}"),
+            ));
+        }
+        for (key, network) in field.networks() {
+            network.check(key)?;
+        }
+        Ok(())
+    }
+}
+
+impl Network {
+    fn check(&self, key: &str) -> Result<(), Bad> {
+        let (n, layers) = (self.n_neurons, self.n_hidden_layers);
+        if !n.is_multiple_of(4) || !(4..=512).contains(&n) {
+            return Err(bad(
+                &format!("{key}.n_neurons"),
+                format!("is {n}; it must be a multiple of 4 from 4 to 512"),
+            ));
+        }
+        if !(1..=16).contains(&layers) {
+            return Err(bad(
+                &format!("{key}.n_hidden_layers"),
+                format!("is {layers}; it must lie between 1 and 16"),
+            ));
+        }
+        if let Some(skip) = self.skips.iter().find(|&&s| s == 0 || s > layers) {
+            return Err(bad(
+                &format!("{key}.skips"),
+                format!("names layer {skip}; there are layers 1 to {layers} behind the first"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The first number in `value` that is NaN or infinite, with its dotted key.
+fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => Some((key.to_owned(), *number)),
+        toml::Value::Array(items) => items.iter().find_map(|item| non_finite(item, key)),
+        toml::Value::Table(table) => table.iter().find_map(|(name, item)| {
+            let dot = if key.is_empty() { "" } else { "." };
+            non_finite(item, &format!("{key}{dot}{name}"))
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,308 @@
+//! Passes: where samples lie, and the field that is evaluated there.
+
+use serde::{Deserialize, Serialize};
+
+/// One pass: where samples lie, and the field that is evaluated there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pass {
+    /// Factor on this pass's loss.
+    #[serde(default = "super::one")]
+    pub loss_weight: f32,
+    /// Where samples lie.
+    pub sampler: Sampler,
+    /// What is evaluated.
+    pub field: Field,
+}
+
+/// Where samples lie along a ray.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sampler {
+    /// Steps through the occupied cells of the occupancy grid.
+    RayMarch {
+        /// Steps along a diagonal of the unit cube.
+        steps: u32,
+        /// Growth of the step with distance; left out: 0 for `aabb_scale` 1, else 1/256.
+        #[serde(default)]
+        cone_angle: Option<f32>,
+        /// Samples per ray at most.
+        max_samples: u32,
+        /// Samples behind this transmittance are culled.
+        min_transmittance: f32,
+    },
+    /// A fixed number between near and far.
+    Stratified {
+        /// Samples per ray.
+        n_samples: u32,
+        /// Whether samples move within their interval while training.
+        jitter: bool,
+        /// Samples behind this transmittance are culled; 0 keeps all.
+        #[serde(default)]
+        min_transmittance: f32,
+        /// Whether samples outside the scene's box are left out.
+        #[serde(default = "yes")]
+        bounded: bool,
+        /// What is spaced evenly; left out, disparity where the dataset looks forward into an open scene, else distance.
+        #[serde(default)]
+        spacing: Option<Spacing>,
+    },
+    /// Samples where the pass before saw something (Mildenhall et al. 2020, section 5.2).
+    Importance {
+        /// Samples drawn per ray.
+        n_samples: u32,
+        /// Whether samples move within their interval while training.
+        jitter: bool,
+        /// Whether the samples of the pass before are evaluated once more with them.
+        #[serde(default = "yes")]
+        merge: bool,
+    },
+}
+
+/// What a sampler spaces evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// Distance.
+    Linear,
+    /// One over distance.
+    Disparity,
+}
+
+impl Sampler {
+    /// Samples behind this transmittance are culled; 0 keeps all.
+    #[must_use]
+    pub fn min_transmittance(&self) -> f32 {
+        match *self {
+            Self::RayMarch {
+                min_transmittance, ..
+            }
+            | Self::Stratified {
+                min_transmittance, ..
+            } => min_transmittance,
+            Self::Importance { .. } => 0.0,
+        }
+    }
+}
+
+/// A radiance field: an encoding that feeds a network, twice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    /// Encoding of positions in [0, 1]³.
+    pub position_encoding: PositionEncoding,
+    /// Encoding of unit view directions.
+    #[serde(default)]
+    pub direction_encoding: DirectionEncoding,
+    /// Network from encoded position to density and features.
+    pub density_network: Network,
+    /// Outputs of the density network: the raw density first, then features, or the raw colour without a colour network.
+    pub n_density_outputs: u32,
+    /// Whether the raw density feeds the colour network as the features do.
+    #[serde(default = "yes")]
+    pub density_to_color: bool,
+    /// Activation of the features.
+    #[serde(default)]
+    pub feature_activation: FeatureActivation,
+    /// Network from features and the encoded direction to raw colour. Left out, the density network's outputs are density
+    /// and colour.
+    #[serde(default)]
+    pub color_network: Option<Network>,
+    /// Raw density to σ per world unit.
+    #[serde(default)]
+    pub density_activation: DensityActivation,
+    /// Raw colour to colour.
+    #[serde(default)]
+    pub color_activation: ColorActivation,
+}
+
+impl Field {
+    /// Whether the fused kernels hold its networks: all layers narrow and plain.
+    #[must_use]
+    pub fn is_narrow(&self) -> bool {
+        let narrow =
+            |n: &Network| n.n_neurons <= 64 && n.n_hidden_layers <= 4 && n.skips.is_empty();
+        let color = self.color_network.as_ref();
+        narrow(&self.density_network)
+            && color.is_some_and(narrow)
+            && self.density_to_color
+            && !self.rectifies_features()
+            && self.n_density_outputs <= 64
+            && self.n_density_outputs.is_multiple_of(4)
+    }
+
+    /// Whether the raw density lies apart from the features, which then begin at a whole vec4.
+    #[must_use]
+    pub fn density_apart(&self) -> bool {
+        !self.density_to_color || self.color_network.is_none()
+    }
+
+    /// Whether features are rectified.
+    #[must_use]
+    pub fn rectifies_features(&self) -> bool {
+        self.feature_activation == FeatureActivation::Relu
+    }
+
+    /// The networks there are, by key.
+    pub(super) fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
+        let color = self.color_network.as_ref().map(|n| ("color_network", n));
+        std::iter::once(("density_network", &self.density_network)).chain(color)
+    }
+}
+
+/// Encoding of positions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PositionEncoding {
+    /// Multiresolution hash grid.
+    HashGrid(HashGridConfig),
+    /// Sines and cosines.
+    Frequency(FrequencyConfig),
+}
+
+/// Parameters of a frequency encoding of positions (Mildenhall et al. 2020, eq. 4, without the factor π).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FrequencyConfig {
+    /// Number of frequencies: 1 to 20.
+    pub n_frequencies: u32,
+    /// Whether the position itself comes first.
+    #[serde(default = "yes")]
+    pub include_input: bool,
+    /// Logarithm of the highest frequency; the frequencies are 1 to `2^max_log2`, evenly spaced in the exponent. Where left
+    /// out, powers of two.
+    #[serde(default)]
+    pub max_log2: Option<f64>,
+    /// What is encoded is `scale p + offset`, for positions p in [0, 1]³ of the scene's box; where left out, world
+    /// coordinates.
+    #[serde(default)]
+    pub scale: Option<f32>,
+    /// See `scale`.
+    #[serde(default)]
+    pub offset: Option<[f32; 3]>,
+}
+
+/// Parameters of a hash grid, named as in tiny-cuda-nn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashGridConfig {
+    /// Number of levels.
+    pub n_levels: u32,
+    /// Features per level: 1, 2, 4 or 8.
+    pub n_features_per_level: u32,
+    /// Rows of a level at most, as a power of two.
+    pub log2_hashmap_size: u32,
+    /// Cells per axis of the coarsest level.
+    pub base_resolution: u32,
+    /// Growth from level to level; left out, it makes the finest level `finest_resolution` cells.
+    #[serde(default)]
+    pub per_level_scale: Option<f64>,
+    /// Cells per axis of the finest level per unit cube, where `per_level_scale` is left out.
+    #[serde(default = "finest")]
+    pub finest_resolution: u32,
+    /// Whether levels that fit are indexed directly instead of hashed.
+    #[serde(default = "yes")]
+    pub dense_levels: bool,
+    /// Shift of the grid in cells: 0.5 as in tiny-cuda-nn, or 0.
+    #[serde(default = "half_f64")]
+    pub grid_offset: f64,
+}
+
+fn finest() -> u32 {
+    2048
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+fn half_f64() -> f64 {
+    0.5
+}
+
+/// Encoding of view directions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DirectionEncoding {
+    /// Colour does not depend on the direction.
+    #[default]
+    None,
+    /// Real spherical harmonics.
+    SphericalHarmonics {
+        /// Number of bands: 1 to 4.
+        degree: u32,
+    },
+    /// Sines and cosines.
+    Frequency {
+        /// Number of octaves.
+        n_frequencies: u32,
+        /// Whether the direction itself comes first.
+        #[serde(default = "yes")]
+        include_input: bool,
+    },
+}
+
+/// A multi-layer perceptron.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Neurons per hidden layer: a multiple of 4 up to 512.
+    pub n_neurons: u32,
+    /// Hidden layers.
+    pub n_hidden_layers: u32,
+    /// Whether layers have biases.
+    #[serde(default)]
+    pub biases: bool,
+    /// Layers, counted from 0, whose input is the output of the layer before followed by the network's own.
+    #[serde(default)]
+    pub skips: Vec<u32>,
+    /// Distribution that weights and biases start from.
+    #[serde(default)]
+    pub initialization: Initialization,
+}
+
+/// Distribution that weights and biases start from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Initialization {
+    /// Weights uniform in ±√(6 / (`n_in` + `n_out`)), biases 0 (Glorot and Bengio 2010).
+    #[default]
+    XavierUniform,
+    /// Weights and biases uniform in ±1/√`n_in`, as `torch.nn.Linear` has it.
+    TorchLinear,
+}
+
+/// Features that the density network hands to the colour network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeatureActivation {
+    /// Identity.
+    #[default]
+    None,
+    /// Rectified linear.
+    Relu,
+}
+
+/// Raw density to σ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DensityActivation {
+    /// Exponential.
+    #[default]
+    Exp,
+    /// Rectified linear.
+    Relu,
+    /// log(1 + eˣ)
+    Softplus,
+}
+
+/// Raw colour to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColorActivation {
+    /// Logistic.
+    #[default]
+    Sigmoid,
+    /// Identity.
+    None,
+}
