@@ -177,6 +177,17 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
     }
 }
 //: else
+//: if normals and ndc
+// From the box, which holds normalised device coordinates, to the world, up to a factor.
+fn world_gradient(x: vec3<f32>, d: vec3<f32>) -> vec3<f32> {
+    let half = vec2<f32>(${ndc_half[0]}, ${ndc_half[1]});
+    let offset = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
+    let p = ((x - 0.5) * (2.0 * ${half_box}) + 0.5 - offset) / ${scale};
+    let z = 2.0 * ${ndc_near} / min(p.z - 1.0, -1e-6);
+    let along = -dot(d.xy, p.xy) / z - 2.0 * ${ndc_near} * d.z / (z * z);
+    return vec3<f32>(-d.xy / (z * half), along);
+}
+//: endif
 @compute @workgroup_size(64)
 fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
@@ -193,7 +204,11 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
             color += weight * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
             depth += weight * bitcast<f32>(kept_rays[j].y);
             //: if normals
+            //: if ndc
+            normal -= weight * world_gradient(kept_samples[j].xyz, d_position[j].xyz);
+            //: else
             normal -= weight * d_position[j].xyz;
+            //: endif
             //: endif
             transmittance *= 1.0 - alpha;
         }

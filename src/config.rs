@@ -139,6 +139,33 @@ pub struct Scene {
     /// What distances along rays, near and far among them, measure.
     #[serde(default)]
     pub ray_direction: RayDirection,
+    /// How samples lie in scenes that are seen from one side alone.
+    #[serde(default)]
+    pub forward_facing: ForwardFacing,
+    /// Normalised device coordinates; left out, the dataset's where `forward_facing` says `ndc`.
+    #[serde(default)]
+    pub ndc: Option<Ndc>,
+}
+
+/// How samples lie in scenes that are seen from one side alone, as LLFF captures are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardFacing {
+    /// Between near and far in the world, as in any scene.
+    #[default]
+    World,
+    /// Evenly in normalised device coordinates, to infinity.
+    Ndc,
+}
+
+/// Normalised device coordinates (Mildenhall et al. 2020, appendix C), of cameras that look along -z.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ndc {
+    /// Depth of the plane at which rays start.
+    pub near: f32,
+    /// Half of an image's width and height in focal lengths.
+    pub half: [f32; 2],
 }
 
 /// Length of a perspective camera's ray directions; other cameras' are unit vectors.
@@ -396,8 +423,8 @@ pub struct SceneHints {
     pub scale: Option<f32>,
     /// World to unit cube.
     pub offset: Option<[f32; 3]>,
-    /// Whether cameras look forward into an open scene, far points of which are as coarse as they are distant.
-    pub open: bool,
+    /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
+    pub forward_facing: Option<Ndc>,
 }
 
 impl Config {
@@ -523,6 +550,18 @@ impl Config {
     /// Fill in what depends on the scene and on the adapter's class.
     pub fn resolve(&mut self, hints: SceneHints, class: AdapterClass) {
         let scene = &mut self.scene;
+        if scene.forward_facing == ForwardFacing::Ndc
+            && let Some(ndc) = hints.forward_facing
+        {
+            scene.ndc.get_or_insert(ndc);
+        }
+        if scene.ndc.is_some() {
+            // All there is lies between -1 and 1.
+            scene.scale.get_or_insert(0.5);
+            scene.offset.get_or_insert([0.5; 3]);
+            scene.aabb_scale.get_or_insert(1);
+        }
+        let in_world = scene.ndc.is_none();
         let aabb_scale = *scene
             .aabb_scale
             .get_or_insert(hints.aabb_scale.unwrap_or(1));
@@ -555,7 +594,7 @@ impl Config {
                     cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
                 }
                 Sampler::Stratified { spacing, .. } => {
-                    spacing.get_or_insert(if hints.open {
+                    spacing.get_or_insert(if hints.forward_facing.is_some() && in_world {
                         Spacing::Disparity
                     } else {
                         Spacing::Linear

@@ -495,6 +495,8 @@ impl Pass {
     #[must_use]
     pub fn defines(&self) -> Defines {
         let raw = self.field.raw_outputs(&self.buffers);
-        activation_defines(&self.field.config).merge(output_defines(&raw))
+        activation_defines(&self.field.config)
+            .merge(output_defines(&raw))
+            .merge(self.scene.defines())
     }
 }

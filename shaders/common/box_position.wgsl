@@ -1,9 +1,72 @@
-// World to the box that the encodings see, [0, 1]^3. See SceneBox in src/sampling/mod.rs.
+// Where samples lie: along a line in world space, or in normalised device coordinates (Mildenhall et al. 2020, appendix C),
+// which squeeze all that lies behind the near plane of forward-facing cameras into a cube. See SceneBox in
+// src/sampling/mod.rs.
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
 
-fn box_position(world: vec3<f32>) -> vec3<f32> {
-    let u = world * SCALE + OFFSET;
+struct Line {
+    origin: vec3<f32>,
+    t_min: f32,
+    direction: vec3<f32>,
+    t_max: f32,
+    unit: f32,        // length of the direction
+    //: if ndc
+    start: f32,       // where the ray meets the near plane, in lengths of its own direction
+    depth: f32,       // what a length of its direction goes away from the cameras' plane
+    ray_unit: f32,    // length of the ray's own direction
+    //: endif
+}
+
+// From the line's space to the box that the encodings see, [0, 1]^3.
+fn box_position(point: vec3<f32>) -> vec3<f32> {
+    let u = point * SCALE + OFFSET;
     return (u - 0.5) * (0.5 / HALF_BOX) + 0.5;
 }
+
+fn line_position(line: Line, t: f32) -> vec3<f32> { return box_position(line.origin + t * line.direction); }
+
+//: if ndc
+const NDC_NEAR: f32 = ${ndc_near};
+const NDC_HALF: vec2<f32> = vec2<f32>(${ndc_half[0]}, ${ndc_half[1]});
+
+// A ray that does not look forward is empty.
+fn line_of(ray: Ray) -> Line {
+    var line: Line;
+    line.depth = max(-ray.direction.z, 1e-6);
+    line.start = (NDC_NEAR + ray.origin.z) / line.depth;
+    line.ray_unit = length(ray.direction);
+    let from_here = ray.origin + line.start * ray.direction;
+    let at = from_here.xy / (NDC_NEAR * NDC_HALF);
+    line.origin = vec3<f32>(at, -1.0);
+    line.direction = vec3<f32>(ray.direction.xy / (line.depth * NDC_HALF) - at, 2.0);
+    line.t_max = select(0.0, 1.0, ray.direction.z < -1e-6);
+    line.unit = length(line.direction);
+    return line;
+}
+
+// World units from the ray's origin; what is infinitely far stays finite.
+fn line_distance(line: Line, t: f32) -> f32 {
+    return (line.start + NDC_NEAR / line.depth * t / max(1.0 - t, 1e-6)) * line.ray_unit;
+}
+
+fn line_parameter(line: Line, distance: f32) -> f32 {
+    let away = (distance / line.ray_unit - line.start) * line.depth;
+    return away / (NDC_NEAR + away);
+}
+//: else
+fn line_of(ray: Ray) -> Line {
+    var line: Line;
+    line.origin = ray.origin;
+    line.direction = ray.direction;
+    line.t_min = ray.t_min;
+    line.t_max = ray.t_max;
+    line.unit = length(ray.direction);
+    return line;
+}
+
+// World units from the ray's origin.
+fn line_distance(line: Line, t: f32) -> f32 { return t * line.unit; }
+
+fn line_parameter(line: Line, distance: f32) -> f32 { return distance / line.unit; }
+//: endif

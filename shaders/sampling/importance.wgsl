@@ -29,7 +29,7 @@ var<storage, read_write> ray_counts: array<u32>;          // (n_rays)
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> weighted: array<vec2<f32>>;            // (n)
 var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
-var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in world units
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in units of the line's space
 var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bits of the distance from its origin
 //: endif
 
@@ -40,12 +40,12 @@ const N: u32 = ${n_samples}u;
 fn weigh(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays_fitting) { return; }
-    let per_unit = 1.0 / length(rays[i].direction);
+    let line = line_of(rays[i]);
     var transmittance = 1.0;
     for (var j = previous_offsets[i].y; j < previous_offsets[i + 1u].y; j++) {
         let sigma = density_from_raw(previous_density[j * ${density_stride}u]);
         let alpha = 1.0 - exp(-sigma * previous_samples[j].w);
-        weighted[j] = vec2<f32>(bitcast<f32>(previous_rays[j].y) * per_unit, transmittance * alpha);
+        weighted[j] = vec2<f32>(line_parameter(line, bitcast<f32>(previous_rays[j].y)), transmittance * alpha);
         transmittance *= 1.0 - alpha;
     }
 }
@@ -68,6 +68,7 @@ const LAST: f32 = 1e10;
 const FLOOR: f32 = 1e-5;
 
 struct Writer {
+    line: Line,
     ray: u32,
     at: u32,
     t: f32,      // of the sample that waits for the next one's, which its dt reaches to
@@ -75,10 +76,8 @@ struct Writer {
 }
 
 fn write(w: ptr<function, Writer>, dt: f32) {
-    let ray = rays[(*w).ray];
-    let unit = length(ray.direction);
-    samples[(*w).at] = vec4<f32>(box_position(ray.origin + (*w).t * ray.direction), dt * unit);
-    sample_rays[(*w).at] = vec2<u32>((*w).ray, bitcast<u32>((*w).t * unit));
+    samples[(*w).at] = vec4<f32>(line_position((*w).line, (*w).t), dt * (*w).line.unit);
+    sample_rays[(*w).at] = vec2<u32>((*w).ray, bitcast<u32>(line_distance((*w).line, (*w).t)));
     (*w).at += 1u;
 }
 
@@ -96,6 +95,7 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     let n = previous_offsets[i + 1u].y - first;
     if (n == 0u) { return; }
     var w: Writer;
+    w.line = line_of(rays[i]);
     w.ray = i;
     w.at = ray_offsets[i];
     // Interval b lies around sample b, up to the midpoints: 1 to n - 2, or all there is where samples are so few.

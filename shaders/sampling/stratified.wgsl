@@ -17,7 +17,7 @@ var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read_write> ray_counts: array<u32>;          // (n_rays)
 //: else
 var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
-var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in world units
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched) x in [0, 1]^3, dt in units of the line's space
 var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bits of the distance from its origin
 //: endif
 
@@ -25,33 +25,33 @@ const N: u32 = ${n_samples}u;
 const LAST: f32 = 1e10;
 const NO_END: f32 = 1e9;
 
-// A ray whose end nobody gave runs through the box, or is empty where it misses that.
-fn bounded(ray: Ray) -> Ray {
-    var result = ray;
-    if (ray.t_max >= NO_END) {
-        let range = box_range(ray.origin * SCALE + OFFSET, ray.direction * SCALE, HALF_BOX);
-        result.t_min = max(ray.t_min, range.x);
+// A line whose end nobody gave runs through the box, or is empty where it misses that.
+fn bounded(line: Line) -> Line {
+    var result = line;
+    if (line.t_max >= NO_END) {
+        let range = box_range(line.origin * SCALE + OFFSET, line.direction * SCALE, HALF_BOX);
+        result.t_min = max(line.t_min, range.x);
         result.t_max = max(result.t_min, range.y);
     }
     return result;
 }
 
-fn edge(ray: Ray, i: u32) -> f32 {
+fn edge(line: Line, i: u32) -> f32 {
     let f = f32(i) / f32(N - 1u);
     //: if disparity
     // Nothing is as near as the camera itself.
-    let near = max(ray.t_min, 1e-3 * ray.t_max);
-    return 1.0 / ((1.0 - f) / near + f / ray.t_max);
+    let near = max(line.t_min, 1e-3 * line.t_max);
+    return 1.0 / ((1.0 - f) / near + f / line.t_max);
     //: else
-    return ray.t_min * (1.0 - f) + ray.t_max * f;
+    return line.t_min * (1.0 - f) + line.t_max * f;
     //: endif
 }
 
-fn place_of(ray: Ray, i: u32, state: ptr<function, u32>) -> f32 {
-    let here = edge(ray, i);
+fn place_of(line: Line, i: u32, state: ptr<function, u32>) -> f32 {
+    let here = edge(line, i);
     //: if jitter
-    let below = edge(ray, max(i, 1u) - 1u);
-    let above = edge(ray, min(i + 1u, N - 1u));
+    let below = edge(line, max(i, 1u) - 1u);
+    let above = edge(line, min(i + 1u, N - 1u));
     return mix(0.5 * (below + here), 0.5 * (here + above), random(state));
     //: else
     return here;
@@ -77,20 +77,19 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     var n = ray_offsets[i];
     let end = ray_offsets[i + 1u];
     //: endif
-    let ray = bounded(rays[i]);
-    let n_places = select(0u, N, ray.t_max > ray.t_min);
-    let unit = length(ray.direction);
+    let line = bounded(line_of(rays[i]));
+    let n_places = select(0u, N, line.t_max > line.t_min);
     var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
-    var t = place_of(ray, 0u, &state);
+    var t = place_of(line, 0u, &state);
     for (var k = 0u; k < n_places; k++) {
         var next = t + LAST;
-        if (k + 1u < N) { next = place_of(ray, k + 1u, &state); }
-        let x = box_position(ray.origin + t * ray.direction);
+        if (k + 1u < N) { next = place_of(line, k + 1u, &state); }
+        let x = line_position(line, t);
         if (inside(x)) {
             //: if pass == "place"
             if (n < end) {
-                samples[n] = vec4<f32>(x, (next - t) * unit);
-                sample_rays[n] = vec2<u32>(i, bitcast<u32>(t * unit));
+                samples[n] = vec4<f32>(x, (next - t) * line.unit);
+                sample_rays[n] = vec2<u32>(i, bitcast<u32>(line_distance(line, t)));
             }
             //: endif
             n += 1u;

@@ -80,6 +80,10 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     pixel_center: f32,
+    /// The model is one of normalised device coordinates, of images whose half width and height are so many focal lengths:
+    /// near and far count for nothing then
+    #[arg(long, value_name = "X,Y", value_delimiter = ',', num_args = 1)]
+    ndc: Vec<f32>,
     /// Background of training and evaluation: white, black or #rrggbb
     #[arg(long, value_name = "C", default_value = "white")]
     background: Background,
@@ -141,6 +145,15 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             "--background random: a model was trained over one colour: white, black or #rrggbb",
         ));
     }
+    let ndc = match args.ndc[..] {
+        [] => None,
+        [x, y] if x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite() => Some([x, y]),
+        _ => {
+            return Err(usage(
+                "--ndc: give two positive numbers, half of an image's width and height in focal lengths: 0.62,0.46",
+            ));
+        }
+    };
     let dir = RunDir::at(&args.out);
     dir.check_free(args.force)?;
     let options = Options {
@@ -160,6 +173,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         },
         pixel_center: args.pixel_center,
         background: args.background,
+        ndc,
     };
     let Model::NerfPytorch = args.model;
     let imported = nerf_pytorch::read(&args.file, &options)?;

@@ -78,6 +78,10 @@ impl Config {
                 format!("is {}; it must lie between 0 and 1", scene.pixel_center),
             ));
         }
+        if let Some(ndc) = scene.ndc {
+            positive("scene.ndc.near", ndc.near)?;
+            positive("scene.ndc.half", ndc.half[0].min(ndc.half[1]))?;
+        }
         let optimizer = &self.optimizer;
         positive("optimizer.decay_base", optimizer.decay_base)?;
         if let Some(end) = optimizer.decay_end
@@ -187,6 +191,12 @@ impl Config {
                     return Err(bad(
                         "passes.sampler.importance",
                         "needs a pass before its own, whose samples it looks at",
+                    ));
+                }
+                Sampler::RayMarch { .. } if self.scene.ndc.is_some() => {
+                    return Err(bad(
+                        "scene.ndc",
+                        "is given, but rays are marched in the world: sample stratified",
                     ));
                 }
                 Sampler::RayMarch { .. } if self.occupancy.is_none() => {

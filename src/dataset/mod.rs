@@ -28,7 +28,7 @@ pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
 
 use crate::camera::Camera;
-use crate::config::SceneHints;
+use crate::config::{Ndc, SceneHints};
 use crate::text::{one_line, shown};
 use json::Fields;
 
@@ -276,8 +276,30 @@ impl Dataset {
             aabb_scale: self.aabb_scale,
             scale: self.scale,
             offset: self.offset,
-            open: self.format == Format::Llff,
+            forward_facing: self.ndc(),
         }
+    }
+
+    /// Normalised device coordinates of a capture that looks one way: behind the nearest of its near planes, as wide as
+    /// the widest of its images.
+    fn ndc(&self) -> Option<Ndc> {
+        let frames = || self.train.iter().chain(&self.test);
+        let half = |axis: usize| {
+            let half = |frame: &Frame| {
+                let camera = frame.camera;
+                let size = [camera.width, camera.height][axis] as f32;
+                size / 2.0 / camera.focal[axis]
+            };
+            frames().map(half).reduce(f32::max)
+        };
+        let near = frames().filter_map(|f| f.near_far).map(|[near, _]| near);
+        let near = near
+            .reduce(f32::min)
+            .filter(|_| self.format == Format::Llff)?;
+        Some(Ndc {
+            near,
+            half: [half(0)?, half(1)?],
+        })
     }
 
     /// Keeps only the training views with these indices, in this order.

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::{ImportError, Imported, Linear, Tensors, parameters};
 use crate::config::{Background, Sampler};
 use crate::config::{
-    Config, DirectionEncoding, FeatureActivation, Field, FrequencyConfig, Pass, PositionEncoding,
-    RayDirection, SceneHints, Spacing,
+    Config, DirectionEncoding, FeatureActivation, Field, FrequencyConfig, Ndc, Pass,
+    PositionEncoding, RayDirection, SceneHints, Spacing,
 };
 use crate::gpu::AdapterClass;
 
@@ -37,6 +37,8 @@ pub struct Options {
     pub pixel_center: f32,
     /// Background of training and evaluation.
     pub background: Background,
+    /// Of a model of normalised device coordinates, half of an image's width and height in focal lengths.
+    pub ndc: Option<[f32; 2]>,
 }
 
 impl Default for Options {
@@ -52,6 +54,7 @@ impl Default for Options {
             ray_direction: RayDirection::Plane,
             pixel_center: 0.0,
             background: Background::Fixed([1.0; 3]),
+            ndc: None,
         }
     }
 }
@@ -135,6 +138,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     config.scene.background = options.background;
     config.scene.eval_background = options.background;
     config.training.crop_steps = 0;
+    config.scene.ndc = options.ndc.map(|half| Ndc { near: 1.0, half });
     let preset = config.passes[0].clone();
     config.passes.clear();
     let mut all = Vec::new();

@@ -7,7 +7,7 @@ pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
-use crate::config::{Config, Sampler, Spacing};
+use crate::config::{Config, Ndc, Sampler, Spacing};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
 /// The map from world to the box that the encodings see.
@@ -19,6 +19,8 @@ pub struct SceneBox {
     pub offset: [f32; 3],
     /// Side of the box in unit cubes: a power of two.
     pub aabb_scale: u32,
+    /// Where given, "world" in the above are normalised device coordinates.
+    pub ndc: Option<Ndc>,
 }
 
 impl SceneBox {
@@ -29,6 +31,7 @@ impl SceneBox {
             scale: config.scene.scale.unwrap_or(0.33),
             offset: config.scene.offset.unwrap_or([0.5; 3]),
             aabb_scale: config.scene.aabb_scale.unwrap_or(1),
+            ndc: config.scene.ndc,
         }
     }
 
@@ -59,6 +62,12 @@ impl SceneBox {
             .set("offset", self.offset.map(text))
             .set("half_box", text(half_box))
             .set("cascades", self.cascades())
+            .set("ndc", self.ndc.is_some())
+            .set("ndc_near", text(self.ndc.map_or(1.0, |ndc| ndc.near)))
+            .set(
+                "ndc_half",
+                self.ndc.map_or([1.0; 2], |ndc| ndc.half).map(text),
+            )
     }
 }
 

@@ -150,6 +150,7 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
         .set("color_offset", 0)
         .set("d_density_stride", 1)
         .set("joint", false)
+        .set("ndc", false)
 }
 
 /// Runs `pass` of the compositing shader over `rig`'s counts.
@@ -582,5 +583,58 @@ fn rendered_color_opacity_depth_and_normal() {
         let actual: Vec<f32> = rig.read(&image, 8 * N_RAYS);
         assert_close("pixels", &actual, &expected, 3e-6);
         assert!(to_f64(&actual[8 * N_FITTING..]).iter().all(|&v| v == 0.0));
+    });
+}
+
+/// The gradient of a density over normalised device coordinates, taken to the world, against differences of the map itself.
+#[test]
+fn normals_of_device_coordinates_stand_in_the_world() {
+    on_device(|gpu| {
+        let (near, half) = (1.2_f64, [0.6_f64, 0.45]);
+        let (point, gradient) = ([0.4_f64, -0.7, -2.5], [0.3_f64, -0.8, 0.5]);
+        let device = |p: [f64; 3]| {
+            [
+                -p[0] / (p[2] * half[0]),
+                -p[1] / (p[2] * half[1]),
+                1.0 + 2.0 * near / p[2],
+            ]
+        };
+        let along =
+            |p: [f64; 3]| -> f64 { device(p).iter().zip(gradient).map(|(v, g)| v * g).sum() };
+        let expected = [0, 1, 2].map(|axis| {
+            let moved = |h: f64| {
+                let mut p = point;
+                p[axis] += h;
+                along(p)
+            };
+            -(moved(1e-5) - moved(-1e-5)) / 2e-5
+        });
+        let length = expected.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let expected = expected.map(|v| v / length);
+
+        let rig = Rig::new(gpu, 1, 1, 1);
+        let x = device(point).map(|v| (v * 0.5 + 0.5) as f32);
+        let image = rig.zeros(8);
+        let buffers = [
+            ("offsets", rig.buffer(&[[0_u32, 0], [0, 1]])),
+            ("kept_samples", rig.buffer(&[x[0], x[1], x[2], 1.0])),
+            ("kept_rays", rig.buffer(&[[0_u32, 0]])),
+            ("raw_color", rig.buffer(&[0.0_f32; 4])),
+            ("raw_density", rig.buffer(&vec![50.0_f32; STRIDE])),
+            ("d_position", rig.buffer(&gradient.map(|g| g as f32))),
+        ];
+        let mut bindings = vec![("counts", &rig.counts.state), ("image", &image)];
+        bindings.extend(buffers.iter().map(|(name, buffer)| (*name, buffer)));
+        let defines = activations(DensityActivation::Relu, RgbActivation::None)
+            .set("ndc", true)
+            .set("ndc_near", near)
+            .set("ndc_half", half)
+            .set("scale", "0.5")
+            .set("offset", ["0.5"; 3])
+            .set("half_box", "0.5")
+            .set("normals", true);
+        run(&rig, "render", "render", defines, Count::Rays, &bindings);
+        let normal: Vec<f32> = rig.read::<f32>(&image, 8)[4..7].to_vec();
+        assert_close("normal", &normal, &expected, 1e-4);
     });
 }

@@ -16,6 +16,7 @@ const SCENE: SceneBox = SceneBox {
     scale: 0.25,
     offset: [0.5; 3],
     aabb_scale: 1,
+    ndc: None,
 };
 const N: u32 = 24;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use kiln::config::{Sampler, Spacing};
+use kiln::config::{Ndc, Sampler, Spacing};
 use kiln::gpu::primitives::Scan;
 use kiln::gpu::{Buffer, Count, Gpu, StepState};
 use kiln::sampling::{Pass, Placed, SceneBox, Sources, ray_march, run};
@@ -20,6 +20,7 @@ const SCENE: SceneBox = SceneBox {
     scale: 0.7,
     offset: [0.4, 0.5, 0.6],
     aabb_scale: 1,
+    ndc: None,
 };
 
 /// One sample: position in the box, dt and distance in world units.
@@ -245,6 +246,7 @@ fn march_through_cascades_with_growing_steps() {
             scale: 0.33,
             offset: [0.5; 3],
             aabb_scale: 4,
+            ndc: None,
         };
         march(gpu, scene, 256, 1.0 / 64.0, 1024, 0.3);
     });
@@ -301,6 +303,7 @@ fn stratified_samples_inside_the_box() {
             scale: 0.25,
             offset: [0.5; 3],
             aabb_scale: 2,
+            ndc: None,
         };
         let mut rays = rays(&mut Pcg::new(63), &scene);
         for ray in &mut rays {
@@ -520,6 +523,72 @@ fn unbounded_samples_in_disparity() {
                         assert!(s.dt > 1e9 * unit);
                     }
                 }
+            }
+        }
+    });
+}
+
+/// Evenly in depth of normalised device coordinates, from the near plane to infinity, with distances in the world.
+#[test]
+fn samples_in_normalised_device_coordinates() {
+    const N: usize = 16;
+    on_device(|gpu| {
+        let ndc = Ndc {
+            near: 1.1,
+            half: [0.6, 0.45],
+        };
+        let scene = SceneBox {
+            scale: 0.5,
+            offset: [0.5; 3],
+            aabb_scale: 1,
+            ndc: Some(ndc),
+        };
+        let mut pcg = Pcg::new(67);
+        let rays: Vec<GpuRay> = (0..50)
+            .map(|i| {
+                let from = [
+                    pcg.uniform(-0.3, 0.3),
+                    pcg.uniform(-0.3, 0.3),
+                    pcg.uniform(-0.2, 0.5),
+                ];
+                let away = if i == 7 { 0.1 } else { -pcg.uniform(0.6, 1.5) };
+                GpuRay::new(from, [pcg.uniform(-0.4, 0.4), pcg.uniform(-0.3, 0.3), away])
+            })
+            .collect();
+        let sampler = Sampler::Stratified {
+            n_samples: N as u32,
+            jitter: true,
+            min_transmittance: 0.0,
+            bounded: false,
+            spacing: None,
+        };
+        let all = sample(gpu, &sampler, &scene, false, &rays, &[0; 4]);
+        for (i, (ray, samples)) in rays.iter().zip(&all).enumerate() {
+            // One that looks back sees nothing.
+            assert_eq!(samples.len(), if i == 7 { 0 } else { N });
+            let length = ray.direction.iter().map(|v| v * v).sum::<f32>().sqrt();
+            for (k, s) in samples.iter().enumerate() {
+                let part = k as f32 / (N - 1) as f32;
+                assert!((s.x[2] - part).abs() < 1e-5, "{k}: {s:?}");
+                if k + 1 == N {
+                    assert!(s.t > 1e4 && s.dt > 1e9);
+                    continue;
+                }
+                let p = [0, 1, 2].map(|c| ray.origin[c] + s.t / length * ray.direction[c]);
+                let device = [
+                    -p[0] / (p[2] * ndc.half[0]),
+                    -p[1] / (p[2] * ndc.half[1]),
+                    1.0 + 2.0 * ndc.near / p[2],
+                ];
+                for c in 0..3 {
+                    assert!(
+                        (device[c] * 0.5 + 0.5 - s.x[c]).abs() < 1e-4,
+                        "{k}: {device:?}, {s:?}"
+                    );
+                }
+                let next = samples[k + 1];
+                let step = [0, 1, 2].map(|c| (2.0 * (next.x[c] - s.x[c])).powi(2));
+                assert!((s.dt - step.iter().sum::<f32>().sqrt()).abs() < 1e-4);
             }
         }
     });
