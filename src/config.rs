@@ -525,15 +525,23 @@ impl Config {
             }
         }
         let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
+        // The one that broke it for good: an earlier one may be wrong without a later one.
+        let mut culprit = None;
         for text in overrides {
-            if set(&mut table, text).is_ok()
-                && let Err(reason) = Self::from_table(table.clone())
-            {
-                return ConfigError::Set {
-                    text: text.clone(),
-                    reason,
-                };
+            let outcome = set(&mut table, text).map(|()| Self::from_table(table.clone()));
+            match outcome {
+                Ok(Ok(_)) => culprit = None,
+                Ok(Err(reason)) if culprit.is_none() => {
+                    culprit = Some(ConfigError::Set {
+                        text: text.clone(),
+                        reason,
+                    });
+                }
+                _ => {}
             }
+        }
+        if let Some(culprit) = culprit {
+            return culprit;
         }
         ConfigError::Parse {
             origin: origin.to_owned(),

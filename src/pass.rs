@@ -27,7 +27,9 @@ impl Capacity {
     #[must_use]
     pub fn of_rays(config: &Config, rays: u32) -> Option<Vec<Self>> {
         let capacity = |per_ray: u32| {
-            let samples = rays.saturating_mul(per_ray).next_multiple_of(512);
+            // What exceeds this fits no device.
+            let samples = rays.saturating_mul(per_ray).min(u32::MAX - 511);
+            let samples = samples.next_multiple_of(512);
             Self {
                 rays,
                 marched: samples,
@@ -35,6 +37,17 @@ impl Capacity {
             }
         };
         samples_of_passes(config).map(|all| all.into_iter().map(capacity).collect())
+    }
+
+    /// The same for a pass of `sampler`: where nothing is culled, no more is placed than can be kept.
+    #[must_use]
+    pub fn of_sampler(self, sampler: &Sampler) -> Self {
+        let marched = if culls(sampler) {
+            self.marched
+        } else {
+            self.kept
+        };
+        Self { marched, ..self }
     }
 
     /// Samples whose density alone is evaluated before some are culled.
@@ -243,22 +256,36 @@ impl Pass {
         })
     }
 
-    /// Bytes that [`Self::of_method`] allocates for a pass.
+    /// Bytes that [`Self::of_method`] allocates for the passes of a method; `keep` as there.
     #[must_use]
-    pub fn bytes(field: &Field, sampler: &Sampler, capacity: Capacity, keep: Keep) -> u64 {
-        let (rays, marched, kept) = (
-            u64::from(capacity.rays),
-            u64::from(capacity.marched).next_multiple_of(512),
-            u64::from(capacity.kept).next_multiple_of(512),
-        );
-        let culled_from = u64::from(capacity.culled_from(sampler));
-        let n_copies = if culls(sampler) { marched + kept } else { kept };
-        rays * (RAY_BYTES + 4 * 4 + 8)
-            + n_copies * 24
-            + field
-                .buffer_sizes(culled_from, kept, keep)
-                .iter()
-                .sum::<u64>()
+    pub fn bytes(
+        config: &Config,
+        fields: &[Field],
+        capacities: &[Capacity],
+        keep: &dyn Fn(usize) -> Keep,
+    ) -> u64 {
+        let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
+        let mut bytes = u64::from(most_rays) * RAY_BYTES;
+        for (index, (field, capacity)) in fields.iter().zip(capacities).enumerate() {
+            let sampler = &config.passes[index].sampler;
+            let rays = u64::from(capacity.rays);
+            let marched = u64::from(capacity.marched).next_multiple_of(512);
+            let kept = u64::from(capacity.kept).next_multiple_of(512);
+            let culled_from = u64::from(capacity.culled_from(sampler));
+            let (samples, counts) = if culls(sampler) {
+                (marched + kept, 4)
+            } else {
+                (marched, 2)
+            };
+            let weighted = match sampler {
+                Sampler::Importance { .. } => u64::from(capacities[index - 1].kept) * 8,
+                _ => 0,
+            };
+            let of_field = field.buffer_sizes(culled_from, kept, keep(index));
+            bytes += rays * (counts * 4 + 8) + samples * 24 + weighted;
+            bytes += of_field.iter().sum::<u64>();
+        }
+        bytes
     }
 
     /// One of the small kernels in `shaders/entry/step.wgsl`.

@@ -119,6 +119,9 @@ fn configs() -> Vec<Config> {
         &[],
         &[
             "training.density_noise=0.5",
+            "passes.0.field.density_to_color=false",
+            "passes.0.field.n_density_outputs=17",
+            "scene.ndc={near=1.0,half=[0.6,0.4]}",
             "training.crop_steps=5",
             "scene.ray_direction=\"unit\"",
             "passes.0.sampler.stratified.spacing=\"disparity\"",

@@ -1,11 +1,13 @@
-// Output activations of a field and their derivatives. sigma is per world unit.
+// Output activations of a field and their derivatives. sigma is per unit of the space that samples lie in.
 const DENSITY_CLAMP: f32 = 15.0;
 
 fn density_from_raw(raw: f32) -> f32 {
     //: if density_activation == "exp"
     return exp(raw);
     //: elif density_activation == "softplus"
-    return max(raw, 0.0) + log(1.0 + exp(-abs(raw)));
+    // log(1 + e), of which rounding would leave steps and then nothing, where the last dt may be enormous.
+    let e = exp(-abs(raw));
+    return max(raw, 0.0) + select(log(1.0 + e), e - 0.5 * e * e, e < 1e-3);
     //: else
     return max(raw, 0.0);
     //: endif
@@ -16,7 +18,8 @@ fn density_slope(raw: f32) -> f32 {
     //: if density_activation == "exp"
     return exp(clamp(raw, -DENSITY_CLAMP, DENSITY_CLAMP));
     //: elif density_activation == "softplus"
-    return 1.0 / (1.0 + exp(-raw));
+    let e = exp(-abs(raw));
+    return select(e, 1.0, raw > 0.0) / (1.0 + e);
     //: else
     return select(0.0, 1.0, raw > 0.0);
     //: endif

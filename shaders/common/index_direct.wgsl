@@ -3,3 +3,4 @@ fn uni5(x: u32) -> u32 { return x; }
 fn uni10(x: u32) -> u32 { return x; }
 fn uni15(x: u32) -> u32 { return x; }
 fn uni20(x: u32) -> u32 { return x; }
+fn uni25(x: u32) -> u32 { return x; }

@@ -63,7 +63,7 @@ fn proved(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     //: if n_outputs % lanes != 0
     if (n >= N_OUTPUTS) { return; }
     //: endif
-    let m = uni20(tile) * 8u;
+    let m = uni25(tile) * 8u;
     //: for i in range(8)
     var c_${i} = vec4<f32>(0.0);
     //: endfor
@@ -97,7 +97,7 @@ fn narrow(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     let first = linear_group(group) * 64u;
     if (first >= counts.${count}) { return; }
     let m = first + lane;
-    let corner = uni20(place.x);
+    let corner = uni25(place.x);
     //: for n in range(n_outputs)
     var c_${n} = vec4<f32>(0.0);
     //: endfor

@@ -16,7 +16,7 @@ use crate::run::RunDir;
 #[command(after_help = "Examples:
   kiln import lego.safetensors --as nerf-pytorch --out runs/lego-imported
   kiln eval runs/lego-imported --dataset data/lego
-  kiln render runs/lego-imported --turntable 48 --out orbit.gif
+  kiln render runs/lego-imported --dataset data/lego --turntable 48 --out orbit.gif
   kiln train data/lego --resume runs/lego-imported --seconds 600
 
 From PyTorch, for krrish94's nerf-pytorch (docs/import.md has more):

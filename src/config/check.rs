@@ -1,8 +1,8 @@
 //! What a configuration may not be.
 
 use super::{
-    Background, Config, DirectionEncoding, FrequencyConfig, HashGridConfig, Loss, Network,
-    Occupancy, Pass, PositionEncoding, Sampler,
+    Background, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig, Loss,
+    Network, Occupancy, Pass, PositionEncoding, Sampler,
 };
 
 /// A key with an impossible value, and what it should be.
@@ -178,14 +178,49 @@ impl Config {
 
     fn check_passes(&self) -> Result<(), Bad> {
         let n = self.passes.len();
+        let training = &self.training;
+        if let (Some(rays), Some(parts)) = (training.n_rays, training.micro_batches)
+            && rays % parts != 0
+        {
+            return Err(bad(
+                "training.micro_batches",
+                format!("is {parts}, which does not divide training.n_rays, {rays}"),
+            ));
+        }
         if !(1..=4).contains(&n) {
             return Err(bad(
                 "passes",
                 format!("has {n} entries; a method needs one to four"),
             ));
         }
+        // Whether samples may lie outside the box.
+        let mut outside = false;
         for (index, pass) in self.passes.iter().enumerate() {
             pass.check()?;
+            let feeds_color = pass.field.density_to_color && pass.field.color_network.is_some();
+            if training.density_noise > 0.0 && feeds_color {
+                return Err(bad(
+                    "training.density_noise",
+                    format!(
+                        "is {}, but the color_network of pass {index} sees the density: it takes density_to_color = false",
+                        training.density_noise
+                    ),
+                ));
+            }
+            outside = match pass.sampler {
+                Sampler::RayMarch { .. } => false,
+                Sampler::Stratified { bounded, .. } => !bounded,
+                Sampler::Importance { .. } => outside,
+            };
+            if outside && matches!(pass.field.position_encoding, PositionEncoding::HashGrid(_)) {
+                return Err(bad(
+                    "position_encoding",
+                    format!(
+                        "of pass {index} is a hash grid, which has no features outside the box: it takes a stratified sampler with bounded = true"
+                    ),
+                ));
+            }
+            let ndc = self.scene.ndc.is_some() || self.scene.forward_facing == ForwardFacing::Ndc;
             match pass.sampler {
                 Sampler::Importance { .. } if index == 0 => {
                     return Err(bad(
@@ -193,10 +228,10 @@ impl Config {
                         "needs a pass before its own, whose samples it looks at",
                     ));
                 }
-                Sampler::RayMarch { .. } if self.scene.ndc.is_some() => {
+                Sampler::RayMarch { .. } if ndc => {
                     return Err(bad(
-                        "scene.ndc",
-                        "is given, but rays are marched in the world: sample stratified",
+                        "scene.forward_facing",
+                        "is ndc, but rays are marched in the world: it takes a stratified sampler",
                     ));
                 }
                 Sampler::RayMarch { .. } if self.occupancy.is_none() => {
@@ -377,18 +412,8 @@ impl Pass {
             Sampler::Stratified {
                 n_samples,
                 min_transmittance,
-                bounded,
                 ..
-            } => {
-                let hashed = matches!(self.field.position_encoding, PositionEncoding::HashGrid(_));
-                if !bounded && hashed {
-                    return Err(bad(
-                        "passes.sampler.stratified.bounded",
-                        "is false, but a hash grid has no features outside the box",
-                    ));
-                }
-                (min_transmittance, n_samples)
-            }
+            } => (min_transmittance, n_samples),
             Sampler::Importance { n_samples, .. } => (0.0, n_samples),
         };
         if !(2..=16_384).contains(&n) {
@@ -430,6 +455,19 @@ impl Pass {
             return Err(bad(
                 "n_density_outputs",
                 format!("is {n}; without a color_network it must be 4: density and colour"),
+            ));
+        }
+        let has_color = field.color_network.is_some();
+        if field.rectifies_features() && !(has_color && !field.density_to_color) {
+            return Err(bad(
+                "feature_activation",
+                "is relu, which takes a color_network and density_to_color = false",
+            ));
+        }
+        if !has_color && field.direction_encoding != DirectionEncoding::None {
+            return Err(bad(
+                "direction_encoding",
+                "is given, but without a color_network colour depends on the position alone",
             ));
         }
         let apart = u32::from(!field.density_to_color);

@@ -108,7 +108,7 @@ pub struct Field {
     /// and colour.
     #[serde(default)]
     pub color_network: Option<Network>,
-    /// Raw density to σ per world unit.
+    /// Raw density to σ, per unit of the space that samples lie in.
     #[serde(default)]
     pub density_activation: DensityActivation,
     /// Raw colour to colour.

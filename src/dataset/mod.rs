@@ -280,24 +280,23 @@ impl Dataset {
         }
     }
 
-    /// Normalised device coordinates of a capture that looks one way: behind the nearest of its near planes, as wide as
-    /// the widest of its images.
+    /// Normalised device coordinates of a capture that looks one way, as wide as the widest of its images. The nearest of its
+    /// bounds lies at 4/3 and rays start at three quarters of it.
     fn ndc(&self) -> Option<Ndc> {
-        let frames = || self.train.iter().chain(&self.test);
         let half = |axis: usize| {
             let half = |frame: &Frame| {
                 let camera = frame.camera;
                 let size = [camera.width, camera.height][axis] as f32;
                 size / 2.0 / camera.focal[axis]
             };
-            frames().map(half).reduce(f32::max)
+            let frames = self.train.iter().chain(&self.test);
+            frames.map(half).reduce(f32::max)
         };
-        let near = frames().filter_map(|f| f.near_far).map(|[near, _]| near);
-        let near = near
-            .reduce(f32::min)
-            .filter(|_| self.format == Format::Llff)?;
+        if self.format != Format::Llff {
+            return None;
+        }
         Some(Ndc {
-            near,
+            near: 1.0,
             half: [half(0)?, half(1)?],
         })
     }

@@ -87,8 +87,12 @@ fn smaller(label: &str) -> &'static str {
             "lower `occupancy.resolution` or `scene.aabb_scale` with --set"
         }
         _ if label.starts_with("occupancy") => "lower `occupancy.cells_per_update` with --set",
-        _ if label.ends_with("rays") => "lower `training.max_rays` with --set",
-        _ => "lower `training.batch_size` with --set",
+        _ if label.ends_with("rays") => {
+            "lower `training.max_rays`, or `training.n_rays` where that is given, with --set"
+        }
+        _ => {
+            "lower `training.batch_size`, or `training.n_rays` and the samples per ray where those are given, with --set"
+        }
     }
 }
 

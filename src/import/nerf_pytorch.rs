@@ -1,7 +1,7 @@
 //! Models of the `PyTorch` implementations of NeRF: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's nerf-pytorch, and
 //! the `NeRF` class of yenchenlin's.
 //!
-//! Any prefix may stand before the names of a `state_dict`; one that contains `fine` marks the fine model, without which the
+//! Any prefix may stand before the names of a `state_dict`; one with the word `fine` in it marks the fine model, without which the
 //! coarse one makes the image.
 
 use std::path::Path;
@@ -109,24 +109,29 @@ enum Class {
 /// [`ImportError`]; a tensor that is missing or of another shape is named.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
-    let found = MARKS.iter().find_map(|&(mark, class)| {
-        let prefixes = tensors.prefixes(mark);
-        (!prefixes.is_empty()).then_some((class, prefixes))
-    });
-    let Some((class, prefixes)) = found else {
+    // A prefix is that of the first class whose mark it has; FlexibleNeRFModel has layers that PaperNeRFModel has too.
+    let mut found: Vec<(String, Class)> = Vec::new();
+    for (mark, class) in MARKS {
+        for prefix in tensors.prefixes(mark) {
+            if !found.iter().any(|(p, _)| *p == prefix) {
+                found.push((prefix, class));
+            }
+        }
+    }
+    if found.is_empty() {
         let names: Vec<String> = MARKS.iter().map(|(m, _)| format!("`{m}`")).collect();
         return Err(tensors.unknown(format!(
             "no tensor's name ends with {}: give a nerf-pytorch state_dict, saved as safetensors under its own names",
             names.join(", ")
         )));
-    };
-    let (fine, coarse): (Vec<_>, Vec<_>) = prefixes.iter().partition(|p| p.contains("fine"));
-    let one = |which: &[&String], what: &str| match *which {
-        [] => Ok(None),
-        [prefix] => Ok(Some(prefix.clone())),
+    }
+    let is_fine = |prefix: &str| prefix.split(['.', '_']).any(|word| word == "fine");
+    let (fine, coarse): (Vec<_>, Vec<_>) = found.into_iter().partition(|(p, _)| is_fine(p));
+    let one = |mut which: Vec<(String, Class)>, what: &str| match which.len() {
+        0 | 1 => Ok(which.pop()),
         _ => Err(tensors.unknown(format!("it holds more than one {what} model"))),
     };
-    let (coarse, fine) = (one(&coarse, "coarse")?, one(&fine, "fine")?);
+    let (coarse, fine) = (one(coarse, "coarse")?, one(fine, "fine")?);
     let Some(coarse) = coarse else {
         return Err(tensors.unknown("it holds a fine model, but no coarse one"));
     };
@@ -142,8 +147,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let preset = config.passes[0].clone();
     config.passes.clear();
     let mut all = Vec::new();
-    let prefixes: Vec<String> = [Some(coarse), fine].into_iter().flatten().collect();
-    for (index, prefix) in prefixes.iter().enumerate() {
+    let models: Vec<(String, Class)> = [Some(coarse), fine].into_iter().flatten().collect();
+    for (index, (prefix, class)) in models.iter().enumerate() {
         let model = match class {
             Class::Flexible => flexible(&tensors, prefix),
             Class::Paper => paper(&tensors, prefix),
@@ -165,7 +170,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
             }
         };
         let name = |network: &str| {
-            let pass = crate::checkpoint::pass_prefix(index, prefixes.len());
+            let pass = crate::checkpoint::pass_prefix(index, models.len());
             format!("{pass}{network}")
         };
         all.extend(parameters(&name("density_network"), &model.density));
@@ -178,7 +183,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     }
     config.resolve(SceneHints::default(), AdapterClass::Software);
     // Refuses sizes that no kernel takes.
-    let config = Config::parse(&config.to_toml(), "the imported model", &[])?;
+    let origin = format!("that {} makes", path.display());
+    let config = Config::parse(&config.to_toml(), &origin, &[])?;
     Ok(Imported {
         config,
         parameters: all,
@@ -255,9 +261,14 @@ fn frequencies(n: usize) -> (u32, bool) {
 /// The first layer, whose inputs must be those of a frequency encoding.
 fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
     let first = tensors.linear(name, None, None)?;
-    let n = first.weight.n_in;
-    if n < 6 || n % 3 != 0 {
-        let reason = format!("has {n} inputs, which no frequency encoding of a position makes");
+    let (n, width) = (first.weight.n_in, first.weight.n_out);
+    // Beyond 16 frequencies a position's rounding is all that is seen.
+    if !(6..=3 + 6 * 16).contains(&n) || n % 3 != 0 {
+        let reason = format!("has {n} inputs, which no encoding of 1 to 16 frequencies makes");
+        return Err(tensors.fault(&format!("{name}.weight"), reason));
+    }
+    if width % 4 != 0 || width > 512 {
+        let reason = format!("has {width} outputs; a multiple of 4 up to 512 can be imported");
         return Err(tensors.fault(&format!("{name}.weight"), reason));
     }
     Ok(first)
@@ -267,7 +278,8 @@ fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
 fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, ImportError> {
     let layer = tensors.linear(name, None, None)?;
     let n = layer.weight.n_in.checked_sub(width);
-    n.filter(|n| n % 3 == 0).ok_or_else(|| {
+    let makes = |n: &usize| *n == 0 || (n % 3 == 0 && (6..=3 + 6 * 12).contains(n));
+    n.filter(makes).ok_or_else(|| {
         let reason = format!(
             "has {} inputs, it should be {width} features and an encoded direction",
             layer.weight.n_in

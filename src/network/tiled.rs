@@ -274,10 +274,8 @@ impl Tiled {
                 let mut product = Product::new(matrix, pad4(asked), d_input);
                 product.segments.push(segment);
                 product.accumulates = reached_input;
-                if l == 0 {
-                    product.mask = gradients.rectified_input;
-                    product.extra = gradients.d_first_input;
-                }
+                product.mask = gradients.rectified_input;
+                product.extra = gradients.d_first_input.filter(|_| l == 0);
                 self.multiply(gpu, stage, counts, count, weights, &product)?;
                 reached_input = true;
             }

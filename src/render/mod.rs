@@ -8,14 +8,14 @@ use std::sync::Arc;
 pub use frame::{Channel, Frame};
 
 use crate::camera::Camera;
-use crate::config::Config;
+use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
-use crate::pass::{Capacity, Pass, Purpose};
+use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
 use crate::train::most_operations;
 
 /// Renders views of a field, tile by tile.
@@ -91,23 +91,37 @@ impl Renderer {
             AdapterClass::Integrated => 1 << 17,
             AdapterClass::Discrete => 1 << 18,
         };
+        let marched = |pass: &crate::config::Pass| match pass.sampler {
+            Sampler::RayMarch { max_samples, .. } => Some(max_samples),
+            _ => None,
+        };
+        // One ray at least, however many samples it has.
+        let longest = config.passes.iter().filter_map(marched).max();
+        let least = longest.unwrap_or(1).max(4096);
         loop {
             let capacity = Capacity {
                 rays: kept / 2,
                 marched: 2 * kept,
                 kept,
             };
-            let per_ray = Capacity::of_rays(config, 1);
-            let most = per_ray.iter().flatten().map(|c| c.kept).max();
-            let fixed = most.and_then(|n| Capacity::of_rays(config, (2 * kept / n).max(64)));
-            let capacities = fixed.unwrap_or_else(|| vec![capacity; fields.len()]);
+            let most = samples_of_passes(config).into_iter().flatten().max();
+            let fixed = most.and_then(|n| Capacity::of_rays(config, (2 * kept / n).max(1)));
+            let of_pass = |pass: &crate::config::Pass| capacity.of_sampler(&pass.sampler);
+            let is_fixed = fixed.is_some();
+            let capacities =
+                fixed.unwrap_or_else(|| config.passes.iter().map(of_pass).collect::<Vec<_>>());
             let mut passes = capacities.iter().zip(fields).zip(&config.passes);
             let fit = passes.all(|((c, field), pass)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 2;
                 c.fits(gpu, &pass.sampler, field, Keep::Activations)
                     && operations <= most_operations(gpu.class())
             });
-            if fit || kept <= 4096 {
+            let at_least = if is_fixed {
+                capacities[0].rays <= 1
+            } else {
+                kept / 2 < least
+            };
+            if fit || at_least {
                 return capacities;
             }
             kept /= 2;
@@ -118,11 +132,9 @@ impl Renderer {
     #[must_use]
     pub fn bytes(gpu: &Gpu, config: &Config, fields: &[Field]) -> u64 {
         let capacities = Self::capacities(gpu, config, fields);
-        let passes = capacities.iter().zip(fields).zip(&config.passes);
-        let of_pass = |((&c, field), pass): ((&Capacity, &Field), &crate::config::Pass)| {
-            Pass::bytes(field, &pass.sampler, c, Keep::Nothing) + FieldParameters::bytes(field)
-        };
-        passes.map(of_pass).sum::<u64>() + u64::from(capacities[0].rays) * PIXEL as u64 * 4
+        let parameters: u64 = fields.iter().map(FieldParameters::bytes).sum();
+        let passes = Pass::bytes(config, fields, &capacities, &|_| Keep::Nothing);
+        passes + parameters + u64::from(capacities[0].rays) * PIXEL as u64 * 4
     }
 
     /// The fields' shapes, pass by pass.

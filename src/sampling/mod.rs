@@ -78,7 +78,7 @@ pub struct Placed {
     pub ray_counts: Buffer,
     /// Prefix sum of the counts.
     pub ray_offsets: Buffer,
-    /// Position in the box, and dt in world units.
+    /// Position in the box, and dt in units of the space that samples lie in: the world, or device coordinates.
     pub samples: Buffer,
     /// Ray, and distance from its origin.
     pub sample_rays: Buffer,

@@ -35,6 +35,9 @@ impl MemoryPlan {
     }
 }
 
+/// Micro-batches of a step at most.
+const MOST_PARTS: u32 = 4096;
+
 /// Operations of one stage at most, so that a submission takes a fraction of a second.
 pub(crate) fn most_operations(class: AdapterClass) -> u64 {
     match class {
@@ -87,22 +90,18 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     };
     let capacities = loop {
         let capacities = capacities(config, max_rays, micro_batches);
-        let last_resort = micro_batches >= 4096.min(training.n_rays.unwrap_or(4096));
+        let last_resort = micro_batches >= MOST_PARTS.min(training.n_rays.unwrap_or(MOST_PARTS));
         if fits(&capacities) || last_resort {
             break capacities;
         }
-        micro_batches = match training.n_rays {
-            // The parts of a given number of rays are alike.
-            Some(n) => (2 * micro_batches..=n).find(|m| n % m == 0).unwrap_or(n),
-            None => 2 * micro_batches,
-        };
+        // The parts of a given number of rays are alike, if it has such parts.
+        let next = micro_batches + 1..=2 * micro_batches;
+        let alike = |m: &u32| training.n_rays.is_some_and(|n| n % m == 0);
+        micro_batches = next.rev().find(alike).unwrap_or(2 * micro_batches);
     };
     let parameter_bytes =
         |field: &Field| DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(field.tables());
-    let passes = capacities.iter().zip(&fields).zip(&config.passes);
-    let batch_bytes = passes
-        .map(|((&c, field), pass)| Pass::bytes(field, &pass.sampler, c, Keep::Gradients))
-        .sum::<u64>();
+    let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| Keep::Gradients);
     Ok(MemoryPlan {
         micro_batches,
         parameter_bytes: fields.iter().map(parameter_bytes).sum(),
@@ -126,5 +125,6 @@ fn capacities(config: &Config, max_rays: u32, micro_batches: u32) -> Vec<Capacit
         marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),
         kept,
     };
-    vec![capacity; config.passes.len()]
+    let of_pass = |pass: &crate::config::Pass| capacity.of_sampler(&pass.sampler);
+    config.passes.iter().map(of_pass).collect()
 }

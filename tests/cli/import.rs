@@ -73,6 +73,13 @@ fn a_model_is_measured_shown_and_trained_further() {
     let output = succeeds(kiln(["inspect"]).arg(at("run")));
     assert!(text(&output.stdout).contains("imported"));
     refused(kiln(["train", "--resume"]).arg(at("run")), 2, &["dataset"]);
+    refused(
+        kiln(["train", "--set", "scene.scale=0.1", "--resume"])
+            .arg(at("run"))
+            .arg(dataset),
+        2,
+        &["scene.scale", "imported"],
+    );
     let (_, before) = checkpoint(&at("run"));
     succeeds(
         kiln([
@@ -147,6 +154,26 @@ fn files_that_are_no_such_model() {
         spoil(&file, name, shape);
         refused(&mut import(&file), 1, words);
     }
+    // A fine model of another class is one all the same; a word that only contains `fine` marks none.
+    let of = |kind: &str| std::fs::read(fixture(kind)).unwrap();
+    let (flexible, paper) = (of("flexible"), of("paper"));
+    let (flexible, paper) = [&flexible, &paper]
+        .map(|bytes| SafeTensors::deserialize(bytes).unwrap())
+        .into();
+    let mixed = flexible.iter().filter(|(n, _)| n.starts_with("coarse."));
+    let mixed = mixed.chain(paper.iter().filter(|(n, _)| n.starts_with("fine.")));
+    let file = at("mixed.safetensors");
+    std::fs::write(&file, safetensors::serialize(mixed, None).unwrap()).unwrap();
+    let output = succeeds(import(&file).arg("--json"));
+    assert_eq!(json_lines(&text(&output.stdout))[0]["passes"], 2);
+    std::fs::remove_dir_all(at("run")).unwrap();
+    let renamed = flexible
+        .iter()
+        .filter_map(|(n, t)| Some((format!("refined.{}", n.strip_prefix("coarse.")?), t)));
+    std::fs::write(&file, safetensors::serialize(renamed, None).unwrap()).unwrap();
+    let output = succeeds(import(&file).arg("--json"));
+    assert_eq!(json_lines(&text(&output.stdout))[0]["passes"], 1);
+    std::fs::remove_dir_all(at("run")).unwrap();
     refused(
         import(&fixture("flexible")).arg("--frequencies=10"),
         1,
@@ -158,6 +185,8 @@ fn files_that_are_no_such_model() {
         ("--fine-samples=1", &["--fine-samples 1"]),
         ("--pixel-center=2", &["--pixel-center 2"]),
         ("--background=random", &["--background random"]),
+        ("--ndc=0.6", &["--ndc", "two positive numbers"]),
+        ("--ndc=0.6,-1", &["--ndc", "two positive numbers"]),
     ] {
         refused(import(&fixture("flexible")).arg(flag), 2, words);
     }

@@ -92,3 +92,48 @@ fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
     );
     assert!(!at("no").exists());
 }
+
+/// A capture that looks one way, in normalised device coordinates, and the same in the world.
+#[test]
+fn a_capture_in_device_coordinates() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_capture(&at("capture"));
+    for (name, more) in [
+        ("ndc", "scene.forward_facing=ndc"),
+        ("world", "scene.forward_facing=world"),
+    ] {
+        succeeds(
+            kiln([
+                "train",
+                "--method=nerf-small",
+                "--steps=6",
+                "--downscale=2",
+                "--out",
+            ])
+            .arg(at(name))
+            .arg(at("capture"))
+            .args(["--set=training.n_rays=32", "--set", more]),
+        );
+        let config = std::fs::read_to_string(at(name).join("config.toml")).unwrap();
+        assert_eq!(config.contains("[scene.ndc]"), name == "ndc", "{config}");
+        assert_eq!(config.contains("disparity"), name == "world", "{config}");
+        succeeds(kiln(["eval"]).arg(at(name)));
+        succeeds(
+            kiln([
+                "render",
+                "--spiral",
+                "2",
+                "--channels",
+                "rgb,depth,normal",
+                "--out",
+            ])
+            .arg(at(name).join("spiral"))
+            .arg(at(name)),
+        );
+        succeeds(kiln(["train", "--steps=8", "--resume"]).arg(at(name)));
+    }
+}

@@ -8,13 +8,15 @@ use tempfile::TempDir;
 use crate::support::*;
 
 /// Settings that make a step of a coarse and a fine pass take milliseconds on a software adapter.
-const FEW: [&str; 7] = [
+const FEW: [&str; 9] = [
     "--method=nerf-small",
     "--set=training.n_rays=48",
     "--set=passes.0.sampler.stratified.n_samples=8",
     "--set=passes.1.sampler.importance.n_samples=6",
     "--set=passes.field.density_network.n_neurons=16",
     "--set=passes.field.position_encoding.frequency.n_frequencies=4",
+    "--set=passes.0.field.density_to_color=false",
+    "--set=passes.0.field.n_density_outputs=17",
     "--set=training.density_noise=0.1",
 ];
 
@@ -142,12 +144,47 @@ fn methods_that_cannot_be() {
             "passes.0.sampler={ray_march={steps=8,max_samples=8,min_transmittance=0.1}}",
             &["occupancy"],
         ),
+        (
+            "passes.0.field.density_to_color=true",
+            &["n_density_outputs", "17"],
+        ),
+        (
+            "passes.0.field={n_density_outputs=16,position_encoding={frequency={n_frequencies=3}},density_network={n_neurons=8,n_hidden_layers=1},color_network={n_neurons=8,n_hidden_layers=1}}",
+            &["density_noise", "pass 0"],
+        ),
+        (
+            "passes.1.field.position_encoding={hash_grid={n_levels=2,n_features_per_level=2,log2_hashmap_size=8,base_resolution=4}}",
+            &["pass 1", "hash grid", "bounded"],
+        ),
+        (
+            "passes.1.field={n_density_outputs=4,position_encoding={frequency={n_frequencies=3}},direction_encoding={frequency={n_frequencies=2}},density_network={n_neurons=8,n_hidden_layers=1}}",
+            &["direction_encoding", "color_network"],
+        ),
+        (
+            "passes.1.field={n_density_outputs=4,position_encoding={frequency={n_frequencies=3}},feature_activation=\"relu\",density_network={n_neurons=8,n_hidden_layers=1}}",
+            &["feature_activation", "color_network"],
+        ),
+        (
+            "training.micro_batches=7",
+            &["micro_batches", "does not divide", "48"],
+        ),
     ] {
         let folder = TempDir::new().unwrap();
         let mut command = train_passes(&shared().dataset, &folder.path().join("run"));
         refused(command.args(["--set", set]), 2, words);
         assert!(names_in(folder.path()).is_empty());
     }
+}
+
+#[test]
+fn rays_are_not_marched_in_device_coordinates() {
+    let words = ["forward_facing", "ndc", "stratified"];
+    train_refused(
+        &shared().dataset,
+        &["--set=scene.forward_facing=ndc"],
+        2,
+        &words,
+    );
 }
 
 #[test]

@@ -180,16 +180,15 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     let d_input = rig.buffer(&strided(&vec![vec![]; n], d_stride, 0, 9.0));
     let d_first = rig.floats(&d_first);
     let gradients = rig.buffer(&vec![0.5_f32; values.len()]);
-    let has_skips = !case.skips.is_empty();
     let backward = Backward {
         d_output: Rows {
             buffer: &d_output,
             stride: out_stride,
             offset: around,
         },
-        d_first_input: (!has_skips).then_some(&d_first),
+        d_first_input: Some(&d_first),
         d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
-        rectified_input: (!has_skips).then_some(input),
+        rectified_input: Some(input),
         weight_gradients: Some(&gradients),
     };
     rig.run(|stage| {
@@ -204,17 +203,6 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             &backward,
         )
     });
-    // With skips, the plain gradient.
-    let d_inputs: Vec<Vec<f64>> = if has_skips {
-        let scratch = &mut mlp.zeros();
-        forwards
-            .iter()
-            .zip(&d_outputs)
-            .map(|(f, d)| mlp.backward(&layers, f, d, scratch))
-            .collect()
-    } else {
-        d_inputs
-    };
     let n_inputs = case.dims[0] as usize;
     let got: Vec<f32> = rig
         .read::<f32>(&d_input, n * d_stride as usize)

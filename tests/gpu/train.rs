@@ -45,7 +45,7 @@ fn config(overrides: &[&str]) -> Config {
 #[test]
 fn the_plan_is_what_is_allocated() {
     on_device(|gpu| {
-        for more in [
+        let of_ngp = [
             &[][..],
             &["training.micro_batches=3", "scene.aabb_scale=4"],
             &FREQUENCIES,
@@ -53,8 +53,15 @@ fn the_plan_is_what_is_allocated() {
                 "passes.field.density_network.biases=true",
                 "training.batch_size=65536",
             ],
-        ] {
-            let mut config = config(more);
+            // Nothing is culled, though the number of samples per ray is not known.
+            &["passes.sampler.ray_march.min_transmittance=0.0"],
+        ];
+        let preset = |name: &str, set: &str| Config::preset(name, &[set.to_owned()]).unwrap();
+        let mut configs: Vec<Config> = of_ngp.iter().map(|more| config(more)).collect();
+        configs.push(preset("nerf-small", "training.n_rays=200"));
+        configs.push(preset("nerf", "training.n_rays=37"));
+        for mut config in configs {
+            let name = format!("{} {:?}", config.method, config.training);
             config.resolve(SceneHints::default(), gpu.class());
             let camera = camera(0.0, 0.0);
             let cameras = [GpuCamera::new(&camera, near_far(&config, None))];
@@ -67,7 +74,7 @@ fn the_plan_is_what_is_allocated() {
             let counters = 1 << 17;
             assert!(
                 allocated >= planned && allocated - planned < counters,
-                "{more:?}: {allocated} bytes allocated, {planned} planned"
+                "{name}: {allocated} bytes allocated, {planned} planned"
             );
         }
     });
@@ -134,13 +141,16 @@ fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
 }
 
 fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
+    trainer_of(gpu, config(overrides))
+}
+
+fn trainer_of(gpu: &Arc<Gpu>, mut config: Config) -> Trainer {
     static VIEWS: OnceLock<Vec<(Camera, Image)>> = OnceLock::new();
     let views = VIEWS.get_or_init(|| {
         // A golden-ratio spiral.
         let camera = |i: u8| camera(f32::from(i) * 0.618_034, f32::from(i) * 0.25 - 2.375);
         (0..20).map(|i| (camera(i), view(&camera(i)))).collect()
     });
-    let mut config = config(overrides);
     config.resolve(SceneHints::default(), gpu.class());
     let cameras: Vec<GpuCamera> = views
         .iter()
@@ -182,6 +192,63 @@ fn a_colored_sphere_is_learned() {
 #[test]
 fn a_colored_sphere_is_learned_by_frequencies() {
     on_device(|gpu| learns_a_sphere(gpu, &FREQUENCIES, [24.0, 26.0]));
+}
+
+/// A coarse and a fine pass of wide networks, in micro-batches, with noise and a crop at the start.
+#[test]
+fn a_colored_sphere_is_learned_in_two_passes() {
+    on_device(|gpu| {
+        let overrides = [
+            "training.n_rays=96",
+            "training.micro_batches=3",
+            "training.crop_steps=20",
+            "training.density_noise=0.05",
+            "passes.0.sampler.stratified.n_samples=20",
+            "passes.1.sampler.importance={n_samples=8,jitter=true,merge=true}",
+            "passes.0.field.density_to_color=false",
+            "passes.0.field.n_density_outputs=17",
+            "passes.1.field.density_network={n_neurons=32,n_hidden_layers=3,skips=[2],biases=true}",
+            "passes.1.field.feature_activation=relu",
+            "passes.field.position_encoding.frequency.n_frequencies=4",
+        ];
+        let config = Config::preset("nerf-small", &overrides.map(str::to_owned)).unwrap();
+        let mut trainer = trainer_of(gpu, config);
+        let events = train(&mut trainer, 320).unwrap();
+        let TrainEvent::Progress(last) = events.last().unwrap();
+        assert_eq!(last.rays, 96.0);
+        assert!(last.train_psnr > 22.0, "{last:?}");
+        let mut renderer = Renderer::new(gpu, trainer.config(), None).unwrap();
+        trainer.settle(&renderer.parameters).unwrap();
+        let camera = camera(0.07, 0.2);
+        let frame = renderer.render(&camera, None, false).unwrap();
+        let pixels = view(&camera).pixels;
+        let over_white = |p: &[u8], c: usize| {
+            (f32::from(p[c]) * f32::from(p[3]) / 255.0 + 255.0 - f32::from(p[3])) / 255.0
+        };
+        let target: Vec<f32> = pixels
+            .chunks_exact(4)
+            .flat_map(|p| [0, 1, 2].map(|c| over_white(p, c)))
+            .collect();
+        let found = psnr(&frame.rgb([1.0; 3]), &target);
+        assert!(found > 21.0, "PSNR {found:.2} dB");
+    });
+}
+
+/// A method whose sampler culls nothing, with more samples placed than its batch holds.
+#[test]
+fn a_batch_that_is_never_culled_stays_within_its_buffers() {
+    on_device(|gpu| {
+        let overrides = [
+            "passes.sampler={stratified={n_samples=64,jitter=true}}",
+            "training.initial_rays=400",
+        ];
+        let mut trainer = trainer(gpu, &overrides);
+        let events = train(&mut trainer, 48).unwrap();
+        let TrainEvent::Progress(last) = events.last().unwrap();
+        assert!(last.samples <= 4096.0 && last.samples > 2000.0, "{last:?}");
+        let capacity = trainer.passes[0].capacity;
+        assert_eq!(capacity.marched, capacity.kept);
+    });
 }
 
 /// Trains on a sphere and checks views of it; `floors` are the PSNR of new views and of the training rays in dB.

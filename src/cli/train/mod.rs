@@ -221,15 +221,19 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     // What was imported has not been trained on anything yet.
     let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
-        SAFE_TO_SET
-            .iter()
-            .any(|k| text.split('=').next() == Some(k))
+        let key = text.split('=').next().unwrap_or_default().trim();
+        let of_training = ["training.", "optimizer.", "loss"];
+        SAFE_TO_SET.contains(&key) || (imported && of_training.iter().any(|k| key.starts_with(k)))
     };
-    if let Some(text) = args.overrides.iter().find(|o| !imported && !is_safe(o)) {
-        return Err(usage(format!(
-            "--set {text}: a resumed run keeps its own configuration; only {} may be set",
-            SAFE_TO_SET.join(" and ")
-        )));
+    if let Some(text) = args.overrides.iter().find(|o| !is_safe(o)) {
+        let keeps = if imported {
+            "an imported run keeps its own scene and networks; only training, optimizer, loss and scene.eval_background"
+                .to_owned()
+        } else {
+            let safe = SAFE_TO_SET.join(" and ");
+            format!("a resumed run keeps its own configuration; only {safe}")
+        };
+        return Err(usage(format!("--set {text}: {keeps} may be set")));
     }
     for (flag, is_given) in [
         ("--seed", args.seed.is_some()),
