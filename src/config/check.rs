@@ -228,16 +228,16 @@ impl Config {
                         "needs a pass before its own, whose samples it looks at",
                     ));
                 }
-                Sampler::RayMarch { .. } if ndc => {
-                    return Err(bad(
-                        "scene.forward_facing",
-                        "is ndc, but rays are marched in the world: it takes a stratified sampler",
-                    ));
-                }
                 Sampler::RayMarch { .. } if self.occupancy.is_none() => {
                     return Err(bad(
                         "occupancy",
                         "is missing; marching rays need an occupancy grid",
+                    ));
+                }
+                Sampler::RayMarch { .. } if ndc => {
+                    return Err(bad(
+                        "scene.forward_facing",
+                        "is ndc, but rays are marched in the world: it takes a stratified sampler",
                     ));
                 }
                 _ => {}
