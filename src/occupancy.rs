@@ -98,7 +98,12 @@ impl OccupancyGrid {
         let cells = occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
         let per_update = occupancy.cells_per_update.unwrap_or(cells / 4);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
-        while n_sweep > 1024 && !field.fits(gpu, u64::from(2 * n_sweep), 0, Keep::Nothing) {
+        let is_slow = |n: u32| {
+            let operations = u64::from(2 * n) * field.multiply_adds() * 2;
+            operations > gpu.class().most_operations()
+        };
+        let fits = |n: u32| field.fits(gpu, u64::from(2 * n), 0, Keep::Nothing);
+        while n_sweep > 1024 && (is_slow(n_sweep) || !fits(n_sweep)) {
             n_sweep = (n_sweep / 2).next_multiple_of(64);
         }
         n_sweep

@@ -92,7 +92,7 @@ pub(super) struct Args {
 /// Models that can be imported.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Model {
-    /// NeRF, by krrish94 or yenchenlin
+    /// Neural radiance fields of krrish94 and of yenchenlin
     NerfPytorch,
 }
 

@@ -458,7 +458,7 @@ impl Pass {
             ));
         }
         let has_color = field.color_network.is_some();
-        if field.rectifies_features() && !(has_color && !field.density_to_color) {
+        if field.rectifies_features() && (!has_color || field.density_to_color) {
             return Err(bad(
                 "feature_activation",
                 "is relu, which takes a color_network and density_to_color = false",

@@ -119,6 +119,16 @@ impl fmt::Display for AdapterClass {
 }
 
 impl AdapterClass {
+    /// Operations of one stage at most, so that a submission takes a fraction of a second.
+    #[must_use]
+    pub fn most_operations(self) -> u64 {
+        match self {
+            Self::Software => 8 << 30,
+            Self::Integrated => 100 << 30,
+            Self::Discrete => 2000 << 30,
+        }
+    }
+
     fn of(device_type: wgpu::DeviceType) -> Self {
         match device_type {
             wgpu::DeviceType::Cpu => Self::Software,

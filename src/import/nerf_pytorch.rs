@@ -1,8 +1,8 @@
-//! Models of the `PyTorch` implementations of NeRF: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's nerf-pytorch, and
-//! the `NeRF` class of yenchenlin's.
+//! Models of `PyTorch` implementations of neural radiance fields: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's
+//! nerf-pytorch, and the `NeRF` class of yenchenlin's.
 //!
-//! Any prefix may stand before the names of a `state_dict`; one with the word `fine` in it marks the fine model, without which the
-//! coarse one makes the image.
+//! Any prefix may stand before the names of a `state_dict`; one with the word `fine` in it marks the fine model, without
+//! which the coarse one makes the image.
 
 use std::path::Path;
 
@@ -278,7 +278,7 @@ fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
 fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, ImportError> {
     let layer = tensors.linear(name, None, None)?;
     let n = layer.weight.n_in.checked_sub(width);
-    let makes = |n: &usize| *n == 0 || (n % 3 == 0 && (6..=3 + 6 * 12).contains(n));
+    let makes = |n: &usize| *n == 0 || (n.is_multiple_of(3) && (6..=3 + 6 * 12).contains(n));
     n.filter(makes).ok_or_else(|| {
         let reason = format!(
             "has {} inputs, it should be {width} features and an encoded direction",

@@ -319,13 +319,12 @@ impl Tiled {
         }
         let (first, stride) = product.matrix;
         let first = first + product.first_column;
-        let lanes = n_outputs.next_multiple_of(8).min(64);
+        // Alike shares of the outputs, 64 vec4 at most, in whole vectors of a software adapter.
+        let depth = n_outputs.div_ceil(64);
+        let lanes = n_outputs.div_ceil(depth).next_multiple_of(8);
         let (entry, groups) = match self.text {
             _ if is_narrow => ("narrow", counts.groups(gpu, count, 64, 1)),
-            Text::Proved => {
-                let depth = n_outputs.div_ceil(lanes);
-                ("proved", counts.groups(gpu, count, PROVED_ROWS, depth))
-            }
+            Text::Proved => ("proved", counts.groups(gpu, count, PROVED_ROWS, depth)),
             Text::Staged => {
                 let depth = product.width.div_ceil(STAGED_TILE);
                 ("staged", counts.groups(gpu, count, STAGED_TILE, depth))

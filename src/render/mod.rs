@@ -16,7 +16,6 @@ use crate::gpu::{
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
-use crate::train::most_operations;
 
 /// Renders views of a field, tile by tile.
 #[derive(Debug)]
@@ -114,7 +113,7 @@ impl Renderer {
             let fit = passes.all(|((c, field), pass)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 2;
                 c.fits(gpu, &pass.sampler, field, Keep::Activations)
-                    && operations <= most_operations(gpu.class())
+                    && operations <= gpu.class().most_operations()
             });
             let at_least = if is_fixed {
                 capacities[0].rays <= 1

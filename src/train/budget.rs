@@ -3,7 +3,7 @@
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
 use crate::field::Field;
-use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::gpu::{Gpu, GpuError};
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{DenseGroup, SparseGroup};
@@ -37,15 +37,6 @@ impl MemoryPlan {
 
 /// Micro-batches of a step at most.
 const MOST_PARTS: u32 = 4096;
-
-/// Operations of one stage at most, so that a submission takes a fraction of a second.
-pub(crate) fn most_operations(class: AdapterClass) -> u64 {
-    match class {
-        AdapterClass::Software => 8 << 30,
-        AdapterClass::Integrated => 100 << 30,
-        AdapterClass::Discrete => 2000 << 30,
-    }
-}
 
 /// Operations of the networks for one training step and for one rendered ray, of a method whose passes have fixed numbers of
 /// samples per ray.
@@ -82,9 +73,9 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
             .zip(&config.passes)
             .all(|((c, field), pass)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 4;
-                let quick = training.n_rays.is_none()
-                    || training.micro_batches.is_some()
-                    || operations <= most_operations(gpu.class());
+                // Who names both rays and parts is taken at their word.
+                let named = training.n_rays.is_some() && training.micro_batches.is_some();
+                let quick = named || operations <= gpu.class().most_operations();
                 quick && c.fits(gpu, &pass.sampler, field, Keep::Gradients)
             })
     };

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use budget::most_operations;
 pub use budget::{MemoryPlan, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;

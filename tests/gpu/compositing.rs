@@ -620,7 +620,7 @@ fn normals_of_device_coordinates_stand_in_the_world() {
             ("kept_samples", rig.buffer(&[x[0], x[1], x[2], 1.0])),
             ("kept_rays", rig.buffer(&[[0_u32, 0]])),
             ("raw_color", rig.buffer(&[0.0_f32; 4])),
-            ("raw_density", rig.buffer(&vec![50.0_f32; STRIDE])),
+            ("raw_density", rig.buffer(&[50.0_f32; STRIDE])),
             ("d_position", rig.buffer(&gradient.map(|g| g as f32))),
         ];
         let mut bindings = vec![("counts", &rig.counts.state), ("image", &image)];

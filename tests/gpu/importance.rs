@@ -253,7 +253,7 @@ fn nothing_seen_spreads_samples_evenly() {
             weights: vec![0.0; 16],
             t,
         };
-        let got = &sample(gpu, &[empty.clone()], false, 1.0)[0];
+        let got = &sample(gpu, std::slice::from_ref(&empty), false, 1.0)[0];
         let u: Vec<f64> = (0..N).map(|k| f64::from(k) / f64::from(N - 1)).collect();
         let (low, high) = (2.125, 2.0 + 0.25 * 14.5);
         let expected: Vec<f64> = u.iter().map(|u| low + (high - low) * u).collect();
