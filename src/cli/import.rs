@@ -120,8 +120,8 @@ struct Line<'a> {
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if !(args.near >= 0.0 && args.far > args.near && args.far.is_finite()) {
         return Err(usage(format!(
-            "--far {} with --near {}: it must be larger, and --near not negative",
-            args.far, args.near
+            "--near {} and --far {}: near must not be negative, and far be larger",
+            args.near, args.far
         )));
     }
     for (flag, n) in [
@@ -178,10 +178,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let Model::NerfPytorch = args.model;
     let imported = nerf_pytorch::read(&args.file, &options)?;
     let info = Info::imported(imported.config);
-    let _lock = {
-        std::fs::create_dir_all(&args.out)?;
-        dir.lock()?
-    };
+    let _reservation = dir.reserve()?;
+    let _lock = dir.lock()?;
     dir.create()?;
     save_parameters(&dir.checkpoint(), &imported.parameters, &info)?;
     dir.write(&dir.config(), &info.config.to_toml())?;
@@ -196,11 +194,11 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         passes: info.config.passes.len(),
     })?;
     session.out.result(format!(
-        "{parameters} parameters of {} networks imported",
+        "{parameters} parameters of {} imported",
         if info.config.passes.len() > 1 {
-            "a coarse and a fine"
+            "a coarse and a fine field"
         } else {
-            "one"
+            "one field"
         }
     ))?;
     session.out.result(format!(

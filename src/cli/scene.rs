@@ -22,7 +22,7 @@ use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
 use crate::run::RunDir;
 use crate::sampling::SceneBox;
-use crate::train::{MemoryPlan, plan};
+use crate::train::{MemoryPlan, operations, plan};
 
 /// Views on a slow adapter where none are asked for.
 const VIEWS_ON_SOFTWARE: usize = 25;
@@ -137,15 +137,23 @@ pub(super) fn config(
     }
 }
 
-/// The box of a resolved configuration, in world units.
-pub(super) fn world_box(config: &Config) -> Bounds {
-    let [low, high] = SceneBox::of(config).corners();
+/// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
+/// `dataset` itself frames stands for that.
+pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
+    let mut scene = SceneBox::of(config);
+    if scene.ndc.is_some() {
+        let hints = dataset.hints();
+        scene.scale = hints.scale.unwrap_or(scene.scale);
+        scene.offset = hints.offset.unwrap_or(scene.offset);
+        scene.aabb_scale = hints.aabb_scale.unwrap_or(scene.aabb_scale);
+    }
+    let [low, high] = scene.corners();
     Bounds { low, high }
 }
 
 /// What is wrong with the cameras of `dataset` under a resolved configuration.
 pub(super) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
-    doctor::check(dataset, &world_box(config), &|view| {
+    doctor::check(dataset, &world_box(dataset, config), &|view| {
         near_far(config, view.near_far)
     })
 }
@@ -325,6 +333,28 @@ pub(super) fn warn_of_other_views(session: &Session, checkpoint: &Checkpoint, da
     }
 }
 
+/// What a software adapter does of networks on two cores, in operations per second.
+pub(super) const SOFTWARE_SPEED: f64 = 15e9;
+
+/// What is about to happen, and how long it takes where that is long and can be told.
+fn evaluating(gpu: &Gpu, config: &Config, images: &[Image]) -> Result<String, GpuError> {
+    let n = images.len();
+    let what = format!("evaluating {n} view{}", if n == 1 { "" } else { "s" });
+    let Some([_, ray]) = operations(gpu, config)? else {
+        return Ok(what);
+    };
+    let pixels: f64 = images
+        .iter()
+        .map(|i| f64::from(i.width) * f64::from(i.height))
+        .sum();
+    let seconds = ray * pixels / SOFTWARE_SPEED;
+    if gpu.class() == AdapterClass::Software && seconds > 20.0 {
+        Ok(format!("{what}, in about {seconds:.0} s"))
+    } else {
+        Ok(what)
+    }
+}
+
 /// What to evaluate.
 pub(super) struct Request<'a> {
     pub(super) frames: &'a [Frame],
@@ -365,7 +395,7 @@ pub(super) fn evaluate(
     }
     session
         .out
-        .in_place_of_bar(format!("evaluating {} views", images.len()));
+        .in_place_of_bar(evaluating(gpu, renderer.config(), &images)?);
     let bar = session.out.bar(images.len(), "evaluating");
     let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());

@@ -505,6 +505,12 @@ impl Network {
                 format!("is {layers}; it must lie between 1 and 16"),
             ));
         }
+        if self.skips.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(bad(
+                &format!("{key}.skips"),
+                "must rise, and name no layer twice",
+            ));
+        }
         if let Some(skip) = self.skips.iter().find(|&&s| s == 0 || s > layers) {
             return Err(bad(
                 &format!("{key}.skips"),

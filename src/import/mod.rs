@@ -17,9 +17,25 @@ use crate::config::{Config, ConfigError};
 /// What can go wrong with an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read as safetensors, or the run cannot be written.
-    #[error(transparent)]
-    File(#[from] CheckpointError),
+    /// The file cannot be read.
+    #[error("{path}: {source}: give a safetensors file of the model's state_dict", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not safetensors, or cut short.
+    #[error(
+        "{path} is not a safetensors file, or is cut short ({reason}): convert the checkpoint with safetensors.torch.save_file, as kiln import --help shows",
+        path = .path.display()
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
     /// A tensor is missing, or not what the others say it should be.
     #[error("{path}: tensor `{name}` {reason}", path = .path.display())]
     Tensor {
@@ -126,6 +142,8 @@ impl Linear {
 pub(crate) struct Tensors {
     path: PathBuf,
     all: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
+    /// Types of tensors that are not of 32-bit floats.
+    other: BTreeMap<String, String>,
 }
 
 impl Tensors {
@@ -134,18 +152,26 @@ impl Tensors {
     /// # Errors
     /// [`ImportError`]
     pub(crate) fn open(path: &Path) -> Result<Self, ImportError> {
-        let bytes = read_whole(path)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {
+        let format = |reason: String| ImportError::Format {
             path: path.to_owned(),
-            reason: e.to_string(),
+            reason,
+        };
+        let bytes = read_whole(path).map_err(|e| match e {
+            CheckpointError::Io { path, source } => ImportError::Io { path, source },
+            CheckpointError::Format { reason, .. } => format(reason),
+            other => format(other.to_string()),
         })?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
         let mut tensors = Self {
             path: path.to_owned(),
             all: BTreeMap::new(),
+            other: BTreeMap::new(),
         };
         for (name, view) in file.iter() {
             if view.dtype() != Dtype::F32 {
-                // Step counters and the like are of no concern; a weight that is missing is named later.
+                // Step counters and the like are of no concern; a weight of another type is named once it is asked for.
+                let kind = format!("{:?}", view.dtype());
+                tensors.other.insert(name.to_owned(), kind);
                 continue;
             }
             let values = view.data().as_chunks::<4>().0.iter();
@@ -177,7 +203,8 @@ impl Tensors {
 
     /// What comes before names that end with `leaf`, each once.
     fn prefixes(&self, leaf: &str) -> Vec<String> {
-        let prefixes = self.all.keys().filter_map(|name| name.strip_suffix(leaf));
+        let names = self.all.keys().chain(self.other.keys());
+        let prefixes = names.filter_map(|name| name.strip_suffix(leaf));
         let whole = |prefix: &&str| prefix.is_empty() || prefix.ends_with('.');
         prefixes.filter(whole).map(str::to_owned).collect()
     }
@@ -193,7 +220,14 @@ impl Tensors {
             let name = format!("{name}.{part}");
             let found = self.all.get(&name);
             match found {
-                None => Err(self.fault(&name, "is missing, or not of 32-bit floats")),
+                None => Err(match self.other.get(&name) {
+                    Some(kind) => {
+                        let reason =
+                            format!("is of type {kind}: save it as 32-bit floats, with .float()");
+                        self.fault(&name, reason)
+                    }
+                    None => self.fault(&name, "is missing"),
+                }),
                 Some((_, values)) if values.iter().any(|v| !v.is_finite()) => {
                     Err(self.fault(&name, "holds NaN or infinite values"))
                 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::{ImportError, Imported, Linear, Tensors, parameters};
 use crate::config::{Background, Sampler};
 use crate::config::{
-    Config, DirectionEncoding, FeatureActivation, Field, FrequencyConfig, Ndc, Pass,
+    Config, DirectionEncoding, FeatureActivation, Field, ForwardFacing, FrequencyConfig, Ndc, Pass,
     PositionEncoding, RayDirection, SceneHints, Spacing,
 };
 use crate::gpu::AdapterClass;
@@ -136,8 +136,11 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         return Err(tensors.unknown("it holds a fine model, but no coarse one"));
     };
     let mut config = Config::preset("nerf", &[])?;
-    config.scene.near = Some(options.near);
-    config.scene.far = Some(options.far);
+    if options.ndc.is_none() {
+        config.scene.near = Some(options.near);
+        config.scene.far = Some(options.far);
+        config.scene.forward_facing = ForwardFacing::World;
+    }
     config.scene.ray_direction = options.ray_direction;
     config.scene.pixel_center = options.pixel_center;
     config.scene.background = options.background;

@@ -181,6 +181,7 @@ fn files_that_are_no_such_model() {
     );
     for (flag, words) in [
         ("--far=1", &["--far 1", "--near 2"][..]),
+        ("--near=-1", &["--near -1"]),
         ("--samples=0", &["--samples 0"]),
         ("--fine-samples=1", &["--fine-samples 1"]),
         ("--pixel-center=2", &["--pixel-center 2"]),

@@ -121,7 +121,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
             None
         }
     };
-    let world = scene::world_box(&config);
+    let world = scene::world_box(&dataset, &config);
     let found = Found {
         images: images(
             &all,

@@ -34,7 +34,7 @@ use driver::{Driver, Start, command_line};
 
 Ctrl-C saves a checkpoint and stops; a second one quits at once.")]
 pub(super) struct Args {
-    /// Folder of posed images: Blender or `transforms.json`; may be left out with --resume
+    /// Folder of posed images: Blender, `transforms.json` or LLFF; may be left out with --resume
     pub(super) dataset: Option<PathBuf>,
     /// Preset; where left out, `ngp`, or `ngp-small` on a software adapter
     #[arg(long, conflicts_with = "config", value_name = "M")]
@@ -492,9 +492,6 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
     warn_of_slowness(session, gpu, setup)
 }
 
-/// What a software adapter does of networks on two cores, in operations per second.
-const SOFTWARE_SPEED: f64 = 15e9;
-
 /// Say how long steps and views of a method take that a software adapter is slow at.
 fn warn_of_slowness(session: &Session, gpu: &Gpu, setup: &Setup) -> anyhow::Result<()> {
     let operations = operations(gpu, &setup.config)?;
@@ -503,8 +500,8 @@ fn warn_of_slowness(session: &Session, gpu: &Gpu, setup: &Setup) -> anyhow::Resu
     };
     let camera = setup.dataset.train[0].camera;
     let camera = camera.downscaled(setup.dataset.downscale);
-    let view = ray * f64::from(camera.width) * f64::from(camera.height) / SOFTWARE_SPEED;
-    let step = step / SOFTWARE_SPEED;
+    let view = ray * f64::from(camera.width) * f64::from(camera.height) / scene::SOFTWARE_SPEED;
+    let step = step / scene::SOFTWARE_SPEED;
     if step > 2.0 || view > 60.0 {
         session.out.note(format!(
             "warning: on this adapter a step takes about {step:.1} s and rendering a view about {view:.0} s: \
