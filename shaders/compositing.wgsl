@@ -202,7 +202,12 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
             let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * kept_samples[j].w);
             let weight = transmittance * alpha;
             color += weight * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
+            //: if ndc
+            // Infinity is among the places that samples lie at, and would drown all others.
+            depth += weight * min(bitcast<f32>(kept_rays[j].y), ${64 * ndc_near});
+            //: else
             depth += weight * bitcast<f32>(kept_rays[j].y);
+            //: endif
             //: if normals
             //: if ndc
             normal -= weight * world_gradient(kept_samples[j].xyz, d_position[j].xyz);

@@ -162,7 +162,7 @@ pub enum ForwardFacing {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ndc {
-    /// Depth of the plane at which rays start.
+    /// Depth of the plane at which rays start. Rendered depth counts what is more than 64 times as far as if it were there.
     pub near: f32,
     /// Half of an image's width and height in focal lengths.
     pub half: [f32; 2],

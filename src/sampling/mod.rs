@@ -63,7 +63,7 @@ impl SceneBox {
             .set("half_box", text(half_box))
             .set("cascades", self.cascades())
             .set("ndc", self.ndc.is_some())
-            .set("ndc_near", text(self.ndc.map_or(1.0, |ndc| ndc.near)))
+            .set("ndc_near", f64::from(self.ndc.map_or(1.0, |ndc| ndc.near)))
             .set(
                 "ndc_half",
                 self.ndc.map_or([1.0; 2], |ndc| ndc.half).map(text),
