@@ -53,19 +53,16 @@ impl Frame {
         out
     }
 
-    /// Range of the depth of what is at least half opaque; `None` where nothing is.
+    /// Range of the depth of what is at least half opaque, but for the nearest and farthest fiftieth; `None` where nothing is.
     #[must_use]
     pub fn depth_range(&self) -> Option<[f32; 2]> {
-        let solid = self
-            .depth
-            .iter()
-            .zip(&self.opacity)
-            .filter(|&(_, &o)| o > 0.5)
-            .map(|(&d, &o)| d / o);
-        solid.fold(None, |range: Option<[f32; 2]>, d| {
-            let [low, high] = range.unwrap_or([d, d]);
-            Some([low.min(d), high.max(d)])
-        })
+        let pixels = self.depth.iter().zip(&self.opacity);
+        let solid = pixels.filter(|&(_, &o)| o > 0.5);
+        let mut depths: Vec<f32> = solid.map(|(&d, &o)| d / o).collect();
+        depths.sort_by(f32::total_cmp);
+        let few = depths.len() / 50;
+        let last = depths.len().checked_sub(1 + few)?;
+        Some([depths[few], depths[last]])
     }
 
     /// RGB8 pixels that show `channel`. Depth is scaled to `depth_range`, nearest white.
