@@ -184,7 +184,7 @@ pub(super) fn check(
 }
 
 /// Refuse rays that end before they start.
-pub(super) fn check_depths(dataset: &Dataset, config: &Config) -> anyhow::Result<()> {
+fn check_depths(dataset: &Dataset, config: &Config) -> anyhow::Result<()> {
     let frames = dataset
         .train
         .iter()

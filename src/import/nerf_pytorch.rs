@@ -380,12 +380,8 @@ fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
 /// `PaperNeRFModel`: the density is read off the features, and the last layer of the view branch is never used.
 fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
-    let first = first_layer(tensors, &name("layers_xyz.0"))?;
-    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
-    let (layers, skips) = trunk(tensors, &name("layers_xyz"), 1, width, n_position)?;
-    let mut density = vec![first];
-    density.extend(layers);
-    position_last(&mut density, &skips, n_position);
+    let (mut density, skips) = position_first_trunk(tensors, &name("layers_xyz"))?;
+    let (width, n_position) = (density[0].weight.n_out, density[0].weight.n_in);
     let features = tensors.linear(&name("fc_feat"), Some(width), None)?;
     let n_features = features.weight.n_out;
     let alpha = tensors.linear(&name("fc_alpha"), Some(n_features), Some(1))?;
@@ -406,12 +402,8 @@ fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
 /// The `NeRF` class of yenchenlin's nerf-pytorch.
 fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
-    let first = first_layer(tensors, &name("pts_linears.0"))?;
-    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
-    let (layers, skips) = trunk(tensors, &name("pts_linears"), 1, width, n_position)?;
-    let mut density = vec![first];
-    density.extend(layers);
-    position_last(&mut density, &skips, n_position);
+    let (density, skips) = position_first_trunk(tensors, &name("pts_linears"))?;
+    let (width, n_position) = (density[0].weight.n_out, density[0].weight.n_in);
     let mut model = Model {
         density,
         color: Vec::new(),
@@ -446,9 +438,18 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     model.with_heads(tensors, leaves.map(name), width)
 }
 
-/// Put the encoded position behind the hidden values in layers that have it before them.
-fn position_last(layers: &mut [Linear], skips: &[u32], n_position: usize) {
-    for &skip in skips {
+/// All layers `name.0`, `name.1`… of a trunk whose skips have the encoded position before the hidden values, and which layers
+/// those are; it is put behind them.
+fn position_first_trunk(
+    tensors: &Tensors,
+    name: &str,
+) -> Result<(Vec<Linear>, Vec<u32>), ImportError> {
+    let first = first_layer(tensors, &format!("{name}.0"))?;
+    let (width, n_position) = (first.weight.n_out, first.weight.n_in);
+    let (mut layers, skips) = trunk(tensors, name, 1, width, n_position)?;
+    layers.insert(0, first);
+    for &skip in &skips {
         layers[skip as usize].weight.rotate_columns(n_position);
     }
+    Ok((layers, skips))
 }

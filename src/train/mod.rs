@@ -350,39 +350,42 @@ impl Trainer {
             keep: Keep::Gradients,
             color: true,
         };
+        // What tells micro-batches apart lies on the device: their stages are the same.
+        let mut batch = Vec::new();
+        let mut draw = Stage::new("rays");
+        images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
+        batch.push(draw);
+        for (index, pass) in self.passes.iter().enumerate() {
+            batch.extend(
+                pass.stages(gpu, &parameters[index], bits, purpose)?
+                    .into_vec(),
+            );
+            batch.push(self.composite(pass, micro_batches, &ray_losses)?);
+            let (mut network, mut encode) = (
+                Stage::new("network backward"),
+                Stage::new("encode backward"),
+            );
+            let sparse = &self.sparse[index];
+            pass.field.backward(
+                gpu,
+                &mut network,
+                &mut encode,
+                counts,
+                &parameters[index],
+                &pass.kept_samples,
+                &pass.buffers,
+                &self.dense.gradients,
+                &sparse.gradient_scales,
+                &sparse.gradients,
+            )?;
+            let is_last = index + 1 == self.passes.len();
+            let kernel = small("end_batch", Defines::new().set("is_last", is_last))?;
+            encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
+            batch.extend([network, encode]);
+        }
         let mut stages = vec![begin];
         for _ in 0..micro_batches {
-            let mut draw = Stage::new("rays");
-            images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
-            stages.push(draw);
-            for (index, pass) in self.passes.iter().enumerate() {
-                stages.extend(
-                    pass.stages(gpu, &parameters[index], bits, purpose)?
-                        .into_vec(),
-                );
-                stages.push(self.composite(pass, micro_batches, &ray_losses)?);
-                let (mut network, mut encode) = (
-                    Stage::new("network backward"),
-                    Stage::new("encode backward"),
-                );
-                let sparse = &self.sparse[index];
-                pass.field.backward(
-                    gpu,
-                    &mut network,
-                    &mut encode,
-                    counts,
-                    &parameters[index],
-                    &pass.kept_samples,
-                    &pass.buffers,
-                    &self.dense.gradients,
-                    &sparse.gradient_scales,
-                    &sparse.gradients,
-                )?;
-                let is_last = index + 1 == self.passes.len();
-                let kernel = small("end_batch", Defines::new().set("is_last", is_last))?;
-                encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
-                stages.extend([network, encode]);
-            }
+            stages.extend(batch.iter().cloned());
         }
 
         let mut update = Stage::new("optimize");
