@@ -1,6 +1,7 @@
 // Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, with an exponential moving average of the weights.
 //
-// `dense` updates a slab of network weights, four at a time. `sparse` updates the rows of a hash table: a row whose
+// `dense` updates a range of a slab of network weights, four at a time; `cells` those networks of a grid that had samples,
+// a workgroup each, which like the rows of a hash table keep step counters of their own. `sparse` updates the rows of a hash table: a row whose
 // gradient is all zero is left alone and keeps its own step counter; the average of a row that was left alone for k
 // steps catches up when it is next seen (or in `settle`). See src/optimizer.rs.
 #import common/grid_index
@@ -12,6 +13,24 @@ var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
 var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
 var<storage, read_write> averages: array<vec4<f32>>;
+//: elif pass == "cells"
+var<storage, read_write> state: StepState;
+var<storage, read_write> values: array<vec4<f32>>;
+var<storage, read_write> gradients: array<vec4<f32>>;
+var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
+var<storage, read_write> averages: array<vec4<f32>>;
+var<storage, read> counters: array<vec2<u32>>;              // (networks) updates, step of the last one
+var<storage, read> updated: array<u32>;                     // (networks) 1 where there were samples
+//: elif pass == "count_cells"
+var<storage, read> counts: StepState;
+var<storage, read_write> counters: array<vec2<u32>>;
+var<storage, read_write> updated: array<u32>;
+//: elif pass == "settle_cells"
+var<storage, read> counts: StepState;
+var<storage, read> values: array<vec4<f32>>;
+var<storage, read> averages: array<vec4<f32>>;
+var<storage, read> counters: array<vec2<u32>>;
+var<storage, read_write> settled: array<vec4<f32>>;         // the averages as of now
 //: elif pass == "sparse"
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<${row_type}>;        // (rows, parts)
@@ -46,12 +65,9 @@ fn finite(v: vec4<f32>) -> bool {
     return all((bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
 }
 
-//: if pass == "dense"
-@compute @workgroup_size(64)
-fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let i = linear_group(group) * 64u + lane;
-    if (i >= ${n // 4}u) { return; }
-    let t = f32(state.step + 1u);
+//: if pass == "dense" or pass == "cells"
+// The update number t of weights 4i to 4i + 3, whose averages are `idle` of what they were.
+fn update(i: u32, t: f32, idle: f32) {
     let w = values[i];
     let g = gradients[i] + L2 * w;
     gradients[i] = vec4<f32>(0.0);
@@ -67,7 +83,43 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     moments[2u * i] = m;
     moments[2u * i + 1u] = v;
     values[i] = next;
-    averages[i] = EMA * averages[i] + (1.0 - EMA) * next;
+    averages[i] = EMA * mix(w, averages[i], idle) + (1.0 - EMA) * next;
+}
+//: endif
+
+//: if pass == "dense"
+@compute @workgroup_size(64)
+fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n // 4}u) { return; }
+    update(${first // 4}u + i, f32(state.step + 1u), 1.0);
+}
+//: elif pass == "cells"
+@compute @workgroup_size(64)
+fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let network = linear_group(group);
+    if (network >= ${networks}u || updated[network] == 0u) { return; }
+    let counter = counters[network];
+    let idle = remaining(state.step - counter.y);
+    let first = ${first // 4}u + network * ${copy_stride // 4}u;
+    for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { update(i, f32(counter.x + 1u), idle); }
+}
+//: elif pass == "count_cells"
+@compute @workgroup_size(64)
+fn count_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let network = linear_group(group) * 64u + lane;
+    if (network >= ${networks}u || updated[network] == 0u) { return; }
+    counters[network] = vec2<u32>(counters[network].x + 1u, counts.step + 1u);
+    updated[network] = 0u;
+}
+//: elif pass == "settle_cells"
+@compute @workgroup_size(64)
+fn settle_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let network = linear_group(group);
+    if (network >= ${networks}u) { return; }
+    let idle = remaining(counts.step - counters[network].y);
+    let first = ${first // 4}u + network * ${copy_stride // 4}u;
+    for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { settled[i] = values[i] + (averages[i] - values[i]) * idle; }
 }
 //: elif pass == "sparse"
 const N_LEVELS: u32 = ${n_levels}u;

@@ -6,13 +6,15 @@
 //! | `position_encoding.level_{l}` | (rows, features) |
 //! | `density_network.{l}.weight`, `color_network.{l}.weight` | (out, in) |
 //! | `density_network.{l}.bias`, `color_network.{l}.bias` | (out), where the network has biases |
+//! | `cells` | (z, y, x) u32: which of a grid's networks each cell has, 4294967295 where it has none |
 //! | `ema.NAME`, `first_moment.NAME`, `second_moment.NAME` | as NAME |
 //! | `updates.position_encoding.level_{l}` | (rows, 2) u32: updates, and the step of the last one |
+//! | `updates.cells` | (networks, 2) u32, likewise |
 //! | `occupancy.thickness` | (cascades, z, y, x) |
 //! | `occupancy.bits` | u32, a bit a cell |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
-//! Where a method has more than one pass, the names of a pass's parameters begin with `passes.{i}.`: NAME is then, say,
+//! Tensors of a grid's networks have a first dimension more: a network each. Where a method has more than one pass, the names of a pass's parameters begin with `passes.{i}.`: NAME is then, say,
 //! `passes.0.density_network.0.weight`. `occupancy` tensors are those of methods with an occupancy grid.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
@@ -32,6 +34,7 @@ use crate::config::{Config, ConfigError};
 use crate::field::{Field, FieldParameters};
 use crate::files::replace_file;
 use crate::gpu::{Buffer, Gpu, GpuError, StepState};
+use crate::network::binned;
 use crate::train::Trainer;
 pub use contents::Contents;
 use contents::has_non_finite;
@@ -42,6 +45,8 @@ pub(crate) use layout::prefix as pass_prefix;
 /// Steps that a run can have: some room is left to count on.
 const MOST_STEPS: f64 = 4e9;
 const DAMAGED: &str = "holds NaN or infinite values, which are never saved: the file is damaged";
+/// Leading u32 of a [`StepState`] that one step hands to the next.
+const STATE: usize = 16;
 /// Version of the tensor names and metadata.
 pub const FORMAT: &str = "kiln-1";
 
@@ -250,6 +255,15 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             &counters,
         ));
     }
+    for map in layout::maps(&fields) {
+        if let Some((group, cells)) = &trainer.cells[map.pass] {
+            let counters = gpu.read::<u32>(&group.counters, 0, map.networks * 2)?;
+            let cells = gpu.read::<u32>(cells, 0, map.len())?;
+            let name = format!("updates.{}", map.name);
+            tensors.push(u32_tensor(&name, vec![map.networks, 2], &counters));
+            tensors.push(u32_tensor(&map.name, map.shape, &cells));
+        }
+    }
     if let Some(grid) = &trainer.occupancy {
         let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
         let thickness = gpu.read::<f32>(&grid.thickness, 0, n)?;
@@ -263,11 +277,11 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             vec![n / 32],
             &gpu.read(&grid.bits, 0, n / 32)?,
         ));
-        let state = gpu.read(&grid.counts.state, 0, 16)?;
-        tensors.push(u32_tensor("state.occupancy", vec![16], &state));
+        let state = gpu.read(&grid.counts.state, 0, STATE)?;
+        tensors.push(u32_tensor("state.occupancy", vec![STATE], &state));
     }
-    let state = gpu.read(&trainer.counts().state, 0, 16)?;
-    tensors.push(u32_tensor("state.training", vec![16], &state));
+    let state = gpu.read(&trainer.counts().state, 0, STATE)?;
+    tensors.push(u32_tensor("state.training", vec![STATE], &state));
     for (index, sparse) in trainer.sparse.iter().enumerate() {
         let pass = layout::prefix(index, fields.len());
         let levels = fields[index].tables().levels().len().max(1);
@@ -559,7 +573,15 @@ impl Checkpoint {
         let first = format!("ema.{}", layout::matrices(fields)[0].name);
         let averaged = self.has(&first);
         let role = if averaged { Role::Average } else { Role::Value };
-        gpu.write(&into[0].weights.values, 0, &self.slab(fields, &[role])?);
+        let mut slab = self.slab(fields, &[role])?;
+        if averaged {
+            self.settle_cells(fields, &mut slab)?;
+        }
+        gpu.write(&into[0].weights.values, 0, &slab);
+        for (map, cells) in self.maps(fields)? {
+            let to = into[map.pass].cells.iter();
+            to.for_each(|buffer| gpu.write(buffer, 0, &cells));
+        }
         if averaged {
             self.settled_tables(gpu, fields, into)?;
         } else {
@@ -567,9 +589,50 @@ impl Checkpoint {
         }
         let mut stage = crate::gpu::Stage::new("load");
         for (field, into) in fields.iter().zip(into) {
-            field.transpose(gpu, &mut stage, into)?;
+            field.transpose(gpu, &mut stage, into, None)?;
         }
         gpu.submit([&stage]);
+        Ok(())
+    }
+
+    /// The maps of all grids, which must name networks that there are.
+    fn maps(&self, fields: &[&Field]) -> Result<Vec<(layout::Map, Vec<u32>)>, CheckpointError> {
+        let mut all = Vec::new();
+        for map in layout::maps(fields) {
+            let cells = self.values::<u32>(&map.name, Dtype::U32, &map.shape)?;
+            let known = |&c: &u32| c == binned::NONE || (c as usize) < map.networks;
+            if let Some(bad) = cells.iter().find(|c| !known(c)) {
+                let reason = format!("names network {bad} of {}", map.networks);
+                return Err(self.fault(&map.name, reason));
+            }
+            all.push((map, cells));
+        }
+        Ok(all)
+    }
+
+    /// Let the averages in `slab` of networks that were left alone catch up to the checkpoint's step.
+    fn settle_cells(&self, fields: &[&Field], slab: &mut [f32]) -> Result<(), CheckpointError> {
+        let maps = layout::maps(fields);
+        if maps.is_empty() {
+            return Ok(());
+        }
+        let decay = self.info.config.optimizer.ema_decay;
+        let values = self.slab(fields, &[Role::Value])?;
+        for map in maps {
+            let name = format!("updates.{}", map.name);
+            let updates = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
+            let Some([first, n, stride]) = fields[map.pass].cell_range() else {
+                continue;
+            };
+            for network in 0..map.networks {
+                let idle = self.info.step.saturating_sub(updates[2 * network + 1]);
+                let keep = decay.powi(i32::try_from(idle).unwrap_or(i32::MAX));
+                let begin = first as usize + network * stride as usize;
+                for i in begin..begin + n as usize {
+                    slab[i] = values[i] + (slab[i] - values[i]) * keep;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -645,9 +708,14 @@ impl Checkpoint {
             gpu.write(&dense.averages, 0, &values);
             self.tables(gpu, &fields, &[Role::Value], &of(Role::Average))?;
         }
+        for (map, cells) in self.maps(&fields)? {
+            if let Some((_, buffer)) = &trainer.cells[map.pass] {
+                gpu.write(buffer, 0, &cells);
+            }
+        }
         let mut stage = crate::gpu::Stage::new("load");
         for (field, parameters) in fields.iter().zip(&trainer.parameters()) {
-            field.transpose(gpu, &mut stage, parameters)?;
+            field.transpose(gpu, &mut stage, parameters, None)?;
         }
         gpu.submit([&stage]);
         trainer.restore_clock(self.info.step, self.info.train_seconds);
@@ -680,6 +748,13 @@ impl Checkpoint {
                 &counters,
             );
         }
+        for map in layout::maps(fields) {
+            let name = format!("updates.{}", map.name);
+            let counters = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
+            if let Some((group, _)) = &trainer.cells[map.pass] {
+                gpu.write(&group.counters, 0, &counters);
+            }
+        }
         if let Some(grid) = &trainer.occupancy {
             let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
             let shape = [grid.cascades as usize, side, side, side];
@@ -687,11 +762,15 @@ impl Checkpoint {
             gpu.write(&grid.thickness, 0, &thickness);
             let bits = self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?;
             gpu.write(&grid.bits, 0, &bits);
-            let state = self.values::<u32>("state.occupancy", Dtype::U32, &[16])?;
+            let state = self.values::<u32>("state.occupancy", Dtype::U32, &[STATE])?;
             gpu.write(&grid.counts.state, 0, &state);
         }
-        let state = self.values::<u32>("state.training", Dtype::U32, &[16])?;
-        let mut state: StepState = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&state));
+        let state = self.values::<u32>("state.training", Dtype::U32, &[STATE])?;
+        // What is not saved is set anew by every step.
+        let mut whole: StepState = bytemuck::Zeroable::zeroed();
+        bytemuck::bytes_of_mut(&mut whole)[..STATE * 4]
+            .copy_from_slice(bytemuck::cast_slice(&state));
+        let mut state = whole;
         // Another device may hold fewer.
         state.next_rays = state.next_rays.min(trainer.passes[0].capacity.rays);
         gpu.write(&trainer.counts().state, 0, &[state]);

@@ -8,6 +8,7 @@ mod passes;
 use serde::{Deserialize, Serialize};
 
 pub use passes::{
+    Cells,
     ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, Field,
     FrequencyConfig, HashGridConfig, Initialization, Network, Pass, PositionEncoding, Sampler,
     Spacing,
@@ -64,7 +65,7 @@ pub enum ConfigError {
     },
 }
 
-const PRESETS: [(&str, &str); 5] = [
+const PRESETS: [(&str, &str); 7] = [
     ("ngp", include_str!("../assets/configs/ngp.toml")),
     (
         "ngp-small",
@@ -78,6 +79,11 @@ const PRESETS: [(&str, &str); 5] = [
     (
         "nerf-small",
         include_str!("../assets/configs/nerf-small.toml"),
+    ),
+    ("kilonerf", include_str!("../assets/configs/kilonerf.toml")),
+    (
+        "kilonerf-small",
+        include_str!("../assets/configs/kilonerf-small.toml"),
     ),
 ];
 

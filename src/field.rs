@@ -1,12 +1,15 @@
 //! A radiance field: a position encoding that feeds a density network, whose outputs and an encoded view direction feed a
-//! colour network. A field knows nothing of rays, images or backgrounds.
+//! colour network. There is one of each, or one for every cell of a grid; samples are then sorted by cell on the way in, and
+//! outputs brought back on the way out. A field knows nothing of rays, images or backgrounds.
 
 use crate::compositing::RawOutputs;
 use crate::config::Field as FieldConfig;
 use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::network::binned::Unsorted;
 use crate::network::{
-    ActivationBytes, Activations, Backward, Fused, Keep, Layout, Network, Rows, Tiled, Weights,
+    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Keep, Layout, Network,
+    Rows, Tiled, Updated, Weights,
 };
 
 /// The shape of a field.
@@ -14,6 +17,8 @@ use crate::network::{
 pub struct Field {
     /// The configuration it was made of.
     pub config: FieldConfig,
+    /// Cells that have networks of their own.
+    pub cells: Option<CellGrid>,
     /// Position encoding.
     pub position: PositionEncoder,
     /// Encoded position to raw density and features.
@@ -29,6 +34,8 @@ pub struct FieldParameters {
     pub tables: Vec<Buffer>,
     /// Network weights.
     pub weights: Weights,
+    /// Which network each cell of a grid has, in the order (z, y, x).
+    pub cells: Option<Buffer>,
 }
 
 impl FieldParameters {
@@ -46,6 +53,7 @@ impl FieldParameters {
             Ok(Self {
                 tables: field.tables().allocate(gpu, "settled hash table", 4)?,
                 weights: weights.clone(),
+                cells: field.map_of_cells(gpu)?,
             })
         };
         fields.iter().map(parameters).collect()
@@ -63,7 +71,8 @@ impl FieldParameters {
     #[must_use]
     pub fn bytes(field: &Field) -> u64 {
         let features = field.tables().total_rows() * u64::from(field.tables().n_features());
-        features * 4 + u64::from(field.slab_len()) * 8
+        let cells = field.cells.as_ref().map_or(0, CellGrid::n_cells);
+        features * 4 + u64::from(field.slab_len()) * 8 + u64::from(cells) * 4
     }
 }
 
@@ -85,8 +94,29 @@ pub struct FieldBuffers {
     marched_activations: Activations,
     density_activations: Activations,
     color_activations: Option<Activations>,
+    binned_raw_density: Buffer,
     d_color_input: Buffer,
     d_features: Buffer,
+    marched_bins: Option<Bins>,
+    kept_bins: Option<KeptBins>,
+}
+
+/// How kept samples are sorted by cell, and what the networks make of them in the order the samples came in.
+#[derive(Debug, Clone)]
+struct KeptBins {
+    bins: Bins,
+    raw_density: Buffer,
+    raw_color: Buffer,
+    d_raw_density: Buffer,
+    d_raw_color: Buffer,
+}
+
+impl FieldBuffers {
+    /// 1 for networks of a grid that had kept samples since this was cleared.
+    #[must_use]
+    pub fn updated(&self) -> Option<&Buffer> {
+        self.kept_bins.as_ref().map(|kept| &kept.bins.updated)
+    }
 }
 
 /// Bytes of each of the [`FieldBuffers`].
@@ -104,6 +134,23 @@ struct FieldBytes {
     marched_activations: ActivationBytes,
     density_activations: ActivationBytes,
     color_activations: Option<ActivationBytes>,
+    binned_raw_density: u64,
+    unsorted_density: u64,
+    unsorted_color: u64,
+    d_unsorted_density: u64,
+    d_unsorted_color: u64,
+    bins: u64,
+}
+
+/// Raw outputs in the order in which samples came in.
+fn unsorted_outputs(density: &Buffer, color: &Buffer) -> RawOutputs {
+    RawOutputs {
+        density: density.clone(),
+        density_stride: 1,
+        color: color.clone(),
+        color_stride: 1,
+        color_offset: 0,
+    }
 }
 
 /// f32 from one raw density to the next.
@@ -134,7 +181,11 @@ impl Field {
     /// # Errors
     /// As [`Self::new`].
     pub fn behind(gpu: &Gpu, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
-        let position = PositionEncoder::new(gpu, &config.position_encoding)?;
+        let cells = config.cells.as_ref().map(CellGrid::new);
+        let within = cells
+            .as_ref()
+            .filter(|_| config.cells.as_ref().is_some_and(|c| c.local));
+        let position = PositionEncoder::new(gpu, &config.position_encoding, within)?;
         let layout = |n_in: u32, network: &crate::config::Network, n_out: u32, base: u32| {
             let mut dims = vec![n_in];
             dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
@@ -151,9 +202,17 @@ impl Field {
         let n_color_inputs = if density.first_apart { n - 1 } else { n }
             + encoding::n_direction_values(&config.direction_encoding);
         let color = config.color_network.as_ref();
-        let color = color.map(|network| layout(n_color_inputs, network, 3, base));
+        let mut color = color.map(|network| layout(n_color_inputs, network, 3, base));
+        if let Some(cells) = &cells {
+            let of_color = color.as_ref().map_or(0, Layout::slab_len);
+            let stride = density.slab_len() + of_color;
+            for layout in std::iter::once(&mut density).chain(&mut color) {
+                layout.copies = cells.n_networks;
+                layout.copy_stride = stride;
+            }
+        }
         let network = |layout: Layout, rectified: bool| {
-            if config.is_narrow() {
+            if config.is_narrow() || layout.is_grid() {
                 Network::Fused(Fused::new(gpu, layout))
             } else {
                 Network::Tiled(Tiled::new(gpu, layout, rectified))
@@ -161,6 +220,7 @@ impl Field {
         };
         Ok(Self {
             config: config.clone(),
+            cells,
             position,
             density: network(density, config.rectifies_features()),
             color: color.map(|layout| network(layout, false)),
@@ -200,7 +260,35 @@ impl Field {
     /// f32 of all network weights in their slab.
     #[must_use]
     pub fn slab_len(&self) -> u32 {
-        self.networks().map(|(_, n)| n.layout().slab_len()).sum()
+        let of_network = |n: &Network| n.layout().slab_len() * n.layout().copies;
+        self.networks().map(|(_, n)| of_network(n)).sum()
+    }
+
+    /// First f32 in the slab, f32 of a cell's networks, and f32 from one cell's to the next's, where there is a grid.
+    #[must_use]
+    pub fn cell_range(&self) -> Option<[u32; 3]> {
+        let layout = self.density.layout();
+        let stride = layout.copy_stride;
+        self.cells
+            .as_ref()
+            .map(|_| [layout.base, stride, stride])
+    }
+
+    /// The map that gives every cell of a grid its network, in order.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn map_of_cells(&self, gpu: &Gpu) -> Result<Option<Buffer>, GpuError> {
+        let cells = self.cells.as_ref();
+        cells.map(|cells| cells.full_map(gpu)).transpose()
+    }
+
+    /// Samples that a workgroup evaluates, of a grid.
+    fn tile(&self) -> u32 {
+        match &self.density {
+            Network::Fused(network) => network.tile(),
+            Network::Tiled(_) => 1,
+        }
     }
 
     /// Multiply-adds of all networks for one sample.
@@ -237,6 +325,15 @@ impl Field {
     }
 
     fn bytes(&self, marched: u64, kept: u64, keep: Keep) -> FieldBytes {
+        // Threads without a sample write to a row of their own.
+        let spare = |n: u64| n + u64::from(n > 0 && self.cells.is_some());
+        let (unsorted, sorted) = (kept, |n: u64| if self.cells.is_some() { n } else { 0 });
+        let bins = |n: u64, with_rays: bool| match &self.cells {
+            Some(grid) => Bins::bytes(grid, n, with_rays, self.tile()),
+            None => 0,
+        };
+        let bins = bins(marched, false) + bins(kept, true);
+        let (marched, kept) = (spare(marched), spare(kept));
         let rows = |n: u64, stride: u32| n.next_multiple_of(ROWS) * u64::from(stride) * 4;
         let (features, color) = (self.feature_stride(), self.color_stride());
         let backward = if keep == Keep::Nothing { 0 } else { kept };
@@ -260,6 +357,12 @@ impl Field {
                 .color
                 .as_ref()
                 .map(|color| network(color, kept, color_keeps(keep))),
+            binned_raw_density: rows(sorted(marched), RAW_DENSITY_STRIDE),
+            unsorted_density: rows(sorted(unsorted), 1),
+            unsorted_color: rows(sorted(unsorted), 4),
+            d_unsorted_density: rows(sorted(trained), 1),
+            d_unsorted_color: rows(sorted(trained), 4),
+            bins,
         }
     }
 
@@ -277,6 +380,12 @@ impl Field {
             bytes.d_raw_density,
             bytes.d_color_input,
             bytes.d_features,
+            bytes.binned_raw_density,
+            bytes.unsorted_density,
+            bytes.unsorted_color,
+            bytes.d_unsorted_density,
+            bytes.d_unsorted_color,
+            bytes.bins,
         ];
         sizes.extend(bytes.marched_activations.iter());
         sizes.extend(bytes.density_activations.iter());
@@ -311,7 +420,25 @@ impl Field {
         let bytes = self.bytes(marched, kept, keep);
         let buffer = |name: &str, bytes: u64| gpu.buffer(&format!("{label} {name}"), bytes);
         let network = |name: &str| format!("{label} {name} network");
+        let bins = |samples: u64, with_rays: bool| {
+            let cells = self.cells.as_ref().filter(|_| samples > 0);
+            cells
+                .map(|grid| Bins::new(gpu, label, grid, samples, with_rays, self.tile()))
+                .transpose()
+        };
+        let unsorted = |bins: Bins| -> Result<KeptBins, GpuError> {
+            Ok(KeptBins {
+                bins,
+                raw_density: buffer("unsorted raw density", bytes.unsorted_density)?,
+                raw_color: buffer("unsorted raw color", bytes.unsorted_color)?,
+                d_raw_density: buffer("d_unsorted raw density", bytes.d_unsorted_density)?,
+                d_raw_color: buffer("d_unsorted raw color", bytes.d_unsorted_color)?,
+            })
+        };
         Ok(FieldBuffers {
+            marched_bins: bins(marched, false)?,
+            kept_bins: bins(kept, true)?.map(unsorted).transpose()?,
+            binned_raw_density: buffer("binned raw density", bytes.binned_raw_density)?,
             features: buffer("features", bytes.features)?,
             raw_density: buffer("raw density", bytes.raw_density)?,
             kept_features: buffer("kept features", bytes.kept_features)?,
@@ -337,7 +464,10 @@ impl Field {
     /// Where the raw outputs at kept samples lie.
     #[must_use]
     pub fn raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
-        self.outputs(&buffers.color_input, &buffers.raw_color)
+        match &buffers.kept_bins {
+            Some(kept) => unsorted_outputs(&kept.raw_density, &kept.raw_color),
+            None => self.outputs(&buffers.color_input, &buffers.raw_color),
+        }
     }
 
     fn outputs(&self, density: &Buffer, color: &Buffer) -> RawOutputs {
@@ -355,6 +485,13 @@ impl Field {
     /// Where [`Self::backward`] wants the gradients of the raw outputs.
     #[must_use]
     pub fn d_raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
+        match &buffers.kept_bins {
+            Some(kept) => unsorted_outputs(&kept.d_raw_density, &kept.d_raw_color),
+            None => self.d_outputs(buffers),
+        }
+    }
+
+    fn d_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
         let mut outputs = self.outputs(&buffers.d_color_input, &buffers.d_raw_color);
         if self.color_offset() == 0 {
             outputs.density = buffers.d_raw_density.clone();
@@ -377,31 +514,59 @@ impl Field {
         samples: &Buffer,
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
+        let bins = buffers.marched_bins.as_ref().zip(parameters.cells.as_ref());
+        let mut batch = Batch::of(counts, Count::Marched);
+        let (mut samples, mut raw) = (samples, &buffers.raw_density);
+        if let Some((bins, cells)) = bins {
+            bins.sort(gpu, encode, counts, Count::Marched, cells, samples, None)?;
+            (batch, samples, raw) = (bins.batch(), &bins.samples, &buffers.binned_raw_density);
+        }
         let features = Rows::of(&buffers.features, self.feature_stride());
         self.position.forward(
             gpu,
             encode,
-            counts,
-            Count::Marched,
+            batch.counts,
+            batch.count,
             &parameters.tables,
             samples,
             features,
         )?;
-        let raw = Rows::of(&buffers.raw_density, RAW_DENSITY_STRIDE);
         self.density.forward(
             gpu,
             network,
-            counts,
-            Count::Marched,
+            batch,
             &parameters.weights,
             features,
-            raw,
+            Rows::of(raw, RAW_DENSITY_STRIDE),
             &buffers.marched_activations,
             Keep::Nothing,
-        )
+        )?;
+        if let Some((bins, _)) = bins {
+            let outputs = Unsorted {
+                binned_density: (raw, RAW_DENSITY_STRIDE),
+                density: (&buffers.raw_density, RAW_DENSITY_STRIDE),
+                color: None,
+            };
+            bins.scatter(gpu, network, counts, Count::Marched, &outputs)?;
+        }
+        Ok(())
     }
 
-    /// Add: features of the kept samples where no density of marched ones came before.
+    /// Which rows the networks are evaluated for at the kept samples.
+    fn kept_batch<'a>(&self, counts: &'a Counts, buffers: &'a FieldBuffers) -> Batch<'a> {
+        match &buffers.kept_bins {
+            Some(kept) => kept.bins.batch(),
+            None => Batch::of(counts, Count::Kept),
+        }
+    }
+
+    /// Whether the kept samples of a field whose marched ones were evaluated before take their features from those.
+    #[must_use]
+    pub fn reuses_features(&self) -> bool {
+        self.cells.is_none()
+    }
+
+    /// Add: features of the kept samples where they do not come with them from marched ones.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -412,12 +577,20 @@ impl Field {
         counts: &Counts,
         parameters: &FieldParameters,
         samples: &Buffer,
+        kept_rays: &Buffer,
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
+        let mut positions = samples;
+        if let Some((kept, cells)) = buffers.kept_bins.as_ref().zip(parameters.cells.as_ref()) {
+            let (bins, rays) = (&kept.bins, Some(kept_rays));
+            bins.sort(gpu, stage, counts, Count::Kept, cells, samples, rays)?;
+            positions = &bins.samples;
+        }
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let tables = &parameters.tables;
+        let Batch { counts, count, .. } = self.kept_batch(counts, buffers);
         self.position
-            .forward(gpu, stage, counts, Count::Kept, tables, samples, features)
+            .forward(gpu, stage, counts, count, tables, positions, features)
     }
 
     /// Add: raw density of the kept samples from their features, and raw colour if `with_color`. `rays` and `kept_rays`
@@ -437,13 +610,13 @@ impl Field {
         keep: Keep,
         with_color: bool,
     ) -> Result<(), GpuError> {
+        let batch = self.kept_batch(counts, buffers);
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
         self.density.forward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            batch,
             &parameters.weights,
             features,
             outputs,
@@ -451,9 +624,37 @@ impl Field {
             keep,
         )?;
         let color = self.color.as_ref().zip(buffers.color_activations.as_ref());
-        let Some((color, activations)) = color.filter(|_| with_color) else {
-            return Ok(());
-        };
+        if let Some((color, activations)) = color.filter(|_| with_color) {
+            let rays_of = buffers.kept_bins.as_ref();
+            let kept_rays = rays_of.map_or(kept_rays, |kept| &kept.bins.sample_rays);
+            let parts = (color, activations);
+            self.color(gpu, stage, batch, parameters, rays, kept_rays, buffers, parts, keep)?;
+        }
+        if let Some(kept) = &buffers.kept_bins {
+            let outputs = Unsorted {
+                binned_density: (&buffers.color_input, self.color_stride()),
+                density: (&kept.raw_density, 1),
+                color: with_color.then_some((&buffers.raw_color, &kept.raw_color)),
+            };
+            kept.bins.scatter(gpu, stage, counts, Count::Kept, &outputs)?;
+        }
+        Ok(())
+    }
+
+    /// Add: raw colour of the kept samples from the outputs of the density network.
+    fn color(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        batch: Batch<'_>,
+        parameters: &FieldParameters,
+        rays: &Buffer,
+        kept_rays: &Buffer,
+        buffers: &FieldBuffers,
+        (color, activations): (&Network, &Activations),
+        keep: Keep,
+    ) -> Result<(), GpuError> {
+        let outputs = Rows::of(&buffers.color_input, self.color_stride());
         let input = Rows {
             offset: self.color_offset(),
             ..outputs
@@ -464,13 +665,13 @@ impl Field {
             offset: input.offset + color.layout().dims[0] - n_directions,
             ..input
         };
+        let counts = batch.counts;
         encoding::encode_directions(gpu, stage, counts, encoding, rays, kept_rays, directions)?;
         let raw = Rows::of(&buffers.raw_color, 4);
         color.forward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            batch,
             &parameters.weights,
             input,
             raw,
@@ -496,7 +697,19 @@ impl Field {
         gradient_scales: &Buffer,
         table_gradients: &[Buffer],
     ) -> Result<(), GpuError> {
-        let (count, weights) = (Count::Kept, &parameters.weights);
+        let weights = &parameters.weights;
+        let batch = self.kept_batch(counts, buffers);
+        let mut samples = samples;
+        if let Some(kept) = &buffers.kept_bins {
+            let sorted = self.d_outputs(buffers);
+            let gradients = Unsorted {
+                binned_density: (&sorted.density, sorted.density_stride),
+                density: (&kept.d_raw_density, 1),
+                color: Some((&sorted.color, &kept.d_raw_color)),
+            };
+            kept.bins.gather(gpu, network, &gradients)?;
+            samples = &kept.bins.samples;
+        }
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
@@ -519,8 +732,7 @@ impl Field {
             color.backward(
                 gpu,
                 network,
-                counts,
-                count,
+                batch,
                 weights,
                 input,
                 activations,
@@ -540,8 +752,7 @@ impl Field {
         self.density.backward(
             gpu,
             network,
-            counts,
-            count,
+            batch,
             weights,
             features,
             activations,
@@ -550,8 +761,8 @@ impl Field {
         tables.backward(
             gpu,
             encode,
-            counts,
-            count,
+            batch.counts,
+            batch.count,
             samples,
             d_features,
             gradient_scales,
@@ -574,12 +785,18 @@ impl Field {
         buffers: &FieldBuffers,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
+        let batch = self.kept_batch(counts, buffers);
+        let (mut samples, mut into) = (samples, d_position);
+        if let Some(kept) = &buffers.kept_bins {
+            // Raw colours have been brought back by now, and leave their room.
+            (samples, into) = (&kept.bins.samples, &buffers.raw_color);
+        }
         let stride = self.color_stride();
         let layout = self.density.layout();
         let width = layout.rows(layout.n_layers() - 1);
         let defines = Defines::new().set("stride", stride).set("width", width);
         let bindings = [
-            ("counts", &counts.state),
+            ("counts", &batch.counts.state),
             ("d_output", &buffers.d_color_input),
         ];
         stage.run(
@@ -588,7 +805,7 @@ impl Field {
             "one_hot",
             &defines,
             &bindings,
-            counts.groups(gpu, Count::Kept, 64, 1),
+            batch.counts.groups(gpu, batch.count, 64, 1),
         )?;
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
@@ -603,8 +820,7 @@ impl Field {
         self.density.backward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            batch,
             &parameters.weights,
             features,
             &buffers.density_activations,
@@ -613,16 +829,21 @@ impl Field {
         self.position.d_position(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            batch.counts,
+            batch.count,
             &parameters.tables,
             samples,
             d_features,
-            d_position,
-        )
+            into,
+        )?;
+        if let Some(kept) = &buffers.kept_bins {
+            let bins = &kept.bins;
+            bins.scatter_vectors(gpu, stage, counts, Count::Kept, into, d_position)?;
+        }
+        Ok(())
     }
 
-    /// Add: rewrite the transposed weights after the weights changed.
+    /// Add: rewrite the transposed weights after the weights changed; of a grid, if `updated` is given, where it says so.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -631,9 +852,10 @@ impl Field {
         gpu: &Gpu,
         stage: &mut Stage,
         parameters: &FieldParameters,
+        updated: Option<Updated<'_>>,
     ) -> Result<(), GpuError> {
         for (_, network) in self.networks() {
-            network.transpose(gpu, stage, &parameters.weights)?;
+            network.transpose(gpu, stage, &parameters.weights, updated)?;
         }
         Ok(())
     }

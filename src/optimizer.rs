@@ -1,7 +1,9 @@
 //! Adam with per-group roles: `shaders/optimizer.wgsl`.
 //!
 //! A parameter group keeps each role (values, gradients, moments, averages) in one buffer per chunk. Network weights
-//! form a dense group; a hash table's rows form a sparse one, in which a row with no gradient is left alone.
+//! form a dense group; a hash table's rows form a sparse one, in which a row with no gradient is left alone. So are the
+//! networks of a grid that had no samples: their weights and moments stay as they are, and their bias correction counts
+//! their own updates.
 
 use crate::config::Optimizer;
 use crate::encoding::HashGrid;
@@ -21,6 +23,16 @@ pub struct DenseGroup {
     pub moments: Buffer,
     /// Exponential moving averages.
     pub averages: Buffer,
+}
+
+/// The networks of a grid, whose roles are parts of a [`DenseGroup`]'s.
+#[derive(Debug, Clone)]
+pub struct CellGroup {
+    networks: u32,
+    /// First f32 in the slab, f32 of a network, and f32 from one network to the next.
+    range: [u32; 3],
+    /// Per network: updates, and the step of the last one.
+    pub counters: Buffer,
 }
 
 /// A hash table, chunk by chunk.
@@ -100,7 +112,7 @@ impl DenseGroup {
         stage.clear(&self.gradients).clear(&self.moments);
     }
 
-    /// Add: one step of Adam with L2 regularisation; gradients are zeroed.
+    /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -110,11 +122,13 @@ impl DenseGroup {
         stage: &mut Stage,
         counts: &Counts,
         config: &Optimizer,
+        [first, n]: [u32; 2],
     ) -> Result<(), GpuError> {
         let defines = adam_defines(config, config.network_rate, config.l2_reg)
             .set("pass", "dense")
             .set("raises_alarms", true)
-            .set("n", self.len);
+            .set("first", first)
+            .set("n", n);
         let bindings = [
             ("state", &counts.state),
             ("values", &self.weights.values),
@@ -128,8 +142,97 @@ impl DenseGroup {
             "dense",
             &defines,
             &bindings,
-            Groups::covering(u64::from(self.len / 4), 64),
+            Groups::covering(u64::from(n / 4), 64),
         )?;
+        Ok(())
+    }
+}
+
+impl CellGroup {
+    /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(gpu: &Gpu, networks: u32, [first, n, stride]: [u32; 3]) -> Result<Self, GpuError> {
+        Ok(Self {
+            networks,
+            range: [first, n, stride],
+            counters: gpu.buffer("network counters", Self::bytes(networks))?,
+        })
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(networks: u32) -> u64 {
+        u64::from(networks) * 8
+    }
+
+    fn defines(&self, pass: &str, config: &Optimizer) -> Defines {
+        let [first, n, stride] = self.range;
+        adam_defines(config, config.network_rate, config.l2_reg)
+            .set("pass", pass)
+            .set("networks", self.networks)
+            .set("first", first)
+            .set("n", n)
+            .set("copy_stride", stride)
+    }
+
+    /// Add: one step of Adam on the networks that are `updated`, whose marks and gradients are zeroed and whose
+    /// counters go up.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn update(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        config: &Optimizer,
+        dense: &DenseGroup,
+        updated: &Buffer,
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("state", &counts.state),
+            ("values", &dense.weights.values),
+            ("gradients", &dense.gradients),
+            ("moments", &dense.moments),
+            ("averages", &dense.averages),
+            ("counters", &self.counters),
+            ("updated", updated),
+            ("counts", &counts.state),
+        ];
+        let defines = self.defines("cells", config).set("raises_alarms", true);
+        let groups = Groups::covering(u64::from(self.networks), 1);
+        stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;
+        let defines = self.defines("count_cells", config);
+        let groups = Groups::covering(u64::from(self.networks), 64);
+        stage.run(gpu, "optimizer", "count_cells", &defines, &bindings, groups)?;
+        Ok(())
+    }
+
+    /// Add: `settled` = the averages as of now, of networks that were left alone too.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn settle(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        config: &Optimizer,
+        dense: &DenseGroup,
+        settled: &Buffer,
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("counts", &counts.state),
+            ("values", &dense.weights.values),
+            ("averages", &dense.averages),
+            ("counters", &self.counters),
+            ("settled", settled),
+        ];
+        let defines = self.defines("settle_cells", config);
+        let groups = Groups::covering(u64::from(self.networks), 1);
+        stage.run(gpu, "optimizer", "settle_cells", &defines, &bindings, groups)?;
         Ok(())
     }
 }

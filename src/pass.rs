@@ -343,11 +343,13 @@ impl Pass {
                 samples,
                 &self.buffers,
             )?;
-            Some([density, self.cull(gpu)?])
+            let mut cull = self.cull(gpu)?;
+            if !self.field.reuses_features() {
+                self.encode_kept(gpu, &mut cull, parameters)?;
+            }
+            Some([density, cull])
         } else {
-            let samples = &self.kept_samples;
-            self.field
-                .encode_kept(gpu, &mut encode, counts, parameters, samples, &self.buffers)?;
+            self.encode_kept(gpu, &mut encode, parameters)?;
             None
         };
         let mut forward = Stage::new("forward");
@@ -377,6 +379,23 @@ impl Pass {
             cull,
             forward,
         })
+    }
+
+    fn encode_kept(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        parameters: &FieldParameters,
+    ) -> Result<(), GpuError> {
+        self.field.encode_kept(
+            gpu,
+            stage,
+            &self.counts,
+            parameters,
+            &self.kept_samples,
+            &self.kept_rays,
+            &self.buffers,
+        )
     }
 
     /// Count samples, and place them.
@@ -495,7 +514,14 @@ impl Pass {
         self.pair(gpu, &mut cull)?;
         let defines = self
             .defines()
-            .set("feature_stride", self.field.feature_stride())
+            .set(
+                "feature_stride",
+                if self.field.reuses_features() {
+                    self.field.feature_stride()
+                } else {
+                    0
+                },
+            )
             .set("pass", "gather");
         let bindings = [
             ("counts", &counts.state),

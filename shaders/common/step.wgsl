@@ -18,4 +18,6 @@ struct StepState {
     non_finite: ${alarm}, // non-finite values seen in losses or gradients
     saturated: ${alarm},  // hash-table gradients that came near the end of the fixed-point range
     occupancy_phase: u32, // occupancy updates done
+    n_tiles: u32,         // tiles that the samples of a grid of networks fall into
+    n_cells: u32,         // networks that have samples
 }

@@ -12,6 +12,8 @@ fn publish(@builtin(local_invocation_index) lane: u32) {
     var count = state.n_rays;
     if (entry.x == 2u) { count = state.n_marched; }
     if (entry.x == 3u) { count = state.n_kept; }
+    if (entry.x == 4u) { count = state.n_tiles; }
+    if (entry.x == 5u) { count = state.n_cells; }
     if (entry.x == 0u) { count = 0u; }
     var groups = vec3<u32>(0u);
     if (count > 0u) { groups = grid_covering(count, entry.y); }

@@ -4,6 +4,8 @@
 // after the other, so that any depth fits the eight storage buffers of the base path. Rows are padded to multiples of 4.
 // Weights lie layer after layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
 // a constant input: with biases each layer's input ends with a column that holds 1.
+// Of a grid of networks each workgroup evaluates a tile of one cell's samples with that cell's weights; threads without a
+// sample write to a row that no sample has. `staged` copies each layer's weights into workgroup memory first.
 // Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup, from a uniform
 // binding where the slab fits one.
 // See src/network/fused.rs.
@@ -12,6 +14,12 @@
 #import common/step
 
 var<storage, read> counts: StepState;
+//: if cells
+var<storage, read> tiles: array<vec4<u32>>;               // (n_tiles) network, first sample, samples
+//: endif
+//: if staged
+var<workgroup> sh_weights: array<vec4<f32>, ${stage_quads}>;  // of one layer
+//: endif
 //: if pass == "forward"
 ${weight_space} weights: ${weight_array};                        // per layer (out, in / 4)
 var<storage, read> network_input: array<vec4<f32>>;       // (n, in_stride / 4)
@@ -38,29 +46,52 @@ var<storage, read_write> d_input: array<f32>;             // (n, d_in_stride)
 //: if pass == "forward"
 @compute @workgroup_size(${workgroup})
 fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let first = linear_group(group) * ${workgroup * samples}u + lane;
-    if (linear_group(group) * ${workgroup * samples}u >= counts.${count}) { return; }
+    //: if cells
+    if (linear_group(group) >= counts.n_tiles) { return; }
+    let tile = tiles[linear_group(group)];
+    let cell = uni15(tile.x) * ${cell_quads}u;
+    //: for z in range(samples)
+    let row_${z} = select(${spare_row}u, tile.y + lane + ${z * workgroup}u, lane + ${z * workgroup}u < tile.z);
+    //: endfor
+    //: else
+    let first = linear_group(group) * ${workgroup * samples}u;
+    if (first >= counts.${count}) { return; }
+    //: for z in range(samples)
+    let row_${z} = first + lane + ${z * workgroup}u;
+    //: endfor
+    //: endif
     //: for z in range(samples)
     var h_${z}: array<f32, ${scratch}>;
     //: for q in range(widths[0] // 4)
     //: if biases and q == bias_at[0] // 4
-    var x0_${z}_${q} = network_input[(first + ${z * workgroup}u) * ${in_stride // 4}u + ${q + in_offset // 4}u];
+    var x0_${z}_${q} = network_input[row_${z} * ${in_stride // 4}u + ${q + in_offset // 4}u];
     x0_${z}_${q}.${lane[bias_at[0] % 4]} = 1.0;
     //: else
-    let x0_${z}_${q} = network_input[(first + ${z * workgroup}u) * ${in_stride // 4}u + ${q + in_offset // 4}u];
+    let x0_${z}_${q} = network_input[row_${z} * ${in_stride // 4}u + ${q + in_offset // 4}u];
     //: endif
     //: endfor
     //: endfor
     //: for l in range(layers)
+    //: if staged
+    workgroupBarrier();
+    for (var i = lane; i < ${rows[l] * widths[l] // 4}u; i += ${workgroup}u) { sh_weights[i] = weights[cell + ${offsets[l] // 4}u + i]; }
+    workgroupBarrier();
+    //: endif
     for (var o = 0u; o < ${rows[l]}u * uni5(1u); o++) {
+        //: if staged
+        let row = o * ${widths[l] // 4}u;
+        //: elif cells
+        let row = cell + ${offsets[l] // 4}u + uni10(o) * ${widths[l] // 4}u;
+        //: else
         let row = ${offsets[l] // 4}u + uni10(o) * ${widths[l] // 4}u;
+        //: endif
         //: for z in range(samples)
         var a_${z} = 0.0;
         var b_${z} = 0.0;
         //: endfor
         //: for q in range(widths[l] // 4)
         {
-            let w = weights[row + ${q}u];
+            let w = ${"sh_weights" if staged else "weights"}[row + ${q}u];
             //: for z in range(samples)
             a_${z} += w.x * x${l}_${z}_${q}.x;
             //: endfor
@@ -80,10 +111,10 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         let y_${z} = max(a_${z} + b_${z}, 0.0);
         h_${z}[o] = y_${z};
         //: if save
-        hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l]}u + o] = y_${z};
+        hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l]}u + o] = y_${z};
         //: endif
         //: else
-        network_output[(first + ${z * workgroup}u) * ${out_stride}u + ${out_offset}u + o] = a_${z} + b_${z};
+        network_output[row_${z} * ${out_stride}u + ${out_offset}u + o] = a_${z} + b_${z};
         //: endif
         //: endfor
     }
@@ -92,7 +123,7 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     //: if biases
     h_${z}[${bias_at[l + 1]}] = 1.0;
     //: if save
-    hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l] + bias_at[l + 1]}u] = 1.0;
+    hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l] + bias_at[l + 1]}u] = 1.0;
     //: endif
     //: endif
     //: for q in range(widths[l + 1] // 4)
@@ -105,24 +136,47 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
 //: elif pass == "backward"
 @compute @workgroup_size(${workgroup})
 fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let first = linear_group(group) * ${workgroup * samples}u + lane;
-    if (linear_group(group) * ${workgroup * samples}u >= counts.${count}) { return; }
+    //: if cells
+    if (linear_group(group) >= counts.n_tiles) { return; }
+    let tile = tiles[linear_group(group)];
+    let cell = uni15(tile.x) * ${cell_quads}u;
+    //: for z in range(samples)
+    let row_${z} = select(${spare_row}u, tile.y + lane + ${z * workgroup}u, lane + ${z * workgroup}u < tile.z);
+    //: endfor
+    //: else
+    let first = linear_group(group) * ${workgroup * samples}u;
+    if (first >= counts.${count}) { return; }
+    //: for z in range(samples)
+    let row_${z} = first + lane + ${z * workgroup}u;
+    //: endfor
+    //: endif
     //: for z in range(samples)
     var h_${z}: array<f32, ${scratch}>;
     //: for q in range(padded_rows[layers - 1] // 4)
-    var d${layers}_${z}_${q} = d_output[(first + ${z * workgroup}u) * ${d_out_stride // 4}u + ${q + d_out_offset // 4}u];
+    var d${layers}_${z}_${q} = d_output[row_${z} * ${d_out_stride // 4}u + ${q + d_out_offset // 4}u];
     //: endfor
     //: endfor
     //: for l in range(layers - 1, -1, -1)
+    //: if staged
+    workgroupBarrier();
+    for (var i = lane; i < ${back_rows[l] * padded_rows[l] // 4}u; i += ${workgroup}u) { sh_weights[i] = weights_transposed[cell + ${back_offsets[l] // 4}u + i]; }
+    workgroupBarrier();
+    //: endif
     for (var i = 0u; i < ${back_rows[l]}u * uni5(1u); i++) {
+        //: if staged
+        let row = i * ${padded_rows[l] // 4}u;
+        //: elif cells
+        let row = cell + ${back_offsets[l] // 4}u + uni10(i) * ${padded_rows[l] // 4}u;
+        //: else
         let row = ${back_offsets[l] // 4}u + uni10(i) * ${padded_rows[l] // 4}u;
+        //: endif
         //: for z in range(samples)
         var a_${z} = 0.0;
         var b_${z} = 0.0;
         //: endfor
         //: for q in range(padded_rows[l] // 4)
         {
-            let w = weights_transposed[row + ${q}u];
+            let w = ${"sh_weights" if staged else "weights_transposed"}[row + ${q}u];
             //: for z in range(samples)
             a_${z} += w.x * d${l + 1}_${z}_${q}.x;
             //: endfor
@@ -139,13 +193,13 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
         //: endfor
         //: for z in range(samples)
         //: if l > 0
-        let y_${z} = select(0.0, a_${z} + b_${z}, hidden[(first + ${z * workgroup}u) * ${hidden_stride}u + ${hidden_at[l - 1]}u + i] > 0.0);
+        let y_${z} = select(0.0, a_${z} + b_${z}, hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l - 1]}u + i] > 0.0);
         h_${z}[i] = y_${z};
         //: if save
-        d_hidden[(first + ${z * workgroup}u) * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
+        d_hidden[row_${z} * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
         //: endif
         //: elif writes_d_input
-        d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + ${d_in_offset}u + i] = a_${z} + b_${z};
+        d_input[row_${z} * ${d_in_stride}u + ${d_in_offset}u + i] = a_${z} + b_${z};
         //: endif
         //: endfor
     }
@@ -159,7 +213,7 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     //: endfor
     //: if extra_d_input
     //: for z in range(samples)
-    d_input[(first + ${z * workgroup}u) * ${d_in_stride}u + ${d_in_offset}u] += d_first_input[first + ${z * workgroup}u];
+    d_input[row_${z} * ${d_in_stride}u + ${d_in_offset}u] += d_first_input[row_${z}];
     //: endfor
     //: endif
 }

@@ -4,13 +4,20 @@
 #import common/grid_index
 #import common/step
 
-//: if pass != "transpose"
+//: if pass != "transpose" or only_updated
 var<storage, read> counts: StepState;
 //: endif
 //: if pass == "weights"
 var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
 var<storage, read> rows_operand: array<vec4<f32>>;        // (n, rows_stride / 4)
+//: if cells
+var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, its row stride
+var<storage, read> visited: array<u32>;                   // (n_cells) networks that have samples
+var<storage, read> bounds: array<vec2<u32>>;              // (networks) first sample, and the one behind the last
+var<storage, read_write> gradients: array<f32>;           // as the weights
+//: else
 var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, rows, lanes / 4)
+//: endif
 //: elif pass == "biases"
 var<storage, read> lanes_operand: array<vec4<f32>>;       // (n, lanes_stride / 4)
 var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, lanes / 4)
@@ -19,7 +26,10 @@ var<uniform> place: vec4<u32>;                            // first f32 of the ma
 var<storage, read> partials: array<f32>;                  // (chunks, rows, lanes)
 var<storage, read_write> gradients: array<f32>;           // as the weights
 //: else
-var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows
+var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows, f32 to the next cell's
+//: if only_updated
+var<storage, read> counters: array<vec2<u32>>;            // (copies) updates, step of the last one
+//: endif
 var<storage, read> weights: array<f32>;
 var<storage, read_write> transposed: array<f32>;
 //: endif
@@ -27,18 +37,28 @@ var<storage, read_write> transposed: array<f32>;
 //: set lane = ["x", "y", "z", "w"]
 //: if pass == "weights"
 // dW = sum over samples of d (x) h. The larger side lies on the lanes, four values each; a thread owns 4 x block
-// accumulators and loops over one chunk of samples; one partial sum per chunk.
+// accumulators and loops over one chunk of samples; one partial sum per chunk. Of a grid of networks it loops over all
+// chunks of one network's samples, whose gradients are its own.
 @compute @workgroup_size(${lanes // 4})
 fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let block = uni10(group.z) * ${block // 4}u;
+    //: for r in range(block)
+    var g_${r} = vec4<f32>(0.0);
+    //: endfor
+    //: if cells
+    if (linear_group(group) >= counts.n_cells) { return; }
+    let cell = visited[linear_group(group)];
+    let samples = bounds[cell];
+    for (var first = samples.x; first < samples.y; first += ${chunk}u) {
+    let n = min(${chunk}u, samples.y - first);
+    let first_uniform = uni25(first);
+    //: else
     let chunk = linear_group(group);
     let first = chunk * ${chunk}u;
     if (first >= counts.${count}) { return; }
     let n = min(${chunk}u, counts.${count} - first);
     let first_uniform = uni20(chunk) * ${chunk}u;
-    let block = uni10(group.z) * ${block // 4}u;
-    //: for r in range(block)
-    var g_${r} = vec4<f32>(0.0);
-    //: endfor
+    //: endif
     for (var s = 0u; s < n; s++) {
         //: if lanes_bias >= 0
         var h = lanes_operand[(first + s) * ${lanes_stride // 4}u + ${lanes_offset // 4}u + lane];
@@ -62,10 +82,27 @@ fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         }
         //: endfor
     }
+    //: if cells
+    }
+    let corner = cell * ${copy_stride}u + place.x;
+    //: for r in range(block)
+    {
+        let row = group.z * ${block}u + ${r}u;
+        //: for c in range(4)
+        //: if lanes_are_inputs
+        gradients[corner + row * place.y + 4u * lane + ${c}u] += g_${r}.${lane[c]};
+        //: else
+        gradients[corner + (4u * lane + ${c}u) * place.y + row] += g_${r}.${lane[c]};
+        //: endif
+        //: endfor
+    }
+    //: endfor
+    //: else
     let out = (chunk * ${n_rows}u + group.z * ${block}u) * ${lanes // 4}u + lane;
     //: for r in range(block)
     partials[out + ${r * (lanes // 4)}u] = g_${r};
     //: endfor
+    //: endif
 }
 //: elif pass == "biases"
 @compute @workgroup_size(${lanes // 4})
@@ -106,8 +143,20 @@ fn reduce(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 // transposed[in][out] = weights[out][in], one layer.
 @compute @workgroup_size(64)
 fn transpose(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    //: if cells
+    let cell = linear_group(group);
+    if (cell >= ${copies}u) { return; }
+    //: if only_updated
+    if (counters[cell].y != counts.step + 1u) { return; }
+    //: endif
+    let corner = place.x + cell * place.w;
+    for (var i = lane; i < place.y * place.z; i += 64u) {
+        transposed[corner + (i % place.y) * place.z + i / place.y] = weights[corner + i];
+    }
+    //: else
     let i = linear_group(group) * 64u + lane;
     if (i >= place.y * place.z) { return; }
     transposed[place.x + (i % place.y) * place.z + i / place.y] = weights[place.x + i];
+    //: endif
 }
 //: endif

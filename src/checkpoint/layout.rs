@@ -52,6 +52,8 @@ pub(super) struct Matrix {
     rows: Vec<usize>,
     columns: usize,
     bias: bool,
+    /// Cells of a grid whose matrices these are, one after the other.
+    copies: Option<usize>,
 }
 
 /// What the names of pass `index` of `n` begin with.
@@ -73,12 +75,16 @@ pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
             for l in 0..layout.n_layers() {
                 let columns = layout.inputs(l) as usize;
                 let row = |o| layout.offset(l) + layout.row_of(l, o) * layout.width(l);
-                let rows = (0..layout.dims[l + 1]).map(|o| row(o) as usize);
+                let n = layout.dims[l + 1];
+                let rows = (0..layout.copies)
+                    .flat_map(|copy| (0..n).map(move |o| (copy * layout.copy_stride, o)))
+                    .map(|(corner, o)| (corner + row(o)) as usize);
                 let matrix = |part: &str, offset, columns, bias| Matrix {
                     name: format!("{pass}{name}.{l}.{part}"),
                     rows: rows.clone().map(|r| r + offset).collect(),
                     columns,
                     bias,
+                    copies: layout.is_grid().then_some(layout.copies as usize),
                 };
                 all.push(matrix("weight", 0, columns, false));
                 if layout.biases {
@@ -92,11 +98,13 @@ pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
 
 impl Matrix {
     pub(super) fn shape(&self) -> Vec<usize> {
-        if self.bias {
-            vec![self.rows.len()]
+        let n = self.rows.len() / self.copies.unwrap_or(1);
+        let of_one = if self.bias {
+            vec![n]
         } else {
-            vec![self.rows.len(), self.columns]
-        }
+            vec![n, self.columns]
+        };
+        self.copies.into_iter().chain(of_one).collect()
     }
 
     fn places(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
@@ -114,6 +122,36 @@ impl Matrix {
         for (i, v) in self.places(role).zip(values) {
             slab[i] = *v;
         }
+    }
+}
+
+/// The map of a grid's cells.
+#[derive(Debug, Clone)]
+pub(super) struct Map {
+    pub(super) name: String,
+    pub(super) pass: usize,
+    /// (z, y, x)
+    pub(super) shape: Vec<usize>,
+    pub(super) networks: usize,
+}
+
+/// The maps of all grids of the fields of a method.
+pub(super) fn maps(fields: &[&Field]) -> Vec<Map> {
+    let map = |(pass, field): (usize, &&Field)| {
+        let grid = field.cells.as_ref()?;
+        Some(Map {
+            name: format!("{}cells", prefix(pass, fields.len())),
+            pass,
+            shape: grid.resolution.iter().rev().map(|&n| n as usize).collect(),
+            networks: grid.n_networks as usize,
+        })
+    };
+    fields.iter().enumerate().filter_map(map).collect()
+}
+
+impl Map {
+    pub(super) fn len(&self) -> usize {
+        self.shape.iter().product()
     }
 }
 

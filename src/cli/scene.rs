@@ -75,7 +75,11 @@ pub(super) fn pick(
                 })
                 .collect();
         }
-        Some(Views::Spread(0)) => return Err(usage("--eval-views 0: give at least one view")),
+        Some(Views::Spread(0)) => {
+            return Err(usage(
+                "--eval-views 0: one number says how many views; give 1 or more, or indices such as 0,5",
+            ));
+        }
         Some(Views::Spread(n)) => *n,
         None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
             session.out.note(format!(

@@ -1,7 +1,7 @@
 //! What a configuration may not be.
 
 use super::{
-    Background, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig, Loss,
+    Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig, Loss,
     Network, Occupancy, Pass, PositionEncoding, Sampler,
 };
 
@@ -485,6 +485,54 @@ impl Pass {
         }
         for (key, network) in field.networks() {
             network.check(key)?;
+        }
+        if let Some(cells) = &field.cells {
+            cells.check()?;
+            if !field.is_narrow() {
+                return Err(bad(
+                    "cells",
+                    "are given; their networks, a color_network among them, have 64 neurons, 4 hidden layers and 65 density outputs at most, no skips and no feature_activation",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cells {
+    fn check(&self) -> Result<(), Bad> {
+        /// What shaders count networks with.
+        const MOST: u64 = 32_768;
+        let corners = [self.low, self.high].concat();
+        if corners.iter().any(|c| !(0.0..=1.0).contains(c))
+            || self.low.iter().zip(&self.high).any(|(l, h)| l >= h)
+        {
+            return Err(bad(
+                "cells.high",
+                format!(
+                    "is {:?} with low {:?}; both lie between 0 and 1, low below high",
+                    self.high, self.low
+                ),
+            ));
+        }
+        if self.longest == 0 || self.resolution.is_some_and(|r| r.contains(&0)) {
+            return Err(bad("cells.resolution", "must be at least 1 along each axis"));
+        }
+        let n: u64 = self.resolution().iter().map(|&n| u64::from(n)).product();
+        if n > 1 << 24 || self.longest > 1024 {
+            return Err(bad(
+                "cells.resolution",
+                format!("makes {n} cells; 16777216 is the most"),
+            ));
+        }
+        let networks = self.occupied.map_or(n, u64::from);
+        if networks == 0 || networks > n.min(MOST) {
+            return Err(bad(
+                "cells.resolution",
+                format!(
+                    "makes {networks} networks; there are 1 to {MOST}, and no more than cells: lower cells.longest or cells.resolution"
+                ),
+            ));
         }
         Ok(())
     }

@@ -94,6 +94,9 @@ pub struct Field {
     /// Encoding of unit view directions.
     #[serde(default)]
     pub direction_encoding: DirectionEncoding,
+    /// Cells of the box that have networks of their own; left out, one of each serves the whole box.
+    #[serde(default)]
+    pub cells: Option<Cells>,
     /// Network from encoded position to density and features.
     pub density_network: Network,
     /// Outputs of the density network: the raw density first, then features, or the raw colour without a colour network.
@@ -125,10 +128,8 @@ impl Field {
         let color = self.color_network.as_ref();
         narrow(&self.density_network)
             && color.is_some_and(narrow)
-            && self.density_to_color
             && !self.rectifies_features()
-            && self.n_density_outputs <= 64
-            && self.n_density_outputs.is_multiple_of(4)
+            && self.n_density_outputs <= 65
     }
 
     /// Whether the raw density lies apart from the features, which then begin at a whole vec4.
@@ -148,6 +149,57 @@ impl Field {
         let color = self.color_network.as_ref().map(|n| ("color_network", n));
         std::iter::once(("density_network", &self.density_network)).chain(color)
     }
+}
+
+/// A grid of cells, each with networks of its own (Reiser et al. 2021).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cells {
+    /// Cells along x, y and z; left out, near-cubic ones, `longest` of them along the longest side.
+    #[serde(default)]
+    pub resolution: Option<[u32; 3]>,
+    /// See `resolution`.
+    #[serde(default = "sixteen")]
+    pub longest: u32,
+    /// Corner of the grid with the lowest coordinates, in the scene's box [0, 1]³. There is nothing outside the grid.
+    #[serde(default)]
+    pub low: [f32; 3],
+    /// Corner of the grid with the highest coordinates, in the scene's box.
+    #[serde(default = "ones")]
+    pub high: [f32; 3],
+    /// Whether frequencies encode a position as -1 to 1 within its cell, rather than its world coordinates.
+    #[serde(default = "yes")]
+    pub local: bool,
+    /// Cells that have networks; there is nothing in the others. Left out, all have.
+    #[serde(default)]
+    pub occupied: Option<u32>,
+}
+
+impl Cells {
+    /// Cells along x, y and z.
+    #[must_use]
+    pub fn resolution(&self) -> [u32; 3] {
+        let sides: [f32; 3] = std::array::from_fn(|a| self.high[a] - self.low[a]);
+        let longest = sides.iter().copied().fold(0.0, f32::max);
+        self.resolution.unwrap_or_else(|| {
+            sides.map(|side| ((side / longest * self.longest as f32).round() as u32).max(1))
+        })
+    }
+
+    /// Number of networks of a kind.
+    #[must_use]
+    pub fn n_networks(&self) -> u32 {
+        self.occupied
+            .unwrap_or_else(|| self.resolution().iter().product())
+    }
+}
+
+fn sixteen() -> u32 {
+    16
+}
+
+fn ones() -> [f32; 3] {
+    [1.0; 3]
 }
 
 /// Encoding of positions.

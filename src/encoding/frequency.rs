@@ -2,7 +2,7 @@
 
 use crate::config::FrequencyConfig;
 use crate::gpu::{Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::Rows;
+use crate::network::{CellGrid, Rows};
 
 /// Values per 3-vector: 6 per frequency, and the vector itself if `include_input`.
 #[must_use]
@@ -41,12 +41,14 @@ pub struct Frequency {
     include_input: bool,
     scale: f32,
     offset: [f32; 3],
+    /// The grid in whose cells positions are encoded from -1 to 1.
+    cells: Option<CellGrid>,
 }
 
 impl Frequency {
-    /// Of a resolved configuration.
+    /// Of a resolved configuration, for world coordinates or for those within the cells of a grid.
     #[must_use]
-    pub fn new(config: &FrequencyConfig) -> Self {
+    pub fn new(config: &FrequencyConfig, cells: Option<&CellGrid>) -> Self {
         let n = config.n_frequencies;
         let highest = config.max_log2.unwrap_or(f64::from(n.max(1) - 1));
         Self {
@@ -54,6 +56,7 @@ impl Frequency {
             include_input: config.include_input,
             scale: config.scale.unwrap_or(1.0),
             offset: config.offset.unwrap_or_default(),
+            cells: cells.cloned(),
         }
     }
 
@@ -76,7 +79,10 @@ impl Frequency {
         stride: u32,
         bindings: &[Binding<'_>],
     ) -> Result<(), GpuError> {
+        let of_cells = self.cells.as_ref().map(CellGrid::defines);
         let defines = defines(&self.frequencies, self.include_input)
+            .merge(of_cells.unwrap_or_default())
+            .set("local", self.cells.is_some())
             .set("pass", pass)
             .set("count", count.field())
             .set("stride", stride)

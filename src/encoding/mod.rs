@@ -9,7 +9,7 @@ pub use hash_grid::HashGrid;
 
 use crate::config::{DirectionEncoding, PositionEncoding};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::Rows;
+use crate::network::{CellGrid, Rows};
 
 /// An encoding of positions.
 #[derive(Debug, Clone)]
@@ -24,16 +24,20 @@ pub enum PositionEncoder {
 static NO_TABLES: HashGrid = HashGrid::empty();
 
 impl PositionEncoder {
-    /// Plan an encoding for a device.
+    /// Plan an encoding for a device, of positions within `cells` if given and if it is one of frequencies.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of a hash grid does not fit a binding.
-    pub fn new(gpu: &Gpu, config: &PositionEncoding) -> Result<Self, GpuError> {
+    pub fn new(
+        gpu: &Gpu,
+        config: &PositionEncoding,
+        cells: Option<&CellGrid>,
+    ) -> Result<Self, GpuError> {
         Ok(match config {
             PositionEncoding::HashGrid(grid) => {
                 Self::HashGrid(HashGrid::new(grid, gpu.max_binding_bytes())?)
             }
-            PositionEncoding::Frequency(config) => Self::Frequency(Frequency::new(config)),
+            PositionEncoding::Frequency(config) => Self::Frequency(Frequency::new(config, cells)),
         })
     }
 

@@ -34,6 +34,8 @@ pub struct StepState {
     pub non_finite: u32,
     pub saturated: u32,
     pub occupancy_phase: u32,
+    pub n_tiles: u32,
+    pub n_cells: u32,
 }
 
 /// A count in [`StepState`] that decides how many workgroups a dispatch runs.
@@ -45,6 +47,10 @@ pub enum Count {
     Marched,
     /// `n_kept`
     Kept,
+    /// `n_tiles`
+    Tiles,
+    /// `n_cells`
+    Cells,
 }
 
 impl Count {
@@ -55,6 +61,8 @@ impl Count {
             Self::Rays => "n_rays",
             Self::Marched => "n_marched",
             Self::Kept => "n_kept",
+            Self::Tiles => "n_tiles",
+            Self::Cells => "n_cells",
         }
     }
 }

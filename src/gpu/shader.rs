@@ -43,6 +43,7 @@ shaders! {
     "entry/publish",
     "entry/step",
     "loss",
+    "network/binned",
     "network/fused",
     "network/tiled",
     "network/weight_gradients",

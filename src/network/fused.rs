@@ -1,4 +1,5 @@
-//! Multi-layer perceptron whose layers run in one kernel (width ≤ 64): `shaders/network/fused.wgsl`.
+//! Multi-layer perceptrons whose layers run in one kernel (width ≤ 64): `shaders/network/fused.wgsl`. There is one of them,
+//! or one for each cell of a grid, where a workgroup evaluates samples of one cell.
 //!
 //! `h₀ = x`, `h_{l+1} = relu(W_l h_l)`, linear output. Weights are f32, packed layer after layer as `[out][in]` with
 //! both sides padded to multiples of four; a bias is the weight of a constant input. Forward may save the hidden
@@ -6,8 +7,8 @@
 //! added in a fixed order, so that they are the same on every run.
 
 use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
-use super::{ActivationBytes, Activations, Backward, Keep, Layout, Rows};
-use crate::gpu::{AdapterClass, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use super::{ActivationBytes, Activations, Backward, Batch, Keep, Layout, Rows, binned};
+use crate::gpu::{AdapterClass, Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
 
 const WORKGROUP: u32 = 64;
 
@@ -17,6 +18,14 @@ pub struct Fused {
     /// Sizes and places of the layers.
     pub layout: Layout,
     samples_per_thread: u32,
+    workgroup: u32,
+    /// Whether a workgroup copies each layer's weights into its own memory first.
+    staged: bool,
+}
+
+fn largest_layer(layout: &Layout) -> u32 {
+    let layers = (0..layout.n_layers()).map(|l| layout.width(l) * layout.rows(l));
+    layers.max().unwrap_or(0)
 }
 
 impl Fused {
@@ -29,10 +38,31 @@ impl Fused {
         } else {
             1
         };
+        let is_grid = layout.is_grid();
+        let bytes = largest_layer(&layout) * 4;
         Self {
-            layout,
             samples_per_thread,
+            workgroup: if is_grid {
+                binned::tile_lanes(gpu)
+            } else {
+                WORKGROUP
+            },
+            staged: is_grid
+                && !gpu.identity_table()
+                && bytes <= gpu.limits().max_compute_workgroup_storage_size,
+            layout,
         }
+    }
+
+    /// f32 of the largest layer's weights.
+    fn largest_layer(&self) -> u32 {
+        largest_layer(&self.layout)
+    }
+
+    /// Samples that one workgroup evaluates.
+    #[must_use]
+    pub fn tile(&self) -> u32 {
+        self.workgroup * self.samples_per_thread
     }
 
     /// Bytes of activations per sample that training keeps.
@@ -70,7 +100,7 @@ impl Fused {
         }
     }
 
-    fn defines(&self, pass: &str, count: Count) -> Defines {
+    fn defines(&self, pass: &str, batch: Batch<'_>) -> Defines {
         let layout = &self.layout;
         let layers = layout.n_layers();
         let per_layer = |f: &dyn Fn(usize) -> u32| (0..layers).map(f).collect::<Vec<u32>>();
@@ -79,7 +109,12 @@ impl Fused {
         let scratch = widths.iter().chain(&rows).copied().max().unwrap_or(4);
         Defines::new()
             .set("pass", pass)
-            .set("count", count.field())
+            .set("count", batch.count.field())
+            .set("cells", batch.bins.is_some())
+            .set("spare_row", batch.bins.map_or(0, binned::Bins::spare_row))
+            .set("cell_quads", layout.copy_stride / 4)
+            .set("staged", self.staged)
+            .set("stage_quads", self.largest_layer() / 4)
             .set("layers", layers)
             .set("biases", layout.biases)
             .set("bias_at", &layout.dims)
@@ -92,14 +127,15 @@ impl Fused {
             .set("d_hidden_stride", self.d_hidden_at(layers - 1))
             .set("offsets", per_layer(&|l| layout.offset(l)))
             .set("scratch", scratch)
-            .set("workgroup", WORKGROUP)
+            .set("workgroup", self.workgroup)
             .set("samples", self.samples_per_thread)
     }
 
     /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
     /// adapter reads them without a branch.
     fn weight_defines(&self, gpu: &Gpu, slab: &Buffer) -> Defines {
-        let (space, array) = if slab.bytes() <= gpu.max_uniform_bytes() {
+        let is_grid = self.layout.is_grid();
+        let (space, array) = if !is_grid && slab.bytes() <= gpu.max_uniform_bytes() {
             let quads = (self.layout.base + self.layout.slab_len()) / 4;
             ("var<uniform>", format!("array<vec4<f32>, {quads}>"))
         } else {
@@ -110,8 +146,11 @@ impl Fused {
             .set("weight_array", array)
     }
 
-    fn groups(&self, gpu: &Gpu, counts: &Counts, count: Count) -> Groups {
-        counts.groups(gpu, count, WORKGROUP * self.samples_per_thread, 1)
+    fn groups(&self, gpu: &Gpu, batch: Batch<'_>) -> Groups {
+        match batch.bins {
+            Some(_) => batch.counts.groups(gpu, Count::Tiles, 1, 1),
+            None => batch.counts.groups(gpu, batch.count, self.tile(), 1),
+        }
     }
 
     /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given. Where the output
@@ -123,8 +162,7 @@ impl Fused {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         weights: &Buffer,
         input: Rows<'_>,
         output: Rows<'_>,
@@ -134,7 +172,7 @@ impl Fused {
         let mut rows: Vec<u32> = (0..=last).map(|l| self.layout.rows(l)).collect();
         rows[last] = rows[last].min(output.stride);
         let defines = self
-            .defines("forward", count)
+            .defines("forward", batch)
             .merge(self.weight_defines(gpu, weights))
             .set("rows", rows)
             .set("save", save.is_some())
@@ -143,19 +181,20 @@ impl Fused {
             .set("out_stride", output.stride)
             .set("out_offset", output.offset);
         let mut bindings = vec![
-            ("counts", &counts.state),
+            ("counts", &batch.counts.state),
             ("weights", weights),
             ("network_input", input.buffer),
             ("network_output", output.buffer),
         ];
         bindings.extend(save.map(|activations| ("hidden", &activations.hidden[0])));
+        bindings.extend(batch.bins.map(|bins| ("tiles", &bins.tiles)));
         stage.run(
             gpu,
             "network/fused",
             "forward",
             &defines,
             &bindings,
-            self.groups(gpu, counts, count),
+            self.groups(gpu, batch),
         )?;
         Ok(())
     }
@@ -168,8 +207,7 @@ impl Fused {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         weights_transposed: &Buffer,
         input: Rows<'_>,
         activations: &Activations,
@@ -193,7 +231,7 @@ impl Fused {
         debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
         debug_assert!(gradients.rectified_input.is_none());
         let defines = self
-            .defines("backward", count)
+            .defines("backward", batch)
             .merge(self.weight_defines(gpu, weights_transposed))
             .set("save", gradients.weight_gradients.is_some())
             .set("writes_d_input", gradients.d_input.is_some())
@@ -208,7 +246,7 @@ impl Fused {
             .set("d_in_stride", d_input.stride)
             .set("d_in_offset", d_input.offset);
         let mut bindings = vec![
-            ("counts", &counts.state),
+            ("counts", &batch.counts.state),
             ("weights_transposed", weights_transposed),
             ("d_output", d_output.buffer),
             ("d_input", d_input.buffer),
@@ -216,13 +254,14 @@ impl Fused {
             ("d_hidden", &activations.d_hidden[0]),
         ];
         bindings.extend(gradients.d_first_input.map(|b| ("d_first_input", b)));
+        bindings.extend(batch.bins.map(|bins| ("tiles", &bins.tiles)));
         stage.run(
             gpu,
             "network/fused",
             "backward",
             &defines,
             &bindings,
-            self.groups(gpu, counts, count),
+            self.groups(gpu, batch),
         )?;
         let Some(weight_gradients) = gradients.weight_gradients else {
             return Ok(());
@@ -249,14 +288,14 @@ impl Fused {
                 d_output: (d, layout.rows(l)),
                 offset: layout.offset(l),
                 stride: layout.width(l),
+                copy_stride: layout.copy_stride,
                 ones_at: (layout.biases && l == 0).then_some(layout.dims[0]),
             };
             let partials = &activations.partials;
             accumulate(
                 gpu,
                 stage,
-                counts,
-                count,
+                batch,
                 &block,
                 partials,
                 weight_gradients,

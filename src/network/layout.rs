@@ -1,6 +1,7 @@
 //! Where the weights of a network lie in its parameter slab.
 //!
 //! Layer after layer as `[out][in]`, both sides padded to multiples of four. A bias is the last column of its layer's rows.
+//! A grid of cells has as many copies of all that, one cell's networks after another's.
 //! The input of a layer listed in `skips` is the output of the layer before, followed by the network's own input.
 
 /// Sizes of a network's layers, and their places in the slab.
@@ -16,6 +17,10 @@ pub struct Layout {
     pub first_apart: bool,
     /// First f32 of the network in the slab.
     pub base: u32,
+    /// Networks of this shape, one for each cell.
+    pub copies: u32,
+    /// f32 from one of them to the next.
+    pub copy_stride: u32,
 }
 
 pub(super) fn pad4(n: u32) -> u32 {
@@ -32,7 +37,15 @@ impl Layout {
             skips: Vec::new(),
             first_apart: false,
             base,
+            copies: 1,
+            copy_stride: 0,
         }
+    }
+
+    /// Whether there is one for each cell of a grid.
+    #[must_use]
+    pub fn is_grid(&self) -> bool {
+        self.copy_stride > 0
     }
 
     /// Number of layers of weights.
@@ -76,13 +89,13 @@ impl Layout {
         if apart { o + 3 } else { o }
     }
 
-    /// First f32 of layer `l` in the slab.
+    /// First f32 of layer `l` in the slab, of the first copy.
     #[must_use]
     pub fn offset(&self, l: usize) -> u32 {
         self.base + (0..l).map(|k| self.width(k) * self.rows(k)).sum::<u32>()
     }
 
-    /// f32 the network takes in the slab.
+    /// f32 that one network takes in the slab.
     #[must_use]
     pub fn slab_len(&self) -> u32 {
         self.offset(self.n_layers()) - self.base

@@ -1,10 +1,12 @@
 //! Networks: multi-layer perceptrons behind one interface of forward and backward.
 
+pub mod binned;
 pub mod fused;
 pub mod layout;
 pub mod tiled;
 mod weight_gradients;
 
+pub use binned::{Bins, CellGrid};
 pub use fused::Fused;
 pub use layout::Layout;
 pub use tiled::Tiled;
@@ -34,6 +36,29 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Which rows a network is evaluated for.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// Counts on the device.
+    pub counts: &'a Counts,
+    /// Which of them says how many rows there are.
+    pub count: Count,
+    /// Which network each row is for, where there is a grid of them.
+    pub bins: Option<&'a Bins>,
+}
+
+impl<'a> Batch<'a> {
+    /// `count` rows, all for the same network.
+    #[must_use]
+    pub fn of(counts: &'a Counts, count: Count) -> Self {
+        Self {
+            counts,
+            count,
+            bins: None,
+        }
+    }
+}
+
 /// What a forward pass is to leave behind for backward ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -43,6 +68,15 @@ pub enum Keep {
     Activations,
     /// Room for the gradients of weights too.
     Gradients,
+}
+
+/// Which networks of a grid the step under way updated.
+#[derive(Debug, Clone, Copy)]
+pub struct Updated<'a> {
+    /// Counts on the device, the number of the step among them.
+    pub counts: &'a Counts,
+    /// Per network: updates, and the step of the last one, counted from 1.
+    pub counters: &'a Buffer,
 }
 
 /// Network weights on the device.
@@ -169,8 +203,7 @@ impl Network {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         weights: &Weights,
         input: Rows<'_>,
         output: Rows<'_>,
@@ -181,7 +214,7 @@ impl Network {
             Self::Fused(network) => {
                 let save = (keep != Keep::Nothing).then_some(activations);
                 let values = &weights.values;
-                network.forward(gpu, stage, counts, count, values, input, output, save)
+                network.forward(gpu, stage, batch, values, input, output, save)
             }
             Self::Tiled(network) => {
                 let transposed = &weights.transposed;
@@ -189,8 +222,7 @@ impl Network {
                 network.forward(
                     gpu,
                     stage,
-                    counts,
-                    count,
+                    batch,
                     transposed,
                     input,
                     output,
@@ -209,8 +241,7 @@ impl Network {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         weights: &Weights,
         input: Rows<'_>,
         activations: &Activations,
@@ -220,8 +251,7 @@ impl Network {
             Self::Fused(network) => network.backward(
                 gpu,
                 stage,
-                counts,
-                count,
+                batch,
                 &weights.transposed,
                 input,
                 activations,
@@ -230,8 +260,7 @@ impl Network {
             Self::Tiled(network) => network.backward(
                 gpu,
                 stage,
-                counts,
-                count,
+                batch,
                 &weights.values,
                 input,
                 activations,
@@ -240,7 +269,8 @@ impl Network {
         }
     }
 
-    /// Add: rewrite the transposed copy of the weights after they changed.
+    /// Add: rewrite the transposed copy of the weights after they changed; of a grid of networks, if `updated` is given, of
+    /// those alone whose counters say that the step under way updated them.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -249,7 +279,8 @@ impl Network {
         gpu: &Gpu,
         stage: &mut Stage,
         weights: &Weights,
+        updated: Option<Updated<'_>>,
     ) -> Result<(), GpuError> {
-        weight_gradients::transpose(gpu, stage, self.layout(), weights)
+        weight_gradients::transpose(gpu, stage, self.layout(), weights, updated)
     }
 }

@@ -6,8 +6,8 @@
 
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
-use super::{ActivationBytes, Activations, Backward, Keep, Layout, Rows};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use super::{ActivationBytes, Activations, Backward, Batch, Keep, Layout, Rows};
+use crate::gpu::{Buffer, Defines, Gpu, GpuError, Stage};
 
 /// Which text of the matrix product a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,8 +168,7 @@ impl Tiled {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         transposed: &Buffer,
         input: Rows<'_>,
         output: Rows<'_>,
@@ -209,7 +208,7 @@ impl Tiled {
             } else {
                 self.rectified_outputs.then_some(4)
             };
-            self.multiply(gpu, stage, counts, count, transposed, &product)?;
+            self.multiply(gpu, stage, batch, transposed, &product)?;
         }
         Ok(())
     }
@@ -222,8 +221,7 @@ impl Tiled {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         weights: &Buffer,
         input: Rows<'_>,
         activations: &Activations,
@@ -247,18 +245,19 @@ impl Tiled {
                     d_output: (d, rows),
                     offset,
                     stride: width,
+                    copy_stride: 0,
                     ones_at: None,
                 };
-                accumulate(gpu, stage, counts, count, &block, partials, into)?;
+                accumulate(gpu, stage, batch, &block, partials, into)?;
                 if layout.has_skip(l) {
                     block.input = (input, pad4(layout.dims[0]));
                     block.offset = offset + layout.dims[l];
-                    accumulate(gpu, stage, counts, count, &block, partials, into)?;
+                    accumulate(gpu, stage, batch, &block, partials, into)?;
                 }
                 if layout.biases {
                     let place = [offset + layout.inputs(l), width];
                     let d_output = (d, rows);
-                    accumulate_biases(gpu, stage, counts, count, d_output, place, partials, into)?;
+                    accumulate_biases(gpu, stage, batch, d_output, place, partials, into)?;
                 }
             }
             let segment = Segment {
@@ -276,7 +275,7 @@ impl Tiled {
                 product.accumulates = reached_input;
                 product.mask = gradients.rectified_input;
                 product.extra = gradients.d_first_input.filter(|_| l == 0);
-                self.multiply(gpu, stage, counts, count, weights, &product)?;
+                self.multiply(gpu, stage, batch, weights, &product)?;
                 reached_input = true;
             }
             if l > 0 {
@@ -286,7 +285,7 @@ impl Tiled {
                 let mut product = Product::new((layout.offset(l), width), stride, out);
                 product.segments.push(segment);
                 product.mask = Some(before);
-                self.multiply(gpu, stage, counts, count, weights, &product)?;
+                self.multiply(gpu, stage, batch, weights, &product)?;
                 d = out;
             }
         }
@@ -297,11 +296,11 @@ impl Tiled {
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         matrix: &Buffer,
         product: &Product<'_>,
     ) -> Result<(), GpuError> {
+        let Batch { counts, count, .. } = batch;
         let quads = |n: u32| n / 4;
         let per_segment =
             |f: &dyn Fn(&Segment<'_>) -> u32| product.segments.iter().map(f).collect::<Vec<u32>>();
@@ -312,10 +311,10 @@ impl Tiled {
         if self.text == Text::Proved && !is_narrow && left_over > 0 && left_over <= NARROW {
             let mut part = product.clone();
             part.width = product.width - left_over;
-            self.multiply(gpu, stage, counts, count, matrix, &part)?;
+            self.multiply(gpu, stage, batch, matrix, &part)?;
             part.first_column = product.first_column + part.width;
             part.width = left_over;
-            return self.multiply(gpu, stage, counts, count, matrix, &part);
+            return self.multiply(gpu, stage, batch, matrix, &part);
         }
         let (first, stride) = product.matrix;
         let first = first + product.first_column;

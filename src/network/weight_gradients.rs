@@ -1,8 +1,8 @@
 //! What all networks share: gradients of weights as sums over chunks of samples, added in a fixed order so that they are the
 //! same on every run, and the transposed copy of the weights: `shaders/network/weight_gradients.wgsl`.
 
-use super::{Layout, Rows, Weights};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use super::{Batch, Layout, Rows, Updated, Weights};
+use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
 
 /// Samples that one partial sum covers.
 pub(super) const CHUNK: u32 = 512;
@@ -24,26 +24,32 @@ pub(super) struct Block<'a> {
     pub(super) offset: u32,
     /// f32 from row to row in the slab.
     pub(super) stride: u32,
+    /// f32 from one cell's matrix to the next, in a grid of networks.
+    pub(super) copy_stride: u32,
     /// Column of the input that counts as 1, whatever it holds.
     pub(super) ones_at: Option<u32>,
 }
 
-/// Add: `gradients += d_output^T input` over `count` samples.
+/// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own.
 ///
 /// # Errors
 /// Those of compilation and binding.
 pub(super) fn accumulate(
     gpu: &Gpu,
     stage: &mut Stage,
-    counts: &Counts,
-    count: Count,
+    batch: Batch<'_>,
     block: &Block<'_>,
     partials: &Buffer,
     gradients: &Buffer,
 ) -> Result<(), GpuError> {
     let ((h, width), (d, rows)) = (block.input, block.d_output);
-    // The larger side lies on the lanes, where four values share a load.
-    let lanes_are_inputs = width >= rows;
+    // The larger side lies on the lanes, where four values share a load; of small matrices the one that leaves none idle.
+    let fills = |side: u32| side.is_multiple_of(32);
+    let lanes_are_inputs = if batch.bins.is_some() && fills(width) != fills(rows) {
+        fills(width)
+    } else {
+        width >= rows
+    };
     let (on_lanes, on_rows, lanes, n_rows) = if lanes_are_inputs {
         (h, d, width, rows)
     } else {
@@ -56,7 +62,10 @@ pub(super) fn accumulate(
         .unwrap_or(4);
     let defines = Defines::new()
         .set("pass", "weights")
-        .set("count", count.field())
+        .set("count", batch.count.field())
+        .set("cells", batch.bins.is_some())
+        .set("copy_stride", block.copy_stride)
+        .set("lanes_are_inputs", lanes_are_inputs)
         .set("lanes", lanes)
         .set("n_rows", n_rows)
         .set("block", tile)
@@ -67,19 +76,31 @@ pub(super) fn accumulate(
         .set("rows_stride", on_rows.stride)
         .set("rows_offset", on_rows.offset)
         .set("rows_bias", if lanes_are_inputs { -1 } else { ones });
-    let bindings = [
-        ("counts", &counts.state),
+    let mut bindings = vec![
+        ("counts", &batch.counts.state),
         ("lanes_operand", on_lanes.buffer),
         ("rows_operand", on_rows.buffer),
-        ("partials", partials),
     ];
-    let groups = counts.groups(gpu, count, CHUNK, n_rows / tile);
+    let depth = n_rows / tile;
+    if let Some(bins) = batch.bins {
+        let place = gpu.uniform("weight gradients", &[block.offset, block.stride, 0, 0])?;
+        bindings.extend([
+            ("place", &place),
+            ("visited", &bins.visited),
+            ("bounds", &bins.bounds),
+            ("gradients", gradients),
+        ]);
+        let groups = batch.counts.groups(gpu, Count::Cells, 1, depth);
+        stage.run(gpu, FILE, "weights", &defines, &bindings, groups)?;
+        return Ok(());
+    }
+    bindings.push(("partials", partials));
+    let groups = batch.counts.groups(gpu, batch.count, CHUNK, depth);
     stage.run(gpu, FILE, "weights", &defines, &bindings, groups)?;
     reduce(
         gpu,
         stage,
-        counts,
-        count,
+        batch,
         [lanes, n_rows],
         lanes_are_inputs,
         [block.offset, block.stride],
@@ -96,8 +117,7 @@ pub(super) fn accumulate(
 pub(super) fn accumulate_biases(
     gpu: &Gpu,
     stage: &mut Stage,
-    counts: &Counts,
-    count: Count,
+    batch: Batch<'_>,
     d_output: (Rows<'_>, u32),
     [offset, stride]: [u32; 2],
     partials: &Buffer,
@@ -106,23 +126,22 @@ pub(super) fn accumulate_biases(
     let (d, rows) = d_output;
     let defines = Defines::new()
         .set("pass", "biases")
-        .set("count", count.field())
+        .set("count", batch.count.field())
         .set("lanes", rows)
         .set("chunk", CHUNK)
         .set("lanes_stride", d.stride)
         .set("lanes_offset", d.offset);
     let bindings = [
-        ("counts", &counts.state),
+        ("counts", &batch.counts.state),
         ("lanes_operand", d.buffer),
         ("partials", partials),
     ];
-    let groups = counts.groups(gpu, count, CHUNK, 1);
+    let groups = batch.counts.groups(gpu, batch.count, CHUNK, 1);
     stage.run(gpu, FILE, "biases", &defines, &bindings, groups)?;
     reduce(
         gpu,
         stage,
-        counts,
-        count,
+        batch,
         [rows, 1],
         false,
         [offset, stride],
@@ -134,8 +153,7 @@ pub(super) fn accumulate_biases(
 fn reduce(
     gpu: &Gpu,
     stage: &mut Stage,
-    counts: &Counts,
-    count: Count,
+    batch: Batch<'_>,
     [lanes, n_rows]: [u32; 2],
     lanes_are_inputs: bool,
     [offset, stride]: [u32; 2],
@@ -144,7 +162,7 @@ fn reduce(
 ) -> Result<(), GpuError> {
     let defines = Defines::new()
         .set("pass", "reduce")
-        .set("count", count.field())
+        .set("count", batch.count.field())
         .set("lanes", lanes)
         .set("n_rows", n_rows)
         .set("chunk", CHUNK)
@@ -152,7 +170,7 @@ fn reduce(
     // Layers of one shape share a kernel: where they lie is no part of its text.
     let place = gpu.uniform("weight gradients", &[offset, stride, 0, 0])?;
     let bindings = [
-        ("counts", &counts.state),
+        ("counts", &batch.counts.state),
         ("place", &place),
         ("partials", partials),
         ("gradients", gradients),
@@ -162,7 +180,7 @@ fn reduce(
     Ok(())
 }
 
-/// Add: rewrite the transposed copy of the weights of `layout`.
+/// Add: rewrite the transposed copy of the weights of `layout`, of a grid those of the networks that were `updated`, or all.
 ///
 /// # Errors
 /// Those of compilation and binding.
@@ -171,17 +189,31 @@ pub(super) fn transpose(
     stage: &mut Stage,
     layout: &Layout,
     weights: &Weights,
+    updated: Option<Updated<'_>>,
 ) -> Result<(), GpuError> {
     for l in 0..layout.n_layers() {
         let (offset, width, rows) = (layout.offset(l), layout.width(l), layout.rows(l));
-        let place = gpu.uniform("weights", &[offset, width, rows, 0])?;
-        let bindings = [
+        let place = gpu.uniform("weights", &[offset, width, rows, layout.copy_stride])?;
+        let mut bindings = vec![
             ("place", &place),
             ("weights", &weights.values),
             ("transposed", &weights.transposed),
         ];
-        let defines = Defines::new().set("pass", "transpose");
-        let groups = Groups::covering(u64::from(width * rows), 64);
+        let is_grid = layout.is_grid();
+        let updated = updated.filter(|_| is_grid);
+        if let Some(Updated { counts, counters }) = updated {
+            bindings.extend([("counts", &counts.state), ("counters", counters)]);
+        }
+        let defines = Defines::new()
+            .set("pass", "transpose")
+            .set("cells", is_grid)
+            .set("copies", layout.copies)
+            .set("only_updated", updated.is_some());
+        let groups = if is_grid {
+            Groups::covering(u64::from(layout.copies), 1)
+        } else {
+            Groups::covering(u64::from(width * rows), 64)
+        };
         stage.run(gpu, FILE, "transpose", &defines, &bindings, groups)?;
     }
     Ok(())

@@ -28,7 +28,8 @@ impl Random {
 const HASH_BOUND: f32 = 1e-4;
 
 fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut Random) {
-    for l in 0..layout.n_layers() {
+    let layers = (0..layout.copies).flat_map(|copy| (0..layout.n_layers()).map(move |l| (copy, l)));
+    for (copy, l) in layers {
         let (n_in, n_out) = (layout.inputs(l), layout.dims[l + 1]);
         let bound = match how {
             Initialization::XavierUniform => (6.0 / (n_in + n_out) as f32).sqrt(),
@@ -39,7 +40,9 @@ fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut 
             _ => n_in,
         };
         for o in 0..n_out {
-            let row = layout.offset(l) + layout.row_of(l, o) * layout.width(l);
+            let row = copy * layout.copy_stride
+                + layout.offset(l)
+                + layout.row_of(l, o) * layout.width(l);
             for i in 0..n {
                 slab[(row + i) as usize] = random.symmetric(bound);
             }

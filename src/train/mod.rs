@@ -21,9 +21,9 @@ use crate::gpu::{
 };
 use crate::images::ImageSet;
 use crate::loss;
-use crate::network::Keep;
+use crate::network::{Keep, Updated};
 use crate::occupancy::OccupancyGrid;
-use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
+use crate::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
 use crate::pass::{Pass, Purpose};
 
 /// Why training stopped.
@@ -103,6 +103,8 @@ pub struct Trainer {
     pub dense: DenseGroup,
     /// Hash table of each pass.
     pub sparse: Vec<SparseGroup>,
+    /// Of each pass whose field is a grid, the updates of its networks, and the map of its cells.
+    pub cells: Vec<Option<(CellGroup, Buffer)>>,
     /// Colours that the rays of a batch are to match: (rays, 4) f32.
     pub targets: Buffer,
     history: Buffer,
@@ -152,6 +154,15 @@ impl Trainer {
             .iter()
             .map(|p| SparseGroup::new(gpu, p.field.tables()))
             .collect::<Result<_, _>>()?;
+        let of_cells = |pass: &Pass| -> Result<_, GpuError> {
+            let field = &pass.field;
+            let Some((range, map)) = field.cell_range().zip(field.map_of_cells(gpu)?) else {
+                return Ok(None);
+            };
+            let copies = field.density.layout().copies;
+            Ok(Some((CellGroup::new(gpu, copies, range)?, map)))
+        };
+        let cells = passes.iter().map(of_cells).collect::<Result<_, _>>()?;
         let targets = gpu.buffer("targets", u64::from(plan.capacities[0].rays) * 16)?;
         let history = gpu.buffer("history", u64::from(RING) * 32)?;
         let mut trainer = Self {
@@ -161,6 +172,7 @@ impl Trainer {
             occupancy,
             dense,
             sparse,
+            cells,
             targets,
             history,
             program: Program::default(),
@@ -193,11 +205,12 @@ impl Trainer {
     /// The parameters being trained, pass by pass.
     #[must_use]
     pub fn parameters(&self) -> Vec<FieldParameters> {
-        let of_pass = |sparse: &SparseGroup| FieldParameters {
-            tables: sparse.values.clone(),
+        let of_pass = |index: usize| FieldParameters {
+            tables: self.sparse[index].values.clone(),
             weights: self.dense.weights.clone(),
+            cells: self.cells[index].as_ref().map(|(_, map)| map.clone()),
         };
-        self.sparse.iter().map(of_pass).collect()
+        (0..self.passes.len()).map(of_pass).collect()
     }
 
     /// The field of the last pass, which makes the image.
@@ -272,8 +285,14 @@ impl Trainer {
         }
         let fields: Vec<&Field> = self.fields().collect();
         init::initialize(&gpu, &self.config, &fields, &self.dense, &self.sparse);
+        for (group, _) in self.cells.iter().flatten() {
+            zero.clear(&group.counters);
+        }
+        for updated in self.passes.iter().filter_map(|p| p.buffers.updated()) {
+            zero.clear(updated);
+        }
         for (field, parameters) in self.fields().zip(&self.parameters()) {
-            field.transpose(&gpu, &mut zero, parameters)?;
+            field.transpose(&gpu, &mut zero, parameters, None)?;
         }
         let mut mark = Vec::new();
         if let Some(grid) = &self.occupancy {
@@ -389,11 +408,22 @@ impl Trainer {
         }
 
         let mut update = Stage::new("optimize");
-        self.dense.update(gpu, &mut update, counts, optimizer)?;
         for (index, pass) in self.passes.iter().enumerate() {
-            let tables = pass.field.tables();
+            let (field, dense) = (&pass.field, &self.dense);
+            let cells = self.cells[index].as_ref().map(|(group, _)| group);
+            if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
+                group.update(gpu, &mut update, counts, optimizer, dense, updated)?;
+            } else {
+                let range = [field.density.layout().base, field.slab_len()];
+                dense.update(gpu, &mut update, counts, optimizer, range)?;
+            }
+            let tables = field.tables();
             self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
-            pass.field.transpose(gpu, &mut update, &parameters[index])?;
+            let updated = cells.map(|group| Updated {
+                counts,
+                counters: &group.counters,
+            });
+            field.transpose(gpu, &mut update, &parameters[index], updated)?;
         }
         let capacity = first.capacity;
         let defines = Defines::new()
@@ -575,10 +605,17 @@ impl Trainer {
         let mut stage = Stage::new("settle");
         let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
         stage.copy(&self.dense.averages, &into[0].weights.values);
-        for ((field, sparse), into) in self.fields().zip(&self.sparse).zip(into) {
-            let tables = field.tables();
+        for (index, (field, into)) in self.fields().zip(into).enumerate() {
+            if let Some((group, map)) = &self.cells[index] {
+                let weights = &into.weights.values;
+                group.settle(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
+                into.cells.iter().for_each(|to| {
+                    stage.copy(map, to);
+                });
+            }
+            let (sparse, tables) = (&self.sparse[index], field.tables());
             sparse.settle(gpu, &mut stage, counts, tables, optimizer, &into.tables)?;
-            field.transpose(gpu, &mut stage, into)?;
+            field.transpose(gpu, &mut stage, into, None)?;
         }
         self.gpu.submit([&stage]);
         Ok(())

@@ -1,0 +1,349 @@
+//! Grids of networks (Reiser et al. 2021): samples are sorted by the cell they lie in, and evaluated a tile of one cell's at
+//! a time: `shaders/network/binned.wgsl`.
+//!
+//! Cells without a network are empty, as is all that lies outside the grid: samples there cost a key in the sort.
+
+use super::Batch;
+use crate::config;
+use crate::gpu::primitives::{Bin, Scan};
+use crate::gpu::{
+    AdapterClass, Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage, StepState,
+};
+
+const FILE: &str = "network/binned";
+/// What the map of cells holds where there is no network.
+pub const NONE: u32 = u32::MAX;
+
+/// Where cells lie, and how many of them have networks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellGrid {
+    /// Cells along x, y and z.
+    pub resolution: [u32; 3],
+    /// Corner with the lowest coordinates, in the scene's box.
+    pub low: [f32; 3],
+    /// Corner with the highest coordinates.
+    pub high: [f32; 3],
+    /// Cells that have networks.
+    pub n_networks: u32,
+}
+
+impl CellGrid {
+    /// Of a configuration.
+    #[must_use]
+    pub fn new(config: &config::Cells) -> Self {
+        Self {
+            resolution: config.resolution(),
+            low: config.low,
+            high: config.high,
+            n_networks: config.n_networks(),
+        }
+    }
+
+    /// Number of cells.
+    #[must_use]
+    pub fn n_cells(&self) -> u32 {
+        self.resolution.iter().product()
+    }
+
+    /// Cells per unit of length along each axis.
+    #[must_use]
+    pub fn per_unit(&self) -> [f32; 3] {
+        std::array::from_fn(|a| self.resolution[a] as f32 / (self.high[a] - self.low[a]))
+    }
+
+    /// The values of the shaders that find cells.
+    #[must_use]
+    pub fn defines(&self) -> Defines {
+        let text = |v: [f32; 3]| v.map(|x| format!("{x:?}"));
+        Defines::new()
+            .set("resolution", self.resolution)
+            .set("low", text(self.low))
+            .set("per_unit", text(self.per_unit()))
+    }
+
+    /// The map that gives every cell a network, in order.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn full_map(&self, gpu: &Gpu) -> Result<Buffer, GpuError> {
+        let map: Vec<u32> = (0..self.n_cells()).collect();
+        gpu.buffer_with("cells", &map)
+    }
+}
+
+/// Samples of a tile, which one workgroup evaluates: enough lanes for the device, few enough that cells with few samples
+/// leave little idle.
+pub(super) fn tile_lanes(gpu: &Gpu) -> u32 {
+    if gpu.class() == AdapterClass::Software {
+        8
+    } else {
+        64
+    }
+}
+
+/// Samples in the order of their cells.
+#[derive(Debug, Clone)]
+pub struct Bins {
+    grid: CellGrid,
+    tile: u32,
+    capacity: u64,
+    /// Counts of what was sorted: samples in cells with networks, tiles, networks that have samples.
+    pub counts: Counts,
+    /// Positions of the sorted samples.
+    pub samples: Buffer,
+    /// Rays of the sorted samples.
+    pub sample_rays: Buffer,
+    /// Tiles: network, first sample, samples.
+    pub(super) tiles: Buffer,
+    /// First sample of each network, and the one behind the last.
+    pub(super) bounds: Buffer,
+    /// Networks that have samples.
+    pub(super) visited: Buffer,
+    /// 1 for networks that had samples since this was cleared.
+    pub updated: Buffer,
+    pairs: Buffer,
+    tile_counts: Buffer,
+    tile_offsets: Buffer,
+    has_samples: Buffer,
+    cell_offsets: Buffer,
+    sort: Bin,
+    scan: Scan,
+    networks: Counts,
+}
+
+/// Where raw outputs, or their gradients, lie while samples are sorted and while they are not.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsorted<'a> {
+    /// Raw density of sorted samples, and f32 from one to the next.
+    pub binned_density: (&'a Buffer, u32),
+    /// Raw density of samples in the order they came in, and f32 from one to the next.
+    pub density: (&'a Buffer, u32),
+    /// Raw colour of sorted samples and of those in the order they came in.
+    pub color: Option<(&'a Buffer, &'a Buffer)>,
+}
+
+impl Bins {
+    /// Room to sort `capacity` samples into the cells of `grid`, in tiles of `tile`.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(
+        gpu: &Gpu,
+        label: &str,
+        grid: &CellGrid,
+        capacity: u64,
+        with_rays: bool,
+        tile: u32,
+    ) -> Result<Self, GpuError> {
+        let buffer = |role: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {role}"), n * bytes);
+        let n = u64::from(grid.n_networks);
+        let networks = Counts::new(gpu, "networks")?;
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.n_cells = grid.n_networks;
+        gpu.write(&networks.state, 0, &[state]);
+        let samples = u32::try_from(capacity).unwrap_or(u32::MAX);
+        Ok(Self {
+            counts: Counts::new(gpu, "bins")?,
+            samples: buffer("binned samples", capacity, 16)?,
+            sample_rays: buffer("binned rays", if with_rays { capacity } else { 0 }, 8)?,
+            tiles: buffer("tiles", capacity / u64::from(tile) + n, 16)?,
+            bounds: buffer("bounds of bins", n + 1, 8)?,
+            visited: buffer("visited networks", n, 4)?,
+            updated: buffer("updated networks", n, 4)?,
+            pairs: buffer("bin pairs", capacity, 8)?,
+            tile_counts: buffer("tile counts", n, 4)?,
+            tile_offsets: buffer("tile offsets", n + 1, 4)?,
+            has_samples: buffer("networks with samples", n, 4)?,
+            cell_offsets: buffer("network offsets", n + 1, 4)?,
+            sort: Bin::new(gpu, samples)?,
+            scan: Scan::new(gpu, label, n)?,
+            networks,
+            grid: grid.clone(),
+            tile,
+            capacity,
+        })
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(grid: &CellGrid, capacity: u64, with_rays: bool, tile: u32) -> u64 {
+        let n = u64::from(grid.n_networks);
+        let rays = if with_rays { 8 } else { 0 };
+        capacity * (16 + rays + 8 + 8) + (capacity / u64::from(tile) + n) * 16 + n * 36
+    }
+
+    /// The sorted samples, as networks see them.
+    #[must_use]
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            counts: &self.counts,
+            count: Count::Kept,
+            bins: Some(self),
+        }
+    }
+
+    /// Row of a matrix of activations that no sample has.
+    pub(super) fn spare_row(&self) -> u64 {
+        self.capacity
+    }
+
+    fn defines(&self, pass: &str, count: Count) -> Defines {
+        self.grid
+            .defines()
+            .set("pass", pass)
+            .set("count", count.field())
+            .set("networks", self.grid.n_networks)
+            .set("tile", self.tile)
+    }
+
+    /// Add: sort `count` `samples`, and their rays if given, by the networks that `cells` gives to their cells.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn sort(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        cells: &Buffer,
+        samples: &Buffer,
+        sample_rays: Option<&Buffer>,
+    ) -> Result<(), GpuError> {
+        let mut bindings: Vec<Binding<'_>> = vec![
+            ("counts", &counts.state),
+            ("samples", samples),
+            ("cells", cells),
+            ("pairs", &self.pairs),
+            ("bounds", &self.bounds),
+            ("tile_counts", &self.tile_counts),
+            ("has_samples", &self.has_samples),
+            ("tile_offsets", &self.tile_offsets),
+            ("cell_offsets", &self.cell_offsets),
+            ("tiles", &self.tiles),
+            ("visited", &self.visited),
+            ("updated", &self.updated),
+            ("binned", &self.counts.state),
+            ("binned_samples", &self.samples),
+            ("binned_rays", &self.sample_rays),
+        ];
+        bindings.extend(sample_rays.map(|rays| ("sample_rays", rays)));
+        let run = |stage: &mut Stage, pass: &str, entry: &str, groups: Groups| {
+            let defines = self
+                .defines(pass, count)
+                .set("with_rays", sample_rays.is_some());
+            stage.run(gpu, FILE, entry, &defines, &bindings, groups)?;
+            Ok::<(), GpuError>(())
+        };
+        let per_sample = || counts.groups(gpu, count, 64, 1);
+        let per_network = || Groups::covering(u64::from(self.grid.n_networks), 64);
+        run(stage, "keys", "keys", per_sample())?;
+        let bits = u32::BITS - self.grid.n_networks.leading_zeros();
+        self.sort.run(gpu, stage, counts, count, &self.pairs, bits)?;
+        stage.clear(&self.bounds);
+        run(stage, "bounds", "find_bounds", per_sample())?;
+        run(stage, "sizes", "sizes", per_network())?;
+        self.networks.groups(gpu, Count::Cells, 1024, 1);
+        self.networks.publish(gpu, stage)?;
+        for (values, offsets) in [
+            (&self.tile_counts, &self.tile_offsets),
+            (&self.has_samples, &self.cell_offsets),
+        ] {
+            self.scan
+                .run(gpu, stage, &self.networks, Count::Cells, values, offsets)?;
+        }
+        run(stage, "tiles", "list_tiles", per_network())?;
+        self.counts.publish(gpu, stage)?;
+        let per_binned = self.counts.groups(gpu, Count::Kept, 64, 1);
+        run(stage, "place", "place", per_binned)
+    }
+
+    /// Add: what networks put out for sorted samples, back in the order in which they came in, of which there were `count`.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn scatter(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        outputs: &Unsorted<'_>,
+    ) -> Result<(), GpuError> {
+        let mut bindings = vec![
+            ("counts", &counts.state),
+            ("binned", &self.counts.state),
+            ("pairs", &self.pairs),
+            ("binned_density", outputs.binned_density.0),
+            ("density", outputs.density.0),
+        ];
+        if let Some((binned, color)) = outputs.color {
+            bindings.extend([("binned_color", binned), ("color", color)]);
+        }
+        let defines = self
+            .defines("scatter", count)
+            .set("with_density", true)
+            .set("with_color", outputs.color.is_some())
+            .set("from_density_stride", outputs.binned_density.1)
+            .set("to_density_stride", outputs.density.1);
+        let groups = counts.groups(gpu, count, 64, 1);
+        stage.run(gpu, FILE, "scatter", &defines, &bindings, groups)?;
+        Ok(())
+    }
+
+    /// Add: `values`, a vec4 for each of `count` samples, from `binned` ones of sorted samples.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn scatter_vectors(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        count: Count,
+        binned: &Buffer,
+        values: &Buffer,
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("counts", &counts.state),
+            ("binned", &self.counts.state),
+            ("pairs", &self.pairs),
+            ("binned_color", binned),
+            ("color", values),
+        ];
+        let defines = self
+            .defines("scatter", count)
+            .set("with_density", false)
+            .set("with_color", true);
+        let groups = counts.groups(gpu, count, 64, 1);
+        stage.run(gpu, FILE, "scatter", &defines, &bindings, groups)?;
+        Ok(())
+    }
+
+    /// Add: gradients of raw outputs, in the order of the sorted samples.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn gather(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        gradients: &Unsorted<'_>,
+    ) -> Result<(), GpuError> {
+        let mut bindings = vec![
+            ("binned", &self.counts.state),
+            ("pairs", &self.pairs),
+            ("d_density", gradients.density.0),
+            ("d_binned_density", gradients.binned_density.0),
+        ];
+        if let Some((binned, color)) = gradients.color {
+            bindings.extend([("d_binned_color", binned), ("d_color", color)]);
+        }
+        let defines = self
+            .defines("gather", Count::Kept)
+            .set("to_density_stride", gradients.binned_density.1);
+        let groups = self.counts.groups(gpu, Count::Kept, 64, 1);
+        stage.run(gpu, FILE, "gather", &defines, &bindings, groups)?;
+        Ok(())
+    }
+}
