@@ -8,8 +8,7 @@ mod passes;
 use serde::{Deserialize, Serialize};
 
 pub use passes::{
-    Cells,
-    ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, Field,
+    Cells, ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, Field,
     FrequencyConfig, HashGridConfig, Initialization, Network, Pass, PositionEncoding, Sampler,
     Spacing,
 };

@@ -269,9 +269,7 @@ impl Field {
     pub fn cell_range(&self) -> Option<[u32; 3]> {
         let layout = self.density.layout();
         let stride = layout.copy_stride;
-        self.cells
-            .as_ref()
-            .map(|_| [layout.base, stride, stride])
+        self.cells.as_ref().map(|_| [layout.base, stride, stride])
     }
 
     /// The map that gives every cell of a grid its network, in order.
@@ -628,7 +626,9 @@ impl Field {
             let rays_of = buffers.kept_bins.as_ref();
             let kept_rays = rays_of.map_or(kept_rays, |kept| &kept.bins.sample_rays);
             let parts = (color, activations);
-            self.color(gpu, stage, batch, parameters, rays, kept_rays, buffers, parts, keep)?;
+            self.color(
+                gpu, stage, batch, parameters, rays, kept_rays, buffers, parts, keep,
+            )?;
         }
         if let Some(kept) = &buffers.kept_bins {
             let outputs = Unsorted {
@@ -636,7 +636,8 @@ impl Field {
                 density: (&kept.raw_density, 1),
                 color: with_color.then_some((&buffers.raw_color, &kept.raw_color)),
             };
-            kept.bins.scatter(gpu, stage, counts, Count::Kept, &outputs)?;
+            kept.bins
+                .scatter(gpu, stage, counts, Count::Kept, &outputs)?;
         }
         Ok(())
     }
@@ -729,15 +730,7 @@ impl Field {
                 rectified_input: self.config.rectifies_features().then_some(input),
                 weight_gradients: Some(weight_gradients),
             };
-            color.backward(
-                gpu,
-                network,
-                batch,
-                weights,
-                input,
-                activations,
-                &backward,
-            )?;
+            color.backward(gpu, network, batch, weights, input, activations, &backward)?;
         }
         let tables = self.tables();
         let width = self.position.n_outputs().next_multiple_of(4);

@@ -232,7 +232,14 @@ impl CellGroup {
         ];
         let defines = self.defines("settle_cells", config);
         let groups = Groups::covering(u64::from(self.networks), 1);
-        stage.run(gpu, "optimizer", "settle_cells", &defines, &bindings, groups)?;
+        stage.run(
+            gpu,
+            "optimizer",
+            "settle_cells",
+            &defines,
+            &bindings,
+            groups,
+        )?;
         Ok(())
     }
 }

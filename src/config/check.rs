@@ -1,8 +1,8 @@
 //! What a configuration may not be.
 
 use super::{
-    Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig, Loss,
-    Network, Occupancy, Pass, PositionEncoding, Sampler,
+    Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig,
+    Loss, Network, Occupancy, Pass, PositionEncoding, Sampler,
 };
 
 /// A key with an impossible value, and what it should be.
@@ -516,7 +516,10 @@ impl Cells {
             ));
         }
         if self.longest == 0 || self.resolution.is_some_and(|r| r.contains(&0)) {
-            return Err(bad("cells.resolution", "must be at least 1 along each axis"));
+            return Err(bad(
+                "cells.resolution",
+                "must be at least 1 along each axis",
+            ));
         }
         let n: u64 = self.resolution().iter().map(|&n| u64::from(n)).product();
         if n > 1 << 24 || self.longest > 1024 {

@@ -94,11 +94,11 @@ pub struct Bins {
     /// Rays of the sorted samples.
     pub sample_rays: Buffer,
     /// Tiles: network, first sample, samples.
-    pub(super) tiles: Buffer,
+    pub tiles: Buffer,
     /// First sample of each network, and the one behind the last.
-    pub(super) bounds: Buffer,
+    pub bounds: Buffer,
     /// Networks that have samples.
-    pub(super) visited: Buffer,
+    pub visited: Buffer,
     /// 1 for networks that had samples since this was cleared.
     pub updated: Buffer,
     pairs: Buffer,
@@ -135,7 +135,8 @@ impl Bins {
         with_rays: bool,
         tile: u32,
     ) -> Result<Self, GpuError> {
-        let buffer = |role: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {role}"), n * bytes);
+        let buffer =
+            |role: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {role}"), n * bytes);
         let n = u64::from(grid.n_networks);
         let networks = Counts::new(gpu, "networks")?;
         let mut state: StepState = bytemuck::Zeroable::zeroed();
@@ -239,7 +240,8 @@ impl Bins {
         let per_network = || Groups::covering(u64::from(self.grid.n_networks), 64);
         run(stage, "keys", "keys", per_sample())?;
         let bits = u32::BITS - self.grid.n_networks.leading_zeros();
-        self.sort.run(gpu, stage, counts, count, &self.pairs, bits)?;
+        self.sort
+            .run(gpu, stage, counts, count, &self.pairs, bits)?;
         stage.clear(&self.bounds);
         run(stage, "bounds", "find_bounds", per_sample())?;
         run(stage, "sizes", "sizes", per_network())?;

@@ -292,14 +292,7 @@ impl Fused {
                 ones_at: (layout.biases && l == 0).then_some(layout.dims[0]),
             };
             let partials = &activations.partials;
-            accumulate(
-                gpu,
-                stage,
-                batch,
-                &block,
-                partials,
-                weight_gradients,
-            )?;
+            accumulate(gpu, stage, batch, &block, partials, weight_gradients)?;
         }
         Ok(())
     }

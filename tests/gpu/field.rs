@@ -240,7 +240,9 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         rig.buffer(&points.iter().map(|p| [p.1, 0]).collect::<Vec<[u32; 2]>>()),
     );
     let (mut encode, mut network) = (Stage::new("encode"), Stage::new("network"));
-    field.transpose(gpu, &mut encode, &parameters).unwrap();
+    field
+        .transpose(gpu, &mut encode, &parameters, None)
+        .unwrap();
     field
         .density(
             gpu,

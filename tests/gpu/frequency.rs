@@ -19,7 +19,7 @@ fn check(
     tolerance: f64,
 ) {
     let mut pcg = Pcg::new(5);
-    let encoding = Frequency::new(config);
+    let encoding = Frequency::new(config, None);
     assert_eq!(encoding.n_outputs() as usize, reference.n_outputs());
     let positions: Vec<[f64; 3]> = (0..300).map(|_| pcg.uniform3(0.0, 1.0)).collect();
     let n = positions.len();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Backward, Fused, Keep, Layout, Network, Rows, Weights};
+use kiln::network::{Backward, Batch, Fused, Keep, Layout, Network, Rows, Weights};
 
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
@@ -83,7 +83,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         values: rig.floats(&slab),
         transposed: rig.zeros(slab.len()),
     };
-    rig.run(|stage| network.transpose(gpu, stage, &weights));
+    rig.run(|stage| network.transpose(gpu, stage, &weights, None));
     let activations = network
         .activations(gpu, "test", n as u64, Keep::Gradients)
         .unwrap();
@@ -127,8 +127,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         network.forward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            Batch::of(counts, Count::Kept),
             &weights,
             input,
             rows,
@@ -155,8 +154,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             network.forward(
                 gpu,
                 stage,
-                counts,
-                Count::Kept,
+                Batch::of(counts, Count::Kept),
                 &weights,
                 input,
                 Rows::of(&narrow, 4),
@@ -207,8 +205,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         network.backward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            Batch::of(counts, Count::Kept),
             &weights,
             input,
             &activations,
@@ -352,28 +349,9 @@ fn no_sample_leaves_everything_as_it_was() {
             weight_gradients: Some(&gradients),
         };
         rig.run(|stage| {
-            let (counts, count, keep) = (&rig.counts, Count::Kept, Keep::Gradients);
-            network.forward(
-                gpu,
-                stage,
-                counts,
-                count,
-                &weights,
-                input,
-                rows,
-                &activations,
-                keep,
-            )?;
-            network.backward(
-                gpu,
-                stage,
-                counts,
-                count,
-                &weights,
-                input,
-                &activations,
-                &backward,
-            )
+            let (batch, keep) = (Batch::of(&rig.counts, Count::Kept), Keep::Gradients);
+            network.forward(gpu, stage, batch, &weights, input, rows, &activations, keep)?;
+            network.backward(gpu, stage, batch, &weights, input, &activations, &backward)
         });
         assert!(rig.read::<f32>(&output, 512 * 16).iter().all(|&v| v == 9.0));
         assert!(rig.read::<f32>(&gradients, len).iter().all(|&v| v == 0.5));

@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
+mod binned;
 mod camera;
 mod compositing;
 mod direction;

@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::{Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
 use kiln::gpu::{Gpu, Groups, Kernel, StepState};
-use kiln::optimizer::{DenseGroup, SparseGroup, schedule_defines};
+use kiln::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
 
 use crate::reference::optimizer::{Adam, LazyEma, LearningRate, Moments, ema_update};
 use crate::reference::random::Pcg;
@@ -64,7 +64,8 @@ fn dense_group_follows_adam_and_its_average() {
             let gradients = pcg.uniform_vec(N, -0.1, 0.1);
             gpu.write(&group.gradients, 0, &to_f32(&gradients));
             rig.set(state(step));
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
+            let all = [0, N as u32];
+            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, all));
             adam(&config, config.l2_reg).update(
                 exact(RATE) * 0.5,
                 &mut weights,
@@ -125,7 +126,7 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             gpu.write(&group.weights.values, 0, &weights);
             gpu.write(&group.gradients, 0, &gradients);
             rig.set(state(0));
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config));
+            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, 16]));
             assert_eq!(
                 rig.state().non_finite,
                 1,
@@ -134,6 +135,81 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             let moments: Vec<f32> = rig.read(&group.moments, 32);
             assert!(moments.iter().all(|m| m.is_finite()));
         }
+    });
+}
+
+#[test]
+fn networks_of_a_grid_without_samples_are_left_alone() {
+    const NETWORKS: usize = 3;
+    const LEN: usize = 40;
+    const FIRST: usize = 16;
+    const N: usize = FIRST + NETWORKS * LEN + 8;
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(5);
+        let config = config(0.9);
+        let rig = Rig::new(gpu, 0, 0, 0);
+        let group = DenseGroup::new(gpu, "test", N as u32).unwrap();
+        let range = [FIRST, LEN, LEN].map(|n| n as u32);
+        let cells = CellGroup::new(gpu, NETWORKS as u32, range).unwrap();
+        let start = pcg.uniform_vec(N, -1.0, 1.0);
+        let (mut weights, mut ema) = (start.clone(), start.clone());
+        let mut moments = vec![Moments::zeros(LEN, 1); NETWORKS];
+        gpu.write(&group.weights.values, 0, &to_f32(&start));
+        gpu.write(&group.averages, 0, &to_f32(&start));
+        let mut counters = [[0; 2]; NETWORKS];
+        for step in 0..7 {
+            let visited: Vec<usize> = (0..NETWORKS)
+                .filter(|n| (step + n) % 3 != 0 && *n != 2)
+                .collect();
+            let mut gradients = vec![0.0; N];
+            let mut updated = [0_u32; NETWORKS];
+            for &n in &visited {
+                let at = FIRST + n * LEN..FIRST + (n + 1) * LEN;
+                gradients[at.clone()].copy_from_slice(&pcg.uniform_vec(LEN, -0.1, 0.1));
+                updated[n] = 1;
+                counters[n] = [counters[n][0] + 1, step as u32 + 1];
+                let (rate, adam) = (exact(RATE) * 0.5, adam(&config, config.l2_reg));
+                adam.update(
+                    rate,
+                    &mut weights[at.clone()],
+                    &gradients[at],
+                    &mut moments[n],
+                );
+            }
+            // The average of weights that rest moves towards them all the same.
+            ema_update(exact(config.ema_decay), &mut ema, &weights);
+            gpu.write(&group.gradients, 0, &to_f32(&gradients));
+            let updated = rig.buffer(&updated);
+            rig.set(state(step as u32));
+            rig.run(|stage| {
+                let counts = &rig.counts;
+                cells.update(gpu, stage, counts, &config, &group, &updated)
+            });
+            assert_eq!(rig.read::<u32>(&updated, NETWORKS), [0; NETWORKS]);
+            assert!(
+                rig.read::<f32>(&group.gradients, N)
+                    .iter()
+                    .all(|&g| g == 0.0)
+            );
+        }
+        let moved = |values: &[f64]| -> Vec<f64> {
+            values.iter().zip(&start).map(|(v, s)| v - s).collect()
+        };
+        let read = |buffer| to_f64(&rig.read::<f32>(buffer, N));
+        let values = read(&group.weights.values);
+        assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
+        let rest = FIRST + 2 * LEN..N;
+        assert_eq!(
+            to_f32(&values[rest.clone()]),
+            to_f32(&start[rest]),
+            "what had no samples"
+        );
+        assert_eq!(rig.read::<[u32; 2]>(&cells.counters, NETWORKS), counters);
+        let settled = rig.buffer(&to_f32(&start));
+        rig.set(state(7));
+        rig.run(|stage| cells.settle(gpu, stage, &rig.counts, &config, &group, &settled));
+        let settled = read(&settled);
+        assert_close("averages", &to_f32(&moved(&settled)), &moved(&ema), 1e-4);
     });
 }
 

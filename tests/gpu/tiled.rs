@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Backward, Keep, Layout, Network, Rows, Tiled, Weights};
+use kiln::network::{Backward, Batch, Keep, Layout, Network, Rows, Tiled, Weights};
 
 use crate::reference::network::fused::Layer;
 use crate::reference::network::tiled::SkipMlp;
@@ -80,7 +80,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         values: rig.floats(&values),
         transposed: rig.zeros(values.len()),
     };
-    rig.run(|stage| network.transpose(gpu, stage, &weights));
+    rig.run(|stage| network.transpose(gpu, stage, &weights, None));
     let activations = network
         .activations(gpu, "test", n as u64, Keep::Gradients)
         .unwrap();
@@ -128,8 +128,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             network.forward(
                 gpu,
                 stage,
-                counts,
-                Count::Kept,
+                Batch::of(counts, Count::Kept),
                 &weights,
                 input,
                 to,
@@ -195,8 +194,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         network.backward(
             gpu,
             stage,
-            counts,
-            Count::Kept,
+            Batch::of(counts, Count::Kept),
             &weights,
             input,
             &activations,

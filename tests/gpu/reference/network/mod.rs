@@ -1,4 +1,5 @@
 //! Networks.
 
+pub mod binned;
 pub mod fused;
 pub mod tiled;
