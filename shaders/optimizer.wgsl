@@ -11,14 +11,20 @@
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
-var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
+var<storage, read_write> first_moments: array<vec4<f32>>;
+var<storage, read_write> second_moments: array<vec4<f32>>;
+//: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
+//: endif
 //: elif pass == "cells"
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
-var<storage, read_write> moments: array<vec4<f32>>;         // (n / 4, 2) first, second
+var<storage, read_write> first_moments: array<vec4<f32>>;
+var<storage, read_write> second_moments: array<vec4<f32>>;
+//: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
+//: endif
 var<storage, read> counters: array<vec2<u32>>;              // (networks) updates, step of the last one
 var<storage, read> updated: array<u32>;                     // (networks) 1 where there were samples
 //: elif pass == "count_cells"
@@ -71,8 +77,8 @@ fn update(i: u32, t: f32, idle: f32) {
     let w = values[i];
     let g = gradients[i] + L2 * w;
     gradients[i] = vec4<f32>(0.0);
-    let m = BETA1 * moments[2u * i] + (1.0 - BETA1) * g;
-    let v = BETA2 * moments[2u * i + 1u] + (1.0 - BETA2) * g * g;
+    let m = BETA1 * first_moments[i] + (1.0 - BETA1) * g;
+    let v = BETA2 * second_moments[i] + (1.0 - BETA2) * g * g;
     let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
     let next = w - rate * m / (sqrt(v) + EPSILON * sqrt(1.0 - pow(BETA2, t)));
     // The weight too: a relu may hide one that is NaN from the loss.
@@ -80,10 +86,12 @@ fn update(i: u32, t: f32, idle: f32) {
         atomicAdd(&state.non_finite, 1u);
         return;
     }
-    moments[2u * i] = m;
-    moments[2u * i + 1u] = v;
+    first_moments[i] = m;
+    second_moments[i] = v;
     values[i] = next;
+    //: if averages
     averages[i] = EMA * mix(w, averages[i], idle) + (1.0 - EMA) * next;
+    //: endif
 }
 //: endif
 

@@ -212,8 +212,8 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     for (role, buffer) in [
         (Role::Value, &dense.weights.values),
         (Role::Average, &dense.averages),
-        (Role::FirstMoment, &dense.moments),
-        (Role::SecondMoment, &dense.moments),
+        (Role::FirstMoment, &dense.moments[0]),
+        (Role::SecondMoment, &dense.moments[1]),
     ] {
         let slab = read_all(gpu, buffer)?;
         for matrix in layout::matrices(&fields) {
@@ -221,7 +221,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             tensors.push(f32_tensor(
                 name,
                 matrix.shape(),
-                &matrix.extract(&slab, role),
+                &matrix.extract(&slab),
             ));
         }
     }
@@ -520,19 +520,13 @@ impl Checkpoint {
         SafeTensors::deserialize(&self.bytes).is_ok_and(|t| t.tensor(name).is_ok())
     }
 
-    fn slab(&self, fields: &[&Field], roles: &[Role]) -> Result<Vec<f32>, CheckpointError> {
-        let per_weight = if roles.len() == 2 { 2 } else { 1 };
+    fn slab(&self, fields: &[&Field], role: Role) -> Result<Vec<f32>, CheckpointError> {
         let len: usize = fields.iter().map(|f| f.slab_len() as usize).sum();
-        let mut slab = vec![0.0; len * per_weight];
+        let mut slab = vec![0.0; len];
         for matrix in layout::matrices(fields) {
-            for &role in roles {
-                let name = format!("{}{}", role.prefix(), matrix.name);
-                matrix.insert(
-                    &mut slab,
-                    role,
-                    &self.values::<f32>(&name, Dtype::F32, &matrix.shape())?,
-                );
-            }
+            let name = format!("{}{}", role.prefix(), matrix.name);
+            let values = self.values::<f32>(&name, Dtype::F32, &matrix.shape())?;
+            matrix.insert(&mut slab, &values);
         }
         Ok(slab)
     }
@@ -573,7 +567,7 @@ impl Checkpoint {
         let first = format!("ema.{}", layout::matrices(fields)[0].name);
         let averaged = self.has(&first);
         let role = if averaged { Role::Average } else { Role::Value };
-        let mut slab = self.slab(fields, &[role])?;
+        let mut slab = self.slab(fields, role)?;
         if averaged {
             self.settle_cells(fields, &mut slab)?;
         }
@@ -617,7 +611,7 @@ impl Checkpoint {
             return Ok(());
         }
         let decay = self.info.config.optimizer.ema_decay;
-        let values = self.slab(fields, &[Role::Value])?;
+        let values = self.slab(fields, Role::Value)?;
         for map in maps {
             let name = format!("updates.{}", map.name);
             let updates = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
@@ -698,7 +692,7 @@ impl Checkpoint {
         let fields: Vec<Field> = trainer.fields().cloned().collect();
         let fields: Vec<&Field> = fields.iter().collect();
         let (dense, sparse) = (&trainer.dense, &trainer.sparse);
-        let values = self.slab(&fields, &[Role::Value])?;
+        let values = self.slab(&fields, Role::Value)?;
         gpu.write(&dense.weights.values, 0, &values);
         let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
         self.tables(gpu, &fields, &[Role::Value], &of(Role::Value))?;
@@ -732,8 +726,10 @@ impl Checkpoint {
         let (dense, sparse) = (&trainer.dense, &trainer.sparse);
         let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
         let moments = [Role::FirstMoment, Role::SecondMoment];
-        gpu.write(&dense.averages, 0, &self.slab(fields, &[Role::Average])?);
-        gpu.write(&dense.moments, 0, &self.slab(fields, &moments)?);
+        gpu.write(&dense.averages, 0, &self.slab(fields, Role::Average)?);
+        for (role, buffer) in moments.into_iter().zip(&dense.moments) {
+            gpu.write(buffer, 0, &self.slab(fields, role)?);
+        }
         self.tables(gpu, fields, &[Role::Average], &of(Role::Average))?;
         self.tables(gpu, fields, &moments, &of(Role::FirstMoment))?;
         for table in layout::tables(fields) {

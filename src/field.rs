@@ -210,6 +210,28 @@ impl Field {
                 layout.copies = cells.n_networks;
                 layout.copy_stride = stride;
             }
+            let limit = gpu.max_binding_bytes();
+            let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
+            let (networks, grid) = (cells.n_networks, config.cells.as_ref());
+            if let Some(grid) = grid.filter(|_| bytes(networks) > limit) {
+                let share = f64::from(networks) / f64::from(cells.n_cells());
+                let fits = |longest: &u32| {
+                    let coarser = crate::config::Cells {
+                        resolution: None,
+                        longest: *longest,
+                        occupied: None,
+                        ..grid.clone()
+                    };
+                    bytes((f64::from(coarser.n_networks()) * share).ceil() as u32) <= limit
+                };
+                let finest = cells.resolution.iter().copied().max().unwrap_or(1);
+                return Err(GpuError::GridTooLarge {
+                    networks,
+                    bytes: bytes(networks),
+                    limit,
+                    longest: (1..finest).rev().find(fits).unwrap_or(1),
+                });
+            }
         }
         let network = |layout: Layout, rectified: bool| {
             if config.is_narrow() || layout.is_grid() {

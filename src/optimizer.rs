@@ -19,9 +19,9 @@ pub struct DenseGroup {
     pub weights: Weights,
     /// dL/dW of the step under way.
     pub gradients: Buffer,
-    /// First and second moments, interleaved by four.
-    pub moments: Buffer,
-    /// Exponential moving averages.
+    /// First and second moments.
+    pub moments: [Buffer; 2],
+    /// Exponential moving averages; the weights themselves where they are not averaged.
     pub averages: Buffer,
 }
 
@@ -79,37 +79,44 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
         .set("learning_rate_factor", text(rate))
         .set("l2_reg", text(l2_reg))
         .set("ema_decay", text(optimizer.ema_decay))
+        .set("averages", optimizer.ema_decay > 0.0)
 }
 
 impl DenseGroup {
-    /// Zeroed roles for `len` weights (a multiple of 4).
+    /// Zeroed roles for `len` weights (a multiple of 4), which are averaged unless `ema_decay` is 0.
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(gpu: &Gpu, label: &str, len: u32) -> Result<Self, GpuError> {
+    pub fn new(gpu: &Gpu, label: &str, len: u32, ema_decay: f32) -> Result<Self, GpuError> {
         let buffer = |role: &str, n: u64| gpu.buffer(&format!("{label} {role}"), n * 4);
         let n = u64::from(len);
+        let values = buffer("values", n)?;
         Ok(Self {
             len,
+            averages: if ema_decay > 0.0 {
+                buffer("averages", n)?
+            } else {
+                values.clone()
+            },
             weights: Weights {
-                values: buffer("values", n)?,
+                values,
                 transposed: buffer("transposed", n)?,
             },
             gradients: buffer("gradients", n)?,
-            moments: buffer("moments", 2 * n)?,
-            averages: buffer("averages", n)?,
+            moments: [buffer("first moments", n)?, buffer("second moments", n)?],
         })
     }
 
     /// Bytes that [`Self::new`] allocates.
     #[must_use]
-    pub fn bytes(len: u32) -> u64 {
-        u64::from(len) * 6 * 4
+    pub fn bytes(len: u32, ema_decay: f32) -> u64 {
+        u64::from(len) * 4 * if ema_decay > 0.0 { 6 } else { 5 }
     }
 
     /// Add: start afresh, but for the values and averages, which the caller sets.
     pub fn reset(&self, stage: &mut Stage) {
-        stage.clear(&self.gradients).clear(&self.moments);
+        let [first, second] = &self.moments;
+        stage.clear(&self.gradients).clear(first).clear(second);
     }
 
     /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
@@ -133,7 +140,8 @@ impl DenseGroup {
             ("state", &counts.state),
             ("values", &self.weights.values),
             ("gradients", &self.gradients),
-            ("moments", &self.moments),
+            ("first_moments", &self.moments[0]),
+            ("second_moments", &self.moments[1]),
             ("averages", &self.averages),
         ];
         stage.run(
@@ -195,7 +203,8 @@ impl CellGroup {
             ("state", &counts.state),
             ("values", &dense.weights.values),
             ("gradients", &dense.gradients),
-            ("moments", &dense.moments),
+            ("first_moments", &dense.moments[0]),
+            ("second_moments", &dense.moments[1]),
             ("averages", &dense.averages),
             ("counters", &self.counters),
             ("updated", updated),

@@ -107,19 +107,17 @@ impl Matrix {
         self.copies.into_iter().chain(of_one).collect()
     }
 
-    fn places(&self, role: Role) -> impl Iterator<Item = usize> + '_ {
+    fn places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = self.columns;
-        self.rows
-            .iter()
-            .flat_map(move |r| (0..columns).map(move |c| role.place(r + c, 4)))
+        self.rows.iter().flat_map(move |r| *r..r + columns)
     }
 
-    pub(super) fn extract(&self, slab: &[f32], role: Role) -> Vec<f32> {
-        self.places(role).map(|i| slab[i]).collect()
+    pub(super) fn extract(&self, slab: &[f32]) -> Vec<f32> {
+        self.places().map(|i| slab[i]).collect()
     }
 
-    pub(super) fn insert(&self, slab: &mut [f32], role: Role, values: &[f32]) {
-        for (i, v) in self.places(role).zip(values) {
+    pub(super) fn insert(&self, slab: &mut [f32], values: &[f32]) {
+        for (i, v) in self.places().zip(values) {
             slab[i] = *v;
         }
     }

@@ -52,6 +52,20 @@ pub enum GpuError {
         /// The device's limit.
         limit: u64,
     },
+    /// A grid of networks has more weights than one buffer holds.
+    #[error(
+        "the {networks} networks of the grid need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set"
+    )]
+    GridTooLarge {
+        /// Networks of each kind.
+        networks: u32,
+        /// Bytes of their weights.
+        bytes: u64,
+        /// The device's limit.
+        limit: u64,
+        /// Cells along the longest side that would fit.
+        longest: u32,
+    },
     /// The device vanished: a driver reset, or the watchdog's work.
     #[error(
         "the device was lost ({reason}): the last checkpoint is intact, go on with `kiln train --resume`"

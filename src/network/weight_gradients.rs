@@ -212,9 +212,9 @@ pub(super) fn transpose(
         let groups = if is_grid {
             Groups::covering(u64::from(layout.copies), 1)
         } else {
-            Groups::covering(u64::from(width * rows), 64)
+            Groups::covering(u64::from(width * rows / 16), 64)
         };
-        stage.run(gpu, FILE, "transpose", &defines, &bindings, groups)?;
+        stage.run(gpu, FILE, "transpose_layer", &defines, &bindings, groups)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::field::Field;
 use crate::gpu::{Gpu, GpuError};
 use crate::network::Keep;
 use crate::occupancy::OccupancyGrid;
-use crate::optimizer::{DenseGroup, SparseGroup};
+use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
 use crate::render::Renderer;
 
@@ -91,7 +91,12 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
         micro_batches = next.rev().find(alike).unwrap_or(2 * micro_batches);
     };
     let parameter_bytes =
-        |field: &Field| DenseGroup::bytes(field.slab_len()) + SparseGroup::bytes(field.tables());
+        |field: &Field| {
+            let networks = field.cells.as_ref().map_or(0, |c| c.n_networks);
+            DenseGroup::bytes(field.slab_len(), config.optimizer.ema_decay)
+                + CellGroup::bytes(networks)
+                + SparseGroup::bytes(field.tables())
+        };
     let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| Keep::Gradients);
     Ok(MemoryPlan {
         micro_batches,

@@ -149,7 +149,7 @@ impl Trainer {
         let last = &passes[passes.len() - 1].field;
         let occupancy = OccupancyGrid::of_config(gpu, config, last)?;
         let slab_len = passes.iter().map(|p| p.field.slab_len()).sum();
-        let dense = DenseGroup::new(gpu, "networks", slab_len)?;
+        let dense = DenseGroup::new(gpu, "networks", slab_len, config.optimizer.ema_decay)?;
         let sparse = passes
             .iter()
             .map(|p| SparseGroup::new(gpu, p.field.tables()))

@@ -333,7 +333,8 @@ fn bytes(gpu: &Gpu, trainer: &Trainer) -> Vec<(&'static str, Vec<u8>)> {
     let (dense, sparse) = (&trainer.dense, &trainer.sparse[trainer.sparse.len() - 1]);
     vec![
         ("weights", read(&dense.weights.values)),
-        ("weight moments", read(&dense.moments)),
+        ("first moments of weights", read(&dense.moments[0])),
+        ("second moments of weights", read(&dense.moments[1])),
         ("weight averages", read(&dense.averages)),
         ("table", all(&sparse.values)),
         ("table moments", all(&sparse.moments)),
