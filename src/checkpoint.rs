@@ -469,6 +469,17 @@ impl Checkpoint {
         Ok(Self { path, bytes, info })
     }
 
+    /// A hash of the whole file, which tells whether it changed (FNV-1a, 64 bits).
+    #[must_use]
+    pub fn content_hash(&self) -> u64 {
+        let step = |hash: u64, word: &[u8]| {
+            let mut bytes = [0; 8];
+            bytes[..word.len()].copy_from_slice(word);
+            (hash ^ u64::from_le_bytes(bytes)).wrapping_mul(0x0100_0000_01b3)
+        };
+        self.bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
     fn fault(&self, name: &str, reason: impl Into<String>) -> CheckpointError {
         CheckpointError::Tensor {
             path: self.path.clone(),
@@ -705,6 +716,7 @@ impl Checkpoint {
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
                 gpu.write(buffer, 0, &cells);
+                trainer.set_lessons(&cells);
             }
         }
         let mut stage = crate::gpu::Stage::new("load");

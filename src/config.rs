@@ -101,6 +101,9 @@ pub struct Config {
     pub training: Training,
     /// The optimiser and its schedule.
     pub optimizer: Optimizer,
+    /// What the field learns from another one before it is trained on images.
+    #[serde(default)]
+    pub distillation: Option<Distillation>,
     /// The loss on composited colours.
     pub loss: Loss,
     /// The occupancy grid that ray marching skips empty space with; needed where a pass marches.
@@ -414,6 +417,54 @@ pub struct Occupancy {
     /// Cells visited per update; left out, it follows the batch size.
     #[serde(default)]
     pub cells_per_update: Option<u32>,
+}
+
+/// Learning from a trained field (Reiser et al. 2021).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distillation {
+    /// Steps that learn from the teacher; those that follow learn from the images.
+    pub steps: u32,
+    /// Random points per network and step, at most.
+    #[serde(default = "points_per_network")]
+    pub points_per_network: u32,
+    /// Densities are compared as opacities over this distance, in world units.
+    #[serde(default = "alpha_distance")]
+    pub alpha_distance: f32,
+    /// Places in each cell of the occupancy grid at which the teacher is asked for its density.
+    #[serde(default = "supersampling")]
+    pub supersampling: u32,
+    /// The teacher's run; filled in by `kiln distill`.
+    #[serde(default)]
+    pub teacher: String,
+    /// What tells whether the teacher is still the same.
+    #[serde(default)]
+    pub teacher_fingerprint: String,
+}
+
+impl Default for Distillation {
+    fn default() -> Self {
+        Self {
+            steps: 1,
+            points_per_network: points_per_network(),
+            alpha_distance: alpha_distance(),
+            supersampling: supersampling(),
+            teacher: String::new(),
+            teacher_fingerprint: String::new(),
+        }
+    }
+}
+
+fn points_per_network() -> u32 {
+    128
+}
+
+fn alpha_distance() -> f32 {
+    0.0211
+}
+
+fn supersampling() -> u32 {
+    8
 }
 
 /// Longest file that is read.

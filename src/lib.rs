@@ -28,6 +28,7 @@ pub mod cli;
 pub mod compositing;
 pub mod config;
 pub mod dataset;
+pub mod distillation;
 pub mod encoding;
 pub mod eval;
 pub mod field;

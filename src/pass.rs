@@ -381,7 +381,11 @@ impl Pass {
         })
     }
 
-    fn encode_kept(
+    /// Add: features of the kept samples, where they do not come with them.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn encode_kept(
         &self,
         gpu: &Gpu,
         stage: &mut Stage,

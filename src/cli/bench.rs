@@ -371,7 +371,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .collect();
     let set = ImageSet::upload(gpu, &images, &on_device)?;
     let spinner = session.out.spinner("compiling shaders");
-    let mut trainer = Trainer::new(gpu, &config, &set)?;
+    let mut trainer = Trainer::new(gpu, &config, &set, None)?;
     let micro_batches = plan(gpu, &config)?.micro_batches;
     check_stage_names(&args.stage, &trainer)?;
     let peak = report_peak(session, gpu)?;

@@ -71,7 +71,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
 
     let seconds = args.seconds.unwrap_or(if software { 120.0 } else { 30.0 });
     let training = train::Args::for_demo(&images, &run, seconds);
-    let (_, report) = train::train(session, &training)?;
+    let (_, report) = train::train(session, &training, None)?;
 
     let gpu = crate::gpu::Gpu::open(&session.options)?;
     let mut opened = open_run(&gpu, &run, None)?;

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod devices;
+mod distill;
 mod eval;
 mod help;
 mod import;
@@ -75,6 +76,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Train a radiance field from posed images
     Train(Box<train::Args>),
+    /// Teach a grid of tiny networks what a run has learned, for fast rendering
+    Distill(Box<distill::Args>),
     /// Measure a run against images it was not trained on
     Eval(eval::Args),
     /// Render views of a run, or an orbit around it
@@ -144,6 +147,7 @@ impl Command {
             Self::Devices => devices::run(session),
             Self::Inspect(args) => inspect::run(session, args),
             Self::Train(args) => train::run(session, args),
+            Self::Distill(args) => distill::run(session, args),
             Self::Eval(args) => eval::run(session, args),
             Self::Render(args) => render::run(session, args),
             Self::Import(args) => import::run(session, args),

@@ -169,6 +169,24 @@ impl Config {
         if let Loss::Huber { delta } = self.loss {
             positive("loss.huber.delta", delta)?;
         }
+        if let Some(distillation) = &self.distillation {
+            positive("distillation.alpha_distance", distillation.alpha_distance)?;
+            let counts = [
+                ("distillation.steps", distillation.steps),
+                ("distillation.points_per_network", distillation.points_per_network),
+                ("distillation.supersampling", distillation.supersampling),
+            ];
+            if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
+                return Err(bad(key, "is 0; it must be at least 1"));
+            }
+            let of_cells = self.passes.first().is_some_and(|p| p.field.cells.is_some());
+            if !of_cells || self.passes.len() != 1 || self.occupancy.is_none() {
+                return Err(bad(
+                    "distillation",
+                    "is given; it teaches a method of one pass with passes.field.cells and an occupancy grid",
+                ));
+            }
+        }
         if let Some(occupancy) = &self.occupancy {
             occupancy.check()?;
             not_negative("occupancy.threshold", occupancy.threshold)?;

@@ -175,6 +175,19 @@ pub struct Cells {
     pub occupied: Option<u32>,
 }
 
+impl Default for Cells {
+    fn default() -> Self {
+        Self {
+            resolution: None,
+            longest: sixteen(),
+            low: [0.0; 3],
+            high: [1.0; 3],
+            local: true,
+            occupied: None,
+        }
+    }
+}
+
 impl Cells {
     /// Cells along x, y and z.
     #[must_use]

@@ -32,6 +32,7 @@ shaders! {
     "common/scene_box",
     "common/step",
     "compositing",
+    "distillation",
     "encoding/frequency",
     "encoding/hash_grid",
     "encoding/spherical_harmonics",

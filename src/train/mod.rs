@@ -14,6 +14,7 @@ pub use budget::{MemoryPlan, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
+use crate::distillation::{Extraction, Lessons, Teacher};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
@@ -108,6 +109,8 @@ pub struct Trainer {
     /// Colours that the rays of a batch are to match: (rays, 4) f32.
     pub targets: Buffer,
     history: Buffer,
+    ray_losses: Buffer,
+    lessons: Option<Lessons>,
     program: Program,
     submitter: Submitter,
     position: usize,
@@ -121,6 +124,9 @@ pub struct Trainer {
 /// What every step runs.
 #[derive(Debug, Default)]
 struct Program {
+    /// What steps before the first on images run.
+    lessons: Vec<Stage>,
+    first_on_images: u32,
     always: Vec<Stage>,
     occupancy: Vec<Stage>,
     warmup_steps: u32,
@@ -131,6 +137,9 @@ impl Program {
     /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
     /// `interval` steps.
     fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
+        if step < self.first_on_images {
+            return self.lessons.iter().chain(&[]);
+        }
         let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
         let occupancy: &[Stage] = if due { &self.occupancy } else { &[] };
         self.always.iter().chain(occupancy)
@@ -138,11 +147,17 @@ impl Program {
 }
 
 impl Trainer {
-    /// Allocate everything and prepare the stages, for a resolved `config`.
+    /// Allocate everything and prepare the stages, for a resolved `config`. A distillation needs its `teacher`, unless what
+    /// is left to do is on images.
     ///
     /// # Errors
     /// Those of allocation and compilation.
-    pub fn new(gpu: &Arc<Gpu>, config: &Config, images: &ImageSet) -> Result<Self, GpuError> {
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        config: &Config,
+        images: &ImageSet,
+        teacher: Option<&Teacher>,
+    ) -> Result<Self, GpuError> {
         let plan = plan(gpu, config)?;
         let keep = |_| Keep::Gradients;
         let passes = Pass::of_method(gpu, config, "training", &plan.capacities, &keep)?;
@@ -165,6 +180,19 @@ impl Trainer {
         let cells = passes.iter().map(of_cells).collect::<Result<_, _>>()?;
         let targets = gpu.buffer("targets", u64::from(plan.capacities[0].rays) * 16)?;
         let history = gpu.buffer("history", u64::from(RING) * 32)?;
+        let ray_losses = gpu.buffer(
+            "ray losses",
+            u64::from(plan.capacities[0].rays) * RAY_LOSS_BYTES,
+        )?;
+        let first = &passes[0];
+        let taught = config
+            .distillation
+            .as_ref()
+            .zip(teacher)
+            .zip(first.field.cells.as_ref());
+        let lessons = taught
+            .map(|((config, teacher), grid)| Lessons::new(gpu, config, teacher, first, grid))
+            .transpose()?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
@@ -175,6 +203,8 @@ impl Trainer {
             cells,
             targets,
             history,
+            ray_losses,
+            lessons,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
             position: 0,
@@ -192,9 +222,20 @@ impl Trainer {
             }
             None => Vec::new(),
         };
+        // What a teacher found empty stays so.
+        let distillation = config.distillation.as_ref();
         trainer.program = Program {
+            lessons: match teacher {
+                Some(teacher) => trainer.build_lesson(teacher)?,
+                None => Vec::new(),
+            },
+            first_on_images: distillation.map_or(0, |d| d.steps),
             always: trainer.build_step(images, plan.micro_batches)?,
-            occupancy: updates,
+            occupancy: if distillation.is_some() {
+                Vec::new()
+            } else {
+                updates
+            },
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
         };
@@ -222,6 +263,25 @@ impl Trainer {
     /// The fields of all passes.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.passes.iter().map(|p| &p.field)
+    }
+
+    /// Take over where a teacher is dense, as [`crate::distillation::extract`] found it for this configuration.
+    pub fn adopt(&self, found: &Extraction) {
+        if let Some(grid) = &self.occupancy {
+            self.gpu.write(&grid.thickness, 0, &found.thickness);
+            self.gpu.write(&grid.bits, 0, &found.bits);
+        }
+        if let Some((_, map)) = &self.cells[0] {
+            self.gpu.write(map, 0, &found.map);
+        }
+        self.set_lessons(&found.map);
+    }
+
+    /// Let lessons be about the cells of `map`.
+    pub fn set_lessons(&self, map: &[u32]) {
+        if let Some(lessons) = &self.lessons {
+            lessons.set_map(&self.gpu, map);
+        }
     }
 
     /// Counts and rays, which all passes share.
@@ -314,39 +374,34 @@ impl Trainer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = self.passes[0].capacity.rays.min(64);
         self.gpu.write(&self.counts().state, 0, &[state]);
-        let stages: Vec<&Stage> = self
-            .program
-            .always
+        let program = &self.program;
+        let stages: Vec<&Stage> = program
+            .lessons
             .iter()
-            .chain(&self.program.occupancy)
+            .chain(&program.always)
+            .chain(&program.occupancy)
             .collect();
         // One of its own, so that what compilation takes is not thought to be what stages cost.
         Submitter::new(Duration::ZERO).run(&self.gpu, &stages)?;
         self.reset(images)
     }
 
-    fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
-        let gpu = &*self.gpu;
-        let counts = self.counts();
-        let first = &self.passes[0];
-        let once = || Groups::Direct([1, 1, 1]);
-        let state = ("state", &counts.state);
-        let small = |pass: &str, more: Defines| {
-            Kernel::new(
-                gpu,
-                "entry/step",
-                pass,
-                &more.set("pass", pass).set("micro_batches", micro_batches),
-            )
-        };
-        let targets = &self.targets;
-        let ray_losses = gpu.buffer(
-            "ray losses",
-            u64::from(first.capacity.rays) * RAY_LOSS_BYTES,
-        )?;
-        let parameters = self.parameters();
+    /// One of the small kernels in `shaders/entry/step.wgsl`.
+    fn small(
+        &self,
+        pass: &str,
+        micro_batches: u32,
+        more: Defines,
+    ) -> Result<Arc<Kernel>, GpuError> {
+        let defines = more.set("pass", pass).set("micro_batches", micro_batches);
+        Kernel::new(&self.gpu, "entry/step", pass, &defines)
+    }
 
-        let optimizer = &self.config.optimizer;
+    /// What every step begins with.
+    fn begin(&self) -> Result<Stage, GpuError> {
+        let (gpu, counts) = (&*self.gpu, self.counts());
+        let once = || Groups::Direct([1, 1, 1]);
+        let small = |pass: &str, more: Defines| self.small(pass, 1, more);
         let mut begin = Stage::new("begin");
         for (field, sparse) in self.fields().zip(&self.sparse) {
             let n_levels = field.tables().levels().len();
@@ -359,10 +414,74 @@ impl Trainer {
                 begin.dispatch(gpu, &kernel, &bindings, once())?;
             }
         }
-        let kernel = small("begin_step", schedule_defines(optimizer))?;
-        begin.dispatch(gpu, &kernel, &[state], once())?;
+        let kernel = small("begin_step", schedule_defines(&self.config.optimizer))?;
+        begin.dispatch(gpu, &kernel, &[("state", &counts.state)], once())?;
         counts.publish(gpu, &mut begin)?;
+        Ok(begin)
+    }
 
+    /// Add the stages from the gradients of the raw outputs of pass `index` to those of its parameters, and the losses.
+    fn backward(
+        &self,
+        index: usize,
+        parameters: &FieldParameters,
+        micro_batches: u32,
+        stages: &mut Vec<Stage>,
+    ) -> Result<(), GpuError> {
+        let (gpu, counts) = (&*self.gpu, self.counts());
+        let (pass, sparse) = (&self.passes[index], &self.sparse[index]);
+        let (mut network, mut encode) = (
+            Stage::new("network backward"),
+            Stage::new("encode backward"),
+        );
+        pass.field.backward(
+            gpu,
+            &mut network,
+            &mut encode,
+            counts,
+            parameters,
+            &pass.kept_samples,
+            &pass.buffers,
+            &self.dense.gradients,
+            &sparse.gradient_scales,
+            &sparse.gradients,
+        )?;
+        let is_last = index + 1 == self.passes.len();
+        let more = Defines::new().set("is_last", is_last);
+        let kernel = self.small("end_batch", micro_batches, more)?;
+        let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
+        encode.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        stages.extend([network, encode]);
+        Ok(())
+    }
+
+    /// The stages of a step that learns from `teacher`.
+    fn build_lesson(&self, teacher: &Teacher) -> Result<Vec<Stage>, GpuError> {
+        let Some(lessons) = &self.lessons else {
+            return Ok(Vec::new());
+        };
+        let parameters = self.parameters();
+        let student = &self.passes[0];
+        let mut stages = vec![self.begin()?];
+        stages.extend(lessons.stages(
+            &self.gpu,
+            teacher,
+            student,
+            &parameters[0],
+            &self.ray_losses,
+        )?);
+        self.backward(0, &parameters[0], 1, &mut stages)?;
+        stages.push(self.update(&parameters, 1, false)?);
+        Ok(stages)
+    }
+
+    /// The stages of a step that learns from `images`.
+    fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
+        let gpu = &*self.gpu;
+        let counts = self.counts();
+        let first = &self.passes[0];
+        let targets = &self.targets;
+        let parameters = self.parameters();
         let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
         let purpose = Purpose {
             training: true,
@@ -379,34 +498,26 @@ impl Trainer {
                 pass.stages(gpu, &parameters[index], bits, purpose)?
                     .into_vec(),
             );
-            batch.push(self.composite(pass, micro_batches, &ray_losses)?);
-            let (mut network, mut encode) = (
-                Stage::new("network backward"),
-                Stage::new("encode backward"),
-            );
-            let sparse = &self.sparse[index];
-            pass.field.backward(
-                gpu,
-                &mut network,
-                &mut encode,
-                counts,
-                &parameters[index],
-                &pass.kept_samples,
-                &pass.buffers,
-                &self.dense.gradients,
-                &sparse.gradient_scales,
-                &sparse.gradients,
-            )?;
-            let is_last = index + 1 == self.passes.len();
-            let kernel = small("end_batch", Defines::new().set("is_last", is_last))?;
-            encode.dispatch(gpu, &kernel, &[state, ("ray_losses", &ray_losses)], once())?;
-            batch.extend([network, encode]);
+            batch.push(self.composite(pass, micro_batches)?);
+            self.backward(index, &parameters[index], micro_batches, &mut batch)?;
         }
-        let mut stages = vec![begin];
+        let mut stages = vec![self.begin()?];
         for _ in 0..micro_batches {
             stages.extend(batch.iter().cloned());
         }
+        let adapts = self.config.training.n_rays.is_none();
+        stages.push(self.update(&parameters, micro_batches, adapts)?);
+        Ok(stages)
+    }
 
+    /// What every step ends with; `adapts` says whether the next has as many rays as fit.
+    fn update(
+        &self,
+        parameters: &[FieldParameters],
+        micro_batches: u32,
+        adapts: bool,
+    ) -> Result<Stage, GpuError> {
+        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
         let mut update = Stage::new("optimize");
         for (index, pass) in self.passes.iter().enumerate() {
             let (field, dense) = (&pass.field, &self.dense);
@@ -425,28 +536,23 @@ impl Trainer {
             });
             field.transpose(gpu, &mut update, &parameters[index], updated)?;
         }
-        let capacity = first.capacity;
+        let capacity = self.passes[0].capacity;
         let defines = Defines::new()
             .set("ring", RING)
-            .set("adapts", self.config.training.n_rays.is_none())
+            .set("adapts", adapts)
             .set("kept_capacity", capacity.kept)
             .set("marched_capacity", capacity.marched)
             .set("max_rays", capacity.rays);
-        update.dispatch(
-            gpu,
-            &small("end_step", defines)?,
-            &[state, ("history", &self.history)],
-            once(),
-        )?;
-        stages.push(update);
-        Ok(stages)
+        let bindings = [("state", &counts.state), ("history", &self.history)];
+        let kernel = self.small("end_step", micro_batches, defines)?;
+        update.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        Ok(update)
     }
 
     fn composite(
         &self,
         pass: &Pass,
         micro_batches: u32,
-        ray_losses: &Buffer,
     ) -> Result<Stage, GpuError> {
         let gpu = &*self.gpu;
         let raw = pass.field.raw_outputs(&pass.buffers);
@@ -474,7 +580,7 @@ impl Trainer {
             ("raw_density", &raw.density),
             ("rays", &pass.rays),
             ("targets", &self.targets),
-            ("ray_losses", ray_losses),
+            ("ray_losses", &self.ray_losses),
             ("d_color", &d_raw.color),
             ("d_density", &d_raw.density),
         ];

@@ -11,13 +11,14 @@ use super::super::interrupt::{self, Interrupted};
 use super::super::journal::{Journal, PLATEAU_DB, Plateau};
 use super::super::output::{SCHEMA, short};
 use super::super::scene::{self, Request};
-use super::{Args, LOOK_EVERY, Limits, Setup};
-use crate::checkpoint::{self, CheckpointError, Source};
+use super::{Args, LOOK_EVERY, Limits, Setup, Teaching};
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
 use crate::dataset::{Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Renderer;
 use crate::report::Example;
+use crate::run::RunDir;
 use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
 /// How a session of training began, in metrics.jsonl.
@@ -97,8 +98,16 @@ impl Driver<'_> {
         let start = self.trainer.seconds();
         let (mut next_look, mut next_save) =
             (start + LOOK_EVERY, start + self.args.checkpoint_every);
+        let distillation = self.setup.config.distillation.as_ref();
+        let last_lesson = distillation.map_or(0, |d| d.steps);
         while !done {
-            let outcome = self.trainer.advance(self.limits.steps, &mut events)?;
+            let is_taught = self.trainer.step() < last_lesson;
+            let until = if is_taught {
+                last_lesson.min(self.limits.steps)
+            } else {
+                self.limits.steps
+            };
+            let outcome = self.trainer.advance(until, &mut events)?;
             if outcome == Advance::Busy {
                 self.trainer.wait()?;
             }
@@ -107,7 +116,14 @@ impl Driver<'_> {
                 return Err(self.interrupted(&mut events, &bar));
             }
             let seconds = self.trainer.seconds();
-            done = outcome == Advance::Reached || seconds >= self.limits.seconds;
+            done = (outcome == Advance::Reached && until == self.limits.steps)
+                || seconds >= self.limits.seconds;
+            if is_taught && self.trainer.step() == last_lesson {
+                self.trainer.pause(&mut events)?;
+                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
+                let report = bar.suspend(|| self.evaluate(split))?.0;
+                self.tell_stage("distilled", "", &report)?;
+            }
             if !done && seconds >= next_look {
                 self.trainer.pause(&mut events)?;
                 self.hear(&mut events, &mut latest, last_psnr, &bar)?;
@@ -145,6 +161,64 @@ impl Driver<'_> {
             ));
         }
         report
+    }
+
+    /// How good the teacher is, and the runs to compare with.
+    pub(super) fn tell_of_others(
+        &mut self,
+        teaching: &Teaching,
+        split: Split,
+    ) -> anyhow::Result<()> {
+        let all = std::iter::once(("teacher", &teaching.run))
+            .chain(teaching.compare.iter().map(|run| ("compared", run)));
+        for (stage, run) in all {
+            let report = self.report_of(run, split)?;
+            self.tell_stage(stage, &run.display().to_string(), &report)?;
+        }
+        Ok(())
+    }
+
+    /// What the last evaluation of `run` found, if that was of the same views, else what one finds now.
+    fn report_of(&self, run: &std::path::Path, split: Split) -> anyhow::Result<EvalReport> {
+        let checkpoint = Checkpoint::open(run)?;
+        let kept = std::fs::read(RunDir::of(run).eval()).ok();
+        let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
+        let background = &self.setup.config.scene.eval_background;
+        let is_same = |report: &EvalReport| {
+            let names = report.images.iter().map(|view| &view.name);
+            names.eq(self.eval_frames.iter().map(|frame| &frame.name))
+                && report.steps == checkpoint.info.step
+                && report.downscale == self.setup.dataset.downscale
+                && report.background == background.to_string()
+        };
+        if let Some(report) = kept.filter(is_same) {
+            return Ok(report);
+        }
+        let mut run = scene::open_run(self.gpu, run, Some(*background))?;
+        let request = Request {
+            frames: &self.eval_frames,
+            split,
+            steps: checkpoint.info.step,
+            train_seconds: checkpoint.info.train_seconds,
+            save_to: None,
+            dataset: &self.setup.dataset,
+            lpips: None,
+        };
+        Ok(scene::evaluate(self.session, self.gpu, &mut run.renderer, &request)?.0)
+    }
+
+    /// Keep and show how good a stage of a distillation is.
+    fn tell_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> anyhow::Result<()> {
+        let name = if run.is_empty() { stage.to_owned() } else { format!("{stage} {run}") };
+        self.session.out.note(format!(
+            "{name}: {} PSNR {:.2} dB over {} views, after {} steps and {:.1} s",
+            report.split, report.psnr, report.views, report.steps, report.train_seconds
+        ));
+        self.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "stage", "stage": stage, "run": run, "method": report.method,
+            "step": self.trainer.step(), "seconds": self.trainer.seconds(), "psnr": report.psnr, "ssim": report.ssim,
+            "views": report.views, "of_steps": report.steps, "of_seconds": report.train_seconds,
+        }))
     }
 
     /// Pass on what the trainer says.
@@ -384,6 +458,10 @@ impl Driver<'_> {
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.log.scalars(steps, &scalars);
+        let distillation = self.setup.config.distillation.as_ref();
+        if distillation.is_some_and(|d| steps > d.steps) {
+            self.tell_stage("fine-tuned", "", &report)?;
+        }
         let dir = &self.setup.dir;
         scene::keep(self.session, dir, &report, &examples)?;
         self.session.out.result(scene::describe(&report))?;

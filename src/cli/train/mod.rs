@@ -1,5 +1,6 @@
-//! `kiln train`: from flags to a trainer. `driver` runs it.
+//! `kiln train`: from flags to a trainer. `driver` runs it, `distill` gives it a teacher.
 
+mod distill;
 mod driver;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::{Session, usage};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::config::{Background, Config};
 use crate::dataset::{Dataset, Frame, Image, Split};
+use crate::distillation::{Extraction, Teacher};
 use crate::eval::EvalReport;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
@@ -127,11 +129,11 @@ const DEFAULT_SECONDS: f64 = 300.0;
 const LOOK_EVERY: f64 = 10.0;
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    train(session, args).map(|_| ())
+    train(session, args, None).map(|_| ())
 }
 
 /// Refuse what no run can be asked for.
-fn check_flags(args: &Args) -> anyhow::Result<()> {
+fn check_flags(args: &Args, lesson: Option<&Lesson>) -> anyhow::Result<()> {
     for (flag, value) in [
         ("--seconds", args.seconds),
         ("--until-psnr", args.until_psnr),
@@ -144,7 +146,7 @@ fn check_flags(args: &Args) -> anyhow::Result<()> {
             )));
         }
     }
-    if args.dataset.is_none() && args.resume.is_none() {
+    if args.dataset.is_none() && args.resume.is_none() && lesson.is_none() {
         return Err(usage(
             "no DATASET given: name a folder of posed images, or --resume a run",
         ));
@@ -205,12 +207,33 @@ struct Setup {
     train_views: Vec<usize>,
     fingerprint: String,
     checkpoint: Option<Checkpoint>,
+    teacher: Option<Teaching>,
+}
+
+/// What `kiln distill` adds to training.
+#[derive(Debug)]
+pub(super) struct Lesson {
+    /// Run to learn from.
+    pub(super) teacher: PathBuf,
+    /// Steps that learn from it.
+    pub(super) steps: Option<u32>,
+    /// Runs to name beside the result.
+    pub(super) compare: Vec<PathBuf>,
+}
+
+/// A teacher whose lessons are not over.
+struct Teaching {
+    teacher: Teacher,
+    run: PathBuf,
+    /// What a fresh student is made of.
+    is_fresh: bool,
+    compare: Vec<PathBuf>,
 }
 
 /// `--set` keys that do not change what a resumed run computes.
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
-fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
+fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Result<Setup> {
     if !RunDir::of(run).is(run) {
         return Err(usage(format!(
             "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
@@ -297,7 +320,9 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             RunDir::of(run).config().display()
         ));
     }
+    let teacher = distill::teacher_of(gpu, run, &checkpoint)?;
     Ok(Setup {
+        teacher,
         dataset_path,
         config: checkpoint.info.config.clone(),
         dir: RunDir::of(run),
@@ -309,15 +334,42 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     })
 }
 
-fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
-    let dataset_path = args.dataset.clone().unwrap_or_default();
+fn fresh(
+    session: &Session,
+    args: &Args,
+    gpu: &Gpu,
+    lesson: Option<&Lesson>,
+) -> anyhow::Result<Setup> {
+    let of_teacher = lesson.map(|l| Checkpoint::open(&l.teacher)).transpose()?;
+    let remembered = of_teacher.as_ref().map(|c| &c.info);
+    let dataset_path = match (&args.dataset, remembered) {
+        (Some(path), _) => path.clone(),
+        (None, Some(info)) => PathBuf::from(&info.dataset),
+        (None, None) => PathBuf::new(),
+    };
+    let small = gpu.class() == AdapterClass::Software;
+    let method = match lesson {
+        Some(_) if args.config.is_none() && args.method.is_none() => {
+            Some(if small { "kilonerf-small" } else { "kilonerf" })
+        }
+        _ => args.method.as_deref(),
+    };
     let mut config = scene::config(
         args.config.as_deref(),
-        args.method.as_deref(),
+        method,
         &args.overrides,
         gpu.class(),
     )?;
-    let chosen = args.config.is_some() || args.method.is_some();
+    if let Some(distillation) = config.distillation.as_ref().filter(|_| lesson.is_none()) {
+        let teacher = match distillation.teacher.as_str() {
+            "" => "TEACHER",
+            teacher => teacher,
+        };
+        return Err(usage(format!(
+            "the configuration begins with a distillation, which needs its teacher: kiln distill {teacher} with the same flags"
+        )));
+    }
+    let chosen = args.config.is_some() || method.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
         session.out.note(format!(
             "method: {}, sized for a software adapter (--method ngp for the full one)",
@@ -334,8 +386,26 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         }
     }
     config.scene.linear |= args.linear;
-    let downscale = args.downscale.unwrap_or(1);
-    let dataset = scene::open_dataset(session, &dataset_path, downscale)?;
+    let downscale = args
+        .downscale
+        .or(remembered.map(|info| info.downscale))
+        .unwrap_or(1);
+    let dataset = match (&of_teacher, &args.dataset) {
+        (Some(teacher), given) => {
+            scene::dataset_of(session, teacher, given.as_deref(), Some(downscale))?
+        }
+        (None, _) => scene::open_dataset(session, &dataset_path, downscale)?,
+    };
+    let teacher = match (lesson, &of_teacher) {
+        (Some(lesson), Some(checkpoint)) => Some(distill::prepare(
+            gpu,
+            lesson,
+            checkpoint,
+            &dataset,
+            &mut config,
+        )?),
+        _ => None,
+    };
     config.resolve(dataset.hints(), gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
@@ -351,6 +421,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         fingerprint: dataset.fingerprint(),
         dataset,
         checkpoint: None,
+        teacher,
     })
 }
 
@@ -358,13 +429,14 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
 pub(super) fn train(
     session: &Session,
     args: &Args,
+    lesson: Option<&Lesson>,
 ) -> anyhow::Result<(RunDir, Option<EvalReport>)> {
-    check_flags(args)?;
+    check_flags(args, lesson)?;
     let gpu = session.open_gpu()?;
     let limits = Limits::of(args, &gpu);
     let mut setup = match &args.resume {
-        Some(run) => resume(session, args, run)?,
-        None => fresh(session, args, &gpu)?,
+        Some(run) => resume(session, args, &gpu, run)?,
+        None => fresh(session, args, &gpu, lesson)?,
     };
     if !setup.train_views.is_empty() {
         setup
@@ -384,7 +456,9 @@ pub(super) fn train(
         args.eval_views.as_ref(),
     )?;
     scene::check(session, &setup.dataset, &setup.dataset_path, &setup.config)?;
-    announce(session, &gpu, &setup, limits)?;
+    if setup.teacher.as_ref().is_none_or(|t| !t.is_fresh) {
+        announce(session, &gpu, &setup, limits)?;
+    }
     let _listener = interrupt::listen();
     let _reservation = setup.dir.reserve()?;
     let _lock = setup.dir.lock()?;
@@ -401,12 +475,23 @@ pub(super) fn train(
     interrupt::check()?;
     let loading = started.elapsed().as_secs_f64();
 
+    let fresh_teacher = setup.teacher.as_ref().filter(|t| t.is_fresh);
+    let found: Option<Extraction> = fresh_teacher
+        .map(|teaching| distill::look(session, &gpu, &setup.config, &teaching.teacher, &set))
+        .transpose()?;
+    if let Some(found) = &found {
+        setup.config.passes[0].field.cells = Some(found.cells.clone());
+        announce(session, &gpu, &setup, limits)?;
+    }
     let started = Instant::now();
     let spinner = session.out.spinner("compiling shaders");
-    let mut trainer = Trainer::new(&gpu, &setup.config, &set)?;
+    let teacher = setup.teacher.as_ref().map(|t| &t.teacher);
+    let mut trainer = Trainer::new(&gpu, &setup.config, &set, teacher)?;
     trainer.warm_up(&set)?;
     if let Some(checkpoint) = &setup.checkpoint {
         checkpoint.restore(&gpu, &mut trainer)?;
+    } else if let Some(found) = &found {
+        trainer.adopt(found);
     }
     let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
     let renderer = Renderer::new(&gpu, &setup.config, bits)?;
@@ -450,6 +535,9 @@ pub(super) fn train(
         load_seconds: loading,
         compile_seconds: compiling,
     })?;
+    if let Some(teaching) = setup.teacher.as_ref().filter(|t| t.is_fresh) {
+        driver.tell_of_others(teaching, held_out)?;
+    }
     let report = driver
         .run(held_out)
         .map_err(|error| diverged(error, &setup.dir))?;

@@ -1,0 +1,112 @@
+// Distillation (Reiser et al. 2021, section 3.2): a teacher's answers at random points, in random directions, are what a
+// grid of networks learns.
+//
+// `begin` sets the counts, `draw` places as many points in each network's cell and draws directions, `targets` turns what the
+// teacher puts out into colour and density, `compare` is the mean squared error of colour and of alpha = 1 - exp(-sigma
+// distance), with its gradients. See src/distillation.rs.
+#import common/activation
+#import common/grid_index
+#import common/pcg
+#import common/ray
+#import common/step
+//: if pass == "compare"
+#import common/ray_loss
+//: endif
+
+//: if pass == "begin"
+var<storage, read_write> state: StepState;
+//: elif pass == "draw"
+var<storage, read> counts: StepState;
+var<storage, read> cell_of_network: array<u32>;           // (networks) index of its cell, x fastest
+var<storage, read_write> samples: array<vec4<f32>>;       // (n_kept) position in [0, 1]^3
+var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_kept)
+var<storage, read_write> rays: array<Ray>;                // (n_rays)
+//: elif pass == "targets"
+var<storage, read> counts: StepState;
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read_write> targets: array<vec4<f32>>;       // (n_kept) colour and density
+//: else
+var<storage, read> counts: StepState;
+var<storage, read> targets: array<vec4<f32>>;             // (n_kept) colour and density
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read_write> d_density: array<f32>;           // (n_kept, density_stride)
+var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stride)
+var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
+//: endif
+
+//: if pass == "begin"
+@compute @workgroup_size(1)
+fn begin() {
+    state.n_rays = ${n_rays}u;
+    state.n_rays_fitting = ${n_rays}u;
+    state.n_marched = ${n_points}u;
+    state.n_kept = ${n_points}u;
+    state.n_marched_total = ${n_points}u;
+    state.n_kept_total = ${n_points}u;
+}
+//: elif pass == "draw"
+@compute @workgroup_size(64)
+fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_kept) { return; }
+    var state = random_seed(counts.seed ^ 0x2c1b3c6du, counts.step, i);
+    let cell = cell_of_network[i % ${networks}u];
+    let corner = vec3<u32>(cell % ${resolution[0]}u, (cell / ${resolution[0]}u) % ${resolution[1]}u, cell / ${resolution[0] * resolution[1]}u);
+    let within = vec3<f32>(random(&state), random(&state), random(&state));
+    let low = vec3<f32>(${low[0]}, ${low[1]}, ${low[2]});
+    let per_unit = vec3<f32>(${per_unit[0]}, ${per_unit[1]}, ${per_unit[2]});
+    samples[i] = vec4<f32>(low + (vec3<f32>(corner) + within) / per_unit, 0.0);
+    sample_rays[i] = vec2<u32>(i % counts.n_rays, 0u);
+    if (i < counts.n_rays) {
+        let z = 2.0 * random(&state) - 1.0;
+        let turn = 6.283185307179586 * random(&state) - 3.141592653589793;
+        let across = sqrt(max(1.0 - z * z, 0.0));
+        rays[i].view_dir = vec3<f32>(across * cos(turn), across * sin(turn), z);
+    }
+}
+//: elif pass == "targets"
+@compute @workgroup_size(64)
+fn answer(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_kept) { return; }
+    let rgb = color_from_raw(raw_color[i * ${color_stride}u + ${color_offset}u].xyz);
+    targets[i] = vec4<f32>(rgb, density_from_raw(raw_density[i * ${density_stride}u]));
+}
+//: else
+const DISTANCE: f32 = ${alpha_distance};
+
+// A rectifier that is off would learn nothing: while it is taught, it leaks.
+//: if density_activation == "relu"
+fn taught_density(raw: f32) -> f32 { return select(0.01 * raw, raw, raw > 0.0); }
+fn taught_slope(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
+//: else
+fn taught_density(raw: f32) -> f32 { return density_from_raw(raw); }
+fn taught_slope(raw: f32) -> f32 { return density_slope(raw); }
+//: endif
+
+// A thread compares all points of one ray, whose direction they share.
+@compute @workgroup_size(64)
+fn compare(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays) { return; }
+    // The mean over points and channels; what is kept of a ray is its share of the mean over rays.
+    let share = 0.25 / f32(counts.n_kept);
+    var sum = 0.0;
+    for (var i = r; i < counts.n_kept; i += counts.n_rays) {
+        let raw = raw_density[i * ${density_stride}u];
+        let rgb = color_from_raw(raw_color[i * ${color_stride}u + ${color_offset}u].xyz);
+        let through = exp(-taught_density(raw) * DISTANCE);
+        let of_color = rgb - targets[i].xyz;
+        let of_alpha = exp(-targets[i].w * DISTANCE) - through;
+        sum += dot(of_color, of_color) + of_alpha * of_alpha;
+        d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(2.0 * share * of_color * color_slope(rgb), 0.0);
+        d_density[i * ${density_stride}u] = 2.0 * share * of_alpha * through * DISTANCE * taught_slope(raw);
+    }
+    var result: RayLoss;
+    result.loss = sum * share * f32(counts.n_rays);
+    result.squared_error = result.loss;
+    ray_losses[r] = result;
+}
+//: endif

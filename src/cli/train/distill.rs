@@ -1,0 +1,142 @@
+//! What training with a teacher adds: which teacher, where it is dense, and whether it is still the same.
+
+use std::path::Path;
+
+use super::super::Session;
+use super::super::interrupt::{self, Interrupted};
+use super::super::usage;
+use super::{Lesson, Teaching};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, Distillation};
+use crate::dataset::Dataset;
+use crate::distillation::{DistillationError, Extraction, Teacher, extract};
+use crate::gpu::Gpu;
+use crate::images::ImageSet;
+
+/// Steps that learn from the teacher, of a configuration that does not say.
+const STEPS: u32 = 1500;
+
+/// What tells one state of a teacher from another.
+fn fingerprint(checkpoint: &Checkpoint) -> String {
+    format!("{:016x}", checkpoint.content_hash())
+}
+
+/// Give `config` the frame of the teacher in `checkpoint`, and say whose student it is.
+pub(super) fn prepare(
+    gpu: &Gpu,
+    lesson: &Lesson,
+    checkpoint: &Checkpoint,
+    dataset: &Dataset,
+    config: &mut Config,
+) -> anyhow::Result<Teaching> {
+    let (info, run) = (&checkpoint.info, &lesson.teacher);
+    if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
+        return Err(usage(format!(
+            "{} was trained on {}, whose training cameras are not those of {}: give the dataset it was trained on",
+            run.display(),
+            info.dataset,
+            dataset.root.display()
+        )));
+    }
+    let scene = &info.config.scene;
+    if scene.ndc.is_some() {
+        return Err(usage(format!(
+            "{} was trained in normalised device coordinates, where no rays can be marched: train the teacher with \
+             --set scene.forward_facing=world",
+            run.display()
+        )));
+    }
+    if config.passes.len() != 1 || config.passes[0].field.cells.is_none() {
+        return Err(usage(format!(
+            "method {} is no grid of networks: distil into kilonerf, kilonerf-small or a configuration with passes.field.cells",
+            config.method
+        )));
+    }
+    let (background, eval_background) = (config.scene.background, config.scene.eval_background);
+    config.scene = scene.clone();
+    if background != crate::config::Background::Random {
+        (config.scene.background, config.scene.eval_background) = (background, eval_background);
+    }
+    let distillation = config.distillation.get_or_insert_with(|| Distillation {
+        steps: STEPS,
+        ..Distillation::default()
+    });
+    if let Some(steps) = lesson.steps {
+        distillation.steps = steps;
+    }
+    distillation.teacher = std::path::absolute(run)?.display().to_string();
+    distillation.teacher_fingerprint = fingerprint(checkpoint);
+    Ok(Teaching {
+        teacher: Teacher::load(gpu, checkpoint)?,
+        run: run.clone(),
+        is_fresh: true,
+        compare: lesson.compare.clone(),
+    })
+}
+
+/// The teacher of the run that `checkpoint` goes on with, while it still teaches.
+pub(super) fn teacher_of(
+    gpu: &Gpu,
+    run: &Path,
+    checkpoint: &Checkpoint,
+) -> anyhow::Result<Option<Teaching>> {
+    let distillation = checkpoint.info.config.distillation.as_ref();
+    let Some(distillation) = distillation.filter(|d| checkpoint.info.step < d.steps) else {
+        return Ok(None);
+    };
+    let path = Path::new(&distillation.teacher);
+    let refused = |reason: &str| {
+        usage(format!(
+            "--resume {}: its distillation is at step {} of {} and needs its teacher {}, which {reason}; the run is as it was",
+            run.display(),
+            checkpoint.info.step,
+            distillation.steps,
+            path.display()
+        ))
+    };
+    if !path.exists() {
+        return Err(refused("is not there: put it back"));
+    }
+    let teacher = Checkpoint::open(path)?;
+    if fingerprint(&teacher) != distillation.teacher_fingerprint {
+        return Err(refused(
+            "has changed since: put back the one it began with, or distil anew with `kiln distill`",
+        ));
+    }
+    Ok(Some(Teaching {
+        teacher: Teacher::load(gpu, &teacher)?,
+        run: path.to_owned(),
+        is_fresh: false,
+        compare: Vec::new(),
+    }))
+}
+
+/// Ask the teacher where it is dense, under a bar.
+pub(super) fn look(
+    session: &Session,
+    gpu: &Gpu,
+    config: &Config,
+    teacher: &Teacher,
+    images: &ImageSet,
+) -> anyhow::Result<Extraction> {
+    let bar = session.out.bar(1000, "asking the teacher where it is dense");
+    let found = extract(gpu, config, teacher, images, &mut |share| {
+        bar.set_position((share * 1000.0) as u64);
+        !interrupt::is_asked()
+    });
+    bar.finish_and_clear();
+    let found = match found {
+        Err(DistillationError::Stopped) => {
+            return Err(Interrupted(" before the distillation began; nothing was written".into()).into());
+        }
+        found => found?,
+    };
+    let [x, y, z] = found.cells.resolution();
+    let occupied: u32 = found.bits.iter().map(|word| word.count_ones()).sum();
+    session.out.note(format!(
+        "teacher: {:.1} % of the occupancy grid is dense; {} of {x}×{y}×{z} cells get networks",
+        100.0 * f64::from(occupied) / (32.0 * found.bits.len() as f64),
+        found.cells.n_networks(),
+    ));
+    Ok(found)
+}

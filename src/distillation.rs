@@ -1,0 +1,423 @@
+//! Distillation (Reiser et al. 2021): a grid of networks learns what a trained field says at random points of its cells, in
+//! random directions: `shaders/distillation.wgsl`.
+//!
+//! First the teacher is asked where it is dense ([`extract`]): cells with nothing in them get no network. Then every step asks
+//! it for colour and density at points that are drawn on the device, and the student for its own.
+
+use std::time::Duration;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::compositing::{activation_defines, output_defines};
+use crate::config::{Cells, Config, Distillation, Occupancy};
+use crate::field::{Field, FieldBuffers, FieldParameters};
+use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage, Submitter};
+use crate::images::ImageSet;
+use crate::network::{CellGrid, Keep, binned};
+use crate::occupancy::OccupancyGrid;
+use crate::pass::Pass;
+
+const FILE: &str = "distillation";
+
+/// Why a field cannot be distilled.
+#[derive(Debug, thiserror::Error)]
+pub enum DistillationError {
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The teacher's checkpoint is not usable.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Nothing is dense.
+    #[error(
+        "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower occupancy.threshold with --set"
+    )]
+    Empty {
+        /// What cells were compared with.
+        threshold: f32,
+    },
+    /// The grid has more cells with something in them than can be counted.
+    #[error(
+        "{networks} cells of the grid are occupied, {most} at most can have networks: give a smaller cells.longest with --set"
+    )]
+    TooManyNetworks {
+        /// Occupied cells.
+        networks: u32,
+        /// The most there may be.
+        most: u32,
+    },
+    /// Told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// A trained field that a grid of networks learns from.
+#[derive(Debug)]
+pub struct Teacher {
+    /// Its configuration.
+    pub config: Config,
+    field: Field,
+    parameters: FieldParameters,
+}
+
+impl Teacher {
+    /// The last pass's field of a checkpoint, which is the one that makes images.
+    ///
+    /// # Errors
+    /// Those of the checkpoint.
+    pub fn load(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
+        let config = checkpoint.info.config.clone();
+        let mut fields = Field::of_passes(gpu, &config)?;
+        let mut parameters = FieldParameters::of_passes(gpu, &fields)?;
+        let all: Vec<&Field> = fields.iter().collect();
+        checkpoint.load_parameters(gpu, &all, &parameters)?;
+        let last = fields.len() - 1;
+        Ok(Self {
+            config,
+            field: fields.swap_remove(last),
+            parameters: parameters.swap_remove(last),
+        })
+    }
+}
+
+/// Where a teacher is dense, and the grid that covers it.
+#[derive(Debug, Clone)]
+pub struct Extraction {
+    /// Of the occupancy grid.
+    pub thickness: Vec<f32>,
+    /// Of the occupancy grid.
+    pub bits: Vec<u32>,
+    /// The grid of networks, over the box around what is dense.
+    pub cells: Cells,
+    /// Network of each cell, in the order (z, y, x).
+    pub map: Vec<u32>,
+}
+
+/// Ask `teacher` for its density in every cell of the occupancy grid of `config`, `config.distillation.supersampling` times;
+/// cells that no camera of `images` sees count as empty. `keep_going` hears the share that is done. Blocks.
+///
+/// # Errors
+/// [`DistillationError`]
+pub fn extract(
+    gpu: &Gpu,
+    config: &Config,
+    teacher: &Teacher,
+    images: &ImageSet,
+    keep_going: &mut dyn FnMut(f64) -> bool,
+) -> Result<Extraction, DistillationError> {
+    let (Some(occupancy), Some(distillation)) = (&config.occupancy, &config.distillation) else {
+        return Err(DistillationError::Empty { threshold: 0.0 });
+    };
+    let occupancy = Occupancy {
+        decay: 1.0,
+        ..occupancy.clone()
+    };
+    let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?;
+    let mut submitter = Submitter::new(Duration::from_millis(50));
+    let unseen = grid.mark_unseen(gpu, &teacher.field, images)?;
+    submitter.run(gpu, &unseen.iter().collect::<Vec<_>>())?;
+    let update = grid.update(gpu, &teacher.field, &teacher.parameters)?;
+    let update: Vec<&Stage> = update.iter().collect();
+    // Half of what an update visits is new.
+    let per_update = u64::from(grid.cells_per_update() / 2);
+    let visits = u64::from(grid.n_cells()) * u64::from(distillation.supersampling);
+    let n = visits.div_ceil(per_update);
+    for i in 0..n {
+        submitter.run(gpu, &update)?;
+        if !keep_going((i + 1) as f64 / n as f64) {
+            return Err(DistillationError::Stopped);
+        }
+    }
+    let cells = grid.n_cells() as usize;
+    let bits: Vec<u32> = gpu.read(&grid.bits, 0, cells / 32)?;
+    let thickness: Vec<f32> = gpu.read(&grid.thickness, 0, cells)?;
+    let is_occupied = |cell: usize| bits[cell / 32] >> (cell % 32) & 1 == 1;
+    let voxels: Vec<[[f32; 3]; 2]> = (0..cells)
+        .filter(|&cell| is_occupied(cell))
+        .map(|cell| voxel(cell, grid.resolution as usize, grid.cascades))
+        .collect();
+    if voxels.is_empty() {
+        return Err(DistillationError::Empty {
+            threshold: occupancy.threshold,
+        });
+    }
+    let wanted = config.passes[0].field.cells.clone();
+    let (cells, map) = cover(&voxels, wanted.unwrap_or_default())?;
+    Ok(Extraction {
+        thickness,
+        bits,
+        cells,
+        map,
+    })
+}
+
+/// Corners in the scene's box of cell `index` of an occupancy grid.
+fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
+    let per_cascade = side.pow(3);
+    let (cascade, within) = (index / per_cascade, index % per_cascade);
+    let corner = [within % side, within / side % side, within / (side * side)];
+    // Cascades double in size; the box is the largest of them.
+    let share = (cascade as f32 + 1.0 - cascades as f32).exp2();
+    let place = |i: usize| (i as f32 / side as f32 - 0.5) * share + 0.5;
+    [corner.map(place), corner.map(|i| place(i + 1))]
+}
+
+/// The grid as `wanted`, over the box around `voxels`, with networks in the cells that any of them reaches into.
+fn cover(
+    voxels: &[[[f32; 3]; 2]],
+    wanted: Cells,
+) -> Result<(Cells, Vec<u32>), DistillationError> {
+    /// What shaders count networks with.
+    const MOST: u32 = 32_768;
+    let mut cells = wanted;
+    cells.low = [1.0; 3];
+    cells.high = [0.0; 3];
+    for [low, high] in voxels {
+        for a in 0..3 {
+            cells.low[a] = cells.low[a].min(low[a]).max(0.0);
+            cells.high[a] = cells.high[a].max(high[a]).min(1.0);
+        }
+    }
+    let n = cells.resolution();
+    cells.resolution = Some(n);
+    let per_unit: [f32; 3] = std::array::from_fn(|a| n[a] as f32 / (cells.high[a] - cells.low[a]));
+    let mut map = vec![binned::NONE; n.iter().product::<u32>() as usize];
+    for [low, high] in voxels {
+        // A face that two cells share belongs to both no more than to one.
+        const FACE: f32 = 1e-3;
+        let range = |a: usize| {
+            let first = (low[a] - cells.low[a]) * per_unit[a] + FACE;
+            let last = (high[a] - cells.low[a]) * per_unit[a] - FACE;
+            first.max(0.0) as u32..=(last.max(0.0) as u32).min(n[a] - 1)
+        };
+        for z in range(2) {
+            for y in range(1) {
+                for x in range(0) {
+                    map[((z * n[1] + y) * n[0] + x) as usize] = 0;
+                }
+            }
+        }
+    }
+    let mut networks = 0;
+    for network in map.iter_mut().filter(|network| **network == 0) {
+        *network = networks;
+        networks += 1;
+    }
+    if networks > MOST {
+        return Err(DistillationError::TooManyNetworks {
+            networks,
+            most: MOST,
+        });
+    }
+    cells.occupied = Some(networks);
+    Ok((cells, map))
+}
+
+/// What asks the teacher, and compares.
+#[derive(Debug)]
+pub struct Lessons {
+    grid: CellGrid,
+    n_points: u32,
+    n_rays: u32,
+    alpha_distance: f32,
+    /// Cell of each network, by its index in the map.
+    pub cell_of_network: Buffer,
+    targets: Buffer,
+    buffers: FieldBuffers,
+}
+
+impl Lessons {
+    /// Buffers for the lessons of `student`: as many points as it holds samples, `points_per_network` at most.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(
+        gpu: &Gpu,
+        config: &Distillation,
+        teacher: &Teacher,
+        student: &Pass,
+        grid: &CellGrid,
+    ) -> Result<Self, GpuError> {
+        let wanted = u64::from(config.points_per_network) * u64::from(grid.n_networks);
+        let capacity = u64::from(student.capacity.kept);
+        let mut n_points = u32::try_from(wanted.min(capacity)).unwrap_or(u32::MAX);
+        let fits = |n: u32| teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing);
+        while n_points > 512 && !fits(n_points) {
+            n_points /= 2;
+        }
+        let rows = u64::from(n_points).next_multiple_of(512);
+        Ok(Self {
+            grid: grid.clone(),
+            n_points,
+            n_rays: n_points.min(student.capacity.rays),
+            alpha_distance: config.alpha_distance,
+            cell_of_network: gpu.buffer("cells of networks", u64::from(grid.n_networks) * 4)?,
+            targets: gpu.buffer("teacher's answers", rows * 16)?,
+            buffers: teacher.field.buffers(gpu, "teacher", 0, rows, Keep::Nothing)?,
+        })
+    }
+
+    /// Say which cell each network has.
+    pub fn set_map(&self, gpu: &Gpu, map: &[u32]) {
+        let mut cells = vec![0; self.grid.n_networks as usize];
+        for (cell, &network) in (0..).zip(map) {
+            if let Some(of_network) = cells.get_mut(network as usize) {
+                *of_network = cell;
+            }
+        }
+        gpu.write(&self.cell_of_network, 0, &cells);
+    }
+
+    fn defines(&self, pass: &str) -> Defines {
+        self.grid
+            .defines()
+            .set("pass", pass)
+            .set("networks", self.grid.n_networks)
+            .set("n_points", self.n_points)
+            .set("n_rays", self.n_rays)
+            .set("alpha_distance", format!("{:?}", self.alpha_distance))
+    }
+
+    /// The stages from nothing to the gradients of the student's raw outputs.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn stages(
+        &self,
+        gpu: &Gpu,
+        teacher: &Teacher,
+        student: &Pass,
+        parameters: &FieldParameters,
+        ray_losses: &Buffer,
+    ) -> Result<Vec<Stage>, GpuError> {
+        let counts = &student.counts;
+        let (samples, sample_rays) = (&student.kept_samples, &student.kept_rays);
+        let of_teacher = activation_defines(&teacher.config.passes[teacher.config.passes.len() - 1].field);
+        let of_student = activation_defines(&student.field.config);
+
+        let mut draw = Stage::new("draw");
+        let once = Groups::Direct([1, 1, 1]);
+        let defines = self.defines("begin").merge(of_student.clone());
+        draw.run(gpu, FILE, "begin", &defines, &[("state", &counts.state)], once)?;
+        counts.publish(gpu, &mut draw)?;
+        let per_point = || counts.groups(gpu, Count::Kept, 64, 1);
+        let bindings = [
+            ("counts", &counts.state),
+            ("cell_of_network", &self.cell_of_network),
+            ("samples", samples),
+            ("sample_rays", sample_rays),
+            ("rays", &student.rays),
+        ];
+        let defines = self.defines("draw").merge(of_student.clone());
+        draw.run(gpu, FILE, "draw", &defines, &bindings, per_point())?;
+
+        let mut ask = Stage::new("teacher encode");
+        let field = &teacher.field;
+        field.encode_kept(
+            gpu,
+            &mut ask,
+            counts,
+            &teacher.parameters,
+            samples,
+            sample_rays,
+            &self.buffers,
+        )?;
+        let mut answer = Stage::new("teacher");
+        field.forward(
+            gpu,
+            &mut answer,
+            counts,
+            &teacher.parameters,
+            &student.rays,
+            sample_rays,
+            &self.buffers,
+            Keep::Nothing,
+            true,
+        )?;
+        let raw = field.raw_outputs(&self.buffers);
+        let defines = self
+            .defines("targets")
+            .merge(of_teacher)
+            .merge(output_defines(&raw));
+        let bindings = [
+            ("counts", &counts.state),
+            ("raw_density", &raw.density),
+            ("raw_color", &raw.color),
+            ("targets", &self.targets),
+        ];
+        answer.run(gpu, FILE, "answer", &defines, &bindings, per_point())?;
+
+        let mut encode = Stage::new("encode");
+        student.encode_kept(gpu, &mut encode, parameters)?;
+        let mut forward = Stage::new("forward");
+        student.field.forward(
+            gpu,
+            &mut forward,
+            counts,
+            parameters,
+            &student.rays,
+            sample_rays,
+            &student.buffers,
+            Keep::Gradients,
+            true,
+        )?;
+        let raw = student.field.raw_outputs(&student.buffers);
+        let d_raw = student.field.d_raw_outputs(&student.buffers);
+        let defines = self
+            .defines("compare")
+            .merge(of_student)
+            .merge(output_defines(&raw));
+        let bindings = [
+            ("counts", &counts.state),
+            ("targets", &self.targets),
+            ("raw_density", &raw.density),
+            ("raw_color", &raw.color),
+            ("d_density", &d_raw.density),
+            ("d_color", &d_raw.color),
+            ("ray_losses", ray_losses),
+        ];
+        let mut compare = Stage::new("compare");
+        let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
+        compare.run(gpu, FILE, "compare", &defines, &bindings, per_ray)?;
+        Ok(vec![draw, ask, answer, encode, forward, compare])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_that_voxels_reach_into_get_networks() {
+        let voxels = [
+            [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5]],
+            [[0.5, 0.25, 0.25], [0.75, 0.5, 0.5]],
+            [[0.5, 0.5, 0.5], [0.75, 0.75, 0.75]],
+        ];
+        let wanted = Cells {
+            longest: 4,
+            ..Cells::default()
+        };
+        let (cells, map) = cover(&voxels, wanted.clone()).unwrap();
+        assert_eq!((cells.low, cells.high), ([0.25; 3], [0.75; 3]));
+        assert_eq!(cells.resolution, Some([4; 3]));
+        assert_eq!(cells.occupied, Some(24));
+        let none = map.iter().filter(|&&n| n == binned::NONE).count();
+        assert_eq!(none, 40);
+        let mut numbers: Vec<u32> = map.iter().copied().filter(|&n| n != binned::NONE).collect();
+        numbers.dedup();
+        assert_eq!(numbers, (0..24).collect::<Vec<_>>());
+        // A flat box has fewer cells across.
+        let (cells, map) = cover(&voxels[..2], wanted).unwrap();
+        assert_eq!(cells.resolution, Some([4, 2, 2]));
+        assert_eq!(map, (0..16).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn voxels_of_coarser_cascades_are_larger() {
+        let n = 8 * 8 * 8;
+        assert_eq!(voxel(0, 8, 1), [[0.0; 3], [0.125; 3]]);
+        assert_eq!(voxel(0, 8, 2), [[0.25; 3], [0.3125; 3]]);
+        assert_eq!(voxel(n, 8, 2), [[0.0; 3], [0.125; 3]]);
+        assert_eq!(voxel(2 * n - 1, 8, 2), [[0.875; 3], [1.0; 3]]);
+    }
+}
