@@ -1,7 +1,7 @@
 // Distillation (Reiser et al. 2021, section 3.2): a teacher's answers at random points, in random directions, are what a
 // grid of networks learns.
 //
-// `begin` sets the counts, `draw` places as many points in each network's cell and draws directions, `targets` turns what the
+// `begin` sets the counts, `draw` places as many points for each network where its cell is dense and draws directions, `targets` turns what the
 // teacher puts out into colour and density, `compare` is the mean squared error of colour and of alpha = 1 - exp(-sigma
 // distance), with its gradients. See src/distillation.rs.
 #import common/activation
@@ -17,7 +17,8 @@
 var<storage, read_write> state: StepState;
 //: elif pass == "draw"
 var<storage, read> counts: StepState;
-var<storage, read> cell_of_network: array<u32>;           // (networks) index of its cell, x fastest
+var<storage, read> voxels: array<u32>;                    // cells of the occupancy grid, network by network
+var<storage, read> first_voxels: array<u32>;              // (networks + 1)
 var<storage, read_write> samples: array<vec4<f32>>;       // (n_kept) position in [0, 1]^3
 var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_kept)
 var<storage, read_write> rays: array<Ray>;                // (n_rays)
@@ -36,6 +37,8 @@ var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stri
 var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
 //: endif
 
+const SIDE: u32 = ${side}u;
+
 //: if pass == "begin"
 @compute @workgroup_size(1)
 fn begin() {
@@ -52,12 +55,15 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
     var state = random_seed(counts.seed ^ 0x2c1b3c6du, counts.step, i);
-    let cell = cell_of_network[i % ${networks}u];
-    let corner = vec3<u32>(cell % ${resolution[0]}u, (cell / ${resolution[0]}u) % ${resolution[1]}u, cell / ${resolution[0] * resolution[1]}u);
+    let first = first_voxels[i % ${networks}u];
+    let n = first_voxels[i % ${networks}u + 1u] - first;
+    // Networks whose dense cells are all counted as another's get points of that one.
+    let voxel = voxels[min(first + u32(random(&state) * f32(n)), first_voxels[${networks}u] - 1u)];
+    let corner = vec3<u32>(voxel % SIDE, (voxel / SIDE) % SIDE, (voxel / (SIDE * SIDE)) % SIDE);
     let within = vec3<f32>(random(&state), random(&state), random(&state));
-    let low = vec3<f32>(${low[0]}, ${low[1]}, ${low[2]});
-    let per_unit = vec3<f32>(${per_unit[0]}, ${per_unit[1]}, ${per_unit[2]});
-    samples[i] = vec4<f32>(low + (vec3<f32>(corner) + within) / per_unit, 0.0);
+    // Cascades double in size; the box is the largest of them.
+    let share = exp2(f32(voxel / (SIDE * SIDE * SIDE)) - ${cascades - 1}.0);
+    samples[i] = vec4<f32>(((vec3<f32>(corner) + within) / f32(SIDE) - 0.5) * share + 0.5, 0.0);
     sample_rays[i] = vec2<u32>(i % counts.n_rays, 0u);
     if (i < counts.n_rays) {
         let z = 2.0 * random(&state) - 1.0;

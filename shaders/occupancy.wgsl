@@ -31,7 +31,9 @@ var<storage, read> partial_sums: array<vec2<f32>>;
 var<storage, read_write> total: array<vec2<f32>>;         // (1)
 //: else
 var<storage, read> thickness: array<f32>;
+//: if not strict
 var<storage, read> total: array<vec2<f32>>;
+//: endif
 var<storage, read_write> occupancy: array<u32>;
 //: endif
 
@@ -169,7 +171,11 @@ fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let word = linear_group(group) * 64u + lane;
     if (word >= CELLS_PER_CASCADE / 32u) { return; }
     let first = ${cascade}u * CELLS_PER_CASCADE + word * 32u;
+    //: if strict
+    let threshold = f32(${threshold});
+    //: else
     let threshold = min(${threshold}, total[0].x / max(total[0].y, 1.0));
+    //: endif
     var mask = 0u;
     for (var b = 0u; b < 32u; b++) {
         var occupied = thickness[first + b] > threshold;

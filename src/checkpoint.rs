@@ -218,11 +218,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
         let slab = read_all(gpu, buffer)?;
         for matrix in layout::matrices(&fields) {
             let name = format!("{}{}", role.prefix(), matrix.name);
-            tensors.push(f32_tensor(
-                name,
-                matrix.shape(),
-                &matrix.extract(&slab),
-            ));
+            tensors.push(f32_tensor(name, matrix.shape(), &matrix.extract(&slab)));
         }
     }
     for role in [
@@ -680,18 +676,23 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError`]
     pub fn load_occupancy(&self, gpu: &Gpu) -> Result<Option<Buffer>, CheckpointError> {
-        let config = &self.info.config;
-        let Some(occupancy) = &config.occupancy else {
+        if self.info.config.occupancy.is_none() {
             return Ok(None);
-        };
+        }
+        Ok(Some(gpu.buffer_with("occupancy bits", &self.bits()?)?))
+    }
+
+    /// Occupancy bits, all set where the checkpoint has none.
+    fn bits(&self) -> Result<Vec<u32>, CheckpointError> {
+        let config = &self.info.config;
+        let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
         let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() + 1;
-        let words = (occupancy.resolution.pow(3) * cascades) as usize / 32;
-        let bits = if self.has("occupancy.bits") {
-            self.values::<u32>("occupancy.bits", Dtype::U32, &[words])?
+        let words = (side.pow(3) * cascades) as usize / 32;
+        if self.has("occupancy.bits") {
+            self.values::<u32>("occupancy.bits", Dtype::U32, &[words])
         } else {
-            vec![u32::MAX; words]
-        };
-        Ok(Some(gpu.buffer_with("occupancy bits", &bits)?))
+            Ok(vec![u32::MAX; words])
+        }
     }
 
     /// Put `trainer`, made from this checkpoint's config, where the checkpoint was saved. Where it holds nothing but
@@ -716,7 +717,9 @@ impl Checkpoint {
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
                 gpu.write(buffer, 0, &cells);
-                trainer.set_lessons(&cells);
+                if self.has("occupancy.bits") {
+                    trainer.set_lessons(&cells, &self.bits()?);
+                }
             }
         }
         let mut stage = crate::gpu::Stage::new("load");

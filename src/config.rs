@@ -101,7 +101,7 @@ pub struct Config {
     pub training: Training,
     /// The optimiser and its schedule.
     pub optimizer: Optimizer,
-    /// What the field learns from another one before it is trained on images.
+    /// How the field learns from another one, where it does, before it is trained on images.
     #[serde(default)]
     pub distillation: Option<Distillation>,
     /// The loss on composited colours.
@@ -434,7 +434,7 @@ pub struct Distillation {
     /// Places in each cell of the occupancy grid at which the teacher is asked for its density.
     #[serde(default = "supersampling")]
     pub supersampling: u32,
-    /// The teacher's run; filled in by `kiln distill`.
+    /// The teacher's run, which `kiln distill` fills in; without one nothing is distilled.
     #[serde(default)]
     pub teacher: String,
     /// What tells whether the teacher is still the same.
@@ -445,7 +445,7 @@ pub struct Distillation {
 impl Default for Distillation {
     fn default() -> Self {
         Self {
-            steps: 1,
+            steps: 1000,
             points_per_network: points_per_network(),
             alpha_distance: alpha_distance(),
             supersampling: supersampling(),
@@ -484,6 +484,14 @@ pub struct SceneHints {
 }
 
 impl Config {
+    /// Steps that learn from a teacher, which are the first ones; 0 where there is none.
+    #[must_use]
+    pub fn lessons(&self) -> u32 {
+        let taught = self.distillation.as_ref();
+        let taught = taught.filter(|d| !d.teacher.is_empty());
+        taught.map_or(0, |d| d.steps)
+    }
+
     /// Names of the presets.
     #[must_use]
     pub fn presets() -> Vec<&'static str> {

@@ -2,7 +2,8 @@
 //! random directions: `shaders/distillation.wgsl`.
 //!
 //! First the teacher is asked where it is dense ([`extract`]): cells with nothing in them get no network. Then every step asks
-//! it for colour and density at points that are drawn on the device, and the student for its own.
+//! it for colour and density at points that are drawn on the device, and the student for its own. As rays stop nowhere else,
+//! points are drawn where the occupancy grid is set, rather than in the whole of a network's cell as in the paper.
 
 use std::time::Duration;
 
@@ -71,11 +72,21 @@ impl Teacher {
         let all: Vec<&Field> = fields.iter().collect();
         checkpoint.load_parameters(gpu, &all, &parameters)?;
         let last = fields.len() - 1;
-        Ok(Self {
+        Ok(Self::new(
             config,
-            field: fields.swap_remove(last),
-            parameters: parameters.swap_remove(last),
-        })
+            fields.swap_remove(last),
+            parameters.swap_remove(last),
+        ))
+    }
+
+    /// The last field of `config`, with its parameters.
+    #[must_use]
+    pub fn new(config: Config, field: Field, parameters: FieldParameters) -> Self {
+        Self {
+            config,
+            field,
+            parameters,
+        }
     }
 }
 
@@ -111,7 +122,7 @@ pub fn extract(
         decay: 1.0,
         ..occupancy.clone()
     };
-    let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?;
+    let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?.strict();
     let mut submitter = Submitter::new(Duration::from_millis(50));
     let unseen = grid.mark_unseen(gpu, &teacher.field, images)?;
     submitter.run(gpu, &unseen.iter().collect::<Vec<_>>())?;
@@ -130,9 +141,7 @@ pub fn extract(
     let cells = grid.n_cells() as usize;
     let bits: Vec<u32> = gpu.read(&grid.bits, 0, cells / 32)?;
     let thickness: Vec<f32> = gpu.read(&grid.thickness, 0, cells)?;
-    let is_occupied = |cell: usize| bits[cell / 32] >> (cell % 32) & 1 == 1;
-    let voxels: Vec<[[f32; 3]; 2]> = (0..cells)
-        .filter(|&cell| is_occupied(cell))
+    let voxels: Vec<[[f32; 3]; 2]> = occupied(&bits)
         .map(|cell| voxel(cell, grid.resolution as usize, grid.cascades))
         .collect();
     if voxels.is_empty() {
@@ -150,6 +159,11 @@ pub fn extract(
     })
 }
 
+/// The cells of an occupancy grid whose bits are set.
+fn occupied(bits: &[u32]) -> impl Iterator<Item = usize> + '_ {
+    (0..32 * bits.len()).filter(|cell| bits[cell / 32] >> (cell % 32) & 1 == 1)
+}
+
 /// Corners in the scene's box of cell `index` of an occupancy grid.
 fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
     let per_cascade = side.pow(3);
@@ -162,10 +176,7 @@ fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
 }
 
 /// The grid as `wanted`, over the box around `voxels`, with networks in the cells that any of them reaches into.
-fn cover(
-    voxels: &[[[f32; 3]; 2]],
-    wanted: Cells,
-) -> Result<(Cells, Vec<u32>), DistillationError> {
+fn cover(voxels: &[[[f32; 3]; 2]], wanted: Cells) -> Result<(Cells, Vec<u32>), DistillationError> {
     /// What shaders count networks with.
     const MOST: u32 = 32_768;
     let mut cells = wanted;
@@ -179,22 +190,11 @@ fn cover(
     }
     let n = cells.resolution();
     cells.resolution = Some(n);
-    let per_unit: [f32; 3] = std::array::from_fn(|a| n[a] as f32 / (cells.high[a] - cells.low[a]));
-    let mut map = vec![binned::NONE; n.iter().product::<u32>() as usize];
-    for [low, high] in voxels {
-        // A face that two cells share belongs to both no more than to one.
-        const FACE: f32 = 1e-3;
-        let range = |a: usize| {
-            let first = (low[a] - cells.low[a]) * per_unit[a] + FACE;
-            let last = (high[a] - cells.low[a]) * per_unit[a] - FACE;
-            first.max(0.0) as u32..=(last.max(0.0) as u32).min(n[a] - 1)
-        };
-        for z in range(2) {
-            for y in range(1) {
-                for x in range(0) {
-                    map[((z * n[1] + y) * n[0] + x) as usize] = 0;
-                }
-            }
+    let grid = CellGrid::new(&cells);
+    let mut map = vec![binned::NONE; grid.n_cells() as usize];
+    for voxel in voxels {
+        for cell in reached(voxel, &grid) {
+            map[cell] = 0;
         }
     }
     let mut networks = 0;
@@ -212,16 +212,35 @@ fn cover(
     Ok((cells, map))
 }
 
+/// The cells of `grid` that a box reaches into.
+fn reached([low, high]: &[[f32; 3]; 2], grid: &CellGrid) -> impl Iterator<Item = usize> {
+    // A face that two cells share belongs to neither more than to the other.
+    const FACE: f32 = 1e-3;
+    let (n, per_unit) = (grid.resolution, grid.per_unit());
+    let [x, y, z] = std::array::from_fn(|a| {
+        let [low, high] = [low, high].map(|x| (x[a] - grid.low[a]) * per_unit[a]);
+        let face = FACE.min((high - low) / 2.0);
+        let last = ((high - face).max(0.0) as u32).min(n[a] - 1);
+        ((low + face).max(0.0) as u32).min(last)..=last
+    });
+    z.flat_map(move |z| y.clone().map(move |y| (y, z)))
+        .flat_map(move |(y, z)| x.clone().map(move |x| ((z * n[1] + y) * n[0] + x) as usize))
+}
+
 /// What asks the teacher, and compares.
 #[derive(Debug)]
 pub struct Lessons {
     grid: CellGrid,
-    n_points: u32,
-    n_rays: u32,
+    /// Points of a step.
+    pub n_points: u32,
+    /// Directions of a step, which points share.
+    pub n_rays: u32,
     alpha_distance: f32,
-    /// Cell of each network, by its index in the map.
-    pub cell_of_network: Buffer,
-    targets: Buffer,
+    voxels: Buffer,
+    first_voxels: Buffer,
+    occupancy: [u32; 2],
+    /// The teacher's answers: colour and density.
+    pub targets: Buffer,
     buffers: FieldBuffers,
 }
 
@@ -235,7 +254,7 @@ impl Lessons {
         config: &Distillation,
         teacher: &Teacher,
         student: &Pass,
-        grid: &CellGrid,
+        (grid, occupancy): (&CellGrid, &OccupancyGrid),
     ) -> Result<Self, GpuError> {
         let wanted = u64::from(config.points_per_network) * u64::from(grid.n_networks);
         let capacity = u64::from(student.capacity.kept);
@@ -250,21 +269,37 @@ impl Lessons {
             n_points,
             n_rays: n_points.min(student.capacity.rays),
             alpha_distance: config.alpha_distance,
-            cell_of_network: gpu.buffer("cells of networks", u64::from(grid.n_networks) * 4)?,
+            voxels: gpu.buffer("voxels of networks", u64::from(occupancy.n_cells()) * 4)?,
+            first_voxels: gpu.buffer("first voxels", u64::from(grid.n_networks + 1) * 4)?,
+            occupancy: [occupancy.resolution, occupancy.cascades],
             targets: gpu.buffer("teacher's answers", rows * 16)?,
-            buffers: teacher.field.buffers(gpu, "teacher", 0, rows, Keep::Nothing)?,
+            buffers: teacher
+                .field
+                .buffers(gpu, "teacher", 0, rows, Keep::Nothing)?,
         })
     }
 
-    /// Say which cell each network has.
-    pub fn set_map(&self, gpu: &Gpu, map: &[u32]) {
-        let mut cells = vec![0; self.grid.n_networks as usize];
-        for (cell, &network) in (0..).zip(map) {
-            if let Some(of_network) = cells.get_mut(network as usize) {
-                *of_network = cell;
+    /// Say which network each cell has, and which cells of the occupancy grid are dense.
+    pub fn set_map(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
+        let [side, cascades] = self.occupancy;
+        let mut voxels = vec![Vec::<u32>::new(); self.grid.n_networks as usize];
+        for index in occupied(bits) {
+            // That of the cell its middle lies in: points that lie in another are learned by that one's network.
+            let [low, high] = voxel(index, side as usize, cascades);
+            let middle = std::array::from_fn(|a| f32::midpoint(low[a], high[a]));
+            let cell = reached(&[middle, middle], &self.grid).next();
+            let network = cell.and_then(|cell| map.get(cell)).copied();
+            let network = network.unwrap_or(binned::NONE) as usize;
+            if let Some(of_network) = voxels.get_mut(network) {
+                of_network.push(index as u32);
             }
         }
-        gpu.write(&self.cell_of_network, 0, &cells);
+        let mut firsts = vec![0];
+        for of_network in &voxels {
+            firsts.push(firsts[firsts.len() - 1] + of_network.len() as u32);
+        }
+        gpu.write(&self.first_voxels, 0, &firsts);
+        gpu.write(&self.voxels, 0, &voxels.concat());
     }
 
     fn defines(&self, pass: &str) -> Defines {
@@ -274,6 +309,8 @@ impl Lessons {
             .set("networks", self.grid.n_networks)
             .set("n_points", self.n_points)
             .set("n_rays", self.n_rays)
+            .set("side", self.occupancy[0])
+            .set("cascades", self.occupancy[1])
             .set("alpha_distance", format!("{:?}", self.alpha_distance))
     }
 
@@ -291,18 +328,27 @@ impl Lessons {
     ) -> Result<Vec<Stage>, GpuError> {
         let counts = &student.counts;
         let (samples, sample_rays) = (&student.kept_samples, &student.kept_rays);
-        let of_teacher = activation_defines(&teacher.config.passes[teacher.config.passes.len() - 1].field);
+        let of_teacher =
+            activation_defines(&teacher.config.passes[teacher.config.passes.len() - 1].field);
         let of_student = activation_defines(&student.field.config);
 
         let mut draw = Stage::new("draw");
         let once = Groups::Direct([1, 1, 1]);
         let defines = self.defines("begin").merge(of_student.clone());
-        draw.run(gpu, FILE, "begin", &defines, &[("state", &counts.state)], once)?;
+        draw.run(
+            gpu,
+            FILE,
+            "begin",
+            &defines,
+            &[("state", &counts.state)],
+            once,
+        )?;
         counts.publish(gpu, &mut draw)?;
         let per_point = || counts.groups(gpu, Count::Kept, 64, 1);
         let bindings = [
             ("counts", &counts.state),
-            ("cell_of_network", &self.cell_of_network),
+            ("voxels", &self.voxels),
+            ("first_voxels", &self.first_voxels),
             ("samples", samples),
             ("sample_rays", sample_rays),
             ("rays", &student.rays),

@@ -112,6 +112,14 @@ struct KeptBins {
 }
 
 impl FieldBuffers {
+    /// Which rows the networks are evaluated for at the kept samples.
+    fn kept_batch<'a>(&'a self, counts: &'a Counts) -> Batch<'a> {
+        match &self.kept_bins {
+            Some(kept) => kept.bins.batch(),
+            None => Batch::of(counts, Count::Kept),
+        }
+    }
+
     /// 1 for networks of a grid that had kept samples since this was cleared.
     #[must_use]
     pub fn updated(&self) -> Option<&Buffer> {
@@ -572,14 +580,6 @@ impl Field {
         Ok(())
     }
 
-    /// Which rows the networks are evaluated for at the kept samples.
-    fn kept_batch<'a>(&self, counts: &'a Counts, buffers: &'a FieldBuffers) -> Batch<'a> {
-        match &buffers.kept_bins {
-            Some(kept) => kept.bins.batch(),
-            None => Batch::of(counts, Count::Kept),
-        }
-    }
-
     /// Whether the kept samples of a field whose marched ones were evaluated before take their features from those.
     #[must_use]
     pub fn reuses_features(&self) -> bool {
@@ -608,7 +608,7 @@ impl Field {
         }
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let tables = &parameters.tables;
-        let Batch { counts, count, .. } = self.kept_batch(counts, buffers);
+        let Batch { counts, count, .. } = buffers.kept_batch(counts);
         self.position
             .forward(gpu, stage, counts, count, tables, positions, features)
     }
@@ -630,7 +630,7 @@ impl Field {
         keep: Keep,
         with_color: bool,
     ) -> Result<(), GpuError> {
-        let batch = self.kept_batch(counts, buffers);
+        let batch = buffers.kept_batch(counts);
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
         self.density.forward(
@@ -721,7 +721,7 @@ impl Field {
         table_gradients: &[Buffer],
     ) -> Result<(), GpuError> {
         let weights = &parameters.weights;
-        let batch = self.kept_batch(counts, buffers);
+        let batch = buffers.kept_batch(counts);
         let mut samples = samples;
         if let Some(kept) = &buffers.kept_bins {
             let sorted = self.d_outputs(buffers);
@@ -800,7 +800,7 @@ impl Field {
         buffers: &FieldBuffers,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
-        let batch = self.kept_batch(counts, buffers);
+        let batch = buffers.kept_batch(counts);
         let (mut samples, mut into) = (samples, d_position);
         if let Some(kept) = &buffers.kept_bins {
             // Raw colours have been brought back by now, and leave their room.

@@ -33,6 +33,7 @@ pub struct OccupancyGrid {
     n_sweep: u32,
     decay: f32,
     threshold: f32,
+    strict: bool,
     dt: f32,
 }
 
@@ -86,11 +87,22 @@ impl OccupancyGrid {
             // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
             decay: occupancy.decay.powf(cells as f32 / n_sweep as f32),
             threshold: occupancy.threshold,
+            strict: false,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
         };
         grid.reset(gpu, config.seed);
         Ok(grid)
+    }
+
+    /// The same grid, with nothing less than the threshold occupied: without, the mean over all cells is enough, which lets
+    /// a field begin with little density.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self {
+            strict: true,
+            ..self
+        }
     }
 
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
@@ -161,6 +173,7 @@ impl OccupancyGrid {
             .set("dt", format!("{:?}", self.dt))
             .set("decay", format!("{:?}", self.decay))
             .set("threshold", format!("{:?}", self.threshold))
+            .set("strict", self.strict)
             .set("pass", pass)
             .merge(more);
         Kernel::new(gpu, "occupancy", entry, &defines)

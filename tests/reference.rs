@@ -7,6 +7,7 @@ mod reference;
 use reference::compositing::{
     Compositing, DensityActivation, RgbActivation, Sample, d_opacity_of_background,
 };
+use reference::distillation::Lesson;
 use reference::encoding::{
     frequency::Frequency,
     hash_grid::{HashGrid, Level, levels_ngp},
@@ -53,6 +54,30 @@ fn assert_gradient(
             (a - n).abs() <= tolerance * largest,
             "{name}[{i}]: analytic {a:e}, finite difference {n:e}, largest {largest:e}"
         );
+    }
+}
+
+#[test]
+fn distillation_gradient() {
+    let target = [0.2, 0.7, 0.5, 1.5];
+    for density in [
+        DensityActivation::Exp,
+        DensityActivation::Relu,
+        DensityActivation::Softplus,
+    ] {
+        for raw_density in [-0.4, 0.3, 1.1] {
+            let lesson = Lesson {
+                density,
+                color: RgbActivation::Sigmoid,
+                distance: 0.5,
+            };
+            let x = [0.3, -0.8, 1.2, raw_density];
+            let split = |x: &[f64]| ([x[0], x[1], x[2]], x[3]);
+            let loss = |x: &[f64]| lesson.loss(split(x).0, split(x).1, target);
+            let (d_color, d_density) = lesson.gradient(split(&x).0, split(&x).1, target);
+            let analytic = [d_color[0], d_color[1], d_color[2], d_density];
+            assert_gradient("distillation", &analytic, &x, 1e-5, 1e-6, loss);
+        }
     }
 }
 

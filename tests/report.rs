@@ -236,6 +236,38 @@ fn it_says_what_was_measured_and_how() {
 }
 
 #[test]
+fn stages_are_compared_each_once() {
+    let stage = |name: &str, run: &str, seconds: f64, psnr: f64| {
+        serde_json::json!({
+            "schema": 1, "event": "stage", "stage": name, "run": run, "method": "m", "step": 7, "seconds": seconds,
+            "psnr": psnr, "of_steps": 1234, "of_seconds": seconds,
+        })
+        .to_string()
+            + "\n"
+    };
+    let log = start(0, 0.0, "kiln distill /runs/a")
+        + &stage("teacher", "/runs/<a>", 0.0, 31.25)
+        + &stage("compared", "/runs/b", 0.0, 22.5)
+        + &progress(0, 20)
+        + &stage("distilled", "", 20.0, 28.2)
+        + &stage("fine-tuned", "", 21.0, 29.0)
+        + &stage("fine-tuned", "", 25.0, 30.5);
+    let run = Run::new(Some(&log), None);
+    let html = run.report(&eval(vec![view("test/r_0", 25.0)]), &[]);
+    for part in [
+        "<code>&#x2f;runs&#x2f;&lt;a&gt;</code>",
+        "<td class=\"number\">31.25</td>",
+        "<td class=\"number\">22.50</td>",
+        "<td class=\"number\">28.20</td>",
+        "<td class=\"number\">30.50</td>",
+        "<td class=\"number\">1\u{202f}234</td>",
+    ] {
+        assert!(html.contains(part), "{part} is missing");
+    }
+    assert_eq!(html.matches("<td>fine-tuned</td>").count(), 1);
+}
+
+#[test]
 fn other_peoples_text_is_escaped() {
     let (_run, html) = full();
     assert!(!html.contains("<script>alert"));

@@ -176,7 +176,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             &[GpuCamera::new(&camera, [0.0, 9.0])],
         )
         .unwrap();
-        let trainer = Trainer::new(gpu, &config, &images).unwrap();
+        let trainer = Trainer::new(gpu, &config, &images, None).unwrap();
         let mut renderer =
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.settle(&renderer.parameters).unwrap();

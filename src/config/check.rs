@@ -173,7 +173,10 @@ impl Config {
             positive("distillation.alpha_distance", distillation.alpha_distance)?;
             let counts = [
                 ("distillation.steps", distillation.steps),
-                ("distillation.points_per_network", distillation.points_per_network),
+                (
+                    "distillation.points_per_network",
+                    distillation.points_per_network,
+                ),
                 ("distillation.supersampling", distillation.supersampling),
             ];
             if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {

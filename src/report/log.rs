@@ -29,6 +29,23 @@ struct Line {
     load_seconds: Option<f64>,
     compile_seconds: Option<f64>,
     evaluate_seconds: Option<f64>,
+    stage: Option<String>,
+    run: Option<String>,
+    method: Option<String>,
+    of_steps: Option<f64>,
+    of_seconds: Option<f64>,
+}
+
+/// How good a field is that a distillation began with, went through, or is compared with.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) name: String,
+    /// The run, where it is another one.
+    pub(super) run: String,
+    pub(super) method: String,
+    pub(super) steps: f64,
+    pub(super) seconds: f64,
+    pub(super) psnr: f64,
 }
 
 /// A mean in the making.
@@ -129,6 +146,8 @@ pub(super) struct Log {
     pub(super) view_downscale: Option<u32>,
     /// Never empty; one without a start of its own where the log does not begin with one.
     pub(super) sessions: Vec<Session>,
+    /// In the order in which they were first told of.
+    pub(super) stages: Vec<Stage>,
     /// Seconds of training that the log covers.
     pub(super) seconds: f64,
     /// Where rates are counted from: step and seconds of the line before.
@@ -146,6 +165,7 @@ impl Log {
             rays_per_second: Curve::new(),
             view_downscale: None,
             sessions: Vec::new(),
+            stages: Vec::new(),
             seconds: 0.0,
             before: None,
         };
@@ -190,6 +210,7 @@ impl Log {
                 self.view_psnr.push(seconds, line.psnr, 1.0);
                 self.view_downscale = line.downscale;
             }
+            "stage" => self.take_stage(line),
             "eval" => {
                 if self.sessions.is_empty() {
                     self.sessions.push(Session::default());
@@ -201,6 +222,26 @@ impl Log {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A stage that was told of before, and went on since, counts once.
+    fn take_stage(&mut self, line: Line) {
+        let (Some(name), Some(psnr)) = (line.stage, line.psnr) else {
+            return;
+        };
+        let stage = Stage {
+            name,
+            psnr,
+            run: line.run.unwrap_or_default(),
+            method: line.method.unwrap_or_default(),
+            steps: line.of_steps.unwrap_or(0.0),
+            seconds: line.of_seconds.unwrap_or(0.0),
+        };
+        let is_same = |s: &&mut Stage| s.name == stage.name && s.run == stage.run;
+        match self.stages.iter_mut().find(is_same) {
+            Some(before) => *before = stage,
+            None => self.stages.push(stage),
         }
     }
 

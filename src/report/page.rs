@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::chart::{Chart, Mark, Plot, Scale, Series, Unit};
 use super::format::{decimals, duration, grouped, short, signed, significant};
-use super::log::{Log, Session};
+use super::log::{Log, Session, Stage};
 use super::picture::{self, Picture};
 use super::{Example, ReportError, worst_first};
 use crate::eval::EvalReport;
@@ -34,11 +34,22 @@ pub(super) struct Page {
     charts: Vec<Chart>,
     gallery: Option<Gallery>,
     table: Option<Table>,
+    stages: Vec<StageRow>,
     times: Times,
     dataset: Option<String>,
     commands: Vec<String>,
     config: Option<String>,
     writer: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct StageRow {
+    name: String,
+    run: String,
+    method: String,
+    steps: String,
+    time: String,
+    psnr: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -159,6 +170,7 @@ impl Page {
             charts: charts(log, eval),
             gallery: gallery(examples)?,
             table: table(eval, &measures),
+            stages: log.stages.iter().map(stage).collect(),
             times: times(log, eval),
             dataset,
             commands: log
@@ -169,6 +181,17 @@ impl Page {
             config,
             writer: env!("CARGO_PKG_VERSION"),
         })
+    }
+}
+
+fn stage(stage: &Stage) -> StageRow {
+    StageRow {
+        name: stage.name.clone(),
+        run: stage.run.clone(),
+        method: stage.method.clone(),
+        steps: grouped(stage.steps as u64),
+        time: duration(stage.seconds),
+        psnr: decimals(stage.psnr, 2),
     }
 }
 

@@ -90,13 +90,12 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
         let alike = |m: &u32| training.n_rays.is_some_and(|n| n % m == 0);
         micro_batches = next.rev().find(alike).unwrap_or(2 * micro_batches);
     };
-    let parameter_bytes =
-        |field: &Field| {
-            let networks = field.cells.as_ref().map_or(0, |c| c.n_networks);
-            DenseGroup::bytes(field.slab_len(), config.optimizer.ema_decay)
-                + CellGroup::bytes(networks)
-                + SparseGroup::bytes(field.tables())
-        };
+    let parameter_bytes = |field: &Field| {
+        let networks = field.cells.as_ref().map_or(0, |c| c.n_networks);
+        DenseGroup::bytes(field.slab_len(), config.optimizer.ema_decay)
+            + CellGroup::bytes(networks)
+            + SparseGroup::bytes(field.tables())
+    };
     let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| Keep::Gradients);
     Ok(MemoryPlan {
         micro_batches,

@@ -189,9 +189,9 @@ impl Trainer {
             .distillation
             .as_ref()
             .zip(teacher)
-            .zip(first.field.cells.as_ref());
+            .zip(first.field.cells.as_ref().zip(occupancy.as_ref()));
         let lessons = taught
-            .map(|((config, teacher), grid)| Lessons::new(gpu, config, teacher, first, grid))
+            .map(|((config, teacher), grids)| Lessons::new(gpu, config, teacher, first, grids))
             .transpose()?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
@@ -223,15 +223,15 @@ impl Trainer {
             None => Vec::new(),
         };
         // What a teacher found empty stays so.
-        let distillation = config.distillation.as_ref();
+        let first_on_images = config.lessons();
         trainer.program = Program {
             lessons: match teacher {
                 Some(teacher) => trainer.build_lesson(teacher)?,
                 None => Vec::new(),
             },
-            first_on_images: distillation.map_or(0, |d| d.steps),
+            first_on_images,
             always: trainer.build_step(images, plan.micro_batches)?,
-            occupancy: if distillation.is_some() {
+            occupancy: if first_on_images > 0 {
                 Vec::new()
             } else {
                 updates
@@ -274,13 +274,13 @@ impl Trainer {
         if let Some((_, map)) = &self.cells[0] {
             self.gpu.write(map, 0, &found.map);
         }
-        self.set_lessons(&found.map);
+        self.set_lessons(&found.map, &found.bits);
     }
 
-    /// Let lessons be about the cells of `map`.
-    pub fn set_lessons(&self, map: &[u32]) {
+    /// Let lessons be about the cells of `map`, where the occupancy grid's `bits` are set.
+    pub fn set_lessons(&self, map: &[u32], bits: &[u32]) {
         if let Some(lessons) = &self.lessons {
-            lessons.set_map(&self.gpu, map);
+            lessons.set_map(&self.gpu, map, bits);
         }
     }
 
@@ -549,11 +549,7 @@ impl Trainer {
         Ok(update)
     }
 
-    fn composite(
-        &self,
-        pass: &Pass,
-        micro_batches: u32,
-    ) -> Result<Stage, GpuError> {
+    fn composite(&self, pass: &Pass, micro_batches: u32) -> Result<Stage, GpuError> {
         let gpu = &*self.gpu;
         let raw = pass.field.raw_outputs(&pass.buffers);
         let d_raw = pass.field.d_raw_outputs(&pass.buffers);

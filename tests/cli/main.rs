@@ -10,6 +10,7 @@ mod documents;
 mod evaluate;
 mod import;
 mod inspect;
+mod kilonerf;
 mod llff;
 #[path = "../lpips/recipe.rs"]
 mod lpips;

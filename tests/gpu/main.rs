@@ -8,6 +8,7 @@ mod binned;
 mod camera;
 mod compositing;
 mod direction;
+mod distillation;
 mod field;
 mod frequency;
 mod fused;

@@ -124,7 +124,7 @@ fn step_trainer(gpu: &Arc<Gpu>, toml: &str, want: &Tensors, scratch: &Path) -> T
         &[GpuCamera::new(&camera, near_far(&config, None))],
     )
     .unwrap();
-    let mut trainer = Trainer::new(gpu, &config, &images).unwrap();
+    let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
 
     // Parameters travel as a checkpoint, so that their names and shapes are tested too.
     let path = scratch.join("initial.safetensors");

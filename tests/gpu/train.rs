@@ -67,7 +67,7 @@ fn the_plan_is_what_is_allocated() {
             let cameras = [GpuCamera::new(&camera, near_far(&config, None))];
             let images = ImageSet::upload(gpu, &[view(&camera)], &cameras).unwrap();
             let before = gpu.allocated_bytes();
-            let trainer = Trainer::new(gpu, &config, &images).unwrap();
+            let trainer = Trainer::new(gpu, &config, &images, None).unwrap();
             let _renderer = Renderer::new(gpu, &config, grid(&trainer).map(|g| &g.bits)).unwrap();
             let allocated = gpu.allocated_bytes() - before;
             let planned = plan(gpu, &config).unwrap().total_bytes();
@@ -158,7 +158,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config) -> Trainer {
         .collect();
     let images: Vec<Image> = views.iter().map(|(_, image)| image.clone()).collect();
     let images = ImageSet::upload(gpu, &images, &cameras).unwrap();
-    let mut trainer = Trainer::new(gpu, &config, &images).unwrap();
+    let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
     trainer.warm_up(&images).unwrap();
     trainer
 }

@@ -13,9 +13,6 @@ use crate::distillation::{DistillationError, Extraction, Teacher, extract};
 use crate::gpu::Gpu;
 use crate::images::ImageSet;
 
-/// Steps that learn from the teacher, of a configuration that does not say.
-const STEPS: u32 = 1500;
-
 /// What tells one state of a teacher from another.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
     format!("{:016x}", checkpoint.content_hash())
@@ -57,10 +54,9 @@ pub(super) fn prepare(
     if background != crate::config::Background::Random {
         (config.scene.background, config.scene.eval_background) = (background, eval_background);
     }
-    let distillation = config.distillation.get_or_insert_with(|| Distillation {
-        steps: STEPS,
-        ..Distillation::default()
-    });
+    let distillation = config
+        .distillation
+        .get_or_insert_with(Distillation::default);
     if let Some(steps) = lesson.steps {
         distillation.steps = steps;
     }
@@ -80,8 +76,9 @@ pub(super) fn teacher_of(
     run: &Path,
     checkpoint: &Checkpoint,
 ) -> anyhow::Result<Option<Teaching>> {
-    let distillation = checkpoint.info.config.distillation.as_ref();
-    let Some(distillation) = distillation.filter(|d| checkpoint.info.step < d.steps) else {
+    let config = &checkpoint.info.config;
+    let is_taught = checkpoint.info.step < config.lessons();
+    let Some(distillation) = config.distillation.as_ref().filter(|_| is_taught) else {
         return Ok(None);
     };
     let path = Path::new(&distillation.teacher);
@@ -119,7 +116,9 @@ pub(super) fn look(
     teacher: &Teacher,
     images: &ImageSet,
 ) -> anyhow::Result<Extraction> {
-    let bar = session.out.bar(1000, "asking the teacher where it is dense");
+    let bar = session
+        .out
+        .bar(1000, "asking the teacher where it is dense");
     let found = extract(gpu, config, teacher, images, &mut |share| {
         bar.set_position((share * 1000.0) as u64);
         !interrupt::is_asked()
@@ -127,7 +126,9 @@ pub(super) fn look(
     bar.finish_and_clear();
     let found = match found {
         Err(DistillationError::Stopped) => {
-            return Err(Interrupted(" before the distillation began; nothing was written".into()).into());
+            return Err(
+                Interrupted(" before the distillation began; nothing was written".into()).into(),
+            );
         }
         found => found?,
     };

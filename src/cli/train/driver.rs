@@ -98,8 +98,7 @@ impl Driver<'_> {
         let start = self.trainer.seconds();
         let (mut next_look, mut next_save) =
             (start + LOOK_EVERY, start + self.args.checkpoint_every);
-        let distillation = self.setup.config.distillation.as_ref();
-        let last_lesson = distillation.map_or(0, |d| d.steps);
+        let last_lesson = self.setup.config.lessons();
         while !done {
             let is_taught = self.trainer.step() < last_lesson;
             let until = if is_taught {
@@ -209,7 +208,11 @@ impl Driver<'_> {
 
     /// Keep and show how good a stage of a distillation is.
     fn tell_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> anyhow::Result<()> {
-        let name = if run.is_empty() { stage.to_owned() } else { format!("{stage} {run}") };
+        let name = if run.is_empty() {
+            stage.to_owned()
+        } else {
+            format!("{stage} {run}")
+        };
         self.session.out.note(format!(
             "{name}: {} PSNR {:.2} dB over {} views, after {} steps and {:.1} s",
             report.split, report.psnr, report.views, report.steps, report.train_seconds
@@ -458,8 +461,8 @@ impl Driver<'_> {
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.log.scalars(steps, &scalars);
-        let distillation = self.setup.config.distillation.as_ref();
-        if distillation.is_some_and(|d| steps > d.steps) {
+        let lessons = self.setup.config.lessons();
+        if lessons > 0 && steps > lessons {
             self.tell_stage("fine-tuned", "", &report)?;
         }
         let dir = &self.setup.dir;

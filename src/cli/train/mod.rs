@@ -354,19 +354,15 @@ fn fresh(
         }
         _ => args.method.as_deref(),
     };
-    let mut config = scene::config(
-        args.config.as_deref(),
-        method,
-        &args.overrides,
-        gpu.class(),
-    )?;
-    if let Some(distillation) = config.distillation.as_ref().filter(|_| lesson.is_none()) {
-        let teacher = match distillation.teacher.as_str() {
-            "" => "TEACHER",
-            teacher => teacher,
-        };
+    let mut config = scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?;
+    let taught = config
+        .distillation
+        .as_ref()
+        .filter(|_| config.lessons() > 0);
+    if let Some(distillation) = taught.filter(|_| lesson.is_none()) {
         return Err(usage(format!(
-            "the configuration begins with a distillation, which needs its teacher: kiln distill {teacher} with the same flags"
+            "the configuration begins with a distillation, which needs its teacher: kiln distill {} with the same flags",
+            distillation.teacher
         )));
     }
     let chosen = args.config.is_some() || method.is_some();

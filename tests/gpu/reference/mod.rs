@@ -15,6 +15,7 @@
 #![allow(clippy::cast_possible_wrap, reason = "grid coordinates are small")]
 
 pub mod compositing;
+pub mod distillation;
 pub mod encoding;
 pub mod loss;
 pub mod metrics;

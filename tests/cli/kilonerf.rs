@@ -1,0 +1,211 @@
+//! Grids of networks: trained, gone on with, taught by another run, measured and shown.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// Settings that make a step of a grid of networks take milliseconds on a software adapter.
+const FEW: [&str; 8] = [
+    "--set=training.batch_size=2048",
+    "--set=occupancy.resolution=16",
+    "--set=passes.sampler.ray_march.steps=32",
+    "--set=passes.field.cells.longest=3",
+    "--set=passes.field.n_density_outputs=9",
+    "--set=passes.field.density_network.n_neurons=8",
+    "--set=passes.field.density_network.n_hidden_layers=1",
+    "--set=passes.field.color_network.n_neurons=8",
+];
+
+fn train_grid(dataset: &Path, out: &Path) -> Command {
+    let mut command = kiln(["train", "--method", "kilonerf-small"]);
+    command.arg(dataset).arg("--out").arg(out).args(FEW);
+    command
+}
+
+fn distill(teacher: &Path, out: &Path) -> Command {
+    let mut command = kiln(["distill", "--method", "kilonerf-small"]);
+    command.arg(teacher).arg("--out").arg(out).args(FEW).args([
+        "--set=distillation.supersampling=2",
+        "--set=occupancy.threshold=1e-4",
+    ]);
+    command
+}
+
+#[test]
+fn a_resumed_grid_equals_an_uninterrupted_one() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let dataset = &shared().dataset;
+    let average = "--set=optimizer.ema_decay=0.9";
+    succeeds(train_grid(dataset, &at("whole")).args(["--steps", "24", average]));
+    succeeds(train_grid(dataset, &at("halves")).args(["--steps", "11", average]));
+    succeeds(kiln(["train", "--steps", "24", "--resume"]).arg(at("halves")));
+    assert_same_tensors(&at("whole"), &at("halves"));
+    let (_, tensors) = checkpoint(&at("whole"));
+    for (name, shape) in [
+        ("density_network.0.weight", "F32 [27, 8, 27]"),
+        ("density_network.0.bias", "F32 [27, 8]"),
+        ("cells", "U32 [3, 3, 3]"),
+        ("updates.cells", "U32 [27, 2]"),
+    ] {
+        assert_eq!(tensors[name].0, shape, "{name}");
+    }
+
+    succeeds(kiln(["eval"]).arg(at("halves")));
+    assert_eq!(steps_of(&at("halves")), 24);
+    let out = at("views");
+    let channels = ["--channels", "rgb,depth,normal,opacity", "--out"];
+    succeeds(
+        kiln(["render", "--turntable", "2"])
+            .args(channels)
+            .arg(&out)
+            .arg(at("halves")),
+    );
+    assert_eq!(names_in(&out).len(), 8);
+}
+
+#[test]
+fn a_hash_grid_feeds_a_grid_of_networks_by_configuration_alone() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("run");
+    let mut command = train(&shared().dataset, &out);
+    // Samples behind opaque ones are culled, so that those that are left are sorted once more.
+    command.args(["--steps", "20", "--set=passes.field.cells={ longest = 4 }"]);
+    succeeds(&mut command);
+    let (_, tensors) = checkpoint(&out);
+    let shape = &tensors["color_network.0.weight"].0;
+    assert!(shape.starts_with("F32 [64, "), "{shape}");
+    assert!(tensors.contains_key("position_encoding.level_0"));
+    succeeds(kiln(["eval"]).arg(&out));
+}
+
+#[test]
+fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let teacher = at("teacher");
+    succeeds(train(&shared().dataset, &teacher).args(["--steps", "60"]));
+    let steps = ["--distill-steps", "12", "--steps"];
+    let output = succeeds(distill(&teacher, &at("whole")).args(steps).arg("20"));
+    let told = text(&output.stderr);
+    for part in [
+        "cells get networks",
+        "teacher ",
+        "distilled: test PSNR",
+        "fine-tuned: test PSNR",
+    ] {
+        assert!(told.contains(part), "{part} is missing from {told}");
+    }
+    // Once while the teacher still teaches, once behind that.
+    succeeds(distill(&teacher, &at("parts")).args(steps).arg("7"));
+    succeeds(kiln(["train", "--steps", "15", "--resume"]).arg(at("parts")));
+    succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(at("parts")));
+    assert_same_tensors(&at("whole"), &at("parts"));
+    let report = std::fs::read_to_string(at("whole").join("report.html")).unwrap();
+    assert!(report.contains("<td>distilled</td>"));
+
+    // A student may teach in turn.
+    succeeds(
+        distill(&at("whole"), &at("grandchild"))
+            .args(steps)
+            .arg("14"),
+    );
+
+    succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
+    let before = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
+    succeeds(kiln(["train", "--steps", "62", "--resume"]).arg(&teacher));
+    let resumed = || {
+        let mut command = kiln(["train", "--steps", "20", "--resume"]);
+        command.arg(at("early"));
+        command
+    };
+    refused(&mut resumed(), 2, &["has changed since"]);
+    std::fs::rename(&teacher, at("elsewhere")).unwrap();
+    refused(&mut resumed(), 2, &["is not there: put it back"]);
+    let after = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
+    assert_eq!(before, after, "the run is as it was");
+    // Behind its lessons a student needs no teacher.
+    succeeds(kiln(["train", "--steps", "22", "--resume"]).arg(at("whole")));
+}
+
+#[test]
+fn what_cannot_be_distilled_is_refused() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let run = &shared().run;
+    let fails = |command: &mut Command, code: i32, part: &str| {
+        refused(command, code, &[part]);
+        assert!(!at("out").exists());
+    };
+    let steps = ["--steps", "4"];
+    fails(
+        distill(run, &at("out"))
+            .args(steps)
+            .arg("--set=occupancy.threshold=1e9"),
+        1,
+        "has no occupied cell",
+    );
+    let other = at("other");
+    write_dataset(&other);
+    let transforms = other.join("transforms_train.json");
+    let moved = std::fs::read_to_string(&transforms)
+        .unwrap()
+        .replacen("0.7", "0.71", 1);
+    std::fs::write(&transforms, moved).unwrap();
+    fails(
+        distill(run, &at("out"))
+            .args(steps)
+            .arg("--dataset")
+            .arg(&other),
+        2,
+        "training cameras are not those",
+    );
+    fails(
+        distill(&at("nothing"), &at("out")).args(steps),
+        1,
+        "no such run",
+    );
+    let mut command = kiln(["distill", "--method", "ngp-small"]);
+    fails(
+        command.arg(run).arg("--out").arg(at("out")),
+        2,
+        "is no grid of networks",
+    );
+    // A student's configuration says whose it is.
+    succeeds(distill(run, &at("student")).args(["--steps", "2", "--distill-steps", "1"]));
+    let mut command = kiln(["train", "--config"]);
+    command.arg(at("student").join("config.toml"));
+    command.arg(&shared().dataset).arg("--out").arg(at("out"));
+    fails(&mut command, 2, "needs its teacher: kiln distill ");
+    let mut command = kiln([
+        "train",
+        "--method",
+        "kilonerf-small",
+        "--set=passes.field.cells.longest=26",
+    ]);
+    command.arg(&shared().dataset).arg("--out").arg(at("out"));
+    fails(&mut command, 1, "or less with --set");
+    let mut command = kiln([
+        "train",
+        "--method",
+        "kilonerf-small",
+        "--set=passes.field.cells.low=[0.5, 0.5, 1.0]",
+    ]);
+    command.arg(&shared().dataset).arg("--out").arg(at("out"));
+    fails(&mut command, 2, "low below high");
+}
