@@ -1,5 +1,7 @@
 //! `kiln bench`: where the time goes, against what the adapter can do at best.
 
+mod render;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::output::{SCHEMA, short};
-use super::{Session, scene, usage};
+use super::{Session, usage};
 use crate::camera::Camera;
 use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::Split;
@@ -25,14 +27,16 @@ use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
 #[command(after_help = "Examples:
   kiln bench                              every stage of the default method
   kiln bench --method ngp --json
-  kiln bench --render runs/lego-ngp       rays per second of a trained field")]
+  kiln bench --render runs/lego-ngp       how fast a trained field is shown
+  kiln bench --render runs/lego-nerf runs/lego-kilonerf
+                                          several, side by side, as times the first one's speed")]
 pub(super) struct Args {
     /// Show only this stage; may be repeated
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
-    /// Time rendering this run's test views instead of training
-    #[arg(long, value_name = "RUN")]
-    render: Option<PathBuf>,
+    /// Time rendering test views of these runs instead of training: 400×400, 800×800 and 1920×1080
+    #[arg(long, value_name = "RUN", num_args = 1..)]
+    render: Vec<PathBuf>,
     /// Preset to time; where left out, the one that `kiln train` would use
     #[arg(long, value_name = "M")]
     method: Option<String>,
@@ -71,19 +75,10 @@ struct StageLine {
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    let gpu = session.open_gpu()?;
-    if let Some(run) = &args.render {
-        let mut run = scene::open_run(&gpu, run, None)?;
-        report_peak(session, &gpu)?;
-        let dataset = scene::dataset_of(session, &run.checkpoint, None, None)?;
-        let cameras: Vec<Camera> = dataset
-            .test
-            .iter()
-            .take(5)
-            .map(|f| f.camera.downscaled(dataset.downscale))
-            .collect();
-        return bench_rendering(session, &mut run.renderer, &cameras);
+    if !args.render.is_empty() {
+        return render::run(session, &args.render, args.repeats);
     }
+    let gpu = session.open_gpu()?;
     bench_training(session, args, &gpu)
 }
 

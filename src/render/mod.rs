@@ -11,7 +11,7 @@ use crate::camera::Camera;
 use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
-    AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter,
+    AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter, profile,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
@@ -44,6 +44,29 @@ pub struct RenderJob {
     next_pixel: u32,
     under_way: Option<(u32, ReadBack, ReadBack)>,
     unsubmitted: usize,
+}
+
+/// What rendering a view took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Seconds on the device.
+    pub seconds: f64,
+    /// Rays.
+    pub rays: u64,
+    /// Samples that were evaluated whole.
+    pub kept: u64,
+    /// Samples whose density alone was evaluated, to know which are seen.
+    pub density_only: u64,
+}
+
+impl Cost {
+    /// Both.
+    pub fn add(&mut self, other: &Self) {
+        self.seconds += other.seconds;
+        self.rays += other.rays;
+        self.kept += other.kept;
+        self.density_only += other.density_only;
+    }
 }
 
 /// f32 per pixel on the device: colour, opacity, normal, depth.
@@ -264,36 +287,18 @@ impl Renderer {
     /// What the device raised meanwhile.
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
         let total = job.frame.width * job.frame.height;
-        let (capacity, state_buffer) = (self.last().capacity, self.last().counts.state.clone());
-        let stages = if job.normals {
-            self.with_normals.as_ref().unwrap_or(&self.plain)
-        } else {
-            &self.plain
-        };
+        let state_buffer = self.last().counts.state.clone();
         if let Some((n, state, image)) = &job.under_way {
             let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else {
                 return Ok(None);
             };
             let state: StepState = bytemuck::pod_read_unaligned(&state);
-            let done = state.n_rays_fitting.min(*n);
-            let pixels: Vec<f32> = bytemuck::pod_collect_to_vec(&image);
+            let (n, pixels) = (*n, bytemuck::pod_collect_to_vec::<u8, f32>(&image));
+            let done = state.n_rays_fitting.min(n);
             job.frame
                 .store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
             job.next_pixel += done;
-            // Rays that did not fit come first in the next tile, which is sized by what this one took.
-            let use_of = |n: u32, of: u32| n as f32 / of as f32;
-            let fullest =
-                use_of(state.n_marched, capacity.marched).max(use_of(state.n_kept, capacity.kept));
-            let fits = if done < *n {
-                0.8
-            } else {
-                (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
-            };
-            // The last tile of a frame, cut short by its end, says little.
-            if *n == self.tile_rays || done < *n {
-                let rays = (done.max(64) as f32 * fits) as u32;
-                self.tile_rays = rays.clamp(64.min(capacity.rays), capacity.rays);
-            }
+            self.size_tiles(n, &state);
             job.under_way = None;
             if job.next_pixel >= total {
                 return Ok(Some(std::mem::take(&mut job.frame)));
@@ -304,11 +309,13 @@ impl Renderer {
         }
         let n = self.tile_rays.min(total - job.next_pixel);
         if job.unsubmitted == 0 {
-            let mut state: StepState = bytemuck::Zeroable::zeroed();
-            state.n_rays = n;
-            self.gpu.write(&state_buffer, 0, &[state]);
-            self.gpu.write(&self.tile, 0, &[0, job.next_pixel, 0, 0]);
+            self.begin_tile(n, job.next_pixel);
         }
+        let stages = if job.normals {
+            self.with_normals.as_ref().unwrap_or(&self.plain)
+        } else {
+            &self.plain
+        };
         let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
         job.unsubmitted += self.submitter.submit(&self.gpu, &rest);
         if job.unsubmitted >= stages.len() {
@@ -320,6 +327,64 @@ impl Renderer {
             job.under_way = Some((n, state, self.gpu.read_back(&self.image, 0, bytes)));
         }
         Ok(None)
+    }
+
+    /// Tell the device which `n` pixels come next.
+    fn begin_tile(&self, n: u32, first_pixel: u32) {
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.n_rays = n;
+        self.gpu.write(&self.last().counts.state, 0, &[state]);
+        self.gpu.write(&self.tile, 0, &[0, first_pixel, 0, 0]);
+    }
+
+    /// Size the next tile by what the last one, of `n` rays, took; those that did not fit come first in it.
+    fn size_tiles(&mut self, n: u32, state: &StepState) {
+        let (capacity, done) = (self.last().capacity, state.n_rays_fitting.min(n));
+        let use_of = |n: u32, of: u32| n as f32 / of as f32;
+        let fullest =
+            use_of(state.n_marched, capacity.marched).max(use_of(state.n_kept, capacity.kept));
+        let fits = if done < n {
+            0.8
+        } else {
+            (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
+        };
+        // The last tile of a frame, cut short by its end, says little.
+        if n == self.tile_rays || done < n {
+            let rays = (done.max(64) as f32 * fits) as u32;
+            self.tile_rays = rays.clamp(64.min(capacity.rays), capacity.rays);
+        }
+    }
+
+    /// Render the view of `camera` without reading it back, and tell what that took. Blocks; for measuring.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn measure(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+    ) -> Result<Cost, GpuError> {
+        let job = self.begin(camera, from_file, false)?;
+        let total = job.frame.width * job.frame.height;
+        let culls = self
+            .passes
+            .iter()
+            .any(|p| p.sampler.min_transmittance() > 0.0);
+        let (mut next_pixel, mut cost) = (0, Cost::default());
+        while next_pixel < total {
+            let n = self.tile_rays.min(total - next_pixel);
+            self.begin_tile(n, next_pixel);
+            let stages: Vec<&Stage> = self.plain.iter().collect();
+            let times = profile(&self.gpu, &stages)?;
+            cost.seconds += times.iter().map(|t| t.seconds).sum::<f64>();
+            let state: StepState = self.gpu.read(&self.last().counts.state, 0, 1)?[0];
+            cost.kept += u64::from(state.n_kept_total);
+            cost.density_only += u64::from(if culls { state.n_marched_total } else { 0 });
+            next_pixel += state.n_rays_fitting.min(n);
+            self.size_tiles(n, &state);
+        }
+        cost.rays = u64::from(total);
+        Ok(cost)
     }
 
     /// Render the view of `camera`. Blocks; for the edges of the program.

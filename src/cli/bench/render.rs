@@ -1,0 +1,185 @@
+//! `kiln bench --render RUN…`: how fast trained fields are shown, side by side.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::super::output::{SCHEMA, short};
+use super::super::scene::{self, OpenRun};
+use super::super::{Session, usage};
+use super::{median, report_peak};
+use crate::camera::Camera;
+use crate::gpu::Gpu;
+use crate::render::Cost;
+
+/// Sizes of frames.
+const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
+/// Views of a run that are rendered.
+const VIEWS: usize = 3;
+/// A frame that would take longer is not rendered, but reckoned from a smaller one.
+const LONGEST: f64 = 20.0;
+
+/// One run at one size.
+#[derive(Debug, Serialize)]
+struct Line {
+    schema: u32,
+    event: &'static str,
+    run: String,
+    method: String,
+    device: String,
+    width: u32,
+    height: u32,
+    milliseconds_per_frame: f64,
+    rays_per_second: f64,
+    samples_per_second: f64,
+    /// Samples whose colour and density were evaluated.
+    samples_per_ray: f64,
+    /// Samples whose density alone was evaluated, to know which of them are seen.
+    density_samples_per_ray: f64,
+    /// Whether a smaller view of the same camera was measured instead.
+    extrapolated: bool,
+    /// Times as fast as the first run.
+    speedup: f64,
+}
+
+struct Entry {
+    name: String,
+    run: OpenRun,
+    cameras: Vec<(Camera, Option<[f32; 2]>)>,
+}
+
+/// Render views of all `runs` in turn, `repeats` times each, and show the medians.
+pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::Result<()> {
+    let gpu = session.open_gpu()?;
+    let mut entries = Vec::new();
+    for path in runs {
+        let run = scene::open_run(&gpu, path, None)?;
+        let dataset = scene::dataset_of(session, &run.checkpoint, None, None)?;
+        let all = if dataset.test.is_empty() {
+            &dataset.train
+        } else {
+            &dataset.test
+        };
+        let step = (all.len() / VIEWS).max(1);
+        let views = all.iter().step_by(step).take(VIEWS);
+        let cameras: Vec<_> = views.map(|f| (f.camera, f.near_far)).collect();
+        if cameras.is_empty() {
+            return Err(usage("there are no views to render"));
+        }
+        entries.push(Entry {
+            name: path.display().to_string(),
+            run,
+            cameras,
+        });
+    }
+    report_peak(session, &gpu)?;
+    session.out.note(
+        "milliseconds are the device's own, without reading frames back; ~ is reckoned from a smaller view",
+    );
+    session.out.result(format!(
+        "{:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
+        "run", "size", "ms/frame", "frames/s", "rays/s", "samples/s", "samples/ray", "times"
+    ))?;
+    for size in SIZES {
+        let lines = at_size(&gpu, &mut entries, size, repeats)?;
+        for line in &lines {
+            show(session, line)?;
+        }
+    }
+    Ok(())
+}
+
+fn show(session: &Session, line: &Line) -> anyhow::Result<()> {
+    session.out.json(line)?;
+    let name: String = line.run.chars().rev().take(28).collect();
+    let name: String = name.chars().rev().collect();
+    let about = if line.extrapolated { "~" } else { "" };
+    session.out.result(format!(
+        "{name:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
+        format!("{}×{}", line.width, line.height),
+        format!("{about}{:.1}", line.milliseconds_per_frame),
+        format!("{about}{:.2}", 1e3 / line.milliseconds_per_frame),
+        short(line.rays_per_second),
+        short(line.samples_per_second),
+        format!("{:.1}", line.samples_per_ray),
+        format!("{:.1}", line.speedup),
+    ))
+}
+
+/// Seconds, and what was evaluated, of one view.
+fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> anyhow::Result<Cost> {
+    let (camera, near_far) = entry.cameras[view % entry.cameras.len()];
+    let camera = camera.resized(width, height);
+    Ok(entry.run.renderer.measure(&camera, near_far)?)
+}
+
+/// The size to measure at instead of `size`: the same shape, small enough.
+fn affordable(entry: &mut Entry, size: [u32; 2]) -> anyhow::Result<[u32; 2]> {
+    let shrunk = |by: u32| size.map(|side| (side / by).max(8));
+    // Twice, the first time compiling.
+    render(entry, 0, shrunk(32))?;
+    let cost = render(entry, 0, shrunk(32))?;
+    let per_ray = cost.seconds / cost.rays.max(1) as f64;
+    let fits = |by: &u32| {
+        let [width, height] = shrunk(*by);
+        per_ray * f64::from(width) * f64::from(height) < LONGEST
+    };
+    Ok(shrunk(
+        [1, 2, 4, 8, 16].into_iter().find(fits).unwrap_or(32),
+    ))
+}
+
+fn at_size(
+    gpu: &Gpu,
+    entries: &mut [Entry],
+    size: [u32; 2],
+    repeats: u32,
+) -> anyhow::Result<Vec<Line>> {
+    let mut sizes = Vec::new();
+    for entry in &mut *entries {
+        sizes.push(affordable(entry, size)?);
+    }
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); entries.len()];
+    let mut totals = vec![Cost::default(); entries.len()];
+    // In turn, so that what else the machine does meanwhile falls on all alike.
+    for repeat in 0..repeats as usize {
+        for (index, entry) in entries.iter_mut().enumerate() {
+            // What takes long varies little.
+            if times[index].iter().sum::<f64>() > LONGEST {
+                continue;
+            }
+            let cost = render(entry, repeat, sizes[index])?;
+            times[index].push(cost.seconds);
+            totals[index].add(&cost);
+        }
+    }
+    let pixels = f64::from(size[0]) * f64::from(size[1]);
+    let mut lines: Vec<Line> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let [width, height] = sizes[index];
+        let measured = f64::from(width) * f64::from(height);
+        let seconds = median(&mut times[index]) * pixels / measured;
+        let total = &totals[index];
+        let rays = total.rays.max(1) as f64;
+        let first = lines
+            .first()
+            .map_or(seconds * 1e3, |l| l.milliseconds_per_frame);
+        lines.push(Line {
+            schema: SCHEMA,
+            event: "render",
+            run: entry.name.clone(),
+            method: entry.run.renderer.config().method.clone(),
+            device: gpu.name().to_owned(),
+            width: size[0],
+            height: size[1],
+            milliseconds_per_frame: seconds * 1e3,
+            rays_per_second: pixels / seconds,
+            samples_per_second: total.kept as f64 / total.seconds.max(1e-9),
+            samples_per_ray: total.kept as f64 / rays,
+            density_samples_per_ray: total.density_only as f64 / rays,
+            extrapolated: sizes[index] != size,
+            speedup: first / (seconds * 1e3),
+        });
+    }
+    Ok(lines)
+}
