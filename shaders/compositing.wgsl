@@ -3,7 +3,8 @@
 //
 // `cull` counts the samples before the transmittance falls below the minimum, `gather` copies those to the front of the
 // arrays, `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients,
-// `render` writes pixels. Each stays within the eight storage buffers of the base path.
+// `render` writes pixels, `accumulate` those of a round of rendering, after which rays begin behind their last sample or not
+// at all. Each stays within the eight storage buffers of the base path.
 // See src/compositing.rs.
 #import common/activation
 #import common/color
@@ -57,6 +58,15 @@ var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stri
 //: if not joint
 var<storage, read_write> d_density: array<f32>;           // (n_kept, d_density_stride) of the raw density
 //: endif
+//: elif pass == "accumulate"
+var<storage, read> counts: StepState;
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
+var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
+var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
+var<storage, read_write> rays: array<Ray>;                // (n_rays) whose `image` is the pixel's place in the tile
+var<storage, read_write> image: array<vec4<f32>>;         // (pixels, 2) colour and opacity; normal and depth
 //: else
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
@@ -175,6 +185,35 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         d_density[j * ${d_density_stride}u] = d;
         //: endif
     }
+}
+//: elif pass == "accumulate"
+const MIN_TRANSMITTANCE: f32 = ${min_transmittance};
+
+@compute @workgroup_size(64)
+fn accumulate(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let r = linear_group(group) * 64u + lane;
+    if (r >= counts.n_rays) { return; }
+    let pixel = rays[r].image;
+    let before = image[2u * pixel];
+    var color = before.xyz;
+    var transmittance = 1.0 - before.w;
+    var depth = image[2u * pixel + 1u].w;
+    let first = offsets[r].y;
+    let end = offsets[r + 1u].y;
+    var last = vec2<f32>(0.0);
+    for (var j = first; j < end && transmittance >= MIN_TRANSMITTANCE; j++) {
+        last = vec2<f32>(bitcast<f32>(kept_rays[j].y), kept_samples[j].w);
+        let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * last.y);
+        let weight = transmittance * alpha;
+        color += weight * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
+        depth += weight * last.x;
+        transmittance *= 1.0 - alpha;
+    }
+    image[2u * pixel] = vec4<f32>(color, 1.0 - transmittance);
+    image[2u * pixel + 1u] = vec4<f32>(0.0, 0.0, 0.0, depth);
+    // There may be more where the march stopped for want of room alone.
+    let goes_on = end - first >= counts.most_samples && transmittance >= MIN_TRANSMITTANCE && last.y > 0.0;
+    rays[r].t_min = select(rays[r].t_max, (last.x + last.y) / length(rays[r].direction), goes_on);
 }
 //: else
 //: if normals and ndc

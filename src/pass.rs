@@ -149,6 +149,8 @@ pub struct Purpose {
     pub keep: Keep,
     /// Whether colour is wanted.
     pub color: bool,
+    /// Whether the counts on the device say how many samples a marched ray may have.
+    pub limited: bool,
 }
 
 impl Pass {
@@ -329,7 +331,7 @@ impl Pass {
         purpose: Purpose,
     ) -> Result<PassStages, GpuError> {
         let counts = &self.counts;
-        let march = self.march(gpu, occupancy, purpose.training)?;
+        let march = self.march(gpu, occupancy, purpose.training, purpose.limited)?;
         let mut encode = Stage::new("encode");
         let cull = if culls(&self.sampler) {
             let mut density = Stage::new("density");
@@ -408,6 +410,7 @@ impl Pass {
         gpu: &Gpu,
         occupancy: Option<&Buffer>,
         jitter: bool,
+        limited: bool,
     ) -> Result<Stage, GpuError> {
         let counts = &self.counts;
         let mut march = Stage::new("march");
@@ -427,6 +430,7 @@ impl Pass {
                 self.resolution,
                 pass,
                 jitter,
+                limited,
                 &sources,
                 &self.placed,
             )

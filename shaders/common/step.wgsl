@@ -20,4 +20,5 @@ struct StepState {
     occupancy_phase: u32, // occupancy updates done
     n_tiles: u32,         // tiles that the samples of a grid of networks fall into
     n_cells: u32,         // networks that have samples
+    most_samples: u32,    // samples that a ray may have in a round of rendering
 }

@@ -28,7 +28,6 @@ const CONE_ANGLE: f32 = f32(${cone_angle});
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
-const MAX_SAMPLES: u32 = ${max_samples}u;
 
 fn step_length(t: f32) -> f32 {
     //: if cone_angle > 0
@@ -112,7 +111,12 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     if (i >= counts.n_rays) { return; }
     var m = start(rays[i], i);
     var n = 0u;
-    while (n < MAX_SAMPLES && find(&m)) {
+    //: if limited
+    let most = counts.most_samples;
+    //: else
+    let most = ${max_samples}u;
+    //: endif
+    while (n < most && find(&m)) {
         n += 1u;
         m.t += step_length(m.t);
     }

@@ -36,6 +36,7 @@ pub struct StepState {
     pub occupancy_phase: u32,
     pub n_tiles: u32,
     pub n_cells: u32,
+    pub most_samples: u32,
 }
 
 /// A count in [`StepState`] that decides how many workgroups a dispatch runs.

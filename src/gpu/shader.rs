@@ -42,6 +42,7 @@ shaders! {
     "entry/one_hot",
     "entry/position",
     "entry/publish",
+    "entry/rounds",
     "entry/step",
     "loss",
     "network/binned",

@@ -2,6 +2,7 @@
 
 mod frame;
 mod pixels;
+mod rounds;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::gpu::{
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
+use rounds::Rounds;
 
 /// Renders views of a field, tile by tile.
 #[derive(Debug)]
@@ -30,11 +32,23 @@ pub struct Renderer {
     tile: Buffer,
     image: Buffer,
     plain: Vec<Stage>,
-    with_normals: Option<Vec<Stage>>,
+    /// What goes on with a tile while rays are left, where it is rendered in rounds.
+    rounds: Vec<Stage>,
+    with_normals: Option<WithNormals>,
     submitter: Submitter,
     /// Rays that the last tile made room for.
     tile_rays: u32,
 }
+
+/// Passes that keep what normals need, and their stages.
+#[derive(Debug)]
+struct WithNormals {
+    passes: Vec<Pass>,
+    stages: Vec<Stage>,
+}
+
+/// Pairs of rounds that a tile is submitted with; few need more.
+const PAIRS: usize = 3;
 
 /// A view under way; see [`Renderer::begin`].
 #[derive(Debug)]
@@ -44,6 +58,8 @@ pub struct RenderJob {
     next_pixel: u32,
     under_way: Option<(u32, ReadBack, ReadBack)>,
     unsubmitted: usize,
+    /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
+    goes_on: bool,
 }
 
 /// What rendering a view took.
@@ -83,7 +99,13 @@ impl Renderer {
         occupancy: Option<&Buffer>,
     ) -> Result<Self, GpuError> {
         let fields = Field::of_passes(gpu, config)?;
-        let capacities = Self::capacities(gpu, config, &fields);
+        let in_rounds = rounds::sampler(config).is_some();
+        let plain = if in_rounds {
+            &rounds::without_culling(config)
+        } else {
+            config
+        };
+        let capacities = Self::capacities(gpu, plain, &fields);
         let rays = capacities[0].rays;
         let keep = |_| Keep::Nothing;
         let mut renderer = Self {
@@ -95,14 +117,23 @@ impl Renderer {
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
             image: gpu.buffer("render tile image", u64::from(rays) * PIXEL as u64 * 4)?,
             plain: Vec::new(),
+            rounds: Vec::new(),
             with_normals: None,
-            tile_rays: (rays / 8).max(64).min(rays),
+            tile_rays: if in_rounds {
+                rays
+            } else {
+                (rays / 8).max(64).min(rays)
+            },
             submitter: Submitter::new(std::time::Duration::from_secs_f32(
                 config.training.submission_ms / 1e3,
             )),
-            passes: Pass::of_method(gpu, config, "rendering", &capacities, &keep)?,
+            passes: Pass::of_method(gpu, plain, "rendering", &capacities, &keep)?,
         };
-        renderer.plain = renderer.build(false)?;
+        if in_rounds {
+            renderer.build_rounds()?;
+        } else {
+            renderer.plain = renderer.build(&renderer.passes, false)?;
+        }
         Ok(renderer)
     }
 
@@ -153,10 +184,17 @@ impl Renderer {
     /// Bytes that [`Self::new`] allocates for `fields`; normals take more once they are asked for.
     #[must_use]
     pub fn bytes(gpu: &Gpu, config: &Config, fields: &[Field]) -> u64 {
+        let in_rounds = rounds::sampler(config).is_some();
+        let config = &rounds::without_culling(config);
         let capacities = Self::capacities(gpu, config, fields);
+        let rounds = if in_rounds {
+            Rounds::bytes(capacities[0])
+        } else {
+            0
+        };
         let parameters: u64 = fields.iter().map(FieldParameters::bytes).sum();
         let passes = Pass::bytes(config, fields, &capacities, &|_| Keep::Nothing);
-        passes + parameters + u64::from(capacities[0].rays) * PIXEL as u64 * 4
+        passes + parameters + rounds + u64::from(capacities[0].rays) * PIXEL as u64 * 4
     }
 
     /// The fields' shapes, pass by pass.
@@ -175,10 +213,10 @@ impl Renderer {
         &self.config
     }
 
-    fn build(&self, normals: bool) -> Result<Vec<Stage>, GpuError> {
-        let gpu = &*self.gpu;
-        let (last, occupancy) = (self.last(), self.occupancy.as_ref());
-        let counts = &last.counts;
+    /// The rays of a tile of `pass`.
+    fn rays(&self, pass: &Pass) -> Result<Stage, GpuError> {
+        let (gpu, counts) = (&*self.gpu, &pass.counts);
+        let (cameras, tile) = (&self.cameras, &self.tile);
         let mut rays = Stage::new("rays");
         counts.publish(gpu, &mut rays)?;
         camera_rays(
@@ -186,13 +224,33 @@ impl Renderer {
             &mut rays,
             counts,
             &self.config,
-            &self.cameras,
-            &self.tile,
-            &last.rays,
+            cameras,
+            tile,
+            &pass.rays,
         )?;
-        let mut stages = vec![rays];
-        for (index, pass) in self.passes.iter().enumerate() {
-            let is_last = index + 1 == self.passes.len();
+        Ok(rays)
+    }
+
+    fn build_rounds(&mut self) -> Result<(), GpuError> {
+        let (gpu, pass) = (&*self.gpu, self.last());
+        let rounds = Rounds::new(gpu, &self.config, pass)?;
+        let mut begin = self.rays(pass)?;
+        rounds.begin(gpu, &mut begin, &self.image)?;
+        let (parameters, occupancy) = (&self.parameters[0], self.occupancy.as_ref());
+        let pair = rounds.pair(gpu, parameters, occupancy, &self.image)?;
+        let pairs = std::iter::repeat_n(&pair, PAIRS).flatten().cloned();
+        self.plain = std::iter::once(begin).chain(pairs).collect();
+        self.rounds = pair;
+        Ok(())
+    }
+
+    fn build(&self, passes: &[Pass], normals: bool) -> Result<Vec<Stage>, GpuError> {
+        let gpu = &*self.gpu;
+        let (last, occupancy) = (&passes[passes.len() - 1], self.occupancy.as_ref());
+        let counts = &last.counts;
+        let mut stages = vec![self.rays(last)?];
+        for (index, pass) in passes.iter().enumerate() {
+            let is_last = index + 1 == passes.len();
             let purpose = Purpose {
                 training: false,
                 keep: if normals && is_last {
@@ -201,6 +259,7 @@ impl Renderer {
                     Keep::Nothing
                 },
                 color: is_last,
+                limited: false,
             };
             let parameters = &self.parameters[index];
             stages.extend(pass.stages(gpu, parameters, occupancy, purpose)?.into_vec());
@@ -256,7 +315,8 @@ impl Renderer {
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
-            let capacities: Vec<Capacity> = self.passes.iter().map(|p| p.capacity).collect();
+            let fields: Vec<Field> = self.fields().cloned().collect();
+            let capacities = Self::capacities(&self.gpu, &self.config, &fields);
             let last = capacities.len() - 1;
             let keep = |index| {
                 if index == last {
@@ -266,9 +326,9 @@ impl Renderer {
                 }
             };
             let (gpu, config) = (&self.gpu, &self.config);
-            self.passes = Pass::of_method(gpu, config, "rendering", &capacities, &keep)?;
-            self.plain = self.build(false)?;
-            self.with_normals = Some(self.build(true)?);
+            let passes = Pass::of_method(gpu, config, "rendering", &capacities, &keep)?;
+            let stages = self.build(&passes, true)?;
+            self.with_normals = Some(WithNormals { passes, stages });
         }
         let gpu_camera = GpuCamera::new(camera, near_far(&self.config, from_file));
         self.gpu.write(&self.cameras, 0, &[gpu_camera]);
@@ -278,6 +338,7 @@ impl Renderer {
             next_pixel: 0,
             under_way: None,
             unsubmitted: 0,
+            goes_on: false,
         })
     }
 
@@ -287,18 +348,28 @@ impl Renderer {
     /// What the device raised meanwhile.
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
         let total = job.frame.width * job.frame.height;
-        let state_buffer = self.last().counts.state.clone();
+        let normals = self.with_normals.as_ref().filter(|_| job.normals);
+        let in_rounds = normals.is_none() && !self.rounds.is_empty();
+        let last = normals.map_or(self.last(), |n| &n.passes[n.passes.len() - 1]);
+        let (capacity, state_buffer) = (last.capacity, last.counts.state.clone());
         if let Some((n, state, image)) = &job.under_way {
             let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else {
                 return Ok(None);
             };
             let state: StepState = bytemuck::pod_read_unaligned(&state);
             let (n, pixels) = (*n, bytemuck::pod_collect_to_vec::<u8, f32>(&image));
-            let done = state.n_rays_fitting.min(n);
+            job.goes_on = in_rounds && state.n_rays > 0;
+            let done = match (in_rounds, job.goes_on) {
+                (true, true) => 0,
+                (true, false) => n,
+                (false, _) => state.n_rays_fitting.min(n),
+            };
             job.frame
                 .store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
             job.next_pixel += done;
-            self.size_tiles(n, &state);
+            if !in_rounds {
+                self.size_tiles(n, &state, capacity);
+            }
             job.under_way = None;
             if job.next_pixel >= total {
                 return Ok(Some(std::mem::take(&mut job.frame)));
@@ -307,14 +378,18 @@ impl Renderer {
         if !self.submitter.ready(&self.gpu)? {
             return Ok(None);
         }
-        let n = self.tile_rays.min(total - job.next_pixel);
-        if job.unsubmitted == 0 {
-            self.begin_tile(n, job.next_pixel);
+        let n = self
+            .tile_rays
+            .min(capacity.rays)
+            .min(total - job.next_pixel);
+        if job.unsubmitted == 0 && !job.goes_on {
+            self.begin_tile(n, job.next_pixel, &state_buffer);
         }
-        let stages = if job.normals {
-            self.with_normals.as_ref().unwrap_or(&self.plain)
-        } else {
-            &self.plain
+        let normals = self.with_normals.as_ref().filter(|_| job.normals);
+        let stages = match normals {
+            Some(normals) => &normals.stages,
+            None if job.goes_on => &self.rounds,
+            None => &self.plain,
         };
         let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
         job.unsubmitted += self.submitter.submit(&self.gpu, &rest);
@@ -330,16 +405,16 @@ impl Renderer {
     }
 
     /// Tell the device which `n` pixels come next.
-    fn begin_tile(&self, n: u32, first_pixel: u32) {
+    fn begin_tile(&self, n: u32, first_pixel: u32, state_buffer: &Buffer) {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.n_rays = n;
-        self.gpu.write(&self.last().counts.state, 0, &[state]);
+        self.gpu.write(state_buffer, 0, &[state]);
         self.gpu.write(&self.tile, 0, &[0, first_pixel, 0, 0]);
     }
 
     /// Size the next tile by what the last one, of `n` rays, took; those that did not fit come first in it.
-    fn size_tiles(&mut self, n: u32, state: &StepState) {
-        let (capacity, done) = (self.last().capacity, state.n_rays_fitting.min(n));
+    fn size_tiles(&mut self, n: u32, state: &StepState, capacity: Capacity) {
+        let done = state.n_rays_fitting.min(n);
         let use_of = |n: u32, of: u32| n as f32 / of as f32;
         let fullest =
             use_of(state.n_marched, capacity.marched).max(use_of(state.n_kept, capacity.kept));
@@ -370,18 +445,31 @@ impl Renderer {
             .passes
             .iter()
             .any(|p| p.sampler.min_transmittance() > 0.0);
+        let state_buffer = self.last().counts.state.clone();
+        let capacity = self.last().capacity;
+        let in_rounds = !self.rounds.is_empty();
         let (mut next_pixel, mut cost) = (0, Cost::default());
         while next_pixel < total {
-            let n = self.tile_rays.min(total - next_pixel);
-            self.begin_tile(n, next_pixel);
-            let stages: Vec<&Stage> = self.plain.iter().collect();
-            let times = profile(&self.gpu, &stages)?;
-            cost.seconds += times.iter().map(|t| t.seconds).sum::<f64>();
-            let state: StepState = self.gpu.read(&self.last().counts.state, 0, 1)?[0];
+            let n = self.tile_rays.min(capacity.rays).min(total - next_pixel);
+            self.begin_tile(n, next_pixel, &state_buffer);
+            let mut stages: Vec<&Stage> = self.plain.iter().collect();
+            let state = loop {
+                let times = profile(&self.gpu, &stages)?;
+                cost.seconds += times.iter().map(|t| t.seconds).sum::<f64>();
+                let state: StepState = self.gpu.read(&state_buffer, 0, 1)?[0];
+                if !in_rounds || state.n_rays == 0 {
+                    break state;
+                }
+                stages = self.rounds.iter().collect();
+            };
             cost.kept += u64::from(state.n_kept_total);
             cost.density_only += u64::from(if culls { state.n_marched_total } else { 0 });
-            next_pixel += state.n_rays_fitting.min(n);
-            self.size_tiles(n, &state);
+            if in_rounds {
+                next_pixel += n;
+            } else {
+                next_pixel += state.n_rays_fitting.min(n);
+                self.size_tiles(n, &state, capacity);
+            }
         }
         cost.rays = u64::from(total);
         Ok(cost)

@@ -116,7 +116,8 @@ pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
     }
 }
 
-/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training; `index` is the place
+/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training; `limited` lets a
+/// marched ray have as many samples as the counts on the device say; `index` is the place
 /// of its pass in the method, which keeps random numbers apart.
 ///
 /// # Errors
@@ -131,6 +132,7 @@ pub fn run(
     resolution: u32,
     pass: Pass,
     jitter: bool,
+    limited: bool,
     sources: &Sources<'_>,
     placed: &Placed,
 ) -> Result<(), GpuError> {
@@ -142,7 +144,7 @@ pub fn run(
             ..
         } => {
             let (counts, angle) = ((steps, max_samples), cone_angle.unwrap_or(0.0));
-            ray_march::shader(counts, angle, scene, resolution, jitter)
+            ray_march::shader(counts, angle, scene, resolution, jitter, limited)
         }
         Sampler::Stratified {
             n_samples,

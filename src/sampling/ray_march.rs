@@ -10,7 +10,7 @@ pub fn dt_min(steps: u32) -> f32 {
     3.0_f32.sqrt() / steps
 }
 
-/// The shader and its values, for a grid of `resolution` cells per axis.
+/// The shader and its values, for a grid of `resolution` cells per axis; `limited` leaves the number of samples to the counts.
 #[must_use]
 pub fn shader(
     (steps, max_samples): (u32, u32),
@@ -18,6 +18,7 @@ pub fn shader(
     scene: &SceneBox,
     resolution: u32,
     jitter: bool,
+    limited: bool,
 ) -> (&'static str, Defines) {
     let shortest = dt_min(steps);
     // The longest step is a cell of the coarsest cascade.
@@ -28,6 +29,7 @@ pub fn shader(
         .set("dt_max", format!("{longest:?}"))
         .set("cone_angle", cone_angle)
         .set("max_samples", max_samples)
+        .set("limited", limited)
         .set("jitter", jitter);
     ("sampling/ray_march", defines)
 }

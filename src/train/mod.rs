@@ -487,6 +487,7 @@ impl Trainer {
             training: true,
             keep: Keep::Gradients,
             color: true,
+            limited: false,
         };
         // What tells micro-batches apart lies on the device: their stages are the same.
         let mut batch = Vec::new();

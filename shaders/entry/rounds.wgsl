@@ -1,0 +1,57 @@
+// Rendering in rounds: rays that are neither opaque nor through go on, the others leave their place to them.
+// `start` numbers the rays of a tile, `limit` shares the room for samples among those that are left, `flag` marks who goes on,
+// `move_up` closes the ranks, `settle` counts them. See src/render/rounds.rs.
+#import common/grid_index
+#import common/ray
+#import common/step
+
+//: if pass == "start"
+var<storage, read> counts: StepState;
+var<storage, read_write> rays: array<Ray>;                // (n_rays)
+//: elif pass == "limit"
+var<storage, read_write> state: StepState;
+//: elif pass == "flag"
+var<storage, read> counts: StepState;
+var<storage, read> rays: array<Ray>;                      // (n_rays)
+var<storage, read_write> flags: array<u32>;               // (n_rays)
+//: elif pass == "move_up"
+var<storage, read> counts: StepState;
+var<storage, read> rays: array<Ray>;                      // (n_rays)
+var<storage, read> flags: array<u32>;                     // (n_rays)
+var<storage, read> places: array<u32>;                    // (n_rays + 1)
+var<storage, read_write> next_rays: array<Ray>;
+//: else
+var<storage, read_write> state: StepState;
+var<storage, read> places: array<u32>;                    // (n_rays + 1)
+//: endif
+
+//: if pass == "start"
+@compute @workgroup_size(64)
+fn start(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays) { return; }
+    rays[i].image = i;
+}
+//: elif pass == "limit"
+@compute @workgroup_size(1)
+fn limit() {
+    state.most_samples = clamp(${capacity}u / max(state.n_rays, 1u), 2u, ${max_samples}u);
+}
+//: elif pass == "flag"
+@compute @workgroup_size(64)
+fn flag(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays) { return; }
+    flags[i] = select(0u, 1u, rays[i].t_min < rays[i].t_max);
+}
+//: elif pass == "move_up"
+@compute @workgroup_size(64)
+fn move_up(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_rays || flags[i] == 0u) { return; }
+    next_rays[places[i]] = rays[i];
+}
+//: else
+@compute @workgroup_size(1)
+fn settle() { state.n_rays = places[state.n_rays]; }
+//: endif

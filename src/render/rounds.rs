@@ -1,0 +1,192 @@
+//! Rendering in rounds, of methods that march rays: each round places as many samples as there is room for, evaluates and
+//! composites them, and rays that turned opaque or left the scene make room for the others: `shaders/entry/rounds.wgsl`.
+//!
+//! Nothing behind an opaque surface is evaluated, not even its density, and the last few rays have all the room.
+
+use crate::config::{Config, Sampler};
+use crate::field::FieldParameters;
+use crate::gpu::primitives::Scan;
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::images::RAY_BYTES;
+use crate::network::Keep;
+use crate::pass::{Capacity, Pass, Purpose};
+
+/// Rays end where they let through less than this, if the method does not say where.
+const MIN_TRANSMITTANCE: f32 = 1e-3;
+
+/// The sampler of `config`, if rays are rendered in rounds.
+pub(super) fn sampler(config: &Config) -> Option<&Sampler> {
+    let [pass] = config.passes.as_slice() else {
+        return None;
+    };
+    Some(&pass.sampler).filter(|s| matches!(s, Sampler::RayMarch { .. }))
+}
+
+/// `config` as rounds evaluate it: what is placed is evaluated, since rounds end where rays do.
+pub(super) fn without_culling(config: &Config) -> Config {
+    let mut config = config.clone();
+    for pass in &mut config.passes {
+        if let Sampler::RayMarch {
+            min_transmittance, ..
+        } = &mut pass.sampler
+        {
+            *min_transmittance = 0.0;
+        }
+    }
+    config
+}
+
+/// Buffers that rounds need besides a pass's.
+#[derive(Debug)]
+pub(super) struct Rounds {
+    /// The pass, with rays in one place and in the other.
+    passes: [Pass; 2],
+    flags: Buffer,
+    places: Buffer,
+    scan: Scan,
+    min_transmittance: f32,
+    max_samples: u32,
+}
+
+impl Rounds {
+    /// Rounds of `pass`, which culls nothing, for the method in `config`.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub(super) fn new(gpu: &Gpu, config: &Config, pass: &Pass) -> Result<Self, GpuError> {
+        let (max_samples, given) = match config.passes[0].sampler {
+            Sampler::RayMarch {
+                max_samples,
+                min_transmittance,
+                ..
+            } => (max_samples, min_transmittance),
+            _ => (1, 0.0),
+        };
+        let n = u64::from(pass.capacity.rays);
+        let mut other = pass.clone();
+        other.rays = gpu.buffer("rendering rays of the next round", n * RAY_BYTES)?;
+        Ok(Self {
+            passes: [pass.clone(), other],
+            flags: gpu.buffer("rendering rays that go on", n * 4)?,
+            places: gpu.buffer("rendering places of rays", (n + 1) * 4)?,
+            scan: Scan::new(gpu, "rendering rounds", n)?,
+            min_transmittance: if given > 0.0 {
+                given
+            } else {
+                MIN_TRANSMITTANCE
+            },
+            max_samples,
+        })
+    }
+
+    /// Bytes that [`Self::new`] allocates.
+    pub(super) fn bytes(capacity: Capacity) -> u64 {
+        u64::from(capacity.rays) * (RAY_BYTES + 8)
+    }
+
+    fn small(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        counts: &Counts,
+        entry: &str,
+        rays: [&Buffer; 2],
+    ) -> Result<(), GpuError> {
+        let bindings = [
+            ("counts", &counts.state),
+            ("state", &counts.state),
+            ("rays", rays[0]),
+            ("next_rays", rays[1]),
+            ("flags", &self.flags),
+            ("places", &self.places),
+        ];
+        let defines = Defines::new()
+            .set("pass", entry)
+            .set("capacity", self.passes[0].capacity.kept)
+            .set("max_samples", self.max_samples);
+        let groups = if matches!(entry, "limit" | "settle") {
+            Groups::Direct([1, 1, 1])
+        } else {
+            counts.groups(gpu, Count::Rays, 64, 1)
+        };
+        stage.run(gpu, "entry/rounds", entry, &defines, &bindings, groups)?;
+        Ok(())
+    }
+
+    /// Add: make the rays of a tile, drawn before, and its part of `image` ready for the first round.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub(super) fn begin(
+        &self,
+        gpu: &Gpu,
+        stage: &mut Stage,
+        image: &Buffer,
+    ) -> Result<(), GpuError> {
+        let pass = &self.passes[0];
+        stage.clear(image);
+        self.small(gpu, stage, &pass.counts, "start", [&pass.rays, &pass.rays])
+    }
+
+    /// Two rounds, after which the rays that are left lie where they lay before.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub(super) fn pair(
+        &self,
+        gpu: &Gpu,
+        parameters: &FieldParameters,
+        occupancy: Option<&Buffer>,
+        image: &Buffer,
+    ) -> Result<Vec<Stage>, GpuError> {
+        let mut stages = Vec::new();
+        for (pass, other) in [(0, 1), (1, 0)] {
+            let (pass, next) = (&self.passes[pass], &self.passes[other].rays);
+            let (counts, rays) = (&pass.counts, [&pass.rays, next]);
+            let mut limit = Stage::new("limit");
+            self.small(gpu, &mut limit, counts, "limit", rays)?;
+            stages.push(limit);
+            let purpose = Purpose {
+                training: false,
+                keep: Keep::Nothing,
+                color: true,
+                limited: true,
+            };
+            stages.extend(pass.stages(gpu, parameters, occupancy, purpose)?.into_vec());
+            let raw = pass.field.raw_outputs(&pass.buffers);
+            let bindings = [
+                ("counts", &counts.state),
+                ("offsets", &pass.offsets),
+                ("kept_samples", &pass.kept_samples),
+                ("kept_rays", &pass.kept_rays),
+                ("raw_color", &raw.color),
+                ("raw_density", &raw.density),
+                ("rays", &pass.rays),
+                ("image", image),
+            ];
+            let defines = pass
+                .defines()
+                .set("pass", "accumulate")
+                .set("min_transmittance", format!("{:?}", self.min_transmittance));
+            let mut end = Stage::new("accumulate");
+            let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
+            end.run(
+                gpu,
+                "compositing",
+                "accumulate",
+                &defines,
+                &bindings,
+                per_ray,
+            )?;
+            self.small(gpu, &mut end, counts, "flag", rays)?;
+            let (flags, places) = (&self.flags, &self.places);
+            self.scan
+                .run(gpu, &mut end, counts, Count::Rays, flags, places)?;
+            self.small(gpu, &mut end, counts, "move_up", rays)?;
+            self.small(gpu, &mut end, counts, "settle", rays)?;
+            counts.publish(gpu, &mut end)?;
+            stages.push(end);
+        }
+        Ok(stages)
+    }
+}
