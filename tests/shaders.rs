@@ -11,10 +11,13 @@ use std::sync::Arc;
 use kiln::camera::{Camera, Lens};
 use kiln::config::{Config, PositionEncoding, SceneHints};
 use kiln::dataset::Image;
+use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
 use kiln::encoding::hash_grid::GpuLevel;
+use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, StepState, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
+use kiln::occupancy::OccupancyGrid;
 use kiln::render::Renderer;
 use kiln::train::Trainer;
 use naga::back::{hlsl, msl, spv};
@@ -135,12 +138,33 @@ fn configs() -> Vec<Config> {
             "passes.1.field={position_encoding={frequency={n_frequencies=5}},density_network={n_neurons=96,n_hidden_layers=2,skips=[1,2]},n_density_outputs=4}",
         ],
     ];
+    let of_cells: [&[&str]; 4] = [
+        &[],
+        &[
+            "passes.field.cells={resolution=[3,4,5],low=[0.2,0.1,0.0],local=false}",
+            "passes.field.density_activation=\"relu\"",
+            "passes.sampler.ray_march.min_transmittance=0.01",
+            "optimizer.ema_decay=0.9",
+        ],
+        &[
+            "passes.field.cells.longest=3",
+            "passes.field.density_to_color=true",
+            "passes.field.n_density_outputs=16",
+            "passes.field.density_network.biases=false",
+        ],
+        &[
+            "passes.field.cells.longest=4",
+            "passes.field.position_encoding={hash_grid={n_levels=4,n_features_per_level=2,log2_hashmap_size=12,base_resolution=4}}",
+        ],
+    ];
     // Buffers are not what is tested here.
     let marched = ["training.batch_size=4096", "occupancy.resolution=32"];
     let mut configs = Vec::new();
     for preset in Config::presets() {
         let (sets, small): (&[&[&str]], &[&str]) = if preset.starts_with("nerf") {
             (&of_passes, &["training.n_rays=32"])
+        } else if preset.starts_with("kilonerf") {
+            (&of_cells, &marched)
         } else {
             (&sets, &marched)
         };
@@ -176,7 +200,19 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             &[GpuCamera::new(&camera, [0.0, 9.0])],
         )
         .unwrap();
-        let trainer = Trainer::new(gpu, &config, &images, None).unwrap();
+        // A field of the same shape may be the teacher.
+        let teacher = config.passes[0].field.cells.is_some().then(|| {
+            let field = Field::of_passes(gpu, &config).unwrap().remove(0);
+            let parameters = FieldParameters::new(gpu, &field).unwrap();
+            let grid = OccupancyGrid::of_config(gpu, &config, &field).unwrap();
+            let grid = grid.unwrap().strict();
+            grid.update(gpu, &field, &parameters).unwrap();
+            Teacher::new(config.clone(), field, parameters)
+        });
+        if let (Some(distillation), Some(_)) = (&mut config.distillation, &teacher) {
+            "teacher".clone_into(&mut distillation.teacher);
+        }
+        let trainer = Trainer::new(gpu, &config, &images, teacher.as_ref()).unwrap();
         let mut renderer =
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.settle(&renderer.parameters).unwrap();
@@ -216,7 +252,6 @@ fn every_text_translates_for_every_backend() {
     let unreached = [
         "entry/bench_peak",
         "loss",
-        "primitives/bin",
         "primitives/compact",
         "scene/demo",
     ];
@@ -314,7 +349,7 @@ macro_rules! mirror {
 fn mirrored_structs_lie_where_the_shaders_think() {
     let state = mirror!(StepState:
         step, seed, n_rays, n_marched, n_kept, n_rays_fitting, n_rays_total, n_kept_total, n_marched_total, next_rays,
-        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase,
+        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, most_samples,
     );
     assert_eq!(layout("common/step", &Defines::new(), "StepState"), state);
     assert_eq!(

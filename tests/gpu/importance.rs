@@ -108,6 +108,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
             0,
             Pass::Count,
             jitter,
+            false,
             &sources,
             &placed,
         )?;
@@ -123,6 +124,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
             0,
             Pass::Place,
             jitter,
+            false,
             &sources,
             &placed,
         )
@@ -343,6 +345,7 @@ fn rays_that_did_not_fit_before_get_none() {
                 &SCENE,
                 0,
                 Pass::Count,
+                false,
                 false,
                 &sources,
                 &placed,

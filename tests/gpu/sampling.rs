@@ -68,6 +68,7 @@ fn sample(
             RESOLUTION,
             Pass::Count,
             jitter,
+            false,
             &sources,
             &placed,
         )?;
@@ -89,6 +90,7 @@ fn sample(
             RESOLUTION,
             Pass::Place,
             jitter,
+            false,
             &sources,
             &placed,
         )
@@ -466,6 +468,7 @@ fn rays_that_do_not_fit_are_not_placed() {
                     &SCENE,
                     RESOLUTION,
                     Pass::Place,
+                    false,
                     false,
                     &sources,
                     &placed,

@@ -60,6 +60,7 @@ fn the_plan_is_what_is_allocated() {
         let mut configs: Vec<Config> = of_ngp.iter().map(|more| config(more)).collect();
         configs.push(preset("nerf-small", "training.n_rays=200"));
         configs.push(preset("nerf", "training.n_rays=37"));
+        configs.push(preset("kilonerf-small", "training.batch_size=4096"));
         for mut config in configs {
             let name = format!("{} {:?}", config.method, config.training);
             config.resolve(SceneHints::default(), gpu.class());

@@ -17,7 +17,7 @@ const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
 /// Views of a run that are rendered.
 const VIEWS: usize = 3;
 /// A frame that would take longer is not rendered, but reckoned from a smaller one.
-const LONGEST: f64 = 20.0;
+const LONGEST: f64 = 5.0;
 
 /// One run at one size.
 #[derive(Debug, Serialize)]
@@ -113,20 +113,16 @@ fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> anyhow::
     Ok(entry.run.renderer.measure(&camera, near_far)?)
 }
 
-/// The size to measure at instead of `size`: the same shape, small enough.
+/// The size to measure at instead of `size`: the same shape, small enough, found from small to large.
 fn affordable(entry: &mut Entry, size: [u32; 2]) -> anyhow::Result<[u32; 2]> {
     let shrunk = |by: u32| size.map(|side| (side / by).max(8));
-    // Twice, the first time compiling.
-    render(entry, 0, shrunk(32))?;
-    let cost = render(entry, 0, shrunk(32))?;
-    let per_ray = cost.seconds / cost.rays.max(1) as f64;
-    let fits = |by: &u32| {
-        let [width, height] = shrunk(*by);
-        per_ray * f64::from(width) * f64::from(height) < LONGEST
-    };
-    Ok(shrunk(
-        [1, 2, 4, 8, 16].into_iter().find(fits).unwrap_or(32),
-    ))
+    let mut by = 32;
+    // The first compiles.
+    render(entry, 0, shrunk(by))?;
+    while by > 1 && 4.0 * render(entry, 0, shrunk(by))?.seconds < LONGEST {
+        by /= 2;
+    }
+    Ok(shrunk(by))
 }
 
 fn at_size(
