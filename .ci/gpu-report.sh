@@ -30,10 +30,12 @@ tests=$(dirname "$kiln")/kiln-gpu-tests
 [ -x "$tests" ] && step gpu-tests 240 env KILN_REQUIRE_GPU=1 "$tests" --test-threads 1
 step bench 120 "$kiln" bench --json --method ngp
 step bench-nerf 120 "$kiln" bench --json --method nerf
+step bench-kilonerf 120 "$kiln" bench --json --method kilonerf
 if [ -n "$dataset" ]; then
     step train 180 "$kiln" train "$dataset" --out "$out/run" --force --method ngp --seconds 60 --json
-    step render 120 "$kiln" bench --json --render "$out/run"
     step train-nerf 180 "$kiln" train "$dataset" --out "$out/run-nerf" --force --method nerf --seconds 60 --eval-views 5 --json
+    step distill 240 "$kiln" distill "$out/run" --out "$out/run-kilonerf" --force --distill-steps 2000 --seconds 120 --json
+    step render 180 "$kiln" bench --json --render "$out/run-nerf" "$out/run" "$out/run-kilonerf"
     step images 120 "$kiln" render "$out/run" --turntable 8 --out "$out/orbit.gif" --channels rgb,normal
     [ -n "$peers" ] && step peer 200 python3 "$peers/torch_train.py" ngp "$dataset" --seconds 60 --every 30 --device cuda
 else
