@@ -195,6 +195,12 @@ fn a_colored_sphere_is_learned_by_frequencies() {
     on_device(|gpu| learns_a_sphere(gpu, &FREQUENCIES, [24.0, 26.0]));
 }
 
+#[test]
+fn a_colored_sphere_is_learned_by_a_grid_of_networks() {
+    let cells = "passes.field.cells={longest=2}";
+    on_device(|gpu| learns_a_sphere(gpu, &[cells], [26.0, 28.0]));
+}
+
 /// A coarse and a fine pass of wide networks, in micro-batches, with noise and a crop at the start.
 #[test]
 fn a_colored_sphere_is_learned_in_two_passes() {
@@ -270,6 +276,20 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
         Renderer::new(gpu, trainer.config(), grid(&trainer).map(|g| &g.bits)).unwrap();
     trainer.settle(&renderer.parameters).unwrap();
     let mut total = 0.0;
+    // More rays than have room for all their samples at once: rounds see what one pass over all of them sees.
+    let large = camera(0.3, 0.7).resized(160, 160);
+    let [in_one, in_rounds] = [true, false].map(|n| renderer.render(&large, None, n).unwrap());
+    for (name, one, rounds) in [
+        ("colour", &in_one.color, &in_rounds.color),
+        ("opacity", &in_one.opacity, &in_rounds.opacity),
+        ("depth", &in_one.depth, &in_rounds.depth),
+    ] {
+        let differ = one.iter().zip(rounds).map(|(a, b)| (a - b).abs());
+        let largest = differ.fold(0.0, f32::max);
+        // What is left behind where a ray ends.
+        assert!(largest < 0.01, "{name} differs by {largest} in rounds");
+        assert!(one.iter().any(|v| *v > 0.5));
+    }
     for (turn, z) in [(0.07, 0.2), (0.44, 1.3)] {
         let camera = camera(turn, z);
         let frame = renderer.render(&camera, None, true).unwrap();
