@@ -614,10 +614,10 @@ impl Checkpoint {
     /// Let the averages in `slab` of networks that were left alone catch up to the checkpoint's step.
     fn settle_cells(&self, fields: &[&Field], slab: &mut [f32]) -> Result<(), CheckpointError> {
         let maps = layout::maps(fields);
-        if maps.is_empty() {
+        let decay = self.info.config.optimizer.ema_decay;
+        if maps.is_empty() || decay == 0.0 {
             return Ok(());
         }
-        let decay = self.info.config.optimizer.ema_decay;
         let values = self.slab(fields, Role::Value)?;
         for map in maps {
             let name = format!("updates.{}", map.name);
@@ -717,9 +717,7 @@ impl Checkpoint {
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
                 gpu.write(buffer, 0, &cells);
-                if self.has("occupancy.bits") {
-                    trainer.set_lessons(&cells, &self.bits()?);
-                }
+                trainer.set_lessons(&cells, &self.bits()?);
             }
         }
         let mut stage = crate::gpu::Stage::new("load");

@@ -177,8 +177,6 @@ fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
 
 /// The grid as `wanted`, over the box around `voxels`, with networks in the cells that any of them reaches into.
 fn cover(voxels: &[[[f32; 3]; 2]], wanted: Cells) -> Result<(Cells, Vec<u32>), DistillationError> {
-    /// What shaders count networks with.
-    const MOST: u32 = 32_768;
     let mut cells = wanted;
     cells.low = [1.0; 3];
     cells.high = [0.0; 3];
@@ -202,10 +200,10 @@ fn cover(voxels: &[[[f32; 3]; 2]], wanted: Cells) -> Result<(Cells, Vec<u32>), D
         *network = networks;
         networks += 1;
     }
-    if networks > MOST {
+    if networks > Cells::MOST_NETWORKS {
         return Err(DistillationError::TooManyNetworks {
             networks,
-            most: MOST,
+            most: Cells::MOST_NETWORKS,
         });
     }
     cells.occupied = Some(networks);

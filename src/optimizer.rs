@@ -119,6 +119,17 @@ impl DenseGroup {
         stage.clear(&self.gradients).clear(first).clear(second);
     }
 
+    /// What Adam reads and writes.
+    fn roles(&self) -> [Binding<'_>; 5] {
+        [
+            ("values", &self.weights.values),
+            ("gradients", &self.gradients),
+            ("first_moments", &self.moments[0]),
+            ("second_moments", &self.moments[1]),
+            ("averages", &self.averages),
+        ]
+    }
+
     /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
     ///
     /// # Errors
@@ -136,14 +147,8 @@ impl DenseGroup {
             .set("raises_alarms", true)
             .set("first", first)
             .set("n", n);
-        let bindings = [
-            ("state", &counts.state),
-            ("values", &self.weights.values),
-            ("gradients", &self.gradients),
-            ("first_moments", &self.moments[0]),
-            ("second_moments", &self.moments[1]),
-            ("averages", &self.averages),
-        ];
+        let mut bindings = vec![("state", &counts.state)];
+        bindings.extend(self.roles());
         stage.run(
             gpu,
             "optimizer",
@@ -199,17 +204,13 @@ impl CellGroup {
         dense: &DenseGroup,
         updated: &Buffer,
     ) -> Result<(), GpuError> {
-        let bindings = [
+        let mut bindings = vec![
             ("state", &counts.state),
-            ("values", &dense.weights.values),
-            ("gradients", &dense.gradients),
-            ("first_moments", &dense.moments[0]),
-            ("second_moments", &dense.moments[1]),
-            ("averages", &dense.averages),
             ("counters", &self.counters),
             ("updated", updated),
             ("counts", &counts.state),
         ];
+        bindings.extend(dense.roles());
         let defines = self.defines("cells", config).set("raises_alarms", true);
         let groups = Groups::covering(u64::from(self.networks), 1);
         stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;

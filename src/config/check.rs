@@ -522,8 +522,7 @@ impl Pass {
 
 impl Cells {
     fn check(&self) -> Result<(), Bad> {
-        /// What shaders count networks with.
-        const MOST: u64 = 32_768;
+        const MOST: u32 = Cells::MOST_NETWORKS;
         let corners = [self.low, self.high].concat();
         if corners.iter().any(|c| !(0.0..=1.0).contains(c))
             || self.low.iter().zip(&self.high).any(|(l, h)| l >= h)
@@ -550,7 +549,7 @@ impl Cells {
             ));
         }
         let networks = self.occupied.map_or(n, u64::from);
-        if networks == 0 || networks > n.min(MOST) {
+        if networks == 0 || networks > n.min(u64::from(MOST)) {
             return Err(bad(
                 "cells.resolution",
                 format!(

@@ -189,6 +189,9 @@ impl Default for Cells {
 }
 
 impl Cells {
+    /// What shaders count networks with.
+    pub const MOST_NETWORKS: u32 = 32_768;
+
     /// Cells along x, y and z.
     #[must_use]
     pub fn resolution(&self) -> [u32; 3] {

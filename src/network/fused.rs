@@ -23,6 +23,7 @@ pub struct Fused {
     staged: bool,
 }
 
+/// f32 of the largest layer's weights.
 fn largest_layer(layout: &Layout) -> u32 {
     let layers = (0..layout.n_layers()).map(|l| layout.width(l) * layout.rows(l));
     layers.max().unwrap_or(0)
@@ -52,11 +53,6 @@ impl Fused {
                 && bytes <= gpu.limits().max_compute_workgroup_storage_size,
             layout,
         }
-    }
-
-    /// f32 of the largest layer's weights.
-    fn largest_layer(&self) -> u32 {
-        largest_layer(&self.layout)
     }
 
     /// Samples that one workgroup evaluates.
@@ -114,7 +110,7 @@ impl Fused {
             .set("spare_row", batch.bins.map_or(0, binned::Bins::spare_row))
             .set("cell_quads", layout.copy_stride / 4)
             .set("staged", self.staged)
-            .set("stage_quads", self.largest_layer() / 4)
+            .set("stage_quads", largest_layer(layout) / 4)
             .set("layers", layers)
             .set("biases", layout.biases)
             .set("bias_at", &layout.dims)

@@ -215,15 +215,15 @@ impl Trainer {
             running_since: None,
         };
         let grid = config.occupancy.as_ref();
-        let updates = match &trainer.occupancy {
-            Some(grid) => {
+        // What a teacher found empty stays so.
+        let first_on_images = config.lessons();
+        let occupancy = match &trainer.occupancy {
+            Some(grid) if first_on_images == 0 => {
                 let parameters = trainer.parameters();
                 grid.update(gpu, trainer.field(), &parameters[parameters.len() - 1])?
             }
-            None => Vec::new(),
+            _ => Vec::new(),
         };
-        // What a teacher found empty stays so.
-        let first_on_images = config.lessons();
         trainer.program = Program {
             lessons: match teacher {
                 Some(teacher) => trainer.build_lesson(teacher)?,
@@ -231,11 +231,7 @@ impl Trainer {
             },
             first_on_images,
             always: trainer.build_step(images, plan.micro_batches)?,
-            occupancy: if first_on_images > 0 {
-                Vec::new()
-            } else {
-                updates
-            },
+            occupancy,
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
         };
@@ -710,8 +706,10 @@ impl Trainer {
         stage.copy(&self.dense.averages, &into[0].weights.values);
         for (index, (field, into)) in self.fields().zip(into).enumerate() {
             if let Some((group, map)) = &self.cells[index] {
-                let weights = &into.weights.values;
-                group.settle(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
+                if optimizer.ema_decay > 0.0 {
+                    let weights = &into.weights.values;
+                    group.settle(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
+                }
                 into.cells.iter().for_each(|to| {
                     stage.copy(map, to);
                 });
