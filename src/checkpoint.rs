@@ -600,7 +600,12 @@ impl Checkpoint {
     fn maps(&self, fields: &[&Field]) -> Result<Vec<(layout::Map, Vec<u32>)>, CheckpointError> {
         let mut all = Vec::new();
         for map in layout::maps(fields) {
-            let cells = self.values::<u32>(&map.name, Dtype::U32, &map.shape)?;
+            // Where all cells have networks, those are in order unless it says otherwise.
+            let cells = if map.len() == map.networks && !self.has(&map.name) {
+                (0..map.len()).map(|cell| cell as u32).collect()
+            } else {
+                self.values::<u32>(&map.name, Dtype::U32, &map.shape)?
+            };
             let known = |&c: &u32| c == binned::NONE || (c as usize) < map.networks;
             if let Some(bad) = cells.iter().find(|c| !known(c)) {
                 let reason = format!("names network {bad} of {}", map.networks);

@@ -243,7 +243,7 @@ impl Field {
         }
         let network = |layout: Layout, rectified: bool| {
             if config.is_narrow() || layout.is_grid() {
-                Network::Fused(Fused::new(gpu, layout))
+                Network::Fused(Fused::new(gpu, layout, rectified))
             } else {
                 Network::Tiled(Tiled::new(gpu, layout, rectified))
             }

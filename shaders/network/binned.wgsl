@@ -77,7 +77,7 @@ fn keys(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let per_unit = vec3<f32>(${per_unit[0]}, ${per_unit[1]}, ${per_unit[2]});
     let x = (samples[i].xyz - low) * per_unit;
     var network = NONE;
-    if (all(x >= vec3<f32>(0.0)) && all(x <= vec3<f32>(RESOLUTION))) {
+    if (all(x > vec3<f32>(0.0)) && all(x < vec3<f32>(RESOLUTION))) {
         let c = min(vec3<u32>(x), RESOLUTION - 1u);
         network = min(cells[(c.z * RESOLUTION.y + c.y) * RESOLUTION.x + c.x], NONE);
     }

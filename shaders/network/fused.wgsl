@@ -30,6 +30,9 @@ var<storage, read_write> hidden: array<f32>;              // (n, hidden_stride)
 //: elif pass == "backward"
 ${weight_space} weights_transposed: ${weight_array};             // per layer (in, out / 4)
 var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 4)
+//: if rectified_input
+var<storage, read> network_input: array<f32>;             // (n, in_stride), a rectifier's output
+//: endif
 //: if extra_d_input
 var<storage, read> d_first_input: array<f32>;             // (n), added to the gradient of input 0
 //: endif
@@ -114,7 +117,11 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l]}u + o] = y_${z};
         //: endif
         //: else
+        //: if rectified_outputs
+        network_output[row_${z} * ${out_stride}u + ${out_offset}u + o] = max(a_${z} + b_${z}, select(0.0, a_${z} + b_${z}, o == 0u));
+        //: else
         network_output[row_${z} * ${out_stride}u + ${out_offset}u + o] = a_${z} + b_${z};
+        //: endif
         //: endif
         //: endfor
     }
@@ -198,6 +205,8 @@ fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
         //: if save
         d_hidden[row_${z} * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
         //: endif
+        //: elif rectified_input
+        d_input[row_${z} * ${d_in_stride}u + ${d_in_offset}u + i] = select(0.0, a_${z} + b_${z}, network_input[row_${z} * ${in_stride}u + ${in_offset}u + i] > 0.0);
         //: elif writes_d_input
         d_input[row_${z} * ${d_in_stride}u + ${d_in_offset}u + i] = a_${z} + b_${z};
         //: endif

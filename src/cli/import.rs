@@ -9,7 +9,7 @@ use super::output::SCHEMA;
 use super::{Session, usage};
 use crate::checkpoint::{Info, save_parameters};
 use crate::config::{Background, RayDirection, Spacing};
-use crate::import::nerf_pytorch::{self, Options};
+use crate::import::{RayOptions, kilonerf_seed, nerf_pytorch};
 use crate::run::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,10 @@ From PyTorch, for krrish94's nerf-pytorch (docs/import.md has more):
   tensors = {f\"{part}.{name}\": value.contiguous()
              for part in (\"coarse\", \"fine\")
              for name, value in checkpoint[f\"model_{part}_state_dict\"].items()}
-  safetensors.torch.save_file(tensors, \"lego.safetensors\")")]
+  safetensors.torch.save_file(tensors, \"lego.safetensors\")
+
+A model of the 100-line KiloNeRF: safetensors.torch.save_file(model.state_dict(), \"cells.safetensors\"), then
+  kiln import cells.safetensors --as kilonerf-seed --out runs/lego-cells")]
 pub(super) struct Args {
     /// Weights under the names of the model's `state_dict`
     #[arg(value_name = "FILE.safetensors")]
@@ -38,21 +41,24 @@ pub(super) struct Args {
     /// Overwrite an existing run
     #[arg(long)]
     force: bool,
-    /// Frequencies of positions; read off the weights where left out
+    /// Frequencies of positions; read off the weights where left out (nerf-pytorch)
     #[arg(long, value_name = "L")]
     frequencies: Option<u32>,
-    /// Frequencies of directions; read off the weights where left out
+    /// Frequencies of directions; read off the weights where left out (nerf-pytorch)
     #[arg(long, value_name = "L")]
     direction_frequencies: Option<u32>,
-    /// Stratified samples per ray
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    samples: u32,
-    /// Samples per ray that the fine model adds
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    fine_samples: u32,
-    /// What samples are spaced evenly in
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = SpacingArg::Linear)]
-    spacing: SpacingArg,
+    /// Stratified samples per ray; left out, 64 (nerf-pytorch) or 192 (kilonerf-seed)
+    #[arg(long, value_name = "N")]
+    samples: Option<u32>,
+    /// Samples per ray that the fine model adds; left out, 64 (nerf-pytorch)
+    #[arg(long, value_name = "N")]
+    fine_samples: Option<u32>,
+    /// What samples are spaced evenly in; left out, distance (nerf-pytorch)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    spacing: Option<SpacingArg>,
+    /// Side of the cube that the cells fill, in world units; left out, 3 (kilonerf-seed)
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    scene_scale: Option<f32>,
     /// Where rays start
     #[arg(
         long,
@@ -69,9 +75,10 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     far: f32,
-    /// What near and far measure: depths along the viewing axis (plane) or distances (unit)
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = DirectionArg::Plane)]
-    ray_direction: DirectionArg,
+    /// What near and far measure: depths along the viewing axis (plane) or distances (unit); left out, plane (nerf-pytorch)
+    /// or unit (kilonerf-seed)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    ray_direction: Option<DirectionArg>,
     /// Where in a pixel its ray passes: 0 is the corner, 0.5 the centre
     #[arg(
         long,
@@ -81,7 +88,7 @@ pub(super) struct Args {
     )]
     pixel_center: f32,
     /// The model is one of normalised device coordinates, of images whose half width and height are so many focal lengths:
-    /// near and far count for nothing then
+    /// near and far count for nothing then (nerf-pytorch)
     #[arg(long, value_name = "X,Y", value_delimiter = ',', num_args = 1)]
     ndc: Vec<f32>,
     /// Background of training and evaluation: white, black or #rrggbb
@@ -94,6 +101,8 @@ pub(super) struct Args {
 enum Model {
     /// Neural radiance fields of krrish94 and of yenchenlin
     NerfPytorch,
+    /// Grids of small networks of the 100-line `KiloNeRF`
+    KilonerfSeed,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -117,6 +126,74 @@ struct Line<'a> {
     passes: usize,
 }
 
+impl From<SpacingArg> for Spacing {
+    fn from(arg: SpacingArg) -> Self {
+        match arg {
+            SpacingArg::Linear => Self::Linear,
+            SpacingArg::Disparity => Self::Disparity,
+        }
+    }
+}
+
+impl From<DirectionArg> for RayDirection {
+    fn from(arg: DirectionArg) -> Self {
+        match arg {
+            DirectionArg::Plane => Self::Plane,
+            DirectionArg::Unit => Self::Unit,
+        }
+    }
+}
+
+impl Args {
+    /// A flag that means nothing to the model is refused.
+    fn check_flags(&self) -> anyhow::Result<()> {
+        let (model, strangers) = match self.model {
+            Model::NerfPytorch => (
+                "nerf-pytorch",
+                &[("--scene-scale", self.scene_scale.is_some())][..],
+            ),
+            Model::KilonerfSeed => (
+                "kilonerf-seed",
+                &[
+                    ("--frequencies", self.frequencies.is_some()),
+                    (
+                        "--direction-frequencies",
+                        self.direction_frequencies.is_some(),
+                    ),
+                    ("--fine-samples", self.fine_samples.is_some()),
+                    ("--spacing", self.spacing.is_some()),
+                    ("--ndc", !self.ndc.is_empty()),
+                ][..],
+            ),
+        };
+        if let Some((flag, _)) = strangers.iter().find(|(_, given)| *given) {
+            return Err(usage(format!(
+                "{flag} means nothing to --as {model}: leave it out"
+            )));
+        }
+        match self.scene_scale {
+            Some(side) if !(side > 0.0 && side.is_finite()) => Err(usage(format!(
+                "--scene-scale {side}: give the side of the cube, which is positive"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// `default`, but for what flags say.
+    fn rays(&self, default: RayOptions) -> RayOptions {
+        RayOptions {
+            n_samples: self.samples.unwrap_or(default.n_samples),
+            near: self.near,
+            far: self.far,
+            ray_direction: self
+                .ray_direction
+                .map_or(default.ray_direction, DirectionArg::into),
+            pixel_center: self.pixel_center,
+            background: self.background,
+        }
+    }
+}
+
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if !(args.near >= 0.0 && args.far > args.near && args.far.is_finite()) {
         return Err(usage(format!(
@@ -128,7 +205,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         ("--samples", args.samples),
         ("--fine-samples", args.fine_samples),
     ] {
-        if !(2..=16_384).contains(&n) {
+        if let Some(n) = n.filter(|n| !(2..=16_384).contains(n)) {
             return Err(usage(format!(
                 "{flag} {n}: give 2 to 16384 samples per ray"
             )));
@@ -156,27 +233,29 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     };
     let dir = RunDir::at(&args.out);
     dir.check_free(args.force)?;
-    let options = Options {
-        n_frequencies: args.frequencies,
-        n_direction_frequencies: args.direction_frequencies,
-        n_samples: args.samples,
-        n_fine_samples: args.fine_samples,
-        spacing: match args.spacing {
-            SpacingArg::Linear => Spacing::Linear,
-            SpacingArg::Disparity => Spacing::Disparity,
-        },
-        near: args.near,
-        far: args.far,
-        ray_direction: match args.ray_direction {
-            DirectionArg::Plane => RayDirection::Plane,
-            DirectionArg::Unit => RayDirection::Unit,
-        },
-        pixel_center: args.pixel_center,
-        background: args.background,
-        ndc,
+    args.check_flags()?;
+    let imported = match args.model {
+        Model::NerfPytorch => {
+            let default = nerf_pytorch::Options::default();
+            let options = nerf_pytorch::Options {
+                n_frequencies: args.frequencies,
+                n_direction_frequencies: args.direction_frequencies,
+                rays: args.rays(default.rays),
+                n_fine_samples: args.fine_samples.unwrap_or(default.n_fine_samples),
+                spacing: args.spacing.map_or(default.spacing, SpacingArg::into),
+                ndc,
+            };
+            nerf_pytorch::read(&args.file, &options)?
+        }
+        Model::KilonerfSeed => {
+            let default = kilonerf_seed::Options::default();
+            let options = kilonerf_seed::Options {
+                rays: args.rays(default.rays),
+                scene_scale: args.scene_scale.unwrap_or(default.scene_scale),
+            };
+            kilonerf_seed::read(&args.file, &options)?
+        }
     };
-    let Model::NerfPytorch = args.model;
-    let imported = nerf_pytorch::read(&args.file, &options)?;
     let info = Info::imported(imported.config);
     let _reservation = dir.reserve()?;
     let _lock = dir.lock()?;

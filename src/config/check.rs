@@ -512,7 +512,7 @@ impl Pass {
             if !field.is_narrow() {
                 return Err(bad(
                     "cells",
-                    "are given; their networks, a color_network among them, have 64 neurons, 4 hidden layers and 65 density outputs at most, no skips and no feature_activation",
+                    "are given; their networks, a color_network among them, have 64 neurons, 4 hidden layers and 65 density outputs at most, and no skips",
                 ));
             }
         }

@@ -4,6 +4,7 @@
 //! method here, exactly: linear maps without an activation between them are multiplied out, columns are put in the order
 //! that kiln joins inputs in.
 
+pub mod kilonerf_seed;
 pub mod nerf_pytorch;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::checkpoint::{CheckpointError, read_whole};
-use crate::config::{Config, ConfigError};
+use crate::config::{Background, Config, ConfigError, RayDirection};
 
 /// What can go wrong with an import.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,47 @@ pub enum ImportError {
     /// The model's sizes, or the options, make no method.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+/// What no weights say of the rays that a model was trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RayOptions {
+    /// Stratified samples per ray.
+    pub n_samples: u32,
+    /// Where a ray starts.
+    pub near: f32,
+    /// Where it ends.
+    pub far: f32,
+    /// What near and far measure.
+    pub ray_direction: RayDirection,
+    /// Where in a pixel its ray passes.
+    pub pixel_center: f32,
+    /// Background of training and evaluation.
+    pub background: Background,
+}
+
+impl RayOptions {
+    /// Those of Blender scenes, rays through whose pixels' corners have `n_samples` samples.
+    fn of_blender(n_samples: u32, ray_direction: RayDirection) -> Self {
+        Self {
+            n_samples,
+            near: 2.0,
+            far: 6.0,
+            ray_direction,
+            pixel_center: 0.0,
+            background: Background::Fixed([1.0; 3]),
+        }
+    }
+
+    /// Write them to `config`.
+    fn configure(&self, config: &mut Config) {
+        config.scene.near = Some(self.near);
+        config.scene.far = Some(self.far);
+        config.scene.ray_direction = self.ray_direction;
+        config.scene.pixel_center = self.pixel_center;
+        config.scene.background = self.background;
+        config.scene.eval_background = self.background;
+    }
 }
 
 /// A matrix or a vector of f64.
@@ -209,6 +251,24 @@ impl Tensors {
         prefixes.filter(whole).map(str::to_owned).collect()
     }
 
+    /// Shape and values of the tensor `name`, which are finite.
+    fn get(&self, name: &str) -> Result<&(Vec<usize>, Vec<f64>), ImportError> {
+        match self.all.get(name) {
+            None => Err(match self.other.get(name) {
+                Some(kind) => {
+                    let reason =
+                        format!("is of type {kind}: save it as 32-bit floats, with .float()");
+                    self.fault(name, reason)
+                }
+                None => self.fault(name, "is missing"),
+            }),
+            Some((_, values)) if values.iter().any(|v| !v.is_finite()) => {
+                Err(self.fault(name, "holds NaN or infinite values"))
+            }
+            Some(tensor) => Ok(tensor),
+        }
+    }
+
     /// The affine map `name.weight` and `name.bias`, of sizes that are checked where given.
     fn linear(
         &self,
@@ -216,24 +276,7 @@ impl Tensors {
         n_in: Option<usize>,
         n_out: Option<usize>,
     ) -> Result<Linear, ImportError> {
-        let get = |part: &str| {
-            let name = format!("{name}.{part}");
-            let found = self.all.get(&name);
-            match found {
-                None => Err(match self.other.get(&name) {
-                    Some(kind) => {
-                        let reason =
-                            format!("is of type {kind}: save it as 32-bit floats, with .float()");
-                        self.fault(&name, reason)
-                    }
-                    None => self.fault(&name, "is missing"),
-                }),
-                Some((_, values)) if values.iter().any(|v| !v.is_finite()) => {
-                    Err(self.fault(&name, "holds NaN or infinite values"))
-                }
-                Some(tensor) => Ok(tensor),
-            }
-        };
+        let get = |part: &str| self.get(&format!("{name}.{part}"));
         let ((shape, values), (bias_shape, bias)) = (get("weight")?, get("bias")?);
         let any = |n: Option<usize>| n.map_or("any".to_owned(), |n| n.to_string());
         let fits = shape.len() == 2
@@ -270,9 +313,7 @@ pub struct Imported {
 }
 
 /// The layers of `network` (its name, with the pass's prefix) as parameters.
-#[expect(clippy::cast_possible_truncation, reason = "f32 is what is stored")]
 fn parameters(network: &str, layers: &[Linear]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-    let single = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
     let mut all = Vec::new();
     for (l, layer) in layers.iter().enumerate() {
         let shape = vec![layer.weight.n_out, layer.weight.n_in];
@@ -286,4 +327,13 @@ fn parameters(network: &str, layers: &[Linear]) -> Vec<(String, Vec<usize>, Vec<
         all.push((format!("{name}.bias"), shape, single(&layer.bias)));
     }
     all
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "f32 is what is stored")]
+fn single(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+fn size(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -6,11 +6,10 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, Tensors, parameters};
-use crate::config::{Background, Sampler};
+use super::{ImportError, Imported, Linear, RayOptions, Tensors, parameters, size};
 use crate::config::{
     Config, DirectionEncoding, FeatureActivation, Field, ForwardFacing, FrequencyConfig, Ndc, Pass,
-    PositionEncoding, RayDirection, SceneHints, Spacing,
+    PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
 };
 use crate::gpu::AdapterClass;
 
@@ -21,22 +20,12 @@ pub struct Options {
     pub n_frequencies: Option<u32>,
     /// Frequencies of directions; read off the weights' shapes where left out.
     pub n_direction_frequencies: Option<u32>,
-    /// Stratified samples per ray.
-    pub n_samples: u32,
+    /// Rays, and the coarse model's samples on them.
+    pub rays: RayOptions,
     /// Samples per ray that the fine model adds.
     pub n_fine_samples: u32,
     /// What is spaced evenly.
     pub spacing: Spacing,
-    /// Where a ray starts.
-    pub near: f32,
-    /// Where it ends.
-    pub far: f32,
-    /// What near and far measure.
-    pub ray_direction: RayDirection,
-    /// Where in a pixel its ray passes.
-    pub pixel_center: f32,
-    /// Background of training and evaluation.
-    pub background: Background,
     /// Of a model of normalised device coordinates, half of an image's width and height in focal lengths.
     pub ndc: Option<[f32; 2]>,
 }
@@ -46,14 +35,9 @@ impl Default for Options {
         Self {
             n_frequencies: None,
             n_direction_frequencies: None,
-            n_samples: 64,
+            rays: RayOptions::of_blender(64, RayDirection::Plane),
             n_fine_samples: 64,
             spacing: Spacing::Linear,
-            near: 2.0,
-            far: 6.0,
-            ray_direction: RayDirection::Plane,
-            pixel_center: 0.0,
-            background: Background::Fixed([1.0; 3]),
             ndc: None,
         }
     }
@@ -136,15 +120,13 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         return Err(tensors.unknown("it holds a fine model, but no coarse one"));
     };
     let mut config = Config::preset("nerf", &[])?;
-    if options.ndc.is_none() {
-        config.scene.near = Some(options.near);
-        config.scene.far = Some(options.far);
+    options.rays.configure(&mut config);
+    if options.ndc.is_some() {
+        config.scene.near = None;
+        config.scene.far = None;
+    } else {
         config.scene.forward_facing = ForwardFacing::World;
     }
-    config.scene.ray_direction = options.ray_direction;
-    config.scene.pixel_center = options.pixel_center;
-    config.scene.background = options.background;
-    config.scene.eval_background = options.background;
     config.training.crop_steps = 0;
     config.scene.ndc = options.ndc.map(|half| Ndc { near: 1.0, half });
     let preset = config.passes[0].clone();
@@ -159,7 +141,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         }?;
         let sampler = if index == 0 {
             Sampler::Stratified {
-                n_samples: options.n_samples,
+                n_samples: options.rays.n_samples,
                 jitter: true,
                 min_transmittance: 0.0,
                 bounded: false,
@@ -250,10 +232,6 @@ fn field(
             .map(|of| network(&model.color, of)),
         ..preset.clone()
     })
-}
-
-fn size(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Frequencies of an encoding of `n` values, and whether the input is among them.

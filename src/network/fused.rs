@@ -21,6 +21,8 @@ pub struct Fused {
     workgroup: u32,
     /// Whether a workgroup copies each layer's weights into its own memory first.
     staged: bool,
+    /// Whether all outputs but the first, which has four columns to itself, are rectified.
+    rectified_outputs: bool,
 }
 
 /// f32 of the largest layer's weights.
@@ -32,7 +34,7 @@ fn largest_layer(layout: &Layout) -> u32 {
 impl Fused {
     /// A network without skips.
     #[must_use]
-    pub fn new(gpu: &Gpu, layout: Layout) -> Self {
+    pub fn new(gpu: &Gpu, layout: Layout, rectified_outputs: bool) -> Self {
         // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
         let samples_per_thread = if gpu.class() == AdapterClass::Software {
             2
@@ -51,6 +53,7 @@ impl Fused {
             staged: is_grid
                 && !gpu.identity_table()
                 && bytes <= gpu.limits().max_compute_workgroup_storage_size,
+            rectified_outputs,
             layout,
         }
     }
@@ -172,6 +175,7 @@ impl Fused {
             .merge(self.weight_defines(gpu, weights))
             .set("rows", rows)
             .set("save", save.is_some())
+            .set("rectified_outputs", self.rectified_outputs)
             .set("in_stride", input.stride)
             .set("in_offset", input.offset)
             .set("out_stride", output.stride)
@@ -195,7 +199,7 @@ impl Fused {
         Ok(())
     }
 
-    /// Add: gradients of the input, and of the weights where they are wanted. The input is not a rectifier's output.
+    /// Add: gradients of the input, and of the weights where they are wanted.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -225,13 +229,21 @@ impl Fused {
             .collect();
         let padded: Vec<u32> = (0..layers).map(|l| layout.rows(l)).collect();
         debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
-        debug_assert!(gradients.rectified_input.is_none());
         let defines = self
             .defines("backward", batch)
             .merge(self.weight_defines(gpu, weights_transposed))
             .set("save", gradients.weight_gradients.is_some())
             .set("writes_d_input", gradients.d_input.is_some())
             .set("extra_d_input", gradients.d_first_input.is_some())
+            .set("rectified_input", gradients.rectified_input.is_some())
+            .set(
+                "in_stride",
+                gradients.rectified_input.map_or(0, |h| h.stride),
+            )
+            .set(
+                "in_offset",
+                gradients.rectified_input.map_or(0, |h| h.offset),
+            )
             .set("back_rows", back_rows)
             .set(
                 "back_offsets",
@@ -250,6 +262,11 @@ impl Fused {
             ("d_hidden", &activations.d_hidden[0]),
         ];
         bindings.extend(gradients.d_first_input.map(|b| ("d_first_input", b)));
+        bindings.extend(
+            gradients
+                .rectified_input
+                .map(|h| ("network_input", h.buffer)),
+        );
         bindings.extend(batch.bins.map(|bins| ("tiles", &bins.tiles)));
         stage.run(
             gpu,

@@ -14,9 +14,9 @@ fn fixture(kind: &str) -> PathBuf {
         .join(format!("{kind}.safetensors"))
 }
 
-/// The file of a model with one tensor left out, or given another shape.
-fn spoil(to: &Path, name: &str, shape: Option<&[usize]>) {
-    let bytes = std::fs::read(fixture("flexible")).unwrap();
+/// The file `from` of a model with one tensor left out, or given another shape.
+fn spoil(from: &Path, to: &Path, name: &str, shape: Option<&[usize]>) {
+    let bytes = std::fs::read(from).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let zeros = vec![0; shape.unwrap_or_default().iter().product::<usize>() * 4];
     let mut kept: Vec<(&str, TensorView<'_>)> =
@@ -105,6 +105,72 @@ fn a_model_is_measured_shown_and_trained_further() {
 }
 
 #[test]
+fn a_grid_of_networks_is_imported() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let model = fixture("../seed_000/model");
+    let import = |file: &Path| {
+        let mut command = kiln(["import", "--as", "kilonerf-seed", "--out"]);
+        command.arg(at("run")).arg(file);
+        command
+    };
+    for (flag, words) in [
+        ("--ndc=0.6,0.4", &["--ndc", "kilonerf-seed"][..]),
+        ("--fine-samples=8", &["--fine-samples", "kilonerf-seed"]),
+        ("--scene-scale=-1", &["--scene-scale -1"]),
+    ] {
+        refused(import(&model).arg(flag), 2, words);
+    }
+    let mut other = kiln(["import", "--as", "nerf-pytorch", "--scene-scale=2", "--out"]);
+    refused(
+        other.arg(at("run")).arg(&model),
+        2,
+        &["--scene-scale", "nerf-pytorch"],
+    );
+    refused(
+        &mut import(&fixture("flexible")),
+        1,
+        &["layer1_w", "KiloNerf"],
+    );
+    let file = at("model.safetensors");
+    for (name, shape, words) in [
+        ("layer5_b", None, &["layer5_b", "missing"][..]),
+        (
+            "layer3_w",
+            Some(&[2, 2, 2, 32, 28][..]),
+            &["layer3_w", "[2, 2, 2, 32, 28]", "[2, 2, 2, 32, 32]"],
+        ),
+        (
+            "layer2_w",
+            Some(&[2, 2, 3, 32, 33]),
+            &["layer2_w", "[2, 2, 3, 32, 33]"],
+        ),
+        (
+            "layer1_b",
+            Some(&[2, 2, 2, 32]),
+            &["layer1_b", "[2, 2, 2, 1, 32]"],
+        ),
+        ("layer1_w", Some(&[2, 2, 2, 62, 32]), &["layer1_w", "62"]),
+        ("layer4_w", Some(&[2, 2, 2, 58, 32]), &["layer4_w", "58"]),
+    ] {
+        spoil(&model, &file, name, shape);
+        refused(&mut import(&file), 1, words);
+    }
+    assert!(!at("run").exists(), "nothing is left behind");
+    succeeds(&mut import(&model));
+    if !has_adapter() {
+        return;
+    }
+    let dataset = &shared().dataset;
+    succeeds(kiln(["eval", "--dataset"]).arg(dataset).arg(at("run")));
+    let output = succeeds(kiln(["inspect"]).arg(at("run")));
+    assert!(text(&output.stdout).contains("imported"));
+    let mut train = kiln(["train", "--steps=2", "--resume"]);
+    succeeds(train.arg(at("run")).arg(dataset));
+    assert_eq!(steps_of(&at("run")), 2);
+}
+
+#[test]
 fn files_that_are_no_such_model() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -151,7 +217,7 @@ fn files_that_are_no_such_model() {
         ),
     ] {
         let file = at("model.safetensors");
-        spoil(&file, name, shape);
+        spoil(&fixture("flexible"), &file, name, shape);
         refused(&mut import(&file), 1, words);
     }
     // A fine model of another class is one all the same; a word that only contains `fine` marks none.

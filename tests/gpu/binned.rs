@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use kiln::config::{
-    Cells, Config, DirectionEncoding, Field as FieldConfig, FrequencyConfig, Initialization,
-    Network as NetworkConfig, PositionEncoding,
+    Cells, Config, DirectionEncoding, FeatureActivation, Field as FieldConfig, FrequencyConfig,
+    Initialization, Network as NetworkConfig, PositionEncoding,
 };
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Count, Gpu, GpuError, Stage, StepState};
@@ -14,6 +14,7 @@ use kiln::network::{Bins, CellGrid, Keep, Network};
 use crate::reference::encoding::frequency::Frequency;
 use crate::reference::network::binned::Grid;
 use crate::reference::network::fused::{Layer, Mlp};
+use crate::reference::network::tiled::SkipMlp;
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, samples, to_f32};
 
@@ -160,7 +161,7 @@ const N_DENSITY_OUTPUTS: usize = 9;
 const FREQUENCIES: u32 = 3;
 
 /// Position in a cell → 12 → 12 → density and 8 features, those and the direction → 8 → 3.
-fn config(grid: &Grid) -> FieldConfig {
+fn config(grid: &Grid, rectified: bool) -> FieldConfig {
     let network = |n_neurons, n_hidden_layers| NetworkConfig {
         n_neurons,
         n_hidden_layers,
@@ -186,6 +187,11 @@ fn config(grid: &Grid) -> FieldConfig {
         cells: Some(cells_of(grid)),
         density_network: network(12, 2),
         n_density_outputs: N_DENSITY_OUTPUTS as u32,
+        feature_activation: if rectified {
+            FeatureActivation::Relu
+        } else {
+            FeatureActivation::None
+        },
         color_network: Some(network(8, 1)),
         ..preset
     }
@@ -202,18 +208,20 @@ struct Reference {
     grid: Grid,
     position: Frequency,
     direction: Frequency,
-    density: Mlp,
+    density: SkipMlp,
     color: Mlp,
     cells: Vec<Networks>,
 }
 
 impl Reference {
-    fn random(pcg: &mut Pcg, grid: Grid) -> Self {
+    fn random(pcg: &mut Pcg, grid: Grid, rectified: bool) -> Self {
         let position = Frequency::powers_of_two(FREQUENCIES, true);
         let direction = Frequency::powers_of_two(1, true);
-        let density = Mlp {
+        let density = SkipMlp {
             dims: vec![position.n_outputs(), 12, 12, N_DENSITY_OUTPUTS],
+            skips: Vec::new(),
             biases: true,
+            rectified_outputs: rectified,
         };
         let color = Mlp {
             dims: vec![N_DENSITY_OUTPUTS - 1 + direction.n_outputs(), 8, 3],
@@ -238,11 +246,11 @@ impl Reference {
     fn forward(&self, x: [f64; 3], view_dir: [f64; 3]) -> Option<[Vec<Vec<f64>>; 2]> {
         let networks = &self.cells[self.grid.network(x)?];
         let features = self.position.forward(self.grid.local(x));
-        let density = self.density.forward(&networks.density, &features);
-        let mut input = density.output()[1..].to_vec();
+        let (values, sums) = self.density.forward(&networks.density, &features);
+        let mut input = values[3][1..].to_vec();
         input.extend(self.direction.forward(view_dir));
         let color = self.color.forward(&networks.color, &input);
-        Some([density.values, color.values])
+        Some([[values, sums].concat(), color.values])
     }
 
     /// Whether no neuron is so close to zero that rounding could switch it.
@@ -278,7 +286,7 @@ impl Reference {
         let (cell, d) = (&self.cells[network], &mut d[network]);
         let features = self.position.forward(self.grid.local(x));
         let density = self.density.forward(&cell.density, &features);
-        let mut input = density.output()[1..].to_vec();
+        let mut input = density.0[3][1..].to_vec();
         input.extend(self.direction.forward(view_dir));
         let color = self.color.forward(&cell.color, &input);
         let d_input = self
@@ -286,6 +294,11 @@ impl Reference {
             .backward(&cell.color, &color, d_color, &mut d.color);
         let mut d_outputs = vec![d_density];
         d_outputs.extend(&d_input[..N_DENSITY_OUTPUTS - 1]);
+        for (o, d) in d_outputs.iter_mut().enumerate() {
+            if self.density.is_rectified(2, o) && density.1[2][o] <= 0.0 {
+                *d = 0.0;
+            }
+        }
         let d_features = self
             .density
             .backward(&cell.density, &density, &d_outputs, &mut d.density);
@@ -328,15 +341,20 @@ impl Reference {
 
 #[test]
 fn a_field_of_many_networks() {
-    on_both_devices(check_field);
+    on_both_devices(|gpu| check_field(gpu, false));
 }
 
-fn check_field(gpu: &Arc<Gpu>) {
+#[test]
+fn rectified_features() {
+    on_both_devices(|gpu| check_field(gpu, true));
+}
+
+fn check_field(gpu: &Arc<Gpu>, rectified: bool) {
     const N_RAYS: u32 = 9;
     const N: usize = 700;
     let mut pcg = Pcg::new(17);
-    let reference = Reference::random(&mut pcg, grid([3, 2, 2], |cell| cell != 4));
-    let field = Field::new(gpu, &config(&reference.grid)).unwrap();
+    let reference = Reference::random(&mut pcg, grid([3, 2, 2], |cell| cell != 4), rectified);
+    let field = Field::new(gpu, &config(&reference.grid, rectified)).unwrap();
     let rays: Vec<GpuRay> = (0..N_RAYS)
         .map(|_| GpuRay::new([0.0; 3], pcg.direction()))
         .collect();

@@ -72,7 +72,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     let layers = mlp.random(&mut pcg);
     let layout = Layout::new(case.dims, case.biases, case.base);
-    let network = Network::Fused(Fused::new(gpu, layout.clone()));
+    let network = Network::Fused(Fused::new(gpu, layout.clone(), false));
     let (n, last) = (case.n, layout.n_layers() - 1);
     let inputs = decided_inputs(&mlp, &layers, n, &mut pcg);
     let forwards: Vec<_> = inputs.iter().map(|x| mlp.forward(&layers, x)).collect();
@@ -328,7 +328,7 @@ fn weights_in_a_slab_too_large_for_a_uniform_binding() {
 fn no_sample_leaves_everything_as_it_was() {
     on_device(|gpu| {
         let layout = Layout::new(&[32, 64, 16], false, 0);
-        let network = Network::Fused(Fused::new(gpu, layout.clone()));
+        let network = Network::Fused(Fused::new(gpu, layout.clone(), false));
         let rig = Rig::new(gpu, 0, 0, 0);
         let len = layout.slab_len() as usize;
         let weights = Weights {

@@ -14,7 +14,7 @@ use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
-use kiln::import::nerf_pytorch;
+use kiln::import::{Imported, kilonerf_seed, nerf_pytorch};
 use kiln::network::Keep;
 use kiln::render::Renderer;
 use kiln::train::Trainer;
@@ -353,6 +353,22 @@ fn ten_steps_of_a_coarse_and_a_fine_network_match_pytorch() {
     });
 }
 
+/// A renderer with the parameters of `imported`, by way of a checkpoint in `scratch`.
+fn renderer_of(gpu: &Arc<Gpu>, imported: &Imported, scratch: &Path) -> Renderer {
+    let info = checkpoint::Info::imported(imported.config.clone());
+    let path = scratch.join("checkpoint.safetensors");
+    checkpoint::save_parameters(&path, &imported.parameters, &info).unwrap();
+    let saved = Checkpoint::open(&path).unwrap();
+    saved.verify(gpu).unwrap();
+    let renderer = Renderer::new(gpu, &saved.info.config, None).unwrap();
+    let fields: Vec<Field> = renderer.fields().cloned().collect();
+    let fields: Vec<&Field> = fields.iter().collect();
+    saved
+        .load_parameters(gpu, &fields, &renderer.parameters)
+        .unwrap();
+    renderer
+}
+
 #[test]
 fn imported_models_make_the_images_of_pytorch() {
     on_device(|gpu| {
@@ -367,23 +383,13 @@ fn imported_models_make_the_images_of_pytorch() {
             });
             let path = scratch.path().join("model.safetensors");
             model.save(&path);
-            let options = nerf_pytorch::Options {
-                n_samples: 16,
+            let mut options = nerf_pytorch::Options {
                 n_fine_samples: 12,
                 ..nerf_pytorch::Options::default()
             };
+            options.rays.n_samples = 16;
             let imported = nerf_pytorch::read(&path, &options).unwrap();
-            let info = checkpoint::Info::imported(imported.config.clone());
-            let path = scratch.path().join("checkpoint.safetensors");
-            checkpoint::save_parameters(&path, &imported.parameters, &info).unwrap();
-            let saved = Checkpoint::open(&path).unwrap();
-            saved.verify(gpu).unwrap();
-            let mut renderer = Renderer::new(gpu, &saved.info.config, None).unwrap();
-            let fields: Vec<Field> = renderer.fields().cloned().collect();
-            let fields: Vec<&Field> = fields.iter().collect();
-            saved
-                .load_parameters(gpu, &fields, &renderer.parameters)
-                .unwrap();
+            let mut renderer = renderer_of(gpu, &imported, scratch.path());
             let side = 12;
             let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| pose[4 * r + c]));
             let camera = Camera {
@@ -514,6 +520,17 @@ fn evaluate(
         stage
             .append(network)
             .copy(&buffers.features, &buffers.kept_features);
+        if !field.reuses_features() {
+            field.encode_kept(
+                gpu,
+                stage,
+                &rig.counts,
+                parameters,
+                &samples,
+                &kept_rays,
+                &buffers,
+            )?;
+        }
         field.forward(
             gpu,
             stage,
@@ -558,11 +575,7 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
         );
         let (color, density) =
             evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
-        let rgb: Vec<f32> = color
-            .as_flattened()
-            .iter()
-            .map(|raw| 1.0 / (1.0 + (-raw).exp()))
-            .collect();
+        let rgb = logistic(&color);
         assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
         // Relative to each σ, not to the largest.
         let ratios: Vec<f32> = density
@@ -591,5 +604,46 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
             .flat_map(|(c, o)| [0, 1, 2].map(|k| c[k] + 1.0 - o))
             .collect();
         assert_close("image", &over_white, &to_f64(&want.f32("image")), 1e-4);
+    });
+}
+
+fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
+    let raw = raw.as_flattened().iter();
+    raw.map(|raw| 1.0 / (1.0 + (-raw).exp())).collect()
+}
+
+#[test]
+fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outside() {
+    let directory =
+        std::env::var_os("KILN_SEED_000").map_or_else(|| fixture("seed_000"), PathBuf::from);
+    on_both_devices(|gpu| {
+        let scratch = tempfile::tempdir().unwrap();
+        let want = Tensors::open(&directory.join("expected.safetensors"));
+        let options = kilonerf_seed::Options::default();
+        let imported = kilonerf_seed::read(&directory.join("model.safetensors"), &options).unwrap();
+        let renderer = renderer_of(gpu, &imported, scratch.path());
+        let field = renderer.fields().next().unwrap().clone();
+        let scene = &imported.config.scene;
+        let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
+        let position = vectors(&want.f32("points.position"));
+        let position: Vec<[f32; 3]> = position
+            .iter()
+            .map(|p| [0, 1, 2].map(|a| p[a] * scale + offset[a]))
+            .collect();
+        let direction = vectors(&want.f32("points.direction"));
+        let (color, density) =
+            evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
+        let sigma: Vec<f32> = density.iter().map(|raw| raw.max(0.0)).collect();
+        let (rgb, want_sigma) = (want.f32("points.rgb"), want.f32("points.sigma"));
+        assert_close("σ", &sigma, &to_f64(&want_sigma), 1e-4);
+        // Outside the seed has black, which nothing shows.
+        let is_inside = |i: &usize| rgb[3 * i..3 * i + 3] != [0.0; 3];
+        let inside: Vec<usize> = (0..position.len()).filter(is_inside).collect();
+        assert!(inside.len() > position.len() / 3);
+        let of = |rgb: &[f32]| -> Vec<f32> {
+            let of = |&i: &usize| rgb[3 * i..3 * i + 3].to_vec();
+            inside.iter().flat_map(of).collect()
+        };
+        assert_close("rgb", &of(&logistic(&color)), &to_f64(&of(&rgb)), 1e-4);
     });
 }

@@ -21,7 +21,7 @@ impl Grid {
         })
     }
 
-    /// Cell along `axis` of a position in cells; the highest face belongs to the last cell.
+    /// Cell along `axis` of a position in cells.
     fn cell(&self, axis: usize, x: f64) -> usize {
         (x.max(0.0) as usize).min(self.resolution[axis] - 1)
     }
@@ -31,10 +31,10 @@ impl Grid {
         self.networks.iter().flatten().count()
     }
 
-    /// The network of `x`: none outside the grid, or in a cell without one.
+    /// The network of `x`: none outside the grid or on its faces, nor in a cell without one.
     pub fn network(&self, x: [f64; 3]) -> Option<usize> {
         let x = self.scaled(x);
-        let inside = (0..3).all(|a| (0.0..=self.resolution[a] as f64).contains(&x[a]));
+        let inside = (0..3).all(|a| x[a] > 0.0 && x[a] < self.resolution[a] as f64);
         let [i, j, k] = std::array::from_fn(|a| self.cell(a, x[a]));
         let at = (k * self.resolution[1] + j) * self.resolution[0] + i;
         inside.then(|| self.networks[at]).flatten()
