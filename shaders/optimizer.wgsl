@@ -19,11 +19,18 @@ var<storage, read_write> averages: array<vec4<f32>>;
 //: elif pass == "cells"
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
+//: if keeps_gradients
+var<storage, read> gradients: array<vec4<f32>>;
+//: else
 var<storage, read_write> gradients: array<vec4<f32>>;
+//: endif
 var<storage, read_write> first_moments: array<vec4<f32>>;
 var<storage, read_write> second_moments: array<vec4<f32>>;
 //: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
+//: endif
+//: if transposes
+var<storage, read_write> transposed: array<vec4<f32>>;
 //: endif
 var<storage, read> counters: array<vec2<u32>>;              // (networks) updates, step of the last one
 var<storage, read> updated: array<u32>;                     // (networks) 1 where there were samples
@@ -72,15 +79,22 @@ fn finite(v: vec4<f32>) -> bool {
 }
 
 //: if pass == "dense" or pass == "cells"
-// The update number t of weights 4i to 4i + 3, whose averages are `idle` of what they were.
-fn update(i: u32, t: f32, idle: f32) {
+// Step size and epsilon of update number t, with Adam's corrections for moments that start at zero.
+fn rates(t: f32) -> vec2<f32> {
+    let second = sqrt(1.0 - pow(BETA2, t));
+    return vec2<f32>(state.learning_rate * LR_FACTOR * second / (1.0 - pow(BETA1, t)), EPSILON * second);
+}
+
+// An update of weights 4i to 4i + 3, whose averages are `idle` of what they were, and of which `decay` adds to the gradient.
+fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
     let w = values[i];
-    let g = gradients[i] + L2 * w;
+    let g = gradients[i] + decay * w;
+    //: if not keeps_gradients
     gradients[i] = vec4<f32>(0.0);
+    //: endif
     let m = BETA1 * first_moments[i] + (1.0 - BETA1) * g;
     let v = BETA2 * second_moments[i] + (1.0 - BETA2) * g * g;
-    let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
-    let next = w - rate * m / (sqrt(v) + EPSILON * sqrt(1.0 - pow(BETA2, t)));
+    let next = w - rates.x * m / (sqrt(v) + rates.y);
     // The weight too: a relu may hide one that is NaN from the loss.
     if (!finite(g) || !finite(next)) {
         atomicAdd(&state.non_finite, 1u);
@@ -100,9 +114,28 @@ fn update(i: u32, t: f32, idle: f32) {
 fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= ${n // 4}u) { return; }
-    update(${first // 4}u + i, f32(state.step + 1u), 1.0);
+    update(${first // 4}u + i, rates(f32(state.step + 1u)), 1.0, L2);
 }
 //: elif pass == "cells"
+//: if transposes
+#import network/transpose
+
+// First weight among a network's, columns and rows of each layer.
+const MATRICES: array<vec3<u32>, ${matrices | length}> = array<vec3<u32>, ${matrices | length}>(${matrices | join(", ")});
+//: endif
+//: set n_normed = normed | length
+//: if n_normed > 0
+const NORM_REG: f32 = ${norm_reg};
+// First vec4 of each layer whose norm counts, and the one behind its last.
+const NORMED: array<vec2<u32>, ${n_normed}> = array<vec2<u32>, ${n_normed}>(
+    //: for range in normed
+    vec2(${range[0]}u, ${range[1]}u),
+    //: endfor
+);
+var<workgroup> squares: array<f32, ${64 * n_normed}>;
+var<workgroup> slopes: array<f32, ${n_normed}>;           // what of a layer's weights is its norm's gradient, times NORM_REG
+//: endif
+
 @compute @workgroup_size(64)
 fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let network = linear_group(group);
@@ -110,7 +143,35 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     let counter = counters[network];
     let idle = remaining(state.step - counter.y);
     let first = ${first // 4}u + network * ${copy_stride // 4}u;
-    for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { update(i, f32(counter.x + 1u), idle); }
+    let rates = rates(f32(counter.x + 1u));
+    //: if n_normed > 0
+    for (var m = 0u; m < ${n_normed}u; m++) {
+        var sum = 0.0;
+        for (var i = first + NORMED[m].x + lane; i < first + NORMED[m].y; i += 64u) { sum += dot(values[i], values[i]); }
+        squares[m * 64u + lane] = sum;
+    }
+    workgroupBarrier();
+    if (lane < ${n_normed}u) {
+        var sum = 0.0;
+        for (var i = 0u; i < 64u; i++) { sum += squares[lane * 64u + i]; }
+        slopes[lane] = NORM_REG / max(sqrt(sum), 1e-12);
+    }
+    workgroupBarrier();
+    //: endif
+    for (var i = lane; i < ${n // 4}u; i += 64u) {
+        var decay = L2;
+        //: for range in normed
+        if (i >= ${range[0]}u && i < ${range[1]}u) { decay += slopes[${loop.index0}u]; }
+        //: endfor
+        update(first + i, rates, idle, decay);
+    }
+    //: if transposes
+    storageBarrier();
+    for (var m = 0u; m < ${matrices | length}u; m++) {
+        let matrix = MATRICES[m];
+        for (var i = lane; i < matrix.y * matrix.z / 16u; i += 64u) { turn(4u * first + matrix.x, matrix.y, matrix.z, i); }
+    }
+    //: endif
 }
 //: elif pass == "count_cells"
 @compute @workgroup_size(64)

@@ -357,6 +357,10 @@ pub struct Optimizer {
     pub epsilon: f32,
     /// L2 regularisation of network weights.
     pub l2_reg: f32,
+    /// Factor on the norms of the layers of a grid's colour networks, weights and biases of each layer of each network
+    /// together, in the loss on images: it keeps colours that few rays have seen from running away with the direction.
+    #[serde(default)]
+    pub norm_reg: f32,
     /// Decay of the moving average that evaluation uses; 0 turns it off.
     pub ema_decay: f32,
     /// The rate is multiplied by this…
@@ -640,11 +644,19 @@ impl Config {
         let scale = *scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
         let offset = *scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
         let software = class == AdapterClass::Software;
-        let batch = *self.training.batch_size.get_or_insert(match class {
+        // With fewer samples a network of a grid costs more to update than to evaluate.
+        let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
+        let networks = cells.map(Cells::n_networks).max().unwrap_or(0);
+        let enough = (32 * networks).next_power_of_two();
+        let of_class = match class {
             AdapterClass::Software => 1 << 15,
             AdapterClass::Integrated => 1 << 17,
             AdapterClass::Discrete => 1 << 18,
-        });
+        };
+        let batch = *self
+            .training
+            .batch_size
+            .get_or_insert(enough.clamp(of_class, 1 << 18));
         // Parts small enough for a slow adapter to finish a stage within a submission.
         let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
         if self.training.n_rays.is_none() {
@@ -735,6 +747,7 @@ mod tests {
             "scene.near",
             "scene.scale",
             "optimizer.l2_reg",
+            "optimizer.norm_reg",
             "occupancy.threshold",
         ] {
             for value in ["nan", "inf", "-inf", "1e39"] {

@@ -150,7 +150,8 @@ pub fn extract(
         });
     }
     let wanted = config.passes[0].field.cells.clone();
-    let (cells, map) = cover(&voxels, wanted.unwrap_or_default())?;
+    let most = crate::train::most_networks(gpu, config, 0)?;
+    let (cells, map) = cover(&voxels, wanted.unwrap_or_default(), most)?;
     Ok(Extraction {
         thickness,
         bits,
@@ -175,8 +176,13 @@ fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
     [corner.map(place), corner.map(|i| place(i + 1))]
 }
 
-/// The grid as `wanted`, over the box around `voxels`, with networks in the cells that any of them reaches into.
-fn cover(voxels: &[[[f32; 3]; 2]], wanted: Cells) -> Result<(Cells, Vec<u32>), DistillationError> {
+/// The grid as `wanted`, or the finest with `most` networks where that is given, over the box around `voxels`, with networks in
+/// the cells that any of them reaches into.
+fn cover(
+    voxels: &[[[f32; 3]; 2]],
+    wanted: Cells,
+    most: Option<u32>,
+) -> Result<(Cells, Vec<u32>), DistillationError> {
     let mut cells = wanted;
     cells.low = [1.0; 3];
     cells.high = [0.0; 3];
@@ -186,15 +192,22 @@ fn cover(voxels: &[[[f32; 3]; 2]], wanted: Cells) -> Result<(Cells, Vec<u32>), D
             cells.high[a] = cells.high[a].max(high[a]).min(1.0);
         }
     }
-    let n = cells.resolution();
-    cells.resolution = Some(n);
-    let grid = CellGrid::new(&cells);
-    let mut map = vec![binned::NONE; grid.n_cells() as usize];
-    for voxel in voxels {
-        for cell in reached(voxel, &grid) {
-            map[cell] = 0;
+    let occupied = |cells: &Cells| {
+        let grid = CellGrid::new(cells);
+        let mut map = vec![binned::NONE; grid.n_cells() as usize];
+        for voxel in voxels {
+            for cell in reached(voxel, &grid) {
+                map[cell] = 0;
+            }
         }
+        map
+    };
+    let count = |cells: &Cells| occupied(cells).iter().map(|&n| u32::from(n == 0)).sum();
+    if let Some(finest) = most.and_then(|most| CellGrid::finest(&cells, most, count)) {
+        cells = finest;
     }
+    cells.resolution = Some(cells.resolution());
+    let mut map = occupied(&cells);
     let mut networks = 0;
     for network in map.iter_mut().filter(|network| **network == 0) {
         *network = networks;
@@ -441,7 +454,7 @@ mod tests {
             longest: 4,
             ..Cells::default()
         };
-        let (cells, map) = cover(&voxels, wanted.clone()).unwrap();
+        let (cells, map) = cover(&voxels, wanted.clone(), None).unwrap();
         assert_eq!((cells.low, cells.high), ([0.25; 3], [0.75; 3]));
         assert_eq!(cells.resolution, Some([4; 3]));
         assert_eq!(cells.occupied, Some(24));
@@ -451,9 +464,21 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
         // A flat box has fewer cells across.
-        let (cells, map) = cover(&voxels[..2], wanted).unwrap();
+        let (cells, map) = cover(&voxels[..2], wanted.clone(), None).unwrap();
         assert_eq!(cells.resolution, Some([4, 2, 2]));
         assert_eq!(map, (0..16).collect::<Vec<_>>());
+        // The smallest cells of which 60 at most are needed.
+        let (cells, map) = cover(&voxels, wanted, Some(60)).unwrap();
+        let networks = map.iter().filter(|&&n| n != binned::NONE).count();
+        assert!(networks <= 60 && cells.memory_mib.is_none());
+        let finer = Cells {
+            longest: cells.longest + 1,
+            resolution: None,
+            occupied: None,
+            ..cells
+        };
+        let (finer, _) = cover(&voxels, finer, None).unwrap();
+        assert!(finer.occupied.unwrap() > 60);
     }
 
     #[test]

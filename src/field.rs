@@ -8,8 +8,8 @@ use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::binned::Unsorted;
 use crate::network::{
-    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Keep, Layout, Network,
-    Rows, Tiled, Updated, Weights,
+    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Keep, Layout, Matrix,
+    Network, Rows, Tiled, Updated, Weights,
 };
 
 /// The shape of a field.
@@ -172,6 +172,29 @@ fn color_keeps(keep: Keep) -> Keep {
     }
 }
 
+/// Where the weights of the networks of `config` lie, or of a cell's, from f32 `base` of their slab on.
+fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
+    let layout = |n_in: u32, network: &crate::config::Network, n_out: u32, base: u32| {
+        let mut dims = vec![n_in];
+        dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
+        dims.push(n_out);
+        Layout {
+            skips: network.skips.clone(),
+            ..Layout::new(&dims, network.biases, base)
+        }
+    };
+    let n = config.n_density_outputs;
+    let n_inputs = encoding::n_position_values(&config.position_encoding);
+    let mut density = layout(n_inputs, &config.density_network, n, base);
+    density.first_apart = config.density_apart();
+    let base = base + density.slab_len();
+    let n_color_inputs = if density.first_apart { n - 1 } else { n }
+        + encoding::n_direction_values(&config.direction_encoding);
+    let color = config.color_network.as_ref();
+    let color = color.map(|network| layout(n_color_inputs, network, 3, base));
+    (density, color)
+}
+
 /// Samples come in whole chunks of so many, so that kernels need not stop at the last one.
 const ROWS: u64 = 512;
 
@@ -194,23 +217,7 @@ impl Field {
             .as_ref()
             .filter(|_| config.cells.as_ref().is_some_and(|c| c.local));
         let position = PositionEncoder::new(gpu, &config.position_encoding, within)?;
-        let layout = |n_in: u32, network: &crate::config::Network, n_out: u32, base: u32| {
-            let mut dims = vec![n_in];
-            dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
-            dims.push(n_out);
-            Layout {
-                skips: network.skips.clone(),
-                ..Layout::new(&dims, network.biases, base)
-            }
-        };
-        let n = config.n_density_outputs;
-        let mut density = layout(position.n_outputs(), &config.density_network, n, base);
-        density.first_apart = config.density_apart();
-        let base = base + density.slab_len();
-        let n_color_inputs = if density.first_apart { n - 1 } else { n }
-            + encoding::n_direction_values(&config.direction_encoding);
-        let color = config.color_network.as_ref();
-        let mut color = color.map(|network| layout(n_color_inputs, network, 3, base));
+        let (mut density, mut color) = layouts(config, base);
         if let Some(cells) = &cells {
             let of_color = color.as_ref().map_or(0, Layout::slab_len);
             let stride = density.slab_len() + of_color;
@@ -257,6 +264,13 @@ impl Field {
         })
     }
 
+    /// f32 of the networks of `config`, or of those of one cell, in their slab.
+    #[must_use]
+    pub fn len_of_networks(config: &FieldConfig) -> u32 {
+        let (density, color) = layouts(config, 0);
+        density.slab_len() + color.as_ref().map_or(0, Layout::slab_len)
+    }
+
     /// All fields of a method, whose network weights share one slab.
     ///
     /// # Errors
@@ -300,6 +314,23 @@ impl Field {
         let layout = self.density.layout();
         let stride = layout.copy_stride;
         self.cells.as_ref().map(|_| [layout.base, stride, stride])
+    }
+
+    /// The layers of a cell's networks.
+    #[must_use]
+    pub fn matrices(&self) -> Vec<Matrix> {
+        let base = self.density.layout().base;
+        let layers = |(index, (_, network)): (usize, (&str, &Network))| {
+            let layout = network.layout().clone();
+            let layers = 0..layout.n_layers();
+            layers.map(move |l| Matrix {
+                first: layout.offset(l) - base,
+                columns: layout.width(l),
+                rows: layout.rows(l),
+                of_color: index > 0,
+            })
+        };
+        self.networks().enumerate().flat_map(layers).collect()
     }
 
     /// The map that gives every cell of a grid its network, in order.
@@ -703,7 +734,8 @@ impl Field {
         )
     }
 
-    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says.
+    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says. They
+    /// are added to what there is; those of the networks of a grid take its place if they are `fresh`.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -717,6 +749,7 @@ impl Field {
         samples: &Buffer,
         buffers: &FieldBuffers,
         weight_gradients: &Buffer,
+        fresh: bool,
         gradient_scales: &Buffer,
         table_gradients: &[Buffer],
     ) -> Result<(), GpuError> {
@@ -751,6 +784,7 @@ impl Field {
                 d_input: Some((d_input, n)),
                 rectified_input: self.config.rectifies_features().then_some(input),
                 weight_gradients: Some(weight_gradients),
+                fresh,
             };
             color.backward(gpu, network, batch, weights, input, activations, &backward)?;
         }
@@ -762,6 +796,7 @@ impl Field {
             d_input: (!tables.levels().is_empty()).then_some((d_features, width)),
             rectified_input: None,
             weight_gradients: Some(weight_gradients),
+            fresh,
         };
         let activations = &buffers.density_activations;
         self.density.backward(
@@ -831,6 +866,7 @@ impl Field {
             d_input: Some((d_features, width)),
             rectified_input: None,
             weight_gradients: None,
+            fresh: false,
         };
         self.density.backward(
             gpu,

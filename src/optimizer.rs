@@ -8,7 +8,7 @@
 use crate::config::Optimizer;
 use crate::encoding::HashGrid;
 use crate::gpu::{Binding, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
-use crate::network::Weights;
+use crate::network::{Matrix, Weights};
 
 /// A slab of network weights.
 #[derive(Debug, Clone)]
@@ -31,6 +31,7 @@ pub struct CellGroup {
     networks: u32,
     /// First f32 in the slab, f32 of a network, and f32 from one network to the next.
     range: [u32; 3],
+    matrices: Vec<Matrix>,
     /// Per network: updates, and the step of the last one.
     pub counters: Buffer,
 }
@@ -144,6 +145,7 @@ impl DenseGroup {
     ) -> Result<(), GpuError> {
         let defines = adam_defines(config, config.network_rate, config.l2_reg)
             .set("pass", "dense")
+            .set("keeps_gradients", false)
             .set("raises_alarms", true)
             .set("first", first)
             .set("n", n);
@@ -162,14 +164,21 @@ impl DenseGroup {
 }
 
 impl CellGroup {
-    /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart.
+    /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart, in layers of
+    /// `matrices`.
     ///
     /// # Errors
     /// Those of allocation.
-    pub fn new(gpu: &Gpu, networks: u32, [first, n, stride]: [u32; 3]) -> Result<Self, GpuError> {
+    pub fn new(
+        gpu: &Gpu,
+        networks: u32,
+        [first, n, stride]: [u32; 3],
+        matrices: Vec<Matrix>,
+    ) -> Result<Self, GpuError> {
         Ok(Self {
             networks,
             range: [first, n, stride],
+            matrices,
             counters: gpu.buffer("network counters", Self::bytes(networks))?,
         })
     }
@@ -178,6 +187,13 @@ impl CellGroup {
     #[must_use]
     pub fn bytes(networks: u32) -> u64 {
         u64::from(networks) * 8
+    }
+
+    /// Whether [`Self::update`] writes the transposed copy of the weights too: while they lie in the cache, unless averages
+    /// take up the last storage buffer of the base path.
+    #[must_use]
+    pub fn transposes(config: &Optimizer) -> bool {
+        config.ema_decay == 0.0
     }
 
     fn defines(&self, pass: &str, config: &Optimizer) -> Defines {
@@ -190,8 +206,9 @@ impl CellGroup {
             .set("copy_stride", stride)
     }
 
-    /// Add: one step of Adam on the networks that are `updated`, whose marks and gradients are zeroed and whose
-    /// counters go up.
+    /// Add: one step of Adam on the networks that are `updated`, whose marks are zeroed and whose counters go up. Gradients
+    /// are zeroed too, unless fresh ones will take their place. Norms are `penalized` as the configuration says, or not at
+    /// all.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -203,15 +220,34 @@ impl CellGroup {
         config: &Optimizer,
         dense: &DenseGroup,
         updated: &Buffer,
+        fresh: bool,
+        penalized: bool,
     ) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("state", &counts.state),
             ("counters", &self.counters),
             ("updated", updated),
             ("counts", &counts.state),
+            ("transposed", &dense.weights.transposed),
         ];
         bindings.extend(dense.roles());
-        let defines = self.defines("cells", config).set("raises_alarms", true);
+        let shape = |m: &Matrix| format!("vec3({}u, {}u, {}u)", m.first, m.columns, m.rows);
+        let matrices: Vec<String> = self.matrices.iter().map(shape).collect();
+        let norm_reg = if penalized { config.norm_reg } else { 0.0 };
+        let of_color = self
+            .matrices
+            .iter()
+            .filter(|m| m.of_color && norm_reg > 0.0);
+        let quads = |m: &Matrix| [m.first / 4, (m.first + m.columns * m.rows) / 4];
+        let normed: Vec<[u32; 2]> = of_color.map(quads).collect();
+        let defines = self
+            .defines("cells", config)
+            .set("raises_alarms", true)
+            .set("keeps_gradients", fresh)
+            .set("transposes", Self::transposes(config))
+            .set("matrices", matrices)
+            .set("norm_reg", format!("{norm_reg:?}"))
+            .set("normed", normed);
         let groups = Groups::covering(u64::from(self.networks), 1);
         stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;
         let defines = self.defines("count_cells", config);

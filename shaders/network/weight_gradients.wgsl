@@ -30,7 +30,7 @@ var<uniform> place: vec4<u32>;                            // first f32 of the ma
 //: if only_updated
 var<storage, read> counters: array<vec2<u32>>;            // (copies) updates, step of the last one
 //: endif
-var<storage, read> weights: array<vec4<f32>>;
+var<storage, read> values: array<vec4<f32>>;
 var<storage, read_write> transposed: array<vec4<f32>>;
 //: endif
 
@@ -90,9 +90,9 @@ fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         let row = group.z * ${block}u + ${r}u;
         //: for c in range(4)
         //: if lanes_are_inputs
-        gradients[corner + row * place.y + 4u * lane + ${c}u] += g_${r}.${lane[c]};
+        gradients[corner + row * place.y + 4u * lane + ${c}u] ${"=" if fresh else "+="} g_${r}.${lane[c]};
         //: else
-        gradients[corner + (4u * lane + ${c}u) * place.y + row] += g_${r}.${lane[c]};
+        gradients[corner + (4u * lane + ${c}u) * place.y + row] ${"=" if fresh else "+="} g_${r}.${lane[c]};
         //: endif
         //: endfor
     }
@@ -140,21 +140,7 @@ fn reduce(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     //: endif
 }
 //: else
-// transposed[in][out] = weights[out][in], one layer, 4 x 4 of them a thread.
-fn turn(corner: u32, block: u32) {
-    let columns = place.y / 4u;
-    let rows = place.z / 4u;
-    let column = block % columns;
-    let row = block / columns;
-    let from_here = corner / 4u + 4u * row * columns + column;
-    let w = mat4x4<f32>(weights[from_here], weights[from_here + columns], weights[from_here + 2u * columns], weights[from_here + 3u * columns]);
-    let t = transpose(w);
-    let to = corner / 4u + 4u * column * rows + row;
-    transposed[to] = t[0];
-    transposed[to + rows] = t[1];
-    transposed[to + 2u * rows] = t[2];
-    transposed[to + 3u * rows] = t[3];
-}
+#import network/transpose
 
 @compute @workgroup_size(64)
 fn transpose_layer(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
@@ -164,11 +150,11 @@ fn transpose_layer(@builtin(local_invocation_index) lane: u32, @builtin(workgrou
     //: if only_updated
     if (counters[cell].y != counts.step + 1u) { return; }
     //: endif
-    for (var i = lane; i < place.y * place.z / 16u; i += 64u) { turn(place.x + cell * place.w, i); }
+    for (var i = lane; i < place.y * place.z / 16u; i += 64u) { turn(place.x + cell * place.w, place.y, place.z, i); }
     //: else
     let i = linear_group(group) * 64u + lane;
     if (i >= place.y * place.z / 16u) { return; }
-    turn(place.x, i);
+    turn(place.x, place.y, place.z, i);
     //: endif
 }
 //: endif

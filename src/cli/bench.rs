@@ -21,7 +21,7 @@ use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
-use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, plan};
+use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -355,6 +355,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .unwrap_or(Config::default_method(gpu.class()));
     let mut config = Config::preset(method, &args.overrides)?;
     config.resolve(SceneHints::default(), gpu.class());
+    fit_cells(gpu, &mut config)?;
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
     let images = cameras
         .iter()

@@ -93,6 +93,17 @@ impl Config {
             ));
         }
         not_negative("optimizer.l2_reg", optimizer.l2_reg)?;
+        not_negative("optimizer.norm_reg", optimizer.norm_reg)?;
+        let has_cells = |pass: &Pass| pass.field.cells.is_some();
+        if optimizer.norm_reg > 0.0 && !self.passes.iter().any(has_cells) {
+            return Err(bad(
+                "optimizer.norm_reg",
+                format!(
+                    "is {}, but no pass has cells, whose networks it is for: leave it out, or use l2_reg",
+                    optimizer.norm_reg
+                ),
+            ));
+        }
         not_negative("optimizer.network_rate", optimizer.network_rate)?;
         positive("optimizer.learning_rate", optimizer.learning_rate)?;
         positive("optimizer.epsilon", optimizer.epsilon)?;
@@ -541,11 +552,31 @@ impl Cells {
                 "must be at least 1 along each axis",
             ));
         }
+        match self.memory_mib {
+            Some(_) if self.resolution.is_some() => {
+                return Err(bad(
+                    "cells.memory_mib",
+                    "is given, and cells.resolution too: give one of them",
+                ));
+            }
+            Some(mib) if mib.is_nan() || mib <= 0.0 => {
+                return Err(bad(
+                    "cells.memory_mib",
+                    format!("is {mib}; it must be positive"),
+                ));
+            }
+            _ => {}
+        }
         let n: u64 = self.resolution().iter().map(|&n| u64::from(n)).product();
-        if n > 1 << 24 || self.longest > 1024 {
+        if n > Self::MOST_CELLS || self.longest > Self::LONGEST {
             return Err(bad(
                 "cells.resolution",
-                format!("makes {n} cells; 16777216 is the most"),
+                format!(
+                    "makes {n} cells, {} along a side; {} and {} are the most",
+                    self.resolution().iter().max().unwrap_or(&0),
+                    Self::MOST_CELLS,
+                    Self::LONGEST
+                ),
             ));
         }
         let networks = self.occupied.map_or(n, u64::from);

@@ -158,6 +158,10 @@ pub struct Cells {
     /// See `resolution`.
     #[serde(default = "sixteen")]
     pub longest: u32,
+    /// MiB that the networks may take with their gradients, moments and averages: near-cubic cells, as small as fit, take the
+    /// place of `longest`, and this is left out once they are known.
+    #[serde(default)]
+    pub memory_mib: Option<f32>,
     /// Corner of the grid with the lowest coordinates, in the scene's box [0, 1]³. There is nothing outside the grid.
     #[serde(default)]
     pub low: [f32; 3],
@@ -177,6 +181,7 @@ impl Default for Cells {
         Self {
             resolution: None,
             longest: sixteen(),
+            memory_mib: None,
             low: [0.0; 3],
             high: [1.0; 3],
             local: true,
@@ -188,6 +193,10 @@ impl Default for Cells {
 impl Cells {
     /// What shaders count networks with.
     pub const MOST_NETWORKS: u32 = 32_768;
+    /// Cells with and without networks.
+    pub const MOST_CELLS: u64 = 1 << 24;
+    /// Cells along a side.
+    pub const LONGEST: u32 = 1024;
 
     /// Cells along x, y and z.
     #[must_use]

@@ -123,6 +123,15 @@ fn direction_shader(encoding: &DirectionEncoding) -> Option<(&'static str, Defin
     }
 }
 
+/// Number of values that `encoding` makes of a position.
+#[must_use]
+pub fn n_position_values(encoding: &PositionEncoding) -> u32 {
+    match encoding {
+        PositionEncoding::HashGrid(grid) => grid.n_levels * grid.n_features_per_level,
+        PositionEncoding::Frequency(f) => frequency::n_outputs(f.n_frequencies, f.include_input),
+    }
+}
+
 /// Number of values that `encoding` makes of a direction.
 #[must_use]
 pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {

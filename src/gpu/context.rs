@@ -66,6 +66,16 @@ pub enum GpuError {
         /// Cells along the longest side that would fit.
         longest: u32,
     },
+    /// A grid of networks was given too little memory.
+    #[error(
+        "cells.memory_mib is {mib}, but the networks of a single cell take {bytes} bytes: give more with --set, or smaller networks"
+    )]
+    NoNetworkFits {
+        /// What was given, in MiB.
+        mib: f32,
+        /// What one cell takes, with gradients, moments and averages.
+        bytes: u64,
+    },
     /// The device vanished: a driver reset, or the watchdog's work.
     #[error(
         "the device was lost ({reason}): the last checkpoint is intact, go on with `kiln train --resume`"

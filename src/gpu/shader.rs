@@ -48,6 +48,7 @@ shaders! {
     "network/binned",
     "network/fused",
     "network/tiled",
+    "network/transpose",
     "network/weight_gradients",
     "occupancy",
     "optimizer",

@@ -39,6 +39,29 @@ impl CellGrid {
         }
     }
 
+    /// The grid as `wanted` with the smallest near-cubic cells of which `count` says that `most` at most have networks.
+    #[must_use]
+    pub fn finest(
+        wanted: &config::Cells,
+        most: u32,
+        count: impl Fn(&config::Cells) -> u32,
+    ) -> Option<config::Cells> {
+        let of_side = |longest: u32| config::Cells {
+            resolution: None,
+            longest,
+            memory_mib: None,
+            ..wanted.clone()
+        };
+        let fits = |cells: &config::Cells| {
+            let total: u64 = cells.resolution().iter().map(|&n| u64::from(n)).product();
+            total <= config::Cells::MOST_CELLS && count(cells) <= most
+        };
+        (1..=config::Cells::LONGEST)
+            .map(of_side)
+            .take_while(fits)
+            .last()
+    }
+
     /// Number of cells.
     #[must_use]
     pub fn n_cells(&self) -> u32 {

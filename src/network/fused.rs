@@ -303,6 +303,7 @@ impl Fused {
                 stride: layout.width(l),
                 copy_stride: layout.copy_stride,
                 ones_at: (layout.biases && l == 0).then_some(layout.dims[0]),
+                fresh: gradients.fresh,
             };
             let partials = &activations.partials;
             accumulate(gpu, stage, batch, &block, partials, weight_gradients)?;

@@ -4,6 +4,19 @@
 //! A grid of cells has as many copies of all that, one cell's networks after another's.
 //! The input of a layer listed in `skips` is the output of the layer before, followed by the network's own input.
 
+/// A layer of the networks of a grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    /// First f32 among those of a cell.
+    pub first: u32,
+    /// Inputs, padded.
+    pub columns: u32,
+    /// Outputs, padded.
+    pub rows: u32,
+    /// Whether it sees directions, or what was made of them.
+    pub of_color: bool,
+}
+
 /// Sizes of a network's layers, and their places in the slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {

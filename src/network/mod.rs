@@ -8,7 +8,7 @@ mod weight_gradients;
 
 pub use binned::{Bins, CellGrid};
 pub use fused::Fused;
-pub use layout::Layout;
+pub use layout::{Layout, Matrix};
 pub use tiled::Tiled;
 
 use crate::gpu::{Buffer, Count, Counts, Gpu, GpuError, Stage};
@@ -141,6 +141,8 @@ pub struct Backward<'a> {
     pub rectified_input: Option<Rows<'a>>,
     /// What dL/dW is added to.
     pub weight_gradients: Option<&'a Buffer>,
+    /// Whether the gradients of those networks of a grid that have samples replace what was there before.
+    pub fresh: bool,
 }
 
 /// A multi-layer perceptron.

@@ -247,6 +247,7 @@ impl Tiled {
                     stride: width,
                     copy_stride: 0,
                     ones_at: None,
+                    fresh: false,
                 };
                 accumulate(gpu, stage, batch, &block, partials, into)?;
                 if layout.has_skip(l) {

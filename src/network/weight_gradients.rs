@@ -28,9 +28,11 @@ pub(super) struct Block<'a> {
     pub(super) copy_stride: u32,
     /// Column of the input that counts as 1, whatever it holds.
     pub(super) ones_at: Option<u32>,
+    /// Whether gradients of a grid of networks replace those that were there before.
+    pub(super) fresh: bool,
 }
 
-/// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own.
+/// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own, or `=` if they are fresh.
 ///
 /// # Errors
 /// Those of compilation and binding.
@@ -65,6 +67,7 @@ pub(super) fn accumulate(
         .set("count", batch.count.field())
         .set("cells", batch.bins.is_some())
         .set("copy_stride", block.copy_stride)
+        .set("fresh", block.fresh)
         .set("lanes_are_inputs", lanes_are_inputs)
         .set("lanes", lanes)
         .set("n_rows", n_rows)
@@ -196,7 +199,7 @@ pub(super) fn transpose(
         let place = gpu.uniform("weights", &[offset, width, rows, layout.copy_stride])?;
         let mut bindings = vec![
             ("place", &place),
-            ("weights", &weights.values),
+            ("values", &weights.values),
             ("transposed", &weights.transposed),
         ];
         let is_grid = layout.is_grid();

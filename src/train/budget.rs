@@ -1,10 +1,10 @@
 //! The memory plan: what a run will allocate on the device, decided before anything is.
 
 use crate::compositing::RAY_LOSS_BYTES;
-use crate::config::Config;
+use crate::config::{Cells, Config};
 use crate::field::Field;
 use crate::gpu::{Gpu, GpuError};
-use crate::network::Keep;
+use crate::network::{CellGrid, Keep};
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -54,6 +54,45 @@ pub fn operations(gpu: &Gpu, config: &Config) -> Result<Option<[f64; 2]>, GpuErr
         .sum();
     let rays = f64::from(config.training.first_rays());
     Ok(Some([6.0 * multiply_adds * rays, 2.0 * multiply_adds]))
+}
+
+/// Cells of pass `index` of `config` that can have networks, where it names the memory that these may take.
+///
+/// # Errors
+/// [`GpuError::NoNetworkFits`] when not even one can.
+pub fn most_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<u32>, GpuError> {
+    let field = &config.passes[index].field;
+    let Some(mib) = field.cells.as_ref().and_then(|cells| cells.memory_mib) else {
+        return Ok(None);
+    };
+    let len = Field::len_of_networks(field);
+    let bytes = DenseGroup::bytes(len, config.optimizer.ema_decay) + CellGroup::bytes(1);
+    let most = (f64::from(mib) * f64::from(1 << 20) / bytes as f64) as u32;
+    if most == 0 {
+        return Err(GpuError::NoNetworkFits { mib, bytes });
+    }
+    let bound = gpu.max_binding_bytes() / (u64::from(len) * 4);
+    let bound = u32::try_from(bound).unwrap_or(u32::MAX);
+    Ok(Some(most.min(bound).min(Cells::MOST_NETWORKS)))
+}
+
+/// Give grids for whose networks `config` names the memory the smallest cells that fit, all of which have networks.
+///
+/// # Errors
+/// As [`most_networks`].
+pub fn fit_cells(gpu: &Gpu, config: &mut Config) -> Result<(), GpuError> {
+    for index in 0..config.passes.len() {
+        let Some(most) = most_networks(gpu, config, index)? else {
+            continue;
+        };
+        let cells = &mut config.passes[index].field.cells;
+        let all = |cells: &Cells| cells.resolution().iter().product();
+        let finest = cells.as_ref().and_then(|c| CellGrid::finest(c, most, all));
+        if let Some(finest) = finest {
+            *cells = Some(finest);
+        }
+    }
+    Ok(())
 }
 
 /// Plan a resolved `config` for `gpu`: a batch whose buffers would exceed a binding, or whose stages would take long, is split

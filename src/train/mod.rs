@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use budget::{MemoryPlan, operations, plan};
+pub use budget::{MemoryPlan, fit_cells, most_networks, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::Config;
@@ -175,7 +175,8 @@ impl Trainer {
                 return Ok(None);
             };
             let copies = field.density.layout().copies;
-            Ok(Some((CellGroup::new(gpu, copies, range)?, map)))
+            let group = CellGroup::new(gpu, copies, range, field.matrices())?;
+            Ok(Some((group, map)))
         };
         let cells = passes.iter().map(of_cells).collect::<Result<_, _>>()?;
         let targets = gpu.buffer("targets", u64::from(plan.capacities[0].rays) * 16)?;
@@ -439,6 +440,7 @@ impl Trainer {
             &pass.kept_samples,
             &pass.buffers,
             &self.dense.gradients,
+            micro_batches == 1,
             &sparse.gradient_scales,
             &sparse.gradients,
         )?;
@@ -502,17 +504,16 @@ impl Trainer {
         for _ in 0..micro_batches {
             stages.extend(batch.iter().cloned());
         }
-        let adapts = self.config.training.n_rays.is_none();
-        stages.push(self.update(&parameters, micro_batches, adapts)?);
+        stages.push(self.update(&parameters, micro_batches, true)?);
         Ok(stages)
     }
 
-    /// What every step ends with; `adapts` says whether the next has as many rays as fit.
+    /// What every step ends with, one `on_images` or a lesson.
     fn update(
         &self,
         parameters: &[FieldParameters],
         micro_batches: u32,
-        adapts: bool,
+        on_images: bool,
     ) -> Result<Stage, GpuError> {
         let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
         let mut update = Stage::new("optimize");
@@ -520,23 +521,34 @@ impl Trainer {
             let (field, dense) = (&pass.field, &self.dense);
             let cells = self.cells[index].as_ref().map(|(group, _)| group);
             if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
-                group.update(gpu, &mut update, counts, optimizer, dense, updated)?;
+                let fresh = micro_batches == 1;
+                group.update(
+                    gpu,
+                    &mut update,
+                    counts,
+                    optimizer,
+                    dense,
+                    updated,
+                    fresh,
+                    on_images,
+                )?;
+                if !CellGroup::transposes(optimizer) {
+                    let counters = &group.counters;
+                    let updated = Some(Updated { counts, counters });
+                    field.transpose(gpu, &mut update, &parameters[index], updated)?;
+                }
             } else {
                 let range = [field.density.layout().base, field.slab_len()];
                 dense.update(gpu, &mut update, counts, optimizer, range)?;
+                field.transpose(gpu, &mut update, &parameters[index], None)?;
             }
             let tables = field.tables();
             self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
-            let updated = cells.map(|group| Updated {
-                counts,
-                counters: &group.counters,
-            });
-            field.transpose(gpu, &mut update, &parameters[index], updated)?;
         }
         let capacity = self.passes[0].capacity;
         let defines = Defines::new()
             .set("ring", RING)
-            .set("adapts", adapts)
+            .set("adapts", on_images && self.config.training.n_rays.is_none())
             .set("kept_capacity", capacity.kept)
             .set("marched_capacity", capacity.marched)
             .set("max_rays", capacity.rays);

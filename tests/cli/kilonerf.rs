@@ -116,12 +116,21 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let report = std::fs::read_to_string(at("whole").join("report.html")).unwrap();
     assert!(report.contains("<td>distilled</td>"));
 
-    // A student may teach in turn.
+    // A student may teach in turn, and have as many networks as fit: about 3.7 KiB each, with four copies of the weights.
     succeeds(
         distill(&at("whole"), &at("grandchild"))
             .args(steps)
-            .arg("14"),
+            .args(["14", "--set=passes.field.cells.memory_mib=0.2"]),
     );
+    let (_, grandchild) = checkpoint(&at("grandchild"));
+    let networks = grandchild["updates.cells"].1.len() / 8;
+    let config = std::fs::read_to_string(at("grandchild").join("config.toml")).unwrap();
+    assert!(config.contains(&format!("occupied = {networks}")) && !config.contains("memory_mib"));
+    let is_parameter =
+        |n: &&String| n.starts_with("density_network.") || n.starts_with("color_network.");
+    let parameters = grandchild.keys().filter(is_parameter);
+    let all: usize = parameters.map(|n| grandchild[n].1.len() / 4).sum();
+    assert!(all * 5 * 4 <= (0.2 * f64::from(1 << 20)) as usize);
 
     succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
     let before = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
@@ -200,6 +209,15 @@ fn what_cannot_be_distilled_is_refused() {
     ]);
     command.arg(&shared().dataset).arg("--out").arg(at("out"));
     fails(&mut command, 1, "or less with --set");
+    for (memory, code, part) in [
+        ("0.001", 1, "a single cell take"),
+        ("0", 2, "must be positive"),
+    ] {
+        let mut command = kiln(["train", "--method", "kilonerf-small"]);
+        command.arg(format!("--set=passes.field.cells.memory_mib={memory}"));
+        command.arg(&shared().dataset).arg("--out").arg(at("out"));
+        fails(&mut command, code, part);
+    }
     let mut command = kiln([
         "train",
         "--method",

@@ -332,6 +332,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
             &samples,
             &buffers,
             &gradients,
+            false,
             &scales,
             &tables,
         )

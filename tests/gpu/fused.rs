@@ -200,6 +200,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
         rectified_input: None,
         weight_gradients: Some(&gradients),
+        fresh: false,
     };
     rig.run(|stage| {
         network.backward(
@@ -347,6 +348,7 @@ fn no_sample_leaves_everything_as_it_was() {
             d_input: None,
             rectified_input: None,
             weight_gradients: Some(&gradients),
+            fresh: false,
         };
         rig.run(|stage| {
             let (batch, keep) = (Batch::of(&rig.counts, Count::Kept), Keep::Gradients);

@@ -6,6 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::{Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
 use kiln::gpu::{Gpu, Groups, Kernel, StepState};
+use kiln::network::Matrix;
 use kiln::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
 
 use crate::reference::optimizer::{Adam, LazyEma, LearningRate, Moments, ema_update};
@@ -135,77 +136,117 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
 
 #[test]
 fn networks_of_a_grid_without_samples_are_left_alone() {
+    on_device(|gpu| {
+        for (ema_decay, norm_reg, fresh) in
+            [(0.9, 0.0, false), (0.0, 0.25, false), (0.0, 0.0, true)]
+        {
+            check_cells(gpu, ema_decay, norm_reg, fresh);
+        }
+    });
+}
+
+fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
     const NETWORKS: usize = 3;
-    const LEN: usize = 40;
+    const LEN: usize = 16 + 32 + 80;
     const FIRST: usize = 16;
     const N: usize = FIRST + NETWORKS * LEN + 8;
-    on_device(|gpu| {
-        let mut pcg = Pcg::new(5);
-        let config = config(0.9);
-        let rig = Rig::new(gpu, 0, 0, 0);
-        let group = DenseGroup::new(gpu, "test", N as u32, 0.9).unwrap();
-        let range = [FIRST, LEN, LEN].map(|n| n as u32);
-        let cells = CellGroup::new(gpu, NETWORKS as u32, range).unwrap();
-        let start = pcg.uniform_vec(N, -1.0, 1.0);
-        let (mut weights, mut ema) = (start.clone(), start.clone());
-        let mut moments = vec![Moments::zeros(LEN, 1); NETWORKS];
-        gpu.write(&group.weights.values, 0, &to_f32(&start));
-        gpu.write(&group.averages, 0, &to_f32(&start));
-        let mut counters = [[0; 2]; NETWORKS];
-        for step in 0..7 {
-            let visited: Vec<usize> = (0..NETWORKS)
-                .filter(|n| (step + n) % 3 != 0 && *n != 2)
-                .collect();
-            let mut gradients = vec![0.0; N];
-            let mut updated = [0_u32; NETWORKS];
-            for &n in &visited {
-                let at = FIRST + n * LEN..FIRST + (n + 1) * LEN;
-                gradients[at.clone()].copy_from_slice(&pcg.uniform_vec(LEN, -0.1, 0.1));
-                updated[n] = 1;
-                counters[n] = [counters[n][0] + 1, step as u32 + 1];
-                let (rate, adam) = (exact(RATE) * 0.5, adam(&config, config.l2_reg));
-                adam.update(
-                    rate,
-                    &mut weights[at.clone()],
-                    &gradients[at],
-                    &mut moments[n],
-                );
-            }
-            // The average of weights that rest moves towards them all the same.
-            ema_update(exact(config.ema_decay), &mut ema, &weights);
-            gpu.write(&group.gradients, 0, &to_f32(&gradients));
-            let updated = rig.buffer(&updated);
-            rig.set(state(step as u32));
-            rig.run(|stage| {
-                let counts = &rig.counts;
-                cells.update(gpu, stage, counts, &config, &group, &updated)
-            });
-            assert_eq!(rig.read::<u32>(&updated, NETWORKS), [0; NETWORKS]);
-            assert!(
-                rig.read::<f32>(&group.gradients, N)
-                    .iter()
-                    .all(|&g| g == 0.0)
-            );
-        }
-        let moved = |values: &[f64]| -> Vec<f64> {
-            values.iter().zip(&start).map(|(v, s)| v - s).collect()
-        };
-        let read = |buffer| to_f64(&rig.read::<f32>(buffer, N));
-        let values = read(&group.weights.values);
-        assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
-        let rest = FIRST + 2 * LEN..N;
-        assert_eq!(
-            to_f32(&values[rest.clone()]),
-            to_f32(&start[rest]),
-            "what had no samples"
-        );
-        assert_eq!(rig.read::<[u32; 2]>(&cells.counters, NETWORKS), counters);
-        let settled = rig.buffer(&to_f32(&start));
-        rig.set(state(7));
-        rig.run(|stage| cells.settle(gpu, stage, &rig.counts, &config, &group, &settled));
-        let settled = read(&settled);
-        assert_close("averages", &to_f32(&moved(&settled)), &moved(&ema), 1e-4);
+    // 4 x 4, 8 x 4 and 4 x 20 weights, the last two of view-dependent layers.
+    let shapes = [(0, 4, 4, false), (16, 8, 4, true), (48, 4, 20, true)];
+    let matrices = shapes.map(|(first, columns, rows, of_color)| Matrix {
+        first,
+        columns,
+        rows,
+        of_color,
     });
+    let mut pcg = Pcg::new(5);
+    let config = Optimizer {
+        norm_reg,
+        ..config(ema_decay)
+    };
+    let rig = Rig::new(gpu, 0, 0, 0);
+    let group = DenseGroup::new(gpu, "test", N as u32, ema_decay).unwrap();
+    let range = [FIRST, LEN, LEN].map(|n| n as u32);
+    let cells = CellGroup::new(gpu, NETWORKS as u32, range, matrices.to_vec()).unwrap();
+    let start = pcg.uniform_vec(N, -1.0, 1.0);
+    let (mut weights, mut ema) = (start.clone(), start.clone());
+    let mut moments = vec![Moments::zeros(LEN, 1); NETWORKS];
+    gpu.write(&group.weights.values, 0, &to_f32(&start));
+    gpu.write(&group.averages, 0, &to_f32(&start));
+    let mut counters = [[0; 2]; NETWORKS];
+    for step in 0..7 {
+        let visited: Vec<usize> = (0..NETWORKS)
+            .filter(|n| (step + n) % 3 != 0 && *n != 2)
+            .collect();
+        let mut gradients = vec![0.0; N];
+        let mut updated = [0_u32; NETWORKS];
+        for &n in &visited {
+            let at = FIRST + n * LEN..FIRST + (n + 1) * LEN;
+            gradients[at.clone()].copy_from_slice(&pcg.uniform_vec(LEN, -0.1, 0.1));
+            updated[n] = 1;
+            counters[n] = [counters[n][0] + 1, step as u32 + 1];
+            let (rate, adam) = (exact(RATE) * 0.5, adam(&config, config.l2_reg));
+            let mut with_norms = gradients[at.clone()].to_vec();
+            for matrix in matrices.iter().filter(|m| m.of_color) {
+                let [begin, len] = [matrix.first, matrix.columns * matrix.rows].map(|n| n as usize);
+                let layer = &weights[at.clone()][begin..begin + len];
+                let norm = layer.iter().map(|w| w * w).sum::<f64>().sqrt();
+                for (d, w) in with_norms[begin..begin + len].iter_mut().zip(layer) {
+                    *d += exact(norm_reg) * w / norm;
+                }
+            }
+            adam.update(rate, &mut weights[at.clone()], &with_norms, &mut moments[n]);
+        }
+        // The average of weights that rest moves towards them all the same.
+        ema_update(exact(config.ema_decay), &mut ema, &weights);
+        gpu.write(&group.gradients, 0, &to_f32(&gradients));
+        let updated = rig.buffer(&updated);
+        rig.set(state(step as u32));
+        rig.run(|stage| {
+            let counts = &rig.counts;
+            cells.update(gpu, stage, counts, &config, &group, &updated, fresh, true)
+        });
+        assert_eq!(rig.read::<u32>(&updated, NETWORKS), [0; NETWORKS]);
+        let left = rig.read::<f32>(&group.gradients, N);
+        if fresh {
+            assert_eq!(
+                left,
+                to_f32(&gradients),
+                "gradients that others will replace"
+            );
+        } else {
+            assert!(left.iter().all(|&g| g == 0.0), "gradients are used up");
+        }
+    }
+    let moved =
+        |values: &[f64]| -> Vec<f64> { values.iter().zip(&start).map(|(v, s)| v - s).collect() };
+    let read = |buffer| to_f64(&rig.read::<f32>(buffer, N));
+    let values = read(&group.weights.values);
+    assert_close("weights", &to_f32(&moved(&values)), &moved(&weights), 1e-4);
+    let rest = FIRST + 2 * LEN..N;
+    assert_eq!(
+        to_f32(&values[rest.clone()]),
+        to_f32(&start[rest]),
+        "what had no samples"
+    );
+    assert_eq!(rig.read::<[u32; 2]>(&cells.counters, NETWORKS), counters);
+    if CellGroup::transposes(&config) {
+        let transposed = read(&group.weights.transposed);
+        for (n, matrix) in (0..2).flat_map(|n| matrices.map(|m| (n, m))) {
+            let [first, columns, rows] =
+                [matrix.first, matrix.columns, matrix.rows].map(|n| n as usize);
+            let corner = FIRST + n * LEN + first;
+            for i in 0..columns * rows {
+                let turned = i % columns * rows + i / columns;
+                assert_eq!(transposed[corner + turned], values[corner + i]);
+            }
+        }
+        return;
+    }
+    let settled = rig.buffer(&to_f32(&start));
+    rig.set(state(7));
+    rig.run(|stage| cells.settle(gpu, stage, &rig.counts, &config, &group, &settled));
+    let settled = read(&settled);
+    assert_close("averages", &to_f32(&moved(&settled)), &moved(&ema), 1e-4);
 }
 
 fn grid(n_features: u32) -> HashGrid {

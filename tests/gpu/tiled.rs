@@ -189,6 +189,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
         rectified_input: Some(input),
         weight_gradients: Some(&gradients),
+        fresh: false,
     };
     rig.run(|stage| {
         network.backward(

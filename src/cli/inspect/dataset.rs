@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::dataset::doctor::{self, Bounds, Problem, Severity, Stand, point};
 use crate::dataset::{Dataset, Frame, Split};
 use crate::gpu::{AdapterClass, Gpu};
+use crate::train::fit_cells;
 
 /// Problems shown to people; `--json` has them all.
 const SHOWN: usize = 20;
@@ -107,13 +108,15 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     bar.finish_and_clear();
     problems.extend(faulty);
     let memory = match &gpu {
-        Ok(gpu) => match scene::memory(gpu, &config, &dataset) {
-            Ok(memory) => Some(memory),
-            Err(error) => {
-                problems.push(Problem::warning(error.to_string()));
-                None
+        Ok(gpu) => {
+            match fit_cells(gpu, &mut config).and_then(|()| scene::memory(gpu, &config, &dataset)) {
+                Ok(memory) => Some(memory),
+                Err(error) => {
+                    problems.push(Problem::warning(error.to_string()));
+                    None
+                }
             }
-        },
+        }
         Err(error) => {
             problems.push(Problem::warning(format!(
                 "the memory needed is not told: {error}"

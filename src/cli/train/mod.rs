@@ -20,7 +20,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::RunDir;
-use crate::train::{TrainError, Trainer, operations};
+use crate::train::{TrainError, Trainer, fit_cells, operations};
 use driver::{Driver, Start, command_line};
 
 #[derive(Debug, clap::Args)]
@@ -403,6 +403,9 @@ fn fresh(
         _ => None,
     };
     config.resolve(dataset.hints(), gpu.class());
+    if teacher.is_none() {
+        fit_cells(gpu, &mut config)?;
+    }
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,
