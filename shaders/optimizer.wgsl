@@ -123,17 +123,13 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 // First weight among a network's, columns and rows of each layer.
 const MATRICES: array<vec3<u32>, ${matrices | length}> = array<vec3<u32>, ${matrices | length}>(${matrices | join(", ")});
 //: endif
-//: set n_normed = normed | length
-//: if n_normed > 0
+//: set n_parts = parts | length
+// First vec4 of the part of a network whose norm does not count, of each layer whose norm counts, and of what follows.
+const PARTS: array<u32, ${n_parts + 1}> = array<u32, ${n_parts + 1}>(${parts | join("u, ")}u, ${n // 4}u);
+//: if n_parts > 1
 const NORM_REG: f32 = ${norm_reg};
-// First vec4 of each layer whose norm counts, and the one behind its last.
-const NORMED: array<vec2<u32>, ${n_normed}> = array<vec2<u32>, ${n_normed}>(
-    //: for range in normed
-    vec2(${range[0]}u, ${range[1]}u),
-    //: endfor
-);
-var<workgroup> squares: array<f32, ${64 * n_normed}>;
-var<workgroup> slopes: array<f32, ${n_normed}>;           // what of a layer's weights is its norm's gradient, times NORM_REG
+var<workgroup> squares: array<f32, ${64 * n_parts}>;
+var<workgroup> slopes: array<f32, ${n_parts}>;            // what of a part's weights is its norm's gradient, times NORM_REG
 //: endif
 
 @compute @workgroup_size(64)
@@ -144,26 +140,26 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     let idle = remaining(state.step - counter.y);
     let first = ${first // 4}u + network * ${copy_stride // 4}u;
     let rates = rates(f32(counter.x + 1u));
-    //: if n_normed > 0
-    for (var m = 0u; m < ${n_normed}u; m++) {
+    //: if n_parts > 1
+    for (var p = 1u; p < ${n_parts}u; p++) {
         var sum = 0.0;
-        for (var i = first + NORMED[m].x + lane; i < first + NORMED[m].y; i += 64u) { sum += dot(values[i], values[i]); }
-        squares[m * 64u + lane] = sum;
+        for (var i = first + PARTS[p] + lane; i < first + PARTS[p + 1u]; i += 64u) { sum += dot(values[i], values[i]); }
+        squares[p * 64u + lane] = sum;
     }
     workgroupBarrier();
-    if (lane < ${n_normed}u) {
+    if (lane > 0u && lane < ${n_parts}u) {
         var sum = 0.0;
         for (var i = 0u; i < 64u; i++) { sum += squares[lane * 64u + i]; }
         slopes[lane] = NORM_REG / max(sqrt(sum), 1e-12);
     }
     workgroupBarrier();
     //: endif
-    for (var i = lane; i < ${n // 4}u; i += 64u) {
+    for (var p = 0u; p < ${n_parts}u; p++) {
         var decay = L2;
-        //: for range in normed
-        if (i >= ${range[0]}u && i < ${range[1]}u) { decay += slopes[${loop.index0}u]; }
-        //: endfor
-        update(first + i, rates, idle, decay);
+        //: if n_parts > 1
+        decay += slopes[p];
+        //: endif
+        for (var i = first + PARTS[p] + lane; i < first + PARTS[p + 1u]; i += 64u) { update(i, rates, idle, decay); }
     }
     //: if transposes
     storageBarrier();

@@ -647,7 +647,7 @@ impl Config {
         // With fewer samples a network of a grid costs more to update than to evaluate.
         let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
         let networks = cells.map(Cells::n_networks).max().unwrap_or(0);
-        let enough = (32 * networks).next_power_of_two();
+        let enough = (64 * networks).next_power_of_two();
         let of_class = match class {
             AdapterClass::Software => 1 << 15,
             AdapterClass::Integrated => 1 << 17,

@@ -238,8 +238,9 @@ impl CellGroup {
             .matrices
             .iter()
             .filter(|m| m.of_color && norm_reg > 0.0);
-        let quads = |m: &Matrix| [m.first / 4, (m.first + m.columns * m.rows) / 4];
-        let normed: Vec<[u32; 2]> = of_color.map(quads).collect();
+        // The colour network comes last.
+        let mut parts = vec![0];
+        parts.extend(of_color.map(|m| m.first / 4));
         let defines = self
             .defines("cells", config)
             .set("raises_alarms", true)
@@ -247,7 +248,7 @@ impl CellGroup {
             .set("transposes", Self::transposes(config))
             .set("matrices", matrices)
             .set("norm_reg", format!("{norm_reg:?}"))
-            .set("normed", normed);
+            .set("parts", parts);
         let groups = Groups::covering(u64::from(self.networks), 1);
         stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;
         let defines = self.defines("count_cells", config);
