@@ -36,6 +36,20 @@ pub enum DistillationError {
         /// What cells were compared with.
         threshold: f32,
     },
+    /// The student's grid lies elsewhere.
+    #[error(
+        "the student's grid, cells.low = {low:?} and cells.high = {high:?}, misses what the teacher sees, which lies between {dense_low:?} and {dense_high:?} of the scene's box: leave both out, or move them with --set"
+    )]
+    Misses {
+        /// Lowest corner of the grid.
+        low: [f32; 3],
+        /// Highest corner of the grid.
+        high: [f32; 3],
+        /// Lowest corner of what is dense.
+        dense_low: [f32; 3],
+        /// Highest corner of what is dense.
+        dense_high: [f32; 3],
+    },
     /// The grid has more cells with something in them than can be counted.
     #[error(
         "{networks} cells of the grid are occupied, {most} at most can have networks: give a smaller cells.longest with --set"
@@ -176,26 +190,40 @@ fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
     [corner.map(place), corner.map(|i| place(i + 1))]
 }
 
-/// The grid as `wanted`, or the finest with `most` networks where that is given, over the box around `voxels`, with networks in
-/// the cells that any of them reaches into.
+/// The grid as `wanted`, or the finest with `most` networks where that is given, over the box around `voxels` as far as that
+/// lies in the wanted one, with networks in the cells that any of them reaches into.
 fn cover(
     voxels: &[[[f32; 3]; 2]],
     wanted: Cells,
     most: Option<u32>,
 ) -> Result<(Cells, Vec<u32>), DistillationError> {
-    let mut cells = wanted;
-    cells.low = [1.0; 3];
-    cells.high = [0.0; 3];
+    let (mut dense_low, mut dense_high) = ([1.0_f32; 3], [0.0_f32; 3]);
     for [low, high] in voxels {
         for a in 0..3 {
-            cells.low[a] = cells.low[a].min(low[a]).max(0.0);
-            cells.high[a] = cells.high[a].max(high[a]).min(1.0);
+            dense_low[a] = dense_low[a].min(low[a]).max(0.0);
+            dense_high[a] = dense_high[a].max(high[a]).min(1.0);
         }
+    }
+    let (low, high) = (wanted.low, wanted.high);
+    let within = |[from, to]: &&[[f32; 3]; 2]| (0..3).all(|a| from[a] < high[a] && to[a] > low[a]);
+    let voxels: Vec<_> = voxels.iter().filter(within).collect();
+    let mut cells = wanted;
+    for a in 0..3 {
+        cells.low[a] = low[a].max(dense_low[a]);
+        cells.high[a] = high[a].min(dense_high[a]);
+    }
+    if voxels.is_empty() || (0..3).any(|a| cells.low[a] >= cells.high[a]) {
+        return Err(DistillationError::Misses {
+            low,
+            high,
+            dense_low,
+            dense_high,
+        });
     }
     let occupied = |cells: &Cells| {
         let grid = CellGrid::new(cells);
         let mut map = vec![binned::NONE; grid.n_cells() as usize];
-        for voxel in voxels {
+        for voxel in &voxels {
             for cell in reached(voxel, &grid) {
                 map[cell] = 0;
             }
@@ -467,6 +495,19 @@ mod tests {
         let (cells, map) = cover(&voxels[..2], wanted.clone(), None).unwrap();
         assert_eq!(cells.resolution, Some([4, 2, 2]));
         assert_eq!(map, (0..16).collect::<Vec<_>>());
+        // A wanted box cuts off what lies outside of it.
+        let half = Cells {
+            low: [0.5, 0.0, 0.0],
+            ..wanted.clone()
+        };
+        let (half, _) = cover(&voxels, half, None).unwrap();
+        assert_eq!((half.low, half.high), ([0.5, 0.25, 0.25], [0.75; 3]));
+        let beside = Cells {
+            low: [0.8; 3],
+            ..wanted.clone()
+        };
+        let missed = cover(&voxels, beside, None).unwrap_err().to_string();
+        assert!(missed.contains("[0.75, 0.75, 0.75]"), "{missed}");
         // The smallest cells of which 60 at most are needed.
         let (cells, map) = cover(&voxels, wanted, Some(60)).unwrap();
         let networks = map.iter().filter(|&&n| n != binned::NONE).count();

@@ -157,9 +157,24 @@ pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
 
 /// What is wrong with the cameras of `dataset` under a resolved configuration.
 pub(super) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
-    doctor::check(dataset, &world_box(dataset, config), &|view| {
-        near_far(config, view.near_far)
-    })
+    let world = world_box(dataset, config);
+    let near_far = |view: &Frame| near_far(config, view.near_far);
+    let mut problems = doctor::check(dataset, &world, &near_far);
+    for cells in config.passes.iter().filter_map(|p| p.field.cells.as_ref()) {
+        let corner = |share: [f32; 3]| -> [f64; 3] {
+            let side = |a: usize| world.high[a] - world.low[a];
+            std::array::from_fn(|a| world.low[a] + f64::from(share[a]) * side(a))
+        };
+        let grid = Bounds {
+            low: corner(cells.low),
+            high: corner(cells.high),
+        };
+        // Of a grid that fills the box all has been told.
+        if grid != world {
+            problems.extend(doctor::check_grid(dataset, &grid, &near_far));
+        }
+    }
+    problems
 }
 
 /// Tell what is wrong with the cameras of `dataset`, and refuse to train where that would be in vain.

@@ -176,6 +176,34 @@ pub fn check(
     problems
 }
 
+/// What is wrong with a grid of networks that fills `grid`, a part of the scene's box, for the cameras of `dataset`.
+#[must_use]
+pub fn check_grid(
+    dataset: &Dataset,
+    grid: &Bounds,
+    near_far: &dyn Fn(&Frame) -> [f32; 2],
+) -> Option<Problem> {
+    let train = &dataset.train;
+    let place = format!(
+        "the grid of networks, {} to {},",
+        point(grid.low),
+        point(grid.high)
+    );
+    let advice = "there is nothing outside it: move it with cells.low and cells.high, shares of the scene's box";
+    let sees = |f: &Frame| rays_that_meet(&f.camera, grid, near_far(f)).0 > 0;
+    if !train.is_empty() && !train.iter().any(sees) {
+        let text = format!("no camera sees {place} and {advice}");
+        return Some(Problem::new(Severity::Error, text));
+    }
+    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
+    let missed = focus(&cameras).filter(|focus| !grid.holds(*focus))?;
+    let text = format!(
+        "cameras look at {}, which {place} misses; {advice}",
+        point(missed.to_array())
+    );
+    Some(Problem::new(Severity::Warning, text))
+}
+
 /// ", and so do 3 others", or nothing.
 fn and_more(n: usize) -> String {
     match n {

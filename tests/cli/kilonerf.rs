@@ -169,6 +169,13 @@ fn what_cannot_be_distilled_is_refused() {
         1,
         "has no occupied cell",
     );
+    fails(
+        distill(run, &at("out"))
+            .args(steps)
+            .arg("--set=passes.field.cells.low=[0.9, 0.9, 0.9]"),
+        1,
+        "misses what the teacher sees",
+    );
     let other = at("other");
     write_dataset(&other);
     let transforms = other.join("transforms_train.json");
@@ -209,6 +216,11 @@ fn what_cannot_be_distilled_is_refused() {
     ]);
     command.arg(&shared().dataset).arg("--out").arg(at("out"));
     fails(&mut command, 1, "or less with --set");
+    let corner = "--set=passes.field.cells.low=[0.9, 0.9, 0.9]";
+    let mut command = train_grid(&shared().dataset, &at("corner"));
+    let output = succeeds(command.args(["--steps", "1", corner]));
+    let told = text(&output.stderr);
+    assert!(told.contains("which the grid of networks, "), "{told}");
     for (memory, code, part) in [
         ("0.001", 1, "a single cell take"),
         ("0", 2, "must be positive"),
