@@ -46,9 +46,7 @@ var<storage, read_write> d_input: array<f32>;             // (n, d_in_stride)
 //: endif
 
 //: set lane = ["x", "y", "z", "w"]
-//: if pass == "forward"
-@compute @workgroup_size(${workgroup})
-fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+//: set rows_of_thread
     //: if cells
     if (linear_group(group) >= counts.n_tiles) { return; }
     let tile = tiles[linear_group(group)];
@@ -63,6 +61,11 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     let row_${z} = first + lane + ${z * workgroup}u;
     //: endfor
     //: endif
+//: endset
+//: if pass == "forward"
+@compute @workgroup_size(${workgroup})
+fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+${rows_of_thread}
     //: for z in range(samples)
     var h_${z}: array<f32, ${scratch}>;
     //: for q in range(widths[0] // 4)
@@ -143,20 +146,7 @@ fn forward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
 //: elif pass == "backward"
 @compute @workgroup_size(${workgroup})
 fn backward(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    //: if cells
-    if (linear_group(group) >= counts.n_tiles) { return; }
-    let tile = tiles[linear_group(group)];
-    let cell = uni15(tile.x) * ${cell_quads}u;
-    //: for z in range(samples)
-    let row_${z} = select(${spare_row}u, tile.y + lane + ${z * workgroup}u, lane + ${z * workgroup}u < tile.z);
-    //: endfor
-    //: else
-    let first = linear_group(group) * ${workgroup * samples}u;
-    if (first >= counts.${count}) { return; }
-    //: for z in range(samples)
-    let row_${z} = first + lane + ${z * workgroup}u;
-    //: endfor
-    //: endif
+${rows_of_thread}
     //: for z in range(samples)
     var h_${z}: array<f32, ${scratch}>;
     //: for q in range(padded_rows[layers - 1] // 4)
