@@ -252,6 +252,7 @@ fn every_text_translates_for_every_backend() {
     let unreached = [
         "entry/bench_peak",
         "loss",
+        "network/transpose",
         "primitives/compact",
         "scene/demo",
     ];
