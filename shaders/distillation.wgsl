@@ -1,9 +1,9 @@
 // Distillation (Reiser et al. 2021, section 3.2): a teacher's answers at random points, in random directions, are what a
 // grid of networks learns.
 //
-// `begin` sets the counts, `draw` places as many points for each network where its cell is dense and draws directions, `targets` turns what the
-// teacher puts out into colour and density, `compare` is the mean squared error of colour and of alpha = 1 - exp(-sigma
-// distance), with its gradients. See src/distillation.rs.
+// `begin` sets the counts, `draw` places as many points for each network where its cell is dense and draws directions,
+// `targets` turns what the teacher puts out into colour and density, `compare` is the mean squared error of colour and of
+// alpha = 1 - exp(-sigma distance), with its gradients. See src/distillation.rs.
 #import common/activation
 #import common/grid_index
 #import common/pcg
@@ -55,8 +55,10 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
     var state = random_seed(counts.seed ^ 0x2c1b3c6du, counts.step, i);
-    let first = first_voxels[i % ${networks}u];
-    let n = first_voxels[i % ${networks}u + 1u] - first;
+    // Where there are more networks than points, the next step's begin behind this one's.
+    let network = (i + counts.step * ${shift}u) % ${networks}u;
+    let first = first_voxels[network];
+    let n = first_voxels[network + 1u] - first;
     // Networks whose dense cells are all counted as another's get points of that one.
     let voxel = voxels[min(first + u32(random(&state) * f32(n)), first_voxels[${networks}u] - 1u)];
     let corner = vec3<u32>(voxel % SIDE, (voxel / SIDE) % SIDE, (voxel / (SIDE * SIDE)) % SIDE);

@@ -1,7 +1,8 @@
 // Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, with an exponential moving average of the weights.
 //
 // `dense` updates a range of a slab of network weights, four at a time; `cells` those networks of a grid that had samples,
-// a workgroup each, which like the rows of a hash table keep step counters of their own. `sparse` updates the rows of a hash table: a row whose
+// a workgroup each, which like the rows of a hash table keep step counters of their own; the norms of the layers of its
+// colour network, biases included (padding is 0), may add to the loss. `sparse` updates the rows of a hash table: a row whose
 // gradient is all zero is left alone and keeps its own step counter; the average of a row that was left alone for k
 // steps catches up when it is next seen (or in `settle`). See src/optimizer.rs.
 #import common/grid_index
@@ -157,7 +158,7 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     for (var p = 0u; p < ${n_parts}u; p++) {
         var decay = L2;
         //: if n_parts > 1
-        decay += slopes[p];
+        if (p > 0u) { decay += slopes[p]; }
         //: endif
         for (var i = first + PARTS[p] + lane; i < first + PARTS[p + 1u]; i += 64u) { update(i, rates, idle, decay); }
     }

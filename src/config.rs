@@ -658,7 +658,11 @@ impl Config {
             .batch_size
             .get_or_insert(enough.clamp(of_class, 1 << 18));
         // Parts small enough for a slow adapter to finish a stage within a submission.
-        let parts = if software { batch.div_ceil(1 << 17) } else { 1 };
+        let parts = if software && networks == 0 {
+            batch.div_ceil(1 << 17)
+        } else {
+            1
+        };
         if self.training.n_rays.is_none() {
             self.training.micro_batches.get_or_insert(parts);
             self.training.max_rays = Some(self.training.most_rays());

@@ -38,7 +38,7 @@ pub enum DistillationError {
     },
     /// The student's grid lies elsewhere.
     #[error(
-        "the student's grid, cells.low = {low:?} and cells.high = {high:?}, misses what the teacher sees, which lies between {dense_low:?} and {dense_high:?} of the scene's box: leave both out, or move them with --set"
+        "the student's grid, cells.low = {low:?} and cells.high = {high:?}, misses 99 % or more of what the teacher sees, which lies between {dense_low:?} and {dense_high:?} of the scene's box: leave both out, or move them with --set"
     )]
     Misses {
         /// Lowest corner of the grid.
@@ -153,7 +153,7 @@ pub fn extract(
         }
     }
     let cells = grid.n_cells() as usize;
-    let bits: Vec<u32> = gpu.read(&grid.bits, 0, cells / 32)?;
+    let mut bits: Vec<u32> = gpu.read(&grid.bits, 0, cells / 32)?;
     let thickness: Vec<f32> = gpu.read(&grid.thickness, 0, cells)?;
     let voxels: Vec<[[f32; 3]; 2]> = occupied(&bits)
         .map(|cell| voxel(cell, grid.resolution as usize, grid.cascades))
@@ -166,6 +166,13 @@ pub fn extract(
     let wanted = config.passes[0].field.cells.clone();
     let most = crate::train::most_networks(gpu, config, 0)?;
     let (cells, map) = cover(&voxels, wanted.unwrap_or_default(), most)?;
+    // Rays need not stop, nor lessons be about, where there is no network.
+    for index in occupied(&bits.clone()) {
+        let [low, high] = voxel(index, grid.resolution as usize, grid.cascades);
+        if (0..3).any(|a| high[a] <= cells.low[a] || low[a] >= cells.high[a]) {
+            bits[index / 32] &= !(1 << (index % 32));
+        }
+    }
     Ok(Extraction {
         thickness,
         bits,
@@ -206,13 +213,15 @@ fn cover(
     }
     let (low, high) = (wanted.low, wanted.high);
     let within = |[from, to]: &&[[f32; 3]; 2]| (0..3).all(|a| from[a] < high[a] && to[a] > low[a]);
+    let all = voxels.len();
     let voxels: Vec<_> = voxels.iter().filter(within).collect();
     let mut cells = wanted;
     for a in 0..3 {
         cells.low[a] = low[a].max(dense_low[a]);
         cells.high[a] = high[a].min(dense_high[a]);
     }
-    if voxels.is_empty() || (0..3).any(|a| cells.low[a] >= cells.high[a]) {
+    // Stray cells are no scene.
+    if 100 * voxels.len() < all || (0..3).any(|a| cells.low[a] >= cells.high[a]) {
         return Err(DistillationError::Misses {
             low,
             high,
@@ -325,7 +334,10 @@ impl Lessons {
         for index in occupied(bits) {
             // That of the cell its middle lies in: points that lie in another are learned by that one's network.
             let [low, high] = voxel(index, side as usize, cascades);
-            let middle = std::array::from_fn(|a| f32::midpoint(low[a], high[a]));
+            let middle: [f32; 3] = std::array::from_fn(|a| f32::midpoint(low[a], high[a]));
+            if (0..3).any(|a| middle[a] < self.grid.low[a] || middle[a] > self.grid.high[a]) {
+                continue;
+            }
             let cell = reached(&[middle, middle], &self.grid).next();
             let network = cell.and_then(|cell| map.get(cell)).copied();
             let network = network.unwrap_or(binned::NONE) as usize;
@@ -347,6 +359,7 @@ impl Lessons {
             .set("pass", pass)
             .set("networks", self.grid.n_networks)
             .set("n_points", self.n_points)
+            .set("shift", self.n_points % self.grid.n_networks)
             .set("n_rays", self.n_rays)
             .set("side", self.occupancy[0])
             .set("cascades", self.occupancy[1])

@@ -3,7 +3,7 @@
 //! outputs brought back on the way out. A field knows nothing of rays, images or backgrounds.
 
 use crate::compositing::RawOutputs;
-use crate::config::Field as FieldConfig;
+use crate::config::{Cells, Field as FieldConfig};
 use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::binned::Unsorted;
@@ -228,16 +228,19 @@ impl Field {
             let limit = gpu.max_binding_bytes();
             let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
             let (networks, grid) = (cells.n_networks, config.cells.as_ref());
-            if let Some(grid) = grid.filter(|_| bytes(networks) > limit) {
+            if let Some(grid) =
+                grid.filter(|_| bytes(networks) > limit || networks > Cells::MOST_NETWORKS)
+            {
                 let share = f64::from(networks) / f64::from(cells.n_cells());
                 let fits = |longest: &u32| {
-                    let coarser = crate::config::Cells {
+                    let coarser = Cells {
                         resolution: None,
                         longest: *longest,
                         occupied: None,
                         ..grid.clone()
                     };
-                    bytes((f64::from(coarser.n_networks()) * share).ceil() as u32) <= limit
+                    let networks = (f64::from(coarser.n_networks()) * share).ceil() as u32;
+                    bytes(networks) <= limit && networks <= Cells::MOST_NETWORKS
                 };
                 let finest = cells.resolution.iter().copied().max().unwrap_or(1);
                 return Err(GpuError::GridTooLarge {

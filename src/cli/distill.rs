@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
     /// Steps that learn from the teacher; those that follow learn from the images [default: the configuration's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     distill_steps: Option<u32>,
     /// Stop after this many steps, of both kinds [default without --seconds: 20000, or on a software adapter 300 s]
     #[arg(long, value_name = "N")]

@@ -579,8 +579,10 @@ impl Cells {
                 ),
             ));
         }
-        let networks = self.occupied.map_or(n, u64::from);
-        if networks == 0 || networks > n.min(u64::from(MOST)) {
+        // How many networks all cells would need is another matter: a distillation gives them to some alone.
+        if let Some(networks) = self.occupied.map(u64::from)
+            && (networks == 0 || networks > n.min(u64::from(MOST)))
+        {
             return Err(bad(
                 "cells.resolution",
                 format!(

@@ -54,7 +54,7 @@ pub enum GpuError {
     },
     /// A grid of networks has more weights than one buffer holds.
     #[error(
-        "the {networks} networks of the grid need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set"
+        "the {networks} networks of the grid, 32768 at most, need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set, or cells.memory_mib"
     )]
     GridTooLarge {
         /// Networks of each kind.

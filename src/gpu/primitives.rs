@@ -1,5 +1,4 @@
-//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning. Only the prefix sum
-//! has a caller yet; the others are what grids of networks will sort their samples with.
+//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning.
 
 use super::buffer::Buffer;
 use super::context::{Gpu, GpuError};

@@ -111,6 +111,9 @@ pub struct Trainer {
     history: Buffer,
     ray_losses: Buffer,
     lessons: Option<Lessons>,
+    /// Whether the gradients of a grid's networks replace those of the step before, which then need no zeroing: where a step
+    /// has one part, and all steps must agree.
+    fresh: bool,
     program: Program,
     submitter: Submitter,
     position: usize,
@@ -206,6 +209,7 @@ impl Trainer {
             history,
             ray_losses,
             lessons,
+            fresh: plan.micro_batches == 1,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
             position: 0,
@@ -440,7 +444,7 @@ impl Trainer {
             &pass.kept_samples,
             &pass.buffers,
             &self.dense.gradients,
-            micro_batches == 1,
+            self.fresh,
             &sparse.gradient_scales,
             &sparse.gradients,
         )?;
@@ -521,7 +525,7 @@ impl Trainer {
             let (field, dense) = (&pass.field, &self.dense);
             let cells = self.cells[index].as_ref().map(|(group, _)| group);
             if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
-                let fresh = micro_batches == 1;
+                let fresh = self.fresh;
                 group.update(
                     gpu,
                     &mut update,

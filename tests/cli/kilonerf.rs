@@ -116,6 +116,36 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let report = std::fs::read_to_string(at("whole").join("report.html")).unwrap();
     assert!(report.contains("<td>distilled</td>"));
 
+    // In parts too, whose gradients add up.
+    let in_parts = |out: &Path, n: &str| {
+        let mut command = distill(&teacher, out);
+        command
+            .args(steps)
+            .args([n, "--set=training.micro_batches=2"]);
+        succeeds(&mut command);
+    };
+    in_parts(&at("two"), "16");
+    in_parts(&at("two-resumed"), "12");
+    succeeds(kiln(["train", "--steps", "16", "--resume"]).arg(at("two-resumed")));
+    assert_same_tensors(&at("two"), &at("two-resumed"));
+
+    // Nothing is written over a teacher, nor over anything for the sake of a run that is none.
+    let before = names_in(&at("whole"));
+    for (flag, code, part) in [
+        (["--out"].as_slice(), 2, "that is a run to learn from"),
+        (&["--compare=nowhere", "--out"], 1, "no such run"),
+    ] {
+        let mut command = kiln(["distill", "--force", "--steps=2"]);
+        let from = if code == 2 {
+            at("whole")
+        } else {
+            teacher.clone()
+        };
+        command.arg(from).args(flag).arg(at("whole"));
+        refused(&mut command, code, &[part]);
+        assert_eq!(names_in(&at("whole")), before);
+    }
+
     // A student may teach in turn, and have as many networks as fit: about 3.7 KiB each, with four copies of the weights.
     succeeds(
         distill(&at("whole"), &at("grandchild"))
@@ -132,7 +162,8 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let all: usize = parameters.map(|n| grandchild[n].1.len() / 4).sum();
     assert!(all * 5 * 4 <= (0.2 * f64::from(1 << 20)) as usize);
 
-    succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
+    let output = succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
+    assert!(text(&output.stderr).contains("7 of 12 lessons are done"));
     let before = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
     succeeds(kiln(["train", "--steps", "62", "--resume"]).arg(&teacher));
     let resumed = || {
@@ -195,6 +226,14 @@ fn what_cannot_be_distilled_is_refused() {
         distill(&at("nothing"), &at("out")).args(steps),
         1,
         "no such run",
+    );
+    let mut none = distill(run, &at("out"));
+    none.arg("--distill-steps=0").assert().code(2);
+    let mut command = train_grid(&shared().dataset, &at("out"));
+    fails(
+        command.arg("--set=passes.field.cells.occupied=5"),
+        2,
+        "cells.occupied is what a distillation finds out",
     );
     let mut command = kiln(["distill", "--method", "ngp-small"]);
     fails(

@@ -12,6 +12,7 @@ use crate::dataset::Dataset;
 use crate::distillation::{DistillationError, Extraction, Teacher, extract};
 use crate::gpu::Gpu;
 use crate::images::ImageSet;
+use crate::run::RunDir;
 
 /// What tells one state of a teacher from another.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
@@ -68,6 +69,32 @@ pub(super) fn prepare(
         is_fresh: true,
         compare: lesson.compare.clone(),
     })
+}
+
+/// Refuse to write over the runs that are learnt from and compared with, and to compare with what is none or of another dataset.
+pub(super) fn check_others(lesson: &Lesson, out: &RunDir, dataset: &Dataset) -> anyhow::Result<()> {
+    let place = |path: &Path| path.canonicalize().ok();
+    let out = out.path();
+    for run in std::iter::once(&lesson.teacher).chain(&lesson.compare) {
+        if place(out).is_some() && place(out) == place(run) {
+            return Err(usage(format!(
+                "--out {}: that is a run to learn from or to compare with; give another",
+                out.display()
+            )));
+        }
+    }
+    for run in &lesson.compare {
+        let info = Checkpoint::open(run)?.info;
+        if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
+            return Err(usage(format!(
+                "--compare {}: it was trained on {}, whose training cameras are not those of {}",
+                run.display(),
+                info.dataset,
+                dataset.root.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The teacher of the run that `checkpoint` goes on with, while it still teaches.

@@ -120,7 +120,14 @@ impl Driver<'_> {
             if is_taught && self.trainer.step() == last_lesson {
                 self.trainer.pause(&mut events)?;
                 self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-                let report = bar.suspend(|| self.evaluate(split))?.0;
+                // What the teacher taught is kept, whatever becomes of its evaluation.
+                self.save_or_go_on(&bar)?;
+                let report = match bar.suspend(|| self.evaluate(split)) {
+                    Err(error) if error.is::<Interrupted>() => {
+                        return Err(self.interrupted(&mut events, &bar));
+                    }
+                    report => report?.0,
+                };
                 self.tell_stage("distilled", "", &report)?;
             }
             if !done && seconds >= next_look {
@@ -150,6 +157,14 @@ impl Driver<'_> {
         self.trainer.pause(&mut events)?;
         self.hear(&mut events, &mut latest, last_psnr, &bar)?;
         bar.finish_and_clear();
+        if self.trainer.step() < last_lesson {
+            self.session.out.note(format!(
+                "the teacher still teaches: {} of {last_lesson} lessons are done, and none of the steps on images; \
+                 kiln train --resume {} --seconds N goes on",
+                self.trainer.step(),
+                self.setup.dir.path().display()
+            ));
+        }
         // What was learned can be measured even where it cannot be kept.
         let saved = self.save();
         let report = self.finish(split, latest);
@@ -171,7 +186,12 @@ impl Driver<'_> {
         let all = std::iter::once(("teacher", &teaching.run))
             .chain(teaching.compare.iter().map(|run| ("compared", run)));
         for (stage, run) in all {
-            let report = self.report_of(run, split)?;
+            let report = match self.report_of(run, split) {
+                Err(error) if error.is::<Interrupted>() => {
+                    return Err(self.interrupted(&mut Vec::new(), &ProgressBar::hidden()));
+                }
+                report => report?,
+            };
             self.tell_stage(stage, &run.display().to_string(), &report)?;
         }
         Ok(())

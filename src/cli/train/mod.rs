@@ -365,6 +365,13 @@ fn fresh(
             distillation.teacher
         )));
     }
+    let cells = config.passes.iter().filter_map(|p| p.field.cells.as_ref());
+    let is_cut = cells.map(|c| c.occupied.is_some()).any(|is_cut| is_cut);
+    if lesson.is_none() && is_cut {
+        return Err(usage(
+            "passes.field.cells.occupied is what a distillation finds out of its teacher: leave it out, or go on with a run that has it (--resume)",
+        ));
+    }
     let chosen = args.config.is_some() || method.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
         session.out.note(format!(
@@ -411,12 +418,20 @@ fn fresh(
         RunDir::at,
     );
     dir.check_free(args.force)?;
+    if let Some(lesson) = lesson {
+        distill::check_others(lesson, &dir, &dataset)?;
+    }
+    // A student sees what its teacher saw.
+    let train_views = match remembered {
+        Some(info) if args.train_views.is_empty() => info.train_views.clone(),
+        _ => args.train_views.clone(),
+    };
     Ok(Setup {
         dataset_path,
         config,
         dir,
         downscale,
-        train_views: args.train_views.clone(),
+        train_views,
         fingerprint: dataset.fingerprint(),
         dataset,
         checkpoint: None,
