@@ -16,6 +16,7 @@ use crate::images::ImageSet;
 use crate::network::{CellGrid, Keep, binned};
 use crate::occupancy::OccupancyGrid;
 use crate::pass::Pass;
+use crate::sampling::SceneBox;
 
 const FILE: &str = "distillation";
 
@@ -293,7 +294,47 @@ pub struct Lessons {
 }
 
 impl Lessons {
-    /// Buffers for the lessons of `student`: as many points as it holds samples, `points_per_network` at most.
+    /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
+    fn points(
+        gpu: &Gpu,
+        config: &Distillation,
+        teacher: &Teacher,
+        networks: u32,
+        kept: u32,
+    ) -> u32 {
+        let wanted = u64::from(config.points_per_network) * u64::from(networks);
+        let mut n_points = u32::try_from(wanted.min(u64::from(kept))).unwrap_or(u32::MAX);
+        let fits = |n: u32| teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing);
+        while n_points > 512 && !fits(n_points) {
+            n_points /= 2;
+        }
+        n_points
+    }
+
+    /// Bytes that the teacher of a student of `config`, which holds `kept` samples, takes, and [`Self::new`] allocates.
+    #[must_use]
+    pub fn bytes(gpu: &Gpu, config: &Config, teacher: &Teacher, kept: u32) -> u64 {
+        let cells = config.passes[0].field.cells.as_ref();
+        let Some((cells, distillation)) = cells.zip(config.distillation.as_ref()) else {
+            return 0;
+        };
+        let networks = cells.n_networks();
+        let n_points = Self::points(gpu, distillation, teacher, networks, kept);
+        let rows = u64::from(n_points).next_multiple_of(512);
+        let buffers = teacher.field.buffer_sizes(0, rows, Keep::Nothing);
+        let cascades = SceneBox::of(config).cascades();
+        let voxels = config
+            .occupancy
+            .as_ref()
+            .map_or(0, |o| u64::from(o.resolution).pow(3) * u64::from(cascades));
+        FieldParameters::bytes(&teacher.field)
+            + buffers.iter().sum::<u64>()
+            + rows * 16
+            + voxels * 4
+            + u64::from(networks + 1) * 4
+    }
+
+    /// Buffers for the lessons of `student`.
     ///
     /// # Errors
     /// Those of allocation.
@@ -304,13 +345,7 @@ impl Lessons {
         student: &Pass,
         (grid, occupancy): (&CellGrid, &OccupancyGrid),
     ) -> Result<Self, GpuError> {
-        let wanted = u64::from(config.points_per_network) * u64::from(grid.n_networks);
-        let capacity = u64::from(student.capacity.kept);
-        let mut n_points = u32::try_from(wanted.min(capacity)).unwrap_or(u32::MAX);
-        let fits = |n: u32| teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing);
-        while n_points > 512 && !fits(n_points) {
-            n_points /= 2;
-        }
+        let n_points = Self::points(gpu, config, teacher, grid.n_networks, student.capacity.kept);
         let rows = u64::from(n_points).next_multiple_of(512);
         Ok(Self {
             grid: grid.clone(),

@@ -354,8 +354,8 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .as_deref()
         .unwrap_or(Config::default_method(gpu.class()));
     let mut config = Config::preset(method, &args.overrides)?;
-    config.resolve(SceneHints::default(), gpu.class());
     fit_cells(gpu, &mut config)?;
+    config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
     let images = cameras
         .iter()

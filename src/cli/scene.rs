@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Background, Config, ConfigError};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::{Dataset, Frame, Image, Split, load_images};
+use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::images::near_far;
@@ -225,6 +226,8 @@ fn check_depths(dataset: &Dataset, config: &Config) -> anyhow::Result<()> {
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Memory {
     image_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    teacher_bytes: Option<u64>,
     total_bytes: u64,
     plan: MemoryPlan,
 }
@@ -240,23 +243,34 @@ pub(super) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Me
         .sum();
     Ok(Memory {
         image_bytes: pixels * 4,
+        teacher_bytes: None,
         total_bytes: pixels * 4 + plan.total_bytes(),
         plan,
     })
 }
 
 impl Memory {
+    /// Count what `teacher` takes while it teaches.
+    pub(super) fn add_teacher(&mut self, gpu: &Gpu, config: &Config, teacher: &Teacher) {
+        let teacher = Lessons::bytes(gpu, config, teacher, self.plan.capacities[0].kept);
+        self.teacher_bytes = Some(teacher);
+        self.total_bytes += teacher;
+    }
+
     /// In words.
     pub(super) fn describe(&self) -> String {
         let plan = &self.plan;
         format!(
-            "about {} on the device ({} images, {} parameters, {} batch, {} occupancy, {} rendering){}",
+            "about {} on the device ({} images, {} parameters, {} batch, {} occupancy, {} rendering{}){}",
             bytes(self.total_bytes),
             bytes(self.image_bytes),
             bytes(plan.parameter_bytes),
             bytes(plan.batch_bytes),
             bytes(plan.occupancy_bytes),
             bytes(plan.rendering_bytes),
+            self.teacher_bytes
+                .map(|teacher| format!(", {} teacher", bytes(teacher)))
+                .unwrap_or_default(),
             if plan.micro_batches > 1 {
                 format!(", in {} micro-batches", plan.micro_batches)
             } else {

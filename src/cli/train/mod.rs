@@ -365,9 +365,8 @@ fn fresh(
             distillation.teacher
         )));
     }
-    let cells = config.passes.iter().filter_map(|p| p.field.cells.as_ref());
-    let is_cut = cells.map(|c| c.occupied.is_some()).any(|is_cut| is_cut);
-    if lesson.is_none() && is_cut {
+    let mut cells = config.passes.iter().filter_map(|p| p.field.cells.as_ref());
+    if lesson.is_none() && cells.any(|c| c.occupied.is_some()) {
         return Err(usage(
             "passes.field.cells.occupied is what a distillation finds out of its teacher: leave it out, or go on with a run that has it (--resume)",
         ));
@@ -409,10 +408,10 @@ fn fresh(
         )?),
         _ => None,
     };
-    config.resolve(dataset.hints(), gpu.class());
     if teacher.is_none() {
         fit_cells(gpu, &mut config)?;
     }
+    config.resolve(dataset.hints(), gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,
@@ -583,7 +582,10 @@ fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
 }
 
 fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyhow::Result<()> {
-    let memory = scene::memory(gpu, &setup.config, &setup.dataset)?;
+    let mut memory = scene::memory(gpu, &setup.config, &setup.dataset)?;
+    if let Some(teaching) = &setup.teacher {
+        memory.add_teacher(gpu, &setup.config, &teaching.teacher);
+    }
     session.out.note(format!("memory: {}", memory.describe()));
     session.out.note(format!(
         "training {} into {} for {}",
