@@ -94,6 +94,26 @@ impl Teacher {
         ))
     }
 
+    /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
+    /// samples fit at once.
+    #[must_use]
+    pub fn multiply_adds(&self, gpu: &Gpu, config: &Config, kept: u32) -> [f64; 2] {
+        let parts = config.passes[0].field.cells.as_ref();
+        let Some(((cells, distillation), occupancy)) = parts
+            .zip(config.distillation.as_ref())
+            .zip(config.occupancy.as_ref())
+        else {
+            return [0.0; 2];
+        };
+        let cascades = SceneBox::of(config).cascades();
+        let voxels = f64::from(occupancy.resolution).powi(3) * f64::from(cascades);
+        let places = voxels * f64::from(distillation.supersampling);
+        let n_points = Lessons::points(gpu, distillation, self, cells.n_networks(), kept);
+        let density = self.field.density.layout().multiply_adds() as f64;
+        let all = self.field.multiply_adds() as f64;
+        [places * density, f64::from(n_points) * all]
+    }
+
     /// The last field of `config`, with its parameters.
     #[must_use]
     pub fn new(config: Config, field: Field, parameters: FieldParameters) -> Self {

@@ -4,15 +4,17 @@ use std::path::Path;
 
 use super::super::Session;
 use super::super::interrupt::{self, Interrupted};
+use super::super::scene::SOFTWARE_SPEED;
 use super::super::usage;
 use super::{Lesson, Teaching};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Distillation};
 use crate::dataset::Dataset;
 use crate::distillation::{DistillationError, Extraction, Teacher, extract};
-use crate::gpu::Gpu;
+use crate::gpu::{AdapterClass, Gpu};
 use crate::images::ImageSet;
 use crate::run::RunDir;
+use crate::train::plan;
 
 /// What tells one state of a teacher from another.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
@@ -143,6 +145,18 @@ pub(super) fn look(
     teacher: &Teacher,
     images: &ImageSet,
 ) -> anyhow::Result<Extraction> {
+    if gpu.class() == AdapterClass::Software {
+        let kept = plan(gpu, config).map_or(config.training.batch(), |p| p.capacities[0].kept);
+        let seconds = teacher.multiply_adds(gpu, config, kept);
+        let [asking, lesson] = seconds.map(|n| 2.0 * n / SOFTWARE_SPEED);
+        if asking > 60.0 || lesson > 2.0 {
+            session.out.note(format!(
+                "warning: on this adapter asking this teacher where it is dense takes about {asking:.0} s and a lesson about \
+                 {lesson:.1} s: lower distillation.supersampling and distillation.points_per_network with --set, or \
+                 --distill-steps"
+            ));
+        }
+    }
     let bar = session
         .out
         .bar(1000, "asking the teacher where it is dense");
