@@ -147,8 +147,8 @@ pub(super) fn look(
 ) -> anyhow::Result<Extraction> {
     if gpu.class() == AdapterClass::Software {
         let kept = plan(gpu, config).map_or(config.training.batch(), |p| p.capacities[0].kept);
-        let seconds = teacher.multiply_adds(gpu, config, kept);
-        let [asking, lesson] = seconds.map(|n| 2.0 * n / SOFTWARE_SPEED);
+        let work = teacher.multiply_adds(gpu, config, kept);
+        let [asking, lesson] = work.map(|n| 2.0 * n / SOFTWARE_SPEED);
         if asking > 60.0 || lesson > 2.0 {
             session.out.note(format!(
                 "warning: on this adapter asking this teacher where it is dense takes about {asking:.0} s and a lesson about \
