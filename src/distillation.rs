@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Cells, Config, Distillation, Occupancy};
-use crate::field::{Field, FieldBuffers, FieldParameters};
+use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
 use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage, Submitter};
 use crate::images::ImageSet;
 use crate::network::{CellGrid, Keep, binned};
@@ -340,8 +340,9 @@ impl Lessons {
         };
         let networks = cells.n_networks();
         let n_points = Self::points(gpu, distillation, teacher, networks, kept);
-        let rows = u64::from(n_points).next_multiple_of(512);
-        let buffers = teacher.field.buffer_sizes(0, rows, Keep::Nothing);
+        let buffers = teacher
+            .field
+            .buffer_sizes(0, Self::rows(n_points), Keep::Nothing);
         let cascades = SceneBox::of(config).cascades();
         let voxels = config
             .occupancy
@@ -349,9 +350,21 @@ impl Lessons {
             .map_or(0, |o| u64::from(o.resolution).pow(3) * u64::from(cascades));
         FieldParameters::bytes(&teacher.field)
             + buffers.iter().sum::<u64>()
-            + rows * 16
-            + voxels * 4
-            + u64::from(networks + 1) * 4
+            + Self::sizes(voxels, networks, n_points).iter().sum::<u64>()
+    }
+
+    /// Rows of the teacher's buffers.
+    fn rows(n_points: u32) -> u64 {
+        u64::from(n_points).next_multiple_of(ROWS)
+    }
+
+    /// Bytes of the voxels of networks, of where each network's start, and of the teacher's answers.
+    fn sizes(voxels: u64, networks: u32, n_points: u32) -> [u64; 3] {
+        [
+            voxels * 4,
+            u64::from(networks + 1) * 4,
+            Self::rows(n_points) * 16,
+        ]
     }
 
     /// Buffers for the lessons of `student`.
@@ -366,16 +379,18 @@ impl Lessons {
         (grid, occupancy): (&CellGrid, &OccupancyGrid),
     ) -> Result<Self, GpuError> {
         let n_points = Self::points(gpu, config, teacher, grid.n_networks, student.capacity.kept);
-        let rows = u64::from(n_points).next_multiple_of(512);
+        let voxels = u64::from(occupancy.n_cells());
+        let [voxels, first_voxels, targets] = Self::sizes(voxels, grid.n_networks, n_points);
+        let rows = Self::rows(n_points);
         Ok(Self {
             grid: grid.clone(),
             n_points,
             n_rays: n_points.min(student.capacity.rays),
             alpha_distance: config.alpha_distance,
-            voxels: gpu.buffer("voxels of networks", u64::from(occupancy.n_cells()) * 4)?,
-            first_voxels: gpu.buffer("first voxels", u64::from(grid.n_networks + 1) * 4)?,
+            voxels: gpu.buffer("voxels of networks", voxels)?,
+            first_voxels: gpu.buffer("first voxels", first_voxels)?,
             occupancy: [occupancy.resolution, occupancy.cascades],
-            targets: gpu.buffer("teacher's answers", rows * 16)?,
+            targets: gpu.buffer("teacher's answers", targets)?,
             buffers: teacher
                 .field
                 .buffers(gpu, "teacher", 0, rows, Keep::Nothing)?,

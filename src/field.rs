@@ -196,7 +196,7 @@ fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
 }
 
 /// Samples come in whole chunks of so many, so that kernels need not stop at the last one.
-const ROWS: u64 = 512;
+pub(crate) const ROWS: u64 = 512;
 
 impl Field {
     /// Plan a field for a device.

@@ -5,7 +5,8 @@
 // Weights lie layer after layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
 // a constant input: with biases each layer's input ends with a column that holds 1.
 // Of a grid of networks each workgroup evaluates a tile of one cell's samples with that cell's weights; threads without a
-// sample write to a row that no sample has. `staged` copies each layer's weights into workgroup memory first.
+// sample write to a row that no sample has. `staged` copies weights into workgroup memory first, whole rows of a layer, in
+// parts of as many as fit.
 // Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup, from a uniform
 // binding where the slab fits one.
 // See src/network/fused.rs.
@@ -18,7 +19,7 @@ var<storage, read> counts: StepState;
 var<storage, read> tiles: array<vec4<u32>>;               // (n_tiles) network, first sample, samples
 //: endif
 //: if staged
-var<workgroup> sh_weights: array<vec4<f32>, ${stage_quads}>;  // of one layer
+var<workgroup> sh_weights: array<vec4<f32>, ${stage_quads}>;  // of rows of one layer
 //: endif
 //: if pass == "forward"
 ${weight_space} weights: ${weight_array};                        // per layer (out, in / 4)
@@ -78,14 +79,17 @@ ${rows_of_thread}
     //: endfor
     //: endfor
     //: for l in range(layers)
+    //: for part in parts[l]
     //: if staged
     workgroupBarrier();
-    for (var i = lane; i < ${rows[l] * widths[l] // 4}u; i += ${workgroup}u) { sh_weights[i] = weights[cell + ${offsets[l] // 4}u + i]; }
+    for (var i = lane; i < ${part.n * widths[l] // 4}u; i += ${workgroup}u) {
+        sh_weights[i] = weights[cell + ${(offsets[l] + part.first * widths[l]) // 4}u + i];
+    }
     workgroupBarrier();
     //: endif
-    for (var o = 0u; o < ${rows[l]}u * uni5(1u); o++) {
+    for (var o = ${part.first}u; o < ${part.first + part.n}u * uni5(1u); o++) {
         //: if staged
-        let row = o * ${widths[l] // 4}u;
+        let row = (o - ${part.first}u) * ${widths[l] // 4}u;
         //: elif cells
         let row = cell + ${offsets[l] // 4}u + uni10(o) * ${widths[l] // 4}u;
         //: else
@@ -128,6 +132,7 @@ ${rows_of_thread}
         //: endif
         //: endfor
     }
+    //: endfor
     //: if l + 1 < layers
     //: for z in range(samples)
     //: if biases
@@ -154,14 +159,17 @@ ${rows_of_thread}
     //: endfor
     //: endfor
     //: for l in range(layers - 1, -1, -1)
+    //: for part in parts[l]
     //: if staged
     workgroupBarrier();
-    for (var i = lane; i < ${back_rows[l] * padded_rows[l] // 4}u; i += ${workgroup}u) { sh_weights[i] = weights_transposed[cell + ${back_offsets[l] // 4}u + i]; }
+    for (var i = lane; i < ${part.n * padded_rows[l] // 4}u; i += ${workgroup}u) {
+        sh_weights[i] = weights_transposed[cell + ${(back_offsets[l] + part.first * padded_rows[l]) // 4}u + i];
+    }
     workgroupBarrier();
     //: endif
-    for (var i = 0u; i < ${back_rows[l]}u * uni5(1u); i++) {
+    for (var i = ${part.first}u; i < ${part.first + part.n}u * uni5(1u); i++) {
         //: if staged
-        let row = i * ${padded_rows[l] // 4}u;
+        let row = (i - ${part.first}u) * ${padded_rows[l] // 4}u;
         //: elif cells
         let row = cell + ${back_offsets[l] // 4}u + uni10(i) * ${padded_rows[l] // 4}u;
         //: else
@@ -202,6 +210,7 @@ ${rows_of_thread}
         //: endif
         //: endfor
     }
+    //: endfor
     //: if l > 0
     //: for z in range(samples)
     //: for q in range(padded_rows[l - 1] // 4)

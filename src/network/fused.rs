@@ -11,6 +11,8 @@ use super::{ActivationBytes, Activations, Backward, Batch, Keep, Layout, Rows, b
 use crate::gpu::{AdapterClass, Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
 
 const WORKGROUP: u32 = 64;
+/// Workgroup memory that staged weights take at most: what every adapter has.
+const STAGE_BYTES: u32 = 16 << 10;
 
 /// The layout of one network inside the parameter slab, and its kernels.
 #[derive(Debug, Clone)]
@@ -19,16 +21,29 @@ pub struct Fused {
     pub layout: Layout,
     samples_per_thread: u32,
     workgroup: u32,
-    /// Whether a workgroup copies each layer's weights into its own memory first.
+    /// Whether a workgroup copies weights into its own memory first, as much of a layer at a time as fits.
     staged: bool,
     /// Whether all outputs but the first, which has four columns to itself, are rectified.
     rectified_outputs: bool,
 }
 
-/// f32 of the largest layer's weights.
-fn largest_layer(layout: &Layout) -> u32 {
-    let layers = (0..layout.n_layers()).map(|l| layout.width(l) * layout.rows(l));
-    layers.max().unwrap_or(0)
+/// Rows of a layer that are evaluated together.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+struct Part {
+    first: u32,
+    n: u32,
+}
+
+/// `rows` of `length` f32 in parts that fit the stage, as even as can be.
+fn staged_parts(rows: u32, length: u32) -> Vec<Part> {
+    let most = STAGE_BYTES / (4 * length);
+    let n = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
+    let firsts = (0..rows).step_by(n as usize);
+    let part = |first: u32| Part {
+        first,
+        n: n.min(rows - first),
+    };
+    firsts.map(part).collect()
 }
 
 impl Fused {
@@ -42,7 +57,6 @@ impl Fused {
             1
         };
         let is_grid = layout.is_grid();
-        let bytes = largest_layer(&layout) * 4;
         Self {
             samples_per_thread,
             workgroup: if is_grid {
@@ -50,9 +64,7 @@ impl Fused {
             } else {
                 WORKGROUP
             },
-            staged: is_grid
-                && !gpu.identity_table()
-                && bytes <= gpu.limits().max_compute_workgroup_storage_size,
+            staged: is_grid && !gpu.identity_table(),
             rectified_outputs,
             layout,
         }
@@ -113,12 +125,10 @@ impl Fused {
             .set("spare_row", batch.bins.map_or(0, binned::Bins::spare_row))
             .set("cell_quads", layout.copy_stride / 4)
             .set("staged", self.staged)
-            .set("stage_quads", largest_layer(layout) / 4)
             .set("layers", layers)
             .set("biases", layout.biases)
             .set("bias_at", &layout.dims)
-            .set("padded_rows", &rows)
-            .set("rows", rows)
+            .set("padded_rows", rows)
             .set("widths", widths)
             .set("hidden_at", per_layer(&|l| self.hidden_at(l)))
             .set("hidden_stride", self.hidden_at(layers - 1))
@@ -128,6 +138,23 @@ impl Fused {
             .set("scratch", scratch)
             .set("workgroup", self.workgroup)
             .set("samples", self.samples_per_thread)
+    }
+
+    /// How the rows of each layer, so many of such a length, are taken together.
+    fn parts(&self, rows: &[u32], lengths: impl Iterator<Item = u32>) -> Defines {
+        let parts_of = |(&rows, length): (&u32, u32)| {
+            let parts = if self.staged {
+                staged_parts(rows, length)
+            } else {
+                vec![Part { first: 0, n: rows }]
+            };
+            let largest = parts.iter().map(|part| part.n * length).max();
+            (parts, largest.unwrap_or(0))
+        };
+        let (parts, largest): (Vec<_>, Vec<u32>) = rows.iter().zip(lengths).map(parts_of).unzip();
+        Defines::new()
+            .set("parts", parts)
+            .set("stage_quads", largest.into_iter().max().unwrap_or(0) / 4)
     }
 
     /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
@@ -173,7 +200,7 @@ impl Fused {
         let defines = self
             .defines("forward", batch)
             .merge(self.weight_defines(gpu, weights))
-            .set("rows", rows)
+            .merge(self.parts(&rows, (0..=last).map(|l| self.layout.width(l))))
             .set("save", save.is_some())
             .set("rectified_outputs", self.rectified_outputs)
             .set("in_stride", input.stride)
@@ -244,7 +271,7 @@ impl Fused {
                 "in_offset",
                 gradients.rectified_input.map_or(0, |h| h.offset),
             )
-            .set("back_rows", back_rows)
+            .merge(self.parts(&back_rows, padded.iter().copied()))
             .set(
                 "back_offsets",
                 (0..layers).map(|l| layout.offset(l)).collect::<Vec<_>>(),

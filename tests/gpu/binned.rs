@@ -161,8 +161,8 @@ fn one_bin_one_sample_and_none_at_all() {
 const N_DENSITY_OUTPUTS: usize = 9;
 const FREQUENCIES: u32 = 3;
 
-/// Position in a cell → 12 → 12 → density and 8 features, those and the direction → 8 → 3.
-fn config(grid: &Grid, rectified: bool) -> FieldConfig {
+/// Position in a cell → `width` → `width` → density and 8 features, those and the direction → 8 → 3.
+fn config(grid: &Grid, width: usize, rectified: bool) -> FieldConfig {
     let network = |n_neurons, n_hidden_layers| NetworkConfig {
         n_neurons,
         n_hidden_layers,
@@ -186,7 +186,7 @@ fn config(grid: &Grid, rectified: bool) -> FieldConfig {
             include_input: true,
         },
         cells: Some(cells_of(grid)),
-        density_network: network(12, 2),
+        density_network: network(width as u32, 2),
         n_density_outputs: N_DENSITY_OUTPUTS as u32,
         feature_activation: if rectified {
             FeatureActivation::Relu
@@ -215,11 +215,11 @@ struct Reference {
 }
 
 impl Reference {
-    fn random(pcg: &mut Pcg, grid: Grid, rectified: bool) -> Self {
+    fn random(pcg: &mut Pcg, grid: Grid, width: usize, rectified: bool) -> Self {
         let position = Frequency::powers_of_two(FREQUENCIES, true);
         let direction = Frequency::powers_of_two(1, true);
         let density = SkipMlp {
-            dims: vec![position.n_outputs(), 12, 12, N_DENSITY_OUTPUTS],
+            dims: vec![position.n_outputs(), width, width, N_DENSITY_OUTPUTS],
             skips: Vec::new(),
             biases: true,
             rectified_outputs: rectified,
@@ -342,22 +342,32 @@ impl Reference {
 
 #[test]
 fn a_field_of_many_networks() {
-    on_both_devices(|gpu| check_field(gpu, false));
+    on_both_devices(|gpu| check_field(gpu, 12, false));
 }
 
 #[test]
 fn rectified_features() {
-    on_both_devices(|gpu| check_field(gpu, true));
+    on_both_devices(|gpu| check_field(gpu, 12, true));
 }
 
-fn check_field(gpu: &Arc<Gpu>, rectified: bool) {
+#[test]
+fn layers_that_do_not_fit_workgroup_memory_at_once() {
+    on_both_devices(|gpu| check_field(gpu, 64, false));
+}
+
+fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     const N_RAYS: u32 = 9;
     const N: usize = 700;
     // Gradients of the first are added to what is there, those of the other replace it.
     let fresh = rectified;
     let mut pcg = Pcg::new(17);
-    let reference = Reference::random(&mut pcg, grid([3, 2, 2], |cell| cell != 4), rectified);
-    let field = Field::new(gpu, &config(&reference.grid, rectified)).unwrap();
+    let reference = Reference::random(
+        &mut pcg,
+        grid([3, 2, 2], |cell| cell != 4),
+        width,
+        rectified,
+    );
+    let field = Field::new(gpu, &config(&reference.grid, width, rectified)).unwrap();
     let rays: Vec<GpuRay> = (0..N_RAYS)
         .map(|_| GpuRay::new([0.0; 3], pcg.direction()))
         .collect();

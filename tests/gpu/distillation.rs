@@ -96,8 +96,12 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
     let cells = pass.field.cells.clone().unwrap();
     let distillation = student.distillation.clone().unwrap();
     let ray_losses = rig.zeros(RAYS as usize * 12);
-    let teacher = Teacher::new(teacher, field, parameters);
+    let teacher = Teacher::new(teacher, field.clone(), parameters);
+    let before = gpu.allocated_bytes();
     let lessons = Lessons::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
+    let allocated = gpu.allocated_bytes() - before;
+    let planned = Lessons::bytes(gpu, &student, &teacher, POINTS);
+    assert_eq!(allocated + FieldParameters::bytes(&field), planned);
     assert_eq!((lessons.n_points, lessons.n_rays), (POINTS, RAYS));
     let map: Vec<u32> = (0..27).collect();
     lessons.set_map(gpu, &map, &bits);
