@@ -99,9 +99,14 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
     let teacher = Teacher::new(teacher, field.clone(), parameters);
     let before = gpu.allocated_bytes();
     let lessons = Lessons::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
-    let allocated = gpu.allocated_bytes() - before;
+    let allocated = gpu.allocated_bytes() - before + FieldParameters::bytes(&field);
     let planned = Lessons::bytes(gpu, &student, &teacher, POINTS);
-    assert_eq!(allocated + FieldParameters::bytes(&field), planned);
+    // Buffers of nothing have a least size.
+    let least = 1024;
+    assert!(
+        (planned..planned + least).contains(&allocated),
+        "{allocated} bytes allocated, {planned} planned"
+    );
     assert_eq!((lessons.n_points, lessons.n_rays), (POINTS, RAYS));
     let map: Vec<u32> = (0..27).collect();
     lessons.set_map(gpu, &map, &bits);
