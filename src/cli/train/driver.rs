@@ -64,7 +64,25 @@ struct Line<'a, T> {
     value: T,
 }
 
-pub(super) struct Driver<'a> {
+/// What a turn of [`Driver::turn`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum Turn {
+    /// The device has new work, or something was looked at or saved.
+    Went,
+    /// The device has enough to do: come back, or wait with [`Trainer::wait`].
+    Busy,
+    /// A limit is reached.
+    Done,
+}
+
+/// A held-out view, small enough to look at often.
+struct Look {
+    frame: Frame,
+    image: Image,
+    downscale: u32,
+}
+
+pub(in crate::cli) struct Driver<'a> {
     pub(super) session: &'a Session,
     pub(super) gpu: &'a Arc<Gpu>,
     pub(super) args: &'a Args,
@@ -73,90 +91,158 @@ pub(super) struct Driver<'a> {
     pub(super) renderer: Renderer,
     pub(super) log: Journal<'a>,
     pub(super) eval_frames: Vec<Frame>,
+    pub(super) held_out: Split,
     pub(super) limits: Limits,
     pub(super) plateau: Plateau,
+    look: Option<Look>,
+    next_look: f64,
+    next_save: f64,
+    bar: ProgressBar,
+    events: Vec<TrainEvent>,
+    /// What the trainer last said.
+    latest: Option<Progress>,
+    /// PSNR of the held-out view when it was last looked at.
+    last_psnr: Option<f64>,
 }
 
-impl Driver<'_> {
-    pub(super) fn run(&mut self, split: Split) -> anyhow::Result<Option<EvalReport>> {
-        let bar = self.session.out.live(1000, "starting");
-        let look = self.look_view()?;
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        session: &'a Session,
+        gpu: &'a Arc<Gpu>,
+        args: &'a Args,
+        setup: &'a Setup,
+        (trainer, renderer): (Trainer, Renderer),
+        log: Journal<'a>,
+        (eval_frames, held_out): (Vec<Frame>, Split),
+        limits: Limits,
+    ) -> Self {
+        let start = trainer.seconds();
+        Self {
+            session,
+            gpu,
+            args,
+            setup,
+            trainer,
+            renderer,
+            log,
+            eval_frames,
+            held_out,
+            limits,
+            plateau: Plateau::default(),
+            look: None,
+            next_look: start + LOOK_EVERY,
+            next_save: start + args.checkpoint_every,
+            bar: ProgressBar::hidden(),
+            events: Vec::new(),
+            latest: None,
+            last_psnr: None,
+        }
+    }
+
+    /// Train to the limits, save and evaluate.
+    pub(super) fn run(&mut self) -> anyhow::Result<Option<EvalReport>> {
+        let mut done = !self.begin()?;
+        while !done {
+            match self.turn()? {
+                Turn::Went => {}
+                Turn::Busy => self.trainer.wait()?,
+                Turn::Done => done = true,
+            }
+        }
+        self.end()
+    }
+
+    /// What comes before the first turn; whether there is anything to train.
+    pub(in crate::cli) fn begin(&mut self) -> anyhow::Result<bool> {
+        self.bar = self.session.out.live(1000, "starting");
+        self.look = self.look_view()?;
         // A resumed run may be there already.
-        let mut done = self.setup.checkpoint.is_some()
+        let done = self.setup.checkpoint.is_some()
             && (self.trainer.step() >= self.limits.steps
                 || self.trainer.seconds() >= self.limits.seconds
-                || self.is_good_enough(split)?);
+                || self.is_good_enough()?);
         if done {
             self.session.out.note(format!(
                 "nothing to train: the run is past {} already, which count over its whole life; give more to go on",
                 self.limits.describe()
             ));
         }
-        let mut events = Vec::new();
-        let mut latest = None;
-        let mut last_psnr = None;
-        let start = self.trainer.seconds();
-        let (mut next_look, mut next_save) =
-            (start + LOOK_EVERY, start + self.args.checkpoint_every);
+        Ok(!done)
+    }
+
+    /// One submission at most, and what is due after it: a look at the held-out view, a checkpoint.
+    pub(in crate::cli) fn turn(&mut self) -> anyhow::Result<Turn> {
         let last_lesson = self.setup.config.lessons();
-        while !done {
-            let is_taught = self.trainer.step() < last_lesson;
-            let until = if is_taught {
-                last_lesson.min(self.limits.steps)
-            } else {
-                self.limits.steps
-            };
-            let outcome = self.trainer.advance(until, &mut events)?;
-            if outcome == Advance::Busy {
-                self.trainer.wait()?;
-            }
-            self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-            if interrupt::is_asked() {
-                return Err(self.interrupted(&mut events, &bar));
-            }
-            let seconds = self.trainer.seconds();
-            done = (outcome == Advance::Reached && until == self.limits.steps)
-                || seconds >= self.limits.seconds;
-            if is_taught && self.trainer.step() == last_lesson {
-                self.trainer.pause(&mut events)?;
-                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-                // What the teacher taught is kept, whatever becomes of its evaluation.
-                self.save_or_go_on(&bar)?;
-                let report = match bar.suspend(|| self.evaluate(split)) {
-                    Err(error) if error.is::<Interrupted>() => {
-                        return Err(self.interrupted(&mut events, &bar));
-                    }
-                    report => report?.0,
-                };
-                self.tell_stage("distilled", "", &report)?;
-            }
-            if !done && seconds >= next_look {
-                self.trainer.pause(&mut events)?;
-                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-                let started = Instant::now();
-                last_psnr = self.look(look.as_ref())?;
-                if let Some(psnr) = last_psnr {
-                    self.tell_plateau(seconds, psnr, &bar)?;
+        let is_taught = self.trainer.step() < last_lesson;
+        let until = if is_taught {
+            last_lesson.min(self.limits.steps)
+        } else {
+            self.limits.steps
+        };
+        let outcome = self.trainer.advance(until, &mut self.events)?;
+        self.hear()?;
+        if interrupt::is_asked() {
+            return Err(self.interrupted());
+        }
+        let seconds = self.trainer.seconds();
+        if is_taught && self.trainer.step() == last_lesson {
+            self.pause()?;
+            // What the teacher taught is kept, whatever becomes of its evaluation.
+            self.save_or_go_on()?;
+            let bar = self.bar.clone();
+            let report = match bar.suspend(|| self.evaluate()) {
+                Err(error) if error.is::<Interrupted>() => {
+                    return Err(self.interrupted());
                 }
-                done = match self.is_good_enough(split) {
-                    Err(error) if error.is::<Interrupted>() => {
-                        return Err(self.interrupted(&mut events, &bar));
-                    }
-                    is_good => is_good?,
-                };
-                // A tenth of the time at most goes into looking.
-                next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
+                report => report?.0,
+            };
+            self.tell_stage("distilled", "", &report)?;
+        }
+        let reached = outcome == Advance::Reached && until == self.limits.steps;
+        if reached || seconds >= self.limits.seconds {
+            return Ok(Turn::Done);
+        }
+        if seconds >= self.next_look {
+            self.pause()?;
+            let started = Instant::now();
+            self.last_psnr = self.look_at_view()?;
+            if let Some(psnr) = self.last_psnr {
+                self.tell_plateau(seconds, psnr)?;
             }
-            if !done && seconds >= next_save {
-                next_save = seconds + self.args.checkpoint_every;
-                self.trainer.pause(&mut events)?;
-                self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-                self.save_or_go_on(&bar)?;
+            let done = match self.is_good_enough() {
+                Err(error) if error.is::<Interrupted>() => {
+                    return Err(self.interrupted());
+                }
+                is_good => is_good?,
+            };
+            // A tenth of the time at most goes into looking.
+            self.next_look = seconds + LOOK_EVERY.max(10.0 * started.elapsed().as_secs_f64());
+            if done {
+                return Ok(Turn::Done);
             }
         }
-        self.trainer.pause(&mut events)?;
-        self.hear(&mut events, &mut latest, last_psnr, &bar)?;
-        bar.finish_and_clear();
+        if seconds >= self.next_save {
+            self.next_save = seconds + self.args.checkpoint_every;
+            self.pause()?;
+            self.save_or_go_on()?;
+        }
+        Ok(match outcome {
+            Advance::Busy => Turn::Busy,
+            Advance::Submitted | Advance::Reached => Turn::Went,
+        })
+    }
+
+    /// Finish the step under way, and pass on what the trainer says.
+    pub(in crate::cli) fn pause(&mut self) -> anyhow::Result<()> {
+        self.trainer.pause(&mut self.events)?;
+        self.hear()
+    }
+
+    /// What comes after the last turn: save, and evaluate.
+    pub(in crate::cli) fn end(&mut self) -> anyhow::Result<Option<EvalReport>> {
+        self.pause()?;
+        self.bar.finish_and_clear();
+        let last_lesson = self.setup.config.lessons();
         if self.trainer.step() < last_lesson {
             self.session.out.note(format!(
                 "the teacher still teaches: {} of {last_lesson} lessons are done, and none of the steps on images; \
@@ -167,7 +253,7 @@ impl Driver<'_> {
         }
         // What was learned can be measured even where it cannot be kept.
         let saved = self.save();
-        let report = self.finish(split, latest);
+        let report = self.finish();
         if let Err(error) = saved {
             return Err(anyhow::anyhow!(
                 "{error}; once that is mended, kiln train --resume {} goes on from the checkpoint before, if there is one",
@@ -178,18 +264,12 @@ impl Driver<'_> {
     }
 
     /// How good the teacher is, and the runs to compare with.
-    pub(super) fn tell_of_others(
-        &mut self,
-        teaching: &Teaching,
-        split: Split,
-    ) -> anyhow::Result<()> {
+    pub(super) fn tell_of_others(&mut self, teaching: &Teaching) -> anyhow::Result<()> {
         let all = std::iter::once(("teacher", &teaching.run))
             .chain(teaching.compare.iter().map(|run| ("compared", run)));
         for (stage, run) in all {
-            let report = match self.report_of(run, split) {
-                Err(error) if error.is::<Interrupted>() => {
-                    return Err(self.interrupted(&mut Vec::new(), &ProgressBar::hidden()));
-                }
+            let report = match self.report_of(run) {
+                Err(error) if error.is::<Interrupted>() => return Err(self.interrupted()),
                 report => report?,
             };
             self.tell_stage(stage, &run.display().to_string(), &report)?;
@@ -198,7 +278,7 @@ impl Driver<'_> {
     }
 
     /// What the last evaluation of `run` found, if that was of the same views, else what one finds now.
-    fn report_of(&self, run: &std::path::Path, split: Split) -> anyhow::Result<EvalReport> {
+    fn report_of(&self, run: &std::path::Path) -> anyhow::Result<EvalReport> {
         let checkpoint = Checkpoint::open(run)?;
         let kept = std::fs::read(RunDir::of(run).eval()).ok();
         let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
@@ -216,7 +296,7 @@ impl Driver<'_> {
         let mut run = scene::open_run(self.gpu, run, Some(*background))?;
         let request = Request {
             frames: &self.eval_frames,
-            split,
+            split: self.held_out,
             steps: checkpoint.info.step,
             train_seconds: checkpoint.info.train_seconds,
             save_to: None,
@@ -245,14 +325,8 @@ impl Driver<'_> {
     }
 
     /// Pass on what the trainer says.
-    fn hear(
-        &mut self,
-        events: &mut Vec<TrainEvent>,
-        latest: &mut Option<Progress>,
-        psnr: Option<f64>,
-        bar: &ProgressBar,
-    ) -> anyhow::Result<()> {
-        for event in events.drain(..) {
+    fn hear(&mut self) -> anyhow::Result<()> {
+        for event in std::mem::take(&mut self.events) {
             let TrainEvent::Progress(progress) = event;
             self.log.write(&Line {
                 schema: SCHEMA,
@@ -269,13 +343,13 @@ impl Driver<'_> {
                     ("train/samples_per_step", f64::from(progress.samples)),
                 ],
             );
-            *latest = Some(progress);
-            self.show(progress, psnr, bar);
+            self.latest = Some(progress);
+            self.show(progress);
         }
         Ok(())
     }
 
-    fn show(&self, p: Progress, psnr: Option<f64>, bar: &ProgressBar) {
+    fn show(&self, p: Progress) {
         let rate = f64::from(p.step) / p.seconds.max(1e-9);
         let by_steps = f64::from(p.step) / f64::from(self.limits.steps);
         let by_seconds = p.seconds / self.limits.seconds;
@@ -285,11 +359,12 @@ impl Driver<'_> {
         } else {
             0.0
         };
-        let held_out = psnr
+        let held_out = self
+            .last_psnr
             .map(|v| format!(", held-out {v:.2} dB"))
             .unwrap_or_default();
-        bar.set_position((fraction * 1000.0) as u64);
-        bar.set_message(format!(
+        self.bar.set_position((fraction * 1000.0) as u64);
+        self.bar.set_message(format!(
             "step {}  {rate:.1} steps/s  {}samples/s  {}rays/s  train {:.2} dB{held_out}  {eta:.0} s left",
             p.step,
             short(f64::from(p.samples) * rate),
@@ -298,8 +373,8 @@ impl Driver<'_> {
         ));
     }
 
-    /// A held-out view, small enough to look at often.
-    fn look_view(&self) -> anyhow::Result<Option<(Frame, Image, u32)>> {
+    /// The view to look at.
+    fn look_view(&self) -> anyhow::Result<Option<Look>> {
         let Some(frame) = self.eval_frames.first() else {
             return Ok(None);
         };
@@ -321,14 +396,20 @@ impl Driver<'_> {
             downscale,
             "loading",
         )?;
-        Ok(image
-            .into_iter()
-            .next()
-            .map(|image| (frame.clone(), image, downscale)))
+        Ok(image.into_iter().next().map(|image| Look {
+            frame: frame.clone(),
+            image,
+            downscale,
+        }))
     }
 
-    fn look(&mut self, view: Option<&(Frame, Image, u32)>) -> anyhow::Result<Option<f64>> {
-        let Some((frame, image, downscale)) = view else {
+    fn look_at_view(&mut self) -> anyhow::Result<Option<f64>> {
+        let Some(Look {
+            frame,
+            image,
+            downscale,
+        }) = &self.look
+        else {
             return Ok(None);
         };
         self.trainer.settle(&self.renderer.parameters)?;
@@ -344,7 +425,7 @@ impl Driver<'_> {
     }
 
     /// Say once that the held-out view has stopped getting better.
-    fn tell_plateau(&mut self, seconds: f64, psnr: f64, bar: &ProgressBar) -> anyhow::Result<()> {
+    fn tell_plateau(&mut self, seconds: f64, psnr: f64) -> anyhow::Result<()> {
         let Some(since) = self.plateau.add(seconds, psnr) else {
             return Ok(());
         };
@@ -352,7 +433,7 @@ impl Driver<'_> {
             "plateau: the held-out view gained less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
              Ctrl-C saves and stops"
         );
-        bar.suspend(|| self.session.out.note(&text));
+        self.bar.suspend(|| self.session.out.note(&text));
         self.log.write(&serde_json::json!({
             "schema": SCHEMA, "event": "plateau", "step": self.trainer.step(), "seconds": seconds,
             "psnr": psnr, "for_seconds": since,
@@ -360,18 +441,12 @@ impl Driver<'_> {
     }
 
     /// Save what there is and say how to go on.
-    fn interrupted(&mut self, events: &mut Vec<TrainEvent>, bar: &ProgressBar) -> anyhow::Error {
-        bar.finish_and_clear();
+    fn interrupted(&mut self) -> anyhow::Error {
+        self.bar.finish_and_clear();
         self.session
             .out
             .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
-        let saved = self
-            .trainer
-            .pause(events)
-            .map_err(anyhow::Error::from)
-            .and_then(|()| self.hear(events, &mut None, None, bar))
-            .and_then(|()| self.save());
-        match saved {
+        match self.pause().and_then(|()| self.save()) {
             Ok(()) => Interrupted(format!(
                 " at step {} and saved: kiln train --resume {} goes on",
                 self.trainer.step(),
@@ -383,13 +458,13 @@ impl Driver<'_> {
     }
 
     /// Save; a disk that is full now may not be later, and what was saved before is still there.
-    fn save_or_go_on(&self, bar: &ProgressBar) -> anyhow::Result<()> {
+    fn save_or_go_on(&self) -> anyhow::Result<()> {
         let Err(error) = self.save() else {
             return Ok(());
         };
         match error.downcast_ref() {
             Some(CheckpointError::Io { .. }) => {
-                bar.suspend(|| {
+                self.bar.suspend(|| {
                     self.session.out.note(format!(
                         "warning: cannot save a checkpoint: {error}; training goes on, the one before is kept"
                     ));
@@ -401,15 +476,15 @@ impl Driver<'_> {
     }
 
     /// Whether `--until-psnr` is given and reached.
-    fn is_good_enough(&mut self, split: Split) -> anyhow::Result<bool> {
-        Ok(self.limits.psnr.is_finite() && self.evaluate(split)?.0.psnr >= self.limits.psnr)
+    fn is_good_enough(&mut self) -> anyhow::Result<bool> {
+        Ok(self.limits.psnr.is_finite() && self.evaluate()?.0.psnr >= self.limits.psnr)
     }
 
-    fn evaluate(&mut self, split: Split) -> anyhow::Result<(EvalReport, Vec<Example>)> {
+    fn evaluate(&mut self) -> anyhow::Result<(EvalReport, Vec<Example>)> {
         self.trainer.settle(&self.renderer.parameters)?;
         let request = Request {
             frames: &self.eval_frames,
-            split,
+            split: self.held_out,
             steps: self.trainer.step(),
             train_seconds: self.trainer.seconds(),
             save_to: None,
@@ -439,11 +514,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    fn finish(
-        &mut self,
-        split: Split,
-        latest: Option<Progress>,
-    ) -> anyhow::Result<Option<EvalReport>> {
+    fn finish(&mut self) -> anyhow::Result<Option<EvalReport>> {
+        let latest = self.latest;
         let (steps, seconds) = (self.trainer.step(), self.trainer.seconds());
         let rate = latest.map_or_else(String::new, |p| {
             let rate = f64::from(steps) / seconds.max(1e-9);
@@ -473,7 +545,7 @@ impl Driver<'_> {
             return Ok(None);
         }
         let started = Instant::now();
-        let (report, examples) = self.evaluate(split)?;
+        let (report, examples) = self.evaluate()?;
         self.log.keep(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
             "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::interrupt;
-use super::journal::{Journal, Plateau};
+use super::journal::Journal;
 use super::output::SCHEMA;
 use super::scene::{self, Views};
 use super::{Session, usage};
@@ -522,18 +522,16 @@ pub(super) fn train(
     }
     let config = setup.config.to_toml();
     setup.dir.write(&setup.dir.config(), &config)?;
-    let mut driver = Driver {
+    let mut driver = Driver::new(
         session,
-        gpu: &gpu,
+        &gpu,
         args,
-        setup: &setup,
-        log: Journal::open(session, &setup.dir, args.tensorboard)?,
-        trainer,
-        renderer,
-        eval_frames,
+        &setup,
+        (trainer, renderer),
+        Journal::open(session, &setup.dir, args.tensorboard)?,
+        (eval_frames, held_out),
         limits,
-        plateau: Plateau::default(),
-    };
+    );
     driver.log.write(&Start {
         schema: SCHEMA,
         event: "start",
@@ -549,11 +547,9 @@ pub(super) fn train(
         compile_seconds: compiling,
     })?;
     if let Some(teaching) = setup.teacher.as_ref().filter(|t| t.is_fresh) {
-        driver.tell_of_others(teaching, held_out)?;
+        driver.tell_of_others(teaching)?;
     }
-    let report = driver
-        .run(held_out)
-        .map_err(|error| diverged(error, &setup.dir))?;
+    let report = driver.run().map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
 }
 
