@@ -1,10 +1,12 @@
 // Distillation (Reiser et al. 2021, section 3.2): a teacher's answers at random points, in random directions, are what a
 // grid of networks learns.
 //
-// `begin` sets the counts, `draw` places as many points for each network where its cell is dense and draws directions,
+// `begin` sets the counts, `draw` places as many points for each network where dense voxels, cells of the occupancy grid,
+// lie in its cell, and draws directions,
 // `targets` turns what the teacher puts out into colour and density, `compare` is the mean squared error of colour and of
 // alpha = 1 - exp(-sigma distance), with its gradients. See src/distillation.rs.
 #import common/activation
+#import common/empty
 #import common/grid_index
 #import common/pcg
 #import common/ray
@@ -17,8 +19,9 @@
 var<storage, read_write> state: StepState;
 //: elif pass == "draw"
 var<storage, read> counts: StepState;
-var<storage, read> voxels: array<u32>;                    // cells of the occupancy grid, network by network
+var<storage, read> voxels: array<u32>;                    // those that reach into its cell, network by network
 var<storage, read> first_voxels: array<u32>;              // (networks + 1)
+var<storage, read> cells: array<u32>;                     // (networks) cell of each
 var<storage, read_write> samples: array<vec4<f32>>;       // (n_kept) position in [0, 1]^3
 var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_kept)
 var<storage, read_write> rays: array<Ray>;                // (n_rays)
@@ -50,6 +53,9 @@ fn begin() {
     state.n_kept_total = ${n_points}u;
 }
 //: elif pass == "draw"
+// Place along x, y and z of element `index` of a grid, of whichever cascade.
+fn corner_of(index: u32, n: vec3<u32>) -> vec3<u32> { return vec3<u32>(index % n.x, (index / n.x) % n.y, (index / (n.x * n.y)) % n.z); }
+
 @compute @workgroup_size(64)
 fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
@@ -59,13 +65,22 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let network = (i + counts.step * ${shift}u) % ${networks}u;
     let first = first_voxels[network];
     let n = first_voxels[network + 1u] - first;
-    // Networks whose dense cells are all counted as another's get points of that one.
-    let voxel = voxels[min(first + u32(random(&state) * f32(n)), first_voxels[${networks}u] - 1u)];
-    let corner = vec3<u32>(voxel % SIDE, (voxel / SIDE) % SIDE, (voxel / (SIDE * SIDE)) % SIDE);
-    let within = vec3<f32>(random(&state), random(&state), random(&state));
-    // Cascades double in size; the box is the largest of them.
-    let share = exp2(f32(voxel / (SIDE * SIDE * SIDE)) - ${cascades - 1}.0);
-    samples[i] = vec4<f32>(((vec3<f32>(corner) + within) / f32(SIDE) - 0.5) * share + 0.5, 0.0);
+    let per_unit = vec3<f32>(${per_unit[0]}, ${per_unit[1]}, ${per_unit[2]});
+    let cell = vec3<f32>(corner_of(cells[network], vec3<u32>(${resolution[0]}u, ${resolution[1]}u, ${resolution[2]}u)));
+    var low = vec3<f32>(${low[0]}, ${low[1]}, ${low[2]}) + cell / per_unit;
+    var high = low + 1.0 / per_unit;
+    if (n > 0u) {
+        let voxel = voxels[first + min(u32(random(&state) * f32(n)), n - 1u)];
+        let corner = vec3<f32>(corner_of(voxel, vec3<u32>(SIDE)));
+        // Cascades double in size; the box is the largest of them.
+        let share = exp2(f32(voxel / (SIDE * SIDE * SIDE)) - ${cascades - 1}.0);
+        let from_here = (corner / f32(SIDE) - 0.5) * share + 0.5;
+        low = max(low, from_here);
+        high = max(low, min(high, from_here + share / f32(SIDE)));
+    }
+    // Not on a face, which may be another network's.
+    let within = 0.001 + 0.998 * vec3<f32>(random(&state), random(&state), random(&state));
+    samples[i] = vec4<f32>(low + within * (high - low), 0.0);
     sample_rays[i] = vec2<u32>(i % counts.n_rays, 0u);
     if (i < counts.n_rays) {
         let z = 2.0 * random(&state) - 1.0;
@@ -104,6 +119,12 @@ fn compare(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     var sum = 0.0;
     for (var i = r; i < counts.n_kept; i += counts.n_rays) {
         let raw = raw_density[i * ${density_stride}u];
+        // Rounding put it where there is no network, and nothing to learn.
+        if (raw <= EMPTY) {
+            d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(0.0);
+            d_density[i * ${density_stride}u] = 0.0;
+            continue;
+        }
         let rgb = color_from_raw(raw_color[i * ${color_stride}u + ${color_offset}u].xyz);
         let through = exp(-taught_density(raw) * DISTANCE);
         let of_color = rgb - targets[i].xyz;

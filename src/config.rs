@@ -438,12 +438,18 @@ pub struct Distillation {
     /// Places in each cell of the occupancy grid at which the teacher is asked for its density.
     #[serde(default = "supersampling")]
     pub supersampling: u32,
+    /// Optical thickness of a step from which on a cell of the occupancy grid is dense.
+    #[serde(default = "dense_threshold")]
+    pub threshold: f32,
     /// The teacher's run, which `kiln distill` fills in; without one nothing is distilled.
     #[serde(default)]
     pub teacher: String,
     /// What tells whether the teacher is still the same.
     #[serde(default)]
     pub teacher_fingerprint: String,
+    /// Runs to name beside the result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compare: Vec<String>,
 }
 
 impl Default for Distillation {
@@ -453,8 +459,10 @@ impl Default for Distillation {
             points_per_network: points_per_network(),
             alpha_distance: alpha_distance(),
             supersampling: supersampling(),
+            threshold: dense_threshold(),
             teacher: String::new(),
             teacher_fingerprint: String::new(),
+            compare: Vec::new(),
         }
     }
 }
@@ -465,6 +473,10 @@ fn points_per_network() -> u32 {
 
 fn alpha_distance() -> f32 {
     0.0211
+}
+
+fn dense_threshold() -> f32 {
+    0.1
 }
 
 fn supersampling() -> u32 {

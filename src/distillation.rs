@@ -31,7 +31,7 @@ pub enum DistillationError {
     Checkpoint(#[from] CheckpointError),
     /// Nothing is dense.
     #[error(
-        "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower occupancy.threshold with --set"
+        "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower distillation.threshold with --set"
     )]
     Empty {
         /// What cells were compared with.
@@ -50,16 +50,6 @@ pub enum DistillationError {
         dense_low: [f32; 3],
         /// Highest corner of what is dense.
         dense_high: [f32; 3],
-    },
-    /// The grid has more cells with something in them than can be counted.
-    #[error(
-        "{networks} cells of the grid are occupied, {most} at most can have networks: give a smaller cells.longest with --set"
-    )]
-    TooManyNetworks {
-        /// Occupied cells.
-        networks: u32,
-        /// The most there may be.
-        most: u32,
     },
     /// Told to stop.
     #[error("stopped")]
@@ -155,6 +145,7 @@ pub fn extract(
     };
     let occupancy = Occupancy {
         decay: 1.0,
+        threshold: distillation.threshold,
         ..occupancy.clone()
     };
     let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?.strict();
@@ -184,9 +175,13 @@ pub fn extract(
             threshold: occupancy.threshold,
         });
     }
-    let wanted = config.passes[0].field.cells.clone();
-    let most = crate::train::most_networks(gpu, config, 0)?;
-    let (cells, map) = cover(&voxels, wanted.unwrap_or_default(), most)?;
+    let field = &config.passes[0].field;
+    let room = Room {
+        wanted: crate::train::most_networks(gpu, config, 0)?,
+        bytes: u64::from(Field::len_of_networks(field)) * 4,
+        limit: gpu.max_binding_bytes(),
+    };
+    let (cells, map) = cover(&voxels, field.cells.clone().unwrap_or_default(), room)?;
     // Rays need not stop, nor lessons be about, where there is no network.
     for index in occupied(&bits.clone()) {
         let [low, high] = voxel(index, grid.resolution as usize, grid.cascades);
@@ -218,12 +213,23 @@ fn voxel(index: usize, side: usize, cascades: u32) -> [[f32; 3]; 2] {
     [corner.map(place), corner.map(|i| place(i + 1))]
 }
 
-/// The grid as `wanted`, or the finest with `most` networks where that is given, over the box around `voxels` as far as that
-/// lies in the wanted one, with networks in the cells that any of them reaches into.
+/// How many networks there may be.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// As many as these, in the finest cells that allow it, where a number is given.
+    wanted: Option<u32>,
+    /// Bytes of a network's weights.
+    bytes: u64,
+    /// Bytes that the weights of all may take.
+    limit: u64,
+}
+
+/// The grid as `wanted`, or the finest with as many networks as `room` wants, over the box around `voxels` as far as that lies
+/// in the wanted one, with networks in the cells that any of them reaches into.
 fn cover(
     voxels: &[[[f32; 3]; 2]],
     wanted: Cells,
-    most: Option<u32>,
+    room: Room,
 ) -> Result<(Cells, Vec<u32>), DistillationError> {
     let (mut dense_low, mut dense_high) = ([1.0_f32; 3], [0.0_f32; 3]);
     for [low, high] in voxels {
@@ -261,7 +267,10 @@ fn cover(
         map
     };
     let count = |cells: &Cells| occupied(cells).iter().map(|&n| u32::from(n == 0)).sum();
-    if let Some(finest) = most.and_then(|most| CellGrid::finest(&cells, most, count)) {
+    if let Some(finest) = room
+        .wanted
+        .and_then(|most| CellGrid::finest(&cells, most, count))
+    {
         cells = finest;
     }
     cells.resolution = Some(cells.resolution());
@@ -271,11 +280,16 @@ fn cover(
         *network = networks;
         networks += 1;
     }
-    if networks > Cells::MOST_NETWORKS {
-        return Err(DistillationError::TooManyNetworks {
+    let most = u32::try_from(room.limit / room.bytes.max(1)).unwrap_or(u32::MAX);
+    let most = most.min(Cells::MOST_NETWORKS);
+    if networks > most {
+        let finest = CellGrid::finest(&cells, most, count);
+        return Err(DistillationError::Gpu(GpuError::GridTooLarge {
             networks,
-            most: Cells::MOST_NETWORKS,
-        });
+            bytes: u64::from(networks) * room.bytes,
+            limit: room.limit,
+            longest: finest.map_or(1, |cells| cells.longest),
+        }));
     }
     cells.occupied = Some(networks);
     Ok((cells, map))
@@ -296,6 +310,26 @@ fn reached([low, high]: &[[f32; 3]; 2], grid: &CellGrid) -> impl Iterator<Item =
         .flat_map(move |(y, z)| x.clone().map(move |x| ((z * n[1] + y) * n[0] + x) as usize))
 }
 
+/// Pairs at most of a network's cell and a voxel that reaches into it, of `cascades` of `side`³ voxels.
+fn most_pieces(grid: &CellGrid, side: u32, cascades: u32) -> u64 {
+    let of_cascade = |cascade: u32| {
+        // What both grids cut space into, and what each cell holds of it.
+        let whole: u64 = grid
+            .resolution
+            .iter()
+            .map(|n| u64::from(side + n))
+            .product();
+        let share = (cascade as f32 + 1.0 - cascades as f32).exp2();
+        let voxels = |a: usize| {
+            let cell = (grid.high[a] - grid.low[a]) / grid.resolution[a] as f32;
+            (cell * side as f32 / share) as u64 + 2
+        };
+        let each: u64 = (0..3).map(voxels).product();
+        whole.min(each.saturating_mul(u64::from(grid.n_networks)))
+    };
+    (0..cascades).map(of_cascade).sum()
+}
+
 /// What asks the teacher, and compares.
 #[derive(Debug)]
 pub struct Lessons {
@@ -307,6 +341,8 @@ pub struct Lessons {
     alpha_distance: f32,
     voxels: Buffer,
     first_voxels: Buffer,
+    /// Cell of each network.
+    cells: Buffer,
     occupancy: [u32; 2],
     /// The teacher's answers: colour and density.
     pub targets: Buffer,
@@ -324,7 +360,11 @@ impl Lessons {
     ) -> u32 {
         let wanted = u64::from(config.points_per_network) * u64::from(networks);
         let mut n_points = u32::try_from(wanted.min(u64::from(kept))).unwrap_or(u32::MAX);
-        let fits = |n: u32| teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing);
+        let most = gpu.class().most_operations();
+        let fits = |n: u32| {
+            let operations = 2 * u64::from(n) * teacher.field.multiply_adds();
+            operations <= most && teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing)
+        };
         while n_points > 512 && !fits(n_points) {
             n_points /= 2;
         }
@@ -338,19 +378,18 @@ impl Lessons {
         let Some((cells, distillation)) = cells.zip(config.distillation.as_ref()) else {
             return 0;
         };
-        let networks = cells.n_networks();
-        let n_points = Self::points(gpu, distillation, teacher, networks, kept);
+        let grid = CellGrid::new(cells);
+        let n_points = Self::points(gpu, distillation, teacher, grid.n_networks, kept);
         let buffers = teacher
             .field
             .buffer_sizes(0, Self::rows(n_points), Keep::Nothing);
         let cascades = SceneBox::of(config).cascades();
-        let voxels = config
-            .occupancy
-            .as_ref()
-            .map_or(0, |o| u64::from(o.resolution).pow(3) * u64::from(cascades));
+        let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
         FieldParameters::bytes(&teacher.field)
             + buffers.iter().sum::<u64>()
-            + Self::sizes(voxels, networks, n_points).iter().sum::<u64>()
+            + Self::sizes(&grid, [side, cascades], n_points)
+                .iter()
+                .sum::<u64>()
     }
 
     /// Rows of the teacher's buffers.
@@ -358,11 +397,13 @@ impl Lessons {
         u64::from(n_points).next_multiple_of(ROWS)
     }
 
-    /// Bytes of the voxels of networks, of where each network's start, and of the teacher's answers.
-    fn sizes(voxels: u64, networks: u32, n_points: u32) -> [u64; 3] {
+    /// Bytes of the voxels of networks, of where each network's start, of their cells, and of the teacher's answers.
+    fn sizes(grid: &CellGrid, [side, cascades]: [u32; 2], n_points: u32) -> [u64; 4] {
+        let networks = u64::from(grid.n_networks);
         [
-            voxels * 4,
-            u64::from(networks + 1) * 4,
+            most_pieces(grid, side, cascades) * 4,
+            (networks + 1) * 4,
+            networks * 4,
             Self::rows(n_points) * 16,
         ]
     }
@@ -379,17 +420,18 @@ impl Lessons {
         (grid, occupancy): (&CellGrid, &OccupancyGrid),
     ) -> Result<Self, GpuError> {
         let n_points = Self::points(gpu, config, teacher, grid.n_networks, student.capacity.kept);
-        let voxels = u64::from(occupancy.n_cells());
-        let [voxels, first_voxels, targets] = Self::sizes(voxels, grid.n_networks, n_points);
+        let voxels = [occupancy.resolution, occupancy.cascades];
+        let [pieces, first_voxels, cells, targets] = Self::sizes(grid, voxels, n_points);
         let rows = Self::rows(n_points);
         Ok(Self {
             grid: grid.clone(),
             n_points,
             n_rays: n_points.min(student.capacity.rays),
             alpha_distance: config.alpha_distance,
-            voxels: gpu.buffer("voxels of networks", voxels)?,
+            voxels: gpu.buffer("voxels of networks", pieces)?,
             first_voxels: gpu.buffer("first voxels", first_voxels)?,
-            occupancy: [occupancy.resolution, occupancy.cascades],
+            cells: gpu.buffer("cells of networks", cells)?,
+            occupancy: voxels,
             targets: gpu.buffer("teacher's answers", targets)?,
             buffers: teacher
                 .field
@@ -401,18 +443,24 @@ impl Lessons {
     pub fn set_map(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
         let [side, cascades] = self.occupancy;
         let mut voxels = vec![Vec::<u32>::new(); self.grid.n_networks as usize];
+        let mut cells = vec![0; voxels.len()];
+        for (cell, &network) in map.iter().enumerate() {
+            if let Some(of_network) = cells.get_mut(network as usize) {
+                *of_network = cell as u32;
+            }
+        }
         for index in occupied(bits) {
-            // That of the cell its middle lies in: points that lie in another are learned by that one's network.
-            let [low, high] = voxel(index, side as usize, cascades);
-            let middle: [f32; 3] = std::array::from_fn(|a| f32::midpoint(low[a], high[a]));
-            if (0..3).any(|a| middle[a] < self.grid.low[a] || middle[a] > self.grid.high[a]) {
+            let corners = voxel(index, side as usize, cascades);
+            let is_outside =
+                |a: usize| corners[0][a] >= self.grid.high[a] || corners[1][a] <= self.grid.low[a];
+            if (0..3).any(is_outside) {
                 continue;
             }
-            let cell = reached(&[middle, middle], &self.grid).next();
-            let network = cell.and_then(|cell| map.get(cell)).copied();
-            let network = network.unwrap_or(binned::NONE) as usize;
-            if let Some(of_network) = voxels.get_mut(network) {
-                of_network.push(index as u32);
+            for cell in reached(&corners, &self.grid) {
+                let network = map.get(cell).copied().unwrap_or(binned::NONE) as usize;
+                if let Some(of_network) = voxels.get_mut(network) {
+                    of_network.push(index as u32);
+                }
             }
         }
         let mut firsts = vec![0];
@@ -421,6 +469,7 @@ impl Lessons {
         }
         gpu.write(&self.first_voxels, 0, &firsts);
         gpu.write(&self.voxels, 0, &voxels.concat());
+        gpu.write(&self.cells, 0, &cells);
     }
 
     fn defines(&self, pass: &str) -> Defines {
@@ -471,6 +520,7 @@ impl Lessons {
             ("counts", &counts.state),
             ("voxels", &self.voxels),
             ("first_voxels", &self.first_voxels),
+            ("cells", &self.cells),
             ("samples", samples),
             ("sample_rays", sample_rays),
             ("rays", &student.rays),
@@ -565,7 +615,12 @@ mod tests {
             longest: 4,
             ..Cells::default()
         };
-        let (cells, map) = cover(&voxels, wanted.clone(), None).unwrap();
+        let room = Room {
+            wanted: None,
+            bytes: 100,
+            limit: 1 << 20,
+        };
+        let (cells, map) = cover(&voxels, wanted.clone(), room).unwrap();
         assert_eq!((cells.low, cells.high), ([0.25; 3], [0.75; 3]));
         assert_eq!(cells.resolution, Some([4; 3]));
         assert_eq!(cells.occupied, Some(24));
@@ -575,7 +630,7 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
         // A flat box has fewer cells across.
-        let (cells, map) = cover(&voxels[..2], wanted.clone(), None).unwrap();
+        let (cells, map) = cover(&voxels[..2], wanted.clone(), room).unwrap();
         assert_eq!(cells.resolution, Some([4, 2, 2]));
         assert_eq!(map, (0..16).collect::<Vec<_>>());
         // A wanted box cuts off what lies outside of it.
@@ -583,16 +638,20 @@ mod tests {
             low: [0.5, 0.0, 0.0],
             ..wanted.clone()
         };
-        let (half, _) = cover(&voxels, half, None).unwrap();
+        let (half, _) = cover(&voxels, half, room).unwrap();
         assert_eq!((half.low, half.high), ([0.5, 0.25, 0.25], [0.75; 3]));
         let beside = Cells {
             low: [0.8; 3],
             ..wanted.clone()
         };
-        let missed = cover(&voxels, beside, None).unwrap_err().to_string();
+        let missed = cover(&voxels, beside, room).unwrap_err().to_string();
         assert!(missed.contains("[0.75, 0.75, 0.75]"), "{missed}");
         // The smallest cells of which 60 at most are needed.
-        let (cells, map) = cover(&voxels, wanted, Some(60)).unwrap();
+        let sixty = Room {
+            wanted: Some(60),
+            ..room
+        };
+        let (cells, map) = cover(&voxels, wanted.clone(), sixty).unwrap();
         let networks = map.iter().filter(|&&n| n != binned::NONE).count();
         assert!(networks <= 60 && cells.memory_mib.is_none());
         let finer = Cells {
@@ -601,8 +660,37 @@ mod tests {
             occupied: None,
             ..cells
         };
-        let (finer, _) = cover(&voxels, finer, None).unwrap();
+        let (finer, _) = cover(&voxels, finer.clone(), room).unwrap();
         assert!(finer.occupied.unwrap() > 60);
+        // What does not fit is told with what does.
+        let small = Room {
+            limit: 60 * 100,
+            ..room
+        };
+        let longest = finer.longest;
+        let refused = cover(
+            &voxels,
+            Cells {
+                longest,
+                ..wanted.clone()
+            },
+            small,
+        )
+        .unwrap_err();
+        let DistillationError::Gpu(GpuError::GridTooLarge { longest, .. }) = refused else {
+            panic!("{refused}");
+        };
+        let at = |longest: u32| {
+            cover(
+                &voxels,
+                Cells {
+                    longest,
+                    ..wanted.clone()
+                },
+                small,
+            )
+        };
+        assert!(at(longest).is_ok() && at(longest + 1).is_err(), "{longest}");
     }
 
     #[test]

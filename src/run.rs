@@ -328,6 +328,22 @@ impl RunDir {
         }
     }
 
+    /// Stages of a distillation that `metrics.jsonl` tells of, with the runs that they are of.
+    #[must_use]
+    pub fn stages_told(&self) -> Vec<(String, String)> {
+        let text = self.metrics_text().unwrap_or_default();
+        let stage = |line: &str| {
+            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            let is_stage = value["event"] == "stage";
+            let text = |key: &str| value[key].as_str().map(str::to_owned);
+            is_stage.then(|| text("stage").zip(text("run"))).flatten()
+        };
+        String::from_utf8_lossy(&text)
+            .lines()
+            .filter_map(stage)
+            .collect()
+    }
+
     /// Open `metrics.jsonl` for appending.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 // copies the samples into their new order. `scatter` takes what networks put out back to the order the samples came in,
 // `gather` brings gradients the other way. A sample without a network has no density and no gradient.
 // See src/network/binned.rs.
+#import common/empty
 #import common/grid_index
 #import common/step
 
@@ -64,8 +65,6 @@ var<storage, read_write> d_binned_color: array<vec4<f32>>; // (n_kept)
 const NETWORKS: u32 = ${networks}u;
 const NONE: u32 = NETWORKS;
 const TILE: u32 = ${tile}u;
-// What every activation turns into no density.
-const EMPTY: f32 = -1e4;
 
 //: if pass == "keys"
 @compute @workgroup_size(64)

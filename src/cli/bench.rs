@@ -511,7 +511,11 @@ fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> Stage
 
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let middle = |i: usize| values.get(i).copied().unwrap_or(0.0);
+    f64::midpoint(
+        middle(values.len().saturating_sub(1) / 2),
+        middle(values.len() / 2),
+    )
 }
 
 fn bench_rendering(

@@ -182,6 +182,7 @@ impl Config {
         }
         if let Some(distillation) = &self.distillation {
             positive("distillation.alpha_distance", distillation.alpha_distance)?;
+            positive("distillation.threshold", distillation.threshold)?;
             let counts = [
                 ("distillation.steps", distillation.steps),
                 (

@@ -23,6 +23,7 @@ shaders! {
     "common/box_position",
     "common/camera",
     "common/color",
+    "common/empty",
     "common/grid_index",
     "common/index_direct",
     "common/index_proved",

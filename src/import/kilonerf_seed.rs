@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, Matrix, RayOptions, Tensors, single, size};
+use super::{ImportError, Imported, Linear, Matrix, RayOptions, Tensors, finite, single, size};
 use crate::config::{
     Cells, Config, DensityActivation, DirectionEncoding, FeatureActivation, FrequencyConfig,
     PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
@@ -178,6 +178,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     // Refuses sizes that no kernel takes.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
 

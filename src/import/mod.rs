@@ -303,17 +303,32 @@ impl Tensors {
     }
 }
 
+/// Name, shape and values.
+pub type Parameter = (String, Vec<usize>, Vec<f32>);
+
 /// A method and its parameters, under the names of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The whole configuration.
     pub config: Config,
     /// Name, shape and values of every parameter.
-    pub parameters: Vec<(String, Vec<usize>, Vec<f32>)>,
+    pub parameters: Vec<Parameter>,
+}
+
+/// `parameters`, which layers were multiplied for, if 32-bit floats hold them all.
+fn finite(tensors: &Tensors, parameters: Vec<Parameter>) -> Result<Vec<Parameter>, ImportError> {
+    let is_infinite = |p: &&Parameter| p.2.iter().any(|v| !v.is_finite());
+    match parameters.iter().find(is_infinite) {
+        None => Ok(parameters),
+        Some((name, ..)) => Err(tensors.unknown(format!(
+            "what becomes `{name}`, layers without a rectifier between them as one, is too large for 32-bit floats: its \
+             weights have diverged"
+        ))),
+    }
 }
 
 /// The layers of `network` (its name, with the pass's prefix) as parameters.
-fn parameters(network: &str, layers: &[Linear]) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+fn parameters(network: &str, layers: &[Linear]) -> Vec<Parameter> {
     let mut all = Vec::new();
     for (l, layer) in layers.iter().enumerate() {
         let shape = vec![layer.weight.n_out, layer.weight.n_in];

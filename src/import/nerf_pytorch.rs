@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, RayOptions, Tensors, parameters, size};
+use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
 use crate::config::{
     Config, DirectionEncoding, FeatureActivation, Field, ForwardFacing, FrequencyConfig, Ndc, Pass,
     PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
@@ -172,7 +172,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
     Ok(Imported {
         config,
-        parameters: all,
+        parameters: finite(&tensors, all)?,
     })
 }
 

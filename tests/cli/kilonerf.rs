@@ -29,7 +29,7 @@ fn distill(teacher: &Path, out: &Path) -> Command {
     let mut command = kiln(["distill", "--method", "kilonerf-small"]);
     command.arg(teacher).arg("--out").arg(out).args(FEW).args([
         "--set=distillation.supersampling=2",
-        "--set=occupancy.threshold=1e-4",
+        "--set=distillation.threshold=1e-4",
     ]);
     command
 }
@@ -162,6 +162,26 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let all: usize = parameters.map(|n| grandchild[n].1.len() / 4).sum();
     assert!(all * 5 * 4 <= (0.2 * f64::from(1 << 20)) as usize);
 
+    // What was not told, because a run was cut off, is told when it goes on.
+    let mut command = distill(&teacher, &at("cut"));
+    command
+        .args(steps)
+        .arg("12")
+        .arg("--compare")
+        .arg(at("two"));
+    succeeds(&mut command);
+    let metrics = at("cut").join("metrics.jsonl");
+    let told = std::fs::read_to_string(&metrics).unwrap();
+    let is_kept = |line: &&str| !line.contains(r#""event":"stage""#);
+    let kept: Vec<&str> = told.lines().filter(is_kept).collect();
+    assert_eq!(told.lines().count() - kept.len(), 3);
+    std::fs::write(&metrics, kept.join("\n") + "\n").unwrap();
+    let output = succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(at("cut")));
+    let told = text(&output.stderr);
+    for part in ["teacher ", "compared ", "distilled: ", "fine-tuned: "] {
+        assert!(told.contains(part), "{part} is missing from {told}");
+    }
+
     let output = succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
     assert!(text(&output.stderr).contains("7 of 12 lessons are done"));
     let before = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
@@ -196,7 +216,7 @@ fn what_cannot_be_distilled_is_refused() {
     fails(
         distill(run, &at("out"))
             .args(steps)
-            .arg("--set=occupancy.threshold=1e9"),
+            .arg("--set=distillation.threshold=1e9"),
         1,
         "has no occupied cell",
     );
@@ -221,6 +241,13 @@ fn what_cannot_be_distilled_is_refused() {
             .arg(&other),
         2,
         "training cameras are not those",
+    );
+    fails(
+        distill(run, &at("out"))
+            .args(steps)
+            .arg("--set=scene.scale=0.2"),
+        2,
+        "a student takes its teacher's scene",
     );
     fails(
         distill(&at("nothing"), &at("out")).args(steps),

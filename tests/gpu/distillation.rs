@@ -7,6 +7,7 @@ use kiln::distillation::{Lessons, Teacher};
 use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{AdapterClass, Gpu, Stage, StepState};
 use kiln::network::Keep;
+use kiln::network::binned::NONE;
 use kiln::occupancy::OccupancyGrid;
 use kiln::pass::{Capacity, Pass};
 
@@ -38,8 +39,24 @@ fn random(gpu: &Arc<Gpu>, config: &Config, pcg: &mut Pcg) -> (Field, FieldParame
     (field, parameters)
 }
 
-fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
+const SIDE: usize = 16;
+/// Cells of the student's grid along each axis, and its box.
+const CELLS: usize = 3;
+const LOW: [f32; 3] = [0.1, 0.2, 0.05];
+const HIGH: [f32; 3] = [0.9, 1.0, 0.7];
+
+/// Whether `x` lies, but for rounding, in box `index` of `n` along each axis between `low` and `high`, x turning fastest.
+fn lies_in(x: [f32; 4], index: usize, n: usize, low: [f32; 3], high: [f32; 3]) -> bool {
+    let at = [index % n, index / n % n, index / (n * n)];
+    (0..3).all(|a| {
+        let share = (x[a] - low[a]) / (high[a] - low[a]) * n as f32;
+        (share - at[a] as f32) > -1e-4 && (share - at[a] as f32) < 1.0 + 1e-4
+    })
+}
+
+fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades: usize) {
     const POINTS: u32 = 1500;
+    const STEP: u32 = 2;
     const RAYS: u32 = 90;
     let mut pcg = Pcg::new(23);
     let teacher = config(
@@ -52,16 +69,23 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
         ],
     );
     let (field, parameters) = random(gpu, &teacher, &mut pcg);
-    let activation = format!("passes.field.density_activation={activation}");
+    // Some cells have no network.
+    let has_network = |cell: usize| cell % 5 != 1;
+    let networks: Vec<usize> = (0..CELLS.pow(3)).filter(|c| has_network(*c)).collect();
+    let text = |v: [f32; 3]| format!("{v:?}");
     let student = config(
         "kilonerf-small",
         &[
-            "passes.field.cells.longest=3",
-            "occupancy.resolution=16",
+            &format!("passes.field.cells.resolution={:?}", [CELLS; 3]),
+            &format!("passes.field.cells.low={}", text(LOW)),
+            &format!("passes.field.cells.high={}", text(HIGH)),
+            &format!("passes.field.cells.occupied={}", networks.len()),
+            &format!("scene.aabb_scale={}", 1 << (cascades - 1)),
+            &format!("occupancy.resolution={SIDE}"),
             "distillation.steps=10",
             "distillation.points_per_network=500",
             "distillation.alpha_distance=0.3",
-            &activation,
+            &format!("passes.field.density_activation={activation}"),
         ],
     );
     let capacity = Capacity {
@@ -83,20 +107,25 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
     };
     rig.set(StepState {
         seed: 4,
-        step: 2,
+        step: STEP,
         ..bytemuck::Zeroable::zeroed()
     });
-    // Every third voxel of the lower half.
-    let is_dense = |voxel: usize| voxel / 256 < 8 && voxel.is_multiple_of(3);
-    let mut bits = vec![0_u32; 16 * 16 * 16 / 32];
-    (0..4096)
+    // Every third voxel.
+    let n_voxels = cascades * SIDE.pow(3);
+    let is_dense = |voxel: usize| voxel.is_multiple_of(3);
+    let mut bits = vec![0_u32; n_voxels / 32];
+    (0..n_voxels)
         .filter(|v| is_dense(*v))
         .for_each(|v| bits[v / 32] |= 1 << (v % 32));
+    let mut map = vec![NONE; CELLS.pow(3)];
+    for (network, &cell) in networks.iter().enumerate() {
+        map[cell] = network as u32;
+    }
 
     let cells = pass.field.cells.clone().unwrap();
     let distillation = student.distillation.clone().unwrap();
     let ray_losses = rig.zeros(RAYS as usize * 12);
-    let teacher = Teacher::new(teacher, field.clone(), parameters);
+    let teacher = Teacher::new(teacher, field.clone(), parameters.clone());
     let before = gpu.allocated_bytes();
     let lessons = Lessons::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
     let allocated = gpu.allocated_bytes() - before + FieldParameters::bytes(&field);
@@ -108,8 +137,9 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
         "{allocated} bytes allocated, {planned} planned"
     );
     assert_eq!((lessons.n_points, lessons.n_rays), (POINTS, RAYS));
-    let map: Vec<u32> = (0..27).collect();
     lessons.set_map(gpu, &map, &bits);
+    let cell_map = of_student.cells.as_ref().unwrap();
+    gpu.write(cell_map, 0, &map);
     let stages = lessons
         .stages(gpu, &teacher, &pass, &of_student, &ray_losses)
         .unwrap();
@@ -117,19 +147,34 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
 
     let n = POINTS as usize;
     let samples: Vec<[f32; 4]> = rig.read(&pass.kept_samples, n);
-    let mut hit = vec![0; 4096];
-    for sample in &samples {
-        let [x, y, z] = [0, 1, 2].map(|a| (sample[a] * 16.0) as usize);
-        let voxel = (z * 16 + y) * 16 + x;
+    let dense: Vec<usize> = (0..n_voxels).filter(|v| is_dense(*v)).collect();
+    // Coarser cascades are larger; the coarsest is the box.
+    let corners = |voxel: usize| {
+        let half = 0.5 / (1 << (cascades - 1 - voxel / SIDE.pow(3))) as f32;
+        ([0.5 - half; 3], [0.5 + half; 3])
+    };
+    let in_voxel = |x: [f32; 4], voxel: usize| {
+        let (low, high) = corners(voxel);
+        lies_in(x, voxel % SIDE.pow(3), SIDE, low, high)
+    };
+    let mut of_network = vec![0; networks.len()];
+    let mut hit = std::collections::BTreeSet::new();
+    for (i, &x) in samples.iter().enumerate() {
+        let network = (i + STEP as usize * (n % networks.len())) % networks.len();
+        let cell = networks[network];
         assert!(
-            is_dense(voxel),
-            "{sample:?} lies in voxel {voxel}, which is empty"
+            lies_in(x, cell, CELLS, LOW, HIGH),
+            "point {i}, {x:?}, lies outside of cell {cell}"
         );
-        hit[voxel] += 1;
+        let voxel = dense.iter().find(|v| in_voxel(x, **v));
+        let voxel = voxel.unwrap_or_else(|| panic!("point {i}, {x:?}, lies in no dense voxel"));
+        of_network[network] += 1;
+        hit.insert(*voxel);
     }
-    let dense = (0..4096).filter(|v| is_dense(*v));
-    let missed = dense.filter(|v| hit[*v] == 0).count();
-    assert!(missed < 300, "{missed} of 683 voxels have no point");
+    let [least, most] = [n / networks.len(), n.div_ceil(networks.len())];
+    assert!(of_network.iter().all(|m| (least..=most).contains(m)));
+    // Of those that reach into the grid, two thirds at least.
+    assert!(hit.len() > 300, "points in {} voxels only", hit.len());
     let sample_rays: Vec<[u32; 2]> = rig.read(&pass.kept_rays, n);
     assert!(
         sample_rays
@@ -146,13 +191,10 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
     }
     assert!(mean.iter().all(|m| m.abs() < 0.25), "{mean:?}");
 
-    let targets = to_f64(&rig.read::<f32>(&lessons.targets, 4 * n));
-    assert!(
-        targets
-            .chunks(4)
-            .all(|t| (0.0..=1.0).contains(&t[0]) && t[3] > 0.0)
-    );
-    assert!(targets.chunks(4).any(|t| (t[0] - targets[0]).abs() > 0.01));
+    let targets: Vec<f32> = rig.read(&lessons.targets, 4 * n);
+    let expected = answers(&rig, &field, &parameters, &samples, &rays);
+    assert_close("the teacher's answers", &targets, &expected, 1e-6);
+    let targets = to_f64(&targets);
     let raw = pass.field.raw_outputs(&pass.buffers);
     let raw_density = to_f64(&rig.read::<f32>(&raw.density, n));
     let raw_color = to_f64(&rig.read::<f32>(&raw.color, 4 * n));
@@ -182,10 +224,74 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation) {
     assert_close("loss", &got, &losses, 1e-5);
 }
 
+/// What `field` says at `samples`, seen in the directions of their `rays`, asked the other way round: colour and density.
+fn answers(
+    rig: &Rig,
+    field: &Field,
+    parameters: &FieldParameters,
+    samples: &[[f32; 4]],
+    rays: &[crate::support::GpuRay],
+) -> Vec<f64> {
+    let n = samples.len();
+    let gpu = &*rig.gpu;
+    let reversed: Vec<[f32; 4]> = samples.iter().rev().copied().collect();
+    let of_rays: Vec<[u32; 2]> = (0..n).rev().map(|i| [(i % rays.len()) as u32, 0]).collect();
+    let (points, sample_rays, rays) = (
+        rig.buffer(&reversed),
+        rig.buffer(&of_rays),
+        rig.buffer(rays),
+    );
+    let rows = n.next_multiple_of(512) as u64;
+    let buffers = field.buffers(gpu, "test", 0, rows, Keep::Nothing).unwrap();
+    let counts = &rig.counts;
+    let (mut encode, mut forward) = (Stage::new("encode"), Stage::new("forward"));
+    field
+        .encode_kept(
+            gpu,
+            &mut encode,
+            counts,
+            parameters,
+            &points,
+            &sample_rays,
+            &buffers,
+        )
+        .unwrap();
+    field
+        .forward(
+            gpu,
+            &mut forward,
+            counts,
+            parameters,
+            &rays,
+            &sample_rays,
+            &buffers,
+            Keep::Nothing,
+            true,
+        )
+        .unwrap();
+    rig.submit(&[&encode, &forward]);
+    let raw = field.raw_outputs(&buffers);
+    let [stride, color_stride, first] = [
+        raw.density_stride,
+        4 * raw.color_stride,
+        4 * raw.color_offset,
+    ]
+    .map(|v| v as usize);
+    let density: Vec<f32> = rig.read(&raw.density, stride * n);
+    let color: Vec<f32> = rig.read(&raw.color, color_stride * n);
+    let answer = |i: usize| {
+        let raw = |c: usize| f64::from(color[color_stride * i + first + c]);
+        let value = |c: usize| RgbActivation::Sigmoid.value(raw(c));
+        let density = DensityActivation::Exp.value(f64::from(density[stride * i]));
+        [value(0), value(1), value(2), density]
+    };
+    (0..n).rev().flat_map(answer).collect()
+}
+
 #[test]
 fn a_lesson_is_about_dense_places_and_compares_colour_and_opacity() {
     on_device(|gpu| {
-        check(gpu, "softplus", DensityActivation::Softplus);
-        check(gpu, "relu", DensityActivation::Relu);
+        check(gpu, "softplus", DensityActivation::Softplus, 1);
+        check(gpu, "relu", DensityActivation::Relu, 2);
     });
 }

@@ -48,7 +48,7 @@ struct Entry {
     cameras: Vec<(Camera, Option<[f32; 2]>)>,
 }
 
-/// Render views of all `runs` in turn, `repeats` times each, and show the medians.
+/// Render views of all `runs` in turn, `repeats` times in all, and show the means over views of their medians.
 pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::Result<()> {
     let gpu = session.open_gpu()?;
     let mut entries = Vec::new();
@@ -135,18 +135,22 @@ fn at_size(
     for entry in &mut *entries {
         sizes.push(affordable(entry, size)?);
     }
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); entries.len()];
+    // Of each run and view.
+    let mut times = vec![vec![Vec::<f64>::new(); VIEWS]; entries.len()];
     let mut totals = vec![Cost::default(); entries.len()];
-    // In turn, so that what else the machine does meanwhile falls on all alike.
-    for repeat in 0..repeats as usize {
+    // In turn, so that what else the machine does meanwhile falls on all alike, and all views of each run, so that runs are
+    // compared over the same ones.
+    for _ in 0..repeats.div_ceil(VIEWS as u32) {
         for (index, entry) in entries.iter_mut().enumerate() {
             // What takes long varies little.
-            if times[index].iter().sum::<f64>() > LONGEST {
+            if totals[index].seconds > LONGEST {
                 continue;
             }
-            let cost = render(entry, repeat, sizes[index])?;
-            times[index].push(cost.seconds);
-            totals[index].add(&cost);
+            for (view, times) in times[index].iter_mut().enumerate() {
+                let cost = render(entry, view, sizes[index])?;
+                times.push(cost.seconds);
+                totals[index].add(&cost);
+            }
         }
     }
     let pixels = f64::from(size[0]) * f64::from(size[1]);
@@ -154,7 +158,8 @@ fn at_size(
     for (index, entry) in entries.iter().enumerate() {
         let [width, height] = sizes[index];
         let measured = f64::from(width) * f64::from(height);
-        let seconds = median(&mut times[index]) * pixels / measured;
+        let medians: f64 = times[index].iter_mut().map(|of_view| median(of_view)).sum();
+        let seconds = medians / VIEWS as f64 * pixels / measured;
         let total = &totals[index];
         let rays = total.rays.max(1) as f64;
         let first = lines

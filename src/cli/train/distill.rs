@@ -1,6 +1,6 @@
 //! What training with a teacher adds: which teacher, where it is dense, and whether it is still the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::Session;
 use super::super::interrupt::{self, Interrupted};
@@ -27,6 +27,7 @@ pub(super) fn prepare(
     lesson: &Lesson,
     checkpoint: &Checkpoint,
     dataset: &Dataset,
+    overrides: &[String],
     config: &mut Config,
 ) -> anyhow::Result<Teaching> {
     let (info, run) = (&checkpoint.info, &lesson.teacher);
@@ -36,6 +37,17 @@ pub(super) fn prepare(
             run.display(),
             info.dataset,
             dataset.root.display()
+        )));
+    }
+    let backgrounds = ["scene.background", "scene.eval_background"];
+    let is_dropped = |text: &&String| {
+        let key = text.split('=').next().unwrap_or_default().trim();
+        key.starts_with("scene.") && !backgrounds.contains(&key)
+    };
+    if let Some(text) = overrides.iter().find(is_dropped) {
+        return Err(usage(format!(
+            "--set {text}: a student takes its teacher's scene; only {} may be set",
+            backgrounds.join(" and ")
         )));
     }
     let scene = &info.config.scene;
@@ -65,11 +77,11 @@ pub(super) fn prepare(
     }
     distillation.teacher = std::path::absolute(run)?.display().to_string();
     distillation.teacher_fingerprint = fingerprint(checkpoint);
+    let place = |run: &PathBuf| std::path::absolute(run).map(|path| path.display().to_string());
+    distillation.compare = lesson.compare.iter().map(place).collect::<Result<_, _>>()?;
     Ok(Teaching {
         teacher: Teacher::load(gpu, checkpoint)?,
-        run: run.clone(),
         is_fresh: true,
-        compare: lesson.compare.clone(),
     })
 }
 
@@ -123,7 +135,8 @@ pub(super) fn teacher_of(
     if !path.exists() {
         return Err(refused("is not there: put it back"));
     }
-    let teacher = Checkpoint::open(path)?;
+    let teacher = Checkpoint::open(path)
+        .map_err(|error| refused(&format!("cannot be read ({error}): put it back")))?;
     if fingerprint(&teacher) != distillation.teacher_fingerprint {
         return Err(refused(
             "has changed since: put back the one it began with, or distil anew with `kiln distill`",
@@ -131,9 +144,7 @@ pub(super) fn teacher_of(
     }
     Ok(Some(Teaching {
         teacher: Teacher::load(gpu, &teacher)?,
-        run: path.to_owned(),
         is_fresh: false,
-        compare: Vec::new(),
     }))
 }
 

@@ -11,7 +11,7 @@ use super::super::interrupt::{self, Interrupted};
 use super::super::journal::{Journal, PLATEAU_DB, Plateau};
 use super::super::output::{SCHEMA, short};
 use super::super::scene::{self, Request};
-use super::{Args, LOOK_EVERY, Limits, Setup, Teaching};
+use super::{Args, LOOK_EVERY, Limits, Setup};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
 use crate::dataset::{Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
@@ -94,6 +94,8 @@ pub(in crate::cli) struct Driver<'a> {
     pub(super) held_out: Split,
     pub(super) limits: Limits,
     pub(super) plateau: Plateau,
+    /// Stages of a distillation that are in the log, with the runs they are of.
+    told: Vec<(String, String)>,
     look: Option<Look>,
     next_look: f64,
     next_save: f64,
@@ -129,6 +131,7 @@ impl<'a> Driver<'a> {
             held_out,
             limits,
             plateau: Plateau::default(),
+            told: setup.dir.stages_told(),
             look: None,
             next_look: start + LOOK_EVERY,
             next_save: start + args.checkpoint_every,
@@ -172,6 +175,7 @@ impl<'a> Driver<'a> {
 
     /// One submission at most, and what is due after it: a look at the held-out view, a checkpoint.
     pub(in crate::cli) fn turn(&mut self) -> anyhow::Result<Turn> {
+        self.tell_of_lessons()?;
         let last_lesson = self.setup.config.lessons();
         let is_taught = self.trainer.step() < last_lesson;
         let until = if is_taught {
@@ -185,19 +189,7 @@ impl<'a> Driver<'a> {
             return Err(self.interrupted());
         }
         let seconds = self.trainer.seconds();
-        if is_taught && self.trainer.step() == last_lesson {
-            self.pause()?;
-            // What the teacher taught is kept, whatever becomes of its evaluation.
-            self.save_or_go_on()?;
-            let bar = self.bar.clone();
-            let report = match bar.suspend(|| self.evaluate()) {
-                Err(error) if error.is::<Interrupted>() => {
-                    return Err(self.interrupted());
-                }
-                report => report?.0,
-            };
-            self.tell_stage("distilled", "", &report)?;
-        }
+        self.tell_of_lessons()?;
         let reached = outcome == Advance::Reached && until == self.limits.steps;
         if reached || seconds >= self.limits.seconds {
             return Ok(Turn::Done);
@@ -263,18 +255,56 @@ impl<'a> Driver<'a> {
         report
     }
 
-    /// How good the teacher is, and the runs to compare with.
-    pub(super) fn tell_of_others(&mut self, teaching: &Teaching) -> anyhow::Result<()> {
-        let all = std::iter::once(("teacher", &teaching.run))
-            .chain(teaching.compare.iter().map(|run| ("compared", run)));
+    /// How good the teacher is, and the runs to compare with, where that has not been told.
+    pub(super) fn tell_of_others(&mut self) -> anyhow::Result<()> {
+        let config = &self.setup.config;
+        let Some(distillation) = config
+            .distillation
+            .as_ref()
+            .filter(|_| config.lessons() > 0)
+        else {
+            return Ok(());
+        };
+        let compared = distillation.compare.iter().map(|run| ("compared", run));
+        let all = std::iter::once(("teacher", &distillation.teacher)).chain(compared);
         for (stage, run) in all {
-            let report = match self.report_of(run) {
+            if self.has_told(stage, run) {
+                continue;
+            }
+            match self.report_of(std::path::Path::new(run)) {
+                Ok(report) => self.tell_stage(stage, run, &report)?,
                 Err(error) if error.is::<Interrupted>() => return Err(self.interrupted()),
-                report => report?,
-            };
-            self.tell_stage(stage, &run.display().to_string(), &report)?;
+                // They may be gone by the time that a run goes on.
+                Err(error) if self.setup.checkpoint.is_some() => self.session.out.note(format!(
+                    "warning: {run}: {error}; how good it is stays unknown"
+                )),
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
+    }
+
+    /// Whether `stage` of `run` (none for the run's own) is in the log.
+    fn has_told(&self, stage: &str, run: &str) -> bool {
+        self.told.iter().any(|(s, r)| s == stage && r == run)
+    }
+
+    /// How good what the teacher taught is, once it has taught all and nothing has come after.
+    fn tell_of_lessons(&mut self) -> anyhow::Result<()> {
+        let lessons = self.setup.config.lessons();
+        let due = lessons > 0 && self.trainer.step() == lessons;
+        if !due || self.has_told("distilled", "") {
+            return Ok(());
+        }
+        self.pause()?;
+        // It is kept, whatever becomes of its evaluation.
+        self.save_or_go_on()?;
+        let bar = self.bar.clone();
+        match bar.suspend(|| self.evaluate()) {
+            Ok((report, _)) => self.tell_stage("distilled", "", &report),
+            Err(error) if error.is::<Interrupted>() => Err(self.interrupted()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the last evaluation of `run` found, if that was of the same views, else what one finds now.
@@ -317,6 +347,7 @@ impl<'a> Driver<'a> {
             "{name}: {} PSNR {:.2} dB over {} views, after {} steps and {:.1} s",
             report.split, report.psnr, report.views, report.steps, report.train_seconds
         ));
+        self.told.push((stage.to_owned(), run.to_owned()));
         self.log.write(&serde_json::json!({
             "schema": SCHEMA, "event": "stage", "stage": stage, "run": run, "method": report.method,
             "step": self.trainer.step(), "seconds": self.trainer.seconds(), "psnr": report.psnr, "ssim": report.ssim,

@@ -201,6 +201,8 @@ struct Setup {
     dataset: Dataset,
     dataset_path: PathBuf,
     config: Config,
+    /// The configuration before it was resolved, of a run that begins.
+    unresolved: Option<Config>,
     dir: RunDir,
     /// What was asked for; `dataset.downscale` is what is left to do.
     downscale: u32,
@@ -224,10 +226,8 @@ pub(super) struct Lesson {
 /// A teacher whose lessons are not over.
 struct Teaching {
     teacher: Teacher,
-    run: PathBuf,
-    /// What a fresh student is made of.
+    /// Whether its student is still to be made.
     is_fresh: bool,
-    compare: Vec<PathBuf>,
 }
 
 /// `--set` keys that do not change what a resumed run computes.
@@ -325,6 +325,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         teacher,
         dataset_path,
         config: checkpoint.info.config.clone(),
+        unresolved: None,
         dir: RunDir::of(run),
         downscale,
         train_views: checkpoint.info.train_views.clone(),
@@ -404,6 +405,7 @@ fn fresh(
             lesson,
             checkpoint,
             &dataset,
+            &args.overrides,
             &mut config,
         )?),
         _ => None,
@@ -411,6 +413,7 @@ fn fresh(
     if teacher.is_none() {
         fit_cells(gpu, &mut config)?;
     }
+    let unresolved = Some(config.clone());
     config.resolve(dataset.hints(), gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
@@ -428,6 +431,7 @@ fn fresh(
     Ok(Setup {
         dataset_path,
         config,
+        unresolved,
         dir,
         downscale,
         train_views,
@@ -493,7 +497,12 @@ pub(super) fn train(
         .map(|teaching| distill::look(session, &gpu, &setup.config, &teaching.teacher, &set))
         .transpose()?;
     if let Some(found) = &found {
-        setup.config.passes[0].field.cells = Some(found.cells.clone());
+        // How many networks there are decides how large a batch is.
+        if let Some(mut config) = setup.unresolved.take() {
+            config.passes[0].field.cells = Some(found.cells.clone());
+            config.resolve(setup.dataset.hints(), gpu.class());
+            setup.config = config;
+        }
         announce(session, &gpu, &setup, limits)?;
     }
     let started = Instant::now();
@@ -546,9 +555,7 @@ pub(super) fn train(
         load_seconds: loading,
         compile_seconds: compiling,
     })?;
-    if let Some(teaching) = setup.teacher.as_ref().filter(|t| t.is_fresh) {
-        driver.tell_of_others(teaching)?;
-    }
+    driver.tell_of_others()?;
     let report = driver.run().map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
 }
