@@ -5,8 +5,9 @@ CARGO ?= cargo
 KILN := target/release/kiln
 # Tests must not pass because there was nothing to run them on.
 export KILN_REQUIRE_GPU ?= 1
+export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo test robustness lint build vulkan bench gpu-report clean
+.PHONY: help demo test robustness lint build vulkan xvfb bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
@@ -26,12 +27,19 @@ build:
 demo: vulkan build
 	$(KILN) demo --out demo
 
+# The library without the window must not need what only the window needs.
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
+
+# With KILN_REQUIRE_WINDOW=1 the window is tested too, on a virtual X server that is installed where it is missing;
+# without, only where there is one.
+xvfb:
+	@.ci/install-xvfb.sh
 
 # The GPU tests run in one process, so that each shader is compiled once.
-test: vulkan lint
+test: vulkan xvfb lint
 	$(CARGO) test --locked
 
 # KILN_SEED=N starts elsewhere, KILN_CASE=N repeats one case and keeps its files.

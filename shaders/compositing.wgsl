@@ -66,7 +66,7 @@ var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
 var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
 var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
 var<storage, read_write> rays: array<Ray>;                // (n_rays) whose `image` is the pixel's place in the tile
-var<storage, read_write> image: array<vec4<f32>>;         // (pixels, 2) colour and opacity; normal and depth
+var<storage, read_write> image: array<vec4<f32>>;         // (pixels, 2) colour and opacity; samples, 0, 0, depth
 //: else
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1)
@@ -77,7 +77,7 @@ var<storage, read> raw_density: array<f32>;               // (n_kept, density_st
 //: if normals
 var<storage, read> d_position: array<vec4<f32>>;          // (n_kept) gradient of the raw density
 //: endif
-var<storage, read_write> image: array<vec4<f32>>;         // (n_rays, 2) colour and opacity; normal and depth
+var<storage, read_write> image: array<vec4<f32>>;         // (n_rays, 2) colour and opacity; normal (or samples, 0, 0) and depth
 //: endif
 
 //: if pass == "cull"
@@ -210,7 +210,8 @@ fn accumulate(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id)
         transmittance *= 1.0 - alpha;
     }
     image[2u * pixel] = vec4<f32>(color, 1.0 - transmittance);
-    image[2u * pixel + 1u] = vec4<f32>(0.0, 0.0, 0.0, depth);
+    let evaluated = image[2u * pixel + 1u].x + f32(end - first);
+    image[2u * pixel + 1u] = vec4<f32>(evaluated, 0.0, 0.0, depth);
     // There may be more where the march stopped for want of room alone.
     let goes_on = end - first >= counts.most_samples && transmittance >= MIN_TRANSMITTANCE && last.y > 0.0;
     rays[r].t_min = select(rays[r].t_max, (last.x + last.y) / length(rays[r].direction), goes_on);
@@ -234,9 +235,16 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     var color = vec3<f32>(0.0);
     var transmittance = 1.0;
     var depth = 0.0;
+    //: if normals
     var normal = vec3<f32>(0.0);
+    //: else
+    var evaluated = 0.0;
+    //: endif
     if (r < counts.n_rays_fitting) {
         let end = offsets[r + 1u].y;
+        //: if not normals
+        evaluated = f32(end - offsets[r].y);
+        //: endif
         for (var j = offsets[r].y; j < end; j++) {
             let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * kept_samples[j].w);
             let weight = transmittance * alpha;
@@ -261,6 +269,10 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     normal *= (1.0 - transmittance) * inverseSqrt(max(dot(normal, normal), 1e-20));
     //: endif
     image[2u * r] = vec4<f32>(color, 1.0 - transmittance);
+    //: if normals
     image[2u * r + 1u] = vec4<f32>(normal, depth);
+    //: else
+    image[2u * r + 1u] = vec4<f32>(evaluated, 0.0, 0.0, depth);
+    //: endif
 }
 //: endif

@@ -50,3 +50,5 @@ pub mod scene;
 pub mod tensorboard;
 mod text;
 pub mod train;
+#[cfg(feature = "viewer")]
+pub mod viewer;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln::camera::{Camera, Lens};
-use kiln::config::{Config, PositionEncoding, SceneHints};
+use kiln::config::{Background, Config, PositionEncoding, SceneHints};
 use kiln::dataset::Image;
 use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
@@ -18,7 +18,8 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, StepState, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
-use kiln::render::Renderer;
+use kiln::render::{GpuShade, Renderer, Shading, Show};
+use kiln::sampling::SceneBox;
 use kiln::train::Trainer;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -217,6 +218,18 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.settle(&renderer.parameters).unwrap();
         renderer.begin(&camera, None, true).unwrap();
+        for show in [Show::Color, Show::Occupancy] {
+            if renderer.can_show(show) {
+                let shading = Shading {
+                    show,
+                    background: Background::Fixed([1.0; 3]),
+                    depth_range: [1.0, 2.0],
+                    most_samples: 64.0,
+                    up: [0.0, 0.0, 1.0],
+                };
+                renderer.begin_picture(&camera, None, &shading).unwrap();
+            }
+        }
         gpu.wait().unwrap();
     }
     gpu.compiled_texts()
@@ -366,6 +379,11 @@ fn mirrored_structs_lie_where_the_shaders_think() {
         view_high,
     );
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
+    let shade = mirror!(GpuShade: background, mode, near, far, most_samples, stride, up, unused);
+    let scene = SceneBox::of(&Config::preset("ngp", &[]).unwrap());
+    let defines = scene.defines().set("pass", "show").set("cells", false);
+    let defines = defines.set("linear", false);
+    assert_eq!(layout("viewer/screen", &defines, "Shade"), shade);
     let level = mirror!(GpuLevel: scale, resolution, first_row, rows, dense, pad);
     let defines = Defines::new()
         .set("pass", "forward")

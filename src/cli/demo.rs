@@ -12,7 +12,7 @@ use super::{Session, train, usage};
 use crate::camera::Camera;
 use crate::camera_path::orbit;
 use crate::dataset::Dataset;
-use crate::gpu::AdapterClass;
+use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Channel;
 use crate::scene::DemoScene;
 
@@ -32,6 +32,43 @@ pub(super) struct Args {
     seconds: Option<f64>,
 }
 
+/// Make the built-in scene's dataset in a folder of `out`, and say which.
+fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
+    let (size, counts) = if gpu.class() == AdapterClass::Software {
+        (128, [60, 4, 8])
+    } else {
+        (400, [100, 10, 20])
+    };
+    let images = out.join("demo-scene");
+    let is_empty = |folder: &Path| {
+        folder
+            .read_dir()
+            .map_or(!folder.exists(), |mut d| d.next().is_none())
+    };
+    if !images.is_dir() && !is_empty(out) {
+        return Err(usage(format!(
+            "--out {}: holds something that kiln demo did not make: give another folder",
+            out.display()
+        )));
+    }
+    let bar = session.out.bar(counts.iter().sum(), "making the scene");
+    DemoScene::write_dataset(gpu, &images, counts, size, &|| bar.inc(1))?;
+    bar.finish_and_clear();
+    session.out.note(format!(
+        "made {} views of {size}×{size} in {}",
+        counts.iter().sum::<usize>(),
+        images.display()
+    ));
+    Ok(images)
+}
+
+/// The built-in scene's dataset, made where the demo makes it.
+#[cfg(feature = "viewer")]
+pub(super) fn dataset(session: &Session) -> anyhow::Result<PathBuf> {
+    let gpu = session.open_gpu()?;
+    make(session, &gpu, Path::new("demo"))
+}
+
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if args.seconds.is_some_and(|s| !(s.is_finite() && s > 0.0)) {
         return Err(usage(format!(
@@ -40,40 +77,17 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         )));
     }
     let started = Instant::now();
-    let gpu = crate::gpu::Gpu::open(&session.options)?;
+    let gpu = Gpu::open(&session.options)?;
     let software = gpu.class() == AdapterClass::Software;
-    let (size, counts) = if software {
-        (128, [60, 4, 8])
-    } else {
-        (400, [100, 10, 20])
-    };
     let (images, run) = (args.out.join("demo-scene"), args.out.join("run"));
-    let is_empty = |folder: &Path| {
-        folder
-            .read_dir()
-            .map_or(!folder.exists(), |mut d| d.next().is_none())
-    };
-    if !images.is_dir() && !is_empty(&args.out) {
-        return Err(usage(format!(
-            "--out {}: holds something that kiln demo did not make: give another folder",
-            args.out.display()
-        )));
-    }
-    let bar = session.out.bar(counts.iter().sum(), "making the scene");
-    DemoScene::write_dataset(&gpu, &images, counts, size, &|| bar.inc(1))?;
-    bar.finish_and_clear();
-    session.out.note(format!(
-        "made {} views of {size}×{size} in {}",
-        counts.iter().sum::<usize>(),
-        images.display()
-    ));
+    make(session, &gpu, &args.out)?;
     drop(gpu);
 
     let seconds = args.seconds.unwrap_or(if software { 120.0 } else { 30.0 });
     let training = train::Args::for_demo(&images, &run, seconds);
     let (_, report) = train::train(session, &training, None)?;
 
-    let gpu = crate::gpu::Gpu::open(&session.options)?;
+    let gpu = Gpu::open(&session.options)?;
     let mut opened = open_run(&gpu, &run, None)?;
     let dataset = Dataset::open(&images)?;
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();

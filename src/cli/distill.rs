@@ -94,6 +94,10 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         downscale: None,
         background: None,
         linear: false,
+        #[cfg(feature = "viewer")]
+        view: false,
+        #[cfg(feature = "viewer")]
+        view_script: None,
     };
     train::train(session, &training, Some(&lesson)).map(|_| ())
 }

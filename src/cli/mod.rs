@@ -15,6 +15,8 @@ mod render;
 mod scene;
 mod sink;
 mod train;
+#[cfg(feature = "viewer")]
+mod view;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -82,6 +84,9 @@ enum Command {
     Eval(eval::Args),
     /// Render views of a run, or an orbit around it
     Render(render::Args),
+    /// Open a window: watch training, look around in a run
+    #[cfg(feature = "viewer")]
+    View(view::Args),
     /// Make a run of a field that another program trained
     Import(Box<import::Args>),
     /// Time every stage on this machine
@@ -105,13 +110,23 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 struct Session {
     options: GpuOptions,
     out: Output,
+    /// Of the engine of a window.
+    #[cfg(feature = "viewer")]
+    desk: Option<view::Desk>,
 }
 
 impl Session {
     fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
-        let gpu = Gpu::open(&self.options)?;
-        self.out.note(format!("device: {}", gpu.description()));
-        Ok(gpu)
+        let open = || {
+            let gpu = Gpu::open(&self.options)?;
+            self.out.note(format!("device: {}", gpu.description()));
+            Ok(gpu)
+        };
+        #[cfg(feature = "viewer")]
+        if let Some(desk) = &self.desk {
+            return desk.gpu(open);
+        }
+        open()
     }
 }
 
@@ -125,6 +140,8 @@ pub fn main() -> ExitCode {
             base_path: false,
         },
         out: Output::new(cli.global.json, cli.global.quiet, cli.global.verbose),
+        #[cfg(feature = "viewer")]
+        desk: None,
     };
     let outcome = match &cli.command {
         None => help::welcome(&session),
@@ -143,6 +160,10 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(&self, session: &Session) -> anyhow::Result<()> {
         match self {
+            #[cfg(feature = "viewer")]
+            Self::View(args) => view::run(session, args),
+            #[cfg(feature = "viewer")]
+            Self::Train(args) if args.view => view::train(session, args),
             Self::Demo(args) => demo::run(session, args),
             Self::Devices => devices::run(session),
             Self::Inspect(args) => inspect::run(session, args),

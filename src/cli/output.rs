@@ -10,10 +10,14 @@ use serde::Serialize;
 /// Version of the JSON lines.
 pub(super) const SCHEMA: u32 = 1;
 
+#[derive(Debug, Clone)]
 pub(super) struct Output {
     pub(super) json: bool,
     quiet: bool,
     verbose: bool,
+    /// A window, which shows what a terminal is told too.
+    #[cfg(feature = "viewer")]
+    pub(super) listener: Option<crate::viewer::Outbox>,
 }
 
 impl Output {
@@ -22,6 +26,8 @@ impl Output {
             json,
             quiet,
             verbose,
+            #[cfg(feature = "viewer")]
+            listener: None,
         }
     }
 
@@ -29,6 +35,10 @@ impl Output {
     pub(super) fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             tell(text.as_ref());
+        }
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.listener {
+            window.send(crate::viewer::Event::Note(text.as_ref().to_owned()));
         }
     }
 
@@ -127,6 +137,11 @@ impl Output {
         };
         bar.set_draw_target(target);
         bar.set_style(style);
+        let what = what.into();
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.listener {
+            window.send(crate::viewer::Event::Doing(what.to_string()));
+        }
         bar.set_message(what);
         bar
     }
@@ -138,7 +153,7 @@ fn tell(line: &str) {
 }
 
 /// An error with those of its causes that its own message does not tell already.
-fn told(error: &anyhow::Error) -> String {
+pub(super) fn told(error: &anyhow::Error) -> String {
     error
         .chain()
         .skip(1)

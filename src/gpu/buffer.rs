@@ -169,7 +169,7 @@ impl Gpu {
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, size);
-        self.queue.submit([encoder.finish()]);
+        self.enqueue(encoder);
         let state = Arc::new(AtomicU8::new(PENDING));
         let flag = Arc::clone(&state);
         staging

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::kernel::Kernel;
 
@@ -26,6 +26,16 @@ pub enum GpuError {
     /// The adapter refused to open a device.
     #[error("device `{adapter}` could not be opened: {reason}")]
     Open {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The device cannot show anything in a window.
+    #[error(
+        "device `{adapter}` cannot draw in a window here ({reason}): choose another with --device, or train without --view"
+    )]
+    NoSurface {
         /// The adapter's name.
         adapter: String,
         /// The driver's words.
@@ -217,6 +227,12 @@ impl GpuOptions {
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
+    #[cfg(feature = "viewer")]
+    instance: wgpu::Instance,
+    #[cfg(feature = "viewer")]
+    adapter: wgpu::Adapter,
+    /// Held by who submits and, alone, by who needs that nobody does.
+    submitting: RwLock<()>,
     info: wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: wgpu::Limits,
@@ -260,8 +276,8 @@ fn instance() -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-fn adapters() -> Vec<wgpu::Adapter> {
-    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()))
 }
 
 fn rank(info: &wgpu::AdapterInfo) -> u32 {
@@ -291,7 +307,7 @@ fn present(of: &[(&str, wgpu::Features)], has: wgpu::Features) -> Vec<(String, b
 /// All adapters of this machine, the one that `options` choose marked.
 #[must_use]
 pub fn list_adapters(options: &GpuOptions) -> Vec<AdapterSummary> {
-    let adapters = adapters();
+    let adapters = adapters(&instance());
     let chosen = position(&adapters, options.wanted().as_deref());
     adapters
         .iter()
@@ -371,7 +387,8 @@ impl Gpu {
     /// # Errors
     /// [`GpuError::NoAdapter`], [`GpuError::NoSuchDevice`] or [`GpuError::Open`].
     pub fn open(options: &GpuOptions) -> Result<Arc<Self>, GpuError> {
-        let adapter = choose(adapters(), options.wanted().as_deref())?;
+        let instance = instance();
+        let adapter = choose(adapters(&instance), options.wanted().as_deref())?;
         let info = adapter.get_info();
         let (features, limits) = if options.base_path {
             (wgpu::Features::empty(), wgpu::Limits::default())
@@ -408,6 +425,11 @@ impl Gpu {
         Ok(Arc::new(Self {
             device,
             queue,
+            #[cfg(feature = "viewer")]
+            instance,
+            #[cfg(feature = "viewer")]
+            adapter,
+            submitting: RwLock::default(),
             info,
             features,
             limits,
@@ -415,6 +437,41 @@ impl Gpu {
             allocated: AtomicU64::new(0),
             kernels: Mutex::default(),
         }))
+    }
+
+    /// Hand commands to the device, in order.
+    pub(crate) fn enqueue(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        let _one_of_many = self.submitting.read();
+        self.queue.submit([encoder.finish()])
+    }
+
+    /// Run `work` while nobody submits.
+    #[cfg(feature = "viewer")]
+    pub(crate) fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.submitting.write();
+        work()
+    }
+
+    /// A surface to present on in `window`, if this device can.
+    ///
+    /// # Errors
+    /// [`GpuError::NoSurface`]
+    #[cfg(feature = "viewer")]
+    pub(crate) fn surface(
+        &self,
+        window: impl Into<wgpu::SurfaceTarget<'static>>,
+    ) -> Result<(wgpu::Surface<'static>, wgpu::SurfaceCapabilities), GpuError> {
+        let refused = |reason: String| GpuError::NoSurface {
+            adapter: self.info.name.clone(),
+            reason,
+        };
+        let surface = self.instance.create_surface(window);
+        let surface = surface.map_err(|e| refused(e.to_string()))?;
+        let capabilities = surface.get_capabilities(&self.adapter);
+        if capabilities.formats.is_empty() {
+            return Err(refused("it presents on no window here".to_owned()));
+        }
+        Ok((surface, capabilities))
     }
 
     /// The adapter's name as the driver gives it.

@@ -66,7 +66,7 @@ fn by_timestamps(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuErro
     }
     encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
     encoder.copy_buffer_to_buffer(&resolved, 0, &times.raw, 0, bytes);
-    gpu.queue.submit([encoder.finish()]);
+    gpu.enqueue(encoder);
     let ticks = gpu.read::<u64>(&times, 0, stages.len() + 1)?;
     let nanoseconds = f64::from(gpu.queue.get_timestamp_period());
     let seconds = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * nanoseconds * 1e-9;

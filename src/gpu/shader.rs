@@ -60,6 +60,7 @@ shaders! {
     "sampling/ray_march",
     "sampling/stratified",
     "scene/demo",
+    "viewer/screen",
 }
 
 /// Names of all shader files, without the ending.

@@ -80,7 +80,7 @@ impl Submitter {
         for stage in &stages[..taken] {
             stage.record(&mut encoder);
         }
-        let index = gpu.queue.submit([encoder.finish()]);
+        let index = gpu.enqueue(encoder);
         let (sender, done): (Sender<Instant>, Receiver<Instant>) = channel();
         gpu.queue.on_submitted_work_done(move || {
             let _ = sender.send(Instant::now());
@@ -178,7 +178,7 @@ impl Gpu {
         for stage in stages {
             stage.record(&mut encoder);
         }
-        self.queue.submit([encoder.finish()]);
+        self.enqueue(encoder);
     }
 }
 

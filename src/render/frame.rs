@@ -17,6 +17,8 @@ pub struct Frame {
     pub opacity: Vec<f32>,
     /// Normal times opacity in world space, (height, width, 3); zero unless asked for.
     pub normal: Vec<f32>,
+    /// Evaluated samples of the ray, (height, width); zero where normals were asked for.
+    pub samples: Vec<f32>,
     /// Expected distance from the camera in world units times opacity, (height, width).
     pub depth: Vec<f32>,
     pub(super) linear: bool,
@@ -70,18 +72,23 @@ impl Frame {
             color: vec![0.0; 3 * n],
             opacity: vec![0.0; n],
             normal: vec![0.0; 3 * n],
+            samples: vec![0.0; n],
             depth: vec![0.0; n],
             linear,
         }
     }
 
-    /// Take over the device's pixels (colour, opacity, normal, depth: 8 f32 each) from pixel `first` on.
-    pub(super) fn store(&mut self, first: usize, pixels: &[f32]) {
+    /// Take over the device's pixels (colour, opacity, normal or else samples, depth: 8 f32 each) from pixel `first` on.
+    pub(super) fn store(&mut self, first: usize, pixels: &[f32], normals: bool) {
         for (offset, p) in pixels.chunks_exact(8).enumerate() {
             let i = first + offset;
             self.color[3 * i..3 * i + 3].copy_from_slice(&p[..3]);
             self.opacity[i] = p[3];
-            self.normal[3 * i..3 * i + 3].copy_from_slice(&p[4..7]);
+            if normals {
+                self.normal[3 * i..3 * i + 3].copy_from_slice(&p[4..7]);
+            } else {
+                self.samples[i] = p[4];
+            }
             self.depth[i] = p[7];
         }
     }
@@ -111,6 +118,7 @@ impl Frame {
             (&mut self.opacity, &other.opacity),
             (&mut self.normal, &other.normal),
             (&mut self.depth, &other.depth),
+            (&mut self.samples, &other.samples),
         ];
         for (sum, values) in parts {
             for (sum, value) in sum.iter_mut().zip(values) {

@@ -3,10 +3,12 @@
 mod frame;
 mod pixels;
 mod rounds;
+mod screen;
 
 use std::sync::Arc;
 
 pub use frame::{Channel, Frame};
+pub use screen::{GpuShade, Picture, Shading, Show};
 
 use crate::camera::Camera;
 use crate::config::{Config, Sampler};
@@ -18,6 +20,7 @@ use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
 use rounds::Rounds;
+use screen::Screen;
 
 /// Renders views of a field, tile by tile.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Renderer {
     /// What goes on with a tile while rays are left, where it is rendered in rounds.
     rounds: Vec<Stage>,
     with_normals: Option<WithNormals>,
+    /// Where pictures lie, once one was asked for.
+    screen: Option<Screen>,
     submitter: Submitter,
     /// Rays that the last tile made room for.
     tile_rays: u32,
@@ -54,12 +59,53 @@ const PAIRS: usize = 3;
 #[derive(Debug)]
 pub struct RenderJob {
     frame: Frame,
+    camera: Camera,
     normals: bool,
+    goal: Goal,
+    /// What makes the whole picture, where no field is evaluated for it.
+    at_once: Option<Stage>,
     next_pixel: u32,
-    under_way: Option<(u32, ReadBack, ReadBack)>,
+    under_way: Option<UnderWay>,
     unsubmitted: usize,
     /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
     goes_on: bool,
+}
+
+/// A tile on its way.
+#[derive(Debug)]
+struct UnderWay {
+    n: u32,
+    state: ReadBack,
+    image: Option<ReadBack>,
+}
+
+/// Where the pixels of a view go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// To the host.
+    Frame,
+    /// To the screen.
+    Picture,
+}
+
+/// A view that is complete.
+#[derive(Debug)]
+pub enum Rendered {
+    /// On the host.
+    Frame(Frame),
+    /// On the device.
+    Picture(Picture),
+}
+
+impl Rendered {
+    /// The frame of a view that was not begun as a picture.
+    #[must_use]
+    pub fn into_frame(self) -> Option<Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Picture(_) => None,
+        }
+    }
 }
 
 /// What rendering a view took.
@@ -119,6 +165,7 @@ impl Renderer {
             plain: Vec::new(),
             rounds: Vec::new(),
             with_normals: None,
+            screen: None,
             tile_rays: if in_rounds {
                 rays
             } else {
@@ -314,6 +361,35 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
+        self.start(camera, from_file, normals, Goal::Frame)
+    }
+
+    /// Start rendering the view of `camera` for a window: its picture stays on the device.
+    ///
+    /// # Errors
+    /// Those of compilation, and of allocating the picture.
+    pub fn begin_picture(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        shading: &Shading,
+    ) -> Result<RenderJob, GpuError> {
+        self.prepare_screen([camera.width, camera.height], shading)?;
+        let normals = shading.show == Show::Normals;
+        let mut job = self.start(camera, from_file, normals, Goal::Picture)?;
+        if shading.show == Show::Occupancy {
+            job.at_once = Some(self.look_at_occupancy(camera)?);
+        }
+        Ok(job)
+    }
+
+    fn start(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+        goal: Goal,
+    ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
             let fields: Vec<Field> = self.fields().cloned().collect();
             let capacities = Self::capacities(&self.gpu, &self.config, &fields);
@@ -332,9 +408,16 @@ impl Renderer {
         }
         let gpu_camera = GpuCamera::new(camera, near_far(&self.config, from_file));
         self.gpu.write(&self.cameras, 0, &[gpu_camera]);
+        let size = match goal {
+            Goal::Frame => [camera.width, camera.height],
+            Goal::Picture => [0; 2],
+        };
         Ok(RenderJob {
-            frame: Frame::new(camera.width, camera.height, self.config.scene.linear),
+            frame: Frame::new(size[0], size[1], self.config.scene.linear),
+            camera: *camera,
             normals,
+            goal,
+            at_once: None,
             next_pixel: 0,
             under_way: None,
             unsubmitted: 0,
@@ -342,37 +425,56 @@ impl Renderer {
         })
     }
 
-    /// Move `job` on without blocking; the frame, once it is complete.
+    /// Move `job` on without blocking, one submission at most; what was rendered, once it is complete.
     ///
     /// # Errors
     /// What the device raised meanwhile.
-    pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Frame>, GpuError> {
-        let total = job.frame.width * job.frame.height;
+    pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Rendered>, GpuError> {
+        let size = [job.camera.width, job.camera.height];
+        let total = size[0] * size[1];
+        if let Some(stage) = &job.at_once {
+            self.gpu.submit([stage]);
+            let screen = self.screen.as_ref();
+            return Ok(screen.map(|s| Rendered::Picture(s.picture(size))));
+        }
         let normals = self.with_normals.as_ref().filter(|_| job.normals);
         let in_rounds = normals.is_none() && !self.rounds.is_empty();
         let last = normals.map_or(self.last(), |n| &n.passes[n.passes.len() - 1]);
         let (capacity, state_buffer) = (last.capacity, last.counts.state.clone());
-        if let Some((n, state, image)) = &job.under_way {
-            let (Some(state), Some(image)) = (state.poll()?, image.poll()?) else {
+        if let Some(UnderWay { n, state, image }) = &job.under_way {
+            let n = *n;
+            let Some(state) = state.poll()? else {
                 return Ok(None);
             };
+            let pixels = match image.as_ref().map(ReadBack::poll).transpose()? {
+                Some(None) => return Ok(None),
+                Some(Some(image)) => Some(bytemuck::pod_collect_to_vec::<u8, f32>(&image)),
+                None => None,
+            };
             let state: StepState = bytemuck::pod_read_unaligned(&state);
-            let (n, pixels) = (*n, bytemuck::pod_collect_to_vec::<u8, f32>(&image));
             job.goes_on = in_rounds && state.n_rays > 0;
             let done = match (in_rounds, job.goes_on) {
                 (true, true) => 0,
                 (true, false) => n,
                 (false, _) => state.n_rays_fitting.min(n),
             };
-            job.frame
-                .store(job.next_pixel as usize, &pixels[..done as usize * PIXEL]);
+            if let Some(pixels) = pixels {
+                let done = &pixels[..done as usize * PIXEL];
+                job.frame.store(job.next_pixel as usize, done, job.normals);
+            } else if let Some(screen) = self.screen.as_ref().filter(|_| done > 0) {
+                self.gpu.submit([&screen.show]);
+            }
             job.next_pixel += done;
             if !in_rounds {
                 self.size_tiles(n, &state, capacity);
             }
             job.under_way = None;
             if job.next_pixel >= total {
-                return Ok(Some(std::mem::take(&mut job.frame)));
+                let picture = self.screen.as_ref().filter(|_| job.goal != Goal::Frame);
+                return Ok(Some(match picture {
+                    Some(screen) => Rendered::Picture(screen.picture(size)),
+                    None => Rendered::Frame(std::mem::take(&mut job.frame)),
+                }));
             }
         }
         if !self.submitter.ready(&self.gpu)? {
@@ -396,10 +498,13 @@ impl Renderer {
         if job.unsubmitted >= stages.len() {
             job.unsubmitted = 0;
             let bytes = u64::from(n) * PIXEL as u64 * 4;
-            let state = self
-                .gpu
-                .read_back(&state_buffer, 0, size_of::<StepState>() as u64);
-            job.under_way = Some((n, state, self.gpu.read_back(&self.image, 0, bytes)));
+            let gpu = &self.gpu;
+            let to_host = job.goal == Goal::Frame;
+            job.under_way = Some(UnderWay {
+                n,
+                state: gpu.read_back(&state_buffer, 0, size_of::<StepState>() as u64),
+                image: to_host.then(|| gpu.read_back(&self.image, 0, bytes)),
+            });
         }
         Ok(None)
     }
@@ -409,7 +514,7 @@ impl Renderer {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.n_rays = n;
         self.gpu.write(state_buffer, 0, &[state]);
-        self.gpu.write(&self.tile, 0, &[0, first_pixel, 0, 0]);
+        self.gpu.write(&self.tile, 0, &[0, first_pixel, n, 0]);
     }
 
     /// Size the next tile by what the last one, of `n` rays, took; those that did not fit come first in it.
@@ -440,7 +545,7 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
     ) -> Result<Cost, GpuError> {
         let job = self.begin(camera, from_file, false)?;
-        let total = job.frame.width * job.frame.height;
+        let total = job.camera.width * job.camera.height;
         let culls = self
             .passes
             .iter()
@@ -505,8 +610,8 @@ impl Renderer {
         if per_side <= 1 {
             let mut job = self.begin(camera, from_file, normals)?;
             while keep_going() {
-                if let Some(frame) = self.advance(&mut job)? {
-                    return Ok(Some(frame));
+                if let Some(rendered) = self.advance(&mut job)? {
+                    return Ok(rendered.into_frame());
                 }
                 self.gpu.wait()?;
             }

@@ -671,6 +671,15 @@ impl Trainer {
         Ok(())
     }
 
+    /// Whether nothing that was submitted is under way.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn is_idle(&mut self) -> Result<bool, TrainError> {
+        self.submitter.ready(&self.gpu)?;
+        Ok(self.submitter.idle())
+    }
+
     /// Block until the oldest submission is done. For the edges of the program.
     ///
     /// # Errors

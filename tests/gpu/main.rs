@@ -20,6 +20,7 @@ mod optimizer;
 mod primitives;
 mod reference;
 mod sampling;
+mod screen;
 mod support;
 mod tiled;
 mod torch;

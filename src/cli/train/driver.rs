@@ -105,6 +105,8 @@ pub(in crate::cli) struct Driver<'a> {
     latest: Option<Progress>,
     /// PSNR of the held-out view when it was last looked at.
     last_psnr: Option<f64>,
+    /// How often views were rendered, which ends what else the renderer had begun.
+    renderings: u32,
 }
 
 impl<'a> Driver<'a> {
@@ -139,6 +141,7 @@ impl<'a> Driver<'a> {
             events: Vec::new(),
             latest: None,
             last_psnr: None,
+            renderings: 0,
         }
     }
 
@@ -146,7 +149,7 @@ impl<'a> Driver<'a> {
     pub(super) fn run(&mut self) -> anyhow::Result<Option<EvalReport>> {
         let mut done = !self.begin()?;
         while !done {
-            match self.turn()? {
+            match self.turn(u32::MAX)? {
                 Turn::Went => {}
                 Turn::Busy => self.trainer.wait()?,
                 Turn::Done => done = true,
@@ -173,8 +176,9 @@ impl<'a> Driver<'a> {
         Ok(!done)
     }
 
-    /// One submission at most, and what is due after it: a look at the held-out view, a checkpoint.
-    pub(in crate::cli) fn turn(&mut self) -> anyhow::Result<Turn> {
+    /// One submission at most, of step `most` at the latest, and what is due after it: a look at the held-out view, a
+    /// checkpoint.
+    pub(in crate::cli) fn turn(&mut self, most: u32) -> anyhow::Result<Turn> {
         self.tell_of_lessons()?;
         let last_lesson = self.setup.config.lessons();
         let is_taught = self.trainer.step() < last_lesson;
@@ -183,14 +187,14 @@ impl<'a> Driver<'a> {
         } else {
             self.limits.steps
         };
-        let outcome = self.trainer.advance(until, &mut self.events)?;
+        let outcome = self.trainer.advance(until.min(most), &mut self.events)?;
         self.hear()?;
         if interrupt::is_asked() {
             return Err(self.interrupted());
         }
         let seconds = self.trainer.seconds();
         self.tell_of_lessons()?;
-        let reached = outcome == Advance::Reached && until == self.limits.steps;
+        let reached = self.trainer.step() >= self.limits.steps && outcome == Advance::Reached;
         if reached || seconds >= self.limits.seconds {
             return Ok(Turn::Done);
         }
@@ -443,6 +447,7 @@ impl<'a> Driver<'a> {
         else {
             return Ok(None);
         };
+        self.renderings += 1;
         self.trainer.settle(&self.renderer.parameters)?;
         let (quality, _) = evaluate_view(&mut self.renderer, frame, image, *downscale)?;
         let line = serde_json::json!({
@@ -512,6 +517,7 @@ impl<'a> Driver<'a> {
     }
 
     fn evaluate(&mut self) -> anyhow::Result<(EvalReport, Vec<Example>)> {
+        self.renderings += 1;
         self.trainer.settle(&self.renderer.parameters)?;
         let request = Request {
             frames: &self.eval_frames,
@@ -598,5 +604,86 @@ impl<'a> Driver<'a> {
         line["event"] = "eval".into();
         self.session.out.json(&line)?;
         Ok(Some(report))
+    }
+}
+
+/// What a window asks of training.
+#[cfg(feature = "viewer")]
+impl Driver<'_> {
+    pub(in crate::cli) fn gpu(&self) -> &Arc<Gpu> {
+        self.gpu
+    }
+
+    /// What to call it.
+    pub(in crate::cli) fn title(&self) -> String {
+        self.setup.dir.path().display().to_string()
+    }
+
+    /// What is seen, and by which cameras.
+    pub(in crate::cli) fn scene(
+        &self,
+    ) -> (&crate::config::Config, &crate::dataset::Dataset, &Renderer) {
+        (&self.setup.config, &self.setup.dataset, &self.renderer)
+    }
+
+    pub(in crate::cli) fn renderer(&mut self) -> &mut Renderer {
+        &mut self.renderer
+    }
+
+    /// Let the renderer show what was learned so far.
+    pub(in crate::cli) fn show_newest(&self) -> anyhow::Result<()> {
+        Ok(self.trainer.settle(&self.renderer.parameters)?)
+    }
+
+    /// How often the renderer was used for something else than the window's pictures.
+    pub(in crate::cli) fn renderings(&self) -> u32 {
+        self.renderings
+    }
+
+    pub(in crate::cli) fn step(&self) -> u32 {
+        self.trainer.step()
+    }
+
+    /// Whether nothing that was submitted is under way.
+    pub(in crate::cli) fn is_idle(&mut self) -> anyhow::Result<bool> {
+        Ok(self.trainer.is_idle()?)
+    }
+
+    /// Save now.
+    pub(in crate::cli) fn save_and_tell(&mut self) -> anyhow::Result<()> {
+        self.save_or_go_on()?;
+        self.session
+            .out
+            .note(format!("saved at step {}", self.trainer.step()));
+        Ok(())
+    }
+
+    /// How it goes.
+    pub(in crate::cli) fn progress(&self, paused: bool) -> crate::viewer::Progress {
+        let latest = self.latest;
+        let (step, seconds) = (self.trainer.step(), self.trainer.seconds());
+        let rate = f64::from(step) / seconds.max(1e-9);
+        let fraction = (f64::from(step) / f64::from(self.limits.steps))
+            .max(seconds / self.limits.seconds)
+            .min(1.0);
+        let per_second =
+            |of: fn(&Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
+        crate::viewer::Progress {
+            step: latest.map_or(0, |p| p.step),
+            seconds: latest.map_or(seconds, |p| p.seconds),
+            loss: latest.map_or(0.0, |p| p.loss),
+            train_psnr: latest.map_or(0.0, |p| p.train_psnr),
+            held_out: self.last_psnr,
+            steps_per_second: rate,
+            samples_per_second: per_second(|p| p.samples),
+            rays_per_second: per_second(|p| p.rays),
+            fraction,
+            left: if fraction > 0.0 {
+                seconds / fraction - seconds
+            } else {
+                0.0
+            },
+            paused,
+        }
     }
 }

@@ -21,9 +21,12 @@ use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::RunDir;
 use crate::train::{TrainError, Trainer, fit_cells, operations};
-use driver::{Driver, Start, command_line};
+pub(super) use driver::Driver;
+#[cfg(feature = "viewer")]
+pub(super) use driver::Turn;
+use driver::{Start, command_line};
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
   kiln train data/lego                                   until the default budget is spent
   kiln train data/lego --seconds 300 --out runs/a        for five minutes of training
@@ -94,17 +97,35 @@ pub(super) struct Args {
     /// Overwrite an existing run
     #[arg(long, conflicts_with = "resume")]
     pub(super) force: bool,
+    /// Watch it in a window
+    #[cfg(feature = "viewer")]
+    #[arg(long)]
+    pub(super) view: bool,
+    /// Do what a file of actions says, for tests
+    #[cfg(feature = "viewer")]
+    #[arg(long, value_name = "FILE", hide = true, requires = "view")]
+    pub(super) view_script: Option<PathBuf>,
 }
 
 impl Args {
     /// Train on `dataset` into `out`, over whatever was there, as the demo does.
     pub(super) fn for_demo(dataset: &Path, out: &Path, seconds: f64) -> Self {
         Self {
-            dataset: Some(dataset.to_owned()),
             out: Some(out.to_owned()),
             seconds: Some(seconds),
-            checkpoint_every: 60.0,
             force: true,
+            ..Self::on(dataset)
+        }
+    }
+
+    /// Train on `dataset`, nothing else said.
+    pub(super) fn on(dataset: &Path) -> Self {
+        Self {
+            dataset: Some(dataset.to_owned()),
+            out: None,
+            seconds: None,
+            checkpoint_every: 60.0,
+            force: false,
             method: None,
             config: None,
             overrides: Vec::new(),
@@ -118,6 +139,10 @@ impl Args {
             background: None,
             linear: false,
             tensorboard: false,
+            #[cfg(feature = "viewer")]
+            view: false,
+            #[cfg(feature = "viewer")]
+            view_script: None,
         }
     }
 }
@@ -556,6 +581,11 @@ pub(super) fn train(
         compile_seconds: compiling,
     })?;
     driver.tell_of_others()?;
+    #[cfg(feature = "viewer")]
+    if let Some(desk) = &session.desk {
+        super::view::train_on(desk, &mut driver).map_err(|error| diverged(error, &setup.dir))?;
+        return Ok((setup.dir.clone(), None));
+    }
     let report = driver.run().map_err(|error| diverged(error, &setup.dir))?;
     Ok((setup.dir.clone(), report))
 }

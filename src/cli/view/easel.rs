@@ -1,0 +1,150 @@
+//! Pictures for the window: which is due, and getting it done bit by bit.
+
+use std::time::{Duration, Instant};
+
+use crate::gpu::{Gpu, GpuError};
+use crate::render::{RenderJob, Rendered, Renderer};
+use crate::viewer::{Looking, Pace, Shot, finer};
+
+/// Longest turn of a picture that is refined.
+const SLICE: Duration = Duration::from_millis(40);
+/// How long to wait for the device between looks at it.
+const NAP: Duration = Duration::from_micros(300);
+
+/// A picture under way.
+#[derive(Debug)]
+struct Sheet {
+    job: RenderJob,
+    looking: Looking,
+    size: [u32; 2],
+    seconds: f64,
+}
+
+/// What is to be seen, what is seen, and what is on its way.
+#[derive(Debug, Default)]
+pub(super) struct Easel {
+    looking: Option<Looking>,
+    drawn: Option<(Looking, [u32; 2])>,
+    sheet: Option<Sheet>,
+    /// Whether the field has changed since the last picture began.
+    stale: bool,
+}
+
+impl Easel {
+    /// Show this from now on, or nothing.
+    pub fn look(&mut self, looking: Option<Looking>) {
+        // What takes long is of no use any more; what is soon done is better than nothing.
+        let is_large = self
+            .sheet
+            .as_ref()
+            .is_some_and(|sheet| !sheet.looking.moving);
+        let changes = match (&looking, &self.sheet) {
+            (Some(looking), Some(sheet)) => !looking.shows_as(&sheet.looking),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if is_large && changes {
+            self.sheet = None;
+        }
+        self.looking = looking;
+    }
+
+    /// The field has changed.
+    pub fn spoil(&mut self) {
+        self.stale = true;
+    }
+
+    /// The renderer was used for something else: what had begun begins again.
+    pub fn restart(&mut self) {
+        self.sheet = None;
+    }
+
+    /// What was drawn is another field's.
+    pub fn clear(&mut self) {
+        (self.drawn, self.sheet, self.looking) = (None, None, None);
+    }
+
+    /// Whether something moves.
+    pub fn is_moving(&self) -> bool {
+        self.looking.as_ref().is_some_and(|l| l.moving)
+    }
+
+    /// Whether a picture is under way.
+    pub fn is_busy(&self) -> bool {
+        self.sheet.is_some()
+    }
+
+    /// The size of the picture that is due, if one is.
+    fn due(&self, pace: &Pace) -> Option<[u32; 2]> {
+        let looking = self.looking.as_ref()?;
+        let full = [looking.camera.width, looking.camera.height];
+        let seen = self.drawn.as_ref().filter(|(l, _)| l.shows_as(looking));
+        match seen {
+            None => Some(pace.first_size(full, looking.moving)),
+            Some((_, size)) => match finer(*size, full) {
+                Some(_) if looking.moving => None,
+                Some(next) => Some(next),
+                None => self.stale.then_some(full),
+            },
+        }
+    }
+
+    /// Whether a picture is due or under way.
+    pub fn wants(&self, pace: &Pace) -> bool {
+        self.is_busy() || self.due(pace).is_some()
+    }
+
+    /// Work on the picture for a while; it, once it is done.
+    pub fn turn(
+        &mut self,
+        gpu: &Gpu,
+        renderer: &mut Renderer,
+        pace: &mut Pace,
+    ) -> Result<Option<Shot>, GpuError> {
+        if self.sheet.is_none() {
+            let Some((size, looking)) = self.due(pace).zip(self.looking.clone()) else {
+                return Ok(None);
+            };
+            let camera = looking.camera.resized(size[0], size[1]);
+            let job = renderer.begin_picture(&camera, looking.near_far, &looking.shading)?;
+            self.stale = false;
+            self.sheet = Some(Sheet {
+                job,
+                looking,
+                size,
+                seconds: 0.0,
+            });
+        }
+        let Some(sheet) = &mut self.sheet else {
+            return Ok(None);
+        };
+        let started = Instant::now();
+        let rendered = loop {
+            if let Some(rendered) = renderer.advance(&mut sheet.job)? {
+                break Some(rendered);
+            }
+            if !sheet.looking.moving && started.elapsed() > SLICE {
+                break None;
+            }
+            std::thread::sleep(NAP);
+            gpu.poll_once()?;
+        };
+        sheet.seconds += started.elapsed().as_secs_f64();
+        let Some(Rendered::Picture(picture)) = rendered else {
+            return Ok(None);
+        };
+        let Some(sheet) = self.sheet.take() else {
+            return Ok(None);
+        };
+        let rays = u64::from(sheet.size[0]) * u64::from(sheet.size[1]);
+        pace.measured(rays, sheet.seconds);
+        let texture = picture.to_texture(gpu);
+        self.drawn = Some((sheet.looking.clone(), sheet.size));
+        Ok(Some(Shot {
+            texture,
+            size: sheet.size,
+            looking: sheet.looking,
+            seconds: sheet.seconds,
+        }))
+    }
+}

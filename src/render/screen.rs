@@ -1,0 +1,265 @@
+//! What a window shows, made on the device and kept there: `shaders/viewer/screen.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Renderer;
+use crate::camera::Camera;
+use crate::config::Background;
+use crate::gpu::{Buffer, Defines, Gpu, GpuError, Groups, Stage};
+use crate::sampling::SceneBox;
+
+const FILE: &str = "viewer/screen";
+/// Pixels that rows are padded to, so that they can be copied to a texture.
+const ROW: u32 = 64;
+
+/// What a picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Show {
+    /// Colour over the background.
+    Color,
+    /// Distance from the camera, near things white.
+    Depth,
+    /// Surface normals, (n + 1) / 2.
+    Normals,
+    /// Opacity.
+    Opacity,
+    /// Which network of a grid made what is seen.
+    Cells,
+    /// How many samples were evaluated for each ray.
+    Samples,
+    /// The occupied cells of the occupancy grid.
+    Occupancy,
+}
+
+/// How a picture is shaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shading {
+    /// What is shown.
+    pub show: Show,
+    /// What stands behind the scene.
+    pub background: Background,
+    /// Distances that are white and nearly black, in world units.
+    pub depth_range: [f32; 2],
+    /// Samples per ray at the end of the scale.
+    pub most_samples: f32,
+    /// The axis that light falls along.
+    pub up: [f32; 3],
+}
+
+/// Mirror of `Shade` in the shader.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[expect(
+    missing_docs,
+    reason = "documented in the WGSL struct, whose offsets a test compares"
+)]
+pub struct GpuShade {
+    pub background: [f32; 3],
+    pub mode: u32,
+    pub near: f32,
+    pub far: f32,
+    pub most_samples: f32,
+    pub stride: u32,
+    pub up: [f32; 3],
+    pub unused: u32,
+}
+
+/// Pixels on the device.
+#[derive(Debug)]
+pub(super) struct Screen {
+    pixels: Buffer,
+    shade: Buffer,
+    /// What turns a rendered tile into pixels.
+    pub show: Stage,
+}
+
+/// Pixels of a row of `width`, with its padding.
+fn stride(width: u32) -> u32 {
+    width.next_multiple_of(ROW)
+}
+
+/// Bytes of a picture.
+fn bytes([width, height]: [u32; 2]) -> u64 {
+    u64::from(stride(width)) * u64::from(height) * 4
+}
+
+/// A finished picture, still on the device.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    pixels: Buffer,
+    /// Width and height in pixels.
+    pub size: [u32; 2],
+}
+
+impl Picture {
+    /// The picture as a texture of its own.
+    #[cfg(feature = "viewer")]
+    pub(crate) fn to_texture(&self, gpu: &Gpu) -> wgpu::Texture {
+        let [width, height] = self.size;
+        let size = wgpu::Extent3d {
+            width,
+            height,
+            depth_or_array_layers: 1,
+        };
+        let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("picture"),
+            size,
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: wgpu::TextureFormat::Rgba8Unorm,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        let mut encoder = gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_texture(
+            wgpu::TexelCopyBufferInfo {
+                buffer: &self.pixels.raw,
+                layout: wgpu::TexelCopyBufferLayout {
+                    offset: 0,
+                    bytes_per_row: Some(stride(width) * 4),
+                    rows_per_image: None,
+                },
+            },
+            texture.as_image_copy(),
+            size,
+        );
+        gpu.enqueue(encoder);
+        texture
+    }
+
+    /// RGBA8 pixels, row after row. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn read(&self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
+        let [width, height] = self.size;
+        let row = stride(width) as usize * 4;
+        let padded: Vec<u8> = gpu.read(&self.pixels, 0, row * height as usize)?;
+        let rows = padded.chunks_exact(row);
+        Ok(rows
+            .flat_map(|r| &r[..width as usize * 4])
+            .copied()
+            .collect())
+    }
+}
+
+impl Shading {
+    fn on_device(&self, width: u32) -> GpuShade {
+        GpuShade {
+            background: self.background.color(),
+            mode: match self.show {
+                Show::Color | Show::Occupancy => 0,
+                Show::Depth => 1,
+                Show::Normals => 2,
+                Show::Opacity => 3,
+                Show::Cells => 4,
+                Show::Samples => 5,
+            },
+            near: self.depth_range[0].max(1e-6),
+            far: self.depth_range[1].max(2e-6),
+            most_samples: self.most_samples.max(1.0),
+            stride: stride(width),
+            up: self.up,
+            unused: 0,
+        }
+    }
+}
+
+impl Screen {
+    /// The picture that lies on it.
+    pub fn picture(&self, size: [u32; 2]) -> Picture {
+        Picture {
+            pixels: self.pixels.clone(),
+            size,
+        }
+    }
+}
+
+impl Renderer {
+    /// Whether pictures can show `show`.
+    #[must_use]
+    pub fn can_show(&self, show: Show) -> bool {
+        match show {
+            Show::Cells => self.last().field.cells.is_some(),
+            Show::Occupancy => self.occupancy.is_some(),
+            _ => true,
+        }
+    }
+
+    /// Make room for a picture of `size`, and say how it is shaded.
+    pub(super) fn prepare_screen(
+        &mut self,
+        size: [u32; 2],
+        shading: &Shading,
+    ) -> Result<(), GpuError> {
+        let fits = self.screen.as_ref();
+        if fits.is_none_or(|screen| screen.pixels.bytes() < bytes(size)) {
+            self.screen = Some(self.new_screen(bytes(size))?);
+        }
+        if let Some(screen) = &self.screen {
+            let shade = shading.on_device(size[0]);
+            self.gpu.write(&screen.shade, 0, &[shade]);
+        }
+        Ok(())
+    }
+
+    fn new_screen(&self, bytes: u64) -> Result<Screen, GpuError> {
+        let gpu = &*self.gpu;
+        let pixels = gpu.buffer("pixels of the screen", bytes)?;
+        let shade = gpu.uniform("shade", &GpuShade::zeroed())?;
+        let field = &self.last().field;
+        let cells = field.cells.as_ref();
+        let map = self.parameters[self.parameters.len() - 1].cells.as_ref();
+        let mut defines = SceneBox::of(&self.config)
+            .defines()
+            .set("pass", "show")
+            .set("linear", self.config.scene.linear)
+            .set("cells", cells.is_some());
+        if let Some(cells) = cells {
+            defines = defines.merge(cells.defines());
+        }
+        let mut bindings = vec![
+            ("shade", &shade),
+            ("cameras", &self.cameras),
+            ("tile", &self.tile),
+            ("image", &self.image),
+            ("pixels", &pixels),
+        ];
+        bindings.extend(map.map(|map| ("cells", map)));
+        let mut show = Stage::new("show");
+        let groups = Groups::covering(u64::from(self.last().capacity.rays), 64);
+        show.run(gpu, FILE, "show", &defines, &bindings, groups)?;
+        Ok(Screen {
+            pixels,
+            shade,
+            show,
+        })
+    }
+
+    /// The stage that looks at the occupancy grid through `camera`; nothing where there is none.
+    pub(super) fn look_at_occupancy(&self, camera: &Camera) -> Result<Stage, GpuError> {
+        let mut stage = Stage::new("occupied");
+        let grid = self.config.occupancy.as_ref().zip(self.occupancy.as_ref());
+        if let Some(((config, bits), screen)) = grid.zip(self.screen.as_ref()) {
+            let scene = SceneBox::of(&self.config);
+            let defines = scene
+                .defines()
+                .merge(Defines::new().set("pass", "occupied"))
+                .set("side", config.resolution)
+                .set("steps", 4 * config.resolution * scene.cascades());
+            let bindings = [
+                ("shade", &screen.shade),
+                ("cameras", &self.cameras),
+                ("occupancy", bits),
+                ("pixels", &screen.pixels),
+            ];
+            let pixels = u64::from(camera.width) * u64::from(camera.height);
+            let groups = Groups::covering(pixels, 64);
+            stage.run(&self.gpu, FILE, "occupied", &defines, &bindings, groups)?;
+        }
+        Ok(stage)
+    }
+}

@@ -1,0 +1,352 @@
+//! The camera that a person moves: around a pivot (orbit, pan, zoom), or in flight.
+//!
+//! World units are the dataset's, angles radians. The horizon stays as it is: turning sideways is turning around the world's
+//! up axis, so that a camera taken from a photograph keeps its roll and one that never had any gets none.
+
+use glam::{DMat3, DVec3};
+
+use crate::camera::{Camera, Lens, focal_from_angle, focus};
+
+/// How near to the up axis one may look, radians.
+const POLE: f64 = 0.02;
+/// Narrowest and widest vertical field of view, radians.
+const FIELD_OF_VIEW: [f64; 2] = [0.05, 2.8];
+
+/// Where one stands, what one looks at, and how wide.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Navigation {
+    position: DVec3,
+    /// Right, up and back.
+    axes: DMat3,
+    /// From the camera to the pivot, which lies on its axis.
+    distance: f64,
+    up: DVec3,
+    /// Vertical.
+    fov: f64,
+}
+
+/// The axis of the world, or of a tilted scene, that cameras have upwards.
+#[must_use]
+pub fn up_of(cameras: &[Camera]) -> DVec3 {
+    let upwards = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
+    let up = cameras
+        .iter()
+        .map(upwards)
+        .sum::<DVec3>()
+        .normalize_or(DVec3::Z);
+    let axes = [DVec3::X, DVec3::Y, DVec3::Z];
+    let axes = axes.into_iter().flat_map(|a| [a, -a]);
+    axes.into_iter().find(|a| a.dot(up) > 0.8).unwrap_or(up)
+}
+
+impl Navigation {
+    /// As `camera` stands, turning around what `cameras` look at.
+    #[must_use]
+    pub fn new(camera: &Camera, cameras: &[Camera]) -> Self {
+        let center = focus(cameras);
+        let mut view = Self {
+            position: DVec3::ZERO,
+            axes: DMat3::IDENTITY,
+            distance: 1.0,
+            up: up_of(cameras),
+            fov: 1.0,
+        };
+        view.stand_at(camera);
+        view.distance = center
+            .map(|c| (c - view.position).dot(view.forward()))
+            .filter(|d| *d > 0.0)
+            .unwrap_or(1.0);
+        view
+    }
+
+    /// Stand where `camera` does, the pivot as far away as before.
+    pub fn stand_at(&mut self, camera: &Camera) {
+        let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| f64::from(row[i])));
+        self.position = column(3);
+        self.set_axes(DMat3::from_cols(column(0), column(1), column(2)));
+        let half = f64::from(camera.height) / 2.0 / f64::from(camera.focal[1]);
+        self.fov = match camera.lens {
+            Lens::Pinhole | Lens::OpenCv { .. } => 2.0 * half.atan(),
+            Lens::OpenCvFisheye { .. } | Lens::Equirectangular => 2.0 * half,
+            Lens::Orthographic => self.fov,
+        }
+        .clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
+    }
+
+    /// What one sees in an image of `width` × `height` pixels.
+    #[must_use]
+    pub fn camera(&self, width: u32, height: u32) -> Camera {
+        let axes = [
+            self.axes.x_axis,
+            self.axes.y_axis,
+            self.axes.z_axis,
+            self.position,
+        ];
+        let focal = focal_from_angle(self.fov, f64::from(height)) as f32;
+        Camera {
+            world_from_camera: std::array::from_fn(|row| axes.map(|axis| axis[row] as f32)),
+            width,
+            height,
+            focal: [focal; 2],
+            principal: [width as f32 / 2.0, height as f32 / 2.0],
+            lens: Lens::Pinhole,
+        }
+    }
+
+    /// What one turns around.
+    #[must_use]
+    pub fn pivot(&self) -> DVec3 {
+        self.position + self.distance * self.forward()
+    }
+
+    /// From the camera to the pivot.
+    #[must_use]
+    pub fn distance(&self) -> f64 {
+        self.distance
+    }
+
+    /// Where one stands.
+    #[must_use]
+    pub fn position(&self) -> DVec3 {
+        self.position
+    }
+
+    /// Vertical field of view.
+    #[must_use]
+    pub fn field_of_view(&self) -> f64 {
+        self.fov
+    }
+
+    /// Look wider or narrower.
+    pub fn set_field_of_view(&mut self, fov: f64) {
+        self.fov = fov.clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
+    }
+
+    /// The world's up.
+    #[must_use]
+    pub fn up(&self) -> DVec3 {
+        self.up
+    }
+
+    /// Take another axis as up, and level the horizon.
+    pub fn set_up(&mut self, up: DVec3) {
+        let pivot = self.pivot();
+        self.up = up.normalize_or(DVec3::Z);
+        let mut forward = self.forward();
+        if forward.cross(self.up).length() < POLE {
+            forward = self.up.any_orthonormal_vector();
+        }
+        let right = forward.cross(self.up).normalize();
+        self.set_axes(DMat3::from_cols(right, right.cross(forward), -forward));
+        self.position = pivot - self.distance * self.forward();
+    }
+
+    /// Turn around the pivot: `sideways` around the world's up, `upwards` over it, as far as the pole.
+    pub fn orbit(&mut self, sideways: f64, upwards: f64) {
+        let pivot = self.pivot();
+        self.turn(sideways, upwards);
+        self.position = pivot - self.distance * self.forward();
+    }
+
+    /// Turn the head: positive angles look left and up.
+    pub fn turn(&mut self, sideways: f64, upwards: f64) {
+        let yaw = DMat3::from_axis_angle(self.up, sideways);
+        // The angle between up and where one looks.
+        let polar = self.forward().angle_between(self.up);
+        let (lowest, highest) = (polar - std::f64::consts::PI + POLE, polar - POLE);
+        let upwards = if lowest < highest {
+            upwards.clamp(lowest, highest)
+        } else {
+            0.0
+        };
+        // Around the level axis, which a rolled camera's own is not.
+        let level = self.forward().cross(self.up).try_normalize();
+        let pitch = DMat3::from_axis_angle(level.unwrap_or(self.axes.x_axis), upwards);
+        self.set_axes(yaw * pitch * self.axes);
+    }
+
+    /// Lean to a side.
+    pub fn roll(&mut self, angle: f64) {
+        self.set_axes(DMat3::from_axis_angle(self.forward(), angle) * self.axes);
+    }
+
+    /// Move in the plane of the image, in heights of it at the pivot's distance.
+    pub fn pan(&mut self, right: f64, up: f64) {
+        let height = 2.0 * self.distance * (self.fov / 2.0).tan();
+        self.position += height * (right * self.axes.x_axis + up * self.axes.y_axis);
+    }
+
+    /// Come nearer to the pivot by `factor` (below 1), or go away from it.
+    pub fn zoom(&mut self, factor: f64) {
+        let pivot = self.pivot();
+        self.distance = (self.distance * factor).clamp(1e-4, 1e6);
+        self.position = pivot - self.distance * self.forward();
+    }
+
+    /// Fly: world units to the right, up along the world's axis, and ahead.
+    pub fn fly(&mut self, right: f64, up: f64, ahead: f64) {
+        self.position += right * self.axes.x_axis + up * self.up + ahead * self.forward();
+    }
+
+    /// Turn around `point` from now on, and look at it.
+    pub fn look_at(&mut self, point: DVec3) {
+        let to = point - self.position;
+        let Some(forward) = to.try_normalize() else {
+            return;
+        };
+        let right = forward.cross(self.up).try_normalize();
+        let right = right.unwrap_or(self.axes.x_axis);
+        self.distance = to.length();
+        self.set_axes(DMat3::from_cols(right, right.cross(forward), -forward));
+    }
+
+    fn forward(&self) -> DVec3 {
+        -self.axes.z_axis
+    }
+
+    /// Rounding must not shear what is turned thousands of times.
+    fn set_axes(&mut self, axes: DMat3) {
+        let z = axes.z_axis.normalize_or(DVec3::Z);
+        let x = axes.x_axis.reject_from_normalized(z);
+        let x = x
+            .try_normalize()
+            .unwrap_or_else(|| z.any_orthonormal_vector());
+        self.axes = DMat3::from_cols(x, z.cross(x), z);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::{FRAC_PI_2, PI};
+
+    use super::*;
+
+    fn around() -> Vec<Camera> {
+        let stand = |i: u8| {
+            let angle = f32::from(i);
+            let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
+            Camera::look_at(eye, [0.0, 0.0, 0.5], [0.0, 0.0, 1.0], 0.8, 80, 60)
+        };
+        (0..6).map(stand).collect()
+    }
+
+    fn view() -> Navigation {
+        let cameras = around();
+        Navigation::new(&cameras[0], &cameras)
+    }
+
+    fn near(a: DVec3, b: DVec3) -> bool {
+        a.distance(b) < 1e-6
+    }
+
+    /// Whether its axes are orthonormal and not mirrored.
+    fn is_rigid(view: &Navigation) -> bool {
+        let product = view.axes * view.axes.transpose();
+        product.abs_diff_eq(DMat3::IDENTITY, 1e-9) && (view.axes.determinant() - 1.0).abs() < 1e-9
+    }
+
+    #[test]
+    fn it_begins_as_the_camera_it_is_given() {
+        let cameras = around();
+        let camera = view().camera(80, 60);
+        for (got, expected) in camera
+            .world_from_camera
+            .iter()
+            .zip(cameras[0].world_from_camera)
+        {
+            assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+        }
+        assert!((camera.focal[0] - cameras[0].focal[0]).abs() < 1e-3);
+        assert_eq!(view().up(), DVec3::Z);
+        assert!(
+            near(view().pivot(), DVec3::new(0.0, 0.0, 0.5))
+                || view().pivot().distance(DVec3::new(0.0, 0.0, 0.5)) < 1e-3
+        );
+    }
+
+    #[test]
+    fn orbiting_keeps_the_pivot_and_the_distance() {
+        let mut view = view();
+        let (pivot, distance) = (view.pivot(), view.distance());
+        for i in 0..500 {
+            view.orbit(0.13, if i % 7 == 0 { 0.3 } else { -0.05 });
+        }
+        assert!(view.pivot().distance(pivot) < 1e-6 && is_rigid(&view));
+        assert!((view.position().distance(pivot) - distance).abs() < 1e-6);
+        // The horizon is level still.
+        assert!(view.axes.x_axis.dot(DVec3::Z).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_full_turn_ends_where_it_began_and_the_pole_is_not_crossed() {
+        let mut view = view();
+        let start = view;
+        for _ in 0..8 {
+            view.orbit(PI / 4.0, 0.0);
+        }
+        assert!(near(view.position(), start.position()));
+        view.orbit(0.0, -10.0);
+        assert!((view.forward().angle_between(-DVec3::Z) - POLE).abs() < 1e-6);
+        view.orbit(0.0, 10.0);
+        assert!((view.forward().angle_between(DVec3::Z) - POLE).abs() < 1e-6);
+        assert!(is_rigid(&view));
+    }
+
+    #[test]
+    fn a_rolled_camera_keeps_its_roll_until_it_is_levelled() {
+        let mut view = view();
+        view.roll(0.3);
+        let tilt = |view: &Navigation| view.axes.x_axis.dot(view.up).abs();
+        let before = tilt(&view);
+        view.orbit(1.0, 0.0);
+        assert!((tilt(&view) - before).abs() < 1e-6 && before > 0.2);
+        view.set_up(DVec3::Z);
+        assert!(tilt(&view) < 1e-9);
+        // Another axis, looked along: some level view results.
+        view.set_up(view.forward());
+        assert!(is_rigid(&view) && tilt(&view) < 1e-9);
+    }
+
+    #[test]
+    fn panning_moves_the_pivot_with_the_image() {
+        let mut view = view();
+        let before = view;
+        view.pan(0.5, 0.0);
+        let height = 2.0 * before.distance() * (before.field_of_view() / 2.0).tan();
+        let moved = view.pivot() - before.pivot();
+        assert!(near(moved, 0.5 * height * before.axes.x_axis));
+        // What was in the middle is half a height to the left.
+        let camera = view.camera(60, 60);
+        let [x, y] = camera.project(before.pivot().to_array()).unwrap();
+        assert!((x - 0.0).abs() < 1e-3 && (y - 30.0).abs() < 1e-3, "{x} {y}");
+    }
+
+    #[test]
+    fn zooming_goes_towards_the_pivot_and_never_through_it() {
+        let mut view = view();
+        let pivot = view.pivot();
+        view.zoom(0.5);
+        assert!(view.pivot().distance(pivot) < 1e-9);
+        for _ in 0..100 {
+            view.zoom(0.5);
+        }
+        assert!(view.distance() > 0.0 && view.position().is_finite());
+    }
+
+    #[test]
+    fn flight_follows_where_one_looks() {
+        let mut view = view();
+        let before = view;
+        view.turn(FRAC_PI_2, 0.0);
+        assert!(near(view.position(), before.position()));
+        // A quarter turn to the left: what was left is ahead.
+        view.fly(0.0, 0.0, 2.0);
+        let moved = view.position() - before.position();
+        assert!(moved.dot(before.axes.x_axis) < -1.9);
+        let below = view.position();
+        view.fly(0.0, 1.0, 0.0);
+        assert!(near(view.position() - below, DVec3::Z));
+        view.look_at(DVec3::ZERO);
+        assert!(near(view.pivot(), DVec3::ZERO) && is_rigid(&view));
+    }
+}

@@ -1,0 +1,215 @@
+//! Who gets the device next, training or the picture, and how large the picture may be.
+//!
+//! While something moves, pictures are small enough to be there within [`MOVING`]; at rest they grow, doubling their sides,
+//! to their full size. Training and pictures take turns so that training has its share of the device's time.
+
+/// Seconds on the device that a picture may take while something moves.
+const MOVING: f64 = 0.05;
+/// Seconds without input after which nothing moves any more.
+pub const STILL: f64 = 0.25;
+/// Least side of a picture, in parts of the full one.
+const SMALLEST: f64 = 1.0 / 16.0;
+/// Least share of the device that pictures get while something moves.
+const MOVING_SHARE: f64 = 0.5;
+/// Seconds that either may be owed: what was not asked for is not made up for later.
+const MOST_OWED: f64 = 0.25;
+/// Weight of a new measurement among older ones.
+const NEW: f64 = 0.3;
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The picture's.
+    Picture,
+    /// Training's.
+    Training,
+    /// Nobody has anything to do.
+    Nobody,
+}
+
+/// Measured speed, and what is owed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pace {
+    /// Share of the device that training gets while nothing moves, 0 to 1.
+    pub share: f64,
+    /// Seconds that training is owed, if positive; that pictures are, if negative.
+    owed: f64,
+    /// Of pictures.
+    rays_per_second: f64,
+}
+
+impl Pace {
+    /// With `share` of the device for training, and a guess of how many rays a second are rendered.
+    #[must_use]
+    pub fn new(share: f64, rays_per_second: f64) -> Self {
+        Self {
+            share,
+            owed: 0.0,
+            rays_per_second,
+        }
+    }
+
+    /// Who is next, of those who want to.
+    #[must_use]
+    pub fn next(&self, picture: bool, training: bool) -> Turn {
+        match (picture, training) {
+            (true, true) if self.owed > 0.0 => Turn::Training,
+            (true, _) => Turn::Picture,
+            (false, true) => Turn::Training,
+            (false, false) => Turn::Nobody,
+        }
+    }
+
+    fn share_now(&self, moving: bool) -> f64 {
+        let most = if moving { 1.0 - MOVING_SHARE } else { 1.0 };
+        self.share.clamp(0.0, 0.98).min(most)
+    }
+
+    /// A picture had the device for `seconds`, while training `waits` or not.
+    pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
+        let share = self.share_now(moving);
+        if waits {
+            self.owed = (self.owed + seconds * share / (1.0 - share)).min(MOST_OWED);
+        }
+    }
+
+    /// Training had the device for `seconds`, while a picture `waits` or not.
+    pub fn trained(&mut self, seconds: f64, waits: bool) {
+        self.owed = if waits {
+            (self.owed - seconds).max(-MOST_OWED)
+        } else {
+            0.0
+        };
+    }
+
+    /// A picture of so many rays took `seconds` of the device.
+    pub fn measured(&mut self, rays: u64, seconds: f64) {
+        if rays > 0 && seconds > 0.0 {
+            let rate = (rays as f64 / seconds).clamp(1.0, 1e12);
+            // Rates differ by factors.
+            self.rays_per_second *= (rate / self.rays_per_second).powf(NEW);
+        }
+    }
+
+    /// Rays a second, as measured.
+    #[must_use]
+    pub fn rays_per_second(&self) -> f64 {
+        self.rays_per_second
+    }
+
+    /// The size to begin with when what is seen has changed.
+    #[must_use]
+    pub fn first_size(&self, full: [u32; 2], moving: bool) -> [u32; 2] {
+        let rays = self.rays_per_second * MOVING * if moving { 1.0 } else { 2.0 };
+        let pixels = f64::from(full[0]) * f64::from(full[1]);
+        scaled(full, (rays / pixels.max(1.0)).sqrt())
+    }
+}
+
+/// `full` at `scale`, no smaller than [`SMALLEST`] and no larger than itself.
+fn scaled(full: [u32; 2], scale: f64) -> [u32; 2] {
+    let scale = scale.clamp(SMALLEST, 1.0);
+    full.map(|n| ((f64::from(n) * scale).round() as u32).clamp(1, n.max(1)))
+}
+
+/// The size that follows `size` on the way to `full`; `None` at its end.
+#[must_use]
+pub fn finer(size: [u32; 2], full: [u32; 2]) -> Option<[u32; 2]> {
+    if size == full {
+        return None;
+    }
+    let scale = 2.0 * f64::from(size[0].max(1)) / f64::from(full[0].max(1));
+    // No step for little.
+    Some(scaled(full, if scale > 0.75 { 1.0 } else { scale }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parts of the device's time that training got, of pictures and steps of the given lengths.
+    fn share(pace: &mut Pace, picture: f64, step: f64, moving: bool) -> f64 {
+        let (mut trained, mut rendered) = (0.0, 0.0);
+        while trained + rendered < 60.0 {
+            match pace.next(true, true) {
+                Turn::Training => {
+                    trained += step;
+                    pace.trained(step, true);
+                }
+                Turn::Picture => {
+                    rendered += picture;
+                    pace.rendered(picture, true, moving);
+                }
+                Turn::Nobody => unreachable!("both want to"),
+            }
+        }
+        trained / (trained + rendered)
+    }
+
+    #[test]
+    fn training_gets_its_share_whatever_things_cost() {
+        for wanted in [0.2, 0.5, 0.75] {
+            for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003)] {
+                let got = share(&mut Pace::new(wanted, 1e5), picture, step, false);
+                assert!(
+                    (got - wanted).abs() < 0.06,
+                    "{wanted}: {got} of {picture} and {step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_moves_gets_half() {
+        let got = share(&mut Pace::new(0.9, 1e5), 0.05, 0.02, true);
+        assert!((0.4..=0.6).contains(&got), "{got}");
+        // Little is trained where little is wanted.
+        let got = share(&mut Pace::new(0.1, 1e5), 0.05, 0.02, true);
+        assert!(got < 0.2, "{got}");
+    }
+
+    #[test]
+    fn alone_each_has_everything() {
+        let mut pace = Pace::new(0.75, 1e5);
+        assert_eq!(pace.next(false, false), Turn::Nobody);
+        assert_eq!(pace.next(false, true), Turn::Training);
+        pace.rendered(10.0, false, false);
+        assert_eq!(pace.next(true, true), Turn::Picture);
+        // An hour of training alone is not held against it.
+        pace.trained(3600.0, false);
+        pace.rendered(0.01, true, false);
+        assert_eq!(pace.next(true, true), Turn::Training);
+    }
+
+    #[test]
+    fn sizes_follow_the_measured_speed() {
+        let mut pace = Pace::new(0.5, 1e4);
+        let full = [800, 600];
+        for _ in 0..50 {
+            pace.measured(48_000, 0.4);
+        }
+        assert!((pace.rays_per_second() / 120_000.0 - 1.0).abs() < 0.01);
+        let [w, h] = pace.first_size(full, true);
+        let seconds = f64::from(w * h) / 120_000.0;
+        assert!((0.8 * MOVING..=1.2 * MOVING).contains(&seconds), "{w}×{h}");
+        assert!((f64::from(w) / f64::from(h) - 4.0 / 3.0).abs() < 0.03);
+        // Slow ones have a least size, fast ones the full one.
+        assert_eq!(Pace::new(0.5, 10.0).first_size(full, true), [50, 38]);
+        assert_eq!(Pace::new(0.5, 1e9).first_size(full, true), full);
+    }
+
+    #[test]
+    fn pictures_grow_to_their_full_size() {
+        let full = [801, 600];
+        let mut size = Pace::new(0.5, 3e4).first_size(full, true);
+        let mut steps = 0;
+        while let Some(next) = finer(size, full) {
+            assert!(next[0] > size[0] && next[1] >= size[1]);
+            size = next;
+            steps += 1;
+        }
+        assert_eq!(size, full);
+        assert!((2..=6).contains(&steps));
+        assert_eq!(finer(full, full), None);
+    }
+}

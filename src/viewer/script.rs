@@ -1,0 +1,259 @@
+//! A person's hands, for tests: a file of actions that are done one after the other as if they came from pointer and keys.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use egui::{Event, Key, Modifiers, PointerButton, Pos2, RawInput};
+use serde::Deserialize;
+
+use super::state::State;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Steps of a drag.
+const STEPS: u8 = 8;
+
+/// One action; the window goes on when it is done.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Action {
+    /// Seconds of nothing.
+    Wait(f64),
+    /// Until something is so.
+    Until(Condition),
+    /// Press and release a key, named as egui does: `2`, `Space`.
+    Key(String),
+    /// The same with the command key.
+    Command(String),
+    /// Hold a key for so many seconds.
+    Hold(String, f64),
+    /// Type.
+    Text(String),
+    /// From there to there, in shares of the window, with a button.
+    Drag([f32; 4], Button),
+    /// Click there.
+    Click([f32; 2]),
+    /// Points to scroll by, with the pointer there.
+    Scroll([f32; 2], f32),
+    /// Drop a file or folder.
+    Drop(PathBuf),
+    /// Change the window's size in points.
+    Resize([f64; 2]),
+    /// Save what the window shows as a PNG.
+    Capture(PathBuf),
+    /// Close the window.
+    Close,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Condition {
+    /// Something is open.
+    Opened,
+    /// The picture is whole: at full size, and of what is asked for.
+    Sharp,
+    /// Training has come this far at least: some steps are reported.
+    Trained,
+    /// An error is shown.
+    Failed,
+    /// Training has ended.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Button {
+    Left,
+    Middle,
+    Right,
+}
+
+impl From<Button> for PointerButton {
+    fn from(button: Button) -> Self {
+        match button {
+            Button::Left => Self::Primary,
+            Button::Middle => Self::Middle,
+            Button::Right => Self::Secondary,
+        }
+    }
+}
+
+/// What the window itself has to do for an action.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Wish {
+    Resize([f64; 2]),
+    Capture(PathBuf),
+    Close,
+}
+
+/// Actions under way.
+#[derive(Debug)]
+pub(super) struct Script {
+    actions: std::collections::VecDeque<Action>,
+    /// Since when the first of them is under way, and how far it is.
+    since: Option<Instant>,
+    step: u8,
+}
+
+impl Script {
+    /// Of a file: a JSON list of actions.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let actions: Vec<Action> =
+            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self {
+            actions: actions.into(),
+            since: None,
+            step: 0,
+        })
+    }
+
+    /// Whether all is done.
+    pub fn is_over(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    /// Do what comes next: put it into `input`, or say what the window has to do.
+    pub fn play(&mut self, state: &State, input: &mut RawInput) -> Result<Option<Wish>, String> {
+        let Some(action) = self.actions.front().cloned() else {
+            return Ok(None);
+        };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > PATIENCE {
+            return Err(format!(
+                "{action:?} took more than {} s",
+                PATIENCE.as_secs()
+            ));
+        }
+        let size = input.screen_rect.map_or(egui::Vec2::ZERO, |r| r.size());
+        let at = |[x, y]: [f32; 2]| Pos2::new(x * size.x, y * size.y);
+        let mut wish = None;
+        let done = match &action {
+            Action::Wait(seconds) => since.elapsed().as_secs_f64() >= *seconds,
+            Action::Until(condition) => holds(*condition, state),
+            Action::Key(name) => press(input, name, Modifiers::NONE, self.step == 0)?,
+            Action::Command(name) => press(input, name, Modifiers::COMMAND, self.step == 0)?,
+            Action::Hold(name, seconds) => {
+                let over = since.elapsed().as_secs_f64() >= *seconds;
+                if self.step == 0 || over {
+                    press(input, name, Modifiers::NONE, self.step == 0)?;
+                }
+                over
+            }
+            Action::Text(text) => {
+                input.events.push(Event::Text(text.clone()));
+                true
+            }
+            Action::Drag([x0, y0, x1, y1], button) => {
+                let t = f32::from(self.step.min(STEPS)) / f32::from(STEPS);
+                let here = at([x0 + t * (x1 - x0), y0 + t * (y1 - y0)]);
+                input.events.push(Event::PointerMoved(here));
+                if self.step == 0 || self.step == STEPS {
+                    click(input, here, (*button).into(), self.step == 0);
+                }
+                self.step == STEPS
+            }
+            Action::Click(place) => {
+                let here = at(*place);
+                input.events.push(Event::PointerMoved(here));
+                if self.step > 0 {
+                    click(input, here, PointerButton::Primary, self.step == 1);
+                }
+                self.step == 2
+            }
+            Action::Scroll(place, by) => {
+                input.events.push(Event::PointerMoved(at(*place)));
+                if self.step == 1 {
+                    input.events.push(Event::MouseWheel {
+                        unit: egui::MouseWheelUnit::Point,
+                        delta: egui::vec2(0.0, *by),
+                        phase: egui::TouchPhase::Move,
+                        source: egui::MouseWheelSource::Unknown,
+                        modifiers: Modifiers::NONE,
+                    });
+                }
+                self.step == 1
+            }
+            Action::Drop(path) => {
+                input
+                    .dropped_files
+                    .push(std::sync::Arc::new(Dropped(path.clone())));
+                true
+            }
+            Action::Resize(to) => {
+                wish = Some(Wish::Resize(*to));
+                true
+            }
+            Action::Capture(path) => {
+                wish = Some(Wish::Capture(path.clone()));
+                true
+            }
+            Action::Close => {
+                wish = Some(Wish::Close);
+                true
+            }
+        };
+        self.step = self.step.saturating_add(1);
+        if done {
+            self.actions.pop_front();
+            (self.since, self.step) = (None, 0);
+        }
+        Ok(wish)
+    }
+}
+
+/// A path as if it had been dropped.
+#[derive(Debug)]
+struct Dropped(PathBuf);
+
+impl egui::DroppedFile for Dropped {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>, String> {
+        std::fs::read(&self.0).map_err(|e| e.to_string())
+    }
+}
+
+fn holds(condition: Condition, state: &State) -> bool {
+    match condition {
+        Condition::Opened => state.opened.is_some(),
+        Condition::Sharp => state.is_sharp(),
+        Condition::Trained => state.progress.is_some_and(|p| p.step > 0),
+        Condition::Failed => state.failed.is_some(),
+        Condition::Ended => state.ended.is_some(),
+    }
+}
+
+/// Press, then release; whether that was the release.
+fn press(
+    input: &mut RawInput,
+    name: &str,
+    modifiers: Modifiers,
+    pressed: bool,
+) -> Result<bool, String> {
+    let key = Key::from_name(name).ok_or_else(|| format!("there is no key `{name}`"))?;
+    input.events.push(Event::ModifiersChanged(if pressed {
+        modifiers
+    } else {
+        Modifiers::NONE
+    }));
+    input.events.push(Event::Key {
+        key,
+        physical_key: None,
+        pressed,
+        repeat: false,
+        modifiers,
+    });
+    Ok(!pressed)
+}
+
+fn click(input: &mut RawInput, at: Pos2, button: PointerButton, pressed: bool) {
+    input.events.push(Event::PointerButton {
+        pos: at,
+        button,
+        pressed,
+        modifiers: Modifiers::NONE,
+    });
+}

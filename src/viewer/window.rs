@@ -1,0 +1,551 @@
+//! The window itself: what the system sends goes to egui, what egui draws goes to the screen.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use winit::application::ApplicationHandler;
+use winit::dpi::{LogicalSize, PhysicalSize};
+use winit::event::WindowEvent;
+use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
+use winit::window::{Window, WindowId};
+
+use super::protocol::{Command, Event, Outbox};
+use super::script::{Script, Wish};
+use super::state::State;
+use crate::gpu::{Gpu, GpuError};
+
+/// Why there is no window.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewerError {
+    /// No display.
+    #[error(
+        "no window can be opened ({0}): it takes a display (on Linux, DISPLAY or WAYLAND_DISPLAY); without one, leave out --view"
+    )]
+    NoDisplay(String),
+    /// The system refused.
+    #[error("the window failed: {0}")]
+    Window(String),
+    /// A script of actions, or one of them, is at fault.
+    #[error("--script {0}")]
+    Script(String),
+    /// The device cannot draw in it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// The engine has something to say.
+#[derive(Debug, Clone, Copy)]
+struct Wake;
+
+/// Open a window and let `engine` work for it, on a thread of its own, until the window closes; what the engine came to. A
+/// `script` of actions, for tests, stands in for a person.
+///
+/// # Errors
+/// [`ViewerError`]
+pub fn run<T: Send + 'static>(
+    script: Option<&Path>,
+    engine: impl FnOnce(Receiver<Command>, Outbox) -> T + Send + 'static,
+) -> Result<T, ViewerError> {
+    let script = script.map(Script::read).transpose();
+    let script = script.map_err(ViewerError::Script)?;
+    let event_loop = EventLoop::<Wake>::with_user_event()
+        .build()
+        .map_err(|e| ViewerError::NoDisplay(e.to_string()))?;
+    let (to_engine, commands) = channel();
+    let (to_window, events) = channel();
+    let proxy = event_loop.create_proxy();
+    let wake = Arc::new(move || {
+        let _ = proxy.send_event(Wake);
+    });
+    let outbox = Outbox::new(to_window, wake);
+    let thread = std::thread::Builder::new().name("engine".to_owned());
+    let ended = outbox.clone();
+    let engine = thread
+        .spawn(move || {
+            let result = engine(commands, outbox);
+            ended.send(Event::Gone);
+            result
+        })
+        .map_err(|e| ViewerError::Window(e.to_string()))?;
+    let mut app = App {
+        context: egui::Context::default(),
+        state: State::default(),
+        commands: to_engine,
+        events,
+        shown: None,
+        gpu: None,
+        drawn: false,
+        repaint_at: None,
+        failed: None,
+        closing: None,
+        script,
+    };
+    let outcome = event_loop.run_app(&mut app);
+    let _ = app.commands.send(Command::Quit);
+    app.shown = None;
+    let result = engine
+        .join()
+        .map_err(|_| ViewerError::Window("its engine stopped".to_owned()))?;
+    outcome.map_err(|e| ViewerError::Window(e.to_string()))?;
+    app.failed.map_or(Ok(result), Err)
+}
+
+/// Time between frames while a script acts.
+const FRAME: Duration = Duration::from_millis(16);
+
+struct App {
+    context: egui::Context,
+    state: State,
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    shown: Option<Shown>,
+    gpu: Option<Arc<Gpu>>,
+    /// Whether egui's textures are on a device.
+    drawn: bool,
+    repaint_at: Option<Instant>,
+    failed: Option<ViewerError>,
+    /// Since when the window waits for its engine to end.
+    closing: Option<Instant>,
+    script: Option<Script>,
+}
+
+/// What takes the window's events to egui.
+fn input_of(context: &egui::Context, window: &Window) -> egui_winit::State {
+    let scale = Some(window.scale_factor() as f32);
+    let (context, root) = (context.clone(), egui::ViewportId::ROOT);
+    egui_winit::State::new(context, root, window, scale, window.theme(), None)
+}
+
+/// The window, and what draws in it once there is a device.
+struct Shown {
+    painter: Option<Painter>,
+    input: egui_winit::State,
+    window: Arc<Window>,
+}
+
+impl ApplicationHandler<Wake> for App {
+    fn resumed(&mut self, event_loop: &ActiveEventLoop) {
+        if self.shown.is_some() {
+            return;
+        }
+        let attributes = Window::default_attributes()
+            .with_title("kiln")
+            .with_inner_size(LogicalSize::new(1280.0, 800.0))
+            .with_min_inner_size(LogicalSize::new(480.0, 320.0));
+        match event_loop.create_window(attributes) {
+            Ok(window) => {
+                let window = Arc::new(window);
+                let input = input_of(&self.context, &window);
+                self.shown = Some(Shown {
+                    painter: None,
+                    input,
+                    window,
+                });
+                self.attach();
+            }
+            Err(error) => self.fail(event_loop, ViewerError::Window(error.to_string())),
+        }
+    }
+
+    fn user_event(&mut self, event_loop: &ActiveEventLoop, Wake: Wake) {
+        self.listen(event_loop);
+    }
+
+    fn window_event(&mut self, event_loop: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
+        let Some(shown) = &mut self.shown else {
+            return;
+        };
+        let response = shown.input.on_window_event(&shown.window, &event);
+        if response.repaint {
+            shown.window.request_redraw();
+        }
+        match event {
+            WindowEvent::CloseRequested => self.close(),
+            WindowEvent::Resized(size) => {
+                if let (Some(painter), Some(gpu)) = (&mut shown.painter, &self.gpu) {
+                    painter.resize(gpu, size);
+                }
+                shown.window.request_redraw();
+            }
+            WindowEvent::Occluded(hidden) => {
+                self.state.hidden = hidden;
+                shown.window.request_redraw();
+            }
+            WindowEvent::RedrawRequested => self.redraw(event_loop),
+            _ => {}
+        }
+    }
+
+    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        let now = Instant::now();
+        match self.repaint_at {
+            Some(at) if at <= now => {
+                self.repaint_at = None;
+                if let Some(shown) = &self.shown {
+                    shown.window.request_redraw();
+                }
+                event_loop.set_control_flow(ControlFlow::Wait);
+            }
+            Some(at) => event_loop.set_control_flow(ControlFlow::WaitUntil(at)),
+            None => event_loop.set_control_flow(ControlFlow::Wait),
+        }
+    }
+}
+
+impl App {
+    /// Hear what the engine says.
+    fn listen(&mut self, event_loop: &ActiveEventLoop) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                Event::Device(gpu) => {
+                    self.gpu = Some(gpu);
+                    self.attach();
+                }
+                Event::Gone => event_loop.exit(),
+                event => self.state.hear(event),
+            }
+        }
+        if let Some(shown) = &self.shown {
+            shown.window.request_redraw();
+        }
+    }
+
+    /// Draw with the device in the window, once there are both.
+    fn attach(&mut self) {
+        let (Some(shown), Some(gpu)) = (&mut self.shown, &self.gpu) else {
+            return;
+        };
+        // One surface at a time.
+        shown.painter = None;
+        self.state.forget_picture();
+        if self.drawn {
+            // Textures were the other device's: a new context sends them all again.
+            let memory = self.context.memory(Clone::clone);
+            self.context = egui::Context::default();
+            self.context.memory_mut(|m| *m = memory);
+            shown.input = input_of(&self.context, &shown.window);
+        }
+        self.drawn = true;
+        match Painter::new(gpu, &shown.window) {
+            Ok(painter) => {
+                let side = gpu.limits().max_texture_dimension_2d;
+                shown.input.set_max_texture_side(side as usize);
+                shown.painter = Some(painter);
+                shown.window.request_redraw();
+            }
+            Err(error) => {
+                self.failed = Some(error.into());
+                self.close();
+            }
+        }
+    }
+
+    fn fail(&mut self, event_loop: &ActiveEventLoop, error: ViewerError) {
+        self.failed = Some(error);
+        event_loop.exit();
+    }
+
+    /// Let the engine save and end, which ends the window.
+    fn close(&mut self) {
+        if self.closing.is_none() {
+            self.closing = Some(Instant::now());
+            self.state.closing = true;
+            let _ = self.commands.send(Command::Quit);
+        }
+        if let Some(shown) = &self.shown {
+            shown.window.request_redraw();
+        }
+    }
+
+    fn redraw(&mut self, event_loop: &ActiveEventLoop) {
+        let (Some(shown), Some(gpu)) = (&mut self.shown, &self.gpu) else {
+            return;
+        };
+        let Some(painter) = &mut shown.painter else {
+            return;
+        };
+        let mut input = shown.input.take_egui_input(&shown.window);
+        let wish = match self.script.as_mut().filter(|s| !s.is_over()) {
+            Some(script) => script.play(&self.state, &mut input),
+            None => Ok(None),
+        };
+        let wish = wish.unwrap_or_else(|reason| {
+            self.failed = Some(ViewerError::Script(reason));
+            self.script = None;
+            Some(Wish::Close)
+        });
+        painter.take_picture(gpu, &mut self.state);
+        let output = self.context.run_ui(input, |ui| self.state.ui(ui));
+        shown.input.handle_platform_output_with_event_loop(
+            &shown.window,
+            event_loop,
+            output.platform_output,
+        );
+        let drawn = painter.paint(
+            gpu,
+            &self.context,
+            output.textures_delta,
+            output.shapes,
+            output.pixels_per_point,
+            match &wish {
+                Some(Wish::Capture(path)) => Some(path),
+                _ => None,
+            },
+        );
+        match &wish {
+            Some(Wish::Resize([width, height])) => {
+                let _ = shown
+                    .window
+                    .request_inner_size(LogicalSize::new(*width, *height));
+            }
+            Some(Wish::Close) => self.state.close(),
+            Some(Wish::Capture(_)) | None => {}
+        }
+        let delay = output
+            .viewport_output
+            .get(&egui::ViewportId::ROOT)
+            .map_or(Duration::MAX, |v| v.repaint_delay);
+        let acts = self.script.as_ref().is_some_and(|s| !s.is_over());
+        let delay = if acts { delay.min(FRAME) } else { delay };
+        self.repaint_at = Instant::now().checked_add(delay);
+        for command in self.state.take_commands() {
+            let _ = self.commands.send(command);
+        }
+        let closes = self.state.take_close();
+        if let Some(title) = self.state.take_title() {
+            shown.window.set_title(&title);
+        }
+        match drawn {
+            Ok(()) if closes => self.close(),
+            Ok(()) => {}
+            Err(()) => self.attach(),
+        }
+    }
+}
+
+/// The surface of a window, and egui's way to it.
+struct Painter {
+    surface: wgpu::Surface<'static>,
+    configuration: wgpu::SurfaceConfiguration,
+    renderer: egui_wgpu::Renderer,
+    picture: Option<egui::TextureId>,
+}
+
+impl Painter {
+    fn new(gpu: &Gpu, window: &Arc<Window>) -> Result<Self, GpuError> {
+        let (surface, capabilities) = gpu.surface(Arc::clone(window))?;
+        // Values as egui has them, in sRGB, are written as they are.
+        let wanted = [
+            wgpu::TextureFormat::Bgra8Unorm,
+            wgpu::TextureFormat::Rgba8Unorm,
+        ];
+        let format = wanted
+            .into_iter()
+            .find(|f| capabilities.formats.contains(f))
+            .unwrap_or(capabilities.formats[0]);
+        let size = window.inner_size();
+        let mut configuration = wgpu::SurfaceConfiguration {
+            usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
+            format,
+            color_space: wgpu::SurfaceColorSpace::Auto,
+            width: size.width.max(1),
+            height: size.height.max(1),
+            present_mode: wgpu::PresentMode::AutoVsync,
+            desired_maximum_frame_latency: 1,
+            alpha_mode: wgpu::CompositeAlphaMode::Auto,
+            view_formats: Vec::new(),
+        };
+        let side = gpu.limits().max_texture_dimension_2d;
+        configuration.width = configuration.width.min(side);
+        configuration.height = configuration.height.min(side);
+        gpu.undisturbed(|| surface.configure(&gpu.device, &configuration));
+        gpu.check()?;
+        let renderer =
+            egui_wgpu::Renderer::new(&gpu.device, format, egui_wgpu::RendererOptions::default());
+        Ok(Self {
+            surface,
+            configuration,
+            renderer,
+            picture: None,
+        })
+    }
+
+    fn resize(&mut self, gpu: &Gpu, size: PhysicalSize<u32>) {
+        if size.width == 0 || size.height == 0 {
+            return;
+        }
+        let side = gpu.limits().max_texture_dimension_2d;
+        self.configuration.width = size.width.min(side);
+        self.configuration.height = size.height.min(side);
+        gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+    }
+
+    /// Let egui draw the engine's last picture.
+    fn take_picture(&mut self, gpu: &Gpu, state: &mut State) {
+        let Some(texture) = state.new_texture() else {
+            return;
+        };
+        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+        let filter = wgpu::FilterMode::Linear;
+        if let Some(id) = self.picture {
+            self.renderer
+                .update_egui_texture_from_wgpu_texture(&gpu.device, &view, filter, id);
+        } else {
+            let renderer = &mut self.renderer;
+            self.picture = Some(renderer.register_native_texture(&gpu.device, &view, filter));
+        }
+        state.set_texture_id(self.picture);
+    }
+
+    /// Draw; an error where the surface is lost.
+    fn paint(
+        &mut self,
+        gpu: &Gpu,
+        context: &egui::Context,
+        mut textures: egui::TexturesDelta,
+        shapes: Vec<egui::epaint::ClippedShape>,
+        pixels_per_point: f32,
+        capture: Option<&PathBuf>,
+    ) -> Result<(), ()> {
+        for (id, deltas) in textures.set.drain() {
+            for delta in deltas {
+                self.renderer
+                    .update_texture(&gpu.device, &gpu.queue, id, &delta);
+            }
+        }
+        let jobs = context.tessellate(shapes, pixels_per_point);
+        let outcome = self.present(gpu, &jobs, pixels_per_point);
+        if let Some(path) = capture {
+            self.capture(gpu, &jobs, pixels_per_point, path);
+        }
+        for id in textures.free.drain() {
+            self.renderer.free_texture(&id);
+        }
+        outcome
+    }
+
+    fn present(
+        &mut self,
+        gpu: &Gpu,
+        jobs: &[egui::ClippedPrimitive],
+        pixels_per_point: f32,
+    ) -> Result<(), ()> {
+        use wgpu::CurrentSurfaceTexture as Current;
+        let frame = match self.surface.get_current_texture() {
+            Current::Success(frame) | Current::Suboptimal(frame) => frame,
+            Current::Timeout | Current::Occluded => return Ok(()),
+            Current::Outdated | Current::Validation => {
+                gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+                return Ok(());
+            }
+            Current::Lost => return Err(()),
+        };
+        let view = frame
+            .texture
+            .create_view(&wgpu::TextureViewDescriptor::default());
+        let mut encoder = gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.draw(gpu, &mut encoder, &view, jobs, pixels_per_point);
+        gpu.enqueue(encoder);
+        gpu.queue.present(frame);
+        Ok(())
+    }
+
+    /// Write what the window shows to a PNG; for tests, which miss the file where that fails.
+    fn capture(
+        &mut self,
+        gpu: &Gpu,
+        jobs: &[egui::ClippedPrimitive],
+        pixels_per_point: f32,
+        path: &Path,
+    ) {
+        let (width, height) = (self.configuration.width, self.configuration.height);
+        let size = wgpu::Extent3d {
+            width,
+            height,
+            depth_or_array_layers: 1,
+        };
+        let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("capture"),
+            size,
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: self.configuration.format,
+            usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::COPY_SRC,
+            view_formats: &[],
+        });
+        let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+        let row = (width * 4).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT);
+        let Ok(buffer) = gpu.buffer("capture", u64::from(row) * u64::from(height)) else {
+            return;
+        };
+        let mut encoder = gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.draw(gpu, &mut encoder, &view, jobs, pixels_per_point);
+        encoder.copy_texture_to_buffer(
+            texture.as_image_copy(),
+            wgpu::TexelCopyBufferInfo {
+                buffer: &buffer.raw,
+                layout: wgpu::TexelCopyBufferLayout {
+                    offset: 0,
+                    bytes_per_row: Some(row),
+                    rows_per_image: None,
+                },
+            },
+            size,
+        );
+        gpu.enqueue(encoder);
+        let Ok(bytes) = gpu.read::<u8>(&buffer, 0, (row * height) as usize) else {
+            return;
+        };
+        let is_bgra = self.configuration.format == wgpu::TextureFormat::Bgra8Unorm;
+        let rows = bytes.chunks_exact(row as usize);
+        let pixels = rows.flat_map(|r| r[..width as usize * 4].chunks_exact(4));
+        let rgb: Vec<u8> = pixels
+            .flat_map(|p| {
+                if is_bgra {
+                    [p[2], p[1], p[0]]
+                } else {
+                    [p[0], p[1], p[2]]
+                }
+            })
+            .collect();
+        let _ = image::save_buffer(path, &rgb, width, height, image::ColorType::Rgb8);
+    }
+
+    fn draw(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        view: &wgpu::TextureView,
+        jobs: &[egui::ClippedPrimitive],
+        pixels_per_point: f32,
+    ) {
+        let screen = egui_wgpu::ScreenDescriptor {
+            size_in_pixels: [self.configuration.width, self.configuration.height],
+            pixels_per_point,
+        };
+        self.renderer
+            .update_buffers(&gpu.device, &gpu.queue, encoder, jobs, &screen);
+        let pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("window"),
+            color_attachments: &[Some(wgpu::RenderPassColorAttachment {
+                view,
+                depth_slice: None,
+                resolve_target: None,
+                ops: wgpu::Operations {
+                    load: wgpu::LoadOp::Clear(wgpu::Color::BLACK),
+                    store: wgpu::StoreOp::Store,
+                },
+            })],
+            ..Default::default()
+        });
+        self.renderer
+            .render(&mut pass.forget_lifetime(), jobs, &screen);
+    }
+}

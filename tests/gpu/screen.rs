@@ -1,0 +1,193 @@
+//! Pictures for a window, which never leave the device, against frames of the same views.
+
+use std::sync::Arc;
+
+use kiln::camera::Camera;
+use kiln::config::{Background, Config, SceneHints};
+use kiln::gpu::{AdapterClass, Buffer, Gpu};
+use kiln::render::{Channel, Frame, Rendered, Renderer, Shading, Show};
+
+use crate::reference::random::Pcg;
+use crate::support::on_device;
+
+const SIDE: u32 = 16;
+const BACKGROUND: [f32; 3] = [0.2, 0.4, 0.8];
+
+/// A renderer of random values, and its occupancy bits, all set.
+fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, Buffer) {
+    let mut overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    overrides.push(format!("occupancy.resolution={SIDE}"));
+    let mut config = Config::preset(preset, &overrides).unwrap();
+    config.resolve(SceneHints::default(), AdapterClass::Software);
+    let words = (SIDE.pow(3) / 32) as usize;
+    let bits = gpu.buffer_with("bits", &vec![u32::MAX; words]).unwrap();
+    let renderer = Renderer::new(gpu, &config, Some(&bits)).unwrap();
+    let mut pcg = Pcg::new(5);
+    for parameters in &renderer.parameters {
+        let tables = parameters.tables.iter();
+        for buffer in tables.chain(std::iter::once(&parameters.weights.values)) {
+            let n = buffer.bytes() as usize / 4;
+            let values: Vec<f32> = (0..n).map(|_| pcg.uniform(-0.9, 0.9) as f32).collect();
+            gpu.write(buffer, 0, &values);
+        }
+        if let Some(map) = &parameters.cells {
+            let map_of: Vec<u32> = (0..map.bytes() as u32 / 4).collect();
+            gpu.write(map, 0, &map_of);
+        }
+    }
+    (renderer, bits)
+}
+
+/// The picture of `show` through `camera`: RGBA8.
+fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: Show) -> Vec<u8> {
+    let shading = Shading {
+        show,
+        background: Background::Fixed(BACKGROUND),
+        depth_range: [1.0, 4.0],
+        most_samples: 32.0,
+        up: [0.0, 0.0, 1.0],
+    };
+    let mut job = renderer.begin_picture(camera, None, &shading).unwrap();
+    let rendered = loop {
+        if let Some(rendered) = renderer.advance(&mut job).unwrap() {
+            break rendered;
+        }
+        gpu.wait().unwrap();
+    };
+    let Rendered::Picture(picture) = rendered else {
+        panic!("a frame came of a picture");
+    };
+    assert_eq!(picture.size, [camera.width, camera.height]);
+    picture.read(gpu).unwrap()
+}
+
+/// Largest difference of the colours of RGBA8 and RGB8 pixels.
+fn difference(rgba: &[u8], rgb: &[u8]) -> u8 {
+    let pairs = rgba.chunks_exact(4).zip(rgb.chunks_exact(3));
+    let all = pairs.flat_map(|(a, b)| (0..3).map(|c| a[c].abs_diff(b[c])));
+    all.max().unwrap()
+}
+
+/// The same shade of grey that nearer things are lighter in, evenly in the logarithm of distance.
+fn depth_of(frame: &Frame) -> Vec<u8> {
+    let pixel = |(&d, &o): (&f32, &f32)| {
+        let t = (d / o.max(1e-6)).max(1e-6).ln() / 4.0_f32.ln();
+        let grey = if o > 1e-3 {
+            (1.0 - 0.9 * t.clamp(0.0, 1.0)) * o
+        } else {
+            0.0
+        };
+        [(grey * 255.0).round() as u8; 3]
+    };
+    frame
+        .depth
+        .iter()
+        .zip(&frame.opacity)
+        .flat_map(pixel)
+        .collect()
+}
+
+fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
+    let (mut renderer, _bits) = renderer(gpu, preset, overrides);
+    // Rows are padded to 64 pixels; tiles end within rows.
+    let camera = Camera::look_at([2.2, 0.3, 0.8], [0.0; 3], [0.0, 0.0, 1.0], 0.9, 75, 50);
+    let frame = renderer.render(&camera, None, false).unwrap();
+    let seen = frame.opacity.iter().filter(|&&o| o > 0.05).count();
+    assert!(seen > 500 && frame.samples.iter().any(|&n| n > 3.0));
+    let mut of = |show| picture(gpu, &mut renderer, &camera, show);
+    let colors = of(Show::Color);
+    assert!(colors.chunks_exact(4).all(|p| p[3] == 255));
+    assert!(difference(&colors, &frame.pixels(Channel::Rgb, BACKGROUND, [0.0, 1.0])) <= 1);
+    let opacity = frame.pixels(Channel::Opacity, BACKGROUND, [0.0, 1.0]);
+    assert!(difference(&of(Show::Opacity), &opacity) <= 1);
+    assert!(difference(&of(Show::Depth), &depth_of(&frame)) <= 1);
+    // More samples are lighter.
+    let costs = of(Show::Samples);
+    let light = |i: usize| (0..3).map(|c| u32::from(costs[4 * i + c])).sum::<u32>();
+    let n = frame.samples.len();
+    let most = (0..n).max_by(|a, b| frame.samples[*a].total_cmp(&frame.samples[*b]));
+    let (most, none) = (most.unwrap(), frame.samples.iter().position(|&n| n == 0.0));
+    assert!(light(most) > 100 && none.is_none_or(|i| light(i) < 30));
+    let with_normals = renderer.render(&camera, None, true).unwrap();
+    let expected = with_normals.pixels(Channel::Normal, BACKGROUND, [0.0, 1.0]);
+    let normals = picture(gpu, &mut renderer, &camera, Show::Normals);
+    assert!(difference(&normals, &expected) <= 1);
+    // The frame is what it was: pictures share the renderer's buffers.
+    let again = renderer.render(&camera, None, false).unwrap();
+    let pairs = again.color.iter().zip(&frame.color);
+    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(most < 1e-4, "colours differ by {most}");
+}
+
+#[test]
+fn a_picture_is_what_a_frame_shows() {
+    on_device(|gpu| {
+        check(
+            gpu,
+            "ngp-small",
+            &["passes.field.position_encoding.hash_grid.log2_hashmap_size=8"],
+        );
+        check(gpu, "kilonerf-small", &["passes.field.cells.longest=3"]);
+    });
+}
+
+#[test]
+fn networks_have_colours_of_their_own() {
+    on_device(|gpu| {
+        let (mut renderer, _bits) =
+            renderer(gpu, "kilonerf-small", &["passes.field.cells.longest=2"]);
+        let camera = Camera::look_at([2.2, 0.3, 0.8], [0.0; 3], [0.0, 0.0, 1.0], 0.9, 60, 60);
+        assert!(renderer.can_show(Show::Cells));
+        let cells = picture(gpu, &mut renderer, &camera, Show::Cells);
+        let colors = picture(gpu, &mut renderer, &camera, Show::Color);
+        let background = |p: &[u8]| (0..3).all(|c| p[c] == (BACKGROUND[c] * 255.0).round() as u8);
+        // Where there is nothing there is the background, in both.
+        let both = cells.chunks_exact(4).zip(colors.chunks_exact(4));
+        assert!(both.clone().all(|(a, b)| background(a) == background(b)));
+        // Left and right of the middle lie different networks.
+        let at = |x: usize| &cells[4 * (30 * 60 + x)..][..3];
+        let hue = |p: &[u8]| (0..3).max_by_key(|&c| p[c]);
+        assert!(hue(at(20)) != hue(at(40)) || at(20)[0].abs_diff(at(40)[0]) > 20);
+    });
+}
+
+#[test]
+fn occupied_cells_are_where_they_are() {
+    on_device(|gpu| {
+        let (mut renderer, bits) = renderer(gpu, "ngp-small", &["scene.aabb_scale=1"]);
+        // One cell, at the middle of the box's upper half.
+        let mut words = vec![0_u32; (SIDE.pow(3) / 32) as usize];
+        let (x, y, z) = (8, 8, 12);
+        let index = (z * SIDE + y) * SIDE + x;
+        words[(index / 32) as usize] = 1 << (index % 32);
+        gpu.write(&bits, 0, &words);
+        let scale = renderer.config().scene.scale.unwrap();
+        let world = |i: u32| (i as f32 / SIDE as f32 - 0.5) / scale;
+        let camera = Camera::look_at([2.0, 1.5, 2.5], [0.0; 3], [0.0, 0.0, 1.0], 1.2, 90, 70);
+        let pixels = picture(gpu, &mut renderer, &camera, Show::Occupancy);
+        let background = BACKGROUND.map(|c| (c * 255.0).round() as u8);
+        let is_set = |i: usize| pixels[4 * i..4 * i + 3] != background;
+        // The rays that meet the cell, and no others but for its border.
+        let (mut met, mut wrong) = (0, 0);
+        for row in 0..70_u32 {
+            for column in 0..90_u32 {
+                let (o, d) = camera.ray(column as f32 + 0.5, row as f32 + 0.5);
+                let meets = |grow: f64| {
+                    let (mut near, mut far) = (0.0_f64, f64::MAX);
+                    for (axis, i) in [x, y, z].into_iter().enumerate() {
+                        let ends = [f64::from(world(i)) - grow, f64::from(world(i + 1)) + grow];
+                        let t = ends.map(|e| (e - o[axis]) / d[axis]);
+                        near = near.max(t[0].min(t[1]));
+                        far = far.min(t[0].max(t[1]));
+                    }
+                    near < far
+                };
+                let shown = is_set((row * 90 + column) as usize);
+                met += u32::from(meets(0.0));
+                wrong += u32::from(meets(-1e-3) && !shown) + u32::from(!meets(1e-3) && shown);
+            }
+        }
+        assert!(met > 20, "{met} rays meet the cell");
+        assert_eq!(wrong, 0);
+    });
+}

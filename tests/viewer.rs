@@ -1,0 +1,208 @@
+//! The window as a person sees it, on a virtual X server: opened, trained in, turned, switched through its modes, resized and
+//! closed by a script of actions, and what it shows checked.
+//!
+//! Without `Xvfb` or an adapter it says "skipped"; `KILN_REQUIRE_WINDOW=1` turns that into a failure.
+
+#![cfg(all(feature = "viewer", target_os = "linux"))]
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kiln::gpu::{Gpu, GpuError, GpuOptions};
+use kiln::scene::DemoScene;
+use tempfile::TempDir;
+
+/// A virtual X server, which ends with the test.
+struct Server {
+    process: Child,
+    display: String,
+}
+
+impl Server {
+    /// On a display of its own, if there is such a program.
+    fn start(folder: &Path) -> Option<Self> {
+        let number = folder.join("display");
+        let file = std::fs::File::create(&number).unwrap();
+        let mut command = Command::new("Xvfb");
+        command.args(["-displayfd", "1", "-screen", "0", "1400x900x24"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(file)
+            .stderr(Stdio::null());
+        let process = command.spawn().ok()?;
+        let mut server = Self {
+            process,
+            display: String::new(),
+        };
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(20) {
+            let text = std::fs::read_to_string(&number).unwrap();
+            if text.ends_with('\n') {
+                server.display = format!(":{}", text.trim());
+                return Some(server);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        None
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn kiln(server: &Server, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.current_dir(folder);
+    command.env("DISPLAY", &server.display);
+    command.env_remove("WAYLAND_DISPLAY");
+    command
+}
+
+/// Run to the end; what was said on stderr.
+fn run(command: &mut Command, code: i32) -> String {
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    told
+}
+
+struct Picture(image::RgbImage);
+
+impl Picture {
+    fn open(path: &Path) -> Self {
+        let image = image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self(image.to_rgb8())
+    }
+
+    /// Mean of a part of the picture that the window shows, in shares of the window.
+    fn mean(&self, [x0, y0, x1, y1]: [f32; 4]) -> [f64; 3] {
+        let (w, h) = (self.0.width() as f32, self.0.height() as f32);
+        let mut sums = [0.0; 3];
+        let mut n = 0.0;
+        for (x, y, pixel) in self.0.enumerate_pixels() {
+            let at = [x as f32 / w, y as f32 / h];
+            if at[0] >= x0 && at[0] < x1 && at[1] >= y0 && at[1] < y1 {
+                (0..3).for_each(|c| sums[c] += f64::from(pixel[c]));
+                n += 1.0;
+            }
+        }
+        sums.map(|s| s / n)
+    }
+
+    /// Share of the picture's pixels that differ from `other`'s.
+    fn differs(&self, other: &Self) -> f64 {
+        let pairs = self.0.pixels().zip(other.0.pixels());
+        let far = pairs.filter(|(a, b)| (0..3).any(|c| a[c].abs_diff(b[c]) > 24));
+        far.count() as f64 / f64::from(self.0.width() * self.0.height())
+    }
+}
+
+#[test]
+fn a_window_is_trained_in_looked_around_in_and_closed() {
+    let folder = TempDir::new().unwrap();
+    let required = std::env::var("KILN_REQUIRE_WINDOW").as_deref() == Ok("1");
+    let Some(server) = Server::start(folder.path()) else {
+        assert!(!required, "Xvfb is not installed");
+        println!("skipped: no Xvfb");
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
+    let gpu = match Gpu::open(&GpuOptions::default()) {
+        Ok(gpu) => gpu,
+        Err(GpuError::NoAdapter) if !required => {
+            println!("skipped: no GPU adapter");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    DemoScene::write_dataset(&gpu, &at("scene"), [12, 2, 2], 64, &|| ()).unwrap();
+    drop(gpu);
+
+    let script = r#"[
+        {"resize": [800.0, 560.0]}, {"until": "opened"}, {"until": "trained"}, {"wait": 3.0},
+        {"capture": "training.png"},
+        {"drag": [[0.3, 0.4, 0.45, 0.5], "left"]}, {"wait": 0.5},
+        {"drag": [[0.3, 0.4, 0.32, 0.4], "right"]}, {"drag": [[0.3, 0.4, 0.3, 0.42], "middle"]},
+        {"scroll": [[0.3, 0.4], 60.0]}, {"hold": ["W", 0.3]},
+        {"key": "Space"}, {"wait": 0.5}, {"until": "sharp"}, {"capture": "paused.png"},
+        {"key": "Period"}, {"wait": 0.5}, {"command": "S"}, {"wait": 0.5},
+        {"key": "R"}, {"until": "sharp"}, {"capture": "first.png"},
+        {"key": "2"}, {"until": "sharp"}, {"capture": "depth.png"},
+        {"key": "3"}, {"until": "sharp"}, {"capture": "normals.png"},
+        {"key": "4"}, {"until": "sharp"}, {"capture": "opacity.png"},
+        {"key": "5"}, {"until": "sharp"}, {"capture": "cost.png"},
+        {"key": "6"}, {"until": "sharp"}, {"capture": "occupancy.png"},
+        {"key": "1"}, {"key": "C"}, {"key": "X"}, {"key": "F1"}, {"wait": 0.2},
+        {"capture": "help.png"}, {"key": "Escape"},
+        {"drop": "no-such-dataset"}, {"until": "failed"}, {"wait": 0.2}, {"capture": "failed.png"},
+        {"key": "Escape"}, {"resize": [700.0, 500.0]}, {"wait": 0.5}, {"until": "sharp"},
+        {"capture": "resized.png"},
+        "close"
+    ]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    command.args(["train", "scene", "--view", "--view-script", "script.json"]);
+    let told = run(command.args(["--out", "run", "--seconds", "600"]), 0);
+    assert!(told.contains("no-such-dataset: no such"), "{told}");
+    assert!(told.contains("saved at step"), "{told}");
+    assert!(at("run").join("checkpoint.safetensors").is_file());
+
+    let open = |name: &str| Picture::open(&at(&format!("{name}.png")));
+    let canvas = [0.05, 0.1, 0.6, 0.8];
+    let [training, first] = ["training", "first"].map(open);
+    assert_eq!((first.0.width(), first.0.height()), (800, 560));
+    // White around, something in the middle.
+    assert!(first.mean([0.25, 0.35, 0.4, 0.55])[2] < 235.0);
+    assert!(
+        training.differs(&open("paused")) > 0.05,
+        "the camera was moved"
+    );
+    let modes = ["first", "depth", "normals", "opacity", "cost", "occupancy"].map(open);
+    for (i, a) in modes.iter().enumerate() {
+        for b in &modes[i + 1..] {
+            assert!(a.differs(b) > 0.03);
+        }
+    }
+    assert!(
+        open("depth").mean(canvas)[0] < 150.0,
+        "black where there is nothing"
+    );
+    assert!(open("help").differs(&modes[0]) > 0.05);
+    assert!(open("failed").differs(&modes[0]) > 0.01);
+    let resized = open("resized");
+    assert_eq!((resized.0.width(), resized.0.height()), (700, 500));
+
+    // A run is looked at as it was left.
+    let script = r#"[{"until": "opened"}, {"until": "sharp"}, {"capture": "run.png"}, "close"]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    run(command.args(["view", "run", "--script", "script.json"]), 0);
+    assert!(open("run").mean([0.3, 0.35, 0.45, 0.55])[2] < 235.0);
+
+    // What cannot be opened is said in the window, and in the terminal.
+    let script = r#"[{"until": "failed"}, {"wait": 0.2}, {"capture": "nothing.png"}, "close"]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    let told = run(
+        command.args(["view", "nothing-here", "--script", "script.json"]),
+        0,
+    );
+    assert!(told.contains("nothing-here"), "{told}");
+}
+
+#[test]
+fn without_a_display_it_says_so() {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.current_dir(folder.path()).arg("view");
+    command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
+    command.env_remove("WAYLAND_SOCKET");
+    let told = run(&mut command, 1);
+    assert!(told.contains("no window can be opened"), "{told}");
+}
