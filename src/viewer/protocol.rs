@@ -53,6 +53,8 @@ pub struct Looking {
     pub shading: Shading,
     /// Whether the camera is being moved.
     pub moving: bool,
+    /// When it was asked for, in seconds of the window's life.
+    pub asked: f64,
 }
 
 impl Looking {

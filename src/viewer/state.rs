@@ -78,11 +78,9 @@ pub(super) struct State {
     /// When something last moved, in seconds of the window's life.
     moved_at: f64,
     told: Option<Looking>,
-    /// When that was told.
-    told_at: f64,
-    /// Whether no picture of it has come yet.
-    waits: bool,
-    /// Seconds from asking for a picture to having it, of the last one.
+    /// When what the last picture shows was asked for.
+    answered: f64,
+    /// Seconds from asking for something new to seeing it, of the last time.
     pub latency: Option<f64>,
     commands: Vec<Command>,
     wants_close: bool,
@@ -120,8 +118,7 @@ impl Default for State {
             texture: None,
             moved_at: f64::NEG_INFINITY,
             told: None,
-            told_at: 0.0,
-            waits: false,
+            answered: f64::NEG_INFINITY,
             latency: None,
             commands: Vec::new(),
             wants_close: false,
@@ -336,25 +333,28 @@ impl State {
                 up: view.up().to_array().map(|v| v as f32),
             },
             moving,
+            asked: now,
         };
-        if self.told.as_ref() != Some(&looking) {
-            let is_new = self.told.as_ref().is_none_or(|t| !t.shows_as(&looking));
-            if is_new {
-                self.told_at = now;
-            }
+        let told = self.told.as_ref().filter(|told| told.shows_as(&looking));
+        // That it rests now is news too, of what was asked for before.
+        let looking = Looking {
+            asked: told.map_or(now, |told| told.asked),
+            ..looking
+        };
+        if told.is_none_or(|told| told.moving != moving) {
             self.told = Some(looking.clone());
             self.ask(Command::Look(Box::new(looking)));
         }
     }
 
-    /// How long the picture that has come took.
+    /// How long the picture that has come was waited for.
     fn measure(&mut self, now: f64) {
-        let shown = self.shot.as_ref().zip(self.told.as_ref());
-        let is_it = shown.is_some_and(|(shot, told)| shot.looking.shows_as(told));
-        if self.waits && is_it {
-            self.latency = Some(now - self.told_at);
+        let asked = self.shot.as_ref().map(|shot| shot.looking.asked);
+        // Later pictures of the same are sharper, not sooner.
+        if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
+            self.answered = asked;
+            self.latency = Some(now - asked);
         }
-        self.waits = !is_it;
     }
 
     /// Open what was dropped or named.
