@@ -95,12 +95,18 @@ impl Camera {
             forward.any_orthonormal_vector()
         };
         let columns = [right, right.cross(forward), -forward, eye];
-        let focal = focal_from_angle(f64::from(fov_x), f64::from(width)) as f32;
+        let focal = focal_from_angle(f64::from(fov_x), f64::from(width));
+        Self::pinhole(columns, focal, width, height)
+    }
+
+    /// A pinhole camera with the columns right, up, back and place of its matrix, square pixels of `focal` and a centred
+    /// principal point.
+    pub(crate) fn pinhole(columns: [DVec3; 4], focal: f64, width: u32, height: u32) -> Self {
         Self {
             world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row] as f32)),
             width,
             height,
-            focal: [focal; 2],
+            focal: [focal as f32; 2],
             principal: [width as f32 / 2.0, height as f32 / 2.0],
             lens: Lens::Pinhole,
         }
@@ -304,6 +310,18 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
         found = Some(next);
     }
     found
+}
+
+/// The mean of what `cameras` have upwards, or the axis of the world that is near it.
+#[must_use]
+pub fn upwards(cameras: &[Camera]) -> DVec3 {
+    let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
+    let up = cameras.iter().map(up).sum::<DVec3>().normalize_or(DVec3::Z);
+    [DVec3::X, DVec3::Y, DVec3::Z]
+        .into_iter()
+        .flat_map(|a| [a, -a])
+        .find(|a| a.dot(up) > 0.8)
+        .unwrap_or(up)
 }
 
 /// Focal length in pixels of a side of `side` pixels seen under the full angle `angle` (radians): ½

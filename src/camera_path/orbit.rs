@@ -3,7 +3,7 @@
 use glam::DVec3;
 
 use super::TimedCamera;
-use crate::camera::{Camera, focus};
+use crate::camera::{Camera, focus, upwards};
 
 /// Angles without a camera that make the others one side of a scene, which is then not shown from behind.
 const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
@@ -37,15 +37,7 @@ pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
     };
     let count = cameras.len() as f64;
     let center = focus(cameras).unwrap_or_else(|| first.place() + first.direction());
-    let upwards = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
-    let up: DVec3 = cameras.iter().map(upwards).sum();
-    // The world's own axis where the cameras' mean up is near it.
-    let up = up.normalize_or(DVec3::Z);
-    let up = [DVec3::X, DVec3::Y, DVec3::Z]
-        .into_iter()
-        .flat_map(|a| [a, -a])
-        .find(|a| a.dot(up) > 0.8)
-        .unwrap_or(up);
+    let up = upwards(cameras);
     let heights = cameras
         .iter()
         .map(|c| (c.place() - center).dot(up))

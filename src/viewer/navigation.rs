@@ -5,7 +5,7 @@
 
 use glam::{DMat3, DVec3};
 
-use crate::camera::{Camera, Lens, focal_from_angle, focus};
+use crate::camera::{Camera, Lens, focal_from_angle, focus, upwards};
 
 /// How near to the up axis one may look, radians.
 const POLE: f64 = 0.02;
@@ -25,20 +25,6 @@ pub struct Navigation {
     fov: f64,
 }
 
-/// The axis of the world, or of a tilted scene, that cameras have upwards.
-#[must_use]
-pub fn up_of(cameras: &[Camera]) -> DVec3 {
-    let upwards = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
-    let up = cameras
-        .iter()
-        .map(upwards)
-        .sum::<DVec3>()
-        .normalize_or(DVec3::Z);
-    let axes = [DVec3::X, DVec3::Y, DVec3::Z];
-    let axes = axes.into_iter().flat_map(|a| [a, -a]);
-    axes.into_iter().find(|a| a.dot(up) > 0.8).unwrap_or(up)
-}
-
 impl Navigation {
     /// As `camera` stands, turning around what `cameras` look at.
     #[must_use]
@@ -48,7 +34,7 @@ impl Navigation {
             position: DVec3::ZERO,
             axes: DMat3::IDENTITY,
             distance: 1.0,
-            up: up_of(cameras),
+            up: upwards(cameras),
             fov: 1.0,
         };
         view.stand_at(camera);
@@ -82,15 +68,8 @@ impl Navigation {
             self.axes.z_axis,
             self.position,
         ];
-        let focal = focal_from_angle(self.fov, f64::from(height)) as f32;
-        Camera {
-            world_from_camera: std::array::from_fn(|row| axes.map(|axis| axis[row] as f32)),
-            width,
-            height,
-            focal: [focal; 2],
-            principal: [width as f32 / 2.0, height as f32 / 2.0],
-            lens: Lens::Pinhole,
-        }
+        let focal = focal_from_angle(self.fov, f64::from(height));
+        Camera::pinhole(axes, focal, width, height)
     }
 
     /// What one turns around.

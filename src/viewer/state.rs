@@ -71,6 +71,7 @@ pub(super) struct State {
     pub path_to_open: String,
     pub canvas: Canvas,
     pub hidden: bool,
+    /// The window waits for its engine to save and end.
     pub closing: bool,
     shot: Option<Shot>,
     shot_is_new: bool,

@@ -79,7 +79,6 @@ pub fn run<T: Send + 'static>(
         drawn: false,
         repaint_at: None,
         failed: None,
-        closing: None,
         script,
     };
     let outcome = event_loop.run_app(&mut app);
@@ -106,8 +105,6 @@ struct App {
     drawn: bool,
     repaint_at: Option<Instant>,
     failed: Option<ViewerError>,
-    /// Since when the window waits for its engine to end.
-    closing: Option<Instant>,
     script: Option<Script>,
 }
 
@@ -249,8 +246,7 @@ impl App {
 
     /// Let the engine save and end, which ends the window.
     fn close(&mut self) {
-        if self.closing.is_none() {
-            self.closing = Some(Instant::now());
+        if !self.state.closing {
             self.state.closing = true;
             let _ = self.commands.send(Command::Quit);
         }

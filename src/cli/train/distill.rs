@@ -6,7 +6,7 @@ use super::super::Session;
 use super::super::interrupt::{self, Interrupted};
 use super::super::scene::SOFTWARE_SPEED;
 use super::super::usage;
-use super::{Lesson, Teaching};
+use super::{Lesson, Teaching, key_of};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Distillation};
 use crate::dataset::Dataset;
@@ -41,7 +41,7 @@ pub(super) fn prepare(
     }
     let backgrounds = ["scene.background", "scene.eval_background"];
     let is_dropped = |text: &&String| {
-        let key = text.split('=').next().unwrap_or_default().trim();
+        let key = key_of(text);
         key.starts_with("scene.") && !backgrounds.contains(&key)
     };
     if let Some(text) = overrides.iter().find(is_dropped) {

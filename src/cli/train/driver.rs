@@ -386,14 +386,7 @@ impl<'a> Driver<'a> {
 
     fn show(&self, p: Progress) {
         let rate = f64::from(p.step) / p.seconds.max(1e-9);
-        let by_steps = f64::from(p.step) / f64::from(self.limits.steps);
-        let by_seconds = p.seconds / self.limits.seconds;
-        let fraction = by_steps.max(by_seconds).min(1.0);
-        let eta = if fraction > 0.0 {
-            p.seconds / fraction - p.seconds
-        } else {
-            0.0
-        };
+        let (fraction, eta) = self.limits.so_far(p.step, p.seconds);
         let held_out = self
             .last_psnr
             .map(|v| format!(", held-out {v:.2} dB"))
@@ -663,9 +656,7 @@ impl Driver<'_> {
         let latest = self.latest;
         let (step, seconds) = (self.trainer.step(), self.trainer.seconds());
         let rate = f64::from(step) / seconds.max(1e-9);
-        let fraction = (f64::from(step) / f64::from(self.limits.steps))
-            .max(seconds / self.limits.seconds)
-            .min(1.0);
+        let (fraction, left) = self.limits.so_far(step, seconds);
         let per_second =
             |of: fn(&Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
         crate::viewer::Progress {
@@ -678,11 +669,7 @@ impl Driver<'_> {
             samples_per_second: per_second(|p| p.samples),
             rays_per_second: per_second(|p| p.rays),
             fraction,
-            left: if fraction > 0.0 {
-                seconds / fraction - seconds
-            } else {
-                0.0
-            },
+            left,
             paused,
         }
     }

@@ -206,6 +206,18 @@ impl Limits {
         }
     }
 
+    /// The share that is done after `step` steps and `seconds`, and the seconds that are left.
+    fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
+        let by_steps = f64::from(step) / f64::from(self.steps);
+        let fraction = by_steps.max(seconds / self.seconds).min(1.0);
+        let left = if fraction > 0.0 {
+            seconds / fraction - seconds
+        } else {
+            0.0
+        };
+        (fraction, left)
+    }
+
     fn describe(self) -> String {
         let mut parts = Vec::new();
         if self.steps < u32::MAX {
@@ -255,6 +267,11 @@ struct Teaching {
     is_fresh: bool,
 }
 
+/// The key of a `--set`.
+fn key_of(text: &str) -> &str {
+    text.split('=').next().unwrap_or_default().trim()
+}
+
 /// `--set` keys that do not change what a resumed run computes.
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
@@ -269,7 +286,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
     // What was imported has not been trained on anything yet.
     let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
-        let key = text.split('=').next().unwrap_or_default().trim();
+        let key = key_of(text);
         let of_training = ["training.", "optimizer.", "loss"];
         SAFE_TO_SET.contains(&key) || (imported && of_training.iter().any(|k| key.starts_with(k)))
     };

@@ -174,10 +174,7 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
         return Ok(());
     };
     // The window needs a device even where nothing is open.
-    if let Err(error) = session.open_gpu() {
-        desk.outbox.send(Event::Gone);
-        return Err(error.into());
-    }
+    session.open_gpu()?;
     let mut next = what;
     loop {
         if let Some(what) = next.take() {
