@@ -4,9 +4,11 @@
 // camera in order.
 #import common/camera
 #import common/color
+#import common/crop
 #import common/grid_index
 #import common/pcg
 #import common/ray
+#import common/scene_box
 #import common/step
 
 var<storage, read> cameras: array<Camera>;
@@ -17,6 +19,7 @@ var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 
 var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) colour to match, over the ray's background
 //: else
 var<uniform> tile: vec4<u32>;                             // camera index, first pixel
+var<uniform> crop: Crop;
 //: endif
 
 const PIXEL_CENTER: f32 = ${pixel_center};
@@ -142,6 +145,15 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
 fn camera_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays) { return; }
-    rays[i] = camera_ray(cameras[tile.x], tile.x, tile.y + i);
+    var ray = camera_ray(cameras[tile.x], tile.x, tile.y + i);
+    if (crop.is_set != 0u) {
+        let range = range_between(crop.low, crop.high, ray.origin, ray.direction);
+        ray.t_min = max(ray.t_min, range.x);
+        if (range.y < ray.t_max) {
+            ray.t_max = max(range.y, ray.t_min);
+            ray.pixel |= CUT_OFF;
+        }
+    }
+    rays[i] = ray;
 }
 //: endif

@@ -73,12 +73,19 @@ fn one() -> u32 {
 /// `image` over `background` as sRGB values in [0, 1]: composited as training targets are.
 #[must_use]
 pub fn over_background(image: &Image, config: &Config) -> Vec<f32> {
-    let mut frame = render::Frame::new(image.width, image.height, config.scene.linear);
-    frame.set_straight(&image.pixels);
-    frame.rgb(config.scene.eval_background.color())
+    let scene = &config.scene;
+    over(image, scene.linear, scene.eval_background.color())
 }
 
-/// Render and measure one view.
+/// `image` over `background` as sRGB values in [0, 1], composited in linear light or as it is.
+#[must_use]
+pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
+    let mut frame = render::Frame::new(image.width, image.height, linear);
+    frame.set_straight(&image.pixels);
+    frame.rgb(background)
+}
+
+/// Render and measure one view; `None` once `keep_going`, which is asked between submissions, says no.
 ///
 /// # Errors
 /// What the device raised meanwhile.
@@ -87,10 +94,14 @@ pub fn evaluate_view(
     frame: &Frame,
     image: &Image,
     downscale: u32,
-) -> Result<(ViewQuality, render::Frame), GpuError> {
-    let rendered = renderer.render(&frame.camera.downscaled(downscale), frame.near_far, false)?;
-    let quality = compare(renderer.config(), &frame.name, image, &rendered);
-    Ok((quality, rendered))
+    keep_going: &dyn Fn() -> bool,
+) -> Result<Option<(ViewQuality, render::Frame)>, GpuError> {
+    let camera = frame.camera.downscaled(downscale);
+    let rendered = renderer.render_while(&camera, frame.near_far, false, 1, keep_going)?;
+    Ok(rendered.map(|rendered| {
+        let quality = compare(renderer.config(), &frame.name, image, &rendered);
+        (quality, rendered)
+    }))
 }
 
 /// Measure `rendered` against `image`, over the background of `config`.

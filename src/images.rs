@@ -260,7 +260,7 @@ impl ImageSet {
 }
 
 /// Add: the rays of consecutive pixels of `cameras[tile.x]`, from pixel `tile.y` on, `n_rays` of them. `tile` is a uniform
-/// of four u32.
+/// of four u32, `crop` one of [`crate::render::GpuCrop`].
 ///
 /// # Errors
 /// Those of compilation and binding.
@@ -271,6 +271,7 @@ pub fn camera_rays(
     config: &Config,
     cameras: &Buffer,
     tile: &Buffer,
+    crop: &Buffer,
     rays: &Buffer,
 ) -> Result<(), GpuError> {
     let defines = ray_defines(config, config.scene.eval_background).set("pass", "camera");
@@ -279,6 +280,7 @@ pub fn camera_rays(
         ("counts", &counts.state),
         ("rays", rays),
         ("tile", tile),
+        ("crop", crop),
     ];
     stage.run(
         gpu,

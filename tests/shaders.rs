@@ -18,7 +18,7 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, StepState, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
-use kiln::render::{GpuShade, Renderer, Shading, Show};
+use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, Show};
 use kiln::sampling::SceneBox;
 use kiln::train::Trainer;
 use naga::back::{hlsl, msl, spv};
@@ -379,6 +379,8 @@ fn mirrored_structs_lie_where_the_shaders_think() {
         view_high,
     );
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
+    let crop = mirror!(GpuCrop: low, is_set, high, unused);
+    assert_eq!(layout("common/crop", &Defines::new(), "Crop"), crop);
     let shade = mirror!(GpuShade: background, mode, near, far, most_samples, stride, up, unused);
     let scene = SceneBox::of(&Config::preset("ngp", &[]).unwrap());
     let defines = scene.defines().set("pass", "show").set("cells", false);

@@ -4,6 +4,7 @@
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
+const ENDLESS: f32 = 1e10;
 
 struct Line {
     origin: vec3<f32>,
@@ -11,6 +12,7 @@ struct Line {
     direction: vec3<f32>,
     t_max: f32,
     unit: f32,        // length of the direction
+    last: f32,        // dt of the last sample, behind which nothing is known: endless, or nothing where a crop cuts it off
     //: if ndc
     start: f32,       // where the ray meets the near plane, in lengths of its own direction
     depth: f32,       // what a length of its direction goes away from the cameras' plane
@@ -42,6 +44,7 @@ fn line_of(ray: Ray) -> Line {
     line.direction = vec3<f32>(ray.direction.xy / (line.depth * NDC_HALF) - at, 2.0);
     line.t_max = select(0.0, 1.0, ray.direction.z < -1e-6);
     line.unit = length(line.direction);
+    line.last = ENDLESS;
     return line;
 }
 
@@ -62,6 +65,7 @@ fn line_of(ray: Ray) -> Line {
     line.t_min = ray.t_min;
     line.t_max = ray.t_max;
     line.unit = length(ray.direction);
+    line.last = select(ENDLESS, 0.0, (ray.pixel & CUT_OFF) != 0u);
     return line;
 }
 

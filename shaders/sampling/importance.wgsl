@@ -63,7 +63,6 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     //: endif
 }
 //: else
-const LAST: f32 = 1e10;
 // What an interval that nothing was seen in weighs.
 const FLOOR: f32 = 1e-5;
 
@@ -144,6 +143,6 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     //: if merge
     for (; j < n; j++) { emit(&w, weighted[first + j].x); }
     //: endif
-    write(&w, LAST);
+    write(&w, w.line.last);
 }
 //: endif

@@ -1,6 +1,6 @@
 // Stratified samples between near and far (Mildenhall et al. 2020, eq. 2): t_i is uniform between the midpoints around
 // the i-th of n places spaced evenly in distance or in disparity, or that place itself without jitter; dt_i = t_i+1 - t_i,
-// the last one 1e10.
+// the last one `last` of common/box_position.wgsl.
 //
 // Where samples are bounded those outside the box are left out; they would have no density. `count` and `place` as in
 // ray_march.wgsl. See src/sampling/stratified.rs.
@@ -22,16 +22,20 @@ var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bi
 //: endif
 
 const N: u32 = ${n_samples}u;
-const LAST: f32 = 1e10;
 const NO_END: f32 = 1e9;
 
 // A line whose end nobody gave runs through the box, or is empty where it misses that.
 fn bounded(line: Line) -> Line {
     var result = line;
-    if (line.t_max >= NO_END) {
+    //: if bounded
+    let is_open = line.t_max >= NO_END || line.last < ENDLESS;
+    //: else
+    let is_open = line.t_max >= NO_END;
+    //: endif
+    if (is_open) {
         let range = box_range(line.origin * SCALE + OFFSET, line.direction * SCALE, HALF_BOX);
         result.t_min = max(line.t_min, range.x);
-        result.t_max = max(result.t_min, range.y);
+        result.t_max = max(result.t_min, min(line.t_max, range.y));
     }
     return result;
 }
@@ -82,7 +86,7 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
     var t = place_of(line, 0u, &state);
     for (var k = 0u; k < n_places; k++) {
-        var next = t + LAST;
+        var next = t + line.last;
         if (k + 1u < N) { next = place_of(line, k + 1u, &state); }
         let x = line_position(line, t);
         if (inside(x)) {

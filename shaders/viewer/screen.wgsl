@@ -4,6 +4,7 @@
 // sampling/ray_march.wgsl finds its cells: side faces are darker than upper ones, coarser cascades bluer.
 #import common/camera
 #import common/color
+#import common/crop
 #import common/grid_index
 #import common/scene_box
 
@@ -27,6 +28,7 @@ var<storage, read> image: array<vec4<f32>>;               // (pixels, 2) colour 
 var<storage, read> cells: array<u32>;                     // network of each cell
 //: endif
 //: else
+var<uniform> crop: Crop;
 var<storage, read> occupancy: array<u32>;                 // one bit a cell, ((c R + z) R + y) R + x
 //: endif
 var<storage, read_write> pixels: array<u32>;              // (height, stride)
@@ -143,7 +145,11 @@ fn occupied(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     let d = seen_from(camera, x, y);
     let direction = select(d, vec3<f32>(1e-9), abs(d) < vec3<f32>(1e-9));
     let origin = place_of(camera) * SCALE + OFFSET;
-    let range = box_range(origin, direction, HALF_BOX);
+    var range = box_range(origin, direction, HALF_BOX);
+    if (crop.is_set != 0u) {
+        let cut = range_between(crop.low * SCALE + OFFSET, crop.high * SCALE + OFFSET, origin, direction);
+        range = vec2<f32>(max(range.x, cut.x), min(range.y, cut.y));
+    }
     var t = max(range.x, 0.0) + 1e-6;
     var face = 3u;
     var seen = shade.background;

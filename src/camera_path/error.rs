@@ -15,6 +15,14 @@ pub enum CameraPathError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The operating system refused to write.
+    #[error("cannot write {}: {source}", shown(.path))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// Text that is not JSON.
     #[error(
         "{}: line {line}, column {column}: not valid JSON, which knows no NaN or Infinity: {message}",

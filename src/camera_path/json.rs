@@ -186,6 +186,23 @@ impl<'a> Fields<'a> {
         self.affine(key, &numbers).map(Some)
     }
 
+    /// Two points.
+    pub fn corners(&self, key: &str) -> Result<Option<[[f64; 3]; 2]>, CameraPathError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let Some([low, high]) = value.as_array().map(Vec::as_slice) else {
+            return Err(self.error(format!(
+                "`{key}` should be two corners, [[x, y, z], [x, y, z]]"
+            )));
+        };
+        let corner = |value: &Value, which: &str| {
+            self.numbers(value, 3, || format!("the {which} corner of `{key}`"))
+                .map(|list| [list[0], list[1], list[2]])
+        };
+        Ok(Some([corner(low, "lower")?, corner(high, "upper")?]))
+    }
+
     /// A text.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, CameraPathError> {
         self.get(key)

@@ -2,11 +2,13 @@
 
 use glam::DVec3;
 
+use super::draft::{Draft, KeyFrame};
 use super::json::{Fields, Place};
 use super::pose::Pose;
 use super::spline::{Knots, hermite, rotation, turn};
-use super::{CameraPath, CameraPathError, Model, View, Views};
+use super::{CameraPathError, Model, View};
 use super::{extent_of_angle, fps, list, size};
+use crate::render::Crop;
 
 /// Least seconds between two key frames.
 const LEAST_GAP: f64 = 1e-6;
@@ -51,10 +53,10 @@ impl Curve {
 }
 
 /// Where a key frame looks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Look {
-    target: DVec3,
-    up: DVec3,
+    pub target: DVec3,
+    pub up: DVec3,
 }
 
 /// What changes from each view to the next.
@@ -139,8 +141,8 @@ impl KeyFrames {
     }
 }
 
-/// The path of an object with `key_frames`.
-pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
+/// The key frames of an object with `key_frames`, and whose they are.
+pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     whole.only(&[
         "camera",
         "width",
@@ -150,6 +152,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         "seconds",
         "fov",
         "size",
+        "crop",
         "key_frames",
     ])?;
     let model = match whole.text("camera")?.unwrap_or("perspective") {
@@ -164,7 +167,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         }
     };
     let shared = extent(whole, model)?;
-    let (mut times, mut views, mut looks) = (Vec::new(), Vec::new(), Vec::new());
+    let mut keys: Vec<KeyFrame> = Vec::new();
     for (index, value) in list(whole, "key_frames", "key frame")?.iter().enumerate() {
         let key = Fields::of(whole.path, Place::KeyFrame(index), value)?;
         key.only(&[
@@ -177,38 +180,46 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
             "size",
         ])?;
         let time = key.required("time", "seconds")?;
-        if let Some(&before) = times.last()
+        if let Some(before) = keys.last().map(|k| k.time)
             && time < before + LEAST_GAP
         {
             return Err(key.error(format!(
                 "its time, {time} s, is not later than that of the key frame before, {before} s: times must increase"
             )));
         }
-        times.push(time);
         let (pose, look) = pose(&key)?;
-        looks.push(look);
-        views.push(View {
-            pose,
-            extent: extent(&key, model)?.or(shared).ok_or_else(|| match model {
-                Model::Orthographic => key.error(
-                    "`size` (what the image's height spans, in world units) is missing, \
+        let extent = extent(&key, model)?.or(shared).ok_or_else(|| match model {
+            Model::Orthographic => key.error(
+                "`size` (what the image's height spans, in world units) is missing, \
                      here and for the whole file",
-                ),
-                _ => key.error(
-                    "`fov` (vertical field of view, in degrees) is missing, \
+            ),
+            _ => key.error(
+                "`fov` (vertical field of view, in degrees) is missing, \
                      here and for the whole file",
-                ),
-            })?,
-        });
+            ),
+        })?;
+        let view = View { pose, extent };
+        keys.push(KeyFrame { time, view, look });
     }
-    let period = period(whole, &times)?;
-    Ok(CameraPath {
-        file: whole.path.to_owned(),
+    let draft = Draft {
         size: size(whole, ["width", "height"])?,
         fps: fps(whole)?,
-        model,
-        views: Views::KeyFrames(Box::new(KeyFrames::new(times, views, &looks, period))),
-    })
+        looped: whole.flag("loop")?,
+        seconds: seconds(whole, &keys)?,
+        crop: crop(whole)?,
+        keys,
+    };
+    Ok((model, draft))
+}
+
+/// What is seen of the scene: two corners.
+fn crop(whole: &Fields) -> Result<Option<Crop>, CameraPathError> {
+    let Some(corners) = whole.corners("crop")? else {
+        return Ok(None);
+    };
+    let crop = Crop::new(corners[0], corners[1]);
+    crop.map(Some)
+        .map_err(|e| whole.error(format!("`crop`: {e}")))
 }
 
 /// What `fov` or `size` say of the image's height, if anything.
@@ -274,25 +285,23 @@ fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
     }
 }
 
-/// Seconds until a loop is back where it began: `seconds`, or so long that the way from the last key frame to the first
-/// takes what the others take on average.
-fn period(whole: &Fields, times: &[f64]) -> Result<Option<f64>, CameraPathError> {
+/// Seconds until a loop is back where it began, if the file says.
+fn seconds(whole: &Fields, keys: &[KeyFrame]) -> Result<Option<f64>, CameraPathError> {
     let seconds = whole.number("seconds")?;
-    let [first, .., last] = times else {
+    let [first, .., last] = keys else {
         return Ok(None);
     };
-    let lasts = last - first;
+    let lasts = last.time - first.time;
     if !whole.flag("loop")? {
         return match seconds {
             Some(_) => Err(whole.error("`seconds` is the length of a loop: add `\"loop\": true`")),
             None => Ok(None),
         };
     }
-    let seconds = seconds.unwrap_or(lasts + lasts / (times.len() - 1) as f64);
-    if seconds < lasts + LEAST_GAP {
+    if let Some(seconds) = seconds.filter(|s| *s < lasts + LEAST_GAP) {
         return Err(whole.error(format!(
             "`seconds` is {seconds}: a loop is longer than the {lasts} s from the first key frame to the last"
         )));
     }
-    Ok(Some(seconds))
+    Ok(seconds)
 }

@@ -3,6 +3,7 @@
 //! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, and the dense paths that
 //! nerfstudio's viewer exports. World units are the dataset's, times are seconds.
 
+mod draft;
 mod error;
 mod json;
 mod key_frames;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use draft::{Draft, KeyFrame};
 pub use error::CameraPathError;
 pub use nerfstudio::FrameTransform;
 pub use orbit::orbit;
@@ -26,6 +28,7 @@ pub use spiral::spiral;
 
 use crate::camera::{Camera, Lens};
 use crate::files::read_file;
+use crate::render::Crop;
 use json::{Fields, Place, kind};
 use key_frames::KeyFrames;
 use pose::Pose;
@@ -75,6 +78,7 @@ pub struct CameraPath {
     file: PathBuf,
     size: [u32; 2],
     fps: f64,
+    crop: Option<Crop>,
     model: Model,
     views: Views,
 }
@@ -104,7 +108,11 @@ impl CameraPath {
         let root = parse_json(file, text)?;
         let whole = Fields::of(file, Place::File, &root)?;
         if whole.has("key_frames") {
-            return key_frames::parse(&whole);
+            let (model, draft) = key_frames::parse(&whole)?;
+            let path = draft
+                .path(file)
+                .ok_or_else(|| whole.error("`key_frames` is empty"))?;
+            return Ok(Self { model, ..path });
         }
         if whole.has("camera_path") {
             return nerfstudio::parse(&whole);
@@ -125,6 +133,25 @@ impl CameraPath {
     #[must_use]
     pub fn fps(&self) -> f64 {
         self.fps
+    }
+
+    /// What is seen of the scene, if the file says.
+    #[must_use]
+    pub fn crop(&self) -> Option<Crop> {
+        self.crop
+    }
+
+    /// The camera `time` seconds after the first key frame, in an image of `size`.
+    #[must_use]
+    pub fn at(&self, time: f64, size: [u32; 2]) -> Camera {
+        let view = match &self.views {
+            Views::KeyFrames(keys) => keys.at(time),
+            Views::Dense(views) => {
+                let frame = (time * self.fps).max(0.0) as usize;
+                views[frame.min(views.len() - 1)]
+            }
+        };
+        self.model.camera(&view, size)
     }
 
     /// Whether the cameras stand in nerfstudio's normalised frame rather than in the dataset's world.

@@ -41,6 +41,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         file: whole.path.to_owned(),
         size: size(whole, ["render_width", "render_height"])?,
         fps: fps(whole)?,
+        crop: None,
         model,
         views: Views::Dense(
             frames

@@ -52,7 +52,7 @@ fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
         )));
     }
     let bar = session.out.bar(counts.iter().sum(), "making the scene");
-    DemoScene::write_dataset(gpu, &images, counts, size, &|| bar.inc(1))?;
+    DemoScene::write_dataset(gpu, &images, counts, size, &|| bar.inc())?;
     bar.finish_and_clear();
     session.out.note(format!(
         "made {} views of {size}×{size} in {}",

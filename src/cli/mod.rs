@@ -117,16 +117,25 @@ struct Session {
 
 impl Session {
     fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
-        let open = || {
-            let gpu = Gpu::open(&self.options)?;
+        let open = |options: &GpuOptions| {
+            let gpu = Gpu::open(options)?;
             self.out.note(format!("device: {}", gpu.description()));
             Ok(gpu)
         };
         #[cfg(feature = "viewer")]
         if let Some(desk) = &self.desk {
-            return desk.gpu(open);
+            return desk.gpu(&self.options, open);
         }
-        open()
+        open(&self.options)
+    }
+
+    /// Whether what takes long is still wanted; asked while it is done, for a window to have its part meanwhile.
+    fn keep_going(&self) -> bool {
+        #[cfg(feature = "viewer")]
+        if let Some(desk) = &self.desk {
+            return desk.breathe() && !interrupt::is_asked();
+        }
+        !interrupt::is_asked()
     }
 }
 

@@ -100,10 +100,14 @@ impl Output {
     }
 
     /// A bar over `len` things.
-    pub(super) fn bar(&self, len: usize, what: impl Into<Cow<'static, str>>) -> ProgressBar {
+    pub(super) fn bar(&self, len: usize, what: impl Into<Cow<'static, str>>) -> Bar {
         let style = ProgressStyle::with_template("{msg:16} {bar:32} {pos}/{len}  {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.styled(ProgressBar::new(len as u64), style, what)
+        Bar {
+            bar: self.styled(ProgressBar::new(len as u64), style, what),
+            #[cfg(feature = "viewer")]
+            window: self.listener.clone(),
+        }
     }
 
     /// A bar whose message says everything.
@@ -140,10 +144,46 @@ impl Output {
         let what = what.into();
         #[cfg(feature = "viewer")]
         if let Some(window) = &self.listener {
-            window.send(crate::viewer::Event::Doing(what.to_string()));
+            window.send(crate::viewer::Event::Doing(what.to_string(), None));
         }
         bar.set_message(what);
         bar
+    }
+}
+
+/// A bar on the terminal, and in the window.
+#[derive(Debug, Clone)]
+pub(super) struct Bar {
+    bar: ProgressBar,
+    #[cfg(feature = "viewer")]
+    window: Option<crate::viewer::Outbox>,
+}
+
+impl Bar {
+    /// One more is done.
+    pub(super) fn inc(&self) {
+        self.bar.inc(1);
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.window {
+            let (done, of) = (self.bar.position(), self.bar.length().unwrap_or(1).max(1));
+            let text = format!("{} {done}/{of}", self.bar.message());
+            let share = done as f32 / of as f32;
+            window.send(crate::viewer::Event::Doing(text, Some(share)));
+        }
+    }
+
+    /// So many are done.
+    pub(super) fn set_position(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
+    /// All is done.
+    pub(super) fn finish_and_clear(&self) {
+        self.bar.finish_and_clear();
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.window {
+            window.send(crate::viewer::Event::Done);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::interrupt::{self, Interrupted};
+use super::interrupt::Interrupted;
 use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
@@ -257,6 +257,12 @@ impl Memory {
         self.total_bytes += teacher;
     }
 
+    /// Bytes of all of it.
+    #[cfg(feature = "viewer")]
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// In words.
     pub(super) fn describe(&self) -> String {
         let plan = &self.plan;
@@ -288,7 +294,7 @@ pub(super) fn load(
     what: &'static str,
 ) -> anyhow::Result<Vec<Image>> {
     let bar = session.out.bar(frames.len(), what);
-    let images = load_images(frames, downscale, &|| bar.inc(1))?;
+    let images = load_images(frames, downscale, &|| bar.inc())?;
     bar.finish_and_clear();
     Ok(images)
 }
@@ -438,7 +444,7 @@ pub(super) fn evaluate(
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
         let camera = frame.camera.downscaled(request.dataset.downscale);
-        let keep_going = || !interrupt::is_asked();
+        let keep_going = || session.keep_going();
         let rendered = renderer.render_while(&camera, frame.near_far, false, 1, &keep_going)?;
         let Some(rendered) = rendered else {
             bar.finish_and_clear();
@@ -464,7 +470,7 @@ pub(super) fn evaluate(
         }
         renderings.push(pixels);
         views.push(quality);
-        bar.inc(1);
+        bar.inc();
     }
     bar.finish_and_clear();
     let context = Context {

@@ -548,6 +548,20 @@ impl Gpu {
         error.map_or(Ok(()), Err)
     }
 
+    /// Whether the device is gone for good.
+    #[cfg(feature = "viewer")]
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(&*lock(&self.failure), Some(GpuError::DeviceLost { .. }))
+    }
+
+    /// Lose the device on purpose, for tests.
+    #[cfg(feature = "viewer")]
+    pub(crate) fn lose(&self) {
+        let reason = "on purpose".to_owned();
+        *lock(&self.failure) = Some(GpuError::DeviceLost { reason });
+        self.device.destroy();
+    }
+
     /// Leave `error` for the next [`Self::check`].
     pub(super) fn raise(&self, error: GpuError) {
         lock(&self.failure).get_or_insert(error);

@@ -23,6 +23,7 @@ shaders! {
     "common/box_position",
     "common/camera",
     "common/color",
+    "common/crop",
     "common/empty",
     "common/grid_index",
     "common/index_direct",

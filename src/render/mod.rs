@@ -1,5 +1,6 @@
 //! Rendering: a camera in, an image of colour, opacity, depth and normals out.
 
+mod crop;
 mod frame;
 mod pixels;
 mod rounds;
@@ -7,7 +8,10 @@ mod screen;
 
 use std::sync::Arc;
 
+pub use crop::{Crop, GpuCrop};
 pub use frame::{Channel, Frame};
+#[cfg(feature = "viewer")]
+pub(crate) use screen::texture_of;
 pub use screen::{GpuShade, Picture, Shading, Show};
 
 use crate::camera::Camera;
@@ -33,6 +37,7 @@ pub struct Renderer {
     occupancy: Option<Buffer>,
     cameras: Buffer,
     tile: Buffer,
+    crop: Buffer,
     image: Buffer,
     plain: Vec<Stage>,
     /// What goes on with a tile while rays are left, where it is rendered in rounds.
@@ -145,22 +150,44 @@ impl Renderer {
         occupancy: Option<&Buffer>,
     ) -> Result<Self, GpuError> {
         let fields = Field::of_passes(gpu, config)?;
+        let parameters = FieldParameters::of_passes(gpu, &fields)?;
+        Self::of_fields(gpu, config, occupancy, &fields, parameters)
+    }
+
+    /// Another renderer of the same field, whose views do not come in the way of this one's.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn beside(&self) -> Result<Self, GpuError> {
+        let fields: Vec<Field> = self.fields().cloned().collect();
+        let (occupancy, parameters) = (self.occupancy.as_ref(), self.parameters.clone());
+        Self::of_fields(&self.gpu, &self.config, occupancy, &fields, parameters)
+    }
+
+    fn of_fields(
+        gpu: &Arc<Gpu>,
+        config: &Config,
+        occupancy: Option<&Buffer>,
+        fields: &[Field],
+        parameters: Vec<FieldParameters>,
+    ) -> Result<Self, GpuError> {
         let in_rounds = rounds::sampler(config).is_some();
         let plain = if in_rounds {
             &rounds::without_culling(config)
         } else {
             config
         };
-        let capacities = Self::capacities(gpu, plain, &fields);
+        let capacities = Self::capacities(gpu, plain, fields);
         let rays = capacities[0].rays;
         let keep = |_| Keep::Nothing;
         let mut renderer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
-            parameters: FieldParameters::of_passes(gpu, &fields)?,
+            parameters,
             occupancy: occupancy.cloned(),
             cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
+            crop: gpu.uniform("render crop", &GpuCrop::new(None))?,
             image: gpu.buffer("render tile image", u64::from(rays) * PIXEL as u64 * 4)?,
             plain: Vec::new(),
             rounds: Vec::new(),
@@ -244,6 +271,19 @@ impl Renderer {
         passes + parameters + rounds + u64::from(capacities[0].rays) * PIXEL as u64 * 4
     }
 
+    /// Bytes of the parameters.
+    #[must_use]
+    pub fn parameter_bytes(&self) -> u64 {
+        self.fields().map(FieldParameters::bytes).sum()
+    }
+
+    /// Bytes of all that [`Self::beside`] allocates.
+    #[must_use]
+    pub fn batch_bytes(&self) -> u64 {
+        let fields: Vec<Field> = self.fields().cloned().collect();
+        Self::bytes(&self.gpu, &self.config, &fields) - self.parameter_bytes()
+    }
+
     /// The fields' shapes, pass by pass.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.passes.iter().map(|p| &p.field)
@@ -260,6 +300,25 @@ impl Renderer {
         &self.config
     }
 
+    /// Whether rays can be cut off at a box: device coordinates know none.
+    #[must_use]
+    pub fn can_crop(&self) -> bool {
+        self.config.scene.ndc.is_none()
+    }
+
+    /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
+    pub fn set_crop(&mut self, crop: Option<Crop>) {
+        let crop = crop.filter(|_| self.can_crop());
+        self.gpu.write(&self.crop, 0, &[GpuCrop::new(crop)]);
+    }
+
+    /// The bits of the occupancy grid, on their way to the host; none where there is no grid.
+    #[must_use]
+    pub fn read_occupancy(&self) -> Option<ReadBack> {
+        let bits = self.occupancy.as_ref()?;
+        Some(self.gpu.read_back(bits, 0, bits.bytes()))
+    }
+
     /// The rays of a tile of `pass`.
     fn rays(&self, pass: &Pass) -> Result<Stage, GpuError> {
         let (gpu, counts) = (&*self.gpu, &pass.counts);
@@ -273,6 +332,7 @@ impl Renderer {
             &self.config,
             cameras,
             tile,
+            &self.crop,
             &pass.rays,
         )?;
         Ok(rays)

@@ -83,6 +83,39 @@ fn bytes([width, height]: [u32; 2]) -> u64 {
     u64::from(stride(width)) * u64::from(height) * 4
 }
 
+/// A texture for RGBA8 pixels of `size`, in sRGB values.
+#[cfg(feature = "viewer")]
+fn new_texture(gpu: &Gpu, [width, height]: [u32; 2]) -> wgpu::Texture {
+    gpu.device.create_texture(&wgpu::TextureDescriptor {
+        label: Some("picture"),
+        size: wgpu::Extent3d {
+            width,
+            height,
+            depth_or_array_layers: 1,
+        },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba8Unorm,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+        view_formats: &[],
+    })
+}
+
+/// RGBA8 pixels of `size` as a texture.
+#[cfg(feature = "viewer")]
+pub(crate) fn texture_of(gpu: &Gpu, size: [u32; 2], pixels: &[u8]) -> wgpu::Texture {
+    let texture = new_texture(gpu, size);
+    let layout = wgpu::TexelCopyBufferLayout {
+        offset: 0,
+        bytes_per_row: Some(size[0] * 4),
+        rows_per_image: None,
+    };
+    gpu.queue
+        .write_texture(texture.as_image_copy(), pixels, layout, texture.size());
+    texture
+}
+
 /// A finished picture, still on the device.
 #[derive(Debug, Clone)]
 pub struct Picture {
@@ -95,22 +128,7 @@ impl Picture {
     /// The picture as a texture of its own.
     #[cfg(feature = "viewer")]
     pub(crate) fn to_texture(&self, gpu: &Gpu) -> wgpu::Texture {
-        let [width, height] = self.size;
-        let size = wgpu::Extent3d {
-            width,
-            height,
-            depth_or_array_layers: 1,
-        };
-        let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
-            label: Some("picture"),
-            size,
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format: wgpu::TextureFormat::Rgba8Unorm,
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-            view_formats: &[],
-        });
+        let texture = new_texture(gpu, self.size);
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -119,12 +137,12 @@ impl Picture {
                 buffer: &self.pixels.raw,
                 layout: wgpu::TexelCopyBufferLayout {
                     offset: 0,
-                    bytes_per_row: Some(stride(width) * 4),
+                    bytes_per_row: Some(stride(self.size[0]) * 4),
                     rows_per_image: None,
                 },
             },
             texture.as_image_copy(),
-            size,
+            texture.size(),
         );
         gpu.enqueue(encoder);
         texture
@@ -253,6 +271,7 @@ impl Renderer {
             let bindings = [
                 ("shade", &screen.shade),
                 ("cameras", &self.cameras),
+                ("crop", &self.crop),
                 ("occupancy", bits),
                 ("pixels", &screen.pixels),
             ];

@@ -1,8 +1,11 @@
-//! The picture: drawing it, what lies over it, and moving the camera with it.
+//! The picture: drawing it, comparing it with a photograph, and moving the camera with it.
 
-use egui::{Color32, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
+use egui::{
+    Align2, Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2,
+};
 
-use super::state::{State, fit};
+use super::overlay;
+use super::state::{Compare, State, fit};
 use crate::camera::Camera;
 
 /// Turning by half a turn takes a drag over the picture's height.
@@ -12,6 +15,8 @@ const FLIGHT: f64 = 0.8;
 /// What Shift makes of it.
 const FASTER: f64 = 4.0;
 const BACKGROUND: Color32 = Color32::from_rgb(24, 25, 28);
+/// How near to something the pointer has to be to take hold of it, in points.
+const REACH: f32 = 10.0;
 
 /// Where the picture is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +36,17 @@ impl Default for Canvas {
     }
 }
 
+/// Something over the picture that can be dragged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grip {
+    /// The line between picture and photograph.
+    Wipe,
+    /// A face of the crop box: its axis, and whether it is the upper one.
+    Face(usize, bool),
+    /// A key frame.
+    Key(usize),
+}
+
 /// Draw the picture into what is left of `ui`.
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let rect = ui.available_rect_before_wrap();
@@ -42,15 +58,27 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let response = ui.allocate_rect(rect, Sense::click_and_drag());
     let painter = ui.painter_at(rect);
     painter.rect_filled(rect, 0.0, BACKGROUND);
-    if state.opened.is_some() {
+    if state.opened.is_none() {
+        return;
+    }
+    hold(state, ui, &response);
+    if state.grip.is_none() {
         navigate(state, ui, &response);
     }
     let inner = picture_rect(state);
-    if let Some((texture, part, _)) = state.picture() {
-        painter.image(texture, inner, part, Color32::WHITE);
+    let compares = state.compares();
+    if let Some((texture, part, shot)) = state.picture() {
+        // An error map is not what anything else looks like.
+        if (compares == Compare::Error) == shot.psnr.is_some() || state.photo(ui.ctx()).is_none() {
+            painter.image(texture, inner, part, Color32::WHITE);
+        }
     }
-    if let Some((camera, _)) = state.camera() {
-        overlay(state, &painter, &camera, inner);
+    if compares == Compare::Off {
+        if let Some((camera, _)) = state.camera() {
+            overlay::draw(state, &painter, &camera, inner);
+        }
+    } else {
+        compare(state, ui, &painter, inner);
     }
 }
 
@@ -60,12 +88,203 @@ pub(super) fn picture_rect(state: &State) -> Rect {
     let Some((camera, _)) = state.camera() else {
         return rect;
     };
+    let (mut room, mut pixels) = (rect, pixels);
+    if state.compares() == Compare::Side {
+        room.set_right(rect.center().x);
+        pixels[0] /= 2;
+    }
     let size = fit([camera.width, camera.height], pixels);
-    let scale = rect.width() / (pixels[0].max(1) as f32);
+    let scale = room.width() / (pixels[0].max(1) as f32);
     Rect::from_center_size(
-        rect.center(),
+        room.center(),
         Vec2::new(size[0] as f32, size[1] as f32) * scale,
     )
+}
+
+/// Draw the photograph beside or over the picture in `inner`, or say how far they are apart.
+fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rect) {
+    let label = |rect: Rect, text: &str| {
+        let font = FontId::proportional(13.0);
+        let at = rect.left_top() + Vec2::new(8.0, 6.0);
+        let galley = painter.layout_no_wrap(text.to_owned(), font, Color32::WHITE);
+        let behind = Rect::from_min_size(at, galley.size()).expand(4.0);
+        painter.rect_filled(behind, 3.0, Color32::from_black_alpha(170));
+        painter.galley(at, galley, Color32::WHITE);
+    };
+    let photo = state.photo(ui.ctx());
+    let whole = Rect::from_min_max(Pos2::ZERO, Pos2::new(1.0, 1.0));
+    match (state.compares(), photo) {
+        (_, None) => label(inner, "reading the photograph"),
+        (Compare::Side, Some(photo)) => {
+            let room = state.canvas.rect;
+            let there = inner.translate(Vec2::new(room.width() / 2.0, 0.0));
+            painter.image(photo, there, whole, Color32::WHITE);
+            label(inner, "rendered");
+            label(there, "photograph");
+        }
+        (Compare::Wipe, Some(photo)) => {
+            let x = inner.left() + state.wipe * inner.width();
+            let right = Rect::from_min_max(Pos2::new(x, inner.top()), inner.max);
+            let clipped = painter.with_clip_rect(right.intersect(painter.clip_rect()));
+            clipped.image(photo, inner, whole, Color32::WHITE);
+            let stroke = Stroke::new(2.0, Color32::from_rgb(250, 180, 60));
+            painter.vline(x, inner.y_range(), stroke);
+            painter.circle_filled(Pos2::new(x, inner.center().y), 6.0, stroke.color);
+            if state.wipe > 0.15 {
+                label(inner, "rendered");
+            }
+            if state.wipe < 0.85 {
+                label(right, "photograph");
+            }
+        }
+        (Compare::Error, Some(_)) => {
+            let text = state.psnr().map_or("measuring".to_owned(), |psnr| {
+                format!("error, white from 0.25 on · PSNR {psnr:.2} dB")
+            });
+            label(inner, &text);
+        }
+        (Compare::Off, Some(_)) => {}
+    }
+    if let Some(place) = state.place() {
+        painter.text(
+            state.canvas.rect.center_bottom() - Vec2::new(0.0, 6.0),
+            Align2::CENTER_BOTTOM,
+            &place.name,
+            FontId::proportional(13.0),
+            Color32::LIGHT_GRAY,
+        );
+    }
+}
+
+/// What can be taken hold of, and where it is.
+fn grips(state: &State) -> Vec<(Grip, Pos2)> {
+    let inner = picture_rect(state);
+    match state.compares() {
+        Compare::Off => {}
+        Compare::Wipe => {
+            let x = inner.left() + state.wipe * inner.width();
+            return vec![(Grip::Wipe, Pos2::new(x, inner.center().y))];
+        }
+        Compare::Side | Compare::Error => return Vec::new(),
+    }
+    let Some((camera, _)) = state.camera() else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    let mut add = |grip, point| {
+        if let Some(at) = overlay::project(&camera, inner, point) {
+            all.push((grip, at));
+        }
+    };
+    if let Some(crop) = &state.crop {
+        for axis in 0..3 {
+            for upper in [false, true] {
+                add(
+                    Grip::Face(axis, upper),
+                    overlay::middle_of_face(crop, axis, upper),
+                );
+            }
+        }
+    }
+    if !state.flight.plays {
+        for (index, key) in state.flight.draft.keys().iter().enumerate() {
+            let place = key.camera([1, 1]).position();
+            add(Grip::Key(index), place.map(f64::from));
+        }
+    }
+    all
+}
+
+/// The nearest of things so far away, if it is within reach.
+fn nearest<T>(all: impl Iterator<Item = (T, f32)>) -> Option<T> {
+    let near = all.filter(|(_, away)| *away < REACH);
+    near.min_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(thing, _)| thing)
+}
+
+/// Take hold of what the pointer is at, move it, and let it go; a click on a camera goes there.
+fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
+    let now = ui.input(|i| i.time);
+    if state.grip.is_none() {
+        // By the time that a drag is one, the pointer has moved on.
+        let pointer = if response.drag_started() {
+            ui.input(|i| i.pointer.press_origin())
+        } else {
+            response.hover_pos()
+        };
+        let wipes = state.compares() == Compare::Wipe;
+        let away = |at: Pos2| {
+            let distance = |p: Pos2| {
+                if wipes {
+                    (p.x - at.x).abs()
+                } else {
+                    p.distance(at)
+                }
+            };
+            pointer.map_or(f32::INFINITY, distance)
+        };
+        let all = grips(state).into_iter().map(|(grip, at)| (grip, away(at)));
+        if let Some(grip) = nearest(all) {
+            ui.ctx().set_cursor_icon(CursorIcon::Grab);
+            if response.drag_started_by(PointerButton::Primary) {
+                state.grip = Some(grip);
+            }
+            if let (Grip::Key(index), true) = (grip, response.clicked()) {
+                state.flight.selected = Some(index);
+                return;
+            }
+        }
+        if state.show_cameras && state.compares() == Compare::Off {
+            let eyes = overlay::eyes(state, picture_rect(state));
+            if let Some(index) = nearest(eyes.map(|(index, at)| (index, away(at)))) {
+                ui.ctx().set_cursor_icon(CursorIcon::PointingHand);
+                if response.clicked() {
+                    state.go_to(index);
+                }
+            }
+        }
+    }
+    let Some(grip) = state.grip else {
+        return;
+    };
+    if !response.dragged() {
+        state.grip = None;
+        return;
+    }
+    ui.ctx().set_cursor_icon(CursorIcon::Grabbing);
+    let delta = response.drag_delta();
+    let inner = picture_rect(state);
+    if let Grip::Wipe = grip {
+        if let Some(pointer) = response.interact_pointer_pos() {
+            state.wipe = ((pointer.x - inner.left()) / inner.width().max(1.0)).clamp(0.0, 1.0);
+        }
+        return;
+    }
+    let Some((camera, _)) = state.camera().filter(|_| delta != Vec2::ZERO) else {
+        return;
+    };
+    match grip {
+        Grip::Wipe => {}
+        Grip::Face(axis, upper) => {
+            let crop = state.crop.as_mut();
+            if let Some(crop) = crop {
+                overlay::pull(crop, axis, upper, &camera, inner, delta);
+                state.changed(now);
+            }
+        }
+        Grip::Key(index) => {
+            state.flight.selected = Some(index);
+            let key = state.flight.draft.keys().get(index);
+            let by = key.and_then(|key| {
+                let at = key.camera([1, 1]).position().map(f64::from);
+                overlay::shift(&camera, inner, at, delta)
+            });
+            if let Some(by) = by {
+                state.flight.draft.shift(index, by);
+                state.flight.is_changed = true;
+            }
+        }
+    }
 }
 
 /// Move the camera as the pointer and the keys say.
@@ -116,73 +335,15 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
         }
     }
     if view != before {
+        state.flight.plays = false;
         state.moved(now);
         state.view = Some(view);
     }
 }
 
-/// A point of the world on the screen, where `camera` sees it in `rect`.
-fn project(camera: &Camera, rect: Rect, point: [f64; 3]) -> Option<Pos2> {
-    let [x, y] = camera.project(point)?;
-    let at = Vec2::new(
-        x as f32 / camera.width as f32 * rect.width(),
-        y as f32 / camera.height as f32 * rect.height(),
-    );
-    // Far outside lines would only cost.
-    (at.length() < 1e5).then(|| rect.min + at)
-}
-
-/// Lines over the picture: the scene's box and the cameras.
-fn overlay(state: &State, painter: &egui::Painter, camera: &Camera, rect: Rect) {
-    let Some(opened) = &state.opened else {
-        return;
-    };
-    let painter = painter.with_clip_rect(rect.intersect(painter.clip_rect()));
-    let line = |a: [f64; 3], b: [f64; 3], stroke: Stroke| {
-        if let (Some(a), Some(b)) = (project(camera, rect, a), project(camera, rect, b)) {
-            painter.line_segment([a, b], stroke);
-        }
-    };
-    if state.show_box {
-        let corner =
-            |i: usize| -> [f64; 3] { std::array::from_fn(|a| opened.corners[(i >> a) & 1][a]) };
-        let stroke = Stroke::new(1.0, Color32::from_rgb(250, 180, 60));
-        for i in 0..8_usize {
-            for axis in 0..3 {
-                if i & (1 << axis) == 0 {
-                    line(corner(i), corner(i | (1 << axis)), stroke);
-                }
-            }
-        }
-    }
-    if state.show_cameras {
-        let length = state.view.map_or(1.0, |v| v.distance()) * 0.06;
-        for (index, (_, other, _)) in opened.cameras.iter().enumerate() {
-            if state.at_camera == Some(index) {
-                continue;
-            }
-            let color = if index < opened.n_train {
-                Color32::from_rgb(90, 160, 250)
-            } else {
-                Color32::from_rgb(120, 220, 120)
-            };
-            let stroke = Stroke::new(1.0, color);
-            let [eye, corners] = frustum(other, length);
-            for i in 0..4 {
-                line(eye[0], corners[i], stroke);
-                line(corners[i], corners[(i + 1) % 4], stroke);
-            }
-        }
-    }
-}
-
-/// Where `camera` stands (four times), and the corners of its image `length` in front of it.
-fn frustum(camera: &Camera, length: f64) -> [[[f64; 3]; 4]; 2] {
-    let (w, h) = (camera.width as f32, camera.height as f32);
-    let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
-        let (origin, direction) = camera.ray(x, y);
-        std::array::from_fn(|a| origin[a] + length * direction[a])
-    });
-    let eye = camera.position().map(f64::from);
-    [[eye; 4], corners]
+/// The camera of the picture as a person sees it now, for a key frame.
+pub(super) fn standing(state: &State) -> Option<Camera> {
+    let [width, height] = state.canvas.pixels;
+    (width > 0 && height > 0).then_some(())?;
+    Some(state.view?.camera(width, height))
 }

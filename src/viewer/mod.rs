@@ -4,16 +4,22 @@
 //! its own: the two talk in [`Command`]s and [`Event`]s, and the engine's pictures stay on the device they share. Neither the
 //! trainer nor the renderer knows of any of this.
 
+mod album;
 mod canvas;
+mod flight;
 mod navigation;
+mod overlay;
 mod pace;
 mod panels;
 mod protocol;
+mod recent;
 mod script;
 mod state;
 mod window;
 
 pub use navigation::Navigation;
 pub use pace::{Pace, Turn, finer};
-pub use protocol::{Command, Event, Looking, Opened, Outbox, Progress, Shot, Training};
+pub use protocol::{
+    Choice, Command, Errand, Event, Looking, Opened, Outbox, Photo, Place, Progress, Shot, Training,
+};
 pub use window::{ViewerError, run};

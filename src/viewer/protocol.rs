@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::camera::Camera;
+use crate::camera_path::Draft;
+use crate::dataset::{Frame, Image};
 use crate::gpu::Gpu;
-use crate::render::{Shading, Show};
+use crate::render::{Channel, Crop, Shading};
 
 /// What the window asks for.
 #[derive(Debug, Clone)]
@@ -24,11 +26,28 @@ pub enum Command {
     /// End training where it is, saved.
     Stop,
     /// Open a dataset or a run.
-    Open(PathBuf),
-    /// Make the built-in scene and train on it.
-    Demo,
+    Open(Choice),
+    /// Make the built-in scene and train on it by a method, if one is chosen.
+    Demo(Option<String>),
+    /// Go on, on the device that is listed there.
+    Device(usize),
+    /// Write something that is rendered.
+    Render(Box<Errand>),
+    /// Leave what takes a while.
+    Cancel,
     /// The window is closing.
     Quit,
+    /// Lose the device, for tests.
+    LoseDevice,
+}
+
+/// What to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Of a dataset or a run.
+    pub path: PathBuf,
+    /// How to train on it, if it is a dataset and this is chosen.
+    pub method: Option<String>,
 }
 
 /// Whether to train.
@@ -42,8 +61,42 @@ pub enum Training {
     Step,
 }
 
+/// Something to render and to write, while the window shows on and training waits.
+#[derive(Debug, Clone)]
+pub enum Errand {
+    /// What is seen, as a PNG, at the size of its camera.
+    Screenshot {
+        /// What is seen.
+        looking: Looking,
+        /// The file.
+        to: PathBuf,
+    },
+    /// A path, as `kiln render` does.
+    Path {
+        /// The key frames.
+        path: Draft,
+        /// A folder, or a PNG, GIF or video.
+        to: PathBuf,
+        /// What of it.
+        channel: Channel,
+        /// Rays a pixel, per side.
+        per_side: u32,
+        /// What stands behind it.
+        background: [f32; 3],
+    },
+}
+
+/// A photograph of the dataset, at the size that it is trained and evaluated at.
+#[derive(Debug)]
+pub struct Photo {
+    /// Which place it was taken at.
+    pub place: usize,
+    /// Its pixels.
+    pub image: Image,
+}
+
 /// What is to be seen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Looking {
     /// From where, at the full size of the picture.
     pub camera: Camera,
@@ -51,6 +104,10 @@ pub struct Looking {
     pub near_far: Option<[f32; 2]>,
     /// What of it.
     pub shading: Shading,
+    /// The part of the scene that is seen.
+    pub crop: Option<Crop>,
+    /// A photograph as large as the camera's picture: how far it is from that is shown instead.
+    pub compared: Option<Arc<Photo>>,
     /// Whether the camera is being moved.
     pub moving: bool,
     /// When it was asked for, in seconds of the window's life.
@@ -61,9 +118,12 @@ impl Looking {
     /// Whether pictures of both are the same.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
+        let place = |looking: &Self| looking.compared.as_ref().map(|p| p.place);
         self.camera == other.camera
             && self.near_far == other.near_far
             && self.shading == other.shading
+            && self.crop == other.crop
+            && place(self) == place(other)
     }
 }
 
@@ -72,17 +132,23 @@ impl Looking {
 pub enum Event {
     /// The device that everything happens on from now on.
     Device(Arc<Gpu>),
+    /// The devices there are, and the number of the one in use.
+    Devices(Vec<String>, Option<usize>),
     /// What was opened.
     Opened(Box<Opened>),
-    /// What is being done that takes a while.
-    Doing(String),
+    /// What is being done that takes a while, and the share that is done, if that is known.
+    Doing(String, Option<f32>),
+    /// That is over.
+    Done,
     /// A line that a terminal would show.
     Note(String),
-    /// An error, after which nothing is open.
+    /// Something that did not work.
     Failed(String),
     /// How training goes.
     Progress(Progress),
-    /// Training has ended; whether it can go on.
+    /// Share of the occupancy grid that is occupied.
+    Occupied(f64),
+    /// Training has ended; what it came to.
     Ended(String),
     /// A picture is done.
     Shot(Shot),
@@ -95,18 +161,41 @@ pub enum Event {
 pub struct Opened {
     /// What to call it.
     pub title: String,
+    /// Its folder.
+    pub path: PathBuf,
     /// Its method.
     pub method: String,
-    /// All cameras with their images' names; those of training first.
-    pub cameras: Vec<(String, Camera, Option<[f32; 2]>)>,
+    /// Where one can stand; those that are trained on first.
+    pub places: Vec<Place>,
     /// How many of them are trained on.
     pub n_train: usize,
+    /// Factor that photographs are shrunk by.
+    pub downscale: u32,
+    /// Whether colour is composited in linear light.
+    pub linear: bool,
     /// Corners of the scene's box in world units.
     pub corners: [[f64; 3]; 2],
     /// What can be shown.
-    pub shows: Vec<Show>,
+    pub shows: Vec<crate::render::Show>,
+    /// Whether the scene can be cropped.
+    pub can_crop: bool,
+    /// Bytes on the device, reckoned.
+    pub bytes: u64,
     /// Whether it is being trained.
     pub training: bool,
+}
+
+/// A place that the dataset looked from.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The image's name.
+    pub name: String,
+    /// Its camera.
+    pub camera: Camera,
+    /// Where rays begin and end, if the dataset says.
+    pub near_far: Option<[f32; 2]>,
+    /// The photograph, if there is one.
+    pub frame: Option<Frame>,
 }
 
 /// How training goes.
@@ -144,6 +233,8 @@ pub struct Shot {
     pub size: [u32; 2],
     /// What it shows.
     pub looking: Looking,
+    /// PSNR against the photograph that it is compared with, in dB, over 8-bit values; then it shows the error.
+    pub psnr: Option<f64>,
     /// Seconds that it took.
     pub seconds: f64,
 }

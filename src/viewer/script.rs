@@ -41,6 +41,8 @@ enum Action {
     Resize([f64; 2]),
     /// Save what the window shows as a PNG.
     Capture(PathBuf),
+    /// Lose the device.
+    LoseDevice,
     /// Close the window.
     Close,
 }
@@ -58,6 +60,12 @@ enum Condition {
     Failed,
     /// Training has ended.
     Ended,
+    /// Nothing takes long any more.
+    Done,
+    /// The picture is compared with a photograph, pixel by pixel.
+    Compared,
+    /// The path is not played any more.
+    Played,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -83,6 +91,7 @@ impl From<Button> for PointerButton {
 pub(super) enum Wish {
     Resize([f64; 2]),
     Capture(PathBuf),
+    LoseDevice,
     Close,
 }
 
@@ -188,6 +197,10 @@ impl Script {
                 wish = Some(Wish::Capture(path.clone()));
                 true
             }
+            Action::LoseDevice => {
+                wish = Some(Wish::LoseDevice);
+                true
+            }
             Action::Close => {
                 wish = Some(Wish::Close);
                 true
@@ -223,6 +236,9 @@ fn holds(condition: Condition, state: &State) -> bool {
         Condition::Trained => state.progress.is_some_and(|p| p.step > 0),
         Condition::Failed => state.failed.is_some(),
         Condition::Ended => state.ended.is_some(),
+        Condition::Done => state.doing.is_none(),
+        Condition::Compared => state.is_sharp() && state.psnr().is_some(),
+        Condition::Played => !state.flight.plays,
     }
 }
 

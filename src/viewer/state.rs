@@ -1,14 +1,23 @@
 //! What the window knows and shows; `panels` and `canvas` draw it. Nothing here needs a window or a device.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::canvas::Canvas;
+use super::album::{Print, Wanted};
+use super::canvas::{Canvas, Grip};
+use super::flight::Flight;
 use super::pace::STILL;
-use super::protocol::{Command, Event, Looking, Opened, Progress, Shot, Training};
+use super::protocol::{
+    Choice, Command, Errand, Event, Looking, Opened, Photo, Place, Progress, Shot, Training,
+};
+use super::recent::Recent;
 use super::{Navigation, panels};
 use crate::camera::Camera;
+use crate::camera_path::MAX_SIDE;
 use crate::config::Background;
-use crate::render::{Shading, Show};
+use crate::eval;
+use crate::render::{Crop, Shading, Show};
 
 /// Points of a curve at most; older ones are thinned out.
 const MOST_POINTS: usize = 2000;
@@ -20,6 +29,18 @@ const MOST_LINES: usize = 500;
 pub(super) struct Line {
     pub text: String,
     pub is_error: bool,
+}
+
+/// How what is rendered is compared with the photograph taken from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compare {
+    Off,
+    /// One beside the other.
+    Side,
+    /// One over the other, up to a line.
+    Wipe,
+    /// How far they are apart.
+    Error,
 }
 
 /// Values over seconds of training.
@@ -42,6 +63,19 @@ impl Curve {
     }
 }
 
+/// What is on egui's own textures: photographs.
+#[derive(Default)]
+struct Textures {
+    photo: Option<(usize, Background, egui::TextureHandle)>,
+    thumbnails: HashMap<usize, egui::TextureHandle>,
+}
+
+impl std::fmt::Debug for Textures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Textures").finish_non_exhaustive()
+    }
+}
+
 /// What the window knows.
 #[derive(Debug)]
 pub(super) struct State {
@@ -53,13 +87,22 @@ pub(super) struct State {
     pub last_camera: usize,
     pub show: Show,
     pub background: Background,
+    pub crop: Option<Crop>,
+    pub compare: Compare,
+    /// Where the line of [`Compare::Wipe`] is, in shares of the picture's width.
+    pub wipe: f32,
+    pub flight: Flight,
+    /// Sides of screenshots; the window's picture where they are left out.
+    pub screenshot_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
+    /// Share of the occupancy grid that is occupied.
+    pub occupied: Option<f64>,
     pub loss: Curve,
     pub train_psnr: Curve,
     pub held_out: Curve,
     pub log: Vec<Line>,
-    /// What takes a while.
-    pub doing: Option<String>,
+    /// What takes a while, and the share that is done, if that is known.
+    pub doing: Option<(String, Option<f32>)>,
     /// What went wrong last, until it is dismissed or something opens.
     pub failed: Option<String>,
     pub training: Training,
@@ -69,10 +112,26 @@ pub(super) struct State {
     pub show_box: bool,
     pub show_help: bool,
     pub path_to_open: String,
+    pub recent: Recent,
+    /// The method that datasets are trained by, if not what suits the device.
+    pub method: Option<String>,
+    pub devices: Vec<String>,
+    pub device: Option<usize>,
     pub canvas: Canvas,
+    /// What is being dragged over the picture.
+    pub grip: Option<Grip>,
     pub hidden: bool,
     /// The window waits for its engine to save and end.
     pub closing: bool,
+    photo: Option<Arc<Photo>>,
+    thumbnails: HashMap<usize, Arc<Photo>>,
+    textures: Textures,
+    /// Counts what was opened, to know whose photographs come.
+    album: u32,
+    wanted: Vec<Wanted>,
+    /// Which photograph was asked for last.
+    asked_photo: Option<usize>,
+    asked_thumbnails: bool,
     shot: Option<Shot>,
     shot_is_new: bool,
     texture: Option<egui::TextureId>,
@@ -97,7 +156,13 @@ impl Default for State {
             last_camera: 0,
             show: Show::Color,
             background: panels::WHITE,
+            crop: None,
+            compare: Compare::Off,
+            wipe: 0.5,
+            flight: Flight::default(),
+            screenshot_size: None,
             progress: None,
+            occupied: None,
             loss: Curve::default(),
             train_psnr: Curve::default(),
             held_out: Curve::default(),
@@ -111,9 +176,21 @@ impl Default for State {
             show_box: false,
             show_help: false,
             path_to_open: String::new(),
+            recent: Recent::default(),
+            method: None,
+            devices: Vec::new(),
+            device: None,
             canvas: Canvas::default(),
+            grip: None,
             hidden: false,
             closing: false,
+            photo: None,
+            thumbnails: HashMap::new(),
+            textures: Textures::default(),
+            album: 0,
+            wanted: Vec::new(),
+            asked_photo: None,
+            asked_thumbnails: false,
             shot: None,
             shot_is_new: false,
             texture: None,
@@ -129,20 +206,30 @@ impl Default for State {
 }
 
 impl State {
+    /// An empty window, of a person who opened these lately.
+    pub fn new(recent: Recent) -> Self {
+        Self {
+            recent,
+            ..Self::default()
+        }
+    }
+
     /// Take in what the engine says.
     pub fn hear(&mut self, event: Event) {
         match event {
             Event::Opened(opened) => self.open(*opened),
-            Event::Doing(what) => self.doing = Some(what),
+            Event::Doing(what, share) => self.doing = Some((what, share)),
+            Event::Done => self.doing = None,
             Event::Note(text) => self.say(text, false),
             Event::Failed(text) => {
                 self.doing = None;
-                self.failed = Some(text.clone());
-                self.say(format!("error: {text}"), true);
+                self.fail(text);
             }
             Event::Progress(progress) => {
-                self.doing = None;
                 let is_new = self.progress.is_none_or(|p| p.step != progress.step);
+                if is_new {
+                    self.doing = None;
+                }
                 if is_new && progress.step > 0 {
                     self.loss.push(progress.seconds, f64::from(progress.loss));
                     let psnr = f64::from(progress.train_psnr);
@@ -155,6 +242,7 @@ impl State {
                 }
                 self.progress = Some(progress);
             }
+            Event::Occupied(share) => self.occupied = Some(share),
             Event::Ended(text) => {
                 self.training = Training::Pause;
                 self.doing = None;
@@ -162,41 +250,83 @@ impl State {
                 self.ended = Some(text);
             }
             Event::Shot(shot) => {
-                self.doing = None;
                 self.shot = Some(shot);
                 self.shot_is_new = true;
             }
+            Event::Devices(devices, used) => (self.devices, self.device) = (devices, used),
             Event::Device(_) | Event::Gone => {}
         }
     }
 
     fn open(&mut self, opened: Opened) {
-        let cameras: Vec<Camera> = opened.cameras.iter().map(|c| c.1).collect();
+        let cameras: Vec<Camera> = opened.places.iter().map(|p| p.camera).collect();
         let trained = &cameras[..opened.n_train.min(cameras.len())];
-        let first = opened.cameras.first();
-        self.view = first.map(|(_, camera, _)| Navigation::new(camera, trained));
-        self.at_camera = first.map(|_| 0);
+        let before = self.opened.as_ref().map(|o| &o.path);
+        // On another device it is the same still.
+        if before != Some(&opened.path) {
+            self.view = cameras.first().map(|c| Navigation::new(c, trained));
+            self.at_camera = (!cameras.is_empty()).then_some(0);
+            self.last_camera = 0;
+            self.crop = None;
+            self.flight = Flight::default();
+            (self.loss, self.train_psnr, self.held_out) = Default::default();
+        }
         if !opened.shows.contains(&self.show) {
             self.show = Show::Color;
         }
+        self.crop = self.crop.filter(|_| opened.can_crop);
         self.title = Some(format!("kiln · {} · {}", opened.title, opened.method));
-        (self.loss, self.train_psnr, self.held_out) = Default::default();
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
+        self.occupied = None;
         self.training = Training::Go;
+        self.recent.add(&opened.path);
         self.opened = Some(opened);
         self.told = None;
+        self.album += 1;
+        (self.photo, self.asked_photo) = (None, None);
+        self.thumbnails.clear();
+        self.asked_thumbnails = false;
+        self.textures = Textures::default();
     }
 
-    fn say(&mut self, text: String, is_error: bool) {
+    /// A line for the log.
+    pub fn say(&mut self, text: String, is_error: bool) {
         self.log.push(Line { text, is_error });
         let more = self.log.len().saturating_sub(MOST_LINES);
         self.log.drain(..more);
     }
 
+    /// Something did not work.
+    pub fn fail(&mut self, text: String) {
+        self.say(format!("error: {text}"), true);
+        self.failed = Some(text);
+    }
+
     /// Draw everything, and take in what was done.
     pub fn ui(&mut self, ui: &mut egui::Ui) {
+        self.play(ui.ctx());
         panels::all(self, ui);
+        self.want_photographs();
         self.tell(ui.ctx());
+    }
+
+    /// Follow the path, where it is played.
+    fn play(&mut self, context: &egui::Context) {
+        let (now, seconds) = context.input(|i| (i.time, f64::from(i.stable_dt)));
+        let size = self.canvas.pixels.map(|n| n.max(1));
+        let Some(camera) = self.flight.play(seconds, size) else {
+            return;
+        };
+        self.stand_at(&camera, now);
+        context.request_repaint();
+    }
+
+    /// Stand where `camera` does.
+    pub fn stand_at(&mut self, camera: &Camera, now: f64) {
+        if let Some(view) = &mut self.view {
+            view.stand_at(camera);
+            self.moved(now);
+        }
     }
 
     /// Whether training is under way, or waits.
@@ -225,9 +355,10 @@ impl State {
         self.title.take()
     }
 
-    /// The picture is another device's.
+    /// The picture is another device's, and so is what egui draws.
     pub fn forget_picture(&mut self) {
         (self.shot, self.texture, self.shot_is_new) = (None, None, false);
+        self.textures = Textures::default();
         self.told = None;
     }
 
@@ -263,57 +394,121 @@ impl State {
         Some((self.texture?, rect, shot))
     }
 
+    /// PSNR of the picture against the photograph that it is compared with.
+    pub fn psnr(&self) -> Option<f64> {
+        self.shot.as_ref()?.psnr
+    }
+
     /// The camera has moved.
     pub fn moved(&mut self, now: f64) {
         self.moved_at = now;
         self.at_camera = None;
     }
 
+    /// Something else that is drawn over and over has moved.
+    pub fn changed(&mut self, now: f64) {
+        self.moved_at = now;
+    }
+
     /// Stand where camera `index` of the dataset does.
     pub fn go_to(&mut self, index: usize) {
-        let camera = self
+        let place = self
             .opened
             .as_ref()
-            .and_then(|opened| opened.cameras.get(index));
-        if let (Some((_, camera, _)), Some(view)) = (camera, &mut self.view) {
-            view.stand_at(camera);
+            .and_then(|opened| opened.places.get(index));
+        if let (Some(place), Some(view)) = (place, &mut self.view) {
+            view.stand_at(&place.camera);
             self.at_camera = Some(index);
             self.last_camera = index;
+            self.flight.plays = false;
         }
     }
 
-    /// The camera of the picture: the dataset's own where one stands at it, at the size it is shown in.
-    pub fn camera(&self) -> Option<(Camera, Option<[f32; 2]>)> {
+    /// The place of the dataset that one stands at.
+    pub fn place(&self) -> Option<&Place> {
+        self.opened.as_ref()?.places.get(self.at_camera?)
+    }
+
+    /// How it is compared with a photograph here: not at all, where there is none.
+    pub fn compares(&self) -> Compare {
+        let has_photo = self.place().is_some_and(|p| p.frame.is_some());
+        if has_photo {
+            self.compare
+        } else {
+            Compare::Off
+        }
+    }
+
+    /// Pixels that the picture has room in.
+    fn room(&self) -> [u32; 2] {
         let [width, height] = self.canvas.pixels;
+        match self.compares() {
+            Compare::Side => [width / 2, height],
+            Compare::Off | Compare::Wipe | Compare::Error => [width, height],
+        }
+    }
+
+    /// The camera of the picture: the dataset's own where one stands at it, at the size it is shown in; where it is compared
+    /// pixel by pixel, at the photograph's.
+    pub fn camera(&self) -> Option<(Camera, Option<[f32; 2]>)> {
+        let [width, height] = self.room();
         if width == 0 || height == 0 {
             return None;
         }
-        let at = self
-            .at_camera
-            .zip(self.opened.as_ref())
-            .and_then(|(index, opened)| opened.cameras.get(index));
-        if let Some((_, camera, near_far)) = at {
-            let [w, h] = fit([camera.width, camera.height], [width, height]);
-            return Some((camera.resized(w, h), *near_far));
+        if let Some(place) = self.place() {
+            let camera = place.camera;
+            let size = [camera.width, camera.height];
+            let [w, h] = if self.compares() == Compare::Error {
+                size
+            } else {
+                fit(size, [width, height])
+            };
+            return Some((camera.resized(w, h), place.near_far));
         }
-        let near_far = self
-            .opened
-            .as_ref()
-            .and_then(|o| o.cameras.first())
-            .and_then(|c| c.2);
+        let first = self.opened.as_ref().and_then(|o| o.places.first());
+        let near_far = first.and_then(|place| place.near_far);
         Some((self.view?.camera(width, height), near_far))
+    }
+
+    /// What is seen through `camera`.
+    fn looking(&self, now: f64) -> Option<Looking> {
+        let ((camera, near_far), view) = self.camera().zip(self.view)?;
+        let distance = view.distance() as f32;
+        let compares = self.compares();
+        let photo = self.photo.as_ref().filter(|photo| {
+            let size = [photo.image.width, photo.image.height];
+            self.at_camera == Some(photo.place) && size == [camera.width, camera.height]
+        });
+        Some(Looking {
+            camera,
+            near_far,
+            shading: Shading {
+                show: if compares == Compare::Error {
+                    Show::Color
+                } else {
+                    self.show
+                },
+                background: self.background,
+                depth_range: [0.6 * distance, 1.8 * distance],
+                most_samples: 64.0,
+                up: view.up().to_array().map(|v| v as f32),
+            },
+            crop: self.crop,
+            compared: photo.filter(|_| compares == Compare::Error).cloned(),
+            moving: now - self.moved_at < STILL,
+            asked: now,
+        })
     }
 
     /// Tell the engine what is to be seen, where that has changed.
     fn tell(&mut self, context: &egui::Context) {
         let now = context.input(|i| i.time);
         self.measure(now);
-        let moving = now - self.moved_at < STILL;
-        if moving {
+        if now - self.moved_at < STILL {
             let rest = STILL - (now - self.moved_at);
             context.request_repaint_after_secs(rest as f32 + 0.01);
         }
-        let Some(((camera, near_far), view)) = self.camera().zip(self.view) else {
+        let Some(looking) = self.looking(now) else {
             return;
         };
         if self.hidden {
@@ -322,27 +517,13 @@ impl State {
             }
             return;
         }
-        let distance = view.distance() as f32;
-        let looking = Looking {
-            camera,
-            near_far,
-            shading: Shading {
-                show: self.show,
-                background: self.background,
-                depth_range: [0.6 * distance, 1.8 * distance],
-                most_samples: 64.0,
-                up: view.up().to_array().map(|v| v as f32),
-            },
-            moving,
-            asked: now,
-        };
         let told = self.told.as_ref().filter(|told| told.shows_as(&looking));
         // That it rests now is news too, of what was asked for before.
         let looking = Looking {
             asked: told.map_or(now, |told| told.asked),
             ..looking
         };
-        if told.is_none_or(|told| told.moving != moving) {
+        if told.is_none_or(|told| told.moving != looking.moving) {
             self.told = Some(looking.clone());
             self.ask(Command::Look(Box::new(looking)));
         }
@@ -358,12 +539,176 @@ impl State {
         }
     }
 
-    /// Open what was dropped or named.
-    pub fn open_path(&mut self, path: PathBuf) {
-        self.failed = None;
-        self.doing = Some(format!("opening {}", path.display()));
-        self.ask(Command::Open(path));
+    /// Ask for the photographs that are to be seen.
+    fn want_photographs(&mut self) {
+        let Some(opened) = &self.opened else {
+            return;
+        };
+        let wanted = |index: usize, place: &Place, downscale| {
+            place.frame.as_ref().map(|frame| Wanted {
+                album: self.album,
+                place: index,
+                path: frame.image_path.clone(),
+                downscale,
+            })
+        };
+        if self.compare != Compare::Off && self.asked_photo != self.at_camera {
+            self.asked_photo = self.at_camera;
+            let here = self
+                .at_camera
+                .and_then(|i| opened.places.get(i).map(|p| (i, p)));
+            let one = here.and_then(|(i, p)| wanted(i, p, Some(opened.downscale)));
+            self.wanted.extend(one);
+        }
+        if self.show_cameras && !self.asked_thumbnails {
+            self.asked_thumbnails = true;
+            let all = opened.places.iter().enumerate();
+            let all: Vec<Wanted> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
+            self.wanted.extend(all);
+        }
     }
+
+    pub fn take_wanted(&mut self) -> Vec<Wanted> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// A photograph was read.
+    pub fn see(&mut self, print: Print) {
+        if print.album != self.album {
+            return;
+        }
+        match print.photo {
+            Ok(photo) if print.is_thumbnail => {
+                self.thumbnails.insert(print.place, photo);
+            }
+            Ok(photo) => self.photo = Some(photo),
+            Err(reason) => self.say(format!("error: {reason}"), true),
+        }
+    }
+
+    /// The photograph of where one stands, to be drawn.
+    pub fn photo(&mut self, context: &egui::Context) -> Option<egui::TextureId> {
+        let linear = self.opened.as_ref()?.linear;
+        let photo = self.photo.as_ref();
+        let photo = photo.filter(|photo| Some(photo.place) == self.at_camera)?;
+        let background = self.background;
+        let drawn = self.textures.photo.as_ref();
+        if let Some((_, _, texture)) =
+            drawn.filter(|(place, behind, _)| *place == photo.place && *behind == background)
+        {
+            return Some(texture.id());
+        }
+        let texture = texture_of(context, photo, linear, background);
+        let id = texture.id();
+        self.textures.photo = Some((photo.place, background, texture));
+        Some(id)
+    }
+
+    /// The thumbnail of place `index`, to be drawn.
+    pub fn thumbnail(&mut self, context: &egui::Context, index: usize) -> Option<egui::TextureId> {
+        let linear = self.opened.as_ref()?.linear;
+        let photo = self.thumbnails.get(&index)?;
+        let textures = &mut self.textures.thumbnails;
+        let texture = textures
+            .entry(index)
+            .or_insert_with(|| texture_of(context, photo, linear, panels::WHITE));
+        Some(texture.id())
+    }
+
+    /// Open what was dropped or named: a path of key frames, a run or a dataset.
+    pub fn open_path(&mut self, path: &Path) {
+        self.failed = None;
+        let text = path.extension().filter(|e| *e == "json");
+        let text = text.and_then(|_| std::fs::read_to_string(path).ok());
+        if text.is_some_and(|t| t.contains("\"key_frames\"")) {
+            match self.flight.open(path) {
+                Ok(()) => {
+                    self.crop = self.flight.draft.crop.or(self.crop);
+                    self.say(format!("opened {}", path.display()), false);
+                }
+                Err(error) => self.fail(error.to_string()),
+            }
+            return;
+        }
+        self.doing = Some((format!("opening {}", path.display()), None));
+        self.ask(Command::Open(Choice {
+            path: path.to_owned(),
+            method: self.method.clone(),
+        }));
+    }
+
+    /// Keep the path, and what is cropped.
+    pub fn save_path(&mut self) {
+        self.flight.draft.crop = self.crop;
+        match self.flight.save() {
+            Ok(file) => self.say(format!("saved {}", file.display()), false),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Render the path to a file.
+    pub fn render_path(&mut self) {
+        self.flight.draft.crop = self.crop;
+        let flight = &self.flight;
+        let errand = Errand::Path {
+            path: flight.draft.clone(),
+            to: PathBuf::from(flight.to.trim()),
+            channel: flight.channel,
+            per_side: flight.per_side,
+            background: self.background.color(),
+        };
+        self.doing = Some(("rendering".to_owned(), Some(0.0)));
+        self.ask(Command::Render(Box::new(errand)));
+    }
+
+    /// The size of a screenshot: what was chosen, or the picture's.
+    pub fn size_of_screenshot(&self) -> Option<[u32; 2]> {
+        let (camera, _) = self.camera()?;
+        Some(
+            self.screenshot_size
+                .unwrap_or([camera.width, camera.height]),
+        )
+    }
+
+    /// Write what is seen to a PNG beside the others.
+    pub fn screenshot(&mut self, now: f64) {
+        let (Some(looking), Some([width, height])) = (self.looking(now), self.size_of_screenshot())
+        else {
+            return;
+        };
+        let [width, height] = [width, height].map(|n| n.clamp(1, MAX_SIDE));
+        let camera = match (self.place(), self.view) {
+            (Some(place), _) => place.camera.resized(width, height),
+            (None, Some(view)) => view.camera(width, height),
+            (None, None) => return,
+        };
+        let free = (1..).map(|n| PathBuf::from(format!("screenshot-{n:03}.png")));
+        let to = free.into_iter().find(|path| !path.exists());
+        let looking = Looking {
+            camera,
+            compared: None,
+            ..looking
+        };
+        self.doing = Some(("rendering".to_owned(), None));
+        self.ask(Command::Render(Box::new(Errand::Screenshot {
+            looking,
+            to: to.unwrap_or_default(),
+        })));
+    }
+}
+
+/// `photo` over `background`, for egui.
+fn texture_of(
+    context: &egui::Context,
+    photo: &Photo,
+    linear: bool,
+    background: Background,
+) -> egui::TextureHandle {
+    let size = [photo.image.width, photo.image.height].map(|n| n as usize);
+    let values = eval::over(&photo.image, linear, background.color());
+    let rgb: Vec<u8> = values.iter().map(|v| (v * 255.0).round() as u8).collect();
+    let image = egui::ColorImage::from_rgb(size, &rgb);
+    context.load_texture("photograph", image, egui::TextureOptions::LINEAR)
 }
 
 /// The largest size of the shape of `size` within `room`, one pixel at least.
@@ -377,12 +722,17 @@ pub(super) fn fit(size: [u32; 2], room: [u32; 2]) -> [u32; 2] {
 mod tests {
     use super::*;
 
-    fn cameras(n: u8) -> Vec<(String, Camera, Option<[f32; 2]>)> {
+    fn places(n: u8) -> Vec<Place> {
         let stand = |i: u8| {
             let angle = f32::from(i);
             let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
             let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.8, 100, 100);
-            (format!("view {i}"), camera, None)
+            Place {
+                name: format!("view {i}"),
+                camera,
+                near_far: None,
+                frame: None,
+            }
         };
         (0..n).map(stand).collect()
     }
@@ -400,8 +750,13 @@ mod tests {
             state.hear(Event::Opened(Box::new(Opened {
                 title: "run".to_owned(),
                 method: "ngp".to_owned(),
-                cameras: cameras(5),
+                path: PathBuf::from("runs/run"),
+                places: places(5),
                 n_train: 4,
+                downscale: 1,
+                linear: false,
+                can_crop: true,
+                bytes: 1 << 20,
                 corners: [[-1.0; 3], [1.0; 3]],
                 shows: vec![Show::Color, Show::Depth],
                 training: true,
@@ -499,7 +854,7 @@ mod tests {
         // Back to the first camera, exactly.
         let commands = window.press(egui::Key::R);
         let first = window.state.camera().unwrap().0;
-        let expected = cameras(1)[0].1.resized(first.width, first.height);
+        let expected = places(1)[0].camera.resized(first.width, first.height);
         assert_eq!(looks(&commands)[0].camera, expected);
     }
 

@@ -11,7 +11,9 @@ use winit::event::WindowEvent;
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
 use winit::window::{Window, WindowId};
 
+use super::album::Album;
 use super::protocol::{Command, Event, Outbox};
+use super::recent::Recent;
 use super::script::{Script, Wish};
 use super::state::State;
 use crate::gpu::{Gpu, GpuError};
@@ -55,9 +57,12 @@ pub fn run<T: Send + 'static>(
         .map_err(|e| ViewerError::NoDisplay(e.to_string()))?;
     let (to_engine, commands) = channel();
     let (to_window, events) = channel();
-    let proxy = event_loop.create_proxy();
+    let (proxy, other) = (event_loop.create_proxy(), event_loop.create_proxy());
     let wake = Arc::new(move || {
         let _ = proxy.send_event(Wake);
+    });
+    let album = Album::new(move || {
+        let _ = other.send_event(Wake);
     });
     let outbox = Outbox::new(to_window, wake);
     let thread = std::thread::Builder::new().name("engine".to_owned());
@@ -71,7 +76,8 @@ pub fn run<T: Send + 'static>(
         .map_err(|e| ViewerError::Window(e.to_string()))?;
     let mut app = App {
         context: egui::Context::default(),
-        state: State::default(),
+        state: State::new(Recent::of_user()),
+        album,
         commands: to_engine,
         events,
         shown: None,
@@ -97,6 +103,7 @@ const FRAME: Duration = Duration::from_millis(16);
 struct App {
     context: egui::Context,
     state: State,
+    album: Album,
     commands: Sender<Command>,
     events: Receiver<Event>,
     shown: Option<Shown>,
@@ -204,6 +211,9 @@ impl App {
                 event => self.state.hear(event),
             }
         }
+        for print in self.album.prints() {
+            self.state.see(print);
+        }
         if let Some(shown) = &self.shown {
             shown.window.request_redraw();
         }
@@ -217,6 +227,10 @@ impl App {
         // One surface at a time.
         shown.painter = None;
         self.state.forget_picture();
+        if gpu.is_lost() {
+            // The engine opens another one.
+            return;
+        }
         if self.drawn {
             // Textures were the other device's: a new context sends them all again.
             let memory = self.context.memory(Clone::clone);
@@ -296,6 +310,7 @@ impl App {
                     .window
                     .request_inner_size(LogicalSize::new(*width, *height));
             }
+            Some(Wish::LoseDevice) => self.state.ask(Command::LoseDevice),
             Some(Wish::Close) => self.state.close(),
             Some(Wish::Capture(_)) | None => {}
         }
@@ -308,6 +323,10 @@ impl App {
         self.repaint_at = Instant::now().checked_add(delay);
         for command in self.state.take_commands() {
             let _ = self.commands.send(command);
+        }
+        let wanted = self.state.take_wanted();
+        if !wanted.is_empty() {
+            self.album.want(wanted);
         }
         let closes = self.state.take_close();
         if let Some(title) = self.state.take_title() {

@@ -9,6 +9,7 @@ use kiln::config::{Background, Config};
 use kiln::dataset::Image;
 use kiln::gpu::{Gpu, StepState};
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
+use kiln::render::{Crop, GpuCrop};
 
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, on_device};
@@ -99,9 +100,19 @@ fn camera_rays_follow_every_lens() {
                     .collect();
                 let on_device = rig.buffer(&on_device);
                 let tile = gpu.uniform("tile", &[index as u32, first, 0, 0]).unwrap();
+                let crop = gpu.uniform("crop", &GpuCrop::new(None)).unwrap();
                 let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
                 rig.run(|stage| {
-                    camera_rays(gpu, stage, &rig.counts, &config, &on_device, &tile, &rays)
+                    camera_rays(
+                        gpu,
+                        stage,
+                        &rig.counts,
+                        &config,
+                        &on_device,
+                        &tile,
+                        &crop,
+                        &rays,
+                    )
                 });
                 for (i, ray) in rig.read::<GpuRay>(&rays, n as usize).iter().enumerate() {
                     assert_eq!((ray.image, ray.pixel), (index as u32, first + i as u32));
@@ -111,6 +122,59 @@ fn camera_rays_follow_every_lens() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
+    on_device(|gpu| {
+        let crop = Crop::new([-0.4, -0.3, -0.9], [0.3, 0.5, 0.2]).unwrap();
+        let camera = camera(Lens::Pinhole, 31, 17);
+        let n = 31 * 17;
+        let rig = Rig::new(gpu, n, 0, 0);
+        let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.25, 2.7])]);
+        let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
+        let cut = gpu.uniform("crop", &GpuCrop::new(Some(crop))).unwrap();
+        let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+        rig.run(|stage| {
+            camera_rays(
+                gpu,
+                stage,
+                &rig.counts,
+                &config(&[]),
+                &on_device,
+                &tile,
+                &cut,
+                &rays,
+            )
+        });
+        let (mut misses, mut cuts, mut ends) = (0, 0, 0);
+        for (i, ray) in rig.read::<GpuRay>(&rays, n).iter().enumerate() {
+            let (x, y) = (i as u32 % 31, i as u32 / 31);
+            let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
+            let mut range = [0.25_f64, 2.7];
+            for a in 0..3 {
+                let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);
+                range[0] = range[0].max(faces[0].min(faces[1]));
+                range[1] = range[1].min(faces[0].max(faces[1]));
+            }
+            assert_eq!(ray.pixel & 0x7fff_ffff, i as u32);
+            if range[0] >= range[1] {
+                assert!(ray.t_max <= ray.t_min + 1e-4, "{ray:?}");
+                misses += 1;
+                continue;
+            }
+            assert!((f64::from(ray.t_min) - range[0]).abs() < 1e-4, "{ray:?}");
+            assert!((f64::from(ray.t_max) - range[1]).abs() < 1e-4, "{ray:?}");
+            // Cut off, or at the camera's own end.
+            let is_cut = ray.pixel >> 31 == 1;
+            assert_eq!(is_cut, ray.t_max < 2.7, "{ray:?}");
+            *(if is_cut { &mut cuts } else { &mut ends }) += 1;
+        }
+        assert!(
+            misses > 20 && cuts > 20 && ends > 5,
+            "{misses} {cuts} {ends}"
+        );
     });
 }
 
@@ -316,8 +380,18 @@ fn rays_that_count_depth() {
             let on_device = rig.buffer(&[GpuCamera::new(&camera, [2.0, 6.0])]);
             let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
             let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+            let crop = gpu.uniform("crop", &GpuCrop::new(None)).unwrap();
             rig.run(|stage| {
-                camera_rays(gpu, stage, &rig.counts, &config, &on_device, &tile, &rays)
+                camera_rays(
+                    gpu,
+                    stage,
+                    &rig.counts,
+                    &config,
+                    &on_device,
+                    &tile,
+                    &crop,
+                    &rays,
+                )
             });
             let forward = camera.forward();
             for ray in rig.read::<GpuRay>(&rays, n) {

@@ -7,6 +7,7 @@
 mod binned;
 mod camera;
 mod compositing;
+mod crop;
 mod direction;
 mod distillation;
 mod field;

@@ -14,14 +14,16 @@ const SIDE: u32 = 16;
 const BACKGROUND: [f32; 3] = [0.2, 0.4, 0.8];
 
 /// A renderer of random values, and its occupancy bits, all set.
-fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, Buffer) {
+pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, Buffer) {
     let mut overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    overrides.push(format!("occupancy.resolution={SIDE}"));
+    if Config::preset(preset, &[]).unwrap().occupancy.is_some() {
+        overrides.push(format!("occupancy.resolution={SIDE}"));
+    }
     let mut config = Config::preset(preset, &overrides).unwrap();
     config.resolve(SceneHints::default(), AdapterClass::Software);
     let words = (SIDE.pow(3) / 32) as usize;
     let bits = gpu.buffer_with("bits", &vec![u32::MAX; words]).unwrap();
-    let renderer = Renderer::new(gpu, &config, Some(&bits)).unwrap();
+    let renderer = Renderer::new(gpu, &config, config.occupancy.as_ref().map(|_| &bits)).unwrap();
     let mut pcg = Pcg::new(5);
     for parameters in &renderer.parameters {
         let tables = parameters.tables.iter();

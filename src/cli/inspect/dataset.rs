@@ -103,7 +103,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     let all: Vec<&Frame> = distinct(&dataset);
     let bar = session.out.bar(all.len(), "decoding images");
     let started = std::time::Instant::now();
-    let (seen, faulty) = doctor::check_images(&all, &|| bar.inc(1));
+    let (seen, faulty) = doctor::check_images(&all, &|| bar.inc());
     let decode_seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
     problems.extend(faulty);

@@ -3,19 +3,23 @@
 mod plan;
 mod views;
 
+#[cfg(feature = "viewer")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Session;
 use super::interrupt::{self, Interrupted};
 use super::output::SCHEMA;
 use super::scene;
 use super::sink::{DepthFormat, Look, Target};
+use super::{Session, usage};
+#[cfg(feature = "viewer")]
+use crate::camera_path::Draft;
 use crate::config::Background;
 use crate::dataset::Split;
-use crate::render::{Channel, Frame, Renderer};
+use crate::render::{Channel, Crop, Frame, Renderer};
 pub(super) use views::View;
-use views::{FrameRange, PathFile, sized};
+use views::{FrameRange, PathFile, Views, sized};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +74,9 @@ pub(super) struct Args {
     /// Background: white, black, #rrggbb, or transparent (PNGs with alpha)
     #[arg(long, value_name = "C")]
     pub(super) background: Option<Backdrop>,
+    /// Show only what lies in this box, two corners in world units; left out, as in the path
+    #[arg(long, value_name = "x,y,z,x,y,z", allow_hyphen_values = true)]
+    pub(super) crop: Option<Crop>,
     /// Rays a pixel, averaged: 1, 4, 9 or 16
     #[arg(long, value_name = "N", default_value = "1", value_parser = samples_per_side)]
     pub(super) samples: u32,
@@ -95,6 +102,16 @@ pub(super) struct Args {
 pub(super) enum Backdrop {
     Transparent,
     Behind(Background),
+}
+
+impl Backdrop {
+    /// Its colour, if it has one.
+    fn color(self) -> Option<[f32; 3]> {
+        match self {
+            Self::Transparent => None,
+            Self::Behind(background) => Some(background.color()),
+        }
+    }
 }
 
 impl FromStr for Backdrop {
@@ -173,6 +190,72 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let gpu = session.open_gpu()?;
     let mut run = scene::open_run(&gpu, &args.run, background)?;
     let views = views::all(session, &run.checkpoint, args, path)?;
+    render_to(session, &mut run.renderer, args, target, &views)
+}
+
+#[cfg(feature = "viewer")]
+impl Args {
+    /// Those of one channel of a path, over a colour.
+    pub(super) fn along_path(
+        out: &Path,
+        channel: Channel,
+        per_side: u32,
+        background: [f32; 3],
+    ) -> Self {
+        Self {
+            run: PathBuf::new(),
+            split: None,
+            turntable: None,
+            spiral: None,
+            path: None,
+            path_transform: None,
+            frames: None,
+            every: None,
+            out: out.to_owned(),
+            width: None,
+            height: None,
+            channels: vec![channel],
+            background: Some(Backdrop::Behind(Background::Fixed(background))),
+            crop: None,
+            samples: per_side,
+            linear: false,
+            depth_format: None,
+            depth_scale: None,
+            dataset: None,
+            fps: None,
+        }
+    }
+}
+
+/// Render `path` of what is open.
+#[cfg(feature = "viewer")]
+pub(super) fn along(
+    session: &Session,
+    renderer: &mut Renderer,
+    args: &Args,
+    path: &Draft,
+) -> anyhow::Result<()> {
+    let target = plan::target(&args.out)?;
+    plan::check(args, target)?;
+    let views = Views::along(path)?;
+    render_to(session, renderer, args, target, &views)
+}
+
+/// Render what `args` pick of `views` to where they say.
+fn render_to(
+    session: &Session,
+    renderer: &mut Renderer,
+    args: &Args,
+    target: Target,
+    views: &Views,
+) -> anyhow::Result<()> {
+    let background = args.background.and_then(Backdrop::color);
+    if views.crop.is_some() && !renderer.can_crop() {
+        return Err(usage(
+            "--crop: this run sees its scene in device coordinates, in which nothing is a box: leave the crop out",
+        ));
+    }
+    renderer.set_crop(views.crop);
     let (picked, step) = views.pick(args)?;
     let fps = views.fps / step as f64;
     plan::check_views(args, target, &picked, fps)?;
@@ -190,12 +273,12 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let depth = plan::depth_format(args, target);
     let shaded = args.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
     // Of the whole, so that parts of it fit together.
-    let look = look(session, &mut run.renderer, &views.all, shaded)?;
+    let look = look(session, renderer, &views.all, shaded)?;
     let look = Look {
-        background: look
+        background: background.or(look
             .background
-            .filter(|_| args.background != Some(Backdrop::Transparent)),
-        linear_background: background.map(Background::color),
+            .filter(|_| args.background != Some(Backdrop::Transparent))),
+        linear_background: background,
         depth,
         linear: args.linear || target == Target::Exr,
         ..look
@@ -204,7 +287,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         normals: args.channels.contains(&Channel::Normal),
         per_side: args.samples,
     };
-    render_all(session, &mut run.renderer, &picked, how, |index, frame| {
+    render_all(session, renderer, &picked, how, |index, frame| {
         sinks
             .iter_mut()
             .try_for_each(|s| s.add(index, frame, &look))
@@ -251,7 +334,7 @@ pub(super) fn render_all(
     let bar = session.out.bar(views.len(), "rendering");
     for view in views {
         let (camera, near_far) = (&view.camera, view.near_far);
-        let keep_going = || !interrupt::is_asked();
+        let keep_going = || session.keep_going();
         let frame =
             renderer.render_while(camera, near_far, how.normals, how.per_side, &keep_going)?;
         let Some(frame) = frame else {
@@ -259,7 +342,7 @@ pub(super) fn render_all(
             return Err(Interrupted(text).into());
         };
         take(view.index, &frame)?;
-        bar.inc(1);
+        bar.inc();
     }
     bar.finish_and_clear();
     Ok(())

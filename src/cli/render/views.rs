@@ -5,10 +5,13 @@ use std::str::FromStr;
 
 use super::Args;
 use crate::camera::Camera;
+#[cfg(feature = "viewer")]
+use crate::camera_path::Draft;
 use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Session, scene, usage};
 use crate::dataset::{Dataset, Split};
+use crate::render::Crop;
 
 /// Frames per second of what has no rate of its own.
 const FPS: f64 = 12.0;
@@ -44,6 +47,8 @@ impl View {
 pub(super) struct Views {
     pub(super) all: Vec<View>,
     pub(super) fps: f64,
+    /// What is seen of the scene.
+    pub(super) crop: Option<Crop>,
 }
 
 /// `--frames A..B`, `A..B..STEP`: half-open, either end may be left out.
@@ -85,6 +90,19 @@ impl FromStr for FrameRange {
 }
 
 impl Views {
+    /// Those of a path that is being made.
+    #[cfg(feature = "viewer")]
+    pub(super) fn along(draft: &Draft) -> anyhow::Result<Self> {
+        let path = draft.path(Path::new("the path"));
+        let path = path.ok_or_else(|| usage("the path has no key frames yet: set one"))?;
+        check_size("the path's image", draft.size)?;
+        Ok(Self {
+            all: View::of(&path.cameras(draft.size, draft.fps)?),
+            fps: draft.fps,
+            crop: draft.crop,
+        })
+    }
+
     /// The views that `--frames` and `--every` pick, and how many there are from one to the next.
     pub(super) fn pick(&self, args: &Args) -> anyhow::Result<(Vec<View>, usize)> {
         let n = self.all.len();
@@ -181,6 +199,7 @@ impl PathFile {
         Ok(Views {
             all: View::of(&self.path.cameras(size, fps)?),
             fps,
+            crop: args.crop.or(self.path.crop()),
         })
     }
 }
@@ -246,7 +265,11 @@ pub(super) fn all(
             [view.camera.width, view.camera.height],
         )?;
     }
-    Ok(Views { all, fps })
+    Ok(Views {
+        all,
+        fps,
+        crop: args.crop,
+    })
 }
 
 /// The nearest and the farthest that the training views of `dataset` reach, where all of them say.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::Session;
-use super::super::interrupt::{self, Interrupted};
+use super::super::interrupt::Interrupted;
 use super::super::scene::SOFTWARE_SPEED;
 use super::super::usage;
 use super::{Lesson, Teaching, key_of};
@@ -173,7 +173,7 @@ pub(super) fn look(
         .bar(1000, "asking the teacher where it is dense");
     let found = extract(gpu, config, teacher, images, &mut |share| {
         bar.set_position((share * 1000.0) as u64);
-        !interrupt::is_asked()
+        session.keep_going()
     });
     bar.finish_and_clear();
     let found = match found {

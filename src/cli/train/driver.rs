@@ -1,5 +1,6 @@
 //! Training under way: looks at a held-out view, checkpoints, the end, and what is said meanwhile.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -105,8 +106,6 @@ pub(in crate::cli) struct Driver<'a> {
     latest: Option<Progress>,
     /// PSNR of the held-out view when it was last looked at.
     last_psnr: Option<f64>,
-    /// How often views were rendered, which ends what else the renderer had begun.
-    renderings: u32,
 }
 
 impl<'a> Driver<'a> {
@@ -141,7 +140,6 @@ impl<'a> Driver<'a> {
             events: Vec::new(),
             latest: None,
             last_psnr: None,
-            renderings: 0,
         }
     }
 
@@ -201,8 +199,8 @@ impl<'a> Driver<'a> {
         if seconds >= self.next_look {
             self.pause()?;
             let started = Instant::now();
-            self.last_psnr = self.look_at_view()?;
-            if let Some(psnr) = self.last_psnr {
+            if let Some(psnr) = self.look_at_view()? {
+                self.last_psnr = Some(psnr);
                 self.tell_plateau(seconds, psnr)?;
             }
             let done = match self.is_good_enough() {
@@ -440,9 +438,12 @@ impl<'a> Driver<'a> {
         else {
             return Ok(None);
         };
-        self.renderings += 1;
         self.trainer.settle(&self.renderer.parameters)?;
-        let (quality, _) = evaluate_view(&mut self.renderer, frame, image, *downscale)?;
+        let (renderer, keep_going) = (&mut self.renderer, || self.session.keep_going());
+        let Some((quality, _)) = evaluate_view(renderer, frame, image, *downscale, &keep_going)?
+        else {
+            return Ok(None);
+        };
         let line = serde_json::json!({
             "schema": SCHEMA, "event": "view", "step": self.trainer.step(), "seconds": self.trainer.seconds(),
             "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
@@ -510,7 +511,6 @@ impl<'a> Driver<'a> {
     }
 
     fn evaluate(&mut self) -> anyhow::Result<(EvalReport, Vec<Example>)> {
-        self.renderings += 1;
         self.trainer.settle(&self.renderer.parameters)?;
         let request = Request {
             frames: &self.eval_frames,
@@ -602,14 +602,24 @@ impl<'a> Driver<'a> {
 
 /// What a window asks of training.
 #[cfg(feature = "viewer")]
-impl Driver<'_> {
-    pub(in crate::cli) fn gpu(&self) -> &Arc<Gpu> {
-        self.gpu
+impl<'a> Driver<'a> {
+    pub(in crate::cli) fn session(&self) -> &'a Session {
+        self.session
     }
 
-    /// What to call it.
-    pub(in crate::cli) fn title(&self) -> String {
-        self.setup.dir.path().display().to_string()
+    /// Its folder.
+    pub(in crate::cli) fn path(&self) -> PathBuf {
+        self.setup.dir.path().to_owned()
+    }
+
+    /// Bytes on the device, reckoned.
+    pub(in crate::cli) fn bytes(&self) -> anyhow::Result<u64> {
+        Ok(scene::memory(self.gpu, &self.setup.config, &self.setup.dataset)?.total_bytes())
+    }
+
+    /// Flags that go on with it.
+    pub(in crate::cli) fn args_to_go_on(&self) -> Args {
+        self.args.to_go_on(self.setup.dir.path())
     }
 
     /// What is seen, and by which cameras.
@@ -626,11 +636,6 @@ impl Driver<'_> {
     /// Let the renderer show what was learned so far.
     pub(in crate::cli) fn show_newest(&self) -> anyhow::Result<()> {
         Ok(self.trainer.settle(&self.renderer.parameters)?)
-    }
-
-    /// How often the renderer was used for something else than the window's pictures.
-    pub(in crate::cli) fn renderings(&self) -> u32 {
-        self.renderings
     }
 
     pub(in crate::cli) fn step(&self) -> u32 {

@@ -118,6 +118,22 @@ impl Args {
         }
     }
 
+    /// Go on with what these flags began in `run`, under the same limits.
+    #[cfg(feature = "viewer")]
+    fn to_go_on(&self, run: &Path) -> Self {
+        Self {
+            dataset: self.dataset.clone(),
+            resume: Some(run.to_owned()),
+            steps: self.steps,
+            seconds: self.seconds,
+            until_psnr: self.until_psnr,
+            eval_views: self.eval_views.clone(),
+            checkpoint_every: self.checkpoint_every,
+            tensorboard: self.tensorboard,
+            ..Self::on(run)
+        }
+    }
+
     /// Train on `dataset`, nothing else said.
     pub(super) fn on(dataset: &Path) -> Self {
         Self {

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::eval;
 use crate::gpu::{Gpu, GpuError};
-use crate::render::{RenderJob, Rendered, Renderer};
-use crate::viewer::{Looking, Pace, Shot, finer};
+use crate::metrics::psnr;
+use crate::render::{Picture, RenderJob, Rendered, Renderer, texture_of};
+use crate::viewer::{Looking, Pace, Photo, Shot, finer};
 
 /// Longest turn of a picture that is refined.
 const SLICE: Duration = Duration::from_millis(40);
@@ -54,11 +56,6 @@ impl Easel {
         self.stale = true;
     }
 
-    /// The renderer was used for something else: what had begun begins again.
-    pub fn restart(&mut self) {
-        self.sheet = None;
-    }
-
     /// What was drawn is another field's.
     pub fn clear(&mut self) {
         (self.drawn, self.sheet, self.looking) = (None, None, None);
@@ -106,6 +103,7 @@ impl Easel {
                 return Ok(None);
             };
             let camera = looking.camera.resized(size[0], size[1]);
+            renderer.set_crop(looking.crop);
             let job = renderer.begin_picture(&camera, looking.near_far, &looking.shading)?;
             self.stale = false;
             self.sheet = Some(Sheet {
@@ -138,13 +136,52 @@ impl Easel {
         };
         let rays = u64::from(sheet.size[0]) * u64::from(sheet.size[1]);
         pace.measured(rays, sheet.seconds);
-        let texture = picture.to_texture(gpu);
         self.drawn = Some((sheet.looking.clone(), sheet.size));
+        let photo = sheet.looking.compared.as_deref();
+        let compared = photo.filter(|photo| [photo.image.width, photo.image.height] == sheet.size);
+        let linear = renderer.config().scene.linear;
+        let (texture, psnr) = match compared {
+            Some(photo) => {
+                let background = sheet.looking.shading.background.color();
+                let (texture, psnr) = compare(gpu, &picture, photo, linear, background)?;
+                (texture, Some(psnr))
+            }
+            None => (picture.to_texture(gpu), None),
+        };
         Ok(Some(Shot {
             texture,
             size: sheet.size,
             looking: sheet.looking,
+            psnr,
             seconds: sheet.seconds,
         }))
     }
+}
+
+/// Error at the end of the scale, of values in [0, 1]: mean over the channels.
+const LARGEST_ERROR: f32 = 0.25;
+
+/// How far `picture` is from `photo` in each pixel, from black over red and yellow to white, and its PSNR in dB over 8-bit
+/// values.
+fn compare(
+    gpu: &Gpu,
+    picture: &Picture,
+    photo: &Photo,
+    linear: bool,
+    background: [f32; 3],
+) -> Result<(wgpu::Texture, f64), GpuError> {
+    let rgba = picture.read(gpu)?;
+    let rgb = rgba.chunks_exact(4).flat_map(|p| &p[..3]);
+    let ours: Vec<f32> = rgb.map(|&v| f32::from(v) / 255.0).collect();
+    let theirs = eval::over(&photo.image, linear, background);
+    let errors = ours.chunks_exact(3).zip(theirs.chunks_exact(3));
+    let pixels: Vec<u8> = errors
+        .flat_map(|(a, b)| {
+            let error = (0..3).map(|c| (a[c] - b[c]).abs()).sum::<f32>() / 3.0;
+            let t = (error / LARGEST_ERROR).clamp(0.0, 1.0).sqrt() * 3.0;
+            let [r, g, b] = [t, t - 1.0, t - 2.0].map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8);
+            [r, g, b, 255]
+        })
+        .collect();
+    Ok((texture_of(gpu, picture.size, &pixels), psnr(&ours, &theirs)))
 }

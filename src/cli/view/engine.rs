@@ -1,7 +1,7 @@
 //! The thread behind the window: opens, trains and draws as it is told.
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::cell::{Cell, RefCell};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use super::super::scene::{self, OpenRun};
 use super::super::train::{self, Driver, Turn as Step};
 use super::super::{Session, demo};
 use super::easel::Easel;
+use super::errand;
 use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::dataset::Dataset;
-use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
 use crate::render::{Renderer, Show};
 use crate::run::RunDir;
 use crate::sampling::SceneBox;
-use crate::viewer::{Command, Event, Opened, Outbox, Pace, Training, Turn};
+use crate::viewer::{Choice, Command, Errand, Event, Opened, Outbox, Pace, Place, Training, Turn};
 
 /// Share of the device that training gets at first.
 const SHARE: f64 = 0.75;
@@ -30,16 +31,20 @@ const IDLE: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_micros(300);
 /// Seconds between two reports of progress.
 const REPORT: f64 = 0.25;
+/// Between two counts of the occupancy grid.
+const CENSUS: Duration = Duration::from_secs(2);
+/// A device that is lost again sooner is given up.
+const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 
 /// What to open.
 #[derive(Debug, Clone)]
 pub(super) enum What {
     /// A run or a dataset.
-    Path(PathBuf),
+    Path(Choice),
     /// Training as its flags say.
     Train(Box<train::Args>),
-    /// The built-in scene.
-    Demo,
+    /// The built-in scene, by a method if one is chosen.
+    Demo(Option<String>),
 }
 
 /// What the window has asked for, and has not got yet.
@@ -50,11 +55,13 @@ struct Wishes {
     training: Training,
     save: bool,
     stop: bool,
+    cancel: bool,
     quit: bool,
+    errand: Option<Box<Errand>>,
     next: Option<What>,
 }
 
-/// Where commands come in and events go out.
+/// Where commands come in and events go out, and what pictures are made with.
 #[derive(Debug)]
 pub(in crate::cli) struct Desk {
     outbox: Outbox,
@@ -62,6 +69,22 @@ pub(in crate::cli) struct Desk {
     commands: Receiver<Command>,
     wishes: RefCell<Wishes>,
     gpu: RefCell<Option<Arc<Gpu>>>,
+    /// The device that was chosen in the window, by its number.
+    device: RefCell<Option<usize>>,
+    /// Of the window's pictures, which come between whatever else is rendered.
+    renderer: RefCell<Option<Renderer>>,
+    /// How to open again what is open, on another device.
+    again: RefCell<Option<What>>,
+    census: RefCell<Census>,
+    /// Since when something else than a picture has the device.
+    worked: Cell<Instant>,
+}
+
+/// Counts of the occupancy grid, now and then.
+#[derive(Debug)]
+struct Census {
+    ticket: Option<ReadBack>,
+    next: Instant,
 }
 
 impl Desk {
@@ -76,34 +99,57 @@ impl Desk {
                 training: Training::Go,
                 save: false,
                 stop: false,
+                cancel: false,
                 quit: false,
+                errand: None,
                 next: None,
             }),
             gpu: RefCell::default(),
+            device: RefCell::default(),
+            renderer: RefCell::default(),
+            again: RefCell::default(),
+            census: RefCell::new(Census {
+                ticket: None,
+                next: Instant::now(),
+            }),
+            worked: Cell::new(Instant::now()),
         }
     }
 
     /// The device that is open, or one that `open` opens; the window draws with it too.
     pub(in crate::cli) fn gpu(
         &self,
-        open: impl FnOnce() -> Result<Arc<Gpu>, GpuError>,
+        options: &GpuOptions,
+        open: impl FnOnce(&GpuOptions) -> Result<Arc<Gpu>, GpuError>,
     ) -> Result<Arc<Gpu>, GpuError> {
         let before = self.gpu.borrow().clone();
         if let Some(gpu) = before.filter(|gpu| gpu.check().is_ok()) {
             return Ok(gpu);
         }
-        let gpu = open()?;
+        let chosen = self.device.borrow().map(|number| number.to_string());
+        let options = GpuOptions {
+            device: chosen.or_else(|| options.device.clone()),
+            ..options.clone()
+        };
+        let gpu = open(&options)?;
         // What pictures cost is not known before the first.
-        self.wishes.borrow_mut().pace = Pace::new(
-            SHARE,
+        let mut wishes = self.wishes.borrow_mut();
+        let share = wishes.pace.share;
+        wishes.pace = Pace::new(
+            share,
             match gpu.class() {
                 AdapterClass::Software => 5e4,
                 AdapterClass::Integrated => 2e6,
                 AdapterClass::Discrete => 2e7,
             },
         );
+        drop(wishes);
         *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
         self.outbox.send(Event::Device(Arc::clone(&gpu)));
+        let all = list_adapters(&options);
+        let used = all.iter().position(|a| a.default);
+        let names = all.into_iter().map(|a| a.name).collect();
+        self.outbox.send(Event::Devices(names, used));
         Ok(gpu)
     }
 
@@ -124,18 +170,33 @@ impl Desk {
                 Command::Save => wishes.save = true,
                 Command::Stop => wishes.stop = true,
                 // What is open stays so until there is something else.
-                Command::Open(path) => match can_open(&path) {
-                    Ok(()) => wishes.next = Some(What::Path(path)),
-                    Err(error) => {
-                        self.out.error(&error);
-                        self.outbox.send(Event::Failed(told(&error)));
-                    }
+                Command::Open(choice) => match can_open(&choice.path) {
+                    Ok(()) => wishes.next = Some(What::Path(choice)),
+                    Err(error) => self.fail(&error),
                 },
-                Command::Demo => wishes.next = Some(What::Demo),
+                Command::Demo(method) => wishes.next = Some(What::Demo(method)),
+                Command::Device(number) => {
+                    *self.device.borrow_mut() = Some(number);
+                    *self.gpu.borrow_mut() = None;
+                    wishes.next = self.again.borrow().clone();
+                }
+                Command::Render(errand) => wishes.errand = Some(errand),
+                Command::Cancel => wishes.cancel = true,
                 Command::Quit => wishes.quit = true,
+                Command::LoseDevice => {
+                    if let Some(gpu) = self.gpu.borrow().as_ref() {
+                        gpu.lose();
+                    }
+                }
             }
         }
         wishes.quit |= interrupt::is_asked();
+    }
+
+    /// Tell that something did not work, in the window in the same words as on the terminal.
+    fn fail(&self, error: &anyhow::Error) {
+        self.out.error(error);
+        self.outbox.send(Event::Failed(told(error)));
     }
 
     /// Whether something else is to be done.
@@ -144,27 +205,125 @@ impl Desk {
         wishes.quit || wishes.next.is_some()
     }
 
-    /// Tell what was opened, and forget what the last one left behind.
-    fn open(&self, opened: Opened) {
+    /// Tell what was opened, whose pictures are made beside `renderer`'s, and forget what the last one left behind.
+    fn open(&self, opened: Opened, renderer: &Renderer, again: What) -> Result<(), GpuError> {
+        *self.renderer.borrow_mut() = Some(renderer.beside()?);
+        *self.again.borrow_mut() = Some(again);
+        self.census.borrow_mut().ticket = None;
         let mut wishes = self.wishes.borrow_mut();
         wishes.easel.clear();
         (wishes.training, wishes.save, wishes.stop) = (Training::Go, false, false);
+        (wishes.errand, wishes.cancel) = (None, false);
         drop(wishes);
         self.outbox.send(Event::Opened(Box::new(opened)));
+        Ok(())
     }
 
-    /// Let a picture have its turn.
-    fn draw(&self, gpu: &Gpu, renderer: &mut Renderer, training: bool) -> Result<(), GpuError> {
+    /// What was open is no more.
+    fn close(&self) {
+        *self.renderer.borrow_mut() = None;
+        self.wishes.borrow_mut().easel.clear();
+    }
+
+    /// Whether a picture is due or under way.
+    fn wants_picture(&self) -> bool {
+        let wishes = self.wishes.borrow();
+        self.renderer.borrow().is_some() && wishes.easel.wants(&wishes.pace)
+    }
+
+    /// Let a picture have its turn, while something else `waits` or not.
+    fn draw(&self, waits: bool) -> Result<(), GpuError> {
         let wishes = &mut *self.wishes.borrow_mut();
+        let (gpu, mut renderer) = (self.gpu.borrow().clone(), self.renderer.borrow_mut());
+        let (Some(gpu), Some(renderer)) = (gpu, renderer.as_mut()) else {
+            return Ok(());
+        };
         let started = Instant::now();
-        let shot = wishes.easel.turn(gpu, renderer, &mut wishes.pace)?;
+        let shot = wishes.easel.turn(&gpu, renderer, &mut wishes.pace)?;
         let moving = wishes.easel.is_moving();
         let seconds = started.elapsed().as_secs_f64();
-        wishes.pace.rendered(seconds, training, moving);
+        wishes.pace.rendered(seconds, waits, moving);
         if let Some(shot) = shot {
             self.outbox.send(Event::Shot(shot));
         }
         Ok(())
+    }
+
+    /// Let the window have its part while something else takes long; whether that is still wanted.
+    pub(in crate::cli) fn breathe(&self) -> bool {
+        self.listen(Duration::ZERO);
+        let worked = self.worked.get().elapsed().as_secs_f64();
+        let wants = self.wants_picture();
+        self.wishes.borrow_mut().pace.trained(worked, wants);
+        // What is wrong with the device is told by what it does for others too.
+        while self.wants_picture()
+            && self.wishes.borrow().pace.next(true, true) == Turn::Picture
+            && self.draw(true).is_ok()
+        {
+            self.listen(Duration::ZERO);
+        }
+        self.worked.set(Instant::now());
+        !self.is_over() && !self.wishes.borrow().cancel
+    }
+
+    /// Draw what is due, or wait for something to be.
+    fn show(&self) -> Result<(), GpuError> {
+        if self.wants_picture() {
+            self.draw(false)?;
+            self.listen(Duration::ZERO);
+        } else {
+            if let Some(gpu) = self.gpu.borrow().as_ref() {
+                gpu.poll_once()?;
+            }
+            self.listen(IDLE);
+        }
+        self.count_occupied()
+    }
+
+    /// Tell now and then how much of the occupancy grid is occupied.
+    fn count_occupied(&self) -> Result<(), GpuError> {
+        let mut census = self.census.borrow_mut();
+        if let Some(bytes) = census.ticket.as_ref().map(ReadBack::poll).transpose()? {
+            if let Some(bytes) = bytes {
+                let ones: u64 = bytes.iter().map(|b| u64::from(b.count_ones())).sum();
+                let share = ones as f64 / (8.0 * bytes.len().max(1) as f64);
+                self.outbox.send(Event::Occupied(share));
+                census.ticket = None;
+            }
+        } else if census.next <= Instant::now() {
+            census.next = Instant::now() + CENSUS;
+            let renderer = self.renderer.borrow();
+            census.ticket = renderer.as_ref().and_then(Renderer::read_occupancy);
+        }
+        Ok(())
+    }
+
+    /// Do what is to be rendered and written, if anything, with `renderer`.
+    fn run_errand(&self, session: &Session, renderer: &mut Renderer) {
+        let errand = self.wishes.borrow_mut().errand.take();
+        let Some(errand) = errand else {
+            return;
+        };
+        self.wishes.borrow_mut().cancel = false;
+        let outcome = errand::run(session, renderer, *errand);
+        renderer.set_crop(None);
+        self.outbox.send(Event::Done);
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is::<Interrupted>() => {
+                self.out
+                    .note("left: nothing was written of what was not complete");
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn has_lost_device(&self) -> bool {
+        self.gpu.borrow().as_ref().is_some_and(|gpu| gpu.is_lost())
+    }
+
+    fn has_errand(&self) -> bool {
+        self.wishes.borrow().errand.is_some()
     }
 }
 
@@ -173,41 +332,79 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
     let Some(desk) = &session.desk else {
         return Ok(());
     };
-    // The window needs a device even where nothing is open.
-    session.open_gpu()?;
     let mut next = what;
+    let mut lost: Option<Instant> = None;
     loop {
+        // The window needs a device even where nothing is open.
+        if let Err(error) = session.open_gpu() {
+            if desk.device.borrow_mut().take().is_none() {
+                return Err(error.into());
+            }
+            // What was chosen does not open: the one before did.
+            desk.fail(&error.into());
+            continue;
+        }
         if let Some(what) = next.take() {
             let outcome = open(session, desk, what);
+            desk.close();
             match outcome {
                 Ok(()) => {}
-                Err(error) if error.is::<Interrupted>() => return Err(error),
-                Err(error) => {
-                    desk.outbox.send(Event::Failed(told(&error)));
-                    session.out.error(&error);
+                Err(error) if error.is::<Interrupted>() && interrupt::is_asked() => {
+                    return Err(error);
                 }
+                Err(error) if error.is::<Interrupted>() => desk.out.note(error.to_string()),
+                Err(error) if desk.has_lost_device() => {
+                    // A device that does not hold is not opened for ever.
+                    if lost.is_some_and(|at| at.elapsed() < BETWEEN_LOSSES) {
+                        return Err(error);
+                    }
+                    lost = Some(Instant::now());
+                    next = desk.again.borrow().clone().filter(What::is_there);
+                    if next.is_none() {
+                        desk.fail(&error);
+                    } else {
+                        desk.out.error(&error);
+                        desk.out.note("opening the device again, and what was open");
+                    }
+                    continue;
+                }
+                Err(error) => desk.fail(&error),
             }
         }
         desk.listen(IDLE);
         let mut wishes = desk.wishes.borrow_mut();
         if wishes.quit {
-            break;
+            return Ok(());
         }
+        wishes.errand = None;
         next = wishes.next.take();
-        drop(wishes);
     }
-    Ok(())
+}
+
+impl What {
+    /// Whether it can be opened again: a run that has saved nothing cannot.
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Train(args) => args.resume.as_deref().is_some_and(is_run),
+            Self::Path(choice) => choice.path.exists(),
+            Self::Demo(_) => true,
+        }
+    }
 }
 
 fn open(session: &Session, desk: &Desk, what: What) -> anyhow::Result<()> {
+    let train = |dataset: &Path, method: Option<String>| {
+        let args = train::Args {
+            method,
+            ..train::Args::on(dataset)
+        };
+        train::train(session, &args, None).map(|_| ())
+    };
     match what {
         What::Train(args) => train::train(session, &args, None).map(|_| ()),
-        What::Path(path) if is_run(&path) => look(session, desk, &path),
-        What::Path(path) => train::train(session, &train::Args::on(&path), None).map(|_| ()),
-        What::Demo => {
-            let dataset = demo::dataset(session)?;
-            train::train(session, &train::Args::on(&dataset), None).map(|_| ())
-        }
+        What::Path(choice) if is_run(&choice.path) => look(session, desk, &choice.path),
+        What::Path(choice) => train(&choice.path, choice.method),
+        What::Demo(method) => train(&demo::dataset(session)?, method),
     }
 }
 
@@ -240,60 +437,50 @@ fn look(session: &Session, desk: &Desk, path: &Path) -> anyhow::Result<()> {
             session.out.note(reason);
         })
         .ok();
-    let title = path.file_name().unwrap_or(path.as_os_str());
-    desk.open(opened(
-        &title.to_string_lossy(),
-        &checkpoint.info.config,
-        dataset.as_ref(),
-        &renderer,
-        false,
-    ));
+    let config = &checkpoint.info.config;
+    let opened = opened(path, config, dataset.as_ref(), &renderer, None);
+    let choice = Choice {
+        path: path.to_owned(),
+        method: None,
+    };
+    desk.open(opened, &renderer, What::Path(choice))?;
     while !desk.is_over() {
-        show(desk, &gpu, &mut renderer)?;
+        desk.run_errand(session, &mut renderer);
+        desk.show()?;
     }
     Ok(())
 }
 
-/// Draw what is due, or wait for something to be.
-fn show(desk: &Desk, gpu: &Gpu, renderer: &mut Renderer) -> anyhow::Result<()> {
-    let wishes = desk.wishes.borrow();
-    let wants = wishes.easel.wants(&wishes.pace);
-    drop(wishes);
-    if wants {
-        desk.draw(gpu, renderer, false)?;
-        desk.listen(Duration::ZERO);
-    } else {
-        gpu.poll_once()?;
-        desk.listen(IDLE);
-    }
-    Ok(())
-}
-
-/// What there is to see of a field.
+/// What there is to see of a field; `bytes` that its training takes, if it is trained.
 fn opened(
-    title: &str,
+    path: &Path,
     config: &Config,
     dataset: Option<&Dataset>,
     renderer: &Renderer,
-    training: bool,
+    bytes: Option<u64>,
 ) -> Opened {
-    let mut cameras = Vec::new();
-    let mut n_train = 0;
+    let mut places = Vec::new();
     if let Some(dataset) = dataset {
-        n_train = dataset.train.len();
         let frames = dataset
             .train
             .iter()
             .chain(&dataset.val)
             .chain(&dataset.test);
-        cameras.extend(frames.map(|f| {
-            let camera = f.camera.downscaled(dataset.downscale);
-            (f.name.clone(), camera, f.near_far)
+        places.extend(frames.map(|frame| Place {
+            name: frame.name.clone(),
+            camera: frame.camera.downscaled(dataset.downscale),
+            near_far: frame.near_far,
+            frame: Some(frame.clone()),
         }));
     }
     let corners = SceneBox::of(config).corners();
-    if cameras.is_empty() {
-        cameras.push(("the scene's box".to_owned(), outside(corners), None));
+    if places.is_empty() {
+        places.push(Place {
+            name: "the scene's box".to_owned(),
+            camera: outside(corners),
+            near_far: None,
+            frame: None,
+        });
     }
     let all = [
         Show::Color,
@@ -304,17 +491,23 @@ fn opened(
         Show::Occupancy,
         Show::Cells,
     ];
+    // The window's own renderer has batches of its own.
+    let batches = renderer.batch_bytes();
     Opened {
-        title: title.to_owned(),
+        title: path.display().to_string(),
+        path: path.to_owned(),
         method: config.method.clone(),
-        cameras,
-        n_train,
+        places,
+        n_train: dataset.map_or(0, |d| d.train.len()),
+        downscale: dataset.map_or(1, |d| d.downscale),
+        linear: config.scene.linear,
         corners,
         shows: all.into_iter().filter(|s| renderer.can_show(*s)).collect(),
-        training,
+        can_crop: renderer.can_crop(),
+        bytes: batches + bytes.unwrap_or(batches + renderer.parameter_bytes()),
+        training: bytes.is_some(),
     }
 }
-
 /// A camera that sees the box between `corners` whole.
 fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
     let middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(low[a], high[a]));
@@ -333,25 +526,27 @@ fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
 
 /// Let `driver` train as the window wishes; when training is over the field can still be looked at.
 pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::Result<()> {
-    let gpu = Arc::clone(driver.gpu());
-    let title = driver.title();
+    let path = driver.path();
+    let bytes = driver.bytes()?;
     let opened = {
         let (config, dataset, renderer) = driver.scene();
-        opened(&title, config, Some(dataset), renderer, true)
+        opened(&path, config, Some(dataset), renderer, Some(bytes))
     };
-    desk.open(opened);
+    let resumed = What::Train(Box::new(driver.args_to_go_on()));
+    desk.open(opened, driver.renderer(), resumed)?;
     let mut over = !driver.begin()?;
     let mut told = Instant::now();
     let mut was_paused = false;
     while !over && !desk.is_over() {
-        let (wants, training, save, stop) = {
+        let (training, save, stop) = {
             let mut wishes = desk.wishes.borrow_mut();
-            let wants = wishes.easel.wants(&wishes.pace);
             let save = std::mem::take(&mut wishes.save);
-            (wants, wishes.training, save, wishes.stop)
+            (wishes.training, save, wishes.stop)
         };
+        let wants = desk.wants_picture();
         let trains = training != Training::Pause;
-        if !trains && !was_paused {
+        let has_errand = desk.has_errand();
+        if (!trains && !was_paused) || has_errand {
             driver.pause()?;
         }
         was_paused = !trains;
@@ -362,19 +557,24 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         if stop {
             break;
         }
+        if has_errand {
+            driver.show_newest()?;
+            desk.run_errand(driver.session(), driver.renderer());
+        }
         let turn = desk.wishes.borrow().pace.next(wants, trains);
         match turn {
             Turn::Picture => {
                 if !desk.wishes.borrow().easel.is_busy() {
                     driver.show_newest()?;
                 }
-                desk.draw(&gpu, driver.renderer(), trains)?;
+                desk.draw(trains)?;
             }
             Turn::Training => {
                 let started = Instant::now();
                 let one = training == Training::Step;
-                let (before, renderings) = (driver.step(), driver.renderings());
-                let outcome = driver.turn(if one { driver.step() + 1 } else { u32::MAX })?;
+                let before = driver.step();
+                desk.worked.set(started);
+                let outcome = driver.turn(if one { before + 1 } else { u32::MAX })?;
                 if one && outcome == Step::Went && driver.step() > before {
                     driver.pause()?;
                     desk.wishes.borrow_mut().training = Training::Pause;
@@ -389,13 +589,11 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
                 }
                 let mut wishes = desk.wishes.borrow_mut();
                 wishes.easel.spoil();
-                if driver.renderings() != renderings {
-                    wishes.easel.restart();
-                }
                 wishes.pace.trained(started.elapsed().as_secs_f64(), wants);
             }
             Turn::Nobody => {}
         }
+        desk.count_occupied()?;
         if told.elapsed().as_secs_f64() > REPORT || !trains {
             told = Instant::now();
             desk.outbox.send(Event::Progress(driver.progress(!trains)));
@@ -407,21 +605,28 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         });
     }
     desk.outbox.send(Event::Progress(driver.progress(true)));
-    if over {
-        desk.outbox.send(Event::Doing("evaluating".to_owned()));
-        let report = driver.end()?;
-        let text = report.map_or_else(|| "trained".to_owned(), |r| scene::describe(&r));
-        desk.outbox.send(Event::Ended(text));
+    desk.wishes.borrow_mut().cancel = false;
+    let text = if over {
+        match driver.end() {
+            Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| scene::describe(&r)),
+            Err(error) if error.is::<Interrupted>() && !interrupt::is_asked() => {
+                format!("trained to step {} and saved; not evaluated", driver.step())
+            }
+            Err(error) => return Err(error),
+        }
     } else {
         driver.pause()?;
         driver.save_and_tell()?;
-        let text = format!("stopped at step {} and saved", driver.step());
-        desk.outbox.send(Event::Ended(text));
-    }
+        format!("stopped at step {} and saved", driver.step())
+    };
+    desk.outbox.send(Event::Ended(text));
+    // From now on it is a run like any other.
+    *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
     driver.show_newest()?;
     desk.wishes.borrow_mut().easel.spoil();
     while !desk.is_over() {
-        show(desk, &gpu, driver.renderer())?;
+        desk.run_errand(driver.session(), driver.renderer());
+        desk.show()?;
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 mod easel;
 mod engine;
+mod errand;
 
 use std::path::{Path, PathBuf};
 
 use super::{Session, train};
-use crate::viewer;
+use crate::viewer::{self, Choice};
 use engine::What;
 pub(super) use engine::{Desk, train_on};
 
@@ -27,7 +28,10 @@ pub(super) struct Args {
 
 /// Open a window on what `args` name.
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    let what = args.what.clone().map(What::Path);
+    let what = args
+        .what
+        .clone()
+        .map(|path| What::Path(Choice { path, method: None }));
     in_window(session, what, args.script.as_deref())
 }
 

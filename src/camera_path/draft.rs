@@ -1,0 +1,261 @@
+//! A path of key frames that is being made: what an editor changes and a file keeps.
+
+use std::path::Path;
+
+use glam::{DMat3, DVec3};
+
+use super::key_frames::{self, KeyFrames, Look};
+use super::{CameraPath, CameraPathError, Model, Pose, View, Views, read_text};
+use crate::camera::Camera;
+use crate::files::replace_file;
+use crate::render::Crop;
+
+/// Least seconds between two key frames.
+const GAP: f64 = 1e-3;
+
+/// Key frames of a perspective camera, and how they are to be shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// Width and height of the images in pixels.
+    pub size: [u32; 2],
+    /// Frames per second.
+    pub fps: f64,
+    /// Whether the last key frame leads back to the first.
+    pub looped: bool,
+    /// Of a loop: seconds until the first key frame comes again, if said.
+    pub seconds: Option<f64>,
+    /// What is seen of the scene.
+    pub crop: Option<Crop>,
+    pub(super) keys: Vec<KeyFrame>,
+}
+
+/// Where a camera is at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KeyFrame {
+    pub(super) time: f64,
+    pub(super) view: View,
+    /// What it keeps looking at, if that is how it was given.
+    pub(super) look: Option<Look>,
+}
+
+impl KeyFrame {
+    /// Seconds.
+    #[must_use]
+    pub fn time(&self) -> f64 {
+        self.time
+    }
+
+    /// The camera, in images of `size`.
+    #[must_use]
+    pub fn camera(&self, size: [u32; 2]) -> Camera {
+        Model::Perspective.camera(&self.view, size)
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            size: [800, 600],
+            fps: super::DEFAULT_FPS,
+            looped: false,
+            seconds: None,
+            crop: None,
+            keys: Vec::new(),
+        }
+    }
+}
+
+impl Draft {
+    /// Read a file of key frames.
+    ///
+    /// # Errors
+    /// Those of [`CameraPath::read`], and [`CameraPathError::File`] for a path that has no key frames of a perspective
+    /// camera.
+    pub fn read(file: &Path) -> Result<Self, CameraPathError> {
+        let text = read_text(file)?;
+        let refuse = |message: &str| CameraPathError::File {
+            path: file.to_owned(),
+            message: message.to_owned(),
+        };
+        let root = super::parse_json(file, &text)?;
+        let whole = super::Fields::of(file, super::Place::File, &root)?;
+        if !whole.has("key_frames") {
+            // What is wrong with it, if it is not nerfstudio's.
+            CameraPath::parse(file, &text)?;
+            return Err(refuse(
+                "a frame at a time, as nerfstudio's, can be rendered (kiln render --path) but not edited",
+            ));
+        }
+        let (model, draft) = key_frames::parse(&whole)?;
+        if model != Model::Perspective {
+            return Err(refuse(
+                "its camera is not a perspective one: it can be rendered (kiln render --path) but not edited",
+            ));
+        }
+        Ok(draft)
+    }
+
+    /// Write it where [`Self::read`] and `kiln render --path` find it.
+    ///
+    /// # Errors
+    /// [`CameraPathError::Write`]
+    pub fn write(&self, file: &Path) -> Result<(), CameraPathError> {
+        replace_file(file, self.to_json().as_bytes()).map_err(|source| CameraPathError::Write {
+            path: file.to_owned(),
+            source,
+        })
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut head = serde_json::json!({
+            "width": self.size[0], "height": self.size[1], "fps": self.fps, "loop": self.looped,
+        });
+        if let Some(seconds) = self.seconds.filter(|_| self.looped && self.keys.len() > 1) {
+            head["seconds"] = seconds.into();
+        }
+        if let Some(crop) = self.crop {
+            head["crop"] = serde_json::json!([crop.low, crop.high]);
+        }
+        let key = |key: &KeyFrame| {
+            let fov = 2.0 * (key.view.extent / 2.0).atan().to_degrees();
+            let eye = key.view.pose.position.to_array();
+            let mut line = serde_json::json!({ "time": key.time, "fov": fov });
+            if let Some(look) = key.look {
+                line["eye"] = serde_json::json!(eye);
+                line["target"] = serde_json::json!(look.target.to_array());
+                line["up"] = serde_json::json!(look.up.to_array());
+            } else {
+                let axes = DMat3::from_quat(key.view.pose.rotation);
+                let row = |i: usize| [axes.x_axis[i], axes.y_axis[i], axes.z_axis[i], eye[i]];
+                line["transform_matrix"] = serde_json::json!([row(0), row(1), row(2)]);
+            }
+            format!("    {line}")
+        };
+        let keys: Vec<String> = self.keys.iter().map(key).collect();
+        let head = head.to_string();
+        let head = head.trim_end_matches('}');
+        // A key frame a line.
+        format!(
+            "{head},\n  \"key_frames\": [\n{}\n  ]\n}}\n",
+            keys.join(",\n")
+        )
+    }
+
+    /// The key frames, in order of their times.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyFrame] {
+        &self.keys
+    }
+
+    /// The way through the key frames; none where there are none.
+    #[must_use]
+    pub fn path(&self, file: &Path) -> Option<CameraPath> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let times: Vec<f64> = self.keys.iter().map(|k| k.time).collect();
+        let views = self.keys.iter().map(|k| k.view).collect();
+        let looks: Vec<Option<Look>> = self.keys.iter().map(|k| k.look).collect();
+        let period = self.period();
+        Some(CameraPath {
+            file: file.to_owned(),
+            size: self.size,
+            fps: self.fps,
+            crop: self.crop,
+            model: Model::Perspective,
+            views: Views::KeyFrames(Box::new(KeyFrames::new(times, views, &looks, period))),
+        })
+    }
+
+    /// Seconds from the first key frame to where it ends.
+    #[must_use]
+    pub fn duration(&self) -> f64 {
+        self.period().unwrap_or_else(|| self.lasts())
+    }
+
+    fn lasts(&self) -> f64 {
+        let [first, .., last] = self.keys.as_slice() else {
+            return 0.0;
+        };
+        last.time - first.time
+    }
+
+    /// Seconds of a loop, which are more than its key frames take.
+    fn period(&self) -> Option<f64> {
+        let n = self.keys.len();
+        if !self.looped || n < 2 {
+            return None;
+        }
+        let lasts = self.lasts();
+        let even = lasts + lasts / (n - 1) as f64;
+        Some(self.seconds.unwrap_or(even).max(lasts + GAP))
+    }
+
+    /// A key frame where `camera` stands, `gap` seconds after the last one; its number.
+    pub fn add(&mut self, camera: &Camera, gap: f64) -> usize {
+        let time = self.keys.last().map_or(0.0, |k| k.time + gap.max(GAP));
+        if let Some(view) = view_of(camera) {
+            let look = None;
+            self.keys.push(KeyFrame { time, view, look });
+        }
+        self.keys.len().saturating_sub(1)
+    }
+
+    /// Let key frame `index` be where `camera` stands.
+    pub fn put(&mut self, index: usize, camera: &Camera) {
+        if let (Some(key), Some(view)) = (self.keys.get_mut(index), view_of(camera)) {
+            (key.view, key.look) = (view, None);
+        }
+    }
+
+    /// Move key frame `index`, which goes on looking where it looked: at its target, or the same way.
+    pub fn shift(&mut self, index: usize, by: [f64; 3]) {
+        let Some(key) = self.keys.get_mut(index) else {
+            return;
+        };
+        let eye = key.view.pose.position + DVec3::from(by);
+        match key
+            .look
+            .map(|look| Pose::look_at(eye, look.target, look.up))
+        {
+            Some(Ok(pose)) => key.view.pose = pose,
+            // Above its target it would not know how to turn.
+            Some(Err(_)) => {}
+            None => key.view.pose.position = eye,
+        }
+    }
+
+    /// Remove key frame `index`.
+    pub fn remove(&mut self, index: usize) {
+        if index < self.keys.len() {
+            self.keys.remove(index);
+        }
+    }
+
+    /// Let key frame `index` be at `time`; its number from then on. Those that come after it make room.
+    pub fn retime(&mut self, index: usize, time: f64) -> usize {
+        if index >= self.keys.len() || !time.is_finite() {
+            return index;
+        }
+        let mut key = self.keys.remove(index);
+        key.time = time.max(0.0);
+        let place = self.keys.partition_point(|k| k.time <= key.time);
+        self.keys.insert(place, key);
+        for i in 1..self.keys.len() {
+            let least = self.keys[i - 1].time + GAP;
+            self.keys[i].time = self.keys[i].time.max(least);
+        }
+        place
+    }
+}
+
+/// What `camera` sees, as a key frame keeps it.
+fn view_of(camera: &Camera) -> Option<View> {
+    let rows = camera.world_from_camera.map(|row| row.map(f64::from));
+    Some(View {
+        pose: Pose::from_rows(rows).ok()?,
+        extent: f64::from(camera.height) / f64::from(camera.focal[1]),
+    })
+}

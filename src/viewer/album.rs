@@ -1,0 +1,176 @@
+//! Photographs of the dataset, read from disk on a thread of their own.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::protocol::Photo;
+use crate::dataset::Image;
+
+/// Longest side of a thumbnail in pixels.
+const THUMBNAIL: u32 = 64;
+
+/// A photograph that is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    /// Of which dataset: they are numbered as they are opened.
+    pub album: u32,
+    /// Which place.
+    pub place: usize,
+    /// The file.
+    pub path: PathBuf,
+    /// Whole, shrunk by this; a thumbnail without.
+    pub downscale: Option<u32>,
+}
+
+/// One that was read.
+#[derive(Debug)]
+pub(super) struct Print {
+    pub album: u32,
+    pub place: usize,
+    pub is_thumbnail: bool,
+    /// What the file holds, or what is wrong with it.
+    pub photo: Result<Arc<Photo>, String>,
+}
+
+/// Reads photographs.
+#[derive(Debug)]
+pub(super) struct Album {
+    desk: Arc<(Mutex<Tray>, Condvar)>,
+    prints: Receiver<Print>,
+}
+
+/// What is to be read.
+#[derive(Debug, Default)]
+struct Tray {
+    wanted: VecDeque<Wanted>,
+    is_over: bool,
+}
+
+fn lock(tray: &Mutex<Tray>) -> MutexGuard<'_, Tray> {
+    tray.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Album {
+    /// One that calls `wake` when it has read something; nothing is read if the system gives it no thread.
+    pub fn new(wake: impl Fn() + Send + 'static) -> Self {
+        let desk: Arc<(Mutex<Tray>, Condvar)> = Arc::default();
+        let (out, prints) = channel();
+        let shared = Arc::clone(&desk);
+        let thread = std::thread::Builder::new().name("album".to_owned());
+        let _ = thread.spawn(move || read_all(&shared, &out, &wake));
+        Self { desk, prints }
+    }
+
+    /// Read these: whole ones before thumbnails, and nothing of albums before theirs any more.
+    pub fn want(&self, all: Vec<Wanted>) {
+        let mut tray = lock(&self.desk.0);
+        for one in all {
+            tray.wanted.retain(|w| w.album == one.album);
+            if one.downscale.is_some() {
+                // Only the last is looked at.
+                tray.wanted.retain(|w| w.downscale.is_none());
+                tray.wanted.push_front(one);
+            } else {
+                tray.wanted.push_back(one);
+            }
+        }
+        self.desk.1.notify_one();
+    }
+
+    /// What was read meanwhile.
+    pub fn prints(&self) -> impl Iterator<Item = Print> {
+        self.prints.try_iter()
+    }
+}
+
+impl Drop for Album {
+    fn drop(&mut self) {
+        lock(&self.desk.0).is_over = true;
+        self.desk.1.notify_one();
+    }
+}
+
+fn read_all((tray, more): &(Mutex<Tray>, Condvar), out: &Sender<Print>, wake: &dyn Fn()) {
+    loop {
+        let wanted = {
+            let mut tray = lock(tray);
+            loop {
+                if tray.is_over {
+                    return;
+                }
+                if let Some(wanted) = tray.wanted.pop_front() {
+                    break wanted;
+                }
+                tray = more.wait(tray).unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        let photo = Image::load(&wanted.path).map(|image| {
+            let longest = image.width.max(image.height);
+            let factor = wanted
+                .downscale
+                .unwrap_or_else(|| longest.div_ceil(THUMBNAIL));
+            let image = if factor > 1 {
+                image.downscaled(factor)
+            } else {
+                image
+            };
+            let place = wanted.place;
+            Arc::new(Photo { place, image })
+        });
+        let print = Print {
+            album: wanted.album,
+            place: wanted.place,
+            is_thumbnail: wanted.downscale.is_none(),
+            photo: photo.map_err(|e| e.to_string()),
+        };
+        if out.send(print).is_err() {
+            return;
+        }
+        wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn photographs_come_whole_and_small_and_missing_ones_are_told() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("a.png");
+        let pixels: Vec<u8> = (0..200 * 100 * 4).map(|i| (i % 251) as u8).collect();
+        image::save_buffer(&path, &pixels, 200, 100, image::ColorType::Rgba8).unwrap();
+        let album = Album::new(|| {});
+        let wanted = |place, path: PathBuf, downscale| Wanted {
+            album: 3,
+            place,
+            path,
+            downscale,
+        };
+        album.want(vec![
+            wanted(0, path.clone(), None),
+            wanted(1, folder.path().join("none.png"), None),
+            wanted(2, path, Some(2)),
+        ]);
+        let mut prints = Vec::new();
+        while prints.len() < 3 {
+            prints.extend(album.prints.recv_timeout(Duration::from_secs(20)));
+        }
+        prints.sort_by_key(|p| p.place);
+        let size = |print: &Print| {
+            let photo = print.photo.as_ref().unwrap();
+            assert_eq!((print.album, photo.place), (3, print.place));
+            [photo.image.width, photo.image.height]
+        };
+        assert_eq!((size(&prints[0]), prints[0].is_thumbnail), ([50, 25], true));
+        assert!(prints[1].photo.as_ref().unwrap_err().contains("none.png"));
+        assert_eq!(
+            (size(&prints[2]), prints[2].is_thumbnail),
+            ([100, 50], false)
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! The path that is being made: key frames, playing it back, and what it is rendered to.
+
+use std::path::{Path, PathBuf};
+
+use crate::camera::Camera;
+use crate::camera_path::{CameraPath, CameraPathError, Draft};
+use crate::render::Channel;
+
+/// Points of the line that shows a path, from one key frame to the next.
+const POINTS: usize = 24;
+
+/// A path under way.
+#[derive(Debug, Clone)]
+pub(super) struct Flight {
+    pub draft: Draft,
+    /// The key frame that buttons are about.
+    pub selected: Option<usize>,
+    /// Seconds from one key frame to the next, of new ones.
+    pub gap: f64,
+    /// Whether it is played.
+    pub plays: bool,
+    /// Seconds from the first key frame.
+    pub time: f64,
+    /// Where it is saved.
+    pub file: String,
+    /// Where it is rendered to.
+    pub to: String,
+    pub channel: Channel,
+    /// Rays a pixel, per side.
+    pub per_side: u32,
+    /// Whether it differs from what the file says.
+    pub is_changed: bool,
+    /// The line, for the draft it was made for.
+    line: Option<(Draft, Vec<[f64; 3]>)>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self {
+            draft: Draft::default(),
+            selected: None,
+            gap: 2.0,
+            plays: false,
+            time: 0.0,
+            file: "cameras.json".to_owned(),
+            to: "path.gif".to_owned(),
+            channel: Channel::Rgb,
+            per_side: 1,
+            is_changed: false,
+            line: None,
+        }
+    }
+}
+
+impl Flight {
+    /// The path, if it has key frames.
+    pub fn path(&self) -> Option<CameraPath> {
+        self.draft.path(Path::new(&self.file))
+    }
+
+    /// A key frame where `camera` stands, behind the last one.
+    pub fn add(&mut self, camera: &Camera) {
+        if self.draft.keys().is_empty() {
+            self.draft.size = [camera.width, camera.height];
+        }
+        self.selected = Some(self.draft.add(camera, self.gap));
+        self.is_changed = true;
+    }
+
+    /// Let the selected key frame be where `camera` stands.
+    pub fn put(&mut self, camera: &Camera) {
+        if let Some(index) = self.selected {
+            self.draft.put(index, camera);
+            self.is_changed = true;
+        }
+    }
+
+    /// Remove the selected key frame; the one before is selected then.
+    pub fn remove(&mut self) {
+        if let Some(index) = self.selected {
+            self.draft.remove(index);
+            let n = self.draft.keys().len();
+            self.selected = (n > 0).then(|| index.saturating_sub(1).min(n - 1));
+            self.plays &= n > 1;
+            self.is_changed = true;
+        }
+    }
+
+    /// Go on by `seconds` where it is played, and what is seen then.
+    pub fn play(&mut self, seconds: f64, size: [u32; 2]) -> Option<Camera> {
+        if !self.plays {
+            return None;
+        }
+        let path = self.path()?;
+        let lasts = self.draft.duration();
+        self.time += seconds;
+        if self.time >= lasts {
+            self.plays = self.draft.looped && lasts > 0.0;
+            self.time = if self.plays { self.time % lasts } else { lasts };
+        }
+        Some(path.at(self.time, size))
+    }
+
+    /// Begin to play, from the start where it had come to its end; or stop.
+    pub fn toggle(&mut self) {
+        self.plays = !self.plays && self.draft.keys().len() > 1;
+        if self.plays && self.time >= self.draft.duration() - 1e-9 {
+            self.time = 0.0;
+        }
+    }
+
+    /// Points of the line that the camera follows.
+    pub fn line(&mut self) -> &[[f64; 3]] {
+        if self.line.as_ref().is_none_or(|(d, _)| *d != self.draft) {
+            let n = self.draft.keys().len().saturating_sub(1) + usize::from(self.draft.looped);
+            let points = self.path().map_or(Vec::new(), |path| {
+                let lasts = self.draft.duration();
+                let count = n * POINTS;
+                let at = |i: usize| lasts * i as f64 / count.max(1) as f64;
+                let place = |i| path.at(at(i), [1, 1]).position().map(f64::from);
+                (0..=count).map(place).collect()
+            });
+            self.line = Some((self.draft.clone(), points));
+        }
+        self.line.as_ref().map_or(&[], |(_, points)| points)
+    }
+
+    /// Take the path of `file`.
+    ///
+    /// # Errors
+    /// Those of [`Draft::read`]; what was there before stays.
+    pub fn open(&mut self, file: &Path) -> Result<(), CameraPathError> {
+        self.draft = Draft::read(file)?;
+        (self.selected, self.plays, self.time) = (Some(0), false, 0.0);
+        self.file = file.display().to_string();
+        self.is_changed = false;
+        Ok(())
+    }
+
+    /// Keep it in its file.
+    ///
+    /// # Errors
+    /// [`CameraPathError::Write`]
+    pub fn save(&mut self) -> Result<PathBuf, CameraPathError> {
+        let file = PathBuf::from(self.file.trim());
+        self.draft.write(&file)?;
+        self.is_changed = false;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn camera(x: f32) -> Camera {
+        Camera::look_at([x, 4.0, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 40, 30)
+    }
+
+    fn flight() -> Flight {
+        let mut flight = Flight::default();
+        for x in [0.0, 1.0, 2.0] {
+            flight.add(&camera(x));
+        }
+        flight
+    }
+
+    #[test]
+    fn key_frames_are_set_moved_and_removed() {
+        let mut flight = flight();
+        assert_eq!(flight.draft.size, [40, 30]);
+        assert_eq!((flight.selected, flight.draft.duration()), (Some(2), 4.0));
+        flight.put(&camera(5.0));
+        assert_eq!(flight.draft.keys()[2].camera([40, 30]).position()[0], 5.0);
+        flight.selected = Some(0);
+        flight.remove();
+        assert_eq!((flight.selected, flight.draft.keys().len()), (Some(0), 2));
+        flight.remove();
+        flight.remove();
+        flight.remove();
+        assert_eq!((flight.selected, flight.draft.keys().len()), (None, 0));
+        assert!(flight.path().is_none() && flight.line().is_empty());
+    }
+
+    #[test]
+    fn it_plays_to_its_end_or_round_and_round() {
+        let mut flight = flight();
+        flight.toggle();
+        let seen = flight.play(2.0, [40, 30]).unwrap();
+        assert!((seen.position()[0] - 1.0).abs() < 1e-5);
+        flight.play(5.0, [40, 30]).unwrap();
+        assert!(!flight.plays && flight.time == 4.0);
+        assert!(flight.play(1.0, [40, 30]).is_none());
+        flight.draft.looped = true;
+        flight.toggle();
+        flight.play(1.5, [40, 30]).unwrap();
+        flight.play(6.0, [40, 30]).unwrap();
+        assert!(flight.plays && (flight.time - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_line_goes_through_the_key_frames() {
+        let mut flight = flight();
+        let line = flight.line().to_vec();
+        assert_eq!(line.len(), 2 * POINTS + 1);
+        assert!((line[POINTS][0] - 1.0).abs() < 1e-5);
+        flight.draft.looped = true;
+        assert_eq!(flight.line().len(), 3 * POINTS + 1);
+    }
+
+    #[test]
+    fn what_is_saved_is_what_is_opened() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut flight = flight();
+        flight.file = folder.path().join("c.json").display().to_string();
+        let file = flight.save().unwrap();
+        let mut again = Flight::default();
+        again.open(&file).unwrap();
+        assert_eq!(again.draft.keys().len(), 3);
+        let ends = [&flight, &again].map(|f| f.draft.keys()[2].camera([40, 30]));
+        let rows = ends.map(|c| c.world_from_camera);
+        for (a, b) in rows[0].iter().flatten().zip(rows[1].iter().flatten()) {
+            assert!((a - b).abs() < 1e-6);
+        }
+        std::fs::write(&file, "{").unwrap();
+        assert!(again.open(&file).is_err());
+        assert_eq!(again.draft.keys().len(), 3);
+    }
+}

@@ -1,0 +1,310 @@
+//! What lies over the picture in space: boxes, cameras with their thumbnails, the path; and moving it with the pointer.
+
+use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
+
+use super::state::State;
+use crate::camera::Camera;
+use crate::render::Crop;
+
+const BOX: Color32 = Color32::from_rgb(250, 180, 60);
+const CROP: Color32 = Color32::from_rgb(90, 220, 210);
+const TRAINED: Color32 = Color32::from_rgb(90, 160, 250);
+const OTHER: Color32 = Color32::from_rgb(120, 220, 120);
+const PATH: Color32 = Color32::from_rgb(240, 110, 170);
+/// Parts of a thumbnail's sides, each drawn as if it were flat to the screen.
+const PARTS: u32 = 4;
+
+/// A point of the world on the screen, where `camera` sees it in `rect`.
+pub(super) fn project(camera: &Camera, rect: Rect, point: [f64; 3]) -> Option<Pos2> {
+    let [x, y] = camera.project(point)?;
+    let at = Vec2::new(
+        x as f32 / camera.width as f32 * rect.width(),
+        y as f32 / camera.height as f32 * rect.height(),
+    );
+    // Far outside lines would only cost.
+    (at.length() < 1e5).then(|| rect.min + at)
+}
+
+/// Draws in space.
+struct Pen<'a> {
+    painter: egui::Painter,
+    camera: &'a Camera,
+    rect: Rect,
+}
+
+impl Pen<'_> {
+    fn line(&self, a: [f64; 3], b: [f64; 3], stroke: Stroke) {
+        let [a, b] = [a, b].map(|p| project(self.camera, self.rect, p));
+        if let (Some(a), Some(b)) = (a, b) {
+            self.painter.line_segment([a, b], stroke);
+        }
+    }
+
+    fn dot(&self, at: [f64; 3], radius: f32, color: Color32) {
+        if let Some(at) = project(self.camera, self.rect, at) {
+            self.painter.circle_filled(at, radius, color);
+        }
+    }
+
+    fn edges(&self, [low, high]: [[f64; 3]; 2], color: Color32) {
+        let corner = |i: usize| -> [f64; 3] {
+            std::array::from_fn(|a| if (i >> a) & 1 == 0 { low[a] } else { high[a] })
+        };
+        for i in 0..8_usize {
+            for axis in (0..3).filter(|axis| i & (1 << axis) == 0) {
+                self.line(corner(i), corner(i | (1 << axis)), Stroke::new(1.0, color));
+            }
+        }
+    }
+
+    /// A camera, as a pyramid of that length.
+    fn pyramid(&self, other: &Camera, length: f64, stroke: Stroke) {
+        let (eye, corners) = frustum(other, length);
+        for i in 0..4 {
+            self.line(eye, corners[i], stroke);
+            self.line(corners[i], corners[(i + 1) % 4], stroke);
+        }
+    }
+
+    /// A photograph where it would stand in space.
+    fn photograph(&self, other: &Camera, length: f64, texture: TextureId) {
+        let (_, [a, b, c, d]) = frustum(other, length);
+        let mut mesh = Mesh::with_texture(texture);
+        for row in 0..=PARTS {
+            for column in 0..=PARTS {
+                let [u, v] = [column, row].map(|i| f64::from(i) / f64::from(PARTS));
+                let point: [f64; 3] = std::array::from_fn(|i| {
+                    let (top, bottom) = (a[i] + u * (b[i] - a[i]), d[i] + u * (c[i] - d[i]));
+                    top + v * (bottom - top)
+                });
+                let Some(at) = project(self.camera, self.rect, point) else {
+                    return;
+                };
+                mesh.vertices.push(egui::epaint::Vertex {
+                    pos: at,
+                    uv: Pos2::new(u as f32, v as f32),
+                    color: Color32::WHITE,
+                });
+            }
+        }
+        for row in 0..PARTS {
+            for column in 0..PARTS {
+                let i = row * (PARTS + 1) + column;
+                mesh.add_triangle(i, i + 1, i + PARTS + 1);
+                mesh.add_triangle(i + 1, i + PARTS + 1, i + PARTS + 2);
+            }
+        }
+        self.painter.add(mesh);
+    }
+}
+
+/// Draw all that is to be seen over a picture of `camera` in `rect`.
+pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, rect: Rect) {
+    let pen = Pen {
+        painter: painter.with_clip_rect(rect.intersect(painter.clip_rect())),
+        camera,
+        rect,
+    };
+    if let Some(opened) = state.opened.as_ref().filter(|_| state.show_box) {
+        pen.edges(opened.corners, BOX);
+    }
+    if state.show_cameras {
+        cameras(state, &pen);
+    }
+    if let Some(crop) = &state.crop {
+        pen.edges([crop.low, crop.high], CROP);
+        for axis in 0..3 {
+            for upper in [false, true] {
+                pen.dot(middle_of_face(crop, axis, upper), 5.0, CROP);
+            }
+        }
+    }
+    if !state.flight.plays {
+        path(state, &pen);
+    }
+}
+
+fn length_of_cameras(state: &State) -> f64 {
+    state.view.map_or(1.0, |v| v.distance()) * 0.06
+}
+
+fn cameras(state: &mut State, pen: &Pen<'_>) {
+    let length = length_of_cameras(state);
+    let Some(opened) = &state.opened else {
+        return;
+    };
+    let eye = pen.camera.position();
+    let away = |camera: &Camera| {
+        let at = camera.position();
+        (0..3).map(|a| (at[a] - eye[a]).powi(2)).sum::<f32>()
+    };
+    let n_train = opened.n_train;
+    let mut all: Vec<(usize, Camera)> = opened
+        .places
+        .iter()
+        .enumerate()
+        .filter(|(index, place)| state.at_camera != Some(*index) && place.frame.is_some())
+        .map(|(index, place)| (index, place.camera))
+        .collect();
+    // The nearest last, over the others.
+    all.sort_by(|a, b| away(&b.1).total_cmp(&away(&a.1)));
+    let context = pen.painter.ctx().clone();
+    for (index, camera) in all {
+        if let Some(texture) = state.thumbnail(&context, index) {
+            pen.photograph(&camera, length, texture);
+        }
+        let color = if index < n_train { TRAINED } else { OTHER };
+        pen.pyramid(&camera, length, Stroke::new(1.0, color));
+    }
+}
+
+/// Where the dataset's cameras are on the screen.
+pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Pos2)> {
+    let camera = state.camera().map(|c| c.0);
+    let length = length_of_cameras(state);
+    let places = state
+        .opened
+        .iter()
+        .flat_map(|o| o.places.iter().enumerate());
+    places.filter_map(move |(index, place)| {
+        // What is seen of a camera is its image.
+        let (_, corners) = frustum(&place.camera, length);
+        let middle = std::array::from_fn(|a| f64::midpoint(corners[0][a], corners[2][a]));
+        Some((index, project(camera.as_ref()?, rect, middle)?))
+    })
+}
+
+fn path(state: &mut State, pen: &Pen<'_>) {
+    let length = 0.8 * length_of_cameras(state);
+    for ends in state.flight.line().windows(2) {
+        pen.line(ends[0], ends[1], Stroke::new(1.5, PATH));
+    }
+    let (size, selected) = (state.flight.draft.size, state.flight.selected);
+    for (index, key) in state.flight.draft.keys().iter().enumerate() {
+        let camera = key.camera(size);
+        let is_selected = selected == Some(index);
+        let stroke = Stroke::new(if is_selected { 2.5 } else { 1.0 }, PATH);
+        pen.pyramid(&camera, length, stroke);
+        let radius = if is_selected { 6.0 } else { 4.0 };
+        pen.dot(camera.position().map(f64::from), radius, PATH);
+    }
+}
+
+/// Where `camera` stands, and the corners of its image `length` in front of it.
+fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
+    let (w, h) = (camera.width as f32, camera.height as f32);
+    let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
+        let (origin, direction) = camera.ray(x, y);
+        std::array::from_fn(|a| origin[a] + length * direction[a])
+    });
+    (camera.position().map(f64::from), corners)
+}
+
+/// The middle of a face of the crop box.
+pub(super) fn middle_of_face(crop: &Crop, axis: usize, upper: bool) -> [f64; 3] {
+    let mut middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(crop.low[a], crop.high[a]));
+    middle[axis] = if upper { crop.high } else { crop.low }[axis];
+    middle
+}
+
+/// Pull a face of `crop` along its axis as the pointer moved by `delta` over a picture of `camera` in `rect`.
+pub(super) fn pull(
+    crop: &mut Crop,
+    axis: usize,
+    upper: bool,
+    camera: &Camera,
+    rect: Rect,
+    delta: Vec2,
+) {
+    let size = crop.high[axis] - crop.low[axis];
+    let at = middle_of_face(crop, axis, upper);
+    let mut ahead = at;
+    // As the axis runs on the screen just there.
+    let step = 1e-3 * size;
+    ahead[axis] += step;
+    let ends = [at, ahead].map(|p| project(camera, rect, p));
+    let [Some(a), Some(b)] = ends else {
+        return;
+    };
+    let along = (b - a) / step as f32;
+    if along.length_sq() < 1e-6 {
+        return;
+    }
+    let by = f64::from(delta.dot(along) / along.length_sq());
+    let thinnest = 0.01 * size;
+    if upper {
+        crop.high[axis] = (crop.high[axis] + by).max(crop.low[axis] + thinnest);
+    } else {
+        crop.low[axis] = (crop.low[axis] + by).min(crop.high[axis] - thinnest);
+    }
+}
+
+/// How far `at` moves in space, across the picture of `camera` in `rect`, as the pointer moves by `delta`.
+pub(super) fn shift(camera: &Camera, rect: Rect, at: [f64; 3], delta: Vec2) -> Option<[f64; 3]> {
+    project(camera, rect, at)?;
+    let m = camera.world_from_camera.map(|row| row.map(f64::from));
+    let depth: f64 = (0..3).map(|a| m[a][2] * (m[a][3] - at[a])).sum();
+    // World units a point of the screen stands for, there.
+    let unit = |side: f32, pixels: u32, focal: f32| {
+        depth * f64::from(pixels) / f64::from(focal) / f64::from(side.max(1.0))
+    };
+    let right = f64::from(delta.x) * unit(rect.width(), camera.width, camera.focal[0]);
+    let down = f64::from(delta.y) * unit(rect.height(), camera.height, camera.focal[1]);
+    Some(std::array::from_fn(|a| right * m[a][0] - down * m[a][1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECT: Rect = Rect {
+        min: Pos2 { x: 50.0, y: 20.0 },
+        max: Pos2 { x: 450.0, y: 320.0 },
+    };
+
+    fn camera() -> Camera {
+        Camera::look_at([3.0, 1.0, 2.0], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 800, 600)
+    }
+
+    #[test]
+    fn what_is_dragged_stays_under_the_pointer() {
+        let at = [0.4, -0.2, 0.3];
+        let delta = Vec2::new(33.0, -21.0);
+        let by = shift(&camera(), RECT, at, delta).unwrap();
+        let moved = std::array::from_fn(|a| at[a] + by[a]);
+        let ends = [at, moved].map(|p| project(&camera(), RECT, p).unwrap());
+        assert!((ends[1] - ends[0] - delta).length() < 1e-2);
+    }
+
+    #[test]
+    fn faces_follow_the_pointer_along_their_axis_and_never_pass_each_other() {
+        let mut crop = Crop::new([-1.0; 3], [1.0; 3]).unwrap();
+        for axis in 0..3 {
+            let at = |crop: &Crop| project(&camera(), RECT, middle_of_face(crop, axis, true));
+            let before = at(&crop).unwrap();
+            let mut ahead = middle_of_face(&crop, axis, true);
+            ahead[axis] += 0.1;
+            let delta = project(&camera(), RECT, ahead).unwrap() - before;
+            pull(&mut crop, axis, true, &camera(), RECT, delta);
+            assert!((crop.high[axis] - 1.1).abs() < 0.02, "{axis}: {crop:?}");
+            pull(&mut crop, axis, true, &camera(), RECT, -1000.0 * delta);
+            assert!(crop.high[axis] > crop.low[axis]);
+            assert_eq!(crop.low, [-1.0; 3]);
+        }
+    }
+
+    #[test]
+    fn photographs_stand_before_their_cameras() {
+        let (eye, corners) = frustum(&camera(), 0.5);
+        let rig = camera();
+        assert_eq!(eye, rig.position().map(f64::from));
+        for (corner, [x, y]) in
+            corners
+                .iter()
+                .zip([[0.0, 0.0], [800.0, 0.0], [800.0, 600.0], [0.0, 600.0]])
+        {
+            let [px, py] = rig.project(*corner).unwrap();
+            assert!((px - x).abs() < 1e-2 && (py - y).abs() < 1e-2);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Panels, buttons and keys.
+
+mod help;
+mod open;
+mod path;
+mod training;
+mod view;
+
+use egui::{Color32, Key, RichText};
+
+use super::canvas;
+use super::protocol::Command;
+use super::state::State;
+use crate::config::Background;
+
+pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
+
+/// Draw everything.
+pub(super) fn all(state: &mut State, ui: &mut egui::Ui) {
+    keys(state, ui.ctx());
+    dropped(state, ui.ctx());
+    egui::Panel::right("controls")
+        .resizable(true)
+        .default_size(300.0)
+        .show(ui, |ui| {
+            egui::ScrollArea::vertical().show(ui, |ui| controls(state, ui));
+        });
+    egui::Panel::bottom("log")
+        .resizable(true)
+        .default_size(84.0)
+        .show(ui, |ui| log(state, ui));
+    egui::CentralPanel::no_frame().show(ui, |ui| {
+        canvas::show(state, ui);
+        if state.opened.is_none() {
+            open::welcome(state, ui);
+        }
+    });
+    failure(state, ui.ctx());
+    help::show(state, ui.ctx());
+}
+
+fn keys(state: &mut State, context: &egui::Context) {
+    if context.egui_wants_keyboard_input() {
+        return;
+    }
+    let pressed = |key: Key| context.input(|i| i.key_pressed(key) && !i.modifiers.command);
+    let command = |key: Key| context.input(|i| i.key_pressed(key) && i.modifiers.command);
+    let now = context.input(|i| i.time);
+    view::keys(state, &pressed);
+    if pressed(Key::Space) {
+        training::toggle(state);
+    }
+    if pressed(Key::Period) {
+        training::step(state);
+    }
+    if pressed(Key::K) {
+        path::add(state);
+    }
+    if pressed(Key::L) {
+        state.flight.toggle();
+    }
+    if pressed(Key::F12) {
+        state.screenshot(now);
+    }
+    if command(Key::S) {
+        state.ask(Command::Save);
+    }
+    if command(Key::E) && !state.flight.draft.keys().is_empty() {
+        state.save_path();
+    }
+    if command(Key::R) && !state.flight.draft.keys().is_empty() {
+        state.render_path();
+    }
+    if command(Key::Q) {
+        state.close();
+    }
+    let asks = context.input(|i| {
+        i.events
+            .iter()
+            .any(|e| matches!(e, egui::Event::Text(t) if t == "?"))
+    });
+    if asks || pressed(Key::F1) {
+        state.show_help = !state.show_help;
+    }
+    if pressed(Key::Escape) {
+        state.show_help = false;
+        state.failed = None;
+    }
+}
+
+fn dropped(state: &mut State, context: &egui::Context) {
+    let path = context.input(|i| {
+        let mut files = i.raw.dropped_files.iter();
+        files.next().map(|file| file.path().to_owned())
+    });
+    if let Some(path) = path {
+        state.open_path(&path);
+    }
+}
+
+fn controls(state: &mut State, ui: &mut egui::Ui) {
+    ui.add_space(6.0);
+    match &state.opened {
+        Some(opened) => {
+            ui.heading(&opened.title);
+            ui.label(format!(
+                "{} · {} cameras",
+                opened.method,
+                opened.places.iter().filter(|p| p.frame.is_some()).count()
+            ));
+            ui.label(figures(state));
+        }
+        None => {
+            ui.heading("kiln");
+        }
+    }
+    if state.opened.as_ref().is_some_and(|o| o.training) {
+        section(ui, "Training", true, |ui| training::show(state, ui));
+    }
+    if state.opened.is_some() {
+        section(ui, "View", true, |ui| view::show(state, ui));
+        section(ui, "Cameras", true, |ui| view::cameras(state, ui));
+        section(ui, "Crop", false, |ui| view::crop(state, ui));
+        section(ui, "Path", false, |ui| path::show(state, ui));
+        section(ui, "Screenshot", false, |ui| path::screenshot(state, ui));
+    }
+    let is_empty = state.opened.is_none();
+    section(ui, "Open", is_empty, |ui| open::show(state, ui));
+    ui.separator();
+    ui.horizontal(|ui| {
+        if ui.button("Help (?)").clicked() {
+            state.show_help = !state.show_help;
+        }
+        if ui.button("Quit").clicked() {
+            state.close();
+        }
+    });
+}
+
+/// Memory, and how full the occupancy grid is.
+fn figures(state: &State) -> String {
+    let bytes = state.opened.as_ref().map_or(0, |o| o.bytes);
+    let memory = format!(
+        "about {:.0} MiB on the device",
+        bytes as f64 / f64::from(1 << 20)
+    );
+    match state.occupied {
+        Some(share) => format!("{memory} · {:.1} % occupied", 100.0 * share),
+        None => memory,
+    }
+}
+
+fn section(ui: &mut egui::Ui, title: &str, open: bool, contents: impl FnOnce(&mut egui::Ui)) {
+    ui.add_space(6.0);
+    egui::CollapsingHeader::new(RichText::new(title).strong())
+        .default_open(open)
+        .show(ui, contents);
+}
+
+fn log(state: &mut State, ui: &mut egui::Ui) {
+    if state.closing {
+        ui.horizontal(|ui| {
+            ui.spinner();
+            ui.label("saving and closing");
+        });
+    } else if let Some((doing, share)) = state.doing.clone() {
+        ui.horizontal(|ui| {
+            ui.spinner();
+            if let Some(share) = share {
+                ui.add(
+                    egui::ProgressBar::new(share)
+                        .desired_width(160.0)
+                        .text(doing),
+                );
+                if ui.button("Cancel").clicked() {
+                    state.ask(Command::Cancel);
+                }
+            } else {
+                ui.label(doing);
+            }
+        });
+    }
+    egui::ScrollArea::vertical()
+        .stick_to_bottom(true)
+        .auto_shrink(false)
+        .show(ui, |ui| {
+            for line in &state.log {
+                let text = RichText::new(&line.text).small();
+                ui.label(if line.is_error {
+                    text.color(Color32::from_rgb(235, 100, 90))
+                } else {
+                    text
+                });
+            }
+        });
+}
+
+fn failure(state: &mut State, context: &egui::Context) {
+    let Some(text) = state.failed.clone() else {
+        return;
+    };
+    egui::Window::new("That did not work")
+        .collapsible(false)
+        .resizable(false)
+        .anchor(egui::Align2::CENTER_TOP, [-140.0, 60.0])
+        .show(context, |ui| {
+            ui.set_max_width(520.0);
+            ui.label(text);
+            ui.add_space(6.0);
+            if ui.button("Close").clicked() {
+                state.failed = None;
+            }
+        });
+}

@@ -1,0 +1,99 @@
+//! Opening: what was dropped, named or opened lately; by which method, on which device.
+
+use egui::Key;
+
+use super::{Command, State};
+use crate::config::Config;
+
+pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
+    ui.label("Drop a dataset, a run or a path of key frames here, or name it:");
+    ui.horizontal(|ui| {
+        let edit = egui::TextEdit::singleline(&mut state.path_to_open).hint_text("data/lego");
+        let entered = ui.add(edit.desired_width(190.0)).lost_focus()
+            && ui.input(|i| i.key_pressed(Key::Enter));
+        let named = !state.path_to_open.trim().is_empty();
+        if (ui.button("Open").clicked() || entered) && named {
+            let path = state.path_to_open.trim().to_owned();
+            state.open_path(path.as_ref());
+        }
+    });
+    let recent: Vec<_> = state.recent.folders().cloned().collect();
+    let mut chosen = None;
+    for folder in recent {
+        let name = folder.file_name().unwrap_or(folder.as_os_str());
+        let link = ui.link(name.to_string_lossy());
+        if link.on_hover_text(folder.display().to_string()).clicked() {
+            chosen = Some(folder);
+        }
+    }
+    if let Some(folder) = chosen {
+        state.open_path(&folder);
+    }
+    if ui.button("Train on the built-in scene").clicked() {
+        state.doing = Some(("making the built-in scene".to_owned(), None));
+        let method = state.method.clone();
+        state.ask(Command::Demo(method));
+    }
+    ui.horizontal(|ui| {
+        ui.label("method of training");
+        let name = state.method.as_deref().unwrap_or("what suits the device");
+        egui::ComboBox::from_id_salt("method")
+            .selected_text(name.to_owned())
+            .show_ui(ui, |ui| {
+                ui.selectable_value(&mut state.method, None, "what suits the device");
+                for name in Config::presets() {
+                    ui.selectable_value(&mut state.method, Some(name.to_owned()), name);
+                }
+            });
+    });
+    let used = state.device.and_then(|i| state.devices.get(i)).cloned();
+    if let Some(used) = used {
+        let mut chosen = None;
+        egui::ComboBox::from_id_salt("device")
+            .selected_text(used)
+            .width(ui.available_width().min(270.0))
+            .truncate()
+            .show_ui(ui, |ui| {
+                for (number, name) in state.devices.iter().enumerate() {
+                    let is_used = state.device == Some(number);
+                    if ui
+                        .selectable_label(is_used, format!("{number}  {name}"))
+                        .clicked()
+                    {
+                        chosen = Some(number);
+                    }
+                }
+            })
+            .response
+            .on_hover_text("device; what is trained is saved and goes on there");
+        if let Some(number) = chosen.filter(|n| state.device != Some(*n)) {
+            state.ask(Command::Device(number));
+        }
+    }
+}
+
+pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
+    if state.doing.is_some() {
+        return;
+    }
+    egui::Area::new(egui::Id::unique("welcome"))
+        .anchor(egui::Align2::CENTER_CENTER, [-140.0, -40.0])
+        .show(ui.ctx(), |ui| {
+            egui::Frame::popup(ui.style())
+                .inner_margin(20.0)
+                .show(ui, |ui| {
+                    ui.heading("Nothing is open yet");
+                    ui.label(
+                        "A dataset is a folder of posed images; training on it begins at once.",
+                    );
+                    ui.label("A run is what training made.");
+                    ui.label("Drop either here, open it at the right, or see the built-in scene:");
+                    ui.add_space(8.0);
+                    if ui.button("Train on the built-in scene").clicked() {
+                        state.doing = Some(("making the built-in scene".to_owned(), None));
+                        let method = state.method.clone();
+                        state.ask(Command::Demo(method));
+                    }
+                });
+        });
+}

@@ -1,0 +1,226 @@
+//! The path of key frames, what it is rendered to, and screenshots.
+
+use egui::{DragValue, Ui};
+
+use super::State;
+use super::canvas;
+use crate::camera_path::{MAX_FPS, MAX_SIDE};
+use crate::render::Channel;
+
+/// What a path can be rendered as.
+const CHANNELS: [(Channel, &str); 4] = [
+    (Channel::Rgb, "colour"),
+    (Channel::Depth, "depth"),
+    (Channel::Normal, "normals"),
+    (Channel::Opacity, "opacity"),
+];
+
+/// A key frame where one stands.
+pub(super) fn add(state: &mut State) {
+    if state.opened.is_some()
+        && let Some(camera) = canvas::standing(state)
+    {
+        state.flight.add(&camera);
+    }
+}
+
+pub(super) fn show(state: &mut State, ui: &mut Ui) {
+    let now = ui.input(|i| i.time);
+    let camera = canvas::standing(state);
+    ui.horizontal(|ui| {
+        if ui.button("Set key frame").on_hover_text("K").clicked() {
+            add(state);
+        }
+        ui.add(
+            DragValue::new(&mut state.flight.gap)
+                .range(0.01..=600.0)
+                .speed(0.05)
+                .suffix(" s"),
+        )
+        .on_hover_text("after the one before");
+        let chosen = state.flight.selected.is_some();
+        ui.add_enabled_ui(chosen, |ui| {
+            if ui
+                .button("Move here")
+                .on_hover_text("the selected one")
+                .clicked()
+                && let Some(camera) = &camera
+            {
+                state.flight.put(camera);
+            }
+            if ui
+                .button("Delete")
+                .on_hover_text("the selected one")
+                .clicked()
+            {
+                state.flight.remove();
+            }
+        });
+    });
+    let mut seen = None;
+    let mut retimed = None;
+    let size = state.canvas.pixels.map(|n| n.max(1));
+    let frames: Vec<f64> = state.flight.draft.keys().iter().map(|k| k.time()).collect();
+    egui::Grid::new("key frames").show(ui, |ui| {
+        for (index, time) in frames.iter().enumerate() {
+            let is_selected = state.flight.selected == Some(index);
+            if ui
+                .selectable_label(is_selected, format!("key frame {index}"))
+                .clicked()
+            {
+                seen = Some(index);
+            }
+            let mut time = *time;
+            let edit = DragValue::new(&mut time)
+                .range(0.0..=86_400.0)
+                .speed(0.05)
+                .suffix(" s");
+            if ui.add(edit).changed() {
+                retimed = Some((index, time));
+            }
+            ui.end_row();
+        }
+    });
+    if let Some((index, time)) = retimed {
+        state.flight.selected = Some(state.flight.draft.retime(index, time));
+        state.flight.is_changed = true;
+    }
+    if let Some(index) = seen {
+        state.flight.selected = Some(index);
+        state.flight.plays = false;
+        let key = state.flight.draft.keys().get(index).copied();
+        if let Some(key) = key {
+            state.flight.time = key.time() - frames[0];
+            state.stand_at(&key.camera(size), now);
+        }
+    }
+    play(state, ui, now, size);
+    files(state, ui);
+}
+
+fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
+    let lasts = state.flight.draft.duration();
+    ui.add_enabled_ui(state.flight.draft.keys().len() > 1, |ui| {
+        ui.horizontal(|ui| {
+            let label = if state.flight.plays { "Stop" } else { "Play" };
+            if ui.button(label).on_hover_text("L").clicked() {
+                state.flight.toggle();
+            }
+            let mut time = state.flight.time.min(lasts);
+            let slider = egui::Slider::new(&mut time, 0.0..=lasts.max(1e-3)).suffix(" s");
+            if ui.add(slider).changed() {
+                state.flight.time = time;
+                state.flight.plays = false;
+                let camera = state.flight.path().map(|p| p.at(time, size));
+                if let Some(camera) = camera {
+                    state.stand_at(&camera, now);
+                }
+            }
+        });
+        let draft = &mut state.flight.draft;
+        let mut is_changed = false;
+        ui.horizontal(|ui| {
+            is_changed |= ui.checkbox(&mut draft.looped, "loop").changed();
+            let fps = DragValue::new(&mut draft.fps)
+                .range(0.1..=MAX_FPS)
+                .speed(0.2);
+            is_changed |= ui.add(fps.suffix(" fps")).changed();
+            let [width, height] = &mut draft.size;
+            for side in [width, height] {
+                is_changed |= ui.add(DragValue::new(side).range(1..=MAX_SIDE)).changed();
+            }
+            ui.label("px");
+        });
+        state.flight.is_changed |= is_changed;
+    });
+}
+
+fn files(state: &mut State, ui: &mut Ui) {
+    ui.horizontal(|ui| {
+        let edit = egui::TextEdit::singleline(&mut state.flight.file).desired_width(130.0);
+        ui.add(edit).on_hover_text("what kiln render --path reads");
+        let has_keys = !state.flight.draft.keys().is_empty();
+        let label = if state.flight.is_changed {
+            "Save path*"
+        } else {
+            "Save path"
+        };
+        if ui.add_enabled(has_keys, egui::Button::new(label)).clicked() {
+            state.save_path();
+        }
+        if ui.button("Load").clicked() {
+            let file = state.flight.file.trim().to_owned();
+            match state.flight.open(file.as_ref()) {
+                Ok(()) => state.crop = state.flight.draft.crop.or(state.crop),
+                Err(error) => state.fail(error.to_string()),
+            }
+        }
+    });
+    ui.horizontal(|ui| {
+        let edit = egui::TextEdit::singleline(&mut state.flight.to).desired_width(130.0);
+        ui.add(edit)
+            .on_hover_text("a folder, or a .gif or .mp4 (which needs ffmpeg)");
+        let can = !state.flight.draft.keys().is_empty() && state.doing.is_none();
+        if ui
+            .add_enabled(can, egui::Button::new("Render path"))
+            .clicked()
+        {
+            state.render_path();
+        }
+    });
+    ui.horizontal(|ui| {
+        let flight = &mut state.flight;
+        let name = |channel: Channel| CHANNELS.iter().find(|c| c.0 == channel).map_or("", |c| c.1);
+        egui::ComboBox::from_id_salt("channel")
+            .selected_text(name(flight.channel))
+            .width(80.0)
+            .show_ui(ui, |ui| {
+                for (channel, name) in CHANNELS {
+                    ui.selectable_value(&mut flight.channel, channel, name);
+                }
+            });
+        egui::ComboBox::from_id_salt("rays a pixel")
+            .selected_text(format!("{} rays a pixel", flight.per_side.pow(2)))
+            .width(110.0)
+            .show_ui(ui, |ui| {
+                for side in 1..=4_u32 {
+                    ui.selectable_value(&mut flight.per_side, side, side.pow(2).to_string());
+                }
+            });
+    });
+}
+
+pub(super) fn screenshot(state: &mut State, ui: &mut Ui) {
+    let now = ui.input(|i| i.time);
+    let Some(mut size) = state.size_of_screenshot() else {
+        return;
+    };
+    ui.horizontal(|ui| {
+        let mut chosen = false;
+        for side in &mut size {
+            chosen |= ui.add(DragValue::new(side).range(1..=MAX_SIDE)).changed();
+        }
+        ui.label("px");
+        for (factor, name) in [(2, "×2"), (4, "×4")] {
+            if ui.button(name).clicked() {
+                size = size.map(|n| (n * factor).min(MAX_SIDE));
+                chosen = true;
+            }
+        }
+        if chosen {
+            state.screenshot_size = Some(size);
+        }
+        if ui
+            .button("reset")
+            .on_hover_text("the window's picture")
+            .clicked()
+        {
+            state.screenshot_size = None;
+        }
+    });
+    let can = state.doing.is_none();
+    let button = egui::Button::new("Save screenshot");
+    if ui.add_enabled(can, button).on_hover_text("F12").clicked() {
+        state.screenshot(now);
+    }
+}

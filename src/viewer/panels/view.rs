@@ -1,0 +1,282 @@
+//! What is shown, from where, and how much of it.
+
+use egui::{DragValue, Key, Ui};
+
+use super::{State, WHITE};
+use crate::config::Background;
+use crate::render::{Crop, Show};
+use crate::viewer::state::Compare;
+
+/// What can be shown, with its name and key.
+const SHOWS: [(Show, &str, Key); 7] = [
+    (Show::Color, "Colour", Key::Num1),
+    (Show::Depth, "Depth", Key::Num2),
+    (Show::Normals, "Normals", Key::Num3),
+    (Show::Opacity, "Opacity", Key::Num4),
+    (Show::Samples, "Cost", Key::Num5),
+    (Show::Occupancy, "Occupancy", Key::Num6),
+    (Show::Cells, "Networks", Key::Num7),
+];
+
+/// How pictures are compared with photographs, and what that is called.
+const COMPARISONS: [(Compare, &str); 4] = [
+    (Compare::Off, "off"),
+    (Compare::Side, "beside"),
+    (Compare::Wipe, "wipe"),
+    (Compare::Error, "error"),
+];
+
+const BLACK: Background = Background::Fixed([0.0; 3]);
+const GREY: Background = Background::Fixed([0.25; 3]);
+
+/// Do what keys say of all this.
+pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
+    for (show, _, key) in SHOWS {
+        if pressed(key) {
+            choose(state, show);
+        }
+    }
+    if pressed(Key::R) || pressed(Key::Home) {
+        state.go_to(0);
+    }
+    if pressed(Key::N) {
+        next_camera(state, true);
+    }
+    if pressed(Key::P) {
+        next_camera(state, false);
+    }
+    if pressed(Key::V) && state.opened.is_some() {
+        let now = COMPARISONS.iter().position(|c| c.0 == state.compare);
+        let next = (now.unwrap_or(0) + 1) % COMPARISONS.len();
+        start_comparing(state, COMPARISONS[next].0);
+    }
+    if pressed(Key::B) {
+        state.background = next_background(state.background);
+    }
+    if pressed(Key::C) {
+        state.show_cameras = !state.show_cameras;
+    }
+    if pressed(Key::X) {
+        state.show_box = !state.show_box;
+    }
+    if pressed(Key::G) {
+        toggle_crop(state);
+    }
+}
+
+/// Compare in this way, at the camera that one stood at last.
+fn start_comparing(state: &mut State, compare: Compare) {
+    state.compare = compare;
+    if compare != Compare::Off && state.at_camera.is_none() {
+        state.go_to(state.last_camera);
+    }
+}
+
+fn choose(state: &mut State, show: Show) {
+    let can = state
+        .opened
+        .as_ref()
+        .is_some_and(|o| o.shows.contains(&show));
+    if can {
+        state.show = show;
+    }
+}
+
+/// Go to the next camera of the dataset, or to the one before.
+fn next_camera(state: &mut State, forward: bool) {
+    let n = state.opened.as_ref().map_or(0, |o| o.places.len());
+    if n > 0 {
+        let now = state.last_camera.min(n - 1);
+        state.go_to((now + if forward { 1 } else { n - 1 }) % n);
+    }
+}
+
+fn next_background(now: Background) -> Background {
+    match now {
+        b if b == WHITE => BLACK,
+        b if b == BLACK => GREY,
+        _ => WHITE,
+    }
+}
+
+pub(super) fn show(state: &mut State, ui: &mut Ui) {
+    ui.horizontal_wrapped(|ui| {
+        let shows = state
+            .opened
+            .as_ref()
+            .map_or(Vec::new(), |o| o.shows.clone());
+        for (show, name, key) in SHOWS {
+            if shows.contains(&show) {
+                ui.selectable_value(&mut state.show, show, name)
+                    .on_hover_text(key.name());
+            }
+        }
+    });
+    ui.horizontal(|ui| {
+        ui.label("background");
+        for (background, name) in [(WHITE, "white"), (BLACK, "black"), (GREY, "grey")] {
+            ui.selectable_value(&mut state.background, background, name);
+        }
+    });
+    let now = ui.input(|i| i.time);
+    if let Some(mut view) = state.view {
+        let mut degrees = view.field_of_view().to_degrees();
+        let slider = egui::Slider::new(&mut degrees, 5.0..=150.0)
+            .custom_formatter(|v, _| format!("{v:.0}°"));
+        if ui.add(slider.text("field of view")).changed() {
+            view.set_field_of_view(degrees.to_radians());
+            state.moved(now);
+            state.view = Some(view);
+        }
+        ui.horizontal(|ui| {
+            ui.label("up");
+            for (axis, name) in [
+                (glam::DVec3::X, "+x"),
+                (-glam::DVec3::X, "−x"),
+                (glam::DVec3::Y, "+y"),
+                (-glam::DVec3::Y, "−y"),
+                (glam::DVec3::Z, "+z"),
+                (-glam::DVec3::Z, "−z"),
+            ] {
+                let is_up = view.up().distance(axis) < 1e-6;
+                if ui.selectable_label(is_up, name).clicked() {
+                    view.set_up(axis);
+                    state.moved(now);
+                    state.view = Some(view);
+                }
+            }
+        });
+    }
+    if let Some((_, _, shot)) = state.picture() {
+        let [w, h] = shot.size;
+        let latency = state.latency.map_or(String::new(), |s| {
+            format!(", shown after {:.0} ms", s * 1e3)
+        });
+        ui.label(format!("{w}×{h} in {:.0} ms{latency}", shot.seconds * 1e3));
+    }
+    ui.horizontal(|ui| {
+        ui.checkbox(&mut state.show_cameras, "cameras");
+        ui.checkbox(&mut state.show_box, "scene box");
+    });
+}
+
+pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
+    ui.horizontal(|ui| {
+        if ui.button("<").on_hover_text("P").clicked() {
+            next_camera(state, false);
+        }
+        if ui.button(">").on_hover_text("N").clicked() {
+            next_camera(state, true);
+        }
+        let Some(opened) = &state.opened else {
+            return;
+        };
+        let name = state
+            .at_camera
+            .and_then(|i| opened.places.get(i))
+            .map_or("free", |p| p.name.as_str())
+            .to_owned();
+        let names: Vec<String> = opened.places.iter().map(|p| p.name.clone()).collect();
+        let mut chosen = None;
+        egui::ComboBox::from_id_salt("camera")
+            .selected_text(name)
+            .width(170.0)
+            .show_ui(ui, |ui| {
+                for (index, name) in names.iter().enumerate() {
+                    if ui
+                        .selectable_label(state.at_camera == Some(index), name)
+                        .clicked()
+                    {
+                        chosen = Some(index);
+                    }
+                }
+            });
+        if let Some(index) = chosen {
+            state.go_to(index);
+        }
+    });
+    if ui.button("Back to the first (R)").clicked() {
+        state.go_to(0);
+    }
+    ui.horizontal(|ui| {
+        ui.label("photograph").on_hover_text("V");
+        for (compare, name) in COMPARISONS {
+            if ui
+                .selectable_label(state.compare == compare, name)
+                .clicked()
+            {
+                start_comparing(state, compare);
+            }
+        }
+    });
+    let psnr = state.psnr();
+    match state.compare {
+        Compare::Off => {}
+        _ if state.at_camera.is_none() => {
+            ui.label("go to a camera (N, P) to compare");
+        }
+        Compare::Error => {
+            let text = psnr.map_or("measuring".to_owned(), |p| format!("PSNR {p:.2} dB"));
+            ui.label(text);
+        }
+        Compare::Side | Compare::Wipe => {}
+    }
+}
+
+/// The scene's box, as a crop box to begin with.
+fn toggle_crop(state: &mut State) {
+    let opened = state.opened.as_ref().filter(|o| o.can_crop);
+    state.crop = match (state.crop, opened) {
+        (None, Some(opened)) => Crop::new(opened.corners[0], opened.corners[1]).ok(),
+        _ => None,
+    };
+}
+
+pub(super) fn crop(state: &mut State, ui: &mut Ui) {
+    let can = state.opened.as_ref().is_some_and(|o| o.can_crop);
+    let mut is_on = state.crop.is_some();
+    let toggled = ui
+        .add_enabled(can, egui::Checkbox::new(&mut is_on, "crop box (G)"))
+        .on_hover_text("drag the dots on its faces")
+        .on_disabled_hover_text(
+            "this run sees its scene in device coordinates, in which nothing is a box",
+        )
+        .changed();
+    if toggled {
+        toggle_crop(state);
+    }
+    let (now, mut is_changed) = (ui.input(|i| i.time), false);
+    let Some(mut crop) = state.crop else {
+        return;
+    };
+    egui::Grid::new("crop").show(ui, |ui| {
+        for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
+            ui.label(name);
+            let thinnest = 1e-3 * (crop.high[axis] - crop.low[axis]);
+            let (low, high) = (crop.low[axis], crop.high[axis]);
+            let speed = 0.01 * (high - low);
+            let lower = DragValue::new(&mut crop.low[axis]).range(-1e9..=high - thinnest);
+            is_changed |= ui.add(lower.speed(speed)).changed();
+            let upper = DragValue::new(&mut crop.high[axis]).range(low + thinnest..=1e9);
+            is_changed |= ui.add(upper.speed(speed)).changed();
+            ui.end_row();
+        }
+    });
+    if is_changed {
+        state.crop = Some(crop);
+        state.changed(now);
+    }
+    ui.horizontal(|ui| {
+        if ui
+            .button("Copy as a flag")
+            .on_hover_text("of kiln render")
+            .clicked()
+        {
+            ui.ctx().copy_text(format!("--crop={crop}"));
+        }
+        if ui.button("Whole box").clicked() {
+            state.crop = None;
+            toggle_crop(state);
+        }
+    });
+}

@@ -1,0 +1,77 @@
+//! What was opened lately, kept between sessions.
+
+use std::path::{Path, PathBuf};
+
+/// As many as are kept.
+const MOST: usize = 8;
+
+/// Folders that were opened lately, the last one first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Recent {
+    /// Where they are kept, if anywhere.
+    file: Option<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Recent {
+    /// What the system keeps for this user: `kiln/recent.json` among programs' state.
+    pub fn of_user() -> Self {
+        let folder = dirs::state_dir().or_else(dirs::data_local_dir);
+        folder.map_or_else(Self::default, |f| Self::at(&f.join("kiln/recent.json")))
+    }
+
+    /// What `file` keeps; nothing, where it does not exist or holds something else.
+    pub fn at(file: &Path) -> Self {
+        let text = std::fs::read(file).unwrap_or_default();
+        let folders: Vec<PathBuf> = serde_json::from_slice(&text).unwrap_or_default();
+        Self {
+            file: Some(file.to_owned()),
+            folders,
+        }
+    }
+
+    /// Those that are still there.
+    pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.folders.iter().filter(|f| f.exists())
+    }
+
+    /// `folder` was opened. What cannot be kept is forgotten with the window.
+    pub fn add(&mut self, folder: &Path) {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        self.folders.retain(|f| *f != folder);
+        self.folders.insert(0, folder);
+        self.folders.truncate(MOST);
+        if let Some(file) = &self.file
+            && let Ok(text) = serde_json::to_vec_pretty(&self.folders)
+            && let Some(parent) = file.parent()
+            && std::fs::create_dir_all(parent).is_ok()
+        {
+            let _ = crate::files::replace_file(file, &text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_are_kept_once_each() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("state/recent.json");
+        let mut recent = Recent::at(&file);
+        for i in 0..12 {
+            let run = folder.path().join(format!("run-{}", i % 10));
+            std::fs::create_dir_all(&run).unwrap();
+            recent.add(&run);
+        }
+        assert_eq!(Recent::at(&file), recent);
+        let names: Vec<_> = recent.folders().map(|f| f.file_name().unwrap()).collect();
+        assert_eq!(names.len(), MOST);
+        assert_eq!(names[..3], ["run-1", "run-0", "run-9"]);
+        std::fs::remove_dir(folder.path().join("run-0")).unwrap();
+        assert_eq!(recent.folders().count(), MOST - 1);
+        std::fs::write(&file, "what?").unwrap();
+        assert_eq!(Recent::at(&file).folders().count(), 0);
+    }
+}

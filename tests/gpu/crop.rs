@@ -1,0 +1,87 @@
+//! What a crop box leaves of a rendered field, for every sampler.
+
+use kiln::camera::Camera;
+use kiln::render::{Crop, Frame};
+
+use crate::screen::renderer;
+use crate::support::on_device;
+
+/// Methods that march, and that sample evenly and where much was seen; the latter end in a sample without end.
+const METHODS: [(&str, &[&str]); 3] = [
+    ("ngp-small", &[]),
+    ("kilonerf-small", &[]),
+    ("nerf-small", &["scene.near=0.5", "scene.far=6.0"]),
+];
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().copied().fold(0.0, f32::max)
+}
+
+fn difference(a: &Frame, b: &Frame) -> f32 {
+    let pairs = a.color.iter().zip(&b.color);
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Distances at which pixel (x, y) of `camera` sees the box.
+fn seen(camera: &Camera, crop: &Crop, x: u32, y: u32) -> [f64; 2] {
+    let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
+    let mut range = [0.0_f64, f64::MAX];
+    for a in 0..3 {
+        let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);
+        range[0] = range[0].max(faces[0].min(faces[1]));
+        range[1] = range[1].min(faces[0].max(faces[1]));
+    }
+    range
+}
+
+#[test]
+fn what_lies_outside_is_not_seen_whatever_places_the_samples() {
+    on_device(|gpu| {
+        let (up, eye) = ([0.0, 0.0, 1.0], [1.9, -1.4, 1.2]);
+        let camera = Camera::look_at(eye, [0.0; 3], up, 0.6, 24, 20);
+        for (preset, overrides) in METHODS {
+            let (mut whole, _bits) = renderer(gpu, preset, overrides);
+            let mut cut = whole.beside().unwrap();
+            assert!(cut.can_crop());
+            let all = whole.render(&camera, None, false).unwrap();
+            assert!(largest(&all.opacity) > 0.5, "{preset}: something is there");
+
+            // Everything within: nothing changes but where a last sample's stretch would end.
+            let crop = Crop::new([-50.0; 3], [50.0; 3]).unwrap();
+            cut.set_crop(Some(crop));
+            let same = cut.render(&camera, None, false).unwrap();
+            assert!(difference(&all, &same) < 2e-3, "{preset}");
+
+            let crop = Crop::new([-0.2, -0.25, -0.3], [0.25, 0.2, 0.15]).unwrap();
+            cut.set_crop(Some(crop));
+            let part = cut.render(&camera, None, false).unwrap();
+            let normals = cut.render(&camera, None, true).unwrap();
+            let (mut hit, mut missed) = (0, 0);
+            for y in 0..camera.height {
+                for x in 0..camera.width {
+                    let i = (y * camera.width + x) as usize;
+                    let [near, far] = seen(&camera, &crop, x, y);
+                    for frame in [&part, &normals] {
+                        if near >= far - 1e-4 {
+                            assert_eq!(frame.opacity[i], 0.0, "{preset}: {x}, {y}");
+                        } else if frame.opacity[i] > 0.01 {
+                            let depth = f64::from(frame.depth[i] / frame.opacity[i]);
+                            let is_between = depth > near - 1e-3 && depth < far + 1e-3;
+                            assert!(is_between, "{preset}: {depth} not in {near}..{far}");
+                        }
+                    }
+                    if near < far - 0.05 {
+                        hit += i32::from(part.opacity[i] > 1e-3);
+                    } else if near >= far {
+                        missed += 1;
+                    }
+                }
+            }
+            assert!(hit > 10 && missed > 50, "{preset}: {hit} {missed}");
+
+            cut.set_crop(None);
+            let again = cut.render(&camera, None, false).unwrap();
+            assert_eq!(difference(&all, &again), 0.0, "{preset}");
+        }
+    });
+}
