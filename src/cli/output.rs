@@ -104,7 +104,7 @@ impl Output {
         let style = ProgressStyle::with_template("{msg:16} {bar:32} {pos}/{len}  {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         Bar {
-            bar: self.styled(ProgressBar::new(len as u64), style, what),
+            bar: self.styled(ProgressBar::new(len as u64), style, what, Some(0.0)),
             #[cfg(feature = "viewer")]
             window: self.listener.clone(),
         }
@@ -114,7 +114,7 @@ impl Output {
     pub(super) fn live(&self, len: u64, what: impl Into<Cow<'static, str>>) -> ProgressBar {
         let style = ProgressStyle::with_template("{bar:24} {percent:>3} %  {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.styled(ProgressBar::new(len), style, what)
+        self.styled(ProgressBar::new(len), style, what, None)
     }
 
     /// A sign of life.
@@ -123,9 +123,20 @@ impl Output {
             ProgressBar::new_spinner(),
             ProgressStyle::default_spinner(),
             what,
+            None,
         );
         spinner.enable_steady_tick(Duration::from_millis(120));
         spinner
+    }
+
+    /// Tell the window what takes a while, and the share that is done where it can be left.
+    fn doing(&self, what: &str, share: Option<f32>) {
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.listener {
+            window.send(crate::viewer::Event::Doing(what.to_owned(), share));
+        }
+        #[cfg(not(feature = "viewer"))]
+        let _ = (what, share);
     }
 
     fn styled(
@@ -133,6 +144,7 @@ impl Output {
         bar: ProgressBar,
         style: ProgressStyle,
         what: impl Into<Cow<'static, str>>,
+        share: Option<f32>,
     ) -> ProgressBar {
         let target = if self.hidden() {
             ProgressDrawTarget::hidden()
@@ -142,10 +154,7 @@ impl Output {
         bar.set_draw_target(target);
         bar.set_style(style);
         let what = what.into();
-        #[cfg(feature = "viewer")]
-        if let Some(window) = &self.listener {
-            window.send(crate::viewer::Event::Doing(what.to_string(), None));
-        }
+        self.doing(&what, share);
         bar.set_message(what);
         bar
     }

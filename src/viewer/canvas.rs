@@ -1,8 +1,6 @@
 //! The picture: drawing it, comparing it with a photograph, and moving the camera with it.
 
-use egui::{
-    Align2, Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2,
-};
+use egui::{Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
 
 use super::overlay;
 use super::state::{Compare, State, fit};
@@ -111,6 +109,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
         painter.rect_filled(behind, 3.0, Color32::from_black_alpha(170));
         painter.galley(at, galley, Color32::WHITE);
     };
+    let name = state.place().map_or(String::new(), |p| p.name.clone());
     let photo = state.photo(ui.ctx());
     let whole = Rect::from_min_max(Pos2::ZERO, Pos2::new(1.0, 1.0));
     match (state.compares(), photo) {
@@ -120,7 +119,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
             let there = inner.translate(Vec2::new(room.width() / 2.0, 0.0));
             painter.image(photo, there, whole, Color32::WHITE);
             label(inner, "rendered");
-            label(there, "photograph");
+            label(there, &name);
         }
         (Compare::Wipe, Some(photo)) => {
             let x = inner.left() + state.wipe * inner.width();
@@ -134,25 +133,16 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
                 label(inner, "rendered");
             }
             if state.wipe < 0.85 {
-                label(right, "photograph");
+                label(right, &name);
             }
         }
         (Compare::Error, Some(_)) => {
             let text = state.psnr().map_or("measuring".to_owned(), |psnr| {
-                format!("error, white from 0.25 on · PSNR {psnr:.2} dB")
+                format!("{name}: error, white from 0.25 on · PSNR {psnr:.2} dB")
             });
             label(inner, &text);
         }
         (Compare::Off, Some(_)) => {}
-    }
-    if let Some(place) = state.place() {
-        painter.text(
-            state.canvas.rect.center_bottom() - Vec2::new(0.0, 6.0),
-            Align2::CENTER_BOTTOM,
-            &place.name,
-            FontId::proportional(13.0),
-            Color32::LIGHT_GRAY,
-        );
     }
 }
 

@@ -8,6 +8,8 @@ use crate::render::Channel;
 
 /// Points of the line that shows a path, from one key frame to the next.
 const POINTS: usize = 24;
+/// Pixels per row of what is rendered, unless the window has fewer.
+const WIDTH: f64 = 640.0;
 
 /// A path under way.
 #[derive(Debug, Clone)]
@@ -61,7 +63,10 @@ impl Flight {
     /// A key frame where `camera` stands, behind the last one.
     pub fn add(&mut self, camera: &Camera) {
         if self.draft.keys().is_empty() {
-            self.draft.size = [camera.width, camera.height];
+            // As wide as films are shown, of the window's shape.
+            let [w, h] = [camera.width, camera.height].map(f64::from);
+            let scale = WIDTH.min(w) / w.max(1.0);
+            self.draft.size = [w, h].map(|n| ((n * scale).round() as u32).max(1));
         }
         self.selected = Some(self.draft.add(camera, self.gap));
         self.is_changed = true;
@@ -195,7 +200,7 @@ mod tests {
         flight.toggle();
         flight.play(1.5, [40, 30]).unwrap();
         flight.play(6.0, [40, 30]).unwrap();
-        assert!(flight.plays && (flight.time - 1.5).abs() < 1e-9);
+        assert!(flight.plays && (flight.time - 5.5).abs() < 1e-9);
     }
 
     #[test]

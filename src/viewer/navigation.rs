@@ -23,33 +23,33 @@ pub struct Navigation {
     up: DVec3,
     /// Vertical.
     fov: f64,
+    /// What all cameras look at, if they do.
+    center: Option<DVec3>,
 }
 
 impl Navigation {
     /// As `camera` stands, turning around what `cameras` look at.
     #[must_use]
     pub fn new(camera: &Camera, cameras: &[Camera]) -> Self {
-        let center = focus(cameras);
         let mut view = Self {
             position: DVec3::ZERO,
             axes: DMat3::IDENTITY,
             distance: 1.0,
             up: upwards(cameras),
             fov: 1.0,
+            center: focus(cameras),
         };
         view.stand_at(camera);
-        view.distance = center
-            .map(|c| (c - view.position).dot(view.forward()))
-            .filter(|d| *d > 0.0)
-            .unwrap_or(1.0);
         view
     }
 
-    /// Stand where `camera` does, the pivot as far away as before.
+    /// Stand where `camera` does, the pivot beside what all cameras look at, or else as far away as before.
     pub fn stand_at(&mut self, camera: &Camera) {
         let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| f64::from(row[i])));
         self.position = column(3);
         self.set_axes(DMat3::from_cols(column(0), column(1), column(2)));
+        let ahead = self.center.map(|c| (c - self.position).dot(self.forward()));
+        self.distance = ahead.filter(|d| *d > 0.0).unwrap_or(self.distance);
         let half = f64::from(camera.height) / 2.0 / f64::from(camera.focal[1]);
         self.fov = match camera.lens {
             Lens::Pinhole | Lens::OpenCv { .. } => 2.0 * half.atan(),

@@ -1,5 +1,6 @@
 //! The window itself: what the system sends goes to egui, what egui draws goes to the screen.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -225,7 +226,9 @@ impl App {
             return;
         };
         // One surface at a time.
-        shown.painter = None;
+        if let Some(painter) = shown.painter.take() {
+            painter.close();
+        }
         self.state.forget_picture();
         if gpu.is_lost() {
             // The engine opens another one.
@@ -286,24 +289,32 @@ impl App {
             self.script = None;
             Some(Wish::Close)
         });
-        painter.take_picture(gpu, &mut self.state);
+        let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
         let output = self.context.run_ui(input, |ui| self.state.ui(ui));
+        let mut textures = output.textures_delta;
         shown.input.handle_platform_output_with_event_loop(
             &shown.window,
             event_loop,
             output.platform_output,
         );
-        let drawn = painter.paint(
-            gpu,
-            &self.context,
-            output.textures_delta,
-            output.shapes,
-            output.pixels_per_point,
-            match &wish {
-                Some(Wish::Capture(path)) => Some(path),
-                _ => None,
-            },
-        );
+        let capture = match &wish {
+            Some(Wish::Capture(path)) => Some(path),
+            _ => None,
+        };
+        let drawn = taken.and_then(|()| {
+            survive(gpu, || {
+                painter.paint(
+                    gpu,
+                    &self.context,
+                    &mut textures,
+                    output.shapes,
+                    output.pixels_per_point,
+                    capture,
+                )
+            })
+        });
+        // What was not drawn is sent again to the next device.
+        textures.clear();
         match &wish {
             Some(Wish::Resize([width, height])) => {
                 let _ = shown
@@ -333,15 +344,34 @@ impl App {
             shown.window.set_title(&title);
         }
         match drawn {
-            Ok(()) if closes => self.close(),
-            Ok(()) => {}
-            Err(()) => self.attach(),
+            Some(Ok(())) if closes => self.close(),
+            Some(Ok(())) => {}
+            Some(Err(())) | None => self.attach(),
+        }
+    }
+}
+
+/// Do `work` with a device that may be lost at any moment, at which egui's renderer panics; nothing comes of it then.
+fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
+    if gpu.is_lost() {
+        return None;
+    }
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            // The driver's own word may still be on its way.
+            let _ = gpu.poll_once();
+            if !gpu.is_lost() {
+                resume_unwind(panic);
+            }
+            None
         }
     }
 }
 
 /// The surface of a window, and egui's way to it.
 struct Painter {
+    gpu: Arc<Gpu>,
     surface: wgpu::Surface<'static>,
     configuration: wgpu::SurfaceConfiguration,
     renderer: egui_wgpu::Renderer,
@@ -349,7 +379,7 @@ struct Painter {
 }
 
 impl Painter {
-    fn new(gpu: &Gpu, window: &Arc<Window>) -> Result<Self, GpuError> {
+    fn new(gpu: &Arc<Gpu>, window: &Arc<Window>) -> Result<Self, GpuError> {
         let (surface, capabilities) = gpu.surface(Arc::clone(window))?;
         // Values as egui has them, in sRGB, are written as they are.
         let wanted = [
@@ -380,11 +410,24 @@ impl Painter {
         let renderer =
             egui_wgpu::Renderer::new(&gpu.device, format, egui_wgpu::RendererOptions::default());
         Ok(Self {
+            gpu: Arc::clone(gpu),
             surface,
             configuration,
             renderer,
             picture: None,
         })
+    }
+
+    /// Let go of the window. Where the device is lost, frames under way never come back, at which wgpu panics as it drops the
+    /// surface; that says nothing that is not known.
+    fn close(self) {
+        if !self.gpu.is_lost() {
+            return;
+        }
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(self)));
+        std::panic::set_hook(hook);
     }
 
     fn resize(&mut self, gpu: &Gpu, size: PhysicalSize<u32>) {
@@ -419,7 +462,7 @@ impl Painter {
         &mut self,
         gpu: &Gpu,
         context: &egui::Context,
-        mut textures: egui::TexturesDelta,
+        textures: &mut egui::TexturesDelta,
         shapes: Vec<egui::epaint::ClippedShape>,
         pixels_per_point: f32,
         capture: Option<&PathBuf>,
@@ -448,6 +491,10 @@ impl Painter {
         pixels_per_point: f32,
     ) -> Result<(), ()> {
         use wgpu::CurrentSurfaceTexture as Current;
+        let mut encoder = gpu
+            .device
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.upload(gpu, &mut encoder, jobs, pixels_per_point);
         let frame = match self.surface.get_current_texture() {
             Current::Success(frame) | Current::Suboptimal(frame) => frame,
             Current::Timeout | Current::Occluded => return Ok(()),
@@ -460,10 +507,7 @@ impl Painter {
         let view = frame
             .texture
             .create_view(&wgpu::TextureViewDescriptor::default());
-        let mut encoder = gpu
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.draw(gpu, &mut encoder, &view, jobs, pixels_per_point);
+        self.draw(&mut encoder, &view, jobs, pixels_per_point);
         gpu.enqueue(encoder);
         gpu.queue.present(frame);
         Ok(())
@@ -501,7 +545,8 @@ impl Painter {
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        self.draw(gpu, &mut encoder, &view, jobs, pixels_per_point);
+        self.upload(gpu, &mut encoder, jobs, pixels_per_point);
+        self.draw(&mut encoder, &view, jobs, pixels_per_point);
         encoder.copy_texture_to_buffer(
             texture.as_image_copy(),
             wgpu::TexelCopyBufferInfo {
@@ -533,20 +578,34 @@ impl Painter {
         let _ = image::save_buffer(path, &rgb, width, height, image::ColorType::Rgb8);
     }
 
-    fn draw(
+    fn screen(&self, pixels_per_point: f32) -> egui_wgpu::ScreenDescriptor {
+        egui_wgpu::ScreenDescriptor {
+            size_in_pixels: [self.configuration.width, self.configuration.height],
+            pixels_per_point,
+        }
+    }
+
+    /// What is to be drawn goes to the device.
+    fn upload(
         &mut self,
         gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        jobs: &[egui::ClippedPrimitive],
+        pixels_per_point: f32,
+    ) {
+        let screen = self.screen(pixels_per_point);
+        self.renderer
+            .update_buffers(&gpu.device, &gpu.queue, encoder, jobs, &screen);
+    }
+
+    fn draw(
+        &mut self,
         encoder: &mut wgpu::CommandEncoder,
         view: &wgpu::TextureView,
         jobs: &[egui::ClippedPrimitive],
         pixels_per_point: f32,
     ) {
-        let screen = egui_wgpu::ScreenDescriptor {
-            size_in_pixels: [self.configuration.width, self.configuration.height],
-            pixels_per_point,
-        };
-        self.renderer
-            .update_buffers(&gpu.device, &gpu.queue, encoder, jobs, &screen);
+        let screen = self.screen(pixels_per_point);
         let pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("window"),
             color_attachments: &[Some(wgpu::RenderPassColorAttachment {

@@ -1,6 +1,5 @@
 //! Training under way: looks at a held-out view, checkpoints, the end, and what is said meanwhile.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -608,7 +607,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Its folder.
-    pub(in crate::cli) fn path(&self) -> PathBuf {
+    pub(in crate::cli) fn path(&self) -> std::path::PathBuf {
         self.setup.dir.path().to_owned()
     }
 

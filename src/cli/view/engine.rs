@@ -540,6 +540,7 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
     while !over && !desk.is_over() {
         let (training, save, stop) = {
             let mut wishes = desk.wishes.borrow_mut();
+            wishes.cancel = false;
             let save = std::mem::take(&mut wishes.save);
             (wishes.training, save, wishes.stop)
         };
