@@ -103,27 +103,33 @@ impl Picture {
     }
 }
 
-#[test]
-fn a_window_is_trained_in_looked_around_in_and_closed() {
+/// A server and a folder with the built-in scene in it, or nothing where they are not to be had.
+fn place() -> Option<(Server, TempDir)> {
     let folder = TempDir::new().unwrap();
     let required = std::env::var("KILN_REQUIRE_WINDOW").as_deref() == Ok("1");
     let Some(server) = Server::start(folder.path()) else {
         assert!(!required, "Xvfb is not installed");
         println!("skipped: no Xvfb");
-        return;
+        return None;
     };
-    let at = |name: &str| folder.path().join(name);
     let gpu = match Gpu::open(&GpuOptions::default()) {
         Ok(gpu) => gpu,
         Err(GpuError::NoAdapter) if !required => {
             println!("skipped: no GPU adapter");
-            return;
+            return None;
         }
         Err(error) => panic!("{error}"),
     };
-    DemoScene::write_dataset(&gpu, &at("scene"), [12, 2, 2], 64, &|| ()).unwrap();
-    drop(gpu);
+    DemoScene::write_dataset(&gpu, &folder.path().join("scene"), [12, 2, 2], 64, &|| ()).unwrap();
+    Some((server, folder))
+}
 
+#[test]
+fn a_window_is_trained_in_looked_around_in_and_closed() {
+    let Some((server, folder)) = place() else {
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
     let script = r#"[
         {"resize": [800.0, 560.0]}, {"until": "opened"}, {"until": "trained"}, {"wait": 3.0},
         {"capture": "training.png"},
@@ -178,13 +184,6 @@ fn a_window_is_trained_in_looked_around_in_and_closed() {
     let resized = open("resized");
     assert_eq!((resized.0.width(), resized.0.height()), (700, 500));
 
-    // A run is looked at as it was left.
-    let script = r#"[{"until": "opened"}, {"until": "sharp"}, {"capture": "run.png"}, "close"]"#;
-    std::fs::write(at("script.json"), script).unwrap();
-    let mut command = kiln(&server, folder.path());
-    run(command.args(["view", "run", "--script", "script.json"]), 0);
-    assert!(open("run").mean([0.3, 0.35, 0.45, 0.55])[2] < 235.0);
-
     // What cannot be opened is said in the window, and in the terminal.
     let script = r#"[{"until": "failed"}, {"wait": 0.2}, {"capture": "nothing.png"}, "close"]"#;
     std::fs::write(at("script.json"), script).unwrap();
@@ -194,6 +193,90 @@ fn a_window_is_trained_in_looked_around_in_and_closed() {
         0,
     );
     assert!(told.contains("nothing-here"), "{told}");
+}
+
+#[test]
+fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
+    let Some((server, folder)) = place() else {
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
+    let mut command = kiln(&server, folder.path());
+    command.args(["train", "scene", "--out", "run", "--steps", "150"]);
+    run(&mut command, 0);
+
+    let key = |time: u8, eye: [f32; 3]| {
+        let [x, y, z] = eye;
+        format!(r#"{{"time": {time}, "eye": [{x}, {y}, {z}], "target": [0, 0, 0]}}"#)
+    };
+    let path = format!(
+        r#"{{"width": 32, "height": 24, "fps": 4, "fov": 40, "key_frames": [{}, {}]}}"#,
+        key(0, [4.0, 0.0, 1.0]),
+        key(1, [0.0, 4.0, 1.0])
+    );
+    std::fs::write(at("cameras.json"), path).unwrap();
+    let script = r#"[
+        {"resize": [800.0, 560.0]}, {"until": "opened"}, {"until": "sharp"}, {"capture": "run.png"},
+        {"key": "P"}, {"until": "sharp"}, {"key": "V"}, {"wait": 0.5}, {"until": "sharp"}, {"capture": "side.png"},
+        {"key": "V"}, {"wait": 0.3}, {"until": "sharp"}, {"drag": [[0.3, 0.4, 0.42, 0.4], "left"]}, {"capture": "wipe.png"},
+        {"key": "V"}, {"until": "compared"}, {"capture": "error.png"}, {"key": "V"},
+        {"key": "R"}, {"until": "sharp"}, {"capture": "first.png"},
+        {"key": "G"}, {"drag": [[0.3, 0.4, 0.4, 0.45], "left"]}, {"scroll": [[0.3, 0.4], -200.0]},
+        {"key": "C"}, {"wait": 1.0}, {"until": "sharp"}, {"capture": "crop.png"},
+        {"key": "C"}, {"key": "G"},
+        {"drop": "cameras.json"}, {"key": "R"}, {"key": "K"}, {"wait": 0.2}, {"command": "E"},
+        {"key": "L"}, {"until": "played"}, {"until": "sharp"}, {"capture": "played.png"},
+        {"command": "R"}, {"wait": 0.2}, {"until": "done"},
+        {"key": "F12"}, {"wait": 0.2}, {"until": "done"},
+        "lose_device", {"wait": 2.0}, {"until": "opened"}, {"until": "sharp"}, {"capture": "again.png"},
+        "close"
+    ]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    command.env("XDG_STATE_HOME", at("state"));
+    let told = run(command.args(["view", "run", "--script", "script.json"]), 0);
+    assert!(told.contains("the device was lost"), "{told}");
+    assert!(!told.contains("panicked"), "{told}");
+    let recent = std::fs::read_to_string(at("state/kiln/recent.json")).unwrap();
+    assert!(recent.contains("run"), "{recent}");
+
+    let open = |name: &str| Picture::open(&at(&format!("{name}.png")));
+    let first = open("first");
+    assert!(open("run").mean([0.3, 0.35, 0.45, 0.55])[2] < 235.0);
+    for other in ["side", "wipe", "error", "crop", "played"] {
+        assert!(open(other).differs(&first) > 0.05, "{other}");
+    }
+    assert!(
+        open("error").mean([0.0, 0.1, 0.55, 0.7])[2] < 100.0,
+        "dark where they agree"
+    );
+    assert!(
+        open("again").differs(&open("played")) < 0.05,
+        "as it was left"
+    );
+    // Four frames a second from the first key frame to the third, which was set after it: 1 s and 2 s.
+    let film = std::fs::File::open(at("path.gif")).unwrap();
+    let film = image::codecs::gif::GifDecoder::new(std::io::BufReader::new(film)).unwrap();
+    let frames = image::AnimationDecoder::into_frames(film);
+    assert_eq!(frames.count(), 13);
+    let kept = std::fs::read_to_string(at("cameras.json")).unwrap();
+    assert!(
+        kept.contains("transform_matrix") && kept.contains("\"time\":3"),
+        "{kept}"
+    );
+    let mut command = kiln(&server, folder.path());
+    command.args([
+        "render",
+        "run",
+        "--path",
+        "cameras.json",
+        "--out",
+        "last.png",
+        "--frames",
+        "12..",
+    ]);
+    run(&mut command, 0);
+    assert!(open("screenshot-001").0.width() > 300);
 }
 
 #[test]

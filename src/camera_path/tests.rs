@@ -430,3 +430,107 @@ fn one_target_for_all_stays_in_the_middle_without_a_jump() {
         last = Some(forward);
     }
 }
+
+/// A file of its own, and what is written there.
+fn kept(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("cameras.json");
+    std::fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+#[test]
+fn what_is_edited_and_saved_is_what_was_read() {
+    let looks = with(|v| v["crop"] = json!([[-1, -1, -1], [1, 2, 3.5]]));
+    let posed = with(|v| {
+        v["loop"] = json!(true);
+        v["seconds"] = json!(9.5);
+        let rows = json!([[0, 0, -1, -4], [-1, 0, 0, 0], [0, 1, 0, 0.5]]);
+        v["key_frames"][1] = json!({"time": 3.0, "transform_matrix": rows, "fov": 25});
+    });
+    for value in [looks, posed] {
+        let (_folder, file) = kept(&value.to_string());
+        let draft = Draft::read(&file).unwrap();
+        draft.write(&file).unwrap();
+        let again = Draft::read(&file).unwrap();
+        assert_eq!((again.fps, again.size), (draft.fps, draft.size));
+        assert_eq!((again.crop, again.looped), (draft.crop, draft.looped));
+        assert_eq!(again.seconds, draft.seconds);
+        let paths = [parse(&value).unwrap(), CameraPath::read(&file).unwrap()];
+        assert_eq!(paths[0].crop(), paths[1].crop());
+        let [a, b] = paths.map(|p| p.cameras([32, 16], 10.0).unwrap());
+        assert_eq!(a.len(), b.len());
+        for (a, b) in a.iter().zip(&b) {
+            let [a, b] = [a, b].map(|f| f.camera.world_from_camera);
+            for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
+                assert!((a - b).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_draft_plays_as_its_file_does() {
+    let (_folder, file) = kept(&orbit().to_string());
+    let draft = Draft::read(&file).unwrap();
+    assert_eq!((draft.keys().len(), draft.duration()), (3, 2.5));
+    let path = draft.path(&file).unwrap();
+    for frame in parse(&orbit()).unwrap().cameras([32, 16], 10.0).unwrap() {
+        let seen = path.at(frame.time, [32, 16]);
+        assert_eq!(seen.world_from_camera, frame.camera.world_from_camera);
+    }
+    // A shifted camera keeps looking at its target.
+    let mut shifted = draft.clone();
+    shifted.shift(0, [0.0, 1.0, 0.0]);
+    let camera = shifted.keys()[0].camera([32, 16]);
+    assert_eq!(camera.position(), [4.0, 1.0, 1.0]);
+    let [x, y] = camera.project([0.0; 3]).unwrap();
+    assert!((x - 16.0).abs() < 1e-3 && (y - 8.0).abs() < 1e-3);
+}
+
+#[test]
+fn times_of_key_frames_stay_apart_and_in_order() {
+    let camera = |x: f32| Camera::look_at([x, 4.0, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 40, 30);
+    let mut draft = Draft::default();
+    for x in [0.0, 1.0, 2.0] {
+        draft.add(&camera(x), 2.0);
+    }
+    let xs = |draft: &Draft| -> Vec<f32> {
+        let keys = draft.keys().iter();
+        keys.map(|k| k.camera([40, 30]).position()[0]).collect()
+    };
+    assert_eq!(draft.retime(0, 3.0), 1);
+    assert_eq!(xs(&draft), [1.0, 0.0, 2.0]);
+    // Onto another one: behind it, a little later.
+    assert_eq!(draft.retime(0, 4.0), 2);
+    assert_eq!(xs(&draft), [0.0, 2.0, 1.0]);
+    let times: Vec<f64> = draft.keys().iter().map(KeyFrame::time).collect();
+    assert!(times.windows(2).all(|t| t[1] > t[0]), "{times:?}");
+    assert_eq!(draft.retime(7, 1.0), 7);
+    assert_eq!(draft.retime(1, f64::NAN), 1);
+    assert!(Draft::default().path(Path::new("x")).is_none());
+}
+
+#[test]
+fn what_cannot_be_edited_says_so() {
+    let flat = json!({"camera": "orthographic", "width": 8, "height": 8, "size": 2,
+        "key_frames": [{"time": 0, "eye": [0, 0, 4], "target": [0, 0, 0], "up": [0, 1, 0]}]});
+    let dense = json!({"camera_type": "perspective", "render_width": 8, "render_height": 8, "fps": 24,
+        "camera_path": [{"camera_to_world": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 4, 0, 0, 0, 1], "fov": 50, "aspect": 1}]});
+    for value in [flat, dense] {
+        let (_folder, file) = kept(&value.to_string());
+        CameraPath::read(&file).unwrap();
+        let error = Draft::read(&file).unwrap_err().to_string();
+        assert!(
+            error.contains("cameras.json") && error.contains("not edited"),
+            "{error}"
+        );
+    }
+    for crop in [
+        json!([1, 2]),
+        json!([[0, 0, 0], [1, 1]]),
+        json!([[0, 0, 0], [1, 0, 1]]),
+    ] {
+        refused(&with(|v| v["crop"] = crop.clone()), &["crop"]);
+    }
+}

@@ -42,6 +42,11 @@ impl Submitter {
         }
     }
 
+    /// Let submissions take no longer than `budget` from now on.
+    pub fn set_budget(&mut self, budget: Duration) {
+        self.budget = budget;
+    }
+
     /// Whether another submission may be made now.
     ///
     /// # Errors

@@ -306,6 +306,11 @@ impl Renderer {
         self.config.scene.ndc.is_none()
     }
 
+    /// Let a submission take no longer than `budget` from now on, so that others have the device in between.
+    pub fn set_budget(&mut self, budget: std::time::Duration) {
+        self.submitter.set_budget(budget);
+    }
+
     /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
     pub fn set_crop(&mut self, crop: Option<Crop>) {
         let crop = crop.filter(|_| self.can_crop());

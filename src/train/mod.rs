@@ -671,6 +671,11 @@ impl Trainer {
         Ok(())
     }
 
+    /// Let a submission take no longer than `budget` from now on, so that others have the device in between.
+    pub fn set_budget(&mut self, budget: std::time::Duration) {
+        self.submitter.set_budget(budget);
+    }
+
     /// Whether nothing that was submitted is under way.
     ///
     /// # Errors

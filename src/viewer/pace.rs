@@ -1,16 +1,14 @@
 //! Who gets the device next, training or the picture, and how large the picture may be.
 //!
-//! While something moves, pictures are small enough to be there within [`MOVING`]; at rest they grow, doubling their sides,
-//! to their full size. Training and pictures take turns so that training has its share of the device's time.
+//! While something moves, pictures are small enough to be there in time; at rest they grow, doubling their sides, to their
+//! full size. Training and pictures take turns so that training has its share of the device's time.
 
-/// Seconds on the device that a picture may take while something moves.
-const MOVING: f64 = 0.05;
 /// Seconds without input after which nothing moves any more.
 pub const STILL: f64 = 0.25;
 /// Least side of a picture, in parts of the full one.
 const SMALLEST: f64 = 1.0 / 16.0;
 /// Least share of the device that pictures get while something moves.
-const MOVING_SHARE: f64 = 0.5;
+const MOVING_SHARE: f64 = 0.75;
 /// Seconds that either may be owed: what was not asked for is not made up for later.
 const MOST_OWED: f64 = 0.25;
 /// Weight of a new measurement among older ones.
@@ -34,18 +32,25 @@ pub struct Pace {
     pub share: f64,
     /// Seconds that training is owed, if positive; that pictures are, if negative.
     owed: f64,
-    /// Of pictures.
+    /// Of pictures at rest.
     rays_per_second: f64,
+    /// Of those that are made while something moves, which are small: what a picture costs whatever its size weighs more.
+    moving_rays_per_second: f64,
+    /// Seconds that a picture may take while something moves.
+    moving: f64,
 }
 
 impl Pace {
-    /// With `share` of the device for training, and a guess of how many rays a second are rendered.
+    /// With `share` of the device for training, pictures that take `moving` seconds while something moves, and a guess of
+    /// how many rays a second are rendered.
     #[must_use]
-    pub fn new(share: f64, rays_per_second: f64) -> Self {
+    pub fn new(share: f64, moving: f64, rays_per_second: f64) -> Self {
         Self {
             share,
             owed: 0.0,
             rays_per_second,
+            moving_rays_per_second: rays_per_second,
+            moving,
         }
     }
 
@@ -82,25 +87,28 @@ impl Pace {
         };
     }
 
-    /// A picture of so many rays took `seconds` of the device.
-    pub fn measured(&mut self, rays: u64, seconds: f64) {
+    /// A picture of so many rays, made while something moves or not, took `seconds` of the device.
+    pub fn measured(&mut self, rays: u64, seconds: f64, moving: bool) {
         if rays > 0 && seconds > 0.0 {
             let rate = (rays as f64 / seconds).clamp(1.0, 1e12);
             // Rates differ by factors.
-            self.rays_per_second *= (rate / self.rays_per_second).powf(NEW);
+            let known = if moving {
+                &mut self.moving_rays_per_second
+            } else {
+                &mut self.rays_per_second
+            };
+            *known *= (rate / *known).powf(NEW);
         }
-    }
-
-    /// Rays a second, as measured.
-    #[must_use]
-    pub fn rays_per_second(&self) -> f64 {
-        self.rays_per_second
     }
 
     /// The size to begin with when what is seen has changed.
     #[must_use]
     pub fn first_size(&self, full: [u32; 2], moving: bool) -> [u32; 2] {
-        let rays = self.rays_per_second * MOVING * if moving { 1.0 } else { 2.0 };
+        let rays = if moving {
+            self.moving_rays_per_second * self.moving
+        } else {
+            self.rays_per_second * self.moving * 2.0
+        };
         let pixels = f64::from(full[0]) * f64::from(full[1]);
         scaled(full, (rays / pixels.max(1.0)).sqrt())
     }
@@ -127,6 +135,8 @@ pub fn finer(size: [u32; 2], full: [u32; 2]) -> Option<[u32; 2]> {
 mod tests {
     use super::*;
 
+    const MOVING: f64 = 0.05;
+
     /// Parts of the device's time that training got, of pictures and steps of the given lengths.
     fn share(pace: &mut Pace, picture: f64, step: f64, moving: bool) -> f64 {
         let (mut trained, mut rendered) = (0.0, 0.0);
@@ -150,7 +160,7 @@ mod tests {
     fn training_gets_its_share_whatever_things_cost() {
         for wanted in [0.2, 0.5, 0.75] {
             for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003)] {
-                let got = share(&mut Pace::new(wanted, 1e5), picture, step, false);
+                let got = share(&mut Pace::new(wanted, MOVING, 1e5), picture, step, false);
                 assert!(
                     (got - wanted).abs() < 0.06,
                     "{wanted}: {got} of {picture} and {step}"
@@ -160,17 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_gets_half() {
-        let got = share(&mut Pace::new(0.9, 1e5), 0.05, 0.02, true);
-        assert!((0.4..=0.6).contains(&got), "{got}");
+    fn what_moves_gets_most() {
+        let got = share(&mut Pace::new(0.9, MOVING, 1e5), 0.05, 0.02, true);
+        assert!((0.2..=0.3).contains(&got), "{got}");
         // Little is trained where little is wanted.
-        let got = share(&mut Pace::new(0.1, 1e5), 0.05, 0.02, true);
+        let got = share(&mut Pace::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
         assert!(got < 0.2, "{got}");
     }
 
     #[test]
     fn alone_each_has_everything() {
-        let mut pace = Pace::new(0.75, 1e5);
+        let mut pace = Pace::new(0.75, MOVING, 1e5);
         assert_eq!(pace.next(false, false), Turn::Nobody);
         assert_eq!(pace.next(false, true), Turn::Training);
         pace.rendered(10.0, false, false);
@@ -183,25 +193,31 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_measured_speed() {
-        let mut pace = Pace::new(0.5, 1e4);
+        let mut pace = Pace::new(0.5, MOVING, 1e4);
         let full = [800, 600];
         for _ in 0..50 {
-            pace.measured(48_000, 0.4);
+            pace.measured(4800, 0.04, true);
+            pace.measured(48_000, 0.2, false);
         }
-        assert!((pace.rays_per_second() / 120_000.0 - 1.0).abs() < 0.01);
+        let [w, h] = pace.first_size(full, false);
+        let seconds = f64::from(w * h) / 240_000.0;
+        assert!((1.6 * MOVING..=2.4 * MOVING).contains(&seconds), "{w}×{h}");
         let [w, h] = pace.first_size(full, true);
         let seconds = f64::from(w * h) / 120_000.0;
         assert!((0.8 * MOVING..=1.2 * MOVING).contains(&seconds), "{w}×{h}");
         assert!((f64::from(w) / f64::from(h) - 4.0 / 3.0).abs() < 0.03);
         // Slow ones have a least size, fast ones the full one.
-        assert_eq!(Pace::new(0.5, 10.0).first_size(full, true), [50, 38]);
-        assert_eq!(Pace::new(0.5, 1e9).first_size(full, true), full);
+        assert_eq!(
+            Pace::new(0.5, MOVING, 10.0).first_size(full, true),
+            [50, 38]
+        );
+        assert_eq!(Pace::new(0.5, MOVING, 1e9).first_size(full, true), full);
     }
 
     #[test]
     fn pictures_grow_to_their_full_size() {
         let full = [801, 600];
-        let mut size = Pace::new(0.5, 3e4).first_size(full, true);
+        let mut size = Pace::new(0.5, MOVING, 3e4).first_size(full, true);
         let mut steps = 0;
         while let Some(next) = finer(size, full) {
             assert!(next[0] > size[0] && next[1] >= size[1]);

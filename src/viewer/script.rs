@@ -41,6 +41,8 @@ enum Action {
     Resize([f64; 2]),
     /// Save what the window shows as a PNG.
     Capture(PathBuf),
+    /// Write how long pictures were waited for, in seconds, and begin to measure anew.
+    Latencies(PathBuf),
     /// Lose the device.
     LoseDevice,
     /// Close the window.
@@ -123,7 +125,11 @@ impl Script {
     }
 
     /// Do what comes next: put it into `input`, or say what the window has to do.
-    pub fn play(&mut self, state: &State, input: &mut RawInput) -> Result<Option<Wish>, String> {
+    pub fn play(
+        &mut self,
+        state: &mut State,
+        input: &mut RawInput,
+    ) -> Result<Option<Wish>, String> {
         let Some(action) = self.actions.front().cloned() else {
             return Ok(None);
         };
@@ -195,6 +201,12 @@ impl Script {
             }
             Action::Capture(path) => {
                 wish = Some(Wish::Capture(path.clone()));
+                true
+            }
+            Action::Latencies(path) => {
+                let all = serde_json::to_string(&std::mem::take(&mut state.latencies));
+                let written = std::fs::write(path, all.unwrap_or_default());
+                written.map_err(|e| format!("{}: {e}", path.display()))?;
                 true
             }
             Action::LoseDevice => {

@@ -21,6 +21,8 @@ use crate::render::{Crop, Shading, Show};
 
 /// Points of a curve at most; older ones are thinned out.
 const MOST_POINTS: usize = 2000;
+/// Measured latencies at most.
+const MOST_LATENCIES: usize = 300;
 /// Lines of the log at most.
 const MOST_LINES: usize = 500;
 
@@ -142,6 +144,8 @@ pub(super) struct State {
     answered: f64,
     /// Seconds from asking for something new to seeing it, of the last time.
     pub latency: Option<f64>,
+    /// The last of these.
+    pub latencies: Vec<f64>,
     commands: Vec<Command>,
     wants_close: bool,
     title: Option<String>,
@@ -198,6 +202,7 @@ impl Default for State {
             told: None,
             answered: f64::NEG_INFINITY,
             latency: None,
+            latencies: Vec::new(),
             commands: Vec::new(),
             wants_close: false,
             title: None,
@@ -371,6 +376,11 @@ impl State {
         shot.looking.shows_as(told) && shot.size == full && !told.moving
     }
 
+    /// Whether there is a picture that has not been drawn yet.
+    pub fn has_new_texture(&self) -> bool {
+        self.shot_is_new
+    }
+
     /// The texture of a picture that has not been drawn yet.
     pub fn new_texture(&mut self) -> Option<wgpu::Texture> {
         let is_new = std::mem::take(&mut self.shot_is_new);
@@ -503,7 +513,6 @@ impl State {
     /// Tell the engine what is to be seen, where that has changed.
     fn tell(&mut self, context: &egui::Context) {
         let now = context.input(|i| i.time);
-        self.measure(now);
         if now - self.moved_at < STILL {
             let rest = STILL - (now - self.moved_at);
             context.request_repaint_after_secs(rest as f32 + 0.01);
@@ -529,13 +538,17 @@ impl State {
         }
     }
 
-    /// How long the picture that has come was waited for.
-    fn measure(&mut self, now: f64) {
-        let asked = self.shot.as_ref().map(|shot| shot.looking.asked);
+    /// What was drawn is on the screen at `now`: how long the picture that has come was waited for.
+    pub fn painted(&mut self, now: f64) {
+        let drawn = self.shot.as_ref().filter(|_| !self.shot_is_new);
+        let asked = drawn.map(|shot| shot.looking.asked);
         // Later pictures of the same are sharper, not sooner.
         if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
             self.answered = asked;
             self.latency = Some(now - asked);
+            self.latencies.push(now - asked);
+            let more = self.latencies.len().saturating_sub(MOST_LATENCIES);
+            self.latencies.drain(..more);
         }
     }
 

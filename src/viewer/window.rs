@@ -17,7 +17,7 @@ use super::protocol::{Command, Event, Outbox};
 use super::recent::Recent;
 use super::script::{Script, Wish};
 use super::state::State;
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{AdapterClass, Gpu, GpuError};
 
 /// Why there is no window.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,9 @@ pub fn run<T: Send + 'static>(
     };
     let outcome = event_loop.run_app(&mut app);
     let _ = app.commands.send(Command::Quit);
-    app.shown = None;
+    if let Some(painter) = app.shown.take().and_then(|shown| shown.painter) {
+        painter.close();
+    }
     let result = engine
         .join()
         .map_err(|_| ViewerError::Window("its engine stopped".to_owned()))?;
@@ -100,6 +102,8 @@ pub fn run<T: Send + 'static>(
 
 /// Time between frames while a script acts.
 const FRAME: Duration = Duration::from_millis(16);
+/// Between two paintings by a software adapter, which has pictures to make meanwhile.
+const SOFTWARE_GAP: Duration = Duration::from_millis(60);
 
 struct App {
     context: egui::Context,
@@ -280,8 +284,9 @@ impl App {
             return;
         };
         let mut input = shown.input.take_egui_input(&shown.window);
+        let (began, started) = (input.time.unwrap_or_default(), Instant::now());
         let wish = match self.script.as_mut().filter(|s| !s.is_over()) {
-            Some(script) => script.play(&self.state, &mut input),
+            Some(script) => script.play(&mut self.state, &mut input),
             None => Ok(None),
         };
         let wish = wish.unwrap_or_else(|reason| {
@@ -289,32 +294,35 @@ impl App {
             self.script = None;
             Some(Wish::Close)
         });
+        let capture = match &wish {
+            Some(Wish::Capture(path)) => Some(path),
+            _ => None,
+        };
+        let paints = capture.is_some() || self.state.has_new_texture() || painter.is_due();
         let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
         let output = self.context.run_ui(input, |ui| self.state.ui(ui));
-        let mut textures = output.textures_delta;
+        painter.textures.append(output.textures_delta);
+        // Drawing takes a while, and the engine need not wait for it.
+        for command in self.state.take_commands() {
+            let _ = self.commands.send(command);
+        }
         shown.input.handle_platform_output_with_event_loop(
             &shown.window,
             event_loop,
             output.platform_output,
         );
-        let capture = match &wish {
-            Some(Wish::Capture(path)) => Some(path),
-            _ => None,
-        };
         let drawn = taken.and_then(|()| {
+            if !paints {
+                return Some(Ok(()));
+            }
+            let (context, scale) = (&self.context, output.pixels_per_point);
             survive(gpu, || {
-                painter.paint(
-                    gpu,
-                    &self.context,
-                    &mut textures,
-                    output.shapes,
-                    output.pixels_per_point,
-                    capture,
-                )
+                painter.paint(gpu, context, output.shapes, scale, capture)
             })
         });
-        // What was not drawn is sent again to the next device.
-        textures.clear();
+        if paints && drawn == Some(Ok(())) {
+            self.state.painted(began + started.elapsed().as_secs_f64());
+        }
         match &wish {
             Some(Wish::Resize([width, height])) => {
                 let _ = shown
@@ -331,6 +339,11 @@ impl App {
             .map_or(Duration::MAX, |v| v.repaint_delay);
         let acts = self.script.as_ref().is_some_and(|s| !s.is_over());
         let delay = if acts { delay.min(FRAME) } else { delay };
+        let delay = if paints {
+            delay
+        } else {
+            delay.min(painter.gap)
+        };
         self.repaint_at = Instant::now().checked_add(delay);
         for command in self.state.take_commands() {
             let _ = self.commands.send(command);
@@ -376,6 +389,11 @@ struct Painter {
     configuration: wgpu::SurfaceConfiguration,
     renderer: egui_wgpu::Renderer,
     picture: Option<egui::TextureId>,
+    /// egui's textures on their way to the device.
+    textures: egui::TexturesDelta,
+    /// Least time between two paintings that show no new picture.
+    gap: Duration,
+    painted: Option<Instant>,
 }
 
 impl Painter {
@@ -415,12 +433,20 @@ impl Painter {
             configuration,
             renderer,
             picture: None,
+            textures: egui::TexturesDelta::default(),
+            gap: if gpu.class() == AdapterClass::Software {
+                SOFTWARE_GAP
+            } else {
+                Duration::ZERO
+            },
+            painted: None,
         })
     }
 
     /// Let go of the window. Where the device is lost, frames under way never come back, at which wgpu panics as it drops the
     /// surface; that says nothing that is not known.
-    fn close(self) {
+    fn close(mut self) {
+        self.textures.clear();
         if !self.gpu.is_lost() {
             return;
         }
@@ -438,6 +464,11 @@ impl Painter {
         self.configuration.width = size.width.min(side);
         self.configuration.height = size.height.min(side);
         gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+    }
+
+    /// Whether it is time to paint what has not been asked for.
+    fn is_due(&self) -> bool {
+        self.painted.is_none_or(|at| at.elapsed() >= self.gap)
     }
 
     /// Let egui draw the engine's last picture.
@@ -462,12 +493,12 @@ impl Painter {
         &mut self,
         gpu: &Gpu,
         context: &egui::Context,
-        textures: &mut egui::TexturesDelta,
         shapes: Vec<egui::epaint::ClippedShape>,
         pixels_per_point: f32,
         capture: Option<&PathBuf>,
     ) -> Result<(), ()> {
-        for (id, deltas) in textures.set.drain() {
+        self.painted = Some(Instant::now());
+        for (id, deltas) in self.textures.set.drain() {
             for delta in deltas {
                 self.renderer
                     .update_texture(&gpu.device, &gpu.queue, id, &delta);
@@ -478,7 +509,7 @@ impl Painter {
         if let Some(path) = capture {
             self.capture(gpu, &jobs, pixels_per_point, path);
         }
-        for id in textures.free.drain() {
+        for id in self.textures.free.drain() {
             self.renderer.free_texture(&id);
         }
         outcome

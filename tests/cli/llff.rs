@@ -134,6 +134,13 @@ fn a_capture_in_device_coordinates() {
             .arg(at(name).join("spiral"))
             .arg(at(name)),
         );
+        let mut cropped = kiln(["render", "--crop=-1,-1,-9,1,1,0", "--out"]);
+        cropped.arg(at(name).join("cropped")).arg(at(name));
+        if name == "ndc" {
+            refused(&mut cropped, 2, &["--crop", "device coordinates"]);
+        } else {
+            succeeds(&mut cropped);
+        }
         succeeds(kiln(["train", "--steps=8", "--resume"]).arg(at(name)));
     }
 }

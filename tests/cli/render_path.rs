@@ -302,3 +302,48 @@ fn the_documented_examples_render() {
         assert_eq!(image_size(&place.at("o.png")).unwrap()[0], 16);
     }
 }
+
+#[test]
+fn a_crop_comes_from_the_path_or_a_flag() {
+    if !has_adapter() {
+        return;
+    }
+    let mut path = swing();
+    path["key_frames"] = json!([{"time": 0, "eye": [0, -4, 0], "target": [0, 0, 0]}]);
+    path["width"] = json!(24);
+    path["height"] = json!(24);
+    let whole = Place::new(&path);
+    // The right half of what is seen.
+    path["crop"] = json!([[0, -9, -9], [9, 9, 9]]);
+    let cut = Place::new(&path);
+    let flags = ["--background", "black"];
+    succeeds(whole.render("whole.png").args(flags));
+    succeeds(cut.render("cut.png").args(flags));
+    let flag = "--crop=0,-9,-9,9,9,9";
+    succeeds(whole.render("flag.png").args(flags).arg(flag));
+    succeeds(
+        cut.render("other.png")
+            .args(flags)
+            .arg("--crop=-9,-9,-9,0,9,9"),
+    );
+    let open = |path: PathBuf| image::open(path).unwrap().to_rgb8();
+    let all = open(whole.at("whole.png"));
+    let right = open(cut.at("cut.png"));
+    assert_eq!(right, open(whole.at("flag.png")));
+    let left = open(cut.at("other.png"));
+    let bright = |image: &image::RgbImage, columns: std::ops::Range<u32>| -> u64 {
+        let pixels = image
+            .enumerate_pixels()
+            .filter(|(x, _, _)| columns.contains(x));
+        pixels
+            .map(|(_, _, p)| p.0.iter().map(|&v| u64::from(v)).sum::<u64>())
+            .sum()
+    };
+    assert!(bright(&all, 0..11) > 1000 && bright(&all, 13..24) > 1000);
+    assert_eq!((bright(&right, 0..11), bright(&left, 13..24)), (0, 0));
+    assert!(bright(&right, 13..24) > 1000 && bright(&left, 0..11) > 1000);
+    for bad in ["--crop=1,2,3", "--crop=0,0,0,1,0,1", "--crop=a,b,c,d,e,f"] {
+        refused(whole.render("bad.png").arg(bad), 2, &["--crop"]);
+    }
+    assert!(!whole.at("bad.png").exists());
+}

@@ -602,6 +602,18 @@ impl<'a> Driver<'a> {
 /// What a window asks of training.
 #[cfg(feature = "viewer")]
 impl<'a> Driver<'a> {
+    pub(in crate::cli) fn gpu(&self) -> &'a Arc<Gpu> {
+        self.gpu
+    }
+
+    /// Longest submission, if the configuration allows that much.
+    pub(in crate::cli) fn set_budget(&mut self, budget: std::time::Duration) {
+        let own = self.setup.config.training.submission_ms / 1e3;
+        let budget = budget.min(std::time::Duration::from_secs_f32(own));
+        self.trainer.set_budget(budget);
+        self.renderer.set_budget(budget);
+    }
+
     pub(in crate::cli) fn session(&self) -> &'a Session {
         self.session
     }

@@ -135,7 +135,7 @@ impl Easel {
             return Ok(None);
         };
         let rays = u64::from(sheet.size[0]) * u64::from(sheet.size[1]);
-        pace.measured(rays, sheet.seconds);
+        pace.measured(rays, sheet.seconds, sheet.looking.moving);
         self.drawn = Some((sheet.looking.clone(), sheet.size));
         let photo = sheet.looking.compared.as_deref();
         let compared = photo.filter(|photo| [photo.image.width, photo.image.height] == sheet.size);

@@ -95,7 +95,7 @@ impl Desk {
             commands,
             wishes: RefCell::new(Wishes {
                 easel: Easel::default(),
-                pace: Pace::new(SHARE, 50_000.0),
+                pace: pace_of(SHARE, AdapterClass::Software),
                 training: Training::Go,
                 save: false,
                 stop: false,
@@ -135,14 +135,7 @@ impl Desk {
         // What pictures cost is not known before the first.
         let mut wishes = self.wishes.borrow_mut();
         let share = wishes.pace.share;
-        wishes.pace = Pace::new(
-            share,
-            match gpu.class() {
-                AdapterClass::Software => 5e4,
-                AdapterClass::Integrated => 2e6,
-                AdapterClass::Discrete => 2e7,
-            },
-        );
+        wishes.pace = pace_of(share, gpu.class());
         drop(wishes);
         *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
         self.outbox.send(Event::Device(Arc::clone(&gpu)));
@@ -207,7 +200,11 @@ impl Desk {
 
     /// Tell what was opened, whose pictures are made beside `renderer`'s, and forget what the last one left behind.
     fn open(&self, opened: Opened, renderer: &Renderer, again: What) -> Result<(), GpuError> {
-        *self.renderer.borrow_mut() = Some(renderer.beside()?);
+        let mut beside = renderer.beside()?;
+        if let Some(gpu) = self.gpu.borrow().as_ref() {
+            beside.set_budget(longest_submission(gpu.class()));
+        }
+        *self.renderer.borrow_mut() = Some(beside);
         *self.again.borrow_mut() = Some(again);
         self.census.borrow_mut().ticket = None;
         let mut wishes = self.wishes.borrow_mut();
@@ -324,6 +321,24 @@ impl Desk {
 
     fn has_errand(&self) -> bool {
         self.wishes.borrow().errand.is_some()
+    }
+}
+
+/// Longest submission while a window waits for its turn: what is under way when something moves is waited for.
+fn longest_submission(class: AdapterClass) -> Duration {
+    Duration::from_millis(match class {
+        AdapterClass::Software => 25,
+        AdapterClass::Integrated => 10,
+        AdapterClass::Discrete => 5,
+    })
+}
+
+/// How pictures and training take turns at first on such a device: what a picture costs is not known before the first.
+fn pace_of(share: f64, class: AdapterClass) -> Pace {
+    match class {
+        AdapterClass::Software => Pace::new(share, 0.045, 5e4),
+        AdapterClass::Integrated => Pace::new(share, 0.010, 2e6),
+        AdapterClass::Discrete => Pace::new(share, 0.006, 2e7),
     }
 }
 
@@ -534,6 +549,7 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
     };
     let resumed = What::Train(Box::new(driver.args_to_go_on()));
     desk.open(opened, driver.renderer(), resumed)?;
+    driver.set_budget(longest_submission(driver.gpu().class()));
     let mut over = !driver.begin()?;
     let mut told = Instant::now();
     let mut was_paused = false;
