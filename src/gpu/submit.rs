@@ -79,10 +79,15 @@ impl Submitter {
             }
             taken += 1;
         }
+        self.submit_all(gpu, &stages[..taken])
+    }
+
+    /// Submit all of `stages` at once, whatever they take; how many they are.
+    pub fn submit_all(&mut self, gpu: &Gpu, stages: &[&Stage]) -> usize {
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for stage in &stages[..taken] {
+        for stage in stages {
             stage.record(&mut encoder);
         }
         let index = gpu.enqueue(encoder);
@@ -90,14 +95,14 @@ impl Submitter {
         gpu.queue.on_submitted_work_done(move || {
             let _ = sender.send(Instant::now());
         });
-        let names = stages[..taken].iter().map(|s| s.name).collect();
+        let names = stages.iter().map(|s| s.name).collect();
         self.flights.push_back(Flight {
             index,
             submitted: Instant::now(),
             done,
             stages: names,
         });
-        taken
+        stages.len()
     }
 
     /// Block until the oldest submission is done. For the edges of the program.

@@ -74,6 +74,15 @@ pub struct RenderJob {
     unsubmitted: usize,
     /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
     goes_on: bool,
+    /// Whether a tile is submitted in one go, whatever it takes.
+    in_haste: bool,
+}
+
+impl RenderJob {
+    /// Do not divide what is small anyway: somebody waits for it.
+    pub fn hurry(&mut self) {
+        self.in_haste = true;
+    }
 }
 
 /// A tile on its way.
@@ -487,6 +496,7 @@ impl Renderer {
             under_way: None,
             unsubmitted: 0,
             goes_on: false,
+            in_haste: false,
         })
     }
 
@@ -559,7 +569,11 @@ impl Renderer {
             None => &self.plain,
         };
         let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
-        job.unsubmitted += self.submitter.submit(&self.gpu, &rest);
+        job.unsubmitted += if job.in_haste {
+            self.submitter.submit_all(&self.gpu, &rest)
+        } else {
+            self.submitter.submit(&self.gpu, &rest)
+        };
         if job.unsubmitted >= stages.len() {
             job.unsubmitted = 0;
             let bytes = u64::from(n) * PIXEL as u64 * 4;

@@ -15,6 +15,8 @@ use crate::render::{Channel, Crop, Shading};
 pub enum Command {
     /// Show this, from now on.
     Look(Box<Looking>),
+    /// The last picture is on the screen.
+    Painted,
     /// Show nothing: the window is hidden.
     Hide,
     /// Go on with training, or wait.

@@ -100,10 +100,10 @@ pub fn run<T: Send + 'static>(
     app.failed.map_or(Ok(result), Err)
 }
 
-/// Time between frames while a script acts.
+/// Time between frames of a software adapter, and of scripts.
 const FRAME: Duration = Duration::from_millis(16);
 /// Between two paintings by a software adapter, which has pictures to make meanwhile.
-const SOFTWARE_GAP: Duration = Duration::from_millis(60);
+const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 
 struct App {
     context: egui::Context,
@@ -283,6 +283,11 @@ impl App {
         let Some(painter) = &mut shown.painter else {
             return;
         };
+        // What comes meanwhile is taken in together.
+        if let Some(rest) = painter.rests_for() {
+            self.repaint_at = Instant::now().checked_add(rest);
+            return;
+        }
         let mut input = shown.input.take_egui_input(&shown.window);
         let (began, started) = (input.time.unwrap_or_default(), Instant::now());
         let wish = match self.script.as_mut().filter(|s| !s.is_over()) {
@@ -322,6 +327,7 @@ impl App {
         });
         if paints && drawn == Some(Ok(())) {
             self.state.painted(began + started.elapsed().as_secs_f64());
+            let _ = self.commands.send(Command::Painted);
         }
         match &wish {
             Some(Wish::Resize([width, height])) => {
@@ -394,6 +400,8 @@ struct Painter {
     /// Least time between two paintings that show no new picture.
     gap: Duration,
     painted: Option<Instant>,
+    /// When the last frame began, painted or not.
+    began: Option<Instant>,
 }
 
 impl Painter {
@@ -440,6 +448,7 @@ impl Painter {
                 Duration::ZERO
             },
             painted: None,
+            began: None,
         })
     }
 
@@ -464,6 +473,19 @@ impl Painter {
         self.configuration.width = size.width.min(side);
         self.configuration.height = size.height.min(side);
         gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+    }
+
+    /// How long nothing is to be done yet, where everything that is done takes time from pictures.
+    fn rests_for(&mut self) -> Option<Duration> {
+        if self.gap.is_zero() {
+            return None;
+        }
+        let rest = self.began.map(|at| FRAME.saturating_sub(at.elapsed()));
+        let rest = rest.filter(|rest| !rest.is_zero());
+        if rest.is_none() {
+            self.began = Some(Instant::now());
+        }
+        rest
     }
 
     /// Whether it is time to paint what has not been asked for.

@@ -104,7 +104,11 @@ impl Easel {
             };
             let camera = looking.camera.resized(size[0], size[1]);
             renderer.set_crop(looking.crop);
-            let job = renderer.begin_picture(&camera, looking.near_far, &looking.shading)?;
+            let (near_far, shading) = (looking.near_far, &looking.shading);
+            let mut job = renderer.begin_picture(&camera, near_far, shading)?;
+            if looking.moving {
+                job.hurry();
+            }
             self.stale = false;
             self.sheet = Some(Sheet {
                 job,

@@ -33,6 +33,8 @@ const NAP: Duration = Duration::from_micros(300);
 const REPORT: f64 = 0.25;
 /// Between two counts of the occupancy grid.
 const CENSUS: Duration = Duration::from_secs(2);
+/// Longest wait for the window to paint a picture.
+const PAINTING: Duration = Duration::from_millis(80);
 /// A device that is lost again sooner is given up.
 const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 
@@ -76,6 +78,8 @@ pub(in crate::cli) struct Desk {
     /// How to open again what is open, on another device.
     again: RefCell<Option<What>>,
     census: RefCell<Census>,
+    /// Since when the window has a picture that it has not painted yet.
+    unpainted: Cell<Option<Instant>>,
     /// Since when something else than a picture has the device.
     worked: Cell<Instant>,
 }
@@ -112,6 +116,7 @@ impl Desk {
                 ticket: None,
                 next: Instant::now(),
             }),
+            unpainted: Cell::new(None),
             worked: Cell::new(Instant::now()),
         }
     }
@@ -148,15 +153,19 @@ impl Desk {
 
     /// Take in what the window asks for, and wait for it until `patience` is over.
     fn listen(&self, patience: Duration) {
+        self.take_in(&mut self.wishes.borrow_mut(), patience);
+    }
+
+    fn take_in(&self, wishes: &mut Wishes, patience: Duration) {
         let first = match self.commands.recv_timeout(patience) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Command::Quit),
         };
-        let mut wishes = self.wishes.borrow_mut();
         for command in first.into_iter().chain(self.commands.try_iter()) {
             match command {
                 Command::Look(looking) => wishes.easel.look(Some(*looking)),
+                Command::Painted => self.unpainted.set(None),
                 Command::Hide => wishes.easel.look(None),
                 Command::Train(training) => wishes.training = training,
                 Command::Share(share) => wishes.pace.share = share,
@@ -241,7 +250,17 @@ impl Desk {
         let seconds = started.elapsed().as_secs_f64();
         wishes.pace.rendered(seconds, waits, moving);
         if let Some(shot) = shot {
+            self.unpainted.set(Some(Instant::now()));
             self.outbox.send(Event::Shot(shot));
+        }
+        // What is painted while something moves comes before whatever else would be done.
+        while moving
+            && self
+                .unpainted
+                .get()
+                .is_some_and(|at| at.elapsed() < PAINTING)
+        {
+            self.take_in(wishes, NAP);
         }
         Ok(())
     }
@@ -598,7 +617,8 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
                 }
                 over = outcome == Step::Done;
                 // One at a time, so that a picture need not wait for more than one.
-                while wants && !driver.is_idle()? {
+                let waits = wants || desk.wishes.borrow().easel.is_moving();
+                while waits && !driver.is_idle()? {
                     std::thread::sleep(NAP);
                 }
                 if outcome == Step::Busy {
