@@ -11,6 +11,8 @@ const SMALLEST: f64 = 1.0 / 16.0;
 const MOVING_SHARE: f64 = 0.75;
 /// Seconds that either may be owed: what was not asked for is not made up for later.
 const MOST_OWED: f64 = 0.25;
+/// Part of the known speed that is not taken for noise.
+const SLOWER: f64 = 0.7;
 /// Weight of a new measurement among older ones.
 const NEW: f64 = 0.3;
 
@@ -70,6 +72,11 @@ impl Pace {
         self.share.clamp(0.0, 0.98).min(most)
     }
 
+    /// Something begins to move: the picture is next, whatever is owed.
+    pub fn hurry(&mut self) {
+        self.owed = self.owed.min(0.0);
+    }
+
     /// A picture had the device for `seconds`, while training `waits` or not.
     pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
         let share = self.share_now(moving);
@@ -97,7 +104,12 @@ impl Pace {
             } else {
                 &mut self.rays_per_second
             };
-            *known *= (rate / *known).powf(NEW);
+            // What came too late is believed at once.
+            let weight = if rate < SLOWER * *known { 1.0 } else { NEW };
+            *known *= (rate / *known).powf(weight);
+            // Small pictures are no faster than large ones.
+            let most = self.rays_per_second;
+            self.moving_rays_per_second = self.moving_rays_per_second.min(most);
         }
     }
 
@@ -176,6 +188,15 @@ mod tests {
         // Little is trained where little is wanted.
         let got = share(&mut Pace::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
         assert!(got < 0.2, "{got}");
+    }
+
+    #[test]
+    fn what_begins_to_move_is_next() {
+        let mut pace = Pace::new(0.75, MOVING, 1e5);
+        pace.rendered(0.2, true, false);
+        assert_eq!(pace.next(true, true), Turn::Training);
+        pace.hurry();
+        assert_eq!(pace.next(true, true), Turn::Picture);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::render::{Picture, RenderJob, Rendered, Renderer, texture_of};
 use crate::viewer::{Looking, Pace, Photo, Shot, finer};
 
 /// Longest turn of a picture that is refined.
-const SLICE: Duration = Duration::from_millis(40);
+const SLICE: Duration = Duration::from_millis(20);
 /// How long to wait for the device between looks at it.
 const NAP: Duration = Duration::from_micros(300);
 

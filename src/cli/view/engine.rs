@@ -164,7 +164,12 @@ impl Desk {
         };
         for command in first.into_iter().chain(self.commands.try_iter()) {
             match command {
-                Command::Look(looking) => wishes.easel.look(Some(*looking)),
+                Command::Look(looking) => {
+                    if looking.moving && !wishes.easel.is_moving() {
+                        wishes.pace.hurry();
+                    }
+                    wishes.easel.look(Some(*looking));
+                }
                 Command::Painted => self.unpainted.set(None),
                 Command::Hide => wishes.easel.look(None),
                 Command::Train(training) => wishes.training = training,
