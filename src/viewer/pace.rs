@@ -6,7 +6,7 @@
 /// Seconds without input after which nothing moves any more.
 pub const STILL: f64 = 0.25;
 /// Least side of a picture, in parts of the full one.
-const SMALLEST: f64 = 1.0 / 16.0;
+const SMALLEST: f64 = 1.0 / 32.0;
 /// Least share of the device that pictures get while something moves.
 const MOVING_SHARE: f64 = 0.75;
 /// Seconds that either may be owed: what was not asked for is not made up for later.
@@ -230,7 +230,7 @@ mod tests {
         // Slow ones have a least size, fast ones the full one.
         assert_eq!(
             Pace::new(0.5, MOVING, 10.0).first_size(full, true),
-            [50, 38]
+            [25, 19]
         );
         assert_eq!(Pace::new(0.5, MOVING, 1e9).first_size(full, true), full);
     }
@@ -246,7 +246,7 @@ mod tests {
             steps += 1;
         }
         assert_eq!(size, full);
-        assert!((2..=6).contains(&steps));
+        assert!((2..=7).contains(&steps));
         assert_eq!(finer(full, full), None);
     }
 }

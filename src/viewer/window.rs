@@ -303,7 +303,8 @@ impl App {
             Some(Wish::Capture(path)) => Some(path),
             _ => None,
         };
-        let paints = capture.is_some() || self.state.has_new_texture() || painter.is_due();
+        let is_new = self.state.has_new_texture();
+        let paints = capture.is_some() || is_new || painter.is_due();
         let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
         let output = self.context.run_ui(input, |ui| self.state.ui(ui));
         painter.textures.append(output.textures_delta);
@@ -327,7 +328,9 @@ impl App {
         });
         if paints && drawn == Some(Ok(())) {
             self.state.painted(began + started.elapsed().as_secs_f64());
-            let _ = self.commands.send(Command::Painted);
+            if is_new {
+                let _ = self.commands.send(Command::Painted);
+            }
         }
         match &wish {
             Some(Wish::Resize([width, height])) => {
