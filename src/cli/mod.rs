@@ -83,7 +83,7 @@ enum Command {
     /// Measure a run against images it was not trained on
     Eval(eval::Args),
     /// Render views of a run, or an orbit around it
-    Render(render::Args),
+    Render(Box<render::Args>),
     /// Open a window: watch training, look around in a run
     #[cfg(feature = "viewer")]
     View(view::Args),
@@ -129,6 +129,10 @@ impl Session {
         open(&self.options)
     }
 
+    #[cfg_attr(
+        not(feature = "viewer"),
+        expect(clippy::unused_self, reason = "only a window wants anything")
+    )]
     /// Whether what takes long is still wanted; asked while it is done, for a window to have its part meanwhile.
     fn keep_going(&self) -> bool {
         #[cfg(feature = "viewer")]

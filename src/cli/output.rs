@@ -129,14 +129,12 @@ impl Output {
         spinner
     }
 
+    #[cfg(feature = "viewer")]
     /// Tell the window what takes a while, and the share that is done where it can be left.
     fn doing(&self, what: &str, share: Option<f32>) {
-        #[cfg(feature = "viewer")]
         if let Some(window) = &self.listener {
             window.send(crate::viewer::Event::Doing(what.to_owned(), share));
         }
-        #[cfg(not(feature = "viewer"))]
-        let _ = (what, share);
     }
 
     fn styled(
@@ -154,7 +152,10 @@ impl Output {
         bar.set_draw_target(target);
         bar.set_style(style);
         let what = what.into();
+        #[cfg(feature = "viewer")]
         self.doing(&what, share);
+        #[cfg(not(feature = "viewer"))]
+        let _ = share;
         bar.set_message(what);
         bar
     }

@@ -182,6 +182,11 @@ fn path(state: &mut State, pen: &Pen<'_>) {
     let (size, selected) = (state.flight.draft.size, state.flight.selected);
     for (index, key) in state.flight.draft.keys().iter().enumerate() {
         let camera = key.camera(size);
+        // One sees nothing of what one stands in.
+        let apart = |a: usize| f64::from(camera.position()[a] - pen.camera.position()[a]);
+        if (0..3).all(|a| apart(a).abs() < 1e-3 * length) {
+            continue;
+        }
         let is_selected = selected == Some(index);
         let stroke = Stroke::new(if is_selected { 2.5 } else { 1.0 }, PATH);
         pen.pyramid(&camera, length, stroke);

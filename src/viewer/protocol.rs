@@ -153,7 +153,7 @@ pub enum Event {
     /// Training has ended; what it came to.
     Ended(String),
     /// A picture is done.
-    Shot(Shot),
+    Shot(Box<Shot>),
     /// The engine has ended.
     Gone,
 }

@@ -20,19 +20,20 @@ impl Recent {
         folder.map_or_else(Self::default, |f| Self::at(&f.join("kiln/recent.json")))
     }
 
-    /// What `file` keeps; nothing, where it does not exist or holds something else.
+    /// What `file` keeps of what is still there; nothing, where it does not exist or holds something else.
     pub fn at(file: &Path) -> Self {
         let text = std::fs::read(file).unwrap_or_default();
-        let folders: Vec<PathBuf> = serde_json::from_slice(&text).unwrap_or_default();
+        let mut folders: Vec<PathBuf> = serde_json::from_slice(&text).unwrap_or_default();
+        folders.retain(|f| f.exists());
         Self {
             file: Some(file.to_owned()),
             folders,
         }
     }
 
-    /// Those that are still there.
+    /// The last one first.
     pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
-        self.folders.iter().filter(|f| f.exists())
+        self.folders.iter()
     }
 
     /// `folder` was opened. What cannot be kept is forgotten with the window.
@@ -70,7 +71,7 @@ mod tests {
         assert_eq!(names.len(), MOST);
         assert_eq!(names[..3], ["run-1", "run-0", "run-9"]);
         std::fs::remove_dir(folder.path().join("run-0")).unwrap();
-        assert_eq!(recent.folders().count(), MOST - 1);
+        assert_eq!(Recent::at(&file).folders().count(), MOST - 1);
         std::fs::write(&file, "what?").unwrap();
         assert_eq!(Recent::at(&file).folders().count(), 0);
     }

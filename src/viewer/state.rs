@@ -255,7 +255,7 @@ impl State {
                 self.ended = Some(text);
             }
             Event::Shot(shot) => {
-                self.shot = Some(shot);
+                self.shot = Some(*shot);
                 self.shot_is_new = true;
             }
             Event::Devices(devices, used) => (self.devices, self.device) = (devices, used),

@@ -167,7 +167,8 @@ impl ApplicationHandler<Wake> for App {
             return;
         };
         let response = shown.input.on_window_event(&shown.window, &event);
-        if response.repaint {
+        // egui takes this one for a reason to draw once more.
+        if response.repaint && !matches!(event, WindowEvent::RedrawRequested) {
             shown.window.request_redraw();
         }
         match event {

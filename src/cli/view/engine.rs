@@ -185,7 +185,7 @@ impl Desk {
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     *self.gpu.borrow_mut() = None;
-                    wishes.next = self.again.borrow().clone();
+                    wishes.next.clone_from(&self.again.borrow());
                 }
                 Command::Render(errand) => wishes.errand = Some(errand),
                 Command::Cancel => wishes.cancel = true,
@@ -256,7 +256,7 @@ impl Desk {
         wishes.pace.rendered(seconds, waits, moving);
         if let Some(shot) = shot {
             self.unpainted.set(Some(Instant::now()));
-            self.outbox.send(Event::Shot(shot));
+            self.outbox.send(Event::Shot(Box::new(shot)));
         }
         // What is painted while something moves comes before whatever else would be done.
         while moving

@@ -4,7 +4,7 @@ use egui::{DragValue, Ui};
 
 use super::State;
 use super::canvas;
-use crate::camera_path::{MAX_FPS, MAX_SIDE};
+use crate::camera_path::{KeyFrame, MAX_FPS, MAX_SIDE};
 use crate::render::Channel;
 
 /// What a path can be rendered as.
@@ -60,7 +60,13 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
     let mut seen = None;
     let mut retimed = None;
     let size = state.canvas.pixels.map(|n| n.max(1));
-    let frames: Vec<f64> = state.flight.draft.keys().iter().map(|k| k.time()).collect();
+    let frames: Vec<f64> = state
+        .flight
+        .draft
+        .keys()
+        .iter()
+        .map(KeyFrame::time)
+        .collect();
     egui::Grid::new("key frames").show(ui, |ui| {
         for (index, time) in frames.iter().enumerate() {
             let is_selected = state.flight.selected == Some(index);
