@@ -29,6 +29,7 @@ Examples:
   kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video
   kiln render runs/lego --path cameras.json --out frames/ --frames 100..200 --samples 4
   kiln render runs/lego --turntable 1 --out cutout.png --background transparent
+  kiln render runs/lego --turntable 1 --out top.png --crop=-1,-1,0,1,1,1
   kiln render runs/lego --channels rgb,depth --linear --depth-format exr --out exr/
 
 docs/camera-path.md describes the files that --path reads.";
