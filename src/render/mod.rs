@@ -320,6 +320,15 @@ impl Renderer {
         self.submitter.set_budget(budget);
     }
 
+    /// Whether nothing that was submitted is under way.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn is_idle(&mut self) -> Result<bool, GpuError> {
+        self.submitter.ready(&self.gpu)?;
+        Ok(self.submitter.idle())
+    }
+
     /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
     pub fn set_crop(&mut self, crop: Option<Crop>) {
         let crop = crop.filter(|_| self.can_crop());

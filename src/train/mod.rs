@@ -312,6 +312,13 @@ impl Trainer {
                 .map_or(0.0, |t| t.elapsed().as_secs_f64())
     }
 
+    /// Do not count the last `time` as training: the device was somebody else's.
+    pub fn leave_out(&mut self, time: Duration) {
+        let now = Instant::now();
+        let later = self.running_since.and_then(|at| at.checked_add(time));
+        self.running_since = later.map(|at| at.min(now));
+    }
+
     /// Set what a checkpoint remembers of the host's state.
     pub fn restore_clock(&mut self, step: u32, seconds: f64) {
         self.step = step;

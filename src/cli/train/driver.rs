@@ -606,6 +606,11 @@ impl<'a> Driver<'a> {
         self.gpu
     }
 
+    /// Do not count the last `time` as training.
+    pub(in crate::cli) fn leave_out(&mut self, time: std::time::Duration) {
+        self.trainer.leave_out(time);
+    }
+
     /// Longest submission, if the configuration allows that much.
     pub(in crate::cli) fn set_budget(&mut self, budget: std::time::Duration) {
         let own = self.setup.config.training.submission_ms / 1e3;

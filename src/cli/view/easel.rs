@@ -131,6 +131,10 @@ impl Easel {
             std::thread::sleep(NAP);
             gpu.poll_once()?;
         };
+        // Others are not to wait for what they did not ask for.
+        while rendered.is_none() && !renderer.is_idle()? {
+            std::thread::sleep(NAP);
+        }
         sheet.seconds += started.elapsed().as_secs_f64();
         let Some(Rendered::Picture(picture)) = rendered else {
             return Ok(None);

@@ -605,10 +605,12 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         let turn = desk.wishes.borrow().pace.next(wants, trains);
         match turn {
             Turn::Picture => {
+                let started = Instant::now();
                 if !desk.wishes.borrow().easel.is_busy() {
                     driver.show_newest()?;
                 }
                 desk.draw(trains)?;
+                driver.leave_out(started.elapsed());
             }
             Turn::Training => {
                 let started = Instant::now();
