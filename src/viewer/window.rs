@@ -24,7 +24,7 @@ use crate::gpu::{AdapterClass, Gpu, GpuError};
 pub enum ViewerError {
     /// No display.
     #[error(
-        "no window can be opened ({0}): it takes a display (on Linux, DISPLAY or WAYLAND_DISPLAY); without one, leave out --view"
+        "no window can be opened ({0}): it takes a display (on Linux, DISPLAY or WAYLAND_DISPLAY); without one, kiln train works without --view, and kiln render makes pictures"
     )]
     NoDisplay(String),
     /// The system refused.
@@ -102,6 +102,8 @@ pub fn run<T: Send + 'static>(
 
 /// Time between frames of a software adapter, and of scripts.
 const FRAME: Duration = Duration::from_millis(16);
+/// Between two questions to the system whether the window is minimised.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Between two paintings by a software adapter, which has pictures to make meanwhile.
 const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 
@@ -132,6 +134,24 @@ struct Shown {
     painter: Option<Painter>,
     input: egui_winit::State,
     window: Arc<Window>,
+    /// Whether the system says that nobody sees it.
+    occluded: bool,
+    minimized: bool,
+    /// When it was last asked whether it is minimised, which not all systems tell.
+    asked: Option<Instant>,
+}
+
+impl Shown {
+    /// Whether nobody sees it.
+    fn is_hidden(&mut self) -> bool {
+        if self.asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
+            self.asked = Some(Instant::now());
+            let size = self.window.inner_size();
+            let is_empty = size.width == 0 || size.height == 0;
+            self.minimized = is_empty || self.window.is_minimized() == Some(true);
+        }
+        self.occluded || self.minimized
+    }
 }
 
 impl ApplicationHandler<Wake> for App {
@@ -151,6 +171,9 @@ impl ApplicationHandler<Wake> for App {
                     painter: None,
                     input,
                     window,
+                    occluded: false,
+                    minimized: false,
+                    asked: None,
                 });
                 self.attach();
             }
@@ -180,7 +203,7 @@ impl ApplicationHandler<Wake> for App {
                 shown.window.request_redraw();
             }
             WindowEvent::Occluded(hidden) => {
-                self.state.hidden = hidden;
+                shown.occluded = hidden;
                 shown.window.request_redraw();
             }
             WindowEvent::RedrawRequested => self.redraw(event_loop),
@@ -281,6 +304,7 @@ impl App {
         let (Some(shown), Some(gpu)) = (&mut self.shown, &self.gpu) else {
             return;
         };
+        self.state.hidden = shown.is_hidden();
         let Some(painter) = &mut shown.painter else {
             return;
         };
