@@ -280,6 +280,38 @@ fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
 }
 
 #[test]
+fn an_unsaved_training_outlives_its_device_and_an_interrupted_one_is_saved() {
+    let Some((server, folder)) = place() else {
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
+    let script = r#"[
+        {"resize": [480.0, 320.0]}, {"until": "trained"}, "lose_device", {"wait": 2.0}, {"until": "trained"},
+        {"key": "F12"}, {"key": "F12"}, {"wait": 50.0}, "close"
+    ]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    command.args(["train", "scene", "--view", "--view-script", "script.json"]);
+    command.args(["--out", "run", "--seconds", "600"]);
+    command.stderr(Stdio::from(std::fs::File::create(at("told.txt")).unwrap()));
+    let mut process = command.spawn().unwrap();
+    let started = Instant::now();
+    while !at("screenshot-002.png").exists() && started.elapsed() < Duration::from_secs(100) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let told = || std::fs::read_to_string(at("told.txt")).unwrap();
+    assert!(at("screenshot-002.png").exists(), "{}", told());
+    let mut interrupt = Command::new("kill");
+    interrupt.args(["-INT", &process.id().to_string()]);
+    assert!(interrupt.status().unwrap().success());
+    let status = process.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{}", told());
+    assert!(told().contains("the device was lost"), "{}", told());
+    assert!(!told().contains("panicked"), "{}", told());
+    assert!(at("run").join("checkpoint.safetensors").is_file());
+}
+
+#[test]
 fn without_a_display_it_says_so() {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));

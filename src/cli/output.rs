@@ -51,6 +51,10 @@ impl Output {
 
     /// A result for people, on stdout unless that carries JSON.
     pub(super) fn result(&self, text: impl AsRef<str>) -> anyhow::Result<()> {
+        #[cfg(feature = "viewer")]
+        if let Some(window) = &self.listener {
+            window.send(crate::viewer::Event::Note(text.as_ref().to_owned()));
+        }
         if !self.json {
             writeln!(std::io::stdout().lock(), "{}", text.as_ref())?;
         }

@@ -173,6 +173,37 @@ impl Renderer {
         Self::of_fields(&self.gpu, &self.config, occupancy, &fields, parameters)
     }
 
+    /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
+    /// not seen before [`crate::train::Trainer::settle`] and [`Self::take_occupancy`].
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn apart(&self) -> Result<Self, GpuError> {
+        let fields: Vec<Field> = self.fields().cloned().collect();
+        let own = |bits: &Buffer| self.gpu.buffer("occupancy of the window", bits.bytes());
+        let bits = self.occupancy.as_ref().map(own).transpose()?;
+        let parameters = FieldParameters::of_passes(&self.gpu, &fields)?;
+        let (gpu, config) = (&self.gpu, &self.config);
+        let apart = Self::of_fields(gpu, config, bits.as_ref(), &fields, parameters)?;
+        apart.take_occupancy(self);
+        Ok(apart)
+    }
+
+    /// Look where `other` looks now.
+    pub fn take_occupancy(&self, other: &Self) {
+        if let Some((from, to)) = other.occupancy.as_ref().zip(self.occupancy.as_ref()) {
+            let mut stage = Stage::new("occupancy");
+            stage.copy(from, to);
+            self.gpu.submit([&stage]);
+        }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
     fn of_fields(
         gpu: &Arc<Gpu>,
         config: &Config,

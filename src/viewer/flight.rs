@@ -32,6 +32,8 @@ pub(super) struct Flight {
     pub per_side: u32,
     /// Whether it differs from what the file says.
     pub is_changed: bool,
+    /// A key frame whose time is being edited, and the time.
+    pub edited: Option<(usize, f64)>,
     /// The line, for the draft it was made for.
     line: Option<(Draft, Vec<[f64; 3]>)>,
 }
@@ -49,6 +51,7 @@ impl Default for Flight {
             channel: Channel::Rgb,
             per_side: 1,
             is_changed: false,
+            edited: None,
             line: None,
         }
     }

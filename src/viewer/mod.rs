@@ -20,6 +20,7 @@ mod window;
 pub use navigation::Navigation;
 pub use pace::{Pace, Turn, finer};
 pub use protocol::{
-    Choice, Command, Errand, Event, Looking, Opened, Outbox, Photo, Place, Progress, Shot, Training,
+    Choice, Command, Errand, Event, Learned, Looking, Opened, Outbox, Photo, Place, Progress, Shot,
+    Training,
 };
 pub use window::{ViewerError, run};

@@ -143,7 +143,8 @@ fn cameras(state: &mut State, pen: &Pen<'_>) {
         .places
         .iter()
         .enumerate()
-        .filter(|(index, place)| state.at_camera != Some(*index) && place.frame.is_some())
+        .filter(|(_, place)| place.frame.is_some())
+        .filter(|(_, place)| !stands_in(pen.camera, &place.camera, length))
         .map(|(index, place)| (index, place.camera))
         .collect();
     // The nearest last, over the others.
@@ -167,10 +168,13 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
         .iter()
         .flat_map(|o| o.places.iter().enumerate());
     places.filter_map(move |(index, place)| {
+        let camera = camera.as_ref()?;
+        let is_drawn = place.frame.is_some() && !stands_in(camera, &place.camera, length);
+        is_drawn.then_some(())?;
         // What is seen of a camera is its image.
         let (_, corners) = frustum(&place.camera, length);
         let middle = std::array::from_fn(|a| f64::midpoint(corners[0][a], corners[2][a]));
-        Some((index, project(camera.as_ref()?, rect, middle)?))
+        Some((index, project(camera, rect, middle)?))
     })
 }
 
@@ -182,9 +186,7 @@ fn path(state: &mut State, pen: &Pen<'_>) {
     let (size, selected) = (state.flight.draft.size, state.flight.selected);
     for (index, key) in state.flight.draft.keys().iter().enumerate() {
         let camera = key.camera(size);
-        // One sees nothing of what one stands in.
-        let apart = |a: usize| f64::from(camera.position()[a] - pen.camera.position()[a]);
-        if (0..3).all(|a| apart(a).abs() < 1e-3 * length) {
+        if stands_in(pen.camera, &camera, length) {
             continue;
         }
         let is_selected = selected == Some(index);
@@ -193,6 +195,12 @@ fn path(state: &mut State, pen: &Pen<'_>) {
         let radius = if is_selected { 6.0 } else { 4.0 };
         pen.dot(camera.position().map(f64::from), radius, PATH);
     }
+}
+
+/// Whether one sees nothing of `other`, since one stands in it.
+fn stands_in(camera: &Camera, other: &Camera, length: f64) -> bool {
+    let [here, there] = [camera, other].map(Camera::position);
+    (0..3).all(|a| f64::from(here[a] - there[a]).abs() < 1e-3 * length)
 }
 
 /// Where `camera` stands, and the corners of its image `length` in front of it.

@@ -66,12 +66,10 @@ pub enum Training {
 /// Something to render and to write, while the window shows on and training waits.
 #[derive(Debug, Clone)]
 pub enum Errand {
-    /// What is seen, as a PNG, at the size of its camera.
+    /// What is seen, as a PNG of its own, at the size of its camera.
     Screenshot {
         /// What is seen.
         looking: Looking,
-        /// The file.
-        to: PathBuf,
     },
     /// A path, as `kiln render` does.
     Path {
@@ -150,8 +148,12 @@ pub enum Event {
     Progress(Progress),
     /// Share of the occupancy grid that is occupied.
     Occupied(f64),
+    /// Training is over; what it came to is found out.
+    Ending,
     /// Training has ended; what it came to.
     Ended(String),
+    /// What was open is no more.
+    Closed,
     /// A picture is done.
     Shot(Box<Shot>),
     /// The engine has ended.
@@ -207,10 +209,8 @@ pub struct Progress {
     pub step: u32,
     /// Seconds of training.
     pub seconds: f64,
-    /// Loss of the training rays.
-    pub loss: f32,
-    /// Their PSNR in dB.
-    pub train_psnr: f32,
+    /// What the trainer reported last, if it has.
+    pub learned: Option<Learned>,
     /// PSNR of the held-out view, in dB.
     pub held_out: Option<f64>,
     /// Steps a second.
@@ -225,6 +225,19 @@ pub struct Progress {
     pub left: f64,
     /// Whether it waits.
     pub paused: bool,
+}
+
+/// What the trainer reports now and then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Learned {
+    /// After which step.
+    pub step: u32,
+    /// After how many seconds of training.
+    pub seconds: f64,
+    /// Loss of the training rays.
+    pub loss: f32,
+    /// Their PSNR in dB.
+    pub train_psnr: f32,
 }
 
 /// A picture on the device.

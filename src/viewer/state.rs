@@ -108,6 +108,8 @@ pub(super) struct State {
     /// What went wrong last, until it is dismissed or something opens.
     pub failed: Option<String>,
     pub training: Training,
+    /// Training is over, and evaluated.
+    pub ending: bool,
     pub ended: Option<String>,
     pub share: f64,
     pub show_cameras: bool,
@@ -125,6 +127,8 @@ pub(super) struct State {
     pub hidden: bool,
     /// The window waits for its engine to save and end.
     pub closing: bool,
+    /// What was open before.
+    left: Option<PathBuf>,
     photo: Option<Arc<Photo>>,
     thumbnails: HashMap<usize, Arc<Photo>>,
     textures: Textures,
@@ -174,6 +178,7 @@ impl Default for State {
             doing: None,
             failed: None,
             training: Training::Go,
+            ending: false,
             ended: None,
             share: 0.75,
             show_cameras: false,
@@ -188,6 +193,7 @@ impl Default for State {
             grip: None,
             hidden: false,
             closing: false,
+            left: None,
             photo: None,
             thumbnails: HashMap::new(),
             textures: Textures::default(),
@@ -231,14 +237,13 @@ impl State {
                 self.fail(text);
             }
             Event::Progress(progress) => {
-                let is_new = self.progress.is_none_or(|p| p.step != progress.step);
-                if is_new {
+                let before = self.progress.and_then(|p| p.learned).map(|l| l.step);
+                let new = progress.learned.filter(|l| before != Some(l.step));
+                if let Some(learned) = new {
                     self.doing = None;
-                }
-                if is_new && progress.step > 0 {
-                    self.loss.push(progress.seconds, f64::from(progress.loss));
-                    let psnr = f64::from(progress.train_psnr);
-                    self.train_psnr.push(progress.seconds, psnr);
+                    self.loss.push(learned.seconds, f64::from(learned.loss));
+                    let psnr = f64::from(learned.train_psnr);
+                    self.train_psnr.push(learned.seconds, psnr);
                 }
                 if let Some(psnr) = progress.held_out
                     && self.progress.and_then(|p| p.held_out) != Some(psnr)
@@ -248,6 +253,8 @@ impl State {
                 self.progress = Some(progress);
             }
             Event::Occupied(share) => self.occupied = Some(share),
+            Event::Ending => self.ending = true,
+            Event::Closed => self.closed(),
             Event::Ended(text) => {
                 self.training = Training::Pause;
                 self.doing = None;
@@ -266,9 +273,8 @@ impl State {
     fn open(&mut self, opened: Opened) {
         let cameras: Vec<Camera> = opened.places.iter().map(|p| p.camera).collect();
         let trained = &cameras[..opened.n_train.min(cameras.len())];
-        let before = self.opened.as_ref().map(|o| &o.path);
         // On another device it is the same still.
-        if before != Some(&opened.path) {
+        if self.left.take().as_ref() != Some(&opened.path) {
             self.view = cameras.first().map(|c| Navigation::new(c, trained));
             self.at_camera = (!cameras.is_empty()).then_some(0);
             self.last_camera = 0;
@@ -282,6 +288,7 @@ impl State {
         self.crop = self.crop.filter(|_| opened.can_crop);
         self.title = Some(format!("kiln · {} · {}", opened.title, opened.method));
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
+        self.ending = false;
         self.occupied = None;
         self.training = Training::Go;
         self.recent.add(&opened.path);
@@ -292,6 +299,14 @@ impl State {
         self.thumbnails.clear();
         self.asked_thumbnails = false;
         self.textures = Textures::default();
+    }
+
+    /// What was open is no more, unless it is opened again.
+    fn closed(&mut self) {
+        self.left = self.opened.take().map(|opened| opened.path);
+        self.forget_picture();
+        (self.progress, self.doing, self.grip) = (None, None, None);
+        self.flight.plays = false;
     }
 
     /// A line for the log.
@@ -336,7 +351,7 @@ impl State {
 
     /// Whether training is under way, or waits.
     pub fn is_training(&self) -> bool {
-        self.ended.is_none() && self.opened.as_ref().is_some_and(|o| o.training)
+        self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
     }
 
     /// Ask the engine for something.
@@ -634,13 +649,7 @@ impl State {
         let text = path.extension().filter(|e| *e == "json");
         let text = text.and_then(|_| std::fs::read_to_string(path).ok());
         if text.is_some_and(|t| t.contains("\"key_frames\"")) {
-            match self.flight.open(path) {
-                Ok(()) => {
-                    self.crop = self.flight.draft.crop.or(self.crop);
-                    self.say(format!("opened {}", path.display()), false);
-                }
-                Err(error) => self.fail(error.to_string()),
-            }
+            self.load_path(path);
             return;
         }
         self.doing = Some((format!("opening {}", path.display()), None));
@@ -648,6 +657,24 @@ impl State {
             path: path.to_owned(),
             method: self.method.clone(),
         }));
+    }
+
+    /// Take the path of `file`, and what it crops.
+    pub fn load_path(&mut self, file: &Path) {
+        match self.flight.open(file) {
+            Ok(()) => {
+                let can = self.opened.as_ref().is_none_or(|o| o.can_crop);
+                self.crop = self.flight.draft.crop.filter(|_| can);
+                self.say(format!("opened {}", file.display()), false);
+            }
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Make the built-in scene, and train on it.
+    pub fn open_demo(&mut self) {
+        self.doing = Some(("making the built-in scene".to_owned(), None));
+        self.ask(Command::Demo(self.method.clone()));
     }
 
     /// Keep the path, and what is cropped.
@@ -695,18 +722,13 @@ impl State {
             (None, Some(view)) => view.camera(width, height),
             (None, None) => return,
         };
-        let free = (1..).map(|n| PathBuf::from(format!("screenshot-{n:03}.png")));
-        let to = free.into_iter().find(|path| !path.exists());
         let looking = Looking {
             camera,
             compared: None,
             ..looking
         };
         self.doing = Some(("rendering".to_owned(), None));
-        self.ask(Command::Render(Box::new(Errand::Screenshot {
-            looking,
-            to: to.unwrap_or_default(),
-        })));
+        self.ask(Command::Render(Box::new(Errand::Screenshot { looking })));
     }
 }
 
@@ -734,6 +756,7 @@ pub(super) fn fit(size: [u32; 2], room: [u32; 2]) -> [u32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::viewer::protocol::Learned;
 
     fn places(n: u8) -> Vec<Place> {
         let stand = |i: u8| {
@@ -917,6 +940,15 @@ mod tests {
         assert_eq!(window.state.failed, None);
     }
 
+    fn learned(step: u32, seconds: f64) -> Learned {
+        Learned {
+            step,
+            seconds,
+            loss: 0.1,
+            train_psnr: 20.0,
+        }
+    }
+
     #[test]
     fn curves_hold_what_was_told_once() {
         let mut state = State::default();
@@ -924,8 +956,7 @@ mod tests {
             let progress = Progress {
                 step: step / 2,
                 seconds: f64::from(step / 2) / 10.0,
-                loss: 0.1,
-                train_psnr: 20.0,
+                learned: Some(learned(step / 2, f64::from(step / 2) / 10.0)),
                 held_out: Some(f64::from(step / 1000)),
                 ..Progress::default()
             };
@@ -940,6 +971,7 @@ mod tests {
         let again = Progress {
             step: 1,
             seconds: 5.0,
+            learned: Some(learned(1, 5.0)),
             ..Progress::default()
         };
         state.hear(Event::Progress(again));

@@ -19,6 +19,8 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Renderer;
 use crate::report::Example;
 use crate::run::RunDir;
+#[cfg(feature = "viewer")]
+use crate::train::TrainError;
 use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
 /// How a session of training began, in metrics.jsonl.
@@ -633,9 +635,15 @@ impl<'a> Driver<'a> {
         Ok(scene::memory(self.gpu, &self.setup.config, &self.setup.dataset)?.total_bytes())
     }
 
-    /// Flags that go on with it.
-    pub(in crate::cli) fn args_to_go_on(&self) -> Args {
-        self.args.to_go_on(self.setup.dir.path())
+    /// Flags that go on with it, and flags that begin it anew where it is.
+    pub(in crate::cli) fn args_again(&self) -> [Args; 2] {
+        let dir = self.setup.dir.path();
+        let anew = Args {
+            out: Some(dir.to_owned()),
+            force: true,
+            ..self.args.clone()
+        };
+        [self.args.to_go_on(dir), anew]
     }
 
     /// What is seen, and by which cameras.
@@ -649,9 +657,16 @@ impl<'a> Driver<'a> {
         &mut self.renderer
     }
 
-    /// Let the renderer show what was learned so far.
+    /// Let the driver's own renderer show what was learned so far.
     pub(in crate::cli) fn show_newest(&self) -> anyhow::Result<()> {
         Ok(self.trainer.settle(&self.renderer.parameters)?)
+    }
+
+    /// Let `other`, which is apart, show what was learned so far.
+    pub(in crate::cli) fn show_newest_in(&self, other: &Renderer) -> Result<(), TrainError> {
+        self.trainer.settle(&other.parameters)?;
+        other.take_occupancy(&self.renderer);
+        Ok(())
     }
 
     pub(in crate::cli) fn step(&self) -> u32 {
@@ -663,9 +678,9 @@ impl<'a> Driver<'a> {
         Ok(self.trainer.is_idle()?)
     }
 
-    /// Save now.
+    /// Save now, and say so.
     pub(in crate::cli) fn save_and_tell(&mut self) -> anyhow::Result<()> {
-        self.save_or_go_on()?;
+        self.save()?;
         self.session
             .out
             .note(format!("saved at step {}", self.trainer.step()));
@@ -681,10 +696,14 @@ impl<'a> Driver<'a> {
         let per_second =
             |of: fn(&Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
         crate::viewer::Progress {
-            step: latest.map_or(0, |p| p.step),
-            seconds: latest.map_or(seconds, |p| p.seconds),
-            loss: latest.map_or(0.0, |p| p.loss),
-            train_psnr: latest.map_or(0.0, |p| p.train_psnr),
+            step,
+            seconds,
+            learned: latest.map(|p| crate::viewer::Learned {
+                step: p.step,
+                seconds: p.seconds,
+                loss: p.loss,
+                train_psnr: p.train_psnr,
+            }),
             held_out: self.last_psnr,
             steps_per_second: rate,
             samples_per_second: per_second(|p| p.samples),

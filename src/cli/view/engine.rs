@@ -1,6 +1,7 @@
 //! The thread behind the window: opens, trains and draws as it is told.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -45,6 +46,8 @@ pub(super) enum What {
     Path(Choice),
     /// Training as its flags say.
     Train(Box<train::Args>),
+    /// Training that was under way: flags that go on with it, and flags that begin it anew where nothing was saved.
+    Again(Box<[train::Args; 2]>),
     /// The built-in scene, by a method if one is chosen.
     Demo(Option<String>),
 }
@@ -59,7 +62,7 @@ struct Wishes {
     stop: bool,
     cancel: bool,
     quit: bool,
-    errand: Option<Box<Errand>>,
+    errands: VecDeque<Box<Errand>>,
     next: Option<What>,
 }
 
@@ -73,6 +76,8 @@ pub(in crate::cli) struct Desk {
     gpu: RefCell<Option<Arc<Gpu>>>,
     /// The device that was chosen in the window, by its number.
     device: RefCell<Option<usize>>,
+    /// Whether it is to be opened, once nothing else has the one before.
+    switches: Cell<bool>,
     /// Of the window's pictures, which come between whatever else is rendered.
     renderer: RefCell<Option<Renderer>>,
     /// How to open again what is open, on another device.
@@ -105,11 +110,12 @@ impl Desk {
                 stop: false,
                 cancel: false,
                 quit: false,
-                errand: None,
+                errands: VecDeque::new(),
                 next: None,
             }),
             gpu: RefCell::default(),
             device: RefCell::default(),
+            switches: Cell::new(false),
             renderer: RefCell::default(),
             again: RefCell::default(),
             census: RefCell::new(Census {
@@ -184,10 +190,10 @@ impl Desk {
                 Command::Demo(method) => wishes.next = Some(What::Demo(method)),
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
-                    *self.gpu.borrow_mut() = None;
+                    self.switches.set(true);
                     wishes.next.clone_from(&self.again.borrow());
                 }
-                Command::Render(errand) => wishes.errand = Some(errand),
+                Command::Render(errand) => wishes.errands.push_back(errand),
                 Command::Cancel => wishes.cancel = true,
                 Command::Quit => wishes.quit = true,
                 Command::LoseDevice => {
@@ -212,28 +218,35 @@ impl Desk {
         wishes.quit || wishes.next.is_some()
     }
 
-    /// Tell what was opened, whose pictures are made beside `renderer`'s, and forget what the last one left behind.
-    fn open(&self, opened: Opened, renderer: &Renderer, again: What) -> Result<(), GpuError> {
-        let mut beside = renderer.beside()?;
-        if let Some(gpu) = self.gpu.borrow().as_ref() {
-            beside.set_budget(longest_submission(gpu.class()));
-        }
-        *self.renderer.borrow_mut() = Some(beside);
+    /// Tell what was opened, whose pictures `renderer` makes, and forget what the last one left behind.
+    fn open(&self, opened: Opened, mut renderer: Renderer, again: What) {
+        renderer.set_budget(longest_submission(renderer.gpu().class()));
+        *self.renderer.borrow_mut() = Some(renderer);
         *self.again.borrow_mut() = Some(again);
         self.census.borrow_mut().ticket = None;
         let mut wishes = self.wishes.borrow_mut();
         wishes.easel.clear();
         (wishes.training, wishes.save, wishes.stop) = (Training::Go, false, false);
-        (wishes.errand, wishes.cancel) = (None, false);
+        wishes.errands.clear();
+        wishes.cancel = false;
         drop(wishes);
         self.outbox.send(Event::Opened(Box::new(opened)));
-        Ok(())
     }
 
-    /// What was open is no more.
-    fn close(&self) {
+    /// What was open is no more; how it can be opened again.
+    fn close(&self) -> Option<What> {
         *self.renderer.borrow_mut() = None;
         self.wishes.borrow_mut().easel.clear();
+        self.outbox.send(Event::Closed);
+        self.again.borrow_mut().take()
+    }
+
+    /// Let pictures show what `driver` has learned so far.
+    fn show_newest(&self, driver: &Driver<'_>) -> anyhow::Result<()> {
+        if let Some(renderer) = self.renderer.borrow().as_ref() {
+            driver.show_newest_in(renderer)?;
+        }
+        Ok(())
     }
 
     /// Whether a picture is due or under way.
@@ -278,6 +291,7 @@ impl Desk {
         self.wishes.borrow_mut().pace.trained(worked, wants);
         // What is wrong with the device is told by what it does for others too.
         while self.wants_picture()
+            && !self.is_over()
             && self.wishes.borrow().pace.next(true, true) == Turn::Picture
             && self.draw(true).is_ok()
         {
@@ -321,7 +335,7 @@ impl Desk {
 
     /// Do what is to be rendered and written, if anything, with `renderer`.
     fn run_errand(&self, session: &Session, renderer: &mut Renderer) {
-        let errand = self.wishes.borrow_mut().errand.take();
+        let errand = self.wishes.borrow_mut().errands.pop_front();
         let Some(errand) = errand else {
             return;
         };
@@ -335,6 +349,8 @@ impl Desk {
                 self.out
                     .note("left: nothing was written of what was not complete");
             }
+            // It is told by what comes next.
+            Err(_) if renderer.gpu().is_lost() => {}
             Err(error) => self.fail(&error),
         }
     }
@@ -344,7 +360,7 @@ impl Desk {
     }
 
     fn has_errand(&self) -> bool {
-        self.wishes.borrow().errand.is_some()
+        !self.wishes.borrow().errands.is_empty()
     }
 }
 
@@ -374,6 +390,9 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
     let mut next = what;
     let mut lost: Option<Instant> = None;
     loop {
+        if desk.switches.take() {
+            *desk.gpu.borrow_mut() = None;
+        }
         // The window needs a device even where nothing is open.
         if let Err(error) = session.open_gpu() {
             if desk.device.borrow_mut().take().is_none() {
@@ -385,7 +404,7 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
         }
         if let Some(what) = next.take() {
             let outcome = open(session, desk, what);
-            desk.close();
+            let again = desk.close();
             match outcome {
                 Ok(()) => {}
                 Err(error) if error.is::<Interrupted>() && interrupt::is_asked() => {
@@ -398,7 +417,7 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
                         return Err(error);
                     }
                     lost = Some(Instant::now());
-                    next = desk.again.borrow().clone().filter(What::is_there);
+                    next = again;
                     if next.is_none() {
                         desk.fail(&error);
                     } else {
@@ -412,22 +431,14 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
         }
         desk.listen(IDLE);
         let mut wishes = desk.wishes.borrow_mut();
+        if wishes.quit && interrupt::is_asked() {
+            return Err(Interrupted(", with what was trained saved".to_owned()).into());
+        }
         if wishes.quit {
             return Ok(());
         }
-        wishes.errand = None;
+        wishes.errands.clear();
         next = wishes.next.take();
-    }
-}
-
-impl What {
-    /// Whether it can be opened again: a run that has saved nothing cannot.
-    fn is_there(&self) -> bool {
-        match self {
-            Self::Train(args) => args.resume.as_deref().is_some_and(is_run),
-            Self::Path(choice) => choice.path.exists(),
-            Self::Demo(_) => true,
-        }
     }
 }
 
@@ -441,6 +452,11 @@ fn open(session: &Session, desk: &Desk, what: What) -> anyhow::Result<()> {
     };
     match what {
         What::Train(args) => train::train(session, &args, None).map(|_| ()),
+        What::Again(both) => {
+            let [resumed, anew] = &*both;
+            let is_saved = resumed.resume.as_deref().is_some_and(is_run);
+            train::train(session, if is_saved { resumed } else { anew }, None).map(|_| ())
+        }
         What::Path(choice) if is_run(&choice.path) => look(session, desk, &choice.path),
         What::Path(choice) => train(&choice.path, choice.method),
         What::Demo(method) => train(&demo::dataset(session)?, method),
@@ -482,7 +498,7 @@ fn look(session: &Session, desk: &Desk, path: &Path) -> anyhow::Result<()> {
         path: path.to_owned(),
         method: None,
     };
-    desk.open(opened, &renderer, What::Path(choice))?;
+    desk.open(opened, renderer.beside()?, What::Path(choice));
     while !desk.is_over() {
         desk.run_errand(session, &mut renderer);
         desk.show()?;
@@ -571,8 +587,8 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         let (config, dataset, renderer) = driver.scene();
         opened(&path, config, Some(dataset), renderer, Some(bytes))
     };
-    let resumed = What::Train(Box::new(driver.args_to_go_on()));
-    desk.open(opened, driver.renderer(), resumed)?;
+    let again = What::Again(Box::new(driver.args_again()));
+    desk.open(opened, driver.renderer().apart()?, again);
     driver.set_budget(longest_submission(driver.gpu().class()));
     let mut over = !driver.begin()?;
     let mut told = Instant::now();
@@ -593,7 +609,9 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         was_paused = !trains;
         if save {
             driver.pause()?;
-            driver.save_and_tell()?;
+            if let Err(error) = driver.save_and_tell() {
+                desk.fail(&error);
+            }
         }
         if stop {
             break;
@@ -607,7 +625,7 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
             Turn::Picture => {
                 let started = Instant::now();
                 if !desk.wishes.borrow().easel.is_busy() {
-                    driver.show_newest()?;
+                    desk.show_newest(driver)?;
                 }
                 desk.draw(trains)?;
                 driver.leave_out(started.elapsed());
@@ -617,7 +635,11 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
                 let one = training == Training::Step;
                 let before = driver.step();
                 desk.worked.set(started);
-                let outcome = driver.turn(if one { before + 1 } else { u32::MAX })?;
+                let outcome = match driver.turn(if one { before + 1 } else { u32::MAX }) {
+                    // An evaluation was left; what was trained is saved.
+                    Err(error) if error.is::<Interrupted>() && !interrupt::is_asked() => break,
+                    outcome => outcome?,
+                };
                 if one && outcome == Step::Went && driver.step() > before {
                     driver.pause()?;
                     desk.wishes.borrow_mut().training = Training::Pause;
@@ -649,6 +671,7 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         });
     }
     desk.outbox.send(Event::Progress(driver.progress(true)));
+    desk.outbox.send(Event::Ending);
     desk.wishes.borrow_mut().cancel = false;
     let text = if over {
         match driver.end() {
@@ -660,13 +683,23 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
         }
     } else {
         driver.pause()?;
-        driver.save_and_tell()?;
-        format!("stopped at step {} and saved", driver.step())
+        let outcome = driver.save_and_tell();
+        match outcome {
+            // Who asked to leave is to know that it is lost.
+            Err(error) if desk.is_over() => return Err(error),
+            Err(error) => {
+                desk.fail(&error);
+                format!("stopped at step {}, not saved", driver.step())
+            }
+            Ok(()) => format!("stopped at step {} and saved", driver.step()),
+        }
     };
+    desk.outbox.send(Event::Progress(driver.progress(true)));
     desk.outbox.send(Event::Ended(text));
     // From now on it is a run like any other.
     *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
     driver.show_newest()?;
+    desk.show_newest(driver)?;
     desk.wishes.borrow_mut().easel.spoil();
     while !desk.is_over() {
         desk.run_errand(driver.session(), driver.renderer());

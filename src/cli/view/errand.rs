@@ -1,6 +1,7 @@
 //! What the window wants rendered and written: screenshots, and paths as `kiln render` renders them.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::super::interrupt::Interrupted;
 use super::super::{Session, render, usage};
@@ -14,7 +15,7 @@ pub(super) fn run(
     errand: Errand,
 ) -> anyhow::Result<()> {
     match errand {
-        Errand::Screenshot { looking, to } => screenshot(session, renderer, &looking, &to),
+        Errand::Screenshot { looking } => screenshot(session, renderer, &looking),
         Errand::Path {
             path,
             to,
@@ -22,6 +23,9 @@ pub(super) fn run(
             per_side,
             background,
         } => {
+            if to.as_os_str().is_empty() {
+                return Err(usage("the path has no file to be rendered to: name one"));
+            }
             let args = render::Args::along_path(&to, channel, per_side, background);
             render::along(session, renderer, &args, &path)
         }
@@ -29,22 +33,8 @@ pub(super) fn run(
 }
 
 /// Write what `looking` shows to a PNG, pixel by pixel what the window would show at that size.
-fn screenshot(
-    session: &Session,
-    renderer: &mut Renderer,
-    looking: &Looking,
-    to: &Path,
-) -> anyhow::Result<()> {
-    let is_png = to
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("png"));
-    if !is_png {
-        return Err(usage(format!(
-            "{}: a screenshot is a PNG: give a name that ends in .png",
-            to.display()
-        )));
-    }
-    let gpu = session.open_gpu()?;
+fn screenshot(session: &Session, renderer: &mut Renderer, looking: &Looking) -> anyhow::Result<()> {
+    let gpu = Arc::clone(renderer.gpu());
     let size = [looking.camera.width, looking.camera.height];
     let bar = session.out.bar(1, "rendering");
     renderer.set_crop(looking.crop);
@@ -61,7 +51,9 @@ fn screenshot(
     };
     let rgba = picture.read(&gpu)?;
     let rgb: Vec<u8> = rgba.chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
-    super::super::sink::save_png(to, &rgb, size[0], size[1])?;
+    let mut names = (1..).map(|n| PathBuf::from(format!("screenshot-{n:03}.png")));
+    let to = names.find(|path| !path.exists()).unwrap_or_default();
+    super::super::sink::save_png(&to, &rgb, size[0], size[1])?;
     bar.inc();
     bar.finish_and_clear();
     session

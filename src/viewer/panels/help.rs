@@ -34,7 +34,8 @@ pub(super) fn show(state: &mut State, context: &egui::Context) {
     egui::Window::new("Keys")
         .open(&mut state.show_help)
         .resizable(false)
-        .anchor(egui::Align2::CENTER_CENTER, [-140.0, 0.0])
+        .vscroll(true)
+        .default_pos([20.0, 20.0])
         .show(context, |ui| {
             egui::Grid::new("keys")
                 .num_columns(2)

@@ -13,6 +13,9 @@ use super::protocol::Command;
 use super::state::State;
 use crate::config::Background;
 
+/// Width of the controls in points: a canvas that changes its size is drawn anew.
+const WIDTH: f32 = 320.0;
+
 pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
 
 /// Draw everything.
@@ -20,10 +23,16 @@ pub(super) fn all(state: &mut State, ui: &mut egui::Ui) {
     keys(state, ui.ctx());
     dropped(state, ui.ctx());
     egui::Panel::right("controls")
-        .resizable(true)
-        .default_size(300.0)
+        .resizable(false)
+        .exact_size(WIDTH)
         .show(ui, |ui| {
-            egui::ScrollArea::vertical().show(ui, |ui| controls(state, ui));
+            // Beside the figures, not over them.
+            ui.style_mut().spacing.scroll = egui::style::ScrollStyle::solid();
+            let always = egui::containers::scroll_area::ScrollBarVisibility::AlwaysVisible;
+            egui::ScrollArea::vertical()
+                .auto_shrink(false)
+                .scroll_bar_visibility(always)
+                .show(ui, |ui| controls(state, ui));
         });
     egui::Panel::bottom("log")
         .resizable(true)
@@ -68,7 +77,8 @@ fn keys(state: &mut State, context: &egui::Context) {
     if command(Key::E) && !state.flight.draft.keys().is_empty() {
         state.save_path();
     }
-    if command(Key::R) && !state.flight.draft.keys().is_empty() {
+    let renders = !state.flight.draft.keys().is_empty() && state.doing.is_none();
+    if command(Key::R) && renders {
         state.render_path();
     }
     if command(Key::Q) {
@@ -202,9 +212,9 @@ fn failure(state: &mut State, context: &egui::Context) {
     egui::Window::new("That did not work")
         .collapsible(false)
         .resizable(false)
-        .anchor(egui::Align2::CENTER_TOP, [-140.0, 60.0])
+        .anchor(egui::Align2::LEFT_TOP, [20.0, 40.0])
         .show(context, |ui| {
-            ui.set_max_width(520.0);
+            ui.set_max_width((context.content_rect().width() - 60.0).min(520.0));
             ui.label(text);
             ui.add_space(6.0);
             if ui.button("Close").clicked() {

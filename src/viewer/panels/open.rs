@@ -30,9 +30,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         state.open_path(&folder);
     }
     if ui.button("Train on the built-in scene").clicked() {
-        state.doing = Some(("making the built-in scene".to_owned(), None));
-        let method = state.method.clone();
-        state.ask(Command::Demo(method));
+        state.open_demo();
     }
     ui.horizontal(|ui| {
         ui.label("method of training");
@@ -77,7 +75,7 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
         return;
     }
     egui::Area::new(egui::Id::unique("welcome"))
-        .anchor(egui::Align2::CENTER_CENTER, [-140.0, -40.0])
+        .anchor(egui::Align2::LEFT_TOP, [40.0, 60.0])
         .show(ui.ctx(), |ui| {
             egui::Frame::popup(ui.style())
                 .inner_margin(20.0)
@@ -90,9 +88,7 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
                     ui.label("Drop either here, open it at the right, or see the built-in scene:");
                     ui.add_space(8.0);
                     if ui.button("Train on the built-in scene").clicked() {
-                        state.doing = Some(("making the built-in scene".to_owned(), None));
-                        let method = state.method.clone();
-                        state.ask(Command::Demo(method));
+                        state.open_demo();
                     }
                 });
         });

@@ -76,18 +76,26 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             {
                 seen = Some(index);
             }
-            let mut time = *time;
+            // Those that it passes have their turn once it is let go.
+            let edited = state.flight.edited.filter(|(i, _)| *i == index);
+            let mut time = edited.map_or(*time, |(_, time)| time);
             let edit = DragValue::new(&mut time)
                 .range(0.0..=86_400.0)
                 .speed(0.05)
                 .suffix(" s");
-            if ui.add(edit).changed() {
+            let response = ui.add(edit);
+            if response.changed() {
+                state.flight.edited = Some((index, time));
+            }
+            let is_over = response.drag_stopped() || response.lost_focus();
+            if is_over && let Some((_, time)) = edited {
                 retimed = Some((index, time));
             }
             ui.end_row();
         }
     });
     if let Some((index, time)) = retimed {
+        state.flight.edited = None;
         state.flight.selected = Some(state.flight.draft.retime(index, time));
         state.flight.is_changed = true;
     }
@@ -146,7 +154,8 @@ fn files(state: &mut State, ui: &mut Ui) {
         let edit = egui::TextEdit::singleline(&mut state.flight.file).desired_width(130.0);
         ui.add(edit).on_hover_text("what kiln render --path reads");
         let has_keys = !state.flight.draft.keys().is_empty();
-        let label = if state.flight.is_changed {
+        let is_changed = state.flight.is_changed || state.flight.draft.crop != state.crop;
+        let label = if is_changed {
             "Save path*"
         } else {
             "Save path"
@@ -156,10 +165,7 @@ fn files(state: &mut State, ui: &mut Ui) {
         }
         if ui.button("Load").clicked() {
             let file = state.flight.file.trim().to_owned();
-            match state.flight.open(file.as_ref()) {
-                Ok(()) => state.crop = state.flight.draft.crop.or(state.crop),
-                Err(error) => state.fail(error.to_string()),
-            }
+            state.load_path(file.as_ref());
         }
     });
     ui.horizontal(|ui| {
@@ -186,7 +192,10 @@ fn files(state: &mut State, ui: &mut Ui) {
                 }
             });
         egui::ComboBox::from_id_salt("rays a pixel")
-            .selected_text(format!("{} rays a pixel", flight.per_side.pow(2)))
+            .selected_text(match flight.per_side {
+                1 => "1 ray a pixel".to_owned(),
+                side => format!("{} rays a pixel", side.pow(2)),
+            })
             .width(110.0)
             .show_ui(ui, |ui| {
                 for side in 1..=4_u32 {

@@ -4,7 +4,7 @@ use egui::{Align, Layout, RichText};
 use egui_plot::{Line, Plot, PlotPoints};
 
 use super::{Command, State};
-use crate::viewer::protocol::Training;
+use crate::viewer::protocol::{Learned, Training};
 use crate::viewer::state::Curve;
 
 /// Pause, or go on.
@@ -54,6 +54,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let p = state.progress.unwrap_or_default();
     let text = match &state.ended {
         Some(_) => "done".to_owned(),
+        None if state.ending => "evaluating".to_owned(),
         None if p.paused => "paused".to_owned(),
         None => format!("{:.0} s left", p.left),
     };
@@ -68,8 +69,12 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         };
         row("step", format!("{}  ({:.1}/s)", p.step, p.steps_per_second));
         row("trained", format!("{:.1} s", p.seconds));
-        row("loss", format!("{:.5}", p.loss));
-        row("PSNR, training", format!("{:.2} dB", p.train_psnr));
+        let learned = |of: fn(Learned) -> String| p.learned.map_or("–".to_owned(), of);
+        row("loss", learned(|l| format!("{:.5}", l.loss)));
+        row(
+            "PSNR, training",
+            learned(|l| format!("{:.2} dB", l.train_psnr)),
+        );
         let held_out = p.held_out.map_or("–".to_owned(), |v| format!("{v:.2} dB"));
         row("PSNR, held out", held_out);
         row("samples/s", thousands(p.samples_per_second));

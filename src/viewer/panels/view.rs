@@ -18,6 +18,9 @@ const SHOWS: [(Show, &str, Key); 7] = [
     (Show::Cells, "Networks", Key::Num7),
 ];
 
+/// Why there is no crop.
+const NO_BOX: &str = "this run sees its scene in device coordinates, in which nothing is a box";
+
 /// How pictures are compared with photographs, and what that is called.
 const COMPARISONS: [(Compare, &str); 4] = [
     (Compare::Off, "off"),
@@ -230,6 +233,9 @@ fn toggle_crop(state: &mut State) {
         (None, Some(opened)) => Crop::new(opened.corners[0], opened.corners[1]).ok(),
         _ => None,
     };
+    if state.opened.as_ref().is_some_and(|o| !o.can_crop) {
+        state.say(NO_BOX.to_owned(), false);
+    }
 }
 
 pub(super) fn crop(state: &mut State, ui: &mut Ui) {
@@ -238,9 +244,7 @@ pub(super) fn crop(state: &mut State, ui: &mut Ui) {
     let toggled = ui
         .add_enabled(can, egui::Checkbox::new(&mut is_on, "crop box (G)"))
         .on_hover_text("drag the dots on its faces")
-        .on_disabled_hover_text(
-            "this run sees its scene in device coordinates, in which nothing is a box",
-        )
+        .on_disabled_hover_text(NO_BOX)
         .changed();
     if toggled {
         toggle_crop(state);
