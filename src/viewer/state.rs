@@ -490,9 +490,8 @@ impl State {
             };
             return Some((camera.resized(w, h), place.near_far));
         }
-        let first = self.opened.as_ref().and_then(|o| o.places.first());
-        let near_far = first.and_then(|place| place.near_far);
-        Some((self.view?.camera(width, height), near_far))
+        // Where a photograph's rays end says nothing of those from elsewhere.
+        Some((self.view?.camera(width, height), None))
     }
 
     /// What is seen through `camera`.
