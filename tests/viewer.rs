@@ -287,7 +287,7 @@ fn an_unsaved_training_outlives_its_device_and_an_interrupted_one_is_saved() {
     let at = |name: &str| folder.path().join(name);
     let script = r#"[
         {"resize": [480.0, 320.0]}, {"until": "trained"}, "lose_device", {"wait": 2.0}, {"until": "trained"},
-        {"key": "F12"}, {"key": "F12"}, {"wait": 50.0}, "close"
+        {"device": 0}, {"wait": 2.0}, {"until": "trained"}, {"key": "F12"}, {"key": "F12"}, {"wait": 50.0}, "close"
     ]"#;
     std::fs::write(at("script.json"), script).unwrap();
     let mut command = kiln(&server, folder.path());
@@ -307,6 +307,11 @@ fn an_unsaved_training_outlives_its_device_and_an_interrupted_one_is_saved() {
     let status = process.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{}", told());
     assert!(told().contains("the device was lost"), "{}", told());
+    assert!(
+        told().contains("resuming run"),
+        "on the other device: {}",
+        told()
+    );
     assert!(!told().contains("panicked"), "{}", told());
     assert!(at("run").join("checkpoint.safetensors").is_file());
 }

@@ -129,11 +129,11 @@ impl Session {
         open(&self.options)
     }
 
+    /// Whether what takes long is still wanted; asked while it is done, for a window to have its part meanwhile.
     #[cfg_attr(
         not(feature = "viewer"),
         expect(clippy::unused_self, reason = "only a window wants anything")
     )]
-    /// Whether what takes long is still wanted; asked while it is done, for a window to have its part meanwhile.
     fn keep_going(&self) -> bool {
         #[cfg(feature = "viewer")]
         if let Some(desk) = &self.desk {

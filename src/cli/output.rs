@@ -133,8 +133,8 @@ impl Output {
         spinner
     }
 
-    #[cfg(feature = "viewer")]
     /// Tell the window what takes a while, and the share that is done where it can be left.
+    #[cfg(feature = "viewer")]
     fn doing(&self, what: &str, share: Option<f32>) {
         if let Some(window) = &self.listener {
             window.send(crate::viewer::Event::Doing(what.to_owned(), share));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use egui::{Event, Key, Modifiers, PointerButton, Pos2, RawInput};
 use serde::Deserialize;
 
+use super::protocol::Command;
 use super::state::State;
 
 /// Longest wait for anything.
@@ -43,6 +44,8 @@ enum Action {
     Capture(PathBuf),
     /// Write how long pictures were waited for, in seconds, and begin to measure anew.
     Latencies(PathBuf),
+    /// Go on, on the device of that number.
+    Device(usize),
     /// Lose the device.
     LoseDevice,
     /// Close the window.
@@ -93,7 +96,6 @@ impl From<Button> for PointerButton {
 pub(super) enum Wish {
     Resize([f64; 2]),
     Capture(PathBuf),
-    LoseDevice,
     Close,
 }
 
@@ -209,8 +211,12 @@ impl Script {
                 written.map_err(|e| format!("{}: {e}", path.display()))?;
                 true
             }
+            Action::Device(number) => {
+                state.ask(Command::Device(*number));
+                true
+            }
             Action::LoseDevice => {
-                wish = Some(Wish::LoseDevice);
+                state.ask(Command::LoseDevice);
                 true
             }
             Action::Close => {

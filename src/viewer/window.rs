@@ -363,7 +363,6 @@ impl App {
                     .window
                     .request_inner_size(LogicalSize::new(*width, *height));
             }
-            Some(Wish::LoseDevice) => self.state.ask(Command::LoseDevice),
             Some(Wish::Close) => self.state.close(),
             Some(Wish::Capture(_)) | None => {}
         }

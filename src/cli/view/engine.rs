@@ -191,7 +191,6 @@ impl Desk {
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     self.switches.set(true);
-                    wishes.next.clone_from(&self.again.borrow());
                 }
                 Command::Render(errand) => wishes.errands.push_back(errand),
                 Command::Cancel => wishes.cancel = true,
@@ -215,7 +214,7 @@ impl Desk {
     /// Whether something else is to be done.
     fn is_over(&self) -> bool {
         let wishes = self.wishes.borrow();
-        wishes.quit || wishes.next.is_some()
+        wishes.quit || wishes.next.is_some() || self.switches.get()
     }
 
     /// Tell what was opened, whose pictures `renderer` makes, and forget what the last one left behind.
@@ -258,10 +257,11 @@ impl Desk {
     /// Let a picture have its turn, while something else `waits` or not.
     fn draw(&self, waits: bool) -> Result<(), GpuError> {
         let wishes = &mut *self.wishes.borrow_mut();
-        let (gpu, mut renderer) = (self.gpu.borrow().clone(), self.renderer.borrow_mut());
-        let (Some(gpu), Some(renderer)) = (gpu, renderer.as_mut()) else {
+        let mut renderer = self.renderer.borrow_mut();
+        let Some(renderer) = renderer.as_mut() else {
             return Ok(());
         };
+        let gpu = Arc::clone(renderer.gpu());
         let started = Instant::now();
         let shot = wishes.easel.turn(&gpu, renderer, &mut wishes.pace)?;
         let moving = wishes.easel.is_moving();
@@ -307,8 +307,8 @@ impl Desk {
             self.draw(false)?;
             self.listen(Duration::ZERO);
         } else {
-            if let Some(gpu) = self.gpu.borrow().as_ref() {
-                gpu.poll_once()?;
+            if let Some(renderer) = self.renderer.borrow().as_ref() {
+                renderer.gpu().poll_once()?;
             }
             self.listen(IDLE);
         }
@@ -389,6 +389,8 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
     };
     let mut next = what;
     let mut lost: Option<Instant> = None;
+    // What is to be opened again, on another device.
+    let mut reopened: Option<What> = None;
     loop {
         if desk.switches.take() {
             *desk.gpu.borrow_mut() = None;
@@ -405,6 +407,7 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
         if let Some(what) = next.take() {
             let outcome = open(session, desk, what);
             let again = desk.close();
+            reopened = again.clone().filter(|_| desk.switches.get());
             match outcome {
                 Ok(()) => {}
                 Err(error) if error.is::<Interrupted>() && interrupt::is_asked() => {
@@ -426,7 +429,11 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
                     }
                     continue;
                 }
-                Err(error) => desk.fail(&error),
+                Err(error) => {
+                    // It may not have been saved.
+                    reopened = None;
+                    desk.fail(&error);
+                }
             }
         }
         desk.listen(IDLE);
@@ -438,7 +445,7 @@ pub(super) fn work(session: &Session, what: Option<What>) -> anyhow::Result<()> 
             return Ok(());
         }
         wishes.errands.clear();
-        next = wishes.next.take();
+        next = wishes.next.take().or(reopened.take());
     }
 }
 
