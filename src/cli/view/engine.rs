@@ -703,8 +703,10 @@ pub(in crate::cli) fn train_on(desk: &Desk, driver: &mut Driver<'_>) -> anyhow::
     };
     desk.outbox.send(Event::Progress(driver.progress(true)));
     desk.outbox.send(Event::Ended(text));
-    // From now on it is a run like any other.
-    *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+    // From now on it is a run like any other, unless it goes on elsewhere.
+    if !desk.is_over() {
+        *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+    }
     driver.show_newest()?;
     desk.show_newest(driver)?;
     desk.wishes.borrow_mut().easel.spoil();
