@@ -86,15 +86,13 @@ pub(super) fn picture_rect(state: &State) -> Rect {
     let Some((camera, _)) = state.camera() else {
         return rect;
     };
-    let (mut room, mut pixels) = (rect, pixels);
-    if state.compares() == Compare::Side {
-        room.set_right(rect.center().x);
-        pixels[0] /= 2;
-    }
-    let size = fit([camera.width, camera.height], pixels);
-    let scale = room.width() / (pixels[0].max(1) as f32);
+    let room = state.room();
+    let size = fit([camera.width, camera.height], room);
+    let scale = rect.width() / (pixels[0].max(1) as f32);
+    // At the left, where a photograph stands beside it.
+    let left = Vec2::new(room[0] as f32 * scale, rect.height());
     Rect::from_center_size(
-        room.center(),
+        Rect::from_min_size(rect.min, left).center(),
         Vec2::new(size[0] as f32, size[1] as f32) * scale,
     )
 }

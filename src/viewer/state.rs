@@ -465,7 +465,7 @@ impl State {
     }
 
     /// Pixels that the picture has room in.
-    fn room(&self) -> [u32; 2] {
+    pub fn room(&self) -> [u32; 2] {
         let [width, height] = self.canvas.pixels;
         match self.compares() {
             Compare::Side => [width / 2, height],

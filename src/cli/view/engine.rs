@@ -570,6 +570,7 @@ fn opened(
         training: bytes.is_some(),
     }
 }
+
 /// A camera that sees the box between `corners` whole.
 fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
     let middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(low[a], high[a]));
