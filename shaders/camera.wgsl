@@ -16,6 +16,7 @@ var<storage, read> counts: StepState;
 var<storage, read_write> rays: array<Ray>;                // (n_rays)
 //: if pass == "training"
 var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 images
+var<storage, read> tasks: array<vec2<u32>>;               // first image, number of images
 var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) colour to match, over the ray's background
 //: else
 var<uniform> tile: vec4<u32>;                             // camera index, first pixel
@@ -117,7 +118,8 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     // n_rays_total tells the micro-batches of a step apart.
     var state = random_seed(counts.seed, counts.step, counts.n_rays_total + i);
     // Images are stratified over the rays, so that each batch sees all of them evenly.
-    let image = min(u32((f32(i) + random(&state)) * f32(${n_images}u) / f32(counts.n_rays)), ${n_images - 1}u);
+    let images = tasks[counts.task];
+    let image = images.x + min(u32((f32(i) + random(&state)) * f32(images.y) / f32(counts.n_rays)), images.y - 1u);
     let camera = cameras[image];
     var at = vec2<f32>(random(&state), random(&state));
     //: if crop_steps > 0

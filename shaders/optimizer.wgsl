@@ -1,4 +1,5 @@
-// Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, with an exponential moving average of the weights.
+// Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, or plain gradient descent, which has no moments; with an exponential
+// moving average of the weights.
 //
 // `dense` updates a range of a slab of network weights, four at a time; `cells` those networks of a grid that had samples,
 // a workgroup each, which like the rows of a hash table keep step counters of their own; the norms of the layers of its
@@ -12,8 +13,10 @@
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
+//: if not descends
 var<storage, read_write> first_moments: array<vec4<f32>>;
 var<storage, read_write> second_moments: array<vec4<f32>>;
+//: endif
 //: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
 //: endif
@@ -25,8 +28,10 @@ var<storage, read> gradients: array<vec4<f32>>;
 //: else
 var<storage, read_write> gradients: array<vec4<f32>>;
 //: endif
+//: if not descends
 var<storage, read_write> first_moments: array<vec4<f32>>;
 var<storage, read_write> second_moments: array<vec4<f32>>;
+//: endif
 //: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
 //: endif
@@ -49,7 +54,9 @@ var<storage, read_write> settled: array<vec4<f32>>;         // the averages as o
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<${row_type}>;        // (rows, parts)
 var<storage, read_write> gradients: array<${int_type}>;     // (rows, parts) fixed point
+//: if not descends
 var<storage, read_write> moments: array<${row_type}>;       // (rows, parts, 2)
+//: endif
 var<storage, read_write> averages: array<${row_type}>;      // (rows, parts)
 var<storage, read_write> counters: array<vec2<u32>>;        // (rows) updates, step of the last one
 var<storage, read> gradient_scales: array<f32>;             // (levels)
@@ -93,16 +100,22 @@ fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
     //: if not keeps_gradients
     gradients[i] = vec4<f32>(0.0);
     //: endif
+    //: if descends
+    let next = w - state.learning_rate * LR_FACTOR * g;
+    //: else
     let m = BETA1 * first_moments[i] + (1.0 - BETA1) * g;
     let v = BETA2 * second_moments[i] + (1.0 - BETA2) * g * g;
     let next = w - rates.x * m / (sqrt(v) + rates.y);
+    //: endif
     // The weight too: a relu may hide one that is NaN from the loss.
     if (!finite(g) || !finite(next)) {
         atomicAdd(&state.non_finite, 1u);
         return;
     }
+    //: if not descends
     first_moments[i] = m;
     second_moments[i] = v;
+    //: endif
     values[i] = next;
     //: if averages
     averages[i] = EMA * mix(w, averages[i], idle) + (1.0 - EMA) * next;
@@ -115,7 +128,7 @@ fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
 fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= ${n // 4}u) { return; }
-    update(${first // 4}u + i, rates(f32(state.step + 1u)), 1.0, L2);
+    update(${first // 4}u + i, rates(f32(state.step - state.task_start + 1u)), 1.0, L2);
 }
 //: elif pass == "cells"
 //: if transposes
@@ -225,11 +238,15 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
         gradients[at] = ${int_type}(0);
         let w = values[at];
         let g = ${row_type}(i_${p}) * unscale;
+        //: if descends
+        let next = w - state.learning_rate * LR_FACTOR * g;
+        //: else
         let m = BETA1 * moments[2u * at] + (1.0 - BETA1) * g;
         let v = BETA2 * moments[2u * at + 1u] + (1.0 - BETA2) * g * g;
         moments[2u * at] = m;
         moments[2u * at + 1u] = v;
         let next = w - rate * m / (sqrt(v) + EPSILON * sqrt(1.0 - pow(BETA2, t)));
+        //: endif
         values[at] = next;
         averages[at] = EMA * (w + (averages[at] - w) * idle) + (1.0 - EMA) * next;
     }

@@ -8,6 +8,7 @@
 //! | `density_network.{l}.bias`, `color_network.{l}.bias` | (out), where the network has biases |
 //! | `cells` | (z, y, x) u32: which of a grid's networks each cell has, 4294967295 where it has none |
 //! | `ema.NAME`, `first_moment.NAME`, `second_moment.NAME` | as NAME |
+//! | `outer_first_moment.NAME`, `outer_second_moment.NAME` | as NAME; of `kiln meta` with Adam as its outer optimiser |
 //! | `updates.position_encoding.level_{l}` | (rows, 2) u32: updates, and the step of the last one |
 //! | `updates.cells` | (networks, 2) u32, likewise |
 //! | `occupancy.thickness` | (cascades, z, y, x) |
@@ -16,6 +17,9 @@
 //!
 //! Tensors of a grid's networks have a first dimension more: a network each. Where a method has more than one pass, the names of a pass's parameters begin with `passes.{i}.`: NAME is then, say,
 //! `passes.0.density_network.0.weight`. `occupancy` tensors are those of methods with an occupancy grid.
+//!
+//! What `kiln meta` learned is saved between two tasks, when there is nothing to know of the inner steps: such a file has no
+//! `ema`, `first_moment`, `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
 //! cameras), `downscale`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
@@ -208,28 +212,15 @@ fn u32_tensor(name: &str, shape: Vec<usize>, values: &[u32]) -> Tensor {
 fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     let fields: Vec<&Field> = trainer.fields().collect();
     let mut tensors = Vec::new();
-    let dense = &trainer.dense;
-    for (role, buffer) in [
-        (Role::Value, &dense.weights.values),
-        (Role::Average, &dense.averages),
-        (Role::FirstMoment, &dense.moments[0]),
-        (Role::SecondMoment, &dense.moments[1]),
-    ] {
-        let slab = read_all(gpu, buffer)?;
+    for &role in layout::roles(trainer.config()) {
+        let slab = read_all(gpu, role.of_slab(trainer))?;
         for matrix in layout::matrices(&fields) {
             let name = format!("{}{}", role.prefix(), matrix.name);
             tensors.push(f32_tensor(name, matrix.shape(), &matrix.extract(&slab)));
         }
-    }
-    for role in [
-        Role::Value,
-        Role::Average,
-        Role::FirstMoment,
-        Role::SecondMoment,
-    ] {
         for table in layout::tables(&fields) {
             let (offset, count) = table.range(role);
-            let buffer = &role.of(&trainer.sparse[table.pass])[table.chunk];
+            let buffer = role.of_table(trainer, &table);
             let values = gpu.read::<f32>(buffer, offset * 4, count)?;
             let name = format!("{}{}", role.prefix(), table.name);
             tensors.push(f32_tensor(
@@ -239,7 +230,11 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
+    let is_between_tasks = trainer.reptile.is_some();
     for table in layout::tables(&fields) {
+        if is_between_tasks {
+            break;
+        }
         let counters = gpu.read::<u32>(
             &trainer.sparse[table.pass].counters[table.chunk],
             u64::from(table.first_row) * 8,
@@ -253,10 +248,12 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     }
     for map in layout::maps(&fields) {
         if let Some((group, cells)) = &trainer.cells[map.pass] {
-            let counters = gpu.read::<u32>(&group.counters, 0, map.networks * 2)?;
             let cells = gpu.read::<u32>(cells, 0, map.len())?;
-            let name = format!("updates.{}", map.name);
-            tensors.push(u32_tensor(&name, vec![map.networks, 2], &counters));
+            if !is_between_tasks {
+                let counters = gpu.read::<u32>(&group.counters, 0, map.networks * 2)?;
+                let name = format!("updates.{}", map.name);
+                tensors.push(u32_tensor(&name, vec![map.networks, 2], &counters));
+            }
             tensors.push(u32_tensor(&map.name, map.shape, &cells));
         }
     }
@@ -543,7 +540,7 @@ impl Checkpoint {
         gpu: &Gpu,
         fields: &[&Field],
         roles: &[Role],
-        buffers: &dyn Fn(usize) -> Vec<Buffer>,
+        buffer: &dyn Fn(&layout::Table) -> Buffer,
     ) -> Result<(), CheckpointError> {
         for table in layout::tables(fields) {
             let (offset, count) = table.range(roles[0]);
@@ -556,7 +553,7 @@ impl Checkpoint {
                     &self.values::<f32>(&name, Dtype::F32, &table.shape())?,
                 );
             }
-            gpu.write(&buffers(table.pass)[table.chunk], offset * 4, &values);
+            gpu.write(&buffer(&table), offset * 4, &values);
         }
         Ok(())
     }
@@ -586,7 +583,8 @@ impl Checkpoint {
         if averaged {
             self.settled_tables(gpu, fields, into)?;
         } else {
-            self.tables(gpu, fields, &[role], &|pass| into[pass].tables.clone())?;
+            let of = |table: &layout::Table| into[table.pass].tables[table.chunk].clone();
+            self.tables(gpu, fields, &[role], &of)?;
         }
         let mut stage = crate::gpu::Stage::new("load");
         for (field, into) in fields.iter().zip(into) {
@@ -708,16 +706,14 @@ impl Checkpoint {
     pub fn restore(&self, gpu: &Gpu, trainer: &mut Trainer) -> Result<(), CheckpointError> {
         let fields: Vec<Field> = trainer.fields().cloned().collect();
         let fields: Vec<&Field> = fields.iter().collect();
-        let (dense, sparse) = (&trainer.dense, &trainer.sparse);
-        let values = self.slab(&fields, Role::Value)?;
-        gpu.write(&dense.weights.values, 0, &values);
-        let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
-        self.tables(gpu, &fields, &[Role::Value], &of(Role::Value))?;
+        self.restore_role(gpu, trainer, &fields, Role::Value)?;
         if self.has("state.training") {
             self.restore_state(gpu, trainer, &fields)?;
         } else {
-            gpu.write(&dense.averages, 0, &values);
-            self.tables(gpu, &fields, &[Role::Value], &of(Role::Average))?;
+            let values = self.slab(&fields, Role::Value)?;
+            gpu.write(&trainer.dense.averages, 0, &values);
+            let of = |table: &layout::Table| Role::Average.of_table(trainer, table).clone();
+            self.tables(gpu, &fields, &[Role::Value], &of)?;
         }
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
@@ -731,7 +727,89 @@ impl Checkpoint {
         }
         gpu.submit([&stage]);
         trainer.restore_clock(self.info.step, self.info.train_seconds);
+        if trainer.reptile.is_some() {
+            trainer.resume_tasks(self.info.step)?;
+            for &role in layout::roles(trainer.config()) {
+                if role.is_outer() {
+                    self.restore_role(gpu, trainer, &fields, role)?;
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Let `trainer`, whose configuration may be another, begin with the parameters that evaluation uses; nothing else of the
+    /// run is taken over.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] names the first that does not fit.
+    pub fn begin(&self, gpu: &Gpu, trainer: &Trainer) -> Result<(), CheckpointError> {
+        let fields: Vec<&Field> = trainer.fields().collect();
+        let into = trainer.parameters();
+        self.load_parameters(gpu, &fields, &into)?;
+        let mut stage = crate::gpu::Stage::new("averages");
+        let dense = &trainer.dense;
+        if trainer.config().optimizer_of_steps().ema_decay > 0.0 {
+            stage.copy(&dense.weights.values, &dense.averages);
+        }
+        for sparse in &trainer.sparse {
+            for (values, averages) in sparse.values.iter().zip(&sparse.averages) {
+                stage.copy(values, averages);
+            }
+        }
+        gpu.submit([&stage]);
+        Ok(())
+    }
+
+    /// Whether `fields` have the shapes of the parameters here.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Tensor`] names the first that does not fit.
+    pub fn fits(&self, fields: &[&Field]) -> Result<(), CheckpointError> {
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
+            path: self.path.clone(),
+            reason: e.to_string(),
+        })?;
+        let matrices = layout::matrices(fields);
+        let matrices = matrices.into_iter().map(|m| (m.shape(), m.name));
+        let tables = layout::tables(fields);
+        let tables = tables.into_iter().map(|t| (t.shape(), t.name));
+        for (shape, name) in tables.chain(matrices) {
+            self.view(&file, &name, Dtype::F32, &shape)?;
+        }
+        let expected: Vec<String> = layout::matrices(fields)
+            .into_iter()
+            .map(|m| m.name)
+            .chain(layout::tables(fields).into_iter().map(|t| t.name))
+            .collect();
+        let is_extra = |name: &&str| {
+            contents::is_parameter(name) && !expected.iter().any(|known| known == name)
+        };
+        let mut names = file.names();
+        names.sort_unstable();
+        match names.into_iter().find(|name| is_extra(&&**name)) {
+            Some(extra) => Err(self.fault(extra, "has no place in the method's networks")),
+            None => Ok(()),
+        }
+    }
+
+    /// Upload what `trainer` has in `role`.
+    fn restore_role(
+        &self,
+        gpu: &Gpu,
+        trainer: &Trainer,
+        fields: &[&Field],
+        role: Role,
+    ) -> Result<(), CheckpointError> {
+        gpu.write(role.of_slab(trainer), 0, &self.slab(fields, role)?);
+        // Moments of tables lie together, and are written together.
+        let roles: &[Role] = match role {
+            Role::FirstMoment => return Ok(()),
+            Role::SecondMoment => &[Role::FirstMoment, Role::SecondMoment],
+            _ => &[role],
+        };
+        let of = |table: &layout::Table| role.of_table(trainer, table).clone();
+        self.tables(gpu, fields, roles, &of)
     }
 
     /// Averages, moments, counters and the occupancy grid.
@@ -741,16 +819,17 @@ impl Checkpoint {
         trainer: &Trainer,
         fields: &[&Field],
     ) -> Result<(), CheckpointError> {
-        let (dense, sparse) = (&trainer.dense, &trainer.sparse);
-        let of = |role: Role| move |pass: usize| role.of(&sparse[pass]).to_vec();
-        let moments = [Role::FirstMoment, Role::SecondMoment];
-        gpu.write(&dense.averages, 0, &self.slab(fields, Role::Average)?);
-        for (role, buffer) in moments.into_iter().zip(&dense.moments) {
-            gpu.write(buffer, 0, &self.slab(fields, role)?);
+        let sparse = &trainer.sparse;
+        let is_between_tasks = trainer.reptile.is_some();
+        for &role in layout::roles(trainer.config()) {
+            if role != Role::Value && !role.is_outer() {
+                self.restore_role(gpu, trainer, fields, role)?;
+            }
         }
-        self.tables(gpu, fields, &[Role::Average], &of(Role::Average))?;
-        self.tables(gpu, fields, &moments, &of(Role::FirstMoment))?;
         for table in layout::tables(fields) {
+            if is_between_tasks {
+                break;
+            }
             let counters = self.values::<u32>(
                 &format!("updates.{}", table.name),
                 Dtype::U32,
@@ -763,6 +842,9 @@ impl Checkpoint {
             );
         }
         for map in layout::maps(fields) {
+            if is_between_tasks {
+                break;
+            }
             let name = format!("updates.{}", map.name);
             let counters = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
             if let Some((group, _)) = &trainer.cells[map.pass] {

@@ -64,7 +64,7 @@ pub enum ConfigError {
     },
 }
 
-const PRESETS: [(&str, &str); 7] = [
+const PRESETS: [(&str, &str); 9] = [
     ("ngp", include_str!("../assets/configs/ngp.toml")),
     (
         "ngp-small",
@@ -83,6 +83,11 @@ const PRESETS: [(&str, &str); 7] = [
     (
         "kilonerf-small",
         include_str!("../assets/configs/kilonerf-small.toml"),
+    ),
+    ("learnit", include_str!("../assets/configs/learnit.toml")),
+    (
+        "learnit-small",
+        include_str!("../assets/configs/learnit-small.toml"),
     ),
 ];
 
@@ -104,6 +109,9 @@ pub struct Config {
     /// How the field learns from another one, where it does, before it is trained on images.
     #[serde(default)]
     pub distillation: Option<Distillation>,
+    /// How weights to begin with are learned from many objects; `kiln meta` alone looks at it.
+    #[serde(default)]
+    pub meta: Option<Meta>,
     /// The loss on composited colours.
     pub loss: Loss,
     /// The occupancy grid that ray marching skips empty space with; needed where a pass marches.
@@ -343,25 +351,33 @@ pub enum Precision {
     F32,
 }
 
-/// Adam and its schedule, shared by all parameter groups.
+/// The optimiser and its schedule, shared by all parameter groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
+    /// What makes a step of a gradient.
+    #[serde(default)]
+    pub algorithm: Algorithm,
     /// Step size at step 0.
     pub learning_rate: f32,
-    /// Decay of the first moment.
+    /// Decay of Adam's first moment.
+    #[serde(default = "beta1")]
     pub beta1: f32,
-    /// Decay of the second moment.
+    /// Decay of Adam's second moment.
+    #[serde(default = "beta2")]
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the root of Adam's second moment.
+    #[serde(default = "epsilon")]
     pub epsilon: f32,
     /// L2 regularisation of network weights.
+    #[serde(default)]
     pub l2_reg: f32,
     /// Factor on the norms of the layers of a grid's colour networks, weights and biases of each layer of each network
     /// together, in the loss on images: it keeps colours that few rays have seen from running away with the direction.
     #[serde(default)]
     pub norm_reg: f32,
     /// Decay of the moving average that evaluation uses; 0 turns it off.
+    #[serde(default)]
     pub ema_decay: f32,
     /// The rate is multiplied by this…
     #[serde(default = "one")]
@@ -388,6 +404,116 @@ pub struct Optimizer {
 
 fn one() -> f32 {
     1.0
+}
+
+fn beta1() -> f32 {
+    0.9
+}
+
+fn beta2() -> f32 {
+    0.999
+}
+
+fn epsilon() -> f32 {
+    1e-8
+}
+
+/// What makes a step of a gradient.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Adam (Kingma and Ba 2015).
+    #[default]
+    Adam,
+    /// Gradient descent: the gradient times the rate. Of the gradients of rays drawn at random, a stochastic one.
+    Sgd,
+}
+
+/// Learning weights to begin with (Reptile: Nichol, Achiam and Schulman 2018, as Tancik et al. 2021 use it): of one object
+/// after another a few steps are learned, from the same weights, which then move towards what those steps made of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// Steps of `[optimizer]` on the images of each object, at most 256.
+    pub inner_steps: u32,
+    /// What takes the difference between the weights and what became of them as its gradient. With `sgd`, `learning_rate` is
+    /// the share of the way that the weights move: plain interpolation.
+    pub optimizer: Optimizer,
+    /// Objects adapted to when it is measured how good the weights are, from the first of the test objects on.
+    #[serde(default = "two_objects")]
+    pub held_out_objects: u32,
+    /// Steps that these are adapted for.
+    #[serde(default = "held_out_steps")]
+    pub held_out_steps: u32,
+    /// MiB of images that stay on the device; objects beyond are read again when their turn comes.
+    #[serde(default = "resident_mib")]
+    pub resident_mib: u32,
+    /// File that says which objects are learned from, which `kiln meta` fills in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<String>,
+    /// Share of the folders that are learned from, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_fraction: Option<f64>,
+}
+
+fn two_objects() -> u32 {
+    2
+}
+
+fn held_out_steps() -> u32 {
+    32
+}
+
+fn resident_mib() -> u32 {
+    2048
+}
+
+impl Meta {
+    /// What suits a method that says nothing of it and learns by `optimizer`: Adam where the inner steps descend plainly, as
+    /// the papers have it. Adam's inner steps are all of about the same length, and a share of the way they came will do.
+    #[must_use]
+    pub fn suiting(optimizer: &Optimizer) -> Self {
+        let plain = |algorithm, learning_rate| Optimizer {
+            algorithm,
+            learning_rate,
+            ..Optimizer::plain()
+        };
+        Self {
+            inner_steps: 32,
+            optimizer: match optimizer.algorithm {
+                Algorithm::Sgd => plain(Algorithm::Adam, 5e-4),
+                Algorithm::Adam => plain(Algorithm::Sgd, 0.2),
+            },
+            held_out_objects: two_objects(),
+            held_out_steps: held_out_steps(),
+            resident_mib: resident_mib(),
+            splits: None,
+            train_fraction: None,
+        }
+    }
+}
+
+impl Optimizer {
+    /// One that does nothing but descend: no regularisation, no averages, a constant rate.
+    fn plain() -> Self {
+        Self {
+            algorithm: Algorithm::Sgd,
+            learning_rate: 1.0,
+            beta1: beta1(),
+            beta2: beta2(),
+            epsilon: epsilon(),
+            l2_reg: 0.0,
+            norm_reg: 0.0,
+            ema_decay: 0.0,
+            decay_base: 1.0,
+            decay_start: 0,
+            decay_interval: 0,
+            staircase: true,
+            decay_end: None,
+            warmup_steps: 0,
+            network_rate: 1.0,
+        }
+    }
 }
 
 /// Loss on composited colours.
@@ -500,6 +626,16 @@ pub struct SceneHints {
 }
 
 impl Config {
+    /// The optimiser of the steps, which average nothing where weights to begin with are learned: tasks are too short.
+    #[must_use]
+    pub fn optimizer_of_steps(&self) -> Optimizer {
+        let mut optimizer = self.optimizer.clone();
+        if self.meta.is_some() {
+            optimizer.ema_decay = 0.0;
+        }
+        optimizer
+    }
+
     /// Steps that learn from a teacher, which are the first ones; 0 where there is none.
     #[must_use]
     pub fn lessons(&self) -> u32 {

@@ -37,6 +37,9 @@ pub struct GpuCamera {
     pub view_high: [f32; 2],
 }
 
+/// Tasks that an [`ImageSet`] of slots can hold in advance; one more is for whom wants it.
+pub const TASKS: u32 = 64;
+
 /// Bytes of images on their way to the device at once.
 const STAGED_BYTES: usize = 64 << 20;
 
@@ -128,13 +131,26 @@ fn ray_defines(config: &Config, background: Background) -> Defines {
         .set("plane", config.scene.ray_direction == RayDirection::Plane)
 }
 
-/// Training images and their cameras.
+/// Training images and their cameras: of one scene, or in slots that each hold those of an object.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     chunks: Vec<Buffer>,
     /// One [`GpuCamera`] an image.
     pub cameras: Buffer,
+    /// First image and number of images of each task that rays can be drawn for.
+    tasks: Buffer,
     n_images: u32,
+    slots: Slots,
+}
+
+/// Places for the images of one object each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slots {
+    n: u32,
+    images: u32,
+    pixels: u64,
+    /// Slots in a chunk.
+    per_chunk: u32,
 }
 
 impl ImageSet {
@@ -189,11 +205,77 @@ impl ImageSet {
                 Ok(buffer)
             })
             .collect::<Result<_, GpuError>>()?;
+        let n_images = u32::try_from(images.len()).unwrap_or(u32::MAX);
         Ok(Self {
             chunks: buffers,
             cameras: gpu.buffer_with("cameras", &cameras)?,
-            n_images: u32::try_from(images.len()).unwrap_or(u32::MAX),
+            tasks: gpu.buffer_with("tasks", &[[0, n_images]])?,
+            n_images,
+            slots: Slots::default(),
         })
+    }
+
+    /// Room for `n` objects of up to `images` images, `pixels` pixels together. [`Self::put`] fills it, and
+    /// [`Self::assign`] says which object a task is about.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] when one object is larger than a binding, or those of allocation.
+    pub fn of_slots(gpu: &Gpu, n: u32, images: u32, pixels: u64) -> Result<Self, GpuError> {
+        let per_chunk = (gpu.max_binding_bytes() / (pixels * 4)).clamp(1, u64::from(n));
+        let chunk = |first: u64| {
+            let n = per_chunk.min(u64::from(n) - first);
+            gpu.buffer("images", n * pixels * 4)
+        };
+        let firsts = (0..u64::from(n)).step_by(usize::try_from(per_chunk).unwrap_or(1));
+        let n_images = n * images;
+        Ok(Self {
+            chunks: firsts.map(chunk).collect::<Result<_, _>>()?,
+            cameras: gpu.buffer(
+                "cameras",
+                u64::from(n_images) * size_of::<GpuCamera>() as u64,
+            )?,
+            tasks: gpu.buffer("tasks", u64::from(TASKS + 1) * 8)?,
+            n_images,
+            slots: Slots {
+                n,
+                images,
+                pixels,
+                per_chunk: u32::try_from(per_chunk).unwrap_or(n),
+            },
+        })
+    }
+
+    /// Slots that there are.
+    #[must_use]
+    pub fn n_slots(&self) -> u32 {
+        self.slots.n
+    }
+
+    /// Put an object into `slot`, in place of what is there: what was submitted before still sees that.
+    pub fn put(&self, gpu: &Gpu, slot: u32, images: &[Image], cameras: &[GpuCamera]) {
+        let Slots {
+            images: most,
+            pixels,
+            per_chunk,
+            ..
+        } = self.slots;
+        let mut first_pixel = u64::from(slot % per_chunk) * pixels;
+        let mut placed = cameras.to_vec();
+        for (camera, image) in placed.iter_mut().zip(images) {
+            camera.chunk = slot / per_chunk;
+            camera.first_pixel = u32::try_from(first_pixel).unwrap_or(u32::MAX);
+            let chunk = &self.chunks[camera.chunk as usize];
+            gpu.write(chunk, first_pixel * 4, &image.pixels);
+            first_pixel += image.pixels.len() as u64 / 4;
+        }
+        let first = u64::from(slot * most) * size_of::<GpuCamera>() as u64;
+        gpu.write(&self.cameras, first, &placed);
+    }
+
+    /// Let `task` be about the `n_images` first images in `slot`.
+    pub fn assign(&self, gpu: &Gpu, task: u32, slot: u32, n_images: u32) {
+        let entry = [slot * self.slots.images, n_images];
+        gpu.write(&self.tasks, u64::from(task) * 8, &entry);
     }
 
     /// Number of images.
@@ -231,7 +313,6 @@ impl ImageSet {
             let background = config.scene.background;
             let defines = ray_defines(config, background)
                 .set("pass", "training")
-                .set("n_images", self.n_images)
                 .set("chunk", chunk)
                 .set("random_background", background == Background::Random)
                 .set("crop_steps", config.training.crop_steps)
@@ -244,6 +325,7 @@ impl ImageSet {
                 ("counts", &counts.state),
                 ("rays", rays),
                 ("pixels", pixels),
+                ("tasks", &self.tasks),
                 ("targets", targets),
             ];
             stage.run(

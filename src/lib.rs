@@ -44,6 +44,7 @@ pub mod optimizer;
 pub mod pass;
 pub mod render;
 pub mod report;
+pub mod reptile;
 pub mod run;
 pub mod sampling;
 pub mod scene;

@@ -1,11 +1,11 @@
-//! Adam with per-group roles: `shaders/optimizer.wgsl`.
+//! Adam or gradient descent, with per-group roles: `shaders/optimizer.wgsl`.
 //!
 //! A parameter group keeps each role (values, gradients, moments, averages) in one buffer per chunk. Network weights
 //! form a dense group; a hash table's rows form a sparse one, in which a row with no gradient is left alone. So are the
 //! networks of a grid that had no samples: their weights and moments stay as they are, and their bias correction counts
 //! their own updates.
 
-use crate::config::Optimizer;
+use crate::config::{Algorithm, Optimizer};
 use crate::encoding::HashGrid;
 use crate::gpu::{Binding, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::network::{Matrix, Weights};
@@ -81,6 +81,7 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
         .set("l2_reg", text(l2_reg))
         .set("ema_decay", text(optimizer.ema_decay))
         .set("averages", optimizer.ema_decay > 0.0)
+        .set("descends", optimizer.algorithm == Algorithm::Sgd)
 }
 
 impl DenseGroup {
@@ -334,7 +335,8 @@ impl SparseGroup {
         self.reset_scales(gpu);
     }
 
-    fn reset_scales(&self, gpu: &Gpu) {
+    /// Gradient scales that no step has adapted yet.
+    pub fn reset_scales(&self, gpu: &Gpu) {
         let n = self.gradient_scales.bytes() as usize / 4;
         gpu.write(&self.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
     }

@@ -21,4 +21,6 @@ struct StepState {
     n_tiles: u32,         // tiles that the samples of a grid of networks fall into
     n_cells: u32,         // networks that have samples
     most_samples: u32,    // samples that a ray may have in a round of rendering
+    task: u32,            // which of the tasks rays are drawn for: 0 where there is one
+    task_start: u32,      // step at which that task began
 }

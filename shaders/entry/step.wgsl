@@ -15,6 +15,8 @@ var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
 var<storage, read> kept_offsets: array<u32>;              // (n_rays + 1)
 //: elif pass == "end_batch"
 var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
+//: elif pass == "next_task"
+var<storage, read_write> outer: StepState;                // counts outer steps
 //: elif pass == "end_step"
 var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squared error, rays, kept; marched, rate, bad, saturated
 //: endif
@@ -43,10 +45,11 @@ fn begin_step() {
     state.n_marched_total = 0u;
     state.loss = 0.0;
     state.squared_error = 0.0;
+    let step = state.step - state.task_start;
     var rate = ${learning_rate};
     //: if decay_interval > 0
-    if (state.step >= ${decay_start}u) {
-        let steps = min(state.step, ${decay_end}u) - ${decay_start}u;
+    if (step >= ${decay_start}u) {
+        let steps = min(step, ${decay_end}u) - ${decay_start}u;
         //: if staircase
         rate *= pow(${decay_base}, f32(steps / ${decay_interval}u + 1u));
         //: else
@@ -55,7 +58,7 @@ fn begin_step() {
     }
     //: endif
     //: if warmup_steps > 0
-    rate *= min(f32(state.step + 1u) / ${warmup_steps}.0, 1.0);
+    rate *= min(f32(step + 1u) / ${warmup_steps}.0, 1.0);
     //: endif
     state.learning_rate = rate;
 }
@@ -133,6 +136,15 @@ fn end_step() {
     state.next_rays = u32(clamp(f32(state.n_rays) * factor, 64.0, ${max_rays}.0));
     //: endif
     state.step += 1u;
+}
+//: elif pass == "next_task"
+@compute @workgroup_size(1)
+fn next_task() {
+    outer.step += 1u;
+    state.task = outer.step % ${tasks}u;
+    state.task_start = state.step;
+    state.non_finite += outer.non_finite;
+    outer.non_finite = 0u;
 }
 //: elif pass == "next_phase"
 @compute @workgroup_size(1)

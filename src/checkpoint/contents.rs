@@ -6,7 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
-use super::layout::{self, Role};
+use super::layout;
 use super::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::field::Field;
@@ -66,7 +66,7 @@ pub(super) fn has_non_finite(bytes: &[u8]) -> bool {
 }
 
 /// Whether a tensor is a parameter of the field rather than state of the training.
-fn is_parameter(name: &str) -> bool {
+pub(super) fn is_parameter(name: &str) -> bool {
     [
         "passes.",
         "position_encoding.",
@@ -79,15 +79,9 @@ fn is_parameter(name: &str) -> bool {
 
 /// Name, type and shape of every tensor of a checkpoint of `fields` that can be resumed.
 fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize>)> {
-    let roles = [
-        Role::Value,
-        Role::Average,
-        Role::FirstMoment,
-        Role::SecondMoment,
-    ];
     let (matrices, tables) = (layout::matrices(fields), layout::tables(fields));
     let mut all = Vec::new();
-    for role in roles {
+    for &role in layout::roles(config) {
         let named = |name: &str| format!("{}{name}", role.prefix());
         all.extend(
             matrices
@@ -104,7 +98,9 @@ fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize
         let name = format!("updates.{}", t.name);
         (name, Dtype::U32, vec![t.rows, 2])
     };
-    all.extend(tables.iter().map(counters));
+    if config.meta.is_none() {
+        all.extend(tables.iter().map(counters));
+    }
     let mut state = |name: String, dtype, shape| all.push((name, dtype, shape));
     if let Some(occupancy) = &config.occupancy {
         let side = occupancy.resolution as usize;
@@ -158,7 +154,7 @@ impl Checkpoint {
         let fields: Vec<&Field> = fields.iter().collect();
         // Parameters alone make a field, averages come with the counters that settle them, anything more is everything.
         let has = |prefix: &str| file.names().iter().any(|n| n.starts_with(prefix));
-        let (resumable, averaged) = (has("first_moment."), has("ema."));
+        let (resumable, averaged) = (has("state.training"), has("ema."));
         let expected = expected(&fields, &self.info.config);
         for (name, dtype, shape) in &expected {
             let is_average = name.starts_with("ema.") || name.starts_with("updates.");

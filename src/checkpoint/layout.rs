@@ -1,8 +1,9 @@
 //! Where each named tensor lies in the device's private layout.
 
+use crate::config::{Algorithm, Config};
 use crate::field::Field;
 use crate::gpu::Buffer;
-use crate::optimizer::SparseGroup;
+use crate::train::Trainer;
 
 /// What a buffer holds of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,24 +12,71 @@ pub(super) enum Role {
     Average,
     FirstMoment,
     SecondMoment,
+    OuterFirstMoment,
+    OuterSecondMoment,
+}
+
+/// What is kept of the parameters under `config`.
+pub(super) fn roles(config: &Config) -> &'static [Role] {
+    use Role::{Average, FirstMoment, OuterFirstMoment, OuterSecondMoment, SecondMoment, Value};
+    match &config.meta {
+        None => &[Value, Average, FirstMoment, SecondMoment],
+        Some(meta) => match meta.optimizer.algorithm {
+            Algorithm::Adam => &[Value, OuterFirstMoment, OuterSecondMoment],
+            Algorithm::Sgd => &[Value],
+        },
+    }
 }
 
 impl Role {
+    /// Whether it is the outer optimiser's.
+    pub(super) fn is_outer(self) -> bool {
+        matches!(self, Self::OuterFirstMoment | Self::OuterSecondMoment)
+    }
+
     pub(crate) fn prefix(self) -> &'static str {
         match self {
             Self::Value => "",
             Self::Average => "ema.",
             Self::FirstMoment => "first_moment.",
             Self::SecondMoment => "second_moment.",
+            Self::OuterFirstMoment => "outer_first_moment.",
+            Self::OuterSecondMoment => "outer_second_moment.",
         }
     }
 
-    /// The buffers of this role of a hash table; both moments share theirs.
-    pub(super) fn of(self, group: &SparseGroup) -> &[Buffer] {
+    /// The buffer of this role of the networks' slab.
+    pub(super) fn of_slab(self, trainer: &Trainer) -> &Buffer {
+        let dense = &trainer.dense;
         match self {
-            Self::Value => &group.values,
-            Self::Average => &group.averages,
-            Self::FirstMoment | Self::SecondMoment => &group.moments,
+            Self::Value => &dense.weights.values,
+            Self::Average => &dense.averages,
+            Self::FirstMoment => &dense.moments[0],
+            Self::SecondMoment => &dense.moments[1],
+            Self::OuterFirstMoment | Self::OuterSecondMoment => self.outer(trainer, 0),
+        }
+    }
+
+    /// The buffer of this role of the chunk that `table` lies in; both moments share theirs.
+    pub(super) fn of_table<'a>(self, trainer: &'a Trainer, table: &Table) -> &'a Buffer {
+        let group = &trainer.sparse[table.pass];
+        match self {
+            Self::Value => &group.values[table.chunk],
+            Self::Average => &group.averages[table.chunk],
+            Self::FirstMoment | Self::SecondMoment => &group.moments[table.chunk],
+            Self::OuterFirstMoment | Self::OuterSecondMoment => {
+                let before = trainer.sparse[..table.pass].iter().map(|s| s.values.len());
+                self.outer(trainer, 1 + before.sum::<usize>() + table.chunk)
+            }
+        }
+    }
+
+    /// The outer optimiser's moments of buffer `index` of the parameters; where it has none, they are not asked for.
+    fn outer(self, trainer: &Trainer, index: usize) -> &Buffer {
+        let which = usize::from(self == Self::OuterSecondMoment);
+        match &trainer.reptile {
+            Some(reptile) => &reptile.outer[index].group.moments[which],
+            None => &trainer.dense.moments[which],
         }
     }
 
@@ -37,7 +85,7 @@ impl Role {
     fn place(self, index: usize, lanes: usize) -> usize {
         let (run, lane) = (index / lanes, index % lanes);
         match self {
-            Self::Value | Self::Average => index,
+            Self::Value | Self::Average | Self::OuterFirstMoment | Self::OuterSecondMoment => index,
             Self::FirstMoment => 2 * run * lanes + lane,
             Self::SecondMoment => (2 * run + 1) * lanes + lane,
         }
@@ -198,10 +246,10 @@ impl Table {
 
     /// First f32 and number of f32 in a buffer of `role`.
     pub(super) fn range(&self, role: Role) -> (u64, usize) {
-        let per_value = if matches!(role, Role::Value | Role::Average) {
-            1
-        } else {
+        let per_value = if matches!(role, Role::FirstMoment | Role::SecondMoment) {
             2
+        } else {
+            1
         };
         (
             u64::from(self.first_row) * (self.features * per_value) as u64,

@@ -89,6 +89,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         tensorboard: args.tensorboard,
         force: args.force,
         resume: None,
+        init: None,
         until_psnr: None,
         train_views: Vec::new(),
         downscale: None,

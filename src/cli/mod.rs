@@ -1,6 +1,7 @@
 //! The command line: the only part of kiln, with the window, that knows about terminals, flags and exit codes.
 
 mod bench;
+mod canvas;
 mod demo;
 mod devices;
 mod distill;
@@ -10,6 +11,7 @@ mod import;
 mod inspect;
 mod interrupt;
 mod journal;
+mod meta;
 mod output;
 mod render;
 mod scene;
@@ -80,6 +82,10 @@ enum Command {
     Train(Box<train::Args>),
     /// Teach a grid of tiny networks what a run has learned, for fast rendering
     Distill(Box<distill::Args>),
+    /// Learn from many objects what to begin with, so that a new one is learned in a few steps
+    Meta(Box<meta::Args>),
+    /// Measure how fast held-out objects are learned from there, against from scratch
+    MetaEval(Box<meta::EvalArgs>),
     /// Measure a run against images it was not trained on
     Eval(eval::Args),
     /// Render views of a run, or an orbit around it
@@ -182,6 +188,8 @@ impl Command {
             Self::Inspect(args) => inspect::run(session, args),
             Self::Train(args) => train::run(session, args),
             Self::Distill(args) => distill::run(session, args),
+            Self::Meta(args) => meta::run(session, args),
+            Self::MetaEval(args) => meta::evaluate(session, args),
             Self::Eval(args) => eval::run(session, args),
             Self::Render(args) => render::run(session, args),
             Self::Import(args) => import::run(session, args),

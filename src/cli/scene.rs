@@ -357,7 +357,16 @@ pub(super) fn dataset_of(
         )));
     }
     let downscale = downscale.unwrap_or(checkpoint.info.downscale);
-    open_dataset(session, path, downscale)
+    let mut dataset = open_dataset(session, path, downscale)?;
+    let views = &checkpoint.info.train_views;
+    // All views but those it was trained on are held out, where nothing else says which.
+    if dataset.is_held_out
+        && !views.is_empty()
+        && dataset.fingerprint() == checkpoint.info.fingerprint
+    {
+        dataset.restrict_train(views)?;
+    }
+    Ok(dataset)
 }
 
 /// Say where `dataset` is not the one that a run was trained on.

@@ -2,7 +2,7 @@
 
 use super::{
     Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig,
-    Loss, Network, Occupancy, Pass, PositionEncoding, Sampler,
+    Loss, Meta, Network, Occupancy, Optimizer, Pass, PositionEncoding, Sampler,
 };
 
 /// A key with an impossible value, and what it should be.
@@ -19,6 +19,89 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
+fn positive(key: &str, value: f32) -> Result<(), Bad> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(bad(key, format!("is {value}; it must be positive")))
+    }
+}
+
+fn not_negative(key: &str, value: f32) -> Result<(), Bad> {
+    if value >= 0.0 {
+        Ok(())
+    } else {
+        Err(bad(key, format!("is {value}; it must not be negative")))
+    }
+}
+
+impl Optimizer {
+    /// Refuse impossible values of the optimiser of table `of`.
+    fn check(&self, of: &str) -> Result<(), Bad> {
+        let key = |name: &str| format!("{of}optimizer.{name}");
+        for (name, value) in [
+            ("decay_base", self.decay_base),
+            ("learning_rate", self.learning_rate),
+            ("epsilon", self.epsilon),
+        ] {
+            positive(&key(name), value)?;
+        }
+        if let Some(end) = self.decay_end
+            && end < self.decay_start
+        {
+            let reason = format!("is {end}, before decay_start, {}", self.decay_start);
+            return Err(bad(&key("decay_end"), reason));
+        }
+        for (name, value) in [
+            ("l2_reg", self.l2_reg),
+            ("norm_reg", self.norm_reg),
+            ("network_rate", self.network_rate),
+        ] {
+            not_negative(&key(name), value)?;
+        }
+        for (name, value) in [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("ema_decay", self.ema_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                let reason = format!("is {value}; it must be at least 0 and below 1");
+                return Err(bad(&key(name), reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Meta {
+    /// Inner steps of a task at most: what the device remembers the losses of.
+    const MOST_INNER_STEPS: u32 = 256;
+
+    fn check(&self) -> Result<(), Bad> {
+        self.optimizer.check("meta.")?;
+        let unused = [
+            ("norm_reg", self.optimizer.norm_reg > 0.0),
+            ("ema_decay", self.optimizer.ema_decay > 0.0),
+        ];
+        if let Some((name, _)) = unused.iter().find(|(_, is_set)| *is_set) {
+            let key = format!("meta.optimizer.{name}");
+            return Err(bad(&key, "is of no use to the outer steps: leave it out"));
+        }
+        if !(1..=Self::MOST_INNER_STEPS).contains(&self.inner_steps) {
+            let most = Self::MOST_INNER_STEPS;
+            let reason = format!("is {}; it must lie between 1 and {most}", self.inner_steps);
+            return Err(bad("meta.inner_steps", reason));
+        }
+        if self.held_out_steps == 0 {
+            return Err(bad("meta.held_out_steps", "is 0; it must be at least 1"));
+        }
+        if self.resident_mib == 0 {
+            return Err(bad("meta.resident_mib", "is 0; it must be at least 1"));
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// Refuse impossible values.
     pub(super) fn check(&self) -> Result<(), Bad> {
@@ -29,20 +112,6 @@ impl Config {
         {
             return Err(bad(&key, format!("is {value}; it must be a finite number")));
         }
-        let positive = |key: &str, value: f32| {
-            if value.is_finite() && value > 0.0 {
-                Ok(())
-            } else {
-                Err(bad(key, format!("is {value}; it must be positive")))
-            }
-        };
-        let not_negative = |key: &str, value: f32| {
-            if value >= 0.0 {
-                Ok(())
-            } else {
-                Err(bad(key, format!("is {value}; it must not be negative")))
-            }
-        };
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
             positive("scene.scale", scale)?;
@@ -82,18 +151,8 @@ impl Config {
             positive("scene.ndc.near", ndc.near)?;
             positive("scene.ndc.half", ndc.half[0].min(ndc.half[1]))?;
         }
+        self.optimizer.check("")?;
         let optimizer = &self.optimizer;
-        positive("optimizer.decay_base", optimizer.decay_base)?;
-        if let Some(end) = optimizer.decay_end
-            && end < optimizer.decay_start
-        {
-            return Err(bad(
-                "optimizer.decay_end",
-                format!("is {end}, before decay_start, {}", optimizer.decay_start),
-            ));
-        }
-        not_negative("optimizer.l2_reg", optimizer.l2_reg)?;
-        not_negative("optimizer.norm_reg", optimizer.norm_reg)?;
         let has_cells = |pass: &Pass| pass.field.cells.is_some();
         if optimizer.norm_reg > 0.0 && !self.passes.iter().any(has_cells) {
             return Err(bad(
@@ -104,20 +163,8 @@ impl Config {
                 ),
             ));
         }
-        not_negative("optimizer.network_rate", optimizer.network_rate)?;
-        positive("optimizer.learning_rate", optimizer.learning_rate)?;
-        positive("optimizer.epsilon", optimizer.epsilon)?;
-        for (key, value) in [
-            ("optimizer.beta1", optimizer.beta1),
-            ("optimizer.beta2", optimizer.beta2),
-            ("optimizer.ema_decay", optimizer.ema_decay),
-        ] {
-            if !(0.0..1.0).contains(&value) {
-                return Err(bad(
-                    key,
-                    format!("is {value}; it must be at least 0 and below 1"),
-                ));
-            }
+        if let Some(meta) = &self.meta {
+            meta.check()?;
         }
         if let Some(batch) = self.training.batch_size
             && !(1024..=1 << 24).contains(&batch)

@@ -126,7 +126,7 @@ impl Field {
         let narrow =
             |n: &Network| n.n_neurons <= 64 && n.n_hidden_layers <= 4 && n.skips.is_empty();
         let color = self.color_network.as_ref();
-        narrow(&self.density_network) && color.is_some_and(narrow) && self.n_density_outputs <= 65
+        narrow(&self.density_network) && color.is_none_or(narrow) && self.n_density_outputs <= 65
     }
 
     /// Whether the raw density lies apart from the features, which then begin at a whole vec4.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::error::DatasetError;
 use super::json::Document;
-use super::{Dataset, Format, Image, Notes, Split, frames, hold_out};
+use super::{Dataset, Format, Image, Notes, Split, frames};
 use crate::camera::{Camera, Lens};
 
 /// The file of a split.
@@ -51,7 +51,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
 pub(super) fn fall_back(dataset: &mut Dataset) {
     if dataset.val.is_empty() {
         let views = std::mem::take(&mut dataset.train);
-        (dataset.train, dataset.test) = hold_out(views);
+        dataset.hold_out(views);
         dataset.warnings.push(format!(
             "no test or val split: every 8th training view is held out ({} of {})",
             dataset.test.len(),

@@ -103,6 +103,14 @@ pub enum DatasetError {
         /// The name as given.
         value: String,
     },
+    /// A folder of objects that cannot be learned from.
+    #[error("{}: {message}", shown(.path))]
+    Objects {
+        /// The folder.
+        path: PathBuf,
+        /// Cause and way out.
+        message: String,
+    },
     /// A selection of training views that cannot be made.
     #[error("{dataset}: {message}")]
     Views {
@@ -125,6 +133,7 @@ impl DatasetError {
             | Self::Json { path, .. }
             | Self::File { path, .. }
             | Self::Frame { path, .. }
+            | Self::Objects { path, .. }
             | Self::NoImages { path, .. }
             | Self::Image { path, .. } => Some(path),
             Self::UnknownSplit { .. } | Self::Views { .. } => None,

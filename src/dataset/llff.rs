@@ -18,7 +18,7 @@ use super::error::DatasetError;
 use super::image::{image_size, images_in};
 use super::intrinsics::{MAX_SIDE, size_ratio};
 use super::npy::Array;
-use super::{Dataset, Format, Frame, Notes, formats, hold_out, pose};
+use super::{Dataset, Format, Frame, Notes, formats, pose};
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, one_line};
 
@@ -107,7 +107,7 @@ pub(super) fn open(
     dataset.aabb_scale = Some(framing.aabb_scale);
     dataset.scale = Some(framing.scale);
     dataset.offset = Some(framing.offset);
-    (dataset.train, dataset.test) = hold_out(frames);
+    dataset.hold_out(frames);
     if let Some(other) = formats::of_folder(root) {
         dataset.warnings.push(format!(
             "there is {} too, which is not used: the poses are those of {FILE}",

@@ -14,7 +14,9 @@ mod intrinsics;
 mod json;
 mod llff;
 mod npy;
+mod objects;
 mod pose;
+mod srn;
 #[cfg(test)]
 mod tests;
 mod transforms;
@@ -26,6 +28,7 @@ use std::str::FromStr;
 pub use blender::write_blender;
 pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
+pub use objects::{Object, Objects, Skipped, Splits, holds_objects};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints};
@@ -84,6 +87,8 @@ pub enum Format {
     Transforms,
     /// Forward-facing captures as LLFF stores them: `poses_bounds.npy`, images in several sizes.
     Llff,
+    /// An object as Scene Representation Networks store it: `pose/`, `rgb/` and `intrinsics.txt`.
+    Srn,
 }
 
 impl fmt::Display for Format {
@@ -92,6 +97,7 @@ impl fmt::Display for Format {
             Self::Blender => "Blender",
             Self::Transforms => "transforms.json",
             Self::Llff => "LLFF",
+            Self::Srn => "SRN",
         })
     }
 }
@@ -134,17 +140,22 @@ pub struct Dataset {
     /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
     /// [`Camera::downscaled`] take it.
     pub downscale: u32,
+    /// Whether `test` is every 8th view of what the files list without a split.
+    pub is_held_out: bool,
     /// Images that are listed but absent; their frames are left out.
     pub missing: Vec<PathBuf>,
     /// Oddities that were worked around, one line each.
     pub warnings: Vec<String>,
+    /// Its fingerprint before [`Dataset::restrict_train`].
+    whole: Option<String>,
 }
 
 impl Dataset {
     /// Opens a folder or a `transforms*.json` file, images in full size.
     ///
     /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json`
-    /// [`Format::Transforms`], one with `poses_bounds.npy` [`Format::Llff`]. A file named after a split stands for its
+    /// [`Format::Transforms`], one with `poses_bounds.npy` [`Format::Llff`], one with `pose/`, `rgb/` and `intrinsics.txt`
+    /// [`Format::Srn`]. A file named after a split stands for its
     /// folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
     ///
     /// # Errors
@@ -183,7 +194,7 @@ impl Dataset {
         let mut dataset = Self::find(path, downscale, notes)?;
         match dataset.format {
             Format::Llff => {} // what is left to do after the choice of a folder
-            Format::Blender | Format::Transforms => dataset.downscale = downscale,
+            Format::Blender | Format::Transforms | Format::Srn => dataset.downscale = downscale,
         }
         Ok(dataset)
     }
@@ -244,9 +255,13 @@ impl Dataset {
         }
     }
 
-    /// A number that tells datasets apart by their training cameras, wherever they lie (FNV-1a).
+    /// A number that tells datasets apart by their training cameras, wherever they lie and however many of them are used
+    /// (FNV-1a).
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        if let Some(whole) = &self.whole {
+            return whole.clone();
+        }
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let mut take = |bits: u32| {
             for byte in bits.to_le_bytes() {
@@ -301,11 +316,45 @@ impl Dataset {
         })
     }
 
-    /// Keeps only the training views with these indices, in this order.
+    /// All views, in the order of the files.
+    #[must_use]
+    pub fn views(&self) -> Vec<Frame> {
+        if !self.is_held_out {
+            let mut all = self.train.clone();
+            let others = self.val.iter().chain(&self.test);
+            for frame in others {
+                if !all.contains(frame) {
+                    all.push(frame.clone());
+                }
+            }
+            return all;
+        }
+        let (mut train, mut test) = (self.train.iter(), self.test.iter());
+        let view = |i: usize| {
+            if i.is_multiple_of(HOLD_OUT) {
+                test.next()
+            } else {
+                train.next()
+            }
+        };
+        let n = self.train.len() + self.test.len();
+        (0..n).map_while(view).cloned().collect()
+    }
+
+    /// Trains on the views with these indices only, in this order. Where the files split nothing, they count all views, and
+    /// the others are held out; else they count the training views.
     ///
     /// # Errors
     /// No index, one out of range, or one given twice.
     pub fn restrict_train(&mut self, indices: &[usize]) -> Result<(), DatasetError> {
+        self.whole = Some(self.fingerprint());
+        if self.is_held_out {
+            self.train = self.views();
+            let others = self.train.iter().enumerate();
+            let others = others.filter(|(i, _)| !indices.contains(i));
+            self.test = others.map(|(_, frame)| frame.clone()).collect();
+            self.is_held_out = false;
+        }
         let invalid = |message: String| DatasetError::Views {
             dataset: one_line(&self.name),
             message,
@@ -355,8 +404,23 @@ impl Dataset {
             scale: None,
             offset: None,
             downscale: 1,
+            is_held_out: false,
             missing: Vec::new(),
             warnings: Vec::new(),
+            whole: None,
+        }
+    }
+
+    /// Splits views into training views and every 8th, starting with the first, held out. A single view
+    /// stays in training.
+    fn hold_out(&mut self, views: Vec<Frame>) {
+        self.is_held_out = views.len() > 1;
+        for (i, view) in views.into_iter().enumerate() {
+            if self.is_held_out && i.is_multiple_of(HOLD_OUT) {
+                self.test.push(view);
+            } else {
+                self.train.push(view);
+            }
         }
     }
 
@@ -416,6 +480,9 @@ fn open_folder(root: &Path, downscale: u32, notes: &mut Notes) -> Result<Dataset
     if root.join(llff::FILE).is_file() {
         return llff::open(root, downscale, notes);
     }
+    if srn::is(root) {
+        return srn::open(root, notes);
+    }
     if let Some(format) = formats::of_folder(root) {
         return Err(DatasetError::UnsupportedFormat {
             path: root.to_owned(),
@@ -446,16 +513,17 @@ fn open_folder(root: &Path, downscale: u32, notes: &mut Notes) -> Result<Dataset
     })
 }
 
+/// Whether a folder holds one scene.
+fn is_dataset(path: &Path) -> bool {
+    let split = blender::file_name(Split::Train);
+    let has = |name: &&str| path.join(name).is_file();
+    [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
+}
+
 /// Names of up to three subfolders that hold a dataset.
 fn subfolders_with_datasets(root: &Path) -> Vec<String> {
     let Ok(entries) = root.read_dir() else {
         return Vec::new();
-    };
-    let is_dataset = |path: &Path| {
-        let split = blender::file_name(Split::Train);
-        [TRANSFORMS, &split, llff::FILE]
-            .iter()
-            .any(|name| path.join(name).is_file())
     };
     let folders = entries
         .flatten()
@@ -467,23 +535,6 @@ fn subfolders_with_datasets(root: &Path) -> Vec<String> {
     names.sort();
     names.truncate(3);
     names
-}
-
-/// Splits views into training views and every 8th, starting with the first, held out. A single view
-/// stays in training.
-fn hold_out(views: Vec<Frame>) -> (Vec<Frame>, Vec<Frame>) {
-    if views.len() < 2 {
-        return (views, Vec::new());
-    }
-    let (mut train, mut test) = (Vec::new(), Vec::new());
-    for (i, view) in views.into_iter().enumerate() {
-        if i % HOLD_OUT == 0 {
-            test.push(view);
-        } else {
-            train.push(view);
-        }
-    }
-    (train, test)
 }
 
 fn aabb_scale(fields: &Fields) -> Result<Option<u32>, DatasetError> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::DatasetError;
 use super::json::{Document, Fields, kind};
-use super::{Dataset, Format, Notes, Split, blender, frames, hold_out};
+use super::{Dataset, Format, Notes, Split, blender, frames};
 
 /// Reads the dataset that `file` describes; image paths are relative to its folder `root`.
 pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
@@ -22,7 +22,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
         listed(&fields, Split::Test)?,
     ];
     if lists.iter().all(Option::is_none) {
-        (dataset.train, dataset.test) = hold_out(found.frames);
+        dataset.hold_out(found.frames);
         if dataset.test.is_empty() {
             dataset
                 .warnings

@@ -37,6 +37,8 @@ pub struct StepState {
     pub n_tiles: u32,
     pub n_cells: u32,
     pub most_samples: u32,
+    pub task: u32,
+    pub task_start: u32,
 }
 
 /// A count in [`StepState`] that decides how many workgroups a dispatch runs.

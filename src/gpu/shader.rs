@@ -57,6 +57,7 @@ shaders! {
     "primitives/bin",
     "primitives/compact",
     "primitives/scan",
+    "reptile",
     "sampling/importance",
     "sampling/ray_march",
     "sampling/stratified",

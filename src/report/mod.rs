@@ -57,7 +57,7 @@ pub enum ReportError {
 }
 
 /// A view to show: what it should look like and what it does look like.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
     /// Why this one: `worst`, `median`, `best`.
     pub label: String,

@@ -9,6 +9,7 @@ use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
 use crate::render::Renderer;
+use crate::reptile::Reptile;
 
 /// What a run will allocate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -131,9 +132,14 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
     };
     let parameter_bytes = |field: &Field| {
         let networks = field.cells.as_ref().map_or(0, |c| c.n_networks);
-        DenseGroup::bytes(field.slab_len(), config.optimizer.ema_decay)
+        let tables = field.tables();
+        let values =
+            u64::from(field.slab_len()) + tables.total_rows() * u64::from(tables.n_features());
+        let outer = config.meta.as_ref();
+        DenseGroup::bytes(field.slab_len(), config.optimizer_of_steps().ema_decay)
             + CellGroup::bytes(networks)
-            + SparseGroup::bytes(field.tables())
+            + SparseGroup::bytes(tables)
+            + outer.map_or(0, |meta| Reptile::bytes(meta, values * 4))
     };
     let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| Keep::Gradients);
     Ok(MemoryPlan {

@@ -8,10 +8,10 @@ use crate::optimizer::{DenseGroup, SparseGroup};
 
 /// PCG, as in `shaders/common/pcg.wgsl`.
 #[derive(Debug, Clone)]
-struct Random(u32);
+pub(crate) struct Random(pub(crate) u32);
 
 impl Random {
-    fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         let state = self.0.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
         let word = ((state >> ((state >> 28) + 4)) ^ state).wrapping_mul(277_803_737);
         self.0 = (word >> 22) ^ word;

@@ -4,7 +4,7 @@
 //! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
 
 mod budget;
-mod init;
+pub(crate) mod init;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,19 +13,20 @@ use std::time::{Duration, Instant};
 pub use budget::{MemoryPlan, fit_cells, most_networks, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;
-use crate::config::Config;
+use crate::config::{Config, Optimizer};
 use crate::distillation::{Extraction, Lessons, Teacher};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
     Submitter,
 };
-use crate::images::ImageSet;
+use crate::images::{ImageSet, TASKS};
 use crate::loss;
 use crate::network::{Keep, Updated};
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
 use crate::pass::{Pass, Purpose};
+use crate::reptile::Reptile;
 
 /// Why training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,18 @@ pub struct Progress {
     pub learning_rate: f32,
     /// Gradients of the hash table that came near the end of their range, since the start.
     pub saturated: f32,
+    /// How the inner steps went, of a method that learns weights to begin with.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<InnerProgress>,
+}
+
+/// PSNR of the training rays of the inner steps of each task, means over tasks.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct InnerProgress {
+    /// In the first quarter of the steps, in dB.
+    pub first_psnr: f32,
+    /// In the last quarter.
+    pub last_psnr: f32,
 }
 
 /// What [`Trainer::advance`] did.
@@ -96,6 +109,10 @@ const AHEAD: u32 = 8;
 pub struct Trainer {
     gpu: Arc<Gpu>,
     config: Config,
+    /// The configuration's, as it takes the steps.
+    optimizer: Optimizer,
+    /// What steps begin with, of a method that learns that.
+    pub reptile: Option<Reptile>,
     /// Samplers and fields with their buffers.
     pub passes: Vec<Pass>,
     /// Occupancy grid, where the method has one.
@@ -122,6 +139,8 @@ pub struct Trainer {
     tickets: VecDeque<(u32, f64, ReadBack)>,
     seconds: f64,
     running_since: Option<Instant>,
+    /// Steps and seconds when [`Self::adapt`] began.
+    adapting: Option<(u32, f64)>,
 }
 
 /// What every step runs.
@@ -134,18 +153,34 @@ struct Program {
     occupancy: Vec<Stage>,
     warmup_steps: u32,
     interval: u32,
+    /// What comes after the last inner step of a task, and how many there are.
+    outer: Vec<Stage>,
+    inner_steps: Option<u32>,
 }
 
 impl Program {
     /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
-    /// `interval` steps.
+    /// `interval` steps, or with an outer step after the last of a task's.
     fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
         if step < self.first_on_images {
             return self.lessons.iter().chain(&[]);
         }
         let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
-        let occupancy: &[Stage] = if due { &self.occupancy } else { &[] };
-        self.always.iter().chain(occupancy)
+        let ends_task = |n: u32| (step + 1).is_multiple_of(n);
+        let more: &[Stage] = if self.inner_steps.is_some_and(ends_task) {
+            &self.outer
+        } else if due {
+            &self.occupancy
+        } else {
+            &[]
+        };
+        self.always.iter().chain(more)
+    }
+
+    /// Steps from one progress report to the next: whole tasks.
+    fn report(&self) -> u32 {
+        let tasks = |n: u32| n * REPORT.div_ceil(n).min(RING / n).max(1);
+        self.inner_steps.map_or(REPORT, tasks)
     }
 }
 
@@ -167,8 +202,9 @@ impl Trainer {
         let last = &passes[passes.len() - 1].field;
         let occupancy = OccupancyGrid::of_config(gpu, config, last)?;
         let slab_len = passes.iter().map(|p| p.field.slab_len()).sum();
-        let dense = DenseGroup::new(gpu, "networks", slab_len, config.optimizer.ema_decay)?;
-        let sparse = passes
+        let optimizer = config.optimizer_of_steps();
+        let dense = DenseGroup::new(gpu, "networks", slab_len, optimizer.ema_decay)?;
+        let sparse: Vec<SparseGroup> = passes
             .iter()
             .map(|p| SparseGroup::new(gpu, p.field.tables()))
             .collect::<Result<_, _>>()?;
@@ -197,9 +233,15 @@ impl Trainer {
         let lessons = taught
             .map(|((config, teacher), grids)| Lessons::new(gpu, config, teacher, first, grids))
             .transpose()?;
+        let of_tasks = config.meta.as_ref();
+        let reptile = of_tasks
+            .map(|meta| Reptile::new(gpu, meta, &dense, &sparse))
+            .transpose()?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
+            optimizer,
+            reptile,
             passes,
             occupancy,
             dense,
@@ -218,12 +260,14 @@ impl Trainer {
             tickets: VecDeque::new(),
             seconds: 0.0,
             running_since: None,
+            adapting: None,
         };
         let grid = config.occupancy.as_ref();
         // What a teacher found empty stays so.
         let first_on_images = config.lessons();
+        // So does nothing, where objects take turns: each may be where the others are not.
         let occupancy = match &trainer.occupancy {
-            Some(grid) if first_on_images == 0 => {
+            Some(grid) if first_on_images == 0 && of_tasks.is_none() => {
                 let parameters = trainer.parameters();
                 grid.update(gpu, trainer.field(), &parameters[parameters.len() - 1])?
             }
@@ -239,8 +283,10 @@ impl Trainer {
             occupancy,
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
+            outer: trainer.end_of_task()?.into_iter().collect(),
+            inner_steps: of_tasks.map(|meta| meta.inner_steps),
         };
-        trainer.reset(images)?;
+        trainer.reset(Some(images))?;
         Ok(trainer)
     }
 
@@ -326,26 +372,134 @@ impl Trainer {
         self.seconds = seconds;
     }
 
+    /// What follows the last inner step of a task: the outer step.
+    fn end_of_task(&self) -> Result<Option<Stage>, GpuError> {
+        let Some(reptile) = &self.reptile else {
+            return Ok(None);
+        };
+        let (gpu, state) = (&*self.gpu, &self.counts().state);
+        let mut stage = Stage::new("outer step");
+        reptile.step(gpu, &mut stage)?;
+        self.begin_task(reptile, &mut stage)?;
+        reptile.next_task(gpu, &mut stage, state)?;
+        reptile.remember(&mut stage, state, &self.sparse);
+        Ok(Some(stage))
+    }
+
+    /// Add: the parameters that a task begins with.
+    fn begin_task(&self, reptile: &Reptile, stage: &mut Stage) -> Result<(), GpuError> {
+        reptile.begin_task(stage, &self.dense, &self.sparse);
+        for (group, _) in self.cells.iter().flatten() {
+            stage.clear(&group.counters);
+        }
+        for (field, parameters) in self.fields().zip(&self.parameters()) {
+            field.transpose(&self.gpu, stage, parameters, None)?;
+        }
+        Ok(())
+    }
+
+    /// Go on from the parameters, which were set from outside, as those that step `step` begins a task with.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn resume_tasks(&self, step: u32) -> Result<(), GpuError> {
+        let Some(reptile) = &self.reptile else {
+            return Ok(());
+        };
+        let done = step / reptile.inner_steps();
+        reptile.set_step(&self.gpu, done);
+        let state = &self.counts().state;
+        let at = std::mem::offset_of!(StepState, task) as u64;
+        self.gpu.write(state, at, &[done % TASKS, step]);
+        let mut stage = Stage::new("resume");
+        reptile.adopt(&mut stage);
+        self.begin_task(reptile, &mut stage)?;
+        reptile.remember(&mut stage, state, &self.sparse);
+        self.gpu.submit([&stage]);
+        Ok(())
+    }
+
+    /// Go back to where the task under way began, which is done anew then; paused training does not have to end it.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn abandon_task(&mut self) -> Result<(), GpuError> {
+        let Some(reptile) = &self.reptile else {
+            return Ok(());
+        };
+        let mut stage = Stage::new("abandon");
+        self.begin_task(reptile, &mut stage)?;
+        reptile.recall(&mut stage, &self.counts().state, &self.sparse);
+        self.gpu.submit([&stage]);
+        let step = self.step - self.step % reptile.inner_steps();
+        self.restore_clock(step, self.seconds);
+        Ok(())
+    }
+
+    /// Learn the task with number [`TASKS`] from step 0 on, beside the tasks' turn: of a paused training that learns weights
+    /// to begin with, between two tasks.
+    pub fn adapt(&mut self) {
+        let Some(reptile) = &self.reptile else {
+            return;
+        };
+        debug_assert!(self.position == 0 && self.step.is_multiple_of(reptile.inner_steps()));
+        let state = StepState {
+            task: TASKS,
+            ..self.first_state()
+        };
+        self.gpu.write(&self.counts().state, 0, &[state]);
+        for sparse in &self.sparse {
+            sparse.reset_scales(&self.gpu);
+        }
+        self.adapting = Some((self.step, self.seconds));
+        self.program.inner_steps = None;
+        self.restore_clock(0, 0.0);
+    }
+
+    /// Go back to the tasks, where [`Self::adapt`] left them; of a paused training.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn end_adaptation(&mut self) -> Result<(), GpuError> {
+        if let Some((step, seconds)) = self.adapting.take()
+            && let Some(inner_steps) = self.reptile.as_ref().map(Reptile::inner_steps)
+        {
+            self.program.inner_steps = Some(inner_steps);
+            self.restore_clock(step, seconds);
+            self.abandon_task()?;
+        }
+        Ok(())
+    }
+
     /// The stages of one step and of one occupancy update, for measuring.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
         (&self.program.always, &self.program.occupancy)
     }
 
-    /// Initialise parameters, counters and grid from the configuration's seed. Blocks.
+    /// What the first step begins with.
+    fn first_state(&self) -> StepState {
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.seed = self.config.seed;
+        let rays = self.config.training.first_rays();
+        state.next_rays = rays.min(self.passes[0].capacity.rays);
+        state
+    }
+
+    /// The stages of an outer step, where there are such.
+    #[must_use]
+    pub fn outer_stages(&self) -> &[Stage] {
+        &self.program.outer
+    }
+
+    /// Initialise parameters, counters and grid from the configuration's seed; where none of the `images` looks, nothing can
+    /// be, unless parameters from elsewhere are to take their place and know better. Blocks.
     ///
     /// # Errors
     /// What the device raised meanwhile.
-    pub fn reset(&mut self, images: &ImageSet) -> Result<(), GpuError> {
+    pub fn reset(&mut self, images: Option<&ImageSet>) -> Result<(), GpuError> {
         let gpu = Arc::clone(&self.gpu);
-        let mut state: StepState = bytemuck::Zeroable::zeroed();
-        state.seed = self.config.seed;
-        state.next_rays = self
-            .config
-            .training
-            .first_rays()
-            .min(self.passes[0].capacity.rays);
-        gpu.write(&self.counts().state, 0, &[state]);
+        gpu.write(&self.counts().state, 0, &[self.first_state()]);
         let mut zero = Stage::new("reset");
         self.dense.reset(&mut zero);
         for sparse in &self.sparse {
@@ -365,11 +519,19 @@ impl Trainer {
         let mut mark = Vec::new();
         if let Some(grid) = &self.occupancy {
             grid.reset(&gpu, self.config.seed);
-            mark.extend(grid.mark_unseen(&gpu, self.field(), images)?);
+            if let Some(images) = images.filter(|_| self.reptile.is_none()) {
+                mark.extend(grid.mark_unseen(&gpu, self.field(), images)?);
+            }
+        }
+        if let Some(reptile) = &self.reptile {
+            reptile.adopt(&mut zero);
+            reptile.set_step(&gpu, 0);
+            reptile.remember(&mut zero, &self.counts().state, &self.sparse);
         }
         let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
         self.submitter.run(&gpu, &stages)?;
         self.position = 0;
+        self.adapting = None;
         self.restore_clock(0, 0.0);
         Ok(())
     }
@@ -388,10 +550,11 @@ impl Trainer {
             .iter()
             .chain(&program.always)
             .chain(&program.occupancy)
+            .chain(&program.outer)
             .collect();
         // One of its own, so that what compilation takes is not thought to be what stages cost.
         Submitter::new(Duration::ZERO).run(&self.gpu, &stages)?;
-        self.reset(images)
+        self.reset(Some(images))
     }
 
     /// One of the small kernels in `shaders/entry/step.wgsl`.
@@ -422,7 +585,7 @@ impl Trainer {
                 begin.dispatch(gpu, &kernel, &bindings, once())?;
             }
         }
-        let kernel = small("begin_step", schedule_defines(&self.config.optimizer))?;
+        let kernel = small("begin_step", schedule_defines(&self.optimizer))?;
         begin.dispatch(gpu, &kernel, &[("state", &counts.state)], once())?;
         counts.publish(gpu, &mut begin)?;
         Ok(begin)
@@ -526,7 +689,7 @@ impl Trainer {
         micro_batches: u32,
         on_images: bool,
     ) -> Result<Stage, GpuError> {
-        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
+        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
         let mut update = Stage::new("optimize");
         for (index, pass) in self.passes.iter().enumerate() {
             let (field, dense) = (&pass.field, &self.dense);
@@ -639,7 +802,7 @@ impl Trainer {
             upcoming.extend(self.program.stages_of(step).skip(skip));
             ends.push(upcoming.len());
             skip = 0;
-            if (step + 1).is_multiple_of(REPORT) {
+            if (step + 1).is_multiple_of(self.program.report()) {
                 break;
             }
         }
@@ -650,7 +813,7 @@ impl Trainer {
             n => taken - ends[n - 1],
         };
         self.step += u32::try_from(finished).unwrap_or(0);
-        if finished > 0 && self.step.is_multiple_of(REPORT) {
+        if finished > 0 && self.step.is_multiple_of(self.program.report()) {
             self.request_report();
         }
         Ok(Advance::Submitted)
@@ -671,7 +834,8 @@ impl Trainer {
             let first = self.reported.max(step.saturating_sub(RING));
             self.tickets.pop_front();
             self.reported = step;
-            if let Some(progress) = summarize(&rows, first, step, seconds)? {
+            let inner_steps = self.program.inner_steps;
+            if let Some(progress) = summarize(&rows, first, step, seconds, inner_steps)? {
                 events.push(TrainEvent::Progress(progress));
             }
         }
@@ -739,7 +903,7 @@ impl Trainer {
     /// Those of compilation and binding.
     pub fn settle(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
         let mut stage = Stage::new("settle");
-        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.config.optimizer);
+        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
         stage.copy(&self.dense.averages, &into[0].weights.values);
         for (index, (field, into)) in self.fields().zip(into).enumerate() {
             if let Some((group, map)) = &self.cells[index] {
@@ -766,6 +930,7 @@ fn summarize(
     first: u32,
     end: u32,
     seconds: f64,
+    inner_steps: Option<u32>,
 ) -> Result<Option<Progress>, TrainError> {
     if first >= end {
         return Ok(None);
@@ -782,15 +947,31 @@ fn summarize(
         }
     }
     let last = rows[((end - 1) % RING) as usize];
+    let psnr = |mean: f32| -10.0 * mean.max(1e-10).log10();
+    let quarter = |n: u32, which: u32| {
+        let is_in = |step: &u32| (step % n) * 4 / n == which;
+        let errors: Vec<f32> = (first..end)
+            .filter(is_in)
+            .map(|step| rows[(step % RING) as usize][1])
+            .collect();
+        (!errors.is_empty()).then(|| psnr(errors.iter().sum::<f32>() / errors.len() as f32))
+    };
+    let inner = |n: u32| {
+        Some(InnerProgress {
+            first_psnr: quarter(n, 0)?,
+            last_psnr: quarter(n, (n - 1) * 4 / n)?,
+        })
+    };
     Ok(Some(Progress {
         step: end,
         seconds,
         loss: sums[0] / n,
-        train_psnr: -10.0 * (sums[1] / n).max(1e-10).log10(),
+        train_psnr: psnr(sums[1] / n),
         rays: sums[2] / n,
         samples: sums[3] / n,
         marched: sums[4] / n,
         learning_rate: last[5],
         saturated: last[7],
+        inner: inner_steps.and_then(inner),
     }))
 }

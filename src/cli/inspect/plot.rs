@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use ab_glyph::{Font as _, FontRef, PxScale, ScaleFont as _};
 use glam::{DVec2, DVec3};
-use tiny_skia::{Color, LineCap, Paint, PathBuilder, Pixmap, Rect, Stroke, Transform};
+use tiny_skia::Rect;
 
-use super::super::sink::save_png;
+use super::super::canvas::{Canvas, INK};
 use crate::camera::Camera;
 use crate::dataset::doctor::Bounds;
 use crate::dataset::{Dataset, Split};
@@ -16,11 +15,8 @@ use crate::report::tick_step;
 const SIDE: f32 = 640.0;
 const MARGIN: f32 = 56.0;
 const LEGEND: f32 = 40.0;
-const TEXT: f32 = 15.0;
 
-const BACKGROUND: [u8; 3] = [250, 250, 248];
 const GRID: [u8; 3] = [226, 226, 222];
-const INK: [u8; 3] = [60, 62, 66];
 const BOX: [u8; 3] = [120, 94, 240];
 const FOCUS: [u8; 3] = [220, 38, 127];
 
@@ -31,12 +27,6 @@ fn color_of(split: Split) -> [u8; 3] {
         Split::Val => [130, 160, 60],
         Split::Test => [240, 110, 20],
     }
-}
-
-/// One drawing under way.
-struct Canvas<'a> {
-    pixels: Pixmap,
-    font: FontRef<'a>,
 }
 
 /// A projection of the world onto two of its axes, inside a square of the canvas.
@@ -65,78 +55,6 @@ impl View {
     }
 }
 
-impl Canvas<'_> {
-    fn line(&mut self, points: &[(f32, f32)], color: [u8; 3], width: f32) {
-        let mut path = PathBuilder::new();
-        for (i, &(x, y)) in points.iter().enumerate() {
-            if i == 0 {
-                path.move_to(x, y);
-            } else {
-                path.line_to(x, y);
-            }
-        }
-        let Some(path) = path.finish() else { return };
-        let stroke = Stroke {
-            width,
-            line_cap: LineCap::Round,
-            ..Stroke::default()
-        };
-        self.pixels
-            .stroke_path(&path, &paint(color), &stroke, Transform::identity(), None);
-    }
-
-    fn dot(&mut self, (x, y): (f32, f32), radius: f32, color: [u8; 3]) {
-        if let Some(path) = PathBuilder::from_circle(x, y, radius) {
-            let rule = tiny_skia::FillRule::Winding;
-            self.pixels
-                .fill_path(&path, &paint(color), rule, Transform::identity(), None);
-        }
-    }
-
-    /// Text with its baseline's start at (x, y); the width it takes.
-    fn text(&mut self, text: &str, (x, y): (f32, f32), color: [u8; 3]) -> f32 {
-        let scaled = self.font.as_scaled(PxScale::from(TEXT));
-        let mut pen = x;
-        let mut glyphs = Vec::new();
-        for c in text.chars() {
-            let id = scaled.glyph_id(c);
-            glyphs.push(id.with_scale_and_position(TEXT, ab_glyph::point(pen, y)));
-            pen += scaled.h_advance(id);
-        }
-        let (width, height) = (self.pixels.width(), self.pixels.height());
-        for outline in glyphs
-            .into_iter()
-            .filter_map(|g| self.font.outline_glyph(g))
-        {
-            let bounds = outline.px_bounds();
-            let data = self.pixels.data_mut();
-            outline.draw(|gx, gy, coverage| {
-                let (px, py) = (
-                    bounds.min.x as i64 + i64::from(gx),
-                    bounds.min.y as i64 + i64::from(gy),
-                );
-                let inside =
-                    (0..i64::from(width)).contains(&px) && (0..i64::from(height)).contains(&py);
-                if inside {
-                    let at = 4 * (py as usize * width as usize + px as usize);
-                    for (byte, ink) in data[at..at + 3].iter_mut().zip(color) {
-                        let (old, new) = (f32::from(*byte), f32::from(ink));
-                        *byte = (old + (new - old) * coverage.min(1.0)).round() as u8;
-                    }
-                }
-            });
-        }
-        pen - x
-    }
-}
-
-fn paint(color: [u8; 3]) -> Paint<'static> {
-    let mut paint = Paint::default();
-    paint.set_color_rgba8(color[0], color[1], color[2], 255);
-    paint.anti_alias = true;
-    paint
-}
-
 /// The cameras' common up, as one of the world's axes and its sign.
 fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
     let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
@@ -161,18 +79,12 @@ pub(super) fn save(
     world: &Bounds,
     focus: Option<[f64; 3]>,
 ) -> anyhow::Result<()> {
-    let pixmap = draw(dataset, world, focus)
-        .ok_or_else(|| anyhow::anyhow!("cannot draw {}: no memory", path.display()))?;
-    let (width, height) = (pixmap.width(), pixmap.height());
-    let rgb: Vec<u8> = pixmap
-        .data()
-        .chunks_exact(4)
-        .flat_map(|p| [p[0], p[1], p[2]])
-        .collect();
-    save_png(path, &rgb, width, height)
+    draw(dataset, world, focus)
+        .ok_or_else(|| anyhow::anyhow!("cannot draw {}: no memory", path.display()))?
+        .save(path)
 }
 
-fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pixmap> {
+fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Canvas> {
     let views: Vec<(Split, &Camera)> = [Split::Val, Split::Test, Split::Train]
         .into_iter()
         .flat_map(|split| {
@@ -202,15 +114,7 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
     let size = (high - low).max_element() * 1.12;
     let width = 2.0 * SIDE + 3.0 * MARGIN;
     let height = SIDE + 2.0 * MARGIN + LEGEND;
-    let mut pixels = Pixmap::new(width as u32, height as u32)?;
-    pixels.fill(Color::from_rgba8(
-        BACKGROUND[0],
-        BACKGROUND[1],
-        BACKGROUND[2],
-        255,
-    ));
-    let font = FontRef::try_from_slice(epaint_default_fonts::UBUNTU_LIGHT).ok()?;
-    let mut canvas = Canvas { pixels, font };
+    let mut canvas = Canvas::new(width as u32, height as u32)?;
     let middle = (low + high) / 2.0;
     for (index, (axes, title)) in [
         ([across, depth], format!("from above ({} up)", name(up))),
@@ -254,11 +158,11 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Pi
         canvas.line(&[(pen + 6.0, y - 11.0), (pen + 6.0, y + 1.0)], FOCUS, 2.0);
         canvas.text("what they look at", (pen + 20.0, y), INK);
     }
-    Some(canvas.pixels)
+    Some(canvas)
 }
 
 /// Grid lines with their world coordinates, axes' names and a title.
-fn panel(canvas: &mut Canvas<'_>, view: &View, title: &str, size: f64) {
+fn panel(canvas: &mut Canvas, view: &View, title: &str, size: f64) {
     let (left, top) = (view.left, view.top);
     canvas.text(title, (left, top - 14.0), INK);
     let step = tick_step(size, 6.0);
@@ -304,7 +208,7 @@ fn panel(canvas: &mut Canvas<'_>, view: &View, title: &str, size: f64) {
     }
 }
 
-fn box_of(canvas: &mut Canvas<'_>, view: &View, world: &Bounds) {
+fn box_of(canvas: &mut Canvas, view: &View, world: &Bounds) {
     let (low, high) = (DVec3::from(world.low), DVec3::from(world.high));
     let inside = |(x, y): (f32, f32)| {
         (
@@ -317,7 +221,7 @@ fn box_of(canvas: &mut Canvas<'_>, view: &View, world: &Bounds) {
 }
 
 /// A camera as the pyramid that its corners' rays span.
-fn frustum(canvas: &mut Canvas<'_>, view: &View, camera: &Camera, color: [u8; 3], size: f64) {
+fn frustum(canvas: &mut Canvas, view: &View, camera: &Camera, color: [u8; 3], size: f64) {
     let (w, h) = (camera.width as f32, camera.height as f32);
     let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
         let (origin, direction) = camera.ray(x, y);

@@ -25,23 +25,23 @@ use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
 /// How a session of training began, in metrics.jsonl.
 #[derive(Serialize)]
-pub(super) struct Start {
-    pub(super) schema: u32,
-    pub(super) event: &'static str,
-    pub(super) step: u32,
-    pub(super) seconds: f64,
-    pub(super) command: String,
-    pub(super) dataset: String,
-    pub(super) dataset_name: String,
-    pub(super) downscale: u32,
-    pub(super) device: String,
-    pub(super) version: &'static str,
-    pub(super) load_seconds: f64,
-    pub(super) compile_seconds: f64,
+pub(in crate::cli) struct Start {
+    pub(in crate::cli) schema: u32,
+    pub(in crate::cli) event: &'static str,
+    pub(in crate::cli) step: u32,
+    pub(in crate::cli) seconds: f64,
+    pub(in crate::cli) command: String,
+    pub(in crate::cli) dataset: String,
+    pub(in crate::cli) dataset_name: String,
+    pub(in crate::cli) downscale: u32,
+    pub(in crate::cli) device: String,
+    pub(in crate::cli) version: &'static str,
+    pub(in crate::cli) load_seconds: f64,
+    pub(in crate::cli) compile_seconds: f64,
 }
 
 /// The command as one would type it again.
-pub(super) fn command_line() -> String {
+pub(in crate::cli) fn command_line() -> String {
     let quoted = |argument: String| {
         let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
         if !argument.is_empty() && argument.chars().all(is_plain) {
@@ -59,11 +59,11 @@ pub(super) fn command_line() -> String {
 }
 
 #[derive(Serialize)]
-struct Line<'a, T> {
-    schema: u32,
-    event: &'a str,
+pub(in crate::cli) struct Line<'a, T> {
+    pub(in crate::cli) schema: u32,
+    pub(in crate::cli) event: &'a str,
     #[serde(flatten)]
-    value: T,
+    pub(in crate::cli) value: T,
 }
 
 /// What a turn of [`Driver::turn`] came to.

@@ -16,6 +16,7 @@ use crate::config::{Background, Config};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::distillation::{Extraction, Teacher};
 use crate::eval::EvalReport;
+use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
@@ -24,7 +25,7 @@ use crate::train::{TrainError, Trainer, fit_cells, operations};
 pub(super) use driver::Driver;
 #[cfg(feature = "viewer")]
 pub(super) use driver::Turn;
-use driver::{Start, command_line};
+pub(super) use driver::{Line, Start, command_line};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
@@ -36,6 +37,7 @@ use driver::{Start, command_line};
   kiln train data/lego --config runs/a/config.toml --seed 2
                                                          the same again with another seed
   kiln train data/lego --set training.batch_size=65536   change a value of the configuration
+  kiln train data/car --init runs/cars --train-views 0   from one view, beginning with what kiln meta learned
 
 Ctrl-C saves a checkpoint and stops; a second one quits at once.")]
 pub(super) struct Args {
@@ -56,6 +58,9 @@ pub(super) struct Args {
     /// Run to go on with, under its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config"])]
     pub(super) resume: Option<PathBuf>,
+    /// Begin with the parameters of this run, as `kiln meta` made, and with its configuration where no other is named
+    #[arg(long, value_name = "RUN", conflicts_with = "resume")]
+    pub(super) init: Option<PathBuf>,
     /// Stop after this many steps over the run's life [default without --seconds: 20000, or on a software adapter 300 s]
     #[arg(long, value_name = "N")]
     pub(super) steps: Option<u32>,
@@ -65,7 +70,7 @@ pub(super) struct Args {
     /// Stop once the evaluation views reach this PSNR
     #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     pub(super) until_psnr: Option<f64>,
-    /// Train on these views only
+    /// Train on these views only; where the dataset names no test views, the others are
     #[arg(long, value_name = "i,j", value_delimiter = ',')]
     pub(super) train_views: Vec<usize>,
     /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
@@ -146,6 +151,7 @@ impl Args {
             config: None,
             overrides: Vec::new(),
             resume: None,
+            init: None,
             steps: None,
             until_psnr: None,
             train_views: Vec::new(),
@@ -166,6 +172,8 @@ impl Args {
 /// Steps of a run with no limit given, on a GPU; seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 300.0;
+/// Steps of a run that begins with another's parameters, as in Tancik et al. 2021.
+const INIT_STEPS: u32 = 1000;
 /// Seconds of training between looks at a held-out view, at least.
 const LOOK_EVERY: f64 = 10.0;
 
@@ -197,33 +205,31 @@ fn check_flags(args: &Args, lesson: Option<&Lesson>) -> anyhow::Result<()> {
 
 /// When to stop, over the run's life.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    steps: u32,
-    seconds: f64,
-    psnr: f64,
+pub(super) struct Limits {
+    pub(super) steps: u32,
+    pub(super) seconds: f64,
+    pub(super) psnr: f64,
 }
 
 impl Limits {
     fn of(args: &Args, gpu: &Gpu) -> Self {
-        let none = args.steps.is_none() && args.seconds.is_none();
         let software = gpu.class() == AdapterClass::Software;
+        // Who begins with what was learned is there soon.
+        let (steps, seconds) = match (&args.init, software) {
+            _ if args.steps.is_some() || args.seconds.is_some() => (u32::MAX, f64::INFINITY),
+            (Some(_), _) => (INIT_STEPS, f64::INFINITY),
+            (None, true) => (u32::MAX, DEFAULT_SECONDS),
+            (None, false) => (DEFAULT_STEPS, f64::INFINITY),
+        };
         Self {
-            steps: args.steps.unwrap_or(if none && !software {
-                DEFAULT_STEPS
-            } else {
-                u32::MAX
-            }),
-            seconds: args.seconds.unwrap_or(if none && software {
-                DEFAULT_SECONDS
-            } else {
-                f64::INFINITY
-            }),
+            steps: args.steps.unwrap_or(steps),
+            seconds: args.seconds.unwrap_or(seconds),
             psnr: args.until_psnr.unwrap_or(f64::INFINITY),
         }
     }
 
     /// The share that is done after `step` steps and `seconds`, and the seconds that are left.
-    fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
+    pub(super) fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
         let by_steps = f64::from(step) / f64::from(self.steps);
         let fraction = by_steps.max(seconds / self.seconds).min(1.0);
         let left = if fraction > 0.0 {
@@ -234,7 +240,7 @@ impl Limits {
         (fraction, left)
     }
 
-    fn describe(self) -> String {
+    pub(super) fn describe(self) -> String {
         let mut parts = Vec::new();
         if self.steps < u32::MAX {
             parts.push(format!("{} steps", self.steps));
@@ -262,6 +268,8 @@ struct Setup {
     train_views: Vec<usize>,
     fingerprint: String,
     checkpoint: Option<Checkpoint>,
+    /// What parameters it begins with, if not random ones.
+    init: Option<Checkpoint>,
     teacher: Option<Teaching>,
 }
 
@@ -299,6 +307,13 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         )));
     }
     let mut checkpoint = Checkpoint::open(run)?;
+    if checkpoint.info.config.meta.is_some() && !checkpoint.info.is_imported() {
+        return Err(usage(format!(
+            "{} learned what to begin with: kiln meta --resume goes on with it, and kiln train OBJECT --init begins with it",
+            run.display()
+        )));
+    }
+    checkpoint.info.config.meta = None;
     // What was imported has not been trained on anything yet.
     let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
@@ -390,7 +405,36 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         fingerprint: dataset.fingerprint(),
         dataset,
         checkpoint: Some(checkpoint),
+        init: None,
     })
+}
+
+/// The configuration of a run that begins with `init`: that run's, unless another is named, in the same box.
+fn config_of_init(args: &Args, init: &Checkpoint, gpu: &Gpu) -> anyhow::Result<Config> {
+    let of_init = &init.info.config;
+    let chosen = args.config.is_some() || args.method.is_some();
+    let mut config = if chosen {
+        let method = args.method.as_deref();
+        scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?
+    } else {
+        Config::parse(&of_init.to_toml(), "the run of --init", &args.overrides)?
+    };
+    config.distillation = None;
+    let scene = &mut config.scene;
+    scene.scale = scene.scale.or(of_init.scene.scale);
+    scene.offset = scene.offset.or(of_init.scene.offset);
+    scene.aabb_scale = scene.aabb_scale.or(of_init.scene.aabb_scale);
+    let fields = Field::of_passes(gpu, &config)?;
+    let fields: Vec<&Field> = fields.iter().collect();
+    init.fits(&fields).map_err(|error| match error {
+        CheckpointError::Tensor { .. } => usage(format!(
+            "--init: {error}: the networks of {} are others; leave out --method, --config and --set, or name those it was \
+             made with",
+            config.method
+        )),
+        other => other.into(),
+    })?;
+    Ok(config)
 }
 
 fn fresh(
@@ -413,7 +457,12 @@ fn fresh(
         }
         _ => args.method.as_deref(),
     };
-    let mut config = scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?;
+    let init = args.init.as_deref().map(Checkpoint::open).transpose()?;
+    let mut config = match &init {
+        Some(init) => config_of_init(args, init, gpu)?,
+        None => scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?,
+    };
+    config.meta = None;
     let taught = config
         .distillation
         .as_ref()
@@ -425,12 +474,12 @@ fn fresh(
         )));
     }
     let mut cells = config.passes.iter().filter_map(|p| p.field.cells.as_ref());
-    if lesson.is_none() && cells.any(|c| c.occupied.is_some()) {
+    if lesson.is_none() && init.is_none() && cells.any(|c| c.occupied.is_some()) {
         return Err(usage(
             "passes.field.cells.occupied is what a distillation finds out of its teacher: leave it out, or go on with a run that has it (--resume)",
         ));
     }
-    let chosen = args.config.is_some() || method.is_some();
+    let chosen = args.config.is_some() || method.is_some() || init.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
         session.out.note(format!(
             "method: {}, sized for a software adapter (--method ngp for the full one)",
@@ -496,6 +545,7 @@ fn fresh(
         fingerprint: dataset.fingerprint(),
         dataset,
         checkpoint: None,
+        init,
         teacher,
     })
 }
@@ -570,6 +620,9 @@ pub(super) fn train(
     trainer.warm_up(&set)?;
     if let Some(checkpoint) = &setup.checkpoint {
         checkpoint.restore(&gpu, &mut trainer)?;
+    } else if let Some(init) = &setup.init {
+        trainer.reset(None)?;
+        init.begin(&gpu, &trainer)?;
     } else if let Some(found) = &found {
         trainer.adopt(found);
     }
@@ -624,7 +677,7 @@ pub(super) fn train(
 }
 
 /// `error`, with what is left of the run where its values stopped being finite.
-fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
+pub(super) fn diverged(error: anyhow::Error, dir: &RunDir) -> anyhow::Error {
     let is_divergence = matches!(error.downcast_ref(), Some(TrainError::NonFinite { .. }))
         || matches!(
             error.downcast_ref(),

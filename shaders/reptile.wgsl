@@ -1,0 +1,14 @@
+// Reptile (Nichol, Achiam and Schulman 2018): what takes the place of a gradient is the difference between the weights and
+// what the steps on one task made of them. See src/reptile.rs.
+#import common/grid_index
+
+var<storage, read> values: array<vec4<f32>>;              // what the steps began with
+var<storage, read> adapted: array<vec4<f32>>;             // what they made of it
+var<storage, read_write> gradients: array<vec4<f32>>;
+
+@compute @workgroup_size(64)
+fn difference(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= ${n // 4}u) { return; }
+    gradients[i] = values[i] - adapted[i];
+}

@@ -1,0 +1,537 @@
+//! `kiln meta-eval`: held-out objects, learned from a view or a few of each, from what was learned to begin with and from
+//! scratch.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::interrupt::{self, Interrupted};
+use super::super::output::SCHEMA;
+use super::super::scene::{SOFTWARE_SPEED, Views};
+use super::super::{Session, usage};
+use super::figure::{Figure, Row};
+use super::stream;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::dataset::{Frame, Image, Object, Splits, load_images};
+use crate::eval::{self, ViewQuality, evaluate_view};
+use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::images::ImageSet;
+use crate::render::{self, Channel, Renderer};
+use crate::run::RunDir;
+use crate::train::{Advance, Trainer, operations};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kiln meta-eval runs/cars                              one view of each held-out object
+  kiln meta-eval runs/cars --objects 5 --steps 0,32,1000
+  kiln meta-eval runs/cars --train-views 3              the first three views
+  kiln meta-eval runs/cars --train-views 0,12 --json    these two
+
+Prints the PSNR of views that were not trained on after so many steps, from what was learned and from
+scratch, and writes meta-eval.json and meta-eval.png into the run.")]
+pub(in crate::cli) struct Args {
+    /// Run that `kiln meta` made, or a checkpoint file
+    run: PathBuf,
+    /// Held-out objects to learn, the first by the list [default: all, at most 5 on a software adapter]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    objects: Option<u32>,
+    /// Steps after which to measure
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        default_values_t = [0, 8, 32, 128, 512]
+    )]
+    steps: Vec<u32>,
+    /// Views of each object to learn from: how many, the first ones, or which: 0,12
+    #[arg(long, value_name = "N|i,j", default_value = "1")]
+    train_views: Views,
+    /// Other views to measure: how many, evenly spread, or which [default: all, at most 4 on a software adapter]
+    #[arg(long, value_name = "N|i,j")]
+    eval_views: Option<Views>,
+    /// Where the objects are, if not where the run was made
+    #[arg(long, value_name = "ROOT")]
+    root: Option<PathBuf>,
+    /// File with the list `test` of folders, if not the run's
+    #[arg(long, value_name = "FILE")]
+    splits: Option<PathBuf>,
+    /// Factor to shrink the images by; the run's own where left out
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    downscale: Option<u32>,
+    /// Folder to write to [default: the run]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Objects and views of each on a slow adapter, where none are asked for.
+const OBJECTS_ON_SOFTWARE: usize = 5;
+const VIEWS_ON_SOFTWARE: usize = 4;
+/// Novel views of an object that the figure shows at most, as the paper's does.
+const SHOWN: usize = 8;
+const BEGINNINGS: [&str; 2] = ["learned", "random"];
+
+/// The mean, of anything.
+pub(super) fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Pixels a side of views, `n` of which a software adapter renders in `seconds`.
+pub(super) fn slow_side(
+    gpu: &Gpu,
+    config: &Config,
+    n: usize,
+    seconds: f64,
+) -> Result<u32, GpuError> {
+    /// What marching methods take for a ray, whose samples are not known beforehand.
+    const MARCHED: f64 = 1e6;
+    let ray = operations(gpu, config)?.map_or(MARCHED, |[_, ray]| ray);
+    let side = (SOFTWARE_SPEED * seconds / (ray * n as f64)).sqrt();
+    Ok((side as u32).max(16))
+}
+
+/// Views that were not trained on, decoded.
+pub(super) struct Unseen {
+    frames: Vec<Frame>,
+    pub(super) images: Vec<Image>,
+    pub(super) downscale: u32,
+}
+
+impl Unseen {
+    /// Decode `frames` of `object`.
+    pub(super) fn load(
+        object: &str,
+        mut frames: Vec<Frame>,
+        downscale: u32,
+    ) -> anyhow::Result<Self> {
+        let images = load_images(&frames, downscale, &|| ())?;
+        for frame in &mut frames {
+            frame.name = format!("{object}/{}", frame.name);
+        }
+        Ok(Self {
+            frames,
+            images,
+            downscale,
+        })
+    }
+
+    /// Render and compare all of them.
+    pub(super) fn measure(
+        &self,
+        session: &Session,
+        renderer: &mut Renderer,
+    ) -> anyhow::Result<Vec<(ViewQuality, render::Frame)>> {
+        let keep_going = || session.keep_going();
+        let mut all = Vec::new();
+        for (frame, image) in self.frames.iter().zip(&self.images) {
+            let seen = evaluate_view(renderer, frame, image, self.downscale, &keep_going)?;
+            let seen =
+                seen.ok_or_else(|| Interrupted(format!(" while rendering {}", frame.name)))?;
+            all.push(seen);
+        }
+        Ok(all)
+    }
+}
+
+/// Indices of the views of `object` to learn from, and of those to measure.
+fn choose(
+    args: &Args,
+    object: &Object,
+    software: bool,
+) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
+    let n = object.frames.len();
+    let absent = |flag: &str, i: usize| {
+        usage(format!(
+            "{flag} {i}: {} has {n} views, counted from 0",
+            object.name
+        ))
+    };
+    let input: Vec<usize> = match &args.train_views {
+        Views::Spread(0) => {
+            return Err(usage(
+                "--train-views 0: says how many; to learn from the first view alone give 1",
+            ));
+        }
+        Views::Spread(k) if *k >= n => {
+            return Err(usage(format!(
+                "--train-views {k}: {} has {n} views, and some must be left to measure",
+                object.name
+            )));
+        }
+        Views::Spread(k) => (0..*k).collect(),
+        Views::These(list) => list.clone(),
+    };
+    if let Some(&i) = input.iter().find(|&&i| i >= n) {
+        return Err(absent("--train-views", i));
+    }
+    let others: Vec<usize> = (0..n).filter(|i| !input.contains(i)).collect();
+    let most = if software {
+        VIEWS_ON_SOFTWARE
+    } else {
+        usize::MAX
+    };
+    let unseen = match &args.eval_views {
+        Some(Views::These(list)) => {
+            if let Some(&i) = list.iter().find(|&&i| i >= n) {
+                return Err(absent("--eval-views", i));
+            }
+            if let Some(i) = list.iter().find(|i| input.contains(i)) {
+                return Err(usage(format!(
+                    "--eval-views {i}: that view is learned from"
+                )));
+            }
+            list.clone()
+        }
+        views => {
+            let k = match views {
+                Some(Views::Spread(0)) => return Err(usage("--eval-views 0: give 1 or more")),
+                Some(Views::Spread(k)) => *k,
+                _ => most,
+            };
+            let k = k.min(others.len());
+            (0..k).map(|i| others[i * others.len() / k]).collect()
+        }
+    };
+    if unseen.is_empty() {
+        return Err(usage(format!(
+            "{} has no view left to measure: learn from fewer with --train-views",
+            object.name
+        )));
+    }
+    Ok((input, unseen))
+}
+
+/// How good an object was after some steps.
+#[derive(Debug, Clone, serde::Serialize)]
+struct Measured {
+    schema: u32,
+    event: &'static str,
+    object: String,
+    beginning: &'static str,
+    steps: u32,
+    psnr: f64,
+    ssim: Option<f64>,
+    views: usize,
+    /// Of learning it so far.
+    seconds: f64,
+}
+
+/// Means over objects.
+#[derive(Debug, Clone, serde::Serialize)]
+struct Mean {
+    beginning: &'static str,
+    steps: u32,
+    psnr: f64,
+    ssim: Option<f64>,
+    seconds: f64,
+}
+
+/// What `meta-eval.json` holds.
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    schema: u32,
+    event: &'static str,
+    method: String,
+    outer_steps: u32,
+    inner_steps: u32,
+    meta_seconds: f64,
+    background: String,
+    color_space: &'static str,
+    root: String,
+    downscale: u32,
+    train_views: usize,
+    objects: usize,
+    means: Vec<Mean>,
+    each: Vec<Measured>,
+    device: String,
+}
+
+/// A trainer of one object after the other, and what is seen of them.
+struct Learner<'a> {
+    session: &'a Session,
+    gpu: &'a Arc<Gpu>,
+    config: &'a Config,
+    checkpoint: &'a Checkpoint,
+    set: ImageSet,
+    trainer: Trainer,
+    renderer: Renderer,
+}
+
+impl Learner<'_> {
+    /// Begin anew with the images that the set holds now.
+    fn begin(&mut self, beginning: &str) -> anyhow::Result<()> {
+        if beginning == BEGINNINGS[0] {
+            self.trainer.reset(None)?;
+            self.checkpoint.begin(self.gpu, &self.trainer)?;
+        } else {
+            self.trainer.reset(Some(&self.set))?;
+        }
+        Ok(())
+    }
+
+    /// Learn until `steps` are done.
+    fn learn(&mut self, steps: u32) -> anyhow::Result<()> {
+        let mut unheard = Vec::new();
+        loop {
+            match self.trainer.advance(steps, &mut unheard)? {
+                Advance::Reached => break,
+                Advance::Busy => self.trainer.wait()?,
+                Advance::Submitted => {}
+            }
+            interrupt::check()?;
+            self.session.keep_going();
+        }
+        self.trainer.pause(&mut unheard)?;
+        Ok(self.trainer.settle(&self.renderer.parameters)?)
+    }
+
+    fn rgb(&self, frame: &render::Frame) -> Vec<u8> {
+        let background = self.config.scene.eval_background.color();
+        frame.pixels(Channel::Rgb, background, [0.0, 1.0])
+    }
+
+    fn photograph(&self, image: &Image) -> Vec<u8> {
+        let truth = eval::over_background(image, self.config);
+        truth
+            .into_iter()
+            .map(|v| (v * 255.0).round() as u8)
+            .collect()
+    }
+}
+
+pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+    let mut steps = args.steps.clone();
+    steps.sort_unstable();
+    steps.dedup();
+    let gpu = session.open_gpu()?;
+    let mut checkpoint = Checkpoint::open(&args.run)?;
+    if let (Some(file), Some(meta)) = (&args.splits, &mut checkpoint.info.config.meta) {
+        meta.splits = Some(super::absolute(file));
+    }
+    let root = args.root.as_deref();
+    let objects = super::objects_of(session, &args.run, &checkpoint, root, args.downscale)?;
+    let mut config = checkpoint.info.config.clone();
+    let meta = config.meta.take();
+    let inner_steps = meta.as_ref().map_or(0, |m| m.inner_steps);
+    let software = gpu.class() == AdapterClass::Software;
+    let most = match args.objects {
+        Some(n) => n as usize,
+        None if software => OBJECTS_ON_SOFTWARE,
+        None => usize::MAX,
+    };
+    let chosen = &objects.test[..most.min(objects.test.len())];
+    if chosen.is_empty() {
+        return Err(usage(format!(
+            "{} holds no object out: name some as `test` in a file for --splits",
+            match &objects.splits {
+                Splits::Found => objects.root.display().to_string(),
+                splits => splits.to_string(),
+            }
+        )));
+    }
+    if chosen.len() < objects.test.len() && args.objects.is_none() {
+        session.out.note(format!(
+            "measuring {} of {} objects on this software adapter (--objects chooses)",
+            chosen.len(),
+            objects.test.len()
+        ));
+    }
+    let views = chosen
+        .iter()
+        .map(|object| choose(args, object, software))
+        .collect::<Result<Vec<_>, _>>()?;
+    let dir = args
+        .out
+        .clone()
+        .unwrap_or_else(|| RunDir::of(&args.run).path().to_owned());
+    std::fs::create_dir_all(&dir)
+        .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", dir.display()))?;
+    let _listener = interrupt::listen();
+
+    let inputs = chosen
+        .iter()
+        .zip(&views)
+        .map(|(object, (input, _))| -> Vec<Frame> {
+            input.iter().map(|&i| object.frames[i].clone()).collect()
+        });
+    let inputs: Vec<Vec<Frame>> = inputs.collect();
+    let downscale = |object: &Object| object.dataset.downscale;
+    let pixels = inputs
+        .iter()
+        .zip(chosen)
+        .map(|(f, o)| stream::pixels(f, downscale(o)));
+    let pixels = pixels.max().unwrap_or(1);
+    let n_inputs = u32::try_from(inputs[0].len()).unwrap_or(u32::MAX);
+    let spinner = session.out.spinner("compiling shaders");
+    let set = ImageSet::of_slots(&gpu, 1, n_inputs, pixels)?;
+    let show = |set: &ImageSet, index: usize| -> anyhow::Result<Vec<Image>> {
+        let (frames, downscale) = (&inputs[index], downscale(&chosen[index]));
+        let images = load_images(frames, downscale, &|| ())?;
+        stream::put(&gpu, set, &config, 0, (frames, downscale), &images);
+        set.assign(&gpu, 0, 0, n_inputs);
+        Ok(images)
+    };
+    show(&set, 0)?;
+    let mut trainer = Trainer::new(&gpu, &config, &set, None)?;
+    trainer.warm_up(&set)?;
+    let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
+    let renderer = Renderer::new(&gpu, &config, bits)?;
+    spinner.finish_and_clear();
+    let mut learner = Learner {
+        session,
+        gpu: &gpu,
+        config: &config,
+        checkpoint: &checkpoint,
+        set,
+        trainer,
+        renderer,
+    };
+
+    let bar = session
+        .out
+        .bar(chosen.len() * BEGINNINGS.len() * steps.len(), "adapting");
+    let mut each: Vec<Measured> = Vec::new();
+    let mut rows = Vec::new();
+    for (index, (object, (_, unseen))) in chosen.iter().zip(&views).enumerate() {
+        let images = show(&learner.set, index)?;
+        let frames = unseen.iter().map(|&i| object.frames[i].clone());
+        let unseen = Unseen::load(&object.name, frames.collect(), downscale(object))?;
+        let mut row = Row {
+            name: object.name.clone(),
+            input: images.iter().map(|i| learner.photograph(i)).collect(),
+            unseen: unseen
+                .images
+                .iter()
+                .take(SHOWN)
+                .map(|i| learner.photograph(i))
+                .collect(),
+            learned: Vec::new(),
+        };
+        for beginning in BEGINNINGS {
+            learner.begin(beginning)?;
+            let mut last = None;
+            for &n in &steps {
+                learner.learn(n)?;
+                let seen = unseen.measure(session, &mut learner.renderer)?;
+                let psnrs: Vec<f64> = seen.iter().map(|(q, _)| q.psnr).collect();
+                let ssims: Vec<f64> = seen.iter().filter_map(|(q, _)| q.ssim).collect();
+                let measured = Measured {
+                    schema: SCHEMA,
+                    event: "object",
+                    object: object.name.clone(),
+                    beginning,
+                    steps: n,
+                    psnr: mean(&psnrs).unwrap_or(0.0),
+                    ssim: mean(&ssims),
+                    views: seen.len(),
+                    seconds: learner.trainer.seconds(),
+                };
+                session.out.json_if_read(&measured)?;
+                let views = seen
+                    .iter()
+                    .take(SHOWN)
+                    .map(|(_, f)| learner.rgb(f))
+                    .collect();
+                last = Some((views, measured.psnr));
+                each.push(measured);
+                bar.inc();
+            }
+            row.learned.extend(last);
+        }
+        rows.push(row);
+    }
+    bar.finish_and_clear();
+
+    let means = steps
+        .iter()
+        .flat_map(|&n| BEGINNINGS.map(|beginning| (n, beginning)));
+    let means: Vec<Mean> = means
+        .filter_map(|(n, beginning)| mean_of(&each, beginning, n))
+        .collect();
+    let report = Report {
+        schema: SCHEMA,
+        event: "meta-eval",
+        method: config.method.clone(),
+        outer_steps: checkpoint.info.step / inner_steps.max(1),
+        inner_steps,
+        meta_seconds: checkpoint.info.train_seconds,
+        background: config.scene.eval_background.to_string(),
+        color_space: "sRGB",
+        root: objects.root.display().to_string(),
+        downscale: args.downscale.unwrap_or(checkpoint.info.downscale),
+        train_views: inputs[0].len(),
+        objects: chosen.len(),
+        means,
+        each,
+        device: gpu.name().to_owned(),
+    };
+    tell(session, &report)?;
+    let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
+    let path = dir.join("meta-eval.json");
+    crate::files::replace_file(&path, text.as_bytes())
+        .map_err(|e| anyhow::anyhow!("cannot write {}: {e}", path.display()))?;
+    let size = chosen[0].frames[0].camera.downscaled(downscale(&chosen[0]));
+    let figure = Figure {
+        title: format!(
+            "{} after {} steps from {} view{}",
+            report.method,
+            steps.last().copied().unwrap_or(0),
+            report.train_views,
+            if report.train_views == 1 { "" } else { "s" },
+        ),
+        beginnings: &BEGINNINGS,
+        rows,
+        size: [size.width, size.height],
+    };
+    let path: &Path = &dir.join("meta-eval.png");
+    figure.save(path)?;
+    session.out.note(format!("figure: {}", path.display()));
+    session.out.json(&report)
+}
+
+fn mean_of(each: &[Measured], beginning: &'static str, steps: u32) -> Option<Mean> {
+    let of = || {
+        each.iter()
+            .filter(move |m| m.beginning == beginning && m.steps == steps)
+    };
+    let all =
+        |value: fn(&Measured) -> Option<f64>| mean(&of().filter_map(value).collect::<Vec<_>>());
+    Some(Mean {
+        beginning,
+        steps,
+        psnr: all(|m| Some(m.psnr))?,
+        ssim: all(|m| m.ssim),
+        seconds: all(|m| Some(m.seconds))?,
+    })
+}
+
+/// The table, for people.
+fn tell(session: &Session, report: &Report) -> anyhow::Result<()> {
+    let out = &session.out;
+    let plural = |n: usize| if n == 1 { "" } else { "s" };
+    out.result(format!(
+        "PSNR of unseen views (dB), {} held-out object{}, learned from {} view{} each; background {}, {} values rounded to 8 bits",
+        report.objects,
+        plural(report.objects),
+        report.train_views,
+        plural(report.train_views),
+        report.background,
+        report.color_space
+    ))?;
+    out.result(format!(
+        "{:>8} {:>9} {:>9} {:>7} {:>10}",
+        "steps", "learned", "random", "gain", "seconds"
+    ))?;
+    for pair in report.means.chunks(2) {
+        if let [learned, random] = pair {
+            out.result(format!(
+                "{:>8} {:>9.2} {:>9.2} {:>+7.2} {:>10.1}",
+                learned.steps,
+                learned.psnr,
+                random.psnr,
+                learned.psnr - random.psnr,
+                learned.seconds
+            ))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,374 @@
+//! Objects of one class: a folder each, and a file that says which are to be trained on and which are held out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::error::DatasetError;
+use super::json::{Document, kind};
+use super::{Dataset, Frame, is_dataset};
+use crate::text::{escaped, shown};
+
+/// Names that are told before it says how many more there are.
+const TOLD: usize = 5;
+
+/// One object: all views of its folder, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// The folder's path below the root.
+    pub name: String,
+    /// Its views, not yet decoded.
+    pub frames: Vec<Frame>,
+    /// What its file says of the scene.
+    pub dataset: Dataset,
+}
+
+/// Which objects are trained on and which are held out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Splits {
+    /// As the one `*_splits.json` says.
+    Found,
+    /// As this file says.
+    File(PathBuf),
+    /// This share of the folders, the first by name, is trained on.
+    Fraction(f64),
+}
+
+impl fmt::Display for Splits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found => f.write_str("*_splits.json"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Fraction(share) => write!(f, "--train-fraction {share}"),
+        }
+    }
+}
+
+/// An object that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The folder's path below the root.
+    pub name: String,
+    /// One line.
+    pub reason: String,
+}
+
+/// The objects of a folder, all of the same resolution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objects {
+    /// The folder.
+    pub root: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Objects to learn from.
+    pub train: Vec<Object>,
+    /// Objects to measure with.
+    pub test: Vec<Object>,
+    /// Width and height of all images, as stored.
+    pub size: [u32; 2],
+    /// Objects that cannot be used.
+    pub skipped: Vec<Skipped>,
+    /// Where the splits come from.
+    pub splits: Splits,
+}
+
+/// Whether `root` holds objects in folders rather than one scene.
+#[must_use]
+pub fn holds_objects(root: &Path) -> bool {
+    root.is_dir()
+        && !is_dataset(root)
+        && folders(root)
+            .iter()
+            .any(|name| is_dataset(&root.join(name)))
+}
+
+impl Objects {
+    /// Opens every object, at 1/`downscale` of the stored size. Only poses and image headers are read.
+    ///
+    /// # Errors
+    /// No splits, a split that names a folder that is not there, objects without a common resolution, or fewer than two
+    /// to learn from.
+    pub fn open(root: &Path, splits: &Splits, downscale: u32) -> Result<Self, DatasetError> {
+        if !root.is_dir() {
+            return Err(DatasetError::NotFound {
+                path: root.to_owned(),
+            });
+        }
+        if is_dataset(root) {
+            return Err(DatasetError::Objects {
+                path: root.to_owned(),
+                message: "is one scene: expected a folder that holds one folder an object"
+                    .to_owned(),
+            });
+        }
+        let [train, test] = names_of(root, splits)?;
+        let open = |name: &String| (name.clone(), object(root, name, downscale));
+        let all: Vec<_> = train.par_iter().chain(&test).map(open).collect();
+        let size = common_size(root, &all)?;
+        let mut skipped = Vec::new();
+        let mut usable = BTreeMap::new();
+        for (name, object) in all {
+            let reason = match object {
+                Ok(object) => match odd_size(&object, size) {
+                    None => {
+                        usable.insert(name, object);
+                        continue;
+                    }
+                    Some([w, h]) => format!(
+                        "has images of {w} × {h}, the others of {} × {}",
+                        size[0], size[1]
+                    ),
+                },
+                Err(error) => error.to_string(),
+            };
+            skipped.push(Skipped { name, reason });
+        }
+        let of = |names: &[String]| {
+            names
+                .iter()
+                .filter_map(|n| usable.get(n).cloned())
+                .collect()
+        };
+        let objects = Self {
+            name: Dataset::new(root, super::Format::Transforms).name,
+            root: root.to_owned(),
+            train: of(&train),
+            test: of(&test),
+            size,
+            skipped,
+            splits: splits.clone(),
+        };
+        if objects.train.len() < 2 {
+            let fault = objects.skipped.first().map_or_else(String::new, |s| {
+                format!(
+                    "; {} cannot be used, the first {}: {}",
+                    objects.skipped.len(),
+                    escaped(&s.name),
+                    s.reason
+                )
+            });
+            return Err(DatasetError::Objects {
+                path: root.to_owned(),
+                message: format!(
+                    "has {} object{} to learn from, which takes at least two{fault}",
+                    objects.train.len(),
+                    if objects.train.len() == 1 { "" } else { "s" },
+                ),
+            });
+        }
+        Ok(objects)
+    }
+
+    /// A number that tells sets of objects apart (FNV-1a over the fingerprints of the objects to learn from).
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for object in &self.train {
+            for byte in object
+                .name
+                .bytes()
+                .chain(object.dataset.fingerprint().bytes())
+            {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
+
+    /// Views of the object that has the most.
+    #[must_use]
+    pub fn most_views(&self) -> usize {
+        let all = self.train.iter().chain(&self.test);
+        all.map(|object| object.frames.len()).max().unwrap_or(0)
+    }
+}
+
+fn object(root: &Path, name: &str, downscale: u32) -> Result<Object, DatasetError> {
+    let dataset = Dataset::open_at(&root.join(name), downscale)?;
+    Ok(Object {
+        name: name.to_owned(),
+        frames: dataset.views(),
+        dataset,
+    })
+}
+
+/// The first size among the images of `object` that is not `size`.
+fn odd_size(object: &Object, size: [u32; 2]) -> Option<[u32; 2]> {
+    let mut sizes = object
+        .frames
+        .iter()
+        .map(|f| [f.camera.width, f.camera.height]);
+    sizes.find(|s| *s != size)
+}
+
+/// The size of the images of most objects.
+fn common_size(
+    root: &Path,
+    all: &[(String, Result<Object, DatasetError>)],
+) -> Result<[u32; 2], DatasetError> {
+    let mut sizes: BTreeMap<[u32; 2], usize> = BTreeMap::new();
+    for object in all.iter().filter_map(|(_, object)| object.as_ref().ok()) {
+        if let Some(frame) = object.frames.first() {
+            *sizes
+                .entry([frame.camera.width, frame.camera.height])
+                .or_default() += 1;
+        }
+    }
+    let total: usize = sizes.values().sum();
+    let most = sizes.iter().max_by_key(|(_, n)| **n);
+    let fault = |message: String| DatasetError::Objects {
+        path: root.to_owned(),
+        message,
+    };
+    match most {
+        Some((size, n)) if 2 * n > total => Ok(*size),
+        Some(_) => {
+            let list: Vec<String> = sizes
+                .iter()
+                .map(|([w, h], n)| format!("{n} of {w} × {h}"))
+                .collect();
+            Err(fault(format!(
+                "its objects have no common resolution ({}): what a ray sees would differ; scale them to one size",
+                list.join(", ")
+            )))
+        }
+        None => {
+            let first = all.iter().find_map(|(_, object)| object.as_ref().err());
+            let why = first.map_or_else(String::new, |e| format!(": {e}"));
+            Err(fault(format!(
+                "none of its {} objects can be used{why}",
+                all.len()
+            )))
+        }
+    }
+}
+
+/// Names of the folders in `root`, in order.
+fn folders(root: &Path) -> Vec<String> {
+    let Ok(entries) = root.read_dir() else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Names of the objects to train on and of those held out.
+fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetError> {
+    match splits {
+        Splits::File(path) => listed(root, path),
+        Splits::Fraction(share) => {
+            let mut names = folders(root);
+            names.retain(|name| is_dataset(&root.join(name)));
+            let n = (names.len() as f64 * share).round() as usize;
+            let test = names.split_off(n.clamp(names.len().min(1), names.len()));
+            Ok([names, test])
+        }
+        Splits::Found => {
+            let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
+            let is_splits = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.ends_with("_splits.json") || name == "splits.json"
+            };
+            let mut found: Vec<PathBuf> = entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(is_splits)
+                .collect();
+            found.sort();
+            match found.as_slice() {
+                [one] => listed(root, one),
+                [] => Err(DatasetError::Objects {
+                    path: root.to_owned(),
+                    message: "has no *_splits.json that names `train` and `test` folders: give one with --splits, or a \
+                              share of the folders with --train-fraction"
+                        .to_owned(),
+                }),
+                several => {
+                    let names: Vec<String> =
+                        several.iter().map(|p| shown(Path::new(p.file_name().unwrap_or_default()))).collect();
+                    Err(DatasetError::Objects {
+                        path: root.to_owned(),
+                        message: format!("has {}: choose one with --splits", names.join(" and ")),
+                    })
+                }
+            }
+        }
+    }
+}
+
+/// The lists `train` and `test` of a splits file.
+fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
+    let document = Document::read(file)?;
+    let fields = document.fields();
+    let fault = |message: String| DatasetError::File {
+        path: file.to_owned(),
+        message,
+    };
+    let mut seen = BTreeSet::new();
+    let mut list = |key: &str, needed: bool| {
+        let Some(value) = fields.get(key) else {
+            return if needed {
+                Err(fault(format!(
+                    "`{key}` is missing: expected a list of folder names"
+                )))
+            } else {
+                Ok(Vec::new())
+            };
+        };
+        let wrong = |found| {
+            fault(format!(
+                "`{key}` should be a list of folder names, found {}",
+                kind(found)
+            ))
+        };
+        let entries = value.as_array().ok_or_else(|| wrong(value))?;
+        let mut names = Vec::new();
+        let mut absent = Vec::new();
+        for entry in entries {
+            let name = entry
+                .as_str()
+                .ok_or_else(|| wrong(entry))?
+                .trim_end_matches('/');
+            let inside = |c: Component| matches!(c, Component::Normal(_) | Component::CurDir);
+            if name.is_empty() || !Path::new(name).components().all(inside) {
+                return Err(fault(format!(
+                    "`{key}` names `{}`, which is not a folder inside",
+                    escaped(name)
+                )));
+            }
+            if !seen.insert(name.to_owned()) {
+                return Err(fault(format!(
+                    "`{}` is named twice: an object is trained on or held out, once",
+                    escaped(name)
+                )));
+            }
+            if !root.join(name).is_dir() {
+                absent.push(escaped(name));
+            }
+            names.push(name.to_owned());
+        }
+        if !absent.is_empty() {
+            let more = absent.len().saturating_sub(TOLD);
+            absent.truncate(TOLD);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            return Err(fault(format!(
+                "`{key}` names folders that are not in {}: {}{more}: correct the list, or give another with --splits",
+                shown(root),
+                absent.join(", ")
+            )));
+        }
+        Ok(names)
+    };
+    Ok([list("train", true)?, list("test", false)?])
+}

@@ -1,0 +1,197 @@
+//! Scene Representation Networks' folders: `pose/*.txt`, `rgb/*`, `intrinsics.txt`, a folder an object.
+
+use std::path::{Path, PathBuf};
+
+use super::error::DatasetError;
+use super::image::{image_size, images_in};
+use super::pose::make_rigid;
+use super::{Dataset, Format, Frame, Notes};
+use crate::camera::{Camera, Lens};
+use crate::files::read_file;
+use crate::text::escaped;
+
+/// Longest text that is read: a few numbers.
+const LONGEST: u64 = 1 << 16;
+const INTRINSICS: &str = "intrinsics.txt";
+
+/// What `intrinsics.txt` says: focal length and principal point in pixels of an image of `size`, and the middle of the
+/// object's cube with its scale, world units.
+struct Intrinsics {
+    focal: f64,
+    principal: [f64; 2],
+    middle: [f64; 3],
+    scale: f64,
+    size: [f64; 2],
+}
+
+/// Whether `root` is such a folder: NSVF's have a matrix for intrinsics.
+pub(super) fn is(root: &Path) -> bool {
+    root.join("pose").is_dir()
+        && root.join("rgb").is_dir()
+        && numbers(&root.join(INTRINSICS))
+            .is_ok_and(|lines| lines.get(1).is_some_and(|l| l.len() == 3))
+}
+
+/// The numbers of a text file, line by line; empty lines do not count.
+fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
+    let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let fault = |line: usize, word: &str| DatasetError::File {
+        path: path.to_owned(),
+        message: format!(
+            "line {}: `{}` is not a finite number: correct the file or copy it again",
+            line + 1,
+            escaped(word)
+        ),
+    };
+    let mut lines = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let parsed = line.split_whitespace().map(|word| {
+            let value = word.parse::<f64>().ok().filter(|v| (*v as f32).is_finite());
+            value.ok_or_else(|| fault(index, word))
+        });
+        let parsed = parsed.collect::<Result<Vec<f64>, _>>()?;
+        if !parsed.is_empty() {
+            lines.push(parsed);
+        }
+    }
+    Ok(lines)
+}
+
+impl Intrinsics {
+    fn read(root: &Path) -> Result<Self, DatasetError> {
+        let path = root.join(INTRINSICS);
+        let lines = numbers(&path)?;
+        let lines: Vec<&[f64]> = lines.iter().map(Vec::as_slice).collect();
+        match lines.as_slice() {
+            [
+                [focal, cx, cy, ..],
+                [x, y, z],
+                [scale],
+                [height, width],
+                ..,
+            ] if *focal > 0.0 && *scale > 0.0 && *height >= 1.0 && *width >= 1.0 => Ok(Self {
+                focal: *focal,
+                principal: [*cx, *cy],
+                middle: [*x, *y, *z],
+                scale: *scale,
+                size: [*width, *height],
+            }),
+            _ => Err(DatasetError::File {
+                path,
+                message: "expected four lines: focal length, cx, cy, 0; the object's middle; its scale; height and width"
+                    .to_owned(),
+            }),
+        }
+    }
+}
+
+/// OpenGL camera-to-world of a pose file: 16 numbers of a camera that looks along +z, y down.
+fn pose(path: &Path) -> Result<[[f32; 4]; 3], DatasetError> {
+    let all = numbers(path)?.concat();
+    let fault = |message: String| DatasetError::File {
+        path: path.to_owned(),
+        message,
+    };
+    let [rows @ .., _, _, _, _] = all.as_slice() else {
+        return Err(fault(
+            "expected the 16 numbers of a 4 × 4 matrix".to_owned(),
+        ));
+    };
+    if rows.len() != 12 {
+        let found = all.len();
+        return Err(fault(format!(
+            "expected the 16 numbers of a 4 × 4 matrix, found {found}"
+        )));
+    }
+    let mut matrix: [[f64; 4]; 3] =
+        std::array::from_fn(|r| std::array::from_fn(|c| rows[4 * r + c]));
+    make_rigid(&mut matrix).map_err(|cause| fault(format!("{cause}: copy the file again")))?;
+    Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t].map(|v| v as f32)))
+}
+
+/// Reads the object in `root`.
+pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
+    let intrinsics = Intrinsics::read(root)?;
+    let folder = root.join("pose");
+    let entries = folder
+        .read_dir()
+        .map_err(|e| DatasetError::read(&folder, e))?;
+    let is_text = |path: &PathBuf| path.extension().is_some_and(|e| e == "txt");
+    let mut poses: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(is_text)
+        .collect();
+    poses.sort();
+    let images = images_in(&root.join("rgb"));
+    let mut dataset = Dataset::new(root, Format::Srn);
+    let mut frames = Vec::new();
+    for path in &poses {
+        let stem = path.file_stem().unwrap_or_default();
+        let Some(image_path) = images.iter().find(|i| i.file_stem() == Some(stem)) else {
+            dataset
+                .missing
+                .push(root.join("rgb").join(stem).with_extension("png"));
+            continue;
+        };
+        match frame(path, image_path, &intrinsics) {
+            Ok(frame) => frames.push(frame),
+            Err(error) => notes.fault(error)?,
+        }
+    }
+    if frames.is_empty() {
+        if let Some(fault) = notes.faults.pop() {
+            return Err(fault);
+        }
+        return Err(match dataset.missing.first() {
+            Some(first) => DatasetError::File {
+                path: root.to_owned(),
+                message: format!(
+                    "none of the {} poses has an image in rgb/, for instance {}: copy the folder again",
+                    poses.len(),
+                    escaped(&first.file_name().unwrap_or_default().to_string_lossy())
+                ),
+            },
+            None => DatasetError::File {
+                path: folder,
+                message: "holds no pose: expected a text file a view".to_owned(),
+            },
+        });
+    }
+    let scale = 1.0 / (1.2 * intrinsics.scale);
+    dataset.scale = Some(scale as f32);
+    dataset.offset = Some(intrinsics.middle.map(|m| (0.5 - m * scale) as f32));
+    dataset.hold_out(frames);
+    dataset.finish(notes);
+    Ok(dataset)
+}
+
+fn frame(pose_path: &Path, image_path: &Path, of: &Intrinsics) -> Result<Frame, DatasetError> {
+    let world_from_camera = pose(pose_path)?;
+    let [width, height] = image_size(image_path)?;
+    let ratio = [
+        f64::from(width) / of.size[0],
+        f64::from(height) / of.size[1],
+    ];
+    // The object fills a cube of side `scale` at most, whose half stays in front of and behind its middle.
+    let away: f64 = (0..3)
+        .map(|a| (f64::from(world_from_camera[a][3]) - of.middle[a]).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    let half = 0.5 * of.scale;
+    let stem = image_path.file_stem().unwrap_or_default();
+    Ok(Frame {
+        name: escaped(&format!("rgb/{}", stem.to_string_lossy())),
+        image_path: image_path.to_owned(),
+        camera: Camera {
+            world_from_camera,
+            width,
+            height,
+            focal: ratio.map(|r| (of.focal * r) as f32),
+            principal: [0, 1].map(|a| (of.principal[a] * ratio[a]) as f32),
+            lens: Lens::Pinhole,
+        },
+        near_far: Some([(away - half).max(0.01 * away) as f32, (away + half) as f32]),
+    })
+}

@@ -1,0 +1,235 @@
+//! Learning weights to begin with (Reptile: Nichol, Achiam and Schulman 2018): `shaders/reptile.wgsl`.
+//!
+//! With θ the weights and φ what the inner steps on one task made of a copy of them, θ − φ stands for the gradient of an outer
+//! optimiser's step on θ. Then φ = θ, and the next task begins. The copies never leave their buffers, and nothing of this
+//! waits for the host.
+
+use crate::config::{Algorithm, Meta};
+use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
+use crate::images::TASKS;
+use crate::network::Weights;
+use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
+use crate::train::init::Random;
+
+/// Which object each outer step is about: all of them in turn, every time in another order.
+#[derive(Debug, Clone)]
+pub struct Order {
+    seed: u32,
+    /// Round, and the objects in its order.
+    round: u32,
+    objects: Vec<u32>,
+}
+
+impl Order {
+    /// An order of `n` objects.
+    #[must_use]
+    pub fn new(seed: u32, n: u32) -> Self {
+        let mut order = Self {
+            seed,
+            round: 0,
+            objects: (0..n).collect(),
+        };
+        order.shuffle();
+        order
+    }
+
+    fn shuffle(&mut self) {
+        let n = self.objects.len() as u32;
+        let mut random = Random(self.seed ^ 0x2545_f491);
+        random = Random(random.next() ^ self.round);
+        random.next();
+        self.objects = (0..n).collect();
+        for i in (1..n).rev() {
+            let other = (u64::from(random.next()) * u64::from(i + 1)) >> 32;
+            self.objects.swap(i as usize, other as usize);
+        }
+    }
+
+    /// The object of an outer step.
+    pub fn object(&mut self, outer_step: u32) -> u32 {
+        let n = self.objects.len() as u32;
+        if outer_step / n != self.round {
+            self.round = outer_step / n;
+            self.shuffle();
+        }
+        self.objects[(outer_step % n) as usize]
+    }
+}
+
+/// θ of one buffer of parameters, beside φ.
+#[derive(Debug, Clone)]
+pub struct Outer {
+    /// θ and the outer optimiser's moments, which are empty where it has none.
+    pub group: DenseGroup,
+    /// Where φ lies.
+    adapted: Buffer,
+}
+
+/// What the inner steps of a task begin with.
+#[derive(Debug)]
+pub struct Reptile {
+    config: Meta,
+    /// Counts the outer steps.
+    pub counts: Counts,
+    /// The slab of network weights, then the chunks of each pass's hash table.
+    pub outer: Vec<Outer>,
+    /// What the inner steps' state was when the task under way began.
+    state: Buffer,
+    scales: Vec<[Buffer; 2]>,
+}
+
+impl Reptile {
+    /// θ for everything that is trained.
+    ///
+    /// # Errors
+    /// Those of allocation.
+    pub fn new(
+        gpu: &Gpu,
+        config: &Meta,
+        dense: &DenseGroup,
+        sparse: &[SparseGroup],
+    ) -> Result<Self, GpuError> {
+        let of = |adapted: &Buffer| -> Result<Outer, GpuError> {
+            let bytes = adapted.bytes();
+            let of_adam = if config.optimizer.algorithm == Algorithm::Adam {
+                bytes
+            } else {
+                16
+            };
+            let values = gpu.buffer("outer values", bytes)?;
+            let group = DenseGroup {
+                len: u32::try_from(bytes / 4).unwrap_or(u32::MAX),
+                averages: values.clone(),
+                weights: Weights {
+                    transposed: values.clone(),
+                    values,
+                },
+                gradients: gpu.buffer("outer gradients", bytes)?,
+                moments: [
+                    gpu.buffer("outer first moments", of_adam)?,
+                    gpu.buffer("outer second moments", of_adam)?,
+                ],
+            };
+            Ok(Outer {
+                group,
+                adapted: adapted.clone(),
+            })
+        };
+        let tables = sparse.iter().flat_map(|s| &s.values);
+        let copies = |s: &SparseGroup| {
+            Ok([
+                gpu.buffer("gradient scales of the task", s.gradient_scales.bytes())?,
+                gpu.buffer("largest gradients of the task", s.largest.bytes())?,
+            ])
+        };
+        Ok(Self {
+            config: config.clone(),
+            counts: Counts::new(gpu, "outer")?,
+            outer: std::iter::once(&dense.weights.values)
+                .chain(tables)
+                .map(of)
+                .collect::<Result<_, _>>()?,
+            state: gpu.buffer("state of the task", size_of::<StepState>() as u64)?,
+            scales: sparse.iter().map(copies).collect::<Result<_, GpuError>>()?,
+        })
+    }
+
+    /// Bytes that [`Self::new`] allocates for parameters of `bytes` bytes.
+    #[must_use]
+    pub fn bytes(config: &Meta, bytes: u64) -> u64 {
+        let adam = config.optimizer.algorithm == Algorithm::Adam;
+        bytes * if adam { 4 } else { 2 }
+    }
+
+    /// Inner steps of a task.
+    #[must_use]
+    pub fn inner_steps(&self) -> u32 {
+        self.config.inner_steps
+    }
+
+    /// Add: θ = φ, with an outer optimiser that has seen nothing.
+    pub fn adopt(&self, stage: &mut Stage) {
+        for outer in &self.outer {
+            stage.copy(&outer.adapted, &outer.group.weights.values);
+            outer.group.reset(stage);
+        }
+    }
+
+    /// Set the number of outer steps done.
+    pub fn set_step(&self, gpu: &Gpu, step: u32) {
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.step = step;
+        gpu.write(&self.counts.state, 0, &[state]);
+    }
+
+    /// Add: move θ towards φ.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn step(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
+        let optimizer = &self.config.optimizer;
+        let once = Groups::Direct([1, 1, 1]);
+        let defines = schedule_defines(optimizer).set("pass", "begin_step");
+        let state = ("state", &self.counts.state);
+        let kernel = Kernel::new(gpu, "entry/step", "begin_step", &defines)?;
+        stage.dispatch(gpu, &kernel, &[state], once)?;
+        for Outer { group, adapted } in &self.outer {
+            let bindings = [
+                ("values", &group.weights.values),
+                ("adapted", adapted),
+                ("gradients", &group.gradients),
+            ];
+            let defines = Defines::new().set("n", group.len);
+            let groups = Groups::covering(u64::from(group.len / 4), 64);
+            stage.run(gpu, "reptile", "difference", &defines, &bindings, groups)?;
+            group.update(gpu, stage, &self.counts, optimizer, [0, group.len])?;
+        }
+        Ok(())
+    }
+
+    /// Add: φ = θ, and inner steps that have seen nothing.
+    pub fn begin_task(&self, stage: &mut Stage, dense: &DenseGroup, sparse: &[SparseGroup]) {
+        for outer in &self.outer {
+            stage.copy(&outer.group.weights.values, &outer.adapted);
+        }
+        dense.reset(stage);
+        for sparse in sparse {
+            for (values, averages) in sparse.values.iter().zip(&sparse.averages) {
+                stage.copy(values, averages);
+            }
+            for buffer in sparse.moments.iter().chain(&sparse.counters) {
+                stage.clear(buffer);
+            }
+        }
+    }
+
+    /// Add: count the outer step, and let `state` go on with the next task.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn next_task(&self, gpu: &Gpu, stage: &mut Stage, state: &Buffer) -> Result<(), GpuError> {
+        let defines = Defines::new().set("pass", "next_task").set("tasks", TASKS);
+        let kernel = Kernel::new(gpu, "entry/step", "next_task", &defines)?;
+        let bindings = [("state", state), ("outer", &self.counts.state)];
+        stage.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        Ok(())
+    }
+
+    /// Add: remember the state that a task begins with.
+    pub fn remember(&self, stage: &mut Stage, state: &Buffer, sparse: &[SparseGroup]) {
+        stage.copy(state, &self.state);
+        for (sparse, [scales, largest]) in sparse.iter().zip(&self.scales) {
+            stage.copy(&sparse.gradient_scales, scales);
+            stage.copy(&sparse.largest, largest);
+        }
+    }
+
+    /// Add: go back to it.
+    pub fn recall(&self, stage: &mut Stage, state: &Buffer, sparse: &[SparseGroup]) {
+        stage.copy(&self.state, state);
+        for (sparse, [scales, largest]) in sparse.iter().zip(&self.scales) {
+            stage.copy(scales, &sparse.gradient_scales);
+            stage.copy(largest, &sparse.largest);
+        }
+    }
+}
