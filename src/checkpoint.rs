@@ -730,7 +730,7 @@ impl Checkpoint {
         if trainer.reptile.is_some() {
             trainer.resume_tasks(self.info.step)?;
             for &role in layout::roles(trainer.config()) {
-                if role.is_outer() {
+                if role.is_outer() && self.has("state.training") {
                     self.restore_role(gpu, trainer, &fields, role)?;
                 }
             }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
-    Dataset, DatasetError, Format, Image, Split, image_size, load_images, write_blender,
+    Dataset, DatasetError, Format, Image, Objects, Split, Splits, holds_objects, image_size,
+    load_images, write_blender,
 };
 use proptest::prelude::*;
 
@@ -106,6 +107,7 @@ fn selecting_views_and_writing_what_blender_cannot_hold() {
     let (cameras, images) = views();
     write_blender(folder.path(), Split::Train, &cameras, &images, None).unwrap();
     let mut dataset = Dataset::open(folder.path()).unwrap(); // 0 and 8 are held out
+    // The files split nothing: all views count, and the others are held out.
     dataset.restrict_train(&[4, 0]).unwrap();
     assert_eq!(
         dataset
@@ -113,8 +115,9 @@ fn selecting_views_and_writing_what_blender_cannot_hold() {
             .iter()
             .map(|f| f.name.as_str())
             .collect::<Vec<_>>(),
-        ["train/r_5", "train/r_1"]
+        ["train/r_4", "train/r_0"]
     );
+    assert_eq!(dataset.test.len(), 7);
     refused(dataset.restrict_train(&[2]), &["view 2", "0 to 1"]);
     refused(dataset.restrict_train(&[0, 0]), &["twice"]);
     refused(dataset.restrict_train(&[]), &["at least one"]);
@@ -506,4 +509,216 @@ proptest! {
             prop_assert!(!error.to_string().contains('\n') && error.to_string().contains("a."));
         }
     }
+}
+
+/// `n` views as an object of its own: one transforms.json, straight ahead images in four colours.
+fn write_object(folder: &Path, n: usize, side: u32) {
+    std::fs::create_dir_all(folder).unwrap();
+    let frames: Vec<_> = (0..n)
+        .map(|i| {
+            gradient(side, side)
+                .save_png(&folder.join(format!("rgb_{i:02}.png")))
+                .unwrap();
+            let camera = Camera::look_at(
+                [3.0, i as f32, 1.0],
+                [0.0; 3],
+                [0.0, 0.0, 1.0],
+                0.7,
+                side,
+                side,
+            );
+            let rows = camera
+                .world_from_camera
+                .into_iter()
+                .chain([[0.0, 0.0, 0.0, 1.0]]);
+            serde_json::json!({
+                "file_path": format!("./rgb_{i:02}"),
+                "transform_matrix": rows.map(|r| r.map(f64::from)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let file =
+        serde_json::json!({ "camera_angle_x": 0.7, "near": 2.0, "far": 6.0, "frames": frames });
+    std::fs::write(folder.join("transforms.json"), file.to_string()).unwrap();
+}
+
+fn write_splits(root: &Path, name: &str, train: &[&str], test: &[&str]) {
+    let file = serde_json::json!({ "train": train, "test": test });
+    std::fs::write(root.join(name), file.to_string()).unwrap();
+}
+
+#[test]
+fn views_of_a_dataset_without_splits_are_all_there_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    write_object(folder.path(), 10, 8);
+    let mut dataset = Dataset::open(folder.path()).unwrap();
+    let names = |frames: &[kiln::dataset::Frame]| -> Vec<String> {
+        frames.iter().map(|f| f.name.clone()).collect()
+    };
+    let all: Vec<String> = (0..10).map(|i| format!("rgb_{i:02}")).collect();
+    assert_eq!(names(&dataset.views()), all);
+    assert_eq!(names(&dataset.test), ["rgb_00", "rgb_08"]);
+    let fingerprint = dataset.fingerprint();
+    // The first view of the file, which would be held out, and all others to test on.
+    dataset.restrict_train(&[0, 5]).unwrap();
+    assert_eq!(names(&dataset.train), ["rgb_00", "rgb_05"]);
+    assert_eq!(dataset.test.len(), 8);
+    assert!(!names(&dataset.test).contains(&"rgb_00".to_owned()));
+    assert_eq!(dataset.fingerprint(), fingerprint);
+    // A single view stays a training view.
+    let single = tempfile::tempdir().unwrap();
+    write_object(single.path(), 1, 8);
+    let dataset = Dataset::open(single.path()).unwrap();
+    assert_eq!(
+        (
+            dataset.views().len(),
+            dataset.train.len(),
+            dataset.is_held_out
+        ),
+        (1, 1, false)
+    );
+}
+
+#[test]
+fn folders_of_objects_and_what_is_wrong_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for name in ["a", "b", "c", "d"] {
+        write_object(&root.join(name), 3, 8);
+    }
+    write_object(&root.join("large"), 3, 16);
+    write_object(&root.join("empty"), 2, 8);
+    for i in 0..2 {
+        std::fs::remove_file(root.join(format!("empty/rgb_{i:02}.png"))).unwrap();
+    }
+    assert!(holds_objects(root) && !holds_objects(&root.join("a")));
+    let open = |splits: &Splits| Objects::open(root, splits, 1);
+    refused(
+        open(&Splits::Found),
+        &["*_splits.json", "--splits", "--train-fraction"],
+    );
+    write_splits(root, "x_splits.json", &["a", "b", "large", "empty"], &["c"]);
+    let objects = open(&Splits::Found).unwrap();
+    let names = |objects: &[kiln::dataset::Object]| -> Vec<String> {
+        objects.iter().map(|o| o.name.clone()).collect()
+    };
+    assert_eq!(
+        (names(&objects.train), names(&objects.test)),
+        (vec!["a".to_owned(), "b".to_owned()], vec!["c".to_owned()])
+    );
+    assert_eq!((objects.size, objects.most_views()), ([8, 8], 3));
+    let skipped: Vec<(&str, &str)> = objects
+        .skipped
+        .iter()
+        .map(|s| (s.name.as_str(), s.reason.as_str()))
+        .collect();
+    let [("large", large), ("empty", empty)] = skipped[..] else {
+        panic!("{skipped:?}");
+    };
+    assert!(
+        large.contains("16 × 16") && empty.contains("none of the 2 images"),
+        "{skipped:?}"
+    );
+    // Other objects are another set.
+    let file = root.join("more.json");
+    write_splits(root, "more.json", &["a", "b", "d"], &[]);
+    let more = open(&Splits::File(file.clone())).unwrap();
+    assert_ne!(more.fingerprint(), objects.fingerprint());
+
+    write_splits(root, "y_splits.json", &["a"], &[]);
+    refused(
+        open(&Splits::Found),
+        &["x_splits.json and y_splits.json", "--splits"],
+    );
+    let with = |train: &[&str], test: &[&str]| {
+        write_splits(root, "more.json", train, test);
+        open(&Splits::File(file.clone()))
+    };
+    refused(
+        with(&["a", "nowhere"], &[]),
+        &["more.json", "`train`", "nowhere"],
+    );
+    refused(
+        with(&["a", "../a"], &[]),
+        &["`../a`", "not a folder inside"],
+    );
+    refused(with(&["a", "b"], &["a"]), &["`a` is named twice"]);
+    refused(
+        with(&["a", "empty"], &["b"]),
+        &["1 object to learn from", "two", "empty"],
+    );
+    refused(
+        with(&["a", "large"], &[]),
+        &["no common resolution", "8 × 8", "16 × 16"],
+    );
+    refused(
+        open(&Splits::File(root.join("a/rgb_00.png"))),
+        &["rgb_00.png"],
+    );
+    std::fs::write(&file, "{\"train\": 3}").unwrap();
+    refused(
+        open(&Splits::File(file.clone())),
+        &["`train` should be a list"],
+    );
+    refused(
+        Objects::open(&root.join("a"), &Splits::Found, 1),
+        &["is one scene"],
+    );
+
+    // Shares of the folders, in order of their names; what cannot be read is left out.
+    let half = open(&Splits::Fraction(0.5)).unwrap();
+    assert_eq!(names(&half.train), ["a", "b", "c"]);
+    assert_eq!(names(&half.test), ["d"]);
+}
+
+#[test]
+fn objects_as_scene_representation_networks_store_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("car");
+    for sub in ["pose", "rgb"] {
+        std::fs::create_dir_all(root.join(sub)).unwrap();
+    }
+    let intrinsics = "131.25 64.0 64.0 0.\n0. 0. 0.\n1.\n128 128\n";
+    std::fs::write(root.join("intrinsics.txt"), intrinsics).unwrap();
+    for i in 0..3 {
+        // At (0, 0, -1.3) and looks along +z, y down.
+        let pose = "1 0 0 0 0 1 0 0 0 0 1 -1.3 0 0 0 1";
+        std::fs::write(root.join(format!("pose/{i:06}.txt")), pose).unwrap();
+        gradient(64, 64)
+            .save_png(&root.join(format!("rgb/{i:06}.png")))
+            .unwrap();
+    }
+    let dataset = Dataset::open(&root).unwrap();
+    assert_eq!((dataset.format, dataset.views().len()), (Format::Srn, 3));
+    let frame = &dataset.views()[1];
+    assert_eq!(frame.name, "rgb/000001");
+    // Stored at half the size that the numbers are for.
+    assert_eq!(
+        (frame.camera.focal, frame.camera.principal),
+        ([65.625; 2], [32.0; 2])
+    );
+    let [near, far] = frame.near_far.unwrap();
+    assert!((near - 0.8).abs() < 1e-6 && (far - 1.8).abs() < 1e-6);
+    let (origin, direction) = frame.camera.ray(32.0, 32.0);
+    assert!(
+        (origin[2] + 1.3).abs() < 1e-6 && (direction[2] - 1.0).abs() < 1e-6,
+        "{direction:?}"
+    );
+    // Above the middle is up, which is -y there.
+    assert!(frame.camera.ray(32.0, 0.0).1[1] < 0.0);
+
+    std::fs::write(root.join("pose/000001.txt"), "1 0 0").unwrap();
+    refused(Dataset::open(&root), &["000001.txt", "16 numbers"]);
+    std::fs::write(root.join("pose/000001.txt"), "1 0 0 x").unwrap();
+    refused(Dataset::open(&root), &["000001.txt", "line 1", "`x`"]);
+    std::fs::write(
+        root.join("intrinsics.txt"),
+        "131.25 64.0 64.0 0.\n0. 0. 0.\n1.\n",
+    )
+    .unwrap();
+    refused(Dataset::open(&root), &["intrinsics.txt", "four lines"]);
+    // A matrix for intrinsics is NSVF's.
+    let matrix = "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n";
+    std::fs::write(root.join("intrinsics.txt"), matrix).unwrap();
+    refused(Dataset::open(&root), &["NSVF"]);
 }

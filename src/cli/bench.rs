@@ -12,12 +12,12 @@ use serde::Serialize;
 use super::output::{SCHEMA, short};
 use super::{Session, usage};
 use crate::camera::Camera;
-use crate::config::{Config, PositionEncoding, SceneHints};
-use crate::dataset::Split;
+use crate::config::{Config, Meta, PositionEncoding, SceneHints};
+use crate::dataset::{Image, Split};
 use crate::gpu::{
     AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile,
 };
-use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
@@ -27,17 +27,18 @@ use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells
 #[command(after_help = "Examples:
   kiln bench                              every stage of the default method
   kiln bench --method ngp --json
+  kiln bench --stage meta                 inner and outer steps of kiln meta
   kiln bench --render runs/lego-ngp       how fast a trained field is shown
   kiln bench --render runs/lego-nerf runs/lego-kilonerf
                                           several, side by side, as times the first one's speed")]
 pub(super) struct Args {
-    /// Show only this stage; may be repeated
+    /// Show only this stage; may be repeated. `meta` times what `kiln meta` does instead of training on one scene
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
     /// Time rendering test views of these runs instead of training: 400×400, 800×800 and 1920×1080
     #[arg(long, value_name = "RUN", num_args = 1..)]
     render: Vec<PathBuf>,
-    /// Preset to time; where left out, the one that `kiln train` would use
+    /// Preset to time; where left out, the one that `kiln train` or `kiln meta` would use
     #[arg(long, value_name = "M")]
     method: Option<String>,
     /// Change a value of the configuration; may be repeated
@@ -332,8 +333,8 @@ fn train_for(
 /// Refuse the name of a stage that training does not have.
 fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()> {
     let (step, occupancy) = trainer.stages();
-    let mut names: Vec<&str> = Vec::new();
-    for stage in step.iter().chain(occupancy) {
+    let mut names: Vec<&str> = vec![META];
+    for stage in step.iter().chain(occupancy).chain(trainer.outer_stages()) {
         if !names.contains(&stage.name) {
             names.push(stage.name);
         }
@@ -347,13 +348,49 @@ fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()>
     }
 }
 
+/// The stage that stands for all that `kiln meta` does.
+const META: &str = "meta";
+/// Objects that the built-in scene's views are shared out to, to have some.
+const OBJECTS: u32 = 3;
+
+/// `images` as those of one scene, or of several objects that take turns.
+fn upload(
+    gpu: &Gpu,
+    images: &[Image],
+    cameras: &[GpuCamera],
+    in_turns: bool,
+) -> Result<ImageSet, GpuError> {
+    if !in_turns {
+        return ImageSet::upload(gpu, images, cameras);
+    }
+    let each = images.len() / OBJECTS as usize;
+    let n = u32::try_from(each).unwrap_or(u32::MAX);
+    let pixels = images[0].pixels.len() as u64 / 4;
+    let set = ImageSet::of_slots(gpu, OBJECTS, n, u64::from(n) * pixels)?;
+    let objects = images.chunks_exact(each).zip(cameras.chunks_exact(each));
+    for (slot, (images, cameras)) in (0..OBJECTS).zip(objects) {
+        set.put(gpu, slot, images, cameras);
+    }
+    for task in 0..TASKS {
+        set.assign(gpu, task, task % OBJECTS, n);
+    }
+    Ok(set)
+}
+
 /// Train the built-in scene for a while, then time every stage.
 fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Result<()> {
-    let method = args
-        .method
-        .as_deref()
-        .unwrap_or(Config::default_method(gpu.class()));
+    let in_turns = args.stage.iter().any(|s| s == META);
+    let shown: Vec<&String> = args.stage.iter().filter(|s| *s != META).collect();
+    let default = match (in_turns, gpu.class()) {
+        (true, AdapterClass::Software) => "learnit-small",
+        (true, _) => "learnit",
+        (false, class) => Config::default_method(class),
+    };
+    let method = args.method.as_deref().unwrap_or(default);
     let mut config = Config::preset(method, &args.overrides)?;
+    let suiting = Meta::suiting(&config.optimizer);
+    let meta = config.meta.take().unwrap_or(suiting);
+    config.meta = in_turns.then_some(meta);
     fit_cells(gpu, &mut config)?;
     config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
@@ -365,7 +402,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .iter()
         .map(|c| GpuCamera::new(c, near_far(&config, None)))
         .collect();
-    let set = ImageSet::upload(gpu, &images, &on_device)?;
+    let set = upload(gpu, &images, &on_device, in_turns)?;
     let spinner = session.out.spinner("compiling shaders");
     let mut trainer = Trainer::new(gpu, &config, &set, None)?;
     let micro_batches = plan(gpu, &config)?.micro_batches;
@@ -389,7 +426,8 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     let (rays, kept) = (mean(|p| p.rays), mean(|p| p.samples));
 
     let (step_stages, occupancy_stages) = trainer.stages();
-    let all: Vec<&Stage> = step_stages.iter().chain(occupancy_stages).collect();
+    let between = occupancy_stages.iter().chain(trainer.outer_stages());
+    let all: Vec<&Stage> = step_stages.iter().chain(between).collect();
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let profiling = Instant::now();
     for _ in 0..args.repeats {
@@ -423,7 +461,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         "stage", "ms", "step %", "items/s", "GFLOP/s", "GB/s", "% peak"
     ))?;
     for name in order {
-        if !args.stage.is_empty() && !args.stage.iter().any(|s| s == name) {
+        if !shown.is_empty() && !shown.iter().any(|s| *s == name) {
             continue;
         }
         let line = stage_line(
@@ -448,15 +486,24 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     session
         .out
         .note("stages are timed one after the other; a step lets them overlap");
+    let event = if in_turns { META } else { "training" };
     session.out.json(&serde_json::json!({
-        "schema": SCHEMA, "event": "training", "method": method, "device": gpu.name(), "steps_per_second": rate,
+        "schema": SCHEMA, "event": event, "method": method, "device": gpu.name(), "steps_per_second": rate,
         "samples_per_second": kept * rate, "rays_per_second": rays * rate, "batch_size": config.training.batch_size,
     }))?;
     session.out.result(format!(
-        "training {method}: {rate:.2} steps/s, {}samples/s evaluated, {}rays/s",
+        "{event} {method}: {rate:.2} {}steps/s, {}samples/s evaluated, {}rays/s",
+        if in_turns { "inner " } else { "" },
         short(kept * rate),
         short(rays * rate)
     ))?;
+    if let Some(meta) = &config.meta {
+        let n = meta.inner_steps;
+        return session.out.result(format!(
+            "with an outer step and another object every {n} steps: {:.2} objects/s",
+            rate / f64::from(n)
+        ));
+    }
     let mut renderer = Renderer::new(
         gpu,
         &config,

@@ -9,7 +9,7 @@ use super::output::SCHEMA;
 use super::{Session, usage};
 use crate::checkpoint::{Info, save_parameters};
 use crate::config::{Background, RayDirection, Spacing};
-use crate::import::{RayOptions, kilonerf_seed, nerf_pytorch};
+use crate::import::{RayOptions, kilonerf_seed, learnit, nerf_pytorch};
 use crate::run::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,9 @@ From PyTorch, for krrish94's nerf-pytorch (docs/import.md has more):
   safetensors.torch.save_file(tensors, \"lego.safetensors\")
 
 A model of the 100-line KiloNeRF: safetensors.torch.save_file(model.state_dict(), \"cells.safetensors\"), then
-  kiln import cells.safetensors --as kilonerf-seed --out runs/lego-cells")]
+  kiln import cells.safetensors --as kilonerf-seed --out runs/lego-cells
+
+One of the 100-line learned initialisations likewise, as --as learnit: kiln train OBJECT --init RUN begins with it.")]
 pub(super) struct Args {
     /// Weights under the names of the model's `state_dict`
     #[arg(value_name = "FILE.safetensors")]
@@ -47,7 +49,7 @@ pub(super) struct Args {
     /// Frequencies of directions; read off the weights where left out (nerf-pytorch)
     #[arg(long, value_name = "L")]
     direction_frequencies: Option<u32>,
-    /// Stratified samples per ray; left out, 64 (nerf-pytorch) or 192 (kilonerf-seed)
+    /// Stratified samples per ray; left out, 64 (nerf-pytorch), 192 (kilonerf-seed) or 128 (learnit)
     #[arg(long, value_name = "N")]
     samples: Option<u32>,
     /// Samples per ray that the fine model adds; left out, 64 (nerf-pytorch)
@@ -59,6 +61,9 @@ pub(super) struct Args {
     /// Side of the cube that the cells fill, in world units; left out, 3 (kilonerf-seed)
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     scene_scale: Option<f32>,
+    /// Logarithm (of base 2) of the highest frequency; left out, 8 (learnit)
+    #[arg(long, value_name = "B", allow_negative_numbers = true)]
+    max_log2: Option<f64>,
     /// Where rays start
     #[arg(
         long,
@@ -76,7 +81,7 @@ pub(super) struct Args {
     )]
     far: f32,
     /// What near and far measure: depths along the viewing axis (plane) or distances (unit); left out, plane (nerf-pytorch)
-    /// or unit (kilonerf-seed)
+    /// or unit (the others)
     #[arg(long, value_enum, value_name = "WHAT")]
     ray_direction: Option<DirectionArg>,
     /// Where in a pixel its ray passes: 0 is the corner, 0.5 the centre
@@ -103,6 +108,8 @@ enum Model {
     NerfPytorch,
     /// Grids of small networks of the 100-line `KiloNeRF`
     KilonerfSeed,
+    /// Networks of the 100-line learned initialisations
+    Learnit,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -147,25 +154,42 @@ impl From<DirectionArg> for RayDirection {
 impl Args {
     /// A flag that means nothing to the model is refused.
     fn check_flags(&self) -> anyhow::Result<()> {
+        let of_nerf = [
+            ("--frequencies", self.frequencies.is_some()),
+            (
+                "--direction-frequencies",
+                self.direction_frequencies.is_some(),
+            ),
+            ("--fine-samples", self.fine_samples.is_some()),
+            ("--spacing", self.spacing.is_some()),
+            ("--ndc", !self.ndc.is_empty()),
+        ];
         let (model, strangers) = match self.model {
             Model::NerfPytorch => (
                 "nerf-pytorch",
-                &[("--scene-scale", self.scene_scale.is_some())][..],
+                &[
+                    ("--scene-scale", self.scene_scale.is_some()),
+                    ("--max-log2", self.max_log2.is_some()),
+                ][..],
             ),
             Model::KilonerfSeed => (
                 "kilonerf-seed",
+                &[&of_nerf[..], &[("--max-log2", self.max_log2.is_some())]].concat()[..],
+            ),
+            Model::Learnit => (
+                "learnit",
                 &[
-                    ("--frequencies", self.frequencies.is_some()),
-                    (
-                        "--direction-frequencies",
-                        self.direction_frequencies.is_some(),
-                    ),
-                    ("--fine-samples", self.fine_samples.is_some()),
-                    ("--spacing", self.spacing.is_some()),
-                    ("--ndc", !self.ndc.is_empty()),
-                ][..],
+                    &of_nerf[..],
+                    &[("--scene-scale", self.scene_scale.is_some())],
+                ]
+                .concat()[..],
             ),
         };
+        if let Some(b) = self.max_log2.filter(|b| !(*b > 0.0 && *b <= 20.0)) {
+            return Err(usage(format!(
+                "--max-log2 {b}: give a number above 0, up to 20"
+            )));
+        }
         if let Some((flag, _)) = strangers.iter().find(|(_, given)| *given) {
             return Err(usage(format!(
                 "{flag} means nothing to --as {model}: leave it out"
@@ -254,6 +278,14 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
                 scene_scale: args.scene_scale.unwrap_or(default.scene_scale),
             };
             kilonerf_seed::read(&args.file, &options)?
+        }
+        Model::Learnit => {
+            let default = learnit::Options::default();
+            let options = learnit::Options {
+                rays: args.rays(default.rays),
+                max_log2: args.max_log2.unwrap_or(default.max_log2),
+            };
+            learnit::read(&args.file, &options)?
         }
     };
     let info = Info::imported(imported.config);

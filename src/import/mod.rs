@@ -5,6 +5,7 @@
 //! that kiln joins inputs in.
 
 pub mod kilonerf_seed;
+pub mod learnit;
 pub mod nerf_pytorch;
 
 use std::collections::BTreeMap;
@@ -325,6 +326,14 @@ fn finite(tensors: &Tensors, parameters: Vec<Parameter>) -> Result<Vec<Parameter
              weights have diverged"
         ))),
     }
+}
+
+/// Density and colour from one layer of outputs r, g, b, σ.
+fn density_first(output: &Linear) -> Linear {
+    let mut output = output.clone();
+    output.weight.values.rotate_right(output.weight.n_in);
+    output.bias.rotate_right(1);
+    output
 }
 
 /// The layers of `network` (its name, with the pass's prefix) as parameters.

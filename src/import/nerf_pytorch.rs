@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
+use super::{
+    ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
+};
 use crate::config::{
     Config, DirectionEncoding, FeatureActivation, Field, ForwardFacing, FrequencyConfig, Ndc, Pass,
     PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
@@ -311,14 +313,6 @@ fn view_branch(
     }
     layers.push(tensors.linear(last, Some(width), Some(3))?);
     Ok(layers)
-}
-
-/// Density and colour from one layer of outputs r, g, b, σ.
-fn density_first(output: &Linear) -> Linear {
-    let mut output = output.clone();
-    output.weight.values.rotate_right(output.weight.n_in);
-    output.bias.rotate_right(1);
-    output
 }
 
 /// `FlexibleNeRFModel`: the first layer has no activation and features are rectified; hidden values come before the encoded

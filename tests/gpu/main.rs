@@ -20,6 +20,7 @@ mod occupancy;
 mod optimizer;
 mod primitives;
 mod reference;
+mod reptile;
 mod sampling;
 mod screen;
 mod support;

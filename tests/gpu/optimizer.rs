@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use kiln::config::{Config, HashGridConfig, Optimizer};
+use kiln::config::{Algorithm, Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
 use kiln::gpu::{Gpu, Groups, Kernel, StepState};
 use kiln::network::Matrix;
@@ -95,6 +95,59 @@ fn dense_group_follows_adam_and_its_average() {
                 .all(|&g| g == 0.0),
             "gradients are used up"
         );
+    });
+}
+
+#[test]
+fn gradient_descent_takes_steps_of_the_gradient() {
+    const N: usize = 64;
+    on_device(|gpu| {
+        let mut pcg = Pcg::new(32);
+        let config = Optimizer {
+            algorithm: Algorithm::Sgd,
+            ..config(0.0)
+        };
+        let rig = Rig::new(gpu, 0, 0, 0);
+        let group = DenseGroup::new(gpu, "test", N as u32, 0.0).unwrap();
+        let mut weights = pcg.uniform_vec(N, -1.0, 1.0);
+        gpu.write(&group.weights.values, 0, &to_f32(&weights));
+        for step in 0..3 {
+            let gradients = pcg.uniform_vec(N, -0.1, 0.1);
+            gpu.write(&group.gradients, 0, &to_f32(&gradients));
+            rig.set(state(step));
+            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, N as u32]));
+            for (w, g) in weights.iter_mut().zip(&gradients) {
+                *w -= exact(RATE) * 0.5 * (g + exact(config.l2_reg) * *w);
+            }
+        }
+        let found = rig.read::<f32>(&group.weights.values, N);
+        assert_close("weights", &found, &weights, 1e-6);
+        let used = rig.read::<f32>(&group.gradients, N);
+        assert!(used.iter().all(|&g| g == 0.0), "gradients are used up");
+    });
+}
+
+#[test]
+fn corrections_for_bias_count_from_the_start_of_a_task() {
+    const N: usize = 16;
+    on_device(|gpu| {
+        let config = Optimizer {
+            l2_reg: 0.0,
+            ..config(0.0)
+        };
+        let rig = Rig::new(gpu, 0, 0, 0);
+        let moved = |step: u32, task_start: u32| {
+            let group = DenseGroup::new(gpu, "test", N as u32, 0.0).unwrap();
+            gpu.write(&group.gradients, 0, &[0.1_f32; N]);
+            rig.set(StepState {
+                task_start,
+                ..state(step)
+            });
+            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, N as u32]));
+            rig.read::<f32>(&group.weights.values, N)
+        };
+        assert_eq!(moved(40, 40), moved(0, 0));
+        assert_ne!(moved(40, 0), moved(0, 0));
     });
 }
 

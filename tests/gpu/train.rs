@@ -16,7 +16,7 @@ use crate::support::on_device;
 
 const SIDE: u32 = 24;
 
-fn config(overrides: &[&str]) -> Config {
+pub fn config(overrides: &[&str]) -> Config {
     let small = [
         "scene.scale=0.45",
         "training.batch_size=4096",
@@ -84,7 +84,7 @@ fn the_plan_is_what_is_allocated() {
 const DISTANCE: f32 = 3.0;
 
 /// A camera that looks at the origin from `turn` of a circle around the z axis, at height z.
-fn camera(turn: f32, z: f32) -> Camera {
+pub fn camera(turn: f32, z: f32) -> Camera {
     let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
     let radius = (DISTANCE * DISTANCE - z * z).sqrt();
     Camera::look_at(
@@ -98,7 +98,7 @@ fn camera(turn: f32, z: f32) -> Camera {
 }
 
 /// A sphere of radius 0.8 with a colour that depends on the place, antialiased by 5 x 5 rays a pixel, on nothing.
-fn view(camera: &Camera) -> Image {
+pub fn view(camera: &Camera) -> Image {
     let shade = |px: f32, py: f32| -> [f64; 4] {
         let (o, d) = camera.ray(px, py);
         let (b, c) = (dot(o, d), dot(o, o) - 0.64);
@@ -164,7 +164,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config) -> Trainer {
     trainer
 }
 
-fn train(trainer: &mut Trainer, steps: u32) -> Result<Vec<TrainEvent>, TrainError> {
+pub fn train(trainer: &mut Trainer, steps: u32) -> Result<Vec<TrainEvent>, TrainError> {
     let mut events = Vec::new();
     loop {
         match trainer.advance(steps, &mut events)? {

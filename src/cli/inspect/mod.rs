@@ -1,6 +1,7 @@
 //! `kiln inspect`: what a dataset is and what is wrong with it, or what a run holds and whether it is whole.
 
 mod dataset;
+mod objects;
 mod plot;
 mod run;
 
@@ -12,11 +13,15 @@ use super::Session;
 #[command(after_help = "Examples:
   kiln inspect data/lego                      views, lens, scene box, problems, memory
   kiln inspect data/lego --plot cameras.png   and where the cameras stand
+  kiln inspect data/cars                      every object of a folder of objects, as kiln meta takes it
   kiln inspect runs/lego-ngp                  what a run is, and whether its checkpoint is whole
   kiln inspect data/lego --json | jq .problems")]
 pub(super) struct Args {
-    /// Dataset to examine, or run directory (or checkpoint) to summarise and verify
+    /// Dataset to examine, folder of objects, or run directory (or checkpoint) to summarise and verify
     path: PathBuf,
+    /// File with the lists `train` and `test` of a folder of objects [default: the one *_splits.json in it]
+    #[arg(long, value_name = "FILE")]
+    splits: Option<PathBuf>,
     /// Draw the cameras and the scene's box, from above and from the side
     #[arg(long, value_name = "FILE.png")]
     plot: Option<PathBuf>,
@@ -47,6 +52,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             ));
         }
         run::inspect(session, &args.path)
+    } else if args.splits.is_some() || crate::dataset::holds_objects(&args.path) {
+        objects::inspect(session, args)
     } else {
         dataset::inspect(session, args)
     }

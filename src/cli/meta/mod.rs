@@ -273,7 +273,9 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     }
     let checkpoint = Checkpoint::open(run)?;
     let objects = objects_of(session, run, &checkpoint, args.root.as_deref(), None)?;
-    if objects.fingerprint() != checkpoint.info.fingerprint {
+    // What was imported has not learned from any.
+    let known = &checkpoint.info.fingerprint;
+    if !known.is_empty() && objects.fingerprint() != *known {
         return Err(usage(format!(
             "the objects in {} are not those that {} learned from: give ROOT as it was, with the same splits",
             objects.root.display(),

@@ -24,4 +24,5 @@ pub mod occupancy;
 pub mod optimizer;
 pub mod primitives;
 pub mod random;
+pub mod reptile;
 pub mod sampling;

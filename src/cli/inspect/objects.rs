@@ -1,0 +1,170 @@
+//! What a folder of objects is, and which of them cannot be learned from.
+
+use serde::Serialize;
+
+use super::super::output::{SCHEMA, bytes};
+use super::super::{Session, scene, usage};
+use super::{Args, Unusable};
+use crate::config::Config;
+use crate::dataset::doctor::{self, Problem};
+use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
+use crate::gpu::AdapterClass;
+
+/// Doubts shown to people; `--json` has them all.
+const SHOWN: usize = 20;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: u32,
+    event: &'static str,
+    root: String,
+    train: usize,
+    test: usize,
+    width: u32,
+    height: u32,
+    most_views: usize,
+    image_bytes: u64,
+    skipped: Vec<Left<'a>>,
+    problems: Vec<Left<'a>>,
+    usable: bool,
+}
+
+/// An object, and what about it.
+#[derive(Serialize)]
+struct Left<'a> {
+    object: &'a str,
+    reason: String,
+}
+
+/// Examine every object below `args.path`.
+pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
+    if args.plot.is_some() {
+        return Err(usage(
+            "--plot draws the cameras of one dataset, and this is a folder of them",
+        ));
+    }
+    let splits = match &args.splits {
+        Some(file) => Splits::File(file.clone()),
+        None => Splits::Found,
+    };
+    let objects = match Objects::open(&args.path, &splits, args.downscale) {
+        // Without splits there is still something to be said of the folders.
+        Err(DatasetError::Objects { message, .. }) if args.splits.is_none() => {
+            let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.downscale)?;
+            session
+                .out
+                .note(format!("warning: {}: {message}", args.path.display()));
+            all
+        }
+        objects => objects?,
+    };
+    let all = || objects.train.iter().chain(&objects.test);
+    let config = scene::config(
+        args.config.as_deref(),
+        Some(args.method.as_deref().unwrap_or("learnit")).filter(|_| args.config.is_none()),
+        &args.overrides,
+        AdapterClass::Software,
+    )?;
+    let n = objects.train.len() + objects.test.len();
+    let bar = session.out.bar(n, "decoding images");
+    let mut problems = Vec::new();
+    for object in all() {
+        problems.extend(doubts(object, &objects, &config));
+        bar.inc();
+    }
+    bar.finish_and_clear();
+    let pixels = |o: &Object| -> u64 {
+        let of = |f: &Frame| {
+            let camera = f.camera.downscaled(o.dataset.downscale);
+            u64::from(camera.width) * u64::from(camera.height)
+        };
+        o.frames.iter().map(of).sum()
+    };
+    let image_bytes = 4 * objects.train.iter().map(pixels).sum::<u64>();
+    let [width, height] = objects.size;
+    let skipped = objects.skipped.iter().map(|s| Left {
+        object: &s.name,
+        reason: s.reason.clone(),
+    });
+    let line = Line {
+        schema: SCHEMA,
+        event: "objects",
+        root: args.path.display().to_string(),
+        train: objects.train.len(),
+        test: objects.test.len(),
+        width,
+        height,
+        most_views: objects.most_views(),
+        image_bytes,
+        skipped: skipped.collect(),
+        usable: objects.skipped.is_empty(),
+        problems,
+    };
+    session.out.json(&line)?;
+    let out = &session.out;
+    out.result(format!(
+        "{}: {} objects to learn from, {} held out, images of {width}×{height}",
+        objects.name, line.train, line.test
+    ))?;
+    let least = all().map(|o| o.frames.len()).min().unwrap_or(0);
+    let range = if least == line.most_views {
+        format!("{least}")
+    } else {
+        format!("{least} to {}", line.most_views)
+    };
+    out.result(format!("views per object: {range}"))?;
+    if let Some([near, far]) = depths(all()) {
+        out.result(format!(
+            "rays start at {near:.3} and end at {far:.3} world units"
+        ))?;
+    }
+    out.result(format!(
+        "on the device: {} of images to learn from, as long as meta.resident_mib has room",
+        bytes(image_bytes)
+    ))?;
+    for left in &line.skipped {
+        out.result(format!("left out: {}: {}", left.object, left.reason))?;
+    }
+    for left in line.problems.iter().take(SHOWN) {
+        out.result(format!("{}: {}", left.object, left.reason))?;
+    }
+    if line.problems.len() > SHOWN {
+        let more = line.problems.len() - SHOWN;
+        out.result(format!("and {more} more, which --json lists"))?;
+    }
+    if line.skipped.is_empty() && line.problems.is_empty() {
+        out.result("no problems found")?;
+    }
+    if line.skipped.is_empty() {
+        return Ok(());
+    }
+    let n = line.skipped.len();
+    Err(Unusable(format!("{n} of the objects cannot be used")).into())
+}
+
+/// Where rays of all views start and end, where the files say so.
+fn depths<'a>(objects: impl Iterator<Item = &'a Object>) -> Option<[f32; 2]> {
+    let all = objects.flat_map(|o| o.frames.iter().filter_map(|f| f.near_far));
+    all.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)])
+}
+
+/// What is odd about `object`.
+fn doubts<'a>(object: &'a Object, objects: &Objects, config: &Config) -> Vec<Left<'a>> {
+    let left = |reason: String| Left {
+        object: &object.name,
+        reason,
+    };
+    let mut all: Vec<Left<'a>> = object.dataset.warnings.iter().cloned().map(left).collect();
+    let [most, n] = [objects.most_views(), object.frames.len()];
+    if 2 * n < most {
+        all.push(left(format!("has {n} views, others up to {most}")));
+    }
+    let mut config = config.clone();
+    config.resolve(object.dataset.hints(), AdapterClass::Software);
+    let frames: Vec<&Frame> = object.frames.iter().collect();
+    let (_, faulty) = doctor::check_images(&frames, &|| ());
+    let of_cameras = scene::problems(&object.dataset, &config);
+    let message = |p: Problem| left(p.message);
+    all.extend(faulty.into_iter().chain(of_cameras).map(message));
+    all
+}

@@ -1,0 +1,330 @@
+//! Learning weights to begin with: outer steps, tasks that take turns, and going back to where a task began.
+
+use std::sync::Arc;
+
+use kiln::checkpoint::{self, Checkpoint};
+use kiln::config::{Config, Meta, SceneHints};
+use kiln::dataset::Image;
+use kiln::gpu::{Buffer, Gpu, StepState};
+use kiln::images::{GpuCamera, ImageSet, TASKS, near_far};
+use kiln::render::Renderer;
+use kiln::train::{TrainEvent, Trainer, plan};
+
+use crate::reference::optimizer::{Adam, Moments};
+use crate::reference::reptile;
+use crate::support::{assert_close, on_device, to_f32, to_f64};
+use crate::train::{camera, config, train, view};
+
+const INNER: u32 = 5;
+const OBJECTS: u32 = 3;
+const VIEWS: u32 = 4;
+
+const INTERPOLATED: [&str; 3] = [
+    "meta.optimizer.algorithm=\"sgd\"",
+    "meta.optimizer.learning_rate=0.3",
+    "meta.optimizer.l2_reg=0.0",
+];
+const WITH_ADAM: [&str; 3] = [
+    "meta.optimizer.algorithm=\"adam\"",
+    "meta.optimizer.learning_rate=1e-2",
+    "meta.optimizer.epsilon=1e-4",
+];
+
+/// A hash grid that learns to begin with something.
+fn meta_config(gpu: &Gpu, overrides: &[&str]) -> Config {
+    let mut config = config(&[]);
+    config.meta = Some(Meta {
+        inner_steps: INNER,
+        ..Meta::suiting(&config.optimizer)
+    });
+    let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
+    let mut config = Config::parse(&config.to_toml(), "test", &overrides).unwrap();
+    config.resolve(SceneHints::default(), gpu.class());
+    config
+}
+
+/// Spheres in other colours, and one more in the slot of who is held out.
+fn objects(gpu: &Gpu, config: &Config) -> ImageSet {
+    let cameras: Vec<_> = (0..VIEWS).map(|i| camera(i as f32 * 0.27, 0.4)).collect();
+    let side = u64::from(cameras[0].width);
+    let pixels = u64::from(VIEWS) * side * side;
+    let set = ImageSet::of_slots(gpu, OBJECTS + 1, VIEWS, pixels).unwrap();
+    for slot in 0..=OBJECTS {
+        let images: Vec<Image> = cameras
+            .iter()
+            .map(|camera| {
+                let mut image = view(camera);
+                image.pixels.chunks_exact_mut(4).for_each(|p| {
+                    p[..3].rotate_left(slot as usize % 3);
+                    p[0] /= 1 + slot as u8;
+                });
+                image
+            })
+            .collect();
+        let cameras: Vec<GpuCamera> = cameras
+            .iter()
+            .map(|c| GpuCamera::new(c, near_far(config, None)))
+            .collect();
+        set.put(gpu, slot, &images, &cameras);
+    }
+    for task in 0..TASKS {
+        set.assign(gpu, task, task % OBJECTS, VIEWS);
+    }
+    set.assign(gpu, TASKS, OBJECTS, 1);
+    set
+}
+
+fn trainer_of(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
+    let config = meta_config(gpu, overrides);
+    let set = objects(gpu, &config);
+    let mut trainer = Trainer::new(gpu, &config, &set, None).unwrap();
+    trainer.warm_up(&set).unwrap();
+    trainer
+}
+
+fn all(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
+    gpu.read(buffer, 0, buffer.bytes() as usize / 4).unwrap()
+}
+
+/// The buffers that hold what is learned.
+fn parameters(trainer: &Trainer) -> Vec<Buffer> {
+    let tables = trainer.sparse.iter().flat_map(|s| s.values.clone());
+    std::iter::once(trainer.dense.weights.values.clone())
+        .chain(tables)
+        .collect()
+}
+
+/// All of what is learned, and what the outer optimiser remembers.
+fn state(gpu: &Gpu, trainer: &Trainer) -> Vec<Vec<f32>> {
+    let mut buffers = parameters(trainer);
+    for outer in &trainer.reptile.as_ref().unwrap().outer {
+        let [first, second] = outer.group.moments.clone();
+        buffers.extend([outer.group.weights.values.clone(), first, second]);
+    }
+    buffers.iter().map(|b| all(gpu, b)).collect()
+}
+
+#[test]
+fn outer_steps_follow_the_reference() {
+    on_device(|gpu| {
+        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+            let trainer = trainer_of(gpu, overrides);
+            let optimizer = trainer.config().meta.clone().unwrap().optimizer;
+            let adam = Adam {
+                beta1: f64::from(optimizer.beta1),
+                beta2: f64::from(optimizer.beta2),
+                epsilon: f64::from(optimizer.epsilon),
+                l2_reg: 0.0,
+            };
+            let mut theta: Vec<Vec<f64>> = parameters(&trainer)
+                .iter()
+                .map(|b| to_f64(&all(gpu, b)))
+                .collect();
+            let mut moments: Vec<Moments> =
+                theta.iter().map(|t| Moments::zeros(t.len(), 1)).collect();
+            for outer_step in 0..3 {
+                for _ in 0..INNER {
+                    gpu.submit(trainer.stages().0);
+                }
+                let phi: Vec<Vec<f64>> = parameters(&trainer)
+                    .iter()
+                    .map(|b| to_f64(&all(gpu, b)))
+                    .collect();
+                gpu.submit(trainer.outer_stages());
+                let after = parameters(&trainer);
+                for (index, (theta, phi)) in theta.iter_mut().zip(&phi).enumerate() {
+                    let before = theta.clone();
+                    if optimizer.algorithm == kiln::config::Algorithm::Sgd {
+                        reptile::interpolate(f64::from(optimizer.learning_rate), theta, phi);
+                    } else {
+                        let rate = f64::from(optimizer.learning_rate);
+                        reptile::step(&adam, rate, theta, phi, &mut moments[index]);
+                    }
+                    let found = to_f64(&all(gpu, &after[index]));
+                    let way = |to: &[f64]| reptile::gradient(to, &before);
+                    assert!(way(theta).iter().any(|w| w.abs() > 1e-6), "nothing moved");
+                    let name = format!("way of buffer {index} in outer step {outer_step}");
+                    assert_close(&name, &to_f32(&way(&found)), &way(theta), 1e-3);
+                    *theta = found;
+                }
+                // The next task's steps begin there, and know nothing of these.
+                let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
+                assert_eq!((state.task, state.task_start), (outer_step + 1, state.step));
+                let sparse = &trainer.sparse[0];
+                for buffer in sparse.moments.iter().chain(&trainer.dense.moments) {
+                    assert!(all(gpu, buffer).iter().all(|v| *v == 0.0));
+                }
+                for counters in &sparse.counters {
+                    let n = counters.bytes() as usize / 4;
+                    let counters = gpu.read::<u32>(counters, 0, n).unwrap();
+                    assert!(counters.iter().all(|c| *c == 0));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn rays_are_drawn_of_the_object_whose_turn_it_is() {
+    on_device(|gpu| {
+        let mut trainer = trainer_of(gpu, &INTERPOLATED);
+        for outer_step in 0..4 {
+            // The first step of the task.
+            train(&mut trainer, outer_step * INNER + 1).unwrap();
+            let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
+            let rays = gpu
+                .read::<[u32; 16]>(&trainer.passes[0].rays, 0, state.n_rays as usize)
+                .unwrap();
+            let slot = outer_step % OBJECTS;
+            let of_object = slot * VIEWS..(slot + 1) * VIEWS;
+            // `image` of a ray.
+            let images: Vec<u32> = rays.iter().map(|r| r[IMAGE_OF_RAY]).collect();
+            assert!(images.iter().all(|i| of_object.contains(i)), "{images:?}");
+            for image in of_object {
+                assert!(images.contains(&image), "view {image} is left out");
+            }
+        }
+    });
+}
+
+/// Word of a `Ray` that says which image it is of.
+const IMAGE_OF_RAY: usize = 11;
+
+#[test]
+fn what_is_done_between_tasks_leaves_no_trace() {
+    on_device(|gpu| {
+        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+            let mut whole = trainer_of(gpu, overrides);
+            train(&mut whole, 4 * INNER).unwrap();
+            let expected = state(gpu, &whole);
+
+            let mut other = trainer_of(gpu, overrides);
+            train(&mut other, INNER).unwrap();
+            // Another object is learned, which changes what there is…
+            other.adapt();
+            train(&mut other, 7).unwrap();
+            let bits = other.occupancy.as_ref().map(|g| &g.bits);
+            let renderer = Renderer::new(gpu, other.config(), bits).unwrap();
+            other.settle(&renderer.parameters).unwrap();
+            let adapted = all(gpu, &renderer.parameters[0].weights.values);
+            other.end_adaptation().unwrap();
+            assert_eq!(other.step(), INNER);
+            let values = all(gpu, &other.dense.weights.values);
+            assert_ne!(adapted, values, "the held-out object taught nothing");
+            // …a task is left in the middle…
+            train(&mut other, 2 * INNER + 3).unwrap();
+            other.abandon_task().unwrap();
+            assert_eq!(other.step(), 2 * INNER);
+            // …and it is saved, and resumed.
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("checkpoint.safetensors");
+            let source = checkpoint::Source {
+                dataset: "objects",
+                downscale: 1,
+                train_views: &[],
+                fingerprint: "",
+            };
+            checkpoint::save(&path, gpu, &other, &source).unwrap();
+            let saved = Checkpoint::open(&path).unwrap();
+            assert!(saved.verify(gpu).unwrap().resumable);
+            let mut resumed = trainer_of(gpu, overrides);
+            saved.restore(gpu, &mut resumed).unwrap();
+            for mut trainer in [other, resumed] {
+                train(&mut trainer, 4 * INNER).unwrap();
+                assert!(state(gpu, &trainer) == expected, "another result");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_learned_to_begin_with_is_what_is_begun_with() {
+    on_device(|gpu| {
+        let mut trainer = trainer_of(gpu, &INTERPOLATED);
+        train(&mut trainer, 2 * INNER).unwrap();
+        let learned: Vec<Vec<f32>> = parameters(&trainer).iter().map(|b| all(gpu, b)).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let source = checkpoint::Source {
+            dataset: "objects",
+            downscale: 1,
+            train_views: &[],
+            fingerprint: "",
+        };
+        checkpoint::save(&path, gpu, &trainer, &source).unwrap();
+        let saved = Checkpoint::open(&path).unwrap();
+
+        let mut config = trainer.config().clone();
+        config.meta = None;
+        assert!(config.optimizer.ema_decay > 0.0, "averages are tested too");
+        let set = objects(gpu, &config);
+        let mut beginner = Trainer::new(gpu, &config, &set, None).unwrap();
+        let fields: Vec<_> = beginner.fields().cloned().collect();
+        saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap();
+        beginner.reset(None).unwrap();
+        saved.begin(gpu, &beginner).unwrap();
+        for (found, expected) in parameters(&beginner).iter().zip(&learned) {
+            assert!(all(gpu, found) == *expected, "not the same weights");
+        }
+        assert!(all(gpu, &beginner.dense.averages) == learned[0]);
+        assert!(all(gpu, &beginner.sparse[0].averages[0]) == learned[1]);
+        // A single view does not say that the rest is empty.
+        let bits = &beginner.occupancy.as_ref().unwrap().bits;
+        let bits = gpu.read::<u32>(bits, 0, bits.bytes() as usize / 4).unwrap();
+        assert!(bits.iter().all(|b| *b == u32::MAX));
+
+        let mut wider = config.clone();
+        if let Some(network) = &mut wider.passes[0].field.color_network {
+            network.n_neurons = 32;
+        }
+        let fields = kiln::field::Field::of_passes(gpu, &wider).unwrap();
+        let error = saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap_err();
+        assert!(
+            error.to_string().contains("color_network.0.weight"),
+            "{error}"
+        );
+    });
+}
+
+/// Spheres from new weights and from learned ones: a few steps on one view of another sphere are worth more.
+#[test]
+fn a_learned_beginning_is_better_than_none() {
+    on_device(|gpu| {
+        let mut trainer = trainer_of(gpu, &INTERPOLATED);
+        let first_psnr = |trainer: &mut Trainer| {
+            trainer.adapt();
+            let events = train(trainer, INNER).unwrap();
+            trainer.end_adaptation().unwrap();
+            let TrainEvent::Progress(last) = events.last().unwrap();
+            last.train_psnr
+        };
+        let before = first_psnr(&mut trainer);
+        let events = train(&mut trainer, 30 * INNER).unwrap();
+        let TrainEvent::Progress(last) = events.last().unwrap();
+        let inner = last.inner.unwrap();
+        assert!(inner.last_psnr > inner.first_psnr, "{inner:?}");
+        let after = first_psnr(&mut trainer);
+        assert!(after > before + 3.0, "{before} dB, then {after} dB");
+    });
+}
+
+#[test]
+fn the_plan_counts_what_outer_steps_take() {
+    on_device(|gpu| {
+        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+            let config = meta_config(gpu, overrides);
+            let set = objects(gpu, &config);
+            let before = gpu.allocated_bytes();
+            let trainer = Trainer::new(gpu, &config, &set, None).unwrap();
+            let bits = trainer.occupancy.as_ref().map(|g| &g.bits);
+            let _renderer = Renderer::new(gpu, &config, bits).unwrap();
+            let allocated = gpu.allocated_bytes() - before;
+            let planned = plan(gpu, &config).unwrap().total_bytes();
+            let counters = 1 << 17;
+            assert!(
+                allocated >= planned && allocated - planned < counters,
+                "{allocated} bytes allocated, {planned} planned"
+            );
+        }
+    });
+}
