@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Figures of this machine's GPU: adapters, GPU tests, per-stage times, a minute of training, rendering.
 #
-# usage: gpu-report.sh KILN OUT [DATASET] [PEERS]
+# usage: gpu-report.sh KILN OUT [DATASET] [PEERS] [OBJECTS]
 #   KILN     the release binary; a copy of the GPU tests named kiln-gpu-tests beside it (what `cargo test --release --test
 #            gpu --no-run` builds) is run too
 #   OUT      folder for the results; each is written as its step ends
 #   DATASET  Blender-format folder (default: the built-in scene)
-#   PEERS    folder with a PyTorch program to compare with, torch_train.py METHOD DATASET --seconds S --every S --device D,
+#   PEERS    folder with PyTorch programs to compare with, torch_train.py METHOD DATASET --seconds S --every S --device D,
 #            run afterwards on the same data
+#   OBJECTS  folder of objects to learn an initialisation from
 # Each step has a time limit, and a failed one does not stop the rest.
 set -u
-kiln=$(realpath "$1"); out=$2; dataset=${3:-}; peers=${4:-}
+kiln=$(realpath "$1"); out=$2; dataset=${3:-}; peers=${4:-}; objects=${5:-}
 mkdir -p "$out"; out=$(realpath "$out")
 failed=0
 
@@ -31,6 +32,7 @@ tests=$(dirname "$kiln")/kiln-gpu-tests
 step bench 120 "$kiln" bench --json --method ngp
 step bench-nerf 120 "$kiln" bench --json --method nerf
 step bench-kilonerf 120 "$kiln" bench --json --method kilonerf
+step bench-meta 120 "$kiln" bench --json --stage meta --method learnit
 if [ -n "$dataset" ]; then
     step train 180 "$kiln" train "$dataset" --out "$out/run" --force --method ngp --seconds 60 --json
     step train-nerf 180 "$kiln" train "$dataset" --out "$out/run-nerf" --force --method nerf --seconds 60 --eval-views 5 --json
@@ -40,5 +42,9 @@ if [ -n "$dataset" ]; then
     [ -n "$peers" ] && step peer 200 python3 "$peers/torch_train.py" ngp "$dataset" --seconds 60 --every 30 --device cuda
 else
     step demo 240 "$kiln" demo --out "$out/demo" --json
+fi
+if [ -n "$objects" ]; then
+    step meta 300 "$kiln" meta "$objects" --out "$out/meta" --force --method learnit --seconds 180 --json
+    step meta-eval 240 "$kiln" meta-eval "$out/meta" --objects 5 --steps 0,32,512 --json
 fi
 exit "$failed"

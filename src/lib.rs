@@ -14,6 +14,7 @@
 //! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
 //! - [`camera_path`] is what an animation looks through, from files or around a scene.
 //! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
+//! - [`reptile`] learns what training begins with from many objects that take turns.
 //! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned, [`report`] shows
 //!   it, and [`tensorboard`] writes curves for others to draw.
 //! - [`gpu`] is the layer below all of these. [`cli`] is the program on top.

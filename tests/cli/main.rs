@@ -15,6 +15,7 @@ mod llff;
 #[path = "../lpips/recipe.rs"]
 mod lpips;
 mod manners;
+mod meta;
 mod nerf;
 mod render;
 mod render_outputs;

@@ -1,0 +1,373 @@
+//! Learning from many objects what to begin with: `meta`, `train --init` and `meta-eval`.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use kiln::camera::Camera;
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// Settings that make a step of learned initialisations take milliseconds on a software adapter.
+const FEW: [&str; 6] = [
+    "--method=learnit-small",
+    "--set=training.n_rays=16",
+    "--set=passes.sampler.stratified.n_samples=8",
+    "--set=passes.field.density_network.n_neurons=8",
+    "--set=passes.field.position_encoding.frequency.n_frequencies=4",
+    "--set=meta.inner_steps=4",
+];
+const VIEWS: u8 = 5;
+
+/// Writes an object of [`VIEWS`] views: a sphere, with less of one colour.
+fn write_object(folder: &Path, dimmed: usize, side: u32) {
+    std::fs::create_dir_all(folder).unwrap();
+    let frame = |i: u8| {
+        let angle = f32::from(i) / f32::from(VIEWS) * std::f32::consts::TAU;
+        let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
+        let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side);
+        let mut image = sphere(&camera);
+        image
+            .pixels
+            .chunks_exact_mut(4)
+            .for_each(|p| p[dimmed % 3] /= 3);
+        image
+            .save_png(&folder.join(format!("rgb_{i}.png")))
+            .unwrap();
+        let rows = camera
+            .world_from_camera
+            .into_iter()
+            .chain([[0.0, 0.0, 0.0, 1.0]]);
+        serde_json::json!({
+            "file_path": format!("rgb_{i}"),
+            "transform_matrix": rows.map(|r| r.map(f64::from)).collect::<Vec<_>>(),
+        })
+    };
+    let frames: Vec<_> = (0..VIEWS).map(frame).collect();
+    let file =
+        serde_json::json!({ "camera_angle_x": 0.7, "near": 2.0, "far": 6.0, "frames": frames });
+    std::fs::write(folder.join("transforms.json"), file.to_string()).unwrap();
+}
+
+/// Four objects to learn from and one that is held out.
+fn objects(side: u32) -> TempDir {
+    let root = TempDir::new().unwrap();
+    let names = ["a", "b", "c", "d", "e"];
+    for (i, name) in names.iter().enumerate() {
+        write_object(&root.path().join(name), i, side);
+    }
+    let splits = serde_json::json!({ "train": names[..4], "test": names[4..] });
+    std::fs::write(root.path().join("ball_splits.json"), splits.to_string()).unwrap();
+    root
+}
+
+fn meta(root: &Path, out: &Path) -> Command {
+    let mut command = kiln(["meta"]);
+    command.arg(root).arg("--out").arg(out).args(FEW);
+    command
+}
+
+/// Objects, and what was learned from them in a few steps.
+fn learned() -> (TempDir, PathBuf) {
+    let root = objects(SIDE);
+    let run = root.path().join("runs/balls");
+    let output = succeeds(meta(root.path(), &run).args(["--steps", "3"]));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("4 to learn from, 1 held out"), "{stderr}");
+    assert!(
+        stderr.contains("all objects stay on the device"),
+        "{stderr}"
+    );
+    assert!(text(&output.stdout).contains("held out: PSNR"));
+    (root, run)
+}
+
+#[test]
+fn a_new_object_begins_with_what_was_learned() {
+    if !has_adapter() {
+        return;
+    }
+    let (root, run) = learned();
+    for file in [
+        "config.toml",
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "eval.json",
+        "report.html",
+    ] {
+        assert!(run.join(file).is_file(), "no {file}");
+    }
+    let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert!(log.contains("\"first_psnr\":"), "{log}");
+
+    // Exactly that, before the first step.
+    let object = root.path().join("e");
+    let train = |out: &str, more: &[&str]| {
+        let mut command = kiln(["train"]);
+        command.arg(&object).arg("--init").arg(&run);
+        command.arg("--out").arg(root.path().join(out)).args(more);
+        command
+    };
+    succeeds(&mut train("at_0", &["--train-views", "0", "--steps", "0"]));
+    let (metadata, (_, ours)) = (checkpoint(&run).1, checkpoint(&root.path().join("at_0")));
+    let mut compared = 0;
+    for (name, tensor) in metadata
+        .iter()
+        .filter(|(n, _)| n.starts_with("density_network."))
+    {
+        assert!(ours[name] == *tensor, "{name} differs");
+        compared += 1;
+    }
+    assert_eq!(compared, 8);
+
+    // From one view, and measured on all others.
+    succeeds(&mut train("at_5", &["--train-views", "0", "--steps", "5"]));
+    let new = root.path().join("at_5");
+    let names = |run: &Path| -> Vec<String> {
+        let images = json(&run.join("eval.json"))["images"].clone();
+        let images = images.as_array().unwrap().iter();
+        images
+            .map(|i| i["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&new), ["rgb_1", "rgb_2", "rgb_3", "rgb_4"]);
+    succeeds(kiln(["eval"]).arg(&new));
+    assert_eq!(names(&new), ["rgb_1", "rgb_2", "rgb_3", "rgb_4"]);
+    let views = root.path().join("views");
+    succeeds(
+        kiln(["render", "--turntable", "2", "--out"])
+            .arg(&views)
+            .arg(&new),
+    );
+    assert_eq!(names_in(&views).len(), 2);
+    // Goes on like any run, without what it began with.
+    std::fs::rename(&run, root.path().join("elsewhere")).unwrap();
+    succeeds(kiln(["train", "--steps", "8", "--resume"]).arg(&new));
+    assert_eq!(steps_of(&new), 8);
+}
+
+#[test]
+fn held_out_objects_are_learned_from_either_beginning() {
+    if !has_adapter() {
+        return;
+    }
+    let (_root, run) = learned();
+    let output = succeeds(kiln(["meta-eval", "--steps", "4,0", "--json"]).arg(&run));
+    let lines = json_lines(&text(&output.stdout));
+    let of = |event: &str| lines.iter().filter(|l| l["event"] == event).count();
+    assert_eq!((of("object"), of("meta-eval")), (4, 1));
+    let report = json(&run.join("meta-eval.json"));
+    let means = report["means"].as_array().unwrap();
+    let steps: Vec<_> = means.iter().map(|m| m["steps"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 0, 4, 4]);
+    assert_eq!(
+        (&report["outer_steps"], &report["objects"]),
+        (&3.into(), &1.into())
+    );
+    assert_eq!(report["background"], "white");
+    let picture = kiln::dataset::Image::load(&run.join("meta-eval.png")).unwrap();
+    // An input view, a label, four novel ones; three rows of them.
+    assert!(picture.width > 5 * SIDE && picture.height > 3 * SIDE);
+
+    let output = succeeds(kiln(["meta-eval", "--steps", "0", "--train-views", "2"]).arg(&run));
+    assert!(text(&output.stdout).contains("learned from 2 views each"));
+    let refuse =
+        |more: &[&str], words: &[&str]| refused(kiln(["meta-eval"]).arg(&run).args(more), 2, words);
+    refuse(&["--train-views", "5"], &["--train-views 5", "5 views"]);
+    refuse(
+        &["--train-views", "0,9"],
+        &["--train-views 9", "counted from 0"],
+    );
+    refuse(
+        &["--eval-views", "0,1"],
+        &["--eval-views 0", "learned from"],
+    );
+    refuse(&["--root", "/nowhere"], &["/nowhere", "not there"]);
+    let of_one_scene = &shared().run;
+    refused(
+        kiln(["meta-eval"]).arg(of_one_scene),
+        2,
+        &["run of one scene", "kiln meta"],
+    );
+}
+
+#[test]
+fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
+    if !has_adapter() {
+        return;
+    }
+    // Objects that do not all fit a MiB.
+    let root = objects(128);
+    let at = |name: &str| root.path().join("runs").join(name);
+    succeeds(meta(root.path(), &at("whole")).args(["--steps", "9"]));
+    let streamed = ["--set=meta.resident_mib=1", "--steps", "4"];
+    let output = succeeds(meta(root.path(), &at("parts")).args(streamed));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("3 objects at a time"), "{stderr}");
+    succeeds(kiln(["meta", "--steps", "9", "--resume"]).arg(at("parts")));
+    assert_same_tensors(&at("whole"), &at("parts"));
+    let output = succeeds(kiln(["inspect"]).arg(at("parts")));
+    assert!(text(&output.stdout).contains("learnit-small"));
+    refused(
+        kiln(["train", "--resume"]).arg(at("parts")),
+        2,
+        &["kiln meta --resume", "--init"],
+    );
+    // Other objects.
+    write_object(&root.path().join("a"), 2, 128);
+    std::fs::remove_file(root.path().join("a/rgb_0.png")).unwrap();
+    refused(
+        kiln(["meta", "--steps", "12", "--resume"]).arg(at("parts")),
+        2,
+        &["not those that", "same splits"],
+    );
+}
+
+#[test]
+fn a_hash_grid_learns_what_to_begin_with_too() {
+    if !has_adapter() {
+        return;
+    }
+    let root = objects(SIDE);
+    let run = root.path().join("run");
+    let mut command = kiln(["meta"]);
+    command.arg(root.path()).arg("--out").arg(&run).args(SMALL);
+    succeeds(command.args(["--set=meta.inner_steps=3", "--steps", "3"]));
+    let config = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(
+        config.contains("[meta.optimizer]") && config.contains("algorithm = \"sgd\""),
+        "{config}"
+    );
+    let out = root.path().join("new");
+    let mut command = kiln(["train", "--steps", "4", "--train-views", "0", "--init"]);
+    succeeds(
+        command
+            .arg(&run)
+            .arg("--out")
+            .arg(&out)
+            .arg(root.path().join("e")),
+    );
+    assert_eq!(steps_of(&out), 4);
+    assert!(
+        !std::fs::read_to_string(out.join("config.toml"))
+            .unwrap()
+            .contains("[meta")
+    );
+    succeeds(kiln(["meta-eval", "--steps", "2"]).arg(&run));
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
+    if !has_adapter() {
+        return;
+    }
+    let root = objects(SIDE);
+    let out = root.path().join("run");
+    let refuse = |more: &[&str], code: i32, words: &[&str]| {
+        refused(
+            meta(root.path(), &out).args(["--steps", "1"]).args(more),
+            code,
+            words,
+        );
+        assert!(!out.exists(), "left behind");
+    };
+    let write = |name: &str, train: &[&str]| {
+        let file = root.path().join(name);
+        std::fs::write(&file, serde_json::json!({ "train": train }).to_string()).unwrap();
+        file.display().to_string()
+    };
+    let missing = write("missing.json", &["a", "nowhere"]);
+    refuse(
+        &["--splits", &missing],
+        1,
+        &["missing.json", "nowhere", "--splits"],
+    );
+    let single = write("single.json", &["a"]);
+    refuse(
+        &["--splits", &single],
+        1,
+        &["1 object to learn from", "two"],
+    );
+    refuse(&["--train-fraction", "0"], 2, &["--train-fraction 0"]);
+    refuse(&["--seconds", "-1"], 2, &["--seconds -1"]);
+    refuse(
+        &["--set=meta.inner_steps=0"],
+        2,
+        &["meta.inner_steps", "between 1 and 256"],
+    );
+    refuse(
+        &["--set=meta.optimizer.learning_rate=0"],
+        2,
+        &["meta.optimizer.learning_rate", "positive"],
+    );
+    refused(kiln(["meta"]), 2, &["no ROOT given"]);
+    refused(
+        kiln(["meta"]).arg(root.path().join("a")),
+        1,
+        &["is one scene"],
+    );
+    refused(
+        kiln(["train"]).arg(root.path()),
+        1,
+        &["no dataset here", "a, b, c"],
+    );
+
+    // One without images, one of another size.
+    for i in 0..VIEWS {
+        std::fs::remove_file(root.path().join(format!("a/rgb_{i}.png"))).unwrap();
+    }
+    write_object(&root.path().join("b"), 1, 2 * SIDE);
+    let output = succeeds(meta(root.path(), &out).args(["--steps", "1"]));
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr.contains("a is left out: ") && stderr.contains("none of the 5 images"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("b is left out: has images of 48 × 48"),
+        "{stderr}"
+    );
+    let output = kiln(["inspect"]).arg(root.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stdout = text(&output.stdout);
+    assert!(
+        stdout.contains("2 objects to learn from, 1 held out"),
+        "{stdout}"
+    );
+    assert!(
+        stdout.contains("left out: a: ") && stdout.contains("left out: b: "),
+        "{stdout}"
+    );
+
+    // Networks of another shape, the first tensor named.
+    let new = root.path().join("new");
+    let mut command = kiln(["train", "--init"]);
+    command
+        .arg(&out)
+        .arg(root.path().join("e"))
+        .arg("--out")
+        .arg(&new);
+    let wider = "--set=passes.field.density_network.n_neurons=12";
+    refused(
+        command.arg(wider),
+        2,
+        &["--init", "density_network.0.weight", "[12, 24]"],
+    );
+    let mut command = kiln(["train", "--method", "ngp-small", "--init"]);
+    command
+        .arg(&out)
+        .arg(root.path().join("e"))
+        .arg("--out")
+        .arg(&new);
+    refused(
+        &mut command,
+        2,
+        &["--init", "position_encoding.level_0", "ngp-small"],
+    );
+    assert!(!new.exists());
+    refused(
+        kiln(["train", "--init", "/nowhere"]).arg(root.path().join("e")),
+        1,
+        &["/nowhere", "no such run"],
+    );
+}
