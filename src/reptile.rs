@@ -233,3 +233,27 @@ impl Reptile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Order;
+
+    #[test]
+    fn every_object_has_its_turn_once_in_a_round() {
+        let mut order = Order::new(7, 11);
+        let rounds: Vec<Vec<u32>> = (0..4)
+            .map(|round| (0..11).map(|i| order.object(11 * round + i)).collect())
+            .collect();
+        for round in &rounds {
+            let mut sorted = round.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..11).collect::<Vec<_>>());
+        }
+        assert!(rounds[0] != rounds[1] && rounds[1] != rounds[2]);
+        // Whoever asks for one in the middle gets the same.
+        assert_eq!(Order::new(7, 11).object(27), rounds[2][5]);
+        assert_ne!(Order::new(8, 11).objects, Order::new(7, 11).objects);
+        let mut single = Order::new(3, 1);
+        assert_eq!([single.object(0), single.object(9)], [0, 0]);
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln::camera::{Camera, Lens};
-use kiln::config::{Background, Config, PositionEncoding, SceneHints};
+use kiln::config::{Algorithm, Background, Config, Meta, PositionEncoding, SceneHints};
 use kiln::dataset::Image;
 use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
@@ -158,6 +158,7 @@ fn configs() -> Vec<Config> {
             "passes.field.position_encoding={hash_grid={n_levels=4,n_features_per_level=2,log2_hashmap_size=12,base_resolution=4}}",
         ],
     ];
+    let of_objects: [&[&str]; 2] = [&[], &["optimizer.algorithm=\"adam\""]];
     // Buffers are not what is tested here.
     let marched = ["training.batch_size=4096", "occupancy.resolution=32"];
     let mut configs = Vec::new();
@@ -166,6 +167,8 @@ fn configs() -> Vec<Config> {
             (&of_passes, &["training.n_rays=32"])
         } else if preset.starts_with("kilonerf") {
             (&of_cells, &marched)
+        } else if preset.starts_with("learnit") {
+            (&of_objects, &["training.n_rays=32"])
         } else {
             (&sets, &marched)
         };
@@ -173,6 +176,15 @@ fn configs() -> Vec<Config> {
             let overrides = small.iter().chain(*set);
             let overrides: Vec<String> = overrides.map(|s| (*s).to_owned()).collect();
             configs.push(Config::preset(preset, &overrides).unwrap());
+        }
+        // With what learns the weights that it begins with, by either optimiser inside.
+        let small: Vec<String> = small.iter().map(|s| (*s).to_owned()).collect();
+        for algorithm in [Algorithm::Adam, Algorithm::Sgd] {
+            let mut config = Config::preset(preset, &small).unwrap();
+            config.distillation = None;
+            config.optimizer.algorithm = algorithm;
+            config.meta = Some(Meta::suiting(&config.optimizer));
+            configs.push(config);
         }
     }
     configs
@@ -202,7 +214,8 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         )
         .unwrap();
         // A field of the same shape may be the teacher.
-        let teacher = config.passes[0].field.cells.is_some().then(|| {
+        let is_taught = config.distillation.is_some() && config.passes[0].field.cells.is_some();
+        let teacher = is_taught.then(|| {
             let field = Field::of_passes(gpu, &config).unwrap().remove(0);
             let parameters = FieldParameters::new(gpu, &field).unwrap();
             let grid = OccupancyGrid::of_config(gpu, &config, &field).unwrap();
@@ -363,7 +376,8 @@ macro_rules! mirror {
 fn mirrored_structs_lie_where_the_shaders_think() {
     let state = mirror!(StepState:
         step, seed, n_rays, n_marched, n_kept, n_rays_fitting, n_rays_total, n_kept_total, n_marched_total, next_rays,
-        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, most_samples,
+        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, most_samples, task,
+        task_start,
     );
     assert_eq!(layout("common/step", &Defines::new(), "StepState"), state);
     assert_eq!(
