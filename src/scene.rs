@@ -1,9 +1,12 @@
-//! The built-in demo scene: `shaders/scene/demo.wgsl` draws it, this file says from where.
+//! The built-in demo scene: `shaders/scene/demo.wgsl` says what it is, `shaders/scene/solids.wgsl` draws it, this file says from
+//! where. [`ToyCar`] is a class of objects.
 //!
 //! A pedestal with a glossy sphere, a panelled cube, a standing ring and a small tower, lit by a key
 //! light with soft shadows. Everything lies within [−1.2, 1.2]³ world units with z up, seen from a
 //! distance of 4.03 as in the NeRF-synthetic scenes (Mildenhall et al. 2020), so that their
 //! configuration fits.
+
+mod car;
 
 use std::f64::consts::{PI, TAU};
 use std::path::Path;
@@ -12,7 +15,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::camera::Camera;
 use crate::dataset::{DatasetError, Image, Split, write_blender};
-use crate::gpu::{Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Binding, Defines, Gpu, GpuError, Groups, Stage};
+pub use car::ToyCar;
 
 /// Distance of the cameras from the origin, in world units.
 const RADIUS: f64 = 4.031_129;
@@ -38,7 +42,7 @@ pub enum SceneError {
     Dataset(#[from] DatasetError),
 }
 
-/// Mirror of `View` in `shaders/scene/demo.wgsl`.
+/// Mirror of `View` in `shaders/scene/solids.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct View {
@@ -81,35 +85,7 @@ impl DemoScene {
     /// # Errors
     /// Those of compilation, allocation and the device.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
-        let defines = Defines::new().set("samples", SAMPLES);
-        let n_pixels = camera.width * camera.height;
-        let mut view = View {
-            world_from_camera: camera.world_from_camera,
-            focal: camera.focal,
-            principal: camera.principal,
-            width: camera.width,
-            n_pixels,
-            first_pixel: 0,
-            n_tile: TILE,
-        };
-        let uniform = gpu.uniform("demo view", &view)?;
-        let image = gpu.buffer("demo image", u64::from(n_pixels) * 4)?;
-        let mut stage = Stage::new("demo scene");
-        let bindings = [("view", &uniform), ("image", &image)];
-        let groups = Groups::covering(u64::from(TILE.min(n_pixels)), WORKGROUP);
-        stage.run(gpu, "scene/demo", "draw", &defines, &bindings, groups)?;
-        for first_pixel in (0..n_pixels).step_by(TILE as usize) {
-            view.first_pixel = first_pixel;
-            gpu.write(&uniform, 0, &[view]);
-            gpu.submit([&stage]);
-        }
-        let pixels = gpu.read::<u8>(&image, 0, n_pixels as usize * 4)?;
-        Ok(Image {
-            width: camera.width,
-            height: camera.height,
-            has_alpha: pixels.iter().skip(3).step_by(4).any(|&alpha| alpha < 255),
-            pixels,
-        })
+        draw(gpu, camera, "scene/demo", &[])
     }
 
     /// Draws `counts` training, validation and test views of `size` × `size` pixels and writes them
@@ -148,6 +124,45 @@ impl DemoScene {
     }
 }
 
+/// What `camera` sees of `scene`, whose own bindings are `bindings`.
+fn draw(
+    gpu: &Gpu,
+    camera: &Camera,
+    scene: &str,
+    bindings: &[Binding<'_>],
+) -> Result<Image, GpuError> {
+    let defines = Defines::new().set("samples", SAMPLES).set("scene", scene);
+    let n_pixels = camera.width * camera.height;
+    let mut view = View {
+        world_from_camera: camera.world_from_camera,
+        focal: camera.focal,
+        principal: camera.principal,
+        width: camera.width,
+        n_pixels,
+        first_pixel: 0,
+        n_tile: TILE,
+    };
+    let uniform = gpu.uniform("scene view", &view)?;
+    let image = gpu.buffer("scene image", u64::from(n_pixels) * 4)?;
+    let mut stage = Stage::new("scene");
+    let mut all = vec![("view", &uniform), ("image", &image)];
+    all.extend(bindings);
+    let groups = Groups::covering(u64::from(TILE.min(n_pixels)), WORKGROUP);
+    stage.run(gpu, "scene/solids", "draw", &defines, &all, groups)?;
+    for first_pixel in (0..n_pixels).step_by(TILE as usize) {
+        view.first_pixel = first_pixel;
+        gpu.write(&uniform, 0, &[view]);
+        gpu.submit([&stage]);
+    }
+    let pixels = gpu.read::<u8>(&image, 0, n_pixels as usize * 4)?;
+    Ok(Image {
+        width: camera.width,
+        height: camera.height,
+        has_alpha: pixels.iter().skip(3).step_by(4).any(|&alpha| alpha < 255),
+        pixels,
+    })
+}
+
 /// Azimuth and elevation, in radians, of the `i`-th of `n` cameras.
 fn direction(split: Split, i: f64, n: f64) -> [f64; 2] {
     const LOWEST: f64 = -0.3; // sines of the spiral's ends
@@ -176,18 +191,19 @@ mod tests {
     #[test]
     fn the_view_is_laid_out_as_the_shader_says() {
         let defines = Defines::new().set("samples", SAMPLES);
-        let shader = Shader::load("scene/demo", &defines, false).unwrap();
+        let defines = defines.set("scene", "scene/car");
+        let shader = Shader::load("scene/solids", &defines, false).unwrap();
         let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
-        let (_, view) = module
-            .types
-            .iter()
-            .find(|(_, ty)| ty.name.as_deref() == Some("View"))
-            .unwrap();
-        let naga::TypeInner::Struct { members, span } = &view.inner else {
-            panic!("View is not a struct");
+        let layout = |name: &str| {
+            let mut types = module.types.iter();
+            let of = types.find(|(_, ty)| ty.name.as_deref() == Some(name));
+            let naga::TypeInner::Struct { members, span } = &of.unwrap().1.inner else {
+                panic!("{name} is not a struct");
+            };
+            let offsets: Vec<_> = members.iter().map(|m| m.offset as usize).collect();
+            (offsets, *span as usize)
         };
-        let theirs: Vec<_> = members.iter().map(|m| m.offset as usize).collect();
-        let ours = [
+        let ours = vec![
             std::mem::offset_of!(View, world_from_camera),
             std::mem::offset_of!(View, focal),
             std::mem::offset_of!(View, principal),
@@ -196,9 +212,21 @@ mod tests {
             std::mem::offset_of!(View, first_pixel),
             std::mem::offset_of!(View, n_tile),
         ];
-        assert_eq!(
-            (theirs.as_slice(), *span as usize),
-            (&ours[..], size_of::<View>())
-        );
+        assert_eq!(layout("View"), (ours, size_of::<View>()));
+        let ours = vec![
+            std::mem::offset_of!(ToyCar, half),
+            std::mem::offset_of!(ToyCar, wheel),
+            std::mem::offset_of!(ToyCar, cabin_at),
+            std::mem::offset_of!(ToyCar, cabin_half),
+            std::mem::offset_of!(ToyCar, cabin_height),
+            std::mem::offset_of!(ToyCar, slope),
+            std::mem::offset_of!(ToyCar, paint),
+            std::mem::offset_of!(ToyCar, stripe_width),
+            std::mem::offset_of!(ToyCar, stripe),
+            std::mem::offset_of!(ToyCar, spoiler),
+            std::mem::offset_of!(ToyCar, roof),
+            std::mem::offset_of!(ToyCar, nose),
+        ];
+        assert_eq!(layout("Car"), (ours, size_of::<ToyCar>()));
     }
 }

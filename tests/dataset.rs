@@ -8,7 +8,7 @@ use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
     Dataset, DatasetError, Format, Image, Objects, Split, Splits, holds_objects, image_size,
-    load_images, write_blender,
+    load_images, write_blender, write_object, write_splits,
 };
 use proptest::prelude::*;
 
@@ -511,46 +511,26 @@ proptest! {
     }
 }
 
-/// `n` views as an object of its own: one transforms.json, straight ahead images in four colours.
-fn write_object(folder: &Path, n: usize, side: u32) {
-    std::fs::create_dir_all(folder).unwrap();
-    let frames: Vec<_> = (0..n)
-        .map(|i| {
-            gradient(side, side)
-                .save_png(&folder.join(format!("rgb_{i:02}.png")))
-                .unwrap();
-            let camera = Camera::look_at(
-                [3.0, i as f32, 1.0],
-                [0.0; 3],
-                [0.0, 0.0, 1.0],
-                0.7,
-                side,
-                side,
-            );
-            let rows = camera
-                .world_from_camera
-                .into_iter()
-                .chain([[0.0, 0.0, 0.0, 1.0]]);
-            serde_json::json!({
-                "file_path": format!("./rgb_{i:02}"),
-                "transform_matrix": rows.map(|r| r.map(f64::from)).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    let file =
-        serde_json::json!({ "camera_angle_x": 0.7, "near": 2.0, "far": 6.0, "frames": frames });
-    std::fs::write(folder.join("transforms.json"), file.to_string()).unwrap();
+/// `n` views as an object of its own.
+fn write_views(folder: &Path, n: u8, side: u32) {
+    let camera = |i: u8| {
+        let eye = [3.0, f32::from(i), 1.0];
+        Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side)
+    };
+    let cameras: Vec<Camera> = (0..n).map(camera).collect();
+    let images = vec![gradient(side, side); cameras.len()];
+    write_object(folder, &cameras, &images, [2.0, 6.0]).unwrap();
 }
 
-fn write_splits(root: &Path, name: &str, train: &[&str], test: &[&str]) {
-    let file = serde_json::json!({ "train": train, "test": test });
-    std::fs::write(root.join(name), file.to_string()).unwrap();
+fn write_lists(root: &Path, name: &str, train: &[&str], test: &[&str]) {
+    let of = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    write_splits(&root.join(name), &[of(train), of(test)]).unwrap();
 }
 
 #[test]
 fn views_of_a_dataset_without_splits_are_all_there_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    write_object(folder.path(), 10, 8);
+    write_views(folder.path(), 10, 8);
     let mut dataset = Dataset::open(folder.path()).unwrap();
     let names = |frames: &[kiln::dataset::Frame]| -> Vec<String> {
         frames.iter().map(|f| f.name.clone()).collect()
@@ -567,7 +547,7 @@ fn views_of_a_dataset_without_splits_are_all_there_in_order() {
     assert_eq!(dataset.fingerprint(), fingerprint);
     // A single view stays a training view.
     let single = tempfile::tempdir().unwrap();
-    write_object(single.path(), 1, 8);
+    write_views(single.path(), 1, 8);
     let dataset = Dataset::open(single.path()).unwrap();
     assert_eq!(
         (
@@ -584,10 +564,10 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for name in ["a", "b", "c", "d"] {
-        write_object(&root.join(name), 3, 8);
+        write_views(&root.join(name), 3, 8);
     }
-    write_object(&root.join("large"), 3, 16);
-    write_object(&root.join("empty"), 2, 8);
+    write_views(&root.join("large"), 3, 16);
+    write_views(&root.join("empty"), 2, 8);
     for i in 0..2 {
         std::fs::remove_file(root.join(format!("empty/rgb_{i:02}.png"))).unwrap();
     }
@@ -597,7 +577,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         open(&Splits::Found),
         &["*_splits.json", "--splits", "--train-fraction"],
     );
-    write_splits(root, "x_splits.json", &["a", "b", "large", "empty"], &["c"]);
+    write_lists(root, "x_splits.json", &["a", "b", "large", "empty"], &["c"]);
     let objects = open(&Splits::Found).unwrap();
     let names = |objects: &[kiln::dataset::Object]| -> Vec<String> {
         objects.iter().map(|o| o.name.clone()).collect()
@@ -621,17 +601,17 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
     );
     // Other objects are another set.
     let file = root.join("more.json");
-    write_splits(root, "more.json", &["a", "b", "d"], &[]);
+    write_lists(root, "more.json", &["a", "b", "d"], &[]);
     let more = open(&Splits::File(file.clone())).unwrap();
     assert_ne!(more.fingerprint(), objects.fingerprint());
 
-    write_splits(root, "y_splits.json", &["a"], &[]);
+    write_lists(root, "y_splits.json", &["a"], &[]);
     refused(
         open(&Splits::Found),
         &["x_splits.json and y_splits.json", "--splits"],
     );
     let with = |train: &[&str], test: &[&str]| {
-        write_splits(root, "more.json", train, test);
+        write_lists(root, "more.json", train, test);
         open(&Splits::File(file.clone()))
     };
     refused(

@@ -280,7 +280,9 @@ fn every_text_translates_for_every_backend() {
         "loss",
         "network/transpose",
         "primitives/compact",
+        "scene/car",
         "scene/demo",
+        "scene/solids",
     ];
     let imported = |name: &&str| name.starts_with("common/") || DIRECTION_ENCODINGS.contains(name);
     let expected: BTreeSet<String> = shader_names()

@@ -1,4 +1,5 @@
-//! `kiln demo`: the built-in scene, from its images to an orbit around the trained field.
+//! `kiln demo`: the built-in scene, from its images to an orbit around the trained field; or the built-in objects, and what
+//! learning from many of them is worth to the next one.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,13 +9,13 @@ use super::output::SCHEMA;
 use super::render::{How, View, look, render_all};
 use super::scene::open_run;
 use super::sink::Sink;
-use super::{Session, train, usage};
+use super::{Session, meta, train, usage};
 use crate::camera::Camera;
 use crate::camera_path::orbit;
 use crate::dataset::Dataset;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Channel;
-use crate::scene::DemoScene;
+use crate::scene::{DemoScene, ToyCar};
 
 /// Frames per second of the orbits.
 const FPS: f64 = 12.0;
@@ -22,24 +23,23 @@ const FPS: f64 = 12.0;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kiln demo                          into demo/: dataset, run, orbits, a view
-  kiln demo --seconds 30 --out d     a shorter training")]
+  kiln demo --seconds 30 --out d     a shorter training
+  kiln demo --objects --out toys     toy cars: learn from many, then from one view of another")]
 pub(super) struct Args {
     /// Folder to make
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
-    /// Seconds of training; where left out, 120 on a software adapter and 30 on a GPU
+    /// Make toy cars instead, learn what to begin with from most of them, and the others from one view each
+    #[arg(long)]
+    objects: bool,
+    /// Seconds of training; where left out, 120 on a software adapter and 30 on a GPU, with --objects 300 and 120
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
 }
 
-/// Make the built-in scene's dataset in a folder of `out`, and say which.
-fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
-    let (size, counts) = if gpu.class() == AdapterClass::Software {
-        (128, [60, 4, 8])
-    } else {
-        (400, [100, 10, 20])
-    };
-    let images = out.join("demo-scene");
+/// The folder `name` of `out`, which must hold nothing that the demo did not make.
+fn folder_of(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let images = out.join(name);
     let is_empty = |folder: &Path| {
         folder
             .read_dir()
@@ -51,6 +51,47 @@ fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
             out.display()
         )));
     }
+    Ok(images)
+}
+
+/// Make the built-in objects, learn from them, and measure what that is worth.
+fn objects(session: &Session, args: &Args) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let gpu = Gpu::open(&session.options)?;
+    let software = gpu.class() == AdapterClass::Software;
+    let (n, views, size) = if software {
+        (40, 16, 96)
+    } else {
+        (100, 25, 128)
+    };
+    let root = folder_of(&args.out, "toy-cars")?;
+    let bar = session.out.bar(n as usize * views, "making toy cars");
+    ToyCar::write_objects(&gpu, &root, n, views, size, &|| bar.inc())?;
+    bar.finish_and_clear();
+    session.out.note(format!(
+        "made {n} toy cars, {views} views of {size}×{size} each, in {}",
+        root.display()
+    ));
+    drop(gpu);
+    let seconds = args.seconds.unwrap_or(if software { 300.0 } else { 120.0 });
+    let run = args.out.join("learned");
+    meta::run(session, &meta::Args::for_demo(&root, &run, seconds))?;
+    meta::evaluate(session, &meta::EvalArgs::on(&run))?;
+    let total = started.elapsed().as_secs_f64();
+    session
+        .out
+        .result(run.join("meta-eval.png").display().to_string())?;
+    session.out.result(format!("done in {total:.0} s"))
+}
+
+/// Make the built-in scene's dataset in a folder of `out`, and say which.
+fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
+    let (size, counts) = if gpu.class() == AdapterClass::Software {
+        (128, [60, 4, 8])
+    } else {
+        (400, [100, 10, 20])
+    };
+    let images = folder_of(out, "demo-scene")?;
     let bar = session.out.bar(counts.iter().sum(), "making the scene");
     DemoScene::write_dataset(gpu, &images, counts, size, &|| bar.inc())?;
     bar.finish_and_clear();
@@ -75,6 +116,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             "--seconds {}: give a positive number",
             args.seconds.unwrap_or_default()
         )));
+    }
+    if args.objects {
+        return objects(session, args);
     }
     let started = Instant::now();
     let gpu = Gpu::open(&session.options)?;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::error::DatasetError;
 use super::json::Document;
-use super::{Dataset, Format, Image, Notes, Split, frames};
+use super::{Dataset, Format, Image, Notes, Split, TRANSFORMS, frames};
 use crate::camera::{Camera, Lens};
 
 /// The file of a split.
@@ -81,7 +81,33 @@ pub fn write_blender(
     images: &[Image],
     near_far: Option<[f32; 2]>,
 ) -> Result<(), DatasetError> {
-    let path = root.join(file_name(split));
+    let name = |i: usize| format!("{split}/r_{i}");
+    write(root, &file_name(split), &name, cameras, images, near_far)
+}
+
+/// Writes all views of an object: `root/transforms.json` and `root/rgb_{i}.png`, as [`write_blender`] does.
+///
+/// # Errors
+/// As [`write_blender`].
+pub fn write_object(
+    root: &Path,
+    cameras: &[Camera],
+    images: &[Image],
+    near_far: [f32; 2],
+) -> Result<(), DatasetError> {
+    let name = |i: usize| format!("rgb_{i:02}");
+    write(root, TRANSFORMS, &name, cameras, images, Some(near_far))
+}
+
+fn write(
+    root: &Path,
+    file: &str,
+    name: &(dyn Fn(usize) -> String + Sync),
+    cameras: &[Camera],
+    images: &[Image],
+    near_far: Option<[f32; 2]>,
+) -> Result<(), DatasetError> {
+    let path = root.join(file);
     let invalid = |message: &str| DatasetError::File {
         path: path.clone(),
         message: message.to_owned(),
@@ -105,12 +131,13 @@ pub fn write_blender(
             return Err(invalid("an image and its camera differ in size"));
         }
     }
-    let folder = root.join(split.to_string());
+    let place = |i: usize| root.join(name(i)).with_extension("png");
+    let folder = place(0).parent().unwrap_or(root).to_owned();
     std::fs::create_dir_all(&folder).map_err(|e| DatasetError::write(&folder, e))?;
     images
         .par_iter()
         .enumerate()
-        .try_for_each(|(i, image)| image.save_png(&folder.join(format!("r_{i}.png"))))?;
+        .try_for_each(|(i, image)| image.save_png(&place(i)))?;
 
     let frames = cameras.iter().enumerate().map(|(i, camera)| {
         let rows = camera
@@ -118,7 +145,7 @@ pub fn write_blender(
             .into_iter()
             .chain([[0.0, 0.0, 0.0, 1.0]]);
         let rows: Vec<_> = rows.map(|row| row.map(f64::from)).collect();
-        serde_json::json!({ "file_path": format!("./{split}/r_{i}"), "transform_matrix": rows })
+        serde_json::json!({ "file_path": format!("./{}", name(i)), "transform_matrix": rows })
     });
     let angle = 2.0 * (0.5 * f64::from(first.width) / f64::from(first.focal[0])).atan();
     let mut document =
@@ -127,9 +154,14 @@ pub fn write_blender(
         document["near"] = near.into();
         document["far"] = far.into();
     }
-    let text = serde_json::to_string_pretty(&document)
-        .map_err(|e| DatasetError::write(&path, std::io::Error::other(e)))?;
-    std::fs::write(&path, text + "\n").map_err(|e| DatasetError::write(&path, e))
+    write_json(&path, &document)
+}
+
+/// Writes a document where it can be read by people too.
+pub(super) fn write_json(path: &Path, document: &serde_json::Value) -> Result<(), DatasetError> {
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|e| DatasetError::write(path, std::io::Error::other(e)))?;
+    std::fs::write(path, text + "\n").map_err(|e| DatasetError::write(path, e))
 }
 
 /// Whether `camera_angle_x` and the image's size say all about the intrinsics.

@@ -25,10 +25,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-pub use blender::write_blender;
+pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
-pub use objects::{Object, Objects, Skipped, Splits, holds_objects};
+pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints};

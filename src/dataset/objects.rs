@@ -303,6 +303,15 @@ fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetErr
     }
 }
 
+/// Writes a file that says which folders beside it are to be trained on and which are held out.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_splits(path: &Path, [train, test]: &[Vec<String>; 2]) -> Result<(), DatasetError> {
+    let document = serde_json::json!({ "train": train, "test": test });
+    super::blender::write_json(path, &document)
+}
+
 /// The lists `train` and `test` of a splits file.
 fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
     let document = Document::read(file)?;

@@ -61,7 +61,9 @@ shaders! {
     "sampling/importance",
     "sampling/ray_march",
     "sampling/stratified",
+    "scene/car",
     "scene/demo",
+    "scene/solids",
     "viewer/screen",
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use kiln::camera::Camera;
+use kiln::dataset::write_splits;
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -21,32 +22,20 @@ const VIEWS: u8 = 5;
 
 /// Writes an object of [`VIEWS`] views: a sphere, with less of one colour.
 fn write_object(folder: &Path, dimmed: usize, side: u32) {
-    std::fs::create_dir_all(folder).unwrap();
-    let frame = |i: u8| {
+    let camera = |i: u8| {
         let angle = f32::from(i) / f32::from(VIEWS) * std::f32::consts::TAU;
         let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
-        let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side);
-        let mut image = sphere(&camera);
+        Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side)
+    };
+    let cameras: Vec<Camera> = (0..VIEWS).map(camera).collect();
+    let mut images: Vec<_> = cameras.iter().map(sphere).collect();
+    for image in &mut images {
         image
             .pixels
             .chunks_exact_mut(4)
             .for_each(|p| p[dimmed % 3] /= 3);
-        image
-            .save_png(&folder.join(format!("rgb_{i}.png")))
-            .unwrap();
-        let rows = camera
-            .world_from_camera
-            .into_iter()
-            .chain([[0.0, 0.0, 0.0, 1.0]]);
-        serde_json::json!({
-            "file_path": format!("rgb_{i}"),
-            "transform_matrix": rows.map(|r| r.map(f64::from)).collect::<Vec<_>>(),
-        })
-    };
-    let frames: Vec<_> = (0..VIEWS).map(frame).collect();
-    let file =
-        serde_json::json!({ "camera_angle_x": 0.7, "near": 2.0, "far": 6.0, "frames": frames });
-    std::fs::write(folder.join("transforms.json"), file.to_string()).unwrap();
+    }
+    kiln::dataset::write_object(folder, &cameras, &images, [2.0, 6.0]).unwrap();
 }
 
 /// Four objects to learn from and one that is held out.
@@ -56,8 +45,9 @@ fn objects(side: u32) -> TempDir {
     for (i, name) in names.iter().enumerate() {
         write_object(&root.path().join(name), i, side);
     }
-    let splits = serde_json::json!({ "train": names[..4], "test": names[4..] });
-    std::fs::write(root.path().join("ball_splits.json"), splits.to_string()).unwrap();
+    let of = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    let splits = [of(&names[..4]), of(&names[4..])];
+    write_splits(&root.path().join("ball_splits.json"), &splits).unwrap();
     root
 }
 
@@ -130,9 +120,9 @@ fn a_new_object_begins_with_what_was_learned() {
             .map(|i| i["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(names(&new), ["rgb_1", "rgb_2", "rgb_3", "rgb_4"]);
+    assert_eq!(names(&new), ["rgb_01", "rgb_02", "rgb_03", "rgb_04"]);
     succeeds(kiln(["eval"]).arg(&new));
-    assert_eq!(names(&new), ["rgb_1", "rgb_2", "rgb_3", "rgb_4"]);
+    assert_eq!(names(&new), ["rgb_01", "rgb_02", "rgb_03", "rgb_04"]);
     let views = root.path().join("views");
     succeeds(
         kiln(["render", "--turntable", "2", "--out"])
@@ -215,7 +205,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
     );
     // Other objects.
     write_object(&root.path().join("a"), 2, 128);
-    std::fs::remove_file(root.path().join("a/rgb_0.png")).unwrap();
+    std::fs::remove_file(root.path().join("a/rgb_00.png")).unwrap();
     refused(
         kiln(["meta", "--steps", "12", "--resume"]).arg(at("parts")),
         2,
@@ -314,7 +304,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
 
     // One without images, one of another size.
     for i in 0..VIEWS {
-        std::fs::remove_file(root.path().join(format!("a/rgb_{i}.png"))).unwrap();
+        std::fs::remove_file(root.path().join(format!("a/rgb_{i:02}.png"))).unwrap();
     }
     write_object(&root.path().join("b"), 1, 2 * SIDE);
     let output = succeeds(meta(root.path(), &out).args(["--steps", "1"]));

@@ -40,7 +40,7 @@ pub(in crate::cli) struct Args {
         long,
         value_name = "N,N,…",
         value_delimiter = ',',
-        default_values_t = [0, 8, 32, 128, 512]
+        default_values_t = STEPS
     )]
     steps: Vec<u32>,
     /// Views of each object to learn from: how many, the first ones, or which: 0,12
@@ -61,6 +61,26 @@ pub(in crate::cli) struct Args {
     /// Folder to write to [default: the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+/// Steps after which to measure where none are named.
+const STEPS: [u32; 5] = [0, 8, 32, 128, 512];
+
+impl Args {
+    /// Measure `run`, nothing else said.
+    pub(in crate::cli) fn on(run: &Path) -> Self {
+        Self {
+            run: run.to_owned(),
+            objects: None,
+            steps: STEPS.to_vec(),
+            train_views: Views::Spread(1),
+            eval_views: None,
+            root: None,
+            splits: None,
+            downscale: None,
+            out: None,
+        }
+    }
 }
 
 /// Objects and views of each on a slow adapter, where none are asked for.

@@ -88,6 +88,29 @@ pub(super) struct Args {
     force: bool,
 }
 
+impl Args {
+    /// Learn from the objects in `root` into `out`, over whatever was there, as the demo does.
+    pub(super) fn for_demo(root: &Path, out: &Path, seconds: f64) -> Self {
+        Self {
+            root: Some(root.to_owned()),
+            splits: None,
+            train_fraction: None,
+            method: None,
+            config: None,
+            overrides: Vec::new(),
+            out: Some(out.to_owned()),
+            resume: None,
+            steps: None,
+            seconds: Some(seconds),
+            downscale: None,
+            seed: None,
+            checkpoint_every: 60.0,
+            tensorboard: false,
+            force: true,
+        }
+    }
+}
+
 /// Outer steps of a run with no limit given, on a GPU; seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 900.0;
