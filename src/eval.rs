@@ -77,6 +77,13 @@ pub fn over_background(image: &Image, config: &Config) -> Vec<f32> {
     over(image, scene.linear, scene.eval_background.color())
 }
 
+/// The same in 8 bits.
+#[must_use]
+pub fn bytes_over_background(image: &Image, config: &Config) -> Vec<u8> {
+    let values = over_background(image, config).into_iter();
+    values.map(|v| (v * 255.0).round() as u8).collect()
+}
+
 /// `image` over `background` as sRGB values in [0, 1], composited in linear light or as it is.
 #[must_use]
 pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {

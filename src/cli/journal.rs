@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Session;
+use crate::config::Config;
 use crate::run::{MetricsLog, RunDir, RunError};
 use crate::tensorboard::EventLog;
 
@@ -25,12 +26,24 @@ fn now() -> f64 {
 }
 
 impl<'a> Journal<'a> {
-    /// Open the run's log, and event files if `tensorboard`.
-    pub(super) fn open(
+    /// The log of a run that begins in `dir`, or goes on from step `resumed`, with its configuration beside it.
+    pub(super) fn begin(
         session: &'a Session,
         dir: &RunDir,
+        config: &Config,
+        resumed: Option<u32>,
         tensorboard: bool,
     ) -> anyhow::Result<Self> {
+        match resumed {
+            Some(step) => dir.rewind_metrics(step)?,
+            None => dir.create()?,
+        }
+        dir.write(&dir.config(), &config.to_toml())?;
+        Self::open(session, dir, tensorboard)
+    }
+
+    /// Open the run's log, and event files if `tensorboard`.
+    fn open(session: &'a Session, dir: &RunDir, tensorboard: bool) -> anyhow::Result<Self> {
         let events = tensorboard.then(|| open_events(&dir.tensorboard()));
         Ok(Self {
             session,

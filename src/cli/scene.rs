@@ -494,21 +494,14 @@ pub(super) fn evaluate(
     };
     let picks = report::pick(&views).into_iter();
     let examples = picks.map(|(index, label)| {
-        let image = &images[index];
-        let truth = eval::over_background(image, renderer.config());
-        Example {
-            label: label.to_owned(),
-            name: views[index].name.clone(),
-            psnr: views[index].psnr,
-            ssim: views[index].ssim,
-            width: image.width,
-            height: image.height,
-            truth: truth
-                .into_iter()
-                .map(|v| (v * 255.0).round() as u8)
-                .collect(),
-            prediction: std::mem::take(&mut renderings[index]),
-        }
+        let prediction = std::mem::take(&mut renderings[index]);
+        Example::new(
+            label,
+            &views[index],
+            &images[index],
+            prediction,
+            renderer.config(),
+        )
     });
     let examples = examples.collect();
     Ok((eval::report(renderer.config(), context, views), examples))

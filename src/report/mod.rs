@@ -16,7 +16,9 @@ use std::path::PathBuf;
 
 use image::ImageError;
 
-use crate::eval::{EvalReport, ViewQuality};
+use crate::config::Config;
+use crate::dataset::Image;
+use crate::eval::{self, EvalReport, ViewQuality};
 use crate::files::read_file;
 use crate::run::{RunDir, RunError};
 use log::Log;
@@ -75,6 +77,29 @@ pub struct Example {
     pub truth: Vec<u8>,
     /// The rendering over the background, as `truth`.
     pub prediction: Vec<u8>,
+}
+
+impl Example {
+    /// A view that is measured, whose rendering over the background of `config` is `prediction`.
+    #[must_use]
+    pub fn new(
+        label: &str,
+        view: &ViewQuality,
+        image: &Image,
+        prediction: Vec<u8>,
+        config: &Config,
+    ) -> Self {
+        Self {
+            label: label.to_owned(),
+            name: view.name.clone(),
+            psnr: view.psnr,
+            ssim: view.ssim,
+            width: image.width,
+            height: image.height,
+            truth: eval::bytes_over_background(image, config),
+            prediction,
+        }
+    }
 }
 
 /// The views to show of `views`: the worst, the median and the best by PSNR, each once.

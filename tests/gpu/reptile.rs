@@ -94,6 +94,20 @@ fn parameters(trainer: &Trainer) -> Vec<Buffer> {
         .collect()
 }
 
+/// A checkpoint of `trainer`, by way of a file.
+fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let source = checkpoint::Source {
+        dataset: "objects",
+        downscale: 1,
+        train_views: &[],
+        fingerprint: "",
+    };
+    checkpoint::save(&path, gpu, trainer, &source).unwrap();
+    Checkpoint::open(&path).unwrap()
+}
+
 /// All of what is learned, and what the outer optimiser remembers.
 fn state(gpu: &Gpu, trainer: &Trainer) -> Vec<Vec<f32>> {
     let mut buffers = parameters(trainer);
@@ -216,16 +230,7 @@ fn what_is_done_between_tasks_leaves_no_trace() {
             other.abandon_task().unwrap();
             assert_eq!(other.step(), 2 * INNER);
             // …and it is saved, and resumed.
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("checkpoint.safetensors");
-            let source = checkpoint::Source {
-                dataset: "objects",
-                downscale: 1,
-                train_views: &[],
-                fingerprint: "",
-            };
-            checkpoint::save(&path, gpu, &other, &source).unwrap();
-            let saved = Checkpoint::open(&path).unwrap();
+            let saved = saved(gpu, &other);
             assert!(saved.verify(gpu).unwrap().resumable);
             let mut resumed = trainer_of(gpu, overrides);
             saved.restore(gpu, &mut resumed).unwrap();
@@ -243,16 +248,7 @@ fn what_is_learned_to_begin_with_is_what_is_begun_with() {
         let mut trainer = trainer_of(gpu, &INTERPOLATED);
         train(&mut trainer, 2 * INNER).unwrap();
         let learned: Vec<Vec<f32>> = parameters(&trainer).iter().map(|b| all(gpu, b)).collect();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint.safetensors");
-        let source = checkpoint::Source {
-            dataset: "objects",
-            downscale: 1,
-            train_views: &[],
-            fingerprint: "",
-        };
-        checkpoint::save(&path, gpu, &trainer, &source).unwrap();
-        let saved = Checkpoint::open(&path).unwrap();
+        let saved = saved(gpu, &trainer);
 
         let mut config = trainer.config().clone();
         config.meta = None;

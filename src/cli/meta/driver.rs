@@ -231,20 +231,8 @@ impl<'a> Driver<'a> {
             let background = self.setup.config.scene.eval_background.color();
             let measured = object.unseen.measure(self.session, &mut self.renderer)?;
             for ((quality, rendered), image) in measured.into_iter().zip(&object.unseen.images) {
-                let truth = eval::over_background(image, &self.setup.config);
-                let example = Example {
-                    label: String::new(),
-                    name: quality.name.clone(),
-                    psnr: quality.psnr,
-                    ssim: quality.ssim,
-                    width: image.width,
-                    height: image.height,
-                    truth: truth
-                        .into_iter()
-                        .map(|v| (v * 255.0).round() as u8)
-                        .collect(),
-                    prediction: rendered.pixels(Channel::Rgb, background, [0.0, 1.0]),
-                };
+                let prediction = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
+                let example = Example::new("", &quality, image, prediction, &self.setup.config);
                 all.push((quality, example));
             }
         }

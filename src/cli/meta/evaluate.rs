@@ -310,11 +310,7 @@ impl Learner<'_> {
     }
 
     fn photograph(&self, image: &Image) -> Vec<u8> {
-        let truth = eval::over_background(image, self.config);
-        truth
-            .into_iter()
-            .map(|v| (v * 255.0).round() as u8)
-            .collect()
+        eval::bytes_over_background(image, self.config)
     }
 }
 

@@ -408,15 +408,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
     ));
 
-    if setup.checkpoint.is_some() {
-        setup.dir.rewind_metrics(done)?;
-    } else {
-        setup.dir.create()?;
-    }
-    setup
-        .dir
-        .write(&setup.dir.config(), &setup.config.to_toml())?;
-    let mut log = Journal::open(session, &setup.dir, args.tensorboard)?;
+    let resumed = setup.checkpoint.as_ref().map(|_| done);
+    let config = &setup.config;
+    let mut log = Journal::begin(session, &setup.dir, config, resumed, args.tensorboard)?;
     log.write(&Start {
         schema: SCHEMA,
         event: "start",

@@ -635,20 +635,16 @@ pub(super) fn train(
         "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
     ));
 
-    if let Some(checkpoint) = &setup.checkpoint {
-        setup.dir.rewind_metrics(checkpoint.info.step)?;
-    } else {
-        setup.dir.create()?;
-    }
-    let config = setup.config.to_toml();
-    setup.dir.write(&setup.dir.config(), &config)?;
+    let resumed = setup.checkpoint.as_ref().map(|c| c.info.step);
+    let config = &setup.config;
+    let log = Journal::begin(session, &setup.dir, config, resumed, args.tensorboard)?;
     let mut driver = Driver::new(
         session,
         &gpu,
         args,
         &setup,
         (trainer, renderer),
-        Journal::open(session, &setup.dir, args.tensorboard)?,
+        log,
         (eval_frames, held_out),
         limits,
     );
