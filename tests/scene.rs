@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use kiln::camera::Camera;
-use kiln::dataset::{Dataset, Image, Split};
+use kiln::dataset::{Dataset, Image, Objects, Split, Splits};
 use kiln::gpu::{Gpu, GpuError, GpuOptions};
-use kiln::scene::DemoScene;
+use kiln::scene::{DemoScene, ToyCar};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
@@ -196,4 +196,48 @@ fn the_dataset_opens_as_it_was_drawn() {
     DemoScene::write_dataset(&gpu, folder.path(), [9, 0, 0], 16, &|| ()).unwrap();
     assert!(!folder.path().join("val").exists());
     assert_eq!(Dataset::open(folder.path()).unwrap().test.len(), 2);
+}
+
+#[test]
+fn toy_cars_differ_and_stand_inside_their_frame() {
+    let Some(gpu) = gpu() else { return };
+    let cameras = ToyCar::cameras(4, 32, 0.0);
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    for index in 0..6 {
+        let car = ToyCar::new(index);
+        assert_eq!(car, ToyCar::new(index));
+        for camera in &cameras {
+            let image = car.render(&gpu, camera).unwrap();
+            let opaque = image.pixels.chunks_exact(4).filter(|p| p[3] == 255).count();
+            assert!(
+                (60..600).contains(&opaque),
+                "{opaque} pixels of car {index}"
+            );
+            let border = (0..32).flat_map(|i| [i, 31 * 32 + i, 32 * i, 32 * i + 31]);
+            for pixel in border {
+                assert_eq!(image.pixels[4 * pixel + 3], 0, "car {index} is cut off");
+            }
+            assert!(!seen.contains(&image.pixels), "two cars are alike");
+            seen.push(image.pixels);
+        }
+    }
+}
+
+#[test]
+fn toy_cars_are_objects_to_learn_from() {
+    let Some(gpu) = gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = Cell::new(0);
+    let count = || drawn.set(drawn.get() + 1);
+    ToyCar::write_objects(&gpu, folder.path(), 6, 3, 16, &count).unwrap();
+    assert_eq!(drawn.get(), 18);
+    let objects = Objects::open(folder.path(), &Splits::Found, 1).unwrap();
+    assert_eq!((objects.train.len(), objects.test.len()), (5, 1));
+    assert_eq!((objects.size, objects.most_views()), ([16, 16], 3));
+    assert_eq!(objects.test[0].name, "car_004");
+    assert!(objects.skipped.is_empty());
+    let frame = &objects.train[2].frames[1];
+    assert_eq!(frame.near_far, Some([2.0, 6.0]));
+    let camera = ToyCar::cameras(3, 16, 2.0)[1];
+    assert_eq!(frame.camera.world_from_camera, camera.world_from_camera);
 }

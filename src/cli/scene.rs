@@ -350,6 +350,12 @@ pub(super) fn dataset_of(
             "the run was imported and knows no images: give a dataset with --dataset",
         ));
     }
+    if given.is_none() && checkpoint.info.config.meta.is_some() {
+        return Err(usage(format!(
+            "the run learned what to begin with, from the objects in {}: give one with --dataset, or measure it with kiln meta-eval",
+            path.display()
+        )));
+    }
     if given.is_none() && !path.exists() {
         return Err(usage(format!(
             "the run was trained on {}, which is not there: give its place with --dataset",

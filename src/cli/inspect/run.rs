@@ -50,13 +50,19 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     ))?;
     line(
         "trained",
-        if imported {
-            "elsewhere, and imported".to_owned()
-        } else {
-            format!(
+        match (imported, &info.config.meta) {
+            (true, _) => "elsewhere, and imported".to_owned(),
+            (false, Some(meta)) => format!(
+                "what to begin with, {} outer steps of {} steps each in {:.1} s on {}",
+                info.step / meta.inner_steps,
+                meta.inner_steps,
+                info.train_seconds,
+                info.device
+            ),
+            (false, None) => format!(
                 "{} steps in {:.1} s on {}",
                 info.step, info.train_seconds, info.device
-            )
+            ),
         },
     )?;
     line(
