@@ -543,18 +543,10 @@ mod tests {
         let mut train: Vec<Frame> = (0..10).map(place).collect();
         change(&mut train);
         Dataset {
-            root: ".".into(),
             name: "d".to_owned(),
-            format: Format::Transforms,
             train,
-            val: Vec::new(),
             test: vec![view(99, [4.0, 4.0, 1.0], at)],
-            aabb_scale: None,
-            scale: None,
-            offset: None,
-            downscale: 1,
-            missing: Vec::new(),
-            warnings: Vec::new(),
+            ..Dataset::new(std::path::Path::new("."), Format::Transforms)
         }
     }
 

@@ -290,7 +290,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         2,
         &["meta.optimizer.learning_rate", "positive"],
     );
-    refused(kiln(["meta"]), 2, &["no ROOT given"]);
+    refused(&mut kiln(["meta"]), 2, &["no ROOT given"]);
     refused(
         kiln(["meta"]).arg(root.path().join("a")),
         1,
