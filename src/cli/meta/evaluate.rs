@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::interrupt::{self, Interrupted};
 use super::super::output::SCHEMA;
 use super::super::scene::{SOFTWARE_SPEED, Views};
+use super::super::train::Line;
 use super::super::{Session, usage};
 use super::figure::{Figure, Row};
 use super::stream;
@@ -223,8 +224,6 @@ fn choose(
 /// How good an object was after some steps.
 #[derive(Debug, Clone, serde::Serialize)]
 struct Measured {
-    schema: u32,
-    event: &'static str,
     object: String,
     beginning: &'static str,
     steps: u32,
@@ -431,8 +430,6 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
                 let psnrs: Vec<f64> = seen.iter().map(|(q, _)| q.psnr).collect();
                 let ssims: Vec<f64> = seen.iter().filter_map(|(q, _)| q.ssim).collect();
                 let measured = Measured {
-                    schema: SCHEMA,
-                    event: "object",
                     object: object.name.clone(),
                     beginning,
                     steps: n,
@@ -441,7 +438,11 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
                     views: seen.len(),
                     seconds: learner.trainer.seconds(),
                 };
-                session.out.json_if_read(&measured)?;
+                session.out.json_if_read(&Line {
+                    schema: SCHEMA,
+                    event: "object",
+                    value: &measured,
+                })?;
                 let views = seen
                     .iter()
                     .take(SHOWN)
