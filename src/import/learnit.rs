@@ -9,6 +9,9 @@ use super::{
 use crate::config::{Config, PositionEncoding, RayDirection, Sampler, SceneHints};
 use crate::gpu::AdapterClass;
 
+/// Layers that are looked for.
+const MOST_LAYERS: usize = 64;
+
 /// What the weights do not say of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -40,7 +43,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     }
     // Rectifiers, which have no weights, count too.
     let name = |l: usize| format!("net.{}", 2 * l);
-    let n_layers = (0..)
+    let n_layers = (0..MOST_LAYERS)
         .take_while(|&l| tensors.has(&format!("{}.weight", name(l))))
         .count();
     let mut layers: Vec<Linear> = Vec::new();

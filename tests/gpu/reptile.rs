@@ -234,9 +234,9 @@ fn what_is_done_between_tasks_leaves_no_trace() {
             assert!(saved.verify(gpu).unwrap().resumable);
             let mut resumed = trainer_of(gpu, overrides);
             saved.restore(gpu, &mut resumed).unwrap();
-            for mut trainer in [other, resumed] {
-                train(&mut trainer, 4 * INNER).unwrap();
-                assert!(state(gpu, &trainer) == expected, "another result");
+            for trainer in [&mut other, &mut resumed] {
+                train(trainer, 4 * INNER).unwrap();
+                assert!(state(gpu, trainer) == expected, "another result");
             }
         }
     });

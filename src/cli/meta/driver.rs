@@ -129,10 +129,9 @@ impl<'a> Driver<'a> {
             }
             match outcome {
                 Advance::Busy => self.trainer.wait()?,
-                Advance::Submitted => {}
                 Advance::Reached if is_there(self) => break,
                 Advance::Reached if due => self.do_what_is_due()?,
-                Advance::Reached => {}
+                Advance::Submitted | Advance::Reached => {}
             }
         }
         self.end()
@@ -414,7 +413,7 @@ impl<'a> Driver<'a> {
             .into_iter()
             .map(|(index, label)| Example {
                 label: label.to_owned(),
-                ..std::mem::replace(&mut examples[index], Example::default())
+                ..std::mem::take(&mut examples[index])
             })
             .collect();
         let report = eval::report(&self.setup.config, context, qualities);

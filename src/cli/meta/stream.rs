@@ -32,6 +32,10 @@ pub(super) struct Stream<'a> {
     reading: HashMap<u32, Receiver<Loaded>>,
 }
 
+fn load(object: &Object) -> Loaded {
+    load_images(&object.frames, object.dataset.downscale, &|| ())
+}
+
 fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
     let camera = |f: &Frame| {
         let near_far = near_far(config, f.near_far);
@@ -117,11 +121,10 @@ impl<'a> Stream<'a> {
             return;
         }
         let (sender, receiver) = channel();
-        let of = &self.objects[object as usize];
-        let (frames, downscale) = (of.frames.clone(), of.dataset.downscale);
+        let object_of = self.objects[object as usize].clone();
         rayon::spawn(move || {
             // Nobody may be waiting any more.
-            let _ = sender.send(load_images(&frames, downscale, &|| ()));
+            let _ = sender.send(load(&object_of));
         });
         self.reading.insert(object, receiver);
     }
@@ -163,7 +166,7 @@ impl<'a> Stream<'a> {
         let images = match self.reading.remove(&object).map(|r| r.recv()) {
             Some(Ok(images)) => images?,
             // The thread that read it is gone: once more, here.
-            _ => self.load(&self.objects[object as usize])?,
+            _ => load(&self.objects[object as usize])?,
         };
         let of = &self.objects[object as usize];
         let frames = (of.frames.as_slice(), of.dataset.downscale);
@@ -177,10 +180,6 @@ impl<'a> Stream<'a> {
         );
         self.slots[slot].0 = Some(object);
         Ok(slot as u32)
-    }
-
-    fn load(&self, object: &Object) -> Loaded {
-        load_images(&object.frames, object.dataset.downscale, &|| ())
     }
 
     /// Let the task beside the others be about the first of `frames`, one of an object that is held out.
