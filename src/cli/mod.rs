@@ -82,9 +82,9 @@ enum Command {
     Train(Box<train::Args>),
     /// Teach a grid of tiny networks what a run has learned, for fast rendering
     Distill(Box<distill::Args>),
-    /// Learn from many objects what to begin with, so that a new one is learned in a few steps
+    /// Learn from many objects what a new one begins with
     Meta(Box<meta::Args>),
-    /// Measure how fast held-out objects are learned from there, against from scratch
+    /// Measure what a learned beginning is worth
     MetaEval(Box<meta::EvalArgs>),
     /// Measure a run against images it was not trained on
     Eval(eval::Args),

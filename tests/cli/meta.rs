@@ -302,6 +302,15 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         &["no dataset here", "a, b, c"],
     );
 
+    // A damaged image is found before anything is learned.
+    let image = root.path().join("c/rgb_02.png");
+    let whole = std::fs::read(&image).unwrap();
+    std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
+    refuse(&[], 1, &["rgb_02.png", "cannot be decoded"]);
+    let output = kiln(["inspect"]).arg(root.path()).output().unwrap();
+    assert!(text(&output.stdout).contains("rgb_02.png"));
+    std::fs::write(&image, &whole).unwrap();
+
     // One without images, one of another size.
     for i in 0..VIEWS {
         std::fs::remove_file(root.path().join(format!("a/rgb_{i:02}.png"))).unwrap();

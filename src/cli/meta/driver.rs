@@ -15,7 +15,7 @@ use super::Setup;
 use super::evaluate::{Unseen, mean, slow_side};
 use super::stream::Stream;
 use crate::checkpoint::{self, CheckpointError, Source};
-use crate::dataset::Frame;
+use crate::dataset::{DatasetError, Frame, Image};
 use crate::eval::{self, Context, ViewQuality};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::{Channel, Renderer};
@@ -33,6 +33,7 @@ const LOOK_SECONDS: f64 = 2.0;
 struct HeldOut {
     name: String,
     input: Frame,
+    image: Image,
     unseen: Unseen,
 }
 
@@ -113,7 +114,9 @@ impl<'a> Driver<'a> {
         loop {
             let k = self.inner_steps();
             let last = self.limits.steps.saturating_mul(k);
-            self.stream.prepare(self.outer_step())?;
+            if let Err(error) = self.stream.prepare(self.outer_step()) {
+                return Err(self.stopped(&error));
+            }
             let seconds = self.trainer.seconds();
             let due = seconds >= self.limits.seconds.min(self.next_look).min(self.next_save);
             // What is due is done between two tasks.
@@ -198,6 +201,7 @@ impl<'a> Driver<'a> {
             self.held_out.push(HeldOut {
                 name: object.name.clone(),
                 input: input.clone(),
+                image: Image::load(&input.image_path)?.downscaled(object.dataset.downscale),
                 unseen: Unseen::load(&object.name, views.collect(), downscale)?,
             });
         }
@@ -210,7 +214,8 @@ impl<'a> Driver<'a> {
         let mut all = Vec::new();
         for object in &self.held_out {
             let downscale = self.setup.downscale;
-            self.stream.hold_out(&object.input, downscale)?;
+            self.stream
+                .hold_out(&object.input, &object.image, downscale);
             self.trainer.adapt();
             let mut unheard = Vec::new();
             let mut outcome = Ok(());
@@ -301,24 +306,35 @@ impl<'a> Driver<'a> {
         ));
     }
 
-    /// Save what there is and say how to go on. What the object under way taught is left: it comes again.
-    fn interrupted(&mut self) -> anyhow::Error {
+    /// Save what there is, for some later day. What the object under way taught is left: it comes again.
+    fn leave(&mut self) -> anyhow::Result<String> {
         self.bar.finish_and_clear();
+        self.pause()?;
+        self.trainer.abandon_task()?;
+        self.save()?;
+        Ok(format!(
+            "at outer step {} and saved: kiln meta --resume {} goes on",
+            self.outer_step(),
+            self.setup.dir.path().display()
+        ))
+    }
+
+    /// Save and say how to go on.
+    fn interrupted(&mut self) -> anyhow::Error {
         self.session
             .out
             .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
-        let saved = self.pause().and_then(|()| {
-            self.trainer.abandon_task()?;
-            self.save()
-        });
-        match saved {
-            Ok(()) => Interrupted(format!(
-                " at outer step {} and saved: kiln meta --resume {} goes on",
-                self.outer_step(),
-                self.setup.dir.path().display()
-            ))
-            .into(),
+        match self.leave() {
+            Ok(how) => Interrupted(format!(" {how}")).into(),
             Err(error) => error,
+        }
+    }
+
+    /// Save, as an object cannot be read.
+    fn stopped(&mut self, cause: &DatasetError) -> anyhow::Error {
+        match self.leave() {
+            Ok(how) => anyhow::anyhow!("{cause}; stopped {how} once that is mended"),
+            Err(error) => anyhow::anyhow!("{cause}; and it cannot be saved: {error}"),
         }
     }
 

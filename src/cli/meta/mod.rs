@@ -385,9 +385,10 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let done = setup.checkpoint.as_ref().map_or(0, |c| c.info.step);
     let first = done / setup.meta().inner_steps;
     stream.seek(first);
-    let spinner = session.out.spinner("loading images");
+    let bar = session.out.bar(objects.train.len(), "loading images");
+    stream.fill(&|| bar.inc())?;
     stream.prepare(first)?;
-    spinner.finish_and_clear();
+    bar.finish_and_clear();
     interrupt::check()?;
     let loading = started.elapsed().as_secs_f64();
 

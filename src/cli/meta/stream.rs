@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, channel};
 
+use rayon::prelude::*;
+
+use super::super::interrupt;
 use crate::config::Config;
 use crate::dataset::{DatasetError, Frame, Image, Object, load_images};
 use crate::gpu::{Gpu, GpuError};
@@ -111,6 +114,41 @@ impl<'a> Stream<'a> {
         AHEAD.min(self.slots.len() as u32 - LEAST_SLOTS + 1)
     }
 
+    /// Read all objects, if they all stay; `progress` is called once per object. Blocks.
+    pub(super) fn fill(&mut self, progress: &(dyn Fn() + Sync)) -> anyhow::Result<()> {
+        /// Objects on their way to the device at once.
+        const AT_ONCE: usize = 16;
+        if !self.is_resident() {
+            return Ok(());
+        }
+        for (chunk, objects) in self.objects.chunks(AT_ONCE).enumerate() {
+            let all = objects.par_iter().map(|object| {
+                let images = load(object)?;
+                progress();
+                Ok(images)
+            });
+            let all = all.collect::<Result<Vec<_>, DatasetError>>()?;
+            for (i, (object, images)) in objects.iter().zip(&all).enumerate() {
+                let slot = chunk * AT_ONCE + i;
+                let frames = (object.frames.as_slice(), object.dataset.downscale);
+                put(
+                    self.gpu,
+                    &self.set,
+                    self.config,
+                    slot as u32,
+                    frames,
+                    images,
+                );
+                self.slots[slot].0 = Some(slot as u32);
+            }
+            // What is written lies in memory of its own until it is submitted.
+            self.gpu.submit([]);
+            self.gpu.wait()?;
+            interrupt::check()?;
+        }
+        Ok(())
+    }
+
     /// Let outer steps begin at `step`, as a resumed run's do.
     pub(super) fn seek(&mut self, step: u32) {
         self.next = step;
@@ -182,20 +220,12 @@ impl<'a> Stream<'a> {
         Ok(slot as u32)
     }
 
-    /// Let the task beside the others be about the first of `frames`, one of an object that is held out.
-    pub(super) fn hold_out(&self, frame: &Frame, downscale: u32) -> Result<(), DatasetError> {
-        let frames = std::slice::from_ref(frame);
-        let images = load_images(frames, downscale, &|| ())?;
+    /// Let the task beside the others be about `image`, seen as `frame`: of an object that is held out.
+    pub(super) fn hold_out(&self, frame: &Frame, image: &Image, downscale: u32) {
+        let frames = (std::slice::from_ref(frame), downscale);
         let slot = self.slots.len() as u32 - 1;
-        put(
-            self.gpu,
-            &self.set,
-            self.config,
-            slot,
-            (frames, downscale),
-            &images,
-        );
+        let image = std::slice::from_ref(image);
+        put(self.gpu, &self.set, self.config, slot, frames, image);
         self.set.assign(self.gpu, TASKS, slot, 1);
-        Ok(())
     }
 }
