@@ -230,11 +230,14 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
+    // Between two tasks nothing has been counted yet.
     let is_between_tasks = trainer.reptile.is_some();
-    for table in layout::tables(&fields) {
-        if is_between_tasks {
-            break;
-        }
+    let counted = if is_between_tasks {
+        Vec::new()
+    } else {
+        layout::tables(&fields)
+    };
+    for table in counted {
         let counters = gpu.read::<u32>(
             &trainer.sparse[table.pass].counters[table.chunk],
             u64::from(table.first_row) * 8,
@@ -812,6 +815,30 @@ impl Checkpoint {
         self.tables(gpu, fields, roles, &of)
     }
 
+    /// Updates of hash rows and of the networks of grids.
+    fn restore_counters(
+        &self,
+        gpu: &Gpu,
+        trainer: &Trainer,
+        fields: &[&Field],
+    ) -> Result<(), CheckpointError> {
+        for table in layout::tables(fields) {
+            let name = format!("updates.{}", table.name);
+            let counters = self.values::<u32>(&name, Dtype::U32, &[table.rows, 2])?;
+            let first = u64::from(table.first_row) * 8;
+            let chunk = &trainer.sparse[table.pass].counters[table.chunk];
+            gpu.write(chunk, first, &counters);
+        }
+        for map in layout::maps(fields) {
+            let name = format!("updates.{}", map.name);
+            let counters = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
+            if let Some((group, _)) = &trainer.cells[map.pass] {
+                gpu.write(&group.counters, 0, &counters);
+            }
+        }
+        Ok(())
+    }
+
     /// Averages, moments, counters and the occupancy grid.
     fn restore_state(
         &self,
@@ -819,37 +846,14 @@ impl Checkpoint {
         trainer: &Trainer,
         fields: &[&Field],
     ) -> Result<(), CheckpointError> {
-        let sparse = &trainer.sparse;
-        let is_between_tasks = trainer.reptile.is_some();
         for &role in layout::roles(trainer.config()) {
             if role != Role::Value && !role.is_outer() {
                 self.restore_role(gpu, trainer, fields, role)?;
             }
         }
-        for table in layout::tables(fields) {
-            if is_between_tasks {
-                break;
-            }
-            let counters = self.values::<u32>(
-                &format!("updates.{}", table.name),
-                Dtype::U32,
-                &[table.rows, 2],
-            )?;
-            gpu.write(
-                &sparse[table.pass].counters[table.chunk],
-                u64::from(table.first_row) * 8,
-                &counters,
-            );
-        }
-        for map in layout::maps(fields) {
-            if is_between_tasks {
-                break;
-            }
-            let name = format!("updates.{}", map.name);
-            let counters = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
-            if let Some((group, _)) = &trainer.cells[map.pass] {
-                gpu.write(&group.counters, 0, &counters);
-            }
+        // Between two tasks nothing has been counted yet.
+        if trainer.reptile.is_none() {
+            self.restore_counters(gpu, trainer, fields)?;
         }
         if let Some(grid) = &trainer.occupancy {
             let (n, side) = (grid.n_cells() as usize, grid.resolution as usize);
@@ -870,7 +874,7 @@ impl Checkpoint {
         // Another device may hold fewer.
         state.next_rays = state.next_rays.min(trainer.passes[0].capacity.rays);
         gpu.write(&trainer.counts().state, 0, &[state]);
-        for (index, sparse) in sparse.iter().enumerate() {
+        for (index, sparse) in trainer.sparse.iter().enumerate() {
             let pass = layout::prefix(index, fields.len());
             let levels = fields[index].tables().levels().len().max(1);
             let name = format!("state.{pass}gradient_scales");

@@ -58,6 +58,9 @@ pub struct EvalReport {
     pub downscale: u32,
     /// Steps trained.
     pub steps: u32,
+    /// Steps on one view of each object before that was measured, of what many objects begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapted_for: Option<u32>,
     /// Seconds trained.
     pub train_seconds: f64,
     /// Rays rendered per second.
@@ -187,6 +190,7 @@ pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> Ev
         dataset: context.dataset,
         downscale: context.downscale,
         steps: context.steps,
+        adapted_for: None,
         train_seconds: context.train_seconds,
         rays_per_second: context.rays_per_second,
         device: context.device,

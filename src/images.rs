@@ -309,13 +309,18 @@ impl ImageSet {
         rays: &Buffer,
         targets: &Buffer,
     ) -> Result<(), GpuError> {
+        // Where objects take turns there is no start of the whole.
+        let crop_steps = match config.meta {
+            Some(_) => 0,
+            None => config.training.crop_steps,
+        };
         for (chunk, pixels) in self.chunks.iter().enumerate() {
             let background = config.scene.background;
             let defines = ray_defines(config, background)
                 .set("pass", "training")
                 .set("chunk", chunk)
                 .set("random_background", background == Background::Random)
-                .set("crop_steps", config.training.crop_steps)
+                .set("crop_steps", crop_steps)
                 .set(
                     "crop_fraction",
                     format!("{:?}", config.training.crop_fraction),

@@ -314,7 +314,7 @@ impl SparseGroup {
             gradient_scales: gpu.buffer("gradient scales", levels as u64 * 4)?,
             largest: gpu.buffer("largest gradients", levels as u64 * 4)?,
         };
-        group.reset_scales(gpu);
+        Self::reset_scales(gpu, &group.gradient_scales);
         Ok(group)
     }
 
@@ -332,13 +332,13 @@ impl SparseGroup {
             stage.clear(buffer);
         }
         stage.clear(&self.largest);
-        self.reset_scales(gpu);
+        Self::reset_scales(gpu, &self.gradient_scales);
     }
 
-    /// Gradient scales that no step has adapted yet.
-    pub fn reset_scales(&self, gpu: &Gpu) {
-        let n = self.gradient_scales.bytes() as usize / 4;
-        gpu.write(&self.gradient_scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
+    /// Fill `scales` with what no step has adapted yet.
+    pub fn reset_scales(gpu: &Gpu, scales: &Buffer) {
+        let n = scales.bytes() as usize / 4;
+        gpu.write(scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
     }
 
     /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.

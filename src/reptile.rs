@@ -75,7 +75,8 @@ pub struct Reptile {
     pub outer: Vec<Outer>,
     /// What the inner steps' state was when the task under way began.
     state: Buffer,
-    scales: Vec<[Buffer; 2]>,
+    /// Gradient scales of each hash table, as no step has adapted them yet.
+    scales: Vec<Buffer>,
 }
 
 impl Reptile {
@@ -116,11 +117,10 @@ impl Reptile {
             })
         };
         let tables = sparse.iter().flat_map(|s| &s.values);
-        let copies = |s: &SparseGroup| {
-            Ok([
-                gpu.buffer("gradient scales of the task", s.gradient_scales.bytes())?,
-                gpu.buffer("largest gradients of the task", s.largest.bytes())?,
-            ])
+        let fresh = |s: &SparseGroup| {
+            let scales = gpu.buffer("first gradient scales", s.gradient_scales.bytes())?;
+            SparseGroup::reset_scales(gpu, &scales);
+            Ok(scales)
         };
         Ok(Self {
             config: config.clone(),
@@ -130,7 +130,7 @@ impl Reptile {
                 .map(of)
                 .collect::<Result<_, _>>()?,
             state: gpu.buffer("state of the task", size_of::<StepState>() as u64)?,
-            scales: sparse.iter().map(copies).collect::<Result<_, GpuError>>()?,
+            scales: sparse.iter().map(fresh).collect::<Result<_, GpuError>>()?,
         })
     }
 
@@ -193,7 +193,9 @@ impl Reptile {
             stage.copy(&outer.group.weights.values, &outer.adapted);
         }
         dense.reset(stage);
-        for sparse in sparse {
+        for (sparse, scales) in sparse.iter().zip(&self.scales) {
+            stage.copy(scales, &sparse.gradient_scales);
+            stage.clear(&sparse.largest);
             for (values, averages) in sparse.values.iter().zip(&sparse.averages) {
                 stage.copy(values, averages);
             }
@@ -216,21 +218,13 @@ impl Reptile {
     }
 
     /// Add: remember the state that a task begins with.
-    pub fn remember(&self, stage: &mut Stage, state: &Buffer, sparse: &[SparseGroup]) {
+    pub fn remember(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(state, &self.state);
-        for (sparse, [scales, largest]) in sparse.iter().zip(&self.scales) {
-            stage.copy(&sparse.gradient_scales, scales);
-            stage.copy(&sparse.largest, largest);
-        }
     }
 
     /// Add: go back to it.
-    pub fn recall(&self, stage: &mut Stage, state: &Buffer, sparse: &[SparseGroup]) {
+    pub fn recall(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(&self.state, state);
-        for (sparse, [scales, largest]) in sparse.iter().zip(&self.scales) {
-            stage.copy(scales, &sparse.gradient_scales);
-            stage.copy(largest, &sparse.largest);
-        }
     }
 }
 

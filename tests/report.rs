@@ -40,6 +40,7 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         views: images.len(),
         images,
         steps: 12_345,
+        adapted_for: None,
         train_seconds: 100.0,
         rays_per_second: 0.0,
         device: "a device".to_owned(),

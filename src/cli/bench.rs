@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::output::{SCHEMA, short};
-use super::{Session, usage};
+use super::{Session, scene, usage};
 use crate::camera::Camera;
-use crate::config::{Config, Meta, PositionEncoding, SceneHints};
+use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::{Image, Split};
 use crate::gpu::{
     AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile,
@@ -387,10 +387,13 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         (false, class) => Config::default_method(class),
     };
     let method = args.method.as_deref().unwrap_or(default);
-    let mut config = Config::preset(method, &args.overrides)?;
-    let suiting = Meta::suiting(&config.optimizer);
-    let meta = config.meta.take().unwrap_or(suiting);
-    config.meta = in_turns.then_some(meta);
+    let mut config = if in_turns {
+        scene::config_with_meta(None, Some(method), &args.overrides, gpu.class())?
+    } else {
+        let mut config = Config::preset(method, &args.overrides)?;
+        config.meta = None;
+        config
+    };
     fit_cells(gpu, &mut config)?;
     config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);

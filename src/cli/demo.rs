@@ -76,7 +76,7 @@ fn objects(session: &Session, args: &Args) -> anyhow::Result<()> {
     let seconds = args.seconds.unwrap_or(if software { 300.0 } else { 120.0 });
     let run = args.out.join("learned");
     meta::run(session, &meta::Args::for_demo(&root, &run, seconds))?;
-    meta::evaluate(session, &meta::EvalArgs::on(&run))?;
+    meta::evaluate(session, &meta::EvalArgs::for_demo(&run))?;
     let total = started.elapsed().as_secs_f64();
     session
         .out

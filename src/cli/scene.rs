@@ -11,7 +11,7 @@ use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Background, Config, ConfigError};
+use crate::config::{Background, Config, ConfigError, Meta};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::{Dataset, Frame, Image, Split, load_images};
 use crate::distillation::{Lessons, Teacher};
@@ -125,6 +125,24 @@ fn tell(session: &Session, dataset: &Dataset) {
             format!(", {} images missing and left out", dataset.missing.len())
         },
     ));
+}
+
+/// The same of a method that learns what to begin with, which any does; of what it says nothing of, it gets what suits it, and
+/// `--set meta.…` changes that too.
+pub(super) fn config_with_meta(
+    file: Option<&Path>,
+    method: Option<&str>,
+    overrides: &[String],
+    class: AdapterClass,
+) -> Result<Config, ConfigError> {
+    let of_meta = |text: &&String| text.trim_start().starts_with("meta.");
+    let (of_meta, others): (Vec<&String>, Vec<&String>) = overrides.iter().partition(of_meta);
+    let cloned = |list: Vec<&String>| list.into_iter().cloned().collect::<Vec<_>>();
+    let mut config = self::config(file, method, &cloned(others), class)?;
+    let suiting = Meta::suiting(&config.optimizer);
+    config.meta.get_or_insert(suiting);
+    config.distillation = None;
+    Config::parse(&config.to_toml(), &config.method, &cloned(of_meta))
 }
 
 /// The configuration that flags ask for: a file, a preset, or what suits adapters of `class`; not resolved yet.
@@ -336,8 +354,26 @@ pub(super) fn one_background(background: Option<Background>) -> anyhow::Result<O
     }
 }
 
-/// The dataset of a run: `given`, else where it was trained; shrunk by `downscale`, else as it was trained.
+/// The dataset of a run as that was trained on it: all views but those it saw are held out, where nothing else says which.
 pub(super) fn dataset_of(
+    session: &Session,
+    checkpoint: &Checkpoint,
+    given: Option<&Path>,
+    downscale: Option<u32>,
+) -> anyhow::Result<Dataset> {
+    let mut dataset = whole_dataset_of(session, checkpoint, given, downscale)?;
+    let views = &checkpoint.info.train_views;
+    if dataset.is_held_out
+        && !views.is_empty()
+        && dataset.fingerprint() == checkpoint.info.fingerprint
+    {
+        dataset.restrict_train(views)?;
+    }
+    Ok(dataset)
+}
+
+/// The dataset of a run: `given`, else where it was trained; shrunk by `downscale`, else as it was trained.
+pub(super) fn whole_dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
@@ -352,7 +388,8 @@ pub(super) fn dataset_of(
     }
     if given.is_none() && checkpoint.info.config.meta.is_some() {
         return Err(usage(format!(
-            "the run learned what to begin with, from the objects in {}: give one with --dataset, or measure it with kiln meta-eval",
+            "the run learned what to begin with, from the objects in {}: kiln meta-eval measures it, and eval and render take an \
+             object with --dataset",
             path.display()
         )));
     }
@@ -363,16 +400,7 @@ pub(super) fn dataset_of(
         )));
     }
     let downscale = downscale.unwrap_or(checkpoint.info.downscale);
-    let mut dataset = open_dataset(session, path, downscale)?;
-    let views = &checkpoint.info.train_views;
-    // All views but those it was trained on are held out, where nothing else says which.
-    if dataset.is_held_out
-        && !views.is_empty()
-        && dataset.fingerprint() == checkpoint.info.fingerprint
-    {
-        dataset.restrict_train(views)?;
-    }
-    Ok(dataset)
+    open_dataset(session, path, downscale)
 }
 
 /// Say where `dataset` is not the one that a run was trained on.

@@ -111,6 +111,16 @@ pub enum DatasetError {
         /// Cause and way out.
         message: String,
     },
+    /// Objects, and nothing that says which of them to learn from.
+    #[error(
+        "{} has no *_splits.json that names `train` and `test` folders: give one with --splits, or a share of the folders \
+         with --train-fraction",
+        shown(.path)
+    )]
+    NoSplits {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A selection of training views that cannot be made.
     #[error("{dataset}: {message}")]
     Views {
@@ -134,6 +144,7 @@ impl DatasetError {
             | Self::File { path, .. }
             | Self::Frame { path, .. }
             | Self::Objects { path, .. }
+            | Self::NoSplits { path }
             | Self::NoImages { path, .. }
             | Self::Image { path, .. } => Some(path),
             Self::UnknownSplit { .. } | Self::Views { .. } => None,

@@ -284,15 +284,14 @@ fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetErr
             found.sort();
             match found.as_slice() {
                 [one] => listed(root, one),
-                [] => Err(DatasetError::Objects {
+                [] => Err(DatasetError::NoSplits {
                     path: root.to_owned(),
-                    message: "has no *_splits.json that names `train` and `test` folders: give one with --splits, or a \
-                              share of the folders with --train-fraction"
-                        .to_owned(),
                 }),
                 several => {
-                    let names: Vec<String> =
-                        several.iter().map(|p| shown(Path::new(p.file_name().unwrap_or_default()))).collect();
+                    let names: Vec<String> = several
+                        .iter()
+                        .map(|p| shown(Path::new(p.file_name().unwrap_or_default())))
+                        .collect();
                     Err(DatasetError::Objects {
                         path: root.to_owned(),
                         message: format!("has {}: choose one with --splits", names.join(" and ")),
@@ -352,16 +351,22 @@ fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
                     escaped(name)
                 )));
             }
-            if !seen.insert(name.to_owned()) {
+            // One name for one folder.
+            let name: PathBuf = Path::new(name)
+                .components()
+                .filter(|c| matches!(c, Component::Normal(_)))
+                .collect();
+            let name = name.to_string_lossy().into_owned();
+            if !seen.insert(name.clone()) {
                 return Err(fault(format!(
                     "`{}` is named twice: an object is trained on or held out, once",
-                    escaped(name)
+                    escaped(&name)
                 )));
             }
-            if !root.join(name).is_dir() {
-                absent.push(escaped(name));
+            if !root.join(&name).is_dir() {
+                absent.push(escaped(&name));
             }
-            names.push(name.to_owned());
+            names.push(name);
         }
         if !absent.is_empty() {
             let more = absent.len().saturating_sub(TOLD);

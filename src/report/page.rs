@@ -226,8 +226,11 @@ fn measured(eval: &EvalReport) -> String {
     } else {
         String::new()
     };
+    let adapted = eval.adapted_for.map_or_else(String::new, |steps| {
+        format!(" of held-out objects, each after {steps} steps on another view of it")
+    });
     format!(
-        "{} over {} {} {}{size}, background {}, {} values rounded to 8 bits",
+        "{} over {} {} {}{adapted}{size}, background {}, {} values rounded to 8 bits",
         if eval.views == 1 { "Measured" } else { "Mean" },
         grouped(eval.views as u64),
         eval.split,
@@ -543,6 +546,7 @@ mod tests {
             views: 2,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,
+            adapted_for: None,
             train_seconds: 1.0,
             rays_per_second: 1.0,
             device: String::new(),

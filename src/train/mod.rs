@@ -382,7 +382,7 @@ impl Trainer {
         reptile.step(gpu, &mut stage)?;
         self.begin_task(reptile, &mut stage)?;
         reptile.next_task(gpu, &mut stage, state)?;
-        reptile.remember(&mut stage, state, &self.sparse);
+        reptile.remember(&mut stage, state);
         Ok(Some(stage))
     }
 
@@ -414,7 +414,7 @@ impl Trainer {
         let mut stage = Stage::new("resume");
         reptile.adopt(&mut stage);
         self.begin_task(reptile, &mut stage)?;
-        reptile.remember(&mut stage, state, &self.sparse);
+        reptile.remember(&mut stage, state);
         self.gpu.submit([&stage]);
         Ok(())
     }
@@ -429,7 +429,7 @@ impl Trainer {
         };
         let mut stage = Stage::new("abandon");
         self.begin_task(reptile, &mut stage)?;
-        reptile.recall(&mut stage, &self.counts().state, &self.sparse);
+        reptile.recall(&mut stage, &self.counts().state);
         self.gpu.submit([&stage]);
         let step = self.step - self.step % reptile.inner_steps();
         self.restore_clock(step, self.seconds);
@@ -448,9 +448,6 @@ impl Trainer {
             ..self.first_state()
         };
         self.gpu.write(&self.counts().state, 0, &[state]);
-        for sparse in &self.sparse {
-            sparse.reset_scales(&self.gpu);
-        }
         self.adapting = Some((self.step, self.seconds));
         self.program.inner_steps = None;
         self.restore_clock(0, 0.0);
@@ -526,7 +523,7 @@ impl Trainer {
         if let Some(reptile) = &self.reptile {
             reptile.adopt(&mut zero);
             reptile.set_step(&gpu, 0);
-            reptile.remember(&mut zero, &self.counts().state, &self.sparse);
+            reptile.remember(&mut zero, &self.counts().state);
         }
         let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
         self.submitter.run(&gpu, &stages)?;

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use assert_cmd::Command;
+use kiln::camera::Camera;
+use kiln::dataset::write_object;
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -68,6 +70,34 @@ fn a_resumed_grid_equals_an_uninterrupted_one() {
             .arg(at("halves")),
     );
     assert_eq!(names_in(&out).len(), 8);
+}
+
+#[test]
+fn a_teacher_that_saw_a_few_views_of_a_dataset_without_splits() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let cameras: Vec<Camera> = (0..4_u8)
+        .map(|i| {
+            let (sin, cos) = (f32::from(i) * 1.5).sin_cos();
+            let eye = [3.5 * cos, 3.5 * sin, 2.0];
+            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE)
+        })
+        .collect();
+    let images: Vec<_> = cameras.iter().map(sphere).collect();
+    write_object(&at("ball"), &cameras, &images, [2.0, 6.0]).unwrap();
+    succeeds(train(&at("ball"), &at("teacher")).args(["--train-views", "1,3", "--steps", "40"]));
+    succeeds(distill(&at("teacher"), &at("student")).args([
+        "--distill-steps",
+        "2",
+        "--steps",
+        "4",
+    ]));
+    let names = json(&at("student").join("eval.json"))["images"].clone();
+    let names = names.as_array().unwrap().iter().map(|i| i["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["rgb_00", "rgb_02"]);
 }
 
 #[test]

@@ -172,7 +172,9 @@ fn held_out_objects_are_learned_from_either_beginning() {
         &["--eval-views", "0,1"],
         &["--eval-views 0", "learned from"],
     );
-    refuse(&["--root", "/nowhere"], &["/nowhere", "not there"]);
+    refuse(&["--root", "/nowhere"], &["/nowhere", "--root"]);
+    refuse(&["--train-views", "1,1"], &["view 1 is named twice"]);
+    refused(kiln(["eval"]).arg(&run), 2, &["meta-eval", "--dataset"]);
     let of_one_scene = &shared().run;
     refused(
         kiln(["meta-eval"]).arg(of_one_scene),
@@ -278,6 +280,8 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         1,
         &["1 object to learn from", "two"],
     );
+    let mut command = kiln(["inspect", "--splits", &single]);
+    refused(command.arg(root.path()), 1, &["1 object to learn from"]);
     refuse(&["--train-fraction", "0"], 2, &["--train-fraction 0"]);
     refuse(&["--seconds", "-1"], 2, &["--seconds -1"]);
     refuse(
@@ -308,6 +312,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
     std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
     refuse(&[], 1, &["rgb_02.png", "cannot be decoded"]);
     let output = kiln(["inspect"]).arg(root.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("rgb_02.png"));
     std::fs::write(&image, &whole).unwrap();
 

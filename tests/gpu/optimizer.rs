@@ -128,6 +128,65 @@ fn gradient_descent_takes_steps_of_the_gradient() {
 }
 
 #[test]
+fn rows_and_networks_of_a_grid_descend_too() {
+    on_device(|gpu| {
+        let config = Optimizer {
+            algorithm: Algorithm::Sgd,
+            l2_reg: 0.0,
+            ..config(0.0)
+        };
+        let grid = grid(2);
+        let rig = Rig::new(gpu, 0, 0, 0);
+        let group = SparseGroup::new(gpu, &grid).unwrap();
+        let n = group.values[0].bytes() as usize / 4;
+        let values: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
+        gpu.write(&group.values[0], 0, &values);
+        // Row 1 has a gradient of (0.5, -0.25), at the scale that a group begins with.
+        let scale = rig.read::<f32>(&group.gradient_scales, 1)[0];
+        let fixed = [0.5, -0.25].map(|g| (g * scale) as i32);
+        gpu.write(&group.gradients[0], 8, &fixed);
+        rig.set(state(0));
+        rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config));
+        let mut expected = to_f64(&values);
+        expected[2] -= exact(RATE) * 0.5;
+        expected[3] += exact(RATE) * 0.25;
+        let found = rig.read::<f32>(&group.values[0], n);
+        assert_close("rows", &found, &expected, 1e-6);
+
+        // Two networks of 16 weights, of which the second had samples.
+        let dense = DenseGroup::new(gpu, "test", 32, 0.0).unwrap();
+        gpu.write(&dense.weights.values, 0, &[0.5_f32; 32]);
+        gpu.write(&dense.gradients, 0, &[0.25_f32; 32]);
+        let matrix = Matrix {
+            first: 0,
+            columns: 4,
+            rows: 4,
+            of_color: false,
+        };
+        let cells = CellGroup::new(gpu, 2, [0, 16, 16], vec![matrix]).unwrap();
+        let updated = rig.buffer(&[0_u32, 1]);
+        rig.set(state(0));
+        rig.run(|stage| {
+            cells.update(
+                gpu,
+                stage,
+                &rig.counts,
+                &config,
+                &dense,
+                &updated,
+                false,
+                false,
+            )
+        });
+        let mut expected = vec![0.5; 32];
+        let step = exact(RATE) * exact(config.network_rate) * 0.25;
+        expected[16..].iter_mut().for_each(|w| *w -= step);
+        let found = rig.read::<f32>(&dense.weights.values, 32);
+        assert_close("networks", &found, &expected, 1e-6);
+    });
+}
+
+#[test]
 fn corrections_for_bias_count_from_the_start_of_a_task() {
     const N: usize = 16;
     on_device(|gpu| {

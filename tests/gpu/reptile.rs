@@ -24,10 +24,14 @@ const INTERPOLATED: [&str; 3] = [
     "meta.optimizer.learning_rate=0.3",
     "meta.optimizer.l2_reg=0.0",
 ];
-const WITH_ADAM: [&str; 3] = [
+/// With a rate that is halved at every outer step.
+const WITH_ADAM: [&str; 6] = [
     "meta.optimizer.algorithm=\"adam\"",
     "meta.optimizer.learning_rate=1e-2",
     "meta.optimizer.epsilon=1e-4",
+    "meta.optimizer.decay_base=0.5",
+    "meta.optimizer.decay_start=1",
+    "meta.optimizer.decay_interval=1",
 ];
 
 /// A hash grid that learns to begin with something.
@@ -121,7 +125,7 @@ fn state(gpu: &Gpu, trainer: &Trainer) -> Vec<Vec<f32>> {
 #[test]
 fn outer_steps_follow_the_reference() {
     on_device(|gpu| {
-        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+        for overrides in [&INTERPOLATED[..], &WITH_ADAM] {
             let trainer = trainer_of(gpu, overrides);
             let optimizer = trainer.config().meta.clone().unwrap().optimizer;
             let adam = Adam {
@@ -151,7 +155,8 @@ fn outer_steps_follow_the_reference() {
                     if optimizer.algorithm == kiln::config::Algorithm::Sgd {
                         reptile::interpolate(f64::from(optimizer.learning_rate), theta, phi);
                     } else {
-                        let rate = f64::from(optimizer.learning_rate);
+                        let halved = 0.5_f64.powf(f64::from(outer_step));
+                        let rate = f64::from(optimizer.learning_rate) * halved;
                         reptile::step(&adam, rate, theta, phi, &mut moments[index]);
                     }
                     let found = to_f64(&all(gpu, &after[index]));
@@ -207,7 +212,7 @@ const IMAGE_OF_RAY: usize = 11;
 #[test]
 fn what_is_done_between_tasks_leaves_no_trace() {
     on_device(|gpu| {
-        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+        for overrides in [&INTERPOLATED[..], &WITH_ADAM] {
             let mut whole = trainer_of(gpu, overrides);
             train(&mut whole, 4 * INNER).unwrap();
             let expected = state(gpu, &whole);
@@ -307,7 +312,7 @@ fn a_learned_beginning_is_better_than_none() {
 #[test]
 fn the_plan_counts_what_outer_steps_take() {
     on_device(|gpu| {
-        for overrides in [&INTERPOLATED, &WITH_ADAM] {
+        for overrides in [&INTERPOLATED[..], &WITH_ADAM] {
             let config = meta_config(gpu, overrides);
             let set = objects(gpu, &config);
             let before = gpu.allocated_bytes();

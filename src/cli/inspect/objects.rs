@@ -6,7 +6,7 @@ use super::super::output::{SCHEMA, bytes};
 use super::super::{Session, scene, usage};
 use super::{Args, Unusable};
 use crate::config::Config;
-use crate::dataset::doctor::{self, Problem};
+use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
 use crate::gpu::AdapterClass;
 
@@ -34,6 +34,8 @@ struct Line<'a> {
 struct Left<'a> {
     object: &'a str,
     reason: String,
+    /// Whether nothing can be learned before it is mended.
+    is_error: bool,
 }
 
 /// Examine every object below `args.path`.
@@ -49,11 +51,9 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     };
     let objects = match Objects::open(&args.path, &splits, args.downscale) {
         // Without splits there is still something to be said of the folders.
-        Err(DatasetError::Objects { message, .. }) if args.splits.is_none() => {
+        Err(error @ DatasetError::NoSplits { .. }) => {
             let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.downscale)?;
-            session
-                .out
-                .note(format!("warning: {}: {message}", args.path.display()));
+            session.out.note(format!("warning: {error}"));
             all
         }
         objects => objects?,
@@ -85,6 +85,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     let skipped = objects.skipped.iter().map(|s| Left {
         object: &s.name,
         reason: s.reason.clone(),
+        is_error: false,
     });
     let line = Line {
         schema: SCHEMA,
@@ -97,7 +98,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         most_views: objects.most_views(),
         image_bytes,
         skipped: skipped.collect(),
-        usable: objects.skipped.is_empty(),
+        usable: objects.skipped.is_empty() && problems.iter().all(|p| !p.is_error),
         problems,
     };
     session.out.json(&line)?;
@@ -135,11 +136,15 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     if line.skipped.is_empty() && line.problems.is_empty() {
         out.result("no problems found")?;
     }
-    if line.skipped.is_empty() {
+    if line.usable {
         return Ok(());
     }
-    let n = line.skipped.len();
-    Err(Unusable(format!("{n} of the objects cannot be used")).into())
+    let errors = line.problems.iter().filter(|p| p.is_error).count();
+    let text = format!(
+        "{} objects are left out, {errors} problems stop kiln meta",
+        line.skipped.len()
+    );
+    Err(Unusable(text).into())
 }
 
 /// Where rays of all views start and end, where the files say so.
@@ -153,6 +158,7 @@ fn doubts<'a>(object: &'a Object, objects: &Objects, config: &Config) -> Vec<Lef
     let left = |reason: String| Left {
         object: &object.name,
         reason,
+        is_error: false,
     };
     let mut all: Vec<Left<'a>> = object.dataset.warnings.iter().cloned().map(left).collect();
     let [most, n] = [objects.most_views(), object.frames.len()];
@@ -164,7 +170,10 @@ fn doubts<'a>(object: &'a Object, objects: &Objects, config: &Config) -> Vec<Lef
     let frames: Vec<&Frame> = object.frames.iter().collect();
     let (_, faulty) = doctor::check_images(&frames, &|| ());
     let of_cameras = scene::problems(&object.dataset, &config);
-    let message = |p: Problem| left(p.message);
-    all.extend(faulty.into_iter().chain(of_cameras).map(message));
+    let problem = |p: Problem| Left {
+        is_error: p.severity == Severity::Error,
+        ..left(p.message)
+    };
+    all.extend(faulty.into_iter().chain(of_cameras).map(problem));
     all
 }

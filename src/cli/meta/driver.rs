@@ -34,6 +34,8 @@ struct HeldOut {
     name: String,
     input: Frame,
     image: Image,
+    /// Factor that the image is shrunk by.
+    downscale: u32,
     unseen: Unseen,
 }
 
@@ -168,19 +170,14 @@ impl<'a> Driver<'a> {
     /// Objects to look at, with a few of the views that they are not adapted to.
     fn choose_held_out(&mut self) -> anyhow::Result<()> {
         let most = self.setup.meta().held_out_objects as usize;
-        let Some(frame) = self
-            .setup
-            .objects
-            .test
-            .first()
-            .and_then(|o| o.frames.first())
-        else {
+        let first = self.setup.objects.test.first();
+        let Some((object, frame)) = first.and_then(|o| Some((o, o.frames.first()?))) else {
             self.session
                 .out
                 .note("warning: no object is held out: how good it gets cannot be measured");
             return Ok(());
         };
-        let full = frame.camera.downscaled(self.setup.downscale);
+        let full = frame.camera.downscaled(object.dataset.downscale);
         let longest = full.width.max(full.height);
         let side = if self.gpu.class() == AdapterClass::Software {
             slow_side(self.gpu, &self.setup.config, LOOK_VIEWS, LOOK_SECONDS)?
@@ -202,6 +199,7 @@ impl<'a> Driver<'a> {
                 name: object.name.clone(),
                 input: input.clone(),
                 image: Image::load(&input.image_path)?.downscaled(object.dataset.downscale),
+                downscale: object.dataset.downscale,
                 unseen: Unseen::load(&object.name, views.collect(), downscale)?,
             });
         }
@@ -213,15 +211,15 @@ impl<'a> Driver<'a> {
         let steps = self.setup.meta().held_out_steps;
         let mut all = Vec::new();
         for object in &self.held_out {
-            let downscale = self.setup.downscale;
-            self.stream
-                .hold_out(&object.input, &object.image, downscale);
+            let HeldOut { input, image, .. } = object;
+            self.stream.hold_out(input, image, object.downscale);
             self.trainer.adapt();
             let mut unheard = Vec::new();
             let mut outcome = Ok(());
             while outcome.is_ok() {
                 match self.trainer.advance(steps, &mut unheard) {
                     Ok(Advance::Reached) => break,
+                    Ok(_) if interrupt::is_asked() => break,
                     Ok(Advance::Busy) => outcome = self.trainer.wait(),
                     Ok(Advance::Submitted) => {}
                     Err(error) => outcome = Err(error),
@@ -232,6 +230,7 @@ impl<'a> Driver<'a> {
                 .and_then(|()| Ok(self.trainer.settle(&self.renderer.parameters)?));
             self.trainer.end_adaptation()?;
             settled?;
+            interrupt::check()?;
             let background = self.setup.config.scene.eval_background.color();
             let measured = object.unseen.measure(self.session, &mut self.renderer)?;
             for ((quality, rendered), image) in measured.into_iter().zip(&object.unseen.images) {
@@ -432,7 +431,8 @@ impl<'a> Driver<'a> {
                 ..std::mem::take(&mut examples[index])
             })
             .collect();
-        let report = eval::report(&self.setup.config, context, qualities);
+        let mut report = eval::report(&self.setup.config, context, qualities);
+        report.adapted_for = Some(steps);
         self.log.keep(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": report.steps, "seconds": report.train_seconds,
             "split": report.split, "psnr": report.psnr, "ssim": report.ssim,
@@ -455,7 +455,6 @@ impl<'a> Driver<'a> {
         ))?;
         let mut line = serde_json::to_value(&report)?;
         line["event"] = "eval".into();
-        line["adapted_for"] = steps.into();
         line["outer_steps"] = self.outer_step().into();
         self.session.out.json(&line)
     }

@@ -68,12 +68,12 @@ pub(in crate::cli) struct Args {
 const STEPS: [u32; 5] = [0, 8, 32, 128, 512];
 
 impl Args {
-    /// Measure `run`, nothing else said.
-    pub(in crate::cli) fn on(run: &Path) -> Self {
+    /// Measure `run` on a few objects, as the demo does.
+    pub(in crate::cli) fn for_demo(run: &Path) -> Self {
         Self {
             run: run.to_owned(),
-            objects: None,
-            steps: STEPS.to_vec(),
+            objects: Some(3),
+            steps: vec![0, 8, 32, 128],
             train_views: Views::Spread(1),
             eval_views: None,
             root: None,
@@ -183,6 +183,10 @@ fn choose(
     };
     if let Some(&i) = input.iter().find(|&&i| i >= n) {
         return Err(absent("--train-views", i));
+    }
+    let twice = |(place, view): &(usize, &usize)| input[..*place].contains(view);
+    if let Some((_, i)) = input.iter().enumerate().find(twice) {
+        return Err(usage(format!("--train-views: view {i} is named twice")));
     }
     let others: Vec<usize> = (0..n).filter(|i| !input.contains(i)).collect();
     let most = if software {
@@ -354,7 +358,7 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
     if let (Some(file), Some(meta)) = (&args.splits, &mut checkpoint.info.config.meta) {
         meta.splits = Some(super::absolute(file));
     }
-    let root = args.root.as_deref();
+    let root = ("--root", args.root.as_deref());
     let objects = super::objects_of(session, &args.run, &checkpoint, root, args.downscale)?;
     let mut config = checkpoint.info.config.clone();
     let meta = config.meta.take();

@@ -169,6 +169,17 @@ fn open_objects(
         ));
     }
     let [w, h] = objects.size;
+    for object in objects.train.iter().chain(&objects.test) {
+        let missing = &object.dataset.missing;
+        if let Some(first) = missing.first() {
+            session.out.note(format!(
+                "warning: {}: {} listed images are absent and left out, the first {}",
+                object.name,
+                missing.len(),
+                first.display()
+            ));
+        }
+    }
     session.out.note(format!(
         "objects: {}, {} to learn from, {} held out, up to {} views of {w}×{h}",
         objects.name,
@@ -200,18 +211,8 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     let chosen = args.config.is_some() || args.method.is_some();
     let method = args.method.as_deref().unwrap_or(default);
     let method = args.config.is_none().then_some(method);
-    // What a method says nothing of can be set all the same.
-    let of_meta = |text: &&String| text.trim_start().starts_with("meta.");
-    let (meta, others): (Vec<&String>, Vec<&String>) = args.overrides.iter().partition(of_meta);
-    let others: Vec<String> = others.into_iter().cloned().collect();
-    let mut config = scene::config(args.config.as_deref(), method, &others, gpu.class())?;
-    let suiting = Meta::suiting(&config.optimizer);
-    config.meta.get_or_insert(suiting);
-    config.distillation = None;
-    if !meta.is_empty() {
-        let meta: Vec<String> = meta.into_iter().cloned().collect();
-        config = Config::parse(&config.to_toml(), &config.method, &meta)?;
-    }
+    let (file, overrides) = (args.config.as_deref(), &args.overrides);
+    let mut config = scene::config_with_meta(file, method, overrides, gpu.class())?;
     if !chosen && small {
         session.out.note(format!(
             "method: {}, sized for a software adapter (--method learnit for the full one)",
@@ -254,7 +255,7 @@ fn objects_of(
     session: &Session,
     run: &Path,
     checkpoint: &Checkpoint,
-    given: Option<&Path>,
+    (flag, given): (&str, Option<&Path>),
     downscale: Option<u32>,
 ) -> anyhow::Result<Objects> {
     let info = &checkpoint.info;
@@ -264,17 +265,19 @@ fn objects_of(
             run.display()
         )));
     };
+    if given.is_none() && info.is_imported() {
+        return Err(usage(format!(
+            "{} was imported and knows no objects: give their folder with {flag}",
+            run.display()
+        )));
+    }
     let remembered = PathBuf::from(&info.dataset);
     let root = given.unwrap_or(&remembered);
     if !root.exists() {
-        let way_out = if given.is_none() {
-            "give its place"
-        } else {
-            "check the path"
-        };
         return Err(usage(format!(
-            "{} was made of the objects in {}, which is not there: {way_out}",
+            "{} was made of the objects in {}: {} is not there; give their place with {flag}",
             run.display(),
+            info.dataset,
             root.display()
         )));
     }
@@ -295,7 +298,8 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         )));
     }
     let checkpoint = Checkpoint::open(run)?;
-    let objects = objects_of(session, run, &checkpoint, args.root.as_deref(), None)?;
+    let root = ("ROOT", args.root.as_deref());
+    let objects = objects_of(session, run, &checkpoint, root, None)?;
     // What was imported has not learned from any.
     let known = &checkpoint.info.fingerprint;
     if !known.is_empty() && objects.fingerprint() != *known {
@@ -359,7 +363,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let kept = if slots as usize > objects.train.len() {
         "all objects stay on the device".to_owned()
     } else {
-        format!("{slots} objects at a time, the others are read again at their turn")
+        let n = slots - 1;
+        format!("{n} objects at a time, the others are read again at their turn")
     };
     session.out.note(format!(
         "memory: about {} on the device ({} images: {kept}; {} parameters, {} batch, {} rendering)",

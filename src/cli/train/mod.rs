@@ -502,7 +502,7 @@ fn fresh(
         .unwrap_or(1);
     let dataset = match (&of_teacher, &args.dataset) {
         (Some(teacher), given) => {
-            scene::dataset_of(session, teacher, given.as_deref(), Some(downscale))?
+            scene::whole_dataset_of(session, teacher, given.as_deref(), Some(downscale))?
         }
         (None, _) => scene::open_dataset(session, &dataset_path, downscale)?,
     };
@@ -568,6 +568,11 @@ pub(super) fn train(
             .dataset
             .restrict_train(&setup.train_views)
             .map_err(|e| usage(format!("--train-views: {e}")))?;
+        session.out.note(format!(
+            "training on {} of its views, {} are held out",
+            setup.dataset.train.len(),
+            setup.dataset.test.len()
+        ));
     }
     let held_out = if setup.dataset.test.is_empty() {
         Split::Train
