@@ -331,21 +331,11 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
 }
 
 fn limits(args: &Args, gpu: &Gpu) -> Limits {
-    let none = args.steps.is_none() && args.seconds.is_none();
-    let software = gpu.class() == AdapterClass::Software;
-    Limits {
-        steps: args.steps.unwrap_or(if none && !software {
-            DEFAULT_STEPS
-        } else {
-            u32::MAX
-        }),
-        seconds: args.seconds.unwrap_or(if none && software {
-            DEFAULT_SECONDS
-        } else {
-            f64::INFINITY
-        }),
-        psnr: f64::INFINITY,
-    }
+    let default = match gpu.class() {
+        AdapterClass::Software => (u32::MAX, DEFAULT_SECONDS),
+        _ => (DEFAULT_STEPS, f64::INFINITY),
+    };
+    Limits::given((args.steps, args.seconds), default)
 }
 
 pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {

@@ -228,7 +228,13 @@ pub(super) fn all(
     if let Some(path) = path {
         return path.views(session, checkpoint, args);
     }
-    let dataset = scene::dataset_of(session, checkpoint, args.dataset.as_deref(), None)?;
+    // Ways around a scene go by all who looked at it, however many were learned from.
+    let given = args.dataset.as_deref();
+    let dataset = if args.turntable.or(args.spiral).is_some() {
+        scene::whole_dataset_of(session, checkpoint, given, None)?
+    } else {
+        scene::dataset_of(session, checkpoint, given, None)?
+    };
     let downscale = dataset.downscale;
     let fps = args.fps.unwrap_or(FPS);
     let cameras = || -> Vec<Camera> {

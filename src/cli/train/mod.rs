@@ -215,16 +215,27 @@ impl Limits {
     fn of(args: &Args, gpu: &Gpu) -> Self {
         let software = gpu.class() == AdapterClass::Software;
         // Who begins with what was learned is there soon.
-        let (steps, seconds) = match (&args.init, software) {
-            _ if args.steps.is_some() || args.seconds.is_some() => (u32::MAX, f64::INFINITY),
+        let default = match (&args.init, software) {
             (Some(_), _) => (INIT_STEPS, f64::INFINITY),
             (None, true) => (u32::MAX, DEFAULT_SECONDS),
             (None, false) => (DEFAULT_STEPS, f64::INFINITY),
         };
         Self {
-            steps: args.steps.unwrap_or(steps),
-            seconds: args.seconds.unwrap_or(seconds),
             psnr: args.until_psnr.unwrap_or(f64::INFINITY),
+            ..Self::given((args.steps, args.seconds), default)
+        }
+    }
+
+    /// The steps and seconds that are `given`, or the default ones where neither is.
+    pub(super) fn given(given: (Option<u32>, Option<f64>), default: (u32, f64)) -> Self {
+        let (steps, seconds) = match given {
+            (None, None) => default,
+            (steps, seconds) => (steps.unwrap_or(u32::MAX), seconds.unwrap_or(f64::INFINITY)),
+        };
+        Self {
+            steps,
+            seconds,
+            psnr: f64::INFINITY,
         }
     }
 
