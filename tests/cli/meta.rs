@@ -231,7 +231,7 @@ fn a_hash_grid_learns_what_to_begin_with_too() {
         "{config}"
     );
     let out = root.path().join("new");
-    let mut command = kiln(["train", "--steps", "4", "--train-views", "0", "--init"]);
+    let mut command = kiln(["train", "--steps", "60", "--train-views", "0", "--init"]);
     succeeds(
         command
             .arg(&run)
@@ -239,22 +239,22 @@ fn a_hash_grid_learns_what_to_begin_with_too() {
             .arg(&out)
             .arg(root.path().join("e")),
     );
-    assert_eq!(steps_of(&out), 4);
+    assert_eq!(steps_of(&out), 60);
     assert!(
         !std::fs::read_to_string(out.join("config.toml"))
             .unwrap()
             .contains("[meta")
     );
-    // From two sides, though it was learned from one.
+    // From several sides, though it was learned from one.
     let views = root.path().join("views");
     succeeds(
-        kiln(["render", "--turntable", "2", "--out"])
+        kiln(["render", "--turntable", "3", "--out"])
             .arg(&views)
             .arg(&out),
     );
     let images = files_in(&views);
     let images: Vec<_> = images.values().collect();
-    assert!(images.len() == 2 && images[0] != images[1]);
+    assert!(images.len() == 3 && images[0] != images[1]);
     succeeds(kiln(["meta-eval", "--steps", "2"]).arg(&run));
 }
 
