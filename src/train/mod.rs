@@ -419,7 +419,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Go back to where the task under way began, which is done anew then; paused training does not have to end it.
+    /// Go back to where the task under way began, which is done anew then; of a paused training.
     ///
     /// # Errors
     /// Those of compilation and binding.
