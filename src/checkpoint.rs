@@ -291,6 +291,21 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
+/// Let the averages of what `trainer` learns begin with the values, where they are apart.
+fn begin_averages(gpu: &Gpu, trainer: &Trainer) {
+    let mut stage = crate::gpu::Stage::new("averages");
+    let dense = &trainer.dense;
+    if trainer.config().optimizer_of_steps().ema_decay > 0.0 {
+        stage.copy(&dense.weights.values, &dense.averages);
+    }
+    for sparse in &trainer.sparse {
+        for (values, averages) in sparse.values.iter().zip(&sparse.averages) {
+            stage.copy(values, averages);
+        }
+    }
+    gpu.submit([&stage]);
+}
+
 /// What a trainer was fed with, as its checkpoint remembers it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -713,10 +728,7 @@ impl Checkpoint {
         if self.has("state.training") {
             self.restore_state(gpu, trainer, &fields)?;
         } else {
-            let values = self.slab(&fields, Role::Value)?;
-            gpu.write(&trainer.dense.averages, 0, &values);
-            let of = |table: &layout::Table| Role::Average.of_table(trainer, table).clone();
-            self.tables(gpu, &fields, &[Role::Value], &of)?;
+            begin_averages(gpu, trainer);
         }
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
@@ -750,17 +762,7 @@ impl Checkpoint {
         let fields: Vec<&Field> = trainer.fields().collect();
         let into = trainer.parameters();
         self.load_parameters(gpu, &fields, &into)?;
-        let mut stage = crate::gpu::Stage::new("averages");
-        let dense = &trainer.dense;
-        if trainer.config().optimizer_of_steps().ema_decay > 0.0 {
-            stage.copy(&dense.weights.values, &dense.averages);
-        }
-        for sparse in &trainer.sparse {
-            for (values, averages) in sparse.values.iter().zip(&sparse.averages) {
-                stage.copy(values, averages);
-            }
-        }
-        gpu.submit([&stage]);
+        begin_averages(gpu, trainer);
         Ok(())
     }
 
@@ -777,16 +779,12 @@ impl Checkpoint {
         let matrices = matrices.into_iter().map(|m| (m.shape(), m.name));
         let tables = layout::tables(fields);
         let tables = tables.into_iter().map(|t| (t.shape(), t.name));
-        for (shape, name) in tables.chain(matrices) {
-            self.view(&file, &name, Dtype::F32, &shape)?;
+        let expected: Vec<(Vec<usize>, String)> = tables.chain(matrices).collect();
+        for (shape, name) in &expected {
+            self.view(&file, name, Dtype::F32, shape)?;
         }
-        let expected: Vec<String> = layout::matrices(fields)
-            .into_iter()
-            .map(|m| m.name)
-            .chain(layout::tables(fields).into_iter().map(|t| t.name))
-            .collect();
         let is_extra = |name: &&str| {
-            contents::is_parameter(name) && !expected.iter().any(|known| known == name)
+            contents::is_parameter(name) && !expected.iter().any(|(_, known)| known == name)
         };
         let mut names = file.names();
         names.sort_unstable();

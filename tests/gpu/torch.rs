@@ -704,6 +704,17 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
     raw.map(|raw| 1.0 / (1.0 + (-raw).exp())).collect()
 }
 
+/// The points of a fixture, given in the world, in the box of `config`.
+fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
+    let scene = &config.scene;
+    let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
+    let position = vectors(&want.f32("points.position"));
+    position
+        .iter()
+        .map(|p| [0, 1, 2].map(|a| p[a] * scale + offset[a]))
+        .collect()
+}
+
 #[test]
 fn a_learned_initialisation_of_the_pytorch_implementation_is_the_same() {
     let directory =
@@ -715,13 +726,7 @@ fn a_learned_initialisation_of_the_pytorch_implementation_is_the_same() {
         let imported = learnit::read(&directory.join("model.safetensors"), &options).unwrap();
         let renderer = renderer_of(gpu, &imported, scratch.path());
         let field = renderer.fields().next().unwrap().clone();
-        let scene = &imported.config.scene;
-        let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
-        let position = vectors(&want.f32("points.position"));
-        let position: Vec<[f32; 3]> = position
-            .iter()
-            .map(|p| [0, 1, 2].map(|a| p[a] * scale + offset[a]))
-            .collect();
+        let position = points_in_box(&want, &imported.config);
         let direction = vec![[0.0, 0.0, 1.0]; position.len()];
         let (color, density) =
             evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
@@ -743,13 +748,7 @@ fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outsid
         let imported = kilonerf_seed::read(&directory.join("model.safetensors"), &options).unwrap();
         let renderer = renderer_of(gpu, &imported, scratch.path());
         let field = renderer.fields().next().unwrap().clone();
-        let scene = &imported.config.scene;
-        let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
-        let position = vectors(&want.f32("points.position"));
-        let position: Vec<[f32; 3]> = position
-            .iter()
-            .map(|p| [0, 1, 2].map(|a| p[a] * scale + offset[a]))
-            .collect();
+        let position = points_in_box(&want, &imported.config);
         let direction = vectors(&want.f32("points.direction"));
         let (color, density) =
             evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);

@@ -10,11 +10,11 @@ use super::super::interrupt::{self, Interrupted};
 use super::super::journal::Journal;
 use super::super::output::{SCHEMA, short};
 use super::super::scene;
-use super::super::train::{Limits, Line};
+use super::super::train::{Limits, Line, go_on_without_disk};
 use super::Setup;
 use super::evaluate::{Unseen, mean, slow_side};
 use super::stream::Stream;
-use crate::checkpoint::{self, CheckpointError, Source};
+use crate::checkpoint::{self, Source};
 use crate::dataset::{DatasetError, Frame, Image};
 use crate::eval::{self, Context, ViewQuality};
 use crate::gpu::{AdapterClass, Gpu};
@@ -339,17 +339,7 @@ impl<'a> Driver<'a> {
 
     /// Save; a disk that is full now may not be later, and what was saved before is still there.
     fn save_or_go_on(&self) -> anyhow::Result<()> {
-        match self.save() {
-            Err(error) if matches!(error.downcast_ref(), Some(CheckpointError::Io { .. })) => {
-                self.bar.suspend(|| {
-                    self.session.out.note(format!(
-                        "warning: cannot save a checkpoint: {error}; learning goes on, the one before is kept"
-                    ));
-                });
-                Ok(())
-            }
-            outcome => outcome,
-        }
+        go_on_without_disk(self.session, &self.bar, self.save())
     }
 
     fn save(&self) -> anyhow::Result<()> {
@@ -393,13 +383,13 @@ impl<'a> Driver<'a> {
         let spinner = self.session.out.spinner("adapting to held-out objects");
         let views = self.adapted();
         spinner.finish_and_clear();
+        self.keep(views?)?;
         saved.map_err(|error| {
             anyhow::anyhow!(
                 "{error}; once that is mended, kiln meta --resume {} goes on from the checkpoint before, if there is one",
                 self.setup.dir.path().display()
             )
         })?;
-        self.keep(views?)?;
         let dir = self.setup.dir.path().display();
         self.session.out.note(format!(
             "kiln train OBJECT --init {dir} --train-views 0 begins with it; kiln meta-eval {dir} says what it is worth"

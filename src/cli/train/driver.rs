@@ -58,6 +58,25 @@ pub(in crate::cli) fn command_line() -> String {
         .join(" ")
 }
 
+/// What came of saving, unless the disk is at fault, which is told.
+pub(in crate::cli) fn go_on_without_disk(
+    session: &Session,
+    bar: &ProgressBar,
+    saved: anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    match saved {
+        Err(error) if matches!(error.downcast_ref(), Some(CheckpointError::Io { .. })) => {
+            bar.suspend(|| {
+                session.out.note(format!(
+                    "warning: cannot save a checkpoint: {error}; training goes on, the one before is kept"
+                ));
+            });
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
 #[derive(Serialize)]
 pub(in crate::cli) struct Line<'a, T> {
     pub(in crate::cli) schema: u32,
@@ -490,20 +509,7 @@ impl<'a> Driver<'a> {
 
     /// Save; a disk that is full now may not be later, and what was saved before is still there.
     fn save_or_go_on(&self) -> anyhow::Result<()> {
-        let Err(error) = self.save() else {
-            return Ok(());
-        };
-        match error.downcast_ref() {
-            Some(CheckpointError::Io { .. }) => {
-                self.bar.suspend(|| {
-                    self.session.out.note(format!(
-                        "warning: cannot save a checkpoint: {error}; training goes on, the one before is kept"
-                    ));
-                });
-                Ok(())
-            }
-            _ => Err(error),
-        }
+        go_on_without_disk(self.session, &self.bar, self.save())
     }
 
     /// Whether `--until-psnr` is given and reached.

@@ -25,7 +25,7 @@ use crate::train::{TrainError, Trainer, fit_cells, operations};
 pub(super) use driver::Driver;
 #[cfg(feature = "viewer")]
 pub(super) use driver::Turn;
-pub(super) use driver::{Line, Start, command_line};
+pub(super) use driver::{Line, Start, command_line, go_on_without_disk};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
