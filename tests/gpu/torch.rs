@@ -139,7 +139,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
         &trainer,
         &checkpoint::Source {
             dataset: "",
-            downscale: 1,
+            opening: kiln::dataset::Opening::default(),
             train_views: &[],
             fingerprint: "",
         },
@@ -338,7 +338,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
     let path = scratch.path().join("final.safetensors");
     let source = checkpoint::Source {
         dataset: "",
-        downscale: 1,
+        opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
     };
@@ -392,7 +392,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                 let path = scratch.path().join("saved.safetensors");
                 let source = checkpoint::Source {
                     dataset: "",
-                    downscale: 1,
+                    opening: kiln::dataset::Opening::default(),
                     train_views: &[],
                     fingerprint: "",
                 };
@@ -514,7 +514,7 @@ fn ten_steps_match_pytorch() {
             &trainer,
             &checkpoint::Source {
                 dataset: "",
-                downscale: 1,
+                opening: kiln::dataset::Opening::default(),
                 train_views: &[],
                 fingerprint: "",
             },
