@@ -37,6 +37,7 @@ pub mod files;
 pub mod gpu;
 pub mod images;
 pub mod import;
+mod json_text;
 pub mod loss;
 pub mod metrics;
 pub mod network;

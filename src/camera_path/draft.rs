@@ -80,10 +80,10 @@ impl Draft {
         let root = super::parse_json(file, &text)?;
         let whole = super::Fields::of(file, super::Place::File, &root)?;
         if !whole.has("key_frames") {
-            // What is wrong with it, if it is not nerfstudio's.
+            // What is wrong with it, if it is not another program's.
             CameraPath::parse(file, &text)?;
             return Err(refuse(
-                "a frame at a time, as nerfstudio's, can be rendered (kiln render --path) but not edited",
+                "another program's path can be rendered (kiln render --path) but not edited",
             ));
         }
         let (model, draft) = key_frames::parse(&whole)?;
@@ -162,6 +162,7 @@ impl Draft {
         Some(CameraPath {
             file: file.to_owned(),
             size: self.size,
+            names_size: true,
             fps: self.fps,
             crop: self.crop,
             model: Model::Perspective,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::dataset::DatasetError;
 use crate::text::shown;
 
 /// A camera path that cannot be used. Every message is a single line.
@@ -56,16 +57,21 @@ pub enum CameraPathError {
         /// Cause and way out.
         message: String,
     },
-    /// A frame of nerfstudio's that cannot be used.
-    #[error("{}: frame {index} of `camera_path`: {message}", shown(.path))]
+    /// A frame of another program's list that cannot be used.
+    #[error("{}: frame {index} of `{list}`: {message}", shown(.path))]
     Frame {
         /// The file.
         path: PathBuf,
-        /// Its place in `camera_path`, from 0.
+        /// The list's key.
+        list: &'static str,
+        /// Its place there, from 0.
         index: usize,
         /// Cause and way out.
         message: String,
     },
+    /// A transforms file that cannot be used.
+    #[error(transparent)]
+    Poses(DatasetError),
     /// Cameras that a spiral does not suit.
     #[error(
         "a spiral is for cameras that look one way, and these look {degrees:.0}° past their mean direction on average, \

@@ -14,7 +14,8 @@ const LARGEST: f64 = 1e9;
 pub(super) enum Place {
     File,
     KeyFrame(usize),
-    Frame(usize),
+    /// An entry of the list with this key.
+    Of(&'static str, usize),
 }
 
 /// An object and where it is.
@@ -34,8 +35,9 @@ fn error(path: &Path, place: Place, message: String) -> CameraPathError {
             index,
             message,
         },
-        Place::Frame(index) => CameraPathError::Frame {
+        Place::Of(list, index) => CameraPathError::Frame {
             path,
+            list,
             index,
             message,
         },

@@ -73,7 +73,20 @@ impl KeyFrames {
         looks: &[Option<Look>],
         period: Option<f64>,
     ) -> Self {
-        let knots = Knots::new(times, period);
+        Self::through(Knots::new(times, period), views, looks)
+    }
+
+    /// The same with every pose taken to another, whatever it looked at.
+    pub fn mapped(&self, map: impl Fn(Pose) -> Pose) -> Self {
+        let map = |view: &View| View {
+            pose: map(view.pose),
+            ..*view
+        };
+        let views = self.views.iter().map(map).collect();
+        Self::through(self.knots.clone(), views, &[])
+    }
+
+    fn through(knots: Knots, views: Vec<View>, looks: &[Option<Look>]) -> Self {
         let looks: Option<Vec<Look>> = looks.iter().copied().collect();
         let looks = looks
             .filter(|looks| looks.len() == views.len())
@@ -94,7 +107,7 @@ impl KeyFrames {
             velocities: knots.slopes(&moves),
             spins: knots.slopes(&turns),
             zooms: knots.monotone_slopes(&scales),
-            looped: period.is_some(),
+            looped: knots.is_loop(),
             looks,
             knots,
             views,

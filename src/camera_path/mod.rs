@@ -1,10 +1,11 @@
 //! Lists of cameras with times: paths from files, and orbits around or spirals before what a dataset's cameras look at.
 //!
-//! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, and the dense paths that
-//! nerfstudio's viewer exports. World units are the dataset's, times are seconds.
+//! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, the dense paths that
+//! nerfstudio's viewer exports, Instant-NGP's key frames, and the poses of a `transforms.json`. World units are the dataset's, times are seconds.
 
 mod draft;
 mod error;
+mod instant_ngp;
 mod json;
 mod key_frames;
 mod nerfstudio;
@@ -27,7 +28,9 @@ pub use orbit::orbit;
 pub use spiral::spiral;
 
 use crate::camera::{Camera, Lens};
+use crate::dataset::read_poses;
 use crate::files::read_file;
+use crate::json_text::{decoded, without_comments};
 use crate::render::Crop;
 use json::{Fields, Place, kind};
 use key_frames::KeyFrames;
@@ -77,6 +80,8 @@ struct View {
 pub struct CameraPath {
     file: PathBuf,
     size: [u32; 2],
+    /// Whether the file says so.
+    names_size: bool,
     fps: f64,
     crop: Option<Crop>,
     model: Model,
@@ -87,12 +92,16 @@ pub struct CameraPath {
 enum Views {
     /// To be interpolated.
     KeyFrames(Box<KeyFrames>),
+    /// To be interpolated, in Instant-NGP's unit cube.
+    UnitCube(Box<KeyFrames>),
     /// One a frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
     Dense(Vec<View>),
+    /// One a frame, in the world, with their own lenses.
+    Poses(Vec<Camera>),
 }
 
 impl CameraPath {
-    /// Read a file of key frames or nerfstudio's.
+    /// Read a file of key frames, nerfstudio's, Instant-NGP's or a `transforms.json`.
     ///
     /// # Errors
     /// [`CameraPathError`] names the file, the key frame and the key.
@@ -117,13 +126,41 @@ impl CameraPath {
         if whole.has("camera_path") {
             return nerfstudio::parse(&whole);
         }
+        if whole.has("path") {
+            return instant_ngp::parse(&whole);
+        }
+        if whole.has("frames") {
+            return Self::of_poses(file, &whole);
+        }
         Err(whole.error(
-            "neither `key_frames` nor nerfstudio's `camera_path` is there: \
-             see docs/camera-path.md for the format",
+            "no `key_frames` are there, nor nerfstudio's `camera_path`, Instant-NGP's `path` or the `frames` of a \
+             transforms.json: see docs/camera-path.md for the formats",
         ))
     }
 
-    /// Width and height in pixels, as the file says.
+    /// That of the poses of a transforms file.
+    fn of_poses(file: &Path, whole: &Fields) -> Result<Self, CameraPathError> {
+        let poses = read_poses(file).map_err(CameraPathError::Poses)?;
+        let cameras: Vec<Camera> = poses.iter().map(|pose| pose.camera).collect();
+        let size = cameras.first().map_or([1; 2], |c| [c.width, c.height]);
+        Ok(Self {
+            file: file.to_owned(),
+            size,
+            names_size: true,
+            fps: fps(whole)?,
+            crop: None,
+            model: Model::Perspective,
+            views: Views::Poses(cameras),
+        })
+    }
+
+    /// Whether the file says how large its images are.
+    #[must_use]
+    pub fn names_size(&self) -> bool {
+        self.names_size
+    }
+
+    /// Width and height in pixels, as the file says, or else what is usual.
     #[must_use]
     pub fn size(&self) -> [u32; 2] {
         self.size
@@ -145,13 +182,33 @@ impl CameraPath {
     #[must_use]
     pub fn at(&self, time: f64, size: [u32; 2]) -> Camera {
         let view = match &self.views {
-            Views::KeyFrames(keys) => keys.at(time),
-            Views::Dense(views) => {
-                let frame = (time * self.fps).max(0.0) as usize;
-                views[frame.min(views.len() - 1)]
+            Views::KeyFrames(keys) | Views::UnitCube(keys) => keys.at(time),
+            Views::Dense(views) => views[self.frame_at(time, views.len())],
+            Views::Poses(cameras) => {
+                return in_size(&cameras[self.frame_at(time, cameras.len())], size);
             }
         };
         self.model.camera(&view, size)
+    }
+
+    /// The number of the frame that is shown at a time.
+    fn frame_at(&self, time: f64, frames: usize) -> usize {
+        ((time * self.fps).max(0.0) as usize).min(frames - 1)
+    }
+
+    /// Whether the cameras stand in Instant-NGP's unit cube rather than in the dataset's world.
+    #[must_use]
+    pub fn is_in_unit_cube(&self) -> bool {
+        matches!(self.views, Views::UnitCube(_))
+    }
+
+    /// Take the cameras of a file in Instant-NGP's unit cube to the world that `scale` and `offset` take there; others stand
+    /// there already.
+    pub fn place_unit_cube(&mut self, scale: f64, offset: [f64; 3]) {
+        if let Views::UnitCube(keys) = &self.views {
+            let placed = keys.mapped(|pose| instant_ngp::to_world(pose, scale, offset.into()));
+            self.views = Views::KeyFrames(Box::new(placed));
+        }
     }
 
     /// Whether the cameras stand in nerfstudio's normalised frame rather than in the dataset's world.
@@ -172,7 +229,7 @@ impl CameraPath {
     /// The cameras of the path, `fps` of them a second, in images of `size`. A vertical field of view stays what it
     /// is, whatever the shape of the image.
     ///
-    /// nerfstudio's frames are taken as they are, `fps` only says when they are shown.
+    /// Frames of nerfstudio's and of a `transforms.json` are taken as they are, `fps` only says when they are shown.
     ///
     /// # Errors
     /// [`CameraPathError::File`] where there are more than [`MAX_FRAMES`], or `fps` is not in (0, [`MAX_FPS`]].
@@ -190,7 +247,14 @@ impl CameraPath {
         };
         match &self.views {
             Views::Dense(views) => Ok(views.iter().enumerate().map(|(i, v)| frame(i, v)).collect()),
-            Views::KeyFrames(keys) => {
+            Views::Poses(cameras) => {
+                let frame = |(i, camera): (usize, &Camera)| TimedCamera {
+                    time: i as f64 / fps,
+                    camera: in_size(camera, size),
+                };
+                Ok(cameras.iter().enumerate().map(frame).collect())
+            }
+            Views::KeyFrames(keys) | Views::UnitCube(keys) => {
                 let n = keys.frames(fps);
                 if n > MAX_FRAMES as f64 {
                     return Err(refuse(format!(
@@ -202,6 +266,19 @@ impl CameraPath {
             }
         }
     }
+}
+
+/// `camera` with images of another size: rows are what they were, and what is seen to both sides follows the shape.
+fn in_size(camera: &Camera, [width, height]: [u32; 2]) -> Camera {
+    let ratio = f64::from(height) / f64::from(camera.height.max(1));
+    let shape = (f64::from(camera.width) * ratio).round();
+    if shape == f64::from(width) {
+        return camera.resized(width, height);
+    }
+    let mut resized = camera.resized(shape.max(1.0) as u32, height);
+    resized.principal[0] += (width as f32 - resized.width as f32) / 2.0;
+    resized.width = width;
+    resized
 }
 
 /// What a rate of frames may be.
@@ -254,8 +331,11 @@ fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
 }
 
 fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    serde_json::from_slice(text).map_err(|error| {
+    let text = decoded(text).map_err(|fault| CameraPathError::File {
+        path: file.to_owned(),
+        message: fault.to_owned(),
+    })?;
+    serde_json::from_slice(&without_comments(&text)).map_err(|error| {
         let message = error.to_string();
         let message = message
             .rsplit_once(" at line ")

@@ -23,7 +23,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         }
     };
     let view = |(index, value)| {
-        let frame = Fields::of(whole.path, Place::Frame(index), value)?;
+        let frame = Fields::of(whole.path, Place::Of("camera_path", index), value)?;
         let rows = frame.flat_matrix("camera_to_world")?.ok_or_else(|| {
             frame.error("`camera_to_world` is missing: expected 16 numbers, row by row")
         })?;
@@ -40,6 +40,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     Ok(CameraPath {
         file: whole.path.to_owned(),
         size: size(whole, ["render_width", "render_height"])?,
+        names_size: true,
         fps: fps(whole)?,
         crop: None,
         model,

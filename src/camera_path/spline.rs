@@ -21,6 +21,11 @@ impl Knots {
         Self { times, period }
     }
 
+    /// Whether the last key leads back to the first.
+    pub fn is_loop(&self) -> bool {
+        self.period.is_some()
+    }
+
     /// Pairs of keys between which there is a curve.
     fn segments(&self) -> usize {
         let n = self.times.len();

@@ -65,10 +65,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         args.eval_views.as_ref(),
     )?;
     if frames.is_empty() {
-        return Err(super::usage(format!(
-            "--split {}: the dataset has no such views",
-            args.split
-        )));
+        let split = args.split;
+        return Err(super::usage(match dataset.poses(split).len() {
+            0 => format!("--split {split}: the dataset has no such views"),
+            n => format!(
+                "--split {split}: its {n} poses have no images to compare with: kiln render --split {split} draws them"
+            ),
+        }));
     }
     scene::warn_of_other_views(session, &run.checkpoint, &dataset);
     let dir = RunDir::of(&args.run);

@@ -27,8 +27,16 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
             continue;
         }
         let found = frames::read(&Document::read(&path)?, root, notes)?;
-        if found.frames.is_empty() && !found.missing.is_empty() {
-            let count = found.missing.len();
+        let count = found.missing.len();
+        if found.frames.is_empty() && count > 0 && found.unpictured.len() == count {
+            dataset.warnings.push(format!(
+                "{}: its {count} poses have no images: kiln render --split {split} draws them, and nothing is measured there",
+                file_name(split)
+            ));
+            dataset.unpictured.push((split, found.unpictured));
+            continue;
+        }
+        if found.frames.is_empty() && count > 0 {
             dataset.warnings.push(format!(
                 "{}: none of its {count} images exists: split ignored",
                 file_name(split)
@@ -53,7 +61,7 @@ pub(super) fn fall_back(dataset: &mut Dataset) {
         let views = std::mem::take(&mut dataset.train);
         dataset.hold_out(views);
         dataset.warnings.push(format!(
-            "no test or val split: every 8th training view is held out ({} of {})",
+            "no test or val split with images: every 8th training view is held out ({} of {})",
             dataset.test.len(),
             dataset.test.len() + dataset.train.len()
         ));
@@ -61,7 +69,7 @@ pub(super) fn fall_back(dataset: &mut Dataset) {
         dataset.test = dataset.val.clone();
         dataset
             .warnings
-            .push("no test split: the val split is used".to_owned());
+            .push("no test split with images: the val split is used".to_owned());
     }
 }
 

@@ -6,7 +6,7 @@ use super::error::DatasetError;
 use super::find_image::{How, as_written, normalised, without_dot, without_ending};
 use super::image::image_size;
 use super::json::{Document, Fields, kind};
-use super::{Frame, Note, Notes, intrinsics, orientation, pixel_format, pose};
+use super::{Frame, Note, Notes, Unpictured, intrinsics, orientation, pixel_format, pose, poses};
 use crate::text::{escaped, shown};
 
 /// What Instant-NGP puts before an image's name for a mask of it.
@@ -16,6 +16,8 @@ const DYNAMIC_MASK: &str = "dynamic_mask_";
 pub(super) struct FramesOfFile {
     pub frames: Vec<Frame>,
     pub missing: Vec<PathBuf>,
+    /// The views of those that do not, where all is known of them.
+    pub unpictured: Vec<Unpictured>,
 }
 
 /// Reads all frames of `document`; image paths are relative to `root`.
@@ -27,13 +29,17 @@ pub(super) fn read(
     let mut found = FramesOfFile {
         frames: Vec::new(),
         missing: Vec::new(),
+        unpictured: Vec::new(),
     };
     // Of images in a format that is not read, all are counted before they are told.
     let mut foreign: Option<(DatasetError, usize)> = None;
     for fields in document.frames()? {
         match fields.and_then(|fields| one(&fields, root, notes)) {
             Ok(Found::Frame(frame)) => found.frames.push(*frame),
-            Ok(Found::Missing(image)) => found.missing.push(image),
+            Ok(Found::Missing(image, view)) => {
+                found.missing.push(image);
+                found.unpictured.extend(view.map(|view| *view));
+            }
             Err(error @ DatasetError::ImageFormat { .. }) if !notes.go_on => match &mut foreign {
                 None => foreign = Some((error, 0)),
                 Some((first, more)) => *more += usize::from(first.is_like(&error)),
@@ -47,14 +53,16 @@ pub(super) fn read(
 /// What a frame of a file turns out to be.
 enum Found {
     Frame(Box<Frame>),
-    Missing(PathBuf),
+    Missing(PathBuf, Option<Box<Unpictured>>),
 }
 
 fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
     let file_path = file_path(fields)?;
     let world_from_camera = pose::pose(fields, notes)?;
     let Some(image_path) = find_image(fields, root, file_path, notes)? else {
-        return Ok(Found::Missing(root.join(without_dot(file_path))));
+        let view = poses::unpictured(fields, notes.usual_size).ok();
+        let image = root.join(without_dot(file_path));
+        return Ok(Found::Missing(image, view.map(Box::new)));
     };
     let header = pixel_format::header(&image_path)?;
     for (key, note) in [
@@ -72,6 +80,7 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
     let declared = intrinsics::declared(fields)?;
     let orientation = notes.upright(&header, declared, || fields.place());
     let size = orientation::turned(header.size, orientation);
+    notes.usual_size.get_or_insert(size);
     let exchanged = orientation::advice(&header, orientation);
     let camera = intrinsics::camera(fields, size, exchanged, world_from_camera, notes)?;
     let near_far = intrinsics::near_far(fields)?;

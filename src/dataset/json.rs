@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::DatasetError;
 use crate::files::read_file;
+use crate::json_text::{decoded, without_comments};
 use crate::text::one_line;
 
 /// Longest file that is read: a hundred thousand frames take less.
@@ -32,16 +33,19 @@ pub(super) struct Fields<'a> {
 }
 
 impl Document {
-    /// Reads and parses a file.
+    /// Reads and parses a file, UTF-8 or UTF-16; comments are passed over.
     ///
     /// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the
     /// wrong type, so that a broken pose is reported with its frame and a broken unused key does no
     /// harm.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let value: Value = serde_json::from_slice(bytes)
-            .or_else(|_| serde_json::from_slice(&quote_non_finite(bytes)))
+        let bytes = decoded(&bytes).map_err(|fault| DatasetError::File {
+            path: path.to_owned(),
+            message: fault.to_owned(),
+        })?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .or_else(|_| serde_json::from_slice(&quote_non_finite(&without_comments(&bytes))))
             .map_err(|error| {
                 let text = error.to_string();
                 let message = text
@@ -295,6 +299,17 @@ mod tests {
             .is_ok()
         );
         assert!(open([b"\xef\xbb\xbf", text.as_bytes()].concat().as_slice()).is_ok());
+        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(open([b"\xff\xfe", wide.as_slice()].concat().as_slice()).is_ok());
+        assert!(open(&wide).is_ok());
+        refused(
+            open(&wide[..wide.len() - 1]),
+            &["transforms.json", "UTF-16", "UTF-8"],
+        );
+        let told = text.replacen("\"frames\"", "// {\n/* ], */ \"frames\"", 1);
+        assert!(open(told.as_bytes()).is_ok());
+        // Where the text is wrong is told as if there were no comments.
+        refused(open(b"{ // a\n \"frames\": [,]}"), &["line 2", "column 13"]);
         refused(
             open(text.replacen("3.0]", "-Infinity]", 1).as_bytes()),
             &["frame 0", "finite", "NaN or Infinity"],

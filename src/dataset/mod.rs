@@ -19,6 +19,7 @@ mod objects;
 mod orientation;
 mod pixel_format;
 mod pose;
+mod poses;
 mod srn;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
+pub use poses::{Unpictured, read_poses};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints};
@@ -192,6 +194,8 @@ pub struct Dataset {
     pub missing: Vec<PathBuf>,
     /// Oddities that were worked around, one line each.
     pub warnings: Vec<String>,
+    /// Views of splits whose images are all absent, and so in none of the lists above.
+    unpictured: Vec<(Split, Vec<Unpictured>)>,
     /// Its fingerprint before [`Dataset::restrict_train`].
     whole: Option<String>,
 }
@@ -311,6 +315,13 @@ impl Dataset {
             Split::Val => &self.val,
             Split::Test => &self.test,
         }
+    }
+
+    /// The views of a split that the files list without any image: they can be rendered, and nothing else.
+    #[must_use]
+    pub fn poses(&self, split: Split) -> &[Unpictured] {
+        let poses = self.unpictured.iter().find(|(of, _)| *of == split);
+        poses.map_or(&[], |(_, poses)| poses)
     }
 
     /// A number that tells datasets apart by their training cameras, wherever they lie and however many of them are used
@@ -465,6 +476,7 @@ impl Dataset {
             is_held_out: false,
             missing: Vec::new(),
             warnings: Vec::new(),
+            unpictured: Vec::new(),
             whole: None,
         }
     }
@@ -712,6 +724,8 @@ struct Notes {
     apply_orientation: bool,
     /// Where images are.
     finder: find_image::Finder,
+    /// Width and height of the first image that was found, turned as it is.
+    usual_size: Option<[u32; 2]>,
 }
 
 impl Notes {

@@ -55,6 +55,22 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
                 "`train_filenames` names no frame with an image: correct the list or remove it",
             ));
         }
+        for (list, split) in [(&val, Split::Val), (&test, Split::Test)] {
+            let mut poses = found.unpictured.clone();
+            poses.retain(|pose| list.contains(&pose.name));
+            if dataset.frames(split).is_empty() && !poses.is_empty() {
+                let count = poses.len();
+                dataset.warnings.push(format!(
+                    "`{split}_filenames`: its {count} poses have no images: kiln render --split {split} draws them, and \
+                     nothing is measured there"
+                ));
+                dataset.missing.retain(|image| {
+                    let name = image.strip_prefix(root).unwrap_or(image);
+                    !list.contains(&frames::name(&name.to_string_lossy()))
+                });
+                dataset.unpictured.push((split, poses));
+            }
+        }
         if dataset.test.is_empty() {
             blender::fall_back(&mut dataset);
         }

@@ -48,7 +48,8 @@ pub(super) struct Args {
     /// Render a spiral of N views before the scene, where the cameras looked one way, as in LLFF captures
     #[arg(long, value_name = "N", conflicts_with = "path", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) spiral: Option<u32>,
-    /// Render along a path: key frames (docs/camera-path.md), or a camera path from nerfstudio
+    /// Render along a path: key frames (docs/camera-path.md), a camera path from nerfstudio or Instant-NGP, or the poses of
+    /// a transforms.json
     #[arg(long, value_name = "FILE")]
     pub(super) path: Option<PathBuf>,
     /// nerfstudio's `dataparser_transforms.json`, which takes its path to the dataset's world

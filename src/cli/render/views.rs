@@ -10,7 +10,7 @@ use crate::camera_path::Draft;
 use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Session, scene, usage};
-use crate::dataset::{Dataset, Split};
+use crate::dataset::{Dataset, Split, Unpictured};
 use crate::render::Crop;
 
 /// Frames per second of what has no rate of its own.
@@ -193,8 +193,16 @@ impl PathFile {
             }
             self.path.to_world(&transform);
         }
+        if self.path.is_in_unit_cube() {
+            let scene = &checkpoint.info.config.scene;
+            let offset = scene.offset.unwrap_or([0.5; 3]).map(f64::from);
+            self.path
+                .place_unit_cube(f64::from(scene.scale.unwrap_or(0.33)), offset);
+        }
         let fps = args.fps.unwrap_or(self.path.fps());
-        let size = size(self.path.size(), args.width, args.height);
+        let own = Some(self.path.size()).filter(|_| self.path.names_size());
+        let own = own.or_else(|| trained_size(checkpoint, args));
+        let size = size(own.unwrap_or(self.path.size()), args.width, args.height);
         check_size(&self.file.display().to_string(), size)?;
         Ok(Views {
             all: View::of(&self.path.cameras(size, fps)?),
@@ -202,6 +210,16 @@ impl PathFile {
             crop: args.crop.or(self.path.crop()),
         })
     }
+}
+
+/// The size of the first training view, where the dataset is at hand.
+fn trained_size(checkpoint: &Checkpoint, args: &Args) -> Option<[u32; 2]> {
+    let remembered = PathBuf::from(&checkpoint.info.dataset);
+    let path = args.dataset.as_deref().unwrap_or(&remembered);
+    let opening = checkpoint.info.opening().or(None, args.apply_orientation);
+    let dataset = Dataset::open_with(path, &opening).ok()?;
+    let camera = dataset.train.first()?.camera.downscaled(dataset.downscale);
+    Some([camera.width, camera.height])
 }
 
 /// What the dataset's file says was applied to its poses.
@@ -251,13 +269,24 @@ pub(super) fn all(
         let views = View::of(&frames).into_iter();
         views.map(|view| View { near_far, ..view }).collect()
     } else {
-        let frames = dataset.frames(args.split.unwrap_or(Split::Test));
+        let split = args.split.unwrap_or(Split::Test);
+        let (frames, poses) = (dataset.frames(split), dataset.poses(split));
+        let unpictured = |(index, pose): (usize, &Unpictured)| View {
+            index,
+            camera: pose.camera.downscaled(downscale),
+            near_far: pose.near_far,
+        };
         let view = |(index, frame): (usize, &crate::dataset::Frame)| View {
             index,
             camera: frame.camera.downscaled(downscale),
             near_far: frame.near_far,
         };
-        frames.iter().enumerate().map(view).collect()
+        // What the files list is what is asked for, rather than what stands in for it.
+        if poses.is_empty() {
+            frames.iter().enumerate().map(view).collect()
+        } else {
+            poses.iter().enumerate().map(unpictured).collect()
+        }
     };
     if all.is_empty() {
         let split = args.split.unwrap_or(Split::Test);
