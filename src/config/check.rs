@@ -19,7 +19,8 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
-fn positive(key: &str, value: f32) -> Result<(), Bad> {
+fn positive(key: &str, value: impl Into<f64>) -> Result<(), Bad> {
+    let value = value.into();
     if value.is_finite() && value > 0.0 {
         Ok(())
     } else {

@@ -21,7 +21,7 @@ const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 pub(super) fn camera(
     fields: &Fields,
     image: [u32; 2],
-    world_from_camera: [[f32; 4]; 3],
+    world_from_camera: [[f64; 4]; 3],
     notes: &mut Notes,
 ) -> Result<Camera, DatasetError> {
     let declared = declared_size(fields, image)?;

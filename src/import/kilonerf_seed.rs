@@ -218,7 +218,7 @@ fn config(
 ) -> Result<Config, ImportError> {
     let mut config = Config::preset("kilonerf", &[])?;
     options.rays.configure(&mut config);
-    config.scene.scale = Some(1.0 / options.scene_scale);
+    config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
     config.optimizer.learning_rate = 5e-4;

@@ -17,6 +17,7 @@ use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch};
 use kiln::network::Keep;
 use kiln::render::Renderer;
+use kiln::scene_frame::SceneFrame;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -126,7 +127,11 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
     let images = ImageSet::upload(
         gpu,
         &[image],
-        &[GpuCamera::new(&camera, near_far(&config, None))],
+        &[GpuCamera::new(
+            &camera,
+            near_far(&config, None),
+            &SceneFrame::of(&config),
+        )],
     )
     .unwrap();
     let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
@@ -480,7 +485,7 @@ fn imported_models_make_the_images_of_pytorch() {
             let imported = nerf_pytorch::read(&path, &options).unwrap();
             let mut renderer = renderer_of(gpu, &imported, scratch.path());
             let side = 12;
-            let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| pose[4 * r + c]));
+            let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| f64::from(pose[4 * r + c])));
             let camera = Camera {
                 world_from_camera: rows,
                 focal: [focal[0]; 2],
@@ -681,7 +686,9 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
             ["world_from_camera", "focal", "principal"].map(|n| want.f32(&format!("camera.{n}")));
         let shape = &want.all["image"].1;
         let camera = Camera {
-            world_from_camera: std::array::from_fn(|r| std::array::from_fn(|c| pose[4 * r + c])),
+            world_from_camera: std::array::from_fn(|r| {
+                std::array::from_fn(|c| f64::from(pose[4 * r + c]))
+            }),
             width: shape[1] as u32,
             height: shape[0] as u32,
             focal: [focal[0], focal[1]],
@@ -707,7 +714,8 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
 /// The points of a fixture, given in the world, in the box of `config`.
 fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
     let scene = &config.scene;
-    let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
+    let scale = scene.scale.unwrap() as f32;
+    let offset = scene.offset.unwrap().map(|v| v as f32);
     let position = vectors(&want.f32("points.position"));
     position
         .iter()
