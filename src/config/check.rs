@@ -111,11 +111,25 @@ impl Config {
             .ok()
             .and_then(|v| non_finite(&v, ""))
         {
-            return Err(bad(&key, format!("is {value}; it must be a finite number")));
+            let limit = if value.is_finite() {
+                " of at most 3.4e38"
+            } else {
+                ""
+            };
+            return Err(bad(
+                &key,
+                format!("is {value}; it must be a finite number{limit}"),
+            ));
         }
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
             positive("scene.scale", scale)?;
+            if !(1e-15..=1e15).contains(&scale) {
+                return Err(bad(
+                    "scene.scale",
+                    format!("is {scale}; it must lie between 1e-15 and 1e15"),
+                ));
+            }
         }
         if let Some(a) = scene.aabb_scale
             && !(a.is_power_of_two() && a <= 128)
@@ -677,7 +691,7 @@ impl Network {
 /// The first number in `value` that is NaN or infinite, with its dotted key.
 fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     match value {
-        toml::Value::Float(number) if !number.is_finite() => Some((key.to_owned(), *number)),
+        toml::Value::Float(number) if !(*number as f32).is_finite() => Some((key.to_owned(), *number)),
         toml::Value::Array(items) => items.iter().find_map(|item| non_finite(item, key)),
         toml::Value::Table(table) => table.iter().find_map(|(name, item)| {
             let dot = if key.is_empty() { "" } else { "." };
