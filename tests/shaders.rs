@@ -131,6 +131,7 @@ fn configs() -> Vec<Config> {
             "scene.ray_direction=\"unit\"",
             "passes.0.sampler.stratified.spacing=\"disparity\"",
             "passes.0.sampler.stratified.bounded=true",
+            "passes.0.sampler.stratified.last_interval=0.001",
             "passes.1.sampler.importance.merge=false",
             "passes.1.field.feature_activation=\"relu\"",
             "optimizer.staircase=true",

@@ -507,8 +507,17 @@ impl Pass {
             Sampler::Stratified {
                 n_samples,
                 min_transmittance,
+                last_interval,
                 ..
-            } => (min_transmittance, n_samples),
+            } => {
+                if let Some(last) = last_interval.filter(|l| !(*l > 0.0 && *l <= 1e10)) {
+                    return Err(bad(
+                        "passes.sampler.stratified.last_interval",
+                        format!("is {last}; it must be above 0, and 1e10 at most"),
+                    ));
+                }
+                (min_transmittance, n_samples)
+            }
             Sampler::Importance { n_samples, .. } => (0.0, n_samples),
         };
         if !(2..=16_384).contains(&n) {

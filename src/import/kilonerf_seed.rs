@@ -232,6 +232,7 @@ fn config(
         min_transmittance: 0.0,
         bounded: true,
         spacing: Some(Spacing::Linear),
+        last_interval: None,
     };
     let field = &mut pass.field;
     field.position_encoding = PositionEncoding::Frequency(FrequencyConfig {

@@ -7,6 +7,7 @@
 pub mod kilonerf_seed;
 pub mod learnit;
 pub mod nerf_pytorch;
+pub mod ngp_seed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

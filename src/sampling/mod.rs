@@ -157,10 +157,12 @@ pub fn run(
             jitter: allowed,
             bounded,
             spacing,
+            last_interval,
             ..
         } => {
             let disparity = spacing == Some(Spacing::Disparity);
-            stratified::shader(n_samples, jitter && allowed, bounded, disparity)
+            let jitter = jitter && allowed;
+            stratified::shader(n_samples, jitter, bounded, disparity, last_interval)
         }
         Sampler::Importance {
             n_samples,
