@@ -22,7 +22,7 @@
 //! `ema`, `first_moment`, `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
-//! cameras), `downscale`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
+//! cameras), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod contents;
 mod layout;
@@ -35,6 +35,7 @@ use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
 
 use crate::config::{Config, ConfigError};
+use crate::dataset::Opening;
 use crate::field::{Field, FieldParameters};
 use crate::files::replace_file;
 use crate::gpu::{Buffer, Gpu, GpuError, StepState};
@@ -133,6 +134,8 @@ pub struct Info {
     pub dataset: String,
     /// Factor the images were downscaled by.
     pub downscale: u32,
+    /// Whether they were turned as their EXIF orientation says.
+    pub apply_orientation: bool,
     /// Training views it was limited to, by index; empty where it used all.
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty where it is not known.
@@ -151,9 +154,19 @@ impl Info {
             train_seconds: 0.0,
             dataset: String::new(),
             downscale: 1,
+            apply_orientation: false,
             train_views: Vec::new(),
             fingerprint: String::new(),
             device: String::new(),
+        }
+    }
+
+    /// How its dataset was opened.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        Opening {
+            downscale: self.downscale,
+            apply_orientation: self.apply_orientation,
         }
     }
 
@@ -311,8 +324,8 @@ fn begin_averages(gpu: &Gpu, trainer: &Trainer) {
 pub struct Source<'a> {
     /// Where the images came from.
     pub dataset: &'a str,
-    /// Factor they were downscaled by.
-    pub downscale: u32,
+    /// How they were opened.
+    pub opening: Opening,
     /// Training views by index; empty for all.
     pub train_views: &'a [usize],
     /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.
@@ -343,7 +356,8 @@ pub fn save(
         step: trainer.step(),
         train_seconds: trainer.seconds(),
         dataset: source.dataset.to_owned(),
-        downscale: source.downscale,
+        downscale: source.opening.downscale,
+        apply_orientation: source.opening.apply_orientation,
         train_views: source.train_views.to_vec(),
         fingerprint: source.fingerprint.to_owned(),
         device: gpu.name().to_owned(),
@@ -377,6 +391,10 @@ fn write(path: &Path, tensors: &[Tensor], info: &Info) -> Result<(), CheckpointE
         ("train_seconds".to_owned(), info.train_seconds.to_string()),
         ("dataset".to_owned(), info.dataset.clone()),
         ("downscale".to_owned(), info.downscale.to_string()),
+        (
+            "apply_orientation".to_owned(),
+            info.apply_orientation.to_string(),
+        ),
         ("fingerprint".to_owned(), info.fingerprint.clone()),
         ("train_views".to_owned(), train_views.join(",")),
         ("device".to_owned(), info.device.clone()),
@@ -465,6 +483,7 @@ impl Checkpoint {
             train_seconds: number("train_seconds", 0.0..=1e12)?,
             dataset: get("dataset").unwrap_or_default(),
             downscale: number("downscale", 1.0..=64.0)? as u32,
+            apply_orientation: get("apply_orientation").is_some_and(|text| text == "true"),
             train_views: get("train_views")
                 .unwrap_or_default()
                 .split(',')

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
-    Dataset, DatasetError, Format, Image, Objects, Split, Splits, holds_objects, image_size,
-    load_images, write_blender, write_object, write_splits,
+    Dataset, DatasetError, Format, Image, Objects, Opening, Split, Splits, holds_objects,
+    image_size, load_images, write_blender, write_object, write_splits,
 };
 use proptest::prelude::*;
 
@@ -493,11 +493,13 @@ proptest! {
     #[test]
     fn images_never_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
-        jpeg: bool,
+        ending in prop::sample::select(vec!["png", "jpg", "webp", "tiff", "bmp", "exr"]),
     ) {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(if jpeg { "a.jpg" } else { "a.png" });
-        image::RgbImage::new(16, 16).save(&path).unwrap();
+        let path = folder.path().join(format!("a.{ending}"));
+        let image = image::DynamicImage::ImageRgb8(image::RgbImage::new(16, 16));
+        let image = if ending == "exr" { image.into_rgb32f().into() } else { image };
+        image.save(&path).unwrap();
         let mut bytes = std::fs::read(&path).unwrap();
         for (at, value) in edits {
             let at = at.index(bytes.len());
@@ -571,7 +573,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         std::fs::remove_file(root.join(format!("empty/rgb_{i:02}.png"))).unwrap();
     }
     assert!(holds_objects(root) && !holds_objects(&root.join("a")));
-    let open = |splits: &Splits| Objects::open(root, splits, 1);
+    let open = |splits: &Splits| Objects::open(root, splits, &Opening::default());
     refused(
         open(&Splits::Found),
         &["*_splits.json", "--splits", "--train-fraction"],
@@ -640,7 +642,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         &["`train` should be a list"],
     );
     refused(
-        Objects::open(&root.join("a"), &Splits::Found, 1),
+        Objects::open(&root.join("a"), &Splits::Found, &Opening::default()),
         &["is one scene"],
     );
 

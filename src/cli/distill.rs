@@ -93,6 +93,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         until_psnr: None,
         train_views: Vec::new(),
         downscale: None,
+        apply_orientation: false,
         background: None,
         linear: false,
         #[cfg(feature = "viewer")]

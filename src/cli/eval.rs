@@ -32,6 +32,9 @@ pub(super) struct Args {
     /// Factor to shrink the images by; the run's own where left out
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was trained so
+    #[arg(long)]
+    apply_orientation: bool,
     /// Write the renderings to the run's images/ folder
     #[arg(long)]
     save_images: bool,
@@ -50,7 +53,10 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         session,
         &run.checkpoint,
         args.dataset.as_deref(),
-        args.downscale,
+        &run.checkpoint
+            .info
+            .opening()
+            .or(args.downscale, args.apply_orientation),
     )?;
     let frames = scene::pick(
         session,

@@ -13,7 +13,7 @@ use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Background, Config, ConfigError, Meta, SceneHints};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
-use crate::dataset::{Dataset, Frame, Image, Split, load_images};
+use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_images};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -96,13 +96,13 @@ pub(super) fn pick(
         .collect())
 }
 
-/// Open a dataset for images at 1/`downscale` of their size, and repeat its warnings.
+/// Open a dataset, and repeat its warnings.
 pub(super) fn open_dataset(
     session: &Session,
     path: &Path,
-    downscale: u32,
+    opening: &Opening,
 ) -> anyhow::Result<Dataset> {
-    let dataset = Dataset::open_at(path, downscale)?;
+    let dataset = Dataset::open_with(path, opening)?;
     tell(session, &dataset);
     Ok(dataset)
 }
@@ -363,9 +363,9 @@ pub(super) fn dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    downscale: Option<u32>,
+    opening: &Opening,
 ) -> anyhow::Result<Dataset> {
-    let mut dataset = whole_dataset_of(session, checkpoint, given, downscale)?;
+    let mut dataset = whole_dataset_of(session, checkpoint, given, opening)?;
     let views = &checkpoint.info.train_views;
     if dataset.is_held_out
         && !views.is_empty()
@@ -376,12 +376,12 @@ pub(super) fn dataset_of(
     Ok(dataset)
 }
 
-/// The dataset of a run: `given`, else where it was trained; shrunk by `downscale`, else as it was trained.
+/// The dataset of a run: `given`, else where it was trained.
 pub(super) fn whole_dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    downscale: Option<u32>,
+    opening: &Opening,
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);
@@ -403,8 +403,7 @@ pub(super) fn whole_dataset_of(
             path.display()
         )));
     }
-    let downscale = downscale.unwrap_or(checkpoint.info.downscale);
-    open_dataset(session, path, downscale)
+    open_dataset(session, path, opening)
 }
 
 /// Say where `dataset` is not the one that a run was trained on.

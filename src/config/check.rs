@@ -700,7 +700,9 @@ impl Network {
 /// The first number in `value` that is NaN or infinite, with its dotted key.
 fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     match value {
-        toml::Value::Float(number) if !(*number as f32).is_finite() => Some((key.to_owned(), *number)),
+        toml::Value::Float(number) if !(*number as f32).is_finite() => {
+            Some((key.to_owned(), *number))
+        }
         toml::Value::Array(items) => items.iter().find_map(|item| non_finite(item, key)),
         toml::Value::Table(table) => table.iter().find_map(|(name, item)| {
             let dot = if key.is_empty() { "" } else { "." };

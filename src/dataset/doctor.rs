@@ -437,7 +437,7 @@ pub fn check_images(frames: &[&Frame], progress: &(dyn Fn() + Sync)) -> (Vec<See
     let outcomes: Vec<(Option<Seen>, Option<Problem>)> = frames
         .par_iter()
         .map(|frame| {
-            let outcome = Image::load(&frame.image_path);
+            let outcome = frame.load();
             progress();
             match outcome {
                 Ok(image) => {
@@ -524,6 +524,7 @@ mod tests {
         Frame {
             name: format!("v{i}"),
             image_path: format!("v{i}.png").into(),
+            orientation: super::super::Orientation::NoTransforms,
             camera: Camera::look_at(eye, target, [0.0, 0.0, 1.0], 0.7, 8, 8),
             near_far: None,
         }

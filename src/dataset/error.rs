@@ -97,6 +97,21 @@ pub enum DatasetError {
         /// Cause and way out.
         message: String,
     },
+    /// Images in a format that is known and not read.
+    #[error(
+        "{}{} {} {format}, which kiln does not read: {advice}",
+        shown(.path), and_others(*.others), if *.others == 0 { "is" } else { "are" }
+    )]
+    ImageFormat {
+        /// The first of them.
+        path: PathBuf,
+        /// What it is.
+        format: &'static str,
+        /// The way out.
+        advice: &'static str,
+        /// How many others there are.
+        others: usize,
+    },
     /// A split name that is none of train, val, test.
     #[error("unknown split `{}`: use train, val or test", one_line(.value))]
     UnknownSplit {
@@ -146,20 +161,30 @@ impl DatasetError {
             | Self::Objects { path, .. }
             | Self::NoSplits { path }
             | Self::NoImages { path, .. }
+            | Self::ImageFormat { path, .. }
             | Self::Image { path, .. } => Some(path),
             Self::UnknownSplit { .. } | Self::Views { .. } => None,
         }
     }
 
-    /// Whether `other` says the same of another frame of the same file.
+    /// Whether `other` says the same of another frame of the same file, or of another image.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        matches!(
-            (self, other),
+        match (self, other) {
             (
-                Self::Frame { path: a, message: b, .. },
-                Self::Frame { path: c, message: d, .. },
-            ) if (a, b) == (c, d)
-        )
+                Self::Frame {
+                    path: a,
+                    message: b,
+                    ..
+                },
+                Self::Frame {
+                    path: c,
+                    message: d,
+                    ..
+                },
+            ) => (a, b) == (c, d),
+            (Self::ImageFormat { format: a, .. }, Self::ImageFormat { format: b, .. }) => a == b,
+            _ => false,
+        }
     }
 
     /// The same, of `more` frames besides.
@@ -169,6 +194,9 @@ impl DatasetError {
         {
             let s = if more == 1 { "" } else { "s" };
             *frame = format!("{frame} and {more} other frame{s}");
+        }
+        if let Self::ImageFormat { others, .. } = &mut self {
+            *others += more;
         }
         self
     }
@@ -198,5 +226,14 @@ impl DatasetError {
             action: "write",
             source,
         }
+    }
+}
+
+/// " and 23 other images", or nothing.
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => " and another image".to_owned(),
+        n => format!(" and {n} other images"),
     }
 }

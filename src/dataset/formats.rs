@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::image::images_in;
+use super::pixel_format::images_in;
 
 /// What something is, and what to do about it.
 pub(super) struct Known {

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
+use super::find_image::{How, as_written, normalised, without_dot, without_ending};
 use super::image::image_size;
 use super::json::{Document, Fields, kind};
-use super::{Frame, Note, Notes, intrinsics, pose};
-use crate::text::escaped;
+use super::{Frame, Note, Notes, intrinsics, orientation, pixel_format, pose};
+use crate::text::{escaped, shown};
 
-/// Endings tried, in order, on a `file_path` that does not exist as written.
-const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "PNG", "JPG", "JPEG"];
+/// What Instant-NGP puts before an image's name for a mask of it.
+const DYNAMIC_MASK: &str = "dynamic_mask_";
 
 /// The frames of a file whose images exist, in the file's order, and the images that do not.
 pub(super) struct FramesOfFile {
@@ -27,14 +28,20 @@ pub(super) fn read(
         frames: Vec::new(),
         missing: Vec::new(),
     };
+    // Of images in a format that is not read, all are counted before they are told.
+    let mut foreign: Option<(DatasetError, usize)> = None;
     for fields in document.frames()? {
         match fields.and_then(|fields| one(&fields, root, notes)) {
             Ok(Found::Frame(frame)) => found.frames.push(*frame),
             Ok(Found::Missing(image)) => found.missing.push(image),
+            Err(error @ DatasetError::ImageFormat { .. }) if !notes.go_on => match &mut foreign {
+                None => foreign = Some((error, 0)),
+                Some((first, more)) => *more += usize::from(first.is_like(&error)),
+            },
             Err(error) => notes.fault(error)?,
         }
     }
-    Ok(found)
+    foreign.map_or(Ok(found), |(first, more)| Err(first.and_more(more)))
 }
 
 /// What a frame of a file turns out to be.
@@ -46,22 +53,32 @@ enum Found {
 fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
     let file_path = file_path(fields)?;
     let world_from_camera = pose::pose(fields, notes)?;
-    let Some(image_path) = find_image(root, file_path) else {
+    let Some(image_path) = find_image(fields, root, file_path, notes)? else {
         return Ok(Found::Missing(root.join(without_dot(file_path))));
     };
-    let size = image_size(&image_path)?;
+    let header = pixel_format::header(&image_path)?;
     for (key, note) in [
         ("mask_path", Note::Mask),
         ("depth_file_path", Note::Depth),
         ("depth_path", Note::Depth),
     ] {
-        companion(fields, root, key, note, size, notes);
+        companion(fields, root, key, note, header.size, notes);
     }
-    let camera = intrinsics::camera(fields, size, world_from_camera, notes)?;
+    if fields.own("mask_path").is_none() && notes.finder.beside(&image_path, DYNAMIC_MASK) {
+        notes.add(Note::Mask, || {
+            format!("{} has a {DYNAMIC_MASK}* beside it", fields.place())
+        });
+    }
+    let declared = intrinsics::declared(fields)?;
+    let orientation = notes.upright(&header, declared, || fields.place());
+    let size = orientation::turned(header.size, orientation);
+    let exchanged = orientation::advice(&header, orientation);
+    let camera = intrinsics::camera(fields, size, exchanged, world_from_camera, notes)?;
     let near_far = intrinsics::near_far(fields)?;
     Ok(Found::Frame(Box::new(Frame {
         name: name(file_path),
         image_path,
+        orientation,
         camera,
         near_far,
     })))
@@ -80,7 +97,7 @@ fn companion(
         return;
     };
     notes.add(note, || format!("{} has a `{key}`", fields.place()));
-    let Some(path) = value.as_str().and_then(|path| find_image(root, path)) else {
+    let Some(path) = value.as_str().and_then(|path| as_written(root, path)) else {
         notes.add(Note::CompanionAbsent, || {
             format!("{}: its `{key}` names no image", fields.place())
         });
@@ -138,40 +155,32 @@ fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
     Ok(path)
 }
 
-/// The image that `file_path` names, with or without its extension, and with either slash.
-fn find_image(root: &Path, file_path: &str) -> Option<PathBuf> {
-    let candidates = |file_path: &str| {
-        let path = root.join(without_dot(file_path));
-        let extended = EXTENSIONS.map(|extension| {
-            let mut path = path.clone().into_os_string();
-            path.push(".");
-            path.push(extension);
-            PathBuf::from(path)
-        });
-        std::iter::once(path)
-            .chain(extended)
-            .find(|path| path.is_file())
+/// The image that `file_path` names, and a note where it is not there by that name.
+fn find_image(
+    fields: &Fields,
+    root: &Path,
+    file_path: &str,
+    notes: &mut Notes,
+) -> Result<Option<PathBuf>, DatasetError> {
+    let found = notes.finder.find(root, file_path);
+    let Some(found) = found.map_err(|fault| fields.error(fault.0))? else {
+        return Ok(None);
     };
-    candidates(file_path).or_else(|| candidates(&file_path.replace('\\', "/")))
-}
-
-/// `file_path` in one spelling: forward slashes, no leading "./".
-pub(super) fn normalised(file_path: &str) -> String {
-    without_dot(&file_path.replace('\\', "/")).to_owned()
-}
-
-fn without_dot(mut path: &str) -> &str {
-    while let Some(rest) = path.strip_prefix("./") {
-        path = rest.trim_start_matches('/');
-    }
-    path
+    let note = match found.how {
+        How::Exact => return Ok(Some(found.path)),
+        How::FirstOfSeveral => Note::SeveralEndings,
+        How::Case => Note::OtherCase,
+        How::Ending => Note::OtherEnding,
+        How::Tail => Note::Moved,
+        How::Deeper => Note::Deeper,
+    };
+    notes.add(note, || {
+        format!("{} is {}", fields.place(), shown(&found.path))
+    });
+    Ok(Some(found.path))
 }
 
 /// A frame's name: its normalised path without an image extension.
 pub(super) fn name(file_path: &str) -> String {
-    let path = normalised(file_path);
-    let stem = EXTENSIONS
-        .iter()
-        .find_map(|extension| path.strip_suffix(extension)?.strip_suffix('.'));
-    escaped(stem.unwrap_or(&path))
+    escaped(without_ending(&normalised(file_path)))
 }

@@ -1,24 +1,20 @@
 //! Images: sizes from headers, decoding to RGBA8, box-filter downscaling.
 
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::Cursor;
+use std::path::Path;
 
-use image::{DynamicImage, ImageFormat, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageFormat, ImageReader, Rgba, Rgba32FImage, RgbaImage};
 use rayon::prelude::*;
 
 use super::Frame;
 use super::error::DatasetError;
-use super::intrinsics::MAX_SIDE;
-use crate::files::{open_file, read_file, replace_file};
+use super::pixel_format::{self, Kind, jpeg_is_complete, kind_of};
+use crate::files::{read_file, replace_file};
 use crate::text::escaped;
 
-/// Most pixels of an image, which take 4 bytes each.
-const MAX_PIXELS: u64 = 1 << 27;
 /// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
 const LONGEST: u64 = 512 << 20;
-const PNG_SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
-const JPEG_SIGNATURE: [u8; 2] = [0xff, 0xd8];
 
 /// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +47,7 @@ pub fn load_images(
     frames
         .par_iter()
         .map(|frame| {
-            let image = Image::load(&frame.image_path)?;
+            let image = frame.load()?;
             let expected = [frame.camera.width, frame.camera.height];
             if [image.width, image.height] != expected {
                 return Err(damaged(
@@ -75,30 +71,51 @@ pub fn load_images(
 }
 
 impl Image {
-    /// Decodes a PNG or JPEG of 8 or 16 bits; 16 bits are rounded to 8.
+    /// Decodes an image as it is stored, whatever its EXIF data say: a PNG, JPEG, WebP, TIFF or BMP of 8 or 16 bits, of
+    /// which 16 are rounded to 8, or floats, which are linear light and become sRGB ([`Image`] holds what lies between
+    /// black and white). An `OpenEXR` file's colours are premultiplied by its alpha.
     ///
     /// # Errors
     /// A file that is absent, in another format, or damaged.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
+        Self::load_turned(path, Orientation::NoTransforms)
+    }
+
+    /// As [`Self::load`], turned.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_turned(path: &Path, orientation: Orientation) -> Result<Self, DatasetError> {
         let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
-        let format = format_of(&bytes).ok_or_else(|| unknown_format(path))?;
+        let kind = kind_of(&bytes);
+        let Kind::Read(format) = kind else {
+            return Err(pixel_format::refused(path, kind));
+        };
         if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
             return Err(damaged(path, "the JPEG is cut short: copy the image again"));
         }
-        let decoded = ImageReader::with_format(Cursor::new(bytes), format)
-            .decode()
-            .map_err(|e| {
-                damaged(
-                    path,
-                    format!("cannot be decoded ({e}): copy or export the image again"),
-                )
-            })?;
-        Ok(Self::from_decoded(decoded))
+        let size = pixel_format::header(path)?.size;
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(pixel_format::limits(size));
+        let mut decoded = reader.decode().map_err(|e| {
+            damaged(
+                path,
+                format!("cannot be decoded ({e}): copy or export the image again"),
+            )
+        })?;
+        decoded.apply_orientation(orientation);
+        Ok(Self::from_decoded(decoded, format))
     }
 
-    fn from_decoded(decoded: DynamicImage) -> Self {
+    fn from_decoded(decoded: DynamicImage, format: ImageFormat) -> Self {
         let alpha_channel = decoded.color().has_alpha();
-        let rgba = decoded.into_rgba8();
+        let rgba = match decoded {
+            DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
+                let is_premultiplied = alpha_channel && format == ImageFormat::OpenExr;
+                srgb_of_linear(&decoded.into_rgba32f(), is_premultiplied)
+            }
+            decoded => decoded.into_rgba8(),
+        };
         let (width, height) = rgba.dimensions();
         let pixels = rgba.into_raw();
         let has_alpha = alpha_channel && pixels.iter().skip(3).step_by(4).any(|alpha| *alpha < 255);
@@ -188,6 +205,31 @@ impl Image {
     }
 }
 
+/// The sRGB values (IEC 61966-2-1) of linear light, straight alpha; what is no number counts as 0.
+fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
+    let rounded = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
+    let encoded = |linear: f32| {
+        let linear = if linear > 0.0 { linear.min(1.0) } else { 0.0 };
+        if linear <= 0.003_130_8 {
+            12.92 * linear
+        } else {
+            1.055 * linear.powf(1.0 / 2.4) - 0.055
+        }
+    };
+    let pixel = |&Rgba([r, g, b, a]): &Rgba<f32>| {
+        let alpha = if a > 0.0 { a.min(1.0) } else { 0.0 };
+        let divisor = if is_premultiplied && alpha > 0.0 {
+            alpha
+        } else {
+            1.0
+        };
+        let [r, g, b] = [r, g, b].map(|v| rounded(encoded(v / divisor)));
+        [r, g, b, rounded(alpha)]
+    };
+    let pixels = image.pixels().flat_map(pixel).collect();
+    RgbaImage::from_raw(image.width(), image.height(), pixels).unwrap_or_default()
+}
+
 /// Which old pixels, with which weights, make each new pixel along one axis.
 struct Spans(Vec<Span>);
 
@@ -214,152 +256,21 @@ impl Spans {
     }
 }
 
-/// Width and height in pixels, read from the file's header alone.
+/// Width and height in pixels as stored, read from the file's header alone.
 ///
 /// # Errors
-/// A file that is neither PNG nor JPEG, whose header is damaged, or with a side longer than 65,536
+/// A file that is no image that can be read, whose header is damaged, or with a side longer than 65,536
 /// pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
-    let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
-    let mut reader = BufReader::new(file);
-    let mut start = Vec::new();
-    reader
-        .by_ref()
-        .take(24)
-        .read_to_end(&mut start)
-        .map_err(|e| DatasetError::read(path, e))?;
-    let format = format_of(&start).ok_or_else(|| unknown_format(path))?;
-    let size = match format {
-        ImageFormat::Png => start.get(16..24).map(|ihdr| {
-            let side = |at: usize| {
-                u32::from_be_bytes([ihdr[at], ihdr[at + 1], ihdr[at + 2], ihdr[at + 3]])
-            };
-            [side(0), side(4)]
-        }),
-        _ => reader
-            .seek(SeekFrom::Start(JPEG_SIGNATURE.len() as u64))
-            .ok()
-            .and_then(|_| jpeg_size(&mut reader)),
-    };
-    let [width, height] =
-        size.ok_or_else(|| damaged(path, "the image header is damaged: copy the image again"))?;
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
-        return Err(damaged(
-            path,
-            format!("the header says {width} × {height} pixels: expected sides of 1 to {MAX_SIDE}"),
-        ));
-    }
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let millions = MAX_PIXELS / 1_000_000;
-        return Err(damaged(
-            path,
-            format!("has {width} × {height} pixels: {millions} million are the most, shrink it"),
-        ));
-    }
-    Ok([width, height])
+    Ok(pixel_format::header(path)?.size)
 }
 
-/// The PNG and JPEG files of a folder by their extensions, sorted by name; none where there is no folder.
-pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
-    let is_image = |path: &PathBuf| {
-        let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-        // Hidden files are those of file managers.
-        matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) && !name.starts_with(b".")
-    };
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let mut images: Vec<_> = entries.map(|e| e.path()).filter(is_image).collect();
-    images.sort();
-    images
-}
-
-fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
-    if bytes.starts_with(&PNG_SIGNATURE) {
-        Some(ImageFormat::Png)
-    } else if bytes.starts_with(&JPEG_SIGNATURE) {
-        Some(ImageFormat::Jpeg)
-    } else {
-        None
-    }
-}
-
-fn unknown_format(path: &Path) -> DatasetError {
-    damaged(
-        path,
-        "is neither PNG nor JPEG, or is damaged: convert or copy the image again",
-    )
-}
-
-fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
+pub(super) fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
     let message = escaped(&message.into());
     DatasetError::Image {
         path: path.to_owned(),
         message,
     }
-}
-
-/// Size from the start-of-frame segment of a JPEG; the reader stands behind the signature.
-fn jpeg_size(reader: &mut BufReader<File>) -> Option<[u32; 2]> {
-    loop {
-        let marker = next_marker(reader)?;
-        if matches!(marker, 0x01 | 0xd0..=0xd7) {
-            continue; // stands alone
-        }
-        if matches!(marker, 0xd8..=0xda) {
-            return None; // pixels before any size
-        }
-        let mut length = [0; 2];
-        reader.read_exact(&mut length).ok()?;
-        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let mut frame = [0; 5]; // precision, height, width
-            reader.read_exact(&mut frame).ok()?;
-            let side = |at: usize| u32::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
-            return Some([side(3), side(1)]);
-        }
-        reader
-            .seek_relative(i64::from(u16::from_be_bytes(length).checked_sub(2)?))
-            .ok()?;
-    }
-}
-
-/// The next marker byte: 0xff, any number of fill bytes 0xff, then the marker.
-fn next_marker(reader: &mut impl Read) -> Option<u8> {
-    let mut byte = [0];
-    reader.read_exact(&mut byte).ok()?;
-    if byte[0] != 0xff {
-        return None;
-    }
-    while byte[0] == 0xff {
-        reader.read_exact(&mut byte).ok()?;
-    }
-    Some(byte[0])
-}
-
-/// Whether a JPEG reaches its end-of-image marker; decoders fill what is cut off with grey and say
-/// nothing.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = JPEG_SIGNATURE.len();
-    let mut in_scan = false;
-    while let Some(window) = bytes.get(at..at + 2) {
-        let [0xff, marker] = *window else {
-            at += 1;
-            continue;
-        };
-        match marker {
-            0xd9 => return true,
-            0xff => at += 1,
-            0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
-            _ if in_scan && marker < 0xc0 => at += 2, // not a segment: damaged scan data
-            _ => {
-                let length = bytes
-                    .get(at + 2..at + 4)
-                    .map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]])));
-                at += 2 + length.max(2);
-                in_scan = marker == 0xda;
-            }
-        }
-    }
-    false
 }
 
 #[cfg(test)]
@@ -431,5 +342,79 @@ mod tests {
         assert_eq!(load(gray_alpha.into()), (vec![77, 77, 77, 5], true));
         let opaque = image::RgbaImage::from_pixel(1, 1, image::Rgba([1, 2, 3, 255]));
         assert_eq!(load(opaque.into()), (vec![1, 2, 3, 255], false));
+    }
+
+    #[test]
+    fn linear_light_becomes_srgb() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |name: &str, image: DynamicImage| {
+            let path = folder.path().join(name);
+            image.save(&path).unwrap();
+            assert_eq!(image_size(&path).unwrap(), [1, 1]);
+            let image = Image::load(&path).unwrap();
+            (image.pixels, image.has_alpha)
+        };
+        // 0.21405 of the light is the middle of sRGB, 0.5; what is brighter than white is white.
+        let rgb = image::Rgb32FImage::from_pixel(1, 1, image::Rgb([0.214_05, 7.0, -1.0]));
+        let expected = (vec![128, 255, 0, 255], false);
+        assert_eq!(load("a.exr", rgb.clone().into()), expected);
+        assert_eq!(load("a.tiff", rgb.into()), expected);
+        // An OpenEXR's colours are premultiplied: half as much light at half the opacity, and none where it is clear.
+        let half = Rgba32FImage::from_pixel(1, 1, Rgba([0.107_025, 0.5, 0.0, 0.5]));
+        assert_eq!(load("a.exr", half.into()), (vec![128, 255, 0, 128], true));
+        let clear = Rgba32FImage::from_pixel(1, 1, Rgba([0.0, 0.0, 0.0, 0.0]));
+        assert_eq!(load("a.exr", clear.into()), (vec![0, 0, 0, 0], true));
+        let nothing =
+            Rgba32FImage::from_pixel(1, 1, Rgba([f32::NAN, f32::INFINITY, 0.0, f32::NAN]));
+        assert_eq!(load("a.exr", nothing.into()).0, [0, 255, 0, 0]);
+    }
+
+    #[test]
+    fn a_format_is_told_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let pixels: Vec<[u8; 4]> = (0..12).map(|i| [20 * i, 7, 200 - i, 255]).collect();
+        let expected = Image {
+            has_alpha: false,
+            ..rgba(4, 3, &pixels)
+        };
+        let image = image::RgbaImage::from_raw(4, 3, expected.pixels.clone()).unwrap();
+        let image = DynamicImage::ImageRgba8(image).into_rgb8();
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Tiff,
+            ImageFormat::Bmp,
+        ] {
+            // None of them is what its name says.
+            let path = folder.path().join("a.jpg");
+            image.save_with_format(&path, format).unwrap();
+            assert_eq!(image_size(&path).unwrap(), [4, 3], "{format:?}");
+            assert_eq!(Image::load(&path).unwrap(), expected, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_read_is_named_with_a_converter() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |bytes: &[u8], words: [&str; 2]| {
+            let path = folder.path().join("a.png");
+            std::fs::write(&path, bytes).unwrap();
+            for error in [image_size(&path).err(), Image::load(&path).err()] {
+                let text = error.unwrap().to_string();
+                assert!(!text.contains('\n') && text.contains("a.png"), "{text}");
+                for word in words {
+                    assert!(text.contains(word), "no {word:?} in: {text}");
+                }
+            }
+        };
+        named(b"\0\0\0\x28ftypheic\0\0\0\0mif1", ["HEIC", "heif-convert"]);
+        named(b"\0\0\0\x1cftypmif1\0\0\0\0avifmif1", ["AVIF", "avifdec"]);
+        named(b"\0\0\0\x0cJXL \r\n\x87\n", ["JPEG XL", "djxl"]);
+        named(b"GIF89a", ["GIF", "ImageMagick"]);
+        named(b"II*\0\x10\0\0\0CR\x02\0", ["raw data", "darktable"]);
+        named(
+            b"version https://git-lfs.github.com/spec/v1\n",
+            ["Git LFS", "git lfs pull"],
+        );
     }
 }

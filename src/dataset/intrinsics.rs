@@ -13,7 +13,8 @@ const UNIFORM: f64 = 1e-2;
 /// Fields of view of perspective lenses that people have, in radians: 1° to 150°.
 const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 
-/// The camera of a frame whose image has `image` (width, height) pixels.
+/// The camera of a frame whose image has `image` (width, height) pixels; `exchanged` says what to do where the file has
+/// them the other way round.
 ///
 /// Keys are read as Instant-NGP and nerfstudio write them: `w h fl_x fl_y cx cy camera_angle_x
 /// camera_angle_y camera_model is_fisheye k1 k2 k3 k4 p1 p2`, and `x_fov y_fov` in degrees. Values
@@ -21,12 +22,13 @@ const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 pub(super) fn camera(
     fields: &Fields,
     image: [u32; 2],
+    exchanged: &str,
     world_from_camera: [[f64; 4]; 3],
     notes: &mut Notes,
 ) -> Result<Camera, DatasetError> {
     let declared = declared_size(fields, image)?;
-    let ratio =
-        size_ratio(image, declared, "`w` and `h` say").map_err(|message| fields.error(message))?;
+    let ratio = size_ratio(image, declared, "`w` and `h` say", exchanged)
+        .map_err(|message| fields.error(message))?;
     if ratio
         .iter()
         .zip(image)
@@ -60,31 +62,44 @@ pub(super) fn camera(
     Ok(camera)
 }
 
-/// Width and height of an image over those it was said to have, which may differ in scale but not in shape; `who` says
-/// so, for the message.
+/// Whether two sizes differ in scale only.
+pub(super) fn is_same_shape(image: [u32; 2], declared: [f64; 2]) -> bool {
+    let sides = image.map(f64::from);
+    let ratio = [sides[0] / declared[0], sides[1] / declared[1]];
+    (ratio[0] / ratio[1] - 1.0).abs() <= UNIFORM
+}
+
+/// Width and height of an image over those it was said to have, which may differ in scale but not in shape. For the
+/// message, `who` says so, and `exchanged` what to do where they are the other way round.
 pub(super) fn size_ratio(
     image: [u32; 2],
     declared: [f64; 2],
     who: &str,
+    exchanged: &str,
 ) -> Result<[f64; 2], String> {
-    let sides = image.map(f64::from);
-    let ratio = [sides[0] / declared[0], sides[1] / declared[1]];
-    if (ratio[0] / ratio[1] - 1.0).abs() <= UNIFORM {
-        return Ok(ratio);
+    if is_same_shape(image, declared) {
+        let sides = image.map(f64::from);
+        return Ok([sides[0] / declared[0], sides[1] / declared[1]]);
     }
-    let rotated = (sides[0] - declared[1]).abs() < 1.0 && (sides[1] - declared[0]).abs() < 1.0;
+    let [w, h] = declared;
     Err(format!(
-        "the image has {} × {} pixels but {who} {} × {}: {}",
+        "the image has {} × {} pixels but {who} {w} × {h}: {}",
         image[0],
         image[1],
-        declared[0],
-        declared[1],
-        if rotated {
-            "rotate the image (its EXIF orientation is not applied)"
+        if is_same_shape(image, [h, w]) {
+            exchanged
         } else {
             "correct one of them"
         }
     ))
+}
+
+/// Width and height that a file says, where it says both.
+pub(super) fn declared(fields: &Fields) -> Result<Option<[f64; 2]>, DatasetError> {
+    let sides = fields.number("w")?.zip(fields.number("h")?);
+    Ok(sides
+        .map(|(w, h)| [w, h])
+        .filter(|sides| sides.iter().all(|v| *v >= 1.0)))
 }
 
 /// `near` and `far` in world units, where the file gives both.
@@ -373,7 +388,7 @@ mod tests {
         let rotated = [("w", json!(6)), ("h", json!(8))];
         refused(
             scene.open_with(None, &rotated),
-            &["frame 0", "8 × 6", "6 × 8", "EXIF"],
+            &["frame 0", "8 × 6", "6 × 8", "rotate the image"],
         );
         refused(
             scene.open_with(None, &[("w", json!(9)), ("h", json!(6))]),

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 
 use super::error::DatasetError;
-use super::image::{image_size, images_in};
+use super::image::image_size;
 use super::intrinsics::{MAX_SIDE, size_ratio};
 use super::npy::Array;
-use super::{Dataset, Format, Frame, Notes, formats, pose};
+use super::pixel_format::images_in;
+use super::{Dataset, Format, Frame, Notes, Orientation, formats, orientation, pixel_format, pose};
 use crate::camera::{Camera, Lens};
-use crate::text::{escaped, one_line};
+use crate::text::{escaped, one_line, shown};
 
 /// The file that makes a folder this format.
 pub(super) const FILE: &str = "poses_bounds.npy";
@@ -48,7 +49,7 @@ pub(super) fn open(
     let folders = folders(root, full)?;
     let (folder, rest) = choose(&folders, downscale).ok_or_else(|| DatasetError::File {
         path: file.clone(),
-        message: "there is no folder images or images_N beside it that holds PNG or JPEG images: \
+        message: "there is no folder images or images_N beside it that holds images: \
                   put them there"
             .to_owned(),
     })?;
@@ -67,7 +68,7 @@ pub(super) fn open(
     for (index, (row, image)) in rows.into_iter().zip(&folder.images).enumerate() {
         let view = row
             .map_err(Fault::Row)
-            .and_then(|row| view(&row, image, &folder.images));
+            .and_then(|row| view(&row, image, &folder.images, notes));
         match view {
             Ok(view) => views.push(view),
             Err(Fault::Image(error)) => notes.fault(error)?,
@@ -260,6 +261,7 @@ impl Folder {
 /// A posed image.
 struct View {
     image: PathBuf,
+    orientation: Orientation,
     /// The camera's axes (right, up, back) in world space.
     axes: DMat3,
     position: DVec3,
@@ -275,10 +277,14 @@ enum Fault {
 }
 
 /// The view of `row` in the size of `image`, which is that of the first of `images`.
-fn view(row: &Row, image: &Path, images: &[PathBuf]) -> Result<View, Fault> {
-    let size = image_size(image).map_err(Fault::Image)?;
+fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Result<View, Fault> {
+    let header = pixel_format::header(image).map_err(Fault::Image)?;
+    let orientation = notes.upright(&header, Some(row.size), || shown(image));
+    let size = orientation::turned(header.size, orientation);
     if let Some(first) = images.first().filter(|first| *first != image)
-        && let Ok(other) = image_size(first)
+        && let Ok(first_header) = pixel_format::header(first)
+        && let first_orientation = notes.upright_of(&first_header, Some(row.size))
+        && let other = orientation::turned(first_header.size, first_orientation)
         && other != size
     {
         return Err(Fault::Image(DatasetError::Image {
@@ -293,10 +299,15 @@ fn view(row: &Row, image: &Path, images: &[PathBuf]) -> Result<View, Fault> {
             ),
         }));
     }
-    let ratio = size_ratio(size, row.size, "its row says").map_err(Fault::Row)?;
+    let exchanged = format!(
+        "width and height are exchanged in {FILE}, whose matrices end in a column of height, width and focal length, \
+         or the image was turned since: correct one of them"
+    );
+    let ratio = size_ratio(size, row.size, "its row says", &exchanged).map_err(Fault::Row)?;
     let column = |i: usize| DVec3::from(row.pose.map(|values| values[i]));
     Ok(View {
         image: image.to_owned(),
+        orientation,
         axes: DMat3::from_cols(column(0), column(1), column(2)),
         position: column(3),
         camera: Camera {
@@ -348,6 +359,7 @@ impl View {
         Frame {
             name: escaped(&self.image.file_stem().unwrap_or_default().to_string_lossy()),
             image_path: self.image.clone(),
+            orientation: self.orientation,
             camera: Camera {
                 world_from_camera: std::array::from_fn(|i| columns.map(|column| column[i])),
                 ..self.camera

@@ -7,6 +7,7 @@
 mod blender;
 pub mod doctor;
 mod error;
+mod find_image;
 mod formats;
 mod frames;
 mod image;
@@ -15,6 +16,8 @@ mod json;
 mod llff;
 mod npy;
 mod objects;
+mod orientation;
+mod pixel_format;
 mod pose;
 mod srn;
 #[cfg(test)]
@@ -25,6 +28,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
@@ -109,10 +113,52 @@ pub struct Frame {
     pub name: String,
     /// The image, which existed when the dataset was opened.
     pub image_path: PathBuf,
-    /// Pose and intrinsics at the size the image is stored in.
+    /// How it is turned once it is decoded.
+    pub orientation: Orientation,
+    /// Pose and intrinsics at the size the image is stored in, or turned where it is.
     pub camera: Camera,
     /// Where a ray starts and ends, in world units, where the file says so.
     pub near_far: Option<[f32; 2]>,
+}
+
+impl Frame {
+    /// Decodes the image, turned as it is to be.
+    ///
+    /// # Errors
+    /// As [`Image::load`].
+    pub fn load(&self) -> Result<Image, DatasetError> {
+        Image::load_turned(&self.image_path, self.orientation)
+    }
+}
+
+/// How a dataset is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// 1/`downscale` of the full size is what is asked of the images; from 1.
+    pub downscale: u32,
+    /// Whether images are turned as their EXIF orientation says. Where this is false, those are whose size in the file fits
+    /// nothing else.
+    pub apply_orientation: bool,
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self {
+            downscale: 1,
+            apply_orientation: false,
+        }
+    }
+}
+
+impl Opening {
+    /// The same with another `downscale` where one is given, and `apply_orientation` too.
+    #[must_use]
+    pub fn or(self, downscale: Option<u32>, apply_orientation: bool) -> Self {
+        Self {
+            downscale: downscale.unwrap_or(self.downscale),
+            apply_orientation: self.apply_orientation || apply_orientation,
+        }
+    }
 }
 
 /// A dataset's views, and what was odd about its files.
@@ -172,18 +218,30 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`].
     pub fn open_at(path: &Path, downscale: u32) -> Result<Self, DatasetError> {
-        Self::read(path, downscale.max(1), &mut Notes::default())
+        let opening = Opening {
+            downscale,
+            ..Opening::default()
+        };
+        Self::open_with(path, &opening)
     }
 
-    /// Opens as [`Dataset::open_at`] does, but goes on after a frame that cannot be used: all that is wrong with the
+    /// Opens as [`Dataset::open_at`] does.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`].
+    pub fn open_with(path: &Path, opening: &Opening) -> Result<Self, DatasetError> {
+        Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
+    }
+
+    /// Opens as [`Dataset::open_with`] does, but goes on after a frame that cannot be used: all that is wrong with the
     /// files, and the dataset without those frames, unless none is left.
     #[must_use]
-    pub fn examine(path: &Path, downscale: u32) -> (Option<Self>, Vec<DatasetError>) {
+    pub fn examine(path: &Path, opening: &Opening) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
             go_on: true,
-            ..Notes::default()
+            ..Notes::of(opening)
         };
-        let (dataset, fatal) = match Self::read(path, downscale.max(1), &mut notes) {
+        let (dataset, fatal) = match Self::read(path, opening.downscale.max(1), &mut notes) {
             Ok(dataset) => (Some(dataset), None),
             Err(error) => (None, Some(error)),
         };
@@ -593,6 +651,13 @@ enum Note {
     Depth,
     CompanionAbsent,
     CompanionMismatch,
+    OtherCase,
+    OtherEnding,
+    SeveralEndings,
+    Moved,
+    Deeper,
+    Orientation,
+    Turned,
 }
 
 impl Note {
@@ -603,10 +668,34 @@ impl Note {
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
             Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
             Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
-            Self::Mask => "masks are not used",
+            Self::Mask => {
+                "masks are not used, so that what they hide is learned as a part of the scene: paint over it in the images, \
+                 or leave out the frames that show it"
+            }
             Self::Depth => "depth images are not used",
             Self::CompanionAbsent => "check the path, which is relative to the JSON file",
             Self::CompanionMismatch => "export it again at the image's size",
+            Self::OtherCase => {
+                "names are taken for the same where only the case of letters differs: correct `file_path` or rename the files"
+            }
+            Self::OtherEnding => {
+                "an image with another ending is taken for the one that is not there: correct `file_path`"
+            }
+            Self::SeveralEndings => {
+                "several images have that name, with other endings: write the ending in `file_path`"
+            }
+            Self::Moved => {
+                "images are taken whose path ends alike, since the folders of `file_path` are not there: \
+                 make it relative to the JSON file"
+            }
+            Self::Deeper => {
+                "images are taken from a folder that `file_path` does not name: correct `file_path`"
+            }
+            Self::Orientation => {
+                "the image is taken as it is stored: give --apply-orientation if the poses are those of the image as viewers \
+                 show it"
+            }
+            Self::Turned => "it is turned",
         }
     }
 }
@@ -620,9 +709,20 @@ struct Notes {
     go_on: bool,
     /// Why frames were left out.
     faults: Vec<DatasetError>,
+    /// Whether images are turned as their EXIF data say.
+    apply_orientation: bool,
+    /// Where images are.
+    finder: find_image::Finder,
 }
 
 impl Notes {
+    fn of(opening: &Opening) -> Self {
+        Self {
+            apply_orientation: opening.apply_orientation,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, note: Note, first: impl FnOnce() -> String) {
         match self.counted.iter_mut().find(|(known, ..)| *known == note) {
             Some((_, count, _)) => *count += 1,

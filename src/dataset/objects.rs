@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::error::DatasetError;
 use super::json::{Document, kind};
-use super::{Dataset, Frame, is_dataset};
+use super::{Dataset, Frame, Opening, is_dataset};
 use crate::text::{escaped, shown};
 
 /// Names that are told before it says how many more there are.
@@ -85,12 +85,12 @@ pub fn holds_objects(root: &Path) -> bool {
 }
 
 impl Objects {
-    /// Opens every object, at 1/`downscale` of the stored size. Only poses and image headers are read.
+    /// Opens every object. Only poses and image headers are read.
     ///
     /// # Errors
     /// No splits, a split that names a folder that is not there, objects without a common resolution, or fewer than two
     /// to learn from.
-    pub fn open(root: &Path, splits: &Splits, downscale: u32) -> Result<Self, DatasetError> {
+    pub fn open(root: &Path, splits: &Splits, opening: &Opening) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
                 path: root.to_owned(),
@@ -104,7 +104,7 @@ impl Objects {
             });
         }
         let [train, test] = names_of(root, splits)?;
-        let open = |name: &String| (name.clone(), object(root, name, downscale));
+        let open = |name: &String| (name.clone(), object(root, name, opening));
         let all: Vec<_> = train.par_iter().chain(&test).map(open).collect();
         let size = common_size(root, &all)?;
         let mut skipped = Vec::new();
@@ -185,8 +185,8 @@ impl Objects {
     }
 }
 
-fn object(root: &Path, name: &str, downscale: u32) -> Result<Object, DatasetError> {
-    let dataset = Dataset::open_at(&root.join(name), downscale)?;
+fn object(root: &Path, name: &str, opening: &Opening) -> Result<Object, DatasetError> {
+    let dataset = Dataset::open_with(&root.join(name), opening)?;
     Ok(Object {
         name: name.to_owned(),
         frames: dataset.views(),

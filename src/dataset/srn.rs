@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use super::image::{image_size, images_in};
+use super::pixel_format::images_in;
 use super::pose::make_rigid;
-use super::{Dataset, Format, Frame, Notes};
+use super::{Dataset, Format, Frame, Notes, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
 use crate::files::read_file;
-use crate::text::escaped;
+use crate::text::{escaped, shown};
 
 /// Longest text that is read: a few numbers.
 const LONGEST: u64 = 1 << 16;
@@ -135,7 +135,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
                 .push(root.join("rgb").join(stem).with_extension("png"));
             continue;
         };
-        match frame(path, image_path, &intrinsics) {
+        match frame(path, image_path, &intrinsics, notes) {
             Ok(frame) => frames.push(frame),
             Err(error) => notes.fault(error)?,
         }
@@ -167,9 +167,16 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
     Ok(dataset)
 }
 
-fn frame(pose_path: &Path, image_path: &Path, of: &Intrinsics) -> Result<Frame, DatasetError> {
+fn frame(
+    pose_path: &Path,
+    image_path: &Path,
+    of: &Intrinsics,
+    notes: &mut Notes,
+) -> Result<Frame, DatasetError> {
     let world_from_camera = pose(pose_path)?;
-    let [width, height] = image_size(image_path)?;
+    let header = pixel_format::header(image_path)?;
+    let orientation = notes.upright(&header, Some(of.size), || shown(image_path));
+    let [width, height] = orientation::turned(header.size, orientation);
     let ratio = [
         f64::from(width) / of.size[0],
         f64::from(height) / of.size[1],
@@ -184,6 +191,7 @@ fn frame(pose_path: &Path, image_path: &Path, of: &Intrinsics) -> Result<Frame, 
     Ok(Frame {
         name: escaped(&format!("rgb/{}", stem.to_string_lossy())),
         image_path: image_path.to_owned(),
+        orientation,
         camera: Camera {
             world_from_camera,
             width,

@@ -348,7 +348,9 @@ fn damaged_images_are_named() {
         std::fs::write(scene.path(name), &whole).unwrap();
     }
     std::fs::write(scene.path("images/0000.png"), b"RIFF....WEBP").unwrap();
-    refused(scene.open(), &["0000.png", "neither PNG nor JPEG"]);
+    refused(scene.open(), &["0000.png", "header is damaged"]);
+    std::fs::write(scene.path("images/0000.png"), b"no image").unwrap();
+    refused(scene.open(), &["0000.png", "no PNG, JPEG, WebP"]);
     gradient(4, 4)
         .save_png(&scene.path("images/0000.png"))
         .unwrap();
@@ -356,6 +358,110 @@ fn damaged_images_are_named() {
         load_images(&dataset.test, 1, &|| ()),
         &["0000.png", "4 × 4", "8 × 6"],
     );
+}
+
+#[test]
+fn names_that_differ_from_the_files_are_told_once() {
+    let mut scene = Scene::new(3);
+    let rename = |scene: &Scene, to: &dyn Fn(usize) -> String| {
+        for i in 0..3 {
+            let image = scene.path(&format!("images/{i:04}.png"));
+            std::fs::rename(image, scene.path(&to(i))).unwrap();
+        }
+    };
+    let told = |scene: &Scene, words: &[&str]| {
+        let dataset = scene.open().unwrap();
+        assert_eq!(dataset.train.len() + dataset.test.len(), 3);
+        assert_eq!(dataset.warnings.len(), 1, "{:?}", dataset.warnings);
+        for word in words.iter().chain(&["frame 0", "3 frames"]) {
+            assert!(
+                dataset.warnings[0].contains(word),
+                "no {word:?} in {:?}",
+                dataset.warnings
+            );
+        }
+    };
+    rename(&scene, &|i| format!("images/{i:04}.PNG"));
+    told(&scene, &["0000.PNG", "case"]);
+    for i in 0..3 {
+        let name = format!("C:\\Users\\me\\scan\\images\\{i:04}.PNG");
+        scene.json["frames"][i]["file_path"] = json!(name);
+    }
+    told(&scene, &["images/0000.PNG", "relative to the JSON file"]);
+    for i in 0..3 {
+        scene.json["frames"][i]["file_path"] = json!(format!("{i:04}.jpg"));
+    }
+    told(&scene, &["images", "folder"]);
+    for i in 0..3 {
+        scene.json["frames"][i]["file_path"] = json!(format!("images/{i:04}.jpg"));
+    }
+    told(&scene, &["another ending"]);
+    // Two that fit: neither is taken.
+    std::fs::copy(
+        scene.path("images/0001.PNG"),
+        scene.path("images/0001.webp"),
+    )
+    .unwrap();
+    refused(
+        scene.open(),
+        &["frame 1", "0001.PNG", "0001.webp", "equally well"],
+    );
+}
+
+#[test]
+fn images_that_are_not_read_are_one_fault() {
+    let mut scene = Scene::new(3);
+    for i in 0..3 {
+        std::fs::remove_file(scene.path(&format!("images/{i:04}.png"))).unwrap();
+        let bytes = b"\0\0\0\x28ftypheic\0\0\0\0mif1MiHE";
+        std::fs::write(scene.path(&format!("images/{i:04}.HEIC")), bytes).unwrap();
+        scene.json["frames"][i]["file_path"] = json!(format!("images/{i:04}.HEIC"));
+    }
+    refused(
+        scene.open(),
+        &["0000.HEIC and 2 other images are HEIC", "heif-convert"],
+    );
+    let (_, faults) = Dataset::examine(&scene.path("transforms.json"), &Opening::default());
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert!(faults[0].contains("2 other images are HEIC"), "{faults:?}");
+    // What a converter leaves beside them is taken.
+    for i in 0..3 {
+        gradient(8, 6)
+            .save_png(&scene.path(&format!("images/{i:04}.png")))
+            .unwrap();
+    }
+    let dataset = scene.open().unwrap();
+    assert_eq!(dataset.warnings.len(), 1, "{:?}", dataset.warnings);
+}
+
+#[test]
+fn masks_are_told_once() {
+    let mut scene = Scene::new(3);
+    std::fs::create_dir(scene.path("masks")).unwrap();
+    for i in 0..3 {
+        let mask = format!("masks/{i:04}.png");
+        gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
+        scene.json["frames"][i]["mask_path"] = json!(mask);
+    }
+    let told = |scene: &Scene, frames: &str| {
+        let warnings = scene.open().unwrap().warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        for word in ["masks are not used", "learned", frames] {
+            assert!(warnings[0].contains(word), "no {word:?} in {warnings:?}");
+        }
+    };
+    told(&scene, "3 frames");
+    for i in 0..3 {
+        scene.json["frames"][i]["mask_path"] = json!(null);
+    }
+    assert!(scene.open().unwrap().warnings.is_empty());
+    // Instant-NGP's lie beside the images.
+    for i in 1..3 {
+        let mask = format!("images/dynamic_mask_{i:04}.png");
+        gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
+    }
+    told(&scene, "2 frames");
 }
 
 mod hostile_input {

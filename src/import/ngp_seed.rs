@@ -207,7 +207,7 @@ fn config(
     let mut config = Config::preset("ngp", &[])?;
     "ngp-seed".clone_into(&mut config.method);
     options.rays.configure(&mut config);
-    config.scene.scale = Some(1.0 / options.scene_scale);
+    config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
     // Those of the model's own training: a constant rate, no average.

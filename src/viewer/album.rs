@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Photo;
-use crate::dataset::Image;
+use crate::dataset::{Image, Orientation};
 
 /// Longest side of a thumbnail in pixels.
 const THUMBNAIL: u32 = 64;
@@ -20,6 +20,8 @@ pub(super) struct Wanted {
     pub place: usize,
     /// The file.
     pub path: PathBuf,
+    /// How it is turned.
+    pub orientation: Orientation,
     /// Whole, shrunk by this; a thumbnail without.
     pub downscale: Option<u32>,
 }
@@ -106,7 +108,7 @@ fn read_all((tray, more): &(Mutex<Tray>, Condvar), out: &Sender<Print>, wake: &d
                 tray = more.wait(tray).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let photo = Image::load(&wanted.path).map(|image| {
+        let photo = Image::load_turned(&wanted.path, wanted.orientation).map(|image| {
             let longest = image.width.max(image.height);
             let factor = wanted
                 .downscale
@@ -149,6 +151,7 @@ mod tests {
             album: 3,
             place,
             path,
+            orientation: Orientation::NoTransforms,
             downscale,
         };
         album.want(vec![

@@ -576,6 +576,7 @@ impl State {
                 album: self.album,
                 place: index,
                 path: frame.image_path.clone(),
+                orientation: frame.orientation,
                 downscale,
             })
         };

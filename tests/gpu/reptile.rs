@@ -105,7 +105,7 @@ fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
     let path = folder.path().join("checkpoint.safetensors");
     let source = checkpoint::Source {
         dataset: "objects",
-        downscale: 1,
+        opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
     };

@@ -144,7 +144,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
         &trainer,
         &checkpoint::Source {
             dataset: "",
-            downscale: 1,
+            opening: kiln::dataset::Opening::default(),
             train_views: &[],
             fingerprint: "",
         },
@@ -343,7 +343,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
     let path = scratch.path().join("final.safetensors");
     let source = checkpoint::Source {
         dataset: "",
-        downscale: 1,
+        opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
     };
@@ -397,7 +397,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                 let path = scratch.path().join("saved.safetensors");
                 let source = checkpoint::Source {
                     dataset: "",
-                    downscale: 1,
+                    opening: kiln::dataset::Opening::default(),
                     train_views: &[],
                     fingerprint: "",
                 };
@@ -519,7 +519,7 @@ fn ten_steps_match_pytorch() {
             &trainer,
             &checkpoint::Source {
                 dataset: "",
-                downscale: 1,
+                opening: kiln::dataset::Opening::default(),
                 train_views: &[],
                 fingerprint: "",
             },

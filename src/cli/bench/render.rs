@@ -54,7 +54,12 @@ pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::
     let mut entries = Vec::new();
     for path in runs {
         let run = scene::open_run(&gpu, path, None)?;
-        let dataset = scene::dataset_of(session, &run.checkpoint, None, None)?;
+        let dataset = scene::dataset_of(
+            session,
+            &run.checkpoint,
+            None,
+            &run.checkpoint.info.opening(),
+        )?;
         let all = if dataset.test.is_empty() {
             &dataset.train
         } else {

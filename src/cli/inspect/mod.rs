@@ -8,6 +8,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 use super::Session;
+use crate::dataset::Opening;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -37,6 +38,16 @@ pub(super) struct Args {
     /// Factor that the images will be shrunk by, as `kiln train` takes it
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: u32,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    #[arg(long)]
+    apply_orientation: bool,
+}
+
+impl Args {
+    /// How the dataset is opened.
+    fn opening(&self) -> Opening {
+        Opening::default().or(Some(self.downscale), self.apply_orientation)
+    }
 }
 
 /// What is wrong with what was inspected, told already: exit code 1, and no more words.

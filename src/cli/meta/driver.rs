@@ -198,7 +198,7 @@ impl<'a> Driver<'a> {
             self.held_out.push(HeldOut {
                 name: object.name.clone(),
                 input: input.clone(),
-                image: Image::load(&input.image_path)?.downscaled(object.dataset.downscale),
+                image: input.load()?.downscaled(object.dataset.downscale),
                 downscale: object.dataset.downscale,
                 unseen: Unseen::load(&object.name, views.collect(), downscale)?,
             });
@@ -346,7 +346,7 @@ impl<'a> Driver<'a> {
         let path = self.setup.dir.checkpoint();
         let source = Source {
             dataset: &super::absolute(&self.setup.objects.root),
-            downscale: self.setup.downscale,
+            opening: self.setup.opening,
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),
         };

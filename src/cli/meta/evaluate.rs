@@ -59,6 +59,9 @@ pub(in crate::cli) struct Args {
     /// Factor to shrink the images by; the run's own where left out
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was made so
+    #[arg(long)]
+    apply_orientation: bool,
     /// Folder to write to [default: the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -79,6 +82,7 @@ impl Args {
             root: None,
             splits: None,
             downscale: None,
+            apply_orientation: false,
             out: None,
         }
     }
@@ -359,7 +363,9 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
         meta.splits = Some(super::absolute(file));
     }
     let root = ("--root", args.root.as_deref());
-    let objects = super::objects_of(session, &args.run, &checkpoint, root, args.downscale)?;
+    let opening = checkpoint.info.opening();
+    let opening = opening.or(args.downscale, args.apply_orientation);
+    let objects = super::objects_of(session, &args.run, &checkpoint, root, &opening)?;
     let mut config = checkpoint.info.config.clone();
     let meta = config.meta.take();
     let inner_steps = meta.as_ref().map_or(0, |m| m.inner_steps);
@@ -511,7 +517,7 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
         background: config.scene.eval_background.to_string(),
         color_space: "sRGB",
         root: objects.root.display().to_string(),
-        downscale: args.downscale.unwrap_or(checkpoint.info.downscale),
+        downscale: opening.downscale,
         train_views: inputs[0].len(),
         objects: chosen.len(),
         means,

@@ -16,7 +16,7 @@ use super::train::{Limits, Start, command_line, diverged};
 use super::{Session, interrupt, scene, usage};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Meta};
-use crate::dataset::{Objects, Splits};
+use crate::dataset::{Objects, Opening, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Renderer;
 use crate::run::RunDir;
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "resume", value_name = "RUN")]
     out: Option<PathBuf>,
     /// Run to go on with, under its own configuration
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "overrides", "splits", "train_fraction", "downscale", "seed"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "overrides", "splits", "train_fraction", "downscale", "apply_orientation", "seed"])]
     resume: Option<PathBuf>,
     /// Stop after this many outer steps over the run's life [default without --seconds: 20000, or on a software adapter 900 s]
     #[arg(long, value_name = "N")]
@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// Shrink the images by this factor
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    #[arg(long)]
+    apply_orientation: bool,
     /// Seed of all random numbers [default: the configuration's]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
@@ -103,6 +106,7 @@ impl Args {
             steps: None,
             seconds: Some(seconds),
             downscale: None,
+            apply_orientation: false,
             seed: None,
             checkpoint_every: 60.0,
             tensorboard: false,
@@ -120,7 +124,7 @@ struct Setup {
     objects: Objects,
     config: Config,
     dir: RunDir,
-    downscale: u32,
+    opening: Opening,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -159,9 +163,9 @@ fn open_objects(
     session: &Session,
     root: &Path,
     splits: &Splits,
-    downscale: u32,
+    opening: &Opening,
 ) -> anyhow::Result<Objects> {
-    let objects = Objects::open(root, splits, downscale)?;
+    let objects = Objects::open(root, splits, opening)?;
     for skipped in &objects.skipped {
         session.out.note(format!(
             "warning: {} is left out: {}",
@@ -222,13 +226,13 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     if let Some(seed) = args.seed {
         config.seed = seed;
     }
-    let downscale = args.downscale.unwrap_or(1);
+    let opening = Opening::default().or(args.downscale, args.apply_orientation);
     let splits = match (&args.splits, args.train_fraction) {
         (Some(file), _) => Splits::File(file.clone()),
         (None, Some(share)) => Splits::Fraction(share),
         (None, None) => Splits::Found,
     };
-    let objects = open_objects(session, &root, &splits, downscale)?;
+    let objects = open_objects(session, &root, &splits, &opening)?;
     fit_cells(gpu, &mut config)?;
     let hints = objects.train[0].dataset.hints();
     config.resolve(hints, gpu.class());
@@ -245,7 +249,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         objects,
         config,
         dir,
-        downscale,
+        opening,
         checkpoint: None,
     })
 }
@@ -256,7 +260,7 @@ fn objects_of(
     run: &Path,
     checkpoint: &Checkpoint,
     (flag, given): (&str, Option<&Path>),
-    downscale: Option<u32>,
+    opening: &Opening,
 ) -> anyhow::Result<Objects> {
     let info = &checkpoint.info;
     let Some(meta) = &info.config.meta else {
@@ -281,12 +285,7 @@ fn objects_of(
             root.display()
         )));
     }
-    open_objects(
-        session,
-        root,
-        &splits_of(meta),
-        downscale.unwrap_or(info.downscale),
-    )
+    open_objects(session, root, &splits_of(meta), opening)
 }
 
 fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
@@ -299,7 +298,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     }
     let checkpoint = Checkpoint::open(run)?;
     let root = ("ROOT", args.root.as_deref());
-    let objects = objects_of(session, run, &checkpoint, root, None)?;
+    let objects = objects_of(session, run, &checkpoint, root, &checkpoint.info.opening())?;
     // What was imported has not learned from any.
     let known = &checkpoint.info.fingerprint;
     if !known.is_empty() && objects.fingerprint() != *known {
@@ -325,7 +324,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
         objects,
         config: checkpoint.info.config.clone(),
         dir,
-        downscale: checkpoint.info.downscale,
+        opening: checkpoint.info.opening(),
         checkpoint: Some(checkpoint),
     })
 }
@@ -415,7 +414,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         command: command_line(),
         dataset: objects.root.display().to_string(),
         dataset_name: objects.name.clone(),
-        downscale: setup.downscale,
+        downscale: setup.opening.downscale,
         device: gpu.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         load_seconds: loading,

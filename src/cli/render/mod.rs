@@ -93,6 +93,9 @@ pub(super) struct Args {
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     pub(super) dataset: Option<PathBuf>,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was trained so
+    #[arg(long)]
+    pub(super) apply_orientation: bool,
     /// Frames per second of an animation; left out, as in the path, else 12
     #[arg(long, value_name = "N", value_parser = frame_rate)]
     pub(super) fps: Option<f64>,
@@ -223,6 +226,7 @@ impl Args {
             depth_format: None,
             depth_scale: None,
             dataset: None,
+            apply_orientation: false,
             fps: None,
         }
     }

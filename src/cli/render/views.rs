@@ -230,10 +230,11 @@ pub(super) fn all(
     }
     // Ways around a scene go by all who looked at it, however many were learned from.
     let given = args.dataset.as_deref();
+    let opening = checkpoint.info.opening().or(None, args.apply_orientation);
     let dataset = if args.turntable.or(args.spiral).is_some() {
-        scene::whole_dataset_of(session, checkpoint, given, None)?
+        scene::whole_dataset_of(session, checkpoint, given, &opening)?
     } else {
-        scene::dataset_of(session, checkpoint, given, None)?
+        scene::dataset_of(session, checkpoint, given, &opening)?
     };
     let downscale = dataset.downscale;
     let fps = args.fps.unwrap_or(FPS);

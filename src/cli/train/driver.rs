@@ -537,7 +537,7 @@ impl<'a> Driver<'a> {
         let path = self.setup.dir.checkpoint();
         let source = Source {
             dataset: &dataset.display().to_string(),
-            downscale: self.setup.downscale,
+            opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
         };

@@ -11,9 +11,9 @@ use super::journal::Journal;
 use super::output::SCHEMA;
 use super::scene::{self, Views};
 use super::{Session, usage};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Background, Config};
-use crate::dataset::{Dataset, Frame, Image, Split};
+use crate::dataset::{Dataset, Frame, Image, Opening, Split};
 use crate::distillation::{Extraction, Teacher};
 use crate::eval::EvalReport;
 use crate::field::Field;
@@ -80,6 +80,9 @@ pub(super) struct Args {
     /// Shrink the images by this factor; of LLFF data, from the full size, taking the folder of the size where there is one
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) downscale: Option<u32>,
+    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    #[arg(long)]
+    pub(super) apply_orientation: bool,
     /// Seed of all random numbers [default: the configuration's]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u32>,
@@ -158,6 +161,7 @@ impl Args {
             train_views: Vec::new(),
             eval_views: None,
             downscale: None,
+            apply_orientation: false,
             seed: None,
             background: None,
             linear: false,
@@ -276,7 +280,7 @@ struct Setup {
     unresolved: Option<Config>,
     dir: RunDir,
     /// What was asked for; `dataset.downscale` is what is left to do.
-    downscale: u32,
+    opening: Opening,
     train_views: Vec<usize>,
     fingerprint: String,
     checkpoint: Option<Checkpoint>,
@@ -348,6 +352,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         ("--background", args.background.is_some()),
         ("--linear", args.linear),
         ("--downscale", args.downscale.is_some() && !imported),
+        ("--apply-orientation", args.apply_orientation && !imported),
         ("--train-views", !args.train_views.is_empty()),
     ] {
         if is_given {
@@ -380,8 +385,9 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
             dataset_path.display()
         )));
     }
-    let downscale = args.downscale.unwrap_or(checkpoint.info.downscale);
-    let dataset = scene::open_dataset(session, &dataset_path, downscale)?;
+    let opening = checkpoint.info.opening();
+    let opening = opening.or(args.downscale, args.apply_orientation);
+    let dataset = scene::open_dataset(session, &dataset_path, &opening)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
         run.display(),
@@ -412,7 +418,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         config: checkpoint.info.config.clone(),
         unresolved: None,
         dir: RunDir::of(run),
-        downscale,
+        opening,
         train_views: checkpoint.info.train_views.clone(),
         fingerprint: dataset.fingerprint(),
         dataset,
@@ -508,15 +514,13 @@ fn fresh(
         }
     }
     config.scene.linear |= args.linear;
-    let downscale = args
-        .downscale
-        .or(remembered.map(|info| info.downscale))
-        .unwrap_or(1);
+    let opening = remembered.map_or_else(Opening::default, Info::opening);
+    let opening = opening.or(args.downscale, args.apply_orientation);
     let dataset = match (&of_teacher, &args.dataset) {
         (Some(teacher), given) => {
-            scene::whole_dataset_of(session, teacher, given.as_deref(), Some(downscale))?
+            scene::whole_dataset_of(session, teacher, given.as_deref(), &opening)?
         }
-        (None, _) => scene::open_dataset(session, &dataset_path, downscale)?,
+        (None, _) => scene::open_dataset(session, &dataset_path, &opening)?,
     };
     let teacher = match (lesson, &of_teacher) {
         (Some(lesson), Some(checkpoint)) => Some(distill::prepare(
@@ -552,7 +556,7 @@ fn fresh(
         config,
         unresolved,
         dir,
-        downscale,
+        opening,
         train_views,
         fingerprint: dataset.fingerprint(),
         dataset,
@@ -673,7 +677,7 @@ pub(super) fn train(
         command: command_line(),
         dataset: setup.dataset_path.display().to_string(),
         dataset_name: setup.dataset.name.clone(),
-        downscale: setup.downscale,
+        downscale: setup.opening.downscale,
         device: gpu.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         load_seconds: loading,

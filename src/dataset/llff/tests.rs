@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Config;
 use crate::dataset::npy::tests::file;
 use crate::dataset::tests::{gradient, refused};
-use crate::dataset::{Split, load_images};
+use crate::dataset::{Opening, Split, load_images};
 use crate::gpu::AdapterClass;
 use crate::sampling::SceneBox;
 
@@ -241,16 +241,19 @@ fn bad_rows_are_refused_by_frame() {
     // Width and height in each other's place.
     (capture.rows[2][4], capture.rows[2][9]) = (16.0, 12.0);
     capture.write();
-    refused(capture.open(), &[place, "12 × 16", "EXIF"]);
+    refused(
+        capture.open(),
+        &[place, "12 × 16", "exchanged in poses_bounds.npy"],
+    );
     // Examining goes on without the frame, and the others are as they would be.
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), 1);
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), &Opening::default());
     assert_eq!(faults.len(), 1);
     assert_eq!(dataset.unwrap().frames(Split::Train).len(), 1);
     for row in &mut capture.rows {
         row[0] = f64::NAN;
     }
     capture.write();
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), 1);
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), &Opening::default());
     assert_eq!((dataset, faults.len()), (None, 1));
     assert!(faults[0].to_string().contains("and 2 other frames"));
 }
@@ -302,7 +305,7 @@ fn images_that_do_not_fit_are_named() {
         &["IMG_01.png", "8 × 6", "IMG_00.png has 16 × 12"],
     );
     std::fs::write(capture.path("images/IMG_01.png"), "").unwrap();
-    refused(capture.open(), &["IMG_01.png", "neither PNG nor JPEG"]);
+    refused(capture.open(), &["IMG_01.png", "no PNG, JPEG, WebP"]);
     for (folder, ..) in SIZES {
         std::fs::remove_dir_all(capture.path(folder)).unwrap();
     }
@@ -366,6 +369,6 @@ proptest! {
                 prop_assert!(!line.contains(['\n', '\r']) && line.contains(FILE), "{line}");
             }
         }
-        let _ = Dataset::examine(capture.folder.path(), downscale);
+        let _ = Dataset::examine(capture.folder.path(), &Opening::default().or(Some(downscale), false));
     }
 }

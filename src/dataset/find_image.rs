@@ -1,0 +1,518 @@
+//! Images by the names that a file gives them, which other machines, programs and people have changed since.
+//!
+//! A name is looked for in this order, and the first that fits is taken: as it is written (an ending may be left out, and
+//! slashes may lean either way); with letters of the other case; with another ending of an image; the same with leading
+//! folders left out, as few as possible, which finds absolute paths of other machines; in a folder between, as `images/` is
+//! where a dataset was moved about. What is not written exactly so is looked for in the dataset's folder only. Where two
+//! files fit equally well, none is taken, and where two names lead to one file, the second is refused.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::pixel_format::{NOT_READ, READ, ending};
+use crate::text::shown;
+
+/// Files that are told where several fit.
+const TOLD: usize = 3;
+/// The folder that images are put into most often.
+const IMAGES: &str = "images";
+
+/// How a name led to its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum How {
+    /// As it is written, up to an ending that was left out.
+    Exact,
+    /// As it is written, the first of several endings.
+    FirstOfSeveral,
+    /// Letters differ in case.
+    Case,
+    /// Another ending.
+    Ending,
+    /// Without leading folders.
+    Tail,
+    /// With a folder between.
+    Deeper,
+}
+
+/// A file that a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Match {
+    pub path: PathBuf,
+    pub how: How,
+}
+
+/// Why a name leads to no file, though some fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ambiguous(pub String);
+
+/// What folders hold, each read once, and which names led where.
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    folders: HashMap<PathBuf, Listing>,
+    /// The name that led to a file by a guess.
+    guessed: HashMap<PathBuf, String>,
+}
+
+/// The names in a folder.
+#[derive(Debug, Default)]
+struct Listing {
+    /// Files by their names in lower case.
+    files: HashMap<String, Vec<String>>,
+    /// Images by their names in lower case without ending.
+    stems: HashMap<String, Vec<String>>,
+    /// Folders by their names in lower case.
+    folders: HashMap<String, Vec<String>>,
+}
+
+impl Listing {
+    fn read(folder: &Path) -> Self {
+        let mut listing = Self::default();
+        for entry in folder.read_dir().into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = entry.path();
+            let lower = name.to_lowercase();
+            if path.is_dir() {
+                listing.folders.entry(lower).or_default().push(name);
+                continue;
+            }
+            if is_image(&path) {
+                let stem = without_ending(&lower).to_owned();
+                listing.stems.entry(stem).or_default().push(name.clone());
+            }
+            listing.files.entry(lower).or_default().push(name);
+        }
+        let lists = [&mut listing.files, &mut listing.stems, &mut listing.folders];
+        for names in lists.into_iter().flat_map(HashMap::values_mut) {
+            names.sort();
+        }
+        listing
+    }
+}
+
+fn is_image(path: &Path) -> bool {
+    let ending = ending(path);
+    READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
+}
+
+fn is_read(name: &str) -> bool {
+    READ.contains(&ending(Path::new(name)).as_str())
+}
+
+/// A name without an ending of an image, whatever its case.
+pub(super) fn without_ending(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, _)) if is_image(Path::new(name)) => stem,
+        _ => name,
+    }
+}
+
+impl Finder {
+    /// The image that `file_path` names, from `root`.
+    pub fn find(&mut self, root: &Path, file_path: &str) -> Result<Option<Match>, Ambiguous> {
+        if let Some(path) = as_written(root, file_path) {
+            let readable = self.readable_twin(&path)?;
+            let how = self.ending_of(&path, file_path);
+            return Ok(Some(readable.unwrap_or(Match { path, how })));
+        }
+        let parts = inside(file_path);
+        let Some(mut found) = self.guess(root, &parts)? else {
+            return Ok(None);
+        };
+        if parts.join("/") != normalised(file_path) {
+            found.how = found.how.max(How::Tail);
+        }
+        if found.how >= How::Tail {
+            let name = file_path.replace('\\', "/");
+            let first = self.guessed.entry(found.path.clone()).or_insert(name);
+            if *first != file_path.replace('\\', "/") {
+                return Err(Ambiguous(format!(
+                    "it is not there, and {}, which fits it, was taken for {first:?} before: correct `file_path`",
+                    shown(&found.path)
+                )));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Where files of `folder` begin with `prefix` and go on as the stem of `image`: such a file.
+    pub fn beside(&mut self, image: &Path, prefix: &str) -> bool {
+        let (Some(folder), Some(stem)) = (image.parent(), image.file_stem()) else {
+            return false;
+        };
+        let name = format!("{prefix}{}", stem.to_string_lossy()).to_lowercase();
+        self.listing(folder).stems.contains_key(&name)
+    }
+
+    fn listing(&mut self, folder: &Path) -> &Listing {
+        self.folders
+            .entry(folder.to_owned())
+            .or_insert_with(|| Listing::read(folder))
+    }
+
+    /// Whether `path`, which `file_path` leads to, was told from others by its ending alone. `OpenEXR` files beside images
+    /// hold other things than colour.
+    fn ending_of(&mut self, path: &Path, file_path: &str) -> How {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return How::Exact;
+        };
+        let name = name.to_string_lossy();
+        if normalised(file_path).ends_with(&*name) {
+            return How::Exact;
+        }
+        let stem = without_ending(&name).to_lowercase();
+        let is_other = |other: &&String| is_read(other) && ending(Path::new(other)) != "exr";
+        let twins = self.listing(folder).stems.get(&stem);
+        if twins.is_some_and(|names| names.iter().filter(is_other).count() > 1) {
+            How::FirstOfSeveral
+        } else {
+            How::Exact
+        }
+    }
+
+    /// The one image that is read beside an image that is not, as converters leave it.
+    fn readable_twin(&mut self, image: &Path) -> Result<Option<Match>, Ambiguous> {
+        let (Some(folder), Some(name)) = (image.parent(), image.file_name()) else {
+            return Ok(None);
+        };
+        if !NOT_READ.contains(&ending(image).as_str()) {
+            return Ok(None);
+        }
+        let name = name.to_string_lossy();
+        let found = self.with_other_ending(folder, without_ending(&name))?;
+        Ok(found.filter(|found| is_read(&found.path.to_string_lossy())))
+    }
+
+    /// What fits the folders and the file of `parts` in `root`, though it is not written so.
+    fn guess(&mut self, root: &Path, parts: &[&str]) -> Result<Option<Match>, Ambiguous> {
+        for start in 0..parts.len() {
+            let Some((name, folders)) = parts[start..].split_last() else {
+                break;
+            };
+            let Some(folder) = self.folder(root, folders)? else {
+                continue;
+            };
+            if let Some(mut found) = self.in_folder(&folder, name)? {
+                if start > 0 {
+                    found.how = How::Tail;
+                }
+                return Ok(Some(found));
+            }
+        }
+        // With a folder between: behind any of the folders that are there, and in `images/` for a name alone.
+        let Some((name, folders)) = parts.split_last() else {
+            return Ok(None);
+        };
+        for known in (0..=folders.len()).rev() {
+            let (before, after) = folders.split_at(known);
+            if let Some(folder) = self.folder(root, before)?
+                && let Some(found) = self.in_subfolder(&folder, after, name)?
+            {
+                return Ok(Some(found));
+            }
+        }
+        let alone = self.folder(root, &[IMAGES])?;
+        let found = alone.map(|folder| self.in_folder(&folder, name));
+        Ok(found.transpose()?.flatten().map(|found| Match {
+            how: How::Deeper,
+            ..found
+        }))
+    }
+
+    /// The file `name` in `after` in a folder of `folder`: that of `images`, else that of the only one that holds such a
+    /// file.
+    fn in_subfolder(
+        &mut self,
+        folder: &Path,
+        after: &[&str],
+        name: &str,
+    ) -> Result<Option<Match>, Ambiguous> {
+        let mut names: Vec<String> = self
+            .listing(folder)
+            .folders
+            .values()
+            .flatten()
+            .cloned()
+            .collect();
+        names.sort();
+        let mut fitting = Vec::new();
+        for sub in names {
+            let Some(inner) = self.folder(&folder.join(&sub), after)? else {
+                continue;
+            };
+            if let Some(found) = self.in_folder(&inner, name)? {
+                let how = How::Deeper;
+                let found = Match { how, ..found };
+                if sub == IMAGES {
+                    return Ok(Some(found));
+                }
+                fitting.push(found);
+            }
+        }
+        one_of(fitting)
+    }
+
+    /// The folder that `parts` name in `root`, whatever the case of their letters.
+    fn folder(&mut self, root: &Path, parts: &[&str]) -> Result<Option<PathBuf>, Ambiguous> {
+        let mut folder = root.to_owned();
+        for part in parts {
+            let Some(names) = self.listing(&folder).folders.get(&part.to_lowercase()) else {
+                return Ok(None);
+            };
+            let exact = names.iter().find(|name| name == part);
+            let name = match (exact, names.as_slice()) {
+                (Some(name), _) | (None, [name]) => name.clone(),
+                (None, several) => return Err(several_fit(&folder, several)),
+            };
+            folder.push(name);
+        }
+        Ok(Some(folder))
+    }
+
+    /// The file `name` in `folder`, whatever the case of its letters, else with another ending.
+    fn in_folder(&mut self, folder: &Path, name: &str) -> Result<Option<Match>, Ambiguous> {
+        let listing = self.listing(folder);
+        if let Some(names) = listing.files.get(&name.to_lowercase()) {
+            let how = |found: &str| {
+                if found == name { How::Exact } else { How::Case }
+            };
+            let found = names.iter().find(|found| *found == name);
+            return match (found, names.as_slice()) {
+                (Some(found), _) | (None, [found]) => {
+                    let (path, how) = (folder.join(found), how(found));
+                    let readable = self.readable_twin(&path)?;
+                    Ok(Some(readable.unwrap_or(Match { path, how })))
+                }
+                (None, several) => Err(several_fit(folder, several)),
+            };
+        }
+        self.with_other_ending(folder, without_ending(name))
+    }
+
+    /// The image in `folder` whose name is `stem` up to its ending and the case of its letters; those that are read go
+    /// before those that are not, and the right case before the wrong one.
+    fn with_other_ending(&mut self, folder: &Path, stem: &str) -> Result<Option<Match>, Ambiguous> {
+        let Some(names) = self.listing(folder).stems.get(&stem.to_lowercase()) else {
+            return Ok(None);
+        };
+        let is_exact = |name: &&String| without_ending(name) == stem;
+        let tiers: [&dyn Fn(&&String) -> bool; 4] = [
+            &|name| is_read(name) && is_exact(name),
+            &|name| is_read(name),
+            &is_exact,
+            &|_| true,
+        ];
+        for tier in tiers {
+            let fitting: Vec<&String> = names.iter().filter(tier).collect();
+            let matches = fitting.into_iter().map(|name| Match {
+                path: folder.join(name),
+                how: How::Ending,
+            });
+            if let Some(found) = one_of(matches.collect())? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The only one, if there is one.
+fn one_of(mut fitting: Vec<Match>) -> Result<Option<Match>, Ambiguous> {
+    if fitting.len() > 1 {
+        let paths: Vec<String> = fitting.iter().map(|found| shown(&found.path)).collect();
+        return Err(several(&paths));
+    }
+    Ok(fitting.pop())
+}
+
+fn several_fit(folder: &Path, names: &[String]) -> Ambiguous {
+    let paths: Vec<String> = names.iter().map(|name| shown(&folder.join(name))).collect();
+    several(&paths)
+}
+
+fn several(paths: &[String]) -> Ambiguous {
+    let more = paths.len().saturating_sub(TOLD);
+    let told = paths[..paths.len() - more].join(" and ");
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Ambiguous(format!(
+        "it is not there, and {told}{more} fit equally well: correct `file_path`"
+    ))
+}
+
+/// The file that is there as `file_path` says, with or without its ending, and with either slash.
+pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
+    let candidates = |file_path: &str| {
+        let path = root.join(without_dot(file_path));
+        let upper = READ.map(str::to_uppercase);
+        let endings = READ.into_iter().map(str::to_owned).chain(upper);
+        let extended: Vec<PathBuf> = endings
+            .map(|ending| {
+                let mut path = path.clone().into_os_string();
+                path.push(".");
+                path.push(ending);
+                PathBuf::from(path)
+            })
+            .collect();
+        std::iter::once(path)
+            .chain(extended)
+            .find(|path| path.is_file())
+    };
+    candidates(file_path).or_else(|| candidates(&file_path.replace('\\', "/")))
+}
+
+/// Names of folders and a file below some folder: without drive, root, "." and what leads out again.
+fn inside(file_path: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in file_path.split(['/', '\\']) {
+        match part {
+            "" | "." => {}
+            // What comes before leads nowhere that is known.
+            ".." => drop(parts.pop()),
+            part if part.ends_with(':') => parts.clear(),
+            part => parts.push(part),
+        }
+    }
+    parts
+}
+
+/// `file_path` in one spelling: forward slashes, no leading "./".
+pub(super) fn normalised(file_path: &str) -> String {
+    without_dot(&file_path.replace('\\', "/")).to_owned()
+}
+
+pub(super) fn without_dot(mut path: &str) -> &str {
+    while let Some(rest) = path.strip_prefix("./") {
+        path = rest.trim_start_matches('/');
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with empty files.
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        folder
+    }
+
+    /// What `name` leads to in `folder`, and how.
+    fn found(folder: &tempfile::TempDir, name: &str) -> Option<(String, How)> {
+        let found = Finder::default().find(folder.path(), name).unwrap()?;
+        let path = found.path.strip_prefix(folder.path()).unwrap();
+        let path = path.to_string_lossy().replace('\\', "/");
+        Some((path, found.how))
+    }
+
+    fn refused(folder: &tempfile::TempDir, name: &str) -> String {
+        Finder::default().find(folder.path(), name).unwrap_err().0
+    }
+
+    #[test]
+    fn exact_goes_before_case_before_ending_before_tail() {
+        let all = folder(&["images/a.png", "images/A.PNG", "images/a.jpg", "a.png"]);
+        let is = |name: &str, path: &str, how| {
+            assert_eq!(found(&all, name), Some((path.to_owned(), how)), "{name}");
+        };
+        is("images/a.png", "images/a.png", How::Exact);
+        is("./images\\a.png", "images/a.png", How::Exact);
+        is("images/A.PNG", "images/A.PNG", How::Exact);
+        is("Images/a.png", "images/a.png", How::Exact);
+        is("images/a.JPG", "images/a.jpg", How::Case);
+        is("other/a.png", "a.png", How::Tail);
+        is("/home/x/set/images/a.jpg", "images/a.jpg", How::Tail);
+        is("C:\\Users\\x\\images\\a.png", "images/a.png", How::Tail);
+        is("../../images/a.png", "images/a.png", How::Tail);
+        is("images/a", "images/a.png", How::FirstOfSeveral);
+        // Both `a.png` and `A.PNG` fit another case.
+        assert!(refused(&all, "images/a.Png").contains("A.PNG"));
+    }
+
+    #[test]
+    fn endings_of_images_stand_for_each_other_where_one_fits() {
+        let set = folder(&[
+            "x/IMG_1.JPG",
+            "x/IMG_2.jpeg",
+            "x/3.jpg",
+            "x/3.webp",
+            "x/4.HEIC",
+            "x/5.heic",
+            "x/5.jpg",
+        ]);
+        let is = |name: &str, path: &str, how| {
+            assert_eq!(found(&set, name), Some((path.to_owned(), how)), "{name}");
+        };
+        is("x/IMG_1.jpg", "x/IMG_1.JPG", How::Case);
+        is("X/img_1.png", "x/IMG_1.JPG", How::Ending);
+        is("x/IMG_2.png", "x/IMG_2.jpeg", How::Ending);
+        let text = refused(&set, "x/3.png");
+        assert!(text.contains("3.jpg") && text.contains("3.webp"), "{text}");
+        is("x/4.jpg", "x/4.HEIC", How::Ending);
+        // What a converter left beside it is what can be read.
+        is("x/5.heic", "x/5.jpg", How::Ending);
+        assert_eq!(found(&set, "x/6.jpg"), None);
+        // An ending that is no image's is a part of the name.
+        assert_eq!(found(&set, "x/3.txt"), None);
+    }
+
+    #[test]
+    fn a_folder_between_is_found_where_one_fits() {
+        let set = folder(&[
+            "images/0.png",
+            "train/images/1.png",
+            "images_2/2.png",
+            "masks/2.png",
+        ]);
+        let is = |name: &str, path: &str| {
+            assert_eq!(
+                found(&set, name),
+                Some((path.to_owned(), How::Deeper)),
+                "{name}"
+            );
+        };
+        is("0.png", "images/0.png");
+        is("train/1.png", "train/images/1.png");
+        is("D:\\somewhere\\0.png", "images/0.png");
+        let text = refused(&set, "2.png");
+        assert!(
+            text.contains("images_2") && text.contains("masks"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn two_names_do_not_lead_to_one_file() {
+        let set = folder(&["0.png"]);
+        let mut finder = Finder::default();
+        let mut find = |name: &str| finder.find(set.path(), name);
+        assert!(find("/data/train/0.png").unwrap().is_some());
+        assert!(find("/data/train/0.png").unwrap().is_some());
+        let text = find("/data/test/0.png").unwrap_err().0;
+        assert!(text.contains("/data/train/0.png"), "{text}");
+    }
+
+    #[test]
+    fn guesses_stay_in_the_folder() {
+        let outer = folder(&["secret.JPG", "set/a.png"]);
+        let find = |name: &str| {
+            Finder::default()
+                .find(&outer.path().join("set"), name)
+                .unwrap()
+        };
+        assert!(find("../secret.jpg").is_none());
+        assert!(find("../set/../secret.png").is_none());
+        // What is written exactly so is taken where it is.
+        assert!(find("../secret.JPG").is_some());
+    }
+}

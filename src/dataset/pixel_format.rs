@@ -1,0 +1,349 @@
+//! What a file of pixels is, by its content, and what its header says: size and EXIF orientation.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use super::error::DatasetError;
+use super::image::damaged;
+use super::intrinsics::MAX_SIDE;
+use crate::files::open_file;
+
+/// Most pixels of an image, which take 4 bytes each.
+const MAX_PIXELS: u64 = 1 << 27;
+/// Most bytes of a pixel while it is decoded: four floats.
+const BYTES_PER_PIXEL: u64 = 16;
+/// What a decoder may use besides its pixels.
+const SLACK: u64 = 256 << 20;
+/// Bytes that tell every format.
+const SIGNATURE: usize = 32;
+const JPEG_START: u64 = 2;
+/// What an APP1 segment of a JPEG begins with where it holds EXIF.
+const EXIF: &[u8] = b"Exif\0\0";
+
+/// Endings of images that are read, in the order in which they are tried.
+pub(super) const READ: [&str; 8] = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "exr"];
+/// Endings of images that are known and not read.
+pub(super) const NOT_READ: [&str; 6] = ["heic", "heif", "avif", "jxl", "jp2", "gif"];
+
+/// A format of images that is recognised so that it can be named, but not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// What it is.
+    pub name: &'static str,
+    /// The way out.
+    pub advice: &'static str,
+}
+
+const HEIC: Foreign = Foreign {
+    name: "HEIC",
+    advice: "convert such images to JPEG or PNG, for instance with heif-convert or ImageMagick (magick mogrify -format jpg *.HEIC), \
+             and leave them where they are",
+};
+const AVIF: Foreign = Foreign {
+    name: "AVIF",
+    advice: "convert such images to JPEG or PNG, for instance with avifdec or ImageMagick (magick mogrify -format png *.avif), \
+             and leave them where they are",
+};
+const JPEG_XL: Foreign = Foreign {
+    name: "JPEG XL",
+    advice: "convert such images to JPEG or PNG, for instance with djxl or ImageMagick (magick mogrify -format png *.jxl)",
+};
+const JPEG_2000: Foreign = Foreign {
+    name: "JPEG 2000",
+    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png *.jp2)",
+};
+const GIF: Foreign = Foreign {
+    name: "GIF",
+    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png *.gif)",
+};
+const PHOTOSHOP: Foreign = Foreign {
+    name: "Photoshop documents",
+    advice: "export such images as PNG or TIFF",
+};
+const CAMERA_RAW: Foreign = Foreign {
+    name: "a camera's raw data",
+    advice: "develop such images to JPEG, PNG or TIFF, for instance with darktable-cli",
+};
+const LFS_POINTER: Foreign = Foreign {
+    name: "pointers of Git LFS in place of images",
+    advice: "fetch the images with git lfs pull",
+};
+
+/// What the first bytes of a file say that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Read(ImageFormat),
+    NotRead(Foreign),
+    Unknown,
+}
+
+/// The kind of a file that begins with `bytes`.
+pub(super) fn kind_of(bytes: &[u8]) -> Kind {
+    let starts = |signature: &[u8]| bytes.starts_with(signature);
+    let at = |start: usize, text: &[u8]| bytes.get(start..start + text.len()) == Some(text);
+    if starts(b"\x89PNG\r\n\x1a\n") {
+        Kind::Read(ImageFormat::Png)
+    } else if starts(&[0xff, 0xd8]) {
+        Kind::Read(ImageFormat::Jpeg)
+    } else if starts(b"RIFF") && at(8, b"WEBP") {
+        Kind::Read(ImageFormat::WebP)
+    } else if starts(b"II*\0") && at(8, b"CR") {
+        Kind::NotRead(CAMERA_RAW)
+    } else if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
+        Kind::Read(ImageFormat::Tiff)
+    } else if starts(&[0x76, 0x2f, 0x31, 0x01]) {
+        Kind::Read(ImageFormat::OpenExr)
+    } else if starts(b"BM") && at(6, &[0; 4]) {
+        Kind::Read(ImageFormat::Bmp)
+    } else if at(4, b"ftyp") {
+        Kind::NotRead(brand(bytes))
+    } else if starts(&[0xff, 0x0a]) || at(4, b"JXL ") {
+        Kind::NotRead(JPEG_XL)
+    } else if at(4, b"jP  ") {
+        Kind::NotRead(JPEG_2000)
+    } else if starts(b"GIF8") {
+        Kind::NotRead(GIF)
+    } else if starts(b"8BPS") {
+        Kind::NotRead(PHOTOSHOP)
+    } else if starts(b"FUJIFILMCCD-RAW") {
+        Kind::NotRead(CAMERA_RAW)
+    } else if starts(b"version https://git-lfs") {
+        Kind::NotRead(LFS_POINTER)
+    } else {
+        Kind::Unknown
+    }
+}
+
+/// What the brands of an ISO base media file say: the major one, then those it is compatible with.
+fn brand(bytes: &[u8]) -> Foreign {
+    let is = |names: &[&[u8]]| {
+        let brands = bytes.get(8..).unwrap_or_default().chunks_exact(4);
+        brands.into_iter().any(|brand| names.contains(&brand))
+    };
+    if is(&[b"avif", b"avis"]) {
+        AVIF
+    } else if is(&[b"crx "]) {
+        CAMERA_RAW
+    } else {
+        HEIC
+    }
+}
+
+/// What the header of an image says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Width and height as stored.
+    pub size: [u32; 2],
+    /// How it is to be turned to be shown, by its EXIF data.
+    pub orientation: Orientation,
+}
+
+/// That a file is no image that can be read.
+pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
+    match kind {
+        Kind::NotRead(format) => DatasetError::ImageFormat {
+            path: path.to_owned(),
+            format: format.name,
+            advice: format.advice,
+            others: 0,
+        },
+        Kind::Read(_) | Kind::Unknown => damaged(
+            path,
+            "is no PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or is damaged: convert or copy the image again",
+        ),
+    }
+}
+
+/// The header of the image at `path`, of which no more is read than that takes.
+///
+/// # Errors
+/// A file that is no image, whose header is damaged, or that is larger than images may be.
+pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
+    let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
+    let mut reader = BufReader::new(file);
+    let mut start = Vec::new();
+    reader
+        .by_ref()
+        .take(SIGNATURE as u64)
+        .read_to_end(&mut start)
+        .map_err(|e| DatasetError::read(path, e))?;
+    let kind = kind_of(&start);
+    let Kind::Read(format) = kind else {
+        return Err(refused(path, kind));
+    };
+    let found = match format {
+        ImageFormat::Png => png(&start, reader),
+        ImageFormat::Jpeg => jpeg(&mut reader),
+        _ => decoder_header(reader, format),
+    };
+    let header =
+        found.ok_or_else(|| damaged(path, "the image header is damaged: copy the image again"))?;
+    check_size(path, header.size)?;
+    Ok(header)
+}
+
+fn check_size(path: &Path, [width, height]: [u32; 2]) -> Result<(), DatasetError> {
+    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+        return Err(damaged(
+            path,
+            format!("the header says {width} × {height} pixels: expected sides of 1 to {MAX_SIDE}"),
+        ));
+    }
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let millions = MAX_PIXELS / 1_000_000;
+        return Err(damaged(
+            path,
+            format!("has {width} × {height} pixels: {millions} million are the most, shrink it"),
+        ));
+    }
+    Ok(())
+}
+
+/// What decoders may take of memory.
+pub(super) fn limits([width, height]: [u32; 2]) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(BYTES_PER_PIXEL * u64::from(width) * u64::from(height) + SLACK);
+    limits
+}
+
+/// The size is the first that a PNG says; EXIF data that cannot be read say nothing.
+fn png(start: &[u8], mut reader: BufReader<File>) -> Option<Header> {
+    let side = |at: usize| {
+        let bytes = start.get(at..at + 4)?;
+        Some(u32::from_be_bytes(bytes.try_into().ok()?))
+    };
+    let size = [side(16)?, side(20)?];
+    reader.rewind().ok()?;
+    let decoder = image::codecs::png::PngDecoder::new(reader).ok();
+    let orientation = decoder.and_then(|mut decoder| decoder.orientation().ok());
+    Some(Header {
+        size,
+        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+    })
+}
+
+/// Size and orientation as a decoder reads them.
+fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<Header> {
+    reader.rewind().ok()?;
+    let mut decoder = ImageReader::with_format(reader, format)
+        .into_decoder()
+        .ok()?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().ok();
+    Some(Header {
+        size: [width, height],
+        orientation: orientation.unwrap_or(Orientation::NoTransforms),
+    })
+}
+
+/// Size from the start-of-frame segment of a JPEG, orientation from the EXIF data before it.
+fn jpeg(reader: &mut BufReader<File>) -> Option<Header> {
+    reader.seek(SeekFrom::Start(JPEG_START)).ok()?;
+    let mut orientation = Orientation::NoTransforms;
+    loop {
+        let marker = next_marker(reader)?;
+        if matches!(marker, 0x01 | 0xd0..=0xd7) {
+            continue; // stands alone
+        }
+        if matches!(marker, 0xd8..=0xda) {
+            return None; // pixels before any size
+        }
+        let mut length = [0; 2];
+        reader.read_exact(&mut length).ok()?;
+        let length = u16::from_be_bytes(length).checked_sub(2)?;
+        if matches!(marker, 0xc0..=0xcf) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
+            let mut frame = [0; 5]; // precision, height, width
+            reader.read_exact(&mut frame).ok()?;
+            let side = |at: usize| u32::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+            return Some(Header {
+                size: [side(3), side(1)],
+                orientation,
+            });
+        }
+        if marker == 0xe1 {
+            let mut segment = vec![0; usize::from(length)];
+            reader.read_exact(&mut segment).ok()?;
+            let exif = segment.strip_prefix(EXIF);
+            if let Some(found) = exif.and_then(Orientation::from_exif_chunk) {
+                orientation = found;
+            }
+        } else {
+            reader.seek_relative(i64::from(length)).ok()?;
+        }
+    }
+}
+
+/// The next marker byte: 0xff, any number of fill bytes 0xff, then the marker.
+fn next_marker(reader: &mut impl Read) -> Option<u8> {
+    let mut byte = [0];
+    reader.read_exact(&mut byte).ok()?;
+    if byte[0] != 0xff {
+        return None;
+    }
+    while byte[0] == 0xff {
+        reader.read_exact(&mut byte).ok()?;
+    }
+    Some(byte[0])
+}
+
+/// Whether a JPEG reaches its end-of-image marker; decoders fill what is cut off with grey and say
+/// nothing.
+pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    let mut at = JPEG_START as usize;
+    let mut in_scan = false;
+    while let Some(window) = bytes.get(at..at + 2) {
+        let [0xff, marker] = *window else {
+            at += 1;
+            continue;
+        };
+        match marker {
+            0xd9 => return true,
+            0xff => at += 1,
+            0x00 | 0x01 | 0xd0..=0xd8 => at += 2,
+            _ if in_scan && marker < 0xc0 => at += 2, // not a segment: damaged scan data
+            _ => {
+                let length = bytes
+                    .get(at + 2..at + 4)
+                    .map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+                at += 2 + length.max(2);
+                in_scan = marker == 0xda;
+            }
+        }
+    }
+    false
+}
+
+/// The ending of a name in lower case.
+pub(super) fn ending(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
+}
+
+/// The images of a folder by their endings, sorted by name; none where there is no folder.
+///
+/// `OpenEXR` files beside others hold other things than colour, and count where nothing else is there; so do images that
+/// are not read, so that they can be named.
+pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    // Hidden files are those of file managers.
+    let shown = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        !name.starts_with(b".")
+    };
+    let mut files: Vec<_> = entries.map(|e| e.path()).filter(shown).collect();
+    files.sort();
+    let (exr, others) = (["exr"], &READ[..READ.len() - 1]);
+    let of = |endings: &[&str]| -> Vec<PathBuf> {
+        let is = |path: &&PathBuf| endings.contains(&ending(path).as_str());
+        files.iter().filter(is).cloned().collect()
+    };
+    [others, &exr, &NOT_READ]
+        .into_iter()
+        .map(of)
+        .find(|images| !images.is_empty())
+        .unwrap_or_default()
+}
