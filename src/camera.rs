@@ -57,7 +57,7 @@ pub enum Lens {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Camera {
     /// Rows of the 3×4 matrix `[R | t]`, OpenGL camera-to-world; R is a rotation, t in world units.
-    pub world_from_camera: [[f32; 4]; 3],
+    pub world_from_camera: [[f64; 4]; 3],
     /// Image width in pixels.
     pub width: u32,
     /// Image height in pixels.
@@ -103,7 +103,7 @@ impl Camera {
     /// principal point.
     pub(crate) fn pinhole(columns: [DVec3; 4], focal: f64, width: u32, height: u32) -> Self {
         Self {
-            world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row] as f32)),
+            world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),
             width,
             height,
             focal: [focal as f32; 2],
@@ -147,13 +147,13 @@ impl Camera {
 
     /// The camera centre in world units.
     #[must_use]
-    pub fn position(&self) -> [f32; 3] {
+    pub fn position(&self) -> [f64; 3] {
         self.world_from_camera.map(|row| row[3])
     }
 
     /// [`Self::position`] as a vector to compute with.
     pub(crate) fn place(&self) -> DVec3 {
-        DVec3::from(self.position().map(f64::from))
+        DVec3::from(self.position())
     }
 
     /// [`Self::forward`] as a vector to compute with.
@@ -191,7 +191,7 @@ impl Camera {
             Lens::Orthographic => DVec3::NEG_Z,
             Lens::Pinhole | Lens::OpenCv { .. } => DVec3::new(x, -y, -1.0),
         };
-        let mut origin = DVec3::from(self.position().map(f64::from));
+        let mut origin = self.place();
         if self.lens == Lens::Orthographic {
             origin += self.rotate(DVec3::new(x, -y, 0.0));
         }
@@ -204,8 +204,8 @@ impl Camera {
     /// image.
     #[must_use]
     pub fn project(&self, point: [f64; 3]) -> Option<[f64; 2]> {
-        let offset = DVec3::from(point) - DVec3::from(self.position().map(f64::from));
-        let column = |i: usize| DVec3::from(self.world_from_camera.map(|row| f64::from(row[i])));
+        let offset = DVec3::from(point) - self.place();
+        let column = |i: usize| DVec3::from(self.world_from_camera.map(|row| row[i]));
         let (x, y, z) = (
             column(0).dot(offset),
             -column(1).dot(offset),
@@ -272,7 +272,7 @@ impl Camera {
 
     fn rotate(&self, v: DVec3) -> DVec3 {
         let row = |i: usize| {
-            let [x, y, z, _] = self.world_from_camera[i].map(f64::from);
+            let [x, y, z, _] = self.world_from_camera[i];
             DVec3::new(x, y, z)
         };
         DVec3::new(row(0).dot(v), row(1).dot(v), row(2).dot(v))
@@ -315,7 +315,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
 /// The mean of what `cameras` have upwards, or the axis of the world that is near it.
 #[must_use]
 pub fn upwards(cameras: &[Camera]) -> DVec3 {
-    let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| f64::from(row[1])));
+    let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| row[1]));
     let up = cameras.iter().map(up).sum::<DVec3>().normalize_or(DVec3::Z);
     [DVec3::X, DVec3::Y, DVec3::Z]
         .into_iter()

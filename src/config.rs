@@ -14,6 +14,8 @@ pub use passes::{
 };
 
 use crate::gpu::AdapterClass;
+use crate::sampling::SceneBox;
+use crate::scene_frame;
 use check::Bad;
 use overrides::set;
 
@@ -129,10 +131,13 @@ pub struct Config {
 pub struct Scene {
     /// World to unit cube; the dataset's, else 0.33.
     #[serde(default)]
-    pub scale: Option<f32>,
+    pub scale: Option<f64>,
     /// World to unit cube; the dataset's, else 0.5 each.
     #[serde(default)]
-    pub offset: Option<[f32; 3]>,
+    pub offset: Option<[f64; 3]>,
+    /// What density and distances are counted per inside.
+    #[serde(default)]
+    pub length: Length,
     /// Side of the box in unit cubes, a power of two up to 128; the dataset's, else 1.
     #[serde(default)]
     pub aabb_scale: Option<u32>,
@@ -161,6 +166,32 @@ pub struct Scene {
     /// Normalised device coordinates; left out, the dataset's where `forward_facing` says `ndc`.
     #[serde(default)]
     pub ndc: Option<Ndc>,
+}
+
+/// The unit of length that a field computes in, and that density is per.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// World units, as they come: of imported models, of captures whose reader brings them to one size, of normalised device
+    /// coordinates, and of configurations that say nothing else.
+    #[default]
+    World,
+    /// World units times `scale / 0.33`, so that nothing depends on the dataset's unit and origin.
+    Normalized,
+}
+
+impl Scene {
+    /// World to unit cube, the default where nothing is said.
+    #[must_use]
+    pub fn box_scale(&self) -> f64 {
+        self.scale.unwrap_or(crate::scene_frame::UNIT)
+    }
+
+    /// World to unit cube, the default where nothing is said.
+    #[must_use]
+    pub fn box_offset(&self) -> [f64; 3] {
+        self.offset.unwrap_or([0.5; 3])
+    }
 }
 
 /// How samples lie in scenes that are seen from one side alone, as LLFF captures are.
@@ -618,9 +649,11 @@ pub struct SceneHints {
     /// Side of the box.
     pub aabb_scale: Option<u32>,
     /// World to unit cube.
-    pub scale: Option<f32>,
+    pub scale: Option<f64>,
     /// World to unit cube.
-    pub offset: Option<[f32; 3]>,
+    pub offset: Option<[f64; 3]>,
+    /// Whether its reader brings world units to one size, by what is known of depths.
+    pub is_normalized: bool,
     /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
     pub forward_facing: Option<Ndc>,
 }
@@ -789,8 +822,14 @@ impl Config {
         let aabb_scale = *scene
             .aabb_scale
             .get_or_insert(hints.aabb_scale.unwrap_or(1));
-        let scale = *scene.scale.get_or_insert(hints.scale.unwrap_or(0.33));
-        let offset = *scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
+        scene
+            .scale
+            .get_or_insert(hints.scale.unwrap_or(scene_frame::UNIT));
+        scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
+        if hints.is_normalized || !in_world {
+            scene.length = Length::World;
+        }
+        let inside = SceneBox::of(self);
         let software = class == AdapterClass::Software;
         // With fewer samples a network of a grid costs more to update than to evaluate.
         let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
@@ -848,8 +887,8 @@ impl Config {
                 }
                 PositionEncoding::Frequency(frequency) => {
                     let side = aabb_scale as f32;
-                    frequency.scale.get_or_insert(side / scale);
-                    let low = offset.map(|o| (0.5 - side / 2.0 - o) / scale);
+                    frequency.scale.get_or_insert(side / inside.scale);
+                    let low = inside.offset.map(|o| (0.5 - side / 2.0 - o) / inside.scale);
                     frequency.offset.get_or_insert(low);
                 }
             }

@@ -9,6 +9,7 @@ use crate::camera::{Camera, Lens};
 use crate::config::{Background, Config, RayDirection};
 use crate::dataset::Image;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::scene_frame::SceneFrame;
 
 /// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
@@ -47,9 +48,17 @@ const STAGED_BYTES: usize = 64 << 20;
 const FAR: f32 = 1e10;
 
 impl GpuCamera {
-    /// The device's view of `camera`, its rays limited to `near_far` (world units along the ray).
+    /// The device's view of `camera` in the space of `frame`, its rays limited to `near_far` (world units along the ray).
     #[must_use]
-    pub fn new(camera: &Camera, near_far: [f32; 2]) -> Self {
+    pub fn new(camera: &Camera, near_far: [f32; 2], frame: &SceneFrame) -> Self {
+        let camera = &frame.camera(camera);
+        let [near, far] = near_far.map(|v| {
+            if v < FAR {
+                frame.length(f64::from(v)) as f32
+            } else {
+                v
+            }
+        });
         let (lens, distortion, k3) = match camera.lens {
             Lens::Pinhole => (0, [0.0; 4], 0.0),
             Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
@@ -64,7 +73,7 @@ impl GpuCamera {
             }
         };
         Self {
-            world_from_camera: camera.world_from_camera,
+            world_from_camera: camera.world_from_camera.map(|row| row.map(|v| v as f32)),
             focal: camera.focal,
             principal: camera.principal,
             distortion,
@@ -74,8 +83,8 @@ impl GpuCamera {
             height: camera.height,
             chunk: 0,
             first_pixel: 0,
-            near: near_far[0],
-            far: near_far[1],
+            near,
+            far,
             view_low: view[0],
             view_high: view[1],
         }

@@ -50,6 +50,7 @@ pub mod reptile;
 pub mod run;
 pub mod sampling;
 pub mod scene;
+pub mod scene_frame;
 pub mod tensorboard;
 mod text;
 pub mod train;

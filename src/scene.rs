@@ -134,7 +134,7 @@ fn draw(
     let defines = Defines::new().set("samples", SAMPLES).set("scene", scene);
     let n_pixels = camera.width * camera.height;
     let mut view = View {
-        world_from_camera: camera.world_from_camera,
+        world_from_camera: camera.world_from_camera.map(|row| row.map(|v| v as f32)),
         focal: camera.focal,
         principal: camera.principal,
         width: camera.width,

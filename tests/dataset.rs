@@ -244,9 +244,8 @@ mod cameras {
         let (center, forward) = camera.ray(310.5, 251.25);
         let (aside, same) = camera.ray(310.5 + 64.0, 251.25 + 32.0);
         assert_eq!(forward, same);
-        let expected = |v: f32| f64::from(v);
         for i in 0..3 {
-            let [right, up, _, eye] = camera.world_from_camera[i].map(expected);
+            let [right, up, _, eye] = camera.world_from_camera[i];
             assert!((center[i] - eye).abs() < 1e-12);
             assert!((aside[i] - center[i] - right + up).abs() < 1e-6);
         }
@@ -392,11 +391,11 @@ mod real_scenes {
             assert_eq!(camera.width, side);
             assert!((camera.focal[0] / side as f32 - 1.388_888).abs() < 1e-5);
             // Every camera looks at the origin from 4.03 units away.
-            let towards: f32 = camera
+            let towards: f64 = camera
                 .position()
                 .iter()
                 .zip(camera.forward())
-                .map(|(p, f)| -p * f)
+                .map(|(p, f)| -p * f64::from(f))
                 .sum();
             assert!((towards - 4.031).abs() < 1e-2, "{towards}");
             assert!(load_images(&dataset.train[..2], 2, &|| ()).unwrap()[1].has_alpha);
@@ -451,7 +450,7 @@ mod real_scenes {
         let all = || dataset.train.iter().chain(&dataset.test);
         assert!(all().all(|f| f.camera.forward()[2] < -0.98));
         assert!(all().all(|f| f.camera.position().iter().all(|v| v.abs() < 0.5)));
-        let mean = all().map(|f| f.camera.position()[0]).sum::<f32>() / 20.0;
+        let mean = all().map(|f| f.camera.position()[0]).sum::<f64>() / 20.0;
         assert!(mean.abs() < 1e-6);
         let near = all()
             .map(|f| f.near_far.unwrap()[0])

@@ -794,16 +794,16 @@ fn learning_rate_stairs() {
 #[test]
 fn stratified_samples_fill_the_ray() {
     // Points 2, 3, 4, 5, 6; bins [2, 2.5], [2.5, 3.5], [3.5, 4.5], [4.5, 5.5], [5.5, 6].
-    let (t, dt) = stratified(2.0, 6.0, 5, None);
+    let (t, dt) = stratified(2.0, 6.0, 5, None, LAST_DT);
     assert_eq!(t, [2.0, 3.0, 4.0, 5.0, 6.0]);
     assert_eq!(dt, [1.0, 1.0, 1.0, 1.0, LAST_DT]);
-    let (t, dt) = stratified(2.0, 6.0, 5, Some(&[0.5, 0.0, 0.5, 0.75, 0.5]));
+    let (t, dt) = stratified(2.0, 6.0, 5, Some(&[0.5, 0.0, 0.5, 0.75, 0.5]), LAST_DT);
     assert_eq!(t, [2.25, 2.5, 4.0, 5.25, 5.75]);
     assert_eq!(dt, [0.25, 1.5, 1.25, 0.5, LAST_DT]);
 
     let mut pcg = Pcg::new(11);
     let jitter = pcg.uniform_vec(64, 0.0, 1.0);
-    let (t, dt) = stratified(0.5, 3.0, 64, Some(&jitter));
+    let (t, dt) = stratified(0.5, 3.0, 64, Some(&jitter), LAST_DT);
     assert!(dt.iter().all(|&dt| dt > 0.0));
     assert_close("sum of steps", dt[..63].iter().sum(), t[63] - t[0], 1e-12);
 }

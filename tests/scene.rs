@@ -62,7 +62,7 @@ fn cameras_look_at_the_origin_from_the_same_distance() {
             assert_eq!([camera.width, camera.height], [100, 100]);
             // 100 / 2 / tan(0.6911112 / 2) = 138.889 pixels
             assert!((camera.focal[0] - 138.889).abs() < 1e-2);
-            let radius = camera.position().iter().map(|v| v * v).sum::<f32>().sqrt();
+            let radius = camera.position().iter().map(|v| v * v).sum::<f64>().sqrt();
             assert!((radius - 4.0311).abs() < 1e-3);
             let [x, y] = camera.project([0.0; 3]).unwrap();
             assert!((x - 50.0).abs() < 1e-3 && (y - 50.0).abs() < 1e-3);
@@ -94,7 +94,7 @@ fn no_view_is_in_two_splits() {
         for (j, b) in splits.iter().enumerate().skip(i) {
             for (k, a) in a.iter().enumerate() {
                 for (l, b) in b.iter().enumerate() {
-                    let [a, b] = [a, b].map(|camera| camera.position().map(f64::from));
+                    let [a, b] = [a, b].map(|camera| camera.position());
                     let same = (i, k) == (j, l);
                     assert!(same || distance(a, b) > 1e-3, "{i} {k} and {j} {l}");
                 }
@@ -184,7 +184,7 @@ fn the_dataset_opens_as_it_was_drawn() {
         assert_eq!(frames.len(), n);
         for (frame, camera) in frames.iter().zip(&cameras) {
             assert_eq!(frame.near_far, Some([2.0, 6.0]));
-            let [a, b] = [frame.camera.position(), camera.position()].map(|p| p.map(f64::from));
+            let [a, b] = [frame.camera.position(), camera.position()];
             assert!(distance(a, b) < 1e-5);
             assert!((frame.camera.focal[0] - camera.focal[0]).abs() < 1e-3);
         }

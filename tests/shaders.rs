@@ -20,6 +20,7 @@ use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, Show};
 use kiln::sampling::SceneBox;
+use kiln::scene_frame::SceneFrame;
 use kiln::train::Trainer;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -130,6 +131,7 @@ fn configs() -> Vec<Config> {
             "scene.ray_direction=\"unit\"",
             "passes.0.sampler.stratified.spacing=\"disparity\"",
             "passes.0.sampler.stratified.bounded=true",
+            "passes.0.sampler.stratified.last_interval=0.001",
             "passes.1.sampler.importance.merge=false",
             "passes.1.field.feature_activation=\"relu\"",
             "optimizer.staircase=true",
@@ -210,7 +212,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         let images = ImageSet::upload(
             gpu,
             std::slice::from_ref(&image),
-            &[GpuCamera::new(&camera, [0.0, 9.0])],
+            &[GpuCamera::new(&camera, [0.0, 9.0], &SceneFrame::WORLD)],
         )
         .unwrap();
         // A field of the same shape may be the teacher.

@@ -1,6 +1,6 @@
 // Stratified samples between near and far (Mildenhall et al. 2020, eq. 2): t_i is uniform between the midpoints around
 // the i-th of n places spaced evenly in distance or in disparity, or that place itself without jitter; dt_i = t_i+1 - t_i,
-// the last one `last` of common/box_position.wgsl.
+// the last one `last` of common/box_position.wgsl, or LAST_INTERVAL where the method says what the last sample stands for.
 //
 // Where samples are bounded those outside the box are left out; they would have no density. `count` and `place` as in
 // ray_march.wgsl. See src/sampling/stratified.rs.
@@ -23,6 +23,9 @@ var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bi
 
 const N: u32 = ${n_samples}u;
 const NO_END: f32 = 1e9;
+//: if ends
+const LAST_INTERVAL: f32 = ${last_interval};
+//: endif
 
 // A line whose end nobody gave runs through the box, or is empty where it misses that.
 fn bounded(line: Line) -> Line {
@@ -86,13 +89,21 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
     var t = place_of(line, 0u, &state);
     for (var k = 0u; k < n_places; k++) {
-        var next = t + line.last;
-        if (k + 1u < N) { next = place_of(line, k + 1u, &state); }
+        var next = t;
+        //: if ends
+        var dt = min(line.last, LAST_INTERVAL);
+        //: else
+        var dt = line.last;
+        //: endif
+        if (k + 1u < N) {
+            next = place_of(line, k + 1u, &state);
+            dt = next - t;
+        }
         let x = line_position(line, t);
         if (inside(x)) {
             //: if pass == "place"
             if (n < end) {
-                samples[n] = vec4<f32>(x, (next - t) * line.unit);
+                samples[n] = vec4<f32>(x, dt * line.unit);
                 sample_rays[n] = vec2<u32>(i, bitcast<u32>(line_distance(line, t)));
             }
             //: endif

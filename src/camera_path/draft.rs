@@ -254,7 +254,7 @@ impl Draft {
 
 /// What `camera` sees, as a key frame keeps it.
 fn view_of(camera: &Camera) -> Option<View> {
-    let rows = camera.world_from_camera.map(|row| row.map(f64::from));
+    let rows = camera.world_from_camera;
     Some(View {
         pose: Pose::from_rows(rows).ok()?,
         extent: f64::from(camera.height) / f64::from(camera.focal[1]),

@@ -58,14 +58,14 @@ impl Pose {
     }
 
     /// Rows of `[R | t]`.
-    pub fn rows(&self) -> [[f32; 4]; 3] {
+    pub fn rows(&self) -> [[f64; 4]; 3] {
         let axes = DMat3::from_quat(self.rotation);
         std::array::from_fn(|row| {
             [
-                axes.x_axis[row] as f32,
-                axes.y_axis[row] as f32,
-                axes.z_axis[row] as f32,
-                self.position[row] as f32,
+                axes.x_axis[row],
+                axes.y_axis[row],
+                axes.z_axis[row],
+                self.position[row],
             ]
         })
     }

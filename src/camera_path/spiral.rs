@@ -65,9 +65,7 @@ pub fn spiral(
         TimedCamera {
             time: f64::from(i) / fps,
             camera: Camera {
-                world_from_camera: std::array::from_fn(|row| {
-                    columns.map(|column| column[row] as f32)
-                }),
+                world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),
                 lens: Lens::Pinhole,
                 ..*first
             },
@@ -114,7 +112,7 @@ impl Mean {
 
 /// The i-th axis of a camera in world space.
 fn column(camera: &Camera, i: usize) -> DVec3 {
-    DVec3::from(camera.world_from_camera.map(|row| f64::from(row[i]))).normalize_or_zero()
+    DVec3::from(camera.world_from_camera.map(|row| row[i])).normalize_or_zero()
 }
 
 /// Right, up and back of a camera that looks away from `back`, the top of its image towards `up`.
@@ -183,15 +181,15 @@ mod tests {
         // As before, but spread along all axes.
         let mut cameras = row();
         for (i, camera) in cameras.iter_mut().enumerate() {
-            let i = i as f32 - 5.0;
+            let i = i as f64 - 5.0;
             camera.world_from_camera[1][3] += 0.1 * i;
             camera.world_from_camera[2][3] += 0.02 * i;
         }
         let frames = spiral(&cameras, Some([2.0, 30.0]), 16, 1.0).unwrap();
         // θ = 4π · 3 / 16 = ¾π: (2.5 cos θ, −0.5 sin θ, −0.1 sin ½θ)
         let [x, y, z] = frames[3].camera.position();
-        assert!((x + 2.5 * 0.5_f32.sqrt()).abs() < 1e-5, "{x}");
-        assert!((y - 2.0 + 0.5 * 0.5_f32.sqrt()).abs() < 1e-5, "{y}");
+        assert!((x + 2.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{x}");
+        assert!((y - 2.0 + 0.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{y}");
         assert!((z - 3.0 + 0.1 * 0.923_88).abs() < 1e-5, "{z}");
         // The same world, lying on its side: z up, looking along x.
         let turned: Vec<Camera> = cameras

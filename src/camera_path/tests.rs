@@ -97,7 +97,7 @@ fn a_loop_ends_before_it_begins_again() {
     });
     let cameras = parse(&path).unwrap().cameras([4, 4], 1000.0).unwrap();
     assert_eq!(cameras.len(), 3000);
-    let eye = |i: usize| DVec3::from(cameras[i].camera.position().map(f64::from));
+    let eye = |i: usize| DVec3::from(cameras[i].camera.position());
     // It comes back at the speed it left with.
     let (leaving, arriving) = (eye(1) - eye(0), eye(0) - eye(2999));
     assert!(
@@ -423,7 +423,7 @@ fn one_target_for_all_stays_in_the_middle_without_a_jump() {
     let mut last: Option<DVec3> = None;
     for timed in &cameras {
         let (eye, forward) = (timed.camera.position(), timed.camera.forward());
-        let [eye, forward] = [eye, forward].map(|v| DVec3::from(v.map(f64::from)));
+        let (eye, forward) = (DVec3::from(eye), DVec3::from(forward.map(f64::from)));
         assert!(forward.distance(-eye.normalize()) < 1e-5, "{}", timed.time);
         // A fortieth of a second's turn, at about a quarter of a circle a second.
         assert!(last.is_none_or(|l| l.distance(forward) < 0.08));
@@ -495,7 +495,7 @@ fn times_of_key_frames_stay_apart_and_in_order() {
     for x in [0.0, 1.0, 2.0] {
         draft.add(&camera(x), 2.0);
     }
-    let xs = |draft: &Draft| -> Vec<f32> {
+    let xs = |draft: &Draft| -> Vec<f64> {
         let keys = draft.keys().iter();
         keys.map(|k| k.camera([40, 30]).position()[0]).collect()
     };

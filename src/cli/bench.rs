@@ -21,6 +21,7 @@ use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
+use crate::scene_frame::SceneFrame;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
 
 #[derive(Debug, clap::Args)]
@@ -403,7 +404,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .collect::<Result<Vec<_>, _>>()?;
     let on_device: Vec<GpuCamera> = cameras
         .iter()
-        .map(|c| GpuCamera::new(c, near_far(&config, None)))
+        .map(|c| GpuCamera::new(c, near_far(&config, None), &SceneFrame::of(&config)))
         .collect();
     let set = upload(gpu, &images, &on_device, in_turns)?;
     let spinner = session.out.spinner("compiling shaders");

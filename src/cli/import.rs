@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::output::SCHEMA;
 use super::{Session, usage};
 use crate::checkpoint::{Info, save_parameters};
-use crate::config::{Background, RayDirection, Spacing};
-use crate::import::{RayOptions, kilonerf_seed, learnit, nerf_pytorch};
+use crate::config::{Background, DensityActivation, RayDirection, Spacing};
+use crate::import::{RayOptions, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
 use crate::run::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -26,10 +26,13 @@ From PyTorch, for krrish94's nerf-pytorch (docs/import.md has more):
              for name, value in checkpoint[f\"model_{part}_state_dict\"].items()}
   safetensors.torch.save_file(tensors, \"lego.safetensors\")
 
+A model of the 100-line Instant-NGP: safetensors.torch.save_file(model.state_dict(), \"ngp.safetensors\"), then
+  kiln import ngp.safetensors --as ngp-seed --out runs/lego-ngp
+
 A model of the 100-line KiloNeRF: safetensors.torch.save_file(model.state_dict(), \"cells.safetensors\"), then
   kiln import cells.safetensors --as kilonerf-seed --out runs/lego-cells
 
-One of the 100-line learned initialisations likewise, as --as learnit: kiln train OBJECT --init RUN begins with it.")]
+One of the 100-line learned initialisations or of nerf-meta likewise, as --as learnit: kiln train OBJECT --init RUN begins with it.")]
 pub(super) struct Args {
     /// Weights under the names of the model's `state_dict`
     #[arg(value_name = "FILE.safetensors")]
@@ -49,7 +52,7 @@ pub(super) struct Args {
     /// Frequencies of directions; read off the weights where left out (nerf-pytorch)
     #[arg(long, value_name = "L")]
     direction_frequencies: Option<u32>,
-    /// Stratified samples per ray; left out, 64 (nerf-pytorch), 192 (kilonerf-seed) or 128 (learnit)
+    /// Stratified samples per ray; left out, 64 (nerf-pytorch), 128 (learnit) or 192 (the others)
     #[arg(long, value_name = "N")]
     samples: Option<u32>,
     /// Samples per ray that the fine model adds; left out, 64 (nerf-pytorch)
@@ -58,12 +61,21 @@ pub(super) struct Args {
     /// What samples are spaced evenly in; left out, distance (nerf-pytorch)
     #[arg(long, value_enum, value_name = "WHAT")]
     spacing: Option<SpacingArg>,
-    /// Side of the cube that the cells fill, in world units; left out, 3 (kilonerf-seed)
+    /// Side of the cube that the cells or the hash grid fill, in world units; left out, 3 (kilonerf-seed, ngp-seed)
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     scene_scale: Option<f32>,
-    /// Logarithm (of base 2) of the highest frequency; left out, 8 (learnit)
+    /// Cells along an axis of the coarsest level; left out, 16 (ngp-seed)
+    #[arg(long, value_name = "N")]
+    base_resolution: Option<u32>,
+    /// Cells along an axis of the finest level, `N_max` of the model; left out, 2048 (ngp-seed)
+    #[arg(long, value_name = "N")]
+    finest_resolution: Option<u32>,
+    /// Logarithm (of base 2) of the highest frequency; left out, what the file says, else 8 (learnit)
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     max_log2: Option<f64>,
+    /// What makes a density of the network's output; left out, relu, or softplus for weights of nerf-meta (learnit)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    density_activation: Option<ActivationArg>,
     /// Where rays start
     #[arg(
         long,
@@ -102,14 +114,22 @@ pub(super) struct Args {
 }
 
 /// Models that can be imported.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Model {
     /// Neural radiance fields of krrish94 and of yenchenlin
     NerfPytorch,
+    /// Hash grids of the 100-line Instant-NGP
+    NgpSeed,
     /// Grids of small networks of the 100-line `KiloNeRF`
     KilonerfSeed,
-    /// Networks of the 100-line learned initialisations
+    /// Networks of the 100-line learned initialisations, and of nerf-meta
     Learnit,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ActivationArg {
+    Relu,
+    Softplus,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -142,6 +162,15 @@ impl From<SpacingArg> for Spacing {
     }
 }
 
+impl From<ActivationArg> for DensityActivation {
+    fn from(arg: ActivationArg) -> Self {
+        match arg {
+            ActivationArg::Relu => Self::Relu,
+            ActivationArg::Softplus => Self::Softplus,
+        }
+    }
+}
+
 impl From<DirectionArg> for RayDirection {
     fn from(arg: DirectionArg) -> Self {
         match arg {
@@ -154,45 +183,54 @@ impl From<DirectionArg> for RayDirection {
 impl Args {
     /// A flag that means nothing to the model is refused.
     fn check_flags(&self) -> anyhow::Result<()> {
-        let of_nerf = [
-            ("--frequencies", self.frequencies.is_some()),
+        let (of_nerf, of_ngp) = (&[Model::NerfPytorch][..], &[Model::NgpSeed][..]);
+        let (of_boxes, of_learnit) = (
+            &[Model::NgpSeed, Model::KilonerfSeed][..],
+            &[Model::Learnit][..],
+        );
+        let flags = [
+            ("--frequencies", self.frequencies.is_some(), of_nerf),
             (
                 "--direction-frequencies",
                 self.direction_frequencies.is_some(),
+                of_nerf,
             ),
-            ("--fine-samples", self.fine_samples.is_some()),
-            ("--spacing", self.spacing.is_some()),
-            ("--ndc", !self.ndc.is_empty()),
+            ("--fine-samples", self.fine_samples.is_some(), of_nerf),
+            ("--spacing", self.spacing.is_some(), of_nerf),
+            ("--ndc", !self.ndc.is_empty(), of_nerf),
+            ("--scene-scale", self.scene_scale.is_some(), of_boxes),
+            ("--base-resolution", self.base_resolution.is_some(), of_ngp),
+            (
+                "--finest-resolution",
+                self.finest_resolution.is_some(),
+                of_ngp,
+            ),
+            ("--max-log2", self.max_log2.is_some(), of_learnit),
+            (
+                "--density-activation",
+                self.density_activation.is_some(),
+                of_learnit,
+            ),
         ];
-        let (model, strangers) = match self.model {
-            Model::NerfPytorch => (
-                "nerf-pytorch",
-                &[
-                    ("--scene-scale", self.scene_scale.is_some()),
-                    ("--max-log2", self.max_log2.is_some()),
-                ][..],
-            ),
-            Model::KilonerfSeed => (
-                "kilonerf-seed",
-                &[&of_nerf[..], &[("--max-log2", self.max_log2.is_some())]].concat()[..],
-            ),
-            Model::Learnit => (
-                "learnit",
-                &[
-                    &of_nerf[..],
-                    &[("--scene-scale", self.scene_scale.is_some())],
-                ]
-                .concat()[..],
-            ),
-        };
+        let stranger = flags
+            .iter()
+            .find(|(_, given, models)| *given && !models.contains(&self.model));
+        if let Some((flag, ..)) = stranger {
+            let model = self.model.to_possible_value();
+            let model = model.as_ref().map_or("", |m| m.get_name());
+            return Err(usage(format!(
+                "{flag} means nothing to --as {model}: leave it out"
+            )));
+        }
         if let Some(b) = self.max_log2.filter(|b| !(*b > 0.0 && *b <= 20.0)) {
             return Err(usage(format!(
                 "--max-log2 {b}: give a number above 0, up to 20"
             )));
         }
-        if let Some((flag, _)) = strangers.iter().find(|(_, given)| *given) {
+        let [base, finest] = self.resolutions();
+        if !(1..=4096).contains(&base) || !(base..=65_536).contains(&finest) {
             return Err(usage(format!(
-                "{flag} means nothing to --as {model}: leave it out"
+                "--base-resolution {base} and --finest-resolution {finest}: give 1 to 4096 cells, and as many to 65536"
             )));
         }
         match self.scene_scale {
@@ -201,6 +239,16 @@ impl Args {
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// Cells along an axis of the coarsest and of the finest level.
+    fn resolutions(&self) -> [u32; 2] {
+        let default = ngp_seed::Options::default();
+        let base = self.base_resolution.unwrap_or(default.base_resolution);
+        [
+            base,
+            self.finest_resolution.unwrap_or(default.finest_resolution),
+        ]
     }
 
     /// `default`, but for what flags say.
@@ -271,6 +319,17 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             };
             nerf_pytorch::read(&args.file, &options)?
         }
+        Model::NgpSeed => {
+            let default = ngp_seed::Options::default();
+            let [base_resolution, finest_resolution] = args.resolutions();
+            let options = ngp_seed::Options {
+                rays: args.rays(default.rays),
+                scene_scale: args.scene_scale.unwrap_or(default.scene_scale),
+                base_resolution,
+                finest_resolution,
+            };
+            ngp_seed::read(&args.file, &options)?
+        }
         Model::KilonerfSeed => {
             let default = kilonerf_seed::Options::default();
             let options = kilonerf_seed::Options {
@@ -283,7 +342,8 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             let default = learnit::Options::default();
             let options = learnit::Options {
                 rays: args.rays(default.rays),
-                max_log2: args.max_log2.unwrap_or(default.max_log2),
+                max_log2: args.max_log2,
+                density_activation: args.density_activation.map(ActivationArg::into),
             };
             learnit::read(&args.file, &options)?
         }

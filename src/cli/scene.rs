@@ -11,7 +11,7 @@ use super::output::bytes;
 use super::sink::save_png;
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Background, Config, ConfigError, Meta};
+use crate::config::{Background, Config, ConfigError, Meta, SceneHints};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_images};
 use crate::distillation::{Lessons, Teacher};
@@ -22,7 +22,6 @@ use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
 use crate::run::RunDir;
-use crate::sampling::SceneBox;
 use crate::train::{MemoryPlan, operations, plan};
 
 /// Views on a slow adapter where none are asked for.
@@ -163,15 +162,20 @@ pub(super) fn config(
 /// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
 /// `dataset` itself frames stands for that.
 pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
-    let mut scene = SceneBox::of(config);
-    if scene.ndc.is_some() {
-        let hints = dataset.hints();
-        scene.scale = hints.scale.unwrap_or(scene.scale);
-        scene.offset = hints.offset.unwrap_or(scene.offset);
-        scene.aabb_scale = hints.aabb_scale.unwrap_or(scene.aabb_scale);
+    let scene = &config.scene;
+    let hints = if scene.ndc.is_some() {
+        dataset.hints()
+    } else {
+        SceneHints::default()
+    };
+    let scale = hints.scale.unwrap_or(scene.box_scale());
+    let offset = hints.offset.unwrap_or(scene.box_offset());
+    let side = hints.aabb_scale.or(scene.aabb_scale).unwrap_or(1);
+    let corner = |sign: f64| offset.map(|o| (0.5 + sign * f64::from(side) / 2.0 - o) / scale);
+    Bounds {
+        low: corner(-1.0),
+        high: corner(1.0),
     }
-    let [low, high] = scene.corners();
-    Bounds { low, high }
 }
 
 /// What is wrong with the cameras of `dataset` under a resolved configuration.

@@ -19,7 +19,8 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
-fn positive(key: &str, value: f32) -> Result<(), Bad> {
+fn positive(key: &str, value: impl Into<f64>) -> Result<(), Bad> {
+    let value = value.into();
     if value.is_finite() && value > 0.0 {
         Ok(())
     } else {
@@ -110,11 +111,25 @@ impl Config {
             .ok()
             .and_then(|v| non_finite(&v, ""))
         {
-            return Err(bad(&key, format!("is {value}; it must be a finite number")));
+            let limit = if value.is_finite() {
+                " of at most 3.4e38"
+            } else {
+                ""
+            };
+            return Err(bad(
+                &key,
+                format!("is {value}; it must be a finite number{limit}"),
+            ));
         }
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
             positive("scene.scale", scale)?;
+            if !(1e-15..=1e15).contains(&scale) {
+                return Err(bad(
+                    "scene.scale",
+                    format!("is {scale}; it must lie between 1e-15 and 1e15"),
+                ));
+            }
         }
         if let Some(a) = scene.aabb_scale
             && !(a.is_power_of_two() && a <= 128)
@@ -492,8 +507,17 @@ impl Pass {
             Sampler::Stratified {
                 n_samples,
                 min_transmittance,
+                last_interval,
                 ..
-            } => (min_transmittance, n_samples),
+            } => {
+                if let Some(last) = last_interval.filter(|l| !(*l > 0.0 && *l <= 1e10)) {
+                    return Err(bad(
+                        "passes.sampler.stratified.last_interval",
+                        format!("is {last}; it must be above 0, and 1e10 at most"),
+                    ));
+                }
+                (min_transmittance, n_samples)
+            }
             Sampler::Importance { n_samples, .. } => (0.0, n_samples),
         };
         if !(2..=16_384).contains(&n) {
@@ -676,7 +700,9 @@ impl Network {
 /// The first number in `value` that is NaN or infinite, with its dotted key.
 fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     match value {
-        toml::Value::Float(number) if !number.is_finite() => Some((key.to_owned(), *number)),
+        toml::Value::Float(number) if !(*number as f32).is_finite() => {
+            Some((key.to_owned(), *number))
+        }
         toml::Value::Array(items) => items.iter().find_map(|item| non_finite(item, key)),
         toml::Value::Table(table) => table.iter().find_map(|(name, item)| {
             let dot = if key.is_empty() { "" } else { "." };

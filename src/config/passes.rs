@@ -46,6 +46,9 @@ pub enum Sampler {
         /// What is spaced evenly; left out, disparity where the dataset looks forward into an open scene, else distance.
         #[serde(default)]
         spacing: Option<Spacing>,
+        /// What the last sample of a ray stands for, in what near and far measure; left out, all that lies behind it.
+        #[serde(default)]
+        last_interval: Option<f32>,
     },
     /// Samples where the pass before saw something (Mildenhall et al. 2020, section 5.2).
     Importance {

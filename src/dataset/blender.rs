@@ -152,7 +152,7 @@ fn write(
             .world_from_camera
             .into_iter()
             .chain([[0.0, 0.0, 0.0, 1.0]]);
-        let rows: Vec<_> = rows.map(|row| row.map(f64::from)).collect();
+        let rows: Vec<_> = rows.collect();
         serde_json::json!({ "file_path": format!("./{}", name(i)), "transform_matrix": rows })
     });
     let angle = 2.0 * (0.5 * f64::from(first.width) / f64::from(first.focal[0])).atan();

@@ -252,7 +252,7 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
         &leaked,
         "is held out but trained on too, which flatters what is measured: it repeats the image",
     ));
-    let mut poses: HashMap<[u32; 12], &Frame> = HashMap::new();
+    let mut poses: HashMap<[u64; 12], &Frame> = HashMap::new();
     let mut same = Vec::new();
     for view in &dataset.train {
         let mut bits = [0; 12];

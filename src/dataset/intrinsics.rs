@@ -23,7 +23,7 @@ pub(super) fn camera(
     fields: &Fields,
     image: [u32; 2],
     exchanged: &str,
-    world_from_camera: [[f32; 4]; 3],
+    world_from_camera: [[f64; 4]; 3],
     notes: &mut Notes,
 ) -> Result<Camera, DatasetError> {
     let declared = declared_size(fields, image)?;

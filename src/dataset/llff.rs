@@ -32,7 +32,7 @@ const UNIT: f64 = 0.75;
 /// Where rays start, as a part of their view's near bound, which is not quite the nearest that a view shows.
 const START: f64 = 0.75;
 /// Largest coordinate, whose square is finite in f32.
-const LARGEST: f32 = 1e15;
+const LARGEST: f64 = 1e15;
 /// Most units that a unit cube of the box spans: at 12, the finest level of 2048 cells has them 1/230 of the nearest
 /// bound wide.
 const CUBE: f64 = 12.0;
@@ -93,7 +93,7 @@ pub(super) fn open(
     let framing = framing(&views, far);
     let numbers = frames.iter().flat_map(|frame| {
         let pose = frame.camera.world_from_camera.into_iter().flatten();
-        pose.chain(frame.near_far.unwrap_or_default())
+        pose.chain(frame.near_far.unwrap_or_default().map(f64::from))
     });
     let mut numbers = numbers.chain(framing.offset).chain([framing.scale]);
     if numbers.any(|v| !v.is_finite() || v.abs() > LARGEST) || framing.scale <= 0.0 {
@@ -361,7 +361,7 @@ impl View {
             image_path: self.image.clone(),
             orientation: self.orientation,
             camera: Camera {
-                world_from_camera: std::array::from_fn(|i| columns.map(|column| column[i] as f32)),
+                world_from_camera: std::array::from_fn(|i| columns.map(|column| column[i])),
                 ..self.camera
             },
             near_far: Some([(START * self.bounds[0]) as f32, (longest * far) as f32]),
@@ -385,8 +385,8 @@ impl View {
 /// A box, as Instant-NGP's settings.
 struct Framing {
     aabb_scale: u32,
-    scale: f32,
-    offset: [f32; 3],
+    scale: f64,
+    offset: [f64; 3],
 }
 
 /// The box around what the views see up to the depth `far`.
@@ -412,9 +412,7 @@ fn framing(views: &[View], far: f64) -> Framing {
     let scale = f64::from(aabb_scale) / side;
     Framing {
         aabb_scale,
-        scale: scale as f32,
-        offset: (DVec3::splat(0.5) - scale * center)
-            .to_array()
-            .map(|v| v as f32),
+        scale,
+        offset: (DVec3::splat(0.5) - scale * center).to_array(),
     }
 }

@@ -182,9 +182,9 @@ pub struct Dataset {
     /// Instant-NGP's `aabb_scale`: side of the scene's box, a power of two from 1 to 128.
     pub aabb_scale: Option<u32>,
     /// Instant-NGP's `scale` from world units to its unit box; positive.
-    pub scale: Option<f32>,
+    pub scale: Option<f64>,
     /// Instant-NGP's `offset`, added after `scale`.
-    pub offset: Option<[f32; 3]>,
+    pub offset: Option<[f64; 3]>,
     /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
     /// [`Camera::downscaled`] take it.
     pub downscale: u32,
@@ -345,8 +345,8 @@ impl Dataset {
             ..
         } in self.train.iter().map(|f| f.camera)
         {
-            let numbers = world_from_camera.as_flattened().iter().chain(&focal);
-            numbers.for_each(|v| take(v.to_bits()));
+            let pose = world_from_camera.as_flattened().iter().map(|v| *v as f32);
+            pose.chain(focal).for_each(|v| take(v.to_bits()));
             take(width);
             take(height);
         }
@@ -361,6 +361,7 @@ impl Dataset {
             scale: self.scale,
             offset: self.offset,
             forward_facing: self.ndc(),
+            is_normalized: self.format == Format::Llff,
         }
     }
 
@@ -621,15 +622,15 @@ fn aabb_scale(fields: &Fields) -> Result<Option<u32>, DatasetError> {
     })
 }
 
-fn scale(fields: &Fields) -> Result<Option<f32>, DatasetError> {
-    let scale = fields.number("scale")?.map(|scale| scale as f32);
+fn scale(fields: &Fields) -> Result<Option<f64>, DatasetError> {
+    let scale = fields.number("scale")?;
     if scale.is_some_and(|scale| scale <= 0.0) {
         return Err(fields.error("`scale` should be positive: correct it or leave it out"));
     }
     Ok(scale)
 }
 
-fn offset(fields: &Fields) -> Result<Option<[f32; 3]>, DatasetError> {
+fn offset(fields: &Fields) -> Result<Option<[f64; 3]>, DatasetError> {
     let Some(value) = fields.get("offset") else {
         return Ok(None);
     };
@@ -640,7 +641,7 @@ fn offset(fields: &Fields) -> Result<Option<[f32; 3]>, DatasetError> {
     });
     match numbers.as_deref() {
         Some([x, y, z]) if [x, y, z].iter().all(|v| (**v as f32).is_finite()) => {
-            Ok(Some([*x as f32, *y as f32, *z as f32]))
+            Ok(Some([*x, *y, *z]))
         }
         _ => {
             Err(fields

@@ -75,7 +75,7 @@ pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRig
 ///
 /// A rotation with a uniform scale is normalised and noted; anything else that is not rigid is an
 /// error.
-pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], DatasetError> {
+pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f64; 4]; 3], DatasetError> {
     let mut rows = matrix(fields)?;
     let scale = make_rigid(&mut rows).map_err(|cause| {
         let advice = match cause {
@@ -92,7 +92,7 @@ pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f32; 4]; 3], 
             format!("{} has a rotation scaled by {scale:.4}", fields.place())
         });
     }
-    Ok(rows.map(|row| row.map(|value| value as f32)))
+    Ok(rows)
 }
 
 /// The upper three rows of `transform_matrix`, every entry finite as f32.

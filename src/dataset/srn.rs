@@ -87,7 +87,7 @@ impl Intrinsics {
 }
 
 /// OpenGL camera-to-world of a pose file: 16 numbers of a camera that looks along +z, y down.
-fn pose(path: &Path) -> Result<[[f32; 4]; 3], DatasetError> {
+fn pose(path: &Path) -> Result<[[f64; 4]; 3], DatasetError> {
     let all = numbers(path)?.concat();
     let fault = |message: String| DatasetError::File {
         path: path.to_owned(),
@@ -107,7 +107,7 @@ fn pose(path: &Path) -> Result<[[f32; 4]; 3], DatasetError> {
     let mut matrix: [[f64; 4]; 3] =
         std::array::from_fn(|r| std::array::from_fn(|c| rows[4 * r + c]));
     make_rigid(&mut matrix).map_err(|cause| fault(format!("{cause}: copy the file again")))?;
-    Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t].map(|v| v as f32)))
+    Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t]))
 }
 
 /// Reads the object in `root`.
@@ -160,8 +160,8 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         });
     }
     let scale = 1.0 / (1.2 * intrinsics.scale);
-    dataset.scale = Some(scale as f32);
-    dataset.offset = Some(intrinsics.middle.map(|m| (0.5 - m * scale) as f32));
+    dataset.scale = Some(scale);
+    dataset.offset = Some(intrinsics.middle.map(|m| 0.5 - m * scale));
     dataset.hold_out(frames);
     dataset.finish(notes);
     Ok(dataset)
@@ -183,7 +183,7 @@ fn frame(
     ];
     // The object fills a cube of side `scale` at most, whose half stays in front of and behind its middle.
     let away: f64 = (0..3)
-        .map(|a| (f64::from(world_from_camera[a][3]) - of.middle[a]).powi(2))
+        .map(|a| (world_from_camera[a][3] - of.middle[a]).powi(2))
         .sum::<f64>()
         .sqrt();
     let half = 0.5 * of.scale;

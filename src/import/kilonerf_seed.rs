@@ -218,7 +218,7 @@ fn config(
 ) -> Result<Config, ImportError> {
     let mut config = Config::preset("kilonerf", &[])?;
     options.rays.configure(&mut config);
-    config.scene.scale = Some(1.0 / options.scene_scale);
+    config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
     config.optimizer.learning_rate = 5e-4;
@@ -232,6 +232,7 @@ fn config(
         min_transmittance: 0.0,
         bounded: true,
         spacing: Some(Spacing::Linear),
+        last_interval: None,
     };
     let field = &mut pass.field;
     field.position_encoding = PositionEncoding::Frequency(FrequencyConfig {

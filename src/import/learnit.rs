@@ -1,12 +1,21 @@
-//! The network of learned initialisations (Tancik et al. 2021) as the compact implementation has it: a `Sequential` of linear
-//! layers with rectifiers between them, sines and cosines in, colour and then density out.
+//! The network of learned initialisations (Tancik et al. 2021) as two implementations have it: a `Sequential` of linear layers
+//! with rectifiers between them, sines and cosines in, colour and then density out.
+//!
+//! | | compact implementation | nerf-meta |
+//! |---|---|---|
+//! | first layer | `net.0` | `net.1`, behind the frequencies `net.0.freqs` |
+//! | inputs | sine and cosine of each frequency in turn | all sines, then all cosines |
+//! | σ | rectified | softplus |
+//! | last interval | endless | 1e-3, over white |
 
 use std::path::Path;
 
 use super::{
     ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
 };
-use crate::config::{Config, PositionEncoding, RayDirection, Sampler, SceneHints};
+use crate::config::{
+    Background, Config, DensityActivation, PositionEncoding, RayDirection, Sampler, SceneHints,
+};
 use crate::gpu::AdapterClass;
 
 /// Layers that are looked for.
@@ -17,16 +26,68 @@ const MOST_LAYERS: usize = 64;
 pub struct Options {
     /// Rays, and the samples on them.
     pub rays: RayOptions,
-    /// Logarithm of the highest frequency.
-    pub max_log2: f64,
+    /// Logarithm of the highest frequency; left out, what the file says, else 8.
+    pub max_log2: Option<f64>,
+    /// Raw density to σ; left out, that of the implementation whose names the tensors have.
+    pub density_activation: Option<DensityActivation>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             rays: RayOptions::of_blender(128, RayDirection::Unit),
-            max_log2: 8.0,
+            max_log2: None,
+            density_activation: None,
         }
+    }
+}
+
+/// Which implementation a model is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Compact,
+    NerfMeta,
+}
+
+impl Layout {
+    fn of(tensors: &Tensors) -> Option<Self> {
+        if tensors.has("net.0.weight") {
+            Some(Self::Compact)
+        } else {
+            (tensors.has("net.0.freqs") || tensors.has("net.1.weight")).then_some(Self::NerfMeta)
+        }
+    }
+
+    /// Layer `l`, among rectifiers, which have no weights and count too, and perhaps the frequencies.
+    fn layer(self, l: usize) -> String {
+        format!("net.{}", 2 * l + usize::from(self == Self::NerfMeta))
+    }
+
+    /// The first layer, whose inputs are a sine and a cosine of three coordinates for each of `n` frequencies, for the order
+    /// that kiln has them in.
+    fn reordered(self, first: &mut Linear, n: usize) {
+        if self == Self::Compact {
+            return;
+        }
+        for row in first.weight.values.chunks_exact_mut(6 * n) {
+            let (sines, cosines) = row.split_at(3 * n);
+            let pairs = sines.chunks_exact(3).zip(cosines.chunks_exact(3));
+            let reordered: Vec<f64> = pairs.flat_map(|(s, c)| [s, c].concat()).collect();
+            row.copy_from_slice(&reordered);
+        }
+    }
+
+    fn density_activation(self) -> DensityActivation {
+        match self {
+            Self::Compact => DensityActivation::Relu,
+            Self::NerfMeta => DensityActivation::Softplus,
+        }
+    }
+
+    /// What the last sample of a ray stands for, where that is not all behind it.
+    fn last_interval(self, background: Background) -> Option<f32> {
+        let over_white = background == Background::Fixed([1.0; 3]);
+        (self == Self::NerfMeta && over_white).then_some(1e-3)
     }
 }
 
@@ -36,18 +97,19 @@ impl Default for Options {
 /// [`ImportError`]; a tensor that is missing or of another shape is named.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
-    if !tensors.has("net.0.weight") {
-        return Err(tensors.unknown(
-            "there is no tensor `net.0.weight`: give a NerfModel state_dict, saved as safetensors under its own names",
-        ));
-    }
-    // Rectifiers, which have no weights, count too.
-    let name = |l: usize| format!("net.{}", 2 * l);
+    let layout = Layout::of(&tensors).ok_or_else(|| {
+        tensors.unknown(
+            "there is no tensor `net.0.weight` or `net.1.weight`: give the state_dict of a NerfModel, or of nerf-meta's \
+             SimpleNeRF, saved as safetensors under its own names",
+        )
+    })?;
+    let name = |l: usize| layout.layer(l);
     let n_layers = (0..MOST_LAYERS)
         .take_while(|&l| tensors.has(&format!("{}.weight", name(l))))
         .count();
     let mut layers: Vec<Linear> = Vec::new();
-    for l in 0..n_layers {
+    // One layer at least is asked for, and named if it is missing.
+    for l in 0..n_layers.max(1) {
         let n_in = layers.last().map(|before| before.weight.n_out);
         let n_out = if l + 1 == n_layers { Some(4) } else { None };
         layers.push(tensors.linear(&name(l), n_in, n_out)?);
@@ -56,7 +118,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let (n_in, width) = (first.weight.n_in, first.weight.n_out);
     if n_layers < 2 || !n_in.is_multiple_of(6) || !(2..=20).contains(&(n_in / 6)) {
         let reason = format!("has {n_in} inputs, which no encoding of 2 to 20 frequencies makes");
-        return Err(tensors.fault("net.0.weight", reason));
+        return Err(tensors.fault(&format!("{}.weight", name(0)), reason));
     }
     for (l, layer) in layers[..n_layers - 1].iter().enumerate() {
         if layer.weight.n_out != width {
@@ -67,9 +129,13 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
             return Err(tensors.fault(&format!("{}.weight", name(l)), reason));
         }
     }
+    let n_frequencies = n_in / 6;
+    let max_log2 = highest(&tensors, options.max_log2, n_frequencies)?;
+    layout.reordered(&mut layers[0], n_frequencies);
     layers[n_layers - 1] = density_first(&layers[n_layers - 1]);
     let parameters = parameters("density_network", &layers);
-    let config = config(options, n_in / 6, width, n_layers - 1)?;
+    let sizes = [n_frequencies, width, n_layers - 1];
+    let config = config(options, layout, max_log2, sizes)?;
     // Refuses sizes that no kernel takes.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
@@ -77,21 +143,59 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     Ok(Imported { config, parameters })
 }
 
+/// Logarithm of the highest of `n` frequencies: `given`, what the file says where it holds them, or 8.
+fn highest(tensors: &Tensors, given: Option<f64>, n: usize) -> Result<f64, ImportError> {
+    const NAME: &str = "net.0.freqs";
+    if !tensors.has(NAME) {
+        return Ok(given.unwrap_or(8.0));
+    }
+    let (shape, values) = tensors.get(NAME)?;
+    if shape != &[n] {
+        let reason = format!("has shape {shape:?}, it should be [{n}]");
+        return Err(tensors.fault(NAME, reason));
+    }
+    // They were rounded to 32 bits, twice.
+    let found = values[n - 1].log2();
+    let rounded = (found * 1e4).round() / 1e4;
+    let expected = |i: usize| (rounded * f64::from(size(i)) / f64::from(size(n - 1))).exp2();
+    let agrees = |(i, v): (usize, &f64)| (v / expected(i) - 1.0).abs() < 1e-5;
+    if !(rounded > 0.0 && rounded <= 20.0 && values.iter().enumerate().all(agrees)) {
+        let reason = "holds frequencies that are not 1 to 2^b, evenly spaced in the exponent, for a b up to 20";
+        return Err(tensors.fault(NAME, reason));
+    }
+    match given {
+        Some(given) if (given - rounded).abs() > 1e-4 => {
+            let reason = format!("ends with 2^{rounded}, not with 2^{given}: leave --max-log2 out");
+            Err(tensors.fault(NAME, reason))
+        }
+        _ => Ok(rounded),
+    }
+}
+
 fn config(
     options: &Options,
-    n_frequencies: usize,
-    width: usize,
-    n_hidden_layers: usize,
+    layout: Layout,
+    max_log2: f64,
+    [n_frequencies, width, n_hidden_layers]: [usize; 3],
 ) -> Result<Config, ImportError> {
     let mut config = Config::preset("learnit", &[])?;
     options.rays.configure(&mut config);
     let pass = &mut config.passes[0];
-    if let Sampler::Stratified { n_samples, .. } = &mut pass.sampler {
+    if let Sampler::Stratified {
+        n_samples,
+        last_interval,
+        ..
+    } = &mut pass.sampler
+    {
         *n_samples = options.rays.n_samples;
+        *last_interval = layout.last_interval(options.rays.background);
     }
+    pass.field.density_activation = options
+        .density_activation
+        .unwrap_or(layout.density_activation());
     if let PositionEncoding::Frequency(frequency) = &mut pass.field.position_encoding {
         frequency.n_frequencies = size(n_frequencies);
-        frequency.max_log2 = Some(options.max_log2);
+        frequency.max_log2 = Some(max_log2);
     }
     pass.field.density_network.n_neurons = size(width);
     pass.field.density_network.n_hidden_layers = size(n_hidden_layers);

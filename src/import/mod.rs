@@ -7,6 +7,7 @@
 pub mod kilonerf_seed;
 pub mod learnit;
 pub mod nerf_pytorch;
+pub mod ngp_seed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::checkpoint::{CheckpointError, read_whole};
-use crate::config::{Background, Config, ConfigError, RayDirection};
+use crate::config::{Background, Config, ConfigError, Length, RayDirection};
 
 /// What can go wrong with an import.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +94,7 @@ impl RayOptions {
 
     /// Write them to `config`.
     fn configure(&self, config: &mut Config) {
+        config.scene.length = Length::World;
         config.scene.near = Some(self.near);
         config.scene.far = Some(self.far);
         config.scene.ray_direction = self.ray_direction;

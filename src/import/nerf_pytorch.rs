@@ -148,6 +148,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
                 min_transmittance: 0.0,
                 bounded: false,
                 spacing: Some(options.spacing),
+                last_interval: None,
             }
         } else {
             Sampler::Importance {

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::scene_frame::SceneFrame;
+
 /// A box along the world's axes.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Crop {
@@ -28,13 +30,13 @@ pub struct GpuCrop {
 }
 
 impl GpuCrop {
-    /// The device's view of `crop`.
+    /// The device's view of `crop`, in the space of `frame`.
     #[must_use]
-    pub fn new(crop: Option<Crop>) -> Self {
+    pub fn new(crop: Option<Crop>, frame: &SceneFrame) -> Self {
         crop.map_or_else(Self::zeroed, |crop| Self {
-            low: crop.low.map(|v| v as f32),
+            low: frame.point(crop.low).map(|v| v as f32),
             is_set: 1,
-            high: crop.high.map(|v| v as f32),
+            high: frame.point(crop.high).map(|v| v as f32),
             unused: 0,
         })
     }

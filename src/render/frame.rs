@@ -1,5 +1,6 @@
 //! A rendered view.
 
+use crate::scene_frame::SceneFrame;
 use std::str::FromStr;
 
 use super::pixels::linear_from_srgb;
@@ -79,17 +80,25 @@ impl Frame {
     }
 
     /// Take over the device's pixels (colour, opacity, normal or else samples, depth: 8 f32 each) from pixel `first` on.
-    pub(super) fn store(&mut self, first: usize, pixels: &[f32], normals: bool) {
+    /// Normals and depth are in the space of `scene_frame`, and become the world's.
+    pub(super) fn store(
+        &mut self,
+        first: usize,
+        pixels: &[f32],
+        normals: bool,
+        scene_frame: &SceneFrame,
+    ) {
         for (offset, p) in pixels.chunks_exact(8).enumerate() {
             let i = first + offset;
             self.color[3 * i..3 * i + 3].copy_from_slice(&p[..3]);
             self.opacity[i] = p[3];
             if normals {
-                self.normal[3 * i..3 * i + 3].copy_from_slice(&p[4..7]);
+                let normal = scene_frame.world_direction([p[4], p[5], p[6]]);
+                self.normal[3 * i..3 * i + 3].copy_from_slice(&normal);
             } else {
                 self.samples[i] = p[4];
             }
-            self.depth[i] = p[7];
+            self.depth[i] = scene_frame.world_length(f64::from(p[7])) as f32;
         }
     }
 

@@ -23,6 +23,7 @@ use crate::gpu::{
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::Keep;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
+use crate::scene_frame::SceneFrame;
 use rounds::Rounds;
 use screen::Screen;
 
@@ -38,6 +39,7 @@ pub struct Renderer {
     cameras: Buffer,
     tile: Buffer,
     crop: Buffer,
+    scene_frame: SceneFrame,
     image: Buffer,
     plain: Vec<Stage>,
     /// What goes on with a tile while rays are left, where it is rendered in rounds.
@@ -227,7 +229,8 @@ impl Renderer {
             occupancy: occupancy.cloned(),
             cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
-            crop: gpu.uniform("render crop", &GpuCrop::new(None))?,
+            crop: gpu.uniform("render crop", &GpuCrop::new(None, &SceneFrame::WORLD))?,
+            scene_frame: SceneFrame::of(config),
             image: gpu.buffer("render tile image", u64::from(rays) * PIXEL as u64 * 4)?,
             plain: Vec::new(),
             rounds: Vec::new(),
@@ -363,7 +366,8 @@ impl Renderer {
     /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
     pub fn set_crop(&mut self, crop: Option<Crop>) {
         let crop = crop.filter(|_| self.can_crop());
-        self.gpu.write(&self.crop, 0, &[GpuCrop::new(crop)]);
+        self.gpu
+            .write(&self.crop, 0, &[GpuCrop::new(crop, &self.scene_frame)]);
     }
 
     /// The bits of the occupancy grid, on their way to the host; none where there is no grid.
@@ -520,7 +524,8 @@ impl Renderer {
             let stages = self.build(&passes, true)?;
             self.with_normals = Some(WithNormals { passes, stages });
         }
-        let gpu_camera = GpuCamera::new(camera, near_far(&self.config, from_file));
+        let gpu_camera =
+            GpuCamera::new(camera, near_far(&self.config, from_file), &self.scene_frame);
         self.gpu.write(&self.cameras, 0, &[gpu_camera]);
         let size = match goal {
             Goal::Frame => [camera.width, camera.height],
@@ -575,7 +580,8 @@ impl Renderer {
             };
             if let Some(pixels) = pixels {
                 let done = &pixels[..done as usize * PIXEL];
-                job.frame.store(job.next_pixel as usize, done, job.normals);
+                let first = job.next_pixel as usize;
+                job.frame.store(first, done, job.normals, &self.scene_frame);
             } else if let Some(screen) = self.screen.as_ref().filter(|_| done > 0) {
                 self.gpu.submit([&screen.show]);
             }

@@ -7,6 +7,7 @@ use crate::camera::Camera;
 use crate::config::Background;
 use crate::gpu::{Buffer, Defines, Gpu, GpuError, Groups, Stage};
 use crate::sampling::SceneBox;
+use crate::scene_frame::SceneFrame;
 
 const FILE: &str = "viewer/screen";
 /// Pixels that rows are padded to, so that they can be copied to a texture.
@@ -165,7 +166,10 @@ impl Picture {
 }
 
 impl Shading {
-    fn on_device(&self, width: u32) -> GpuShade {
+    fn on_device(&self, width: u32, scene_frame: &SceneFrame) -> GpuShade {
+        let [near, far] = self
+            .depth_range
+            .map(|v| scene_frame.length(f64::from(v)) as f32);
         GpuShade {
             background: self.background.color(),
             mode: match self.show {
@@ -176,8 +180,8 @@ impl Shading {
                 Show::Cells => 4,
                 Show::Samples => 5,
             },
-            near: self.depth_range[0].max(1e-6),
-            far: self.depth_range[1].max(2e-6),
+            near: near.max(1e-6),
+            far: far.max(2e-6),
             most_samples: self.most_samples.max(1.0),
             stride: stride(width),
             up: self.up,
@@ -218,7 +222,7 @@ impl Renderer {
             self.screen = Some(self.new_screen(bytes(size))?);
         }
         if let Some(screen) = &self.screen {
-            let shade = shading.on_device(size[0]);
+            let shade = shading.on_device(size[0], &self.scene_frame);
             self.gpu.write(&screen.shade, 0, &[shade]);
         }
         Ok(())

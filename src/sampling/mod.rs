@@ -7,19 +7,20 @@ pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
-use crate::config::{Config, Ndc, Sampler, Spacing};
+use crate::config::{Config, Length, Ndc, Sampler, Spacing};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::scene_frame::UNIT;
 
-/// The map from world to the box that the encodings see.
+/// The map from the space that a field computes in ([`SceneFrame`]) to the box that the encodings see.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SceneBox {
-    /// World to unit cube: `u = world * scale + offset`.
+    /// To the unit cube: `u = position * scale + offset`.
     pub scale: f32,
     /// See `scale`.
     pub offset: [f32; 3],
     /// Side of the box in unit cubes: a power of two.
     pub aabb_scale: u32,
-    /// Where given, "world" in the above are normalised device coordinates.
+    /// Where given, positions in the above are normalised device coordinates.
     pub ndc: Option<Ndc>,
 }
 
@@ -27,15 +28,20 @@ impl SceneBox {
     /// The box of a resolved configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
+        let scene = &config.scene;
+        let (scale, offset) = match scene.length {
+            Length::World => (scene.box_scale(), scene.box_offset()),
+            Length::Normalized => (UNIT, [0.5; 3]),
+        };
         Self {
-            scale: config.scene.scale.unwrap_or(0.33),
-            offset: config.scene.offset.unwrap_or([0.5; 3]),
+            scale: scale as f32,
+            offset: offset.map(|v| v as f32),
             aabb_scale: config.scene.aabb_scale.unwrap_or(1),
             ndc: config.scene.ndc,
         }
     }
 
-    /// The corners in world units.
+    /// The corners, in the field's space.
     #[must_use]
     pub fn corners(&self) -> [[f64; 3]; 2] {
         let half = f64::from(self.aabb_scale) / 2.0;
@@ -151,10 +157,12 @@ pub fn run(
             jitter: allowed,
             bounded,
             spacing,
+            last_interval,
             ..
         } => {
             let disparity = spacing == Some(Spacing::Disparity);
-            stratified::shader(n_samples, jitter && allowed, bounded, disparity)
+            let jitter = jitter && allowed;
+            stratified::shader(n_samples, jitter, bounded, disparity, last_interval)
         }
         Sampler::Importance {
             n_samples,

@@ -9,6 +9,7 @@ pub fn shader(
     jitter: bool,
     bounded: bool,
     disparity: bool,
+    last_interval: Option<f32>,
 ) -> (&'static str, Defines) {
     (
         "sampling/stratified",
@@ -16,6 +17,11 @@ pub fn shader(
             .set("n_samples", n_samples)
             .set("jitter", jitter)
             .set("bounded", bounded)
-            .set("disparity", disparity),
+            .set("disparity", disparity)
+            .set("ends", last_interval.is_some())
+            .set(
+                "last_interval",
+                format!("{:?}", last_interval.unwrap_or(0.0)),
+            ),
     )
 }

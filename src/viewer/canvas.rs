@@ -264,7 +264,7 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
             state.flight.selected = Some(index);
             let key = state.flight.draft.keys().get(index);
             let by = key.and_then(|key| {
-                let at = key.camera([1, 1]).position().map(f64::from);
+                let at = key.camera([1, 1]).position();
                 overlay::shift(&camera, inner, at, delta)
             });
             if let Some(by) = by {

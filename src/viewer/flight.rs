@@ -125,7 +125,7 @@ impl Flight {
                 let lasts = self.draft.duration();
                 let count = n * POINTS;
                 let at = |i: usize| lasts * i as f64 / count.max(1) as f64;
-                let place = |i| path.at(at(i), [1, 1]).position().map(f64::from);
+                let place = |i| path.at(at(i), [1, 1]).position();
                 (0..=count).map(place).collect()
             });
             self.line = Some((self.draft.clone(), points));

@@ -45,7 +45,7 @@ impl Navigation {
 
     /// Stand where `camera` does, the pivot beside what all cameras look at, or else as far away as before.
     pub fn stand_at(&mut self, camera: &Camera) {
-        let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| f64::from(row[i])));
+        let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| row[i]));
         self.position = column(3);
         self.set_axes(DMat3::from_cols(column(0), column(1), column(2)));
         let ahead = self.center.map(|c| (c - self.position).dot(self.forward()));

@@ -136,7 +136,7 @@ fn cameras(state: &mut State, pen: &Pen<'_>) {
     let eye = pen.camera.position();
     let away = |camera: &Camera| {
         let at = camera.position();
-        (0..3).map(|a| (at[a] - eye[a]).powi(2)).sum::<f32>()
+        (0..3).map(|a| (at[a] - eye[a]).powi(2)).sum::<f64>()
     };
     let n_train = opened.n_train;
     let mut all: Vec<(usize, Camera)> = opened
@@ -193,7 +193,7 @@ fn path(state: &mut State, pen: &Pen<'_>) {
         let stroke = Stroke::new(if is_selected { 2.5 } else { 1.0 }, PATH);
         pen.pyramid(&camera, length, stroke);
         let radius = if is_selected { 6.0 } else { 4.0 };
-        pen.dot(camera.position().map(f64::from), radius, PATH);
+        pen.dot(camera.position(), radius, PATH);
     }
 }
 
@@ -210,7 +210,7 @@ fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
         let (origin, direction) = camera.ray(x, y);
         std::array::from_fn(|a| origin[a] + length * direction[a])
     });
-    (camera.position().map(f64::from), corners)
+    (camera.position(), corners)
 }
 
 /// The middle of a face of the crop box.
@@ -255,7 +255,7 @@ pub(super) fn pull(
 /// How far `at` moves in space, across the picture of `camera` in `rect`, as the pointer moves by `delta`.
 pub(super) fn shift(camera: &Camera, rect: Rect, at: [f64; 3], delta: Vec2) -> Option<[f64; 3]> {
     project(camera, rect, at)?;
-    let m = camera.world_from_camera.map(|row| row.map(f64::from));
+    let m = camera.world_from_camera;
     let depth: f64 = (0..3).map(|a| m[a][2] * (m[a][3] - at[a])).sum();
     // World units a point of the screen stands for, there.
     let unit = |side: f32, pixels: u32, focal: f32| {
@@ -310,7 +310,7 @@ mod tests {
     fn photographs_stand_before_their_cameras() {
         let (eye, corners) = frustum(&camera(), 0.5);
         let rig = camera();
-        assert_eq!(eye, rig.position().map(f64::from));
+        assert_eq!(eye, rig.position());
         for (corner, [x, y]) in
             corners
                 .iter()

@@ -25,9 +25,9 @@ fn write_capture(root: &Path) {
                 .save_png(&root.join(format!("{name}/{i}.png")))
                 .unwrap();
         }
-        let last = [16.0, 24.0, camera.focal[0]];
+        let last = [16.0, 24.0, f64::from(camera.focal[0])];
         for ([right, up, back, centre], last) in camera.world_from_camera.into_iter().zip(last) {
-            numbers.extend([-up, right, back, centre, last].map(f64::from));
+            numbers.extend([-up, right, back, centre, last]);
         }
         numbers.extend([2.8, 5.5]);
     }

@@ -111,8 +111,8 @@ pub fn train_refused(dataset: &Path, more: &[&str], code: i32, words: &[&str]) {
 
 /// A unit sphere of colours that tell directions, before nothing.
 pub fn sphere(camera: &Camera) -> Image {
-    let eye = camera.position();
-    let columns = [0, 1, 2].map(|c| [0, 1, 2].map(|r| camera.world_from_camera[r][c]));
+    let eye = camera.position().map(|v| v as f32);
+    let columns = [0, 1, 2].map(|c| [0, 1, 2].map(|r| camera.world_from_camera[r][c] as f32));
     let mut pixels = Vec::new();
     for (y, x) in (0..camera.height).flat_map(|y| (0..camera.width).map(move |x| (y, x))) {
         let right = (x as f32 + 0.5 - camera.principal[0]) / camera.focal[0];

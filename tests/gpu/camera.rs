@@ -10,6 +10,7 @@ use kiln::dataset::Image;
 use kiln::gpu::{Gpu, StepState};
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
 use kiln::render::{Crop, GpuCrop};
+use kiln::scene_frame::SceneFrame;
 
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, on_device};
@@ -96,11 +97,13 @@ fn camera_rays_follow_every_lens() {
                 let rig = Rig::new(gpu, n as usize, 0, 0);
                 let on_device: Vec<GpuCamera> = cameras
                     .iter()
-                    .map(|c| GpuCamera::new(c, [0.25, 7.5]))
+                    .map(|c| GpuCamera::new(c, [0.25, 7.5], &SceneFrame::WORLD))
                     .collect();
                 let on_device = rig.buffer(&on_device);
                 let tile = gpu.uniform("tile", &[index as u32, first, 0, 0]).unwrap();
-                let crop = gpu.uniform("crop", &GpuCrop::new(None)).unwrap();
+                let crop = gpu
+                    .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
+                    .unwrap();
                 let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
                 rig.run(|stage| {
                     camera_rays(
@@ -132,9 +135,11 @@ fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
         let camera = camera(Lens::Pinhole, 31, 17);
         let n = 31 * 17;
         let rig = Rig::new(gpu, n, 0, 0);
-        let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.25, 2.7])]);
+        let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.25, 2.7], &SceneFrame::WORLD)]);
         let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
-        let cut = gpu.uniform("crop", &GpuCrop::new(Some(crop))).unwrap();
+        let cut = gpu
+            .uniform("crop", &GpuCrop::new(Some(crop), &SceneFrame::WORLD))
+            .unwrap();
         let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
         rig.run(|stage| {
             camera_rays(
@@ -229,7 +234,7 @@ fn draw(
     let (images, cameras) = images();
     let on_device: Vec<GpuCamera> = cameras
         .iter()
-        .map(|c| GpuCamera::new(c, [0.0, 9.0]))
+        .map(|c| GpuCamera::new(c, [0.0, 9.0], &SceneFrame::WORLD))
         .collect();
     let set = ImageSet::upload_in_chunks(gpu, &images, &on_device, chunk_bytes).unwrap();
     assert_eq!((set.n_chunks(), set.len()), (chunks, 5));
@@ -377,10 +382,12 @@ fn rays_that_count_depth() {
             let camera = camera(lens, 13, 9);
             let n = 13 * 9;
             let rig = Rig::new(gpu, n, 0, 0);
-            let on_device = rig.buffer(&[GpuCamera::new(&camera, [2.0, 6.0])]);
+            let on_device = rig.buffer(&[GpuCamera::new(&camera, [2.0, 6.0], &SceneFrame::WORLD)]);
             let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
             let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
-            let crop = gpu.uniform("crop", &GpuCrop::new(None)).unwrap();
+            let crop = gpu
+                .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
+                .unwrap();
             rig.run(|stage| {
                 camera_rays(
                     gpu,
@@ -426,7 +433,12 @@ fn first_steps_draw_from_the_middle() {
             has_alpha: false,
         }];
         let camera = camera(Lens::Pinhole, 40, 24);
-        let set = ImageSet::upload(gpu, &images, &[GpuCamera::new(&camera, [0.0, 9.0])]).unwrap();
+        let set = ImageSet::upload(
+            gpu,
+            &images,
+            &[GpuCamera::new(&camera, [0.0, 9.0], &SceneFrame::WORLD)],
+        )
+        .unwrap();
         let pixels = |step: u32| -> BTreeSet<[u32; 2]> {
             const N: usize = 4000;
             let rig = Rig::new(gpu, N, 0, 0);

@@ -9,6 +9,8 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::{OccupancyGrid, UNVISITED};
+use kiln::sampling::SceneBox;
+use kiln::scene_frame::SceneFrame;
 
 use crate::reference::occupancy;
 use crate::reference::random::Pcg;
@@ -109,9 +111,9 @@ impl Setup {
         self.gpu.read(&self.grid.bits, 0, self.n() / 32).unwrap()
     }
 
-    /// Shortest step in world units.
+    /// Shortest step in the field's units.
     fn dt(&self) -> f32 {
-        kiln::sampling::ray_march::dt_min(256) / self.config.scene.scale.unwrap()
+        kiln::sampling::ray_march::dt_min(256) / SceneBox::of(&self.config).scale
     }
 }
 
@@ -296,9 +298,12 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                     pixels,
                     has_alpha: false,
                 };
-                let images =
-                    ImageSet::upload(gpu, &[image], &[GpuCamera::new(camera, [0.0, 1e10])])
-                        .unwrap();
+                let images = ImageSet::upload(
+                    gpu,
+                    &[image],
+                    &[GpuCamera::new(camera, [0.0, 1e10], &SceneFrame::WORLD)],
+                )
+                .unwrap();
                 let stages = setup.grid.mark_unseen(gpu, &setup.field, &images).unwrap();
                 gpu.submit(&stages);
                 gpu.wait().unwrap();
@@ -306,7 +311,7 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                 assert!(thickness.iter().all(|&v| v == UNVISITED || v == -1.0));
                 let cascades = aabb_scale.trailing_zeros() + 1;
                 let reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
-                let points = seen(camera, &kiln::sampling::SceneBox::of(&setup.config));
+                let points = seen(camera, &SceneBox::of(&setup.config));
                 assert!(points.len() > 1000);
                 for point in points {
                     let u = point.map(|v| v as f32);

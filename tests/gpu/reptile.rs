@@ -8,6 +8,7 @@ use kiln::dataset::Image;
 use kiln::gpu::{Buffer, Gpu, StepState};
 use kiln::images::{GpuCamera, ImageSet, TASKS, near_far};
 use kiln::render::Renderer;
+use kiln::scene_frame::SceneFrame;
 use kiln::train::{TrainEvent, Trainer, plan};
 
 use crate::reference::optimizer::{Adam, Moments};
@@ -67,7 +68,7 @@ fn objects(gpu: &Gpu, config: &Config) -> ImageSet {
             .collect();
         let cameras: Vec<GpuCamera> = cameras
             .iter()
-            .map(|c| GpuCamera::new(c, near_far(config, None)))
+            .map(|c| GpuCamera::new(c, near_far(config, None), &SceneFrame::of(config)))
             .collect();
         set.put(gpu, slot, &images, &cameras);
     }

@@ -11,7 +11,7 @@ use kiln::sampling::{Pass, Placed, SceneBox, Sources, ray_march, run};
 use crate::reference::occupancy::OccupancyGrid;
 use crate::reference::random::Pcg;
 use crate::reference::sampling::ray_march::{Ray, RayMarch};
-use crate::reference::sampling::stratified::stratified;
+use crate::reference::sampling::stratified::{LAST_DT, stratified};
 use crate::support::{GpuRay, Rig, on_device};
 
 const RESOLUTION: u32 = 16;
@@ -326,6 +326,7 @@ fn stratified_samples_inside_the_box() {
                 min_transmittance: 0.0,
                 bounded: true,
                 spacing: None,
+                last_interval: None,
             };
             let actual = sample(gpu, &sampler, &scene, jitter, &rays, &[0; 4]);
             let (mut inside_at_all, mut places) = (0, Vec::new());
@@ -336,7 +337,7 @@ fn stratified_samples_inside_the_box() {
                     .map(|&v| f64::from(v * v))
                     .sum::<f64>()
                     .sqrt();
-                let (t, dt) = stratified(0.5, 6.0, N, None);
+                let (t, dt) = stratified(0.5, 6.0, N, None, LAST_DT);
                 let inside = |t: f64| place(ray, t).iter().all(|x| (0.0..1.0).contains(x));
                 inside_at_all += usize::from(!actual.is_empty());
                 if jitter {
@@ -401,6 +402,7 @@ fn stratified_samples_of_a_ray_without_an_end_span_the_box() {
             min_transmittance: 0.0,
             bounded: true,
             spacing: None,
+            last_interval: None,
         };
         let placed = sample(gpu, &sampler, &SCENE, false, &rays, &[0; 4]);
         let mut hits = 0;
@@ -456,6 +458,7 @@ fn rays_that_do_not_fit_are_not_placed() {
                 min_transmittance: 0.0,
                 bounded: true,
                 spacing: None,
+                last_interval: None,
             },
         ] {
             rig.run(|stage| {
@@ -483,6 +486,44 @@ fn rays_that_do_not_fit_are_not_placed() {
     });
 }
 
+/// What a ray's last sample stands for, in lengths of the ray's direction as the places of samples are.
+#[test]
+fn the_last_interval_is_as_long_as_it_should_be() {
+    const N: usize = 12;
+    on_device(|gpu| {
+        let mut rays = rays(&mut Pcg::new(71), &SCENE);
+        for ray in &mut rays {
+            (ray.t_min, ray.t_max) = (2.0, 6.0);
+        }
+        for last in [None, Some(1e-3), Some(0.25)] {
+            let sampler = Sampler::Stratified {
+                n_samples: N as u32,
+                jitter: true,
+                min_transmittance: 0.0,
+                bounded: false,
+                spacing: None,
+                last_interval: last,
+            };
+            for jitter in [false, true] {
+                let placed = sample(gpu, &sampler, &SCENE, jitter, &rays, &[0; 4]);
+                let last = last.map_or(LAST_DT, f64::from);
+                let (_, dt) = stratified(2.0, 6.0, N, None, last);
+                for (ray, samples) in rays.iter().zip(&placed) {
+                    assert_eq!(samples.len(), N);
+                    let unit = ray.direction.iter().map(|v| v * v).sum::<f32>().sqrt();
+                    let want = dt[N - 1] as f32 * unit;
+                    let found = samples[N - 1].dt;
+                    assert!((found / want - 1.0).abs() < 1e-6, "{found}, not {want}");
+                    if !jitter {
+                        let gap = dt[0] as f32 * unit;
+                        assert!((samples[N - 2].dt / gap - 1.0).abs() < 1e-4);
+                    }
+                }
+            }
+        }
+    });
+}
+
 /// Samples that nothing bounds, spaced evenly in one over the distance.
 #[test]
 fn unbounded_samples_in_disparity() {
@@ -498,6 +539,7 @@ fn unbounded_samples_in_disparity() {
             min_transmittance: 0.0,
             bounded: false,
             spacing: Some(Spacing::Disparity),
+            last_interval: None,
         };
         for jitter in [false, true] {
             let placed = sample(gpu, &sampler, &SCENE, jitter, &rays, &[0; 4]);
@@ -564,6 +606,7 @@ fn samples_in_normalised_device_coordinates() {
             min_transmittance: 0.0,
             bounded: false,
             spacing: None,
+            last_interval: None,
         };
         let all = sample(gpu, &sampler, &scene, false, &rays, &[0; 4]);
         for (i, (ray, samples)) in rays.iter().zip(&all).enumerate() {

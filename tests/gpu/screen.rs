@@ -163,7 +163,7 @@ fn occupied_cells_are_where_they_are() {
         let index = (z * SIDE + y) * SIDE + x;
         words[(index / 32) as usize] = 1 << (index % 32);
         gpu.write(&bits, 0, &words);
-        let scale = renderer.config().scene.scale.unwrap();
+        let scale = renderer.config().scene.scale.unwrap() as f32;
         let world = |i: u32| (i as f32 / SIDE as f32 - 0.5) / scale;
         let camera = Camera::look_at([2.0, 1.5, 2.5], [0.0; 3], [0.0, 0.0, 1.0], 1.2, 90, 70);
         let pixels = picture(gpu, &mut renderer, &camera, Show::Occupancy);

@@ -14,9 +14,10 @@ use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
-use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch};
+use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
 use kiln::network::Keep;
 use kiln::render::Renderer;
+use kiln::scene_frame::SceneFrame;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -126,7 +127,11 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
     let images = ImageSet::upload(
         gpu,
         &[image],
-        &[GpuCamera::new(&camera, near_far(&config, None))],
+        &[GpuCamera::new(
+            &camera,
+            near_far(&config, None),
+            &SceneFrame::of(&config),
+        )],
     )
     .unwrap();
     let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
@@ -480,7 +485,7 @@ fn imported_models_make_the_images_of_pytorch() {
             let imported = nerf_pytorch::read(&path, &options).unwrap();
             let mut renderer = renderer_of(gpu, &imported, scratch.path());
             let side = 12;
-            let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| pose[4 * r + c]));
+            let rows = [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| f64::from(pose[4 * r + c])));
             let camera = Camera {
                 world_from_camera: rows,
                 focal: [focal[0]; 2],
@@ -649,17 +654,22 @@ fn evaluate(
 
 #[test]
 fn a_field_of_the_pytorch_implementation_looks_the_same() {
-    let directory =
-        std::env::var_os("KILN_SEED_001").map_or_else(|| fixture("seed_001"), PathBuf::from);
+    let given = std::env::var_os("KILN_SEED_001");
+    let is_fixture = given.is_none();
+    let directory = given.map_or_else(|| fixture("seed_001"), PathBuf::from);
     on_both_devices(|gpu| {
+        let scratch = tempfile::tempdir().unwrap();
         let want = Tensors::open(&directory.join("expected.safetensors"));
-        let saved = Checkpoint::open(&directory).unwrap();
-        let occupancy = saved.load_occupancy(gpu).unwrap();
-        let mut renderer = Renderer::new(gpu, &saved.info.config, occupancy.as_ref()).unwrap();
+        let model = directory.join("model.safetensors");
+        let mut options = ngp_seed::Options {
+            // As many as the script's default, or those of the full size.
+            finest_resolution: if is_fixture { 128 } else { 2048 },
+            ..ngp_seed::Options::default()
+        };
+        options.rays.pixel_center = 0.5;
+        let imported = ngp_seed::read(&model, &options).unwrap();
+        let mut renderer = renderer_of(gpu, &imported, scratch.path());
         let field = renderer.fields().next().unwrap().clone();
-        saved
-            .load_parameters(gpu, &[&field], &renderer.parameters)
-            .unwrap();
 
         let (position, direction) = (
             vectors(&want.f32("points.position")),
@@ -677,26 +687,31 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
             .collect();
         assert_close("ratio of σ", &ratios, &vec![1.0; position.len()], 1e-4);
 
-        let [pose, focal, principal] =
-            ["world_from_camera", "focal", "principal"].map(|n| want.f32(&format!("camera.{n}")));
-        let shape = &want.all["image"].1;
-        let camera = Camera {
-            world_from_camera: std::array::from_fn(|r| std::array::from_fn(|c| pose[4 * r + c])),
-            width: shape[1] as u32,
-            height: shape[0] as u32,
-            focal: [focal[0], focal[1]],
-            principal: [principal[0], principal[1]],
-            lens: Lens::Pinhole,
-        };
-        let frame = renderer.render(&camera, None, false).unwrap();
-        let over_white: Vec<f32> = frame
-            .color
-            .chunks_exact(3)
-            .zip(&frame.opacity)
-            .flat_map(|(c, o)| [0, 1, 2].map(|k| c[k] + 1.0 - o))
-            .collect();
+        let over_white = over_white(&mut renderer, &want);
         assert_close("image", &over_white, &to_f64(&want.f32("image")), 1e-4);
     });
+}
+
+/// What `renderer` makes of the view of a fixture's camera, over white.
+fn over_white(renderer: &mut Renderer, want: &Tensors) -> Vec<f32> {
+    let [pose, focal, principal] =
+        ["world_from_camera", "focal", "principal"].map(|n| want.f32(&format!("camera.{n}")));
+    let shape = &want.all["image"].1;
+    let camera = Camera {
+        world_from_camera: std::array::from_fn(|r| {
+            std::array::from_fn(|c| f64::from(pose[4 * r + c]))
+        }),
+        width: shape[1] as u32,
+        height: shape[0] as u32,
+        focal: [focal[0], focal[1]],
+        principal: [principal[0], principal[1]],
+        lens: Lens::Pinhole,
+    };
+    let frame = renderer.render(&camera, None, false).unwrap();
+    let pixels = frame.color.chunks_exact(3).zip(&frame.opacity);
+    pixels
+        .flat_map(|(c, o)| [0, 1, 2].map(|k| c[k] + 1.0 - o))
+        .collect()
 }
 
 fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
@@ -707,7 +722,8 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
 /// The points of a fixture, given in the world, in the box of `config`.
 fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
     let scene = &config.scene;
-    let (scale, offset) = (scene.scale.unwrap(), scene.offset.unwrap());
+    let scale = scene.scale.unwrap() as f32;
+    let offset = scene.offset.unwrap().map(|v| v as f32);
     let position = vectors(&want.f32("points.position"));
     position
         .iter()
@@ -734,6 +750,33 @@ fn a_learned_initialisation_of_the_pytorch_implementation_is_the_same() {
         assert_close("σ", &sigma, &to_f64(&want.f32("points.sigma")), 1e-4);
         let rgb = logistic(&color);
         assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
+    });
+}
+
+/// Columns in another order, a softplus, and a last sample that stands for 1e-3.
+#[test]
+fn a_learned_initialisation_of_nerf_meta_is_the_same() {
+    let directory =
+        std::env::var_os("KILN_NERF_META").map_or_else(|| fixture("nerf_meta"), PathBuf::from);
+    on_both_devices(|gpu| {
+        let scratch = tempfile::tempdir().unwrap();
+        let want = Tensors::open(&directory.join("expected.safetensors"));
+        let mut options = learnit::Options::default();
+        options.rays.pixel_center = 0.5;
+        let imported = learnit::read(&directory.join("model.safetensors"), &options).unwrap();
+        let mut renderer = renderer_of(gpu, &imported, scratch.path());
+        let field = renderer.fields().next().unwrap().clone();
+        let position = points_in_box(&want, &imported.config);
+        let direction = vec![[0.0, 0.0, 1.0]; position.len()];
+        let (color, density) =
+            evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
+        let softplus = |raw: &f32| f64::from(*raw).exp().ln_1p() as f32;
+        let sigma: Vec<f32> = density.iter().map(softplus).collect();
+        assert_close("σ", &sigma, &to_f64(&want.f32("points.sigma")), 1e-4);
+        let rgb = logistic(&color);
+        assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
+        let image = over_white(&mut renderer, &want);
+        assert_close("image", &image, &to_f64(&want.f32("image")), 1e-4);
     });
 }
 

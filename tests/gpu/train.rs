@@ -10,6 +10,7 @@ use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::metrics::psnr;
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::Renderer;
+use kiln::scene_frame::SceneFrame;
 use kiln::train::{Advance, TrainError, TrainEvent, Trainer, plan};
 
 use crate::support::on_device;
@@ -65,7 +66,11 @@ fn the_plan_is_what_is_allocated() {
             let name = format!("{} {:?}", config.method, config.training);
             config.resolve(SceneHints::default(), gpu.class());
             let camera = camera(0.0, 0.0);
-            let cameras = [GpuCamera::new(&camera, near_far(&config, None))];
+            let cameras = [GpuCamera::new(
+                &camera,
+                near_far(&config, None),
+                &SceneFrame::of(&config),
+            )];
             let images = ImageSet::upload(gpu, &[view(&camera)], &cameras).unwrap();
             let before = gpu.allocated_bytes();
             let trainer = Trainer::new(gpu, &config, &images, None).unwrap();
@@ -155,7 +160,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config) -> Trainer {
     config.resolve(SceneHints::default(), gpu.class());
     let cameras: Vec<GpuCamera> = views
         .iter()
-        .map(|(c, _)| GpuCamera::new(c, near_far(&config, None)))
+        .map(|(c, _)| GpuCamera::new(c, near_far(&config, None), &SceneFrame::of(&config)))
         .collect();
     let images: Vec<Image> = views.iter().map(|(_, image)| image.clone()).collect();
     let images = ImageSet::upload(gpu, &images, &cameras).unwrap();

@@ -66,8 +66,8 @@ struct LensUse {
 #[derive(Serialize)]
 struct Scene<'a> {
     method: &'a str,
-    scale: f32,
-    offset: [f32; 3],
+    scale: f64,
+    offset: [f64; 3],
     aabb_scale: u32,
     world: Bounds,
 }

@@ -58,7 +58,7 @@ impl View {
 /// The cameras' common up, as one of the world's axes and its sign.
 fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
     let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
-        sum + DVec3::from_array(c.world_from_camera.map(|row| f64::from(row[1])))
+        sum + DVec3::from_array(c.world_from_camera.map(|row| row[1]))
     });
     let axis = (0..3)
         .max_by(|&a, &b| mean[a].abs().total_cmp(&mean[b].abs()))

@@ -11,6 +11,7 @@ use crate::dataset::{DatasetError, Frame, Image, Object, load_images};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::reptile::Order;
+use crate::scene_frame::SceneFrame;
 
 /// Outer steps whose objects are on the device before they are due, at most.
 const AHEAD: u32 = 16;
@@ -41,8 +42,9 @@ fn load(object: &Object) -> Loaded {
 
 fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
     let camera = |f: &Frame| {
+        let scene_frame = SceneFrame::of(config);
         let near_far = near_far(config, f.near_far);
-        GpuCamera::new(&f.camera.downscaled(downscale), near_far)
+        GpuCamera::new(&f.camera.downscaled(downscale), near_far, &scene_frame)
     };
     frames.iter().map(camera).collect()
 }

@@ -21,6 +21,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
 use crate::render::Renderer;
 use crate::run::RunDir;
+use crate::scene_frame::SceneFrame;
 use crate::train::{TrainError, Trainer, fit_cells, operations};
 pub(super) use driver::Driver;
 #[cfg(feature = "viewer")]
@@ -751,10 +752,12 @@ fn warn_of_slowness(session: &Session, gpu: &Gpu, setup: &Setup) -> anyhow::Resu
 }
 
 fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> anyhow::Result<ImageSet> {
+    let scene_frame = SceneFrame::of(&setup.config);
     let camera = |f: &Frame| {
         GpuCamera::new(
             &f.camera.downscaled(setup.dataset.downscale),
             near_far(&setup.config, f.near_far),
+            &scene_frame,
         )
     };
     let cameras: Vec<GpuCamera> = setup.dataset.train.iter().map(camera).collect();

@@ -22,6 +22,7 @@ use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapter
 use crate::render::{Renderer, Show};
 use crate::run::RunDir;
 use crate::sampling::SceneBox;
+use crate::scene_frame::SceneFrame;
 use crate::viewer::{Choice, Command, Errand, Event, Opened, Outbox, Pace, Place, Training, Turn};
 
 /// Share of the device that training gets at first.
@@ -535,7 +536,9 @@ fn opened(
             frame: Some(frame.clone()),
         }));
     }
+    let scene_frame = SceneFrame::of(config);
     let corners = SceneBox::of(config).corners();
+    let corners = corners.map(|corner| scene_frame.world_point(corner));
     if places.is_empty() {
         places.push(Place {
             name: "the scene's box".to_owned(),

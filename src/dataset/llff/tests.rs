@@ -88,8 +88,8 @@ fn header(descr: &str, rows: usize, columns: usize) -> String {
     format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}")
 }
 
-fn near(a: f32, b: f64) -> bool {
-    (f64::from(a) - b).abs() < 1e-5
+fn near(a: impl Into<f64>, b: f64) -> bool {
+    (a.into() - b).abs() < 1e-5
 }
 
 #[test]

@@ -1,14 +1,20 @@
 //! Stratified sampling (Mildenhall et al. 2020, equation 2) on evenly spaced points with bins between their midpoints.
 
-/// What the last sample stands for: everything behind it.
+/// What the last sample stands for, where nobody says: everything behind it.
 pub const LAST_DT: f64 = 1e10;
 
 /// Samples of one ray: `(t, dt)`, `n` each, in units of the ray's parameter.
 ///
 /// Points `p_i` run evenly from `near` to `far`, both included. Without jitter `t = p`; with `jitter` (n uniform numbers in
 /// `[0, 1)`) `t_i` falls into its bin, `lower_i + (upper_i - lower_i) jitter_i`, whose bounds are the midpoints to the
-/// neighbours, and `near` or `far` at the ends. `dt_i = t_{i+1} - t_i`, the last one [`LAST_DT`].
-pub fn stratified(near: f64, far: f64, n: usize, jitter: Option<&[f64]>) -> (Vec<f64>, Vec<f64>) {
+/// neighbours, and `near` or `far` at the ends. `dt_i = t_{i+1} - t_i`, the last one `last`.
+pub fn stratified(
+    near: f64,
+    far: f64,
+    n: usize,
+    jitter: Option<&[f64]>,
+    last: f64,
+) -> (Vec<f64>, Vec<f64>) {
     let point = |i: usize| near + (far - near) * i as f64 / (n.max(2) - 1) as f64;
     let middle = |i: usize| 0.5 * (point(i) + point(i + 1));
     let t: Vec<f64> = (0..n)
@@ -22,7 +28,7 @@ pub fn stratified(near: f64, far: f64, n: usize, jitter: Option<&[f64]>) -> (Vec
         })
         .collect();
     let dt = (0..n)
-        .map(|i| t.get(i + 1).map_or(LAST_DT, |next| next - t[i]))
+        .map(|i| t.get(i + 1).map_or(last, |next| next - t[i]))
         .collect();
     (t, dt)
 }

@@ -1,0 +1,278 @@
+//! `NGP`, the compact implementation of Instant-NGP (Müller et al. 2022): hashed lookup tables of two features a row, a density
+//! and a colour network with biases, directions as sines and cosines.
+//!
+//! Every level is hashed, its corners lie at whole numbers of cells, and σ is the exponential of the first output.
+
+use std::path::Path;
+
+use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
+use crate::config::{
+    ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss, Network,
+    PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+};
+use crate::encoding::hash_grid::levels;
+use crate::gpu::AdapterClass;
+
+/// Levels and layers that are looked for.
+const MOST: usize = 32;
+/// Features of a row.
+const N_FEATURES: usize = 2;
+
+/// What the weights do not say of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Rays, and the samples on them.
+    pub rays: RayOptions,
+    /// Side of the box, in world units.
+    pub scene_scale: f32,
+    /// Cells per axis of the coarsest level.
+    pub base_resolution: u32,
+    /// Cells per axis that the growth from level to level is computed from; those of the finest level, but for rounding.
+    pub finest_resolution: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            rays: RayOptions::of_blender(192, RayDirection::Unit),
+            scene_scale: 3.0,
+            base_resolution: 16,
+            finest_resolution: 2048,
+        }
+    }
+}
+
+/// Read the model in `path`.
+///
+/// # Errors
+/// [`ImportError`]; a tensor that is missing or of another shape is named.
+pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
+    let tensors = Tensors::open(path)?;
+    if !tensors.has("lookup_tables.0") {
+        return Err(tensors.unknown(
+            "there is no tensor `lookup_tables.0`: give an NGP state_dict, saved as safetensors under its own names",
+        ));
+    }
+    let table_name = |l: usize| format!("lookup_tables.{l}");
+    let n_levels = (0..MOST)
+        .take_while(|&l| tensors.has(&table_name(l)))
+        .count();
+    let mut tables = Vec::new();
+    let mut n_rows = None;
+    for l in 0..n_levels {
+        let (shape, values) = tensors.get(&table_name(l))?;
+        let rows = n_rows.unwrap_or(shape.first().copied().unwrap_or(0));
+        if shape != &[rows, N_FEATURES] || rows == 0 {
+            let rows = n_rows.map_or("rows".to_owned(), |n: usize| n.to_string());
+            let reason = format!("has shape {shape:?}, it should be [{rows}, {N_FEATURES}]");
+            return Err(tensors.fault(&table_name(l), reason));
+        }
+        n_rows = Some(rows);
+        let name = format!("position_encoding.level_{l}");
+        tables.push((name, shape.clone(), super::single(values)));
+    }
+    let n_rows = n_rows.unwrap_or_default();
+    if !n_rows.is_power_of_two() {
+        let reason = format!("has {n_rows} rows; a power of two can be imported");
+        return Err(tensors.fault(&table_name(0), reason));
+    }
+
+    let density = mlp(&tensors, "density_MLP", N_FEATURES * n_levels, None)?;
+    let n_density_outputs = density[density.len() - 1].weight.n_out;
+    let (weight, ..) = tensors.get("color_MLP.0.weight")?;
+    let n_in = weight.get(1).copied().unwrap_or_default();
+    let n_encoded = n_in.saturating_sub(n_density_outputs + 3);
+    let n_directions = n_encoded / 6;
+    if !n_encoded.is_multiple_of(6) || !(1..=12).contains(&n_directions) {
+        let reason = format!(
+            "has {n_in} inputs, which the {n_density_outputs} outputs of the density network and no encoding of 1 to 12 \
+             frequencies make"
+        );
+        return Err(tensors.fault("color_MLP.0.weight", reason));
+    }
+    let color = mlp(&tensors, "color_MLP", n_in, Some(3))?;
+
+    let grid = grid(&tensors, options, n_levels, n_rows.ilog2())?;
+    let networks = [network(&density), network(&color)];
+    let config = config(
+        options,
+        grid,
+        size(n_directions),
+        size(n_density_outputs),
+        networks,
+    )?;
+    // Refuses sizes that no kernel takes.
+    let origin = format!("that {} makes", path.display());
+    let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let mut all = tables;
+    all.extend(parameters("density_network", &density));
+    all.extend(parameters("color_network", &color));
+    let parameters = finite(&tensors, all)?;
+    Ok(Imported { config, parameters })
+}
+
+/// The layers `name.0`, `name.2`… of a `Sequential` with activations between them, whose hidden ones are alike.
+fn mlp(
+    tensors: &Tensors,
+    name: &str,
+    n_in: usize,
+    n_out: Option<usize>,
+) -> Result<Vec<Linear>, ImportError> {
+    let layer = |l: usize| format!("{name}.{}", 2 * l);
+    let n_layers = (0..MOST)
+        .take_while(|&l| tensors.has(&format!("{}.weight", layer(l))))
+        .count();
+    if n_layers < 2 {
+        // One layer alone has no hidden values; the second is missing, if the first is there.
+        return Err(tensors.fault(&format!("{}.weight", layer(n_layers)), "is missing"));
+    }
+    let mut layers = vec![tensors.linear(&layer(0), Some(n_in), None)?];
+    let width = layers[0].weight.n_out;
+    for l in 1..n_layers {
+        let n_out = if l + 1 == n_layers {
+            n_out
+        } else {
+            Some(width)
+        };
+        layers.push(tensors.linear(&layer(l), Some(width), n_out)?);
+    }
+    Ok(layers)
+}
+
+/// The network that `layers` make.
+fn network(layers: &[Linear]) -> Network {
+    Network {
+        n_neurons: size(layers[0].weight.n_out),
+        n_hidden_layers: size(layers.len() - 1),
+        biases: true,
+        skips: Vec::new(),
+        initialization: crate::config::Initialization::TorchLinear,
+    }
+}
+
+/// The grid whose levels have as many cells as the model's.
+fn grid(
+    tensors: &Tensors,
+    options: &Options,
+    n_levels: usize,
+    log2_hashmap_size: u32,
+) -> Result<HashGridConfig, ImportError> {
+    let (coarsest, finest) = (options.base_resolution, options.finest_resolution);
+    let wanted = cells(n_levels, coarsest, finest);
+    let exact = (f64::from(finest) / f64::from(coarsest)).powf(1.0 / steps(n_levels));
+    let of_growth = |growth: f64| HashGridConfig {
+        n_levels: size(n_levels),
+        n_features_per_level: size(N_FEATURES),
+        log2_hashmap_size,
+        base_resolution: coarsest,
+        per_level_scale: Some(growth),
+        finest_resolution: finest,
+        dense_levels: false,
+        grid_offset: 0.0,
+    };
+    // Where a level should have a whole number of cells, the model has one less if rounding left it just below that.
+    let candidates = [exact, exact * (1.0 - 1e-12), exact * (1.0 + 1e-12)];
+    let agrees = |grid: &HashGridConfig| levels(grid).iter().map(|l| l.scale).eq(wanted.clone());
+    let found = candidates.into_iter().map(of_growth).find(agrees);
+    found.ok_or_else(|| {
+        tensors.unknown(format!(
+            "no growth from level to level makes the {n_levels} levels from {coarsest} to {finest} cells: give other \
+             --base-resolution and --finest-resolution"
+        ))
+    })
+}
+
+/// Levels after the coarsest one.
+fn steps(n_levels: usize) -> f64 {
+    f64::from(size(n_levels.max(2) - 1))
+}
+
+/// Cells per axis of each level, rounded as the model's program rounds them.
+fn cells(n_levels: usize, coarsest: u32, finest: u32) -> Vec<f32> {
+    let (coarsest, finest) = (f64::from(coarsest), f64::from(finest));
+    let growth = ((finest.ln() - coarsest.ln()) / steps(n_levels)).exp();
+    (0..n_levels)
+        .map(|l| (coarsest * growth.powf(f64::from(size(l)))).floor() as f32)
+        .collect()
+}
+
+/// The method of the grid and of the density and colour network.
+fn config(
+    options: &Options,
+    grid: HashGridConfig,
+    n_directions: u32,
+    n_density_outputs: u32,
+    [density, color]: [Network; 2],
+) -> Result<Config, ImportError> {
+    let mut config = Config::preset("ngp", &[])?;
+    "ngp-seed".clone_into(&mut config.method);
+    options.rays.configure(&mut config);
+    config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
+    config.scene.offset = Some([0.5; 3]);
+    config.scene.aabb_scale = Some(1);
+    // Those of the model's own training: a constant rate, no average.
+    config.optimizer.ema_decay = 0.0;
+    config.optimizer.decay_base = 1.0;
+    config.optimizer.decay_start = 0;
+    config.optimizer.decay_interval = 0;
+    config.loss = Loss::L2 {};
+    // Every sample in the box counts.
+    config.occupancy = None;
+    let pass = &mut config.passes[0];
+    pass.sampler = Sampler::Stratified {
+        n_samples: options.rays.n_samples,
+        jitter: true,
+        min_transmittance: 0.0,
+        bounded: true,
+        spacing: Some(Spacing::Linear),
+        last_interval: None,
+    };
+    let field = &mut pass.field;
+    field.position_encoding = PositionEncoding::HashGrid(grid);
+    field.direction_encoding = DirectionEncoding::Frequency {
+        n_frequencies: n_directions,
+        include_input: true,
+    };
+    field.n_density_outputs = n_density_outputs;
+    field.density_network = density;
+    field.color_network = Some(color);
+    field.density_activation = DensityActivation::Exp;
+    field.color_activation = ColorActivation::Sigmoid;
+    config.resolve(SceneHints::default(), AdapterClass::Software);
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_have_as_many_cells_as_the_program_computes() {
+        // What numpy made of these, where a whole number of cells came out just below it.
+        for (n_levels, finest, last) in [(16, 2048, 2048.0), (16, 1024, 1023.0), (16, 4096, 4095.0)]
+        {
+            let wanted = cells(n_levels, 16, finest);
+            // One unit in the last place is the C library's own business.
+            assert!(
+                (wanted[n_levels - 1] - last).abs() <= 1.0,
+                "{finest}: {wanted:?}"
+            );
+        }
+        let tensors = Tensors {
+            path: "model".into(),
+            all: std::collections::BTreeMap::new(),
+            other: std::collections::BTreeMap::new(),
+        };
+        for finest in [128, 256, 512, 1000, 1024, 2048, 4096, 8192] {
+            for n_levels in 1..=20 {
+                let options = Options {
+                    finest_resolution: finest,
+                    ..Options::default()
+                };
+                let grid = grid(&tensors, &options, n_levels, 12).unwrap();
+                let found: Vec<f32> = levels(&grid).iter().map(|l| l.scale).collect();
+                assert_eq!(found, cells(n_levels, 16, finest), "{n_levels}, {finest}");
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The map between the world of a dataset and the space that a field computes in.
+//!
+//! World units live at the door: poses, near and far, depth, crops and camera paths. Inside, lengths are *normalised*: the
+//! unit cube of `scene.scale` and `scene.offset` has the side 1 / 0.33, so that a scene trains alike in whatever unit and
+//! wherever its origin is. Positions are taken from one to the other in f64 and rounded afterwards.
+
+use glam::{DMat3, DVec3};
+
+use crate::camera::{Camera, Lens};
+use crate::config::{Config, Length};
+
+/// Unit cubes per normalised length: Instant-NGP's default scale, at which both spaces are one.
+pub const UNIT: f64 = 0.33;
+
+/// A similarity: `field = length · rotation · world + offset`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SceneFrame {
+    /// Length of a world unit in the field's space; positive.
+    length: f64,
+    /// Rotation from the world's axes to the field's.
+    rotation: DMat3,
+    /// Where the world's origin is in the field's space.
+    offset: DVec3,
+}
+
+impl SceneFrame {
+    /// The frame in which the field's space is the world.
+    pub const WORLD: Self = Self {
+        length: 1.0,
+        rotation: DMat3::IDENTITY,
+        offset: DVec3::ZERO,
+    };
+
+    /// The frame of a resolved configuration.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let scene = &config.scene;
+        match scene.length {
+            Length::World => Self::WORLD,
+            Length::Normalized => {
+                let offset = DVec3::from(scene.box_offset()) - DVec3::splat(0.5);
+                Self {
+                    length: scene.box_scale() / UNIT,
+                    rotation: DMat3::IDENTITY,
+                    offset: offset / UNIT,
+                }
+            }
+        }
+    }
+
+    /// A length in world units, in the field's.
+    #[must_use]
+    pub fn length(&self, world: f64) -> f64 {
+        world * self.length
+    }
+
+    /// A length in the field's units, in world units.
+    #[must_use]
+    pub fn world_length(&self, field: f64) -> f64 {
+        field / self.length
+    }
+
+    /// A place in the world, in the field's space.
+    #[must_use]
+    pub fn point(&self, world: [f64; 3]) -> [f64; 3] {
+        (self.length * (self.rotation * DVec3::from(world)) + self.offset).to_array()
+    }
+
+    /// A place in the field's space, in the world.
+    #[must_use]
+    pub fn world_point(&self, field: [f64; 3]) -> [f64; 3] {
+        let turned = (DVec3::from(field) - self.offset) / self.length;
+        (self.rotation.transpose() * turned).to_array()
+    }
+
+    /// A direction in the field's space, in the world.
+    #[must_use]
+    pub fn world_direction(&self, field: [f32; 3]) -> [f32; 3] {
+        if self.rotation == DMat3::IDENTITY {
+            return field;
+        }
+        let turned = self.rotation.transpose() * DVec3::from(field.map(f64::from));
+        turned.to_array().map(|v| v as f32)
+    }
+
+    /// `camera` in the field's space.
+    #[must_use]
+    pub fn camera(&self, camera: &Camera) -> Camera {
+        let [x, y, z] = [0, 1, 2].map(|i| {
+            let column = DVec3::from(camera.world_from_camera.map(|row| row[i]));
+            self.rotation * column
+        });
+        let columns = [x, y, z, self.point(camera.position()).into()];
+        let focal = match camera.lens {
+            Lens::Orthographic => camera
+                .focal
+                .map(|pixels| self.world_length(f64::from(pixels)) as f32),
+            Lens::Pinhole
+            | Lens::OpenCv { .. }
+            | Lens::OpenCvFisheye { .. }
+            | Lens::Equirectangular => camera.focal,
+        };
+        Camera {
+            world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),
+            focal,
+            ..*camera
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(overrides: &[&str]) -> SceneFrame {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        SceneFrame::of(&Config::preset("ngp-small", &overrides).unwrap())
+    }
+
+    #[test]
+    fn the_default_scale_changes_no_bit() {
+        let plain = frame(&["scene.scale=0.33", "scene.offset=[0.5,0.5,0.5]"]);
+        assert_eq!(plain, SceneFrame::WORLD);
+        let world = frame(&["scene.scale=0.01", "scene.length=world"]);
+        assert_eq!(world, SceneFrame::WORLD);
+    }
+
+    #[test]
+    fn a_scene_in_other_units_elsewhere_looks_the_same_inside() {
+        // 0.5 − 0.00033 · 512345250 = −169073.4325, and so on.
+        let far = frame(&[
+            "scene.scale=0.00033",
+            "scene.offset=[-169073.4325,-1534425.745,-82.0]",
+        ]);
+        let at = |x: f64, y: f64, z: f64| [512_345_250.0 + x, 4_649_776_500.0 + y, 250_000.0 + z];
+        for (world, expected) in [
+            (at(0.0, 0.0, 0.0), [0.0, 0.0, 0.0]),
+            (at(4000.0, -250.0, 1000.0), [4.0, -0.25, 1.0]),
+        ] {
+            let found = far.point(world);
+            for axis in 0..3 {
+                assert!((found[axis] - expected[axis]).abs() < 1e-5, "{found:?}");
+                assert!((far.world_point(found)[axis] - world[axis]).abs() < 1e-5);
+            }
+        }
+        assert!((far.length(3000.0) - 3.0).abs() < 1e-12);
+        assert!((far.world_length(3.0) - 3000.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn cameras_keep_what_they_see() {
+        let frame = frame(&["scene.scale=3.3", "scene.offset=[-2.8,0.5,7.1]"]);
+        let eye = [1.5, 0.25, -1.75];
+        let camera = Camera::look_at(eye, [1.0, 0.0, -2.0], [0.0, 0.0, 1.0], 0.7, 40, 30);
+        let inside = frame.camera(&camera);
+        for point in [[1.0, 0.0, -2.0], [1.1, 0.05, -1.9]] {
+            let (a, b) = (camera.project(point), inside.project(frame.point(point)));
+            let (a, b) = (a.unwrap(), b.unwrap());
+            assert!((a[0] - b[0]).abs() < 1e-9 && (a[1] - b[1]).abs() < 1e-9);
+        }
+        let flat = Camera {
+            lens: Lens::Orthographic,
+            focal: [20.0; 2],
+            ..camera
+        };
+        let (a, b) = (
+            flat.project([1.1, 0.05, -1.9]).unwrap(),
+            frame.camera(&flat).project(frame.point([1.1, 0.05, -1.9])),
+        );
+        assert!((a[0] - b.unwrap()[0]).abs() < 1e-5);
+    }
+}
