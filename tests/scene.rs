@@ -231,7 +231,7 @@ fn toy_cars_are_objects_to_learn_from() {
     let count = || drawn.set(drawn.get() + 1);
     ToyCar::write_objects(&gpu, folder.path(), 6, 3, 16, &count).unwrap();
     assert_eq!(drawn.get(), 18);
-    let objects = Objects::open(folder.path(), &Splits::Found, &Opening::default()).unwrap();
+    let objects = Objects::open(folder.path(), &Splits::Found, Opening::default()).unwrap();
     assert_eq!((objects.train.len(), objects.test.len()), (5, 1));
     assert_eq!((objects.size, objects.most_views()), ([16, 16], 3));
     assert_eq!(objects.test[0].name, "car_004");
