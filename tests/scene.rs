@@ -94,7 +94,7 @@ fn no_view_is_in_two_splits() {
         for (j, b) in splits.iter().enumerate().skip(i) {
             for (k, a) in a.iter().enumerate() {
                 for (l, b) in b.iter().enumerate() {
-                    let [a, b] = [a, b].map(|camera| camera.position());
+                    let [a, b] = [a, b].map(kiln::camera::Camera::position);
                     let same = (i, k) == (j, l);
                     assert!(same || distance(a, b) > 1e-3, "{i} {k} and {j} {l}");
                 }
