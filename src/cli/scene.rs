@@ -100,7 +100,7 @@ pub(super) fn pick(
 pub(super) fn open_dataset(
     session: &Session,
     path: &Path,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let dataset = Dataset::open_with(path, opening)?;
     tell(session, &dataset);
@@ -363,7 +363,7 @@ pub(super) fn dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let mut dataset = whole_dataset_of(session, checkpoint, given, opening)?;
     let views = &checkpoint.info.train_views;
@@ -381,7 +381,7 @@ pub(super) fn whole_dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);

@@ -226,21 +226,21 @@ impl Dataset {
             downscale,
             ..Opening::default()
         };
-        Self::open_with(path, &opening)
+        Self::open_with(path, opening)
     }
 
     /// Opens as [`Dataset::open_at`] does.
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn open_with(path: &Path, opening: &Opening) -> Result<Self, DatasetError> {
+    pub fn open_with(path: &Path, opening: Opening) -> Result<Self, DatasetError> {
         Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
     }
 
     /// Opens as [`Dataset::open_with`] does, but goes on after a frame that cannot be used: all that is wrong with the
     /// files, and the dataset without those frames, unless none is left.
     #[must_use]
-    pub fn examine(path: &Path, opening: &Opening) -> (Option<Self>, Vec<DatasetError>) {
+    pub fn examine(path: &Path, opening: Opening) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
             go_on: true,
             ..Notes::of(opening)
@@ -730,7 +730,7 @@ struct Notes {
 }
 
 impl Notes {
-    fn of(opening: &Opening) -> Self {
+    fn of(opening: Opening) -> Self {
         Self {
             apply_orientation: opening.apply_orientation,
             ..Self::default()

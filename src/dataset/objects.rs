@@ -90,7 +90,7 @@ impl Objects {
     /// # Errors
     /// No splits, a split that names a folder that is not there, objects without a common resolution, or fewer than two
     /// to learn from.
-    pub fn open(root: &Path, splits: &Splits, opening: &Opening) -> Result<Self, DatasetError> {
+    pub fn open(root: &Path, splits: &Splits, opening: Opening) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
                 path: root.to_owned(),
@@ -185,7 +185,7 @@ impl Objects {
     }
 }
 
-fn object(root: &Path, name: &str, opening: &Opening) -> Result<Object, DatasetError> {
+fn object(root: &Path, name: &str, opening: Opening) -> Result<Object, DatasetError> {
     let dataset = Dataset::open_with(&root.join(name), opening)?;
     Ok(Object {
         name: name.to_owned(),

@@ -92,7 +92,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         &args.overrides,
         class,
     )?;
-    let (dataset, faults) = Dataset::examine(&args.path, &args.opening());
+    let (dataset, faults) = Dataset::examine(&args.path, args.opening());
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
     let Some(dataset) = dataset else {
         return finish(session, args, None, &problems);

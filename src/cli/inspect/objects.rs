@@ -49,10 +49,10 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         Some(file) => Splits::File(file.clone()),
         None => Splits::Found,
     };
-    let objects = match Objects::open(&args.path, &splits, &args.opening()) {
+    let objects = match Objects::open(&args.path, &splits, args.opening()) {
         // Without splits there is still something to be said of the folders.
         Err(error @ DatasetError::NoSplits { .. }) => {
-            let all = Objects::open(&args.path, &Splits::Fraction(1.0), &args.opening())?;
+            let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.opening())?;
             session.out.note(format!("warning: {error}"));
             all
         }

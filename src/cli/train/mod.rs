@@ -387,7 +387,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
     }
     let opening = checkpoint.info.opening();
     let opening = opening.or(args.downscale, args.apply_orientation);
-    let dataset = scene::open_dataset(session, &dataset_path, &opening)?;
+    let dataset = scene::open_dataset(session, &dataset_path, opening)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
         run.display(),
@@ -518,9 +518,9 @@ fn fresh(
     let opening = opening.or(args.downscale, args.apply_orientation);
     let dataset = match (&of_teacher, &args.dataset) {
         (Some(teacher), given) => {
-            scene::whole_dataset_of(session, teacher, given.as_deref(), &opening)?
+            scene::whole_dataset_of(session, teacher, given.as_deref(), opening)?
         }
-        (None, _) => scene::open_dataset(session, &dataset_path, &opening)?,
+        (None, _) => scene::open_dataset(session, &dataset_path, opening)?,
     };
     let teacher = match (lesson, &of_teacher) {
         (Some(lesson), Some(checkpoint)) => Some(distill::prepare(
