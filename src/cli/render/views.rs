@@ -217,7 +217,7 @@ fn trained_size(checkpoint: &Checkpoint, args: &Args) -> Option<[u32; 2]> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = args.dataset.as_deref().unwrap_or(&remembered);
     let opening = checkpoint.info.opening().or(None, args.apply_orientation);
-    let dataset = Dataset::open_with(path, &opening).ok()?;
+    let dataset = Dataset::open_with(path, opening).ok()?;
     let camera = dataset.train.first()?.camera.downscaled(dataset.downscale);
     Some([camera.width, camera.height])
 }
