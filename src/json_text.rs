@@ -111,7 +111,7 @@ mod tests {
         };
         is("{} // end", "{}       ");
         is("{// a\n\"b\": 1}", "{    \n\"b\": 1}");
-        is("[1, /* a\n * b */ 2]", "[1,     \n      2]");
+        is("[1, /* a\n * b */ 2]", "[1,     \n        2]");
         // Not in a text, be there quotes in it or not.
         is(r#"["a//b", "\"/*", "*/"]"#, r#"["a//b", "\"/*", "*/"]"#);
         is("[1] /* open", "[1] /* open");

@@ -162,7 +162,6 @@ impl Draft {
         Some(CameraPath {
             file: file.to_owned(),
             size: self.size,
-            names_size: true,
             fps: self.fps,
             crop: self.crop,
             model: Model::Perspective,

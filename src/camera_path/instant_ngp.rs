@@ -63,7 +63,6 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     Ok(CameraPath {
         file: whole.path.to_owned(),
         size: SIZE,
-        names_size: false,
         fps: DEFAULT_FPS,
         crop: None,
         model: Model::Perspective,
@@ -118,7 +117,7 @@ mod tests {
             "path": [key(rotation.to_array(), in_cube.to_array())], "time": 1.0
         });
         let mut path = parse(&file).unwrap();
-        assert!(path.is_in_unit_cube() && !path.is_normalised() && !path.names_size());
+        assert!(path.is_in_unit_cube() && !path.is_normalised());
         path.place_unit_cube(scale, offset.to_array());
         let cameras = path.cameras([90, 60], 24.0).unwrap();
         assert_eq!(cameras.len(), 1);

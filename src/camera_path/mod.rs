@@ -1,7 +1,8 @@
 //! Lists of cameras with times: paths from files, and orbits around or spirals before what a dataset's cameras look at.
 //!
 //! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, the dense paths that
-//! nerfstudio's viewer exports, Instant-NGP's key frames, and the poses of a `transforms.json`. World units are the dataset's, times are seconds.
+//! nerfstudio's viewer exports, Instant-NGP's key frames, and the poses of a `transforms.json`. World units are the
+//! dataset's, times are seconds.
 
 mod draft;
 mod error;
@@ -28,7 +29,7 @@ pub use orbit::orbit;
 pub use spiral::spiral;
 
 use crate::camera::{Camera, Lens};
-use crate::dataset::read_poses;
+use crate::dataset::parse_poses;
 use crate::files::read_file;
 use crate::json_text::{decoded, without_comments};
 use crate::render::Crop;
@@ -80,8 +81,6 @@ struct View {
 pub struct CameraPath {
     file: PathBuf,
     size: [u32; 2],
-    /// Whether the file says so.
-    names_size: bool,
     fps: f64,
     crop: Option<Crop>,
     model: Model,
@@ -130,7 +129,7 @@ impl CameraPath {
             return instant_ngp::parse(&whole);
         }
         if whole.has("frames") {
-            return Self::of_poses(file, &whole);
+            return Self::of_poses(file, text, &whole);
         }
         Err(whole.error(
             "no `key_frames` are there, nor nerfstudio's `camera_path`, Instant-NGP's `path` or the `frames` of a \
@@ -139,25 +138,18 @@ impl CameraPath {
     }
 
     /// That of the poses of a transforms file.
-    fn of_poses(file: &Path, whole: &Fields) -> Result<Self, CameraPathError> {
-        let poses = read_poses(file).map_err(CameraPathError::Poses)?;
+    fn of_poses(file: &Path, text: &[u8], whole: &Fields) -> Result<Self, CameraPathError> {
+        let poses = parse_poses(file, text).map_err(CameraPathError::Poses)?;
         let cameras: Vec<Camera> = poses.iter().map(|pose| pose.camera).collect();
         let size = cameras.first().map_or([1; 2], |c| [c.width, c.height]);
         Ok(Self {
             file: file.to_owned(),
             size,
-            names_size: true,
             fps: fps(whole)?,
             crop: None,
             model: Model::Perspective,
             views: Views::Poses(cameras),
         })
-    }
-
-    /// Whether the file says how large its images are.
-    #[must_use]
-    pub fn names_size(&self) -> bool {
-        self.names_size
     }
 
     /// Width and height in pixels, as the file says, or else what is usual.

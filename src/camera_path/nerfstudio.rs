@@ -40,7 +40,6 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     Ok(CameraPath {
         file: whole.path.to_owned(),
         size: size(whole, ["render_width", "render_height"])?,
-        names_size: true,
         fps: fps(whole)?,
         crop: None,
         model,

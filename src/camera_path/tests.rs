@@ -131,7 +131,12 @@ fn other_cameras_have_other_sizes() {
 fn bad_paths_are_refused_by_key_frame() {
     let key = |k: &'static str, to: Value| with(move |v| v["key_frames"][1][k] = to);
     refused(&json!([]), &["an object"]);
-    refused(&json!({"frames": []}), &["`key_frames`", "camera-path.md"]);
+    refused(&json!({"frame": []}), &["`key_frames`", "camera-path.md"]);
+    refused(&json!({"frames": []}), &["`frames` is empty"]);
+    refused(
+        &json!({"w": 4, "h": 4, "frames": [{"transform_matrix": 3}]}),
+        &["frame 0", "`transform_matrix`"],
+    );
     refused(
         &with(|v| v["key_frames"] = json!([])),
         &["`key_frames` is empty"],

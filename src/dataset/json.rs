@@ -33,14 +33,19 @@ pub(super) struct Fields<'a> {
 }
 
 impl Document {
-    /// Reads and parses a file, UTF-8 or UTF-16; comments are passed over.
+    /// Reads and parses a file.
+    pub fn read(path: &Path) -> Result<Self, DatasetError> {
+        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+        Self::parse(path, &bytes)
+    }
+
+    /// Parses what is in `path`, UTF-8 or UTF-16; comments are passed over.
     ///
     /// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the
     /// wrong type, so that a broken pose is reported with its frame and a broken unused key does no
     /// harm.
-    pub fn read(path: &Path) -> Result<Self, DatasetError> {
-        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
-        let bytes = decoded(&bytes).map_err(|fault| DatasetError::File {
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
+        let bytes = decoded(bytes).map_err(|fault| DatasetError::File {
             path: path.to_owned(),
             message: fault.to_owned(),
         })?;

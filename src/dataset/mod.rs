@@ -34,7 +34,7 @@ pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
 pub use image::{Image, image_size, load_images};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
-pub use poses::{Unpictured, read_poses};
+pub use poses::{Unpictured, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints};

@@ -44,14 +44,14 @@ fn view(fields: &Fields, size: [u32; 2]) -> Result<Unpictured, DatasetError> {
     })
 }
 
-/// All views of a transforms file, whether their images are there or not. Where the file does not say their size, it is that
-/// of the images that are there, else of the training images beside it.
+/// All views of a transforms file with the content `text`, whether their images are there or not. Where it does not say their
+/// size, that is the size of the images that are there, else of the training images beside it.
 ///
 /// # Errors
 /// A file that is no transforms file, or the first frame that is no view.
-pub fn read_poses(file: &Path) -> Result<Vec<Unpictured>, DatasetError> {
+pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<Unpictured>, DatasetError> {
     let root = file.parent().unwrap_or(Path::new(""));
-    let document = Document::read(file)?;
+    let document = Document::parse(file, text)?;
     let frames: Vec<Fields> = document.frames()?.into_iter().collect::<Result<_, _>>()?;
     if frames.is_empty() {
         return Err(document
@@ -95,6 +95,10 @@ mod tests {
     use super::*;
     use crate::dataset::Dataset;
     use crate::dataset::tests::{Scene, refused};
+
+    fn read_poses(file: &Path) -> Result<Vec<Unpictured>, DatasetError> {
+        parse_poses(file, &std::fs::read(file).unwrap())
+    }
 
     #[test]
     fn a_split_without_images_can_be_seen_but_not_measured() {

@@ -205,6 +205,81 @@ fn nerfstudio_paths_are_read() {
 }
 
 #[test]
+fn paths_of_other_programs_show_what_key_frames_do() {
+    if !has_adapter() {
+        return;
+    }
+    let still = |path: &Value| {
+        let place = Place::new(path);
+        let output = succeeds(&mut place.render("a.png"));
+        let image = image::open(place.at("a.png")).unwrap().into_rgb8();
+        (image, text(&output.stderr))
+    };
+    let (expected, _) = still(&json!({
+        "width": SIDE, "height": SIDE,
+        "key_frames": [{"time": 0, "eye": [3.5, 0, 0.5], "target": [0, 0, 0.5], "fov": 40}]
+    }));
+    assert!(expected.pixels().any(|p| p.0 != [255; 3]));
+    let alike = |found: &image::RgbImage| {
+        assert_eq!(found.dimensions(), expected.dimensions());
+        for (a, b) in found.pixels().zip(expected.pixels()) {
+            let is_near = a.0.iter().zip(b.0).all(|(a, b)| a.abs_diff(b) <= 2);
+            assert!(is_near, "{a:?} {b:?}");
+        }
+    };
+    // A unit of the world is 0.33 of Instant-NGP's cube, whose middle is the origin, and whose axes are y, z, x. The axes of
+    // its cameras are right, down, forward: from those of the cube half a turn around x.
+    let (found, told) = still(&json!({"time": 1.0, "path": [{
+        "R": [1, 0, 0, 0], "T": [0.5, 0.5 + 0.33 * 0.5, 0.5 + 0.33 * 3.5], "fov": 40, "slice": 0.0, "scale": 1.5
+    }]}));
+    alike(&found);
+    assert!(
+        told.contains("unit cube") && told.contains("0.33"),
+        "{told}"
+    );
+    let pose = json!([[0, 0, 1, 3.5], [1, 0, 0, 0], [0, 1, 0, 0.5], [0, 0, 0, 1]]);
+    let (found, _) = still(&json!({
+        "camera_angle_x": 40.0_f64.to_radians(), "w": SIDE, "h": SIDE,
+        "frames": [{"file_path": "none/r_0", "transform_matrix": pose}]
+    }));
+    alike(&found);
+}
+
+#[test]
+fn a_split_without_images_is_rendered_and_not_measured() {
+    if !has_adapter() {
+        return;
+    }
+    let (folder, run) = own_run();
+    let dataset = folder.path().join("poses");
+    std::fs::create_dir_all(dataset.join("train")).unwrap();
+    for name in ["transforms_train.json", "transforms_test.json"] {
+        std::fs::copy(shared().dataset.join(name), dataset.join(name)).unwrap();
+    }
+    for (name, bytes) in files_in(&shared().dataset.join("train")) {
+        std::fs::write(dataset.join("train").join(name), bytes).unwrap();
+    }
+    let file = dataset.join("transforms_test.json");
+    let poses: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let n = poses["frames"].as_array().unwrap().len();
+    let mut command = kiln(["render"]);
+    command.arg(&run).arg("--dataset").arg(&dataset);
+    let out = folder.path().join("views");
+    succeeds(command.args(["--split", "test", "--out"]).arg(&out));
+    assert_eq!(names_in(&out).len(), n);
+    let size = image_size(&out.join("rgb_0000.png")).unwrap();
+    assert_eq!(size, [SIDE, SIDE]);
+    let mut command = kiln(["inspect"]);
+    let output = succeeds(command.arg(&dataset));
+    let told = text(&output.stdout);
+    assert!(
+        told.contains(&format!("{n} poses have no images"))
+            && told.contains("kiln render --split test"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_path_needs_no_dataset() {
     if !has_adapter() {
         return;

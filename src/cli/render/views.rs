@@ -10,8 +10,9 @@ use crate::camera_path::Draft;
 use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
 use crate::cli::{Session, scene, usage};
-use crate::dataset::{Dataset, Split, Unpictured};
+use crate::dataset::{Dataset, Format, Split, Unpictured};
 use crate::render::Crop;
+use crate::scene_frame::UNIT;
 
 /// Frames per second of what has no rate of its own.
 const FPS: f64 = 12.0;
@@ -193,16 +194,25 @@ impl PathFile {
             }
             self.path.to_world(&transform);
         }
+        let mut usual = self.path.size();
         if self.path.is_in_unit_cube() {
-            let scene = &checkpoint.info.config.scene;
-            let offset = scene.offset.unwrap_or([0.5; 3]).map(f64::from);
-            self.path
-                .place_unit_cube(f64::from(scene.scale.unwrap_or(0.33)), offset);
+            let dataset = at_hand(checkpoint, args);
+            if let Some(first) = dataset.as_ref().and_then(|d| d.train.first()) {
+                let camera = first
+                    .camera
+                    .downscaled(dataset.as_ref().map_or(1, |d| d.downscale));
+                usual = [camera.width, camera.height];
+            }
+            let (scale, offset, whence) = unit_cube(checkpoint, dataset.as_ref());
+            session.out.note(format!(
+                "note: {} is Instant-NGP's, whose paths stand in its unit cube: they are taken to the world by scale {scale} \
+                 and offset {offset:?}, {whence}",
+                self.file.display(),
+            ));
+            self.path.place_unit_cube(scale, offset);
         }
         let fps = args.fps.unwrap_or(self.path.fps());
-        let own = Some(self.path.size()).filter(|_| self.path.names_size());
-        let own = own.or_else(|| trained_size(checkpoint, args));
-        let size = size(own.unwrap_or(self.path.size()), args.width, args.height);
+        let size = size(usual, args.width, args.height);
         check_size(&self.file.display().to_string(), size)?;
         Ok(Views {
             all: View::of(&self.path.cameras(size, fps)?),
@@ -212,14 +222,32 @@ impl PathFile {
     }
 }
 
-/// The size of the first training view, where the dataset is at hand.
-fn trained_size(checkpoint: &Checkpoint, args: &Args) -> Option<[u32; 2]> {
+/// The dataset, where it is where it was.
+fn at_hand(checkpoint: &Checkpoint, args: &Args) -> Option<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = args.dataset.as_deref().unwrap_or(&remembered);
     let opening = checkpoint.info.opening().or(None, args.apply_orientation);
-    let dataset = Dataset::open_with(path, opening).ok()?;
-    let camera = dataset.train.first()?.camera.downscaled(dataset.downscale);
-    Some([camera.width, camera.height])
+    Dataset::open_with(path, opening).ok()
+}
+
+/// What Instant-NGP takes from the world to its unit cube with, and who says so: what it reads itself is the dataset's file.
+fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 3], &'static str) {
+    let read = dataset.filter(|d| matches!(d.format, Format::Blender | Format::Transforms));
+    if let Some(dataset) = read {
+        let whence = if dataset.scale.or(dataset.offset.map(|_| 1.0)).is_some() {
+            "as the dataset's file says"
+        } else {
+            "as always where the dataset's file does not say"
+        };
+        let scale = dataset.scale.unwrap_or(UNIT);
+        return (scale, dataset.offset.unwrap_or([0.5; 3]), whence);
+    }
+    let scene = &checkpoint.info.config.scene;
+    (
+        scene.box_scale(),
+        scene.box_offset(),
+        "as in this run, since no transforms file is at hand that says: give the dataset's place with --dataset if it was another",
+    )
 }
 
 /// What the dataset's file says was applied to its poses.
