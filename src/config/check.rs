@@ -19,9 +19,9 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
-fn positive(key: &str, value: impl Into<f64>) -> Result<(), Bad> {
-    let value = value.into();
-    if value.is_finite() && value > 0.0 {
+fn positive(key: &str, value: impl Into<f64> + Copy + std::fmt::Display) -> Result<(), Bad> {
+    let number: f64 = value.into();
+    if number.is_finite() && number > 0.0 {
         Ok(())
     } else {
         Err(bad(key, format!("is {value}; it must be positive")))
@@ -139,10 +139,13 @@ impl Config {
                 format!("is {a}; it must be a power of two up to 128"),
             ));
         }
-        if scene.eval_background == Background::Random {
+        if matches!(
+            scene.eval_background,
+            Background::Random | Background::Auto(None)
+        ) {
             return Err(bad(
                 "scene.eval_background",
-                "is random; images need one colour: white, black or #rrggbb",
+                "is no colour, which images need: white, black, #rrggbb or auto:white",
             ));
         }
         if let (Some(near), Some(far)) = (scene.near, scene.far)

@@ -177,6 +177,19 @@ impl Objects {
         format!("{hash:016x}")
     }
 
+    /// All views to learn from as those of one scene, which share one frame and one background.
+    #[must_use]
+    pub fn scene(&self) -> Dataset {
+        let mut scene = self.train[0].dataset.clone();
+        let views = self.train.iter().flat_map(|object| &object.frames);
+        scene.train = views.cloned().collect();
+        scene.val.clear();
+        scene.test.clear();
+        scene.is_held_out = false;
+        scene.survey();
+        scene
+    }
+
     /// Views of the object that has the most.
     #[must_use]
     pub fn most_views(&self) -> usize {
