@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::error::DatasetError;
 use super::framing::{CELLS, Framing, Layout, point, short};
-use super::{Dataset, Frame, Image, Split};
+use super::{Dataset, Frame, Image, Split, inverted};
 use crate::camera::{Camera, focus};
 use crate::text::{one_line, shown};
 
@@ -39,7 +39,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(severity: Severity, message: String) -> Self {
+    pub(super) fn new(severity: Severity, message: String) -> Self {
         Self {
             severity,
             file: None,
@@ -217,7 +217,6 @@ pub fn check(
         let framing = Framing::of(&cameras, Some(cubes), false)?;
         Some(format!("{}; try {}", framing.reason(), framing.flags()))
     };
-    problems.extend(doubles(dataset));
     problems.extend(one_point(&dataset.train));
     problems.extend(against_box(&dataset.train, scene_box, near_far, &advice));
     problems.extend(against_focus(&dataset.train, scene_box, &advice));
@@ -227,7 +226,9 @@ pub fn check(
         problems.extend(against_view(&fit, scene_box, &advice));
     }
     problems.extend(far_off(&dataset.train));
-    problems
+    let mut all = doubles(dataset);
+    all.extend(inverted::instead_of(problems, dataset));
+    all
 }
 
 /// What is wrong with a grid of networks that fills `grid`, a part of the scene's box, for the cameras of `dataset`.
@@ -730,6 +731,37 @@ mod tests {
         };
         assert!(told(&["v5", "times farther"]), "{problems:#?}");
         assert!(!told(&["scene.scale="]), "{problems:#?}");
+    }
+
+    #[test]
+    fn inverted_poses_are_told_in_place_of_what_follows_from_them() {
+        let invert = |views: &mut Vec<Frame>| {
+            for view in views {
+                let rows = view.camera.world_from_camera;
+                let place = |i: usize| -(0..3).map(|r| rows[r][i] * rows[r][3]).sum::<f64>();
+                view.camera.world_from_camera =
+                    std::array::from_fn(|i| [rows[0][i], rows[1][i], rows[2][i], place(i)]);
+            }
+        };
+        // Around the origin all of them are one.
+        let dataset = around([0.0; 3], invert);
+        finds(
+            &dataset,
+            Severity::Error,
+            &[
+                "world-to-camera",
+                "numpy.linalg.inv",
+                "(0.00, 0.00, 0.00)",
+                "4.12 away",
+            ],
+        );
+        let dataset = around([3.0, 1.0, 0.0], invert);
+        let problems = check(&dataset, &BOX, 1, &|_| [0.0, 1e10]);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(
+            problems[0].message.contains("(3.00, 1.00, 0.00)"),
+            "{problems:#?}"
+        );
     }
 
     #[test]

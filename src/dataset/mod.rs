@@ -13,6 +13,7 @@ mod frames;
 pub mod framing;
 mod image;
 mod intrinsics;
+mod inverted;
 mod json;
 mod llff;
 mod npy;

@@ -1,0 +1,326 @@
+//! Poses that go the wrong way: world-to-camera matrices where camera-to-world ones are expected.
+//!
+//! Inverted, such poses stand around something and look at it; as they are, they look nowhere in common. A capture that makes
+//! sense as it is, whatever its layout, is left alone.
+
+use glam::{DMat3, DVec3};
+
+use super::Format;
+use super::doctor::{Problem, Severity};
+use super::framing::{point, short};
+use super::{Dataset, Frame};
+use crate::camera::{Camera, focus};
+
+/// Fewer cameras say too little.
+const FEWEST: usize = 6;
+/// Sine of the angle by which axes miss what they look at, below which inverted cameras look at it.
+const MEETS: f64 = 0.2;
+/// The same, below which cameras as they are look at something, or away from it.
+const MAY_MEET: f64 = 0.35;
+/// Share of cameras that are to agree.
+const AGREE: f64 = 0.9;
+/// Length of the mean of directions, above which they are one direction.
+const ONE_WAY: f64 = 0.8;
+/// The same of inverted cameras: narrower ones tell nothing from cameras that tilt in one place.
+const NARROW: f64 = 0.9;
+/// Distance from what inverted cameras look at over the spread of the cameras as they are, below which they stand in it.
+const APART: f64 = 0.02;
+/// Difference in [`roll`] by which the cameras as they are stand upright and the inverted ones do not.
+const UPRIGHT: f64 = 0.02;
+
+/// How cameras look at the point that is nearest to their axes.
+struct Look {
+    at: DVec3,
+    /// Median distance from there.
+    distance: f64,
+    /// Median sine of the angle between an axis and the way there.
+    miss: f64,
+    /// Share of those that face it.
+    facing: f64,
+}
+
+impl Look {
+    fn of(cameras: &[Camera]) -> Option<Self> {
+        let at = focus(cameras)?;
+        let ways = || cameras.iter().map(|c| (at - c.place(), c.direction()));
+        let facing = ways().filter(|(way, axis)| way.dot(*axis) > 0.0).count();
+        Some(Self {
+            at,
+            distance: median(ways().map(|(way, _)| way.length())),
+            miss: median(ways().map(|(way, axis)| way.normalize_or_zero().cross(axis).length())),
+            facing: facing as f64 / cameras.len() as f64,
+        })
+    }
+
+    /// Whether all face one way, towards it or away from it, and miss it by less than `most`.
+    fn is_shared(&self, most: f64) -> bool {
+        self.miss < most && self.facing.max(1.0 - self.facing) >= AGREE
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Column `i` of a camera's rotation: right, up, back.
+fn column(camera: &Camera, i: usize) -> DVec3 {
+    DVec3::from(camera.world_from_camera.map(|row| row[i]))
+}
+
+/// Length of the mean of directions.
+fn mean_length(directions: impl Iterator<Item = DVec3>) -> f64 {
+    let (sum, n) = directions.fold((DVec3::ZERO, 0.0), |(sum, n), d| (sum + d, n + 1.0));
+    sum.length() / f64::max(n, 1.0)
+}
+
+/// How far the cameras' right sides, or their upper sides, are from lying in one plane, as those of cameras do that are held
+/// level or upright: the least mean square along any direction.
+fn roll(cameras: &[Camera]) -> f64 {
+    let of = |i: usize| {
+        let mut matrix = DMat3::ZERO;
+        for axis in cameras.iter().map(|c| column(c, i)) {
+            matrix += DMat3::from_cols(axis * axis.x, axis * axis.y, axis * axis.z);
+        }
+        least_eigenvalue(matrix * (1.0 / cameras.len().max(1) as f64))
+    };
+    of(0).min(of(1))
+}
+
+/// The least eigenvalue of a symmetric matrix (Smith 1961).
+fn least_eigenvalue(a: DMat3) -> f64 {
+    let mean = (a.x_axis.x + a.y_axis.y + a.z_axis.z) / 3.0;
+    let b = a - DMat3::from_diagonal(DVec3::splat(mean));
+    let square = b.x_axis.length_squared() + b.y_axis.length_squared() + b.z_axis.length_squared();
+    let p = (square / 6.0).sqrt();
+    if p < 1e-12 {
+        return mean;
+    }
+    let r = ((b * (1.0 / p)).determinant() / 2.0).clamp(-1.0, 1.0);
+    let angle = r.acos() / 3.0 + 2.0 * std::f64::consts::FRAC_PI_3;
+    mean + 2.0 * p * angle.cos()
+}
+
+/// The camera whose matrix is the inverse.
+fn inverted(camera: &Camera) -> Camera {
+    let m = camera.world_from_camera;
+    let place = camera.place();
+    let rows = std::array::from_fn(|i| [m[0][i], m[1][i], m[2][i], -column(camera, i).dot(place)]);
+    Camera {
+        world_from_camera: rows,
+        ..*camera
+    }
+}
+
+/// What inverted poses show of the mistake.
+struct Found {
+    look: Look,
+    /// Whether they would look away: they are `OpenCV`'s.
+    is_opencv: bool,
+}
+
+fn find(cameras: &[Camera]) -> Option<Found> {
+    if cameras.len() < FEWEST {
+        return None;
+    }
+    let others: Vec<Camera> = cameras.iter().map(inverted).collect();
+    let look = Look::of(&others)?;
+    let n = cameras.len() as f64;
+    let center = cameras.iter().map(Camera::place).sum::<DVec3>() / n;
+    let spread = median(cameras.iter().map(|c| c.place().distance(center)));
+    let is_around = look.is_shared(MEETS)
+        && look.distance > APART * spread
+        && mean_length(others.iter().map(Camera::direction)) < NARROW;
+    if !is_around || roll(&others) > roll(cameras) + UPRIGHT {
+        return None;
+    }
+    let is_shared = Look::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
+    let is_one_way = mean_length(cameras.iter().map(Camera::direction)) > ONE_WAY
+        && mean_length(cameras.iter().map(|c| column(c, 1))) > ONE_WAY;
+    (!is_shared && !is_one_way).then(|| Found {
+        is_opencv: look.facing < 0.5,
+        look,
+    })
+}
+
+/// In place of `problems`, which follow from it, that the poses of `dataset` go the wrong way, where they do.
+pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Problem> {
+    if dataset.format == Format::Llff {
+        // Those were turned and moved all together, and have no inverse to go by.
+        return problems;
+    }
+    let of = |frames: &[Frame]| frames.iter().map(|f| f.camera).collect::<Vec<Camera>>();
+    let Some(found) = find(&of(&dataset.train)) else {
+        return problems;
+    };
+    let severity = problems
+        .iter()
+        .map(|p| p.severity)
+        .find(|s| *s == Severity::Error)
+        .unwrap_or(Severity::Warning);
+    let Look { at, distance, .. } = found.look;
+    let more = if found.is_opencv {
+        ", and negate the second and third columns of what that gives (they are OpenCV's or COLMAP's)"
+    } else {
+        ""
+    };
+    let message = format!(
+        "the poses look like world-to-camera matrices: inverted, the cameras look at {} from about {} away; as they are, they \
+         look at nothing in common: invert each of them (numpy.linalg.inv){more}",
+        point(at.to_array(), distance),
+        short(distance),
+    );
+    vec![Problem::new(severity, message)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The camera at `eye` that looks at `target` with this direction upwards.
+    fn camera(eye: DVec3, target: DVec3, up: DVec3) -> Camera {
+        let f = |v: DVec3| v.to_array().map(|v| v as f32);
+        let mut camera = Camera::look_at(f(eye), f(target), f(up), 0.7, 64, 48);
+        for (row, v) in eye.to_array().into_iter().enumerate() {
+            camera.world_from_camera[row][3] = v;
+        }
+        camera
+    }
+
+    /// A number from -1 to 1 that looks random.
+    fn noise(seed: u32, i: usize) -> f64 {
+        let mut z = (u64::from(seed) << 32) ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+    }
+
+    fn noise3(seed: u32, i: usize) -> DVec3 {
+        DVec3::from([0, 1, 2].map(|axis| noise(seed, 3 * i + axis)))
+    }
+
+    /// `n` cameras around `at`: `arc` of a turn, from these latitudes, which they miss by a share of their distance.
+    fn around(at: DVec3, n: usize, arc: f64, latitudes: [f64; 2], miss: f64) -> Vec<Camera> {
+        let one = |i: usize| {
+            let share = i as f64 / n as f64;
+            let angle = arc * share * std::f64::consts::TAU;
+            let latitude = latitudes[0] + (latitudes[1] - latitudes[0]) * (7.3 * share).fract();
+            let (flat, high) = (latitude.cos(), latitude.sin());
+            let way = DVec3::new(flat * angle.cos(), flat * angle.sin(), high);
+            camera(at + 4.0 * way, at + 4.0 * miss * noise3(1, i), DVec3::Z)
+        };
+        (0..n).map(one).collect()
+    }
+
+    fn all(cameras: &[Camera]) -> Vec<Camera> {
+        cameras.iter().map(inverted).collect()
+    }
+
+    /// Cameras of `OpenCV`: y down, looking along +z.
+    fn opencv(cameras: &[Camera]) -> Vec<Camera> {
+        let turn = |c: &Camera| Camera {
+            world_from_camera: c.world_from_camera.map(|[x, y, z, t]| [x, -y, -z, t]),
+            ..*c
+        };
+        cameras.iter().map(turn).collect()
+    }
+
+    /// Orbits of many kinds.
+    fn orbits() -> Vec<Vec<Camera>> {
+        let off = DVec3::new(2.0, -1.0, 0.5);
+        let far = DVec3::new(300.0, 20.0, -7.0);
+        [DVec3::ZERO, off, far]
+            .into_iter()
+            .flat_map(|at| {
+                [
+                    around(at, 24, 1.0, [0.0, 0.0], 0.0),
+                    around(at, 24, 1.0, [0.4, 0.4], 0.02),
+                    around(at, 40, 3.0, [0.0, 1.4], 0.05),
+                    around(at, 40, 3.0, [-0.5, 0.9], 0.1),
+                    around(at, 16, 0.5, [0.1, 0.5], 0.05),
+                ]
+            })
+            .collect()
+    }
+
+    /// Cameras that look along −x from places of a plane, as they do in LLFF captures.
+    fn one_way(seed: u32, at: DVec3, turn: f64) -> Vec<Camera> {
+        let one = |i: usize| {
+            let eye = at + 0.3 * noise3(seed, i) * DVec3::new(0.2, 1.0, 1.0);
+            let aim = DVec3::NEG_X + turn * noise3(seed + 1, i);
+            camera(eye, eye + aim, DVec3::Z)
+        };
+        (0..20).map(one).collect()
+    }
+
+    /// Cameras that look outwards from `radius` around `at`, tilted by up to `tilt` and shaken by `shake`.
+    fn inside_out(seed: u32, at: DVec3, [radius, tilt, shake]: [f64; 3]) -> Vec<Camera> {
+        let one = |i: usize| {
+            let angle = i as f64 * 0.7;
+            let (sin, cos) = (tilt * noise(seed, i)).sin_cos();
+            let way = DVec3::new(cos * angle.cos(), cos * angle.sin(), sin);
+            let eye = at + radius * way + shake * noise3(seed + 1, i);
+            camera(eye, eye + way, DVec3::Z)
+        };
+        (0..36).map(one).collect()
+    }
+
+    #[test]
+    fn orbits_are_told_when_they_are_inverted_and_only_then() {
+        for (i, orbit) in orbits().into_iter().enumerate() {
+            assert!(find(&orbit).is_none(), "orbit {i}");
+            assert!(find(&opencv(&orbit)).is_none(), "orbit {i}, OpenCV");
+            let found = find(&all(&orbit)).unwrap_or_else(|| panic!("orbit {i}, inverted"));
+            assert!(!found.is_opencv && (found.look.distance - 4.0).abs() < 0.5);
+            let found = find(&all(&opencv(&orbit)));
+            assert!(found.is_some_and(|f| f.is_opencv), "orbit {i}, both");
+        }
+    }
+
+    #[test]
+    fn a_few_cameras_or_one_point_say_nothing() {
+        let few = around(DVec3::ZERO, 5, 1.0, [0.0, 0.5], 0.0);
+        assert!(find(&all(&few)).is_none());
+        let same = vec![few[0]; 20];
+        assert!(find(&same).is_none() && find(&all(&same)).is_none());
+        assert!(find(&[]).is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 300,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn captures_that_look_one_way_are_left_alone(
+            seed in 0..10_000_u32, at in prop::array::uniform3(-5.0..5.0), turn in 0.0..0.4,
+        ) {
+            prop_assert!(find(&one_way(seed, at.into(), turn)).is_none());
+        }
+
+        #[test]
+        fn captures_from_the_inside_out_are_left_alone(
+            seed in 0..10_000_u32,
+            // On a floor under the cameras, where the origin is most often, and anywhere.
+            at in prop_oneof![
+                (0.5..3.0).prop_map(|height| [0.0, 0.0, height]),
+                prop::array::uniform3(-5.0..5.0),
+            ],
+            radius in 0.1..2.0, tilt in 0.0..0.9, shake in 0.0..1.5,
+        ) {
+            prop_assert!(find(&inside_out(seed, at.into(), [radius, tilt, shake])).is_none());
+        }
+
+        #[test]
+        fn orbits_are_left_alone(
+            at in prop::array::uniform3(-50.0..50.0), n in 6..60_usize, arc in 0.1..5.0,
+            low in -1.3..1.3, high in -1.3..1.3, miss in 0.0..0.3,
+        ) {
+            prop_assert!(find(&around(at.into(), n, arc, [low, high], miss)).is_none());
+        }
+    }
+}
