@@ -389,6 +389,10 @@ impl Dataset {
             return;
         }
         let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        if inverted::are(&cameras) {
+            self.framing = None;
+            return;
+        }
         let is_filled = self.surroundings == Some(Surroundings::Filled);
         let found = Framing::of(&cameras, self.aabb_scale, is_filled);
         self.framing = found.and_then(|found| match self.format {
