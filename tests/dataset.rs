@@ -698,8 +698,75 @@ fn objects_as_scene_representation_networks_store_them() {
     )
     .unwrap();
     refused(Dataset::open(&root), &["intrinsics.txt", "four lines"]);
-    // A matrix for intrinsics is NSVF's.
-    let matrix = "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n";
-    std::fs::write(root.join("intrinsics.txt"), matrix).unwrap();
+    let write = |text: &str| std::fs::write(root.join("intrinsics.txt"), text).unwrap();
+    for (text, words) in [
+        ("", ["five lines"; 2]),
+        ("131 64 64 0\n0 0 x\n1\n128 128\n", ["line 2", "`x`"]),
+        (
+            "0 64 64 0\n0 0 0\n1\n128 128\n",
+            ["focal length 0", "positive"],
+        ),
+        (
+            "131 64 64 0\n0 0 0\n-1\n1\n128 128\n",
+            ["near plane -1", "negative"],
+        ),
+        (
+            "131 64 64 0\n0 0 0\n1\n128 128\n7\n",
+            ["world-to-camera"; 2],
+        ),
+        ("131 64 64 0\n0 0 0\n0\n1\n1\n128 128\n", ["five lines"; 2]),
+    ] {
+        write(text);
+        let words = [&["intrinsics.txt"][..], &words].concat();
+        refused(Dataset::open(&root), &words);
+    }
+    // A matrix for intrinsics is NSVF's, and so is a box.
+    for matrix in [
+        "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n",
+        "100 0 32\n0 100 32\n0 0 1\n",
+        "100 0 32 0 0 100 32 0 0 0 1 0 0 0 0 1\n",
+    ] {
+        write(matrix);
+        refused(Dataset::open(&root), &["NSVF", "transforms_train.json"]);
+    }
+    write(intrinsics);
+    std::fs::write(root.join("bbox.txt"), "-1 -1 -1 1 1 1 0.4\n").unwrap();
     refused(Dataset::open(&root), &["NSVF"]);
+}
+
+#[test]
+fn intrinsics_as_scene_representation_networks_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for sub in ["pose", "rgb"] {
+        std::fs::create_dir_all(root.join(sub)).unwrap();
+    }
+    for i in 0..3 {
+        // At (0.5, 0, -1.3).
+        let pose = "1 0 0 0.5 0 1 0 0 0 0 1 -1.3 0 0 0 1";
+        std::fs::write(root.join(format!("pose/{i:06}.txt")), pose).unwrap();
+        gradient(64, 64)
+            .save_png(&root.join(format!("rgb/{i:06}.png")))
+            .unwrap();
+    }
+    let open = |text: &str| {
+        std::fs::write(root.join("intrinsics.txt"), text).unwrap();
+        Dataset::open(root).unwrap().train[0].clone()
+    };
+    // Of the middle (0.5, 0, 0); the near plane is a line of its own, and cuts off what it can.
+    let four = open("131.25 64. 64. 0.\n.5 0. 0.\n1.\n128 128\n");
+    let five = open("131.25 64. 64. 0.\n.5 0. 0.\n0.\n1.\n128 128\n");
+    assert_eq!(five, four);
+    assert_eq!(
+        (five.camera.focal, five.near_far),
+        ([65.625; 2], Some([0.8, 1.8]))
+    );
+    let near = open("131.25 64. 64. 0.\n.5 0. 0.\n1.1\n1.\n128 128\n0\n");
+    assert_eq!(
+        (near.camera, near.near_far),
+        (four.camera, Some([1.1, 1.8]))
+    );
+    let inverse = open("131.25 64. 64. 0.\n-.5 0. 0.\n0.\n1.\n128 128\n1\n");
+    assert_eq!(inverse.camera.position(), [-0.5, 0.0, 1.3]);
+    assert_eq!(inverse.camera.forward(), [0.0, 0.0, 1.0]);
 }

@@ -26,6 +26,8 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
             &["sparse/cameras.txt"],
             &["cameras.bin", "images.bin"],
             &["cameras.txt", "images.txt"],
+            &["distorted/sparse"],
+            &["database.db"],
         ],
         Known {
             name: "COLMAP data",
@@ -39,7 +41,8 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
         ],
         Known {
             name: "NSVF data",
-            advice: "write its pose/*.txt and intrinsics.txt as a transforms.json",
+            advice: "write its intrinsics.txt and pose/*.txt (camera-to-world, whose second and third columns are to be negated) \
+                     as transforms_train.json, transforms_val.json and transforms_test.json of the images 0_*, 1_* and 2_*",
         },
     ),
     (

@@ -8,6 +8,7 @@ use glam::{DMat3, DVec3};
 use super::Format;
 use super::doctor::{Problem, Severity};
 use super::framing::{point, short};
+use super::pose::inverse;
 use super::{Dataset, Frame};
 use crate::camera::{Camera, focus};
 
@@ -106,11 +107,8 @@ fn least_eigenvalue(a: DMat3) -> f64 {
 
 /// The camera whose matrix is the inverse.
 fn inverted(camera: &Camera) -> Camera {
-    let m = camera.world_from_camera;
-    let place = camera.place();
-    let rows = std::array::from_fn(|i| [m[0][i], m[1][i], m[2][i], -column(camera, i).dot(place)]);
     Camera {
-        world_from_camera: rows,
+        world_from_camera: inverse(&camera.world_from_camera),
         ..*camera
     }
 }

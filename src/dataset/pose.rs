@@ -71,6 +71,14 @@ pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRig
     Ok(Some(lengths[0]))
 }
 
+/// The inverse of a rigid motion.
+pub(super) fn inverse(rows: &[[f64; 4]; 3]) -> [[f64; 4]; 3] {
+    std::array::from_fn(|i| {
+        let place: f64 = rows.iter().map(|row| row[i] * row[3]).sum();
+        [rows[0][i], rows[1][i], rows[2][i], -place]
+    })
+}
+
 /// Reads `transform_matrix`: rows of `[R | t]`, OpenGL camera-to-world.
 ///
 /// A rotation with a uniform scale is normalised and noted; anything else that is not rigid is an

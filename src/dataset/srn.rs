@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
 use super::pixel_format::images_in;
-use super::pose::make_rigid;
+use super::pose::{inverse, make_rigid};
 use super::{Dataset, Format, Frame, Notes, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
 use crate::files::read_file;
@@ -14,22 +14,41 @@ use crate::text::{escaped, shown};
 const LONGEST: u64 = 1 << 16;
 const INTRINSICS: &str = "intrinsics.txt";
 
+/// What a folder of NSVF's has, and one of these has not.
+const BBOX: &str = "bbox.txt";
+
 /// What `intrinsics.txt` says: focal length and principal point in pixels of an image of `size`, and the middle of the
 /// object's cube with its scale, world units.
+///
+/// Its lines are focal length, cx, cy, 0; the middle; the near plane, which pixelNeRF's copies leave out; the scale; height
+/// and width; and whether poses are world-to-camera, which may be left out.
 struct Intrinsics {
     focal: f64,
     principal: [f64; 2],
     middle: [f64; 3],
+    near: f64,
     scale: f64,
     size: [f64; 2],
+    is_world_to_camera: bool,
 }
 
-/// Whether `root` is such a folder: NSVF's have a matrix for intrinsics.
+/// Whether `root` is such a folder: NSVF's have a matrix for intrinsics, and a box.
 pub(super) fn is(root: &Path) -> bool {
+    let file = root.join(INTRINSICS);
     root.join("pose").is_dir()
         && root.join("rgb").is_dir()
-        && numbers(&root.join(INTRINSICS))
-            .is_ok_and(|lines| lines.get(1).is_some_and(|l| l.len() == 3))
+        && file.exists()
+        && !root.join(BBOX).exists()
+        // What is wrong with a file that cannot be read is told when it is opened.
+        && !numbers(&file).is_ok_and(|lines| is_matrix(&lines))
+}
+
+/// Whether the numbers are those of a square matrix, row by row or all in a line.
+fn is_matrix(lines: &[Vec<f64>]) -> bool {
+    match lines {
+        [all] => [9, 16].contains(&all.len()),
+        rows => [3, 4].contains(&rows.len()) && rows.iter().all(|row| row.len() == rows.len()),
+    }
 }
 
 /// The numbers of a text file, line by line; empty lines do not count.
@@ -63,31 +82,69 @@ impl Intrinsics {
         let path = root.join(INTRINSICS);
         let lines = numbers(&path)?;
         let lines: Vec<&[f64]> = lines.iter().map(Vec::as_slice).collect();
-        match lines.as_slice() {
+        let fault = |message: String| DatasetError::File {
+            path: path.clone(),
+            message,
+        };
+        let (near, rest) = match lines.as_slice() {
+            [a, b, [near], rest @ [[_], ..]] => (*near, [&[*a, *b], rest].concat()),
+            all => (0.0, all.to_vec()),
+        };
+        let (first, middle, scale, size, last) = match rest.as_slice() {
             [
                 [focal, cx, cy, ..],
                 [x, y, z],
                 [scale],
                 [height, width],
-                ..,
-            ] if *focal > 0.0 && *scale > 0.0 && *height >= 1.0 && *width >= 1.0 => Ok(Self {
-                focal: *focal,
-                principal: [*cx, *cy],
-                middle: [*x, *y, *z],
-                scale: *scale,
-                size: [*width, *height],
-            }),
-            _ => Err(DatasetError::File {
-                path,
-                message: "expected four lines: focal length, cx, cy, 0; the object's middle; its scale; height and width"
-                    .to_owned(),
-            }),
+                last @ ..,
+            ] => (
+                [*focal, *cx, *cy],
+                [*x, *y, *z],
+                *scale,
+                [*width, *height],
+                last,
+            ),
+            _ => {
+                return Err(fault(
+                    "expected four or five lines: focal length, cx, cy, 0; the object's middle; the near plane, which may be \
+                     left out; the object's scale; height and width"
+                        .to_owned(),
+                ));
+            }
+        };
+        let [focal, cx, cy] = first;
+        if focal <= 0.0 || scale <= 0.0 || size.iter().any(|side| *side < 1.0) || near < 0.0 {
+            return Err(fault(format!(
+                "focal length {focal}, scale {scale}, height {} and width {} should be positive, and the near plane {near} not \
+                 negative: correct the file or copy it again",
+                size[1], size[0]
+            )));
         }
+        let is_world_to_camera = match last {
+            [] => false,
+            [[flag]] if *flag == 0.0 || *flag == 1.0 => *flag == 1.0,
+            _ => {
+                return Err(fault(
+                    "expected nothing after height and width but a line with 1 where the poses are world-to-camera, else 0: \
+                     remove it or copy the file again"
+                        .to_owned(),
+                ));
+            }
+        };
+        Ok(Self {
+            focal,
+            principal: [cx, cy],
+            middle,
+            near,
+            scale,
+            size,
+            is_world_to_camera,
+        })
     }
 }
 
-/// OpenGL camera-to-world of a pose file: 16 numbers of a camera that looks along +z, y down.
-fn pose(path: &Path) -> Result<[[f64; 4]; 3], DatasetError> {
+/// OpenGL camera-to-world of a pose file: 16 numbers of a camera that looks along +z, y down, or of the inverse.
+fn pose(path: &Path, is_world_to_camera: bool) -> Result<[[f64; 4]; 3], DatasetError> {
     let all = numbers(path)?.concat();
     let fault = |message: String| DatasetError::File {
         path: path.to_owned(),
@@ -107,6 +164,9 @@ fn pose(path: &Path) -> Result<[[f64; 4]; 3], DatasetError> {
     let mut matrix: [[f64; 4]; 3] =
         std::array::from_fn(|r| std::array::from_fn(|c| rows[4 * r + c]));
     make_rigid(&mut matrix).map_err(|cause| fault(format!("{cause}: copy the file again")))?;
+    if is_world_to_camera {
+        matrix = inverse(&matrix);
+    }
     Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t]))
 }
 
@@ -173,7 +233,7 @@ fn frame(
     of: &Intrinsics,
     notes: &mut Notes,
 ) -> Result<Frame, DatasetError> {
-    let world_from_camera = pose(pose_path)?;
+    let world_from_camera = pose(pose_path, of.is_world_to_camera)?;
     let header = pixel_format::header(image_path)?;
     let orientation = notes.upright(&header, Some(of.size), || shown(image_path));
     let [width, height] = orientation::turned(header.size, orientation);
@@ -200,6 +260,9 @@ fn frame(
             principal: [0, 1].map(|a| (of.principal[a] * ratio[a]) as f32),
             lens: Lens::Pinhole,
         },
-        near_far: Some([(away - half).max(0.01 * away) as f32, (away + half) as f32]),
+        near_far: Some([
+            (away - half).max(0.01 * away).max(of.near.min(away)) as f32,
+            (away + half) as f32,
+        ]),
     })
 }

@@ -242,8 +242,12 @@ fn other_formats_are_named() {
         (vec!["sparse/0/cameras.bin"], ["COLMAP", "ns-process-data"]),
         (vec!["poses_bounds.npy"], ["poses_bounds.npy", "numpy.save"]),
         (
-            vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt"],
+            vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt", "bbox.txt"],
             ["NSVF", "pose/"],
+        ),
+        (
+            vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt"],
+            ["intrinsics.txt", "five lines"],
         ),
         (
             vec!["images/a.jpg", "images/b.jpg"],
