@@ -87,7 +87,9 @@ impl Intrinsics {
             message,
         };
         let (near, rest) = match lines.as_slice() {
-            [a, b, [near], rest @ [[_], ..]] => (*near, [&[*a, *b], rest].concat()),
+            [a, b, [near], rest @ ..] if rest.first().is_some_and(|line| line.len() == 1) => {
+                (*near, [&[*a, *b][..], rest].concat())
+            }
             all => (0.0, all.to_vec()),
         };
         let (first, middle, scale, size, last) = match rest.as_slice() {
