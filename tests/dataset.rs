@@ -697,7 +697,10 @@ fn objects_as_scene_representation_networks_store_them() {
         "131.25 64.0 64.0 0.\n0. 0. 0.\n1.\n",
     )
     .unwrap();
-    refused(Dataset::open(&root), &["intrinsics.txt", "four or five lines"]);
+    refused(
+        Dataset::open(&root),
+        &["intrinsics.txt", "four or five lines"],
+    );
     let write = |text: &str| std::fs::write(root.join("intrinsics.txt"), text).unwrap();
     for (text, words) in [
         ("", ["five lines"; 2]),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::error::DatasetError;
 use super::framing::{CELLS, Framing, Layout, point, short};
+use super::same_picture::Thumbnail;
 use super::{Dataset, Frame, Image, Split, inverted};
 use crate::camera::{Camera, focus};
 use crate::text::{one_line, shown};
@@ -52,6 +53,11 @@ impl Problem {
     #[must_use]
     pub fn warning(message: String) -> Self {
         Self::new(Severity::Warning, message)
+    }
+
+    /// The same, of a view.
+    pub(super) fn warning_of(view: &Frame, message: String) -> Self {
+        Self::of_view(Severity::Warning, view, message)
     }
 
     fn of_view(severity: Severity, view: &Frame, message: String) -> Self {
@@ -506,16 +512,23 @@ const HOPELESS: f64 = 0.02;
 const TOO_COARSE: f64 = 8.0;
 
 /// What decoding told about an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen<'a> {
+    /// The view that it is of.
+    pub frame: &'a Frame,
     /// Whether it has transparent pixels.
     pub has_alpha: bool,
+    /// What it looks like.
+    pub thumbnail: Thumbnail,
 }
 
 /// Decodes the images of `frames` on all cores, without keeping them: those that cannot be used, and those that show
 /// nothing. `progress` is called once an image, from any thread.
 #[must_use]
-pub fn check_images(frames: &[&Frame], progress: &(dyn Fn() + Sync)) -> (Vec<Seen>, Vec<Problem>) {
+pub fn check_images<'a>(
+    frames: &[&'a Frame],
+    progress: &(dyn Fn() + Sync),
+) -> (Vec<Seen<'a>>, Vec<Problem>) {
     let outcomes: Vec<(Option<Seen>, Option<Problem>)> = frames
         .par_iter()
         .map(|frame| {
@@ -524,7 +537,9 @@ pub fn check_images(frames: &[&Frame], progress: &(dyn Fn() + Sync)) -> (Vec<See
             match outcome {
                 Ok(image) => {
                     let seen = Seen {
+                        frame,
                         has_alpha: image.has_alpha,
+                        thumbnail: Thumbnail::of(&image),
                     };
                     (Some(seen), blank(frame, &image))
                 }

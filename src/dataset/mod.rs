@@ -22,6 +22,7 @@ mod orientation;
 mod pixel_format;
 mod pose;
 mod poses;
+pub mod same_picture;
 mod srn;
 mod surroundings;
 #[cfg(test)]

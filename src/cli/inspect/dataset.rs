@@ -12,7 +12,7 @@ use crate::camera::{Camera, Lens};
 use crate::config::Config;
 use crate::dataset::doctor::{self, Bounds, Fit, Problem, Severity, Stand};
 use crate::dataset::framing::{point, short};
-use crate::dataset::{Dataset, Frame, Split};
+use crate::dataset::{Dataset, Frame, Split, same_picture};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
 use crate::train::fit_cells;
@@ -120,6 +120,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     let decode_seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
     problems.extend(faulty);
+    problems.extend(same_picture::leaks(&dataset, &seen));
     let memory = match &gpu {
         Ok(gpu) => {
             match fit_cells(gpu, &mut config).and_then(|()| scene::memory(gpu, &config, &dataset)) {

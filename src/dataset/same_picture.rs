@@ -1,0 +1,216 @@
+//! Pictures that are both trained on and held out, under two names.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::doctor::{Problem, Seen};
+use super::{Dataset, Frame, Image};
+use crate::text::one_line;
+
+/// Cells a side of a thumbnail.
+const SIDE: usize = 16;
+/// How far levels of one picture differ, saved again with losses or in another size.
+const SAVED_AGAIN: u8 = 2;
+/// Range of a channel of a thumbnail, below which it tells too little to be held against others.
+const TELLING: u8 = 32;
+
+/// A picture in little: what is the same in copies of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thumbnail {
+    /// Mean levels of cells, red, green and blue times alpha, and alpha; none of a picture smaller than that.
+    levels: Vec<u8>,
+    /// Of all levels.
+    mean: u8,
+    /// Width over height, in sixteenths.
+    shape: u32,
+    /// Of all pixels (FNV-1a).
+    hash: u64,
+    /// Whether all pixels are one.
+    is_blank: bool,
+}
+
+impl Thumbnail {
+    /// That of an image.
+    #[must_use]
+    pub fn of(image: &Image) -> Self {
+        let (width, height) = (image.width as usize, image.height as usize);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut sums = vec![[0_u64; 4]; SIDE * SIDE];
+        let mut counts = vec![0_u64; SIDE * SIDE];
+        let pixels = image.pixels.chunks_exact(4);
+        let first = image.pixels.get(..4);
+        let is_blank = pixels.clone().all(|pixel| Some(pixel) == first);
+        for (i, pixel) in pixels.enumerate() {
+            let alpha = u64::from(pixel[3]);
+            let cell = (i / width * SIDE / height) * SIDE + i % width * SIDE / width;
+            for (sum, value) in sums[cell].iter_mut().zip(pixel) {
+                *sum += u64::from(*value) * alpha;
+                hash = (hash ^ u64::from(*value)).wrapping_mul(0x0100_0000_01b3);
+            }
+            sums[cell][3] += alpha * (255 - alpha);
+            counts[cell] += 1;
+        }
+        let is_large = counts.iter().all(|n| *n > 0);
+        let level = |(sum, n): (&[u64; 4], &u64)| sum.map(|v| (v / (255 * n).max(1)) as u8);
+        let cells = sums.iter().zip(&counts).filter(|_| is_large);
+        let levels: Vec<u8> = cells.flat_map(level).collect();
+        let total: u64 = levels.iter().map(|v| u64::from(*v)).sum();
+        Self {
+            mean: (total / levels.len().max(1) as u64) as u8,
+            shape: (16 * image.width).div_ceil(image.height.max(1)),
+            levels,
+            hash,
+            is_blank,
+        }
+    }
+
+    /// Whether it can be held against pictures that were saved again.
+    fn is_telling(&self) -> bool {
+        (0..4).any(|channel| {
+            let levels = || self.levels.iter().skip(channel).step_by(4);
+            let range = levels().max().zip(levels().min());
+            range.is_some_and(|(high, low)| high - low >= TELLING)
+        })
+    }
+
+    /// Whether both are one picture, saved again.
+    fn is_like(&self, other: &Self) -> bool {
+        let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= SAVED_AGAIN;
+        self.shape.abs_diff(other.shape) <= 1
+            && self.levels.len() == other.levels.len()
+            && self.levels.iter().zip(&other.levels).all(near)
+    }
+}
+
+/// Views that are held out although a training view shows the same picture, told as one; `seen` are the views that were
+/// decoded.
+#[must_use]
+pub fn leaks(dataset: &Dataset, seen: &[Seen]) -> Option<Problem> {
+    let paths = dataset.train.iter().map(|f| f.image_path.as_path());
+    let trained: HashSet<&Path> = paths.collect();
+    let (train, held_out): (Vec<&Seen>, Vec<&Seen>) = seen
+        .iter()
+        .filter(|s| !s.thumbnail.is_blank)
+        .partition(|s| trained.contains(s.frame.image_path.as_path()));
+    let exact: HashMap<u64, &Frame> = train.iter().map(|s| (s.thumbnail.hash, s.frame)).collect();
+    let mut telling: Vec<&Seen> = train;
+    telling.retain(|s| s.thumbnail.is_telling());
+    telling.sort_by_key(|s| s.thumbnail.mean);
+    let twin = |view: &Seen| {
+        let thumbnail = &view.thumbnail;
+        if let Some(same) = exact.get(&thumbnail.hash) {
+            return Some(*same);
+        }
+        let start = thumbnail.mean.saturating_sub(SAVED_AGAIN);
+        let start = telling.partition_point(|s| s.thumbnail.mean < start);
+        let end = thumbnail.mean.saturating_add(SAVED_AGAIN);
+        let near = telling[start..].iter();
+        let mut near = near.take_while(|s| s.thumbnail.mean <= end);
+        let found = near.find(|s| s.thumbnail.is_like(thumbnail))?;
+        Some(found.frame)
+    };
+    let pairs: Vec<(&Frame, &Frame)> = held_out
+        .into_iter()
+        .filter_map(|view| Some((view.frame, twin(view)?)))
+        .collect();
+    let (first, other) = *pairs.first()?;
+    let more = match pairs.len() - 1 {
+        0 => String::new(),
+        1 => ", and so does another view".to_owned(),
+        n => format!(", and so do {n} other views"),
+    };
+    Some(Problem::warning_of(
+        first,
+        format!(
+            "view {} is held out but shows the same picture as training view {}{more}, which flatters what is measured: take it \
+             out of one of the two",
+            one_line(&first.name),
+            one_line(&other.name),
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Split;
+    use crate::dataset::doctor::check_images;
+    use crate::dataset::tests::Scene;
+
+    /// A picture of `width` × `height` pixels of something that moves with `phase`.
+    fn picture(width: u32, height: u32, phase: f32) -> ::image::RgbImage {
+        ::image::RgbImage::from_fn(width, height, |x, y| {
+            let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
+            let wave = |a: f32, b: f32| {
+                let angle = a * (u + phase) + b * v;
+                (127.5 + 100.0 * angle.sin()) as u8
+            };
+            ::image::Rgb([wave(9.0, 3.0), wave(4.0, 11.0), wave(17.0, -6.0)])
+        })
+    }
+
+    /// Nine views, whose first and last are held out, of things that differ.
+    fn scene() -> Scene {
+        let scene = Scene::new(9);
+        for i in 0..9_u8 {
+            let path = scene.path(&format!("images/{i:04}.png"));
+            picture(64, 48, 0.02 * f32::from(i)).save(path).unwrap();
+        }
+        scene
+    }
+
+    fn found(scene: &Scene) -> Option<Problem> {
+        let dataset = scene.open().unwrap();
+        let all: Vec<&Frame> = [Split::Train, Split::Test]
+            .into_iter()
+            .flat_map(|split| dataset.frames(split))
+            .collect();
+        let (seen, problems) = check_images(&all, &|| ());
+        assert_eq!((seen.len(), problems), (9, Vec::new()));
+        leaks(&dataset, &seen)
+    }
+
+    fn told(scene: &Scene, words: &[&str]) {
+        let problem = found(scene).unwrap();
+        for word in words {
+            assert!(problem.message.contains(word), "{word}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn neighbours_of_a_sequence_are_no_copies() {
+        assert_eq!(found(&scene()), None);
+    }
+
+    #[test]
+    fn a_copy_is_told_whatever_it_is_saved_as() {
+        let scene = scene();
+        let held_out = scene.path("images/0008.png");
+        std::fs::copy(scene.path("images/0003.png"), &held_out).unwrap();
+        told(&scene, &["images/0008", "images/0003", "held out"]);
+        // With losses, and in another size.
+        let copy = picture(64, 48, 0.02 * 5.0);
+        copy.save_with_format(&held_out, ::image::ImageFormat::Jpeg)
+            .unwrap();
+        told(&scene, &["images/0008", "images/0005"]);
+        picture(128, 96, 0.02 * 5.0).save(&held_out).unwrap();
+        told(&scene, &["images/0008", "images/0005"]);
+        let copy = picture(64, 48, 0.02 * 4.0);
+        copy.save(scene.path("images/0000.png")).unwrap();
+        told(&scene, &["images/0000", "images/0004", "another view"]);
+    }
+
+    #[test]
+    fn what_shows_nothing_is_like_nothing() {
+        let scene = scene();
+        for i in [3, 8] {
+            let path = scene.path(&format!("images/{i:04}.png"));
+            let grey = ::image::RgbImage::from_pixel(64, 48, ::image::Rgb([9; 3]));
+            grey.save(path).unwrap();
+        }
+        let dataset = scene.open().unwrap();
+        let all: Vec<&Frame> = dataset.train.iter().chain(&dataset.test).collect();
+        let (seen, _) = check_images(&all, &|| ());
+        assert_eq!(leaks(&dataset, &seen), None);
+    }
+}
