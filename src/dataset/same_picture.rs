@@ -155,7 +155,8 @@ mod tests {
     /// A picture of `width` × `height` pixels of something that moves with `phase`.
     fn picture(width: u32, height: u32, phase: f32) -> ::image::RgbImage {
         ::image::RgbImage::from_fn(width, height, |x, y| {
-            let (u, v) = (x as f32 / width as f32, y as f32 / height as f32);
+            let share = |i: u32, n: u32| (i as f32 + 0.5) / n as f32;
+            let (u, v) = (share(x, width), share(y, height));
             let wave = |a: f32, b: f32| {
                 let angle = a * (u + phase) + b * v;
                 (127.5 + 100.0 * angle.sin()) as u8
@@ -185,6 +186,7 @@ mod tests {
         leaks(&dataset, &seen)
     }
 
+    #[track_caller]
     fn told(scene: &Scene, words: &[&str]) {
         let problem = found(scene).unwrap();
         for word in words {
