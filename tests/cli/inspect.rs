@@ -180,6 +180,41 @@ fn frames_are_held_against_each_other_and_the_box() {
 }
 
 #[test]
+fn inverted_poses_are_one_problem() {
+    let (report, _) = inspected(|d| {
+        for i in 0..6 {
+            let matrix = &mut d["frames"][i]["transform_matrix"];
+            let old: [[f64; 4]; 4] = serde_json::from_value(matrix.clone()).unwrap();
+            for r in 0..3 {
+                for c in 0..3 {
+                    matrix[r][c] = json!(old[c][r]);
+                }
+                let place: f64 = (0..3).map(|k| old[k][r] * old[k][3]).sum();
+                matrix[r][3] = json!(-place);
+            }
+        }
+    });
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    let message = problems[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("world-to-camera") && message.contains("invert each"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_picture_that_is_trained_on_and_held_out_is_told() {
+    let dataset = own_dataset();
+    let at = |name: &str| dataset.path().join(name);
+    std::fs::copy(at("train/r_2.png"), at("test/r_1.png")).unwrap();
+    let output = succeeds(kiln(["inspect"]).arg(dataset.path()));
+    let told = text(&output.stdout);
+    let words = ["test/r_1 is held out", "train/r_2", "1 warning"];
+    assert!(words.iter().all(|w| told.contains(w)), "{told}");
+}
+
+#[test]
 fn a_fault_of_the_whole_file_is_told_once() {
     let (report, code) = inspected(|d| d["camera_angle_x"] = json!("wide"));
     let problems = report["problems"].as_array().unwrap();

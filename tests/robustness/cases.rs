@@ -120,6 +120,31 @@ fn as_llff(dataset: &Path) {
     std::fs::write(dataset.join("poses_bounds.npy"), bytes).unwrap();
 }
 
+/// The images as an object of Scene Representation Networks': a text a pose, of cameras that look along +z, y down.
+fn as_srn(random: &mut Random, dataset: &Path) {
+    let split = dataset.join("transforms_train.json");
+    let split: Value = serde_json::from_slice(&std::fs::read(split).unwrap()).unwrap();
+    std::fs::rename(dataset.join("train"), dataset.join("rgb")).unwrap();
+    std::fs::create_dir(dataset.join("pose")).unwrap();
+    for (i, frame) in split["frames"].as_array().unwrap().iter().enumerate() {
+        let rows = frame["transform_matrix"].as_array().unwrap().iter();
+        let rows = rows.map(|row| {
+            let at = |column: usize| row[column].as_f64().unwrap();
+            format!("{} {} {} {}", at(0), -at(1), -at(2), at(3))
+        });
+        let text = rows.collect::<Vec<_>>().join("\n");
+        std::fs::write(dataset.join(format!("pose/r_{i}.txt")), text).unwrap();
+    }
+    for name in ["transforms_train.json", "transforms_test.json"] {
+        std::fs::remove_file(dataset.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dataset.join("test")).unwrap();
+    // The near plane is a line of its own, or none.
+    let near = *random.of(&["0.\n", ""]);
+    let text = format!("32.9 12. 12. 0.\n0. 0. 0.\n{near}2.\n24 24\n");
+    std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
+}
+
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.args(arguments);
@@ -132,24 +157,41 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
         return mutate::file(random, path);
     }
     let mut document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let changes: Vec<String> = (0..=random.below(3))
+    let mut changes: Vec<String> = (0..=random.below(3))
         .map(|_| mutate::value(random, &mut document))
         .collect();
-    std::fs::write(path, document.to_string()).unwrap();
+    let text = document.to_string();
+    let bytes = match random.below(6) {
+        0 => {
+            let wide = text.encode_utf16().flat_map(u16::to_le_bytes);
+            b"\xff\xfe".iter().copied().chain(wide).collect()
+        }
+        1 => text.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+        2 => format!("\u{feff}// {{ \"\n/* [ */ {text} // }}").into_bytes(),
+        _ => text.into_bytes(),
+    };
+    std::fs::write(path, bytes).unwrap();
+    if random.below(4) == 0 {
+        changes.push(mutate::file(random, path));
+    }
     changes.join("; ")
 }
 
 /// Damages a dataset; says what was done.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
-    match random.below(4) {
+    match random.below(6) {
         0 | 1 => as_transforms(dataset),
         2 => as_llff(dataset),
+        3 => as_srn(random, dataset),
+        // Poses without images.
+        4 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
         _ => {}
     }
     let files = files_below(dataset);
-    let (json, images): (Vec<_>, Vec<_>) = files
-        .into_iter()
-        .partition(|p| p.extension().is_some_and(|e| e == "json" || e == "npy"));
+    let (json, images): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| {
+        p.extension()
+            .is_some_and(|e| e == "json" || e == "npy" || e == "txt")
+    });
     let path = if random.below(3) == 0 {
         random.of(&images).clone()
     } else {
@@ -209,7 +251,13 @@ fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, Stri
             (command, format!("resume a run: {what}"))
         }
         15 => {
-            let what = spoil_run(&mut random, &run);
+            let what = if random.below(2) == 0 {
+                std::fs::remove_dir_all(dataset.join("test")).unwrap();
+                let poses = dataset.join("transforms_test.json");
+                format!("poses: {}", spoil_json(&mut random, &poses))
+            } else {
+                spoil_run(&mut random, &run)
+            };
             let mut command = kiln(&["render", "--width", "8", "--out"]);
             command.arg(&out).arg("--dataset").arg(&dataset).arg(&run);
             (command, format!("render a run: {what}"))
@@ -330,24 +378,37 @@ fn spoil_path(random: &mut Random, path: &Path) -> String {
         [0.0, 1.0, 0.0, 0.0],
         [0.0, 0.0, 0.0, 1.0],
     ];
-    let document = if random.below(3) == 0 {
-        json!({
+    let document = match random.below(5) {
+        0 => json!({
             "camera_type": "perspective", "render_height": 8, "render_width": 8, "fps": 24, "seconds": 0.1,
             "camera_path": [
                 { "camera_to_world": rows.as_flattened(), "fov": 50.0, "aspect": 1.0 },
                 { "camera_to_world": rows.as_flattened(), "fov": 60.0, "aspect": 1.0 },
             ],
             "keyframes": [], "is_cycle": false,
-        })
-    } else {
-        json!({
+        }),
+        1 => json!({
+            "path": [
+                { "R": [1, 0, 0, 0], "T": [0.5, 0.5, 1.6], "fov": 40.0, "scale": 1.5, "slice": 0.0 },
+                { "R": [0.9, 0.1, 0, 0], "T": [0.5, 0.4, 1.6], "fov": 50.0, "scale": 1.5, "slice": 0.0 },
+            ],
+            "time": 0.5, "loop": false, "duration_seconds": 0.1,
+        }),
+        2 => json!({
+            "camera_angle_x": 0.7, "w": 8, "h": 8, "fps": 12,
+            "frames": [
+                { "file_path": "none/r_0", "transform_matrix": rows },
+                { "file_path": "none/r_1", "transform_matrix": rows },
+            ],
+        }),
+        _ => json!({
             "width": 8, "height": 8, "fps": 4, "camera": "perspective", "loop": false,
             "key_frames": [
                 { "time": 0.0, "eye": [3.5, 0.0, 2.0], "target": [0.0, 0.0, 0.0], "up": [0.0, 0.0, 1.0], "fov": 40.0 },
                 { "time": 1.0, "transform_matrix": rows, "fov": 50.0 },
                 { "time": 2.5, "eye": [0.0, -3.5, 1.0], "target": [0.0, 0.0, 0.0], "fov": 40.0 },
             ],
-        })
+        }),
     };
     std::fs::write(path, document.to_string()).unwrap();
     spoil_json(random, path)
