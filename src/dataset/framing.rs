@@ -130,6 +130,15 @@ impl Layout {
     }
 }
 
+/// Whether all of `cameras` look within 45° of their mean direction, so that all that they see lies before one plane.
+#[must_use]
+pub fn looks_one_way(cameras: &[Camera]) -> bool {
+    let mean = cameras.iter().map(Camera::direction).sum::<DVec3>();
+    let mean = mean.normalize_or_zero();
+    let limit = std::f64::consts::FRAC_1_SQRT_2;
+    cameras.iter().all(|c| c.direction().dot(mean) > limit)
+}
+
 /// Whether `length` is more than the rounding of coordinates near `at`.
 fn is_length(length: f64, at: DVec3) -> bool {
     length.is_finite() && length > 1e-10 * at.abs().max_element()
@@ -213,11 +222,11 @@ impl Framing {
         // The unit cube stays, but more of them may be needed to hold what fills the images.
         let reach = f64::from(self.aabb_scale) * self.half() * UNIT;
         let cubes = (2.0 * reach).clamp(1.0, f64::from(LARGEST)).round() as u32;
-        let aabb_scale = aabb_scale.unwrap_or(cubes.next_power_of_two());
-        (aabb_scale > 1).then_some(Self {
+        let cubes = cubes.next_power_of_two();
+        (aabb_scale.is_none() && cubes > 1).then_some(Self {
             scale: UNIT,
             offset: [0.5; 3],
-            aabb_scale,
+            aabb_scale: cubes,
             ..self
         })
     }
