@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::Session;
-use super::scene::{self, Request, Views};
+use super::scene::{self, Request};
+use super::views::Selection;
 use crate::config::Background;
 use crate::dataset::Split;
 use crate::metrics::lpips::Lpips;
@@ -23,9 +24,10 @@ pub(super) struct Args {
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
-    /// How many views, evenly spread, or which: 0,5,10
-    #[arg(long, value_name = "N|i,j")]
-    eval_views: Option<Views>,
+    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
+    /// [default: all, at most 25 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    eval_views: Option<Selection>,
     /// Background to composite over: white, black or #rrggbb
     #[arg(long, value_name = "C")]
     background: Option<Background>,
@@ -58,18 +60,18 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             .opening()
             .or(args.downscale, args.apply_orientation),
     )?;
+    if dataset.frames(args.split).is_empty() {
+        return Err(super::usage(format!(
+            "--split {}: the dataset has no such views",
+            args.split
+        )));
+    }
     let frames = scene::pick(
         session,
         &gpu,
         dataset.frames(args.split),
         args.eval_views.as_ref(),
     )?;
-    if frames.is_empty() {
-        return Err(super::usage(format!(
-            "--split {}: the dataset has no such views",
-            args.split
-        )));
-    }
     scene::warn_of_other_views(session, &run.checkpoint, &dataset);
     let dir = RunDir::of(&args.run);
     if args.save_images {

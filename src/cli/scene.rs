@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::interrupt::Interrupted;
 use super::output::bytes;
 use super::sink::save_png;
+use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Background, Config, ConfigError, Meta, SceneHints};
@@ -27,60 +28,24 @@ use crate::train::{MemoryPlan, operations, plan};
 /// Views on a slow adapter where none are asked for.
 const VIEWS_ON_SOFTWARE: usize = 25;
 
-/// `--eval-views N` (evenly spread) or `--eval-views i,j,…` (these).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Views {
-    Spread(usize),
-    These(Vec<usize>),
-}
-
-impl std::str::FromStr for Views {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fault = |_| format!("`{text}` is neither a number of views nor a list like 0,5,10");
-        if text.contains(',') {
-            let list: Result<Vec<usize>, _> = text
-                .split(',')
-                .filter(|t| !t.trim().is_empty())
-                .map(|t| t.trim().parse())
-                .collect();
-            return match list {
-                Ok(views) if views.is_empty() => Err(format!("`{text}` names no view")),
-                list => list.map(Self::These).map_err(fault),
-            };
-        }
-        text.trim().parse().map(Self::Spread).map_err(fault)
-    }
-}
-
 /// The frames that `views` picks; without it all of them, or 25 on a software adapter.
 pub(super) fn pick(
     session: &Session,
     gpu: &Gpu,
     frames: &[Frame],
-    views: Option<&Views>,
+    views: Option<&Selection>,
 ) -> anyhow::Result<Vec<Frame>> {
     let n = match views {
-        Some(Views::These(list)) => {
-            return list
-                .iter()
-                .map(|&i| {
-                    frames.get(i).cloned().ok_or_else(|| {
-                        usage(format!(
-                            "--eval-views {i}: there are {} views, counted from 0",
-                            frames.len()
-                        ))
-                    })
-                })
-                .collect();
+        Some(Selection::These(parts)) => {
+            let views = views::indices(parts, "--eval-views", frames.len(), "the split")?;
+            return Ok(views.into_iter().map(|i| frames[i].clone()).collect());
         }
-        Some(Views::Spread(0)) => {
+        Some(Selection::Number(0)) => {
             return Err(usage(
-                "--eval-views 0: one number says how many views; give 1 or more, or indices such as 0,5",
+                "--eval-views 0: one number says how many views; give 1 or more, `all`, or indices such as 0,5 or 0-0",
             ));
         }
-        Some(Views::Spread(n)) => *n,
+        Some(Selection::Number(n)) => *n,
         None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
             session.out.note(format!(
                 "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (--eval-views chooses)",
@@ -88,7 +53,7 @@ pub(super) fn pick(
             ));
             VIEWS_ON_SOFTWARE
         }
-        None => frames.len(),
+        Some(Selection::All) | None => frames.len(),
     };
     let n = n.min(frames.len());
     Ok((0..n)

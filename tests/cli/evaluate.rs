@@ -94,6 +94,15 @@ fn views_splits_and_backgrounds_are_chosen() {
         views(&evaluated(&["--eval-views", "2,0"])),
         ["test/r_2", "test/r_0"]
     );
+    for (chosen, names) in [
+        ("all", &["test/r_0", "test/r_1", "test/r_2"][..]),
+        ("1..3", &["test/r_1", "test/r_2"]),
+        ("1-2", &["test/r_1", "test/r_2"]),
+        ("2,0..1", &["test/r_2", "test/r_0"]),
+    ] {
+        let found = evaluated(&["--eval-views", chosen]);
+        assert_eq!(views(&found), names, "{chosen}");
+    }
     let report = evaluated(&[
         "--split",
         "train",
@@ -225,6 +234,21 @@ fn views_that_are_not_there_are_refused() {
         2,
         &["--eval-views 3", "3 views"],
     );
+    refused(
+        eval().args(["--eval-views", "1-3"]),
+        2,
+        &["--eval-views 1-3", "no view 3", "0 to 2"],
+    );
+    refused(
+        eval().args(["--eval-views", "0..2,1"]),
+        2,
+        &["--eval-views 1", "view 1 is named twice"],
+    );
+    refused(
+        eval().args(["--split", "val", "--eval-views", "0,1"]),
+        2,
+        &["--split val", "no such views"],
+    );
     refused(eval().args(["--eval-views", "0"]), 2, &["--eval-views 0"]);
     refused(eval().args(["--split", "val"]), 2, &["--split val"]);
     refused(
@@ -235,6 +259,10 @@ fn views_that_are_not_there_are_refused() {
     for flags in [
         ["--eval-views", "first"],
         ["--eval-views", ","],
+        ["--eval-views", "2..0"],
+        ["--eval-views", "2-0"],
+        ["--eval-views", "1..1"],
+        ["--eval-views", "all,1"],
         ["--split", "all"],
         ["--background", "pink"],
     ] {

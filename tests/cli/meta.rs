@@ -168,6 +168,8 @@ fn held_out_objects_are_learned_from_either_beginning() {
         &["--train-views", "0,9"],
         &["--train-views 9", "counted from 0"],
     );
+    refuse(&["--train-views", "3..9"], &["no view 5", "0 to 4"]);
+    refuse(&["--train-views", "all"], &["--train-views all", "5 views"]);
     refuse(
         &["--eval-views", "0,1"],
         &["--eval-views 0", "learned from"],

@@ -236,6 +236,23 @@ fn training_views_are_chosen_and_remembered() {
     );
     succeeds(kiln(["train", "--steps", "12", "--resume"]).arg(&halves));
     assert_same_tensors(&whole, &halves);
+
+    let ranges = folder.path().join("ranges");
+    for (chosen, views) in [
+        ("2", "2"),
+        ("1..4", "1,2,3"),
+        ("1-4", "1,2,3,4"),
+        ("5,0..2", "5,0,1"),
+        ("all", "0,1,2,3,4,5"),
+    ] {
+        succeeds(
+            train(&shared().dataset, &ranges)
+                .args(["--steps", "1", "--force", "--eval-views", "all"])
+                .args(["--train-views", chosen]),
+        );
+        assert_eq!(checkpoint(&ranges).0["train_views"], views, "{chosen}");
+        assert_eq!(json(&ranges.join("eval.json"))["views"], 3);
+    }
 }
 
 #[test]

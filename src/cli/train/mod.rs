@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::interrupt;
 use super::journal::Journal;
 use super::output::SCHEMA;
-use super::scene::{self, Views};
+use super::scene;
+use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Background, Config};
@@ -71,12 +72,14 @@ pub(super) struct Args {
     /// Stop once the evaluation views reach this PSNR
     #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     pub(super) until_psnr: Option<f64>,
-    /// Train on these views only; where the dataset names no test views, the others are
-    #[arg(long, value_name = "i,j", value_delimiter = ',')]
-    pub(super) train_views: Vec<usize>,
-    /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
-    #[arg(long, value_name = "N|i,j")]
-    pub(super) eval_views: Option<Views>,
+    /// Train on these views only, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or on all; where the dataset names no
+    /// test views, the others are
+    #[arg(long, value_name = "i,j|A..B|all")]
+    pub(super) train_views: Option<Selection>,
+    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
+    /// [default: all, at most 25 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    pub(super) eval_views: Option<Selection>,
     /// Shrink the images by this factor; of LLFF data, from the full size, taking the folder of the size where there is one
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) downscale: Option<u32>,
@@ -158,7 +161,7 @@ impl Args {
             init: None,
             steps: None,
             until_psnr: None,
-            train_views: Vec::new(),
+            train_views: None,
             eval_views: None,
             downscale: None,
             apply_orientation: false,
@@ -353,7 +356,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         ("--linear", args.linear),
         ("--downscale", args.downscale.is_some() && !imported),
         ("--apply-orientation", args.apply_orientation && !imported),
-        ("--train-views", !args.train_views.is_empty()),
+        ("--train-views", args.train_views.is_some()),
     ] {
         if is_given {
             return Err(usage(format!(
@@ -547,9 +550,9 @@ fn fresh(
         distill::check_others(lesson, &dir, &dataset)?;
     }
     // A student sees what its teacher saw.
-    let train_views = match remembered {
-        Some(info) if args.train_views.is_empty() => info.train_views.clone(),
-        _ => args.train_views.clone(),
+    let train_views = match &args.train_views {
+        Some(chosen) => views_to_train_on(chosen, &dataset)?,
+        None => remembered.map_or_else(Vec::new, |info| info.train_views.clone()),
     };
     Ok(Setup {
         dataset_path,
@@ -564,6 +567,19 @@ fn fresh(
         init,
         teacher,
     })
+}
+
+/// What `--train-views` names; of a dataset whose files name no split, all views count.
+fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> anyhow::Result<Vec<usize>> {
+    let (n, whose) = if dataset.is_held_out {
+        (dataset.views().len(), "the dataset")
+    } else {
+        (dataset.train.len(), "the training split")
+    };
+    match chosen.clone().by_index() {
+        Selection::These(parts) => views::indices(&parts, "--train-views", n, whose),
+        _ => Ok((0..n).collect()),
+    }
 }
 
 /// Train and evaluate; returns the run and its report.
