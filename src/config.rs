@@ -141,9 +141,10 @@ pub struct Scene {
     /// Side of the box in unit cubes, a power of two up to 128; the dataset's, else 1.
     #[serde(default)]
     pub aabb_scale: Option<u32>,
-    /// Background behind training rays: `random`, `white`, `black` or `#rrggbb`.
+    /// Background behind training rays: `random`, `white`, `black`, `#rrggbb`, or `auto` or `auto:white` and so on, which go by
+    /// the images.
     pub background: Background,
-    /// Background of evaluation and rendering: `white`, `black` or `#rrggbb`.
+    /// Background of evaluation and rendering: `white`, `black`, `#rrggbb`, or `auto:white` and so on.
     pub eval_background: Background,
     /// Composite in linear colour instead of the images' own sRGB values.
     #[serde(default)]
@@ -192,6 +193,20 @@ impl Scene {
     pub fn box_offset(&self) -> [f64; 3] {
         self.offset.unwrap_or([0.5; 3])
     }
+
+    /// Gives backgrounds that go by the images their colours.
+    fn settle_backgrounds(&mut self, surroundings: Option<Surroundings>) {
+        self.background = self.background.over(surroundings);
+        self.eval_background = match (self.eval_background, self.background) {
+            // What a scene that fills its images leaves open is looked at as it was trained.
+            (Background::Auto(_), Background::Fixed(rgb))
+                if surroundings == Some(Surroundings::Filled) =>
+            {
+                Background::Fixed(rgb)
+            }
+            (of_images, _) => of_images.over(surroundings),
+        };
+    }
 }
 
 /// How samples lie in scenes that are seen from one side alone, as LLFF captures are.
@@ -230,6 +245,18 @@ fn half() -> f32 {
     0.5
 }
 
+/// What images show where there is nothing of the scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Surroundings {
+    /// Nothing: they are transparent there.
+    Transparent,
+    /// One colour (sRGB), which surrounds the scene in most images.
+    Plain([u8; 3]),
+    /// The scene fills them.
+    Filled,
+}
+
 /// A background colour, sRGB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Background {
@@ -237,11 +264,16 @@ pub enum Background {
     Random,
     /// One colour.
     Fixed([f32; 3]),
+    /// By what surrounds the scene in the images: this colour, or a new one for every ray, where they are transparent; that
+    /// colour where they have one; else this colour, or black.
+    Auto(Option<[f32; 3]>),
 }
 
 impl std::fmt::Display for Background {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Auto(None) => f.write_str("auto"),
+            Self::Auto(Some(rgb)) => write!(f, "auto:{}", Self::Fixed(*rgb)),
             Self::Random => f.write_str("random"),
             Self::Fixed([1.0, 1.0, 1.0]) => f.write_str("white"),
             Self::Fixed([0.0, 0.0, 0.0]) => f.write_str("black"),
@@ -264,15 +296,24 @@ impl std::str::FromStr for Background {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "auto" => return Ok(Self::Auto(None)),
             "random" => return Ok(Self::Random),
             "white" => return Ok(Self::Fixed([1.0; 3])),
             "black" => return Ok(Self::Fixed([0.0; 3])),
             _ => {}
         }
+        if let Some(color) = text.strip_prefix("auto:") {
+            return match color.parse()? {
+                Self::Fixed(rgb) => Ok(Self::Auto(Some(rgb))),
+                Self::Random | Self::Auto(_) => Err(format!(
+                    "`{text}` is not a background: give a colour after auto:, such as white"
+                )),
+            };
+        }
         let hex = text.strip_prefix('#').filter(|h| h.len() == 6);
         let value = hex.and_then(|h| u32::from_str_radix(h, 16).ok());
         let value = value.ok_or_else(|| {
-            format!("`{text}` is not a background: give random, white, black or #rrggbb")
+            format!("`{text}` is not a background: give auto, random, white, black or #rrggbb")
         })?;
         let channel = |shift: u32| ((value >> shift) & 255) as f32 / 255.0;
         Ok(Self::Fixed([channel(16), channel(8), channel(0)]))
@@ -298,8 +339,21 @@ impl Background {
     #[must_use]
     pub fn color(self) -> [f32; 3] {
         match self {
-            Self::Random => [0.0; 3],
-            Self::Fixed(rgb) => rgb,
+            Self::Random | Self::Auto(None) => [0.0; 3],
+            Self::Fixed(rgb) | Self::Auto(Some(rgb)) => rgb,
+        }
+    }
+
+    /// One that goes by the images where these show `surroundings`.
+    fn over(self, surroundings: Option<Surroundings>) -> Self {
+        let Self::Auto(color) = self else {
+            return self;
+        };
+        let byte = |v: u8| f32::from(v) / 255.0;
+        match surroundings {
+            Some(Surroundings::Plain(rgb)) => Self::Fixed(rgb.map(byte)),
+            Some(Surroundings::Filled) => Self::Fixed(color.unwrap_or_default()),
+            Some(Surroundings::Transparent) | None => color.map_or(Self::Random, Self::Fixed),
         }
     }
 }
@@ -652,6 +706,10 @@ pub struct SceneHints {
     pub scale: Option<f64>,
     /// World to unit cube.
     pub offset: Option<[f64; 3]>,
+    /// The middle of the unit cube, in world units, where `offset` follows `scale`.
+    pub center: Option<[f64; 3]>,
+    /// What the images show behind things.
+    pub surroundings: Option<Surroundings>,
     /// Whether its reader brings world units to one size, by what is known of depths.
     pub is_normalized: bool,
     /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
@@ -659,6 +717,19 @@ pub struct SceneHints {
 }
 
 impl Config {
+    /// Whether something of it depends on what the images show.
+    #[must_use]
+    pub fn goes_by_images(&self) -> bool {
+        let Scene {
+            aabb_scale,
+            background,
+            eval_background,
+            ..
+        } = self.scene;
+        let is_auto = |b| matches!(b, Background::Auto(_));
+        aabb_scale.is_none() || is_auto(background) || is_auto(eval_background)
+    }
+
     /// The optimiser of the steps, which average nothing where weights to begin with are learned: tasks are too short.
     #[must_use]
     pub fn optimizer_of_steps(&self) -> Optimizer {
@@ -822,10 +893,17 @@ impl Config {
         let aabb_scale = *scene
             .aabb_scale
             .get_or_insert(hints.aabb_scale.unwrap_or(1));
-        scene
-            .scale
-            .get_or_insert(hints.scale.unwrap_or(scene_frame::UNIT));
-        scene.offset.get_or_insert(hints.offset.unwrap_or([0.5; 3]));
+        let own = hints.scale.unwrap_or(scene_frame::UNIT);
+        let scale = *scene.scale.get_or_insert(own);
+        let offset = match (hints.offset, hints.center) {
+            // Around the same point in another size.
+            (Some(_), Some(center)) if scale.to_bits() != own.to_bits() => {
+                center.map(|c| 0.5 - scale * c)
+            }
+            (offset, _) => offset.unwrap_or([0.5; 3]),
+        };
+        scene.offset.get_or_insert(offset);
+        scene.settle_backgrounds(hints.surroundings);
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
         }

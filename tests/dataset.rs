@@ -573,7 +573,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         std::fs::remove_file(root.join(format!("empty/rgb_{i:02}.png"))).unwrap();
     }
     assert!(holds_objects(root) && !holds_objects(&root.join("a")));
-    let open = |splits: &Splits| Objects::open(root, splits, &Opening::default());
+    let open = |splits: &Splits| Objects::open(root, splits, Opening::default());
     refused(
         open(&Splits::Found),
         &["*_splits.json", "--splits", "--train-fraction"],
@@ -642,7 +642,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         &["`train` should be a list"],
     );
     refused(
-        Objects::open(&root.join("a"), &Splits::Found, &Opening::default()),
+        Objects::open(&root.join("a"), &Splits::Found, Opening::default()),
         &["is one scene"],
     );
 

@@ -94,7 +94,7 @@ fn no_view_is_in_two_splits() {
         for (j, b) in splits.iter().enumerate().skip(i) {
             for (k, a) in a.iter().enumerate() {
                 for (l, b) in b.iter().enumerate() {
-                    let [a, b] = [a, b].map(|camera| camera.position());
+                    let [a, b] = [a, b].map(kiln::camera::Camera::position);
                     let same = (i, k) == (j, l);
                     assert!(same || distance(a, b) > 1e-3, "{i} {k} and {j} {l}");
                 }
@@ -231,7 +231,7 @@ fn toy_cars_are_objects_to_learn_from() {
     let count = || drawn.set(drawn.get() + 1);
     ToyCar::write_objects(&gpu, folder.path(), 6, 3, 16, &count).unwrap();
     assert_eq!(drawn.get(), 18);
-    let objects = Objects::open(folder.path(), &Splits::Found, &Opening::default()).unwrap();
+    let objects = Objects::open(folder.path(), &Splits::Found, Opening::default()).unwrap();
     assert_eq!((objects.train.len(), objects.test.len()), (5, 1));
     assert_eq!((objects.size, objects.most_views()), ([16, 16], 3));
     assert_eq!(objects.test[0].name, "car_004");

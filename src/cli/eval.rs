@@ -55,7 +55,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         session,
         &run.checkpoint,
         args.dataset.as_deref(),
-        &run.checkpoint
+        run.checkpoint
             .info
             .opening()
             .or(args.downscale, args.apply_orientation),

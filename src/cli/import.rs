@@ -289,10 +289,11 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             args.pixel_center
         )));
     }
-    if args.background == Background::Random {
-        return Err(usage(
-            "--background random: a model was trained over one colour: white, black or #rrggbb",
-        ));
+    if !matches!(args.background, Background::Fixed(_)) {
+        return Err(usage(format!(
+            "--background {}: a model was trained over one colour: white, black or #rrggbb",
+            args.background
+        )));
     }
     let ndc = match args.ndc[..] {
         [] => None,

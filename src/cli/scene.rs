@@ -12,8 +12,9 @@ use super::sink::save_png;
 use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Background, Config, ConfigError, Meta, SceneHints};
+use crate::config::{Background, Config, ConfigError, Meta, SceneHints, Surroundings};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
+use crate::dataset::framing::{Framing, short};
 use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_images};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
@@ -65,7 +66,7 @@ pub(super) fn pick(
 pub(super) fn open_dataset(
     session: &Session,
     path: &Path,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let dataset = Dataset::open_with(path, opening)?;
     tell(session, &dataset);
@@ -124,6 +125,46 @@ pub(super) fn config(
     }
 }
 
+/// Fill in what depends on the scene and the device, and tell what was taken from the cameras and the images.
+pub(super) fn resolve(
+    session: &Session,
+    config: &mut Config,
+    hints: SceneHints,
+    framing: Option<&Framing>,
+    class: AdapterClass,
+) {
+    let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
+    let given = [config.scene.background, config.scene.eval_background];
+    config.resolve(hints, class);
+    if let Some(framing) = framing.filter(|_| !is_placed && config.scene.ndc.is_none()) {
+        let scene = &config.scene;
+        let [x, y, z] = scene.box_offset();
+        session.out.note(format!(
+            "scene: a box of {} world units a side, since {} (scene.scale={} scene.offset=[{x},{y},{z}] \
+             scene.aabb_scale={}; --set changes them)",
+            short(f64::from(scene.aabb_scale.unwrap_or(1)) / scene.box_scale()),
+            framing.reason(),
+            scene.box_scale(),
+            scene.aabb_scale.unwrap_or(1),
+        ));
+    }
+    if matches!(given, [Background::Auto(_), _])
+        && let Some(surroundings) = hints.surroundings
+    {
+        let background = config.scene.background;
+        let why = match surroundings {
+            Surroundings::Transparent => "where the images are transparent".to_owned(),
+            Surroundings::Plain(_) => {
+                "around the object in most images, which are opaque".to_owned()
+            }
+            Surroundings::Filled => "behind the scene, which fills the images".to_owned(),
+        };
+        session.out.note(format!(
+            "background: {background}, {why} (--background chooses another)"
+        ));
+    }
+}
+
 /// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
 /// `dataset` itself frames stands for that.
 pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
@@ -147,7 +188,8 @@ pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
 pub(super) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
     let world = world_box(dataset, config);
     let near_far = |view: &Frame| near_far(config, view.near_far);
-    let mut problems = doctor::check(dataset, &world, &near_far);
+    let cubes = config.scene.aabb_scale.unwrap_or(1);
+    let mut problems = doctor::check(dataset, &world, cubes, &near_far);
     for cells in config.passes.iter().filter_map(|p| p.field.cells.as_ref()) {
         let corner = |share: [f32; 3]| -> [f64; 3] {
             let side = |a: usize| world.high[a] - world.low[a];
@@ -316,9 +358,9 @@ pub(super) fn open_run(
 /// `--background` of evaluation and rendering, which need one colour.
 pub(super) fn one_background(background: Option<Background>) -> anyhow::Result<Option<Background>> {
     match background {
-        Some(Background::Random) => Err(usage(
-            "--background random: images need one colour: white, black or #rrggbb",
-        )),
+        Some(other @ (Background::Random | Background::Auto(_))) => Err(usage(format!(
+            "--background {other}: images need one colour: white, black or #rrggbb",
+        ))),
         other => Ok(other),
     }
 }
@@ -328,7 +370,7 @@ pub(super) fn dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let mut dataset = whole_dataset_of(session, checkpoint, given, opening)?;
     let views = &checkpoint.info.train_views;
@@ -346,7 +388,7 @@ pub(super) fn whole_dataset_of(
     session: &Session,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&remembered);

@@ -139,10 +139,13 @@ impl Config {
                 format!("is {a}; it must be a power of two up to 128"),
             ));
         }
-        if scene.eval_background == Background::Random {
+        if matches!(
+            scene.eval_background,
+            Background::Random | Background::Auto(None)
+        ) {
             return Err(bad(
                 "scene.eval_background",
-                "is random; images need one colour: white, black or #rrggbb",
+                "is no colour, which images need: white, black, #rrggbb or auto:white",
             ));
         }
         if let (Some(near), Some(far)) = (scene.near, scene.far)

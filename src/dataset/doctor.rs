@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::error::DatasetError;
+use super::framing::{CELLS, Framing, Layout, point, short};
 use super::{Dataset, Frame, Image, Split};
 use crate::camera::{Camera, focus};
 use crate::text::{one_line, shown};
@@ -88,14 +89,6 @@ pub struct Stand {
     pub high: [f64; 3],
 }
 
-/// A point, in few digits.
-#[must_use]
-pub fn point(p: [f64; 3]) -> String {
-    // No negative zeros.
-    let [x, y, z] = p.map(|v| if v.abs() < 5e-3 { 0.0 } else { v });
-    format!("({x:.2}, {y:.2}, {z:.2})")
-}
-
 /// A box in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bounds {
@@ -110,6 +103,19 @@ impl Bounds {
     #[must_use]
     pub fn center(&self) -> DVec3 {
         (DVec3::from(self.low) + DVec3::from(self.high)) / 2.0
+    }
+
+    /// The longest side.
+    #[must_use]
+    pub fn side(&self) -> f64 {
+        (DVec3::from(self.high) - DVec3::from(self.low)).max_element()
+    }
+
+    /// From where to where, in words.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let side = self.side();
+        format!("{} to {}", point(self.low, side), point(self.high, side))
     }
 
     fn holds(&self, p: DVec3) -> bool {
@@ -132,6 +138,43 @@ impl Bounds {
             }
         }
         enter < leave
+    }
+}
+
+/// How a box fits what cameras see.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Fit {
+    /// Share of an image's rays that meet the box, its mean over the views.
+    pub rays_inside: f64,
+    /// Side of the box over the width of what is seen where the cameras look, where they look at something.
+    pub side_over_view: Option<f64>,
+    /// Cells of an occupancy grid across what is seen there.
+    pub cells_across: Option<f64>,
+}
+
+/// How `scene_box` of `cubes` unit cubes a side fits what the cameras of `frames` see.
+#[must_use]
+pub fn fit(
+    frames: &[Frame],
+    scene_box: &Bounds,
+    cubes: u32,
+    near_far: &dyn Fn(&Frame) -> [f32; 2],
+) -> Fit {
+    let shares = frames.iter().map(|f| {
+        let (ahead, _) = rays_that_meet(&f.camera, scene_box, near_far(f));
+        ahead as f64 / RAYS as f64
+    });
+    let rays_inside = shares.sum::<f64>() / frames.len().max(1) as f64;
+    let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
+    let width = match Layout::of(&cameras) {
+        Some(Layout::Around { radius, .. }) => Some(2.0 * radius),
+        _ => None,
+    };
+    let side = scene_box.side();
+    Fit {
+        rays_inside,
+        side_over_view: width.map(|width| side / width),
+        cells_across: width.map(|width| CELLS * f64::from(cubes) * width / side),
     }
 }
 
@@ -165,13 +208,24 @@ pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
 pub fn check(
     dataset: &Dataset,
     scene_box: &Bounds,
+    cubes: u32,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let advice = || {
+        let cameras: Vec<Camera> = dataset.views().iter().map(|f| f.camera).collect();
+        let framing = Framing::of(&cameras, Some(cubes), false)?;
+        Some(format!("{}; try {}", framing.reason(), framing.flags()))
+    };
     problems.extend(doubles(dataset));
     problems.extend(one_point(&dataset.train));
-    problems.extend(against_box(&dataset.train, scene_box, near_far));
-    problems.extend(against_focus(&dataset.train, scene_box));
+    problems.extend(against_box(&dataset.train, scene_box, near_far, &advice));
+    problems.extend(against_focus(&dataset.train, scene_box, &advice));
+    // Of a box that is elsewhere all has been told.
+    if problems.is_empty() {
+        let fit = fit(&dataset.train, scene_box, cubes, near_far);
+        problems.extend(against_view(&fit, scene_box, &advice));
+    }
     problems.extend(far_off(&dataset.train));
     problems
 }
@@ -184,11 +238,7 @@ pub fn check_grid(
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> Option<Problem> {
     let train = &dataset.train;
-    let place = format!(
-        "the grid of networks, {} to {},",
-        point(grid.low),
-        point(grid.high)
-    );
+    let place = format!("the grid of networks, {},", grid.shown());
     let advice = "there is nothing outside it: move it with cells.low and cells.high, shares of the scene's box";
     let sees = |f: &Frame| rays_that_meet(&f.camera, grid, near_far(f)).0 > 0;
     if !train.is_empty() && !train.iter().any(sees) {
@@ -199,7 +249,7 @@ pub fn check_grid(
     let missed = focus(&cameras).filter(|focus| !grid.holds(*focus))?;
     let text = format!(
         "cameras look at {}, which {place} misses; {advice}",
-        point(missed.to_array())
+        point(missed.to_array(), grid.side())
     );
     Some(Problem::new(Severity::Warning, text))
 }
@@ -281,22 +331,27 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
 fn one_point(train: &[Frame]) -> Option<Problem> {
     let points = || train.iter().map(|f| f.camera.place());
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
-    // As far apart as their coordinates, which are f32, can tell.
-    let resolution = 1e-6 * low.abs().max(high.abs()).max_element();
+    // As far apart as their coordinates can tell.
+    let resolution = 1e-10 * low.abs().max(high.abs()).max_element();
     (train.len() > 1 && low.distance(high) <= resolution).then(|| {
-        let [x, y, z] = low.to_array();
+        let size = 0.1 * low.abs().max_element();
         let text = format!(
-            "all {} cameras stand at one point, ({x:.3}, {y:.3}, {z:.3}): without parallax there is no depth to learn; \
+            "all {} cameras stand at one point, {}: without parallax there is no depth to learn; \
              check the last column of the poses",
-            train.len()
+            train.len(),
+            point(low.to_array(), size)
         );
         Problem::new(Severity::Error, text)
     })
 }
 
+/// Steps of a lattice over an image.
+const SIDE: u8 = 8;
+/// Rays through its corners.
+const RAYS: usize = (SIDE as usize + 1) * (SIDE as usize + 1);
+
 /// How many of a camera's rays, on a lattice over the image, meet the box; and would if it looked the other way.
 fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (usize, usize) {
-    const SIDE: u8 = 8;
     let range = near_far.map(f64::from);
     let (mut ahead, mut behind) = (0, 0);
     for (u, v) in (0..=SIDE).flat_map(|v| (0..=SIDE).map(move |u| (u, v))) {
@@ -314,6 +369,7 @@ fn against_box(
     train: &[Frame],
     scene_box: &Bounds,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
+    advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let counts: Vec<(usize, usize)> = train
         .iter()
@@ -326,11 +382,7 @@ fn against_box(
         .map(|(f, _)| f)
         .collect();
     let first = *blind.first()?;
-    let place = format!(
-        "the scene's box {} to {}",
-        point(scene_box.low),
-        point(scene_box.high)
-    );
+    let place = format!("the scene's box {}", scene_box.shown());
     if blind.len() < train.len() {
         let text = format!(
             "view {} looks past {place}{}: nothing but background is learned there; check the pose, or enlarge the box \
@@ -352,7 +404,7 @@ fn against_box(
     };
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
     let is_box = focus(&cameras).is_some_and(|f| !scene_box.holds(f));
-    if let Some(advice) = framing(&cameras).filter(|_| is_box && would * 2 <= train.len()) {
+    if let Some(advice) = advice().filter(|_| is_box && would * 2 <= train.len()) {
         text = format!("{text}: {advice}");
     } else if would * 2 <= train.len() {
         text.push_str(
@@ -362,31 +414,12 @@ fn against_box(
     Some(Problem::new(Severity::Error, text))
 }
 
-/// A box that suits cameras around something, as settings: as large for their distance as the synthetic scenes' is.
-fn framing(cameras: &[Camera]) -> Option<String> {
-    let focus = focus(cameras)?;
-    let facing = cameras
-        .iter()
-        .filter(|c| c.direction().dot(focus - c.place()) > 0.0)
-        .count();
-    let mean = cameras
-        .iter()
-        .map(|c| c.place().distance(focus))
-        .sum::<f64>()
-        / cameras.len() as f64;
-    (facing * 2 > cameras.len() && mean > 0.0).then(|| {
-        let scale = 1.32 / mean;
-        let [x, y, z] = (DVec3::splat(0.5) - scale * focus).to_array();
-        format!(
-            "they look at {} from about {mean:.2} away; try --set scene.scale={scale:.4} \
-             --set scene.offset=[{x:.3},{y:.3},{z:.3}]",
-            point(focus.to_array())
-        )
-    })
-}
-
 /// Cameras that look away from what the others look at, and what they look at against the box.
-fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
+fn against_focus(
+    train: &[Frame],
+    scene_box: &Bounds,
+    advice: &dyn Fn() -> Option<String>,
+) -> Vec<Problem> {
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
     let Some(focus) = focus(&cameras) else {
         return Vec::new();
@@ -400,7 +433,7 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
         let text = format!(
             "view {} looks away from what most cameras look at, {}{}: check the pose",
             one_line(&first.name),
-            point(focus.to_array()),
+            point(focus.to_array(), scene_box.side()),
             and_more(away.len() - 1)
         );
         problems.push(Problem::of_view(Severity::Warning, first, text));
@@ -414,7 +447,7 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
         return problems;
     }
     if !scene_box.holds(focus)
-        && let Some(advice) = framing(&cameras)
+        && let Some(advice) = advice()
     {
         problems.push(Problem::warning(format!(
             "what the cameras look at lies outside the scene's box: {advice}"
@@ -422,6 +455,54 @@ fn against_focus(train: &[Frame], scene_box: &Bounds) -> Vec<Problem> {
     }
     problems
 }
+
+/// A box that holds next to nothing of what the cameras look at, or holds it in a few cells.
+fn against_view(
+    fit: &Fit,
+    scene_box: &Bounds,
+    advice: &dyn Fn() -> Option<String>,
+) -> Option<Problem> {
+    let (size, cells) = (fit.side_over_view?, fit.cells_across?);
+    let side = scene_box.side();
+    let (severity, what) = if size < TOO_SMALL {
+        let severity = if size < HOPELESS {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        let seen = short(side / size);
+        (
+            severity,
+            format!("lies inside what the cameras see, which is about {seen} wide"),
+        )
+    } else if cells < TOO_COARSE {
+        let severity = if cells < 1.0 {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        let seen = short(side / size);
+        let of = format!(
+            "holds what the cameras see, about {seen} wide, in {cells:.1} cells of its grid"
+        );
+        (severity, of)
+    } else {
+        return None;
+    };
+    let advice = advice().map_or_else(String::new, |advice| format!(": {advice}"));
+    let text = format!(
+        "the scene's box, {} world units a side, {what}{advice}",
+        short(side)
+    );
+    Some(Problem::new(severity, text))
+}
+
+/// Side of a box over the width of what is seen, below which much of that is left out.
+const TOO_SMALL: f64 = 0.3;
+/// The same, below which nothing is to be learned.
+const HOPELESS: f64 = 0.02;
+/// Cells across what is seen, below which it is held coarsely.
+const TOO_COARSE: f64 = 8.0;
 
 /// What decoding told about an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -554,7 +635,7 @@ mod tests {
     /// Whether exactly one problem is found, of this severity and with these words.
     #[track_caller]
     fn finds(dataset: &Dataset, severity: Severity, words: &[&str]) {
-        let problems = check(dataset, &BOX, &|_| [0.0, 1e10]);
+        let problems = check(dataset, &BOX, 1, &|_| [0.0, 1e10]);
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert_eq!(problems[0].severity, severity, "{problems:#?}");
         for word in words {
@@ -572,7 +653,7 @@ mod tests {
     #[test]
     fn a_good_set_has_no_problems_and_a_focus() {
         let dataset = around([0.0; 3], |_| {});
-        assert_eq!(check(&dataset, &BOX, &|_| [2.0, 6.0]), []);
+        assert_eq!(check(&dataset, &BOX, 1, &|_| [2.0, 6.0]), []);
         let stand = stand(&dataset.train, &BOX);
         let focus = stand.focus.unwrap();
         assert!(focus.iter().all(|v| v.abs() < 1e-5), "{focus:?}");
@@ -605,7 +686,7 @@ mod tests {
         });
         finds(&dataset, Severity::Error, &["all 10 cameras", "parallax"]);
         let dataset = around([0.0; 3], |views| turn_round(&mut views[4]));
-        let problems = check(&dataset, &BOX, &|_| [0.0, 1e10]);
+        let problems = check(&dataset, &BOX, 1, &|_| [0.0, 1e10]);
         assert!(problems.iter().all(|p| p.severity == Severity::Warning));
         assert!(
             problems
@@ -622,17 +703,17 @@ mod tests {
     #[test]
     fn cameras_against_the_box() {
         let far_off = around([40.0, 0.0, 0.0], |_| {});
-        let problems = check(&far_off, &BOX, &|_| [0.0, 1e10]);
+        let problems = check(&far_off, &BOX, 1, &|_| [0.0, 1e10]);
         let outside = |p: &Problem| {
             p.message.contains("lies outside") && p.message.contains("scene.offset=[-12.")
         };
         assert!(problems.iter().any(outside), "{problems:#?}");
         let all_round = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
-        let problems = check(&all_round, &BOX, &|_| [0.0, 1e10]);
+        let problems = check(&all_round, &BOX, 1, &|_| [0.0, 1e10]);
         assert_eq!(problems[0].severity, Severity::Error);
         assert!(problems[0].message.contains("OpenCV"), "{problems:#?}");
         // Rays that end before the box.
-        let short = check(&around([0.0; 3], |_| {}), &BOX, &|_| [0.0, 1.0]);
+        let short = check(&around([0.0; 3], |_| {}), &BOX, 1, &|_| [0.0, 1.0]);
         assert_eq!(short[0].severity, Severity::Error);
         assert!(short[0].message.contains("no camera sees"), "{short:#?}");
     }
@@ -642,7 +723,7 @@ mod tests {
         let dataset = around([0.0; 3], |views| {
             views[5].camera.world_from_camera[0][3] = 1e3;
         });
-        let problems = check(&dataset, &BOX, &|_| [0.0, 1e10]);
+        let problems = check(&dataset, &BOX, 1, &|_| [0.0, 1e10]);
         let told = |words: &[&str]| {
             let is_it = |p: &Problem| words.iter().all(|w| p.message.contains(w));
             problems.iter().any(is_it)

@@ -10,6 +10,7 @@ mod error;
 mod find_image;
 mod formats;
 mod frames;
+pub mod framing;
 mod image;
 mod intrinsics;
 mod json;
@@ -20,6 +21,7 @@ mod orientation;
 mod pixel_format;
 mod pose;
 mod srn;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod transforms;
@@ -35,8 +37,9 @@ pub use image::{Image, image_size, load_images};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 
 use crate::camera::Camera;
-use crate::config::{Ndc, SceneHints};
+use crate::config::{Ndc, SceneHints, Surroundings};
 use crate::text::{one_line, shown};
+use framing::Framing;
 use json::Fields;
 
 /// Every how many views one is held out for testing, where the files define no split.
@@ -183,6 +186,10 @@ pub struct Dataset {
     pub scale: Option<f64>,
     /// Instant-NGP's `offset`, added after `scale`.
     pub offset: Option<[f64; 3]>,
+    /// Where the scene lies by its cameras, where its file does not say and another box than the default is needed.
+    pub framing: Option<Framing>,
+    /// What the images show around the scene, once [`Dataset::survey`] has looked.
+    pub surroundings: Option<Surroundings>,
     /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
     /// [`Camera::downscaled`] take it.
     pub downscale: u32,
@@ -222,21 +229,21 @@ impl Dataset {
             downscale,
             ..Opening::default()
         };
-        Self::open_with(path, &opening)
+        Self::open_with(path, opening)
     }
 
     /// Opens as [`Dataset::open_at`] does.
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn open_with(path: &Path, opening: &Opening) -> Result<Self, DatasetError> {
+    pub fn open_with(path: &Path, opening: Opening) -> Result<Self, DatasetError> {
         Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
     }
 
     /// Opens as [`Dataset::open_with`] does, but goes on after a frame that cannot be used: all that is wrong with the
     /// files, and the dataset without those frames, unless none is left.
     #[must_use]
-    pub fn examine(path: &Path, opening: &Opening) -> (Option<Self>, Vec<DatasetError>) {
+    pub fn examine(path: &Path, opening: Opening) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
             go_on: true,
             ..Notes::of(opening)
@@ -345,13 +352,38 @@ impl Dataset {
     /// What the file says of the scene, for a configuration.
     #[must_use]
     pub fn hints(&self) -> SceneHints {
+        let framing = self.framing.as_ref();
         SceneHints {
-            aabb_scale: self.aabb_scale,
-            scale: self.scale,
-            offset: self.offset,
+            aabb_scale: self.aabb_scale.or(framing.map(|f| f.aabb_scale)),
+            scale: self.scale.or(framing.map(|f| f.scale)),
+            offset: self.offset.or(framing.map(|f| f.offset)),
+            center: framing.map(Framing::center),
+            surroundings: self.surroundings,
             forward_facing: self.ndc(),
             is_normalized: self.format == Format::Llff,
         }
+    }
+
+    /// Looks at some of the training images for what surrounds the scene, on which the default background and the size of a
+    /// box depend that no file gives. Images that cannot be decoded are passed over: loading tells of them.
+    pub fn survey(&mut self) {
+        self.surroundings = surroundings::of(&self.train);
+        self.place();
+    }
+
+    /// Places a scene that no file places by its cameras.
+    fn place(&mut self) {
+        if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
+            return;
+        }
+        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        let is_filled = self.surroundings == Some(Surroundings::Filled);
+        let found = Framing::of(&cameras, self.aabb_scale, is_filled);
+        self.framing = found.and_then(|found| match self.format {
+            // Made with one box in mind.
+            Format::Blender | Format::Srn => Some(found).filter(Framing::is_far_from_default),
+            Format::Transforms | Format::Llff => found.but_default_where_it_suits(self.aabb_scale),
+        });
     }
 
     /// Normalised device coordinates of a capture that looks one way, as wide as the widest of its images. The nearest of its
@@ -462,6 +494,8 @@ impl Dataset {
             aabb_scale: None,
             scale: None,
             offset: None,
+            framing: None,
+            surroundings: None,
             downscale: 1,
             is_held_out: false,
             missing: Vec::new(),
@@ -495,6 +529,7 @@ impl Dataset {
 
     /// Adds the warnings that count frames.
     fn finish(&mut self, notes: &mut Notes) {
+        self.place();
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
             self.warnings.push(format!(
@@ -716,7 +751,7 @@ struct Notes {
 }
 
 impl Notes {
-    fn of(opening: &Opening) -> Self {
+    fn of(opening: Opening) -> Self {
         Self {
             apply_orientation: opening.apply_orientation,
             ..Self::default()

@@ -90,7 +90,7 @@ impl Objects {
     /// # Errors
     /// No splits, a split that names a folder that is not there, objects without a common resolution, or fewer than two
     /// to learn from.
-    pub fn open(root: &Path, splits: &Splits, opening: &Opening) -> Result<Self, DatasetError> {
+    pub fn open(root: &Path, splits: &Splits, opening: Opening) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
                 path: root.to_owned(),
@@ -177,6 +177,19 @@ impl Objects {
         format!("{hash:016x}")
     }
 
+    /// All views to learn from as those of one scene, which share one frame and one background.
+    #[must_use]
+    pub fn scene(&self) -> Dataset {
+        let mut scene = self.train[0].dataset.clone();
+        let views = self.train.iter().flat_map(|object| &object.frames);
+        scene.train = views.cloned().collect();
+        scene.val.clear();
+        scene.test.clear();
+        scene.is_held_out = false;
+        scene.survey();
+        scene
+    }
+
     /// Views of the object that has the most.
     #[must_use]
     pub fn most_views(&self) -> usize {
@@ -185,7 +198,7 @@ impl Objects {
     }
 }
 
-fn object(root: &Path, name: &str, opening: &Opening) -> Result<Object, DatasetError> {
+fn object(root: &Path, name: &str, opening: Opening) -> Result<Object, DatasetError> {
     let dataset = Dataset::open_with(&root.join(name), opening)?;
     Ok(Object {
         name: name.to_owned(),

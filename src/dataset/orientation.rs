@@ -138,7 +138,7 @@ mod tests {
             apply_orientation: true,
             ..Opening::default()
         };
-        let dataset = Dataset::open_with(&scene.path("transforms.json"), &opening).unwrap();
+        let dataset = Dataset::open_with(&scene.path("transforms.json"), opening).unwrap();
         let camera = dataset.train[0].camera;
         assert_eq!([camera.width, camera.height], [8, 16]);
         assert_eq!(camera.principal, [4.0, 8.0]);
@@ -177,7 +177,7 @@ mod tests {
             apply_orientation: true,
             ..Opening::default()
         };
-        let opened = Dataset::open_with(&scene.path("transforms.json"), &opening);
+        let opened = Dataset::open_with(&scene.path("transforms.json"), opening);
         refused(
             opened,
             &["frame 0", "8 × 16", "leave out --apply-orientation"],

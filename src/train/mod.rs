@@ -42,6 +42,15 @@ pub enum TrainError {
         /// Step at which it was noticed.
         step: u32,
     },
+    /// Nothing was evaluated from the beginning.
+    #[error(
+        "no samples were evaluated in the first {step} steps, so that nothing is learned: see that rays meet the box (scene.scale, \
+         scene.offset, scene.near, scene.far) and that training.batch_size holds the samples of a ray"
+    )]
+    NoSamples {
+        /// Steps without one.
+        step: u32,
+    },
 }
 
 /// What a reader of the training hears.
@@ -921,6 +930,9 @@ impl Trainer {
     }
 }
 
+/// Steps in which an occupancy grid has emptied nothing yet, so that some samples must be there.
+const FIRST: u32 = 200;
+
 /// Means of the ring's rows for steps `first..end`.
 fn summarize(
     rows: &[[f32; 8]],
@@ -942,6 +954,9 @@ fn summarize(
         for (sum, value) in sums.iter_mut().zip(row) {
             *sum += value;
         }
+    }
+    if first < FIRST && sums[3] == 0.0 {
+        return Err(TrainError::NoSamples { step: end });
     }
     let last = rows[((end - 1) % RING) as usize];
     let psnr = |mean: f32| -10.0 * mean.max(1e-10).log10();

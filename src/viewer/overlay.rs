@@ -200,7 +200,7 @@ fn path(state: &mut State, pen: &Pen<'_>) {
 /// Whether one sees nothing of `other`, since one stands in it.
 fn stands_in(camera: &Camera, other: &Camera, length: f64) -> bool {
     let [here, there] = [camera, other].map(Camera::position);
-    (0..3).all(|a| f64::from(here[a] - there[a]).abs() < 1e-3 * length)
+    (0..3).all(|a| (here[a] - there[a]).abs() < 1e-3 * length)
 }
 
 /// Where `camera` stands, and the corners of its image `length` in front of it.

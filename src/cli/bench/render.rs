@@ -58,7 +58,7 @@ pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::
             session,
             &run.checkpoint,
             None,
-            &run.checkpoint.info.opening(),
+            run.checkpoint.info.opening(),
         )?;
         let all = if dataset.test.is_empty() {
             &dataset.train

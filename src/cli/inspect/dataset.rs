@@ -10,9 +10,11 @@ use super::super::{Session, usage};
 use super::{Args, Unusable, plot};
 use crate::camera::{Camera, Lens};
 use crate::config::Config;
-use crate::dataset::doctor::{self, Bounds, Problem, Severity, Stand, point};
+use crate::dataset::doctor::{self, Bounds, Fit, Problem, Severity, Stand};
+use crate::dataset::framing::{point, short};
 use crate::dataset::{Dataset, Frame, Split};
 use crate::gpu::{AdapterClass, Gpu};
+use crate::images::near_far;
 use crate::train::fit_cells;
 
 /// Problems shown to people; `--json` has them all.
@@ -30,6 +32,7 @@ struct Report<'a> {
     lenses: &'a [LensUse],
     scene: Option<Scene<'a>>,
     cameras: Option<Stand>,
+    fit: Option<Fit>,
     memory: Option<&'a Memory>,
     missing: Vec<String>,
     problems: &'a [Problem],
@@ -92,13 +95,23 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         &args.overrides,
         class,
     )?;
-    let (dataset, faults) = Dataset::examine(&args.path, &args.opening());
+    let (dataset, faults) = Dataset::examine(&args.path, args.opening());
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
-    let Some(dataset) = dataset else {
+    let Some(mut dataset) = dataset else {
         return finish(session, args, None, &problems);
     };
     problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
-    config.resolve(dataset.hints(), class);
+    if config.goes_by_images() {
+        dataset.survey();
+    }
+    let framing = dataset.framing;
+    scene::resolve(
+        session,
+        &mut config,
+        dataset.hints(),
+        framing.as_ref(),
+        class,
+    );
     problems.extend(scene::problems(&dataset, &config));
     let all: Vec<&Frame> = distinct(&dataset);
     let bar = session.out.bar(all.len(), "decoding images");
@@ -133,6 +146,12 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         ),
         lenses: lenses(&all),
         stand: doctor::stand(&dataset.train, &world),
+        fit: doctor::fit(
+            &dataset.train,
+            &world,
+            config.scene.aabb_scale.unwrap_or(1),
+            &|view| near_far(&config, view.near_far),
+        ),
         world,
         memory,
         config: &config,
@@ -153,6 +172,7 @@ struct Found<'a> {
     images: Images,
     lenses: Vec<LensUse>,
     stand: Stand,
+    fit: Fit,
     world: Bounds,
     memory: Option<Memory>,
 }
@@ -281,6 +301,7 @@ fn finish(
             world: f.world,
         }),
         cameras: found.map(|f| f.stand),
+        fit: found.map(|f| f.fit),
         memory: found.and_then(|f| f.memory.as_ref()),
         missing: found.map_or_else(Vec::new, |f| {
             let shown = |p: &std::path::PathBuf| p.display().to_string();
@@ -373,12 +394,13 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
         line("lens", format!("{}, {angle} wide{of}", lens.lens))?;
     }
     let scene = &found.config.scene;
-    let side = found.world.high[0] - found.world.low[0];
+    let side = found.world.side();
     line(
         "scene box",
         format!(
-            "{side:.2} world units a side around {} (scale {}, aabb_scale {})",
-            point(found.world.center().to_array()),
+            "{} world units a side around {} (scale {}, aabb_scale {})",
+            short(side),
+            point(found.world.center().to_array(), side),
             scene.scale.unwrap_or_default(),
             scene.aabb_scale.unwrap_or(1),
         ),
@@ -387,14 +409,27 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
     let [nearest, farthest] = stand.distance;
     let what = stand.focus.map_or_else(
         || "the middle of the box (their axes do not meet)".to_owned(),
-        |f| format!("what they look at, {}", point(f)),
+        |f| format!("what they look at, {}", point(f, farthest)),
     );
     line(
         "cameras",
         format!(
-            "{nearest:.2} to {farthest:.2} from {what}; {} of {} inside the box",
+            "{} to {} from {what}; {} of {} inside the box",
+            short(nearest),
+            short(farthest),
             stand.inside,
             dataset.train.len()
+        ),
+    )?;
+    let fit = &found.fit;
+    let across = fit.cells_across.map_or_else(String::new, |cells| {
+        format!("; {cells:.0} cells of an occupancy grid across what they look at")
+    });
+    line(
+        "fit",
+        format!(
+            "{:.0} % of an image's rays meet the box{across}",
+            100.0 * fit.rays_inside
         ),
     )?;
     if let Some(memory) = &found.memory {

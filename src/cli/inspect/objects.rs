@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::super::output::{SCHEMA, bytes};
 use super::super::{Session, scene, usage};
 use super::{Args, Unusable};
-use crate::config::Config;
+use crate::config::{Config, SceneHints};
 use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
 use crate::gpu::AdapterClass;
@@ -49,10 +49,10 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         Some(file) => Splits::File(file.clone()),
         None => Splits::Found,
     };
-    let objects = match Objects::open(&args.path, &splits, &args.opening()) {
+    let objects = match Objects::open(&args.path, &splits, args.opening()) {
         // Without splits there is still something to be said of the folders.
         Err(error @ DatasetError::NoSplits { .. }) => {
-            let all = Objects::open(&args.path, &Splits::Fraction(1.0), &args.opening())?;
+            let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.opening())?;
             session.out.note(format!("warning: {error}"));
             all
         }
@@ -65,11 +65,12 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         &args.overrides,
         AdapterClass::Software,
     )?;
+    let hints = objects.scene().hints();
     let n = objects.train.len() + objects.test.len();
     let bar = session.out.bar(n, "decoding images");
     let mut problems = Vec::new();
     for object in all() {
-        problems.extend(doubts(object, &objects, &config));
+        problems.extend(doubts(object, &objects, hints, &config));
         bar.inc();
     }
     bar.finish_and_clear();
@@ -154,7 +155,12 @@ fn depths<'a>(objects: impl Iterator<Item = &'a Object>) -> Option<[f32; 2]> {
 }
 
 /// What is odd about `object`.
-fn doubts<'a>(object: &'a Object, objects: &Objects, config: &Config) -> Vec<Left<'a>> {
+fn doubts<'a>(
+    object: &'a Object,
+    objects: &Objects,
+    hints: SceneHints,
+    config: &Config,
+) -> Vec<Left<'a>> {
     let left = |reason: String| Left {
         object: &object.name,
         reason,
@@ -166,7 +172,7 @@ fn doubts<'a>(object: &'a Object, objects: &Objects, config: &Config) -> Vec<Lef
         all.push(left(format!("has {n} views, others up to {most}")));
     }
     let mut config = config.clone();
-    config.resolve(object.dataset.hints(), AdapterClass::Software);
+    config.resolve(hints, AdapterClass::Software);
     let frames: Vec<&Frame> = object.frames.iter().collect();
     let (_, faulty) = doctor::check_images(&frames, &|| ());
     let of_cameras = scene::problems(&object.dataset, &config);

@@ -355,7 +355,7 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
     let root = ("--root", args.root.as_deref());
     let opening = checkpoint.info.opening();
     let opening = opening.or(args.downscale, args.apply_orientation);
-    let objects = super::objects_of(session, &args.run, &checkpoint, root, &opening)?;
+    let objects = super::objects_of(session, &args.run, &checkpoint, root, opening)?;
     let mut config = checkpoint.info.config.clone();
     let meta = config.meta.take();
     let inner_steps = meta.as_ref().map_or(0, |m| m.inner_steps);

@@ -163,7 +163,7 @@ fn open_objects(
     session: &Session,
     root: &Path,
     splits: &Splits,
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Objects> {
     let objects = Objects::open(root, splits, opening)?;
     for skipped in &objects.skipped {
@@ -232,10 +232,16 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
         (None, Some(share)) => Splits::Fraction(share),
         (None, None) => Splits::Found,
     };
-    let objects = open_objects(session, &root, &splits, &opening)?;
+    let objects = open_objects(session, &root, &splits, opening)?;
     fit_cells(gpu, &mut config)?;
-    let hints = objects.train[0].dataset.hints();
-    config.resolve(hints, gpu.class());
+    let scene = objects.scene();
+    scene::resolve(
+        session,
+        &mut config,
+        scene.hints(),
+        scene.framing.as_ref(),
+        gpu.class(),
+    );
     if let Some(meta) = &mut config.meta {
         meta.splits = args.splits.as_deref().map(absolute);
         meta.train_fraction = args.train_fraction;
@@ -260,7 +266,7 @@ fn objects_of(
     run: &Path,
     checkpoint: &Checkpoint,
     (flag, given): (&str, Option<&Path>),
-    opening: &Opening,
+    opening: Opening,
 ) -> anyhow::Result<Objects> {
     let info = &checkpoint.info;
     let Some(meta) = &info.config.meta else {
@@ -298,7 +304,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
     }
     let checkpoint = Checkpoint::open(run)?;
     let root = ("ROOT", args.root.as_deref());
-    let objects = objects_of(session, run, &checkpoint, root, &checkpoint.info.opening())?;
+    let objects = objects_of(session, run, &checkpoint, root, checkpoint.info.opening())?;
     // What was imported has not learned from any.
     let known = &checkpoint.info.fingerprint;
     if !known.is_empty() && objects.fingerprint() != *known {

@@ -232,9 +232,9 @@ pub(super) fn all(
     let given = args.dataset.as_deref();
     let opening = checkpoint.info.opening().or(None, args.apply_orientation);
     let dataset = if args.turntable.or(args.spiral).is_some() {
-        scene::whole_dataset_of(session, checkpoint, given, &opening)?
+        scene::whole_dataset_of(session, checkpoint, given, opening)?
     } else {
-        scene::dataset_of(session, checkpoint, given, &opening)?
+        scene::dataset_of(session, checkpoint, given, opening)?
     };
     let downscale = dataset.downscale;
     let fps = args.fps.unwrap_or(FPS);

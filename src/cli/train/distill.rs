@@ -66,7 +66,7 @@ pub(super) fn prepare(
     }
     let (background, eval_background) = (config.scene.background, config.scene.eval_background);
     config.scene = scene.clone();
-    if background != crate::config::Background::Random {
+    if matches!(background, crate::config::Background::Fixed(_)) {
         (config.scene.background, config.scene.eval_background) = (background, eval_background);
     }
     let distillation = config

@@ -573,8 +573,7 @@ impl<'a> Driver<'a> {
         }
         if latest.is_some_and(|p| p.samples == 0.0) {
             self.session.out.note(
-                "warning: no samples were evaluated: see that rays meet the box (scene.scale, offset, near, far) \
-                 and that training.batch_size holds the samples of a ray",
+                "warning: no samples were evaluated at last: the occupancy grid is empty, and so is what was learned",
             );
         }
         if self.eval_frames.is_empty() {

@@ -390,7 +390,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
     }
     let opening = checkpoint.info.opening();
     let opening = opening.or(args.downscale, args.apply_orientation);
-    let dataset = scene::open_dataset(session, &dataset_path, &opening)?;
+    let dataset = scene::open_dataset(session, &dataset_path, opening)?;
     session.out.note(format!(
         "resuming {} at step {} after {:.1} s",
         run.display(),
@@ -444,6 +444,8 @@ fn config_of_init(args: &Args, init: &Checkpoint, gpu: &Gpu) -> anyhow::Result<C
     let scene = &mut config.scene;
     scene.scale = scene.scale.or(of_init.scene.scale);
     scene.offset = scene.offset.or(of_init.scene.offset);
+    // The parameters are of its unit.
+    scene.length = of_init.scene.length;
     scene.aabb_scale = scene.aabb_scale.or(of_init.scene.aabb_scale);
     let fields = Field::of_passes(gpu, &config)?;
     let fields: Vec<&Field> = fields.iter().collect();
@@ -512,18 +514,18 @@ fn fresh(
     }
     if let Some(background) = args.background {
         config.scene.background = background;
-        if background != Background::Random {
+        if let Background::Fixed(_) = background {
             config.scene.eval_background = background;
         }
     }
     config.scene.linear |= args.linear;
     let opening = remembered.map_or_else(Opening::default, Info::opening);
     let opening = opening.or(args.downscale, args.apply_orientation);
-    let dataset = match (&of_teacher, &args.dataset) {
+    let mut dataset = match (&of_teacher, &args.dataset) {
         (Some(teacher), given) => {
-            scene::whole_dataset_of(session, teacher, given.as_deref(), &opening)?
+            scene::whole_dataset_of(session, teacher, given.as_deref(), opening)?
         }
-        (None, _) => scene::open_dataset(session, &dataset_path, &opening)?,
+        (None, _) => scene::open_dataset(session, &dataset_path, opening)?,
     };
     let teacher = match (lesson, &of_teacher) {
         (Some(lesson), Some(checkpoint)) => Some(distill::prepare(
@@ -540,7 +542,17 @@ fn fresh(
         fit_cells(gpu, &mut config)?;
     }
     let unresolved = Some(config.clone());
-    config.resolve(dataset.hints(), gpu.class());
+    if config.goes_by_images() {
+        dataset.survey();
+    }
+    let framing = dataset.framing;
+    scene::resolve(
+        session,
+        &mut config,
+        dataset.hints(),
+        framing.as_ref(),
+        gpu.class(),
+    );
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,

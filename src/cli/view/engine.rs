@@ -493,7 +493,7 @@ fn look(session: &Session, desk: &Desk, path: &Path) -> anyhow::Result<()> {
         checkpoint,
         mut renderer,
     } = scene::open_run(&gpu, path, None)?;
-    let dataset = scene::dataset_of(session, &checkpoint, None, &checkpoint.info.opening());
+    let dataset = scene::dataset_of(session, &checkpoint, None, checkpoint.info.opening());
     let dataset = dataset
         .map_err(|error| {
             let reason = format!("no cameras of the run's dataset: {error}");

@@ -246,14 +246,14 @@ fn bad_rows_are_refused_by_frame() {
         &[place, "12 × 16", "exchanged in poses_bounds.npy"],
     );
     // Examining goes on without the frame, and the others are as they would be.
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), &Opening::default());
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), Opening::default());
     assert_eq!(faults.len(), 1);
     assert_eq!(dataset.unwrap().frames(Split::Train).len(), 1);
     for row in &mut capture.rows {
         row[0] = f64::NAN;
     }
     capture.write();
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), &Opening::default());
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), Opening::default());
     assert_eq!((dataset, faults.len()), (None, 1));
     assert!(faults[0].to_string().contains("and 2 other frames"));
 }
@@ -369,6 +369,6 @@ proptest! {
                 prop_assert!(!line.contains(['\n', '\r']) && line.contains(FILE), "{line}");
             }
         }
-        let _ = Dataset::examine(capture.folder.path(), &Opening::default().or(Some(downscale), false));
+        let _ = Dataset::examine(capture.folder.path(), Opening::default().or(Some(downscale), false));
     }
 }

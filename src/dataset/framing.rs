@@ -1,0 +1,422 @@
+//! Where a scene lies that its files do not place, by where its cameras stand and look.
+
+use glam::DVec3;
+use serde::Serialize;
+
+use crate::camera::{Camera, Lens, focus};
+use crate::scene_frame::UNIT;
+
+/// Half a box over the radius of what cameras around an object see of it. The synthetic scenes', from 4 away under 40°.
+const ROOM: f64 = 1.04;
+/// Tangent of half the widest field of view that is taken to frame an object.
+const WIDEST: f64 = 0.8;
+/// Share of the cameras that face what they look at, from which they stand around it.
+const FACING: f64 = 0.8;
+/// Cubes a side of the box of cameras that look one way, where the file does not say.
+const ONE_WAY: u32 = 4;
+/// Largest side of a box, in unit cubes.
+const LARGEST: u32 = 128;
+/// Cells a side of the unit cube that a box is measured in: those of an occupancy grid.
+pub const CELLS: f64 = 128.0;
+
+/// How cameras stand to what they look at; lengths in world units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "layout")]
+pub enum Layout {
+    /// They look at a point from around or from one side.
+    Around {
+        /// The point nearest to their optical axes.
+        focus: [f64; 3],
+        /// Their median distance from it.
+        distance: f64,
+        /// Radius of what most of them see there.
+        radius: f64,
+    },
+    /// They look away from one another, or every way.
+    InsideOut {
+        /// Where they are on average.
+        center: [f64; 3],
+        /// The farthest from there.
+        radius: f64,
+    },
+    /// Their axes are all but parallel.
+    OneWay {
+        /// Where they are on average.
+        center: [f64; 3],
+        /// Where they look, of unit length.
+        direction: [f64; 3],
+        /// The farthest from the centre.
+        radius: f64,
+    },
+}
+
+impl Layout {
+    /// How `cameras` stand; `None` for one alone, and for all at one point.
+    #[must_use]
+    pub fn of(cameras: &[Camera]) -> Option<Self> {
+        if cameras.len() < 2 {
+            return None;
+        }
+        let n = cameras.len() as f64;
+        // Of differences, which have all their digits wherever the origin is.
+        let first = cameras[0].place();
+        let center = first + cameras.iter().map(|c| c.place() - first).sum::<DVec3>() / n;
+        let spread = cameras.iter().map(|c| c.place().distance(center));
+        let radius = spread.fold(0.0, f64::max);
+        if !is_length(radius, center) {
+            return None;
+        }
+        let Some(focus) = focus(cameras) else {
+            let direction = cameras.iter().map(Camera::direction).sum::<DVec3>();
+            return Some(Self::OneWay {
+                center: center.to_array(),
+                direction: direction.normalize_or(DVec3::NEG_Z).to_array(),
+                radius,
+            });
+        };
+        let facing = cameras.iter().filter(|c| faces(c, focus)).count();
+        if (facing as f64) < FACING * n {
+            return Some(Self::InsideOut {
+                center: center.to_array(),
+                radius,
+            });
+        }
+        let distance = median(cameras.iter().map(|c| c.place().distance(focus)));
+        let seen = median(
+            cameras
+                .iter()
+                .map(|c| c.place().distance(focus) * tangent(c)),
+        );
+        is_length(distance, focus).then_some(Self::Around {
+            focus: focus.to_array(),
+            distance,
+            radius: seen,
+        })
+    }
+
+    /// The middle of what is looked at, or of where the cameras are.
+    fn center(&self) -> DVec3 {
+        match *self {
+            Self::Around { focus, .. } => focus.into(),
+            Self::InsideOut { center, .. } => center.into(),
+            Self::OneWay {
+                center,
+                direction,
+                radius,
+            } => DVec3::from(center) + f64::from(ONE_WAY) * radius * DVec3::from(direction),
+        }
+    }
+
+    /// Half the side of the unit cube that suits a box of `aabb_scale` such cubes.
+    fn half(&self, aabb_scale: u32) -> f64 {
+        match *self {
+            Self::Around { radius, .. } => ROOM * radius,
+            Self::InsideOut { radius, .. } => radius * (4.0 / f64::from(aabb_scale)).max(1.0),
+            Self::OneWay { radius, .. } => f64::from(ONE_WAY) * radius,
+        }
+    }
+
+    /// Whether the unit cube that is taken where nothing is known suits it.
+    fn suits_default(&self) -> bool {
+        let half = 0.5 / UNIT;
+        match *self {
+            Self::Around {
+                focus, distance, ..
+            } => (3.0..=6.0).contains(&distance) && DVec3::from(focus).length() <= 0.5,
+            Self::InsideOut { center, radius } | Self::OneWay { center, radius, .. } => {
+                DVec3::from(center).length() <= half && (half / 6.0..=half * 2.0).contains(&radius)
+            }
+        }
+    }
+}
+
+/// Whether `length` is more than the rounding of coordinates near `at`.
+fn is_length(length: f64, at: DVec3) -> bool {
+    length.is_finite() && length > 1e-10 * at.abs().max_element()
+}
+
+fn faces(camera: &Camera, point: DVec3) -> bool {
+    camera.direction().dot(point - camera.place()) > 0.0
+}
+
+/// Of half the wider field of view.
+fn tangent(camera: &Camera) -> f64 {
+    let half = |axis: usize| {
+        let side = f64::from([camera.width, camera.height][axis]);
+        side / 2.0 / f64::from(camera.focal[axis])
+    };
+    let angle = half(0).max(half(1));
+    match camera.lens {
+        Lens::Pinhole | Lens::OpenCv { .. } => angle.min(WIDEST),
+        Lens::OpenCvFisheye { .. } | Lens::Orthographic | Lens::Equirectangular => WIDEST,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// A place for the unit cube, as the numbers that are used, told and typed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Framing {
+    /// World to unit cube, in four digits.
+    pub scale: f64,
+    /// World to unit cube, in four decimals.
+    pub offset: [f64; 3],
+    /// Side of the box in unit cubes.
+    pub aabb_scale: u32,
+    /// What it comes from.
+    #[serde(flatten)]
+    pub layout: Layout,
+    /// How many cameras that is.
+    pub cameras: usize,
+}
+
+impl Framing {
+    /// What suits `cameras` and a box of `aabb_scale` unit cubes a side. Where that is not given, images that are `filled`
+    /// show what lies behind an object too, and the box reaches twice as far as the cameras.
+    #[must_use]
+    pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
+        let layout = Layout::of(cameras)?;
+        let aabb_scale = aabb_scale.unwrap_or_else(|| side(&layout, filled));
+        let scale = digits(0.5 / layout.half(aabb_scale));
+        let offset = DVec3::splat(0.5) - scale * layout.center();
+        let is_usable = (scale as f32).is_finite() && scale > 0.0 && offset.is_finite();
+        is_usable.then(|| Self {
+            scale,
+            offset: offset.to_array().map(|v| (v * 1e4).round() / 1e4 + 0.0),
+            aabb_scale,
+            layout,
+            cameras: cameras.len(),
+        })
+    }
+
+    /// The middle of the unit cube, world units.
+    #[must_use]
+    pub fn center(&self) -> [f64; 3] {
+        self.offset.map(|offset| (0.5 - offset) / self.scale)
+    }
+
+    /// Half the side of the unit cube, world units.
+    #[must_use]
+    pub fn half(&self) -> f64 {
+        0.5 / self.scale
+    }
+
+    /// Itself, or the default where that does as well; `None` where nothing is to be said at all, for `aabb_scale` of the file.
+    pub(super) fn but_default_where_it_suits(self, aabb_scale: Option<u32>) -> Option<Self> {
+        if !self.layout.suits_default() {
+            return Some(self);
+        }
+        // The unit cube stays, but more of them may be needed to hold what fills the images.
+        let reach = f64::from(self.aabb_scale) * self.half() * UNIT;
+        let cubes = (2.0 * reach).clamp(1.0, f64::from(LARGEST)).round() as u32;
+        let aabb_scale = aabb_scale.unwrap_or(cubes.next_power_of_two());
+        (aabb_scale > 1).then_some(Self {
+            scale: UNIT,
+            offset: [0.5; 3],
+            aabb_scale,
+            ..self
+        })
+    }
+
+    /// Whether the default box would hold next to nothing of what the cameras see, or hold it in a few cells.
+    pub(super) fn is_far_from_default(&self) -> bool {
+        let default = 0.5 / UNIT;
+        let middle = DVec3::from(self.center()).abs().max_element();
+        let size = default / self.half();
+        middle > default || !(0.3..=CELLS / 8.0).contains(&size)
+    }
+
+    /// The settings, as they are typed.
+    #[must_use]
+    pub fn flags(&self) -> String {
+        let [x, y, z] = self.offset;
+        format!(
+            "--set scene.scale={} --set scene.offset=[{x},{y},{z}]",
+            self.scale
+        )
+    }
+
+    /// What it comes from, in words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let cameras = format!("{} cameras", self.cameras);
+        match self.layout {
+            Layout::Around {
+                focus, distance, ..
+            } => format!(
+                "{cameras} look at {} from about {} away",
+                point(focus, distance),
+                short(distance)
+            ),
+            Layout::InsideOut { center, radius } => format!(
+                "{cameras} look every way from within {} of {}",
+                short(radius),
+                point(center, radius)
+            ),
+            Layout::OneWay { center, radius, .. } => format!(
+                "{cameras} look one way from within {} of {}",
+                short(radius),
+                point(center, radius)
+            ),
+        }
+    }
+}
+
+/// Side of a box in unit cubes, where no file says.
+fn side(layout: &Layout, filled: bool) -> u32 {
+    match *layout {
+        Layout::Around {
+            distance, radius, ..
+        } if filled => {
+            let cubes = (2.0 * distance / (ROOM * radius)).clamp(1.0, f64::from(LARGEST));
+            (cubes.ceil() as u32).next_power_of_two()
+        }
+        Layout::Around { .. } => 1,
+        Layout::InsideOut { .. } => 4 * ONE_WAY,
+        Layout::OneWay { .. } => ONE_WAY,
+    }
+}
+
+/// Four digits of a positive number.
+fn digits(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+/// A length in three digits or so.
+#[must_use]
+pub fn short(length: f64) -> String {
+    let digits = decimals(length.abs());
+    format!("{length:.digits$}")
+}
+
+/// Decimals after which a number of size `length` has three digits or so.
+fn decimals(length: f64) -> usize {
+    if length > 0.0 && length.is_finite() {
+        (2.0 - length.log10().floor()).clamp(0.0, 12.0) as usize
+    } else {
+        2
+    }
+}
+
+/// A point, to about a hundredth of the length that is `around` it.
+#[must_use]
+pub fn point(p: [f64; 3], around: f64) -> String {
+    let digits = decimals(around);
+    // No negative zeros.
+    let least = 0.5 * 10_f64.powf(-(digits as f64));
+    let [x, y, z] = p.map(|v| if v.abs() < least { 0.0 } else { v });
+    format!("({x:.digits$}, {y:.digits$}, {z:.digits$})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cameras on a sphere around `at`, `distance` away, which look at it, or away from it.
+    fn around(at: [f64; 3], distance: f64, away: bool) -> Vec<Camera> {
+        (0..24)
+            .map(|i| {
+                let (turn, height) = (f32::from(i as u8) * 0.7, f32::from(i as u8 % 3) * 0.3);
+                let eye = [turn.cos(), turn.sin(), height].map(|v| v * 4.0);
+                let mut camera =
+                    Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.698_131_7, 40, 40);
+                let far = f64::from(eye[0].hypot(eye[1]).hypot(eye[2]));
+                for (axis, row) in camera.world_from_camera.iter_mut().enumerate() {
+                    row[3] = at[axis] + row[3] / far * distance;
+                    if away {
+                        row[0] = -row[0];
+                        row[2] = -row[2];
+                    }
+                }
+                camera
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_synthetic_scenes_box_is_what_suits_them() {
+        let found = Framing::of(&around([0.0; 3], 4.0, false), None, false).unwrap();
+        assert!((found.scale - 0.33).abs() < 2e-3, "{found:?}");
+        assert_eq!(found.offset, [0.5; 3]);
+        assert!(found.but_default_where_it_suits(None).is_none() && !found.is_far_from_default());
+        for (at, distance) in [([0.0; 3], 2.5), ([0.0; 3], 6.5), ([0.6, 0.0, 0.0], 4.0)] {
+            let found = Framing::of(&around(at, distance, false), None, false).unwrap();
+            assert_eq!(found.but_default_where_it_suits(None), Some(found));
+            assert!(!found.is_far_from_default(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_in_another_unit_elsewhere_is_framed_alike() {
+        for unit in [1e-3, 1.0, 10.0, 1e3] {
+            let at = [512_345.25 * unit, 4_649_776.5 * unit, 250.0 * unit];
+            let found = Framing::of(&around(at, 4.0 * unit, false), Some(1), false).unwrap();
+            assert!((found.scale * unit - 0.333).abs() < 1e-3, "{found:?}");
+            for axis in 0..3 {
+                let middle = found.scale * at[axis] + found.offset[axis];
+                assert!((middle - 0.5).abs() < 1e-3, "{found:?}");
+            }
+            // What is told is what is used.
+            let typed = found.flags();
+            let scale = typed.split(['=', ' ']).nth(2).unwrap();
+            assert_eq!(scale.parse::<f64>().unwrap(), found.scale, "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_fills_the_images_is_in_the_box() {
+        let around = around([0.0; 3], 40.0, false);
+        let found = Framing::of(&around, None, true).unwrap();
+        let half = f64::from(found.aabb_scale) * 0.5 / found.scale;
+        assert!((80.0..=160.0).contains(&half), "{found:?}");
+        assert_eq!(Framing::of(&around, Some(2), true).unwrap().aabb_scale, 2);
+    }
+
+    #[test]
+    fn cameras_that_look_outwards_are_inside() {
+        let found = Framing::of(&around([7.0, 0.0, 0.0], 30.0, true), None, true).unwrap();
+        assert!(
+            matches!(found.layout, Layout::InsideOut { .. }),
+            "{found:?}"
+        );
+        assert!(found.reason().contains("every way"), "{}", found.reason());
+        let half = f64::from(found.aabb_scale) * 0.5 / found.scale;
+        assert!(half > 100.0, "{found:?}");
+    }
+
+    #[test]
+    fn cameras_that_look_one_way_are_outside_or_at_the_border() {
+        let cameras: Vec<Camera> = (0..9)
+            .map(|i| {
+                let eye = [(i % 3) as f32 * 10.0, (i / 3) as f32 * 10.0, 0.0];
+                Camera::look_at(eye, [eye[0], eye[1], -1.0], [0.0, 1.0, 0.0], 0.7, 40, 30)
+            })
+            .collect();
+        let found = Framing::of(&cameras, None, true).unwrap();
+        assert!(matches!(found.layout, Layout::OneWay { .. }), "{found:?}");
+        // In front of them.
+        assert!(0.5 - found.offset[2] < 0.0, "{found:?}");
+    }
+
+    #[test]
+    fn one_camera_and_cameras_at_a_point_say_nothing() {
+        let all = around([3.0, 4.0, 5.0], 4.0, false);
+        assert_eq!(Framing::of(&all[..1], None, false), None);
+        assert_eq!(Framing::of(&[all[0]; 5], None, false), None);
+    }
+
+    #[test]
+    fn numbers_have_as_many_digits_as_they_mean() {
+        assert_eq!(short(4000.0), "4000");
+        assert_eq!(short(4.0), "4.00");
+        assert_eq!(short(0.004), "0.00400");
+        assert_eq!(
+            point([512_345.251, -1e-9, 3.0], 4.0),
+            "(512345.25, 0.00, 3.00)"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What images show around a scene: nothing, one colour, or more of the scene.
+
+use rayon::prelude::*;
+
+use super::{Frame, Image};
+use crate::config::Surroundings;
+
+/// Images that are looked at, evenly spread.
+const MOST: usize = 12;
+/// Largest difference of a channel from a border's colour.
+const TOLERANCE: u8 = 8;
+/// Share of a border's pixels that have its colour, of a scene before one colour.
+const SHARE: f64 = 0.7;
+/// Share of the images whose borders agree.
+const IMAGES: f64 = 0.75;
+
+/// What most images of `frames` show around the scene; `None` where none can be decoded.
+pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
+    let n = frames.len().min(MOST);
+    let images: Vec<Image> = (0..n)
+        .into_par_iter()
+        .filter_map(|i| frames[i * frames.len() / n].load().ok())
+        .collect();
+    of_images(&images)
+}
+
+fn of_images(images: &[Image]) -> Option<Surroundings> {
+    if images.is_empty() {
+        return None;
+    }
+    if images.iter().any(|image| image.has_alpha) {
+        return Some(Surroundings::Transparent);
+    }
+    let borders: Vec<[u8; 3]> = images.iter().filter_map(border).collect();
+    let color = median(&borders);
+    let agreeing = borders.iter().filter(|b| is_like(**b, color)).count();
+    Some(if agreeing as f64 >= IMAGES * images.len() as f64 {
+        Surroundings::Plain(color)
+    } else {
+        Surroundings::Filled
+    })
+}
+
+/// The colour of an image's border, where it has one.
+fn border(image: &Image) -> Option<[u8; 3]> {
+    let (w, h) = (image.width as usize, image.height as usize);
+    let at = |x: usize, y: usize| {
+        let i = 4 * (y * w + x);
+        [image.pixels[i], image.pixels[i + 1], image.pixels[i + 2]]
+    };
+    let rows = [0, h - 1]
+        .into_iter()
+        .flat_map(|y| (0..w).map(move |x| (x, y)));
+    let columns = [0, w - 1]
+        .into_iter()
+        .flat_map(|x| (0..h).map(move |y| (x, y)));
+    let pixels: Vec<[u8; 3]> = rows.chain(columns).map(|(x, y)| at(x, y)).collect();
+    let color = median(&pixels);
+    let alike = pixels.iter().filter(|p| is_like(**p, color)).count();
+    (alike as f64 >= SHARE * pixels.len() as f64).then_some(color)
+}
+
+/// The median of each channel.
+fn median(colors: &[[u8; 3]]) -> [u8; 3] {
+    [0, 1, 2].map(|channel| {
+        let mut values: Vec<u8> = colors.iter().map(|c| c[channel]).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or(0)
+    })
+}
+
+fn is_like(a: [u8; 3], b: [u8; 3]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= TOLERANCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An image by the colour of each pixel.
+    fn image(color: impl Fn(u32, u32) -> [u8; 4]) -> Image {
+        let (width, height) = (20, 16);
+        let all = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let pixels: Vec<u8> = all.flat_map(|(x, y)| color(x, y)).collect();
+        Image {
+            width,
+            height,
+            has_alpha: pixels.iter().skip(3).step_by(4).any(|a| *a < 255),
+            pixels,
+        }
+    }
+
+    /// An object before `behind`, noisy as a JPEG, which reaches the lower border.
+    fn object(behind: [u8; 3]) -> Image {
+        image(|x, y| {
+            let is_object = (7..13).contains(&x) && y > 4;
+            let noise = (x * 7 + y * 3) as u8 % 5;
+            let [r, g, b] = if is_object {
+                [90, 40, 20]
+            } else {
+                behind.map(|v| v - noise)
+            };
+            [r, g, b, 255]
+        })
+    }
+
+    /// Something everywhere.
+    fn filled(seed: u32) -> Image {
+        image(|x, y| {
+            let v = (x * 11 + y * 17 + seed * 29) as u8;
+            [v, v / 2, 255 - v, 255]
+        })
+    }
+
+    #[test]
+    fn a_border_of_one_colour_in_most_images_is_the_background() {
+        let mut images: Vec<Image> = (0..6).map(|_| object([250, 250, 250])).collect();
+        images.push(filled(1));
+        let found = of_images(&images);
+        let Some(Surroundings::Plain(rgb)) = found else {
+            panic!("{found:?}");
+        };
+        assert!(rgb.iter().all(|v| (245..=250).contains(v)), "{rgb:?}");
+        images.extend([filled(2), filled(3)]);
+        assert_eq!(of_images(&images), Some(Surroundings::Filled));
+    }
+
+    #[test]
+    fn borders_that_differ_from_image_to_image_are_no_background() {
+        let images: Vec<Image> = [40, 90, 140, 190].map(|v| object([v; 3])).into();
+        assert_eq!(of_images(&images), Some(Surroundings::Filled));
+    }
+
+    #[test]
+    fn transparency_is_told_first_and_nothing_of_no_images() {
+        let clear = image(|x, _| [255, 255, 255, if x < 3 { 0 } else { 255 }]);
+        let images = [object([255; 3]), clear];
+        assert_eq!(of_images(&images), Some(Surroundings::Transparent));
+        assert_eq!(of_images(&[]), None);
+    }
+}
