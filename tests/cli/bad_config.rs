@@ -170,6 +170,7 @@ fn limits_that_are_no_limits() {
         ["--downscale", "0"],
         ["--train-views", "3-0"],
         ["--train-views", "0..three"],
+        ["--train-views", "2..2"],
         ["--background", "pink"],
     ] {
         let error = error_of(
