@@ -50,7 +50,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let background = scene::one_background(args.background)?;
     let lpips = args.lpips.as_deref().map(Lpips::open).transpose()?;
     let gpu = session.open_gpu()?;
-    let mut run = scene::open_run(&gpu, &args.run, background)?;
+    let mut run = scene::open_run(session, &gpu, &args.run, background)?;
     let dataset = scene::dataset_of(
         session,
         &run.checkpoint,
@@ -90,7 +90,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
     // Another file beside a run's own checkpoint is not what the run's evaluation is of.
     if dir.is(&args.run) {
-        scene::keep(session, &dir, &report, &examples)?;
+        scene::keep(
+            session,
+            &dir,
+            &run.checkpoint.info.config,
+            &report,
+            &examples,
+        )?;
     }
     for view in &report.images {
         let ssim = view.ssim.map(|s| format!("  SSIM {s:.4}"));

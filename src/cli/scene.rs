@@ -23,7 +23,7 @@ use crate::images::near_far;
 use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
-use crate::run::RunDir;
+use crate::run::{CopyFault, RunDir};
 use crate::train::{MemoryPlan, operations, plan};
 
 /// Views on a slow adapter where none are asked for.
@@ -334,18 +334,78 @@ pub(super) struct OpenRun {
     pub(super) renderer: Renderer,
 }
 
+/// Open the checkpoint of the run at `path`, and say where the run's `config.toml` says something else.
+pub(super) fn open_checkpoint(session: &Session, path: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    if let Some(fault) = fault_of_copy(path, &checkpoint) {
+        session.out.note(format!("warning: {fault}"));
+    }
+    Ok(checkpoint)
+}
+
+/// The same of a run that goes on, which writes that file anew.
+pub(super) fn open_to_resume(session: &Session, path: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    let dir = RunDir::of(path);
+    if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
+        session.out.note(format!(
+            "warning: {}; it is a copy for reading: a resumed run keeps the configuration of its checkpoint, and the file is \
+             set back (train anew with --config to use another)",
+            name_fault(&dir, &fault)
+        ));
+    }
+    Ok(checkpoint)
+}
+
+/// What the `config.toml` beside the checkpoint in `path` says else than it, and what to do about it.
+pub(super) fn fault_of_copy(path: &Path, checkpoint: &Checkpoint) -> Option<String> {
+    let dir = RunDir::of(path);
+    // Other files beside a run's own checkpoint have other configurations.
+    let fault = dir
+        .is(path)
+        .then(|| dir.copy_fault(&checkpoint.info.config))??;
+    let way_out = match &fault {
+        CopyFault::Changed => format!(
+            "kiln train DATASET --config {} trains another run with what it says",
+            dir.config().display()
+        ),
+        CopyFault::Unreadable(_) => "nothing needs the file: remove it".to_owned(),
+    };
+    Some(format!(
+        "{}; it is a copy for reading, and the configuration in the checkpoint rules ({way_out})",
+        name_fault(&dir, &fault)
+    ))
+}
+
+fn name_fault(dir: &RunDir, fault: &CopyFault) -> String {
+    match fault {
+        CopyFault::Changed => format!("{} was changed", dir.config().display()),
+        CopyFault::Unreadable(reason) => reason.clone(),
+    }
+}
+
 /// Open the run at `path`, with another background if asked.
 pub(super) fn open_run(
+    session: &Session,
     gpu: &Arc<Gpu>,
     path: &Path,
     background: Option<Background>,
 ) -> anyhow::Result<OpenRun> {
-    let mut checkpoint = Checkpoint::open(path)?;
+    look_at(gpu, open_checkpoint(session, path)?, background)
+}
+
+/// What `checkpoint` holds, for looking at, with another background if asked.
+pub(super) fn look_at(
+    gpu: &Arc<Gpu>,
+    checkpoint: Checkpoint,
+    background: Option<Background>,
+) -> anyhow::Result<OpenRun> {
+    let mut config = checkpoint.info.config.clone();
     if let Some(background) = background {
-        checkpoint.info.config.scene.eval_background = background;
+        config.scene.eval_background = background;
     }
     let occupancy = checkpoint.load_occupancy(gpu)?;
-    let renderer = Renderer::new(gpu, &checkpoint.info.config, occupancy.as_ref())?;
+    let renderer = Renderer::new(gpu, &config, occupancy.as_ref())?;
     let fields: Vec<_> = renderer.fields().collect();
     checkpoint.load_parameters(gpu, &fields, &renderer.parameters)?;
     drop(fields);
@@ -555,6 +615,7 @@ pub(super) fn evaluate(
 pub(super) fn keep(
     session: &Session,
     dir: &RunDir,
+    config: &Config,
     report: &EvalReport,
     examples: &[Example],
 ) -> anyhow::Result<()> {
@@ -562,7 +623,7 @@ pub(super) fn keep(
     if let Err(error) = dir.write(&dir.eval(), &text) {
         session.out.note(format!("warning: {error}"));
     }
-    match report::write(dir, report, examples) {
+    match report::write(dir, Some(&config.to_toml()), report, examples) {
         Ok(()) => session
             .out
             .note(format!("report: {}", dir.report().display())),

@@ -163,6 +163,14 @@ fn held_out_objects_are_learned_from_either_beginning() {
     assert!(text(&output.stdout).contains("learned from 2 views each"));
     let refuse =
         |more: &[&str], words: &[&str]| refused(kiln(["meta-eval"]).arg(&run).args(more), 2, words);
+    let copy = std::fs::read(run.join("config.toml")).unwrap();
+    std::fs::write(run.join("config.toml"), "garbage").unwrap();
+    let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
+    let told = text(&output.stderr);
+    assert_eq!(told.matches("copy for reading").count(), 1, "{told}");
+    std::fs::write(run.join("config.toml"), copy).unwrap();
+    let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
+    assert!(!text(&output.stderr).contains("copy for reading"));
     refuse(&["--train-views", "5"], &["--train-views 5", "5 views"]);
     refuse(
         &["--train-views", "0,9"],

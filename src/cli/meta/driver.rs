@@ -427,7 +427,8 @@ impl<'a> Driver<'a> {
             "schema": SCHEMA, "event": "eval", "step": report.steps, "seconds": report.train_seconds,
             "split": report.split, "psnr": report.psnr, "ssim": report.ssim,
         }));
-        scene::keep(self.session, &self.setup.dir, &report, &shown)?;
+        let setup = self.setup;
+        scene::keep(self.session, &setup.dir, &setup.config, &report, &shown)?;
         let names: Vec<&str> = self.held_out.iter().map(|o| o.name.as_str()).collect();
         let size = if report.downscale > 1 {
             format!(" at 1/{} of their size", report.downscale)

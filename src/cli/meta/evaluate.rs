@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::interrupt::{self, Interrupted};
 use super::super::output::SCHEMA;
-use super::super::scene::SOFTWARE_SPEED;
+use super::super::scene::{self, SOFTWARE_SPEED};
 use super::super::train::Line;
 use super::super::views::{self, Selection};
 use super::super::{Session, usage};
@@ -348,7 +348,7 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
     steps.sort_unstable();
     steps.dedup();
     let gpu = session.open_gpu()?;
-    let mut checkpoint = Checkpoint::open(&args.run)?;
+    let mut checkpoint = scene::open_checkpoint(session, &args.run)?;
     if let (Some(file), Some(meta)) = (&args.splits, &mut checkpoint.info.config.meta) {
         meta.splits = Some(super::absolute(file));
     }

@@ -302,7 +302,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             run.display()
         )));
     }
-    let checkpoint = Checkpoint::open(run)?;
+    let checkpoint = scene::open_to_resume(session, run)?;
     let root = ("ROOT", args.root.as_deref());
     let objects = objects_of(session, run, &checkpoint, root, checkpoint.info.opening())?;
     // What was imported has not learned from any.

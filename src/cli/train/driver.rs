@@ -345,12 +345,13 @@ impl<'a> Driver<'a> {
         if let Some(report) = kept.filter(is_same) {
             return Ok(report);
         }
-        let mut run = scene::open_run(self.gpu, run, Some(*background))?;
+        let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
+        let mut run = scene::look_at(self.gpu, checkpoint, Some(*background))?;
         let request = Request {
             frames: &self.eval_frames,
             split: self.held_out,
-            steps: checkpoint.info.step,
-            train_seconds: checkpoint.info.train_seconds,
+            steps,
+            train_seconds,
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
@@ -594,7 +595,7 @@ impl<'a> Driver<'a> {
             self.tell_stage("fine-tuned", "", &report)?;
         }
         let dir = &self.setup.dir;
-        scene::keep(self.session, dir, &report, &examples)?;
+        scene::keep(self.session, dir, &self.setup.config, &report, &examples)?;
         self.session.out.result(scene::describe(&report))?;
         self.session
             .out

@@ -325,7 +325,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
             run.display()
         )));
     }
-    let mut checkpoint = Checkpoint::open(run)?;
+    let mut checkpoint = scene::open_to_resume(session, run)?;
     if checkpoint.info.config.meta.is_some() && !checkpoint.info.is_imported() {
         return Err(usage(format!(
             "{} learned what to begin with: kiln meta --resume goes on with it, and kiln train OBJECT --init begins with it",
@@ -406,15 +406,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
             checkpoint.info.dataset
         )));
     }
-    let edited = Config::from_file(&RunDir::of(run).config(), &[]);
-    if edited.is_ok_and(|c| c != checkpoint.info.config) {
-        session.out.note(format!(
-            "warning: {} was changed; a resumed run keeps the configuration of its checkpoint, and the file is set back \
-             (train anew with --config to use another)",
-            RunDir::of(run).config().display()
-        ));
-    }
-    let teacher = distill::teacher_of(gpu, run, &checkpoint)?;
+    let teacher = distill::teacher_of(session, gpu, run, &checkpoint)?;
     Ok(Setup {
         teacher,
         dataset_path,
@@ -466,7 +458,9 @@ fn fresh(
     gpu: &Gpu,
     lesson: Option<&Lesson>,
 ) -> anyhow::Result<Setup> {
-    let of_teacher = lesson.map(|l| Checkpoint::open(&l.teacher)).transpose()?;
+    let of_teacher = lesson
+        .map(|l| scene::open_checkpoint(session, &l.teacher))
+        .transpose()?;
     let remembered = of_teacher.as_ref().map(|c| &c.info);
     let dataset_path = match (&args.dataset, remembered) {
         (Some(path), _) => path.clone(),
@@ -480,7 +474,11 @@ fn fresh(
         }
         _ => args.method.as_deref(),
     };
-    let init = args.init.as_deref().map(Checkpoint::open).transpose()?;
+    let init = args
+        .init
+        .as_deref()
+        .map(|run| scene::open_checkpoint(session, run))
+        .transpose()?;
     let mut config = match &init {
         Some(init) => config_of_init(args, init, gpu)?,
         None => scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?,
@@ -559,7 +557,7 @@ fn fresh(
     );
     dir.check_free(args.force)?;
     if let Some(lesson) = lesson {
-        distill::check_others(lesson, &dir, &dataset)?;
+        distill::check_others(session, lesson, &dir, &dataset)?;
     }
     // A student sees what its teacher saw.
     let train_views = match &args.train_views {
