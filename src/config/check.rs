@@ -19,9 +19,9 @@ fn bad(key: &str, reason: impl Into<String>) -> Bad {
     }
 }
 
-fn positive(key: &str, value: impl Into<f64>) -> Result<(), Bad> {
-    let value = value.into();
-    if value.is_finite() && value > 0.0 {
+fn positive(key: &str, value: impl Into<f64> + Copy + std::fmt::Display) -> Result<(), Bad> {
+    let number: f64 = value.into();
+    if number.is_finite() && number > 0.0 {
         Ok(())
     } else {
         Err(bad(key, format!("is {value}; it must be positive")))

@@ -23,3 +23,4 @@ mod render_path;
 mod resume;
 mod support;
 mod train;
+mod units;

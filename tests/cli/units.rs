@@ -1,0 +1,327 @@
+//! Scenes in whatever unit, around whatever origin, before whatever background: what is made of them, and what is told.
+
+use std::path::{Path, PathBuf};
+
+use kiln::camera::Camera;
+use kiln::dataset::Image;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::*;
+
+/// UTM coordinates of a place, metres.
+const FAR: [f64; 3] = [512_345.25, 4_649_776.5, 250.0];
+
+/// 16 views around a unit sphere; `unit` is the length of what it calls one, `at` is where its middle is.
+struct Scene {
+    folder: TempDir,
+}
+
+impl Scene {
+    fn new(unit: f64, at: [f64; 3]) -> Self {
+        Self::with(unit, at, Some(1), |image| image)
+    }
+
+    fn with(
+        unit: f64,
+        at: [f64; 3],
+        aabb_scale: Option<u32>,
+        change: impl Fn(Image) -> Image,
+    ) -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join("images")).unwrap();
+        let frame = |i: u8| {
+            let turn = f32::from(i) / 16.0 * std::f32::consts::TAU;
+            let eye = [3.5 * turn.cos(), 3.5 * turn.sin(), 2.0 * (3.0 * turn).sin()];
+            let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE);
+            let name = format!("images/{i:02}.png");
+            let image = change(sphere(&camera));
+            image.save_png(&folder.path().join(&name)).unwrap();
+            let mut rows: Vec<[f64; 4]> = camera.world_from_camera.to_vec();
+            for (row, at) in rows.iter_mut().zip(at) {
+                row[3] = row[3] * unit + at * unit;
+            }
+            rows.push([0.0, 0.0, 0.0, 1.0]);
+            json!({ "file_path": name, "transform_matrix": rows })
+        };
+        let frames: Vec<Value> = (0..16).map(frame).collect();
+        let mut document = json!({ "camera_angle_x": 0.7_f32, "frames": frames });
+        if let Some(side) = aabb_scale {
+            document["aabb_scale"] = side.into();
+        }
+        std::fs::write(folder.path().join("transforms.json"), document.to_string()).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A run on it with more flags, and what was told.
+    fn train(&self, name: &str, more: &[&str]) -> (PathBuf, String) {
+        let run = self.path().join("runs").join(name);
+        let mut command = train(self.path(), &run);
+        let output = succeeds(command.args(["--steps", "60", "--seed", "3"]).args(more));
+        (run, text(&output.stderr))
+    }
+
+    /// What `inspect` says with more flags, and with what code it ends.
+    fn inspect(&self, more: &[&str]) -> (Value, String, i32) {
+        let run = |json: &[&str]| {
+            let mut command = kiln(["inspect", "--method", "ngp-small"]);
+            command.arg(self.path()).args(more).args(json);
+            command.output().unwrap()
+        };
+        let report = json_lines(&text(&run(&["--json"]).stdout)).remove(0);
+        let plain = run(&[]);
+        let told = text(&plain.stdout) + &text(&plain.stderr);
+        (report, told, plain.status.code().unwrap())
+    }
+}
+
+fn psnr(run: &Path) -> f64 {
+    json(&run.join("eval.json"))["psnr"].as_f64().unwrap()
+}
+
+fn config(run: &Path) -> toml::Table {
+    let text = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    text.parse().unwrap()
+}
+
+fn loss(run: &Path) -> f64 {
+    let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let last = json_lines(&log)
+        .into_iter()
+        .rfind(|line| line["event"] == "progress")
+        .unwrap();
+    last["loss"].as_f64().unwrap()
+}
+
+/// `--set` flags of a box of three units around `at`, in a unit of length `unit`.
+fn placed(unit: f64, at: [f64; 3]) -> [String; 2] {
+    let scale = 0.33 / unit;
+    let [x, y, z] = at.map(|v| 0.5 - 0.33 * v);
+    [
+        format!("--set=scene.scale={scale}"),
+        format!("--set=scene.offset=[{x},{y},{z}]"),
+    ]
+}
+
+#[test]
+fn training_depends_on_neither_unit_nor_origin() {
+    if !has_adapter() {
+        return;
+    }
+    let measured = [
+        (1.0, [0.0; 3]),
+        (1000.0, [0.0; 3]),
+        (0.001, [0.0; 3]),
+        (1.0, FAR),
+    ]
+    .map(|(unit, at)| {
+        let flags = placed(unit, at);
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let (run, _) = Scene::new(unit, at).train_and_keep(&flags);
+        run
+    });
+    let (loss, psnr) = measured[0];
+    assert!(psnr > 12.0, "{psnr}");
+    for (other, other_psnr) in &measured[1..] {
+        assert!((other - loss).abs() < 2e-2 * loss, "{measured:?}");
+        assert!((other_psnr - psnr).abs() < 0.2, "{measured:?}");
+    }
+}
+
+impl Scene {
+    /// The last loss and the PSNR of a run.
+    fn train_and_keep(&self, flags: &[&str]) -> ((f64, f64), String) {
+        let (run, told) = self.train("new", flags);
+        ((loss(&run), psnr(&run)), told)
+    }
+}
+
+#[test]
+fn a_scene_that_no_file_places_is_placed_by_its_cameras() {
+    if !has_adapter() {
+        return;
+    }
+    let (reference, told) = Scene::new(1.0, [0.0; 3]).train_and_keep(&[]);
+    assert!(!told.contains("scene: a box"), "{told}");
+    for (unit, at) in [(1000.0, [0.0; 3]), (0.001, [0.0; 3]), (1.0, FAR)] {
+        let scene = Scene::new(unit, at);
+        let (run, told) = scene.train("placed", &[]);
+        assert!(
+            (psnr(&run) - reference.1).abs() < 1.0,
+            "{unit}: {} against {}",
+            psnr(&run),
+            reference.1
+        );
+        // What is told is what is used, and does the same when it is typed.
+        let line = told.lines().find(|l| l.contains("scene: a box")).unwrap();
+        let value = |key: &str| {
+            let rest = line.split(&format!("{key}=")).nth(1).unwrap();
+            rest.split([' ', ';', ')']).next().unwrap().to_owned()
+        };
+        let (scale, offset) = (value("scene.scale"), value("scene.offset"));
+        let placed = config(&run)["scene"].clone();
+        assert_eq!(
+            placed["scale"].as_float().unwrap(),
+            scale.parse::<f64>().unwrap()
+        );
+        let (typed, told) = scene.train(
+            "typed",
+            &[
+                &format!("--set=scene.scale={scale}"),
+                &format!("--set=scene.offset={offset}"),
+            ],
+        );
+        assert!(!told.contains("scene: a box"), "{told}");
+        assert_same_tensors(&run, &typed);
+    }
+}
+
+#[test]
+fn another_size_stays_around_what_the_cameras_look_at() {
+    if !has_adapter() {
+        return;
+    }
+    let scene = Scene::new(1.0, FAR);
+    let (run, _) = scene.train("small", &["--set=scene.scale=0.5"]);
+    let placed = config(&run)["scene"].clone();
+    let offset = placed["offset"].as_array().unwrap();
+    for (offset, at) in offset.iter().zip(FAR) {
+        let middle = 0.5 * at + offset.as_float().unwrap();
+        assert!((middle - 0.5).abs() < 1e-3, "{middle}");
+    }
+}
+
+#[test]
+fn a_hopeless_box_is_never_called_ready() {
+    let cases = [
+        (10.0, "warning", "lies inside what the cameras see"),
+        (1000.0, "error", "lies inside what the cameras see"),
+        (0.001, "error", "cells of its grid"),
+        (0.05, "warning", "cells of its grid"),
+    ];
+    for (unit, severity, words) in cases {
+        let scene = Scene::new(unit, [0.0; 3]);
+        let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
+        let (report, told, code) = scene.inspect(&here);
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        let message = problems[0]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{unit}: {message}");
+        assert_eq!(problems[0]["severity"], severity, "{message}");
+        assert_eq!(code, i32::from(severity == "error"));
+        assert!(!told.contains("ready to train"), "{told}");
+        // The advice works as it is written.
+        let advice = message.split("; try ").nth(1).unwrap();
+        let flags: Vec<&str> = advice.split(' ').collect();
+        let (report, told, code) = scene.inspect(&flags);
+        assert_eq!(report["problems"], json!([]), "{advice}");
+        assert!(told.contains("ready to train") && code == 0, "{told}");
+        assert!(report["fit"]["rays_inside"].as_f64().unwrap() > 0.5);
+        assert!(report["fit"]["cells_across"].as_f64().unwrap() > 50.0);
+    }
+    let (report, told, _) = Scene::new(1000.0, [0.0; 3]).inspect(&[]);
+    assert_eq!(report["problems"], json!([]));
+    assert!(told.contains("scene: a box of 2866"), "{told}");
+}
+
+#[test]
+fn an_origin_far_away_is_said_once_with_flags_that_work() {
+    let scene = Scene::new(1.0, FAR);
+    let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
+    let (report, _, code) = scene.inspect(&here);
+    assert_eq!(code, 1);
+    let problems = report["problems"].as_array().unwrap();
+    let message = problems[0]["message"].as_str().unwrap();
+    let advice = message.split("; try ").nth(1).unwrap();
+    let flags: Vec<&str> = advice.split(' ').collect();
+    let (report, _, code) = scene.inspect(&flags);
+    assert_eq!((&report["problems"], code), (&json!([]), 0), "{advice}");
+}
+
+/// `image` before `rgb`.
+fn before(image: Image, rgb: [u8; 3]) -> Image {
+    let mut image = image;
+    for pixel in image.pixels.chunks_exact_mut(4) {
+        if pixel[3] == 0 {
+            pixel[..3].copy_from_slice(&rgb);
+        }
+        pixel[3] = 255;
+    }
+    image.has_alpha = false;
+    image
+}
+
+#[test]
+fn the_background_is_that_of_the_images() {
+    if !has_adapter() {
+        return;
+    }
+    let trained = |change: &dyn Fn(Image) -> Image, more: &[&str]| {
+        let scene = Scene::with(1.0, [0.0; 3], Some(1), change);
+        let (run, told) = scene.train("new", more);
+        let scene = config(&run)["scene"].clone();
+        let color = |key: &str| scene[key].as_str().unwrap().to_owned();
+        let line = told.lines().find(|l| l.contains("background: "));
+        (
+            color("background"),
+            color("eval_background"),
+            line.unwrap_or_default().to_owned(),
+            psnr(&run),
+        )
+    };
+    let (background, looked_at, told, clear) = trained(&|image| image, &[]);
+    assert_eq!((&*background, &*looked_at), ("random", "white"), "{told}");
+    assert!(told.contains("transparent"), "{told}");
+
+    let (background, looked_at, told, plain) = trained(&|i| before(i, [250, 250, 250]), &[]);
+    assert_eq!(
+        (&*background, &*looked_at),
+        ("#fafafa", "#fafafa"),
+        "{told}"
+    );
+    assert!(told.contains("around the object"), "{told}");
+    assert!(plain > clear - 2.0, "{plain} against {clear}");
+
+    let filled = |image: Image| {
+        let mut image = before(image, [0; 3]);
+        for (i, pixel) in image.pixels.chunks_exact_mut(4).enumerate() {
+            if pixel[..3] == [0; 3] {
+                pixel[0] = (i * 7) as u8;
+                pixel[1] = (i / 3) as u8;
+            }
+        }
+        image
+    };
+    let (background, looked_at, told, _) = trained(&filled, &[]);
+    assert_ne!(background, "random", "{told}");
+    assert_eq!(background, looked_at);
+    assert!(told.contains("fills the images"), "{told}");
+
+    // What is asked for rules.
+    let (background, looked_at, told, _) = trained(&filled, &["--background", "#102030"]);
+    assert_eq!((&*background, &*looked_at), ("#102030", "#102030"));
+    assert_eq!(told, "");
+}
+
+#[test]
+fn training_without_samples_fails_within_its_first_steps() {
+    if !has_adapter() {
+        return;
+    }
+    let scene = Scene::new(1.0, [0.0; 3]);
+    let run = scene.path().join("runs/none");
+    let mut command = train(scene.path(), &run);
+    // A batch that the samples of no ray fit into.
+    command.args(["--steps", "100000", "--set=training.batch_size=1024"]);
+    let march = "--set=passes.sampler.ray_march";
+    command.args([format!("{march}.steps=8192"), format!("{march}.max_samples=8192")]);
+    refused(
+        &mut command,
+        1,
+        &["no samples were evaluated", "batch_size"],
+    );
+}
