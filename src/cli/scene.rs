@@ -15,7 +15,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Background, Config, ConfigError, Meta, SceneHints, Surroundings};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::framing::{Framing, short};
-use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_images};
+use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_with_fingerprint};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -315,17 +315,26 @@ impl Memory {
     }
 }
 
-/// Decode images under a bar.
+/// Decode images under a bar; with what tells their files' bytes from others.
 pub(super) fn load(
     session: &Session,
     frames: &[Frame],
     downscale: u32,
     what: &'static str,
-) -> anyhow::Result<Vec<Image>> {
+) -> anyhow::Result<(Vec<Image>, String)> {
     let bar = session.out.bar(frames.len(), what);
-    let images = load_images(frames, downscale, &|| bar.inc())?;
+    let loaded = load_with_fingerprint(frames, downscale, &|| bar.inc())?;
     bar.finish_and_clear();
-    Ok(images)
+    Ok(loaded)
+}
+
+/// Say that images are not those that the run in `dir` was trained on before, though their cameras are.
+pub(super) fn warn_of_other_images(session: &Session, dir: &RunDir, whose: &str) {
+    session.out.note(format!(
+        "warning: {whose} not the images that {} was trained on so far: their files changed, their cameras did not; it goes on \
+         with them, and remembers them from its next checkpoint on (to have them from the start, train anew)",
+        dir.path().display()
+    ));
 }
 
 /// A run opened for looking at.
@@ -528,7 +537,7 @@ pub(super) fn evaluate(
     renderer: &mut Renderer,
     request: &Request<'_>,
 ) -> anyhow::Result<(EvalReport, Vec<Example>)> {
-    let images = load(
+    let (images, _) = load(
         session,
         request.frames,
         request.dataset.downscale,

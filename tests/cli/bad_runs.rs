@@ -292,7 +292,7 @@ fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() 
     let commands = || {
         let mut eval = kiln(["eval", "--eval-views", "1"]);
         eval.arg(&run);
-        let mut render = kiln(["render", "--turntable", "1", "--force", "--out"]);
+        let mut render = kiln(["render", "--turntable", "1", "--out"]);
         render.arg(at("views")).arg(&run);
         let mut bench = kiln(["bench", "--repeats", "1", "--render"]);
         bench.arg(&run);
@@ -308,8 +308,10 @@ fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() 
             .args([
                 "--set=distillation.supersampling=1",
                 "--set=distillation.threshold=1e-4",
-                "--set=distillation.points_per_network=4",
-                "--set=passes.field.cells.resolution=[2, 2, 2]",
+                "--set=training.batch_size=2048",
+                "--set=passes.field.cells.longest=2",
+                "--set=passes.field.density_network.n_neurons=8",
+                "--set=passes.field.color_network.n_neurons=8",
                 "--distill-steps=1",
                 "--steps=1",
             ])

@@ -318,7 +318,10 @@ fn training_without_samples_fails_within_its_first_steps() {
     // A batch that the samples of no ray fit into.
     command.args(["--steps", "100000", "--set=training.batch_size=1024"]);
     let march = "--set=passes.sampler.ray_march";
-    command.args([format!("{march}.steps=8192"), format!("{march}.max_samples=8192")]);
+    command.args([
+        format!("{march}.steps=8192"),
+        format!("{march}.max_samples=8192"),
+    ]);
     refused(
         &mut command,
         1,

@@ -147,6 +147,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
             opening: kiln::dataset::Opening::default(),
             train_views: &[],
             fingerprint: "",
+            image_fingerprint: "",
         },
     )
     .unwrap();
@@ -346,6 +347,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
         opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
+        image_fingerprint: "",
     };
     checkpoint::save(&path, gpu, &trainer, &source).unwrap();
     let saved = Tensors::open(&path);
@@ -400,6 +402,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                     opening: kiln::dataset::Opening::default(),
                     train_views: &[],
                     fingerprint: "",
+                    image_fingerprint: "",
                 };
                 checkpoint::save(&path, gpu, &trainer, &source).unwrap();
                 let saved = Tensors::open(&path);
@@ -522,6 +525,7 @@ fn ten_steps_match_pytorch() {
                 opening: kiln::dataset::Opening::default(),
                 train_views: &[],
                 fingerprint: "",
+                image_fingerprint: "",
             },
         )
         .unwrap();

@@ -385,6 +385,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let done = setup.checkpoint.as_ref().map_or(0, |c| c.info.step);
     let first = done / setup.meta().inner_steps;
     stream.seek(first);
+    if let Some(checkpoint) = &setup.checkpoint {
+        stream.expect(&checkpoint.info.image_fingerprint);
+    }
     let bar = session.out.bar(objects.train.len(), "loading images");
     stream.fill(&|| bar.inc())?;
     stream.prepare(first)?;

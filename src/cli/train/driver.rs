@@ -437,7 +437,7 @@ impl<'a> Driver<'a> {
             .div_ceil(side)
             .max(1);
         let downscale = self.setup.dataset.downscale * extra;
-        let image = scene::load(
+        let (image, _) = scene::load(
             self.session,
             std::slice::from_ref(frame),
             downscale,
@@ -541,6 +541,7 @@ impl<'a> Driver<'a> {
             opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
+            image_fingerprint: &self.setup.image_fingerprint,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();

@@ -286,6 +286,8 @@ struct Setup {
     opening: Opening,
     train_views: Vec<usize>,
     fingerprint: String,
+    /// Of its images' bytes, once they are loaded.
+    image_fingerprint: String,
     checkpoint: Option<Checkpoint>,
     /// What parameters it begins with, if not random ones.
     init: Option<Checkpoint>,
@@ -416,6 +418,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         opening,
         train_views: checkpoint.info.train_views.clone(),
         fingerprint: dataset.fingerprint(),
+        image_fingerprint: String::new(),
         dataset,
         checkpoint: Some(checkpoint),
         init: None,
@@ -572,6 +575,7 @@ fn fresh(
         opening,
         train_views,
         fingerprint: dataset.fingerprint(),
+        image_fingerprint: String::new(),
         dataset,
         checkpoint: None,
         init,
@@ -636,12 +640,19 @@ pub(super) fn train(
     let _lock = setup.dir.lock()?;
 
     let started = Instant::now();
-    let images = scene::load(
+    let (images, image_fingerprint) = scene::load(
         session,
         &setup.dataset.train,
         setup.dataset.downscale,
         "loading images",
     )?;
+    let before = setup.checkpoint.as_ref();
+    let before = before.map_or("", |c| c.info.image_fingerprint.as_str());
+    if !before.is_empty() && before != image_fingerprint {
+        let whose = format!("those in {} are", setup.dataset_path.display());
+        scene::warn_of_other_images(session, &setup.dir, &whose);
+    }
+    setup.image_fingerprint = image_fingerprint;
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
     interrupt::check()?;
