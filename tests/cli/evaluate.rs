@@ -275,6 +275,44 @@ fn views_that_are_not_there_are_refused() {
 }
 
 #[test]
+fn stages_without_work_are_not_timed() {
+    if !has_adapter() {
+        return;
+    }
+    for (method, is_trained) in [
+        ("kilonerf-small", false),
+        ("nerf-small", false),
+        ("ngp-small", true),
+    ] {
+        let mut bench = kiln(["bench", "--json", "--warm-up=1", "--repeats=1", "--method"]);
+        bench.arg(method);
+        bench.arg(match method {
+            "nerf-small" => "--set=training.n_rays=16",
+            _ => "--set=training.batch_size=2048",
+        });
+        let lines = json_lines(&text(&succeeds(&mut bench).stdout));
+        let stages: Vec<&Value> = lines.iter().filter(|l| l["event"] == "stage").collect();
+        let named = |name: &str| stages.iter().find(|s| s["stage"] == name);
+        assert_eq!(named("encode backward").is_some(), is_trained, "{method}");
+        // The rest of the backward pass is there, and has work.
+        assert!(named("network backward").unwrap()["gflops"].as_f64() > Some(0.0));
+        for stage in stages {
+            assert_ne!(stage["items"], 0.0, "{stage}");
+            let share = stage["share_of_peak"].as_f64().unwrap_or(0.0);
+            assert!(share < 20.0, "{stage}");
+        }
+        if !is_trained {
+            refused(
+                kiln(["bench", "--stage", "encode backward", "--method", method])
+                    .arg("--warm-up=1"),
+                2,
+                &["encode backward", "network backward"],
+            );
+        }
+    }
+}
+
+#[test]
 fn devices_are_listed() {
     if !has_adapter() {
         return;
