@@ -389,6 +389,10 @@ pub struct Training {
     /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
     #[serde(default)]
     pub density_noise: f32,
+    /// World units from a camera within which gradients of samples are scaled by the square of their distance over this, so
+    /// that no density gathers there; 0 scales none. Left out, what suits the dataset.
+    #[serde(default)]
+    pub gradient_distance: Option<f32>,
     /// Longest submission to the device in milliseconds.
     #[serde(default = "fifty")]
     pub submission_ms: f32,
@@ -708,6 +712,8 @@ pub struct SceneHints {
     pub offset: Option<[f64; 3]>,
     /// The middle of the unit cube, in world units, where `offset` follows `scale`.
     pub center: Option<[f64; 3]>,
+    /// How far cameras stand from what they look at, world units.
+    pub distance: Option<f64>,
     /// What the images show behind things.
     pub surroundings: Option<Surroundings>,
     /// Whether its reader brings world units to one size, by what is known of depths.
@@ -906,6 +912,35 @@ impl Config {
         scene.settle_backgrounds(hints.surroundings);
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
+        }
+        // Of opaque images alone something near a camera can hide what is behind it.
+        if hints.surroundings == Some(Surroundings::Filled)
+            && scene.ndc.is_none()
+            && let Some(distance) = hints.distance
+        {
+            let share = |key: &str, default: f32| {
+                std::env::var(key)
+                    .ok()
+                    .and_then(|v| v.parse().ok())
+                    .unwrap_or(default)
+            };
+            let distance = distance as f32;
+            let g = share("KG", 0.0);
+            if g > 0.0 {
+                self.training.gradient_distance.get_or_insert(g * distance);
+            }
+            let n = share("KN", 0.0);
+            if n > 0.0 {
+                self.scene.near.get_or_insert(n * distance);
+            }
+            let b = share("KB", -1.0);
+            if b == 2.0 {
+                self.scene.background = Background::Random;
+                self.scene.eval_background = Background::Fixed([0.0; 3]);
+            } else if b >= 0.0 {
+                self.scene.background = Background::Fixed([b; 3]);
+                self.scene.eval_background = Background::Fixed([b; 3]);
+            }
         }
         let inside = SceneBox::of(self);
         let software = class == AdapterClass::Software;

@@ -213,11 +213,11 @@ impl Framing {
         // The unit cube stays, but more of them may be needed to hold what fills the images.
         let reach = f64::from(self.aabb_scale) * self.half() * UNIT;
         let cubes = (2.0 * reach).clamp(1.0, f64::from(LARGEST)).round() as u32;
-        let aabb_scale = aabb_scale.unwrap_or(cubes.next_power_of_two());
-        (aabb_scale > 1).then_some(Self {
+        let cubes = cubes.next_power_of_two();
+        (aabb_scale.is_none() && cubes > 1).then_some(Self {
             scale: UNIT,
             offset: [0.5; 3],
-            aabb_scale,
+            aabb_scale: cubes,
             ..self
         })
     }

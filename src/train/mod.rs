@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use budget::{MemoryPlan, fit_cells, most_networks, operations, plan};
 
-use crate::compositing::RAY_LOSS_BYTES;
+use crate::compositing::{RAY_LOSS_BYTES, gradient_defines};
 use crate::config::{Config, Optimizer};
 use crate::distillation::{Extraction, Lessons, Teacher};
 use crate::field::{Field, FieldParameters};
@@ -759,9 +759,11 @@ impl Trainer {
                 format!("{:?}", self.config.passes[pass.index].loss_weight),
             )
             .set("linear", self.config.scene.linear)
-            .set("micro_batches", micro_batches);
+            .set("micro_batches", micro_batches)
+            .merge(gradient_defines(&self.config));
         let of_samples = pass
             .defines()
+            .merge(gradient_defines(&self.config))
             .set("pass", "gradients")
             .set("joint", pass.field.color.is_none())
             .set("d_density_stride", d_raw.density_stride);

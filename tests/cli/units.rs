@@ -61,7 +61,7 @@ impl Scene {
     fn train(&self, name: &str, more: &[&str]) -> (PathBuf, String) {
         let run = self.path().join("runs").join(name);
         let mut command = train(self.path(), &run);
-        let output = succeeds(command.args(["--steps", "60", "--seed", "3"]).args(more));
+        let output = succeeds(command.args(["--steps", "150", "--seed", "3"]).args(more));
         (run, text(&output.stderr))
     }
 
