@@ -197,7 +197,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         var d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
         //: if scales_gradients
         // Samples lie as densely near a camera as far from it, but far fewer rays of all pass by them there.
-        let t = (ray.start + distance(kept_samples[j].xyz, first) * ${2 * half_box / scale}) / ${gradient_distance};
+        let t = (ray.start + distance(kept_samples[j].xyz, first) * (2.0 * ${half_box} / ${scale})) / ${gradient_distance};
         let share = min(t * t, 1.0);
         d_rgb *= share;
         d *= share;

@@ -982,7 +982,7 @@ impl Config {
                     cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
                 }
                 Sampler::Stratified { spacing, .. } => {
-                    spacing.get_or_insert(if hints.forward_facing.is_some() && in_world {
+                    spacing.get_or_insert(if hints.is_normalized && in_world {
                         Spacing::Disparity
                     } else {
                         Spacing::Linear

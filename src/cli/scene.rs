@@ -12,7 +12,9 @@ use super::sink::save_png;
 use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Background, Config, ConfigError, Meta, SceneHints, Surroundings};
+use crate::config::{
+    Background, Config, ConfigError, ForwardFacing, Meta, SceneHints, Surroundings,
+};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::framing::{Framing, short};
 use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_with_fingerprint};
@@ -147,6 +149,14 @@ pub(super) fn resolve(
             scene.box_scale(),
             scene.aabb_scale.unwrap_or(1),
         ));
+    }
+    if config.scene.forward_facing == ForwardFacing::Ndc
+        && hints.is_normalized
+        && config.scene.ndc.is_none()
+    {
+        session.out.note(
+            "the cameras do not all look one way: the scene is held in the world, not in normalised device coordinates",
+        );
     }
     if matches!(given, [Background::Auto(_), _])
         && let Some(surroundings) = hints.surroundings

@@ -130,6 +130,15 @@ impl Layout {
     }
 }
 
+/// Whether all of `cameras` look within 45° of their mean direction, so that all that they see lies before one plane.
+#[must_use]
+pub fn looks_one_way(cameras: &[Camera]) -> bool {
+    let mean = cameras.iter().map(Camera::direction).sum::<DVec3>();
+    let mean = mean.normalize_or_zero();
+    let limit = std::f64::consts::FRAC_1_SQRT_2;
+    cameras.iter().all(|c| c.direction().dot(mean) > limit)
+}
+
 /// Whether `length` is more than the rounding of coordinates near `at`.
 fn is_length(length: f64, at: DVec3) -> bool {
     length.is_finite() && length > 1e-10 * at.abs().max_element()

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 
 use super::error::DatasetError;
+use super::framing::{self, looks_one_way};
 use super::image::image_size;
 use super::intrinsics::{MAX_SIDE, size_ratio};
 use super::npy::Array;
@@ -90,7 +91,11 @@ pub(super) fn open(
     let [near, far] = normalise(&mut views);
     let mut dataset = Dataset::new(root, Format::Llff);
     let frames: Vec<Frame> = views.iter().map(|view| view.frame(far)).collect();
-    let framing = framing(&views, far);
+    let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
+    let around = Some(()).filter(|()| !looks_one_way(&cameras));
+    let framing = around
+        .and_then(|()| framing::Framing::of(&cameras, None, true))
+        .map_or_else(|| framing(&views, far), Framing::from);
     let numbers = frames.iter().flat_map(|frame| {
         let pose = frame.camera.world_from_camera.into_iter().flatten();
         pose.chain(frame.near_far.unwrap_or_default().map(f64::from))
@@ -387,6 +392,16 @@ struct Framing {
     aabb_scale: u32,
     scale: f64,
     offset: [f64; 3],
+}
+
+impl From<framing::Framing> for Framing {
+    fn from(around: framing::Framing) -> Self {
+        Self {
+            aabb_scale: around.aabb_scale,
+            scale: around.scale,
+            offset: around.offset,
+        }
+    }
 }
 
 /// The box around what the views see up to the depth `far`.

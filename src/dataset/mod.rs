@@ -39,7 +39,7 @@ pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits}
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
 use crate::text::{one_line, shown};
-use framing::{Framing, Layout};
+use framing::{Framing, Layout, looks_one_way};
 use json::Fields;
 
 /// Every how many views one is held out for testing, where the files define no split.
@@ -405,7 +405,8 @@ impl Dataset {
             let frames = self.train.iter().chain(&self.test);
             frames.map(half).reduce(f32::max)
         };
-        if self.format != Format::Llff {
+        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        if self.format != Format::Llff || !looks_one_way(&cameras) {
             return None;
         }
         Some(Ndc {

@@ -182,6 +182,40 @@ fn a_folder_is_chosen_by_size() {
 }
 
 #[test]
+fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_at() {
+    let mut capture = Capture::new(12);
+    for (i, row) in capture.rows.iter_mut().enumerate() {
+        // On a circle of 6 around (20, 0, 5), looking at it, up along z.
+        let (sin, cos) = (i as f64 / 12.0 * std::f64::consts::TAU).sin_cos();
+        let matrix = [
+            [0.0, -sin, cos, 20.0 + 6.0 * cos, 12.0],
+            [0.0, cos, sin, 6.0 * sin, 16.0],
+            [-1.0, 0.0, 0.0, 5.0, 20.0],
+        ];
+        row[..15].copy_from_slice(matrix.as_flattened());
+        (row[15], row[16]) = (4.0, 9.0);
+    }
+    capture.write();
+    let dataset = capture.open().unwrap();
+    for method in ["nerf-small", "ngp-small"] {
+        let mut config = Config::preset(method, &[]).unwrap();
+        config.resolve(dataset.hints(), AdapterClass::Software);
+        assert_eq!(config.scene.ndc, None);
+        let scene = SceneBox::of(&config);
+        let [low, high] = scene.corners();
+        for axis in 0..3 {
+            // The reader takes the mean camera, which stands where they look, to the origin.
+            assert!((low[axis] + high[axis]).abs() < 1e-2, "{low:?} {high:?}");
+        }
+        // Cameras stand 6 · (4/3) / 4 from there.
+        let [side, cube] = [high[0] - low[0], 1.0 / f64::from(scene.scale)];
+        assert!(side > 4.0 && cube < 4.0, "{side} {cube}");
+    }
+    let row = Capture::new(9).open().unwrap();
+    assert!(row.hints().forward_facing.is_some());
+}
+
+#[test]
 fn what_is_seen_lies_in_the_box() {
     for far in [12.0, 30.0, 300.0] {
         let mut capture = Capture::new(9);
