@@ -22,7 +22,7 @@
 //! `ema`, `first_moment`, `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
-//! cameras), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
+//! cameras), `image_fingerprint` (of its images' bytes), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod contents;
 mod layout;
@@ -140,6 +140,10 @@ pub struct Info {
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty where it is not known.
     pub fingerprint: String,
+    /// Of the bytes of the images that it was trained on, see [`crate::dataset::load_with_fingerprint`]: a number, or after
+    /// `kiln meta` one for each object, with commas between them and nothing for those whose turn has not come. Empty where
+    /// it is not known.
+    pub image_fingerprint: String,
     /// What it was trained on.
     pub device: String,
 }
@@ -157,6 +161,7 @@ impl Info {
             apply_orientation: false,
             train_views: Vec::new(),
             fingerprint: String::new(),
+            image_fingerprint: String::new(),
             device: String::new(),
         }
     }
@@ -330,6 +335,8 @@ pub struct Source<'a> {
     pub train_views: &'a [usize],
     /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.
     pub fingerprint: &'a str,
+    /// [`Info::image_fingerprint`]; may be empty.
+    pub image_fingerprint: &'a str,
 }
 
 /// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
@@ -360,6 +367,7 @@ pub fn save(
         apply_orientation: source.opening.apply_orientation,
         train_views: source.train_views.to_vec(),
         fingerprint: source.fingerprint.to_owned(),
+        image_fingerprint: source.image_fingerprint.to_owned(),
         device: gpu.name().to_owned(),
     };
     write(path, &tensors, &info)
@@ -384,7 +392,7 @@ pub fn save_parameters(
 
 fn write(path: &Path, tensors: &[Tensor], info: &Info) -> Result<(), CheckpointError> {
     let train_views: Vec<String> = info.train_views.iter().map(ToString::to_string).collect();
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         ("format".to_owned(), FORMAT.to_owned()),
         ("config".to_owned(), info.config.to_toml()),
         ("step".to_owned(), info.step.to_string()),
@@ -399,6 +407,10 @@ fn write(path: &Path, tensors: &[Tensor], info: &Info) -> Result<(), CheckpointE
         ("train_views".to_owned(), train_views.join(",")),
         ("device".to_owned(), info.device.clone()),
     ]);
+    if !info.image_fingerprint.is_empty() {
+        let value = info.image_fingerprint.clone();
+        metadata.insert("image_fingerprint".to_owned(), value);
+    }
     let bytes =
         safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
             .map_err(|e| CheckpointError::Format {
@@ -490,6 +502,7 @@ impl Checkpoint {
                 .filter_map(|v| v.parse().ok())
                 .collect(),
             fingerprint: get("fingerprint").unwrap_or_default(),
+            image_fingerprint: get("image_fingerprint").unwrap_or_default(),
             device: get("device").unwrap_or_default(),
         };
         SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {

@@ -2,7 +2,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `config.toml` | the whole configuration; `kiln train --config` repeats the run with it |
+//! | `config.toml` | a copy of the configuration, for reading; `kiln train --config` repeats the run with it |
 //! | `checkpoint.safetensors` | parameters, optimiser, occupancy and counters: see [`crate::checkpoint`] |
 //! | `metrics.jsonl` | what happened, one object a line |
 //! | `eval.json` | the last evaluation: [`crate::eval::EvalReport`] |
@@ -14,7 +14,14 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::config::{Config, ConfigError};
 use crate::files::{append_to_file, read_file, replace_file};
+
+/// What `config.toml` begins with.
+const COPY: &str = "\
+# A copy for reading; the checkpoint holds the configuration that rules, and changes here change nothing of this run.
+# `kiln train DATASET --config FILE` trains another run with what such a file says.
+";
 
 /// Longest log that is read: of some ten million steps.
 const LONGEST_LOG: u64 = 256 << 20;
@@ -54,6 +61,15 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Why `config.toml` does not say what rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CopyFault {
+    /// It says something else.
+    Changed,
+    /// It says nothing that can be understood, and what is wrong with it.
+    Unreadable(String),
 }
 
 /// A run directory.
@@ -298,6 +314,34 @@ impl RunDir {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// Write `config.toml`, a copy of the configuration that the checkpoint holds.
+    ///
+    /// # Errors
+    /// [`RunError::Io`]
+    pub fn write_config(&self, config: &Config) -> Result<(), RunError> {
+        self.write(&self.config(), &format!("{COPY}\n{}", config.to_toml()))
+    }
+
+    /// What is wrong with `config.toml`, where `rules` is the checkpoint's configuration; a file that is not there says nothing
+    /// wrong.
+    #[must_use]
+    pub fn copy_fault(&self, rules: &Config) -> Option<CopyFault> {
+        match Config::from_file(&self.config(), &[]) {
+            Ok(copy) if copy == *rules => None,
+            Ok(_) => Some(CopyFault::Changed),
+            Err(ConfigError::Read { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                None
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().next().unwrap_or_default();
+                Some(CopyFault::Unreadable(reason.to_owned()))
+            }
+        }
     }
 
     /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and a line cut short.

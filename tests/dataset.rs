@@ -8,7 +8,7 @@ use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
     Dataset, DatasetError, Format, Image, Objects, Opening, Split, Splits, holds_objects,
-    image_size, load_images, write_blender, write_object, write_splits,
+    image_size, load_images, load_with_fingerprint, write_blender, write_object, write_splits,
 };
 use proptest::prelude::*;
 
@@ -526,6 +526,52 @@ fn write_views(folder: &Path, n: u8, side: u32) {
 fn write_lists(root: &Path, name: &str, train: &[&str], test: &[&str]) {
     let of = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
     write_splits(&root.join(name), &[of(train), of(test)]).unwrap();
+}
+
+#[test]
+fn images_are_told_from_others_by_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("views");
+    write_views(&root, 4, 8);
+    let of = |root: &Path| {
+        let dataset = Dataset::open(root).unwrap();
+        let (images, fingerprint) = load_with_fingerprint(&dataset.views(), 2, &|| ()).unwrap();
+        assert_eq!(images.len(), 4);
+        assert_eq!(images[0].width, 4);
+        fingerprint
+    };
+    let before = of(&root);
+    assert_eq!(before.len(), 16);
+    // Neither their place, their times nor their names count.
+    let moved = folder.path().join("elsewhere");
+    std::fs::rename(&root, &moved).unwrap();
+    assert_eq!(of(&moved), before);
+    let views = Dataset::open(&moved).unwrap().views();
+    let path = &views[1].image_path;
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(of(&moved), before);
+    let image = views[1].load().unwrap();
+    // One pixel does, and so does what pixels do not show: files that are swapped, and bytes behind the image.
+    let mut other = image.clone();
+    other.pixels[0] ^= 1;
+    other.save_png(path).unwrap();
+    let changed = of(&moved);
+    assert_ne!(changed, before);
+    std::fs::write(path, [&bytes[..], b" "].concat()).unwrap();
+    assert_eq!(views[1].load().unwrap(), image);
+    assert!(![&before, &changed].contains(&&of(&moved)));
+    other.save_png(path).unwrap();
+    let other = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes).unwrap();
+    std::fs::write(&views[0].image_path, &other).unwrap();
+    assert_ne!(of(&moved), changed);
 }
 
 #[test]

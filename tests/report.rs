@@ -103,6 +103,7 @@ fn progress(from: u32, n: u32) -> String {
 
 struct Run {
     _folder: TempDir,
+    config: Option<String>,
     dir: RunDir,
 }
 
@@ -114,17 +115,15 @@ impl Run {
         if let Some(log) = log {
             std::fs::write(dir.metrics(), log).unwrap();
         }
-        if let Some(config) = config {
-            std::fs::write(dir.config(), config).unwrap();
-        }
         Self {
             _folder: folder,
+            config: config.map(str::to_owned),
             dir,
         }
     }
 
     fn report(&self, eval: &EvalReport, examples: &[Example]) -> String {
-        report::write(&self.dir, eval, examples).unwrap();
+        report::write(&self.dir, self.config.as_deref(), eval, examples).unwrap();
         let text = std::fs::read_to_string(self.dir.report()).unwrap();
         check(&text);
         text
@@ -408,7 +407,7 @@ fn images_of_another_size_are_refused() {
     let mut none = example("worst", "v", 8, 8);
     (none.width, none.truth, none.prediction) = (0, Vec::new(), Vec::new());
     for example in [wrong, none] {
-        let error = report::write(&run.dir, &eval(vec![view("v", 25.0)]), &[example]);
+        let error = report::write(&run.dir, None, &eval(vec![view("v", 25.0)]), &[example]);
         assert!(matches!(error, Err(ReportError::Size { .. })));
         assert!(!run.dir.report().exists());
     }

@@ -201,7 +201,7 @@ fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
     Some(sum)
 }
 
-/// The same for one pass, operations and bytes per item.
+/// The same for one pass, operations and bytes per item; nothing where the pass has no part in the stage.
 fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<Cost> {
     let field = &pass.field;
     let Samples { marched, kept } = samples;
@@ -270,6 +270,7 @@ fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<C
             flops: 4.0 * networks,
             bytes: 2.0 * encoded + 3.0 * activations,
         },
+        "encode backward" if rows == 0.0 => Cost::default(),
         "encode backward" => Cost {
             items: kept,
             flops: interpolation,
@@ -336,7 +337,7 @@ fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()>
     let (step, occupancy) = trainer.stages();
     let mut names: Vec<&str> = vec![META];
     for stage in step.iter().chain(occupancy).chain(trainer.outer_stages()) {
-        if !names.contains(&stage.name) {
+        if !stage.is_empty() && !names.contains(&stage.name) {
             names.push(stage.name);
         }
     }
@@ -431,7 +432,11 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
 
     let (step_stages, occupancy_stages) = trainer.stages();
     let between = occupancy_stages.iter().chain(trainer.outer_stages());
-    let all: Vec<&Stage> = step_stages.iter().chain(between).collect();
+    let all: Vec<&Stage> = step_stages
+        .iter()
+        .chain(between)
+        .filter(|stage| !stage.is_empty())
+        .collect();
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let profiling = Instant::now();
     for _ in 0..args.repeats {
@@ -458,7 +463,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .map(|s| s.name)
         .collect::<std::collections::BTreeSet<_>>()
         .iter()
-        .map(|n| seconds[n])
+        .filter_map(|n| seconds.get(n))
         .sum();
     session.out.result(format!(
         "{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}",

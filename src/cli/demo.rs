@@ -132,7 +132,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let (_, report) = train::train(session, &training, None)?;
 
     let gpu = Gpu::open(&session.options)?;
-    let mut opened = open_run(&gpu, &run, None)?;
+    let mut opened = open_run(session, &gpu, &run, None)?;
     let dataset = Dataset::open(&images)?;
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::Session;
-use super::scene::Views;
 use super::train::{self, Lesson};
+use super::views::Selection;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -44,9 +44,10 @@ pub(super) struct Args {
     /// Stop after this many seconds of training
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
-    /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
-    #[arg(long, value_name = "N|i,j")]
-    eval_views: Option<Views>,
+    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
+    /// [default: all, at most 25 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    eval_views: Option<Selection>,
     /// Seed of all random numbers [default: the configuration's]
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
@@ -91,7 +92,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         resume: None,
         init: None,
         until_psnr: None,
-        train_views: Vec::new(),
+        train_views: None,
         downscale: None,
         apply_orientation: false,
         background: None,

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::Session;
-use super::scene::{self, Request, Views};
+use super::scene::{self, Request};
+use super::views::Selection;
 use crate::config::Background;
 use crate::dataset::Split;
 use crate::metrics::lpips::Lpips;
@@ -23,9 +24,10 @@ pub(super) struct Args {
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
-    /// How many views, evenly spread, or which: 0,5,10
-    #[arg(long, value_name = "N|i,j")]
-    eval_views: Option<Views>,
+    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
+    /// [default: all, at most 25 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    eval_views: Option<Selection>,
     /// Background to composite over: white, black or #rrggbb
     #[arg(long, value_name = "C")]
     background: Option<Background>,
@@ -48,7 +50,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let background = scene::one_background(args.background)?;
     let lpips = args.lpips.as_deref().map(Lpips::open).transpose()?;
     let gpu = session.open_gpu()?;
-    let mut run = scene::open_run(&gpu, &args.run, background)?;
+    let mut run = scene::open_run(session, &gpu, &args.run, background)?;
     let dataset = scene::dataset_of(
         session,
         &run.checkpoint,
@@ -58,13 +60,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             .opening()
             .or(args.downscale, args.apply_orientation),
     )?;
-    let frames = scene::pick(
-        session,
-        &gpu,
-        dataset.frames(args.split),
-        args.eval_views.as_ref(),
-    )?;
-    if frames.is_empty() {
+    if dataset.frames(args.split).is_empty() {
         let split = args.split;
         return Err(super::usage(match dataset.poses(split).len() {
             0 => format!("--split {split}: the dataset has no such views"),
@@ -73,6 +69,12 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             ),
         }));
     }
+    let frames = scene::pick(
+        session,
+        &gpu,
+        dataset.frames(args.split),
+        args.eval_views.as_ref(),
+    )?;
     scene::warn_of_other_views(session, &run.checkpoint, &dataset);
     let dir = RunDir::of(&args.run);
     if args.save_images {
@@ -91,7 +93,13 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
     // Another file beside a run's own checkpoint is not what the run's evaluation is of.
     if dir.is(&args.run) {
-        scene::keep(session, &dir, &report, &examples)?;
+        scene::keep(
+            session,
+            &dir,
+            &run.checkpoint.info.config,
+            &report,
+            &examples,
+        )?;
     }
     for view in &report.images {
         let ssim = view.ssim.map(|s| format!("  SSIM {s:.4}"));

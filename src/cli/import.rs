@@ -354,7 +354,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let _lock = dir.lock()?;
     dir.create()?;
     save_parameters(&dir.checkpoint(), &imported.parameters, &info)?;
-    dir.write(&dir.config(), &info.config.to_toml())?;
+    dir.write_config(&info.config)?;
     dir.forget_previous();
     let out = args.out.display().to_string();
     let parameters = imported.parameters.iter().map(|(_, _, v)| v.len()).sum();

@@ -38,7 +38,7 @@ impl<'a> Journal<'a> {
             Some(step) => dir.rewind_metrics(step)?,
             None => dir.create()?,
         }
-        dir.write(&dir.config(), &config.to_toml())?;
+        dir.write_config(config)?;
         Self::open(session, dir, tensorboard)
     }
 

@@ -19,6 +19,7 @@ mod sink;
 mod train;
 #[cfg(feature = "viewer")]
 mod view;
+mod views;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::interrupt::Interrupted;
 use super::output::bytes;
 use super::sink::save_png;
+use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::Checkpoint;
 use crate::config::{
@@ -16,7 +17,7 @@ use crate::config::{
 };
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::framing::{Framing, short};
-use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_images};
+use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_with_fingerprint};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -24,66 +25,30 @@ use crate::images::near_far;
 use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
-use crate::run::RunDir;
+use crate::run::{CopyFault, RunDir};
 use crate::train::{MemoryPlan, operations, plan};
 
 /// Views on a slow adapter where none are asked for.
 const VIEWS_ON_SOFTWARE: usize = 25;
-
-/// `--eval-views N` (evenly spread) or `--eval-views i,j,…` (these).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Views {
-    Spread(usize),
-    These(Vec<usize>),
-}
-
-impl std::str::FromStr for Views {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fault = |_| format!("`{text}` is neither a number of views nor a list like 0,5,10");
-        if text.contains(',') {
-            let list: Result<Vec<usize>, _> = text
-                .split(',')
-                .filter(|t| !t.trim().is_empty())
-                .map(|t| t.trim().parse())
-                .collect();
-            return match list {
-                Ok(views) if views.is_empty() => Err(format!("`{text}` names no view")),
-                list => list.map(Self::These).map_err(fault),
-            };
-        }
-        text.trim().parse().map(Self::Spread).map_err(fault)
-    }
-}
 
 /// The frames that `views` picks; without it all of them, or 25 on a software adapter.
 pub(super) fn pick(
     session: &Session,
     gpu: &Gpu,
     frames: &[Frame],
-    views: Option<&Views>,
+    views: Option<&Selection>,
 ) -> anyhow::Result<Vec<Frame>> {
     let n = match views {
-        Some(Views::These(list)) => {
-            return list
-                .iter()
-                .map(|&i| {
-                    frames.get(i).cloned().ok_or_else(|| {
-                        usage(format!(
-                            "--eval-views {i}: there are {} views, counted from 0",
-                            frames.len()
-                        ))
-                    })
-                })
-                .collect();
+        Some(Selection::These(parts)) => {
+            let views = views::indices(parts, "--eval-views", frames.len(), "the split")?;
+            return Ok(views.into_iter().map(|i| frames[i].clone()).collect());
         }
-        Some(Views::Spread(0)) => {
+        Some(Selection::Number(0)) => {
             return Err(usage(
-                "--eval-views 0: one number says how many views; give 1 or more, or indices such as 0,5",
+                "--eval-views 0: one number says how many views; give 1 or more, `all`, or indices such as 0,5 or 0-0",
             ));
         }
-        Some(Views::Spread(n)) => *n,
+        Some(Selection::Number(n)) => *n,
         None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
             session.out.note(format!(
                 "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (--eval-views chooses)",
@@ -91,7 +56,7 @@ pub(super) fn pick(
             ));
             VIEWS_ON_SOFTWARE
         }
-        None => frames.len(),
+        Some(Selection::All) | None => frames.len(),
     };
     let n = n.min(frames.len());
     Ok((0..n)
@@ -360,17 +325,26 @@ impl Memory {
     }
 }
 
-/// Decode images under a bar.
+/// Decode images under a bar; with what tells their files' bytes from others.
 pub(super) fn load(
     session: &Session,
     frames: &[Frame],
     downscale: u32,
     what: &'static str,
-) -> anyhow::Result<Vec<Image>> {
+) -> anyhow::Result<(Vec<Image>, String)> {
     let bar = session.out.bar(frames.len(), what);
-    let images = load_images(frames, downscale, &|| bar.inc())?;
+    let loaded = load_with_fingerprint(frames, downscale, &|| bar.inc())?;
     bar.finish_and_clear();
-    Ok(images)
+    Ok(loaded)
+}
+
+/// Say that images are not those that the run in `dir` was trained on before, though their cameras are.
+pub(super) fn warn_of_other_images(session: &Session, dir: &RunDir, whose: &str) {
+    session.out.note(format!(
+        "warning: {whose} not the images that {} was trained on so far: their files changed, their cameras did not; it goes on \
+         with them, and remembers them from its next checkpoint on (to have them from the start, train anew)",
+        dir.path().display()
+    ));
 }
 
 /// A run opened for looking at.
@@ -379,18 +353,78 @@ pub(super) struct OpenRun {
     pub(super) renderer: Renderer,
 }
 
+/// Open the checkpoint of the run at `path`, and say where the run's `config.toml` says something else.
+pub(super) fn open_checkpoint(session: &Session, path: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    if let Some(fault) = fault_of_copy(path, &checkpoint) {
+        session.out.note(format!("warning: {fault}"));
+    }
+    Ok(checkpoint)
+}
+
+/// The same of a run that goes on, which writes that file anew.
+pub(super) fn open_to_resume(session: &Session, path: &Path) -> anyhow::Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    let dir = RunDir::of(path);
+    if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
+        session.out.note(format!(
+            "warning: {}; it is a copy for reading: a resumed run keeps the configuration of its checkpoint, and the file is \
+             set back (train anew with --config to use another)",
+            name_fault(&dir, &fault)
+        ));
+    }
+    Ok(checkpoint)
+}
+
+/// What the `config.toml` beside the checkpoint in `path` says else than it, and what to do about it.
+pub(super) fn fault_of_copy(path: &Path, checkpoint: &Checkpoint) -> Option<String> {
+    let dir = RunDir::of(path);
+    // Other files beside a run's own checkpoint have other configurations.
+    let fault = dir
+        .is(path)
+        .then(|| dir.copy_fault(&checkpoint.info.config))??;
+    let way_out = match &fault {
+        CopyFault::Changed => format!(
+            "kiln train DATASET --config {} trains another run with what it says",
+            dir.config().display()
+        ),
+        CopyFault::Unreadable(_) => "nothing needs the file: remove it".to_owned(),
+    };
+    Some(format!(
+        "{}; it is a copy for reading, and the configuration in the checkpoint rules ({way_out})",
+        name_fault(&dir, &fault)
+    ))
+}
+
+fn name_fault(dir: &RunDir, fault: &CopyFault) -> String {
+    match fault {
+        CopyFault::Changed => format!("{} was changed", dir.config().display()),
+        CopyFault::Unreadable(reason) => reason.clone(),
+    }
+}
+
 /// Open the run at `path`, with another background if asked.
 pub(super) fn open_run(
+    session: &Session,
     gpu: &Arc<Gpu>,
     path: &Path,
     background: Option<Background>,
 ) -> anyhow::Result<OpenRun> {
-    let mut checkpoint = Checkpoint::open(path)?;
+    look_at(gpu, open_checkpoint(session, path)?, background)
+}
+
+/// What `checkpoint` holds, for looking at, with another background if asked.
+pub(super) fn look_at(
+    gpu: &Arc<Gpu>,
+    checkpoint: Checkpoint,
+    background: Option<Background>,
+) -> anyhow::Result<OpenRun> {
+    let mut config = checkpoint.info.config.clone();
     if let Some(background) = background {
-        checkpoint.info.config.scene.eval_background = background;
+        config.scene.eval_background = background;
     }
     let occupancy = checkpoint.load_occupancy(gpu)?;
-    let renderer = Renderer::new(gpu, &checkpoint.info.config, occupancy.as_ref())?;
+    let renderer = Renderer::new(gpu, &config, occupancy.as_ref())?;
     let fields: Vec<_> = renderer.fields().collect();
     checkpoint.load_parameters(gpu, &fields, &renderer.parameters)?;
     drop(fields);
@@ -513,7 +547,7 @@ pub(super) fn evaluate(
     renderer: &mut Renderer,
     request: &Request<'_>,
 ) -> anyhow::Result<(EvalReport, Vec<Example>)> {
-    let images = load(
+    let (images, _) = load(
         session,
         request.frames,
         request.dataset.downscale,
@@ -600,6 +634,7 @@ pub(super) fn evaluate(
 pub(super) fn keep(
     session: &Session,
     dir: &RunDir,
+    config: &Config,
     report: &EvalReport,
     examples: &[Example],
 ) -> anyhow::Result<()> {
@@ -607,7 +642,7 @@ pub(super) fn keep(
     if let Err(error) = dir.write(&dir.eval(), &text) {
         session.out.note(format!("warning: {error}"));
     }
-    match report::write(dir, report, examples) {
+    match report::write(dir, Some(&config.to_toml()), report, examples) {
         Ok(()) => session
             .out
             .note(format!("report: {}", dir.report().display())),

@@ -170,10 +170,17 @@ fn grid(
         dense_levels: false,
         grid_offset: 0.0,
     };
-    // Where a level should have a whole number of cells, the model has one less if rounding left it just below that.
-    let candidates = [exact, exact * (1.0 - 1e-12), exact * (1.0 + 1e-12)];
+    // Where a level should have a whole number of cells, the model has one less if rounding left it just below that. The
+    // error grows from level to level, so a change of the growth that is small enough separates the levels below from those
+    // that are whole.
+    let changes = (16..=29)
+        .rev()
+        .map(|half_decades| 10_f64.powf(-0.5 * f64::from(half_decades)));
+    let candidates = std::iter::once(0.0)
+        .chain(changes.flat_map(|change| [-change, change]))
+        .map(|change| exact * (1.0 + change));
     let agrees = |grid: &HashGridConfig| levels(grid).iter().map(|l| l.scale).eq(wanted.clone());
-    let found = candidates.into_iter().map(of_growth).find(agrees);
+    let found = candidates.map(of_growth).find(agrees);
     found.ok_or_else(|| {
         tensors.unknown(format!(
             "no growth from level to level makes the {n_levels} levels from {coarsest} to {finest} cells: give other \
@@ -249,8 +256,12 @@ mod tests {
     #[test]
     fn levels_have_as_many_cells_as_the_program_computes() {
         // What numpy made of these, where a whole number of cells came out just below it.
-        for (n_levels, finest, last) in [(16, 2048, 2048.0), (16, 1024, 1023.0), (16, 4096, 4095.0)]
-        {
+        for (n_levels, finest, last) in [
+            (2, 128, 127.0),
+            (16, 2048, 2048.0),
+            (16, 1024, 1023.0),
+            (16, 4096, 4095.0),
+        ] {
             let wanted = cells(n_levels, 16, finest);
             // One unit in the last place is the C library's own business.
             assert!(
@@ -263,15 +274,21 @@ mod tests {
             all: std::collections::BTreeMap::new(),
             other: std::collections::BTreeMap::new(),
         };
-        for finest in [128, 256, 512, 1000, 1024, 2048, 4096, 8192] {
-            for n_levels in 1..=20 {
+        let finest = [100, 128, 256, 512, 1000, 1024, 2048, 4096, 8192, 65_536];
+        for (coarsest, finest) in [4, 8, 12, 16, 32]
+            .into_iter()
+            .flat_map(|coarsest| finest.map(|finest| (coarsest, finest)))
+        {
+            for n_levels in 1..=MOST {
                 let options = Options {
+                    base_resolution: coarsest,
                     finest_resolution: finest,
                     ..Options::default()
                 };
                 let grid = grid(&tensors, &options, n_levels, 12).unwrap();
                 let found: Vec<f32> = levels(&grid).iter().map(|l| l.scale).collect();
-                assert_eq!(found, cells(n_levels, 16, finest), "{n_levels}, {finest}");
+                let wanted = cells(n_levels, coarsest, finest);
+                assert_eq!(found, wanted, "{n_levels}, {coarsest} to {finest}");
             }
         }
     }

@@ -19,7 +19,6 @@ use image::ImageError;
 use crate::config::Config;
 use crate::dataset::Image;
 use crate::eval::{self, EvalReport, ViewQuality};
-use crate::files::read_file;
 use crate::run::{RunDir, RunError};
 use log::Log;
 use page::Page;
@@ -122,22 +121,23 @@ pub fn pick(views: &[ViewQuality]) -> Vec<(usize, &'static str)> {
     }
 }
 
-/// Write `report.html` of `run`, whole or not at all, from its configuration and log, `eval` and `examples`.
+/// Write `report.html` of `run`, whole or not at all, from its log, the text of its configuration, `eval` and
+/// `examples`.
 ///
-/// A missing log or configuration leaves out what it would say, as do lines of the log that cannot be understood.
+/// A log or configuration that is missing leaves out what it would say, as do lines of the log that cannot be understood.
 ///
 /// # Errors
 /// [`ReportError::Size`] for images of another size than said, [`ReportError::Read`] for a file that is there but cannot
 /// be read, [`ReportError::Run`] where the report cannot be written.
-pub fn write(run: &RunDir, eval: &EvalReport, examples: &[Example]) -> Result<(), ReportError> {
+pub fn write(
+    run: &RunDir,
+    config: Option<&str>,
+    eval: &EvalReport,
+    examples: &[Example],
+) -> Result<(), ReportError> {
     let unreadable = |path: PathBuf| |source| ReportError::Read { path, source };
     let text = run.metrics_text().map_err(unreadable(run.metrics()))?;
     let log = Log::parse(&text);
-    let config = match read_file(&run.config(), 1 << 20) {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(unreadable(run.config())(error)),
-    };
     let page = Page::new(run.path(), config, &log, eval, examples)?;
     let mut environment = minijinja::Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);

@@ -146,7 +146,7 @@ const PARTS: [(&str, &str); 4] = [
 impl Page {
     pub(super) fn new(
         run: &Path,
-        config: Option<String>,
+        config: Option<&str>,
         log: &Log,
         eval: &EvalReport,
         examples: &[Example],
@@ -178,7 +178,7 @@ impl Page {
                 .iter()
                 .filter_map(|s| s.command.clone())
                 .collect(),
-            config,
+            config: config.map(str::to_owned),
             writer: env!("CARGO_PKG_VERSION"),
         })
     }

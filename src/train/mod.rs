@@ -628,8 +628,16 @@ impl Trainer {
         let more = Defines::new().set("is_last", is_last);
         let kernel = self.small("end_batch", micro_batches, more)?;
         let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
-        encode.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
-        stages.extend([network, encode]);
+        // Encodings without parameters have no backward pass: there is no stage that would stand for one.
+        let is_trained = !encode.is_empty();
+        let last = if is_trained {
+            &mut encode
+        } else {
+            &mut network
+        };
+        last.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        stages.push(network);
+        stages.extend(is_trained.then_some(encode));
         Ok(())
     }
 

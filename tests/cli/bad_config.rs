@@ -168,7 +168,9 @@ fn limits_that_are_no_limits() {
         ["--steps", "99999999999"],
         ["--seed", "1.5"],
         ["--downscale", "0"],
-        ["--train-views", "0-3"],
+        ["--train-views", "3-0"],
+        ["--train-views", "0..three"],
+        ["--train-views", "2..2"],
         ["--background", "pink"],
     ] {
         let error = error_of(

@@ -217,7 +217,14 @@ fn training_views_that_are_not_there() {
     if !has_adapter() {
         return;
     }
-    for (views, words) in [("0,6", ["view 6", "0 to 5"]), ("1,1", ["view 1", "twice"])] {
+    for (views, words) in [
+        ("6", ["view 6", "0 to 5"]),
+        ("0,6", ["view 6", "0 to 5"]),
+        ("4..7", ["view 6", "0 to 5"]),
+        ("0-99999999999", ["view 6", "0 to 5"]),
+        ("1,1", ["view 1", "twice"]),
+        ("0..3,2", ["view 2", "twice"]),
+    ] {
         train_refused(
             &shared().dataset,
             &["--train-views", views],

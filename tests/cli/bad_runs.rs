@@ -273,3 +273,108 @@ fn a_run_that_diverges_keeps_its_checkpoint() {
     );
     succeeds(kiln(["eval"]).arg(&run));
 }
+
+#[test]
+fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() {
+    if !has_adapter() {
+        return;
+    }
+    let (folder, run) = own_run();
+    let file = run.join("config.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let told = |command: &mut assert_cmd::Command| -> Vec<String> {
+        let output = succeeds(command);
+        let both = text(&output.stderr) + &text(&output.stdout);
+        let about = both.lines().filter(|l| l.contains("config.toml"));
+        about.map(str::to_owned).collect()
+    };
+    let commands = || {
+        let mut eval = kiln(["eval", "--eval-views", "1"]);
+        eval.arg(&run);
+        let mut render = kiln(["render", "--turntable", "1", "--out"]);
+        render.arg(at("views")).arg(&run);
+        let mut inspect = kiln(["inspect"]);
+        inspect.arg(&run);
+        let mut init = kiln(["train", "--force", "--steps", "1", "--init"]);
+        init.arg(&run)
+            .arg(&shared().dataset)
+            .arg("--out")
+            .arg(at("begun"));
+        let mut distill = kiln(["distill", "--method", "kilonerf-small", "--force"]);
+        distill
+            .args([
+                "--set=distillation.supersampling=1",
+                "--set=distillation.threshold=1e-4",
+                "--set=training.batch_size=2048",
+                "--set=passes.field.cells.longest=2",
+                "--set=passes.field.density_network.n_neurons=8",
+                "--set=passes.field.color_network.n_neurons=8",
+                "--distill-steps=1",
+                "--steps=1",
+            ])
+            .arg("--compare")
+            .arg(at("other"))
+            .arg(&run)
+            .arg("--out")
+            .arg(at("student"));
+        [eval, render, inspect, init, distill]
+    };
+    std::fs::create_dir(at("other")).unwrap();
+    for (name, bytes) in files_in(&shared().run) {
+        std::fs::write(at("other").join(name), bytes).unwrap();
+    }
+    let edited = good.replace("learning_rate = 0.02", "learning_rate = 0.5");
+    assert_ne!(edited, good);
+    let not_utf8 = b"method = \"\xff\"\n".to_vec();
+    for (bytes, words) in [
+        (edited.clone().into_bytes(), ["was changed", "--config"]),
+        (
+            b"not a configuration\n".to_vec(),
+            ["config.toml", "remove it"],
+        ),
+        (not_utf8, ["cannot read", "remove it"]),
+        (Vec::new(), ["config.toml", "remove it"]),
+    ] {
+        std::fs::write(&file, &bytes).unwrap();
+        for mut command in commands() {
+            let lines = told(&mut command);
+            assert_eq!(lines.len(), 1, "{command:?}: {lines:#?}");
+            for word in ["warning", "copy for reading", words[0], words[1]] {
+                assert!(lines[0].contains(word), "{command:?}: {}", lines[0]);
+            }
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "it is the user's");
+        // The report shows what rules.
+        let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+        assert!(report.contains("learning_rate = 0.02"));
+        assert!(!report.contains("learning_rate = 0.5"));
+    }
+    let mut bench = kiln(["bench", "--repeats", "1", "--render"]);
+    assert_eq!(told(bench.arg(&run)).len(), 1);
+    // Comments change nothing, nobody needs the file, and other files have other configurations.
+    std::fs::write(&file, format!("# mine\n{good}")).unwrap();
+    let nothing: [&str; 0] = [];
+    assert_eq!(told(kiln(["eval", "--eval-views", "1"]).arg(&run)), nothing);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(told(kiln(["eval", "--eval-views", "1"]).arg(&run)), nothing);
+    std::fs::write(&file, &edited).unwrap();
+    let other = run.join("another.safetensors");
+    std::fs::copy(run.join("checkpoint.safetensors"), &other).unwrap();
+    assert_eq!(
+        told(kiln(["eval", "--eval-views", "1"]).arg(&other)),
+        nothing
+    );
+
+    let mut resume = kiln(["train", "--eval-views", "1", "--steps", "41", "--resume"]);
+    let lines = told(resume.arg(&run));
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("was changed") && lines[0].contains("set back"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
+    std::fs::write(&file, "garbage").unwrap();
+    let mut resume = kiln(["train", "--eval-views", "1", "--steps", "42", "--resume"]);
+    let lines = told(resume.arg(&run));
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("copy for reading") && lines[0].contains("set back"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
+}

@@ -94,6 +94,15 @@ fn views_splits_and_backgrounds_are_chosen() {
         views(&evaluated(&["--eval-views", "2,0"])),
         ["test/r_2", "test/r_0"]
     );
+    for (chosen, names) in [
+        ("all", &["test/r_0", "test/r_1", "test/r_2"][..]),
+        ("1..3", &["test/r_1", "test/r_2"]),
+        ("1-2", &["test/r_1", "test/r_2"]),
+        ("2,0..1", &["test/r_2", "test/r_0"]),
+    ] {
+        let found = evaluated(&["--eval-views", chosen]);
+        assert_eq!(views(&found), names, "{chosen}");
+    }
     let report = evaluated(&[
         "--split",
         "train",
@@ -225,6 +234,21 @@ fn views_that_are_not_there_are_refused() {
         2,
         &["--eval-views 3", "3 views"],
     );
+    refused(
+        eval().args(["--eval-views", "1-3"]),
+        2,
+        &["--eval-views 1-3", "no view 3", "0 to 2"],
+    );
+    refused(
+        eval().args(["--eval-views", "0..2,1"]),
+        2,
+        &["--eval-views 1", "view 1 is named twice"],
+    );
+    refused(
+        eval().args(["--split", "val", "--eval-views", "0,1"]),
+        2,
+        &["--split val", "no such views"],
+    );
     refused(eval().args(["--eval-views", "0"]), 2, &["--eval-views 0"]);
     refused(eval().args(["--split", "val"]), 2, &["--split val"]);
     refused(
@@ -235,6 +259,10 @@ fn views_that_are_not_there_are_refused() {
     for flags in [
         ["--eval-views", "first"],
         ["--eval-views", ","],
+        ["--eval-views", "2..0"],
+        ["--eval-views", "2-0"],
+        ["--eval-views", "1..1"],
+        ["--eval-views", "all,1"],
         ["--split", "all"],
         ["--background", "pink"],
     ] {
@@ -243,6 +271,44 @@ fn views_that_are_not_there_are_refused() {
             error[0].contains(flags[0]) && error[0].contains(flags[1]),
             "{error:?}"
         );
+    }
+}
+
+#[test]
+fn stages_without_work_are_not_timed() {
+    if !has_adapter() {
+        return;
+    }
+    for (method, is_trained) in [
+        ("kilonerf-small", false),
+        ("nerf-small", false),
+        ("ngp-small", true),
+    ] {
+        let mut bench = kiln(["bench", "--json", "--warm-up=1", "--repeats=1", "--method"]);
+        bench.arg(method);
+        bench.arg(match method {
+            "nerf-small" => "--set=training.n_rays=16",
+            _ => "--set=training.batch_size=2048",
+        });
+        let lines = json_lines(&text(&succeeds(&mut bench).stdout));
+        let stages: Vec<&Value> = lines.iter().filter(|l| l["event"] == "stage").collect();
+        let named = |name: &str| stages.iter().find(|s| s["stage"] == name);
+        assert_eq!(named("encode backward").is_some(), is_trained, "{method}");
+        // The rest of the backward pass is there, and has work.
+        assert!(named("network backward").unwrap()["gflops"].as_f64() > Some(0.0));
+        for stage in stages {
+            assert_ne!(stage["items"], 0.0, "{stage}");
+            let share = stage["share_of_peak"].as_f64().unwrap_or(0.0);
+            assert!(share < 20.0, "{stage}");
+        }
+        if !is_trained {
+            refused(
+                kiln(["bench", "--stage", "encode backward", "--method", method])
+                    .arg("--warm-up=1"),
+                2,
+                &["encode backward", "network backward"],
+            );
+        }
     }
 }
 

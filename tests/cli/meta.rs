@@ -163,11 +163,21 @@ fn held_out_objects_are_learned_from_either_beginning() {
     assert!(text(&output.stdout).contains("learned from 2 views each"));
     let refuse =
         |more: &[&str], words: &[&str]| refused(kiln(["meta-eval"]).arg(&run).args(more), 2, words);
+    let copy = std::fs::read(run.join("config.toml")).unwrap();
+    std::fs::write(run.join("config.toml"), "garbage").unwrap();
+    let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
+    let told = text(&output.stderr);
+    assert_eq!(told.matches("copy for reading").count(), 1, "{told}");
+    std::fs::write(run.join("config.toml"), copy).unwrap();
+    let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
+    assert!(!text(&output.stderr).contains("copy for reading"));
     refuse(&["--train-views", "5"], &["--train-views 5", "5 views"]);
     refuse(
         &["--train-views", "0,9"],
         &["--train-views 9", "counted from 0"],
     );
+    refuse(&["--train-views", "3..9"], &["no view 5", "0 to 4"]);
+    refuse(&["--train-views", "all"], &["--train-views all", "5 views"]);
     refuse(
         &["--eval-views", "0,1"],
         &["--eval-views 0", "learned from"],
@@ -384,4 +394,40 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         1,
         &["/nowhere", "no such run"],
     );
+}
+
+#[test]
+fn changed_images_of_objects_are_told_of_once() {
+    if !has_adapter() {
+        return;
+    }
+    // All objects stay on the device, or they come and go.
+    for (side, more) in [(SIDE, &[][..]), (128, &["--set=meta.resident_mib=1"])] {
+        let root = objects(side);
+        let run = root.path().join("run");
+        // As many as there are objects to learn from, and one.
+        succeeds(meta(root.path(), &run).args(["--steps", "5"]).args(more));
+        let mut steps = 5;
+        let mut resume = |root: &Path| {
+            steps += 5;
+            let steps = steps.to_string();
+            let mut command = kiln(["meta", "--steps", &steps, "--resume"]);
+            let output = succeeds(command.arg(&run).arg(root));
+            text(&output.stderr)
+        };
+        let key = || checkpoint(&run).0["image_fingerprint"].clone();
+        let known = key();
+        assert!(known.split(',').all(|one| one.len() == 16), "{known}");
+        assert_eq!(known.split(',').count(), 4);
+        let copy = objects(side);
+        assert!(!resume(copy.path()).contains("their files changed"));
+        assert_eq!(key(), known);
+        write_object(&copy.path().join("b"), 2, side);
+        write_object(&copy.path().join("c"), 0, side);
+        let told = resume(copy.path());
+        assert_eq!(told.matches("their files changed").count(), 1, "{told}");
+        assert!(told.contains("those of b are") || told.contains("those of c are"));
+        assert_ne!(key(), known);
+        assert!(!resume(copy.path()).contains("their files changed"));
+    }
 }

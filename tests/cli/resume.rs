@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use kiln::dataset::Image;
 use safetensors::SafeTensors;
 use tempfile::TempDir;
 
@@ -267,6 +268,58 @@ fn a_run_goes_on_with_its_own_dataset_and_configuration() {
     assert!(text_of(&output.stderr).contains("is not the dataset"));
     let lines = error_of(kiln(["train", "--force", "--resume"]).arg(&run), 2);
     assert!(lines[0].contains("--force") && lines[0].contains("--resume"));
+}
+
+#[test]
+fn changed_images_are_told_of_once() {
+    if !has_adapter() {
+        return;
+    }
+    let (_folder, run) = own_run();
+    let dataset = own_dataset();
+    let mut steps = STEPS;
+    let mut resume = |dataset: &std::path::Path| {
+        steps += 1;
+        let steps = steps.to_string();
+        let mut command = kiln(["train", "--eval-views", "1", "--steps", &steps, "--resume"]);
+        let output = succeeds(command.arg(&run).arg(dataset));
+        assert_eq!(steps_of(&run).to_string(), steps);
+        text_of(&output.stderr)
+            .matches("their files changed")
+            .count()
+    };
+    let key = |run: &std::path::Path| checkpoint(run).0.get("image_fingerprint").cloned();
+    let known = key(&run).unwrap();
+    assert_eq!(resume(dataset.path()), 0, "a copy is the same dataset");
+    assert_eq!(key(&run).as_ref(), Some(&known));
+
+    let image = dataset.path().join("train/r_3.png");
+    let before = std::fs::read(&image).unwrap();
+    let mut changed = Image::load(&image).unwrap();
+    changed.pixels[0] ^= 128;
+    changed.pixels[3] = 255;
+    changed.save_png(&image).unwrap();
+    assert_eq!(resume(dataset.path()), 1);
+    assert_ne!(key(&run).as_ref(), Some(&known));
+    assert_eq!(resume(dataset.path()), 0, "it is told once");
+    std::fs::write(&image, before).unwrap();
+    assert_eq!(resume(dataset.path()), 1);
+    assert_eq!(key(&run).as_ref(), Some(&known));
+
+    // Other views' images are none of its business, and what an older run does not know is not missed.
+    std::fs::copy(
+        dataset.path().join("test/r_0.png"),
+        dataset.path().join("test/r_1.png"),
+    )
+    .unwrap();
+    assert_eq!(resume(dataset.path()), 0);
+    rewrite_checkpoint(&run, "", |metadata| {
+        metadata.remove("image_fingerprint").unwrap();
+    });
+    succeeds(kiln(["eval", "--eval-views", "1"]).arg(&run));
+    changed.save_png(&image).unwrap();
+    assert_eq!(resume(dataset.path()), 0);
+    assert!(key(&run).is_some_and(|key| key != known));
 }
 
 fn text_of(bytes: &[u8]) -> String {

@@ -108,6 +108,7 @@ fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
         opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
+        image_fingerprint: "",
     };
     checkpoint::save(&path, gpu, trainer, &source).unwrap();
     Checkpoint::open(&path).unwrap()

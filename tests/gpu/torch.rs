@@ -147,6 +147,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
             opening: kiln::dataset::Opening::default(),
             train_views: &[],
             fingerprint: "",
+            image_fingerprint: "",
         },
     )
     .unwrap();
@@ -346,6 +347,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
         opening: kiln::dataset::Opening::default(),
         train_views: &[],
         fingerprint: "",
+        image_fingerprint: "",
     };
     checkpoint::save(&path, gpu, &trainer, &source).unwrap();
     let saved = Tensors::open(&path);
@@ -400,6 +402,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                     opening: kiln::dataset::Opening::default(),
                     train_views: &[],
                     fingerprint: "",
+                    image_fingerprint: "",
                 };
                 checkpoint::save(&path, gpu, &trainer, &source).unwrap();
                 let saved = Tensors::open(&path);
@@ -522,6 +525,7 @@ fn ten_steps_match_pytorch() {
                 opening: kiln::dataset::Opening::default(),
                 train_views: &[],
                 fingerprint: "",
+                image_fingerprint: "",
             },
         )
         .unwrap();
@@ -807,5 +811,72 @@ fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outsid
             inside.iter().flat_map(of).collect()
         };
         assert_close("rgb", &of(&logistic(&color)), &to_f64(&of(&rgb)), 1e-4);
+    });
+}
+
+/// A model of `n`³ cells whose density is 1 more than the number of the cell, x slowest, in the PyTorch implementation's
+/// tensors.
+fn numbered_cells(n: usize, path: &Path) {
+    let cells = n * n * n;
+    let zeros = |shape: &[usize]| {
+        let bytes = vec![0; 4 * cells * shape.iter().product::<usize>()];
+        (Dtype::F32, [&[n; 3], shape].concat(), bytes)
+    };
+    let mut all = BTreeMap::new();
+    for (layer, n_in, n_out) in [(1, 9, 4), (2, 4, 5), (3, 4, 4), (4, 13, 4), (5, 4, 3)] {
+        all.insert(format!("layer{layer}_w"), zeros(&[n_in, n_out]));
+        all.insert(format!("layer{layer}_b"), zeros(&[1, n_out]));
+    }
+    let (_, _, bytes) = all.get_mut("layer2_b").unwrap();
+    for (cell, biases) in bytes.chunks_exact_mut(5 * 4).enumerate() {
+        biases[4 * 4..].copy_from_slice(&((cell + 1) as f32).to_le_bytes());
+    }
+    let metadata = None;
+    Tensors { metadata, all }.save(path);
+}
+
+#[test]
+fn points_on_borders_of_cells_are_in_the_cells_that_the_pytorch_implementation_says() {
+    const SIDE: f32 = 3.0;
+    on_both_devices(|gpu| {
+        for n in [2, 8, 16_usize] {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("model.safetensors");
+            numbered_cells(n, &path);
+            let options = kilonerf_seed::Options::default();
+            let imported = kilonerf_seed::read(&path, &options).unwrap();
+            let renderer = renderer_of(gpu, &imported, scratch.path());
+            let field = renderer.fields().next().unwrap().clone();
+
+            // All corners of cells, and points that a few roundings more or less would take across a border.
+            let border = |k: usize| k as f32 * (SIDE / n as f32) - SIDE / 2.0;
+            let mut points = Vec::new();
+            for i in 0..(n + 1).pow(3) {
+                let corner = [i % (n + 1), i / (n + 1) % (n + 1), i / (n + 1).pow(2)].map(border);
+                points.push(corner);
+                let by = [-16, 16][i % 2];
+                let bits = corner[i % 3].to_bits();
+                let mut beside = corner;
+                beside[i % 3] = f32::from_bits(bits.saturating_add_signed(by));
+                points.push(beside);
+            }
+            // As `forward` there computes it, in the same order in f32.
+            let want = points.iter().map(|p| {
+                let is_inside = p.iter().all(|v| v.abs() < SIDE / 2.0);
+                let cell = p.map(|v| {
+                    let at = v / (SIDE / n as f32) + n as f32 / 2.0;
+                    (at as usize).min(n - 1)
+                });
+                let number = (cell[0] * n + cell[1]) * n + cell[2] + 1;
+                if is_inside { number as f32 } else { 0.0 }
+            });
+            let scale = imported.config.scene.scale.unwrap() as f32;
+            let in_box: Vec<[f32; 3]> = points.iter().map(|p| p.map(|v| v * scale + 0.5)).collect();
+            let direction = vec![[0.0, 0.0, 1.0]; points.len()];
+            let (_, density) = evaluate(gpu, &field, &renderer.parameters[0], &in_box, &direction);
+            for ((point, density), want) in points.iter().zip(density).zip(want) {
+                assert_eq!(density.max(0.0), want, "{n}: {point:?}");
+            }
+        }
     });
 }

@@ -53,7 +53,7 @@ pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::
     let gpu = session.open_gpu()?;
     let mut entries = Vec::new();
     for path in runs {
-        let run = scene::open_run(&gpu, path, None)?;
+        let run = scene::open_run(session, &gpu, path, None)?;
         let dataset = scene::dataset_of(
             session,
             &run.checkpoint,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::super::Session;
 use super::super::output::{SCHEMA, bytes};
+use super::super::scene;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
 use crate::eval::EvalReport;
 use crate::files::read_file;
 use crate::run::RunDir;
@@ -17,14 +17,7 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     let dir = RunDir::of(path);
     let info = &checkpoint.info;
     let mut warnings = Vec::new();
-    match Config::from_file(&dir.config(), &[]) {
-        Ok(config) if config == info.config => {}
-        Ok(_) => warnings.push(format!(
-            "{} differs from the checkpoint's own configuration, which is the one that counts",
-            dir.config().display()
-        )),
-        Err(error) => warnings.push(error.to_string()),
-    }
+    warnings.extend(scene::fault_of_copy(path, &checkpoint));
     let eval: Option<EvalReport> = read_file(&dir.eval(), 1 << 26)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());

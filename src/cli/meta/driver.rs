@@ -119,6 +119,12 @@ impl<'a> Driver<'a> {
             if let Err(error) = self.stream.prepare(self.outer_step()) {
                 return Err(self.stopped(&error));
             }
+            if let Some(object) = self.stream.take_changed() {
+                let (session, dir) = (self.session, &self.setup.dir);
+                let whose = format!("those of {} are", object.name);
+                self.bar
+                    .suspend(|| scene::warn_of_other_images(session, dir, &whose));
+            }
             let seconds = self.trainer.seconds();
             let due = seconds >= self.limits.seconds.min(self.next_look).min(self.next_save);
             // What is due is done between two tasks.
@@ -349,6 +355,7 @@ impl<'a> Driver<'a> {
             opening: self.setup.opening,
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),
+            image_fingerprint: &self.stream.image_fingerprint(),
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();
@@ -427,7 +434,8 @@ impl<'a> Driver<'a> {
             "schema": SCHEMA, "event": "eval", "step": report.steps, "seconds": report.train_seconds,
             "split": report.split, "psnr": report.psnr, "ssim": report.ssim,
         }));
-        scene::keep(self.session, &self.setup.dir, &report, &shown)?;
+        let setup = self.setup;
+        scene::keep(self.session, &setup.dir, &setup.config, &report, &shown)?;
         let names: Vec<&str> = self.held_out.iter().map(|o| o.name.as_str()).collect();
         let size = if report.downscale > 1 {
             format!(" at 1/{} of their size", report.downscale)

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::super::interrupt::{self, Interrupted};
 use super::super::output::SCHEMA;
-use super::super::scene::{SOFTWARE_SPEED, Views};
+use super::super::scene::{self, SOFTWARE_SPEED};
 use super::super::train::Line;
+use super::super::views::{self, Selection};
 use super::super::{Session, usage};
 use super::figure::{Figure, Row};
 use super::stream;
@@ -44,12 +45,13 @@ pub(in crate::cli) struct Args {
         default_values_t = STEPS
     )]
     steps: Vec<u32>,
-    /// Views of each object to learn from: how many, the first ones, or which: 0,12
-    #[arg(long, value_name = "N|i,j", default_value = "1")]
-    train_views: Views,
-    /// Other views to measure: how many, evenly spread, or which [default: all, at most 3 on a software adapter]
-    #[arg(long, value_name = "N|i,j")]
-    eval_views: Option<Views>,
+    /// Views of each object to learn from: how many, the first ones, or which, as 0,12, 0..3
+    /// (without the last) or 0-2 (with it)
+    #[arg(long, value_name = "N|i,j|A..B", default_value = "1")]
+    train_views: Selection,
+    /// Other views to measure: how many, evenly spread, which, or all [default: all, at most 3 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    eval_views: Option<Selection>,
     /// Where the objects are, if not where the run was made
     #[arg(long, value_name = "ROOT")]
     root: Option<PathBuf>,
@@ -77,7 +79,7 @@ impl Args {
             run: run.to_owned(),
             objects: Some(3),
             steps: vec![0, 8, 32, 128],
-            train_views: Views::Spread(1),
+            train_views: Selection::Number(1),
             eval_views: None,
             root: None,
             splits: None,
@@ -164,34 +166,23 @@ fn choose(
     software: bool,
 ) -> anyhow::Result<(Vec<usize>, Vec<usize>)> {
     let n = object.frames.len();
-    let absent = |flag: &str, i: usize| {
+    let all_of_them = |text: String| {
         usage(format!(
-            "{flag} {i}: {} has {n} views, counted from 0",
+            "--train-views {text}: {} has {n} views, and some must be left to measure",
             object.name
         ))
     };
     let input: Vec<usize> = match &args.train_views {
-        Views::Spread(0) => {
+        Selection::Number(0) => {
             return Err(usage(
                 "--train-views 0: says how many; to learn from the first view alone give 1",
             ));
         }
-        Views::Spread(k) if *k >= n => {
-            return Err(usage(format!(
-                "--train-views {k}: {} has {n} views, and some must be left to measure",
-                object.name
-            )));
-        }
-        Views::Spread(k) => (0..*k).collect(),
-        Views::These(list) => list.clone(),
+        Selection::Number(k) if *k >= n => return Err(all_of_them(k.to_string())),
+        Selection::Number(k) => (0..*k).collect(),
+        Selection::These(parts) => views::indices(parts, "--train-views", n, &object.name)?,
+        Selection::All => return Err(all_of_them("all".to_owned())),
     };
-    if let Some(&i) = input.iter().find(|&&i| i >= n) {
-        return Err(absent("--train-views", i));
-    }
-    let twice = |(place, view): &(usize, &usize)| input[..*place].contains(view);
-    if let Some((_, i)) = input.iter().enumerate().find(twice) {
-        return Err(usage(format!("--train-views: view {i} is named twice")));
-    }
     let others: Vec<usize> = (0..n).filter(|i| !input.contains(i)).collect();
     let most = if software {
         VIEWS_ON_SOFTWARE
@@ -199,21 +190,20 @@ fn choose(
         usize::MAX
     };
     let unseen = match &args.eval_views {
-        Some(Views::These(list)) => {
-            if let Some(&i) = list.iter().find(|&&i| i >= n) {
-                return Err(absent("--eval-views", i));
-            }
+        Some(Selection::These(parts)) => {
+            let list = views::indices(parts, "--eval-views", n, &object.name)?;
             if let Some(i) = list.iter().find(|i| input.contains(i)) {
                 return Err(usage(format!(
                     "--eval-views {i}: that view is learned from"
                 )));
             }
-            list.clone()
+            list
         }
         views => {
             let k = match views {
-                Some(Views::Spread(0)) => return Err(usage("--eval-views 0: give 1 or more")),
-                Some(Views::Spread(k)) => *k,
+                Some(Selection::Number(0)) => return Err(usage("--eval-views 0: give 1 or more")),
+                Some(Selection::Number(k)) => *k,
+                Some(Selection::All) => others.len(),
                 _ => most,
             };
             let k = k.min(others.len());
@@ -358,7 +348,7 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
     steps.sort_unstable();
     steps.dedup();
     let gpu = session.open_gpu()?;
-    let mut checkpoint = Checkpoint::open(&args.run)?;
+    let mut checkpoint = scene::open_checkpoint(session, &args.run)?;
     if let (Some(file), Some(meta)) = (&args.splits, &mut checkpoint.info.config.meta) {
         meta.splits = Some(super::absolute(file));
     }

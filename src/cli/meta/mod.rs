@@ -302,7 +302,7 @@ fn resume(session: &Session, args: &Args, run: &Path) -> anyhow::Result<Setup> {
             run.display()
         )));
     }
-    let checkpoint = Checkpoint::open(run)?;
+    let checkpoint = scene::open_to_resume(session, run)?;
     let root = ("ROOT", args.root.as_deref());
     let objects = objects_of(session, run, &checkpoint, root, checkpoint.info.opening())?;
     // What was imported has not learned from any.
@@ -385,6 +385,9 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     let done = setup.checkpoint.as_ref().map_or(0, |c| c.info.step);
     let first = done / setup.meta().inner_steps;
     stream.seek(first);
+    if let Some(checkpoint) = &setup.checkpoint {
+        stream.expect(&checkpoint.info.image_fingerprint);
+    }
     let bar = session.out.bar(objects.train.len(), "loading images");
     stream.fill(&|| bar.inc())?;
     stream.prepare(first)?;

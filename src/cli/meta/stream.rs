@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::super::interrupt;
 use crate::config::Config;
-use crate::dataset::{DatasetError, Frame, Image, Object, load_images};
+use crate::dataset::{DatasetError, Frame, Image, Object, load_with_fingerprint};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::reptile::Order;
@@ -20,7 +20,8 @@ const READ_AHEAD: u32 = 8;
 /// Slots without which there is no going on: of the object under way, of the next one, and of one that is held out.
 const LEAST_SLOTS: u32 = 3;
 
-type Loaded = Result<Vec<Image>, DatasetError>;
+/// Images of an object, with what tells their files' bytes from others.
+type Loaded = Result<(Vec<Image>, String), DatasetError>;
 
 /// The images of all objects, as many of them on the device as have room.
 pub(super) struct Stream<'a> {
@@ -34,10 +35,14 @@ pub(super) struct Stream<'a> {
     /// First outer step whose object is not known to the device.
     next: u32,
     reading: HashMap<u32, Receiver<Loaded>>,
+    /// What tells the bytes of each object's images from others; empty where they were not read.
+    fingerprints: Vec<String>,
+    /// The first object whose images turned out not to be those that were learned from before, and whether that was told.
+    changed: Option<(usize, bool)>,
 }
 
 fn load(object: &Object) -> Loaded {
-    load_images(&object.frames, object.dataset.downscale, &|| ())
+    load_with_fingerprint(&object.frames, object.dataset.downscale, &|| ())
 }
 
 fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
@@ -103,7 +108,41 @@ impl<'a> Stream<'a> {
             slots: vec![(None, 0); n as usize],
             next: 0,
             reading: HashMap::new(),
+            fingerprints: vec![String::new(); objects.len()],
+            changed: None,
         })
+    }
+
+    /// Remember what images were learned from before, as [`Self::image_fingerprint`] told.
+    pub(super) fn expect(&mut self, image_fingerprint: &str) {
+        let known = image_fingerprint.split(',');
+        for (mine, known) in self.fingerprints.iter_mut().zip(known) {
+            known.clone_into(mine);
+        }
+    }
+
+    /// What tells the images that were learned from, or were read, from others.
+    pub(super) fn image_fingerprint(&self) -> String {
+        self.fingerprints.join(",")
+    }
+
+    /// An object whose images are not those that were learned from before; there is one once.
+    pub(super) fn take_changed(&mut self) -> Option<&'a Object> {
+        match &mut self.changed {
+            Some((object, told @ false)) => {
+                *told = true;
+                Some(&self.objects[*object])
+            }
+            _ => None,
+        }
+    }
+
+    fn note(&mut self, object: usize, fingerprint: String) {
+        let known = &mut self.fingerprints[object];
+        if !known.is_empty() && *known != fingerprint {
+            self.changed.get_or_insert((object, false));
+        }
+        *known = fingerprint;
     }
 
     /// Whether all objects stay.
@@ -125,12 +164,12 @@ impl<'a> Stream<'a> {
         }
         for (chunk, objects) in self.objects.chunks(AT_ONCE).enumerate() {
             let all = objects.par_iter().map(|object| {
-                let images = load(object)?;
+                let loaded = load(object)?;
                 progress();
-                Ok(images)
+                Ok(loaded)
             });
             let all = all.collect::<Result<Vec<_>, DatasetError>>()?;
-            for (i, (object, images)) in objects.iter().zip(&all).enumerate() {
+            for (i, (object, (images, fingerprint))) in objects.iter().zip(all).enumerate() {
                 let slot = chunk * AT_ONCE + i;
                 let frames = (object.frames.as_slice(), object.dataset.downscale);
                 put(
@@ -139,8 +178,9 @@ impl<'a> Stream<'a> {
                     self.config,
                     slot as u32,
                     frames,
-                    images,
+                    &images,
                 );
+                self.note(slot, fingerprint);
                 self.slots[slot].0 = Some(slot as u32);
             }
             // What is written lies in memory of its own until it is submitted.
@@ -203,8 +243,8 @@ impl<'a> Stream<'a> {
         // There are as many as outer steps that are known in advance, and one more.
         let slot = slot.map_or(0, |(slot, _)| slot);
         self.read(object);
-        let images = match self.reading.remove(&object).map(|r| r.recv()) {
-            Some(Ok(images)) => images?,
+        let (images, fingerprint) = match self.reading.remove(&object).map(|r| r.recv()) {
+            Some(Ok(loaded)) => loaded?,
             // The thread that read it is gone: once more, here.
             _ => load(&self.objects[object as usize])?,
         };
@@ -218,6 +258,7 @@ impl<'a> Stream<'a> {
             frames,
             &images,
         );
+        self.note(object as usize, fingerprint);
         self.slots[slot].0 = Some(object);
         Ok(slot as u32)
     }

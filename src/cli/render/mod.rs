@@ -193,7 +193,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         Some(Backdrop::Transparent) | None => None,
     };
     let gpu = session.open_gpu()?;
-    let mut run = scene::open_run(&gpu, &args.run, background)?;
+    let mut run = scene::open_run(session, &gpu, &args.run, background)?;
     let views = views::all(session, &run.checkpoint, args, path)?;
     render_to(session, &mut run.renderer, args, target, &views)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::Session;
 use super::super::interrupt::Interrupted;
-use super::super::scene::SOFTWARE_SPEED;
+use super::super::scene::{self, SOFTWARE_SPEED};
 use super::super::usage;
 use super::{Lesson, Teaching, key_of};
 use crate::checkpoint::Checkpoint;
@@ -86,7 +86,12 @@ pub(super) fn prepare(
 }
 
 /// Refuse to write over the runs that are learnt from and compared with, and to compare with what is none or of another dataset.
-pub(super) fn check_others(lesson: &Lesson, out: &RunDir, dataset: &Dataset) -> anyhow::Result<()> {
+pub(super) fn check_others(
+    session: &Session,
+    lesson: &Lesson,
+    out: &RunDir,
+    dataset: &Dataset,
+) -> anyhow::Result<()> {
     let place = |path: &Path| path.canonicalize().ok();
     let out = out.path();
     for run in std::iter::once(&lesson.teacher).chain(&lesson.compare) {
@@ -98,7 +103,7 @@ pub(super) fn check_others(lesson: &Lesson, out: &RunDir, dataset: &Dataset) -> 
         }
     }
     for run in &lesson.compare {
-        let info = Checkpoint::open(run)?.info;
+        let info = scene::open_checkpoint(session, run)?.info;
         if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
             return Err(usage(format!(
                 "--compare {}: it was trained on {}, whose training cameras are not those of {}",
@@ -113,6 +118,7 @@ pub(super) fn check_others(lesson: &Lesson, out: &RunDir, dataset: &Dataset) -> 
 
 /// The teacher of the run that `checkpoint` goes on with, while it still teaches.
 pub(super) fn teacher_of(
+    session: &Session,
     gpu: &Gpu,
     run: &Path,
     checkpoint: &Checkpoint,
@@ -135,7 +141,7 @@ pub(super) fn teacher_of(
     if !path.exists() {
         return Err(refused("is not there: put it back"));
     }
-    let teacher = Checkpoint::open(path)
+    let teacher = scene::open_checkpoint(session, path)
         .map_err(|error| refused(&format!("cannot be read ({error}): put it back")))?;
     if fingerprint(&teacher) != distillation.teacher_fingerprint {
         return Err(refused(

@@ -345,12 +345,13 @@ impl<'a> Driver<'a> {
         if let Some(report) = kept.filter(is_same) {
             return Ok(report);
         }
-        let mut run = scene::open_run(self.gpu, run, Some(*background))?;
+        let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
+        let mut run = scene::look_at(self.gpu, checkpoint, Some(*background))?;
         let request = Request {
             frames: &self.eval_frames,
             split: self.held_out,
-            steps: checkpoint.info.step,
-            train_seconds: checkpoint.info.train_seconds,
+            steps,
+            train_seconds,
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
@@ -436,7 +437,7 @@ impl<'a> Driver<'a> {
             .div_ceil(side)
             .max(1);
         let downscale = self.setup.dataset.downscale * extra;
-        let image = scene::load(
+        let (image, _) = scene::load(
             self.session,
             std::slice::from_ref(frame),
             downscale,
@@ -540,6 +541,7 @@ impl<'a> Driver<'a> {
             opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
+            image_fingerprint: &self.setup.image_fingerprint,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();
@@ -594,7 +596,7 @@ impl<'a> Driver<'a> {
             self.tell_stage("fine-tuned", "", &report)?;
         }
         let dir = &self.setup.dir;
-        scene::keep(self.session, dir, &report, &examples)?;
+        scene::keep(self.session, dir, &self.setup.config, &report, &examples)?;
         self.session.out.result(scene::describe(&report))?;
         self.session
             .out

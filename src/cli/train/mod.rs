@@ -9,7 +9,8 @@ use std::time::Instant;
 use super::interrupt;
 use super::journal::Journal;
 use super::output::SCHEMA;
-use super::scene::{self, Views};
+use super::scene;
+use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Background, Config};
@@ -71,12 +72,14 @@ pub(super) struct Args {
     /// Stop once the evaluation views reach this PSNR
     #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     pub(super) until_psnr: Option<f64>,
-    /// Train on these views only; where the dataset names no test views, the others are
-    #[arg(long, value_name = "i,j", value_delimiter = ',')]
-    pub(super) train_views: Vec<usize>,
-    /// Views to evaluate: how many, evenly spread, or which: 0,5,10 [default: all, at most 25 on a software adapter]
-    #[arg(long, value_name = "N|i,j")]
-    pub(super) eval_views: Option<Views>,
+    /// Train on these views only, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or on all; where the dataset names no
+    /// test views, the others are
+    #[arg(long, value_name = "i,j|A..B|all")]
+    pub(super) train_views: Option<Selection>,
+    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
+    /// [default: all, at most 25 on a software adapter]
+    #[arg(long, value_name = "N|i,j|A..B|all")]
+    pub(super) eval_views: Option<Selection>,
     /// Shrink the images by this factor; of LLFF data, from the full size, taking the folder of the size where there is one
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(super) downscale: Option<u32>,
@@ -158,7 +161,7 @@ impl Args {
             init: None,
             steps: None,
             until_psnr: None,
-            train_views: Vec::new(),
+            train_views: None,
             eval_views: None,
             downscale: None,
             apply_orientation: false,
@@ -283,6 +286,8 @@ struct Setup {
     opening: Opening,
     train_views: Vec<usize>,
     fingerprint: String,
+    /// Of its images' bytes, once they are loaded.
+    image_fingerprint: String,
     checkpoint: Option<Checkpoint>,
     /// What parameters it begins with, if not random ones.
     init: Option<Checkpoint>,
@@ -322,7 +327,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
             run.display()
         )));
     }
-    let mut checkpoint = Checkpoint::open(run)?;
+    let mut checkpoint = scene::open_to_resume(session, run)?;
     if checkpoint.info.config.meta.is_some() && !checkpoint.info.is_imported() {
         return Err(usage(format!(
             "{} learned what to begin with: kiln meta --resume goes on with it, and kiln train OBJECT --init begins with it",
@@ -353,7 +358,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         ("--linear", args.linear),
         ("--downscale", args.downscale.is_some() && !imported),
         ("--apply-orientation", args.apply_orientation && !imported),
-        ("--train-views", !args.train_views.is_empty()),
+        ("--train-views", args.train_views.is_some()),
     ] {
         if is_given {
             return Err(usage(format!(
@@ -403,15 +408,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
             checkpoint.info.dataset
         )));
     }
-    let edited = Config::from_file(&RunDir::of(run).config(), &[]);
-    if edited.is_ok_and(|c| c != checkpoint.info.config) {
-        session.out.note(format!(
-            "warning: {} was changed; a resumed run keeps the configuration of its checkpoint, and the file is set back \
-             (train anew with --config to use another)",
-            RunDir::of(run).config().display()
-        ));
-    }
-    let teacher = distill::teacher_of(gpu, run, &checkpoint)?;
+    let teacher = distill::teacher_of(session, gpu, run, &checkpoint)?;
     Ok(Setup {
         teacher,
         dataset_path,
@@ -421,6 +418,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         opening,
         train_views: checkpoint.info.train_views.clone(),
         fingerprint: dataset.fingerprint(),
+        image_fingerprint: String::new(),
         dataset,
         checkpoint: Some(checkpoint),
         init: None,
@@ -463,7 +461,9 @@ fn fresh(
     gpu: &Gpu,
     lesson: Option<&Lesson>,
 ) -> anyhow::Result<Setup> {
-    let of_teacher = lesson.map(|l| Checkpoint::open(&l.teacher)).transpose()?;
+    let of_teacher = lesson
+        .map(|l| scene::open_checkpoint(session, &l.teacher))
+        .transpose()?;
     let remembered = of_teacher.as_ref().map(|c| &c.info);
     let dataset_path = match (&args.dataset, remembered) {
         (Some(path), _) => path.clone(),
@@ -477,7 +477,11 @@ fn fresh(
         }
         _ => args.method.as_deref(),
     };
-    let init = args.init.as_deref().map(Checkpoint::open).transpose()?;
+    let init = args
+        .init
+        .as_deref()
+        .map(|run| scene::open_checkpoint(session, run))
+        .transpose()?;
     let mut config = match &init {
         Some(init) => config_of_init(args, init, gpu)?,
         None => scene::config(args.config.as_deref(), method, &args.overrides, gpu.class())?,
@@ -556,12 +560,12 @@ fn fresh(
     );
     dir.check_free(args.force)?;
     if let Some(lesson) = lesson {
-        distill::check_others(lesson, &dir, &dataset)?;
+        distill::check_others(session, lesson, &dir, &dataset)?;
     }
     // A student sees what its teacher saw.
-    let train_views = match remembered {
-        Some(info) if args.train_views.is_empty() => info.train_views.clone(),
-        _ => args.train_views.clone(),
+    let train_views = match &args.train_views {
+        Some(chosen) => views_to_train_on(chosen, &dataset)?,
+        None => remembered.map_or_else(Vec::new, |info| info.train_views.clone()),
     };
     Ok(Setup {
         dataset_path,
@@ -571,11 +575,25 @@ fn fresh(
         opening,
         train_views,
         fingerprint: dataset.fingerprint(),
+        image_fingerprint: String::new(),
         dataset,
         checkpoint: None,
         init,
         teacher,
     })
+}
+
+/// What `--train-views` names; of a dataset whose files name no split, all views count.
+fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> anyhow::Result<Vec<usize>> {
+    let (n, whose) = if dataset.is_held_out {
+        (dataset.views().len(), "the dataset")
+    } else {
+        (dataset.train.len(), "the training split")
+    };
+    match chosen.clone().by_index() {
+        Selection::These(parts) => views::indices(&parts, "--train-views", n, whose),
+        _ => Ok((0..n).collect()),
+    }
 }
 
 /// Train and evaluate; returns the run and its report.
@@ -622,12 +640,19 @@ pub(super) fn train(
     let _lock = setup.dir.lock()?;
 
     let started = Instant::now();
-    let images = scene::load(
+    let (images, image_fingerprint) = scene::load(
         session,
         &setup.dataset.train,
         setup.dataset.downscale,
         "loading images",
     )?;
+    let before = setup.checkpoint.as_ref();
+    let before = before.map_or("", |c| c.info.image_fingerprint.as_str());
+    if !before.is_empty() && before != image_fingerprint {
+        let whose = format!("those in {} are", setup.dataset_path.display());
+        scene::warn_of_other_images(session, &setup.dir, &whose);
+    }
+    setup.image_fingerprint = image_fingerprint;
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
     interrupt::check()?;

@@ -492,7 +492,7 @@ fn look(session: &Session, desk: &Desk, path: &Path) -> anyhow::Result<()> {
     let OpenRun {
         checkpoint,
         mut renderer,
-    } = scene::open_run(&gpu, path, None)?;
+    } = scene::open_run(session, &gpu, path, None)?;
     let dataset = scene::dataset_of(session, &checkpoint, None, checkpoint.info.opening());
     let dataset = dataset
         .map_err(|error| {
