@@ -933,6 +933,12 @@ impl Config {
             if n > 0.0 {
                 self.scene.near.get_or_insert(n * distance);
             }
+            let d = share("KD", 0.0);
+            if d != 0.0 {
+                for pass in &mut self.passes {
+                    pass.field.density_bias.get_or_insert(d);
+                }
+            }
             let b = share("KB", -1.0);
             if b == 2.0 {
                 self.scene.background = Background::Random;

@@ -1,9 +1,12 @@
 // Output activations of a field and their derivatives. sigma is per unit of the space that samples lie in.
 const DENSITY_CLAMP: f32 = 15.0;
+//: if density_activation == "exp"
+const DENSITY_BIAS: f32 = ${density_bias};
+//: endif
 
 fn density_from_raw(raw: f32) -> f32 {
     //: if density_activation == "exp"
-    return exp(raw);
+    return exp(raw + DENSITY_BIAS);
     //: elif density_activation == "softplus"
     // log(1 + e), of which rounding would leave steps and then nothing, where the last dt may be enormous.
     let e = exp(-abs(raw));
@@ -16,7 +19,7 @@ fn density_from_raw(raw: f32) -> f32 {
 // d sigma / d raw; the exponential's is clamped so that a runaway density still has a finite gradient.
 fn density_slope(raw: f32) -> f32 {
     //: if density_activation == "exp"
-    return exp(clamp(raw, -DENSITY_CLAMP, DENSITY_CLAMP));
+    return exp(clamp(raw + DENSITY_BIAS, -DENSITY_CLAMP, DENSITY_CLAMP));
     //: elif density_activation == "softplus"
     let e = exp(-abs(raw));
     return select(e, 1.0, raw > 0.0) / (1.0 + e);

@@ -117,6 +117,10 @@ pub struct Field {
     /// Raw density to σ, per unit of the space that samples lie in.
     #[serde(default)]
     pub density_activation: DensityActivation,
+    /// Added to raw density before an exponential: below 0 a field begins thinner, so that light of a large scene is not lost
+    /// before the cameras. Left out, what suits the images.
+    #[serde(default)]
+    pub density_bias: Option<f32>,
     /// Raw colour to colour.
     #[serde(default)]
     pub color_activation: ColorActivation,

@@ -365,8 +365,8 @@ mod tests {
             let at = [512_345.25 * unit, 4_649_776.5 * unit, 250.0 * unit];
             let found = Framing::of(&around(at, 4.0 * unit, false), Some(1), false).unwrap();
             assert!((found.scale * unit - 0.333).abs() < 1e-3, "{found:?}");
-            for axis in 0..3 {
-                let middle = found.scale * at[axis] + found.offset[axis];
+            for (at, offset) in at.into_iter().zip(found.offset) {
+                let middle = found.scale * at + offset;
                 assert!((middle - 0.5).abs() < 1e-3, "{found:?}");
             }
             // What is told is what is used.

@@ -152,6 +152,7 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
     };
     Defines::new()
         .set("density_activation", density)
+        .set("density_bias", "0.0")
         .set("color_activation", color)
         .set("density_stride", STRIDE)
         .set("color_stride", 1)

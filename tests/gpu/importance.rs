@@ -75,6 +75,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
         density_stride: 2,
         activations: Defines::new()
             .set("density_activation", "relu")
+            .set("density_bias", "0.0")
             .set("color_activation", "sigmoid"),
         weighted: rig.zeros(2 * before),
     };
@@ -314,6 +315,7 @@ fn rays_that_did_not_fit_before_get_none() {
             density_stride: 1,
             activations: Defines::new()
                 .set("density_activation", "exp")
+                .set("density_bias", "0.0")
                 .set("color_activation", "sigmoid"),
             weighted: rig.zeros(12),
         };
