@@ -122,9 +122,9 @@ mod tests {
         let cameras = path.cameras([90, 60], 24.0).unwrap();
         assert_eq!(cameras.len(), 1);
         let camera = cameras[0].camera;
-        assert!((DVec3::from(camera.place()) - position).length() < 1e-6);
+        assert!((camera.place() - position).length() < 1e-6);
         for (i, column) in columns.into_iter().enumerate() {
-            let found = DVec3::from(camera.world_from_camera.map(|row| f64::from(row[i])));
+            let found = DVec3::from(camera.world_from_camera.map(|row| row[i]));
             assert!((found - column).length() < 1e-6, "column {i}: {found}");
         }
         // 30 pixels under half of the vertical 50°.

@@ -143,7 +143,7 @@ fn find(cameras: &[Camera]) -> Option<Found> {
     let is_turning = along > NARROW && upwards < TURNING;
     let is_shared = Look::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
     let is_one_way = along > ONE_WAY && upwards > ONE_WAY && along < inverted_along + BROADER;
-    (is_turning || !is_shared && !is_one_way).then(|| Found {
+    (is_turning || !is_shared && !is_one_way).then_some(Found {
         is_opencv: look.facing < 0.5,
         look,
     })
