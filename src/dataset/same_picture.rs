@@ -17,8 +17,8 @@ const SAVED_AGAIN: u8 = 3;
 const TELLING: u8 = 24;
 /// How far apart cameras of one picture are, as a share of all cameras' extent, and the cosine between where they look. Other
 /// pictures of a slow sequence look alike too.
-const SAME_PLACE: f64 = 0.02;
-const SAME_WAY: f64 = 0.9994;
+const SAME_PLACE: f64 = 1e-3;
+const SAME_WAY: f64 = 1.0 - 1.5e-6;
 
 /// A picture in little: what is the same in copies of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
