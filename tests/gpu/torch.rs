@@ -814,7 +814,7 @@ fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outsid
     });
 }
 
-/// A model of `n`³ cells whose density is 1 more than the number of the cell, x slowest, in the PyTorch implementation's
+/// A model of `n`³ cells whose density is 1 more than the number of the cell, x slowest, in the `PyTorch` implementation's
 /// tensors.
 fn numbered_cells(n: usize, path: &Path) {
     let cells = n * n * n;
