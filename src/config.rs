@@ -698,6 +698,9 @@ fn supersampling() -> u32 {
     8
 }
 
+/// Logarithm of the density, per unit of length, that a scene begins with which fills the images.
+const THIN: f32 = -2.3;
+
 /// Longest file that is read.
 const LONGEST: u64 = 1 << 20;
 
@@ -913,39 +916,12 @@ impl Config {
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
         }
-        // Of opaque images alone something near a camera can hide what is behind it.
-        if hints.surroundings == Some(Surroundings::Filled)
-            && scene.ndc.is_none()
-            && let Some(distance) = hints.distance
-        {
-            let share = |key: &str, default: f32| {
-                std::env::var(key)
-                    .ok()
-                    .and_then(|v| v.parse().ok())
-                    .unwrap_or(default)
-            };
-            let distance = distance as f32;
-            let g = share("KG", 0.0);
-            if g > 0.0 {
-                self.training.gradient_distance.get_or_insert(g * distance);
-            }
-            let n = share("KN", 0.0);
-            if n > 0.0 {
-                self.scene.near.get_or_insert(n * distance);
-            }
-            let d = share("KD", 0.0);
-            if d != 0.0 {
-                for pass in &mut self.passes {
-                    pass.field.density_bias.get_or_insert(d);
+        // What fills images surrounds the cameras: at a density of one per unit of length all light would be lost before them.
+        if hints.surroundings == Some(Surroundings::Filled) && in_world && aabb_scale > 1 {
+            for field in self.passes.iter_mut().map(|pass| &mut pass.field) {
+                if field.density_activation == DensityActivation::Exp {
+                    field.density_bias.get_or_insert(THIN);
                 }
-            }
-            let b = share("KB", -1.0);
-            if b == 2.0 {
-                self.scene.background = Background::Random;
-                self.scene.eval_background = Background::Fixed([0.0; 3]);
-            } else if b >= 0.0 {
-                self.scene.background = Background::Fixed([b; 3]);
-                self.scene.eval_background = Background::Fixed([b; 3]);
             }
         }
         let inside = SceneBox::of(self);

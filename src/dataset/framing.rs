@@ -12,6 +12,8 @@ const ROOM: f64 = 1.04;
 const WIDEST: f64 = 0.8;
 /// Share of the cameras that face what they look at, from which they stand around it.
 const FACING: f64 = 0.8;
+/// How closely axes pass by a point that all cameras turn their backs to, over their distance, for poses the wrong way round.
+const REVERSED: f64 = 0.1;
 /// Cubes a side of the box of cameras that look one way, where the file does not say.
 const ONE_WAY: u32 = 4;
 /// Largest side of a box, in unit cubes.
@@ -75,6 +77,10 @@ impl Layout {
             });
         };
         let facing = cameras.iter().filter(|c| faces(c, focus)).count();
+        if facing == 0 && misses(cameras, focus) < REVERSED {
+            // All backs to one point: poses of another convention sooner than a capture.
+            return None;
+        }
         if (facing as f64) < FACING * n {
             return Some(Self::InsideOut {
                 center: center.to_array(),
@@ -159,6 +165,14 @@ fn tangent(camera: &Camera) -> f64 {
         Lens::Pinhole | Lens::OpenCv { .. } => angle.min(WIDEST),
         Lens::OpenCvFisheye { .. } | Lens::Orthographic | Lens::Equirectangular => WIDEST,
     }
+}
+
+/// How far optical axes pass by `point`, over their cameras' distance from it; the median.
+fn misses(cameras: &[Camera], point: DVec3) -> f64 {
+    median(cameras.iter().map(|c| {
+        let to = point - c.place();
+        to.reject_from_normalized(c.direction()).length() / to.length().max(1e-12)
+    }))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
@@ -387,7 +401,14 @@ mod tests {
 
     #[test]
     fn cameras_that_look_outwards_are_inside() {
-        let found = Framing::of(&around([7.0, 0.0, 0.0], 30.0, true), None, true).unwrap();
+        // All backs to one point are poses of another convention.
+        let reversed = around([7.0, 0.0, 0.0], 30.0, true);
+        assert_eq!(Framing::of(&reversed, None, true), None);
+        let mut walk = reversed;
+        for (i, camera) in walk.iter_mut().enumerate() {
+            camera.world_from_camera[i % 3][3] += if i % 2 == 0 { 15.0 } else { -15.0 };
+        }
+        let found = Framing::of(&walk, None, true).unwrap();
         assert!(
             matches!(found.layout, Layout::InsideOut { .. }),
             "{found:?}"
