@@ -12,7 +12,7 @@ const ROOM: f64 = 1.04;
 const WIDEST: f64 = 0.8;
 /// Share of the cameras that face what they look at, from which they stand around it.
 const FACING: f64 = 0.8;
-/// How closely axes pass by a point that all cameras turn their backs to, over their distance, for poses the wrong way round.
+/// How closely axes pass by a point that most cameras turn their backs to, over their distance, for poses the wrong way round.
 const REVERSED: f64 = 0.1;
 /// Cubes a side of the box of cameras that look one way, where the file does not say.
 const ONE_WAY: u32 = 4;
@@ -77,8 +77,8 @@ impl Layout {
             });
         };
         let facing = cameras.iter().filter(|c| faces(c, focus)).count();
-        if facing == 0 && misses(cameras, focus) < REVERSED {
-            // All backs to one point: poses of another convention sooner than a capture.
+        if 2 * facing < cameras.len() && misses(cameras, focus) < REVERSED {
+            // Backs to one point: poses of another convention sooner than a capture.
             return None;
         }
         if (facing as f64) < FACING * n {
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn cameras_that_look_outwards_are_inside() {
-        // All backs to one point are poses of another convention.
+        // Backs to one point are poses of another convention.
         let reversed = around([7.0, 0.0, 0.0], 30.0, true);
         assert_eq!(Framing::of(&reversed, None, true), None);
         let mut walk = reversed;

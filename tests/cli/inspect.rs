@@ -141,6 +141,8 @@ fn frames_are_held_against_each_other_and_the_box() {
     );
     finds(
         |d| {
+            // A box that the file places, or it would follow the cameras.
+            (d["scale"], d["offset"]) = (json!(0.33), json!([0.5, 0.5, 0.5]));
             for i in 0..6 {
                 let x = &mut d["frames"][i]["transform_matrix"][0][3];
                 *x = json!(x.as_f64().unwrap() + 100.0);

@@ -128,7 +128,7 @@ fn expected_bits(values: &[f32], cascades: u32, threshold: f32) -> Vec<u32> {
     let mean = visited.iter().sum::<f64>() / visited.len().max(1) as f64;
     let cutoff = threshold.min(mean as f32);
     for (index, &value) in values.iter().enumerate() {
-        reference.set(index, value > cutoff);
+        reference.set(index, value > reference.cutoff(index, cutoff));
     }
     reference.pool_bits();
     reference.bits
