@@ -390,7 +390,7 @@ pub struct Training {
     #[serde(default)]
     pub density_noise: f32,
     /// World units from a camera within which gradients of samples are scaled by the square of their distance over this, so
-    /// that no density gathers there; 0 scales none. Left out, what suits the dataset.
+    /// that no density gathers there. Left out or 0, none is scaled.
     #[serde(default)]
     pub gradient_distance: Option<f32>,
     /// Longest submission to the device in milliseconds.
@@ -698,9 +698,6 @@ fn supersampling() -> u32 {
     8
 }
 
-/// Logarithm of the density, per unit of length, that a scene begins with which fills the images.
-const THIN: f32 = -2.3;
-
 /// Longest file that is read.
 const LONGEST: u64 = 1 << 20;
 
@@ -715,8 +712,6 @@ pub struct SceneHints {
     pub offset: Option<[f64; 3]>,
     /// The middle of the unit cube, in world units, where `offset` follows `scale`.
     pub center: Option<[f64; 3]>,
-    /// How far cameras stand from what they look at, world units.
-    pub distance: Option<f64>,
     /// What the images show behind things.
     pub surroundings: Option<Surroundings>,
     /// Whether its reader brings world units to one size, by what is known of depths.
@@ -915,14 +910,6 @@ impl Config {
         scene.settle_backgrounds(hints.surroundings);
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
-        }
-        // What fills images surrounds the cameras: at a density of one per unit of length all light would be lost before them.
-        if hints.surroundings == Some(Surroundings::Filled) && in_world && aabb_scale > 1 {
-            for field in self.passes.iter_mut().map(|pass| &mut pass.field) {
-                if field.density_activation == DensityActivation::Exp {
-                    field.density_bias.get_or_insert(THIN);
-                }
-            }
         }
         let inside = SceneBox::of(self);
         let software = class == AdapterClass::Software;

@@ -328,7 +328,10 @@ impl ImageSet {
             let defines = ray_defines(config, background)
                 .set("pass", "training")
                 .set("chunk", chunk)
-                .set("random_background", background == Background::Random)
+                .set(
+                    "random_background",
+                    matches!(background, Background::Random | Background::Auto(None)),
+                )
                 .set("crop_steps", crop_steps)
                 .set(
                     "crop_fraction",

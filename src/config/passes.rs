@@ -118,7 +118,7 @@ pub struct Field {
     #[serde(default)]
     pub density_activation: DensityActivation,
     /// Added to raw density before an exponential: below 0 a field begins thinner, so that light of a large scene is not lost
-    /// before the cameras. Left out, what suits the images.
+    /// before the cameras. Left out, 0.
     #[serde(default)]
     pub density_bias: Option<f32>,
     /// Raw colour to colour.

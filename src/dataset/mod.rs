@@ -43,7 +43,7 @@ pub use poses::{Unpictured, parse_poses};
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
 use crate::text::{one_line, shown};
-use framing::{Framing, Layout, looks_one_way};
+use framing::{Framing, looks_one_way};
 use json::Fields;
 
 /// Every how many views one is held out for testing, where the files define no split.
@@ -192,8 +192,6 @@ pub struct Dataset {
     pub offset: Option<[f64; 3]>,
     /// Where the scene lies by its cameras, where its file does not say and another box than the default is needed.
     pub framing: Option<Framing>,
-    /// How far cameras stand from what they look at, world units, where they look at something.
-    pub distance: Option<f64>,
     /// What the images show around the scene, once [`Dataset::survey`] has looked.
     pub surroundings: Option<Surroundings>,
     /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
@@ -373,7 +371,6 @@ impl Dataset {
             scale: self.scale.or(framing.map(|f| f.scale)),
             offset: self.offset.or(framing.map(|f| f.offset)),
             center: framing.map(Framing::center),
-            distance: self.distance,
             surroundings: self.surroundings,
             forward_facing: self.ndc(),
             is_normalized: self.format == Format::Llff,
@@ -390,10 +387,6 @@ impl Dataset {
     /// Places a scene that no file places by its cameras.
     fn place(&mut self) {
         let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
-        self.distance = match Layout::of(&cameras) {
-            Some(Layout::Around { distance, .. }) => Some(distance),
-            Some(Layout::InsideOut { .. } | Layout::OneWay { .. }) | None => None,
-        };
         if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
             return;
         }
@@ -520,7 +513,6 @@ impl Dataset {
             scale: None,
             offset: None,
             framing: None,
-            distance: None,
             surroundings: None,
             downscale: 1,
             is_held_out: false,

@@ -291,7 +291,7 @@ fn seeded(seed: u32, step: u32) -> StepState {
 fn training_rays_carry_their_pixels_colors_over_a_random_background() {
     on_device(|gpu| {
         let config = config(&[]);
-        assert_eq!(config.scene.background, Background::Random);
+        assert_eq!(config.scene.background, Background::Auto(None));
         let rays = draw(gpu, &config, 1 << 20, 1, seeded(1, 0));
         // Every image gets its share, every pixel is found.
         for image in 0..5 {
