@@ -167,7 +167,7 @@ fn a_sweep_visits_every_cell_once() {
 
 #[test]
 fn values_are_optical_thicknesses_within_their_cells() {
-    for aabb_scale in [1, 4] {
+    for aabb_scale in [1_u32, 4] {
         on_device(|gpu| {
             // Coarser cascades are on from thinner densities.
             let least = -3.0 - 1.2 * aabb_scale.ilog2() as f32;
