@@ -171,11 +171,10 @@ fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let word = linear_group(group) * 64u + lane;
     if (word >= CELLS_PER_CASCADE / 32u) { return; }
     let first = ${cascade}u * CELLS_PER_CASCADE + word * 32u;
-    // Steps grow with the cells: what is thin over the shortest step is not across a cell of a coarser cascade.
     //: if strict
-    let threshold = f32(${threshold}) / ${2 ** cascade}.0;
+    let threshold = f32(${threshold});
     //: else
-    let threshold = min(${threshold}, total[0].x / max(total[0].y, 1.0)) / ${2 ** cascade}.0;
+    let threshold = min(${threshold}, total[0].x / max(total[0].y, 1.0));
     //: endif
     var mask = 0u;
     for (var b = 0u; b < 32u; b++) {

@@ -90,7 +90,7 @@ impl OccupancyGrid {
         mip.clamp(0, self.cascades as i32 - 1) as u32
     }
 
-    /// `value = max(value * decay, fresh)` for every visited cell, then all bits: `value > min(threshold, mean) / 2^cascade`.
+    /// `value = max(value * decay, fresh)` for every visited cell, then all bits: `value > min(threshold, mean)`.
     ///
     /// `fresh[index]` is a new optical thickness, or `None` for a cell that this update does not visit: its value stays.
     /// `mean` is that of cascade 0, negative values counting as 0.
@@ -104,14 +104,8 @@ impl OccupancyGrid {
         }
         let cutoff = threshold.min(self.mean());
         for index in 0..self.values.len() {
-            self.set(index, self.values[index] > self.cutoff(index, cutoff));
+            self.set(index, self.values[index] > cutoff);
         }
-    }
-
-    /// The cutoff of a cell: half that of the cascade below, since steps are twice as long.
-    pub fn cutoff(&self, index: usize, cutoff: f32) -> f32 {
-        let cascade = index / self.resolution.pow(3) as usize;
-        cutoff / (1_u32 << cascade) as f32
     }
 
     /// Mean of cascade 0, negative values counting as 0.
