@@ -216,6 +216,24 @@ impl Framing {
         })
     }
 
+    /// One cube that reaches twice as far as the cameras, of those around something. It takes few samples a ray.
+    pub(super) fn as_one_cube(self) -> Self {
+        let Layout::Around {
+            focus, distance, ..
+        } = self.layout
+        else {
+            return self;
+        };
+        let scale = digits(0.5 / (2.0 * distance));
+        let offset = DVec3::splat(0.5) - scale * DVec3::from(focus);
+        Self {
+            scale,
+            offset: offset.to_array(),
+            aabb_scale: 1,
+            ..self
+        }
+    }
+
     /// The middle of the unit cube, world units.
     #[must_use]
     pub fn center(&self) -> [f64; 3] {

@@ -95,7 +95,10 @@ pub(super) fn open(
     let around = Some(()).filter(|()| !looks_one_way(&cameras));
     let framing = around
         .and_then(|()| framing::Framing::of(&cameras, None, true))
-        .map_or_else(|| framing(&views, far), Framing::from);
+        .map_or_else(
+            || framing(&views, far),
+            |around| around.as_one_cube().into(),
+        );
     let numbers = frames.iter().flat_map(|frame| {
         let pose = frame.camera.world_from_camera.into_iter().flatten();
         pose.chain(frame.near_far.unwrap_or_default().map(f64::from))

@@ -208,8 +208,8 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
             assert!((low[axis] + high[axis]).abs() < 1e-2, "{low:?} {high:?}");
         }
         // Cameras stand 6 · (4/3) / 4 from there.
-        let [side, cube] = [high[0] - low[0], 1.0 / f64::from(scene.scale)];
-        assert!(side > 4.0 && cube < 4.0, "{side} {cube}");
+        let side = high[0] - low[0];
+        assert!((side - 8.0).abs() < 1e-2 && scene.aabb_scale == 1, "{side}");
     }
     let row = Capture::new(9).open().unwrap();
     assert!(row.hints().forward_facing.is_some());
