@@ -16,7 +16,7 @@ use crate::config::{
     Background, Config, ConfigError, ForwardFacing, Meta, SceneHints, Surroundings,
 };
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
-use crate::dataset::framing::{Framing, short};
+use crate::dataset::framing::short;
 use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_with_fingerprint};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
@@ -131,10 +131,13 @@ pub(super) fn config(
 pub(super) fn resolve(
     session: &Session,
     config: &mut Config,
-    hints: SceneHints,
-    framing: Option<&Framing>,
+    dataset: &mut Dataset,
     class: AdapterClass,
 ) {
+    if dataset.surroundings.is_none() && config.goes_by_images() {
+        dataset.survey();
+    }
+    let (hints, framing) = (dataset.hints(), dataset.framing);
     let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
     let given = [config.scene.background, config.scene.eval_background];
     config.resolve(hints, class);

@@ -92,13 +92,15 @@ pub(super) fn open(
     let mut dataset = Dataset::new(root, Format::Llff);
     let frames: Vec<Frame> = views.iter().map(|view| view.frame(far)).collect();
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
-    let around = Some(()).filter(|()| !looks_one_way(&cameras));
-    let framing = around
-        .and_then(|()| framing::Framing::of(&cameras, None, true))
-        .map_or_else(
-            || framing(&views, far),
-            |around| around.as_one_cube().into(),
-        );
+    let around = if looks_one_way(&cameras) {
+        None
+    } else {
+        framing::Framing::of(&cameras, None, true)
+    };
+    let framing = around.map_or_else(
+        || framing(&views, far),
+        |around| around.as_one_cube().into(),
+    );
     let numbers = frames.iter().flat_map(|frame| {
         let pose = frame.camera.world_from_camera.into_iter().flatten();
         pose.chain(frame.near_far.unwrap_or_default().map(f64::from))

@@ -101,17 +101,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         return finish(session, args, None, &problems);
     };
     problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
-    if config.goes_by_images() {
-        dataset.survey();
-    }
-    let framing = dataset.framing;
-    scene::resolve(
-        session,
-        &mut config,
-        dataset.hints(),
-        framing.as_ref(),
-        class,
-    );
+    scene::resolve(session, &mut config, &mut dataset, class);
     problems.extend(scene::problems(&dataset, &config));
     let all: Vec<&Frame> = distinct(&dataset);
     let bar = session.out.bar(all.len(), "decoding images");

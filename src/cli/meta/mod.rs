@@ -234,14 +234,7 @@ fn fresh(session: &Session, args: &Args, gpu: &Gpu) -> anyhow::Result<Setup> {
     };
     let objects = open_objects(session, &root, &splits, opening)?;
     fit_cells(gpu, &mut config)?;
-    let scene = objects.scene();
-    scene::resolve(
-        session,
-        &mut config,
-        scene.hints(),
-        scene.framing.as_ref(),
-        gpu.class(),
-    );
+    scene::resolve(session, &mut config, &mut objects.scene(), gpu.class());
     if let Some(meta) = &mut config.meta {
         meta.splits = args.splits.as_deref().map(absolute);
         meta.train_fraction = args.train_fraction;

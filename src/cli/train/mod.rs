@@ -546,17 +546,7 @@ fn fresh(
         fit_cells(gpu, &mut config)?;
     }
     let unresolved = Some(config.clone());
-    if config.goes_by_images() {
-        dataset.survey();
-    }
-    let framing = dataset.framing;
-    scene::resolve(
-        session,
-        &mut config,
-        dataset.hints(),
-        framing.as_ref(),
-        gpu.class(),
-    );
+    scene::resolve(session, &mut config, &mut dataset, gpu.class());
     let dir = args.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,
