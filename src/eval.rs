@@ -95,7 +95,8 @@ pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
     frame.rgb(background)
 }
 
-/// Render and measure one view; `None` once `keep_going`, which is asked between submissions, says no.
+/// Render and measure one view; `None` once `keep_going`, which is told the number of rays done between submissions, says
+/// no.
 ///
 /// # Errors
 /// What the device raised meanwhile.
@@ -104,7 +105,7 @@ pub fn evaluate_view(
     frame: &Frame,
     image: &Image,
     downscale: u32,
-    keep_going: &dyn Fn() -> bool,
+    keep_going: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<(ViewQuality, render::Frame)>, GpuError> {
     let camera = frame.camera.downscaled(downscale);
     let rendered = renderer.render_while(&camera, frame.near_far, false, 1, keep_going)?;

@@ -44,13 +44,15 @@ fn bounded(line: Line) -> Line {
 }
 
 fn edge(line: Line, i: u32) -> f32 {
-    let f = f32(i) / f32(N - 1u);
     //: if disparity
+    let f = f32(i) / f32(N - 1u);
     // Nothing is as near as the camera itself.
     let near = max(line.t_min, 1e-3 * line.t_max);
     return 1.0 / ((1.0 - f) / near + f / line.t_max);
     //: else
-    return line.t_min * (1.0 - f) + line.t_max * f;
+    // From the nearer end, as PyTorch's linspace goes: exact at both, and rounded least.
+    let gap = (line.t_max - line.t_min) / f32(N - 1u);
+    return select(line.t_max - gap * f32(N - 1u - i), line.t_min + gap * f32(i), i < N / 2u);
     //: endif
 }
 

@@ -13,6 +13,7 @@ mod interrupt;
 mod journal;
 mod meta;
 mod output;
+mod pace;
 mod render;
 mod scene;
 mod sink;

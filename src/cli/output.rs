@@ -105,10 +105,19 @@ impl Output {
 
     /// A bar over `len` things.
     pub(super) fn bar(&self, len: usize, what: impl Into<Cow<'static, str>>) -> Bar {
-        let style = ProgressStyle::with_template("{msg:16} {bar:32} {pos}/{len}  {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar_like("{msg:16} {bar:32} {pos}/{len}  {eta}", len as u64, what)
+    }
+
+    /// A bar over so many rays that nobody wants to read how many.
+    pub(super) fn bar_of_rays(&self, len: u64, what: impl Into<Cow<'static, str>>) -> Bar {
+        self.bar_like("{msg:16} {bar:32} {percent:>3} %  {eta}", len, what)
+    }
+
+    fn bar_like(&self, template: &str, len: u64, what: impl Into<Cow<'static, str>>) -> Bar {
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Bar {
-            bar: self.styled(ProgressBar::new(len as u64), style, what, Some(0.0)),
+            bar: self.styled(ProgressBar::new(len), style, what, Some(0.0)),
             #[cfg(feature = "viewer")]
             window: self.listener.clone(),
         }
@@ -178,17 +187,31 @@ impl Bar {
     pub(super) fn inc(&self) {
         self.bar.inc(1);
         #[cfg(feature = "viewer")]
-        if let Some(window) = &self.window {
-            let (done, of) = (self.bar.position(), self.bar.length().unwrap_or(1).max(1));
-            let text = format!("{} {done}/{of}", self.bar.message());
-            let share = done as f32 / of as f32;
-            window.send(crate::viewer::Event::Doing(text, Some(share)));
+        {
+            let (done, of) = (self.bar.position(), self.bar.length().unwrap_or(1));
+            self.show(format!("{} {done}/{of}", self.bar.message()));
         }
     }
 
     /// So many are done.
     pub(super) fn set_position(&self, done: u64) {
         self.bar.set_position(done);
+        #[cfg(feature = "viewer")]
+        self.show(self.bar.message());
+    }
+
+    /// What is being done now.
+    pub(super) fn set_message(&self, text: String) {
+        self.bar.set_message(text);
+    }
+
+    #[cfg(feature = "viewer")]
+    fn show(&self, text: String) {
+        if let Some(window) = &self.window {
+            let of = self.bar.length().unwrap_or(1).max(1);
+            let share = self.bar.position() as f32 / of as f32;
+            window.send(crate::viewer::Event::Doing(text, Some(share)));
+        }
     }
 
     /// All is done.

@@ -8,9 +8,11 @@ use anyhow::Context as _;
 
 use super::interrupt::Interrupted;
 use super::output::bytes;
+use super::pace::Pace;
 use super::sink::save_png;
 use super::views::{self, Selection};
 use super::{Session, usage};
+use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
 use crate::config::{
     Background, Config, ConfigError, ForwardFacing, Meta, SceneHints, Surroundings,
@@ -570,7 +572,10 @@ pub(super) fn evaluate(
     session
         .out
         .in_place_of_bar(evaluating(gpu, renderer.config(), &images)?);
-    let bar = session.out.bar(images.len(), "evaluating");
+    let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
+    let cameras: Vec<Camera> = request.frames.iter().map(camera_of).collect();
+    let way_out = "Ctrl-C ends it, and the run stays as it is; fewer --eval-views or a larger --downscale measure sooner";
+    let mut pace = Pace::new(session, "evaluating", way_out, &cameras, 1);
     let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());
     let mut renderings = Vec::with_capacity(images.len());
@@ -578,11 +583,11 @@ pub(super) fn evaluate(
     let mut seconds = 0.0;
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
-        let camera = frame.camera.downscaled(request.dataset.downscale);
-        let keep_going = || session.keep_going();
-        let rendered = renderer.render_while(&camera, frame.near_far, false, 1, &keep_going)?;
+        let (camera, near_far) = (&cameras[index], frame.near_far);
+        let mut go_on = |done| pace.go_on(done);
+        let rendered = renderer.render_while(camera, near_far, false, 1, &mut go_on)?;
         let Some(rendered) = rendered else {
-            bar.finish_and_clear();
+            pace.finish();
             return Err(Interrupted(format!(" while evaluating view {}", frame.name)).into());
         };
         // The first view pays for compiling shaders.
@@ -605,9 +610,9 @@ pub(super) fn evaluate(
         }
         renderings.push(pixels);
         views.push(quality);
-        bar.inc();
+        pace.complete(u64::from(camera.width) * u64::from(camera.height));
     }
-    bar.finish_and_clear();
+    pace.finish();
     let context = Context {
         split: request.split.to_string(),
         dataset: request.dataset.root.display().to_string(),

@@ -715,12 +715,12 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
         normals: bool,
     ) -> Result<Frame, GpuError> {
-        let frame = self.render_while(camera, from_file, normals, 1, &|| true)?;
+        let frame = self.render_while(camera, from_file, normals, 1, &mut |_| true)?;
         Ok(frame.unwrap_or_default())
     }
 
-    /// Render the view of `camera` with `per_side`² rays a pixel, averaged; `None` once `keep_going`, which is asked
-    /// between submissions, says no. Blocks; for the edges of the program.
+    /// Render the view of `camera` with `per_side`² rays a pixel, averaged; `None` once `keep_going`, which is told the
+    /// number of rays done between submissions, says no. Blocks; for the edges of the program.
     ///
     /// # Errors
     /// What the device raised meanwhile.
@@ -730,11 +730,11 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
         normals: bool,
         per_side: u32,
-        keep_going: &dyn Fn() -> bool,
+        keep_going: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Frame>, GpuError> {
         if per_side <= 1 {
             let mut job = self.begin(camera, from_file, normals)?;
-            while keep_going() {
+            while keep_going(u64::from(job.next_pixel)) {
                 if let Some(rendered) = self.advance(&mut job)? {
                     return Ok(rendered.into_frame());
                 }
@@ -746,14 +746,18 @@ impl Renderer {
         let weight = 1.0 / (per_side * per_side) as f32;
         // The rays of an image `per_side` times as large, one of each pixel's at a time.
         let offset = |i: u32| (i as f32 + 0.5) / per_side as f32 - 0.5;
+        let (mut before, rays) = (0, u64::from(camera.width) * u64::from(camera.height));
         for (row, column) in (0..per_side).flat_map(|r| (0..per_side).map(move |c| (r, c))) {
             let mut shifted = *camera;
             shifted.principal[0] -= offset(column);
             shifted.principal[1] -= offset(row);
-            let Some(one) = self.render_while(&shifted, from_file, normals, 1, keep_going)? else {
+            let mut of_all = |done| keep_going(before + done);
+            let one = self.render_while(&shifted, from_file, normals, 1, &mut of_all)?;
+            let Some(one) = one else {
                 return Ok(None);
             };
             sum.add(&one, weight);
+            before += rays;
         }
         Ok(Some(sum))
     }

@@ -37,7 +37,7 @@ pub(super) fn grouped(count: u64) -> String {
 }
 
 /// `seconds` as a duration, in two units at most.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round();
     match seconds {
         s if !s.is_finite() => NOT_FINITE.to_owned(),

@@ -10,6 +10,7 @@ mod page;
 mod picture;
 
 pub(crate) use chart::tick_step;
+pub(crate) use format::duration;
 
 use std::cmp::Ordering;
 use std::path::PathBuf;

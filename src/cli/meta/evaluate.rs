@@ -147,10 +147,10 @@ impl Unseen {
         session: &Session,
         renderer: &mut Renderer,
     ) -> anyhow::Result<Vec<(ViewQuality, render::Frame)>> {
-        let keep_going = || session.keep_going();
+        let mut keep_going = |_| session.keep_going();
         let mut all = Vec::new();
         for (frame, image) in self.frames.iter().zip(&self.images) {
-            let seen = evaluate_view(renderer, frame, image, self.downscale, &keep_going)?;
+            let seen = evaluate_view(renderer, frame, image, self.downscale, &mut keep_going)?;
             let seen =
                 seen.ok_or_else(|| Interrupted(format!(" while rendering {}", frame.name)))?;
             all.push(seen);

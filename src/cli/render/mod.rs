@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use super::interrupt::{self, Interrupted};
 use super::output::SCHEMA;
+use super::pace::Pace;
 use super::scene;
 use super::sink::{DepthFormat, Look, Target};
 use super::{Session, usage};
@@ -337,20 +338,23 @@ pub(super) fn render_all(
     mut take: impl FnMut(usize, &Frame) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let _listener = interrupt::listen();
-    let bar = session.out.bar(views.len(), "rendering");
+    let per_pixel = how.per_side.pow(2);
+    let way_out = "Ctrl-C ends it; a smaller --width or fewer --samples take less";
+    let cameras = views.iter().map(|view| &view.camera);
+    let mut pace = Pace::new(session, "rendering", way_out, cameras, per_pixel);
     for view in views {
         let (camera, near_far) = (&view.camera, view.near_far);
-        let keep_going = || session.keep_going();
-        let frame =
-            renderer.render_while(camera, near_far, how.normals, how.per_side, &keep_going)?;
+        let mut go_on = |done| pace.go_on(done);
+        let (normals, per_side) = (how.normals, how.per_side);
+        let frame = renderer.render_while(camera, near_far, normals, per_side, &mut go_on)?;
         let Some(frame) = frame else {
             let text = format!(" before frame {} was rendered", view.index);
             return Err(Interrupted(text).into());
         };
         take(view.index, &frame)?;
-        bar.inc();
+        pace.complete(u64::from(camera.width * camera.height) * u64::from(per_pixel));
     }
-    bar.finish_and_clear();
+    pace.finish();
     Ok(())
 }
 

@@ -460,9 +460,10 @@ impl<'a> Driver<'a> {
             return Ok(None);
         };
         self.trainer.settle(&self.renderer.parameters)?;
-        let (renderer, keep_going) = (&mut self.renderer, || self.session.keep_going());
-        let Some((quality, _)) = evaluate_view(renderer, frame, image, *downscale, &keep_going)?
-        else {
+        let (renderer, session) = (&mut self.renderer, self.session);
+        let mut keep_going = |_| session.keep_going();
+        let seen = evaluate_view(renderer, frame, image, *downscale, &mut keep_going)?;
+        let Some((quality, _)) = seen else {
             return Ok(None);
         };
         let line = serde_json::json!({

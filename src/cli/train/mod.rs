@@ -759,7 +759,29 @@ fn announce(session: &Session, gpu: &Gpu, setup: &Setup, limits: Limits) -> anyh
         setup.dir.path().display(),
         limits.describe()
     ));
+    advise_on_size(session, gpu, setup);
     warn_of_slowness(session, gpu, setup)
+}
+
+/// Longest side of images that a software adapter gets through.
+const LONGEST_ON_SOFTWARE: u32 = 1600;
+
+/// Say what factor makes images small enough for a software adapter.
+fn advise_on_size(session: &Session, gpu: &Gpu, setup: &Setup) {
+    let downscale = setup.dataset.downscale;
+    let frames = &setup.dataset.train;
+    let sides = frames.iter().map(|f| f.camera.width.max(f.camera.height));
+    let longest = sides.max().unwrap_or(0).div_ceil(downscale);
+    if gpu.class() != AdapterClass::Software || longest <= LONGEST_ON_SOFTWARE {
+        return;
+    }
+    let camera = frames[0].camera.downscaled(downscale);
+    let megapixels = f64::from(camera.width) * f64::from(camera.height) / 1e6;
+    let fits = downscale * longest.div_ceil(LONGEST_ON_SOFTWARE).next_power_of_two();
+    session.out.note(format!(
+        "note: images of {megapixels:.1} megapixels are more than a software adapter gets through: it draws few of their \
+         pixels while training, and evaluating them takes long; --downscale {fits} suits it"
+    ));
 }
 
 /// Say how long steps and views of a method take that a software adapter is slow at.
