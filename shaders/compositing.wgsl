@@ -124,14 +124,6 @@ fn gather(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     }
 }
 //: elif pass == "train"
-//: if scales_gradients
-// From the box to the space that rays are in.
-fn field_position(x: vec3<f32>) -> vec3<f32> {
-    let offset = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
-    return ((x - 0.5) * (2.0 * ${half_box}) + 0.5 - offset) / ${scale};
-}
-
-//: endif
 @compute @workgroup_size(64)
 fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
@@ -161,11 +153,6 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         let value = loss_value(error);
         result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
-        //: if scales_gradients
-        if (offsets[r].y < offsets[r + 1u].y) {
-            result.start = distance(field_position(kept_samples[offsets[r].y].xyz), rays[r].origin);
-        }
-        //: endif
     }
     ray_losses[r] = result;
 }
@@ -177,9 +164,6 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
     let ray = ray_losses[r];
     let g = ray.slope;
     let end = offsets[r + 1u].y;
-    //: if scales_gradients
-    let first = kept_samples[offsets[r].y].xyz;
-    //: endif
     // dL/dsigma_i = dt_i g . (T_i+1 c_i - what follows sample i), the background included in what follows.
     var following = ray.composited;
     var transmittance = 1.0;
@@ -193,16 +177,8 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         following -= weight * rgb;
         // Rounding left a residue, and the last dt may be enormous.
         if (j + 1u == end) { following = transmittance * ray.background; }
-        var d_rgb = weight * g * color_slope(rgb);
-        var d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
-        //: if scales_gradients
-        // Samples lie as densely near a camera as far from it, but far fewer rays of all pass by them there.
-        let t = (ray.start + distance(kept_samples[j].xyz, first) * (2.0 * ${half_box} / ${scale})) / ${gradient_distance};
-        let share = min(t * t, 1.0);
-        d_rgb *= share;
-        d *= share;
-        //: endif
-        d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(d_rgb, 0.0);
+        d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
+        let d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
         //: if joint
         d_color[j * ${color_stride}u] = vec4<f32>(d, 0.0, 0.0, 0.0);
         //: else

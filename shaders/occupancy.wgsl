@@ -3,8 +3,9 @@
 //
 // Cells are visited in a fixed permutation, a slice an update: `sweep_positions` places a jittered sample in each cell of
 // the slice, `occupied_positions` in cells that are occupied, the field gives densities, `sweep` and `raise` fold them
-// in, `mean`, `fold` and `bits` rebuild the bitfield. `mark_unseen` switches off for good the cells that no camera sees.
-// A value below 0 is never occupied; UNVISITED is. See src/occupancy.rs.
+// in, `mean`, `fold` and `bits` rebuild the bitfield. `raise_seen` folds in the samples that training evaluates anyway: far
+// more than visits, so that a cell in whose corner a surface stands is not missed until it is empty. `mark_unseen` switches
+// off for good the cells that no camera sees. A value below 0 is never occupied; UNVISITED is. See src/occupancy.rs.
 #import common/activation
 #import common/camera
 #import common/grid_index
@@ -23,6 +24,11 @@ var<storage, read> counts: StepState;
 var<storage, read> cells: array<u32>;
 var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
 var<storage, read_write> thickness: array<atomic<u32>>;   // f32 bits; of values >= 0 they sort as the values do
+//: elif pass == "seen"
+var<storage, read> counts: StepState;
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept) position in [0, 1]^3, dt
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
+var<storage, read_write> thickness: array<atomic<u32>>;
 //: elif pass == "mean"
 var<storage, read> thickness: array<f32>;
 var<storage, read_write> partial_sums: array<vec2<f32>>;  // (4096) sum, count of visited cells of cascade 0
@@ -117,11 +123,31 @@ fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workg
     }
     place(${n_sweep}u + i, cell, &state);
 }
-//: elif pass == "update"
+//: elif pass == "update" or pass == "seen"
 fn thickness_of(i: u32) -> f32 {
     return min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20);
 }
 
+fn raise_cell(cell: u32, i: u32) {
+    let old = bitcast<f32>(atomicLoad(&thickness[cell]));
+    if (old >= 0.0 && old < UNVISITED) { atomicMax(&thickness[cell], bitcast<u32>(thickness_of(i))); }
+}
+
+//: if pass == "seen"
+@compute @workgroup_size(64)
+fn raise_seen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    if (i >= counts.n_kept) { return; }
+    // The finest cascade that holds it.
+    let from_centre = (kept_samples[i].xyz - 0.5) * f32(1u << (CASCADES - 1u));
+    let farthest = max(abs(from_centre.x), max(abs(from_centre.y), abs(from_centre.z)));
+    var cascade = 0u;
+    while (cascade + 1u < CASCADES && farthest >= 0.5 * f32(1u << cascade)) { cascade++; }
+    let at = (from_centre / f32(1u << cascade) + 0.5) * f32(RESOLUTION);
+    let corner = vec3<u32>(clamp(at, vec3<f32>(0.0), vec3<f32>(f32(RESOLUTION) - 1.0)));
+    raise_cell(((cascade * RESOLUTION + corner.z) * RESOLUTION + corner.y) * RESOLUTION + corner.x, i);
+}
+//: else
 @compute @workgroup_size(64)
 fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
@@ -136,9 +162,9 @@ fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 fn raise(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = ${n_sweep}u + linear_group(group) * 64u + lane;
     if (i >= ${2 * n_sweep}u) { return; }
-    let old = bitcast<f32>(atomicLoad(&thickness[cells[i]]));
-    if (old >= 0.0 && old < UNVISITED) { atomicMax(&thickness[cells[i]], bitcast<u32>(thickness_of(i))); }
+    raise_cell(cells[i], i);
 }
+//: endif
 //: elif pass == "mean"
 @compute @workgroup_size(64)
 fn mean(@builtin(global_invocation_id) id: vec3<u32>) {

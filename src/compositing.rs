@@ -1,8 +1,7 @@
 //! Volume rendering along rays: `shaders/compositing.wgsl` (Mildenhall et al. 2020, eq. 3).
 
-use crate::config::{ColorActivation, Config, DensityActivation, Field};
+use crate::config::{ColorActivation, DensityActivation, Field};
 use crate::gpu::{Buffer, Defines};
-use crate::scene_frame::SceneFrame;
 
 /// Bytes of a `RayLoss` in `shaders/common/ray_loss.wgsl`.
 pub const RAY_LOSS_BYTES: u64 = 48;
@@ -41,18 +40,6 @@ pub fn activation_defines(field: &Field) -> Defines {
             format!("{:?}", field.density_bias.unwrap_or(0.0)),
         )
         .set("color_activation", color)
-}
-
-/// How gradients of samples near their camera are scaled: by min(1, (t / `training.gradient_distance`)²) (Philip and
-/// Deschaintre 2023, eq. 5).
-#[must_use]
-pub fn gradient_defines(config: &Config) -> Defines {
-    let distance = config.training.gradient_distance.filter(|d| *d > 0.0);
-    let distance = distance.filter(|_| config.scene.ndc.is_none());
-    let inside = distance.map(|d| SceneFrame::of(config).length(f64::from(d)) as f32);
-    Defines::new()
-        .set("scales_gradients", inside.is_some())
-        .set("gradient_distance", format!("{:?}", inside.unwrap_or(1.0)))
 }
 
 /// Where the shaders find raw outputs.

@@ -389,10 +389,6 @@ pub struct Training {
     /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
     #[serde(default)]
     pub density_noise: f32,
-    /// World units from a camera within which gradients of samples are scaled by the square of their distance over this, so
-    /// that no density gathers there. Left out or 0, none is scaled.
-    #[serde(default)]
-    pub gradient_distance: Option<f32>,
     /// Longest submission to the device in milliseconds.
     #[serde(default = "fifty")]
     pub submission_ms: f32,
@@ -701,6 +697,13 @@ fn supersampling() -> u32 {
 /// Longest file that is read.
 const LONGEST: u64 = 1 << 20;
 
+/// What is added to raw densities in a box of cascades: a field that begins with a third of the density, since light has far
+/// to go there.
+const BIAS_IN_CASCADES: f32 = -1.2;
+
+/// Growth of steps from which on that pays: with shorter ones a thin field costs more samples a ray than it gains.
+const LONG_STEPS: f32 = 1.0 / 128.0;
+
 /// What the dataset says about the scene's frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
@@ -911,6 +914,7 @@ impl Config {
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
         }
+        let length = scene.length;
         let inside = SceneBox::of(self);
         let software = class == AdapterClass::Software;
         // With fewer samples a network of a grid costs more to update than to evaluate.
@@ -947,8 +951,23 @@ impl Config {
         }
         for pass in &mut self.passes {
             match &mut pass.sampler {
-                Sampler::RayMarch { cone_angle, .. } => {
-                    cone_angle.get_or_insert(if aabb_scale > 1 { 1.0 / 256.0 } else { 0.0 });
+                Sampler::RayMarch {
+                    steps, cone_angle, ..
+                } => {
+                    let wanted = if aabb_scale > 1 {
+                        4.0 / *steps as f32
+                    } else {
+                        0.0
+                    };
+                    let growth = *cone_angle.get_or_insert(wanted);
+                    let is_exp = pass.field.density_activation == DensityActivation::Exp;
+                    if aabb_scale > 1
+                        && growth >= LONG_STEPS
+                        && is_exp
+                        && length == Length::Normalized
+                    {
+                        pass.field.density_bias.get_or_insert(BIAS_IN_CASCADES);
+                    }
                 }
                 Sampler::Stratified { spacing, .. } => {
                     spacing.get_or_insert(if hints.is_normalized && in_world {

@@ -6,9 +6,10 @@
 use crate::compositing::activation_defines;
 use crate::config::{Config, Occupancy, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
-use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
+use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
 use crate::images::ImageSet;
 use crate::network::Keep;
+use crate::pass::Pass;
 use crate::sampling::{SceneBox, ray_march};
 
 /// The grid, and the buffers of its updates.
@@ -263,6 +264,25 @@ impl OccupancyGrid {
             Groups::Direct([1, 1, 1]),
         )?;
         Ok(vec![sample, encode, density, update])
+    }
+
+    /// Add: cells are as thick at least as the samples in them that `pass` evaluated.
+    ///
+    /// # Errors
+    /// Those of compilation and binding.
+    pub fn raise_seen(&self, gpu: &Gpu, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
+        let raw = pass.field.raw_outputs(&pass.buffers);
+        let stride = Defines::new().set("density_stride", raw.density_stride);
+        let kernel = self.kernel(gpu, &pass.field, "seen", "raise_seen", stride)?;
+        let bindings = [
+            ("counts", &pass.counts.state),
+            ("kept_samples", &pass.kept_samples),
+            ("raw_density", &raw.density),
+            ("thickness", &self.thickness),
+        ];
+        let groups = pass.counts.groups(gpu, Count::Kept, 64, 1);
+        stage.dispatch(gpu, &kernel, &bindings, groups)?;
+        Ok(())
     }
 
     /// Add: rebuild the bits from the thickness.

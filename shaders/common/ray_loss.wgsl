@@ -5,5 +5,4 @@ struct RayLoss {
     composited: vec3<f32>, // colour over the background, linear where compositing is
     squared_error: f32,    // mean over the channels
     background: vec3<f32>, // linear where compositing is
-    start: f32,            // distance of the first sample, where gradients near the camera are scaled
 }

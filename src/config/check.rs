@@ -229,9 +229,6 @@ impl Config {
             ));
         }
         not_negative("training.density_noise", self.training.density_noise)?;
-        if let Some(distance) = self.training.gradient_distance {
-            not_negative("training.gradient_distance", distance)?;
-        }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(
                 "training.marched_per_kept",

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use budget::{MemoryPlan, fit_cells, most_networks, operations, plan};
 
-use crate::compositing::{RAY_LOSS_BYTES, gradient_defines};
+use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::{Config, Optimizer};
 use crate::distillation::{Extraction, Lessons, Teacher};
 use crate::field::{Field, FieldParameters};
@@ -685,7 +685,12 @@ impl Trainer {
                 pass.stages(gpu, &parameters[index], bits, purpose)?
                     .into_vec(),
             );
-            batch.push(self.composite(pass, micro_batches)?);
+            let mut composite = self.composite(pass, micro_batches)?;
+            let is_last = index + 1 == self.passes.len();
+            if let Some(grid) = self.occupancy.as_ref().filter(|_| is_last) {
+                grid.raise_seen(gpu, &mut composite, pass)?;
+            }
+            batch.push(composite);
             self.backward(index, &parameters[index], micro_batches, &mut batch)?;
         }
         let mut stages = vec![self.begin()?];
@@ -759,11 +764,9 @@ impl Trainer {
                 format!("{:?}", self.config.passes[pass.index].loss_weight),
             )
             .set("linear", self.config.scene.linear)
-            .set("micro_batches", micro_batches)
-            .merge(gradient_defines(&self.config));
+            .set("micro_batches", micro_batches);
         let of_samples = pass
             .defines()
-            .merge(gradient_defines(&self.config))
             .set("pass", "gradients")
             .set("joint", pass.field.color.is_none())
             .set("d_density_stride", d_raw.density_stride);

@@ -43,9 +43,6 @@ impl Rays {
         let mut samples: Vec<Vec<Sample>> = (0..N_RAYS)
             .map(|_| (0..pcg.next_u32() % 20).map(|_| sample(pcg)).collect())
             .collect();
-        for ray in &mut samples {
-            ray.sort_by(|a, b| a.t.total_cmp(&b.t));
-        }
         if let Some(dt) = last_dt {
             samples
                 .iter_mut()
@@ -107,7 +104,7 @@ impl Rays {
             .collect();
         let samples: Vec<f32> = self
             .flat()
-            .flat_map(|s| [box_position(s.t) as f32, 0.5, 0.5, s.dt as f32])
+            .flat_map(|s| [0.0, 0.0, 0.0, s.dt as f32])
             .collect();
         let colors: Vec<f32> = self
             .flat()
@@ -135,11 +132,6 @@ impl Rays {
     }
 }
 
-/// Where a ray along x is in the box after `t`.
-fn box_position(t: f64) -> f64 {
-    t * 0.25 / (2.0 * 4.0) + 0.5
-}
-
 fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
     let density = match density {
         DensityActivation::Exp => "exp",
@@ -160,11 +152,6 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
         .set("d_density_stride", 1)
         .set("joint", false)
         .set("ndc", false)
-        .set("scale", "0.25")
-        .set("offset", ["0.5"; 3])
-        .set("half_box", "4.0")
-        .set("scales_gradients", false)
-        .set("gradient_distance", "1.0")
 }
 
 /// Runs `pass` of the compositing shader over `rig`'s counts.
@@ -214,8 +201,6 @@ struct Training {
     loss: Loss,
     linear: bool,
     last_dt: Option<f64>,
-    /// Within which gradients are scaled.
-    gradient_distance: Option<f64>,
 }
 
 /// Loss and squared error per ray, gradients per sample; a step has two micro-batches.
@@ -247,14 +232,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
             delta: delta as f32,
         },
     };
-    let activations = activations(case.density, case.color)
-        .set("scales_gradients", case.gradient_distance.is_some())
-        .set(
-            "gradient_distance",
-            format!("{:?}", case.gradient_distance.unwrap_or(1.0)),
-        );
-    let of_loss = activations
-        .clone()
+    let of_loss = activations(case.density, case.color)
         .merge(loss::defines(&config))
         .set("linear", case.linear)
         .set("loss_weight", format!("{LOSS_WEIGHT:?}"))
@@ -264,7 +242,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         &rig,
         "gradients",
         "gradients_of_samples",
-        activations,
+        activations(case.density, case.color),
         Count::Rays,
         &bindings,
     );
@@ -305,12 +283,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
             let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
             LOSS_WEIGHT * slope / (3.0 * N_FITTING as f64 * MICRO_BATCHES)
         });
-        let d_opacity = d_opacity_of_background(d_rgb, background);
-        let d_samples = match case.gradient_distance {
-            Some(within) => compositing.backward_scaled(samples, d_rgb, d_opacity, within),
-            None => compositing.backward(samples, d_rgb, d_opacity),
-        };
-        for d in d_samples {
+        for d in compositing.backward(samples, d_rgb, d_opacity_of_background(d_rgb, background)) {
             expected_color.extend([d[0], d[1], d[2], 0.0]);
             expected_density.push(d[3]);
         }
@@ -347,23 +320,6 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
 }
 
 #[test]
-fn gradients_near_the_camera_are_scaled() {
-    on_device(|gpu| {
-        check_training(
-            gpu,
-            &Training {
-                density: DensityActivation::Exp,
-                color: RgbActivation::Sigmoid,
-                loss: Loss::L2,
-                linear: false,
-                last_dt: None,
-                gradient_distance: Some(2.0),
-            },
-        );
-    });
-}
-
-#[test]
 fn training_gradients_as_instant_ngp_has_them() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
@@ -375,7 +331,6 @@ fn training_gradients_as_instant_ngp_has_them() {
                 loss: Loss::Huber { delta: 0.1 },
                 linear: false,
                 last_dt: None,
-                gradient_distance: None,
             },
         );
     });
@@ -393,7 +348,6 @@ fn training_gradients_as_nerf_has_them() {
                 loss: Loss::L2,
                 linear: false,
                 last_dt: Some(1e10),
-                gradient_distance: None,
             },
         );
     });
@@ -411,7 +365,6 @@ fn training_gradients_of_unbounded_colors() {
                 loss: Loss::L2,
                 linear: false,
                 last_dt: None,
-                gradient_distance: None,
             },
         );
     });
@@ -429,7 +382,6 @@ fn training_gradients_in_linear_color() {
                 loss: Loss::L2,
                 linear: true,
                 last_dt: None,
-                gradient_distance: None,
             },
         );
     });

@@ -6,15 +6,17 @@ use kiln::camera::{Camera, Lens};
 use kiln::config::{Config, SceneHints};
 use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters};
-use kiln::gpu::Gpu;
+use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet};
+use kiln::network::Keep;
 use kiln::occupancy::{OccupancyGrid, UNVISITED};
+use kiln::pass::{Capacity, Pass};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
 
 use crate::reference::occupancy;
 use crate::reference::random::Pcg;
-use crate::support::on_device;
+use crate::support::{Rig, on_device};
 
 const RESOLUTION: u32 = 16;
 const CELLS: usize = 4096;
@@ -45,6 +47,7 @@ impl Setup {
             "passes.field.position_encoding.hash_grid.grid_offset=0.0",
             "passes.field.density_network.n_neurons=4",
             "passes.field.density_network.biases=true",
+            "passes.field.density_bias=0.0",
         ];
         let mut config = Config::preset("ngp-small", &overrides.map(str::to_owned)).unwrap();
         config.resolve(SceneHints::default(), gpu.class());
@@ -233,6 +236,75 @@ fn occupied_cells_rise_between_sweeps() {
             SWEPT
         );
     });
+}
+
+#[test]
+fn samples_of_a_batch_raise_the_cells_they_lie_in() {
+    const N: usize = 700;
+    for aabb_scale in [1, 4] {
+        on_device(|gpu| {
+            let setup = Setup::new(gpu, aabb_scale, [0.0; 4]);
+            let capacity = Capacity {
+                rays: 64,
+                marched: 1024,
+                kept: 1024,
+            };
+            let keep = |_| Keep::Gradients;
+            let pass = Pass::of_method(gpu, &setup.config, "test", &[capacity], &keep)
+                .unwrap()
+                .remove(0);
+            let mut pcg = Pcg::new(72);
+            // Some cells are unseen, some unvisited, the rest thin.
+            let before: Vec<f32> = (0..setup.n())
+                .map(|_| match pcg.unit() {
+                    p if p < 0.1 => -1.0,
+                    p if p < 0.2 => UNVISITED,
+                    p => p as f32 * 0.1,
+                })
+                .collect();
+            setup.set(&before);
+            let samples: Vec<[f32; 4]> = (0..1024)
+                .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
+                .collect();
+            gpu.write(&pass.kept_samples, 0, &samples);
+            let raw = pass.field.raw_outputs(&pass.buffers);
+            let stride = raw.density_stride as usize;
+            let densities: Vec<f32> = (0..1024 * stride)
+                .map(|_| pcg.unit() as f32 * 4.0)
+                .collect();
+            gpu.write(&raw.density, 0, &densities);
+            let rig = Rig {
+                gpu: Arc::clone(gpu),
+                counts: pass.counts.clone(),
+            };
+            rig.set(StepState {
+                n_kept: N as u32,
+                ..bytemuck::Zeroable::zeroed()
+            });
+            let mut stage = Stage::new("raise");
+            pass.counts.publish(gpu, &mut stage).unwrap();
+            setup.grid.raise_seen(gpu, &mut stage, &pass).unwrap();
+            gpu.submit([&stage]);
+            let cascades = aabb_scale.trailing_zeros() + 1;
+            let reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
+            let mut expected = before.clone();
+            for (i, x) in samples[..N].iter().enumerate() {
+                let u: [f32; 3] = std::array::from_fn(|c| (x[c] - 0.5) * aabb_scale as f32 + 0.5);
+                let cascade = reference.mip_from_position(u);
+                let cell = &mut expected[reference.index(cascade, reference.cell(u, cascade))];
+                if *cell >= 0.0 && *cell < UNVISITED {
+                    *cell = cell.max(densities[i * stride].exp() * setup.dt());
+                }
+            }
+            let after = setup.thickness();
+            let mut raised = 0;
+            for ((before, after), expected) in before.iter().zip(&after).zip(&expected) {
+                assert!((after - expected).abs() <= 1e-5 * expected.abs());
+                raised += usize::from(after > before);
+            }
+            assert!(raised > N / 10, "{raised} cells raised");
+        });
+    }
 }
 
 #[test]

@@ -442,7 +442,8 @@ fn config_of_init(args: &Args, init: &Checkpoint, gpu: &Gpu) -> anyhow::Result<C
     // The parameters are of its unit.
     scene.length = of_init.scene.length;
     for (pass, of_init) in config.passes.iter_mut().zip(&of_init.passes) {
-        pass.field.density_bias = pass.field.density_bias.or(of_init.field.density_bias);
+        let of_init = of_init.field.density_bias.unwrap_or(0.0);
+        pass.field.density_bias.get_or_insert(of_init);
     }
     scene.aabb_scale = scene.aabb_scale.or(of_init.scene.aabb_scale);
     let fields = Field::of_passes(gpu, &config)?;

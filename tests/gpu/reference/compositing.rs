@@ -167,22 +167,6 @@ impl Compositing {
         d_raw
     }
 
-    /// The same with what reaches each sample scaled by `min(1, (t / distance)^2)` (Philip and Deschaintre 2023).
-    pub fn backward_scaled(
-        &self,
-        samples: &[Sample],
-        d_rgb: [f64; 3],
-        d_opacity: f64,
-        distance: f64,
-    ) -> Vec<[f64; 4]> {
-        let mut d_raw = self.backward(samples, d_rgb, d_opacity);
-        for (d, sample) in d_raw.iter_mut().zip(samples) {
-            let share = (sample.t / distance).powi(2).min(1.0);
-            *d = d.map(|d| d * share);
-        }
-        d_raw
-    }
-
     /// The samples in front of the cut.
     fn light(&self, samples: &[Sample]) -> Vec<Lit> {
         let mut transmittance = 1.0;
