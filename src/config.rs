@@ -1033,6 +1033,32 @@ mod tests {
     }
 
     #[test]
+    fn boxes_of_cascades_begin_thin() {
+        let resolved = |preset: &str, overrides: &[&str]| {
+            let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
+            let mut config = Config::preset(preset, &overrides).unwrap();
+            config.resolve(SceneHints::default(), AdapterClass::Software);
+            let Sampler::RayMarch { cone_angle, .. } = config.passes[0].sampler else {
+                panic!("{preset} marches rays");
+            };
+            (cone_angle.unwrap(), config.passes[0].field.density_bias)
+        };
+        let (box_of_8, cube) = ("scene.aabb_scale=8", "scene.aabb_scale=1");
+        assert_eq!(resolved("ngp-small", &[cube]), (0.0, None));
+        assert_eq!(resolved("ngp-small", &[box_of_8]), (1.0 / 64.0, Some(-1.2)));
+        // Instant-NGP's own step and beginning.
+        assert_eq!(resolved("ngp", &[box_of_8]), (1.0 / 256.0, None));
+        let world = [box_of_8, "scene.length=\"world\""];
+        assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, None));
+        let typed = [
+            box_of_8,
+            "passes.field.density_bias=0.5",
+            "passes.sampler.ray_march.cone_angle=0.01",
+        ];
+        assert_eq!(resolved("ngp-small", &typed), (0.01, Some(0.5)));
+    }
+
+    #[test]
     fn values_without_a_text_in_shaders_are_refused() {
         for key in [
             "scene.pixel_center",

@@ -19,14 +19,14 @@ struct Scene {
 
 impl Scene {
     fn new(unit: f64, at: [f64; 3]) -> Self {
-        Self::with(unit, at, Some(1), |image| image)
+        Self::with(unit, at, Some(1), sphere)
     }
 
     fn with(
         unit: f64,
         at: [f64; 3],
         aabb_scale: Option<u32>,
-        change: impl Fn(Image) -> Image,
+        look: impl Fn(&Camera) -> Image,
     ) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir(folder.path().join("images")).unwrap();
@@ -35,7 +35,7 @@ impl Scene {
             let eye = [3.5 * turn.cos(), 3.5 * turn.sin(), 2.0 * (3.0 * turn).sin()];
             let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE);
             let name = format!("images/{i:02}.png");
-            let image = change(sphere(&camera));
+            let image = look(&camera);
             image.save_png(&folder.path().join(&name)).unwrap();
             let mut rows: Vec<[f64; 4]> = camera.world_from_camera.to_vec();
             for (row, at) in rows.iter_mut().zip(at) {
@@ -261,7 +261,7 @@ fn the_background_is_that_of_the_images() {
         return;
     }
     let trained = |change: &dyn Fn(Image) -> Image, more: &[&str]| {
-        let scene = Scene::with(1.0, [0.0; 3], Some(1), change);
+        let scene = Scene::with(1.0, [0.0; 3], Some(1), |camera| change(sphere(camera)));
         let (run, told) = scene.train("new", more);
         let scene = config(&run)["scene"].clone();
         let color = |key: &str| scene[key].as_str().unwrap().to_owned();
@@ -309,6 +309,51 @@ fn the_background_is_that_of_the_images() {
     let (background, looked_at, told, _) = trained(&filled, &["--background", "#102030"]);
     assert_eq!((&*background, &*looked_at), ("#102030", "#102030"));
     assert_eq!(told, "");
+}
+
+/// The walls of a round room, 6 from its middle, in colours that change slowly.
+fn walls(camera: &Camera) -> Image {
+    let mut pixels = Vec::new();
+    for (y, x) in (0..camera.height).flat_map(|y| (0..camera.width).map(move |x| (y, x))) {
+        let (eye, ray) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
+        let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+        let (a, b, c) = (dot(ray, ray), dot(eye, ray), dot(eye, eye) - 36.0);
+        let t = (-b + (b * b - a * c).sqrt()) / a;
+        let color = |i: usize| 127.5 + 110.0 * (0.7 * (eye[i] + t * ray[i]) + i as f64).sin();
+        pixels.extend([0, 1, 2].map(|i| color(i).round() as u8));
+        pixels.push(255);
+    }
+    Image {
+        width: camera.width,
+        height: camera.height,
+        pixels,
+        has_alpha: false,
+    }
+}
+
+#[test]
+fn a_room_does_not_become_fog_before_the_cameras() {
+    if !has_adapter() {
+        return;
+    }
+    let scene = Scene::with(1.0, [0.0; 3], Some(8), walls);
+    let (run, _) = scene.train("room", &[]);
+    let pass = &config(&run)["passes"][0];
+    assert_eq!(
+        pass["sampler"]["ray_march"]["cone_angle"].as_float(),
+        Some(1.0 / 64.0)
+    );
+    let clear = psnr(&run);
+    // As it was before: short steps through a dense beginning.
+    let dense = [
+        "--set=passes.sampler.ray_march.cone_angle=0.00390625",
+        "--set=passes.field.density_bias=0.0",
+    ];
+    let foggy = psnr(&scene.train("fog", &dense).0);
+    assert!(
+        clear > 20.0 && clear > foggy + 3.0,
+        "{clear} and {foggy} dB"
+    );
 }
 
 #[test]
