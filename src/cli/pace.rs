@@ -21,12 +21,9 @@ pub(super) struct Pace<'a> {
     /// How it takes less.
     way_out: &'a str,
     views: usize,
-    rays: u64,
+    estimate: Estimate,
     /// Views, and rays of them, that are complete.
     complete: (usize, u64),
-    /// When rays were first seen to be done, and how many: shaders were compiled before.
-    since: Option<(Instant, u64)>,
-    is_told: bool,
 }
 
 impl<'a> Pace<'a> {
@@ -47,10 +44,8 @@ impl<'a> Pace<'a> {
             what,
             way_out,
             views: all.len(),
-            rays,
+            estimate: Estimate::new(rays),
             complete: (0, 0),
-            since: None,
-            is_told: false,
         }
     }
 
@@ -58,25 +53,16 @@ impl<'a> Pace<'a> {
     pub(super) fn go_on(&mut self, done: u64) -> bool {
         let done = self.complete.1 + done;
         self.bar.set_position(done);
-        if done > 0 && !self.is_told {
-            let (since, before) = *self.since.get_or_insert_with(|| (Instant::now(), done));
-            let elapsed = since.elapsed();
-            if elapsed >= MEASURED && done > before {
-                self.is_told = true;
-                let rate = (done - before) as f64 / elapsed.as_secs_f64();
-                let left = self.rays.saturating_sub(done) as f64 / rate;
-                if left > SHORT {
-                    self.session.out.note(format!(
-                        "{} {} view{} takes about {} more, at {}rays/s: {}",
-                        self.what,
-                        self.views,
-                        if self.views == 1 { "" } else { "s" },
-                        duration(left),
-                        short(rate),
-                        self.way_out
-                    ));
-                }
-            }
+        if let Some((seconds, rate)) = self.estimate.left(done, Instant::now()) {
+            self.session.out.note(format!(
+                "{} {} view{} takes about {} more, at {}rays/s: {}",
+                self.what,
+                self.views,
+                if self.views == 1 { "" } else { "s" },
+                duration(seconds),
+                short(rate),
+                self.way_out
+            ));
         }
         self.session.keep_going()
     }
@@ -92,5 +78,63 @@ impl<'a> Pace<'a> {
     /// Nothing is left, or nobody waits for it.
     pub(super) fn finish(self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How long so many rays take.
+struct Estimate {
+    rays: u64,
+    /// When rays were first seen to be done, and how many: shaders were compiled before.
+    since: Option<(Instant, u64)>,
+    is_made: bool,
+}
+
+impl Estimate {
+    fn new(rays: u64) -> Self {
+        Self {
+            rays,
+            since: None,
+            is_made: false,
+        }
+    }
+
+    /// Seconds that the rest takes and rays per second, once, where that is long.
+    fn left(&mut self, done: u64, now: Instant) -> Option<(f64, f64)> {
+        if self.is_made || done == 0 {
+            return None;
+        }
+        let (since, before) = *self.since.get_or_insert((now, done));
+        let elapsed = now.duration_since(since);
+        if elapsed < MEASURED || done == before {
+            return None;
+        }
+        self.is_made = true;
+        let rate = (done - before) as f64 / elapsed.as_secs_f64();
+        let seconds = self.rays.saturating_sub(done) as f64 / rate;
+        (seconds > SHORT).then_some((seconds, rate))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_told_once() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut long = Estimate::new(1_000_000);
+        // Nothing is measured while shaders are compiled.
+        assert_eq!(long.left(0, after(0)), None);
+        assert_eq!(long.left(1000, after(60)), None);
+        assert_eq!(long.left(5000, after(64)), None);
+        let (seconds, rate) = long.left(11_000, after(70)).unwrap();
+        assert!((rate - 1000.0).abs() < 1e-9 && (seconds - 989.0).abs() < 1e-9);
+        assert_eq!(long.left(12_000, after(71)), None);
+
+        let mut short = Estimate::new(100_000);
+        assert_eq!(short.left(1000, after(0)), None);
+        assert_eq!(short.left(11_000, after(10)), None);
+        assert_eq!(short.left(11_001, after(90)), None);
     }
 }

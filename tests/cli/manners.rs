@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kiln::camera::Camera;
+use kiln::dataset::{Split, write_blender};
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -45,6 +47,30 @@ fn every_command_has_examples_completions_and_a_page() {
         let script = text(&succeeds(&mut kiln(["completions", shell])).stdout);
         assert!(commands.iter().all(|c| script.contains(c)), "{shell}");
         assert!(script.contains("turntable"), "{shell}");
+    }
+}
+
+#[test]
+fn images_too_large_for_a_software_adapter_get_a_factor_that_suits() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let camera = Camera::look_at([4.0, 0.0, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.7, 3300, 24);
+    for split in [Split::Train, Split::Test] {
+        write_blender(folder.path(), split, &[camera], &[sphere(&camera)], None).unwrap();
+    }
+    let run = folder.path().join("run");
+    let one_step = |more: &[&str]| {
+        let mut command = train(folder.path(), &run);
+        let output = succeeds(command.args(["--steps", "1", "--force"]).args(more));
+        text(&output.stderr)
+    };
+    let told = one_step(&[]);
+    if told.contains("software adapter,") {
+        assert!(told.contains("--downscale 4 suits it"), "{told}");
+        let told = one_step(&["--downscale", "4"]);
+        assert!(!told.contains("megapixels"), "{told}");
     }
 }
 
