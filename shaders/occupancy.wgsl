@@ -125,7 +125,8 @@ fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workg
 }
 //: elif pass == "update" or pass == "seen"
 fn thickness_of(i: u32) -> f32 {
-    return min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20);
+    // Without the sign that a zero may have: bits of values >= 0 are compared.
+    return abs(min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20));
 }
 
 fn raise_cell(cell: u32, i: u32) {

@@ -12,6 +12,9 @@ use crate::config::{Config, Length};
 /// Unit cubes per normalised length: Instant-NGP's default scale, at which both spaces are one.
 pub const UNIT: f64 = 0.33;
 
+/// What a scale may be.
+pub const SCALES: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+
 /// A similarity: `field = length · rotation · world + offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SceneFrame {

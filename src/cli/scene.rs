@@ -183,12 +183,19 @@ pub(super) fn resolve(
 /// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
 /// `dataset` itself frames stands for that.
 pub(super) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
+    box_of(
+        config,
+        if config.scene.ndc.is_some() {
+            dataset.hints()
+        } else {
+            SceneHints::default()
+        },
+    )
+}
+
+/// The box of a resolved configuration in world units, for which `hints` stand where they say something.
+pub(super) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
     let scene = &config.scene;
-    let hints = if scene.ndc.is_some() {
-        dataset.hints()
-    } else {
-        SceneHints::default()
-    };
     let scale = hints.scale.unwrap_or(scene.box_scale());
     let offset = hints.offset.unwrap_or(scene.box_offset());
     let side = hints.aabb_scale.or(scene.aabb_scale).unwrap_or(1);

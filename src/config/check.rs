@@ -4,6 +4,7 @@ use super::{
     Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig,
     Loss, Meta, Network, Occupancy, Optimizer, Pass, PositionEncoding, Sampler,
 };
+use crate::scene_frame::SCALES;
 
 /// A key with an impossible value, and what it should be.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl Config {
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
             positive("scene.scale", scale)?;
-            if !(1e-15..=1e15).contains(&scale) {
+            if !SCALES.contains(&scale) {
                 return Err(bad(
                     "scene.scale",
                     format!("is {scale}; it must lie between 1e-15 and 1e15"),

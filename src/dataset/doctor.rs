@@ -8,10 +8,11 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::error::DatasetError;
-use super::framing::{CELLS, Framing, Layout, point, short};
+use super::framing::{CELLS, Layout, looks_one_way, point, short};
 use super::same_picture::Thumbnail;
 use super::{Dataset, Frame, Image, Split, inverted};
 use crate::camera::{Camera, focus};
+use crate::config::Surroundings;
 use crate::text::{one_line, shown};
 
 /// What a problem means for training.
@@ -184,6 +185,19 @@ pub fn fit(
     }
 }
 
+/// Whether a camera's rays, within `near_far` world units, meet `scene_box`.
+#[must_use]
+pub fn sees(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> bool {
+    rays_that_meet(camera, scene_box, near_far).0 > 0
+}
+
+/// Whether the poses of `dataset` look like the inverse of what they should be.
+#[must_use]
+pub fn are_inverted(dataset: &Dataset) -> bool {
+    let cameras: Vec<Camera> = dataset.views().iter().map(|f| f.camera).collect();
+    inverted::are(&cameras)
+}
+
 /// Where the cameras of `frames` stand, seen from the scene's box.
 #[must_use]
 pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
@@ -219,9 +233,9 @@ pub fn check(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let advice = || {
-        let cameras: Vec<Camera> = dataset.views().iter().map(|f| f.camera).collect();
-        let framing = Framing::of(&cameras, Some(cubes), false)?;
-        Some(format!("{}; try {}", framing.reason(), framing.flags()))
+        let framing = dataset.suggested(cubes)?;
+        let (reason, flags) = (framing.reason(), framing.flags(cubes));
+        Some(format!("{reason}; try {flags}"))
     };
     problems.extend(one_point(&dataset.train));
     problems.extend(against_box(&dataset.train, scene_box, near_far, &advice));
@@ -229,7 +243,11 @@ pub fn check(
     // Of a box that is elsewhere all has been told.
     if problems.is_empty() {
         let fit = fit(&dataset.train, scene_box, cubes, near_far);
+        problems.extend(against_rays(&fit, scene_box, &advice));
         problems.extend(against_view(&fit, scene_box, &advice));
+    }
+    if problems.is_empty() && dataset.surroundings == Some(Surroundings::Filled) {
+        problems.extend(against_filled(dataset, scene_box, &advice));
     }
     problems.extend(far_off(&dataset.train));
     let mut all = doubles(dataset);
@@ -247,8 +265,8 @@ pub fn check_grid(
     let train = &dataset.train;
     let place = format!("the grid of networks, {},", grid.shown());
     let advice = "there is nothing outside it: move it with cells.low and cells.high, shares of the scene's box";
-    let sees = |f: &Frame| rays_that_meet(&f.camera, grid, near_far(f)).0 > 0;
-    if !train.is_empty() && !train.iter().any(sees) {
+    let sees_it = |f: &Frame| sees(&f.camera, grid, near_far(f));
+    if !train.is_empty() && !train.iter().any(sees_it) {
         let text = format!("no camera sees {place} and {advice}");
         return Some(Problem::new(Severity::Error, text));
     }
@@ -463,6 +481,52 @@ fn against_focus(
     problems
 }
 
+/// A box that few rays meet.
+fn against_rays(
+    fit: &Fit,
+    scene_box: &Bounds,
+    advice: &dyn Fn() -> Option<String>,
+) -> Option<Problem> {
+    let severity = match fit.rays_inside {
+        share if share < HOPELESS => Severity::Error,
+        share if share < TOO_FEW => Severity::Warning,
+        _ => return None,
+    };
+    let share = short(100.0 * fit.rays_inside);
+    let place = format!("the scene's box {}", scene_box.shown());
+    let advice = advice().map_or_else(
+        || "check scene.scale and scene.offset".to_owned(),
+        |advice| advice,
+    );
+    let text = format!(
+        "{share} % of the images' rays meet {place}, and nothing but background is learned of the others: {advice}"
+    );
+    Some(Problem::new(severity, text))
+}
+
+/// A box that does not hold what the images of cameras around something show behind it.
+fn against_filled(
+    dataset: &Dataset,
+    scene_box: &Bounds,
+    advice: &dyn Fn() -> Option<String>,
+) -> Option<Problem> {
+    let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
+    if looks_one_way(&cameras) || !matches!(Layout::of(&cameras), Some(Layout::Around { .. })) {
+        return None;
+    }
+    let outside = cameras.iter().filter(|c| !scene_box.holds(c.place()));
+    let outside = outside.count();
+    (2 * outside > cameras.len()).then(|| {
+        let advice = advice().map_or_else(String::new, |advice| format!(": {advice}"));
+        Problem::warning(format!(
+            "the scene fills the images, but {outside} of {} cameras stand outside its box, {} world units a side: what \
+             lies behind the object is not in it{advice}",
+            cameras.len(),
+            short(scene_box.side())
+        ))
+    })
+}
+
 /// A box that holds next to nothing of what the cameras look at, or holds it in a few cells.
 fn against_view(
     fit: &Fit,
@@ -508,6 +572,8 @@ fn against_view(
 const TOO_SMALL: f64 = 0.3;
 /// The same, below which nothing is to be learned.
 const HOPELESS: f64 = 0.02;
+/// Share of the images' rays, below which most of what they show is left out.
+const TOO_FEW: f64 = 0.3;
 /// Cells across what is seen, below which it is held coarsely.
 const TOO_COARSE: f64 = 8.0;
 

@@ -4,7 +4,7 @@ use glam::DVec3;
 use serde::Serialize;
 
 use crate::camera::{Camera, Lens, focus};
-use crate::scene_frame::UNIT;
+use crate::scene_frame::{SCALES, UNIT};
 
 /// Half a box over the radius of what cameras around an object see of it. The synthetic scenes', from 4 away under 40°.
 const ROOM: f64 = 1.04;
@@ -175,7 +175,7 @@ fn misses(cameras: &[Camera], point: DVec3) -> f64 {
     }))
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
@@ -206,10 +206,10 @@ impl Framing {
         let aabb_scale = aabb_scale.unwrap_or_else(|| side(&layout, filled));
         let scale = digits(0.5 / layout.half(aabb_scale));
         let offset = DVec3::splat(0.5) - scale * layout.center();
-        let is_usable = (scale as f32).is_finite() && scale > 0.0 && offset.is_finite();
+        let is_usable = SCALES.contains(&scale) && offset.is_finite();
         is_usable.then(|| Self {
             scale,
-            offset: offset.to_array().map(|v| (v * 1e4).round() / 1e4 + 0.0),
+            offset: rounded(offset),
             aabb_scale,
             layout,
             cameras: cameras.len(),
@@ -228,7 +228,7 @@ impl Framing {
         let offset = DVec3::splat(0.5) - scale * DVec3::from(focus);
         Self {
             scale,
-            offset: offset.to_array(),
+            offset: rounded(offset),
             aabb_scale: 1,
             ..self
         }
@@ -271,12 +271,17 @@ impl Framing {
         middle > default || !(0.3..=CELLS / 8.0).contains(&size)
     }
 
-    /// The settings, as they are typed.
+    /// The settings, as they are typed, of a box that has `cubes` unit cubes a side now.
     #[must_use]
-    pub fn flags(&self) -> String {
+    pub fn flags(&self, cubes: u32) -> String {
         let [x, y, z] = self.offset;
+        let side = if self.aabb_scale == cubes {
+            String::new()
+        } else {
+            format!(" --set scene.aabb_scale={}", self.aabb_scale)
+        };
         format!(
-            "--set scene.scale={} --set scene.offset=[{x},{y},{z}]",
+            "--set scene.scale={} --set scene.offset=[{x},{y},{z}]{side}",
             self.scale
         )
     }
@@ -322,6 +327,11 @@ fn side(layout: &Layout, filled: bool) -> u32 {
     }
 }
 
+/// An offset in four decimals.
+fn rounded(offset: DVec3) -> [f64; 3] {
+    offset.to_array().map(|v| (v * 1e4).round() / 1e4 + 0.0)
+}
+
 /// Four digits of a positive number.
 fn digits(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
@@ -330,6 +340,9 @@ fn digits(value: f64) -> f64 {
 /// A length in three digits or so.
 #[must_use]
 pub fn short(length: f64) -> String {
+    if length != 0.0 && !(1e-6..1e9).contains(&length.abs()) {
+        return format!("{length:.2e}");
+    }
     let digits = decimals(length.abs());
     format!("{length:.digits$}")
 }
@@ -402,7 +415,7 @@ mod tests {
                 assert!((middle - 0.5).abs() < 1e-3, "{found:?}");
             }
             // What is told is what is used.
-            let typed = found.flags();
+            let typed = found.flags(1);
             let scale = typed.split(['=', ' ']).nth(2).unwrap();
             assert_eq!(scale.parse::<f64>().unwrap(), found.scale, "{typed}");
         }
@@ -462,6 +475,8 @@ mod tests {
         assert_eq!(short(4000.0), "4000");
         assert_eq!(short(4.0), "4.00");
         assert_eq!(short(0.004), "0.00400");
+        assert_eq!(short(3e20), "3.00e20");
+        assert_eq!(short(-4e-16), "-4.00e-16");
         assert_eq!(
             point([512_345.251, -1e-9, 3.0], 4.0),
             "(512345.25, 0.00, 3.00)"

@@ -7,6 +7,7 @@ use glam::{DMat3, DVec3};
 
 use super::Format;
 use super::doctor::{Problem, Severity};
+use super::framing::median;
 use super::framing::{point, short};
 use super::pose::inverse;
 use super::{Dataset, Frame};
@@ -61,12 +62,6 @@ impl Look {
     fn is_shared(&self, most: f64) -> bool {
         self.miss < most && self.facing.max(1.0 - self.facing) >= AGREE
     }
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Column `i` of a camera's rotation: right, up, back.

@@ -97,10 +97,8 @@ pub(super) fn open(
     } else {
         framing::Framing::of(&cameras, None, true)
     };
-    let framing = around.map_or_else(
-        || framing(&views, far),
-        |around| around.as_one_cube().into(),
-    );
+    let around = around.map(framing::Framing::as_one_cube);
+    let framing = around.map_or_else(|| framing(&views, far), Into::into);
     let numbers = frames.iter().flat_map(|frame| {
         let pose = frame.camera.world_from_camera.into_iter().flatten();
         pose.chain(frame.near_far.unwrap_or_default().map(f64::from))
@@ -118,6 +116,7 @@ pub(super) fn open(
     dataset.aabb_scale = Some(framing.aabb_scale);
     dataset.scale = Some(framing.scale);
     dataset.offset = Some(framing.offset);
+    dataset.framing = around;
     dataset.hold_out(frames);
     if let Some(other) = formats::of_folder(root) {
         dataset.warnings.push(format!(

@@ -366,11 +366,13 @@ impl Dataset {
     #[must_use]
     pub fn hints(&self) -> SceneHints {
         let framing = self.framing.as_ref();
+        let of_file = self.scale.zip(self.offset);
+        let center = of_file.map(|(scale, offset)| offset.map(|o| (0.5 - o) / scale));
         SceneHints {
             aabb_scale: self.aabb_scale.or(framing.map(|f| f.aabb_scale)),
             scale: self.scale.or(framing.map(|f| f.scale)),
             offset: self.offset.or(framing.map(|f| f.offset)),
-            center: framing.map(Framing::center),
+            center: center.or(framing.map(Framing::center)),
             surroundings: self.surroundings,
             forward_facing: self.ndc(),
             is_normalized: self.format == Format::Llff,
@@ -401,6 +403,19 @@ impl Dataset {
             Format::Blender | Format::Srn => Some(found).filter(Framing::is_far_from_default),
             Format::Transforms | Format::Llff => found.but_default_where_it_suits(self.aabb_scale),
         });
+    }
+
+    /// A box that suits the cameras where one of `cubes` unit cubes a side does not.
+    pub(crate) fn suggested(&self, cubes: u32) -> Option<Framing> {
+        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        let is_filled = self.surroundings == Some(Surroundings::Filled);
+        if self.format == Format::Llff {
+            return Framing::of(&cameras, Some(1), is_filled).map(Framing::as_one_cube);
+        }
+        // Of what fills the images the file may say how far it reaches.
+        let given = self.aabb_scale.filter(|cubes| *cubes > 1);
+        let wanted = if is_filled { given } else { Some(cubes) };
+        Framing::of(&cameras, wanted, is_filled)
     }
 
     /// Normalised device coordinates of a capture that looks one way, as wide as the widest of its images. The nearest of its
@@ -551,10 +566,14 @@ impl Dataset {
         self.place();
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
-            self.warnings.push(format!(
-                "{count} listed images are absent and left out, the first {}",
-                shown(first)
-            ));
+            self.warnings.push(if count == 1 {
+                format!("a listed image is absent and left out, {}", shown(first))
+            } else {
+                format!(
+                    "{count} listed images are absent and left out, the first {}",
+                    shown(first)
+                )
+            });
         }
         self.warnings
             .extend(notes.counted.drain(..).map(|(note, count, first)| {

@@ -38,6 +38,10 @@ pub struct Foreign {
     pub advice: &'static str,
 }
 
+const VIDEO: Foreign = Foreign {
+    name: "a video",
+    advice: "extract its frames, for instance with ffmpeg -i video.mp4 images/%04d.png",
+};
 const HEIC: Foreign = Foreign {
     name: "HEIC",
     advice: "convert such images to JPEG or PNG, for instance with heif-convert or ImageMagick (magick mogrify -format jpg *.HEIC), \
@@ -126,8 +130,14 @@ fn brand(bytes: &[u8]) -> Foreign {
     };
     if is(&[b"avif", b"avis"]) {
         AVIF
+    } else if is(&[b"heic", b"heix", b"hevc", b"mif1", b"msf1"]) {
+        HEIC
     } else if is(&[b"crx "]) {
         CAMERA_RAW
+    } else if is(&[
+        b"qt  ", b"isom", b"mp41", b"mp42", b"M4V ", b"avc1", b"3gp4", b"3gp5",
+    ]) {
+        VIDEO
     } else {
         HEIC
     }

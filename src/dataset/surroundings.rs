@@ -14,6 +14,13 @@ const SHARE: f64 = 0.7;
 /// Share of the images whose borders agree.
 const IMAGES: f64 = 0.75;
 
+/// Alpha below which a pixel shows what lies behind; resampling and careless exports leave some just below 255.
+const CLEAR: u8 = 250;
+/// Share of such pixels in an image that is transparent.
+const CLEAR_SHARE: f64 = 0.005;
+/// Share of such images, of a scene that was cut out: some may be filled by it.
+const CLEAR_IMAGES: f64 = 0.25;
+
 /// What most images of `frames` show around the scene; `None` where none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let n = frames.len().min(MOST);
@@ -28,7 +35,8 @@ fn of_images(images: &[Image]) -> Option<Surroundings> {
     if images.is_empty() {
         return None;
     }
-    if images.iter().any(|image| image.has_alpha) {
+    let clear = images.iter().filter(|image| is_clear(image)).count();
+    if clear as f64 >= CLEAR_IMAGES * images.len() as f64 {
         return Some(Surroundings::Transparent);
     }
     let borders: Vec<[u8; 3]> = images.iter().filter_map(border).collect();
@@ -39,6 +47,13 @@ fn of_images(images: &[Image]) -> Option<Surroundings> {
     } else {
         Surroundings::Filled
     })
+}
+
+/// Whether much of an image is transparent.
+fn is_clear(image: &Image) -> bool {
+    let alphas = image.pixels.iter().skip(3).step_by(4);
+    let clear = alphas.filter(|alpha| **alpha < CLEAR).count();
+    image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64
 }
 
 /// The colour of an image's border, where it has one.
@@ -136,6 +151,13 @@ mod tests {
         let clear = image(|x, _| [255, 255, 255, if x < 3 { 0 } else { 255 }]);
         let images = [object([255; 3]), clear];
         assert_eq!(of_images(&images), Some(Surroundings::Transparent));
+        // A pixel of a careless export is no transparency.
+        let careless = |x: u32, y: u32| [255, 255, 255, if x + y == 0 { 0 } else { 254 }];
+        let images = [object([255; 3]), image(careless)];
+        assert_eq!(
+            of_images(&images),
+            Some(Surroundings::Plain([255, 255, 255]))
+        );
         assert_eq!(of_images(&[]), None);
     }
 }

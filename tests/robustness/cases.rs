@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use image::{DynamicImage, ImageFormat};
 use serde_json::{Value, json};
 
 use crate::mutate::{self, Random};
@@ -145,6 +146,36 @@ fn as_srn(random: &mut Random, dataset: &Path) {
     std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
 }
 
+/// An image of the dataset in another format, which its name does not tell; perhaps with EXIF data that turn it.
+fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
+    let path = random.of(images).clone();
+    let image = image::open(&path).unwrap();
+    let format = *random.of(&[
+        ImageFormat::Jpeg,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+        ImageFormat::Bmp,
+        ImageFormat::OpenExr,
+    ]);
+    let image = match format {
+        ImageFormat::OpenExr => DynamicImage::ImageRgb32F(image.to_rgb32f()),
+        _ => DynamicImage::ImageRgb8(image.to_rgb8()),
+    };
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    let mut bytes = bytes.into_inner();
+    if format == ImageFormat::Jpeg {
+        // A directory of one entry, the orientation.
+        let turn = random.below(12) as u8;
+        let mut exif =
+            b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([turn, 0, 0, 0, 0, 0, 0]);
+        bytes.splice(2..2, exif);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.args(arguments);
@@ -192,10 +223,10 @@ fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
         p.extension()
             .is_some_and(|e| e == "json" || e == "npy" || e == "txt")
     });
-    let path = if random.below(3) == 0 {
-        random.of(&images).clone()
-    } else {
-        random.of(&json).clone()
+    let path = match random.below(6) {
+        0 => random.of(&images).clone(),
+        1 => in_another_format(random, &images),
+        _ => random.of(&json).clone(),
     };
     let what = if path.extension().is_some_and(|e| e == "json") {
         spoil_json(random, &path)

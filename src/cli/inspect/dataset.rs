@@ -396,6 +396,24 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
             scene.aabb_scale.unwrap_or(1),
         ),
     )?;
+    // What poses say that are the wrong way round is told by the error.
+    if !doctor::are_inverted(dataset) {
+        describe_cameras(&line, found)?;
+    }
+    if let Some(memory) = &found.memory {
+        line(
+            "memory",
+            format!("{} to train {}", memory.describe(), found.config.method),
+        )?;
+    }
+    Ok(())
+}
+
+/// Where the cameras stand, and how the box fits what they see.
+fn describe_cameras(
+    line: &dyn Fn(&str, String) -> anyhow::Result<()>,
+    found: &Found<'_>,
+) -> anyhow::Result<()> {
     let stand = &found.stand;
     let [nearest, farthest] = stand.distance;
     let what = stand.focus.map_or_else(
@@ -409,7 +427,7 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
             short(nearest),
             short(farthest),
             stand.inside,
-            dataset.train.len()
+            found.dataset.train.len()
         ),
     )?;
     let fit = &found.fit;
@@ -422,12 +440,5 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
             "{:.0} % of an image's rays meet the box{across}",
             100.0 * fit.rays_inside
         ),
-    )?;
-    if let Some(memory) = &found.memory {
-        line(
-            "memory",
-            format!("{} to train {}", memory.describe(), found.config.method),
-        )?;
-    }
-    Ok(())
+    )
 }

@@ -16,8 +16,9 @@ use super::sink::{DepthFormat, Look, Target};
 use super::{Session, usage};
 #[cfg(feature = "viewer")]
 use crate::camera_path::Draft;
-use crate::config::Background;
-use crate::dataset::Split;
+use crate::config::{Background, Config, SceneHints};
+use crate::dataset::{Split, doctor};
+use crate::images::near_far;
 use crate::render::{Channel, Crop, Frame, Renderer};
 pub(super) use views::View;
 use views::{FrameRange, PathFile, Views, sized};
@@ -264,13 +265,15 @@ fn render_to(
     }
     renderer.set_crop(views.crop);
     let (picked, step) = views.pick(args)?;
+    warn_of_nothing(session, renderer.config(), &picked);
     let fps = views.fps / step as f64;
     plan::check_views(args, target, &picked, fps)?;
     plan::make_folder(&args.out, target)?;
     if let Some(first) = picked.first() {
         session.out.in_place_of_bar(format!(
-            "rendering {} views of {}×{}",
+            "rendering {} view{} of {}×{}",
             picked.len(),
+            if picked.len() == 1 { "" } else { "s" },
             first.camera.width,
             first.camera.height
         ));
@@ -319,6 +322,22 @@ fn render_to(
         if picked.len() == 1 { "view" } else { "views" },
         args.out.display()
     ))
+}
+
+/// Say that none of `views` sees the scene of `config`: their file stands in another unit, or around another origin.
+fn warn_of_nothing(session: &Session, config: &Config, views: &[View]) {
+    if config.scene.ndc.is_some() || views.is_empty() {
+        return;
+    }
+    let scene_box = scene::box_of(config, SceneHints::default());
+    let sees = |v: &View| doctor::sees(&v.camera, &scene_box, near_far(config, v.near_far));
+    if !views.iter().any(sees) {
+        session.out.note(format!(
+            "warning: no camera sees the scene's box, {}, in world units: pictures show nothing but background; \
+             check the unit and the origin of the path",
+            scene_box.shown()
+        ));
+    }
 }
 
 /// What a rendering takes.

@@ -43,7 +43,7 @@ pub(super) use driver::{Line, Start, command_line, go_on_without_disk};
 
 Ctrl-C saves a checkpoint and stops; a second one quits at once.")]
 pub(super) struct Args {
-    /// Folder of posed images: Blender, `transforms.json` or LLFF; may be left out with --resume
+    /// Folder of posed images: Blender, `transforms.json`, LLFF or SRN; may be left out with --resume
     pub(super) dataset: Option<PathBuf>,
     /// Preset; where left out, `ngp`, or `ngp-small` on a software adapter
     #[arg(long, conflicts_with = "config", value_name = "M")]
