@@ -243,8 +243,15 @@ pub fn check(
     // Of a box that is elsewhere all has been told.
     if problems.is_empty() {
         let fit = fit(&dataset.train, scene_box, cubes, near_far);
-        problems.extend(against_rays(&fit, scene_box, &advice));
-        problems.extend(against_view(&fit, scene_box, &advice));
+        // The worse of two that have one cause.
+        let both = [
+            against_view(&fit, scene_box, &advice),
+            against_rays(&fit, scene_box, &advice),
+        ];
+        let is_error = |problem: &Problem| problem.severity == Severity::Error;
+        let mut both: Vec<Problem> = both.into_iter().flatten().collect();
+        both.sort_by_key(|problem| !is_error(problem));
+        problems.extend(both.into_iter().next());
     }
     if problems.is_empty() && dataset.surroundings == Some(Surroundings::Filled) {
         problems.extend(against_filled(dataset, scene_box, &advice));

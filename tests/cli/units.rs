@@ -199,7 +199,8 @@ fn another_size_stays_around_what_the_cameras_look_at() {
 #[test]
 fn a_hopeless_box_is_never_called_ready() {
     let cases = [
-        (10.0, "warning", "lies inside what the cameras see"),
+        (5.0, "warning", "lies inside what the cameras see"),
+        (10.0, "error", "of the images' rays meet the scene"),
         (1000.0, "error", "lies inside what the cameras see"),
         (0.001, "error", "cells of its grid"),
         (0.05, "warning", "cells of its grid"),
