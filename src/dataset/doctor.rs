@@ -501,10 +501,7 @@ fn against_rays(
     };
     let share = short(100.0 * fit.rays_inside);
     let place = format!("the scene's box {}", scene_box.shown());
-    let advice = advice().map_or_else(
-        || "check scene.scale and scene.offset".to_owned(),
-        |advice| advice,
-    );
+    let advice = advice().unwrap_or_else(|| "check scene.scale and scene.offset".to_owned());
     let text = format!(
         "{share} % of the images' rays meet {place}, and nothing but background is learned of the others: {advice}"
     );
