@@ -246,6 +246,27 @@ fn paths_of_other_programs_show_what_key_frames_do() {
 }
 
 #[test]
+fn a_path_that_never_sees_the_scene_is_told() {
+    if !has_adapter() {
+        return;
+    }
+    let told = |at: [f64; 3]| {
+        let [x, y, z] = at;
+        let place = Place::new(&json!({
+            "width": 8, "height": 8, "fov": 40,
+            "key_frames": [{"time": 0, "eye": [x + 3.5, y, z], "target": [x, y, z]}]
+        }));
+        text(&succeeds(&mut place.render("a.png")).stderr)
+    };
+    let elsewhere = told([512_345.0, 4_649_776.0, 250.0]);
+    assert!(
+        elsewhere.contains("no camera sees the scene's box") && elsewhere.contains("unit"),
+        "{elsewhere}"
+    );
+    assert!(!told([0.0; 3]).contains("no camera"));
+}
+
+#[test]
 fn a_split_without_images_is_rendered_and_not_measured() {
     if !has_adapter() {
         return;

@@ -362,6 +362,22 @@ fn a_room_does_not_become_fog_before_the_cameras() {
 }
 
 #[test]
+fn a_box_before_the_walls_of_a_room_is_told() {
+    // Where the file's box ends before the cameras, the walls that fill the images are not in it.
+    let scene = Scene::with(24, 1.0, [0.0; 3], Some(1), walls);
+    let (report, told, code) = scene.inspect(&[]);
+    let problems = report["problems"].as_array().unwrap();
+    assert!(problems.len() == 1 && code == 0, "{problems:#?}");
+    let message = problems[0]["message"].as_str().unwrap();
+    assert!(message.contains("fills the images"), "{message}");
+    assert!(!told.contains("ready to train"), "{told}");
+    let flags: Vec<&str> = message.split("; try ").nth(1).unwrap().split(' ').collect();
+    let (report, told, _) = scene.inspect(&flags);
+    assert_eq!(report["problems"], json!([]), "{flags:?}");
+    assert!(told.contains("24 of 24 inside") || told.contains("21 of 21 inside"), "{told}");
+}
+
+#[test]
 fn training_without_samples_fails_within_its_first_steps() {
     if !has_adapter() {
         return;

@@ -197,6 +197,9 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
     }
     capture.write();
     let dataset = capture.open().unwrap();
+    // What is told of it.
+    let framing = dataset.framing.unwrap();
+    assert_eq!((framing.cameras, framing.aabb_scale), (12, 1));
     for method in ["nerf-small", "ngp-small"] {
         let mut config = Config::preset(method, &[]).unwrap();
         config.resolve(dataset.hints(), AdapterClass::Software);
