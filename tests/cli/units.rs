@@ -374,7 +374,10 @@ fn a_box_before_the_walls_of_a_room_is_told() {
     let flags: Vec<&str> = message.split("; try ").nth(1).unwrap().split(' ').collect();
     let (report, told, _) = scene.inspect(&flags);
     assert_eq!(report["problems"], json!([]), "{flags:?}");
-    assert!(told.contains("24 of 24 inside") || told.contains("21 of 21 inside"), "{told}");
+    assert!(
+        told.contains("24 of 24 inside") || told.contains("21 of 21 inside"),
+        "{told}"
+    );
 }
 
 #[test]
