@@ -1,7 +1,8 @@
 //! Occupancy grid: `shaders/occupancy.wgsl` (Müller et al. 2022, appendix E.2).
 //!
 //! Per cell the optical thickness of the field over the shortest step, kept as a decaying maximum of samples at random
-//! places in the cell. An update visits a slice of the cells, in a fixed permutation, and as many occupied ones.
+//! places in the cell. An update visits a slice of the cells, in a fixed permutation, and as many occupied
+//! ones; between updates cells rise with the samples that training evaluates.
 
 use crate::compositing::activation_defines;
 use crate::config::{Config, Occupancy, Sampler};

@@ -20,10 +20,11 @@ pub(super) struct Pace<'a> {
     what: &'static str,
     /// How it takes less.
     way_out: &'a str,
-    views: usize,
+    /// Rays of each view.
+    views: Vec<u64>,
     estimate: Estimate,
-    /// Views, and rays of them, that are complete.
-    complete: (usize, u64),
+    /// Views that are complete.
+    complete: usize,
 }
 
 impl<'a> Pace<'a> {
@@ -35,30 +36,30 @@ impl<'a> Pace<'a> {
         cameras: impl IntoIterator<Item = &'c Camera>,
         per_pixel: u32,
     ) -> Self {
-        let pixels = |c: &Camera| u64::from(c.width) * u64::from(c.height);
-        let all: Vec<u64> = cameras.into_iter().map(pixels).collect();
-        let rays = all.iter().sum::<u64>() * u64::from(per_pixel);
+        let of = |c: &Camera| u64::from(c.width) * u64::from(c.height) * u64::from(per_pixel);
+        let views: Vec<u64> = cameras.into_iter().map(of).collect();
+        let rays = views.iter().sum();
         Self {
             session,
             bar: session.out.bar_of_rays(rays, what),
             what,
             way_out,
-            views: all.len(),
+            views,
             estimate: Estimate::new(rays),
-            complete: (0, 0),
+            complete: 0,
         }
     }
 
     /// `done` rays of the view under way are done; whether to go on.
     pub(super) fn go_on(&mut self, done: u64) -> bool {
-        let done = self.complete.1 + done;
+        let done = self.rays_complete() + done;
         self.bar.set_position(done);
         if let Some((seconds, rate)) = self.estimate.left(done, Instant::now()) {
             self.session.out.note(format!(
                 "{} {} view{} takes about {} more, at {}rays/s: {}",
                 self.what,
-                self.views,
-                if self.views == 1 { "" } else { "s" },
+                self.views.len(),
+                if self.views.len() == 1 { "" } else { "s" },
                 duration(seconds),
                 short(rate),
                 self.way_out
@@ -68,11 +69,16 @@ impl<'a> Pace<'a> {
     }
 
     /// The view under way is complete.
-    pub(super) fn complete(&mut self, rays: u64) {
-        self.complete = (self.complete.0 + 1, self.complete.1 + rays);
-        self.bar.set_position(self.complete.1);
-        self.bar
-            .set_message(format!("{} {}/{}", self.what, self.complete.0, self.views));
+    pub(super) fn complete(&mut self) {
+        self.complete += 1;
+        self.bar.set_position(self.rays_complete());
+        let (done, of) = (self.complete, self.views.len());
+        self.bar.set_message(format!("{} {done}/{of}", self.what));
+    }
+
+    /// Rays of the views that are complete.
+    fn rays_complete(&self) -> u64 {
+        self.views[..self.complete].iter().sum()
     }
 
     /// Nothing is left, or nobody waits for it.

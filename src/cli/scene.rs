@@ -617,7 +617,7 @@ pub(super) fn evaluate(
         }
         renderings.push(pixels);
         views.push(quality);
-        pace.complete(u64::from(camera.width) * u64::from(camera.height));
+        pace.complete();
     }
     pace.finish();
     let context = Context {

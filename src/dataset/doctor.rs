@@ -194,8 +194,7 @@ pub fn sees(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> bool {
 /// Whether the poses of `dataset` look like the inverse of what they should be.
 #[must_use]
 pub fn are_inverted(dataset: &Dataset) -> bool {
-    let cameras: Vec<Camera> = dataset.views().iter().map(|f| f.camera).collect();
-    inverted::are(&cameras)
+    inverted::are(&dataset.cameras())
 }
 
 /// Where the cameras of `frames` stand, seen from the scene's box.
@@ -518,8 +517,8 @@ fn against_filled(
     if looks_one_way(&cameras) || !matches!(Layout::of(&cameras), Some(Layout::Around { .. })) {
         return None;
     }
-    let outside = cameras.iter().filter(|c| !scene_box.holds(c.place()));
-    let outside = outside.count();
+    let outside = |camera: &&Camera| !scene_box.holds(camera.place());
+    let outside = cameras.iter().filter(outside).count();
     (2 * outside > cameras.len()).then(|| {
         let advice = advice().map_or_else(String::new, |advice| format!(": {advice}"));
         Problem::warning(format!(

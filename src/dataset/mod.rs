@@ -388,7 +388,7 @@ impl Dataset {
 
     /// Places a scene that no file places by its cameras.
     fn place(&mut self) {
-        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        let cameras = self.cameras();
         if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
             return;
         }
@@ -407,7 +407,7 @@ impl Dataset {
 
     /// A box that suits the cameras where one of `cubes` unit cubes a side does not.
     pub(crate) fn suggested(&self, cubes: u32) -> Option<Framing> {
-        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        let cameras = self.cameras();
         let is_filled = self.surroundings == Some(Surroundings::Filled);
         if self.format == Format::Llff {
             return Framing::of(&cameras, Some(1), is_filled).map(Framing::as_one_cube);
@@ -430,7 +430,7 @@ impl Dataset {
             let frames = self.train.iter().chain(&self.test);
             frames.map(half).reduce(f32::max)
         };
-        let cameras: Vec<Camera> = self.views().iter().map(|f| f.camera).collect();
+        let cameras = self.cameras();
         if self.format != Format::Llff || !looks_one_way(&cameras) {
             return None;
         }
@@ -438,6 +438,12 @@ impl Dataset {
             near: 1.0,
             half: [half(0)?, half(1)?],
         })
+    }
+
+    /// The cameras of all views, in the order of the files.
+    #[must_use]
+    pub fn cameras(&self) -> Vec<Camera> {
+        self.views().iter().map(|f| f.camera).collect()
     }
 
     /// All views, in the order of the files.

@@ -357,10 +357,9 @@ pub(super) fn render_all(
     mut take: impl FnMut(usize, &Frame) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let _listener = interrupt::listen();
-    let per_pixel = how.per_side.pow(2);
     let way_out = "Ctrl-C ends it; a smaller --width or fewer --samples take less";
     let cameras = views.iter().map(|view| &view.camera);
-    let mut pace = Pace::new(session, "rendering", way_out, cameras, per_pixel);
+    let mut pace = Pace::new(session, "rendering", way_out, cameras, how.per_side.pow(2));
     for view in views {
         let (camera, near_far) = (&view.camera, view.near_far);
         let mut go_on = |done| pace.go_on(done);
@@ -371,7 +370,7 @@ pub(super) fn render_all(
             return Err(Interrupted(text).into());
         };
         take(view.index, &frame)?;
-        pace.complete(u64::from(camera.width * camera.height) * u64::from(per_pixel));
+        pace.complete();
     }
     pace.finish();
     Ok(())
