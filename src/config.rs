@@ -386,6 +386,14 @@ pub struct Training {
     /// Share of width and height that counts as the middle.
     #[serde(default = "half")]
     pub crop_fraction: f32,
+    /// First steps, over which the distance at which training rays start falls from `near_start` to `scene.near`, so that
+    /// what is seen is not first explained by fog before the cameras.
+    #[serde(default)]
+    pub near_steps: u32,
+    /// Where the rays of the first step start, in world units along the ray. Left out, a quarter of the way to what the cameras
+    /// look at, where the scene fills their images.
+    #[serde(default)]
+    pub near_start: Option<f32>,
     /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
     #[serde(default)]
     pub density_noise: f32,
@@ -704,6 +712,9 @@ const BIAS_IN_CASCADES: f32 = -1.2;
 /// Growth of steps from which on that pays: with shorter ones a thin field costs more samples a ray than it gains.
 const LONG_STEPS: f32 = 1.0 / 128.0;
 
+/// Where rays start at first, over the cameras' distance from what they look at.
+const NEAR_START: f64 = 0.25;
+
 /// What the dataset says about the scene's frame.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
@@ -717,6 +728,8 @@ pub struct SceneHints {
     pub center: Option<[f64; 3]>,
     /// What the images show behind things.
     pub surroundings: Option<Surroundings>,
+    /// How far the cameras of a scene that fills its images stand from what they look at, in world units.
+    pub distance: Option<f64>,
     /// Whether its reader brings world units to one size, by what is known of depths.
     pub is_normalized: bool,
     /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
@@ -911,6 +924,14 @@ impl Config {
         };
         scene.offset.get_or_insert(offset);
         scene.settle_backgrounds(hints.surroundings);
+        let within = |near: &f32| scene.far.is_none_or(|far| *near < far);
+        let near_start = hints.distance.map(|d| (NEAR_START * d) as f32);
+        if self.training.near_steps > 0
+            && in_world
+            && let Some(near) = near_start.filter(within)
+        {
+            self.training.near_start.get_or_insert(near);
+        }
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
         }
@@ -1059,11 +1080,37 @@ mod tests {
     }
 
     #[test]
+    fn rays_start_a_quarter_of_the_way_to_what_fills_the_images() {
+        let resolved = |preset: &str, overrides: &[&str], distance: Option<f64>| {
+            let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
+            let mut config = Config::preset(preset, &overrides).unwrap();
+            let hints = SceneHints {
+                distance,
+                ..SceneHints::default()
+            };
+            config.resolve(hints, AdapterClass::Software);
+            config.training.near_start
+        };
+        let far = Some(4000.0);
+        assert_eq!(resolved("ngp-small", &[], far), Some(1000.0));
+        assert_eq!(resolved("ngp", &[], far), Some(1000.0));
+        assert_eq!(resolved("ngp-small", &[], None), None);
+        assert_eq!(resolved("nerf", &[], far), None);
+        let typed = ["training.near_start=20"];
+        assert_eq!(resolved("ngp-small", &typed, far), Some(20.0));
+        let off = ["training.near_steps=0"];
+        assert_eq!(resolved("ngp-small", &off, far), None);
+        // Nothing would be seen.
+        assert_eq!(resolved("ngp-small", &["scene.far=900"], far), None);
+    }
+
+    #[test]
     fn values_without_a_text_in_shaders_are_refused() {
         for key in [
             "scene.pixel_center",
             "scene.near",
             "scene.scale",
+            "training.near_start",
             "optimizer.l2_reg",
             "optimizer.norm_reg",
             "occupancy.threshold",

@@ -319,10 +319,14 @@ impl ImageSet {
         targets: &Buffer,
     ) -> Result<(), GpuError> {
         // Where objects take turns there is no start of the whole.
-        let crop_steps = match config.meta {
-            Some(_) => 0,
-            None => config.training.crop_steps,
+        let training = &config.training;
+        let (crop_steps, near_steps) = match (&config.meta, training.near_start) {
+            (Some(_), _) => (0, 0),
+            (None, Some(_)) => (training.crop_steps, training.near_steps),
+            (None, None) => (training.crop_steps, 0),
         };
+        let near_start = f64::from(training.near_start.unwrap_or(0.0));
+        let near_start = SceneFrame::of(config).length(near_start) as f32;
         for (chunk, pixels) in self.chunks.iter().enumerate() {
             let background = config.scene.background;
             let defines = ray_defines(config, background)
@@ -332,11 +336,10 @@ impl ImageSet {
                     "random_background",
                     matches!(background, Background::Random | Background::Auto(None)),
                 )
+                .set("near_steps", near_steps)
+                .set("near_start", format!("{near_start:?}"))
                 .set("crop_steps", crop_steps)
-                .set(
-                    "crop_fraction",
-                    format!("{:?}", config.training.crop_fraction),
-                );
+                .set("crop_fraction", format!("{:?}", training.crop_fraction));
             let bindings = [
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),

@@ -229,6 +229,9 @@ impl Config {
                 format!("is {crop}; it must be positive and 1 at most"),
             ));
         }
+        if let Some(near) = self.training.near_start {
+            not_negative("training.near_start", near)?;
+        }
         not_negative("training.density_noise", self.training.density_noise)?;
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(

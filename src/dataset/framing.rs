@@ -100,6 +100,14 @@ impl Layout {
         })
     }
 
+    /// How far away what is looked at is; of cameras that look at no one point, how far apart they are, which is not more.
+    pub(crate) fn distance(&self) -> f64 {
+        match *self {
+            Self::Around { distance, .. } => distance,
+            Self::InsideOut { radius, .. } | Self::OneWay { radius, .. } => radius,
+        }
+    }
+
     /// The middle of what is looked at, or of where the cameras are.
     fn center(&self) -> DVec3 {
         match *self {

@@ -43,7 +43,7 @@ pub use poses::{Unpictured, parse_poses};
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
 use crate::text::{one_line, shown};
-use framing::{Framing, looks_one_way};
+use framing::{Framing, Layout, looks_one_way};
 use json::Fields;
 
 /// Every how many views one is held out for testing, where the files define no split.
@@ -374,9 +374,18 @@ impl Dataset {
             offset: self.offset.or(framing.map(|f| f.offset)),
             center: center.or(framing.map(Framing::center)),
             surroundings: self.surroundings,
+            distance: self.filled_distance(),
             forward_facing: self.ndc(),
             is_normalized: self.format == Format::Llff,
         }
+    }
+
+    /// How far cameras stand from what they look at, where the scene fills their images.
+    fn filled_distance(&self) -> Option<f64> {
+        if self.surroundings != Some(Surroundings::Filled) {
+            return None;
+        }
+        Layout::of(&self.cameras()).map(|layout| layout.distance())
     }
 
     /// Looks at some of the training images for what surrounds the scene, on which the default background and the size of a

@@ -459,3 +459,59 @@ fn first_steps_draw_from_the_middle() {
         assert!(pixels(10).len() > 900);
     });
 }
+
+/// Over the first steps the rays of training start nearer and nearer to their camera.
+#[test]
+fn first_steps_start_far_from_the_cameras() {
+    on_device(|gpu| {
+        let config = config(&[
+            "scene.scale=0.165",
+            "scene.length=normalized",
+            "training.near_start=4",
+            "training.near_steps=8",
+        ]);
+        let frame = SceneFrame::of(&config);
+        let images = [Image {
+            width: 40,
+            height: 24,
+            pixels: vec![255; 4 * 40 * 24],
+            has_alpha: false,
+        }];
+        let camera = camera(Lens::Pinhole, 40, 24);
+        let camera = GpuCamera::new(&camera, [0.5, 9.0], &frame);
+        let set = ImageSet::upload(gpu, &images, &[camera]).unwrap();
+        let start = |step: u32, config: &Config| {
+            const N: usize = 100;
+            let rig = Rig::new(gpu, N, 0, 0);
+            rig.set(StepState {
+                step,
+                ..rig.state()
+            });
+            let rays = rig.buffer(&vec![GpuRay::zeroed(); N]);
+            let targets = rig.zeros(4 * N);
+            rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
+            let starts = rig.read::<GpuRay>(&rays, N);
+            assert!(starts.iter().all(|r| r.t_min == starts[0].t_min));
+            starts[0].t_min
+        };
+        // A unit of the world is half a unit inside.
+        for (step, inside) in [
+            (0, 2.0),
+            (2, 1.5),
+            (6, 0.5),
+            (7, 0.25),
+            (8, 0.25),
+            (900, 0.25),
+        ] {
+            assert_eq!(start(step, &config), inside, "step {step}");
+        }
+        let plain = Config {
+            training: kiln::config::Training {
+                near_start: None,
+                ..config.training.clone()
+            },
+            ..config.clone()
+        };
+        assert_eq!(start(0, &plain), 0.25);
+    });
+}
