@@ -131,7 +131,9 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     let pixel = y * camera.width + x;
     var ray = camera_ray(camera, image, pixel);
     //: if near_steps > 0
-    ray.t_min = max(ray.t_min, ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0));
+    // Not beyond the middle of what is left of the ray.
+    let start = ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0);
+    ray.t_min = clamp(start, ray.t_min, 0.5 * (ray.t_min + ray.t_max));
     //: endif
     //: if random_background
     ray.background = vec3<f32>(random(&state), random(&state), random(&state));

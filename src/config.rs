@@ -924,13 +924,12 @@ impl Config {
         };
         scene.offset.get_or_insert(offset);
         scene.settle_backgrounds(hints.surroundings);
-        let within = |near: &f32| scene.far.is_none_or(|far| *near < far);
-        let near_start = hints.distance.map(|d| (NEAR_START * d) as f32);
         if self.training.near_steps > 0
             && in_world
-            && let Some(near) = near_start.filter(within)
+            && let Some(distance) = hints.distance
         {
-            self.training.near_start.get_or_insert(near);
+            let start = (NEAR_START * distance) as f32;
+            self.training.near_start.get_or_insert(start);
         }
         if hints.is_normalized || !in_world {
             scene.length = Length::World;
@@ -1100,8 +1099,6 @@ mod tests {
         assert_eq!(resolved("ngp-small", &typed, far), Some(20.0));
         let off = ["training.near_steps=0"];
         assert_eq!(resolved("ngp-small", &off, far), None);
-        // Nothing would be seen.
-        assert_eq!(resolved("ngp-small", &["scene.far=900"], far), None);
     }
 
     #[test]

@@ -89,6 +89,7 @@ fn configs() -> Vec<Config> {
             "scene.aabb_scale=4",
             "scene.linear=true",
             "training.micro_batches=2",
+            "training.near_start=1.0",
         ],
         &[
             "loss={l2={}}",

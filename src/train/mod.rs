@@ -45,7 +45,7 @@ pub enum TrainError {
     /// Nothing was evaluated from the beginning.
     #[error(
         "no samples were evaluated in the first {step} steps, so that nothing is learned: see that rays meet the box (scene.scale, \
-         scene.offset, scene.near, scene.far) and that training.batch_size holds the samples of a ray"
+         scene.offset, scene.near, scene.far, training.near_start) and that training.batch_size holds the samples of a ray"
     )]
     NoSamples {
         /// Steps without one.

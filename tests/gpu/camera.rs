@@ -478,9 +478,11 @@ fn first_steps_start_far_from_the_cameras() {
             has_alpha: false,
         }];
         let camera = camera(Lens::Pinhole, 40, 24);
-        let camera = GpuCamera::new(&camera, [0.5, 9.0], &frame);
-        let set = ImageSet::upload(gpu, &images, &[camera]).unwrap();
-        let start = |step: u32, config: &Config| {
+        let upload = |near_far: [f32; 2]| {
+            let camera = GpuCamera::new(&camera, near_far, &frame);
+            ImageSet::upload(gpu, &images, &[camera]).unwrap()
+        };
+        let start = |set: &ImageSet, step: u32, config: &Config| {
             const N: usize = 100;
             let rig = Rig::new(gpu, N, 0, 0);
             rig.set(StepState {
@@ -494,6 +496,7 @@ fn first_steps_start_far_from_the_cameras() {
             assert!(starts.iter().all(|r| r.t_min == starts[0].t_min));
             starts[0].t_min
         };
+        let set = upload([0.5, 9.0]);
         // A unit of the world is half a unit inside.
         for (step, inside) in [
             (0, 2.0),
@@ -503,7 +506,7 @@ fn first_steps_start_far_from_the_cameras() {
             (8, 0.25),
             (900, 0.25),
         ] {
-            assert_eq!(start(step, &config), inside, "step {step}");
+            assert_eq!(start(&set, step, &config), inside, "step {step}");
         }
         let plain = Config {
             training: kiln::config::Training {
@@ -512,6 +515,8 @@ fn first_steps_start_far_from_the_cameras() {
             },
             ..config.clone()
         };
-        assert_eq!(start(0, &plain), 0.25);
+        assert_eq!(start(&set, 0, &plain), 0.25);
+        // Half of a short ray is left.
+        assert_eq!(start(&upload([0.5, 3.5]), 0, &config), 1.0);
     });
 }
