@@ -747,7 +747,9 @@ impl Config {
             ..
         } = self.scene;
         let is_auto = |b| matches!(b, Background::Auto(_));
-        aabb_scale.is_none() || is_auto(background) || is_auto(eval_background)
+        let training = &self.training;
+        let starts_anywhere = training.near_steps > 0 && training.near_start.is_none();
+        aabb_scale.is_none() || is_auto(background) || is_auto(eval_background) || starts_anywhere
     }
 
     /// The optimiser of the steps, which average nothing where weights to begin with are learned: tasks are too short.
@@ -1097,6 +1099,15 @@ mod tests {
         assert_eq!(resolved("nerf", &[], far), None);
         let typed = ["training.near_start=20"];
         assert_eq!(resolved("ngp-small", &typed, far), Some(20.0));
+        // The images are looked at for it, whatever else is given.
+        let given = [
+            "scene.aabb_scale=8",
+            "scene.background=black",
+            "scene.eval_background=black",
+        ];
+        let given = given.map(str::to_owned);
+        let preset = |name: &str| Config::preset(name, &given).unwrap();
+        assert!(preset("ngp").goes_by_images() && !preset("nerf").goes_by_images());
         let off = ["training.near_steps=0"];
         assert_eq!(resolved("ngp-small", &off, far), None);
     }

@@ -326,7 +326,9 @@ impl ImageSet {
             (None, None) => (training.crop_steps, 0),
         };
         let near_start = f64::from(training.near_start.unwrap_or(0.0));
-        let near_start = SceneFrame::of(config).length(near_start) as f32;
+        let near_start = SceneFrame::of(config)
+            .length(near_start)
+            .min(f64::from(FAR)) as f32;
         for (chunk, pixels) in self.chunks.iter().enumerate() {
             let background = config.scene.background;
             let defines = ray_defines(config, background)

@@ -63,7 +63,17 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     if dataset.frames(args.split).is_empty() {
         let split = args.split;
         return Err(super::usage(match dataset.poses(split).len() {
-            0 => format!("--split {split}: the dataset has no such views"),
+            0 => {
+                let splits = [Split::Train, Split::Val, Split::Test];
+                let others = splits
+                    .into_iter()
+                    .filter(|s| !dataset.frames(*s).is_empty());
+                let others: Vec<String> = others.map(|s| format!("--split {s}")).collect();
+                format!(
+                    "--split {split}: the dataset has no such views beside those that the run trains on; there is {}",
+                    others.join(", ")
+                )
+            }
             n => format!(
                 "--split {split}: its {n} poses have no images to compare with: kiln render --split {split} draws them"
             ),

@@ -141,13 +141,17 @@ pub(super) fn resolve(
     }
     let (hints, framing) = (dataset.hints(), dataset.framing);
     let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
+    let why = match config.scene.scale {
+        Some(_) => "of the scale given, around where",
+        None => "since",
+    };
     let given = [config.scene.background, config.scene.eval_background];
     config.resolve(hints, class);
     if let Some(framing) = framing.filter(|_| !is_placed && config.scene.ndc.is_none()) {
         let scene = &config.scene;
         let [x, y, z] = scene.box_offset();
         session.out.note(format!(
-            "scene: a box of {} world units a side, since {} (scene.scale={} scene.offset=[{x},{y},{z}] \
+            "scene: a box of {} world units a side, {why} {} (scene.scale={} scene.offset=[{x},{y},{z}] \
              scene.aabb_scale={}; --set changes them)",
             short(f64::from(scene.aabb_scale.unwrap_or(1)) / scene.box_scale()),
             framing.reason(),

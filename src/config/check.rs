@@ -231,6 +231,12 @@ impl Config {
         }
         if let Some(near) = self.training.near_start {
             not_negative("training.near_start", near)?;
+            if self.training.near_steps == 0 && near > 0.0 {
+                return Err(bad(
+                    "training.near_start",
+                    "does nothing without training.near_steps, the steps over which rays come nearer",
+                ));
+            }
         }
         not_negative("training.density_noise", self.training.density_noise)?;
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {

@@ -237,21 +237,26 @@ pub fn check(
         Some(format!("{reason}; try {flags}"))
     };
     problems.extend(one_point(&dataset.train));
-    problems.extend(against_box(&dataset.train, scene_box, near_far, &advice));
-    problems.extend(against_focus(&dataset.train, scene_box, &advice));
-    // Of a box that is elsewhere all has been told.
-    if problems.is_empty() {
-        let fit = fit(&dataset.train, scene_box, cubes, near_far);
-        // The worse of two that have one cause.
-        let both = [
-            against_view(&fit, scene_box, &advice),
-            against_rays(&fit, scene_box, &advice),
-        ];
-        let is_error = |problem: &Problem| problem.severity == Severity::Error;
-        let mut both: Vec<Problem> = both.into_iter().flatten().collect();
-        both.sort_by_key(|problem| !is_error(problem));
-        problems.extend(both.into_iter().next());
-    }
+    // Of those that have one cause, the worst; of these the first.
+    let fit = fit(&dataset.train, scene_box, cubes, near_far);
+    let of_place: Vec<Problem> = against_box(&dataset.train, scene_box, near_far, &advice)
+        .into_iter()
+        .chain(against_focus(&dataset.train, scene_box, &advice))
+        .collect();
+    let of_size = [
+        against_view(&fit, scene_box, &advice),
+        against_rays(&fit, scene_box, &advice),
+    ];
+    let is_error = |problem: &Problem| problem.severity == Severity::Error;
+    let mut of_size: Vec<Problem> = of_size.into_iter().flatten().collect();
+    of_size.sort_by_key(|problem| !is_error(problem));
+    of_size.truncate(1);
+    let is_worse = of_size.iter().any(is_error) && !of_place.iter().any(is_error);
+    problems.extend(if of_place.is_empty() || is_worse {
+        of_size
+    } else {
+        of_place
+    });
     if problems.is_empty() && dataset.surroundings == Some(Surroundings::Filled) {
         problems.extend(against_filled(dataset, scene_box, &advice));
     }

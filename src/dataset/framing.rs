@@ -100,11 +100,11 @@ impl Layout {
         })
     }
 
-    /// How far away what is looked at is; of cameras that look at no one point, how far apart they are, which is not more.
-    pub(crate) fn distance(&self) -> f64 {
+    /// How far away what is looked at is; `None` of cameras that look at no one point, since walls may stand close to them.
+    pub(crate) fn distance(&self) -> Option<f64> {
         match *self {
-            Self::Around { distance, .. } => distance,
-            Self::InsideOut { radius, .. } | Self::OneWay { radius, .. } => radius,
+            Self::Around { distance, .. } => Some(distance),
+            Self::InsideOut { .. } | Self::OneWay { .. } => None,
         }
     }
 

@@ -385,7 +385,7 @@ impl Dataset {
         if self.surroundings != Some(Surroundings::Filled) {
             return None;
         }
-        Layout::of(&self.cameras()).map(|layout| layout.distance())
+        Layout::of(&self.cameras())?.distance()
     }
 
     /// Looks at some of the training images for what surrounds the scene, on which the default background and the size of a

@@ -24,22 +24,38 @@ const CLEAR_IMAGES: f64 = 0.25;
 /// What most images of `frames` show around the scene; `None` where none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let n = frames.len().min(MOST);
-    let images: Vec<Image> = (0..n)
+    let looks: Vec<Look> = (0..n)
         .into_par_iter()
         .filter_map(|i| frames[i * frames.len() / n].load().ok())
+        .map(|image| Look::of(&image))
         .collect();
-    of_images(&images)
+    of_looks(&looks)
 }
 
-fn of_images(images: &[Image]) -> Option<Surroundings> {
+/// What one image shows.
+struct Look {
+    is_clear: bool,
+    border: Option<[u8; 3]>,
+}
+
+impl Look {
+    fn of(image: &Image) -> Self {
+        Self {
+            is_clear: is_clear(image),
+            border: border(image),
+        }
+    }
+}
+
+fn of_looks(images: &[Look]) -> Option<Surroundings> {
     if images.is_empty() {
         return None;
     }
-    let clear = images.iter().filter(|image| is_clear(image)).count();
+    let clear = images.iter().filter(|image| image.is_clear).count();
     if clear as f64 >= CLEAR_IMAGES * images.len() as f64 {
         return Some(Surroundings::Transparent);
     }
-    let borders: Vec<[u8; 3]> = images.iter().filter_map(border).collect();
+    let borders: Vec<[u8; 3]> = images.iter().filter_map(|image| image.border).collect();
     let color = median(&borders);
     let agreeing = borders.iter().filter(|b| is_like(**b, color)).count();
     Some(if agreeing as f64 >= IMAGES * images.len() as f64 {
@@ -91,6 +107,10 @@ fn is_like(a: [u8; 3], b: [u8; 3]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_images(images: &[Image]) -> Option<Surroundings> {
+        of_looks(&images.iter().map(Look::of).collect::<Vec<_>>())
+    }
 
     /// An image by the colour of each pixel.
     fn image(color: impl Fn(u32, u32) -> [u8; 4]) -> Image {

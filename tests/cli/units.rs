@@ -225,6 +225,12 @@ fn a_hopeless_box_is_never_called_ready() {
         assert!(report["fit"]["rays_inside"].as_f64().unwrap() > 0.5);
         assert!(report["fit"]["cells_across"].as_f64().unwrap() > 50.0);
     }
+    // Nor one that is a little beside what they look at.
+    let scene = Scene::new(1000.0, [3.0, 2.0, 0.0]);
+    let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
+    let (report, _, code) = scene.inspect(&here);
+    let severity = &report["problems"][0]["severity"];
+    assert_eq!((severity, code), (&json!("error"), 1), "{report:#}");
     let (report, told, _) = Scene::new(1000.0, [0.0; 3]).inspect(&[]);
     assert_eq!(report["problems"], json!([]));
     assert!(told.contains("scene: a box of 2866"), "{told}");
@@ -359,6 +365,25 @@ fn a_room_does_not_become_fog_before_the_cameras() {
     ];
     let foggy = clear("fog", &dense);
     assert!(ours > 18.0 && ours > foggy + 4.0, "{ours} and {foggy} dB");
+}
+
+#[test]
+fn what_the_images_say_is_the_same_when_it_is_typed() {
+    if !has_adapter() {
+        return;
+    }
+    let scene = Scene::with(24, 1.0, [0.0; 3], Some(8), walls);
+    let config = |name: &str, more: &[&str]| {
+        let run = scene.path().join("runs").join(name);
+        let mut command = kiln(["train", "--method=ngp-small", "--steps=1", "--out"]);
+        succeeds(command.arg(&run).args(more).arg(scene.path()));
+        std::fs::read_to_string(run.join("config.toml")).unwrap()
+    };
+    let found = config("found", &[]);
+    // A quarter of the cameras' distance from the middle.
+    assert!(found.contains("near_start = 0.94"), "{found}");
+    let typed = ["--background=black", "--set=scene.aabb_scale=8"];
+    assert_eq!(config("typed", &typed), found);
 }
 
 #[test]

@@ -777,10 +777,12 @@ fn advise_on_size(session: &Session, gpu: &Gpu, setup: &Setup) {
         return;
     }
     let camera = frames[0].camera.downscaled(downscale);
-    let megapixels = f64::from(camera.width) * f64::from(camera.height) / 1e6;
-    let fits = downscale * longest.div_ceil(LONGEST_ON_SOFTWARE).next_power_of_two();
+    // Counted from the full size, of which a folder may hold a part already.
+    let asked = setup.opening.downscale.max(downscale);
+    let fits = asked * longest.div_ceil(LONGEST_ON_SOFTWARE).next_power_of_two();
+    let size = format!("{}×{}", camera.width, camera.height);
     session.out.note(format!(
-        "note: images of {megapixels:.1} megapixels are more than a software adapter gets through: it draws few of their \
+        "note: images of {size} pixels are more than a software adapter gets through: it draws few of their \
          pixels while training, and evaluating them takes long; --downscale {fits} suits it"
     ));
 }
