@@ -318,17 +318,13 @@ impl ImageSet {
         rays: &Buffer,
         targets: &Buffer,
     ) -> Result<(), GpuError> {
-        // Where objects take turns there is no start of the whole.
         let training = &config.training;
-        let (crop_steps, near_steps) = match (&config.meta, training.near_start) {
-            (Some(_), _) => (0, 0),
-            (None, Some(_)) => (training.crop_steps, training.near_steps),
-            (None, None) => (training.crop_steps, 0),
-        };
-        let near_start = f64::from(training.near_start.unwrap_or(0.0));
-        let near_start = SceneFrame::of(config)
-            .length(near_start)
-            .min(f64::from(FAR)) as f32;
+        let near_start = training.near_start.unwrap_or(0.0);
+        let near_start = SceneFrame::of(config).length(f64::from(near_start));
+        let near_start = near_start.min(f64::from(FAR)) as f32;
+        // Where objects take turns there is no start of the whole.
+        let at_start = |steps: u32| if config.meta.is_some() { 0 } else { steps };
+        let near_steps = training.near_start.map_or(0, |_| training.near_steps);
         for (chunk, pixels) in self.chunks.iter().enumerate() {
             let background = config.scene.background;
             let defines = ray_defines(config, background)
@@ -338,9 +334,9 @@ impl ImageSet {
                     "random_background",
                     matches!(background, Background::Random | Background::Auto(None)),
                 )
-                .set("near_steps", near_steps)
+                .set("near_steps", at_start(near_steps))
                 .set("near_start", format!("{near_start:?}"))
-                .set("crop_steps", crop_steps)
+                .set("crop_steps", at_start(training.crop_steps))
                 .set("crop_fraction", format!("{:?}", training.crop_fraction));
             let bindings = [
                 ("cameras", &self.cameras),

@@ -422,6 +422,19 @@ fn rays_that_count_depth() {
     });
 }
 
+/// The first `n` rays of a training step.
+fn drawn(gpu: &Arc<Gpu>, set: &ImageSet, step: u32, config: &Config, n: usize) -> Vec<GpuRay> {
+    let rig = Rig::new(gpu, n, 0, 0);
+    rig.set(StepState {
+        step,
+        ..rig.state()
+    });
+    let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+    let targets = rig.zeros(4 * n);
+    rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
+    rig.read::<GpuRay>(&rays, n)
+}
+
 #[test]
 fn first_steps_draw_from_the_middle() {
     on_device(|gpu| {
@@ -440,16 +453,7 @@ fn first_steps_draw_from_the_middle() {
         )
         .unwrap();
         let pixels = |step: u32| -> BTreeSet<[u32; 2]> {
-            const N: usize = 4000;
-            let rig = Rig::new(gpu, N, 0, 0);
-            rig.set(StepState {
-                step,
-                ..rig.state()
-            });
-            let rays = rig.buffer(&vec![GpuRay::zeroed(); N]);
-            let targets = rig.zeros(4 * N);
-            rig.run(|stage| set.draw(gpu, stage, &rig.counts, &config, &rays, &targets));
-            let rays = rig.read::<GpuRay>(&rays, N);
+            let rays = drawn(gpu, &set, step, &config, 4000);
             rays.iter().map(|r| [r.pixel % 40, r.pixel / 40]).collect()
         };
         let middle: BTreeSet<[u32; 2]> = (15..25)
@@ -483,16 +487,7 @@ fn first_steps_start_far_from_the_cameras() {
             ImageSet::upload(gpu, &images, &[camera]).unwrap()
         };
         let start = |set: &ImageSet, step: u32, config: &Config| {
-            const N: usize = 100;
-            let rig = Rig::new(gpu, N, 0, 0);
-            rig.set(StepState {
-                step,
-                ..rig.state()
-            });
-            let rays = rig.buffer(&vec![GpuRay::zeroed(); N]);
-            let targets = rig.zeros(4 * N);
-            rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
-            let starts = rig.read::<GpuRay>(&rays, N);
+            let starts = drawn(gpu, set, step, config, 100);
             assert!(starts.iter().all(|r| r.t_min == starts[0].t_min));
             starts[0].t_min
         };
