@@ -1,6 +1,107 @@
-//! The text of JSON files as people's programs write it: with a byte-order mark, in UTF-16, with comments.
+//! JSON files as people's programs write them: with a byte-order mark, in UTF-16, with comments, with Python's NaN.
 
 use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::text::one_line;
+
+/// Numbers that Python writes and JSON lacks.
+const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
+
+/// Why a text is no JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum JsonFault {
+    /// The whole of it; after the file's name.
+    Whole(&'static str),
+    /// Something at one place.
+    At {
+        /// Line, from 1.
+        line: usize,
+        /// Column in bytes, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+}
+
+/// The value that a JSON file holds, in UTF-8 or UTF-16; comments are passed over.
+///
+/// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the wrong type, which [`kind`] names, so
+/// that one in a key that is used is reported with its place and one in an unused key does no harm.
+///
+/// # Errors
+/// [`JsonFault`].
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
+    let text = decoded(bytes).map_err(JsonFault::Whole)?;
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(JsonFault::Whole("is empty: export it again"));
+    }
+    if let Err(error) = std::str::from_utf8(&text) {
+        let mut lines = text[..error.valid_up_to()].split(|b| *b == b'\n');
+        return Err(JsonFault::At {
+            line: lines.clone().count(),
+            column: lines.next_back().map_or(0, <[u8]>::len) + 1,
+            message: "a character that is not UTF-8 (a file in Latin-1 or Windows-1252?), save it as UTF-8".to_owned(),
+        });
+    }
+    serde_json::from_slice(&text)
+        .or_else(|_| serde_json::from_slice(&quote_non_finite(&without_comments(&text))))
+        .map_err(|error| {
+            let message = error.to_string();
+            let message = message
+                .rsplit_once(" at line ")
+                .map_or(message.as_str(), |(message, _)| message);
+            JsonFault::At {
+                line: error.line(),
+                column: error.column(),
+                message: one_line(message),
+            }
+        })
+}
+
+/// The kind of a value with its article, for messages.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(text) if NON_FINITE.iter().any(|word| inner(word) == text.as_bytes()) => {
+            "NaN or Infinity"
+        }
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What stays of a word when its first and last letter become quotes.
+fn inner(word: &[u8]) -> &[u8] {
+    &word[1..word.len() - 1]
+}
+
+/// Puts bare `NaN` and `Infinity` in quotes without changing any position: `NaN` becomes `"a"`.
+fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    let (mut i, mut in_text) = (0, false);
+    while i < out.len() {
+        match out[i] {
+            b'\\' if in_text => i += 1,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            _ => {
+                let word = NON_FINITE.iter().find(|word| out[i..].starts_with(word));
+                if let Some(word) = word {
+                    out[i] = b'"';
+                    out[i + word.len() - 1] = b'"';
+                    i += word.len() - 1;
+                }
+            }
+        }
+        i += 1;
+    }
+    out
+}
 
 /// The UTF-8 text of a JSON file, which is UTF-8 or UTF-16, with a byte-order mark or without; it may still not be valid.
 ///
@@ -8,7 +109,7 @@ use std::borrow::Cow;
 ///
 /// # Errors
 /// One line on a text in UTF-32, or in damaged UTF-16.
-pub(crate) fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     type Unit = fn([u8; 2]) -> u16;
     let little: Unit = u16::from_le_bytes;
     let big: Unit = u16::from_be_bytes;
@@ -34,7 +135,7 @@ pub(crate) fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
 
 /// The text with its comments, `// …` to the end of the line and `/* … */`, made spaces, so that no place in it changes.
 /// A comment without end stays.
-pub(crate) fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
+fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Cow::Borrowed(text);
     let (mut at, mut in_text) = (0, false);
     while at < text.len() {
@@ -101,6 +202,44 @@ mod tests {
             assert_eq!(*decoded(short).unwrap(), *short);
         }
         assert_eq!(*decoded(b"\xff\xfe").unwrap(), *b"");
+    }
+
+    #[test]
+    fn what_is_no_json_is_named() {
+        let whole = |bytes: &[u8], word: &str| match parse(bytes) {
+            Err(JsonFault::Whole(message)) => assert!(message.contains(word), "{message}"),
+            other => panic!("{other:?}"),
+        };
+        whole(b"", "empty");
+        whole(b" \n\t", "empty");
+        whole(b"\xff\xfe", "empty");
+        let at = |bytes: &[u8], place: (usize, usize), word: &str| match parse(bytes) {
+            Err(JsonFault::At {
+                line,
+                column,
+                message,
+            }) => {
+                assert_eq!((line, column), place, "{message}");
+                assert!(message.contains(word), "{message}");
+            }
+            other => panic!("{other:?}"),
+        };
+        at(b"{\n \"caf\xe9\": 1}", (2, 6), "UTF-8");
+        at(b"{\n \"frames\": [,]}", (2, 13), "expected value");
+        at(b"[1, NaN2]", (1, 8), "expected");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_values_of_the_wrong_kind() {
+        let value = parse(b"[NaN, Infinity, -Infinity, -NaN, \"NaN\", 1]").unwrap();
+        let kinds: Vec<&str> = value.as_array().unwrap().iter().map(kind).collect();
+        let no_number = "NaN or Infinity";
+        assert_eq!(
+            kinds,
+            [
+                no_number, no_number, no_number, no_number, "a text", "a number"
+            ]
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum CameraPathError {
     },
     /// Text that is not JSON.
     #[error(
-        "{}: line {line}, column {column}: not valid JSON, which knows no NaN or Infinity: {message}",
+        "{}: line {line}, column {column}: not valid JSON: {message}: correct the file or export it again",
         shown(.path)
     )]
     Json {

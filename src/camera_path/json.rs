@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::CameraPathError;
+use crate::json_text::kind;
 
 /// Larger than any scene, and small enough to compute with.
 const LARGEST: f64 = 1e9;
@@ -227,17 +228,5 @@ impl<'a> Fields<'a> {
                 kind(value)
             ))
         })
-    }
-}
-
-/// The kind of a value with its article.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

@@ -31,9 +31,9 @@ pub use spiral::spiral;
 use crate::camera::{Camera, Lens};
 use crate::dataset::parse_poses;
 use crate::files::read_file;
-use crate::json_text::{decoded, without_comments};
+use crate::json_text::{JsonFault, kind, parse};
 use crate::render::Crop;
-use json::{Fields, Place, kind};
+use json::{Fields, Place};
 use key_frames::KeyFrames;
 use pose::Pose;
 
@@ -323,21 +323,21 @@ fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
 }
 
 fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
-    let text = decoded(text).map_err(|fault| CameraPathError::File {
-        path: file.to_owned(),
-        message: fault.to_owned(),
-    })?;
-    serde_json::from_slice(&without_comments(&text)).map_err(|error| {
-        let message = error.to_string();
-        let message = message
-            .rsplit_once(" at line ")
-            .map_or(message.as_str(), |(m, _)| m);
-        CameraPathError::Json {
+    parse(text).map_err(|fault| match fault {
+        JsonFault::Whole(message) => CameraPathError::File {
             path: file.to_owned(),
-            line: error.line(),
-            column: error.column(),
             message: message.to_owned(),
-        }
+        },
+        JsonFault::At {
+            line,
+            column,
+            message,
+        } => CameraPathError::Json {
+            path: file.to_owned(),
+            line,
+            column,
+            message,
+        },
     })
 }
 

@@ -272,10 +272,17 @@ fn bad_json_says_where() {
             .to_string()
     };
     for (text, word) in [
-        (&b"{\n \"fps\": NaN}"[..], "line 2, column 9"),
-        (b"", "line 1"),
+        (&b"{\n \"fps\": ?}"[..], "line 2, column 9"),
+        (
+            b"{\"key_frames\": [{}], \"fov\": NaN}",
+            "`fov` should be a number, found NaN or Infinity",
+        ),
+        (b"", "is empty"),
         (b"{\"fps\": 1e999}", "out of range"),
-        (b"\xff", "line 1"),
+        (
+            b"\xff",
+            "line 1, column 1: not valid JSON: a character that is not UTF-8",
+        ),
     ] {
         assert!(error(text).contains(word), "{}", error(text));
     }

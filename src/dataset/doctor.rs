@@ -84,7 +84,7 @@ impl From<&DatasetError> for Problem {
 /// Where the cameras of a dataset stand, in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Stand {
-    /// The point nearest to all optical axes, where they meet well enough to tell.
+    /// The point nearest to all optical axes, of cameras that look at one point.
     pub focus: Option<[f64; 3]>,
     /// Nearest and farthest camera from the focus, or from the middle of the box where there is none.
     pub distance: [f64; 2],
@@ -201,15 +201,15 @@ pub fn are_inverted(dataset: &Dataset) -> bool {
 #[must_use]
 pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
-    let focus = focus(&cameras);
-    let middle = focus.unwrap_or(scene_box.center());
+    let focus = Layout::of(&cameras).and_then(|layout| layout.focus());
+    let middle = focus.map_or(scene_box.center(), DVec3::from);
     let points = || cameras.iter().map(Camera::place);
     let low = points().reduce(DVec3::min).unwrap_or(DVec3::ZERO);
     let high = points().reduce(DVec3::max).unwrap_or(DVec3::ZERO);
     let distances = points().map(|p| p.distance(middle));
     let distance = distances.fold([f64::INFINITY, 0.0_f64], |[a, b], d| [a.min(d), b.max(d)]);
     Stand {
-        focus: focus.map(|p| p.to_array()),
+        focus,
         distance: if cameras.is_empty() {
             [0.0; 2]
         } else {
@@ -365,11 +365,16 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
 
 /// Cameras that do not move.
 fn one_point(train: &[Frame]) -> Option<Problem> {
+    if let [view] = train {
+        let text = "is the only one to train on: without parallax there is no depth to learn";
+        let text = format!("view {} {text}", one_line(&view.name));
+        return Some(Problem::of_view(Severity::Warning, view, text));
+    }
     let points = || train.iter().map(|f| f.camera.place());
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
     // As far apart as their coordinates can tell.
     let resolution = 1e-10 * low.abs().max(high.abs()).max_element();
-    (train.len() > 1 && low.distance(high) <= resolution).then(|| {
+    (low.distance(high) <= resolution).then(|| {
         let size = 0.1 * low.abs().max_element();
         let text = format!(
             "all {} cameras stand at one point, {}: without parallax there is no depth to learn; \
@@ -750,6 +755,15 @@ mod tests {
         let distance = 17.0_f64.sqrt();
         assert!(stand.distance.iter().all(|d| (d - distance).abs() < 1e-5));
         assert_eq!(stand.inside, 0);
+    }
+
+    #[test]
+    fn cameras_that_look_at_no_one_point_have_no_focus() {
+        let inside_out = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
+        assert_eq!(stand(&inside_out.train, &BOX).focus, None);
+        let mut alone = around([0.0; 3], |_| {});
+        alone.train.truncate(1);
+        finds(&alone, Severity::Warning, &["v0", "only one", "parallax"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pixel_format::images_in;
+use super::pixel_format::{NOT_READ, READ, images_in};
 
 /// What something is, and what to do about it.
 pub(super) struct Known {
@@ -93,7 +93,7 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
 ];
 
 /// Extensions of files that people take for datasets.
-const FILES: [(&[&str], Known); 6] = [
+const FILES: [(&[&str], Known); 5] = [
     (
         &["mp4", "mov", "avi", "mkv", "webm", "m4v"],
         Known {
@@ -129,14 +129,12 @@ const FILES: [(&[&str], Known); 6] = [
             advice: "give its run directory to inspect, eval or render, or to train --resume",
         },
     ),
-    (
-        &["jpg", "jpeg", "png"],
-        Known {
-            name: "a single image",
-            advice: "give the folder that holds a transforms.json",
-        },
-    ),
 ];
+
+const SINGLE_IMAGE: Known = Known {
+    name: "a single image",
+    advice: "give the folder that holds a transforms.json",
+};
 
 /// What a folder without a transforms file is.
 pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
@@ -150,9 +148,13 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
 /// What a file that is no JSON is.
 pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
     let extension = path.extension()?.to_string_lossy().to_lowercase();
+    let extension = extension.as_str();
+    if READ.contains(&extension) || NOT_READ.contains(&extension) {
+        return Some(&SINGLE_IMAGE);
+    }
     FILES
         .iter()
-        .find(|(extensions, _)| extensions.contains(&extension.as_str()))
+        .find(|(extensions, _)| extensions.contains(&extension))
         .map(|(_, known)| known)
 }
 

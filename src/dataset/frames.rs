@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use super::error::DatasetError;
 use super::find_image::{How, as_written, normalised, without_dot, without_ending};
 use super::image::image_size;
-use super::json::{Document, Fields, kind};
+use super::json::{Document, Fields};
 use super::{Frame, Note, Notes, Unpictured, intrinsics, orientation, pixel_format, pose, poses};
+use crate::json_text::kind;
 use crate::text::{escaped, shown};
 
 /// What Instant-NGP puts before an image's name for a mask of it.

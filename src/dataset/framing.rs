@@ -100,6 +100,15 @@ impl Layout {
         })
     }
 
+    /// The point that is looked at.
+    #[must_use]
+    pub fn focus(&self) -> Option<[f64; 3]> {
+        match *self {
+            Self::Around { focus, .. } => Some(focus),
+            Self::InsideOut { .. } | Self::OneWay { .. } => None,
+        }
+    }
+
     /// How far away what is looked at is; `None` of cameras that look at no one point, since walls may stand close to them.
     pub(crate) fn distance(&self) -> Option<f64> {
         match *self {

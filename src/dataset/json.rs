@@ -6,15 +6,13 @@ use serde_json::{Map, Value};
 
 use super::error::DatasetError;
 use crate::files::read_file;
-use crate::json_text::{decoded, without_comments};
+use crate::json_text::{JsonFault, kind, parse};
 use crate::text::one_line;
 
 /// Longest file that is read: a hundred thousand frames take less.
 const LONGEST: u64 = 128 << 20;
 /// Most frames of a file.
 const MOST_FRAMES: usize = 100_000;
-/// Numbers that Python writes and JSON lacks.
-const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 
 /// One transforms file in memory.
 pub(super) struct Document {
@@ -39,30 +37,24 @@ impl Document {
         Self::parse(path, &bytes)
     }
 
-    /// Parses what is in `path`, UTF-8 or UTF-16; comments are passed over.
-    ///
-    /// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the
-    /// wrong type, so that a broken pose is reported with its frame and a broken unused key does no
-    /// harm.
+    /// Parses what is in `path`.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
-        let bytes = decoded(bytes).map_err(|fault| DatasetError::File {
-            path: path.to_owned(),
-            message: fault.to_owned(),
+        let value = parse(bytes).map_err(|fault| match fault {
+            JsonFault::Whole(message) => DatasetError::File {
+                path: path.to_owned(),
+                message: message.to_owned(),
+            },
+            JsonFault::At {
+                line,
+                column,
+                message,
+            } => DatasetError::Json {
+                path: path.to_owned(),
+                line,
+                column,
+                message,
+            },
         })?;
-        let value: Value = serde_json::from_slice(&bytes)
-            .or_else(|_| serde_json::from_slice(&quote_non_finite(&without_comments(&bytes))))
-            .map_err(|error| {
-                let text = error.to_string();
-                let message = text
-                    .rsplit_once(" at line ")
-                    .map_or(text.as_str(), |(message, _)| message);
-                DatasetError::Json {
-                    path: path.to_owned(),
-                    line: error.line(),
-                    column: error.column(),
-                    message: one_line(message),
-                }
-            })?;
         let Value::Object(root) = value else {
             return Err(DatasetError::File {
                 path: path.to_owned(),
@@ -228,49 +220,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The kind of a value with its article, for messages.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(text) if NON_FINITE.iter().any(|word| inner(word) == text.as_bytes()) => {
-            "NaN or Infinity"
-        }
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// What stays of a word when its first and last letter become quotes.
-fn inner(word: &[u8]) -> &[u8] {
-    &word[1..word.len() - 1]
-}
-
-/// Puts bare `NaN` and `Infinity` in quotes without changing any position: `NaN` becomes `"a"`.
-fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
-    let mut out = bytes.to_vec();
-    let (mut i, mut in_text) = (0, false);
-    while i < out.len() {
-        match out[i] {
-            b'\\' if in_text => i += 1,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            _ => {
-                let word = NON_FINITE.iter().find(|word| out[i..].starts_with(word));
-                if let Some(word) = word {
-                    out[i] = b'"';
-                    out[i + word.len() - 1] = b'"';
-                    i += word.len() - 1;
-                }
-            }
-        }
-        i += 1;
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use crate::dataset::Dataset;
@@ -287,10 +236,10 @@ mod tests {
             open(b"{\n \"frames\": [,]}"),
             &["transforms.json", "line 2", "column 13"],
         );
-        refused(open(b""), &["line 1"]);
+        refused(open(b""), &["transforms.json", "is empty"]);
         refused(
             open(b"{\"frames\": [\xff]}"),
-            &["transforms.json", "line 1"],
+            &["transforms.json", "line 1, column 13", "UTF-8"],
         );
         refused(open(b"[]"), &["expected an object with `frames`"]);
         refused(open(b"{}"), &["`frames` is missing"]);

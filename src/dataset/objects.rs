@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use rayon::prelude::*;
 
 use super::error::DatasetError;
-use super::json::{Document, kind};
+use super::json::Document;
 use super::{Dataset, Frame, Opening, is_dataset};
+use crate::json_text::kind;
 use crate::text::{escaped, shown};
 
 /// Names that are told before it says how many more there are.

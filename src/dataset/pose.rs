@@ -6,8 +6,9 @@ use glam::DVec3;
 use serde_json::Value;
 
 use super::error::DatasetError;
-use super::json::{Fields, kind};
+use super::json::Fields;
 use super::{Note, Notes};
+use crate::json_text::kind;
 
 /// How far columns may be from orthogonal (cosine), and their lengths from each other (ratio).
 const RIGID: f64 = 1e-2;

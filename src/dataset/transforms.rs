@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::DatasetError;
-use super::json::{Document, Fields, kind};
+use super::json::{Document, Fields};
 use super::{Dataset, Format, Notes, Split, blender, frames};
+use crate::json_text::kind;
 
 /// Reads the dataset that `file` describes; image paths are relative to its folder `root`.
 pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {

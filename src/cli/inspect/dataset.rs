@@ -417,7 +417,7 @@ fn describe_cameras(
     let stand = &found.stand;
     let [nearest, farthest] = stand.distance;
     let what = stand.focus.map_or_else(
-        || "the middle of the box (their axes do not meet)".to_owned(),
+        || "the middle of the box (they look at no one point)".to_owned(),
         |f| format!("what they look at, {}", point(f, farthest)),
     );
     line(
