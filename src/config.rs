@@ -712,6 +712,9 @@ const BIAS_IN_CASCADES: f32 = -1.2;
 /// Growth of steps from which on that pays: with shorter ones a thin field costs more samples a ray than it gains.
 const LONG_STEPS: f32 = 1.0 / 128.0;
 
+/// First training steps with longer steps along rays, where these are long.
+const COARSE_STEPS: u32 = 256;
+
 /// Where rays start at first, over the cameras' distance from what they look at.
 const NEAR_START: f64 = 0.25;
 
@@ -974,7 +977,10 @@ impl Config {
         for pass in &mut self.passes {
             match &mut pass.sampler {
                 Sampler::RayMarch {
-                    steps, cone_angle, ..
+                    steps,
+                    cone_angle,
+                    coarse_steps,
+                    ..
                 } => {
                     let wanted = if aabb_scale > 1 {
                         4.0 / *steps as f32
@@ -982,12 +988,12 @@ impl Config {
                         0.0
                     };
                     let growth = *cone_angle.get_or_insert(wanted);
+                    let is_long = aabb_scale > 1 && growth >= LONG_STEPS;
+                    // Where objects take turns there is no start of the whole.
+                    let coarse = is_long && self.meta.is_none();
+                    coarse_steps.get_or_insert(if coarse { COARSE_STEPS } else { 0 });
                     let is_exp = pass.field.density_activation == DensityActivation::Exp;
-                    if aabb_scale > 1
-                        && growth >= LONG_STEPS
-                        && is_exp
-                        && length == Length::Normalized
-                    {
+                    if is_long && is_exp && length == Length::Normalized {
                         pass.field.density_bias.get_or_insert(BIAS_IN_CASCADES);
                     }
                 }
@@ -1055,29 +1061,39 @@ mod tests {
     }
 
     #[test]
-    fn boxes_of_cascades_begin_thin() {
+    fn boxes_of_cascades_begin_thin_and_coarse() {
         let resolved = |preset: &str, overrides: &[&str]| {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
             let mut config = Config::preset(preset, &overrides).unwrap();
             config.resolve(SceneHints::default(), AdapterClass::Software);
-            let Sampler::RayMarch { cone_angle, .. } = config.passes[0].sampler else {
+            let Sampler::RayMarch {
+                cone_angle,
+                coarse_steps,
+                ..
+            } = config.passes[0].sampler
+            else {
                 panic!("{preset} marches rays");
             };
-            (cone_angle.unwrap(), config.passes[0].field.density_bias)
+            let bias = config.passes[0].field.density_bias;
+            (cone_angle.unwrap(), coarse_steps.unwrap(), bias)
         };
         let (box_of_8, cube) = ("scene.aabb_scale=8", "scene.aabb_scale=1");
-        assert_eq!(resolved("ngp-small", &[cube]), (0.0, None));
-        assert_eq!(resolved("ngp-small", &[box_of_8]), (1.0 / 64.0, Some(-1.2)));
+        assert_eq!(resolved("ngp-small", &[cube]), (0.0, 0, None));
+        assert_eq!(
+            resolved("ngp-small", &[box_of_8]),
+            (1.0 / 64.0, 256, Some(-1.2))
+        );
         // Instant-NGP's own step and beginning.
-        assert_eq!(resolved("ngp", &[box_of_8]), (1.0 / 256.0, None));
+        assert_eq!(resolved("ngp", &[box_of_8]), (1.0 / 256.0, 0, None));
         let world = [box_of_8, "scene.length=\"world\""];
-        assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, None));
+        assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, 256, None));
         let typed = [
             box_of_8,
             "passes.field.density_bias=0.5",
             "passes.sampler.ray_march.cone_angle=0.01",
+            "passes.sampler.ray_march.coarse_steps=7",
         ];
-        assert_eq!(resolved("ngp-small", &typed), (0.01, Some(0.5)));
+        assert_eq!(resolved("ngp-small", &typed), (0.01, 7, Some(0.5)));
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn configs() -> Vec<Config> {
             "scene.linear=true",
             "training.micro_batches=2",
             "training.near_start=1.0",
+            "passes.sampler.ray_march.coarse_steps=8",
         ],
         &[
             "loss={l2={}}",

@@ -2,7 +2,7 @@
 //
 // Unit coordinates u = world * scale + offset; cascade c of the grid covers the cube of side 2^c around 0.5, and the
 // encodings see x = (u - 0.5) / 2^(cascades - 1) + 0.5 in [0, 1]^3. `count` counts the samples of each ray; after a
-// prefix sum, `place` writes them. See src/sampling/ray_march.rs.
+// prefix sum, `place` writes them. Steps of the first training steps are up to twice as long. See src/sampling/ray_march.rs.
 #import common/grid_index
 #import common/pcg
 #import common/ray
@@ -30,7 +30,10 @@ const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
 
 fn step_length(t: f32) -> f32 {
-    //: if cone_angle > 0
+    //: if coarse_steps > 0
+    let times = 2.0 - f32(min(counts.step, ${coarse_steps}u)) / ${coarse_steps}.0;
+    return min(max(t * CONE_ANGLE, DT_MIN) * times, DT_MAX);
+    //: elif cone_angle > 0
     return clamp(t * CONE_ANGLE, DT_MIN, DT_MAX);
     //: else
     return DT_MIN;
@@ -92,7 +95,7 @@ fn find(m: ptr<function, Marcher>) -> bool {
         let to_face = (far_face - cell) * (side / f32(RESOLUTION)) / safe;
         if ((*m).t + dt == (*m).t) { return false; }
         let target_t = (*m).t + max(min(to_face.x, min(to_face.y, to_face.z)), 0.0);
-        //: if cone_angle > 0
+        //: if cone_angle > 0 or coarse_steps > 0
         loop {
             (*m).t += step_length((*m).t);
             if ((*m).t >= target_t) { break; }

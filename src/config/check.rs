@@ -502,6 +502,7 @@ impl Pass {
                 max_samples,
                 min_transmittance,
                 cone_angle,
+                ..
             } => {
                 if steps == 0 || steps > 65_536 {
                     return Err(bad(

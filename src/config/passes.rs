@@ -26,6 +26,10 @@ pub enum Sampler {
         /// Growth of the step with distance; left out: 0 for `aabb_scale` 1, else 4 / `steps` (Instant-NGP's 1/256 at its 1,024).
         #[serde(default)]
         cone_angle: Option<f32>,
+        /// First training steps, over which steps fall from twice their length to their own, so that a batch holds more
+        /// rays while little is known to be empty; left out: 256 where steps grow by 1/128 or more, else 0.
+        #[serde(default)]
+        coarse_steps: Option<u32>,
         /// Samples per ray at most.
         max_samples: u32,
         /// Samples behind this transmittance are culled.

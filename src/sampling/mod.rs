@@ -146,11 +146,13 @@ pub fn run(
         Sampler::RayMarch {
             steps,
             cone_angle,
+            coarse_steps,
             max_samples,
             ..
         } => {
-            let (counts, angle) = ((steps, max_samples), cone_angle.unwrap_or(0.0));
-            ray_march::shader(counts, angle, scene, resolution, jitter, limited)
+            let counts = (steps, max_samples);
+            let growth = (cone_angle.unwrap_or(0.0), coarse_steps.unwrap_or(0));
+            ray_march::shader(counts, growth, scene, resolution, jitter, limited)
         }
         Sampler::Stratified {
             n_samples,

@@ -11,10 +11,12 @@ pub fn dt_min(steps: u32) -> f32 {
 }
 
 /// The shader and its values, for a grid of `resolution` cells per axis; `limited` leaves the number of samples to the counts.
+/// Steps grow by `cone_angle` with distance; those of training rays, which `jitter` tells, fall from twice their length to their
+/// own over `coarse_steps` training steps.
 #[must_use]
 pub fn shader(
     (steps, max_samples): (u32, u32),
-    cone_angle: f32,
+    (cone_angle, coarse_steps): (f32, u32),
     scene: &SceneBox,
     resolution: u32,
     jitter: bool,
@@ -28,6 +30,7 @@ pub fn shader(
         .set("dt_min", format!("{shortest:?}"))
         .set("dt_max", format!("{longest:?}"))
         .set("cone_angle", cone_angle)
+        .set("coarse_steps", if jitter { coarse_steps } else { 0 })
         .set("max_samples", max_samples)
         .set("limited", limited)
         .set("jitter", jitter);

@@ -31,7 +31,7 @@ struct Placement {
     t: f32,
 }
 
-/// The samples of each ray.
+/// The samples of each ray; those of the first step where they are moved at random.
 fn sample(
     gpu: &Arc<Gpu>,
     sampler: &Sampler,
@@ -40,9 +40,25 @@ fn sample(
     rays: &[GpuRay],
     bits: &[u32],
 ) -> Vec<Vec<Placement>> {
+    sample_in_step(gpu, sampler, scene, jitter.then_some(0), rays, bits)
+}
+
+/// The samples of each ray in a step of training, or at rest.
+fn sample_in_step(
+    gpu: &Arc<Gpu>,
+    sampler: &Sampler,
+    scene: &SceneBox,
+    step: Option<u32>,
+    rays: &[GpuRay],
+    bits: &[u32],
+) -> Vec<Vec<Placement>> {
     const CAPACITY: usize = 1 << 16;
-    let n = rays.len();
+    let (n, jitter) = (rays.len(), step.is_some());
     let rig = Rig::new(gpu, n, 0, 0);
+    rig.set(StepState {
+        step: step.unwrap_or(0),
+        ..rig.state()
+    });
     let counts = &rig.counts;
     let placed = Placed {
         ray_counts: rig.zeros(n),
@@ -175,6 +191,7 @@ fn march(
     let sampler = Sampler::RayMarch {
         steps,
         cone_angle: Some(cone_angle),
+        coarse_steps: None,
         max_samples,
         min_transmittance: 1e-3,
     };
@@ -262,11 +279,75 @@ fn march_ends_at_the_largest_count() {
 }
 
 #[test]
+fn steps_of_the_first_training_steps_are_longer() {
+    on_device(|gpu| {
+        let scene = SceneBox {
+            scale: 0.33,
+            offset: [0.5; 3],
+            aabb_scale: 4,
+            ndc: None,
+        };
+        let rays = rays(&mut Pcg::new(63), &scene);
+        let bits = vec![u32::MAX; 3 * RESOLUTION.pow(3) as usize / 32];
+        let (steps, growth) = (128, 1.0 / 8.0);
+        let sampled = |coarse_steps: Option<u32>, step: Option<u32>| {
+            let sampler = Sampler::RayMarch {
+                steps,
+                cone_angle: Some(growth),
+                coarse_steps,
+                max_samples: 1024,
+                min_transmittance: 0.0,
+            };
+            sample_in_step(gpu, &sampler, &scene, step, &rays, &bits)
+        };
+        let shortest = ray_march::dt_min(steps);
+        let longest = shortest * 4.0 * steps as f32 / RESOLUTION as f32;
+        for (step, times) in [(0, 2.0), (2, 1.75), (4, 1.5), (8, 1.0), (20, 1.0)] {
+            let placed = sampled(Some(8), Some(step));
+            let mut seen = [0; 3];
+            for (i, samples) in placed.iter().enumerate() {
+                for pair in samples.windows(2) {
+                    let t = pair[0].t * scene.scale;
+                    let own = (t * growth).max(shortest);
+                    let expected = (own * times).min(longest);
+                    let kind = if own == shortest {
+                        0
+                    } else {
+                        1 + usize::from(expected == longest)
+                    };
+                    seen[kind] += 1;
+                    let dt = pair[0].dt * scene.scale;
+                    assert!(
+                        (dt - expected).abs() < 1e-5,
+                        "ray {i}: {dt} at {t}, expected {expected}"
+                    );
+                    let gap = (pair[1].t - pair[0].t) * scene.scale;
+                    assert!((gap - dt).abs() < 1e-4, "ray {i}: {gap} after {dt}");
+                }
+            }
+            assert!(seen.iter().all(|n| *n > 5), "{seen:?}");
+        }
+        let places = |samples: &[Vec<Placement>]| -> Vec<Vec<[f32; 2]>> {
+            let of_ray = |ray: &Vec<Placement>| ray.iter().map(|p| [p.t, p.dt]).collect();
+            samples.iter().map(of_ray).collect()
+        };
+        let is_same = |a: (Option<u32>, Option<u32>), b: (Option<u32>, Option<u32>)| {
+            places(&sampled(a.0, a.1)) == places(&sampled(b.0, b.1))
+        };
+        // What is not training, and what comes later, is as it is without.
+        assert!(is_same((Some(8), None), (None, None)));
+        assert!(is_same((Some(0), Some(3)), (None, Some(3))));
+        assert!(!is_same((Some(8), Some(3)), (None, Some(3))));
+    });
+}
+
+#[test]
 fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
     on_device(|gpu| {
         let sampler = Sampler::RayMarch {
             steps: 128,
             cone_angle: Some(0.0),
+            coarse_steps: None,
             max_samples: 1024,
             min_transmittance: 0.0,
         };
@@ -449,6 +530,7 @@ fn rays_that_do_not_fit_are_not_placed() {
             Sampler::RayMarch {
                 steps: 128,
                 cone_angle: Some(0.0),
+                coarse_steps: None,
                 max_samples: 1024,
                 min_transmittance: 0.0,
             },
