@@ -291,7 +291,7 @@ pub fn check_grid(
 }
 
 /// ", and so do 3 others", or nothing.
-fn and_more(n: usize) -> String {
+pub(super) fn and_more(n: usize) -> String {
     match n {
         0 => String::new(),
         1 => ", and so does another".to_owned(),

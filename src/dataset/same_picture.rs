@@ -5,7 +5,7 @@ use std::path::Path;
 
 use glam::DVec3;
 
-use super::doctor::{Problem, Seen};
+use super::doctor::{Problem, Seen, and_more};
 use super::{Dataset, Frame, Image};
 use crate::text::one_line;
 
@@ -129,11 +129,7 @@ pub fn leaks(dataset: &Dataset, seen: &[Seen]) -> Option<Problem> {
         .filter_map(|view| Some((view.frame, twin(view)?)))
         .collect();
     let (first, other) = *pairs.first()?;
-    let more = match pairs.len() - 1 {
-        0 => String::new(),
-        1 => ", and so does another view".to_owned(),
-        n => format!(", and so do {n} other views"),
-    };
+    let more = and_more(pairs.len() - 1);
     Some(Problem::warning_of(
         first,
         format!(
@@ -216,7 +212,7 @@ mod tests {
         told(&scene, &["images/0008", "images/0005"]);
         let copy = picture(64, 48, 0.02 * 4.0);
         copy.save(scene.path("images/0000.png")).unwrap();
-        told(&scene, &["images/0000", "images/0004", "another view"]);
+        told(&scene, &["images/0000", "images/0004", "so does another"]);
         // What looks alike from elsewhere may be the other side.
         let again = picture(64, 48, 0.02);
         again
