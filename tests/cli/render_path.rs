@@ -336,8 +336,12 @@ fn bad_paths_are_refused() {
         change(&mut path);
         path.to_string().into_bytes()
     };
-    refused_with(b"", &["line 1"]);
-    refused_with(b"{\"fps\": NaN}", &["line 1", "column", "NaN"]);
+    refused_with(b"", &["is empty"]);
+    refused_with(b"{\"fps\": ?}", &["line 1", "column 9", "not valid JSON"]);
+    let text = swing().to_string();
+    let nan = text.replacen("\"fps\":4", "\"fps\":NaN", 1);
+    assert_ne!(nan, text);
+    refused_with(nan.as_bytes(), &["`fps`", "NaN"]);
     refused_with(b"{}", &["`key_frames`"]);
     refused_with("[".repeat(10_000).as_bytes(), &["recursion"]);
     refused_with(&changed(&|p| p["key_frames"] = json!([])), &["empty"]);
