@@ -390,7 +390,7 @@ pub struct Training {
     /// what is seen is not first explained by fog before the cameras.
     #[serde(default)]
     pub near_steps: u32,
-    /// Where the rays of the first step start, in world units along the ray. Left out, a quarter of the way to what the cameras
+    /// Where the rays of the first step start, in world units along the ray. Left out, halfway to what the cameras
     /// look at, where the scene fills their images.
     #[serde(default)]
     pub near_start: Option<f32>,
@@ -716,7 +716,7 @@ const LONG_STEPS: f32 = 1.0 / 128.0;
 const COARSE_STEPS: u32 = 256;
 
 /// Where rays start at first, over the cameras' distance from what they look at.
-const NEAR_START: f64 = 0.25;
+const NEAR_START: f64 = 0.5;
 
 /// What the dataset says about the scene's frame.
 #[derive(Debug, Clone, Copy, Default)]
@@ -1097,7 +1097,7 @@ mod tests {
     }
 
     #[test]
-    fn rays_start_a_quarter_of_the_way_to_what_fills_the_images() {
+    fn rays_start_halfway_to_what_fills_the_images() {
         let resolved = |preset: &str, overrides: &[&str], distance: Option<f64>| {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
             let mut config = Config::preset(preset, &overrides).unwrap();
@@ -1109,8 +1109,8 @@ mod tests {
             config.training.near_start
         };
         let far = Some(4000.0);
-        assert_eq!(resolved("ngp-small", &[], far), Some(1000.0));
-        assert_eq!(resolved("ngp", &[], far), Some(1000.0));
+        assert_eq!(resolved("ngp-small", &[], far), Some(2000.0));
+        assert_eq!(resolved("ngp", &[], far), Some(2000.0));
         assert_eq!(resolved("ngp-small", &[], None), None);
         assert_eq!(resolved("nerf", &[], far), None);
         let typed = ["training.near_start=20"];

@@ -12,8 +12,8 @@ const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 /// Why a text is no JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JsonFault {
-    /// The whole of it; after the file's name.
-    Whole(&'static str),
+    /// The whole of it, or its encoding.
+    Whole(String),
     /// Something at one place.
     At {
         /// Line, from 1.
@@ -33,17 +33,21 @@ pub(crate) enum JsonFault {
 /// # Errors
 /// [`JsonFault`].
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
-    let text = decoded(bytes).map_err(JsonFault::Whole)?;
+    let text = decoded(bytes).map_err(|fault| JsonFault::Whole(fault.to_owned()))?;
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(JsonFault::Whole("is empty: export it again"));
+        return Err(JsonFault::Whole("is empty: export it again".to_owned()));
+    }
+    if text.iter().any(|b| *b < b'\t') {
+        let message = "is no text: it is damaged or of another kind, copy or export it again";
+        return Err(JsonFault::Whole(message.to_owned()));
     }
     if let Err(error) = std::str::from_utf8(&text) {
         let mut lines = text[..error.valid_up_to()].split(|b| *b == b'\n');
-        return Err(JsonFault::At {
-            line: lines.clone().count(),
-            column: lines.next_back().map_or(0, <[u8]>::len) + 1,
-            message: "a character that is not UTF-8 (a file in Latin-1 or Windows-1252?), save it as UTF-8".to_owned(),
-        });
+        return Err(JsonFault::Whole(format!(
+            "line {}, column {}: a character that is not UTF-8 (is it Latin-1 or Windows-1252?): save the file as UTF-8",
+            lines.clone().count(),
+            lines.next_back().map_or(0, <[u8]>::len) + 1
+        )));
     }
     serde_json::from_slice(&text)
         .or_else(|_| serde_json::from_slice(&quote_non_finite(&without_comments(&text))))
@@ -114,6 +118,7 @@ fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     let little: Unit = u16::from_le_bytes;
     let big: Unit = u16::from_be_bytes;
     let (rest, unit) = match bytes {
+        [0, 0, 0, 0, ..] => return Ok(Cow::Borrowed(bytes)),
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [_, 0, 0, 0, ..] | [0, 0, 0, _, ..] => {
             return Err("is UTF-32 text: save it as UTF-8");
         }
@@ -224,7 +229,12 @@ mod tests {
             }
             other => panic!("{other:?}"),
         };
-        at(b"{\n \"caf\xe9\": 1}", (2, 6), "UTF-8");
+        whole(
+            b"{\n \"caf\xe9\": 1}",
+            "line 2, column 6: a character that is not UTF-8",
+        );
+        whole(&[0; 100], "no text");
+        whole(b"\x1f\x8b\x08\x00 gzip", "no text");
         at(b"{\n \"frames\": [,]}", (2, 13), "expected value");
         at(b"[1, NaN2]", (1, 8), "expected");
     }

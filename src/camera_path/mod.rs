@@ -326,7 +326,7 @@ fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
     parse(text).map_err(|fault| match fault {
         JsonFault::Whole(message) => CameraPathError::File {
             path: file.to_owned(),
-            message: message.to_owned(),
+            message,
         },
         JsonFault::At {
             line,

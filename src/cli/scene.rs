@@ -141,9 +141,10 @@ pub(super) fn resolve(
     }
     let (hints, framing) = (dataset.hints(), dataset.framing);
     let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
-    let why = match config.scene.scale {
-        Some(_) => "of the scale given, around where",
-        None => "since",
+    let why = match (config.scene.scale, config.scene.offset) {
+        (Some(_), _) => "of the scale given, around where",
+        (None, Some(_)) => "at the offset given, in the size that suits where",
+        (None, None) => "since",
     };
     let given = [config.scene.background, config.scene.eval_background];
     config.resolve(hints, class);

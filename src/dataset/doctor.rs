@@ -236,12 +236,21 @@ pub fn check(
         let (reason, flags) = (framing.reason(), framing.flags(cubes));
         Some(format!("{reason}; try {flags}"))
     };
+    let inside_out = || {
+        let framing = dataset.suggested_inside_out()?;
+        Some(framing.flags(cubes))
+    };
     problems.extend(one_point(&dataset.train));
     // Of those that have one cause, the worst; of these the first.
     let fit = fit(&dataset.train, scene_box, cubes, near_far);
     let of_place: Vec<Problem> = against_box(&dataset.train, scene_box, near_far, &advice)
         .into_iter()
-        .chain(against_focus(&dataset.train, scene_box, &advice))
+        .chain(against_focus(
+            &dataset.train,
+            scene_box,
+            &advice,
+            &inside_out,
+        ))
         .collect();
     let of_size = [
         against_view(&fit, scene_box, &advice),
@@ -431,7 +440,14 @@ fn against_box(
             one_line(&first.name),
             and_more(blind.len() - 1)
         );
-        return Some(Problem::of_view(Severity::Warning, first, text));
+        let severity = if blind.len() * 2 > train.len() {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        let advice = advice().filter(|_| severity == Severity::Error);
+        let advice = advice.map_or_else(String::new, |advice| format!(": {advice}"));
+        return Some(Problem::of_view(severity, first, format!("{text}{advice}")));
     }
     let would = counts.iter().filter(|(_, behind)| *behind > 0).count();
     let mut text = if would * 2 > train.len() {
@@ -455,11 +471,22 @@ fn against_box(
     Some(Problem::new(Severity::Error, text))
 }
 
+/// The box of cameras that turn their backs to one point, should that be as it is.
+fn or_inside_out(train: &[Frame], inside_out: &dyn Fn() -> Option<String>) -> String {
+    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
+    // Others have a box of their own.
+    let flags = inside_out().filter(|_| Layout::of(&cameras).is_none());
+    flags.map_or_else(String::new, |flags| {
+        format!("; where the cameras stand inside what they show, try {flags}")
+    })
+}
+
 /// Cameras that look away from what the others look at, and what they look at against the box.
 fn against_focus(
     train: &[Frame],
     scene_box: &Bounds,
     advice: &dyn Fn() -> Option<String>,
+    inside_out: &dyn Fn() -> Option<String>,
 ) -> Vec<Problem> {
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
     let Some(focus) = focus(&cameras) else {
@@ -481,9 +508,10 @@ fn against_focus(
     } else if away.len() * 2 > train.len() {
         problems.push(Problem::warning(format!(
             "{} of {} cameras look away from the point their axes share: right for a capture from the inside out, \
-             else the poses are not OpenGL camera-to-world",
+             else the poses are not OpenGL camera-to-world{}",
             away.len(),
-            train.len()
+            train.len(),
+            or_inside_out(train, inside_out)
         )));
         return problems;
     }
@@ -761,6 +789,27 @@ mod tests {
     fn cameras_that_look_at_no_one_point_have_no_focus() {
         let inside_out = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
         assert_eq!(stand(&inside_out.train, &BOX).focus, None);
+        // As far as poses tell, they may be of another convention, or right.
+        let told = [
+            "negated",
+            "where the cameras stand inside",
+            "scene.aabb_scale=16",
+        ];
+        let problems = check(&inside_out, &BOX, 1, &|_| [0.0, 1e10]);
+        let all = problems.iter().map(|p| p.message.as_str());
+        let all = all.collect::<Vec<_>>().join("\n");
+        assert!(told.iter().all(|word| all.contains(word)), "{all}");
+        let most = around([0.0; 3], |views| {
+            views
+                .iter_mut()
+                .skip(3)
+                .for_each(|view| view.camera.principal[0] = -1e4);
+        });
+        finds(
+            &most,
+            Severity::Error,
+            &["looks past", "and so do 6 others", "try --set"],
+        );
         let mut alone = around([0.0; 3], |_| {});
         alone.train.truncate(1);
         finds(&alone, Severity::Warning, &["v0", "only one", "parallax"]);

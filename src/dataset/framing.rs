@@ -60,14 +60,7 @@ impl Layout {
             return None;
         }
         let n = cameras.len() as f64;
-        // Of differences, which have all their digits wherever the origin is.
-        let first = cameras[0].place();
-        let center = first + cameras.iter().map(|c| c.place() - first).sum::<DVec3>() / n;
-        let spread = cameras.iter().map(|c| c.place().distance(center));
-        let radius = spread.fold(0.0, f64::max);
-        if !is_length(radius, center) {
-            return None;
-        }
+        let (center, radius) = spread(cameras)?;
         let Some(focus) = focus(cameras) else {
             let direction = cameras.iter().map(Camera::direction).sum::<DVec3>();
             return Some(Self::OneWay {
@@ -97,6 +90,17 @@ impl Layout {
             focus: focus.to_array(),
             distance,
             radius: seen,
+        })
+    }
+
+    /// That of `cameras` that look every way, which [`Self::of`] cannot tell from poses the wrong way round where all turn their
+    /// backs to one point.
+    #[must_use]
+    pub fn inside_out(cameras: &[Camera]) -> Option<Self> {
+        let (center, radius) = spread(cameras)?;
+        Some(Self::InsideOut {
+            center: center.to_array(),
+            radius,
         })
     }
 
@@ -162,6 +166,17 @@ pub fn looks_one_way(cameras: &[Camera]) -> bool {
     cameras.iter().all(|c| c.direction().dot(mean) > limit)
 }
 
+/// The mean of where `cameras` are, and the farthest from there; `None` for all at one point.
+fn spread(cameras: &[Camera]) -> Option<(DVec3, f64)> {
+    // Of differences, which have all their digits wherever the origin is.
+    let first = cameras.first()?.place();
+    let sum = cameras.iter().map(|c| c.place() - first).sum::<DVec3>();
+    let center = first + sum / cameras.len() as f64;
+    let radius = cameras.iter().map(|c| c.place().distance(center));
+    let radius = radius.fold(0.0, f64::max);
+    is_length(radius, center).then_some((center, radius))
+}
+
 /// Whether `length` is more than the rounding of coordinates near `at`.
 fn is_length(length: f64, at: DVec3) -> bool {
     length.is_finite() && length > 1e-10 * at.abs().max_element()
@@ -216,10 +231,20 @@ pub struct Framing {
 
 impl Framing {
     /// What suits `cameras` and a box of `aabb_scale` unit cubes a side. Where that is not given, images that are `filled`
-    /// show what lies behind an object too, and the box reaches twice as far as the cameras.
+    /// show what lies behind an object too, and the box reaches at least twice as far as the cameras.
     #[must_use]
     pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
-        let layout = Layout::of(cameras)?;
+        Self::of_layout(Layout::of(cameras)?, cameras.len(), aabb_scale, filled)
+    }
+
+    /// The same for `cameras` that stand in `layout`.
+    #[must_use]
+    pub fn of_layout(
+        layout: Layout,
+        cameras: usize,
+        aabb_scale: Option<u32>,
+        filled: bool,
+    ) -> Option<Self> {
         let aabb_scale = aabb_scale.unwrap_or_else(|| side(&layout, filled));
         let scale = digits(0.5 / layout.half(aabb_scale));
         let offset = DVec3::splat(0.5) - scale * layout.center();
@@ -229,7 +254,7 @@ impl Framing {
             offset: rounded(offset),
             aabb_scale,
             layout,
-            cameras: cameras.len(),
+            cameras,
         })
     }
 

@@ -42,7 +42,7 @@ impl Document {
         let value = parse(bytes).map_err(|fault| match fault {
             JsonFault::Whole(message) => DatasetError::File {
                 path: path.to_owned(),
-                message: message.to_owned(),
+                message,
             },
             JsonFault::At {
                 line,

@@ -427,6 +427,14 @@ impl Dataset {
         Framing::of(&cameras, wanted, is_filled)
     }
 
+    /// A box for cameras that all turn their backs to one point, should they stand inside what they show.
+    pub(crate) fn suggested_inside_out(&self) -> Option<Framing> {
+        let cameras = self.cameras();
+        let layout = Layout::inside_out(&cameras)?;
+        let given = self.aabb_scale.filter(|cubes| *cubes > 1);
+        Framing::of_layout(layout, cameras.len(), given, true)
+    }
+
     /// Normalised device coordinates of a capture that looks one way, as wide as the widest of its images. The nearest of its
     /// bounds lies at 4/3 and rays start at three quarters of it.
     fn ndc(&self) -> Option<Ndc> {
@@ -693,7 +701,8 @@ fn aabb_scale(fields: &Fields) -> Result<Option<u32>, DatasetError> {
         .find(|valid| (f64::from(*valid) - value).abs() < 1e-9);
     valid.map(Some).ok_or_else(|| {
         fields.error(format!(
-            "`aabb_scale` = {value} should be a power of two from 1 to 128: use the next larger one"
+            "`aabb_scale` = {value} should be a power of two from 1 to 128: use {}",
+            value.clamp(1.0, 128.0).ceil().log2().ceil().exp2()
         ))
     })
 }

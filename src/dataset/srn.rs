@@ -55,6 +55,7 @@ fn is_matrix(lines: &[Vec<f64>]) -> bool {
 fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
     let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
     let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_start_matches('\u{feff}');
     let fault = |line: usize, word: &str| DatasetError::File {
         path: path.to_owned(),
         message: format!(

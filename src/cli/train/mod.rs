@@ -97,7 +97,7 @@ pub(super) struct Args {
         default_value_t = 60.0
     )]
     pub(super) checkpoint_every: f64,
-    /// Background behind training rays: random, white, black or #rrggbb; a colour also serves evaluation
+    /// Background behind training rays: auto, random, white, black or #rrggbb; a colour also serves evaluation
     #[arg(long, value_name = "C")]
     pub(super) background: Option<Background>,
     /// Composite in linear colour
