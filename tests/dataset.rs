@@ -818,4 +818,28 @@ fn intrinsics_as_scene_representation_networks_write_them() {
     let inverse = open("131.25 64. 64. 0.\n-.5 0. 0.\n0.\n1.\n128 128\n1\n");
     assert_eq!(inverse.camera.position(), [-0.5, 0.0, 1.3]);
     assert_eq!(inverse.camera.forward(), [0.0, 0.0, 1.0]);
+    // What does not fit is told once.
+    let told = |text: &str| {
+        std::fs::write(root.join("intrinsics.txt"), text).unwrap();
+        Dataset::open(root).unwrap().warnings
+    };
+    assert_eq!(
+        told("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n64 64\n"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        told("\u{feff}66. 32. 32. 0.\n.5 0. 0.\n1.\n64 64\n"),
+        Vec::<String>::new()
+    );
+    let wide = told("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n48 64\n");
+    assert!(
+        wide.len() == 1 && wide[0].contains("64 × 64 pixels, not the 64 × 48"),
+        "{wide:?}"
+    );
+    assert!(wide[0].contains("(3 "), "{wide:?}");
+    let behind = told("66. 32. 32. 0.\n.5 0. 0.\n9.\n1.\n64 64\n");
+    assert!(
+        behind.len() == 1 && behind[0].contains("near plane of intrinsics.txt is 9"),
+        "{behind:?}"
+    );
 }

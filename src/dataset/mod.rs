@@ -739,6 +739,7 @@ fn offset(fields: &Fields) -> Result<Option<[f64; 3]>, DatasetError> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Note {
     Rescaled,
+    NearPlane,
     ScaledPose,
     OffCentre,
     FoldingLens,
@@ -761,6 +762,9 @@ impl Note {
     fn consequence(self) -> &'static str {
         match self {
             Self::Rescaled => "intrinsics are scaled to the stored size",
+            Self::NearPlane => {
+                "its rays start at the middle: correct the near plane, or leave its line out"
+            }
             Self::ScaledPose => "the rotation is normalised, the position kept",
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
             Self::FoldingLens | Self::Distorted => "check the distortion coefficients",

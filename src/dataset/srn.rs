@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::DatasetError;
 use super::pixel_format::images_in;
 use super::pose::{inverse, make_rigid};
-use super::{Dataset, Format, Frame, Notes, orientation, pixel_format};
+use super::{Dataset, Format, Frame, Note, Notes, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
 use crate::files::read_file;
 use crate::text::{escaped, shown};
@@ -244,12 +244,28 @@ fn frame(
         f64::from(width) / of.size[0],
         f64::from(height) / of.size[1],
     ];
+    if ratio.iter().any(|r| (r - 1.0).abs() > 1e-9) {
+        notes.add(Note::Rescaled, || {
+            let [w, h] = of.size;
+            let image = shown(image_path);
+            format!("{image} is stored with {width} × {height} pixels, not the {w} × {h} of {INTRINSICS}")
+        });
+    }
     // The object fills a cube of side `scale` at most, whose half stays in front of and behind its middle.
     let away: f64 = (0..3)
         .map(|a| (world_from_camera[a][3] - of.middle[a]).powi(2))
         .sum::<f64>()
         .sqrt();
     let half = 0.5 * of.scale;
+    if of.near > away {
+        notes.add(Note::NearPlane, || {
+            format!(
+                "{} is {away:.3} from the object's middle, and the near plane of {INTRINSICS} is {}",
+                shown(image_path),
+                of.near
+            )
+        });
+    }
     let stem = image_path.file_stem().unwrap_or_default();
     Ok(Frame {
         name: escaped(&format!("rgb/{}", stem.to_string_lossy())),
