@@ -236,10 +236,7 @@ pub fn check(
         let (reason, flags) = (framing.reason(), framing.flags(cubes));
         Some(format!("{reason}; try {flags}"))
     };
-    let inside_out = || {
-        let framing = dataset.suggested_inside_out()?;
-        Some(framing.flags(cubes))
-    };
+    let inside_out = || Some(dataset.suggested_inside_out()?.flags(cubes));
     problems.extend(one_point(&dataset.train));
     // Of those that have one cause, the worst; of these the first.
     let fit = fit(&dataset.train, scene_box, cubes, near_far);
@@ -297,6 +294,11 @@ pub fn check_grid(
         point(missed.to_array(), grid.side())
     );
     Some(Problem::new(Severity::Warning, text))
+}
+
+/// ": " and the advice, or nothing.
+fn after_colon(advice: &dyn Fn() -> Option<String>) -> String {
+    advice().map_or_else(String::new, |advice| format!(": {advice}"))
 }
 
 /// ", and so do 3 others", or nothing.
@@ -440,14 +442,12 @@ fn against_box(
             one_line(&first.name),
             and_more(blind.len() - 1)
         );
-        let severity = if blind.len() * 2 > train.len() {
-            Severity::Error
+        return Some(if blind.len() * 2 > train.len() {
+            let text = format!("{text}{}", after_colon(advice));
+            Problem::of_view(Severity::Error, first, text)
         } else {
-            Severity::Warning
-        };
-        let advice = advice().filter(|_| severity == Severity::Error);
-        let advice = advice.map_or_else(String::new, |advice| format!(": {advice}"));
-        return Some(Problem::of_view(severity, first, format!("{text}{advice}")));
+            Problem::warning_of(first, text)
+        });
     }
     let would = counts.iter().filter(|(_, behind)| *behind > 0).count();
     let mut text = if would * 2 > train.len() {
@@ -469,16 +469,6 @@ fn against_box(
         );
     }
     Some(Problem::new(Severity::Error, text))
-}
-
-/// The box of cameras that turn their backs to one point, should that be as it is.
-fn or_inside_out(train: &[Frame], inside_out: &dyn Fn() -> Option<String>) -> String {
-    let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
-    // Others have a box of their own.
-    let flags = inside_out().filter(|_| Layout::of(&cameras).is_none());
-    flags.map_or_else(String::new, |flags| {
-        format!("; where the cameras stand inside what they show, try {flags}")
-    })
 }
 
 /// Cameras that look away from what the others look at, and what they look at against the box.
@@ -506,12 +496,14 @@ fn against_focus(
         );
         problems.push(Problem::of_view(Severity::Warning, first, text));
     } else if away.len() * 2 > train.len() {
+        let or_try = inside_out().map_or_else(String::new, |flags| {
+            format!("; where the cameras stand inside what they show, try {flags}")
+        });
         problems.push(Problem::warning(format!(
             "{} of {} cameras look away from the point their axes share: right for a capture from the inside out, \
-             else the poses are not OpenGL camera-to-world{}",
+             else the poses are not OpenGL camera-to-world{or_try}",
             away.len(),
-            train.len(),
-            or_inside_out(train, inside_out)
+            train.len()
         )));
         return problems;
     }
@@ -558,7 +550,7 @@ fn against_filled(
     let outside = |camera: &&Camera| !scene_box.holds(camera.place());
     let outside = cameras.iter().filter(outside).count();
     (2 * outside > cameras.len()).then(|| {
-        let advice = advice().map_or_else(String::new, |advice| format!(": {advice}"));
+        let advice = after_colon(advice);
         Problem::warning(format!(
             "the scene fills the images, but {outside} of {} cameras stand outside its box, {} world units a side: what \
              lies behind the object is not in it{advice}",
@@ -601,7 +593,7 @@ fn against_view(
     } else {
         return None;
     };
-    let advice = advice().map_or_else(String::new, |advice| format!(": {advice}"));
+    let advice = after_colon(advice);
     let text = format!(
         "the scene's box, {} world units a side, {what}{advice}",
         short(side)

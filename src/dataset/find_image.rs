@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::pixel_format::{NOT_READ, READ, ending};
+use super::pixel_format::{NOT_READ, READ, ending, is_image};
 use crate::text::shown;
 
 /// Files that are told where several fit.
@@ -89,11 +89,6 @@ impl Listing {
         }
         listing
     }
-}
-
-fn is_image(path: &Path) -> bool {
-    let ending = ending(path);
-    READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
 }
 
 fn is_read(name: &str) -> bool {

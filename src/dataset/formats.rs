@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pixel_format::{NOT_READ, READ, images_in};
+use super::pixel_format::{ending, images_in, is_image};
 
 /// What something is, and what to do about it.
 pub(super) struct Known {
@@ -147,14 +147,13 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
 
 /// What a file that is no JSON is.
 pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
-    let extension = path.extension()?.to_string_lossy().to_lowercase();
-    let extension = extension.as_str();
-    if READ.contains(&extension) || NOT_READ.contains(&extension) {
+    if is_image(path) {
         return Some(&SINGLE_IMAGE);
     }
+    let ending = ending(path);
     FILES
         .iter()
-        .find(|(extensions, _)| extensions.contains(&extension))
+        .find(|(endings, _)| endings.contains(&ending.as_str()))
         .map(|(_, known)| known)
 }
 

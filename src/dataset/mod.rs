@@ -427,9 +427,13 @@ impl Dataset {
         Framing::of(&cameras, wanted, is_filled)
     }
 
-    /// A box for cameras that all turn their backs to one point, should they stand inside what they show.
+    /// A box for cameras whose layout cannot be told, since all turn their backs to one point, should they stand inside what
+    /// they show.
     pub(crate) fn suggested_inside_out(&self) -> Option<Framing> {
         let cameras = self.cameras();
+        if Layout::of(&cameras).is_some() {
+            return None;
+        }
         let layout = Layout::inside_out(&cameras)?;
         let given = self.aabb_scale.filter(|cubes| *cubes > 1);
         Framing::of_layout(layout, cameras.len(), given, true)

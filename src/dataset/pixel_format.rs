@@ -333,6 +333,12 @@ pub(super) fn ending(path: &Path) -> String {
     extension.to_string_lossy().to_lowercase()
 }
 
+/// Whether a name ends as those of images do that are read, or known at least.
+pub(super) fn is_image(path: &Path) -> bool {
+    let ending = ending(path);
+    READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
+}
+
 /// The images of a folder by their endings, sorted by name; none where there is no folder.
 ///
 /// `OpenEXR` files beside others hold other things than colour, and count where nothing else is there; so do images that

@@ -23,6 +23,13 @@ const SCENE: SceneBox = SceneBox {
     ndc: None,
 };
 
+const CASCADES: SceneBox = SceneBox {
+    scale: 0.33,
+    offset: [0.5; 3],
+    aabb_scale: 4,
+    ndc: None,
+};
+
 /// One sample: position in the box, dt and distance in world units.
 #[derive(Debug, Clone, Copy)]
 struct Placement {
@@ -261,13 +268,7 @@ fn march_with_equal_steps() {
 #[test]
 fn march_through_cascades_with_growing_steps() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.33,
-            offset: [0.5; 3],
-            aabb_scale: 4,
-            ndc: None,
-        };
-        march(gpu, scene, 256, 1.0 / 64.0, 1024, 0.3);
+        march(gpu, CASCADES, 256, 1.0 / 64.0, 1024, 0.3);
     });
 }
 
@@ -281,13 +282,7 @@ fn march_ends_at_the_largest_count() {
 #[test]
 fn steps_of_the_first_training_steps_are_longer() {
     on_device(|gpu| {
-        let scene = SceneBox {
-            scale: 0.33,
-            offset: [0.5; 3],
-            aabb_scale: 4,
-            ndc: None,
-        };
-        let rays = rays(&mut Pcg::new(63), &scene);
+        let rays = rays(&mut Pcg::new(63), &CASCADES);
         let bits = vec![u32::MAX; 3 * RESOLUTION.pow(3) as usize / 32];
         let (steps, growth) = (128, 1.0 / 8.0);
         let sampled = |coarse_steps: Option<u32>, step: Option<u32>| {
@@ -298,16 +293,16 @@ fn steps_of_the_first_training_steps_are_longer() {
                 max_samples: 1024,
                 min_transmittance: 0.0,
             };
-            sample_in_step(gpu, &sampler, &scene, step, &rays, &bits)
+            sample_in_step(gpu, &sampler, &CASCADES, step, &rays, &bits)
         };
         let shortest = ray_march::dt_min(steps);
-        let longest = shortest * 4.0 * steps as f32 / RESOLUTION as f32;
+        let longest = shortest * CASCADES.aabb_scale as f32 * steps as f32 / RESOLUTION as f32;
         for (step, times) in [(0, 2.0), (2, 1.75), (4, 1.5), (8, 1.0), (20, 1.0)] {
             let placed = sampled(Some(8), Some(step));
             let mut seen = [0; 3];
             for (i, samples) in placed.iter().enumerate() {
                 for pair in samples.windows(2) {
-                    let t = pair[0].t * scene.scale;
+                    let t = pair[0].t * CASCADES.scale;
                     let own = (t * growth).max(shortest);
                     let expected = (own * times).min(longest);
                     let kind = if own == shortest {
@@ -316,12 +311,12 @@ fn steps_of_the_first_training_steps_are_longer() {
                         1 + usize::from(expected == longest)
                     };
                     seen[kind] += 1;
-                    let dt = pair[0].dt * scene.scale;
+                    let dt = pair[0].dt * CASCADES.scale;
                     assert!(
                         (dt - expected).abs() < 1e-5,
                         "ray {i}: {dt} at {t}, expected {expected}"
                     );
-                    let gap = (pair[1].t - pair[0].t) * scene.scale;
+                    let gap = (pair[1].t - pair[0].t) * CASCADES.scale;
                     assert!((gap - dt).abs() < 1e-4, "ray {i}: {gap} after {dt}");
                 }
             }
