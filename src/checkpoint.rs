@@ -22,7 +22,7 @@
 //! `ema`, `first_moment`, `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
-//! cameras), `image_fingerprint` (of its images' bytes), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
+//! cameras), `image_fingerprint` (of its images' bytes), `held_out_fingerprint` (of those of images held out), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
 
 mod contents;
 mod layout;
@@ -140,10 +140,12 @@ pub struct Info {
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty where it is not known.
     pub fingerprint: String,
-    /// Of the bytes of the images that it was trained on, see [`crate::dataset::load_with_fingerprint`]: a number, or after
+    /// Of the bytes of the images that it was trained on, see [`crate::dataset::Content::fingerprint`]: a number, or after
     /// `kiln meta` one for each object, with commas between them and nothing for those whose turn has not come. Empty where
     /// it is not known.
     pub image_fingerprint: String,
+    /// Of the bytes of the images that it was measured on; empty where there are none, or where they are not known.
+    pub held_out_fingerprint: String,
     /// What it was trained on.
     pub device: String,
 }
@@ -162,6 +164,7 @@ impl Info {
             train_views: Vec::new(),
             fingerprint: String::new(),
             image_fingerprint: String::new(),
+            held_out_fingerprint: String::new(),
             device: String::new(),
         }
     }
@@ -337,6 +340,8 @@ pub struct Source<'a> {
     pub fingerprint: &'a str,
     /// [`Info::image_fingerprint`]; may be empty.
     pub image_fingerprint: &'a str,
+    /// [`Info::held_out_fingerprint`]; may be empty.
+    pub held_out_fingerprint: &'a str,
 }
 
 /// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
@@ -368,6 +373,7 @@ pub fn save(
         train_views: source.train_views.to_vec(),
         fingerprint: source.fingerprint.to_owned(),
         image_fingerprint: source.image_fingerprint.to_owned(),
+        held_out_fingerprint: source.held_out_fingerprint.to_owned(),
         device: gpu.name().to_owned(),
     };
     write(path, &tensors, &info)
@@ -407,9 +413,13 @@ fn write(path: &Path, tensors: &[Tensor], info: &Info) -> Result<(), CheckpointE
         ("train_views".to_owned(), train_views.join(",")),
         ("device".to_owned(), info.device.clone()),
     ]);
-    if !info.image_fingerprint.is_empty() {
-        let value = info.image_fingerprint.clone();
-        metadata.insert("image_fingerprint".to_owned(), value);
+    for (key, value) in [
+        ("image_fingerprint", &info.image_fingerprint),
+        ("held_out_fingerprint", &info.held_out_fingerprint),
+    ] {
+        if !value.is_empty() {
+            metadata.insert(key.to_owned(), value.clone());
+        }
     }
     let bytes =
         safetensors::serialize(tensors.iter().map(|t| (t.name.as_str(), t)), Some(metadata))
@@ -503,6 +513,7 @@ impl Checkpoint {
                 .collect(),
             fingerprint: get("fingerprint").unwrap_or_default(),
             image_fingerprint: get("image_fingerprint").unwrap_or_default(),
+            held_out_fingerprint: get("held_out_fingerprint").unwrap_or_default(),
             device: get("device").unwrap_or_default(),
         };
         SafeTensors::deserialize(&bytes).map_err(|e| CheckpointError::Format {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
-    Dataset, DatasetError, Format, Image, Objects, Opening, Split, Splits, holds_objects,
-    image_size, load_images, load_with_fingerprint, write_blender, write_object, write_splits,
+    Content, Dataset, DatasetError, Format, Image, Objects, Opening, Split, Splits, holds_objects,
+    image_size, load_images, load_with_contents, write_blender, write_object, write_splits,
 };
 use proptest::prelude::*;
 
@@ -535,10 +535,12 @@ fn images_are_told_from_others_by_their_bytes() {
     write_views(&root, 4, 8);
     let of = |root: &Path| {
         let dataset = Dataset::open(root).unwrap();
-        let (images, fingerprint) = load_with_fingerprint(&dataset.views(), 2, &|| ()).unwrap();
+        let views = dataset.views();
+        let (images, contents) = load_with_contents(&views, 2, &|| ()).unwrap();
         assert_eq!(images.len(), 4);
         assert_eq!(images[0].width, 4);
-        fingerprint
+        assert_eq!(Content::of_images(&views).unwrap(), contents);
+        Content::fingerprint(&contents)
     };
     let before = of(&root);
     assert_eq!(before.len(), 16);

@@ -99,6 +99,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         save_to: args.save_images.then_some(images.as_path()),
         dataset: &dataset,
         lpips: lpips.as_ref(),
+        trained_on: &[],
     };
     let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
     // Another file beside a run's own checkpoint is not what the run's evaluation is of.

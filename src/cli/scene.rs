@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use rayon::prelude::*;
 
 use super::interrupt::Interrupted;
 use super::output::bytes;
@@ -19,7 +20,8 @@ use crate::config::{
 };
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::framing::short;
-use crate::dataset::{Dataset, Frame, Image, Opening, Split, load_with_fingerprint};
+use crate::dataset::same_picture::{self, Thumbnail};
+use crate::dataset::{Content, Dataset, Frame, Image, Opening, Split, load_with_contents};
 use crate::distillation::{Lessons, Teacher};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -342,15 +344,15 @@ impl Memory {
     }
 }
 
-/// Decode images under a bar; with what tells their files' bytes from others.
+/// Decode images under a bar; with what tells their files from others.
 pub(super) fn load(
     session: &Session,
     frames: &[Frame],
     downscale: u32,
     what: &'static str,
-) -> anyhow::Result<(Vec<Image>, String)> {
+) -> anyhow::Result<(Vec<Image>, Vec<Content>)> {
     let bar = session.out.bar(frames.len(), what);
-    let loaded = load_with_fingerprint(frames, downscale, &|| bar.inc())?;
+    let loaded = load_with_contents(frames, downscale, &|| bar.inc())?;
     bar.finish_and_clear();
     Ok(loaded)
 }
@@ -360,6 +362,16 @@ pub(super) fn warn_of_other_images(session: &Session, dir: &RunDir, whose: &str)
     session.out.note(format!(
         "warning: {whose} not the images that {} was trained on so far: their files changed, their cameras did not; it goes on \
          with them, and remembers them from its next checkpoint on (to have them from the start, train anew)",
+        dir.path().display()
+    ));
+}
+
+/// Say that held-out images are not those that the run in `dir` was measured on before.
+pub(super) fn warn_of_other_held_out(session: &Session, dir: &RunDir, dataset: &Path) {
+    session.out.note(format!(
+        "warning: the images held out in {} are not those that {} was measured on so far: their files changed; what is measured \
+         from now on does not compare with what was before",
+        dataset.display(),
         dir.path().display()
     ));
 }
@@ -555,6 +567,8 @@ pub(super) struct Request<'a> {
     pub(super) dataset: &'a Dataset,
     /// What to measure the learned perceptual distance with.
     pub(super) lpips: Option<&'a Lpips>,
+    /// Training images in little, to find them among `frames`; none where that is not to be looked for.
+    pub(super) trained_on: &'a [Thumbnail],
 }
 
 /// Evaluate under a bar; the worst, the median and the best view come along, to be shown.
@@ -570,6 +584,15 @@ pub(super) fn evaluate(
         request.dataset.downscale,
         "loading",
     )?;
+    if !request.trained_on.is_empty() {
+        let train = request.dataset.train.iter().zip(request.trained_on);
+        let shown: Vec<Thumbnail> = images.par_iter().map(Thumbnail::of).collect();
+        let held_out: Vec<_> = request.frames.iter().zip(&shown).collect();
+        let train: Vec<_> = train.collect();
+        if let Some(leak) = same_picture::leaks(request.dataset, &train, &held_out) {
+            session.out.note(format!("warning: {}", leak.message));
+        }
+    }
     if let Some(lpips) = request.lpips {
         for (frame, image) in request.frames.iter().zip(&images) {
             lpips

@@ -44,20 +44,18 @@ pub fn load_images(
     downscale: u32,
     progress: &(dyn Fn() + Sync),
 ) -> Result<Vec<Image>, DatasetError> {
-    Ok(load_with_fingerprint(frames, downscale, progress)?.0)
+    Ok(load_with_contents(frames, downscale, progress)?.0)
 }
 
-/// As [`load_images`], with a number that tells the files' bytes from others: not their names, places or times, but their order.
-///
-/// It is an FNV-1a hash over each file's length and CRC-32C.
+/// As [`load_images`], with what tells their files from others.
 ///
 /// # Errors
 /// As [`load_images`].
-pub fn load_with_fingerprint(
+pub fn load_with_contents(
     frames: &[Frame],
     downscale: u32,
     progress: &(dyn Fn() + Sync),
-) -> Result<(Vec<Image>, String), DatasetError> {
+) -> Result<(Vec<Image>, Vec<Content>), DatasetError> {
     let all: Vec<(Image, Content)> = frames
         .par_iter()
         .map(|frame| {
@@ -82,20 +80,48 @@ pub fn load_with_fingerprint(
             Ok((image, content))
         })
         .collect::<Result<_, DatasetError>>()?;
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for Content { length, crc } in all.iter().map(|(_, content)| content) {
-        for byte in length.to_le_bytes().into_iter().chain(crc.to_le_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    let images = all.into_iter().map(|(image, _)| image).collect();
-    Ok((images, format!("{hash:016x}")))
+    Ok(all.into_iter().unzip())
 }
 
-/// What tells a file's bytes from others.
-struct Content {
+/// What tells a file's bytes from others, wherever it lies and whenever it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content {
     length: u64,
     crc: u32,
+}
+
+impl Content {
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            length: bytes.len() as u64,
+            crc: crc32c::crc32c(bytes),
+        }
+    }
+
+    /// Those of the images of `frames`, which are read but not decoded.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of_images(frames: &[Frame]) -> Result<Vec<Self>, DatasetError> {
+        let of = |frame: &Frame| {
+            let path = &frame.image_path;
+            let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+            Ok(Self::of(&bytes))
+        };
+        frames.par_iter().map(of).collect()
+    }
+
+    /// A number that tells files in their order from others: an FNV-1a hash over each file's length and CRC-32C.
+    #[must_use]
+    pub fn fingerprint(all: &[Self]) -> String {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for Self { length, crc } in all {
+            for byte in length.to_le_bytes().into_iter().chain(crc.to_le_bytes()) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        format!("{hash:016x}")
+    }
 }
 
 impl Image {
@@ -126,10 +152,7 @@ impl Image {
         if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
             return Err(damaged(path, "the JPEG is cut short: copy the image again"));
         }
-        let content = Content {
-            length: bytes.len() as u64,
-            crc: crc32c::crc32c(&bytes),
-        };
+        let content = Content::of(&bytes);
         let size = pixel_format::header(path)?.size;
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(pixel_format::limits(size));

@@ -36,7 +36,7 @@ use std::str::FromStr;
 pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
-pub use image::{Image, image_size, load_images, load_with_fingerprint};
+pub use image::{Content, Image, image_size, load_images, load_with_contents};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 pub use poses::{Unpictured, parse_poses};
 

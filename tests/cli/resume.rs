@@ -278,15 +278,16 @@ fn changed_images_are_told_of_once() {
     let (_folder, run) = own_run();
     let dataset = own_dataset();
     let mut steps = STEPS;
+    let last = std::cell::RefCell::new(String::new());
+    let told = || last.borrow().clone();
     let mut resume = |dataset: &std::path::Path| {
         steps += 1;
         let steps = steps.to_string();
         let mut command = kiln(["train", "--eval-views", "1", "--steps", &steps, "--resume"]);
         let output = succeeds(command.arg(&run).arg(dataset));
         assert_eq!(steps_of(&run).to_string(), steps);
-        text_of(&output.stderr)
-            .matches("their files changed")
-            .count()
+        last.replace(text_of(&output.stderr));
+        told().matches("their files changed").count()
     };
     let key = |run: &std::path::Path| checkpoint(run).0.get("image_fingerprint").cloned();
     let known = key(&run).unwrap();
@@ -306,16 +307,26 @@ fn changed_images_are_told_of_once() {
     assert_eq!(resume(dataset.path()), 1);
     assert_eq!(key(&run).as_ref(), Some(&known));
 
-    // Other views' images are none of its business, and what an older run does not know is not missed.
+    // Of held-out views something else is told.
     std::fs::copy(
         dataset.path().join("test/r_0.png"),
         dataset.path().join("test/r_1.png"),
     )
     .unwrap();
-    assert_eq!(resume(dataset.path()), 0);
+    assert_eq!(resume(dataset.path()), 1);
+    assert!(told().contains("held out in"), "{}", told());
+    assert!(told().contains("does not compare"), "{}", told());
+    assert_eq!(resume(dataset.path()), 0, "it is told once");
+    // What an older run does not know is not missed.
     rewrite_checkpoint(&run, "", |metadata| {
         metadata.remove("image_fingerprint").unwrap();
+        metadata.remove("held_out_fingerprint").unwrap();
     });
+    std::fs::copy(
+        dataset.path().join("test/r_0.png"),
+        dataset.path().join("test/r_2.png"),
+    )
+    .unwrap();
     succeeds(kiln(["eval", "--eval-views", "1"]).arg(&run));
     changed.save_png(&image).unwrap();
     assert_eq!(resume(dataset.path()), 0);

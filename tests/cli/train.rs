@@ -287,3 +287,31 @@ fn downscaled_images_and_colours_are_the_runs_own() {
     let size = kiln::dataset::image_size(&images.join("rgb_0000.png")).unwrap();
     assert_eq!(size, [SIDE / 2, SIDE / 2]);
 }
+
+#[test]
+fn a_picture_trained_on_and_held_out_is_told_of() {
+    if !has_adapter() {
+        return;
+    }
+    let dataset = own_dataset();
+    let folder = TempDir::new().unwrap();
+    let told = |name: &str| {
+        let run = folder.path().join(name);
+        let output = succeeds(train(dataset.path(), &run).args(["--steps", "3"]));
+        let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+        let trained = lines.find("trained 3 steps").unwrap();
+        let leaks: Vec<_> = lines.match_indices("flatters").map(|(at, _)| at).collect();
+        assert!(leaks.len() < 2, "it is told once: {lines}");
+        leaks.first().map(|at| *at < trained)
+    };
+    assert_eq!(told("apart"), None);
+    // A copy is known by its bytes before training begins; the same picture in other bytes once it is decoded.
+    let [seen, held_out] = ["train/r_3.png", "test/r_0.png"].map(|f| dataset.path().join(f));
+    std::fs::copy(&seen, &held_out).unwrap();
+    assert_eq!(told("copied"), Some(true));
+    let picture = image::open(&seen).unwrap();
+    picture
+        .save_with_format(&held_out, image::ImageFormat::Tiff)
+        .unwrap();
+    assert_eq!(told("saved-again"), Some(false));
+}

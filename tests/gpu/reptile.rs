@@ -109,6 +109,7 @@ fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
         train_views: &[],
         fingerprint: "",
         image_fingerprint: "",
+        held_out_fingerprint: "",
     };
     checkpoint::save(&path, gpu, trainer, &source).unwrap();
     Checkpoint::open(&path).unwrap()

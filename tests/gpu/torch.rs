@@ -148,6 +148,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
             train_views: &[],
             fingerprint: "",
             image_fingerprint: "",
+            held_out_fingerprint: "",
         },
     )
     .unwrap();
@@ -348,6 +349,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
         train_views: &[],
         fingerprint: "",
         image_fingerprint: "",
+        held_out_fingerprint: "",
     };
     checkpoint::save(&path, gpu, &trainer, &source).unwrap();
     let saved = Tensors::open(&path);
@@ -403,6 +405,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                     train_views: &[],
                     fingerprint: "",
                     image_fingerprint: "",
+                    held_out_fingerprint: "",
                 };
                 checkpoint::save(&path, gpu, &trainer, &source).unwrap();
                 let saved = Tensors::open(&path);
@@ -526,6 +529,7 @@ fn ten_steps_match_pytorch() {
                 train_views: &[],
                 fingerprint: "",
                 image_fingerprint: "",
+                held_out_fingerprint: "",
             },
         )
         .unwrap();

@@ -1,6 +1,7 @@
 //! The dataset doctor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -110,7 +111,12 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     let decode_seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
     problems.extend(faulty);
-    problems.extend(same_picture::leaks(&dataset, &seen));
+    let thumbnails = seen.iter().map(|s| (s.frame, &s.thumbnail));
+    let trained = dataset.train.iter().map(|view| view.image_path.as_path());
+    let trained: HashSet<&Path> = trained.collect();
+    let (train, held_out): (Vec<_>, Vec<_>) =
+        thumbnails.partition(|(view, _)| trained.contains(view.image_path.as_path()));
+    problems.extend(same_picture::leaks(&dataset, &train, &held_out));
     let memory = match &gpu {
         Ok(gpu) => {
             match fit_cells(gpu, &mut config).and_then(|()| scene::memory(gpu, &config, &dataset)) {
@@ -170,7 +176,7 @@ struct Found<'a> {
 
 /// The views of all splits, each image once.
 fn distinct(dataset: &Dataset) -> Vec<&Frame> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     [Split::Train, Split::Val, Split::Test]
         .into_iter()
         .flat_map(|split| dataset.frames(split))

@@ -356,6 +356,7 @@ impl<'a> Driver<'a> {
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),
             image_fingerprint: &self.stream.image_fingerprint(),
+            held_out_fingerprint: "",
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();

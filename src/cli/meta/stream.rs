@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::super::interrupt;
 use crate::config::Config;
-use crate::dataset::{DatasetError, Frame, Image, Object, load_with_fingerprint};
+use crate::dataset::{Content, DatasetError, Frame, Image, Object, load_with_contents};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::reptile::Order;
@@ -42,7 +42,9 @@ pub(super) struct Stream<'a> {
 }
 
 fn load(object: &Object) -> Loaded {
-    load_with_fingerprint(&object.frames, object.dataset.downscale, &|| ())
+    let frames = &object.frames;
+    let (images, contents) = load_with_contents(frames, object.dataset.downscale, &|| ())?;
+    Ok((images, Content::fingerprint(&contents)))
 }
 
 fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {

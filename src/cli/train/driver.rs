@@ -13,6 +13,7 @@ use super::super::output::{SCHEMA, short};
 use super::super::scene::{self, Request};
 use super::{Args, LOOK_EVERY, Limits, Setup};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Source};
+use crate::dataset::same_picture::Thumbnail;
 use crate::dataset::{Frame, Image, Split};
 use crate::eval::{EvalReport, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu};
@@ -113,6 +114,8 @@ pub(in crate::cli) struct Driver<'a> {
     pub(super) log: Journal<'a>,
     pub(super) eval_frames: Vec<Frame>,
     pub(super) held_out: Split,
+    /// Training images in little, until held-out ones were looked for among them.
+    trained_on: Vec<Thumbnail>,
     pub(super) limits: Limits,
     pub(super) plateau: Plateau,
     /// Stages of a distillation that are in the log, with the runs they are of.
@@ -136,7 +139,7 @@ impl<'a> Driver<'a> {
         setup: &'a Setup,
         (trainer, renderer): (Trainer, Renderer),
         log: Journal<'a>,
-        (eval_frames, held_out): (Vec<Frame>, Split),
+        (eval_frames, held_out, trained_on): (Vec<Frame>, Split, Vec<Thumbnail>),
         limits: Limits,
     ) -> Self {
         let start = trainer.seconds();
@@ -150,6 +153,7 @@ impl<'a> Driver<'a> {
             log,
             eval_frames,
             held_out,
+            trained_on,
             limits,
             plateau: Plateau::default(),
             told: setup.dir.stages_told(),
@@ -355,6 +359,7 @@ impl<'a> Driver<'a> {
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
+            trained_on: &[],
         };
         Ok(scene::evaluate(self.session, self.gpu, &mut run.renderer, &request)?.0)
     }
@@ -529,6 +534,8 @@ impl<'a> Driver<'a> {
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
+            // Once is enough.
+            trained_on: &std::mem::take(&mut self.trained_on),
         };
         scene::evaluate(self.session, self.gpu, &mut self.renderer, &request)
     }
@@ -543,6 +550,7 @@ impl<'a> Driver<'a> {
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
             image_fingerprint: &self.setup.image_fingerprint,
+            held_out_fingerprint: &self.setup.held_out_fingerprint,
         };
         checkpoint::save(&path, self.gpu, &self.trainer, &source)?;
         self.setup.dir.forget_previous();

@@ -6,6 +6,8 @@ mod driver;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::interrupt;
 use super::journal::Journal;
 use super::output::SCHEMA;
@@ -14,7 +16,8 @@ use super::views::{self, Selection};
 use super::{Session, usage};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Background, Config};
-use crate::dataset::{Dataset, Frame, Image, Opening, Split};
+use crate::dataset::same_picture::{self, Thumbnail};
+use crate::dataset::{Content, Dataset, Frame, Image, Opening, Split};
 use crate::distillation::{Extraction, Teacher};
 use crate::eval::EvalReport;
 use crate::field::Field;
@@ -288,6 +291,8 @@ struct Setup {
     fingerprint: String,
     /// Of its images' bytes, once they are loaded.
     image_fingerprint: String,
+    /// Of those held out.
+    held_out_fingerprint: String,
     checkpoint: Option<Checkpoint>,
     /// What parameters it begins with, if not random ones.
     init: Option<Checkpoint>,
@@ -419,6 +424,7 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
         train_views: checkpoint.info.train_views.clone(),
         fingerprint: dataset.fingerprint(),
         image_fingerprint: String::new(),
+        held_out_fingerprint: String::new(),
         dataset,
         checkpoint: Some(checkpoint),
         init: None,
@@ -570,6 +576,7 @@ fn fresh(
         train_views,
         fingerprint: dataset.fingerprint(),
         image_fingerprint: String::new(),
+        held_out_fingerprint: String::new(),
         dataset,
         checkpoint: None,
         init,
@@ -588,6 +595,34 @@ fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> anyhow::Result<Ve
         Selection::These(parts) => views::indices(&parts, "--train-views", n, whose),
         _ => Ok((0..n).collect()),
     }
+}
+
+/// Remember what tells the images from others, say whether they are those of before, and return whether held-out ones are told
+/// to be copies of training images, whose `contents` are known.
+fn know_images(session: &Session, setup: &mut Setup, contents: &[Content]) -> anyhow::Result<bool> {
+    let Dataset { train, test, .. } = &setup.dataset;
+    let held_out = Content::of_images(test)?;
+    setup.image_fingerprint = Content::fingerprint(contents);
+    if !held_out.is_empty() {
+        setup.held_out_fingerprint = Content::fingerprint(&held_out);
+    }
+    if let Some(before) = setup.checkpoint.as_ref().map(|c| &c.info) {
+        let differs = |known: &str, now: &str| !known.is_empty() && known != now;
+        if differs(&before.image_fingerprint, &setup.image_fingerprint) {
+            let whose = format!("those in {} are", setup.dataset_path.display());
+            scene::warn_of_other_images(session, &setup.dir, &whose);
+        }
+        if differs(&before.held_out_fingerprint, &setup.held_out_fingerprint) {
+            scene::warn_of_other_held_out(session, &setup.dir, &setup.dataset_path);
+        }
+    }
+    let train: Vec<_> = train.iter().zip(contents.iter().copied()).collect();
+    let held_out: Vec<_> = test.iter().zip(held_out).collect();
+    let copied = same_picture::copies(&train, &held_out);
+    if let Some(problem) = &copied {
+        session.out.note(format!("warning: {}", problem.message));
+    }
+    Ok(copied.is_some())
 }
 
 /// Train and evaluate; returns the run and its report.
@@ -634,19 +669,18 @@ pub(super) fn train(
     let _lock = setup.dir.lock()?;
 
     let started = Instant::now();
-    let (images, image_fingerprint) = scene::load(
+    let (images, contents) = scene::load(
         session,
         &setup.dataset.train,
         setup.dataset.downscale,
         "loading images",
     )?;
-    let before = setup.checkpoint.as_ref();
-    let before = before.map_or("", |c| c.info.image_fingerprint.as_str());
-    if !before.is_empty() && before != image_fingerprint {
-        let whose = format!("those in {} are", setup.dataset_path.display());
-        scene::warn_of_other_images(session, &setup.dir, &whose);
-    }
-    setup.image_fingerprint = image_fingerprint;
+    let is_copied = know_images(session, &mut setup, &contents)?;
+    let trained_on = if is_copied || setup.dataset.test.is_empty() {
+        Vec::new()
+    } else {
+        images.par_iter().map(Thumbnail::of).collect()
+    };
     let set = upload(&gpu, &setup, &images)?;
     drop(images);
     interrupt::check()?;
@@ -697,7 +731,7 @@ pub(super) fn train(
         &setup,
         (trainer, renderer),
         log,
-        (eval_frames, held_out),
+        (eval_frames, held_out, trained_on),
         limits,
     );
     driver.log.write(&Start {
