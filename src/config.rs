@@ -313,7 +313,9 @@ impl std::str::FromStr for Background {
         let hex = text.strip_prefix('#').filter(|h| h.len() == 6);
         let value = hex.and_then(|h| u32::from_str_radix(h, 16).ok());
         let value = value.ok_or_else(|| {
-            format!("`{text}` is not a background: give auto, random, white, black or #rrggbb")
+            format!(
+                "`{text}` is not a background: give auto, random, white, black or #rrggbb in six hexadecimal digits"
+            )
         })?;
         let channel = |shift: u32| ((value >> shift) & 255) as f32 / 255.0;
         Ok(Self::Fixed([channel(16), channel(8), channel(0)]))

@@ -4,10 +4,17 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+/// What a file begins with that Git leaves in place of one that it keeps elsewhere.
+pub const LFS_POINTER: &[u8] = b"version https://git-lfs";
+/// What to do about such a file.
+pub const LFS_ADVICE: &str =
+    "it is a pointer of Git LFS in place of the file: fetch the file with git lfs pull";
+
 /// Read a whole file of at most `limit` bytes, and no device or pipe, which might never end.
 ///
 /// # Errors
-/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] or `InvalidInput` for files that are not read.
+/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] or `InvalidInput` for files that are not read, `InvalidData`
+/// for pointers of Git LFS.
 pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let file = open_file(path)?;
     if file.metadata()?.len() > limit {
@@ -17,6 +24,12 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Some files, as those of /proc, are longer than they say.
     file.take(limit).read_to_end(&mut bytes)?;
+    if bytes.starts_with(LFS_POINTER) {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            LFS_ADVICE,
+        ));
+    }
     Ok(bytes)
 }
 

@@ -16,6 +16,17 @@ pub(crate) fn one_line(text: &str) -> String {
     }
 }
 
+/// "1 view", "2 views".
+pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
+    let n = n.into();
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// As [`counted`], of what is in memory.
+pub(crate) fn counted_len(n: usize, what: &str) -> String {
+    counted(n as u64, what)
+}
+
 /// Text with control characters and line breaks escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');

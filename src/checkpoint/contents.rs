@@ -10,6 +10,7 @@ use super::layout;
 use super::{Checkpoint, CheckpointError};
 use crate::config::Config;
 use crate::field::Field;
+use crate::files::{LFS_ADVICE, LFS_POINTER};
 use crate::gpu::Gpu;
 
 /// Longest header that is read: names and places of ten thousand tensors.
@@ -32,6 +33,9 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let mut file = File::open(path).map_err(io)?;
     let mut start = Vec::new();
     file.by_ref().take(8).read_to_end(&mut start).map_err(io)?;
+    if start == LFS_POINTER[..8] {
+        return Err(format(LFS_ADVICE.to_owned()));
+    }
     let length = <[u8; 8]>::try_from(start.as_slice()).map_or(0, u64::from_le_bytes);
     if length > LONGEST_HEADER || length + 8 > data.len() {
         return Err(format("its header is cut short".to_owned()));

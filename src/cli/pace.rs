@@ -6,6 +6,7 @@ use super::Session;
 use super::output::{Bar, short};
 use crate::camera::Camera;
 use crate::report::duration;
+use crate::text::counted_len;
 
 /// What is measured before it is told how long the rest takes.
 const MEASURED: Duration = Duration::from_secs(5);
@@ -56,10 +57,9 @@ impl<'a> Pace<'a> {
         self.bar.set_position(done);
         if let Some((seconds, rate)) = self.estimate.left(done, Instant::now()) {
             self.session.out.note(format!(
-                "{} {} view{} takes about {} more, at {}rays/s: {}",
+                "{} {} takes about {} more, at {}rays/s: {}",
                 self.what,
-                self.views.len(),
-                if self.views.len() == 1 { "" } else { "s" },
+                counted_len(self.views.len(), "view"),
                 duration(seconds),
                 short(rate),
                 self.way_out

@@ -30,6 +30,7 @@ use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
 use crate::run::{CopyFault, RunDir};
+use crate::text::{counted, counted_len};
 use crate::train::{MemoryPlan, operations, plan};
 
 /// Views on a slow adapter where none are asked for.
@@ -538,8 +539,7 @@ pub(super) const SOFTWARE_SPEED: f64 = 15e9;
 
 /// What is about to happen, and how long it takes where that is long and can be told.
 fn evaluating(gpu: &Gpu, config: &Config, images: &[Image]) -> Result<String, GpuError> {
-    let n = images.len();
-    let what = format!("evaluating {n} view{}", if n == 1 { "" } else { "s" });
+    let what = format!("evaluating {}", counted_len(images.len(), "view"));
     let Some([_, ray]) = operations(gpu, config)? else {
         return Ok(what);
     };
@@ -711,14 +711,13 @@ pub(super) fn describe(report: &EvalReport) -> String {
         String::new()
     };
     format!(
-        "{} PSNR {:.2} dB{ssim}{lpips} over {} {}{size}, background {}, {} values rounded to 8 bits, after {} steps and {:.1} s of training",
+        "{} PSNR {:.2} dB{ssim}{lpips} over {}{size}, background {}, {} values rounded to 8 bits, after {} and {:.1} s of training",
         report.split,
         report.psnr,
-        report.views,
-        if report.views == 1 { "view" } else { "views" },
+        counted_len(report.views, "view"),
         report.background,
         report.color_space,
-        report.steps,
+        counted(report.steps, "step"),
         report.train_seconds
     )
 }

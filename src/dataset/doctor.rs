@@ -524,7 +524,7 @@ fn against_rays(
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let severity = match fit.rays_inside {
-        share if share < HOPELESS => Severity::Error,
+        share if share < HARDLY_ANY => Severity::Error,
         share if share < TOO_FEW => Severity::Warning,
         _ => return None,
     };
@@ -607,6 +607,8 @@ const TOO_SMALL: f64 = 0.3;
 const HOPELESS: f64 = 0.02;
 /// Share of the images' rays, below which most of what they show is left out.
 const TOO_FEW: f64 = 0.3;
+/// The same, below which nothing is to be learned.
+const HARDLY_ANY: f64 = 0.02;
 /// Cells across what is seen, below which it is held coarsely.
 const TOO_COARSE: f64 = 8.0;
 

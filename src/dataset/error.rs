@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::text::{one_line, shown};
+use crate::text::{counted_len, one_line, shown};
 
 /// A dataset that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
@@ -192,8 +192,7 @@ impl DatasetError {
         if let Self::Frame { frame, .. } = &mut self
             && more > 0
         {
-            let s = if more == 1 { "" } else { "s" };
-            *frame = format!("{frame} and {more} other frame{s}");
+            *frame = format!("{frame} and {}", counted_len(more, "other frame"));
         }
         if let Self::ImageFormat { others, .. } = &mut self {
             *others += more;

@@ -471,6 +471,16 @@ mod tests {
         named(b"\0\0\0\x0cJXL \r\n\x87\n", ["JPEG XL", "djxl"]);
         named(b"GIF89a", ["GIF", "ImageMagick"]);
         named(b"II*\0\x10\0\0\0CR\x02\0", ["raw data", "darktable"]);
+        // A DNG, and a NEF: TIFFs whose first picture says a version of DNG, or that it is a reduced one.
+        named(
+            b"II*\0\x08\0\0\0\x01\0\x12\xc6\x01\0\x04\0\0\0\x01\x04\0\0",
+            ["raw data", "darktable"],
+        );
+        named(
+            b"MM\0*\0\0\0\x08\0\x01\0\xfe\0\x04\0\0\0\x01\0\0\0\x01",
+            ["raw data", "darktable"],
+        );
+        named(b"", ["is empty", "again"]);
         named(
             b"version https://git-lfs.github.com/spec/v1\n",
             ["Git LFS", "git lfs pull"],

@@ -10,7 +10,7 @@ use super::error::DatasetError;
 use super::json::Document;
 use super::{Dataset, Frame, Opening, is_dataset};
 use crate::json_text::kind;
-use crate::text::{escaped, shown};
+use crate::text::{counted_len, escaped, shown};
 
 /// Names that are told before it says how many more there are.
 const TOLD: usize = 5;
@@ -153,9 +153,8 @@ impl Objects {
             return Err(DatasetError::Objects {
                 path: root.to_owned(),
                 message: format!(
-                    "has {} object{} to learn from, which takes at least two{fault}",
-                    objects.train.len(),
-                    if objects.train.len() == 1 { "" } else { "s" },
+                    "has {} to learn from, which takes at least two{fault}",
+                    counted_len(objects.train.len(), "object"),
                 ),
             });
         }

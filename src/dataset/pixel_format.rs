@@ -10,7 +10,7 @@ use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 use super::error::DatasetError;
 use super::image::damaged;
 use super::intrinsics::MAX_SIDE;
-use crate::files::open_file;
+use crate::files::{LFS_POINTER, open_file};
 
 /// Most pixels of an image, which take 4 bytes each.
 const MAX_PIXELS: u64 = 1 << 27;
@@ -27,7 +27,10 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// Endings of images that are read, in the order in which they are tried.
 pub(super) const READ: [&str; 8] = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "exr"];
 /// Endings of images that are known and not read.
-pub(super) const NOT_READ: [&str; 6] = ["heic", "heif", "avif", "jxl", "jp2", "gif"];
+pub(super) const NOT_READ: [&str; 26] = [
+    "heic", "heif", "avif", "jxl", "jp2", "gif", "ppm", "pgm", "pnm", "tga", "ico", "hdr", "psd",
+    "dng", "nef", "nrw", "arw", "cr2", "cr3", "raf", "orf", "rw2", "pef", "srw", "3fr", "iiq",
+];
 
 /// A format of images that is recognised so that it can be named, but not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,25 +47,23 @@ const VIDEO: Foreign = Foreign {
 };
 const HEIC: Foreign = Foreign {
     name: "HEIC",
-    advice: "convert such images to JPEG or PNG, for instance with heif-convert or ImageMagick (magick mogrify -format jpg *.HEIC), \
-             and leave them where they are",
+    advice: "convert such images to JPEG or PNG, for instance with heif-convert or with ImageMagick (magick mogrify -format jpg FILES), and leave them where they are",
 };
 const AVIF: Foreign = Foreign {
     name: "AVIF",
-    advice: "convert such images to JPEG or PNG, for instance with avifdec or ImageMagick (magick mogrify -format png *.avif), \
-             and leave them where they are",
+    advice: "convert such images to JPEG or PNG, for instance with avifdec or with ImageMagick (magick mogrify -format png FILES), and leave them where they are",
 };
 const JPEG_XL: Foreign = Foreign {
     name: "JPEG XL",
-    advice: "convert such images to JPEG or PNG, for instance with djxl or ImageMagick (magick mogrify -format png *.jxl)",
+    advice: "convert such images to JPEG or PNG, for instance with djxl or with ImageMagick (magick mogrify -format png FILES)",
 };
 const JPEG_2000: Foreign = Foreign {
     name: "JPEG 2000",
-    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png *.jp2)",
+    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png FILES)",
 };
 const GIF: Foreign = Foreign {
     name: "GIF",
-    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png *.gif)",
+    advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png FILES)",
 };
 const PHOTOSHOP: Foreign = Foreign {
     name: "Photoshop documents",
@@ -72,7 +73,7 @@ const CAMERA_RAW: Foreign = Foreign {
     name: "a camera's raw data",
     advice: "develop such images to JPEG, PNG or TIFF, for instance with darktable-cli",
 };
-const LFS_POINTER: Foreign = Foreign {
+const KEPT_ELSEWHERE: Foreign = Foreign {
     name: "pointers of Git LFS in place of images",
     advice: "fetch the images with git lfs pull",
 };
@@ -82,6 +83,7 @@ const LFS_POINTER: Foreign = Foreign {
 pub(super) enum Kind {
     Read(ImageFormat),
     NotRead(Foreign),
+    Empty,
     Unknown,
 }
 
@@ -89,7 +91,9 @@ pub(super) enum Kind {
 pub(super) fn kind_of(bytes: &[u8]) -> Kind {
     let starts = |signature: &[u8]| bytes.starts_with(signature);
     let at = |start: usize, text: &[u8]| bytes.get(start..start + text.len()) == Some(text);
-    if starts(b"\x89PNG\r\n\x1a\n") {
+    if bytes.is_empty() {
+        Kind::Empty
+    } else if starts(b"\x89PNG\r\n\x1a\n") {
         Kind::Read(ImageFormat::Png)
     } else if starts(&[0xff, 0xd8]) {
         Kind::Read(ImageFormat::Jpeg)
@@ -115,8 +119,8 @@ pub(super) fn kind_of(bytes: &[u8]) -> Kind {
         Kind::NotRead(PHOTOSHOP)
     } else if starts(b"FUJIFILMCCD-RAW") {
         Kind::NotRead(CAMERA_RAW)
-    } else if starts(b"version https://git-lfs") {
-        Kind::NotRead(LFS_POINTER)
+    } else if starts(LFS_POINTER) {
+        Kind::NotRead(KEPT_ELSEWHERE)
     } else {
         Kind::Unknown
     }
@@ -161,6 +165,7 @@ pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
             advice: format.advice,
             others: 0,
         },
+        Kind::Empty => damaged(path, "the file is empty: copy or export the image again"),
         Kind::Read(_) | Kind::Unknown => damaged(
             path,
             "is no PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or is damaged: convert or copy the image again",
@@ -188,6 +193,9 @@ pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
     let found = match format {
         ImageFormat::Png => png(&start, reader),
         ImageFormat::Jpeg => jpeg(&mut reader),
+        ImageFormat::Tiff if is_raw(&mut reader).unwrap_or(false) => {
+            return Err(refused(path, Kind::NotRead(CAMERA_RAW)));
+        }
         _ => decoder_header(reader, format),
     };
     let header =
@@ -248,6 +256,49 @@ fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<He
         size: [width, height],
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
     })
+}
+
+/// Whether a TIFF holds a camera's raw data: its first picture says a version of DNG, or that it is a reduced one of another
+/// (TIFF 6.0, `NewSubfileType`).
+fn is_raw(reader: &mut BufReader<File>) -> Option<bool> {
+    const NEW_SUBFILE_TYPE: u16 = 254;
+    const DNG_VERSION: u16 = 50706;
+    let mut head = [0; 8];
+    reader.rewind().ok()?;
+    reader.read_exact(&mut head).ok()?;
+    let is_big = head[0] == b'M';
+    let short = |bytes: [u8; 2]| {
+        if is_big {
+            u16::from_be_bytes(bytes)
+        } else {
+            u16::from_le_bytes(bytes)
+        }
+    };
+    let long = |bytes: [u8; 4]| {
+        if is_big {
+            u32::from_be_bytes(bytes)
+        } else {
+            u32::from_le_bytes(bytes)
+        }
+    };
+    if short([head[2], head[3]]) != 42 {
+        return None;
+    }
+    let directory = long([head[4], head[5], head[6], head[7]]);
+    reader.seek(SeekFrom::Start(u64::from(directory))).ok()?;
+    let mut count = [0; 2];
+    reader.read_exact(&mut count).ok()?;
+    for _ in 0..short(count) {
+        let mut entry = [0; 12]; // tag, type, how many, value
+        reader.read_exact(&mut entry).ok()?;
+        let value = long([entry[8], entry[9], entry[10], entry[11]]);
+        match short([entry[0], entry[1]]) {
+            DNG_VERSION => return Some(true),
+            NEW_SUBFILE_TYPE if value & 1 == 1 => return Some(true),
+            _ => {}
+        }
+    }
+    Some(false)
 }
 
 /// Size from the start-of-frame segment of a JPEG, orientation from the EXIF data before it.

@@ -27,7 +27,7 @@ pub(super) fn unpictured(
 ) -> Result<Unpictured, DatasetError> {
     let declared = intrinsics::declared(fields)?.map(|sides| sides.map(|v| v.round() as u32));
     let size = declared.or(usual).ok_or_else(|| {
-        fields.error("the size of its image is not known, which is not there: add `w` and `h`")
+        fields.error("neither `w` and `h` nor an image say what size it is to be rendered in: add `w` and `h`")
     })?;
     view(fields, size)
 }

@@ -409,6 +409,20 @@ fn names_that_differ_from_the_files_are_told_once() {
 }
 
 #[test]
+fn what_git_keeps_elsewhere_is_to_be_fetched() {
+    let scene = Scene::new(3);
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    scene.open().unwrap();
+    std::fs::write(scene.path("transforms.json"), pointer).unwrap();
+    let error = Dataset::open(&scene.path("transforms.json"))
+        .unwrap_err()
+        .to_string();
+    for word in ["transforms.json", "git lfs pull"] {
+        assert!(error.contains(word), "no {word:?} in: {error}");
+    }
+}
+
+#[test]
 fn images_that_are_not_read_are_one_fault() {
     let mut scene = Scene::new(3);
     for i in 0..3 {

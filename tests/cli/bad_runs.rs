@@ -64,6 +64,12 @@ fn checkpoints_that_are_cut_short() {
         );
     }
     unusable(&run, &["checkpoint.safetensors", "cut short"]);
+    std::fs::write(
+        &path,
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+    )
+    .unwrap();
+    unusable(&run, &["checkpoint.safetensors", "git lfs pull"]);
     let mut endless = whole.clone();
     endless[..8].fill(255);
     std::fs::write(&path, endless).unwrap();

@@ -438,7 +438,8 @@ fn describe_cameras(
     )?;
     let fit = &found.fit;
     let across = fit.cells_across.map_or_else(String::new, |cells| {
-        format!("; {cells:.0} cells of an occupancy grid across what they look at")
+        let digits = usize::from(cells < 10.0);
+        format!("; {cells:.digits$} cells of an occupancy grid across what they look at")
     });
     line(
         "fit",

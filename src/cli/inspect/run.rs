@@ -9,6 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::eval::EvalReport;
 use crate::files::read_file;
 use crate::run::RunDir;
+use crate::text::counted;
 
 pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(path)?;
@@ -46,15 +47,17 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
         match (imported, &info.config.meta) {
             (true, _) => "elsewhere, and imported".to_owned(),
             (false, Some(meta)) => format!(
-                "what to begin with, {} outer steps of {} steps each in {:.1} s on {}",
-                info.step / meta.inner_steps,
-                meta.inner_steps,
+                "what to begin with, {} of {} each in {:.1} s on {}",
+                counted(info.step / meta.inner_steps, "outer step"),
+                counted(meta.inner_steps, "step"),
                 info.train_seconds,
                 info.device
             ),
             (false, None) => format!(
-                "{} steps in {:.1} s on {}",
-                info.step, info.train_seconds, info.device
+                "{} in {:.1} s on {}",
+                counted(info.step, "step"),
+                info.train_seconds,
+                info.device
             ),
         },
     )?;

@@ -20,6 +20,7 @@ use crate::eval::{self, Context, ViewQuality};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::{Channel, Renderer};
 use crate::report::{self, Example};
+use crate::text::{counted, counted_len};
 use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
 /// Seconds of training between looks at held-out objects, at least.
@@ -383,8 +384,9 @@ impl<'a> Driver<'a> {
             )
         });
         self.session.out.note(format!(
-            "learned for {outer} outer steps of {} steps in {seconds:.1} s{rates}",
-            self.inner_steps()
+            "learned for {} of {} in {seconds:.1} s{rates}",
+            counted(outer, "outer step"),
+            counted(self.inner_steps(), "step")
         ));
         // What was learned can be measured even where it cannot be kept.
         let saved = self.save();
@@ -444,10 +446,11 @@ impl<'a> Driver<'a> {
             String::new()
         };
         self.session.out.result(format!(
-            "held out: PSNR {:.2} dB over {} unseen views{size} after {steps} steps on one view of {}, background {}, {} \
+            "held out: PSNR {:.2} dB over {}{size} after {} on one view of {}, background {}, {} \
              values rounded to 8 bits",
             report.psnr,
-            report.views,
+            counted_len(report.views, "unseen view"),
+            counted(steps, "step"),
             names.join(", "),
             report.background,
             report.color_space,

@@ -20,6 +20,7 @@ use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::images::ImageSet;
 use crate::render::{self, Channel, Renderer};
 use crate::run::RunDir;
+use crate::text::{counted, counted_len};
 use crate::train::{Advance, Trainer, operations};
 
 #[derive(Debug, clap::Args)]
@@ -522,11 +523,10 @@ pub(in crate::cli) fn run(session: &Session, args: &Args) -> anyhow::Result<()> 
     let size = chosen[0].frames[0].camera.downscaled(downscale(&chosen[0]));
     let figure = Figure {
         title: format!(
-            "{} after {} steps from {} view{}",
+            "{} after {} from {}",
             report.method,
-            steps.last().copied().unwrap_or(0),
-            report.train_views,
-            if report.train_views == 1 { "" } else { "s" },
+            counted(steps.last().copied().unwrap_or(0), "step"),
+            counted_len(report.train_views, "view"),
         ),
         beginnings: &BEGINNINGS,
         rows,
@@ -557,13 +557,10 @@ fn mean_of(each: &[Measured], beginning: &'static str, steps: u32) -> Option<Mea
 /// The table, for people.
 fn tell(session: &Session, report: &Report) -> anyhow::Result<()> {
     let out = &session.out;
-    let plural = |n: usize| if n == 1 { "" } else { "s" };
     out.result(format!(
-        "PSNR of unseen views (dB), {} held-out object{}, learned from {} view{} each; background {}, {} values rounded to 8 bits",
-        report.objects,
-        plural(report.objects),
-        report.train_views,
-        plural(report.train_views),
+        "PSNR of unseen views (dB), {}, learned from {} each; background {}, {} values rounded to 8 bits",
+        counted_len(report.objects, "held-out object"),
+        counted_len(report.train_views, "view"),
         report.background,
         report.color_space
     ))?;

@@ -20,6 +20,7 @@ use crate::config::{Background, Config, SceneHints};
 use crate::dataset::{Split, doctor};
 use crate::images::near_far;
 use crate::render::{Channel, Crop, Frame, Renderer};
+use crate::text::counted_len;
 pub(super) use views::View;
 use views::{FrameRange, PathFile, Views, sized};
 
@@ -271,9 +272,8 @@ fn render_to(
     plan::make_folder(&args.out, target)?;
     if let Some(first) = picked.first() {
         session.out.in_place_of_bar(format!(
-            "rendering {} view{} of {}×{}",
-            picked.len(),
-            if picked.len() == 1 { "" } else { "s" },
+            "rendering {} of {}×{}",
+            counted_len(picked.len(), "view"),
             first.camera.width,
             first.camera.height
         ));
@@ -317,9 +317,8 @@ fn render_to(
         ));
     }
     session.out.result(format!(
-        "rendered {} {} to {}",
-        picked.len(),
-        if picked.len() == 1 { "view" } else { "views" },
+        "rendered {} to {}",
+        counted_len(picked.len(), "view"),
         args.out.display()
     ))
 }

@@ -21,6 +21,7 @@ use crate::render::Renderer;
 use crate::report::Example;
 use crate::run::RunDir;
 #[cfg(feature = "viewer")]
+use crate::text::{counted, counted_len};
 use crate::train::TrainError;
 use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
@@ -372,8 +373,12 @@ impl<'a> Driver<'a> {
             format!("{stage} {run}")
         };
         self.session.out.note(format!(
-            "{name}: {} PSNR {:.2} dB over {} views, after {} steps and {:.1} s",
-            report.split, report.psnr, report.views, report.steps, report.train_seconds
+            "{name}: {} PSNR {:.2} dB over {}, after {} and {:.1} s",
+            report.split,
+            report.psnr,
+            counted_len(report.views, "view"),
+            counted(report.steps, "step"),
+            report.train_seconds
         ));
         self.told.push((stage.to_owned(), run.to_owned()));
         self.log.write(&serde_json::json!({
@@ -573,9 +578,10 @@ impl<'a> Driver<'a> {
                 short(f64::from(p.rays) * rate)
             )
         });
-        self.session
-            .out
-            .note(format!("trained {steps} steps in {seconds:.1} s{rate}"));
+        self.session.out.note(format!(
+            "trained {} in {seconds:.1} s{rate}",
+            counted(steps, "step")
+        ));
         if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
             self.session.out.note(format!(
                 "warning: {} hash-table gradients came near the end of their range",
