@@ -20,8 +20,8 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Renderer;
 use crate::report::Example;
 use crate::run::RunDir;
-#[cfg(feature = "viewer")]
 use crate::text::{counted, counted_len};
+#[cfg(feature = "viewer")]
 use crate::train::TrainError;
 use crate::train::{Advance, Progress, TrainEvent, Trainer};
 
