@@ -715,7 +715,7 @@ const BIAS_IN_CASCADES: f32 = -1.2;
 const LONG_STEPS: f32 = 1.0 / 128.0;
 
 /// First training steps with longer steps along rays, where these are long.
-const COARSE_STEPS: u32 = 256;
+const COARSE_STEPS: u32 = 1024;
 
 /// Where rays start at first, over the cameras' distance from what they look at.
 const NEAR_START: f64 = 0.5;
@@ -1083,12 +1083,12 @@ mod tests {
         assert_eq!(resolved("ngp-small", &[cube]), (0.0, 0, None));
         assert_eq!(
             resolved("ngp-small", &[box_of_8]),
-            (1.0 / 64.0, 256, Some(-1.2))
+            (1.0 / 64.0, 1024, Some(-1.2))
         );
         // Instant-NGP's own step and beginning.
         assert_eq!(resolved("ngp", &[box_of_8]), (1.0 / 256.0, 0, None));
         let world = [box_of_8, "scene.length=\"world\""];
-        assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, 256, None));
+        assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, 1024, None));
         let typed = [
             box_of_8,
             "passes.field.density_bias=0.5",
