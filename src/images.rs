@@ -44,21 +44,17 @@ pub const TASKS: u32 = 64;
 /// Bytes of images on their way to the device at once.
 const STAGED_BYTES: usize = 64 << 20;
 
-/// Farther than any scene.
+/// Farther than any scene, in the space of a field.
 const FAR: f32 = 1e10;
+/// Where rays end that nothing ends, in world units of any size.
+const NO_END: f32 = f32::MAX;
 
 impl GpuCamera {
     /// The device's view of `camera` in the space of `frame`, its rays limited to `near_far` (world units along the ray).
     #[must_use]
     pub fn new(camera: &Camera, near_far: [f32; 2], frame: &SceneFrame) -> Self {
         let camera = &frame.camera(camera);
-        let [near, far] = near_far.map(|v| {
-            if v < FAR {
-                frame.length(f64::from(v)) as f32
-            } else {
-                v
-            }
-        });
+        let [near, far] = near_far.map(|v| frame.length(f64::from(v)).min(f64::from(FAR)) as f32);
         let (lens, distortion, k3) = match camera.lens {
             Lens::Pinhole => (0, [0.0; 4], 0.0),
             Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
@@ -125,7 +121,7 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
 /// Near and far of a camera: the config's, else the file's, else everything in front of it.
 #[must_use]
 pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
-    let file = from_file.unwrap_or([0.0, FAR]);
+    let file = from_file.unwrap_or([0.0, NO_END]);
     [
         config.scene.near.unwrap_or(file[0]),
         config.scene.far.unwrap_or(file[1]),

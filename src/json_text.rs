@@ -141,6 +141,8 @@ fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
 /// The text with its comments, `// …` to the end of the line and `/* … */`, made spaces, so that no place in it changes.
 /// A comment without end stays.
 fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
+    // Where the last comment ends: behind it there is nothing to look for.
+    let last_end = text.windows(2).rposition(|pair| pair == b"*/").unwrap_or(0);
     let mut out = Cow::Borrowed(text);
     let (mut at, mut in_text) = (0, false);
     while at < text.len() {
@@ -157,7 +159,7 @@ fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
                 let end = text[at..].iter().position(|b| matches!(b, b'\n' | b'\r'));
                 Some(end.map_or(text.len(), |n| at + n))
             }
-            [b'/', b'*', ref rest @ ..] if !in_text => {
+            [b'/', b'*', ref rest @ ..] if !in_text && at < last_end => {
                 let end = rest.windows(2).position(|pair| pair == b"*/");
                 end.map(|n| at + 2 + n + 2)
             }
@@ -180,6 +182,22 @@ fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_without_end_are_looked_for_once() {
+        // Quadratic, this takes minutes.
+        let text = b"/* ".repeat(1 << 20);
+        assert!(matches!(
+            parse(&text),
+            Err(JsonFault::At {
+                line: 1,
+                column: 1,
+                ..
+            })
+        ));
+        let text = [b"[1 /* a */ /* ".as_slice(), &text, b"]"].concat();
+        assert!(parse(&text).is_err());
+    }
 
     #[test]
     fn every_encoding_of_a_text_is_read_or_named() {

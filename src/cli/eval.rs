@@ -86,6 +86,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         args.eval_views.as_ref(),
     )?;
     scene::warn_of_other_views(session, &run.checkpoint, &dataset);
+    scene::warn_of_changed_images(session, &run.checkpoint, &dataset, args.split)?;
     let dir = RunDir::of(&args.run);
     if args.save_images {
         dir.clear_rendered(&args.split.to_string());

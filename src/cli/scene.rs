@@ -361,7 +361,7 @@ pub(super) fn load(
 /// Say that images are not those that the run in `dir` was trained on before, though their cameras are.
 pub(super) fn warn_of_other_images(session: &Session, dir: &RunDir, whose: &str) {
     session.out.note(format!(
-        "warning: {whose} not the images that {} was trained on so far: their files changed, their cameras did not; it goes on \
+        "warning: {whose} not those that {} was trained on so far: their files changed, their cameras did not; it goes on \
          with them, and remembers them from its next checkpoint on (to have them from the start, train anew)",
         dir.path().display()
     ));
@@ -532,6 +532,33 @@ pub(super) fn warn_of_other_views(session: &Session, checkpoint: &Checkpoint, da
             checkpoint.info.dataset
         ));
     }
+}
+
+/// Say where the images of `split` are not those that a run was trained or measured on, though their cameras are.
+pub(super) fn warn_of_changed_images(
+    session: &Session,
+    checkpoint: &Checkpoint,
+    dataset: &Dataset,
+    split: Split,
+) -> anyhow::Result<()> {
+    let info = &checkpoint.info;
+    let (known, what) = match split {
+        Split::Train => (&info.image_fingerprint, "trained"),
+        Split::Test => (&info.held_out_fingerprint, "measured"),
+        Split::Val => return Ok(()),
+    };
+    // What learned from many objects knows the images of each.
+    if known.is_empty() || info.config.meta.is_some() || info.fingerprint != dataset.fingerprint() {
+        return Ok(());
+    }
+    let contents = Content::of_images(dataset.frames(split))?;
+    if *known != Content::fingerprint(&contents) {
+        session.out.note(format!(
+            "warning: the {split} images in {} are not those that the run was {what} on: their files changed",
+            dataset.root.display()
+        ));
+    }
+    Ok(())
 }
 
 /// What a software adapter does of networks on two cores, in operations per second.

@@ -236,7 +236,13 @@ pub fn check(
         let (reason, flags) = (framing.reason(), framing.flags(cubes));
         Some(format!("{reason}; try {flags}"))
     };
-    let inside_out = || Some(dataset.suggested_inside_out()?.flags(cubes));
+    let inside_out = || {
+        let framing = dataset.suggested_inside_out()?;
+        // What the box is already needs no advice.
+        let side = f64::from(framing.aabb_scale) / framing.scale;
+        let is_held = (side / scene_box.side() - 1.0).abs() < 0.01;
+        (!is_held).then(|| framing.flags(cubes))
+    };
     problems.extend(one_point(&dataset.train));
     // Of those that have one cause, the worst; of these the first.
     let fit = fit(&dataset.train, scene_box, cubes, near_far);
@@ -377,7 +383,7 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
 /// Cameras that do not move.
 fn one_point(train: &[Frame]) -> Option<Problem> {
     if let [view] = train {
-        let text = "is the only one to train on: without parallax there is no depth to learn";
+        let text = "is the only one to train on: without parallax there is no depth to learn but what --init brings";
         let text = format!("view {} {text}", one_line(&view.name));
         return Some(Problem::of_view(Severity::Warning, view, text));
     }
@@ -501,7 +507,8 @@ fn against_focus(
         });
         problems.push(Problem::warning(format!(
             "{} of {} cameras look away from the point their axes share: right for a capture from the inside out, \
-             else the poses are not OpenGL camera-to-world{or_try}",
+             else the poses are not OpenGL camera-to-world (those of OpenCV and COLMAP need their second and third columns \
+             negated){or_try}",
             away.len(),
             train.len()
         )));
@@ -587,7 +594,8 @@ fn against_view(
         };
         let seen = short(side / size);
         let of = format!(
-            "holds what the cameras see, about {seen} wide, in {cells:.1} cells of its grid"
+            "holds what the cameras see, about {seen} wide, in {} cells of its grid",
+            short(cells)
         );
         (severity, of)
     } else {

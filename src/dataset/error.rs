@@ -90,12 +90,14 @@ pub enum DatasetError {
         first: PathBuf,
     },
     /// An image that cannot be decoded.
-    #[error("{}: {message}", shown(.path))]
+    #[error("{}{}: {message}", shown(.path), and_others(*.others))]
     Image {
-        /// The image.
+        /// The image, or the first of them.
         path: PathBuf,
         /// Cause and way out.
         message: String,
+        /// How many others there are.
+        others: usize,
     },
     /// Images in a format that is known and not read.
     #[error(
@@ -183,6 +185,7 @@ impl DatasetError {
                 },
             ) => (a, b) == (c, d),
             (Self::ImageFormat { format: a, .. }, Self::ImageFormat { format: b, .. }) => a == b,
+            (Self::Image { message: a, .. }, Self::Image { message: b, .. }) => a == b,
             _ => false,
         }
     }
@@ -194,7 +197,7 @@ impl DatasetError {
         {
             *frame = format!("{frame} and {}", counted_len(more, "other frame"));
         }
-        if let Self::ImageFormat { others, .. } = &mut self {
+        if let Self::ImageFormat { others, .. } | Self::Image { others, .. } = &mut self {
             *others += more;
         }
         self

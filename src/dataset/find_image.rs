@@ -9,6 +9,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use super::pixel_format::{NOT_READ, READ, ending, is_image};
 use crate::text::shown;
 
@@ -72,9 +74,13 @@ impl Listing {
                 continue;
             };
             let path = entry.path();
-            let lower = name.to_lowercase();
+            let lower = folded(&name);
             if path.is_dir() {
                 listing.folders.entry(lower).or_default().push(name);
+                continue;
+            }
+            // Not a link that leads nowhere.
+            if !path.exists() {
                 continue;
             }
             if is_image(&path) {
@@ -89,6 +95,12 @@ impl Listing {
         }
         listing
     }
+}
+
+/// A name as names are compared: in lower case, and with accents composed (Unicode's NFC), which file systems of macOS take
+/// apart.
+fn folded(name: &str) -> String {
+    name.nfc().flat_map(char::to_lowercase).collect()
 }
 
 fn is_read(name: &str) -> bool {
@@ -136,7 +148,7 @@ impl Finder {
         let (Some(folder), Some(stem)) = (image.parent(), image.file_stem()) else {
             return false;
         };
-        let name = format!("{prefix}{}", stem.to_string_lossy()).to_lowercase();
+        let name = folded(&format!("{prefix}{}", stem.to_string_lossy()));
         self.listing(folder).stems.contains_key(&name)
     }
 
@@ -156,7 +168,7 @@ impl Finder {
         if normalised(file_path).ends_with(&*name) {
             return How::Exact;
         }
-        let stem = without_ending(&name).to_lowercase();
+        let stem = folded(without_ending(&name));
         let is_other = |other: &&String| is_read(other) && ending(Path::new(other)) != "exr";
         let twins = self.listing(folder).stems.get(&stem);
         if twins.is_some_and(|names| names.iter().filter(is_other).count() > 1) {
@@ -252,7 +264,7 @@ impl Finder {
     fn folder(&mut self, root: &Path, parts: &[&str]) -> Result<Option<PathBuf>, Ambiguous> {
         let mut folder = root.to_owned();
         for part in parts {
-            let Some(names) = self.listing(&folder).folders.get(&part.to_lowercase()) else {
+            let Some(names) = self.listing(&folder).folders.get(&folded(part)) else {
                 return Ok(None);
             };
             let exact = names.iter().find(|name| name == part);
@@ -268,7 +280,7 @@ impl Finder {
     /// The file `name` in `folder`, whatever the case of its letters, else with another ending.
     fn in_folder(&mut self, folder: &Path, name: &str) -> Result<Option<Match>, Ambiguous> {
         let listing = self.listing(folder);
-        if let Some(names) = listing.files.get(&name.to_lowercase()) {
+        if let Some(names) = listing.files.get(&folded(name)) {
             let how = |found: &str| {
                 if found == name { How::Exact } else { How::Case }
             };
@@ -288,7 +300,7 @@ impl Finder {
     /// The image in `folder` whose name is `stem` up to its ending and the case of its letters; those that are read go
     /// before those that are not, and the right case before the wrong one.
     fn with_other_ending(&mut self, folder: &Path, stem: &str) -> Result<Option<Match>, Ambiguous> {
-        let Some(names) = self.listing(folder).stems.get(&stem.to_lowercase()) else {
+        let Some(names) = self.listing(folder).stems.get(&folded(stem)) else {
             return Ok(None);
         };
         let is_exact = |name: &&String| without_ending(name) == stem;
@@ -432,6 +444,26 @@ mod tests {
         is("images/a", "images/a.png", How::FirstOfSeveral);
         // Both `a.png` and `A.PNG` fit another case.
         assert!(refused(&all, "images/a.Png").contains("A.PNG"));
+    }
+
+    #[test]
+    fn accents_are_the_same_composed_and_taken_apart() {
+        let set = folder(&["images/pho\u{301}to\u{308} 0.png"]);
+        let (path, how) = found(&set, "images/ph\u{f3}t\u{f6} 0.png").unwrap();
+        assert_eq!(
+            (path.as_str(), how),
+            ("images/pho\u{301}to\u{308} 0.png", How::Case)
+        );
+        assert!(found(&set, "images/photo 0.png").is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_that_lead_nowhere_are_not_there() {
+        let set = folder(&["images/a.png"]);
+        std::os::unix::fs::symlink("gone.png", set.path().join("images/b.png")).unwrap();
+        assert_eq!(found(&set, "images/b.png"), None);
+        assert!(found(&set, "images/a.png").is_some());
     }
 
     #[test]

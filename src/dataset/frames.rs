@@ -32,7 +32,7 @@ pub(super) fn read(
         missing: Vec::new(),
         unpictured: Vec::new(),
     };
-    // Of images in a format that is not read, all are counted before they are told.
+    // Images that cannot be read, for one cause, are counted before they are told.
     let mut foreign: Option<(DatasetError, usize)> = None;
     for fields in document.frames()? {
         match fields.and_then(|fields| one(&fields, root, notes)) {
@@ -41,10 +41,14 @@ pub(super) fn read(
                 found.missing.push(image);
                 found.unpictured.extend(view.map(|view| *view));
             }
-            Err(error @ DatasetError::ImageFormat { .. }) if !notes.go_on => match &mut foreign {
-                None => foreign = Some((error, 0)),
-                Some((first, more)) => *more += usize::from(first.is_like(&error)),
-            },
+            Err(error @ (DatasetError::ImageFormat { .. } | DatasetError::Image { .. }))
+                if !notes.go_on =>
+            {
+                match &mut foreign {
+                    None => foreign = Some((error, 0)),
+                    Some((first, more)) => *more += usize::from(first.is_like(&error)),
+                }
+            }
             Err(error) => notes.fault(error)?,
         }
     }

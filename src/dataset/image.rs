@@ -215,7 +215,7 @@ impl Image {
     }
 
     /// Alpha-weighted mean colour and mean alpha over a rectangle of pixels with their weights.
-    fn mean(&self, columns: &Span, rows: &Span) -> [u8; 4] {
+    pub(super) fn mean(&self, columns: &Span, rows: &Span) -> [u8; 4] {
         let (mut colour, mut alpha, mut area) = ([0.0; 3], 0.0, 0.0);
         for (j, wy) in rows.weights.iter().enumerate() {
             let start = (rows.first + j) * self.width as usize + columns.first;
@@ -290,16 +290,16 @@ fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
 }
 
 /// Which old pixels, with which weights, make each new pixel along one axis.
-struct Spans(Vec<Span>);
+pub(super) struct Spans(pub Vec<Span>);
 
 /// A run of old pixels; `weights` are the covered lengths, 1 for a whole pixel.
-struct Span {
+pub(super) struct Span {
     first: usize,
     weights: Vec<f64>,
 }
 
 impl Spans {
-    fn new(old: u32, new: u32) -> Self {
+    pub fn new(old: u32, new: u32) -> Self {
         // Boundaries are exact fractions over `new`: pixel i covers [i old / new, (i + 1) old / new).
         let (old, new) = (u64::from(old), u64::from(new));
         let span = |i: u64| {
@@ -329,6 +329,7 @@ pub(super) fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
     DatasetError::Image {
         path: path.to_owned(),
         message,
+        others: 0,
     }
 }
 
@@ -480,6 +481,10 @@ mod tests {
             b"MM\0*\0\0\0\x08\0\x01\0\xfe\0\x04\0\0\0\x01\0\0\0\x01",
             ["raw data", "darktable"],
         );
+        named(b"IIU\0\x18\0\0\0", ["raw data", "darktable"]);
+        named(b"IIRO\x08\0\0\0", ["raw data", "darktable"]);
+        named(b"P6 2 2 255\n", ["PPM", "ImageMagick"]);
+        named(b"\n<!DOCTYPE html>", ["web page", "download"]);
         named(b"", ["is empty", "again"]);
         named(
             b"version https://git-lfs.github.com/spec/v1\n",

@@ -306,6 +306,7 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
                 other[0],
                 other[1]
             ),
+            others: 0,
         }));
     }
     let exchanged = format!(

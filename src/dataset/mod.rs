@@ -42,7 +42,7 @@ pub use poses::{Unpictured, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
-use crate::text::{one_line, shown};
+use crate::text::one_line;
 use framing::{Framing, Layout, looks_one_way};
 use json::Fields;
 
@@ -593,13 +593,11 @@ impl Dataset {
         self.place();
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
+            let first = one_line(&first.to_string_lossy());
             self.warnings.push(if count == 1 {
-                format!("a listed image is absent and left out, {}", shown(first))
+                format!("a listed image is absent and left out, {first}")
             } else {
-                format!(
-                    "{count} listed images are absent and left out, the first {}",
-                    shown(first)
-                )
+                format!("{count} listed images are absent and left out, the first {first}")
             });
         }
         self.warnings

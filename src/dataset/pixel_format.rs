@@ -65,6 +65,22 @@ const GIF: Foreign = Foreign {
     name: "GIF",
     advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png FILES)",
 };
+const NETPBM: Foreign = Foreign {
+    name: "PPM or PGM",
+    advice: GIF.advice,
+};
+const ICON: Foreign = Foreign {
+    name: "ICO",
+    advice: GIF.advice,
+};
+const RADIANCE: Foreign = Foreign {
+    name: "Radiance HDR",
+    advice: "convert such images to OpenEXR or PNG",
+};
+const PAGE: Foreign = Foreign {
+    name: "a web page in place of an image",
+    advice: "download such images again, without what asks for a login or a licence",
+};
 const PHOTOSHOP: Foreign = Foreign {
     name: "Photoshop documents",
     advice: "export such images as PNG or TIFF",
@@ -117,13 +133,30 @@ pub(super) fn kind_of(bytes: &[u8]) -> Kind {
         Kind::NotRead(GIF)
     } else if starts(b"8BPS") {
         Kind::NotRead(PHOTOSHOP)
-    } else if starts(b"FUJIFILMCCD-RAW") {
+    } else if [&b"FUJIFILMCCD-RAW"[..], b"IIU\0", b"IIRO", b"IIRS", b"MMOR"]
+        .into_iter()
+        .any(starts)
+    {
         Kind::NotRead(CAMERA_RAW)
     } else if starts(LFS_POINTER) {
         Kind::NotRead(KEPT_ELSEWHERE)
+    } else if starts(b"#?RADIANCE") || starts(b"#?RGBE") {
+        Kind::NotRead(RADIANCE)
+    } else if starts(&[0, 0, 1, 0]) {
+        Kind::NotRead(ICON)
+    } else if matches!(bytes, [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace()) {
+        Kind::NotRead(NETPBM)
+    } else if is_page(bytes) {
+        Kind::NotRead(PAGE)
     } else {
         Kind::Unknown
     }
+}
+
+/// Whether a file begins as HTML does.
+fn is_page(bytes: &[u8]) -> bool {
+    let start = bytes.trim_ascii_start().to_ascii_lowercase();
+    start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
 }
 
 /// What the brands of an ISO base media file say: the major one, then those it is compatible with.
@@ -168,7 +201,7 @@ pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
         Kind::Empty => damaged(path, "the file is empty: copy or export the image again"),
         Kind::Read(_) | Kind::Unknown => damaged(
             path,
-            "is no PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or is damaged: convert or copy the image again",
+            "no PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or damaged: convert or copy such images again",
         ),
     }
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use glam::DVec3;
 
 use super::doctor::{Problem, and_more};
+use super::image::Spans;
 use super::{Content, Dataset, Frame, Image};
 use crate::text::one_line;
 
 /// Cells a side of a thumbnail.
-const SIDE: usize = 8;
+const SIDE: u32 = 8;
 /// How far levels of one picture differ, saved again with losses or in another size.
 const SAVED_AGAIN: u8 = 3;
 /// Range of levels of a thumbnail, below which it tells too little to be held against others.
@@ -38,30 +39,20 @@ impl Thumbnail {
     /// That of an image.
     #[must_use]
     pub fn of(image: &Image) -> Self {
-        let (width, height) = (image.width as usize, image.height as usize);
-        let mut sums = [[0_u64; 2]; SIDE * SIDE];
-        let mut counts = [0_u64; SIDE * SIDE];
         let first = image.pixels.get(..4);
         let is_blank = image.pixels.chunks_exact(4).all(|p| Some(p) == first);
-        for (y, row) in image.pixels.chunks_exact((4 * width).max(1)).enumerate() {
-            let start = y * SIDE / height * SIDE;
-            for column in 0..SIDE {
-                // Pixels x with x · SIDE / width = column.
-                let [from, to] = [column, column + 1].map(|c| (c * width).div_ceil(SIDE));
-                let (cell, pixels) = (start + column, row[4 * from..4 * to].chunks_exact(4));
-                counts[cell] += (to - from) as u64;
-                for pixel in pixels {
-                    let [r, g, b, alpha] = [0, 1, 2, 3].map(|channel| u64::from(pixel[channel]));
+        let mut levels = Vec::new();
+        if image.width.min(image.height) >= SIDE {
+            let [columns, rows] = [image.width, image.height].map(|side| Spans::new(side, SIDE).0);
+            for row in &rows {
+                for column in &columns {
+                    let [r, g, b, alpha] = image.mean(column, row).map(u32::from);
                     // Luma of Rec. 601, which JPEG keeps best.
-                    sums[cell][0] += (299 * r + 587 * g + 114 * b) * alpha / 1000;
-                    sums[cell][1] += 255 * alpha;
+                    let luma = (299 * r + 587 * g + 114 * b) * alpha / 255_000;
+                    levels.extend([luma as u8, alpha as u8]);
                 }
             }
         }
-        let is_large = counts.iter().all(|n| *n > 0);
-        let level = |(sum, n): (&[u64; 2], &u64)| sum.map(|v| (v / (255 * n).max(1)) as u8);
-        let cells = sums.iter().zip(&counts).filter(|_| is_large);
-        let levels: Vec<u8> = cells.flat_map(level).collect();
         let total: u64 = levels.iter().map(|v| u64::from(*v)).sum();
         Self {
             mean: (total / levels.len().max(1) as u64) as u8,
@@ -229,8 +220,10 @@ mod tests {
         copy.save_with_format(&held_out, ::image::ImageFormat::Jpeg)
             .unwrap();
         told(&scene, &["images/0008", "images/0005"]);
-        picture(128, 96, 0.02 * 5.0).save(&held_out).unwrap();
-        told(&scene, &["images/0008", "images/0005"]);
+        for (width, height) in [(128, 96), (100, 75), (36, 27)] {
+            picture(width, height, 0.02 * 5.0).save(&held_out).unwrap();
+            told(&scene, &["images/0008", "images/0005"]);
+        }
         let copy = picture(64, 48, 0.02 * 4.0);
         copy.save(scene.path("images/0000.png")).unwrap();
         told(&scene, &["images/0000", "images/0004", "so does another"]);

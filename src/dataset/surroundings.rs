@@ -11,6 +11,10 @@ const MOST: usize = 12;
 const TOLERANCE: u8 = 8;
 /// Share of a border's pixels that have its colour, of a scene before one colour.
 const SHARE: f64 = 0.7;
+/// The shorter side of an image over how far in a border goes at least.
+const INSIDE: usize = 24;
+/// Largest difference from white or black of a border that JPEG made of it.
+const SNAP: u8 = 2;
 /// Share of the images whose borders agree.
 const IMAGES: f64 = 0.75;
 
@@ -59,7 +63,9 @@ fn of_looks(images: &[Look]) -> Option<Surroundings> {
     let color = median(&borders);
     let agreeing = borders.iter().filter(|b| is_like(**b, color)).count();
     Some(if agreeing as f64 >= IMAGES * images.len() as f64 {
-        Surroundings::Plain(color)
+        let pure = [[0; 3], [255; 3]];
+        let near = |pure: &[u8; 3]| pure.iter().zip(color).all(|(p, c)| p.abs_diff(c) <= SNAP);
+        Surroundings::Plain(pure.into_iter().find(near).unwrap_or(color))
     } else {
         Surroundings::Filled
     })
@@ -72,23 +78,37 @@ fn is_clear(image: &Image) -> bool {
     image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64
 }
 
-/// The colour of an image's border, where it has one.
+/// The colour of an image's border, where it has one: at its edge and a little further in, so that a thin frame around a scene
+/// is none, and on one of two opposite sides at least, so that bars are none.
 fn border(image: &Image) -> Option<[u8; 3]> {
+    let side = image.width.min(image.height) as usize;
+    let inside = (side / INSIDE).max(2);
+    let color = ring(image, 0)?;
+    let is_deep = side <= 4 * inside || ring(image, inside).is_some_and(|c| is_like(c, color));
+    is_deep.then_some(color)
+}
+
+/// The colour of the pixels `depth` from an image's edge, where it is one.
+fn ring(image: &Image, depth: usize) -> Option<[u8; 3]> {
     let (w, h) = (image.width as usize, image.height as usize);
-    let at = |x: usize, y: usize| {
+    let at = |(x, y): (usize, usize)| {
         let i = 4 * (y * w + x);
         [image.pixels[i], image.pixels[i + 1], image.pixels[i + 2]]
     };
-    let rows = [0, h - 1]
-        .into_iter()
-        .flat_map(|y| (0..w).map(move |x| (x, y)));
-    let columns = [0, w - 1]
-        .into_iter()
-        .flat_map(|x| (0..h).map(move |y| (x, y)));
-    let pixels: Vec<[u8; 3]> = rows.chain(columns).map(|(x, y)| at(x, y)).collect();
-    let color = median(&pixels);
-    let alike = pixels.iter().filter(|p| is_like(**p, color)).count();
-    (alike as f64 >= SHARE * pixels.len() as f64).then_some(color)
+    let row = |y| (depth..w - depth).map(|x| at((x, y))).collect();
+    let column = |x| (depth..h - depth).map(|y| at((x, y))).collect();
+    let (low, right, bottom) = (depth, w - 1 - depth, h - 1 - depth);
+    let sides: [Vec<[u8; 3]>; 4] = [row(low), row(bottom), column(low), column(right)];
+    let color = median(&sides.concat());
+    let alike = sides.each_ref().map(|side| {
+        let alike = side.iter().filter(|p| is_like(**p, color)).count();
+        (alike, side.len())
+    });
+    let (like, all) = alike.iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+    let is_bar = alike
+        .chunks(2)
+        .any(|two| two.iter().all(|(like, all)| 2 * like < *all));
+    (like as f64 >= SHARE * all as f64 && !is_bar).then_some(color)
 }
 
 /// The median of each channel.
@@ -158,6 +178,33 @@ mod tests {
         assert!(rgb.iter().all(|v| (245..=250).contains(v)), "{rgb:?}");
         images.extend([filled(2), filled(3)]);
         assert_eq!(of_images(&images), Some(Surroundings::Filled));
+    }
+
+    #[test]
+    fn frames_and_bars_around_a_scene_are_no_background() {
+        let framed = |seed: u32, is_frame: fn(u32, u32) -> bool| {
+            image(|x, y| {
+                let v = (x * 11 + y * 17 + seed * 29) as u8;
+                let [r, g, b] = if is_frame(x, y) {
+                    [0; 3]
+                } else {
+                    [v, v / 2, 255 - v]
+                };
+                [r, g, b, 255]
+            })
+        };
+        let thin = |x, y| x == 0 || y == 0 || x == 19 || y == 15;
+        let letterbox = |_, y| !(4..12).contains(&y);
+        let pillarbox = |x, _| !(5..15).contains(&x);
+        for is_frame in [thin, letterbox, pillarbox] {
+            let images: Vec<Image> = (0..5).map(|seed| framed(seed, is_frame)).collect();
+            assert_eq!(of_images(&images), Some(Surroundings::Filled));
+        }
+        // White as JPEG keeps it.
+        let images: Vec<Image> = (0..4).map(|_| object([254, 255, 253])).collect();
+        assert!(matches!(of_images(&images), Some(Surroundings::Plain(_))));
+        let images: Vec<Image> = (0..4).map(|_| image(|_, _| [254, 255, 253, 255])).collect();
+        assert_eq!(of_images(&images), Some(Surroundings::Plain([255; 3])));
     }
 
     #[test]

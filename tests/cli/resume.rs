@@ -300,6 +300,12 @@ fn changed_images_are_told_of_once() {
     changed.pixels[0] ^= 128;
     changed.pixels[3] = 255;
     changed.save_png(&image).unwrap();
+    let eval = |split: &str| {
+        let mut command = kiln(["eval", "--eval-views", "1", "--split", split, "--dataset"]);
+        let output = succeeds(command.arg(dataset.path()).arg(&run));
+        text_of(&output.stderr).contains("their files changed")
+    };
+    assert!(eval("train") && !eval("test"));
     assert_eq!(resume(dataset.path()), 1);
     assert_ne!(key(&run).as_ref(), Some(&known));
     assert_eq!(resume(dataset.path()), 0, "it is told once");

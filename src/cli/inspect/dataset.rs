@@ -438,8 +438,12 @@ fn describe_cameras(
     )?;
     let fit = &found.fit;
     let across = fit.cells_across.map_or_else(String::new, |cells| {
-        let digits = usize::from(cells < 10.0);
-        format!("; {cells:.digits$} cells of an occupancy grid across what they look at")
+        let cells = if cells < 10.0 {
+            short(cells)
+        } else {
+            format!("{cells:.0}")
+        };
+        format!("; {cells} cells of an occupancy grid across what they look at")
     });
     line(
         "fit",

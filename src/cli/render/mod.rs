@@ -250,6 +250,9 @@ pub(super) fn along(
     render_to(session, renderer, args, target, &views)
 }
 
+/// Opacity below which nothing shows in pictures of 8 bits.
+const HARDLY_SEEN: f32 = 0.5 / 255.0;
+
 /// Render what `args` pick of `views` to where they say.
 fn render_to(
     session: &Session,
@@ -297,11 +300,19 @@ fn render_to(
         normals: args.channels.contains(&Channel::Normal),
         per_side: args.samples,
     };
+    let mut is_empty = true;
     render_all(session, renderer, &picked, how, |index, frame| {
+        is_empty &= frame.opacity.iter().all(|opacity| *opacity < HARDLY_SEEN);
         sinks
             .iter_mut()
             .try_for_each(|s| s.add(index, frame, &look))
     })?;
+    if is_empty && !picked.is_empty() {
+        session.out.note(
+            "warning: nothing but background is seen: check where the cameras look, the unit and origin of a path, --crop, and \
+             whether the run was trained long enough",
+        );
+    }
     let mut cut = 0;
     for sink in sinks {
         let written = sink.finish()?;

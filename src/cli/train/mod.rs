@@ -406,12 +406,20 @@ fn resume(session: &Session, args: &Args, gpu: &Gpu, run: &Path) -> anyhow::Resu
     ));
     let trained_on = &checkpoint.info.fingerprint;
     if !trained_on.is_empty() && *trained_on != dataset.fingerprint() {
-        return Err(usage(format!(
-            "{} is not the dataset that {} was trained on ({}), its training cameras differ: give that one",
-            dataset_path.display(),
-            run.display(),
-            checkpoint.info.dataset
-        )));
+        let (path, run) = (dataset_path.display(), run.display());
+        let of_run = Path::new(&checkpoint.info.dataset);
+        let is_same = of_run.canonicalize().ok() == dataset_path.canonicalize().ok();
+        return Err(usage(if is_same {
+            format!(
+                "{path} has other training cameras than {run} was trained on (poses, sizes, or which views are held out, as \
+                 an image more or less changes): put them back as they were, or train anew"
+            )
+        } else {
+            format!(
+                "{path} is not the dataset that {run} was trained on ({}), its training cameras differ: give that one",
+                of_run.display()
+            )
+        }));
     }
     let teacher = distill::teacher_of(session, gpu, run, &checkpoint)?;
     Ok(Setup {
@@ -609,7 +617,7 @@ fn know_images(session: &Session, setup: &mut Setup, contents: &[Content]) -> an
     if let Some(before) = setup.checkpoint.as_ref().map(|c| &c.info) {
         let differs = |known: &str, now: &str| !known.is_empty() && known != now;
         if differs(&before.image_fingerprint, &setup.image_fingerprint) {
-            let whose = format!("those in {} are", setup.dataset_path.display());
+            let whose = format!("the images in {} are", setup.dataset_path.display());
             scene::warn_of_other_images(session, &setup.dir, &whose);
         }
         if differs(&before.held_out_fingerprint, &setup.held_out_fingerprint) {
