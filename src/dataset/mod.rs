@@ -779,7 +779,7 @@ impl Note {
             Self::CompanionAbsent => "check the path, which is relative to the JSON file",
             Self::CompanionMismatch => "export it again at the image's size",
             Self::OtherCase => {
-                "names are taken for the same where only the case of letters differs: correct `file_path` or rename the files"
+                "names are taken for the same that differ in the case of letters, or in how accents are stored, only: correct `file_path` or rename the files"
             }
             Self::OtherEnding => {
                 "an image with another ending is taken for the one that is not there: correct `file_path`"

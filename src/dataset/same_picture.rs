@@ -12,7 +12,7 @@ use crate::text::one_line;
 /// Cells a side of a thumbnail.
 const SIDE: u32 = 8;
 /// How far levels of one picture differ, saved again with losses or in another size.
-const SAVED_AGAIN: u8 = 3;
+const SAVED_AGAIN: u8 = 6;
 /// Range of levels of a thumbnail, below which it tells too little to be held against others.
 const TELLING: u8 = 24;
 /// How far apart cameras of one picture are, as a share of all cameras' extent, and the cosine between where they look. Other

@@ -11,8 +11,10 @@ const MOST: usize = 12;
 const TOLERANCE: u8 = 8;
 /// Share of a border's pixels that have its colour, of a scene before one colour.
 const SHARE: f64 = 0.7;
-/// The shorter side of an image over how far in a border goes at least.
+/// The shorter side of an image over how far in a border goes at least, and the share of the pixels there, of which an object
+/// may hide more.
 const INSIDE: usize = 24;
+const SHARE_INSIDE: f64 = 0.5;
 /// Largest difference from white or black of a border that JPEG made of it.
 const SNAP: u8 = 2;
 /// Share of the images whose borders agree.
@@ -78,37 +80,44 @@ fn is_clear(image: &Image) -> bool {
     image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64
 }
 
-/// The colour of an image's border, where it has one: at its edge and a little further in, so that a thin frame around a scene
-/// is none, and on one of two opposite sides at least, so that bars are none.
+/// The colour of an image's border, where it has one: at its edge, on one of two opposite sides at least, so that bars are none,
+/// and a little further in, so that a thin frame around a scene is none.
 fn border(image: &Image) -> Option<[u8; 3]> {
+    let edge = ring(image, 0);
+    let color = median(&edge.concat());
+    let alike = edge.each_ref().map(|side| share(side, color));
+    let is_bar = alike.chunks(2).any(|two| two.iter().all(|s| *s < 0.5));
     let side = image.width.min(image.height) as usize;
     let inside = (side / INSIDE).max(2);
-    let color = ring(image, 0)?;
-    let is_deep = side <= 4 * inside || ring(image, inside).is_some_and(|c| is_like(c, color));
-    is_deep.then_some(color)
+    let goes_on = || {
+        let pixels = ring(image, inside).concat();
+        share(&pixels, color) >= SHARE_INSIDE
+    };
+    let is_border = share(&edge.concat(), color) >= SHARE && !is_bar;
+    (is_border && (side <= 4 * inside || goes_on())).then_some(color)
 }
 
-/// The colour of the pixels `depth` from an image's edge, where it is one.
-fn ring(image: &Image, depth: usize) -> Option<[u8; 3]> {
+/// The pixels `depth` from an image's edge, side by side: above, below, left and right.
+fn ring(image: &Image, depth: usize) -> [Vec<[u8; 3]>; 4] {
     let (w, h) = (image.width as usize, image.height as usize);
-    let at = |(x, y): (usize, usize)| {
+    let at = |x: usize, y: usize| {
         let i = 4 * (y * w + x);
         [image.pixels[i], image.pixels[i + 1], image.pixels[i + 2]]
     };
-    let row = |y| (depth..w - depth).map(|x| at((x, y))).collect();
-    let column = |x| (depth..h - depth).map(|y| at((x, y))).collect();
-    let (low, right, bottom) = (depth, w - 1 - depth, h - 1 - depth);
-    let sides: [Vec<[u8; 3]>; 4] = [row(low), row(bottom), column(low), column(right)];
-    let color = median(&sides.concat());
-    let alike = sides.each_ref().map(|side| {
-        let alike = side.iter().filter(|p| is_like(**p, color)).count();
-        (alike, side.len())
-    });
-    let (like, all) = alike.iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-    let is_bar = alike
-        .chunks(2)
-        .any(|two| two.iter().all(|(like, all)| 2 * like < *all));
-    (like as f64 >= SHARE * all as f64 && !is_bar).then_some(color)
+    let row = |y| (depth..w - depth).map(|x| at(x, y)).collect();
+    let column = |x| (depth..h - depth).map(|y| at(x, y)).collect();
+    [
+        row(depth),
+        row(h - 1 - depth),
+        column(depth),
+        column(w - 1 - depth),
+    ]
+}
+
+/// Share of `pixels` that have a colour.
+fn share(pixels: &[[u8; 3]], color: [u8; 3]) -> f64 {
+    let alike = pixels.iter().filter(|p| is_like(**p, color)).count();
+    alike as f64 / pixels.len().max(1) as f64
 }
 
 /// The median of each channel.
@@ -194,8 +203,8 @@ mod tests {
             })
         };
         let thin = |x, y| x == 0 || y == 0 || x == 19 || y == 15;
-        let letterbox = |_, y| !(4..12).contains(&y);
-        let pillarbox = |x, _| !(5..15).contains(&x);
+        let letterbox = |_, y| !(3..13).contains(&y);
+        let pillarbox = |x, _| !(4..16).contains(&x);
         for is_frame in [thin, letterbox, pillarbox] {
             let images: Vec<Image> = (0..5).map(|seed| framed(seed, is_frame)).collect();
             assert_eq!(of_images(&images), Some(Surroundings::Filled));
