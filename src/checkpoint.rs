@@ -22,7 +22,9 @@
 //! `ema`, `first_moment`, `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
-//! cameras), `image_fingerprint` (of its images' bytes), `held_out_fingerprint` (of those of images held out), `downscale`, `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default to the parameters.
+//! cameras), `image_fingerprint` (of its images' bytes), `held_out_fingerprint` (of those of images held out), `downscale`,
+//! `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default
+//! to the parameters.
 
 mod contents;
 mod layout;

@@ -240,8 +240,9 @@ pub fn check(
         let framing = dataset.suggested_inside_out()?;
         // What the box is already needs no advice.
         let side = f64::from(framing.aabb_scale) / framing.scale;
-        let is_held = (side / scene_box.side() - 1.0).abs() < 0.01;
-        (!is_held).then(|| framing.flags(cubes))
+        let apart = scene_box.center().distance(framing.center().into());
+        let is_that = (side - scene_box.side()).abs() < 0.01 * side && apart < 0.01 * side;
+        (!is_that).then(|| framing.flags(cubes))
     };
     problems.extend(one_point(&dataset.train));
     // Of those that have one cause, the worst; of these the first.
@@ -801,6 +802,17 @@ mod tests {
         let all = problems.iter().map(|p| p.message.as_str());
         let all = all.collect::<Vec<_>>().join("\n");
         assert!(told.iter().all(|word| all.contains(word)), "{all}");
+        // Not where the box is that already; of its size elsewhere it is not.
+        let framing = inside_out.suggested_inside_out().unwrap();
+        let half = DVec3::splat(0.5 * f64::from(framing.aabb_scale) / framing.scale);
+        let advises = |center: DVec3| {
+            let [low, high] = [center - half, center + half].map(|p| p.to_array());
+            let problems = check(&inside_out, &Bounds { low, high }, 16, &|_| [0.0, 1e10]);
+            let mut all = problems.iter();
+            all.any(|p| p.message.contains("where the cameras stand inside"))
+        };
+        let center = DVec3::from(framing.center());
+        assert!(!advises(center) && advises(center + half));
         let most = around([0.0; 3], |views| {
             views
                 .iter_mut()

@@ -42,7 +42,7 @@ pub use poses::{Unpictured, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
-use crate::text::one_line;
+use crate::text::{counted_len, one_line};
 use framing::{Framing, Layout, looks_one_way};
 use json::Fields;
 
@@ -602,11 +602,7 @@ impl Dataset {
         }
         self.warnings
             .extend(notes.counted.drain(..).map(|(note, count, first)| {
-                let frames = if count == 1 {
-                    "1 frame".to_owned()
-                } else {
-                    format!("{count} frames")
-                };
+                let frames = counted_len(count, "frame");
                 format!("{first}: {} ({frames})", note.consequence())
             }));
     }
@@ -779,7 +775,8 @@ impl Note {
             Self::CompanionAbsent => "check the path, which is relative to the JSON file",
             Self::CompanionMismatch => "export it again at the image's size",
             Self::OtherCase => {
-                "names are taken for the same that differ in the case of letters, or in how accents are stored, only: correct `file_path` or rename the files"
+                "names are taken for the same that differ in the case of letters, or in how accents are stored, only: \
+                 correct `file_path` or rename the files"
             }
             Self::OtherEnding => {
                 "an image with another ending is taken for the one that is not there: correct `file_path`"

@@ -47,11 +47,13 @@ const VIDEO: Foreign = Foreign {
 };
 const HEIC: Foreign = Foreign {
     name: "HEIC",
-    advice: "convert such images to JPEG or PNG, for instance with heif-convert or with ImageMagick (magick mogrify -format jpg FILES), and leave them where they are",
+    advice: "convert such images to JPEG or PNG, for instance with heif-convert or with ImageMagick (magick mogrify -format jpg FILES), \
+             and leave them where they are",
 };
 const AVIF: Foreign = Foreign {
     name: "AVIF",
-    advice: "convert such images to JPEG or PNG, for instance with avifdec or with ImageMagick (magick mogrify -format png FILES), and leave them where they are",
+    advice: "convert such images to JPEG or PNG, for instance with avifdec or with ImageMagick (magick mogrify -format png FILES), \
+             and leave them where they are",
 };
 const JPEG_XL: Foreign = Foreign {
     name: "JPEG XL",

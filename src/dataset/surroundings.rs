@@ -84,16 +84,14 @@ fn is_clear(image: &Image) -> bool {
 /// and a little further in, so that a thin frame around a scene is none.
 fn border(image: &Image) -> Option<[u8; 3]> {
     let edge = ring(image, 0);
-    let color = median(&edge.concat());
+    let pixels = edge.concat();
+    let color = median(&pixels);
     let alike = edge.each_ref().map(|side| share(side, color));
     let is_bar = alike.chunks(2).any(|two| two.iter().all(|s| *s < 0.5));
     let side = image.width.min(image.height) as usize;
     let inside = (side / INSIDE).max(2);
-    let goes_on = || {
-        let pixels = ring(image, inside).concat();
-        share(&pixels, color) >= SHARE_INSIDE
-    };
-    let is_border = share(&edge.concat(), color) >= SHARE && !is_bar;
+    let goes_on = || share(&ring(image, inside).concat(), color) >= SHARE_INSIDE;
+    let is_border = share(&pixels, color) >= SHARE && !is_bar;
     (is_border && (side <= 4 * inside || goes_on())).then_some(color)
 }
 

@@ -16,6 +16,7 @@ use crate::dataset::framing::{point, short};
 use crate::dataset::{Dataset, Frame, Split, same_picture};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
+use crate::text::counted_len;
 use crate::train::fit_cells;
 
 /// Problems shown to people; `--json` has them all.
@@ -310,17 +311,12 @@ fn finish(
         usable: errors == 0,
     })?;
     if errors > 0 {
-        let text = if errors == 1 {
-            "1 error: training would fail".to_owned()
-        } else {
-            format!("{errors} errors: training would fail")
-        };
+        let text = format!("{}: training would fail", counted_len(errors, "error"));
         return Err(Unusable(text).into());
     }
     session.out.result(match warnings {
         0 => "no problems: ready to train".to_owned(),
-        1 => "1 warning: training would go on".to_owned(),
-        n => format!("{n} warnings: training would go on"),
+        n => format!("{}: training would go on", counted_len(n, "warning")),
     })
 }
 
