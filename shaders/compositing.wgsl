@@ -153,6 +153,12 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         let value = loss_value(error);
         result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
+        //: if opacity_loss
+        // Of an opaque pixel, as much as if a background that nobody knows showed through.
+        let clear = vec3<f32>(f32(${opacity_loss}) * targets[r].w * transmittance);
+        result.loss += ${loss_weight} * loss_value(clear).x;
+        result.clear_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
+        //: endif
     }
     ray_losses[r] = result;
 }
@@ -178,7 +184,11 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         // Rounding left a residue, and the last dt may be enormous.
         if (j + 1u == end) { following = transmittance * ray.background; }
         d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
+        //: if opacity_loss
+        let d = (dot(g, transmittance * rgb - following) - ray.clear_slope) * dt * density_slope(raw);
+        //: else
         let d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
+        //: endif
         //: if joint
         d_color[j * ${color_stride}u] = vec4<f32>(d, 0.0, 0.0, 0.0);
         //: else

@@ -200,7 +200,7 @@ impl Scene {
         self.eval_background = match (self.eval_background, self.background) {
             // What a scene that fills its images leaves open is looked at as it was trained.
             (Background::Auto(_), Background::Fixed(rgb))
-                if surroundings == Some(Surroundings::Filled) =>
+                if matches!(surroundings, Some(Surroundings::Filled(_))) =>
             {
                 Background::Fixed(rgb)
             }
@@ -253,8 +253,8 @@ pub enum Surroundings {
     Transparent,
     /// One colour (sRGB), which surrounds the scene in most images.
     Plain([u8; 3]),
-    /// The scene fills them.
-    Filled,
+    /// The scene fills them, of this colour on average.
+    Filled([u8; 3]),
 }
 
 /// A background colour, sRGB.
@@ -265,7 +265,7 @@ pub enum Background {
     /// One colour.
     Fixed([f32; 3]),
     /// By what surrounds the scene in the images: this colour, or a new one for every ray, where they are transparent; that
-    /// colour where they have one; else this colour, or black.
+    /// colour where they have one; else their mean colour.
     Auto(Option<[f32; 3]>),
 }
 
@@ -353,8 +353,9 @@ impl Background {
         };
         let byte = |v: u8| f32::from(v) / 255.0;
         match surroundings {
-            Some(Surroundings::Plain(rgb)) => Self::Fixed(rgb.map(byte)),
-            Some(Surroundings::Filled) => Self::Fixed(color.unwrap_or_default()),
+            Some(Surroundings::Plain(rgb) | Surroundings::Filled(rgb)) => {
+                Self::Fixed(rgb.map(byte))
+            }
             Some(Surroundings::Transparent) | None => color.map_or(Self::Random, Self::Fixed),
         }
     }
@@ -396,6 +397,11 @@ pub struct Training {
     /// look at, where the scene fills their images.
     #[serde(default)]
     pub near_start: Option<f32>,
+    /// What light that passes through the whole scene costs where an image is opaque: the loss of a difference of this much
+    /// in every channel, times the transmittance. 1/√12 is what a random background would cost on average. Left out, 0.29
+    /// where the scene fills the images and the background goes by them; else nothing.
+    #[serde(default)]
+    pub opacity_loss: Option<f32>,
     /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
     #[serde(default)]
     pub density_noise: f32,
@@ -717,6 +723,9 @@ const LONG_STEPS: f32 = 1.0 / 128.0;
 /// First training steps with longer steps along rays, where these are long.
 const COARSE_STEPS: u32 = 1024;
 
+/// What light that passes through a scene that fills its images costs: the standard deviation of colours between 0 and 1.
+const OPACITY_LOSS: f32 = 0.29;
+
 /// Where rays start at first, over the cameras' distance from what they look at.
 const NEAR_START: f64 = 0.5;
 
@@ -930,6 +939,11 @@ impl Config {
             (offset, _) => offset.unwrap_or([0.5; 3]),
         };
         scene.offset.get_or_insert(offset);
+        if matches!(scene.background, Background::Auto(_))
+            && matches!(hints.surroundings, Some(Surroundings::Filled(_)))
+        {
+            self.training.opacity_loss.get_or_insert(OPACITY_LOSS);
+        }
         scene.settle_backgrounds(hints.surroundings);
         if self.training.near_steps > 0
             && in_world
@@ -1096,6 +1110,41 @@ mod tests {
             "passes.sampler.ray_march.coarse_steps=7",
         ];
         assert_eq!(resolved("ngp-small", &typed), (0.01, 7, Some(0.5)));
+    }
+
+    #[test]
+    fn scenes_that_fill_their_images_are_opaque_before_their_mean_colour() {
+        let resolved = |overrides: &[&str], surroundings| {
+            let mut config = small(overrides).unwrap();
+            let hints = SceneHints {
+                surroundings: Some(surroundings),
+                ..SceneHints::default()
+            };
+            config.resolve(hints, AdapterClass::Software);
+            let scene = config.scene;
+            (
+                scene.background.to_string(),
+                scene.eval_background.to_string(),
+                config.training.opacity_loss,
+            )
+        };
+        let told = |back: &str, eval: &str, loss| (back.to_owned(), eval.to_owned(), loss);
+        let (filled, plain) = (
+            Surroundings::Filled([16, 32, 48]),
+            Surroundings::Plain([255; 3]),
+        );
+        let mean = "#102030";
+        assert_eq!(resolved(&[], filled), told(mean, mean, Some(0.29)));
+        assert_eq!(resolved(&[], plain), told("white", "white", None));
+        let random = told("random", "white", None);
+        assert_eq!(resolved(&[], Surroundings::Transparent), random);
+        // A background that is asked for may be what is seen through the scene.
+        let black = ["scene.background=black"];
+        assert_eq!(resolved(&black, filled), told("black", "black", None));
+        let none = ["training.opacity_loss=0"];
+        assert_eq!(resolved(&none, filled), told(mean, mean, Some(0.0)));
+        let negative = small(&["training.opacity_loss=-1"]).unwrap_err();
+        assert!(negative.to_string().contains("training.opacity_loss"));
     }
 
     #[test]

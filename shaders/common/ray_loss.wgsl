@@ -5,4 +5,5 @@ struct RayLoss {
     composited: vec3<f32>, // colour over the background, linear where compositing is
     squared_error: f32,    // mean over the channels
     background: vec3<f32>, // linear where compositing is
+    clear_slope: f32,      // T dL/dT of the loss of what passes through the scene, T the transmittance of the ray
 }

@@ -180,7 +180,7 @@ pub(super) fn resolve(
             Surroundings::Plain(_) => {
                 "around the object in most images, which are opaque".to_owned()
             }
-            Surroundings::Filled => "behind the scene, which fills the images".to_owned(),
+            Surroundings::Filled(_) => "the mean of the images, which the scene fills".to_owned(),
         };
         session.out.note(format!(
             "background: {background}, {why} (--background chooses another)"

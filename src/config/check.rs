@@ -239,6 +239,9 @@ impl Config {
             }
         }
         not_negative("training.density_noise", self.training.density_noise)?;
+        if let Some(loss) = self.training.opacity_loss {
+            not_negative("training.opacity_loss", loss)?;
+        }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(
                 "training.marched_per_kept",

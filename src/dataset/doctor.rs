@@ -12,7 +12,6 @@ use super::framing::{CELLS, Layout, looks_one_way, point, short};
 use super::same_picture::Thumbnail;
 use super::{Dataset, Frame, Image, Split, inverted};
 use crate::camera::{Camera, focus};
-use crate::config::Surroundings;
 use crate::text::{one_line, shown};
 
 /// What a problem means for training.
@@ -270,7 +269,7 @@ pub fn check(
     } else {
         of_place
     });
-    if problems.is_empty() && dataset.surroundings == Some(Surroundings::Filled) {
+    if problems.is_empty() && dataset.is_filled() {
         problems.extend(against_filled(dataset, scene_box, &advice));
     }
     problems.extend(far_off(&dataset.train));

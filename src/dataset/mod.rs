@@ -380,9 +380,14 @@ impl Dataset {
         }
     }
 
+    /// Whether the scene fills the images.
+    pub(crate) fn is_filled(&self) -> bool {
+        matches!(self.surroundings, Some(Surroundings::Filled(_)))
+    }
+
     /// How far cameras stand from what they look at, where the scene fills their images.
     fn filled_distance(&self) -> Option<f64> {
-        if self.surroundings != Some(Surroundings::Filled) {
+        if !self.is_filled() {
             return None;
         }
         Layout::of(&self.cameras())?.distance()
@@ -405,7 +410,7 @@ impl Dataset {
             self.framing = None;
             return;
         }
-        let is_filled = self.surroundings == Some(Surroundings::Filled);
+        let is_filled = self.is_filled();
         let found = Framing::of(&cameras, self.aabb_scale, is_filled);
         self.framing = found.and_then(|found| match self.format {
             // Made with one box in mind.
@@ -417,7 +422,7 @@ impl Dataset {
     /// A box that suits the cameras where one of `cubes` unit cubes a side does not.
     pub(crate) fn suggested(&self, cubes: u32) -> Option<Framing> {
         let cameras = self.cameras();
-        let is_filled = self.surroundings == Some(Surroundings::Filled);
+        let is_filled = self.is_filled();
         if self.format == Format::Llff {
             return Framing::of(&cameras, Some(1), is_filled).map(Framing::as_one_cube);
         }

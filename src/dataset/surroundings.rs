@@ -42,6 +42,7 @@ pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
 struct Look {
     is_clear: bool,
     border: Option<[u8; 3]>,
+    mean: [f64; 3],
 }
 
 impl Look {
@@ -49,6 +50,7 @@ impl Look {
         Self {
             is_clear: is_clear(image),
             border: border(image),
+            mean: mean(image),
         }
     }
 }
@@ -69,7 +71,17 @@ fn of_looks(images: &[Look]) -> Option<Surroundings> {
         let near = |pure: &[u8; 3]| pure.iter().zip(color).all(|(p, c)| p.abs_diff(c) <= SNAP);
         Surroundings::Plain(pure.into_iter().find(near).unwrap_or(color))
     } else {
-        Surroundings::Filled
+        let mean = |channel| images.iter().map(|image| image.mean[channel]).sum::<f64>();
+        Surroundings::Filled([0, 1, 2].map(|c| (mean(c) / images.len() as f64).round() as u8))
+    })
+}
+
+/// The mean of each channel.
+fn mean(image: &Image) -> [f64; 3] {
+    let n = (image.pixels.len() / 4).max(1) as f64;
+    [0, 1, 2].map(|channel| {
+        let values = image.pixels.iter().skip(channel).step_by(4);
+        values.map(|v| f64::from(*v)).sum::<f64>() / n
     })
 }
 
@@ -184,7 +196,7 @@ mod tests {
         };
         assert!(rgb.iter().all(|v| (245..=250).contains(v)), "{rgb:?}");
         images.extend([filled(2), filled(3)]);
-        assert_eq!(of_images(&images), Some(Surroundings::Filled));
+        assert!(matches!(of_images(&images), Some(Surroundings::Filled(_))));
     }
 
     #[test]
@@ -205,7 +217,7 @@ mod tests {
         let pillarbox = |x, _| !(4..16).contains(&x);
         for is_frame in [thin, letterbox, pillarbox] {
             let images: Vec<Image> = (0..5).map(|seed| framed(seed, is_frame)).collect();
-            assert_eq!(of_images(&images), Some(Surroundings::Filled));
+            assert!(matches!(of_images(&images), Some(Surroundings::Filled(_))));
         }
         // White as JPEG keeps it.
         let images: Vec<Image> = (0..4).map(|_| object([254, 255, 253])).collect();
@@ -217,7 +229,23 @@ mod tests {
     #[test]
     fn borders_that_differ_from_image_to_image_are_no_background() {
         let images: Vec<Image> = [40, 90, 140, 190].map(|v| object([v; 3])).into();
-        assert_eq!(of_images(&images), Some(Surroundings::Filled));
+        assert!(matches!(of_images(&images), Some(Surroundings::Filled(_))));
+    }
+
+    #[test]
+    fn images_that_a_scene_fills_have_a_mean_colour() {
+        let left = |x: u32| x < 10;
+        let images = [50, 150].map(|red| {
+            image(|x, _| {
+                if left(x) {
+                    [0, 100, 200, 255]
+                } else {
+                    [red, 200, 50, 255]
+                }
+            })
+        });
+        let mean = Surroundings::Filled([50, 150, 125]);
+        assert_eq!(of_images(&images), Some(mean));
     }
 
     #[test]

@@ -755,9 +755,11 @@ impl Trainer {
         let gpu = &*self.gpu;
         let raw = pass.field.raw_outputs(&pass.buffers);
         let d_raw = pass.field.d_raw_outputs(&pass.buffers);
+        let opacity_loss = self.config.training.opacity_loss.unwrap_or(0.0);
         let of_loss = pass
             .defines()
             .merge(loss::defines(&self.config.loss))
+            .set("opacity_loss", opacity_loss)
             .set("pass", "train")
             .set(
                 "loss_weight",
@@ -768,6 +770,7 @@ impl Trainer {
         let of_samples = pass
             .defines()
             .set("pass", "gradients")
+            .set("opacity_loss", opacity_loss)
             .set("joint", pass.field.color.is_none())
             .set("d_density_stride", d_raw.density_stride);
         let bindings = [

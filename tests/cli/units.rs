@@ -311,7 +311,10 @@ fn the_background_is_that_of_the_images() {
     let (background, looked_at, told, _) = trained(&filled, &[]);
     assert_ne!(background, "random", "{told}");
     assert_eq!(background, looked_at);
-    assert!(told.contains("fills the images"), "{told}");
+    assert!(
+        told.contains("the mean of the images, which the scene fills"),
+        "{told}"
+    );
 
     // What is asked for rules.
     let (background, looked_at, told, _) = trained(&filled, &["--background", "#102030"]);

@@ -17,6 +17,11 @@ use crate::support::{GpuRay, Rig, assert_close, on_device, to_f64};
 /// f32 from one raw density to the next.
 const STRIDE: usize = 8;
 
+/// Of the pixel that a ray goes through.
+fn alpha(ray: usize) -> f64 {
+    if ray.is_multiple_of(3) { 0.4 } else { 1.0 }
+}
+
 /// Rays with samples, of which the last two rays did not fit the buffers.
 struct Rays {
     samples: Vec<Vec<Sample>>,
@@ -100,7 +105,8 @@ impl Rays {
         let targets: Vec<f32> = self
             .targets
             .iter()
-            .flat_map(|t| [t[0] as f32, t[1] as f32, t[2] as f32, 1.0])
+            .enumerate()
+            .flat_map(|(r, t)| [t[0] as f32, t[1] as f32, t[2] as f32, alpha(r) as f32])
             .collect();
         let samples: Vec<f32> = self
             .flat()
@@ -199,6 +205,7 @@ struct Training {
     density: DensityActivation,
     color: RgbActivation,
     loss: Loss,
+    opacity_loss: f64,
     linear: bool,
     last_dt: Option<f64>,
 }
@@ -235,6 +242,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
     let of_loss = activations(case.density, case.color)
         .merge(loss::defines(&config))
         .set("linear", case.linear)
+        .set("opacity_loss", case.opacity_loss)
         .set("loss_weight", format!("{LOSS_WEIGHT:?}"))
         .set("micro_batches", MICRO_BATCHES as u32);
     run(&rig, "train", "train", of_loss, Count::Rays, &bindings);
@@ -242,7 +250,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         &rig,
         "gradients",
         "gradients_of_samples",
-        activations(case.density, case.color),
+        activations(case.density, case.color).set("opacity_loss", case.opacity_loss),
         Count::Rays,
         &bindings,
     );
@@ -265,7 +273,10 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         } else {
             rays.backgrounds[r]
         };
-        let composited = compositing.forward(samples).over(background);
+        let composite = compositing.forward(samples);
+        let composited = composite.over(background);
+        let weight = case.opacity_loss * alpha(r);
+        let clear = weight * composite.transmittance;
         let shown = composited.map(|v| {
             if case.linear {
                 srgb_from_linear(v)
@@ -276,14 +287,17 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         let predicted = shown.map(|(value, _)| value);
         let target = rays.targets[r];
         expected_losses.extend([
-            LOSS_WEIGHT * case.loss.ray(predicted, target),
+            LOSS_WEIGHT * (case.loss.ray(predicted, target) + case.loss.value(clear)),
             Loss::L2.ray(predicted, target),
         ]);
         let d_rgb: [f64; 3] = std::array::from_fn(|c| {
             let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
             LOSS_WEIGHT * slope / (3.0 * N_FITTING as f64 * MICRO_BATCHES)
         });
-        for d in compositing.backward(samples, d_rgb, d_opacity_of_background(d_rgb, background)) {
+        let d_clear = LOSS_WEIGHT * weight * case.loss.derivative(clear);
+        let d_opacity = d_opacity_of_background(d_rgb, background)
+            - d_clear / (N_FITTING as f64 * MICRO_BATCHES);
+        for d in compositing.backward(samples, d_rgb, d_opacity) {
             expected_color.extend([d[0], d[1], d[2], 0.0]);
             expected_density.push(d[3]);
         }
@@ -329,10 +343,30 @@ fn training_gradients_as_instant_ngp_has_them() {
                 density,
                 color,
                 loss: Loss::Huber { delta: 0.1 },
+                opacity_loss: 0.0,
                 linear: false,
                 last_dt: None,
             },
         );
+    });
+}
+
+#[test]
+fn light_that_passes_through_the_scene_costs_where_a_pixel_is_opaque() {
+    on_device(|gpu| {
+        for loss in [Loss::Huber { delta: 0.1 }, Loss::L2] {
+            check_training(
+                gpu,
+                &Training {
+                    density: DensityActivation::Exp,
+                    color: RgbActivation::Sigmoid,
+                    loss,
+                    opacity_loss: 0.3,
+                    linear: false,
+                    last_dt: None,
+                },
+            );
+        }
     });
 }
 
@@ -346,6 +380,7 @@ fn training_gradients_as_nerf_has_them() {
                 density,
                 color,
                 loss: Loss::L2,
+                opacity_loss: 0.0,
                 linear: false,
                 last_dt: Some(1e10),
             },
@@ -363,6 +398,7 @@ fn training_gradients_of_unbounded_colors() {
                 density,
                 color,
                 loss: Loss::L2,
+                opacity_loss: 0.0,
                 linear: false,
                 last_dt: None,
             },
@@ -380,6 +416,7 @@ fn training_gradients_in_linear_color() {
                 density,
                 color,
                 loss: Loss::L2,
+                opacity_loss: 0.0,
                 linear: true,
                 last_dt: None,
             },
