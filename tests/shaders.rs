@@ -90,6 +90,7 @@ fn configs() -> Vec<Config> {
             "scene.linear=true",
             "training.micro_batches=2",
             "training.near_start=1.0",
+            "training.opacity_loss=0.29",
             "passes.sampler.ray_march.coarse_steps=8",
         ],
         &[

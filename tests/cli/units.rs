@@ -386,8 +386,19 @@ fn what_the_images_say_is_the_same_when_it_is_typed() {
     let found = config("found", &[]);
     // Half the cameras' distance from the middle.
     assert!(found.contains("near_start = 1.88"), "{found}");
-    let typed = ["--background=black", "--set=scene.aabb_scale=8"];
+    let background = found
+        .lines()
+        .find_map(|line| line.strip_prefix("background = "));
+    let background = format!("--background={}", background.unwrap().trim_matches('"'));
+    let typed = [
+        &*background,
+        "--set=scene.aabb_scale=8",
+        "--set=training.opacity_loss=0.29",
+    ];
     assert_eq!(config("typed", &typed), found);
+    // What is seen through a scene is asked for, and costs nothing.
+    let seen = config("seen", &["--background=black"]);
+    assert!(!seen.contains("opacity_loss"), "{seen}");
 }
 
 #[test]
