@@ -154,7 +154,7 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
         //: if opacity_loss
-        // Of an opaque pixel, as much as if a background that nobody knows showed through.
+        // Of an opaque pixel, about as much as a random background costs on average.
         let clear = vec3<f32>(f32(${opacity_loss}) * targets[r].w * transmittance);
         result.loss += ${loss_weight} * loss_value(clear).x;
         result.clear_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);

@@ -398,7 +398,7 @@ pub struct Training {
     #[serde(default)]
     pub near_start: Option<f32>,
     /// What light that passes through the whole scene costs where an image is opaque: the loss of a difference of this much
-    /// in every channel, times the transmittance. 1/√12 is what a random background would cost on average. Left out, 0.29
+    /// in every channel, times the transmittance. 1/√12 is about what a random background would cost on average. Left out, 0.29
     /// where the scene fills the images and the background goes by them; else nothing.
     #[serde(default)]
     pub opacity_loss: Option<f32>,
@@ -1143,8 +1143,11 @@ mod tests {
         assert_eq!(resolved(&black, filled), told("black", "black", None));
         let none = ["training.opacity_loss=0"];
         assert_eq!(resolved(&none, filled), told(mean, mean, Some(0.0)));
-        let negative = small(&["training.opacity_loss=-1"]).unwrap_err();
-        assert!(negative.to_string().contains("training.opacity_loss"));
+        for wrong in ["-1", "1.5", "nan"] {
+            let wrong = format!("training.opacity_loss={wrong}");
+            let refused = small(&[&wrong]).unwrap_err().to_string();
+            assert!(refused.contains("training.opacity_loss"), "{refused}");
+        }
     }
 
     #[test]

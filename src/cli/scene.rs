@@ -182,8 +182,14 @@ pub(super) fn resolve(
             }
             Surroundings::Filled(_) => "the mean of the images, which the scene fills".to_owned(),
         };
+        let loss = config.training.opacity_loss.unwrap_or(0.0);
+        let more = if loss > 0.0 {
+            ", without training.opacity_loss, which keeps the scene opaque"
+        } else {
+            ""
+        };
         session.out.note(format!(
-            "background: {background}, {why} (--background chooses another)"
+            "background: {background}, {why} (--background chooses another{more})"
         ));
     }
 }

@@ -239,8 +239,13 @@ impl Config {
             }
         }
         not_negative("training.density_noise", self.training.density_noise)?;
-        if let Some(loss) = self.training.opacity_loss {
-            not_negative("training.opacity_loss", loss)?;
+        if let Some(loss) = self.training.opacity_loss
+            && !(0.0..=1.0).contains(&loss)
+        {
+            return Err(bad(
+                "training.opacity_loss",
+                format!("is {loss}; it must lie between 0 and 1, as differences of colours do"),
+            ));
         }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(bad(

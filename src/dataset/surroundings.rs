@@ -71,8 +71,10 @@ fn of_looks(images: &[Look]) -> Option<Surroundings> {
         let near = |pure: &[u8; 3]| pure.iter().zip(color).all(|(p, c)| p.abs_diff(c) <= SNAP);
         Surroundings::Plain(pure.into_iter().find(near).unwrap_or(color))
     } else {
-        let mean = |channel| images.iter().map(|image| image.mean[channel]).sum::<f64>();
-        Surroundings::Filled([0, 1, 2].map(|c| (mean(c) / images.len() as f64).round() as u8))
+        // A transparent pixel has a colour that nobody sees.
+        let opaque: Vec<_> = images.iter().filter(|image| !image.is_clear).collect();
+        let sum = |channel| opaque.iter().map(|image| image.mean[channel]).sum::<f64>();
+        Surroundings::Filled([0, 1, 2].map(|c| (sum(c) / opaque.len() as f64).round() as u8))
     })
 }
 
@@ -244,8 +246,12 @@ mod tests {
                 }
             })
         });
-        let mean = Surroundings::Filled([50, 150, 125]);
-        assert_eq!(of_images(&images), Some(mean));
+        let mean = Some(Surroundings::Filled([50, 150, 125]));
+        assert_eq!(of_images(&images), mean);
+        // What is transparent in a few has a colour that nobody sees.
+        let cut_out = image(|x, _| [0, 0, 0, if x < 9 { 0 } else { 255 }]);
+        let images = images.iter().cycle().take(4).cloned().chain([cut_out]);
+        assert_eq!(of_images(&images.collect::<Vec<_>>()), mean);
     }
 
     #[test]

@@ -399,6 +399,13 @@ fn what_the_images_say_is_the_same_when_it_is_typed() {
     // What is seen through a scene is asked for, and costs nothing.
     let seen = config("seen", &["--background=black"]);
     assert!(!seen.contains("opacity_loss"), "{seen}");
+    let file = scene.path().join("runs/found/config.toml");
+    let again = ["--config", file.to_str().unwrap()];
+    assert_eq!(config("again", &again), found);
+    let seen = config("other", &[again[0], again[1], "--background=black"]);
+    assert!(!seen.contains("opacity_loss"), "{seen}");
+    let anew = config("anew", &[again[0], again[1], "--background=auto"]);
+    assert_eq!(anew, found);
 }
 
 #[test]

@@ -354,7 +354,12 @@ fn training_gradients_as_instant_ngp_has_them() {
 #[test]
 fn light_that_passes_through_the_scene_costs_where_a_pixel_is_opaque() {
     on_device(|gpu| {
-        for loss in [Loss::Huber { delta: 0.1 }, Loss::L2] {
+        let cases = [
+            (Loss::Huber { delta: 0.1 }, false, None),
+            (Loss::L2, true, None),
+            (Loss::L2, false, Some(1e10)),
+        ];
+        for (loss, linear, last_dt) in cases {
             check_training(
                 gpu,
                 &Training {
@@ -362,8 +367,8 @@ fn light_that_passes_through_the_scene_costs_where_a_pixel_is_opaque() {
                     color: RgbActivation::Sigmoid,
                     loss,
                     opacity_loss: 0.3,
-                    linear: false,
-                    last_dt: None,
+                    linear,
+                    last_dt,
                 },
             );
         }

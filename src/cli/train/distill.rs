@@ -68,6 +68,9 @@ pub(super) fn prepare(
     config.scene = scene.clone();
     if matches!(background, crate::config::Background::Fixed(_)) {
         (config.scene.background, config.scene.eval_background) = (background, eval_background);
+    } else {
+        let of_teacher = info.config.training.opacity_loss;
+        config.training.opacity_loss = config.training.opacity_loss.or(of_teacher);
     }
     let distillation = config
         .distillation

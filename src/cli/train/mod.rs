@@ -532,9 +532,21 @@ fn fresh(
         config.seed = seed;
     }
     if let Some(background) = args.background {
+        let is_typed = |key: &str| {
+            let mut typed = args.overrides.iter().filter_map(|o| o.split_once('='));
+            typed.any(|(typed, _)| typed.trim() == key)
+        };
         config.scene.background = background;
-        if let Background::Fixed(_) = background {
-            config.scene.eval_background = background;
+        match background {
+            Background::Fixed(_) => config.scene.eval_background = background,
+            Background::Auto(_) if !is_typed("scene.eval_background") => {
+                config.scene.eval_background = Background::Auto(Some([1.0; 3]));
+            }
+            Background::Auto(_) | Background::Random => {}
+        }
+        // It goes with a background that went by the images.
+        if !is_typed("training.opacity_loss") {
+            config.training.opacity_loss = None;
         }
     }
     config.scene.linear |= args.linear;
