@@ -532,10 +532,7 @@ fn fresh(
         config.seed = seed;
     }
     if let Some(background) = args.background {
-        let is_typed = |key: &str| {
-            let mut typed = args.overrides.iter().filter_map(|o| o.split_once('='));
-            typed.any(|(typed, _)| typed.trim() == key)
-        };
+        let is_typed = |key: &str| args.overrides.iter().any(|text| key_of(text) == key);
         config.scene.background = background;
         match background {
             Background::Fixed(_) => config.scene.eval_background = background,
