@@ -589,7 +589,10 @@ impl Gpu {
         self.poll(wgpu::PollType::Poll)
     }
 
-    fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
+    /// Poll the device, unless it is lost: the first poll after a loss frees all that the device holds, for which wgpu takes its
+    /// locks in another order than a thread that still writes a texture, and the two would wait for each other for ever.
+    pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
+        self.check()?;
         let outcome = self.device.poll(poll);
         self.check()?;
         outcome.map(|_| ()).map_err(|e| GpuError::DeviceLost {
@@ -642,6 +645,76 @@ fn translate(error: &wgpu::Error) -> GpuError {
 #[cfg(test)]
 mod tests {
     use super::named;
+
+    /// A device is lost while another thread writes a texture of it, time and again: neither waits for the other for ever.
+    #[cfg(feature = "viewer")]
+    #[test]
+    fn a_device_that_is_written_to_can_be_lost() {
+        use std::sync::{Arc, mpsc};
+        use std::thread;
+        use std::time::Duration;
+
+        use super::{Gpu, GpuError, GpuOptions};
+
+        /// Pixels of a side: so many that writing them takes a while.
+        const SIDE: u32 = 2048;
+
+        fn write(gpu: &Gpu) {
+            let texture = gpu.device.create_texture(&wgpu::TextureDescriptor {
+                label: None,
+                size: wgpu::Extent3d {
+                    width: SIDE,
+                    height: SIDE,
+                    depth_or_array_layers: 1,
+                },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: wgpu::TextureFormat::Rgba8Unorm,
+                usage: wgpu::TextureUsages::COPY_DST,
+                view_formats: &[],
+            });
+            let layout = wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(4 * SIDE),
+                rows_per_image: None,
+            };
+            let pixels = vec![0; 4 * (SIDE * SIDE) as usize];
+            while !gpu.is_lost() {
+                let size = texture.size();
+                gpu.queue
+                    .write_texture(texture.as_image_copy(), &pixels, layout, size);
+                gpu.queue.submit([]);
+            }
+        }
+
+        fn lose_while_written_to() {
+            let gpu = match Gpu::open(&GpuOptions::default()) {
+                Err(GpuError::NoAdapter)
+                    if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") =>
+                {
+                    return;
+                }
+                gpu => gpu.unwrap(),
+            };
+            let writer = Arc::clone(&gpu);
+            let writer = thread::spawn(move || write(&writer));
+            thread::sleep(Duration::from_millis(20));
+            gpu.wait().unwrap();
+            gpu.lose();
+            assert!(gpu.poll_once().is_err());
+            writer.join().unwrap();
+        }
+
+        let (done, outcome) = mpsc::channel();
+        thread::spawn(move || {
+            for _ in 0..20 {
+                lose_while_written_to();
+            }
+            done.send(()).unwrap();
+        });
+        outcome.recv_timeout(Duration::from_mins(1)).unwrap();
+    }
 
     #[test]
     fn a_number_is_a_place_or_a_whole_word() {

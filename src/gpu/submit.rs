@@ -111,13 +111,9 @@ impl Submitter {
     /// What the device raised meanwhile.
     pub fn wait_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
         if let Some(flight) = self.flights.front() {
-            let outcome = gpu.device.poll(wgpu::PollType::Wait {
+            gpu.poll(wgpu::PollType::Wait {
                 submission_index: Some(flight.index.clone()),
                 timeout: None,
-            });
-            gpu.check()?;
-            outcome.map_err(|e| GpuError::DeviceLost {
-                reason: e.to_string(),
             })?;
         }
         self.collect()
