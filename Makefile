@@ -27,11 +27,12 @@ build:
 demo: vulkan build
 	$(KILN) demo --out demo
 
-# The library without the window must not need what only the window needs.
+# The program without its window, and the library without either, must not need what only those need.
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --features cli --lib --bins -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
 
 # With KILN_REQUIRE_WINDOW=1 the window is tested too, on a virtual X server that is installed where it is missing;
 # without, only where there is one.

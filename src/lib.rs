@@ -25,6 +25,7 @@
 pub mod camera;
 pub mod camera_path;
 pub mod checkpoint;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod compositing;
 pub mod config;
@@ -51,6 +52,7 @@ pub mod run;
 pub mod sampling;
 pub mod scene;
 pub mod scene_frame;
+pub mod session;
 pub mod tensorboard;
 mod text;
 pub mod train;

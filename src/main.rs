@@ -1,5 +1,8 @@
 //! The `kiln` command.
 
 fn main() -> std::process::ExitCode {
-    kiln::cli::main()
+    kiln::cli::main(
+        #[cfg(feature = "viewer")]
+        kiln::viewer::open,
+    )
 }

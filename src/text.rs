@@ -1,4 +1,4 @@
-//! Other people's text on one line of a message.
+//! Text for messages: counts, sizes, and other people's words on one line.
 
 use std::path::Path;
 
@@ -25,6 +25,27 @@ pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
 /// As [`counted`], of what is in memory.
 pub(crate) fn counted_len(n: usize, what: &str) -> String {
     counted(n as u64, what)
+}
+
+/// 1234567 as `1.23 M`, to be followed by a unit at once: small numbers end with the space too.
+pub(crate) fn si(value: impl Into<f64>) -> String {
+    let value: f64 = value.into();
+    match value.abs() {
+        v if v >= 1e9 => format!("{:.2} G", value / 1e9),
+        v if v >= 1e6 => format!("{:.2} M", value / 1e6),
+        v if v >= 1e4 => format!("{:.1} k", value / 1e3),
+        _ => format!("{value:.0} "),
+    }
+}
+
+/// Bytes as MiB or GiB.
+pub(crate) fn bytes(n: u64) -> String {
+    let mib = n as f64 / (1024.0 * 1024.0);
+    if mib >= 1024.0 {
+        format!("{:.2} GiB", mib / 1024.0)
+    } else {
+        format!("{mib:.1} MiB")
+    }
 }
 
 /// Text with control characters and line breaks escaped.

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::output::{SCHEMA, short};
-use super::{Session, scene, usage};
+use super::Terminal;
 use crate::camera::Camera;
 use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::{Image, Split};
@@ -22,6 +21,9 @@ use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
 use crate::scene_frame::SceneFrame;
+use crate::session::journal::SCHEMA;
+use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::text::si;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
 
 #[derive(Debug, clap::Args)]
@@ -76,19 +78,19 @@ struct StageLine {
     share_of_peak: Option<f64>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if !args.render.is_empty() {
-        return render::run(session, &args.render, args.repeats);
+        return render::run(terminal, &args.render, args.repeats);
     }
-    let gpu = session.open_gpu()?;
-    bench_training(session, args, &gpu)
+    let gpu = terminal.open_gpu()?;
+    bench_training(terminal, args, &gpu)
 }
 
 /// Measure the adapter and say what came out.
-fn report_peak(session: &Session, gpu: &Gpu) -> anyhow::Result<Peak> {
+fn report_peak(terminal: &Terminal, gpu: &Gpu) -> Result<Peak> {
     let peak = measure_peak(gpu)?;
-    session.out.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
-    session.out.result(format!(
+    terminal.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
+    terminal.result(format!(
         "peak: {:.1} GFLOP/s multiply-add in registers, {:.1} GB/s copy, {:.0} M random 8-byte reads/s",
         peak.gflops, peak.copy_gb_per_s, peak.gather_m_per_s
     ))?;
@@ -333,7 +335,7 @@ fn train_for(
 }
 
 /// Refuse the name of a stage that training does not have.
-fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()> {
+fn check_stage_names(wanted: &[String], trainer: &Trainer) -> Result<()> {
     let (step, occupancy) = trainer.stages();
     let mut names: Vec<&str> = vec![META];
     for stage in step.iter().chain(occupancy).chain(trainer.outer_stages()) {
@@ -342,7 +344,7 @@ fn check_stage_names(wanted: &[String], trainer: &Trainer) -> anyhow::Result<()>
         }
     }
     match wanted.iter().find(|w| !names.contains(&w.as_str())) {
-        Some(name) => Err(usage(format!(
+        Some(name) => Err(Error::usage(format!(
             "--stage {name}: there is no such stage; there are: {}",
             names.join(", ")
         ))),
@@ -380,7 +382,7 @@ fn upload(
 }
 
 /// Train the built-in scene for a while, then time every stage.
-fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Result<()> {
+fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()> {
     let in_turns = args.stage.iter().any(|s| s == META);
     let shown: Vec<&String> = args.stage.iter().filter(|s| *s != META).collect();
     let default = match (in_turns, gpu.class()) {
@@ -390,7 +392,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     };
     let method = args.method.as_deref().unwrap_or(default);
     let mut config = if in_turns {
-        scene::config_with_meta(None, Some(method), &args.overrides, gpu.class())?
+        resolve::config_with_meta(None, Some(method), &args.overrides, gpu.class())?
     } else {
         let mut config = Config::preset(method, &args.overrides)?;
         config.meta = None;
@@ -408,18 +410,18 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .map(|c| GpuCamera::new(c, near_far(&config, None), &SceneFrame::of(&config)))
         .collect();
     let set = upload(gpu, &images, &on_device, in_turns)?;
-    let spinner = session.out.spinner("compiling shaders");
+    let spinner = terminal.task("compiling shaders", Scale::Unknown);
     let mut trainer = Trainer::new(gpu, &config, &set, None)?;
     let micro_batches = plan(gpu, &config)?.micro_batches;
     check_stage_names(&args.stage, &trainer)?;
-    let peak = report_peak(session, gpu)?;
+    let peak = report_peak(terminal, gpu)?;
     trainer.warm_up(&set)?;
-    spinner.set_message("warming up");
+    spinner.describe("warming up");
     let software = gpu.class() == AdapterClass::Software;
     let steps = if software { 32 } else { 1000 };
     let asked = args.warm_up.unwrap_or(steps);
     train_for(&mut trainer, asked, args.warm_up.is_none())?;
-    spinner.set_message("timing");
+    spinner.describe("timing");
 
     // Whole steps first, as training runs them.
     let (first, started) = (trainer.step(), trainer.seconds());
@@ -447,7 +449,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
             break;
         }
     }
-    spinner.finish_and_clear();
+    drop(spinner);
     let state: StepState = gpu.read(&trainer.counts().state, 0, 1)?[0];
     let samples = samples_of(&trainer, &state, micro_batches);
     let mut order: Vec<&str> = Vec::new();
@@ -465,7 +467,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
         .iter()
         .filter_map(|n| seconds.get(n))
         .sum();
-    session.out.result(format!(
+    terminal.result(format!(
         "{:20} {:>10} {:>7} {:>14} {:>12} {:>10} {:>8}",
         "stage", "ms", "step %", "items/s", "GFLOP/s", "GB/s", "% peak"
     ))?;
@@ -479,36 +481,34 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
             cost(name, &trainer, &samples).filter(|c| c.items > 0.0),
             peak,
         );
-        session.out.json(&line)?;
+        terminal.json(&line)?;
         let text =
             |v: Option<f64>, digits: usize| v.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
-        session.out.result(format!(
+        terminal.result(format!(
             "{name:20} {:>10.3} {:>6.1}% {:>14} {:>12} {:>10} {:>8}",
             line.milliseconds,
             100.0 * seconds[name] / total,
-            line.items_per_second.map_or("-".to_owned(), short),
+            line.items_per_second.map_or("-".to_owned(), si),
             text(line.gflops, 1),
             text(line.gb_per_s, 2),
             text(line.share_of_peak.map(|s| s * 100.0), 1),
         ))?;
     }
-    session
-        .out
-        .note("stages are timed one after the other; a step lets them overlap");
+    terminal.note("stages are timed one after the other; a step lets them overlap");
     let event = if in_turns { META } else { "training" };
-    session.out.json(&serde_json::json!({
+    terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": event, "method": method, "device": gpu.name(), "steps_per_second": rate,
         "samples_per_second": kept * rate, "rays_per_second": rays * rate, "batch_size": config.training.batch_size,
     }))?;
-    session.out.result(format!(
+    terminal.result(format!(
         "{event} {method}: {rate:.2} {}steps/s, {}samples/s evaluated, {}rays/s",
         if in_turns { "inner " } else { "" },
-        short(kept * rate),
-        short(rays * rate)
+        si(kept * rate),
+        si(rays * rate)
     ))?;
     if let Some(meta) = &config.meta {
         let n = meta.inner_steps;
-        return session.out.result(format!(
+        return terminal.result(format!(
             "with an outer step and another object every {n} steps: {:.2} objects/s",
             rate / f64::from(n)
         ));
@@ -522,7 +522,7 @@ fn bench_training(session: &Session, args: &Args, gpu: &Arc<Gpu>) -> anyhow::Res
     let most = if software { 96 } else { 800 };
     let side = affordable_side(&mut renderer, most)?;
     let cameras = DemoScene::cameras(Split::Test, 3, side);
-    bench_rendering(session, &mut renderer, &cameras)
+    bench_rendering(terminal, &mut renderer, &cameras)
 }
 
 /// Side of a square view that takes [`VIEW_SECONDS`] at most, going by a small one.
@@ -574,13 +574,9 @@ fn median(values: &mut [f64]) -> f64 {
     )
 }
 
-fn bench_rendering(
-    session: &Session,
-    renderer: &mut Renderer,
-    cameras: &[Camera],
-) -> anyhow::Result<()> {
+fn bench_rendering(terminal: &Terminal, renderer: &mut Renderer, cameras: &[Camera]) -> Result<()> {
     let Some(first) = cameras.first() else {
-        return Err(usage("there are no test views to render"));
+        return Err(Error::usage("there are no test views to render"));
     };
     renderer.render(first, None, false)?;
     let mut rates = Vec::new();
@@ -591,13 +587,13 @@ fn bench_rendering(
     }
     let rate = median(&mut rates);
     let pixels = f64::from(first.width * first.height);
-    session.out.json(&serde_json::json!({
+    terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": "rendering", "rays_per_second": rate, "width": first.width, "height": first.height,
         "frames_per_second": rate / pixels,
     }))?;
-    session.out.result(format!(
+    terminal.result(format!(
         "rendering: {}rays/s, {:.2} frames/s at {}×{}",
-        short(rate),
+        si(rate),
         rate / pixels,
         first.width,
         first.height

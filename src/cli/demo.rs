@@ -1,21 +1,23 @@
 //! `kiln demo`: the built-in scene, from its images to an orbit around the trained field; or the built-in objects, and what
 //! learning from many of them is worth to the next one.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use super::interrupt;
-use super::output::SCHEMA;
-use super::render::{How, View, look, render_all};
-use super::scene::open_run;
-use super::sink::Sink;
-use super::{Session, meta, train, usage};
+use super::{Terminal, command_line};
 use crate::camera::Camera;
 use crate::camera_path::orbit;
 use crate::dataset::Dataset;
-use crate::gpu::{AdapterClass, Gpu};
+use crate::gpu::AdapterClass;
 use crate::render::Channel;
-use crate::scene::{DemoScene, ToyCar};
+use crate::session::journal::SCHEMA;
+use crate::session::open::open_run;
+use crate::session::render::{How, View, look, render_all};
+use crate::session::sink::Sink;
+use crate::session::{
+    self, Error, FitOptions, MetaEvalOptions, MetaOptions, Observer, ObserverExt, Result,
+    make_demo_objects, make_demo_scene,
+};
 
 /// Frames per second of the orbits.
 const FPS: f64 = 12.0;
@@ -37,102 +39,59 @@ pub(super) struct Args {
     seconds: Option<f64>,
 }
 
-/// The folder `name` of `out`, which must hold nothing that the demo did not make.
-fn folder_of(out: &Path, name: &str) -> anyhow::Result<PathBuf> {
-    let images = out.join(name);
-    let is_empty = |folder: &Path| {
-        folder
-            .read_dir()
-            .map_or(!folder.exists(), |mut d| d.next().is_none())
-    };
-    if !images.is_dir() && !is_empty(out) {
-        return Err(usage(format!(
-            "--out {}: holds something that kiln demo did not make: give another folder",
-            out.display()
-        )));
-    }
-    Ok(images)
-}
-
 /// Make the built-in objects, learn from them, and measure what that is worth.
-fn objects(session: &Session, args: &Args) -> anyhow::Result<()> {
+fn objects(terminal: &Terminal, args: &Args) -> Result<()> {
     let started = Instant::now();
-    let gpu = Gpu::open(&session.options)?;
+    let gpu = terminal.open_gpu()?;
     let software = gpu.class() == AdapterClass::Software;
-    let (n, views, size) = if software {
-        (40, 16, 96)
-    } else {
-        (100, 25, 128)
-    };
-    let root = folder_of(&args.out, "toy-cars")?;
-    let bar = session.out.bar(n as usize * views, "making toy cars");
-    ToyCar::write_objects(&gpu, &root, n, views, size, &|| bar.inc())?;
-    bar.finish_and_clear();
-    session.out.note(format!(
-        "made {n} toy cars, {views} views of {size}×{size} each, in {}",
-        root.display()
-    ));
-    drop(gpu);
+    let root = make_demo_objects(&gpu, &args.out, terminal)?;
     let seconds = args.seconds.unwrap_or(if software { 300.0 } else { 120.0 });
     let run = args.out.join("learned");
-    meta::run(session, &meta::Args::for_demo(&root, &run, seconds))?;
-    meta::evaluate(session, &meta::EvalArgs::for_demo(&run))?;
-    let total = started.elapsed().as_secs_f64();
-    session
-        .out
-        .result(run.join("meta-eval.png").display().to_string())?;
-    session.out.result(format!("done in {total:.0} s"))
-}
-
-/// Make the built-in scene's dataset in a folder of `out`, and say which.
-fn make(session: &Session, gpu: &Gpu, out: &Path) -> anyhow::Result<PathBuf> {
-    let (size, counts) = if gpu.class() == AdapterClass::Software {
-        (128, [60, 4, 8])
-    } else {
-        (400, [100, 10, 20])
+    let options = MetaOptions {
+        out: Some(run.clone()),
+        seconds: Some(seconds),
+        overwrite: true,
+        command: command_line(),
+        ..MetaOptions::new(root)
     };
-    let images = folder_of(out, "demo-scene")?;
-    let bar = session.out.bar(counts.iter().sum(), "making the scene");
-    DemoScene::write_dataset(gpu, &images, counts, size, &|| bar.inc())?;
-    bar.finish_and_clear();
-    session.out.note(format!(
-        "made {} views of {size}×{size} in {}",
-        counts.iter().sum::<usize>(),
-        images.display()
-    ));
-    Ok(images)
+    session::meta(&gpu, &options, terminal)?;
+    let options = MetaEvalOptions {
+        objects: Some(3),
+        steps: vec![0, 8, 32, 128],
+        ..MetaEvalOptions::new(&run)
+    };
+    session::meta_eval(&gpu, &options, terminal)?;
+    let total = started.elapsed().as_secs_f64();
+    terminal.result(run.join("meta-eval.png").display().to_string())?;
+    terminal.result(format!("done in {total:.0} s"))
 }
 
-/// The built-in scene's dataset, made where the demo makes it.
-#[cfg(feature = "viewer")]
-pub(super) fn dataset(session: &Session) -> anyhow::Result<PathBuf> {
-    let gpu = session.open_gpu()?;
-    make(session, &gpu, Path::new("demo"))
-}
-
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if args.seconds.is_some_and(|s| !(s.is_finite() && s > 0.0)) {
-        return Err(usage(format!(
+        return Err(Error::usage(format!(
             "--seconds {}: give a positive number",
             args.seconds.unwrap_or_default()
         )));
     }
     if args.objects {
-        return objects(session, args);
+        return objects(terminal, args);
     }
     let started = Instant::now();
-    let gpu = Gpu::open(&session.options)?;
+    let gpu = terminal.open_gpu()?;
     let software = gpu.class() == AdapterClass::Software;
-    let (images, run) = (args.out.join("demo-scene"), args.out.join("run"));
-    make(session, &gpu, &args.out)?;
-    drop(gpu);
-
+    let images = make_demo_scene(&gpu, &args.out, terminal)?;
+    let run = args.out.join("run");
     let seconds = args.seconds.unwrap_or(if software { 120.0 } else { 30.0 });
-    let training = train::Args::for_demo(&images, &run, seconds);
-    let (_, report) = train::train(session, &training, None)?;
+    let options = FitOptions {
+        out: Some(run.clone()),
+        seconds: Some(seconds),
+        overwrite: true,
+        command: command_line(),
+        ..FitOptions::new(&images)
+    };
+    let (_, report) = session::fit(&gpu, &options, terminal)?;
 
-    let gpu = Gpu::open(&session.options)?;
-    let mut opened = open_run(session, &gpu, &run, None)?;
+    let mut opened = open_run(terminal, &gpu, &run, None)?;
     let dataset = Dataset::open(&images)?;
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);
@@ -143,12 +102,19 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     }
     let views = View::of(&frames);
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
-    let look = look(session, &mut opened.renderer, &views, true)?;
-    let _listener = interrupt::listen();
+    let look = look(terminal, &mut opened.renderer, &views, true)?;
+    let _listener = terminal.listens();
     let mut sinks = channels
         .iter()
-        .map(|&c| Sink::gif(&args.out.join(format!("orbit-{}.gif", c.name())), c, FPS))
-        .collect::<anyhow::Result<Vec<Sink>>>()?;
+        .map(|&c| {
+            Sink::gif(
+                terminal,
+                &args.out.join(format!("orbit-{}.gif", c.name())),
+                c,
+                FPS,
+            )
+        })
+        .collect::<Result<Vec<Sink>>>()?;
     let view = args.out.join("view.png");
     let mut still = Some(Sink::still(&view, Channel::Rgb));
     let how = How {
@@ -156,7 +122,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         per_side: 1,
     };
     render_all(
-        session,
+        terminal,
         &mut opened.renderer,
         &views,
         how,
@@ -176,14 +142,14 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     written.push(view);
     let total = started.elapsed().as_secs_f64();
     for path in &written {
-        session.out.result(path.display().to_string())?;
+        terminal.result(path.display().to_string())?;
     }
-    session.out.result(format!("done in {total:.0} s"))?;
+    terminal.result(format!("done in {total:.0} s"))?;
     let files: Vec<String> = written
         .iter()
         .map(|path| path.display().to_string())
         .collect();
-    session.out.json(&serde_json::json!({
+    terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": "demo", "seconds": total, "files": files, "psnr": report.map(|r| r.psnr),
     }))
 }

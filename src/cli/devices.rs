@@ -1,11 +1,13 @@
 //! `kiln devices`
 
-use super::Session;
-use super::output::{SCHEMA, bytes};
+use super::Terminal;
 use crate::gpu::{AdapterClass, GpuError, list_adapters};
+use crate::session::journal::SCHEMA;
+use crate::session::{ObserverExt as _, Result};
+use crate::text::bytes;
 
-pub(super) fn run(session: &Session) -> anyhow::Result<()> {
-    let adapters = list_adapters(&session.options);
+pub(super) fn run(terminal: &Terminal) -> Result<()> {
+    let adapters = list_adapters(&terminal.options);
     if adapters.is_empty() {
         return Err(GpuError::NoAdapter.into());
     }
@@ -22,7 +24,7 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
                 .collect::<serde_json::Map<_, _>>()
                 .into();
         }
-        session.out.json(&line)?;
+        terminal.json(&line)?;
         let note = if adapter.class == AdapterClass::Software {
             "  (software adapter: runs on the CPU)"
         } else {
@@ -36,7 +38,7 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        session.out.result(format!(
+        terminal.result(format!(
             "{mark} {index}  {name}{note}\n     {backend}, {class}, {driver}\n     binding {binding}, buffer {buffer}, \
              workgroup memory {workgroup} KiB, {storage} storage buffers, {invocations} invocations, subgroups {low}–{high}\n     \
              uses {used}; also has {unused}",
@@ -57,12 +59,10 @@ pub(super) fn run(session: &Session) -> anyhow::Result<()> {
         ))?;
     }
     if adapters.iter().any(|a| a.default) {
-        session
-            .out
-            .note("* is used; --device NAME|N or KILN_DEVICE choose another");
+        terminal.note("* is used; --device NAME|N or KILN_DEVICE choose another");
         return Ok(());
     }
     // Nothing matches what was named: the error says what.
-    session.open_gpu().map(|_| ())?;
+    terminal.open_gpu().map(|_| ())?;
     Ok(())
 }

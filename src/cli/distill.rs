@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Session;
-use super::train::{self, Lesson};
-use super::views::Selection;
+use super::{Terminal, command_line, train};
+use crate::session::{DistillOptions, FitOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -70,13 +69,8 @@ pub(super) struct Args {
     force: bool,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    let lesson = Lesson {
-        teacher: args.teacher.clone(),
-        steps: args.distill_steps,
-        compare: args.compare.clone(),
-    };
-    let training = train::Args {
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
+    let options = FitOptions {
         dataset: args.dataset.clone(),
         method: args.method.clone(),
         config: args.config.clone(),
@@ -88,19 +82,14 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         seed: args.seed,
         checkpoint_every: args.checkpoint_every,
         tensorboard: args.tensorboard,
-        force: args.force,
-        resume: None,
-        init: None,
-        until_psnr: None,
-        train_views: None,
-        downscale: None,
-        apply_orientation: false,
-        background: None,
-        linear: false,
-        #[cfg(feature = "viewer")]
-        view: false,
-        #[cfg(feature = "viewer")]
-        view_script: None,
+        overwrite: args.force,
+        distill: Some(DistillOptions {
+            teacher: args.teacher.clone(),
+            steps: args.distill_steps,
+            compare: args.compare.clone(),
+        }),
+        command: command_line(),
+        ..FitOptions::default()
     };
-    train::train(session, &training, Some(&lesson)).map(|_| ())
+    train::fit(terminal, &options)
 }

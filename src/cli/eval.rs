@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Session;
-use super::scene::{self, Request};
-use super::views::Selection;
+use super::Terminal;
 use crate::config::Background;
 use crate::dataset::Split;
-use crate::metrics::lpips::Lpips;
-use crate::run::RunDir;
+use crate::session::{EvaluateOptions, Evaluation, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -46,89 +43,18 @@ pub(super) struct Args {
     lpips: Option<PathBuf>,
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
-    let background = scene::one_background(args.background)?;
-    let lpips = args.lpips.as_deref().map(Lpips::open).transpose()?;
-    let gpu = session.open_gpu()?;
-    let mut run = scene::open_run(session, &gpu, &args.run, background)?;
-    let dataset = scene::dataset_of(
-        session,
-        &run.checkpoint,
-        args.dataset.as_deref(),
-        run.checkpoint
-            .info
-            .opening()
-            .or(args.downscale, args.apply_orientation),
-    )?;
-    if dataset.frames(args.split).is_empty() {
-        let split = args.split;
-        return Err(super::usage(match dataset.poses(split).len() {
-            0 => {
-                let splits = [Split::Train, Split::Val, Split::Test];
-                let others = splits
-                    .into_iter()
-                    .filter(|s| !dataset.frames(*s).is_empty());
-                let others: Vec<String> = others.map(|s| format!("--split {s}")).collect();
-                format!(
-                    "--split {split}: the dataset has no such views beside those that the run trains on; there is {}",
-                    others.join(", ")
-                )
-            }
-            n => format!(
-                "--split {split}: its {n} poses have no images to compare with: kiln render --split {split} draws them"
-            ),
-        }));
-    }
-    let frames = scene::pick(
-        session,
-        &gpu,
-        dataset.frames(args.split),
-        args.eval_views.as_ref(),
-    )?;
-    scene::warn_of_other_views(session, &run.checkpoint, &dataset);
-    scene::warn_of_changed_images(session, &run.checkpoint, &dataset, args.split)?;
-    let dir = RunDir::of(&args.run);
-    if args.save_images {
-        dir.clear_rendered(&args.split.to_string());
-    }
-    let images = dir.images();
-    let request = Request {
-        frames: &frames,
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
+    let options = EvaluateOptions {
+        run: args.run.clone(),
         split: args.split,
-        steps: run.checkpoint.info.step,
-        train_seconds: run.checkpoint.info.train_seconds,
-        save_to: args.save_images.then_some(images.as_path()),
-        dataset: &dataset,
-        lpips: lpips.as_ref(),
-        trained_on: &[],
+        dataset: args.dataset.clone(),
+        eval_views: args.eval_views.clone(),
+        background: args.background,
+        downscale: args.downscale,
+        apply_orientation: args.apply_orientation,
+        save_images: args.save_images,
+        lpips: args.lpips.clone(),
     };
-    let (report, examples) = scene::evaluate(session, &gpu, &mut run.renderer, &request)?;
-    // Another file beside a run's own checkpoint is not what the run's evaluation is of.
-    if dir.is(&args.run) {
-        scene::keep(
-            session,
-            &dir,
-            &run.checkpoint.info.config,
-            &report,
-            &examples,
-        )?;
-    }
-    for view in &report.images {
-        let ssim = view.ssim.map(|s| format!("  SSIM {s:.4}"));
-        let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
-        session.out.detail(format!(
-            "  {}  {:.2} dB{}{}",
-            view.name,
-            view.psnr,
-            ssim.unwrap_or_default(),
-            lpips.unwrap_or_default()
-        ));
-    }
-    session.out.result(scene::describe(&report))?;
-    if args.save_images {
-        session
-            .out
-            .note(format!("renderings: {}", images.display()));
-    }
-    session.out.json(&report)
+    let evaluation = Evaluation::prepare(&options)?;
+    evaluation.run(&terminal.open_gpu()?, terminal).map(|_| ())
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use super::{Cli, Session};
+use super::{Cli, Terminal};
 use crate::files::replace_file;
+use crate::session::{Error, ObserverExt as _, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -28,22 +29,20 @@ pub(super) struct ManArgs {
     out: PathBuf,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<()> {
+pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
     use std::io::Write as _;
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "kiln", &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
 }
 
-pub(super) fn man(session: &Session, args: &ManArgs) -> anyhow::Result<()> {
+pub(super) fn man(terminal: &Terminal, args: &ManArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out)
-        .map_err(|e| anyhow::anyhow!("cannot make {}: {e}", args.out.display()))?;
+        .map_err(|e| Error::failed(format!("cannot make {}: {e}", args.out.display())))?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &args.out)
         .and_then(|()| with_examples(&args.out))
-        .map_err(|e| anyhow::anyhow!("cannot write to {}: {e}", args.out.display()))?;
-    session
-        .out
-        .result(format!("manual pages in {}", args.out.display()))
+        .map_err(|e| Error::failed(format!("cannot write to {}: {e}", args.out.display())))?;
+    terminal.result(format!("manual pages in {}", args.out.display()))
 }
 
 /// Sets the examples of the pages in `folder` as examples: line by line, under that name.
@@ -71,8 +70,8 @@ fn with_examples(folder: &Path) -> std::io::Result<()> {
 }
 
 /// What `kiln` alone says.
-pub(super) fn welcome(session: &Session) -> anyhow::Result<()> {
-    session.out.result(
+pub(super) fn welcome(terminal: &Terminal) -> Result<()> {
+    terminal.result(
         "kiln trains, measures and renders neural radiance fields on any GPU, or on none.
 
 First steps:

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::output::SCHEMA;
-use super::{Session, usage};
+use super::Terminal;
 use crate::checkpoint::{Info, save_parameters};
 use crate::config::{Background, DensityActivation, RayDirection, Spacing};
 use crate::import::{RayOptions, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
 use crate::run::RunDir;
+use crate::session::journal::SCHEMA;
+use crate::session::{Error, ObserverExt as _, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -182,7 +183,7 @@ impl From<DirectionArg> for RayDirection {
 
 impl Args {
     /// A flag that means nothing to the model is refused.
-    fn check_flags(&self) -> anyhow::Result<()> {
+    fn check_flags(&self) -> Result<()> {
         let (of_nerf, of_ngp) = (&[Model::NerfPytorch][..], &[Model::NgpSeed][..]);
         let (of_boxes, of_learnit) = (
             &[Model::NgpSeed, Model::KilonerfSeed][..],
@@ -218,23 +219,23 @@ impl Args {
         if let Some((flag, ..)) = stranger {
             let model = self.model.to_possible_value();
             let model = model.as_ref().map_or("", |m| m.get_name());
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "{flag} means nothing to --as {model}: leave it out"
             )));
         }
         if let Some(b) = self.max_log2.filter(|b| !(*b > 0.0 && *b <= 20.0)) {
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "--max-log2 {b}: give a number above 0, up to 20"
             )));
         }
         let [base, finest] = self.resolutions();
         if !(1..=4096).contains(&base) || !(base..=65_536).contains(&finest) {
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "--base-resolution {base} and --finest-resolution {finest}: give 1 to 4096 cells, and as many to 65536"
             )));
         }
         match self.scene_scale {
-            Some(side) if !(side > 0.0 && side.is_finite()) => Err(usage(format!(
+            Some(side) if !(side > 0.0 && side.is_finite()) => Err(Error::usage(format!(
                 "--scene-scale {side}: give the side of the cube, which is positive"
             ))),
             _ => Ok(()),
@@ -266,9 +267,9 @@ impl Args {
     }
 }
 
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if !(args.near >= 0.0 && args.far > args.near && args.far.is_finite()) {
-        return Err(usage(format!(
+        return Err(Error::usage(format!(
             "--near {} and --far {}: near must not be negative, and far be larger",
             args.near, args.far
         )));
@@ -278,19 +279,19 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         ("--fine-samples", args.fine_samples),
     ] {
         if let Some(n) = n.filter(|n| !(2..=16_384).contains(n)) {
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "{flag} {n}: give 2 to 16384 samples per ray"
             )));
         }
     }
     if !(0.0..=1.0).contains(&args.pixel_center) {
-        return Err(usage(format!(
+        return Err(Error::usage(format!(
             "--pixel-center {}: it must lie between 0 and 1",
             args.pixel_center
         )));
     }
     if !matches!(args.background, Background::Fixed(_)) {
-        return Err(usage(format!(
+        return Err(Error::usage(format!(
             "--background {}: a model was trained over one colour: white, black or #rrggbb",
             args.background
         )));
@@ -299,7 +300,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
         [] => None,
         [x, y] if x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite() => Some([x, y]),
         _ => {
-            return Err(usage(
+            return Err(Error::usage(
                 "--ndc: give two positive numbers, half of an image's width and height in focal lengths: 0.62,0.46",
             ));
         }
@@ -358,14 +359,14 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
     dir.forget_previous();
     let out = args.out.display().to_string();
     let parameters = imported.parameters.iter().map(|(_, _, v)| v.len()).sum();
-    session.out.json(&Line {
+    terminal.json(&Line {
         schema: SCHEMA,
         event: "import",
         run: &out,
         parameters,
         passes: info.config.passes.len(),
     })?;
-    session.out.result(format!(
+    terminal.result(format!(
         "{parameters} parameters of {} imported",
         if info.config.passes.len() > 1 {
             "a coarse and a fine field"
@@ -373,7 +374,7 @@ pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
             "one field"
         }
     ))?;
-    session.out.result(format!(
+    terminal.result(format!(
         "run: {out} (evaluate with `kiln eval {out} --dataset DIR`)"
     ))?;
     Ok(())

@@ -10,7 +10,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 static HANDLER: Once = Once::new();
 /// Files under way, which go away with the program.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static INCOMPLETE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// What follows the first signal sooner is that signal again: `timeout` and others send theirs to a process and then to its
 /// whole group.
@@ -19,12 +19,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Exit code of a program that was interrupted, as shells have it: 128 + SIGINT.
 pub(super) const EXIT_CODE: u8 = 130;
 
-/// The user asked to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted{0}")]
-pub(super) struct Interrupted(pub(super) String);
-
-/// While this lives, an interruption waits for [`check`] or [`is_asked`].
+/// While this lives, an interruption waits for [`is_asked`].
 pub(super) struct Listener(());
 
 impl Drop for Listener {
@@ -43,8 +38,8 @@ pub(super) fn listen() -> Listener {
             let since = first.get_or_insert_with(Instant::now).elapsed();
             let is_second = ASKED.swap(true, Ordering::SeqCst) && since > AGAIN;
             if is_second || LISTENERS.load(Ordering::SeqCst) == 0 {
-                let unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-                for path in unfinished.iter() {
+                let incomplete = INCOMPLETE.lock().unwrap_or_else(PoisonError::into_inner);
+                for path in incomplete.iter() {
                     let _ = std::fs::remove_file(path);
                 }
                 std::process::exit(i32::from(EXIT_CODE));
@@ -55,19 +50,19 @@ pub(super) fn listen() -> Listener {
 }
 
 /// A file that is not to be left behind half-written, while this lives.
-pub(super) struct Unfinished(PathBuf);
+pub(super) struct Incomplete(PathBuf);
 
-impl Unfinished {
+impl Incomplete {
     pub(super) fn at(path: &Path) -> Self {
-        let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = INCOMPLETE.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(path.to_owned());
         Self(path.to_owned())
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for Incomplete {
     fn drop(&mut self) {
-        let mut all = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = INCOMPLETE.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|path| *path != self.0);
     }
 }
@@ -75,13 +70,4 @@ impl Drop for Unfinished {
 /// Whether the user asked to stop.
 pub(super) fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
-}
-
-/// An error once the user has asked to stop.
-pub(super) fn check() -> Result<(), Interrupted> {
-    if is_asked() {
-        Err(Interrupted(String::new()))
-    } else {
-        Ok(())
-    }
 }

@@ -1,7 +1,6 @@
 //! The command line: the only part of kiln, with the window, that knows about terminals, flags and exit codes.
 
 mod bench;
-mod canvas;
 mod demo;
 mod devices;
 mod distill;
@@ -10,29 +9,22 @@ mod help;
 mod import;
 mod inspect;
 mod interrupt;
-mod journal;
 mod meta;
 mod output;
-mod pace;
 mod render;
-mod scene;
-mod sink;
 mod train;
 #[cfg(feature = "viewer")]
 mod view;
-mod views;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::checkpoint::CheckpointError;
-use crate::config::ConfigError;
-use crate::gpu::{Gpu, GpuError, GpuOptions};
-use crate::run::RunError;
-use interrupt::Interrupted;
-use output::Output;
+use crate::gpu::GpuOptions;
+#[cfg(feature = "viewer")]
+use crate::session::OpenWindow;
+use crate::session::{Error, Level, Observer as _, Result};
+use output::Terminal;
 
 /// Train, evaluate and render neural radiance fields on any GPU.
 #[derive(Debug, Parser)]
@@ -105,125 +97,82 @@ enum Command {
     Man(help::ManArgs),
 }
 
-/// A wrong use of flags: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-fn usage(message: impl Into<String>) -> anyhow::Error {
-    Usage(message.into()).into()
-}
-
-/// What a command shares: the device that was asked for, and where output goes.
-struct Session {
-    options: GpuOptions,
-    out: Output,
-    /// Of the engine of a window.
-    #[cfg(feature = "viewer")]
-    desk: Option<view::Desk>,
-}
-
-impl Session {
-    fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
-        let open = |options: &GpuOptions| {
-            let gpu = Gpu::open(options)?;
-            self.out.note(format!("device: {}", gpu.description()));
-            Ok(gpu)
-        };
-        #[cfg(feature = "viewer")]
-        if let Some(desk) = &self.desk {
-            return desk.gpu(&self.options, open);
+/// The command as one would type it again.
+fn command_line() -> String {
+    let quoted = |argument: String| {
+        let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+        if !argument.is_empty() && argument.chars().all(is_plain) {
+            argument
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
         }
-        open(&self.options)
-    }
-
-    /// Whether what takes long is still wanted; asked while it is done, for a window to have its part meanwhile.
-    #[cfg_attr(
-        not(feature = "viewer"),
-        expect(clippy::unused_self, reason = "only a window wants anything")
-    )]
-    fn keep_going(&self) -> bool {
-        #[cfg(feature = "viewer")]
-        if let Some(desk) = &self.desk {
-            return desk.breathe() && !interrupt::is_asked();
-        }
-        !interrupt::is_asked()
-    }
-}
-
-/// Run the program; the exit code is 0, 1 (failed) or 2 (bad usage).
-#[must_use]
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let session = Session {
-        options: GpuOptions {
-            device: cli.global.device.clone(),
-            base_path: false,
-        },
-        out: Output::new(cli.global.json, cli.global.quiet, cli.global.verbose),
-        #[cfg(feature = "viewer")]
-        desk: None,
     };
+    let arguments = std::env::args_os().skip(1);
+    let arguments = arguments.map(|a| quoted(a.to_string_lossy().into_owned()));
+    std::iter::once("kiln".to_owned())
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Run the program, whose windows `window` opens; the exit code is 0, 1 (failed) or 2 (bad usage).
+#[must_use]
+pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
+    let cli = Cli::parse();
+    let options = GpuOptions {
+        device: cli.global.device.clone(),
+        base_path: false,
+    };
+    let Global {
+        json,
+        quiet,
+        verbose,
+        ..
+    } = cli.global;
+    let terminal = Terminal::new(options, json, quiet, verbose);
     let outcome = match &cli.command {
-        None => help::welcome(&session),
-        Some(command) => command.run(&session),
+        None => help::welcome(&terminal),
+        #[cfg(feature = "viewer")]
+        Some(command) => command.run(&terminal, window),
+        #[cfg(not(feature = "viewer"))]
+        Some(command) => command.run(&terminal),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            session.out.error(&error);
-            ExitCode::from(exit_code(&error))
+            let _ = terminal.message(Level::Error, &error.full_message());
+            ExitCode::from(output::exit_code(&error))
         }
     }
 }
 
 impl Command {
-    fn run(&self, session: &Session) -> anyhow::Result<()> {
+    fn run(
+        &self,
+        terminal: &Terminal,
+        #[cfg(feature = "viewer")] window: OpenWindow,
+    ) -> Result<()> {
         match self {
             #[cfg(feature = "viewer")]
-            Self::View(args) => view::run(session, args),
+            Self::View(args) => view::run(terminal, args, window),
             #[cfg(feature = "viewer")]
-            Self::Train(args) if args.view => view::train(session, args),
-            Self::Demo(args) => demo::run(session, args),
-            Self::Devices => devices::run(session),
-            Self::Inspect(args) => inspect::run(session, args),
-            Self::Train(args) => train::run(session, args),
-            Self::Distill(args) => distill::run(session, args),
-            Self::Meta(args) => meta::run(session, args),
-            Self::MetaEval(args) => meta::evaluate(session, args),
-            Self::Eval(args) => eval::run(session, args),
-            Self::Render(args) => render::run(session, args),
-            Self::Import(args) => import::run(session, args),
-            Self::Bench(args) => bench::run(session, args),
+            Self::Train(args) if args.view => view::train(terminal, args, window),
+            Self::Demo(args) => demo::run(terminal, args),
+            Self::Devices => devices::run(terminal),
+            Self::Inspect(args) => inspect::run(terminal, args),
+            Self::Train(args) => train::run(terminal, args),
+            Self::Distill(args) => distill::run(terminal, args),
+            Self::Meta(args) => meta::run(terminal, args),
+            Self::MetaEval(args) => meta::evaluate(terminal, args),
+            Self::Eval(args) => eval::run(terminal, args),
+            Self::Render(args) => render::run(terminal, args),
+            Self::Import(args) => import::run(terminal, args),
+            Self::Bench(args) => bench::run(terminal, args),
             Self::Completions(args) => help::completions(args),
-            Self::Man(args) => help::man(session, args),
+            Self::Man(args) => help::man(terminal, args),
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<Interrupted>() {
-        return interrupt::EXIT_CODE;
-    }
-    let is_usage = error.is::<Usage>()
-        || error.is::<ConfigError>()
-        || matches!(
-            error.downcast_ref(),
-            Some(
-                RunError::Exists { .. }
-                    | RunError::Unfinished { .. }
-                    | RunError::NotARun { .. }
-                    | RunError::Busy { .. }
-            )
-        )
-        || matches!(error.downcast_ref(), Some(GpuError::NoSuchDevice { .. }));
-    let nested_config = matches!(error.downcast_ref(), Some(CheckpointError::Config { .. }));
-    if is_usage && !nested_config { 2 } else { 1 }
 }

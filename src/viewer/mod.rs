@@ -6,6 +6,7 @@
 
 mod album;
 mod canvas;
+mod engine;
 mod flight;
 mod navigation;
 mod overlay;
@@ -24,3 +25,20 @@ pub use protocol::{
     Training,
 };
 pub use window::{ViewerError, run};
+
+use crate::session::{Error, Observer, Result, WindowOptions};
+
+/// Open a window and do what it asks for until it is closed; `terminal` is told what the window shows too.
+///
+/// # Errors
+/// [`Error`], where no window can be opened, or what it was opened for fails.
+pub fn open(options: WindowOptions, terminal: Box<dyn Observer + Send>) -> Result<()> {
+    let script = options.script.clone();
+    run(script.as_deref(), move |commands, outbox| {
+        engine::run(commands, outbox, options, terminal)
+    })
+    .map_err(|error| match error {
+        ViewerError::Gpu(error) => Error::Gpu(error),
+        other => Error::failed(other.to_string()),
+    })?
+}

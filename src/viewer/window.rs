@@ -1,9 +1,11 @@
 //! The window itself: what the system sends goes to egui, what egui draws goes to the screen.
 
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use winit::application::ApplicationHandler;
@@ -397,17 +399,44 @@ impl App {
     }
 }
 
+thread_local! {
+    /// What a panic of [`survive`]'s work said, on a thread where that is under way.
+    static HELD_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+    static HOLDS_PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Let panics say nothing where [`survive`] may catch them.
+fn hold_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if HOLDS_PANICS.get() {
+                HELD_PANIC.set(Some(info.to_string()));
+            } else {
+                default(info);
+            }
+        }));
+    });
+}
+
 /// Do `work` with a device that may be lost at any moment, at which egui's renderer panics; nothing comes of it then.
 fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
     if gpu.is_lost() {
         return None;
     }
-    match catch_unwind(AssertUnwindSafe(work)) {
+    hold_panics();
+    HOLDS_PANICS.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    HOLDS_PANICS.set(false);
+    let held = HELD_PANIC.take();
+    match outcome {
         Ok(value) => Some(value),
         Err(panic) => {
             // The driver's own word may still be on its way.
             let _ = gpu.poll_once();
             if !gpu.is_lost() {
+                let _ = writeln!(std::io::stderr().lock(), "{}", held.unwrap_or_default());
                 resume_unwind(panic);
             }
             None

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::super::output::{SCHEMA, short};
-use super::super::scene::{self, OpenRun};
-use super::super::{Session, usage};
+use super::super::Terminal;
 use super::{median, report_peak};
 use crate::camera::Camera;
 use crate::gpu::Gpu;
 use crate::render::Cost;
+use crate::session::journal::SCHEMA;
+use crate::session::open::{self, OpenRun};
+use crate::session::{Error, ObserverExt as _, Result, data};
+use crate::text::si;
 
 /// Sizes of frames.
 const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
@@ -49,13 +51,13 @@ struct Entry {
 }
 
 /// Render views of all `runs` in turn, `repeats` times in all, and show the means over views of their medians.
-pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::Result<()> {
-    let gpu = session.open_gpu()?;
+pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result<()> {
+    let gpu = terminal.open_gpu()?;
     let mut entries = Vec::new();
     for path in runs {
-        let run = scene::open_run(session, &gpu, path, None)?;
-        let dataset = scene::dataset_of(
-            session,
+        let run = open::open_run(terminal, &gpu, path, None)?;
+        let dataset = data::dataset_of(
+            terminal,
             &run.checkpoint,
             None,
             run.checkpoint.info.opening(),
@@ -69,7 +71,7 @@ pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::
         let views = all.iter().step_by(step).take(VIEWS);
         let cameras: Vec<_> = views.map(|f| (f.camera, f.near_far)).collect();
         if cameras.is_empty() {
-            return Err(usage("there are no views to render"));
+            return Err(Error::usage("there are no views to render"));
         }
         entries.push(Entry {
             name: path.display().to_string(),
@@ -77,49 +79,49 @@ pub(super) fn run(session: &Session, runs: &[PathBuf], repeats: u32) -> anyhow::
             cameras,
         });
     }
-    report_peak(session, &gpu)?;
-    session.out.note(
+    report_peak(terminal, &gpu)?;
+    terminal.note(
         "milliseconds are the device's own, without reading frames back; ~ is reckoned from a smaller view",
     );
-    session.out.result(format!(
+    terminal.result(format!(
         "{:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
         "run", "size", "ms/frame", "frames/s", "rays/s", "samples/s", "samples/ray", "times"
     ))?;
     for size in SIZES {
         let lines = at_size(&gpu, &mut entries, size, repeats)?;
         for line in &lines {
-            show(session, line)?;
+            show(terminal, line)?;
         }
     }
     Ok(())
 }
 
-fn show(session: &Session, line: &Line) -> anyhow::Result<()> {
-    session.out.json(line)?;
+fn show(terminal: &Terminal, line: &Line) -> Result<()> {
+    terminal.json(line)?;
     let name: String = line.run.chars().rev().take(28).collect();
     let name: String = name.chars().rev().collect();
     let about = if line.extrapolated { "~" } else { "" };
-    session.out.result(format!(
+    terminal.result(format!(
         "{name:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
         format!("{}×{}", line.width, line.height),
         format!("{about}{:.1}", line.milliseconds_per_frame),
         format!("{about}{:.2}", 1e3 / line.milliseconds_per_frame),
-        short(line.rays_per_second),
-        short(line.samples_per_second),
+        si(line.rays_per_second),
+        si(line.samples_per_second),
         format!("{:.1}", line.samples_per_ray),
         format!("{:.1}", line.speedup),
     ))
 }
 
 /// Seconds, and what was evaluated, of one view.
-fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> anyhow::Result<Cost> {
+fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> Result<Cost> {
     let (camera, near_far) = entry.cameras[view % entry.cameras.len()];
     let camera = camera.resized(width, height);
     Ok(entry.run.renderer.measure(&camera, near_far)?)
 }
 
 /// The size to measure at instead of `size`: the same shape, small enough, found from small to large.
-fn affordable(entry: &mut Entry, size: [u32; 2]) -> anyhow::Result<[u32; 2]> {
+fn affordable(entry: &mut Entry, size: [u32; 2]) -> Result<[u32; 2]> {
     let shrunk = |by: u32| size.map(|side| (side / by).max(8));
     let mut by = 32;
     // The first compiles.
@@ -130,12 +132,7 @@ fn affordable(entry: &mut Entry, size: [u32; 2]) -> anyhow::Result<[u32; 2]> {
     Ok(shrunk(by))
 }
 
-fn at_size(
-    gpu: &Gpu,
-    entries: &mut [Entry],
-    size: [u32; 2],
-    repeats: u32,
-) -> anyhow::Result<Vec<Line>> {
+fn at_size(gpu: &Gpu, entries: &mut [Entry], size: [u32; 2], repeats: u32) -> Result<Vec<Line>> {
     let mut sizes = Vec::new();
     for entry in &mut *entries {
         sizes.push(affordable(entry, size)?);

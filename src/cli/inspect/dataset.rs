@@ -5,10 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::super::output::{SCHEMA, bytes};
-use super::super::scene::{self, Memory};
-use super::super::{Session, usage};
-use super::{Args, Unusable, plot};
+use super::super::Terminal;
+use super::Args;
 use crate::camera::{Camera, Lens};
 use crate::config::Config;
 use crate::dataset::doctor::{self, Bounds, Fit, Problem, Severity, Stand};
@@ -16,6 +14,10 @@ use crate::dataset::framing::{point, short};
 use crate::dataset::{Dataset, Frame, Split, same_picture};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
+use crate::session::journal::SCHEMA;
+use crate::session::memory::{self, Memory};
+use crate::session::{self, Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::text::bytes;
 use crate::text::counted_len;
 use crate::train::fit_cells;
 
@@ -77,21 +79,21 @@ struct Scene<'a> {
     world: Bounds,
 }
 
-pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     if let Some(plot) = &args.plot
         && plot
             .extension()
             .is_none_or(|e| !e.eq_ignore_ascii_case("png"))
     {
-        return Err(usage(format!(
+        return Err(Error::usage(format!(
             "--plot {}: give a .png file",
             plot.display()
         )));
     }
     // What is wrong is told without a device too.
-    let gpu = Gpu::open(&session.options);
+    let gpu = Gpu::open(&terminal.options);
     let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
-    let mut config = scene::config(
+    let mut config = resolve::config(
         args.config.as_deref(),
         args.method.as_deref(),
         &args.overrides,
@@ -100,17 +102,17 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     let (dataset, faults) = Dataset::examine(&args.path, args.opening());
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
     let Some(mut dataset) = dataset else {
-        return finish(session, args, None, &problems);
+        return finish(terminal, args, None, &problems);
     };
     problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
-    scene::resolve(session, &mut config, &mut dataset, class);
-    problems.extend(scene::problems(&dataset, &config));
+    resolve::resolve(terminal, &mut config, &mut dataset, class);
+    problems.extend(resolve::problems(&dataset, &config));
     let all: Vec<&Frame> = distinct(&dataset);
-    let bar = session.out.bar(all.len(), "decoding images");
+    let bar = terminal.task("decoding images", Scale::Count(all.len() as u64));
     let started = std::time::Instant::now();
-    let (seen, faulty) = doctor::check_images(&all, &|| bar.inc());
+    let (seen, faulty) = doctor::check_images(&all, &|| bar.increment());
     let decode_seconds = started.elapsed().as_secs_f64();
-    bar.finish_and_clear();
+    drop(bar);
     problems.extend(faulty);
     let thumbnails = seen.iter().map(|s| (s.frame, &s.thumbnail));
     let trained = dataset.train.iter().map(|view| view.image_path.as_path());
@@ -120,7 +122,8 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     problems.extend(same_picture::leaks(&dataset, &train, &held_out));
     let memory = match &gpu {
         Ok(gpu) => {
-            match fit_cells(gpu, &mut config).and_then(|()| scene::memory(gpu, &config, &dataset)) {
+            match fit_cells(gpu, &mut config).and_then(|()| memory::memory(gpu, &config, &dataset))
+            {
                 Ok(memory) => Some(memory),
                 Err(error) => {
                     problems.push(Problem::warning(error.to_string()));
@@ -135,7 +138,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
             None
         }
     };
-    let world = scene::world_box(&dataset, &config);
+    let world = resolve::world_box(&dataset, &config);
     let found = Found {
         images: images(
             &all,
@@ -156,12 +159,10 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         dataset: &dataset,
     };
     if let Some(path) = &args.plot {
-        plot::save(path, &dataset, &world, found.stand.focus)?;
-        session
-            .out
-            .note(format!("cameras drawn in {}", path.display()));
+        session::plot_cameras(path, &dataset, &world, found.stand.focus)?;
+        terminal.note(format!("cameras drawn in {}", path.display()));
     }
-    finish(session, args, Some(&found), &problems)
+    finish(terminal, args, Some(&found), &problems)
 }
 
 struct Found<'a> {
@@ -249,15 +250,15 @@ fn horizontal_fov(camera: &Camera) -> f64 {
 }
 
 fn finish(
-    session: &Session,
+    terminal: &Terminal,
     args: &Args,
     found: Option<&Found<'_>>,
     problems: &[Problem],
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let count = |severity| problems.iter().filter(|p| p.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if let Some(found) = found {
-        describe(session, found)?;
+        describe(terminal, found)?;
     }
     let mark = |severity| match severity {
         Severity::Error => "error",
@@ -267,7 +268,7 @@ fn finish(
     let mut ordered: Vec<&Problem> = problems.iter().collect();
     ordered.sort_by_key(|p| p.severity == Severity::Warning);
     for problem in ordered.iter().take(SHOWN) {
-        session.out.result(format!(
+        terminal.result(format!(
             "  {:10} {}",
             mark(problem.severity),
             problem.message
@@ -275,11 +276,9 @@ fn finish(
     }
     if ordered.len() > SHOWN {
         let more = ordered.len() - SHOWN;
-        session
-            .out
-            .result(format!("  and {more} more: --json lists all"))?;
+        terminal.result(format!("  and {more} more: --json lists all"))?;
     }
-    session.out.json(&Report {
+    terminal.json(&Report {
         schema: SCHEMA,
         event: "inspect",
         path: args.path.display().to_string(),
@@ -312,18 +311,18 @@ fn finish(
     })?;
     if errors > 0 {
         let text = format!("{}: training would fail", counted_len(errors, "error"));
-        return Err(Unusable(text).into());
+        return Err(Error::Failed(text));
     }
-    session.out.result(match warnings {
+    terminal.result(match warnings {
         0 => "no problems: ready to train".to_owned(),
         n => format!("{}: training would go on", counted_len(n, "warning")),
     })
 }
 
-fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
-    let line = |what: &str, text: String| session.out.result(format!("  {what:10} {text}"));
+fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
+    let line = |what: &str, text: String| terminal.result(format!("  {what:10} {text}"));
     let (dataset, images) = (found.dataset, &found.images);
-    session.out.result(format!(
+    terminal.result(format!(
         "{}: {}, {}",
         dataset.name,
         dataset.format,
@@ -412,10 +411,7 @@ fn describe(session: &Session, found: &Found<'_>) -> anyhow::Result<()> {
 }
 
 /// Where the cameras stand, and how the box fits what they see.
-fn describe_cameras(
-    line: &dyn Fn(&str, String) -> anyhow::Result<()>,
-    found: &Found<'_>,
-) -> anyhow::Result<()> {
+fn describe_cameras(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>) -> Result<()> {
     let stand = &found.stand;
     let [nearest, farthest] = stand.distance;
     let what = stand.focus.map_or_else(

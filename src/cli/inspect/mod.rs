@@ -2,13 +2,13 @@
 
 mod dataset;
 mod objects;
-mod plot;
 mod run;
 
 use std::path::{Path, PathBuf};
 
-use super::Session;
+use super::Terminal;
 use crate::dataset::Opening;
+use crate::session::{Error, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -50,23 +50,18 @@ impl Args {
     }
 }
 
-/// What is wrong with what was inspected, told already: exit code 1, and no more words.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unusable(String);
-
-pub(super) fn run(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if is_run(&args.path) {
         if args.plot.is_some() {
-            return Err(super::usage(
+            return Err(Error::usage(
                 "--plot draws the cameras of a dataset, and this is a run",
             ));
         }
-        run::inspect(session, &args.path)
+        run::inspect(terminal, &args.path)
     } else if args.splits.is_some() || crate::dataset::holds_objects(&args.path) {
-        objects::inspect(session, args)
+        objects::inspect(terminal, args)
     } else {
-        dataset::inspect(session, args)
+        dataset::inspect(terminal, args)
     }
 }
 

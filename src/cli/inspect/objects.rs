@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
-use super::super::output::{SCHEMA, bytes};
-use super::super::{Session, scene, usage};
-use super::{Args, Unusable};
+use super::super::Terminal;
+use super::Args;
 use crate::config::{Config, SceneHints};
 use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
 use crate::gpu::AdapterClass;
+use crate::session::journal::SCHEMA;
+use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::text::bytes;
 
 /// Doubts shown to people; `--json` has them all.
 const SHOWN: usize = 20;
@@ -39,9 +41,9 @@ struct Left<'a> {
 }
 
 /// Examine every object below `args.path`.
-pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
+pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     if args.plot.is_some() {
-        return Err(usage(
+        return Err(Error::usage(
             "--plot draws the cameras of one dataset, and this is a folder of them",
         ));
     }
@@ -53,13 +55,13 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         // Without splits there is still something to be said of the folders.
         Err(error @ DatasetError::NoSplits { .. }) => {
             let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.opening())?;
-            session.out.note(format!("warning: {error}"));
+            terminal.warn(format!("{error}"));
             all
         }
         objects => objects?,
     };
     let all = || objects.train.iter().chain(&objects.test);
-    let config = scene::config(
+    let config = resolve::config(
         args.config.as_deref(),
         Some(args.method.as_deref().unwrap_or("learnit")).filter(|_| args.config.is_none()),
         &args.overrides,
@@ -67,13 +69,13 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     )?;
     let hints = objects.scene().hints();
     let n = objects.train.len() + objects.test.len();
-    let bar = session.out.bar(n, "decoding images");
+    let bar = terminal.task("decoding images", Scale::Count(n as u64));
     let mut problems = Vec::new();
     for object in all() {
         problems.extend(doubts(object, &objects, hints, &config));
-        bar.inc();
+        bar.increment();
     }
-    bar.finish_and_clear();
+    drop(bar);
     let pixels = |o: &Object| -> u64 {
         let of = |f: &Frame| {
             let camera = f.camera.downscaled(o.dataset.downscale);
@@ -102,9 +104,8 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         usable: objects.skipped.is_empty() && problems.iter().all(|p| !p.is_error),
         problems,
     };
-    session.out.json(&line)?;
-    let out = &session.out;
-    out.result(format!(
+    terminal.json(&line)?;
+    terminal.result(format!(
         "{}: {} objects to learn from, {} held out, images of {width}×{height}",
         objects.name, line.train, line.test
     ))?;
@@ -114,28 +115,28 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
     } else {
         format!("{least} to {}", line.most_views)
     };
-    out.result(format!("views per object: {range}"))?;
+    terminal.result(format!("views per object: {range}"))?;
     if let Some([near, far]) = depths(all()) {
-        out.result(format!(
+        terminal.result(format!(
             "rays start at {near:.3} and end at {far:.3} world units"
         ))?;
     }
-    out.result(format!(
+    terminal.result(format!(
         "on the device: {} of images to learn from, as long as meta.resident_mib has room",
         bytes(image_bytes)
     ))?;
     for left in &line.skipped {
-        out.result(format!("left out: {}: {}", left.object, left.reason))?;
+        terminal.result(format!("left out: {}: {}", left.object, left.reason))?;
     }
     for left in line.problems.iter().take(SHOWN) {
-        out.result(format!("{}: {}", left.object, left.reason))?;
+        terminal.result(format!("{}: {}", left.object, left.reason))?;
     }
     if line.problems.len() > SHOWN {
         let more = line.problems.len() - SHOWN;
-        out.result(format!("and {more} more, which --json lists"))?;
+        terminal.result(format!("and {more} more, which --json lists"))?;
     }
     if line.skipped.is_empty() && line.problems.is_empty() {
-        out.result("no problems found")?;
+        terminal.result("no problems found")?;
     }
     if line.usable {
         return Ok(());
@@ -145,7 +146,7 @@ pub(super) fn inspect(session: &Session, args: &Args) -> anyhow::Result<()> {
         "{} objects are left out, {errors} problems stop kiln meta",
         line.skipped.len()
     );
-    Err(Unusable(text).into())
+    Err(Error::Failed(text))
 }
 
 /// Where rays of all views start and end, where the files say so.
@@ -175,7 +176,7 @@ fn doubts<'a>(
     config.resolve(hints, AdapterClass::Software);
     let frames: Vec<&Frame> = object.frames.iter().collect();
     let (_, faulty) = doctor::check_images(&frames, &|| ());
-    let of_cameras = scene::problems(&object.dataset, &config);
+    let of_cameras = resolve::problems(&object.dataset, &config);
     let problem = |p: Problem| Left {
         is_error: p.severity == Severity::Error,
         ..left(p.message)

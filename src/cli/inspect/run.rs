@@ -2,23 +2,25 @@
 
 use std::path::Path;
 
-use super::super::Session;
-use super::super::output::{SCHEMA, bytes};
-use super::super::scene;
+use super::super::Terminal;
 use crate::checkpoint::Checkpoint;
 use crate::eval::EvalReport;
 use crate::files::read_file;
 use crate::run::RunDir;
+use crate::session::journal::SCHEMA;
+use crate::session::open;
+use crate::session::{ObserverExt as _, Result};
+use crate::text::bytes;
 use crate::text::counted;
 
-pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
+pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     let checkpoint = Checkpoint::open(path)?;
-    let gpu = crate::gpu::Gpu::open(&session.options)?;
+    let gpu = crate::gpu::Gpu::open(&terminal.options)?;
     let contents = checkpoint.verify(&gpu)?;
     let dir = RunDir::of(path);
     let info = &checkpoint.info;
     let mut warnings = Vec::new();
-    warnings.extend(scene::fault_of_copy(path, &checkpoint));
+    warnings.extend(open::fault_of_copy(path, &checkpoint));
     let eval: Option<EvalReport> = read_file(&dir.eval(), 1 << 26)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -36,8 +38,8 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
             info.dataset
         ));
     }
-    let line = |what: &str, text: String| session.out.result(format!("  {what:11} {text}"));
-    session.out.result(format!(
+    let line = |what: &str, text: String| terminal.result(format!("  {what:11} {text}"));
+    terminal.result(format!(
         "{}: {} run",
         dir.path().display(),
         info.config.method
@@ -100,14 +102,14 @@ pub(super) fn inspect(session: &Session, path: &Path) -> anyhow::Result<()> {
         )?;
     }
     for warning in &warnings {
-        session.out.result(format!("  warning     {warning}"))?;
+        terminal.result(format!("  warning     {warning}"))?;
     }
     let mut names = contents.tensor_names.clone();
     names.sort();
     for name in &names {
-        session.out.detail(format!("  {name}"));
+        terminal.detail(format!("  {name}"));
     }
-    session.out.json(&serde_json::json!({
+    terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": "inspect", "path": path.display().to_string(), "method": info.config.method,
         "steps": info.step, "train_seconds": info.train_seconds, "device": info.device, "dataset": info.dataset,
         "downscale": info.downscale, "train_views": info.train_views, "bytes": contents.bytes,

@@ -1,0 +1,378 @@
+//! Renders views and compares them with their images.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::data::{self, load};
+use super::memory::SOFTWARE_SPEED;
+use super::open::{one_background, open_run};
+use super::sink::save_png;
+use super::view_progress::ViewProgress;
+use super::views::Selection;
+use super::{Error, Observer, ObserverExt, Result};
+use crate::camera::Camera;
+use crate::config::{Background, Config};
+use crate::dataset::same_picture::{self, Thumbnail};
+use crate::dataset::{Dataset, Frame, Image, Split};
+use crate::eval::{self, Context, EvalReport};
+use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::metrics::lpips::Lpips;
+use crate::render::{Channel, Renderer};
+use crate::report::{self, Example};
+use crate::run::RunDir;
+use crate::text::{counted, counted_len};
+use crate::train::operations;
+
+/// What is about to happen, and how long it takes where that is long and can be told.
+fn evaluating(gpu: &Gpu, config: &Config, images: &[Image]) -> Result<String, GpuError> {
+    let what = format!("evaluating {}", counted_len(images.len(), "view"));
+    let Some([_, ray]) = operations(gpu, config)? else {
+        return Ok(what);
+    };
+    let pixels: f64 = images
+        .iter()
+        .map(|i| f64::from(i.width) * f64::from(i.height))
+        .sum();
+    let seconds = ray * pixels / SOFTWARE_SPEED;
+    if gpu.class() == AdapterClass::Software && seconds > 20.0 {
+        Ok(format!("{what}, in about {seconds:.0} s"))
+    } else {
+        Ok(what)
+    }
+}
+
+/// What to evaluate.
+pub(crate) struct Request<'a> {
+    pub(crate) frames: &'a [Frame],
+    pub(crate) split: Split,
+    pub(crate) steps: u32,
+    pub(crate) train_seconds: f64,
+    /// Where to write the renderings.
+    pub(crate) save_to: Option<&'a Path>,
+    /// Where the images come from.
+    pub(crate) dataset: &'a Dataset,
+    /// What to measure the learned perceptual distance with.
+    pub(crate) lpips: Option<&'a Lpips>,
+    /// Training images in little, to find them among `frames`; none where that is not to be looked for.
+    pub(crate) trained_on: &'a [Thumbnail],
+}
+
+/// Evaluate under a bar; the worst, the median and the best view come along, to be shown.
+pub(crate) fn evaluate(
+    observer: &dyn Observer,
+    gpu: &Gpu,
+    renderer: &mut Renderer,
+    request: &Request<'_>,
+) -> Result<(EvalReport, Vec<Example>)> {
+    let (images, _) = load(
+        observer,
+        request.frames,
+        request.dataset.downscale,
+        "loading",
+    )?;
+    if !request.trained_on.is_empty() {
+        let train = request.dataset.train.iter().zip(request.trained_on);
+        let shown: Vec<Thumbnail> = images.par_iter().map(Thumbnail::of).collect();
+        let held_out: Vec<_> = request.frames.iter().zip(&shown).collect();
+        let train: Vec<_> = train.collect();
+        if let Some(leak) = same_picture::leaks(request.dataset, &train, &held_out) {
+            observer.warn(&leak.message);
+        }
+    }
+    if let Some(lpips) = request.lpips {
+        for (frame, image) in request.frames.iter().zip(&images) {
+            lpips
+                .check_size(image.width as usize, image.height as usize)
+                .map_err(|e| Error::failed(format!("{}: {e}", frame.name)))?;
+        }
+    }
+    if let Some(folder) = request.save_to {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::failed(format!("cannot make {}: {e}", folder.display())))?;
+    }
+    observer.task_note(evaluating(gpu, renderer.config(), &images)?);
+    let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
+    let cameras: Vec<Camera> = request.frames.iter().map(camera_of).collect();
+    let way_out = "Ctrl-C ends it, and the run stays as it is; fewer --eval-views or a larger --downscale measure sooner";
+    let mut progress = ViewProgress::new(observer, "evaluating", way_out, &cameras, 1);
+    let background = renderer.config().scene.eval_background.color();
+    let mut views = Vec::with_capacity(images.len());
+    let mut renderings = Vec::with_capacity(images.len());
+    let mut rays = 0.0;
+    let mut seconds = 0.0;
+    for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
+        let start = Instant::now();
+        let (camera, near_far) = (&cameras[index], frame.near_far);
+        let mut go_on = |done| progress.go_on(done);
+        let rendered = renderer.render_while(camera, near_far, false, 1, &mut go_on)?;
+        let Some(rendered) = rendered else {
+            drop(progress);
+            return Err(Error::Cancelled(format!(
+                " while evaluating view {}",
+                frame.name
+            )));
+        };
+        // The first view pays for compiling shaders.
+        if index > 0 || images.len() == 1 {
+            rays += f64::from(rendered.width * rendered.height);
+            seconds += start.elapsed().as_secs_f64();
+        }
+        let mut quality = eval::compare(renderer.config(), &frame.name, image, &rendered);
+        if let Some(lpips) = request.lpips {
+            let distance = eval::perceptual_distance(lpips, renderer.config(), image, &rendered)?;
+            quality.lpips = Some(distance);
+        }
+        let pixels = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
+        if let Some(folder) = request.save_to {
+            // The view's number in its split, whichever views were chosen.
+            let mut all = request.dataset.frames(request.split).iter();
+            let number = all.position(|f| f == frame).unwrap_or(index);
+            let path = folder.join(format!("{}_{number:03}.png", request.split));
+            save_png(&path, &pixels, rendered.width, rendered.height)?;
+        }
+        renderings.push(pixels);
+        views.push(quality);
+        progress.complete();
+    }
+    drop(progress);
+    let context = Context {
+        split: request.split.to_string(),
+        dataset: request.dataset.root.display().to_string(),
+        downscale: request.dataset.downscale,
+        steps: request.steps,
+        train_seconds: request.train_seconds,
+        rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },
+        device: gpu.name().to_owned(),
+        lpips_network: request.lpips.map(|l| l.network().to_string()),
+    };
+    let picks = report::pick(&views).into_iter();
+    let examples = picks.map(|(index, label)| {
+        let prediction = std::mem::take(&mut renderings[index]);
+        Example::new(
+            label,
+            &views[index],
+            &images[index],
+            prediction,
+            renderer.config(),
+        )
+    });
+    let examples = examples.collect();
+    Ok((eval::report(renderer.config(), context, views), examples))
+}
+
+/// Keep an evaluation in its run: `eval.json` and the report. Where that fails, the figures are told all the same.
+pub(crate) fn keep(
+    observer: &dyn Observer,
+    dir: &RunDir,
+    config: &Config,
+    report: &EvalReport,
+    examples: &[Example],
+) -> Result<()> {
+    let text = format!("{}\n", serde_json::to_string_pretty(report)?);
+    if let Err(error) = dir.write(&dir.eval(), &text) {
+        observer.warn(format!("{error}"));
+    }
+    match report::write(dir, Some(&config.to_toml()), report, examples) {
+        Ok(()) => observer.note(format!("report: {}", dir.report().display())),
+        Err(error) => observer.warn(format!("{error}")),
+    }
+    Ok(())
+}
+
+/// One line for people.
+pub(crate) fn describe(report: &EvalReport) -> String {
+    let ssim = report
+        .ssim
+        .map(|s| format!(", SSIM {s:.4} (11×11 Gaussian, σ 1.5)"))
+        .unwrap_or_default();
+    let lpips = report
+        .lpips
+        .zip(report.lpips_network.as_ref())
+        .map(|(distance, network)| format!(", LPIPS {distance:.3} ({network})"))
+        .unwrap_or_default();
+    let size = if report.downscale > 1 {
+        format!(" at 1/{} of their size", report.downscale)
+    } else {
+        String::new()
+    };
+    format!(
+        "{} PSNR {:.2} dB{ssim}{lpips} over {}{size}, background {}, {} values rounded to 8 bits, after {} and {:.1} s of training",
+        report.split,
+        report.psnr,
+        counted_len(report.views, "view"),
+        report.background,
+        report.color_space,
+        counted(report.steps, "step"),
+        report.train_seconds
+    )
+}
+
+/// What to measure of a run.
+#[derive(Debug, Clone)]
+pub struct EvaluateOptions {
+    /// Run directory, or a checkpoint file.
+    pub run: PathBuf,
+    /// Views to measure.
+    pub split: Split,
+    /// Where the images are, if not where the run was trained.
+    pub dataset: Option<PathBuf>,
+    /// Views of the split; all where left out, at most 25 on a software adapter.
+    pub eval_views: Option<Selection>,
+    /// Colour to composite over; the run's own where left out.
+    pub background: Option<Background>,
+    /// Factor to shrink the images by; the run's own where left out.
+    pub downscale: Option<u32>,
+    /// Whether to turn images as their EXIF orientation says.
+    pub apply_orientation: bool,
+    /// Whether to write the renderings into the run's `images/`.
+    pub save_images: bool,
+    /// Weights to measure LPIPS with.
+    pub lpips: Option<PathBuf>,
+}
+
+impl EvaluateOptions {
+    /// Options that measure the test views of `run`.
+    #[must_use]
+    pub fn new(run: impl Into<PathBuf>) -> Self {
+        Self {
+            run: run.into(),
+            split: Split::Test,
+            dataset: None,
+            eval_views: None,
+            background: None,
+            downscale: None,
+            apply_orientation: false,
+            save_images: false,
+            lpips: None,
+        }
+    }
+}
+
+/// Measure a run against images, and keep what came of it in the run: `eval.json` and the report.
+///
+/// # Errors
+/// [`Error`]
+pub fn evaluate_run(
+    gpu: &Arc<Gpu>,
+    options: &EvaluateOptions,
+    observer: &dyn Observer,
+) -> Result<EvalReport> {
+    Evaluation::prepare(options)?.run(gpu, observer)
+}
+
+/// An evaluation whose options fit together, before a device is opened.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    options: &'a EvaluateOptions,
+    background: Option<Background>,
+    lpips: Option<Lpips>,
+}
+
+impl<'a> Evaluation<'a> {
+    /// Check `options`, and read the weights that they name.
+    ///
+    /// # Errors
+    /// [`Error::Usage`], [`Error::Lpips`]
+    pub fn prepare(options: &'a EvaluateOptions) -> Result<Self> {
+        Ok(Self {
+            options,
+            background: one_background(options.background)?,
+            lpips: options.lpips.as_deref().map(Lpips::open).transpose()?,
+        })
+    }
+
+    /// Evaluate, and keep what came of it in the run.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn run(&self, gpu: &Arc<Gpu>, observer: &dyn Observer) -> Result<EvalReport> {
+        let Self {
+            options,
+            background,
+            lpips,
+        } = self;
+        let mut run = open_run(observer, gpu, &options.run, *background)?;
+        let dataset = data::dataset_of(
+            observer,
+            &run.checkpoint,
+            options.dataset.as_deref(),
+            run.checkpoint
+                .info
+                .opening()
+                .or(options.downscale, options.apply_orientation),
+        )?;
+        if dataset.frames(options.split).is_empty() {
+            let split = options.split;
+            return Err(Error::usage(match dataset.poses(split).len() {
+                0 => {
+                    let splits = [Split::Train, Split::Val, Split::Test];
+                    let others = splits
+                        .into_iter()
+                        .filter(|s| !dataset.frames(*s).is_empty());
+                    let others: Vec<String> = others.map(|s| format!("--split {s}")).collect();
+                    format!(
+                        "--split {split}: the dataset has no such views beside those that the run trains on; there is {}",
+                        others.join(", ")
+                    )
+                }
+                n => format!(
+                    "--split {split}: its {n} poses have no images to compare with: kiln render --split {split} draws them"
+                ),
+            }));
+        }
+        let frames = data::pick(
+            observer,
+            gpu,
+            dataset.frames(options.split),
+            options.eval_views.as_ref(),
+        )?;
+        data::warn_of_other_views(observer, &run.checkpoint, &dataset);
+        data::warn_of_changed_images(observer, &run.checkpoint, &dataset, options.split)?;
+        let dir = RunDir::of(&options.run);
+        if options.save_images {
+            dir.clear_rendered(&options.split.to_string());
+        }
+        let images = dir.images();
+        let request = Request {
+            frames: &frames,
+            split: options.split,
+            steps: run.checkpoint.info.step,
+            train_seconds: run.checkpoint.info.train_seconds,
+            save_to: options.save_images.then_some(images.as_path()),
+            dataset: &dataset,
+            lpips: lpips.as_ref(),
+            trained_on: &[],
+        };
+        let (report, examples) = evaluate(observer, gpu, &mut run.renderer, &request)?;
+        // Another file beside a run's own checkpoint is not what the run's evaluation is of.
+        if dir.is(&options.run) {
+            keep(
+                observer,
+                &dir,
+                &run.checkpoint.info.config,
+                &report,
+                &examples,
+            )?;
+        }
+        for view in &report.images {
+            let ssim = view.ssim.map(|s| format!("  SSIM {s:.4}"));
+            let lpips = view.lpips.map(|d| format!("  LPIPS {d:.3}"));
+            observer.detail(format!(
+                "  {}  {:.2} dB{}{}",
+                view.name,
+                view.psnr,
+                ssim.unwrap_or_default(),
+                lpips.unwrap_or_default()
+            ));
+        }
+        observer.result(describe(&report))?;
+        if options.save_images {
+            observer.note(format!("renderings: {}", images.display()));
+        }
+        observer.json(&report)?;
+        Ok(report)
+    }
+}

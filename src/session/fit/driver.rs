@@ -1,0 +1,762 @@
+//! Training under way: looks at a held-out view, checkpoints, the end, and what is said meanwhile.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::setup::{self, Setup};
+use super::{FitOptions, LOOK_EVERY, diverged, teacher};
+use crate::checkpoint::{Checkpoint, Source};
+use crate::dataset::same_picture::Thumbnail;
+use crate::dataset::{Frame, Image, Split};
+use crate::distillation::Extraction;
+use crate::eval::{EvalReport, evaluate_view};
+use crate::gpu::{AdapterClass, Gpu};
+use crate::render::Renderer;
+use crate::report::Example;
+use crate::run::{Lock, Reservation, RunDir};
+use crate::session::evaluate::{self, Request};
+use crate::session::journal::{Journal, PLATEAU_DB, Plateau, SCHEMA, Start};
+use crate::session::training::{Intervals, Training, go_on_without_disk};
+use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
+use crate::text::{counted, counted_len};
+use crate::train::{Advance, Progress, Trainer};
+
+/// What [`Fit::advance`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// The device has new work, or something was looked at or saved.
+    Worked,
+    /// The device has enough to do: come back later, or call [`Fit::wait`].
+    Busy,
+    /// A limit is reached: [`Fit::finish`] comes next.
+    Done,
+}
+
+/// A held-out view, small enough to look at often.
+struct Look {
+    frame: Frame,
+    image: Image,
+    downscale: u32,
+}
+
+/// A training under way: [`Self::begin`], [`Self::advance`] until it is done, [`Self::finish`]; or all of that by
+/// [`Self::run`].
+pub struct Fit<'a> {
+    observer: &'a dyn Observer,
+    options: FitOptions,
+    setup: Setup,
+    training: Training<'a>,
+    eval_frames: Vec<Frame>,
+    held_out: Split,
+    /// Thumbnails of the training images, until held-out ones were looked for among them.
+    trained_on: Vec<Thumbnail>,
+    plateau: Plateau,
+    /// Stages of a distillation that are in the log, with the runs they are of.
+    told: Vec<(String, String)>,
+    look: Option<Look>,
+    // Dropped last: they end the run's reservation.
+    _lock: Option<Lock>,
+    _reservation: Reservation,
+    _listening: Box<dyn Any>,
+}
+
+impl std::fmt::Debug for Fit<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fit")
+            .field("run", &self.setup.dir)
+            .field("step", &self.training.trainer.step())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Fit<'a> {
+    /// Open what `options` name, put it on the device and compile its shaders.
+    ///
+    /// # Errors
+    /// [`Error`], where the options, the dataset, the run or the device are at fault.
+    pub fn open(gpu: &Arc<Gpu>, options: &FitOptions, observer: &'a dyn Observer) -> Result<Self> {
+        options.check()?;
+        let limits = super::limits(options, gpu);
+        let mut setup = match &options.resume {
+            Some(run) => setup::resume(observer, options, gpu, run)?,
+            None => setup::fresh(observer, options, gpu)?,
+        };
+        if !setup.train_views.is_empty() {
+            setup
+                .dataset
+                .restrict_train(&setup.train_views)
+                .map_err(|e| Error::usage(format!("--train-views: {e}")))?;
+            observer.note(format!(
+                "training on {} of its views, {} are held out",
+                setup.dataset.train.len(),
+                setup.dataset.test.len()
+            ));
+        }
+        let held_out = if setup.dataset.test.is_empty() {
+            Split::Train
+        } else {
+            Split::Test
+        };
+        let eval_frames = data::pick(
+            observer,
+            gpu,
+            setup.dataset.frames(held_out),
+            options.eval_views.as_ref(),
+        )?;
+        resolve::check(observer, &setup.dataset, &setup.dataset_path, &setup.config)?;
+        if setup.teacher.as_ref().is_none_or(|t| !t.is_fresh) {
+            setup::announce(observer, gpu, &setup, limits)?;
+        }
+        let listening = observer.listens();
+        let reservation = setup.dir.reserve()?;
+        let lock = setup.dir.lock()?;
+
+        let started = Instant::now();
+        let (images, contents) = data::load(
+            observer,
+            &setup.dataset.train,
+            setup.dataset.downscale,
+            "loading images",
+        )?;
+        let is_copied = setup::know_images(observer, &mut setup, &contents)?;
+        let trained_on = if is_copied || setup.dataset.test.is_empty() {
+            Vec::new()
+        } else {
+            images.par_iter().map(Thumbnail::of).collect()
+        };
+        let set = setup::upload(gpu, &setup, &images)?;
+        drop(images);
+        observer.check()?;
+        let loading = started.elapsed().as_secs_f64();
+
+        let fresh_teacher = setup.teacher.as_ref().filter(|t| t.is_fresh);
+        let found: Option<Extraction> = fresh_teacher
+            .map(|teaching| teacher::look(observer, gpu, &setup.config, &teaching.teacher, &set))
+            .transpose()?;
+        if let Some(found) = &found {
+            // How many networks there are decides how large a batch is.
+            if let Some(mut config) = setup.unresolved.take() {
+                config.passes[0].field.cells = Some(found.cells.clone());
+                config.resolve(setup.dataset.hints(), gpu.class());
+                setup.config = config;
+            }
+            setup::announce(observer, gpu, &setup, limits)?;
+        }
+        let started = Instant::now();
+        let spinner = observer.task("compiling shaders", Scale::Unknown);
+        let teacher = setup.teacher.as_ref().map(|t| &t.teacher);
+        let mut trainer = Trainer::new(gpu, &setup.config, &set, teacher)?;
+        trainer.warm_up(&set)?;
+        if let Some(checkpoint) = &setup.checkpoint {
+            checkpoint.restore(gpu, &mut trainer)?;
+        } else if let Some(init) = &setup.init {
+            trainer.reset(None)?;
+            init.begin(gpu, &trainer)?;
+        } else if let Some(found) = &found {
+            trainer.adopt(found);
+        }
+        let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
+        let renderer = Renderer::new(gpu, &setup.config, bits)?;
+        drop(spinner);
+        observer.check()?;
+        let compiling = started.elapsed().as_secs_f64();
+        observer.note(format!(
+            "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
+        ));
+
+        let resumed = setup.checkpoint.as_ref().map(|c| c.info.step);
+        let config = &setup.config;
+        let mut log = Journal::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
+        log.write(&Start {
+            schema: SCHEMA,
+            event: "start",
+            step: trainer.step(),
+            seconds: trainer.seconds(),
+            command: options.command.clone(),
+            dataset: setup.dataset_path.display().to_string(),
+            dataset_name: setup.dataset.name.clone(),
+            downscale: setup.opening.downscale,
+            device: gpu.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            load_seconds: loading,
+            compile_seconds: compiling,
+        })?;
+        let intervals = Intervals {
+            look: LOOK_EVERY,
+            save: options.checkpoint_every,
+        };
+        let both = (trainer, renderer);
+        let mut fit = Self {
+            observer,
+            options: options.clone(),
+            training: Training::new(observer, gpu, &setup.dir, both, log, limits, 1, intervals),
+            eval_frames,
+            held_out,
+            trained_on,
+            plateau: Plateau::default(),
+            told: setup.dir.stages_told(),
+            look: None,
+            setup,
+            _lock: lock,
+            _reservation: reservation,
+            _listening: listening,
+        };
+        fit.tell_of_others()?;
+        Ok(fit)
+    }
+
+    /// Train to the limits, save and evaluate; the run's directory, and its evaluation if there are views to evaluate.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn run(mut self) -> Result<(RunDir, Option<EvalReport>)> {
+        let report = self
+            .train()
+            .map_err(|error| diverged(error, &self.setup.dir))?;
+        Ok((self.setup.dir.clone(), report))
+    }
+
+    fn train(&mut self) -> Result<Option<EvalReport>> {
+        let mut done = !self.begin()?;
+        while !done {
+            match self.advance(u32::MAX)? {
+                Advanced::Worked => {}
+                Advanced::Busy => self.wait()?,
+                Advanced::Done => done = true,
+            }
+        }
+        self.finish()
+    }
+
+    /// What comes before the first turn; whether there is anything to train.
+    pub fn begin(&mut self) -> Result<bool> {
+        self.training.show();
+        self.look = self.look_view()?;
+        // A resumed run may be there already.
+        let done = self.setup.checkpoint.is_some()
+            && (self.training.is_over() || self.is_good_enough()?);
+        if done {
+            self.observer.note(format!(
+                "nothing to train: the run is past {} already, which count over its whole life; give more to go on",
+                self.training.limits.describe()
+            ));
+        }
+        Ok(!done)
+    }
+
+    /// One submission at most, of step `most` at the latest, and what is due after it: a look at the held-out view, a
+    /// checkpoint.
+    pub fn advance(&mut self, most: u32) -> Result<Advanced> {
+        self.tell_of_lessons()?;
+        let last_lesson = self.setup.config.lessons();
+        let is_taught = self.training.trainer.step() < last_lesson;
+        let until = if is_taught {
+            last_lesson.min(self.training.limits.steps)
+        } else {
+            self.training.limits.steps
+        };
+        let outcome = self
+            .training
+            .trainer
+            .advance(until.min(most), &mut self.training.events)?;
+        self.training.report()?;
+        if self.observer.is_cancelled() {
+            return Err(self.interrupted());
+        }
+        let seconds = self.training.trainer.seconds();
+        self.tell_of_lessons()?;
+        let reached = self.training.trainer.step() >= self.training.limits.steps
+            && outcome == Advance::Reached;
+        if reached || seconds >= self.training.limits.seconds {
+            return Ok(Advanced::Done);
+        }
+        if self.training.look_is_due() {
+            self.pause()?;
+            let started = Instant::now();
+            if let Some(psnr) = self.look_at_view()? {
+                self.training.held_out_psnr = Some(psnr);
+                self.tell_plateau(seconds, psnr)?;
+            }
+            let done = match self.is_good_enough() {
+                Err(error) if error.is_cancelled() => {
+                    return Err(self.interrupted());
+                }
+                is_good => is_good?,
+            };
+            self.training.looked(started);
+            if done {
+                return Ok(Advanced::Done);
+            }
+        }
+        if self.training.take_save_due() {
+            self.pause()?;
+            self.save_or_go_on()?;
+        }
+        Ok(match outcome {
+            Advance::Busy => Advanced::Busy,
+            Advance::Submitted | Advance::Reached => Advanced::Worked,
+        })
+    }
+
+    /// Finish the step under way.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn pause(&mut self) -> Result<()> {
+        self.training.pause()
+    }
+
+    /// What comes after the last turn: save, and evaluate.
+    pub fn finish(&mut self) -> Result<Option<EvalReport>> {
+        self.pause()?;
+        self.training.hide();
+        let last_lesson = self.setup.config.lessons();
+        if self.training.trainer.step() < last_lesson {
+            self.observer.note(format!(
+                "the teacher still teaches: {} of {last_lesson} lessons are done, and none of the steps on images; \
+                 kiln train --resume {} --seconds N goes on",
+                self.training.trainer.step(),
+                self.setup.dir.path().display()
+            ));
+        }
+        // What was learned can be measured even where it cannot be kept.
+        let saved = self.save();
+        let report = self.conclude();
+        if let Err(error) = saved {
+            return Err(Error::failed(format!(
+                "{error}; once that is mended, kiln train --resume {} goes on from the checkpoint before, if there is one",
+                self.setup.dir.path().display()
+            )));
+        }
+        report
+    }
+
+    /// How good the teacher is, and the runs to compare with, where that has not been told.
+    pub(super) fn tell_of_others(&mut self) -> Result<()> {
+        let config = &self.setup.config;
+        let Some(distillation) = config.distillation.clone().filter(|_| config.lessons() > 0)
+        else {
+            return Ok(());
+        };
+        let compared = distillation.compare.iter().map(|run| ("compared", run));
+        let all = std::iter::once(("teacher", &distillation.teacher)).chain(compared);
+        for (stage, run) in all {
+            if self.has_told(stage, run) {
+                continue;
+            }
+            match self.report_of(std::path::Path::new(run)) {
+                Ok(report) => self.tell_stage(stage, run, &report)?,
+                Err(error) if error.is_cancelled() => return Err(self.interrupted()),
+                // They may be gone by the time that a run goes on.
+                Err(error) if self.setup.checkpoint.is_some() => self
+                    .observer
+                    .warn(format!("{run}: {error}; how good it is stays unknown")),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `stage` of `run` (none for the run's own) is in the log.
+    fn has_told(&self, stage: &str, run: &str) -> bool {
+        self.told.iter().any(|(s, r)| s == stage && r == run)
+    }
+
+    /// How good what the teacher taught is, once it has taught all and nothing has come after.
+    fn tell_of_lessons(&mut self) -> Result<()> {
+        let lessons = self.setup.config.lessons();
+        let due = lessons > 0 && self.training.trainer.step() == lessons;
+        if !due || self.has_told("distilled", "") {
+            return Ok(());
+        }
+        self.pause()?;
+        // It is kept, whatever becomes of its evaluation.
+        self.save_or_go_on()?;
+        match self.evaluate() {
+            Ok((report, _)) => self.tell_stage("distilled", "", &report),
+            Err(error) if error.is_cancelled() => Err(self.interrupted()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the last evaluation of `run` found, if that was of the same views, else what one finds now.
+    fn report_of(&self, run: &std::path::Path) -> Result<EvalReport> {
+        let checkpoint = Checkpoint::open(run)?;
+        let kept = std::fs::read(RunDir::of(run).eval()).ok();
+        let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
+        let background = &self.setup.config.scene.eval_background;
+        let is_same = |report: &EvalReport| {
+            let names = report.images.iter().map(|view| &view.name);
+            names.eq(self.eval_frames.iter().map(|frame| &frame.name))
+                && report.steps == checkpoint.info.step
+                && report.downscale == self.setup.dataset.downscale
+                && report.background == background.to_string()
+        };
+        if let Some(report) = kept.filter(is_same) {
+            return Ok(report);
+        }
+        let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
+        let mut run = open::look_at(&self.training.gpu, checkpoint, Some(*background))?;
+        let request = Request {
+            frames: &self.eval_frames,
+            split: self.held_out,
+            steps,
+            train_seconds,
+            save_to: None,
+            dataset: &self.setup.dataset,
+            lpips: None,
+            trained_on: &[],
+        };
+        Ok(evaluate::evaluate(
+            self.observer,
+            &self.training.gpu,
+            &mut run.renderer,
+            &request,
+        )?
+        .0)
+    }
+
+    /// Keep and show how good a stage of a distillation is.
+    fn tell_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> Result<()> {
+        let name = if run.is_empty() {
+            stage.to_owned()
+        } else {
+            format!("{stage} {run}")
+        };
+        self.observer.note(format!(
+            "{name}: {} PSNR {:.2} dB over {}, after {} and {:.1} s",
+            report.split,
+            report.psnr,
+            counted_len(report.views, "view"),
+            counted(report.steps, "step"),
+            report.train_seconds
+        ));
+        self.told.push((stage.to_owned(), run.to_owned()));
+        self.training.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "stage", "stage": stage, "run": run, "method": report.method,
+            "step": self.training.trainer.step(), "seconds": self.training.trainer.seconds(), "psnr": report.psnr, "ssim": report.ssim,
+            "views": report.views, "of_steps": report.steps, "of_seconds": report.train_seconds,
+        }))
+    }
+
+    /// The view to look at.
+    fn look_view(&self) -> Result<Option<Look>> {
+        let Some(frame) = self.eval_frames.first() else {
+            return Ok(None);
+        };
+        let side = if self.training.gpu.class() == AdapterClass::Software {
+            100
+        } else {
+            400
+        };
+        let extra = frame
+            .camera
+            .width
+            .div_ceil(self.setup.dataset.downscale)
+            .div_ceil(side)
+            .max(1);
+        let downscale = self.setup.dataset.downscale * extra;
+        let (image, _) = data::load(
+            self.observer,
+            std::slice::from_ref(frame),
+            downscale,
+            "loading",
+        )?;
+        Ok(image.into_iter().next().map(|image| Look {
+            frame: frame.clone(),
+            image,
+            downscale,
+        }))
+    }
+
+    fn look_at_view(&mut self) -> Result<Option<f64>> {
+        let Some(Look {
+            frame,
+            image,
+            downscale,
+        }) = &self.look
+        else {
+            return Ok(None);
+        };
+        self.training
+            .trainer
+            .settle(&self.training.renderer.parameters)?;
+        let (renderer, observer) = (&mut self.training.renderer, self.observer);
+        let mut keep_going = |_| observer.keep_going();
+        let seen = evaluate_view(renderer, frame, image, *downscale, &mut keep_going)?;
+        let Some((quality, _)) = seen else {
+            return Ok(None);
+        };
+        let line = serde_json::json!({
+            "schema": SCHEMA, "event": "view", "step": self.training.trainer.step(), "seconds": self.training.trainer.seconds(),
+            "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
+        });
+        self.training.log.write(&line)?;
+        self.training.log.scalars(
+            self.training.trainer.step(),
+            &[("held_out/psnr", quality.psnr)],
+        );
+        Ok(Some(quality.psnr))
+    }
+
+    /// Say once that the held-out view has stopped getting better.
+    fn tell_plateau(&mut self, seconds: f64, psnr: f64) -> Result<()> {
+        let Some(since) = self.plateau.add(seconds, psnr) else {
+            return Ok(());
+        };
+        let text = format!(
+            "plateau: the held-out view gained less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
+             Ctrl-C saves and stops"
+        );
+        self.observer.note(&text);
+        self.training.log.write(&serde_json::json!({
+            "schema": SCHEMA, "event": "plateau", "step": self.training.trainer.step(), "seconds": seconds,
+            "psnr": psnr, "for_seconds": since,
+        }))
+    }
+
+    /// Save what there is and say how to go on.
+    fn interrupted(&mut self) -> Error {
+        self.training.hide();
+        self.observer
+            .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
+        match self.pause().and_then(|()| self.save()) {
+            Ok(()) => Error::Cancelled(format!(
+                " at step {} and saved: kiln train --resume {} goes on",
+                self.training.trainer.step(),
+                self.setup.dir.path().display()
+            )),
+            Err(error) => error,
+        }
+    }
+
+    /// Save; a disk that is full now may not be later, and what was saved before is still there.
+    fn save_or_go_on(&self) -> Result<()> {
+        go_on_without_disk(self.observer, self.save())
+    }
+
+    /// Whether `--until-psnr` is given and reached.
+    fn is_good_enough(&mut self) -> Result<bool> {
+        Ok(self.training.limits.psnr.is_finite()
+            && self.evaluate()?.0.psnr >= self.training.limits.psnr)
+    }
+
+    fn evaluate(&mut self) -> Result<(EvalReport, Vec<Example>)> {
+        self.training
+            .trainer
+            .settle(&self.training.renderer.parameters)?;
+        let request = Request {
+            frames: &self.eval_frames,
+            split: self.held_out,
+            steps: self.training.trainer.step(),
+            train_seconds: self.training.trainer.seconds(),
+            save_to: None,
+            dataset: &self.setup.dataset,
+            lpips: None,
+            // Once is enough.
+            trained_on: &std::mem::take(&mut self.trained_on),
+        };
+        evaluate::evaluate(
+            self.observer,
+            &self.training.gpu,
+            &mut self.training.renderer,
+            &request,
+        )
+    }
+
+    fn save(&self) -> Result<()> {
+        let dataset = std::path::absolute(&self.setup.dataset_path)
+            .unwrap_or_else(|_| self.setup.dataset_path.clone());
+        self.training.save(&Source {
+            dataset: &dataset.display().to_string(),
+            opening: self.setup.opening,
+            train_views: &self.setup.train_views,
+            fingerprint: &self.setup.fingerprint,
+            image_fingerprint: &self.setup.image_fingerprint,
+            held_out_fingerprint: &self.setup.held_out_fingerprint,
+        })
+    }
+
+    fn conclude(&mut self) -> Result<Option<EvalReport>> {
+        let latest = self.training.latest;
+        let (steps, seconds) = (
+            self.training.trainer.step(),
+            self.training.trainer.seconds(),
+        );
+        let rate = self.training.rates();
+        self.observer.note(format!(
+            "trained {} in {seconds:.1} s{rate}",
+            counted(steps, "step")
+        ));
+        if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
+            self.observer.warn(format!(
+                "{} hash-table gradients came near the end of their range",
+                p.saturated
+            ));
+        }
+        if latest.is_some_and(|p| p.samples == 0.0) {
+            self.observer.warn("no samples were evaluated at last: the occupancy grid is empty, and so is what was learned",
+            );
+        }
+        if self.eval_frames.is_empty() {
+            self.observer.note("no views to evaluate");
+            return Ok(None);
+        }
+        let started = Instant::now();
+        let (report, examples) = self.evaluate()?;
+        self.training.log.keep(&serde_json::json!({
+            "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
+            "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
+        }));
+        let mut scalars = vec![("test/psnr", report.psnr)];
+        scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
+        self.training.log.scalars(steps, &scalars);
+        let lessons = self.setup.config.lessons();
+        if lessons > 0 && steps > lessons {
+            self.tell_stage("fine-tuned", "", &report)?;
+        }
+        let dir = &self.setup.dir;
+        evaluate::keep(self.observer, dir, &self.setup.config, &report, &examples)?;
+        self.observer.result(evaluate::describe(&report))?;
+        self.observer
+            .result(format!("run: {}", dir.path().display()))?;
+        let mut line = serde_json::to_value(&report)?;
+        line["event"] = "eval".into();
+        self.observer.json(&line)?;
+        Ok(Some(report))
+    }
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy)]
+pub struct FitProgress {
+    /// Steps submitted.
+    pub step: u32,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// What the trainer reported last, if it has.
+    pub latest: Option<Progress>,
+    /// PSNR of the held-out view when it was last looked at, dB.
+    pub held_out: Option<f64>,
+    /// Share that is done, in [0, 1].
+    pub fraction: f64,
+    /// Seconds that are left.
+    pub left: f64,
+}
+
+impl Fit<'_> {
+    /// Block until the device can take more work.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn wait(&mut self) -> Result<()> {
+        Ok(self.training.trainer.wait()?)
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> FitProgress {
+        let (step, seconds) = (
+            self.training.trainer.step(),
+            self.training.trainer.seconds(),
+        );
+        let (fraction, left) = self.training.limits.so_far(step, seconds);
+        FitProgress {
+            step,
+            seconds,
+            latest: self.training.latest,
+            held_out: self.training.held_out_psnr,
+            fraction,
+            left,
+        }
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn dir(&self) -> &RunDir {
+        &self.setup.dir
+    }
+}
+
+/// What a window needs besides.
+#[cfg(feature = "viewer")]
+impl Fit<'_> {
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.training.gpu
+    }
+
+    /// Do not count the last `time` as training.
+    pub(crate) fn leave_out(&mut self, time: std::time::Duration) {
+        self.training.trainer.leave_out(time);
+    }
+
+    /// Longest submission, if the configuration allows that much.
+    pub(crate) fn set_budget(&mut self, budget: std::time::Duration) {
+        let own = self.setup.config.training.submission_ms / 1e3;
+        let budget = budget.min(std::time::Duration::from_secs_f32(own));
+        self.training.trainer.set_budget(budget);
+        self.training.renderer.set_budget(budget);
+    }
+
+    /// Planned bytes on the device.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        let Setup {
+            config, dataset, ..
+        } = &self.setup;
+        Ok(crate::session::memory::memory(&self.training.gpu, config, dataset)?.total_bytes())
+    }
+
+    /// Options that go on with it, and options that begin it anew where it is.
+    pub(crate) fn options_again(&self) -> [FitOptions; 2] {
+        let dir = self.setup.dir.path();
+        let anew = FitOptions {
+            out: Some(dir.to_owned()),
+            overwrite: true,
+            ..self.options.clone()
+        };
+        [self.options.resuming(dir), anew]
+    }
+
+    pub(crate) fn config(&self) -> &crate::config::Config {
+        &self.setup.config
+    }
+
+    pub(crate) fn dataset(&self) -> &crate::dataset::Dataset {
+        &self.setup.dataset
+    }
+
+    pub(crate) fn renderer(&mut self) -> &mut Renderer {
+        &mut self.training.renderer
+    }
+
+    /// Let the renderer show what was learned so far.
+    pub(crate) fn show_newest(&self) -> Result<()> {
+        Ok(self
+            .training
+            .trainer
+            .settle(&self.training.renderer.parameters)?)
+    }
+
+    /// Let `other`, which is apart, show what was learned so far.
+    pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
+        self.training.trainer.settle(&other.parameters)?;
+        other.take_occupancy(&self.training.renderer);
+        Ok(())
+    }
+
+    /// Whether nothing that was submitted is under way.
+    pub(crate) fn is_idle(&mut self) -> Result<bool> {
+        Ok(self.training.trainer.is_idle()?)
+    }
+
+    /// Save now, and say so.
+    pub(crate) fn save_and_tell(&mut self) -> Result<()> {
+        self.save()?;
+        let step = self.training.trainer.step();
+        self.observer.note(format!("saved at step {step}"));
+        Ok(())
+    }
+}

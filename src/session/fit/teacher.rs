@@ -1,0 +1,200 @@
+//! What training with a teacher adds: which teacher, where it is dense, and whether it is still the same.
+
+use std::path::{Path, PathBuf};
+
+use super::DistillOptions;
+use super::setup::{Teaching, key_of};
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, Distillation};
+use crate::dataset::Dataset;
+use crate::distillation::{DistillationError, Extraction, Teacher, extract};
+use crate::gpu::{AdapterClass, Gpu};
+use crate::images::ImageSet;
+use crate::run::RunDir;
+use crate::session::memory::SOFTWARE_SPEED;
+use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
+use crate::train::plan;
+
+/// What tells one state of a teacher from another.
+fn fingerprint(checkpoint: &Checkpoint) -> String {
+    format!("{:016x}", checkpoint.content_hash())
+}
+
+/// Give `config` the frame of the teacher in `checkpoint`, and say whose student it is.
+pub(super) fn prepare(
+    gpu: &Gpu,
+    lesson: &DistillOptions,
+    checkpoint: &Checkpoint,
+    dataset: &Dataset,
+    overrides: &[String],
+    config: &mut Config,
+) -> Result<Teaching> {
+    let (info, run) = (&checkpoint.info, &lesson.teacher);
+    if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
+        return Err(Error::usage(format!(
+            "{} was trained on {}, whose training cameras are not those of {}: give the dataset it was trained on",
+            run.display(),
+            info.dataset,
+            dataset.root.display()
+        )));
+    }
+    let backgrounds = ["scene.background", "scene.eval_background"];
+    let is_dropped = |text: &&String| {
+        let key = key_of(text);
+        key.starts_with("scene.") && !backgrounds.contains(&key)
+    };
+    if let Some(text) = overrides.iter().find(is_dropped) {
+        return Err(Error::usage(format!(
+            "--set {text}: a student takes its teacher's scene; only {} may be set",
+            backgrounds.join(" and ")
+        )));
+    }
+    let scene = &info.config.scene;
+    if scene.ndc.is_some() {
+        return Err(Error::usage(format!(
+            "{} was trained in normalised device coordinates, where no rays can be marched: train the teacher with \
+             --set scene.forward_facing=world",
+            run.display()
+        )));
+    }
+    if config.passes.len() != 1 || config.passes[0].field.cells.is_none() {
+        return Err(Error::usage(format!(
+            "method {} is no grid of networks: distil into kilonerf, kilonerf-small or a configuration with passes.field.cells",
+            config.method
+        )));
+    }
+    let (background, eval_background) = (config.scene.background, config.scene.eval_background);
+    config.scene = scene.clone();
+    if matches!(background, crate::config::Background::Fixed(_)) {
+        (config.scene.background, config.scene.eval_background) = (background, eval_background);
+    } else {
+        let of_teacher = info.config.training.opacity_loss;
+        config.training.opacity_loss = config.training.opacity_loss.or(of_teacher);
+    }
+    let distillation = config
+        .distillation
+        .get_or_insert_with(Distillation::default);
+    if let Some(steps) = lesson.steps {
+        distillation.steps = steps;
+    }
+    distillation.teacher = std::path::absolute(run)?.display().to_string();
+    distillation.teacher_fingerprint = fingerprint(checkpoint);
+    let place = |run: &PathBuf| std::path::absolute(run).map(|path| path.display().to_string());
+    distillation.compare = lesson.compare.iter().map(place).collect::<Result<_, _>>()?;
+    Ok(Teaching {
+        teacher: Teacher::load(gpu, checkpoint)?,
+        is_fresh: true,
+    })
+}
+
+/// Refuse to write over the runs that are learnt from and compared with, and to compare with what is none or of another dataset.
+pub(super) fn check_others(
+    observer: &dyn Observer,
+    lesson: &DistillOptions,
+    out: &RunDir,
+    dataset: &Dataset,
+) -> Result<()> {
+    let place = |path: &Path| path.canonicalize().ok();
+    let out = out.path();
+    for run in std::iter::once(&lesson.teacher).chain(&lesson.compare) {
+        if place(out).is_some() && place(out) == place(run) {
+            return Err(Error::usage(format!(
+                "--out {}: that is a run to learn from or to compare with; give another",
+                out.display()
+            )));
+        }
+    }
+    for run in &lesson.compare {
+        let info = open::open_checkpoint(observer, run)?.info;
+        if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
+            return Err(Error::usage(format!(
+                "--compare {}: it was trained on {}, whose training cameras are not those of {}",
+                run.display(),
+                info.dataset,
+                dataset.root.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The teacher of the run that `checkpoint` goes on with, while it still teaches.
+pub(super) fn teacher_of(
+    observer: &dyn Observer,
+    gpu: &Gpu,
+    run: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Option<Teaching>> {
+    let config = &checkpoint.info.config;
+    let is_taught = checkpoint.info.step < config.lessons();
+    let Some(distillation) = config.distillation.as_ref().filter(|_| is_taught) else {
+        return Ok(None);
+    };
+    let path = Path::new(&distillation.teacher);
+    let refused = |reason: &str| {
+        Error::usage(format!(
+            "--resume {}: its distillation is at step {} of {} and needs its teacher {}, which {reason}; the run is as it was",
+            run.display(),
+            checkpoint.info.step,
+            distillation.steps,
+            path.display()
+        ))
+    };
+    if !path.exists() {
+        return Err(refused("is not there: put it back"));
+    }
+    let teacher = open::open_checkpoint(observer, path)
+        .map_err(|error| refused(&format!("cannot be read ({error}): put it back")))?;
+    if fingerprint(&teacher) != distillation.teacher_fingerprint {
+        return Err(refused(
+            "has changed since: put back the one it began with, or distil anew with `kiln distill`",
+        ));
+    }
+    Ok(Some(Teaching {
+        teacher: Teacher::load(gpu, &teacher)?,
+        is_fresh: false,
+    }))
+}
+
+/// Ask the teacher where it is dense, under a bar.
+pub(super) fn look(
+    observer: &dyn Observer,
+    gpu: &Gpu,
+    config: &Config,
+    teacher: &Teacher,
+    images: &ImageSet,
+) -> Result<Extraction> {
+    if gpu.class() == AdapterClass::Software {
+        let kept = plan(gpu, config).map_or(config.training.batch(), |p| p.capacities[0].kept);
+        let work = teacher.multiply_adds(gpu, config, kept);
+        let [asking, lesson] = work.map(|n| 2.0 * n / SOFTWARE_SPEED);
+        if asking > 60.0 || lesson > 2.0 {
+            observer.warn(format!("on this adapter asking this teacher where it is dense takes about {asking:.0} s and a lesson about \
+                 {lesson:.1} s: lower distillation.supersampling and distillation.points_per_network with --set, or \
+                 --distill-steps"
+            ));
+        }
+    }
+    let bar = observer.task("asking the teacher where it is dense", Scale::Count(1000));
+    let found = extract(gpu, config, teacher, images, &mut |share| {
+        bar.set((share * 1000.0) as u64);
+        observer.keep_going()
+    });
+    drop(bar);
+    let found = match found {
+        Err(DistillationError::Stopped) => {
+            return Err(Error::Cancelled(
+                " before the distillation began; nothing was written".into(),
+            ));
+        }
+        found => found?,
+    };
+    let [x, y, z] = found.cells.resolution();
+    let occupied: u32 = found.bits.iter().map(|word| word.count_ones()).sum();
+    observer.note(format!(
+        "teacher: {:.1} % of the occupancy grid is dense; {} of {x}×{y}×{z} cells get networks",
+        100.0 * f64::from(occupied) / (32.0 * found.bits.len() as f64),
+        found.cells.n_networks(),
+    ));
+    Ok(found)
+}

@@ -1,0 +1,37 @@
+//! What a person does with fields, in one call each: [`fit`], [`meta`], [`evaluate_run`], [`render()`].
+//!
+//! Each takes a device, plain options with defaults, and an [`Observer`] that is told what happens and may cancel it. The command
+//! line and the window are two such observers.
+
+pub(crate) mod data;
+mod demo;
+pub(crate) mod drawing;
+mod error;
+pub(crate) mod evaluate;
+pub(crate) mod fit;
+pub(crate) mod journal;
+mod limits;
+pub(crate) mod memory;
+mod meta;
+mod observer;
+pub(crate) mod open;
+mod plot;
+pub mod render;
+pub(crate) mod resolve;
+pub(crate) mod sink;
+mod training;
+mod view_progress;
+pub(crate) mod views;
+mod window;
+
+pub use demo::{make_demo_objects, make_demo_scene};
+pub use error::{Error, Result};
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate_run};
+pub use fit::{Advanced, DistillOptions, Fit, FitOptions, FitProgress, fit};
+pub use meta::{MetaEvalOptions, MetaOptions, meta, meta_eval};
+pub(crate) use observer::ObserverExt;
+pub use observer::{Level, Observer, Scale, Task};
+pub use plot::plot_cameras;
+pub use render::{RenderOptions, Rendering, render};
+pub use views::{Part, Selection};
+pub use window::{OpenWindow, WindowContent, WindowOptions};

@@ -1,0 +1,107 @@
+//! Runs, opened to go on with or to look at.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Error, Observer, ObserverExt, Result};
+use crate::checkpoint::Checkpoint;
+use crate::config::Background;
+use crate::gpu::Gpu;
+use crate::render::Renderer;
+use crate::run::{CopyFault, RunDir};
+
+/// A run opened for looking at.
+pub(crate) struct OpenRun {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) renderer: Renderer,
+}
+
+/// Open the checkpoint of the run at `path`, and say where the run's `config.toml` says something else.
+pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    if let Some(fault) = fault_of_copy(path, &checkpoint) {
+        observer.warn(fault);
+    }
+    Ok(checkpoint)
+}
+
+/// The same of a run that goes on, which writes that file anew.
+pub(crate) fn open_to_resume(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
+    let checkpoint = Checkpoint::open(path)?;
+    let dir = RunDir::of(path);
+    if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
+        observer.warn(format!("{}; it is a copy for reading: a resumed run keeps the configuration of its checkpoint, and the file is \
+             set back (train anew with --config to use another)",
+            name_fault(&dir, &fault)
+        ));
+    }
+    Ok(checkpoint)
+}
+
+/// What the `config.toml` beside the checkpoint in `path` says else than it, and what to do about it.
+pub(crate) fn fault_of_copy(path: &Path, checkpoint: &Checkpoint) -> Option<String> {
+    let dir = RunDir::of(path);
+    // Other files beside a run's own checkpoint have other configurations.
+    let fault = dir
+        .is(path)
+        .then(|| dir.copy_fault(&checkpoint.info.config))??;
+    let way_out = match &fault {
+        CopyFault::Changed => format!(
+            "kiln train DATASET --config {} trains another run with what it says",
+            dir.config().display()
+        ),
+        CopyFault::Unreadable(_) => "nothing needs the file: remove it".to_owned(),
+    };
+    Some(format!(
+        "{}; it is a copy for reading, and the configuration in the checkpoint rules ({way_out})",
+        name_fault(&dir, &fault)
+    ))
+}
+
+fn name_fault(dir: &RunDir, fault: &CopyFault) -> String {
+    match fault {
+        CopyFault::Changed => format!("{} was changed", dir.config().display()),
+        CopyFault::Unreadable(reason) => reason.clone(),
+    }
+}
+
+/// Open the run at `path`, with another background if asked.
+pub(crate) fn open_run(
+    observer: &dyn Observer,
+    gpu: &Arc<Gpu>,
+    path: &Path,
+    background: Option<Background>,
+) -> Result<OpenRun> {
+    look_at(gpu, open_checkpoint(observer, path)?, background)
+}
+
+/// What `checkpoint` holds, for looking at, with another background if asked.
+pub(crate) fn look_at(
+    gpu: &Arc<Gpu>,
+    checkpoint: Checkpoint,
+    background: Option<Background>,
+) -> Result<OpenRun> {
+    let mut config = checkpoint.info.config.clone();
+    if let Some(background) = background {
+        config.scene.eval_background = background;
+    }
+    let occupancy = checkpoint.load_occupancy(gpu)?;
+    let renderer = Renderer::new(gpu, &config, occupancy.as_ref())?;
+    let fields: Vec<_> = renderer.fields().collect();
+    checkpoint.load_parameters(gpu, &fields, &renderer.parameters)?;
+    drop(fields);
+    Ok(OpenRun {
+        checkpoint,
+        renderer,
+    })
+}
+
+/// `--background` of evaluation and rendering, which need one colour.
+pub(crate) fn one_background(background: Option<Background>) -> Result<Option<Background>> {
+    match background {
+        Some(other @ (Background::Random | Background::Auto(_))) => Err(Error::usage(format!(
+            "--background {other}: images need one colour: white, black or #rrggbb",
+        ))),
+        other => Ok(other),
+    }
+}

@@ -1,0 +1,241 @@
+//! A drawing of a dataset's cameras and the scene's box, from above and from the side.
+
+use std::path::Path;
+
+use glam::{DVec2, DVec3};
+use tiny_skia::Rect;
+
+use super::drawing::{Drawing, INK};
+use super::{Error, Result};
+use crate::camera::Camera;
+use crate::dataset::doctor::Bounds;
+use crate::dataset::{Dataset, Split};
+use crate::report::tick_step;
+
+/// Pixels a side of one of the two views, and around them.
+const SIDE: f32 = 640.0;
+const MARGIN: f32 = 56.0;
+const LEGEND: f32 = 40.0;
+
+const GRID: [u8; 3] = [226, 226, 222];
+const BOX: [u8; 3] = [120, 94, 240];
+const FOCUS: [u8; 3] = [220, 38, 127];
+
+/// Colours that people tell apart however they see them (IBM's palette).
+fn color_of(split: Split) -> [u8; 3] {
+    match split {
+        Split::Train => [44, 100, 210],
+        Split::Val => [130, 160, 60],
+        Split::Test => [240, 110, 20],
+    }
+}
+
+/// A projection of the world onto two of its axes, inside a square of the canvas.
+struct View {
+    /// World axes across and upwards, with their sign.
+    axes: [(usize, f64); 2],
+    center: DVec2,
+    /// Pixels per world unit.
+    scale: f64,
+    left: f32,
+    top: f32,
+}
+
+impl View {
+    fn flat(&self, p: DVec3) -> DVec2 {
+        let [a, b] = self.axes.map(|(axis, sign)| sign * p[axis]);
+        DVec2::new(a, b)
+    }
+
+    fn place(&self, p: DVec3) -> (f32, f32) {
+        let at = (self.flat(p) - self.center) * self.scale;
+        (
+            self.left + SIDE / 2.0 + at.x as f32,
+            self.top + SIDE / 2.0 - at.y as f32,
+        )
+    }
+}
+
+/// The cameras' common up, as one of the world's axes and its sign.
+fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
+    let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
+        sum + DVec3::from_array(c.world_from_camera.map(|row| row[1]))
+    });
+    let axis = (0..3)
+        .max_by(|&a, &b| mean[a].abs().total_cmp(&mean[b].abs()))
+        .unwrap_or(2);
+    (axis, if mean[axis] < 0.0 { -1.0 } else { 1.0 })
+}
+
+const NAMES: [&str; 3] = ["x", "y", "z"];
+
+fn name((axis, sign): (usize, f64)) -> String {
+    format!("{}{}", if sign < 0.0 { "-" } else { "" }, NAMES[axis])
+}
+
+/// Draw the cameras of `dataset`, the box `world` and what they look at, `focus`, in world units, as a PNG at `path`.
+///
+/// # Errors
+/// [`Error::Failed`]
+pub fn plot_cameras(
+    path: &Path,
+    dataset: &Dataset,
+    world: &Bounds,
+    focus: Option<[f64; 3]>,
+) -> Result<()> {
+    draw(dataset, world, focus)
+        .ok_or_else(|| Error::failed(format!("cannot draw {}: no memory", path.display())))?
+        .save(path)
+}
+
+fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Drawing> {
+    let views: Vec<(Split, &Camera)> = [Split::Val, Split::Test, Split::Train]
+        .into_iter()
+        .flat_map(|split| {
+            dataset
+                .frames(split)
+                .iter()
+                .map(move |f| (split, &f.camera))
+        })
+        .collect();
+    let cameras: Vec<&Camera> = views.iter().map(|(_, c)| *c).collect();
+    let up = up_axis(&cameras);
+    let across = ((up.0 + 1) % 3, 1.0);
+    let depth = ((up.0 + 2) % 3, up.1);
+    let (mut low, mut high) = (DVec3::from(world.low), DVec3::from(world.high));
+    // A box far larger than the cameras' place would hide them: then they decide, and the box is what shows of it.
+    let spread = cameras
+        .iter()
+        .map(|c| c.place())
+        .chain(focus.map(DVec3::from));
+    let (a, b) = spread.fold((DVec3::MAX, DVec3::MIN), |(a, b), p| (a.min(p), b.max(p)));
+    let cameras_size = (b - a).max_element().max(1e-6);
+    if (high - low).max_element() > 6.0 * cameras_size {
+        (low, high) = (a - cameras_size / 2.0, b + cameras_size / 2.0);
+    } else {
+        (low, high) = (low.min(a), high.max(b));
+    }
+    let size = (high - low).max_element() * 1.12;
+    let width = 2.0 * SIDE + 3.0 * MARGIN;
+    let height = SIDE + 2.0 * MARGIN + LEGEND;
+    let mut canvas = Drawing::new(width as u32, height as u32)?;
+    let middle = (low + high) / 2.0;
+    for (index, (axes, title)) in [
+        ([across, depth], format!("from above ({} up)", name(up))),
+        ([across, up], "from the side".to_owned()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut view = View {
+            axes,
+            center: DVec2::ZERO,
+            scale: f64::from(SIDE) / size,
+            left: MARGIN + index as f32 * (SIDE + MARGIN),
+            top: MARGIN,
+        };
+        view.center = view.flat(middle);
+        panel(&mut canvas, &view, &title, size);
+        box_of(&mut canvas, &view, world);
+        for (split, camera) in &views {
+            frustum(&mut canvas, &view, camera, color_of(*split), size);
+        }
+        if let Some(focus) = focus {
+            let (x, y) = view.place(DVec3::from(focus));
+            canvas.line(&[(x - 7.0, y), (x + 7.0, y)], FOCUS, 2.0);
+            canvas.line(&[(x, y - 7.0), (x, y + 7.0)], FOCUS, 2.0);
+        }
+    }
+    let mut pen = MARGIN;
+    let y = height - LEGEND;
+    for split in [Split::Train, Split::Val, Split::Test] {
+        let n = dataset.frames(split).len();
+        if n > 0 {
+            canvas.dot((pen + 5.0, y - 5.0), 5.0, color_of(split));
+            pen += 18.0 + canvas.text(&format!("{n} {split}"), (pen + 16.0, y), INK) + 20.0;
+        }
+    }
+    canvas.line(&[(pen, y - 5.0), (pen + 14.0, y - 5.0)], BOX, 2.0);
+    pen += 20.0 + canvas.text("scene box", (pen + 20.0, y), INK) + 20.0;
+    if focus.is_some() {
+        canvas.line(&[(pen, y - 5.0), (pen + 12.0, y - 5.0)], FOCUS, 2.0);
+        canvas.line(&[(pen + 6.0, y - 11.0), (pen + 6.0, y + 1.0)], FOCUS, 2.0);
+        canvas.text("what they look at", (pen + 20.0, y), INK);
+    }
+    Some(canvas)
+}
+
+/// Grid lines with their world coordinates, axes' names and a title.
+fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
+    let (left, top) = (view.left, view.top);
+    canvas.text(title, (left, top - 14.0), INK);
+    let step = tick_step(size, 6.0);
+    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    for axis in 0..2 {
+        let center = view.center[axis];
+        let first = ((center - size / 2.0) / step).ceil() as i64;
+        let last = ((center + size / 2.0) / step).floor() as i64;
+        for value in (first..=last).map(|i| i as f64 * step) {
+            let offset = ((value - center) * view.scale) as f32;
+            // Flipped axes count backwards.
+            let shown = value * view.axes[axis].1;
+            let shown = if shown == 0.0 { 0.0 } else { shown };
+            let label = format!("{shown:.decimals$}");
+            if axis == 0 {
+                let x = left + SIDE / 2.0 + offset;
+                canvas.line(&[(x, top), (x, top + SIDE)], GRID, 1.0);
+                canvas.text(
+                    &label,
+                    (x - 4.0 * label.len() as f32, top + SIDE + 18.0),
+                    INK,
+                );
+            } else {
+                let y = top + SIDE / 2.0 - offset;
+                canvas.line(&[(left, y), (left + SIDE, y)], GRID, 1.0);
+                canvas.text(
+                    &label,
+                    (left - 10.0 - 8.0 * label.len() as f32, y + 5.0),
+                    INK,
+                );
+            }
+        }
+    }
+    canvas.text(
+        NAMES[view.axes[0].0],
+        (left + SIDE - 10.0, top + SIDE - 8.0),
+        INK,
+    );
+    canvas.text(NAMES[view.axes[1].0], (left + 8.0, top + 16.0), INK);
+    if let Some(frame) = Rect::from_xywh(left, top, SIDE, SIDE) {
+        let (l, t, r, b) = (frame.left(), frame.top(), frame.right(), frame.bottom());
+        canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], INK, 1.0);
+    }
+}
+
+fn box_of(canvas: &mut Drawing, view: &View, world: &Bounds) {
+    let (low, high) = (DVec3::from(world.low), DVec3::from(world.high));
+    let inside = |(x, y): (f32, f32)| {
+        (
+            x.clamp(view.left, view.left + SIDE),
+            y.clamp(view.top, view.top + SIDE),
+        )
+    };
+    let ((l, b), (r, t)) = (inside(view.place(low)), inside(view.place(high)));
+    canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], BOX, 2.0);
+}
+
+/// A camera as the pyramid that its corners' rays span.
+fn frustum(canvas: &mut Drawing, view: &View, camera: &Camera, color: [u8; 3], size: f64) {
+    let (w, h) = (camera.width as f32, camera.height as f32);
+    let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
+        let (origin, direction) = camera.ray(x, y);
+        view.place(DVec3::from(origin) + DVec3::from(direction) * 0.05 * size)
+    });
+    let eye = view.place(camera.place());
+    for corner in corners {
+        canvas.line(&[eye, corner], color, 1.0);
+    }
+    let [a, b, c, d] = corners;
+    canvas.line(&[a, b, c, d, a], color, 1.0);
+    canvas.dot(eye, 2.5, color);
+}

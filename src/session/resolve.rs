@@ -1,0 +1,201 @@
+//! From what was asked for to a complete configuration, and whether the cameras suit it.
+
+use std::path::Path;
+
+use super::{Error, Observer, ObserverExt, Result};
+use crate::config::{
+    Background, Config, ConfigError, ForwardFacing, Meta, SceneHints, Surroundings,
+};
+use crate::dataset::doctor::{self, Bounds, Problem, Severity};
+use crate::dataset::framing::short;
+use crate::dataset::{Dataset, Frame};
+use crate::gpu::AdapterClass;
+use crate::images::near_far;
+
+/// The same of a method that learns what to begin with, which any does; of what it says nothing of, it gets what suits it, and
+/// `--set meta.…` changes that too.
+pub(crate) fn config_with_meta(
+    file: Option<&Path>,
+    method: Option<&str>,
+    overrides: &[String],
+    class: AdapterClass,
+) -> Result<Config, ConfigError> {
+    let of_meta = |text: &&String| text.trim_start().starts_with("meta.");
+    let (of_meta, others): (Vec<&String>, Vec<&String>) = overrides.iter().partition(of_meta);
+    let cloned = |list: Vec<&String>| list.into_iter().cloned().collect::<Vec<_>>();
+    let mut config = self::config(file, method, &cloned(others), class)?;
+    let suiting = Meta::suiting(&config.optimizer);
+    config.meta.get_or_insert(suiting);
+    config.distillation = None;
+    Config::parse(&config.to_toml(), &config.method, &cloned(of_meta))
+}
+
+/// The configuration that flags ask for: a file, a preset, or what suits adapters of `class`; not resolved yet.
+pub(crate) fn config(
+    file: Option<&Path>,
+    method: Option<&str>,
+    overrides: &[String],
+    class: AdapterClass,
+) -> Result<Config, ConfigError> {
+    match (file, method) {
+        (Some(file), _) => Config::from_file(file, overrides),
+        (None, method) => {
+            Config::preset(method.unwrap_or(Config::default_method(class)), overrides)
+        }
+    }
+}
+
+/// Fill in what depends on the scene and the device, and tell what was taken from the cameras and the images.
+pub(crate) fn resolve(
+    observer: &dyn Observer,
+    config: &mut Config,
+    dataset: &mut Dataset,
+    class: AdapterClass,
+) {
+    if dataset.surroundings.is_none() && config.goes_by_images() {
+        dataset.survey();
+    }
+    let (hints, framing) = (dataset.hints(), dataset.framing);
+    let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
+    let why = match (config.scene.scale, config.scene.offset) {
+        (Some(_), _) => "of the scale given, around where",
+        (None, Some(_)) => "at the offset given, in the size that suits where",
+        (None, None) => "since",
+    };
+    let given = [config.scene.background, config.scene.eval_background];
+    config.resolve(hints, class);
+    if let Some(framing) = framing.filter(|_| !is_placed && config.scene.ndc.is_none()) {
+        let scene = &config.scene;
+        let [x, y, z] = scene.box_offset();
+        observer.note(format!(
+            "scene: a box of {} world units a side, {why} {} (scene.scale={} scene.offset=[{x},{y},{z}] \
+             scene.aabb_scale={}; --set changes them)",
+            short(f64::from(scene.aabb_scale.unwrap_or(1)) / scene.box_scale()),
+            framing.reason(),
+            scene.box_scale(),
+            scene.aabb_scale.unwrap_or(1),
+        ));
+    }
+    if config.scene.forward_facing == ForwardFacing::Ndc
+        && hints.is_normalized
+        && config.scene.ndc.is_none()
+    {
+        observer.note(
+            "the cameras do not all look one way: the scene is held in the world, not in normalised device coordinates",
+        );
+    }
+    if matches!(given, [Background::Auto(_), _])
+        && let Some(surroundings) = hints.surroundings
+    {
+        let background = config.scene.background;
+        let why = match surroundings {
+            Surroundings::Transparent => "where the images are transparent".to_owned(),
+            Surroundings::Plain(_) => {
+                "around the object in most images, which are opaque".to_owned()
+            }
+            Surroundings::Filled(_) => "the mean of the images, which the scene fills".to_owned(),
+        };
+        let loss = config.training.opacity_loss.unwrap_or(0.0);
+        let more = if loss > 0.0 {
+            ", without training.opacity_loss, which keeps the scene opaque"
+        } else {
+            ""
+        };
+        observer.note(format!(
+            "background: {background}, {why} (--background chooses another{more})"
+        ));
+    }
+}
+
+/// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
+/// `dataset` itself frames stands for that.
+pub(crate) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
+    box_of(
+        config,
+        if config.scene.ndc.is_some() {
+            dataset.hints()
+        } else {
+            SceneHints::default()
+        },
+    )
+}
+
+/// The box of a resolved configuration in world units, for which `hints` stand where they say something.
+pub(crate) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
+    let scene = &config.scene;
+    let scale = hints.scale.unwrap_or(scene.box_scale());
+    let offset = hints.offset.unwrap_or(scene.box_offset());
+    let side = hints.aabb_scale.or(scene.aabb_scale).unwrap_or(1);
+    let corner = |sign: f64| offset.map(|o| (0.5 + sign * f64::from(side) / 2.0 - o) / scale);
+    Bounds {
+        low: corner(-1.0),
+        high: corner(1.0),
+    }
+}
+
+/// What is wrong with the cameras of `dataset` under a resolved configuration.
+pub(crate) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
+    let world = world_box(dataset, config);
+    let near_far = |view: &Frame| near_far(config, view.near_far);
+    let cubes = config.scene.aabb_scale.unwrap_or(1);
+    let mut problems = doctor::check(dataset, &world, cubes, &near_far);
+    for cells in config.passes.iter().filter_map(|p| p.field.cells.as_ref()) {
+        let corner = |share: [f32; 3]| -> [f64; 3] {
+            let side = |a: usize| world.high[a] - world.low[a];
+            std::array::from_fn(|a| world.low[a] + f64::from(share[a]) * side(a))
+        };
+        let grid = Bounds {
+            low: corner(cells.low),
+            high: corner(cells.high),
+        };
+        // Of a grid that fills the box all has been told.
+        if grid != world {
+            problems.extend(doctor::check_grid(dataset, &grid, &near_far));
+        }
+    }
+    problems
+}
+
+/// Tell what is wrong with the cameras of `dataset`, and refuse to train where that would be in vain.
+pub(crate) fn check(
+    observer: &dyn Observer,
+    dataset: &Dataset,
+    path: &Path,
+    config: &Config,
+) -> Result<()> {
+    let problems = problems(dataset, config);
+    let (errors, warnings): (Vec<_>, Vec<_>) = problems
+        .into_iter()
+        .partition(|p| p.severity == Severity::Error);
+    for warning in warnings {
+        observer.warn(&warning.message);
+    }
+    check_depths(dataset, config)?;
+    errors.first().map_or(Ok(()), |error| {
+        Err(Error::failed(format!(
+            "{}: {} (kiln inspect {} --plot cameras.png shows them)",
+            dataset.name,
+            error.message,
+            path.display()
+        )))
+    })
+}
+
+/// Refuse rays that end before they start.
+fn check_depths(dataset: &Dataset, config: &Config) -> Result<()> {
+    let frames = dataset
+        .train
+        .iter()
+        .chain(&dataset.val)
+        .chain(&dataset.test);
+    for frame in frames {
+        let [near, far] = near_far(config, frame.near_far);
+        if near >= far {
+            return Err(Error::usage(format!(
+                "rays of {} would start at {near} and end at {far}: change scene.near or scene.far with --set",
+                frame.name
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,215 @@
+//! Videos, which ffmpeg encodes from frames piped to it.
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::JoinHandle;
+
+use super::{Error, Observer, Result, cannot_write, part_of};
+use crate::render::Frame;
+
+/// Bytes of what ffmpeg says last that are kept.
+const LAST_WORDS: usize = 4096;
+
+/// A video under way beside its final place.
+pub(super) struct Video {
+    path: PathBuf,
+    part: PathBuf,
+    _incomplete: Box<dyn Any>,
+    size: [u32; 2],
+    ffmpeg: Option<Child>,
+    last_words: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Drop for Video {
+    fn drop(&mut self) {
+        if let Some(mut ffmpeg) = self.ffmpeg.take() {
+            let _ = ffmpeg.kill();
+            let _ = ffmpeg.wait();
+            let _ = std::fs::remove_file(&self.part);
+        }
+    }
+}
+
+/// The end of what ffmpeg says, read as it comes, so that it never waits.
+fn listen(mut stderr: ChildStderr) -> Vec<u8> {
+    let (mut kept, mut chunk) = (Vec::new(), [0; 1024]);
+    while let Ok(n) = stderr.read(&mut chunk) {
+        if n == 0 {
+            break;
+        }
+        kept.extend_from_slice(&chunk[..n]);
+        let surplus = kept.len().saturating_sub(LAST_WORDS);
+        kept.drain(..surplus);
+    }
+    kept
+}
+
+/// A side of the video: H.264 in 4:2:0 halves its colour, so sides are even.
+fn even(side: u32) -> u32 {
+    side.next_multiple_of(2)
+}
+
+impl Video {
+    pub(super) fn begin(
+        observer: &dyn Observer,
+        path: &Path,
+        size: [u32; 2],
+        fps: f64,
+    ) -> Result<Self> {
+        let part = part_of(path);
+        // An error of the file system is better told by itself than by ffmpeg.
+        std::fs::File::create(&part).map_err(|e| cannot_write(path, e))?;
+        let [width, height] = size.map(even);
+        let mut file = OsString::from("file:");
+        file.push(&part);
+        let mut command = Command::new("ffmpeg");
+        command
+            .args(["-hide_banner", "-loglevel", "error", "-y"])
+            .args(["-f", "rawvideo", "-pixel_format", "rgb24"])
+            .args(["-video_size", &format!("{width}x{height}")])
+            .args(["-framerate", &format!("{fps}"), "-i", "pipe:0"])
+            .args([
+                "-vf",
+                "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p",
+            ])
+            .args(["-c:v", "libx264", "-crf", "18", "-preset", "medium"])
+            .args(["-colorspace", "bt709", "-color_primaries", "bt709"])
+            .args(["-color_trc", "bt709", "-color_range", "tv"])
+            .args(["-movflags", "+faststart", "-f", "mp4"])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        // Ctrl-C in a terminal goes to a whole group of processes: this one is ended by the program.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut ffmpeg = command.spawn().map_err(|e| {
+            let _ = std::fs::remove_file(&part);
+            if e.kind() == ErrorKind::NotFound {
+                Error::usage(format!(
+                    "--out {}: ffmpeg, which writes videos, is not on the PATH: install it (https://ffmpeg.org, \
+                     or your system's packages), or give a folder for PNGs or a .gif",
+                    path.display()
+                ))
+            } else {
+                cannot_write(path, format!("ffmpeg does not start: {e}"))
+            }
+        })?;
+        let last_words = ffmpeg
+            .stderr
+            .take()
+            .map(|stderr| std::thread::spawn(|| listen(stderr)));
+        Ok(Self {
+            path: path.to_owned(),
+            _incomplete: observer.writes(&part),
+            part,
+            size,
+            ffmpeg: Some(ffmpeg),
+            last_words,
+        })
+    }
+
+    /// Take RGB8 pixels.
+    pub(super) fn add(&mut self, frame: &Frame, pixels: &[u8]) -> Result<()> {
+        if [frame.width, frame.height] != self.size {
+            return Err(cannot_write(&self.path, "its frames differ in size"));
+        }
+        let pixels = with_even_sides(pixels, self.size);
+        let stdin = self.ffmpeg.as_mut().and_then(|f| f.stdin.as_mut());
+        let sent = stdin.map_or(Ok(()), |stdin| stdin.write_all(&pixels));
+        // It ended early, and says why.
+        sent.map_err(|e| {
+            let told = self.end().err();
+            let _ = std::fs::remove_file(&self.part);
+            told.unwrap_or_else(|| cannot_write(&self.path, e))
+        })
+    }
+
+    /// Wait for ffmpeg to end, which it does once its input has.
+    fn end(&mut self) -> Result<()> {
+        let Some(mut ffmpeg) = self.ffmpeg.take() else {
+            return Ok(());
+        };
+        drop(ffmpeg.stdin.take());
+        let status = ffmpeg.wait();
+        let words = self.last_words.take().and_then(|w| w.join().ok());
+        match status {
+            Ok(status) if status.success() => Ok(()),
+            status => {
+                let _ = std::fs::remove_file(&self.part);
+                let words = words.unwrap_or_default();
+                let words = String::from_utf8_lossy(&words);
+                let last = words.lines().map(str::trim).rfind(|line| !line.is_empty());
+                let reason = match (last, status) {
+                    (Some(line), _) => format!("ffmpeg says: {}", printable(line)),
+                    (None, Ok(status)) => format!("ffmpeg failed ({status})"),
+                    (None, Err(e)) => format!("ffmpeg cannot be waited for: {e}"),
+                };
+                Err(cannot_write(&self.path, reason))
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<PathBuf> {
+        self.end()?;
+        let complete = || {
+            // Windows syncs only what is open for writing.
+            let file = std::fs::File::options().write(true).open(&self.part)?;
+            file.sync_all()?;
+            std::fs::rename(&self.part, &self.path)
+        };
+        complete().map_err(|e| {
+            let _ = std::fs::remove_file(&self.part);
+            cannot_write(&self.path, e)
+        })?;
+        Ok(self.path.clone())
+    }
+}
+
+fn printable(line: &str) -> String {
+    line.chars().filter(|c| !c.is_control()).collect()
+}
+
+/// RGB8 pixels whose last column and row are repeated where a side is odd.
+fn with_even_sides(pixels: &[u8], [width, height]: [u32; 2]) -> std::borrow::Cow<'_, [u8]> {
+    if width % 2 == 0 && height % 2 == 0 {
+        return pixels.into();
+    }
+    let row_bytes = 3 * width as usize;
+    let mut out = Vec::with_capacity(3 * even(width) as usize * even(height) as usize);
+    let mut rows: Vec<&[u8]> = pixels.chunks_exact(row_bytes).collect();
+    if height % 2 == 1 {
+        rows.extend(rows.last().copied());
+    }
+    for row in rows {
+        out.extend_from_slice(row);
+        if width % 2 == 1 {
+            out.extend_from_slice(&row[row_bytes - 3..]);
+        }
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_even_sides;
+
+    #[test]
+    fn odd_sides_repeat_their_last_pixels() {
+        let pixels: Vec<u8> = (0..9).collect();
+        let out = with_even_sides(&pixels, [1, 3]);
+        assert_eq!(
+            *out,
+            [
+                0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 6, 7, 8, 6, 7, 8, 6, 7, 8
+            ]
+        );
+        let out = with_even_sides(&pixels[..6], [2, 1]);
+        assert_eq!(*out, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]);
+        let even: Vec<u8> = (0..12).collect();
+        assert_eq!(*with_even_sides(&even, [2, 2]), even);
+    }
+}

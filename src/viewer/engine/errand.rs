@@ -1,0 +1,67 @@
+//! What the window wants rendered and written: screenshots, and paths as `kiln render` renders them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::Background;
+use crate::render::{Rendered, Renderer};
+use crate::session::render::{Backdrop, RenderOptions, along};
+use crate::session::sink::save_png;
+use crate::session::{Error, Observer, ObserverExt as _, Result, Scale};
+use crate::viewer::{Errand, Looking};
+
+/// Do `errand` with `renderer`, while the window has its part.
+pub(super) fn run(observer: &dyn Observer, renderer: &mut Renderer, errand: Errand) -> Result<()> {
+    match errand {
+        Errand::Screenshot { looking } => screenshot(observer, renderer, &looking),
+        Errand::Path {
+            path,
+            to,
+            channel,
+            per_side,
+            background,
+        } => {
+            if to.as_os_str().is_empty() {
+                return Err(Error::usage(
+                    "the path has no file to be rendered to: name one",
+                ));
+            }
+            let options = RenderOptions {
+                channels: vec![channel],
+                samples: per_side,
+                background: Some(Backdrop::Behind(Background::Fixed(background))),
+                ..RenderOptions::new(PathBuf::new(), to)
+            };
+            along(observer, renderer, &options, &path)
+        }
+    }
+}
+
+/// Write what `looking` shows to a PNG, pixel by pixel what the window would show at that size.
+fn screenshot(observer: &dyn Observer, renderer: &mut Renderer, looking: &Looking) -> Result<()> {
+    let gpu = Arc::clone(renderer.gpu());
+    let size = [looking.camera.width, looking.camera.height];
+    let task = observer.task("rendering", Scale::Count(1));
+    renderer.set_crop(looking.crop);
+    let mut job = renderer.begin_picture(&looking.camera, looking.near_far, &looking.shading)?;
+    let picture = loop {
+        if !observer.keep_going() {
+            return Err(Error::Cancelled(
+                " before the screenshot was done".to_owned(),
+            ));
+        }
+        match renderer.advance(&mut job)? {
+            Some(Rendered::Picture(picture)) => break picture,
+            _ => gpu.wait()?,
+        }
+    };
+    let rgba = picture.read(&gpu)?;
+    let rgb: Vec<u8> = rgba.chunks_exact(4).flat_map(|p| p[..3].to_vec()).collect();
+    let mut names = (1..).map(|n| PathBuf::from(format!("screenshot-{n:03}.png")));
+    let to = names.find(|path| !path.exists()).unwrap_or_default();
+    save_png(&to, &rgb, size[0], size[1])?;
+    task.increment();
+    drop(task);
+    observer.note(format!("saved {} ({}×{})", to.display(), size[0], size[1]));
+    Ok(())
+}

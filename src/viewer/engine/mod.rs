@@ -1,0 +1,907 @@
+//! The thread behind the window: opens, trains and draws as it is told.
+
+mod easel;
+mod errand;
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use easel::Easel;
+
+use super::protocol::{Choice, Command, Errand, Event, Opened, Outbox, Place, Training};
+use super::{Learned, Pace, Progress, Turn};
+use crate::camera::Camera;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::dataset::Dataset;
+use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
+use crate::render::{Renderer, Show};
+use crate::run::RunDir;
+use crate::sampling::SceneBox;
+use crate::scene_frame::SceneFrame;
+use crate::session::fit::diverged;
+use crate::session::open::{self, OpenRun};
+use crate::session::{
+    Advanced, Error, Fit, FitOptions, FitProgress, Level, Observer, ObserverExt as _, Result,
+    Scale, Task, WindowContent, WindowOptions, data, evaluate, make_demo_scene,
+};
+
+/// Share of the device that training gets at first.
+const SHARE: f64 = 0.75;
+/// Between looks at commands, while there is nothing to do.
+const IDLE: Duration = Duration::from_millis(50);
+/// Between looks at the device, while it is busy.
+const NAP: Duration = Duration::from_micros(300);
+/// Seconds between two reports of progress.
+const REPORT: f64 = 0.25;
+/// Between two counts of the occupancy grid.
+const CENSUS: Duration = Duration::from_secs(2);
+/// Longest wait for the window to paint a picture.
+const PAINTING: Duration = Duration::from_millis(80);
+/// A device that is lost again sooner is given up.
+const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
+
+/// What to open.
+#[derive(Debug, Clone)]
+enum What {
+    /// A run or a dataset.
+    Path(Choice),
+    /// A training.
+    Train(Box<FitOptions>),
+    /// Training that was under way: options that go on with it, and options that begin it anew where nothing was saved.
+    Again(Box<[FitOptions; 2]>),
+    /// The built-in scene, by a method if one is chosen.
+    Demo(Option<String>),
+}
+
+/// What the window has asked for, and has not got yet.
+#[derive(Debug)]
+struct Wishes {
+    easel: Easel,
+    pace: Pace,
+    training: Training,
+    save: bool,
+    stop: bool,
+    cancel: bool,
+    quit: bool,
+    errands: VecDeque<Box<Errand>>,
+    next: Option<What>,
+}
+
+/// Where commands come in and events go out, and what pictures are made with.
+struct Desk {
+    outbox: Outbox,
+    /// Is told what the window shows too, and hears Ctrl-C.
+    terminal: Box<dyn Observer + Send>,
+    options: GpuOptions,
+    commands: Receiver<Command>,
+    wishes: RefCell<Wishes>,
+    gpu: RefCell<Option<Arc<Gpu>>>,
+    /// The device that was chosen in the window, by its number.
+    device: RefCell<Option<usize>>,
+    /// Whether it is to be opened, once nothing else has the one before.
+    switches: Cell<bool>,
+    /// Of the window's pictures, which come between whatever else is rendered.
+    renderer: RefCell<Option<Renderer>>,
+    /// How to open again what is open, on another device.
+    again: RefCell<Option<What>>,
+    census: RefCell<Census>,
+    /// Since when the window has a picture that it has not painted yet.
+    unpainted: Cell<Option<Instant>>,
+    /// Since when something else than a picture has the device.
+    worked: Cell<Instant>,
+}
+
+/// Counts of the occupancy grid, now and then.
+#[derive(Debug)]
+struct Census {
+    ticket: Option<ReadBack>,
+    next: Instant,
+}
+
+impl Desk {
+    fn new(
+        commands: Receiver<Command>,
+        outbox: Outbox,
+        options: GpuOptions,
+        terminal: Box<dyn Observer + Send>,
+    ) -> Self {
+        Self {
+            outbox,
+            terminal,
+            options,
+            commands,
+            wishes: RefCell::new(Wishes {
+                easel: Easel::default(),
+                pace: pace_of(SHARE, AdapterClass::Software),
+                training: Training::Go,
+                save: false,
+                stop: false,
+                cancel: false,
+                quit: false,
+                errands: VecDeque::new(),
+                next: None,
+            }),
+            gpu: RefCell::default(),
+            device: RefCell::default(),
+            switches: Cell::new(false),
+            renderer: RefCell::default(),
+            again: RefCell::default(),
+            census: RefCell::new(Census {
+                ticket: None,
+                next: Instant::now(),
+            }),
+            unpainted: Cell::new(None),
+            worked: Cell::new(Instant::now()),
+        }
+    }
+
+    /// The device that is open, or else the one that was chosen; the window draws with it too.
+    fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
+        let before = self.gpu.borrow().clone();
+        if let Some(gpu) = before.filter(|gpu| gpu.check().is_ok()) {
+            return Ok(gpu);
+        }
+        let chosen = self.device.borrow().map(|number| number.to_string());
+        let options = GpuOptions {
+            device: chosen.or_else(|| self.options.device.clone()),
+            ..self.options.clone()
+        };
+        let gpu = Gpu::open(&options)?;
+        self.note(format!("device: {}", gpu.description()));
+        // What pictures cost is not known before the first.
+        let mut wishes = self.wishes.borrow_mut();
+        let share = wishes.pace.share;
+        wishes.pace = pace_of(share, gpu.class());
+        drop(wishes);
+        *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
+        self.outbox.send(Event::Device(Arc::clone(&gpu)));
+        let all = list_adapters(&options);
+        let used = all.iter().position(|a| a.default);
+        let names = all.into_iter().map(|a| a.name).collect();
+        self.outbox.send(Event::Devices(names, used));
+        Ok(gpu)
+    }
+
+    /// Take in what the window asks for, and wait for it until `patience` is over.
+    fn listen(&self, patience: Duration) {
+        self.take_in(&mut self.wishes.borrow_mut(), patience);
+    }
+
+    fn take_in(&self, wishes: &mut Wishes, patience: Duration) {
+        let first = match self.commands.recv_timeout(patience) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Quit),
+        };
+        for command in first.into_iter().chain(self.commands.try_iter()) {
+            match command {
+                Command::Look(looking) => {
+                    if looking.moving && !wishes.easel.is_moving() {
+                        wishes.pace.hurry();
+                    }
+                    wishes.easel.look(Some(*looking));
+                }
+                Command::Painted => self.unpainted.set(None),
+                Command::Hide => wishes.easel.look(None),
+                Command::Train(training) => wishes.training = training,
+                Command::Share(share) => wishes.pace.share = share,
+                Command::Save => wishes.save = true,
+                Command::Stop => wishes.stop = true,
+                // What is open stays so until there is something else.
+                Command::Open(choice) => match can_open(&choice.path) {
+                    Ok(()) => wishes.next = Some(What::Path(choice)),
+                    Err(error) => self.fail(&error),
+                },
+                Command::Demo(method) => wishes.next = Some(What::Demo(method)),
+                Command::Device(number) => {
+                    *self.device.borrow_mut() = Some(number);
+                    self.switches.set(true);
+                }
+                Command::Render(errand) => wishes.errands.push_back(errand),
+                Command::Cancel => wishes.cancel = true,
+                Command::Quit => wishes.quit = true,
+                Command::LoseDevice => {
+                    if let Some(gpu) = self.gpu.borrow().as_ref() {
+                        gpu.lose();
+                    }
+                }
+            }
+        }
+        wishes.quit |= self.is_cancelled();
+    }
+
+    /// Tell that something did not work, in the window in the same words as on the terminal.
+    fn fail(&self, error: &Error) {
+        let message = error.full_message();
+        self.complain(&message);
+        self.outbox.send(Event::Failed(message));
+    }
+
+    /// Tell on the terminal alone that something did not work.
+    fn complain(&self, message: &str) {
+        let _ = self.terminal.message(Level::Error, message);
+    }
+
+    /// Whether something else is to be done.
+    fn is_over(&self) -> bool {
+        let wishes = self.wishes.borrow();
+        wishes.quit || wishes.next.is_some() || self.switches.get()
+    }
+
+    /// Tell what was opened, whose pictures `renderer` makes, and forget what the last one left behind.
+    fn open(&self, opened: Opened, mut renderer: Renderer, again: What) {
+        renderer.set_budget(longest_submission(renderer.gpu().class()));
+        *self.renderer.borrow_mut() = Some(renderer);
+        *self.again.borrow_mut() = Some(again);
+        self.census.borrow_mut().ticket = None;
+        let mut wishes = self.wishes.borrow_mut();
+        wishes.easel.clear();
+        (wishes.training, wishes.save, wishes.stop) = (Training::Go, false, false);
+        wishes.errands.clear();
+        wishes.cancel = false;
+        drop(wishes);
+        self.outbox.send(Event::Opened(Box::new(opened)));
+    }
+
+    /// What was open is no more; how it can be opened again.
+    fn close(&self) -> Option<What> {
+        *self.renderer.borrow_mut() = None;
+        self.wishes.borrow_mut().easel.clear();
+        self.outbox.send(Event::Closed);
+        self.again.borrow_mut().take()
+    }
+
+    /// Let pictures show what `driver` has learned so far.
+    fn show_newest(&self, fit: &Fit<'_>) -> Result<()> {
+        if let Some(renderer) = self.renderer.borrow().as_ref() {
+            fit.show_newest_in(renderer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a picture is due or under way.
+    fn wants_picture(&self) -> bool {
+        let wishes = self.wishes.borrow();
+        self.renderer.borrow().is_some() && wishes.easel.wants(&wishes.pace)
+    }
+
+    /// Let a picture have its turn, while something else `waits` or not.
+    fn draw(&self, waits: bool) -> Result<(), GpuError> {
+        let wishes = &mut *self.wishes.borrow_mut();
+        let mut renderer = self.renderer.borrow_mut();
+        let Some(renderer) = renderer.as_mut() else {
+            return Ok(());
+        };
+        let gpu = Arc::clone(renderer.gpu());
+        let started = Instant::now();
+        let shot = wishes.easel.turn(&gpu, renderer, &mut wishes.pace)?;
+        let moving = wishes.easel.is_moving();
+        let seconds = started.elapsed().as_secs_f64();
+        wishes.pace.rendered(seconds, waits, moving);
+        if let Some(shot) = shot {
+            self.unpainted.set(Some(Instant::now()));
+            self.outbox.send(Event::Shot(Box::new(shot)));
+        }
+        // What is painted while something moves comes before whatever else would be done.
+        while moving
+            && self
+                .unpainted
+                .get()
+                .is_some_and(|at| at.elapsed() < PAINTING)
+        {
+            self.take_in(wishes, NAP);
+        }
+        Ok(())
+    }
+
+    /// Let the window have its part while something else takes long; whether that is still wanted.
+    fn breathe(&self) -> bool {
+        self.listen(Duration::ZERO);
+        let worked = self.worked.get().elapsed().as_secs_f64();
+        let wants = self.wants_picture();
+        self.wishes.borrow_mut().pace.trained(worked, wants);
+        // What is wrong with the device is told by what it does for others too.
+        while self.wants_picture()
+            && !self.is_over()
+            && self.wishes.borrow().pace.next(true, true) == Turn::Picture
+            && self.draw(true).is_ok()
+        {
+            self.listen(Duration::ZERO);
+        }
+        self.worked.set(Instant::now());
+        !self.is_over() && !self.wishes.borrow().cancel
+    }
+
+    /// Draw what is due, or wait for something to be.
+    fn show(&self) -> Result<(), GpuError> {
+        if self.wants_picture() {
+            self.draw(false)?;
+            self.listen(Duration::ZERO);
+        } else {
+            if let Some(renderer) = self.renderer.borrow().as_ref() {
+                renderer.gpu().poll_once()?;
+            }
+            self.listen(IDLE);
+        }
+        self.count_occupied()
+    }
+
+    /// Tell now and then how much of the occupancy grid is occupied.
+    fn count_occupied(&self) -> Result<(), GpuError> {
+        let mut census = self.census.borrow_mut();
+        if let Some(bytes) = census.ticket.as_ref().map(ReadBack::poll).transpose()? {
+            if let Some(bytes) = bytes {
+                let ones: u64 = bytes.iter().map(|b| u64::from(b.count_ones())).sum();
+                let share = ones as f64 / (8.0 * bytes.len().max(1) as f64);
+                self.outbox.send(Event::Occupied(share));
+                census.ticket = None;
+            }
+        } else if census.next <= Instant::now() {
+            census.next = Instant::now() + CENSUS;
+            let renderer = self.renderer.borrow();
+            census.ticket = renderer.as_ref().and_then(Renderer::read_occupancy);
+        }
+        Ok(())
+    }
+
+    /// Do what is to be rendered and written, if anything, with `renderer`.
+    fn run_errand(&self, renderer: &mut Renderer) {
+        let errand = self.wishes.borrow_mut().errands.pop_front();
+        let Some(errand) = errand else {
+            return;
+        };
+        self.wishes.borrow_mut().cancel = false;
+        let outcome = errand::run(self, renderer, *errand);
+        renderer.set_crop(None);
+        self.outbox.send(Event::Done);
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_cancelled() => {
+                self.note("left: nothing was written of what was not complete");
+            }
+            // It is told by what comes next.
+            Err(_) if renderer.gpu().is_lost() => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn has_lost_device(&self) -> bool {
+        self.gpu.borrow().as_ref().is_some_and(|gpu| gpu.is_lost())
+    }
+
+    fn has_errand(&self) -> bool {
+        !self.wishes.borrow().errands.is_empty()
+    }
+}
+
+/// Longest submission while a window waits for its turn: what is under way when something moves is waited for.
+fn longest_submission(class: AdapterClass) -> Duration {
+    Duration::from_millis(match class {
+        AdapterClass::Software => 25,
+        AdapterClass::Integrated => 10,
+        AdapterClass::Discrete => 5,
+    })
+}
+
+/// How pictures and training take turns at first on such a device: what a picture costs is not known before the first.
+fn pace_of(share: f64, class: AdapterClass) -> Pace {
+    match class {
+        AdapterClass::Software => Pace::new(share, 0.045, 5e4),
+        AdapterClass::Integrated => Pace::new(share, 0.010, 2e6),
+        AdapterClass::Discrete => Pace::new(share, 0.006, 2e7),
+    }
+}
+
+/// Do what the window asks for until it closes, `content` of the options first.
+pub(super) fn run(
+    commands: Receiver<Command>,
+    outbox: Outbox,
+    options: WindowOptions,
+    terminal: Box<dyn Observer + Send>,
+) -> Result<()> {
+    let desk = &Desk::new(commands, outbox, options.gpu, terminal);
+    let mut next = options.content.map(|content| match content {
+        WindowContent::Path(path) => What::Path(Choice { path, method: None }),
+        WindowContent::Fit(options) => What::Train(options),
+    });
+    let mut lost: Option<Instant> = None;
+    // What is to be opened again, on another device.
+    let mut reopened: Option<What> = None;
+    loop {
+        if desk.switches.take() {
+            *desk.gpu.borrow_mut() = None;
+        }
+        // The window needs a device even where nothing is open.
+        if let Err(error) = desk.open_gpu() {
+            if desk.device.borrow_mut().take().is_none() {
+                return Err(error.into());
+            }
+            // What was chosen does not open: the one before did.
+            desk.fail(&error.into());
+            continue;
+        }
+        if let Some(what) = next.take() {
+            let outcome = open(desk, what);
+            let again = desk.close();
+            reopened = again.clone().filter(|_| desk.switches.get());
+            match outcome {
+                Ok(()) => {}
+                Err(error) if error.is_cancelled() && desk.is_cancelled() => {
+                    return Err(error);
+                }
+                Err(error) if error.is_cancelled() => desk.note(error.to_string()),
+                Err(error) if desk.has_lost_device() => {
+                    // A device that does not hold is not opened for ever.
+                    if lost.is_some_and(|at| at.elapsed() < BETWEEN_LOSSES) {
+                        return Err(error);
+                    }
+                    lost = Some(Instant::now());
+                    next = again;
+                    if next.is_none() {
+                        desk.fail(&error);
+                    } else {
+                        desk.complain(&error.full_message());
+                        desk.note("opening the device again, and what was open");
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    // It may not have been saved.
+                    reopened = None;
+                    desk.fail(&error);
+                }
+            }
+        }
+        desk.listen(IDLE);
+        let mut wishes = desk.wishes.borrow_mut();
+        if wishes.quit && desk.is_cancelled() {
+            return Err(Error::Cancelled(", with what was trained saved".to_owned()));
+        }
+        if wishes.quit {
+            return Ok(());
+        }
+        wishes.errands.clear();
+        next = wishes.next.take().or(reopened.take());
+    }
+}
+
+fn open(desk: &Desk, what: What) -> Result<()> {
+    let fit = |path: &Path, method: Option<String>| {
+        let options = FitOptions {
+            method,
+            ..FitOptions::new(path)
+        };
+        train(desk, &options)
+    };
+    match what {
+        What::Train(options) => train(desk, &options),
+        What::Again(both) => {
+            let [resumed, anew] = &*both;
+            let is_saved = resumed.resume.as_deref().is_some_and(is_run);
+            train(desk, if is_saved { resumed } else { anew })
+        }
+        What::Path(choice) if is_run(&choice.path) => look(desk, &choice.path),
+        What::Path(choice) => fit(&choice.path, choice.method),
+        What::Demo(method) => {
+            let dataset = make_demo_scene(&*desk.open_gpu()?, Path::new("demo"), desk)?;
+            fit(&dataset, method)
+        }
+    }
+}
+
+/// Train in the window.
+fn train(desk: &Desk, options: &FitOptions) -> Result<()> {
+    options.check()?;
+    let gpu = desk.open_gpu()?;
+    let mut fit = Fit::open(&gpu, options, desk)?;
+    train_on(desk, &mut fit).map_err(|error| diverged(error, fit.dir()))
+}
+
+/// Whether `path` is a run or a dataset that can be read.
+fn can_open(path: &Path) -> Result<()> {
+    if is_run(path) {
+        Checkpoint::open(path)?;
+    } else {
+        Dataset::open(path)?;
+    }
+    Ok(())
+}
+
+/// Whether there is a checkpoint at `path`, or in it.
+fn is_run(path: &Path) -> bool {
+    RunDir::of(path).checkpoint().is_file()
+}
+
+/// Show the run at `path` until something else is asked for.
+fn look(desk: &Desk, path: &Path) -> Result<()> {
+    let gpu = desk.open_gpu()?;
+    let OpenRun {
+        checkpoint,
+        mut renderer,
+    } = open::open_run(desk, &gpu, path, None)?;
+    let dataset = data::dataset_of(desk, &checkpoint, None, checkpoint.info.opening());
+    let dataset = dataset
+        .map_err(|error| {
+            let reason = format!("no cameras of the run's dataset: {error}");
+            desk.note(reason);
+        })
+        .ok();
+    let config = &checkpoint.info.config;
+    let opened = opened(path, config, dataset.as_ref(), &renderer, None);
+    let choice = Choice {
+        path: path.to_owned(),
+        method: None,
+    };
+    desk.open(opened, renderer.beside()?, What::Path(choice));
+    while !desk.is_over() {
+        desk.run_errand(&mut renderer);
+        desk.show()?;
+    }
+    Ok(())
+}
+
+/// What there is to see of a field; `bytes` that its training takes, if it is trained.
+fn opened(
+    path: &Path,
+    config: &Config,
+    dataset: Option<&Dataset>,
+    renderer: &Renderer,
+    bytes: Option<u64>,
+) -> Opened {
+    let mut places = Vec::new();
+    if let Some(dataset) = dataset {
+        let frames = dataset
+            .train
+            .iter()
+            .chain(&dataset.val)
+            .chain(&dataset.test);
+        places.extend(frames.map(|frame| Place {
+            name: frame.name.clone(),
+            camera: frame.camera.downscaled(dataset.downscale),
+            near_far: frame.near_far,
+            frame: Some(frame.clone()),
+        }));
+    }
+    let scene_frame = SceneFrame::of(config);
+    let corners = SceneBox::of(config).corners();
+    let corners = corners.map(|corner| scene_frame.world_point(corner));
+    if places.is_empty() {
+        places.push(Place {
+            name: "the scene's box".to_owned(),
+            camera: outside(corners),
+            near_far: None,
+            frame: None,
+        });
+    }
+    let all = [
+        Show::Color,
+        Show::Depth,
+        Show::Normals,
+        Show::Opacity,
+        Show::Samples,
+        Show::Occupancy,
+        Show::Cells,
+    ];
+    // The window's own renderer has batches of its own.
+    let batches = renderer.batch_bytes();
+    Opened {
+        title: path.display().to_string(),
+        path: path.to_owned(),
+        method: config.method.clone(),
+        places,
+        n_train: dataset.map_or(0, |d| d.train.len()),
+        downscale: dataset.map_or(1, |d| d.downscale),
+        linear: config.scene.linear,
+        corners,
+        shows: all.into_iter().filter(|s| renderer.can_show(*s)).collect(),
+        can_crop: renderer.can_crop(),
+        bytes: batches + bytes.unwrap_or(batches + renderer.parameter_bytes()),
+        training: bytes.is_some(),
+    }
+}
+
+/// A camera that sees the box between `corners` whole.
+fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
+    let middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(low[a], high[a]));
+    let side = (0..3).map(|a| high[a] - low[a]).fold(0.0, f64::max);
+    let eye = [0.9, -1.2, 0.7].map(|v| v * side);
+    let eye: [f32; 3] = std::array::from_fn(|a| (middle[a] + eye[a]) as f32);
+    Camera::look_at(
+        eye,
+        middle.map(|v| v as f32),
+        [0.0, 0.0, 1.0],
+        0.8,
+        800,
+        600,
+    )
+}
+
+/// Let `fit` train as the window wishes; when training is over the field can still be looked at.
+fn train_on(desk: &Desk, fit: &mut Fit<'_>) -> Result<()> {
+    let path = fit.dir().path().to_owned();
+    let bytes = fit.bytes()?;
+    let (opened, renderer) = {
+        let renderer = fit.renderer().apart()?;
+        let opened = opened(
+            &path,
+            fit.config(),
+            Some(fit.dataset()),
+            &renderer,
+            Some(bytes),
+        );
+        (opened, renderer)
+    };
+    let again = What::Again(Box::new(fit.options_again()));
+    desk.open(opened, renderer, again);
+    fit.set_budget(longest_submission(fit.gpu().class()));
+    let mut over = !fit.begin()?;
+    let mut told = Instant::now();
+    let mut was_paused = false;
+    while !over && !desk.is_over() {
+        let (training, save, stop) = {
+            let mut wishes = desk.wishes.borrow_mut();
+            wishes.cancel = false;
+            let save = std::mem::take(&mut wishes.save);
+            (wishes.training, save, wishes.stop)
+        };
+        let wants = desk.wants_picture();
+        let trains = training != Training::Pause;
+        let has_errand = desk.has_errand();
+        if (!trains && !was_paused) || has_errand {
+            fit.pause()?;
+        }
+        was_paused = !trains;
+        if save {
+            fit.pause()?;
+            if let Err(error) = fit.save_and_tell() {
+                desk.fail(&error);
+            }
+        }
+        if stop {
+            break;
+        }
+        if has_errand {
+            fit.show_newest()?;
+            desk.run_errand(fit.renderer());
+        }
+        let turn = desk.wishes.borrow().pace.next(wants, trains);
+        match turn {
+            Turn::Picture => {
+                let started = Instant::now();
+                if !desk.wishes.borrow().easel.is_busy() {
+                    desk.show_newest(fit)?;
+                }
+                desk.draw(trains)?;
+                fit.leave_out(started.elapsed());
+            }
+            Turn::Training => {
+                let started = Instant::now();
+                let one = training == Training::Step;
+                let before = fit.progress().step;
+                desk.worked.set(started);
+                let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
+                    // An evaluation was left; what was trained is saved.
+                    Err(error) if error.is_cancelled() && !desk.is_cancelled() => break,
+                    outcome => outcome?,
+                };
+                if one && outcome == Advanced::Worked && fit.progress().step > before {
+                    fit.pause()?;
+                    desk.wishes.borrow_mut().training = Training::Pause;
+                }
+                over = outcome == Advanced::Done;
+                // One at a time, so that a picture need not wait for more than one.
+                let waits = wants || desk.wishes.borrow().easel.is_moving();
+                while waits && !fit.is_idle()? {
+                    std::thread::sleep(NAP);
+                }
+                if outcome == Advanced::Busy {
+                    std::thread::sleep(NAP);
+                }
+                let mut wishes = desk.wishes.borrow_mut();
+                wishes.easel.spoil();
+                wishes.pace.trained(started.elapsed().as_secs_f64(), wants);
+            }
+            Turn::Nobody => {}
+        }
+        desk.count_occupied()?;
+        if told.elapsed().as_secs_f64() > REPORT || !trains {
+            told = Instant::now();
+            desk.outbox.send(Event::Progress(report(fit, !trains)));
+        }
+        desk.listen(if turn == Turn::Nobody {
+            IDLE
+        } else {
+            Duration::ZERO
+        });
+    }
+    desk.outbox.send(Event::Progress(report(fit, true)));
+    desk.outbox.send(Event::Ending);
+    desk.wishes.borrow_mut().cancel = false;
+    let text = if over {
+        match fit.finish() {
+            Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
+            Err(error) if error.is_cancelled() && !desk.is_cancelled() => {
+                format!(
+                    "trained to step {} and saved; not evaluated",
+                    fit.progress().step
+                )
+            }
+            Err(error) => return Err(error),
+        }
+    } else {
+        fit.pause()?;
+        let outcome = fit.save_and_tell();
+        match outcome {
+            // Who asked to leave is to know that it is lost.
+            Err(error) if desk.is_over() => return Err(error),
+            Err(error) => {
+                desk.fail(&error);
+                format!("stopped at step {}, not saved", fit.progress().step)
+            }
+            Ok(()) => format!("stopped at step {} and saved", fit.progress().step),
+        }
+    };
+    desk.outbox.send(Event::Progress(report(fit, true)));
+    desk.outbox.send(Event::Ended(text));
+    // From now on it is a run like any other, unless it goes on elsewhere.
+    if !desk.is_over() {
+        *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+    }
+    fit.show_newest()?;
+    desk.show_newest(fit)?;
+    desk.wishes.borrow_mut().easel.spoil();
+    while !desk.is_over() {
+        desk.run_errand(fit.renderer());
+        desk.show()?;
+    }
+    Ok(())
+}
+
+/// How `fit` goes, for the window.
+fn report(fit: &Fit<'_>, paused: bool) -> Progress {
+    let FitProgress {
+        step,
+        seconds,
+        latest,
+        held_out,
+        fraction,
+        left,
+    } = fit.progress();
+    let rate = f64::from(step) / seconds.max(1e-9);
+    let per_second =
+        |of: fn(&crate::train::Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
+    Progress {
+        step,
+        seconds,
+        learned: latest.map(|p| Learned {
+            step: p.step,
+            seconds: p.seconds,
+            loss: p.loss,
+            train_psnr: p.train_psnr,
+        }),
+        held_out,
+        steps_per_second: rate,
+        samples_per_second: per_second(|p| p.samples),
+        rays_per_second: per_second(|p| p.rays),
+        fraction,
+        left,
+        paused,
+    }
+}
+
+/// The window shows what the terminal is told too.
+impl Observer for Desk {
+    fn message(&self, level: Level, text: &str) -> Result<()> {
+        match level {
+            Level::Note | Level::Result => self.outbox.send(Event::Note(text.to_owned())),
+            Level::Warning => self.outbox.send(Event::Note(format!("warning: {text}"))),
+            Level::Detail | Level::Task | Level::Error => {}
+        }
+        self.terminal.message(level, text)
+    }
+
+    fn record(&self, line: &str) -> Result<()> {
+        self.terminal.record(line)
+    }
+
+    fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
+        let on_terminal = self.terminal.task(what, scale);
+        let of = match scale {
+            Scale::Count(n) | Scale::Rays(n) => Some(n.max(1)),
+            Scale::Live(_) | Scale::Unknown => None,
+        };
+        let share = of.map(|_| 0.0);
+        self.outbox.send(Event::Doing(what.to_owned(), share));
+        match of {
+            None => on_terminal,
+            Some(of) => Box::new(ShownTask {
+                on_terminal,
+                what: std::sync::Mutex::new(what.to_owned()),
+                counts: matches!(scale, Scale::Count(_)),
+                done: AtomicU64::new(0),
+                of,
+                outbox: self.outbox.clone(),
+            }),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.terminal.is_cancelled()
+    }
+
+    fn keep_going(&self) -> bool {
+        self.breathe() && !self.is_cancelled()
+    }
+
+    fn listens(&self) -> Box<dyn Any> {
+        self.terminal.listens()
+    }
+
+    fn writes(&self, path: &Path) -> Box<dyn Any> {
+        self.terminal.writes(path)
+    }
+}
+
+/// A task on the terminal and in the window.
+struct ShownTask {
+    on_terminal: Box<dyn Task + Sync>,
+    what: std::sync::Mutex<String>,
+    /// Whether it is told how many are done.
+    counts: bool,
+    done: AtomicU64,
+    of: u64,
+    outbox: Outbox,
+}
+
+impl ShownTask {
+    fn show(&self, done: u64, counts: bool) {
+        let what = self
+            .what
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = if counts {
+            format!("{what} {done}/{}", self.of)
+        } else {
+            what.clone()
+        };
+        let share = done as f32 / self.of as f32;
+        self.outbox.send(Event::Doing(text, Some(share)));
+    }
+}
+
+impl Task for ShownTask {
+    fn set(&self, done: u64) {
+        self.on_terminal.set(done);
+        self.done.store(done, Ordering::Relaxed);
+        self.show(done, false);
+    }
+
+    fn increment(&self) {
+        self.on_terminal.increment();
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.show(done, self.counts);
+    }
+
+    fn describe(&self, text: &str) {
+        self.on_terminal.describe(text);
+        text.clone_into(
+            &mut self
+                .what
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+    }
+}
+
+impl Drop for ShownTask {
+    fn drop(&mut self) {
+        self.outbox.send(Event::Done);
+    }
+}
