@@ -14,8 +14,6 @@ pub use passes::{
 };
 
 use crate::gpu::AdapterClass;
-use crate::sampling::SceneBox;
-use crate::scene_frame;
 use check::Bad;
 use overrides::set;
 
@@ -181,11 +179,26 @@ pub enum Length {
     Normalized,
 }
 
+/// World to unit cube where nothing else is said, as in Instant-NGP; of it, one normalised length is one world unit.
+pub const DEFAULT_SCALE: f64 = 0.33;
+
+/// What `scene.scale` may be.
+pub const SCALE_RANGE: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+
 impl Scene {
+    /// Scale and offset from the space that fields compute in to the unit cube: `cube = position * scale + offset`.
+    #[must_use]
+    pub fn unit_cube(&self) -> (f64, [f64; 3]) {
+        match self.length {
+            Length::World => (self.box_scale(), self.box_offset()),
+            Length::Normalized => (DEFAULT_SCALE, [0.5; 3]),
+        }
+    }
+
     /// World to unit cube, the default where nothing is said.
     #[must_use]
     pub fn box_scale(&self) -> f64 {
-        self.scale.unwrap_or(crate::scene_frame::UNIT)
+        self.scale.unwrap_or(DEFAULT_SCALE)
     }
 
     /// World to unit cube, the default where nothing is said.
@@ -929,7 +942,7 @@ impl Config {
         let aabb_scale = *scene
             .aabb_scale
             .get_or_insert(hints.aabb_scale.unwrap_or(1));
-        let own = hints.scale.unwrap_or(scene_frame::UNIT);
+        let own = hints.scale.unwrap_or(DEFAULT_SCALE);
         let scale = *scene.scale.get_or_insert(own);
         let offset = match (hints.offset, hints.center) {
             // Around the same point in another size.
@@ -956,7 +969,7 @@ impl Config {
             scene.length = Length::World;
         }
         let length = scene.length;
-        let inside = SceneBox::of(self);
+        let (unit_scale, unit_offset) = self.scene.unit_cube();
         let software = class == AdapterClass::Software;
         // With fewer samples a network of a grid costs more to update than to evaluate.
         let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
@@ -1032,8 +1045,9 @@ impl Config {
                 }
                 PositionEncoding::Frequency(frequency) => {
                     let side = aabb_scale as f32;
-                    frequency.scale.get_or_insert(side / inside.scale);
-                    let low = inside.offset.map(|o| (0.5 - side / 2.0 - o) / inside.scale);
+                    let scale = unit_scale as f32;
+                    frequency.scale.get_or_insert(side / scale);
+                    let low = unit_offset.map(|o| (0.5 - side / 2.0 - o as f32) / scale);
                     frequency.offset.get_or_insert(low);
                 }
             }

@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Cells, Config, Distillation, Occupancy};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
@@ -26,9 +25,6 @@ pub enum DistillationError {
     /// The device failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// The teacher's checkpoint is not usable.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
     /// Nothing is dense.
     #[error(
         "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower distillation.threshold with --set"
@@ -66,24 +62,6 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// The last pass's field of a checkpoint, which is the one that makes images.
-    ///
-    /// # Errors
-    /// Those of the checkpoint.
-    pub fn load(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        let config = checkpoint.info.config.clone();
-        let mut fields = Field::of_passes(gpu, &config)?;
-        let mut parameters = FieldParameters::of_passes(gpu, &fields)?;
-        let all: Vec<&Field> = fields.iter().collect();
-        checkpoint.load_parameters(gpu, &all, &parameters)?;
-        let last = fields.len() - 1;
-        Ok(Self::new(
-            config,
-            fields.swap_remove(last),
-            parameters.swap_remove(last),
-        ))
-    }
-
     /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
@@ -129,7 +107,7 @@ pub struct Extraction {
 }
 
 /// Ask `teacher` for its density in every cell of the occupancy grid of `config`, `config.distillation.supersampling` times;
-/// cells that no camera of `images` sees count as empty. `keep_going` hears the share that is done. Blocks.
+/// cells that no camera of `images` sees count as empty. The grid has `most_networks` at most, if given. `keep_going` hears the share that is done. Blocks.
 ///
 /// # Errors
 /// [`DistillationError`]
@@ -138,6 +116,7 @@ pub fn extract(
     config: &Config,
     teacher: &Teacher,
     images: &ImageSet,
+    most_networks: Option<u32>,
     keep_going: &mut dyn FnMut(f64) -> bool,
 ) -> Result<Extraction, DistillationError> {
     let (Some(occupancy), Some(distillation)) = (&config.occupancy, &config.distillation) else {
@@ -177,7 +156,7 @@ pub fn extract(
     }
     let field = &config.passes[0].field;
     let room = Room {
-        wanted: crate::train::most_networks(gpu, config, 0)?,
+        wanted: most_networks,
         bytes: u64::from(Field::len_of_networks(field)) * 4,
         limit: gpu.max_binding_bytes(),
     };

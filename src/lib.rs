@@ -1,6 +1,11 @@
 //! Radiance fields on any GPU: training, evaluation and rendering as WGSL compute shaders through wgpu.
 //!
-//! A radiance field is an encoding that feeds a network. Data flows like this:
+//! ```no_run
+#![doc = include_str!("../examples/train.rs")]
+//! ```
+//!
+//! [`session`] has a call for each thing that a person does with a field: train, distil, meta-learn, evaluate, render. The modules
+//! below it are what it is made of. A radiance field is an encoding that feeds a network, and data flows like this:
 //!
 //! ```text
 //!  dataset ─► images ─► rays ─► sampling ─► encoding ─► network ─► compositing ─► loss
@@ -17,7 +22,8 @@
 //! - [`reptile`] learns what training begins with from many objects that take turns.
 //! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned, [`report`] shows
 //!   it, and [`tensorboard`] writes curves for others to draw.
-//! - [`gpu`] is the layer below all of these. [`cli`] is the program on top.
+//! - [`gpu`] is the layer below all of these, over [`wgpu`]. [`session`] lies on top; the program and its window, of the features
+//!   `cli` and `viewer`, are two observers of it.
 //!
 //! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
 //! sRGB values in [0, 1] unless a field is composited in linear colour.
@@ -45,6 +51,7 @@ pub mod network;
 pub mod occupancy;
 pub mod optimizer;
 pub mod pass;
+mod random;
 pub mod render;
 pub mod report;
 pub mod reptile;
@@ -58,3 +65,5 @@ mod text;
 pub mod train;
 #[cfg(feature = "viewer")]
 pub mod viewer;
+
+pub use wgpu;

@@ -9,7 +9,7 @@ use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, 
 use crate::images::TASKS;
 use crate::network::Weights;
 use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
-use crate::train::init::Random;
+use crate::random::Random;
 
 /// Which object each outer step is about: all of them in turn, every time in another order.
 #[derive(Debug, Clone)]

@@ -7,13 +7,7 @@
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, Lens};
-use crate::config::{Config, Length};
-
-/// Unit cubes per normalised length: Instant-NGP's default scale, at which both spaces are one.
-pub const UNIT: f64 = 0.33;
-
-/// What a scale may be.
-pub const SCALES: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
+use crate::config::{Config, DEFAULT_SCALE, Length};
 
 /// A similarity: `field = length · rotation · world + offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,9 +37,9 @@ impl SceneFrame {
             Length::Normalized => {
                 let offset = DVec3::from(scene.box_offset()) - DVec3::splat(0.5);
                 Self {
-                    length: scene.box_scale() / UNIT,
+                    length: scene.box_scale() / DEFAULT_SCALE,
                     rotation: DMat3::IDENTITY,
-                    offset: offset / UNIT,
+                    offset: offset / DEFAULT_SCALE,
                 }
             }
         }

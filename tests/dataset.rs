@@ -1,5 +1,4 @@
 //! Cameras, datasets written and read back, real scenes where they are at hand, and damaged images.
-#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

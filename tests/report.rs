@@ -1,5 +1,4 @@
 //! The report of a run: what it says, what it must not say, and how a browser takes it.
-#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

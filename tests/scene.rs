@@ -1,5 +1,4 @@
 //! The demo scene: where its cameras stand, what its pictures show, and the dataset made of them.
-#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};

@@ -4,7 +4,6 @@
 //! Without `Xvfb` or an adapter it says "skipped"; `KILN_REQUIRE_WINDOW=1` turns that into a failure.
 
 #![cfg(all(feature = "viewer", target_os = "linux"))]
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

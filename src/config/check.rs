@@ -2,9 +2,8 @@
 
 use super::{
     Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig,
-    Loss, Meta, Network, Occupancy, Optimizer, Pass, PositionEncoding, Sampler,
+    Loss, Meta, Network, Occupancy, Optimizer, Pass, PositionEncoding, SCALE_RANGE, Sampler,
 };
-use crate::scene_frame::SCALES;
 
 /// A key with an impossible value, and what it should be.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ impl Config {
         let scene = &self.scene;
         if let Some(scale) = scene.scale {
             positive("scene.scale", scale)?;
-            if !SCALES.contains(&scale) {
+            if !SCALE_RANGE.contains(&scale) {
                 return Err(bad(
                     "scene.scale",
                     format!("is {scale}; it must lie between 1e-15 and 1e15"),

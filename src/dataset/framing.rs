@@ -4,7 +4,7 @@ use glam::DVec3;
 use serde::Serialize;
 
 use crate::camera::{Camera, Lens, focus};
-use crate::scene_frame::{SCALES, UNIT};
+use crate::config::{DEFAULT_SCALE, SCALE_RANGE};
 
 /// Half a box over the radius of what cameras around an object see of it. The synthetic scenes', from 4 away under 40°.
 const ROOM: f64 = 1.04;
@@ -145,7 +145,7 @@ impl Layout {
 
     /// Whether the unit cube that is taken where nothing is known suits it.
     fn suits_default(&self) -> bool {
-        let half = 0.5 / UNIT;
+        let half = 0.5 / DEFAULT_SCALE;
         match *self {
             Self::Around {
                 focus, distance, ..
@@ -248,7 +248,7 @@ impl Framing {
         let aabb_scale = aabb_scale.unwrap_or_else(|| side(&layout, filled));
         let scale = digits(0.5 / layout.half(aabb_scale));
         let offset = DVec3::splat(0.5) - scale * layout.center();
-        let is_usable = SCALES.contains(&scale) && offset.is_finite();
+        let is_usable = SCALE_RANGE.contains(&scale) && offset.is_finite();
         is_usable.then(|| Self {
             scale,
             offset: rounded(offset),
@@ -294,11 +294,11 @@ impl Framing {
             return Some(self);
         }
         // The unit cube stays, but more of them may be needed to hold what fills the images.
-        let reach = f64::from(self.aabb_scale) * self.half() * UNIT;
+        let reach = f64::from(self.aabb_scale) * self.half() * DEFAULT_SCALE;
         let cubes = (2.0 * reach).clamp(1.0, f64::from(LARGEST)).round() as u32;
         let cubes = cubes.next_power_of_two();
         (aabb_scale.is_none() && cubes > 1).then_some(Self {
-            scale: UNIT,
+            scale: DEFAULT_SCALE,
             offset: [0.5; 3],
             aabb_scale: cubes,
             ..self
@@ -307,7 +307,7 @@ impl Framing {
 
     /// Whether the default box would hold next to nothing of what the cameras see, or hold it in a few cells.
     pub(super) fn is_far_from_default(&self) -> bool {
-        let default = 0.5 / UNIT;
+        let default = 0.5 / DEFAULT_SCALE;
         let middle = DVec3::from(self.center()).abs().max_element();
         let size = default / self.half();
         middle > default || !(0.3..=CELLS / 8.0).contains(&size)

@@ -381,6 +381,12 @@ fn choose(adapters: Vec<wgpu::Adapter>, wanted: Option<&str>) -> Result<wgpu::Ad
         .ok_or(GpuError::NoAdapter)
 }
 
+/// Those of `features` that kernels have variants for.
+fn used_features(features: wgpu::Features) -> wgpu::Features {
+    let used = USED_FEATURES.iter().map(|&(_, feature)| feature);
+    features & used.fold(wgpu::Features::empty(), |all, feature| all | feature)
+}
+
 impl Gpu {
     /// Open a device.
     ///
@@ -389,27 +395,38 @@ impl Gpu {
     pub fn open(options: &GpuOptions) -> Result<Arc<Self>, GpuError> {
         let instance = instance();
         let adapter = choose(adapters(&instance), options.wanted().as_deref())?;
-        let info = adapter.get_info();
-        let (features, limits) = if options.base_path {
-            (wgpu::Features::empty(), wgpu::Limits::default())
-        } else {
-            let wished = USED_FEATURES
-                .iter()
-                .fold(wgpu::Features::empty(), |all, &(_, f)| all | f);
-            (adapter.features() & wished, adapter.limits())
-        };
-        let request = wgpu::DeviceDescriptor {
+        let mut request = wgpu::DeviceDescriptor {
             label: Some("kiln"),
-            required_features: features,
-            required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
+        if !options.base_path {
+            request.required_features = used_features(adapter.features());
+            request.required_limits = adapter.limits();
+        }
         let (device, queue) =
             pollster::block_on(adapter.request_device(&request)).map_err(|e| GpuError::Open {
-                adapter: info.name.clone(),
+                adapter: adapter.get_info().name,
                 reason: e.to_string(),
             })?;
+        Ok(Self::from_device(instance, adapter, device, queue))
+    }
+
+    /// Work on a device that the caller opened, with those of its features and limits that are of use. From now on its errors
+    /// that no error scope catches, and its loss, are those of the returned value.
+    #[must_use]
+    #[cfg_attr(
+        not(feature = "viewer"),
+        expect(unused_variables, reason = "only a window presents")
+    )]
+    pub fn from_device(
+        instance: wgpu::Instance,
+        adapter: wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+    ) -> Arc<Self> {
+        let info = adapter.get_info();
+        let (features, limits) = (used_features(device.features()), device.limits());
         let failure: Arc<Mutex<Option<GpuError>>> = Arc::default();
         let mailbox = Arc::clone(&failure);
         device.on_uncaptured_error(Arc::new(move |error| {
@@ -422,7 +439,7 @@ impl Gpu {
                 *lock(&mailbox) = Some(GpuError::DeviceLost { reason: text });
             }
         });
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             device,
             queue,
             #[cfg(feature = "viewer")]
@@ -436,7 +453,7 @@ impl Gpu {
             failure,
             allocated: AtomicU64::new(0),
             kernels: Mutex::default(),
-        }))
+        })
     }
 
     /// Hand commands to the device, in order.

@@ -7,9 +7,8 @@ pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
-use crate::config::{Config, Length, Ndc, Sampler, Spacing};
+use crate::config::{Config, Ndc, Sampler, Spacing};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::scene_frame::UNIT;
 
 /// The map from the space that a field computes in ([`SceneFrame`]) to the box that the encodings see.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,11 +27,7 @@ impl SceneBox {
     /// The box of a resolved configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let scene = &config.scene;
-        let (scale, offset) = match scene.length {
-            Length::World => (scene.box_scale(), scene.box_offset()),
-            Length::Normalized => (UNIT, [0.5; 3]),
-        };
+        let (scale, offset) = config.scene.unit_cube();
         Self {
             scale: scale as f32,
             offset: offset.map(|v| v as f32),

@@ -9,7 +9,7 @@ use super::{FOV_X, NEAR_FAR, RADIUS, SceneError, draw};
 use crate::camera::Camera;
 use crate::dataset::{Image, write_object, write_splits};
 use crate::gpu::{Gpu, GpuError};
-use crate::train::init::Random;
+use crate::random::Random;
 
 /// Mirror of `Car` in `shaders/scene/car.wgsl`.
 #[repr(C)]

@@ -42,6 +42,16 @@ pub enum TrainError {
         /// Step at which it was noticed.
         step: u32,
     },
+    /// A distillation has steps left that learn from a teacher, and the trainer has none.
+    #[error(
+        "step {step} learns from a teacher, of {lessons} such steps, and there is none: give it to Trainer::new"
+    )]
+    NoTeacher {
+        /// The step.
+        step: u32,
+        /// Steps that learn from the teacher.
+        lessons: u32,
+    },
     /// Nothing was evaluated from the beginning.
     #[error(
         "no samples were evaluated in the first {step} steps, so that nothing is learned: see that rays meet the box (scene.scale, \
@@ -811,6 +821,13 @@ impl Trainer {
         self.collect(events)?;
         if self.step >= until {
             return Ok(Advance::Reached);
+        }
+        let lessons = self.program.first_on_images;
+        if self.step < lessons && self.program.lessons.is_empty() {
+            return Err(TrainError::NoTeacher {
+                step: self.step,
+                lessons,
+            });
         }
         self.running_since.get_or_insert_with(Instant::now);
         if !self.submitter.ready(&self.gpu)? {

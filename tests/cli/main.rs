@@ -1,13 +1,13 @@
 //! The command line, run as a user runs it: every test starts the `kiln` binary on files it made itself.
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
-#![allow(clippy::print_stderr, reason = "tests say what they skip")]
 
 mod bad_config;
 mod bad_data;
 mod bad_runs;
 mod documents;
 mod evaluate;
+mod examples;
 mod import;
 mod inspect;
 mod kilonerf;

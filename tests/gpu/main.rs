@@ -2,8 +2,6 @@
 //!
 //! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
-#![allow(clippy::print_stdout, reason = "a skipped test says so")]
-
 mod binned;
 mod camera;
 mod compositing;

@@ -415,6 +415,31 @@ fn micro_batches_add_up() {
 }
 
 #[test]
+fn lessons_without_a_teacher_are_an_error() {
+    on_device(|gpu| {
+        let sets = [
+            "training.batch_size=4096",
+            "distillation.steps=3",
+            "distillation.teacher=\"a run\"",
+        ];
+        let config = Config::preset("kilonerf-small", &sets.map(str::to_owned)).unwrap();
+        let mut trainer = trainer_of(gpu, config);
+        let error = trainer.advance(1, &mut Vec::new()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                TrainError::NoTeacher {
+                    step: 0,
+                    lessons: 3
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(trainer.step(), 0);
+    });
+}
+
+#[test]
 fn nan_in_a_weight_stops_training() {
     on_device(|gpu| {
         let mut trainer = trainer(gpu, &[]);

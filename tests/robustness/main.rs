@@ -2,7 +2,6 @@
 //!
 //! `cargo test --test robustness` runs a few; `make robustness` all. `KILN_CASES` and `KILN_KILLS` say how many,
 //! `KILN_SEED` from where, and `KILN_CASE` runs one case and keeps its files.
-#![allow(clippy::print_stderr, reason = "tests say what they skip and count")]
 
 mod cases;
 mod kills;

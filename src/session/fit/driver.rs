@@ -46,6 +46,7 @@ struct Look {
 /// [`Self::run`].
 pub struct Fit<'a> {
     observer: &'a dyn Observer,
+    #[cfg(feature = "viewer")]
     options: FitOptions,
     setup: Setup,
     training: Training<'a>,
@@ -191,6 +192,7 @@ impl<'a> Fit<'a> {
         let both = (trainer, renderer);
         let mut fit = Self {
             observer,
+            #[cfg(feature = "viewer")]
             options: options.clone(),
             training: Training::new(observer, gpu, &setup.dir, both, log, limits, 1, intervals),
             eval_frames,

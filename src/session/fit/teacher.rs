@@ -8,16 +8,32 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Distillation};
 use crate::dataset::Dataset;
 use crate::distillation::{DistillationError, Extraction, Teacher, extract};
+use crate::field::{Field, FieldParameters};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::ImageSet;
 use crate::run::RunDir;
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
-use crate::train::plan;
+use crate::train::{most_networks, plan};
 
 /// What tells one state of a teacher from another.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
     format!("{:016x}", checkpoint.content_hash())
+}
+
+/// The field that `checkpoint` renders with: that of its last pass.
+fn load(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Teacher> {
+    let config = checkpoint.info.config.clone();
+    let mut fields = Field::of_passes(gpu, &config)?;
+    let mut parameters = FieldParameters::of_passes(gpu, &fields)?;
+    let all: Vec<&Field> = fields.iter().collect();
+    checkpoint.load_parameters(gpu, &all, &parameters)?;
+    let last = fields.len() - 1;
+    Ok(Teacher::new(
+        config,
+        fields.swap_remove(last),
+        parameters.swap_remove(last),
+    ))
 }
 
 /// Give `config` the frame of the teacher in `checkpoint`, and say whose student it is.
@@ -82,7 +98,7 @@ pub(super) fn prepare(
     let place = |run: &PathBuf| std::path::absolute(run).map(|path| path.display().to_string());
     distillation.compare = lesson.compare.iter().map(place).collect::<Result<_, _>>()?;
     Ok(Teaching {
-        teacher: Teacher::load(gpu, checkpoint)?,
+        teacher: load(gpu, checkpoint)?,
         is_fresh: true,
     })
 }
@@ -151,7 +167,7 @@ pub(super) fn teacher_of(
         ));
     }
     Ok(Some(Teaching {
-        teacher: Teacher::load(gpu, &teacher)?,
+        teacher: load(gpu, &teacher)?,
         is_fresh: false,
     }))
 }
@@ -176,7 +192,8 @@ pub(super) fn look(
         }
     }
     let bar = observer.task("asking the teacher where it is dense", Scale::Count(1000));
-    let found = extract(gpu, config, teacher, images, &mut |share| {
+    let most = most_networks(gpu, config, 0)?;
+    let found = extract(gpu, config, teacher, images, most, &mut |share| {
         bar.set((share * 1000.0) as u64);
         observer.keep_going()
     });

@@ -9,9 +9,9 @@ use crate::camera::Camera;
 use crate::camera_path::Draft;
 use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
+use crate::config::DEFAULT_SCALE;
 use crate::dataset::{Dataset, Format, Split, Unpictured};
 use crate::render::Crop;
-use crate::scene_frame::UNIT;
 use crate::session::{Error, Observer, ObserverExt, Result, data};
 
 /// Frames per second of what has no rate of its own.
@@ -243,7 +243,7 @@ fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 
         } else {
             "as always where the dataset's file does not say"
         };
-        let scale = dataset.scale.unwrap_or(UNIT);
+        let scale = dataset.scale.unwrap_or(DEFAULT_SCALE);
         return (scale, dataset.offset.unwrap_or([0.5; 3]), whence);
     }
     let scene = &checkpoint.info.config.scene;

@@ -1,0 +1,300 @@
+//! What ARCHITECTURE.md promises of the source tree holds: which modules know which, and that no two know each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use syn::visit::{self, Visit};
+use syn::{Attribute, ItemMod, ItemUse, Macro, UseTree};
+
+/// Rust files below `folder`.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}
+
+/// What a file names of the crate and of other crates.
+struct Names {
+    /// Where the visitor is: module names below the crate.
+    place: Vec<String>,
+    /// Paths from the crate's root.
+    own: BTreeSet<Vec<String>>,
+    /// First segments of all other paths.
+    others: BTreeSet<String>,
+    /// Macros that are called.
+    macros: BTreeSet<String>,
+}
+
+impl Names {
+    /// Take in a path as it is written.
+    fn add(&mut self, path: &[String]) {
+        let mut place = self.place.clone();
+        match path[0].as_str() {
+            "crate" => place.clear(),
+            "self" => {}
+            "super" => {
+                place.pop();
+            }
+            first => {
+                self.others.insert(first.to_owned());
+                return;
+            }
+        }
+        for segment in &path[1..] {
+            if segment == "super" {
+                place.pop();
+            } else {
+                place.push(segment.clone());
+            }
+        }
+        self.own.insert(place);
+    }
+
+    fn add_tree(&mut self, tree: &UseTree, before: &[String]) {
+        let mut path = before.to_vec();
+        match tree {
+            UseTree::Path(p) => {
+                path.push(p.ident.to_string());
+                self.add_tree(&p.tree, &path);
+            }
+            UseTree::Group(group) => {
+                for tree in &group.items {
+                    self.add_tree(tree, before);
+                }
+            }
+            UseTree::Name(name) => {
+                path.push(name.ident.to_string());
+                self.add(&path);
+            }
+            UseTree::Rename(name) => {
+                path.push(name.ident.to_string());
+                self.add(&path);
+            }
+            UseTree::Glob(_) => self.add(&path),
+        }
+    }
+}
+
+fn is_for_tests(attributes: &[Attribute]) -> bool {
+    let text = |a: &Attribute| match &a.meta {
+        syn::Meta::List(list) => list.tokens.to_string(),
+        _ => String::new(),
+    };
+    attributes
+        .iter()
+        .any(|a| a.path().is_ident("cfg") && text(a) == "test")
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item_use(&mut self, item: &'ast ItemUse) {
+        self.add_tree(&item.tree, &[]);
+    }
+
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        if is_for_tests(&module.attrs) {
+            return;
+        }
+        self.place.push(module.ident.to_string());
+        visit::visit_item_mod(self, module);
+        self.place.pop();
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let segments: Vec<String> = path.segments.iter().map(|s| s.ident.to_string()).collect();
+        if segments.len() > 1 {
+            self.add(&segments);
+        }
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, call: &'ast Macro) {
+        self.macros
+            .extend(call.path.get_ident().map(ToString::to_string));
+        visit::visit_macro(self, call);
+    }
+}
+
+/// What each file of the library names, with its module.
+fn tree() -> Vec<(Vec<String>, Names)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    for path in files(&root) {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let mut module: Vec<String> = relative
+            .components()
+            .map(|c| c.as_os_str().to_str().unwrap().to_owned())
+            .collect();
+        // The program, and tests in files of their own.
+        if module == ["main"] || module.last().is_some_and(|m| m == "tests") {
+            continue;
+        }
+        if module.last().is_some_and(|m| m == "mod" || m == "lib") {
+            module.pop();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut names = Names {
+            place: module.clone(),
+            own: BTreeSet::new(),
+            others: BTreeSet::new(),
+            macros: BTreeSet::new(),
+        };
+        names.visit_file(&file);
+        all.push((module, names));
+    }
+    assert!(all.len() > 150, "{} files", all.len());
+    all
+}
+
+/// The other top-level modules that each knows.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let tree = tree();
+    let modules: BTreeSet<String> = tree
+        .iter()
+        .filter_map(|(m, _)| m.first().cloned())
+        .collect();
+    let mut known: BTreeMap<String, BTreeSet<String>> = modules
+        .iter()
+        .map(|m| (m.clone(), BTreeSet::new()))
+        .collect();
+    for (module, names) in &tree {
+        let Some(own) = module.first() else { continue };
+        let others = names.own.iter().filter_map(|path| path.first());
+        let others = others.filter(|m| *m != own && modules.contains(*m));
+        known.get_mut(own).unwrap().extend(others.cloned());
+    }
+    known
+}
+
+#[test]
+fn no_modules_know_each_other() {
+    let mut left = dependencies();
+    // What knows nothing that is left is no part of a circle.
+    loop {
+        let free: Vec<String> = left
+            .iter()
+            .filter(|(_, known)| known.iter().all(|m| !left.contains_key(m)))
+            .map(|(module, _)| module.clone())
+            .collect();
+        if free.is_empty() {
+            break;
+        }
+        left.retain(|module, _| !free.contains(module));
+    }
+    // Nor is what no other knows.
+    loop {
+        let known: BTreeSet<String> = left.values().flatten().cloned().collect();
+        let n = left.len();
+        left.retain(|module, _| known.contains(module));
+        if left.len() == n {
+            break;
+        }
+    }
+    let left: BTreeMap<_, BTreeSet<_>> = left
+        .iter()
+        .map(|(m, known)| (m, known.iter().filter(|k| left.contains_key(*k)).collect()))
+        .collect();
+    assert!(left.is_empty(), "circles: {left:#?}");
+}
+
+#[test]
+fn modules_know_only_what_lies_below_them() {
+    let known = dependencies();
+    let stages = ["compositing", "encoding", "loss", "network", "optimizer"];
+    let below: [(&str, &[&str]); 12] = [
+        ("gpu", &[]),
+        ("config", &["files", "gpu"]),
+        ("files", &[]),
+        ("text", &[]),
+        ("random", &[]),
+        ("encoding", &["config", "gpu", "network"]),
+        ("network", &["config", "gpu"]),
+        ("compositing", &["config", "gpu"]),
+        ("loss", &["config", "gpu"]),
+        ("optimizer", &["config", "encoding", "gpu", "network"]),
+        (
+            "field",
+            &["compositing", "config", "encoding", "gpu", "network"],
+        ),
+        ("sampling", &["config", "gpu"]),
+    ];
+    for (module, allowed) in below {
+        let of = &known[module];
+        let strangers: Vec<_> = of
+            .iter()
+            .filter(|m| !allowed.contains(&m.as_str()))
+            .collect();
+        assert!(strangers.is_empty(), "{module} knows {strangers:?}");
+    }
+    let never: [(&str, &[&str]); 9] = [
+        ("cli", &["viewer"]),
+        ("viewer", &["cli"]),
+        ("session", &["cli", "viewer"]),
+        (
+            "train",
+            &["checkpoint", "dataset", "eval", "report", "run", "session"],
+        ),
+        ("render", &["checkpoint", "dataset", "session", "train"]),
+        ("distillation", &["checkpoint", "session", "train"]),
+        ("reptile", &["checkpoint", "session", "train"]),
+        ("checkpoint", &["report", "run", "session"]),
+        ("occupancy", &["render", "session", "train"]),
+    ];
+    for (module, strangers) in never {
+        for stranger in strangers {
+            assert!(
+                known.contains_key(*stranger),
+                "there is no module {stranger}"
+            );
+            assert!(
+                !known[module].contains(*stranger),
+                "{module} knows {stranger}"
+            );
+        }
+    }
+    // Only the edges of the program know them.
+    for (module, known) in &known {
+        for edge in ["cli", "viewer"] {
+            assert!(!known.contains(edge), "{module} knows {edge}");
+        }
+        if stages.contains(&module.as_str()) {
+            assert!(!known.contains("field"), "{module} knows field");
+        }
+    }
+}
+
+#[test]
+fn only_the_edges_know_terminals_and_windows() {
+    let edges: [(&str, &[&str]); 2] = [
+        (
+            "cli",
+            &["clap", "clap_complete", "clap_mangen", "ctrlc", "indicatif"],
+        ),
+        (
+            "viewer",
+            &["egui", "egui_plot", "egui_wgpu", "egui_winit", "winit"],
+        ),
+    ];
+    for (module, names) in tree() {
+        let own = module.first().map_or("", String::as_str);
+        for (edge, crates) in edges {
+            for name in crates.iter().filter(|name| names.others.contains(**name)) {
+                assert_eq!(own, edge, "{module:?} knows {name}");
+            }
+        }
+        for printing in ["println", "print", "eprintln", "eprint", "dbg"] {
+            assert!(
+                !names.macros.contains(printing),
+                "{module:?} calls {printing}!"
+            );
+        }
+    }
+}
