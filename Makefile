@@ -7,11 +7,13 @@ KILN := target/release/kiln
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo test robustness lint build vulkan xvfb bench gpu-report clean
+.PHONY: help demo check test test-tools robustness lint build vulkan xvfb bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
+	@echo "make check       formatting, lints and the tests that need no GPU: under two minutes, once built"
 	@echo "make test        formatting, lints and all tests"
+	@echo "make test-tools  tests with ffmpeg, chromium and PyTorch, which it installs where they are missing"
 	@echo "make robustness  a thousand damaged inputs and fifty kills, of which make test has a few"
 	@echo "make build       the release binary: $(KILN)"
 	@echo "make bench       time every stage on this machine"
@@ -33,6 +35,11 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features cli --lib --bins -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+check: lint
+	KILN_REQUIRE_GPU= $(CARGO) test --locked --lib --test dataset --test reference --test report --test structure \
+		--test tensorboard
 
 # With KILN_REQUIRE_WINDOW=1 the window is tested too, on a virtual X server that is installed where it is missing;
 # without, only where there is one.
@@ -42,6 +49,14 @@ xvfb:
 # The GPU tests run in one process, so that each shader is compiled once.
 test: vulkan xvfb lint
 	$(CARGO) test --locked
+
+# What uses large programs of others; where they are not, make test says that it skips these.
+test-tools: vulkan
+	python=$$(.ci/install-tools.sh target/tools) && \
+	KILN_PYTHON=$$(command -v "$$python") \
+	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 \
+	sh -c '$(CARGO) test --locked --test cli -- ffmpeg pytorch an_interrupted_rendering && \
+		$(CARGO) test --locked --test report -- browser'
 
 # KILN_SEED=N starts elsewhere, KILN_CASE=N repeats one case and keeps its files.
 robustness: vulkan

@@ -1,5 +1,8 @@
 //! The report of a run: what it says, what it must not say, and how a browser takes it.
 
+#[path = "tools/mod.rs"]
+mod tools;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +11,7 @@ use kiln::eval::{EvalReport, ViewQuality};
 use kiln::report::{self, Example, ReportError};
 use kiln::run::RunDir;
 use tempfile::TempDir;
+use tools::is_here;
 
 const HOSTILE: &str = r#"<script>alert(1)</script>"><img src=x onerror="alert(2)">{{ 7*7 }}'"#;
 /// What a report may take, in bytes.
@@ -424,9 +428,7 @@ fn browser() -> Option<PathBuf> {
         .iter()
         .flat_map(|n| places.iter().map(move |p| p.join(n)));
     let found = all.find(|p| p.is_file());
-    if found.is_none() {
-        eprintln!("skipped: no chromium");
-    }
+    is_here("chromium", found.is_some());
     found
 }
 

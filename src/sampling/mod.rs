@@ -10,7 +10,7 @@ pub mod stratified;
 use crate::config::{Config, Ndc, Sampler, Spacing};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 
-/// The map from the space that a field computes in ([`SceneFrame`]) to the box that the encodings see.
+/// The map from the space that a field computes in ([`crate::scene_frame::SceneFrame`]) to the box that the encodings see.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SceneBox {
     /// To the unit cube: `u = position * scale + offset`.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::*;
+use crate::tools::is_here;
 
 /// The blocks of a document fenced as `language`.
 fn blocks(document: &str, language: &str) -> Vec<String> {
@@ -23,11 +24,7 @@ fn python() -> Option<String> {
     let has = Command::new(&python)
         .args(["-c", "import torch, safetensors.torch"])
         .output();
-    if has.is_ok_and(|o| o.status.success()) {
-        return Some(python);
-    }
-    eprintln!("skipped: {python} has no torch and safetensors (KILN_PYTHON names another)");
-    None
+    is_here("pytorch", has.is_ok_and(|o| o.status.success())).then_some(python)
 }
 
 #[test]

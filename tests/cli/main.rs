@@ -22,5 +22,7 @@ mod render_outputs;
 mod render_path;
 mod resume;
 mod support;
+#[path = "../tools/mod.rs"]
+mod tools;
 mod train;
 mod units;

@@ -9,6 +9,7 @@ use image::{ColorType, DynamicImage};
 use tempfile::TempDir;
 
 use crate::support::*;
+use crate::tools::is_here;
 
 /// A run that knows what is solid, which takes more steps than the shared one has.
 pub fn solid_run() -> &'static Path {
@@ -296,13 +297,12 @@ fn flags_that_contradict_each_other_are_refused() {
     }
 }
 
-/// Whether ffmpeg is here. Says so where it is not.
+/// Whether ffmpeg is here.
 fn has_ffmpeg() -> bool {
-    let found = System::new("ffmpeg").arg("-version").output().is_ok();
-    if !found {
-        eprintln!("skipped: no ffmpeg");
-    }
-    found
+    is_here(
+        "ffmpeg",
+        System::new("ffmpeg").arg("-version").output().is_ok(),
+    )
 }
 
 /// What ffprobe says of a video's size, rate and number of frames.
