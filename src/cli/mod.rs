@@ -74,11 +74,11 @@ enum Command {
     Inspect(inspect::Args),
     /// Train a radiance field from posed images
     Train(Box<train::Args>),
-    /// Teach a grid of tiny networks what a run has learned, for fast rendering
+    /// Distil a run into a grid of tiny networks, for fast rendering
     Distill(Box<distill::Args>),
-    /// Learn from many objects what a new one begins with
+    /// Meta-learn an initialisation from many objects
     Meta(Box<meta::Args>),
-    /// Measure what a learned beginning is worth
+    /// Measure a meta-learned initialisation on held-out objects
     MetaEval(Box<meta::EvalArgs>),
     /// Measure a run against images it was not trained on
     Eval(eval::Args),
@@ -87,7 +87,7 @@ enum Command {
     /// Open a window: watch training, look around in a run
     #[cfg(feature = "viewer")]
     View(view::Args),
-    /// Make a run of a field that another program trained
+    /// Import a field that another program trained
     Import(Box<import::Args>),
     /// Time every stage on this machine
     Bench(bench::Args),
