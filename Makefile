@@ -47,8 +47,18 @@ xvfb:
 	@.ci/install-xvfb.sh
 
 # The GPU tests run in one process, so that each shader is compiled once.
+#
+# Drivers compile a shader on one core: the tests of kernels run beside most others, and are told after them.
+ALL_TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 test: vulkan xvfb lint
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-run
+	@$(CARGO) test --locked --test gpu > target/gpu-tests.log 2>&1 & gpu=$$!; \
+	$(CARGO) test --locked --lib --bins $(patsubst %,--test %,$(filter-out gpu viewer,$(ALL_TESTS))); others=$$?; \
+	wait $$gpu; kernels=$$?; \
+	cat target/gpu-tests.log; \
+	exit $$((others + kernels))
+	$(CARGO) test --locked --test viewer
+	$(CARGO) test --locked --doc
 
 # What uses large programs of others; where they are not, make test says that it skips these.
 test-tools: vulkan
