@@ -63,7 +63,7 @@ fn picture(camera: &Camera) -> Image {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (instance, adapter, device, queue) = pollster::block_on(open())?;
-    let gpu = Gpu::from_device(instance, adapter, device, queue);
+    let gpu = Gpu::from_device(&instance, &adapter, device, queue);
 
     let mut config = Config::preset("ngp-small", &["scene.scale=0.45".to_owned()])?;
     config.resolve(SceneHints::default(), gpu.class());
@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
     let mut renderer = Renderer::new(&gpu, &config, bits)?;
-    trainer.settle(&renderer.parameters)?;
+    trainer.export_ema(&renderer.parameters)?;
     let seen = renderer.render(&camera(0.04), None, false)?;
     let middle = ((SIDE / 2) * SIDE + SIDE / 2) as usize;
     let rgb = &seen.rgb([1.0; 3])[3 * middle..3 * middle + 3];

@@ -179,7 +179,7 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     storageBarrier();
     for (var m = 0u; m < ${matrices | length}u; m++) {
         let matrix = MATRICES[m];
-        for (var i = lane; i < matrix.y * matrix.z / 16u; i += 64u) { turn(4u * first + matrix.x, matrix.y, matrix.z, i); }
+        for (var i = lane; i < matrix.y * matrix.z / 16u; i += 64u) { transpose_tile(4u * first + matrix.x, matrix.y, matrix.z, i); }
     }
     //: endif
 }

@@ -50,7 +50,7 @@ use layout::Role;
 pub(crate) use layout::prefix as pass_prefix;
 
 /// Steps that a run can have: some room is left to count on.
-const MOST_STEPS: f64 = 4e9;
+const MAX_STEPS: f64 = 4e9;
 const DAMAGED: &str = "holds NaN or infinite values, which are never saved: the file is damaged";
 /// Leading u32 of a [`StepState`] that one step hands to the next.
 const STATE: usize = 16;
@@ -503,7 +503,7 @@ impl Checkpoint {
         };
         let info = Info {
             config,
-            step: number("step", 0.0..=MOST_STEPS)? as u32,
+            step: number("step", 0.0..=MAX_STEPS)? as u32,
             train_seconds: number("train_seconds", 0.0..=1e12)?,
             dataset: get("dataset").unwrap_or_default(),
             downscale: number("downscale", 1.0..=64.0)? as u32,

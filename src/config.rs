@@ -14,7 +14,7 @@ pub use passes::{
 };
 
 use crate::gpu::AdapterClass;
-use check::Bad;
+use check::InvalidValue;
 use overrides::set;
 
 /// What is wrong with a configuration.
@@ -724,7 +724,7 @@ fn supersampling() -> u32 {
 }
 
 /// Longest file that is read.
-const LONGEST: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What is added to raw densities in a box of cascades: a field that begins with a third of the density, since light has far
 /// to go there.
@@ -835,7 +835,7 @@ impl Config {
     /// [`ConfigError`]
     pub fn from_file(path: &std::path::Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
-        let bytes = crate::files::read_file(path, LONGEST);
+        let bytes = crate::files::read_file(path, MAX_BYTES);
         let text = bytes.and_then(|bytes| {
             let invalid = |e| std::io::Error::new(std::io::ErrorKind::InvalidData, e);
             String::from_utf8(bytes).map_err(invalid)
@@ -869,7 +869,7 @@ impl Config {
             .map_err(|e| e.to_string().trim().replace('\n', ", "))?;
         config
             .check()
-            .map_err(|Bad { key, reason }| format!("`{key}` {reason}"))?;
+            .map_err(|InvalidValue { key, reason }| format!("`{key}` {reason}"))?;
         Ok(config)
     }
 
@@ -884,7 +884,7 @@ impl Config {
                 };
             }
             Ok(config) => {
-                if let Err(Bad { key, reason }) = config.check() {
+                if let Err(InvalidValue { key, reason }) = config.check() {
                     return ConfigError::Value {
                         origin: origin.to_owned(),
                         key,

@@ -12,7 +12,7 @@ use crate::config::{Cells, Config, Distillation, Occupancy};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
 use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage, Submitter};
 use crate::images::ImageSet;
-use crate::network::{CellGrid, Keep, binned};
+use crate::network::{CellGrid, SavedActivations, binned};
 use crate::occupancy::OccupancyGrid;
 use crate::pass::Pass;
 use crate::sampling::SceneBox;
@@ -76,7 +76,7 @@ impl Teacher {
         let cascades = SceneBox::of(config).cascades();
         let voxels = f64::from(occupancy.resolution).powi(3) * f64::from(cascades);
         let places = voxels * f64::from(distillation.supersampling);
-        let n_points = Lessons::points(gpu, distillation, self, cells.n_networks(), kept);
+        let n_points = Distiller::points(gpu, distillation, self, cells.n_networks(), kept);
         let density = self.field.density.layout().multiply_adds() as f64;
         let all = self.field.multiply_adds() as f64;
         [places * density, f64::from(n_points) * all]
@@ -107,7 +107,7 @@ pub struct Extraction {
 }
 
 /// Ask `teacher` for its density in every cell of the occupancy grid of `config`, `config.distillation.supersampling` times;
-/// cells that no camera of `images` sees count as empty. The grid has `most_networks` at most, if given. `keep_going` hears the share that is done. Blocks.
+/// cells that no camera of `images` sees count as empty. The grid has `max_networks` at most, if given. `keep_going` hears the share that is done. Blocks.
 ///
 /// # Errors
 /// [`DistillationError`]
@@ -116,7 +116,7 @@ pub fn extract(
     config: &Config,
     teacher: &Teacher,
     images: &ImageSet,
-    most_networks: Option<u32>,
+    max_networks: Option<u32>,
     keep_going: &mut dyn FnMut(f64) -> bool,
 ) -> Result<Extraction, DistillationError> {
     let (Some(occupancy), Some(distillation)) = (&config.occupancy, &config.distillation) else {
@@ -156,7 +156,7 @@ pub fn extract(
     }
     let field = &config.passes[0].field;
     let room = Room {
-        wanted: most_networks,
+        wanted: max_networks,
         bytes: u64::from(Field::len_of_networks(field)) * 4,
         limit: gpu.max_binding_bytes(),
     };
@@ -260,7 +260,7 @@ fn cover(
         networks += 1;
     }
     let most = u32::try_from(room.limit / room.bytes.max(1)).unwrap_or(u32::MAX);
-    let most = most.min(Cells::MOST_NETWORKS);
+    let most = most.min(Cells::MAX_NETWORKS);
     if networks > most {
         let finest = CellGrid::finest(&cells, most, count);
         return Err(DistillationError::Gpu(GpuError::GridTooLarge {
@@ -311,7 +311,7 @@ fn most_pieces(grid: &CellGrid, side: u32, cascades: u32) -> u64 {
 
 /// What asks the teacher, and compares.
 #[derive(Debug)]
-pub struct Lessons {
+pub struct Distiller {
     grid: CellGrid,
     /// Points of a step.
     pub n_points: u32,
@@ -328,7 +328,7 @@ pub struct Lessons {
     buffers: FieldBuffers,
 }
 
-impl Lessons {
+impl Distiller {
     /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
     fn points(
         gpu: &Gpu,
@@ -342,7 +342,10 @@ impl Lessons {
         let most = gpu.class().most_operations();
         let fits = |n: u32| {
             let operations = 2 * u64::from(n) * teacher.field.multiply_adds();
-            operations <= most && teacher.field.fits(gpu, 0, u64::from(n), Keep::Nothing)
+            operations <= most
+                && teacher
+                    .field
+                    .fits(gpu, 0, u64::from(n), SavedActivations::Nothing)
         };
         while n_points > 512 && !fits(n_points) {
             n_points /= 2;
@@ -359,9 +362,10 @@ impl Lessons {
         };
         let grid = CellGrid::new(cells);
         let n_points = Self::points(gpu, distillation, teacher, grid.n_networks, kept);
-        let buffers = teacher
-            .field
-            .buffer_sizes(0, Self::rows(n_points), Keep::Nothing);
+        let buffers =
+            teacher
+                .field
+                .buffer_sizes(0, Self::rows(n_points), SavedActivations::Nothing);
         let cascades = SceneBox::of(config).cascades();
         let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
         FieldParameters::bytes(&teacher.field)
@@ -414,7 +418,7 @@ impl Lessons {
             targets: gpu.buffer("teacher's answers", targets)?,
             buffers: teacher
                 .field
-                .buffers(gpu, "teacher", 0, rows, Keep::Nothing)?,
+                .buffers(gpu, "teacher", 0, rows, SavedActivations::Nothing)?,
         })
     }
 
@@ -527,7 +531,7 @@ impl Lessons {
             &student.rays,
             sample_rays,
             &self.buffers,
-            Keep::Nothing,
+            SavedActivations::Nothing,
             true,
         )?;
         let raw = field.raw_outputs(&self.buffers);
@@ -554,7 +558,7 @@ impl Lessons {
             &student.rays,
             sample_rays,
             &student.buffers,
-            Keep::Gradients,
+            SavedActivations::Gradients,
             true,
         )?;
         let raw = student.field.raw_outputs(&student.buffers);

@@ -8,8 +8,8 @@ use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
 use crate::network::binned::Unsorted;
 use crate::network::{
-    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Keep, Layout, Matrix,
-    Network, Rows, Tiled, Updated, Weights,
+    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Layout, Matrix, Network,
+    Rows, SavedActivations, Tiled, Updated, Weights,
 };
 
 /// The shape of a field.
@@ -39,7 +39,7 @@ pub struct FieldParameters {
 }
 
 impl FieldParameters {
-    /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::settle`] fills them.
+    /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::export_ema`] fills them.
     ///
     /// # Errors
     /// Those of allocation.
@@ -165,10 +165,10 @@ fn unsorted_outputs(density: &Buffer, color: &Buffer) -> RawOutputs {
 pub const RAW_DENSITY_STRIDE: u32 = 4;
 
 /// What the colour network keeps when a field does: input gradients are only ever asked of the density.
-fn color_keeps(keep: Keep) -> Keep {
+fn color_keeps(keep: SavedActivations) -> SavedActivations {
     match keep {
-        Keep::Gradients => Keep::Gradients,
-        Keep::Nothing | Keep::Activations => Keep::Nothing,
+        SavedActivations::Gradients => SavedActivations::Gradients,
+        SavedActivations::Nothing | SavedActivations::Activations => SavedActivations::Nothing,
     }
 }
 
@@ -229,7 +229,7 @@ impl Field {
             let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
             let (networks, grid) = (cells.n_networks, config.cells.as_ref());
             if let Some(grid) =
-                grid.filter(|_| bytes(networks) > limit || networks > Cells::MOST_NETWORKS)
+                grid.filter(|_| bytes(networks) > limit || networks > Cells::MAX_NETWORKS)
             {
                 let share = f64::from(networks) / f64::from(cells.n_cells());
                 let fits = |longest: &u32| {
@@ -240,7 +240,7 @@ impl Field {
                         ..grid.clone()
                     };
                     let networks = (f64::from(coarser.n_networks()) * share).ceil() as u32;
-                    bytes(networks) <= limit && networks <= Cells::MOST_NETWORKS
+                    bytes(networks) <= limit && networks <= Cells::MAX_NETWORKS
                 };
                 let finest = cells.resolution.iter().copied().max().unwrap_or(1);
                 return Err(GpuError::GridTooLarge {
@@ -386,7 +386,7 @@ impl Field {
         }
     }
 
-    fn bytes(&self, marched: u64, kept: u64, keep: Keep) -> FieldBytes {
+    fn bytes(&self, marched: u64, kept: u64, keep: SavedActivations) -> FieldBytes {
         // Threads without a sample write to a row of their own.
         let spare = |n: u64| n + u64::from(n > 0 && self.cells.is_some());
         let (unsorted, sorted) = (kept, |n: u64| if self.cells.is_some() { n } else { 0 });
@@ -398,8 +398,16 @@ impl Field {
         let (marched, kept) = (spare(marched), spare(kept));
         let rows = |n: u64, stride: u32| n.next_multiple_of(ROWS) * u64::from(stride) * 4;
         let (features, color) = (self.feature_stride(), self.color_stride());
-        let backward = if keep == Keep::Nothing { 0 } else { kept };
-        let trained = if keep == Keep::Gradients { kept } else { 0 };
+        let backward = if keep == SavedActivations::Nothing {
+            0
+        } else {
+            kept
+        };
+        let trained = if keep == SavedActivations::Gradients {
+            kept
+        } else {
+            0
+        };
         let apart = self.color_offset() > 0;
         let with_color = |n: u64| if self.color.is_some() { n } else { 0 };
         let network = |n: &Network, samples, keep| n.activation_buffers(samples, keep);
@@ -413,7 +421,7 @@ impl Field {
             d_raw_density: if apart { 0 } else { rows(trained, 1) },
             d_color_input: rows(backward, color),
             d_features: rows(backward, features),
-            marched_activations: network(&self.density, marched, Keep::Nothing),
+            marched_activations: network(&self.density, marched, SavedActivations::Nothing),
             density_activations: network(&self.density, kept, keep),
             color_activations: self
                 .color
@@ -430,7 +438,7 @@ impl Field {
 
     /// Bytes of each of the [`FieldBuffers`] for that many marched and kept samples.
     #[must_use]
-    pub fn buffer_sizes(&self, marched: u64, kept: u64, keep: Keep) -> Vec<u64> {
+    pub fn buffer_sizes(&self, marched: u64, kept: u64, keep: SavedActivations) -> Vec<u64> {
         let bytes = self.bytes(marched, kept, keep);
         let mut sizes = vec![
             bytes.features,
@@ -462,7 +470,7 @@ impl Field {
 
     /// Whether that many samples can be held without a buffer exceeding what `gpu` binds.
     #[must_use]
-    pub fn fits(&self, gpu: &Gpu, marched: u64, kept: u64, keep: Keep) -> bool {
+    pub fn fits(&self, gpu: &Gpu, marched: u64, kept: u64, keep: SavedActivations) -> bool {
         let sizes = self.buffer_sizes(marched, kept, keep);
         sizes.iter().all(|&bytes| bytes <= gpu.max_binding_bytes())
     }
@@ -477,7 +485,7 @@ impl Field {
         label: &str,
         marched: u64,
         kept: u64,
-        keep: Keep,
+        keep: SavedActivations,
     ) -> Result<FieldBuffers, GpuError> {
         let bytes = self.bytes(marched, kept, keep);
         let buffer = |name: &str, bytes: u64| gpu.buffer(&format!("{label} {name}"), bytes);
@@ -601,7 +609,7 @@ impl Field {
             features,
             Rows::of(raw, RAW_DENSITY_STRIDE),
             &buffers.marched_activations,
-            Keep::Nothing,
+            SavedActivations::Nothing,
         )?;
         if let Some((bins, _)) = bins {
             let outputs = Unsorted {
@@ -661,7 +669,7 @@ impl Field {
         rays: &Buffer,
         kept_rays: &Buffer,
         buffers: &FieldBuffers,
-        keep: Keep,
+        keep: SavedActivations,
         with_color: bool,
     ) -> Result<(), GpuError> {
         let batch = buffers.kept_batch(counts);
@@ -709,7 +717,7 @@ impl Field {
         kept_rays: &Buffer,
         buffers: &FieldBuffers,
         (color, activations): (&Network, &Activations),
-        keep: Keep,
+        keep: SavedActivations,
     ) -> Result<(), GpuError> {
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
         let input = Rows {
@@ -738,7 +746,7 @@ impl Field {
     }
 
     /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says. They
-    /// are added to what there is; those of the networks of a grid take its place if they are `fresh`.
+    /// are added to what there is; those of the networks of a grid take its place if they are `overwrite`.
     ///
     /// # Errors
     /// Those of compilation and binding.
@@ -752,7 +760,7 @@ impl Field {
         samples: &Buffer,
         buffers: &FieldBuffers,
         weight_gradients: &Buffer,
-        fresh: bool,
+        overwrite: bool,
         gradient_scales: &Buffer,
         table_gradients: &[Buffer],
     ) -> Result<(), GpuError> {
@@ -787,7 +795,7 @@ impl Field {
                 d_input: Some((d_input, n)),
                 rectified_input: self.config.rectifies_features().then_some(input),
                 weight_gradients: Some(weight_gradients),
-                fresh,
+                overwrite,
             };
             color.backward(gpu, network, batch, weights, input, activations, &backward)?;
         }
@@ -799,7 +807,7 @@ impl Field {
             d_input: (!tables.levels().is_empty()).then_some((d_features, width)),
             rectified_input: None,
             weight_gradients: Some(weight_gradients),
-            fresh,
+            overwrite,
         };
         let activations = &buffers.density_activations;
         self.density.backward(
@@ -869,7 +877,7 @@ impl Field {
             d_input: Some((d_features, width)),
             rectified_input: None,
             weight_gradients: None,
-            fresh: false,
+            overwrite: false,
         };
         self.density.backward(
             gpu,

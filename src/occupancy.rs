@@ -9,7 +9,7 @@ use crate::config::{Config, Occupancy, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
 use crate::images::ImageSet;
-use crate::network::Keep;
+use crate::network::SavedActivations;
 use crate::pass::Pass;
 use crate::sampling::{SceneBox, ray_march};
 
@@ -84,7 +84,7 @@ impl OccupancyGrid {
             samples: gpu.buffer("occupancy samples", n.next_multiple_of(512) * 16)?,
             partial_sums: gpu.buffer("occupancy partial sums", 4096 * 8)?,
             total: gpu.buffer("occupancy total", 8)?,
-            buffers: field.buffers(gpu, "occupancy", n, 0, Keep::Nothing)?,
+            buffers: field.buffers(gpu, "occupancy", n, 0, SavedActivations::Nothing)?,
             n_sweep,
             // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
             decay: occupancy.decay.powf(cells as f32 / n_sweep as f32),
@@ -116,7 +116,7 @@ impl OccupancyGrid {
             let operations = u64::from(2 * n) * field.multiply_adds() * 2;
             operations > gpu.class().most_operations()
         };
-        let fits = |n: u32| field.fits(gpu, u64::from(2 * n), 0, Keep::Nothing);
+        let fits = |n: u32| field.fits(gpu, u64::from(2 * n), 0, SavedActivations::Nothing);
         while n_sweep > 1024 && (is_slow(n_sweep) || !fits(n_sweep)) {
             n_sweep = (n_sweep / 2).next_multiple_of(64);
         }
@@ -132,7 +132,7 @@ impl OccupancyGrid {
         let cells =
             u64::from(occupancy.resolution).pow(3) * u64::from(SceneBox::of(config).cascades());
         let n = u64::from(2 * Self::n_sweep(gpu, config, occupancy, field));
-        let buffers = field.buffer_sizes(n, 0, Keep::Nothing);
+        let buffers = field.buffer_sizes(n, 0, SavedActivations::Nothing);
         cells * 4 + cells / 8 + n * 20 + 4096 * 8 + buffers.iter().sum::<u64>()
     }
 

@@ -221,7 +221,7 @@ impl CellGroup {
         config: &Optimizer,
         dense: &DenseGroup,
         updated: &Buffer,
-        fresh: bool,
+        overwrite: bool,
         penalized: bool,
     ) -> Result<(), GpuError> {
         let mut bindings = vec![
@@ -245,7 +245,7 @@ impl CellGroup {
         let defines = self
             .defines("cells", config)
             .set("raises_alarms", true)
-            .set("keeps_gradients", fresh)
+            .set("keeps_gradients", overwrite)
             .set("transposes", Self::transposes(config))
             .set("matrices", matrices)
             .set("norm_reg", format!("{norm_reg:?}"))
@@ -262,7 +262,7 @@ impl CellGroup {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn settle(
+    pub fn export_ema(
         &self,
         gpu: &Gpu,
         stage: &mut Stage,
@@ -371,7 +371,7 @@ impl SparseGroup {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn settle(
+    pub fn export_ema(
         &self,
         gpu: &Gpu,
         stage: &mut Stage,

@@ -7,7 +7,7 @@ use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
-use crate::network::Keep;
+use crate::network::SavedActivations;
 use crate::sampling::importance::Previous;
 use crate::sampling::{self, Placed, SceneBox, Sources, samples_per_ray};
 
@@ -57,7 +57,7 @@ impl Capacity {
 
     /// Whether a pass of this size is within what `gpu` binds.
     #[must_use]
-    pub fn fits(self, gpu: &Gpu, sampler: &Sampler, field: &Field, keep: Keep) -> bool {
+    pub fn fits(self, gpu: &Gpu, sampler: &Sampler, field: &Field, keep: SavedActivations) -> bool {
         let marched = u64::from(self.culled_from(sampler));
         field.fits(gpu, marched, u64::from(self.kept), keep)
             && u64::from(self.marched.max(self.kept)) * 16 <= gpu.max_binding_bytes()
@@ -146,7 +146,7 @@ pub struct Purpose {
     /// Whether samples move at random and densities are noisy.
     pub training: bool,
     /// What a backward pass needs, which the pass must have been made for.
-    pub keep: Keep,
+    pub keep: SavedActivations,
     /// Whether colour is wanted.
     pub color: bool,
     /// Whether the counts on the device say how many samples a marched ray may have.
@@ -163,7 +163,7 @@ impl Pass {
         config: &Config,
         label: &str,
         capacities: &[Capacity],
-        keep: &dyn Fn(usize) -> Keep,
+        keep: &dyn Fn(usize) -> SavedActivations,
     ) -> Result<Vec<Self>, GpuError> {
         let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
         let counts = Counts::new(gpu, label)?;
@@ -193,7 +193,7 @@ impl Pass {
         field: Field,
         index: usize,
         capacity: Capacity,
-        keep: Keep,
+        keep: SavedActivations,
         (counts, rays): (Counts, Buffer),
         before: Option<&Self>,
     ) -> Result<Self, GpuError> {
@@ -264,7 +264,7 @@ impl Pass {
         config: &Config,
         fields: &[Field],
         capacities: &[Capacity],
-        keep: &dyn Fn(usize) -> Keep,
+        keep: &dyn Fn(usize) -> SavedActivations,
     ) -> u64 {
         let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
         let mut bytes = u64::from(most_rays) * RAY_BYTES;

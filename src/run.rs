@@ -24,7 +24,7 @@ const COPY: &str = "\
 ";
 
 /// Longest log that is read: of some ten million steps.
-const LONGEST_LOG: u64 = 256 << 20;
+const MAX_LOG: u64 = 256 << 20;
 
 /// What can go wrong with a run directory.
 #[derive(Debug, thiserror::Error)]
@@ -275,7 +275,7 @@ impl RunDir {
     /// # Errors
     /// Those of the file system.
     pub fn metrics_text(&self) -> std::io::Result<Vec<u8>> {
-        match read_file(&self.metrics(), LONGEST_LOG) {
+        match read_file(&self.metrics(), MAX_LOG) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             read => read,
         }

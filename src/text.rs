@@ -9,8 +9,8 @@ pub(crate) fn shown(path: &Path) -> String {
 
 /// Text from a file, on one line of at most 200 characters.
 pub(crate) fn one_line(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => escaped(&text[..end]) + "…",
         None => escaped(text),
     }

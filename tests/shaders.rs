@@ -232,7 +232,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         let trainer = Trainer::new(gpu, &config, &images, teacher.as_ref()).unwrap();
         let mut renderer =
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
-        trainer.settle(&renderer.parameters).unwrap();
+        trainer.export_ema(&renderer.parameters).unwrap();
         renderer.begin(&camera, None, true).unwrap();
         for show in [Show::Color, Show::Occupancy] {
             if renderer.can_show(show) {

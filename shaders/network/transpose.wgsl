@@ -1,6 +1,6 @@
 // transposed[in][out] = values[out][in] of one layer whose first weight is number `corner` of the slab: block number `block`,
 // 4 x 4 of its weights. See src/network/weight_gradients.rs.
-fn turn(corner: u32, n_columns: u32, n_rows: u32, block: u32) {
+fn transpose_tile(corner: u32, n_columns: u32, n_rows: u32, block: u32) {
     let columns = n_columns / 4u;
     let rows = n_rows / 4u;
     let column = block % columns;

@@ -90,9 +90,9 @@ fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         let row = group.z * ${block}u + ${r}u;
         //: for c in range(4)
         //: if lanes_are_inputs
-        gradients[corner + row * place.y + 4u * lane + ${c}u] ${"=" if fresh else "+="} g_${r}.${lane[c]};
+        gradients[corner + row * place.y + 4u * lane + ${c}u] ${"=" if overwrite else "+="} g_${r}.${lane[c]};
         //: else
-        gradients[corner + (4u * lane + ${c}u) * place.y + row] ${"=" if fresh else "+="} g_${r}.${lane[c]};
+        gradients[corner + (4u * lane + ${c}u) * place.y + row] ${"=" if overwrite else "+="} g_${r}.${lane[c]};
         //: endif
         //: endfor
     }
@@ -150,11 +150,11 @@ fn transpose_layer(@builtin(local_invocation_index) lane: u32, @builtin(workgrou
     //: if only_updated
     if (counters[cell].y != counts.step + 1u) { return; }
     //: endif
-    for (var i = lane; i < place.y * place.z / 16u; i += 64u) { turn(place.x + cell * place.w, place.y, place.z, i); }
+    for (var i = lane; i < place.y * place.z / 16u; i += 64u) { transpose_tile(place.x + cell * place.w, place.y, place.z, i); }
     //: else
     let i = linear_group(group) * 64u + lane;
     if (i >= place.y * place.z / 16u) { return; }
-    turn(place.x, place.y, place.z, i);
+    transpose_tile(place.x, place.y, place.z, i);
     //: endif
 }
 //: endif

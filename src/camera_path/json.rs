@@ -8,7 +8,7 @@ use super::CameraPathError;
 use crate::json_text::kind;
 
 /// Larger than any scene, and small enough to compute with.
-const LARGEST: f64 = 1e9;
+const MAX_VALUE: f64 = 1e9;
 
 /// Which object of a file.
 #[derive(Clone, Copy, Debug)]
@@ -95,9 +95,9 @@ impl<'a> Fields<'a> {
 
     fn finite(&self, value: &Value, what: impl Fn() -> String) -> Result<f64, CameraPathError> {
         match value.as_f64() {
-            Some(number) if number.abs() <= LARGEST => Ok(number),
+            Some(number) if number.abs() <= MAX_VALUE => Ok(number),
             Some(number) => Err(self.error(format!(
-                "{} is {number:e}: numbers lie within ±{LARGEST:e}",
+                "{} is {number:e}: numbers lie within ±{MAX_VALUE:e}",
                 what()
             ))),
             None => Err(self.error(format!(

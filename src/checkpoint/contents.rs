@@ -14,7 +14,7 @@ use crate::files::{LFS_ADVICE, LFS_POINTER};
 use crate::gpu::Gpu;
 
 /// Longest header that is read: names and places of ten thousand tensors.
-const LONGEST_HEADER: u64 = 1 << 20;
+const MAX_HEADER: u64 = 1 << 20;
 
 /// The bytes of a file that is as long as its own header says, which is looked at first.
 pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
@@ -37,7 +37,7 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
         return Err(format(LFS_ADVICE.to_owned()));
     }
     let length = <[u8; 8]>::try_from(start.as_slice()).map_or(0, u64::from_le_bytes);
-    if length > LONGEST_HEADER || length + 8 > data.len() {
+    if length > MAX_HEADER || length + 8 > data.len() {
         return Err(format("its header is cut short".to_owned()));
     }
     file.by_ref()

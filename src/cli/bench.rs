@@ -518,7 +518,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
         &config,
         trainer.occupancy.as_ref().map(|grid| &grid.bits),
     )?;
-    trainer.settle(&renderer.parameters)?;
+    trainer.export_ema(&renderer.parameters)?;
     let most = if software { 96 } else { 800 };
     let side = affordable_side(&mut renderer, most)?;
     let cameras = DemoScene::cameras(Split::Test, 3, side);

@@ -204,11 +204,11 @@ impl Default for Cells {
 
 impl Cells {
     /// What shaders count networks with.
-    pub const MOST_NETWORKS: u32 = 32_768;
+    pub const MAX_NETWORKS: u32 = 32_768;
     /// Cells with and without networks.
-    pub const MOST_CELLS: u64 = 1 << 24;
+    pub const MAX_CELLS: u64 = 1 << 24;
     /// Cells along a side.
-    pub const LONGEST: u32 = 1024;
+    pub const MAX_SIDE: u32 = 1024;
 
     /// Cells along x, y and z.
     #[must_use]

@@ -17,7 +17,7 @@ const REVERSED: f64 = 0.1;
 /// Cubes a side of the box of cameras that look one way, where the file does not say.
 const ONE_WAY: u32 = 4;
 /// Largest side of a box, in unit cubes.
-const LARGEST: u32 = 128;
+const MAX_AABB_SCALE: u32 = 128;
 /// Cells a side of the unit cube that a box is measured in: those of an occupancy grid.
 pub const CELLS: f64 = 128.0;
 
@@ -295,7 +295,7 @@ impl Framing {
         }
         // The unit cube stays, but more of them may be needed to hold what fills the images.
         let reach = f64::from(self.aabb_scale) * self.half() * DEFAULT_SCALE;
-        let cubes = (2.0 * reach).clamp(1.0, f64::from(LARGEST)).round() as u32;
+        let cubes = (2.0 * reach).clamp(1.0, f64::from(MAX_AABB_SCALE)).round() as u32;
         let cubes = cubes.next_power_of_two();
         (aabb_scale.is_none() && cubes > 1).then_some(Self {
             scale: DEFAULT_SCALE,
@@ -360,7 +360,7 @@ fn side(layout: &Layout, filled: bool) -> u32 {
         Layout::Around {
             distance, radius, ..
         } if filled => {
-            let cubes = (2.0 * distance / (ROOM * radius)).clamp(1.0, f64::from(LARGEST));
+            let cubes = (2.0 * distance / (ROOM * radius)).clamp(1.0, f64::from(MAX_AABB_SCALE));
             (cubes.ceil() as u32).next_power_of_two()
         }
         Layout::Around { .. } => 1,

@@ -14,7 +14,7 @@ use crate::files::{read_file, replace_file};
 use crate::text::escaped;
 
 /// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
-const LONGEST: u64 = 512 << 20;
+const MAX_BYTES: u64 = 512 << 20;
 
 /// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Content {
     pub fn of_images(frames: &[Frame]) -> Result<Vec<Self>, DatasetError> {
         let of = |frame: &Frame| {
             let path = &frame.image_path;
-            let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+            let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
             Ok(Self::of(&bytes))
         };
         frames.par_iter().map(of).collect()
@@ -144,7 +144,7 @@ impl Image {
     }
 
     fn read(path: &Path, orientation: Orientation) -> Result<(Self, Content), DatasetError> {
-        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         let kind = kind_of(&bytes);
         let Kind::Read(format) = kind else {
             return Err(pixel_format::refused(path, kind));

@@ -10,9 +10,9 @@ use crate::json_text::{JsonFault, kind, parse};
 use crate::text::one_line;
 
 /// Longest file that is read: a hundred thousand frames take less.
-const LONGEST: u64 = 128 << 20;
+const MAX_BYTES: u64 = 128 << 20;
 /// Most frames of a file.
-const MOST_FRAMES: usize = 100_000;
+const MAX_FRAMES: usize = 100_000;
 
 /// One transforms file in memory.
 pub(super) struct Document {
@@ -33,7 +33,7 @@ pub(super) struct Fields<'a> {
 impl Document {
     /// Reads and parses a file.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
-        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         Self::parse(path, &bytes)
     }
 
@@ -95,9 +95,9 @@ impl Document {
                 ));
             }
         };
-        if frames.len() > MOST_FRAMES {
+        if frames.len() > MAX_FRAMES {
             return Err(whole.error(format!(
-                "`frames` lists {} frames: {MOST_FRAMES} are the most",
+                "`frames` lists {} frames: {MAX_FRAMES} are the most",
                 frames.len()
             )));
         }

@@ -33,7 +33,7 @@ const UNIT: f64 = 0.75;
 /// Where rays start, as a part of their view's near bound, which is not quite the nearest that a view shows.
 const START: f64 = 0.75;
 /// Largest coordinate, whose square is finite in f32.
-const LARGEST: f64 = 1e15;
+const MAX_VALUE: f64 = 1e15;
 /// Most units that a unit cube of the box spans: at 12, the finest level of 2048 cells has them 1/230 of the nearest
 /// bound wide.
 const CUBE: f64 = 12.0;
@@ -104,7 +104,7 @@ pub(super) fn open(
         pose.chain(frame.near_far.unwrap_or_default().map(f64::from))
     });
     let mut numbers = numbers.chain(framing.offset).chain([framing.scale]);
-    if numbers.any(|v| !v.is_finite() || v.abs() > LARGEST) || framing.scale <= 0.0 {
+    if numbers.any(|v| !v.is_finite() || v.abs() > MAX_VALUE) || framing.scale <= 0.0 {
         return Err(DatasetError::File {
             path: file,
             message: format!(

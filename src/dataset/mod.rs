@@ -49,7 +49,7 @@ use json::Fields;
 /// Every how many views one is held out for testing, where the files define no split.
 const HOLD_OUT: usize = 8;
 /// Faults after which reading does not go on.
-const MOST_FAULTS: usize = 1000;
+const MAX_FAULTS: usize = 1000;
 /// Name of a dataset in one file.
 const TRANSFORMS: &str = "transforms.json";
 
@@ -838,7 +838,7 @@ impl Notes {
     }
 
     fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {
-        if self.go_on && self.faults.len() < MOST_FAULTS {
+        if self.go_on && self.faults.len() < MAX_FAULTS {
             self.faults.push(error);
             Ok(())
         } else {

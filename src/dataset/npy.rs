@@ -12,7 +12,7 @@ use crate::text::one_line;
 
 const SIGNATURE: &[u8] = b"\x93NUMPY";
 /// Largest file that is read: the poses of half a million images.
-const LONGEST: u64 = 64 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 /// What makes a file of any numbers one that is read.
 const RESAVE: &str = "save it again with numpy.save(file, numpy.ascontiguousarray(a, '<f8'))";
 
@@ -28,7 +28,7 @@ pub(super) struct Array {
 impl Array {
     /// Reads a file of f32 or f64 in C order.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
-        let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+        let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         parse(&bytes).map_err(|message| DatasetError::File {
             path: path.to_owned(),
             message,

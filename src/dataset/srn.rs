@@ -11,7 +11,7 @@ use crate::files::read_file;
 use crate::text::{escaped, shown};
 
 /// Longest text that is read: a few numbers.
-const LONGEST: u64 = 1 << 16;
+const MAX_BYTES: u64 = 1 << 16;
 const INTRINSICS: &str = "intrinsics.txt";
 
 /// What a folder of NSVF's has, and one of these has not.
@@ -53,7 +53,7 @@ fn is_matrix(lines: &[Vec<f64>]) -> bool {
 
 /// The numbers of a text file, line by line; empty lines do not count.
 fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
-    let bytes = read_file(path, LONGEST).map_err(|e| DatasetError::read(path, e))?;
+    let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_start_matches('\u{feff}');
     let fault = |line: usize, word: &str| DatasetError::File {

@@ -6,7 +6,7 @@ use super::{Frame, Image};
 use crate::config::Surroundings;
 
 /// Images that are looked at, evenly spread.
-const MOST: usize = 12;
+const MAX_IMAGES: usize = 12;
 /// Largest difference of a channel from a border's colour.
 const TOLERANCE: u8 = 8;
 /// Share of a border's pixels that have its colour, of a scene before one colour.
@@ -29,7 +29,7 @@ const CLEAR_IMAGES: f64 = 0.25;
 
 /// What most images of `frames` show around the scene; `None` where none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
-    let n = frames.len().min(MOST);
+    let n = frames.len().min(MAX_IMAGES);
     let looks: Vec<Look> = (0..n)
         .into_par_iter()
         .filter_map(|i| frames[i * frames.len() / n].load().ok())

@@ -409,7 +409,7 @@ impl Gpu {
                 adapter: adapter.get_info().name,
                 reason: e.to_string(),
             })?;
-        Ok(Self::from_device(instance, adapter, device, queue))
+        Ok(Self::from_device(&instance, &adapter, device, queue))
     }
 
     /// Work on a device that the caller opened, with those of its features and limits that are of use. From now on its errors
@@ -420,8 +420,8 @@ impl Gpu {
         expect(unused_variables, reason = "only a window presents")
     )]
     pub fn from_device(
-        instance: wgpu::Instance,
-        adapter: wgpu::Adapter,
+        instance: &wgpu::Instance,
+        adapter: &wgpu::Adapter,
         device: wgpu::Device,
         queue: wgpu::Queue,
     ) -> Arc<Self> {
@@ -443,9 +443,9 @@ impl Gpu {
             device,
             queue,
             #[cfg(feature = "viewer")]
-            instance,
+            instance: instance.clone(),
             #[cfg(feature = "viewer")]
-            adapter,
+            adapter: adapter.clone(),
             submitting: RwLock::default(),
             info,
             features,

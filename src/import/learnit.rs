@@ -19,7 +19,7 @@ use crate::config::{
 use crate::gpu::AdapterClass;
 
 /// Layers that are looked for.
-const MOST_LAYERS: usize = 64;
+const MAX_LAYERS: usize = 64;
 
 /// What the weights do not say of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +104,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         )
     })?;
     let name = |l: usize| layout.layer(l);
-    let n_layers = (0..MOST_LAYERS)
+    let n_layers = (0..MAX_LAYERS)
         .take_while(|&l| tensors.has(&format!("{}.weight", name(l))))
         .count();
     let mut layers: Vec<Linear> = Vec::new();

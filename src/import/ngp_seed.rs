@@ -14,7 +14,7 @@ use crate::encoding::hash_grid::levels;
 use crate::gpu::AdapterClass;
 
 /// Levels and layers that are looked for.
-const MOST: usize = 32;
+const MAX_LEVELS: usize = 32;
 /// Features of a row.
 const N_FEATURES: usize = 2;
 
@@ -54,7 +54,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         ));
     }
     let table_name = |l: usize| format!("lookup_tables.{l}");
-    let n_levels = (0..MOST)
+    let n_levels = (0..MAX_LEVELS)
         .take_while(|&l| tensors.has(&table_name(l)))
         .count();
     let mut tables = Vec::new();
@@ -119,7 +119,7 @@ fn mlp(
     n_out: Option<usize>,
 ) -> Result<Vec<Linear>, ImportError> {
     let layer = |l: usize| format!("{name}.{}", 2 * l);
-    let n_layers = (0..MOST)
+    let n_layers = (0..MAX_LEVELS)
         .take_while(|&l| tensors.has(&format!("{}.weight", layer(l))))
         .count();
     if n_layers < 2 {
@@ -279,7 +279,7 @@ mod tests {
             .into_iter()
             .flat_map(|coarsest| finest.map(|finest| (coarsest, finest)))
         {
-            for n_levels in 1..=MOST {
+            for n_levels in 1..=MAX_LEVELS {
                 let options = Options {
                     base_resolution: coarsest,
                     finest_resolution: finest,

@@ -26,7 +26,7 @@ use network::Plan;
 use crate::files::read_file;
 
 /// Largest file that is read: VGG's weights take 60 MiB, the whole network ten times that.
-const LONGEST: u64 = 1 << 30;
+const MAX_BYTES: u64 = 1 << 30;
 
 /// What can go wrong with a learned distance.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,7 @@ impl Lpips {
     /// `net.slice{s}.{layer}.weight` and `.bias`, and `lin{s}.model.1.weight` or its duplicate `lins.{s}.model.1.weight`.
     /// Other tensors are ignored.
     pub fn open(path: &Path) -> Result<Self, LpipsError> {
-        let bytes = read_file(path, LONGEST).map_err(|source| LpipsError::Io {
+        let bytes = read_file(path, MAX_BYTES).map_err(|source| LpipsError::Io {
             path: path.to_owned(),
             source,
         })?;

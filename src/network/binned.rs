@@ -54,9 +54,9 @@ impl CellGrid {
         };
         let fits = |cells: &config::Cells| {
             let total: u64 = cells.resolution().iter().map(|&n| u64::from(n)).product();
-            total <= config::Cells::MOST_CELLS && count(cells) <= most
+            total <= config::Cells::MAX_CELLS && count(cells) <= most
         };
-        (1..=config::Cells::LONGEST)
+        (1..=config::Cells::MAX_SIDE)
             .map(of_side)
             .take_while(fits)
             .last()

@@ -7,7 +7,9 @@
 //! added in a fixed order, so that they are the same on every run.
 
 use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
-use super::{ActivationBytes, Activations, Backward, Batch, Keep, Layout, Rows, binned};
+use super::{
+    ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations, binned,
+};
 use crate::gpu::{AdapterClass, Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
 
 const WORKGROUP: u32 = 64;
@@ -95,13 +97,16 @@ impl Fused {
 
     /// Bytes of the buffers for what is kept of `capacity` samples.
     #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> ActivationBytes {
+    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
         let layout = &self.layout;
         let last = layout.n_layers() - 1;
         let rows =
             |stride: u32| capacity.next_multiple_of(u64::from(CHUNK)) * u64::from(stride) * 4;
         let partials = (0..=last).map(|l| partial_bytes(capacity, layout.width(l), layout.rows(l)));
-        let (none, all) = (keep == Keep::Nothing, keep == Keep::Gradients);
+        let (none, all) = (
+            keep == SavedActivations::Nothing,
+            keep == SavedActivations::Gradients,
+        );
         let hidden = if none { 0 } else { rows(self.hidden_at(last)) };
         let d_hidden = if all { rows(self.d_hidden_at(last)) } else { 0 };
         ActivationBytes {
@@ -330,7 +335,7 @@ impl Fused {
                 stride: layout.width(l),
                 copy_stride: layout.copy_stride,
                 ones_at: (layout.biases && l == 0).then_some(layout.dims[0]),
-                fresh: gradients.fresh,
+                overwrite: gradients.overwrite,
             };
             let partials = &activations.partials;
             accumulate(gpu, stage, batch, &block, partials, weight_gradients)?;

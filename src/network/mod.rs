@@ -61,7 +61,7 @@ impl<'a> Batch<'a> {
 
 /// What a forward pass is to leave behind for backward ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub enum SavedActivations {
     /// Nothing: outputs are all that is wanted.
     Nothing,
     /// Hidden activations, for gradients of the input.
@@ -142,7 +142,7 @@ pub struct Backward<'a> {
     /// What dL/dW is added to.
     pub weight_gradients: Option<&'a Buffer>,
     /// Whether the gradients of those networks of a grid that have samples replace what was there before.
-    pub fresh: bool,
+    pub overwrite: bool,
 }
 
 /// A multi-layer perceptron.
@@ -175,7 +175,7 @@ impl Network {
 
     /// Bytes of the buffers for what is kept of `capacity` samples.
     #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> ActivationBytes {
+    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
         match self {
             Self::Fused(network) => network.activation_buffers(capacity, keep),
             Self::Tiled(network) => network.activation_buffers(capacity, keep),
@@ -191,7 +191,7 @@ impl Network {
         gpu: &Gpu,
         label: &str,
         capacity: u64,
-        keep: Keep,
+        keep: SavedActivations,
     ) -> Result<Activations, GpuError> {
         self.activation_buffers(capacity, keep).allocate(gpu, label)
     }
@@ -210,17 +210,17 @@ impl Network {
         input: Rows<'_>,
         output: Rows<'_>,
         activations: &Activations,
-        keep: Keep,
+        keep: SavedActivations,
     ) -> Result<(), GpuError> {
         match self {
             Self::Fused(network) => {
-                let save = (keep != Keep::Nothing).then_some(activations);
+                let save = (keep != SavedActivations::Nothing).then_some(activations);
                 let values = &weights.values;
                 network.forward(gpu, stage, batch, values, input, output, save)
             }
             Self::Tiled(network) => {
                 let transposed = &weights.transposed;
-                let kept = keep != Keep::Nothing;
+                let kept = keep != SavedActivations::Nothing;
                 network.forward(
                     gpu,
                     stage,

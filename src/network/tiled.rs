@@ -6,7 +6,7 @@
 
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
-use super::{ActivationBytes, Activations, Backward, Batch, Keep, Layout, Rows};
+use super::{ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations};
 use crate::gpu::{Buffer, Defines, Gpu, GpuError, Stage};
 
 /// Which text of the matrix product a device runs.
@@ -123,7 +123,7 @@ impl Tiled {
 
     /// Bytes of the buffers for `capacity` samples: hidden layers, all or two in turn, their gradients, partial sums.
     #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: Keep) -> ActivationBytes {
+    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
         let rows =
             |stride: u32| capacity.next_multiple_of(u64::from(CHUNK)) * u64::from(stride) * 4;
         let layout = &self.layout;
@@ -131,16 +131,16 @@ impl Tiled {
             .map(|l| partial_bytes(capacity, pad4(layout.inputs(l)), layout.rows(l)));
         let in_turn = vec![rows(self.widest()); self.n_hidden().min(2)];
         match keep {
-            Keep::Nothing => ActivationBytes {
+            SavedActivations::Nothing => ActivationBytes {
                 hidden: in_turn,
                 ..ActivationBytes::default()
             },
-            Keep::Activations | Keep::Gradients => ActivationBytes {
+            SavedActivations::Activations | SavedActivations::Gradients => ActivationBytes {
                 hidden: (0..self.n_hidden())
                     .map(|l| rows(self.hidden_stride(l)))
                     .collect(),
                 d_hidden: in_turn,
-                partials: if keep == Keep::Gradients {
+                partials: if keep == SavedActivations::Gradients {
                     partials.max().unwrap_or(0)
                 } else {
                     0
@@ -247,7 +247,7 @@ impl Tiled {
                     stride: width,
                     copy_stride: 0,
                     ones_at: None,
-                    fresh: false,
+                    overwrite: false,
                 };
                 accumulate(gpu, stage, batch, &block, partials, into)?;
                 if layout.has_skip(l) {

@@ -29,7 +29,7 @@ pub(super) struct Block<'a> {
     /// Column of the input that counts as 1, whatever it holds.
     pub(super) ones_at: Option<u32>,
     /// Whether gradients of a grid of networks replace those that were there before.
-    pub(super) fresh: bool,
+    pub(super) overwrite: bool,
 }
 
 /// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own, or `=` if they are fresh.
@@ -67,7 +67,7 @@ pub(super) fn accumulate(
         .set("count", batch.count.field())
         .set("cells", batch.bins.is_some())
         .set("copy_stride", block.copy_stride)
-        .set("fresh", block.fresh)
+        .set("overwrite", block.overwrite)
         .set("lanes_are_inputs", lanes_are_inputs)
         .set("lanes", lanes)
         .set("n_rows", n_rows)

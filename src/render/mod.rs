@@ -21,7 +21,7 @@ use crate::gpu::{
     AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter, profile,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
-use crate::network::Keep;
+use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
 use crate::scene_frame::SceneFrame;
 use rounds::Rounds;
@@ -33,7 +33,7 @@ pub struct Renderer {
     gpu: Arc<Gpu>,
     config: Config,
     passes: Vec<Pass>,
-    /// What is rendered, pass by pass; [`crate::train::Trainer::settle`] fills it.
+    /// What is rendered, pass by pass; [`crate::train::Trainer::export_ema`] fills it.
     pub parameters: Vec<FieldParameters>,
     occupancy: Option<Buffer>,
     cameras: Buffer,
@@ -176,7 +176,7 @@ impl Renderer {
     }
 
     /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
-    /// not seen before [`crate::train::Trainer::settle`] and [`Self::take_occupancy`].
+    /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::take_occupancy`].
     ///
     /// # Errors
     /// Those of allocation.
@@ -221,7 +221,7 @@ impl Renderer {
         };
         let capacities = Self::capacities(gpu, plain, fields);
         let rays = capacities[0].rays;
-        let keep = |_| Keep::Nothing;
+        let keep = |_| SavedActivations::Nothing;
         let mut renderer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
@@ -283,7 +283,7 @@ impl Renderer {
             let mut passes = capacities.iter().zip(fields).zip(&config.passes);
             let fit = passes.all(|((c, field), pass)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 2;
-                c.fits(gpu, &pass.sampler, field, Keep::Activations)
+                c.fits(gpu, &pass.sampler, field, SavedActivations::Activations)
                     && operations <= gpu.class().most_operations()
             });
             let at_least = if is_fixed {
@@ -310,7 +310,7 @@ impl Renderer {
             0
         };
         let parameters: u64 = fields.iter().map(FieldParameters::bytes).sum();
-        let passes = Pass::bytes(config, fields, &capacities, &|_| Keep::Nothing);
+        let passes = Pass::bytes(config, fields, &capacities, &|_| SavedActivations::Nothing);
         passes + parameters + rounds + u64::from(capacities[0].rays) * PIXEL as u64 * 4
     }
 
@@ -419,9 +419,9 @@ impl Renderer {
             let purpose = Purpose {
                 training: false,
                 keep: if normals && is_last {
-                    Keep::Activations
+                    SavedActivations::Activations
                 } else {
-                    Keep::Nothing
+                    SavedActivations::Nothing
                 },
                 color: is_last,
                 limited: false,
@@ -514,9 +514,9 @@ impl Renderer {
             let last = capacities.len() - 1;
             let keep = |index| {
                 if index == last {
-                    Keep::Activations
+                    SavedActivations::Activations
                 } else {
-                    Keep::Nothing
+                    SavedActivations::Nothing
                 }
             };
             let (gpu, config) = (&self.gpu, &self.config);

@@ -8,7 +8,7 @@ use crate::field::FieldParameters;
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
-use crate::network::Keep;
+use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, Purpose};
 
 /// Rays end where they let through less than this, if the method does not say where.
@@ -148,7 +148,7 @@ impl Rounds {
             stages.push(limit);
             let purpose = Purpose {
                 training: false,
-                keep: Keep::Nothing,
+                keep: SavedActivations::Nothing,
                 color: true,
                 limited: true,
             };

@@ -10,7 +10,7 @@ const AMPLIFICATIONS: [u32; 7] = [50, 20, 10, 5, 4, 2, 1];
 /// Share of the errors that the colour scale holds.
 const WITHIN_SCALE: f64 = 0.99;
 /// Three channels of 255 each.
-const LARGEST_SUM: usize = 3 * 255;
+const MAX_SUM: usize = 3 * 255;
 
 /// An 8-bit image with `channels` values a pixel, rows from the top.
 #[derive(Debug, Clone)]
@@ -120,9 +120,9 @@ fn coverage(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
 
 /// The factor that spreads the errors of all `maps` over the colour scale, bar the largest hundredth of them.
 pub(super) fn amplification<'a>(maps: impl Iterator<Item = &'a Picture>) -> u32 {
-    let mut counts = vec![0_usize; LARGEST_SUM + 1];
+    let mut counts = vec![0_usize; MAX_SUM + 1];
     for value in maps.flat_map(|m| &m.values) {
-        counts[((value * 3.0).round() as usize).min(LARGEST_SUM)] += 1;
+        counts[((value * 3.0).round() as usize).min(MAX_SUM)] += 1;
     }
     let enough = counts.iter().sum::<usize>() as f64 * WITHIN_SCALE;
     let mut seen = 0;
@@ -130,8 +130,8 @@ pub(super) fn amplification<'a>(maps: impl Iterator<Item = &'a Picture>) -> u32 
         seen += n;
         seen as f64 >= enough
     });
-    let bound = bound.unwrap_or(LARGEST_SUM) as u32;
-    let fits = |f: &u32| f * bound <= LARGEST_SUM as u32;
+    let bound = bound.unwrap_or(MAX_SUM) as u32;
+    let fits = |f: &u32| f * bound <= MAX_SUM as u32;
     AMPLIFICATIONS.into_iter().find(fits).unwrap_or(1)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::dataset::Dataset;
-use crate::distillation::{Lessons, Teacher};
+use crate::distillation::{Distiller, Teacher};
 use crate::gpu::{Gpu, GpuError};
 use crate::text::bytes;
 use crate::train::{MemoryPlan, plan};
@@ -40,7 +40,7 @@ pub(crate) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Me
 impl Memory {
     /// Count what `teacher` takes while it teaches.
     pub(crate) fn add_teacher(&mut self, gpu: &Gpu, config: &Config, teacher: &Teacher) {
-        let teacher = Lessons::bytes(gpu, config, teacher, self.plan.capacities[0].kept);
+        let teacher = Distiller::bytes(gpu, config, teacher, self.plan.capacities[0].kept);
         self.teacher_bytes = Some(teacher);
         self.total_bytes += teacher;
     }

@@ -4,7 +4,7 @@ use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::{Cells, Config};
 use crate::field::Field;
 use crate::gpu::{Gpu, GpuError};
-use crate::network::{CellGrid, Keep};
+use crate::network::{CellGrid, SavedActivations};
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -37,7 +37,7 @@ impl MemoryPlan {
 }
 
 /// Micro-batches of a step at most.
-const MOST_PARTS: u32 = 4096;
+const MAX_PARTS: u32 = 4096;
 
 /// Operations of the networks for one training step and for one rendered ray, of a method whose passes have fixed numbers of
 /// samples per ray.
@@ -61,7 +61,7 @@ pub fn operations(gpu: &Gpu, config: &Config) -> Result<Option<[f64; 2]>, GpuErr
 ///
 /// # Errors
 /// [`GpuError::NoNetworkFits`] when not even one can.
-pub fn most_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<u32>, GpuError> {
+pub fn max_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<u32>, GpuError> {
     let field = &config.passes[index].field;
     let Some(mib) = field.cells.as_ref().and_then(|cells| cells.memory_mib) else {
         return Ok(None);
@@ -74,16 +74,16 @@ pub fn most_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<
     }
     let bound = gpu.max_binding_bytes() / (u64::from(len) * 4);
     let bound = u32::try_from(bound).unwrap_or(u32::MAX);
-    Ok(Some(most.min(bound).min(Cells::MOST_NETWORKS)))
+    Ok(Some(most.min(bound).min(Cells::MAX_NETWORKS)))
 }
 
 /// Give grids for whose networks `config` names the memory the smallest cells that fit, all of which have networks.
 ///
 /// # Errors
-/// As [`most_networks`].
+/// As [`max_networks`].
 pub fn fit_cells(gpu: &Gpu, config: &mut Config) -> Result<(), GpuError> {
     for index in 0..config.passes.len() {
-        let Some(most) = most_networks(gpu, config, index)? else {
+        let Some(most) = max_networks(gpu, config, index)? else {
             continue;
         };
         let cells = &mut config.passes[index].field.cells;
@@ -116,12 +116,12 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
                 // Who names both rays and parts is taken at their word.
                 let named = training.n_rays.is_some() && training.micro_batches.is_some();
                 let quick = named || operations <= gpu.class().most_operations();
-                quick && c.fits(gpu, &pass.sampler, field, Keep::Gradients)
+                quick && c.fits(gpu, &pass.sampler, field, SavedActivations::Gradients)
             })
     };
     let capacities = loop {
         let capacities = capacities(config, max_rays, micro_batches);
-        let last_resort = micro_batches >= MOST_PARTS.min(training.n_rays.unwrap_or(MOST_PARTS));
+        let last_resort = micro_batches >= MAX_PARTS.min(training.n_rays.unwrap_or(MAX_PARTS));
         if fits(&capacities) || last_resort {
             break capacities;
         }
@@ -141,7 +141,9 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
             + SparseGroup::bytes(tables)
             + outer.map_or(0, |meta| Reptile::bytes(meta, values * 4))
     };
-    let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| Keep::Gradients);
+    let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| {
+        SavedActivations::Gradients
+    });
     Ok(MemoryPlan {
         micro_batches,
         parameter_bytes: fields.iter().map(parameter_bytes).sum(),

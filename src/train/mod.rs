@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use budget::{MemoryPlan, fit_cells, most_networks, operations, plan};
+pub use budget::{MemoryPlan, fit_cells, max_networks, operations, plan};
 
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::{Config, Optimizer};
-use crate::distillation::{Extraction, Lessons, Teacher};
+use crate::distillation::{Distiller, Extraction, Teacher};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
@@ -22,7 +22,7 @@ use crate::gpu::{
 };
 use crate::images::{ImageSet, TASKS};
 use crate::loss;
-use crate::network::{Keep, Updated};
+use crate::network::{SavedActivations, Updated};
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
 use crate::pass::{Pass, Purpose};
@@ -146,10 +146,10 @@ pub struct Trainer {
     pub targets: Buffer,
     history: Buffer,
     ray_losses: Buffer,
-    lessons: Option<Lessons>,
+    lessons: Option<Distiller>,
     /// Whether the gradients of a grid's networks replace those of the step before, which then need no zeroing: where a step
     /// has one part, and all steps must agree.
-    fresh: bool,
+    overwrite: bool,
     program: Program,
     submitter: Submitter,
     position: usize,
@@ -216,7 +216,7 @@ impl Trainer {
         teacher: Option<&Teacher>,
     ) -> Result<Self, GpuError> {
         let plan = plan(gpu, config)?;
-        let keep = |_| Keep::Gradients;
+        let keep = |_| SavedActivations::Gradients;
         let passes = Pass::of_method(gpu, config, "training", &plan.capacities, &keep)?;
         let last = &passes[passes.len() - 1].field;
         let occupancy = OccupancyGrid::of_config(gpu, config, last)?;
@@ -250,7 +250,7 @@ impl Trainer {
             .zip(teacher)
             .zip(first.field.cells.as_ref().zip(occupancy.as_ref()));
         let lessons = taught
-            .map(|((config, teacher), grids)| Lessons::new(gpu, config, teacher, first, grids))
+            .map(|((config, teacher), grids)| Distiller::new(gpu, config, teacher, first, grids))
             .transpose()?;
         let of_tasks = config.meta.as_ref();
         let reptile = of_tasks
@@ -270,7 +270,7 @@ impl Trainer {
             history,
             ray_losses,
             lessons,
-            fresh: plan.micro_batches == 1,
+            overwrite: plan.micro_batches == 1,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
             position: 0,
@@ -630,7 +630,7 @@ impl Trainer {
             &pass.kept_samples,
             &pass.buffers,
             &self.dense.gradients,
-            self.fresh,
+            self.overwrite,
             &sparse.gradient_scales,
             &sparse.gradients,
         )?;
@@ -681,7 +681,7 @@ impl Trainer {
         let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
         let purpose = Purpose {
             training: true,
-            keep: Keep::Gradients,
+            keep: SavedActivations::Gradients,
             color: true,
             limited: false,
         };
@@ -724,7 +724,7 @@ impl Trainer {
             let (field, dense) = (&pass.field, &self.dense);
             let cells = self.cells[index].as_ref().map(|(group, _)| group);
             if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
-                let fresh = self.fresh;
+                let overwrite = self.overwrite;
                 group.update(
                     gpu,
                     &mut update,
@@ -732,7 +732,7 @@ impl Trainer {
                     optimizer,
                     dense,
                     updated,
-                    fresh,
+                    overwrite,
                     on_images,
                 )?;
                 if !CellGroup::transposes(optimizer) {
@@ -940,7 +940,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of compilation and binding.
-    pub fn settle(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
+    pub fn export_ema(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
         let mut stage = Stage::new("settle");
         let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
         stage.copy(&self.dense.averages, &into[0].weights.values);
@@ -948,14 +948,14 @@ impl Trainer {
             if let Some((group, map)) = &self.cells[index] {
                 if optimizer.ema_decay > 0.0 {
                     let weights = &into.weights.values;
-                    group.settle(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
+                    group.export_ema(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
                 }
                 into.cells.iter().for_each(|to| {
                     stage.copy(map, to);
                 });
             }
             let (sparse, tables) = (&self.sparse[index], field.tables());
-            sparse.settle(gpu, &mut stage, counts, tables, optimizer, &into.tables)?;
+            sparse.export_ema(gpu, &mut stage, counts, tables, optimizer, &into.tables)?;
             field.transpose(gpu, &mut stage, into, None)?;
         }
         self.gpu.submit([&stage]);

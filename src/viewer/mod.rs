@@ -8,9 +8,9 @@ mod album;
 mod canvas;
 mod engine;
 mod flight;
+mod frame_scheduler;
 mod navigation;
 mod overlay;
-mod pace;
 mod panels;
 mod protocol;
 mod recent;
@@ -18,11 +18,11 @@ mod script;
 mod state;
 mod window;
 
+pub use frame_scheduler::{FrameScheduler, NextWork, finer};
 pub use navigation::Navigation;
-pub use pace::{Pace, Turn, finer};
 pub use protocol::{
-    Choice, Command, Errand, Event, Learned, Looking, Opened, Outbox, Photo, Place, Progress, Shot,
-    Training,
+    Choice, Command, Event, ExportJob, Learned, Opened, Outbox, Photo, Progress, RenderedView,
+    Training, ViewRequest, Viewpoint,
 };
 pub use window::{ViewerError, run};
 

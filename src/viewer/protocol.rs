@@ -14,7 +14,7 @@ use crate::render::{Channel, Crop, Shading};
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Show this, from now on.
-    Look(Box<Looking>),
+    Look(Box<ViewRequest>),
     /// The last picture is on the screen.
     Painted,
     /// Show nothing: the window is hidden.
@@ -34,7 +34,7 @@ pub enum Command {
     /// Go on, on the device that is listed there.
     Device(usize),
     /// Write something that is rendered.
-    Render(Box<Errand>),
+    Render(Box<ExportJob>),
     /// Leave what takes a while.
     Cancel,
     /// The window is closing.
@@ -65,11 +65,11 @@ pub enum Training {
 
 /// Something to render and to write, while the window shows on and training waits.
 #[derive(Debug, Clone)]
-pub enum Errand {
+pub enum ExportJob {
     /// What is seen, as a PNG of its own, at the size of its camera.
     Screenshot {
         /// What is seen.
-        looking: Looking,
+        looking: ViewRequest,
     },
     /// A path, as `kiln render` does.
     Path {
@@ -97,7 +97,7 @@ pub struct Photo {
 
 /// What is to be seen.
 #[derive(Debug, Clone)]
-pub struct Looking {
+pub struct ViewRequest {
     /// From where, at the full size of the picture.
     pub camera: Camera,
     /// Where rays begin and end, if the dataset says.
@@ -114,7 +114,7 @@ pub struct Looking {
     pub asked: f64,
 }
 
-impl Looking {
+impl ViewRequest {
     /// Whether pictures of both are the same.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
@@ -155,7 +155,7 @@ pub enum Event {
     /// What was open is no more.
     Closed,
     /// A picture is done.
-    Shot(Box<Shot>),
+    RenderedView(Box<RenderedView>),
     /// The engine has ended.
     Gone,
 }
@@ -170,7 +170,7 @@ pub struct Opened {
     /// Its method.
     pub method: String,
     /// Where one can stand; those that are trained on first.
-    pub places: Vec<Place>,
+    pub places: Vec<Viewpoint>,
     /// How many of them are trained on.
     pub n_train: usize,
     /// Factor that photographs are shrunk by.
@@ -191,7 +191,7 @@ pub struct Opened {
 
 /// A place that the dataset looked from.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Viewpoint {
     /// The image's name.
     pub name: String,
     /// Its camera.
@@ -242,12 +242,12 @@ pub struct Learned {
 
 /// A picture on the device.
 #[derive(Debug, Clone)]
-pub struct Shot {
+pub struct RenderedView {
     pub(crate) texture: wgpu::Texture,
     /// Pixels of the texture that it fills.
     pub size: [u32; 2],
     /// What it shows.
-    pub looking: Looking,
+    pub looking: ViewRequest,
     /// PSNR against the photograph that it is compared with, in dB, over 8-bit values; then it shows the error.
     pub psnr: Option<f64>,
     /// Seconds that it took.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// As many as are kept.
-const MOST: usize = 8;
+const MAX_RECENT: usize = 8;
 
 /// Folders that were opened lately, the last one first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Recent {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         self.folders.retain(|f| *f != folder);
         self.folders.insert(0, folder);
-        self.folders.truncate(MOST);
+        self.folders.truncate(MAX_RECENT);
         if let Some(file) = &self.file
             && let Ok(text) = serde_json::to_vec_pretty(&self.folders)
             && let Some(parent) = file.parent()
@@ -68,10 +68,10 @@ mod tests {
         }
         assert_eq!(Recent::at(&file), recent);
         let names: Vec<_> = recent.folders().map(|f| f.file_name().unwrap()).collect();
-        assert_eq!(names.len(), MOST);
+        assert_eq!(names.len(), MAX_RECENT);
         assert_eq!(names[..3], ["run-1", "run-0", "run-9"]);
         std::fs::remove_dir(folder.path().join("run-0")).unwrap();
-        assert_eq!(Recent::at(&file).folders().count(), MOST - 1);
+        assert_eq!(Recent::at(&file).folders().count(), MAX_RECENT - 1);
         std::fs::write(&file, "what?").unwrap();
         assert_eq!(Recent::at(&file).folders().count(), 0);
     }

@@ -93,7 +93,7 @@ impl From<Button> for PointerButton {
 
 /// What the window itself has to do for an action.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Wish {
+pub(super) enum WindowAction {
     Resize([f64; 2]),
     Capture(PathBuf),
     Close,
@@ -131,7 +131,7 @@ impl Script {
         &mut self,
         state: &mut State,
         input: &mut RawInput,
-    ) -> Result<Option<Wish>, String> {
+    ) -> Result<Option<WindowAction>, String> {
         let Some(action) = self.actions.front().cloned() else {
             return Ok(None);
         };
@@ -198,11 +198,11 @@ impl Script {
                 true
             }
             Action::Resize(to) => {
-                wish = Some(Wish::Resize(*to));
+                wish = Some(WindowAction::Resize(*to));
                 true
             }
             Action::Capture(path) => {
-                wish = Some(Wish::Capture(path.clone()));
+                wish = Some(WindowAction::Capture(path.clone()));
                 true
             }
             Action::Latencies(path) => {
@@ -220,7 +220,7 @@ impl Script {
                 true
             }
             Action::Close => {
-                wish = Some(Wish::Close);
+                wish = Some(WindowAction::Close);
                 true
             }
         };

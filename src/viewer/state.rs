@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::album::{Print, Wanted};
 use super::canvas::{Canvas, Grip};
 use super::flight::Flight;
-use super::pace::STILL;
+use super::frame_scheduler::STILL;
 use super::protocol::{
-    Choice, Command, Errand, Event, Looking, Opened, Photo, Place, Progress, Shot, Training,
+    Choice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, Training,
+    ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
 use super::{Navigation, panels};
@@ -20,11 +21,11 @@ use crate::eval;
 use crate::render::{Crop, Shading, Show};
 
 /// Points of a curve at most; older ones are thinned out.
-const MOST_POINTS: usize = 2000;
+const MAX_POINTS: usize = 2000;
 /// Measured latencies at most.
-const MOST_LATENCIES: usize = 300;
+const MAX_LATENCIES: usize = 300;
 /// Lines of the log at most.
-const MOST_LINES: usize = 500;
+const MAX_LINES: usize = 500;
 
 /// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Curve {
         // A run that was resumed or rewound goes on where it is.
         self.0.retain(|p| p[0] < seconds);
         self.0.push([seconds, value]);
-        if self.0.len() > MOST_POINTS {
+        if self.0.len() > MAX_POINTS {
             let mut index = 0;
             let last = self.0.len() - 1;
             self.0.retain(|_| {
@@ -138,12 +139,12 @@ pub(super) struct State {
     /// Which photograph was asked for last.
     asked_photo: Option<usize>,
     asked_thumbnails: bool,
-    shot: Option<Shot>,
+    shot: Option<RenderedView>,
     shot_is_new: bool,
     texture: Option<egui::TextureId>,
     /// When something last moved, in seconds of the window's life.
     moved_at: f64,
-    told: Option<Looking>,
+    told: Option<ViewRequest>,
     /// When what the last picture shows was asked for.
     answered: f64,
     /// Seconds from asking for something new to seeing it, of the last time.
@@ -261,7 +262,7 @@ impl State {
                 self.say(text.clone(), false);
                 self.ended = Some(text);
             }
-            Event::Shot(shot) => {
+            Event::RenderedView(shot) => {
                 self.shot = Some(*shot);
                 self.shot_is_new = true;
             }
@@ -312,7 +313,7 @@ impl State {
     /// A line for the log.
     pub fn say(&mut self, text: String, is_error: bool) {
         self.log.push(Line { text, is_error });
-        let more = self.log.len().saturating_sub(MOST_LINES);
+        let more = self.log.len().saturating_sub(MAX_LINES);
         self.log.drain(..more);
     }
 
@@ -408,7 +409,7 @@ impl State {
     }
 
     /// What to draw, and which part of the texture it is.
-    pub fn picture(&self) -> Option<(egui::TextureId, egui::Rect, &Shot)> {
+    pub fn picture(&self) -> Option<(egui::TextureId, egui::Rect, &RenderedView)> {
         let shot = self.shot.as_ref()?;
         let texture = shot.texture.size();
         let part = egui::pos2(
@@ -450,7 +451,7 @@ impl State {
     }
 
     /// The place of the dataset that one stands at.
-    pub fn place(&self) -> Option<&Place> {
+    pub fn place(&self) -> Option<&Viewpoint> {
         self.opened.as_ref()?.places.get(self.at_camera?)
     }
 
@@ -495,7 +496,7 @@ impl State {
     }
 
     /// What is seen through `camera`.
-    fn looking(&self, now: f64) -> Option<Looking> {
+    fn looking(&self, now: f64) -> Option<ViewRequest> {
         let ((camera, near_far), view) = self.camera().zip(self.view)?;
         let distance = view.distance() as f32;
         let compares = self.compares();
@@ -503,7 +504,7 @@ impl State {
             let size = [photo.image.width, photo.image.height];
             self.at_camera == Some(photo.place) && size == [camera.width, camera.height]
         });
-        Some(Looking {
+        Some(ViewRequest {
             camera,
             near_far,
             shading: Shading {
@@ -542,7 +543,7 @@ impl State {
         }
         let told = self.told.as_ref().filter(|told| told.shows_as(&looking));
         // That it rests now is news too, of what was asked for before.
-        let looking = Looking {
+        let looking = ViewRequest {
             asked: told.map_or(now, |told| told.asked),
             ..looking
         };
@@ -561,7 +562,7 @@ impl State {
             self.answered = asked;
             self.latency = Some(now - asked);
             self.latencies.push(now - asked);
-            let more = self.latencies.len().saturating_sub(MOST_LATENCIES);
+            let more = self.latencies.len().saturating_sub(MAX_LATENCIES);
             self.latencies.drain(..more);
         }
     }
@@ -571,7 +572,7 @@ impl State {
         let Some(opened) = &self.opened else {
             return;
         };
-        let wanted = |index: usize, place: &Place, downscale| {
+        let wanted = |index: usize, place: &Viewpoint, downscale| {
             place.frame.as_ref().map(|frame| Wanted {
                 album: self.album,
                 place: index,
@@ -690,7 +691,7 @@ impl State {
     pub fn render_path(&mut self) {
         self.flight.draft.crop = self.crop;
         let flight = &self.flight;
-        let errand = Errand::Path {
+        let export = ExportJob::Path {
             path: flight.draft.clone(),
             to: PathBuf::from(flight.to.trim()),
             channel: flight.channel,
@@ -698,7 +699,7 @@ impl State {
             background: self.background.color(),
         };
         self.doing = Some(("rendering".to_owned(), Some(0.0)));
-        self.ask(Command::Render(Box::new(errand)));
+        self.ask(Command::Render(Box::new(export)));
     }
 
     /// The size of a screenshot: what was chosen, or the picture's.
@@ -722,13 +723,13 @@ impl State {
             (None, Some(view)) => view.camera(width, height),
             (None, None) => return,
         };
-        let looking = Looking {
+        let looking = ViewRequest {
             camera,
             compared: None,
             ..looking
         };
         self.doing = Some(("rendering".to_owned(), None));
-        self.ask(Command::Render(Box::new(Errand::Screenshot { looking })));
+        self.ask(Command::Render(Box::new(ExportJob::Screenshot { looking })));
     }
 }
 
@@ -758,12 +759,12 @@ mod tests {
     use super::*;
     use crate::viewer::protocol::Learned;
 
-    fn places(n: u8) -> Vec<Place> {
+    fn places(n: u8) -> Vec<Viewpoint> {
         let stand = |i: u8| {
             let angle = f32::from(i);
             let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
             let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.8, 100, 100);
-            Place {
+            Viewpoint {
                 name: format!("view {i}"),
                 camera,
                 near_far: None,
@@ -838,7 +839,7 @@ mod tests {
         }
     }
 
-    fn looks(commands: &[Command]) -> Vec<&Looking> {
+    fn looks(commands: &[Command]) -> Vec<&ViewRequest> {
         let mut all = Vec::new();
         for command in commands {
             if let Command::Look(looking) = command {
@@ -963,7 +964,7 @@ mod tests {
             state.hear(Event::Progress(progress));
         }
         let points = &state.loss.0;
-        assert!(points.len() <= MOST_POINTS && points.len() > MOST_POINTS / 4);
+        assert!(points.len() <= MAX_POINTS && points.len() > MAX_POINTS / 4);
         assert!(points.windows(2).all(|p| p[0][0] < p[1][0]));
         assert!((points[points.len() - 1][0] - 299.9).abs() < 1e-9);
         assert_eq!(state.held_out.0.len(), 6);

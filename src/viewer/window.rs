@@ -17,7 +17,7 @@ use winit::window::{Window, WindowId};
 use super::album::Album;
 use super::protocol::{Command, Event, Outbox};
 use super::recent::Recent;
-use super::script::{Script, Wish};
+use super::script::{Script, WindowAction};
 use super::state::State;
 use crate::gpu::{AdapterClass, Gpu, GpuError};
 
@@ -324,10 +324,10 @@ impl App {
         let wish = wish.unwrap_or_else(|reason| {
             self.failed = Some(ViewerError::Script(reason));
             self.script = None;
-            Some(Wish::Close)
+            Some(WindowAction::Close)
         });
         let capture = match &wish {
-            Some(Wish::Capture(path)) => Some(path),
+            Some(WindowAction::Capture(path)) => Some(path),
             _ => None,
         };
         let is_new = self.state.has_new_texture();
@@ -360,13 +360,13 @@ impl App {
             }
         }
         match &wish {
-            Some(Wish::Resize([width, height])) => {
+            Some(WindowAction::Resize([width, height])) => {
                 let _ = shown
                     .window
                     .request_inner_size(LogicalSize::new(*width, *height));
             }
-            Some(Wish::Close) => self.state.close(),
-            Some(Wish::Capture(_)) | None => {}
+            Some(WindowAction::Close) => self.state.close(),
+            Some(WindowAction::Capture(_)) | None => {}
         }
         let delay = output
             .viewport_output

@@ -9,7 +9,7 @@ use kiln::config::{
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Count, Gpu, GpuError, Stage, StepState};
 use kiln::network::binned::NONE;
-use kiln::network::{Bins, CellGrid, Keep, Network};
+use kiln::network::{Bins, CellGrid, Network, SavedActivations};
 
 use crate::reference::encoding::frequency::Frequency;
 use crate::reference::network::binned::Grid;
@@ -359,7 +359,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     const N_RAYS: u32 = 9;
     const N: usize = 700;
     // Gradients of the first are added to what is there, those of the other replace it.
-    let fresh = rectified;
+    let overwrite = rectified;
     let mut pcg = Pcg::new(17);
     let reference = Reference::random(
         &mut pcg,
@@ -395,7 +395,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     let map = parameters.cells.as_ref().unwrap();
     gpu.write(map, 0, &map_of(&reference.grid));
     let buffers = field
-        .buffers(gpu, "test", N as u64, N as u64, Keep::Gradients)
+        .buffers(gpu, "test", N as u64, N as u64, SavedActivations::Gradients)
         .unwrap();
     let positions: Vec<[f64; 3]> = points.iter().map(|p| p.0).collect();
     let samples = rig.buffer(&samples(&positions, 0.1));
@@ -430,7 +430,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
             &kept_rays,
             &buffers,
         )?;
-        let keep = Keep::Gradients;
+        let keep = SavedActivations::Gradients;
         field.forward(
             gpu,
             stage,
@@ -452,7 +452,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
             &samples,
             &buffers,
             &gradients,
-            fresh,
+            overwrite,
             &scales,
             &[],
         )?;
@@ -517,7 +517,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     gpu.write(&d_raw.density, 0, &d_densities);
     rig.submit(&[&backward]);
     let slab = Reference::slab(&field, &d);
-    let before = if fresh { 0.0 } else { 0.25 };
+    let before = if overwrite { 0.0 } else { 0.25 };
     let expected: Vec<f64> = slab.iter().map(|g| g + before).collect();
     let got: Vec<f32> = rig.read(&gradients, slab.len());
     assert_close("weight gradients", &got, &expected, 1e-5);

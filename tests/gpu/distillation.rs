@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use kiln::config::{Config, SceneHints};
-use kiln::distillation::{Lessons, Teacher};
+use kiln::distillation::{Distiller, Teacher};
 use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{AdapterClass, Gpu, Stage, StepState};
-use kiln::network::Keep;
+use kiln::network::SavedActivations;
 use kiln::network::binned::NONE;
 use kiln::occupancy::OccupancyGrid;
 use kiln::pass::{Capacity, Pass};
@@ -93,7 +93,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
         marched: POINTS,
         kept: POINTS,
     };
-    let keep = |_| Keep::Gradients;
+    let keep = |_| SavedActivations::Gradients;
     let pass = Pass::of_method(gpu, &student, "test", &[capacity], &keep)
         .unwrap()
         .remove(0);
@@ -127,9 +127,9 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     let ray_losses = rig.zeros(RAYS as usize * 12);
     let teacher = Teacher::new(teacher, field.clone(), parameters.clone());
     let before = gpu.allocated_bytes();
-    let lessons = Lessons::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
+    let lessons = Distiller::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
     let allocated = gpu.allocated_bytes() - before + FieldParameters::bytes(&field);
-    let planned = Lessons::bytes(gpu, &student, &teacher, POINTS);
+    let planned = Distiller::bytes(gpu, &student, &teacher, POINTS);
     // Buffers of nothing have a least size.
     let least = 1024;
     assert!(
@@ -242,7 +242,9 @@ fn answers(
         rig.buffer(rays),
     );
     let rows = n.next_multiple_of(512) as u64;
-    let buffers = field.buffers(gpu, "test", 0, rows, Keep::Nothing).unwrap();
+    let buffers = field
+        .buffers(gpu, "test", 0, rows, SavedActivations::Nothing)
+        .unwrap();
     let counts = &rig.counts;
     let (mut encode, mut forward) = (Stage::new("encode"), Stage::new("forward"));
     field
@@ -265,7 +267,7 @@ fn answers(
             &rays,
             &sample_rays,
             &buffers,
-            Keep::Nothing,
+            SavedActivations::Nothing,
             true,
         )
         .unwrap();

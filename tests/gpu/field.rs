@@ -8,7 +8,7 @@ use kiln::config::{
 };
 use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage};
-use kiln::network::{Keep, Network};
+use kiln::network::{Network, SavedActivations};
 
 use crate::reference::encoding::hash_grid::{HashGrid, levels_ngp};
 use crate::reference::encoding::spherical_harmonics;
@@ -229,7 +229,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         &crate::support::to_f32(&reference.table),
     );
     let buffers = field
-        .buffers(gpu, "test", N as u64, N as u64, Keep::Gradients)
+        .buffers(gpu, "test", N as u64, N as u64, SavedActivations::Gradients)
         .unwrap();
     let positions: Vec<[f64; 3]> = points.iter().map(|p| p.0).collect();
     let mut data = samples(&positions, 0.1);
@@ -264,7 +264,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
             &rays_buffer,
             &kept_rays,
             &buffers,
-            Keep::Gradients,
+            SavedActivations::Gradients,
             true,
         )
         .unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Backward, Batch, Fused, Keep, Layout, Network, Rows, Weights};
+use kiln::network::{Backward, Batch, Fused, Layout, Network, Rows, SavedActivations, Weights};
 
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
@@ -85,7 +85,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     rig.run(|stage| network.transpose(gpu, stage, &weights, None));
     let activations = network
-        .activations(gpu, "test", n as u64, Keep::Gradients)
+        .activations(gpu, "test", n as u64, SavedActivations::Gradients)
         .unwrap();
     let around = case.around;
 
@@ -132,7 +132,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
             input,
             rows,
             &activations,
-            Keep::Gradients,
+            SavedActivations::Gradients,
         )
     });
     let outputs: Vec<Vec<f64>> = forwards.iter().map(|f| f.output().to_vec()).collect();
@@ -159,7 +159,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
                 input,
                 Rows::of(&narrow, 4),
                 &activations,
-                Keep::Nothing,
+                SavedActivations::Nothing,
             )
         });
         let expected: Vec<f64> = outputs.iter().flat_map(|row| row[..4].to_vec()).collect();
@@ -200,7 +200,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
         rectified_input: None,
         weight_gradients: Some(&gradients),
-        fresh: false,
+        overwrite: false,
     };
     rig.run(|stage| {
         network.backward(
@@ -338,7 +338,7 @@ fn no_sample_leaves_everything_as_it_was() {
         };
         let gradients = rig.buffer(&vec![0.5_f32; len]);
         let activations = network
-            .activations(gpu, "test", 512, Keep::Gradients)
+            .activations(gpu, "test", 512, SavedActivations::Gradients)
             .unwrap();
         let (input, output) = (rig.zeros(512 * 32), rig.buffer(&vec![9.0_f32; 512 * 16]));
         let (input, rows) = (Rows::of(&input, 32), Rows::of(&output, 16));
@@ -348,10 +348,13 @@ fn no_sample_leaves_everything_as_it_was() {
             d_input: None,
             rectified_input: None,
             weight_gradients: Some(&gradients),
-            fresh: false,
+            overwrite: false,
         };
         rig.run(|stage| {
-            let (batch, keep) = (Batch::of(&rig.counts, Count::Kept), Keep::Gradients);
+            let (batch, keep) = (
+                Batch::of(&rig.counts, Count::Kept),
+                SavedActivations::Gradients,
+            );
             network.forward(gpu, stage, batch, &weights, input, rows, &activations, keep)?;
             network.backward(gpu, stage, batch, &weights, input, &activations, &backward)
         });

@@ -8,7 +8,7 @@ use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet};
-use kiln::network::Keep;
+use kiln::network::SavedActivations;
 use kiln::occupancy::{OccupancyGrid, UNVISITED};
 use kiln::pass::{Capacity, Pass};
 use kiln::sampling::SceneBox;
@@ -249,7 +249,7 @@ fn samples_of_a_batch_raise_the_cells_they_lie_in() {
                 marched: 1024,
                 kept: 1024,
             };
-            let keep = |_| Keep::Gradients;
+            let keep = |_| SavedActivations::Gradients;
             let pass = Pass::of_method(gpu, &setup.config, "test", &[capacity], &keep)
                 .unwrap()
                 .remove(0);

@@ -356,7 +356,7 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
     }
     let settled = rig.buffer(&to_f32(&start));
     rig.set(state(7));
-    rig.run(|stage| cells.settle(gpu, stage, &rig.counts, &config, &group, &settled));
+    rig.run(|stage| cells.export_ema(gpu, stage, &rig.counts, &config, &group, &settled));
     let settled = read(&settled);
     assert_close("averages", &to_f32(&moved(&settled)), &moved(&ema), 1e-4);
 }
@@ -489,7 +489,7 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
 
     let settled = grid.allocate(gpu, "settled", 4).unwrap();
     rig.set(state(steps));
-    rig.run(|stage| group.settle(gpu, stage, &rig.counts, &grid, &config, &settled));
+    rig.run(|stage| group.export_ema(gpu, stage, &rig.counts, &grid, &config, &settled));
     (0..rows).for_each(|row| ema.catch_up(row, &weights, steps));
     let actual = to_f64(&all(&rig, &grid, &settled, n_features));
     assert_close(

@@ -227,7 +227,7 @@ fn what_is_done_between_tasks_leaves_no_trace() {
             train(&mut other, 7).unwrap();
             let bits = other.occupancy.as_ref().map(|g| &g.bits);
             let renderer = Renderer::new(gpu, other.config(), bits).unwrap();
-            other.settle(&renderer.parameters).unwrap();
+            other.export_ema(&renderer.parameters).unwrap();
             let adapted = all(gpu, &renderer.parameters[0].weights.values);
             other.end_adaptation().unwrap();
             assert_eq!(other.step(), INNER);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::gpu::{Count, Gpu};
-use kiln::network::{Backward, Batch, Keep, Layout, Network, Rows, Tiled, Weights};
+use kiln::network::{Backward, Batch, Layout, Network, Rows, SavedActivations, Tiled, Weights};
 
 use crate::reference::network::fused::Layer;
 use crate::reference::network::tiled::SkipMlp;
@@ -82,7 +82,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     rig.run(|stage| network.transpose(gpu, stage, &weights, None));
     let activations = network
-        .activations(gpu, "test", n as u64, Keep::Gradients)
+        .activations(gpu, "test", n as u64, SavedActivations::Gradients)
         .unwrap();
     let around = case.around;
 
@@ -117,9 +117,9 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         stride: out_stride,
         offset: around,
     };
-    let forward = |to: Rows<'_>, keep: Keep| {
+    let forward = |to: Rows<'_>, keep: SavedActivations| {
         let scratch = network.activations(gpu, "test", n as u64, keep).unwrap();
-        let activations = if keep == Keep::Nothing {
+        let activations = if keep == SavedActivations::Nothing {
             &scratch
         } else {
             &activations
@@ -145,14 +145,14 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         .iter()
         .map(|&v| f64::from(v))
         .collect();
-    for keep in [Keep::Nothing, Keep::Gradients] {
+    for keep in [SavedActivations::Nothing, SavedActivations::Gradients] {
         forward(to, keep);
         let got: Vec<f32> = rig.read(&output, n * out_stride as usize);
         assert_close(&format!("output, {keep:?}"), &got, &expected, 3e-6);
     }
 
     let narrow = rig.buffer(&strided(&vec![vec![]; n], 4, 0, 9.0));
-    forward(Rows::of(&narrow, 4), Keep::Nothing);
+    forward(Rows::of(&narrow, 4), SavedActivations::Nothing);
     let expected: Vec<f64> = outputs.iter().flat_map(|row| row[..4].to_vec()).collect();
     assert_close("first outputs", &rig.read(&narrow, 4 * n), &expected, 3e-6);
 
@@ -189,7 +189,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         d_input: Some((Rows::of(&d_input, d_stride), case.dims[0])),
         rectified_input: Some(input),
         weight_gradients: Some(&gradients),
-        fresh: false,
+        overwrite: false,
     };
     rig.run(|stage| {
         network.backward(

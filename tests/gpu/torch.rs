@@ -15,7 +15,7 @@ use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, Stage, StepState};
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
-use kiln::network::Keep;
+use kiln::network::SavedActivations;
 use kiln::render::Renderer;
 use kiln::scene_frame::SceneFrame;
 use kiln::train::Trainer;
@@ -540,7 +540,7 @@ fn ten_steps_match_pytorch() {
             FieldParameters::new(gpu, field).unwrap(),
             FieldParameters::new(gpu, field).unwrap(),
         ];
-        trainer.settle(std::slice::from_ref(&settled)).unwrap();
+        trainer.export_ema(std::slice::from_ref(&settled)).unwrap();
         Checkpoint::open(&path)
             .unwrap()
             .load_parameters(gpu, &[field], std::slice::from_ref(&loaded))
@@ -592,7 +592,7 @@ fn evaluate(
     let padded = n.next_multiple_of(512);
     let rig = Rig::new(gpu, n, n, n);
     let buffers = field
-        .buffers(gpu, "test", n as u64, n as u64, Keep::Nothing)
+        .buffers(gpu, "test", n as u64, n as u64, SavedActivations::Nothing)
         .unwrap();
     let mut samples: Vec<[f32; 4]> = position.iter().map(|p| [p[0], p[1], p[2], 1.0]).collect();
     samples.resize(padded, [0.5; 4]);
@@ -641,7 +641,7 @@ fn evaluate(
             &rays,
             &kept_rays,
             &buffers,
-            Keep::Nothing,
+            SavedActivations::Nothing,
             true,
         )
     });

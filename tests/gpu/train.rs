@@ -230,7 +230,7 @@ fn a_colored_sphere_is_learned_in_two_passes() {
         assert_eq!(last.rays, 96.0);
         assert!(last.train_psnr > 22.0, "{last:?}");
         let mut renderer = Renderer::new(gpu, trainer.config(), None).unwrap();
-        trainer.settle(&renderer.parameters).unwrap();
+        trainer.export_ema(&renderer.parameters).unwrap();
         let camera = camera(0.07, 0.2);
         let frame = renderer.render(&camera, None, false).unwrap();
         let pixels = view(&camera).pixels;
@@ -279,7 +279,7 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
     // Views between the training views, with the averaged weights, through the renderer.
     let mut renderer =
         Renderer::new(gpu, trainer.config(), grid(&trainer).map(|g| &g.bits)).unwrap();
-    trainer.settle(&renderer.parameters).unwrap();
+    trainer.export_ema(&renderer.parameters).unwrap();
     let mut total = 0.0;
     // More rays than have room for all their samples at once: rounds see what one pass over all of them sees.
     let large = camera(0.3, 0.7).resized(160, 160);

@@ -19,7 +19,7 @@ const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
 /// Views of a run that are rendered.
 const VIEWS: usize = 3;
 /// A frame that would take longer is not rendered, but reckoned from a smaller one.
-const LONGEST: f64 = 5.0;
+const MAX_SECONDS: f64 = 5.0;
 
 /// One run at one size.
 #[derive(Debug, Serialize)]
@@ -126,7 +126,7 @@ fn affordable(entry: &mut Entry, size: [u32; 2]) -> Result<[u32; 2]> {
     let mut by = 32;
     // The first compiles.
     render(entry, 0, shrunk(by))?;
-    while by > 1 && 4.0 * render(entry, 0, shrunk(by))?.seconds < LONGEST {
+    while by > 1 && 4.0 * render(entry, 0, shrunk(by))?.seconds < MAX_SECONDS {
         by /= 2;
     }
     Ok(shrunk(by))
@@ -145,7 +145,7 @@ fn at_size(gpu: &Gpu, entries: &mut [Entry], size: [u32; 2], repeats: u32) -> Re
     for _ in 0..repeats.div_ceil(VIEWS as u32) {
         for (index, entry) in entries.iter_mut().enumerate() {
             // What takes long varies little.
-            if totals[index].seconds > LONGEST {
+            if totals[index].seconds > MAX_SECONDS {
                 continue;
             }
             for (view, times) in times[index].iter_mut().enumerate() {

@@ -83,7 +83,7 @@ impl<'a> Fit<'a> {
         let limits = super::limits(options, gpu);
         let mut setup = match &options.resume {
             Some(run) => setup::resume(observer, options, gpu, run)?,
-            None => setup::fresh(observer, options, gpu)?,
+            None => setup::begin(observer, options, gpu)?,
         };
         if !setup.train_views.is_empty() {
             setup
@@ -108,7 +108,7 @@ impl<'a> Fit<'a> {
             options.eval_views.as_ref(),
         )?;
         resolve::check(observer, &setup.dataset, &setup.dataset_path, &setup.config)?;
-        if setup.teacher.as_ref().is_none_or(|t| !t.is_fresh) {
+        if setup.teacher.as_ref().is_none_or(|t| !t.is_new) {
             setup::announce(observer, gpu, &setup, limits)?;
         }
         let listening = observer.listens();
@@ -133,8 +133,8 @@ impl<'a> Fit<'a> {
         observer.check()?;
         let loading = started.elapsed().as_secs_f64();
 
-        let fresh_teacher = setup.teacher.as_ref().filter(|t| t.is_fresh);
-        let found: Option<Extraction> = fresh_teacher
+        let new_teacher = setup.teacher.as_ref().filter(|t| t.is_new);
+        let found: Option<Extraction> = new_teacher
             .map(|teaching| teacher::look(observer, gpu, &setup.config, &teaching.teacher, &set))
             .transpose()?;
         if let Some(found) = &found {
@@ -485,7 +485,7 @@ impl<'a> Fit<'a> {
         };
         self.training
             .trainer
-            .settle(&self.training.renderer.parameters)?;
+            .export_ema(&self.training.renderer.parameters)?;
         let (renderer, observer) = (&mut self.training.renderer, self.observer);
         let mut keep_going = |_| observer.keep_going();
         let seen = evaluate_view(renderer, frame, image, *downscale, &mut keep_going)?;
@@ -549,7 +549,7 @@ impl<'a> Fit<'a> {
     fn evaluate(&mut self) -> Result<(EvalReport, Vec<Example>)> {
         self.training
             .trainer
-            .settle(&self.training.renderer.parameters)?;
+            .export_ema(&self.training.renderer.parameters)?;
         let request = Request {
             frames: &self.eval_frames,
             split: self.held_out,
@@ -739,12 +739,12 @@ impl Fit<'_> {
         Ok(self
             .training
             .trainer
-            .settle(&self.training.renderer.parameters)?)
+            .export_ema(&self.training.renderer.parameters)?)
     }
 
     /// Let `other`, which is apart, show what was learned so far.
     pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
-        self.training.trainer.settle(&other.parameters)?;
+        self.training.trainer.export_ema(&other.parameters)?;
         other.take_occupancy(&self.training.renderer);
         Ok(())
     }

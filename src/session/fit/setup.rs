@@ -38,14 +38,14 @@ pub(super) struct Setup {
     pub(super) checkpoint: Option<Checkpoint>,
     /// What parameters it begins with, if not random ones.
     pub(super) init: Option<Checkpoint>,
-    pub(super) teacher: Option<Teaching>,
+    pub(super) teacher: Option<TeacherState>,
 }
 
 /// A teacher whose lessons are not over.
-pub(super) struct Teaching {
+pub(super) struct TeacherState {
     pub(super) teacher: Teacher,
     /// Whether its student is still to be made.
-    pub(super) is_fresh: bool,
+    pub(super) is_new: bool,
 }
 
 /// The key of a `--set`.
@@ -219,7 +219,7 @@ fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<
 }
 
 /// A run that begins.
-pub(super) fn fresh(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) -> Result<Setup> {
+pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) -> Result<Setup> {
     let lesson = options.distill.as_ref();
     let of_teacher = lesson
         .map(|l| open::open_checkpoint(observer, &l.teacher))
@@ -416,7 +416,7 @@ pub(super) fn announce(
 }
 
 /// Longest side of images that a software adapter gets through.
-const LONGEST_ON_SOFTWARE: u32 = 1600;
+const MAX_SIDE_ON_SOFTWARE: u32 = 1600;
 
 /// Say what factor makes images small enough for a software adapter.
 fn advise_on_size(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
@@ -424,13 +424,13 @@ fn advise_on_size(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
     let frames = &setup.dataset.train;
     let sides = frames.iter().map(|f| f.camera.width.max(f.camera.height));
     let longest = sides.max().unwrap_or(0).div_ceil(downscale);
-    if gpu.class() != AdapterClass::Software || longest <= LONGEST_ON_SOFTWARE {
+    if gpu.class() != AdapterClass::Software || longest <= MAX_SIDE_ON_SOFTWARE {
         return;
     }
     let camera = frames[0].camera.downscaled(downscale);
     // Counted from the full size, of which a folder may hold a part already.
     let asked = setup.opening.downscale.max(downscale);
-    let fits = asked * longest.div_ceil(LONGEST_ON_SOFTWARE).next_power_of_two();
+    let fits = asked * longest.div_ceil(MAX_SIDE_ON_SOFTWARE).next_power_of_two();
     let size = format!("{}×{}", camera.width, camera.height);
     observer.note(format!(
         "note: images of {size} pixels are more than a software adapter gets through: it draws few of their \

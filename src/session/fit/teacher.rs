@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::DistillOptions;
-use super::setup::{Teaching, key_of};
+use super::setup::{TeacherState, key_of};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Distillation};
 use crate::dataset::Dataset;
@@ -14,7 +14,7 @@ use crate::images::ImageSet;
 use crate::run::RunDir;
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
-use crate::train::{most_networks, plan};
+use crate::train::{max_networks, plan};
 
 /// What tells one state of a teacher from another.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
@@ -44,7 +44,7 @@ pub(super) fn prepare(
     dataset: &Dataset,
     overrides: &[String],
     config: &mut Config,
-) -> Result<Teaching> {
+) -> Result<TeacherState> {
     let (info, run) = (&checkpoint.info, &lesson.teacher);
     if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
         return Err(Error::usage(format!(
@@ -97,9 +97,9 @@ pub(super) fn prepare(
     distillation.teacher_fingerprint = fingerprint(checkpoint);
     let place = |run: &PathBuf| std::path::absolute(run).map(|path| path.display().to_string());
     distillation.compare = lesson.compare.iter().map(place).collect::<Result<_, _>>()?;
-    Ok(Teaching {
+    Ok(TeacherState {
         teacher: load(gpu, checkpoint)?,
-        is_fresh: true,
+        is_new: true,
     })
 }
 
@@ -140,7 +140,7 @@ pub(super) fn teacher_of(
     gpu: &Gpu,
     run: &Path,
     checkpoint: &Checkpoint,
-) -> Result<Option<Teaching>> {
+) -> Result<Option<TeacherState>> {
     let config = &checkpoint.info.config;
     let is_taught = checkpoint.info.step < config.lessons();
     let Some(distillation) = config.distillation.as_ref().filter(|_| is_taught) else {
@@ -166,9 +166,9 @@ pub(super) fn teacher_of(
             "has changed since: put back the one it began with, or distil anew with `kiln distill`",
         ));
     }
-    Ok(Some(Teaching {
+    Ok(Some(TeacherState {
         teacher: load(gpu, &teacher)?,
-        is_fresh: false,
+        is_new: false,
     }))
 }
 
@@ -192,7 +192,7 @@ pub(super) fn look(
         }
     }
     let bar = observer.task("asking the teacher where it is dense", Scale::Count(1000));
-    let most = most_networks(gpu, config, 0)?;
+    let most = max_networks(gpu, config, 0)?;
     let found = extract(gpu, config, teacher, images, most, &mut |share| {
         bar.set((share * 1000.0) as u64);
         observer.keep_going()

@@ -194,7 +194,7 @@ impl<'a> Driver<'a> {
                     Ok(self
                         .training
                         .trainer
-                        .settle(&self.training.renderer.parameters)?)
+                        .export_ema(&self.training.renderer.parameters)?)
                 });
             self.training.trainer.end_adaptation()?;
             settled?;

@@ -306,7 +306,7 @@ impl Learner<'_> {
             self.observer.keep_going();
         }
         self.trainer.pause(&mut unheard)?;
-        Ok(self.trainer.settle(&self.renderer.parameters)?)
+        Ok(self.trainer.export_ema(&self.renderer.parameters)?)
     }
 
     fn rgb(&self, frame: &render::Frame) -> Vec<u8> {

@@ -196,7 +196,7 @@ fn absolute(path: &Path) -> String {
     absolute.display().to_string()
 }
 
-fn fresh(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Setup> {
+fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Setup> {
     let root = options.root.clone().unwrap_or_default();
     let small = gpu.class() == AdapterClass::Software;
     let default = if small { "learnit-small" } else { "learnit" };
@@ -333,7 +333,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
     let limits = limits(options, gpu);
     let setup = match &options.resume {
         Some(run) => resume(observer, options, run)?,
-        None => fresh(observer, options, gpu)?,
+        None => begin(observer, options, gpu)?,
     };
     let objects = &setup.objects;
     let plan = plan(gpu, &setup.config)?;

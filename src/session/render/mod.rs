@@ -360,7 +360,7 @@ pub(crate) fn render_all(
 /// Pixels per row of the small views that the range of depth is taken from.
 const SMALL: u32 = 64;
 /// Most of them.
-const MOST_SMALL: usize = 100;
+const MAX_SMALL: usize = 100;
 
 /// How `views` are to look; where depth is shaded, its range is that of small versions of them.
 pub(crate) fn look(
@@ -372,7 +372,7 @@ pub(crate) fn look(
     let mut range = None;
     if shaded {
         let small = |v: &View| v.seen_by(sized(&v.camera, Some(v.camera.width.min(SMALL)), None));
-        let apart = views.len().div_ceil(MOST_SMALL).max(1);
+        let apart = views.len().div_ceil(MAX_SMALL).max(1);
         let views: Vec<View> = views.iter().step_by(apart).map(small).collect();
         let how = How {
             normals: false,

@@ -1,7 +1,7 @@
 //! The thread behind the window: opens, trains and draws as it is told.
 
-mod easel;
-mod errand;
+mod export_job;
+mod progressive_render;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use easel::Easel;
+use progressive_render::ProgressiveRender;
 
-use super::protocol::{Choice, Command, Errand, Event, Opened, Outbox, Place, Training};
-use super::{Learned, Pace, Progress, Turn};
+use super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Training, Viewpoint};
+use super::{FrameScheduler, Learned, NextWork, Progress};
 use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -62,26 +62,26 @@ enum What {
 
 /// What the window has asked for, and has not got yet.
 #[derive(Debug)]
-struct Wishes {
-    easel: Easel,
-    pace: Pace,
+struct Requests {
+    picture: ProgressiveRender,
+    scheduler: FrameScheduler,
     training: Training,
     save: bool,
     stop: bool,
     cancel: bool,
     quit: bool,
-    errands: VecDeque<Box<Errand>>,
+    exports: VecDeque<Box<ExportJob>>,
     next: Option<What>,
 }
 
 /// Where commands come in and events go out, and what pictures are made with.
-struct Desk {
+struct EngineContext {
     outbox: Outbox,
     /// Is told what the window shows too, and hears Ctrl-C.
     terminal: Box<dyn Observer + Send>,
     options: GpuOptions,
     commands: Receiver<Command>,
-    wishes: RefCell<Wishes>,
+    requests: RefCell<Requests>,
     gpu: RefCell<Option<Arc<Gpu>>>,
     /// The device that was chosen in the window, by its number.
     device: RefCell<Option<usize>>,
@@ -105,7 +105,7 @@ struct Census {
     next: Instant,
 }
 
-impl Desk {
+impl EngineContext {
     fn new(
         commands: Receiver<Command>,
         outbox: Outbox,
@@ -117,15 +117,15 @@ impl Desk {
             terminal,
             options,
             commands,
-            wishes: RefCell::new(Wishes {
-                easel: Easel::default(),
-                pace: pace_of(SHARE, AdapterClass::Software),
+            requests: RefCell::new(Requests {
+                picture: ProgressiveRender::default(),
+                scheduler: scheduler_of(SHARE, AdapterClass::Software),
                 training: Training::Go,
                 save: false,
                 stop: false,
                 cancel: false,
                 quit: false,
-                errands: VecDeque::new(),
+                exports: VecDeque::new(),
                 next: None,
             }),
             gpu: RefCell::default(),
@@ -156,10 +156,10 @@ impl Desk {
         let gpu = Gpu::open(&options)?;
         self.note(format!("device: {}", gpu.description()));
         // What pictures cost is not known before the first.
-        let mut wishes = self.wishes.borrow_mut();
-        let share = wishes.pace.share;
-        wishes.pace = pace_of(share, gpu.class());
-        drop(wishes);
+        let mut requests = self.requests.borrow_mut();
+        let share = requests.scheduler.share;
+        requests.scheduler = scheduler_of(share, gpu.class());
+        drop(requests);
         *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
         self.outbox.send(Event::Device(Arc::clone(&gpu)));
         let all = list_adapters(&options);
@@ -171,10 +171,10 @@ impl Desk {
 
     /// Take in what the window asks for, and wait for it until `patience` is over.
     fn listen(&self, patience: Duration) {
-        self.take_in(&mut self.wishes.borrow_mut(), patience);
+        self.take_in(&mut self.requests.borrow_mut(), patience);
     }
 
-    fn take_in(&self, wishes: &mut Wishes, patience: Duration) {
+    fn take_in(&self, requests: &mut Requests, patience: Duration) {
         let first = match self.commands.recv_timeout(patience) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
@@ -183,30 +183,30 @@ impl Desk {
         for command in first.into_iter().chain(self.commands.try_iter()) {
             match command {
                 Command::Look(looking) => {
-                    if looking.moving && !wishes.easel.is_moving() {
-                        wishes.pace.hurry();
+                    if looking.moving && !requests.picture.is_moving() {
+                        requests.scheduler.hurry();
                     }
-                    wishes.easel.look(Some(*looking));
+                    requests.picture.look(Some(*looking));
                 }
                 Command::Painted => self.unpainted.set(None),
-                Command::Hide => wishes.easel.look(None),
-                Command::Train(training) => wishes.training = training,
-                Command::Share(share) => wishes.pace.share = share,
-                Command::Save => wishes.save = true,
-                Command::Stop => wishes.stop = true,
+                Command::Hide => requests.picture.look(None),
+                Command::Train(training) => requests.training = training,
+                Command::Share(share) => requests.scheduler.share = share,
+                Command::Save => requests.save = true,
+                Command::Stop => requests.stop = true,
                 // What is open stays so until there is something else.
                 Command::Open(choice) => match can_open(&choice.path) {
-                    Ok(()) => wishes.next = Some(What::Path(choice)),
+                    Ok(()) => requests.next = Some(What::Path(choice)),
                     Err(error) => self.fail(&error),
                 },
-                Command::Demo(method) => wishes.next = Some(What::Demo(method)),
+                Command::Demo(method) => requests.next = Some(What::Demo(method)),
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     self.switches.set(true);
                 }
-                Command::Render(errand) => wishes.errands.push_back(errand),
-                Command::Cancel => wishes.cancel = true,
-                Command::Quit => wishes.quit = true,
+                Command::Render(export) => requests.exports.push_back(export),
+                Command::Cancel => requests.cancel = true,
+                Command::Quit => requests.quit = true,
                 Command::LoseDevice => {
                     if let Some(gpu) = self.gpu.borrow().as_ref() {
                         gpu.lose();
@@ -214,7 +214,7 @@ impl Desk {
                 }
             }
         }
-        wishes.quit |= self.is_cancelled();
+        requests.quit |= self.is_cancelled();
     }
 
     /// Tell that something did not work, in the window in the same words as on the terminal.
@@ -231,8 +231,8 @@ impl Desk {
 
     /// Whether something else is to be done.
     fn is_over(&self) -> bool {
-        let wishes = self.wishes.borrow();
-        wishes.quit || wishes.next.is_some() || self.switches.get()
+        let requests = self.requests.borrow();
+        requests.quit || requests.next.is_some() || self.switches.get()
     }
 
     /// Tell what was opened, whose pictures `renderer` makes, and forget what the last one left behind.
@@ -241,19 +241,19 @@ impl Desk {
         *self.renderer.borrow_mut() = Some(renderer);
         *self.again.borrow_mut() = Some(again);
         self.census.borrow_mut().ticket = None;
-        let mut wishes = self.wishes.borrow_mut();
-        wishes.easel.clear();
-        (wishes.training, wishes.save, wishes.stop) = (Training::Go, false, false);
-        wishes.errands.clear();
-        wishes.cancel = false;
-        drop(wishes);
+        let mut requests = self.requests.borrow_mut();
+        requests.picture.clear();
+        (requests.training, requests.save, requests.stop) = (Training::Go, false, false);
+        requests.exports.clear();
+        requests.cancel = false;
+        drop(requests);
         self.outbox.send(Event::Opened(Box::new(opened)));
     }
 
     /// What was open is no more; how it can be opened again.
     fn close(&self) -> Option<What> {
         *self.renderer.borrow_mut() = None;
-        self.wishes.borrow_mut().easel.clear();
+        self.requests.borrow_mut().picture.clear();
         self.outbox.send(Event::Closed);
         self.again.borrow_mut().take()
     }
@@ -268,26 +268,28 @@ impl Desk {
 
     /// Whether a picture is due or under way.
     fn wants_picture(&self) -> bool {
-        let wishes = self.wishes.borrow();
-        self.renderer.borrow().is_some() && wishes.easel.wants(&wishes.pace)
+        let requests = self.requests.borrow();
+        self.renderer.borrow().is_some() && requests.picture.wants(&requests.scheduler)
     }
 
     /// Let a picture have its turn, while something else `waits` or not.
     fn draw(&self, waits: bool) -> Result<(), GpuError> {
-        let wishes = &mut *self.wishes.borrow_mut();
+        let requests = &mut *self.requests.borrow_mut();
         let mut renderer = self.renderer.borrow_mut();
         let Some(renderer) = renderer.as_mut() else {
             return Ok(());
         };
         let gpu = Arc::clone(renderer.gpu());
         let started = Instant::now();
-        let shot = wishes.easel.turn(&gpu, renderer, &mut wishes.pace)?;
-        let moving = wishes.easel.is_moving();
+        let shot = requests
+            .picture
+            .turn(&gpu, renderer, &mut requests.scheduler)?;
+        let moving = requests.picture.is_moving();
         let seconds = started.elapsed().as_secs_f64();
-        wishes.pace.rendered(seconds, waits, moving);
+        requests.scheduler.rendered(seconds, waits, moving);
         if let Some(shot) = shot {
             self.unpainted.set(Some(Instant::now()));
-            self.outbox.send(Event::Shot(Box::new(shot)));
+            self.outbox.send(Event::RenderedView(Box::new(shot)));
         }
         // What is painted while something moves comes before whatever else would be done.
         while moving
@@ -296,27 +298,27 @@ impl Desk {
                 .get()
                 .is_some_and(|at| at.elapsed() < PAINTING)
         {
-            self.take_in(wishes, NAP);
+            self.take_in(requests, NAP);
         }
         Ok(())
     }
 
     /// Let the window have its part while something else takes long; whether that is still wanted.
-    fn breathe(&self) -> bool {
+    fn poll_window(&self) -> bool {
         self.listen(Duration::ZERO);
         let worked = self.worked.get().elapsed().as_secs_f64();
         let wants = self.wants_picture();
-        self.wishes.borrow_mut().pace.trained(worked, wants);
+        self.requests.borrow_mut().scheduler.trained(worked, wants);
         // What is wrong with the device is told by what it does for others too.
         while self.wants_picture()
             && !self.is_over()
-            && self.wishes.borrow().pace.next(true, true) == Turn::Picture
+            && self.requests.borrow().scheduler.next(true, true) == NextWork::Picture
             && self.draw(true).is_ok()
         {
             self.listen(Duration::ZERO);
         }
         self.worked.set(Instant::now());
-        !self.is_over() && !self.wishes.borrow().cancel
+        !self.is_over() && !self.requests.borrow().cancel
     }
 
     /// Draw what is due, or wait for something to be.
@@ -352,13 +354,13 @@ impl Desk {
     }
 
     /// Do what is to be rendered and written, if anything, with `renderer`.
-    fn run_errand(&self, renderer: &mut Renderer) {
-        let errand = self.wishes.borrow_mut().errands.pop_front();
-        let Some(errand) = errand else {
+    fn run_export(&self, renderer: &mut Renderer) {
+        let export = self.requests.borrow_mut().exports.pop_front();
+        let Some(export) = export else {
             return;
         };
-        self.wishes.borrow_mut().cancel = false;
-        let outcome = errand::run(self, renderer, *errand);
+        self.requests.borrow_mut().cancel = false;
+        let outcome = export_job::run(self, renderer, *export);
         renderer.set_crop(None);
         self.outbox.send(Event::Done);
         match outcome {
@@ -376,8 +378,8 @@ impl Desk {
         self.gpu.borrow().as_ref().is_some_and(|gpu| gpu.is_lost())
     }
 
-    fn has_errand(&self) -> bool {
-        !self.wishes.borrow().errands.is_empty()
+    fn has_export(&self) -> bool {
+        !self.requests.borrow().exports.is_empty()
     }
 }
 
@@ -391,11 +393,11 @@ fn longest_submission(class: AdapterClass) -> Duration {
 }
 
 /// How pictures and training take turns at first on such a device: what a picture costs is not known before the first.
-fn pace_of(share: f64, class: AdapterClass) -> Pace {
+fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
     match class {
-        AdapterClass::Software => Pace::new(share, 0.045, 5e4),
-        AdapterClass::Integrated => Pace::new(share, 0.010, 2e6),
-        AdapterClass::Discrete => Pace::new(share, 0.006, 2e7),
+        AdapterClass::Software => FrameScheduler::new(share, 0.045, 5e4),
+        AdapterClass::Integrated => FrameScheduler::new(share, 0.010, 2e6),
+        AdapterClass::Discrete => FrameScheduler::new(share, 0.006, 2e7),
     }
 }
 
@@ -406,7 +408,7 @@ pub(super) fn run(
     options: WindowOptions,
     terminal: Box<dyn Observer + Send>,
 ) -> Result<()> {
-    let desk = &Desk::new(commands, outbox, options.gpu, terminal);
+    let engine = &EngineContext::new(commands, outbox, options.gpu, terminal);
     let mut next = options.content.map(|content| match content {
         WindowContent::Path(path) => What::Path(Choice { path, method: None }),
         WindowContent::Fit(options) => What::Train(options),
@@ -415,29 +417,29 @@ pub(super) fn run(
     // What is to be opened again, on another device.
     let mut reopened: Option<What> = None;
     loop {
-        if desk.switches.take() {
-            *desk.gpu.borrow_mut() = None;
+        if engine.switches.take() {
+            *engine.gpu.borrow_mut() = None;
         }
         // The window needs a device even where nothing is open.
-        if let Err(error) = desk.open_gpu() {
-            if desk.device.borrow_mut().take().is_none() {
+        if let Err(error) = engine.open_gpu() {
+            if engine.device.borrow_mut().take().is_none() {
                 return Err(error.into());
             }
             // What was chosen does not open: the one before did.
-            desk.fail(&error.into());
+            engine.fail(&error.into());
             continue;
         }
         if let Some(what) = next.take() {
-            let outcome = open(desk, what);
-            let again = desk.close();
-            reopened = again.clone().filter(|_| desk.switches.get());
+            let outcome = open(engine, what);
+            let again = engine.close();
+            reopened = again.clone().filter(|_| engine.switches.get());
             match outcome {
                 Ok(()) => {}
-                Err(error) if error.is_cancelled() && desk.is_cancelled() => {
+                Err(error) if error.is_cancelled() && engine.is_cancelled() => {
                     return Err(error);
                 }
-                Err(error) if error.is_cancelled() => desk.note(error.to_string()),
-                Err(error) if desk.has_lost_device() => {
+                Err(error) if error.is_cancelled() => engine.note(error.to_string()),
+                Err(error) if engine.has_lost_device() => {
                     // A device that does not hold is not opened for ever.
                     if lost.is_some_and(|at| at.elapsed() < BETWEEN_LOSSES) {
                         return Err(error);
@@ -445,63 +447,63 @@ pub(super) fn run(
                     lost = Some(Instant::now());
                     next = again;
                     if next.is_none() {
-                        desk.fail(&error);
+                        engine.fail(&error);
                     } else {
-                        desk.complain(&error.full_message());
-                        desk.note("opening the device again, and what was open");
+                        engine.complain(&error.full_message());
+                        engine.note("opening the device again, and what was open");
                     }
                     continue;
                 }
                 Err(error) => {
                     // It may not have been saved.
                     reopened = None;
-                    desk.fail(&error);
+                    engine.fail(&error);
                 }
             }
         }
-        desk.listen(IDLE);
-        let mut wishes = desk.wishes.borrow_mut();
-        if wishes.quit && desk.is_cancelled() {
+        engine.listen(IDLE);
+        let mut requests = engine.requests.borrow_mut();
+        if requests.quit && engine.is_cancelled() {
             return Err(Error::Cancelled(", with what was trained saved".to_owned()));
         }
-        if wishes.quit {
+        if requests.quit {
             return Ok(());
         }
-        wishes.errands.clear();
-        next = wishes.next.take().or(reopened.take());
+        requests.exports.clear();
+        next = requests.next.take().or(reopened.take());
     }
 }
 
-fn open(desk: &Desk, what: What) -> Result<()> {
+fn open(engine: &EngineContext, what: What) -> Result<()> {
     let fit = |path: &Path, method: Option<String>| {
         let options = FitOptions {
             method,
             ..FitOptions::new(path)
         };
-        train(desk, &options)
+        train(engine, &options)
     };
     match what {
-        What::Train(options) => train(desk, &options),
+        What::Train(options) => train(engine, &options),
         What::Again(both) => {
             let [resumed, anew] = &*both;
             let is_saved = resumed.resume.as_deref().is_some_and(is_run);
-            train(desk, if is_saved { resumed } else { anew })
+            train(engine, if is_saved { resumed } else { anew })
         }
-        What::Path(choice) if is_run(&choice.path) => look(desk, &choice.path),
+        What::Path(choice) if is_run(&choice.path) => look(engine, &choice.path),
         What::Path(choice) => fit(&choice.path, choice.method),
         What::Demo(method) => {
-            let dataset = make_demo_scene(&*desk.open_gpu()?, Path::new("demo"), desk)?;
+            let dataset = make_demo_scene(&*engine.open_gpu()?, Path::new("demo"), engine)?;
             fit(&dataset, method)
         }
     }
 }
 
 /// Train in the window.
-fn train(desk: &Desk, options: &FitOptions) -> Result<()> {
+fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
     options.check()?;
-    let gpu = desk.open_gpu()?;
-    let mut fit = Fit::open(&gpu, options, desk)?;
-    train_on(desk, &mut fit).map_err(|error| diverged(error, fit.dir()))
+    let gpu = engine.open_gpu()?;
+    let mut fit = Fit::open(&gpu, options, engine)?;
+    train_on(engine, &mut fit).map_err(|error| diverged(error, fit.dir()))
 }
 
 /// Whether `path` is a run or a dataset that can be read.
@@ -520,17 +522,17 @@ fn is_run(path: &Path) -> bool {
 }
 
 /// Show the run at `path` until something else is asked for.
-fn look(desk: &Desk, path: &Path) -> Result<()> {
-    let gpu = desk.open_gpu()?;
+fn look(engine: &EngineContext, path: &Path) -> Result<()> {
+    let gpu = engine.open_gpu()?;
     let OpenRun {
         checkpoint,
         mut renderer,
-    } = open::open_run(desk, &gpu, path, None)?;
-    let dataset = data::dataset_of(desk, &checkpoint, None, checkpoint.info.opening());
+    } = open::open_run(engine, &gpu, path, None)?;
+    let dataset = data::dataset_of(engine, &checkpoint, None, checkpoint.info.opening());
     let dataset = dataset
         .map_err(|error| {
             let reason = format!("no cameras of the run's dataset: {error}");
-            desk.note(reason);
+            engine.note(reason);
         })
         .ok();
     let config = &checkpoint.info.config;
@@ -539,10 +541,10 @@ fn look(desk: &Desk, path: &Path) -> Result<()> {
         path: path.to_owned(),
         method: None,
     };
-    desk.open(opened, renderer.beside()?, What::Path(choice));
-    while !desk.is_over() {
-        desk.run_errand(&mut renderer);
-        desk.show()?;
+    engine.open(opened, renderer.beside()?, What::Path(choice));
+    while !engine.is_over() {
+        engine.run_export(&mut renderer);
+        engine.show()?;
     }
     Ok(())
 }
@@ -562,7 +564,7 @@ fn opened(
             .iter()
             .chain(&dataset.val)
             .chain(&dataset.test);
-        places.extend(frames.map(|frame| Place {
+        places.extend(frames.map(|frame| Viewpoint {
             name: frame.name.clone(),
             camera: frame.camera.downscaled(dataset.downscale),
             near_far: frame.near_far,
@@ -573,7 +575,7 @@ fn opened(
     let corners = SceneBox::of(config).corners();
     let corners = corners.map(|corner| scene_frame.world_point(corner));
     if places.is_empty() {
-        places.push(Place {
+        places.push(Viewpoint {
             name: "the scene's box".to_owned(),
             camera: outside(corners),
             near_far: None,
@@ -624,7 +626,7 @@ fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
 }
 
 /// Let `fit` train as the window wishes; when training is over the field can still be looked at.
-fn train_on(desk: &Desk, fit: &mut Fit<'_>) -> Result<()> {
+fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let path = fit.dir().path().to_owned();
     let bytes = fit.bytes()?;
     let (opened, renderer) = {
@@ -639,95 +641,97 @@ fn train_on(desk: &Desk, fit: &mut Fit<'_>) -> Result<()> {
         (opened, renderer)
     };
     let again = What::Again(Box::new(fit.options_again()));
-    desk.open(opened, renderer, again);
+    engine.open(opened, renderer, again);
     fit.set_budget(longest_submission(fit.gpu().class()));
     let mut over = !fit.begin()?;
     let mut told = Instant::now();
     let mut was_paused = false;
-    while !over && !desk.is_over() {
+    while !over && !engine.is_over() {
         let (training, save, stop) = {
-            let mut wishes = desk.wishes.borrow_mut();
-            wishes.cancel = false;
-            let save = std::mem::take(&mut wishes.save);
-            (wishes.training, save, wishes.stop)
+            let mut requests = engine.requests.borrow_mut();
+            requests.cancel = false;
+            let save = std::mem::take(&mut requests.save);
+            (requests.training, save, requests.stop)
         };
-        let wants = desk.wants_picture();
+        let wants = engine.wants_picture();
         let trains = training != Training::Pause;
-        let has_errand = desk.has_errand();
-        if (!trains && !was_paused) || has_errand {
+        let has_export = engine.has_export();
+        if (!trains && !was_paused) || has_export {
             fit.pause()?;
         }
         was_paused = !trains;
         if save {
             fit.pause()?;
             if let Err(error) = fit.save_and_tell() {
-                desk.fail(&error);
+                engine.fail(&error);
             }
         }
         if stop {
             break;
         }
-        if has_errand {
+        if has_export {
             fit.show_newest()?;
-            desk.run_errand(fit.renderer());
+            engine.run_export(fit.renderer());
         }
-        let turn = desk.wishes.borrow().pace.next(wants, trains);
+        let turn = engine.requests.borrow().scheduler.next(wants, trains);
         match turn {
-            Turn::Picture => {
+            NextWork::Picture => {
                 let started = Instant::now();
-                if !desk.wishes.borrow().easel.is_busy() {
-                    desk.show_newest(fit)?;
+                if !engine.requests.borrow().picture.is_busy() {
+                    engine.show_newest(fit)?;
                 }
-                desk.draw(trains)?;
+                engine.draw(trains)?;
                 fit.leave_out(started.elapsed());
             }
-            Turn::Training => {
+            NextWork::Training => {
                 let started = Instant::now();
                 let one = training == Training::Step;
                 let before = fit.progress().step;
-                desk.worked.set(started);
+                engine.worked.set(started);
                 let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
                     // An evaluation was left; what was trained is saved.
-                    Err(error) if error.is_cancelled() && !desk.is_cancelled() => break,
+                    Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
                     outcome => outcome?,
                 };
                 if one && outcome == Advanced::Worked && fit.progress().step > before {
                     fit.pause()?;
-                    desk.wishes.borrow_mut().training = Training::Pause;
+                    engine.requests.borrow_mut().training = Training::Pause;
                 }
                 over = outcome == Advanced::Done;
                 // One at a time, so that a picture need not wait for more than one.
-                let waits = wants || desk.wishes.borrow().easel.is_moving();
+                let waits = wants || engine.requests.borrow().picture.is_moving();
                 while waits && !fit.is_idle()? {
                     std::thread::sleep(NAP);
                 }
                 if outcome == Advanced::Busy {
                     std::thread::sleep(NAP);
                 }
-                let mut wishes = desk.wishes.borrow_mut();
-                wishes.easel.spoil();
-                wishes.pace.trained(started.elapsed().as_secs_f64(), wants);
+                let mut requests = engine.requests.borrow_mut();
+                requests.picture.spoil();
+                requests
+                    .scheduler
+                    .trained(started.elapsed().as_secs_f64(), wants);
             }
-            Turn::Nobody => {}
+            NextWork::Nobody => {}
         }
-        desk.count_occupied()?;
+        engine.count_occupied()?;
         if told.elapsed().as_secs_f64() > REPORT || !trains {
             told = Instant::now();
-            desk.outbox.send(Event::Progress(report(fit, !trains)));
+            engine.outbox.send(Event::Progress(report(fit, !trains)));
         }
-        desk.listen(if turn == Turn::Nobody {
+        engine.listen(if turn == NextWork::Nobody {
             IDLE
         } else {
             Duration::ZERO
         });
     }
-    desk.outbox.send(Event::Progress(report(fit, true)));
-    desk.outbox.send(Event::Ending);
-    desk.wishes.borrow_mut().cancel = false;
+    engine.outbox.send(Event::Progress(report(fit, true)));
+    engine.outbox.send(Event::Ending);
+    engine.requests.borrow_mut().cancel = false;
     let text = if over {
         match fit.finish() {
             Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
-            Err(error) if error.is_cancelled() && !desk.is_cancelled() => {
+            Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
                 format!(
                     "trained to step {} and saved; not evaluated",
                     fit.progress().step
@@ -740,26 +744,26 @@ fn train_on(desk: &Desk, fit: &mut Fit<'_>) -> Result<()> {
         let outcome = fit.save_and_tell();
         match outcome {
             // Who asked to leave is to know that it is lost.
-            Err(error) if desk.is_over() => return Err(error),
+            Err(error) if engine.is_over() => return Err(error),
             Err(error) => {
-                desk.fail(&error);
+                engine.fail(&error);
                 format!("stopped at step {}, not saved", fit.progress().step)
             }
             Ok(()) => format!("stopped at step {} and saved", fit.progress().step),
         }
     };
-    desk.outbox.send(Event::Progress(report(fit, true)));
-    desk.outbox.send(Event::Ended(text));
+    engine.outbox.send(Event::Progress(report(fit, true)));
+    engine.outbox.send(Event::Ended(text));
     // From now on it is a run like any other, unless it goes on elsewhere.
-    if !desk.is_over() {
-        *desk.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+    if !engine.is_over() {
+        *engine.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
     }
     fit.show_newest()?;
-    desk.show_newest(fit)?;
-    desk.wishes.borrow_mut().easel.spoil();
-    while !desk.is_over() {
-        desk.run_errand(fit.renderer());
-        desk.show()?;
+    engine.show_newest(fit)?;
+    engine.requests.borrow_mut().picture.spoil();
+    while !engine.is_over() {
+        engine.run_export(fit.renderer());
+        engine.show()?;
     }
     Ok(())
 }
@@ -797,7 +801,7 @@ fn report(fit: &Fit<'_>, paused: bool) -> Progress {
 }
 
 /// The window shows what the terminal is told too.
-impl Observer for Desk {
+impl Observer for EngineContext {
     fn message(&self, level: Level, text: &str) -> Result<()> {
         match level {
             Level::Note | Level::Result => self.outbox.send(Event::Note(text.to_owned())),
@@ -837,7 +841,7 @@ impl Observer for Desk {
     }
 
     fn keep_going(&self) -> bool {
-        self.breathe() && !self.is_cancelled()
+        self.poll_window() && !self.is_cancelled()
     }
 
     fn listens(&self) -> Box<dyn Any> {

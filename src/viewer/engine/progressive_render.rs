@@ -6,7 +6,7 @@ use crate::eval;
 use crate::gpu::{Gpu, GpuError};
 use crate::metrics::psnr;
 use crate::render::{Picture, RenderJob, Rendered, Renderer, texture_of};
-use crate::viewer::{Looking, Pace, Photo, Shot, finer};
+use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
 /// Longest turn of a picture that is refined.
 const SLICE: Duration = Duration::from_millis(20);
@@ -15,38 +15,38 @@ const NAP: Duration = Duration::from_micros(300);
 
 /// A picture under way.
 #[derive(Debug)]
-struct Sheet {
+struct PendingFrame {
     job: RenderJob,
-    looking: Looking,
+    looking: ViewRequest,
     size: [u32; 2],
     seconds: f64,
 }
 
 /// What is to be seen, what is seen, and what is on its way.
 #[derive(Debug, Default)]
-pub(super) struct Easel {
-    looking: Option<Looking>,
-    drawn: Option<(Looking, [u32; 2])>,
-    sheet: Option<Sheet>,
+pub(super) struct ProgressiveRender {
+    looking: Option<ViewRequest>,
+    drawn: Option<(ViewRequest, [u32; 2])>,
+    pending: Option<PendingFrame>,
     /// Whether the field has changed since the last picture began.
     stale: bool,
 }
 
-impl Easel {
+impl ProgressiveRender {
     /// Show this from now on, or nothing.
-    pub fn look(&mut self, looking: Option<Looking>) {
+    pub fn look(&mut self, looking: Option<ViewRequest>) {
         // What takes long is of no use any more; what is soon done is better than nothing.
         let is_large = self
-            .sheet
+            .pending
             .as_ref()
-            .is_some_and(|sheet| !sheet.looking.moving);
-        let changes = match (&looking, &self.sheet) {
-            (Some(looking), Some(sheet)) => !looking.shows_as(&sheet.looking),
+            .is_some_and(|pending| !pending.looking.moving);
+        let changes = match (&looking, &self.pending) {
+            (Some(looking), Some(pending)) => !looking.shows_as(&pending.looking),
             (None, _) => true,
             (Some(_), None) => false,
         };
         if is_large && changes {
-            self.sheet = None;
+            self.pending = None;
         }
         self.looking = looking;
     }
@@ -58,7 +58,7 @@ impl Easel {
 
     /// What was drawn is another field's.
     pub fn clear(&mut self) {
-        (self.drawn, self.sheet, self.looking) = (None, None, None);
+        (self.drawn, self.pending, self.looking) = (None, None, None);
     }
 
     /// Whether something moves.
@@ -68,16 +68,16 @@ impl Easel {
 
     /// Whether a picture is under way.
     pub fn is_busy(&self) -> bool {
-        self.sheet.is_some()
+        self.pending.is_some()
     }
 
     /// The size of the picture that is due, if one is.
-    fn due(&self, pace: &Pace) -> Option<[u32; 2]> {
+    fn due(&self, scheduler: &FrameScheduler) -> Option<[u32; 2]> {
         let looking = self.looking.as_ref()?;
         let full = [looking.camera.width, looking.camera.height];
         let seen = self.drawn.as_ref().filter(|(l, _)| l.shows_as(looking));
         match seen {
-            None => Some(pace.first_size(full, looking.moving)),
+            None => Some(scheduler.first_size(full, looking.moving)),
             Some((_, size)) => match finer(*size, full) {
                 Some(_) if looking.moving => None,
                 Some(next) => Some(next),
@@ -87,8 +87,8 @@ impl Easel {
     }
 
     /// Whether a picture is due or under way.
-    pub fn wants(&self, pace: &Pace) -> bool {
-        self.is_busy() || self.due(pace).is_some()
+    pub fn wants(&self, scheduler: &FrameScheduler) -> bool {
+        self.is_busy() || self.due(scheduler).is_some()
     }
 
     /// Work on the picture for a while; it, once it is done.
@@ -96,10 +96,10 @@ impl Easel {
         &mut self,
         gpu: &Gpu,
         renderer: &mut Renderer,
-        pace: &mut Pace,
-    ) -> Result<Option<Shot>, GpuError> {
-        if self.sheet.is_none() {
-            let Some((size, looking)) = self.due(pace).zip(self.looking.clone()) else {
+        scheduler: &mut FrameScheduler,
+    ) -> Result<Option<RenderedView>, GpuError> {
+        if self.pending.is_none() {
+            let Some((size, looking)) = self.due(scheduler).zip(self.looking.clone()) else {
                 return Ok(None);
             };
             let camera = looking.camera.resized(size[0], size[1]);
@@ -110,22 +110,22 @@ impl Easel {
                 job.hurry();
             }
             self.stale = false;
-            self.sheet = Some(Sheet {
+            self.pending = Some(PendingFrame {
                 job,
                 looking,
                 size,
                 seconds: 0.0,
             });
         }
-        let Some(sheet) = &mut self.sheet else {
+        let Some(pending) = &mut self.pending else {
             return Ok(None);
         };
         let started = Instant::now();
         let rendered = loop {
-            if let Some(rendered) = renderer.advance(&mut sheet.job)? {
+            if let Some(rendered) = renderer.advance(&mut pending.job)? {
                 break Some(rendered);
             }
-            if !sheet.looking.moving && started.elapsed() > SLICE {
+            if !pending.looking.moving && started.elapsed() > SLICE {
                 break None;
             }
             std::thread::sleep(NAP);
@@ -135,39 +135,40 @@ impl Easel {
         while rendered.is_none() && !renderer.is_idle()? {
             std::thread::sleep(NAP);
         }
-        sheet.seconds += started.elapsed().as_secs_f64();
+        pending.seconds += started.elapsed().as_secs_f64();
         let Some(Rendered::Picture(picture)) = rendered else {
             return Ok(None);
         };
-        let Some(sheet) = self.sheet.take() else {
+        let Some(pending) = self.pending.take() else {
             return Ok(None);
         };
-        let rays = u64::from(sheet.size[0]) * u64::from(sheet.size[1]);
-        pace.measured(rays, sheet.seconds, sheet.looking.moving);
-        self.drawn = Some((sheet.looking.clone(), sheet.size));
-        let photo = sheet.looking.compared.as_deref();
-        let compared = photo.filter(|photo| [photo.image.width, photo.image.height] == sheet.size);
+        let rays = u64::from(pending.size[0]) * u64::from(pending.size[1]);
+        scheduler.measured(rays, pending.seconds, pending.looking.moving);
+        self.drawn = Some((pending.looking.clone(), pending.size));
+        let photo = pending.looking.compared.as_deref();
+        let compared =
+            photo.filter(|photo| [photo.image.width, photo.image.height] == pending.size);
         let linear = renderer.config().scene.linear;
         let (texture, psnr) = match compared {
             Some(photo) => {
-                let background = sheet.looking.shading.background.color();
+                let background = pending.looking.shading.background.color();
                 let (texture, psnr) = compare(gpu, &picture, photo, linear, background)?;
                 (texture, Some(psnr))
             }
             None => (picture.to_texture(gpu), None),
         };
-        Ok(Some(Shot {
+        Ok(Some(RenderedView {
             texture,
-            size: sheet.size,
-            looking: sheet.looking,
+            size: pending.size,
+            looking: pending.looking,
             psnr,
-            seconds: sheet.seconds,
+            seconds: pending.seconds,
         }))
     }
 }
 
 /// Error at the end of the scale, of values in [0, 1]: mean over the channels.
-const LARGEST_ERROR: f32 = 0.25;
+const MAX_ERROR: f32 = 0.25;
 
 /// How far `picture` is from `photo` in each pixel, from black over red and yellow to white, and its PSNR in dB over 8-bit
 /// values.
@@ -186,7 +187,7 @@ fn compare(
     let pixels: Vec<u8> = errors
         .flat_map(|(a, b)| {
             let error = (0..3).map(|c| (a[c] - b[c]).abs()).sum::<f32>() / 3.0;
-            let t = (error / LARGEST_ERROR).clamp(0.0, 1.0).sqrt() * 3.0;
+            let t = (error / MAX_ERROR).clamp(0.0, 1.0).sqrt() * 3.0;
             let [r, g, b] = [t, t - 1.0, t - 2.0].map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8);
             [r, g, b, 255]
         })

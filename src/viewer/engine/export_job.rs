@@ -8,13 +8,17 @@ use crate::render::{Rendered, Renderer};
 use crate::session::render::{Backdrop, RenderOptions, along};
 use crate::session::sink::save_png;
 use crate::session::{Error, Observer, ObserverExt as _, Result, Scale};
-use crate::viewer::{Errand, Looking};
+use crate::viewer::{ExportJob, ViewRequest};
 
-/// Do `errand` with `renderer`, while the window has its part.
-pub(super) fn run(observer: &dyn Observer, renderer: &mut Renderer, errand: Errand) -> Result<()> {
-    match errand {
-        Errand::Screenshot { looking } => screenshot(observer, renderer, &looking),
-        Errand::Path {
+/// Do `export` with `renderer`, while the window has its part.
+pub(super) fn run(
+    observer: &dyn Observer,
+    renderer: &mut Renderer,
+    export: ExportJob,
+) -> Result<()> {
+    match export {
+        ExportJob::Screenshot { looking } => screenshot(observer, renderer, &looking),
+        ExportJob::Path {
             path,
             to,
             channel,
@@ -38,7 +42,11 @@ pub(super) fn run(observer: &dyn Observer, renderer: &mut Renderer, errand: Erra
 }
 
 /// Write what `looking` shows to a PNG, pixel by pixel what the window would show at that size.
-fn screenshot(observer: &dyn Observer, renderer: &mut Renderer, looking: &Looking) -> Result<()> {
+fn screenshot(
+    observer: &dyn Observer,
+    renderer: &mut Renderer,
+    looking: &ViewRequest,
+) -> Result<()> {
     let gpu = Arc::clone(renderer.gpu());
     let size = [looking.camera.width, looking.camera.height];
     let task = observer.task("rendering", Scale::Count(1));

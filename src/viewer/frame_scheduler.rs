@@ -10,7 +10,7 @@ const SMALLEST: f64 = 1.0 / 32.0;
 /// Least share of the device that pictures get while something moves.
 const MOVING_SHARE: f64 = 0.75;
 /// Seconds that either may be owed: what was not asked for is not made up for later.
-const MOST_OWED: f64 = 0.25;
+const MAX_OWED: f64 = 0.25;
 /// Part of the known speed that is not taken for noise.
 const SLOWER: f64 = 0.7;
 /// Weight of a new measurement among older ones.
@@ -18,7 +18,7 @@ const NEW: f64 = 0.3;
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum NextWork {
     /// The picture's.
     Picture,
     /// Training's.
@@ -29,7 +29,7 @@ pub enum Turn {
 
 /// Measured speed, and what is owed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pace {
+pub struct FrameScheduler {
     /// Share of the device that training gets while nothing moves, 0 to 1.
     pub share: f64,
     /// Seconds that training is owed, if positive; that pictures are, if negative.
@@ -42,7 +42,7 @@ pub struct Pace {
     moving: f64,
 }
 
-impl Pace {
+impl FrameScheduler {
     /// With `share` of the device for training, pictures that take `moving` seconds while something moves, and a guess of
     /// how many rays a second are rendered.
     #[must_use]
@@ -58,12 +58,12 @@ impl Pace {
 
     /// Who is next, of those who want to.
     #[must_use]
-    pub fn next(&self, picture: bool, training: bool) -> Turn {
+    pub fn next(&self, picture: bool, training: bool) -> NextWork {
         match (picture, training) {
-            (true, true) if self.owed > 0.0 => Turn::Training,
-            (true, _) => Turn::Picture,
-            (false, true) => Turn::Training,
-            (false, false) => Turn::Nobody,
+            (true, true) if self.owed > 0.0 => NextWork::Training,
+            (true, _) => NextWork::Picture,
+            (false, true) => NextWork::Training,
+            (false, false) => NextWork::Nobody,
         }
     }
 
@@ -81,14 +81,14 @@ impl Pace {
     pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
         let share = self.share_now(moving);
         if waits {
-            self.owed = (self.owed + seconds * share / (1.0 - share)).min(MOST_OWED);
+            self.owed = (self.owed + seconds * share / (1.0 - share)).min(MAX_OWED);
         }
     }
 
     /// Training had the device for `seconds`, while a picture `waits` or not.
     pub fn trained(&mut self, seconds: f64, waits: bool) {
         self.owed = if waits {
-            (self.owed - seconds).max(-MOST_OWED)
+            (self.owed - seconds).max(-MAX_OWED)
         } else {
             0.0
         };
@@ -150,19 +150,19 @@ mod tests {
     const MOVING: f64 = 0.05;
 
     /// Parts of the device's time that training got, of pictures and steps of the given lengths.
-    fn share(pace: &mut Pace, picture: f64, step: f64, moving: bool) -> f64 {
+    fn share(scheduler: &mut FrameScheduler, picture: f64, step: f64, moving: bool) -> f64 {
         let (mut trained, mut rendered) = (0.0, 0.0);
         while trained + rendered < 60.0 {
-            match pace.next(true, true) {
-                Turn::Training => {
+            match scheduler.next(true, true) {
+                NextWork::Training => {
                     trained += step;
-                    pace.trained(step, true);
+                    scheduler.trained(step, true);
                 }
-                Turn::Picture => {
+                NextWork::Picture => {
                     rendered += picture;
-                    pace.rendered(picture, true, moving);
+                    scheduler.rendered(picture, true, moving);
                 }
-                Turn::Nobody => unreachable!("both want to"),
+                NextWork::Nobody => unreachable!("both want to"),
             }
         }
         trained / (trained + rendered)
@@ -172,7 +172,12 @@ mod tests {
     fn training_gets_its_share_whatever_things_cost() {
         for wanted in [0.2, 0.5, 0.75] {
             for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003)] {
-                let got = share(&mut Pace::new(wanted, MOVING, 1e5), picture, step, false);
+                let got = share(
+                    &mut FrameScheduler::new(wanted, MOVING, 1e5),
+                    picture,
+                    step,
+                    false,
+                );
                 assert!(
                     (got - wanted).abs() < 0.06,
                     "{wanted}: {got} of {picture} and {step}"
@@ -183,62 +188,65 @@ mod tests {
 
     #[test]
     fn what_moves_gets_most() {
-        let got = share(&mut Pace::new(0.9, MOVING, 1e5), 0.05, 0.02, true);
+        let got = share(&mut FrameScheduler::new(0.9, MOVING, 1e5), 0.05, 0.02, true);
         assert!((0.2..=0.3).contains(&got), "{got}");
         // Little is trained where little is wanted.
-        let got = share(&mut Pace::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
+        let got = share(&mut FrameScheduler::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
         assert!(got < 0.2, "{got}");
     }
 
     #[test]
     fn what_begins_to_move_is_next() {
-        let mut pace = Pace::new(0.75, MOVING, 1e5);
-        pace.rendered(0.2, true, false);
-        assert_eq!(pace.next(true, true), Turn::Training);
-        pace.hurry();
-        assert_eq!(pace.next(true, true), Turn::Picture);
+        let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
+        scheduler.rendered(0.2, true, false);
+        assert_eq!(scheduler.next(true, true), NextWork::Training);
+        scheduler.hurry();
+        assert_eq!(scheduler.next(true, true), NextWork::Picture);
     }
 
     #[test]
     fn alone_each_has_everything() {
-        let mut pace = Pace::new(0.75, MOVING, 1e5);
-        assert_eq!(pace.next(false, false), Turn::Nobody);
-        assert_eq!(pace.next(false, true), Turn::Training);
-        pace.rendered(10.0, false, false);
-        assert_eq!(pace.next(true, true), Turn::Picture);
+        let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
+        assert_eq!(scheduler.next(false, false), NextWork::Nobody);
+        assert_eq!(scheduler.next(false, true), NextWork::Training);
+        scheduler.rendered(10.0, false, false);
+        assert_eq!(scheduler.next(true, true), NextWork::Picture);
         // An hour of training alone is not held against it.
-        pace.trained(3600.0, false);
-        pace.rendered(0.01, true, false);
-        assert_eq!(pace.next(true, true), Turn::Training);
+        scheduler.trained(3600.0, false);
+        scheduler.rendered(0.01, true, false);
+        assert_eq!(scheduler.next(true, true), NextWork::Training);
     }
 
     #[test]
     fn sizes_follow_the_measured_speed() {
-        let mut pace = Pace::new(0.5, MOVING, 1e4);
+        let mut scheduler = FrameScheduler::new(0.5, MOVING, 1e4);
         let full = [800, 600];
         for _ in 0..50 {
-            pace.measured(4800, 0.04, true);
-            pace.measured(48_000, 0.2, false);
+            scheduler.measured(4800, 0.04, true);
+            scheduler.measured(48_000, 0.2, false);
         }
-        let [w, h] = pace.first_size(full, false);
+        let [w, h] = scheduler.first_size(full, false);
         let seconds = f64::from(w * h) / 240_000.0;
         assert!((1.6 * MOVING..=2.4 * MOVING).contains(&seconds), "{w}×{h}");
-        let [w, h] = pace.first_size(full, true);
+        let [w, h] = scheduler.first_size(full, true);
         let seconds = f64::from(w * h) / 120_000.0;
         assert!((0.8 * MOVING..=1.2 * MOVING).contains(&seconds), "{w}×{h}");
         assert!((f64::from(w) / f64::from(h) - 4.0 / 3.0).abs() < 0.03);
         // Slow ones have a least size, fast ones the full one.
         assert_eq!(
-            Pace::new(0.5, MOVING, 10.0).first_size(full, true),
+            FrameScheduler::new(0.5, MOVING, 10.0).first_size(full, true),
             [25, 19]
         );
-        assert_eq!(Pace::new(0.5, MOVING, 1e9).first_size(full, true), full);
+        assert_eq!(
+            FrameScheduler::new(0.5, MOVING, 1e9).first_size(full, true),
+            full
+        );
     }
 
     #[test]
     fn pictures_grow_to_their_full_size() {
         let full = [801, 600];
-        let mut size = Pace::new(0.5, MOVING, 3e4).first_size(full, true);
+        let mut size = FrameScheduler::new(0.5, MOVING, 3e4).first_size(full, true);
         let mut steps = 0;
         while let Some(next) = finer(size, full) {
             assert!(next[0] > size[0] && next[1] >= size[1]);
