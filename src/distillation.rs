@@ -392,9 +392,6 @@ impl Distiller {
     }
 
     /// Buffers for the lessons of `student`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(
         gpu: &Gpu,
         config: &Distillation,
@@ -469,9 +466,6 @@ impl Distiller {
     }
 
     /// The stages from nothing to the gradients of the student's raw outputs.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn stages(
         &self,
         gpu: &Gpu,

@@ -40,9 +40,6 @@ pub struct FieldParameters {
 
 impl FieldParameters {
     /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::export_ema`] fills them.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn of_passes(gpu: &Gpu, fields: &[Field]) -> Result<Vec<Self>, GpuError> {
         let weights: u64 = fields.iter().map(|f| u64::from(f.slab_len()) * 4).sum();
         let weights = Weights {
@@ -60,9 +57,6 @@ impl FieldParameters {
     }
 
     /// Zeroed parameters of one field.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(gpu: &Gpu, field: &Field) -> Result<Self, GpuError> {
         Ok(Self::of_passes(gpu, std::slice::from_ref(field))?.remove(0))
     }
@@ -337,9 +331,6 @@ impl Field {
     }
 
     /// The map that gives every cell of a grid its network, in order.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn map_of_cells(&self, gpu: &Gpu) -> Result<Option<Buffer>, GpuError> {
         let cells = self.cells.as_ref();
         cells.map(|cells| cells.full_map(gpu)).transpose()
@@ -476,9 +467,6 @@ impl Field {
     }
 
     /// Allocate for `marched` and `kept` samples; the buffers' labels start with `label`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn buffers(
         &self,
         gpu: &Gpu,
@@ -571,9 +559,6 @@ impl Field {
     }
 
     /// Add: encode the positions in `samples` and compute their raw density, for all marched samples.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn density(
         &self,
         gpu: &Gpu,
@@ -629,9 +614,6 @@ impl Field {
     }
 
     /// Add: features of the kept samples where they do not come with them from marched ones.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn encode_kept(
         &self,
         gpu: &Gpu,
@@ -657,9 +639,6 @@ impl Field {
 
     /// Add: raw density of the kept samples from their features, and raw colour if `with_color`. `rays` and `kept_rays`
     /// give the directions.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -747,9 +726,6 @@ impl Field {
 
     /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says. They
     /// are added to what there is; those of the networks of a grid take its place if they are `overwrite`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn backward(
         &self,
         gpu: &Gpu,
@@ -833,9 +809,6 @@ impl Field {
 
     /// Add: the gradient of the raw density with respect to position in the box, at the kept samples, after a forward
     /// pass that saved activations.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn density_gradient(
         &self,
         gpu: &Gpu,
@@ -906,9 +879,6 @@ impl Field {
     }
 
     /// Add: rewrite the transposed weights after the weights changed; of a grid, if `updated` is given, where it says so.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn transpose(
         &self,
         gpu: &Gpu,

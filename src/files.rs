@@ -34,9 +34,6 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// Open a file for reading, unless it is a device or a pipe, where that could wait for ever.
-///
-/// # Errors
-/// Those of the file system; [`std::io::ErrorKind::InvalidInput`] for what is not a regular file.
 pub fn open_file(path: &Path) -> std::io::Result<File> {
     check_regular(&path.metadata()?)?;
     File::open(path)
@@ -74,9 +71,6 @@ fn sync_folder(path: &Path) {
 }
 
 /// Write a file so that at any moment either the old or the new content is in place.
-///
-/// # Errors
-/// Those of the file system.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");

@@ -302,9 +302,6 @@ impl ImageSet {
     }
 
     /// Add: draw `n_rays` random pixels: their rays, and the colours to match.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn draw(
         &self,
         gpu: &Gpu,
@@ -357,9 +354,6 @@ impl ImageSet {
 
 /// Add: the rays of consecutive pixels of `cameras[tile.x]`, from pixel `tile.y` on, `n_rays` of them. `tile` is a uniform
 /// of four u32, `crop` one of [`crate::render::GpuCrop`].
-///
-/// # Errors
-/// Those of compilation and binding.
 pub fn camera_rays(
     gpu: &Gpu,
     stage: &mut Stage,

@@ -44,9 +44,6 @@ pub const UNVISITED: f32 = 1e30;
 
 impl OccupancyGrid {
     /// The grid of `config`, where it has one, with every cell occupied.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn of_config(gpu: &Gpu, config: &Config, field: &Field) -> Result<Option<Self>, GpuError> {
         let occupancy = config.occupancy.as_ref();
         occupancy
@@ -55,9 +52,6 @@ impl OccupancyGrid {
     }
 
     /// A grid with every cell occupied.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(
         gpu: &Gpu,
         config: &Config,
@@ -182,9 +176,6 @@ impl OccupancyGrid {
     }
 
     /// The stages that switch off for good every cell that no camera sees, a cascade each.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn mark_unseen(
         &self,
         gpu: &Gpu,
@@ -210,9 +201,6 @@ impl OccupancyGrid {
     }
 
     /// The stages of one update.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn update(
         &self,
         gpu: &Gpu,
@@ -268,9 +256,6 @@ impl OccupancyGrid {
     }
 
     /// Add: cells are as thick at least as the samples in them that `pass` evaluated.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn raise_seen(&self, gpu: &Gpu, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);

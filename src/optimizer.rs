@@ -86,9 +86,6 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
 
 impl DenseGroup {
     /// Zeroed roles for `len` weights (a multiple of 4), which are averaged unless `ema_decay` is 0.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(gpu: &Gpu, label: &str, len: u32, ema_decay: f32) -> Result<Self, GpuError> {
         let buffer = |role: &str, n: u64| gpu.buffer(&format!("{label} {role}"), n * 4);
         let n = u64::from(len);
@@ -133,9 +130,6 @@ impl DenseGroup {
     }
 
     /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn update(
         &self,
         gpu: &Gpu,
@@ -167,9 +161,6 @@ impl DenseGroup {
 impl CellGroup {
     /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart, in layers of
     /// `matrices`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(
         gpu: &Gpu,
         networks: u32,
@@ -210,9 +201,6 @@ impl CellGroup {
     /// Add: one step of Adam on the networks that are `updated`, whose marks are zeroed and whose counters go up. Gradients
     /// are zeroed too, unless fresh ones will take their place. Norms are `penalized` as the configuration says, or not at
     /// all.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn update(
         &self,
         gpu: &Gpu,
@@ -259,9 +247,6 @@ impl CellGroup {
     }
 
     /// Add: `settled` = the averages as of now, of networks that were left alone too.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn export_ema(
         &self,
         gpu: &Gpu,
@@ -294,9 +279,6 @@ impl CellGroup {
 
 impl SparseGroup {
     /// Zeroed roles for the rows of `grid`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(gpu: &Gpu, grid: &HashGrid) -> Result<Self, GpuError> {
         // A binding is never empty.
         let levels = grid.levels().len().max(1);
@@ -342,9 +324,6 @@ impl SparseGroup {
     }
 
     /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn update(
         &self,
         gpu: &Gpu,
@@ -368,9 +347,6 @@ impl SparseGroup {
     }
 
     /// Add: `settled` = the averages as of now, rows that were left alone included.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn export_ema(
         &self,
         gpu: &Gpu,

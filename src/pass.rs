@@ -155,9 +155,6 @@ pub struct Purpose {
 
 impl Pass {
     /// Allocate the passes of a method, which share their rays and counts.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn of_method(
         gpu: &Gpu,
         config: &Config,
@@ -320,9 +317,6 @@ impl Pass {
     }
 
     /// The stages that evaluate the field along `self.rays`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn stages(
         &self,
         gpu: &Gpu,
@@ -384,9 +378,6 @@ impl Pass {
     }
 
     /// Add: features of the kept samples, where they do not come with them.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn encode_kept(
         &self,
         gpu: &Gpu,

@@ -81,9 +81,6 @@ pub struct Reptile {
 
 impl Reptile {
     /// θ for everything that is trained.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(
         gpu: &Gpu,
         config: &Meta,
@@ -163,9 +160,6 @@ impl Reptile {
     }
 
     /// Add: move θ towards φ.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn step(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
         let optimizer = &self.config.optimizer;
         let once = Groups::Direct([1, 1, 1]);
@@ -206,9 +200,6 @@ impl Reptile {
     }
 
     /// Add: count the outer step, and let `state` go on with the next task.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn next_task(&self, gpu: &Gpu, stage: &mut Stage, state: &Buffer) -> Result<(), GpuError> {
         let defines = Defines::new().set("pass", "next_task").set("tasks", TASKS);
         let kernel = Kernel::new(gpu, "entry/step", "next_task", &defines)?;

@@ -271,9 +271,6 @@ impl RunDir {
     }
 
     /// What `metrics.jsonl` holds; nothing where there is none.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn metrics_text(&self) -> std::io::Result<Vec<u8>> {
         match read_file(&self.metrics(), MAX_LOG) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -81,9 +81,6 @@ impl DemoScene {
     /// where nothing is. The camera's lens distortion, if any, is left out.
     ///
     /// Blocks until the image is there.
-    ///
-    /// # Errors
-    /// Those of compilation, allocation and the device.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         draw(gpu, camera, "scene/demo", &[])
     }

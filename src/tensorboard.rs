@@ -94,9 +94,6 @@ impl EventLog {
     /// Start `events.out.tfevents.<seconds>.kiln` in `folder`, which is made if it is not there. `wall_time` is in seconds
     /// since 1970. A file of the same second is continued, and nothing is ever overwritten: `TensorBoard` reads all files of a
     /// folder as one log, in the order of their names.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn create(folder: &Path, wall_time: f64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         // Ten digits, as others write it, so that names sort by time.
@@ -121,9 +118,6 @@ impl EventLog {
     }
 
     /// Log one point of the curve `tag`; a `/` in the tag puts curves into one group. `wall_time` is in seconds since 1970.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) -> io::Result<()> {
         let value = Message::default().bytes(1, tag.as_bytes()).float(2, value);
         let summary = Message::default().bytes(1, &value.0);
@@ -135,9 +129,6 @@ impl EventLog {
     }
 
     /// Hand over to the system what is buffered, for `TensorBoard` to see.
-    ///
-    /// # Errors
-    /// Those of the file system.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

@@ -96,9 +96,6 @@ impl Frequency {
     }
 
     /// Add: features of the positions in `samples`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -121,9 +118,6 @@ impl Frequency {
     }
 
     /// Add: `d_position = dL/dx`, x in the box.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn d_position(
         &self,
         gpu: &Gpu,

@@ -172,9 +172,6 @@ impl HashGrid {
     }
 
     /// Zeroed buffers, one a chunk, of `bytes_per_feature` bytes for each feature of each row.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn allocate(
         &self,
         gpu: &Gpu,
@@ -270,9 +267,6 @@ impl HashGrid {
     }
 
     /// Add: features of the positions in `samples`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -302,9 +296,6 @@ impl HashGrid {
     }
 
     /// Add: `d_tables += dL/dtable`, in fixed point.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn backward(
         &self,
         gpu: &Gpu,
@@ -336,9 +327,6 @@ impl HashGrid {
     }
 
     /// Add: `d_position = dL/dx`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn d_position(
         &self,
         gpu: &Gpu,

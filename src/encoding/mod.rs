@@ -60,9 +60,6 @@ impl PositionEncoder {
     }
 
     /// Add: features of the positions in `samples`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -84,9 +81,6 @@ impl PositionEncoder {
     }
 
     /// Add: `d_position = dL/dx`, x in the box.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn d_position(
         &self,
         gpu: &Gpu,
@@ -146,9 +140,6 @@ pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
 }
 
 /// Add: encode the view direction of each kept sample into the columns of `output` from its offset on.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub fn encode_directions(
     gpu: &Gpu,
     stage: &mut Stage,

@@ -86,9 +86,6 @@ pub struct Counts {
 
 impl Counts {
     /// Zeroed counts.
-    ///
-    /// # Errors
-    /// Those of allocation and compilation.
     pub fn new(gpu: &Gpu, label: &str) -> Result<Self, GpuError> {
         Ok(Self {
             state: gpu.buffer(&format!("{label} state"), size_of::<StepState>() as u64)?,
@@ -118,9 +115,6 @@ impl Counts {
     }
 
     /// Add: derive the arguments of all dispatches over `count` from its present value.
-    ///
-    /// # Errors
-    /// Those of binding.
     pub fn publish(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
         let bindings = [
             ("state", &self.state),

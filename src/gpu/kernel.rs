@@ -285,9 +285,6 @@ impl Stage {
     }
 
     /// Add: run `entry` of the shader `file`, specialised by `defines`, as [`Self::dispatch`] does.
-    ///
-    /// # Errors
-    /// Those of [`Kernel::new`] and of [`Self::dispatch`].
     pub fn run(
         &mut self,
         gpu: &Gpu,

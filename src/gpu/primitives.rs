@@ -16,9 +16,6 @@ pub struct Scan {
 
 impl Scan {
     /// A scan of up to `capacity` values.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(gpu: &Gpu, label: &str, capacity: u64) -> Result<Self, GpuError> {
         let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
         Ok(Self {
@@ -27,9 +24,6 @@ impl Scan {
     }
 
     /// Add: `offsets[i] = values[0] + … + values[i - 1]` for `i` in `0..=n`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn run(
         &self,
         gpu: &Gpu,
@@ -60,9 +54,6 @@ impl Scan {
 
 /// Add: `indices` = the positions of the non-zero `flags`, in order, given their prefix sum in `offsets`:
 /// `shaders/primitives/compact.wgsl`.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub fn compact(
     gpu: &Gpu,
     stage: &mut Stage,
@@ -104,9 +95,6 @@ const BIN_RUN: u32 = 64;
 
 impl Bin {
     /// Binning of up to `capacity` pairs.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(gpu: &Gpu, capacity: u32) -> Result<Self, GpuError> {
         let threads = capacity.div_ceil(BIN_RUN).max(1);
         let entries = 16 * threads;
@@ -125,9 +113,6 @@ impl Bin {
     }
 
     /// Add: sort `pairs` by the lowest `key_bits` bits of the key, in place.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn run(
         &self,
         gpu: &Gpu,

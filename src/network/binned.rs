@@ -85,9 +85,6 @@ impl CellGrid {
     }
 
     /// The map that gives every cell a network, in order.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn full_map(&self, gpu: &Gpu) -> Result<Buffer, GpuError> {
         let map: Vec<u32> = (0..self.n_cells()).collect();
         gpu.buffer_with("cells", &map)
@@ -147,9 +144,6 @@ pub struct Unsorted<'a> {
 
 impl Bins {
     /// Room to sort `capacity` samples into the cells of `grid`, in tiles of `tile`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn new(
         gpu: &Gpu,
         label: &str,
@@ -221,9 +215,6 @@ impl Bins {
     }
 
     /// Add: sort `count` `samples`, and their rays if given, by the networks that `cells` gives to their cells.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn sort(
         &self,
         gpu: &Gpu,
@@ -284,9 +275,6 @@ impl Bins {
     }
 
     /// Add: what networks put out for sorted samples, back in the order in which they came in, of which there were `count`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn scatter(
         &self,
         gpu: &Gpu,
@@ -317,9 +305,6 @@ impl Bins {
     }
 
     /// Add: `values`, a vec4 for each of `count` samples, from `binned` ones of sorted samples.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn scatter_vectors(
         &self,
         gpu: &Gpu,
@@ -346,9 +331,6 @@ impl Bins {
     }
 
     /// Add: gradients of raw outputs, in the order of the sorted samples.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn gather(
         &self,
         gpu: &Gpu,

@@ -186,9 +186,6 @@ impl Fused {
 
     /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given. Where the output
     /// rows are narrower than the network's output, only the outputs that fit are computed.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -232,9 +229,6 @@ impl Fused {
     }
 
     /// Add: gradients of the input, and of the weights where they are wanted.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn backward(
         &self,
         gpu: &Gpu,

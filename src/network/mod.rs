@@ -112,9 +112,6 @@ impl ActivationBytes {
     }
 
     /// Buffers of these sizes.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn allocate(&self, gpu: &Gpu, label: &str) -> Result<Activations, GpuError> {
         let buffer = |role: &str, bytes: u64| gpu.buffer(&format!("{label} {role}"), bytes);
         let buffers = |role: &str, all: &[u64]| -> Result<Vec<Buffer>, GpuError> {
@@ -183,9 +180,6 @@ impl Network {
     }
 
     /// Buffers for what is kept of `capacity` samples.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn activations(
         &self,
         gpu: &Gpu,
@@ -198,9 +192,6 @@ impl Network {
 
     /// Add: `output = network(input)` for `count` rows; hidden activations stay in `activations` if `keep` says so. Where
     /// the output rows are narrower than the network's output, only the outputs that fit are computed.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -236,9 +227,6 @@ impl Network {
     }
 
     /// Add: gradients of the input and of the weights, after a forward pass over `input` that kept what they need.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn backward(
         &self,
         gpu: &Gpu,
@@ -273,9 +261,6 @@ impl Network {
 
     /// Add: rewrite the transposed copy of the weights after they changed; of a grid of networks, if `updated` is given, of
     /// those alone whose counters say that the step under way updated them.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn transpose(
         &self,
         gpu: &Gpu,

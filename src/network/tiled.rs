@@ -161,9 +161,6 @@ impl Tiled {
 
     /// Add: `output = network(input)` for `count` rows. Where the output rows are narrower than the network's output, only
     /// the outputs that fit are computed.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn forward(
         &self,
         gpu: &Gpu,
@@ -214,9 +211,6 @@ impl Tiled {
     }
 
     /// Add: gradients of the input and of the weights, where they are wanted.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn backward(
         &self,
         gpu: &Gpu,

@@ -33,9 +33,6 @@ pub(super) struct Block<'a> {
 }
 
 /// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own, or `=` if they are fresh.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub(super) fn accumulate(
     gpu: &Gpu,
     stage: &mut Stage,
@@ -114,9 +111,6 @@ pub(super) fn accumulate(
 
 /// Add: the column of biases, `gradients += sum of d_output`, to a column of the slab that starts at f32 `offset` and
 /// goes down rows of `stride`.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub(super) fn accumulate_biases(
     gpu: &Gpu,
     stage: &mut Stage,
@@ -184,9 +178,6 @@ fn reduce(
 }
 
 /// Add: rewrite the transposed copy of the weights of `layout`, of a grid those of the networks that were `updated`, or all.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub(super) fn transpose(
     gpu: &Gpu,
     stage: &mut Stage,

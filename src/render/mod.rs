@@ -152,9 +152,6 @@ const PIXEL: usize = 8;
 
 impl Renderer {
     /// A renderer of fields of `config`'s shape, that looks where `occupancy` (bits) says.
-    ///
-    /// # Errors
-    /// Those of allocation and compilation.
     pub fn new(
         gpu: &Arc<Gpu>,
         config: &Config,
@@ -166,9 +163,6 @@ impl Renderer {
     }
 
     /// Another renderer of the same field, whose views do not come in the way of this one's.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn beside(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let (occupancy, parameters) = (self.occupancy.as_ref(), self.parameters.clone());
@@ -177,9 +171,6 @@ impl Renderer {
 
     /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
     /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::take_occupancy`].
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub fn apart(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let own = |bits: &Buffer| self.gpu.buffer("occupancy of the window", bits.bytes());
@@ -470,9 +461,6 @@ impl Renderer {
     }
 
     /// Start rendering the view of `camera`.
-    ///
-    /// # Errors
-    /// Those of compilation.
     pub fn begin(
         &mut self,
         camera: &Camera,
@@ -483,9 +471,6 @@ impl Renderer {
     }
 
     /// Start rendering the view of `camera` for a window: its picture stays on the device.
-    ///
-    /// # Errors
-    /// Those of compilation, and of allocating the picture.
     pub fn begin_picture(
         &mut self,
         camera: &Camera,

@@ -50,9 +50,6 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// Rounds of `pass`, which culls nothing, for the method in `config`.
-    ///
-    /// # Errors
-    /// Those of allocation.
     pub(super) fn new(gpu: &Gpu, config: &Config, pass: &Pass) -> Result<Self, GpuError> {
         let (max_samples, given) = match config.passes[0].sampler {
             Sampler::RayMarch {
@@ -114,9 +111,6 @@ impl Rounds {
     }
 
     /// Add: make the rays of a tile, drawn before, and its part of `image` ready for the first round.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub(super) fn begin(
         &self,
         gpu: &Gpu,
@@ -129,9 +123,6 @@ impl Rounds {
     }
 
     /// Two rounds, after which the rays that are left lie where they lay before.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub(super) fn pair(
         &self,
         gpu: &Gpu,

@@ -120,9 +120,6 @@ pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
 /// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training; `limited` lets a
 /// marched ray have as many samples as the counts on the device say; `index` is the place
 /// of its pass in the method, which keeps random numbers apart.
-///
-/// # Errors
-/// Those of compilation and binding.
 pub fn run(
     gpu: &Gpu,
     stage: &mut Stage,

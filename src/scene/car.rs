@@ -112,9 +112,6 @@ impl ToyCar {
     }
 
     /// Draws it as `camera` sees it, as [`super::DemoScene::render`] does.
-    ///
-    /// # Errors
-    /// Those of compilation, allocation and the device.
     pub fn render(&self, gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         let car = gpu.uniform("toy car", self)?;
         draw(gpu, camera, "scene/car", &[("car", &car)])

@@ -206,9 +206,6 @@ impl Program {
 impl Trainer {
     /// Allocate everything and prepare the stages, for a resolved `config`. A distillation needs its `teacher`, unless what
     /// is left to do is on images.
-    ///
-    /// # Errors
-    /// Those of allocation and compilation.
     pub fn new(
         gpu: &Arc<Gpu>,
         config: &Config,
@@ -418,9 +415,6 @@ impl Trainer {
     }
 
     /// Go on from the parameters, which were set from outside, as those that step `step` begins a task with.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn resume_tasks(&self, step: u32) -> Result<(), GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(());
@@ -439,9 +433,6 @@ impl Trainer {
     }
 
     /// Go back to where the task under way began, which is done anew then; of a paused training.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn abandon_task(&mut self) -> Result<(), GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(());
@@ -473,9 +464,6 @@ impl Trainer {
     }
 
     /// Go back to the tasks, where [`Self::adapt`] left them; of a paused training.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn end_adaptation(&mut self) -> Result<(), GpuError> {
         if let Some((step, seconds)) = self.adapting.take()
             && let Some(inner_steps) = self.reptile.as_ref().map(Reptile::inner_steps)
@@ -937,9 +925,6 @@ impl Trainer {
     }
 
     /// Write the parameters that evaluation uses (the moving averages, or the values where averaging is off) to `into`.
-    ///
-    /// # Errors
-    /// Those of compilation and binding.
     pub fn export_ema(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
         let mut stage = Stage::new("settle");
         let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);

@@ -134,9 +134,6 @@ impl Flight {
     }
 
     /// Take the path of `file`.
-    ///
-    /// # Errors
-    /// Those of [`Draft::read`]; what was there before stays.
     pub fn open(&mut self, file: &Path) -> Result<(), CameraPathError> {
         self.draft = Draft::read(file)?;
         (self.selected, self.plays, self.time) = (Some(0), false, 0.0);
