@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Pass {
     /// Factor on this pass's loss.
-    #[serde(default = "super::one")]
+    #[serde(default = "super::optimizer::one")]
     pub loss_weight: f32,
     /// Where samples lie.
     pub sampler: Sampler,

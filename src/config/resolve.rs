@@ -1,0 +1,176 @@
+//! From a configuration as it is written to a complete one.
+
+use super::{
+    Background, Cells, Config, DEFAULT_SCALE, DensityActivation, ForwardFacing, Length, Ndc,
+    PositionEncoding, Sampler, Spacing, Surroundings,
+};
+use crate::gpu::AdapterClass;
+
+/// What is added to raw densities in a box of cascades: a field that begins with a third of the density, since light has far
+/// to go there.
+const BIAS_IN_CASCADES: f32 = -1.2;
+
+/// Growth of steps from which on that pays: with shorter ones a thin field costs more samples a ray than it gains.
+const LONG_STEPS: f32 = 1.0 / 128.0;
+
+/// First training steps with longer steps along rays, where these are long.
+const COARSE_STEPS: u32 = 1024;
+
+/// What light that passes through a scene that fills its images costs: the standard deviation of colours between 0 and 1.
+const OPACITY_LOSS: f32 = 0.29;
+
+/// Where rays start at first, over the cameras' distance from what they look at.
+const NEAR_START: f64 = 0.5;
+
+/// What the dataset says about the scene's frame.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SceneHints {
+    /// Side of the box.
+    pub aabb_scale: Option<u32>,
+    /// World to unit cube.
+    pub scale: Option<f64>,
+    /// World to unit cube.
+    pub offset: Option<[f64; 3]>,
+    /// The middle of the unit cube, in world units, where `offset` follows `scale`.
+    pub center: Option<[f64; 3]>,
+    /// What the images show behind things.
+    pub surroundings: Option<Surroundings>,
+    /// How far the cameras of a scene that fills its images stand from what they look at, in world units.
+    pub distance: Option<f64>,
+    /// Whether its reader brings world units to one size, by what is known of depths.
+    pub is_normalized: bool,
+    /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
+    pub forward_facing: Option<Ndc>,
+}
+
+impl Config {
+    /// Fill in what depends on the scene and on the adapter's class.
+    pub fn resolve(&mut self, hints: SceneHints, class: AdapterClass) {
+        let scene = &mut self.scene;
+        if scene.forward_facing == ForwardFacing::Ndc
+            && let Some(ndc) = hints.forward_facing
+        {
+            scene.ndc.get_or_insert(ndc);
+        }
+        if scene.ndc.is_some() {
+            // All there is lies between -1 and 1.
+            scene.scale.get_or_insert(0.5);
+            scene.offset.get_or_insert([0.5; 3]);
+            scene.aabb_scale.get_or_insert(1);
+        }
+        let in_world = scene.ndc.is_none();
+        let aabb_scale = *scene
+            .aabb_scale
+            .get_or_insert(hints.aabb_scale.unwrap_or(1));
+        let own = hints.scale.unwrap_or(DEFAULT_SCALE);
+        let scale = *scene.scale.get_or_insert(own);
+        let offset = match (hints.offset, hints.center) {
+            // Around the same point in another size.
+            (Some(_), Some(center)) if scale.to_bits() != own.to_bits() => {
+                center.map(|c| 0.5 - scale * c)
+            }
+            (offset, _) => offset.unwrap_or([0.5; 3]),
+        };
+        scene.offset.get_or_insert(offset);
+        if matches!(scene.background, Background::Auto(_))
+            && matches!(hints.surroundings, Some(Surroundings::Filled(_)))
+        {
+            self.training.opacity_loss.get_or_insert(OPACITY_LOSS);
+        }
+        scene.settle_backgrounds(hints.surroundings);
+        if self.training.near_steps > 0
+            && in_world
+            && let Some(distance) = hints.distance
+        {
+            let start = (NEAR_START * distance) as f32;
+            self.training.near_start.get_or_insert(start);
+        }
+        if hints.is_normalized || !in_world {
+            scene.length = Length::World;
+        }
+        let length = scene.length;
+        let (unit_scale, unit_offset) = self.scene.unit_cube();
+        let software = class == AdapterClass::Software;
+        // With fewer samples a network of a grid costs more to update than to evaluate.
+        let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
+        let networks = cells.map(Cells::n_networks).max().unwrap_or(0);
+        let enough = (64 * networks).next_power_of_two();
+        let of_class = match class {
+            AdapterClass::Software => 1 << 15,
+            AdapterClass::Integrated => 1 << 17,
+            AdapterClass::Discrete => 1 << 18,
+        };
+        let batch = *self
+            .training
+            .batch_size
+            .get_or_insert(enough.clamp(of_class, 1 << 18));
+        // Parts small enough for a slow adapter to finish a stage within a submission.
+        let parts = if software && networks == 0 {
+            batch.div_ceil(1 << 17)
+        } else {
+            1
+        };
+        if self.training.n_rays.is_none() {
+            self.training.micro_batches.get_or_insert(parts);
+            self.training.max_rays = Some(self.training.most_rays());
+            self.training.initial_rays = Some(self.training.first_rays());
+        }
+        if let Some(occupancy) = &mut self.occupancy {
+            let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+            occupancy.cells_per_update.get_or_insert(if software {
+                batch.max(2048)
+            } else {
+                (cells / 4).clamp(2048, 1 << 19)
+            });
+        }
+        for pass in &mut self.passes {
+            match &mut pass.sampler {
+                Sampler::RayMarch {
+                    steps,
+                    cone_angle,
+                    coarse_steps,
+                    ..
+                } => {
+                    let wanted = if aabb_scale > 1 {
+                        4.0 / *steps as f32
+                    } else {
+                        0.0
+                    };
+                    let growth = *cone_angle.get_or_insert(wanted);
+                    let is_long = aabb_scale > 1 && growth >= LONG_STEPS;
+                    // Where objects take turns there is no start of the whole.
+                    let coarse = is_long && self.meta.is_none();
+                    coarse_steps.get_or_insert(if coarse { COARSE_STEPS } else { 0 });
+                    let is_exp = pass.field.density_activation == DensityActivation::Exp;
+                    if is_long && is_exp && length == Length::Normalized {
+                        pass.field.density_bias.get_or_insert(BIAS_IN_CASCADES);
+                    }
+                }
+                Sampler::Stratified { spacing, .. } => {
+                    spacing.get_or_insert(if hints.is_normalized && in_world {
+                        Spacing::Disparity
+                    } else {
+                        Spacing::Linear
+                    });
+                }
+                Sampler::Importance { .. } => {}
+            }
+            match &mut pass.field.position_encoding {
+                PositionEncoding::HashGrid(grid) => {
+                    let levels = f64::from(grid.n_levels.max(2) - 1);
+                    let finest = f64::from(grid.finest_resolution) * f64::from(aabb_scale);
+                    grid.per_level_scale.get_or_insert(
+                        (finest / f64::from(grid.base_resolution)).powf(1.0 / levels),
+                    );
+                }
+                PositionEncoding::Frequency(frequency) => {
+                    let side = aabb_scale as f32;
+                    let scale = unit_scale as f32;
+                    frequency.scale.get_or_insert(side / scale);
+                    let low = unit_offset.map(|o| (0.5 - side / 2.0 - o as f32) / scale);
+                    frequency.offset.get_or_insert(low);
+                }
+            }
+        }
+    }
+}
