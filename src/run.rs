@@ -449,13 +449,12 @@ impl MetricsLog {
     /// # Errors
     /// [`RunError::Io`]
     pub fn append<T: serde::Serialize>(&mut self, value: &T) -> Result<(), RunError> {
-        let mut line = serde_json::to_string(value).unwrap_or_default();
-        line.push('\n');
-        self.file
-            .write_all(line.as_bytes())
-            .map_err(|source| RunError::Io {
-                path: self.path.clone(),
-                source,
-            })
+        let written = serde_json::to_string(value)
+            .map_err(std::io::Error::other)
+            .and_then(|line| self.file.write_all(format!("{line}\n").as_bytes()));
+        written.map_err(|source| RunError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 }

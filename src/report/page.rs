@@ -152,7 +152,8 @@ impl Page {
         examples: &[Example],
     ) -> Result<Self, ReportError> {
         // Measures are looked up by name, so that one which only some reports have is shown where it is there.
-        let measures = serde_json::to_value(eval).unwrap_or_default();
+        let measures = serde_json::to_value(eval)
+            .expect("an evaluation is made of texts and numbers, which JSON has");
         let latest = |of: fn(&Session) -> &Option<String>| {
             log.sessions.iter().rev().find_map(|s| of(s).clone())
         };

@@ -4,29 +4,31 @@
 //! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
 
 mod budget;
-pub(crate) mod init;
+mod init;
+mod program;
+mod progress;
+mod tasks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use budget::{MemoryPlan, fit_cells, max_networks, operations, plan};
+pub use progress::{InnerProgress, Progress, TrainEvent};
 
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::{Config, Optimizer};
 use crate::distillation::{Distiller, Extraction, Teacher};
 use crate::field::{Field, FieldParameters};
-use crate::gpu::{
-    Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, ReadBack, Stage, StepState,
-    Submitter,
-};
-use crate::images::{ImageSet, TASKS};
-use crate::loss;
-use crate::network::{SavedActivations, Updated};
+use crate::gpu::{Buffer, Counts, Gpu, GpuError, ReadBack, Stage, StepState, Submitter};
+use crate::images::ImageSet;
+use crate::network::SavedActivations;
 use crate::occupancy::OccupancyGrid;
-use crate::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
-use crate::pass::{Pass, Purpose};
+use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
+use crate::pass::Pass;
 use crate::reptile::Reptile;
+use program::Program;
+use progress::summarize;
 
 /// Why training stopped.
 #[derive(Debug, thiserror::Error)]
@@ -61,48 +63,6 @@ pub enum TrainError {
         /// Steps without one.
         step: u32,
     },
-}
-
-/// What a reader of the training hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TrainEvent {
-    /// Means over the steps since the last such event.
-    Progress(Progress),
-}
-
-/// Means over a few steps.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
-pub struct Progress {
-    /// Steps done.
-    pub step: u32,
-    /// Seconds of training so far.
-    pub seconds: f64,
-    /// Loss.
-    pub loss: f32,
-    /// PSNR of the training rays in dB, over their backgrounds.
-    pub train_psnr: f32,
-    /// Rays per step.
-    pub rays: f32,
-    /// Evaluated samples per step.
-    pub samples: f32,
-    /// Samples per step before culling.
-    pub marched: f32,
-    /// Learning rate.
-    pub learning_rate: f32,
-    /// Gradients of the hash table that came near the end of their range, since the start.
-    pub saturated: f32,
-    /// How the inner steps went, of a method that learns weights to begin with.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub inner: Option<InnerProgress>,
-}
-
-/// PSNR of the training rays of the inner steps of each task, means over tasks.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct InnerProgress {
-    /// In the first quarter of the steps, in dB.
-    pub first_psnr: f32,
-    /// In the last quarter.
-    pub last_psnr: f32,
 }
 
 /// What [`Trainer::advance`] did.
@@ -160,47 +120,6 @@ pub struct Trainer {
     running_since: Option<Instant>,
     /// Steps and seconds when [`Self::adapt`] began.
     adapting: Option<(u32, f64)>,
-}
-
-/// What every step runs.
-#[derive(Debug, Default)]
-struct Program {
-    /// What steps before the first on images run.
-    lessons: Vec<Stage>,
-    first_on_images: u32,
-    always: Vec<Stage>,
-    occupancy: Vec<Stage>,
-    warmup_steps: u32,
-    interval: u32,
-    /// What comes after the last inner step of a task, and how many there are.
-    outer: Vec<Stage>,
-    inner_steps: Option<u32>,
-}
-
-impl Program {
-    /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
-    /// `interval` steps, or with an outer step after the last of a task's.
-    fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
-        if step < self.first_on_images {
-            return self.lessons.iter().chain(&[]);
-        }
-        let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
-        let ends_task = |n: u32| (step + 1).is_multiple_of(n);
-        let more: &[Stage] = if self.inner_steps.is_some_and(ends_task) {
-            &self.outer
-        } else if due {
-            &self.occupancy
-        } else {
-            &[]
-        };
-        self.always.iter().chain(more)
-    }
-
-    /// Steps from one progress report to the next: whole tasks.
-    fn report(&self) -> u32 {
-        let tasks = |n: u32| n * REPORT.div_ceil(n).min(RING / n).max(1);
-        self.inner_steps.map_or(REPORT, tasks)
-    }
 }
 
 impl Trainer {
@@ -388,93 +307,6 @@ impl Trainer {
         self.seconds = seconds;
     }
 
-    /// What follows the last inner step of a task: the outer step.
-    fn end_of_task(&self) -> Result<Option<Stage>, GpuError> {
-        let Some(reptile) = &self.reptile else {
-            return Ok(None);
-        };
-        let (gpu, state) = (&*self.gpu, &self.counts().state);
-        let mut stage = Stage::new("outer step");
-        reptile.step(gpu, &mut stage)?;
-        self.begin_task(reptile, &mut stage)?;
-        reptile.next_task(gpu, &mut stage, state)?;
-        reptile.remember(&mut stage, state);
-        Ok(Some(stage))
-    }
-
-    /// Add: the parameters that a task begins with.
-    fn begin_task(&self, reptile: &Reptile, stage: &mut Stage) -> Result<(), GpuError> {
-        reptile.begin_task(stage, &self.dense, &self.sparse);
-        for (group, _) in self.cells.iter().flatten() {
-            stage.clear(&group.counters);
-        }
-        for (field, parameters) in self.fields().zip(&self.parameters()) {
-            field.transpose(&self.gpu, stage, parameters, None)?;
-        }
-        Ok(())
-    }
-
-    /// Go on from the parameters, which were set from outside, as those that step `step` begins a task with.
-    pub fn resume_tasks(&self, step: u32) -> Result<(), GpuError> {
-        let Some(reptile) = &self.reptile else {
-            return Ok(());
-        };
-        let done = step / reptile.inner_steps();
-        reptile.set_step(&self.gpu, done);
-        let state = &self.counts().state;
-        let at = std::mem::offset_of!(StepState, task) as u64;
-        self.gpu.write(state, at, &[done % TASKS, step]);
-        let mut stage = Stage::new("resume");
-        reptile.adopt(&mut stage);
-        self.begin_task(reptile, &mut stage)?;
-        reptile.remember(&mut stage, state);
-        self.gpu.submit([&stage]);
-        Ok(())
-    }
-
-    /// Go back to where the task under way began, which is done anew then; of a paused training.
-    pub fn abandon_task(&mut self) -> Result<(), GpuError> {
-        let Some(reptile) = &self.reptile else {
-            return Ok(());
-        };
-        let mut stage = Stage::new("abandon");
-        self.begin_task(reptile, &mut stage)?;
-        reptile.recall(&mut stage, &self.counts().state);
-        self.gpu.submit([&stage]);
-        let step = self.step - self.step % reptile.inner_steps();
-        self.restore_clock(step, self.seconds);
-        Ok(())
-    }
-
-    /// Learn the task with number [`TASKS`] from step 0 on, beside the tasks' turn: of a paused training that learns weights
-    /// to begin with, between two tasks.
-    pub fn adapt(&mut self) {
-        let Some(reptile) = &self.reptile else {
-            return;
-        };
-        debug_assert!(self.position == 0 && self.step.is_multiple_of(reptile.inner_steps()));
-        let state = StepState {
-            task: TASKS,
-            ..self.first_state()
-        };
-        self.gpu.write(&self.counts().state, 0, &[state]);
-        self.adapting = Some((self.step, self.seconds));
-        self.program.inner_steps = None;
-        self.restore_clock(0, 0.0);
-    }
-
-    /// Go back to the tasks, where [`Self::adapt`] left them; of a paused training.
-    pub fn end_adaptation(&mut self) -> Result<(), GpuError> {
-        if let Some((step, seconds)) = self.adapting.take()
-            && let Some(inner_steps) = self.reptile.as_ref().map(Reptile::inner_steps)
-        {
-            self.program.inner_steps = Some(inner_steps);
-            self.restore_clock(step, seconds);
-            self.abandon_task()?;
-        }
-        Ok(())
-    }
-
     /// The stages of one step and of one occupancy update, for measuring.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
@@ -559,242 +391,6 @@ impl Trainer {
         // One of its own, so that what compilation takes is not thought to be what stages cost.
         Submitter::new(Duration::ZERO).run(&self.gpu, &stages)?;
         self.reset(Some(images))
-    }
-
-    /// One of the small kernels in `shaders/entry/step.wgsl`.
-    fn small(
-        &self,
-        pass: &str,
-        micro_batches: u32,
-        more: Defines,
-    ) -> Result<Arc<Kernel>, GpuError> {
-        let defines = more.set("pass", pass).set("micro_batches", micro_batches);
-        Kernel::new(&self.gpu, "entry/step", pass, &defines)
-    }
-
-    /// What every step begins with.
-    fn begin(&self) -> Result<Stage, GpuError> {
-        let (gpu, counts) = (&*self.gpu, self.counts());
-        let once = || Groups::Direct([1, 1, 1]);
-        let small = |pass: &str, more: Defines| self.small(pass, 1, more);
-        let mut begin = Stage::new("begin");
-        for (field, sparse) in self.fields().zip(&self.sparse) {
-            let n_levels = field.tables().levels().len();
-            let bindings = [
-                ("gradient_scales", &sparse.gradient_scales),
-                ("largest", &sparse.largest),
-            ];
-            if n_levels > 0 {
-                let kernel = small("rescale", Defines::new().set("n_levels", n_levels))?;
-                begin.dispatch(gpu, &kernel, &bindings, once())?;
-            }
-        }
-        let kernel = small("begin_step", schedule_defines(&self.optimizer))?;
-        begin.dispatch(gpu, &kernel, &[("state", &counts.state)], once())?;
-        counts.publish(gpu, &mut begin)?;
-        Ok(begin)
-    }
-
-    /// Add the stages from the gradients of the raw outputs of pass `index` to those of its parameters, and the losses.
-    fn backward(
-        &self,
-        index: usize,
-        parameters: &FieldParameters,
-        micro_batches: u32,
-        stages: &mut Vec<Stage>,
-    ) -> Result<(), GpuError> {
-        let (gpu, counts) = (&*self.gpu, self.counts());
-        let (pass, sparse) = (&self.passes[index], &self.sparse[index]);
-        let (mut network, mut encode) = (
-            Stage::new("network backward"),
-            Stage::new("encode backward"),
-        );
-        pass.field.backward(
-            gpu,
-            &mut network,
-            &mut encode,
-            counts,
-            parameters,
-            &pass.kept_samples,
-            &pass.buffers,
-            &self.dense.gradients,
-            self.overwrite,
-            &sparse.gradient_scales,
-            &sparse.gradients,
-        )?;
-        let is_last = index + 1 == self.passes.len();
-        let more = Defines::new().set("is_last", is_last);
-        let kernel = self.small("end_batch", micro_batches, more)?;
-        let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
-        // Encodings without parameters have no backward pass: there is no stage that would stand for one.
-        let is_trained = !encode.is_empty();
-        let last = if is_trained {
-            &mut encode
-        } else {
-            &mut network
-        };
-        last.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
-        stages.push(network);
-        stages.extend(is_trained.then_some(encode));
-        Ok(())
-    }
-
-    /// The stages of a step that learns from `teacher`.
-    fn build_lesson(&self, teacher: &Teacher) -> Result<Vec<Stage>, GpuError> {
-        let Some(lessons) = &self.lessons else {
-            return Ok(Vec::new());
-        };
-        let parameters = self.parameters();
-        let student = &self.passes[0];
-        let mut stages = vec![self.begin()?];
-        stages.extend(lessons.stages(
-            &self.gpu,
-            teacher,
-            student,
-            &parameters[0],
-            &self.ray_losses,
-        )?);
-        self.backward(0, &parameters[0], 1, &mut stages)?;
-        stages.push(self.update(&parameters, 1, false)?);
-        Ok(stages)
-    }
-
-    /// The stages of a step that learns from `images`.
-    fn build_step(&self, images: &ImageSet, micro_batches: u32) -> Result<Vec<Stage>, GpuError> {
-        let gpu = &*self.gpu;
-        let counts = self.counts();
-        let first = &self.passes[0];
-        let targets = &self.targets;
-        let parameters = self.parameters();
-        let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
-        let purpose = Purpose {
-            training: true,
-            keep: SavedActivations::Gradients,
-            color: true,
-            limited: false,
-        };
-        // What tells micro-batches apart lies on the device: their stages are the same.
-        let mut batch = Vec::new();
-        let mut draw = Stage::new("rays");
-        images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
-        batch.push(draw);
-        for (index, pass) in self.passes.iter().enumerate() {
-            batch.extend(
-                pass.stages(gpu, &parameters[index], bits, purpose)?
-                    .into_vec(),
-            );
-            let mut composite = self.composite(pass, micro_batches)?;
-            let is_last = index + 1 == self.passes.len();
-            if let Some(grid) = self.occupancy.as_ref().filter(|_| is_last) {
-                grid.raise_seen(gpu, &mut composite, pass)?;
-            }
-            batch.push(composite);
-            self.backward(index, &parameters[index], micro_batches, &mut batch)?;
-        }
-        let mut stages = vec![self.begin()?];
-        for _ in 0..micro_batches {
-            stages.extend(batch.iter().cloned());
-        }
-        stages.push(self.update(&parameters, micro_batches, true)?);
-        Ok(stages)
-    }
-
-    /// What every step ends with, one `on_images` or a lesson.
-    fn update(
-        &self,
-        parameters: &[FieldParameters],
-        micro_batches: u32,
-        on_images: bool,
-    ) -> Result<Stage, GpuError> {
-        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
-        let mut update = Stage::new("optimize");
-        for (index, pass) in self.passes.iter().enumerate() {
-            let (field, dense) = (&pass.field, &self.dense);
-            let cells = self.cells[index].as_ref().map(|(group, _)| group);
-            if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
-                let overwrite = self.overwrite;
-                group.update(
-                    gpu,
-                    &mut update,
-                    counts,
-                    optimizer,
-                    dense,
-                    updated,
-                    overwrite,
-                    on_images,
-                )?;
-                if !CellGroup::transposes(optimizer) {
-                    let counters = &group.counters;
-                    let updated = Some(Updated { counts, counters });
-                    field.transpose(gpu, &mut update, &parameters[index], updated)?;
-                }
-            } else {
-                let range = [field.density.layout().base, field.slab_len()];
-                dense.update(gpu, &mut update, counts, optimizer, range)?;
-                field.transpose(gpu, &mut update, &parameters[index], None)?;
-            }
-            let tables = field.tables();
-            self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
-        }
-        let capacity = self.passes[0].capacity;
-        let defines = Defines::new()
-            .set("ring", RING)
-            .set("adapts", on_images && self.config.training.n_rays.is_none())
-            .set("kept_capacity", capacity.kept)
-            .set("marched_capacity", capacity.marched)
-            .set("max_rays", capacity.rays);
-        let bindings = [("state", &counts.state), ("history", &self.history)];
-        let kernel = self.small("end_step", micro_batches, defines)?;
-        update.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
-        Ok(update)
-    }
-
-    fn composite(&self, pass: &Pass, micro_batches: u32) -> Result<Stage, GpuError> {
-        let gpu = &*self.gpu;
-        let raw = pass.field.raw_outputs(&pass.buffers);
-        let d_raw = pass.field.d_raw_outputs(&pass.buffers);
-        let opacity_loss = self.config.training.opacity_loss.unwrap_or(0.0);
-        let of_loss = pass
-            .defines()
-            .merge(loss::defines(&self.config.loss))
-            .set("opacity_loss", opacity_loss)
-            .set("pass", "train")
-            .set(
-                "loss_weight",
-                format!("{:?}", self.config.passes[pass.index].loss_weight),
-            )
-            .set("linear", self.config.scene.linear)
-            .set("micro_batches", micro_batches);
-        let of_samples = pass
-            .defines()
-            .set("pass", "gradients")
-            .set("opacity_loss", opacity_loss)
-            .set("joint", pass.field.color.is_none())
-            .set("d_density_stride", d_raw.density_stride);
-        let bindings = [
-            ("counts", &pass.counts.state),
-            ("offsets", &pass.offsets),
-            ("kept_samples", &pass.kept_samples),
-            ("raw_color", &raw.color),
-            ("raw_density", &raw.density),
-            ("rays", &pass.rays),
-            ("targets", &self.targets),
-            ("ray_losses", &self.ray_losses),
-            ("d_color", &d_raw.color),
-            ("d_density", &d_raw.density),
-        ];
-        let mut stage = Stage::new("composite");
-        for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
-            stage.run(
-                gpu,
-                "compositing",
-                entry,
-                &defines,
-                &bindings,
-                pass.counts.groups(gpu, Count::Rays, 64, 1),
-            )?;
-        }
-        Ok(stage)
     }
 
     /// Submit what comes next, one submission at most, and not beyond `until` steps.
@@ -946,62 +542,4 @@ impl Trainer {
         self.gpu.submit([&stage]);
         Ok(())
     }
-}
-
-/// Steps in which an occupancy grid has emptied nothing yet, so that some samples must be there.
-const FIRST: u32 = 200;
-
-/// Means of the ring's rows for steps `first..end`.
-fn summarize(
-    rows: &[[f32; 8]],
-    first: u32,
-    end: u32,
-    seconds: f64,
-    inner_steps: Option<u32>,
-) -> Result<Option<Progress>, TrainError> {
-    if first >= end {
-        return Ok(None);
-    }
-    let n = (end - first) as f32;
-    let mut sums = [0.0_f32; 8];
-    for step in first..end {
-        let row = rows[(step % RING) as usize];
-        if row[6] > 0.0 || !row[0].is_finite() {
-            return Err(TrainError::NonFinite { step });
-        }
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += value;
-        }
-    }
-    if first < FIRST && sums[3] == 0.0 {
-        return Err(TrainError::NoSamples { step: end });
-    }
-    let last = rows[((end - 1) % RING) as usize];
-    let psnr = |mean: f32| -10.0 * mean.max(1e-10).log10();
-    let quarter = |n: u32, which: u32| {
-        let is_in = |step: &u32| (step % n) * 4 / n == which;
-        let errors: Vec<f32> = (first..end)
-            .filter(is_in)
-            .map(|step| rows[(step % RING) as usize][1])
-            .collect();
-        (!errors.is_empty()).then(|| psnr(errors.iter().sum::<f32>() / errors.len() as f32))
-    };
-    let inner = |n: u32| {
-        Some(InnerProgress {
-            first_psnr: quarter(n, 0)?,
-            last_psnr: quarter(n, (n - 1) * 4 / n)?,
-        })
-    };
-    Ok(Some(Progress {
-        step: end,
-        seconds,
-        loss: sums[0] / n,
-        train_psnr: psnr(sums[1] / n),
-        rays: sums[2] / n,
-        samples: sums[3] / n,
-        marched: sums[4] / n,
-        learning_rate: last[5],
-        saturated: last[7],
-        inner: inner_steps.and_then(inner),
-    }))
 }

@@ -1,0 +1,323 @@
+//! What every step runs, as lists of stages.
+
+use std::sync::Arc;
+
+use super::{REPORT, RING, Trainer};
+use crate::distillation::Teacher;
+use crate::field::FieldParameters;
+use crate::gpu::{Count, Defines, GpuError, Groups, Kernel, Stage};
+use crate::images::ImageSet;
+use crate::loss;
+use crate::network::{SavedActivations, Updated};
+use crate::optimizer::{CellGroup, schedule_defines};
+use crate::pass::{Pass, Purpose};
+use crate::reptile::Reptile;
+
+/// What every step runs.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    /// What steps before the first on images run.
+    pub(super) lessons: Vec<Stage>,
+    pub(super) first_on_images: u32,
+    pub(super) always: Vec<Stage>,
+    pub(super) occupancy: Vec<Stage>,
+    pub(super) warmup_steps: u32,
+    pub(super) interval: u32,
+    /// What comes after the last inner step of a task, and how many there are.
+    pub(super) outer: Vec<Stage>,
+    pub(super) inner_steps: Option<u32>,
+}
+
+impl Program {
+    /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
+    /// `interval` steps, or with an outer step after the last of a task's.
+    pub(super) fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
+        if step < self.first_on_images {
+            return self.lessons.iter().chain(&[]);
+        }
+        let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
+        let ends_task = |n: u32| (step + 1).is_multiple_of(n);
+        let more: &[Stage] = if self.inner_steps.is_some_and(ends_task) {
+            &self.outer
+        } else if due {
+            &self.occupancy
+        } else {
+            &[]
+        };
+        self.always.iter().chain(more)
+    }
+
+    /// Steps from one progress report to the next: whole tasks.
+    pub(super) fn report(&self) -> u32 {
+        let tasks = |n: u32| n * REPORT.div_ceil(n).min(RING / n).max(1);
+        self.inner_steps.map_or(REPORT, tasks)
+    }
+}
+
+impl Trainer {
+    /// What follows the last inner step of a task: the outer step.
+    pub(super) fn end_of_task(&self) -> Result<Option<Stage>, GpuError> {
+        let Some(reptile) = &self.reptile else {
+            return Ok(None);
+        };
+        let (gpu, state) = (&*self.gpu, &self.counts().state);
+        let mut stage = Stage::new("outer step");
+        reptile.step(gpu, &mut stage)?;
+        self.begin_task(reptile, &mut stage)?;
+        reptile.next_task(gpu, &mut stage, state)?;
+        reptile.remember(&mut stage, state);
+        Ok(Some(stage))
+    }
+
+    /// Add: the parameters that a task begins with.
+    pub(super) fn begin_task(&self, reptile: &Reptile, stage: &mut Stage) -> Result<(), GpuError> {
+        reptile.begin_task(stage, &self.dense, &self.sparse);
+        for (group, _) in self.cells.iter().flatten() {
+            stage.clear(&group.counters);
+        }
+        for (field, parameters) in self.fields().zip(&self.parameters()) {
+            field.transpose(&self.gpu, stage, parameters, None)?;
+        }
+        Ok(())
+    }
+
+    /// One of the small kernels in `shaders/entry/step.wgsl`.
+    pub(super) fn small(
+        &self,
+        pass: &str,
+        micro_batches: u32,
+        more: Defines,
+    ) -> Result<Arc<Kernel>, GpuError> {
+        let defines = more.set("pass", pass).set("micro_batches", micro_batches);
+        Kernel::new(&self.gpu, "entry/step", pass, &defines)
+    }
+
+    /// What every step begins with.
+    pub(super) fn begin(&self) -> Result<Stage, GpuError> {
+        let (gpu, counts) = (&*self.gpu, self.counts());
+        let once = || Groups::Direct([1, 1, 1]);
+        let small = |pass: &str, more: Defines| self.small(pass, 1, more);
+        let mut begin = Stage::new("begin");
+        for (field, sparse) in self.fields().zip(&self.sparse) {
+            let n_levels = field.tables().levels().len();
+            let bindings = [
+                ("gradient_scales", &sparse.gradient_scales),
+                ("largest", &sparse.largest),
+            ];
+            if n_levels > 0 {
+                let kernel = small("rescale", Defines::new().set("n_levels", n_levels))?;
+                begin.dispatch(gpu, &kernel, &bindings, once())?;
+            }
+        }
+        let kernel = small("begin_step", schedule_defines(&self.optimizer))?;
+        begin.dispatch(gpu, &kernel, &[("state", &counts.state)], once())?;
+        counts.publish(gpu, &mut begin)?;
+        Ok(begin)
+    }
+
+    /// Add the stages from the gradients of the raw outputs of pass `index` to those of its parameters, and the losses.
+    pub(super) fn backward(
+        &self,
+        index: usize,
+        parameters: &FieldParameters,
+        micro_batches: u32,
+        stages: &mut Vec<Stage>,
+    ) -> Result<(), GpuError> {
+        let (gpu, counts) = (&*self.gpu, self.counts());
+        let (pass, sparse) = (&self.passes[index], &self.sparse[index]);
+        let (mut network, mut encode) = (
+            Stage::new("network backward"),
+            Stage::new("encode backward"),
+        );
+        pass.field.backward(
+            gpu,
+            &mut network,
+            &mut encode,
+            counts,
+            parameters,
+            &pass.kept_samples,
+            &pass.buffers,
+            &self.dense.gradients,
+            self.overwrite,
+            &sparse.gradient_scales,
+            &sparse.gradients,
+        )?;
+        let is_last = index + 1 == self.passes.len();
+        let more = Defines::new().set("is_last", is_last);
+        let kernel = self.small("end_batch", micro_batches, more)?;
+        let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
+        // Encodings without parameters have no backward pass: there is no stage that would stand for one.
+        let is_trained = !encode.is_empty();
+        let last = if is_trained {
+            &mut encode
+        } else {
+            &mut network
+        };
+        last.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        stages.push(network);
+        stages.extend(is_trained.then_some(encode));
+        Ok(())
+    }
+
+    /// The stages of a step that learns from `teacher`.
+    pub(super) fn build_lesson(&self, teacher: &Teacher) -> Result<Vec<Stage>, GpuError> {
+        let Some(lessons) = &self.lessons else {
+            return Ok(Vec::new());
+        };
+        let parameters = self.parameters();
+        let student = &self.passes[0];
+        let mut stages = vec![self.begin()?];
+        stages.extend(lessons.stages(
+            &self.gpu,
+            teacher,
+            student,
+            &parameters[0],
+            &self.ray_losses,
+        )?);
+        self.backward(0, &parameters[0], 1, &mut stages)?;
+        stages.push(self.update(&parameters, 1, false)?);
+        Ok(stages)
+    }
+
+    /// The stages of a step that learns from `images`.
+    pub(super) fn build_step(
+        &self,
+        images: &ImageSet,
+        micro_batches: u32,
+    ) -> Result<Vec<Stage>, GpuError> {
+        let gpu = &*self.gpu;
+        let counts = self.counts();
+        let first = &self.passes[0];
+        let targets = &self.targets;
+        let parameters = self.parameters();
+        let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
+        let purpose = Purpose {
+            training: true,
+            keep: SavedActivations::Gradients,
+            color: true,
+            limited: false,
+        };
+        // What tells micro-batches apart lies on the device: their stages are the same.
+        let mut batch = Vec::new();
+        let mut draw = Stage::new("rays");
+        images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
+        batch.push(draw);
+        for (index, pass) in self.passes.iter().enumerate() {
+            batch.extend(
+                pass.stages(gpu, &parameters[index], bits, purpose)?
+                    .into_vec(),
+            );
+            let mut composite = self.composite(pass, micro_batches)?;
+            let is_last = index + 1 == self.passes.len();
+            if let Some(grid) = self.occupancy.as_ref().filter(|_| is_last) {
+                grid.raise_seen(gpu, &mut composite, pass)?;
+            }
+            batch.push(composite);
+            self.backward(index, &parameters[index], micro_batches, &mut batch)?;
+        }
+        let mut stages = vec![self.begin()?];
+        for _ in 0..micro_batches {
+            stages.extend(batch.iter().cloned());
+        }
+        stages.push(self.update(&parameters, micro_batches, true)?);
+        Ok(stages)
+    }
+
+    /// What every step ends with, one `on_images` or a lesson.
+    pub(super) fn update(
+        &self,
+        parameters: &[FieldParameters],
+        micro_batches: u32,
+        on_images: bool,
+    ) -> Result<Stage, GpuError> {
+        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
+        let mut update = Stage::new("optimize");
+        for (index, pass) in self.passes.iter().enumerate() {
+            let (field, dense) = (&pass.field, &self.dense);
+            let cells = self.cells[index].as_ref().map(|(group, _)| group);
+            if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
+                let overwrite = self.overwrite;
+                group.update(
+                    gpu,
+                    &mut update,
+                    counts,
+                    optimizer,
+                    dense,
+                    updated,
+                    overwrite,
+                    on_images,
+                )?;
+                if !CellGroup::transposes(optimizer) {
+                    let counters = &group.counters;
+                    let updated = Some(Updated { counts, counters });
+                    field.transpose(gpu, &mut update, &parameters[index], updated)?;
+                }
+            } else {
+                let range = [field.density.layout().base, field.slab_len()];
+                dense.update(gpu, &mut update, counts, optimizer, range)?;
+                field.transpose(gpu, &mut update, &parameters[index], None)?;
+            }
+            let tables = field.tables();
+            self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
+        }
+        let capacity = self.passes[0].capacity;
+        let defines = Defines::new()
+            .set("ring", RING)
+            .set("adapts", on_images && self.config.training.n_rays.is_none())
+            .set("kept_capacity", capacity.kept)
+            .set("marched_capacity", capacity.marched)
+            .set("max_rays", capacity.rays);
+        let bindings = [("state", &counts.state), ("history", &self.history)];
+        let kernel = self.small("end_step", micro_batches, defines)?;
+        update.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        Ok(update)
+    }
+
+    pub(super) fn composite(&self, pass: &Pass, micro_batches: u32) -> Result<Stage, GpuError> {
+        let gpu = &*self.gpu;
+        let raw = pass.field.raw_outputs(&pass.buffers);
+        let d_raw = pass.field.d_raw_outputs(&pass.buffers);
+        let opacity_loss = self.config.training.opacity_loss.unwrap_or(0.0);
+        let of_loss = pass
+            .defines()
+            .merge(loss::defines(&self.config.loss))
+            .set("opacity_loss", opacity_loss)
+            .set("pass", "train")
+            .set(
+                "loss_weight",
+                format!("{:?}", self.config.passes[pass.index].loss_weight),
+            )
+            .set("linear", self.config.scene.linear)
+            .set("micro_batches", micro_batches);
+        let of_samples = pass
+            .defines()
+            .set("pass", "gradients")
+            .set("opacity_loss", opacity_loss)
+            .set("joint", pass.field.color.is_none())
+            .set("d_density_stride", d_raw.density_stride);
+        let bindings = [
+            ("counts", &pass.counts.state),
+            ("offsets", &pass.offsets),
+            ("kept_samples", &pass.kept_samples),
+            ("raw_color", &raw.color),
+            ("raw_density", &raw.density),
+            ("rays", &pass.rays),
+            ("targets", &self.targets),
+            ("ray_losses", &self.ray_losses),
+            ("d_color", &d_raw.color),
+            ("d_density", &d_raw.density),
+        ];
+        let mut stage = Stage::new("composite");
+        for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
+            stage.run(
+                gpu,
+                "compositing",
+                entry,
+                &defines,
+                &bindings,
+                pass.counts.groups(gpu, Count::Rays, 64, 1),
+            )?;
+        }
+        Ok(stage)
+    }
+}

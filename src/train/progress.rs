@@ -1,0 +1,103 @@
+//! What a reader of the training is told.
+
+use super::{RING, TrainError};
+
+/// What a reader of the training hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TrainEvent {
+    /// Means over the steps since the last such event.
+    Progress(Progress),
+}
+
+/// Means over a few steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u32,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Loss.
+    pub loss: f32,
+    /// PSNR of the training rays in dB, over their backgrounds.
+    pub train_psnr: f32,
+    /// Rays per step.
+    pub rays: f32,
+    /// Evaluated samples per step.
+    pub samples: f32,
+    /// Samples per step before culling.
+    pub marched: f32,
+    /// Learning rate.
+    pub learning_rate: f32,
+    /// Gradients of the hash table that came near the end of their range, since the start.
+    pub saturated: f32,
+    /// How the inner steps went, of a method that learns weights to begin with.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub inner: Option<InnerProgress>,
+}
+
+/// PSNR of the training rays of the inner steps of each task, means over tasks.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct InnerProgress {
+    /// In the first quarter of the steps, in dB.
+    pub first_psnr: f32,
+    /// In the last quarter.
+    pub last_psnr: f32,
+}
+
+/// Steps in which an occupancy grid has emptied nothing yet, so that some samples must be there.
+const FIRST: u32 = 200;
+
+/// Means of the ring's rows for steps `first..end`.
+pub(super) fn summarize(
+    rows: &[[f32; 8]],
+    first: u32,
+    end: u32,
+    seconds: f64,
+    inner_steps: Option<u32>,
+) -> Result<Option<Progress>, TrainError> {
+    if first >= end {
+        return Ok(None);
+    }
+    let n = (end - first) as f32;
+    let mut sums = [0.0_f32; 8];
+    for step in first..end {
+        let row = rows[(step % RING) as usize];
+        if row[6] > 0.0 || !row[0].is_finite() {
+            return Err(TrainError::NonFinite { step });
+        }
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += value;
+        }
+    }
+    if first < FIRST && sums[3] == 0.0 {
+        return Err(TrainError::NoSamples { step: end });
+    }
+    let last = rows[((end - 1) % RING) as usize];
+    let psnr = |mean: f32| -10.0 * mean.max(1e-10).log10();
+    let quarter = |n: u32, which: u32| {
+        let is_in = |step: &u32| (step % n) * 4 / n == which;
+        let errors: Vec<f32> = (first..end)
+            .filter(is_in)
+            .map(|step| rows[(step % RING) as usize][1])
+            .collect();
+        (!errors.is_empty()).then(|| psnr(errors.iter().sum::<f32>() / errors.len() as f32))
+    };
+    let inner = |n: u32| {
+        Some(InnerProgress {
+            first_psnr: quarter(n, 0)?,
+            last_psnr: quarter(n, (n - 1) * 4 / n)?,
+        })
+    };
+    Ok(Some(Progress {
+        step: end,
+        seconds,
+        loss: sums[0] / n,
+        train_psnr: psnr(sums[1] / n),
+        rays: sums[2] / n,
+        samples: sums[3] / n,
+        marched: sums[4] / n,
+        learning_rate: last[5],
+        saturated: last[7],
+        inner: inner_steps.and_then(inner),
+    }))
+}
