@@ -35,10 +35,7 @@ pub fn activation_defines(field: &Field) -> Defines {
     };
     Defines::new()
         .set("density_activation", density)
-        .set(
-            "density_bias",
-            format!("{:?}", field.density_bias.unwrap_or(0.0)),
-        )
+        .set_f32("density_bias", field.density_bias.unwrap_or(0.0))
         .set("color_activation", color)
 }
 

@@ -462,7 +462,7 @@ impl Distiller {
             .set("n_rays", self.n_rays)
             .set("side", self.occupancy[0])
             .set("cascades", self.occupancy[1])
-            .set("alpha_distance", format!("{:?}", self.alpha_distance))
+            .set_f32("alpha_distance", self.alpha_distance)
     }
 
     /// The stages from nothing to the gradients of the student's raw outputs.

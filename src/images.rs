@@ -130,8 +130,8 @@ pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
 
 fn ray_defines(config: &Config, background: Background) -> Defines {
     Defines::new()
-        .set("pixel_center", format!("{:?}", config.scene.pixel_center))
-        .set("background", background.color().map(|c| format!("{c:?}")))
+        .set_f32("pixel_center", config.scene.pixel_center)
+        .set_f32s("background", background.color())
         .set("linear", config.scene.linear)
         .set("plane", config.scene.ray_direction == RayDirection::Plane)
 }
@@ -151,7 +151,6 @@ pub struct ImageSet {
 /// Places for the images of one object each.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slots {
-    n: u32,
     images: u32,
     pixels: u64,
     /// Slots in a chunk.
@@ -242,18 +241,11 @@ impl ImageSet {
             tasks: gpu.buffer("tasks", u64::from(TASKS + 1) * 8)?,
             n_images,
             slots: Slots {
-                n,
                 images,
                 pixels,
                 per_chunk: u32::try_from(per_chunk).unwrap_or(n),
             },
         })
-    }
-
-    /// Slots that there are.
-    #[must_use]
-    pub fn n_slots(&self) -> u32 {
-        self.slots.n
     }
 
     /// Put an object into `slot`, in place of what is there: what was submitted before still sees that.
@@ -328,9 +320,9 @@ impl ImageSet {
                     matches!(background, Background::Random | Background::Auto(None)),
                 )
                 .set("near_steps", at_start(near_steps))
-                .set("near_start", format!("{near_start:?}"))
+                .set_f32("near_start", near_start)
                 .set("crop_steps", at_start(training.crop_steps))
-                .set("crop_fraction", format!("{:?}", training.crop_fraction));
+                .set_f32("crop_fraction", training.crop_fraction);
             let bindings = [
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),

@@ -8,8 +8,6 @@ use crate::gpu::Defines;
 pub fn defines(loss: &Loss) -> Defines {
     match loss {
         Loss::L2 {} => Defines::new().set("loss", "l2"),
-        Loss::Huber { delta } => Defines::new()
-            .set("loss", "huber")
-            .set("delta", format!("{delta:?}")),
+        Loss::Huber { delta } => Defines::new().set("loss", "huber").set_f32("delta", *delta),
     }
 }

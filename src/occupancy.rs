@@ -166,9 +166,9 @@ impl OccupancyGrid {
             .set("resolution", self.resolution)
             .set("n_sweep", self.n_sweep)
             .set("density_stride", RAW_DENSITY_STRIDE)
-            .set("dt", format!("{:?}", self.dt))
-            .set("decay", format!("{:?}", self.decay))
-            .set("threshold", format!("{:?}", self.threshold))
+            .set_f32("dt", self.dt)
+            .set_f32("decay", self.decay)
+            .set_f32("threshold", self.threshold)
             .set("strict", self.strict)
             .set("pass", pass)
             .merge(more);

@@ -62,8 +62,8 @@ const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
 #[must_use]
 pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
     Defines::new()
-        .set("learning_rate", format!("{:?}", optimizer.learning_rate))
-        .set("decay_base", format!("{:?}", optimizer.decay_base))
+        .set_f32("learning_rate", optimizer.learning_rate)
+        .set_f32("decay_base", optimizer.decay_base)
         .set("decay_start", optimizer.decay_start)
         .set("decay_interval", optimizer.decay_interval)
         .set("decay_end", optimizer.decay_end.unwrap_or(u32::MAX))
@@ -72,14 +72,13 @@ pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
 }
 
 fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
-    let text = |x: f32| format!("{x:?}");
     Defines::new()
-        .set("beta1", text(optimizer.beta1))
-        .set("beta2", text(optimizer.beta2))
-        .set("epsilon", text(optimizer.epsilon))
-        .set("learning_rate_factor", text(rate))
-        .set("l2_reg", text(l2_reg))
-        .set("ema_decay", text(optimizer.ema_decay))
+        .set_f32("beta1", optimizer.beta1)
+        .set_f32("beta2", optimizer.beta2)
+        .set_f32("epsilon", optimizer.epsilon)
+        .set_f32("learning_rate_factor", rate)
+        .set_f32("l2_reg", l2_reg)
+        .set_f32("ema_decay", optimizer.ema_decay)
         .set("averages", optimizer.ema_decay > 0.0)
         .set("descends", optimizer.algorithm == Algorithm::Sgd)
 }
@@ -236,7 +235,7 @@ impl CellGroup {
             .set("keeps_gradients", overwrite)
             .set("transposes", Self::transposes(config))
             .set("matrices", matrices)
-            .set("norm_reg", format!("{norm_reg:?}"))
+            .set_f32("norm_reg", norm_reg)
             .set("parts", parts);
         let groups = Groups::covering(u64::from(self.networks), 1);
         stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;

@@ -364,7 +364,7 @@ impl Pass {
             let raw = self.field.raw_outputs(&self.buffers);
             let defines = Defines::new()
                 .set("density_stride", raw.density_stride)
-                .set("deviation", format!("{:?}", self.density_noise));
+                .set_f32("deviation", self.density_noise);
             let bindings = [("counts", &counts.state), ("raw_density", &raw.density)];
             let groups = counts.groups(gpu, Count::Kept, 64, 1);
             forward.run(gpu, "entry/noise", "noise", &defines, &bindings, groups)?;
@@ -481,10 +481,7 @@ impl Pass {
         let defines = self
             .defines()
             .set("density_stride", RAW_DENSITY_STRIDE)
-            .set(
-                "min_transmittance",
-                format!("{:?}", self.sampler.min_transmittance()),
-            )
+            .set_f32("min_transmittance", self.sampler.min_transmittance())
             .set("pass", "cull");
         let bindings = [
             ("counts", &counts.state),

@@ -1044,7 +1044,6 @@ fn primitives_worked_examples() {
     let scanned = primitives::exclusive_scan(&[3, 0, 2, 5]);
     assert_eq!(scanned, (vec![0, 3, 3, 5], 10));
     assert_eq!(primitives::exclusive_scan(&[]), (vec![], 0));
-    assert_eq!(primitives::compact(&[true, false, false, true]), [0, 3]);
     let (order, offsets) = primitives::bin(&[2, 0, 2, 3, 0], 5);
     assert_eq!(order, [1, 4, 0, 2, 3]);
     assert_eq!(offsets, [0, 2, 2, 4, 5, 5]);

@@ -282,7 +282,6 @@ fn every_text_translates_for_every_backend() {
         "entry/bench_peak",
         "loss",
         "network/transpose",
-        "primitives/compact",
         "scene/car",
         "scene/demo",
         "scene/solids",

@@ -86,8 +86,8 @@ impl Frequency {
             .set("pass", pass)
             .set("count", count.field())
             .set("stride", stride)
-            .set("scale", format!("{:?}", self.scale))
-            .set("offset", self.offset.map(|o| format!("{o:?}")));
+            .set_f32("scale", self.scale)
+            .set_f32s("offset", self.offset);
         let mut bindings = bindings.to_vec();
         bindings.push(("counts", &counts.state));
         let groups = counts.groups(gpu, count, 64, 1);

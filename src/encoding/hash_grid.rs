@@ -210,7 +210,7 @@ impl HashGrid {
             .set("first_level", chunk.first_level)
             .set("first_rows", &chunk.first_rows)
             .set("n_rows", chunk.rows)
-            .set("grid_offset", format!("{:?}", self.grid_offset))
+            .set_f32("grid_offset", self.grid_offset as f32)
             .set("n_features", self.n_features)
             .set("lanes", lanes)
             .set("parts", self.n_features.div_ceil(4))

@@ -1,4 +1,4 @@
-//! Parallel primitives over counts that live on the device: prefix sum, compaction, stable binning.
+//! Parallel primitives over counts that live on the device: prefix sum, stable binning.
 
 use super::buffer::Buffer;
 use super::context::{Gpu, GpuError};
@@ -50,34 +50,6 @@ impl Scan {
         }
         Ok(())
     }
-}
-
-/// Add: `indices` = the positions of the non-zero `flags`, in order, given their prefix sum in `offsets`:
-/// `shaders/primitives/compact.wgsl`.
-pub fn compact(
-    gpu: &Gpu,
-    stage: &mut Stage,
-    counts: &Counts,
-    count: Count,
-    flags: &Buffer,
-    offsets: &Buffer,
-    indices: &Buffer,
-) -> Result<(), GpuError> {
-    let bindings = [
-        ("counts", &counts.state),
-        ("flags", flags),
-        ("offsets", offsets),
-        ("indices", indices),
-    ];
-    stage.run(
-        gpu,
-        "primitives/compact",
-        "compact",
-        &Defines::new().set("count", count.field()),
-        &bindings,
-        counts.groups(gpu, count, 64, 1),
-    )?;
-    Ok(())
 }
 
 /// Stable sort of (key, value) pairs by key, so that equal keys form bins: `shaders/primitives/bin.wgsl`.

@@ -55,7 +55,6 @@ shaders! {
     "occupancy",
     "optimizer",
     "primitives/bin",
-    "primitives/compact",
     "primitives/scan",
     "reptile",
     "sampling/importance",
@@ -90,6 +89,18 @@ impl Defines {
         self.0
             .insert(name.to_owned(), minijinja::Value::from_serialize(value));
         self
+    }
+
+    /// Add a number under `name`, as the shortest WGSL literal that is this f32.
+    #[must_use]
+    pub fn set_f32(self, name: &str, value: f32) -> Self {
+        self.set(name, format!("{value:?}"))
+    }
+
+    /// The same of a list.
+    #[must_use]
+    pub fn set_f32s<const N: usize>(self, name: &str, values: [f32; N]) -> Self {
+        self.set(name, values.map(|value| format!("{value:?}")).as_slice())
     }
 
     /// Add all of `other`'s values.

@@ -77,11 +77,10 @@ impl CellGrid {
     /// The values of the shaders that find cells.
     #[must_use]
     pub fn defines(&self) -> Defines {
-        let text = |v: [f32; 3]| v.map(|x| format!("{x:?}"));
         Defines::new()
             .set("resolution", self.resolution)
-            .set("low", text(self.low))
-            .set("per_unit", text(self.per_unit()))
+            .set_f32s("low", self.low)
+            .set_f32s("per_unit", self.per_unit())
     }
 
     /// The map that gives every cell a network, in order.

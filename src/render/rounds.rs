@@ -158,7 +158,7 @@ impl Rounds {
             let defines = pass
                 .defines()
                 .set("pass", "accumulate")
-                .set("min_transmittance", format!("{:?}", self.min_transmittance));
+                .set_f32("min_transmittance", self.min_transmittance);
             let mut end = Stage::new("accumulate");
             let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
             end.run(

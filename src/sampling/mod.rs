@@ -56,19 +56,15 @@ impl SceneBox {
     /// The values that specialise shaders.
     #[must_use]
     pub fn defines(&self) -> Defines {
-        let text = |x: f32| format!("{x:?}");
         let half_box = self.aabb_scale as f32 / 2.0;
         Defines::new()
-            .set("scale", text(self.scale))
-            .set("offset", self.offset.map(text))
-            .set("half_box", text(half_box))
+            .set_f32("scale", self.scale)
+            .set_f32s("offset", self.offset)
+            .set_f32("half_box", half_box)
             .set("cascades", self.cascades())
             .set("ndc", self.ndc.is_some())
             .set("ndc_near", f64::from(self.ndc.map_or(1.0, |ndc| ndc.near)))
-            .set(
-                "ndc_half",
-                self.ndc.map_or([1.0; 2], |ndc| ndc.half).map(text),
-            )
+            .set_f32s("ndc_half", self.ndc.map_or([1.0; 2], |ndc| ndc.half))
     }
 }
 

@@ -27,8 +27,8 @@ pub fn shader(
     let longest = shortest * scene.aabb_scale as f32 * (steps as f32 / resolution as f32).max(1.0);
     let defines = Defines::new()
         .set("resolution", resolution)
-        .set("dt_min", format!("{shortest:?}"))
-        .set("dt_max", format!("{longest:?}"))
+        .set_f32("dt_min", shortest)
+        .set_f32("dt_max", longest)
         .set("cone_angle", cone_angle)
         .set("coarse_steps", if jitter { coarse_steps } else { 0 })
         .set("max_samples", max_samples)

@@ -19,9 +19,6 @@ pub fn shader(
             .set("bounded", bounded)
             .set("disparity", disparity)
             .set("ends", last_interval.is_some())
-            .set(
-                "last_interval",
-                format!("{:?}", last_interval.unwrap_or(0.0)),
-            ),
+            .set_f32("last_interval", last_interval.unwrap_or(0.0)),
     )
 }

@@ -283,10 +283,7 @@ impl Trainer {
             .merge(loss::defines(&self.config.loss))
             .set("opacity_loss", opacity_loss)
             .set("pass", "train")
-            .set(
-                "loss_weight",
-                format!("{:?}", self.config.passes[pass.index].loss_weight),
-            )
+            .set_f32("loss_weight", self.config.passes[pass.index].loss_weight)
             .set("linear", self.config.scene.linear)
             .set("micro_batches", micro_batches);
         let of_samples = pass

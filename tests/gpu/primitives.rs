@@ -1,7 +1,7 @@
-//! Prefix sum, compaction and binning: exact.
+//! Prefix sum and binning: exact.
 
 use kiln::gpu::Count;
-use kiln::gpu::primitives::{Bin, Scan, compact};
+use kiln::gpu::primitives::{Bin, Scan};
 
 use crate::reference::primitives;
 use crate::reference::random::Pcg;
@@ -29,36 +29,6 @@ fn scan_equals_the_sequential_sum() {
                 "scan of {n}: {:?}",
                 differs.map(|i| (actual[i], expected[i]))
             );
-        }
-    });
-}
-
-#[test]
-fn compact_lists_the_flags_in_order() {
-    on_device(|gpu| {
-        let mut pcg = Pcg::new(2);
-        for n in [0, 1, 5000] {
-            let flags: Vec<bool> = (0..n).map(|_| pcg.unit() < 0.3).collect();
-            let words: Vec<u32> = flags.iter().map(|&f| u32::from(f)).collect();
-            let rig = Rig::new(gpu, 0, n, 0);
-            let (input, offsets) = (rig.buffer(&words), rig.zeros(n + 1));
-            let indices = rig.buffer(&vec![u32::MAX; n + 1]);
-            let scan = Scan::new(gpu, "test", n as u64).unwrap();
-            rig.run(|stage| {
-                scan.run(gpu, stage, &rig.counts, Count::Marched, &input, &offsets)?;
-                compact(
-                    gpu,
-                    stage,
-                    &rig.counts,
-                    Count::Marched,
-                    &input,
-                    &offsets,
-                    &indices,
-                )
-            });
-            let mut expected = primitives::compact(&flags);
-            expected.resize(n + 1, u32::MAX);
-            assert_eq!(rig.read::<u32>(&indices, n + 1), expected);
         }
     });
 }

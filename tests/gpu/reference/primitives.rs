@@ -14,14 +14,6 @@ pub fn exclusive_scan(values: &[u32]) -> (Vec<u32>, u32) {
     (scanned, total)
 }
 
-/// Indices of the flags that are set, ascending.
-pub fn compact(flags: &[bool]) -> Vec<u32> {
-    (0_u32..)
-        .zip(flags)
-        .filter_map(|(i, &flag)| flag.then_some(i))
-        .collect()
-}
-
 /// Stable sort by key: `(order, offsets)`.
 ///
 /// `order[n]` lists item indices, bin after bin, ascending within a bin; bin k is `offsets[k]..offsets[k + 1]`
