@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytemuck::Pod;
 
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
+use super::error::GpuError;
 
 /// A storage buffer on the device.
 #[derive(Debug, Clone)]

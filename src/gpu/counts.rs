@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytemuck::{Pod, Zeroable};
 
 use super::buffer::Buffer;
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
+use super::error::GpuError;
 use super::kernel::{Groups, Kernel, Stage};
 use super::shader::Defines;
 

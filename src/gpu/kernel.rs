@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::buffer::Buffer;
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
+use super::error::GpuError;
 use super::shader::{Defines, Shader};
 
 /// A name in the shader text and the buffer behind it.

@@ -3,18 +3,22 @@
 //! Nothing here knows what a radiance field is. A [`Kernel`] is a WGSL entry point whose bindings have names; a
 //! [`Stage`] is a named list of dispatches; a step of training is a list of stages.
 
+mod adapter;
 mod buffer;
 mod context;
 mod counts;
+mod error;
 mod kernel;
 pub mod primitives;
 mod profile;
 mod shader;
 mod submit;
 
+pub use adapter::{AdapterClass, AdapterSummary, GpuOptions, list_adapters};
 pub use buffer::{Buffer, ReadBack};
-pub use context::{AdapterClass, AdapterSummary, Gpu, GpuError, GpuOptions, list_adapters};
+pub use context::Gpu;
 pub use counts::{Count, Counts, StepState};
+pub use error::GpuError;
 pub use kernel::{Binding, Groups, Kernel, Stage};
 pub use profile::{StageTime, profile};
 pub use shader::{Defines, Shader, shader_names};

@@ -1,8 +1,9 @@
 //! Parallel primitives over counts that live on the device: prefix sum, stable binning.
 
 use super::buffer::Buffer;
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
 use super::counts::{Count, Counts};
+use super::error::GpuError;
 use super::kernel::{Groups, Stage};
 use super::shader::Defines;
 

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
+use super::error::GpuError;
 use super::kernel::Stage;
 
 /// How long one stage took.

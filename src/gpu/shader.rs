@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::context::GpuError;
+use super::error::GpuError;
 
 macro_rules! shaders {
     ($($name:literal),* $(,)?) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use super::context::{Gpu, GpuError};
+use super::context::Gpu;
+use super::error::GpuError;
 use super::kernel::Stage;
 
 #[derive(Debug)]
