@@ -210,7 +210,7 @@ pub fn save(
     write(path, &tensors, &info)
 }
 
-/// Save parameters that were trained elsewhere, for [`Checkpoint::restore`] to begin with: to a temporary file, synced, then
+/// Save parameters that were trained elsewhere, for [`super::Checkpoint::restore`] to begin with: to a temporary file, synced, then
 /// renamed.
 ///
 /// # Errors
