@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Terminal, train};
+use super::{Terminal, command_line, train};
 use crate::session::{OpenWindow, Result, WindowContent, WindowOptions};
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args, open: OpenWindow) -> Result<
     let options = WindowOptions {
         gpu: terminal.options.clone(),
         content: args.what.clone().map(WindowContent::Path),
+        command: command_line(),
         script: args.script.clone(),
     };
     open(options, Box::new(terminal.clone()))
@@ -35,6 +36,7 @@ pub(super) fn train(terminal: &Terminal, args: &train::Args, open: OpenWindow) -
     let options = WindowOptions {
         gpu: terminal.options.clone(),
         content: Some(WindowContent::Fit(Box::new(args.options()))),
+        command: command_line(),
         script: args.view_script.clone(),
     };
     open(options, Box::new(terminal.clone()))

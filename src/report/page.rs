@@ -178,6 +178,7 @@ impl Page {
                 .sessions
                 .iter()
                 .filter_map(|s| s.command.clone())
+                .filter(|command| !command.is_empty())
                 .collect(),
             config: config.map(str::to_owned),
             writer: env!("CARGO_PKG_VERSION"),

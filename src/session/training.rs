@@ -152,7 +152,7 @@ impl<'a> Training<'a> {
             .unwrap_or_default();
         task.set((fraction * PARTS) as u64);
         task.describe(&format!(
-            "{unit} {step}  {:.1}/s  {}samples/s  {}rays/s  {quality}{held_out}  {left:.0} s left",
+            "{unit} {step}  {:.1} {unit}s/s  {}samples/s  {}rays/s  {quality}{held_out}  {left:.0} s left",
             rate / f64::from(self.inner_steps),
             si(f64::from(p.samples) * rate),
             si(f64::from(p.rays) * rate),

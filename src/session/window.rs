@@ -15,6 +15,8 @@ pub struct WindowOptions {
     pub gpu: GpuOptions,
     /// What to open; nothing where left out.
     pub content: Option<WindowContent>,
+    /// What repeats this, for the logs of trainings that the window begins.
+    pub command: String,
     /// File of actions that stand in for a person, for tests.
     pub script: Option<PathBuf>,
 }

@@ -142,6 +142,9 @@ impl FitOptions {
                 )));
             }
         }
+        if self.downscale == Some(0) {
+            return Err(Error::usage("--downscale 0: give a factor from 1 on"));
+        }
         if self.dataset.is_none() && self.resume.is_none() && self.distill.is_none() {
             return Err(Error::usage(
                 "no DATASET given: name a folder of posed images, or --resume a run",

@@ -56,7 +56,7 @@ pub struct RenderOptions {
     pub background: Option<Backdrop>,
     /// Show only what lies in this box, two corners in world units; left out, as in the path
     pub crop: Option<Crop>,
-    /// Rays a pixel, averaged: 1, 4, 9 or 16
+    /// Rays a pixel along each side, averaged: of 2, four rays a pixel
     pub samples: u32,
     /// Write colour as linear-light EXR, times alpha; opaque where --background names a colour
     pub linear: bool,

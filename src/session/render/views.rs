@@ -128,6 +128,9 @@ impl Views {
             }
             (step, every) => step.or(every).unwrap_or(1),
         };
+        if step == 0 {
+            return Err(Error::usage("--every 0: give a number of frames from 1 on"));
+        }
         let picked = self.all[start..end].iter().step_by(step).copied();
         Ok((picked.collect(), step))
     }

@@ -80,6 +80,8 @@ struct EngineContext {
     /// Is told what the window shows too, and hears Ctrl-C.
     terminal: Box<dyn Observer + Send>,
     options: GpuOptions,
+    /// What repeats the trainings that it begins.
+    command: String,
     commands: Receiver<Command>,
     requests: RefCell<Requests>,
     gpu: RefCell<Option<Arc<Gpu>>>,
@@ -109,13 +111,14 @@ impl EngineContext {
     fn new(
         commands: Receiver<Command>,
         outbox: Outbox,
-        options: GpuOptions,
+        (options, command): (GpuOptions, String),
         terminal: Box<dyn Observer + Send>,
     ) -> Self {
         Self {
             outbox,
             terminal,
             options,
+            command,
             commands,
             requests: RefCell::new(Requests {
                 picture: ProgressiveRender::default(),
@@ -408,7 +411,7 @@ pub(super) fn run(
     options: WindowOptions,
     terminal: Box<dyn Observer + Send>,
 ) -> Result<()> {
-    let engine = &EngineContext::new(commands, outbox, options.gpu, terminal);
+    let engine = &EngineContext::new(commands, outbox, (options.gpu, options.command), terminal);
     let mut next = options.content.map(|content| match content {
         WindowContent::Path(path) => What::Path(Choice { path, method: None }),
         WindowContent::Fit(options) => What::Train(options),
@@ -478,6 +481,7 @@ fn open(engine: &EngineContext, what: What) -> Result<()> {
     let fit = |path: &Path, method: Option<String>| {
         let options = FitOptions {
             method,
+            command: engine.command.clone(),
             ..FitOptions::new(path)
         };
         train(engine, &options)
@@ -815,6 +819,10 @@ impl Observer for EngineContext {
         self.terminal.record(line)
     }
 
+    fn progress(&self, progress: &crate::train::Progress) {
+        self.terminal.progress(progress);
+    }
+
     fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
         let on_terminal = self.terminal.task(what, scale);
         let of = match scale {
@@ -841,7 +849,7 @@ impl Observer for EngineContext {
     }
 
     fn keep_going(&self) -> bool {
-        self.poll_window() && !self.is_cancelled()
+        self.poll_window() && self.terminal.keep_going()
     }
 
     fn listens(&self) -> Box<dyn Any> {
