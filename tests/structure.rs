@@ -240,11 +240,28 @@ fn modules_know_only_what_lies_below_them() {
         ("session", &["cli", "viewer"]),
         (
             "train",
-            &["checkpoint", "dataset", "eval", "report", "run", "session"],
+            &[
+                "files",
+                "checkpoint",
+                "dataset",
+                "eval",
+                "report",
+                "run",
+                "session",
+            ],
         ),
-        ("render", &["checkpoint", "dataset", "session", "train"]),
-        ("distillation", &["checkpoint", "session", "train"]),
-        ("reptile", &["checkpoint", "session", "train"]),
+        (
+            "render",
+            &["files", "run", "checkpoint", "dataset", "session", "train"],
+        ),
+        (
+            "distillation",
+            &["files", "run", "checkpoint", "session", "train"],
+        ),
+        (
+            "reptile",
+            &["files", "run", "checkpoint", "session", "train"],
+        ),
         ("checkpoint", &["report", "run", "session"]),
         ("occupancy", &["render", "session", "train"]),
     ];
