@@ -45,6 +45,12 @@ pub(crate) fn pick(
         .collect())
 }
 
+/// Where `path` is, wherever the program is started the next time.
+pub(crate) fn absolute(path: &Path) -> String {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute.display().to_string()
+}
+
 /// Open a dataset, and repeat its warnings.
 pub(crate) fn open_dataset(
     observer: &dyn Observer,

@@ -570,10 +570,8 @@ impl<'a> Fit<'a> {
     }
 
     fn save(&self) -> Result<()> {
-        let dataset = std::path::absolute(&self.setup.dataset_path)
-            .unwrap_or_else(|_| self.setup.dataset_path.clone());
         self.training.save(&Source {
-            dataset: &dataset.display().to_string(),
+            dataset: &data::absolute(&self.setup.dataset_path),
             opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,

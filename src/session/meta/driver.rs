@@ -268,7 +268,7 @@ impl<'a> Driver<'a> {
 
     fn save(&self) -> Result<()> {
         self.training.save(&Source {
-            dataset: &super::absolute(&self.setup.objects.root),
+            dataset: &data::absolute(&self.setup.objects.root),
             opening: self.setup.opening,
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),

@@ -17,7 +17,7 @@ use crate::run::RunDir;
 use crate::session::journal::{Line, SCHEMA};
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::views::{self, Selection};
-use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
+use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open};
 use crate::text::{counted, counted_len};
 use crate::train::{Advance, Trainer, operations};
 
@@ -330,7 +330,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     steps.dedup();
     let mut checkpoint = open::open_checkpoint(observer, &options.run)?;
     if let (Some(file), Some(meta)) = (&options.splits, &mut checkpoint.info.config.meta) {
-        meta.splits = Some(super::absolute(file));
+        meta.splits = Some(data::absolute(file));
     }
     let root = ("--root", options.root.as_deref());
     let opening = checkpoint.info.opening();

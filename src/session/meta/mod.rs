@@ -15,7 +15,7 @@ use super::fit::diverged;
 use super::journal::{Journal, SCHEMA, Start};
 use super::limits::Limits;
 use super::training::{Intervals, Training};
-use super::{Error, Observer, ObserverExt, Result, Scale, open, resolve};
+use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Meta};
 use crate::dataset::{Objects, Opening, Splits};
@@ -191,11 +191,6 @@ fn splits_of(meta: &Meta) -> Splits {
     }
 }
 
-fn absolute(path: &Path) -> String {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.display().to_string()
-}
-
 fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Setup> {
     let root = options.root.clone().unwrap_or_default();
     let small = gpu.class() == AdapterClass::Software;
@@ -224,7 +219,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     fit_cells(gpu, &mut config)?;
     resolve::resolve(observer, &mut config, &mut objects.scene(), gpu.class());
     if let Some(meta) = &mut config.meta {
-        meta.splits = options.splits.as_deref().map(absolute);
+        meta.splits = options.splits.as_deref().map(data::absolute);
         meta.train_fraction = options.train_fraction;
     }
     let dir = options.out.as_deref().map_or_else(
