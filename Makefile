@@ -1,9 +1,9 @@
-# Set-up and everyday tasks. On Linux without a Vulkan driver `make vulkan` installs Mesa's software one and says so;
-# where a driver is present it does nothing. macOS and Windows need nothing but cargo.
+# Set-up and everyday tasks. On Linux without a Vulkan driver `make vulkan` installs Mesa's software driver and says so;
+# if there is a driver, it does nothing. macOS and Windows need only cargo.
 
 CARGO ?= cargo
 KILN := target/release/kiln
-# Tests must not pass because there was nothing to run them on.
+# Without a GPU, tests fail instead of being skipped.
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
@@ -29,7 +29,7 @@ build:
 demo: vulkan build
 	$(KILN) demo --out demo
 
-# The program without its window, and the library without either, must not need what only those need.
+# The program without its window, and the library alone, must build without the dependencies of the omitted features.
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -41,14 +41,13 @@ check: lint
 	KILN_REQUIRE_GPU= $(CARGO) test --locked --lib --test dataset --test reference --test report --test structure \
 		--test tensorboard
 
-# With KILN_REQUIRE_WINDOW=1 the window is tested too, on a virtual X server that is installed where it is missing;
-# without, only where there is one.
+# With KILN_REQUIRE_WINDOW=1 the window is always tested, on a virtual X server that is installed if it is missing;
+# otherwise only if there is one.
 xvfb:
 	@.ci/install-xvfb.sh
 
-# The GPU tests run in one process, so that each shader is compiled once.
-#
-# Drivers compile a shader on one core: the tests of kernels run beside most others, and are told after them.
+# The GPU tests run in one process, so that each shader is compiled once. Drivers compile a shader on one core, so these
+# tests run concurrently with most others, and their output is printed after theirs.
 ALL_TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 test: vulkan xvfb lint
 	$(CARGO) test --locked --no-run
@@ -60,7 +59,7 @@ test: vulkan xvfb lint
 	$(CARGO) test --locked --test viewer
 	$(CARGO) test --locked --doc
 
-# What uses large programs of others; where they are not, make test says that it skips these.
+# Tests that use large third-party programs; make test skips them where those are missing, and says so.
 test-tools: vulkan
 	python=$$(.ci/install-tools.sh target/tools) && \
 	KILN_PYTHON=$$(command -v "$$python") \
@@ -68,7 +67,7 @@ test-tools: vulkan
 	sh -c '$(CARGO) test --locked --test cli -- ffmpeg pytorch an_interrupted_rendering && \
 		$(CARGO) test --locked --test report -- browser'
 
-# KILN_SEED=N starts elsewhere, KILN_CASE=N repeats one case and keeps its files.
+# KILN_SEED=N changes the seed, KILN_CASE=N repeats one case and keeps its files.
 robustness: vulkan
 	KILN_CASES=1000 KILN_KILLS=50 $(CARGO) test --locked --test robustness -- --nocapture
 

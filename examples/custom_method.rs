@@ -1,10 +1,10 @@
-//! A method that no preset has: one hash grid that feeds 4×4×4 small networks, each of its own part of the scene.
-//! `custom_method DATASET [STEPS]`
+//! Trains a method that is not a preset: one hash grid that feeds 4×4×4 small networks, each for one cell of the scene.
+//! Usage: `custom_method DATASET [STEPS]`
 
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{FitOptions, Result, fit};
 
-/// What differs from the preset `kilonerf-small`.
+/// Changes to the preset `kilonerf-small`.
 const CHANGES: [&str; 2] = [
     "passes.field.cells.resolution=[4,4,4]",
     "passes.field.position_encoding={hash_grid={n_levels=8,n_features_per_level=2,log2_hashmap_size=15,base_resolution=16,finest_resolution=512}}",

@@ -1,4 +1,4 @@
-//! Trains inside a program that has a wgpu device of its own, on images that never were files, one submission at a time.
+//! Trains inside a program that has its own wgpu device, on images in memory, one submission at a time.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ use kiln::wgpu;
 const SIDE: u32 = 48;
 const STEPS: u32 = 150;
 
-/// The program's own device.
+/// Open the program's own device.
 async fn open() -> Result<(wgpu::Instance, wgpu::Adapter, wgpu::Device, wgpu::Queue), Box<dyn Error>>
 {
     let instance = wgpu::Instance::default();
@@ -31,7 +31,7 @@ async fn open() -> Result<(wgpu::Instance, wgpu::Adapter, wgpu::Device, wgpu::Qu
     Ok((instance, adapter, device, queue))
 }
 
-/// A camera on a circle around the origin, `turn` of the way.
+/// Return a camera on a circle around the origin, at the fraction `turn` of a full turn.
 fn camera(turn: f32) -> Camera {
     let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
     Camera::look_at(
@@ -44,8 +44,8 @@ fn camera(turn: f32) -> Camera {
     )
 }
 
-/// What `camera` sees: a red ball of radius 0.8, and nothing around it.
-fn picture(camera: &Camera) -> Image {
+/// Render a red ball of radius 0.8 over a transparent background, as `camera` sees it.
+fn render_ball(camera: &Camera) -> Image {
     let dot = |a: [f64; 3], b: [f64; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
     let pixel = |i: u32| {
         let (origin, direction) = camera.ray((i % SIDE) as f32 + 0.5, (i / SIDE) as f32 + 0.5);
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.resolve(SceneHints::default(), gpu.class());
     let frame = SceneFrame::of(&config);
     let views: Vec<Camera> = (0..12).map(|i| camera(i as f32 / 12.0)).collect();
-    let images: Vec<Image> = views.iter().map(picture).collect();
+    let images: Vec<Image> = views.iter().map(render_ball).collect();
     let cameras: Vec<GpuCamera> = views
         .iter()
         .map(|camera| GpuCamera::new(camera, near_far(&config, None), &frame))

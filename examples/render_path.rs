@@ -3,7 +3,7 @@
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{Error, RenderOptions, Result, render};
 
-/// Two key frames and what is looked at, as `docs/camera-path.md` describes them.
+/// Two key frames with their targets, in the format of `docs/camera-path.md`.
 const PATH: &str = r#"{
     "width": 160, "height": 120, "fps": 12, "fov": 45,
     "key_frames": [

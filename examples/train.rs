@@ -1,4 +1,4 @@
-//! Trains a field on a folder of posed images, tells how good it is, and renders it from another side.
+//! Trains a field on a folder of posed images, prints its PSNR, and renders it from another side.
 
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{FitOptions, Observer, RenderOptions, Result, fit, render};

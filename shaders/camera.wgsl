@@ -1,7 +1,7 @@
-// Rays of a camera: pixel -> undistorted direction -> world. See src/camera.rs, whose Camera::ray is the CPU reference.
+// Camera rays: pixel -> undistorted direction -> world. See src/camera.rs; Camera::ray is the CPU reference.
 //
-// Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` walks the pixels of one
-// camera in order.
+// Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` makes the rays of one camera's
+// pixels in order.
 #import common/camera
 #import common/color
 #import common/crop
@@ -17,7 +17,7 @@ var<storage, read_write> rays: array<Ray>;                // (n_rays)
 //: if pass == "training"
 var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 images
 var<storage, read> tasks: array<vec2<u32>>;               // first image, number of images
-var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) colour to match, over the ray's background
+var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) target colour over the ray's background
 //: else
 var<uniform> tile: vec4<u32>;                             // camera index, first pixel
 var<uniform> crop: Crop;
@@ -25,7 +25,7 @@ var<uniform> crop: Crop;
 
 const PIXEL_CENTER: f32 = ${pixel_center};
 
-// Where a lens puts the undistorted point p, and the Jacobian by columns.
+// The distorted image of the undistorted point p, and the Jacobian by columns.
 struct Distorted { at: vec2<f32>, dx: vec2<f32>, dy: vec2<f32> }
 
 fn distort(camera: Camera, p: vec2<f32>) -> Distorted {
@@ -87,7 +87,7 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
     }
     if (camera.lens == 4u) { local = vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x)); }
     //: if plane
-    // Up to the plane at depth 1, where the lens has one.
+    // Scale to the plane at depth 1, if the lens has one.
     var v = vec3<f32>(local.x, -local.y, -local.z);
     if (camera.lens > 1u) { v = normalize(v); }
     //: else
@@ -115,9 +115,9 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
 fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays) { return; }
-    // n_rays_total tells the micro-batches of a step apart.
+    // n_rays_total makes the random numbers of a step's micro-batches differ.
     var state = random_seed(counts.seed, counts.step, counts.n_rays_total + i);
-    // Images are stratified over the rays, so that each batch sees all of them evenly.
+    // Images are stratified over the rays, so that each batch samples all of them evenly.
     let images = tasks[counts.task];
     let image = images.x + min(u32((f32(i) + random(&state)) * f32(images.y) / f32(counts.n_rays)), images.y - 1u);
     let camera = cameras[image];
@@ -131,7 +131,7 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     let pixel = y * camera.width + x;
     var ray = camera_ray(camera, image, pixel);
     //: if near_steps > 0
-    // Not beyond the middle of what is left of the ray.
+    // At most the middle of the remaining ray.
     let start = ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0);
     ray.t_min = clamp(start, ray.t_min, 0.5 * (ray.t_min + ray.t_max));
     //: endif

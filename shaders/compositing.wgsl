@@ -1,10 +1,9 @@
 // Volume rendering along rays (Mildenhall et al. 2020, eq. 3): alpha_i = 1 - exp(-sigma_i dt_i), T_i = prod (1 - alpha),
-// colour = sum T_i alpha_i c_i. One thread a ray; a ray's samples are contiguous, ray_offsets[r] to ray_offsets[r + 1].
+// colour = sum T_i alpha_i c_i. One thread per ray; a ray's samples are contiguous, ray_offsets[r] to ray_offsets[r + 1].
 //
-// `cull` counts the samples before the transmittance falls below the minimum, `gather` copies those to the front of the
-// arrays, `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients,
-// `render` writes pixels, `accumulate` those of a round of rendering, after which rays begin behind their last sample or not
-// at all. Each stays within the eight storage buffers of the base path.
+// `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients, `render`
+// writes pixels, `accumulate` adds a round of rendering to them, after which a ray starts behind its last sample or is empty.
+// Each stays within the eight storage buffers of the base path.
 // See src/compositing.rs.
 #import common/activation
 #import common/color
@@ -18,27 +17,7 @@
 #import common/ray_loss
 //: endif
 
-//: if pass == "cull"
-var<storage, read> counts: StepState;
-var<storage, read> samples: array<vec4<f32>>;             // (n_marched) position, dt
-var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
-var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
-var<storage, read_write> kept_counts: array<u32>;         // (n_rays)
-//: elif pass == "gather"
-var<storage, read> counts: StepState;
-var<storage, read> samples: array<vec4<f32>>;             // (n_marched)
-var<storage, read> sample_rays: array<vec2<u32>>;         // (n_marched) ray, bits of the distance
-var<storage, read> features: array<vec4<f32>>;            // (n_marched, feature_stride / 4)
-var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1) of the marched and of the kept samples
-var<storage, read_write> kept_samples: array<vec4<f32>>;  // (n_kept)
-var<storage, read_write> kept_rays: array<vec2<u32>>;     // (n_kept)
-var<storage, read_write> kept_features: array<vec4<f32>>; // (n_kept, feature_stride / 4)
-//: elif pass == "pair"
-var<storage, read> counts: StepState;
-var<storage, read> ray_offsets: array<u32>;               // (n_rays + 1)
-var<storage, read> kept_offsets: array<u32>;              // (n_rays + 1)
-var<storage, read_write> offsets: array<vec2<u32>>;       // (n_rays + 1)
-//: elif pass == "train"
+//: if pass == "train"
 var<storage, read> counts: StepState;
 var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
@@ -65,7 +44,7 @@ var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
 var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
 var<storage, read> raw_color: array<vec4<f32>>;           // (n_kept, color_stride), from column color_offset on
 var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
-var<storage, read_write> rays: array<Ray>;                // (n_rays) whose `image` is the pixel's place in the tile
+var<storage, read_write> rays: array<Ray>;                // (n_rays) whose `image` is the index of the pixel in the tile
 var<storage, read_write> image: array<vec4<f32>>;         // (pixels, 2) colour and opacity; samples, 0, 0, depth
 //: else
 var<storage, read> counts: StepState;
@@ -80,50 +59,7 @@ var<storage, read> d_position: array<vec4<f32>>;          // (n_kept) gradient o
 var<storage, read_write> image: array<vec4<f32>>;         // (n_rays, 2) colour and opacity; normal (or samples, 0, 0) and depth
 //: endif
 
-//: if pass == "cull"
-const MIN_TRANSMITTANCE: f32 = ${min_transmittance};
-
-@compute @workgroup_size(64)
-fn cull(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let r = linear_group(group) * 64u + lane;
-    if (r >= counts.n_rays) { return; }
-    var kept = 0u;
-    if (r < counts.n_rays_fitting) {
-        let first = ray_offsets[r];
-        let n = ray_offsets[r + 1u] - first;
-        var transmittance = 1.0;
-        while (kept < n && transmittance >= MIN_TRANSMITTANCE) {
-            let sigma = density_from_raw(raw_density[(first + kept) * ${density_stride}u]);
-            transmittance *= exp(-sigma * samples[first + kept].w);
-            kept += 1u;
-        }
-    }
-    kept_counts[r] = kept;
-}
-//: elif pass == "pair"
-@compute @workgroup_size(64)
-fn pair(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let r = linear_group(group) * 64u + lane;
-    if (r >= counts.n_rays) { return; }
-    offsets[r] = vec2<u32>(ray_offsets[r], kept_offsets[r]);
-    if (r + 1u == counts.n_rays) { offsets[r + 1u] = vec2<u32>(ray_offsets[r + 1u], kept_offsets[r + 1u]); }
-}
-//: elif pass == "gather"
-@compute @workgroup_size(64)
-fn gather(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
-    let s = linear_group(group) * 64u + lane;
-    if (s >= counts.n_marched) { return; }
-    let ray = sample_rays[s];
-    let from_here = offsets[ray.x];
-    let to = from_here.y + (s - from_here.x);
-    if (ray.x >= counts.n_rays_fitting || to >= offsets[ray.x + 1u].y) { return; }
-    kept_samples[to] = samples[s];
-    kept_rays[to] = ray;
-    for (var q = 0u; q < ${feature_stride // 4}u; q++) {
-        kept_features[to * ${feature_stride // 4}u + q] = features[s * ${feature_stride // 4}u + q];
-    }
-}
-//: elif pass == "train"
+//: if pass == "train"
 @compute @workgroup_size(64)
 fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
@@ -154,7 +90,7 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
         //: if opacity_loss
-        // Of an opaque pixel, about as much as a random background costs on average.
+        // For an opaque pixel, about the average loss of a random background.
         let clear = vec3<f32>(f32(${opacity_loss}) * targets[r].w * transmittance);
         result.loss += ${loss_weight} * loss_value(clear).x;
         result.clear_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
@@ -170,7 +106,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
     let ray = ray_losses[r];
     let g = ray.slope;
     let end = offsets[r + 1u].y;
-    // dL/dsigma_i = dt_i g . (T_i+1 c_i - what follows sample i), the background included in what follows.
+    // dL/dsigma_i = dt_i g . (T_i+1 c_i - colour composited behind sample i, background included).
     var following = ray.composited;
     var transmittance = 1.0;
     for (var j = offsets[r].y; j < end; j++) {
@@ -181,7 +117,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         let weight = transmittance * alpha;
         transmittance *= 1.0 - alpha;
         following -= weight * rgb;
-        // Rounding left a residue, and the last dt may be enormous.
+        // Drop the rounding residue, which an enormous last dt would amplify.
         if (j + 1u == end) { following = transmittance * ray.background; }
         d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
         //: if opacity_loss
@@ -222,13 +158,13 @@ fn accumulate(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id)
     image[2u * pixel] = vec4<f32>(color, 1.0 - transmittance);
     let evaluated = image[2u * pixel + 1u].x + f32(end - first);
     image[2u * pixel + 1u] = vec4<f32>(evaluated, 0.0, 0.0, depth);
-    // There may be more where the march stopped for want of room alone.
+    // More samples may follow if the march stopped only at the sample limit.
     let goes_on = end - first >= counts.most_samples && transmittance >= MIN_TRANSMITTANCE && last.y > 0.0;
     rays[r].t_min = select(rays[r].t_max, (last.x + last.y) / length(rays[r].direction), goes_on);
 }
 //: else
 //: if normals and ndc
-// From the box, which holds normalised device coordinates, to the world, up to a factor.
+// Map from normalised device coordinates in the box to the world, up to a factor.
 fn world_gradient(x: vec3<f32>, d: vec3<f32>) -> vec3<f32> {
     let half = vec2<f32>(${ndc_half[0]}, ${ndc_half[1]});
     let offset = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
@@ -260,7 +196,7 @@ fn render(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
             let weight = transmittance * alpha;
             color += weight * color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
             //: if ndc
-            // Infinity is among the places that samples lie at, and would drown all others.
+            // A sample may lie at infinity, which would dominate the mean.
             depth += weight * min(bitcast<f32>(kept_rays[j].y), ${64 * ndc_near});
             //: else
             depth += weight * bitcast<f32>(kept_rays[j].y);

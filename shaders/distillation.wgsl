@@ -1,10 +1,10 @@
-// Distillation (Reiser et al. 2021, section 3.2): a teacher's answers at random points, in random directions, are what a
-// grid of networks learns.
+// Distillation (Reiser et al. 2021, section 3.2): a grid of networks learns a teacher's outputs at random points, in random
+// directions.
 //
-// `begin` sets the counts, `draw` places as many points for each network where dense voxels, cells of the occupancy grid,
-// lie in its cell, and draws directions,
-// `targets` turns what the teacher puts out into colour and density, `compare` is the mean squared error of colour and of
-// alpha = 1 - exp(-sigma distance), with its gradients. See src/distillation.rs.
+// `begin` sets the counts, `draw` places the same number of points for each network, in the occupied cells of the occupancy
+// grid (voxels) inside the network's cell, and draws directions, `targets` turns the teacher's outputs into colour and
+// density, `compare` computes the mean squared error of colour and of alpha = 1 - exp(-sigma distance), with its gradients.
+// See src/distillation.rs.
 #import common/activation
 #import common/empty
 #import common/grid_index
@@ -19,7 +19,7 @@
 var<storage, read_write> state: StepState;
 //: elif pass == "draw"
 var<storage, read> counts: StepState;
-var<storage, read> voxels: array<u32>;                    // those that reach into its cell, network by network
+var<storage, read> voxels: array<u32>;                    // occupied voxels that overlap its cell, network by network
 var<storage, read> first_voxels: array<u32>;              // (networks + 1)
 var<storage, read> cells: array<u32>;                     // (networks) cell of each
 var<storage, read_write> samples: array<vec4<f32>>;       // (n_kept) position in [0, 1]^3
@@ -53,7 +53,7 @@ fn begin() {
     state.n_kept_total = ${n_points}u;
 }
 //: elif pass == "draw"
-// Place along x, y and z of element `index` of a grid, of whichever cascade.
+// Coordinates along x, y and z of element `index` of a grid, in any cascade.
 fn corner_of(index: u32, n: vec3<u32>) -> vec3<u32> { return vec3<u32>(index % n.x, (index / n.x) % n.y, (index / (n.x * n.y)) % n.z); }
 
 @compute @workgroup_size(64)
@@ -61,7 +61,7 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
     var state = random_seed(counts.seed ^ 0x2c1b3c6du, counts.step, i);
-    // Where there are more networks than points, the next step's begin behind this one's.
+    // If there are more networks than points, the next step continues with the networks after this step's.
     let network = (i + counts.step * ${shift}u) % ${networks}u;
     let first = first_voxels[network];
     let n = first_voxels[network + 1u] - first;
@@ -78,7 +78,7 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         low = max(low, from_here);
         high = max(low, min(high, from_here + share / f32(SIDE)));
     }
-    // Not on a face, which may be another network's.
+    // Avoid faces, which may belong to another network.
     let within = 0.001 + 0.998 * vec3<f32>(random(&state), random(&state), random(&state));
     samples[i] = vec4<f32>(low + within * (high - low), 0.0);
     sample_rays[i] = vec2<u32>(i % counts.n_rays, 0u);
@@ -100,7 +100,7 @@ fn answer(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 //: else
 const DISTANCE: f32 = ${alpha_distance};
 
-// A rectifier that is off would learn nothing: while it is taught, it leaks.
+// A ReLU at zero has no gradient, so a leaky ReLU replaces it during distillation.
 //: if density_activation == "relu"
 fn taught_density(raw: f32) -> f32 { return select(0.01 * raw, raw, raw > 0.0); }
 fn taught_slope(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
@@ -109,17 +109,17 @@ fn taught_density(raw: f32) -> f32 { return density_from_raw(raw); }
 fn taught_slope(raw: f32) -> f32 { return density_slope(raw); }
 //: endif
 
-// A thread compares all points of one ray, whose direction they share.
+// A thread compares all points of one ray, which share its direction.
 @compute @workgroup_size(64)
 fn compare(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let r = linear_group(group) * 64u + lane;
     if (r >= counts.n_rays) { return; }
-    // The mean over points and channels; what is kept of a ray is its share of the mean over rays.
+    // The mean over points and channels; ray_losses holds each ray's share of the mean over rays.
     let share = 0.25 / f32(counts.n_kept);
     var sum = 0.0;
     for (var i = r; i < counts.n_kept; i += counts.n_rays) {
         let raw = raw_density[i * ${density_stride}u];
-        // Rounding put it where there is no network, and nothing to learn.
+        // Rounding moved the point out of the network's cell; it has no loss.
         if (raw <= EMPTY) {
             d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(0.0);
             d_density[i * ${density_stride}u] = 0.0;

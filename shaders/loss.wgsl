@@ -1,5 +1,5 @@
-// Losses per colour channel of the difference e = predicted - target: L2 e^2, or the Huber loss as Instant-NGP scales
-// it, (|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5. The loss of a ray is the mean over its channels, that of a
+// Losses per colour channel of the difference e = predicted - target: L2 e^2, or the Huber loss with Instant-NGP's
+// scale, (|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5. The loss of a ray is the mean over its channels, that of a
 // step the mean over its rays. See src/loss.rs.
 //: if loss == "huber"
 const DELTA: f32 = ${delta};

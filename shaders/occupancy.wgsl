@@ -1,11 +1,11 @@
 // Occupancy grid (Mueller et al. 2022, appendix E.2): per cell the optical thickness of the field over the shortest step,
-// kept as a decaying maximum of samples; a bit a cell says whether rays stop there.
+// kept as a decaying maximum of samples; one bit per cell says whether rays place samples there.
 //
-// Cells are visited in a fixed permutation, a slice an update: `sweep_positions` places a jittered sample in each cell of
-// the slice, `occupied_positions` in cells that are occupied, the field gives densities, `sweep` and `raise` fold them
-// in, `mean`, `fold` and `bits` rebuild the bitfield. `raise_seen` folds in the samples that training evaluates anyway: far
-// more than visits, so that a cell in whose corner a surface stands is not missed until it is empty. `mark_unseen` switches
-// off for good the cells that no camera sees. A value below 0 is never occupied; UNVISITED is. See src/occupancy.rs.
+// Cells are visited in a fixed permutation, one slice per update: `sweep_positions` places a jittered sample in each cell of
+// the slice, `occupied_positions` in occupied cells, the field evaluates densities, `sweep` and `raise` merge them, `mean`,
+// `fold` and `bits` rebuild the bitfield. `raise_seen` merges the samples that training evaluates anyway: there are far more
+// of them than of visits, so a surface in the corner of a cell is not missed. `mark_unseen` permanently disables the cells
+// that no camera sees. A value below 0 is never occupied; UNVISITED always is. See src/occupancy.rs.
 #import common/activation
 #import common/camera
 #import common/grid_index
@@ -23,7 +23,7 @@ var<storage, read_write> samples: array<vec4<f32>>;       // (n_marched)
 var<storage, read> counts: StepState;
 var<storage, read> cells: array<u32>;
 var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
-var<storage, read_write> thickness: array<atomic<u32>>;   // f32 bits; of values >= 0 they sort as the values do
+var<storage, read_write> thickness: array<atomic<u32>>;   // f32 bits, which sort like the values if these are >= 0
 //: elif pass == "seen"
 var<storage, read> counts: StepState;
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept) position in [0, 1]^3, dt
@@ -53,7 +53,7 @@ fn cell_corner(cell: u32) -> vec3<u32> {
     return vec3<u32>(cell % RESOLUTION, (cell / RESOLUTION) % RESOLUTION, (cell / (RESOLUTION * RESOLUTION)) % RESOLUTION);
 }
 
-// Unit coordinates of a point in a cell, `at` in [0, 1]^3 within it.
+// Unit coordinates of the point at `at` in [0, 1]^3 within a cell.
 fn unit_position(cell: u32, at: vec3<f32>) -> vec3<f32> {
     let side = f32(1u << (cell / CELLS_PER_CASCADE));
     return ((vec3<f32>(cell_corner(cell)) + at) / f32(RESOLUTION) - 0.5) * side + 0.5;
@@ -80,7 +80,7 @@ fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
             thickness[cell] = UNVISITED;
             return;
         }
-        // Distances of the cell's sphere from the planes that bound what the camera sees.
+        // Distances of the cell's bounding sphere from the planes of the camera's frustum.
         let low = cameras[c].view_low;
         let high = cameras[c].view_high;
         let from_low = p.xy - p.z * low + radius * sqrt(1.0 + low * low);
@@ -104,7 +104,7 @@ fn sweep_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgrou
     let i = linear_group(group) * 64u + lane;
     if (i >= ${n_sweep}u) { return; }
     var state = random_seed(counts.seed ^ 0x27d4eb2fu, counts.occupancy_phase, i);
-    // The number of cells is a power of two times that of cascades; an odd factor permutes the former.
+    // The number of cells is a power of two times the number of cascades; an odd factor permutes the power of two.
     let visit = (counts.occupancy_phase * ${n_sweep}u + i) % CELLS;
     let within = (visit * 0x9e3779b1u) & (CELLS_PER_CASCADE - 1u);
     place(i, (visit / CELLS_PER_CASCADE) * CELLS_PER_CASCADE + within, &state);
@@ -125,7 +125,7 @@ fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workg
 }
 //: elif pass == "update" or pass == "seen"
 fn thickness_of(i: u32) -> f32 {
-    // Without the sign that a zero may have: bits of values >= 0 are compared.
+    // Drop the sign of a negative zero, since the bits of values >= 0 are compared.
     return abs(min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20));
 }
 
@@ -139,7 +139,7 @@ fn raise_cell(cell: u32, i: u32) {
 fn raise_seen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
-    // The finest cascade that holds it.
+    // The finest cascade that contains it.
     let from_centre = (kept_samples[i].xyz - 0.5) * f32(1u << (CASCADES - 1u));
     let farthest = max(abs(from_centre.x), max(abs(from_centre.y), abs(from_centre.z)));
     var cascade = 0u;
@@ -192,7 +192,7 @@ fn fold(@builtin(local_invocation_index) lane: u32) {
     }
 }
 //: else
-// One word of 32 cells a thread; cascade by cascade, from the finest.
+// One word of 32 cells per thread; cascade by cascade, from the finest.
 @compute @workgroup_size(64)
 fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let word = linear_group(group) * 64u + lane;
@@ -207,7 +207,7 @@ fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     for (var b = 0u; b < 32u; b++) {
         var occupied = thickness[first + b] > threshold;
         //: if cascade > 0
-        // The central cells cover eight of the cascade below each.
+        // Each central cell covers eight cells of the next finer cascade.
         let at = cell_corner(first + b);
         let low = RESOLUTION / 4u;
         if (all(at >= vec3<u32>(low)) && all(at < vec3<u32>(3u * low))) {

@@ -1,11 +1,11 @@
-// Adam (Kingma and Ba 2015), as tiny-cuda-nn varies it, or plain gradient descent, which has no moments; with an exponential
+// Adam (Kingma and Ba 2015) with tiny-cuda-nn's changes, or plain gradient descent, which has no moments; with an exponential
 // moving average of the weights.
 //
-// `dense` updates a range of a slab of network weights, four at a time; `cells` those networks of a grid that had samples,
-// a workgroup each, which like the rows of a hash table keep step counters of their own; the norms of the layers of its
-// colour network, biases included (padding is 0), may add to the loss. `sparse` updates the rows of a hash table: a row whose
-// gradient is all zero is left alone and keeps its own step counter; the average of a row that was left alone for k
-// steps catches up when it is next seen (or in `settle`). See src/optimizer.rs.
+// `dense` updates a range of a slab of network weights, four at a time. `cells` updates the networks of a grid that had
+// samples, one workgroup per network; like the rows of a hash table, each has its own step counter. The norms of the layers
+// of its colour network, biases included (padding is 0), may add to the loss. `sparse` updates the rows of a hash table: a row
+// whose gradient is all zero is skipped and keeps its step counter; the average of a row that was skipped for k steps
+// catches up at its next update (or in `settle`). See src/optimizer.rs.
 #import common/grid_index
 #import common/step
 
@@ -76,7 +76,7 @@ const LR_FACTOR: f32 = ${learning_rate_factor};
 const L2: f32 = ${l2_reg};
 const EMA: f32 = ${ema_decay};
 
-// The share of an average that is left after some steps; pow(0, 0) may be NaN.
+// The fraction of an average that remains after some steps; pow(0, 0) may be NaN.
 fn remaining(steps: u32) -> f32 {
     if (steps == 0u) { return 1.0; }
     return pow(EMA, f32(steps));
@@ -87,13 +87,14 @@ fn finite(v: vec4<f32>) -> bool {
 }
 
 //: if pass == "dense" or pass == "cells"
-// Step size and epsilon of update number t, with Adam's corrections for moments that start at zero.
+// Step size and epsilon of update number t, with Adam's bias corrections.
 fn rates(t: f32) -> vec2<f32> {
     let second = sqrt(1.0 - pow(BETA2, t));
     return vec2<f32>(state.learning_rate * LR_FACTOR * second / (1.0 - pow(BETA1, t)), EPSILON * second);
 }
 
-// An update of weights 4i to 4i + 3, whose averages are `idle` of what they were, and of which `decay` adds to the gradient.
+// Update weights 4i to 4i + 3. Their averages first move to the weights, keeping the fraction `idle` of themselves; `decay`
+// times the weights adds to the gradient.
 fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
     let w = values[i];
     let g = gradients[i] + decay * w;
@@ -107,7 +108,7 @@ fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
     let v = BETA2 * second_moments[i] + (1.0 - BETA2) * g * g;
     let next = w - rates.x * m / (sqrt(v) + rates.y);
     //: endif
-    // The weight too: a relu may hide one that is NaN from the loss.
+    // Check the weight too: a ReLU may hide a NaN weight from the loss.
     if (!finite(g) || !finite(next)) {
         atomicAdd(&state.non_finite, 1u);
         return;
@@ -134,16 +135,16 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 //: if transposes
 #import network/transpose
 
-// First weight among a network's, columns and rows of each layer.
+// Index of the first weight within a network, columns and rows of each layer.
 const MATRICES: array<vec3<u32>, ${matrices | length}> = array<vec3<u32>, ${matrices | length}>(${matrices | join(", ")});
 //: endif
 //: set n_parts = parts | length
-// First vec4 of the part of a network whose norm does not count, of each layer whose norm counts, and of what follows.
+// First vec4 of the part of a network without a norm penalty, of each penalised layer, and of the part after them.
 const PARTS: array<u32, ${n_parts + 1}> = array<u32, ${n_parts + 1}>(${parts | join("u, ")}u, ${n // 4}u);
 //: if n_parts > 1
 const NORM_REG: f32 = ${norm_reg};
 var<workgroup> squares: array<f32, ${64 * n_parts}>;
-var<workgroup> slopes: array<f32, ${n_parts}>;            // what of a part's weights is its norm's gradient, times NORM_REG
+var<workgroup> slopes: array<f32, ${n_parts}>;            // gradient of a part's norm per unit of its weights, times NORM_REG
 //: endif
 
 @compute @workgroup_size(64)
@@ -205,7 +206,7 @@ const N_LEVELS: u32 = ${n_levels}u;
 const FIRST_LEVEL: u32 = ${first_level}u;
 const FIRST_ROWS: array<u32, ${n_levels}> = array<u32, ${n_levels}>(${first_rows | join("u, ")}u);
 const PARTS: u32 = ${parts}u;
-// A sum this large may not leave room for the next step's.
+// A sum this large may overflow in the next step.
 const NEAR_OVERFLOW: u32 = 0x40000000u;
 
 @compute @workgroup_size(64)

@@ -1,9 +1,9 @@
-// Reptile (Nichol, Achiam and Schulman 2018): what takes the place of a gradient is the difference between the weights and
-// what the steps on one task made of them. See src/reptile.rs.
+// Reptile (Nichol, Achiam and Schulman 2018): the difference between the weights before and after the steps on one task
+// replaces the gradient. See src/reptile.rs.
 #import common/grid_index
 
-var<storage, read> values: array<vec4<f32>>;              // what the steps began with
-var<storage, read> adapted: array<vec4<f32>>;             // what they made of it
+var<storage, read> values: array<vec4<f32>>;              // weights before the steps
+var<storage, read> adapted: array<vec4<f32>>;             // weights after them
 var<storage, read_write> gradients: array<vec4<f32>>;
 
 @compute @workgroup_size(64)

@@ -1,20 +1,20 @@
 //! Cameras: where a pixel's ray starts and where it goes.
 //!
-//! One convention everywhere: OpenGL camera-to-world, x right, y up, looking along −z, as the
-//! field's files store it.
+//! All poses are OpenGL camera-to-world matrices: x right, y up, looking along −z. The field's common file formats store
+//! them so.
 //!
-//! Pixels count from the top-left corner with y down; the centre of the first pixel is (0.5, 0.5).
+//! Pixel coordinates start at the top-left corner with y down; the centre of the first pixel is (0.5, 0.5).
 
 use glam::{DMat3, DVec3};
 
-/// Newton steps before a lens is taken as it stands; well-behaved lenses need three or four.
+/// Maximum number of Newton steps; well-behaved lenses need three or four.
 const MAX_NEWTON_STEPS: usize = 32;
-/// Residual, in focal lengths, at which undistortion has converged.
+/// Residual, in focal lengths, below which undistortion has converged.
 const CONVERGED: f64 = 1e-12;
 
 /// How the image plane maps to rays: a projection, and the distortion between the ideal plane and the pixels.
 ///
-/// Coefficients have no unit: they act on image-plane coordinates in focal lengths.
+/// Coefficients are dimensionless: they act on image-plane coordinates in focal lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Lens {
     /// No distortion.
@@ -49,7 +49,7 @@ pub enum Lens {
     Orthographic,
     /// Latitude and longitude: columns are angles around the camera's y axis, rows angles above
     /// its xz plane; the principal point looks along −z. A focal length is the number of pixels
-    /// per radian, so that width / 2π and height / π show everything.
+    /// per radian: width / 2π and height / π cover the whole sphere.
     Equirectangular,
 }
 
@@ -62,7 +62,7 @@ pub struct Camera {
     pub width: u32,
     /// Image height in pixels.
     pub height: u32,
-    /// Focal lengths (x, y) in pixels; [`Lens`] says where they mean something else.
+    /// Focal lengths (x, y) in pixels; for other meanings see [`Lens`].
     pub focal: [f32; 2],
     /// Principal point (x, y) in pixels from the top-left corner; the image centre is (width / 2,
     /// height / 2).
@@ -99,8 +99,8 @@ impl Camera {
         Self::pinhole(columns, focal, width, height)
     }
 
-    /// A pinhole camera with the columns right, up, back and place of its matrix, square pixels of `focal` and a centred
-    /// principal point.
+    /// A pinhole camera with square pixels, focal length `focal` in pixels and a centred principal point. `columns` are
+    /// those of its camera-to-world matrix: right, up, back, position.
     pub(crate) fn pinhole(columns: [DVec3; 4], focal: f64, width: u32, height: u32) -> Self {
         Self {
             world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),
@@ -112,10 +112,10 @@ impl Camera {
         }
     }
 
-    /// The same view at 1/`k` of the resolution, rounded down but at least one pixel a side.
+    /// The same view at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
     ///
-    /// Intrinsics follow the exact ratio new/old of each side, as
-    /// [`crate::dataset::Image::downscaled`] resamples.
+    /// Intrinsics are scaled by the exact ratio new/old of each side, which matches the resampling of
+    /// [`crate::dataset::Image::downscaled`].
     #[must_use]
     pub fn downscaled(&self, k: u32) -> Self {
         let k = k.max(1);
@@ -151,12 +151,12 @@ impl Camera {
         self.world_from_camera.map(|row| row[3])
     }
 
-    /// [`Self::position`] as a vector to compute with.
+    /// [`Self::position`] as a vector.
     pub(crate) fn place(&self) -> DVec3 {
         DVec3::from(self.position())
     }
 
-    /// [`Self::forward`] as a vector to compute with.
+    /// [`Self::forward`] as a vector.
     pub(crate) fn direction(&self) -> DVec3 {
         DVec3::from(self.forward().map(f64::from))
     }
@@ -168,12 +168,12 @@ impl Camera {
         forward.to_array().map(|v| v as f32)
     }
 
-    /// The ray of the point (`px`, `py`) of the image: origin in world units and unit direction.
+    /// The ray through the image point (`px`, `py`): origin in world units and unit direction.
     ///
     /// `px`, `py` are pixels from the top-left corner: pass column + 0.5 for a pixel's centre. The
     /// lens is inverted by damped Newton iterations (see [`Camera::lens_is_invertible`]), in f64.
     /// Where a lens model folds over, no ray maps to the pixel and the last iterate is returned.
-    /// This is the CPU reference of the GPU ray generator.
+    /// This is the CPU reference for the GPU ray generator.
     #[must_use]
     pub fn ray(&self, px: f32, py: f32) -> ([f64; 3], [f64; 3]) {
         let ([x, y], _) = self.undistort_pixel(f64::from(px), f64::from(py));
@@ -199,7 +199,7 @@ impl Camera {
         (origin.to_array(), direction.to_array())
     }
 
-    /// The image point (pixels, y down) that the world-space `point` falls on; `None` behind a
+    /// Project the world-space `point` to image coordinates (pixels, y down); `None` behind a
     /// perspective or orthographic camera or at the camera centre. The result may lie outside the
     /// image.
     #[must_use]
@@ -242,7 +242,7 @@ impl Camera {
         ])
     }
 
-    /// Whether undistortion converges at the image's corners and edge centres, and so nearly
+    /// Whether undistortion converges at the image's corners and edge centres, and hence almost
     /// everywhere.
     #[must_use]
     pub fn lens_is_invertible(&self) -> bool {
@@ -279,10 +279,11 @@ impl Camera {
     }
 }
 
-/// The point that optical axes pass nearest by, least sum of distances (world units), so that a camera gone astray does not
-/// move it; `None` where they are all but parallel.
+/// The point with the least sum of distances to the cameras' optical axes (world units), which is robust to outlier cameras;
+/// `None` where the axes are nearly parallel.
 ///
-/// Reweighted least squares (Weiszfeld 1937): Σ w (I − d dᵀ) (x − p) = 0 with w the reciprocal distance of the step before.
+/// Iteratively reweighted least squares (Weiszfeld 1937): Σ w (I − d dᵀ) (x − p) = 0, where w is the reciprocal of the
+/// previous iteration's distance.
 #[must_use]
 pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     const ROUNDS: usize = 12;
@@ -293,7 +294,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
         for &(p, d) in &axes {
             let weight = found.map_or(1.0, |x| {
                 let off = (x - p).reject_from_normalized(d).length();
-                // Axes that nearly meet need not meet exactly.
+                // The second term bounds the weight of axes that pass almost exactly through the point.
                 1.0 / (off + 1e-3 * x.distance(p)).max(1e-9)
             });
             let across = DMat3::IDENTITY - DMat3::from_cols(d * d.x, d * d.y, d * d.z);
@@ -301,7 +302,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
             right += across * p * weight;
             total += weight;
         }
-        // Of axes spread by a degree: 1e-4.
+        // Axes spread over one degree give about 1e-4.
         let is_clear = axes.len() > 1 && (matrix * (1.0 / total)).determinant() > 1e-4;
         let next = is_clear.then(|| matrix.inverse() * right)?;
         if !next.is_finite() {
@@ -312,7 +313,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     found
 }
 
-/// The mean of what `cameras` have upwards, or the axis of the world that is near it.
+/// The mean up direction of `cameras`, snapped to a world axis (either sign) if one is close to it.
 #[must_use]
 pub fn upwards(cameras: &[Camera]) -> DVec3 {
     let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| row[1]));
@@ -324,18 +325,18 @@ pub fn upwards(cameras: &[Camera]) -> DVec3 {
         .unwrap_or(up)
 }
 
-/// Focal length in pixels of a side of `side` pixels seen under the full angle `angle` (radians): ½
-/// side / tan(½ angle).
+/// Focal length in pixels of an image side of `side` pixels with the full field of view `angle` (radians): ½ side /
+/// tan(½ angle).
 pub(crate) fn focal_from_angle(angle: f64, side: f64) -> f64 {
     0.5 * side / (0.5 * angle).tan()
 }
 
 impl Lens {
-    /// Distorted image-plane point (focal lengths, y down) of an ideal one.
+    /// Distort an ideal image-plane point; the result is in focal lengths, y down.
     ///
     /// For [`Lens::OpenCvFisheye`] the ideal point is the direction's angle from the axis, θ, times
-    /// the unit vector towards the point; for [`Lens::Equirectangular`] longitude and latitude in
-    /// radians, for [`Lens::Orthographic`] world units; otherwise it is the perspective projection.
+    /// the unit vector towards the point; for [`Lens::Equirectangular`] it is longitude and latitude in
+    /// radians, for [`Lens::Orthographic`] a point in world units, otherwise the perspective projection.
     #[must_use]
     pub fn distort(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         match *self {
@@ -350,8 +351,8 @@ impl Lens {
 
     /// Inverse of [`Lens::distort`] and whether the iteration converged.
     ///
-    /// Newton's method from the distorted point. A step is halved until it lowers the residual; the
-    /// iteration ends where the model folds over (a Jacobian that is not positive).
+    /// Newton's method, started at the distorted point. A step is halved until it lowers the residual; the
+    /// iteration stops where the model folds over (the Jacobian is not positive definite).
     #[must_use]
     pub fn undistort(&self, distorted: [f64; 2]) -> ([f64; 2], bool) {
         match self {

@@ -38,8 +38,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::config::Config;
 use crate::field::{Field, FieldParameters};
-use crate::gpu::{Buffer, Gpu, StepState};
+use crate::gpu::{Buffer, Gpu};
 use crate::network::binned;
+use crate::step_state::StepState;
 use crate::train::Trainer;
 pub use contents::Contents;
 use contents::has_non_finite;
@@ -273,9 +274,9 @@ impl Checkpoint {
             let of = |table: &layout::Table| into[table.pass].tables[table.chunk].clone();
             self.tables(gpu, fields, &[role], &of)?;
         }
-        let mut stage = crate::gpu::Stage::new("load");
+        let mut stage = gpu.stage("load");
         for (field, into) in fields.iter().zip(into) {
-            field.transpose(gpu, &mut stage, into, None)?;
+            field.transpose(&mut stage, into, None)?;
         }
         gpu.submit([&stage]);
         Ok(())
@@ -405,9 +406,9 @@ impl Checkpoint {
                 trainer.set_lessons(&cells, &self.bits()?);
             }
         }
-        let mut stage = crate::gpu::Stage::new("load");
+        let mut stage = gpu.stage("load");
         for (field, parameters) in fields.iter().zip(&trainer.parameters()) {
-            field.transpose(gpu, &mut stage, parameters, None)?;
+            field.transpose(&mut stage, parameters, None)?;
         }
         gpu.submit([&stage]);
         trainer.restore_clock(self.info.step, self.info.train_seconds);

@@ -21,9 +21,9 @@ pub use meta::Meta;
 pub use occupancy::Occupancy;
 pub use optimizer::{Algorithm, Optimizer};
 pub use passes::{
-    Cells, ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, Field,
-    FrequencyConfig, HashGridConfig, Initialization, Network, Pass, PositionEncoding, Sampler,
-    Spacing,
+    Cells, ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, FieldConfig,
+    FrequencyConfig, HashGridConfig, Initialization, NetworkConfig, PassConfig, PositionEncoding,
+    Sampler, Spacing,
 };
 pub use resolve::SceneHints;
 pub use scene::{
@@ -137,7 +137,7 @@ pub struct Config {
     pub occupancy: Option<Occupancy>,
     /// Sampler and field of each pass; an importance sampler looks at the pass before its own, and the last one makes the
     /// image.
-    pub passes: Vec<Pass>,
+    pub passes: Vec<PassConfig>,
 }
 
 /// Longest file that is read.

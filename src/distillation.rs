@@ -10,12 +10,15 @@ use std::time::Duration;
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Cells, Config, Distillation, Occupancy};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
-use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage, Submitter};
+use crate::gpu::{
+    Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, Profile, Stage, Submitter,
+};
 use crate::images::ImageSet;
-use crate::network::{CellGrid, SavedActivations, binned};
+use crate::network::{CellGrid, GridTooLarge, SavedActivations, binned};
 use crate::occupancy::OccupancyGrid;
-use crate::pass::Pass;
+use crate::pass::{Capacity, Pass};
 use crate::sampling::SceneBox;
+use crate::step_state::StepState;
 
 const FILE: &str = "distillation";
 
@@ -47,6 +50,9 @@ pub enum DistillationError {
         /// Highest corner of what is dense.
         dense_high: [f32; 3],
     },
+    /// The networks that the teacher needs are too many.
+    #[error(transparent)]
+    GridTooLarge(#[from] GridTooLarge),
     /// Told to stop.
     #[error("stopped")]
     Stopped,
@@ -65,7 +71,7 @@ impl Teacher {
     /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
-    pub fn multiply_adds(&self, gpu: &Gpu, config: &Config, kept: u32) -> [f64; 2] {
+    pub fn multiply_adds(&self, profile: &Profile, config: &Config, kept: u32) -> [f64; 2] {
         let parts = config.passes[0].field.cells.as_ref();
         let Some(((cells, distillation), occupancy)) = parts
             .zip(config.distillation.as_ref())
@@ -76,7 +82,7 @@ impl Teacher {
         let cascades = SceneBox::of(config).cascades();
         let voxels = f64::from(occupancy.resolution).powi(3) * f64::from(cascades);
         let places = voxels * f64::from(distillation.supersampling);
-        let n_points = Distiller::points(gpu, distillation, self, cells.n_networks(), kept);
+        let n_points = Distiller::points(profile, distillation, self, cells.n_networks(), kept);
         let density = self.field.density.layout().multiply_adds() as f64;
         let all = self.field.multiply_adds() as f64;
         [places * density, f64::from(n_points) * all]
@@ -263,7 +269,7 @@ fn cover(
     let most = most.min(Cells::MAX_NETWORKS);
     if networks > most {
         let finest = CellGrid::finest(&cells, most, count);
-        return Err(DistillationError::Gpu(GpuError::GridTooLarge {
+        return Err(DistillationError::GridTooLarge(GridTooLarge {
             networks,
             bytes: u64::from(networks) * room.bytes,
             limit: room.limit,
@@ -331,7 +337,7 @@ pub struct Distiller {
 impl Distiller {
     /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
     fn points(
-        gpu: &Gpu,
+        profile: &Profile,
         config: &Distillation,
         teacher: &Teacher,
         networks: u32,
@@ -339,13 +345,13 @@ impl Distiller {
     ) -> u32 {
         let wanted = u64::from(config.points_per_network) * u64::from(networks);
         let mut n_points = u32::try_from(wanted.min(u64::from(kept))).unwrap_or(u32::MAX);
-        let most = gpu.class().most_operations();
+        let most = profile.class.most_operations();
         let fits = |n: u32| {
             let operations = 2 * u64::from(n) * teacher.field.multiply_adds();
             operations <= most
                 && teacher
                     .field
-                    .fits(gpu, 0, u64::from(n), SavedActivations::Nothing)
+                    .fits(profile, 0, u64::from(n), SavedActivations::Nothing)
         };
         while n_points > 512 && !fits(n_points) {
             n_points /= 2;
@@ -353,70 +359,67 @@ impl Distiller {
         n_points
     }
 
-    /// Bytes that the teacher of a student of `config`, which holds `kept` samples, takes, and [`Self::new`] allocates.
-    #[must_use]
-    pub fn bytes(gpu: &Gpu, config: &Config, teacher: &Teacher, kept: u32) -> u64 {
+    /// Buffers for the distillation steps of a student of `config`, which holds as much as `capacity`; none where nothing is
+    /// distilled.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn of_config(
+        allocator: &dyn Allocator,
+        config: &Config,
+        teacher: &Teacher,
+        capacity: Capacity,
+    ) -> Result<Option<Self>, GpuError> {
         let cells = config.passes[0].field.cells.as_ref();
-        let Some((cells, distillation)) = cells.zip(config.distillation.as_ref()) else {
-            return 0;
+        let (Some(cells), Some(distillation), Some(occupancy)) =
+            (cells, &config.distillation, &config.occupancy)
+        else {
+            return Ok(None);
         };
         let grid = CellGrid::new(cells);
-        let n_points = Self::points(gpu, distillation, teacher, grid.n_networks, kept);
-        let buffers =
-            teacher
-                .field
-                .buffer_sizes(0, Self::rows(n_points), SavedActivations::Nothing);
+        let profile = allocator.profile();
+        let n_points = Self::points(
+            profile,
+            distillation,
+            teacher,
+            grid.n_networks,
+            capacity.kept,
+        );
         let cascades = SceneBox::of(config).cascades();
-        let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
-        FieldParameters::bytes(&teacher.field)
-            + buffers.iter().sum::<u64>()
-            + Self::sizes(&grid, [side, cascades], n_points)
-                .iter()
-                .sum::<u64>()
-    }
-
-    /// Rows of the teacher's buffers.
-    fn rows(n_points: u32) -> u64 {
-        u64::from(n_points).next_multiple_of(ROWS)
-    }
-
-    /// Bytes of the voxels of networks, of where each network's start, of their cells, and of the teacher's answers.
-    fn sizes(grid: &CellGrid, [side, cascades]: [u32; 2], n_points: u32) -> [u64; 4] {
         let networks = u64::from(grid.n_networks);
-        [
-            most_pieces(grid, side, cascades) * 4,
-            (networks + 1) * 4,
-            networks * 4,
-            Self::rows(n_points) * 16,
-        ]
-    }
-
-    /// Buffers for the lessons of `student`.
-    pub fn new(
-        gpu: &Gpu,
-        config: &Distillation,
-        teacher: &Teacher,
-        student: &Pass,
-        (grid, occupancy): (&CellGrid, &OccupancyGrid),
-    ) -> Result<Self, GpuError> {
-        let n_points = Self::points(gpu, config, teacher, grid.n_networks, student.capacity.kept);
-        let voxels = [occupancy.resolution, occupancy.cascades];
-        let [pieces, first_voxels, cells, targets] = Self::sizes(grid, voxels, n_points);
-        let rows = Self::rows(n_points);
-        Ok(Self {
-            grid: grid.clone(),
+        let pieces = most_pieces(&grid, occupancy.resolution, cascades);
+        let rows = u64::from(n_points).next_multiple_of(ROWS);
+        let nothing = SavedActivations::Nothing;
+        Ok(Some(Self {
             n_points,
-            n_rays: n_points.min(student.capacity.rays),
-            alpha_distance: config.alpha_distance,
-            voxels: gpu.buffer("voxels of networks", pieces)?,
-            first_voxels: gpu.buffer("first voxels", first_voxels)?,
-            cells: gpu.buffer("cells of networks", cells)?,
-            occupancy: voxels,
-            targets: gpu.buffer("teacher's answers", targets)?,
+            n_rays: n_points.min(capacity.rays),
+            alpha_distance: distillation.alpha_distance,
+            voxels: allocator.buffer("voxels of networks", pieces * 4)?,
+            first_voxels: allocator.buffer("first voxels", (networks + 1) * 4)?,
+            cells: allocator.buffer("cells of networks", networks * 4)?,
+            occupancy: [occupancy.resolution, cascades],
+            targets: allocator.buffer("teacher's answers", rows * 16)?,
             buffers: teacher
                 .field
-                .buffers(gpu, "teacher", 0, rows, SavedActivations::Nothing)?,
-        })
+                .buffers(allocator, "teacher", 0, rows, nothing)?,
+            grid,
+        }))
+    }
+
+    /// Bytes that `teacher` takes, and [`Self::of_config`] allocates.
+    ///
+    /// # Errors
+    /// As [`Self::of_config`].
+    pub fn bytes(
+        profile: &Profile,
+        config: &Config,
+        teacher: &Teacher,
+        capacity: Capacity,
+    ) -> Result<u64, GpuError> {
+        let planner = Planner::new(profile);
+        FieldParameters::new(&planner, &teacher.field)?;
+        Self::of_config(&planner, config, teacher, capacity)?;
+        Ok(planner.bytes())
     }
 
     /// Say which network each cell has, and which cells of the occupancy grid are dense.
@@ -475,63 +478,39 @@ impl Distiller {
         ray_losses: &Buffer,
     ) -> Result<Vec<Stage>, GpuError> {
         let counts = &student.counts;
-        let (samples, sample_rays) = (&student.kept_samples, &student.kept_rays);
-        let of_teacher =
+        let samples = student.kept_samples();
+        let activations =
             activation_defines(&teacher.config.passes[teacher.config.passes.len() - 1].field);
         let of_student = activation_defines(&student.field.config);
 
-        let mut draw = Stage::new("draw");
+        let mut draw = gpu.stage("draw");
         let once = Groups::Direct([1, 1, 1]);
         let defines = self.defines("begin").merge(of_student.clone());
-        draw.run(
-            gpu,
-            FILE,
-            "begin",
-            &defines,
-            &[("state", &counts.state)],
-            once,
-        )?;
-        counts.publish(gpu, &mut draw)?;
-        let per_point = || counts.groups(gpu, Count::Kept, 64, 1);
+        draw.run(FILE, "begin", &defines, &[("state", &counts.state)], once)?;
+        counts.publish(&mut draw)?;
+        let per_point = || counts.groups(StepState::KEPT, 64, 1);
         let bindings = [
             ("counts", &counts.state),
             ("voxels", &self.voxels),
             ("first_voxels", &self.first_voxels),
             ("cells", &self.cells),
-            ("samples", samples),
-            ("sample_rays", sample_rays),
-            ("rays", &student.rays),
+            ("samples", samples.positions),
+            ("sample_rays", samples.sample_rays),
+            ("rays", samples.rays),
         ];
         let defines = self.defines("draw").merge(of_student.clone());
-        draw.run(gpu, FILE, "draw", &defines, &bindings, per_point())?;
+        draw.run(FILE, "draw", &defines, &bindings, per_point())?;
 
-        let mut ask = Stage::new("teacher encode");
+        let mut ask = gpu.stage("teacher encode");
         let field = &teacher.field;
-        field.encode_kept(
-            gpu,
-            &mut ask,
-            counts,
-            &teacher.parameters,
-            samples,
-            sample_rays,
-            &self.buffers,
-        )?;
-        let mut answer = Stage::new("teacher");
-        field.forward(
-            gpu,
-            &mut answer,
-            counts,
-            &teacher.parameters,
-            &student.rays,
-            sample_rays,
-            &self.buffers,
-            SavedActivations::Nothing,
-            true,
-        )?;
+        let (of_teacher, buffers) = (&teacher.parameters, &self.buffers);
+        field.encode_kept(&mut ask, of_teacher, &samples, buffers)?;
+        let mut answer = gpu.stage("teacher");
+        field.forward(&mut answer, of_teacher, &samples, buffers, true)?;
         let raw = field.raw_outputs(&self.buffers);
         let defines = self
             .defines("targets")
-            .merge(of_teacher)
+            .merge(activations)
             .merge(output_defines(&raw));
         let bindings = [
             ("counts", &counts.state),
@@ -539,22 +518,13 @@ impl Distiller {
             ("raw_color", &raw.color),
             ("targets", &self.targets),
         ];
-        answer.run(gpu, FILE, "answer", &defines, &bindings, per_point())?;
+        answer.run(FILE, "answer", &defines, &bindings, per_point())?;
 
-        let mut encode = Stage::new("encode");
-        student.encode_kept(gpu, &mut encode, parameters)?;
-        let mut forward = Stage::new("forward");
-        student.field.forward(
-            gpu,
-            &mut forward,
-            counts,
-            parameters,
-            &student.rays,
-            sample_rays,
-            &student.buffers,
-            SavedActivations::Gradients,
-            true,
-        )?;
+        let mut encode = gpu.stage("encode");
+        let (field, buffers) = (&student.field, &student.buffers);
+        field.encode_kept(&mut encode, parameters, &samples, buffers)?;
+        let mut forward = gpu.stage("forward");
+        field.forward(&mut forward, parameters, &samples, buffers, true)?;
         let raw = student.field.raw_outputs(&student.buffers);
         let d_raw = student.field.d_raw_outputs(&student.buffers);
         let defines = self
@@ -570,9 +540,9 @@ impl Distiller {
             ("d_color", &d_raw.color),
             ("ray_losses", ray_losses),
         ];
-        let mut compare = Stage::new("compare");
-        let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
-        compare.run(gpu, FILE, "compare", &defines, &bindings, per_ray)?;
+        let mut compare = gpu.stage("compare");
+        let per_ray = counts.groups(StepState::RAYS, 64, 1);
+        compare.run(FILE, "compare", &defines, &bindings, per_ray)?;
         Ok(vec![draw, ask, answer, encode, forward, compare])
     }
 }
@@ -654,7 +624,7 @@ mod tests {
             small,
         )
         .unwrap_err();
-        let DistillationError::Gpu(GpuError::GridTooLarge { longest, .. }) = refused else {
+        let DistillationError::GridTooLarge(GridTooLarge { longest, .. }) = refused else {
             panic!("{refused}");
         };
         let at = |longest: u32| {

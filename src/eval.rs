@@ -1,4 +1,4 @@
-//! Measuring a field against images it has not seen.
+//! Evaluation of a field against images.
 
 use serde::Serialize;
 
@@ -9,16 +9,16 @@ use crate::metrics::lpips::{Lpips, LpipsError};
 use crate::metrics::{psnr, ssim};
 use crate::render::{self, Renderer};
 
-/// One view's quality.
+/// Quality of one view.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct ViewQuality {
     /// The frame's name.
     pub name: String,
-    /// dB over 8-bit-rounded sRGB values.
+    /// PSNR in dB over 8-bit-rounded sRGB values.
     pub psnr: f64,
     /// Structural similarity; absent for images below 11 pixels a side.
     pub ssim: Option<f64>,
-    /// Learned perceptual distance; absent where there were no weights.
+    /// Learned perceptual distance (LPIPS); absent without weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lpips: Option<f64>,
 }
@@ -36,36 +36,36 @@ pub struct EvalReport {
     pub background: String,
     /// Colour space the values are compared in.
     pub color_space: String,
-    /// Mean over views.
+    /// Mean PSNR over views in dB.
     pub psnr: f64,
-    /// Mean over views.
+    /// Mean SSIM over views.
     pub ssim: Option<f64>,
-    /// Mean over views.
+    /// Mean LPIPS over views.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lpips: Option<f64>,
-    /// `alex` or `vgg`: distances of one do not compare with those of the other.
+    /// `alex` or `vgg`: distances of the two networks are not comparable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lpips_network: Option<String>,
     /// Number of views.
     pub views: usize,
     /// Every view.
     pub images: Vec<ViewQuality>,
-    /// Where the images came from.
+    /// Path of the dataset.
     #[serde(default)]
     pub dataset: String,
-    /// Factor that the images were shrunk by before they were compared.
+    /// Factor by which the images were downscaled before the comparison.
     #[serde(default = "one")]
     pub downscale: u32,
-    /// Steps trained.
+    /// Number of training steps.
     pub steps: u32,
-    /// Steps on one view of each object before that was measured, of what many objects begin with.
+    /// For a meta-learned initialisation: steps on one view of each object before its evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapted_for: Option<u32>,
-    /// Seconds trained.
+    /// Seconds of training.
     pub train_seconds: f64,
     /// Rays rendered per second.
     pub rays_per_second: f64,
-    /// What rendered.
+    /// The device that rendered the views.
     pub device: String,
 }
 
@@ -73,21 +73,21 @@ fn one() -> u32 {
     1
 }
 
-/// `image` over `background` as sRGB values in [0, 1]: composited as training targets are.
+/// Composite `image` over the background of `config`, as for training targets; returns sRGB values in [0, 1].
 #[must_use]
 pub fn over_background(image: &Image, config: &Config) -> Vec<f32> {
     let scene = &config.scene;
     over(image, scene.linear, scene.eval_background.color())
 }
 
-/// The same in 8 bits.
+/// As [`over_background`], with 8-bit values.
 #[must_use]
 pub fn bytes_over_background(image: &Image, config: &Config) -> Vec<u8> {
     let values = over_background(image, config).into_iter();
     values.map(|v| (v * 255.0).round() as u8).collect()
 }
 
-/// `image` over `background` as sRGB values in [0, 1], composited in linear light or as it is.
+/// Composite `image` over `background`, in `linear` light or in sRGB; returns sRGB values in [0, 1].
 #[must_use]
 pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
     let mut frame = render::Frame::new(image.width, image.height, linear);
@@ -95,11 +95,11 @@ pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
     frame.rgb(background)
 }
 
-/// Render and measure one view; `None` once `keep_going`, which is told the number of rays done between submissions, says
-/// no.
+/// Render and evaluate one view. `keep_going` is called between submissions with the number of rays done; `None` if it
+/// returns false.
 ///
 /// # Errors
-/// What the device raised meanwhile.
+/// An error of the device.
 pub fn evaluate_view(
     renderer: &mut Renderer,
     frame: &Frame,
@@ -115,7 +115,7 @@ pub fn evaluate_view(
     }))
 }
 
-/// Measure `rendered` against `image`, over the background of `config`.
+/// Compare `rendered` with `image`, over the background of `config`.
 #[must_use]
 pub fn compare(
     config: &Config,
@@ -133,7 +133,7 @@ pub fn compare(
     }
 }
 
-/// Learned perceptual distance of `rendered` from `image`, of the values that [`compare`] compares.
+/// Learned perceptual distance between `rendered` and `image`, over the same values as in [`compare`].
 ///
 /// # Errors
 /// [`LpipsError::TooSmall`].
@@ -148,28 +148,28 @@ pub fn perceptual_distance(
     lpips.distance(&ours, &theirs, image.width as usize, image.height as usize)
 }
 
-/// What a report says beside its numbers.
+/// Properties of an evaluation for its report.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The split's name.
     pub split: String,
-    /// Where the images came from.
+    /// Path of the dataset.
     pub dataset: String,
-    /// Factor that the images were shrunk by.
+    /// Factor by which the images were downscaled.
     pub downscale: u32,
-    /// Steps trained.
+    /// Number of training steps.
     pub steps: u32,
-    /// Seconds trained.
+    /// Seconds of training.
     pub train_seconds: f64,
     /// Rays rendered per second.
     pub rays_per_second: f64,
-    /// What rendered.
+    /// The device that rendered the views.
     pub device: String,
-    /// What learned distances were measured with.
+    /// Network of the learned distances.
     pub lpips_network: Option<String>,
 }
 
-/// Put together a report. Means over an empty list are 0.
+/// Assemble a report. Means over an empty list are 0.
 #[must_use]
 pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> EvalReport {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;

@@ -3,14 +3,15 @@
 //! outputs brought back on the way out. A field knows nothing of rays, images or backgrounds.
 
 use crate::compositing::RawOutputs;
-use crate::config::{Cells, Field as FieldConfig};
+use crate::config::{Cells, FieldConfig};
 use crate::encoding::{self, HashGrid, PositionEncoder};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Planner, Profile, Stage};
 use crate::network::binned::Unsorted;
 use crate::network::{
-    ActivationBytes, Activations, Backward, Batch, Bins, CellGrid, Fused, Layout, Matrix, Network,
+    Activations, Backward, Batch, Bins, CellGrid, Fused, GridTooLarge, Layout, Matrix, Network,
     Rows, SavedActivations, Tiled, Updated, Weights,
 };
+use crate::step_state::StepState;
 
 /// The shape of a field.
 #[derive(Debug, Clone)]
@@ -40,33 +41,32 @@ pub struct FieldParameters {
 
 impl FieldParameters {
     /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::export_ema`] fills them.
-    pub fn of_passes(gpu: &Gpu, fields: &[Field]) -> Result<Vec<Self>, GpuError> {
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn of_passes(allocator: &dyn Allocator, fields: &[Field]) -> Result<Vec<Self>, GpuError> {
         let weights: u64 = fields.iter().map(|f| u64::from(f.slab_len()) * 4).sum();
         let weights = Weights {
-            values: gpu.buffer("settled weights", weights)?,
-            transposed: gpu.buffer("settled weights transposed", weights)?,
+            values: allocator.buffer("exported weights", weights)?,
+            transposed: allocator.buffer("exported weights transposed", weights)?,
         };
         let parameters = |field: &Field| {
+            let tables = field.tables();
             Ok(Self {
-                tables: field.tables().allocate(gpu, "settled hash table", 4)?,
+                tables: tables.allocate(allocator, "exported hash table", 4)?,
                 weights: weights.clone(),
-                cells: field.map_of_cells(gpu)?,
+                cells: field.map_of_cells(allocator)?,
             })
         };
         fields.iter().map(parameters).collect()
     }
 
     /// Zeroed parameters of one field.
-    pub fn new(gpu: &Gpu, field: &Field) -> Result<Self, GpuError> {
-        Ok(Self::of_passes(gpu, std::slice::from_ref(field))?.remove(0))
-    }
-
-    /// Bytes of the parameters of `field`.
-    #[must_use]
-    pub fn bytes(field: &Field) -> u64 {
-        let features = field.tables().total_rows() * u64::from(field.tables().n_features());
-        let cells = field.cells.as_ref().map_or(0, CellGrid::n_cells);
-        features * 4 + u64::from(field.slab_len()) * 8 + u64::from(cells) * 4
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn new(allocator: &dyn Allocator, field: &Field) -> Result<Self, GpuError> {
+        Ok(Self::of_passes(allocator, std::slice::from_ref(field))?.remove(0))
     }
 }
 
@@ -110,7 +110,7 @@ impl FieldBuffers {
     fn kept_batch<'a>(&'a self, counts: &'a Counts) -> Batch<'a> {
         match &self.kept_bins {
             Some(kept) => kept.bins.batch(),
-            None => Batch::of(counts, Count::Kept),
+            None => Batch::of(counts, StepState::KEPT),
         }
     }
 
@@ -119,29 +119,6 @@ impl FieldBuffers {
     pub fn updated(&self) -> Option<&Buffer> {
         self.kept_bins.as_ref().map(|kept| &kept.bins.updated)
     }
-}
-
-/// Bytes of each of the [`FieldBuffers`].
-#[derive(Debug, Clone)]
-struct FieldBytes {
-    features: u64,
-    raw_density: u64,
-    kept_features: u64,
-    color_input: u64,
-    raw_color: u64,
-    d_raw_color: u64,
-    d_raw_density: u64,
-    d_color_input: u64,
-    d_features: u64,
-    marched_activations: ActivationBytes,
-    density_activations: ActivationBytes,
-    color_activations: Option<ActivationBytes>,
-    binned_raw_density: u64,
-    unsorted_density: u64,
-    unsorted_color: u64,
-    d_unsorted_density: u64,
-    d_unsorted_color: u64,
-    bins: u64,
 }
 
 /// Raw outputs in the order in which samples came in.
@@ -155,12 +132,45 @@ fn unsorted_outputs(density: &Buffer, color: &Buffer) -> RawOutputs {
     }
 }
 
+/// The samples that a field is evaluated at.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptSamples<'a> {
+    /// Counts on the device, of which [`StepState::KEPT`] says how many samples there are.
+    pub counts: &'a Counts,
+    /// Positions in the box.
+    pub positions: &'a Buffer,
+    /// Ray of each sample.
+    pub sample_rays: &'a Buffer,
+    /// The rays, which give the view directions.
+    pub rays: &'a Buffer,
+}
+
+impl<'a> KeptSamples<'a> {
+    /// In the order in which they came in.
+    fn batch(&self) -> Batch<'a> {
+        Batch::of(self.counts, StepState::KEPT)
+    }
+}
+
+/// What a field's backward pass adds gradients to.
+#[derive(Debug, Clone, Copy)]
+pub struct FieldGradients<'a> {
+    /// dL/dW, laid out as the weights.
+    pub weights: &'a Buffer,
+    /// Whether the gradients of a grid's networks replace what is there instead.
+    pub overwrite: bool,
+    /// Gradients of the hash table, chunk by chunk, in fixed point.
+    pub tables: &'a [Buffer],
+    /// Their scale, level by level.
+    pub scales: &'a Buffer,
+}
+
 /// f32 from one raw density to the next.
 pub const RAW_DENSITY_STRIDE: u32 = 4;
 
-/// What the colour network keeps when a field does: input gradients are only ever asked of the density.
-fn color_keeps(keep: SavedActivations) -> SavedActivations {
-    match keep {
+/// What the colour network saves when a field does: input gradients are only ever asked of the density.
+fn color_saves(saved: SavedActivations) -> SavedActivations {
+    match saved {
         SavedActivations::Gradients => SavedActivations::Gradients,
         SavedActivations::Nothing | SavedActivations::Activations => SavedActivations::Nothing,
     }
@@ -168,7 +178,7 @@ fn color_keeps(keep: SavedActivations) -> SavedActivations {
 
 /// Where the weights of the networks of `config` lie, or of a cell's, from f32 `base` of their slab on.
 fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
-    let layout = |n_in: u32, network: &crate::config::Network, n_out: u32, base: u32| {
+    let layout = |n_in: u32, network: &crate::config::NetworkConfig, n_out: u32, base: u32| {
         let mut dims = vec![n_in];
         dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
         dims.push(n_out);
@@ -193,24 +203,24 @@ fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
 pub(crate) const ROWS: u64 = 512;
 
 impl Field {
-    /// Plan a field for a device.
+    /// Plan a field for a device of `profile`.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when a level of the hash grid does not fit a binding.
-    pub fn new(gpu: &Gpu, config: &FieldConfig) -> Result<Self, GpuError> {
-        Self::behind(gpu, config, 0)
+    /// [`GpuError::TooLarge`] when a level of the hash grid, or the weights of a grid of networks, do not fit a binding.
+    pub fn new(profile: &Profile, config: &FieldConfig) -> Result<Self, GpuError> {
+        Self::behind(profile, config, 0)
     }
 
     /// Plan a field whose network weights start at f32 `base` of their slab.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn behind(gpu: &Gpu, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
+    pub fn behind(profile: &Profile, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
         let cells = config.cells.as_ref().map(CellGrid::new);
         let within = cells
             .as_ref()
             .filter(|_| config.cells.as_ref().is_some_and(|c| c.local));
-        let position = PositionEncoder::new(gpu, &config.position_encoding, within)?;
+        let position = PositionEncoder::new(profile, &config.position_encoding, within)?;
         let (mut density, mut color) = layouts(config, base);
         if let Some(cells) = &cells {
             let of_color = color.as_ref().map_or(0, Layout::slab_len);
@@ -219,7 +229,7 @@ impl Field {
                 layout.copies = cells.n_networks;
                 layout.copy_stride = stride;
             }
-            let limit = gpu.max_binding_bytes();
+            let limit = profile.max_binding_bytes;
             let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
             let (networks, grid) = (cells.n_networks, config.cells.as_ref());
             if let Some(grid) =
@@ -237,19 +247,19 @@ impl Field {
                     bytes(networks) <= limit && networks <= Cells::MAX_NETWORKS
                 };
                 let finest = cells.resolution.iter().copied().max().unwrap_or(1);
-                return Err(GpuError::GridTooLarge {
+                return Err(GpuError::from(GridTooLarge {
                     networks,
                     bytes: bytes(networks),
                     limit,
                     longest: (1..finest).rev().find(fits).unwrap_or(1),
-                });
+                }));
             }
         }
         let network = |layout: Layout, rectified: bool| {
             if config.is_narrow() || layout.is_grid() {
-                Network::Fused(Fused::new(gpu, layout, rectified))
+                Network::Fused(Fused::new(profile, layout, rectified))
             } else {
-                Network::Tiled(Tiled::new(gpu, layout, rectified))
+                Network::Tiled(Tiled::new(profile, layout, rectified))
             }
         };
         Ok(Self {
@@ -272,11 +282,14 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_passes(gpu: &Gpu, config: &crate::config::Config) -> Result<Vec<Self>, GpuError> {
+    pub fn of_passes(
+        profile: &Profile,
+        config: &crate::config::Config,
+    ) -> Result<Vec<Self>, GpuError> {
         let mut base = 0;
         let mut fields = Vec::new();
         for pass in &config.passes {
-            let field = Self::behind(gpu, &pass.field, base)?;
+            let field = Self::behind(profile, &pass.field, base)?;
             base += field.slab_len();
             fields.push(field);
         }
@@ -331,9 +344,9 @@ impl Field {
     }
 
     /// The map that gives every cell of a grid its network, in order.
-    pub fn map_of_cells(&self, gpu: &Gpu) -> Result<Option<Buffer>, GpuError> {
+    pub fn map_of_cells(&self, allocator: &dyn Allocator) -> Result<Option<Buffer>, GpuError> {
         let cells = self.cells.as_ref();
-        cells.map(|cells| cells.full_map(gpu)).transpose()
+        cells.map(|cells| cells.full_map(allocator)).transpose()
     }
 
     /// Samples that a workgroup evaluates, of a grid.
@@ -377,145 +390,100 @@ impl Field {
         }
     }
 
-    fn bytes(&self, marched: u64, kept: u64, keep: SavedActivations) -> FieldBytes {
-        // Threads without a sample write to a row of their own.
-        let spare = |n: u64| n + u64::from(n > 0 && self.cells.is_some());
-        let (unsorted, sorted) = (kept, |n: u64| if self.cells.is_some() { n } else { 0 });
-        let bins = |n: u64, with_rays: bool| match &self.cells {
-            Some(grid) => Bins::bytes(grid, n, with_rays, self.tile()),
-            None => 0,
-        };
-        let bins = bins(marched, false) + bins(kept, true);
-        let (marched, kept) = (spare(marched), spare(kept));
-        let rows = |n: u64, stride: u32| n.next_multiple_of(ROWS) * u64::from(stride) * 4;
-        let (features, color) = (self.feature_stride(), self.color_stride());
-        let backward = if keep == SavedActivations::Nothing {
-            0
-        } else {
-            kept
-        };
-        let trained = if keep == SavedActivations::Gradients {
-            kept
-        } else {
-            0
-        };
-        let apart = self.color_offset() > 0;
-        let with_color = |n: u64| if self.color.is_some() { n } else { 0 };
-        let network = |n: &Network, samples, keep| n.activation_buffers(samples, keep);
-        FieldBytes {
-            features: rows(marched, features),
-            raw_density: rows(marched, RAW_DENSITY_STRIDE),
-            kept_features: rows(kept, features),
-            color_input: rows(kept, color),
-            raw_color: rows(with_color(kept), 4),
-            d_raw_color: rows(with_color(trained), 4),
-            d_raw_density: if apart { 0 } else { rows(trained, 1) },
-            d_color_input: rows(backward, color),
-            d_features: rows(backward, features),
-            marched_activations: network(&self.density, marched, SavedActivations::Nothing),
-            density_activations: network(&self.density, kept, keep),
-            color_activations: self
-                .color
-                .as_ref()
-                .map(|color| network(color, kept, color_keeps(keep))),
-            binned_raw_density: rows(sorted(marched), RAW_DENSITY_STRIDE),
-            unsorted_density: rows(sorted(unsorted), 1),
-            unsorted_color: rows(sorted(unsorted), 4),
-            d_unsorted_density: rows(sorted(trained), 1),
-            d_unsorted_color: rows(sorted(trained), 4),
-            bins,
-        }
-    }
-
-    /// Bytes of each of the [`FieldBuffers`] for that many marched and kept samples.
+    /// Whether the buffers for that many samples are within what a device of `profile` binds.
     #[must_use]
-    pub fn buffer_sizes(&self, marched: u64, kept: u64, keep: SavedActivations) -> Vec<u64> {
-        let bytes = self.bytes(marched, kept, keep);
-        let mut sizes = vec![
-            bytes.features,
-            bytes.raw_density,
-            bytes.kept_features,
-            bytes.color_input,
-            bytes.raw_color,
-            bytes.d_raw_color,
-            bytes.d_raw_density,
-            bytes.d_color_input,
-            bytes.d_features,
-            bytes.binned_raw_density,
-            bytes.unsorted_density,
-            bytes.unsorted_color,
-            bytes.d_unsorted_density,
-            bytes.d_unsorted_color,
-            bytes.bins,
-        ];
-        sizes.extend(bytes.marched_activations.iter());
-        sizes.extend(bytes.density_activations.iter());
-        sizes.extend(
-            bytes
-                .color_activations
-                .iter()
-                .flat_map(ActivationBytes::iter),
-        );
-        sizes
+    pub fn fits(
+        &self,
+        profile: &Profile,
+        marched: u64,
+        kept: u64,
+        saved: SavedActivations,
+    ) -> bool {
+        let planner = Planner::new(profile);
+        self.buffers(&planner, "", marched, kept, saved).is_ok()
     }
 
-    /// Whether that many samples can be held without a buffer exceeding what `gpu` binds.
-    #[must_use]
-    pub fn fits(&self, gpu: &Gpu, marched: u64, kept: u64, keep: SavedActivations) -> bool {
-        let sizes = self.buffer_sizes(marched, kept, keep);
-        sizes.iter().all(|&bytes| bytes <= gpu.max_binding_bytes())
-    }
-
-    /// Allocate for `marched` and `kept` samples; the buffers' labels start with `label`.
+    /// Allocate for `marched` and `kept` samples, of which `saved` is left for a backward pass; the buffers' labels start with
+    /// `label`.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
     pub fn buffers(
         &self,
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         label: &str,
         marched: u64,
         kept: u64,
-        keep: SavedActivations,
+        saved: SavedActivations,
     ) -> Result<FieldBuffers, GpuError> {
-        let bytes = self.bytes(marched, kept, keep);
-        let buffer = |name: &str, bytes: u64| gpu.buffer(&format!("{label} {name}"), bytes);
-        let network = |name: &str| format!("{label} {name} network");
+        let rows = |name: &str, n: u64, stride: u32| {
+            let bytes = n.next_multiple_of(ROWS) * u64::from(stride) * 4;
+            allocator.buffer(&format!("{label} {name}"), bytes)
+        };
         let bins = |samples: u64, with_rays: bool| {
             let cells = self.cells.as_ref().filter(|_| samples > 0);
             cells
-                .map(|grid| Bins::new(gpu, label, grid, samples, with_rays, self.tile()))
+                .map(|grid| Bins::new(allocator, label, grid, samples, with_rays, self.tile()))
                 .transpose()
         };
-        let unsorted = |bins: Bins| -> Result<KeptBins, GpuError> {
-            Ok(KeptBins {
+        let (is_grid, has_color) = (self.cells.is_some(), self.color.is_some());
+        let (marched_bins, kept_bins) = (bins(marched, false)?, bins(kept, true)?);
+        let unsorted = kept;
+        // Threads without a sample write to a row of their own.
+        let spare = |n: u64| n + u64::from(n > 0 && is_grid);
+        let (marched, kept) = (spare(marched), spare(kept));
+        let if_any = |condition: bool, n: u64| if condition { n } else { 0 };
+        let backward = if_any(saved != SavedActivations::Nothing, kept);
+        let trained = if_any(saved == SavedActivations::Gradients, kept);
+        let apart = self.color_offset() > 0;
+        let (features, color) = (self.feature_stride(), self.color_stride());
+        let kept_bins = match kept_bins {
+            Some(bins) => Some(KeptBins {
                 bins,
-                raw_density: buffer("unsorted raw density", bytes.unsorted_density)?,
-                raw_color: buffer("unsorted raw color", bytes.unsorted_color)?,
-                d_raw_density: buffer("d_unsorted raw density", bytes.d_unsorted_density)?,
-                d_raw_color: buffer("d_unsorted raw color", bytes.d_unsorted_color)?,
-            })
+                raw_density: rows("unsorted raw density", unsorted, 1)?,
+                raw_color: rows("unsorted raw color", unsorted, 4)?,
+                d_raw_density: rows("d_unsorted raw density", trained, 1)?,
+                d_raw_color: rows("d_unsorted raw color", trained, 4)?,
+            }),
+            None => None,
         };
+        let activations = |network: &Network, name: &str, samples: u64, saved| {
+            network.activations(
+                allocator,
+                &format!("{label} {name} network"),
+                samples,
+                saved,
+            )
+        };
+        let color_activations = self
+            .color
+            .as_ref()
+            .map(|network| activations(network, "color", kept, color_saves(saved)));
         Ok(FieldBuffers {
-            marched_bins: bins(marched, false)?,
-            kept_bins: bins(kept, true)?.map(unsorted).transpose()?,
-            binned_raw_density: buffer("binned raw density", bytes.binned_raw_density)?,
-            features: buffer("features", bytes.features)?,
-            raw_density: buffer("raw density", bytes.raw_density)?,
-            kept_features: buffer("kept features", bytes.kept_features)?,
-            color_input: buffer("color input", bytes.color_input)?,
-            raw_color: buffer("raw color", bytes.raw_color)?,
-            d_raw_color: buffer("d_raw color", bytes.d_raw_color)?,
-            d_raw_density: buffer("d_raw density", bytes.d_raw_density)?,
-            d_color_input: buffer("d_color input", bytes.d_color_input)?,
-            d_features: buffer("d_features", bytes.d_features)?,
-            marched_activations: bytes
-                .marched_activations
-                .allocate(gpu, &network("marched density"))?,
-            density_activations: bytes
-                .density_activations
-                .allocate(gpu, &network("density"))?,
-            color_activations: bytes
-                .color_activations
-                .map(|bytes| bytes.allocate(gpu, &network("color")))
-                .transpose()?,
+            marched_bins,
+            kept_bins,
+            binned_raw_density: rows(
+                "binned raw density",
+                if_any(is_grid, marched),
+                RAW_DENSITY_STRIDE,
+            )?,
+            features: rows("features", marched, features)?,
+            raw_density: rows("raw density", marched, RAW_DENSITY_STRIDE)?,
+            kept_features: rows("kept features", kept, features)?,
+            color_input: rows("color input", kept, color)?,
+            raw_color: rows("raw color", if_any(has_color, kept), 4)?,
+            d_raw_color: rows("d_raw color", if_any(has_color, trained), 4)?,
+            d_raw_density: rows("d_raw density", if_any(!apart, trained), 1)?,
+            d_color_input: rows("d_color input", backward, color)?,
+            d_features: rows("d_features", backward, features)?,
+            marched_activations: activations(
+                &self.density,
+                "marched density",
+                marched,
+                SavedActivations::Nothing,
+            )?,
+            density_activations: activations(&self.density, "density", kept, saved)?,
+            color_activations: color_activations.transpose()?,
         })
     }
 
@@ -559,9 +527,11 @@ impl Field {
     }
 
     /// Add: encode the positions in `samples` and compute their raw density, for all marched samples.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn density(
         &self,
-        gpu: &Gpu,
         encode: &mut Stage,
         network: &mut Stage,
         counts: &Counts,
@@ -570,39 +540,26 @@ impl Field {
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
         let bins = buffers.marched_bins.as_ref().zip(parameters.cells.as_ref());
-        let mut batch = Batch::of(counts, Count::Marched);
-        let (mut samples, mut raw) = (samples, &buffers.raw_density);
+        let marched = Batch::of(counts, StepState::MARCHED);
+        let (mut batch, mut samples, mut raw) = (marched, samples, &buffers.raw_density);
         if let Some((bins, cells)) = bins {
-            bins.sort(gpu, encode, counts, Count::Marched, cells, samples, None)?;
+            bins.sort(encode, marched, cells, samples, None)?;
             (batch, samples, raw) = (bins.batch(), &bins.samples, &buffers.binned_raw_density);
         }
         let features = Rows::of(&buffers.features, self.feature_stride());
-        self.position.forward(
-            gpu,
-            encode,
-            batch.counts,
-            batch.count,
-            &parameters.tables,
-            samples,
-            features,
-        )?;
-        self.density.forward(
-            gpu,
-            network,
-            batch,
-            &parameters.weights,
-            features,
-            Rows::of(raw, RAW_DENSITY_STRIDE),
-            &buffers.marched_activations,
-            SavedActivations::Nothing,
-        )?;
+        self.position
+            .forward(encode, batch, &parameters.tables, samples, features)?;
+        let (weights, raw_rows) = (&parameters.weights, Rows::of(raw, RAW_DENSITY_STRIDE));
+        let activations = &buffers.marched_activations;
+        self.density
+            .forward(network, batch, weights, features, raw_rows, activations)?;
         if let Some((bins, _)) = bins {
             let outputs = Unsorted {
                 binned_density: (raw, RAW_DENSITY_STRIDE),
                 density: (&buffers.raw_density, RAW_DENSITY_STRIDE),
                 color: None,
             };
-            bins.scatter(gpu, network, counts, Count::Marched, &outputs)?;
+            bins.scatter(network, marched, &outputs)?;
         }
         Ok(())
     }
@@ -614,64 +571,48 @@ impl Field {
     }
 
     /// Add: features of the kept samples where they do not come with them from marched ones.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn encode_kept(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
         parameters: &FieldParameters,
-        samples: &Buffer,
-        kept_rays: &Buffer,
+        samples: &KeptSamples<'_>,
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
-        let mut positions = samples;
+        let mut positions = samples.positions;
         if let Some((kept, cells)) = buffers.kept_bins.as_ref().zip(parameters.cells.as_ref()) {
-            let (bins, rays) = (&kept.bins, Some(kept_rays));
-            bins.sort(gpu, stage, counts, Count::Kept, cells, samples, rays)?;
+            let (bins, rays) = (&kept.bins, Some(samples.sample_rays));
+            bins.sort(stage, samples.batch(), cells, positions, rays)?;
             positions = &bins.samples;
         }
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
-        let tables = &parameters.tables;
-        let Batch { counts, count, .. } = buffers.kept_batch(counts);
+        let batch = buffers.kept_batch(samples.counts);
         self.position
-            .forward(gpu, stage, counts, count, tables, positions, features)
+            .forward(stage, batch, &parameters.tables, positions, features)
     }
 
-    /// Add: raw density of the kept samples from their features, and raw colour if `with_color`. `rays` and `kept_rays`
-    /// give the directions.
+    /// Add: raw density of the kept samples from their features, and raw colour if `with_color`.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
         parameters: &FieldParameters,
-        rays: &Buffer,
-        kept_rays: &Buffer,
+        samples: &KeptSamples<'_>,
         buffers: &FieldBuffers,
-        keep: SavedActivations,
         with_color: bool,
     ) -> Result<(), GpuError> {
-        let batch = buffers.kept_batch(counts);
+        let batch = buffers.kept_batch(samples.counts);
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
-        self.density.forward(
-            gpu,
-            stage,
-            batch,
-            &parameters.weights,
-            features,
-            outputs,
-            &buffers.density_activations,
-            keep,
-        )?;
-        let color = self.color.as_ref().zip(buffers.color_activations.as_ref());
-        if let Some((color, activations)) = color.filter(|_| with_color) {
-            let rays_of = buffers.kept_bins.as_ref();
-            let kept_rays = rays_of.map_or(kept_rays, |kept| &kept.bins.sample_rays);
-            let parts = (color, activations);
-            self.color(
-                gpu, stage, batch, parameters, rays, kept_rays, buffers, parts, keep,
-            )?;
+        let (weights, activations) = (&parameters.weights, &buffers.density_activations);
+        self.density
+            .forward(stage, batch, weights, features, outputs, activations)?;
+        if with_color {
+            self.color(stage, parameters, samples, buffers)?;
         }
         if let Some(kept) = &buffers.kept_bins {
             let outputs = Unsorted {
@@ -679,25 +620,27 @@ impl Field {
                 density: (&kept.raw_density, 1),
                 color: with_color.then_some((&buffers.raw_color, &kept.raw_color)),
             };
-            kept.bins
-                .scatter(gpu, stage, counts, Count::Kept, &outputs)?;
+            kept.bins.scatter(stage, samples.batch(), &outputs)?;
         }
         Ok(())
     }
 
-    /// Add: raw colour of the kept samples from the outputs of the density network.
+    /// Add: raw colour of the kept samples from the outputs of the density network, where a network of its own makes it.
     fn color(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        batch: Batch<'_>,
         parameters: &FieldParameters,
-        rays: &Buffer,
-        kept_rays: &Buffer,
+        samples: &KeptSamples<'_>,
         buffers: &FieldBuffers,
-        (color, activations): (&Network, &Activations),
-        keep: SavedActivations,
     ) -> Result<(), GpuError> {
+        let Some((color, activations)) =
+            self.color.as_ref().zip(buffers.color_activations.as_ref())
+        else {
+            return Ok(());
+        };
+        let batch = buffers.kept_batch(samples.counts);
+        let sorted = buffers.kept_bins.as_ref();
+        let sample_rays = sorted.map_or(samples.sample_rays, |kept| &kept.bins.sample_rays);
         let outputs = Rows::of(&buffers.color_input, self.color_stride());
         let input = Rows {
             offset: self.color_offset(),
@@ -709,40 +652,28 @@ impl Field {
             offset: input.offset + color.layout().dims[0] - n_directions,
             ..input
         };
-        let counts = batch.counts;
-        encoding::encode_directions(gpu, stage, counts, encoding, rays, kept_rays, directions)?;
+        let (counts, rays) = (batch.counts, samples.rays);
+        encoding::encode_directions(stage, counts, encoding, rays, sample_rays, directions)?;
         let raw = Rows::of(&buffers.raw_color, 4);
-        color.forward(
-            gpu,
-            stage,
-            batch,
-            &parameters.weights,
-            input,
-            raw,
-            activations,
-            color_keeps(keep),
-        )
+        color.forward(stage, batch, &parameters.weights, input, raw, activations)
     }
 
-    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says. They
-    /// are added to what there is; those of the networks of a grid take its place if they are `overwrite`.
+    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn backward(
         &self,
-        gpu: &Gpu,
         network: &mut Stage,
         encode: &mut Stage,
-        counts: &Counts,
         parameters: &FieldParameters,
-        samples: &Buffer,
+        samples: &KeptSamples<'_>,
         buffers: &FieldBuffers,
-        weight_gradients: &Buffer,
-        overwrite: bool,
-        gradient_scales: &Buffer,
-        table_gradients: &[Buffer],
+        gradients: &FieldGradients<'_>,
     ) -> Result<(), GpuError> {
         let weights = &parameters.weights;
-        let batch = buffers.kept_batch(counts);
-        let mut samples = samples;
+        let batch = buffers.kept_batch(samples.counts);
+        let mut positions = samples.positions;
         if let Some(kept) = &buffers.kept_bins {
             let sorted = self.d_outputs(buffers);
             let gradients = Unsorted {
@@ -750,8 +681,8 @@ impl Field {
                 density: (&kept.d_raw_density, 1),
                 color: Some((&sorted.color, &kept.d_raw_color)),
             };
-            kept.bins.gather(gpu, network, &gradients)?;
-            samples = &kept.bins.samples;
+            kept.bins.gather(network, &gradients)?;
+            positions = &kept.bins.samples;
         }
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
@@ -770,10 +701,10 @@ impl Field {
                 d_first_input: (offset == 0).then_some(&buffers.d_raw_density),
                 d_input: Some((d_input, n)),
                 rectified_input: self.config.rectifies_features().then_some(input),
-                weight_gradients: Some(weight_gradients),
-                overwrite,
+                weight_gradients: Some(gradients.weights),
+                overwrite: gradients.overwrite,
             };
-            color.backward(gpu, network, batch, weights, input, activations, &backward)?;
+            color.backward(network, batch, weights, input, activations, &backward)?;
         }
         let tables = self.tables();
         let width = self.position.n_outputs().next_multiple_of(4);
@@ -782,48 +713,34 @@ impl Field {
             d_first_input: None,
             d_input: (!tables.levels().is_empty()).then_some((d_features, width)),
             rectified_input: None,
-            weight_gradients: Some(weight_gradients),
-            overwrite,
+            weight_gradients: Some(gradients.weights),
+            overwrite: gradients.overwrite,
         };
         let activations = &buffers.density_activations;
-        self.density.backward(
-            gpu,
-            network,
-            batch,
-            weights,
-            features,
-            activations,
-            &backward,
-        )?;
-        tables.backward(
-            gpu,
-            encode,
-            batch.counts,
-            batch.count,
-            samples,
-            d_features,
-            gradient_scales,
-            table_gradients,
-        )
+        self.density
+            .backward(network, batch, weights, features, activations, &backward)?;
+        let (scales, into) = (gradients.scales, gradients.tables);
+        tables.backward(encode, batch, positions, d_features, scales, into)
     }
 
     /// Add: the gradient of the raw density with respect to position in the box, at the kept samples, after a forward
     /// pass that saved activations.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn density_gradient(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
         parameters: &FieldParameters,
-        samples: &Buffer,
+        samples: &KeptSamples<'_>,
         buffers: &FieldBuffers,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
-        let batch = buffers.kept_batch(counts);
-        let (mut samples, mut into) = (samples, d_position);
+        let batch = buffers.kept_batch(samples.counts);
+        let (mut positions, mut into) = (samples.positions, d_position);
         if let Some(kept) = &buffers.kept_bins {
-            // Raw colours have been brought back by now, and leave their room.
-            (samples, into) = (&kept.bins.samples, &buffers.raw_color);
+            // Raw colours have been scattered back by now: their buffer is free.
+            (positions, into) = (&kept.bins.samples, &buffers.raw_color);
         }
         let stride = self.color_stride();
         let layout = self.density.layout();
@@ -833,14 +750,8 @@ impl Field {
             ("counts", &batch.counts.state),
             ("d_output", &buffers.d_color_input),
         ];
-        stage.run(
-            gpu,
-            "entry/one_hot",
-            "one_hot",
-            &defines,
-            &bindings,
-            batch.counts.groups(gpu, batch.count, 64, 1),
-        )?;
+        let groups = batch.counts.groups(batch.count, 64, 1);
+        stage.run("entry/one_hot", "one_hot", &defines, &bindings, groups)?;
         let features = Rows::of(&buffers.kept_features, self.feature_stride());
         let d_features = Rows::of(&buffers.d_features, self.feature_stride());
         let width = self.position.n_outputs().next_multiple_of(4);
@@ -852,28 +763,15 @@ impl Field {
             weight_gradients: None,
             overwrite: false,
         };
-        self.density.backward(
-            gpu,
-            stage,
-            batch,
-            &parameters.weights,
-            features,
-            &buffers.density_activations,
-            &backward,
-        )?;
-        self.position.d_position(
-            gpu,
-            stage,
-            batch.counts,
-            batch.count,
-            &parameters.tables,
-            samples,
-            d_features,
-            into,
-        )?;
+        let (weights, activations) = (&parameters.weights, &buffers.density_activations);
+        self.density
+            .backward(stage, batch, weights, features, activations, &backward)?;
+        let tables = &parameters.tables;
+        self.position
+            .d_position(stage, batch, tables, positions, d_features, into)?;
         if let Some(kept) = &buffers.kept_bins {
             let bins = &kept.bins;
-            bins.scatter_vectors(gpu, stage, counts, Count::Kept, into, d_position)?;
+            bins.scatter_vectors(stage, samples.batch(), into, d_position)?;
         }
         Ok(())
     }
@@ -881,13 +779,12 @@ impl Field {
     /// Add: rewrite the transposed weights after the weights changed; of a grid, if `updated` is given, where it says so.
     pub fn transpose(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         parameters: &FieldParameters,
         updated: Option<Updated<'_>>,
     ) -> Result<(), GpuError> {
         for (_, network) in self.networks() {
-            network.transpose(gpu, stage, &parameters.weights, updated)?;
+            network.transpose(stage, &parameters.weights, updated)?;
         }
         Ok(())
     }

@@ -1,20 +1,20 @@
-//! Writing files whole.
+//! Reading of regular files only, and atomic replacement of files.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-/// What a file begins with that Git leaves in place of one that it keeps elsewhere.
+/// The first bytes of a Git LFS pointer file.
 pub const LFS_POINTER: &[u8] = b"version https://git-lfs";
-/// What to do about such a file.
+/// Advice on a Git LFS pointer file.
 pub const LFS_ADVICE: &str =
     "it is a pointer of Git LFS in place of the file: fetch the file with git lfs pull";
 
-/// Read a whole file of at most `limit` bytes, and no device or pipe, which might never end.
+/// Read a whole regular file of at most `limit` bytes. Devices and pipes are refused, since they might never end.
 ///
 /// # Errors
-/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] or `InvalidInput` for files that are not read, `InvalidData`
-/// for pointers of Git LFS.
+/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] above the limit, `InvalidInput` for other than regular files,
+/// `InvalidData` for Git LFS pointers.
 pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let file = open_file(path)?;
     if file.metadata()?.len() > limit {
@@ -22,7 +22,7 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, text));
     }
     let mut bytes = Vec::new();
-    // Some files, as those of /proc, are longer than they say.
+    // Some files, such as those in /proc, are longer than their metadata says.
     file.take(limit).read_to_end(&mut bytes)?;
     if bytes.starts_with(LFS_POINTER) {
         return Err(std::io::Error::new(
@@ -33,13 +33,13 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Open a file for reading, unless it is a device or a pipe, where that could wait for ever.
+/// Open a regular file for reading. Devices and pipes are refused, since opening one could block for ever.
 pub fn open_file(path: &Path) -> std::io::Result<File> {
     check_regular(&path.metadata()?)?;
     File::open(path)
 }
 
-/// Open a file for appending, made where it is not there, with the same exceptions.
+/// Open a regular file for appending, creating it if it does not exist.
 ///
 /// # Errors
 /// As [`open_file`].
@@ -60,7 +60,7 @@ fn check_regular(data: &std::fs::Metadata) -> std::io::Result<()> {
     Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text))
 }
 
-/// Make a rename last through a power cut, where the system lets folders be synced.
+/// Sync the parent folder, so that a rename survives a power failure, on systems that can sync folders.
 fn sync_folder(path: &Path) {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     if cfg!(unix)
@@ -70,7 +70,7 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// Write a file so that at any moment either the old or the new content is in place.
+/// Replace a file atomically: at any moment it has either the old or the new content.
 pub fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");

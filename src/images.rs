@@ -1,15 +1,16 @@
 //! Images and cameras on the device, and the rays drawn from them: `shaders/camera.wgsl`.
 //!
-//! Images are RGBA8 in chunks no larger than a binding; a batch's rays are drawn once per chunk, each filling in the rays
-//! whose image it holds.
+//! Images are stored as RGBA8 in chunks no larger than a binding. A batch is drawn with one dispatch per chunk, and each
+//! dispatch fills in the rays whose image lies in its chunk.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::camera::{Camera, Lens};
 use crate::config::{Background, Config, RayDirection};
 use crate::dataset::Image;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Stage};
 use crate::scene_frame::SceneFrame;
+use crate::step_state::StepState;
 
 /// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
@@ -38,19 +39,19 @@ pub struct GpuCamera {
     pub view_high: [f32; 2],
 }
 
-/// Tasks that an [`ImageSet`] of slots can hold in advance; one more is for whom wants it.
+/// Number of tasks that an [`ImageSet`] with slots can hold in advance; it has one spare entry besides.
 pub const TASKS: u32 = 64;
 
-/// Bytes of images on their way to the device at once.
+/// Bytes of images staged for upload before a submission.
 const STAGED_BYTES: usize = 64 << 20;
 
-/// Farther than any scene, in the space of a field.
+/// A distance beyond any scene, in field units.
 const FAR: f32 = 1e10;
-/// Where rays end that nothing ends, in world units of any size.
+/// Far distance of rays without a limit, in world units.
 const NO_END: f32 = f32::MAX;
 
 impl GpuCamera {
-    /// The device's view of `camera` in the space of `frame`, its rays limited to `near_far` (world units along the ray).
+    /// Convert `camera` to the space of `frame` for the device, with rays limited to `near_far` (world units along the ray).
     #[must_use]
     pub fn new(camera: &Camera, near_far: [f32; 2], frame: &SceneFrame) -> Self {
         let camera = &frame.camera(camera);
@@ -87,8 +88,8 @@ impl GpuCamera {
     }
 }
 
-/// Bounds of the ideal image plane (x right, y down, in focal lengths) that a perspective `camera` shows: those of the
-/// image's border, which a lens may have bent.
+/// Bounds of the part of the ideal image plane (x right, y down, in focal lengths) that a perspective `camera` shows, found
+/// by undistorting points on the image's border.
 fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     const POINTS: u8 = 16;
     let unposed = Camera {
@@ -118,7 +119,7 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     bounds
 }
 
-/// Near and far of a camera: the config's, else the file's, else everything in front of it.
+/// Near and far limits of a camera in world units: the configuration's, else the file's, else 0 and no limit.
 #[must_use]
 pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
     let file = from_file.unwrap_or([0.0, NO_END]);
@@ -136,29 +137,30 @@ fn ray_defines(config: &Config, background: Background) -> Defines {
         .set("plane", config.scene.ray_direction == RayDirection::Plane)
 }
 
-/// Training images and their cameras: of one scene, or in slots that each hold those of an object.
+/// Training images and their cameras: of one scene, or of several objects with one slot per object.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
     chunks: Vec<Buffer>,
-    /// One [`GpuCamera`] an image.
+    /// One [`GpuCamera`] per image.
     pub cameras: Buffer,
-    /// First image and number of images of each task that rays can be drawn for.
+    /// First image and number of images of each task.
     tasks: Buffer,
     n_images: u32,
     slots: Slots,
 }
 
-/// Places for the images of one object each.
+/// Layout of the slots, each of which holds one object's images.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slots {
     images: u32,
     pixels: u64,
-    /// Slots in a chunk.
+    /// Slots per chunk.
     per_chunk: u32,
 }
 
 impl ImageSet {
-    /// Upload images with their cameras (already downscaled to the images' size). Blocks; for the edges of the program.
+    /// Upload images with their cameras (already downscaled to the images' size). Blocks, so it is for setup, not for the
+    /// training loop.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
@@ -198,7 +200,7 @@ impl ImageSet {
                 for &index in members {
                     let pixels = &images[index].pixels;
                     gpu.write(&buffer, u64::from(cameras[index].first_pixel) * 4, pixels);
-                    // What is written lies in memory of its own until it is submitted.
+                    // Written data stays in a staging buffer until it is submitted.
                     waiting += pixels.len();
                     if waiting > STAGED_BYTES {
                         gpu.submit([]);
@@ -219,8 +221,8 @@ impl ImageSet {
         })
     }
 
-    /// Room for `n` objects of up to `images` images, `pixels` pixels together. [`Self::put`] fills it, and
-    /// [`Self::assign`] says which object a task is about.
+    /// Allocate slots for `n` objects of up to `images` images with `pixels` pixels in total per object. [`Self::put`] fills
+    /// a slot, and [`Self::assign`] assigns a slot to a task.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when one object is larger than a binding, or those of allocation.
@@ -248,7 +250,7 @@ impl ImageSet {
         })
     }
 
-    /// Put an object into `slot`, in place of what is there: what was submitted before still sees that.
+    /// Write an object into `slot`, replacing its contents. Work that was submitted earlier still reads the old contents.
     pub fn put(&self, gpu: &Gpu, slot: u32, images: &[Image], cameras: &[GpuCamera]) {
         let Slots {
             images: most,
@@ -269,7 +271,7 @@ impl ImageSet {
         gpu.write(&self.cameras, first, &placed);
     }
 
-    /// Let `task` be about the `n_images` first images in `slot`.
+    /// Assign the first `n_images` images in `slot` to `task`.
     pub fn assign(&self, gpu: &Gpu, task: u32, slot: u32, n_images: u32) {
         let entry = [slot * self.slots.images, n_images];
         gpu.write(&self.tasks, u64::from(task) * 8, &entry);
@@ -281,22 +283,21 @@ impl ImageSet {
         self.n_images
     }
 
-    /// Whether there are none.
+    /// Whether the set holds no images.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.n_images == 0
     }
 
-    /// Buffers the images take.
+    /// Number of buffers that hold the images.
     #[must_use]
     pub fn n_chunks(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Add: draw `n_rays` random pixels: their rays, and the colours to match.
+    /// Add to `stage`: draw `n_rays` random pixels and write their rays and target colours.
     pub fn draw(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         config: &Config,
@@ -307,7 +308,7 @@ impl ImageSet {
         let near_start = training.near_start.unwrap_or(0.0);
         let near_start = SceneFrame::of(config).length(f64::from(near_start));
         let near_start = near_start.min(f64::from(FAR)) as f32;
-        // Where objects take turns there is no start of the whole.
+        // Meta-learning starts over with every object, so schedules at the start of training do not apply.
         let at_start = |steps: u32| if config.meta.is_some() { 0 } else { steps };
         let near_steps = training.near_start.map_or(0, |_| training.near_steps);
         for (chunk, pixels) in self.chunks.iter().enumerate() {
@@ -332,22 +333,20 @@ impl ImageSet {
                 ("targets", targets),
             ];
             stage.run(
-                gpu,
                 "camera",
                 "training_rays",
                 &defines,
                 &bindings,
-                counts.groups(gpu, Count::Rays, 64, 1),
+                counts.groups(StepState::RAYS, 64, 1),
             )?;
         }
         Ok(())
     }
 }
 
-/// Add: the rays of consecutive pixels of `cameras[tile.x]`, from pixel `tile.y` on, `n_rays` of them. `tile` is a uniform
-/// of four u32, `crop` one of [`crate::render::GpuCrop`].
+/// Add to `stage`: generate `n_rays` rays, for consecutive pixels of `cameras[tile.x]` from pixel `tile.y` on. `tile` is a
+/// uniform of four u32, `crop` a uniform of [`crate::render::GpuCrop`].
 pub fn camera_rays(
-    gpu: &Gpu,
     stage: &mut Stage,
     counts: &Counts,
     config: &Config,
@@ -365,12 +364,11 @@ pub fn camera_rays(
         ("crop", crop),
     ];
     stage.run(
-        gpu,
         "camera",
         "camera_rays",
         &defines,
         &bindings,
-        counts.groups(gpu, Count::Rays, 64, 1),
+        counts.groups(StepState::RAYS, 64, 1),
     )?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! JSON files as people's programs write them: with a byte-order mark, in UTF-16, with comments, with Python's NaN.
+//! Lenient reading of JSON files: with a byte-order mark, in UTF-16, with comments, with Python's NaN.
 
 use std::borrow::Cow;
 
@@ -9,26 +9,26 @@ use crate::text::one_line;
 /// Numbers that Python writes and JSON lacks.
 const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 
-/// Why a text is no JSON.
+/// Why a file is not JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JsonFault {
-    /// The whole of it, or its encoding.
+    /// A fault of the whole file or of its encoding.
     Whole(String),
-    /// Something at one place.
+    /// A fault at one position.
     At {
         /// Line, from 1.
         line: usize,
         /// Column in bytes, from 1.
         column: usize,
-        /// What is wrong there.
+        /// The parser's message.
         message: String,
     },
 }
 
-/// The value that a JSON file holds, in UTF-8 or UTF-16; comments are passed over.
+/// Parse a JSON file in UTF-8 or UTF-16; comments are skipped.
 ///
-/// Python writes `NaN` and `Infinity`, which are not JSON; they are taken as values of the wrong type, which [`kind`] names, so
-/// that one in a key that is used is reported with its place and one in an unused key does no harm.
+/// Python writes `NaN` and `Infinity`, which are not JSON. They are parsed as values of the wrong type, which [`kind`] names:
+/// under a key that is read they are reported with their location, under other keys they are ignored.
 ///
 /// # Errors
 /// [`JsonFault`].
@@ -38,7 +38,8 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
         return Err(JsonFault::Whole("is empty: export it again".to_owned()));
     }
     if text.iter().any(|b| *b < b'\t') {
-        let message = "is no text: it is damaged or of another kind, copy or export it again";
+        let message =
+            "is not a text file: it is damaged or in another format, copy or export it again";
         return Err(JsonFault::Whole(message.to_owned()));
     }
     if let Err(error) = std::str::from_utf8(&text) {
@@ -64,7 +65,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
         })
 }
 
-/// The kind of a value with its article, for messages.
+/// The type of a value with its article, for messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -73,18 +74,18 @@ pub(crate) fn kind(value: &Value) -> &'static str {
         Value::String(text) if NON_FINITE.iter().any(|word| inner(word) == text.as_bytes()) => {
             "NaN or Infinity"
         }
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
 }
 
-/// What stays of a word when its first and last letter become quotes.
+/// A word without its first and last letter, which [`quote_non_finite`] replaces by quotes.
 fn inner(word: &[u8]) -> &[u8] {
     &word[1..word.len() - 1]
 }
 
-/// Puts bare `NaN` and `Infinity` in quotes without changing any position: `NaN` becomes `"a"`.
+/// Quote bare `NaN` and `Infinity` without shifting any position: `NaN` becomes `"a"`.
 fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
     let (mut i, mut in_text) = (0, false);
@@ -107,12 +108,13 @@ fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The UTF-8 text of a JSON file, which is UTF-8 or UTF-16, with a byte-order mark or without; it may still not be valid.
+/// Convert a JSON file in UTF-8 or UTF-16, with or without a byte-order mark, to UTF-8. UTF-8 input is not validated.
 ///
-/// JSON begins with an ASCII character, so that the zeros among the first bytes tell what has no mark (RFC 4627, section 3).
+/// JSON starts with an ASCII character, so without a mark the zeros among the first bytes show the encoding (RFC 4627,
+/// section 3).
 ///
 /// # Errors
-/// One line on a text in UTF-32, or in damaged UTF-16.
+/// A one-line message for UTF-32 or damaged UTF-16.
 fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     type Unit = fn([u8; 2]) -> u16;
     let little: Unit = u16::from_le_bytes;
@@ -138,10 +140,10 @@ fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
     }
 }
 
-/// The text with its comments, `// …` to the end of the line and `/* … */`, made spaces, so that no place in it changes.
-/// A comment without end stays.
+/// Replace comments, `// …` to the end of the line and `/* … */`, by spaces, so that positions do not shift. An unterminated
+/// comment stays.
 fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
-    // Where the last comment ends: behind it there is nothing to look for.
+    // End of the last block comment; a comment that opens behind it is unterminated.
     let last_end = text.windows(2).rposition(|pair| pair == b"*/").unwrap_or(0);
     let mut out = Cow::Borrowed(text);
     let (mut at, mut in_text) = (0, false);
@@ -185,7 +187,7 @@ mod tests {
 
     #[test]
     fn comments_without_end_are_looked_for_once() {
-        // Quadratic, this takes minutes.
+        // With a quadratic search this would take minutes.
         let text = b"/* ".repeat(1 << 20);
         assert!(matches!(
             parse(&text),
@@ -218,7 +220,7 @@ mod tests {
             assert_eq!(*decoded(&bytes).unwrap(), *text.as_bytes(), "{bytes:?}");
         }
         assert!(decoded(&little[..little.len() - 1]).is_err_and(|e| e.contains("damaged")));
-        // Half of a pair of surrogates.
+        // Half of a surrogate pair.
         assert!(decoded(b"{\0\x34\xd8").is_err_and(|e| e.contains("damaged")));
         assert!(decoded(b"{\0\0\0}\0\0\0").is_err_and(|e| e.contains("UTF-32")));
         for short in [&b""[..], b"{", b"\0", b"\xff", b"\xef\xbb"] {
@@ -251,8 +253,8 @@ mod tests {
             b"{\n \"caf\xe9\": 1}",
             "line 2, column 6: a character that is not UTF-8",
         );
-        whole(&[0; 100], "no text");
-        whole(b"\x1f\x8b\x08\x00 gzip", "no text");
+        whole(&[0; 100], "not a text file");
+        whole(b"\x1f\x8b\x08\x00 gzip", "not a text file");
         at(b"{\n \"frames\": [,]}", (2, 13), "expected value");
         at(b"[1, NaN2]", (1, 8), "expected");
     }
@@ -265,7 +267,7 @@ mod tests {
         assert_eq!(
             kinds,
             [
-                no_number, no_number, no_number, no_number, "a text", "a number"
+                no_number, no_number, no_number, no_number, "a string", "a number"
             ]
         );
     }
@@ -279,7 +281,7 @@ mod tests {
         is("{} // end", "{}       ");
         is("{// a\n\"b\": 1}", "{    \n\"b\": 1}");
         is("[1, /* a\n * b */ 2]", "[1,     \n        2]");
-        // Not in a text, be there quotes in it or not.
+        // Not inside a string, with or without escaped quotes.
         is(r#"["a//b", "\"/*", "*/"]"#, r#"["a//b", "\"/*", "*/"]"#);
         is("[1] /* open", "[1] /* open");
         is("/**/1 /*/", "    1 /*/");

@@ -4,8 +4,8 @@
 #![doc = include_str!("../examples/train.rs")]
 //! ```
 //!
-//! [`session`] has a call for each thing that a person does with a field: train, distil, meta-learn, evaluate, render. The modules
-//! below it are what it is made of. A radiance field is an encoding that feeds a network, and data flows like this:
+//! [`session`] has a function for each task of a user: train, distil, meta-learn, evaluate, render. It is built on the other
+//! modules. A radiance field is an encoding that feeds a network, and data flows like this:
 //!
 //! ```text
 //!  dataset ─► images ─► rays ─► sampling ─► encoding ─► network ─► compositing ─► loss
@@ -15,15 +15,15 @@
 //!            ◄── dTable ◄── encoding
 //! ```
 //!
-//! - [`dataset`] and [`camera`] turn files into frames; [`images`] puts them on the device and draws rays.
+//! - [`dataset`] and [`camera`] turn files into frames; [`images`] uploads them and samples rays from them.
 //! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
-//! - [`camera_path`] is what an animation looks through, from files or around a scene.
+//! - [`camera_path`] makes the cameras of an animation, from files or around a scene.
 //! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
-//! - [`reptile`] learns what training begins with from many objects that take turns.
-//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] keep what was learned, [`report`] shows
-//!   it, and [`tensorboard`] writes curves for others to draw.
-//! - [`gpu`] is the layer below all of these, over [`wgpu`]. [`session`] lies on top; the program and its window, of the features
-//!   `cli` and `viewer`, are two observers of it.
+//! - [`reptile`] meta-learns an initialisation from many objects that are trained in turn.
+//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] store a training, [`report`] writes it as
+//!   HTML, and [`tensorboard`] as event files.
+//! - [`gpu`] is the layer below all of these, on top of [`wgpu`]. [`session`] is the top layer; the command line and the window
+//!   (features `cli` and `viewer`) are two observers of it.
 //!
 //! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
 //! sRGB values in [0, 1] unless a field is composited in linear colour.
@@ -33,6 +33,7 @@ pub mod camera_path;
 pub mod checkpoint;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod compaction;
 pub mod compositing;
 pub mod config;
 pub mod dataset;
@@ -60,6 +61,7 @@ pub mod sampling;
 pub mod scene;
 pub mod scene_frame;
 pub mod session;
+pub mod step_state;
 pub mod tensorboard;
 mod text;
 pub mod train;

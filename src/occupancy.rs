@@ -7,11 +7,14 @@
 use crate::compositing::activation_defines;
 use crate::config::{Config, Occupancy, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
+use crate::gpu::{
+    Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Profile, Stage,
+};
 use crate::images::ImageSet;
 use crate::network::SavedActivations;
 use crate::pass::Pass;
 use crate::sampling::{SceneBox, ray_march};
+use crate::step_state::StepState;
 
 /// The grid, and the buffers of its updates.
 #[derive(Debug, Clone)]
@@ -44,16 +47,26 @@ pub const UNVISITED: f32 = 1e30;
 
 impl OccupancyGrid {
     /// The grid of `config`, where it has one, with every cell occupied.
-    pub fn of_config(gpu: &Gpu, config: &Config, field: &Field) -> Result<Option<Self>, GpuError> {
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn of_config(
+        allocator: &dyn Allocator,
+        config: &Config,
+        field: &Field,
+    ) -> Result<Option<Self>, GpuError> {
         let occupancy = config.occupancy.as_ref();
         occupancy
-            .map(|occupancy| Self::new(gpu, config, occupancy, field))
+            .map(|occupancy| Self::new(allocator, config, occupancy, field))
             .transpose()
     }
 
     /// A grid with every cell occupied.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
     pub fn new(
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         config: &Config,
         occupancy: &Occupancy,
         field: &Field,
@@ -61,24 +74,29 @@ impl OccupancyGrid {
         let scene = SceneBox::of(config);
         let resolution = occupancy.resolution;
         let cells = resolution.pow(3) * scene.cascades();
-        let n_sweep = Self::n_sweep(gpu, config, occupancy, field);
+        let n_sweep = Self::n_sweep(allocator.profile(), config, occupancy, field);
         let n = u64::from(2 * n_sweep);
-        let marched = |pass: &crate::config::Pass| match pass.sampler {
+        let marched = |pass: &crate::config::PassConfig| match pass.sampler {
             Sampler::RayMarch { steps, .. } => Some(steps),
             Sampler::Stratified { .. } | Sampler::Importance { .. } => None,
         };
         let steps = config.passes.iter().find_map(marched).unwrap_or(1024);
+        let of_grid = Advised::new(
+            allocator,
+            "lower `occupancy.resolution` or `scene.aabb_scale` with --set",
+        );
+        let of_update = Advised::new(allocator, "lower `occupancy.cells_per_update` with --set");
         let grid = Self {
             resolution,
             cascades: scene.cascades(),
-            thickness: gpu.buffer("occupancy thickness", u64::from(cells) * 4)?,
-            bits: gpu.buffer("occupancy bits", u64::from(cells) / 8)?,
-            counts: Counts::new(gpu, "occupancy")?,
-            cells: gpu.buffer("occupancy cells", n * 4)?,
-            samples: gpu.buffer("occupancy samples", n.next_multiple_of(512) * 16)?,
-            partial_sums: gpu.buffer("occupancy partial sums", 4096 * 8)?,
-            total: gpu.buffer("occupancy total", 8)?,
-            buffers: field.buffers(gpu, "occupancy", n, 0, SavedActivations::Nothing)?,
+            thickness: of_grid.buffer("occupancy thickness", u64::from(cells) * 4)?,
+            bits: of_grid.buffer("occupancy bits", u64::from(cells) / 8)?,
+            counts: StepState::counts(allocator, "occupancy")?,
+            cells: of_update.buffer("occupancy cells", n * 4)?,
+            samples: of_update.buffer("occupancy samples", n.next_multiple_of(512) * 16)?,
+            partial_sums: of_update.buffer("occupancy partial sums", 4096 * 8)?,
+            total: of_update.buffer("occupancy total", 8)?,
+            buffers: field.buffers(&of_update, "occupancy", n, 0, SavedActivations::Nothing)?,
             n_sweep,
             // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
             decay: occupancy.decay.powf(cells as f32 / n_sweep as f32),
@@ -87,7 +105,7 @@ impl OccupancyGrid {
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
         };
-        grid.reset(gpu, config.seed);
+        grid.reset(allocator, config.seed);
         Ok(grid)
     }
 
@@ -102,43 +120,30 @@ impl OccupancyGrid {
     }
 
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
-    fn n_sweep(gpu: &Gpu, config: &Config, occupancy: &Occupancy, field: &Field) -> u32 {
+    fn n_sweep(profile: &Profile, config: &Config, occupancy: &Occupancy, field: &Field) -> u32 {
         let cells = occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
         let per_update = occupancy.cells_per_update.unwrap_or(cells / 4);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         let is_slow = |n: u32| {
             let operations = u64::from(2 * n) * field.multiply_adds() * 2;
-            operations > gpu.class().most_operations()
+            operations > profile.class.most_operations()
         };
-        let fits = |n: u32| field.fits(gpu, u64::from(2 * n), 0, SavedActivations::Nothing);
+        let fits = |n: u32| field.fits(profile, u64::from(2 * n), 0, SavedActivations::Nothing);
         while n_sweep > 1024 && (is_slow(n_sweep) || !fits(n_sweep)) {
             n_sweep = (n_sweep / 2).next_multiple_of(64);
         }
         n_sweep
     }
 
-    /// Bytes that [`Self::of_config`] allocates.
-    #[must_use]
-    pub fn bytes(gpu: &Gpu, config: &Config, field: &Field) -> u64 {
-        let Some(occupancy) = &config.occupancy else {
-            return 0;
-        };
-        let cells =
-            u64::from(occupancy.resolution).pow(3) * u64::from(SceneBox::of(config).cascades());
-        let n = u64::from(2 * Self::n_sweep(gpu, config, occupancy, field));
-        let buffers = field.buffer_sizes(n, 0, SavedActivations::Nothing);
-        cells * 4 + cells / 8 + n * 20 + 4096 * 8 + buffers.iter().sum::<u64>()
-    }
-
     /// Start afresh, with every cell occupied.
-    pub fn reset(&self, gpu: &Gpu, seed: u32) {
+    pub fn reset(&self, allocator: &dyn Allocator, seed: u32) {
         let cells = self.n_cells() as usize;
-        gpu.write(&self.thickness, 0, &vec![UNVISITED; cells]);
-        gpu.write(&self.bits, 0, &vec![u32::MAX; cells / 32]);
+        allocator.write(&self.thickness, 0, &vec![UNVISITED; cells]);
+        allocator.write(&self.bits, 0, &vec![u32::MAX; cells / 32]);
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.seed = seed;
         state.n_marched = self.cells_per_update();
-        gpu.write(&self.counts.state, 0, &[state]);
+        allocator.write(&self.counts.state, 0, &[state]);
     }
 
     /// Number of cells.
@@ -186,15 +191,15 @@ impl OccupancyGrid {
         let cells = u64::from(self.resolution.pow(3));
         let mut stages = Vec::new();
         for cascade in 0..self.cascades {
-            let mut stage = Stage::new("mark unseen");
+            let mut stage = gpu.stage("mark unseen");
             let more = Defines::new()
                 .set("n_cameras", images.len())
                 .set("cascade", cascade);
             let kernel = self.kernel(gpu, field, "mark", "mark_unseen", more)?;
-            stage.dispatch(gpu, &kernel, &bindings, Groups::covering(cells, 64))?;
+            stage.dispatch(&kernel, &bindings, Groups::covering(cells, 64))?;
             stages.push(stage);
         }
-        let mut stage = Stage::new("occupancy bits");
+        let mut stage = gpu.stage("occupancy bits");
         self.rebuild(gpu, field, &mut stage)?;
         stages.push(stage);
         Ok(stages)
@@ -207,7 +212,7 @@ impl OccupancyGrid {
         field: &Field,
         parameters: &FieldParameters,
     ) -> Result<Vec<Stage>, GpuError> {
-        let mut sample = Stage::new("occupancy samples");
+        let mut sample = gpu.stage("occupancy samples");
         let bindings = [
             ("counts", &self.counts.state),
             ("occupancy", &self.bits),
@@ -222,14 +227,13 @@ impl OccupancyGrid {
             ("occupied_positions", self.n_sweep),
         ] {
             let kernel = self.kernel(gpu, field, "positions", entry, Defines::new())?;
-            sample.dispatch(gpu, &kernel, &bindings, groups(n))?;
+            sample.dispatch(&kernel, &bindings, groups(n))?;
         }
         let (mut encode, mut density) = (
-            Stage::new("occupancy encode"),
-            Stage::new("occupancy density"),
+            gpu.stage("occupancy encode"),
+            gpu.stage("occupancy density"),
         );
         field.density(
-            gpu,
             &mut encode,
             &mut density,
             &self.counts,
@@ -237,15 +241,14 @@ impl OccupancyGrid {
             &self.samples,
             &self.buffers,
         )?;
-        self.counts.publish(gpu, &mut sample)?;
-        let mut update = Stage::new("occupancy update");
+        self.counts.publish(&mut sample)?;
+        let mut update = gpu.stage("occupancy update");
         for (entry, n) in [("sweep", self.n_sweep), ("raise", self.n_sweep)] {
             let kernel = self.kernel(gpu, field, "update", entry, Defines::new())?;
-            update.dispatch(gpu, &kernel, &bindings, groups(n))?;
+            update.dispatch(&kernel, &bindings, groups(n))?;
         }
         self.rebuild(gpu, field, &mut update)?;
         update.run(
-            gpu,
             "entry/step",
             "next_phase",
             &Defines::new().set("pass", "next_phase"),
@@ -256,18 +259,18 @@ impl OccupancyGrid {
     }
 
     /// Add: cells are as thick at least as the samples in them that `pass` evaluated.
-    pub fn raise_seen(&self, gpu: &Gpu, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
+    pub fn raise_seen(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);
-        let kernel = self.kernel(gpu, &pass.field, "seen", "raise_seen", stride)?;
+        let kernel = self.kernel(&stage.gpu(), &pass.field, "seen", "raise_seen", stride)?;
         let bindings = [
             ("counts", &pass.counts.state),
-            ("kept_samples", &pass.kept_samples),
+            ("kept_samples", &pass.kept.samples),
             ("raw_density", &raw.density),
             ("thickness", &self.thickness),
         ];
-        let groups = pass.counts.groups(gpu, Count::Kept, 64, 1);
-        stage.dispatch(gpu, &kernel, &bindings, groups)?;
+        let groups = pass.counts.groups(StepState::KEPT, 64, 1);
+        stage.dispatch(&kernel, &bindings, groups)?;
         Ok(())
     }
 
@@ -280,9 +283,9 @@ impl OccupancyGrid {
             ("occupancy", &self.bits),
         ];
         let mean = self.kernel(gpu, field, "mean", "mean", Defines::new())?;
-        stage.dispatch(gpu, &mean, &bindings, Groups::Direct([64, 1, 1]))?;
+        stage.dispatch(&mean, &bindings, Groups::Direct([64, 1, 1]))?;
         let fold = self.kernel(gpu, field, "fold", "fold", Defines::new())?;
-        stage.dispatch(gpu, &fold, &bindings, Groups::Direct([1, 1, 1]))?;
+        stage.dispatch(&fold, &bindings, Groups::Direct([1, 1, 1]))?;
         for cascade in 0..self.cascades {
             let bits = self.kernel(
                 gpu,
@@ -292,7 +295,7 @@ impl OccupancyGrid {
                 Defines::new().set("cascade", cascade),
             )?;
             let words = u64::from(self.resolution.pow(3) / 32);
-            stage.dispatch(gpu, &bits, &bindings, Groups::covering(words, 64))?;
+            stage.dispatch(&bits, &bindings, Groups::covering(words, 64))?;
         }
         Ok(())
     }

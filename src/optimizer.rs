@@ -7,7 +7,7 @@
 
 use crate::config::{Algorithm, Optimizer};
 use crate::encoding::HashGrid;
-use crate::gpu::{Binding, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Allocator, Binding, Buffer, Counts, Defines, GpuError, Groups, Stage};
 use crate::network::{Matrix, Weights};
 
 /// A slab of network weights.
@@ -34,6 +34,17 @@ pub struct CellGroup {
     matrices: Vec<Matrix>,
     /// Per network: updates, and the step of the last one.
     pub counters: Buffer,
+}
+
+/// Which networks of a grid a step updates, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct CellUpdate<'a> {
+    /// 1 for each network with samples.
+    pub updated: &'a Buffer,
+    /// Whether the next step's gradients overwrite this one's, which are then not zeroed.
+    pub overwrite: bool,
+    /// Whether norms are penalised as the configuration says.
+    pub penalized: bool,
 }
 
 /// A hash table, chunk by chunk.
@@ -85,8 +96,16 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
 
 impl DenseGroup {
     /// Zeroed roles for `len` weights (a multiple of 4), which are averaged unless `ema_decay` is 0.
-    pub fn new(gpu: &Gpu, label: &str, len: u32, ema_decay: f32) -> Result<Self, GpuError> {
-        let buffer = |role: &str, n: u64| gpu.buffer(&format!("{label} {role}"), n * 4);
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn new(
+        allocator: &dyn Allocator,
+        label: &str,
+        len: u32,
+        ema_decay: f32,
+    ) -> Result<Self, GpuError> {
+        let buffer = |role: &str, n: u64| allocator.buffer(&format!("{label} {role}"), n * 4);
         let n = u64::from(len);
         let values = buffer("values", n)?;
         Ok(Self {
@@ -103,12 +122,6 @@ impl DenseGroup {
             gradients: buffer("gradients", n)?,
             moments: [buffer("first moments", n)?, buffer("second moments", n)?],
         })
-    }
-
-    /// Bytes that [`Self::new`] allocates.
-    #[must_use]
-    pub fn bytes(len: u32, ema_decay: f32) -> u64 {
-        u64::from(len) * 4 * if ema_decay > 0.0 { 6 } else { 5 }
     }
 
     /// Add: start afresh, but for the values and averages, which the caller sets.
@@ -131,7 +144,6 @@ impl DenseGroup {
     /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
     pub fn update(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         config: &Optimizer,
@@ -146,7 +158,6 @@ impl DenseGroup {
         let mut bindings = vec![("state", &counts.state)];
         bindings.extend(self.roles());
         stage.run(
-            gpu,
             "optimizer",
             "dense",
             &defines,
@@ -161,7 +172,7 @@ impl CellGroup {
     /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart, in layers of
     /// `matrices`.
     pub fn new(
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         networks: u32,
         [first, n, stride]: [u32; 3],
         matrices: Vec<Matrix>,
@@ -170,14 +181,8 @@ impl CellGroup {
             networks,
             range: [first, n, stride],
             matrices,
-            counters: gpu.buffer("network counters", Self::bytes(networks))?,
+            counters: allocator.buffer("network counters", u64::from(networks) * 8)?,
         })
-    }
-
-    /// Bytes that [`Self::new`] allocates.
-    #[must_use]
-    pub fn bytes(networks: u32) -> u64 {
-        u64::from(networks) * 8
     }
 
     /// Whether [`Self::update`] writes the transposed copy of the weights too: while they lie in the cache, unless averages
@@ -197,31 +202,33 @@ impl CellGroup {
             .set("copy_stride", stride)
     }
 
-    /// Add: one step of Adam on the networks that are `updated`, whose marks are zeroed and whose counters go up. Gradients
-    /// are zeroed too, unless fresh ones will take their place. Norms are `penalized` as the configuration says, or not at
-    /// all.
+    /// Add: one step of Adam on the networks that are marked in `update`, whose marks are zeroed and whose counters go up.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn update(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         config: &Optimizer,
         dense: &DenseGroup,
-        updated: &Buffer,
-        overwrite: bool,
-        penalized: bool,
+        update: &CellUpdate<'_>,
     ) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("state", &counts.state),
             ("counters", &self.counters),
-            ("updated", updated),
+            ("updated", update.updated),
             ("counts", &counts.state),
             ("transposed", &dense.weights.transposed),
         ];
         bindings.extend(dense.roles());
         let shape = |m: &Matrix| format!("vec3({}u, {}u, {}u)", m.first, m.columns, m.rows);
         let matrices: Vec<String> = self.matrices.iter().map(shape).collect();
-        let norm_reg = if penalized { config.norm_reg } else { 0.0 };
+        let norm_reg = if update.penalized {
+            config.norm_reg
+        } else {
+            0.0
+        };
         let of_color = self
             .matrices
             .iter()
@@ -232,23 +239,22 @@ impl CellGroup {
         let defines = self
             .defines("cells", config)
             .set("raises_alarms", true)
-            .set("keeps_gradients", overwrite)
+            .set("keeps_gradients", update.overwrite)
             .set("transposes", Self::transposes(config))
             .set("matrices", matrices)
             .set_f32("norm_reg", norm_reg)
             .set("parts", parts);
         let groups = Groups::covering(u64::from(self.networks), 1);
-        stage.run(gpu, "optimizer", "cells", &defines, &bindings, groups)?;
+        stage.run("optimizer", "cells", &defines, &bindings, groups)?;
         let defines = self.defines("count_cells", config);
         let groups = Groups::covering(u64::from(self.networks), 64);
-        stage.run(gpu, "optimizer", "count_cells", &defines, &bindings, groups)?;
+        stage.run("optimizer", "count_cells", &defines, &bindings, groups)?;
         Ok(())
     }
 
     /// Add: `settled` = the averages as of now, of networks that were left alone too.
     pub fn export_ema(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         config: &Optimizer,
@@ -264,74 +270,59 @@ impl CellGroup {
         ];
         let defines = self.defines("settle_cells", config);
         let groups = Groups::covering(u64::from(self.networks), 1);
-        stage.run(
-            gpu,
-            "optimizer",
-            "settle_cells",
-            &defines,
-            &bindings,
-            groups,
-        )?;
+        stage.run("optimizer", "settle_cells", &defines, &bindings, groups)?;
         Ok(())
     }
 }
 
 impl SparseGroup {
     /// Zeroed roles for the rows of `grid`.
-    pub fn new(gpu: &Gpu, grid: &HashGrid) -> Result<Self, GpuError> {
+    pub fn new(allocator: &dyn Allocator, grid: &HashGrid) -> Result<Self, GpuError> {
         // A binding is never empty.
         let levels = grid.levels().len().max(1);
         let counters = grid
             .chunks()
             .iter()
-            .map(|c| gpu.buffer("hash table counters", u64::from(c.rows) * 8))
+            .map(|c| allocator.buffer("hash table counters", u64::from(c.rows) * 8))
             .collect::<Result<_, _>>()?;
         let group = Self {
-            values: grid.allocate(gpu, "hash table values", 4)?,
-            gradients: grid.allocate(gpu, "hash table gradients", 4)?,
-            moments: grid.allocate(gpu, "hash table moments", 8)?,
-            averages: grid.allocate(gpu, "hash table averages", 4)?,
+            values: grid.allocate(allocator, "hash table values", 4)?,
+            gradients: grid.allocate(allocator, "hash table gradients", 4)?,
+            moments: grid.allocate(allocator, "hash table moments", 8)?,
+            averages: grid.allocate(allocator, "hash table averages", 4)?,
             counters,
-            gradient_scales: gpu.buffer("gradient scales", levels as u64 * 4)?,
-            largest: gpu.buffer("largest gradients", levels as u64 * 4)?,
+            gradient_scales: allocator.buffer("gradient scales", levels as u64 * 4)?,
+            largest: allocator.buffer("largest gradients", levels as u64 * 4)?,
         };
-        Self::reset_scales(gpu, &group.gradient_scales);
+        Self::reset_scales(allocator, &group.gradient_scales);
         Ok(group)
     }
 
-    /// Bytes that [`Self::new`] allocates.
-    #[must_use]
-    pub fn bytes(grid: &HashGrid) -> u64 {
-        let rows = grid.total_rows();
-        rows * u64::from(grid.n_features()) * 5 * 4 + rows * 8
-    }
-
     /// Add: start afresh, but for the values and averages, which the caller sets.
-    pub fn reset(&self, gpu: &Gpu, stage: &mut Stage) {
+    pub fn reset(&self, stage: &mut Stage) {
         let roles = [&self.gradients, &self.moments, &self.counters];
         for buffer in roles.into_iter().flatten() {
             stage.clear(buffer);
         }
         stage.clear(&self.largest);
-        Self::reset_scales(gpu, &self.gradient_scales);
+        Self::reset_scales(&stage.gpu(), &self.gradient_scales);
     }
 
     /// Fill `scales` with what no step has adapted yet.
-    pub fn reset_scales(gpu: &Gpu, scales: &Buffer) {
+    pub fn reset_scales(allocator: &dyn Allocator, scales: &Buffer) {
         let n = scales.bytes() as usize / 4;
-        gpu.write(scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
+        allocator.write(scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
     }
 
     /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.
     pub fn update(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         grid: &HashGrid,
         config: &Optimizer,
     ) -> Result<(), GpuError> {
-        each_chunk(gpu, stage, grid, config, "sparse", |chunk| {
+        each_chunk(stage, grid, config, "sparse", |chunk| {
             vec![
                 ("state", &counts.state),
                 ("values", &self.values[chunk]),
@@ -348,14 +339,13 @@ impl SparseGroup {
     /// Add: `settled` = the averages as of now, rows that were left alone included.
     pub fn export_ema(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         grid: &HashGrid,
         config: &Optimizer,
         settled: &[Buffer],
     ) -> Result<(), GpuError> {
-        each_chunk(gpu, stage, grid, config, "settle", |chunk| {
+        each_chunk(stage, grid, config, "settle", |chunk| {
             vec![
                 ("counts", &counts.state),
                 ("values", &self.values[chunk]),
@@ -369,7 +359,6 @@ impl SparseGroup {
 
 /// Add: run `entry` over the rows of every chunk.
 fn each_chunk<'a>(
-    gpu: &Gpu,
     stage: &mut Stage,
     grid: &HashGrid,
     config: &Optimizer,
@@ -382,7 +371,7 @@ fn each_chunk<'a>(
             .set("pass", entry)
             .set("raises_alarms", true);
         let groups = Groups::covering(u64::from(chunk.rows), 64);
-        stage.run(gpu, "optimizer", entry, &defines, &bindings(index), groups)?;
+        stage.run("optimizer", entry, &defines, &bindings(index), groups)?;
     }
     Ok(())
 }

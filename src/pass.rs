@@ -1,15 +1,19 @@
 //! A pass: a sampler places samples along rays, a field is evaluated there, those behind opaque ones are culled.
 //! Training, rendering and measuring share it.
 
-use crate::compositing::{activation_defines, output_defines};
+use crate::compaction::{Evaluated, Kept};
+use crate::compositing::{RaySamples, activation_defines};
 use crate::config::{Config, Sampler};
-use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
+use crate::field::{Field, FieldBuffers, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{
+    Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Profile, Stage,
+};
 use crate::images::RAY_BYTES;
 use crate::network::SavedActivations;
 use crate::sampling::importance::Previous;
-use crate::sampling::{self, Placed, SceneBox, Sources, samples_per_ray};
+use crate::sampling::{Phase, Placed, Sampling, SceneBox, samples_per_ray};
+use crate::step_state::StepState;
 
 /// How many rays and samples a pass holds at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -55,12 +59,18 @@ impl Capacity {
         if culls(sampler) { self.marched } else { 0 }
     }
 
-    /// Whether a pass of this size is within what `gpu` binds.
+    /// Whether a pass of this size is within what a device of `profile` binds.
     #[must_use]
-    pub fn fits(self, gpu: &Gpu, sampler: &Sampler, field: &Field, keep: SavedActivations) -> bool {
+    pub fn fits(
+        self,
+        profile: &Profile,
+        sampler: &Sampler,
+        field: &Field,
+        saved: SavedActivations,
+    ) -> bool {
         let marched = u64::from(self.culled_from(sampler));
-        field.fits(gpu, marched, u64::from(self.kept), keep)
-            && u64::from(self.marched.max(self.kept)) * 16 <= gpu.max_binding_bytes()
+        field.fits(profile, marched, u64::from(self.kept), saved)
+            && u64::from(self.marched.max(self.kept)) * 16 <= profile.max_binding_bytes
     }
 }
 
@@ -68,7 +78,7 @@ impl Capacity {
 #[must_use]
 pub fn samples_of_passes(config: &Config) -> Option<Vec<u32>> {
     let mut before = None;
-    let samples = |pass: &crate::config::Pass| {
+    let samples = |pass: &crate::config::PassConfig| {
         before = samples_per_ray(&pass.sampler, before);
         before
     };
@@ -103,14 +113,8 @@ pub struct Pass {
     pub buffers: FieldBuffers,
     /// Samples that were placed.
     pub placed: Placed,
-    /// Offsets of each ray's marched and kept samples.
-    pub offsets: Buffer,
-    /// Kept samples: position and dt.
-    pub kept_samples: Buffer,
-    /// Kept samples: ray and distance.
-    pub kept_rays: Buffer,
-    kept_counts: Buffer,
-    kept_offsets: Buffer,
+    /// Those that are kept.
+    pub kept: Kept,
     scan: Scan,
     previous: Option<Previous>,
     density_noise: f32,
@@ -145,152 +149,97 @@ impl PassStages {
 pub struct Purpose {
     /// Whether samples move at random and densities are noisy.
     pub training: bool,
-    /// What a backward pass needs, which the pass must have been made for.
-    pub keep: SavedActivations,
     /// Whether colour is wanted.
     pub color: bool,
     /// Whether the counts on the device say how many samples a marched ray may have.
     pub limited: bool,
 }
 
+/// How an allocation of rays takes less memory.
+const FEWER_RAYS: &str =
+    "lower `training.max_rays`, or `training.n_rays` where that is given, with --set";
+
+/// How an allocation of samples takes less memory.
+const FEWER_SAMPLES: &str = "lower `training.batch_size`, or `training.n_rays` and the samples per ray where those are given, with --set";
+
 impl Pass {
-    /// Allocate the passes of a method, which share their rays and counts.
+    /// Allocate the passes of a method, which share their rays and counts; `saved` says what each leaves for a backward pass.
+    ///
+    /// # Errors
+    /// As [`Field::of_passes`] and [`Allocator::buffer`].
     pub fn of_method(
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         config: &Config,
         label: &str,
         capacities: &[Capacity],
-        keep: &dyn Fn(usize) -> SavedActivations,
+        saved: &dyn Fn(usize) -> SavedActivations,
     ) -> Result<Vec<Self>, GpuError> {
         let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
-        let counts = Counts::new(gpu, label)?;
-        let rays = gpu.buffer(&format!("{label} rays"), u64::from(most_rays) * RAY_BYTES)?;
+        let bytes = u64::from(most_rays) * RAY_BYTES;
+        let counts = StepState::counts(allocator, label)?;
+        let rays = Advised::new(allocator, FEWER_RAYS).buffer(&format!("{label} rays"), bytes)?;
+        let allocator = &Advised::new(allocator, FEWER_SAMPLES);
         let mut passes: Vec<Self> = Vec::new();
-        for (index, field) in Field::of_passes(gpu, config)?.into_iter().enumerate() {
-            let (capacity, keep) = (capacities[index], keep(index));
-            let shared = (counts.clone(), rays.clone());
-            let before = passes.last();
+        let fields = Field::of_passes(allocator.profile(), config)?;
+        for (index, field) in fields.into_iter().enumerate() {
             let label = if capacities.len() > 1 {
                 format!("{label} pass {index}")
             } else {
                 label.to_owned()
             };
-            let pass = Self::new(
-                gpu, config, &label, field, index, capacity, keep, shared, before,
-            )?;
-            passes.push(pass);
+            let sampler = config.passes[index].sampler.clone();
+            let (capacity, culls) = (capacities[index], culls(&sampler));
+            let (n_rays, marched, kept) = (
+                u64::from(capacity.rays),
+                u64::from(capacity.marched).next_multiple_of(512),
+                u64::from(capacity.kept).next_multiple_of(512),
+            );
+            let placed = Placed::new(allocator, &label, n_rays, marched)?;
+            let previous = match (&sampler, passes.last()) {
+                (Sampler::Importance { .. }, Some(before)) => {
+                    Some(before.as_previous(allocator, &label)?)
+                }
+                _ => None,
+            };
+            let culled_from = u64::from(capacity.culled_from(&sampler));
+            passes.push(Self {
+                scene: SceneBox::of(config),
+                index,
+                resolution: config.occupancy.as_ref().map_or(0, |o| o.resolution),
+                capacity,
+                counts: counts.clone(),
+                rays: rays.clone(),
+                buffers: field.buffers(allocator, &label, culled_from, kept, saved(index))?,
+                kept: Kept::new(allocator, &label, n_rays, kept, &placed, culls)?,
+                scan: Scan::new(allocator, &label, n_rays)?,
+                previous,
+                density_noise: config.training.density_noise,
+                placed,
+                sampler,
+                field,
+            });
         }
         Ok(passes)
     }
 
-    fn new(
-        gpu: &Gpu,
-        config: &Config,
-        label: &str,
-        field: Field,
-        index: usize,
-        capacity: Capacity,
-        keep: SavedActivations,
-        (counts, rays): (Counts, Buffer),
-        before: Option<&Self>,
-    ) -> Result<Self, GpuError> {
-        let sampler = config.passes[index].sampler.clone();
-        let culls = culls(&sampler);
-        let (n_rays, marched, kept) = (
-            u64::from(capacity.rays),
-            u64::from(capacity.marched).next_multiple_of(512),
-            u64::from(capacity.kept).next_multiple_of(512),
-        );
-        let per =
-            |name: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {name}"), n * bytes);
-        let placed = Placed {
-            ray_counts: per("ray counts", n_rays, 4)?,
-            ray_offsets: per("ray offsets", n_rays + 1, 4)?,
-            samples: per("samples", marched, 16)?,
-            sample_rays: per("sample rays", marched, 8)?,
-        };
-        // Where nothing is culled, what is placed is what is kept.
-        let or_placed = |name: &str, placed: &Buffer, n: u64, bytes: u64| {
-            if culls {
-                per(name, n, bytes)
-            } else {
-                Ok(placed.clone())
-            }
-        };
-        let previous = match (&sampler, before) {
-            (Sampler::Importance { .. }, Some(before)) => {
-                let raw = before.field.raw_outputs(&before.buffers);
-                Some(Previous {
-                    offsets: before.offsets.clone(),
-                    samples: before.kept_samples.clone(),
-                    sample_rays: before.kept_rays.clone(),
-                    density: raw.density,
-                    density_stride: raw.density_stride,
-                    activations: activation_defines(&before.field.config),
-                    weighted: per("weighted samples", u64::from(before.capacity.kept), 8)?,
-                })
-            }
-            _ => None,
-        };
-        let culled_from = u64::from(capacity.culled_from(&sampler));
-        Ok(Self {
-            scene: SceneBox::of(config),
-            index,
-            resolution: config.occupancy.as_ref().map_or(0, |o| o.resolution),
-            capacity,
-            counts,
-            rays,
-            buffers: field.buffers(gpu, label, culled_from, kept, keep)?,
-            offsets: per("offsets", n_rays + 1, 8)?,
-            kept_samples: or_placed("kept samples", &placed.samples, kept, 16)?,
-            kept_rays: or_placed("kept rays", &placed.sample_rays, kept, 8)?,
-            kept_counts: or_placed("kept counts", &placed.ray_counts, n_rays, 4)?,
-            kept_offsets: or_placed("kept offsets", &placed.ray_offsets, n_rays + 1, 4)?,
-            scan: Scan::new(gpu, label, n_rays)?,
-            previous,
-            density_noise: config.training.density_noise,
-            placed,
-            sampler,
-            field,
+    /// What an importance sampler of the pass after this one reads; the label of its buffer starts with `label`.
+    fn as_previous(&self, allocator: &dyn Allocator, label: &str) -> Result<Previous, GpuError> {
+        let raw = self.field.raw_outputs(&self.buffers);
+        let bytes = u64::from(self.capacity.kept) * 8;
+        Ok(Previous {
+            offsets: self.kept.offsets.clone(),
+            samples: self.kept.samples.clone(),
+            sample_rays: self.kept.sample_rays.clone(),
+            density: raw.density,
+            density_stride: raw.density_stride,
+            activations: activation_defines(&self.field.config),
+            weighted: allocator.buffer(&format!("{label} weighted samples"), bytes)?,
         })
     }
 
-    /// Bytes that [`Self::of_method`] allocates for the passes of a method; `keep` as there.
-    #[must_use]
-    pub fn bytes(
-        config: &Config,
-        fields: &[Field],
-        capacities: &[Capacity],
-        keep: &dyn Fn(usize) -> SavedActivations,
-    ) -> u64 {
-        let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
-        let mut bytes = u64::from(most_rays) * RAY_BYTES;
-        for (index, (field, capacity)) in fields.iter().zip(capacities).enumerate() {
-            let sampler = &config.passes[index].sampler;
-            let rays = u64::from(capacity.rays);
-            let marched = u64::from(capacity.marched).next_multiple_of(512);
-            let kept = u64::from(capacity.kept).next_multiple_of(512);
-            let culled_from = u64::from(capacity.culled_from(sampler));
-            let (samples, counts) = if culls(sampler) {
-                (marched + kept, 4)
-            } else {
-                (marched, 2)
-            };
-            let weighted = match sampler {
-                Sampler::Importance { .. } => u64::from(capacities[index - 1].kept) * 8,
-                _ => 0,
-            };
-            let of_field = field.buffer_sizes(culled_from, kept, keep(index));
-            bytes += rays * (counts * 4 + 8) + samples * 24 + weighted;
-            bytes += of_field.iter().sum::<u64>();
-        }
-        bytes
-    }
-
-    /// One of the small kernels in `shaders/entry/step.wgsl`.
-    fn settle_count(
+    /// Add: one of the small kernels in `shaders/entry/step.wgsl`, which turns the last of `offsets` into a count.
+    fn count_samples(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         pass: &str,
         capacity: u32,
@@ -301,22 +250,46 @@ impl Pass {
         } else {
             "state.n_rays_fitting"
         };
-        stage.run(
-            gpu,
-            "entry/step",
-            pass,
-            &Defines::new()
-                .set("pass", pass)
-                .set("n_rays", n_rays)
-                .set("keeps_all", !culls(&self.sampler))
-                .set("capacity", capacity),
-            &[("state", &self.counts.state), offsets],
-            Groups::Direct([1, 1, 1]),
-        )?;
-        self.counts.publish(gpu, stage)
+        let defines = Defines::new()
+            .set("pass", pass)
+            .set("n_rays", n_rays)
+            .set("keeps_all", !culls(&self.sampler))
+            .set("capacity", capacity);
+        let bindings = [("state", &self.counts.state), offsets];
+        let once = Groups::Direct([1, 1, 1]);
+        stage.run("entry/step", pass, &defines, &bindings, once)?;
+        self.counts.publish(stage)
     }
 
-    /// The stages that evaluate the field along `self.rays`.
+    /// The kept samples, as the field evaluates them.
+    #[must_use]
+    pub fn kept_samples(&self) -> KeptSamples<'_> {
+        KeptSamples {
+            counts: &self.counts,
+            positions: &self.kept.samples,
+            sample_rays: &self.kept.sample_rays,
+            rays: &self.rays,
+        }
+    }
+
+    /// The kept samples and the field's outputs there, as they are composited.
+    #[must_use]
+    pub fn ray_samples(&self) -> RaySamples<'_> {
+        RaySamples {
+            counts: &self.counts,
+            rays: &self.rays,
+            offsets: &self.kept.offsets,
+            samples: &self.kept.samples,
+            sample_rays: &self.kept.sample_rays,
+            raw: self.field.raw_outputs(&self.buffers),
+            defines: activation_defines(&self.field.config).merge(self.scene.defines()),
+        }
+    }
+
+    /// The stages that evaluate the field along `self.rays`, on the device of `gpu`.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
     pub fn stages(
         &self,
         gpu: &Gpu,
@@ -324,50 +297,40 @@ impl Pass {
         occupancy: Option<&Buffer>,
         purpose: Purpose,
     ) -> Result<PassStages, GpuError> {
-        let counts = &self.counts;
-        let march = self.march(gpu, occupancy, purpose.training, purpose.limited)?;
-        let mut encode = Stage::new("encode");
+        let march = self.march(gpu, occupancy, purpose)?;
+        let mut encode = gpu.stage("encode");
+        let samples = self.kept_samples();
+        let (field, counts, buffers) = (&self.field, &self.counts, &self.buffers);
         let cull = if culls(&self.sampler) {
-            let mut density = Stage::new("density");
-            let samples = &self.placed.samples;
-            self.field.density(
-                gpu,
+            let mut density = gpu.stage("density");
+            let placed = &self.placed.samples;
+            field.density(
                 &mut encode,
                 &mut density,
                 counts,
                 parameters,
-                samples,
-                &self.buffers,
+                placed,
+                buffers,
             )?;
             let mut cull = self.cull(gpu)?;
-            if !self.field.reuses_features() {
-                self.encode_kept(gpu, &mut cull, parameters)?;
+            if !field.reuses_features() {
+                field.encode_kept(&mut cull, parameters, &samples, buffers)?;
             }
             Some([density, cull])
         } else {
-            self.encode_kept(gpu, &mut encode, parameters)?;
+            field.encode_kept(&mut encode, parameters, &samples, buffers)?;
             None
         };
-        let mut forward = Stage::new("forward");
-        self.field.forward(
-            gpu,
-            &mut forward,
-            counts,
-            parameters,
-            &self.rays,
-            &self.kept_rays,
-            &self.buffers,
-            purpose.keep,
-            purpose.color,
-        )?;
+        let mut forward = gpu.stage("forward");
+        field.forward(&mut forward, parameters, &samples, buffers, purpose.color)?;
         if purpose.training && self.density_noise > 0.0 {
-            let raw = self.field.raw_outputs(&self.buffers);
+            let raw = field.raw_outputs(buffers);
             let defines = Defines::new()
                 .set("density_stride", raw.density_stride)
                 .set_f32("deviation", self.density_noise);
             let bindings = [("counts", &counts.state), ("raw_density", &raw.density)];
-            let groups = counts.groups(gpu, Count::Kept, 64, 1);
-            forward.run(gpu, "entry/noise", "noise", &defines, &bindings, groups)?;
+            let groups = counts.groups(StepState::KEPT, 64, 1);
+            forward.run("entry/noise", "noise", &defines, &bindings, groups)?;
         }
         Ok(PassStages {
             march,
@@ -377,175 +340,63 @@ impl Pass {
         })
     }
 
-    /// Add: features of the kept samples, where they do not come with them.
-    pub fn encode_kept(
-        &self,
-        gpu: &Gpu,
-        stage: &mut Stage,
-        parameters: &FieldParameters,
-    ) -> Result<(), GpuError> {
-        self.field.encode_kept(
-            gpu,
-            stage,
-            &self.counts,
-            parameters,
-            &self.kept_samples,
-            &self.kept_rays,
-            &self.buffers,
-        )
-    }
-
     /// Count samples, and place them.
     fn march(
         &self,
         gpu: &Gpu,
         occupancy: Option<&Buffer>,
-        jitter: bool,
-        limited: bool,
+        purpose: Purpose,
     ) -> Result<Stage, GpuError> {
-        let counts = &self.counts;
-        let mut march = Stage::new("march");
-        let sources = Sources {
+        let (counts, placed) = (&self.counts, &self.placed);
+        let mut march = gpu.stage("march");
+        let sampling = Sampling {
+            sampler: &self.sampler,
+            index: self.index,
+            scene: &self.scene,
+            resolution: self.resolution,
+            jitter: purpose.training,
+            limited: purpose.limited,
+            counts,
             rays: &self.rays,
             occupancy,
             previous: self.previous.as_ref(),
         };
-        let run = |stage: &mut Stage, pass| {
-            sampling::run(
-                gpu,
-                stage,
-                counts,
-                &self.sampler,
-                self.index,
-                &self.scene,
-                self.resolution,
-                pass,
-                jitter,
-                limited,
-                &sources,
-                &self.placed,
-            )
-        };
-        run(&mut march, sampling::Pass::Count)?;
-        let (ray_counts, ray_offsets) = (&self.placed.ray_counts, &self.placed.ray_offsets);
-        self.scan.run(
-            gpu,
-            &mut march,
-            counts,
-            Count::Rays,
-            ray_counts,
-            ray_offsets,
-        )?;
-        self.settle_count(
-            gpu,
-            &mut march,
-            "marched",
-            self.capacity.marched,
-            ("ray_offsets", ray_offsets),
-        )?;
-        run(&mut march, sampling::Pass::Place)?;
+        sampling.run(&mut march, Phase::Count, placed)?;
+        let (ray_counts, ray_offsets) = (&placed.ray_counts, &placed.ray_offsets);
+        self.scan
+            .run(&mut march, counts, StepState::RAYS, ray_counts, ray_offsets)?;
+        let (marched, offsets) = (self.capacity.marched, ("ray_offsets", ray_offsets));
+        self.count_samples(&mut march, "marched", marched, offsets)?;
+        sampling.run(&mut march, Phase::Place, placed)?;
         if !culls(&self.sampler) {
-            self.pair(gpu, &mut march)?;
+            self.kept.pair(&mut march, counts, placed)?;
         }
         Ok(march)
     }
 
-    fn pair(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
-        let bindings = [
-            ("counts", &self.counts.state),
-            ("ray_offsets", &self.placed.ray_offsets),
-            ("kept_offsets", &self.kept_offsets),
-            ("offsets", &self.offsets),
-        ];
-        stage.run(
-            gpu,
-            "compositing",
-            "pair",
-            &self.defines().set("pass", "pair"),
-            &bindings,
-            self.counts.groups(gpu, Count::Rays, 64, 1),
-        )?;
-        Ok(())
-    }
-
     /// Drop what lies behind opaque samples.
     fn cull(&self, gpu: &Gpu) -> Result<Stage, GpuError> {
-        let counts = &self.counts;
-        let Placed {
-            ray_offsets,
-            samples,
-            sample_rays,
-            ..
-        } = &self.placed;
-        let mut cull = Stage::new("cull");
-        let defines = self
-            .defines()
-            .set("density_stride", RAW_DENSITY_STRIDE)
-            .set_f32("min_transmittance", self.sampler.min_transmittance())
-            .set("pass", "cull");
-        let bindings = [
-            ("counts", &counts.state),
-            ("samples", samples),
-            ("raw_density", &self.buffers.raw_density),
-            ("ray_offsets", ray_offsets),
-            ("kept_counts", &self.kept_counts),
-        ];
-        let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
-        cull.run(gpu, "compositing", "cull", &defines, &bindings, per_ray)?;
-        self.scan.run(
-            gpu,
-            &mut cull,
-            counts,
-            Count::Rays,
-            &self.kept_counts,
-            &self.kept_offsets,
-        )?;
-        self.settle_count(
-            gpu,
-            &mut cull,
-            "kept",
-            self.capacity.kept,
-            ("kept_offsets", &self.kept_offsets),
-        )?;
-        self.pair(gpu, &mut cull)?;
-        let defines = self
-            .defines()
-            .set(
-                "feature_stride",
-                if self.field.reuses_features() {
-                    self.field.feature_stride()
-                } else {
-                    0
-                },
-            )
-            .set("pass", "gather");
-        let bindings = [
-            ("counts", &counts.state),
-            ("samples", samples),
-            ("sample_rays", sample_rays),
-            ("features", &self.buffers.features),
-            ("offsets", &self.offsets),
-            ("kept_samples", &self.kept_samples),
-            ("kept_rays", &self.kept_rays),
-            ("kept_features", &self.buffers.kept_features),
-        ];
-        cull.run(
-            gpu,
-            "compositing",
-            "gather",
-            &defines,
-            &bindings,
-            counts.groups(gpu, Count::Marched, 64, 1),
-        )?;
+        let (counts, placed, kept) = (&self.counts, &self.placed, &self.kept);
+        let reuses_features = self.field.reuses_features();
+        let evaluated = Evaluated {
+            raw_density: &self.buffers.raw_density,
+            density_stride: RAW_DENSITY_STRIDE,
+            features: &self.buffers.features,
+            feature_stride: if reuses_features {
+                self.field.feature_stride()
+            } else {
+                0
+            },
+            activations: activation_defines(&self.field.config),
+        };
+        let mut cull = gpu.stage("cull");
+        let least = self.sampler.min_transmittance();
+        kept.cull(&mut cull, counts, placed, &evaluated, least, &self.scan)?;
+        let offsets = ("kept_offsets", &kept.ray_offsets);
+        self.count_samples(&mut cull, "kept", self.capacity.kept, offsets)?;
+        kept.pair(&mut cull, counts, placed)?;
+        let features = &self.buffers.kept_features;
+        kept.gather(&mut cull, counts, placed, &evaluated, features)?;
         Ok(cull)
-    }
-
-    /// The values of the compositing shaders.
-    #[must_use]
-    pub fn defines(&self) -> Defines {
-        let raw = self.field.raw_outputs(&self.buffers);
-        activation_defines(&self.field.config)
-            .merge(output_defines(&raw))
-            .merge(self.scene.defines())
     }
 }

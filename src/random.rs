@@ -1,6 +1,6 @@
-//! Random numbers on the host, the same as the shaders draw.
+//! Random numbers on the host, from the same generator as in the shaders.
 
-/// PCG, as in `shaders/common/pcg.wgsl`.
+/// The PCG hash generator of `shaders/common/pcg.wgsl`.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u32);
 

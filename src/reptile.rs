@@ -5,11 +5,12 @@
 //! waits for the host.
 
 use crate::config::{Algorithm, Meta};
-use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState};
+use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::TASKS;
 use crate::network::Weights;
 use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
 use crate::random::Random;
+use crate::step_state::StepState;
 
 /// Which object each outer step is about: all of them in turn, every time in another order.
 #[derive(Debug, Clone)]
@@ -81,8 +82,11 @@ pub struct Reptile {
 
 impl Reptile {
     /// θ for everything that is trained.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
     pub fn new(
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         config: &Meta,
         dense: &DenseGroup,
         sparse: &[SparseGroup],
@@ -94,7 +98,7 @@ impl Reptile {
             } else {
                 16
             };
-            let values = gpu.buffer("outer values", bytes)?;
+            let values = allocator.buffer("outer values", bytes)?;
             let group = DenseGroup {
                 len: u32::try_from(bytes / 4).unwrap_or(u32::MAX),
                 averages: values.clone(),
@@ -102,10 +106,10 @@ impl Reptile {
                     transposed: values.clone(),
                     values,
                 },
-                gradients: gpu.buffer("outer gradients", bytes)?,
+                gradients: allocator.buffer("outer gradients", bytes)?,
                 moments: [
-                    gpu.buffer("outer first moments", of_adam)?,
-                    gpu.buffer("outer second moments", of_adam)?,
+                    allocator.buffer("outer first moments", of_adam)?,
+                    allocator.buffer("outer second moments", of_adam)?,
                 ],
             };
             Ok(Outer {
@@ -115,27 +119,20 @@ impl Reptile {
         };
         let tables = sparse.iter().flat_map(|s| &s.values);
         let fresh = |s: &SparseGroup| {
-            let scales = gpu.buffer("first gradient scales", s.gradient_scales.bytes())?;
-            SparseGroup::reset_scales(gpu, &scales);
+            let scales = allocator.buffer("first gradient scales", s.gradient_scales.bytes())?;
+            SparseGroup::reset_scales(allocator, &scales);
             Ok(scales)
         };
         Ok(Self {
             config: config.clone(),
-            counts: Counts::new(gpu, "outer")?,
+            counts: StepState::counts(allocator, "outer")?,
             outer: std::iter::once(&dense.weights.values)
                 .chain(tables)
                 .map(of)
                 .collect::<Result<_, _>>()?,
-            state: gpu.buffer("state of the task", size_of::<StepState>() as u64)?,
+            state: allocator.buffer("state of the task", size_of::<StepState>() as u64)?,
             scales: sparse.iter().map(fresh).collect::<Result<_, GpuError>>()?,
         })
-    }
-
-    /// Bytes that [`Self::new`] allocates for parameters of `bytes` bytes.
-    #[must_use]
-    pub fn bytes(config: &Meta, bytes: u64) -> u64 {
-        let adam = config.optimizer.algorithm == Algorithm::Adam;
-        bytes * if adam { 4 } else { 2 }
     }
 
     /// Inner steps of a task.
@@ -160,13 +157,12 @@ impl Reptile {
     }
 
     /// Add: move θ towards φ.
-    pub fn step(&self, gpu: &Gpu, stage: &mut Stage) -> Result<(), GpuError> {
+    pub fn step(&self, stage: &mut Stage) -> Result<(), GpuError> {
         let optimizer = &self.config.optimizer;
         let once = Groups::Direct([1, 1, 1]);
         let defines = schedule_defines(optimizer).set("pass", "begin_step");
         let state = ("state", &self.counts.state);
-        let kernel = Kernel::new(gpu, "entry/step", "begin_step", &defines)?;
-        stage.dispatch(gpu, &kernel, &[state], once)?;
+        stage.run("entry/step", "begin_step", &defines, &[state], once)?;
         for Outer { group, adapted } in &self.outer {
             let bindings = [
                 ("values", &group.weights.values),
@@ -175,8 +171,8 @@ impl Reptile {
             ];
             let defines = Defines::new().set("n", group.len);
             let groups = Groups::covering(u64::from(group.len / 4), 64);
-            stage.run(gpu, "reptile", "difference", &defines, &bindings, groups)?;
-            group.update(gpu, stage, &self.counts, optimizer, [0, group.len])?;
+            stage.run("reptile", "difference", &defines, &bindings, groups)?;
+            group.update(stage, &self.counts, optimizer, [0, group.len])?;
         }
         Ok(())
     }
@@ -200,11 +196,11 @@ impl Reptile {
     }
 
     /// Add: count the outer step, and let `state` go on with the next task.
-    pub fn next_task(&self, gpu: &Gpu, stage: &mut Stage, state: &Buffer) -> Result<(), GpuError> {
+    pub fn next_task(&self, stage: &mut Stage, state: &Buffer) -> Result<(), GpuError> {
         let defines = Defines::new().set("pass", "next_task").set("tasks", TASKS);
-        let kernel = Kernel::new(gpu, "entry/step", "next_task", &defines)?;
         let bindings = [("state", state), ("outer", &self.counts.state)];
-        stage.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        let once = Groups::Direct([1, 1, 1]);
+        stage.run("entry/step", "next_task", &defines, &bindings, once)?;
         Ok(())
     }
 

@@ -1,13 +1,13 @@
-//! Run directories:
+//! Run directories.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `config.toml` | a copy of the configuration, for reading; `kiln train --config` repeats the run with it |
 //! | `checkpoint.safetensors` | parameters, optimiser, occupancy and counters: see [`crate::checkpoint`] |
-//! | `metrics.jsonl` | what happened, one object a line |
+//! | `metrics.jsonl` | the log of the run, one object per line |
 //! | `eval.json` | the last evaluation: [`crate::eval::EvalReport`] |
 //! | `images/` | renderings that `eval --save-images` writes |
-//! | `report.html` | all of it to look at |
+//! | `report.html` | a report of the run to view in a browser |
 //! | `tensorboard/` | event files, with `train --tensorboard` |
 
 use std::fs::File;
@@ -17,38 +17,38 @@ use std::path::{Path, PathBuf};
 use crate::config::{Config, ConfigError};
 use crate::files::{append_to_file, read_file, replace_file};
 
-/// What `config.toml` begins with.
+/// Comment at the top of `config.toml`.
 const COPY: &str = "\
-# A copy for reading; the checkpoint holds the configuration that rules, and changes here change nothing of this run.
-# `kiln train DATASET --config FILE` trains another run with what such a file says.
+# A copy for reading: this run uses the configuration in its checkpoint, and edits here have no effect on it.
+# `kiln train DATASET --config FILE` trains a new run with the configuration in such a file.
 ";
 
-/// Longest log that is read: of some ten million steps.
+/// Largest log that is read, of about ten million steps.
 const MAX_LOG: u64 = 256 << 20;
 
-/// What can go wrong with a run directory.
+/// An error of a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is a run already.
+    /// The directory already holds a run.
     #[error("{path} already holds a run: give --force to overwrite it, --resume {path} to go on, or another --out", path = .path.display())]
     Exists {
         /// The directory.
         path: PathBuf,
     },
-    /// There is a run already, which stopped before its first checkpoint.
+    /// The directory already holds a run, which stopped before its first checkpoint.
     #[error("{path} holds a run without a checkpoint: give --force to overwrite it, or another --out", path = .path.display())]
     Unfinished {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory is in use for something else.
+    /// The directory holds something else.
     #[error("{path} exists and is not a run directory: give another --out", path = .path.display())]
     NotARun {
         /// The directory.
         path: PathBuf,
     },
-    /// Another process trains there.
-    #[error("{path} is being trained in by another kiln: wait for it, stop it, or give another --out", path = .path.display())]
+    /// Another process is training in the directory.
+    #[error("another kiln process is training in {path}: wait for it, stop it, or give another --out", path = .path.display())]
     Busy {
         /// The directory.
         path: PathBuf,
@@ -58,17 +58,17 @@ pub enum RunError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
 }
 
-/// Why `config.toml` does not say what rules.
+/// How `config.toml` deviates from the checkpoint's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFault {
-    /// It says something else.
+    /// It holds another configuration.
     Changed,
-    /// It says nothing that can be understood, and what is wrong with it.
+    /// It cannot be parsed, for this reason.
     Unreadable(String),
 }
 
@@ -83,7 +83,7 @@ impl RunDir {
         Self(path.to_owned())
     }
 
-    /// The directory of a run that is given as such, or as its checkpoint.
+    /// The directory of a run, given by its directory or its checkpoint.
     #[must_use]
     pub fn of(run: &Path) -> Self {
         match run.parent() {
@@ -104,7 +104,7 @@ impl RunDir {
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
-        // A name, whatever a config calls its method.
+        // Must be a valid file name, whatever the method's name is.
         let base = format!("{dataset}-{method}").replace(['/', '\\', ':'], "-");
         let named = |n: u32| {
             if n == 1 {
@@ -119,7 +119,7 @@ impl RunDir {
         Self(free.unwrap_or_else(|| Path::new("runs").join(&base)))
     }
 
-    /// Refuse a directory that is in use, without touching it.
+    /// Refuse a directory that is in use, without changing it.
     ///
     /// # Errors
     /// [`RunError::Exists`] unless `force`, [`RunError::NotARun`].
@@ -145,7 +145,7 @@ impl RunDir {
         }
     }
 
-    /// Make the directory, if it is not there, and see that it can be written to, before anything is loaded.
+    /// Create the directory if necessary, and check that it is writable, before anything is loaded.
     ///
     /// # Errors
     /// [`RunError::Io`]
@@ -167,11 +167,11 @@ impl RunDir {
         Ok(reservation)
     }
 
-    /// Keep other processes from training in the directory, which exists, while the result lives. The system ends a lock
-    /// with the process that holds it.
+    /// Keep other processes from training in the directory, which must exist, until the returned lock is dropped. The system
+    /// releases a lock when its process ends.
     ///
     /// # Errors
-    /// [`RunError::Busy`]; where the file system has no locks there is none.
+    /// [`RunError::Busy`]. Returns `None` if the file system does not support locks.
     pub fn lock(&self) -> Result<Option<Lock>, RunError> {
         let path = self.0.join(".lock");
         let file = File::create(&path).map_err(|source| RunError::Io {
@@ -187,7 +187,7 @@ impl RunDir {
         }
     }
 
-    /// Make the directory, without anything of an earlier run but its checkpoint, which is kept as [`Self::previous`].
+    /// Create the directory and remove everything of an earlier run except its checkpoint, which is kept as [`Self::previous`].
     ///
     /// # Errors
     /// [`RunError::Io`]
@@ -216,7 +216,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Remove the renderings of an earlier evaluation of `split`.
+    /// Remove the images rendered by an earlier evaluation of `split`.
     pub fn clear_rendered(&self, split: &str) {
         let is_ours = |name: &str| {
             let rest = name.strip_prefix(split).and_then(|n| n.strip_prefix('_'));
@@ -253,13 +253,13 @@ impl RunDir {
         self.0.join("checkpoint.safetensors")
     }
 
-    /// `previous.safetensors`: what was in place before `--force`, until the new run has saved a checkpoint.
+    /// `previous.safetensors`: the checkpoint from before `--force`, until the new run has saved one.
     #[must_use]
     pub fn previous(&self) -> PathBuf {
         self.0.join("previous.safetensors")
     }
 
-    /// Remove [`Self::previous`], where there is one.
+    /// Remove [`Self::previous`], if it exists.
     pub fn forget_previous(&self) {
         let _ = std::fs::remove_file(self.previous());
     }
@@ -270,7 +270,7 @@ impl RunDir {
         self.0.join("metrics.jsonl")
     }
 
-    /// What `metrics.jsonl` holds; nothing where there is none.
+    /// Content of `metrics.jsonl`; empty if it does not exist.
     pub fn metrics_text(&self) -> std::io::Result<Vec<u8>> {
         match read_file(&self.metrics(), MAX_LOG) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -302,7 +302,7 @@ impl RunDir {
         self.0.join("images")
     }
 
-    /// Write a whole file, old or new at any moment.
+    /// Write a file atomically.
     ///
     /// # Errors
     /// [`RunError::Io`]
@@ -321,8 +321,7 @@ impl RunDir {
         self.write(&self.config(), &format!("{COPY}\n{}", config.to_toml()))
     }
 
-    /// What is wrong with `config.toml`, where `rules` is the checkpoint's configuration; a file that is not there says nothing
-    /// wrong.
+    /// Compare `config.toml` with `rules`, the checkpoint's configuration; a missing file is not a fault.
     #[must_use]
     pub fn copy_fault(&self, rules: &Config) -> Option<CopyFault> {
         match Config::from_file(&self.config(), &[]) {
@@ -341,7 +340,7 @@ impl RunDir {
         }
     }
 
-    /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and a line cut short.
+    /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and an incomplete line.
     ///
     /// # Errors
     /// [`RunError::Io`]
@@ -369,7 +368,7 @@ impl RunDir {
         }
     }
 
-    /// Stages of a distillation that `metrics.jsonl` tells of, with the runs that they are of.
+    /// Stages of a distillation in `metrics.jsonl`, each with its run.
     #[must_use]
     pub fn stages_told(&self) -> Vec<(String, String)> {
         let text = self.metrics_text().unwrap_or_default();
@@ -402,7 +401,7 @@ impl RunDir {
     }
 }
 
-/// Files of `folder` whose names `is_ours`.
+/// Files in `folder` whose names satisfy `is_ours`.
 fn named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     entries
@@ -411,7 +410,7 @@ fn named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// That this process trains in a run directory; see [`RunDir::lock`].
+/// The lock of a run directory in which this process trains; see [`RunDir::lock`].
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -424,7 +423,7 @@ impl Drop for Lock {
     }
 }
 
-/// Directories made for a run; those that are still empty go away with this.
+/// Directories created for a run; those that are still empty are removed on drop.
 #[derive(Debug)]
 pub struct Reservation(Vec<PathBuf>);
 
@@ -436,7 +435,7 @@ impl Drop for Reservation {
     }
 }
 
-/// `metrics.jsonl`, one object a line.
+/// `metrics.jsonl`, open for appending, one object per line.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,

@@ -1,10 +1,10 @@
-//! The built-in demo scene: `shaders/scene/demo.wgsl` says what it is, `shaders/scene/solids.wgsl` draws it, this file says from
-//! where. [`ToyCar`] is a class of objects.
+//! The built-in demo scene: `shaders/scene/demo.wgsl` defines it, `shaders/scene/solids.wgsl` renders it, and this module
+//! defines the cameras. [`ToyCar`] is a class of objects.
 //!
 //! A pedestal with a glossy sphere, a panelled cube, a standing ring and a small tower, lit by a key
 //! light with soft shadows. Everything lies within [−1.2, 1.2]³ world units with z up, seen from a
-//! distance of 4.03 as in the NeRF-synthetic scenes (Mildenhall et al. 2020), so that their
-//! configuration fits.
+//! distance of 4.03 as in the NeRF-synthetic scenes (Mildenhall et al. 2020), so their
+//! configuration suits it.
 
 mod car;
 
@@ -15,7 +15,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::camera::Camera;
 use crate::dataset::{DatasetError, Image, Split, write_blender};
-use crate::gpu::{Binding, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Binding, Defines, Gpu, GpuError, Groups};
 pub use car::ToyCar;
 
 /// Distance of the cameras from the origin, in world units.
@@ -24,14 +24,14 @@ const RADIUS: f64 = 4.031_129;
 const FOV_X: f32 = 0.691_111_2;
 /// Where rays start and end, in world units from the camera.
 const NEAR_FAR: [f32; 2] = [2.0, 6.0];
-/// Rays a pixel, along each side.
+/// Rays per pixel along each axis.
 const SAMPLES: u32 = 3;
-/// Pixels of one submission: few enough for the watchdog of a slow adapter.
+/// Pixels per submission: few enough for the watchdog of a slow adapter.
 const TILE: u32 = 1 << 13;
 /// Threads of a workgroup of `draw`.
 const WORKGROUP: u64 = 64;
 
-/// What can go wrong while the demo dataset is made.
+/// An error while the demo dataset is made.
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
     /// The device failed.
@@ -77,21 +77,21 @@ impl DemoScene {
             .collect()
     }
 
-    /// Draws the scene as `camera` sees it: sRGB, straight alpha, nine rays a pixel, transparent
-    /// where nothing is. The camera's lens distortion, if any, is left out.
+    /// Renders the scene from `camera`: sRGB, straight alpha, nine rays per pixel, transparent
+    /// background. The camera's lens distortion, if any, is ignored.
     ///
-    /// Blocks until the image is there.
+    /// Blocks until the image is complete.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         draw(gpu, camera, "scene/demo", &[])
     }
 
-    /// Draws `counts` training, validation and test views of `size` × `size` pixels and writes them
-    /// to `root` in Blender's format. A split of no views is left out.
+    /// Renders `counts` training, validation and test views of `size` × `size` pixels and writes them
+    /// to `root` in Blender's format. A split without views is omitted.
     ///
     /// `progress` is called once per finished view.
     ///
     /// # Errors
-    /// What the device raised, or a file that cannot be written.
+    /// An error of the device, or a file that cannot be written.
     pub fn write_dataset(
         gpu: &Gpu,
         root: &Path,
@@ -121,7 +121,7 @@ impl DemoScene {
     }
 }
 
-/// What `camera` sees of `scene`, whose own bindings are `bindings`.
+/// Renders `scene`, which has its own `bindings`, from `camera`.
 fn draw(
     gpu: &Gpu,
     camera: &Camera,
@@ -141,11 +141,11 @@ fn draw(
     };
     let uniform = gpu.uniform("scene view", &view)?;
     let image = gpu.buffer("scene image", u64::from(n_pixels) * 4)?;
-    let mut stage = Stage::new("scene");
+    let mut stage = gpu.stage("scene");
     let mut all = vec![("view", &uniform), ("image", &image)];
     all.extend(bindings);
     let groups = Groups::covering(u64::from(TILE.min(n_pixels)), WORKGROUP);
-    stage.run(gpu, "scene/solids", "draw", &defines, &all, groups)?;
+    stage.run("scene/solids", "draw", &defines, &all, groups)?;
     for first_pixel in (0..n_pixels).step_by(TILE as usize) {
         view.first_pixel = first_pixel;
         gpu.write(&uniform, 0, &[view]);

@@ -1,8 +1,8 @@
 //! The map between the world of a dataset and the space that a field computes in.
 //!
-//! World units live at the door: poses, near and far, depth, crops and camera paths. Inside, lengths are *normalised*: the
-//! unit cube of `scene.scale` and `scene.offset` has the side 1 / 0.33, so that a scene trains alike in whatever unit and
-//! wherever its origin is. Positions are taken from one to the other in f64 and rounded afterwards.
+//! Inputs and outputs use world units: poses, near and far, depth, crops and camera paths. The field's space is *normalised*:
+//! the unit cube of `scene.scale` and `scene.offset` has the side 1 / 0.33, so training does not depend on the unit and
+//! origin of the dataset. Positions are converted in f64 and rounded afterwards.
 
 use glam::{DMat3, DVec3};
 
@@ -16,12 +16,12 @@ pub struct SceneFrame {
     length: f64,
     /// Rotation from the world's axes to the field's.
     rotation: DMat3,
-    /// Where the world's origin is in the field's space.
+    /// The world's origin in the field's space.
     offset: DVec3,
 }
 
 impl SceneFrame {
-    /// The frame in which the field's space is the world.
+    /// The identity: the field's space is world space.
     pub const WORLD: Self = Self {
         length: 1.0,
         rotation: DMat3::IDENTITY,
@@ -45,32 +45,32 @@ impl SceneFrame {
         }
     }
 
-    /// A length in world units, in the field's.
+    /// Convert a length from world units to the field's units.
     #[must_use]
     pub fn length(&self, world: f64) -> f64 {
         world * self.length
     }
 
-    /// A length in the field's units, in world units.
+    /// Convert a length from the field's units to world units.
     #[must_use]
     pub fn world_length(&self, field: f64) -> f64 {
         field / self.length
     }
 
-    /// A place in the world, in the field's space.
+    /// Convert a position from world space to the field's space.
     #[must_use]
     pub fn point(&self, world: [f64; 3]) -> [f64; 3] {
         (self.length * (self.rotation * DVec3::from(world)) + self.offset).to_array()
     }
 
-    /// A place in the field's space, in the world.
+    /// Convert a position from the field's space to world space.
     #[must_use]
     pub fn world_point(&self, field: [f64; 3]) -> [f64; 3] {
         let turned = (DVec3::from(field) - self.offset) / self.length;
         (self.rotation.transpose() * turned).to_array()
     }
 
-    /// A direction in the field's space, in the world.
+    /// Convert a direction from the field's space to world space.
     #[must_use]
     pub fn world_direction(&self, field: [f32; 3]) -> [f32; 3] {
         if self.rotation == DMat3::IDENTITY {
@@ -80,7 +80,7 @@ impl SceneFrame {
         turned.to_array().map(|v| v as f32)
     }
 
-    /// `camera` in the field's space.
+    /// Convert `camera` from world space to the field's space.
     #[must_use]
     pub fn camera(&self, camera: &Camera) -> Camera {
         let [x, y, z] = [0, 1, 2].map(|i| {

@@ -1,4 +1,4 @@
-//! Event files, which `TensorBoard` draws curves from.
+//! Writes event files, from which `TensorBoard` draws curves.
 //!
 //! A file is a sequence of records: length (u64), its checksum (u32), the bytes, their checksum (u32), all little-endian.
 //! A checksum is CRC-32C, rotated and offset. The bytes are one message `Event` of Protocol Buffers, of which these fields
@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use crate::files::append_to_file;
 
-/// The first record of a file says so.
+/// File format version, stored in the first record of a file.
 const FILE_VERSION: &str = "brain.Event:2";
 
-/// How a field lies in a message; the lower three bits of its key.
+/// Wire type of a field: the lower three bits of its key.
 #[derive(Clone, Copy)]
 enum Wire {
     Varint = 0,
@@ -28,12 +28,12 @@ enum Wire {
     Fixed32 = 5,
 }
 
-/// A message of Protocol Buffers. Fields are written in the order of their numbers.
+/// A Protocol Buffers message. Fields are written in the order of their numbers.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
 impl Message {
-    /// Seven bits a byte, lowest first; the upper bit says that more follow.
+    /// Seven bits per byte, lowest first; the high bit means that more bytes follow.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -58,7 +58,7 @@ impl Message {
         self
     }
 
-    /// A 0 is left out: it is what a missing integer means.
+    /// 0 is omitted, since it is the default value.
     fn integer(mut self, field: u64, value: u64) -> Self {
         if value != 0 {
             self.key(field, Wire::Varint);
@@ -67,7 +67,7 @@ impl Message {
         self
     }
 
-    /// A string, or a message in a message.
+    /// A string or an embedded message.
     fn bytes(mut self, field: u64, value: &[u8]) -> Self {
         self.key(field, Wire::Bytes);
         self.varint(value.len() as u64);
@@ -76,7 +76,7 @@ impl Message {
     }
 }
 
-/// CRC-32C, changed so that the checksum of data that hold checksums stays a good one.
+/// CRC-32C, masked so that checksums of data that contain checksums remain reliable.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
@@ -91,12 +91,12 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Start `events.out.tfevents.<seconds>.kiln` in `folder`, which is made if it is not there. `wall_time` is in seconds
-    /// since 1970. A file of the same second is continued, and nothing is ever overwritten: `TensorBoard` reads all files of a
-    /// folder as one log, in the order of their names.
+    /// Start `events.out.tfevents.<seconds>.kiln` in `folder`, which is created if necessary. `wall_time` is in seconds
+    /// since 1970. A file of the same second is appended to, and nothing is ever overwritten: `TensorBoard` reads all files in
+    /// a folder as one log, in the order of their names.
     pub fn create(folder: &Path, wall_time: f64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        // Ten digits, as others write it, so that names sort by time.
+        // Ten digits, as other programs write it, so that names sort by time.
         let path = folder.join(format!("events.out.tfevents.{:010}.kiln", wall_time as u64));
         let file = append_to_file(&path)?;
         let mut log = Self {
@@ -117,7 +117,7 @@ impl EventLog {
         &self.path
     }
 
-    /// Log one point of the curve `tag`; a `/` in the tag puts curves into one group. `wall_time` is in seconds since 1970.
+    /// Log one point of the curve `tag`; the part of the tag before a `/` groups curves. `wall_time` is in seconds since 1970.
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) -> io::Result<()> {
         let value = Message::default().bytes(1, tag.as_bytes()).float(2, value);
         let summary = Message::default().bytes(1, &value.0);
@@ -128,7 +128,7 @@ impl EventLog {
         self.record(&event)
     }
 
-    /// Hand over to the system what is buffered, for `TensorBoard` to see.
+    /// Flush buffered records to the file, so that `TensorBoard` sees them.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

@@ -1,4 +1,4 @@
-//! Text for messages: counts, sizes, and other people's words on one line.
+//! Text for messages: counts, sizes, and text from files on one line.
 
 use std::path::Path;
 
@@ -22,12 +22,12 @@ pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// As [`counted`], of what is in memory.
+/// As [`counted`], for a `usize`.
 pub(crate) fn counted_len(n: usize, what: &str) -> String {
     counted(n as u64, what)
 }
 
-/// 1234567 as `1.23 M`, to be followed by a unit at once: small numbers end with the space too.
+/// Format 1234567 as `1.23 M`, to be followed directly by a unit: small numbers end with a space too.
 pub(crate) fn si(value: impl Into<f64>) -> String {
     let value: f64 = value.into();
     match value.abs() {
@@ -38,7 +38,7 @@ pub(crate) fn si(value: impl Into<f64>) -> String {
     }
 }
 
-/// Bytes as MiB or GiB.
+/// Format a number of bytes in MiB or GiB.
 pub(crate) fn bytes(n: u64) -> String {
     let mib = n as f64 / (1024.0 * 1024.0);
     if mib >= 1024.0 {
@@ -48,7 +48,7 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// Text with control characters and line breaks escaped.
+/// Escape control characters and line breaks.
 pub(crate) fn escaped(text: &str) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let mut line = String::with_capacity(text.len());

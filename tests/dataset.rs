@@ -1,4 +1,4 @@
-//! Cameras, datasets written and read back, real scenes where they are at hand, and damaged images.
+//! Cameras, datasets written and read back, real scenes if available, and damaged images.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ fn gradient(width: u32, height: u32) -> Image {
     }
 }
 
-/// The error's text, which must be one line that names `parts`.
+/// Check that the error is one line that contains `parts`.
 #[track_caller]
 fn refused<T>(result: Result<T, DatasetError>, parts: &[&str]) {
     let text = result
@@ -106,7 +106,7 @@ fn selecting_views_and_writing_what_blender_cannot_hold() {
     let (cameras, images) = views();
     write_blender(folder.path(), Split::Train, &cameras, &images, None).unwrap();
     let mut dataset = Dataset::open(folder.path()).unwrap(); // 0 and 8 are held out
-    // The files split nothing: all views count, and the others are held out.
+    // The files define no splits: indices count all views, and the views not chosen are held out.
     dataset.restrict_train(&[4, 0]).unwrap();
     assert_eq!(
         dataset
@@ -217,7 +217,7 @@ mod cameras {
     }
 
     #[test]
-    fn an_equidistant_fisheye_sees_sideways() {
+    fn an_equidistant_fisheye_sees_to_the_side() {
         // θ = r / f: a quarter turn lies f π/2 pixels from the centre.
         let mut camera =
             Camera::look_at([0.0; 3], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0], 1.0, 400, 400);
@@ -298,7 +298,7 @@ mod cameras {
     }
 
     #[test]
-    fn looks_where_it_is_told_with_the_image_upright() {
+    fn look_at_faces_its_target_with_the_image_upright() {
         let camera = Camera::look_at(
             [0.0, -4.0, 0.0],
             [0.0; 3],
@@ -404,7 +404,7 @@ mod real_scenes {
     #[test]
     fn cars() {
         let Some(path) = real("cars") else { return };
-        refused(Dataset::open(&path), &["folders inside"]);
+        refused(Dataset::open(&path), &["subfolders with a dataset"]);
         let folders = path.read_dir().unwrap().flatten().map(|entry| entry.path());
         let cars: Vec<_> = folders
             .filter(|path| path.join("transforms.json").is_file())
@@ -457,7 +457,7 @@ mod real_scenes {
         assert!((near - 1.0).abs() < 1e-6, "{near}");
         let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
         let frames = spiral(&cameras, Some([1.0, 7.9]), 30, 12.0).unwrap();
-        // It stays among the cameras, and turns.
+        // The spiral stays among the cameras, and turns.
         let x = |i: usize| frames[i].camera.position()[0];
         assert!(x(0) > 0.2 && x(0) < 0.5 && (x(15) - x(0)).abs() < 1e-5 && x(8) < -0.1);
         assert!(frames.iter().all(|f| f.camera.forward()[2] < -0.98));
@@ -475,7 +475,7 @@ mod real_scenes {
         let camera = dataset.train[0].camera;
         assert_eq!([camera.width, camera.height], [720, 1280]);
         assert!((camera.focal[1] - 1105.1327).abs() < 1e-2);
-        // They stand around the can.
+        // The cameras surround the can.
         let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
         let error = spiral(&cameras, Some([1.0, 9.0]), 30, 12.0).unwrap_err();
         assert!(error.to_string().contains("look one way"), "{error}");
@@ -511,7 +511,7 @@ proptest! {
     }
 }
 
-/// `n` views as an object of its own.
+/// Write `n` views as one object.
 fn write_views(folder: &Path, n: u8, side: u32) {
     let camera = |i: u8| {
         let eye = [3.0, f32::from(i), 1.0];
@@ -528,7 +528,7 @@ fn write_lists(root: &Path, name: &str, train: &[&str], test: &[&str]) {
 }
 
 #[test]
-fn images_are_told_from_others_by_their_bytes() {
+fn images_are_identified_by_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("views");
     write_views(&root, 4, 8);
@@ -543,7 +543,7 @@ fn images_are_told_from_others_by_their_bytes() {
     };
     let before = of(&root);
     assert_eq!(before.len(), 16);
-    // Neither their place, their times nor their names count.
+    // Their paths and modification times do not count.
     let moved = folder.path().join("elsewhere");
     std::fs::rename(&root, &moved).unwrap();
     assert_eq!(of(&moved), before);
@@ -559,7 +559,7 @@ fn images_are_told_from_others_by_their_bytes() {
         .unwrap();
     assert_eq!(of(&moved), before);
     let image = views[1].load().unwrap();
-    // One pixel does, and so does what pixels do not show: files that are swapped, and bytes behind the image.
+    // One pixel counts, and so do bytes behind the image and swapped files, which decoded pixels do not show.
     let mut other = image.clone();
     other.pixels[0] ^= 1;
     other.save_png(path).unwrap();
@@ -576,7 +576,7 @@ fn images_are_told_from_others_by_their_bytes() {
 }
 
 #[test]
-fn views_of_a_dataset_without_splits_are_all_there_in_order() {
+fn a_dataset_without_splits_has_all_views_in_order() {
     let folder = tempfile::tempdir().unwrap();
     write_views(folder.path(), 10, 8);
     let mut dataset = Dataset::open(folder.path()).unwrap();
@@ -587,7 +587,7 @@ fn views_of_a_dataset_without_splits_are_all_there_in_order() {
     assert_eq!(names(&dataset.views()), all);
     assert_eq!(names(&dataset.test), ["rgb_00", "rgb_08"]);
     let fingerprint = dataset.fingerprint();
-    // The first view of the file, which would be held out, and all others to test on.
+    // Train on two views, the first of which is held out by default; test on all others.
     dataset.restrict_train(&[0, 5]).unwrap();
     assert_eq!(names(&dataset.train), ["rgb_00", "rgb_05"]);
     assert_eq!(dataset.test.len(), 8);
@@ -608,7 +608,7 @@ fn views_of_a_dataset_without_splits_are_all_there_in_order() {
 }
 
 #[test]
-fn folders_of_objects_and_what_is_wrong_with_them() {
+fn folders_of_objects_and_their_faults() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     for name in ["a", "b", "c", "d"] {
@@ -647,7 +647,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         large.contains("16 × 16") && empty.contains("none of the 2 images"),
         "{skipped:?}"
     );
-    // Other objects are another set.
+    // Another list of objects has another fingerprint.
     let file = root.join("more.json");
     write_lists(root, "more.json", &["a", "b", "d"], &[]);
     let more = open(&Splits::File(file.clone())).unwrap();
@@ -693,7 +693,7 @@ fn folders_of_objects_and_what_is_wrong_with_them() {
         &["is one scene"],
     );
 
-    // Shares of the folders, in order of their names; what cannot be read is left out.
+    // A fraction of the folders, in order of their names; unreadable ones are skipped.
     let half = open(&Splits::Fraction(0.5)).unwrap();
     assert_eq!(names(&half.train), ["a", "b", "c"]);
     assert_eq!(names(&half.test), ["d"]);
@@ -720,7 +720,7 @@ fn objects_as_scene_representation_networks_store_them() {
     assert_eq!((dataset.format, dataset.views().len()), (Format::Srn, 3));
     let frame = &dataset.views()[1];
     assert_eq!(frame.name, "rgb/000001");
-    // Stored at half the size that the numbers are for.
+    // The images are stored at half the size that the intrinsics are for.
     assert_eq!(
         (frame.camera.focal, frame.camera.principal),
         ([65.625; 2], [32.0; 2])
@@ -770,7 +770,7 @@ fn objects_as_scene_representation_networks_store_them() {
         let words = [&["intrinsics.txt"][..], &words].concat();
         refused(Dataset::open(&root), &words);
     }
-    // A matrix for intrinsics is NSVF's, and so is a box.
+    // An intrinsics matrix marks NSVF's format, and so does a bounding box.
     for matrix in [
         "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n",
         "100 0 32\n0 100 32\n0 0 1\n",
@@ -803,7 +803,7 @@ fn intrinsics_as_scene_representation_networks_write_them() {
         std::fs::write(root.join("intrinsics.txt"), text).unwrap();
         Dataset::open(root).unwrap().train[0].clone()
     };
-    // Of the middle (0.5, 0, 0); the near plane is a line of its own, and cuts off what it can.
+    // The centre is (0.5, 0, 0); the near plane has a separate line, and can only raise the near bound.
     let four = open("131.25 64. 64. 0.\n.5 0. 0.\n1.\n128 128\n");
     let five = open("131.25 64. 64. 0.\n.5 0. 0.\n0.\n1.\n128 128\n");
     assert_eq!(five, four);
@@ -819,26 +819,26 @@ fn intrinsics_as_scene_representation_networks_write_them() {
     let inverse = open("131.25 64. 64. 0.\n-.5 0. 0.\n0.\n1.\n128 128\n1\n");
     assert_eq!(inverse.camera.position(), [-0.5, 0.0, 1.3]);
     assert_eq!(inverse.camera.forward(), [0.0, 0.0, 1.0]);
-    // What does not fit is told once.
-    let told = |text: &str| {
+    // Each inconsistency is reported once.
+    let warnings = |text: &str| {
         std::fs::write(root.join("intrinsics.txt"), text).unwrap();
         Dataset::open(root).unwrap().warnings
     };
     assert_eq!(
-        told("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n64 64\n"),
+        warnings("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n64 64\n"),
         Vec::<String>::new()
     );
     assert_eq!(
-        told("\u{feff}66. 32. 32. 0.\n.5 0. 0.\n1.\n64 64\n"),
+        warnings("\u{feff}66. 32. 32. 0.\n.5 0. 0.\n1.\n64 64\n"),
         Vec::<String>::new()
     );
-    let wide = told("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n48 64\n");
+    let wide = warnings("66. 32. 32. 0.\n.5 0. 0.\n0.\n1.\n48 64\n");
     assert!(
         wide.len() == 1 && wide[0].contains("64 × 64 pixels, not the 64 × 48"),
         "{wide:?}"
     );
     assert!(wide[0].contains("(3 "), "{wide:?}");
-    let behind = told("66. 32. 32. 0.\n.5 0. 0.\n9.\n1.\n64 64\n");
+    let behind = warnings("66. 32. 32. 0.\n.5 0. 0.\n9.\n1.\n64 64\n");
     assert!(
         behind.len() == 1 && behind[0].contains("near plane of intrinsics.txt is 9"),
         "{behind:?}"

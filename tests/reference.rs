@@ -1,5 +1,5 @@
-//! Central finite differences, worked examples and identities for the CPU references: they are what the kernels are
-//! compared with, so nothing else vouches for them. Needs no GPU.
+//! Central finite differences, worked examples and identities for the CPU references: the kernels are compared with them, so
+//! nothing else checks the references. Needs no GPU.
 
 #[path = "gpu/reference/mod.rs"]
 mod reference;
@@ -7,7 +7,7 @@ mod reference;
 use reference::compositing::{
     Compositing, DensityActivation, RgbActivation, Sample, d_opacity_of_background,
 };
-use reference::distillation::Lesson;
+use reference::distillation::DistillationLoss;
 use reference::encoding::{
     frequency::Frequency,
     hash_grid::{HashGrid, Level, levels_ngp},
@@ -66,15 +66,15 @@ fn distillation_gradient() {
         DensityActivation::Softplus,
     ] {
         for raw_density in [-0.4, 0.3, 1.1] {
-            let lesson = Lesson {
+            let objective = DistillationLoss {
                 density,
                 color: RgbActivation::Sigmoid,
                 distance: 0.5,
             };
             let x = [0.3, -0.8, 1.2, raw_density];
             let split = |x: &[f64]| ([x[0], x[1], x[2]], x[3]);
-            let loss = |x: &[f64]| lesson.loss(split(x).0, split(x).1, target);
-            let (d_color, d_density) = lesson.gradient(split(&x).0, split(&x).1, target);
+            let loss = |x: &[f64]| objective.loss(split(x).0, split(x).1, target);
+            let (d_color, d_density) = objective.gradient(split(&x).0, split(&x).1, target);
             let analytic = [d_color[0], d_color[1], d_color[2], d_density];
             assert_gradient("distillation", &analytic, &x, 1e-5, 1e-6, loss);
         }
@@ -338,7 +338,7 @@ fn spherical_harmonics_are_orthonormal() {
     }
 }
 
-/// Order and sign, which orthonormality does not see: values at (1, 2, 2) / 3 from the closed forms.
+/// Order and sign, which orthonormality does not determine: values at (1, 2, 2) / 3 from the closed forms.
 #[test]
 fn spherical_harmonics_order_and_sign() {
     let [x, y, z] = [1.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0];
@@ -438,7 +438,7 @@ fn skip_mlp_gradients() {
     };
     let forward = mlp.forward(&layers, &input);
     assert_eq!(forward.0[1].len(), 8 + 3);
-    // What arrives before the rectifier of the outputs.
+    // The gradient before the rectifier of the outputs.
     let d_sum: Vec<f64> = (0..5)
         .map(|o| {
             if mlp.is_rectified(3, o) && forward.1[3][o] <= 0.0 {

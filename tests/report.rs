@@ -1,4 +1,4 @@
-//! The report of a run: what it says, what it must not say, and how a browser takes it.
+//! The report of a run: its contents, escaping and size, and a check in a browser.
 
 #[path = "tools/mod.rs"]
 mod tools;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tools::is_here;
 
 const HOSTILE: &str = r#"<script>alert(1)</script>"><img src=x onerror="alert(2)">{{ 7*7 }}'"#;
-/// What a report may take, in bytes.
+/// Maximum size of a report, bytes.
 const SIZE_BOUND: usize = 3_000_000;
 
 fn view(name: &str, psnr: f64) -> ViewQuality {
@@ -50,7 +50,7 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
     }
 }
 
-/// Noise, which no encoder makes small, and the same a little darker.
+/// Noise, which does not compress, as the true image, and the same slightly darker as the prediction.
 fn example(label: &str, name: &str, width: u32, height: u32) -> Example {
     let mut state = 1_u32;
     let mut noise = || {
@@ -80,7 +80,7 @@ fn start(step: u32, seconds: f64, command: &str) -> String {
         + "\n"
 }
 
-/// `n` lines of progress with a look at a view now and then, from `from` seconds on, a second each.
+/// `n` progress lines, one a second from `from` seconds on, with a preview every ten seconds.
 fn progress(from: u32, n: u32) -> String {
     let mut text = String::new();
     for i in from + 1..=from + n {
@@ -133,7 +133,7 @@ impl Run {
     }
 }
 
-/// A run with everything that a report can show, and names that try to break out.
+/// A run with everything that a report can show, and names that try to inject HTML.
 fn full() -> (Run, String) {
     let log = start(0, 0.0, "kiln train /data/scene")
         + &progress(0, 60)
@@ -160,7 +160,7 @@ fn full() -> (Run, String) {
     (run, text)
 }
 
-/// What holds for every report.
+/// Checks that every report must pass.
 fn check(html: &str) {
     assert!(html.len() < SIZE_BOUND, "{} bytes", html.len());
     assert!(html.starts_with("<!doctype html>"));
@@ -196,7 +196,7 @@ fn check(html: &str) {
 }
 
 #[test]
-fn it_says_what_was_measured_and_how() {
+fn a_report_states_its_metrics_and_their_conditions() {
     let (_run, html) = full();
     for part in [
         "<h1>scene</h1>",
@@ -216,7 +216,7 @@ fn it_says_what_was_measured_and_how() {
         "compile <b>3.0 s</b>",
         "train <b>100.0 s</b>",
         "evaluate <b>7.0 s</b>",
-        "in all <b>111.0 s</b>",
+        "total <b>111.0 s</b>",
         "trained in 2 sessions",
         "<summary>20 more</summary>",
     ] {
@@ -239,7 +239,7 @@ fn it_says_what_was_measured_and_how() {
 }
 
 #[test]
-fn stages_are_compared_each_once() {
+fn each_stage_is_compared_once() {
     let stage = |name: &str, run: &str, seconds: f64, psnr: f64| {
         serde_json::json!({
             "schema": 1, "event": "stage", "stage": name, "run": run, "method": "m", "step": 7, "seconds": seconds,
@@ -271,7 +271,7 @@ fn stages_are_compared_each_once() {
 }
 
 #[test]
-fn other_peoples_text_is_escaped() {
+fn untrusted_text_is_escaped() {
     let (_run, html) = full();
     assert!(!html.contains("<script>alert"));
     assert!(!html.contains("<img src=x"));
@@ -285,7 +285,7 @@ fn other_peoples_text_is_escaped() {
 }
 
 #[test]
-fn what_is_absent_is_left_out() {
+fn missing_data_is_left_out() {
     let run = Run::new(None, None);
     let mut nothing = eval(Vec::new());
     nothing.ssim = None;
@@ -298,7 +298,7 @@ fn what_is_absent_is_left_out() {
         let body = &html[html.find("<body>").unwrap()..html.find("<script>").unwrap()];
         assert!(!body.contains(absent), "{absent}");
     }
-    // An empty log is as none.
+    // An empty log is like a missing one.
     let empty = Run::new(Some(""), None);
     assert_eq!(empty.report(&nothing, &[]), html);
 }
@@ -339,7 +339,7 @@ fn views_are_picked_by_quality_and_once() {
 }
 
 #[test]
-fn a_torn_log_with_strange_lines_is_read_as_far_as_it_goes() {
+fn a_truncated_log_with_invalid_lines_is_read_as_far_as_possible() {
     let mut log = start(0, 0.0, "kiln train x").into_bytes();
     log.extend(progress(0, 20).into_bytes());
     log.extend(b"not json\n\xff\xfe\n{}\n[1,2]\nnull\n\n");
@@ -416,7 +416,7 @@ fn images_of_another_size_are_refused() {
     }
 }
 
-/// A browser for pages; `None` where there is none.
+/// The path of a browser; `None` if none is installed.
 fn browser() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("KILN_CHROMIUM") {
         return Some(PathBuf::from(named));
@@ -432,7 +432,7 @@ fn browser() -> Option<PathBuf> {
     found
 }
 
-/// Open `page` in `browser` without a network; what it printed, and the lines of its console.
+/// Open `page` in `browser` without a network, and return its stdout and its console messages.
 fn open(browser: &Path, page: &Path, flags: &[&str]) -> (String, Vec<String>) {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(browser)
@@ -453,7 +453,7 @@ fn open(browser: &Path, page: &Path, flags: &[&str]) -> (String, Vec<String>) {
     )
 }
 
-/// `html` without its policy and with a script of a test at its end, as a file beside it.
+/// Write `html` without its content security policy and with `script` at its end to a file beside the report.
 fn with_script(run: &Run, html: &str, script: &str) -> PathBuf {
     let start = html.find("<meta http-equiv=").unwrap();
     let end = start + html[start..].find('\n').unwrap();
@@ -467,7 +467,7 @@ fn with_script(run: &Run, html: &str, script: &str) -> PathBuf {
     path
 }
 
-/// Decodes all images, measures all charts, moves the pointer over one, and notes what came of it.
+/// Decodes all images, measures all charts, moves the pointer over one, and notes the results in `data-probe`.
 const PROBE: &str = r##"
 addEventListener("load", () => {
   const images = [...document.images];
@@ -498,7 +498,7 @@ addEventListener("load", () => {
 "##;
 
 #[test]
-fn a_browser_shows_it_without_complaint() {
+fn a_browser_shows_a_report_without_errors() {
     let Some(browser) = browser() else { return };
     let (run, html) = full();
     let dump = ["--dump-dom"];
@@ -529,17 +529,17 @@ fn a_browser_shows_it_without_complaint() {
         assert_eq!(console, Vec::<String>::new());
     }
 
-    let picture = run.dir.path().join("page.png");
-    let flag = format!("--screenshot={}", picture.display());
+    let screenshot = run.dir.path().join("page.png");
+    let flag = format!("--screenshot={}", screenshot.display());
     open(
         &browser,
         &run.dir.report(),
         &[&flag, "--window-size=1280,2400"],
     );
-    let picture = image::open(picture).unwrap().to_rgb8();
-    let colors: std::collections::HashSet<_> = picture.pixels().collect();
+    let shown = image::open(screenshot).unwrap().to_rgb8();
+    let colors: std::collections::HashSet<_> = shown.pixels().collect();
     assert!(
-        picture.height() >= 2000 && colors.len() > 1000,
+        shown.height() >= 2000 && colors.len() > 1000,
         "{} colours",
         colors.len()
     );

@@ -1,4 +1,4 @@
-//! The demo scene: where its cameras stand, what its pictures show, and the dataset made of them.
+//! The demo scene: its cameras, its images, and the dataset written from them.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -103,7 +103,7 @@ fn no_view_is_in_two_splits() {
 }
 
 #[test]
-fn pictures_hold_the_whole_scene_on_a_transparent_ground() {
+fn images_show_the_whole_scene_on_a_transparent_background() {
     let Some(gpu) = gpu() else { return };
     for camera in DemoScene::cameras(Split::Train, 9, 64) {
         let image = DemoScene::render(&gpu, &camera).unwrap();
@@ -127,10 +127,9 @@ fn pictures_hold_the_whole_scene_on_a_transparent_ground() {
     }
 }
 
-/// The glossy sphere shows the light where it is mirrored and its own red elsewhere; a matte panel
-/// looks much the same from both sides.
+/// From one side the glossy sphere mirrors the light, from the other it is red; a matte panel looks almost the same from both.
 #[test]
-fn the_sphere_depends_on_the_view_and_the_cube_hardly() {
+fn the_sphere_is_view_dependent_and_the_cube_is_not() {
     let Some(gpu) = gpu() else { return };
     // The sphere's middle plus its radius, 0.34, towards the key light; the middle of a panel on top
     // of the cube. See `SPHERE_AT`, `TO_KEY` and `cube_material` in shaders/scene/demo.wgsl.
@@ -153,12 +152,12 @@ fn the_sphere_depends_on_the_view_and_the_cube_hardly() {
 }
 
 #[test]
-fn pictures_larger_than_a_submission_have_no_seams() {
+fn images_larger_than_a_submission_have_no_seams() {
     let Some(gpu) = gpu() else { return };
     let camera = camera_at([0.2, -0.9, 0.4], 250); // 62,500 pixels: no multiple of a submission
     let whole = DemoScene::render(&gpu, &camera).unwrap();
     assert_eq!(whole, DemoScene::render(&gpu, &camera).unwrap());
-    // Half the size in each direction, so that each picture is split elsewhere.
+    // Half the size in each direction, so that the two images are split at different places.
     let small = DemoScene::render(&gpu, &camera.downscaled(2)).unwrap();
     let reduced = whole.downscaled(2);
     let far = small.pixels.iter().zip(&reduced.pixels);
@@ -167,7 +166,7 @@ fn pictures_larger_than_a_submission_have_no_seams() {
 }
 
 #[test]
-fn the_dataset_opens_as_it_was_drawn() {
+fn the_dataset_opens_as_it_was_rendered() {
     let Some(gpu) = gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let done = Cell::new(0);
@@ -223,7 +222,7 @@ fn toy_cars_differ_and_stand_inside_their_frame() {
 }
 
 #[test]
-fn toy_cars_are_objects_to_learn_from() {
+fn toy_cars_are_objects_for_meta_learning() {
     let Some(gpu) = gpu() else { return };
     let folder = tempfile::tempdir().unwrap();
     let drawn = Cell::new(0);

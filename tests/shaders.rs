@@ -1,5 +1,5 @@
-//! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL; structs shared
-//! with Rust lie where Rust thinks.
+//! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL, and structs shared
+//! with Rust have the same layout.
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
@@ -13,12 +13,13 @@ use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
 use kiln::encoding::hash_grid::GpuLevel;
 use kiln::field::{Field, FieldParameters};
-use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, StepState, shader_names};
+use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, Show};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
+use kiln::step_state::StepState;
 use kiln::train::Trainer;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -26,7 +27,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 fn validate(text: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text)
         .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
-    // What kernels may rely on: the identity table of software adapters, and nothing else beyond WebGPU.
+    // The only capability beyond WebGPU that kernels may use: immediates, for the identity table of software adapters.
     let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
@@ -79,7 +80,7 @@ fn translate(entry: &str, module: &naga::Module, info: &ModuleInfo) -> Result<[u
     Ok([words.len(), metal.len(), direct_x.len()])
 }
 
-/// Configurations that between them reach every branch of every shader.
+/// Configurations that together reach every branch of every shader.
 fn configs() -> Vec<Config> {
     let sets: [&[&str]; 7] = [
         &[],
@@ -162,7 +163,7 @@ fn configs() -> Vec<Config> {
         ],
     ];
     let of_objects: [&[&str]; 2] = [&[], &["optimizer.algorithm=\"adam\""]];
-    // Buffers are not what is tested here.
+    // Small buffers, since their sizes are not tested here.
     let marched = ["training.batch_size=4096", "occupancy.resolution=32"];
     let mut configs = Vec::new();
     for preset in Config::presets() {
@@ -180,7 +181,7 @@ fn configs() -> Vec<Config> {
             let overrides: Vec<String> = overrides.map(|s| (*s).to_owned()).collect();
             configs.push(Config::preset(preset, &overrides).unwrap());
         }
-        // With what learns the weights that it begins with, by either optimiser inside.
+        // With meta-learning of the initialisation, by either inner optimiser.
         let small: Vec<String> = small.iter().map(|s| (*s).to_owned()).collect();
         for algorithm in [Algorithm::Adam, Algorithm::Sgd] {
             let mut config = Config::preset(preset, &small).unwrap();
@@ -193,7 +194,7 @@ fn configs() -> Vec<Config> {
     configs
 }
 
-/// Builds all that trains and renders on `gpu`, without running it, and returns the texts that were compiled.
+/// Build all stages of training and rendering on `gpu`, and return the texts that were compiled.
 fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
     let image = Image {
         width: 4,
@@ -217,9 +218,9 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         )
         .unwrap();
         // A field of the same shape may be the teacher.
-        let is_taught = config.distillation.is_some() && config.passes[0].field.cells.is_some();
-        let teacher = is_taught.then(|| {
-            let field = Field::of_passes(gpu, &config).unwrap().remove(0);
+        let has_teacher = config.distillation.is_some() && config.passes[0].field.cells.is_some();
+        let teacher = has_teacher.then(|| {
+            let field = Field::of_passes(gpu.profile(), &config).unwrap().remove(0);
             let parameters = FieldParameters::new(gpu, &field).unwrap();
             let grid = OccupancyGrid::of_config(gpu, &config, &field).unwrap();
             let grid = grid.unwrap().strict();
@@ -377,7 +378,7 @@ macro_rules! mirror {
 }
 
 #[test]
-fn mirrored_structs_lie_where_the_shaders_think() {
+fn mirrored_structs_have_the_layout_of_the_shaders() {
     let state = mirror!(StepState:
         step, seed, n_rays, n_marched, n_kept, n_rays_fitting, n_rays_total, n_kept_total, n_marched_total, next_rays,
         loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, most_samples, task,

@@ -1,4 +1,4 @@
-//! What ARCHITECTURE.md promises of the source tree holds: which modules know which, and that no two know each other.
+//! The module structure that ARCHITECTURE.md states: which modules may use which, and no dependency cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,9 +21,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What a file names of the crate and of other crates.
+/// The names that a file uses from the crate and from other crates.
 struct Names {
-    /// Where the visitor is: module names below the crate.
+    /// The module that the visitor is in: names below the crate.
     place: Vec<String>,
     /// Paths from the crate's root.
     own: BTreeSet<Vec<String>>,
@@ -34,7 +34,7 @@ struct Names {
 }
 
 impl Names {
-    /// Take in a path as it is written.
+    /// Add a path as it is written.
     fn add(&mut self, path: &[String]) {
         let mut place = self.place.clone();
         match path[0].as_str() {
@@ -122,7 +122,7 @@ impl<'ast> Visit<'ast> for Names {
     }
 }
 
-/// What each file of the library names, with its module.
+/// The module of each file of the library, and the names that it uses.
 fn tree() -> Vec<(Vec<String>, Names)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();
@@ -132,7 +132,7 @@ fn tree() -> Vec<(Vec<String>, Names)> {
             .components()
             .map(|c| c.as_os_str().to_str().unwrap().to_owned())
             .collect();
-        // The program, and tests in files of their own.
+        // The program, and test modules.
         if module == ["main"] || module.last().is_some_and(|m| m == "tests") {
             continue;
         }
@@ -154,7 +154,7 @@ fn tree() -> Vec<(Vec<String>, Names)> {
     all
 }
 
-/// The other top-level modules that each knows.
+/// The other top-level modules that each top-level module uses.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let tree = tree();
     let modules: BTreeSet<String> = tree
@@ -175,9 +175,9 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn no_modules_know_each_other() {
+fn modules_have_no_dependency_cycles() {
     let mut left = dependencies();
-    // What knows nothing that is left is no part of a circle.
+    // A module that uses none of the remaining ones is in no cycle.
     loop {
         let free: Vec<String> = left
             .iter()
@@ -189,7 +189,7 @@ fn no_modules_know_each_other() {
         }
         left.retain(|module, _| !free.contains(module));
     }
-    // Nor is what no other knows.
+    // Neither is a module that no other uses.
     loop {
         let known: BTreeSet<String> = left.values().flatten().cloned().collect();
         let n = left.len();
@@ -202,11 +202,11 @@ fn no_modules_know_each_other() {
         .iter()
         .map(|(m, known)| (m, known.iter().filter(|k| left.contains_key(*k)).collect()))
         .collect();
-    assert!(left.is_empty(), "circles: {left:#?}");
+    assert!(left.is_empty(), "cycles: {left:#?}");
 }
 
 #[test]
-fn modules_know_only_what_lies_below_them() {
+fn modules_use_only_the_layers_below_them() {
     let known = dependencies();
     let stages = ["compositing", "encoding", "loss", "network", "optimizer"];
     let below: [(&str, &[&str]); 12] = [
@@ -232,7 +232,7 @@ fn modules_know_only_what_lies_below_them() {
             .iter()
             .filter(|m| !allowed.contains(&m.as_str()))
             .collect();
-        assert!(strangers.is_empty(), "{module} knows {strangers:?}");
+        assert!(strangers.is_empty(), "{module} uses {strangers:?}");
     }
     let never: [(&str, &[&str]); 9] = [
         ("cli", &["viewer"]),
@@ -273,23 +273,23 @@ fn modules_know_only_what_lies_below_them() {
             );
             assert!(
                 !known[module].contains(*stranger),
-                "{module} knows {stranger}"
+                "{module} uses {stranger}"
             );
         }
     }
-    // Only the edges of the program know them.
+    // Only the program itself uses its user interfaces.
     for (module, known) in &known {
         for edge in ["cli", "viewer"] {
-            assert!(!known.contains(edge), "{module} knows {edge}");
+            assert!(!known.contains(edge), "{module} uses {edge}");
         }
         if stages.contains(&module.as_str()) {
-            assert!(!known.contains("field"), "{module} knows field");
+            assert!(!known.contains("field"), "{module} uses field");
         }
     }
 }
 
 #[test]
-fn only_the_edges_know_terminals_and_windows() {
+fn only_user_interfaces_use_terminals_and_windows() {
     let edges: [(&str, &[&str]); 2] = [
         (
             "cli",
@@ -304,7 +304,7 @@ fn only_the_edges_know_terminals_and_windows() {
         let own = module.first().map_or("", String::as_str);
         for (edge, crates) in edges {
             for name in crates.iter().filter(|name| names.others.contains(**name)) {
-                assert_eq!(own, edge, "{module:?} knows {name}");
+                assert_eq!(own, edge, "{module:?} uses {name}");
             }
         }
         for printing in ["println", "print", "eprintln", "eprint", "dbg"] {

@@ -29,7 +29,7 @@ fn u64_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
-/// The messages of a file, whose checksums are undone and compared.
+/// The records of a file, with their checksums unmasked and verified.
 fn records(mut file: &[u8]) -> Vec<&[u8]> {
     let unmasked = |crc: &[u8]| u32_of(crc).wrapping_sub(0xA282_EAD8).rotate_left(15);
     let mut records = Vec::new();
@@ -99,7 +99,7 @@ fn check_version(record: &[u8]) {
     assert_eq!(fields(record), expected);
 }
 
-/// Checks that a record is the point (`step`, `value`) of the curve `tag`.
+/// Check that a record is the point (`step`, `value`) of the curve `tag`.
 fn check_scalar(record: &[u8], tag: &str, step: u64, wall_time: f64, value: f32) {
     let event = fields(record);
     let summary = match &event[..] {
@@ -130,7 +130,7 @@ fn checksums_are_those_of_castagnoli() {
 }
 
 #[test]
-fn what_is_logged_is_read_back() {
+fn logged_scalars_are_read_back() {
     let folder = TempDir::new().unwrap();
     let folder = folder.path().join("runs/lego");
     let long = "loss/".repeat(60);
@@ -158,7 +158,7 @@ fn what_is_logged_is_read_back() {
         check_scalar(record, tag, step, wall_time, value);
     }
 
-    // A run that is resumed within the second loses nothing.
+    // A run that is resumed within the same second loses nothing.
     let mut log = EventLog::create(&folder, TIME).unwrap();
     log.scalar("train/psnr", 129, TIME, 32.0).unwrap();
     drop(log);

@@ -1,7 +1,7 @@
-//! The window as a person sees it, on a virtual X server: opened, trained in, turned, switched through its modes, resized and
-//! closed by a script of actions, and what it shows checked.
+//! The viewer window on a virtual X server: a script of actions opens it, trains, turns the camera, switches modes, resizes and
+//! closes it, and the tests check the captured images.
 //!
-//! Without `Xvfb` or an adapter it says "skipped"; `KILN_REQUIRE_WINDOW=1` turns that into a failure.
+//! Without `Xvfb` or an adapter they print "skipped"; `KILN_REQUIRE_WINDOW=1` turns that into a failure.
 
 #![cfg(all(feature = "viewer", target_os = "linux"))]
 
@@ -20,7 +20,7 @@ struct Server {
 }
 
 impl Server {
-    /// On a display of its own, if there is such a program.
+    /// Start on a free display; `None` if there is no `Xvfb`.
     fn start(folder: &Path) -> Option<Self> {
         let number = folder.join("display");
         let file = std::fs::File::create(&number).unwrap();
@@ -64,23 +64,23 @@ fn kiln(server: &Server, folder: &Path) -> Command {
     command
 }
 
-/// Run to the end; what was said on stderr.
+/// Run a command that must exit with `code`, and return its stderr.
 fn run(command: &mut Command, code: i32) -> String {
     let output = command.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    told
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{printed}");
+    printed
 }
 
-struct Picture(image::RgbImage);
+struct Capture(image::RgbImage);
 
-impl Picture {
+impl Capture {
     fn open(path: &Path) -> Self {
         let image = image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self(image.to_rgb8())
     }
 
-    /// Mean of a part of the picture that the window shows, in shares of the window.
+    /// Mean colour of a rectangle, given in fractions of the window.
     fn mean(&self, [x0, y0, x1, y1]: [f32; 4]) -> [f64; 3] {
         let (w, h) = (self.0.width() as f32, self.0.height() as f32);
         let mut sums = [0.0; 3];
@@ -95,7 +95,7 @@ impl Picture {
         sums.map(|s| s / n)
     }
 
-    /// Share of the picture's pixels that differ from `other`'s.
+    /// Fraction of the pixels that differ from `other`'s.
     fn differs(&self, other: &Self) -> f64 {
         let pairs = self.0.pixels().zip(other.0.pixels());
         let far = pairs.filter(|(a, b)| (0..3).any(|c| a[c].abs_diff(b[c]) > 24));
@@ -103,8 +103,8 @@ impl Picture {
     }
 }
 
-/// A server and a folder with the built-in scene in it, or nothing where they are not to be had.
-fn place() -> Option<(Server, TempDir)> {
+/// A server, and a folder with the built-in scene; `None` without `Xvfb` or adapter.
+fn set_up() -> Option<(Server, TempDir)> {
     let folder = TempDir::new().unwrap();
     let required = std::env::var("KILN_REQUIRE_WINDOW").as_deref() == Ok("1");
     let Some(server) = Server::start(folder.path()) else {
@@ -125,8 +125,8 @@ fn place() -> Option<(Server, TempDir)> {
 }
 
 #[test]
-fn a_window_is_trained_in_looked_around_in_and_closed() {
-    let Some((server, folder)) = place() else {
+fn a_window_trains_turns_switches_modes_and_closes() {
+    let Some((server, folder)) = set_up() else {
         return;
     };
     let at = |name: &str| folder.path().join(name);
@@ -154,12 +154,12 @@ fn a_window_is_trained_in_looked_around_in_and_closed() {
     std::fs::write(at("script.json"), script).unwrap();
     let mut command = kiln(&server, folder.path());
     command.args(["train", "scene", "--view", "--view-script", "script.json"]);
-    let told = run(command.args(["--out", "run", "--seconds", "600"]), 0);
-    assert!(told.contains("no-such-dataset: no such"), "{told}");
-    assert!(told.contains("saved at step"), "{told}");
+    let printed = run(command.args(["--out", "run", "--seconds", "600"]), 0);
+    assert!(printed.contains("no-such-dataset: no such"), "{printed}");
+    assert!(printed.contains("saved at step"), "{printed}");
     assert!(at("run").join("checkpoint.safetensors").is_file());
 
-    let open = |name: &str| Picture::open(&at(&format!("{name}.png")));
+    let open = |name: &str| Capture::open(&at(&format!("{name}.png")));
     let canvas = [0.02, 0.1, 0.45, 0.7];
     let [training, first] = ["training", "first"].map(open);
     assert_eq!((first.0.width(), first.0.height()), (600, 440));
@@ -184,20 +184,20 @@ fn a_window_is_trained_in_looked_around_in_and_closed() {
     let resized = open("resized");
     assert_eq!((resized.0.width(), resized.0.height()), (640, 400));
 
-    // What cannot be opened is said in the window, and in the terminal.
+    // A path that cannot be opened is reported in the window and in the terminal.
     let script = r#"[{"until": "failed"}, {"wait": 0.2}, {"capture": "nothing.png"}, "close"]"#;
     std::fs::write(at("script.json"), script).unwrap();
     let mut command = kiln(&server, folder.path());
-    let told = run(
+    let printed = run(
         command.args(["view", "nothing-here", "--script", "script.json"]),
         0,
     );
-    assert!(told.contains("nothing-here"), "{told}");
+    assert!(printed.contains("nothing-here"), "{printed}");
 }
 
 #[test]
-fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
-    let Some((server, folder)) = place() else {
+fn a_run_is_compared_cropped_filmed_and_survives_the_loss_of_its_device() {
+    let Some((server, folder)) = set_up() else {
         return;
     };
     let at = |name: &str| folder.path().join(name);
@@ -233,13 +233,13 @@ fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
     ]"#;
     std::fs::write(at("script.json"), script).unwrap();
     let mut command = kiln(&server, folder.path());
-    let told = run(command.args(["view", "run", "--script", "script.json"]), 0);
-    assert!(told.contains("the device was lost"), "{told}");
-    assert!(!told.contains("panicked"), "{told}");
+    let printed = run(command.args(["view", "run", "--script", "script.json"]), 0);
+    assert!(printed.contains("the device was lost"), "{printed}");
+    assert!(!printed.contains("panicked"), "{printed}");
     let recent = std::fs::read_to_string(at("state/kiln/recent.json")).unwrap();
     assert!(recent.contains("run"), "{recent}");
 
-    let open = |name: &str| Picture::open(&at(&format!("{name}.png")));
+    let open = |name: &str| Capture::open(&at(&format!("{name}.png")));
     let first = open("first");
     assert!(open("run").mean([0.2, 0.3, 0.3, 0.45])[2] < 235.0);
     for other in ["side", "wipe", "error", "crop", "played"] {
@@ -251,9 +251,9 @@ fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
     );
     assert!(
         open("again").differs(&open("played")) < 0.2,
-        "as it was left"
+        "the view is restored"
     );
-    // Four frames a second from the first key frame to the third, which was set after it: 1 s and 2 s.
+    // Four frames a second from the first key frame to the third, which was added behind the second: 1 s and 2 s.
     let film = std::fs::File::open(at("path.gif")).unwrap();
     let film = image::codecs::gif::GifDecoder::new(std::io::BufReader::new(film)).unwrap();
     let frames = image::AnimationDecoder::into_frames(film);
@@ -279,8 +279,8 @@ fn a_run_is_compared_cropped_filmed_and_outlives_its_device() {
 }
 
 #[test]
-fn an_unsaved_training_outlives_its_device_and_an_interrupted_one_is_saved() {
-    let Some((server, folder)) = place() else {
+fn unsaved_training_survives_the_loss_of_its_device_and_an_interrupt_saves_it() {
+    let Some((server, folder)) = set_up() else {
         return;
     };
     let at = |name: &str| folder.path().join(name);
@@ -292,36 +292,38 @@ fn an_unsaved_training_outlives_its_device_and_an_interrupted_one_is_saved() {
     let mut command = kiln(&server, folder.path());
     command.args(["train", "scene", "--view", "--view-script", "script.json"]);
     command.args(["--out", "run", "--seconds", "600"]);
-    command.stderr(Stdio::from(std::fs::File::create(at("told.txt")).unwrap()));
+    command.stderr(Stdio::from(
+        std::fs::File::create(at("printed.txt")).unwrap(),
+    ));
     let mut process = command.spawn().unwrap();
     let started = Instant::now();
     while !at("screenshot-002.png").exists() && started.elapsed() < Duration::from_secs(100) {
         std::thread::sleep(Duration::from_millis(100));
     }
-    let told = || std::fs::read_to_string(at("told.txt")).unwrap();
-    assert!(at("screenshot-002.png").exists(), "{}", told());
+    let printed = || std::fs::read_to_string(at("printed.txt")).unwrap();
+    assert!(at("screenshot-002.png").exists(), "{}", printed());
     let mut interrupt = Command::new("kill");
     interrupt.args(["-INT", &process.id().to_string()]);
     assert!(interrupt.status().unwrap().success());
     let status = process.wait().unwrap();
-    assert_eq!(status.code(), Some(130), "{}", told());
-    assert!(told().contains("the device was lost"), "{}", told());
+    assert_eq!(status.code(), Some(130), "{}", printed());
+    assert!(printed().contains("the device was lost"), "{}", printed());
     assert!(
-        told().contains("resuming run"),
+        printed().contains("resuming run"),
         "on the other device: {}",
-        told()
+        printed()
     );
-    assert!(!told().contains("panicked"), "{}", told());
+    assert!(!printed().contains("panicked"), "{}", printed());
     assert!(at("run").join("checkpoint.safetensors").is_file());
 }
 
 #[test]
-fn without_a_display_it_says_so() {
+fn a_missing_display_is_reported() {
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.current_dir(folder.path()).arg("view");
     command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     command.env_remove("WAYLAND_SOCKET");
-    let told = run(&mut command, 1);
-    assert!(told.contains("no window can be opened"), "{told}");
+    let printed = run(&mut command, 1);
+    assert!(printed.contains("no window can be opened"), "{printed}");
 }

@@ -1,4 +1,4 @@
-// Output activations of a field and their derivatives. sigma is per unit of the space that samples lie in.
+// Output activations of a field and their derivatives. sigma is per unit length of the space of the samples.
 const DENSITY_CLAMP: f32 = 15.0;
 //: if density_activation == "exp"
 const DENSITY_BIAS: f32 = ${density_bias};
@@ -8,7 +8,7 @@ fn density_from_raw(raw: f32) -> f32 {
     //: if density_activation == "exp"
     return exp(raw + DENSITY_BIAS);
     //: elif density_activation == "softplus"
-    // log(1 + e), of which rounding would leave steps and then nothing, where the last dt may be enormous.
+    // log(1 + e) without cancellation: rounding errors would matter, because the last dt may be enormous.
     let e = exp(-abs(raw));
     return max(raw, 0.0) + select(log(1.0 + e), e - 0.5 * e * e, e < 1e-3);
     //: else
@@ -16,7 +16,7 @@ fn density_from_raw(raw: f32) -> f32 {
     //: endif
 }
 
-// d sigma / d raw; the exponential's is clamped so that a runaway density still has a finite gradient.
+// d sigma / d raw; that of the exponential is clamped so that a diverging density still has a finite gradient.
 fn density_slope(raw: f32) -> f32 {
     //: if density_activation == "exp"
     return exp(clamp(raw + DENSITY_BIAS, -DENSITY_CLAMP, DENSITY_CLAMP));

@@ -1,5 +1,5 @@
-// Where samples lie: along a line in world space, or in normalised device coordinates (Mildenhall et al. 2020, appendix C),
-// which squeeze all that lies behind the near plane of forward-facing cameras into a cube. See SceneBox in
+// The line that a ray's samples lie on: in world space, or in normalised device coordinates (Mildenhall et al. 2020,
+// appendix C), which map everything beyond the near plane of forward-facing cameras into a cube. See SceneBox in
 // src/sampling/mod.rs.
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
@@ -12,15 +12,15 @@ struct Line {
     direction: vec3<f32>,
     t_max: f32,
     unit: f32,        // length of the direction
-    last: f32,        // dt of the last sample, behind which nothing is known: endless, or nothing where a crop cuts it off
+    last: f32,        // dt of the last sample, behind which nothing is known: infinite, or 0 where a crop ends the ray
     //: if ndc
-    start: f32,       // where the ray meets the near plane, in lengths of its own direction
-    depth: f32,       // what a length of its direction goes away from the cameras' plane
-    ray_unit: f32,    // length of the ray's own direction
+    start: f32,       // t at which the ray meets the near plane, in units of its direction's length
+    depth: f32,       // distance from the cameras' plane per length of its direction
+    ray_unit: f32,    // length of the ray's direction
     //: endif
 }
 
-// From the line's space to the box that the encodings see, [0, 1]^3.
+// Map from the line's space to the box of the encodings, [0, 1]^3.
 fn box_position(point: vec3<f32>) -> vec3<f32> {
     let u = point * SCALE + OFFSET;
     return (u - 0.5) * (0.5 / HALF_BOX) + 0.5;
@@ -32,7 +32,7 @@ fn line_position(line: Line, t: f32) -> vec3<f32> { return box_position(line.ori
 const NDC_NEAR: f32 = ${ndc_near};
 const NDC_HALF: vec2<f32> = vec2<f32>(${ndc_half[0]}, ${ndc_half[1]});
 
-// A ray that does not look forward is empty.
+// A ray that does not point forward is empty.
 fn line_of(ray: Ray) -> Line {
     var line: Line;
     line.depth = max(-ray.direction.z, 1e-6);
@@ -48,7 +48,7 @@ fn line_of(ray: Ray) -> Line {
     return line;
 }
 
-// World units from the ray's origin; what is infinitely far stays finite.
+// Distance from the ray's origin in world units; points at infinity get a finite value.
 fn line_distance(line: Line, t: f32) -> f32 {
     return (line.start + NDC_NEAR / line.depth * t / max(1.0 - t, 1e-6)) * line.ray_unit;
 }
@@ -69,7 +69,7 @@ fn line_of(ray: Ray) -> Line {
     return line;
 }
 
-// World units from the ray's origin.
+// Distance from the ray's origin in world units.
 fn line_distance(line: Line, t: f32) -> f32 { return t * line.unit; }
 
 fn line_parameter(line: Line, distance: f32) -> f32 { return distance / line.unit; }

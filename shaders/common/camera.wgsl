@@ -1,4 +1,4 @@
-// A posed camera: world_from_camera is OpenGL's (x right, y up, looking along -z). See src/images.rs.
+// A posed camera: world_from_camera is OpenGL camera-to-world (x right, y up, looking along -z). See src/images.rs.
 struct Camera {
     world_from_camera: array<vec4<f32>, 3>, // rows
     focal: vec2<f32>,                       // pixels; orthographic: per world unit, equirectangular: per radian
@@ -8,10 +8,10 @@ struct Camera {
     lens: u32,                              // 0 pinhole, 1 OpenCV, 2 OpenCV fisheye, 3 orthographic, 4 equirectangular
     width: u32,
     height: u32,
-    chunk: u32,                             // which chunk of images holds its pixels
-    first_pixel: u32,                       // where they start in that chunk
+    chunk: u32,                             // chunk of images that holds its pixels
+    first_pixel: u32,                       // index of its first pixel in that chunk
     near: f32,
     far: f32,
-    view_low: vec2<f32>,                    // what the image shows of the ideal plane at distance 1, x right, y down;
-    view_high: vec2<f32>,                   // of no use for lenses from 2 on
+    view_low: vec2<f32>,                    // bounds of the image on the ideal plane at distance 1, x right, y down;
+    view_high: vec2<f32>,                   // unused for lenses from 2 on
 }

@@ -1,4 +1,4 @@
-// A box outside of which nothing is seen, in world units. See src/render/crop.rs.
+// The crop box, outside which nothing is rendered, in world units. See src/render/crop.rs.
 struct Crop {
     low: vec3<f32>,
     is_set: u32,

@@ -1,2 +1,2 @@
-// Raw density where a grid has no network: nothing, whatever the activation.
+// Raw density where a grid has no network: zero density after any activation.
 const EMPTY: f32 = -1e4;

@@ -1,4 +1,4 @@
-// Identity index helpers for real GPUs: see index_proved.wgsl for what they stand for.
+// Identity index helpers for GPUs; index_proved.wgsl explains them.
 fn uni5(x: u32) -> u32 { return x; }
 fn uni10(x: u32) -> u32 { return x; }
 fn uni15(x: u32) -> u32 { return x; }

@@ -1,8 +1,8 @@
 // uniN(x) = x for x < 2^N, read back through an identity table in the immediates.
 //
-// A software adapter's compiler turns a load into one scalar load and a broadcast only where it can prove its index
-// uniform across the lanes, and of all run-time values only immediates count as proof. Use it for indices that *are*
-// uniform across a subgroup. uni5(1u) is also a run-time 1 that keeps loops from being unrolled.
+// The compiler of a software adapter turns a load into one scalar load and a broadcast only if it can prove the index
+// uniform across the lanes; among run-time values, it accepts only immediates. Use uniN for indices that *are* uniform across
+// a subgroup. uni5(1u) is also a run-time 1 that prevents loops from being unrolled.
 struct IdentityTable { entries: array<vec4<u32>, 8> }
 var<immediate> identity_table: IdentityTable;
 

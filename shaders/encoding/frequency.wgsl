@@ -1,10 +1,10 @@
 // Frequency encoding (Mildenhall et al. 2020, eq. 4, without the factor pi): x, then sin(f x), cos(f x) for each of the
-// frequencies, three values each. Arguments are reduced to [-pi, pi], beyond which WGSL promises no accuracy.
+// frequencies, three values each. Arguments are reduced to [-pi, pi], since WGSL guarantees no accuracy beyond.
 // See src/encoding/frequency.rs.
 const ENCODED: u32 = ${encoded}u;
 
 fn reduced(x: vec3<f32>) -> vec3<f32> {
-    // 2 pi in two parts, the first exact in few bits, so that the product with the count is exact.
+    // 2 pi in two parts; the first has few bits, so that its product with the count is exact.
     let turns = round(x * 0.15915494309189535);
     return (x - turns * 6.28125) - turns * 0.0019353071795864769;
 }

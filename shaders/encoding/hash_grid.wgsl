@@ -1,10 +1,10 @@
-// Multiresolution hash encoding (Mueller et al. 2022, section 3): at each level the features of the 8 grid corners
-// around a position, looked up by index or by spatial hash, are interpolated trilinearly.
+// Multiresolution hash encoding (Mueller et al. 2022, section 3): at each level, the features of the 8 grid corners
+// around a position are looked up by index or by spatial hash, and interpolated trilinearly.
 //
 // Shapes: `samples` (n) with the position in xyz, `features` (n, stride), `table` (rows of this chunk, F). The levels
 // of one dispatch share a chunk; workgroup_id.z is the level within it. See src/encoding/hash_grid.rs.
 //
-// Gradients of the table are i32 in fixed point, so that their sum does not depend on the order of the additions.
+// Gradients of the table are i32 fixed point, so that their sum does not depend on the order of additions.
 #import common/grid_index
 #import common/index
 #import common/step
@@ -29,12 +29,12 @@ struct Level {
     resolution: u32,  // corners per axis
     first_row: u32,   // in this chunk
     rows: u32,
-    dense: u32,       // whether a corner's row is its index, rather than its hash
+    dense: u32,       // whether a corner's row is its index instead of its hash
     pad_0: u32,
     pad_1: u32,
     pad_2: u32,
 }
-// Read at uniform indices: a constant array would be copied to every invocation.
+// A buffer that is read at uniform indices, because a constant array would be copied to every invocation.
 var<uniform> levels: array<Level, ${n_levels}>;
 
 const N_LEVELS: u32 = ${n_levels}u;

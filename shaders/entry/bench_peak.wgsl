@@ -1,5 +1,5 @@
-// What the adapter can do at best: `arithmetic` runs independent multiply-adds in registers, `copy` moves vec4s,
-// `gather` reads vec2s at random places of a table. See src/cli/bench.rs.
+// Peak rates of the adapter: `arithmetic` runs independent multiply-adds in registers, `copy` moves vec4s, `gather` reads
+// vec2s at random rows of a table. See src/cli/bench.rs.
 #import common/grid_index
 #import common/index
 #import common/pcg

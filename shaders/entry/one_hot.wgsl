@@ -1,4 +1,4 @@
-// dL/doutput for L = the raw density: 1 in column 0, 0 elsewhere. Normals are the gradient that comes of it.
+// dL/doutput for L = the raw density: 1 in column 0, 0 elsewhere. Its gradient in the positions gives the normals.
 #import common/grid_index
 #import common/step
 

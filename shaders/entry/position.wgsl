@@ -1,5 +1,5 @@
-// Encode the positions of samples by frequencies, and the gradient with respect to them. What is encoded is
-// scale p + offset, for p in the scene's box, or where the position lies in its cell of a grid, from -1 to 1. See src/encoding/frequency.rs.
+// Frequency encoding of sample positions, and the gradient with respect to them. The encoded value is scale p + offset for p
+// in the scene's box, or the position within its cell of a grid, from -1 to 1. See src/encoding/frequency.rs.
 #import common/grid_index
 #import common/step
 #import encoding/frequency

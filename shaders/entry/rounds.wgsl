@@ -1,6 +1,6 @@
-// Rendering in rounds: rays that are neither opaque nor through go on, the others leave their place to them.
-// `start` numbers the rays of a tile, `limit` shares the room for samples among those that are left, `flag` marks who goes on,
-// `move_up` closes the ranks, `settle` counts them. See src/render/rounds.rs.
+// Rendering in rounds: only rays that are neither opaque nor out of the box continue to the next round.
+// `start` numbers the rays of a tile, `limit` divides the sample capacity among the active rays, `flag` marks rays that
+// continue, `move_up` compacts them, `settle` counts them. See src/render/rounds.rs.
 #import common/grid_index
 #import common/ray
 #import common/step

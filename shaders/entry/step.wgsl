@@ -25,7 +25,7 @@ var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squ
 @compute @workgroup_size(64)
 fn rescale(@builtin(local_invocation_index) lane: u32) {
     // Keep the largest sum of each level near 2^26: the next step's may be 16 times as large before it is reported, and
-    // 32 times before it wraps. One step with few gradients must not use that up: scales fall faster than they rise.
+    // 32 times before it wraps. One step with few gradients must not exhaust that margin: scales fall faster than they rise.
     for (var level = lane; level < ${n_levels}u; level += 64u) {
         let size = largest[level];
         if (size > 0u) {
@@ -63,7 +63,7 @@ fn begin_step() {
     state.learning_rate = rate;
 }
 //: elif pass == "marched"
-// How many rays' samples fit: offsets never fall, so bisect.
+// Count the rays whose samples fit: offsets are non-decreasing, so bisect.
 @compute @workgroup_size(1)
 fn marched() {
     var fitting = ${n_rays};
@@ -113,7 +113,7 @@ fn end_batch(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     if (lane != 0u) { return; }
     for (var i = 1u; i < 256u; i++) { sum += sh_sums[i]; }
-    // Rays that did not fit have zeros here.
+    // Rays that did not fit contribute zero.
     let rays = f32(max(state.n_rays_fitting, 1u)) * ${micro_batches}.0;
     state.loss += sum.x / rays;
     //: if is_last

@@ -1,10 +1,10 @@
-// A grid of networks (Reiser et al. 2021): samples sorted by the cell they lie in, so that a workgroup evaluates samples of
-// one cell.
+// A grid of networks (Reiser et al. 2021): samples are sorted by their cell, so that a workgroup evaluates samples of one
+// cell.
 //
-// `keys` finds the network of each sample, a sort brings those of one network together, `bounds` finds where each network's
-// begin and end, `sizes` counts the tiles they fall into, `tiles` lists these and the networks that have samples, `place`
-// copies the samples into their new order. `scatter` takes what networks put out back to the order the samples came in,
-// `gather` brings gradients the other way. A sample without a network has no density and no gradient.
+// `keys` finds the network of each sample, a sort groups the samples by network, `bounds` finds the range of each network's
+// samples, `sizes` counts their tiles, `tiles` lists the tiles and the networks that have samples, `place` copies the samples
+// into sorted order. `scatter` returns the outputs of the networks to the original order of the samples, `gather` brings
+// gradients into sorted order. A sample without a network has no density and no gradient.
 // See src/network/binned.rs.
 #import common/empty
 #import common/grid_index
@@ -18,7 +18,7 @@ var<storage, read_write> pairs: array<vec2<u32>>;         // (n) network, sample
 //: elif pass == "bounds"
 var<storage, read> counts: StepState;
 var<storage, read> pairs: array<vec2<u32>>;               // (n), sorted by network
-var<storage, read_write> bounds: array<vec2<u32>>;        // (networks + 1) first sample, and the one behind the last
+var<storage, read_write> bounds: array<vec2<u32>>;        // (networks + 1) first sample, and one past the last
 //: elif pass == "sizes"
 var<storage, read> bounds: array<vec2<u32>>;
 var<storage, read_write> tile_counts: array<u32>;         // (networks)
@@ -30,7 +30,7 @@ var<storage, read> tile_offsets: array<u32>;              // (networks + 1)
 var<storage, read> cell_offsets: array<u32>;              // (networks + 1)
 var<storage, read_write> tiles: array<vec4<u32>>;         // (n_tiles) network, first sample, samples
 var<storage, read_write> visited: array<u32>;             // (n_cells) networks that have samples
-var<storage, read_write> updated: array<u32>;             // (networks) 1 where the optimiser has something to do
+var<storage, read_write> updated: array<u32>;             // (networks) 1 where the optimiser has an update to make
 var<storage, read_write> binned: StepState;
 //: elif pass == "place"
 var<storage, read> binned: StepState;

@@ -1,14 +1,14 @@
 // Multi-layer perceptron of width <= 64, all layers in one kernel: h_l+1 = relu(W_l h_l), linear output.
 //
-// Shapes: `input` (n, in_stride), `output` (n, out_stride); a row of `hidden` holds all hidden layers of a sample, one
-// after the other, so that any depth fits the eight storage buffers of the base path. Rows are padded to multiples of 4.
-// Weights lie layer after layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
-// a constant input: with biases each layer's input ends with a column that holds 1.
-// Of a grid of networks each workgroup evaluates a tile of one cell's samples with that cell's weights; threads without a
-// sample write to a row that no sample has. `staged` copies weights into workgroup memory first, whole rows of a layer, in
-// parts of as many as fit.
-// Each thread carries SAMPLES samples; weights are read at indices that are uniform across a subgroup, from a uniform
-// binding where the slab fits one.
+// Shapes: `input` (n, in_stride), `output` (n, out_stride); a row of `hidden` holds all hidden layers of a sample in
+// sequence, so that any depth fits the eight storage buffers of the base path. Rows are padded to multiples of 4.
+// Weights are stored layer by layer as [out][in], rows padded to 4; `weights_transposed` as [in][out]. A bias is a weight on
+// a constant input: with biases, the last column of each layer's input holds 1.
+// In a grid of networks each workgroup evaluates a tile of one cell's samples with that cell's weights; threads without a
+// sample write to a padding row. `staged` first copies weights into workgroup memory, in parts of as many whole rows of a
+// layer as fit.
+// Each thread evaluates SAMPLES samples; weights are read at indices that are uniform across a subgroup, from a uniform
+// buffer if the slab fits one.
 // See src/network/fused.rs.
 #import common/index
 #import common/grid_index
@@ -19,7 +19,7 @@ var<storage, read> counts: StepState;
 var<storage, read> tiles: array<vec4<u32>>;               // (n_tiles) network, first sample, samples
 //: endif
 //: if staged
-var<workgroup> sh_weights: array<vec4<f32>, ${stage_quads}>;  // of rows of one layer
+var<workgroup> sh_weights: array<vec4<f32>, ${stage_quads}>;  // rows of one layer
 //: endif
 //: if pass == "forward"
 ${weight_space} weights: ${weight_array};                        // per layer (out, in / 4)
@@ -32,7 +32,7 @@ var<storage, read_write> hidden: array<f32>;              // (n, hidden_stride)
 ${weight_space} weights_transposed: ${weight_array};             // per layer (in, out / 4)
 var<storage, read> d_output: array<vec4<f32>>;            // (n, d_out_stride / 4)
 //: if rectified_input
-var<storage, read> network_input: array<f32>;             // (n, in_stride), a rectifier's output
+var<storage, read> network_input: array<f32>;             // (n, in_stride), the output of a ReLU
 //: endif
 //: if extra_d_input
 var<storage, read> d_first_input: array<f32>;             // (n), added to the gradient of input 0

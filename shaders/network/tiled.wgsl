@@ -1,18 +1,18 @@
 // One layer of a wide network, forward or backward: result = epilogue(sum over segments of operand_s matrix_s + bias).
 //
-// Shapes: operands (n, stride), of which some columns from an offset on take part; matrix (rows, matrix_stride), of which
-// rows from first_rows[s] on meet segment s; result (n, out_stride). All widths are multiples of 4 and counted in vec4
-// here; rows of samples are padded to multiples of 512.
-// Three texts: `proved` for software adapters (a lane owns 4 outputs of 8 samples, whose values are read at indices proved
-// uniform), `staged` for GPUs (64 samples x 64 outputs a workgroup, both operands in workgroup memory, 8 x 8 values a
-// thread), `narrow` where there are few outputs (a thread owns all of one sample's).
+// Shapes: operands (n, stride), of which a range of columns from an offset is used; matrix (rows, matrix_stride), whose rows
+// from first_rows[s] multiply segment s; result (n, out_stride). All widths are multiples of 4 and counted in vec4 here; the
+// number of sample rows is padded to a multiple of 512.
+// Three variants: `proved` for software adapters (a lane computes 4 outputs of 8 samples, whose values are read at indices
+// proved uniform), `staged` for GPUs (64 samples x 64 outputs per workgroup, both operands in workgroup memory, 8 x 8 values
+// per thread), `narrow` for few outputs (a thread computes all outputs of one sample).
 // See src/network/tiled.rs.
 #import common/index
 #import common/grid_index
 #import common/step
 
 var<storage, read> counts: StepState;
-var<uniform> place: vec4<u32>;                            // where the matrix and its row of biases start, in vec4
+var<uniform> place: vec4<u32>;                            // first vec4 of the matrix and of its row of biases
 var<storage, read> matrix: array<vec4<f32>>;
 var<storage, read> operand_0: array<vec4<f32>>;
 //: if depths | length > 1
@@ -28,7 +28,7 @@ var<storage, read> extra: array<f32>;                     // (n), added to outpu
 
 const N_OUTPUTS: u32 = ${n_outputs}u;
 
-// What becomes of the sum for the outputs 4n to 4n + 3 of sample m.
+// The epilogue: what happens to the sums of outputs 4n to 4n + 3 of sample m.
 fn finish(m: u32, n: u32, sum: vec4<f32>) {
     var y = sum;
     //: if has_bias
@@ -119,7 +119,7 @@ fn narrow(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     //: endfor
 }
 //: else
-// Rows of 4 vec4 lie 5 apart, so that those which threads read at once lie in different banks.
+// Rows of 4 vec4 have stride 5, so that simultaneous reads of different threads hit different banks.
 var<workgroup> sh_operand: array<vec4<f32>, 320>;         // (64 samples, 4)
 var<workgroup> sh_matrix: array<vec4<f32>, 256>;          // (16 rows, 16)
 

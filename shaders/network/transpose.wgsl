@@ -1,5 +1,5 @@
-// transposed[in][out] = values[out][in] of one layer whose first weight is number `corner` of the slab: block number `block`,
-// 4 x 4 of its weights. See src/network/weight_gradients.rs.
+// transposed[in][out] = values[out][in] for one layer whose first weight is at index `corner` of the slab: the 4 x 4 block
+// number `block`. See src/network/weight_gradients.rs.
 fn transpose_tile(corner: u32, n_columns: u32, n_rows: u32, block: u32) {
     let columns = n_columns / 4u;
     let rows = n_rows / 4u;

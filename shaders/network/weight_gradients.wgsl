@@ -1,5 +1,5 @@
-// What all networks share: gradients of weights, summed over chunks of samples in a fixed order, and the transposed copy of
-// the weights. Rows are padded to multiples of 4. See src/network/weight_gradients.rs.
+// Kernels common to all networks: weight gradients, summed over chunks of samples in a fixed order, and the transposed copy
+// of the weights. Rows are padded to multiples of 4. See src/network/weight_gradients.rs.
 #import common/index
 #import common/grid_index
 #import common/step
@@ -13,7 +13,7 @@ var<storage, read> rows_operand: array<vec4<f32>>;        // (n, rows_stride / 4
 //: if cells
 var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, its row stride
 var<storage, read> visited: array<u32>;                   // (n_cells) networks that have samples
-var<storage, read> bounds: array<vec2<u32>>;              // (networks) first sample, and the one behind the last
+var<storage, read> bounds: array<vec2<u32>>;              // (networks) first sample, and one past the last
 var<storage, read_write> gradients: array<f32>;           // as the weights
 //: else
 var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, rows, lanes / 4)
@@ -26,7 +26,7 @@ var<uniform> place: vec4<u32>;                            // first f32 of the ma
 var<storage, read> partials: array<f32>;                  // (chunks, rows, lanes)
 var<storage, read_write> gradients: array<f32>;           // as the weights
 //: else
-var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows, f32 to the next cell's
+var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows, cell stride
 //: if only_updated
 var<storage, read> counters: array<vec2<u32>>;            // (copies) updates, step of the last one
 //: endif
@@ -36,9 +36,9 @@ var<storage, read_write> transposed: array<vec4<f32>>;
 
 //: set lane = ["x", "y", "z", "w"]
 //: if pass == "weights"
-// dW = sum over samples of d (x) h. The larger side lies on the lanes, four values each; a thread owns 4 x block
-// accumulators and loops over one chunk of samples; one partial sum per chunk. Of a grid of networks it loops over all
-// chunks of one network's samples, whose gradients are its own.
+// dW = sum over samples of d (x) h. The larger dimension is spread over the lanes, four values each; a thread has 4 x block
+// accumulators and loops over one chunk of samples; one partial sum per chunk. In a grid of networks it loops over all
+// samples of one network, in chunks, and needs no partial sums.
 @compute @workgroup_size(${lanes // 4})
 fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let block = uni10(group.z) * ${block // 4}u;

@@ -1,5 +1,6 @@
 // One pass of a stable radix sort of (key, value) pairs by 4 bits of the key. A thread owns RUN consecutive pairs:
-// `histogram` counts its digits into a (16, threads) matrix, a prefix sum turns that into places, `scatter` moves.
+// `histogram` counts its digits into a (16, threads) matrix, a prefix sum turns the counts into positions, `scatter` moves
+// the pairs.
 // See src/gpu/primitives.rs.
 #import common/grid_index
 #import common/step

@@ -1,5 +1,5 @@
-// Exclusive prefix sum of u32 in three dispatches: `blocks` scans blocks of 1024 and notes their totals, `totals` scans
-// those in one workgroup, `add` adds them. offsets[n] is the sum of all. See src/gpu/primitives.rs.
+// Exclusive prefix sum of u32 in three dispatches: `blocks` scans blocks of 1024 and stores their totals, `totals` scans
+// those in one workgroup, `add` adds them to the blocks. offsets[n] is the total. See src/gpu/primitives.rs.
 #import common/grid_index
 #import common/step
 

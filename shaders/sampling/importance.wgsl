@@ -1,10 +1,10 @@
-// Importance samples (Mildenhall et al. 2020, section 5.2): n places drawn from the piecewise-constant density that the
-// weights of the samples of the pass before give to the intervals between their midpoints, in order of distance, and those
-// samples themselves if they are merged.
+// Importance samples (Mildenhall et al. 2020, section 5.2): n positions, in order of distance, drawn from the
+// piecewise-constant density that the weights of the previous pass's samples define on the intervals between their midpoints;
+// also the previous samples themselves if they are merged.
 //
-// The inverse of a cumulative sum never falls, so that numbers u in ascending order (stratified over [0, 1], or evenly
-// spaced without jitter) give samples in ascending order: they are merged with the others as they are made, and nothing
-// is sorted. `weigh` follows each ray once for the weights; `count` and `place` as in ray_march.wgsl.
+// The inverse of a cumulative sum is non-decreasing, so numbers u in ascending order (stratified over [0, 1], or evenly
+// spaced without jitter) give samples in ascending order: they are merged with the others as they are generated, without
+// sorting. `weigh` follows each ray once for the weights; `count` and `place` work as in ray_march.wgsl.
 // See src/sampling/importance.rs.
 #import common/box_position
 #import common/grid_index
@@ -16,7 +16,7 @@
 //: endif
 
 var<storage, read> counts: StepState;
-var<storage, read> previous_offsets: array<vec2<u32>>;    // (n_rays + 1), .y of the samples of the pass before
+var<storage, read> previous_offsets: array<vec2<u32>>;    // (n_rays + 1), .y of the samples of the previous pass
 //: if pass == "weigh"
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> previous_samples: array<vec4<f32>>;    // (n) position, dt
@@ -63,14 +63,14 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     //: endif
 }
 //: else
-// What an interval that nothing was seen in weighs.
+// The weight of an interval in which nothing was seen.
 const FLOOR: f32 = 1e-5;
 
 struct Writer {
     line: Line,
     ray: u32,
     at: u32,
-    t: f32,      // of the sample that waits for the next one's, which its dt reaches to
+    t: f32,      // of the pending sample, whose dt ends at the next sample
     waits: bool,
 }
 
@@ -97,7 +97,7 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     w.line = line_of(rays[i]);
     w.ray = i;
     w.at = ray_offsets[i];
-    // Interval b lies around sample b, up to the midpoints: 1 to n - 2, or all there is where samples are so few.
+    // Interval b extends around sample b to the midpoints: b from 1 to n - 2, or all samples if there are too few.
     var total = 0.0;
     for (var b = 1u; b + 1u < n; b++) { total += weighted[first + b].y + FLOOR; }
     let last = first + n - 1u;

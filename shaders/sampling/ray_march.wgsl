@@ -2,7 +2,8 @@
 //
 // Unit coordinates u = world * scale + offset; cascade c of the grid covers the cube of side 2^c around 0.5, and the
 // encodings see x = (u - 0.5) / 2^(cascades - 1) + 0.5 in [0, 1]^3. `count` counts the samples of each ray; after a
-// prefix sum, `place` writes them. Steps of the first training steps are up to twice as long. See src/sampling/ray_march.rs.
+// prefix sum, `place` writes them. Steps along rays are up to twice as long in the first training steps.
+// See src/sampling/ray_march.rs.
 #import common/grid_index
 #import common/pcg
 #import common/ray
@@ -77,8 +78,7 @@ fn start(ray: Ray, index: u32) -> Marcher {
     return m;
 }
 
-// Move to the next sample; false where the ray leaves the box, or is so far out that a step is lost to rounding. Leaves t
-// at the sample.
+// Move t to the next sample; false if the ray leaves the box, or is so far out that a step is lost to rounding.
 fn find(m: ptr<function, Marcher>) -> bool {
     while ((*m).t < (*m).t_end) {
         let u = (*m).origin + (*m).t * (*m).direction;
@@ -89,7 +89,7 @@ fn find(m: ptr<function, Marcher>) -> bool {
         let at = vec3<u32>(clamp(cell, vec3<f32>(0.0), vec3<f32>(f32(RESOLUTION) - 1.0)));
         let bit = ((cascade * RESOLUTION + at.z) * RESOLUTION + at.y) * RESOLUTION + at.x;
         if ((occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u) { return true; }
-        // To the far faces of this cell, in whole steps, so that samples keep their places whatever is skipped.
+        // Move to the far faces of this cell in whole steps, so that sample positions do not depend on what is skipped.
         let far_face = floor(cell) + select(vec3<f32>(0.0), vec3<f32>(1.0), (*m).direction > vec3<f32>(0.0));
         let safe = select((*m).direction, vec3<f32>(1e-12), abs((*m).direction) < vec3<f32>(1e-12));
         let to_face = (far_face - cell) * (side / f32(RESOLUTION)) / safe;
@@ -133,7 +133,7 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     var m = start(rays[i], i);
     let end = ray_offsets[i + 1u];
     for (var j = ray_offsets[i]; j < end; j++) {
-        // A compiler may round differently here than in `count`: a sample that is not found again weighs nothing.
+        // A compiler may round differently here than in `count`: a sample that is not found again gets zero weight.
         let found = find(&m);
         let u = m.origin + m.t * m.direction;
         let dt = step_length(m.t);

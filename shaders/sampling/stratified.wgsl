@@ -1,8 +1,8 @@
 // Stratified samples between near and far (Mildenhall et al. 2020, eq. 2): t_i is uniform between the midpoints around
-// the i-th of n places spaced evenly in distance or in disparity, or that place itself without jitter; dt_i = t_i+1 - t_i,
-// the last one `last` of common/box_position.wgsl, or LAST_INTERVAL where the method says what the last sample stands for.
+// the i-th of n positions spaced evenly in distance or in disparity, or that position itself without jitter; dt_i = t_i+1 -
+// t_i, and the last dt is `last` of common/box_position.wgsl, or LAST_INTERVAL if the method sets it.
 //
-// Where samples are bounded those outside the box are left out; they would have no density. `count` and `place` as in
+// If samples are bounded, those outside the box, which have no density, are left out. `count` and `place` work as in
 // ray_march.wgsl. See src/sampling/stratified.rs.
 #import common/box_position
 #import common/grid_index
@@ -27,7 +27,7 @@ const NO_END: f32 = 1e9;
 const LAST_INTERVAL: f32 = ${last_interval};
 //: endif
 
-// A line whose end nobody gave runs through the box, or is empty where it misses that.
+// A line without a given end runs through the box, or is empty if it misses the box.
 fn bounded(line: Line) -> Line {
     var result = line;
     //: if bounded
@@ -46,11 +46,11 @@ fn bounded(line: Line) -> Line {
 fn edge(line: Line, i: u32) -> f32 {
     //: if disparity
     let f = f32(i) / f32(N - 1u);
-    // Nothing is as near as the camera itself.
+    // Disparity needs a start beyond the camera itself.
     let near = max(line.t_min, 1e-3 * line.t_max);
     return 1.0 / ((1.0 - f) / near + f / line.t_max);
     //: else
-    // From the nearer end, as PyTorch's linspace goes: exact at both, and rounded least.
+    // Interpolate from the nearer end, as PyTorch's linspace does: exact at both ends, with the least rounding.
     let gap = (line.t_max - line.t_min) / f32(N - 1u);
     return select(line.t_max - gap * f32(N - 1u - i), line.t_min + gap * f32(i), i < N / 2u);
     //: endif

@@ -3,16 +3,16 @@
 struct Car {
     half: vec3<f32>,          // half length, width and height of the body
     wheel: f32,               // radius
-    cabin_at: f32,            // middle of the cabin along x
-    cabin_half: f32,          // half its length, at the foot
+    cabin_at: f32,            // centre of the cabin along x
+    cabin_half: f32,          // half its length at the base
     cabin_height: f32,
-    slope: f32,               // how far front and back of the cabin lean in, per height
+    slope: f32,               // how far the cabin's front and back lean inwards, per unit of height
     paint: vec3<f32>,         // colours are linear
-    stripe_width: f32,        // half of it; 0 where there is none
+    stripe_width: f32,        // half the width; 0 for no stripe
     stripe: vec3<f32>,
-    spoiler: f32,             // height; 0 where there is none
+    spoiler: f32,             // height; 0 for no spoiler
     roof: vec3<f32>,
-    nose: f32,                // how far the bonnet falls towards the front
+    nose: f32,                // how far the bonnet drops towards the front
 }
 
 var<uniform> car: Car;
@@ -31,16 +31,16 @@ fn rounded_box(p: vec3<f32>, half: vec3<f32>, rounding: f32) -> f32 {
     return length(max(d, vec3<f32>(0.0))) + min(max(d.x, max(d.y, d.z)), 0.0) - rounding;
 }
 
-// Height of the body's middle over the ground.
+// Height of the body's centre above the ground.
 fn body_height() -> f32 { return GROUND + 1.15 * car.wheel + car.half.z; }
 
-// Where the body's top lies at x, from its middle: it falls towards the front.
+// Height of the body's top at x above its centre: it drops towards the front.
 fn bonnet(x: f32) -> f32 {
     let share = smoothstep(0.25 * car.half.x, car.half.x, x);
     return car.half.z - car.nose * share;
 }
 
-// Of the wheel nearest to p: along x from its middle, across from its face, up from its axle.
+// Position of p relative to the nearest wheel: along x from its centre, across from its face, up from its axle.
 fn into_wheel(p: vec3<f32>) -> vec3<f32> {
     let axle = 0.62 * car.half.x;
     return vec3<f32>(abs(p.x) - axle, abs(p.y) - car.half.y, p.z - GROUND - car.wheel);
@@ -48,11 +48,11 @@ fn into_wheel(p: vec3<f32>) -> vec3<f32> {
 
 fn nearest(p: vec3<f32>) -> Nearest {
     let q = vec3<f32>(p.xy, p.z - body_height());
-    // The box, less what lies over the bonnet; a little less than the distance, which only takes more steps.
+    // The box without the part above the bonnet; slightly less than the true distance, which only costs more steps.
     let block = max(rounded_box(q, car.half, 0.06), 0.8 * (q.z - bonnet(q.x)));
     let wheel = into_wheel(p);
     let across = length(wheel.xz);
-    // Arches are cut out around the wheels.
+    // Cut out arches around the wheels.
     let arch = max(across - 1.12 * car.wheel, -0.16 - wheel.y);
     var best = Nearest(max(block, -arch), BODY);
 

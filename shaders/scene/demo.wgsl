@@ -1,4 +1,4 @@
-// The demo scene: solids on a pedestal, which lie within [-1.2, 1.2]^3. See src/scene.rs.
+// The demo scene: solids on a pedestal, within [-1.2, 1.2]^3. See src/scene.rs.
 
 const BOX_MIN = vec3<f32>(-1.12, -1.12, -0.68);
 const BOX_MAX = vec3<f32>(1.12, 1.12, 0.80);
@@ -19,12 +19,12 @@ const FINIAL: u32 = 5u;
 
 // --- distances -----------------------------------------------------------------------------------------------------
 
-// The cube's own frame: turned by 33 degrees about z.
+// The cube's frame, rotated by 33 degrees about z.
 fn into_cube(v: vec3<f32>) -> vec3<f32> {
     return vec3<f32>(0.8387 * v.x + 0.5446 * v.y, -0.5446 * v.x + 0.8387 * v.y, v.z);
 }
 
-// Distance to the nearest solid, and which it is.
+// Distance to the nearest solid, and its index.
 fn nearest(p: vec3<f32>) -> Nearest {
     let r = length(p.xy);
     let slab = rounded_disc(vec2<f32>(r, p.z - (FLOOR - 0.07)), 1.08, 0.07, 0.025);
@@ -44,7 +44,7 @@ fn nearest(p: vec3<f32>) -> Nearest {
     let a = length(p.xy - TOWER_AT);
     let drum = rounded_disc(vec2<f32>(a, p.z - (FLOOR + 0.16)), 0.29, 0.16, 0.03);
     let neck = rounded_disc(vec2<f32>(a, p.z - (FLOOR + 0.44)), 0.20, 0.14, 0.015);
-    // Cone of radius 0.27 and height 0.46: its slant side and its base.
+    // Cone of radius 0.27 and height 0.46: its lateral surface and its base.
     let cone = max(0.8624 * a + 0.5062 * (p.z - (FLOOR + 1.04)), FLOOR + 0.58 - p.z);
     best = closer(best, min(min(drum, neck), cone), TOWER);
     return closer(best, length(vec2<f32>(a, p.z - (FLOOR + 1.06))) - 0.065, FINIAL);

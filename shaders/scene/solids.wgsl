@@ -1,9 +1,9 @@
-// Lit solids: image (width, height) of a scene by sphere tracing its signed distance field.
+// Lit solids: render an image (width, height) of a scene by sphere tracing its signed distance field.
 //
 //   pixel = mean over samples of (shade(hit), 1), or (0, 0) where a ray leaves the box; straight alpha, sRGB.
 //
-// World units, z up. The scene's own text says where the box is (BOX_MIN, BOX_MAX), how far the nearest solid
-// (`nearest`), and what it is made of (`material_at`). See src/scene.rs.
+// World units, z up. The scene's shader defines the box (BOX_MIN, BOX_MAX), the distance to the nearest solid (`nearest`),
+// and its material (`material_at`). See src/scene.rs.
 #import common/color
 #import common/grid_index
 #import ${scene}
@@ -21,8 +21,8 @@ struct View {
 var<uniform> view: View;
 var<storage, read_write> image: array<u32>;               // (height, width) RGBA8
 
-const SAMPLES: u32 = ${samples}u;                         // a side of a pixel
-const HIT: f32 = 0.0006;                                  // distance at which a ray has arrived
+const SAMPLES: u32 = ${samples}u;                         // per side of a pixel
+const HIT: f32 = 0.0006;                                  // distance that counts as a hit
 
 const TO_KEY = vec3<f32>(-0.7000, -0.3000, 0.6481);       // unit vector towards the key light
 const KEY = vec3<f32>(2.75, 2.55, 2.25);
@@ -31,7 +31,7 @@ const FILL = vec3<f32>(0.20, 0.24, 0.31);
 
 // --- distances -----------------------------------------------------------------------------------------------------
 
-// Upright cylinder with rounded edges; `q` is (distance from the axis, height over the middle).
+// Upright cylinder with rounded edges; `q` is (distance from the axis, height above the centre).
 fn rounded_disc(q: vec2<f32>, radius: f32, half_height: f32, rounding: f32) -> f32 {
     let d = vec2<f32>(q.x - radius, abs(q.y) - half_height) + rounding;
     return length(max(d, vec2<f32>(0.0))) + min(max(d.x, d.y), 0.0) - rounding;
@@ -54,7 +54,7 @@ fn normal_at(p: vec3<f32>) -> vec3<f32> {
     return normalize(gradient);
 }
 
-// Distance along the ray to a surface; negative where it leaves the box first.
+// Distance along the ray to a surface; negative if it leaves the box first.
 fn trace(origin: vec3<f32>, direction: vec3<f32>) -> f32 {
     let inverse = 1.0 / select(direction, vec3<f32>(1e-9), abs(direction) < vec3<f32>(1e-9));
     let a = (BOX_MIN - origin) * inverse;
@@ -73,7 +73,7 @@ fn trace(origin: vec3<f32>, direction: vec3<f32>) -> f32 {
 
 // --- light ---------------------------------------------------------------------------------------------------------
 
-// Share of the key light that reaches p: a penumbra from the closest approach on the way, relative to the way gone.
+// Fraction of the key light that reaches p: a penumbra from the closest approach to a solid relative to the distance there.
 fn key_visibility(p: vec3<f32>) -> f32 {
     var open = 1.0;
     var t = 0.015;
@@ -88,7 +88,7 @@ fn key_visibility(p: vec3<f32>) -> f32 {
     return open * open * (3.0 - 2.0 * open);
 }
 
-// Share of the sky's light that reaches p: how far the surroundings stay away along the normal.
+// Fraction of the sky's light that reaches p (ambient occlusion), from distances to the solids along the normal.
 fn openness(p: vec3<f32>, normal: vec3<f32>) -> f32 {
     var blocked = 0.0;
     var weight = 1.0;
@@ -100,7 +100,7 @@ fn openness(p: vec3<f32>, normal: vec3<f32>) -> f32 {
     return clamp(1.0 - 2.2 * blocked, 0.0, 1.0);
 }
 
-// What a reflected ray sees beyond the solids: a sky over brown ground, a window before the key light, a strip of light.
+// The environment that reflected rays see: a sky over brown ground, a window in front of the key light, a strip of light.
 fn environment(direction: vec3<f32>, roughness: f32) -> vec3<f32> {
     let blur = 0.02 + 0.5 * roughness;
     let sky = mix(vec3<f32>(0.72, 0.80, 0.88), vec3<f32>(0.16, 0.30, 0.62), smoothstep(0.0, 0.9, direction.z));
@@ -119,7 +119,7 @@ fn environment(direction: vec3<f32>, roughness: f32) -> vec3<f32> {
 
 struct Material { albedo: vec3<f32>, roughness: f32, specular: vec3<f32>, mirror: bool }
 
-// GGX distribution times Smith's visibility (Walter et al. 2007), without Fresnel's factor.
+// GGX distribution times Smith's visibility term (Walter et al. 2007), without the Fresnel factor.
 fn ggx(roughness: f32, n_h: f32, n_l: f32, n_v: f32) -> f32 {
     let a = roughness * roughness;
     let spread = n_h * n_h * (a * a - 1.0) + 1.0;
@@ -135,7 +135,7 @@ fn fresnel(specular: vec3<f32>, cosine: f32) -> vec3<f32> {
 
 // --- rays ----------------------------------------------------------------------------------------------------------
 
-// Linear colour seen along a ray, and 1; zero where nothing is hit. A mirror sends the ray on once.
+// Linear colour along a ray, and 1; zero if nothing is hit. A mirror reflects the ray once.
 fn radiance(camera: vec3<f32>, towards: vec3<f32>) -> vec4<f32> {
     var origin = camera;
     var direction = towards;
@@ -175,7 +175,7 @@ fn radiance(camera: vec3<f32>, towards: vec3<f32>) -> vec4<f32> {
     return vec4<f32>(color, 1.0);
 }
 
-// Leave values below 0.65 alone and bend the rest towards 1.
+// Keep values below 0.65 and compress the rest towards 1.
 fn shoulder(c: vec3<f32>) -> vec3<f32> {
     return select(1.0 - 0.35 * exp((0.65 - c) / 0.35), c, c < vec3<f32>(0.65));
 }

@@ -1,7 +1,7 @@
-// What a window shows: pixels of RGBA8 in sRGB values, opaque. See src/render/screen.rs.
+// The pixels of a window: RGBA8 in sRGB values, opaque. See src/render/screen.rs.
 //
-// `show` makes them of what was rendered of a tile; `occupied` looks at the occupancy grid itself, all pixels at once, as
-// sampling/ray_march.wgsl finds its cells: side faces are darker than upper ones, coarser cascades bluer.
+// `show` converts a rendered tile; `occupied` draws the occupancy grid, all pixels at once, with the cells that
+// sampling/ray_march.wgsl uses: side faces are darker than top faces, coarser cascades bluer.
 #import common/camera
 #import common/color
 #import common/crop
@@ -11,10 +11,10 @@
 struct Shade {
     background: vec3<f32>,  // sRGB values
     mode: u32,              // 0 colour, 1 depth, 2 normals, 3 opacity, 4 cells, 5 samples per ray
-    near: f32,              // distances that are white and nearly black
+    near: f32,              // distances shown as white and as nearly black
     far: f32,
-    most_samples: f32,      // that are at the end of the scale
-    stride: u32,            // pixels from one row to the next
+    most_samples: f32,      // samples per ray at the end of the scale
+    stride: u32,            // pixels between the starts of rows
     up: vec3<f32>,
     unused: u32,
 }
@@ -37,7 +37,7 @@ const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
 
-// Unit direction that pixel (x, y) of a pinhole camera is seen in.
+// Unit direction of pixel (x, y) of a pinhole camera.
 fn seen_from(camera: Camera, x: u32, y: u32) -> vec3<f32> {
     let q = (vec2<f32>(f32(x), f32(y)) + 0.5 - camera.principal) / camera.focal;
     let v = normalize(vec3<f32>(q.x, -q.y, -1.0));
@@ -51,7 +51,7 @@ fn place_of(camera: Camera) -> vec3<f32> {
 }
 
 //: if pass == "show"
-// Black, blue, violet, orange, yellow, white: dark to light throughout.
+// Black, blue, violet, orange, yellow, white: monotonically lighter.
 fn heat(x: f32) -> vec3<f32> {
     let t = clamp(x, 0.0, 1.0) * 5.0;
     var stops = array<vec3<f32>, 6>(
@@ -61,14 +61,14 @@ fn heat(x: f32) -> vec3<f32> {
     return mix(stops[i], stops[i + 1u], t - f32(i));
 }
 
-// Distances are told apart near by and far away alike.
+// Map distances so that near and far ones are equally distinguishable.
 fn grey_of(distance: f32) -> f32 {
     let t = log(max(distance, 1e-6) / shade.near) / log(shade.far / shade.near);
     return 1.0 - 0.9 * clamp(t, 0.0, 1.0);
 }
 
 //: if cells
-// A colour for each network, far from those of its neighbours.
+// A colour for each network that differs clearly from those of its neighbours.
 fn color_of_network(network: u32) -> vec3<f32> {
     var h = network * 747796405u + 2891336453u;
     h = ((h >> ((h >> 28u) + 4u)) ^ h) * 277803737u;
@@ -108,7 +108,7 @@ fn show(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         case 3u: { seen = vec3<f32>(color.w); }
         //: if cells
         case 4u: {
-            // As bright as what is seen there, so that shapes stay recognisable.
+            // Keep the brightness of the rendered colour, so that shapes stay recognisable.
             let bright = dot(color.xyz, vec3<f32>(0.3, 0.6, 0.1)) / max(color.w, 1e-6);
             let world = place_of(camera) + seen_from(camera, x, y) * (more.w / max(color.w, 1e-6));
             seen = color_of_cell(world) * (0.35 + 0.9 * bright) * color.w + rest * shade.background;
@@ -171,7 +171,7 @@ fn occupied(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
             seen = mix(vec3<f32>(0.95, 0.80, 0.55), vec3<f32>(0.50, 0.65, 0.95), far) * (light - checker);
             break;
         }
-        // Into the next cell.
+        // Move into the next cell.
         let ahead = floor(cell) + select(vec3<f32>(0.0), vec3<f32>(1.0), direction > vec3<f32>(0.0));
         let to = max((ahead - cell) * size / direction, vec3<f32>(0.0));
         face = select(select(2u, 1u, to.y <= to.z), 0u, to.x <= min(to.y, to.z));

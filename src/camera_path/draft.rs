@@ -1,4 +1,4 @@
-//! A path of key frames that is being made: what an editor changes and a file keeps.
+//! An editable path of key frames, which can be read from and written to a file.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::camera::Camera;
 use crate::files::replace_file;
 use crate::render::Crop;
 
-/// Least seconds between two key frames.
+/// Minimum time between two key frames in seconds.
 const GAP: f64 = 1e-3;
 
-/// Key frames of a perspective camera, and how they are to be shown.
+/// Key frames of a perspective camera, and the settings for rendering them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// Width and height of the images in pixels.
@@ -22,24 +22,24 @@ pub struct Draft {
     pub fps: f64,
     /// Whether the last key frame leads back to the first.
     pub looped: bool,
-    /// Of a loop: seconds until the first key frame comes again, if said.
+    /// Duration of a loop in seconds, if given.
     pub seconds: Option<f64>,
-    /// What is seen of the scene.
+    /// The visible part of the scene.
     pub crop: Option<Crop>,
     pub(super) keys: Vec<KeyFrame>,
 }
 
-/// Where a camera is at a time.
+/// A camera pose at a time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeyFrame {
     pub(super) time: f64,
     pub(super) view: View,
-    /// What it keeps looking at, if that is how it was given.
+    /// Target and up direction, if the pose was given by them.
     pub(super) look: Option<Look>,
 }
 
 impl KeyFrame {
-    /// Seconds.
+    /// Time in seconds.
     #[must_use]
     pub fn time(&self) -> f64 {
         self.time
@@ -80,7 +80,7 @@ impl Draft {
         let root = super::parse_json(file, &text)?;
         let whole = super::Fields::of(file, super::Place::File, &root)?;
         if !whole.has("key_frames") {
-            // What is wrong with it, if it is not another program's.
+            // Report its faults first, if it is not a path of another program.
             CameraPath::parse(file, &text)?;
             return Err(refuse(
                 "another program's path can be rendered (kiln render --path) but not edited",
@@ -95,7 +95,7 @@ impl Draft {
         Ok(draft)
     }
 
-    /// Write it where [`Self::read`] and `kiln render --path` find it.
+    /// Write a file that [`Self::read`] and `kiln render --path` can read.
     ///
     /// # Errors
     /// [`CameraPathError::Write`]
@@ -136,7 +136,7 @@ impl Draft {
         let keys: Vec<String> = self.keys.iter().map(key).collect();
         let head = head.to_string();
         let head = head.trim_end_matches('}');
-        // A key frame a line.
+        // One key frame per line.
         format!(
             "{head},\n  \"key_frames\": [\n{}\n  ]\n}}\n",
             keys.join(",\n")
@@ -149,7 +149,7 @@ impl Draft {
         &self.keys
     }
 
-    /// The way through the key frames; none where there are none.
+    /// The path through the key frames; `None` if there are none.
     #[must_use]
     pub fn path(&self, file: &Path) -> Option<CameraPath> {
         if self.keys.is_empty() {
@@ -169,7 +169,7 @@ impl Draft {
         })
     }
 
-    /// Seconds from the first key frame to where it ends.
+    /// Duration of the path in seconds.
     #[must_use]
     pub fn duration(&self) -> f64 {
         self.period().unwrap_or_else(|| self.lasts())
@@ -182,7 +182,7 @@ impl Draft {
         last.time - first.time
     }
 
-    /// Seconds of a loop, which are more than its key frames take.
+    /// Duration of a loop in seconds, which is longer than the time from the first to the last key frame.
     fn period(&self) -> Option<f64> {
         let n = self.keys.len();
         if !self.looped || n < 2 {
@@ -193,7 +193,7 @@ impl Draft {
         Some(self.seconds.unwrap_or(even).max(lasts + GAP))
     }
 
-    /// A key frame where `camera` stands, `gap` seconds after the last one; its number.
+    /// Append a key frame with the pose of `camera`, `gap` seconds after the last one. Returns its index.
     pub fn add(&mut self, camera: &Camera, gap: f64) -> usize {
         let time = self.keys.last().map_or(0.0, |k| k.time + gap.max(GAP));
         if let Some(view) = view_of(camera) {
@@ -203,14 +203,14 @@ impl Draft {
         self.keys.len().saturating_sub(1)
     }
 
-    /// Let key frame `index` be where `camera` stands.
+    /// Set the pose of key frame `index` to that of `camera`.
     pub fn put(&mut self, index: usize, camera: &Camera) {
         if let (Some(key), Some(view)) = (self.keys.get_mut(index), view_of(camera)) {
             (key.view, key.look) = (view, None);
         }
     }
 
-    /// Move key frame `index`, which goes on looking where it looked: at its target, or the same way.
+    /// Move key frame `index` by `by` (world units). It keeps looking at its target, or in the same direction without one.
     pub fn shift(&mut self, index: usize, by: [f64; 3]) {
         let Some(key) = self.keys.get_mut(index) else {
             return;
@@ -221,7 +221,7 @@ impl Draft {
             .map(|look| Pose::look_at(eye, look.target, look.up))
         {
             Some(Ok(pose)) => key.view.pose = pose,
-            // Above its target it would not know how to turn.
+            // Straight above or below its target, the orientation is undefined.
             Some(Err(_)) => {}
             None => key.view.pose.position = eye,
         }
@@ -234,7 +234,7 @@ impl Draft {
         }
     }
 
-    /// Let key frame `index` be at `time`; its number from then on. Those that come after it make room.
+    /// Move key frame `index` to `time` (seconds) and return its new index. Later key frames are delayed if necessary.
     pub fn retime(&mut self, index: usize, time: f64) -> usize {
         if index >= self.keys.len() || !time.is_finite() {
             return index;
@@ -251,7 +251,7 @@ impl Draft {
     }
 }
 
-/// What `camera` sees, as a key frame keeps it.
+/// The pose and zoom of `camera`.
 fn view_of(camera: &Camera) -> Option<View> {
     let rows = camera.world_from_camera;
     Some(View {

@@ -1,4 +1,4 @@
-//! What can be wrong with a camera path, in one line each: where, why, and the way out.
+//! Errors of camera paths, one line each: location, cause and remedy.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::text::shown;
 /// A camera path that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum CameraPathError {
-    /// The operating system refused.
+    /// The file cannot be read.
     #[error("cannot read {}: {source}", shown(.path))]
     Read {
         /// The file.
@@ -16,7 +16,7 @@ pub enum CameraPathError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The operating system refused to write.
+    /// The file cannot be written.
     #[error("cannot write {}: {source}", shown(.path))]
     Write {
         /// The file.
@@ -39,12 +39,12 @@ pub enum CameraPathError {
         /// The parser's reason.
         message: String,
     },
-    /// Valid JSON that describes no path.
+    /// Valid JSON that does not describe a path.
     #[error("{}: {message}", shown(.path))]
     File {
         /// The file.
         path: PathBuf,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
     /// A key frame that cannot be used.
@@ -52,9 +52,9 @@ pub enum CameraPathError {
     KeyFrame {
         /// The file.
         path: PathBuf,
-        /// Its place in `key_frames`, from 0.
+        /// Its index in `key_frames`, from 0.
         index: usize,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
     /// A frame of another program's list that cannot be used.
@@ -64,29 +64,29 @@ pub enum CameraPathError {
         path: PathBuf,
         /// The list's key.
         list: &'static str,
-        /// Its place there, from 0.
+        /// Its index in the list, from 0.
         index: usize,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
     /// A transforms file that cannot be used.
     #[error(transparent)]
     Poses(DatasetError),
-    /// Cameras that a spiral does not suit.
+    /// Cameras that are not suitable for a spiral.
     #[error(
-        "a spiral is for cameras that look one way, and these look {degrees:.0}° past their mean direction on average, \
-         {most:.0}° at most: make an orbit (--turntable) or give a path"
+        "a spiral is for cameras that look one way, but these deviate from their mean direction by {degrees:.0}° on average, \
+         more than {most:.0}°: make an orbit (--turntable) or give a path"
     )]
     NotOneWay {
-        /// The mean angle between the cameras' axes and their mean.
+        /// The mean angle in degrees between the cameras' axes and their mean.
         degrees: f64,
-        /// What it may be.
+        /// The largest allowed angle in degrees.
         most: f64,
     },
-    /// A spiral that has nothing to look at.
+    /// The depth of a spiral's target is unknown.
     #[error(
-        "how far what the cameras look at is away cannot be told, since their axes do not meet and the dataset gives no \
-         near and far bounds: give a path"
+        "the distance to the scene is unknown, since the cameras' axes do not meet and the dataset gives no near and far \
+         bounds: give a path"
     )]
     NoDepth,
 }

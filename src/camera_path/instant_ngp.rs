@@ -1,4 +1,4 @@
-//! Camera paths as Instant-NGP saves them (`base_cam.json`), and the way from its unit cube to the world.
+//! Camera paths as Instant-NGP saves them (`base_cam.json`), and their transform from its unit cube to the world.
 
 use glam::{DQuat, DVec3};
 
@@ -8,19 +8,19 @@ use super::pose::Pose;
 use super::{CameraPath, CameraPathError, DEFAULT_FPS, MAX_FRAMES, Model, View, Views};
 use super::{extent_of_angle, list};
 
-/// Seconds from one key frame to the next: the file has no times.
+/// Default time between key frames in seconds, since the file has no times.
 const APART: f64 = 1.0;
-/// Size of the images where nothing else says.
+/// Default image size.
 const SIZE: [u32; 2] = [1280, 720];
 
-/// Which way the axes of its world point: its x, y and z are the dataset's y, z and x.
+/// Axes of Instant-NGP's world: its x, y and z are the dataset's y, z and x.
 const AXES: DQuat = DQuat::from_xyzw(0.5, 0.5, 0.5, 0.5);
-/// Half a turn around x: from axes that look along +z, y down, to those that look along −z, y up.
+/// Half a turn around x: converts camera axes from +z forward, y down, to −z forward, y up.
 const CAMERA: DQuat = DQuat::from_xyzw(1.0, 0.0, 0.0, 0.0);
 
-/// The path of an object with `path`, in the unit cube. A key frame has `R`, a quaternion (x, y, z, w) from the camera's axes
-/// (right, down, forward) to the cube's, `T`, where it stands, and `fov`, the vertical field of view in degrees. What says
-/// how a picture is made of that, aperture and glow, is passed over.
+/// Parse an object with `path`, whose poses are in the unit cube. A key frame has `R`, a quaternion (x, y, z, w) from the
+/// camera's axes (right, down, forward) to the cube's, `T`, its position, and `fov`, the vertical field of view in degrees.
+/// Rendering settings such as aperture and glow are ignored.
 pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     let view = |(index, value)| {
         let key = Fields::of(whole.path, Place::Of("path", index), value)?;
@@ -33,7 +33,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
             .ok_or_else(|| missing("`T` (a point in the unit cube)"))?;
         let rotation = DQuat::from_array(rotation);
         if rotation.length() < 1e-6 {
-            return Err(key.error("`R` is no rotation: a quaternion of zeros"));
+            return Err(key.error("`R` is not a rotation: its quaternion is zero"));
         }
         let pose = Pose {
             position: position.into(),
@@ -70,8 +70,8 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     })
 }
 
-/// A pose in the unit cube, in the world of a dataset that `scale` and `offset` take there: a point `p` of the cube is
-/// `scale · x + offset` with the axes of `x` in the order y, z, x.
+/// Transform a pose from the unit cube to the dataset's world: a point `p` of the cube is `scale · x + offset` with the axes
+/// of the world point `x` in the order y, z, x.
 pub(super) fn to_world(pose: Pose, scale: f64, offset: DVec3) -> Pose {
     Pose {
         position: (AXES * pose.position - offset) / scale,
@@ -105,8 +105,8 @@ mod tests {
         let columns = [DVec3::NEG_Y, DVec3::Z, DVec3::NEG_X];
         let position = DVec3::new(2.0, 3.0, 5.0);
         let (scale, offset) = (0.25, DVec3::new(0.5, 0.25, 1.0));
-        // By hand: up and back are negated (−z, x); a vector's y, z, x are the cube's x, y, z; the point is scaled and
-        // shifted before: (1, 1, 2.25).
+        // Computed by hand: up and back are negated (−z, x); a vector's y, z, x are the cube's x, y, z; the point is scaled
+        // and shifted first: (1, 1, 2.25).
         let cycled = |v: DVec3| DVec3::new(v.y, v.z, v.x);
         let axes = DMat3::from_cols(cycled(columns[0]), cycled(-columns[1]), cycled(-columns[2]));
         assert_eq!(axes.z_axis, DVec3::Z);

@@ -1,4 +1,4 @@
-//! Typed access to the objects of a path file, with errors that say where.
+//! Typed access to the objects of a path file, with errors that give the location.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::CameraPathError;
 use crate::json_text::kind;
 
-/// Larger than any scene, and small enough to compute with.
+/// Largest accepted magnitude: larger than any scene, and small enough to compute with.
 const MAX_VALUE: f64 = 1e9;
 
-/// Which object of a file.
+/// An object in a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
     File,
@@ -19,7 +19,7 @@ pub(super) enum Place {
     Of(&'static str, usize),
 }
 
-/// An object and where it is.
+/// The fields of an object, and its location.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub path: &'a Path,
@@ -55,7 +55,7 @@ impl<'a> Fields<'a> {
         Ok(Self { path, place, map })
     }
 
-    /// An error at this place.
+    /// An error with this location.
     pub fn error(&self, message: impl Into<String>) -> CameraPathError {
         error(self.path, self.place, message.into())
     }
@@ -66,7 +66,7 @@ impl<'a> Fields<'a> {
         unknown.map_or(Ok(()), |key| {
             let start: String = key.chars().take(40).collect();
             Err(self.error(format!(
-                "{start:?} is not a key here: known are {}",
+                "{start:?} is not a known key: the keys are {}",
                 known.join(", ")
             )))
         })
@@ -80,14 +80,14 @@ impl<'a> Fields<'a> {
         self.map.get(key)
     }
 
-    /// A number no larger than any scene.
+    /// A number within ±[`MAX_VALUE`].
     pub fn number(&self, key: &str) -> Result<Option<f64>, CameraPathError> {
         self.get(key)
             .map(|value| self.finite(value, || format!("`{key}`")))
             .transpose()
     }
 
-    /// A number that must be there.
+    /// A required number; `unit` describes it in the error.
     pub fn required(&self, key: &str, unit: &str) -> Result<f64, CameraPathError> {
         self.number(key)?
             .ok_or_else(|| self.error(format!("`{key}` ({unit}) is missing")))
@@ -108,7 +108,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// `N` numbers in a list.
+    /// A list of `N` numbers.
     pub fn vector<const N: usize>(&self, key: &str) -> Result<Option<[f64; N]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -189,7 +189,7 @@ impl<'a> Fields<'a> {
         self.affine(key, &numbers).map(Some)
     }
 
-    /// Two points.
+    /// Two corners of a box.
     pub fn corners(&self, key: &str) -> Result<Option<[[f64; 3]; 2]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -206,18 +206,18 @@ impl<'a> Fields<'a> {
         Ok(Some([corner(low, "lower")?, corner(high, "upper")?]))
     }
 
-    /// A text.
+    /// A string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, CameraPathError> {
         self.get(key)
             .map(|value| {
                 value.as_str().ok_or_else(|| {
-                    self.error(format!("`{key}` should be a text, found {}", kind(value)))
+                    self.error(format!("`{key}` should be a string, found {}", kind(value)))
                 })
             })
             .transpose()
     }
 
-    /// True or false, false where it is left out.
+    /// A Boolean, false by default.
     pub fn flag(&self, key: &str) -> Result<bool, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(false);

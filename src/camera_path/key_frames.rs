@@ -1,4 +1,4 @@
-//! Key frames: what `docs/camera-path.md` describes, and what lies between them.
+//! Parses the key frames of `docs/camera-path.md` and interpolates between them.
 
 use glam::DVec3;
 
@@ -10,7 +10,7 @@ use super::{CameraPathError, Model, View};
 use super::{extent_of_angle, fps, list, size};
 use crate::render::Crop;
 
-/// Least seconds between two key frames.
+/// Minimum time between two key frames in seconds.
 const LEAST_GAP: f64 = 1e-6;
 
 /// Views at certain times, and the slopes of the curves through them.
@@ -19,13 +19,13 @@ pub(super) struct KeyFrames {
     knots: Knots,
     looped: bool,
     views: Vec<View>,
-    /// World units per second.
+    /// Velocities in world units per second.
     velocities: Vec<DVec3>,
-    /// Radians per second around the camera's own axes.
+    /// Angular velocities in radians per second around the camera's axes.
     spins: Vec<DVec3>,
-    /// Of the extent's logarithm, per second.
+    /// Slopes of the extent's logarithm per second.
     zooms: Vec<f64>,
-    /// What the camera looks at, and which way is up then, where every key frame says.
+    /// Curves of target and up direction, if every key frame gives them.
     looks: Option<[Curve; 2]>,
 }
 
@@ -52,21 +52,21 @@ impl Curve {
     }
 }
 
-/// Where a key frame looks.
+/// Target and up direction of a key frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Look {
     pub target: DVec3,
     pub up: DVec3,
 }
 
-/// What changes from each view to the next.
+/// The change `of` each pair of consecutive views.
 fn changes<V>(pairs: &[[View; 2]], of: impl Fn(&View, &View) -> V) -> Vec<V> {
     pairs.iter().map(|[a, b]| of(a, b)).collect()
 }
 
 impl KeyFrames {
-    /// `times` increase; `period`, for a loop, is longer than they last. Where all `looks` are given, the camera keeps
-    /// looking at what moves from one target to the next.
+    /// `times` increase; `period`, the duration of a loop, is longer than the time from the first to the last. If all `looks`
+    /// are given, the camera keeps looking at a point that moves from target to target.
     pub fn new(
         times: Vec<f64>,
         views: Vec<View>,
@@ -76,7 +76,7 @@ impl KeyFrames {
         Self::through(Knots::new(times, period), views, looks)
     }
 
-    /// The same with every pose taken to another, whatever it looked at.
+    /// The same key frames with every pose transformed by `map`; targets are dropped.
     pub fn mapped(&self, map: impl Fn(Pose) -> Pose) -> Self {
         let map = |view: &View| View {
             pose: map(view.pose),
@@ -114,14 +114,14 @@ impl KeyFrames {
         }
     }
 
-    /// What is seen `time` seconds after the first key frame.
+    /// The view `time` seconds after the first key frame.
     pub fn at(&self, time: f64) -> View {
         let Some((segment, t, length)) = self.knots.find(time) else {
             return self.views[0];
         };
         let ends = self.knots.ends(segment);
         let [a, b] = ends.map(|i| self.views[i]);
-        // Not to lose the keys themselves to rounding.
+        // Return the key frames themselves exactly, without rounding errors.
         if t <= 0.0 || t >= 1.0 {
             return if t <= 0.0 { a } else { b };
         }
@@ -142,8 +142,8 @@ impl KeyFrames {
         }
     }
 
-    /// How many frames `fps` a second make: up to and including the last key frame, or the whole loop, whose first
-    /// frame is not shown twice.
+    /// Number of frames at `fps` frames per second: up to and including the last key frame, or for the whole loop without
+    /// repeating its first frame.
     pub fn frames(&self, fps: f64) -> f64 {
         let frames = self.knots.duration() * fps;
         if self.looped {
@@ -154,7 +154,7 @@ impl KeyFrames {
     }
 }
 
-/// The key frames of an object with `key_frames`, and whose they are.
+/// Parse an object with `key_frames`: its camera model and key frames.
 pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     whole.only(&[
         "camera",
@@ -225,7 +225,7 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     Ok((model, draft))
 }
 
-/// What is seen of the scene: two corners.
+/// The visible part of the scene, given by two corners.
 fn crop(whole: &Fields) -> Result<Option<Crop>, CameraPathError> {
     let Some(corners) = whole.corners("crop")? else {
         return Ok(None);
@@ -235,7 +235,7 @@ fn crop(whole: &Fields) -> Result<Option<Crop>, CameraPathError> {
         .map_err(|e| whole.error(format!("`crop`: {e}")))
 }
 
-/// What `fov` or `size` say of the image's height, if anything.
+/// The extent of the image's height from `fov` or `size`, if given.
 fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError> {
     let refuse = |key: &str, way: &str| {
         if fields.has(key) {
@@ -267,7 +267,7 @@ fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError>
     }
 }
 
-/// The pose of a key frame: a matrix, or where it stands and looks.
+/// The pose of a key frame, given by a matrix or by eye and target.
 fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
     let looks = key.vector("eye")?.zip(key.vector("target")?);
     match (key.matrix("transform_matrix")?, looks) {
@@ -277,7 +277,7 @@ fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
         (Some(rows), _) => {
             let pose = Pose::from_rows(rows).map_err(|fault| {
                 key.error(format!(
-                    "`transform_matrix` is no pose, {fault}: \
+                    "`transform_matrix` is not a pose, {fault}: \
                      expected an OpenGL camera-to-world matrix"
                 ))
             })?;
@@ -298,7 +298,7 @@ fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
     }
 }
 
-/// Seconds until a loop is back where it began, if the file says.
+/// Duration of a loop in seconds, if given.
 fn seconds(whole: &Fields, keys: &[KeyFrame]) -> Result<Option<f64>, CameraPathError> {
     let seconds = whole.number("seconds")?;
     let [first, .., last] = keys else {

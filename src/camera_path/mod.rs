@@ -1,4 +1,4 @@
-//! Lists of cameras with times: paths from files, and orbits around or spirals before what a dataset's cameras look at.
+//! Timed camera sequences: paths from files, orbits around and spirals in front of what a dataset's cameras look at.
 //!
 //! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, the dense paths that
 //! nerfstudio's viewer exports, Instant-NGP's key frames, and the poses of a `transforms.json`. World units are the
@@ -37,13 +37,13 @@ use json::{Fields, Place};
 use key_frames::KeyFrames;
 use pose::Pose;
 
-/// Most frames of a path, and most key frames.
+/// Maximum number of frames of a path, and of key frames.
 pub const MAX_FRAMES: usize = 100_000;
 /// Largest side of an image in pixels.
 pub const MAX_SIDE: u32 = 16_384;
-/// Most frames per second.
+/// Maximum frames per second.
 pub const MAX_FPS: f64 = 1000.0;
-/// Frames per second where a file does not say.
+/// Default frames per second.
 const DEFAULT_FPS: f64 = 24.0;
 /// Largest file in bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -53,17 +53,17 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct TimedCamera {
     /// Seconds from the first frame.
     pub time: f64,
-    /// What is seen then.
+    /// The camera at that time.
     pub camera: Camera,
 }
 
-/// What a path's cameras are.
+/// Camera model of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Model {
     Perspective,
     Orthographic,
     Equirectangular,
-    /// Equidistant, as nerfstudio's.
+    /// Equidistant fisheye, as in nerfstudio.
     Fisheye,
 }
 
@@ -71,8 +71,8 @@ enum Model {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct View {
     pose: Pose,
-    /// What the image's height spans: world units at distance 1 of a perspective camera, anywhere of an orthographic
-    /// one.
+    /// Extent of the image's height in world units: at distance 1 for a perspective camera, at any distance for an
+    /// orthographic one.
     extent: f64,
 }
 
@@ -89,13 +89,13 @@ pub struct CameraPath {
 
 #[derive(Clone, Debug)]
 enum Views {
-    /// To be interpolated.
+    /// Key frames to interpolate.
     KeyFrames(Box<KeyFrames>),
-    /// To be interpolated, in Instant-NGP's unit cube.
+    /// Key frames to interpolate, in Instant-NGP's unit cube.
     UnitCube(Box<KeyFrames>),
-    /// One a frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
+    /// One view per frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
     Dense(Vec<View>),
-    /// One a frame, in the world, with their own lenses.
+    /// One camera per frame, in the world, each with its lens.
     Poses(Vec<Camera>),
 }
 
@@ -108,7 +108,7 @@ impl CameraPath {
         Self::parse(file, &read_text(file)?)
     }
 
-    /// As [`Self::read`], the content of `file` given.
+    /// As [`Self::read`], with the content `text` of `file`.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -132,12 +132,12 @@ impl CameraPath {
             return Self::of_poses(file, text, &whole);
         }
         Err(whole.error(
-            "no `key_frames` are there, nor nerfstudio's `camera_path`, Instant-NGP's `path` or the `frames` of a \
-             transforms.json: see docs/camera-path.md for the formats",
+            "none of `key_frames`, nerfstudio's `camera_path`, Instant-NGP's `path` and the `frames` of a transforms.json \
+             exists: see docs/camera-path.md for the formats",
         ))
     }
 
-    /// That of the poses of a transforms file.
+    /// The path along the poses of a transforms file.
     fn of_poses(file: &Path, text: &[u8], whole: &Fields) -> Result<Self, CameraPathError> {
         let poses = parse_poses(file, text).map_err(CameraPathError::Poses)?;
         let cameras: Vec<Camera> = poses.iter().map(|pose| pose.camera).collect();
@@ -152,19 +152,19 @@ impl CameraPath {
         })
     }
 
-    /// Width and height in pixels, as the file says, or else what is usual.
+    /// Width and height in pixels: the file's, else the default.
     #[must_use]
     pub fn size(&self) -> [u32; 2] {
         self.size
     }
 
-    /// Frames per second, as the file says.
+    /// Frames per second: the file's, else the default.
     #[must_use]
     pub fn fps(&self) -> f64 {
         self.fps
     }
 
-    /// What is seen of the scene, if the file says.
+    /// The visible part of the scene, if the file gives it.
     #[must_use]
     pub fn crop(&self) -> Option<Crop> {
         self.crop
@@ -183,19 +183,19 @@ impl CameraPath {
         self.model.camera(&view, size)
     }
 
-    /// The number of the frame that is shown at a time.
+    /// The index of the frame that is shown at a time.
     fn frame_at(&self, time: f64, frames: usize) -> usize {
         ((time * self.fps).max(0.0) as usize).min(frames - 1)
     }
 
-    /// Whether the cameras stand in Instant-NGP's unit cube rather than in the dataset's world.
+    /// Whether the cameras are in Instant-NGP's unit cube rather than in the dataset's world.
     #[must_use]
     pub fn is_in_unit_cube(&self) -> bool {
         matches!(self.views, Views::UnitCube(_))
     }
 
-    /// Take the cameras of a file in Instant-NGP's unit cube to the world that `scale` and `offset` take there; others stand
-    /// there already.
+    /// Transform cameras in Instant-NGP's unit cube to the world; `scale` and `offset` map the world to the cube. Other cameras
+    /// are in the world already.
     pub fn place_unit_cube(&mut self, scale: f64, offset: [f64; 3]) {
         if let Views::UnitCube(keys) = &self.views {
             let placed = keys.mapped(|pose| instant_ngp::to_world(pose, scale, offset.into()));
@@ -203,13 +203,13 @@ impl CameraPath {
         }
     }
 
-    /// Whether the cameras stand in nerfstudio's normalised frame rather than in the dataset's world.
+    /// Whether the cameras are in nerfstudio's normalised frame rather than in the dataset's world.
     #[must_use]
     pub fn is_normalised(&self) -> bool {
         matches!(self.views, Views::Dense(_))
     }
 
-    /// Take the cameras of a file in nerfstudio's normalised frame to the dataset's world; others stand there already.
+    /// Transform cameras in nerfstudio's normalised frame to the dataset's world. Other cameras are there already.
     pub fn to_world(&mut self, transform: &FrameTransform) {
         if let Views::Dense(views) = &mut self.views {
             for view in views {
@@ -218,13 +218,13 @@ impl CameraPath {
         }
     }
 
-    /// The cameras of the path, `fps` of them a second, in images of `size`. A vertical field of view stays what it
-    /// is, whatever the shape of the image.
+    /// The cameras of the path at `fps` frames per second, with images of `size`. The vertical field of view does not depend
+    /// on the shape of the image.
     ///
-    /// Frames of nerfstudio's and of a `transforms.json` are taken as they are, `fps` only says when they are shown.
+    /// Frames of nerfstudio and of a `transforms.json` are used as they are; `fps` only sets their times.
     ///
     /// # Errors
-    /// [`CameraPathError::File`] where there are more than [`MAX_FRAMES`], or `fps` is not in (0, [`MAX_FPS`]].
+    /// [`CameraPathError::File`] for more than [`MAX_FRAMES`], or if `fps` is not in (0, [`MAX_FPS`]].
     pub fn cameras(&self, size: [u32; 2], fps: f64) -> Result<Vec<TimedCamera>, CameraPathError> {
         let refuse = |message| CameraPathError::File {
             path: self.file.clone(),
@@ -250,7 +250,7 @@ impl CameraPath {
                 let n = keys.frames(fps);
                 if n > MAX_FRAMES as f64 {
                     return Err(refuse(format!(
-                        "{n:.0} frames at {fps} frames per second: {MAX_FRAMES} is the most"
+                        "{n:.0} frames at {fps} frames per second, but the maximum is {MAX_FRAMES}: lower the rate"
                     )));
                 }
                 let at = |i: usize| frame(i, &keys.at(i as f64 / fps));
@@ -260,7 +260,7 @@ impl CameraPath {
     }
 }
 
-/// `camera` with images of another size: rows are what they were, and what is seen to both sides follows the shape.
+/// `camera` with images of another size: the vertical field of view stays, the horizontal one follows the shape.
 fn in_size(camera: &Camera, [width, height]: [u32; 2]) -> Camera {
     let ratio = f64::from(height) / f64::from(camera.height.max(1));
     let shape = (f64::from(camera.width) * ratio).round();
@@ -273,7 +273,7 @@ fn in_size(camera: &Camera, [width, height]: [u32; 2]) -> Camera {
     resized
 }
 
-/// What a rate of frames may be.
+/// The allowed frame rates, for messages.
 const FPS_RANGE: &str = "give a number above 0, at most 1000";
 
 impl Model {
@@ -305,7 +305,7 @@ impl Model {
     }
 }
 
-/// A file's bytes, if it is no larger than a path can be.
+/// Read a file of at most [`MAX_BYTES`].
 fn read_text(file: &Path) -> Result<Vec<u8>, CameraPathError> {
     read_file(file, MAX_BYTES).map_err(|source| match source.kind() {
         ErrorKind::FileTooLarge => CameraPathError::File {
@@ -341,7 +341,7 @@ fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
     })
 }
 
-/// The size of the images: whole numbers of pixels.
+/// The size of the images in whole pixels.
 fn size(whole: &Fields, keys: [&str; 2]) -> Result<[u32; 2], CameraPathError> {
     let side = |key: &str| {
         let side = whole.required(key, "pixels")?;
@@ -365,9 +365,9 @@ fn fps(whole: &Fields) -> Result<f64, CameraPathError> {
     }
 }
 
-/// What the height of an image spans at distance 1 under a vertical field of view in degrees.
+/// Extent of an image's height at distance 1 for a vertical field of view in degrees.
 fn extent_of_angle(fields: &Fields, degrees: f64) -> Result<f64, CameraPathError> {
-    // Narrower and wider ones are lost to rounding.
+    // Narrower and wider angles suffer from rounding.
     if (1e-3..=179.9).contains(&degrees) {
         Ok(2.0 * (degrees.to_radians() / 2.0).tan())
     } else {
@@ -377,14 +377,14 @@ fn extent_of_angle(fields: &Fields, degrees: f64) -> Result<f64, CameraPathError
     }
 }
 
-/// The list that `key` holds, neither empty nor longer than a path may be.
+/// The list under `key`, with 1 to [`MAX_FRAMES`] entries.
 fn list<'a>(whole: &Fields<'a>, key: &str, what: &str) -> Result<&'a [Value], CameraPathError> {
     match whole.get(key) {
         Some(Value::Array(list)) if list.is_empty() => {
             Err(whole.error(format!("`{key}` is empty: give at least one {what}")))
         }
         Some(Value::Array(list)) if list.len() > MAX_FRAMES => Err(whole.error(format!(
-            "`{key}` holds {} entries: {MAX_FRAMES} is the most",
+            "`{key}` holds {} entries, but the maximum is {MAX_FRAMES}: remove some",
             list.len()
         ))),
         Some(Value::Array(list)) => Ok(list),

@@ -1,4 +1,4 @@
-//! Camera paths as nerfstudio's viewer exports them, and the way back from its normalised frame.
+//! Camera paths as nerfstudio's viewer exports them, and their transform from its normalised frame to the world.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::pose::Pose;
 use super::{CameraPath, CameraPathError, Model, View, Views};
 use super::{extent_of_angle, fps, list, parse_json, read_text, size};
 
-/// The path of an object with `camera_path`; keys that do not say what a frame shows are passed over.
+/// Parse an object with `camera_path`; keys that do not affect the cameras are ignored.
 pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     let model = match whole.text("camera_type")?.unwrap_or("perspective") {
         "perspective" => Model::Perspective,
@@ -18,7 +18,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         other => {
             let start: String = other.chars().take(40).collect();
             return Err(whole.error(format!(
-                "`camera_type` is {start:?}: perspective, fisheye and equirectangular are read"
+                "`camera_type` is {start:?}: give perspective, fisheye or equirectangular"
             )));
         }
     };
@@ -28,7 +28,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
             frame.error("`camera_to_world` is missing: expected 16 numbers, row by row")
         })?;
         let pose = Pose::from_rows(rows)
-            .map_err(|fault| frame.error(format!("`camera_to_world` is no pose: {fault}")))?;
+            .map_err(|fault| frame.error(format!("`camera_to_world` is not a pose: {fault}")))?;
         let extent = if model == Model::Equirectangular {
             1.0
         } else {
@@ -53,7 +53,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     })
 }
 
-/// From the dataset's world to nerfstudio's normalised frame: `scale · (rotation · p + translation)`.
+/// Transform from the dataset's world to nerfstudio's normalised frame: `scale · (rotation · p + translation)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FrameTransform {
     transform: Pose,
@@ -74,8 +74,8 @@ impl FrameTransform {
         })
     }
 
-    /// Read what a dataset's own `transforms.json` says was applied to its poses as they were made
-    /// (`applied_transform`, `applied_scale`), if anything.
+    /// Read the transform that was applied to the poses of a dataset when its `transforms.json` was made
+    /// (`applied_transform`, `applied_scale`), if any.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -106,7 +106,8 @@ impl FrameTransform {
         }))
     }
 
-    /// The same, from the world of a dataset that `applied` leads to: nerfstudio counts that among its own.
+    /// The transform from the world of a dataset whose poses had `applied` applied to them: nerfstudio includes `applied` in
+    /// its own transform, so it is divided out.
     #[must_use]
     pub fn after(&self, applied: &Self) -> Self {
         let inverse = applied.transform.rotation.conjugate();
@@ -121,7 +122,7 @@ impl FrameTransform {
         }
     }
 
-    /// A pose in the normalised frame, in the world.
+    /// Transform a pose from the normalised frame to the world.
     pub(super) fn to_world(self, pose: Pose) -> Pose {
         let inverse = self.transform.rotation.conjugate();
         let unscaled: DVec3 = pose.position / self.scale;
@@ -239,8 +240,8 @@ mod tests {
         assert!((world.position - DVec3::new(5.0, 6.0, 7.0)).length() < 1e-12);
         // The normalised x axis is the world's −y.
         assert!((world.rotation * DVec3::X + DVec3::Y).length() < 1e-12);
-        // The dataset itself was made from another world by x ↦ 2 (A x + (0, 0, 1)), A a quarter turn around x:
-        // nerfstudio's file leads from that one, so that world (5, 6, 7) is what 2 (A p + …) makes of p.
+        // The dataset was made from another world by x ↦ 2 (A x + (0, 0, 1)), with A a quarter turn around x. nerfstudio's
+        // file starts from that world, so the point p with 2 (A p + (0, 0, 1)) = (5, 6, 7) maps to the same place.
         let applied = write(
             "transforms.json",
             json!({"applied_transform": [[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 1]], "applied_scale": 2.0}),

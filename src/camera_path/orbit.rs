@@ -1,20 +1,21 @@
-//! Orbits around what cameras look at.
+//! Orbits around the focus of a dataset's cameras.
 
 use glam::DVec3;
 
 use super::TimedCamera;
 use crate::camera::{Camera, focus, upwards};
 
-/// Angles without a camera that make the others one side of a scene, which is then not shown from behind.
+/// Gap without cameras, in radians, from which the cameras count as being on one side of the scene. The scene is then not
+/// shown from behind.
 const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
 
-/// The middle and half the width of the arc that `angles` span.
+/// The centre and half the width of the arc that `angles` span, in radians.
 fn arc(mut angles: Vec<f64>) -> (f64, f64) {
     use std::f64::consts::TAU;
     angles.sort_by(f64::total_cmp);
     let next = angles.iter().skip(1).copied();
     let next = next.chain(angles.first().map(|a| a + TAU));
-    // The widest gap, and where it ends.
+    // The widest gap and its end.
     let (gap, end) = angles
         .iter()
         .zip(next)
@@ -28,8 +29,8 @@ fn arc(mut angles: Vec<f64>) -> (f64, f64) {
     (end + half, half)
 }
 
-/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance, `fps` of them a
-/// second; where those stand on one side only, the circle is left for a swing from end to end of their arc and back.
+/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance, with `fps` frames per
+/// second. If `cameras` stand on one side only, the path swings from end to end of their arc and back instead.
 #[must_use]
 pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
     let Some(first) = cameras.first() else {
@@ -88,7 +89,7 @@ mod tests {
     fn cameras_on_one_side_span_an_arc() {
         let around: Vec<f64> = (0..8).map(|i| f64::from(i) / 8.0 * TAU).collect();
         assert_eq!(arc(around), (0.0, PI));
-        // Across the end of the range of angles.
+        // Arcs across the end of the range of angles, too.
         for turn in [0.0, 2.0, PI] {
             let wrap = |a: f64| (a + turn).sin().atan2((a + turn).cos());
             let (middle, half) = arc([0.5, -0.4, 0.1, -0.5].map(wrap).to_vec());

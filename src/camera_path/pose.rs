@@ -1,11 +1,11 @@
-//! A camera's place and orientation.
+//! A camera's position and orientation.
 
 use glam::{DMat3, DQuat, DVec3};
 
-/// How far columns may be from orthogonal (cosine), and their lengths from each other (ratio).
+/// Tolerance for the cosine between columns, and for the relative difference of their lengths.
 const RIGID: f64 = 1e-2;
 
-/// Camera to world, OpenGL's axes: x right, y up, looking along −z.
+/// Camera-to-world pose with OpenGL's axes: x right, y up, looking along −z.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Pose {
     pub position: DVec3,
@@ -14,14 +14,14 @@ pub(super) struct Pose {
 }
 
 impl Pose {
-    /// Of the rows of `[R | t]`; a uniform scale of R is dropped.
+    /// The pose with the rows of `[R | t]`; a uniform scale of R is dropped.
     pub fn from_rows(rows: [[f64; 4]; 3]) -> Result<Self, &'static str> {
         let column = |i: usize| DVec3::new(rows[0][i], rows[1][i], rows[2][i]);
         let lengths = [0, 1, 2].map(|i| column(i).length());
         let shortest = lengths.into_iter().fold(f64::MAX, f64::min);
         let longest = lengths.into_iter().fold(0.0, f64::max);
         if shortest < 1e-9 {
-            return Err("its rotation has a column of zeros");
+            return Err("its rotation has a zero column");
         }
         let [x, y, z] = [0, 1, 2].map(|i| column(i) / lengths[i]);
         let skew = x.dot(y).abs().max(y.dot(z).abs()).max(z.dot(x).abs());
@@ -34,11 +34,11 @@ impl Pose {
         Ok(Self::new(column(3), x, y))
     }
 
-    /// At `eye`, looking at `target`, the image's top towards `up`.
+    /// The pose at `eye` that looks at `target`, with the image's top towards `up`.
     pub fn look_at(eye: DVec3, target: DVec3, up: DVec3) -> Result<Self, &'static str> {
         let back = (eye - target).try_normalize();
         let back = back.ok_or("`eye` and `target` are the same point: move one of them")?;
-        let up = up.try_normalize().ok_or("`up` has no length")?;
+        let up = up.try_normalize().ok_or("`up` is zero: give a direction")?;
         let right = up.cross(back);
         if right.length() < 1e-6 {
             return Err("`up` lies along the view from `eye` to `target`: give another `up`");
@@ -47,7 +47,7 @@ impl Pose {
         Ok(Self::new(eye, right, back.cross(right)))
     }
 
-    /// From two unit axes that are nearly orthogonal.
+    /// The pose with two unit axes that are nearly orthogonal.
     fn new(position: DVec3, x: DVec3, y: DVec3) -> Self {
         let y = (y - x * x.dot(y)).normalize();
         let axes = DMat3::from_cols(x, y, x.cross(y));
@@ -57,7 +57,7 @@ impl Pose {
         }
     }
 
-    /// Rows of `[R | t]`.
+    /// The rows of `[R | t]`.
     pub fn rows(&self) -> [[f64; 4]; 3] {
         let axes = DMat3::from_quat(self.rotation);
         std::array::from_fn(|row| {

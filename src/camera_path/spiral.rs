@@ -1,4 +1,4 @@
-//! Spirals before a scene, for captures that look at it from one side.
+//! Spirals in front of a scene, for forward-facing captures.
 
 use std::f64::consts::TAU;
 
@@ -7,23 +7,23 @@ use glam::{DMat3, DVec3};
 use super::{CameraPathError, TimedCamera};
 use crate::camera::{Camera, Lens, focus};
 
-/// Most degrees that the cameras' axes may stand from their mean, on average.
+/// Largest mean angle, in degrees, between the cameras' axes and their mean.
 const SPREAD: f64 = 30.0;
-/// Turns of a spiral; it draws near and away once in that time.
+/// Turns of a spiral; it moves forwards and backwards once in that time.
 const TURNS: f64 = 2.0;
-/// The part of the cameras' offsets, along each axis, that lie within the spiral.
+/// Quantile of the cameras' offsets along each axis that is the radius of the spiral.
 const WITHIN: f64 = 0.9;
-/// How much the far bound counts for the depth that is looked at, in inverse depths, and how far beyond it the scene is
-/// taken to go on.
+/// Weight of the far bound in the depth of the target, in inverse depths, and the factor by which the scene is assumed to
+/// extend beyond it.
 const FAR_WEIGHT: f64 = 0.75;
 const BEYOND: f64 = 5.0;
 
-/// `n` cameras on a spiral of two turns around the mean of `cameras`, as those who showed forward-facing captures first
-/// make it (Mildenhall et al. 2019), `fps` of them a second.
+/// `n` cameras on a spiral of two turns around the mean of `cameras`, as in LLFF (Mildenhall et al. 2019), with `fps` frames
+/// per second.
 ///
 /// Its radii are the 90th percentiles of the cameras' offsets to the right, upwards and backwards. All look at one point
-/// of the mean axis: between the depths `near_far` (world units), where they are known, else where the cameras' axes
-/// meet. Image and lens are the first camera's, without distortion.
+/// on the mean axis: between the depths `near_far` (world units), if they are known, else where the cameras' axes
+/// meet. Image size and lens are the first camera's, without distortion.
 ///
 /// # Errors
 /// [`CameraPathError::NotOneWay`], [`CameraPathError::NoDepth`]
@@ -74,7 +74,7 @@ pub fn spiral(
     Ok((0..n).map(frame).collect())
 }
 
-/// A camera's place in the middle of others, and its axes (right, up, back) in world space.
+/// The mean position of cameras, and their mean axes (right, up, back) in world space.
 struct Mean {
     position: DVec3,
     axes: DMat3,
@@ -84,7 +84,7 @@ impl Mean {
     fn of(cameras: &[Camera]) -> Result<Self, CameraPathError> {
         let count = cameras.len().max(1) as f64;
         let back: DVec3 = cameras.iter().map(|c| column(c, 2)).sum::<DVec3>() / count;
-        // The length of a mean of unit vectors is the mean cosine of their angles to it.
+        // The length of the mean of unit vectors is the mean cosine of their angles to it.
         let degrees = back.length().min(1.0).acos().to_degrees();
         if degrees > SPREAD {
             return Err(CameraPathError::NotOneWay {
@@ -99,7 +99,7 @@ impl Mean {
         })
     }
 
-    /// World coordinates of a point as the mean camera sees it.
+    /// World coordinates of a point in the mean camera's frame.
     fn world(&self, p: DVec3) -> DVec3 {
         self.position + self.axes * p
     }
@@ -115,7 +115,7 @@ fn column(camera: &Camera, i: usize) -> DVec3 {
     DVec3::from(camera.world_from_camera.map(|row| row[i])).normalize_or_zero()
 }
 
-/// Right, up and back of a camera that looks away from `back`, the top of its image towards `up`.
+/// Right, up and back axes of a camera that looks along −`back`, with the top of its image towards `up`.
 fn axes(back: DVec3, up: DVec3) -> DMat3 {
     let back = back.normalize_or(DVec3::Z);
     let right = up.cross(back);
@@ -125,7 +125,7 @@ fn axes(back: DVec3, up: DVec3) -> DMat3 {
     DMat3::from_cols(right, back.cross(right), back)
 }
 
-/// The value below which `part` of `values` lie, on the straight line between the two next to it.
+/// The quantile `part` of `values`, with linear interpolation.
 fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = part * values.len().saturating_sub(1) as f64;
@@ -191,7 +191,7 @@ mod tests {
         assert!((x + 2.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{x}");
         assert!((y - 2.0 + 0.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{y}");
         assert!((z - 3.0 + 0.1 * 0.923_88).abs() < 1e-5, "{z}");
-        // The same world, lying on its side: z up, looking along x.
+        // The same world on its side: z up, looking along x.
         let turned: Vec<Camera> = cameras
             .iter()
             .map(|c| Camera {
@@ -225,7 +225,7 @@ mod tests {
             // The mean axis passes near that point.
             assert!((px - 16.0).abs() < 2.0 && (py - 12.0).abs() < 2.0);
         }
-        // Parallel axes meet nowhere, and bounds from 0 on do not tell.
+        // Parallel axes do not meet, and bounds that start at 0 give no depth.
         for near_far in [None, Some([0.0, 9.0])] {
             assert!(matches!(
                 spiral(&row(), near_far, 5, 1.0),
@@ -244,7 +244,7 @@ mod tests {
         let cameras: Vec<Camera> = (0..8).map(stand).collect();
         let error = spiral(&cameras, Some([1.0, 9.0]), 5, 1.0).unwrap_err();
         let text = error.to_string();
-        // Their mean points down, 1 / √17 of what it could: 76° away from each.
+        // Their mean points down with length 1 / √17: 76° away from each.
         assert!(text.contains("76°") && text.contains("30°"), "{text}");
         assert!(spiral(&[], None, 5, 1.0).unwrap().is_empty());
     }

@@ -1,18 +1,18 @@
-//! Smooth curves through key frames: cubic Hermite curves whose slopes are Catmull–Rom's for uneven times, the slope at
-//! a key being what leads from its predecessor to its successor.
+//! Smooth curves through key frames: cubic Hermite curves with Catmull–Rom slopes for uneven times, where the slope at a key
+//! follows from its predecessor and its successor.
 //!
-//! All are continuous with their first derivative and pass through the keys exactly.
+//! All curves have a continuous first derivative and pass through the keys exactly.
 
 use std::ops::{Add, Mul, Sub};
 
 use glam::{DQuat, DVec3};
 
-/// Times of the keys, and what follows the last.
+/// Times of the keys, and the period of a loop.
 #[derive(Clone, Debug)]
 pub(super) struct Knots {
-    /// Increasing.
+    /// Increasing times in seconds.
     times: Vec<f64>,
-    /// Seconds until the first key comes again.
+    /// Duration of a loop in seconds.
     period: Option<f64>,
 }
 
@@ -26,7 +26,7 @@ impl Knots {
         self.period.is_some()
     }
 
-    /// Pairs of keys between which there is a curve.
+    /// Number of curve segments.
     fn segments(&self) -> usize {
         let n = self.times.len();
         if n > 1 && self.period.is_some() {
@@ -36,7 +36,7 @@ impl Knots {
         }
     }
 
-    /// Seconds from the first key to the end.
+    /// Duration in seconds.
     pub fn duration(&self) -> f64 {
         match (self.times.first(), self.times.last()) {
             (Some(first), Some(last)) if self.times.len() > 1 => {
@@ -60,8 +60,8 @@ impl Knots {
         [segment, (segment + 1) % self.times.len()]
     }
 
-    /// The segment at `time` seconds after the first key, how far along it that is (0 to 1), and its length in
-    /// seconds; `None` where there is but one key.
+    /// The segment at `time` seconds after the first key, the position along it (0 to 1), and its length in
+    /// seconds; `None` for a single key.
     pub fn find(&self, time: f64) -> Option<(usize, f64, f64)> {
         let last = self.segments().checked_sub(1)?;
         let time = match self.period {
@@ -76,7 +76,7 @@ impl Knots {
         Some((segment, along, length))
     }
 
-    /// The slope at each key (per second), `change` being the differences along each segment.
+    /// The slope at each key (per second), given the differences `change` along each segment.
     pub fn slopes<V>(&self, change: &[V]) -> Vec<V>
     where
         V: Copy + Add<Output = V> + Sub<Output = V> + Mul<f64, Output = V>,
@@ -86,7 +86,7 @@ impl Knots {
             (change[before] + change[after]) * (1.0 / (self.length(before) + self.length(after)))
         };
         let secant = |segment: usize| change[segment] * (1.0 / self.length(segment));
-        // No curvature at an end.
+        // Zero curvature at the ends.
         let end = |segment: usize, inner: V| secant(segment) * 1.5 - inner * 0.5;
         let keys = 0..self.times.len();
         match n {
@@ -103,7 +103,7 @@ impl Knots {
         }
     }
 
-    /// `slopes` of `change` bounded so that the curve stays between the values of neighbouring keys (Fritsch and
+    /// [`Self::slopes`], bounded so that the curve stays between the values of neighbouring keys (Fritsch and
     /// Carlson 1980).
     pub fn monotone_slopes(&self, change: &[f64]) -> Vec<f64> {
         let n = self.segments();
@@ -143,7 +143,7 @@ where
         + slopes[1] * (t3 - t2)
 }
 
-/// The rotation from `a` to `b` the short way, as a rotation vector in `a`'s own axes.
+/// The shortest rotation from `a` to `b`, as a rotation vector in `a`'s axes.
 pub(super) fn turn(a: DQuat, b: DQuat) -> DVec3 {
     logarithm(a.conjugate() * b)
 }
@@ -152,8 +152,8 @@ fn logarithm(q: DQuat) -> DVec3 {
     if q.w < 0.0 { -q } else { q }.to_scaled_axis()
 }
 
-/// [`hermite`] for rotations, `slopes` being angular velocities in the camera's own axes (Kim, Kim and Shin 1995): a
-/// cubic Bézier curve in cumulative form. A steady turn stays steady.
+/// [`hermite`] for rotations, with angular velocities in the camera's axes as `slopes` (Kim, Kim and Shin 1995): a
+/// cubic Bézier curve in cumulative form. Constant angular velocity is preserved.
 pub(super) fn rotation(ends: [DQuat; 2], slopes: [DVec3; 2], t: f64) -> DQuat {
     let [leave, arrive] = slopes.map(|slope| slope / 3.0);
     let between = DQuat::from_scaled_axis(-leave)

@@ -52,7 +52,7 @@ fn frames_run_from_the_first_key_frame_to_the_last() {
     ] {
         let camera = cameras[i].camera;
         assert_eq!(camera.position(), expected);
-        // Towards the origin, the image upright: right is level.
+        // It looks at the origin with the image upright: right is level.
         let along =
             DVec3::from(camera.forward().map(f64::from)).dot(DVec3::from(expected.map(f64::from)));
         assert!((along + 17.0_f64.sqrt()).abs() < 1e-5);
@@ -151,7 +151,7 @@ fn bad_paths_are_refused_by_key_frame() {
     );
     refused(
         &with(|v| v["speed"] = json!(3)),
-        &["\"speed\"", "known are"],
+        &["\"speed\"", "the keys are"],
     );
     refused(&key("roll\n", json!(3)), &["key frame 1", "\"roll\\n\""]);
     refused(
@@ -160,7 +160,7 @@ fn bad_paths_are_refused_by_key_frame() {
     );
     refused(
         &key("time", json!("1")),
-        &["key frame 1", "`time`", "a text"],
+        &["key frame 1", "`time`", "a string"],
     );
     refused(
         &key("eye", json!([1, 2])),
@@ -208,7 +208,7 @@ fn bad_paths_are_refused_by_key_frame() {
     );
     refused(
         &matrix(json!([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])),
-        &["zeros"],
+        &["zero column"],
     );
     refused(
         &matrix(json!([
@@ -330,7 +330,7 @@ fn a_steady_turn_stays_steady() {
     }
 }
 
-/// Key frames at random: gaps of 0.1 to 3 s, any rotation, extents over three orders of magnitude.
+/// Random key frames: gaps of 0.1 to 3 s, any rotation, extents over three orders of magnitude.
 fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<View>, Option<f64>)> {
     let key = (
         0.1..3.0_f64,
@@ -369,7 +369,7 @@ fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<View>, Option<f64>)> {
         })
 }
 
-/// How far apart two views are, the sign of a quaternion aside.
+/// Distance of two views, ignoring the sign of the quaternions.
 fn distance(a: &View, b: &View) -> f64 {
     let angle = turn(a.pose.rotation, b.pose.rotation).length();
     (a.pose.position - b.pose.position).length() + angle + (a.extent / b.extent).ln().abs()
@@ -397,7 +397,7 @@ proptest! {
         let view = keys.at(part * duration);
         prop_assert!((view.pose.rotation.length() - 1.0).abs() < 1e-12);
         prop_assert!(view.pose.position.is_finite() && view.pose.position.length() < 40.0);
-        // The zoom stays between the key frames': no angle beyond 180°, none below 0.
+        // The zoom stays between those of the key frames, so no angle is above 180° or below 0.
         let extents = views.iter().map(|v| v.extent);
         let low = extents.clone().fold(f64::MAX, f64::min);
         let high = extents.fold(0.0, f64::max);
@@ -440,7 +440,7 @@ fn one_target_for_all_stays_in_the_middle_without_a_jump() {
     }
 }
 
-/// A file of its own, and what is written there.
+/// A file in a temporary folder with the content `text`.
 fn kept(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("cameras.json");
@@ -510,7 +510,7 @@ fn times_of_key_frames_stay_apart_and_in_order() {
     };
     assert_eq!(draft.retime(0, 3.0), 1);
     assert_eq!(xs(&draft), [1.0, 0.0, 2.0]);
-    // Onto another one: behind it, a little later.
+    // At the time of another key frame, it is put behind it, a little later.
     assert_eq!(draft.retime(0, 4.0), 2);
     assert_eq!(xs(&draft), [0.0, 2.0, 1.0]);
     let times: Vec<f64> = draft.keys().iter().map(KeyFrame::time).collect();

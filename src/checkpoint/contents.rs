@@ -1,4 +1,4 @@
-//! What a checkpoint's file holds: its length against its header, and its tensors against the configuration.
+//! Verifies a checkpoint file: its length against its header, and its tensors against the configuration.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,10 +13,10 @@ use crate::field::Field;
 use crate::files::{LFS_ADVICE, LFS_POINTER};
 use crate::gpu::Gpu;
 
-/// Longest header that is read: names and places of ten thousand tensors.
+/// Largest header that is read; enough for ten thousand tensors.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// The bytes of a file that is as long as its own header says, which is looked at first.
+/// Read a file whose length agrees with its header, which is checked first.
 pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let io = |source| CheckpointError::Io {
         path: path.to_owned(),
@@ -54,7 +54,7 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let expected = (8 + length).saturating_add(end.unwrap_or(0));
     if expected != data.len() {
         return Err(format(std::format!(
-            "it has {} bytes, its header says {expected}",
+            "it has {} bytes, but its header says {expected}",
             data.len()
         )));
     }
@@ -62,14 +62,14 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(start)
 }
 
-/// Whether some f32 is NaN or infinite.
+/// Whether any f32 is NaN or infinite.
 pub(super) fn has_non_finite(bytes: &[u8]) -> bool {
     bytes
         .chunks_exact(4)
         .any(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) & 0x7f80_0000 == 0x7f80_0000)
 }
 
-/// Whether a tensor is a parameter of the field rather than state of the training.
+/// Whether a tensor is a parameter of the field rather than training state.
 pub(super) fn is_parameter(name: &str) -> bool {
     [
         "passes.",
@@ -129,23 +129,23 @@ fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize
     all
 }
 
-/// What a whole checkpoint holds; see [`Checkpoint::verify`].
+/// Contents of a valid checkpoint; see [`Checkpoint::verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
     /// Number of tensors.
     pub tensors: usize,
     /// Every tensor's name, type and shape.
     pub tensor_names: Vec<String>,
-    /// Trainable values.
+    /// Number of trainable values.
     pub parameters: u64,
-    /// Whether training can go on from it.
+    /// Whether training can be resumed from it.
     pub resumable: bool,
 }
 
 impl Checkpoint {
-    /// Check that every tensor which the configuration asks for is there, in its shape, and finite.
+    /// Check that every tensor that the configuration requires exists, has the right shape, and is finite.
     ///
     /// # Errors
     /// [`CheckpointError`]
@@ -154,9 +154,10 @@ impl Checkpoint {
             path: self.path.clone(),
             reason: e.to_string(),
         })?;
-        let fields = Field::of_passes(gpu, &self.info.config)?;
+        let fields = Field::of_passes(gpu.profile(), &self.info.config)?;
         let fields: Vec<&Field> = fields.iter().collect();
-        // Parameters alone make a field, averages come with the counters that settle them, anything more is everything.
+        // A checkpoint holds the parameters alone, or also averages with the update counters that the EMA needs, or the
+        // complete training state.
         let has = |prefix: &str| file.names().iter().any(|n| n.starts_with(prefix));
         let (resumable, averaged) = (has("state.training"), has("ema."));
         let expected = expected(&fields, &self.info.config);

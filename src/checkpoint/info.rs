@@ -1,4 +1,4 @@
-//! What a checkpoint says of itself, and what can be wrong with one.
+//! Metadata of a checkpoint, and errors of checkpoints.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::dataset::Opening;
 use crate::gpu::GpuError;
 
-/// What can go wrong with a checkpoint.
+/// An error of a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The file cannot be read or written.
@@ -14,10 +14,10 @@ pub enum CheckpointError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// There is nothing to open.
+    /// The path does not hold a checkpoint.
     #[error("{path}: {reason}: point to a run directory made by `kiln train`", path = .path.display())]
     NotARun {
         /// The path as given.
@@ -25,23 +25,23 @@ pub enum CheckpointError {
         /// What is missing.
         reason: &'static str,
     },
-    /// The file is not safetensors, or cut short.
+    /// The file is not safetensors, or is truncated.
     #[error("{path} is not a checkpoint, or is cut short ({reason}): train again with `kiln train --force`, or point to another run", path = .path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The parser's words.
+        /// The parser's message.
         reason: String,
     },
-    /// The file is safetensors but not ours.
+    /// The file is safetensors, but not a kiln checkpoint of this version.
     #[error("{path} was not written by this version of kiln ({reason}): point to a run directory made by `kiln train`", path = .path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// How it was recognised.
         reason: String,
     },
-    /// A tensor is missing or of another shape than the config says.
+    /// A tensor is missing, or has another shape than the configuration requires.
     #[error("{path}: tensor `{name}` {reason}", path = .path.display())]
     Tensor {
         /// The file.
@@ -51,7 +51,7 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// The config in the metadata is invalid.
+    /// The configuration in the metadata is invalid.
     #[error("{path}: {source}", path = .path.display())]
     Config {
         /// The file.
@@ -72,37 +72,36 @@ pub enum CheckpointError {
     Gpu(#[from] GpuError),
 }
 
-/// What a checkpoint says about its run.
+/// Metadata on the run of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
     /// The complete configuration.
     pub config: Config,
-    /// Steps done.
+    /// Number of training steps done.
     pub step: u32,
     /// Seconds of training.
     pub train_seconds: f64,
-    /// Where the images came from.
+    /// Path of the dataset.
     pub dataset: String,
-    /// Factor the images were downscaled by.
+    /// Factor by which the images were downscaled.
     pub downscale: u32,
-    /// Whether they were turned as their EXIF orientation says.
+    /// Whether the EXIF orientation of the images was applied.
     pub apply_orientation: bool,
-    /// Training views it was limited to, by index; empty where it used all.
+    /// Indices of the training views that were used; empty for all.
     pub train_views: Vec<usize>,
-    /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty where it is not known.
+    /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty if unknown.
     pub fingerprint: String,
-    /// Of the bytes of the images that it was trained on, see [`crate::dataset::Content::fingerprint`]: a number, or after
-    /// `kiln meta` one for each object, with commas between them and nothing for those whose turn has not come. Empty where
-    /// it is not known.
+    /// Fingerprint of the training images' bytes, see [`crate::dataset::Content::fingerprint`]. After `kiln meta` there is one
+    /// per object, separated by commas, which is empty for objects that were not used yet. Empty if unknown.
     pub image_fingerprint: String,
-    /// Of the bytes of the images that it was measured on; empty where there are none, or where they are not known.
+    /// Fingerprint of the held-out images' bytes; empty if there are none or if unknown.
     pub held_out_fingerprint: String,
-    /// What it was trained on.
+    /// The device that it was trained on.
     pub device: String,
 }
 
 impl Info {
-    /// Of parameters that were trained elsewhere, on images that are not known.
+    /// Metadata of parameters that were trained by another program, on unknown images.
     #[must_use]
     pub fn imported(config: Config) -> Self {
         Self {
@@ -120,7 +119,7 @@ impl Info {
         }
     }
 
-    /// How its dataset was opened.
+    /// The options with which its dataset was opened.
     #[must_use]
     pub fn opening(&self) -> Opening {
         Opening {
@@ -129,7 +128,7 @@ impl Info {
         }
     }
 
-    /// Whether it was imported, and not trained since.
+    /// Whether it was imported and not trained since.
     #[must_use]
     pub fn is_imported(&self) -> bool {
         self.dataset.is_empty()

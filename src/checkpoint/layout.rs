@@ -1,11 +1,11 @@
-//! Where each named tensor lies in the device's private layout.
+//! Maps each named tensor to its position in the layout of the device buffers.
 
 use crate::config::{Algorithm, Config};
 use crate::field::Field;
 use crate::gpu::Buffer;
 use crate::train::Trainer;
 
-/// What a buffer holds of a parameter.
+/// The quantity that a buffer holds for each parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Value,
@@ -16,7 +16,7 @@ pub(super) enum Role {
     OuterSecondMoment,
 }
 
-/// What is kept of the parameters under `config`.
+/// The quantities that are saved for each parameter under `config`.
 pub(super) fn roles(config: &Config) -> &'static [Role] {
     use Role::{Average, FirstMoment, OuterFirstMoment, OuterSecondMoment, SecondMoment, Value};
     match &config.meta {
@@ -29,7 +29,7 @@ pub(super) fn roles(config: &Config) -> &'static [Role] {
 }
 
 impl Role {
-    /// Whether it is the outer optimiser's.
+    /// Whether it belongs to the outer optimiser.
     pub(super) fn is_outer(self) -> bool {
         matches!(self, Self::OuterFirstMoment | Self::OuterSecondMoment)
     }
@@ -45,7 +45,7 @@ impl Role {
         }
     }
 
-    /// The buffer of this role of the networks' slab.
+    /// The buffer of this role for the networks' slab.
     pub(super) fn of_slab(self, trainer: &Trainer) -> &Buffer {
         let dense = &trainer.dense;
         match self {
@@ -57,7 +57,7 @@ impl Role {
         }
     }
 
-    /// The buffer of this role of the chunk that `table` lies in; both moments share theirs.
+    /// The buffer of this role for the chunk that `table` lies in; both moments share one buffer.
     pub(super) fn of_table<'a>(self, trainer: &'a Trainer, table: &Table) -> &'a Buffer {
         let group = &trainer.sparse[table.pass];
         match self {
@@ -71,7 +71,7 @@ impl Role {
         }
     }
 
-    /// The outer optimiser's moments of buffer `index` of the parameters; where it has none, they are not asked for.
+    /// The outer optimiser's moments for parameter buffer `index`. Not called if the outer optimiser has no moments.
     fn outer(self, trainer: &Trainer, index: usize) -> &Buffer {
         let which = usize::from(self == Self::OuterSecondMoment);
         match &trainer.reptile {
@@ -80,8 +80,8 @@ impl Role {
         }
     }
 
-    /// Index in a buffer of this role of the value at `index` in a buffer of values, where moments alternate in runs of
-    /// `lanes`.
+    /// Index in a buffer of this role for the parameter at `index` in the buffer of values; first and second moments
+    /// alternate in runs of `lanes`.
     fn place(self, index: usize, lanes: usize) -> usize {
         let (run, lane) = (index / lanes, index % lanes);
         match self {
@@ -100,11 +100,11 @@ pub(super) struct Matrix {
     rows: Vec<usize>,
     columns: usize,
     bias: bool,
-    /// Cells of a grid whose matrices these are, one after the other.
+    /// Number of cells of a grid of networks, whose matrices are stored one after the other.
     copies: Option<usize>,
 }
 
-/// What the names of pass `index` of `n` begin with.
+/// Prefix of the tensor names of pass `index` of `n`.
 pub(crate) fn prefix(index: usize, n: usize) -> String {
     if n > 1 {
         format!("passes.{index}.")
@@ -113,7 +113,7 @@ pub(crate) fn prefix(index: usize, n: usize) -> String {
     }
 }
 
-/// All matrices and biases of the fields of a method.
+/// All weight matrices and biases of the fields of a method.
 pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
     let mut all = Vec::new();
     for (index, field) in fields.iter().enumerate() {
@@ -171,7 +171,7 @@ impl Matrix {
     }
 }
 
-/// The map of a grid's cells.
+/// The cell map of a grid of networks.
 #[derive(Debug, Clone)]
 pub(super) struct Map {
     pub(super) name: String,
@@ -181,7 +181,7 @@ pub(super) struct Map {
     pub(super) networks: usize,
 }
 
-/// The maps of all grids of the fields of a method.
+/// The cell maps of all grids of networks in the fields of a method.
 pub(super) fn maps(fields: &[&Field]) -> Vec<Map> {
     let map = |(pass, field): (usize, &&Field)| {
         let grid = field.cells.as_ref()?;
@@ -201,7 +201,7 @@ impl Map {
     }
 }
 
-/// One level of the hash table.
+/// One level of a hash table.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
@@ -244,7 +244,7 @@ impl Table {
         self.features.min(4)
     }
 
-    /// First f32 and number of f32 in a buffer of `role`.
+    /// Index of the first f32, and number of f32 values, in a buffer of `role`.
     pub(super) fn range(&self, role: Role) -> (u64, usize) {
         let per_value = if matches!(role, Role::FirstMoment | Role::SecondMoment) {
             2

@@ -1,4 +1,4 @@
-//! Writing checkpoints.
+//! Writes checkpoints.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -82,7 +82,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
-    // Between two tasks nothing has been counted yet.
+    // Between two tasks, the update counters are still zero.
     let is_between_tasks = trainer.reptile.is_some();
     let counted = if is_between_tasks {
         Vec::new()
@@ -143,9 +143,9 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
-/// Let the averages of what `trainer` learns begin with the values, where they are apart.
+/// Initialise the averages of `trainer`'s parameters with the current values, where averages are stored separately.
 pub(super) fn begin_averages(gpu: &Gpu, trainer: &Trainer) {
-    let mut stage = crate::gpu::Stage::new("averages");
+    let mut stage = gpu.stage("averages");
     let dense = &trainer.dense;
     if trainer.config().optimizer_of_steps().ema_decay > 0.0 {
         stage.copy(&dense.weights.values, &dense.averages);
@@ -158,14 +158,14 @@ pub(super) fn begin_averages(gpu: &Gpu, trainer: &Trainer) {
     gpu.submit([&stage]);
 }
 
-/// What a trainer was fed with, as its checkpoint remembers it.
+/// The source of a trainer's data, as saved in its checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// Where the images came from.
+    /// Path of the dataset.
     pub dataset: &'a str,
-    /// How they were opened.
+    /// The options with which it was opened.
     pub opening: Opening,
-    /// Training views by index; empty for all.
+    /// Indices of the training views; empty for all.
     pub train_views: &'a [usize],
     /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.
     pub fingerprint: &'a str,
@@ -175,10 +175,10 @@ pub struct Source<'a> {
     pub held_out_fingerprint: &'a str,
 }
 
-/// Save `trainer`, which must be paused between two steps: to a temporary file, synced, then renamed.
+/// Save `trainer`, which must be paused between two steps. The checkpoint is written to a temporary file, synced, then renamed.
 ///
 /// # Errors
-/// [`CheckpointError`]; what was there before is then untouched.
+/// [`CheckpointError`]; an existing file is then unchanged.
 pub fn save(
     path: &Path,
     gpu: &Gpu,
@@ -210,11 +210,11 @@ pub fn save(
     write(path, &tensors, &info)
 }
 
-/// Save parameters that were trained elsewhere, for [`super::Checkpoint::restore`] to begin with: to a temporary file, synced, then
-/// renamed.
+/// Save parameters that were trained by another program, which [`super::Checkpoint::restore`] can load. The checkpoint is
+/// written to a temporary file, synced, then renamed.
 ///
 /// # Errors
-/// [`CheckpointError`]; what was there before is then untouched.
+/// [`CheckpointError`]; an existing file is then unchanged.
 pub fn save_parameters(
     path: &Path,
     parameters: &[(String, Vec<usize>, Vec<f32>)],

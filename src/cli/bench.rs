@@ -1,4 +1,4 @@
-//! `kiln bench`: where the time goes, against what the adapter can do at best.
+//! `kiln bench`: times the stages of training and rendering, and compares them with the adapter's peak rates.
 
 mod render;
 
@@ -13,9 +13,7 @@ use super::Terminal;
 use crate::camera::Camera;
 use crate::config::{Config, PositionEncoding, SceneHints};
 use crate::dataset::{Image, Split};
-use crate::gpu::{
-    AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, StepState, profile,
-};
+use crate::gpu::{AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, profile};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::pass::Pass;
 use crate::render::Renderer;
@@ -23,40 +21,41 @@ use crate::scene::DemoScene;
 use crate::scene_frame::SceneFrame;
 use crate::session::journal::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::step_state::StepState;
 use crate::text::si;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln bench                              every stage of the default method
+  kiln bench                              time every stage of the default method
   kiln bench --method ngp --json
-  kiln bench --stage meta                 inner and outer steps of kiln meta
-  kiln bench --render runs/lego-ngp       how fast a trained field is shown
+  kiln bench --stage meta                 time the inner and outer steps of kiln meta
+  kiln bench --render runs/lego-ngp       time rendering of a trained run
   kiln bench --render runs/lego-nerf runs/lego-kilonerf
-                                          several, side by side, as times the first one's speed")]
+                                          compare runs; speedups are relative to the first")]
 pub(super) struct Args {
-    /// Show only this stage; may be repeated. `meta` times what `kiln meta` does instead of training on one scene
+    /// Show only this stage; may be repeated. `meta` times `kiln meta` instead of training on one scene
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
-    /// Time rendering test views of these runs instead of training: 400×400, 800×800 and 1920×1080
+    /// Time the rendering of test views of these runs instead of training, at 400×400, 800×800 and 1920×1080
     #[arg(long, value_name = "RUN", num_args = 1..)]
     render: Vec<PathBuf>,
-    /// Preset to time; where left out, the one that `kiln train` or `kiln meta` would use
+    /// Preset to time [default: that of `kiln train` or `kiln meta`]
     #[arg(long, value_name = "M")]
     method: Option<String>,
-    /// Change a value of the configuration; may be repeated
+    /// Change a configuration value; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Steps of training before stages are timed, so that empty space is known to be empty [default: 1000, or 32 on a
-    /// software adapter]
+    /// Training steps before timing starts, so that the occupancy grid has found the empty space [default: up to 1000, or up
+    /// to 32 on a software adapter, within 2 s]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     warm_up: Option<u32>,
-    /// Times every stage is run
+    /// How often each stage is timed
     #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
 }
 
-/// What the adapter can do at best.
+/// The adapter's measured peak rates.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Peak {
     gflops: f64,
@@ -64,7 +63,7 @@ struct Peak {
     gather_m_per_s: f64,
 }
 
-/// One stage's figures; rates are left out where they mean nothing.
+/// Timings of one stage; rates that do not apply are `None`.
 #[derive(Debug, Serialize)]
 struct StageLine {
     schema: u32,
@@ -86,7 +85,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     bench_training(terminal, args, &gpu)
 }
 
-/// Measure the adapter and say what came out.
+/// Measure the adapter's peak rates and print them.
 fn report_peak(terminal: &Terminal, gpu: &Gpu) -> Result<Peak> {
     let peak = measure_peak(gpu)?;
     terminal.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
@@ -97,7 +96,7 @@ fn report_peak(terminal: &Terminal, gpu: &Gpu) -> Result<Peak> {
     Ok(peak)
 }
 
-/// Best of a few runs of `stage`, in seconds.
+/// Shortest time of `runs` + 1 runs of `stage`, in seconds.
 fn best_of(gpu: &Gpu, stage: &Stage, runs: u32) -> Result<f64, GpuError> {
     let mut best = f64::INFINITY;
     for _ in 0..=runs {
@@ -114,7 +113,7 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     const THREADS: u64 = 1 << 16;
     const COPIED: u64 = 64 << 20;
     const ROWS: u64 = 1 << 19;
-    // Enough on a GPU that what a submission costs does not count.
+    // On a GPU, enough work to make the cost of a submission negligible.
     let (scale, repeats) = match gpu.class() {
         AdapterClass::Software => (1, 1),
         AdapterClass::Integrated => (16, 4),
@@ -130,9 +129,9 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
         Kernel::new(gpu, "entry/bench_peak", pass, &defines)
     };
     let repeated = |name, kernel: &Arc<Kernel>, bindings: &[Binding<'_>], items| {
-        let mut stage = Stage::new(name);
+        let mut stage = gpu.stage(name);
         for _ in 0..repeats {
-            stage.dispatch(gpu, kernel, bindings, Groups::covering(items, 64))?;
+            stage.dispatch(kernel, bindings, Groups::covering(items, 64))?;
         }
         best_of(gpu, &stage, 4).map(|seconds| seconds / f64::from(repeats))
     };
@@ -159,7 +158,7 @@ fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
     })
 }
 
-/// What a stage runs over, with its operations and bytes in all: samples, cells, or rows of the hash table.
+/// Items that a stage processes (samples, cells, or rows of the hash table), and its operations and bytes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
     items: f64,
@@ -174,8 +173,8 @@ struct Samples {
     kept: f64,
 }
 
-/// The samples of each pass, given the counts that its last micro-batch left: those of the last pass, whose kin the others'
-/// are where numbers per ray are fixed.
+/// The samples of each pass, from the counts of the last micro-batch. The counts are those of the last pass; other passes are
+/// scaled by their capacities, which is exact if the number of samples per ray is fixed.
 fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u32) -> Vec<Samples> {
     let last = trainer.passes[trainer.passes.len() - 1].capacity;
     let of_pass = |pass: &Pass| {
@@ -188,7 +187,7 @@ fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u32) -> Vec<S
     trainer.passes.iter().map(of_pass).collect()
 }
 
-/// The arithmetic of each stage of all passes as its formulas have it: no credit for index arithmetic or padding.
+/// Cost of a stage summed over all passes, counting only the arithmetic of its formulas, without index arithmetic or padding.
 fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
     let mut sum = Cost::default();
     for (pass, &samples) in trainer.passes.iter().zip(samples) {
@@ -203,7 +202,7 @@ fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
     Some(sum)
 }
 
-/// The same for one pass, operations and bytes per item; nothing where the pass has no part in the stage.
+/// Cost of a stage in one pass, with operations and bytes per item; `None` for a stage without a cost model.
 fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<Cost> {
     let field = &pass.field;
     let Samples { marched, kept } = samples;
@@ -216,7 +215,7 @@ fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<C
     };
     let row = 4.0 * features;
     let encoded = 4.0 * f64::from(field.position.n_outputs());
-    // Of the density network only the first output is computed before culling.
+    // Before culling, only the first output of the density network is computed.
     let density = field.density.layout();
     let last = density.n_layers() - 1;
     let other_outputs = f64::from(density.dims[last + 1]) - 4.0;
@@ -227,7 +226,7 @@ fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<C
     let activations = activations as f64;
     let interpolation = match &field.config.position_encoding {
         PositionEncoding::HashGrid(_) => levels * 8.0 * (2.0 * features + 3.0),
-        // A sine or cosine as one.
+        // A sine or cosine counts as one operation.
         PositionEncoding::Frequency(_) => 2.0 * f64::from(field.position.n_outputs()),
     };
     let rows = field.tables().total_rows() as f64;
@@ -292,7 +291,7 @@ fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<C
     })
 }
 
-/// Train until step `until` is done; what the trainer said of the steps.
+/// Train until step `until` is done, and return the trainer's reports.
 fn train_to(trainer: &mut Trainer, until: u32) -> Result<Vec<Progress>, TrainError> {
     let mut events = Vec::new();
     loop {
@@ -310,11 +309,11 @@ fn train_to(trainer: &mut Trainer, until: u32) -> Result<Vec<Progress>, TrainErr
     Ok(events.into_iter().map(progress).collect())
 }
 
-/// Time that stages are timed for at most, once every one of them was.
+/// Stop repeating after this time, once every stage has been timed.
 const PROFILED: Duration = Duration::from_secs(30);
-/// Time that one view may take.
+/// Most seconds for one view.
 const VIEW_SECONDS: f64 = 2.0;
-/// Seconds of whole steps at least.
+/// Seconds of whole training steps to time.
 const TIMED_SECONDS: f64 = 2.0;
 
 /// Train `steps` more steps, or, if `briefly`, until [`TIMED_SECONDS`] are over.
@@ -328,13 +327,13 @@ fn train_for(
     while trainer.step() < end && !(briefly && trainer.seconds() - started >= TIMED_SECONDS) {
         let until = end.min(trainer.step() + stride);
         heard.extend(train_to(trainer, until)?);
-        // Slow steps are not many at once.
+        // Start with single steps, in case they are slow.
         stride = (2 * stride).min(16);
     }
     Ok(heard)
 }
 
-/// Refuse the name of a stage that training does not have.
+/// Return an error if a wanted stage does not exist.
 fn check_stage_names(wanted: &[String], trainer: &Trainer) -> Result<()> {
     let (step, occupancy) = trainer.stages();
     let mut names: Vec<&str> = vec![META];
@@ -345,19 +344,19 @@ fn check_stage_names(wanted: &[String], trainer: &Trainer) -> Result<()> {
     }
     match wanted.iter().find(|w| !names.contains(&w.as_str())) {
         Some(name) => Err(Error::usage(format!(
-            "--stage {name}: there is no such stage; there are: {}",
+            "--stage {name}: no such stage; choose one of: {}",
             names.join(", ")
         ))),
         None => Ok(()),
     }
 }
 
-/// The stage that stands for all that `kiln meta` does.
+/// The name that stands for all stages of `kiln meta`.
 const META: &str = "meta";
-/// Objects that the built-in scene's views are shared out to, to have some.
+/// Number of stand-in objects that the views of the built-in scene are divided among.
 const OBJECTS: u32 = 3;
 
-/// `images` as those of one scene, or of several objects that take turns.
+/// Upload `images` as one scene or, if `in_turns`, divided among several objects that are trained in turn.
 fn upload(
     gpu: &Gpu,
     images: &[Image],
@@ -398,7 +397,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
         config.meta = None;
         config
     };
-    fit_cells(gpu, &mut config)?;
+    fit_cells(gpu.profile(), &mut config)?;
     config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
     let images = cameras
@@ -412,7 +411,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     let set = upload(gpu, &images, &on_device, in_turns)?;
     let spinner = terminal.task("compiling shaders", Scale::Unknown);
     let mut trainer = Trainer::new(gpu, &config, &set, None)?;
-    let micro_batches = plan(gpu, &config)?.micro_batches;
+    let micro_batches = plan(gpu.profile(), &config)?.micro_batches;
     check_stage_names(&args.stage, &trainer)?;
     let peak = report_peak(terminal, gpu)?;
     trainer.warm_up(&set)?;
@@ -423,7 +422,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     train_for(&mut trainer, asked, args.warm_up.is_none())?;
     spinner.describe("timing");
 
-    // Whole steps first, as training runs them.
+    // First time whole steps, as training runs them.
     let (first, started) = (trainer.step(), trainer.seconds());
     let heard = train_for(&mut trainer, u32::MAX - first, true)?;
     let rate = f64::from(trainer.step() - first) / (trainer.seconds() - started);
@@ -494,7 +493,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
             text(line.share_of_peak.map(|s| s * 100.0), 1),
         ))?;
     }
-    terminal.note("stages are timed one after the other; a step lets them overlap");
+    terminal.note("each stage is timed alone; in a training step, stages overlap");
     let event = if in_turns { META } else { "training" };
     terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": event, "method": method, "device": gpu.name(), "steps_per_second": rate,
@@ -509,7 +508,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     if let Some(meta) = &config.meta {
         let n = meta.inner_steps;
         return terminal.result(format!(
-            "with an outer step and another object every {n} steps: {:.2} objects/s",
+            "with an outer step and the next object every {n} steps: {:.2} objects/s",
             rate / f64::from(n)
         ));
     }
@@ -525,12 +524,12 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     bench_rendering(terminal, &mut renderer, &cameras)
 }
 
-/// Side of a square view that takes [`VIEW_SECONDS`] at most, going by a small one.
+/// Side of a square view, in pixels, that should render within [`VIEW_SECONDS`], estimated from a small view.
 fn affordable_side(renderer: &mut Renderer, most: u32) -> Result<u32, GpuError> {
     const SMALL: u32 = 16;
     let cameras = DemoScene::cameras(Split::Test, 1, SMALL);
     let mut seconds = 0.0;
-    // Twice, the first time compiling.
+    // Render twice: the first time compiles the shaders.
     for _ in 0..2 {
         let start = Instant::now();
         renderer.render(&cameras[0], None, false)?;
@@ -544,7 +543,7 @@ fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> Stage
     let rate = |of_all: f64| (of_all > 0.0).then(|| of_all / seconds / 1e9);
     let gflops = cost.and_then(|c| rate(c.flops));
     let gb_per_s = cost.and_then(|c| rate(c.bytes));
-    // Against whichever roof the stage is nearer to.
+    // Roofline model: the larger of the shares of peak arithmetic and peak bandwidth.
     let share = [
         gflops.map(|g| g / peak.gflops),
         gb_per_s.map(|g| g / peak.copy_gb_per_s),

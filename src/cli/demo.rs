@@ -1,5 +1,5 @@
-//! `kiln demo`: the built-in scene, from its images to an orbit around the trained field; or the built-in objects, and what
-//! learning from many of them is worth to the next one.
+//! `kiln demo`: trains on the built-in scene and renders orbits around it, or meta-learns an initialisation from the built-in
+//! objects and evaluates it.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -24,22 +24,22 @@ const FPS: f64 = 12.0;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln demo                          into demo/: dataset, run, orbits, a view
-  kiln demo --seconds 30 --out d     a shorter training
-  kiln demo --objects --out toys     toy cars: learn from many, then from one view of another")]
+  kiln demo                          write dataset, run, orbits and a view to demo/
+  kiln demo --seconds 30 --out d     train for 30 seconds
+  kiln demo --objects --out toys     toy cars: meta-learn an initialisation, then train on single views")]
 pub(super) struct Args {
-    /// Folder to make
+    /// Folder to create
     #[arg(long, default_value = "demo", value_name = "DIR")]
     out: PathBuf,
-    /// Make toy cars instead, learn what to begin with from most of them, and the others from one view each
+    /// Use toy cars instead: meta-learn an initialisation from most of them, then train on one view of each of the others
     #[arg(long)]
     objects: bool,
-    /// Seconds of training; where left out, 120 on a software adapter and 30 on a GPU, with --objects 300 and 120
+    /// Seconds of training [default: 30 on a GPU, 120 on a software adapter; with --objects 120 and 300]
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
 }
 
-/// Make the built-in objects, learn from them, and measure what that is worth.
+/// Make the built-in objects, meta-learn an initialisation from them, and evaluate it.
 fn objects(terminal: &Terminal, args: &Args) -> Result<()> {
     let started = Instant::now();
     let gpu = terminal.open_gpu()?;
@@ -96,7 +96,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);
     for frame in &mut frames {
-        // Larger than the images it learned from: it is a field, not pictures.
+        // Twice the size of the training images: a field can be rendered at any resolution.
         let [width, height] = [frame.camera.width, frame.camera.height];
         frame.camera = frame.camera.resized(2 * width, 2 * height);
     }

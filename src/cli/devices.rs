@@ -1,4 +1,4 @@
-//! `kiln devices`
+//! `kiln devices`: lists the adapters.
 
 use super::Terminal;
 use crate::gpu::{AdapterClass, GpuError, list_adapters};
@@ -59,10 +59,11 @@ pub(super) fn run(terminal: &Terminal) -> Result<()> {
         ))?;
     }
     if adapters.iter().any(|a| a.default) {
-        terminal.note("* is used; --device NAME|N or KILN_DEVICE choose another");
+        terminal
+            .note("* marks the adapter in use; choose another with --device NAME|N or KILN_DEVICE");
         return Ok(());
     }
-    // Nothing matches what was named: the error says what.
+    // No adapter matches --device: opening it returns the error that says so.
     terminal.open_gpu().map(|_| ())?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `kiln distill`: from flags to training with a teacher.
+//! `kiln distill`: trains a student from a teacher.
 
 use std::path::PathBuf;
 
@@ -7,17 +7,17 @@ use crate::session::{DistillOptions, FitOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln distill runs/lego-ngp                             into a grid of tiny networks that renders fast
+  kiln distill runs/lego-ngp                             distil into a grid of tiny networks (KiloNeRF)
   kiln distill runs/lego-nerf --seconds 900 --out runs/fast
   kiln distill runs/lego-ngp --set passes.field.cells.longest=24
   kiln distill runs/lego-ngp --compare runs/lego-kilonerf
-                                                         beside the same grid trained directly on the images
-  kiln train --resume runs/fast --seconds 1800           go on, whichever stage it is in
+                                                         compare with the same grid trained on the images alone
+  kiln train --resume runs/fast --seconds 1800           continue, in either stage
 
-First the teacher is asked where it is dense, then the student learns from it at random points, then
-from the images.")]
+An occupancy grid is extracted from the teacher first. The student then learns the teacher's colours
+and opacities at random points, and is finally fine-tuned on the images.")]
 pub(super) struct Args {
-    /// Run to learn from, of any method
+    /// Run to distil, trained with any method
     teacher: PathBuf,
     /// Where the images are, if not where the teacher was trained
     #[arg(long, value_name = "DIR")]
@@ -28,23 +28,24 @@ pub(super) struct Args {
     /// Configuration file of the student instead of a preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change a value of the configuration, as in --set `distillation.points_per_network=64`; may be repeated
+    /// Change a configuration value, as in --set `distillation.points_per_network=64`; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Run directory to make [default: `runs/<dataset>-<method>`]
+    /// Run directory to create [default: `runs/<dataset>-<method>`]
     #[arg(long, value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Steps that learn from the teacher; those that follow learn from the images [default: the configuration's]
+    /// Distillation steps; all steps after them are fine-tuning on the images [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     distill_steps: Option<u32>,
-    /// Stop after this many steps, of both kinds [default without --seconds: 20000, or on a software adapter 300 s]
+    /// Stop after this many steps, distillation and fine-tuning together [default: 20000, or 300 s on a software adapter;
+    /// none with --seconds]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
     /// Stop after this many seconds of training
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
-    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
-    /// [default: all, at most 25 on a software adapter]
+    /// Views to evaluate: a number of evenly spaced views, indices and ranges such as 0,5,10, 0..24 (24 excluded) or 0-23
+    /// (23 included), or all [default: all, but at most 25 on a software adapter]
     #[arg(long, value_name = "N|i,j|A..B|all")]
     eval_views: Option<Selection>,
     /// Seed of all random numbers [default: the configuration's]
@@ -58,10 +59,10 @@ pub(super) struct Args {
         default_value_t = 60.0
     )]
     checkpoint_every: f64,
-    /// Runs whose PSNR to show beside the student's, as their last evaluation found it; may be repeated
+    /// Run whose PSNR to report for comparison, from its last evaluation if that fits; may be repeated
     #[arg(long, value_name = "RUN")]
     compare: Vec<PathBuf>,
-    /// Write event files for tensorboard into the run's tensorboard/ folder
+    /// Write event files for tensorboard to the run's tensorboard/ folder
     #[arg(long)]
     tensorboard: bool,
     /// Overwrite an existing run

@@ -1,4 +1,4 @@
-//! `kiln eval`
+//! `kiln eval`: evaluates a run.
 
 use std::path::PathBuf;
 
@@ -15,29 +15,30 @@ use crate::session::{EvaluateOptions, Evaluation, Result, Selection};
 pub(super) struct Args {
     /// Run directory, or a checkpoint file
     run: PathBuf,
-    /// Views to measure: train, val or test
+    /// Split to evaluate: train, val or test
     #[arg(long, value_name = "SPLIT", default_value = "test")]
     split: Split,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
-    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
-    /// [default: all, at most 25 on a software adapter]
+    /// Views to evaluate: a number of evenly spaced views, indices and ranges such as 0,5,10, 0..24 (24 excluded) or 0-23
+    /// (23 included), or all [default: all, but at most 25 on a software adapter]
     #[arg(long, value_name = "N|i,j|A..B|all")]
     eval_views: Option<Selection>,
-    /// Background to composite over: white, black or #rrggbb
+    /// Background to composite over: white, black or #rrggbb [default: the run's]
     #[arg(long, value_name = "C")]
     background: Option<Background>,
-    /// Factor to shrink the images by; the run's own where left out
+    /// Shrink the images by this factor [default: the run's]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was trained so
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images; on if the run was
+    /// trained that way
     #[arg(long)]
     apply_orientation: bool,
-    /// Write the renderings to the run's images/ folder
+    /// Write the rendered views to the run's images/ folder
     #[arg(long)]
     save_images: bool,
-    /// Measure LPIPS too, with these weights (safetensors) of its alex or vgg network: docs/evaluation.md tells how to
+    /// Compute LPIPS too, with these weights (safetensors) of its alex or vgg network; docs/evaluation.md explains how to
     /// export them
     #[arg(long, value_name = "FILE")]
     lpips: Option<PathBuf>,

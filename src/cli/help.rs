@@ -1,4 +1,4 @@
-//! `kiln`, `kiln completions` and `kiln man`: what a newcomer needs first, and what a packager does.
+//! `kiln` without a command, `kiln completions` and `kiln man`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::session::{Error, ObserverExt as _, Result};
   kiln completions zsh  > ~/.zfunc/_kiln
   kiln completions fish > ~/.config/fish/completions/kiln.fish")]
 pub(super) struct CompletionsArgs {
-    /// Shell to complete in
+    /// Shell to print the script for
     shell: Shell,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct CompletionsArgs {
   kiln man --out ~/.local/share/man/man1
   man kiln-train")]
 pub(super) struct ManArgs {
-    /// Folder to write kiln.1, kiln-train.1 and so on to
+    /// Folder to write the pages to: kiln.1, kiln-train.1 and so on
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -38,14 +38,14 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
 
 pub(super) fn man(terminal: &Terminal, args: &ManArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out)
-        .map_err(|e| Error::failed(format!("cannot make {}: {e}", args.out.display())))?;
+        .map_err(|e| Error::failed(format!("cannot create {}: {e}", args.out.display())))?;
     clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &args.out)
         .and_then(|()| with_examples(&args.out))
         .map_err(|e| Error::failed(format!("cannot write to {}: {e}", args.out.display())))?;
     terminal.result(format!("manual pages in {}", args.out.display()))
 }
 
-/// Sets the examples of the pages in `folder` as examples: line by line, under that name.
+/// Rename the section EXTRA of each page in `folder` to EXAMPLES, and keep its line breaks.
 fn with_examples(folder: &Path) -> std::io::Result<()> {
     for entry in folder.read_dir()?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
@@ -69,21 +69,21 @@ fn with_examples(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What `kiln` alone says.
+/// Print the text of `kiln` without a command.
 pub(super) fn welcome(terminal: &Terminal) -> Result<()> {
     terminal.result(
-        "kiln trains, measures and renders neural radiance fields on any GPU, or on none.
+        "kiln trains, evaluates and renders neural radiance fields on any GPU, or on the CPU.
 
 First steps:
-  kiln demo                     make a small scene, train on it and render it: a few minutes anywhere
-  kiln inspect DATASET          see whether your posed images are ready to train on
+  kiln demo                     train and render a small built-in scene; takes a few minutes
+  kiln inspect DATASET          check whether your posed images are ready to train on
   kiln train DATASET            train on them; Ctrl-C saves and stops
   kiln render RUN --turntable 48 --out orbit.gif
-                                look at the result
+                                render the result
 
 DATASET is a folder with transforms.json (Instant-NGP, nerfstudio) or transforms_train.json (Blender).
-RUN is the folder that train makes and names: runs/DATASET-METHOD.
+RUN is the folder that training creates, by default runs/DATASET-METHOD; its name is printed.
 
-kiln --help lists all commands, kiln COMMAND --help explains one, kiln devices shows your adapters.",
+kiln --help lists all commands, kiln COMMAND --help explains one, kiln devices lists your adapters.",
     )
 }

@@ -1,4 +1,4 @@
-//! `kiln import`
+//! `kiln import`: makes a run from the weights of another program.
 
 use std::path::PathBuf;
 
@@ -20,64 +20,65 @@ use crate::session::{Error, ObserverExt as _, Result};
   kiln render runs/lego-imported --dataset data/lego --turntable 48 --out orbit.gif
   kiln train data/lego --resume runs/lego-imported --seconds 600
 
-From PyTorch, for krrish94's nerf-pytorch (docs/import.md has more):
+To export krrish94's nerf-pytorch from PyTorch (docs/import.md has more):
   checkpoint = torch.load(\"checkpoint199999.ckpt\", map_location=\"cpu\")
   tensors = {f\"{part}.{name}\": value.contiguous()
              for part in (\"coarse\", \"fine\")
              for name, value in checkpoint[f\"model_{part}_state_dict\"].items()}
   safetensors.torch.save_file(tensors, \"lego.safetensors\")
 
-A model of the 100-line Instant-NGP: safetensors.torch.save_file(model.state_dict(), \"ngp.safetensors\"), then
+For the 100-line Instant-NGP: safetensors.torch.save_file(model.state_dict(), \"ngp.safetensors\"), then
   kiln import ngp.safetensors --as ngp-seed --out runs/lego-ngp
 
-A model of the 100-line KiloNeRF: safetensors.torch.save_file(model.state_dict(), \"cells.safetensors\"), then
+For the 100-line KiloNeRF: safetensors.torch.save_file(model.state_dict(), \"cells.safetensors\"), then
   kiln import cells.safetensors --as kilonerf-seed --out runs/lego-cells
 
-One of the 100-line learned initialisations or of nerf-meta likewise, as --as learnit: kiln train OBJECT --init RUN begins with it.")]
+For the 100-line learned initialisations or nerf-meta, use --as learnit; then kiln train OBJECT --init RUN
+trains from those weights.")]
 pub(super) struct Args {
-    /// Weights under the names of the model's `state_dict`
+    /// Weights, named as in the model's `state_dict`
     #[arg(value_name = "FILE.safetensors")]
     file: PathBuf,
-    /// What the weights are those of
+    /// Model that the weights are from
     #[arg(long = "as", value_name = "MODEL")]
     model: Model,
-    /// Run directory to make
+    /// Run directory to create
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
     /// Overwrite an existing run
     #[arg(long)]
     force: bool,
-    /// Frequencies of positions; read off the weights where left out (nerf-pytorch)
+    /// Number of positional-encoding frequencies of positions [default: from the weights] (nerf-pytorch)
     #[arg(long, value_name = "L")]
     frequencies: Option<u32>,
-    /// Frequencies of directions; read off the weights where left out (nerf-pytorch)
+    /// Number of positional-encoding frequencies of directions [default: from the weights] (nerf-pytorch)
     #[arg(long, value_name = "L")]
     direction_frequencies: Option<u32>,
-    /// Stratified samples per ray; left out, 64 (nerf-pytorch), 128 (learnit) or 192 (the others)
+    /// Stratified samples per ray [default: 64 (nerf-pytorch), 128 (learnit) or 192 (others)]
     #[arg(long, value_name = "N")]
     samples: Option<u32>,
-    /// Samples per ray that the fine model adds; left out, 64 (nerf-pytorch)
+    /// Samples per ray that the fine model adds [default: 64] (nerf-pytorch)
     #[arg(long, value_name = "N")]
     fine_samples: Option<u32>,
-    /// What samples are spaced evenly in; left out, distance (nerf-pytorch)
+    /// Space samples evenly in distance (linear) or in inverse distance (disparity) [default: linear] (nerf-pytorch)
     #[arg(long, value_enum, value_name = "WHAT")]
     spacing: Option<SpacingArg>,
-    /// Side of the cube that the cells or the hash grid fill, in world units; left out, 3 (kilonerf-seed, ngp-seed)
+    /// Side of the cube of the cells or the hash grid, in world units [default: 3] (kilonerf-seed, ngp-seed)
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     scene_scale: Option<f32>,
-    /// Cells along an axis of the coarsest level; left out, 16 (ngp-seed)
+    /// Cells along an axis of the coarsest level [default: 16] (ngp-seed)
     #[arg(long, value_name = "N")]
     base_resolution: Option<u32>,
-    /// Cells along an axis of the finest level, `N_max` of the model; left out, 2048 (ngp-seed)
+    /// Cells along an axis of the finest level, `N_max` of the model [default: 2048] (ngp-seed)
     #[arg(long, value_name = "N")]
     finest_resolution: Option<u32>,
-    /// Logarithm (of base 2) of the highest frequency; left out, what the file says, else 8 (learnit)
+    /// Base-2 logarithm of the highest frequency [default: from the file, else 8] (learnit)
     #[arg(long, value_name = "B", allow_negative_numbers = true)]
     max_log2: Option<f64>,
-    /// What makes a density of the network's output; left out, relu, or softplus for weights of nerf-meta (learnit)
+    /// Activation of the density output [default: relu, or softplus for weights of nerf-meta] (learnit)
     #[arg(long, value_enum, value_name = "WHAT")]
     density_activation: Option<ActivationArg>,
-    /// Where rays start
+    /// Near bound of rays
     #[arg(
         long,
         value_name = "T",
@@ -85,7 +86,7 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     near: f32,
-    /// Where rays end
+    /// Far bound of rays
     #[arg(
         long,
         value_name = "T",
@@ -93,11 +94,11 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     far: f32,
-    /// What near and far measure: depths along the viewing axis (plane) or distances (unit); left out, plane (nerf-pytorch)
-    /// or unit (the others)
+    /// Whether near and far are depths along the viewing axis (plane) or distances along the ray (unit) [default: plane
+    /// (nerf-pytorch) or unit (others)]
     #[arg(long, value_enum, value_name = "WHAT")]
     ray_direction: Option<DirectionArg>,
-    /// Where in a pixel its ray passes: 0 is the corner, 0.5 the centre
+    /// Position of the ray in its pixel: 0 is the corner, 0.5 the centre
     #[arg(
         long,
         value_name = "P",
@@ -105,8 +106,8 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     pixel_center: f32,
-    /// The model is one of normalised device coordinates, of images whose half width and height are so many focal lengths:
-    /// near and far count for nothing then (nerf-pytorch)
+    /// The model uses normalised device coordinates; give half the width and height of its images in focal lengths. --near
+    /// and --far are ignored then (nerf-pytorch)
     #[arg(long, value_name = "X,Y", value_delimiter = ',', num_args = 1)]
     ndc: Vec<f32>,
     /// Background of training and evaluation: white, black or #rrggbb
@@ -117,13 +118,13 @@ pub(super) struct Args {
 /// Models that can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Model {
-    /// Neural radiance fields of krrish94 and of yenchenlin
+    /// nerf-pytorch of krrish94 or of yenchenlin
     NerfPytorch,
-    /// Hash grids of the 100-line Instant-NGP
+    /// Hash grid of the 100-line Instant-NGP
     NgpSeed,
-    /// Grids of small networks of the 100-line `KiloNeRF`
+    /// Grid of small networks of the 100-line `KiloNeRF`
     KilonerfSeed,
-    /// Networks of the 100-line learned initialisations, and of nerf-meta
+    /// Network of the 100-line learned initialisations, or of nerf-meta
     Learnit,
 }
 
@@ -182,7 +183,7 @@ impl From<DirectionArg> for RayDirection {
 }
 
 impl Args {
-    /// A flag that means nothing to the model is refused.
+    /// Return an error for flags that the model does not have or values that are out of range.
     fn check_flags(&self) -> Result<()> {
         let (of_nerf, of_ngp) = (&[Model::NerfPytorch][..], &[Model::NgpSeed][..]);
         let (of_boxes, of_learnit) = (
@@ -220,7 +221,7 @@ impl Args {
             let model = self.model.to_possible_value();
             let model = model.as_ref().map_or("", |m| m.get_name());
             return Err(Error::usage(format!(
-                "{flag} means nothing to --as {model}: leave it out"
+                "{flag} does not apply to --as {model}: leave it out"
             )));
         }
         if let Some(b) = self.max_log2.filter(|b| !(*b > 0.0 && *b <= 20.0)) {
@@ -231,12 +232,13 @@ impl Args {
         let [base, finest] = self.resolutions();
         if !(1..=4096).contains(&base) || !(base..=65_536).contains(&finest) {
             return Err(Error::usage(format!(
-                "--base-resolution {base} and --finest-resolution {finest}: give 1 to 4096 cells, and as many to 65536"
+                "--base-resolution {base} and --finest-resolution {finest}: give a base of 1 to 4096 cells, and a finest \
+                 resolution from there up to 65536"
             )));
         }
         match self.scene_scale {
             Some(side) if !(side > 0.0 && side.is_finite()) => Err(Error::usage(format!(
-                "--scene-scale {side}: give the side of the cube, which is positive"
+                "--scene-scale {side}: give the side of the cube, a positive number"
             ))),
             _ => Ok(()),
         }
@@ -252,7 +254,7 @@ impl Args {
         ]
     }
 
-    /// `default`, but for what flags say.
+    /// Return `default` with the values that the flags set.
     fn rays(&self, default: RayOptions) -> RayOptions {
         RayOptions {
             n_samples: self.samples.unwrap_or(default.n_samples),
@@ -270,7 +272,7 @@ impl Args {
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if !(args.near >= 0.0 && args.far > args.near && args.far.is_finite()) {
         return Err(Error::usage(format!(
-            "--near {} and --far {}: near must not be negative, and far be larger",
+            "--near {} and --far {}: near must be 0 or more, and far must be larger than near",
             args.near, args.far
         )));
     }
@@ -286,13 +288,13 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     }
     if !(0.0..=1.0).contains(&args.pixel_center) {
         return Err(Error::usage(format!(
-            "--pixel-center {}: it must lie between 0 and 1",
+            "--pixel-center {}: give a number from 0 to 1",
             args.pixel_center
         )));
     }
     if !matches!(args.background, Background::Fixed(_)) {
         return Err(Error::usage(format!(
-            "--background {}: a model was trained over one colour: white, black or #rrggbb",
+            "--background {}: give the one colour that the model was trained with: white, black or #rrggbb",
             args.background
         )));
     }
@@ -301,7 +303,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         [x, y] if x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite() => Some([x, y]),
         _ => {
             return Err(Error::usage(
-                "--ndc: give two positive numbers, half of an image's width and height in focal lengths: 0.62,0.46",
+                "--ndc: give two positive numbers, half the width and height of an image in focal lengths, such as 0.62,0.46",
             ));
         }
     };

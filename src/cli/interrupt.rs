@@ -1,4 +1,4 @@
-//! Ctrl-C, a polite kill, and a terminal that is closed: the first asks what runs to save and stop, the second quits.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP: the first signal asks the running work to save and stop, the second quits at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,20 +6,20 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// How many parts of the program look at [`ASKED`] in time.
+/// Number of live [`Listener`]s, whose owners poll [`ASKED`] often.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 static HANDLER: Once = Once::new();
-/// Files under way, which go away with the program.
+/// Files that are being written; they are deleted if a signal ends the program.
 static INCOMPLETE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// What follows the first signal sooner is that signal again: `timeout` and others send theirs to a process and then to its
-/// whole group.
+/// A second signal within this time counts as the first one repeated: `timeout` and others signal a process and then its whole
+/// process group.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Exit code of a program that was interrupted, as shells have it: 128 + SIGINT.
+/// Exit code of an interrupted program, as in shells: 128 + SIGINT.
 pub(super) const EXIT_CODE: u8 = 130;
 
-/// While this lives, an interruption waits for [`is_asked`].
+/// While a listener lives, the first signal only sets [`is_asked`].
 pub(super) struct Listener(());
 
 impl Drop for Listener {
@@ -28,11 +28,11 @@ impl Drop for Listener {
     }
 }
 
-/// Listen from here on; where nobody listens an interruption ends the program at once.
+/// Return a new listener. Without any listener, a signal ends the program at once.
 pub(super) fn listen() -> Listener {
     LISTENERS.fetch_add(1, Ordering::SeqCst);
     HANDLER.call_once(|| {
-        // Without a handler the system's own applies: the program ends, and the last checkpoint stays.
+        // If no handler can be set, the system's default applies: the program ends, and the last checkpoint remains.
         let mut first: Option<Instant> = None;
         let _ = ctrlc::set_handler(move || {
             let since = first.get_or_insert_with(Instant::now).elapsed();
@@ -49,7 +49,7 @@ pub(super) fn listen() -> Listener {
     Listener(())
 }
 
-/// A file that is not to be left behind half-written, while this lives.
+/// Marks a file as incomplete while it lives; if a signal ends the program, the file is deleted.
 pub(super) struct Incomplete(PathBuf);
 
 impl Incomplete {

@@ -1,4 +1,4 @@
-//! `kiln meta` and `kiln meta-eval`
+//! `kiln meta` and `kiln meta-eval`: meta-learn an initialisation and evaluate it.
 
 use std::path::PathBuf;
 
@@ -7,50 +7,51 @@ use crate::session::{self, MetaEvalOptions, MetaOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln meta data/cars                             until the default budget is spent
+  kiln meta data/cars                             train for the default time
   kiln meta data/cars --method learnit --steps 50000 --out runs/cars
-  kiln meta data/cars --method ngp                of the hash-grid method
-  kiln meta --resume runs/cars --seconds 3600     go on
+  kiln meta data/cars --method ngp                initialise a hash grid
+  kiln meta --resume runs/cars --seconds 3600     continue
   kiln train data/cars/a-new-one --init runs/cars --train-views 0
-                                                  learn an object from one view, beginning there
-  kiln meta-eval runs/cars                        what that is worth
+                                                  train on one view from that initialisation
+  kiln meta-eval runs/cars                        compare it with random weights
 
-ROOT holds one folder an object, each a dataset of its own. A step is an outer step: so many steps
-as meta.inner_steps says are learned on one object, and what they begin with moves towards their end.")]
+ROOT holds one folder per object, each a dataset. The algorithm is Reptile: an outer step trains on one
+object for meta.inner_steps steps, then moves the initialisation towards the result.")]
 pub(super) struct Args {
     /// Folder of objects; may be left out with --resume
     root: Option<PathBuf>,
-    /// File with the lists `train` and `test` of folders [default: the one *_splits.json in ROOT]
+    /// JSON file that lists the folders of the splits `train` and `test` [default: the only *_splits.json in ROOT]
     #[arg(long, value_name = "FILE", conflicts_with = "train_fraction")]
     splits: Option<PathBuf>,
-    /// Learn from this share of the folders, the first by name, where no file says which
+    /// Without a splits file: train on this fraction of the folders, the first by name
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     train_fraction: Option<f64>,
-    /// Preset; where left out, `learnit`, or `learnit-small` on a software adapter
+    /// Preset [default: `learnit`, or `learnit-small` on a software adapter]
     #[arg(long, conflicts_with = "config", value_name = "M")]
     method: Option<String>,
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change a value of the configuration, as in --set `meta.inner_steps=16`; may be repeated
+    /// Change a configuration value, as in --set `meta.inner_steps=16`; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Run directory to make [default: `runs/<root>-<method>`]
+    /// Run directory to create [default: `runs/<root>-<method>`]
     #[arg(long, conflicts_with = "resume", value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Run to go on with, under its own configuration
+    /// Run to continue, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "overrides", "splits", "train_fraction", "downscale", "apply_orientation", "seed"])]
     resume: Option<PathBuf>,
-    /// Stop after this many outer steps over the run's life [default without --seconds: 20000, or on a software adapter 900 s]
+    /// Stop after this many outer steps, counted from the start of the run [default: 20000, or 900 s on a software adapter;
+    /// none with --seconds]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// Stop after this many seconds of training over the run's life
+    /// Stop after this many seconds of training, counted from the start of the run
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
     /// Shrink the images by this factor
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
     /// Seed of all random numbers [default: the configuration's]
@@ -64,7 +65,7 @@ pub(super) struct Args {
         default_value_t = 60.0
     )]
     checkpoint_every: f64,
-    /// Write event files for tensorboard into the run's tensorboard/ folder
+    /// Write event files for tensorboard to the run's tensorboard/ folder
     #[arg(long)]
     tensorboard: bool,
     /// Overwrite an existing run
@@ -73,7 +74,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// What the flags ask for.
+    /// The options that the flags set.
     fn options(&self) -> MetaOptions {
         MetaOptions {
             root: self.root.clone(),
@@ -105,20 +106,20 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln meta-eval runs/cars                              one view of each held-out object
+  kiln meta-eval runs/cars                              train on one view of each held-out object
   kiln meta-eval runs/cars --objects 5 --steps 0,32,1000
-  kiln meta-eval runs/cars --train-views 3              the first three views
-  kiln meta-eval runs/cars --train-views 0,12 --json    these two
+  kiln meta-eval runs/cars --train-views 3              train on the first three views
+  kiln meta-eval runs/cars --train-views 0,12 --json    train on views 0 and 12
 
-Prints the PSNR of views that were not trained on after so many steps, from what was learned and from
-scratch, and writes meta-eval.json and meta-eval.png into the run.")]
+Trains each object from the meta-learned initialisation and from random weights, prints the PSNR of
+novel views after each number of steps, and writes meta-eval.json and meta-eval.png into the run.")]
 pub(super) struct EvalArgs {
-    /// Run that `kiln meta` made, or a checkpoint file
+    /// Run made by `kiln meta`, or a checkpoint file
     run: PathBuf,
-    /// Held-out objects to learn, the first by the list [default: all, at most 5 on a software adapter]
+    /// Number of held-out objects, the first of the list [default: all, but at most 5 on a software adapter]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     objects: Option<u32>,
-    /// Steps after which to measure
+    /// Numbers of steps after which to evaluate
     #[arg(
         long,
         value_name = "N,N,…",
@@ -126,23 +127,25 @@ pub(super) struct EvalArgs {
         default_values_t = MetaEvalOptions::STEPS
     )]
     steps: Vec<u32>,
-    /// Views of each object to learn from: how many, the first ones, or which, as 0,12, 0..3
-    /// (without the last) or 0-2 (with it)
+    /// Views of each object to train on: a number (the first views), or indices and ranges such as 0,12, 0..3 (3 excluded)
+    /// or 0-2 (2 included)
     #[arg(long, value_name = "N|i,j|A..B", default_value = "1")]
     train_views: Selection,
-    /// Other views to measure: how many, evenly spread, which, or all [default: all, at most 3 on a software adapter]
+    /// Other views to evaluate: a number of evenly spaced views, indices and ranges, or all [default: all, but at most 3 on
+    /// a software adapter]
     #[arg(long, value_name = "N|i,j|A..B|all")]
     eval_views: Option<Selection>,
-    /// Where the objects are, if not where the run was made
+    /// Where the objects are, if not where the run was trained
     #[arg(long, value_name = "ROOT")]
     root: Option<PathBuf>,
-    /// File with the list `test` of folders, if not the run's
+    /// JSON file that lists the folders of the split `test` [default: the run's]
     #[arg(long, value_name = "FILE")]
     splits: Option<PathBuf>,
-    /// Factor to shrink the images by; the run's own where left out
+    /// Shrink the images by this factor [default: the run's]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was made so
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images; on if the run was
+    /// trained that way
     #[arg(long)]
     apply_orientation: bool,
     /// Folder to write to [default: the run]

@@ -1,4 +1,4 @@
-//! The command line: the only part of kiln, with the window, that knows about terminals, flags and exit codes.
+//! The command line. Only this module and the window know about terminals, flags and exit codes.
 
 mod bench;
 mod demo;
@@ -37,40 +37,40 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  kiln demo                                      everything once, on a small scene of its own
-  kiln inspect data/lego                         is the dataset fit to train on?
-  kiln train data/lego --seconds 60              train, then measure on views not trained on
+  kiln demo                                      train, evaluate and render a small built-in scene
+  kiln inspect data/lego                         check a dataset before training
+  kiln train data/lego --seconds 60              train, then evaluate on held-out views
   kiln render runs/lego-ngp --turntable 48 --out orbit.gif
 
-Exit codes: 0 done, 1 failed, 2 bad usage, 130 interrupted (train has saved what it had).";
+Exit codes: 0 success, 1 failure, 2 bad usage, 130 interrupted (training saves a checkpoint first).";
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 struct Global {
-    /// Adapter to use: its number or a part of its name, as `kiln devices` lists them [env: `KILN_DEVICE`]
+    /// Adapter to use: its number, or part of its name, as listed by `kiln devices` [env: `KILN_DEVICE`]
     #[arg(long, global = true, value_name = "NAME|N")]
     device: Option<String>,
-    /// Print machine-readable JSON lines on stdout and nothing else there
+    /// Print only machine-readable JSON lines on stdout
     #[arg(long, global = true)]
     json: bool,
-    /// Say less on stderr
+    /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more on stderr
+    /// Print more details on stderr
     #[arg(short, long, global = true)]
     verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make the built-in scene, train on it, evaluate and render it
+    /// Train, evaluate and render the built-in scene
     Demo(demo::Args),
-    /// List the adapters of this machine
+    /// List the adapters (GPUs and software renderers) of this machine
     #[command(
-        after_help = "Examples:\n  kiln devices\n  kiln devices --json | jq .name\n  kiln train data/lego --device radeon       by a part of its name, or --device 1, or KILN_DEVICE=1"
+        after_help = "Examples:\n  kiln devices\n  kiln devices --json | jq .name\n  kiln train data/lego --device radeon       select by part of the name; also --device 1 or KILN_DEVICE=1"
     )]
     Devices,
-    /// Examine a dataset before training on it, or a run
+    /// Check a dataset before training on it, or summarise a run
     Inspect(inspect::Args),
     /// Train a radiance field from posed images
     Train(Box<train::Args>),
@@ -78,26 +78,26 @@ enum Command {
     Distill(Box<distill::Args>),
     /// Meta-learn an initialisation from many objects
     Meta(Box<meta::Args>),
-    /// Measure a meta-learned initialisation on held-out objects
+    /// Evaluate a meta-learned initialisation on held-out objects
     MetaEval(Box<meta::EvalArgs>),
-    /// Measure a run against images it was not trained on
+    /// Evaluate a run on images it was not trained on
     Eval(eval::Args),
-    /// Render views of a run, or an orbit around it
+    /// Render views of a run, an orbit around its scene, or a camera path
     Render(Box<render::Args>),
-    /// Open a window: watch training, look around in a run
+    /// Open a window to watch training or look around in a trained scene
     #[cfg(feature = "viewer")]
     View(view::Args),
-    /// Import a field that another program trained
+    /// Import a model trained by another program
     Import(Box<import::Args>),
-    /// Time every stage on this machine
+    /// Benchmark the stages of training, or rendering, on this machine
     Bench(bench::Args),
-    /// Print a script that completes kiln's commands and flags in a shell
+    /// Print a shell completion script
     Completions(help::CompletionsArgs),
     /// Write manual pages
     Man(help::ManArgs),
 }
 
-/// The command as one would type it again.
+/// The command line, quoted so that it can be pasted into a shell.
 fn command_line() -> String {
     let quoted = |argument: String| {
         let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
@@ -115,7 +115,8 @@ fn command_line() -> String {
         .join(" ")
 }
 
-/// Run the program, whose windows `window` opens; the exit code is 0, 1 (failed) or 2 (bad usage).
+/// Run the program; `window` opens the window of `kiln view`. The exit code is 0 (success), 1 (failure), 2 (bad usage) or 130
+/// (interrupted).
 #[must_use]
 pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
     let cli = Cli::parse();

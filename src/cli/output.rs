@@ -1,4 +1,4 @@
-//! Where a command's words go: JSON lines to stdout, everything else to stderr, bars only on a terminal.
+//! Output of the commands: results and JSON lines go to stdout, everything else to stderr; progress bars only on a terminal.
 
 use std::any::Any;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,14 +13,14 @@ use crate::gpu::{Gpu, GpuError, GpuOptions};
 use crate::session::journal::SCHEMA;
 use crate::session::{Error, Level, Observer, ObserverExt as _, Result, Scale, Task};
 
-/// The terminal that a command was typed in, and the device that its flags name.
+/// The terminal that the program runs in, and the device that its flags name.
 #[derive(Debug, Clone)]
 pub(super) struct Terminal {
     pub(super) options: GpuOptions,
     json: bool,
     quiet: bool,
     verbose: bool,
-    /// All bars, so that no line is written into one.
+    /// All progress bars; they are suspended while a line is written.
     bars: MultiProgress,
 }
 
@@ -40,14 +40,14 @@ impl Terminal {
         }
     }
 
-    /// Open the device, and say which.
+    /// Open the device and print its name.
     pub(super) fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
         let gpu = Gpu::open(&self.options)?;
         self.note(format!("device: {}", gpu.description()));
         Ok(gpu)
     }
 
-    /// A line on stderr, which may be gone: what runs goes on without a terminal.
+    /// Print a line on stderr. Errors are ignored: work continues if the terminal is closed.
     fn line(&self, text: &str) {
         self.bars.suspend(|| {
             let _ = writeln!(std::io::stderr().lock(), "{text}");
@@ -62,7 +62,7 @@ impl Observer for Terminal {
                 self.line(&format!("error: {text}"));
                 let line =
                     serde_json::json!({ "schema": SCHEMA, "event": "error", "message": text });
-                // Nobody may be there to read it.
+                // stdout may be closed.
                 let _ = self.record(&line.to_string());
             }
             Level::Detail if !self.verbose => {}
@@ -119,7 +119,7 @@ impl Observer for Terminal {
     }
 }
 
-/// A bar, which is cleared as it is dropped.
+/// A progress bar that is cleared when it is dropped.
 struct Bar(ProgressBar);
 
 impl Task for Bar {
@@ -142,7 +142,7 @@ impl Drop for Bar {
     }
 }
 
-/// The exit code that `error` ends the program with.
+/// The exit code for `error`.
 pub(super) fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Cancelled(_) => interrupt::EXIT_CODE,

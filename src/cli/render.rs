@@ -1,4 +1,4 @@
-//! `kiln render`
+//! `kiln render`: renders views of a run.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,8 @@ const EXAMPLES: &str = "\
 Examples:
   kiln render runs/lego --out views/                          the test views as PNGs
   kiln render runs/lego --turntable 48 --out orbit.gif        an orbit
-  kiln render runs/fern --spiral 60 --out spiral.gif          a spiral before a forward-facing scene
-  kiln render runs/lego --path cameras.json --out flight.mp4  a camera's path as a video
+  kiln render runs/fern --spiral 60 --out spiral.gif          a spiral in front of a forward-facing scene
+  kiln render runs/lego --path cameras.json --out flight.mp4  a camera path as a video
   kiln render runs/lego --path cameras.json --out frames/ --frames 100..200 --samples 4
   kiln render runs/lego --turntable 1 --out cutout.png --background transparent
   kiln render runs/lego --turntable 1 --out top.png --crop=-1,-1,0,1,1,1
@@ -26,65 +26,67 @@ docs/camera-path.md describes the files that --path reads.";
 pub(super) struct Args {
     /// Run directory, or a checkpoint file
     run: PathBuf,
-    /// Render the views of a split: train, val or test (which is what is rendered where nothing is chosen)
+    /// Render the views of a split: train, val or test [default: test, unless another kind of view is chosen]
     #[arg(long, value_name = "SPLIT", conflicts_with_all = ["turntable", "spiral", "path"])]
     split: Option<Split>,
-    /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
+    /// Render an orbit of N views around the scene, or an arc if the training cameras are all on one side
     #[arg(long, value_name = "N", conflicts_with_all = ["spiral", "path"], value_parser = clap::value_parser!(u32).range(1..=10_000))]
     turntable: Option<u32>,
-    /// Render a spiral of N views before the scene, where the cameras looked one way, as in LLFF captures
+    /// Render a spiral of N views in front of a forward-facing scene, such as an LLFF capture
     #[arg(long, value_name = "N", conflicts_with = "path", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     spiral: Option<u32>,
-    /// Render along a path: key frames (docs/camera-path.md), a camera path from nerfstudio or Instant-NGP, or the poses of
-    /// a transforms.json
+    /// Render a camera path: key frames (docs/camera-path.md), a path from nerfstudio or Instant-NGP, or the poses of a
+    /// transforms.json
     #[arg(long, value_name = "FILE")]
     path: Option<PathBuf>,
-    /// nerfstudio's `dataparser_transforms.json`, which takes its path to the dataset's world
+    /// nerfstudio's `dataparser_transforms.json`, which maps its camera path to the dataset's world coordinates
     #[arg(long, value_name = "FILE", requires = "path")]
     path_transform: Option<PathBuf>,
-    /// Only frames A to B - 1, counted from 0; numbers in file names stay those of the whole
+    /// Render only frames A to B - 1, counted from 0; file names keep the numbers of the whole path
     #[arg(long, value_name = "A..B[..STEP]")]
     frames: Option<FrameRange>,
-    /// Only every K-th frame; an animation shows each K times as long
+    /// Render only every K-th frame; an animation shows each frame K times as long
     #[arg(long, value_name = "K", value_parser = positive)]
     every: Option<usize>,
-    /// Folder for images, or one .png, .exr, .gif or .mp4 file (the last needs ffmpeg)
+    /// Folder for images, or a .png, .exr, .gif or .mp4 file (.mp4 needs ffmpeg)
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// Pixels per row; left out, as in the dataset or the path
+    /// Width in pixels [default: as in the dataset or the path]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     width: Option<u32>,
-    /// Rows; left out, as in the dataset or the path
+    /// Height in pixels [default: as in the dataset or the path]
     #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_384))]
     height: Option<u32>,
-    /// What to render: rgb, depth, normal, opacity
+    /// Channels to render: rgb, depth, normal, opacity
     #[arg(long, value_name = "c,d", value_delimiter = ',', default_value = "rgb")]
     channels: Vec<Channel>,
-    /// Background: white, black, #rrggbb, or transparent (PNGs with alpha)
+    /// Background: white, black, #rrggbb, or transparent (PNGs with alpha) [default: the run's]
     #[arg(long, value_name = "C")]
     background: Option<Backdrop>,
-    /// Show only what lies in this box, two corners in world units; left out, as in the path
+    /// Render only what lies in this box, given by two corners in world units [default: as in the path]
     #[arg(long, value_name = "x,y,z,x,y,z", allow_hyphen_values = true)]
     crop: Option<Crop>,
-    /// Rays a pixel, averaged: 1, 4, 9 or 16
+    /// Rays per pixel (antialiasing): 1, 4, 9 or 16
     #[arg(long, value_name = "N", default_value = "1", value_parser = samples_per_side)]
     samples: u32,
-    /// Write colour as linear-light EXR, times alpha; opaque where --background names a colour
+    /// Write colour as linear EXR with premultiplied alpha; opaque if --background names a colour
     #[arg(long)]
     linear: bool,
-    /// Depth as shades of grey, as 16-bit PNG or as EXR in world units; 0 where there is nothing [default: shaded]
+    /// Write depth as shades of grey, 16-bit PNG, or EXR in world units; 0 means nothing was hit [default: shaded, or exr
+    /// for an .exr file]
     #[arg(long, value_name = "shaded|png16|exr")]
     depth_format: Option<DepthName>,
-    /// What a world unit is in 16-bit depth [default: 1000]
+    /// Value of one world unit in 16-bit depth [default: 1000]
     #[arg(long, value_name = "S", value_parser = positive_number)]
     depth_scale: Option<f64>,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was trained so
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images; on if the run was
+    /// trained that way
     #[arg(long)]
     apply_orientation: bool,
-    /// Frames per second of an animation; left out, as in the path, else 12
+    /// Frames per second of an animation [default: as in the path, else 12]
     #[arg(long, value_name = "N", value_parser = frame_rate)]
     fps: Option<f64>,
 }
@@ -92,7 +94,7 @@ pub(super) struct Args {
 fn positive(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
-        _ => Err("give a number of frames from 1 on".to_owned()),
+        _ => Err("give a whole number, 1 or more".to_owned()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `kiln train`
+//! `kiln train`: trains a run.
 
 use std::path::PathBuf;
 
@@ -8,59 +8,62 @@ use crate::session::{self, FitOptions, Result, Selection};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
-  kiln train data/lego                                   until the default budget is spent
-  kiln train data/lego --seconds 300 --out runs/a        for five minutes of training
-  kiln train data/fox --downscale 4 --until-psnr 27      until it is good enough
-  kiln train data/fern --downscale 8                     on the images of an LLFF capture at that size
-  kiln train --resume runs/a --seconds 900               go on, exactly as if it had never stopped
+  kiln train data/lego                                   train for the default number of steps
+  kiln train data/lego --seconds 300 --out runs/a        train for five minutes
+  kiln train data/fox --downscale 4 --until-psnr 27      stop once the test PSNR reaches 27 dB
+  kiln train data/fern --downscale 8                     use the images of an LLFF capture at 1/8 size
+  kiln train --resume runs/a --seconds 900               continue exactly where the run stopped
   kiln train data/lego --config runs/a/config.toml --seed 2
-                                                         the same again with another seed
-  kiln train data/lego --set training.batch_size=65536   change a value of the configuration
-  kiln train data/car --init runs/cars --train-views 0   from one view, beginning with what kiln meta learned
+                                                         repeat with another seed
+  kiln train data/lego --set training.batch_size=65536   change a configuration value
+  kiln train data/car --init runs/cars --train-views 0   use one view and the weights of kiln meta
 
-Ctrl-C saves a checkpoint and stops; a second one quits at once.")]
+Ctrl-C saves a checkpoint and stops; a second Ctrl-C quits at once.")]
 pub(super) struct Args {
     /// Folder of posed images: Blender, `transforms.json`, LLFF or SRN; may be left out with --resume
     dataset: Option<PathBuf>,
-    /// Preset; where left out, `ngp`, or `ngp-small` on a software adapter
+    /// Preset [default: `ngp`, or `ngp-small` on a software adapter]
     #[arg(long, conflicts_with = "config", value_name = "M")]
     method: Option<String>,
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change a value of the configuration, as in --set `training.batch_size=65536`; may be repeated
+    /// Change a configuration value, as in --set `training.batch_size=65536`; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Run directory to make [default: `runs/<dataset>-<method>`]
+    /// Run directory to create [default: `runs/<dataset>-<method>`]
     #[arg(long, conflicts_with = "resume", value_name = "RUN")]
     out: Option<PathBuf>,
-    /// Run to go on with, under its own configuration
+    /// Run to continue, with its own configuration
     #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config"])]
     resume: Option<PathBuf>,
-    /// Begin with the parameters of this run, as `kiln meta` made, and with its configuration where no other is named
+    /// Initialise the weights from this run (usually made by `kiln meta`), and use its configuration unless --method or
+    /// --config names another
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Stop after this many steps over the run's life [default without --seconds: 20000, or on a software adapter 300 s]
+    /// Stop after this many steps, counted from the start of the run [default: 20000, or 1000 with --init, or 300 s on a
+    /// software adapter; none with --seconds]
     #[arg(long, value_name = "N")]
     steps: Option<u32>,
-    /// Stop after this many seconds of training over the run's life
+    /// Stop after this many seconds of training, counted from the start of the run
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
-    /// Stop once the evaluation views reach this PSNR
+    /// Stop once the mean PSNR of the evaluation views reaches this value, in dB
     #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     until_psnr: Option<f64>,
-    /// Train on these views only, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or on all; where the dataset names no
-    /// test views, the others are
+    /// Train on these views only: indices and ranges such as 0,5,10, 0..24 (24 excluded) or 0-23 (23 included), or all; if
+    /// the dataset defines no test split, the remaining views become test views
     #[arg(long, value_name = "i,j|A..B|all")]
     train_views: Option<Selection>,
-    /// Views to evaluate: how many, evenly spread, or which, as 0,5,10, 0..24 (without the last) or 0-23 (with it), or all
-    /// [default: all, at most 25 on a software adapter]
+    /// Views to evaluate: a number of evenly spaced views, indices and ranges such as 0,5,10, 0..24 (24 excluded) or 0-23
+    /// (23 included), or all [default: all, but at most 25 on a software adapter]
     #[arg(long, value_name = "N|i,j|A..B|all")]
     eval_views: Option<Selection>,
-    /// Shrink the images by this factor; of LLFF data, from the full size, taking the folder of the size where there is one
+    /// Shrink the images by this factor; for LLFF data it counts from the full size, and a folder of images at that size is
+    /// used if there is one
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: Option<u32>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
     /// Seed of all random numbers [default: the configuration's]
@@ -74,30 +77,30 @@ pub(super) struct Args {
         default_value_t = 60.0
     )]
     checkpoint_every: f64,
-    /// Background behind training rays: auto, random, white, black or #rrggbb; a colour also serves evaluation
+    /// Background of training rays: auto, random, white, black or #rrggbb; a fixed colour is used for evaluation too
     #[arg(long, value_name = "C")]
     background: Option<Background>,
-    /// Composite in linear colour
+    /// Composite in linear colour instead of sRGB
     #[arg(long)]
     linear: bool,
-    /// Write event files for tensorboard into the run's tensorboard/ folder
+    /// Write event files for tensorboard to the run's tensorboard/ folder
     #[arg(long)]
     tensorboard: bool,
     /// Overwrite an existing run
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// Watch it in a window
+    /// Watch the training in a window
     #[cfg(feature = "viewer")]
     #[arg(long)]
     pub(super) view: bool,
-    /// Do what a file of actions says, for tests
+    /// Run a script of user actions, for tests
     #[cfg(feature = "viewer")]
     #[arg(long, value_name = "FILE", hide = true, requires = "view")]
     pub(super) view_script: Option<PathBuf>,
 }
 
 impl Args {
-    /// What the flags ask for.
+    /// The options that the flags set.
     pub(super) fn options(&self) -> FitOptions {
         FitOptions {
             dataset: self.dataset.clone(),

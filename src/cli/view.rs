@@ -1,4 +1,4 @@
-//! `kiln view`, and `--view` of training.
+//! `kiln view` and `kiln train --view`.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use crate::session::{OpenWindow, Result, WindowContent, WindowOptions};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  kiln view                          an empty window: drop a dataset or a run on it, or try the built-in scene
-  kiln view runs/lego-ngp            look around in what a run has learned
-  kiln view data/fox                 train on a dataset, and watch
+  kiln view                          an empty window: drop a dataset or a run on it, or open the demo
+  kiln view runs/lego-ngp            look around in a trained scene
+  kiln view data/fox                 train on a dataset and watch
 
-? in the window lists its keys.")]
+Press ? in the window for a list of keys.")]
 pub(super) struct Args {
-    /// Run directory or checkpoint to look at, or dataset to train on
+    /// Run directory or checkpoint to view, or dataset to train on
     what: Option<PathBuf>,
-    /// Do what a file of actions says, for tests
+    /// Run a script of user actions, for tests
     #[arg(long, value_name = "FILE", hide = true)]
     script: Option<PathBuf>,
 }
 
-/// Open a window on what `args` name.
+/// Open a window with the run or dataset that `args` name.
 pub(super) fn run(terminal: &Terminal, args: &Args, open: OpenWindow) -> Result<()> {
     let options = WindowOptions {
         gpu: terminal.options.clone(),
@@ -31,7 +31,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args, open: OpenWindow) -> Result<
     open(options, Box::new(terminal.clone()))
 }
 
-/// Train as `args` say, in a window.
+/// Train in a window with the options in `args`.
 pub(super) fn train(terminal: &Terminal, args: &train::Args, open: OpenWindow) -> Result<()> {
     let options = WindowOptions {
         gpu: terminal.options.clone(),

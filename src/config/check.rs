@@ -2,7 +2,8 @@
 
 use super::{
     Background, Cells, Config, DirectionEncoding, ForwardFacing, FrequencyConfig, HashGridConfig,
-    Loss, Meta, Network, Occupancy, Optimizer, Pass, PositionEncoding, SCALE_RANGE, Sampler,
+    Loss, Meta, NetworkConfig, Occupancy, Optimizer, PassConfig, PositionEncoding, SCALE_RANGE,
+    Sampler,
 };
 
 /// A key with an impossible value, and what it should be.
@@ -180,7 +181,7 @@ impl Config {
         }
         self.optimizer.check("")?;
         let optimizer = &self.optimizer;
-        let has_cells = |pass: &Pass| pass.field.cells.is_some();
+        let has_cells = |pass: &PassConfig| pass.field.cells.is_some();
         if optimizer.norm_reg > 0.0 && !self.passes.iter().any(has_cells) {
             return Err(invalid(
                 "optimizer.norm_reg",
@@ -504,7 +505,7 @@ impl FrequencyConfig {
     }
 }
 
-impl Pass {
+impl PassConfig {
     fn check(&self) -> Result<(), InvalidValue> {
         if self.loss_weight <= 0.0 {
             return Err(invalid(
@@ -696,7 +697,7 @@ impl Cells {
     }
 }
 
-impl Network {
+impl NetworkConfig {
     fn check(&self, key: &str) -> Result<(), InvalidValue> {
         let (n, layers) = (self.n_neurons, self.n_hidden_layers);
         if !n.is_multiple_of(4) || !(4..=512).contains(&n) {

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 /// One pass: where samples lie, and the field that is evaluated there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pass {
+pub struct PassConfig {
     /// Factor on this pass's loss.
     #[serde(default = "super::optimizer::one")]
     pub loss_weight: f32,
     /// Where samples lie.
     pub sampler: Sampler,
     /// What is evaluated.
-    pub field: Field,
+    pub field: FieldConfig,
 }
 
 /// Where samples lie along a ray.
@@ -95,7 +95,7 @@ impl Sampler {
 /// A radiance field: an encoding that feeds a network, twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Field {
+pub struct FieldConfig {
     /// Encoding of positions in [0, 1]³.
     pub position_encoding: PositionEncoding,
     /// Encoding of unit view directions.
@@ -105,7 +105,7 @@ pub struct Field {
     #[serde(default)]
     pub cells: Option<Cells>,
     /// Network from encoded position to density and features.
-    pub density_network: Network,
+    pub density_network: NetworkConfig,
     /// Outputs of the density network: the raw density first, then features, or the raw colour without a colour network.
     pub n_density_outputs: u32,
     /// Whether the raw density feeds the colour network as the features do.
@@ -117,7 +117,7 @@ pub struct Field {
     /// Network from features and the encoded direction to raw colour. Left out, the density network's outputs are density
     /// and colour.
     #[serde(default)]
-    pub color_network: Option<Network>,
+    pub color_network: Option<NetworkConfig>,
     /// Raw density to σ, per unit of the space that samples lie in.
     #[serde(default)]
     pub density_activation: DensityActivation,
@@ -131,12 +131,12 @@ pub struct Field {
     pub color_activation: ColorActivation,
 }
 
-impl Field {
+impl FieldConfig {
     /// Whether the fused kernels hold its networks: all layers narrow and plain.
     #[must_use]
     pub fn is_narrow(&self) -> bool {
         let narrow =
-            |n: &Network| n.n_neurons <= 64 && n.n_hidden_layers <= 4 && n.skips.is_empty();
+            |n: &NetworkConfig| n.n_neurons <= 64 && n.n_hidden_layers <= 4 && n.skips.is_empty();
         let color = self.color_network.as_ref();
         narrow(&self.density_network) && color.is_none_or(narrow) && self.n_density_outputs <= 65
     }
@@ -154,7 +154,7 @@ impl Field {
     }
 
     /// The networks there are, by key.
-    pub(super) fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
+    pub(super) fn networks(&self) -> impl Iterator<Item = (&'static str, &NetworkConfig)> {
         let color = self.color_network.as_ref().map(|n| ("color_network", n));
         std::iter::once(("density_network", &self.density_network)).chain(color)
     }
@@ -331,7 +331,7 @@ pub enum DirectionEncoding {
 /// A multi-layer perceptron.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
+pub struct NetworkConfig {
     /// Neurons per hidden layer: a multiple of 4 up to 512.
     pub n_neurons: u32,
     /// Hidden layers.

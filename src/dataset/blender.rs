@@ -1,4 +1,4 @@
-//! The Blender (NeRF-synthetic) format: `transforms_{train,val,test}.json`, one file a split.
+//! The Blender (NeRF-synthetic) format: one file `transforms_{train,val,test}.json` per split.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::json::Document;
 use super::{Dataset, Format, Image, Notes, Split, TRANSFORMS, frames};
 use crate::camera::{Camera, Lens};
 
-/// The file of a split.
+/// File name of a split.
 pub(super) fn file_name(split: Split) -> String {
     format!("transforms_{split}.json")
 }
@@ -30,7 +30,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         let count = found.missing.len();
         if found.frames.is_empty() && count > 0 && found.unpictured.len() == count {
             dataset.warnings.push(format!(
-                "{}: its {count} poses have no images: kiln render --split {split} draws them, and nothing is measured there",
+                "{}: its {count} poses have no images: kiln render --split {split} renders them, but metrics need images",
                 file_name(split)
             ));
             dataset.unpictured.push((split, found.unpictured));
@@ -55,7 +55,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
     Ok(dataset)
 }
 
-/// A test split where there is none: the validation views, else every 8th training view.
+/// Fill in a missing test split: the validation views, else every 8th training view.
 pub(super) fn fall_back(dataset: &mut Dataset) {
     if dataset.val.is_empty() {
         let views = std::mem::take(&mut dataset.train);
@@ -76,8 +76,8 @@ pub(super) fn fall_back(dataset: &mut Dataset) {
 /// Writes one split in Blender's format: `root/transforms_{split}.json` and
 /// `root/{split}/r_{i}.png`.
 ///
-/// `cameras` and `images` go in pairs; `near_far` (world units) is written as `near` and `far`
-/// where given.
+/// `cameras[i]` belongs to `images[i]`; `near_far` (world units), if given, is written as `near` and
+/// `far`.
 ///
 /// # Errors
 /// Cameras the format cannot hold (all must be pinholes with one size and focal length, square
@@ -165,14 +165,14 @@ fn write(
     write_json(&path, &document)
 }
 
-/// Writes a document where it can be read by people too.
+/// Writes a document as indented JSON.
 pub(super) fn write_json(path: &Path, document: &serde_json::Value) -> Result<(), DatasetError> {
     let text = serde_json::to_string_pretty(document)
         .map_err(|e| DatasetError::write(path, std::io::Error::other(e)))?;
     std::fs::write(path, text + "\n").map_err(|e| DatasetError::write(path, e))
 }
 
-/// Whether `camera_angle_x` and the image's size say all about the intrinsics.
+/// Whether `camera_angle_x` and the image size describe the intrinsics completely.
 fn is_blender(camera: &Camera) -> bool {
     let centre = [camera.width as f32 / 2.0, camera.height as f32 / 2.0];
     let near = |a: f32, b: f32| (a - b).abs() <= 1e-4 * b.abs();

@@ -1,4 +1,4 @@
-//! What is wrong with a dataset as a whole: its cameras against each other and against the scene's box, and its images.
+//! Checks of a dataset as a whole: cameras against each other and against the scene's box, and images.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,16 +18,16 @@ use crate::text::{one_line, shown};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Training refuses to start, or would learn nothing.
+    /// Training refuses to start or cannot learn anything.
     Error,
-    /// Training goes on without, or gets worse for it.
+    /// Training ignores the affected data, or its result gets worse.
     Warning,
 }
 
-/// One thing that is wrong, in a line.
+/// One problem, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it means.
+    /// What it means for training.
     pub severity: Severity,
     /// The file it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +35,7 @@ pub struct Problem {
     /// The frame it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
-    /// File, frame, cause and way out.
+    /// File, frame, cause and remedy.
     pub message: String,
 }
 
@@ -49,13 +49,13 @@ impl Problem {
         }
     }
 
-    /// Something that training works around.
+    /// A problem that training works around.
     #[must_use]
     pub fn warning(message: String) -> Self {
         Self::new(Severity::Warning, message)
     }
 
-    /// The same, of a view.
+    /// The same for one view.
     pub(super) fn warning_of(view: &Frame, message: String) -> Self {
         Self::of_view(Severity::Warning, view, message)
     }
@@ -80,14 +80,14 @@ impl From<&DatasetError> for Problem {
     }
 }
 
-/// Where the cameras of a dataset stand, in world units.
+/// Camera positions of a dataset relative to the scene's box, in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Stand {
-    /// The point nearest to all optical axes, of cameras that look at one point.
+    /// The point nearest to all optical axes, if the cameras look at one point.
     pub focus: Option<[f64; 3]>,
-    /// Nearest and farthest camera from the focus, or from the middle of the box where there is none.
+    /// Distance of the nearest and the farthest camera from the focus, or from the centre of the box if there is none.
     pub distance: [f64; 2],
-    /// Cameras inside the box.
+    /// Number of cameras inside the box.
     pub inside: usize,
     /// Lowest corner of the cameras' bounding box.
     pub low: [f64; 3],
@@ -105,7 +105,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The middle.
+    /// The centre.
     #[must_use]
     pub fn center(&self) -> DVec3 {
         (DVec3::from(self.low) + DVec3::from(self.high)) / 2.0
@@ -117,7 +117,7 @@ impl Bounds {
         (DVec3::from(self.high) - DVec3::from(self.low)).max_element()
     }
 
-    /// From where to where, in words.
+    /// Both corners as text.
     #[must_use]
     pub fn shown(&self) -> String {
         let side = self.side();
@@ -128,7 +128,7 @@ impl Bounds {
         p.cmpge(DVec3::from(self.low)).all() && p.cmple(DVec3::from(self.high)).all()
     }
 
-    /// Whether `origin + t direction` is inside for some t of `range`.
+    /// Whether `origin + t direction` is inside for some t in `range`.
     fn meets(&self, origin: DVec3, direction: DVec3, range: [f64; 2]) -> bool {
         let (mut enter, mut leave) = (range[0], range[1]);
         for axis in 0..3 {
@@ -147,18 +147,18 @@ impl Bounds {
     }
 }
 
-/// How a box fits what cameras see.
+/// How a box fits the region that the cameras see.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Fit {
-    /// Share of an image's rays that meet the box, its mean over the views.
+    /// Fraction of an image's rays that hit the box, averaged over the views.
     pub rays_inside: f64,
-    /// Side of the box over the width of what is seen where the cameras look, where they look at something.
+    /// Side of the box over the width of the visible region at the focus, if the cameras have one.
     pub side_over_view: Option<f64>,
-    /// Cells of an occupancy grid across what is seen there.
+    /// Number of occupancy grid cells across that region.
     pub cells_across: Option<f64>,
 }
 
-/// How `scene_box` of `cubes` unit cubes a side fits what the cameras of `frames` see.
+/// How `scene_box`, with `cubes` unit cubes per side, fits the region that the cameras of `frames` see.
 #[must_use]
 pub fn fit(
     frames: &[Frame],
@@ -184,19 +184,19 @@ pub fn fit(
     }
 }
 
-/// Whether a camera's rays, within `near_far` world units, meet `scene_box`.
+/// Whether any of a camera's rays, within `near_far` world units, hits `scene_box`.
 #[must_use]
 pub fn sees(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> bool {
     rays_that_meet(camera, scene_box, near_far).0 > 0
 }
 
-/// Whether the poses of `dataset` look like the inverse of what they should be.
+/// Whether the poses of `dataset` look like world-to-camera matrices, the inverse of what is expected.
 #[must_use]
 pub fn are_inverted(dataset: &Dataset) -> bool {
     inverted::are(&dataset.cameras())
 }
 
-/// Where the cameras of `frames` stand, seen from the scene's box.
+/// Camera positions of `frames` relative to the scene's box.
 #[must_use]
 pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
@@ -220,8 +220,8 @@ pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
     }
 }
 
-/// What is wrong with the cameras of `dataset`, whose scene lies in `scene_box`; `near_far` says how far the rays of a
-/// view reach, in world units.
+/// Check the cameras of `dataset`, whose scene lies in `scene_box` with `cubes` unit cubes per side. `near_far` returns where
+/// a view's rays start and end, in world units.
 #[must_use]
 pub fn check(
     dataset: &Dataset,
@@ -237,14 +237,14 @@ pub fn check(
     };
     let inside_out = || {
         let framing = dataset.suggested_inside_out()?;
-        // What the box is already needs no advice.
+        // No advice if the box already is the suggested one.
         let side = f64::from(framing.aabb_scale) / framing.scale;
         let apart = scene_box.center().distance(framing.center().into());
         let is_that = (side - scene_box.side()).abs() < 0.01 * side && apart < 0.01 * side;
         (!is_that).then(|| framing.flags(cubes))
     };
     problems.extend(one_point(&dataset.train));
-    // Of those that have one cause, the worst; of these the first.
+    // Problems of size have one cause: report the worst, and of equally bad ones the first.
     let fit = fit(&dataset.train, scene_box, cubes, near_far);
     let of_place: Vec<Problem> = against_box(&dataset.train, scene_box, near_far, &advice)
         .into_iter()
@@ -273,12 +273,12 @@ pub fn check(
         problems.extend(against_filled(dataset, scene_box, &advice));
     }
     problems.extend(far_off(&dataset.train));
-    let mut all = doubles(dataset);
+    let mut all = duplicates(dataset);
     all.extend(inverted::instead_of(problems, dataset));
     all
 }
 
-/// What is wrong with a grid of networks that fills `grid`, a part of the scene's box, for the cameras of `dataset`.
+/// Check a grid of networks that fills `grid`, a part of the scene's box, against the cameras of `dataset`.
 #[must_use]
 pub fn check_grid(
     dataset: &Dataset,
@@ -287,10 +287,10 @@ pub fn check_grid(
 ) -> Option<Problem> {
     let train = &dataset.train;
     let place = format!("the grid of networks, {},", grid.shown());
-    let advice = "there is nothing outside it: move it with cells.low and cells.high, shares of the scene's box";
+    let advice = "everything outside it is empty: move it with cells.low and cells.high, fractions of the scene's box";
     let sees_it = |f: &Frame| sees(&f.camera, grid, near_far(f));
     if !train.is_empty() && !train.iter().any(sees_it) {
-        let text = format!("no camera sees {place} and {advice}");
+        let text = format!("no camera sees {place} but {advice}");
         return Some(Problem::new(Severity::Error, text));
     }
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
@@ -302,12 +302,12 @@ pub fn check_grid(
     Some(Problem::new(Severity::Warning, text))
 }
 
-/// ": " and the advice, or nothing.
+/// ": " and the advice, or an empty string.
 fn after_colon(advice: &dyn Fn() -> Option<String>) -> String {
     advice().map_or_else(String::new, |advice| format!(": {advice}"))
 }
 
-/// ", and so do 3 others", or nothing.
+/// ", and so do 3 others", or an empty string.
 pub(super) fn and_more(n: usize) -> String {
     match n {
         0 => String::new(),
@@ -317,11 +317,11 @@ pub(super) fn and_more(n: usize) -> String {
 }
 
 /// Images and poses that occur twice.
-fn doubles(dataset: &Dataset) -> Vec<Problem> {
+fn duplicates(dataset: &Dataset) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&Path, (Split, &Frame)> = HashMap::new();
     let (mut twice, mut leaked) = (Vec::new(), Vec::new());
-    // A test split that stands in for an absent one is the validation split again.
+    // A missing test split was replaced by the validation split: do not count its views twice.
     let splits: &[Split] = if dataset.test == dataset.val {
         &[Split::Train, Split::Test]
     } else {
@@ -339,7 +339,7 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
             }
         }
     }
-    let tell = |pairs: &[(&Frame, &Frame)], what: &str| {
+    let report = |pairs: &[(&Frame, &Frame)], what: &str| {
         pairs.first().map(|(view, other)| {
             let text = format!(
                 "view {} {what} of view {}{}",
@@ -350,10 +350,10 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
             Problem::of_view(Severity::Warning, view, text)
         })
     };
-    problems.extend(tell(&twice, "repeats the image"));
-    problems.extend(tell(
+    problems.extend(report(&twice, "repeats the image"));
+    problems.extend(report(
         &leaked,
-        "is held out but trained on too, which flatters what is measured: it repeats the image",
+        "is held out but trained on too, which makes its metrics too good: it repeats the image",
     ));
     let mut poses: HashMap<[u64; 12], &Frame> = HashMap::new();
     let mut same = Vec::new();
@@ -373,28 +373,28 @@ fn doubles(dataset: &Dataset) -> Vec<Problem> {
             }
         }
     }
-    // All alike is told by where they stand.
+    // If all poses are equal, `one_point` reports it.
     if same.len() + 1 < dataset.train.len() {
-        problems.extend(tell(&same, "has another image but the very pose"));
+        problems.extend(report(&same, "has another image but repeats the pose"));
     }
     problems
 }
 
-/// Cameras that do not move.
+/// Report a single training view, and cameras that all stand at one point.
 fn one_point(train: &[Frame]) -> Option<Problem> {
     if let [view] = train {
-        let text = "is the only one to train on: without parallax there is no depth to learn but what --init brings";
+        let text = "is the only training view: without parallax no depth can be learned beyond what --init provides";
         let text = format!("view {} {text}", one_line(&view.name));
         return Some(Problem::of_view(Severity::Warning, view, text));
     }
     let points = || train.iter().map(|f| f.camera.place());
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
-    // As far apart as their coordinates can tell.
+    // Distances below this are rounding errors of the coordinates.
     let resolution = 1e-10 * low.abs().max(high.abs()).max_element();
     (low.distance(high) <= resolution).then(|| {
         let size = 0.1 * low.abs().max_element();
         let text = format!(
-            "all {} cameras stand at one point, {}: without parallax there is no depth to learn; \
+            "all {} cameras stand at one point, {}: without parallax no depth can be learned; \
              check the last column of the poses",
             train.len(),
             point(low.to_array(), size)
@@ -403,12 +403,13 @@ fn one_point(train: &[Frame]) -> Option<Problem> {
     })
 }
 
-/// Steps of a lattice over an image.
+/// Cells per side of a lattice over an image.
 const SIDE: u8 = 8;
-/// Rays through its corners.
+/// Rays through the lattice points.
 const RAYS: usize = (SIDE as usize + 1) * (SIDE as usize + 1);
 
-/// How many of a camera's rays, on a lattice over the image, meet the box; and would if it looked the other way.
+/// How many of a camera's rays, on a lattice over the image, hit the box, and how many would if the camera faced the other
+/// way.
 fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (usize, usize) {
     let range = near_far.map(f64::from);
     let (mut ahead, mut behind) = (0, 0);
@@ -422,7 +423,7 @@ fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (u
     (ahead, behind)
 }
 
-/// Cameras whose rays do not meet the box.
+/// Report cameras whose rays do not hit the box.
 fn against_box(
     train: &[Frame],
     scene_box: &Bounds,
@@ -443,8 +444,8 @@ fn against_box(
     let place = format!("the scene's box {}", scene_box.shown());
     if blind.len() < train.len() {
         let text = format!(
-            "view {} looks past {place}{}: nothing but background is learned there; check the pose, or enlarge the box \
-             with a smaller scene.scale",
+            "view {} looks past {place}{}: it shows only background; check the pose, or enlarge the box with a smaller \
+             scene.scale",
             one_line(&first.name),
             and_more(blind.len() - 1)
         );
@@ -477,7 +478,7 @@ fn against_box(
     Some(Problem::new(Severity::Error, text))
 }
 
-/// Cameras that look away from what the others look at, and what they look at against the box.
+/// Report cameras that look away from the point that the others look at, and such a point outside the box.
 fn against_focus(
     train: &[Frame],
     scene_box: &Bounds,
@@ -503,12 +504,12 @@ fn against_focus(
         problems.push(Problem::of_view(Severity::Warning, first, text));
     } else if away.len() * 2 > train.len() {
         let or_try = inside_out().map_or_else(String::new, |flags| {
-            format!("; where the cameras stand inside what they show, try {flags}")
+            format!("; if the cameras stand inside the scene, try {flags}")
         });
         problems.push(Problem::warning(format!(
-            "{} of {} cameras look away from the point their axes share: right for a capture from the inside out, \
-             else the poses are not OpenGL camera-to-world (those of OpenCV and COLMAP need their second and third columns \
-             negated){or_try}",
+            "{} of {} cameras look away from the point their axes share: this is right for an inside-out capture; \
+             otherwise the poses are not OpenGL camera-to-world (those of OpenCV and COLMAP need their second and third \
+             columns negated){or_try}",
             away.len(),
             train.len()
         )));
@@ -524,7 +525,7 @@ fn against_focus(
     problems
 }
 
-/// A box that few rays meet.
+/// Report a box that few rays hit.
 fn against_rays(
     fit: &Fit,
     scene_box: &Bounds,
@@ -539,12 +540,12 @@ fn against_rays(
     let place = format!("the scene's box {}", scene_box.shown());
     let advice = advice().unwrap_or_else(|| "check scene.scale and scene.offset".to_owned());
     let text = format!(
-        "{share} % of the images' rays meet {place}, and nothing but background is learned of the others: {advice}"
+        "{share} % of the images' rays meet {place}, and the others can only learn background: {advice}"
     );
     Some(Problem::new(severity, text))
 }
 
-/// A box that does not hold what the images of cameras around something show behind it.
+/// Report a box that leaves out the surroundings that the images of cameras around an object show.
 fn against_filled(
     dataset: &Dataset,
     scene_box: &Bounds,
@@ -559,15 +560,15 @@ fn against_filled(
     (2 * outside > cameras.len()).then(|| {
         let advice = after_colon(advice);
         Problem::warning(format!(
-            "the scene fills the images, but {outside} of {} cameras stand outside its box, {} world units a side: what \
-             lies behind the object is not in it{advice}",
+            "the scene fills the images, but {outside} of {} cameras stand outside its box, {} world units a side: the \
+             box leaves out what lies behind the object{advice}",
             cameras.len(),
             short(scene_box.side())
         ))
     })
 }
 
-/// A box that holds next to nothing of what the cameras look at, or holds it in a few cells.
+/// Report a box that is much smaller than the visible region, or so large that the region spans only a few cells.
 fn against_view(
     fit: &Fit,
     scene_box: &Bounds,
@@ -609,30 +610,30 @@ fn against_view(
     Some(Problem::new(severity, text))
 }
 
-/// Side of a box over the width of what is seen, below which much of that is left out.
+/// Side of a box over the width of the visible region below which much of the region is left out.
 const TOO_SMALL: f64 = 0.3;
-/// The same, below which nothing is to be learned.
+/// The same ratio below which nothing can be learned.
 const HOPELESS: f64 = 0.02;
-/// Share of the images' rays, below which most of what they show is left out.
+/// Fraction of rays that hit the box below which most of what the images show is left out.
 const TOO_FEW: f64 = 0.3;
-/// The same, below which nothing is to be learned.
+/// The same fraction below which nothing can be learned.
 const HARDLY_ANY: f64 = 0.02;
-/// Cells across what is seen, below which it is held coarsely.
+/// Number of cells across the visible region below which the grid is too coarse.
 const TOO_COARSE: f64 = 8.0;
 
-/// What decoding told about an image.
+/// Properties of a decoded image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen<'a> {
-    /// The view that it is of.
+    /// Its view.
     pub frame: &'a Frame,
     /// Whether it has transparent pixels.
     pub has_alpha: bool,
-    /// What it looks like.
+    /// A thumbnail for comparisons.
     pub thumbnail: Thumbnail,
 }
 
-/// Decodes the images of `frames` on all cores, without keeping them: those that cannot be used, and those that show
-/// nothing. `progress` is called once an image, from any thread.
+/// Decodes the images of `frames` on all cores without keeping them, and reports those that cannot be used or are blank.
+/// `progress` is called once per image, from any thread.
 #[must_use]
 pub fn check_images<'a>(
     frames: &[&'a Frame],
@@ -669,7 +670,7 @@ pub fn check_images<'a>(
     )
 }
 
-/// An image of one colour.
+/// Report an image of one colour.
 fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
     let mut pixels = image.pixels.chunks_exact(4);
     let first = pixels.next()?;
@@ -688,14 +689,14 @@ fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
             )
         };
         let text = format!(
-            "{}: the image is {what}: remove its frame if nothing is to be seen there",
+            "{}: the image is {what}: remove its frame if there is nothing to see",
             shown(&frame.image_path)
         );
         Problem::of_view(Severity::Warning, frame, text)
     })
 }
 
-/// A camera that stands much farther from what they look at than the others.
+/// Report a camera that stands much farther from the focus than the others.
 fn far_off(train: &[Frame]) -> Option<Problem> {
     const TIMES: f64 = 20.0;
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
@@ -736,7 +737,7 @@ mod tests {
         }
     }
 
-    /// Ten views around `at`, with `change` made to them.
+    /// Ten views around `at`, modified by `change`.
     fn around(at: [f32; 3], change: impl FnOnce(&mut Vec<Frame>)) -> Dataset {
         let place = |i: u16| {
             let angle = f32::from(i) / 10.0 * std::f32::consts::TAU;
@@ -757,7 +758,7 @@ mod tests {
         }
     }
 
-    /// Whether exactly one problem is found, of this severity and with these words.
+    /// Assert that exactly one problem is found, with this severity and these words.
     #[track_caller]
     fn finds(dataset: &Dataset, severity: Severity, words: &[&str]) {
         let problems = check(dataset, &BOX, 1, &|_| [0.0, 1e10]);
@@ -791,24 +792,24 @@ mod tests {
     fn cameras_that_look_at_no_one_point_have_no_focus() {
         let inside_out = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
         assert_eq!(stand(&inside_out.train, &BOX).focus, None);
-        // As far as poses tell, they may be of another convention, or right.
+        // From the poses alone, they may follow another convention or be right.
         let told = [
             "negated",
-            "where the cameras stand inside",
+            "if the cameras stand inside the scene",
             "scene.aabb_scale=16",
         ];
         let problems = check(&inside_out, &BOX, 1, &|_| [0.0, 1e10]);
         let all = problems.iter().map(|p| p.message.as_str());
         let all = all.collect::<Vec<_>>().join("\n");
         assert!(told.iter().all(|word| all.contains(word)), "{all}");
-        // Not where the box is that already; of its size elsewhere it is not.
+        // No advice if the box is already the suggested one; a box of that size elsewhere is not.
         let framing = inside_out.suggested_inside_out().unwrap();
         let half = DVec3::splat(0.5 * f64::from(framing.aabb_scale) / framing.scale);
         let advises = |center: DVec3| {
             let [low, high] = [center - half, center + half].map(|p| p.to_array());
             let problems = check(&inside_out, &Bounds { low, high }, 16, &|_| [0.0, 1e10]);
             let mut all = problems.iter();
-            all.any(|p| p.message.contains("where the cameras stand inside"))
+            all.any(|p| p.message.contains("if the cameras stand inside the scene"))
         };
         let center = DVec3::from(framing.center());
         assert!(!advises(center) && advises(center + half));
@@ -825,7 +826,11 @@ mod tests {
         );
         let mut alone = around([0.0; 3], |_| {});
         alone.train.truncate(1);
-        finds(&alone, Severity::Warning, &["v0", "only one", "parallax"]);
+        finds(
+            &alone,
+            Severity::Warning,
+            &["v0", "only training view", "parallax"],
+        );
     }
 
     #[test]
@@ -843,7 +848,11 @@ mod tests {
             &["v99", "held out", "of view v3"],
         );
         let dataset = around([0.0; 3], |views| views[3].camera = views[2].camera);
-        finds(&dataset, Severity::Warning, &["v3", "very pose of view v2"]);
+        finds(
+            &dataset,
+            Severity::Warning,
+            &["v3", "repeats the pose of view v2"],
+        );
         let dataset = around([0.0; 3], |views| {
             let camera = views[0].camera;
             for view in views {
@@ -908,7 +917,7 @@ mod tests {
                     std::array::from_fn(|i| [rows[0][i], rows[1][i], rows[2][i], place(i)]);
             }
         };
-        // Around the origin all of them are one.
+        // Orbits around the origin invert to cameras at one point.
         let dataset = around([0.0; 3], invert);
         finds(
             &dataset,

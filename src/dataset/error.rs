@@ -1,4 +1,4 @@
-//! What can be wrong with a dataset, in one line each: where, why, and the way out.
+//! Errors of datasets, one line each: location, cause and remedy.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,13 @@ use crate::text::{counted_len, one_line, shown};
 /// A dataset that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// Nothing is there.
+    /// The path does not exist.
     #[error("{}: no such file or directory: check the path of the dataset", shown(.path))]
     NotFound {
         /// The path as given.
         path: PathBuf,
     },
-    /// A folder or file that no loader knows.
+    /// A folder or file that no loader recognises.
     #[error("{}: no dataset here: {looked_for}", shown(.path))]
     NotADataset {
         /// The path as given.
@@ -21,17 +21,17 @@ pub enum DatasetError {
         /// What was looked for, and where else to look.
         looked_for: String,
     },
-    /// A known format that is not read yet.
+    /// A known format that is not supported.
     #[error("{}: this is {format}, which kiln does not read: {advice}", shown(.path))]
     UnsupportedFormat {
         /// The folder.
         path: PathBuf,
-        /// What it is.
+        /// Name of the format.
         format: &'static str,
-        /// The way out.
+        /// The remedy.
         advice: &'static str,
     },
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("{}: cannot {action}: {source}: check that the path exists and its permissions", shown(.path))]
     Io {
         /// The file.
@@ -62,7 +62,7 @@ pub enum DatasetError {
     File {
         /// The file.
         path: PathBuf,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
     /// A frame that cannot be used.
@@ -72,7 +72,7 @@ pub enum DatasetError {
         path: PathBuf,
         /// The frame's index in the file, and its name.
         frame: String,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
     /// All images are absent.
@@ -92,26 +92,26 @@ pub enum DatasetError {
     /// An image that cannot be decoded.
     #[error("{}{}: {message}", shown(.path), and_others(*.others))]
     Image {
-        /// The image, or the first of them.
+        /// The image, or the first of several.
         path: PathBuf,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
-        /// How many others there are.
+        /// Number of other images with the same fault.
         others: usize,
     },
-    /// Images in a format that is known and not read.
+    /// Images in a known format that is not supported.
     #[error(
         "{}{} {} {format}, which kiln does not read: {advice}",
         shown(.path), and_others(*.others), if *.others == 0 { "is" } else { "are" }
     )]
     ImageFormat {
-        /// The first of them.
+        /// The first image.
         path: PathBuf,
-        /// What it is.
+        /// Name of the format.
         format: &'static str,
-        /// The way out.
+        /// The remedy.
         advice: &'static str,
-        /// How many others there are.
+        /// Number of other images with the same fault.
         others: usize,
     },
     /// A split name that is none of train, val, test.
@@ -120,15 +120,15 @@ pub enum DatasetError {
         /// The name as given.
         value: String,
     },
-    /// A folder of objects that cannot be learned from.
+    /// A folder of objects that meta-learning cannot use.
     #[error("{}: {message}", shown(.path))]
     Objects {
         /// The folder.
         path: PathBuf,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
-    /// Objects, and nothing that says which of them to learn from.
+    /// Objects without a file that assigns them to the training and test splits.
     #[error(
         "{} has no *_splits.json that names `train` and `test` folders: give one with --splits, or a share of the folders \
          with --train-fraction",
@@ -143,13 +143,13 @@ pub enum DatasetError {
     Views {
         /// The dataset's name.
         dataset: String,
-        /// Cause and way out.
+        /// Cause and remedy.
         message: String,
     },
 }
 
 impl DatasetError {
-    /// The file that is at fault, where one is.
+    /// The file at fault, if there is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -169,7 +169,7 @@ impl DatasetError {
         }
     }
 
-    /// Whether `other` says the same of another frame of the same file, or of another image.
+    /// Whether `other` is the same fault of another frame in the same file, or of another image.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -190,7 +190,7 @@ impl DatasetError {
         }
     }
 
-    /// The same, of `more` frames besides.
+    /// Extend the message to `more` other frames or images with the same fault.
     pub(super) fn and_more(mut self, more: usize) -> Self {
         if let Self::Frame { frame, .. } = &mut self
             && more > 0
@@ -203,7 +203,7 @@ impl DatasetError {
         self
     }
 
-    /// The frame at fault, where one is: its index in the file, and its name.
+    /// The frame at fault, if there is one: its index in the file, and its name.
     #[must_use]
     pub fn frame(&self) -> Option<&str> {
         match self {
@@ -231,7 +231,7 @@ impl DatasetError {
     }
 }
 
-/// " and 23 other images", or nothing.
+/// " and 23 other images", or an empty string.
 fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),

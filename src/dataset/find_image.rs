@@ -1,10 +1,10 @@
-//! Images by the names that a file gives them, which other machines, programs and people have changed since.
+//! Finds images whose files were moved or renamed after the JSON file was written.
 //!
-//! A name is looked for in this order, and the first that fits is taken: as it is written (an ending may be left out, and
-//! slashes may lean either way); with letters of the other case; with another ending of an image; the same with leading
-//! folders left out, as few as possible, which finds absolute paths of other machines; in a folder between, as `images/` is
-//! where a dataset was moved about. What is not written exactly so is looked for in the dataset's folder only. Where two
-//! files fit equally well, none is taken, and where two names lead to one file, the second is refused.
+//! A name is resolved by the first of these rules that matches: as written (the extension may be missing, and slashes may be
+//! backslashes); with letters of the other case; with another image extension; the same with as few leading folders removed
+//! as possible, which resolves absolute paths of other machines; in an additional folder, such as `images/`. All rules but
+//! the first search the dataset's folder only. If two files match equally well, neither is used, and if two names resolve to
+//! one file, the second is refused.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,55 +14,55 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::pixel_format::{NOT_READ, READ, ending, is_image};
 use crate::text::shown;
 
-/// Files that are told where several fit.
-const TOLD: usize = 3;
-/// The folder that images are put into most often.
+/// Number of files listed in a message where several match.
+const MAX_LISTED: usize = 3;
+/// The most common name of a folder of images.
 const IMAGES: &str = "images";
 
-/// How a name led to its file.
+/// The rule by which a name was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum How {
-    /// As it is written, up to an ending that was left out.
+    /// As written, except for a missing extension.
     Exact,
-    /// As it is written, the first of several endings.
+    /// As written, with the first of several possible extensions.
     FirstOfSeveral,
     /// Letters differ in case.
     Case,
-    /// Another ending.
+    /// Another extension.
     Ending,
     /// Without leading folders.
     Tail,
-    /// With a folder between.
+    /// In an additional folder.
     Deeper,
 }
 
-/// A file that a name leads to.
+/// The file that a name resolves to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Match {
     pub path: PathBuf,
     pub how: How,
 }
 
-/// Why a name leads to no file, though some fit.
+/// Why a name is not resolved although files match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous(pub String);
 
-/// What folders hold, each read once, and which names led where.
+/// Cached folder listings, and the names resolved so far.
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     folders: HashMap<PathBuf, Listing>,
-    /// The name that led to a file by a guess.
+    /// For each file that was found by a guess, the name that led to it.
     guessed: HashMap<PathBuf, String>,
 }
 
 /// The names in a folder.
 #[derive(Debug, Default)]
 struct Listing {
-    /// Files by their names in lower case.
+    /// Files by lower-case name.
     files: HashMap<String, Vec<String>>,
-    /// Images by their names in lower case without ending.
+    /// Images by lower-case name without extension.
     stems: HashMap<String, Vec<String>>,
-    /// Folders by their names in lower case.
+    /// Folders by lower-case name.
     folders: HashMap<String, Vec<String>>,
 }
 
@@ -79,7 +79,7 @@ impl Listing {
                 listing.folders.entry(lower).or_default().push(name);
                 continue;
             }
-            // Not a link that leads nowhere.
+            // Skip dangling links.
             if !path.exists() {
                 continue;
             }
@@ -97,8 +97,8 @@ impl Listing {
     }
 }
 
-/// A name as names are compared: in lower case, and with accents composed (Unicode's NFC), which file systems of macOS take
-/// apart.
+/// Normalises a name for comparison: lower case, and composed accents (Unicode NFC), since macOS file systems decompose
+/// them.
 fn folded(name: &str) -> String {
     name.nfc().flat_map(char::to_lowercase).collect()
 }
@@ -107,7 +107,7 @@ fn is_read(name: &str) -> bool {
     READ.contains(&ending(Path::new(name)).as_str())
 }
 
-/// A name without an ending of an image, whatever its case.
+/// A name without its image extension in any case, if it has one.
 pub(super) fn without_ending(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, _)) if is_image(Path::new(name)) => stem,
@@ -116,7 +116,7 @@ pub(super) fn without_ending(name: &str) -> &str {
 }
 
 impl Finder {
-    /// The image that `file_path` names, from `root`.
+    /// The image that `file_path`, relative to `root`, names.
     pub fn find(&mut self, root: &Path, file_path: &str) -> Result<Option<Match>, Ambiguous> {
         if let Some(path) = as_written(root, file_path) {
             let readable = self.readable_twin(&path)?;
@@ -135,7 +135,7 @@ impl Finder {
             let first = self.guessed.entry(found.path.clone()).or_insert(name);
             if *first != file_path.replace('\\', "/") {
                 return Err(Ambiguous(format!(
-                    "it is not there, and {}, which fits it, was taken for {first:?} before: correct `file_path`",
+                    "the file does not exist, and its only match, {}, is already used for {first:?}: correct `file_path`",
                     shown(&found.path)
                 )));
             }
@@ -143,7 +143,7 @@ impl Finder {
         Ok(Some(found))
     }
 
-    /// Where files of `folder` begin with `prefix` and go on as the stem of `image`: such a file.
+    /// Whether the folder of `image` holds an image named `prefix` followed by the stem of `image`.
     pub fn beside(&mut self, image: &Path, prefix: &str) -> bool {
         let (Some(folder), Some(stem)) = (image.parent(), image.file_stem()) else {
             return false;
@@ -158,8 +158,8 @@ impl Finder {
             .or_insert_with(|| Listing::read(folder))
     }
 
-    /// Whether `path`, which `file_path` leads to, was told from others by its ending alone. `OpenEXR` files beside images
-    /// hold other things than colour.
+    /// Whether `path` is one of several images that match `file_path`, which has no extension. `OpenEXR` files beside other
+    /// images do not count: they hold other data than colour.
     fn ending_of(&mut self, path: &Path, file_path: &str) -> How {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return How::Exact;
@@ -178,7 +178,7 @@ impl Finder {
         }
     }
 
-    /// The one image that is read beside an image that is not, as converters leave it.
+    /// The supported image beside an `image` in an unsupported format, as converters create it.
     fn readable_twin(&mut self, image: &Path) -> Result<Option<Match>, Ambiguous> {
         let (Some(folder), Some(name)) = (image.parent(), image.file_name()) else {
             return Ok(None);
@@ -191,7 +191,7 @@ impl Finder {
         Ok(found.filter(|found| is_read(&found.path.to_string_lossy())))
     }
 
-    /// What fits the folders and the file of `parts` in `root`, though it is not written so.
+    /// The best inexact match in `root` for the folders and file name in `parts`.
     fn guess(&mut self, root: &Path, parts: &[&str]) -> Result<Option<Match>, Ambiguous> {
         for start in 0..parts.len() {
             let Some((name, folders)) = parts[start..].split_last() else {
@@ -207,7 +207,7 @@ impl Finder {
                 return Ok(Some(found));
             }
         }
-        // With a folder between: behind any of the folders that are there, and in `images/` for a name alone.
+        // In an additional folder: below any existing prefix of the folders, and in `images/` for the file name alone.
         let Some((name, folders)) = parts.split_last() else {
             return Ok(None);
         };
@@ -227,8 +227,7 @@ impl Finder {
         }))
     }
 
-    /// The file `name` in `after` in a folder of `folder`: that of `images`, else that of the only one that holds such a
-    /// file.
+    /// The file `*/after/name` in `folder`: in the subfolder `images`, else in the only subfolder that has such a file.
     fn in_subfolder(
         &mut self,
         folder: &Path,
@@ -260,7 +259,7 @@ impl Finder {
         one_of(fitting)
     }
 
-    /// The folder that `parts` name in `root`, whatever the case of their letters.
+    /// The folder that `parts` name in `root`, ignoring case.
     fn folder(&mut self, root: &Path, parts: &[&str]) -> Result<Option<PathBuf>, Ambiguous> {
         let mut folder = root.to_owned();
         for part in parts {
@@ -277,7 +276,7 @@ impl Finder {
         Ok(Some(folder))
     }
 
-    /// The file `name` in `folder`, whatever the case of its letters, else with another ending.
+    /// The file `name` in `folder`, ignoring case, else with another extension.
     fn in_folder(&mut self, folder: &Path, name: &str) -> Result<Option<Match>, Ambiguous> {
         let listing = self.listing(folder);
         if let Some(names) = listing.files.get(&folded(name)) {
@@ -297,8 +296,8 @@ impl Finder {
         self.with_other_ending(folder, without_ending(name))
     }
 
-    /// The image in `folder` whose name is `stem` up to its ending and the case of its letters; those that are read go
-    /// before those that are not, and the right case before the wrong one.
+    /// The image in `folder` whose name without extension is `stem`, ignoring case. Supported formats are preferred to
+    /// unsupported ones, and the exact case to another.
     fn with_other_ending(&mut self, folder: &Path, stem: &str) -> Result<Option<Match>, Ambiguous> {
         let Some(names) = self.listing(folder).stems.get(&folded(stem)) else {
             return Ok(None);
@@ -324,7 +323,7 @@ impl Finder {
     }
 }
 
-/// The only one, if there is one.
+/// The only match, if any; several are an error.
 fn one_of(mut fitting: Vec<Match>) -> Result<Option<Match>, Ambiguous> {
     if fitting.len() > 1 {
         let paths: Vec<String> = fitting.iter().map(|found| shown(&found.path)).collect();
@@ -339,19 +338,19 @@ fn several_fit(folder: &Path, names: &[String]) -> Ambiguous {
 }
 
 fn several(paths: &[String]) -> Ambiguous {
-    let more = paths.len().saturating_sub(TOLD);
-    let told = paths[..paths.len() - more].join(" and ");
+    let more = paths.len().saturating_sub(MAX_LISTED);
+    let listed = paths[..paths.len() - more].join(" and ");
     let more = if more > 0 {
         format!(" and {more} more")
     } else {
         String::new()
     };
     Ambiguous(format!(
-        "it is not there, and {told}{more} fit equally well: correct `file_path`"
+        "the file does not exist, and {listed}{more} match equally well: correct `file_path`"
     ))
 }
 
-/// The file that is there as `file_path` says, with or without its ending, and with either slash.
+/// The existing file that `file_path` names exactly, with or without its extension and with either slash.
 pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
     let candidates = |file_path: &str| {
         let path = root.join(without_dot(file_path));
@@ -372,13 +371,13 @@ pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
     candidates(file_path).or_else(|| candidates(&file_path.replace('\\', "/")))
 }
 
-/// Names of folders and a file below some folder: without drive, root, "." and what leads out again.
+/// The components of `file_path` below its root: without drive, root, "." and "..".
 fn inside(file_path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = Vec::new();
     for part in file_path.split(['/', '\\']) {
         match part {
             "" | "." => {}
-            // What comes before leads nowhere that is known.
+            // The folder before ".." cancels out.
             ".." => drop(parts.pop()),
             part if part.ends_with(':') => parts.clear(),
             part => parts.push(part),
@@ -387,7 +386,7 @@ fn inside(file_path: &str) -> Vec<&str> {
     parts
 }
 
-/// `file_path` in one spelling: forward slashes, no leading "./".
+/// `file_path` with forward slashes and without a leading "./".
 pub(super) fn normalised(file_path: &str) -> String {
     without_dot(&file_path.replace('\\', "/")).to_owned()
 }
@@ -414,7 +413,7 @@ mod tests {
         folder
     }
 
-    /// What `name` leads to in `folder`, and how.
+    /// The file that `name` resolves to in `folder`, and by which rule.
     fn found(folder: &tempfile::TempDir, name: &str) -> Option<(String, How)> {
         let found = Finder::default().find(folder.path(), name).unwrap()?;
         let path = found.path.strip_prefix(folder.path()).unwrap();
@@ -442,7 +441,7 @@ mod tests {
         is("C:\\Users\\x\\images\\a.png", "images/a.png", How::Tail);
         is("../../images/a.png", "images/a.png", How::Tail);
         is("images/a", "images/a.png", How::FirstOfSeveral);
-        // Both `a.png` and `A.PNG` fit another case.
+        // Both `a.png` and `A.PNG` match in another case.
         assert!(refused(&all, "images/a.Png").contains("A.PNG"));
     }
 
@@ -486,10 +485,10 @@ mod tests {
         let text = refused(&set, "x/3.png");
         assert!(text.contains("3.jpg") && text.contains("3.webp"), "{text}");
         is("x/4.jpg", "x/4.HEIC", How::Ending);
-        // What a converter left beside it is what can be read.
+        // A converted image beside it is preferred, since it can be read.
         is("x/5.heic", "x/5.jpg", How::Ending);
         assert_eq!(found(&set, "x/6.jpg"), None);
-        // An ending that is no image's is a part of the name.
+        // An extension that is not an image's is part of the name.
         assert_eq!(found(&set, "x/3.txt"), None);
     }
 
@@ -539,7 +538,7 @@ mod tests {
         };
         assert!(find("../secret.jpg").is_none());
         assert!(find("../set/../secret.png").is_none());
-        // What is written exactly so is taken where it is.
+        // A path that exists exactly as written is used, even outside the folder.
         assert!(find("../secret.JPG").is_some());
     }
 }

@@ -1,22 +1,22 @@
-//! Formats that are recognised so that they can be named, but not read.
+//! Formats that are recognised, so that a message can name them, but not supported.
 
 use std::path::Path;
 
 use super::pixel_format::{ending, images_in, is_image};
 
-/// What something is, and what to do about it.
+/// A format and how to convert it.
 pub(super) struct Known {
     pub name: &'static str,
     pub advice: &'static str,
 }
 
-/// What images without poses need.
+/// Advice on images without poses.
 pub(super) const POSES_ADVICE: &str = "find them with COLMAP, as nerfstudio's ns-process-data images or instant-ngp's colmap2nerf.py do";
 
 const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py";
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
-/// A format by what its folder holds: all the names of one of the lists.
+/// Formats recognised by the contents of a folder: all names of one of the lists exist.
 const FOLDERS: [(&[&[&str]], Known); 8] = [
     (
         &[
@@ -41,7 +41,7 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
         ],
         Known {
             name: "NSVF data",
-            advice: "write its intrinsics.txt and pose/*.txt (camera-to-world, whose second and third columns are to be negated) \
+            advice: "write its intrinsics.txt and pose/*.txt (camera-to-world; negate the second and third columns) \
                      as transforms_train.json, transforms_val.json and transforms_test.json of the images 0_*, 1_* and 2_*",
         },
     ),
@@ -92,13 +92,13 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
     ),
 ];
 
-/// Extensions of files that people take for datasets.
+/// Formats recognised by the extension of a file that is given in place of a dataset.
 const FILES: [(&[&str], Known); 5] = [
     (
         &["mp4", "mov", "avi", "mkv", "webm", "m4v"],
         Known {
             name: "a video",
-            advice: "make posed images of it with nerfstudio's ns-process-data video",
+            advice: "make posed images from it with nerfstudio's ns-process-data video",
         },
     ),
     (
@@ -136,7 +136,7 @@ const SINGLE_IMAGE: Known = Known {
     advice: "give the folder that holds a transforms.json",
 };
 
-/// What a folder without a transforms file is.
+/// The format of a folder without a transforms file.
 pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
     let holds = |names: &&[&str]| names.iter().all(|name| root.join(name).exists());
     FOLDERS
@@ -145,7 +145,7 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
         .map(|(_, known)| known)
 }
 
-/// What a file that is no JSON is.
+/// The format of a file that is not JSON.
 pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
     if is_image(path) {
         return Some(&SINGLE_IMAGE);
@@ -157,7 +157,7 @@ pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
         .map(|(_, known)| known)
 }
 
-/// How many images lie in a folder, or in its `images/`, where there are any.
+/// Number of images in a folder, or in its `images/`; `None` if there are none.
 pub(super) fn bare_images(root: &Path) -> Option<usize> {
     [root, &root.join("images")]
         .map(|folder| images_in(folder).len())

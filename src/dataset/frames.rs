@@ -10,14 +10,14 @@ use super::{Frame, Note, Notes, Unpictured, intrinsics, orientation, pixel_forma
 use crate::json_text::kind;
 use crate::text::{escaped, shown};
 
-/// What Instant-NGP puts before an image's name for a mask of it.
+/// Prefix that Instant-NGP puts before an image's name for its mask.
 const DYNAMIC_MASK: &str = "dynamic_mask_";
 
-/// The frames of a file whose images exist, in the file's order, and the images that do not.
+/// The frames of a file whose images exist, in the file's order, and the images that are missing.
 pub(super) struct FramesOfFile {
     pub frames: Vec<Frame>,
     pub missing: Vec<PathBuf>,
-    /// The views of those that do not, where all is known of them.
+    /// The views of the missing images, if pose, intrinsics and size are known.
     pub unpictured: Vec<Unpictured>,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn read(
         missing: Vec::new(),
         unpictured: Vec::new(),
     };
-    // Images that cannot be read, for one cause, are counted before they are told.
+    // Images in unsupported formats are counted, so that they are reported once.
     let mut foreign: Option<(DatasetError, usize)> = None;
     for fields in document.frames()? {
         match fields.and_then(|fields| one(&fields, root, notes)) {
@@ -55,7 +55,7 @@ pub(super) fn read(
     foreign.map_or(Ok(found), |(first, more)| Err(first.and_more(more)))
 }
 
-/// What a frame of a file turns out to be.
+/// The result of reading one frame.
 enum Found {
     Frame(Box<Frame>),
     Missing(PathBuf, Option<Box<Unpictured>>),
@@ -98,7 +98,7 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
     })))
 }
 
-/// Notes a mask or depth image, and whether it fits its frame's image of `size`.
+/// Notes a mask or depth image, and whether it exists and has the `size` of its frame's image.
 fn companion(
     fields: &Fields,
     root: &Path,
@@ -156,7 +156,7 @@ fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
     let value = fields.own("file_path");
     if let Some(other) = value.filter(|v| !v.is_string()) {
         return Err(fields.error(format!(
-            "`file_path` should be a text, found {}",
+            "`file_path` should be a string, found {}",
             kind(other)
         )));
     }
@@ -169,7 +169,7 @@ fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
     Ok(path)
 }
 
-/// The image that `file_path` names, and a note where it is not there by that name.
+/// The image that `file_path` names; adds a note if it was found under another name.
 fn find_image(
     fields: &Fields,
     root: &Path,

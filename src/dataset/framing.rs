@@ -1,4 +1,4 @@
-//! Where a scene lies that its files do not place, by where its cameras stand and look.
+//! Estimates the position and size of a scene from its cameras, where its files do not give them.
 
 use glam::DVec3;
 use serde::Serialize;
@@ -6,54 +6,56 @@ use serde::Serialize;
 use crate::camera::{Camera, Lens, focus};
 use crate::config::{DEFAULT_SCALE, SCALE_RANGE};
 
-/// Half a box over the radius of what cameras around an object see of it. The synthetic scenes', from 4 away under 40°.
+/// Half the side of a box over the radius of the region that cameras around an object see: that of the NeRF-synthetic
+/// scenes, seen from a distance of 4 with a field of view of 40°.
 const ROOM: f64 = 1.04;
-/// Tangent of half the widest field of view that is taken to frame an object.
+/// Tangent of half the widest field of view that is assumed to frame an object.
 const WIDEST: f64 = 0.8;
-/// Share of the cameras that face what they look at, from which they stand around it.
+/// Fraction of cameras that must face the focus to count as standing around it.
 const FACING: f64 = 0.8;
-/// How closely axes pass by a point that most cameras turn their backs to, over their distance, for poses the wrong way round.
+/// If most cameras face away from a point and their axes pass it within this fraction of their distance, the poses are
+/// assumed to be reversed.
 const REVERSED: f64 = 0.1;
-/// Cubes a side of the box of cameras that look one way, where the file does not say.
+/// Unit cubes per side of the box of cameras that look one way, if the file does not give it.
 const ONE_WAY: u32 = 4;
 /// Largest side of a box, in unit cubes.
 const MAX_AABB_SCALE: u32 = 128;
-/// Cells a side of the unit cube that a box is measured in: those of an occupancy grid.
+/// Cells per side of the unit cube, as in an occupancy grid, for judging the size of a box.
 pub const CELLS: f64 = 128.0;
 
-/// How cameras stand to what they look at; lengths in world units.
+/// Arrangement of the cameras; lengths in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "layout")]
 pub enum Layout {
-    /// They look at a point from around or from one side.
+    /// The cameras look at a common point, from all around or from one side.
     Around {
         /// The point nearest to their optical axes.
         focus: [f64; 3],
         /// Their median distance from it.
         distance: f64,
-        /// Radius of what most of them see there.
+        /// Median radius of the region that they see there.
         radius: f64,
     },
-    /// They look away from one another, or every way.
+    /// The cameras look outwards, or in all directions.
     InsideOut {
-        /// Where they are on average.
+        /// Their mean position.
         center: [f64; 3],
-        /// The farthest from there.
+        /// The largest distance from it.
         radius: f64,
     },
-    /// Their axes are all but parallel.
+    /// The cameras' optical axes are nearly parallel.
     OneWay {
-        /// Where they are on average.
+        /// Their mean position.
         center: [f64; 3],
-        /// Where they look, of unit length.
+        /// Their mean viewing direction, of unit length.
         direction: [f64; 3],
-        /// The farthest from the centre.
+        /// The largest distance from the centre.
         radius: f64,
     },
 }
 
 impl Layout {
-    /// How `cameras` stand; `None` for one alone, and for all at one point.
+    /// The layout of `cameras`; `None` for a single camera, for all at one point, and for poses that look reversed.
     #[must_use]
     pub fn of(cameras: &[Camera]) -> Option<Self> {
         if cameras.len() < 2 {
@@ -71,7 +73,7 @@ impl Layout {
         };
         let facing = cameras.iter().filter(|c| faces(c, focus)).count();
         if 2 * facing < cameras.len() && misses(cameras, focus) < REVERSED {
-            // Backs to one point: poses of another convention sooner than a capture.
+            // All face away from one point: more likely poses in another convention than a real capture.
             return None;
         }
         if (facing as f64) < FACING * n {
@@ -93,8 +95,8 @@ impl Layout {
         })
     }
 
-    /// That of `cameras` that look every way, which [`Self::of`] cannot tell from poses the wrong way round where all turn their
-    /// backs to one point.
+    /// The inside-out layout of `cameras`. [`Self::of`] cannot distinguish it from reversed poses if all cameras face away from
+    /// one point.
     #[must_use]
     pub fn inside_out(cameras: &[Camera]) -> Option<Self> {
         let (center, radius) = spread(cameras)?;
@@ -104,7 +106,7 @@ impl Layout {
         })
     }
 
-    /// The point that is looked at.
+    /// The point that the cameras look at.
     #[must_use]
     pub fn focus(&self) -> Option<[f64; 3]> {
         match *self {
@@ -113,7 +115,7 @@ impl Layout {
         }
     }
 
-    /// How far away what is looked at is; `None` of cameras that look at no one point, since walls may stand close to them.
+    /// Median distance of the cameras from their focus; `None` without a focus, since walls may stand close to such cameras.
     pub(crate) fn distance(&self) -> Option<f64> {
         match *self {
             Self::Around { distance, .. } => Some(distance),
@@ -121,7 +123,7 @@ impl Layout {
         }
     }
 
-    /// The middle of what is looked at, or of where the cameras are.
+    /// The centre of the unit cube for this layout.
     fn center(&self) -> DVec3 {
         match *self {
             Self::Around { focus, .. } => focus.into(),
@@ -134,7 +136,7 @@ impl Layout {
         }
     }
 
-    /// Half the side of the unit cube that suits a box of `aabb_scale` such cubes.
+    /// Half the side of the unit cube if the box has `aabb_scale` such cubes per side.
     fn half(&self, aabb_scale: u32) -> f64 {
         match *self {
             Self::Around { radius, .. } => ROOM * radius,
@@ -143,7 +145,7 @@ impl Layout {
         }
     }
 
-    /// Whether the unit cube that is taken where nothing is known suits it.
+    /// Whether the default unit cube suits this layout.
     fn suits_default(&self) -> bool {
         let half = 0.5 / DEFAULT_SCALE;
         match *self {
@@ -157,7 +159,7 @@ impl Layout {
     }
 }
 
-/// Whether all of `cameras` look within 45° of their mean direction, so that all that they see lies before one plane.
+/// Whether all of `cameras` look within 45° of their mean direction, as in a forward-facing capture.
 #[must_use]
 pub fn looks_one_way(cameras: &[Camera]) -> bool {
     let mean = cameras.iter().map(Camera::direction).sum::<DVec3>();
@@ -166,9 +168,9 @@ pub fn looks_one_way(cameras: &[Camera]) -> bool {
     cameras.iter().all(|c| c.direction().dot(mean) > limit)
 }
 
-/// The mean of where `cameras` are, and the farthest from there; `None` for all at one point.
+/// The mean position of `cameras`, and the largest distance from it; `None` for all at one point.
 fn spread(cameras: &[Camera]) -> Option<(DVec3, f64)> {
-    // Of differences, which have all their digits wherever the origin is.
+    // Averaging differences keeps full precision wherever the origin is.
     let first = cameras.first()?.place();
     let sum = cameras.iter().map(|c| c.place() - first).sum::<DVec3>();
     let center = first + sum / cameras.len() as f64;
@@ -177,7 +179,7 @@ fn spread(cameras: &[Camera]) -> Option<(DVec3, f64)> {
     is_length(radius, center).then_some((center, radius))
 }
 
-/// Whether `length` is more than the rounding of coordinates near `at`.
+/// Whether `length` exceeds the rounding error of coordinates near `at`.
 fn is_length(length: f64, at: DVec3) -> bool {
     length.is_finite() && length > 1e-10 * at.abs().max_element()
 }
@@ -186,7 +188,7 @@ fn faces(camera: &Camera, point: DVec3) -> bool {
     camera.direction().dot(point - camera.place()) > 0.0
 }
 
-/// Of half the wider field of view.
+/// Tangent of half the wider field of view.
 fn tangent(camera: &Camera) -> f64 {
     let half = |axis: usize| {
         let side = f64::from([camera.width, camera.height][axis]);
@@ -199,7 +201,7 @@ fn tangent(camera: &Camera) -> f64 {
     }
 }
 
-/// How far optical axes pass by `point`, over their cameras' distance from it; the median.
+/// The median of the distance between optical axis and `point` over the camera's distance from `point`.
 fn misses(cameras: &[Camera], point: DVec3) -> f64 {
     median(cameras.iter().map(|c| {
         let to = point - c.place();
@@ -213,31 +215,31 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// A place for the unit cube, as the numbers that are used, told and typed.
+/// Position and size of the unit cube and of the box, rounded as they are used, reported and typed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Framing {
-    /// World to unit cube, in four digits.
+    /// Scale from world to unit cube, rounded to four significant digits.
     pub scale: f64,
-    /// World to unit cube, in four decimals.
+    /// Offset from world to unit cube, rounded to four decimals.
     pub offset: [f64; 3],
     /// Side of the box in unit cubes.
     pub aabb_scale: u32,
-    /// What it comes from.
+    /// The camera layout that it is derived from.
     #[serde(flatten)]
     pub layout: Layout,
-    /// How many cameras that is.
+    /// Number of cameras.
     pub cameras: usize,
 }
 
 impl Framing {
-    /// What suits `cameras` and a box of `aabb_scale` unit cubes a side. Where that is not given, images that are `filled`
-    /// show what lies behind an object too, and the box reaches at least twice as far as the cameras.
+    /// The framing for `cameras` and a box of `aabb_scale` unit cubes per side. Without `aabb_scale`, if the scene fills the
+    /// images (`filled`), they also show what lies behind an object, so the box reaches at least twice as far as the cameras.
     #[must_use]
     pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
         Self::of_layout(Layout::of(cameras)?, cameras.len(), aabb_scale, filled)
     }
 
-    /// The same for `cameras` that stand in `layout`.
+    /// The same for a number of `cameras` in `layout`.
     #[must_use]
     pub fn of_layout(
         layout: Layout,
@@ -258,7 +260,7 @@ impl Framing {
         })
     }
 
-    /// One cube that reaches twice as far as the cameras, of those around something. It takes few samples a ray.
+    /// For cameras around an object, a single cube that reaches twice as far as the cameras, which needs few samples per ray.
     pub(super) fn as_one_cube(self) -> Self {
         let Layout::Around {
             focus, distance, ..
@@ -276,24 +278,25 @@ impl Framing {
         }
     }
 
-    /// The middle of the unit cube, world units.
+    /// The centre of the unit cube in world units.
     #[must_use]
     pub fn center(&self) -> [f64; 3] {
         self.offset.map(|offset| (0.5 - offset) / self.scale)
     }
 
-    /// Half the side of the unit cube, world units.
+    /// Half the side of the unit cube in world units.
     #[must_use]
     pub fn half(&self) -> f64 {
         0.5 / self.scale
     }
 
-    /// Itself, or the default where that does as well; `None` where nothing is to be said at all, for `aabb_scale` of the file.
+    /// Return itself, or the default framing if that suits the layout; `None` if the default box with the file's `aabb_scale`
+    /// suits it unchanged.
     pub(super) fn but_default_where_it_suits(self, aabb_scale: Option<u32>) -> Option<Self> {
         if !self.layout.suits_default() {
             return Some(self);
         }
-        // The unit cube stays, but more of them may be needed to hold what fills the images.
+        // Keep the default unit cube, but use as many as needed to contain what fills the images.
         let reach = f64::from(self.aabb_scale) * self.half() * DEFAULT_SCALE;
         let cubes = (2.0 * reach).clamp(1.0, f64::from(MAX_AABB_SCALE)).round() as u32;
         let cubes = cubes.next_power_of_two();
@@ -305,7 +308,7 @@ impl Framing {
         })
     }
 
-    /// Whether the default box would hold next to nothing of what the cameras see, or hold it in a few cells.
+    /// Whether the default box would miss most of what the cameras see, or resolve it with only a few cells.
     pub(super) fn is_far_from_default(&self) -> bool {
         let default = 0.5 / DEFAULT_SCALE;
         let middle = DVec3::from(self.center()).abs().max_element();
@@ -313,7 +316,7 @@ impl Framing {
         middle > default || !(0.3..=CELLS / 8.0).contains(&size)
     }
 
-    /// The settings, as they are typed, of a box that has `cubes` unit cubes a side now.
+    /// The command-line flags for this framing, if the box now has `cubes` unit cubes per side.
     #[must_use]
     pub fn flags(&self, cubes: u32) -> String {
         let [x, y, z] = self.offset;
@@ -328,7 +331,7 @@ impl Framing {
         )
     }
 
-    /// What it comes from, in words.
+    /// The layout that it is derived from, as text.
     #[must_use]
     pub fn reason(&self) -> String {
         let cameras = format!("{} cameras", self.cameras);
@@ -341,7 +344,7 @@ impl Framing {
                 short(distance)
             ),
             Layout::InsideOut { center, radius } => format!(
-                "{cameras} look every way from within {} of {}",
+                "{cameras} look in all directions from within {} of {}",
                 short(radius),
                 point(center, radius)
             ),
@@ -354,7 +357,7 @@ impl Framing {
     }
 }
 
-/// Side of a box in unit cubes, where no file says.
+/// Side of a box in unit cubes, if no file gives it.
 fn side(layout: &Layout, filled: bool) -> u32 {
     match *layout {
         Layout::Around {
@@ -369,17 +372,17 @@ fn side(layout: &Layout, filled: bool) -> u32 {
     }
 }
 
-/// An offset in four decimals.
+/// Round an offset to four decimals.
 fn rounded(offset: DVec3) -> [f64; 3] {
     offset.to_array().map(|v| (v * 1e4).round() / 1e4 + 0.0)
 }
 
-/// Four digits of a positive number.
+/// Round a positive number to four significant digits.
 fn digits(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)
 }
 
-/// A length in three digits or so.
+/// Format a length with about three significant digits.
 #[must_use]
 pub fn short(length: f64) -> String {
     if length != 0.0 && !(1e-6..1e9).contains(&length.abs()) {
@@ -389,7 +392,7 @@ pub fn short(length: f64) -> String {
     format!("{length:.digits$}")
 }
 
-/// Decimals after which a number of size `length` has three digits or so.
+/// Number of decimals that give a number of size `length` about three significant digits.
 fn decimals(length: f64) -> usize {
     if length > 0.0 && length.is_finite() {
         (2.0 - length.log10().floor()).clamp(0.0, 12.0) as usize
@@ -398,11 +401,11 @@ fn decimals(length: f64) -> usize {
     }
 }
 
-/// A point, to about a hundredth of the length that is `around` it.
+/// Format a point, rounded to about a hundredth of the length `around`.
 #[must_use]
 pub fn point(p: [f64; 3], around: f64) -> String {
     let digits = decimals(around);
-    // No negative zeros.
+    // Avoid negative zeros.
     let least = 0.5 * 10_f64.powf(-(digits as f64));
     let [x, y, z] = p.map(|v| if v.abs() < least { 0.0 } else { v });
     format!("({x:.digits$}, {y:.digits$}, {z:.digits$})")
@@ -412,7 +415,7 @@ pub fn point(p: [f64; 3], around: f64) -> String {
 mod tests {
     use super::*;
 
-    /// Cameras on a sphere around `at`, `distance` away, which look at it, or away from it.
+    /// Cameras on a sphere of radius `distance` around `at` that look at it, or away from it.
     fn around(at: [f64; 3], distance: f64, away: bool) -> Vec<Camera> {
         (0..24)
             .map(|i| {
@@ -456,7 +459,7 @@ mod tests {
                 let middle = found.scale * at + offset;
                 assert!((middle - 0.5).abs() < 1e-3, "{found:?}");
             }
-            // What is told is what is used.
+            // The flags give exactly this framing.
             let typed = found.flags(1);
             let scale = typed.split(['=', ' ']).nth(2).unwrap();
             assert_eq!(scale.parse::<f64>().unwrap(), found.scale, "{typed}");
@@ -474,7 +477,7 @@ mod tests {
 
     #[test]
     fn cameras_that_look_outwards_are_inside() {
-        // Backs to one point are poses of another convention.
+        // Cameras that all face away from one point are taken for poses in another convention.
         let reversed = around([7.0, 0.0, 0.0], 30.0, true);
         assert_eq!(Framing::of(&reversed, None, true), None);
         let mut walk = reversed;
@@ -486,7 +489,11 @@ mod tests {
             matches!(found.layout, Layout::InsideOut { .. }),
             "{found:?}"
         );
-        assert!(found.reason().contains("every way"), "{}", found.reason());
+        assert!(
+            found.reason().contains("in all directions"),
+            "{}",
+            found.reason()
+        );
         let half = f64::from(found.aabb_scale) * 0.5 / found.scale;
         assert!(half > 100.0, "{found:?}");
     }
@@ -501,7 +508,7 @@ mod tests {
             .collect();
         let found = Framing::of(&cameras, None, true).unwrap();
         assert!(matches!(found.layout, Layout::OneWay { .. }), "{found:?}");
-        // In front of them.
+        // The box lies in front of them.
         assert!(0.5 - found.offset[2] < 0.0, "{found:?}");
     }
 

@@ -13,7 +13,7 @@ use super::pixel_format::{self, Kind, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
 use crate::text::escaped;
 
-/// Largest image file that is read: 16-bit RGBA of 8,000 × 8,000 pixels, not compressed.
+/// Largest image file that is read: uncompressed 16-bit RGBA of 8,000 × 8,000 pixels.
 const MAX_BYTES: u64 = 512 << 20;
 
 /// A decoded image.
@@ -33,9 +33,8 @@ pub struct Image {
 /// Decodes the images of `frames` in parallel, each downscaled by the factor `downscale` as in
 /// [`Image::downscaled`].
 ///
-/// `progress` is called once per finished image, from any thread. The frames' cameras are those of
-/// the stored images: use [`crate::camera::Camera::downscaled`] with the same factor for the
-/// result.
+/// `progress` is called once per finished image, from any thread. The frames' cameras belong to
+/// the stored images: apply [`crate::camera::Camera::downscaled`] with the same factor to them.
 ///
 /// # Errors
 /// An image that is absent, damaged, or of another size than its frame's camera.
@@ -47,7 +46,7 @@ pub fn load_images(
     Ok(load_with_contents(frames, downscale, progress)?.0)
 }
 
-/// As [`load_images`], with what tells their files from others.
+/// As [`load_images`], with the [`Content`] of each file.
 ///
 /// # Errors
 /// As [`load_images`].
@@ -65,7 +64,7 @@ pub fn load_with_contents(
                 return Err(damaged(
                     &frame.image_path,
                     format!(
-                        "has {} × {} pixels but its camera {} × {}: \
+                        "has {} × {} pixels but its camera has {} × {}: \
                          load images with the cameras they were opened with",
                         image.width, image.height, expected[0], expected[1]
                     ),
@@ -83,7 +82,7 @@ pub fn load_with_contents(
     Ok(all.into_iter().unzip())
 }
 
-/// What tells a file's bytes from others, wherever it lies and whenever it was written.
+/// Identifies a file by its bytes (length and CRC-32C), independent of its path and date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
     length: u64,
@@ -98,7 +97,7 @@ impl Content {
         }
     }
 
-    /// Those of the images of `frames`, which are read but not decoded.
+    /// The contents of the image files of `frames`, which are read but not decoded.
     ///
     /// # Errors
     /// A file that cannot be read.
@@ -111,7 +110,7 @@ impl Content {
         frames.par_iter().map(of).collect()
     }
 
-    /// A number that tells files in their order from others: an FNV-1a hash over each file's length and CRC-32C.
+    /// A fingerprint of a sequence of files: an FNV-1a hash over each file's length and CRC-32C.
     #[must_use]
     pub fn fingerprint(all: &[Self]) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -125,9 +124,10 @@ impl Content {
 }
 
 impl Image {
-    /// Decodes an image as it is stored, whatever its EXIF data say: a PNG, JPEG, WebP, TIFF or BMP of 8 or 16 bits, of
-    /// which 16 are rounded to 8, or floats, which are linear light and become sRGB ([`Image`] holds what lies between
-    /// black and white). An `OpenEXR` file's colours are premultiplied by its alpha.
+    /// Decodes an image as it is stored, ignoring its EXIF orientation: a PNG, JPEG, WebP, TIFF, BMP or `OpenEXR` file.
+    ///
+    /// 16-bit channels are rounded to 8 bits. Floats are linear light: they are clamped to [0, 1] and converted to sRGB. An
+    /// `OpenEXR` file's colours are premultiplied by its alpha.
     ///
     /// # Errors
     /// A file that is absent, in another format, or damaged.
@@ -135,7 +135,7 @@ impl Image {
         Self::load_turned(path, Orientation::NoTransforms)
     }
 
-    /// As [`Self::load`], turned.
+    /// As [`Self::load`], then rotated or flipped by `orientation`.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -186,11 +186,11 @@ impl Image {
         }
     }
 
-    /// The image at 1/`k` of the resolution, rounded down but at least one pixel a side.
+    /// The image at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
     ///
-    /// Each new pixel is the mean over the rectangle it covers, colour weighted by alpha. Where a
-    /// side is not a multiple of `k` the rectangles are a little larger than `k` and cover the
-    /// whole image, as [`crate::camera::Camera::downscaled`] expects. Means are taken of the stored
+    /// Each new pixel is the mean over the rectangle it covers, with colour weighted by alpha. If a
+    /// side is not a multiple of `k`, the rectangles are slightly larger than `k` and cover the
+    /// whole image, as [`crate::camera::Camera::downscaled`] expects. Means are taken over the stored
     /// (sRGB) values.
     #[must_use]
     pub fn downscaled(&self, k: u32) -> Self {
@@ -264,7 +264,7 @@ impl Image {
     }
 }
 
-/// The sRGB values (IEC 61966-2-1) of linear light, straight alpha; what is no number counts as 0.
+/// Converts linear light to sRGB (IEC 61966-2-1) with straight alpha; NaN becomes 0.
 fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
     let rounded = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
     let encoded = |linear: f32| {
@@ -289,7 +289,7 @@ fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
     RgbaImage::from_raw(image.width(), image.height(), pixels).unwrap_or_default()
 }
 
-/// Which old pixels, with which weights, make each new pixel along one axis.
+/// The old pixels and their weights for each new pixel along one axis.
 pub(super) struct Spans(pub Vec<Span>);
 
 /// A run of old pixels; `weights` are the covered lengths, 1 for a whole pixel.
@@ -318,8 +318,7 @@ impl Spans {
 /// Width and height in pixels as stored, read from the file's header alone.
 ///
 /// # Errors
-/// A file that is no image that can be read, whose header is damaged, or with a side longer than 65,536
-/// pixels.
+/// A file that is not a supported image, has a damaged header, or has a side longer than 65,536 pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
     Ok(pixel_format::header(path)?.size)
 }
@@ -414,7 +413,7 @@ mod tests {
             let image = Image::load(&path).unwrap();
             (image.pixels, image.has_alpha)
         };
-        // 0.21405 of the light is the middle of sRGB, 0.5; what is brighter than white is white.
+        // Linear 0.21405 is the middle of sRGB, 0.5; values brighter than white become white.
         let rgb = image::Rgb32FImage::from_pixel(1, 1, image::Rgb([0.214_05, 7.0, -1.0]));
         let expected = (vec![128, 255, 0, 255], false);
         assert_eq!(load("a.exr", rgb.clone().into()), expected);
@@ -445,7 +444,7 @@ mod tests {
             ImageFormat::Tiff,
             ImageFormat::Bmp,
         ] {
-            // None of them is what its name says.
+            // None of them is a JPEG, as its name says.
             let path = folder.path().join("a.jpg");
             image.save_with_format(&path, format).unwrap();
             assert_eq!(image_size(&path).unwrap(), [4, 3], "{format:?}");
@@ -472,7 +471,7 @@ mod tests {
         named(b"\0\0\0\x0cJXL \r\n\x87\n", ["JPEG XL", "djxl"]);
         named(b"GIF89a", ["GIF", "ImageMagick"]);
         named(b"II*\0\x10\0\0\0CR\x02\0", ["raw data", "darktable"]);
-        // A DNG, and a NEF: TIFFs whose first picture says a version of DNG, or that it is a reduced one.
+        // A DNG and a NEF: TIFFs whose first image has a DNG version, or is marked as a reduced one.
         named(
             b"II*\0\x08\0\0\0\x01\0\x12\xc6\x01\0\x04\0\0\0\x01\x04\0\0",
             ["raw data", "darktable"],

@@ -1,20 +1,20 @@
-//! Intrinsics: focal lengths, principal point and lens from the many keys in use, fitted to the
-//! image on disk.
+//! Intrinsics: focal lengths, principal point and lens from the many keys in use, scaled to the
+//! stored image.
 
 use super::error::DatasetError;
 use super::json::Fields;
 use super::{Note, Notes};
 use crate::camera::{Camera, Lens, focal_from_angle};
 
-/// Longest image side that is believed, in pixels.
+/// Longest image side that is accepted, in pixels.
 pub(super) const MAX_SIDE: u32 = 1 << 16;
-/// How far the two sides' ratios between stored and declared size may differ.
+/// Largest relative difference between the ratios of stored to declared width and height.
 const UNIFORM: f64 = 1e-2;
-/// Fields of view of perspective lenses that people have, in radians: 1° to 150°.
+/// Plausible fields of view of perspective lenses, in radians: 1° to 150°.
 const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 
-/// The camera of a frame whose image has `image` (width, height) pixels; `exchanged` says what to do where the file has
-/// them the other way round.
+/// The camera of a frame whose image has `image` (width, height) pixels; `exchanged` is the advice if the file has width and
+/// height swapped.
 ///
 /// Keys are read as Instant-NGP and nerfstudio write them: `w h fl_x fl_y cx cy camera_angle_x
 /// camera_angle_y camera_model is_fisheye k1 k2 k3 k4 p1 p2`, and `x_fov y_fov` in degrees. Values
@@ -69,8 +69,8 @@ pub(super) fn is_same_shape(image: [u32; 2], declared: [f64; 2]) -> bool {
     (ratio[0] / ratio[1] - 1.0).abs() <= UNIFORM
 }
 
-/// Width and height of an image over those it was said to have, which may differ in scale but not in shape. For the
-/// message, `who` says so, and `exchanged` what to do where they are the other way round.
+/// Width and height of an image over the declared ones, which may differ in scale but not in shape. In the error message,
+/// `who` names the source of the declared size, and `exchanged` is the advice if width and height are swapped.
 pub(super) fn size_ratio(
     image: [u32; 2],
     declared: [f64; 2],
@@ -94,7 +94,7 @@ pub(super) fn size_ratio(
     ))
 }
 
-/// Width and height that a file says, where it says both.
+/// The declared width and height, if the file gives both.
 pub(super) fn declared(fields: &Fields) -> Result<Option<[f64; 2]>, DatasetError> {
     let sides = fields.number("w")?.zip(fields.number("h")?);
     Ok(sides
@@ -102,7 +102,7 @@ pub(super) fn declared(fields: &Fields) -> Result<Option<[f64; 2]>, DatasetError
         .filter(|sides| sides.iter().all(|v| *v >= 1.0)))
 }
 
-/// `near` and `far` in world units, where the file gives both.
+/// `near` and `far` in world units, if the file gives both.
 pub(super) fn near_far(fields: &Fields) -> Result<Option<[f32; 2]>, DatasetError> {
     let (Some(near), Some(far)) = (fields.number("near")?, fields.number("far")?) else {
         return Ok(None);
@@ -236,7 +236,7 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
     Ok(Lens::OpenCv { k1, k2, k3, p1, p2 })
 }
 
-/// Values that only make sense together.
+/// Check values that depend on each other.
 fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), DatasetError> {
     if camera
         .focal
@@ -253,7 +253,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
     }
     let size = [camera.width as f32, camera.height as f32];
     let angles = [0, 1].map(|axis| 2.0 * (size[axis] / 2.0 / camera.focal[axis]).atan());
-    // How far the lens moves the corner farthest from the middle.
+    // Radial displacement by the lens of the corner farthest from the principal point.
     let corner = [0, 1].map(|axis| {
         let far = camera.principal[axis].max(size[axis] - camera.principal[axis]);
         f64::from(far / camera.focal[axis])
@@ -274,7 +274,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
     if !is_flat || !(0.5..=2.0).contains(&aspect) {
         notes.add(Note::Extreme, || {
             format!(
-                "{} sees {:.1}° × {:.1}° with pixels {aspect:.2} times as high as wide",
+                "{} has a field of view of {:.1}° × {:.1}° and pixels {aspect:.2} times as high as wide",
                 fields.place(),
                 angles[0].to_degrees(),
                 angles[1].to_degrees()
@@ -300,7 +300,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
     if !camera.lens_is_invertible() {
         notes.add(Note::FoldingLens, || {
             format!(
-                "{} has a lens that does not reach all of the image",
+                "{} has a lens model that does not cover the whole image",
                 fields.place()
             )
         });

@@ -1,7 +1,7 @@
-//! Poses that go the wrong way: world-to-camera matrices where camera-to-world ones are expected.
+//! Detects inverted poses: world-to-camera matrices where camera-to-world matrices are expected.
 //!
-//! Inverted, such poses stand around something and look at it; as they are, they look nowhere in common. A capture that makes
-//! sense as it is, whatever its layout, is left alone.
+//! After inversion, such cameras stand around an object and look at it; as given, they look at no common point. Captures
+//! that are plausible as given, whatever their layout, are not reported.
 
 use glam::{DMat3, DVec3};
 
@@ -13,35 +13,35 @@ use super::pose::inverse;
 use super::{Dataset, Frame};
 use crate::camera::{Camera, focus};
 
-/// Fewer cameras say too little.
-const FEWEST: usize = 6;
-/// Sine of the angle by which axes miss what they look at, below which inverted cameras look at it.
+/// Minimum number of cameras for a decision.
+const MIN_CAMERAS: usize = 6;
+/// Sine of the angle between optical axis and focus below which inverted cameras look at the focus.
 const MEETS: f64 = 0.2;
-/// The same, below which cameras as they are look at something, or away from it.
+/// The same below which the cameras as given look at a focus, or away from it.
 const MAY_MEET: f64 = 0.35;
-/// Share of cameras that are to agree.
+/// Fraction of cameras that must agree.
 const AGREE: f64 = 0.9;
-/// Length of the mean of directions, above which they are one direction.
+/// Length of the mean of unit directions above which they count as one direction.
 const ONE_WAY: f64 = 0.8;
-/// By how much the mean of inverted cameras is shorter, that look around rather than one way.
+/// Amount by which the inverted cameras' mean direction must be shorter for them to stand around rather than look one way.
 const BROADER: f64 = 0.08;
-/// Length of the mean of inverted cameras' directions: narrower ones tell nothing from cameras that tilt in one place.
+/// Length of the inverted cameras' mean direction above which they cannot be distinguished from cameras that tilt in place.
 const NARROW: f64 = 0.9;
-/// Length of the mean of what cameras have upwards, below which those that look one way turn around their axes.
+/// Length of the mean up direction below which cameras that look one way roll around their axes.
 const TURNING: f64 = 0.5;
-/// Distance from what inverted cameras look at over the spread of the cameras as they are, below which they stand in it.
+/// Distance of the inverted cameras from their focus, over the spread of the cameras as given, below which they stand in it.
 const APART: f64 = 1e-8;
-/// Difference in [`roll`] by which the cameras as they are stand upright and the inverted ones do not.
+/// Difference in [`roll`] above which the cameras as given are upright and the inverted ones are not.
 const UPRIGHT: f64 = 0.02;
 
-/// How cameras look at the point that is nearest to their axes.
+/// How cameras look at their focus, the point nearest to their optical axes.
 struct Look {
     at: DVec3,
-    /// Median distance from there.
+    /// Median distance from the focus.
     distance: f64,
-    /// Median sine of the angle between an axis and the way there.
+    /// Median sine of the angle between the optical axis and the direction to the focus.
     miss: f64,
-    /// Share of those that face it.
+    /// Fraction of cameras that face it.
     facing: f64,
 }
 
@@ -58,7 +58,7 @@ impl Look {
         })
     }
 
-    /// Whether all face one way, towards it or away from it, and miss it by less than `most`.
+    /// Whether nearly all cameras face towards the focus, or nearly all away from it, with a miss below `most`.
     fn is_shared(&self, most: f64) -> bool {
         self.miss < most && self.facing.max(1.0 - self.facing) >= AGREE
     }
@@ -69,14 +69,14 @@ fn column(camera: &Camera, i: usize) -> DVec3 {
     DVec3::from(camera.world_from_camera.map(|row| row[i]))
 }
 
-/// Length of the mean of directions.
+/// Length of the mean of unit directions.
 fn mean_length(directions: impl Iterator<Item = DVec3>) -> f64 {
     let (sum, n) = directions.fold((DVec3::ZERO, 0.0), |(sum, n), d| (sum + d, n + 1.0));
     sum.length() / f64::max(n, 1.0)
 }
 
-/// How far the cameras' right sides, or their upper sides, are from lying in one plane, as those of cameras do that are held
-/// level or upright: the least mean square along any direction.
+/// How far the cameras' right axes, or their up axes, deviate from one plane: the least mean square along any direction. It is
+/// 0 for cameras that are held level.
 fn roll(cameras: &[Camera]) -> f64 {
     let of = |i: usize| {
         let mut matrix = DMat3::ZERO;
@@ -102,7 +102,7 @@ fn least_eigenvalue(a: DMat3) -> f64 {
     mean + 2.0 * p * angle.cos()
 }
 
-/// The camera whose matrix is the inverse.
+/// `camera` with the inverse pose.
 fn inverted(camera: &Camera) -> Camera {
     Camera {
         world_from_camera: inverse(&camera.world_from_camera),
@@ -110,15 +110,15 @@ fn inverted(camera: &Camera) -> Camera {
     }
 }
 
-/// What inverted poses show of the mistake.
+/// The result of the detection.
 struct Found {
     look: Look,
-    /// Whether they would look away: they are `OpenCV`'s.
+    /// Whether the inverted cameras face away from the focus, because they follow `OpenCV`'s convention.
     is_opencv: bool,
 }
 
 fn find(cameras: &[Camera]) -> Option<Found> {
-    if cameras.len() < FEWEST {
+    if cameras.len() < MIN_CAMERAS {
         return None;
     }
     let others: Vec<Camera> = cameras.iter().map(inverted).collect();
@@ -134,7 +134,7 @@ fn find(cameras: &[Camera]) -> Option<Found> {
     }
     let along = mean_length(cameras.iter().map(Camera::direction));
     let upwards = mean_length(cameras.iter().map(|c| column(c, 1)));
-    // Axes that are all but parallel meet far away, if they meet.
+    // Nearly parallel axes meet far away, if at all.
     let is_turning = along > NARROW && upwards < TURNING;
     let is_shared = Look::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
     let is_one_way = along > ONE_WAY && upwards > ONE_WAY && along < inverted_along + BROADER;
@@ -144,15 +144,15 @@ fn find(cameras: &[Camera]) -> Option<Found> {
     })
 }
 
-/// Whether poses go the wrong way, so that they say nothing of where the scene lies.
+/// Whether the poses are inverted, so that they do not show where the scene lies.
 pub(super) fn are(cameras: &[Camera]) -> bool {
     find(cameras).is_some()
 }
 
-/// In place of `problems`, which follow from it, that the poses of `dataset` go the wrong way, where they do.
+/// If the poses of `dataset` are inverted, report that in place of `problems`, which are consequences of it.
 pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Problem> {
     if dataset.format == Format::Llff {
-        // Those were turned and moved all together, and have no inverse to go by.
+        // The LLFF reader recentred the poses, so their inverses mean nothing.
         return problems;
     }
     let of = |frames: &[Frame]| frames.iter().map(|f| f.camera).collect::<Vec<Camera>>();
@@ -166,13 +166,13 @@ pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Probl
         .unwrap_or(Severity::Warning);
     let Look { at, distance, .. } = found.look;
     let more = if found.is_opencv {
-        ", and negate the second and third columns of what that gives (they are OpenCV's or COLMAP's)"
+        ", and negate the second and third columns of the result (they follow the convention of OpenCV and COLMAP)"
     } else {
         ""
     };
     let message = format!(
-        "the poses look like world-to-camera matrices: inverted, the cameras look at {} from about {} away; as they are, they \
-         look at nothing in common: invert each of them (numpy.linalg.inv){more}",
+        "the poses look like world-to-camera matrices: inverted, the cameras look at {} from about {} away; as given, they \
+         look at no common point: invert each of them (numpy.linalg.inv){more}",
         point(at.to_array(), distance),
         short(distance),
     );
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::dataset::tests::Scene;
 
-    /// The camera at `eye` that looks at `target` with this direction upwards.
+    /// The camera at `eye` that looks at `target`, with up direction `up`.
     fn camera(eye: DVec3, target: DVec3, up: DVec3) -> Camera {
         let f = |v: DVec3| v.to_array().map(|v| v as f32);
         let mut camera = Camera::look_at(f(eye), f(target), f(up), 0.7, 64, 48);
@@ -197,7 +197,7 @@ mod tests {
         camera
     }
 
-    /// A number from -1 to 1 that looks random.
+    /// A pseudorandom number from -1 to 1.
     fn noise(seed: u32, i: usize) -> f64 {
         let mut z = (u64::from(seed) << 32) ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -209,7 +209,8 @@ mod tests {
         DVec3::from([0, 1, 2].map(|axis| noise(seed, 3 * i + axis)))
     }
 
-    /// `n` cameras around `at`: `arc` of a turn, from these latitudes, which they miss by a share of their distance.
+    /// `n` cameras around `at` along a fraction `arc` of a turn, within `latitudes`; their axes miss `at` by the fraction
+    /// `miss` of their distance.
     fn around(at: DVec3, n: usize, arc: f64, latitudes: [f64; 2], miss: f64) -> Vec<Camera> {
         let one = |i: usize| {
             let share = i as f64 / n as f64;
@@ -226,7 +227,7 @@ mod tests {
         cameras.iter().map(inverted).collect()
     }
 
-    /// Cameras of `OpenCV`: y down, looking along +z.
+    /// The cameras in `OpenCV`'s convention: y down, looking along +z.
     fn opencv(cameras: &[Camera]) -> Vec<Camera> {
         let turn = |c: &Camera| Camera {
             world_from_camera: c.world_from_camera.map(|[x, y, z, t]| [x, -y, -z, t]),
@@ -254,7 +255,7 @@ mod tests {
             .collect()
     }
 
-    /// Cameras that look along −x from places of a plane, as they do in LLFF captures.
+    /// Cameras on a plane that look along −x, as in LLFF captures.
     fn one_way(seed: u32, at: DVec3, turn: f64) -> Vec<Camera> {
         let one = |i: usize| {
             let eye = at + 0.3 * noise3(seed, i) * DVec3::new(0.2, 1.0, 1.0);
@@ -328,7 +329,7 @@ mod tests {
         #[test]
         fn captures_from_the_inside_out_are_left_alone(
             seed in 0..10_000_u32,
-            // On a floor under the cameras, where the origin is most often, and anywhere.
+            // On a floor under the cameras, the most common origin, and anywhere.
             at in prop_oneof![
                 (0.5..3.0).prop_map(|height| [0.0, 0.0, height]),
                 prop::array::uniform3(-5.0..5.0),

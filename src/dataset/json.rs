@@ -9,7 +9,7 @@ use crate::files::read_file;
 use crate::json_text::{JsonFault, kind, parse};
 use crate::text::one_line;
 
-/// Longest file that is read: a hundred thousand frames take less.
+/// Largest file that is read; a hundred thousand frames take less.
 const MAX_BYTES: u64 = 128 << 20;
 /// Most frames of a file.
 const MAX_FRAMES: usize = 100_000;
@@ -21,7 +21,7 @@ pub(super) struct Document {
     no_fields: Map<String, Value>,
 }
 
-/// The keys of one frame over those of its file: a frame's own value wins. `null` counts as absent.
+/// The keys of one frame, with those of its file as defaults. `null` counts as absent.
 pub(super) struct Fields<'a> {
     path: &'a Path,
     /// "frame 3 (images/0004)"; empty for the file as a whole.
@@ -37,7 +37,7 @@ impl Document {
         Self::parse(path, &bytes)
     }
 
-    /// Parses what is in `path`.
+    /// Parses `bytes`, the content of `path`.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
         let value = parse(bytes).map_err(|fault| match fault {
             JsonFault::Whole(message) => DatasetError::File {
@@ -78,7 +78,7 @@ impl Document {
         }
     }
 
-    /// The file's frames, in order, which may be none; one that is no object is an error of its own.
+    /// The file's frames, in order; the list may be empty. A frame that is not an object is an error in its place.
     pub fn frames(&self) -> Result<Vec<Result<Fields<'_>, DatasetError>>, DatasetError> {
         let whole = self.fields();
         let frames = match self.root.get("frames") {
@@ -97,7 +97,7 @@ impl Document {
         };
         if frames.len() > MAX_FRAMES {
             return Err(whole.error(format!(
-                "`frames` lists {} frames: {MAX_FRAMES} are the most",
+                "`frames` lists {} frames, but {MAX_FRAMES} is the maximum: remove some",
                 frames.len()
             )));
         }
@@ -133,7 +133,7 @@ impl Document {
 }
 
 impl<'a> Fields<'a> {
-    /// An error at this place.
+    /// An error with this location.
     pub fn error(&self, message: impl Into<String>) -> DatasetError {
         let (path, message) = (self.path.to_owned(), message.into());
         if self.place.is_empty() {
@@ -171,9 +171,7 @@ impl<'a> Fields<'a> {
         };
         match value.as_f64() {
             Some(number) if (number as f32).is_finite() => Ok(Some(number)),
-            Some(_) => Err(self.error(format!(
-                "`{key}` is too large a number: correct it or leave it out"
-            ))),
+            Some(_) => Err(self.error(format!("`{key}` is too large: correct it or leave it out"))),
             None => Err(self.error(format!(
                 "`{key}` should be a finite number, found {}",
                 kind(value)
@@ -181,8 +179,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The first of `keys` that the frame holds, else the first that the file holds, as a key and a
-    /// number.
+    /// The first of `keys` that the frame has, else the first that the file has, with its number.
     pub fn first_number<'k>(
         &self,
         keys: &[&'k str],
@@ -199,18 +196,18 @@ impl<'a> Fields<'a> {
         Ok(None)
     }
 
-    /// A text.
+    /// A string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, DatasetError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
         let text = value.as_str().ok_or_else(|| {
-            self.error(format!("`{key}` should be a text, found {}", kind(value)))
+            self.error(format!("`{key}` should be a string, found {}", kind(value)))
         })?;
         Ok(Some(text))
     }
 
-    /// Whether `key` is there and true.
+    /// Whether `key` is present and true.
     pub fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| {
             value
@@ -262,7 +259,7 @@ mod tests {
         );
         let told = text.replacen("\"frames\"", "// {\n/* ], */ \"frames\"", 1);
         assert!(open(told.as_bytes()).is_ok());
-        // Where the text is wrong is told as if there were no comments.
+        // Comments do not shift the position of an error.
         refused(open(b"{ // a\n \"frames\": [,]}"), &["line 2", "column 13"]);
         refused(
             open(text.replacen("3.0]", "-Infinity]", 1).as_bytes()),

@@ -1,11 +1,11 @@
 //! The LLFF format (Mildenhall et al. 2019): forward-facing captures with `poses_bounds.npy` and `images`, `images_4`…
 //!
-//! A row of the array is an image, in the order of the files' names: a 3 × 5 matrix row by row, whose columns are the
-//! camera's axes in world space (down, right, back), its centre, and (height, width, focal length) in pixels of the full
-//! size; then how near and how far along the optical axis lies what it shows.
+//! Each row of the array describes one image, in the order of the file names: a 3 × 5 matrix in row-major order, whose columns
+//! are the camera's axes in world space (down, right, back), its centre, and (height, width, focal length) in pixels of the
+//! full size; then the near and far bound of the visible scene as depths along the optical axis.
 //!
-//! What leaves here is scaled so that the nearest bound is at 1 / 0.75, and turned and moved so that the mean camera
-//! stands at the origin and looks along −z, as the loader of the `NeRF` paper does (Mildenhall et al. 2020).
+//! Poses are scaled so that the nearest bound is at 1 / 0.75, then rotated and translated so that the mean camera is at the
+//! origin and looks along −z, as in the loader of the `NeRF` paper (Mildenhall et al. 2020).
 
 #[cfg(test)]
 mod tests;
@@ -24,18 +24,18 @@ use super::{Dataset, Format, Frame, Notes, Orientation, formats, orientation, pi
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, one_line, shown};
 
-/// The file that makes a folder this format.
+/// The file that identifies this format.
 pub(super) const FILE: &str = "poses_bounds.npy";
-/// Numbers of an image: a 3 × 5 matrix and two bounds.
+/// Numbers per image: a 3 × 5 matrix and two bounds.
 const NUMBERS: usize = 17;
-/// The unit of length, as a part of the nearest bound.
+/// The unit of length, as a fraction of the nearest bound.
 const UNIT: f64 = 0.75;
-/// Where rays start, as a part of their view's near bound, which is not quite the nearest that a view shows.
+/// Start of a ray, as a fraction of its view's near bound, since a view also shows points slightly nearer than the bound.
 const START: f64 = 0.75;
 /// Largest coordinate, whose square is finite in f32.
 const MAX_VALUE: f64 = 1e15;
-/// Most units that a unit cube of the box spans: at 12, the finest level of 2048 cells has them 1/230 of the nearest
-/// bound wide.
+/// Largest side of a unit cube of the box, in units of length: at 12, the cells of the finest level (2048 a side) are 1/230
+/// of the nearest bound wide.
 const CUBE: f64 = 12.0;
 
 /// Reads the dataset whose `poses_bounds.npy` lies in `root`, for images at 1/`downscale` of the full size.
@@ -50,7 +50,7 @@ pub(super) fn open(
     let folders = folders(root, full)?;
     let (folder, rest) = choose(&folders, downscale).ok_or_else(|| DatasetError::File {
         path: file.clone(),
-        message: "there is no folder images or images_N beside it that holds images: \
+        message: "there is no folder images or images_N with images beside it: \
                   put them there"
             .to_owned(),
     })?;
@@ -58,7 +58,7 @@ pub(super) fn open(
         return Err(DatasetError::File {
             path: file,
             message: format!(
-                "holds {} poses, but {} holds {} images: remove the images without a pose, or add what is missing",
+                "holds {} poses, but {} holds {} images: remove the images without a pose, or add the missing ones",
                 rows.len(),
                 folder.name,
                 folder.images.len()
@@ -120,7 +120,7 @@ pub(super) fn open(
     dataset.hold_out(frames);
     if let Some(other) = formats::of_folder(root) {
         dataset.warnings.push(format!(
-            "there is {} too, which is not used: the poses are those of {FILE}",
+            "the folder also holds {}, which is not used: the poses are read from {FILE}",
             other.name
         ));
     }
@@ -128,13 +128,13 @@ pub(super) fn open(
     if dataset.test.is_empty() {
         dataset
             .warnings
-            .push("a single view: there is none to test on".to_owned());
+            .push("the dataset has a single view: there is no test view".to_owned());
     }
     dataset.finish(notes);
     Ok(dataset)
 }
 
-/// What the file says of an image.
+/// The file's data on one image.
 struct Row {
     /// `[R | t]`, OpenGL camera-to-world.
     pose: [[f64; 4]; 3],
@@ -142,11 +142,11 @@ struct Row {
     size: [f64; 2],
     /// In pixels of the full size.
     focal: f64,
-    /// Near and far, along the optical axis.
+    /// Near and far bounds as depths along the optical axis.
     bounds: [f64; 2],
 }
 
-/// The rows of the file, and what is wrong with those that cannot be used.
+/// The rows of the file, with a message for each that cannot be used.
 fn rows(file: &Path) -> Result<Vec<Result<Row, String>>, DatasetError> {
     let array = Array::read(file)?;
     match array.shape[..] {
@@ -156,7 +156,7 @@ fn rows(file: &Path) -> Result<Vec<Result<Row, String>>, DatasetError> {
         _ => Err(DatasetError::File {
             path: file.to_owned(),
             message: format!(
-                "holds an array of shape {}, expected (images, {NUMBERS}): of each image a 3 × 5 matrix, near and far; \
+                "holds an array of shape {}, expected (images, {NUMBERS}): for each image a 3 × 5 matrix, near and far; \
                  export it again",
                 array.shape_text()
             ),
@@ -204,13 +204,14 @@ struct Folder {
     name: String,
     /// Sorted by name.
     images: Vec<PathBuf>,
-    /// How much smaller than in full size they are, to the nearest whole number.
+    /// Downscaling factor from the full size, rounded to a whole number.
     factor: u32,
     /// Width and height of the full size.
     full: [f64; 2],
 }
 
-/// The folders beside the file that hold images, largest images first. Without a `full` size, all are taken for that.
+/// The folders beside the file that hold images, largest images first. Without a `full` size, each folder's own size counts
+/// as full.
 fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetError> {
     let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
     let mut folders = Vec::new();
@@ -239,10 +240,10 @@ fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetEr
     Ok(folders)
 }
 
-/// The folder to take for images at 1/`downscale` of the full size, and by how much its images are still to be shrunk.
+/// The folder to use for images at 1/`downscale` of the full size, and the remaining downscaling factor.
 ///
-/// It is that of the smallest images that a whole number takes to the size asked for; else of the smallest that are
-/// larger; else of the largest.
+/// It is the folder with the smallest images whose remaining factor is a whole number; else with the smallest images that
+/// are larger than requested; else with the largest images.
 fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
     let larger = || folders.iter().filter(|f| f.factor <= downscale);
     larger()
@@ -253,7 +254,7 @@ fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
 }
 
 impl Folder {
-    /// That another size than 1/`downscale` comes out, where one was asked for.
+    /// A warning if the result has another size than the requested 1/`downscale`.
     fn note(&self, downscale: u32, rest: u32) -> Option<String> {
         if downscale == 1 || self.factor * rest == downscale {
             return None;
@@ -279,13 +280,13 @@ struct View {
     bounds: [f64; 2],
 }
 
-/// Why an image is of no use.
+/// Why an image cannot be used.
 enum Fault {
     Row(String),
     Image(DatasetError),
 }
 
-/// The view of `row` in the size of `image`, which is that of the first of `images`.
+/// The view of `row` at the size of `image`, which must equal that of the first of `images`.
 fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Result<View, Fault> {
     let header = pixel_format::header(image).map_err(Fault::Image)?;
     let orientation = notes.upright(&header, Some(row.size), || shown(image));
@@ -299,7 +300,7 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
         return Err(Fault::Image(DatasetError::Image {
             path: image.to_owned(),
             message: format!(
-                "has {} × {} pixels but {} has {} × {}: the images of a folder should be of one size",
+                "has {} × {} pixels but {} has {} × {}: all images in a folder should have the same size",
                 size[0],
                 size[1],
                 one_line(&first.file_name().unwrap_or_default().to_string_lossy()),
@@ -311,7 +312,7 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
     }
     let exchanged = format!(
         "width and height are exchanged in {FILE}, whose matrices end in a column of height, width and focal length, \
-         or the image was turned since: correct one of them"
+         or the image was rotated afterwards: correct one of them"
     );
     let ratio = size_ratio(size, row.size, "its row says", &exchanged).map_err(Fault::Row)?;
     let column = |i: usize| DVec3::from(row.pose.map(|values| values[i]));
@@ -332,8 +333,8 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
     })
 }
 
-/// Takes the mean pose to the identity and the nearest bound to 1 / [`UNIT`]; the nearest bound that was, and the
-/// farthest that is.
+/// Transforms the mean pose to the identity and the nearest bound to 1 / [`UNIT`]. Returns the nearest bound before and the
+/// farthest bound after scaling.
 fn normalise(views: &mut [View]) -> [f64; 2] {
     let near = views.iter().map(|v| v.bounds[0]).fold(f64::MAX, f64::min);
     let far = views.iter().map(|v| v.bounds[1]).fold(0.0, f64::max);
@@ -355,12 +356,12 @@ fn normalise(views: &mut [View]) -> [f64; 2] {
 }
 
 impl View {
-    /// The frame, whose rays end at the depth `far`: that of all views, since a view shows more than the points that its
-    /// own bound is drawn from.
+    /// The frame, whose rays end at the depth `far`, the farthest bound of all views: a view shows more than the points from
+    /// which its own bound was computed.
     fn frame(&self, far: f64) -> Frame {
         let [x, y, z] = [self.axes.x_axis, self.axes.y_axis, self.axes.z_axis];
         let columns = [x, y, z, self.position];
-        // Depths along the axis; rays to the corners are longer.
+        // Bounds are depths along the axis; rays to the corners are longer.
         let longest = self
             .corners()
             .map(DVec3::length)
@@ -378,7 +379,7 @@ impl View {
         }
     }
 
-    /// The image's corners at depth 1, as seen from the camera, in world axes.
+    /// The image's corners at depth 1, relative to the camera centre, in world axes.
     fn corners(&self) -> [DVec3; 4] {
         let Camera {
             width,
@@ -392,7 +393,7 @@ impl View {
     }
 }
 
-/// A box, as Instant-NGP's settings.
+/// A box as Instant-NGP's parameters.
 struct Framing {
     aabb_scale: u32,
     scale: f64,
@@ -409,7 +410,7 @@ impl From<framing::Framing> for Framing {
     }
 }
 
-/// The box around what the views see up to the depth `far`.
+/// The box around the visible region of all views up to the depth `far`.
 fn framing(views: &[View], far: f64) -> Framing {
     let points = || {
         views.iter().flat_map(|view| {
@@ -424,7 +425,7 @@ fn framing(views: &[View], far: f64) -> Framing {
     let side = (high - low).max_element();
     let mut center = (low + high) / 2.0;
     if high.z < 0.0 {
-        // Nothing of the box before what is seen, where nothing would teach it to be empty.
+        // The box must not reach in front of the visible region: no ray would train that part to be empty.
         center.z = high.z - side / 2.0;
     }
     let cubes = (side / CUBE).clamp(1.0, 128.0);

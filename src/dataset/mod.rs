@@ -1,8 +1,8 @@
-//! Datasets: posed images in the formats people have.
+//! Datasets: posed images in common formats.
 //!
-//! [`Dataset::open`] reads cameras and image headers, checks them, and says what is wrong in one
-//! line; [`load_images`] decodes the pixels afterwards. World units are the file's. Poses leave
-//! here as OpenGL camera-to-world.
+//! [`Dataset::open`] reads cameras and image headers, checks them, and reports errors as one
+//! line; [`load_images`] decodes the pixels afterwards. World units are the file's. Poses are
+//! converted to OpenGL camera-to-world.
 
 mod blender;
 pub mod doctor;
@@ -46,11 +46,11 @@ use crate::text::{counted_len, one_line};
 use framing::{Framing, Layout, looks_one_way};
 use json::Fields;
 
-/// Every how many views one is held out for testing, where the files define no split.
+/// Every `HOLD_OUT`th view is held out for testing if the files define no split.
 const HOLD_OUT: usize = 8;
-/// Faults after which reading does not go on.
+/// Number of faults after which reading stops.
 const MAX_FAULTS: usize = 1000;
-/// Name of a dataset in one file.
+/// File name of a dataset in one file.
 const TRANSFORMS: &str = "transforms.json";
 
 /// Part of a dataset.
@@ -58,7 +58,7 @@ const TRANSFORMS: &str = "transforms.json";
 pub enum Split {
     /// Views to train on.
     Train,
-    /// Views to watch during training.
+    /// Views for evaluation during training.
     Val,
     /// Views to report metrics on.
     Test,
@@ -98,7 +98,7 @@ pub enum Format {
     Transforms,
     /// Forward-facing captures as LLFF stores them: `poses_bounds.npy`, images in several sizes.
     Llff,
-    /// An object as Scene Representation Networks store it: `pose/`, `rgb/` and `intrinsics.txt`.
+    /// An object in the format of Scene Representation Networks: `pose/`, `rgb/` and `intrinsics.txt`.
     Srn,
 }
 
@@ -120,16 +120,16 @@ pub struct Frame {
     pub name: String,
     /// The image, which existed when the dataset was opened.
     pub image_path: PathBuf,
-    /// How it is turned once it is decoded.
+    /// Rotation or flip to apply after decoding.
     pub orientation: Orientation,
-    /// Pose and intrinsics at the size the image is stored in, or turned where it is.
+    /// Pose and intrinsics at the stored size, after `orientation` is applied.
     pub camera: Camera,
-    /// Where a ray starts and ends, in world units, where the file says so.
+    /// Start and end of rays in world units, if the file gives them.
     pub near_far: Option<[f32; 2]>,
 }
 
 impl Frame {
-    /// Decodes the image, turned as it is to be.
+    /// Decodes the image and applies `orientation`.
     ///
     /// # Errors
     /// As [`Image::load`].
@@ -138,13 +138,13 @@ impl Frame {
     }
 }
 
-/// How a dataset is opened.
+/// Options for opening a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// 1/`downscale` of the full size is what is asked of the images; from 1.
+    /// Requested downscaling of the images to 1/`downscale` of the full size; at least 1.
     pub downscale: u32,
-    /// Whether images are turned as their EXIF orientation says. Where this is false, those are whose size in the file fits
-    /// nothing else.
+    /// Whether images are rotated or flipped by their EXIF orientation. If false, this is done only for images whose declared
+    /// size fits only the rotated image.
     pub apply_orientation: bool,
 }
 
@@ -158,7 +158,7 @@ impl Default for Opening {
 }
 
 impl Opening {
-    /// The same with another `downscale` where one is given, and `apply_orientation` too.
+    /// Override `downscale` if one is given, and set `apply_orientation` if it is true.
     #[must_use]
     pub fn or(self, downscale: Option<u32>, apply_orientation: bool) -> Self {
         Self {
@@ -168,7 +168,7 @@ impl Opening {
     }
 }
 
-/// A dataset's views, and what was odd about its files.
+/// A dataset's views, and the warnings on its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// The folder that image paths are relative to.
@@ -190,22 +190,22 @@ pub struct Dataset {
     pub scale: Option<f64>,
     /// Instant-NGP's `offset`, added after `scale`.
     pub offset: Option<[f64; 3]>,
-    /// Where the scene lies by its cameras, where its file does not say and another box than the default is needed.
+    /// The scene's box as estimated from the cameras, if the file does not give it and the default does not suit.
     pub framing: Option<Framing>,
-    /// What the images show around the scene, once [`Dataset::survey`] has looked.
+    /// What the images show around the scene; set by [`Dataset::survey`].
     pub surroundings: Option<Surroundings>,
-    /// Factor by which the images are still to be shrunk for what was asked of [`Dataset::open_at`]; [`load_images`] and
-    /// [`Camera::downscaled`] take it.
+    /// Remaining downscaling factor to the size requested from [`Dataset::open_at`], for [`load_images`] and
+    /// [`Camera::downscaled`].
     pub downscale: u32,
-    /// Whether `test` is every 8th view of what the files list without a split.
+    /// Whether `test` is every 8th view because the files define no split.
     pub is_held_out: bool,
     /// Images that are listed but absent; their frames are left out.
     pub missing: Vec<PathBuf>,
-    /// Oddities that were worked around, one line each.
+    /// Problems that were worked around, one line each.
     pub warnings: Vec<String>,
-    /// Views of splits whose images are all absent, and so in none of the lists above.
+    /// Views of splits whose images are all absent; they are in none of the lists above.
     unpictured: Vec<(Split, Vec<Unpictured>)>,
-    /// Its fingerprint before [`Dataset::restrict_train`].
+    /// The fingerprint before [`Dataset::restrict_train`].
     whole: Option<String>,
 }
 
@@ -218,15 +218,15 @@ impl Dataset {
     /// folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
     ///
     /// # Errors
-    /// A path that is no dataset, or the first thing in its files that cannot be used.
+    /// A path that is not a dataset, or the first fault in its files.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         Self::open_at(path, 1)
     }
 
     /// Opens as [`Dataset::open`] does, for images at 1/`downscale` of the full size.
     ///
-    /// Where a dataset stores its images in several sizes, the smallest that suits is chosen;
-    /// [`Dataset::downscale`] is the factor that remains, `downscale` itself with other datasets.
+    /// If a dataset stores its images in several sizes, the smallest suitable size is used.
+    /// [`Dataset::downscale`] is the remaining factor, which equals `downscale` for other datasets.
     ///
     /// # Errors
     /// As [`Dataset::open`].
@@ -238,7 +238,7 @@ impl Dataset {
         Self::open_with(path, opening)
     }
 
-    /// Opens as [`Dataset::open_at`] does.
+    /// Opens as [`Dataset::open_at`] does, with all options.
     ///
     /// # Errors
     /// As [`Dataset::open`].
@@ -246,8 +246,8 @@ impl Dataset {
         Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
     }
 
-    /// Opens as [`Dataset::open_with`] does, but goes on after a frame that cannot be used: all that is wrong with the
-    /// files, and the dataset without those frames, unless none is left.
+    /// Opens as [`Dataset::open_with`] does, but skips frames that cannot be used. Returns the dataset without those frames,
+    /// or `None` if no frame is left, and all faults.
     #[must_use]
     pub fn examine(path: &Path, opening: Opening) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
@@ -264,7 +264,7 @@ impl Dataset {
     fn read(path: &Path, downscale: u32, notes: &mut Notes) -> Result<Self, DatasetError> {
         let mut dataset = Self::find(path, downscale, notes)?;
         match dataset.format {
-            Format::Llff => {} // what is left to do after the choice of a folder
+            Format::Llff => {} // set when the folder of images was chosen
             Format::Blender | Format::Transforms | Format::Srn => dataset.downscale = downscale,
         }
         Ok(dataset)
@@ -326,15 +326,14 @@ impl Dataset {
         }
     }
 
-    /// The views of a split that the files list without any image: they can be rendered, and nothing else.
+    /// The views of a split whose images are all absent; they can only be rendered.
     #[must_use]
     pub fn poses(&self, split: Split) -> &[Unpictured] {
         let poses = self.unpictured.iter().find(|(of, _)| *of == split);
         poses.map_or(&[], |(_, poses)| poses)
     }
 
-    /// A number that tells datasets apart by their training cameras, wherever they lie and however many of them are used
-    /// (FNV-1a).
+    /// A fingerprint of the training cameras (FNV-1a), independent of the dataset's path and of [`Dataset::restrict_train`].
     #[must_use]
     pub fn fingerprint(&self) -> String {
         if let Some(whole) = &self.whole {
@@ -362,7 +361,7 @@ impl Dataset {
         format!("{hash:016x}")
     }
 
-    /// What the file says of the scene, for a configuration.
+    /// Properties of the scene for resolving a configuration.
     #[must_use]
     pub fn hints(&self) -> SceneHints {
         let framing = self.framing.as_ref();
@@ -385,7 +384,7 @@ impl Dataset {
         matches!(self.surroundings, Some(Surroundings::Filled(_)))
     }
 
-    /// How far cameras stand from what they look at, where the scene fills their images.
+    /// Distance of the cameras from their focus, if the scene fills their images.
     fn filled_distance(&self) -> Option<f64> {
         if !self.is_filled() {
             return None;
@@ -393,14 +392,14 @@ impl Dataset {
         Layout::of(&self.cameras())?.distance()
     }
 
-    /// Looks at some of the training images for what surrounds the scene, on which the default background and the size of a
-    /// box depend that no file gives. Images that cannot be decoded are passed over: loading tells of them.
+    /// Examines some of the training images for what surrounds the scene. The default background, and the box if no file gives
+    /// it, depend on that. Images that cannot be decoded are skipped; loading reports them.
     pub fn survey(&mut self) {
         self.surroundings = surroundings::of(&self.train);
         self.place();
     }
 
-    /// Places a scene that no file places by its cameras.
+    /// Estimates the scene's box from the cameras if no file gives it.
     fn place(&mut self) {
         let cameras = self.cameras();
         if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
@@ -413,27 +412,27 @@ impl Dataset {
         let is_filled = self.is_filled();
         let found = Framing::of(&cameras, self.aabb_scale, is_filled);
         self.framing = found.and_then(|found| match self.format {
-            // Made with one box in mind.
+            // These formats imply the default box.
             Format::Blender | Format::Srn => Some(found).filter(Framing::is_far_from_default),
             Format::Transforms | Format::Llff => found.but_default_where_it_suits(self.aabb_scale),
         });
     }
 
-    /// A box that suits the cameras where one of `cubes` unit cubes a side does not.
+    /// A box that suits the cameras, suggested if the current one of `cubes` unit cubes per side does not.
     pub(crate) fn suggested(&self, cubes: u32) -> Option<Framing> {
         let cameras = self.cameras();
         let is_filled = self.is_filled();
         if self.format == Format::Llff {
             return Framing::of(&cameras, Some(1), is_filled).map(Framing::as_one_cube);
         }
-        // Of what fills the images the file may say how far it reaches.
+        // If the scene fills the images, only the file's `aabb_scale` says how far it extends.
         let given = self.aabb_scale.filter(|cubes| *cubes > 1);
         let wanted = if is_filled { given } else { Some(cubes) };
         Framing::of(&cameras, wanted, is_filled)
     }
 
-    /// A box for cameras whose layout cannot be told, since all turn their backs to one point, should they stand inside what
-    /// they show.
+    /// A box for cameras that all face away from one point, whose layout is therefore ambiguous, on the assumption that they
+    /// stand inside the scene.
     pub(crate) fn suggested_inside_out(&self) -> Option<Framing> {
         let cameras = self.cameras();
         if Layout::of(&cameras).is_some() {
@@ -444,8 +443,8 @@ impl Dataset {
         Framing::of_layout(layout, cameras.len(), given, true)
     }
 
-    /// Normalised device coordinates of a capture that looks one way, as wide as the widest of its images. The nearest of its
-    /// bounds lies at 4/3 and rays start at three quarters of it.
+    /// Normalised device coordinates of a forward-facing capture, as wide as the widest of its images. The nearest bound lies
+    /// at 4/3, and rays start at three quarters of it.
     fn ndc(&self) -> Option<Ndc> {
         let half = |axis: usize| {
             let half = |frame: &Frame| {
@@ -497,8 +496,8 @@ impl Dataset {
         (0..n).map_while(view).cloned().collect()
     }
 
-    /// Trains on the views with these indices only, in this order. Where the files split nothing, they count all views, and
-    /// the others are held out; else they count the training views.
+    /// Restricts training to the views with these indices, in this order. If the files define no split, indices count all views
+    /// and the other views are held out; otherwise they count the training views.
     ///
     /// # Errors
     /// No index, one out of range, or one given twice.
@@ -583,7 +582,7 @@ impl Dataset {
         }
     }
 
-    /// The same with what a file says of the scene.
+    /// Sets the file's `aabb_scale`, `scale` and `offset`.
     fn with_hints(self, fields: &Fields) -> Result<Self, DatasetError> {
         Ok(Self {
             aabb_scale: aabb_scale(fields)?,
@@ -593,7 +592,7 @@ impl Dataset {
         })
     }
 
-    /// Adds the warnings that count frames.
+    /// Estimates the scene's box if necessary, and adds the warnings that count frames.
     fn finish(&mut self, notes: &mut Notes) {
         self.place();
         if let Some(first) = self.missing.first() {
@@ -613,7 +612,7 @@ impl Dataset {
     }
 }
 
-/// Faults of several frames that are one fault, told once, as that of the first.
+/// Merges equal faults of several frames into the first of them.
 fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
     let mut all: Vec<(DatasetError, usize)> = Vec::new();
     for fault in faults {
@@ -656,7 +655,7 @@ fn open_folder(root: &Path, downscale: u32, notes: &mut Notes) -> Result<Dataset
     let inside = subfolders_with_datasets(root);
     if !inside.is_empty() {
         looked_for = format!(
-            "{looked_for}; folders inside have one: {}",
+            "{looked_for}; subfolders with a dataset: {}",
             inside.join(", ")
         );
     } else if let Some(n) = formats::bare_images(root) {
@@ -738,7 +737,7 @@ fn offset(fields: &Fields) -> Result<Option<[f64; 3]>, DatasetError> {
     }
 }
 
-/// Something odd about a frame that can be worked around.
+/// A problem of a frame that can be worked around.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Note {
     Rescaled,
@@ -766,59 +765,59 @@ impl Note {
         match self {
             Self::Rescaled => "intrinsics are scaled to the stored size",
             Self::NearPlane => {
-                "its rays start at the middle: correct the near plane, or leave its line out"
+                "its rays start at the middle of the object: correct the near plane, or leave its line out"
             }
             Self::ScaledPose => "the rotation is normalised, the position kept",
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
             Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
             Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
             Self::Mask => {
-                "masks are not used, so that what they hide is learned as a part of the scene: paint over it in the images, \
+                "masks are not used, so what they hide is learned as part of the scene: paint over it in the images, \
                  or leave out the frames that show it"
             }
             Self::Depth => "depth images are not used",
             Self::CompanionAbsent => "check the path, which is relative to the JSON file",
             Self::CompanionMismatch => "export it again at the image's size",
             Self::OtherCase => {
-                "names are taken for the same that differ in the case of letters, or in how accents are stored, only: \
+                "names that differ only in upper and lower case, or in the encoding of accents, are taken to be the same: \
                  correct `file_path` or rename the files"
             }
             Self::OtherEnding => {
-                "an image with another ending is taken for the one that is not there: correct `file_path`"
+                "the file does not exist, and an image with another extension is used: correct `file_path`"
             }
             Self::SeveralEndings => {
-                "several images have that name, with other endings: write the ending in `file_path`"
+                "several images have that name with different extensions: write the extension in `file_path`"
             }
             Self::Moved => {
-                "images are taken whose path ends alike, since the folders of `file_path` are not there: \
+                "the folders in `file_path` do not exist, and images whose path has the same end are used: \
                  make it relative to the JSON file"
             }
             Self::Deeper => {
-                "images are taken from a folder that `file_path` does not name: correct `file_path`"
+                "images are read from a folder that `file_path` does not name: correct `file_path`"
             }
             Self::Orientation => {
-                "the image is taken as it is stored: give --apply-orientation if the poses are those of the image as viewers \
+                "the image is used as it is stored: give --apply-orientation if the poses belong to the image as viewers \
                  show it"
             }
-            Self::Turned => "it is turned",
+            Self::Turned => "it is turned by its EXIF orientation",
         }
     }
 }
 
-/// What reading comes across.
+/// State and findings while a dataset is read.
 #[derive(Default)]
 struct Notes {
-    /// Notes by kind: how many frames, and the first of them in words.
+    /// Notes by kind: number of frames, and a description of the first.
     counted: Vec<(Note, usize, String)>,
-    /// Whether to leave out a frame that cannot be used and go on, instead of stopping there.
+    /// Whether to skip frames that cannot be used instead of stopping.
     go_on: bool,
-    /// Why frames were left out.
+    /// Why frames were skipped.
     faults: Vec<DatasetError>,
-    /// Whether images are turned as their EXIF data say.
+    /// See [`Opening::apply_orientation`].
     apply_orientation: bool,
-    /// Where images are.
+    /// Resolves the names of images.
     finder: find_image::Finder,
-    /// Width and height of the first image that was found, turned as it is.
+    /// Width and height of the first image that was found, after its orientation is applied.
     usual_size: Option<[u32; 2]>,
 }
 

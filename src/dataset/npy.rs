@@ -1,8 +1,7 @@
-//! `NumPy`'s `.npy` files of floating-point numbers, for the loaders that need one.
+//! Reads `NumPy`'s `.npy` files of floating-point numbers.
 //!
-//! `numpy.lib.format` defines them: a signature, a version, and a Python dictionary that tells type, order and shape of
-//! the numbers behind it. Of what such a dictionary may say, the forms that `numpy.save` writes for arrays of f32 and
-//! f64 are read, in either byte order.
+//! `numpy.lib.format` defines them: a signature, a version, and a Python dictionary with type, order and shape of the numbers
+//! that follow. Dictionaries as `numpy.save` writes them for arrays of f32 and f64 are supported, in either byte order.
 
 use std::path::Path;
 
@@ -13,15 +12,15 @@ use crate::text::one_line;
 const SIGNATURE: &[u8] = b"\x93NUMPY";
 /// Largest file that is read: the poses of half a million images.
 const MAX_BYTES: u64 = 64 << 20;
-/// What makes a file of any numbers one that is read.
+/// Advice on how to convert a file of any numbers to a supported one.
 const RESAVE: &str = "save it again with numpy.save(file, numpy.ascontiguousarray(a, '<f8'))";
 
-/// An array in memory, the last index fastest.
+/// An array in memory in C order (the last index varies fastest).
 #[derive(Debug, PartialEq)]
 pub(super) struct Array {
     /// Length along each axis.
     pub shape: Vec<usize>,
-    /// As many as the product of `shape`.
+    /// The numbers; their count is the product of `shape`.
     pub values: Vec<f64>,
 }
 
@@ -64,7 +63,7 @@ impl Kind {
             "<f4" => Ok(kind(4, false)),
             ">f4" => Ok(kind(4, true)),
             _ if descr.contains('O') => Err(format!(
-                "holds Python objects, not numbers, which are not read: {RESAVE}"
+                "holds Python objects, which are not supported, instead of numbers: {RESAVE}"
             )),
             _ => Err(format!(
                 "holds values of type '{}', expected f4 or f8: {RESAVE}",
@@ -73,7 +72,7 @@ impl Kind {
         }
     }
 
-    /// The number that `bytes` hold, as many as [`Self::bytes`].
+    /// Decode a number from `bytes`, whose length is [`Self::bytes`].
     fn number(self, bytes: &[u8]) -> f64 {
         let mut eight = [0; 8];
         for (to, from) in eight.iter_mut().zip(bytes) {
@@ -91,7 +90,7 @@ impl Kind {
 
 fn parse(bytes: &[u8]) -> Result<Array, String> {
     let (header, data) = parts(bytes)?;
-    let bad_header = || format!("its header is not one that NumPy writes: {RESAVE}");
+    let bad_header = || format!("its header is not as NumPy writes it: {RESAVE}");
     let header = str::from_utf8(header).map_err(|_| bad_header())?;
     let header = Scanner(header).header().ok_or_else(bad_header)?;
     let kind = Kind::of(header.descr)?;
@@ -111,7 +110,7 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
         .filter(|n| *n == data.len());
     if expected.is_none() {
         return Err(format!(
-            "holds {} bytes of numbers, which is not what '{}' in the shape {} takes: \
+            "holds {} bytes of numbers, which is not the size of '{}' in the shape {}: \
              it is cut short or damaged, copy it again",
             data.len(),
             header.descr,
@@ -122,12 +121,12 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
     Ok(array(numbers.collect()))
 }
 
-/// The text of the header, and what lies behind it.
+/// The text of the header, and the bytes after it.
 fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     let cut = || "is cut short within its header: copy it again".to_owned();
     let rest = bytes
         .strip_prefix(SIGNATURE)
-        .ok_or("is not a .npy file: expected what numpy.save writes")?;
+        .ok_or("is not a .npy file: expected a file written by numpy.save")?;
     let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(cut)?;
     let (length, rest) = match version[0] {
         1 => {
@@ -143,14 +142,14 @@ fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     rest.split_at_checked(length).ok_or_else(cut)
 }
 
-/// What a header tells.
+/// The content of a header.
 struct Header<'a> {
     descr: &'a str,
     is_fortran: bool,
     shape: Vec<usize>,
 }
 
-/// What is left to read of a header.
+/// The unread rest of a header.
 struct Scanner<'a>(&'a str);
 
 impl<'a> Scanner<'a> {
@@ -179,7 +178,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Passes over white space and `expected`, if that is what comes.
+    /// Skip white space and `expected`; `None` if another character follows.
     fn eat(&mut self, expected: char) -> Option<()> {
         self.0 = self.0.trim_start().strip_prefix(expected)?;
         Some(())
@@ -192,7 +191,7 @@ impl<'a> Scanner<'a> {
         Some(text)
     }
 
-    /// A type: one in quotes, or a list of fields, which is taken as it is written.
+    /// A type: a quoted string, or a list of fields, which is returned as written.
     fn descr(&mut self) -> Option<&'a str> {
         self.quoted().or_else(|| {
             let text = self.0.trim_start();
@@ -233,7 +232,7 @@ impl<'a> Scanner<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// A file of version 1 with this dictionary before `data`.
+    /// A file of version 1 with the dictionary `header` and `data`.
     pub fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{header}\n");
         let length = u16::try_from(header.len()).unwrap().to_le_bytes();

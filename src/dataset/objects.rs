@@ -1,4 +1,4 @@
-//! Objects of one class: a folder each, and a file that says which are to be trained on and which are held out.
+//! Objects of one class: one folder per object, and a file that assigns them to the training and test splits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,8 +12,8 @@ use super::{Dataset, Frame, Opening, is_dataset};
 use crate::json_text::kind;
 use crate::text::{counted_len, escaped, shown};
 
-/// Names that are told before it says how many more there are.
-const TOLD: usize = 5;
+/// Number of names listed in a message before "and N more".
+const MAX_LISTED: usize = 5;
 
 /// One object: all views of its folder, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,18 +22,18 @@ pub struct Object {
     pub name: String,
     /// Its views, not yet decoded.
     pub frames: Vec<Frame>,
-    /// What its file says of the scene.
+    /// Its dataset.
     pub dataset: Dataset,
 }
 
-/// Which objects are trained on and which are held out.
+/// Source of the training and test splits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Splits {
-    /// As the one `*_splits.json` says.
+    /// The only `*_splits.json` in the folder.
     Found,
-    /// As this file says.
+    /// This file.
     File(PathBuf),
-    /// This share of the folders, the first by name, is trained on.
+    /// This fraction of the folders, the first by name, is trained on.
     Fraction(f64),
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for Splits {
 pub struct Skipped {
     /// The folder's path below the root.
     pub name: String,
-    /// One line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
@@ -63,15 +63,15 @@ pub struct Objects {
     pub root: PathBuf,
     /// Its name.
     pub name: String,
-    /// Objects to learn from.
+    /// Objects to train on.
     pub train: Vec<Object>,
-    /// Objects to measure with.
+    /// Held-out objects for evaluation.
     pub test: Vec<Object>,
     /// Width and height of all images, as stored.
     pub size: [u32; 2],
     /// Objects that cannot be used.
     pub skipped: Vec<Skipped>,
-    /// Where the splits come from.
+    /// Source of the splits.
     pub splits: Splits,
 }
 
@@ -89,8 +89,8 @@ impl Objects {
     /// Opens every object. Only poses and image headers are read.
     ///
     /// # Errors
-    /// No splits, a split that names a folder that is not there, objects without a common resolution, or fewer than two
-    /// to learn from.
+    /// No splits, a split that names a folder that does not exist, objects without a common resolution, or fewer than two
+    /// training objects.
     pub fn open(root: &Path, splits: &Splits, opening: Opening) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
@@ -100,7 +100,7 @@ impl Objects {
         if is_dataset(root) {
             return Err(DatasetError::Objects {
                 path: root.to_owned(),
-                message: "is one scene: expected a folder that holds one folder an object"
+                message: "is one scene: expected a folder that holds one folder per object"
                     .to_owned(),
             });
         }
@@ -153,7 +153,7 @@ impl Objects {
             return Err(DatasetError::Objects {
                 path: root.to_owned(),
                 message: format!(
-                    "has {} to learn from, which takes at least two{fault}",
+                    "has {} to learn from, but meta-learning needs at least two{fault}",
                     counted_len(objects.train.len(), "object"),
                 ),
             });
@@ -161,7 +161,7 @@ impl Objects {
         Ok(objects)
     }
 
-    /// A number that tells sets of objects apart (FNV-1a over the fingerprints of the objects to learn from).
+    /// A fingerprint of the training objects (FNV-1a over their names and fingerprints).
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -177,7 +177,7 @@ impl Objects {
         format!("{hash:016x}")
     }
 
-    /// All views to learn from as those of one scene, which share one frame and one background.
+    /// All training views as one scene with a common frame and background.
     #[must_use]
     pub fn scene(&self) -> Dataset {
         let mut scene = self.train[0].dataset.clone();
@@ -190,7 +190,7 @@ impl Objects {
         scene
     }
 
-    /// Views of the object that has the most.
+    /// The largest number of views of any object.
     #[must_use]
     pub fn most_views(&self) -> usize {
         let all = self.train.iter().chain(&self.test);
@@ -216,7 +216,7 @@ fn odd_size(object: &Object, size: [u32; 2]) -> Option<[u32; 2]> {
     sizes.find(|s| *s != size)
 }
 
-/// The size of the images of most objects.
+/// The image size that more than half of the objects have.
 fn common_size(
     root: &Path,
     all: &[(String, Result<Object, DatasetError>)],
@@ -243,7 +243,7 @@ fn common_size(
                 .map(|([w, h], n)| format!("{n} of {w} × {h}"))
                 .collect();
             Err(fault(format!(
-                "its objects have no common resolution ({}): what a ray sees would differ; scale them to one size",
+                "its objects have no common resolution ({}), so pixels would cover different angles: scale them to one size",
                 list.join(", ")
             )))
         }
@@ -315,7 +315,7 @@ fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetErr
     }
 }
 
-/// Writes a file that says which folders beside it are to be trained on and which are held out.
+/// Writes a splits file with the names of the training and test folders beside it.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -364,7 +364,7 @@ fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
                     escaped(name)
                 )));
             }
-            // One name for one folder.
+            // Normalise the name, so that each folder has one name.
             let name: PathBuf = Path::new(name)
                 .components()
                 .filter(|c| matches!(c, Component::Normal(_)))
@@ -372,7 +372,7 @@ fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
             let name = name.to_string_lossy().into_owned();
             if !seen.insert(name.clone()) {
                 return Err(fault(format!(
-                    "`{}` is named twice: an object is trained on or held out, once",
+                    "`{}` is named twice: name each object once, in one of the lists",
                     escaped(&name)
                 )));
             }
@@ -382,8 +382,8 @@ fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
             names.push(name);
         }
         if !absent.is_empty() {
-            let more = absent.len().saturating_sub(TOLD);
-            absent.truncate(TOLD);
+            let more = absent.len().saturating_sub(MAX_LISTED);
+            absent.truncate(MAX_LISTED);
             let more = if more > 0 {
                 format!(" and {more} more")
             } else {

@@ -1,8 +1,8 @@
-//! EXIF orientation: whether an image is taken as it is stored or as it is shown.
+//! EXIF orientation: whether an image is used as stored or rotated as viewers show it.
 //!
-//! Cameras that are held upright store their images lying, with a note of how to turn them. Poses refer to either: COLMAP
-//! and most loaders know nothing of the note, editors and phones turn the pixels. So images stay as they are stored unless
-//! their size in the file fits only what is shown, or a person says so.
+//! Cameras held upright store images in landscape format, with an EXIF tag that says how to rotate them. Poses may refer to
+//! either version: COLMAP and most loaders ignore the tag, editors and phones rotate the pixels. So images are used as stored
+//! unless their declared size fits only the rotated image, or the user asks for the orientation.
 
 use image::metadata::Orientation;
 
@@ -10,7 +10,7 @@ use super::intrinsics::is_same_shape;
 use super::pixel_format::Header;
 use super::{Note, Notes};
 
-/// Whether width and height change places.
+/// Whether `orientation` exchanges width and height.
 fn exchanges_sides(orientation: Orientation) -> bool {
     match orientation {
         Orientation::Rotate90
@@ -24,7 +24,7 @@ fn exchanges_sides(orientation: Orientation) -> bool {
     }
 }
 
-/// Width and height of an image of `size` once it is turned.
+/// Width and height of an image of this size after `orientation` is applied.
 pub(super) fn turned([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
     if exchanges_sides(orientation) {
         [height, width]
@@ -33,19 +33,20 @@ pub(super) fn turned([width, height]: [u32; 2], orientation: Orientation) -> [u3
     }
 }
 
-/// What to do about an image whose sides are those of its camera, exchanged.
+/// Advice for an image whose width and height are exchanged relative to its camera.
 pub(super) fn advice(header: &Header, applied: Orientation) -> &'static str {
     if applied != Orientation::NoTransforms {
         "its EXIF orientation is applied: leave out --apply-orientation"
     } else if header.orientation != Orientation::NoTransforms {
-        "its EXIF orientation does not exchange its sides: rotate the image, or exchange them in the file"
+        "its EXIF orientation does not exchange them: rotate the image, or exchange width and height in the file"
     } else {
-        "rotate the image, or exchange them in the file"
+        "rotate the image, or exchange width and height in the file"
     }
 }
 
 impl Notes {
-    /// How the image with `header` is to be turned, whose size its file says is `declared`; `place` tells which it is.
+    /// The orientation to apply to the image with `header` and the `declared` size. Adds a note with the location `place` if
+    /// it is not obvious.
     pub(super) fn upright(
         &mut self,
         header: &Header,
@@ -64,7 +65,7 @@ impl Notes {
         } else {
             self.add(Note::Turned, || {
                 format!(
-                    "{} has EXIF orientation {number}, and its width and height fit it turned",
+                    "{} has EXIF orientation {number}, and only the turned image has its declared width and height",
                     place()
                 )
             });
@@ -93,7 +94,7 @@ mod tests {
     use crate::dataset::tests::{Scene, refused};
     use crate::dataset::{Dataset, Opening, load_images};
 
-    /// A TIFF header with the one entry that says the orientation.
+    /// A TIFF header with a single entry, the orientation.
     pub(crate) fn exif(orientation: u8) -> Vec<u8> {
         let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!([camera.width, camera.height], [8, 16]);
         assert_eq!(camera.principal, [4.0, 8.0]);
         assert!(dataset.warnings.is_empty(), "{:?}", dataset.warnings);
-        // Orientation 6 shows what is stored on the left at the top.
+        // Orientation 6 shows the stored left side at the top.
         let image = &load_images(&dataset.train, 1, &|| ()).unwrap()[0];
         assert_eq!([image.width, image.height], [8, 16]);
         assert!(image.pixels[0] > 200 && image.pixels[2] < 60);
@@ -163,7 +164,7 @@ mod tests {
             "{:?}",
             dataset.warnings
         );
-        // A size that fits what is stored leaves it, and contradicts the flag.
+        // A size that fits the stored image leaves it as it is, and contradicts the flag.
         let keys = size(16, 8);
         assert_eq!(
             scene.open_with(None, &keys).unwrap().train[0].camera.width,

@@ -1,4 +1,4 @@
-//! What a file of pixels is, by its content, and what its header says: size and EXIF orientation.
+//! Recognises image formats by content, and reads size and EXIF orientation from the header.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -12,32 +12,32 @@ use super::image::damaged;
 use super::intrinsics::MAX_SIDE;
 use crate::files::{LFS_POINTER, open_file};
 
-/// Most pixels of an image, which take 4 bytes each.
+/// Maximum number of pixels of an image, at 4 bytes each.
 const MAX_PIXELS: u64 = 1 << 27;
-/// Most bytes of a pixel while it is decoded: four floats.
+/// Maximum bytes per pixel while decoding: four floats.
 const BYTES_PER_PIXEL: u64 = 16;
-/// What a decoder may use besides its pixels.
+/// Bytes that a decoder may use besides its pixels.
 const SLACK: u64 = 256 << 20;
-/// Bytes that tell every format.
+/// Number of leading bytes that suffice to recognise every format.
 const SIGNATURE: usize = 32;
 const JPEG_START: u64 = 2;
-/// What an APP1 segment of a JPEG begins with where it holds EXIF.
+/// Start of an APP1 segment of a JPEG that holds EXIF data.
 const EXIF: &[u8] = b"Exif\0\0";
 
-/// Endings of images that are read, in the order in which they are tried.
+/// Extensions of supported images, in the order in which they are tried.
 pub(super) const READ: [&str; 8] = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "exr"];
-/// Endings of images that are known and not read.
+/// Extensions of known but unsupported images.
 pub(super) const NOT_READ: [&str; 26] = [
     "heic", "heif", "avif", "jxl", "jp2", "gif", "ppm", "pgm", "pnm", "tga", "ico", "hdr", "psd",
     "dng", "nef", "nrw", "arw", "cr2", "cr3", "raf", "orf", "rw2", "pef", "srw", "3fr", "iiq",
 ];
 
-/// A format of images that is recognised so that it can be named, but not read.
+/// An image format that is recognised, so that a message can name it, but not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// What it is.
+    /// Name of the format.
     pub name: &'static str,
-    /// The way out.
+    /// The remedy.
     pub advice: &'static str,
 }
 
@@ -81,22 +81,22 @@ const RADIANCE: Foreign = Foreign {
 };
 const PAGE: Foreign = Foreign {
     name: "a web page in place of an image",
-    advice: "download such images again, without what asks for a login or a licence",
+    advice: "download such images again: the server probably sent a page that asks for a login or a licence",
 };
 const PHOTOSHOP: Foreign = Foreign {
     name: "Photoshop documents",
     advice: "export such images as PNG or TIFF",
 };
 const CAMERA_RAW: Foreign = Foreign {
-    name: "a camera's raw data",
+    name: "camera raw data",
     advice: "develop such images to JPEG, PNG or TIFF, for instance with darktable-cli",
 };
-const KEPT_ELSEWHERE: Foreign = Foreign {
-    name: "pointers of Git LFS in place of images",
+const GIT_LFS: Foreign = Foreign {
+    name: "Git LFS pointers in place of images",
     advice: "fetch the images with git lfs pull",
 };
 
-/// What the first bytes of a file say that it is.
+/// The format of a file by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Read(ImageFormat),
@@ -105,7 +105,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// The kind of a file that begins with `bytes`.
+/// The format of a file whose first bytes are `bytes`.
 pub(super) fn kind_of(bytes: &[u8]) -> Kind {
     let starts = |signature: &[u8]| bytes.starts_with(signature);
     let at = |start: usize, text: &[u8]| bytes.get(start..start + text.len()) == Some(text);
@@ -141,7 +141,7 @@ pub(super) fn kind_of(bytes: &[u8]) -> Kind {
     {
         Kind::NotRead(CAMERA_RAW)
     } else if starts(LFS_POINTER) {
-        Kind::NotRead(KEPT_ELSEWHERE)
+        Kind::NotRead(GIT_LFS)
     } else if starts(b"#?RADIANCE") || starts(b"#?RGBE") {
         Kind::NotRead(RADIANCE)
     } else if starts(&[0, 0, 1, 0]) {
@@ -155,13 +155,13 @@ pub(super) fn kind_of(bytes: &[u8]) -> Kind {
     }
 }
 
-/// Whether a file begins as HTML does.
+/// Whether a file starts like HTML.
 fn is_page(bytes: &[u8]) -> bool {
     let start = bytes.trim_ascii_start().to_ascii_lowercase();
     start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
 }
 
-/// What the brands of an ISO base media file say: the major one, then those it is compatible with.
+/// The format of an ISO base media file by its brands: the major brand, then the compatible ones.
 fn brand(bytes: &[u8]) -> Foreign {
     let is = |names: &[&[u8]]| {
         let brands = bytes.get(8..).unwrap_or_default().chunks_exact(4);
@@ -182,16 +182,16 @@ fn brand(bytes: &[u8]) -> Foreign {
     }
 }
 
-/// What the header of an image says.
+/// The header of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     /// Width and height as stored.
     pub size: [u32; 2],
-    /// How it is to be turned to be shown, by its EXIF data.
+    /// The EXIF orientation, to be applied for display.
     pub orientation: Orientation,
 }
 
-/// That a file is no image that can be read.
+/// The error for a file that is not a supported image.
 pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
     match kind {
         Kind::NotRead(format) => DatasetError::ImageFormat {
@@ -203,15 +203,15 @@ pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
         Kind::Empty => damaged(path, "the file is empty: copy or export the image again"),
         Kind::Read(_) | Kind::Unknown => damaged(
             path,
-            "no PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or damaged: convert or copy such images again",
+            "not a PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or damaged: convert or copy such images again",
         ),
     }
 }
 
-/// The header of the image at `path`, of which no more is read than that takes.
+/// Reads the header of the image at `path`, and no more of the file than that needs.
 ///
 /// # Errors
-/// A file that is no image, whose header is damaged, or that is larger than images may be.
+/// A file that is not an image, has a damaged header, or has too many pixels.
 pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
     let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
     let mut reader = BufReader::new(file);
@@ -250,20 +250,22 @@ fn check_size(path: &Path, [width, height]: [u32; 2]) -> Result<(), DatasetError
         let millions = MAX_PIXELS / 1_000_000;
         return Err(damaged(
             path,
-            format!("has {width} × {height} pixels: {millions} million are the most, shrink it"),
+            format!(
+                "has {width} × {height} pixels, but {millions} million is the maximum: shrink it"
+            ),
         ));
     }
     Ok(())
 }
 
-/// What decoders may take of memory.
+/// Memory limits for decoders.
 pub(super) fn limits([width, height]: [u32; 2]) -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(BYTES_PER_PIXEL * u64::from(width) * u64::from(height) + SLACK);
     limits
 }
 
-/// The size is the first that a PNG says; EXIF data that cannot be read say nothing.
+/// Header of a PNG: the size from its first chunk, and the orientation if the EXIF data can be read.
 fn png(start: &[u8], mut reader: BufReader<File>) -> Option<Header> {
     let side = |at: usize| {
         let bytes = start.get(at..at + 4)?;
@@ -279,7 +281,7 @@ fn png(start: &[u8], mut reader: BufReader<File>) -> Option<Header> {
     })
 }
 
-/// Size and orientation as a decoder reads them.
+/// Size and orientation as the decoder reports them.
 fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<Header> {
     reader.rewind().ok()?;
     let mut decoder = ImageReader::with_format(reader, format)
@@ -293,7 +295,7 @@ fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<He
     })
 }
 
-/// Whether a TIFF holds a camera's raw data: its first picture says a version of DNG, or that it is a reduced one of another
+/// Whether a TIFF holds camera raw data: its first image has a DNG version, or is marked as a reduced version of another
 /// (TIFF 6.0, `NewSubfileType`).
 fn is_raw(reader: &mut BufReader<File>) -> Option<bool> {
     const NEW_SUBFILE_TYPE: u16 = 254;
@@ -324,7 +326,7 @@ fn is_raw(reader: &mut BufReader<File>) -> Option<bool> {
     let mut count = [0; 2];
     reader.read_exact(&mut count).ok()?;
     for _ in 0..short(count) {
-        let mut entry = [0; 12]; // tag, type, how many, value
+        let mut entry = [0; 12]; // tag, type, count, value
         reader.read_exact(&mut entry).ok()?;
         let value = long([entry[8], entry[9], entry[10], entry[11]]);
         match short([entry[0], entry[1]]) {
@@ -343,10 +345,10 @@ fn jpeg(reader: &mut BufReader<File>) -> Option<Header> {
     loop {
         let marker = next_marker(reader)?;
         if matches!(marker, 0x01 | 0xd0..=0xd7) {
-            continue; // stands alone
+            continue; // a marker without a segment
         }
         if matches!(marker, 0xd8..=0xda) {
-            return None; // pixels before any size
+            return None; // scan data before any frame header
         }
         let mut length = [0; 2];
         reader.read_exact(&mut length).ok()?;
@@ -386,8 +388,8 @@ fn next_marker(reader: &mut impl Read) -> Option<u8> {
     Some(byte[0])
 }
 
-/// Whether a JPEG reaches its end-of-image marker; decoders fill what is cut off with grey and say
-/// nothing.
+/// Whether a JPEG reaches its end-of-image marker; decoders fill truncated images with grey without
+/// an error.
 pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = JPEG_START as usize;
     let mut in_scan = false;
@@ -413,25 +415,25 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     false
 }
 
-/// The ending of a name in lower case.
+/// The extension of a name in lower case.
 pub(super) fn ending(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default();
     extension.to_string_lossy().to_lowercase()
 }
 
-/// Whether a name ends as those of images do that are read, or known at least.
+/// Whether a name has the extension of a supported or known image format.
 pub(super) fn is_image(path: &Path) -> bool {
     let ending = ending(path);
     READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
 }
 
-/// The images of a folder by their endings, sorted by name; none where there is no folder.
+/// The images in a folder by their extensions, sorted by name; none if the folder does not exist.
 ///
-/// `OpenEXR` files beside others hold other things than colour, and count where nothing else is there; so do images that
-/// are not read, so that they can be named.
+/// `OpenEXR` files beside other images hold other data than colour, so they count only if there are no others. Unsupported
+/// images count only if there is nothing else, so that an error can name them.
 pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
-    // Hidden files are those of file managers.
+    // Skip hidden files, which file managers create.
     let shown = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         !name.starts_with(b".")

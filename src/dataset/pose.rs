@@ -1,4 +1,4 @@
-//! Camera poses: a 4×4 or 3×4 camera-to-world matrix, checked to be a rigid motion.
+//! Camera poses: 4×4 or 3×4 camera-to-world matrices, which must be rigid motions.
 
 use std::fmt;
 
@@ -10,12 +10,12 @@ use super::json::Fields;
 use super::{Note, Notes};
 use crate::json_text::kind;
 
-/// How far columns may be from orthogonal (cosine), and their lengths from each other (ratio).
+/// Tolerance for the cosine between columns, and for the relative difference of their lengths.
 const RIGID: f64 = 1e-2;
-/// How far a column's length may be from one before the rotation is normalised.
+/// Deviation of a column's length from 1 above which the rotation is normalised.
 const UNIT: f64 = 1e-3;
 
-/// Why a matrix is no pose.
+/// Why a matrix is not a pose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotRigid {
     ZeroColumn,
@@ -27,13 +27,13 @@ impl fmt::Display for NotRigid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ZeroColumn => "the pose's rotation has a zero column",
-            Self::Sheared => "the pose is not rigid, its rotation is sheared or stretched",
+            Self::Sheared => "the pose is not rigid: its rotation is sheared or stretched",
             Self::Mirrored => "the pose is mirrored (determinant −1)",
         })
     }
 }
 
-/// Checks that `rows`, `[R | t]`, are a rigid motion. A uniform scale of R is taken out, and returned where there is one.
+/// Checks that `rows`, `[R | t]`, are a rigid motion. A uniform scale of R is removed and returned, if there is one.
 pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRigid> {
     let column = |i: usize| DVec3::new(rows[0][i], rows[1][i], rows[2][i]);
     let columns = [column(0), column(1), column(2)];

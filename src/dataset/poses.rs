@@ -1,5 +1,4 @@
-//! Poses whose images are not there: what `BlenderNeRF` writes of a camera's path, and what other programs take as one.
-//! They can be rendered, but nothing is learned from them or measured.
+//! Poses without images, such as camera paths from `BlenderNeRF`. They can be rendered, but not used for training or metrics.
 
 use std::path::Path;
 
@@ -9,46 +8,48 @@ use super::json::{Document, Fields};
 use super::{Notes, Split, blender, frames, intrinsics, orientation, pixel_format, pose};
 use crate::camera::Camera;
 
-/// A view that is to be seen, without an image.
+/// A view without an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unpictured {
-    /// Its name, as a [`super::Frame`]'s.
+    /// Its name, as in [`super::Frame`].
     pub name: String,
     /// Pose and intrinsics.
     pub camera: Camera,
-    /// Where a ray starts and ends, in world units, where the file says so.
+    /// Start and end of rays in world units, if the file gives them.
     pub near_far: Option<[f32; 2]>,
 }
 
-/// The view of a frame without an image; `usual` is the size of other images, for where the file does not say.
+/// The view of a frame without an image; `usual`, the size of other images, is used if the file gives no size.
 pub(super) fn unpictured(
     fields: &Fields,
     usual: Option<[u32; 2]>,
 ) -> Result<Unpictured, DatasetError> {
     let declared = intrinsics::declared(fields)?.map(|sides| sides.map(|v| v.round() as u32));
     let size = declared.or(usual).ok_or_else(|| {
-        fields.error("neither `w` and `h` nor an image say what size it is to be rendered in: add `w` and `h`")
+        fields.error(
+            "neither `w` and `h` nor an image give the size to render it at: add `w` and `h`",
+        )
     })?;
     view(fields, size)
 }
 
 fn view(fields: &Fields, size: [u32; 2]) -> Result<Unpictured, DatasetError> {
-    // What is odd about it harms nothing that is learned.
+    // Notes are dropped, since the view is not used for training.
     let mut notes = Notes::default();
     let pose = pose::pose(fields, &mut notes)?;
     let name = fields.own("file_path").and_then(serde_json::Value::as_str);
     Ok(Unpictured {
         name: frames::name(name.unwrap_or_default()),
-        camera: intrinsics::camera(fields, size, "exchange them", pose, &mut notes)?,
+        camera: intrinsics::camera(fields, size, "exchange width and height", pose, &mut notes)?,
         near_far: intrinsics::near_far(fields)?,
     })
 }
 
-/// All views of a transforms file with the content `text`, whether their images are there or not. Where it does not say their
-/// size, that is the size of the images that are there, else of the training images beside it.
+/// All views of a transforms file with the content `text`, whether or not their images exist. If the file does not give their
+/// size, it is the size of the existing images, else of the training images beside the file.
 ///
 /// # Errors
-/// A file that is no transforms file, or the first frame that is no view.
+/// A file that is not a transforms file, or the first frame that is not a valid view.
 pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<Unpictured>, DatasetError> {
     let root = file.parent().unwrap_or(Path::new(""));
     let document = Document::parse(file, text)?;
@@ -72,7 +73,7 @@ pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<Unpictured>, DatasetE
     frames.iter().zip(own).map(view).collect()
 }
 
-/// The size of a frame's image, where that is there by its name.
+/// The size of a frame's image, if it exists under its exact name.
 fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
     let path = fields.own("file_path")?.as_str()?;
     let header = pixel_format::header(&as_written(root, without_dot(path))?).ok()?;
@@ -81,7 +82,7 @@ fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
     Some(orientation::turned(header.size, orientation))
 }
 
-/// The size of the first training image in `root` that is there.
+/// The size of the first existing training image in `root`.
 fn size_beside(root: &Path) -> Option<[u32; 2]> {
     let document = Document::read(&root.join(blender::file_name(Split::Train))).ok()?;
     let frames = document.frames().ok()?;
@@ -116,7 +117,7 @@ mod tests {
         let poses = dataset.poses(Split::Test);
         assert_eq!((poses.len(), dataset.poses(Split::Train).len()), (4, 0));
         assert_eq!(poses[2].name, "test/r_2");
-        // As large as the training images, which have the same field of view.
+        // The same size and field of view as the training images.
         let like = dataset.train[0].camera;
         assert_eq!(
             (
@@ -127,7 +128,7 @@ mod tests {
             (8, 6, like.focal)
         );
         assert_eq!(poses[3].camera.position().map(|v| v as i32), [1, 3, 3]);
-        // What is measured are training views, which are held out for that.
+        // Every 8th training view is held out as the test split.
         assert_eq!((dataset.train.len(), dataset.test.len()), (3, 1));
         assert!(dataset.missing.is_empty());
         assert!(

@@ -1,4 +1,4 @@
-//! Pictures that are both trained on and held out, under two names.
+//! Detects images that are both trained on and held out, under two names.
 
 use std::collections::HashMap;
 
@@ -9,34 +9,34 @@ use super::image::Spans;
 use super::{Content, Dataset, Frame, Image};
 use crate::text::one_line;
 
-/// Cells a side of a thumbnail.
+/// Cells per side of a thumbnail.
 const SIDE: u32 = 8;
-/// How far levels of one picture differ, saved again with losses or in another size.
-const SAVED_AGAIN: u8 = 6;
-/// Range of levels of a thumbnail, below which it tells too little to be held against others.
-const TELLING: u8 = 24;
-/// How far apart cameras of one picture are, as a share of all cameras' extent, and the cosine between where they look. Other
-/// pictures of a slow sequence look alike too.
+/// Largest difference of a level after an image is saved again with lossy compression or in another size.
+const RESAVE_TOLERANCE: u8 = 6;
+/// Smallest range of levels at which a thumbnail is distinctive enough for an inexact comparison.
+const MIN_RANGE: u8 = 24;
+/// Largest distance between the cameras of equal images, as a fraction of the extent of all cameras, and the smallest cosine
+/// between their directions. Consecutive images of a slow sequence look alike too.
 const SAME_PLACE: f64 = 1e-3;
 const SAME_WAY: f64 = 1.0 - 1.5e-6;
 
-/// A picture in little: what is the same in copies of it.
+/// A thumbnail of an image, to find copies of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thumbnail {
-    /// Mean levels of cells, brightness times alpha, then alpha; none of a picture smaller than that.
+    /// Mean levels of cells: brightness times alpha, then alpha. Empty for an image smaller than the thumbnail.
     levels: Vec<u8>,
-    /// Of all levels.
+    /// Mean of all levels.
     mean: u8,
     /// Width over height, in sixteenths.
     shape: u32,
     /// CRC-32C of all pixels.
     crc: u32,
-    /// Whether all pixels are one.
+    /// Whether all pixels are equal.
     is_blank: bool,
 }
 
 impl Thumbnail {
-    /// That of an image.
+    /// The thumbnail of an image.
     #[must_use]
     pub fn of(image: &Image) -> Self {
         let first = image.pixels.get(..4);
@@ -47,7 +47,7 @@ impl Thumbnail {
             for row in &rows {
                 for column in &columns {
                     let [r, g, b, alpha] = image.mean(column, row).map(u32::from);
-                    // Luma of Rec. 601, which JPEG keeps best.
+                    // Rec. 601 luma, which JPEG preserves best.
                     let luma = (299 * r + 587 * g + 114 * b) * alpha / 255_000;
                     levels.extend([luma as u8, alpha as u8]);
                 }
@@ -63,42 +63,42 @@ impl Thumbnail {
         }
     }
 
-    /// Whether it can be held against pictures that were saved again.
+    /// Whether it is distinctive enough for an inexact comparison.
     fn is_telling(&self) -> bool {
         (0..2).any(|channel| {
             let levels = || self.levels.iter().skip(channel).step_by(2);
             let range = levels().max().zip(levels().min());
-            range.is_some_and(|(high, low)| high - low >= TELLING)
+            range.is_some_and(|(high, low)| high - low >= MIN_RANGE)
         })
     }
 
-    /// What is equal in pictures that are equal pixel by pixel.
+    /// A key that is equal for images with equal pixels.
     fn key(&self) -> (u32, &[u8], u32) {
         (self.crc, &self.levels, self.shape)
     }
 
-    /// Whether both are one picture, saved again.
+    /// Whether both could be the same image, saved again.
     fn is_like(&self, other: &Self) -> bool {
-        let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= SAVED_AGAIN;
+        let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= RESAVE_TOLERANCE;
         self.shape.abs_diff(other.shape) <= 1
             && self.levels.len() == other.levels.len()
             && self.levels.iter().zip(&other.levels).all(near)
     }
 }
 
-/// Views with what is known of each.
+/// Views, each with a property.
 pub type Views<'a, T> = [(&'a Frame, T)];
 
-/// Views that are held out although the file of a training view has the same bytes, told as one.
+/// Reports held-out views whose files have the same bytes as those of training views, as one problem.
 #[must_use]
 pub fn copies(train: &Views<'_, Content>, held_out: &Views<'_, Content>) -> Option<Problem> {
     let trained: HashMap<Content, &Frame> = train.iter().map(|(view, c)| (*c, *view)).collect();
     let pair = |(view, content): &(_, Content)| Some((*view, *trained.get(content)?));
     let pairs: Vec<(&Frame, &Frame)> = held_out.iter().filter_map(pair).collect();
-    told(&pairs)
+    report(&pairs)
 }
 
-/// Views that are held out although a training view shows the same picture, told as one.
+/// Reports held-out views that show the same image as training views, as one problem.
 #[must_use]
 pub fn leaks(
     dataset: &Dataset,
@@ -121,9 +121,9 @@ pub fn leaks(
         if let Some(same) = exact.get(&thumbnail.key()) {
             return Some(*same);
         }
-        let start = thumbnail.mean.saturating_sub(SAVED_AGAIN);
+        let start = thumbnail.mean.saturating_sub(RESAVE_TOLERANCE);
         let start = telling.partition_point(|(_, t)| t.mean < start);
-        let end = thumbnail.mean.saturating_add(SAVED_AGAIN);
+        let end = thumbnail.mean.saturating_add(RESAVE_TOLERANCE);
         let mut near = telling[start..].iter().take_while(|(_, t)| t.mean <= end);
         let found = near.find(|(other, t)| t.is_like(thumbnail) && is_beside(other, view))?;
         Some(found.0)
@@ -132,11 +132,12 @@ pub fn leaks(
     let pairs: Vec<(&Frame, &Frame)> = held_out
         .filter_map(|(view, thumbnail)| Some((*view, twin(view, thumbnail)?)))
         .collect();
-    told(&pairs)
+    report(&pairs)
 }
 
-/// That the first of each pair is held out but shows what the second does. Of one file under both, the cameras' doctor tells.
-fn told(pairs: &[(&Frame, &Frame)]) -> Option<Problem> {
+/// Reports that the first of each pair is held out but shows the same image as the second. [`super::doctor::check`] reports
+/// pairs with the same file.
+fn report(pairs: &[(&Frame, &Frame)]) -> Option<Problem> {
     let mut pairs = pairs.to_vec();
     pairs.retain(|(view, other)| view.image_path != other.image_path);
     let (first, other) = *pairs.first()?;
@@ -144,8 +145,8 @@ fn told(pairs: &[(&Frame, &Frame)]) -> Option<Problem> {
     Some(Problem::warning_of(
         first,
         format!(
-            "view {} is held out but shows the same picture as training view {}{more}, which flatters what is measured: take it \
-             out of one of the two",
+            "view {} is held out but shows the same image as training view {}{more}, which makes its metrics too good: remove \
+             it from one of the two",
             one_line(&first.name),
             one_line(&other.name),
         ),
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
     use crate::dataset::tests::Scene;
 
-    /// A picture of `width` × `height` pixels of something that moves with `phase`.
+    /// An image of `width` × `height` pixels of something that moves with `phase`.
     fn picture(width: u32, height: u32, phase: f32) -> ::image::RgbImage {
         ::image::RgbImage::from_fn(width, height, |x, y| {
             let share = |i: u32, n: u32| (i as f32 + 0.5) / n as f32;
@@ -170,7 +171,7 @@ mod tests {
         })
     }
 
-    /// Nine views, whose first and last are held out, of things that differ.
+    /// Nine views of different things; the first and last are held out.
     fn scene() -> Scene {
         let scene = Scene::new(9);
         for i in 0..9_u8 {
@@ -213,7 +214,7 @@ mod tests {
         let held_out = scene.path("images/0008.png");
         std::fs::copy(scene.path("images/0003.png"), &held_out).unwrap();
         told(&scene, &["images/0008", "images/0003", "held out"]);
-        // With losses, and in another size; from there.
+        // With lossy compression and in another size, from the same camera.
         scene.json["frames"][8]["transform_matrix"] =
             scene.json["frames"][5]["transform_matrix"].clone();
         let copy = picture(64, 48, 0.02 * 5.0);
@@ -227,7 +228,7 @@ mod tests {
         let copy = picture(64, 48, 0.02 * 4.0);
         copy.save(scene.path("images/0000.png")).unwrap();
         told(&scene, &["images/0000", "images/0004", "so does another"]);
-        // What looks alike from elsewhere may be the other side.
+        // A similar image from another camera may show the other side.
         let again = picture(64, 48, 0.02);
         again
             .save_with_format(scene.path("images/0000.png"), ::image::ImageFormat::Jpeg)

@@ -1,4 +1,4 @@
-//! Scene Representation Networks' folders: `pose/*.txt`, `rgb/*`, `intrinsics.txt`, a folder an object.
+//! The format of Scene Representation Networks: one folder per object with `pose/*.txt`, `rgb/*` and `intrinsics.txt`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,18 @@ use crate::camera::{Camera, Lens};
 use crate::files::read_file;
 use crate::text::{escaped, shown};
 
-/// Longest text that is read: a few numbers.
+/// Largest text file that is read; it holds a few numbers.
 const MAX_BYTES: u64 = 1 << 16;
 const INTRINSICS: &str = "intrinsics.txt";
 
-/// What a folder of NSVF's has, and one of these has not.
+/// A file that distinguishes NSVF folders from this format.
 const BBOX: &str = "bbox.txt";
 
-/// What `intrinsics.txt` says: focal length and principal point in pixels of an image of `size`, and the middle of the
-/// object's cube with its scale, world units.
+/// Content of `intrinsics.txt`: focal length and principal point in pixels of an image of `size`, and centre and scale of
+/// the object's cube in world units.
 ///
-/// Its lines are focal length, cx, cy, 0; the middle; the near plane, which pixelNeRF's copies leave out; the scale; height
-/// and width; and whether poses are world-to-camera, which may be left out.
+/// Its lines are focal length, cx, cy, 0; the centre; the near plane, which pixelNeRF's copies omit; the scale; height and
+/// width; and optionally whether poses are world-to-camera.
 struct Intrinsics {
     focal: f64,
     principal: [f64; 2],
@@ -32,18 +32,18 @@ struct Intrinsics {
     is_world_to_camera: bool,
 }
 
-/// Whether `root` is such a folder: NSVF's have a matrix for intrinsics, and a box.
+/// Whether `root` is such a folder. NSVF folders have a matrix of intrinsics and a bounding box instead.
 pub(super) fn is(root: &Path) -> bool {
     let file = root.join(INTRINSICS);
     root.join("pose").is_dir()
         && root.join("rgb").is_dir()
         && file.exists()
         && !root.join(BBOX).exists()
-        // What is wrong with a file that cannot be read is told when it is opened.
+        // `open` reports a file that cannot be read.
         && !numbers(&file).is_ok_and(|lines| is_matrix(&lines))
 }
 
-/// Whether the numbers are those of a square matrix, row by row or all in a line.
+/// Whether the numbers form a square matrix, row by row or all in one line.
 fn is_matrix(lines: &[Vec<f64>]) -> bool {
     match lines {
         [all] => [9, 16].contains(&all.len()),
@@ -51,7 +51,7 @@ fn is_matrix(lines: &[Vec<f64>]) -> bool {
     }
 }
 
-/// The numbers of a text file, line by line; empty lines do not count.
+/// The numbers of a text file, line by line; empty lines are skipped.
 fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
     let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -109,8 +109,8 @@ impl Intrinsics {
             ),
             _ => {
                 return Err(fault(
-                    "expected four or five lines: focal length, cx, cy, 0; the object's middle; the near plane, which may be \
-                     left out; the object's scale; height and width"
+                    "expected four or five lines: focal length, cx, cy, 0; the object's middle; optionally the near plane; the \
+                     object's scale; height and width"
                         .to_owned(),
                 ));
             }
@@ -128,8 +128,8 @@ impl Intrinsics {
             [[flag]] if *flag == 0.0 || *flag == 1.0 => *flag == 1.0,
             _ => {
                 return Err(fault(
-                    "expected nothing after height and width but a line with 1 where the poses are world-to-camera, else 0: \
-                     remove it or copy the file again"
+                    "expected at most one line after height and width, with 1 if the poses are world-to-camera, else 0: \
+                     remove the rest or copy the file again"
                         .to_owned(),
                 ));
             }
@@ -146,7 +146,8 @@ impl Intrinsics {
     }
 }
 
-/// OpenGL camera-to-world of a pose file: 16 numbers of a camera that looks along +z, y down, or of the inverse.
+/// OpenGL camera-to-world pose of a pose file: a 4 × 4 camera-to-world matrix in the convention looking along +z, y down, or
+/// its inverse.
 fn pose(path: &Path, is_world_to_camera: bool) -> Result<[[f64; 4]; 3], DatasetError> {
     let all = numbers(path)?.concat();
     let fault = |message: String| DatasetError::File {
@@ -218,7 +219,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
             },
             None => DatasetError::File {
                 path: folder,
-                message: "holds no pose: expected a text file a view".to_owned(),
+                message: "holds no poses: expected one text file per view".to_owned(),
             },
         });
     }
@@ -251,7 +252,7 @@ fn frame(
             format!("{image} is stored with {width} × {height} pixels, not the {w} × {h} of {INTRINSICS}")
         });
     }
-    // The object fills a cube of side `scale` at most, whose half stays in front of and behind its middle.
+    // The object lies in a cube of side `scale`: rays cover half of that before and behind its middle.
     let away: f64 = (0..3)
         .map(|a| (world_from_camera[a][3] - of.middle[a]).powi(2))
         .sum::<f64>()

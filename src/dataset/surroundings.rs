@@ -1,33 +1,33 @@
-//! What images show around a scene: nothing, one colour, or more of the scene.
+//! Detects what images show around a scene: transparency, one colour, or more of the scene.
 
 use rayon::prelude::*;
 
 use super::{Frame, Image};
 use crate::config::Surroundings;
 
-/// Images that are looked at, evenly spread.
+/// Maximum number of images that are examined, evenly spread.
 const MAX_IMAGES: usize = 12;
-/// Largest difference of a channel from a border's colour.
+/// Largest difference of a channel from the colour of a border.
 const TOLERANCE: u8 = 8;
-/// Share of a border's pixels that have its colour, of a scene before one colour.
+/// Fraction of border pixels that must have its colour for a scene in front of one colour.
 const SHARE: f64 = 0.7;
-/// The shorter side of an image over how far in a border goes at least, and the share of the pixels there, of which an object
-/// may hide more.
+/// The shorter side of an image over the minimum width of a border, and the fraction of pixels at that depth that must have its
+/// colour; an object may hide more of them there.
 const INSIDE: usize = 24;
 const SHARE_INSIDE: f64 = 0.5;
-/// Largest difference from white or black of a border that JPEG made of it.
+/// Largest difference of a JPEG border from white or black that is snapped to it.
 const SNAP: u8 = 2;
-/// Share of the images whose borders agree.
+/// Fraction of images whose borders must agree.
 const IMAGES: f64 = 0.75;
 
-/// Alpha below which a pixel shows what lies behind; resampling and careless exports leave some just below 255.
+/// Alpha below which a pixel counts as transparent; resampling and careless exports leave some pixels just below 255.
 const CLEAR: u8 = 250;
-/// Share of such pixels in an image that is transparent.
+/// Fraction of such pixels from which an image counts as transparent.
 const CLEAR_SHARE: f64 = 0.005;
-/// Share of such images, of a scene that was cut out: some may be filled by it.
+/// Fraction of such images from which a scene counts as cut out; the object may fill some images.
 const CLEAR_IMAGES: f64 = 0.25;
 
-/// What most images of `frames` show around the scene; `None` where none can be decoded.
+/// What most images of `frames` show around the scene; `None` if none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let n = frames.len().min(MAX_IMAGES);
     let looks: Vec<Look> = (0..n)
@@ -38,7 +38,7 @@ pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     of_looks(&looks)
 }
 
-/// What one image shows.
+/// Properties of one image.
 struct Look {
     is_clear: bool,
     border: Option<[u8; 3]>,
@@ -71,7 +71,7 @@ fn of_looks(images: &[Look]) -> Option<Surroundings> {
         let near = |pure: &[u8; 3]| pure.iter().zip(color).all(|(p, c)| p.abs_diff(c) <= SNAP);
         Surroundings::Plain(pure.into_iter().find(near).unwrap_or(color))
     } else {
-        // A transparent pixel has a colour that nobody sees.
+        // The colour of a transparent pixel is meaningless.
         let opaque: Vec<_> = images.iter().filter(|image| !image.is_clear).collect();
         let sum = |channel| opaque.iter().map(|image| image.mean[channel]).sum::<f64>();
         Surroundings::Filled([0, 1, 2].map(|c| (sum(c) / opaque.len() as f64).round() as u8))
@@ -87,15 +87,15 @@ fn mean(image: &Image) -> [f64; 3] {
     })
 }
 
-/// Whether much of an image is transparent.
+/// Whether enough pixels of an image are transparent.
 fn is_clear(image: &Image) -> bool {
     let alphas = image.pixels.iter().skip(3).step_by(4);
     let clear = alphas.filter(|alpha| **alpha < CLEAR).count();
     image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64
 }
 
-/// The colour of an image's border, where it has one: at its edge, on one of two opposite sides at least, so that bars are none,
-/// and a little further in, so that a thin frame around a scene is none.
+/// The colour of an image's border, if it has one. The colour must fill most of the edge, lie on at least one of each two
+/// opposite sides, which excludes bars, and continue further in, which excludes a thin frame.
 fn border(image: &Image) -> Option<[u8; 3]> {
     let edge = ring(image, 0);
     let pixels = edge.concat();
@@ -109,7 +109,7 @@ fn border(image: &Image) -> Option<[u8; 3]> {
     (is_border && (side <= 4 * inside || goes_on())).then_some(color)
 }
 
-/// The pixels `depth` from an image's edge, side by side: above, below, left and right.
+/// The pixels at `depth` from an image's edge on each side: above, below, left and right.
 fn ring(image: &Image, depth: usize) -> [Vec<[u8; 3]>; 4] {
     let (w, h) = (image.width as usize, image.height as usize);
     let at = |x: usize, y: usize| {
@@ -126,7 +126,7 @@ fn ring(image: &Image, depth: usize) -> [Vec<[u8; 3]>; 4] {
     ]
 }
 
-/// Share of `pixels` that have a colour.
+/// Fraction of `pixels` with a colour.
 fn share(pixels: &[[u8; 3]], color: [u8; 3]) -> f64 {
     let alike = pixels.iter().filter(|p| is_like(**p, color)).count();
     alike as f64 / pixels.len().max(1) as f64
@@ -153,7 +153,7 @@ mod tests {
         of_looks(&images.iter().map(Look::of).collect::<Vec<_>>())
     }
 
-    /// An image by the colour of each pixel.
+    /// An image with a colour for each pixel.
     fn image(color: impl Fn(u32, u32) -> [u8; 4]) -> Image {
         let (width, height) = (20, 16);
         let all = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// An object before `behind`, noisy as a JPEG, which reaches the lower border.
+    /// A JPEG-noisy image of an object in front of `behind` that reaches the lower border.
     fn object(behind: [u8; 3]) -> Image {
         image(|x, y| {
             let is_object = (7..13).contains(&x) && y > 4;
@@ -180,7 +180,7 @@ mod tests {
         })
     }
 
-    /// Something everywhere.
+    /// An image filled by the scene.
     fn filled(seed: u32) -> Image {
         image(|x, y| {
             let v = (x * 11 + y * 17 + seed * 29) as u8;
@@ -221,7 +221,7 @@ mod tests {
             let images: Vec<Image> = (0..5).map(|seed| framed(seed, is_frame)).collect();
             assert!(matches!(of_images(&images), Some(Surroundings::Filled(_))));
         }
-        // White as JPEG keeps it.
+        // White after JPEG compression.
         let images: Vec<Image> = (0..4).map(|_| object([254, 255, 253])).collect();
         assert!(matches!(of_images(&images), Some(Surroundings::Plain(_))));
         let images: Vec<Image> = (0..4).map(|_| image(|_, _| [254, 255, 253, 255])).collect();
@@ -248,7 +248,7 @@ mod tests {
         });
         let mean = Some(Surroundings::Filled([50, 150, 125]));
         assert_eq!(of_images(&images), mean);
-        // What is transparent in a few has a colour that nobody sees.
+        // Transparent pixels in a few images do not affect the mean.
         let cut_out = image(|x, _| [0, 0, 0, if x < 9 { 0 } else { 255 }]);
         let images = images.iter().cycle().take(4).cloned().chain([cut_out]);
         assert_eq!(of_images(&images.collect::<Vec<_>>()), mean);
@@ -259,7 +259,7 @@ mod tests {
         let clear = image(|x, _| [255, 255, 255, if x < 3 { 0 } else { 255 }]);
         let images = [object([255; 3]), clear];
         assert_eq!(of_images(&images), Some(Surroundings::Transparent));
-        // A pixel of a careless export is no transparency.
+        // A single transparent pixel from a careless export does not count.
         let careless = |x: u32, y: u32| [255, 255, 255, if x + y == 0 { 0 } else { 254 }];
         let images = [object([255; 3]), image(careless)];
         assert_eq!(

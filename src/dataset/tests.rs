@@ -1,5 +1,4 @@
-//! Datasets in the formats of others, each made in a temporary folder, and all that can be wrong
-//! with them.
+//! Datasets of the supported formats in temporary folders, correct and with every kind of fault.
 
 use std::path::PathBuf;
 
@@ -83,7 +82,7 @@ pub(super) fn gradient(width: u32, height: u32) -> Image {
     }
 }
 
-/// The error's text, which must be one line that names `parts`.
+/// Assert that `result` is an error whose message is one line that contains `parts`.
 #[track_caller]
 pub(super) fn refused<T>(result: Result<T, DatasetError>, parts: &[&str]) {
     let text = result
@@ -308,7 +307,7 @@ fn what_is_not_a_dataset_says_what_was_looked_for() {
     );
     std::fs::create_dir(path.join("chair")).unwrap();
     std::fs::write(path.join("chair/transforms.json"), "{}").unwrap();
-    refused(Dataset::open(path), &["folders inside", "chair"]);
+    refused(Dataset::open(path), &["subfolders with a dataset", "chair"]);
     std::fs::create_dir_all(path.join("sparse/0")).unwrap();
     refused(Dataset::open(path), &["COLMAP", "ns-process-data"]);
     refused("dev".parse::<Split>(), &["`dev`", "train, val or test"]);
@@ -350,7 +349,7 @@ fn damaged_images_are_named() {
     std::fs::write(scene.path("images/0000.png"), b"RIFF....WEBP").unwrap();
     refused(scene.open(), &["0000.png", "header is damaged"]);
     std::fs::write(scene.path("images/0000.png"), b"no image").unwrap();
-    refused(scene.open(), &["0000.png", "no PNG, JPEG, WebP"]);
+    refused(scene.open(), &["0000.png", "not a PNG, JPEG, WebP"]);
     gradient(4, 4)
         .save_png(&scene.path("images/0000.png"))
         .unwrap();
@@ -395,8 +394,8 @@ fn names_that_differ_from_the_files_are_told_once() {
     for i in 0..3 {
         scene.json["frames"][i]["file_path"] = json!(format!("images/{i:04}.jpg"));
     }
-    told(&scene, &["another ending"]);
-    // Two that fit: neither is taken.
+    told(&scene, &["another extension"]);
+    // Two files match: neither is used.
     std::fs::copy(
         scene.path("images/0001.PNG"),
         scene.path("images/0001.webp"),
@@ -404,7 +403,7 @@ fn names_that_differ_from_the_files_are_told_once() {
     .unwrap();
     refused(
         scene.open(),
-        &["frame 1", "0001.PNG", "0001.webp", "equally well"],
+        &["frame 1", "0001.PNG", "0001.webp", "match equally well"],
     );
 }
 
@@ -439,7 +438,7 @@ fn images_that_are_not_read_are_one_fault() {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].contains("2 other images are HEIC"), "{faults:?}");
-    // What a converter leaves beside them is taken.
+    // Converted images beside them are used.
     for i in 0..3 {
         gradient(8, 6)
             .save_png(&scene.path(&format!("images/{i:04}.png")))
@@ -470,7 +469,7 @@ fn masks_are_told_once() {
         scene.json["frames"][i]["mask_path"] = json!(null);
     }
     assert!(scene.open().unwrap().warnings.is_empty());
-    // Instant-NGP's lie beside the images.
+    // Instant-NGP's masks lie beside the images.
     for i in 1..3 {
         let mask = format!("images/dynamic_mask_{i:04}.png");
         gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
@@ -515,7 +514,7 @@ mod hostile_input {
         }
     }
 
-    /// A byte that replaces one, or a token that is put in.
+    /// A byte to replace one with, or a token to insert.
     fn edit() -> impl Strategy<Value = Vec<u8>> {
         let tokens = [
             "NaN", "-1e999", "1e300", "null", "[[", "]]", "{}", "\\n", "\\u0000", "-", "00",

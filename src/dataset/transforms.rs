@@ -27,7 +27,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
         if dataset.test.is_empty() {
             dataset
                 .warnings
-                .push("a single view: there is none to test on".to_owned());
+                .push("the dataset has a single view: there is no test view".to_owned());
         }
     } else {
         let [train, val, test] = lists.map(Option::unwrap_or_default);
@@ -48,7 +48,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
         }
         if unlisted > 0 {
             dataset.warnings.push(format!(
-                "{unlisted} frames are in none of the file's lists of splits: ignored"
+                "{unlisted} frames are in none of the file's split lists: ignored"
             ));
         }
         if dataset.train.is_empty() {
@@ -62,8 +62,8 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
             if dataset.frames(split).is_empty() && !poses.is_empty() {
                 let count = poses.len();
                 dataset.warnings.push(format!(
-                    "`{split}_filenames`: its {count} poses have no images: kiln render --split {split} draws them, and \
-                     nothing is measured there"
+                    "`{split}_filenames`: its {count} poses have no images: kiln render --split {split} renders them, but \
+                     metrics need images"
                 ));
                 dataset.missing.retain(|image| {
                     let name = image.strip_prefix(root).unwrap_or(image);
@@ -80,7 +80,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
     Ok(dataset)
 }
 
-/// The frame names in nerfstudio's `{split}_filenames`, where the file has it.
+/// The frame names in nerfstudio's `{split}_filenames`, if the file has it.
 fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, DatasetError> {
     let key = format!("{split}_filenames");
     let Some(value) = fields.get(&key) else {

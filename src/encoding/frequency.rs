@@ -1,8 +1,8 @@
 //! Frequency encoding: `shaders/encoding/frequency.wgsl` (Mildenhall et al. 2020, eq. 4, without the factor π).
 
 use crate::config::FrequencyConfig;
-use crate::gpu::{Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::{CellGrid, Rows};
+use crate::gpu::{Binding, Buffer, Defines, GpuError, Stage};
+use crate::network::{Batch, CellGrid, Rows};
 
 /// Values per 3-vector: 6 per frequency, and the vector itself if `include_input`.
 #[must_use]
@@ -71,10 +71,8 @@ impl Frequency {
 
     fn run(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         pass: &str,
         stride: u32,
         bindings: &[Binding<'_>],
@@ -84,46 +82,34 @@ impl Frequency {
             .merge(of_cells.unwrap_or_default())
             .set("local", self.cells.is_some())
             .set("pass", pass)
-            .set("count", count.field())
+            .set("count", batch.count.field())
             .set("stride", stride)
             .set_f32("scale", self.scale)
             .set_f32s("offset", self.offset);
         let mut bindings = bindings.to_vec();
-        bindings.push(("counts", &counts.state));
-        let groups = counts.groups(gpu, count, 64, 1);
-        stage.run(gpu, "entry/position", pass, &defines, &bindings, groups)?;
+        bindings.push(("counts", &batch.counts.state));
+        let groups = batch.counts.groups(batch.count, 64, 1);
+        stage.run("entry/position", pass, &defines, &bindings, groups)?;
         Ok(())
     }
 
     /// Add: features of the positions in `samples`.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
         let bindings = [("samples", samples), ("features", features.buffer)];
-        self.run(
-            gpu,
-            stage,
-            counts,
-            count,
-            "forward",
-            features.stride,
-            &bindings,
-        )
+        self.run(stage, batch, "forward", features.stride, &bindings)
     }
 
     /// Add: `d_position = dL/dx`, x in the box.
     pub fn d_position(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         samples: &Buffer,
         d_features: Rows<'_>,
         d_position: &Buffer,
@@ -133,14 +119,6 @@ impl Frequency {
             ("d_features", d_features.buffer),
             ("d_position", d_position),
         ];
-        self.run(
-            gpu,
-            stage,
-            counts,
-            count,
-            "position",
-            d_features.stride,
-            &bindings,
-        )
+        self.run(stage, batch, "position", d_features.stride, &bindings)
     }
 }

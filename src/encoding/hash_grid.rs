@@ -6,8 +6,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::config::HashGridConfig;
-use crate::gpu::{Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::Rows;
+use crate::gpu::{Advised, Allocator, Binding, Buffer, Defines, GpuError, Stage};
+use crate::network::{Batch, Rows};
 
 /// One resolution of the grid.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,9 @@ pub struct GpuLevel {
     pub dense: u32,
     pub pad: [u32; 3],
 }
+
+/// How tables take less memory.
+const SMALLER: &str = "lower `log2_hashmap_size` with --set";
 
 /// Consecutive levels that share a buffer.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +122,7 @@ impl HashGrid {
                     label: format!("hash grid level {index}"),
                     bytes: u64::from(level.rows) * row_bytes,
                     limit: max_binding_bytes,
+                    advice: SMALLER.to_owned(),
                 });
             }
             match chunks.last_mut() {
@@ -174,14 +178,15 @@ impl HashGrid {
     /// Zeroed buffers, one a chunk, of `bytes_per_feature` bytes for each feature of each row.
     pub fn allocate(
         &self,
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         label: &str,
         bytes_per_feature: u64,
     ) -> Result<Vec<Buffer>, GpuError> {
+        let advised = Advised::new(allocator, SMALLER);
         self.chunks
             .iter()
             .map(|c| {
-                gpu.buffer(
+                advised.buffer(
                     label,
                     u64::from(c.rows) * u64::from(self.n_features) * bytes_per_feature,
                 )
@@ -241,10 +246,8 @@ impl HashGrid {
     /// has its own layer of workgroups, else a thread walks all of them.
     fn run<'a>(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &'a Counts,
-        count: Count,
+        batch: Batch<'a>,
         pass: &str,
         stride: u32,
         per_level: bool,
@@ -254,14 +257,16 @@ impl HashGrid {
             let defines = self
                 .defines(chunk)
                 .set("pass", pass)
-                .set("count", count.field())
+                .set("count", batch.count.field())
                 .set("stride", stride);
-            let levels = gpu.uniform_slice("hash grid levels", &self.gpu_levels(chunk))?;
+            let levels = stage
+                .gpu()
+                .uniform_slice("hash grid levels", &self.gpu_levels(chunk))?;
             let mut bindings = bindings(index);
-            bindings.extend([("counts", &counts.state), ("levels", &levels)]);
+            bindings.extend([("counts", &batch.counts.state), ("levels", &levels)]);
             let depth = if per_level { n_levels(chunk) } else { 1 };
-            let groups = counts.groups(gpu, count, 64, depth);
-            stage.run(gpu, "encoding/hash_grid", pass, &defines, &bindings, groups)?;
+            let groups = batch.counts.groups(batch.count, 64, depth);
+            stage.run("encoding/hash_grid", pass, &defines, &bindings, groups)?;
         }
         Ok(())
     }
@@ -269,80 +274,54 @@ impl HashGrid {
     /// Add: features of the positions in `samples`.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         tables: &[Buffer],
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
-        self.run(
-            gpu,
-            stage,
-            counts,
-            count,
-            "forward",
-            features.stride,
-            true,
-            |chunk| {
-                vec![
-                    ("samples", samples),
-                    ("table", &tables[chunk]),
-                    ("features", features.buffer),
-                ]
-            },
-        )
+        self.run(stage, batch, "forward", features.stride, true, |chunk| {
+            vec![
+                ("samples", samples),
+                ("table", &tables[chunk]),
+                ("features", features.buffer),
+            ]
+        })
     }
 
     /// Add: `d_tables += dL/dtable`, in fixed point.
     pub fn backward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         samples: &Buffer,
         d_features: Rows<'_>,
         gradient_scales: &Buffer,
         d_tables: &[Buffer],
     ) -> Result<(), GpuError> {
-        self.run(
-            gpu,
-            stage,
-            counts,
-            count,
-            "backward",
-            d_features.stride,
-            true,
-            |chunk| {
-                vec![
-                    ("samples", samples),
-                    ("d_features", d_features.buffer),
-                    ("gradient_scales", gradient_scales),
-                    ("d_table", &d_tables[chunk]),
-                ]
-            },
-        )
+        self.run(stage, batch, "backward", d_features.stride, true, |chunk| {
+            vec![
+                ("samples", samples),
+                ("d_features", d_features.buffer),
+                ("gradient_scales", gradient_scales),
+                ("d_table", &d_tables[chunk]),
+            ]
+        })
     }
 
     /// Add: `d_position = dL/dx`.
     pub fn d_position(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         tables: &[Buffer],
         samples: &Buffer,
         d_features: Rows<'_>,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
         self.run(
-            gpu,
             stage,
-            counts,
-            count,
+            batch,
             "position",
             d_features.stride,
             false,

@@ -8,8 +8,9 @@ pub use frequency::Frequency;
 pub use hash_grid::HashGrid;
 
 use crate::config::{DirectionEncoding, PositionEncoding};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
-use crate::network::{CellGrid, Rows};
+use crate::gpu::{Buffer, Counts, Defines, GpuError, Profile, Stage};
+use crate::network::{Batch, CellGrid, Rows};
+use crate::step_state::StepState;
 
 /// An encoding of positions.
 #[derive(Debug, Clone)]
@@ -24,18 +25,18 @@ pub enum PositionEncoder {
 static NO_TABLES: HashGrid = HashGrid::empty();
 
 impl PositionEncoder {
-    /// Plan an encoding for a device, of positions within `cells` if given and if it is one of frequencies.
+    /// Plan an encoding for a device of `profile`, of positions within `cells` if given and if it is one of frequencies.
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of a hash grid does not fit a binding.
     pub fn new(
-        gpu: &Gpu,
+        profile: &Profile,
         config: &PositionEncoding,
         cells: Option<&CellGrid>,
     ) -> Result<Self, GpuError> {
         Ok(match config {
             PositionEncoding::HashGrid(grid) => {
-                Self::HashGrid(HashGrid::new(grid, gpu.max_binding_bytes())?)
+                Self::HashGrid(HashGrid::new(grid, profile.max_binding_bytes)?)
             }
             PositionEncoding::Frequency(config) => Self::Frequency(Frequency::new(config, cells)),
         })
@@ -62,42 +63,34 @@ impl PositionEncoder {
     /// Add: features of the positions in `samples`.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         tables: &[Buffer],
         samples: &Buffer,
         features: Rows<'_>,
     ) -> Result<(), GpuError> {
         match self {
-            Self::HashGrid(grid) => {
-                grid.forward(gpu, stage, counts, count, tables, samples, features)
-            }
-            Self::Frequency(frequency) => {
-                frequency.forward(gpu, stage, counts, count, samples, features)
-            }
+            Self::HashGrid(grid) => grid.forward(stage, batch, tables, samples, features),
+            Self::Frequency(frequency) => frequency.forward(stage, batch, samples, features),
         }
     }
 
     /// Add: `d_position = dL/dx`, x in the box.
     pub fn d_position(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        batch: Batch<'_>,
         tables: &[Buffer],
         samples: &Buffer,
         d_features: Rows<'_>,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {
         match self {
-            Self::HashGrid(grid) => grid.d_position(
-                gpu, stage, counts, count, tables, samples, d_features, d_position,
-            ),
+            Self::HashGrid(grid) => {
+                grid.d_position(stage, batch, tables, samples, d_features, d_position)
+            }
             Self::Frequency(frequency) => {
-                frequency.d_position(gpu, stage, counts, count, samples, d_features, d_position)
+                frequency.d_position(stage, batch, samples, d_features, d_position)
             }
         }
     }
@@ -141,7 +134,6 @@ pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
 
 /// Add: encode the view direction of each kept sample into the columns of `output` from its offset on.
 pub fn encode_directions(
-    gpu: &Gpu,
     stage: &mut Stage,
     counts: &Counts,
     encoding: &DirectionEncoding,
@@ -163,12 +155,11 @@ pub fn encode_directions(
         ("color_input", output.buffer),
     ];
     stage.run(
-        gpu,
         "entry/direction",
         "direction",
         &defines,
         &bindings,
-        counts.groups(gpu, Count::Kept, 64, 1),
+        counts.groups(StepState::KEPT, 64, 1),
     )?;
     Ok(())
 }

@@ -5,18 +5,36 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytemuck::Pod;
 
+use super::allocator::{Allocator, Profile, size_of_buffer};
 use super::context::Gpu;
 use super::error::GpuError;
 
-/// A storage buffer on the device.
+/// A storage buffer on the device, or in a plan.
 #[derive(Debug, Clone)]
 pub struct Buffer {
-    pub(crate) raw: wgpu::Buffer,
+    raw: Option<wgpu::Buffer>,
     label: Arc<str>,
     bytes: u64,
 }
 
 impl Buffer {
+    /// A buffer that is planned only.
+    pub(super) fn planned(label: &str, bytes: u64) -> Self {
+        Self {
+            raw: None,
+            label: label.into(),
+            bytes,
+        }
+    }
+
+    /// The buffer on the device.
+    ///
+    /// # Panics
+    /// Of a planned buffer: nothing can be bound, written or read there.
+    pub(crate) fn raw(&self) -> &wgpu::Buffer {
+        self.raw.as_ref().expect("a planned buffer is on no device")
+    }
+
     /// Size in bytes (a multiple of 16).
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -66,8 +84,7 @@ impl ReadBack {
 }
 
 impl Gpu {
-    /// A zeroed storage buffer of `bytes` bytes (rounded up to 16), checked against the device's limits. A shader may also
-    /// bind it as uniform, where it is small enough.
+    /// As [`Allocator::buffer`].
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] or [`GpuError::OutOfMemory`].
@@ -77,7 +94,9 @@ impl Gpu {
             | wgpu::BufferUsages::COPY_SRC
             | wgpu::BufferUsages::COPY_DST
             | wgpu::BufferUsages::INDIRECT;
-        self.allocate(label, bytes, usage)
+        let buffer = self.allocate(label, bytes, usage)?;
+        self.allocated.fetch_add(buffer.bytes, Ordering::Relaxed);
+        Ok(buffer)
     }
 
     /// A storage buffer holding `data`.
@@ -85,10 +104,8 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::buffer`].
     pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let buffer = self.buffer(label, bytes.len() as u64)?;
-        self.write(&buffer, 0, data);
-        Ok(buffer)
+        let allocator: &dyn Allocator = self;
+        allocator.buffer_with(label, data)
     }
 
     /// A uniform buffer holding one `value`.
@@ -116,16 +133,7 @@ impl Gpu {
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<Buffer, GpuError> {
-        let bytes = bytes.max(16).next_multiple_of(16);
-        let limit = self.max_binding_bytes();
-        if bytes > limit {
-            return Err(GpuError::TooLarge {
-                label: label.to_owned(),
-                bytes,
-                limit,
-            });
-        }
-        self.allocated.fetch_add(bytes, Ordering::Relaxed);
+        let bytes = size_of_buffer(self.profile(), label, bytes)?;
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes,
@@ -133,13 +141,14 @@ impl Gpu {
             mapped_at_creation: false,
         });
         self.check().map_err(|e| match e {
-            GpuError::OutOfMemory { .. } => GpuError::OutOfMemory {
+            GpuError::OutOfMemory { advice, .. } => GpuError::OutOfMemory {
                 context: format!("allocating {bytes} bytes for `{label}`"),
+                advice,
             },
             other => other,
         })?;
         Ok(Buffer {
-            raw,
+            raw: Some(raw),
             label: label.into(),
             bytes,
         })
@@ -147,16 +156,31 @@ impl Gpu {
 
     /// Write `data` at byte `offset`, in order with submissions.
     pub fn write<T: Pod>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
+        self.write_bytes(buffer, offset, bytemuck::cast_slice(data));
+    }
+}
+
+impl Allocator for Gpu {
+    fn profile(&self) -> &Profile {
+        Self::profile(self)
+    }
+
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        Self::buffer(self, label, bytes)
+    }
+
+    fn write_bytes(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
         if bytes.len().is_multiple_of(4) {
-            self.queue.write_buffer(&buffer.raw, offset, bytes);
+            self.queue.write_buffer(buffer.raw(), offset, bytes);
         } else {
             let mut padded = bytes.to_vec();
             padded.resize(bytes.len().next_multiple_of(4), 0);
-            self.queue.write_buffer(&buffer.raw, offset, &padded);
+            self.queue.write_buffer(buffer.raw(), offset, &padded);
         }
     }
+}
 
+impl Gpu {
     /// Start copying `bytes` bytes from byte `offset` to the host.
     pub fn read_back(&self, buffer: &Buffer, offset: u64, bytes: u64) -> ReadBack {
         let size = bytes.next_multiple_of(4);
@@ -169,7 +193,7 @@ impl Gpu {
         let mut encoder = self
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(&buffer.raw, offset, &staging, 0, size);
+        encoder.copy_buffer_to_buffer(buffer.raw(), offset, &staging, 0, size);
         self.enqueue(encoder);
         let state = Arc::new(AtomicU8::new(PENDING));
         let flag = Arc::clone(&state);

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use super::adapter::{
     AdapterClass, GpuOptions, adapters, backend_name, choose, instance, used_features,
 };
+use super::allocator::Profile;
 use super::error::GpuError;
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Stage};
 
 /// An open device with its queue, its error mailbox and its compiled kernels.
 pub struct Gpu {
@@ -24,6 +25,9 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: wgpu::Limits,
+    profile: Profile,
+    /// What stages hold, so that they can be added to without naming their device again.
+    this: Weak<Self>,
     failure: Arc<Mutex<Option<GpuError>>>,
     pub(super) allocated: AtomicU64,
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
@@ -93,7 +97,19 @@ impl Gpu {
                 *lock(&mailbox) = Some(GpuError::DeviceLost { reason: text });
             }
         });
-        Arc::new(Self {
+        let class = AdapterClass::of(info.device_type);
+        let profile = Profile {
+            class,
+            max_binding_bytes: limits
+                .max_storage_buffer_binding_size
+                .min(limits.max_buffer_size),
+            max_uniform_bytes: limits.max_uniform_buffer_binding_size,
+            identity_table: class == AdapterClass::Software
+                && features.contains(wgpu::Features::IMMEDIATES),
+        };
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            profile,
             device,
             queue,
             #[cfg(feature = "viewer")]
@@ -168,16 +184,32 @@ impl Gpu {
         )
     }
 
+    /// What sizes follow of this device.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// The class that decides budgets.
     #[must_use]
     pub fn class(&self) -> AdapterClass {
-        AdapterClass::of(self.info.device_type)
+        self.profile.class
     }
 
     /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
     #[must_use]
     pub fn identity_table(&self) -> bool {
-        self.class() == AdapterClass::Software && self.features.contains(wgpu::Features::IMMEDIATES)
+        self.profile.identity_table
+    }
+
+    /// An empty stage of this device.
+    ///
+    /// # Panics
+    /// Never: every device lives in the [`Arc`] that holds itself.
+    #[must_use]
+    pub fn stage(&self, name: &'static str) -> Stage {
+        let this = self.this.upgrade();
+        Stage::new(this.expect("a device in use is alive"), name)
     }
 
     /// Whether a feature was granted.
@@ -195,15 +227,13 @@ impl Gpu {
     /// Largest storage binding in bytes.
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
-        self.limits
-            .max_storage_buffer_binding_size
-            .min(self.limits.max_buffer_size)
+        self.profile.max_binding_bytes
     }
 
     /// Largest uniform binding in bytes.
     #[must_use]
     pub fn max_uniform_bytes(&self) -> u64 {
-        self.limits.max_uniform_buffer_binding_size
+        self.profile.max_uniform_bytes
     }
 
     /// The first error the device has raised since the last call, if any. A lost device stays lost.
@@ -233,12 +263,7 @@ impl Gpu {
         self.device.destroy();
     }
 
-    /// Leave `error` for the next [`Self::check`].
-    pub(super) fn raise(&self, error: GpuError) {
-        lock(&self.failure).get_or_insert(error);
-    }
-
-    /// Bytes of all buffers allocated so far, those freed since included.
+    /// Bytes of all storage buffers allocated so far, those freed since included.
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
@@ -304,6 +329,7 @@ fn translate(error: &wgpu::Error) -> GpuError {
     match error {
         wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory {
             context: source.to_string(),
+            advice: String::new(),
         },
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             GpuError::Validation {

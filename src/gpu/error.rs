@@ -35,54 +35,30 @@ pub enum GpuError {
         reason: String,
     },
     /// The device has no memory left.
-    #[error(
-        "the device ran out of memory ({context}): lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images"
-    )]
+    #[error("the device ran out of memory ({context}){}", after_colon(advice))]
     OutOfMemory {
         /// What was being done.
         context: String,
+        /// How to need less, where that is known.
+        advice: String,
     },
     /// One buffer would be larger than this device can bind.
     #[error(
-        "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}: {}",
-        smaller(label)
+        "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}{}",
+        after_colon(advice)
     )]
     TooLarge {
-        /// The buffer's label.
+        /// What the buffer holds.
         label: String,
         /// Bytes asked for.
         bytes: u64,
         /// The device's limit.
         limit: u64,
-    },
-    /// A grid of networks has more weights than one buffer holds.
-    #[error(
-        "the {networks} networks of the grid, 32768 at most, need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set, or cells.memory_mib"
-    )]
-    GridTooLarge {
-        /// Networks of each kind.
-        networks: u32,
-        /// Bytes of their weights.
-        bytes: u64,
-        /// The device's limit.
-        limit: u64,
-        /// Cells along the longest side that would fit.
-        longest: u32,
-    },
-    /// A grid of networks was given too little memory.
-    #[error(
-        "cells.memory_mib is {mib}, but the networks of a single cell take {bytes} bytes: give more with --set, or smaller networks"
-    )]
-    NoNetworkFits {
-        /// What was given, in MiB.
-        mib: f32,
-        /// What one cell takes, with gradients, moments and averages.
-        bytes: u64,
+        /// How to need less, where that is known.
+        advice: String,
     },
     /// The device vanished: a driver reset, or the watchdog's work.
-    #[error(
-        "the device was lost ({reason}): the last checkpoint is intact, go on with `kiln train --resume`"
-    )]
+    #[error("the device was lost ({reason})")]
     DeviceLost {
         /// The driver's words.
         reason: String,
@@ -103,22 +79,23 @@ pub enum GpuError {
     },
 }
 
-/// What makes the buffer called `label` smaller.
-fn smaller(label: &str) -> &'static str {
-    match label {
-        "images" => "--downscale the images",
-        _ if label.starts_with("hash grid") || label.contains("hash table") => {
-            "lower `log2_hashmap_size` with --set"
+impl GpuError {
+    /// This error, which says how to need less memory, unless it does so already.
+    #[must_use]
+    pub fn advised(mut self, how: &str) -> Self {
+        if let Self::OutOfMemory { advice, .. } | Self::TooLarge { advice, .. } = &mut self
+            && advice.is_empty()
+        {
+            how.clone_into(advice);
         }
-        "occupancy thickness" | "occupancy bits" => {
-            "lower `occupancy.resolution` or `scene.aabb_scale` with --set"
-        }
-        _ if label.starts_with("occupancy") => "lower `occupancy.cells_per_update` with --set",
-        _ if label.ends_with("rays") => {
-            "lower `training.max_rays`, or `training.n_rays` where that is given, with --set"
-        }
-        _ => {
-            "lower `training.batch_size`, or `training.n_rays` and the samples per ray where those are given, with --set"
-        }
+        self
+    }
+}
+
+fn after_colon(advice: &str) -> String {
+    if advice.is_empty() {
+        String::new()
+    } else {
+        format!(": {advice}")
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::context::Gpu;
+use super::counts::Counts;
 use super::error::GpuError;
 use super::shader::{Defines, Shader};
 
@@ -114,7 +115,7 @@ impl Kernel {
                 .ok_or_else(|| fault(format!("nothing is bound to `{}`", slot.name)))?;
             entries.push(wgpu::BindGroupEntry {
                 binding: slot.number,
-                resource: buffer.raw.as_entire_binding(),
+                resource: buffer.raw().as_entire_binding(),
             });
         }
         Ok(gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -212,7 +213,15 @@ fn reflect(shader: &Shader, entry: &str) -> Result<Reflection, GpuError> {
 pub enum Groups {
     /// A count known to the host.
     Direct([u32; 3]),
-    /// Three u32 in a buffer, at a byte offset, written by an earlier kernel.
+    /// What [`Counts::groups`] gave: a count on the device, published before the dispatch.
+    Counted(Counts, usize),
+}
+
+/// Where a recorded dispatch finds its number of workgroups.
+#[derive(Debug, Clone)]
+enum Size {
+    Direct([u32; 3]),
+    /// Three u32 in a buffer, at a byte offset.
     Indirect(Buffer, u64),
 }
 
@@ -241,28 +250,35 @@ enum Command {
     Dispatch {
         kernel: Arc<Kernel>,
         group: wgpu::BindGroup,
-        groups: Groups,
+        size: Size,
     },
     Clear(Buffer),
     Copy(Buffer, Buffer),
 }
 
-/// A named list of commands: the unit of submission, timing and reporting.
+/// A named list of commands for a device: the unit of submission, timing and reporting.
 #[derive(Debug, Clone)]
 pub struct Stage {
+    gpu: Arc<Gpu>,
     /// What `kiln bench` calls it.
     pub name: &'static str,
     commands: Vec<Command>,
 }
 
 impl Stage {
-    /// An empty stage.
-    #[must_use]
-    pub fn new(name: &'static str) -> Self {
+    /// An empty stage; see [`Gpu::stage`].
+    pub(super) fn new(gpu: Arc<Gpu>, name: &'static str) -> Self {
         Self {
+            gpu,
             name,
             commands: Vec::new(),
         }
+    }
+
+    /// The device that runs it.
+    #[must_use]
+    pub fn gpu(&self) -> Arc<Gpu> {
+        Arc::clone(&self.gpu)
     }
 
     /// Add: run `kernel` over `bindings` with `groups` workgroups. Names the kernel does not use are ignored.
@@ -271,32 +287,40 @@ impl Stage {
     /// [`GpuError::Shader`] when a binding is missing.
     pub fn dispatch(
         &mut self,
-        gpu: &Gpu,
         kernel: &Arc<Kernel>,
         bindings: &[Binding<'_>],
         groups: Groups,
     ) -> Result<&mut Self, GpuError> {
-        let group = kernel.bind(gpu, bindings)?;
+        let group = kernel.bind(&self.gpu, bindings)?;
+        let size = match groups {
+            Groups::Direct(size) => Size::Direct(size),
+            Groups::Counted(counts, index) => {
+                let (buffer, offset) = counts.arguments(&self.gpu, index)?;
+                Size::Indirect(buffer, offset)
+            }
+        };
         self.commands.push(Command::Dispatch {
             kernel: Arc::clone(kernel),
             group,
-            groups,
+            size,
         });
         Ok(self)
     }
 
     /// Add: run `entry` of the shader `file`, specialised by `defines`, as [`Self::dispatch`] does.
+    ///
+    /// # Errors
+    /// [`GpuError::Shader`] when the text is invalid or a binding is missing.
     pub fn run(
         &mut self,
-        gpu: &Gpu,
         file: &str,
         entry: &str,
         defines: &Defines,
         bindings: &[Binding<'_>],
         groups: Groups,
     ) -> Result<&mut Self, GpuError> {
-        let kernel = Kernel::new(gpu, file, entry, defines)?;
-        self.dispatch(gpu, &kernel, bindings, groups)
+        let kernel = Kernel::new(&self.gpu, file, entry, defines)?;
+        self.dispatch(&kernel, bindings, groups)
     }
 
     /// Add: fill `buffer` with zeros.
@@ -334,12 +358,12 @@ impl Stage {
         let mut commands = self.commands.as_slice();
         while let Some(first) = commands.first() {
             if let Command::Clear(buffer) = first {
-                encoder.clear_buffer(&buffer.raw, 0, None);
+                encoder.clear_buffer(buffer.raw(), 0, None);
                 commands = &commands[1..];
                 continue;
             }
             if let Command::Copy(from, to) = first {
-                encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes());
+                encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, from.bytes());
                 commands = &commands[1..];
                 continue;
             }
@@ -350,7 +374,7 @@ impl Stage {
             while let Some(Command::Dispatch {
                 kernel,
                 group,
-                groups,
+                size,
             }) = commands.first()
             {
                 pass.set_pipeline(&kernel.pipeline);
@@ -358,10 +382,10 @@ impl Stage {
                 if kernel.uses_immediates {
                     pass.set_immediates(0, bytemuck::cast_slice(&identity_table()));
                 }
-                match groups {
-                    Groups::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
-                    Groups::Indirect(buffer, offset) => {
-                        pass.dispatch_workgroups_indirect(&buffer.raw, *offset);
+                match size {
+                    Size::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
+                    Size::Indirect(buffer, offset) => {
+                        pass.dispatch_workgroups_indirect(buffer.raw(), *offset);
                     }
                 }
                 commands = &commands[1..];

@@ -1,9 +1,10 @@
-//! The layer between kiln and wgpu: adapters, buffers, kernels and their text, primitives, timing.
+//! The layer between kiln and wgpu: adapters, allocators, buffers, kernels and their text, primitives, timing.
 //!
 //! Nothing here knows what a radiance field is. A [`Kernel`] is a WGSL entry point whose bindings have names; a
 //! [`Stage`] is a named list of dispatches; a step of training is a list of stages.
 
 mod adapter;
+mod allocator;
 mod buffer;
 mod context;
 mod counts;
@@ -15,9 +16,10 @@ mod shader;
 mod submit;
 
 pub use adapter::{AdapterClass, AdapterSummary, GpuOptions, list_adapters};
+pub use allocator::{Advised, Allocator, Planner, Profile};
 pub use buffer::{Buffer, ReadBack};
 pub use context::Gpu;
-pub use counts::{Count, Counts, StepState};
+pub use counts::{Count, Counts};
 pub use error::GpuError;
 pub use kernel::{Binding, Groups, Kernel, Stage};
 pub use profile::{StageTime, profile};

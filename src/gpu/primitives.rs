@@ -1,7 +1,7 @@
 //! Parallel primitives over counts that live on the device: prefix sum, stable binning.
 
+use super::allocator::Allocator;
 use super::buffer::Buffer;
-use super::context::Gpu;
 use super::counts::{Count, Counts};
 use super::error::GpuError;
 use super::kernel::{Groups, Stage};
@@ -17,17 +17,16 @@ pub struct Scan {
 
 impl Scan {
     /// A scan of up to `capacity` values.
-    pub fn new(gpu: &Gpu, label: &str, capacity: u64) -> Result<Self, GpuError> {
+    pub fn new(allocator: &dyn Allocator, label: &str, capacity: u64) -> Result<Self, GpuError> {
         let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
         Ok(Self {
-            block_totals: gpu.buffer(&format!("{label} scan block totals"), blocks * 4)?,
+            block_totals: allocator.buffer(&format!("{label} scan block totals"), blocks * 4)?,
         })
     }
 
     /// Add: `offsets[i] = values[0] + … + values[i - 1]` for `i` in `0..=n`.
     pub fn run(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         count: Count,
@@ -45,9 +44,9 @@ impl Scan {
             let groups = if pass == "totals" {
                 Groups::Direct([1, 1, 1])
             } else {
-                counts.groups(gpu, count, SCAN_BLOCK, 1)
+                counts.groups(count, SCAN_BLOCK, 1)
             };
-            stage.run(gpu, "primitives/scan", pass, &defines, &bindings, groups)?;
+            stage.run("primitives/scan", pass, &defines, &bindings, groups)?;
         }
         Ok(())
     }
@@ -62,41 +61,43 @@ pub struct Bin {
     places: Buffer,
     scan: Scan,
     matrix: Counts,
+    entries: Count,
 }
 
 const BIN_RUN: u32 = 64;
 
 impl Bin {
-    /// Binning of up to `capacity` pairs.
-    pub fn new(gpu: &Gpu, capacity: u32) -> Result<Self, GpuError> {
+    /// Binning of up to `capacity` pairs. `matrix` is for its own use, and `entries` a count of it.
+    pub fn new(
+        allocator: &dyn Allocator,
+        capacity: u32,
+        matrix: Counts,
+        entries: Count,
+    ) -> Result<Self, GpuError> {
         let threads = capacity.div_ceil(BIN_RUN).max(1);
-        let entries = 16 * threads;
-        let matrix = Counts::new(gpu, "bin")?;
-        let mut state: super::counts::StepState = bytemuck::Zeroable::zeroed();
-        state.n_rays = entries;
-        gpu.write(&matrix.state, 0, &[state]);
+        let n = 16 * threads;
+        matrix.set(allocator, entries, n);
         Ok(Self {
             threads,
-            other: gpu.buffer("bin pairs", u64::from(capacity) * 8)?,
-            histogram: gpu.buffer("bin histogram", u64::from(entries) * 4)?,
-            places: gpu.buffer("bin places", u64::from(entries + 1) * 4)?,
-            scan: Scan::new(gpu, "bin", u64::from(entries))?,
+            other: allocator.buffer("bin pairs", u64::from(capacity) * 8)?,
+            histogram: allocator.buffer("bin histogram", u64::from(n) * 4)?,
+            places: allocator.buffer("bin places", u64::from(n + 1) * 4)?,
+            scan: Scan::new(allocator, "bin", u64::from(n))?,
             matrix,
+            entries,
         })
     }
 
     /// Add: sort `pairs` by the lowest `key_bits` bits of the key, in place.
     pub fn run(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         count: Count,
         pairs: &Buffer,
         key_bits: u32,
     ) -> Result<(), GpuError> {
-        self.matrix.groups(gpu, Count::Rays, SCAN_BLOCK, 1);
-        self.matrix.publish(gpu, stage)?;
+        self.matrix.publish(stage)?;
         // An even number of passes brings the result back to where it started.
         let passes = key_bits.div_ceil(4).next_multiple_of(2);
         for pass in 0..passes {
@@ -119,7 +120,6 @@ impl Bin {
                 ("histogram_out", &self.histogram),
             ];
             stage.run(
-                gpu,
                 "primitives/bin",
                 "histogram",
                 &defines("histogram"),
@@ -127,10 +127,9 @@ impl Bin {
                 groups.clone(),
             )?;
             self.scan.run(
-                gpu,
                 stage,
                 &self.matrix,
-                Count::Rays,
+                self.entries,
                 &self.histogram,
                 &self.places,
             )?;
@@ -141,7 +140,6 @@ impl Bin {
                 ("sorted", to),
             ];
             stage.run(
-                gpu,
                 "primitives/bin",
                 "scatter",
                 &defines("scatter"),

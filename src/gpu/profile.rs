@@ -66,7 +66,7 @@ fn by_timestamps(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuErro
         encoder.write_timestamp(&queries, index);
     }
     encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
-    encoder.copy_buffer_to_buffer(&resolved, 0, &times.raw, 0, bytes);
+    encoder.copy_buffer_to_buffer(&resolved, 0, times.raw(), 0, bytes);
     gpu.enqueue(encoder);
     let ticks = gpu.read::<u64>(&times, 0, stages.len() + 1)?;
     let nanoseconds = f64::from(gpu.queue.get_timestamp_period());

@@ -33,6 +33,7 @@ shaders! {
     "common/ray_loss",
     "common/scene_box",
     "common/step",
+    "compaction",
     "compositing",
     "distillation",
     "encoding/frequency",

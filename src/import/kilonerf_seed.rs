@@ -1,7 +1,7 @@
-//! `KiloNerf`, the compact implementation of `KiloNeRF` (Reiser et al. 2021): a cube of N×N×N cells around the origin, five
-//! layers in each, whose tensors have the cells' x, y and z for their first dimensions.
+//! Imports `KiloNerf`, the compact implementation of `KiloNeRF` (Reiser et al. 2021): a cube of N×N×N cells around the origin
+//! with five layers each, whose tensors have the cells' x, y and z as first dimensions.
 //!
-//! Its density is the last output of layer 2, rectified as the features beside it. Layer 3 has no activation, so it is
+//! The density is the last output of layer 2, rectified like the features beside it. Layer 3 has no activation, so it is
 //! multiplied into layer 4.
 
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::config::{
 };
 use crate::gpu::AdapterClass;
 
-/// What the weights do not say of a model.
+/// Properties of a model that its weights do not show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Rays, and the samples on them.
+    /// Rays and their samples.
     pub rays: RayOptions,
     /// Side of the cube, in world units.
     pub scene_scale: f32,
@@ -31,7 +31,7 @@ impl Default for Options {
     }
 }
 
-/// One of the five layers, of all cells.
+/// One of the five layers for all cells.
 #[derive(Debug)]
 struct Grid<'a> {
     /// Cells along x, y and z.
@@ -45,7 +45,7 @@ struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    /// Layer `number`, of sizes that are checked where given.
+    /// Open layer `number`, and check its sizes if they are given.
     fn open(
         tensors: &'a Tensors,
         number: u32,
@@ -116,7 +116,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let first = Grid::open(&tensors, 1, None, [None, None])?;
     let (cells, width) = (Some(first.resolution), first.n_out);
     if !width.is_multiple_of(4) || width > 64 {
-        let reason = format!("has {width} outputs; a multiple of 4 up to 64 can be imported");
+        let reason = format!("has {width} outputs; only a multiple of 4 up to 64 can be imported");
         return Err(tensors.fault("layer1_w", reason));
     }
     let open = |number, n_in, n_out| Grid::open(&tensors, number, cells, [n_in, n_out]);
@@ -129,14 +129,14 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         let n = n.map(|n| n / 6).filter(|n| (1..=most).contains(n));
         n.map(size).ok_or_else(|| {
             let reason =
-                format!("has {n_in} inputs, which no encoding of 1 to {most} frequencies makes");
+                format!("has {n_in} inputs, which fit no encoding of 1 to {most} frequencies");
             tensors.fault(layer, reason)
         })
     };
     let n_positions = n_frequencies("layer1_w", first.n_in, 0, 16)?;
     let n_directions = n_frequencies("layer4_w", fourth.n_in, width, 12)?;
 
-    // x turns slowest there, and fastest in a grid here.
+    // x varies slowest in the file, and fastest in kiln's grid.
     let [nx, ny, nz] = first.resolution;
     let order = (0..nz * ny * nx).map(|i| ((i % nx) * ny + i / nx % ny) * nz + i / (nx * ny));
     let mut slabs: [[Vec<f32>; 2]; 4] = Default::default();
@@ -175,14 +175,15 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         width,
         [n_positions, n_directions],
     )?;
-    // Refuses sizes that no kernel takes.
+    // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
 
-/// `after`, whose first inputs are the outputs of `before` and whose others stay, with nothing between them.
+/// The product of two layers without an activation between them: the outputs of `before` are the first inputs of `after`, and
+/// its other inputs stay.
 fn joined(before: &Linear, after: &Linear) -> Linear {
     let n = before.weight.n_out;
     let (of_before, others): (Vec<f64>, Vec<f64>) = {
@@ -209,7 +210,7 @@ fn joined(before: &Linear, after: &Linear) -> Linear {
     joined
 }
 
-/// The method whose networks are `width` wide.
+/// The configuration of a method whose networks are `width` wide.
 fn config(
     options: &Options,
     resolution: [usize; 3],
@@ -222,7 +223,7 @@ fn config(
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
     config.optimizer.learning_rate = 5e-4;
-    // Every sample in the cube counts.
+    // The model evaluates every sample in the cube.
     config.occupancy = None;
     config.distillation = None;
     let pass = &mut config.passes[0];

@@ -1,12 +1,12 @@
-//! The network of learned initialisations (Tancik et al. 2021) as two implementations have it: a `Sequential` of linear layers
-//! with rectifiers between them, sines and cosines in, colour and then density out.
+//! Imports the network of learned initialisations (Tancik et al. 2021) from two implementations: a `Sequential` of linear
+//! layers with `ReLU` between them, whose inputs are sines and cosines, and whose outputs are colour, then density.
 //!
 //! | | compact implementation | nerf-meta |
 //! |---|---|---|
-//! | first layer | `net.0` | `net.1`, behind the frequencies `net.0.freqs` |
+//! | first layer | `net.0` | `net.1`, after the frequencies `net.0.freqs` |
 //! | inputs | sine and cosine of each frequency in turn | all sines, then all cosines |
 //! | σ | rectified | softplus |
-//! | last interval | endless | 1e-3, over white |
+//! | last interval | infinite | 1e-3, over white |
 
 use std::path::Path;
 
@@ -18,17 +18,17 @@ use crate::config::{
 };
 use crate::gpu::AdapterClass;
 
-/// Layers that are looked for.
+/// Maximum number of layers.
 const MAX_LAYERS: usize = 64;
 
-/// What the weights do not say of a model.
+/// Properties of a model that its weights do not show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Rays, and the samples on them.
+    /// Rays and their samples.
     pub rays: RayOptions,
-    /// Logarithm of the highest frequency; left out, what the file says, else 8.
+    /// Base-2 logarithm of the highest frequency; by default the file's, else 8.
     pub max_log2: Option<f64>,
-    /// Raw density to σ; left out, that of the implementation whose names the tensors have.
+    /// Activation from raw density to σ; by default that of the implementation that the tensor names indicate.
     pub density_activation: Option<DensityActivation>,
 }
 
@@ -42,7 +42,7 @@ impl Default for Options {
     }
 }
 
-/// Which implementation a model is of.
+/// The implementation that a model comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     Compact,
@@ -58,13 +58,13 @@ impl Layout {
         }
     }
 
-    /// Layer `l`, among rectifiers, which have no weights and count too, and perhaps the frequencies.
+    /// Name of layer `l`. The activations between layers, and the frequencies if present, count too.
     fn layer(self, l: usize) -> String {
         format!("net.{}", 2 * l + usize::from(self == Self::NerfMeta))
     }
 
-    /// The first layer, whose inputs are a sine and a cosine of three coordinates for each of `n` frequencies, for the order
-    /// that kiln has them in.
+    /// Reorder the inputs of the first layer, a sine and a cosine of three coordinates for each of `n` frequencies, to kiln's
+    /// order.
     fn reordered(self, first: &mut Linear, n: usize) {
         if self == Self::Compact {
             return;
@@ -84,7 +84,7 @@ impl Layout {
         }
     }
 
-    /// What the last sample of a ray stands for, where that is not all behind it.
+    /// Length of the last sample's interval, if it is finite.
     fn last_interval(self, background: Background) -> Option<f32> {
         let over_white = background == Background::Fixed([1.0; 3]);
         (self == Self::NerfMeta && over_white).then_some(1e-3)
@@ -108,7 +108,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         .take_while(|&l| tensors.has(&format!("{}.weight", name(l))))
         .count();
     let mut layers: Vec<Linear> = Vec::new();
-    // One layer at least is asked for, and named if it is missing.
+    // Open at least one layer, so that an error names it if it is missing.
     for l in 0..n_layers.max(1) {
         let n_in = layers.last().map(|before| before.weight.n_out);
         let n_out = if l + 1 == n_layers { Some(4) } else { None };
@@ -117,13 +117,13 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let first = &layers[0];
     let (n_in, width) = (first.weight.n_in, first.weight.n_out);
     if n_layers < 2 || !n_in.is_multiple_of(6) || !(2..=20).contains(&(n_in / 6)) {
-        let reason = format!("has {n_in} inputs, which no encoding of 2 to 20 frequencies makes");
+        let reason = format!("has {n_in} inputs, which fit no encoding of 2 to 20 frequencies");
         return Err(tensors.fault(&format!("{}.weight", name(0)), reason));
     }
     for (l, layer) in layers[..n_layers - 1].iter().enumerate() {
         if layer.weight.n_out != width {
             let reason = format!(
-                "has {} outputs, the first layer {width}: hidden layers are alike",
+                "has {} outputs, but the first layer has {width}: all hidden layers must have the same width",
                 layer.weight.n_out
             );
             return Err(tensors.fault(&format!("{}.weight", name(l)), reason));
@@ -136,14 +136,14 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let parameters = parameters("density_network", &layers);
     let sizes = [n_frequencies, width, n_layers - 1];
     let config = config(options, layout, max_log2, sizes)?;
-    // Refuses sizes that no kernel takes.
+    // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
 
-/// Logarithm of the highest of `n` frequencies: `given`, what the file says where it holds them, or 8.
+/// Base-2 logarithm of the highest of `n` frequencies: the file's if it holds them, else `given`, else 8.
 fn highest(tensors: &Tensors, given: Option<f64>, n: usize) -> Result<f64, ImportError> {
     const NAME: &str = "net.0.freqs";
     if !tensors.has(NAME) {
@@ -154,7 +154,7 @@ fn highest(tensors: &Tensors, given: Option<f64>, n: usize) -> Result<f64, Impor
         let reason = format!("has shape {shape:?}, it should be [{n}]");
         return Err(tensors.fault(NAME, reason));
     }
-    // They were rounded to 32 bits, twice.
+    // The frequencies were rounded to 32 bits twice.
     let found = values[n - 1].log2();
     let rounded = (found * 1e4).round() / 1e4;
     let expected = |i: usize| (rounded * f64::from(size(i)) / f64::from(size(n - 1))).exp2();

@@ -1,8 +1,8 @@
-//! Fields that other programs trained, as runs of kiln's own.
+//! Converts fields that other programs trained to kiln runs.
 //!
-//! A foreign checkpoint comes as safetensors under the names of its `state_dict`. Its layers are rewritten as those of a
-//! method here, exactly: linear maps without an activation between them are multiplied out, columns are put in the order
-//! that kiln joins inputs in.
+//! A foreign checkpoint is a safetensors file with the names of its `state_dict`. Its layers are converted to those of a kiln
+//! method without approximation: linear maps without an activation between them are multiplied, and columns are reordered to
+//! kiln's order of inputs.
 
 pub mod kilonerf_seed;
 pub mod learnit;
@@ -17,7 +17,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 use crate::checkpoint::{CheckpointError, read_whole};
 use crate::config::{Background, Config, ConfigError, Length, RayDirection};
 
-/// What can go wrong with an import.
+/// An error of an import.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
@@ -25,10 +25,10 @@ pub enum ImportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// The file is not safetensors, or cut short.
+    /// The file is not safetensors, or is truncated.
     #[error(
         "{path} is not a safetensors file, or is cut short ({reason}): convert the checkpoint with safetensors.torch.save_file, as kiln import --help shows",
         path = .path.display()
@@ -36,10 +36,10 @@ pub enum ImportError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// The parser's message.
         reason: String,
     },
-    /// A tensor is missing, or not what the others say it should be.
+    /// A tensor is missing, or is inconsistent with the others.
     #[error("{path}: tensor `{name}` {reason}", path = .path.display())]
     Tensor {
         /// The file.
@@ -49,38 +49,38 @@ pub enum ImportError {
         /// What is wrong.
         reason: String,
     },
-    /// The tensors' names are those of no model that is known.
+    /// The tensors do not belong to a supported model.
     #[error("{path}: {reason}", path = .path.display())]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// What is missing or unsupported.
         reason: String,
     },
-    /// The model's sizes, or the options, make no method.
+    /// The model's sizes, or the options, give no valid configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
-/// What no weights say of the rays that a model was trained on.
+/// Properties of the training rays, which weights do not show.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RayOptions {
     /// Stratified samples per ray.
     pub n_samples: u32,
-    /// Where a ray starts.
+    /// Start of a ray in world units.
     pub near: f32,
-    /// Where it ends.
+    /// End of a ray in world units.
     pub far: f32,
-    /// What near and far measure.
+    /// Whether near and far are depths along the viewing axis or distances.
     pub ray_direction: RayDirection,
-    /// Where in a pixel its ray passes.
+    /// Position of the ray within its pixel, along both axes.
     pub pixel_center: f32,
     /// Background of training and evaluation.
     pub background: Background,
 }
 
 impl RayOptions {
-    /// Those of Blender scenes, rays through whose pixels' corners have `n_samples` samples.
+    /// The options for Blender scenes, with rays through the corners of pixels and `n_samples` samples per ray.
     fn of_blender(n_samples: u32, ray_direction: RayDirection) -> Self {
         Self {
             n_samples,
@@ -92,7 +92,7 @@ impl RayOptions {
         }
     }
 
-    /// Write them to `config`.
+    /// Set these options in `config`.
     fn configure(&self, config: &mut Config) {
         config.scene.length = Length::World;
         config.scene.near = Some(self.near);
@@ -107,11 +107,11 @@ impl RayOptions {
 /// A matrix or a vector of f64.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Matrix {
-    /// Rows.
+    /// Number of rows.
     pub(crate) n_out: usize,
-    /// Columns.
+    /// Number of columns.
     pub(crate) n_in: usize,
-    /// Row after row.
+    /// Values in row-major order.
     pub(crate) values: Vec<f64>,
 }
 
@@ -137,7 +137,7 @@ impl Matrix {
         }
     }
 
-    /// The last columns, from `at` on, before the others.
+    /// Move the last columns, from `at` on, before the others.
     fn rotate_columns(&mut self, at: usize) {
         let n_in = self.n_in;
         self.values
@@ -146,7 +146,7 @@ impl Matrix {
     }
 }
 
-/// One affine map: `weight · x + bias`.
+/// An affine map: `weight · x + bias`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Linear {
     pub(crate) weight: Matrix,
@@ -154,7 +154,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// `self` after `before`, with nothing between them.
+    /// The composition `self ∘ before`.
     fn after(&self, before: &Self) -> Self {
         let column = Matrix {
             n_out: before.bias.len(),
@@ -169,7 +169,7 @@ impl Linear {
         }
     }
 
-    /// The outputs of `self`, then those of `other`, of the same input.
+    /// Stack two maps of the same input: the outputs of `self`, then those of `other`.
     fn above(&self, other: &Self) -> Self {
         Self {
             weight: Matrix {
@@ -187,7 +187,7 @@ impl Linear {
 pub(crate) struct Tensors {
     path: PathBuf,
     all: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
-    /// Types of tensors that are not of 32-bit floats.
+    /// Types of tensors that do not hold 32-bit floats.
     other: BTreeMap<String, String>,
 }
 
@@ -214,7 +214,7 @@ impl Tensors {
         };
         for (name, view) in file.iter() {
             if view.dtype() != Dtype::F32 {
-                // Step counters and the like are of no concern; a weight of another type is named once it is asked for.
+                // Step counters and the like are irrelevant; `get` reports a weight of another type.
                 let kind = format!("{:?}", view.dtype());
                 tensors.other.insert(name.to_owned(), kind);
                 continue;
@@ -246,7 +246,7 @@ impl Tensors {
         self.all.contains_key(name)
     }
 
-    /// What comes before names that end with `leaf`, each once.
+    /// The distinct prefixes of names that end with `leaf`.
     fn prefixes(&self, leaf: &str) -> Vec<String> {
         let names = self.all.keys().chain(self.other.keys());
         let prefixes = names.filter_map(|name| name.strip_suffix(leaf));
@@ -254,7 +254,7 @@ impl Tensors {
         prefixes.filter(whole).map(str::to_owned).collect()
     }
 
-    /// Shape and values of the tensor `name`, which are finite.
+    /// Shape and values of the tensor `name`; values that are not finite are an error.
     fn get(&self, name: &str) -> Result<&(Vec<usize>, Vec<f64>), ImportError> {
         match self.all.get(name) {
             None => Err(match self.other.get(name) {
@@ -272,7 +272,7 @@ impl Tensors {
         }
     }
 
-    /// The affine map `name.weight` and `name.bias`, of sizes that are checked where given.
+    /// The affine map with `name.weight` and `name.bias`; sizes are checked if given.
     fn linear(
         &self,
         name: &str,
@@ -309,7 +309,7 @@ impl Tensors {
 /// Name, shape and values.
 pub type Parameter = (String, Vec<usize>, Vec<f32>);
 
-/// A method and its parameters, under the names of a checkpoint.
+/// A method and its parameters, with the names of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The whole configuration.
@@ -318,19 +318,19 @@ pub struct Imported {
     pub parameters: Vec<Parameter>,
 }
 
-/// `parameters`, which layers were multiplied for, if 32-bit floats hold them all.
+/// Return `parameters` if all are finite; products of layers may overflow 32-bit floats.
 fn finite(tensors: &Tensors, parameters: Vec<Parameter>) -> Result<Vec<Parameter>, ImportError> {
     let is_infinite = |p: &&Parameter| p.2.iter().any(|v| !v.is_finite());
     match parameters.iter().find(is_infinite) {
         None => Ok(parameters),
         Some((name, ..)) => Err(tensors.unknown(format!(
-            "what becomes `{name}`, layers without a rectifier between them as one, is too large for 32-bit floats: its \
+            "`{name}`, the product of layers without an activation between them, is too large for 32-bit floats: the model's \
              weights have diverged"
         ))),
     }
 }
 
-/// Density and colour from one layer of outputs r, g, b, σ.
+/// Reorder the outputs r, g, b, σ of a layer to σ, r, g, b.
 fn density_first(output: &Linear) -> Linear {
     let mut output = output.clone();
     output.weight.values.rotate_right(output.weight.n_in);

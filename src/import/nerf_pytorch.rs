@@ -1,8 +1,8 @@
-//! Models of `PyTorch` implementations of neural radiance fields: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's
-//! nerf-pytorch, and the `NeRF` class of yenchenlin's.
+//! Imports models of `PyTorch` implementations of `NeRF`: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's nerf-pytorch,
+//! and the `NeRF` class of yenchenlin's.
 //!
-//! Any prefix may stand before the names of a `state_dict`; one with the word `fine` in it marks the fine model, without
-//! which the coarse one makes the image.
+//! The names of a `state_dict` may have any prefix. A prefix with the word `fine` marks the fine model; without one, the
+//! coarse model renders the image.
 
 use std::path::Path;
 
@@ -10,25 +10,25 @@ use super::{
     ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
 };
 use crate::config::{
-    Config, DirectionEncoding, FeatureActivation, Field, ForwardFacing, FrequencyConfig, Ndc, Pass,
-    PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+    Config, DirectionEncoding, FeatureActivation, FieldConfig, ForwardFacing, FrequencyConfig, Ndc,
+    PassConfig, PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
 };
 use crate::gpu::AdapterClass;
 
-/// What the weights do not say of a model. The defaults are nerf-pytorch's own, for its Blender scenes.
+/// Properties of a model that its weights do not show. The defaults are nerf-pytorch's for Blender scenes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Frequencies of positions; read off the weights' shapes where left out.
+    /// Number of frequencies of positions; by default derived from the shapes of the weights.
     pub n_frequencies: Option<u32>,
-    /// Frequencies of directions; read off the weights' shapes where left out.
+    /// Number of frequencies of directions; by default derived from the shapes of the weights.
     pub n_direction_frequencies: Option<u32>,
-    /// Rays, and the coarse model's samples on them.
+    /// Rays and the coarse model's samples.
     pub rays: RayOptions,
     /// Samples per ray that the fine model adds.
     pub n_fine_samples: u32,
-    /// What is spaced evenly.
+    /// Quantity in which samples are evenly spaced.
     pub spacing: Spacing,
-    /// Of a model of normalised device coordinates, half of an image's width and height in focal lengths.
+    /// For a model in normalised device coordinates: half the image's width and height in focal lengths.
     pub ndc: Option<[f32; 2]>,
 }
 
@@ -45,7 +45,7 @@ impl Default for Options {
     }
 }
 
-/// One model, rewritten.
+/// One converted model.
 #[derive(Debug)]
 struct Model {
     density: Vec<Linear>,
@@ -57,7 +57,7 @@ struct Model {
 }
 
 impl Model {
-    /// With density and features of the last hidden layer's `width` outputs, and a view branch of those features.
+    /// Add the heads: density and features from the last hidden layer's `width` outputs, and a view branch on the features.
     fn with_heads(
         mut self,
         tensors: &Tensors,
@@ -75,7 +75,7 @@ impl Model {
     }
 }
 
-/// Names of the layers that tell the classes apart.
+/// Names of layers that identify the classes.
 const MARKS: [(&str, Class); 3] = [
     ("layer1.weight", Class::Flexible),
     ("pts_linears.0.weight", Class::Yenchenlin),
@@ -95,7 +95,7 @@ enum Class {
 /// [`ImportError`]; a tensor that is missing or of another shape is named.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
-    // A prefix is that of the first class whose mark it has; FlexibleNeRFModel has layers that PaperNeRFModel has too.
+    // A prefix belongs to the first class whose mark it has, since FlexibleNeRFModel shares layer names with PaperNeRFModel.
     let mut found: Vec<(String, Class)> = Vec::new();
     for (mark, class) in MARKS {
         for prefix in tensors.prefixes(mark) {
@@ -163,14 +163,14 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         };
         all.extend(parameters(&name("density_network"), &model.density));
         all.extend(parameters(&name("color_network"), &model.color));
-        config.passes.push(Pass {
+        config.passes.push(PassConfig {
             loss_weight: 1.0,
             sampler,
             field: field(&tensors, prefix, &model, &preset.field, options)?,
         });
     }
     config.resolve(SceneHints::default(), AdapterClass::Software);
-    // Refuses sizes that no kernel takes.
+    // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
     Ok(Imported {
@@ -184,27 +184,28 @@ fn field(
     tensors: &Tensors,
     prefix: &str,
     model: &Model,
-    preset: &Field,
+    preset: &FieldConfig,
     options: &Options,
-) -> Result<Field, ImportError> {
+) -> Result<FieldConfig, ImportError> {
     let (position, include_position) = frequencies(model.n_position);
     let (direction, include_direction) = frequencies(model.n_direction);
     let agrees = |asked: Option<u32>, found: u32, what: &str| match asked {
         Some(n) if n != found => Err(tensors.unknown(format!(
-            "the weights of `{prefix}` are those of {found} frequencies of {what}, not of {n}"
+            "the weights of `{prefix}` have {found} frequencies of {what}, not {n}"
         ))),
         _ => Ok(()),
     };
     agrees(options.n_frequencies, position, "positions")?;
     agrees(options.n_direction_frequencies, direction, "directions")?;
-    let network = |layers: &[Linear], of: &crate::config::Network| crate::config::Network {
-        n_neurons: size(layers[0].weight.n_out),
-        n_hidden_layers: size(layers.len() - 1),
-        ..of.clone()
-    };
+    let network =
+        |layers: &[Linear], of: &crate::config::NetworkConfig| crate::config::NetworkConfig {
+            n_neurons: size(layers[0].weight.n_out),
+            n_hidden_layers: size(layers.len() - 1),
+            ..of.clone()
+        };
     let last = &model.density[model.density.len() - 1];
     let color = preset.color_network.as_ref();
-    Ok(Field {
+    Ok(FieldConfig {
         position_encoding: PositionEncoding::Frequency(FrequencyConfig {
             n_frequencies: position,
             include_input: include_position,
@@ -220,7 +221,7 @@ fn field(
                 include_input: include_direction,
             }
         },
-        density_network: crate::config::Network {
+        density_network: crate::config::NetworkConfig {
             skips: model.skips.clone(),
             ..network(&model.density, &preset.density_network)
         },
@@ -237,28 +238,28 @@ fn field(
     })
 }
 
-/// Frequencies of an encoding of `n` values, and whether the input is among them.
+/// Number of frequencies of an encoding of `n` values, and whether it includes the input.
 fn frequencies(n: usize) -> (u32, bool) {
     (size(n / 6), n % 6 == 3)
 }
 
-/// The first layer, whose inputs must be those of a frequency encoding.
+/// The first layer, whose inputs must be a frequency encoding.
 fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
     let first = tensors.linear(name, None, None)?;
     let (n, width) = (first.weight.n_in, first.weight.n_out);
-    // Beyond 16 frequencies a position's rounding is all that is seen.
+    // Beyond 16 frequencies, the encoding shows only rounding errors of the position.
     if !(6..=3 + 6 * 16).contains(&n) || n % 3 != 0 {
-        let reason = format!("has {n} inputs, which no encoding of 1 to 16 frequencies makes");
+        let reason = format!("has {n} inputs, which fit no encoding of 1 to 16 frequencies");
         return Err(tensors.fault(&format!("{name}.weight"), reason));
     }
     if width % 4 != 0 || width > 512 {
-        let reason = format!("has {width} outputs; a multiple of 4 up to 512 can be imported");
+        let reason = format!("has {width} outputs; only a multiple of 4 up to 512 can be imported");
         return Err(tensors.fault(&format!("{name}.weight"), reason));
     }
     Ok(first)
 }
 
-/// Values of the encoded direction, which follow `width` features in the input of layer `name`.
+/// Number of values of the encoded direction, which follow `width` features in the input of layer `name`.
 fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, ImportError> {
     let layer = tensors.linear(name, None, None)?;
     let n = layer.weight.n_in.checked_sub(width);
@@ -272,7 +273,7 @@ fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, Impo
     })
 }
 
-/// Layers `name.0`, `name.1`… that each take `width` inputs, or `width + n_skip`; and which of them take those.
+/// Layers `name.0`, `name.1`… that each have `width` or `width + n_skip` inputs, and the indices of the latter.
 fn trunk(
     tensors: &Tensors,
     name: &str,
@@ -297,7 +298,7 @@ fn trunk(
     Ok((layers, skips))
 }
 
-/// Hidden layers `name.0`, `name.1`… of a view branch, `limit` at most, then `last`.
+/// The hidden layers `name.0`, `name.1`… of a view branch, at most `limit`, then `last`.
 fn view_branch(
     tensors: &Tensors,
     name: &str,
@@ -316,8 +317,8 @@ fn view_branch(
     Ok(layers)
 }
 
-/// `FlexibleNeRFModel`: the first layer has no activation and features are rectified; hidden values come before the encoded
-/// position where a layer sees both.
+/// `FlexibleNeRFModel`: the first layer has no activation, and features are rectified. In skip connections, hidden values come
+/// before the encoded position.
 fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
     let first = first_layer(tensors, &name("layer1"))?;
@@ -328,7 +329,7 @@ fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     }
     if skips.first() == Some(&0) {
         let reason =
-            "sees the position again right behind the first layer, which kiln has no layer for";
+            "has a skip connection directly after the first layer, which kiln does not support";
         return Err(tensors.fault(&name("layers_xyz.0.weight"), reason));
     }
     density[0] = density[0].after(&first);
@@ -350,7 +351,7 @@ fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     model.with_heads(tensors, leaves.map(name), width)
 }
 
-/// `PaperNeRFModel`: the density is read off the features, and the last layer of the view branch is never used.
+/// `PaperNeRFModel`: the density is computed from the features, and the last layer of the view branch is never used.
 fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
     let (mut density, skips) = position_first_trunk(tensors, &name("layers_xyz"))?;
@@ -394,7 +395,7 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
             );
             return Err(tensors.fault(&name("output_linear.weight"), reason));
         }
-        // A fifth output is made where there is a fine model, and never used.
+        // With a fine model there is a fifth output, which is never used.
         let mut four = output.clone();
         four.weight.n_out = 4;
         four.weight.values.truncate(4 * width);
@@ -411,8 +412,8 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     model.with_heads(tensors, leaves.map(name), width)
 }
 
-/// All layers `name.0`, `name.1`… of a trunk whose skips have the encoded position before the hidden values, and which layers
-/// those are; it is put behind them.
+/// All layers `name.0`, `name.1`… of a trunk whose skip connections have the encoded position before the hidden values, and the
+/// indices of those layers. The columns are reordered to put the position after the hidden values.
 fn position_first_trunk(
     tensors: &Tensors,
     name: &str,

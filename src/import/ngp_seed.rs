@@ -1,33 +1,33 @@
-//! `NGP`, the compact implementation of Instant-NGP (Müller et al. 2022): hashed lookup tables of two features a row, a density
-//! and a colour network with biases, directions as sines and cosines.
+//! Imports `NGP`, the compact implementation of Instant-NGP (Müller et al. 2022): hashed lookup tables with two features per
+//! row, density and colour networks with biases, and directions as sines and cosines.
 //!
-//! Every level is hashed, its corners lie at whole numbers of cells, and σ is the exponential of the first output.
+//! Every level is hashed, its corners lie at integer cell coordinates, and σ is the exponential of the first output.
 
 use std::path::Path;
 
 use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
 use crate::config::{
-    ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss, Network,
-    PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+    ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss,
+    NetworkConfig, PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
 };
 use crate::encoding::hash_grid::levels;
 use crate::gpu::AdapterClass;
 
-/// Levels and layers that are looked for.
+/// Maximum number of levels and layers.
 const MAX_LEVELS: usize = 32;
-/// Features of a row.
+/// Features per row.
 const N_FEATURES: usize = 2;
 
-/// What the weights do not say of a model.
+/// Properties of a model that its weights do not show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Rays, and the samples on them.
+    /// Rays and their samples.
     pub rays: RayOptions,
     /// Side of the box, in world units.
     pub scene_scale: f32,
     /// Cells per axis of the coarsest level.
     pub base_resolution: u32,
-    /// Cells per axis that the growth from level to level is computed from; those of the finest level, but for rounding.
+    /// Cells per axis of the finest level before rounding, from which the growth factor is computed.
     pub finest_resolution: u32,
 }
 
@@ -73,7 +73,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     }
     let n_rows = n_rows.unwrap_or_default();
     if !n_rows.is_power_of_two() {
-        let reason = format!("has {n_rows} rows; a power of two can be imported");
+        let reason = format!("has {n_rows} rows; only a power of two can be imported");
         return Err(tensors.fault(&table_name(0), reason));
     }
 
@@ -85,8 +85,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let n_directions = n_encoded / 6;
     if !n_encoded.is_multiple_of(6) || !(1..=12).contains(&n_directions) {
         let reason = format!(
-            "has {n_in} inputs, which the {n_density_outputs} outputs of the density network and no encoding of 1 to 12 \
-             frequencies make"
+            "has {n_in} inputs, which do not fit the {n_density_outputs} outputs of the density network and an encoding of \
+             1 to 12 frequencies"
         );
         return Err(tensors.fault("color_MLP.0.weight", reason));
     }
@@ -101,7 +101,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         size(n_density_outputs),
         networks,
     )?;
-    // Refuses sizes that no kernel takes.
+    // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
     let mut all = tables;
@@ -111,7 +111,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     Ok(Imported { config, parameters })
 }
 
-/// The layers `name.0`, `name.2`… of a `Sequential` with activations between them, whose hidden ones are alike.
+/// The layers `name.0`, `name.2`… of a `Sequential` with activations between them; all hidden layers have the same width.
 fn mlp(
     tensors: &Tensors,
     name: &str,
@@ -123,7 +123,7 @@ fn mlp(
         .take_while(|&l| tensors.has(&format!("{}.weight", layer(l))))
         .count();
     if n_layers < 2 {
-        // One layer alone has no hidden values; the second is missing, if the first is there.
+        // A network needs two layers; the second is missing, if the first exists.
         return Err(tensors.fault(&format!("{}.weight", layer(n_layers)), "is missing"));
     }
     let mut layers = vec![tensors.linear(&layer(0), Some(n_in), None)?];
@@ -139,9 +139,9 @@ fn mlp(
     Ok(layers)
 }
 
-/// The network that `layers` make.
-fn network(layers: &[Linear]) -> Network {
-    Network {
+/// The configuration of the network with these `layers`.
+fn network(layers: &[Linear]) -> NetworkConfig {
+    NetworkConfig {
         n_neurons: size(layers[0].weight.n_out),
         n_hidden_layers: size(layers.len() - 1),
         biases: true,
@@ -150,7 +150,7 @@ fn network(layers: &[Linear]) -> Network {
     }
 }
 
-/// The grid whose levels have as many cells as the model's.
+/// The hash grid whose levels have as many cells as the model's.
 fn grid(
     tensors: &Tensors,
     options: &Options,
@@ -170,9 +170,9 @@ fn grid(
         dense_levels: false,
         grid_offset: 0.0,
     };
-    // Where a level should have a whole number of cells, the model has one less if rounding left it just below that. The
-    // error grows from level to level, so a change of the growth that is small enough separates the levels below from those
-    // that are whole.
+    // If a level should have a whole number of cells, the model has one cell less where rounding put the value just below it.
+    // The error grows from level to level, so a sufficiently small change of the growth factor separates such levels from
+    // the exact ones.
     let changes = (16..=29)
         .rev()
         .map(|half_decades| 10_f64.powf(-0.5 * f64::from(half_decades)));
@@ -183,18 +183,18 @@ fn grid(
     let found = candidates.map(of_growth).find(agrees);
     found.ok_or_else(|| {
         tensors.unknown(format!(
-            "no growth from level to level makes the {n_levels} levels from {coarsest} to {finest} cells: give other \
+            "no growth factor reproduces the {n_levels} levels from {coarsest} to {finest} cells: give other values of \
              --base-resolution and --finest-resolution"
         ))
     })
 }
 
-/// Levels after the coarsest one.
+/// Number of levels after the coarsest one.
 fn steps(n_levels: usize) -> f64 {
     f64::from(size(n_levels.max(2) - 1))
 }
 
-/// Cells per axis of each level, rounded as the model's program rounds them.
+/// Cells per axis of each level, rounded as in the model's program.
 fn cells(n_levels: usize, coarsest: u32, finest: u32) -> Vec<f32> {
     let (coarsest, finest) = (f64::from(coarsest), f64::from(finest));
     let growth = ((finest.ln() - coarsest.ln()) / steps(n_levels)).exp();
@@ -203,13 +203,13 @@ fn cells(n_levels: usize, coarsest: u32, finest: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The method of the grid and of the density and colour network.
+/// The configuration of a method with this grid and these density and colour networks.
 fn config(
     options: &Options,
     grid: HashGridConfig,
     n_directions: u32,
     n_density_outputs: u32,
-    [density, color]: [Network; 2],
+    [density, color]: [NetworkConfig; 2],
 ) -> Result<Config, ImportError> {
     let mut config = Config::preset("ngp", &[])?;
     "ngp-seed".clone_into(&mut config.method);
@@ -217,13 +217,13 @@ fn config(
     config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
-    // Those of the model's own training: a constant rate, no average.
+    // As in the model's training: a constant learning rate and no average.
     config.optimizer.ema_decay = 0.0;
     config.optimizer.decay_base = 1.0;
     config.optimizer.decay_start = 0;
     config.optimizer.decay_interval = 0;
     config.loss = Loss::L2 {};
-    // Every sample in the box counts.
+    // The model evaluates every sample in the box.
     config.occupancy = None;
     let pass = &mut config.passes[0];
     pass.sampler = Sampler::Stratified {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn levels_have_as_many_cells_as_the_program_computes() {
-        // What numpy made of these, where a whole number of cells came out just below it.
+        // Results of NumPy, where an integer number of cells came out just below the integer.
         for (n_levels, finest, last) in [
             (2, 128, 127.0),
             (16, 2048, 2048.0),
@@ -263,7 +263,7 @@ mod tests {
             (16, 4096, 4095.0),
         ] {
             let wanted = cells(n_levels, 16, finest);
-            // One unit in the last place is the C library's own business.
+            // Allow one unit in the last place of difference between C libraries.
             assert!(
                 (wanted[n_levels - 1] - last).abs() <= 1.0,
                 "{finest}: {wanted:?}"

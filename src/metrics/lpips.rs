@@ -1,14 +1,14 @@
 //! Learned perceptual image patch similarity (Zhang et al. 2018), version 0.1, from weights that the user supplies.
 //!
-//! Both images go through the convolutions of a classifier, cut into five slices. After each slice the features of a pixel
-//! are scaled to unit length, and the squared differences are weighted by channel and averaged over pixels:
+//! Both images pass through the convolutional layers of a classifier, divided into five slices. After each slice, the features
+//! of a pixel are scaled to unit length, and their squared differences are weighted by channel and averaged over pixels:
 //!
 //! ```text
 //! distance = Σ_slices mean_pixels Σ_channels lin[channel] · (a/(|a| + 1e-10) − b/(|b| + 1e-10))²
 //! ```
 //!
-//! Images flow through the slices in bands of rows. Every layer keeps only the rows that its next output still needs, so
-//! memory does not grow with an image's height, and nothing is computed twice.
+//! Images pass through the slices in bands of rows. Every layer keeps only the rows that its next output still needs, so
+//! memory does not grow with the image's height, and nothing is computed twice.
 
 mod layers;
 mod network;
@@ -28,7 +28,7 @@ use crate::files::read_file;
 /// Largest file that is read: VGG's weights take 60 MiB, the whole network ten times that.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// What can go wrong with a learned distance.
+/// An error while a learned distance is computed.
 #[derive(Debug, thiserror::Error)]
 pub enum LpipsError {
     /// The file cannot be read.
@@ -36,23 +36,23 @@ pub enum LpipsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// The file is not safetensors, or cut short.
+    /// The file is not safetensors, or is truncated.
     #[error("{path} is not a safetensors file, or is cut short ({reason}): export the weights as docs/evaluation.md shows", path = .path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The parser's words.
+        /// The parser's message.
         reason: String,
     },
-    /// The tensors are of no network that is known here.
+    /// The tensors do not belong to a supported network.
     #[error("{path} holds neither the alex nor the vgg network of LPIPS ({reason}): export the weights as docs/evaluation.md shows", path = .path.display())]
     Network {
         /// The file.
         path: PathBuf,
-        /// What gave it away.
+        /// How it was recognised.
         reason: String,
     },
     /// A tensor of the network is not in the file.
@@ -62,10 +62,10 @@ pub enum LpipsError {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// The network that the other tensors are of.
+        /// The network that the other tensors belong to.
         network: Network,
     },
-    /// A tensor has another shape or type than its network needs, or holds what is no number.
+    /// A tensor has the wrong shape or type for its network, or holds NaN or infinite values.
     #[error("{path}: tensor `{name}` {reason}: export the weights as docs/evaluation.md shows", path = .path.display())]
     Tensor {
         /// The file.
@@ -75,7 +75,7 @@ pub enum LpipsError {
         /// What is wrong.
         reason: String,
     },
-    /// An image has no pixel left after the last slice.
+    /// An image is too small to have a pixel after the last slice.
     #[error(
         "LPIPS with the {network} network needs images of at least {least} pixels a side, and this one has {width}×{height}: \
          measure larger images (--downscale 1), or leave out --lpips"
@@ -87,31 +87,31 @@ pub enum LpipsError {
         width: usize,
         /// The image's height.
         height: usize,
-        /// The smallest side.
+        /// The smallest allowed side.
         least: usize,
     },
-    /// An image has another number of values than its size says.
+    /// The number of values of an image does not match its size.
     #[error("an image of {width}×{height} pixels has {expected} values, not {given}")]
     Values {
         /// The width as given.
         width: usize,
         /// The height as given.
         height: usize,
-        /// Three a pixel.
+        /// Expected number of values, three per pixel.
         expected: usize,
-        /// Values that there are.
+        /// Number of values given.
         given: usize,
     },
 }
 
-/// Pixels of an image in a band, as far as whole rows allow: 16 MiB of the 64 channels that follow.
+/// Number of image pixels in a band, rounded to whole rows: 16 MiB for 64 channels of features.
 const PIXELS_PER_BAND: usize = 1 << 16;
-/// Least rows in a band: one row of the last slice.
+/// Minimum number of rows in a band: one row of the last slice.
 const ROWS_PER_BAND: usize = 16;
 
-/// Added to lengths.
+/// Added to lengths in the normalisation.
 const EPSILON: f64 = 1e-10;
-/// Mean and spread of the images that the classifiers were trained on, for values in [-1, 1].
+/// Mean and standard deviation of the images that the classifiers were trained on, for values in [-1, 1].
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 
@@ -180,13 +180,13 @@ impl Lpips {
         })
     }
 
-    /// What the weights are of.
+    /// The network that the weights belong to.
     #[must_use]
     pub fn network(&self) -> Network {
         self.network
     }
 
-    /// Refuse an image of which nothing would be left.
+    /// Check that an image is large enough for the network.
     ///
     /// # Errors
     /// [`LpipsError::TooSmall`].
@@ -203,8 +203,8 @@ impl Lpips {
         })
     }
 
-    /// Distance of two RGB images (height, width, 3) with values in [0, 1]: 0 for equal ones, and with trained weights seldom
-    /// above 1.
+    /// Distance of two RGB images (height, width, 3) with values in [0, 1]: 0 for equal images, and rarely above 1 with
+    /// trained weights.
     ///
     /// # Errors
     /// [`LpipsError::TooSmall`], [`LpipsError::Values`].
@@ -228,7 +228,7 @@ impl Lpips {
             }
         }
         let mut windows = [self.windows(width), self.windows(width)];
-        // Of every slice, the sum of distances and the number of pixels.
+        // Sum of distances and number of pixels for every slice.
         let mut sums = vec![(0.0, 0); self.slices.len()];
         let rows = (PIXELS_PER_BAND / width).max(ROWS_PER_BAND);
         for first in (0..height).step_by(rows) {
@@ -248,7 +248,7 @@ impl Lpips {
         Ok(sums.iter().map(|(sum, n)| sum / (*n).max(1) as f64).sum())
     }
 
-    /// One for each layer of all slices.
+    /// One window for each layer of all slices.
     fn windows(&self, mut width: usize) -> Vec<Window> {
         let layers = self.slices.iter().flat_map(|slice| &slice.layers);
         layers
@@ -261,7 +261,7 @@ impl Lpips {
     }
 }
 
-/// Values in [0, 1] as the classifiers were trained on them.
+/// Normalise values in [0, 1] as in the training of the classifiers.
 fn scaled(rgb: &[f32]) -> Vec<f32> {
     let channels = (0..3).cycle();
     rgb.iter()
@@ -270,7 +270,7 @@ fn scaled(rgb: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// A tensor that both networks have, and whose shape tells them apart.
+/// A tensor that both networks have, with different shapes.
 const FIRST: &str = "net.slice1.0.weight";
 
 fn recognise(path: &Path, tensors: &SafeTensors<'_>) -> Result<Network, LpipsError> {
@@ -291,7 +291,7 @@ fn recognise(path: &Path, tensors: &SafeTensors<'_>) -> Result<Network, LpipsErr
     }
 }
 
-/// Weights on disk.
+/// A file of weights.
 struct File<'a> {
     path: &'a Path,
     network: Network,
@@ -299,7 +299,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// The slice that `lin{index}` belongs to; those of the network are counted from 1.
+    /// The slice that `lin{index}` belongs to; the names of the network's slices count from 1.
     fn slice(&self, index: usize, plans: &[Plan]) -> Result<Slice, LpipsError> {
         let mut layers = Vec::with_capacity(plans.len());
         let mut channels = 0;

@@ -1,11 +1,11 @@
-//! Image quality over 8-bit-rounded sRGB values; `docs/evaluation.md` says what is compared with what.
+//! Image quality over 8-bit-rounded sRGB values; see `docs/evaluation.md`.
 
 pub mod lpips;
 
-/// Mean squared error as a peak signal-to-noise ratio in dB, peak 1.
+/// Convert a mean squared error to a peak signal-to-noise ratio in dB, with peak 1.
 #[must_use]
 pub fn psnr_of_mse(mse: f64) -> f64 {
-    // A NaN stays one.
+    // NaN propagates.
     -10.0 * if mse < 1e-10 { 1e-10 } else { mse }.log10()
 }
 
@@ -38,7 +38,7 @@ fn window() -> [f64; SSIM_WINDOW] {
     w
 }
 
-/// Separable filter over the positions where the window fits.
+/// Separable Gaussian filter at the positions where the window fits.
 fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
     let w = window();
     let (out_w, out_h) = (width + 1 - SSIM_WINDOW, height + 1 - SSIM_WINDOW);
@@ -65,8 +65,8 @@ fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
     out
 }
 
-/// Structural similarity (Wang et al. 2004) of two RGB images: 11×11 Gaussian window of sigma 1.5, K1 = 0.01,
-/// K2 = 0.03, where the window fits, mean over positions and channels. `None` where the image is smaller than the window.
+/// Structural similarity (Wang et al. 2004) of two RGB images: 11×11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03,
+/// averaged over channels and the positions where the window fits. `None` if the image is smaller than the window.
 #[must_use]
 pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
     if width < SSIM_WINDOW || height < SSIM_WINDOW {

@@ -7,8 +7,10 @@ use super::Batch;
 use crate::config;
 use crate::gpu::primitives::{Bin, Scan};
 use crate::gpu::{
-    AdapterClass, Binding, Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage, StepState,
+    AdapterClass, Allocator, Binding, Buffer, Count, Counts, Defines, GpuError, Groups, Profile,
+    Stage,
 };
+use crate::step_state::StepState;
 
 const FILE: &str = "network/binned";
 /// What the map of cells holds where there is no network.
@@ -84,16 +86,50 @@ impl CellGrid {
     }
 
     /// The map that gives every cell a network, in order.
-    pub fn full_map(&self, gpu: &Gpu) -> Result<Buffer, GpuError> {
+    pub fn full_map(&self, allocator: &dyn Allocator) -> Result<Buffer, GpuError> {
         let map: Vec<u32> = (0..self.n_cells()).collect();
-        gpu.buffer_with("cells", &map)
+        allocator.buffer_with("cells", &map)
+    }
+}
+
+/// A grid whose networks have more weights than one buffer holds, or that are more than shaders count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", GpuError::from(*self))]
+pub struct GridTooLarge {
+    /// Networks of each kind.
+    pub networks: u32,
+    /// Bytes of their weights.
+    pub bytes: u64,
+    /// The device's limit.
+    pub limit: u64,
+    /// Cells along the longest side that would fit.
+    pub longest: u32,
+}
+
+impl From<GridTooLarge> for GpuError {
+    fn from(grid: GridTooLarge) -> Self {
+        let GridTooLarge {
+            networks,
+            bytes,
+            limit,
+            longest,
+        } = grid;
+        Self::TooLarge {
+            label: format!(
+                "{networks} networks of a grid, {} at most",
+                config::Cells::MAX_NETWORKS
+            ),
+            bytes,
+            limit,
+            advice: format!("give cells.longest={longest} or less with --set, or cells.memory_mib"),
+        }
     }
 }
 
 /// Samples of a tile, which one workgroup evaluates: enough lanes for the device, few enough that cells with few samples
 /// leave little idle.
-pub(super) fn tile_lanes(gpu: &Gpu) -> u32 {
-    if gpu.class() == AdapterClass::Software {
+pub(super) fn tile_lanes(profile: &Profile) -> u32 {
+    if profile.class == AdapterClass::Software {
         8
     } else {
         64
@@ -144,23 +180,23 @@ pub struct Unsorted<'a> {
 impl Bins {
     /// Room to sort `capacity` samples into the cells of `grid`, in tiles of `tile`.
     pub fn new(
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         label: &str,
         grid: &CellGrid,
         capacity: u64,
         with_rays: bool,
         tile: u32,
     ) -> Result<Self, GpuError> {
-        let buffer =
-            |role: &str, n: u64, bytes: u64| gpu.buffer(&format!("{label} {role}"), n * bytes);
+        let buffer = |role: &str, n: u64, bytes: u64| {
+            allocator.buffer(&format!("{label} {role}"), n * bytes)
+        };
         let n = u64::from(grid.n_networks);
-        let networks = Counts::new(gpu, "networks")?;
-        let mut state: StepState = bytemuck::Zeroable::zeroed();
-        state.n_cells = grid.n_networks;
-        gpu.write(&networks.state, 0, &[state]);
+        let networks = StepState::counts(allocator, "networks")?;
+        networks.set(allocator, StepState::CELLS, grid.n_networks);
+        let matrix = StepState::counts(allocator, "bin")?;
         let samples = u32::try_from(capacity).unwrap_or(u32::MAX);
         Ok(Self {
-            counts: Counts::new(gpu, "bins")?,
+            counts: StepState::counts(allocator, "bins")?,
             samples: buffer("binned samples", capacity, 16)?,
             sample_rays: buffer("binned rays", if with_rays { capacity } else { 0 }, 8)?,
             tiles: buffer("tiles", capacity / u64::from(tile) + n, 16)?,
@@ -172,8 +208,8 @@ impl Bins {
             tile_offsets: buffer("tile offsets", n + 1, 4)?,
             has_samples: buffer("networks with samples", n, 4)?,
             cell_offsets: buffer("network offsets", n + 1, 4)?,
-            sort: Bin::new(gpu, samples)?,
-            scan: Scan::new(gpu, label, n)?,
+            sort: Bin::new(allocator, samples, matrix, StepState::RAYS)?,
+            scan: Scan::new(allocator, label, n)?,
             networks,
             grid: grid.clone(),
             tile,
@@ -181,20 +217,12 @@ impl Bins {
         })
     }
 
-    /// Bytes that [`Self::new`] allocates.
-    #[must_use]
-    pub fn bytes(grid: &CellGrid, capacity: u64, with_rays: bool, tile: u32) -> u64 {
-        let n = u64::from(grid.n_networks);
-        let rays = if with_rays { 8 } else { 0 };
-        capacity * (16 + rays + 8 + 8) + (capacity / u64::from(tile) + n) * 16 + n * 36
-    }
-
     /// The sorted samples, as networks see them.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             counts: &self.counts,
-            count: Count::Kept,
+            count: StepState::KEPT,
             bins: Some(self),
         }
     }
@@ -213,13 +241,11 @@ impl Bins {
             .set("tile", self.tile)
     }
 
-    /// Add: sort `count` `samples`, and their rays if given, by the networks that `cells` gives to their cells.
+    /// Add: sort the `samples` of a batch, and their rays if given, by the networks that `cells` gives to their cells.
     pub fn sort(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        Batch { counts, count, .. }: Batch<'_>,
         cells: &Buffer,
         samples: &Buffer,
         sample_rays: Option<&Buffer>,
@@ -246,40 +272,36 @@ impl Bins {
             let defines = self
                 .defines(pass, count)
                 .set("with_rays", sample_rays.is_some());
-            stage.run(gpu, FILE, entry, &defines, &bindings, groups)?;
+            stage.run(FILE, entry, &defines, &bindings, groups)?;
             Ok::<(), GpuError>(())
         };
-        let per_sample = || counts.groups(gpu, count, 64, 1);
+        let per_sample = || counts.groups(count, 64, 1);
         let per_network = || Groups::covering(u64::from(self.grid.n_networks), 64);
         run(stage, "keys", "keys", per_sample())?;
         let bits = u32::BITS - self.grid.n_networks.leading_zeros();
-        self.sort
-            .run(gpu, stage, counts, count, &self.pairs, bits)?;
+        self.sort.run(stage, counts, count, &self.pairs, bits)?;
         stage.clear(&self.bounds);
         run(stage, "bounds", "find_bounds", per_sample())?;
         run(stage, "sizes", "sizes", per_network())?;
-        self.networks.groups(gpu, Count::Cells, 1024, 1);
-        self.networks.publish(gpu, stage)?;
+        self.networks.publish(stage)?;
         for (values, offsets) in [
             (&self.tile_counts, &self.tile_offsets),
             (&self.has_samples, &self.cell_offsets),
         ] {
             self.scan
-                .run(gpu, stage, &self.networks, Count::Cells, values, offsets)?;
+                .run(stage, &self.networks, StepState::CELLS, values, offsets)?;
         }
         run(stage, "tiles", "list_tiles", per_network())?;
-        self.counts.publish(gpu, stage)?;
-        let per_binned = self.counts.groups(gpu, Count::Kept, 64, 1);
+        self.counts.publish(stage)?;
+        let per_binned = self.counts.groups(StepState::KEPT, 64, 1);
         run(stage, "place", "place", per_binned)
     }
 
     /// Add: what networks put out for sorted samples, back in the order in which they came in, of which there were `count`.
     pub fn scatter(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        Batch { counts, count, .. }: Batch<'_>,
         outputs: &Unsorted<'_>,
     ) -> Result<(), GpuError> {
         let mut bindings = vec![
@@ -298,18 +320,16 @@ impl Bins {
             .set("with_color", outputs.color.is_some())
             .set("from_density_stride", outputs.binned_density.1)
             .set("to_density_stride", outputs.density.1);
-        let groups = counts.groups(gpu, count, 64, 1);
-        stage.run(gpu, FILE, "scatter", &defines, &bindings, groups)?;
+        let groups = counts.groups(count, 64, 1);
+        stage.run(FILE, "scatter", &defines, &bindings, groups)?;
         Ok(())
     }
 
     /// Add: `values`, a vec4 for each of `count` samples, from `binned` ones of sorted samples.
     pub fn scatter_vectors(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
-        counts: &Counts,
-        count: Count,
+        Batch { counts, count, .. }: Batch<'_>,
         binned: &Buffer,
         values: &Buffer,
     ) -> Result<(), GpuError> {
@@ -324,18 +344,13 @@ impl Bins {
             .defines("scatter", count)
             .set("with_density", false)
             .set("with_color", true);
-        let groups = counts.groups(gpu, count, 64, 1);
-        stage.run(gpu, FILE, "scatter", &defines, &bindings, groups)?;
+        let groups = counts.groups(count, 64, 1);
+        stage.run(FILE, "scatter", &defines, &bindings, groups)?;
         Ok(())
     }
 
     /// Add: gradients of raw outputs, in the order of the sorted samples.
-    pub fn gather(
-        &self,
-        gpu: &Gpu,
-        stage: &mut Stage,
-        gradients: &Unsorted<'_>,
-    ) -> Result<(), GpuError> {
+    pub fn gather(&self, stage: &mut Stage, gradients: &Unsorted<'_>) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("binned", &self.counts.state),
             ("pairs", &self.pairs),
@@ -346,10 +361,10 @@ impl Bins {
             bindings.extend([("d_binned_color", binned), ("d_color", color)]);
         }
         let defines = self
-            .defines("gather", Count::Kept)
+            .defines("gather", StepState::KEPT)
             .set("to_density_stride", gradients.binned_density.1);
-        let groups = self.counts.groups(gpu, Count::Kept, 64, 1);
-        stage.run(gpu, FILE, "gather", &defines, &bindings, groups)?;
+        let groups = self.counts.groups(StepState::KEPT, 64, 1);
+        stage.run(FILE, "gather", &defines, &bindings, groups)?;
         Ok(())
     }
 }

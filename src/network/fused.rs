@@ -10,7 +10,8 @@ use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
 use super::{
     ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations, binned,
 };
-use crate::gpu::{AdapterClass, Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{AdapterClass, Buffer, Defines, GpuError, Groups, Profile, Stage};
+use crate::step_state::StepState;
 
 const WORKGROUP: u32 = 64;
 /// Workgroup memory that staged weights take at most: what every adapter has.
@@ -51,9 +52,9 @@ fn staged_parts(rows: u32, length: u32) -> Vec<Part> {
 impl Fused {
     /// A network without skips.
     #[must_use]
-    pub fn new(gpu: &Gpu, layout: Layout, rectified_outputs: bool) -> Self {
+    pub fn new(profile: &Profile, layout: Layout, rectified_outputs: bool) -> Self {
         // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
-        let samples_per_thread = if gpu.class() == AdapterClass::Software {
+        let samples_per_thread = if profile.class == AdapterClass::Software {
             2
         } else {
             1
@@ -62,11 +63,11 @@ impl Fused {
         Self {
             samples_per_thread,
             workgroup: if is_grid {
-                binned::tile_lanes(gpu)
+                binned::tile_lanes(profile)
             } else {
                 WORKGROUP
             },
-            staged: is_grid && !gpu.identity_table(),
+            staged: is_grid && !profile.identity_table,
             rectified_outputs,
             layout,
         }
@@ -96,8 +97,11 @@ impl Fused {
     }
 
     /// Bytes of the buffers for what is kept of `capacity` samples.
-    #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
+    pub(super) fn activation_buffers(
+        &self,
+        capacity: u64,
+        keep: SavedActivations,
+    ) -> ActivationBytes {
         let layout = &self.layout;
         let last = layout.n_layers() - 1;
         let rows =
@@ -164,9 +168,9 @@ impl Fused {
 
     /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
     /// adapter reads them without a branch.
-    fn weight_defines(&self, gpu: &Gpu, slab: &Buffer) -> Defines {
+    fn weight_defines(&self, profile: &Profile, slab: &Buffer) -> Defines {
         let is_grid = self.layout.is_grid();
-        let (space, array) = if !is_grid && slab.bytes() <= gpu.max_uniform_bytes() {
+        let (space, array) = if !is_grid && slab.bytes() <= profile.max_uniform_bytes {
             let quads = (self.layout.base + self.layout.slab_len()) / 4;
             ("var<uniform>", format!("array<vec4<f32>, {quads}>"))
         } else {
@@ -177,33 +181,33 @@ impl Fused {
             .set("weight_array", array)
     }
 
-    fn groups(&self, gpu: &Gpu, batch: Batch<'_>) -> Groups {
+    fn groups(&self, batch: Batch<'_>) -> Groups {
         match batch.bins {
-            Some(_) => batch.counts.groups(gpu, Count::Tiles, 1, 1),
-            None => batch.counts.groups(gpu, batch.count, self.tile(), 1),
+            Some(_) => batch.counts.groups(StepState::TILES, 1, 1),
+            None => batch.counts.groups(batch.count, self.tile(), 1),
         }
     }
 
-    /// Add: `output = network(input)` for `count` rows, keeping hidden activations in `save` if given. Where the output
+    /// Add: `output = network(input)` for the rows of `batch`. Where the output
     /// rows are narrower than the network's output, only the outputs that fit are computed.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         weights: &Buffer,
         input: Rows<'_>,
         output: Rows<'_>,
-        save: Option<&Activations>,
+        activations: &Activations,
     ) -> Result<(), GpuError> {
+        let saves = activations.saved != SavedActivations::Nothing;
         let last = self.layout.n_layers() - 1;
         let mut rows: Vec<u32> = (0..=last).map(|l| self.layout.rows(l)).collect();
         rows[last] = rows[last].min(output.stride);
         let defines = self
             .defines("forward", batch)
-            .merge(self.weight_defines(gpu, weights))
+            .merge(self.weight_defines(stage.gpu().profile(), weights))
             .merge(self.parts(&rows, (0..=last).map(|l| self.layout.width(l))))
-            .set("save", save.is_some())
+            .set("save", saves)
             .set("rectified_outputs", self.rectified_outputs)
             .set("in_stride", input.stride)
             .set("in_offset", input.offset)
@@ -215,15 +219,14 @@ impl Fused {
             ("network_input", input.buffer),
             ("network_output", output.buffer),
         ];
-        bindings.extend(save.map(|activations| ("hidden", &activations.hidden[0])));
+        bindings.extend(saves.then(|| ("hidden", &activations.hidden[0])));
         bindings.extend(batch.bins.map(|bins| ("tiles", &bins.tiles)));
         stage.run(
-            gpu,
             "network/fused",
             "forward",
             &defines,
             &bindings,
-            self.groups(gpu, batch),
+            self.groups(batch),
         )?;
         Ok(())
     }
@@ -231,7 +234,6 @@ impl Fused {
     /// Add: gradients of the input, and of the weights where they are wanted.
     pub fn backward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         weights_transposed: &Buffer,
@@ -257,7 +259,7 @@ impl Fused {
         debug_assert!(d_output.stride >= padded[layers - 1] && d_input.stride >= d_input_width);
         let defines = self
             .defines("backward", batch)
-            .merge(self.weight_defines(gpu, weights_transposed))
+            .merge(self.weight_defines(stage.gpu().profile(), weights_transposed))
             .set("save", gradients.weight_gradients.is_some())
             .set("writes_d_input", gradients.d_input.is_some())
             .set("extra_d_input", gradients.d_first_input.is_some())
@@ -295,12 +297,11 @@ impl Fused {
         );
         bindings.extend(batch.bins.map(|bins| ("tiles", &bins.tiles)));
         stage.run(
-            gpu,
             "network/fused",
             "backward",
             &defines,
             &bindings,
-            self.groups(gpu, batch),
+            self.groups(batch),
         )?;
         let Some(weight_gradients) = gradients.weight_gradients else {
             return Ok(());
@@ -332,7 +333,7 @@ impl Fused {
                 overwrite: gradients.overwrite,
             };
             let partials = &activations.partials;
-            accumulate(gpu, stage, batch, &block, partials, weight_gradients)?;
+            accumulate(stage, batch, &block, partials, weight_gradients)?;
         }
         Ok(())
     }

@@ -6,12 +6,12 @@ pub mod layout;
 pub mod tiled;
 mod weight_gradients;
 
-pub use binned::{Bins, CellGrid};
+pub use binned::{Bins, CellGrid, GridTooLarge};
 pub use fused::Fused;
 pub use layout::{Layout, Matrix};
 pub use tiled::Tiled;
 
-use crate::gpu::{Buffer, Count, Counts, Gpu, GpuError, Stage};
+use crate::gpu::{Allocator, Buffer, Count, Counts, GpuError, Stage};
 
 /// A matrix of activations inside a buffer: `n` rows, `stride` f32 apart, starting at column `offset`.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +91,8 @@ pub struct Weights {
 /// Buffers for what a network computes on the way, and what forward saves for backward.
 #[derive(Debug, Clone)]
 pub struct Activations {
+    /// What a forward pass leaves there.
+    pub saved: SavedActivations,
     hidden: Vec<Buffer>,
     d_hidden: Vec<Buffer>,
     partials: Buffer,
@@ -98,31 +100,10 @@ pub struct Activations {
 
 /// Bytes of each of the [`Activations`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ActivationBytes {
+struct ActivationBytes {
     hidden: Vec<u64>,
     d_hidden: Vec<u64>,
     partials: u64,
-}
-
-impl ActivationBytes {
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        let both = self.hidden.iter().chain(&self.d_hidden).copied();
-        both.chain([self.partials])
-    }
-
-    /// Buffers of these sizes.
-    pub fn allocate(&self, gpu: &Gpu, label: &str) -> Result<Activations, GpuError> {
-        let buffer = |role: &str, bytes: u64| gpu.buffer(&format!("{label} {role}"), bytes);
-        let buffers = |role: &str, all: &[u64]| -> Result<Vec<Buffer>, GpuError> {
-            all.iter().map(|&bytes| buffer(role, bytes)).collect()
-        };
-        Ok(Activations {
-            hidden: buffers("hidden", &self.hidden)?,
-            d_hidden: buffers("d_hidden", &self.d_hidden)?,
-            partials: buffer("weight-gradient partials", self.partials)?,
-        })
-    }
 }
 
 /// Where the gradients of a backward pass come from and go to.
@@ -170,58 +151,51 @@ impl Network {
         }
     }
 
-    /// Bytes of the buffers for what is kept of `capacity` samples.
-    #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
-        match self {
-            Self::Fused(network) => network.activation_buffers(capacity, keep),
-            Self::Tiled(network) => network.activation_buffers(capacity, keep),
-        }
-    }
-
-    /// Buffers for what is kept of `capacity` samples.
+    /// Buffers for what is `saved` of `capacity` samples.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
     pub fn activations(
         &self,
-        gpu: &Gpu,
+        allocator: &dyn Allocator,
         label: &str,
         capacity: u64,
-        keep: SavedActivations,
+        saved: SavedActivations,
     ) -> Result<Activations, GpuError> {
-        self.activation_buffers(capacity, keep).allocate(gpu, label)
+        let bytes = match self {
+            Self::Fused(network) => network.activation_buffers(capacity, saved),
+            Self::Tiled(network) => network.activation_buffers(capacity, saved),
+        };
+        let buffer = |role: &str, bytes: u64| allocator.buffer(&format!("{label} {role}"), bytes);
+        let buffers = |role: &str, all: &[u64]| -> Result<Vec<Buffer>, GpuError> {
+            all.iter().map(|&bytes| buffer(role, bytes)).collect()
+        };
+        Ok(Activations {
+            saved,
+            hidden: buffers("hidden", &bytes.hidden)?,
+            d_hidden: buffers("d_hidden", &bytes.d_hidden)?,
+            partials: buffer("weight-gradient partials", bytes.partials)?,
+        })
     }
 
-    /// Add: `output = network(input)` for `count` rows; hidden activations stay in `activations` if `keep` says so. Where
-    /// the output rows are narrower than the network's output, only the outputs that fit are computed.
+    /// Add: `output = network(input)` for the rows of `batch`; `activations` say what is saved. Where the output rows are
+    /// narrower than the network's output, only the outputs that fit are computed.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         weights: &Weights,
         input: Rows<'_>,
         output: Rows<'_>,
         activations: &Activations,
-        keep: SavedActivations,
     ) -> Result<(), GpuError> {
         match self {
             Self::Fused(network) => {
-                let save = (keep != SavedActivations::Nothing).then_some(activations);
-                let values = &weights.values;
-                network.forward(gpu, stage, batch, values, input, output, save)
+                network.forward(stage, batch, &weights.values, input, output, activations)
             }
             Self::Tiled(network) => {
                 let transposed = &weights.transposed;
-                let kept = keep != SavedActivations::Nothing;
-                network.forward(
-                    gpu,
-                    stage,
-                    batch,
-                    transposed,
-                    input,
-                    output,
-                    activations,
-                    kept,
-                )
+                network.forward(stage, batch, transposed, input, output, activations)
             }
         }
     }
@@ -229,7 +203,6 @@ impl Network {
     /// Add: gradients of the input and of the weights, after a forward pass over `input` that kept what they need.
     pub fn backward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         weights: &Weights,
@@ -239,7 +212,6 @@ impl Network {
     ) -> Result<(), GpuError> {
         match self {
             Self::Fused(network) => network.backward(
-                gpu,
                 stage,
                 batch,
                 &weights.transposed,
@@ -247,15 +219,9 @@ impl Network {
                 activations,
                 gradients,
             ),
-            Self::Tiled(network) => network.backward(
-                gpu,
-                stage,
-                batch,
-                &weights.values,
-                input,
-                activations,
-                gradients,
-            ),
+            Self::Tiled(network) => {
+                network.backward(stage, batch, &weights.values, input, activations, gradients)
+            }
         }
     }
 
@@ -263,11 +229,10 @@ impl Network {
     /// those alone whose counters say that the step under way updated them.
     pub fn transpose(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         weights: &Weights,
         updated: Option<Updated<'_>>,
     ) -> Result<(), GpuError> {
-        weight_gradients::transpose(gpu, stage, self.layout(), weights, updated)
+        weight_gradients::transpose(stage, self.layout(), weights, updated)
     }
 }

@@ -7,7 +7,7 @@
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
 use super::{ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations};
-use crate::gpu::{Buffer, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{Buffer, Defines, GpuError, Profile, Stage};
 
 /// Which text of the matrix product a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +85,11 @@ const NARROW: u32 = 8;
 impl Tiled {
     /// A network of any width.
     #[must_use]
-    pub fn new(gpu: &Gpu, layout: Layout, rectified_outputs: bool) -> Self {
+    pub fn new(profile: &Profile, layout: Layout, rectified_outputs: bool) -> Self {
         Self {
             layout,
             rectified_outputs,
-            text: if gpu.identity_table() {
+            text: if profile.identity_table {
                 Text::Proved
             } else {
                 Text::Staged
@@ -122,8 +122,11 @@ impl Tiled {
     }
 
     /// Bytes of the buffers for `capacity` samples: hidden layers, all or two in turn, their gradients, partial sums.
-    #[must_use]
-    pub fn activation_buffers(&self, capacity: u64, keep: SavedActivations) -> ActivationBytes {
+    pub(super) fn activation_buffers(
+        &self,
+        capacity: u64,
+        keep: SavedActivations,
+    ) -> ActivationBytes {
         let rows =
             |stride: u32| capacity.next_multiple_of(u64::from(CHUNK)) * u64::from(stride) * 4;
         let layout = &self.layout;
@@ -150,27 +153,25 @@ impl Tiled {
     }
 
     /// What hidden layer `l` is stored in.
-    fn hidden<'a>(&self, activations: &'a Activations, l: usize, kept: bool) -> Rows<'a> {
-        let index = if kept {
-            l
-        } else {
+    fn hidden<'a>(&self, activations: &'a Activations, l: usize) -> Rows<'a> {
+        let index = if activations.saved == SavedActivations::Nothing {
             l % activations.hidden.len()
+        } else {
+            l
         };
         Rows::of(&activations.hidden[index], self.hidden_stride(l))
     }
 
-    /// Add: `output = network(input)` for `count` rows. Where the output rows are narrower than the network's output, only
+    /// Add: `output = network(input)` for the rows of `batch`. Where the output rows are narrower than the network's output, only
     /// the outputs that fit are computed.
     pub fn forward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         transposed: &Buffer,
         input: Rows<'_>,
         output: Rows<'_>,
         activations: &Activations,
-        kept: bool,
     ) -> Result<(), GpuError> {
         let layout = &self.layout;
         let last = self.n_hidden();
@@ -179,12 +180,12 @@ impl Tiled {
             let (out, width) = if l == last {
                 (output, rows.min(output.stride))
             } else {
-                (self.hidden(activations, l, kept), rows)
+                (self.hidden(activations, l), rows)
             };
             let before = if l == 0 {
                 input
             } else {
-                self.hidden(activations, l - 1, kept)
+                self.hidden(activations, l - 1)
             };
             let mut product = Product::new((layout.offset(l), rows), width, out);
             product.segments.push(Segment {
@@ -205,7 +206,7 @@ impl Tiled {
             } else {
                 self.rectified_outputs.then_some(4)
             };
-            self.multiply(gpu, stage, batch, transposed, &product)?;
+            self.multiply(stage, batch, transposed, &product)?;
         }
         Ok(())
     }
@@ -213,7 +214,6 @@ impl Tiled {
     /// Add: gradients of the input and of the weights, where they are wanted.
     pub fn backward(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         weights: &Buffer,
@@ -229,7 +229,7 @@ impl Tiled {
             let before = if l == 0 {
                 input
             } else {
-                self.hidden(activations, l - 1, true)
+                self.hidden(activations, l - 1)
             };
             if let Some(into) = gradients.weight_gradients {
                 let partials = &activations.partials;
@@ -243,16 +243,16 @@ impl Tiled {
                     ones_at: None,
                     overwrite: false,
                 };
-                accumulate(gpu, stage, batch, &block, partials, into)?;
+                accumulate(stage, batch, &block, partials, into)?;
                 if layout.has_skip(l) {
                     block.input = (input, pad4(layout.dims[0]));
                     block.offset = offset + layout.dims[l];
-                    accumulate(gpu, stage, batch, &block, partials, into)?;
+                    accumulate(stage, batch, &block, partials, into)?;
                 }
                 if layout.biases {
                     let place = [offset + layout.inputs(l), width];
                     let d_output = (d, rows);
-                    accumulate_biases(gpu, stage, batch, d_output, place, partials, into)?;
+                    accumulate_biases(stage, batch, d_output, place, partials, into)?;
                 }
             }
             let segment = Segment {
@@ -270,7 +270,7 @@ impl Tiled {
                 product.accumulates = reached_input;
                 product.mask = gradients.rectified_input;
                 product.extra = gradients.d_first_input.filter(|_| l == 0);
-                self.multiply(gpu, stage, batch, weights, &product)?;
+                self.multiply(stage, batch, weights, &product)?;
                 reached_input = true;
             }
             if l > 0 {
@@ -280,7 +280,7 @@ impl Tiled {
                 let mut product = Product::new((layout.offset(l), width), stride, out);
                 product.segments.push(segment);
                 product.mask = Some(before);
-                self.multiply(gpu, stage, batch, weights, &product)?;
+                self.multiply(stage, batch, weights, &product)?;
                 d = out;
             }
         }
@@ -289,7 +289,6 @@ impl Tiled {
 
     fn multiply(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         batch: Batch<'_>,
         matrix: &Buffer,
@@ -306,10 +305,10 @@ impl Tiled {
         if self.text == Text::Proved && !is_narrow && left_over > 0 && left_over <= NARROW {
             let mut part = product.clone();
             part.width = product.width - left_over;
-            self.multiply(gpu, stage, batch, matrix, &part)?;
+            self.multiply(stage, batch, matrix, &part)?;
             part.first_column = product.first_column + part.width;
             part.width = left_over;
-            return self.multiply(gpu, stage, batch, matrix, &part);
+            return self.multiply(stage, batch, matrix, &part);
         }
         let (first, stride) = product.matrix;
         let first = first + product.first_column;
@@ -317,11 +316,11 @@ impl Tiled {
         let depth = n_outputs.div_ceil(64);
         let lanes = n_outputs.div_ceil(depth).next_multiple_of(8);
         let (entry, groups) = match self.text {
-            _ if is_narrow => ("narrow", counts.groups(gpu, count, 64, 1)),
-            Text::Proved => ("proved", counts.groups(gpu, count, PROVED_ROWS, depth)),
+            _ if is_narrow => ("narrow", counts.groups(count, 64, 1)),
+            Text::Proved => ("proved", counts.groups(count, PROVED_ROWS, depth)),
             Text::Staged => {
                 let depth = product.width.div_ceil(STAGED_TILE);
-                ("staged", counts.groups(gpu, count, STAGED_TILE, depth))
+                ("staged", counts.groups(count, STAGED_TILE, depth))
             }
         };
         let at = |offset: u32| quads(offset + product.first_column);
@@ -351,7 +350,9 @@ impl Tiled {
             .set("accumulates", product.accumulates);
         // Layers of one shape share a kernel: where their weights lie is no part of its text.
         let bias = product.bias_row.map_or(0, |row| first + row * stride);
-        let place = gpu.uniform("layer", &[quads(first), quads(bias), 0, 0])?;
+        let place = stage
+            .gpu()
+            .uniform("layer", &[quads(first), quads(bias), 0, 0])?;
         let mut bindings = vec![
             ("counts", &counts.state),
             ("place", &place),
@@ -367,7 +368,7 @@ impl Tiled {
         );
         bindings.extend(mask.map(|m| ("mask", m.buffer)));
         bindings.extend(extra.map(|e| ("extra", e)));
-        stage.run(gpu, "network/tiled", entry, &defines, &bindings, groups)?;
+        stage.run("network/tiled", entry, &defines, &bindings, groups)?;
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 //! same on every run, and the transposed copy of the weights: `shaders/network/weight_gradients.wgsl`.
 
 use super::{Batch, Layout, Rows, Updated, Weights};
-use crate::gpu::{Buffer, Count, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Buffer, Defines, GpuError, Groups, Stage};
+use crate::step_state::StepState;
 
 /// Samples that one partial sum covers.
 pub(super) const CHUNK: u32 = 512;
@@ -34,7 +35,6 @@ pub(super) struct Block<'a> {
 
 /// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own, or `=` if they are fresh.
 pub(super) fn accumulate(
-    gpu: &Gpu,
     stage: &mut Stage,
     batch: Batch<'_>,
     block: &Block<'_>,
@@ -83,22 +83,23 @@ pub(super) fn accumulate(
     ];
     let depth = n_rows / tile;
     if let Some(bins) = batch.bins {
-        let place = gpu.uniform("weight gradients", &[block.offset, block.stride, 0, 0])?;
+        let place = stage
+            .gpu()
+            .uniform("weight gradients", &[block.offset, block.stride, 0, 0])?;
         bindings.extend([
             ("place", &place),
             ("visited", &bins.visited),
             ("bounds", &bins.bounds),
             ("gradients", gradients),
         ]);
-        let groups = batch.counts.groups(gpu, Count::Cells, 1, depth);
-        stage.run(gpu, FILE, "weights", &defines, &bindings, groups)?;
+        let groups = batch.counts.groups(StepState::CELLS, 1, depth);
+        stage.run(FILE, "weights", &defines, &bindings, groups)?;
         return Ok(());
     }
     bindings.push(("partials", partials));
-    let groups = batch.counts.groups(gpu, batch.count, CHUNK, depth);
-    stage.run(gpu, FILE, "weights", &defines, &bindings, groups)?;
+    let groups = batch.counts.groups(batch.count, CHUNK, depth);
+    stage.run(FILE, "weights", &defines, &bindings, groups)?;
     reduce(
-        gpu,
         stage,
         batch,
         [lanes, n_rows],
@@ -112,7 +113,6 @@ pub(super) fn accumulate(
 /// Add: the column of biases, `gradients += sum of d_output`, to a column of the slab that starts at f32 `offset` and
 /// goes down rows of `stride`.
 pub(super) fn accumulate_biases(
-    gpu: &Gpu,
     stage: &mut Stage,
     batch: Batch<'_>,
     d_output: (Rows<'_>, u32),
@@ -133,10 +133,9 @@ pub(super) fn accumulate_biases(
         ("lanes_operand", d.buffer),
         ("partials", partials),
     ];
-    let groups = batch.counts.groups(gpu, batch.count, CHUNK, 1);
-    stage.run(gpu, FILE, "biases", &defines, &bindings, groups)?;
+    let groups = batch.counts.groups(batch.count, CHUNK, 1);
+    stage.run(FILE, "biases", &defines, &bindings, groups)?;
     reduce(
-        gpu,
         stage,
         batch,
         [rows, 1],
@@ -148,7 +147,6 @@ pub(super) fn accumulate_biases(
 }
 
 fn reduce(
-    gpu: &Gpu,
     stage: &mut Stage,
     batch: Batch<'_>,
     [lanes, n_rows]: [u32; 2],
@@ -165,7 +163,9 @@ fn reduce(
         .set("chunk", CHUNK)
         .set("lanes_are_inputs", lanes_are_inputs);
     // Layers of one shape share a kernel: where they lie is no part of its text.
-    let place = gpu.uniform("weight gradients", &[offset, stride, 0, 0])?;
+    let place = stage
+        .gpu()
+        .uniform("weight gradients", &[offset, stride, 0, 0])?;
     let bindings = [
         ("counts", &batch.counts.state),
         ("place", &place),
@@ -173,13 +173,12 @@ fn reduce(
         ("gradients", gradients),
     ];
     let groups = Groups::covering(u64::from(lanes * n_rows), 64);
-    stage.run(gpu, FILE, "reduce", &defines, &bindings, groups)?;
+    stage.run(FILE, "reduce", &defines, &bindings, groups)?;
     Ok(())
 }
 
 /// Add: rewrite the transposed copy of the weights of `layout`, of a grid those of the networks that were `updated`, or all.
 pub(super) fn transpose(
-    gpu: &Gpu,
     stage: &mut Stage,
     layout: &Layout,
     weights: &Weights,
@@ -187,7 +186,9 @@ pub(super) fn transpose(
 ) -> Result<(), GpuError> {
     for l in 0..layout.n_layers() {
         let (offset, width, rows) = (layout.offset(l), layout.width(l), layout.rows(l));
-        let place = gpu.uniform("weights", &[offset, width, rows, layout.copy_stride])?;
+        let place = stage
+            .gpu()
+            .uniform("weights", &[offset, width, rows, layout.copy_stride])?;
         let mut bindings = vec![
             ("place", &place),
             ("values", &weights.values),
@@ -208,7 +209,7 @@ pub(super) fn transpose(
         } else {
             Groups::covering(u64::from(width * rows / 16), 64)
         };
-        stage.run(gpu, FILE, "transpose_layer", &defines, &bindings, groups)?;
+        stage.run(FILE, "transpose_layer", &defines, &bindings, groups)?;
     }
     Ok(())
 }

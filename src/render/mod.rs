@@ -18,12 +18,14 @@ use crate::camera::Camera;
 use crate::config::{Config, Sampler};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
-    AdapterClass, Buffer, Count, Gpu, GpuError, ReadBack, Stage, StepState, Submitter, profile,
+    AdapterClass, Allocator, Buffer, Gpu, GpuError, Planner, Profile, ReadBack, Stage, Submitter,
+    profile,
 };
 use crate::images::{GpuCamera, camera_rays, near_far};
 use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, Purpose, samples_of_passes};
 use crate::scene_frame::SceneFrame;
+use crate::step_state::StepState;
 use rounds::Rounds;
 use screen::Screen;
 
@@ -147,6 +149,38 @@ impl Cost {
     }
 }
 
+/// The buffers of a renderer, but for the parameters.
+struct Buffers {
+    passes: Vec<Pass>,
+    /// What rounds take besides, where views are rendered in rounds.
+    rounds: Option<Rounds>,
+    cameras: Buffer,
+    image: Buffer,
+}
+
+impl Buffers {
+    fn new(allocator: &dyn Allocator, config: &Config, fields: &[Field]) -> Result<Self, GpuError> {
+        let in_rounds = rounds::sampler(config).is_some();
+        let plain = if in_rounds {
+            &rounds::without_culling(config)
+        } else {
+            config
+        };
+        let capacities = Renderer::capacities(allocator.profile(), plain, fields);
+        let saved = |_| SavedActivations::Nothing;
+        let passes = Pass::of_method(allocator, plain, "rendering", &capacities, &saved)?;
+        let image_bytes = u64::from(capacities[0].rays) * PIXEL as u64 * 4;
+        let last = &passes[passes.len() - 1];
+        let rounds = in_rounds.then(|| Rounds::new(allocator, config, last));
+        Ok(Self {
+            rounds: rounds.transpose()?,
+            cameras: allocator.buffer("render camera", size_of::<GpuCamera>() as u64)?,
+            image: allocator.buffer("render tile image", image_bytes)?,
+            passes,
+        })
+    }
+}
+
 /// f32 per pixel on the device: colour, opacity, normal, depth.
 const PIXEL: usize = 8;
 
@@ -157,7 +191,7 @@ impl Renderer {
         config: &Config,
         occupancy: Option<&Buffer>,
     ) -> Result<Self, GpuError> {
-        let fields = Field::of_passes(gpu, config)?;
+        let fields = Field::of_passes(gpu.profile(), config)?;
         let parameters = FieldParameters::of_passes(gpu, &fields)?;
         Self::of_fields(gpu, config, occupancy, &fields, parameters)
     }
@@ -185,7 +219,7 @@ impl Renderer {
     /// Look where `other` looks now.
     pub fn take_occupancy(&self, other: &Self) {
         if let Some((from, to)) = other.occupancy.as_ref().zip(self.occupancy.as_ref()) {
-            let mut stage = Stage::new("occupancy");
+            let mut stage = self.gpu.stage("occupancy");
             stage.copy(from, to);
             self.gpu.submit([&stage]);
         }
@@ -204,30 +238,28 @@ impl Renderer {
         fields: &[Field],
         parameters: Vec<FieldParameters>,
     ) -> Result<Self, GpuError> {
-        let in_rounds = rounds::sampler(config).is_some();
-        let plain = if in_rounds {
-            &rounds::without_culling(config)
-        } else {
-            config
-        };
-        let capacities = Self::capacities(gpu, plain, fields);
-        let rays = capacities[0].rays;
-        let keep = |_| SavedActivations::Nothing;
+        let Buffers {
+            passes,
+            rounds,
+            cameras,
+            image,
+        } = Buffers::new(gpu, config, fields)?;
+        let rays = passes[0].capacity.rays;
         let mut renderer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
             parameters,
             occupancy: occupancy.cloned(),
-            cameras: gpu.buffer("render camera", size_of::<GpuCamera>() as u64)?,
+            cameras,
             tile: gpu.uniform("render tile", &[0_u32; 4])?,
             crop: gpu.uniform("render crop", &GpuCrop::new(None, &SceneFrame::WORLD))?,
             scene_frame: SceneFrame::of(config),
-            image: gpu.buffer("render tile image", u64::from(rays) * PIXEL as u64 * 4)?,
+            image,
             plain: Vec::new(),
             rounds: Vec::new(),
             with_normals: None,
             screen: None,
-            tile_rays: if in_rounds {
+            tile_rays: if rounds.is_some() {
                 rays
             } else {
                 (rays / 8).max(64).min(rays)
@@ -235,24 +267,23 @@ impl Renderer {
             submitter: Submitter::new(std::time::Duration::from_secs_f32(
                 config.training.submission_ms / 1e3,
             )),
-            passes: Pass::of_method(gpu, plain, "rendering", &capacities, &keep)?,
+            passes,
         };
-        if in_rounds {
-            renderer.build_rounds()?;
-        } else {
-            renderer.plain = renderer.build(&renderer.passes, false)?;
+        match &rounds {
+            Some(rounds) => renderer.build_rounds(rounds)?,
+            None => renderer.plain = renderer.build(&renderer.passes, false)?,
         }
         Ok(renderer)
     }
 
     /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
-    fn capacities(gpu: &Gpu, config: &Config, fields: &[Field]) -> Vec<Capacity> {
-        let mut kept: u32 = match gpu.class() {
+    fn capacities(profile: &Profile, config: &Config, fields: &[Field]) -> Vec<Capacity> {
+        let mut kept: u32 = match profile.class {
             AdapterClass::Software => 1 << 15,
             AdapterClass::Integrated => 1 << 17,
             AdapterClass::Discrete => 1 << 18,
         };
-        let marched = |pass: &crate::config::Pass| match pass.sampler {
+        let marched = |pass: &crate::config::PassConfig| match pass.sampler {
             Sampler::RayMarch { max_samples, .. } => Some(max_samples),
             _ => None,
         };
@@ -267,16 +298,18 @@ impl Renderer {
             };
             let most = samples_of_passes(config).into_iter().flatten().max();
             let fixed = most.and_then(|n| Capacity::of_rays(config, (2 * kept / n).max(1)));
-            let of_pass = |pass: &crate::config::Pass| capacity.of_sampler(&pass.sampler);
+            let of_pass = |pass: &crate::config::PassConfig| capacity.of_sampler(&pass.sampler);
             let is_fixed = fixed.is_some();
             let capacities =
                 fixed.unwrap_or_else(|| config.passes.iter().map(of_pass).collect::<Vec<_>>());
-            let mut passes = capacities.iter().zip(fields).zip(&config.passes);
-            let fit = passes.all(|((c, field), pass)| {
+            let is_quick = |(c, field): (&Capacity, &Field)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 2;
-                c.fits(gpu, &pass.sampler, field, SavedActivations::Activations)
-                    && operations <= gpu.class().most_operations()
-            });
+                operations <= profile.class.most_operations()
+            };
+            let saved = |_| SavedActivations::Activations;
+            let planner = Planner::new(profile);
+            let fit = capacities.iter().zip(fields).all(is_quick)
+                && Pass::of_method(&planner, config, "rendering", &capacities, &saved).is_ok();
             let at_least = if is_fixed {
                 capacities[0].rays <= 1
             } else {
@@ -289,33 +322,29 @@ impl Renderer {
         }
     }
 
-    /// Bytes that [`Self::new`] allocates for `fields`; normals take more once they are asked for.
-    #[must_use]
-    pub fn bytes(gpu: &Gpu, config: &Config, fields: &[Field]) -> u64 {
-        let in_rounds = rounds::sampler(config).is_some();
-        let config = &rounds::without_culling(config);
-        let capacities = Self::capacities(gpu, config, fields);
-        let rounds = if in_rounds {
-            Rounds::bytes(capacities[0])
-        } else {
-            0
-        };
-        let parameters: u64 = fields.iter().map(FieldParameters::bytes).sum();
-        let passes = Pass::bytes(config, fields, &capacities, &|_| SavedActivations::Nothing);
-        passes + parameters + rounds + u64::from(capacities[0].rays) * PIXEL as u64 * 4
+    /// Plan what [`Self::new`] allocates: parameters, and everything else. Normals take more once they are asked for.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn plan(
+        parameters: &dyn Allocator,
+        batch: &dyn Allocator,
+        config: &Config,
+    ) -> Result<(), GpuError> {
+        let fields = Field::of_passes(batch.profile(), config)?;
+        FieldParameters::of_passes(parameters, &fields)?;
+        Buffers::new(batch, config, &fields)?;
+        Ok(())
     }
 
-    /// Bytes of the parameters.
-    #[must_use]
-    pub fn parameter_bytes(&self) -> u64 {
-        self.fields().map(FieldParameters::bytes).sum()
-    }
-
-    /// Bytes of all that [`Self::beside`] allocates.
-    #[must_use]
-    pub fn batch_bytes(&self) -> u64 {
-        let fields: Vec<Field> = self.fields().cloned().collect();
-        Self::bytes(&self.gpu, &self.config, &fields) - self.parameter_bytes()
+    /// Bytes of the parameters, and of all that [`Self::beside`] allocates.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn bytes(&self) -> Result<[u64; 2], GpuError> {
+        let [parameters, batch] = [(); 2].map(|()| Planner::new(self.gpu.profile()));
+        Self::plan(&parameters, &batch, &self.config)?;
+        Ok([parameters.bytes(), batch.bytes()])
     }
 
     /// The fields' shapes, pass by pass.
@@ -372,10 +401,9 @@ impl Renderer {
     fn rays(&self, pass: &Pass) -> Result<Stage, GpuError> {
         let (gpu, counts) = (&*self.gpu, &pass.counts);
         let (cameras, tile) = (&self.cameras, &self.tile);
-        let mut rays = Stage::new("rays");
-        counts.publish(gpu, &mut rays)?;
+        let mut rays = gpu.stage("rays");
+        counts.publish(&mut rays)?;
         camera_rays(
-            gpu,
             &mut rays,
             counts,
             &self.config,
@@ -387,11 +415,10 @@ impl Renderer {
         Ok(rays)
     }
 
-    fn build_rounds(&mut self) -> Result<(), GpuError> {
+    fn build_rounds(&mut self, rounds: &Rounds) -> Result<(), GpuError> {
         let (gpu, pass) = (&*self.gpu, self.last());
-        let rounds = Rounds::new(gpu, &self.config, pass)?;
         let mut begin = self.rays(pass)?;
-        rounds.begin(gpu, &mut begin, &self.image)?;
+        rounds.begin(&mut begin, &self.image)?;
         let (parameters, occupancy) = (&self.parameters[0], self.occupancy.as_ref());
         let pair = rounds.pair(gpu, parameters, occupancy, &self.image)?;
         let pairs = std::iter::repeat_n(&pair, PAIRS).flatten().cloned();
@@ -403,59 +430,37 @@ impl Renderer {
     fn build(&self, passes: &[Pass], normals: bool) -> Result<Vec<Stage>, GpuError> {
         let gpu = &*self.gpu;
         let (last, occupancy) = (&passes[passes.len() - 1], self.occupancy.as_ref());
-        let counts = &last.counts;
         let mut stages = vec![self.rays(last)?];
         for (index, pass) in passes.iter().enumerate() {
             let is_last = index + 1 == passes.len();
             let purpose = Purpose {
                 training: false,
-                keep: if normals && is_last {
-                    SavedActivations::Activations
-                } else {
-                    SavedActivations::Nothing
-                },
                 color: is_last,
                 limited: false,
             };
             let parameters = &self.parameters[index];
             stages.extend(pass.stages(gpu, parameters, occupancy, purpose)?.into_vec());
         }
-        let n = if normals { last.capacity.kept } else { 0 };
-        let d_position = gpu.buffer("rendering d_position", u64::from(n) * 16)?;
-        if normals {
-            let mut stage = Stage::new("normals");
+        let d_position = if normals {
+            let bytes = u64::from(last.capacity.kept) * 16;
+            let d_position = gpu.buffer("rendering d_position", bytes)?;
+            let mut stage = gpu.stage("normals");
+            let (parameters, samples) = (&self.parameters[last.index], last.kept_samples());
             last.field.density_gradient(
-                gpu,
                 &mut stage,
-                counts,
-                &self.parameters[last.index],
-                &last.kept_samples,
+                parameters,
+                &samples,
                 &last.buffers,
                 &d_position,
             )?;
             stages.push(stage);
-        }
-        let raw = last.field.raw_outputs(&last.buffers);
-        let defines = last.defines().set("pass", "render").set("normals", normals);
-        let bindings = [
-            ("counts", &counts.state),
-            ("offsets", &last.offsets),
-            ("kept_samples", &last.kept_samples),
-            ("kept_rays", &last.kept_rays),
-            ("raw_color", &raw.color),
-            ("raw_density", &raw.density),
-            ("d_position", &d_position),
-            ("image", &self.image),
-        ];
-        let mut composite = Stage::new("composite");
-        composite.run(
-            gpu,
-            "compositing",
-            "render",
-            &defines,
-            &bindings,
-            counts.groups(gpu, Count::Rays, 64, 1),
-        )?;
+            Some(d_position)
+        } else {
+            None
+        };
+        let mut composite = gpu.stage("composite");
+        let samples = last.ray_samples();
+        samples.render(&mut composite, d_position.as_ref(), &self.image)?;
         stages.push(composite);
         Ok(stages)
     }
@@ -495,7 +500,7 @@ impl Renderer {
     ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
             let fields: Vec<Field> = self.fields().cloned().collect();
-            let capacities = Self::capacities(&self.gpu, &self.config, &fields);
+            let capacities = Self::capacities(self.gpu.profile(), &self.config, &fields);
             let last = capacities.len() - 1;
             let keep = |index| {
                 if index == last {

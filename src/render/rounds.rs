@@ -6,10 +6,10 @@
 use crate::config::{Config, Sampler};
 use crate::field::FieldParameters;
 use crate::gpu::primitives::Scan;
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
-use crate::network::SavedActivations;
-use crate::pass::{Capacity, Pass, Purpose};
+use crate::pass::{Pass, Purpose};
+use crate::step_state::StepState;
 
 /// Rays end where they let through less than this, if the method does not say where.
 const MIN_TRANSMITTANCE: f32 = 1e-3;
@@ -50,7 +50,11 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// Rounds of `pass`, which culls nothing, for the method in `config`.
-    pub(super) fn new(gpu: &Gpu, config: &Config, pass: &Pass) -> Result<Self, GpuError> {
+    pub(super) fn new(
+        allocator: &dyn Allocator,
+        config: &Config,
+        pass: &Pass,
+    ) -> Result<Self, GpuError> {
         let (max_samples, given) = match config.passes[0].sampler {
             Sampler::RayMarch {
                 max_samples,
@@ -61,12 +65,12 @@ impl Rounds {
         };
         let n = u64::from(pass.capacity.rays);
         let mut other = pass.clone();
-        other.rays = gpu.buffer("rendering rays of the next round", n * RAY_BYTES)?;
+        other.rays = allocator.buffer("rendering rays of the next round", n * RAY_BYTES)?;
         Ok(Self {
             passes: [pass.clone(), other],
-            flags: gpu.buffer("rendering rays that go on", n * 4)?,
-            places: gpu.buffer("rendering places of rays", (n + 1) * 4)?,
-            scan: Scan::new(gpu, "rendering rounds", n)?,
+            flags: allocator.buffer("rendering rays that go on", n * 4)?,
+            places: allocator.buffer("rendering places of rays", (n + 1) * 4)?,
+            scan: Scan::new(allocator, "rendering rounds", n)?,
             min_transmittance: if given > 0.0 {
                 given
             } else {
@@ -76,14 +80,8 @@ impl Rounds {
         })
     }
 
-    /// Bytes that [`Self::new`] allocates.
-    pub(super) fn bytes(capacity: Capacity) -> u64 {
-        u64::from(capacity.rays) * (RAY_BYTES + 8)
-    }
-
     fn small(
         &self,
-        gpu: &Gpu,
         stage: &mut Stage,
         counts: &Counts,
         entry: &str,
@@ -104,22 +102,17 @@ impl Rounds {
         let groups = if matches!(entry, "limit" | "settle") {
             Groups::Direct([1, 1, 1])
         } else {
-            counts.groups(gpu, Count::Rays, 64, 1)
+            counts.groups(StepState::RAYS, 64, 1)
         };
-        stage.run(gpu, "entry/rounds", entry, &defines, &bindings, groups)?;
+        stage.run("entry/rounds", entry, &defines, &bindings, groups)?;
         Ok(())
     }
 
     /// Add: make the rays of a tile, drawn before, and its part of `image` ready for the first round.
-    pub(super) fn begin(
-        &self,
-        gpu: &Gpu,
-        stage: &mut Stage,
-        image: &Buffer,
-    ) -> Result<(), GpuError> {
+    pub(super) fn begin(&self, stage: &mut Stage, image: &Buffer) -> Result<(), GpuError> {
         let pass = &self.passes[0];
         stage.clear(image);
-        self.small(gpu, stage, &pass.counts, "start", [&pass.rays, &pass.rays])
+        self.small(stage, &pass.counts, "start", [&pass.rays, &pass.rays])
     }
 
     /// Two rounds, after which the rays that are left lie where they lay before.
@@ -134,48 +127,25 @@ impl Rounds {
         for (pass, other) in [(0, 1), (1, 0)] {
             let (pass, next) = (&self.passes[pass], &self.passes[other].rays);
             let (counts, rays) = (&pass.counts, [&pass.rays, next]);
-            let mut limit = Stage::new("limit");
-            self.small(gpu, &mut limit, counts, "limit", rays)?;
+            let mut limit = gpu.stage("limit");
+            self.small(&mut limit, counts, "limit", rays)?;
             stages.push(limit);
             let purpose = Purpose {
                 training: false,
-                keep: SavedActivations::Nothing,
                 color: true,
                 limited: true,
             };
             stages.extend(pass.stages(gpu, parameters, occupancy, purpose)?.into_vec());
-            let raw = pass.field.raw_outputs(&pass.buffers);
-            let bindings = [
-                ("counts", &counts.state),
-                ("offsets", &pass.offsets),
-                ("kept_samples", &pass.kept_samples),
-                ("kept_rays", &pass.kept_rays),
-                ("raw_color", &raw.color),
-                ("raw_density", &raw.density),
-                ("rays", &pass.rays),
-                ("image", image),
-            ];
-            let defines = pass
-                .defines()
-                .set("pass", "accumulate")
-                .set_f32("min_transmittance", self.min_transmittance);
-            let mut end = Stage::new("accumulate");
-            let per_ray = counts.groups(gpu, Count::Rays, 64, 1);
-            end.run(
-                gpu,
-                "compositing",
-                "accumulate",
-                &defines,
-                &bindings,
-                per_ray,
-            )?;
-            self.small(gpu, &mut end, counts, "flag", rays)?;
+            let mut end = gpu.stage("accumulate");
+            let samples = pass.ray_samples();
+            samples.accumulate(&mut end, self.min_transmittance, image)?;
+            self.small(&mut end, counts, "flag", rays)?;
             let (flags, places) = (&self.flags, &self.places);
             self.scan
-                .run(gpu, &mut end, counts, Count::Rays, flags, places)?;
-            self.small(gpu, &mut end, counts, "move_up", rays)?;
-            self.small(gpu, &mut end, counts, "settle", rays)?;
-            counts.publish(gpu, &mut end)?;
+                .run(&mut end, counts, StepState::RAYS, flags, places)?;
+            self.small(&mut end, counts, "move_up", rays)?;
+            self.small(&mut end, counts, "settle", rays)?;
+            counts.publish(&mut end)?;
             stages.push(end);
         }
         Ok(stages)

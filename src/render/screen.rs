@@ -135,7 +135,7 @@ impl Picture {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_texture(
             wgpu::TexelCopyBufferInfo {
-                buffer: &self.pixels.raw,
+                buffer: self.pixels.raw(),
                 layout: wgpu::TexelCopyBufferLayout {
                     offset: 0,
                     bytes_per_row: Some(stride(self.size[0]) * 4),
@@ -251,9 +251,9 @@ impl Renderer {
             ("pixels", &pixels),
         ];
         bindings.extend(map.map(|map| ("cells", map)));
-        let mut show = Stage::new("show");
+        let mut show = gpu.stage("show");
         let groups = Groups::covering(u64::from(self.last().capacity.rays), 64);
-        show.run(gpu, FILE, "show", &defines, &bindings, groups)?;
+        show.run(FILE, "show", &defines, &bindings, groups)?;
         Ok(Screen {
             pixels,
             shade,
@@ -263,7 +263,7 @@ impl Renderer {
 
     /// The stage that looks at the occupancy grid through `camera`; nothing where there is none.
     pub(super) fn look_at_occupancy(&self, camera: &Camera) -> Result<Stage, GpuError> {
-        let mut stage = Stage::new("occupied");
+        let mut stage = self.gpu.stage("occupied");
         let grid = self.config.occupancy.as_ref().zip(self.occupancy.as_ref());
         if let Some(((config, bits), screen)) = grid.zip(self.screen.as_ref()) {
             let scene = SceneBox::of(&self.config);
@@ -281,7 +281,7 @@ impl Renderer {
             ];
             let pixels = u64::from(camera.width) * u64::from(camera.height);
             let groups = Groups::covering(pixels, 64);
-            stage.run(&self.gpu, FILE, "occupied", &defines, &bindings, groups)?;
+            stage.run(FILE, "occupied", &defines, &bindings, groups)?;
         }
         Ok(stage)
     }

@@ -1,4 +1,4 @@
-//! Charts: data to places on a page. The template draws them.
+//! Charts: converts data to coordinates on the page. The template draws them.
 
 use std::fmt::Write as _;
 
@@ -6,31 +6,31 @@ use serde::Serialize;
 
 use super::format::{decimals, duration, power, prefix, short, significant};
 
-/// Size of a chart and of the margins around its plot, in the units of its drawing.
+/// Size of a chart and of the margins around its plot, in SVG units.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 306.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 36.0;
 const BOTTOM: f64 = 52.0;
-/// Lines of so few points show each of them.
+/// Lines with at most this many points show each point.
 const FEW_POINTS: usize = 40;
-/// Parts that ticks divide an axis into, at most.
+/// Maximum number of intervals between ticks on an axis.
 const PARTS_ACROSS: f64 = 8.0;
 const PARTS_UP: f64 = 5.0;
 
-/// How values become heights.
+/// Scale of the value axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// Evenly, over the range of the data.
+    /// Linear over the range of the data.
     Linear,
-    /// Evenly, from 0.
+    /// Linear from 0.
     FromZero,
-    /// By their logarithm; values that have none are gaps.
+    /// Logarithmic; values that are not positive are gaps.
     Logarithmic,
 }
 
-/// How values read.
+/// Unit of the values, which determines their format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Decibel,
@@ -52,7 +52,7 @@ impl Unit {
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) name: String,
-    /// The colour's class in the template.
+    /// CSS class of the colour in the template.
     pub(super) class: &'static str,
     /// Seconds and values; `None` is a gap.
     pub(super) points: Vec<(f64, Option<f64>)>,
@@ -66,10 +66,10 @@ pub(super) struct Mark {
     pub(super) value: f64,
 }
 
-/// What a chart is made from.
+/// The data of a chart.
 #[derive(Debug)]
 pub(super) struct Plot<'a> {
-    /// Names the chart within the page; letters only.
+    /// Unique name of the chart within the page; letters only.
     pub(super) id: &'static str,
     pub(super) title: &'static str,
     pub(super) axis: &'static str,
@@ -79,11 +79,11 @@ pub(super) struct Plot<'a> {
     pub(super) mark: Option<Mark>,
     /// Seconds at which a run was resumed.
     pub(super) resumes: &'a [f64],
-    /// Where the time axis ends.
+    /// End of the time axis in seconds.
     pub(super) seconds: f64,
 }
 
-/// A chart as the template draws it; all places in its own units.
+/// A chart for the template; all coordinates are in SVG units.
 #[derive(Debug, Serialize)]
 pub(super) struct Chart {
     id: &'static str,
@@ -117,7 +117,7 @@ struct Line {
     path: String,
     dots: Vec<(String, String)>,
     last: String,
-    /// Place, time and value of each point, for reading them off: `x|y|time|value`, joined by `;`.
+    /// Position, time and value of each point for the tooltip: `x|y|time|value`, joined by `;`.
     readings: String,
 }
 
@@ -129,7 +129,7 @@ struct DrawnMark {
     value: String,
 }
 
-/// Values at the ends of an axis.
+/// The range of an axis.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     low: f64,
@@ -149,13 +149,13 @@ impl Range {
         (range.low <= range.high).then_some(range)
     }
 
-    /// Where `value` lies, 0 at the low end and 1 at the high one.
+    /// Relative position of `value`: 0 at the low end, 1 at the high end.
     fn share(self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 }
 
-/// The smallest distance that divides `span` into at most `count` parts: 1, 2 or 5 times a power of ten.
+/// The smallest step of 1, 2 or 5 times a power of ten that divides `span` into at most `count` parts.
 pub(crate) fn tick_step(span: f64, count: f64) -> f64 {
     let rough = span / count;
     let decade = 10f64.powf(rough.log10().floor());
@@ -168,7 +168,7 @@ pub(crate) fn tick_step(span: f64, count: f64) -> f64 {
     decade * factor
 }
 
-/// Distance of ticks over `span` seconds, minutes or hours: such as clocks have, where they suit.
+/// Step between ticks over `span` seconds, minutes or hours: one that is common on clocks, if it suits.
 fn time_step(span: f64) -> f64 {
     let fits = |step: &f64| (0.5..=1.0).contains(&(span / step / PARTS_ACROSS));
     let step = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0]
@@ -184,12 +184,12 @@ fn multiples(range: Range, step: f64) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// Decimals that tell multiples of `step` apart.
+/// Number of decimals needed to distinguish multiples of `step`.
 fn digits(step: f64) -> usize {
     (-(step.log10() + 1e-9).floor()).clamp(0.0, 12.0) as usize
 }
 
-/// An even axis that covers `data` and ends on ticks.
+/// A linear axis that covers `data` and ends on ticks.
 fn even_axis(data: Range, from_zero: bool) -> (Range, Vec<(f64, String)>) {
     let mut low = if from_zero { 0.0 } else { data.low };
     let mut high = data.high;
@@ -215,7 +215,7 @@ fn even_axis(data: Range, from_zero: bool) -> (Range, Vec<(f64, String)>) {
     (range, ticks.map(|v| (v, label(v))).collect())
 }
 
-/// A logarithmic axis over `data`, which is positive. The range is in powers of ten.
+/// A logarithmic axis over `data`, which is positive. The returned range is of log₁₀ values.
 fn logarithmic_axis(data: Range) -> (Range, Vec<(f64, String)>) {
     let pad = 0.04 * (data.high.log10() - data.low.log10()).max(0.25);
     let range = Range {
@@ -264,7 +264,7 @@ fn power_label(factor: i32, exponent: i32) -> String {
     }
 }
 
-/// What seconds are shown in: the unit's name and length.
+/// The time unit for showing `seconds`: its name and length in seconds.
 fn time_unit(seconds: f64) -> (&'static str, f64) {
     match seconds {
         s if s < 300.0 => ("seconds", 1.0),
@@ -273,14 +273,14 @@ fn time_unit(seconds: f64) -> (&'static str, f64) {
     }
 }
 
-/// A place to a tenth of a unit.
+/// Format a coordinate, rounded to a tenth of a unit.
 fn place(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
 impl Plot<'_> {
-    /// The chart, unless there is nothing to draw.
+    /// Lay out the chart; `None` if there is nothing to draw.
     pub(super) fn draw(mut self) -> Option<Chart> {
         let is_drawable = |v: f64| v.is_finite() && (self.scale != Scale::Logarithmic || v > 0.0);
         for series in &mut self.series {
@@ -369,7 +369,7 @@ impl Plot<'_> {
         })
     }
 
-    /// The chart in words.
+    /// A text description of the chart.
     fn describe(&self) -> String {
         let mut text = String::new();
         for series in &self.series {

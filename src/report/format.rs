@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
-/// What stands for a value that is not finite.
+/// Placeholder for a value that is not finite.
 const NOT_FINITE: &str = "–";
 
 /// `value` with `digits` decimals.
@@ -70,7 +70,7 @@ pub(super) fn short(value: f64) -> String {
     format!("{}{letter}", significant(value / divisor, 3))
 }
 
-/// `value` with `digits` significant digits, as a power of ten where it is very small.
+/// `value` with `digits` significant digits, in scientific notation if it is very small.
 pub(super) fn significant(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return NOT_FINITE.to_owned();

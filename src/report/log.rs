@@ -1,13 +1,13 @@
-//! What `metrics.jsonl` says, in bounded memory however long it is.
+//! Reads `metrics.jsonl` in bounded memory, however long it is.
 
 use serde::Deserialize;
 
-/// Points of a drawn line, at most.
+/// Maximum number of points of a line.
 pub(super) const POINTS: usize = 600;
-/// Version of the lines that are understood.
+/// Supported version of the lines.
 const SCHEMA: u32 = 1;
 
-/// One line; what an event does not carry is absent, as are values that were not finite.
+/// One line; fields that an event does not have are absent, as are values that were not finite.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Line {
@@ -36,11 +36,11 @@ struct Line {
     of_seconds: Option<f64>,
 }
 
-/// How good a field is that a distillation began with, went through, or is compared with.
+/// Quality of a field that a distillation starts from, passes through, or is compared with.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) name: String,
-    /// The run, where it is another one.
+    /// The run, if it is another one; else empty.
     pub(super) run: String,
     pub(super) method: String,
     pub(super) steps: f64,
@@ -48,7 +48,7 @@ pub(super) struct Stage {
     pub(super) psnr: f64,
 }
 
-/// A mean in the making.
+/// A running mean.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bin {
     count: usize,
@@ -66,7 +66,7 @@ impl Bin {
     }
 }
 
-/// A value over seconds of training, averaged over neighbours where there are more than [`POINTS`].
+/// A value over seconds of training, averaged over neighbours if there are more than [`POINTS`].
 #[derive(Debug)]
 pub(super) struct Curve {
     bins: Vec<Bin>,
@@ -81,7 +81,7 @@ impl Curve {
         }
     }
 
-    /// Add `value`, which counts `weight` in means; a gap where it is absent or not finite.
+    /// Add `value` with a `weight` for means; it is a gap if it is absent or not finite.
     fn push(&mut self, seconds: f64, value: Option<f64>, weight: f64) {
         let mut bin = Bin {
             count: 1,
@@ -117,12 +117,12 @@ impl Curve {
     }
 }
 
-/// A process that trained the run, from its start to the next one's.
+/// A process that trained the run, from its start to the start of the next one.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Step it went on from.
+    /// Step that it started from.
     pub(super) step: Option<u64>,
-    /// Seconds of training before it.
+    /// Seconds of training before its start.
     pub(super) since: f64,
     pub(super) command: Option<String>,
     pub(super) dataset: Option<String>,
@@ -142,20 +142,20 @@ pub(super) struct Log {
     pub(super) view_psnr: Curve,
     pub(super) samples_per_second: Curve,
     pub(super) rays_per_second: Curve,
-    /// By how much the held-out view was shrunk.
+    /// Downscaling factor of the held-out view.
     pub(super) view_downscale: Option<u32>,
-    /// Never empty; one without a start of its own where the log does not begin with one.
+    /// Never empty; a default session comes first if the log does not begin with a start event.
     pub(super) sessions: Vec<Session>,
-    /// In the order in which they were first told of.
+    /// In the order of their first appearance.
     pub(super) stages: Vec<Stage>,
     /// Seconds of training that the log covers.
     pub(super) seconds: f64,
-    /// Where rates are counted from: step and seconds of the line before.
+    /// Step and seconds of the previous line, from which rates are computed.
     before: Option<(f64, f64)>,
 }
 
 impl Log {
-    /// What the lines of a log tell. Those that cannot be understood are passed over.
+    /// Parse the lines of a log. Lines that cannot be parsed are skipped.
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut log = Self {
             loss: Curve::new(),
@@ -181,7 +181,7 @@ impl Log {
     }
 
     fn take(&mut self, line: Line) {
-        // Seconds of training only ever grow in a log that is whole.
+        // In an intact log, seconds of training never decrease.
         let Some(seconds) = line.seconds.filter(|&s| s >= self.seconds) else {
             return;
         };
@@ -225,7 +225,7 @@ impl Log {
         }
     }
 
-    /// A stage that was told of before, and went on since, counts once.
+    /// A later line on the same stage replaces the earlier one.
     fn take_stage(&mut self, line: Line) {
         let (Some(name), Some(psnr)) = (line.stage, line.psnr) else {
             return;

@@ -1,7 +1,7 @@
-//! `report.html`: a run in one file, with nothing to fetch. `assets/report.html` is its template.
+//! `report.html`: a run in one self-contained file. `assets/report.html` is its template.
 //!
-//! Names, paths, commands and configurations are other people's text: the template escapes all of them, and the page
-//! forbids itself every script but its own.
+//! Names, paths, commands and configurations are untrusted text: the template escapes all of them, and the page's
+//! content security policy allows no script but its own.
 
 mod chart;
 mod format;
@@ -26,28 +26,28 @@ use page::Page;
 
 const TEMPLATE: &str = include_str!("../../assets/report.html");
 
-/// What can go wrong with a report.
+/// An error while a report is written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// An example's images do not have the size that it says.
+    /// An example's images do not have its size.
     #[error("the images of view {name} do not have {width}×{height} RGB pixels")]
     Size {
         /// The view.
         name: String,
-        /// Pixels a row.
+        /// Width in pixels.
         width: u32,
-        /// Rows.
+        /// Height in pixels.
         height: u32,
     },
     /// An image cannot be encoded.
     #[error("cannot encode an image of the report: {0}")]
     Image(#[from] ImageError),
-    /// A file of the run is there, but cannot be read.
+    /// A file of the run exists, but cannot be read.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// The template is faulty.
@@ -58,29 +58,29 @@ pub enum ReportError {
     Run(#[from] RunError),
 }
 
-/// A view to show: what it should look like and what it does look like.
+/// A view to show: ground truth and prediction.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Example {
-    /// Why this one: `worst`, `median`, `best`.
+    /// Why this view was chosen: `worst`, `median`, `best`.
     pub label: String,
     /// The frame's name.
     pub name: String,
-    /// dB over 8-bit-rounded sRGB values.
+    /// PSNR in dB over 8-bit-rounded sRGB values.
     pub psnr: f64,
-    /// Structural similarity, where there is one.
+    /// Structural similarity, if it was computed.
     pub ssim: Option<f64>,
-    /// Pixels a row.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
-    /// The image over the background: sRGB, 8 bits, (height, width, 3).
+    /// The ground truth over the background: sRGB, 8 bits, (height, width, 3).
     pub truth: Vec<u8>,
-    /// The rendering over the background, as `truth`.
+    /// The rendering over the background, in the format of `truth`.
     pub prediction: Vec<u8>,
 }
 
 impl Example {
-    /// A view that is measured, whose rendering over the background of `config` is `prediction`.
+    /// An evaluated view, whose rendering over the background of `config` is `prediction`.
     #[must_use]
     pub fn new(
         label: &str,
@@ -102,10 +102,10 @@ impl Example {
     }
 }
 
-/// The views to show of `views`: the worst, the median and the best by PSNR, each once.
+/// Choose the views to show: the worst, the median and the best by PSNR, each once.
 ///
-/// Returns indices with their labels; of two views the worst and the best, of one that one. A PSNR that is not a number
-/// is the worst.
+/// Returns indices with their labels: for two views the worst and the best, for one view that one. A NaN PSNR counts as the
+/// worst.
 #[must_use]
 pub fn pick(views: &[ViewQuality]) -> Vec<(usize, &'static str)> {
     let order = worst_first(views);
@@ -122,14 +122,13 @@ pub fn pick(views: &[ViewQuality]) -> Vec<(usize, &'static str)> {
     }
 }
 
-/// Write `report.html` of `run`, whole or not at all, from its log, the text of its configuration, `eval` and
-/// `examples`.
+/// Write `report.html` of `run` atomically, from its log, the text of its configuration, `eval` and `examples`.
 ///
-/// A log or configuration that is missing leaves out what it would say, as do lines of the log that cannot be understood.
+/// A missing log or configuration, and lines of the log that cannot be parsed, are left out of the report.
 ///
 /// # Errors
-/// [`ReportError::Size`] for images of another size than said, [`ReportError::Read`] for a file that is there but cannot
-/// be read, [`ReportError::Run`] where the report cannot be written.
+/// [`ReportError::Size`] for images of the wrong size, [`ReportError::Read`] for a file that exists but cannot be read,
+/// [`ReportError::Run`] if the report cannot be written.
 pub fn write(
     run: &RunDir,
     config: Option<&str>,
@@ -142,12 +141,12 @@ pub fn write(
     let page = Page::new(run.path(), config, &log, eval, examples)?;
     let mut environment = minijinja::Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    // The name's ending turns on escaping.
+    // The extension of the name turns on escaping.
     let text = environment.render_named_str("report.html", TEMPLATE, page)?;
     Ok(run.write(&run.report(), &text)?)
 }
 
-/// Indices by PSNR, values that are not numbers first.
+/// Indices sorted by PSNR, with NaN first.
 fn worst_first(views: &[ViewQuality]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..views.len()).collect();
     order.sort_by(|&a, &b| {

@@ -1,4 +1,4 @@
-//! What the page shows, as texts and places; the template decides how it looks.
+//! Content of the page as texts and coordinates; the template determines its appearance.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use super::picture::{self, Picture};
 use super::{Example, ReportError, worst_first};
 use crate::eval::EvalReport;
 
-/// Widths that images are shrunk to, until all of them together are small enough.
+/// Widths to which images are shrunk, the first at which all of them fit [`IMAGE_BUDGET`].
 const WIDTHS: [u32; 6] = [480, 400, 320, 240, 160, 96];
-/// Characters that the images may take.
+/// Maximum length of all encoded images in characters.
 const IMAGE_BUDGET: usize = 2_400_000;
-/// Narrower images are shown with their pixels visible.
+/// Images narrower than this are shown without smoothing.
 const FEW_PIXELS: u32 = 200;
-/// Rows of the table that are always shown.
+/// Number of rows of the table that are always shown.
 const ROWS_SHOWN: usize = 10;
-/// Fewer rows than this are not worth hiding.
+/// Minimum number of rows to hide.
 const ROWS_WORTH_HIDING: usize = 4;
 
-/// What the template fills in: texts, and numbers that places are made of.
+/// The variables of the template: texts and coordinates.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
     scene: String,
@@ -69,7 +69,7 @@ struct Fact {
 struct Gallery {
     views: Vec<View>,
     amplification: u32,
-    /// The error that the end of the scale stands for, of 255.
+    /// The error at the end of the colour scale, of 255.
     full_scale: String,
     scale: String,
 }
@@ -95,7 +95,7 @@ struct Table {
     /// The difference from the mean that fills a bar, in dB.
     span: String,
     rows: Vec<Row>,
-    /// How many rows are in sight before the others are asked for.
+    /// Number of rows that are visible before the table is expanded.
     shown: usize,
 }
 
@@ -107,17 +107,17 @@ struct Row {
     lpips: String,
     difference: String,
     is_below: bool,
-    /// Where the bar starts and how long it is, in percent of the cell.
+    /// Start and length of the bar in percent of the cell.
     start: String,
     length: String,
 }
 
 #[derive(Debug, Serialize)]
 struct Times {
-    /// What the whole run spent: name, class of its colour, seconds, text.
+    /// Time spent by the whole run, by activity.
     parts: Vec<Part>,
     total: Option<String>,
-    /// Every session, where there are several.
+    /// All sessions, if there are several.
     sessions: Vec<SessionRow>,
 }
 
@@ -151,7 +151,7 @@ impl Page {
         eval: &EvalReport,
         examples: &[Example],
     ) -> Result<Self, ReportError> {
-        // Measures are looked up by name, so that one which only some reports have is shown where it is there.
+        // Optional measures are looked up by name and shown if the report has them.
         let measures = serde_json::to_value(eval)
             .expect("an evaluation is made of texts and numbers, which JSON has");
         let latest = |of: fn(&Session) -> &Option<String>| {
@@ -203,7 +203,7 @@ fn last_part(path: &Path) -> Option<String> {
 }
 
 fn scores(eval: &EvalReport, measures: &Value) -> Vec<Score> {
-    // The mean over nothing is no score.
+    // Without views, there is no score.
     if eval.views == 0 {
         return Vec::new();
     }
@@ -218,7 +218,7 @@ fn scores(eval: &EvalReport, measures: &Value) -> Vec<Score> {
     all
 }
 
-/// How the scores came about.
+/// Description of how the scores were measured.
 fn measured(eval: &EvalReport) -> String {
     if eval.views == 0 {
         return "No views were measured.".to_owned();
@@ -242,7 +242,7 @@ fn measured(eval: &EvalReport) -> String {
     )
 }
 
-/// The values of `of` over all sessions, each once, in order.
+/// The distinct values of `of` over all sessions, in order.
 fn distinct(log: &Log, of: fn(&Session) -> Option<&String>) -> Option<String> {
     let mut all: Vec<&str> = Vec::new();
     for value in log.sessions.iter().filter_map(of) {
@@ -277,9 +277,10 @@ fn facts(log: &Log, eval: &EvalReport) -> Vec<Fact> {
     all
 }
 
-/// Seconds of training, by whichever knows of more: the log may be missing, the report may be of an earlier checkpoint.
+/// Seconds of training: the larger of log and report, since the log may be missing and the report may be of an earlier
+/// checkpoint.
 fn seconds_trained(log: &Log, eval: &EvalReport) -> f64 {
-    // `max` passes over what is not a number.
+    // `max` ignores NaN.
     let seconds = log.seconds.max(eval.train_seconds);
     if seconds.is_finite() {
         seconds

@@ -1,18 +1,18 @@
-//! Images inside the page: shrunk, compared, coloured, and written as `data:` addresses.
+//! Images in the page: downscaling, differences, false colours, and encoding as `data:` URLs.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder as _, ImageError};
 
-/// Factors by which errors are amplified, the largest that suits.
+/// Factors by which errors may be amplified; the largest suitable one is used.
 const AMPLIFICATIONS: [u32; 7] = [50, 20, 10, 5, 4, 2, 1];
-/// Share of the errors that the colour scale holds.
+/// Fraction of the errors that must fit the colour scale.
 const WITHIN_SCALE: f64 = 0.99;
-/// Three channels of 255 each.
+/// Largest sum over three channels.
 const MAX_SUM: usize = 3 * 255;
 
-/// An 8-bit image with `channels` values a pixel, rows from the top.
+/// An 8-bit image with `channels` values per pixel, rows from the top.
 #[derive(Debug, Clone)]
 pub(super) struct Picture {
     pub(super) width: u32,
@@ -23,7 +23,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// An RGB image from bytes, which must be `3 * width * height`.
+    /// An RGB image from `3 * width * height` bytes.
     pub(super) fn rgb(width: u32, height: u32, bytes: &[u8]) -> Self {
         Self {
             width,
@@ -33,7 +33,7 @@ impl Picture {
         }
     }
 
-    /// The absolute difference of two images of one size, mean over channels, in 0..=255.
+    /// The absolute difference of two images of equal size, averaged over channels, in 0..=255.
     pub(super) fn difference(&self, other: &Self) -> Self {
         let pixels = self
             .values
@@ -51,7 +51,7 @@ impl Picture {
         }
     }
 
-    /// At most `limit` pixels wide, every pixel the mean of the area that it covers.
+    /// Downscale to at most `limit` pixels wide; every pixel is the mean of the area that it covers.
     pub(super) fn at_most(&self, limit: u32) -> Self {
         if self.width <= limit {
             return self.clone();
@@ -89,13 +89,13 @@ impl Picture {
         }
     }
 
-    /// A PNG of an RGB image, as an address.
+    /// Encode an RGB image as a `data:` URL of a PNG.
     pub(super) fn address(&self) -> Result<String, ImageError> {
         let bytes: Vec<u8> = self.values.iter().map(|v| v.round() as u8).collect();
         png(&bytes, self.width, self.height, FilterType::Adaptive)
     }
 
-    /// A PNG of an error map, `amplification` times as strong, as an address.
+    /// Encode an error map, amplified by `amplification` and in false colours, as a `data:` URL of a PNG.
     pub(super) fn error_address(&self, amplification: u32) -> Result<String, ImageError> {
         let strength = amplification as f32;
         let level = |v: &f32| (v * strength).round().clamp(0.0, 255.0) as usize;
@@ -105,7 +105,7 @@ impl Picture {
     }
 }
 
-/// For each of `to` places along a side of `from` pixels: the first pixel it covers and all their shares.
+/// For each of `to` new pixels along a side of `from` pixels: the first old pixel that it covers, and the weights of all.
 fn coverage(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
     let size = f64::from(from) / f64::from(to);
     let cover = |i: u32| {
@@ -118,7 +118,7 @@ fn coverage(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
     (0..to).map(cover).collect()
 }
 
-/// The factor that spreads the errors of all `maps` over the colour scale, bar the largest hundredth of them.
+/// The factor that spreads the errors of all `maps` over the colour scale, except for the largest hundredth of them.
 pub(super) fn amplification<'a>(maps: impl Iterator<Item = &'a Picture>) -> u32 {
     let mut counts = vec![0_usize; MAX_SUM + 1];
     for value in maps.flat_map(|m| &m.values) {
@@ -135,13 +135,13 @@ pub(super) fn amplification<'a>(maps: impl Iterator<Item = &'a Picture>) -> u32 
     AMPLIFICATIONS.into_iter().find(fits).unwrap_or(1)
 }
 
-/// The colour scale itself, as an address.
+/// Encode the colour scale as a `data:` URL of a PNG.
 pub(super) fn scale_address() -> Result<String, ImageError> {
     let bytes: Vec<u8> = (0..256).flat_map(|i| ember(i as f32 / 255.0)).collect();
     png(&bytes, 256, 1, FilterType::NoFilter)
 }
 
-/// The colour of `t` in [0, 1]: from black over red to pale yellow, in even steps of lightness in Oklab.
+/// The colour for `t` in [0, 1]: from black through red to pale yellow, with lightness linear in Oklab.
 fn ember(t: f32) -> [u8; 3] {
     let lightness = 0.12 + 0.84 * t;
     let chroma = 0.03 + 0.62 * t * (1.0 - t) + 0.03 * t;

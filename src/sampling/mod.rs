@@ -8,7 +8,8 @@ pub mod ray_march;
 pub mod stratified;
 
 use crate::config::{Config, Ndc, Sampler, Spacing};
-use crate::gpu::{Buffer, Count, Counts, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
+use crate::step_state::StepState;
 
 /// The map from the space that a field computes in ([`crate::scene_frame::SceneFrame`]) to the box that the encodings see.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,24 +82,36 @@ pub struct Placed {
     pub sample_rays: Buffer,
 }
 
+impl Placed {
+    /// Room for `n` samples of `n_rays` rays.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn new(
+        allocator: &dyn Allocator,
+        label: &str,
+        n_rays: u64,
+        n: u64,
+    ) -> Result<Self, GpuError> {
+        let buffer = |name: &str, n: u64, bytes: u64| {
+            allocator.buffer(&format!("{label} {name}"), n * bytes)
+        };
+        Ok(Self {
+            ray_counts: buffer("ray counts", n_rays, 4)?,
+            ray_offsets: buffer("ray offsets", n_rays + 1, 4)?,
+            samples: buffer("samples", n, 16)?,
+            sample_rays: buffer("sample rays", n, 8)?,
+        })
+    }
+}
+
 /// Which of a sampler's kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
+pub enum Phase {
     /// Count samples per ray.
     Count,
     /// Place them.
     Place,
-}
-
-/// What a sampler looks at.
-#[derive(Debug, Clone, Copy)]
-pub struct Sources<'a> {
-    /// The rays.
-    pub rays: &'a Buffer,
-    /// Occupancy bits; needed for marching.
-    pub occupancy: Option<&'a Buffer>,
-    /// The samples of the pass before; needed for importance.
-    pub previous: Option<&'a importance::Previous>,
 }
 
 /// Most samples a ray may get, given those that the pass before may have; `None` where that says nothing of a batch.
@@ -113,88 +126,107 @@ pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
     }
 }
 
-/// Add: run `sampler`'s kernel for `pass` over the rays. `jitter` moves samples at random, for training; `limited` lets a
-/// marched ray have as many samples as the counts on the device say; `index` is the place
-/// of its pass in the method, which keeps random numbers apart.
-pub fn run(
-    gpu: &Gpu,
-    stage: &mut Stage,
-    counts: &Counts,
-    sampler: &Sampler,
-    index: usize,
-    scene: &SceneBox,
-    resolution: u32,
-    pass: Pass,
-    jitter: bool,
-    limited: bool,
-    sources: &Sources<'_>,
-    placed: &Placed,
-) -> Result<(), GpuError> {
-    let (file, defines) = match *sampler {
-        Sampler::RayMarch {
-            steps,
-            cone_angle,
-            coarse_steps,
-            max_samples,
-            ..
-        } => {
-            let counts = (steps, max_samples);
-            let growth = (cone_angle.unwrap_or(0.0), coarse_steps.unwrap_or(0));
-            ray_march::shader(counts, growth, scene, resolution, jitter, limited)
-        }
-        Sampler::Stratified {
-            n_samples,
-            jitter: allowed,
-            bounded,
-            spacing,
-            last_interval,
-            ..
-        } => {
-            let disparity = spacing == Some(Spacing::Disparity);
-            let jitter = jitter && allowed;
-            stratified::shader(n_samples, jitter, bounded, disparity, last_interval)
-        }
-        Sampler::Importance {
-            n_samples,
-            jitter: allowed,
-            merge,
-        } => importance::shader(n_samples, jitter && allowed, merge),
-    };
-    let mut bindings = vec![
-        ("counts", &counts.state),
-        ("rays", sources.rays),
-        ("ray_counts", &placed.ray_counts),
-        ("ray_offsets", &placed.ray_offsets),
-        ("samples", &placed.samples),
-        ("sample_rays", &placed.sample_rays),
-    ];
-    bindings.extend(sources.occupancy.map(|bits| ("occupancy", bits)));
-    let salt = 0x5bd1_e995_u32.wrapping_add(0x9e37_79b9_u32.wrapping_mul(index as u32));
-    let defines = scene.defines().merge(defines).set("salt", salt);
-    let groups = || counts.groups(gpu, Count::Rays, 64, 1);
-    if let Some(previous) = sources.previous {
-        bindings.extend([
-            ("previous_offsets", &previous.offsets),
-            ("previous_samples", &previous.samples),
-            ("previous_rays", &previous.sample_rays),
-            ("previous_density", &previous.density),
-            ("weighted", &previous.weighted),
-        ]);
-        if pass == Pass::Count {
-            let defines = defines
-                .clone()
-                .merge(previous.activations.clone())
-                .set("pass", "weigh")
-                .set("density_stride", previous.density_stride);
-            stage.run(gpu, file, "weigh", &defines, &bindings, groups())?;
+/// A sampler and what it reads.
+#[derive(Debug)]
+pub struct Sampling<'a> {
+    /// Where samples lie.
+    pub sampler: &'a Sampler,
+    /// Place of its pass in the method, which keeps random numbers apart.
+    pub index: usize,
+    /// The box.
+    pub scene: &'a SceneBox,
+    /// Cells per axis of the occupancy grid; 0 without one.
+    pub resolution: u32,
+    /// Whether samples move at random, for training.
+    pub jitter: bool,
+    /// Whether the counts on the device say how many samples a marched ray may have.
+    pub limited: bool,
+    /// Counts on the device.
+    pub counts: &'a Counts,
+    /// The rays.
+    pub rays: &'a Buffer,
+    /// Occupancy bits; needed for marching.
+    pub occupancy: Option<&'a Buffer>,
+    /// The samples of the pass before; needed for importance.
+    pub previous: Option<&'a importance::Previous>,
+}
+
+impl Sampling<'_> {
+    fn shader(&self) -> (&'static str, Defines) {
+        match *self.sampler {
+            Sampler::RayMarch {
+                steps,
+                cone_angle,
+                coarse_steps,
+                max_samples,
+                ..
+            } => {
+                let counts = (steps, max_samples);
+                let growth = (cone_angle.unwrap_or(0.0), coarse_steps.unwrap_or(0));
+                let (scene, resolution) = (self.scene, self.resolution);
+                ray_march::shader(counts, growth, scene, resolution, self.jitter, self.limited)
+            }
+            Sampler::Stratified {
+                n_samples,
+                jitter,
+                bounded,
+                spacing,
+                last_interval,
+                ..
+            } => {
+                let disparity = spacing == Some(Spacing::Disparity);
+                let jitter = jitter && self.jitter;
+                stratified::shader(n_samples, jitter, bounded, disparity, last_interval)
+            }
+            Sampler::Importance {
+                n_samples,
+                jitter,
+                merge,
+            } => importance::shader(n_samples, jitter && self.jitter, merge),
         }
     }
-    let name = if pass == Pass::Count {
-        "count"
-    } else {
-        "place"
-    };
-    let defines = defines.set("pass", name);
-    stage.run(gpu, file, name, &defines, &bindings, groups())?;
-    Ok(())
+
+    /// Add: run the sampler's kernel for `phase` over the rays.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    pub fn run(&self, stage: &mut Stage, phase: Phase, placed: &Placed) -> Result<(), GpuError> {
+        let (file, defines) = self.shader();
+        let mut bindings = vec![
+            ("counts", &self.counts.state),
+            ("rays", self.rays),
+            ("ray_counts", &placed.ray_counts),
+            ("ray_offsets", &placed.ray_offsets),
+            ("samples", &placed.samples),
+            ("sample_rays", &placed.sample_rays),
+        ];
+        bindings.extend(self.occupancy.map(|bits| ("occupancy", bits)));
+        let salt = 0x5bd1_e995_u32.wrapping_add(0x9e37_79b9_u32.wrapping_mul(self.index as u32));
+        let defines = self.scene.defines().merge(defines).set("salt", salt);
+        let groups = || self.counts.groups(StepState::RAYS, 64, 1);
+        if let Some(previous) = self.previous {
+            bindings.extend([
+                ("previous_offsets", &previous.offsets),
+                ("previous_samples", &previous.samples),
+                ("previous_rays", &previous.sample_rays),
+                ("previous_density", &previous.density),
+                ("weighted", &previous.weighted),
+            ]);
+            if phase == Phase::Count {
+                let defines = defines
+                    .clone()
+                    .merge(previous.activations.clone())
+                    .set("pass", "weigh")
+                    .set("density_stride", previous.density_stride);
+                stage.run(file, "weigh", &defines, &bindings, groups())?;
+            }
+        }
+        let name = match phase {
+            Phase::Count => "count",
+            Phase::Place => "place",
+        };
+        let defines = defines.set("pass", name);
+        stage.run(file, name, &defines, &bindings, groups())?;
+        Ok(())
+    }
 }

@@ -1,5 +1,5 @@
-//! Toy cars, all alike and no two the same: `shaders/scene/car.wgsl` draws them, this file says of what proportions. A class of
-//! objects to learn from where none is at hand.
+//! Toy cars, a built-in class of similar objects for meta-learning: `shaders/scene/car.wgsl` renders them, and this module
+//! chooses their proportions.
 
 use std::path::Path;
 
@@ -33,10 +33,10 @@ pub struct ToyCar {
     pub nose: f32,
 }
 
-/// Every how many cars one is held out.
+/// Every `HELD_OUT`th car is held out.
 const HELD_OUT: usize = 5;
 
-/// Linear colour of a hue (0 to 1), as saturated as paint is.
+/// Linear colour of a hue (0 to 1), with the saturation of paint.
 fn paint(hue: f32, lightness: f32) -> [f32; 3] {
     let channel = |shift: f32| {
         let wave = ((hue + shift).fract() * 6.0 - 3.0).abs() - 1.0;
@@ -89,8 +89,8 @@ impl ToyCar {
         }
     }
 
-    /// `n` cameras around a car, `size` × `size` pixels each: the first sees it from the side, in front and above, the others
-    /// lie on a golden spiral from just over the ground to near the zenith, turned by `turn`.
+    /// `n` cameras around a car, `size` × `size` pixels each. The first looks at it obliquely from the side, front and above;
+    /// the others lie on a golden spiral from just above the ground to near the zenith, rotated by `turn`.
     #[must_use]
     pub fn cameras(n: usize, size: u32, turn: f64) -> Vec<Camera> {
         let golden_angle = std::f64::consts::PI * (3.0 - 5.0_f64.sqrt());
@@ -98,7 +98,7 @@ impl ToyCar {
             let (azimuth, elevation) = if i == 0 {
                 (0.7 + 0.3 * turn.sin(), 0.42)
             } else {
-                // In an order that has nothing to do with the height.
+                // The order is unrelated to the height.
                 let place = (i * 7919) % (n - 1).max(1);
                 let height = 0.05 + 0.88 * (place as f64 + 0.5) / (n - 1).max(1) as f64;
                 (turn + golden_angle * place as f64, height.asin())
@@ -111,17 +111,17 @@ impl ToyCar {
         (0..n).map(camera).collect()
     }
 
-    /// Draws it as `camera` sees it, as [`super::DemoScene::render`] does.
+    /// Renders the car from `camera`, as [`super::DemoScene::render`] does.
     pub fn render(&self, gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         let car = gpu.uniform("toy car", self)?;
         draw(gpu, camera, "scene/car", &[("car", &car)])
     }
 
-    /// Draws `n` cars, `views` of each, and writes them to folders of `root` with a `cars_splits.json` that holds every fifth
-    /// out. `progress` is called once per finished view.
+    /// Renders `views` views of each of `n` cars and writes them to folders in `root`, with a `cars_splits.json` that holds out
+    /// every fifth car. `progress` is called once per finished view.
     ///
     /// # Errors
-    /// What the device raised, or a file that cannot be written.
+    /// An error of the device, or a file that cannot be written.
     pub fn write_objects(
         gpu: &Gpu,
         root: &Path,

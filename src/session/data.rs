@@ -1,4 +1,4 @@
-//! Datasets and their images, opened for a session.
+//! Opens datasets and loads images, with notes and warnings.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::dataset::{Content, Dataset, Frame, Image, Opening, Split, load_with_c
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 
-/// Views on a slow adapter where none are asked for.
+/// Default number of evaluation views on a software adapter.
 const VIEWS_ON_SOFTWARE: usize = 25;
 
-/// The frames that `views` picks; without it all of them, or 25 on a software adapter.
+/// Return the frames that `views` selects. If it is `None`, return all of them, or 25 on a software adapter.
 pub(crate) fn pick(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -26,13 +26,13 @@ pub(crate) fn pick(
         }
         Some(Selection::Number(0)) => {
             return Err(Error::usage(
-                "--eval-views 0: one number says how many views; give 1 or more, `all`, or indices such as 0,5 or 0-0",
+                "--eval-views 0: a single number is the number of views; give 1 or more, `all`, or indices such as 0,5 or 0-0",
             ));
         }
         Some(Selection::Number(n)) => *n,
         None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
             observer.note(format!(
-                "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (--eval-views chooses)",
+                "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (change that with --eval-views)",
                 frames.len()
             ));
             VIEWS_ON_SOFTWARE
@@ -45,13 +45,13 @@ pub(crate) fn pick(
         .collect())
 }
 
-/// Where `path` is, wherever the program is started the next time.
+/// Make `path` absolute, so that it stays valid when the program is next started in another folder.
 pub(crate) fn absolute(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.display().to_string()
 }
 
-/// Open a dataset, and repeat its warnings.
+/// Open a dataset and pass on its warnings.
 pub(crate) fn open_dataset(
     observer: &dyn Observer,
     path: &Path,
@@ -81,7 +81,7 @@ fn tell(observer: &dyn Observer, dataset: &Dataset) {
     ));
 }
 
-/// Decode images under a bar; with what tells their files from others.
+/// Decode images with a progress bar. Return them, and the [`Content`] of each file, which identifies its bytes.
 pub(crate) fn load(
     observer: &dyn Observer,
     frames: &[Frame],
@@ -94,24 +94,26 @@ pub(crate) fn load(
     Ok(loaded)
 }
 
-/// Say that images are not those that the run in `dir` was trained on before, though their cameras are.
+/// Warn that image files have changed since the run in `dir` was trained, though their cameras have not. `whose` names the
+/// images and ends with "are".
 pub(crate) fn warn_of_other_images(observer: &dyn Observer, dir: &RunDir, whose: &str) {
-    observer.warn(format!("{whose} not those that {} was trained on so far: their files changed, their cameras did not; it goes on \
-         with them, and remembers them from its next checkpoint on (to have them from the start, train anew)",
+    observer.warn(format!("{whose} not those that {} was trained on so far: their files have changed, but not their cameras; training \
+         continues with the new images, which the next checkpoint records (to use them from the start, train a new run)",
         dir.path().display()
     ));
 }
 
-/// Say that held-out images are not those that the run in `dir` was measured on before.
+/// Warn that held-out images have changed since the run in `dir` was last evaluated.
 pub(crate) fn warn_of_other_held_out(observer: &dyn Observer, dir: &RunDir, dataset: &Path) {
-    observer.warn(format!("the images held out in {} are not those that {} was measured on so far: their files changed; what is measured \
-         from now on does not compare with what was before",
+    observer.warn(format!("the held-out images in {} are not those that {} was evaluated on so far: their files have changed; new \
+         metrics cannot be compared with earlier ones",
         dataset.display(),
         dir.path().display()
     ));
 }
 
-/// The dataset of a run as that was trained on it: all views but those it saw are held out, where nothing else says which.
+/// Open the dataset of a run with the split that the run was trained with: if the files define no split, all views that the run
+/// was not trained on are held out.
 pub(crate) fn dataset_of(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
@@ -129,37 +131,37 @@ pub(crate) fn dataset_of(
     Ok(dataset)
 }
 
-/// The dataset of a run: `given`, else where it was trained.
+/// Open the dataset of a run, with all its views: at `given`, or else where the run was trained.
 pub(crate) fn whole_dataset_of(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
     opening: Opening,
 ) -> Result<Dataset> {
-    let remembered = PathBuf::from(&checkpoint.info.dataset);
-    let path = given.unwrap_or(&remembered);
+    let trained_at = PathBuf::from(&checkpoint.info.dataset);
+    let path = given.unwrap_or(&trained_at);
     if given.is_none() && checkpoint.info.is_imported() {
         return Err(Error::usage(
-            "the run was imported and knows no images: give a dataset with --dataset",
+            "the run was imported and has no dataset: give one with --dataset",
         ));
     }
     if given.is_none() && checkpoint.info.config.meta.is_some() {
         return Err(Error::usage(format!(
-            "the run learned what to begin with, from the objects in {}: kiln meta-eval measures it, and eval and render take an \
-             object with --dataset",
+            "the run is an initialisation, meta-learned from the objects in {}: evaluate it with kiln meta-eval, or give an object \
+             with --dataset",
             path.display()
         )));
     }
     if given.is_none() && !path.exists() {
         return Err(Error::usage(format!(
-            "the run was trained on {}, which is not there: give its place with --dataset",
+            "the run was trained on {}, which does not exist: give its new path with --dataset",
             path.display()
         )));
     }
     open_dataset(observer, path, opening)
 }
 
-/// Say where `dataset` is not the one that a run was trained on.
+/// Warn if `dataset` is not the one that a run was trained on.
 pub(crate) fn warn_of_other_views(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
@@ -175,7 +177,7 @@ pub(crate) fn warn_of_other_views(
     }
 }
 
-/// Say where the images of `split` are not those that a run was trained or measured on, though their cameras are.
+/// Warn if the image files of `split` have changed since a run was trained or evaluated on them, though the cameras have not.
 pub(crate) fn warn_of_changed_images(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
@@ -185,16 +187,16 @@ pub(crate) fn warn_of_changed_images(
     let info = &checkpoint.info;
     let (known, what) = match split {
         Split::Train => (&info.image_fingerprint, "trained"),
-        Split::Test => (&info.held_out_fingerprint, "measured"),
+        Split::Test => (&info.held_out_fingerprint, "evaluated"),
         Split::Val => return Ok(()),
     };
-    // What learned from many objects knows the images of each.
+    // A meta-learned run stores a fingerprint for each object instead.
     if known.is_empty() || info.config.meta.is_some() || info.fingerprint != dataset.fingerprint() {
         return Ok(());
     }
     let contents = Content::of_images(dataset.frames(split))?;
     if *known != Content::fingerprint(&contents) {
-        observer.warn(format!("the {split} images in {} are not those that the run was {what} on: their files changed",
+        observer.warn(format!("the {split} images in {} are not those that the run was {what} on: their files have changed",
             dataset.root.display()
         ));
     }

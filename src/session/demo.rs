@@ -1,4 +1,4 @@
-//! The datasets of the demo, made in a folder.
+//! Writes the datasets of the demo.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::{Error, Observer, ObserverExt, Result, Scale};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::scene::{DemoScene, ToyCar};
 
-/// The folder `name` of `out`, which must hold nothing that the demo did not make.
+/// Return the path of the folder `name` in `out`. `out` must be empty, absent, or made by an earlier demo.
 fn folder_of(out: &Path, name: &str) -> Result<PathBuf> {
     let images = out.join(name);
     let is_empty = |folder: &Path| {
@@ -16,17 +16,17 @@ fn folder_of(out: &Path, name: &str) -> Result<PathBuf> {
     };
     if !images.is_dir() && !is_empty(out) {
         return Err(Error::usage(format!(
-            "--out {}: holds something that kiln demo did not make: give another folder",
+            "--out {}: the folder holds files that kiln demo did not make: give another folder",
             out.display()
         )));
     }
     Ok(images)
 }
 
-/// Make the built-in scene's dataset in a folder of `out`, in a size that suits `gpu`; the folder.
+/// Write the dataset of the built-in scene to a folder in `out`, in a size that suits `gpu`. Return the folder.
 ///
 /// # Errors
-/// [`Error`], where `out` holds something else or cannot be written to.
+/// [`Error::Usage`] if `out` holds other files; another [`Error`] if it cannot be written or the device fails.
 pub fn make_demo_scene(gpu: &Gpu, out: &Path, observer: &dyn Observer) -> Result<PathBuf> {
     let (size, counts) = if gpu.class() == AdapterClass::Software {
         (128, [60, 4, 8])
@@ -45,10 +45,10 @@ pub fn make_demo_scene(gpu: &Gpu, out: &Path, observer: &dyn Observer) -> Result
     Ok(images)
 }
 
-/// Make the datasets of the built-in toy cars in a folder of `out`, as many as suits `gpu`; the folder.
+/// Write the datasets of the built-in toy cars to a folder in `out`, as many as suit `gpu`. Return the folder.
 ///
 /// # Errors
-/// [`Error`], where `out` holds something else or cannot be written to.
+/// [`Error::Usage`] if `out` holds other files; another [`Error`] if it cannot be written or the device fails.
 pub fn make_demo_objects(gpu: &Gpu, out: &Path, observer: &dyn Observer) -> Result<PathBuf> {
     let (n, views, size) = if gpu.class() == AdapterClass::Software {
         (40, 16, 96)

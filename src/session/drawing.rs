@@ -1,4 +1,4 @@
-//! Drawings with text, for PNGs.
+//! Drawings with lines, images and text, saved as PNG.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use tiny_skia::{Color, LineCap, Paint, PathBuilder, Pixmap, Stroke, Transform};
 use super::Result;
 use super::sink::save_png;
 
-/// Height of the letters, in pixels.
+/// Font size, in pixels.
 const TEXT: f32 = 15.0;
 const BACKGROUND: [u8; 3] = [250, 250, 248];
 /// Colour of text.
 pub(crate) const INK: [u8; 3] = [60, 62, 66];
 
-/// One drawing under way.
+/// A drawing.
 pub(crate) struct Drawing {
     pixels: Pixmap,
     font: FontRef<'static>,
 }
 
 impl Drawing {
-    /// A blank one; `None` where there is no memory for it.
+    /// Return a blank drawing, or `None` if there is not enough memory.
     pub(crate) fn new(width: u32, height: u32) -> Option<Self> {
         let mut pixels = Pixmap::new(width, height)?;
         let [r, g, b] = BACKGROUND;
@@ -41,7 +41,7 @@ impl Drawing {
         save_png(path, &rgb, self.pixels.width(), self.pixels.height())
     }
 
-    /// An image of sRGB pixels (height, width, 3) with its corner at `left`, `top`; what lies outside is left out.
+    /// Draw an image of sRGB pixels (height, width, 3) with its top left corner at `left`, `top`; parts outside are clipped.
     pub(crate) fn image(&mut self, pixels: &[u8], width: u32, [left, top]: [u32; 2]) {
         let (across, down) = (self.pixels.width(), self.pixels.height());
         let data = self.pixels.data_mut();
@@ -81,7 +81,7 @@ impl Drawing {
         }
     }
 
-    /// Text with its baseline's start at (x, y); the width it takes.
+    /// Draw text whose baseline starts at (x, y). Return its width, in pixels.
     pub(crate) fn text(&mut self, text: &str, (x, y): (f32, f32), color: [u8; 3]) -> f32 {
         let scaled = self.font.as_scaled(PxScale::from(TEXT));
         let mut pen = x;

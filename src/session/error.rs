@@ -1,4 +1,4 @@
-//! What can go wrong in a session.
+//! Errors of a session.
 
 use crate::camera_path::CameraPathError;
 use crate::checkpoint::CheckpointError;
@@ -11,52 +11,56 @@ use crate::metrics::lpips::LpipsError;
 use crate::report::ReportError;
 use crate::run::RunError;
 use crate::scene::SceneError;
-use crate::train::TrainError;
+use crate::train::{PlanError, TrainError};
 
-/// What a session returns.
+/// Result of a session's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a session did not do what it was asked for.
+/// Error of a session.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The options contradict each other, or do not suit the dataset or run that they are for.
+    /// The options are invalid, contradict each other, or do not fit the dataset or the run. The program exits with code 2.
     #[error("{0}")]
     Usage(String),
-    /// The observer cancelled the work; the text goes on from `interrupted`.
+    /// The observer cancelled the work. The string is appended to `interrupted` in the message; it starts with a space or
+    /// punctuation, or is empty. The program exits with code 130.
     #[error("interrupted{0}")]
     Cancelled(String),
-    /// Something that no other variant names.
+    /// Any other failure; the string is the whole message.
     #[error("{0}")]
     Failed(String),
-    /// A configuration is at fault.
+    /// A configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A dataset is at fault.
+    /// A dataset cannot be opened or is invalid.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// A checkpoint is at fault.
+    /// A checkpoint cannot be read, written or used.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// A run directory is at fault.
+    Checkpoint(CheckpointError),
+    /// A run directory cannot be read, written or used.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The device is at fault.
+    /// The device failed, or none fits.
+    #[error("{0}{how}", how = advice(.0))]
+    Gpu(GpuError),
+    /// The method does not fit the device.
     #[error(transparent)]
-    Gpu(#[from] GpuError),
+    Plan(PlanError),
     /// Training failed.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(TrainError),
     /// Distillation failed.
     #[error(transparent)]
-    Distillation(#[from] DistillationError),
-    /// A camera path is at fault.
+    Distillation(DistillationError),
+    /// A camera path is invalid.
     #[error(transparent)]
     CameraPath(#[from] CameraPathError),
-    /// A model of another program cannot be imported.
+    /// The weights of another program cannot be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// The weights for LPIPS, or the images it compares, are at fault.
+    /// The LPIPS weights are invalid, or the images are too small for LPIPS.
     #[error(transparent)]
     Lpips(#[from] LpipsError),
     /// The report cannot be written.
@@ -73,13 +77,53 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
+/// How to recover from a device error whose own message does not say so.
+fn advice(error: &GpuError) -> &'static str {
+    match error {
+        GpuError::DeviceLost { .. } => {
+            ": the last checkpoint is intact; continue with `kiln train --resume`"
+        }
+        GpuError::OutOfMemory { advice, .. } if advice.is_empty() => {
+            ": lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images"
+        }
+        _ => "",
+    }
+}
+
+impl From<GpuError> for Error {
+    fn from(error: GpuError) -> Self {
+        Self::Gpu(error)
+    }
+}
+
+/// Convert errors so that a device error becomes [`Error::Gpu`] wherever it is detected.
+macro_rules! from_error_of_work {
+    ($($error:ident => $variant:ident),*) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                match error {
+                    $error::Gpu(error) => Self::Gpu(error),
+                    other => Self::$variant(other),
+                }
+            }
+        }
+    )*};
+}
+
+from_error_of_work!(
+    PlanError => Plan,
+    TrainError => Train,
+    DistillationError => Distillation,
+    CheckpointError => Checkpoint
+);
+
 impl Error {
-    /// An error of [`Self::Usage`].
+    /// Return [`Self::Usage`] with this message.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::Usage(message.into())
     }
 
-    /// An error of [`Self::Failed`].
+    /// Return [`Self::Failed`] with this message.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
     }
@@ -90,7 +134,7 @@ impl Error {
         matches!(self, Self::Cancelled(_))
     }
 
-    /// Whether the request itself is at fault, rather than what became of it.
+    /// Whether the user's request is invalid, as opposed to a failure while carrying it out.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         match self {
@@ -106,7 +150,7 @@ impl Error {
         }
     }
 
-    /// The message with those of its causes that it does not contain itself.
+    /// The message, followed by the messages of its causes that it does not contain already.
     #[must_use]
     pub fn full_message(&self) -> String {
         let mut text = self.to_string();

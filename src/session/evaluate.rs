@@ -1,4 +1,4 @@
-//! Renders views and compares them with their images.
+//! Evaluates a run: renders views and compares them with their images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use crate::run::RunDir;
 use crate::text::{counted, counted_len};
 use crate::train::operations;
 
-/// What is about to happen, and how long it takes where that is long and can be told.
+/// Describe the evaluation, with an estimate of its time if it is slow on a software adapter.
 fn evaluating(gpu: &Gpu, config: &Config, images: &[Image]) -> Result<String, GpuError> {
     let what = format!("evaluating {}", counted_len(images.len(), "view"));
-    let Some([_, ray]) = operations(gpu, config)? else {
+    let Some([_, ray]) = operations(gpu.profile(), config)? else {
         return Ok(what);
     };
     let pixels: f64 = images
@@ -50,17 +50,17 @@ pub(crate) struct Request<'a> {
     pub(crate) split: Split,
     pub(crate) steps: u32,
     pub(crate) train_seconds: f64,
-    /// Where to write the renderings.
+    /// Folder to write the renderings to.
     pub(crate) save_to: Option<&'a Path>,
-    /// Where the images come from.
+    /// Dataset that the frames are from.
     pub(crate) dataset: &'a Dataset,
-    /// What to measure the learned perceptual distance with.
+    /// Network for LPIPS.
     pub(crate) lpips: Option<&'a Lpips>,
-    /// Training images in little, to find them among `frames`; none where that is not to be looked for.
+    /// Thumbnails of the training images, to detect copies among `frames`; empty to skip the check.
     pub(crate) trained_on: &'a [Thumbnail],
 }
 
-/// Evaluate under a bar; the worst, the median and the best view come along, to be shown.
+/// Evaluate with a progress bar. Return the report, and the worst, the median and the best view as examples.
 pub(crate) fn evaluate(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -91,12 +91,12 @@ pub(crate) fn evaluate(
     }
     if let Some(folder) = request.save_to {
         std::fs::create_dir_all(folder)
-            .map_err(|e| Error::failed(format!("cannot make {}: {e}", folder.display())))?;
+            .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))?;
     }
     observer.task_note(evaluating(gpu, renderer.config(), &images)?);
     let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
     let cameras: Vec<Camera> = request.frames.iter().map(camera_of).collect();
-    let way_out = "Ctrl-C ends it, and the run stays as it is; fewer --eval-views or a larger --downscale measure sooner";
+    let way_out = "Ctrl-C stops it and leaves the run unchanged; fewer --eval-views or a larger --downscale take less time";
     let mut progress = ViewProgress::new(observer, "evaluating", way_out, &cameras, 1);
     let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());
@@ -115,7 +115,7 @@ pub(crate) fn evaluate(
                 frame.name
             )));
         };
-        // The first view pays for compiling shaders.
+        // The first view includes compiling shaders.
         if index > 0 || images.len() == 1 {
             rays += f64::from(rendered.width * rendered.height);
             seconds += start.elapsed().as_secs_f64();
@@ -127,7 +127,7 @@ pub(crate) fn evaluate(
         }
         let pixels = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
         if let Some(folder) = request.save_to {
-            // The view's number in its split, whichever views were chosen.
+            // Number files by the view's index in its split, whichever views were selected.
             let mut all = request.dataset.frames(request.split).iter();
             let number = all.position(|f| f == frame).unwrap_or(index);
             let path = folder.join(format!("{}_{number:03}.png", request.split));
@@ -163,7 +163,7 @@ pub(crate) fn evaluate(
     Ok((eval::report(renderer.config(), context, views), examples))
 }
 
-/// Keep an evaluation in its run: `eval.json` and the report. Where that fails, the figures are told all the same.
+/// Write an evaluation to its run: `eval.json` and the report. If that fails, only warn, so that the metrics are still shown.
 pub(crate) fn keep(
     observer: &dyn Observer,
     dir: &RunDir,
@@ -182,7 +182,7 @@ pub(crate) fn keep(
     Ok(())
 }
 
-/// One line for people.
+/// Describe an evaluation in one line.
 pub(crate) fn describe(report: &EvalReport) -> String {
     let ssim = report
         .ssim
@@ -194,7 +194,7 @@ pub(crate) fn describe(report: &EvalReport) -> String {
         .map(|(distance, network)| format!(", LPIPS {distance:.3} ({network})"))
         .unwrap_or_default();
     let size = if report.downscale > 1 {
-        format!(" at 1/{} of their size", report.downscale)
+        format!(" at 1/{} of full size", report.downscale)
     } else {
         String::new()
     };
@@ -210,31 +210,31 @@ pub(crate) fn describe(report: &EvalReport) -> String {
     )
 }
 
-/// What to measure of a run.
+/// Options of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluateOptions {
     /// Run directory, or a checkpoint file.
     pub run: PathBuf,
-    /// Views to measure.
+    /// Split to evaluate.
     pub split: Split,
     /// Where the images are, if not where the run was trained.
     pub dataset: Option<PathBuf>,
-    /// Views of the split; all where left out, at most 25 on a software adapter.
+    /// Views of the split. If `None`, all, but at most 25 on a software adapter.
     pub eval_views: Option<Selection>,
-    /// Colour to composite over; the run's own where left out.
+    /// Colour to composite over; the run's if `None`.
     pub background: Option<Background>,
-    /// Factor to shrink the images by; the run's own where left out.
+    /// Factor to shrink the images by; the run's if `None`.
     pub downscale: Option<u32>,
-    /// Whether to turn images as their EXIF orientation says.
+    /// Whether to rotate images by their EXIF orientation; on if the run was trained that way.
     pub apply_orientation: bool,
-    /// Whether to write the renderings into the run's `images/`.
+    /// Whether to write the renderings to the run's `images/` folder.
     pub save_images: bool,
-    /// Weights to measure LPIPS with.
+    /// File of weights for LPIPS, which is not computed if `None`.
     pub lpips: Option<PathBuf>,
 }
 
 impl EvaluateOptions {
-    /// Options that measure the test views of `run`.
+    /// Return options that evaluate the test views of `run`.
     #[must_use]
     pub fn new(run: impl Into<PathBuf>) -> Self {
         Self {
@@ -251,10 +251,10 @@ impl EvaluateOptions {
     }
 }
 
-/// Measure a run against images, and keep what came of it in the run: `eval.json` and the report.
+/// Evaluate a run and write `eval.json` and the report to its directory.
 ///
 /// # Errors
-/// [`Error`]
+/// As [`Evaluation::prepare`] and [`Evaluation::run`].
 pub fn evaluate_run(
     gpu: &Arc<Gpu>,
     options: &EvaluateOptions,
@@ -263,7 +263,7 @@ pub fn evaluate_run(
     Evaluation::prepare(options)?.run(gpu, observer)
 }
 
-/// An evaluation whose options fit together, before a device is opened.
+/// An evaluation whose options have been checked, before a device is opened.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
     options: &'a EvaluateOptions,
@@ -272,10 +272,10 @@ pub struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    /// Check `options`, and read the weights that they name.
+    /// Check `options` and load the LPIPS weights.
     ///
     /// # Errors
-    /// [`Error::Usage`], [`Error::Lpips`]
+    /// [`Error::Usage`] if the background is not one colour, [`Error::Lpips`] if the weights cannot be loaded.
     pub fn prepare(options: &'a EvaluateOptions) -> Result<Self> {
         Ok(Self {
             options,
@@ -284,10 +284,11 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Evaluate, and keep what came of it in the run.
+    /// Evaluate the run and write `eval.json` and the report to its directory.
     ///
     /// # Errors
-    /// [`Error`]
+    /// [`Error::Usage`] if the split or the selection has no views, [`Error::Cancelled`] if the observer cancels, another
+    /// [`Error`] if the run or the dataset cannot be read, or the device fails.
     pub fn run(&self, gpu: &Arc<Gpu>, observer: &dyn Observer) -> Result<EvalReport> {
         let Self {
             options,
@@ -314,12 +315,12 @@ impl<'a> Evaluation<'a> {
                         .filter(|s| !dataset.frames(*s).is_empty());
                     let others: Vec<String> = others.map(|s| format!("--split {s}")).collect();
                     format!(
-                        "--split {split}: the dataset has no such views beside those that the run trains on; there is {}",
+                        "--split {split}: the dataset has no such views apart from those that the run was trained on; choose from {}",
                         others.join(", ")
                     )
                 }
                 n => format!(
-                    "--split {split}: its {n} poses have no images to compare with: kiln render --split {split} draws them"
+                    "--split {split}: its {n} poses have no images to compare with; kiln render --split {split} renders them"
                 ),
             }));
         }
@@ -347,7 +348,7 @@ impl<'a> Evaluation<'a> {
             trained_on: &[],
         };
         let (report, examples) = evaluate(observer, gpu, &mut run.renderer, &request)?;
-        // Another file beside a run's own checkpoint is not what the run's evaluation is of.
+        // The evaluation of another checkpoint file in the directory is not stored as that of the run.
         if dir.is(&options.run) {
             keep(
                 observer,

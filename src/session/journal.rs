@@ -1,4 +1,4 @@
-//! What is kept of a training as it goes: `metrics.jsonl`, the same lines on stdout with `--json`, and event files.
+//! The log of a training: `metrics.jsonl`, the same lines on stdout with `--json`, and `TensorBoard` event files.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::run::{MetricsLog, RunDir, RunError};
 use crate::tensorboard::EventLog;
 
-/// Version of the JSON lines.
+/// Schema version of the JSON lines.
 pub(crate) const SCHEMA: u32 = 1;
 
 /// The first record of a training.
@@ -30,7 +30,7 @@ pub(crate) struct Start {
     pub(crate) compile_seconds: f64,
 }
 
-/// A record: `value` with its version and kind.
+/// A record: `value` with the schema version and the kind of event.
 #[derive(Serialize)]
 pub(crate) struct Line<'a, T> {
     pub(crate) schema: u32,
@@ -39,12 +39,12 @@ pub(crate) struct Line<'a, T> {
     pub(crate) value: T,
 }
 
-/// The three places that records go to.
+/// Writes records to `metrics.jsonl`, the observer and the event files.
 pub(crate) struct Journal<'a> {
     observer: &'a dyn Observer,
     metrics: MetricsLog,
     events: Option<EventLog>,
-    /// Whether a full disk has been told of.
+    /// Whether a warning about a failed write was given.
     warned: bool,
 }
 
@@ -55,7 +55,7 @@ fn now() -> f64 {
 }
 
 impl<'a> Journal<'a> {
-    /// The log of a run that begins in `dir`, or goes on from step `resumed`, with its configuration beside it.
+    /// Open the log of a new run in `dir`, or of a run that continues from step `resumed`, and write `config.toml`.
     pub(crate) fn begin(
         observer: &'a dyn Observer,
         dir: &RunDir,
@@ -82,20 +82,20 @@ impl<'a> Journal<'a> {
         })
     }
 
-    /// One line, to the log and to whom reads `--json`.
+    /// Write a line to the log and to the observer.
     pub(crate) fn write<T: Serialize>(&mut self, line: &T) -> Result<()> {
         self.keep(line);
         self.observer.json_if_read(line)
     }
 
-    /// One line, to the log alone.
+    /// Write a line to the log only.
     pub(crate) fn keep<T: Serialize>(&mut self, line: &T) {
         if let Err(error) = self.metrics.append(line) {
             self.warn(&error);
         }
     }
 
-    /// Values of step `step` for `TensorBoard`, where it is fed.
+    /// Write values of step `step` to the event files, if there are any.
     pub(crate) fn scalars(&mut self, step: u32, values: &[(&str, f64)]) {
         let Some(events) = &mut self.events else {
             return;
@@ -110,12 +110,12 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// A log that cannot be written is no reason to lose a training.
+    /// Warn once that the log cannot be written; training continues.
     fn warn(&mut self, error: &dyn std::fmt::Display) {
         if !self.warned {
             self.warned = true;
             self.observer
-                .warn(format!("{error}; training goes on, its log has gaps"));
+                .warn(format!("{error}; training continues, but its log has gaps"));
         }
     }
 }
@@ -127,33 +127,34 @@ fn open_events(folder: &Path) -> Result<EventLog, RunError> {
     })
 }
 
-/// A held-out view that gains less than this has stopped getting better.
+/// A held-out view whose PSNR gains less than this many dB has reached a plateau.
 pub(crate) const PLATEAU_DB: f64 = 0.1;
-/// Seconds without gain, at least, and as a part of the training so far.
+/// Length of a plateau: at least this many seconds, and this fraction of the training time so far.
 const PLATEAU_SECONDS: f64 = 60.0;
 const PLATEAU_PART: f64 = 0.25;
 
-/// Watches the held-out view's PSNR.
+/// Detects a plateau in the PSNR of the held-out view.
 #[derive(Debug, Default)]
 pub(crate) struct Plateau {
-    looks: Vec<(f64, f64)>,
-    told: bool,
+    /// Training time in seconds and PSNR in dB of each preview.
+    previews: Vec<(f64, f64)>,
+    reported: bool,
 }
 
 impl Plateau {
-    /// Take in the PSNR (dB) after `seconds`; how long nothing was gained, the first time that this is long.
+    /// Add the PSNR (dB) after `seconds` of training. At the first plateau, return its length in seconds.
     pub(crate) fn add(&mut self, seconds: f64, psnr: f64) -> Option<f64> {
-        self.looks.push((seconds, psnr));
+        self.previews.push((seconds, psnr));
         let window = PLATEAU_SECONDS.max(PLATEAU_PART * seconds);
-        let best = |looks: &[(f64, f64)]| looks.iter().map(|l| l.1).fold(f64::MIN, f64::max);
-        let recent = self.looks.partition_point(|l| l.0 <= seconds - window);
-        let (before, since) = self.looks.split_at(recent);
+        let best = |previews: &[(f64, f64)]| previews.iter().map(|p| p.1).fold(f64::MIN, f64::max);
+        let recent = self.previews.partition_point(|p| p.0 <= seconds - window);
+        let (before, since) = self.previews.split_at(recent);
         let is_flat = !before.is_empty() && best(since) < best(before) + PLATEAU_DB;
-        if self.told || !is_flat {
+        if self.reported || !is_flat {
             return None;
         }
-        self.told = true;
-        before.last().map(|l| seconds - l.0)
+        self.reported = true;
+        before.last().map(|p| seconds - p.0)
     }
 }
 
@@ -162,17 +163,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plateau_is_told_once_and_not_while_it_rises() {
+    fn a_plateau_is_reported_once_and_not_while_the_psnr_rises() {
         let mut plateau = Plateau::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for i in 0..60 {
             let seconds = f64::from(i) * 10.0;
-            // Rises by 0.5 dB a look for 200 s, then stays.
+            // Rises by 0.5 dB per preview for 200 s, then stays constant.
             let psnr = 10.0 + 0.5 * f64::from(i.min(20));
-            told.extend(plateau.add(seconds, psnr).map(|s| (seconds, s)));
+            reported.extend(plateau.add(seconds, psnr).map(|s| (seconds, s)));
         }
-        assert_eq!(told.len(), 1, "{told:?}");
-        let (at, since) = told[0];
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        let (at, since) = reported[0];
         assert!((260.0..=290.0).contains(&at), "{at}");
         assert!(since >= 60.0, "{since}");
     }

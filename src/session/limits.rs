@@ -1,15 +1,16 @@
-//! When a training ends.
+//! Limits at which a training stops.
 
-/// When to stop, over the run's life.
+/// Limits counted from the start of the run; the first one reached stops the training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) steps: u32,
     pub(crate) seconds: f64,
+    /// PSNR of the evaluation views, dB.
     pub(crate) psnr: f64,
 }
 
 impl Limits {
-    /// The steps and seconds that are `given`, or the default ones where neither is.
+    /// The steps and seconds that are `given`; the defaults if neither is.
     pub(crate) fn given(given: (Option<u32>, Option<f64>), default: (u32, f64)) -> Self {
         let (steps, seconds) = match given {
             (None, None) => default,
@@ -22,7 +23,7 @@ impl Limits {
         }
     }
 
-    /// The share that is done after `step` steps and `seconds`, and the seconds that are left.
+    /// The fraction done after `step` steps and `seconds`, and the estimated seconds left.
     pub(crate) fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
         let by_steps = f64::from(step) / f64::from(self.steps);
         let fraction = by_steps.max(seconds / self.seconds).min(1.0);

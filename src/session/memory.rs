@@ -1,4 +1,4 @@
-//! What a run takes on the device, and how fast software adapters are.
+//! Device memory that a run needs, and the speed of software adapters.
 
 use crate::config::Config;
 use crate::dataset::Dataset;
@@ -7,10 +7,10 @@ use crate::gpu::{Gpu, GpuError};
 use crate::text::bytes;
 use crate::train::{MemoryPlan, plan};
 
-/// What a software adapter does of networks on two cores, in operations per second.
+/// Network operations (multiplications and additions) per second of a software adapter on two cores.
 pub(crate) const SOFTWARE_SPEED: f64 = 15e9;
 
-/// What a run will take on the device.
+/// Device memory of a run, in bytes.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct Memory {
     image_bytes: u64,
@@ -20,9 +20,9 @@ pub(crate) struct Memory {
     plan: MemoryPlan,
 }
 
-/// The memory that training on `dataset` takes under a resolved configuration.
+/// Compute the device memory for training on `dataset` with a resolved configuration.
 pub(crate) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Memory, GpuError> {
-    let plan = plan(gpu, config)?;
+    let plan = plan(gpu.profile(), config)?;
     let pixels: u64 = dataset
         .train
         .iter()
@@ -38,20 +38,26 @@ pub(crate) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Me
 }
 
 impl Memory {
-    /// Count what `teacher` takes while it teaches.
-    pub(crate) fn add_teacher(&mut self, gpu: &Gpu, config: &Config, teacher: &Teacher) {
-        let teacher = Distiller::bytes(gpu, config, teacher, self.plan.capacities[0].kept);
+    /// Add the memory that `teacher` needs during distillation.
+    pub(crate) fn add_teacher(
+        &mut self,
+        gpu: &Gpu,
+        config: &Config,
+        teacher: &Teacher,
+    ) -> Result<(), GpuError> {
+        let teacher = Distiller::bytes(gpu.profile(), config, teacher, self.plan.capacities[0])?;
         self.teacher_bytes = Some(teacher);
         self.total_bytes += teacher;
+        Ok(())
     }
 
-    /// Bytes of all of it.
+    /// Total bytes.
     #[cfg(feature = "viewer")]
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
-    /// In words.
+    /// Describe the memory in words.
     pub(crate) fn describe(&self) -> String {
         let plan = &self.plan;
         format!(

@@ -1,7 +1,7 @@
-//! What a person does with fields, in one call each: [`fit`], [`meta`], [`evaluate_run`], [`render()`].
+//! One function for each task of a user: [`fit`], [`meta`], [`evaluate_run`], [`render()`].
 //!
-//! Each takes a device, plain options with defaults, and an [`Observer`] that is told what happens and may cancel it. The command
-//! line and the window are two such observers.
+//! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
+//! work. The command line and the window are two such observers.
 
 pub(crate) mod data;
 mod demo;

@@ -1,4 +1,4 @@
-//! Who watches a session: what it is told, how far the work is, and whether it is still wanted.
+//! The observer of a session: it receives messages, records and progress, and may cancel the work.
 
 use std::any::Any;
 use std::path::Path;
@@ -8,89 +8,97 @@ use serde::Serialize;
 use super::Result;
 use crate::train::Progress;
 
-/// How much a message matters.
+/// Kind and importance of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For who wants to know more.
+    /// Details for verbose output.
     Detail,
-    /// What [`Observer::task`] says too: for who shows no progress.
+    /// The start of a task that [`Observer::task`] reports too; for observers that show no progress.
     Task,
     /// What is being done.
     Note,
-    /// What was dropped, guessed or is not supported, and how to change that.
+    /// Something that was dropped, guessed or is not supported, and how to change that.
     Warning,
-    /// What went wrong, while something else goes on.
+    /// A failure.
     Error,
-    /// What was asked for.
+    /// A line of the result that the user asked for.
     Result,
 }
 
-/// What [`Observer::task`] shows the progress of.
+/// Unit and length of a task's progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// So many things, each of which counts.
+    /// This many items; show the number done.
     Count(u64),
-    /// So many rays, of which the share that is done matters.
+    /// This many rays; show the percentage done.
     Rays(u64),
-    /// So many parts, while descriptions say everything.
+    /// This many parts; show the percentage done and the task's description, which changes often.
     Live(u64),
-    /// Nobody knows how much.
+    /// Unknown length.
     Unknown,
 }
 
 /// The progress of one task; dropping it ends the task.
 pub trait Task {
-    /// `done` of the whole are done.
+    /// Set the number of units done.
     fn set(&self, done: u64);
 
-    /// One more is done.
+    /// Add one unit.
     fn increment(&self);
 
-    /// What is being done now.
+    /// Set the description of what is being done now.
     fn describe(&self, text: &str);
 }
 
-/// Watches a session and may cancel it. Every method does nothing where it is not implemented; `()` watches nothing.
+/// Watches a session and may cancel it. Every method has a default that does nothing; `()` implements the trait with the
+/// defaults.
+///
+/// # Errors
+/// An error of [`Self::message`] or [`Self::record`] means that the output cannot be written, such as a closed pipe. It ends
+/// the session, except for notes and warnings, whose errors are ignored.
 pub trait Observer {
-    /// A sentence for a person.
+    /// Show a sentence to the user.
     fn message(&self, level: Level, text: &str) -> Result<()> {
         let _ = (level, text);
         Ok(())
     }
 
-    /// A record for a program: one JSON object on one line, as in `metrics.jsonl`.
+    /// Write a record for programs: one JSON object on one line, as in `metrics.jsonl`.
     fn record(&self, line: &str) -> Result<()> {
         let _ = line;
         Ok(())
     }
 
-    /// How training goes, every few steps.
+    /// Report training statistics, every few steps.
     fn progress(&self, progress: &Progress) {
         let _ = progress;
     }
 
-    /// A task that takes a while begins.
+    /// Report the start of a task that takes a while; the returned [`Task`] receives its progress.
     fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
         let _ = (what, scale);
         Box::new(Untold)
     }
 
-    /// Whether work is to end, with what was trained saved. Asked often and quick to answer.
+    /// Whether the user has asked to stop; training then saves a checkpoint and returns [`super::Error::Cancelled`]. Called
+    /// often, so it must be fast.
     fn is_cancelled(&self) -> bool {
         false
     }
 
-    /// Whether a long task is still wanted, asked while it runs; an observer may do work of its own meanwhile.
+    /// Whether to continue a long task (rendering, evaluation, extraction), called between its submissions. Unlike
+    /// [`Self::is_cancelled`], an observer may do other work in this call, such as updating its window.
     fn keep_going(&self) -> bool {
         !self.is_cancelled()
     }
 
-    /// From now until what it returns is dropped, [`Self::is_cancelled`] and [`Self::keep_going`] are asked often.
+    /// Announce that [`Self::is_cancelled`] and [`Self::keep_going`] are called often until the returned value is dropped.
     fn listens(&self) -> Box<dyn Any> {
         Box::new(())
     }
 
-    /// Until what it returns is dropped, the file at `path` is incomplete, and of no use if the program ends.
+    /// Announce that the file at `path` is incomplete until the returned value is dropped, and useless if the program ends
+    /// before.
     fn writes(&self, path: &Path) -> Box<dyn Any> {
         let _ = path;
         Box::new(())
@@ -99,7 +107,7 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// A task that is shown to nobody.
+/// A task whose progress is not shown.
 struct Untold;
 
 impl Task for Untold {
@@ -108,39 +116,39 @@ impl Task for Untold {
     fn describe(&self, _: &str) {}
 }
 
-/// What an [`Observer`] is told with.
+/// Shorthands for the methods of [`Observer`].
 pub(crate) trait ObserverExt: Observer {
-    /// A line on what is being done. Nobody need read it.
+    /// Show what is being done. Errors are ignored.
     fn note(&self, text: impl AsRef<str>) {
         let _ = self.message(Level::Note, text.as_ref());
     }
 
-    /// A line for who wants to know more.
+    /// Show a detail. Errors are ignored.
     fn detail(&self, text: impl AsRef<str>) {
         let _ = self.message(Level::Detail, text.as_ref());
     }
 
-    /// A line on what begins, for who shows no tasks.
+    /// Show the start of a task, for observers that show no progress. Errors are ignored.
     fn task_note(&self, text: impl AsRef<str>) {
         let _ = self.message(Level::Task, text.as_ref());
     }
 
-    /// A line on what was dropped, guessed or is not supported.
+    /// Show a warning. Errors are ignored.
     fn warn(&self, text: impl AsRef<str>) {
         let _ = self.message(Level::Warning, text.as_ref());
     }
 
-    /// A line of the result.
+    /// Show a line of the result.
     fn result(&self, text: impl AsRef<str>) -> Result<()> {
         self.message(Level::Result, text.as_ref())
     }
 
-    /// `value` as a record.
+    /// Write `value` as a record.
     fn json<T: Serialize>(&self, value: &T) -> Result<()> {
         self.record(&serde_json::to_string(value)?)
     }
 
-    /// The same from work that goes on when nobody reads it any more.
+    /// Write `value` as a record, but ignore a closed pipe: the work continues if nobody reads its records.
     fn json_if_read<T: Serialize>(&self, value: &T) -> Result<()> {
         match self.json(value) {
             Err(super::Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -150,7 +158,7 @@ pub(crate) trait ObserverExt: Observer {
         }
     }
 
-    /// An error once the work is cancelled.
+    /// Return [`super::Error::Cancelled`] if the user has asked to stop.
     fn check(&self) -> Result<()> {
         if self.is_cancelled() {
             Err(super::Error::Cancelled(String::new()))

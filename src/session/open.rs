@@ -1,4 +1,4 @@
-//! Runs, opened to go on with or to look at.
+//! Opens runs for rendering, evaluation or resuming.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::gpu::Gpu;
 use crate::render::Renderer;
 use crate::run::{CopyFault, RunDir};
 
-/// A run opened for looking at.
+/// A run opened for rendering.
 pub(crate) struct OpenRun {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) renderer: Renderer,
 }
 
-/// Open the checkpoint of the run at `path`, and say where the run's `config.toml` says something else.
+/// Open the checkpoint of the run at `path`, and warn if the run's `config.toml` differs from it.
 pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path)?;
     if let Some(fault) = fault_of_copy(path, &checkpoint) {
@@ -25,35 +25,35 @@ pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Ch
     Ok(checkpoint)
 }
 
-/// The same of a run that goes on, which writes that file anew.
+/// Open the checkpoint of a run to resume; the warning says that `config.toml` will be rewritten.
 pub(crate) fn open_to_resume(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path)?;
     let dir = RunDir::of(path);
     if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
-        observer.warn(format!("{}; it is a copy for reading: a resumed run keeps the configuration of its checkpoint, and the file is \
-             set back (train anew with --config to use another)",
+        observer.warn(format!("{}; it is a copy for reading: a resumed run uses the configuration in its checkpoint, and the file is \
+             rewritten (to use another configuration, train a new run with --config)",
             name_fault(&dir, &fault)
         ));
     }
     Ok(checkpoint)
 }
 
-/// What the `config.toml` beside the checkpoint in `path` says else than it, and what to do about it.
+/// Describe how the `config.toml` beside the checkpoint at `path` differs from it, and what to do about it.
 pub(crate) fn fault_of_copy(path: &Path, checkpoint: &Checkpoint) -> Option<String> {
     let dir = RunDir::of(path);
-    // Other files beside a run's own checkpoint have other configurations.
+    // Other checkpoint files in the directory may have other configurations.
     let fault = dir
         .is(path)
         .then(|| dir.copy_fault(&checkpoint.info.config))??;
     let way_out = match &fault {
         CopyFault::Changed => format!(
-            "kiln train DATASET --config {} trains another run with what it says",
+            "to use the file, train a new run: kiln train DATASET --config {}",
             dir.config().display()
         ),
-        CopyFault::Unreadable(_) => "nothing needs the file: remove it".to_owned(),
+        CopyFault::Unreadable(_) => "the file is not needed: remove it".to_owned(),
     };
     Some(format!(
-        "{}; it is a copy for reading, and the configuration in the checkpoint rules ({way_out})",
+        "{}; it is a copy for reading, and the configuration in the checkpoint is used ({way_out})",
         name_fault(&dir, &fault)
     ))
 }
@@ -65,7 +65,7 @@ fn name_fault(dir: &RunDir, fault: &CopyFault) -> String {
     }
 }
 
-/// Open the run at `path`, with another background if asked.
+/// Open the run at `path`, with another background if one is given.
 pub(crate) fn open_run(
     observer: &dyn Observer,
     gpu: &Arc<Gpu>,
@@ -75,7 +75,7 @@ pub(crate) fn open_run(
     look_at(gpu, open_checkpoint(observer, path)?, background)
 }
 
-/// What `checkpoint` holds, for looking at, with another background if asked.
+/// Make a renderer for `checkpoint`, with another background if one is given.
 pub(crate) fn look_at(
     gpu: &Arc<Gpu>,
     checkpoint: Checkpoint,
@@ -96,11 +96,11 @@ pub(crate) fn look_at(
     })
 }
 
-/// `--background` of evaluation and rendering, which need one colour.
+/// Check that `--background` of evaluation and rendering is one colour.
 pub(crate) fn one_background(background: Option<Background>) -> Result<Option<Background>> {
     match background {
         Some(other @ (Background::Random | Background::Auto(_))) => Err(Error::usage(format!(
-            "--background {other}: images need one colour: white, black or #rrggbb",
+            "--background {other}: give one colour: white, black or #rrggbb",
         ))),
         other => Ok(other),
     }

@@ -1,4 +1,4 @@
-//! A drawing of a dataset's cameras and the scene's box, from above and from the side.
+//! Draws a dataset's cameras and the scene box, from above and from the side.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::dataset::doctor::Bounds;
 use crate::dataset::{Dataset, Split};
 use crate::report::tick_step;
 
-/// Pixels a side of one of the two views, and around them.
+/// Sizes in pixels: the side of each of the two views, the margin around them, and the height of the legend.
 const SIDE: f32 = 640.0;
 const MARGIN: f32 = 56.0;
 const LEGEND: f32 = 40.0;
@@ -21,7 +21,7 @@ const GRID: [u8; 3] = [226, 226, 222];
 const BOX: [u8; 3] = [120, 94, 240];
 const FOCUS: [u8; 3] = [220, 38, 127];
 
-/// Colours that people tell apart however they see them (IBM's palette).
+/// Colours that are distinguishable with colour blindness (after IBM's palette).
 fn color_of(split: Split) -> [u8; 3] {
     match split {
         Split::Train => [44, 100, 210],
@@ -30,9 +30,9 @@ fn color_of(split: Split) -> [u8; 3] {
     }
 }
 
-/// A projection of the world onto two of its axes, inside a square of the canvas.
+/// An orthographic projection of the world along one of its axes into a square of the canvas.
 struct View {
-    /// World axes across and upwards, with their sign.
+    /// World axes that point right and up, with their signs.
     axes: [(usize, f64); 2],
     center: DVec2,
     /// Pixels per world unit.
@@ -56,7 +56,7 @@ impl View {
     }
 }
 
-/// The cameras' common up, as one of the world's axes and its sign.
+/// The world axis closest to the cameras' mean up direction, with its sign.
 fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
     let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
         sum + DVec3::from_array(c.world_from_camera.map(|row| row[1]))
@@ -73,10 +73,11 @@ fn name((axis, sign): (usize, f64)) -> String {
     format!("{}{}", if sign < 0.0 { "-" } else { "" }, NAMES[axis])
 }
 
-/// Draw the cameras of `dataset`, the box `world` and what they look at, `focus`, in world units, as a PNG at `path`.
+/// Draw the cameras of `dataset`, the scene box `world` and the cameras' common `focus` (in world units) to a PNG file at
+/// `path`.
 ///
 /// # Errors
-/// [`Error::Failed`]
+/// [`Error::Failed`] if the file cannot be written or there is not enough memory.
 pub fn plot_cameras(
     path: &Path,
     dataset: &Dataset,
@@ -84,7 +85,7 @@ pub fn plot_cameras(
     focus: Option<[f64; 3]>,
 ) -> Result<()> {
     draw(dataset, world, focus)
-        .ok_or_else(|| Error::failed(format!("cannot draw {}: no memory", path.display())))?
+        .ok_or_else(|| Error::failed(format!("cannot draw {}: not enough memory", path.display())))?
         .save(path)
 }
 
@@ -103,7 +104,7 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Dr
     let across = ((up.0 + 1) % 3, 1.0);
     let depth = ((up.0 + 2) % 3, up.1);
     let (mut low, mut high) = (DVec3::from(world.low), DVec3::from(world.high));
-    // A box far larger than the cameras' place would hide them: then they decide, and the box is what shows of it.
+    // If the box is far larger than the cameras' extent, fit the drawing to the cameras and clip the box.
     let spread = cameras
         .iter()
         .map(|c| c.place())
@@ -160,12 +161,12 @@ fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Dr
     if focus.is_some() {
         canvas.line(&[(pen, y - 5.0), (pen + 12.0, y - 5.0)], FOCUS, 2.0);
         canvas.line(&[(pen + 6.0, y - 11.0), (pen + 6.0, y + 1.0)], FOCUS, 2.0);
-        canvas.text("what they look at", (pen + 20.0, y), INK);
+        canvas.text("common focus", (pen + 20.0, y), INK);
     }
     Some(canvas)
 }
 
-/// Grid lines with their world coordinates, axes' names and a title.
+/// Draw grid lines with world coordinates, axis names and a title.
 fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
     let (left, top) = (view.left, view.top);
     canvas.text(title, (left, top - 14.0), INK);
@@ -177,7 +178,7 @@ fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
         let last = ((center + size / 2.0) / step).floor() as i64;
         for value in (first..=last).map(|i| i as f64 * step) {
             let offset = ((value - center) * view.scale) as f32;
-            // Flipped axes count backwards.
+            // Label flipped axes with the world coordinate.
             let shown = value * view.axes[axis].1;
             let shown = if shown == 0.0 { 0.0 } else { shown };
             let label = format!("{shown:.decimals$}");
@@ -224,7 +225,7 @@ fn box_of(canvas: &mut Drawing, view: &View, world: &Bounds) {
     canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], BOX, 2.0);
 }
 
-/// A camera as the pyramid that its corners' rays span.
+/// Draw a camera as the pyramid spanned by the rays of its corners.
 fn frustum(canvas: &mut Drawing, view: &View, camera: &Camera, color: [u8; 3], size: f64) {
     let (w, h) = (camera.width as f32, camera.height as f32);
     let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {

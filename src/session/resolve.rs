@@ -1,4 +1,4 @@
-//! From what was asked for to a complete configuration, and whether the cameras suit it.
+//! Completes the configuration that the options ask for, and checks the cameras against it.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use crate::dataset::{Dataset, Frame};
 use crate::gpu::AdapterClass;
 use crate::images::near_far;
 
-/// The same of a method that learns what to begin with, which any does; of what it says nothing of, it gets what suits it, and
-/// `--set meta.…` changes that too.
+/// The configuration for meta-learning; see [`config`]. Any method can be meta-learned: if it has no section `meta`, one that
+/// suits its optimiser is added. Overrides of `meta.…` are applied after that.
 pub(crate) fn config_with_meta(
     file: Option<&Path>,
     method: Option<&str>,
@@ -30,7 +30,7 @@ pub(crate) fn config_with_meta(
     Config::parse(&config.to_toml(), &config.method, &cloned(of_meta))
 }
 
-/// The configuration that flags ask for: a file, a preset, or what suits adapters of `class`; not resolved yet.
+/// The configuration that the flags ask for: a file, a preset, or the default for adapters of `class`. It is not resolved yet.
 pub(crate) fn config(
     file: Option<&Path>,
     method: Option<&str>,
@@ -45,7 +45,7 @@ pub(crate) fn config(
     }
 }
 
-/// Fill in what depends on the scene and the device, and tell what was taken from the cameras and the images.
+/// Fill in the values that depend on the scene and the device, and note those taken from the cameras and the images.
 pub(crate) fn resolve(
     observer: &dyn Observer,
     config: &mut Config,
@@ -58,9 +58,9 @@ pub(crate) fn resolve(
     let (hints, framing) = (dataset.hints(), dataset.framing);
     let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();
     let why = match (config.scene.scale, config.scene.offset) {
-        (Some(_), _) => "of the scale given, around where",
-        (None, Some(_)) => "at the offset given, in the size that suits where",
-        (None, None) => "since",
+        (Some(_), _) => "with the given scale, placed because",
+        (None, Some(_)) => "with the given offset, sized because",
+        (None, None) => "because",
     };
     let given = [config.scene.background, config.scene.eval_background];
     config.resolve(hints, class);
@@ -68,8 +68,8 @@ pub(crate) fn resolve(
         let scene = &config.scene;
         let [x, y, z] = scene.box_offset();
         observer.note(format!(
-            "scene: a box of {} world units a side, {why} {} (scene.scale={} scene.offset=[{x},{y},{z}] \
-             scene.aabb_scale={}; --set changes them)",
+            "scene: a box of {} world units per side, {why} {} (scene.scale={} scene.offset=[{x},{y},{z}] \
+             scene.aabb_scale={}; change them with --set)",
             short(f64::from(scene.aabb_scale.unwrap_or(1)) / scene.box_scale()),
             framing.reason(),
             scene.box_scale(),
@@ -81,7 +81,7 @@ pub(crate) fn resolve(
         && config.scene.ndc.is_none()
     {
         observer.note(
-            "the cameras do not all look one way: the scene is held in the world, not in normalised device coordinates",
+            "the cameras do not all face the same way: the scene uses world coordinates, not normalised device coordinates",
         );
     }
     if matches!(given, [Background::Auto(_), _])
@@ -89,11 +89,13 @@ pub(crate) fn resolve(
     {
         let background = config.scene.background;
         let why = match surroundings {
-            Surroundings::Transparent => "where the images are transparent".to_owned(),
+            Surroundings::Transparent => "for the transparent parts of the images".to_owned(),
             Surroundings::Plain(_) => {
-                "around the object in most images, which are opaque".to_owned()
+                "the colour around the object in most images, which are opaque".to_owned()
             }
-            Surroundings::Filled(_) => "the mean of the images, which the scene fills".to_owned(),
+            Surroundings::Filled(_) => {
+                "the mean colour of the images, which the scene fills".to_owned()
+            }
         };
         let loss = config.training.opacity_loss.unwrap_or(0.0);
         let more = if loss > 0.0 {
@@ -102,13 +104,13 @@ pub(crate) fn resolve(
             ""
         };
         observer.note(format!(
-            "background: {background}, {why} (--background chooses another{more})"
+            "background: {background}, {why} (choose another with --background{more})"
         ));
     }
 }
 
-/// The box of a resolved configuration, in world units. Device coordinates hold all that lies before the cameras: what
-/// `dataset` itself frames stands for that.
+/// The scene box of a resolved configuration, in world units. In normalised device coordinates, which hold everything in front
+/// of the cameras, it is the box that `dataset` suggests.
 pub(crate) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
     box_of(
         config,
@@ -120,7 +122,7 @@ pub(crate) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
     )
 }
 
-/// The box of a resolved configuration in world units, for which `hints` stand where they say something.
+/// The scene box of a resolved configuration, in world units; values in `hints` take precedence.
 pub(crate) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
     let scene = &config.scene;
     let scale = hints.scale.unwrap_or(scene.box_scale());
@@ -133,7 +135,7 @@ pub(crate) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
     }
 }
 
-/// What is wrong with the cameras of `dataset` under a resolved configuration.
+/// Problems of the cameras of `dataset` with a resolved configuration.
 pub(crate) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
     let world = world_box(dataset, config);
     let near_far = |view: &Frame| near_far(config, view.near_far);
@@ -148,7 +150,7 @@ pub(crate) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
             low: corner(cells.low),
             high: corner(cells.high),
         };
-        // Of a grid that fills the box all has been told.
+        // A grid that fills the box has been checked already.
         if grid != world {
             problems.extend(doctor::check_grid(dataset, &grid, &near_far));
         }
@@ -156,7 +158,7 @@ pub(crate) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Tell what is wrong with the cameras of `dataset`, and refuse to train where that would be in vain.
+/// Warn of problems with the cameras of `dataset`, and return an error if training would fail.
 pub(crate) fn check(
     observer: &dyn Observer,
     dataset: &Dataset,
@@ -173,7 +175,7 @@ pub(crate) fn check(
     check_depths(dataset, config)?;
     errors.first().map_or(Ok(()), |error| {
         Err(Error::failed(format!(
-            "{}: {} (kiln inspect {} --plot cameras.png shows them)",
+            "{}: {} (to see the cameras: kiln inspect {} --plot cameras.png)",
             dataset.name,
             error.message,
             path.display()
@@ -181,7 +183,7 @@ pub(crate) fn check(
     })
 }
 
-/// Refuse rays that end before they start.
+/// Return an error if the near bound of a view is not below its far bound.
 fn check_depths(dataset: &Dataset, config: &Config) -> Result<()> {
     let frames = dataset
         .train
@@ -192,7 +194,7 @@ fn check_depths(dataset: &Dataset, config: &Config) -> Result<()> {
         let [near, far] = near_far(config, frame.near_far);
         if near >= far {
             return Err(Error::usage(format!(
-                "rays of {} would start at {near} and end at {far}: change scene.near or scene.far with --set",
+                "the rays of {} would start at {near} and end at {far}: change scene.near or scene.far with --set",
                 frame.name
             )));
         }

@@ -1,4 +1,4 @@
-//! What every training has: a trainer, a renderer that shows what it learned, a log, limits, and what is due when.
+//! The state shared by all kinds of training: trainer, renderer, log, limits, and the schedule of previews and checkpoints.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,19 +13,19 @@ use crate::run::RunDir;
 use crate::text::si;
 use crate::train::{Progress, TrainEvent, Trainer};
 
-/// Parts of the live progress.
+/// Units of the progress bar.
 const PARTS: f64 = 1000.0;
 
-/// When a training looks at held-out views and saves, in seconds of training.
+/// Intervals between previews and between checkpoints, in seconds of training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Intervals {
-    /// Between looks at held-out views, at least.
+    /// Shortest interval between previews of held-out views.
     pub(crate) look: f64,
-    /// Between checkpoints.
+    /// Interval between checkpoints.
     pub(crate) save: f64,
 }
 
-/// A training under way.
+/// A training in progress.
 pub(crate) struct Training<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) gpu: Arc<Gpu>,
@@ -34,16 +34,16 @@ pub(crate) struct Training<'a> {
     pub(crate) renderer: Renderer,
     pub(crate) log: Journal<'a>,
     pub(crate) limits: Limits,
-    /// Steps that count as one towards the limits: the inner steps of an outer one, else 1.
+    /// Trainer steps that count as one step of the limits: the inner steps per outer step, or 1.
     inner_steps: u32,
     intervals: Intervals,
     next_look: f64,
     next_save: f64,
     task: Option<Box<dyn Task + Sync>>,
     pub(crate) events: Vec<TrainEvent>,
-    /// What the trainer reported last.
+    /// The trainer's last report.
     pub(crate) latest: Option<Progress>,
-    /// PSNR of the held-out views when they were last looked at, dB.
+    /// PSNR of the last preview of the held-out views, dB.
     pub(crate) held_out_psnr: Option<f64>,
 }
 
@@ -78,33 +78,33 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Show progress from here on.
+    /// Start showing progress.
     pub(crate) fn show(&mut self) {
         self.task = Some(self.observer.task("starting", Scale::Live(PARTS as u64)));
     }
 
-    /// Show no progress any more.
+    /// Stop showing progress.
     pub(crate) fn hide(&mut self) {
         self.task = None;
     }
 
-    /// Steps submitted, or outer steps.
+    /// Number of steps submitted; outer steps in meta-learning.
     pub(crate) fn step(&self) -> u32 {
         self.trainer.step() / self.inner_steps
     }
 
-    /// Whether the steps or the seconds of the limits are reached.
+    /// Whether the limit of steps or of seconds is reached.
     pub(crate) fn is_over(&self) -> bool {
         self.step() >= self.limits.steps || self.trainer.seconds() >= self.limits.seconds
     }
 
-    /// Finish the step under way, and report.
+    /// Finish the current step and report.
     pub(crate) fn pause(&mut self) -> Result<()> {
         self.trainer.pause(&mut self.events)?;
         self.report()
     }
 
-    /// Pass on what the trainer says.
+    /// Pass the trainer's events to the log and the observer.
     pub(crate) fn report(&mut self) -> Result<()> {
         for event in std::mem::take(&mut self.events) {
             let TrainEvent::Progress(progress) = event;
@@ -159,7 +159,7 @@ impl<'a> Training<'a> {
         ));
     }
 
-    /// The mean rates so far, to follow other words; nothing where nothing was reported.
+    /// The mean rates so far, as text that starts with a comma; empty before the first report.
     pub(crate) fn rates(&self) -> String {
         let rate = f64::from(self.trainer.step()) / self.trainer.seconds().max(1e-9);
         self.latest.map_or_else(String::new, |p| {
@@ -171,24 +171,24 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Whether a look or a checkpoint is due, or the end.
+    /// Whether a preview, a checkpoint or the end is due.
     pub(crate) fn is_due(&self) -> bool {
         let next = self.limits.seconds.min(self.next_look).min(self.next_save);
         self.trainer.seconds() >= next
     }
 
-    /// Whether held-out views are to be looked at.
+    /// Whether a preview of held-out views is due.
     pub(crate) fn look_is_due(&self) -> bool {
         self.trainer.seconds() >= self.next_look
     }
 
-    /// They were looked at, which began at `started`: a tenth of the time at most goes into looking.
+    /// Schedule the next preview after one that began at `started`, so that previews take at most about a tenth of the time.
     pub(crate) fn looked(&mut self, started: Instant) {
         let took = started.elapsed().as_secs_f64();
         self.next_look = self.trainer.seconds() + self.intervals.look.max(10.0 * took);
     }
 
-    /// Whether a checkpoint is due, which is then due again an interval later.
+    /// Whether a checkpoint is due; if so, schedule the next one.
     pub(crate) fn take_save_due(&mut self) -> bool {
         let seconds = self.trainer.seconds();
         let is_due = seconds >= self.next_save;
@@ -198,7 +198,7 @@ impl<'a> Training<'a> {
         is_due
     }
 
-    /// Save a checkpoint of a training on `source`.
+    /// Save a checkpoint that names `source` as its dataset.
     pub(crate) fn save(&self, source: &Source<'_>) -> Result<()> {
         let path = self.dir.checkpoint();
         checkpoint::save(&path, &self.gpu, &self.trainer, source)?;
@@ -217,13 +217,13 @@ impl<'a> Training<'a> {
     }
 }
 
-/// What came of saving, unless the disk is at fault, which is told: it may not be full for ever, and what was saved before is
-/// still there.
+/// Return the result of saving, but turn an I/O error into a warning: the disk may have room again later, and the previous
+/// checkpoint is intact.
 pub(crate) fn go_on_without_disk(observer: &dyn Observer, saved: Result<()>) -> Result<()> {
     match saved {
         Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
             observer.warn(format!(
-                "cannot save a checkpoint: {error}; training goes on, the one before is kept"
+                "cannot save a checkpoint: {error}; training continues, and the previous checkpoint is kept"
             ));
             Ok(())
         }

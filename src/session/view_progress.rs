@@ -1,4 +1,4 @@
-//! How far a rendering of views is, and how long it takes where that is long.
+//! Progress of rendering views, with an estimate of the remaining time if it is long.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +7,18 @@ use crate::camera::Camera;
 use crate::report::duration;
 use crate::text::{counted_len, si};
 
-/// What is measured before it is told how long the rest takes.
+/// Time to measure before estimating the remaining time.
 const MEASURED: Duration = Duration::from_secs(5);
 
-/// Seconds that nobody needs to be told of.
+/// Remaining times up to this many seconds are not reported.
 const SHORT: f64 = 120.0;
 
-/// The progress of rendering views: the share of their rays and, once, how long they take.
+/// Shows the fraction of rays rendered and notes once how long the rest will take.
 pub(super) struct ViewProgress<'a> {
     observer: &'a dyn Observer,
     task: Box<dyn Task + Sync>,
     what: &'static str,
-    /// How it takes less.
+    /// Advice on how to stop or shorten the work.
     way_out: &'a str,
     /// Rays of each view.
     views: Vec<u64>,
@@ -28,7 +28,7 @@ pub(super) struct ViewProgress<'a> {
 }
 
 impl<'a> ViewProgress<'a> {
-    /// Of views through `cameras`, of `per_pixel` rays a pixel.
+    /// Start the progress of rendering views of `cameras` with `per_pixel` rays per pixel.
     pub(super) fn new<'c>(
         observer: &'a dyn Observer,
         what: &'static str,
@@ -50,13 +50,13 @@ impl<'a> ViewProgress<'a> {
         }
     }
 
-    /// `done` rays of the view under way are done; whether to go on.
+    /// Report that `done` rays of the current view are done. Return whether to continue.
     pub(super) fn go_on(&mut self, done: u64) -> bool {
         let done = self.rays_complete() + done;
         self.task.set(done);
         if let Some((seconds, rate)) = self.estimate.left(done, Instant::now()) {
             self.observer.note(format!(
-                "{} {} takes about {} more, at {}rays/s: {}",
+                "{} {} will take about {} more, at {}rays/s: {}",
                 self.what,
                 counted_len(self.views.len(), "view"),
                 duration(seconds),
@@ -67,7 +67,7 @@ impl<'a> ViewProgress<'a> {
         self.observer.keep_going()
     }
 
-    /// The view under way is complete.
+    /// Report that the current view is complete.
     pub(super) fn complete(&mut self) {
         self.complete += 1;
         self.task.set(self.rays_complete());
@@ -75,16 +75,16 @@ impl<'a> ViewProgress<'a> {
         self.task.describe(&format!("{} {done}/{of}", self.what));
     }
 
-    /// Rays of the views that are complete.
+    /// Number of rays of the complete views.
     fn rays_complete(&self) -> u64 {
         self.views[..self.complete].iter().sum()
     }
 }
 
-/// How long so many rays take.
+/// Estimates the remaining time from the rate of rays.
 struct Estimate {
     rays: u64,
-    /// When rays were first seen to be done, and how many: shaders were compiled before.
+    /// Time and number of rays of the first report; what came before includes compiling shaders.
     since: Option<(Instant, u64)>,
     is_made: bool,
 }
@@ -98,7 +98,7 @@ impl Estimate {
         }
     }
 
-    /// Seconds that the rest takes and rays per second, once, where that is long.
+    /// Return the remaining seconds and the rays per second, once, if the remaining time is long.
     fn left(&mut self, done: u64, now: Instant) -> Option<(f64, f64)> {
         if self.is_made || done == 0 {
             return None;
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_long_is_told_once() {
+    fn a_long_remaining_time_is_reported_once() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut long = Estimate::new(1_000_000);

@@ -1,22 +1,22 @@
-//! `--train-views` and `--eval-views`: views by number, by index and by range.
+//! `--train-views` and `--eval-views`: select views by number, index or range.
 
 use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::{Error, Result};
 
-/// What is written where views are chosen: `all`, a number, or a list of indices and ranges.
+/// A selection of views: `all`, a number, or a list of indices and ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// Every view there is.
+    /// All views.
     All,
-    /// One number alone: how many views, or which, as the flag takes it.
+    /// A single number: a count or an index, depending on the flag.
     Number(usize),
-    /// `0,5`, `0..24` (without the last), `0-23` (with it), or several of them.
+    /// Indices and ranges, such as `0,5`, `0..24` (24 excluded), `0-23` (23 included), or a list of these.
     These(Vec<Part>),
 }
 
-/// An index or a range, as it was written.
+/// An index or a range, with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     text: String,
@@ -34,7 +34,7 @@ impl Part {
     fn parse(text: &str) -> Result<Self, String> {
         let fault = || {
             format!(
-                "`{text}` is neither an index, as 5, nor a range, as 0..24 (without the last) or 0-23 (with it)"
+                "`{text}` is neither an index such as 5 nor a range such as 0..24 (24 excluded) or 0-23 (23 included)"
             )
         };
         let number = |text: &str| text.trim().parse::<usize>().map_err(|_| fault());
@@ -43,17 +43,17 @@ impl Part {
         } else if let Some((first, last)) = text.split_once('-') {
             let (first, last) = (number(first)?, number(last)?);
             if last < first {
-                return Err(format!("`{text}` ends before it begins"));
+                return Err(format!("`{text}` ends before it starts"));
             }
             (first, last.checked_add(1).ok_or_else(fault)?)
         } else {
             return Ok(Self::one(number(text)?));
         };
         if end < first {
-            return Err(format!("`{text}` ends before it begins"));
+            return Err(format!("`{text}` ends before it starts"));
         }
         if end == first {
-            return Err(format!("`{text}` names no view"));
+            return Err(format!("`{text}` selects no view"));
         }
         Ok(Self {
             text: text.to_owned(),
@@ -75,24 +75,24 @@ impl std::str::FromStr for Selection {
         }
         let parts = text.split(',').map(str::trim).filter(|t| !t.is_empty());
         let parts = parts.map(|part| match part {
-            "all" => Err("`all` stands alone".to_owned()),
+            "all" => Err("`all` cannot be combined with other views".to_owned()),
             part => Part::parse(part),
         });
         let parts: Vec<Part> = parts.collect::<Result<_, _>>().map_err(|mut fault| {
             if !text.contains([',', '-', '.']) {
-                let _ = write!(fault, "; `all` takes every view");
+                let _ = write!(fault, "; `all` selects every view");
             }
             fault
         })?;
         if parts.is_empty() {
-            return Err(format!("`{text}` names no view"));
+            return Err(format!("`{text}` selects no view"));
         }
         Ok(Self::These(parts))
     }
 }
 
 impl Selection {
-    /// The same where one number alone is the index of a view.
+    /// The same selection, with a single number taken as an index.
     pub(crate) fn by_index(self) -> Self {
         match self {
             Self::Number(view) => Self::These(vec![Part::one(view)]),
@@ -101,7 +101,8 @@ impl Selection {
     }
 }
 
-/// The views that `parts` name among `n`; `flag` named them, `whose` says where they are.
+/// Return the indices that `parts` select among `n` views, without repetition. `flag` and `whose` (where the views are) are for
+/// error messages.
 pub(crate) fn indices(parts: &[Part], flag: &str, n: usize, whose: &str) -> Result<Vec<usize>> {
     let mut views = Vec::new();
     let mut is_named = vec![false; n];
@@ -110,8 +111,8 @@ pub(crate) fn indices(parts: &[Part], flag: &str, n: usize, whose: &str) -> Resu
             let absent = range.start.max(n);
             let there = match n {
                 0 => "there are none".to_owned(),
-                1 => "there is one, counted from 0".to_owned(),
-                n => format!("the {n} views are counted from 0 to {}", n - 1),
+                1 => "there is only view 0".to_owned(),
+                n => format!("the {n} views are numbered 0 to {}", n - 1),
             };
             return Err(Error::usage(format!(
                 "{flag} {text}: {whose} has no view {absent}; {there}"
@@ -120,7 +121,7 @@ pub(crate) fn indices(parts: &[Part], flag: &str, n: usize, whose: &str) -> Resu
         for view in range.clone() {
             if std::mem::replace(&mut is_named[view], true) {
                 return Err(Error::usage(format!(
-                    "{flag} {text}: view {view} is named twice; name it once"
+                    "{flag} {text}: view {view} is selected twice; give it once"
                 )));
             }
             views.push(view);
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn views_are_named_by_index_and_range() {
+    fn views_are_selected_by_index_and_range() {
         assert_eq!("7".parse(), Ok(Selection::Number(7)));
         assert_eq!(chosen("all", 3).unwrap(), [0, 1, 2]);
         assert_eq!(chosen("2", 3).unwrap(), [2]);
@@ -158,17 +159,17 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_views_is_refused() {
+    fn selections_of_no_views_are_errors() {
         for (text, words) in [
-            ("", "names no view"),
-            (",", "names no view"),
-            ("3..3", "`3..3` names no view"),
-            ("3..2", "`3..2` ends before it begins"),
-            ("3-2", "`3-2` ends before it begins"),
+            ("", "selects no view"),
+            (",", "selects no view"),
+            ("3..3", "`3..3` selects no view"),
+            ("3..2", "`3..2` ends before it starts"),
+            ("3-2", "`3-2` ends before it starts"),
             ("0,3-2", "`3-2` ends"),
-            ("all,3", "`all` stands alone"),
+            ("all,3", "`all` cannot be combined"),
             ("first", "`first` is neither"),
-            ("ALL", "`all` takes every view"),
+            ("ALL", "`all` selects every view"),
             ("..4", "`..4` is neither"),
             ("4..", "`4..` is neither"),
             ("0..=3", "`0..=3` is neither"),
@@ -187,15 +188,15 @@ mod tests {
             (
                 "3",
                 3,
-                "--views 3: it has no view 3; the 3 views are counted from 0 to 2",
+                "--views 3: it has no view 3; the 3 views are numbered 0 to 2",
             ),
             ("0..4", 3, "--views 0..4: it has no view 3"),
             ("7-9", 3, "--views 7-9: it has no view 7"),
             ("0..18446744073709551615", 3, "has no view 3"),
-            ("1", 1, "there is one"),
+            ("1", 1, "there is only view 0"),
             ("0", 0, "there are none"),
-            ("1,1", 3, "--views 1: view 1 is named twice"),
-            ("2,0..3", 3, "--views 0..3: view 2 is named twice"),
+            ("1,1", 3, "--views 1: view 1 is selected twice"),
+            ("2,0..3", 3, "--views 0..3: view 2 is selected twice"),
         ] {
             let fault = chosen(text, n).unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");

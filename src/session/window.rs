@@ -1,31 +1,31 @@
-//! How the program asks for a window, which this library may be built without.
+//! Options of the window. They are always compiled; the window itself needs the feature `viewer`.
 
 use std::path::PathBuf;
 
 use super::{FitOptions, Observer, Result};
 use crate::gpu::GpuOptions;
 
-/// Opens a window, and returns as it is closed. The observer is told what the window shows too.
+/// Opens a window and returns when it is closed. The observer receives the messages that the window shows.
 pub type OpenWindow = fn(WindowOptions, Box<dyn Observer + Send>) -> Result<()>;
 
-/// What a window begins with.
+/// Options of a window.
 #[derive(Debug, Clone, Default)]
 pub struct WindowOptions {
-    /// The device.
+    /// Which device to use.
     pub gpu: GpuOptions,
-    /// What to open; nothing where left out.
+    /// What to open at the start, if anything.
     pub content: Option<WindowContent>,
-    /// What repeats this, for the logs of trainings that the window begins.
+    /// Command line that repeats this, for the logs of trainings that are started in the window.
     pub command: String,
-    /// File of actions that stand in for a person, for tests.
+    /// File of scripted user actions, for tests.
     pub script: Option<PathBuf>,
 }
 
 /// What a window opens.
 #[derive(Debug, Clone)]
 pub enum WindowContent {
-    /// A run to look at, or a dataset to train on.
+    /// A run to view, or a dataset to train on.
     Path(PathBuf),
-    /// A training.
+    /// A training with these options.
     Fit(Box<FitOptions>),
 }

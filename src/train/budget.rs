@@ -1,15 +1,31 @@
 //! The memory plan: what a run will allocate on the device, decided before anything is.
 
-use crate::compositing::RAY_LOSS_BYTES;
-use crate::config::{Cells, Config};
+use super::buffers::{Allocators, Buffers};
+use crate::config::{Cells, Config, PassConfig};
 use crate::field::Field;
-use crate::gpu::{Gpu, GpuError};
+use crate::gpu::{GpuError, Planner, Profile};
 use crate::network::{CellGrid, SavedActivations};
-use crate::occupancy::OccupancyGrid;
-use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
+use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
 use crate::render::Renderer;
-use crate::reptile::Reptile;
+
+/// Why nothing can be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The device cannot hold it.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// A grid of networks was given too little memory.
+    #[error(
+        "cells.memory_mib is {mib}, but the networks of a single cell take {bytes} bytes: give more with --set, or smaller networks"
+    )]
+    NoNetworkFits {
+        /// What was given, in MiB.
+        mib: f32,
+        /// What one cell takes, with gradients, moments and averages.
+        bytes: u64,
+    },
+}
 
 /// What a run will allocate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -44,11 +60,11 @@ const MAX_PARTS: u32 = 4096;
 ///
 /// # Errors
 /// As [`plan`].
-pub fn operations(gpu: &Gpu, config: &Config) -> Result<Option<[f64; 2]>, GpuError> {
+pub fn operations(profile: &Profile, config: &Config) -> Result<Option<[f64; 2]>, GpuError> {
     let Some(per_ray) = samples_of_passes(config) else {
         return Ok(None);
     };
-    let fields = Field::of_passes(gpu, config)?;
+    let fields = Field::of_passes(profile, config)?;
     let weighted = per_ray.iter().zip(&fields);
     let multiply_adds: f64 = weighted
         .map(|(&n, field)| f64::from(n) * field.multiply_adds() as f64)
@@ -60,19 +76,27 @@ pub fn operations(gpu: &Gpu, config: &Config) -> Result<Option<[f64; 2]>, GpuErr
 /// Cells of pass `index` of `config` that can have networks, where it names the memory that these may take.
 ///
 /// # Errors
-/// [`GpuError::NoNetworkFits`] when not even one can.
-pub fn max_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<u32>, GpuError> {
+/// [`PlanError::NoNetworkFits`] when not even one can.
+pub fn max_networks(
+    profile: &Profile,
+    config: &Config,
+    index: usize,
+) -> Result<Option<u32>, PlanError> {
     let field = &config.passes[index].field;
     let Some(mib) = field.cells.as_ref().and_then(|cells| cells.memory_mib) else {
         return Ok(None);
     };
     let len = Field::len_of_networks(field);
-    let bytes = DenseGroup::bytes(len, config.optimizer.ema_decay) + CellGroup::bytes(1);
+    // Buffers are whole multiples of 16 bytes, as the counters of two networks are.
+    let planner = Planner::new(profile);
+    DenseGroup::new(&planner, "networks", 2 * len, config.optimizer.ema_decay)?;
+    CellGroup::new(&planner, 2, [0; 3], Vec::new())?;
+    let bytes = planner.bytes() / 2;
     let most = (f64::from(mib) * f64::from(1 << 20) / bytes as f64) as u32;
     if most == 0 {
-        return Err(GpuError::NoNetworkFits { mib, bytes });
+        return Err(PlanError::NoNetworkFits { mib, bytes });
     }
-    let bound = gpu.max_binding_bytes() / (u64::from(len) * 4);
+    let bound = profile.max_binding_bytes / (u64::from(len) * 4);
     let bound = u32::try_from(bound).unwrap_or(u32::MAX);
     Ok(Some(most.min(bound).min(Cells::MAX_NETWORKS)))
 }
@@ -81,9 +105,9 @@ pub fn max_networks(gpu: &Gpu, config: &Config, index: usize) -> Result<Option<u
 ///
 /// # Errors
 /// As [`max_networks`].
-pub fn fit_cells(gpu: &Gpu, config: &mut Config) -> Result<(), GpuError> {
+pub fn fit_cells(profile: &Profile, config: &mut Config) -> Result<(), PlanError> {
     for index in 0..config.passes.len() {
-        let Some(most) = max_networks(gpu, config, index)? else {
+        let Some(most) = max_networks(profile, config, index)? else {
             continue;
         };
         let cells = &mut config.passes[index].field.cells;
@@ -96,33 +120,32 @@ pub fn fit_cells(gpu: &Gpu, config: &mut Config) -> Result<(), GpuError> {
     Ok(())
 }
 
-/// Plan a resolved `config` for `gpu`: a batch whose buffers would exceed a binding, or whose stages would take long, is split
-/// into micro-batches.
+/// Plan a resolved `config` for a device of `profile`: a batch whose buffers would exceed a binding, or whose stages would take
+/// long, is split into micro-batches.
 ///
 /// # Errors
-/// [`GpuError::TooLarge`] when a single level of the hash grid does not fit a binding.
-pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
-    let fields = Field::of_passes(gpu, config)?;
+/// [`GpuError::TooLarge`] when parameters, or the smallest micro-batch, do not fit a binding.
+pub fn plan(profile: &Profile, config: &Config) -> Result<MemoryPlan, GpuError> {
+    let fields = Field::of_passes(profile, config)?;
     let training = &config.training;
     let max_rays = training.most_rays();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
+    // Who names both rays and parts is taken at their word.
+    let named = training.n_rays.is_some() && training.micro_batches.is_some();
+    let is_quick = |(c, field): (&Capacity, &Field)| {
+        let operations = u64::from(c.kept) * field.multiply_adds() * 4;
+        named || operations <= profile.class.most_operations()
+    };
     let fits = |capacities: &[Capacity]| {
-        capacities
-            .iter()
-            .zip(&fields)
-            .zip(&config.passes)
-            .all(|((c, field), pass)| {
-                let operations = u64::from(c.kept) * field.multiply_adds() * 4;
-                // Who names both rays and parts is taken at their word.
-                let named = training.n_rays.is_some() && training.micro_batches.is_some();
-                let quick = named || operations <= gpu.class().most_operations();
-                quick && c.fits(gpu, &pass.sampler, field, SavedActivations::Gradients)
-            })
+        let planner = Planner::new(profile);
+        let saved = |_| SavedActivations::Gradients;
+        capacities.iter().zip(&fields).all(is_quick)
+            && Pass::of_method(&planner, config, "training", capacities, &saved).is_ok()
     };
     let capacities = loop {
         let capacities = capacities(config, max_rays, micro_batches);
         let last_resort = micro_batches >= MAX_PARTS.min(training.n_rays.unwrap_or(MAX_PARTS));
-        if fits(&capacities) || last_resort {
+        if last_resort || fits(&capacities) {
             break capacities;
         }
         // The parts of a given number of rays are alike, if it has such parts.
@@ -130,26 +153,20 @@ pub fn plan(gpu: &Gpu, config: &Config) -> Result<MemoryPlan, GpuError> {
         let alike = |m: &u32| training.n_rays.is_some_and(|n| n % m == 0);
         micro_batches = next.rev().find(alike).unwrap_or(2 * micro_batches);
     };
-    let parameter_bytes = |field: &Field| {
-        let networks = field.cells.as_ref().map_or(0, |c| c.n_networks);
-        let tables = field.tables();
-        let values =
-            u64::from(field.slab_len()) + tables.total_rows() * u64::from(tables.n_features());
-        let outer = config.meta.as_ref();
-        DenseGroup::bytes(field.slab_len(), config.optimizer_of_steps().ema_decay)
-            + CellGroup::bytes(networks)
-            + SparseGroup::bytes(tables)
-            + outer.map_or(0, |meta| Reptile::bytes(meta, values * 4))
+    let [parameters, batch, occupancy, rendering] = [(); 4].map(|()| Planner::new(profile));
+    let allocators = Allocators {
+        parameters: &parameters,
+        batch: &batch,
+        occupancy: &occupancy,
     };
-    let batch_bytes = Pass::bytes(config, &fields, &capacities, &|_| {
-        SavedActivations::Gradients
-    });
+    Buffers::new(allocators, config, &capacities)?;
+    Renderer::plan(&rendering, &rendering, config)?;
     Ok(MemoryPlan {
         micro_batches,
-        parameter_bytes: fields.iter().map(parameter_bytes).sum(),
-        batch_bytes: batch_bytes + u64::from(capacities[0].rays) * (16 + RAY_LOSS_BYTES),
-        occupancy_bytes: OccupancyGrid::bytes(gpu, config, &fields[fields.len() - 1]),
-        rendering_bytes: Renderer::bytes(gpu, config, &fields),
+        parameter_bytes: parameters.bytes(),
+        batch_bytes: batch.bytes(),
+        occupancy_bytes: occupancy.bytes(),
+        rendering_bytes: rendering.bytes(),
         capacities,
     })
 }
@@ -167,6 +184,6 @@ fn capacities(config: &Config, max_rays: u32, micro_batches: u32) -> Vec<Capacit
         marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),
         kept,
     };
-    let of_pass = |pass: &crate::config::Pass| capacity.of_sampler(&pass.sampler);
+    let of_pass = |pass: &PassConfig| capacity.of_sampler(&pass.sampler);
     config.passes.iter().map(of_pass).collect()
 }

@@ -4,6 +4,7 @@
 //! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
 
 mod budget;
+mod buffers;
 mod init;
 mod program;
 mod progress;
@@ -13,20 +14,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use budget::{MemoryPlan, fit_cells, max_networks, operations, plan};
+pub use budget::{MemoryPlan, PlanError, fit_cells, max_networks, operations, plan};
 pub use progress::{InnerProgress, Progress, TrainEvent};
 
-use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::{Config, Optimizer};
 use crate::distillation::{Distiller, Extraction, Teacher};
 use crate::field::{Field, FieldParameters};
-use crate::gpu::{Buffer, Counts, Gpu, GpuError, ReadBack, Stage, StepState, Submitter};
+use crate::gpu::{Buffer, Counts, Gpu, GpuError, ReadBack, Stage, Submitter};
 use crate::images::ImageSet;
-use crate::network::SavedActivations;
 use crate::occupancy::OccupancyGrid;
 use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::Pass;
 use crate::reptile::Reptile;
+use crate::step_state::StepState;
 use program::Program;
 use progress::summarize;
 
@@ -131,60 +131,26 @@ impl Trainer {
         images: &ImageSet,
         teacher: Option<&Teacher>,
     ) -> Result<Self, GpuError> {
-        let plan = plan(gpu, config)?;
-        let keep = |_| SavedActivations::Gradients;
-        let passes = Pass::of_method(gpu, config, "training", &plan.capacities, &keep)?;
-        let last = &passes[passes.len() - 1].field;
-        let occupancy = OccupancyGrid::of_config(gpu, config, last)?;
-        let slab_len = passes.iter().map(|p| p.field.slab_len()).sum();
-        let optimizer = config.optimizer_of_steps();
-        let dense = DenseGroup::new(gpu, "networks", slab_len, optimizer.ema_decay)?;
-        let sparse: Vec<SparseGroup> = passes
-            .iter()
-            .map(|p| SparseGroup::new(gpu, p.field.tables()))
-            .collect::<Result<_, _>>()?;
-        let of_cells = |pass: &Pass| -> Result<_, GpuError> {
-            let field = &pass.field;
-            let Some((range, map)) = field.cell_range().zip(field.map_of_cells(gpu)?) else {
-                return Ok(None);
-            };
-            let copies = field.density.layout().copies;
-            let group = CellGroup::new(gpu, copies, range, field.matrices())?;
-            Ok(Some((group, map)))
+        let plan = plan(gpu.profile(), config)?;
+        let buffers = plan.allocate(gpu, config)?;
+        let capacity = plan.capacities[0];
+        let lessons = match teacher {
+            Some(teacher) => Distiller::of_config(gpu, config, teacher, capacity)?,
+            None => None,
         };
-        let cells = passes.iter().map(of_cells).collect::<Result<_, _>>()?;
-        let targets = gpu.buffer("targets", u64::from(plan.capacities[0].rays) * 16)?;
-        let history = gpu.buffer("history", u64::from(RING) * 32)?;
-        let ray_losses = gpu.buffer(
-            "ray losses",
-            u64::from(plan.capacities[0].rays) * RAY_LOSS_BYTES,
-        )?;
-        let first = &passes[0];
-        let taught = config
-            .distillation
-            .as_ref()
-            .zip(teacher)
-            .zip(first.field.cells.as_ref().zip(occupancy.as_ref()));
-        let lessons = taught
-            .map(|((config, teacher), grids)| Distiller::new(gpu, config, teacher, first, grids))
-            .transpose()?;
-        let of_tasks = config.meta.as_ref();
-        let reptile = of_tasks
-            .map(|meta| Reptile::new(gpu, meta, &dense, &sparse))
-            .transpose()?;
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
-            optimizer,
-            reptile,
-            passes,
-            occupancy,
-            dense,
-            sparse,
-            cells,
-            targets,
-            history,
-            ray_losses,
+            optimizer: config.optimizer_of_steps(),
+            reptile: buffers.reptile,
+            passes: buffers.passes,
+            occupancy: buffers.occupancy,
+            dense: buffers.dense,
+            sparse: buffers.sparse,
+            cells: buffers.cells,
+            targets: buffers.targets,
+            history: buffers.history,
+            ray_losses: buffers.ray_losses,
             lessons,
             overwrite: plan.micro_batches == 1,
             program: Program::default(),
@@ -202,7 +168,7 @@ impl Trainer {
         let first_on_images = config.lessons();
         // So does nothing, where objects take turns: each may be where the others are not.
         let occupancy = match &trainer.occupancy {
-            Some(grid) if first_on_images == 0 && of_tasks.is_none() => {
+            Some(grid) if first_on_images == 0 && config.meta.is_none() => {
                 let parameters = trainer.parameters();
                 grid.update(gpu, trainer.field(), &parameters[parameters.len() - 1])?
             }
@@ -219,7 +185,7 @@ impl Trainer {
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
             outer: trainer.end_of_task()?.into_iter().collect(),
-            inner_steps: of_tasks.map(|meta| meta.inner_steps),
+            inner_steps: config.meta.as_ref().map(|meta| meta.inner_steps),
         };
         trainer.reset(Some(images))?;
         Ok(trainer)
@@ -336,10 +302,10 @@ impl Trainer {
     pub fn reset(&mut self, images: Option<&ImageSet>) -> Result<(), GpuError> {
         let gpu = Arc::clone(&self.gpu);
         gpu.write(&self.counts().state, 0, &[self.first_state()]);
-        let mut zero = Stage::new("reset");
+        let mut zero = gpu.stage("reset");
         self.dense.reset(&mut zero);
         for sparse in &self.sparse {
-            sparse.reset(&gpu, &mut zero);
+            sparse.reset(&mut zero);
         }
         let fields: Vec<&Field> = self.fields().collect();
         init::initialize(&gpu, &self.config, &fields, &self.dense, &self.sparse);
@@ -350,7 +316,7 @@ impl Trainer {
             zero.clear(updated);
         }
         for (field, parameters) in self.fields().zip(&self.parameters()) {
-            field.transpose(&gpu, &mut zero, parameters, None)?;
+            field.transpose(&mut zero, parameters, None)?;
         }
         let mut mark = Vec::new();
         if let Some(grid) = &self.occupancy {
@@ -522,22 +488,22 @@ impl Trainer {
 
     /// Write the parameters that evaluation uses (the moving averages, or the values where averaging is off) to `into`.
     pub fn export_ema(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
-        let mut stage = Stage::new("settle");
-        let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
+        let mut stage = self.gpu.stage("export");
+        let (counts, optimizer) = (self.counts(), &self.optimizer);
         stage.copy(&self.dense.averages, &into[0].weights.values);
         for (index, (field, into)) in self.fields().zip(into).enumerate() {
             if let Some((group, map)) = &self.cells[index] {
                 if optimizer.ema_decay > 0.0 {
                     let weights = &into.weights.values;
-                    group.export_ema(gpu, &mut stage, counts, optimizer, &self.dense, weights)?;
+                    group.export_ema(&mut stage, counts, optimizer, &self.dense, weights)?;
                 }
                 into.cells.iter().for_each(|to| {
                     stage.copy(map, to);
                 });
             }
             let (sparse, tables) = (&self.sparse[index], field.tables());
-            sparse.export_ema(gpu, &mut stage, counts, tables, optimizer, &into.tables)?;
-            field.transpose(gpu, &mut stage, into, None)?;
+            sparse.export_ema(&mut stage, counts, tables, optimizer, &into.tables)?;
+            field.transpose(&mut stage, into, None)?;
         }
         self.gpu.submit([&stage]);
         Ok(())

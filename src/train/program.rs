@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{REPORT, RING, Trainer};
+use crate::compositing::LossTerms;
 use crate::distillation::Teacher;
-use crate::field::FieldParameters;
-use crate::gpu::{Count, Defines, GpuError, Groups, Kernel, Stage};
+use crate::field::{FieldGradients, FieldParameters};
+use crate::gpu::{Defines, GpuError, Groups, Kernel, Stage};
 use crate::images::ImageSet;
-use crate::loss;
-use crate::network::{SavedActivations, Updated};
-use crate::optimizer::{CellGroup, schedule_defines};
-use crate::pass::{Pass, Purpose};
+use crate::network::Updated;
+use crate::optimizer::{CellGroup, CellUpdate, schedule_defines};
+use crate::pass::Purpose;
 use crate::reptile::Reptile;
 
 /// What every step runs.
@@ -61,10 +61,10 @@ impl Trainer {
             return Ok(None);
         };
         let (gpu, state) = (&*self.gpu, &self.counts().state);
-        let mut stage = Stage::new("outer step");
-        reptile.step(gpu, &mut stage)?;
+        let mut stage = gpu.stage("outer step");
+        reptile.step(&mut stage)?;
         self.begin_task(reptile, &mut stage)?;
-        reptile.next_task(gpu, &mut stage, state)?;
+        reptile.next_task(&mut stage, state)?;
         reptile.remember(&mut stage, state);
         Ok(Some(stage))
     }
@@ -76,7 +76,7 @@ impl Trainer {
             stage.clear(&group.counters);
         }
         for (field, parameters) in self.fields().zip(&self.parameters()) {
-            field.transpose(&self.gpu, stage, parameters, None)?;
+            field.transpose(stage, parameters, None)?;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Trainer {
         let (gpu, counts) = (&*self.gpu, self.counts());
         let once = || Groups::Direct([1, 1, 1]);
         let small = |pass: &str, more: Defines| self.small(pass, 1, more);
-        let mut begin = Stage::new("begin");
+        let mut begin = gpu.stage("begin");
         for (field, sparse) in self.fields().zip(&self.sparse) {
             let n_levels = field.tables().levels().len();
             let bindings = [
@@ -106,12 +106,12 @@ impl Trainer {
             ];
             if n_levels > 0 {
                 let kernel = small("rescale", Defines::new().set("n_levels", n_levels))?;
-                begin.dispatch(gpu, &kernel, &bindings, once())?;
+                begin.dispatch(&kernel, &bindings, once())?;
             }
         }
         let kernel = small("begin_step", schedule_defines(&self.optimizer))?;
-        begin.dispatch(gpu, &kernel, &[("state", &counts.state)], once())?;
-        counts.publish(gpu, &mut begin)?;
+        begin.dispatch(&kernel, &[("state", &counts.state)], once())?;
+        counts.publish(&mut begin)?;
         Ok(begin)
     }
 
@@ -125,22 +125,20 @@ impl Trainer {
     ) -> Result<(), GpuError> {
         let (gpu, counts) = (&*self.gpu, self.counts());
         let (pass, sparse) = (&self.passes[index], &self.sparse[index]);
-        let (mut network, mut encode) = (
-            Stage::new("network backward"),
-            Stage::new("encode backward"),
-        );
+        let (mut network, mut encode) =
+            (gpu.stage("network backward"), gpu.stage("encode backward"));
         pass.field.backward(
-            gpu,
             &mut network,
             &mut encode,
-            counts,
             parameters,
-            &pass.kept_samples,
+            &pass.kept_samples(),
             &pass.buffers,
-            &self.dense.gradients,
-            self.overwrite,
-            &sparse.gradient_scales,
-            &sparse.gradients,
+            &FieldGradients {
+                weights: &self.dense.gradients,
+                overwrite: self.overwrite,
+                tables: &sparse.gradients,
+                scales: &sparse.gradient_scales,
+            },
         )?;
         let is_last = index + 1 == self.passes.len();
         let more = Defines::new().set("is_last", is_last);
@@ -153,7 +151,7 @@ impl Trainer {
         } else {
             &mut network
         };
-        last.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        last.dispatch(&kernel, &bindings, Groups::Direct([1, 1, 1]))?;
         stages.push(network);
         stages.extend(is_trained.then_some(encode));
         Ok(())
@@ -193,24 +191,23 @@ impl Trainer {
         let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
         let purpose = Purpose {
             training: true,
-            keep: SavedActivations::Gradients,
             color: true,
             limited: false,
         };
         // What tells micro-batches apart lies on the device: their stages are the same.
         let mut batch = Vec::new();
-        let mut draw = Stage::new("rays");
-        images.draw(gpu, &mut draw, counts, &self.config, &first.rays, targets)?;
+        let mut draw = gpu.stage("rays");
+        images.draw(&mut draw, counts, &self.config, &first.rays, targets)?;
         batch.push(draw);
         for (index, pass) in self.passes.iter().enumerate() {
             batch.extend(
                 pass.stages(gpu, &parameters[index], bits, purpose)?
                     .into_vec(),
             );
-            let mut composite = self.composite(pass, micro_batches)?;
+            let mut composite = self.composite(index, micro_batches)?;
             let is_last = index + 1 == self.passes.len();
             if let Some(grid) = self.occupancy.as_ref().filter(|_| is_last) {
-                grid.raise_seen(gpu, &mut composite, pass)?;
+                grid.raise_seen(&mut composite, pass)?;
             }
             batch.push(composite);
             self.backward(index, &parameters[index], micro_batches, &mut batch)?;
@@ -231,34 +228,30 @@ impl Trainer {
         on_images: bool,
     ) -> Result<Stage, GpuError> {
         let (gpu, counts, optimizer) = (&*self.gpu, self.counts(), &self.optimizer);
-        let mut update = Stage::new("optimize");
+        let mut update = gpu.stage("optimize");
         for (index, pass) in self.passes.iter().enumerate() {
             let (field, dense) = (&pass.field, &self.dense);
             let cells = self.cells[index].as_ref().map(|(group, _)| group);
             if let Some((group, updated)) = cells.zip(pass.buffers.updated()) {
                 let overwrite = self.overwrite;
-                group.update(
-                    gpu,
-                    &mut update,
-                    counts,
-                    optimizer,
-                    dense,
+                let cells = CellUpdate {
                     updated,
                     overwrite,
-                    on_images,
-                )?;
+                    penalized: on_images,
+                };
+                group.update(&mut update, counts, optimizer, dense, &cells)?;
                 if !CellGroup::transposes(optimizer) {
                     let counters = &group.counters;
                     let updated = Some(Updated { counts, counters });
-                    field.transpose(gpu, &mut update, &parameters[index], updated)?;
+                    field.transpose(&mut update, &parameters[index], updated)?;
                 }
             } else {
                 let range = [field.density.layout().base, field.slab_len()];
-                dense.update(gpu, &mut update, counts, optimizer, range)?;
-                field.transpose(gpu, &mut update, &parameters[index], None)?;
+                dense.update(&mut update, counts, optimizer, range)?;
+                field.transpose(&mut update, &parameters[index], None)?;
             }
             let tables = field.tables();
-            self.sparse[index].update(gpu, &mut update, counts, tables, optimizer)?;
+            self.sparse[index].update(&mut update, counts, tables, optimizer)?;
         }
         let capacity = self.passes[0].capacity;
         let defines = Defines::new()
@@ -269,52 +262,26 @@ impl Trainer {
             .set("max_rays", capacity.rays);
         let bindings = [("state", &counts.state), ("history", &self.history)];
         let kernel = self.small("end_step", micro_batches, defines)?;
-        update.dispatch(gpu, &kernel, &bindings, Groups::Direct([1, 1, 1]))?;
+        update.dispatch(&kernel, &bindings, Groups::Direct([1, 1, 1]))?;
         Ok(update)
     }
 
-    pub(super) fn composite(&self, pass: &Pass, micro_batches: u32) -> Result<Stage, GpuError> {
-        let gpu = &*self.gpu;
-        let raw = pass.field.raw_outputs(&pass.buffers);
+    /// Composite the rays of pass `index`, compare, and composite backward.
+    fn composite(&self, index: usize, micro_batches: u32) -> Result<Stage, GpuError> {
+        let pass = &self.passes[index];
+        let terms = LossTerms {
+            loss: &self.config.loss,
+            weight: self.config.passes[index].loss_weight,
+            opacity_loss: self.config.training.opacity_loss.unwrap_or(0.0),
+            linear: self.config.scene.linear,
+            micro_batches,
+        };
+        let mut stage = self.gpu.stage("composite");
+        let (samples, losses) = (pass.ray_samples(), &self.ray_losses);
+        samples.forward(&mut stage, &terms, &self.targets, losses)?;
         let d_raw = pass.field.d_raw_outputs(&pass.buffers);
-        let opacity_loss = self.config.training.opacity_loss.unwrap_or(0.0);
-        let of_loss = pass
-            .defines()
-            .merge(loss::defines(&self.config.loss))
-            .set("opacity_loss", opacity_loss)
-            .set("pass", "train")
-            .set_f32("loss_weight", self.config.passes[pass.index].loss_weight)
-            .set("linear", self.config.scene.linear)
-            .set("micro_batches", micro_batches);
-        let of_samples = pass
-            .defines()
-            .set("pass", "gradients")
-            .set("opacity_loss", opacity_loss)
-            .set("joint", pass.field.color.is_none())
-            .set("d_density_stride", d_raw.density_stride);
-        let bindings = [
-            ("counts", &pass.counts.state),
-            ("offsets", &pass.offsets),
-            ("kept_samples", &pass.kept_samples),
-            ("raw_color", &raw.color),
-            ("raw_density", &raw.density),
-            ("rays", &pass.rays),
-            ("targets", &self.targets),
-            ("ray_losses", &self.ray_losses),
-            ("d_color", &d_raw.color),
-            ("d_density", &d_raw.density),
-        ];
-        let mut stage = Stage::new("composite");
-        for (entry, defines) in [("train", of_loss), ("gradients_of_samples", of_samples)] {
-            stage.run(
-                gpu,
-                "compositing",
-                entry,
-                &defines,
-                &bindings,
-                pass.counts.groups(gpu, Count::Rays, 64, 1),
-            )?;
-        }
+        let joint = pass.field.color.is_none();
+        samples.backward(&mut stage, &terms, losses, &d_raw, joint)?;
         Ok(stage)
     }
 }

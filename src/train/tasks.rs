@@ -1,9 +1,10 @@
 //! Objects that take turns: going on with a task, leaving it, and adapting to one that is held out.
 
 use super::Trainer;
-use crate::gpu::{GpuError, Stage, StepState};
+use crate::gpu::GpuError;
 use crate::images::TASKS;
 use crate::reptile::Reptile;
+use crate::step_state::StepState;
 
 impl Trainer {
     /// Go on from the parameters, which were set from outside, as those that step `step` begins a task with.
@@ -16,7 +17,7 @@ impl Trainer {
         let state = &self.counts().state;
         let at = std::mem::offset_of!(StepState, task) as u64;
         self.gpu.write(state, at, &[done % TASKS, step]);
-        let mut stage = Stage::new("resume");
+        let mut stage = self.gpu.stage("resume");
         reptile.adopt(&mut stage);
         self.begin_task(reptile, &mut stage)?;
         reptile.remember(&mut stage, state);
@@ -29,7 +30,7 @@ impl Trainer {
         let Some(reptile) = &self.reptile else {
             return Ok(());
         };
-        let mut stage = Stage::new("abandon");
+        let mut stage = self.gpu.stage("abandon");
         self.begin_task(reptile, &mut stage)?;
         reptile.recall(&mut stage, &self.counts().state);
         self.gpu.submit([&stage]);

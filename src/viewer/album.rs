@@ -1,4 +1,4 @@
-//! Photographs of the dataset, read from disk on a thread of their own.
+//! Reads photographs of the dataset from disk on a separate thread.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -11,28 +11,28 @@ use crate::dataset::{Image, Orientation};
 /// Longest side of a thumbnail in pixels.
 const THUMBNAIL: u32 = 64;
 
-/// A photograph that is wanted.
+/// A request for a photograph.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
-    /// Of which dataset: they are numbered as they are opened.
+    /// Number of the dataset, counted as datasets are opened.
     pub album: u32,
-    /// Which place.
+    /// Index of the viewpoint.
     pub place: usize,
-    /// The file.
+    /// Image file.
     pub path: PathBuf,
-    /// How it is turned.
+    /// Rotation to apply.
     pub orientation: Orientation,
-    /// Whole, shrunk by this; a thumbnail without.
+    /// Factor to shrink the photograph by; `None` for a thumbnail.
     pub downscale: Option<u32>,
 }
 
-/// One that was read.
+/// A photograph that was read.
 #[derive(Debug)]
 pub(super) struct Print {
     pub album: u32,
     pub place: usize,
     pub is_thumbnail: bool,
-    /// What the file holds, or what is wrong with it.
+    /// The image, or an error message.
     pub photo: Result<Arc<Photo>, String>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Album {
     prints: Receiver<Print>,
 }
 
-/// What is to be read.
+/// The queue of requests.
 #[derive(Debug, Default)]
 struct Tray {
     wanted: VecDeque<Wanted>,
@@ -55,7 +55,7 @@ fn lock(tray: &Mutex<Tray>) -> MutexGuard<'_, Tray> {
 }
 
 impl Album {
-    /// One that calls `wake` when it has read something; nothing is read if the system gives it no thread.
+    /// Start the reading thread, which calls `wake` after each photograph. If no thread can be started, nothing is read.
     pub fn new(wake: impl Fn() + Send + 'static) -> Self {
         let desk: Arc<(Mutex<Tray>, Condvar)> = Arc::default();
         let (out, prints) = channel();
@@ -65,13 +65,13 @@ impl Album {
         Self { desk, prints }
     }
 
-    /// Read these: whole ones before thumbnails, and nothing of albums before theirs any more.
+    /// Queue requests: photographs come before thumbnails, and requests of earlier datasets are dropped.
     pub fn want(&self, all: Vec<Wanted>) {
         let mut tray = lock(&self.desk.0);
         for one in all {
             tray.wanted.retain(|w| w.album == one.album);
             if one.downscale.is_some() {
-                // Only the last is looked at.
+                // Only the last photograph requested is shown.
                 tray.wanted.retain(|w| w.downscale.is_none());
                 tray.wanted.push_front(one);
             } else {
@@ -81,7 +81,7 @@ impl Album {
         self.desk.1.notify_one();
     }
 
-    /// What was read meanwhile.
+    /// Take the photographs that have been read.
     pub fn prints(&self) -> impl Iterator<Item = Print> {
         self.prints.try_iter()
     }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn photographs_come_whole_and_small_and_missing_ones_are_told() {
+    fn photographs_and_thumbnails_are_read_and_missing_files_are_reported() {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("a.png");
         let pixels: Vec<u8> = (0..200 * 100 * 4).map(|i| (i % 251) as u8).collect();

@@ -1,4 +1,4 @@
-//! The picture: drawing it, comparing it with a photograph, and moving the camera with it.
+//! The canvas: draws the rendered view, compares it with a photograph, and moves the camera with pointer and keys.
 
 use egui::{Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
 
@@ -6,22 +6,22 @@ use super::overlay;
 use super::state::{Compare, State, fit};
 use crate::camera::Camera;
 
-/// Turning by half a turn takes a drag over the picture's height.
+/// Radians turned by a drag over the height of the view.
 const HALF_TURN: f64 = std::f64::consts::PI;
-/// Distances to the pivot that flight covers in a second.
+/// Flight speed, in distances to the pivot per second.
 const FLIGHT: f64 = 0.8;
-/// What Shift makes of it.
+/// Factor on the flight speed while Shift is held.
 const FASTER: f64 = 4.0;
 const BACKGROUND: Color32 = Color32::from_rgb(24, 25, 28);
-/// How near to something the pointer has to be to take hold of it, in points.
+/// Distance within which the pointer grabs something, in points.
 const REACH: f32 = 10.0;
 
-/// Where the picture is.
+/// The area for the rendered view.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Canvas {
-    /// Room for the picture, in pixels of the screen.
+    /// Size in screen pixels.
     pub pixels: [u32; 2],
-    /// The same in points.
+    /// Rectangle in points.
     pub rect: Rect,
 }
 
@@ -34,10 +34,10 @@ impl Default for Canvas {
     }
 }
 
-/// Something over the picture that can be dragged.
+/// Something over the view that can be dragged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grip {
-    /// The line between picture and photograph.
+    /// The line between view and photograph.
     Wipe,
     /// A face of the crop box: its axis, and whether it is the upper one.
     Face(usize, bool),
@@ -45,7 +45,7 @@ pub(super) enum Grip {
     Key(usize),
 }
 
-/// Draw the picture into what is left of `ui`.
+/// Draw the view into the rest of `ui`.
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let rect = ui.available_rect_before_wrap();
     let scale = ui.ctx().pixels_per_point();
@@ -66,7 +66,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let inner = picture_rect(state);
     let compares = state.compares();
     if let Some((texture, part, shot)) = state.picture() {
-        // An error map is not what anything else looks like.
+        // Skip a view left over from another mode: error maps belong to error comparison only.
         if (compares == Compare::Error) == shot.psnr.is_some() || state.photo(ui.ctx()).is_none() {
             painter.image(texture, inner, part, Color32::WHITE);
         }
@@ -80,7 +80,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     }
 }
 
-/// Where the picture lies: all of the canvas, or the part of it that has a photograph's shape.
+/// Rectangle of the view: the whole canvas, or the part with the photograph's aspect ratio.
 pub(super) fn picture_rect(state: &State) -> Rect {
     let Canvas { pixels, rect } = state.canvas;
     let Some((camera, _)) = state.camera() else {
@@ -89,7 +89,7 @@ pub(super) fn picture_rect(state: &State) -> Rect {
     let room = state.room();
     let size = fit([camera.width, camera.height], room);
     let scale = rect.width() / (pixels[0].max(1) as f32);
-    // At the left, where a photograph stands beside it.
+    // The left half if a photograph is shown beside it.
     let left = Vec2::new(room[0] as f32 * scale, rect.height());
     Rect::from_center_size(
         Rect::from_min_size(rect.min, left).center(),
@@ -97,7 +97,7 @@ pub(super) fn picture_rect(state: &State) -> Rect {
     )
 }
 
-/// Draw the photograph beside or over the picture in `inner`, or say how far they are apart.
+/// Draw the photograph beside or over the view in `inner`, or label the error map.
 fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rect) {
     let label = |rect: Rect, text: &str| {
         let font = FontId::proportional(13.0);
@@ -111,7 +111,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
     let photo = state.photo(ui.ctx());
     let whole = Rect::from_min_max(Pos2::ZERO, Pos2::new(1.0, 1.0));
     match (state.compares(), photo) {
-        (_, None) => label(inner, "reading the photograph"),
+        (_, None) => label(inner, "loading the photograph"),
         (Compare::Side, Some(photo)) => {
             let room = state.canvas.rect;
             let there = inner.translate(Vec2::new(room.width() / 2.0, 0.0));
@@ -144,7 +144,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
     }
 }
 
-/// What can be taken hold of, and where it is.
+/// Everything that can be grabbed, with its position.
 fn grips(state: &State) -> Vec<(Grip, Pos2)> {
     let inner = picture_rect(state);
     match state.compares() {
@@ -183,18 +183,18 @@ fn grips(state: &State) -> Vec<(Grip, Pos2)> {
     all
 }
 
-/// The nearest of things so far away, if it is within reach.
+/// The item with the smallest distance, if it is within [`REACH`].
 fn nearest<T>(all: impl Iterator<Item = (T, f32)>) -> Option<T> {
     let near = all.filter(|(_, away)| *away < REACH);
     near.min_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(thing, _)| thing)
 }
 
-/// Take hold of what the pointer is at, move it, and let it go; a click on a camera goes there.
+/// Grab, drag and release what is under the pointer; a click on a camera moves there.
 fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let now = ui.input(|i| i.time);
     if state.grip.is_none() {
-        // By the time that a drag is one, the pointer has moved on.
+        // When egui recognises a drag, the pointer has already moved: use where it was pressed.
         let pointer = if response.drag_started() {
             ui.input(|i| i.pointer.press_origin())
         } else {
@@ -275,7 +275,7 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     }
 }
 
-/// Move the camera as the pointer and the keys say.
+/// Move the camera with the pointer and the keys.
 fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let now = ui.input(|i| i.time);
     let Some(mut view) = state.view else {
@@ -289,7 +289,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let pans = response.dragged_by(PointerButton::Middle)
         || (shift && response.dragged_by(PointerButton::Primary));
     if delta == Vec2::ZERO {
-        // Turning by nothing would round.
+        // A turn by zero would still round.
     } else if pans {
         view.pan(-dx, dy);
     } else if response.dragged_by(PointerButton::Primary) {
@@ -329,7 +329,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     }
 }
 
-/// The camera of the picture as a person sees it now, for a key frame.
+/// The current camera, for a key frame.
 pub(super) fn standing(state: &State) -> Option<Camera> {
     let [width, height] = state.canvas.pixels;
     (width > 0 && height > 0).then_some(())?;

@@ -1,4 +1,4 @@
-//! The path that is being made: key frames, playing it back, and what it is rendered to.
+//! The camera path that is being edited: key frames, playback, and the settings for rendering it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,35 +6,35 @@ use crate::camera::Camera;
 use crate::camera_path::{CameraPath, CameraPathError, Draft};
 use crate::render::Channel;
 
-/// Points of the line that shows a path, from one key frame to the next.
+/// Number of line points from one key frame to the next.
 const POINTS: usize = 24;
-/// Pixels per row of what is rendered, unless the window has fewer.
+/// Width of rendered paths in pixels, unless the window is narrower.
 const WIDTH: f64 = 640.0;
 
-/// A path under way.
+/// A camera path that is being edited.
 #[derive(Debug, Clone)]
 pub(super) struct Flight {
     pub draft: Draft,
-    /// The key frame that buttons are about.
+    /// Index of the selected key frame.
     pub selected: Option<usize>,
-    /// Seconds from one key frame to the next, of new ones.
+    /// Seconds from the last key frame to a new one.
     pub gap: f64,
-    /// Whether it is played.
+    /// Whether the path is playing.
     pub plays: bool,
-    /// Seconds from the first key frame.
+    /// Playback position, in seconds from the first key frame.
     pub time: f64,
-    /// Where it is saved.
+    /// File to save to.
     pub file: String,
-    /// Where it is rendered to.
+    /// Folder or file to render to.
     pub to: String,
     pub channel: Channel,
-    /// Rays a pixel, per side.
+    /// Square root of the number of rays per pixel.
     pub per_side: u32,
-    /// Whether it differs from what the file says.
+    /// Whether there are unsaved changes.
     pub is_changed: bool,
     /// A key frame whose time is being edited, and the time.
     pub edited: Option<(usize, f64)>,
-    /// The line, for the draft it was made for.
+    /// Cached points of the line, with the draft that they belong to.
     line: Option<(Draft, Vec<[f64; 3]>)>,
 }
 
@@ -63,10 +63,10 @@ impl Flight {
         self.draft.path(Path::new(&self.file))
     }
 
-    /// A key frame where `camera` stands, behind the last one.
+    /// Add a key frame at the pose of `camera` after the last one.
     pub fn add(&mut self, camera: &Camera) {
         if self.draft.keys().is_empty() {
-            // As wide as films are shown, of the window's shape.
+            // Default size: at most `WIDTH` pixels wide, with the window's aspect ratio.
             let [w, h] = [camera.width, camera.height].map(f64::from);
             let scale = WIDTH.min(w) / w.max(1.0);
             self.draft.size = [w, h].map(|n| ((n * scale).round() as u32).max(1));
@@ -75,7 +75,7 @@ impl Flight {
         self.is_changed = true;
     }
 
-    /// Let the selected key frame be where `camera` stands.
+    /// Move the selected key frame to the pose of `camera`.
     pub fn put(&mut self, camera: &Camera) {
         if let Some(index) = self.selected {
             self.draft.put(index, camera);
@@ -83,7 +83,7 @@ impl Flight {
         }
     }
 
-    /// Remove the selected key frame; the one before is selected then.
+    /// Remove the selected key frame and select the one before.
     pub fn remove(&mut self) {
         if let Some(index) = self.selected {
             self.draft.remove(index);
@@ -94,7 +94,7 @@ impl Flight {
         }
     }
 
-    /// Go on by `seconds` where it is played, and what is seen then.
+    /// If the path is playing, advance by `seconds` and return the camera.
     pub fn play(&mut self, seconds: f64, size: [u32; 2]) -> Option<Camera> {
         if !self.plays {
             return None;
@@ -109,7 +109,7 @@ impl Flight {
         Some(path.at(self.time, size))
     }
 
-    /// Begin to play, from the start where it had come to its end; or stop.
+    /// Start playing, from the start if the path was at its end, or stop.
     pub fn toggle(&mut self) {
         self.plays = !self.plays && self.draft.keys().len() > 1;
         if self.plays && self.time >= self.draft.duration() - 1e-9 {
@@ -133,7 +133,7 @@ impl Flight {
         self.line.as_ref().map_or(&[], |(_, points)| points)
     }
 
-    /// Take the path of `file`.
+    /// Load the path in `file`.
     pub fn open(&mut self, file: &Path) -> Result<(), CameraPathError> {
         self.draft = Draft::read(file)?;
         (self.selected, self.plays, self.time) = (Some(0), false, 0.0);
@@ -142,10 +142,10 @@ impl Flight {
         Ok(())
     }
 
-    /// Keep it in its file.
+    /// Save the path to its file, and return the file.
     ///
     /// # Errors
-    /// [`CameraPathError::Write`]
+    /// [`CameraPathError::Write`] if the file cannot be written.
     pub fn save(&mut self) -> Result<PathBuf, CameraPathError> {
         let file = PathBuf::from(self.file.trim());
         self.draft.write(&file)?;

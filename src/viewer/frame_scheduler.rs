@@ -1,50 +1,50 @@
-//! Who gets the device next, training or the picture, and how large the picture may be.
+//! Schedules the device between training and rendering the window's view, and chooses the size of the view.
 //!
-//! While something moves, pictures are small enough to be there in time; at rest they grow, doubling their sides, to their
-//! full size. Training and pictures take turns so that training has its share of the device's time.
+//! While something moves, views are small enough to be rendered in time; at rest their sides double until they reach full
+//! size. Training and views take turns so that training gets its share of device time.
 
-/// Seconds without input after which nothing moves any more.
+/// Seconds without input after which the view is at rest.
 pub const STILL: f64 = 0.25;
-/// Least side of a picture, in parts of the full one.
+/// Smallest side of a view, as a fraction of full size.
 const SMALLEST: f64 = 1.0 / 32.0;
-/// Least share of the device that pictures get while something moves.
+/// Smallest share of device time for views while something moves.
 const MOVING_SHARE: f64 = 0.75;
-/// Seconds that either may be owed: what was not asked for is not made up for later.
+/// Most seconds of debt, so that idle time is not made up for later.
 const MAX_OWED: f64 = 0.25;
-/// Part of the known speed that is not taken for noise.
+/// A speed below this fraction of the estimate replaces it at once.
 const SLOWER: f64 = 0.7;
-/// Weight of a new measurement among older ones.
+/// Weight of a new measurement in the moving average.
 const NEW: f64 = 0.3;
 
-/// Whose turn it is.
+/// The work to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextWork {
-    /// The picture's.
+    /// Render the view.
     Picture,
-    /// Training's.
+    /// Train.
     Training,
-    /// Nobody has anything to do.
+    /// There is no work.
     Nobody,
 }
 
-/// Measured speed, and what is owed.
+/// Measured rendering speed, and the debt of device time between training and views.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameScheduler {
-    /// Share of the device that training gets while nothing moves, 0 to 1.
+    /// Share of device time for training while nothing moves, 0 to 1.
     pub share: f64,
-    /// Seconds that training is owed, if positive; that pictures are, if negative.
+    /// Seconds of device time owed to training if positive, to views if negative.
     owed: f64,
-    /// Of pictures at rest.
+    /// Speed of views at rest.
     rays_per_second: f64,
-    /// Of those that are made while something moves, which are small: what a picture costs whatever its size weighs more.
+    /// Speed of views while something moves; these are small, so fixed costs weigh more.
     moving_rays_per_second: f64,
-    /// Seconds that a picture may take while something moves.
+    /// Seconds that a view may take while something moves.
     moving: f64,
 }
 
 impl FrameScheduler {
-    /// With `share` of the device for training, pictures that take `moving` seconds while something moves, and a guess of
-    /// how many rays a second are rendered.
+    /// Return a scheduler with `share` of device time for training, views of at most `moving` seconds while something moves,
+    /// and an initial guess of the rendering speed.
     #[must_use]
     pub fn new(share: f64, moving: f64, rays_per_second: f64) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl FrameScheduler {
         }
     }
 
-    /// Who is next, of those who want to.
+    /// The next work, given whether there is a view to render and training to do.
     #[must_use]
     pub fn next(&self, picture: bool, training: bool) -> NextWork {
         match (picture, training) {
@@ -72,12 +72,12 @@ impl FrameScheduler {
         self.share.clamp(0.0, 0.98).min(most)
     }
 
-    /// Something begins to move: the picture is next, whatever is owed.
+    /// Give the view the next turn regardless of the debt, because something starts to move.
     pub fn hurry(&mut self) {
         self.owed = self.owed.min(0.0);
     }
 
-    /// A picture had the device for `seconds`, while training `waits` or not.
+    /// Record that a view used the device for `seconds`; `waits` says whether training was waiting.
     pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
         let share = self.share_now(moving);
         if waits {
@@ -85,7 +85,7 @@ impl FrameScheduler {
         }
     }
 
-    /// Training had the device for `seconds`, while a picture `waits` or not.
+    /// Record that training used the device for `seconds`; `waits` says whether a view was waiting.
     pub fn trained(&mut self, seconds: f64, waits: bool) {
         self.owed = if waits {
             (self.owed - seconds).max(-MAX_OWED)
@@ -94,26 +94,26 @@ impl FrameScheduler {
         };
     }
 
-    /// A picture of so many rays, made while something moves or not, took `seconds` of the device.
+    /// Record that a view of `rays` rays, rendered while something was `moving` or not, took `seconds` of device time.
     pub fn measured(&mut self, rays: u64, seconds: f64, moving: bool) {
         if rays > 0 && seconds > 0.0 {
             let rate = (rays as f64 / seconds).clamp(1.0, 1e12);
-            // Rates differ by factors.
+            // Average in the logarithm, since speeds vary by factors.
             let known = if moving {
                 &mut self.moving_rays_per_second
             } else {
                 &mut self.rays_per_second
             };
-            // What came too late is believed at once.
+            // Adopt a much slower speed at once, for such views come too late.
             let weight = if rate < SLOWER * *known { 1.0 } else { NEW };
             *known *= (rate / *known).powf(weight);
-            // Small pictures are no faster than large ones.
+            // Small views are never faster per ray than large ones.
             let most = self.rays_per_second;
             self.moving_rays_per_second = self.moving_rays_per_second.min(most);
         }
     }
 
-    /// The size to begin with when what is seen has changed.
+    /// First size to render when the requested view has changed.
     #[must_use]
     pub fn first_size(&self, full: [u32; 2], moving: bool) -> [u32; 2] {
         let rays = if moving {
@@ -126,20 +126,20 @@ impl FrameScheduler {
     }
 }
 
-/// `full` at `scale`, no smaller than [`SMALLEST`] and no larger than itself.
+/// `full` times `scale`, which is clamped to between [`SMALLEST`] and 1.
 fn scaled(full: [u32; 2], scale: f64) -> [u32; 2] {
     let scale = scale.clamp(SMALLEST, 1.0);
     full.map(|n| ((f64::from(n) * scale).round() as u32).clamp(1, n.max(1)))
 }
 
-/// The size that follows `size` on the way to `full`; `None` at its end.
+/// The next size after `size` on the way to `full`; `None` if it is reached.
 #[must_use]
 pub fn finer(size: [u32; 2], full: [u32; 2]) -> Option<[u32; 2]> {
     if size == full {
         return None;
     }
     let scale = 2.0 * f64::from(size[0].max(1)) / f64::from(full[0].max(1));
-    // No step for little.
+    // Skip a last step that would gain little.
     Some(scaled(full, if scale > 0.75 { 1.0 } else { scale }))
 }
 
@@ -149,7 +149,7 @@ mod tests {
 
     const MOVING: f64 = 0.05;
 
-    /// Parts of the device's time that training got, of pictures and steps of the given lengths.
+    /// Share of device time that training gets, with views and steps of the given seconds.
     fn share(scheduler: &mut FrameScheduler, picture: f64, step: f64, moving: bool) -> f64 {
         let (mut trained, mut rendered) = (0.0, 0.0);
         while trained + rendered < 60.0 {
@@ -190,7 +190,7 @@ mod tests {
     fn what_moves_gets_most() {
         let got = share(&mut FrameScheduler::new(0.9, MOVING, 1e5), 0.05, 0.02, true);
         assert!((0.2..=0.3).contains(&got), "{got}");
-        // Little is trained where little is wanted.
+        // A small share for training stays small.
         let got = share(&mut FrameScheduler::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
         assert!(got < 0.2, "{got}");
     }

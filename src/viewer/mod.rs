@@ -1,8 +1,8 @@
-//! The window: live training, a camera to fly, and what can be seen of a field.
+//! The window: shows live training and trained runs from a camera that the user moves.
 //!
-//! The window lives on the main thread and never waits for the device. All work on fields is an engine's, on a thread of
-//! its own: the two talk in [`Command`]s and [`Event`]s, and the engine's pictures stay on the device they share. Neither the
-//! trainer nor the renderer knows of any of this.
+//! The window runs on the main thread and never waits for the device. The engine, on a separate thread, does all training and
+//! rendering. The two exchange [`Command`]s and [`Event`]s, and rendered views stay on the device, which both use. The trainer
+//! and the renderer do not depend on any of this.
 
 mod album;
 mod canvas;
@@ -28,10 +28,10 @@ pub use window::{ViewerError, run};
 
 use crate::session::{Error, Observer, Result, WindowOptions};
 
-/// Open a window and do what it asks for until it is closed; `terminal` is told what the window shows too.
+/// Open a window and serve it until it is closed; `terminal` receives the messages that the window shows.
 ///
 /// # Errors
-/// [`Error`], where no window can be opened, or what it was opened for fails.
+/// [`Error`] if no window can be opened, or if the training or run that it was opened for fails.
 pub fn open(options: WindowOptions, terminal: Box<dyn Observer + Send>) -> Result<()> {
     let script = options.script.clone();
     run(script.as_deref(), move |commands, outbox| {

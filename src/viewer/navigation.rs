@@ -1,34 +1,34 @@
-//! The camera that a person moves: around a pivot (orbit, pan, zoom), or in flight.
+//! The camera that the user moves: around a pivot (orbit, pan, zoom), or in flight.
 //!
-//! World units are the dataset's, angles radians. The horizon stays as it is: turning sideways is turning around the world's
-//! up axis, so that a camera taken from a photograph keeps its roll and one that never had any gets none.
+//! World units are the dataset's; angles are in radians. Turning sideways rotates around the world's up axis, so a camera taken
+//! from a photograph keeps its roll, and a level camera stays level.
 
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, Lens, focal_from_angle, focus, upwards};
 
-/// How near to the up axis one may look, radians.
+/// Smallest angle between the viewing direction and the up axis, radians.
 const POLE: f64 = 0.02;
 /// Narrowest and widest vertical field of view, radians.
 const FIELD_OF_VIEW: [f64; 2] = [0.05, 2.8];
 
-/// Where one stands, what one looks at, and how wide.
+/// Pose, pivot and field of view of the user's camera.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Navigation {
     position: DVec3,
-    /// Right, up and back.
+    /// Columns: right, up and back.
     axes: DMat3,
-    /// From the camera to the pivot, which lies on its axis.
+    /// Distance from the camera to the pivot, which lies on its axis.
     distance: f64,
     up: DVec3,
-    /// Vertical.
+    /// Vertical field of view.
     fov: f64,
-    /// What all cameras look at, if they do.
+    /// Common focus of the dataset's cameras, if they have one.
     center: Option<DVec3>,
 }
 
 impl Navigation {
-    /// As `camera` stands, turning around what `cameras` look at.
+    /// Start at the pose of `camera`, with the pivot at the common focus of `cameras`.
     #[must_use]
     pub fn new(camera: &Camera, cameras: &[Camera]) -> Self {
         let mut view = Self {
@@ -43,7 +43,8 @@ impl Navigation {
         view
     }
 
-    /// Stand where `camera` does, the pivot beside what all cameras look at, or else as far away as before.
+    /// Move to the pose of `camera`. The pivot is the point on its axis nearest to the common focus, or at the same distance as
+    /// before.
     pub fn stand_at(&mut self, camera: &Camera) {
         let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| row[i]));
         self.position = column(3);
@@ -59,7 +60,7 @@ impl Navigation {
         .clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
     }
 
-    /// What one sees in an image of `width` × `height` pixels.
+    /// The camera for an image of `width` × `height` pixels.
     #[must_use]
     pub fn camera(&self, width: u32, height: u32) -> Camera {
         let axes = [
@@ -72,19 +73,19 @@ impl Navigation {
         Camera::pinhole(axes, focal, width, height)
     }
 
-    /// What one turns around.
+    /// The pivot.
     #[must_use]
     pub fn pivot(&self) -> DVec3 {
         self.position + self.distance * self.forward()
     }
 
-    /// From the camera to the pivot.
+    /// Distance from the camera to the pivot.
     #[must_use]
     pub fn distance(&self) -> f64 {
         self.distance
     }
 
-    /// Where one stands.
+    /// Position of the camera.
     #[must_use]
     pub fn position(&self) -> DVec3 {
         self.position
@@ -96,7 +97,7 @@ impl Navigation {
         self.fov
     }
 
-    /// Look wider or narrower.
+    /// Set the vertical field of view.
     pub fn set_field_of_view(&mut self, fov: f64) {
         self.fov = fov.clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
     }
@@ -107,7 +108,7 @@ impl Navigation {
         self.up
     }
 
-    /// Take another axis as up, and level the horizon.
+    /// Set the world's up axis and level the camera.
     pub fn set_up(&mut self, up: DVec3) {
         let pivot = self.pivot();
         self.up = up.normalize_or(DVec3::Z);
@@ -120,17 +121,17 @@ impl Navigation {
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Turn around the pivot: `sideways` around the world's up, `upwards` over it, as far as the pole.
+    /// Orbit around the pivot: `sideways` around the world's up, and `upwards` as far as the pole.
     pub fn orbit(&mut self, sideways: f64, upwards: f64) {
         let pivot = self.pivot();
         self.turn(sideways, upwards);
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Turn the head: positive angles look left and up.
+    /// Turn the camera in place: positive angles look left and up.
     pub fn turn(&mut self, sideways: f64, upwards: f64) {
         let yaw = DMat3::from_axis_angle(self.up, sideways);
-        // The angle between up and where one looks.
+        // The angle between up and the viewing direction.
         let polar = self.forward().angle_between(self.up);
         let (lowest, highest) = (polar - std::f64::consts::PI + POLE, polar - POLE);
         let upwards = if lowest < highest {
@@ -138,36 +139,36 @@ impl Navigation {
         } else {
             0.0
         };
-        // Around the level axis, which a rolled camera's own is not.
+        // Turn around the level axis, which differs from the right axis of a rolled camera.
         let level = self.forward().cross(self.up).try_normalize();
         let pitch = DMat3::from_axis_angle(level.unwrap_or(self.axes.x_axis), upwards);
         self.set_axes(yaw * pitch * self.axes);
     }
 
-    /// Lean to a side.
+    /// Roll around the viewing direction.
     pub fn roll(&mut self, angle: f64) {
         self.set_axes(DMat3::from_axis_angle(self.forward(), angle) * self.axes);
     }
 
-    /// Move in the plane of the image, in heights of it at the pivot's distance.
+    /// Move parallel to the image plane, in image heights at the pivot's distance.
     pub fn pan(&mut self, right: f64, up: f64) {
         let height = 2.0 * self.distance * (self.fov / 2.0).tan();
         self.position += height * (right * self.axes.x_axis + up * self.axes.y_axis);
     }
 
-    /// Come nearer to the pivot by `factor` (below 1), or go away from it.
+    /// Multiply the distance to the pivot by `factor`.
     pub fn zoom(&mut self, factor: f64) {
         let pivot = self.pivot();
         self.distance = (self.distance * factor).clamp(1e-4, 1e6);
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Fly: world units to the right, up along the world's axis, and ahead.
+    /// Fly, in world units: to the right, up along the world's up axis, and ahead.
     pub fn fly(&mut self, right: f64, up: f64, ahead: f64) {
         self.position += right * self.axes.x_axis + up * self.up + ahead * self.forward();
     }
 
-    /// Turn around `point` from now on, and look at it.
+    /// Make `point` the pivot and look at it.
     pub fn look_at(&mut self, point: DVec3) {
         let to = point - self.position;
         let Some(forward) = to.try_normalize() else {
@@ -183,7 +184,7 @@ impl Navigation {
         -self.axes.z_axis
     }
 
-    /// Rounding must not shear what is turned thousands of times.
+    /// Set the axes, orthonormalised so that rounding errors of many turns do not accumulate.
     fn set_axes(&mut self, axes: DMat3) {
         let z = axes.z_axis.normalize_or(DVec3::Z);
         let x = axes.x_axis.reject_from_normalized(z);

@@ -1,4 +1,4 @@
-//! What lies over the picture in space: boxes, cameras with their thumbnails, the path; and moving it with the pointer.
+//! Overlays in space: boxes, cameras with thumbnails, and the camera path; and dragging them with the pointer.
 
 use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
 
@@ -11,17 +11,17 @@ const CROP: Color32 = Color32::from_rgb(90, 220, 210);
 const TRAINED: Color32 = Color32::from_rgb(90, 160, 250);
 const OTHER: Color32 = Color32::from_rgb(120, 220, 120);
 const PATH: Color32 = Color32::from_rgb(240, 110, 170);
-/// Parts of a thumbnail's sides, each drawn as if it were flat to the screen.
+/// Subdivisions of a thumbnail's sides; each part is drawn with affine texture coordinates.
 const PARTS: u32 = 4;
 
-/// A point of the world on the screen, where `camera` sees it in `rect`.
+/// Project a world point to the screen, for `camera` drawn in `rect`.
 pub(super) fn project(camera: &Camera, rect: Rect, point: [f64; 3]) -> Option<Pos2> {
     let [x, y] = camera.project(point)?;
     let at = Vec2::new(
         x as f32 / camera.width as f32 * rect.width(),
         y as f32 / camera.height as f32 * rect.height(),
     );
-    // Far outside lines would only cost.
+    // Drop points far outside, which would only cost time.
     (at.length() < 1e5).then(|| rect.min + at)
 }
 
@@ -57,7 +57,7 @@ impl Pen<'_> {
         }
     }
 
-    /// A camera, as a pyramid of that length.
+    /// Draw a camera as a pyramid of that length.
     fn pyramid(&self, other: &Camera, length: f64, stroke: Stroke) {
         let (eye, corners) = frustum(other, length);
         for i in 0..4 {
@@ -66,7 +66,7 @@ impl Pen<'_> {
         }
     }
 
-    /// A photograph where it would stand in space.
+    /// Draw a photograph in the image plane of its camera.
     fn photograph(&self, other: &Camera, length: f64, texture: TextureId) {
         let (_, [a, b, c, d]) = frustum(other, length);
         let mut mesh = Mesh::with_texture(texture);
@@ -98,7 +98,7 @@ impl Pen<'_> {
     }
 }
 
-/// Draw all that is to be seen over a picture of `camera` in `rect`.
+/// Draw all enabled overlays for `camera` in `rect`.
 pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, rect: Rect) {
     let pen = Pen {
         painter: painter.with_clip_rect(rect.intersect(painter.clip_rect())),
@@ -147,7 +147,7 @@ fn cameras(state: &mut State, pen: &Pen<'_>) {
         .filter(|(_, place)| !stands_in(pen.camera, &place.camera, length))
         .map(|(index, place)| (index, place.camera))
         .collect();
-    // The nearest last, over the others.
+    // Draw the nearest last, on top of the others.
     all.sort_by(|a, b| away(&b.1).total_cmp(&away(&a.1)));
     let context = pen.painter.ctx().clone();
     for (index, camera) in all {
@@ -159,7 +159,7 @@ fn cameras(state: &mut State, pen: &Pen<'_>) {
     }
 }
 
-/// Where the dataset's cameras are on the screen.
+/// Screen positions of the dataset's cameras.
 pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Pos2)> {
     let camera = state.camera().map(|c| c.0);
     let length = length_of_cameras(state);
@@ -171,7 +171,7 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
         let camera = camera.as_ref()?;
         let is_drawn = place.frame.is_some() && !stands_in(camera, &place.camera, length);
         is_drawn.then_some(())?;
-        // What is seen of a camera is its image.
+        // Use the centre of the image, which is the visible part of a camera.
         let (_, corners) = frustum(&place.camera, length);
         let middle = std::array::from_fn(|a| f64::midpoint(corners[0][a], corners[2][a]));
         Some((index, project(camera, rect, middle)?))
@@ -197,13 +197,13 @@ fn path(state: &mut State, pen: &Pen<'_>) {
     }
 }
 
-/// Whether one sees nothing of `other`, since one stands in it.
+/// Whether the view is inside the pyramid of `other`, which would cover the screen.
 fn stands_in(camera: &Camera, other: &Camera, length: f64) -> bool {
     let [here, there] = [camera, other].map(Camera::position);
     (0..3).all(|a| (here[a] - there[a]).abs() < 1e-3 * length)
 }
 
-/// Where `camera` stands, and the corners of its image `length` in front of it.
+/// Position of `camera`, and the corners of its image at distance `length`.
 fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
     let (w, h) = (camera.width as f32, camera.height as f32);
     let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
@@ -213,14 +213,14 @@ fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
     (camera.position(), corners)
 }
 
-/// The middle of a face of the crop box.
+/// Centre of a face of the crop box.
 pub(super) fn middle_of_face(crop: &Crop, axis: usize, upper: bool) -> [f64; 3] {
     let mut middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(crop.low[a], crop.high[a]));
     middle[axis] = if upper { crop.high } else { crop.low }[axis];
     middle
 }
 
-/// Pull a face of `crop` along its axis as the pointer moved by `delta` over a picture of `camera` in `rect`.
+/// Drag a face of `crop` along its axis as the pointer moves by `delta` over the view of `camera` in `rect`.
 pub(super) fn pull(
     crop: &mut Crop,
     axis: usize,
@@ -232,7 +232,7 @@ pub(super) fn pull(
     let size = crop.high[axis] - crop.low[axis];
     let at = middle_of_face(crop, axis, upper);
     let mut ahead = at;
-    // As the axis runs on the screen just there.
+    // Direction of the axis on the screen at this point.
     let step = 1e-3 * size;
     ahead[axis] += step;
     let ends = [at, ahead].map(|p| project(camera, rect, p));
@@ -252,12 +252,13 @@ pub(super) fn pull(
     }
 }
 
-/// How far `at` moves in space, across the picture of `camera` in `rect`, as the pointer moves by `delta`.
+/// Displacement of `at` in space, parallel to the image plane, as the pointer moves by `delta` over the view of `camera` in
+/// `rect`.
 pub(super) fn shift(camera: &Camera, rect: Rect, at: [f64; 3], delta: Vec2) -> Option<[f64; 3]> {
     project(camera, rect, at)?;
     let m = camera.world_from_camera;
     let depth: f64 = (0..3).map(|a| m[a][2] * (m[a][3] - at[a])).sum();
-    // World units a point of the screen stands for, there.
+    // World units per screen point at that depth.
     let unit = |side: f32, pixels: u32, focal: f32| {
         depth * f64::from(pixels) / f64::from(focal) / f64::from(side.max(1.0))
     };

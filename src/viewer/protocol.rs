@@ -1,4 +1,4 @@
-//! What the window and the engine say to each other.
+//! Messages between the window and the engine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use crate::dataset::{Frame, Image};
 use crate::gpu::Gpu;
 use crate::render::{Channel, Crop, Shading};
 
-/// What the window asks for.
+/// A command of the window to the engine.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Show this, from now on.
+    /// Render this view from now on.
     Look(Box<ViewRequest>),
-    /// The last picture is on the screen.
+    /// The last rendered view is on the screen.
     Painted,
-    /// Show nothing: the window is hidden.
+    /// Render nothing: the window is hidden.
     Hide,
-    /// Go on with training, or wait.
+    /// Train, pause, or train one step.
     Train(Training),
-    /// Share of the device that training gets, 0 to 1.
+    /// Set the share of device time for training, 0 to 1.
     Share(f64),
     /// Save a checkpoint now.
     Save,
-    /// End training where it is, saved.
+    /// Save a checkpoint and end training.
     Stop,
     /// Open a dataset or a run.
     Open(Choice),
-    /// Make the built-in scene and train on it by a method, if one is chosen.
+    /// Make the built-in scene and train on it, with this method if one is chosen.
     Demo(Option<String>),
-    /// Go on, on the device that is listed there.
+    /// Continue on the device of this number.
     Device(usize),
-    /// Write something that is rendered.
+    /// Render something to a file.
     Render(Box<ExportJob>),
-    /// Leave what takes a while.
+    /// Cancel the long task that is running.
     Cancel,
     /// The window is closing.
     Quit,
@@ -46,42 +46,42 @@ pub enum Command {
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// Of a dataset or a run.
+    /// Path of a dataset or a run.
     pub path: PathBuf,
-    /// How to train on it, if it is a dataset and this is chosen.
+    /// Method for training on a dataset; the device's default if `None`.
     pub method: Option<String>,
 }
 
 /// Whether to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Training {
-    /// On and on.
+    /// Train continuously.
     Go,
-    /// Not now.
+    /// Pause.
     Pause,
-    /// One step.
+    /// Train one step, then pause.
     Step,
 }
 
-/// Something to render and to write, while the window shows on and training waits.
+/// Something to render to a file; training pauses meanwhile, but the window stays responsive.
 #[derive(Debug, Clone)]
 pub enum ExportJob {
-    /// What is seen, as a PNG of its own, at the size of its camera.
+    /// A PNG file of a view, at the size of its camera.
     Screenshot {
-        /// What is seen.
+        /// The view.
         looking: ViewRequest,
     },
-    /// A path, as `kiln render` does.
+    /// A camera path, as in `kiln render`.
     Path {
         /// The key frames.
         path: Draft,
         /// A folder, or a PNG, GIF or video.
         to: PathBuf,
-        /// What of it.
+        /// Channel to render.
         channel: Channel,
-        /// Rays a pixel, per side.
+        /// Square root of the number of rays per pixel.
         per_side: u32,
-        /// What stands behind it.
+        /// Background colour, sRGB.
         background: [f32; 3],
     },
 }
@@ -89,33 +89,33 @@ pub enum ExportJob {
 /// A photograph of the dataset, at the size that it is trained and evaluated at.
 #[derive(Debug)]
 pub struct Photo {
-    /// Which place it was taken at.
+    /// Index of its viewpoint.
     pub place: usize,
-    /// Its pixels.
+    /// The image.
     pub image: Image,
 }
 
-/// What is to be seen.
+/// A view that the window requests.
 #[derive(Debug, Clone)]
 pub struct ViewRequest {
-    /// From where, at the full size of the picture.
+    /// Camera, at the full size of the view.
     pub camera: Camera,
-    /// Where rays begin and end, if the dataset says.
+    /// Near and far bounds of rays in world units, if the dataset has them.
     pub near_far: Option<[f32; 2]>,
-    /// What of it.
+    /// Render mode and its parameters.
     pub shading: Shading,
-    /// The part of the scene that is seen.
+    /// Box to render; everything if `None`.
     pub crop: Option<Crop>,
-    /// A photograph as large as the camera's picture: how far it is from that is shown instead.
+    /// Photograph of the camera's size; if given, the error against it is shown instead.
     pub compared: Option<Arc<Photo>>,
-    /// Whether the camera is being moved.
+    /// Whether the view is moving.
     pub moving: bool,
-    /// When it was asked for, in seconds of the window's life.
+    /// Time of the request, in seconds since the window opened.
     pub asked: f64,
 }
 
 impl ViewRequest {
-    /// Whether pictures of both are the same.
+    /// Whether both requests show the same image.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
         let place = |looking: &Self| looking.compared.as_ref().map(|p| p.place);
@@ -127,134 +127,134 @@ impl ViewRequest {
     }
 }
 
-/// What the engine tells.
+/// An event from the engine to the window.
 #[derive(Debug)]
 pub enum Event {
-    /// The device that everything happens on from now on.
+    /// The device in use from now on.
     Device(Arc<Gpu>),
-    /// The devices there are, and the number of the one in use.
+    /// Names of the devices, and the number of the one in use.
     Devices(Vec<String>, Option<usize>),
-    /// What was opened.
+    /// A dataset or a run was opened.
     Opened(Box<Opened>),
-    /// What is being done that takes a while, and the share that is done, if that is known.
+    /// A long task is running; its description, and the fraction done if known.
     Doing(String, Option<f32>),
-    /// That is over.
+    /// The long task has ended.
     Done,
-    /// A line that a terminal would show.
+    /// A line for the log.
     Note(String),
-    /// Something that did not work.
+    /// An error message.
     Failed(String),
-    /// How training goes.
+    /// Progress of training.
     Progress(Progress),
-    /// Share of the occupancy grid that is occupied.
+    /// Occupied fraction of the occupancy grid.
     Occupied(f64),
-    /// Training is over; what it came to is found out.
+    /// Training is over and is being saved and evaluated.
     Ending,
-    /// Training has ended; what it came to.
+    /// Training has ended; a line that describes the result.
     Ended(String),
-    /// What was open is no more.
+    /// What was open has been closed.
     Closed,
-    /// A picture is done.
+    /// A view has been rendered.
     RenderedView(Box<RenderedView>),
     /// The engine has ended.
     Gone,
 }
 
-/// A dataset or a run, opened.
+/// Description of an open dataset or run.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// What to call it.
+    /// Title for the window.
     pub title: String,
-    /// Its folder.
+    /// Folder.
     pub path: PathBuf,
-    /// Its method.
+    /// Method.
     pub method: String,
-    /// Where one can stand; those that are trained on first.
+    /// Cameras of the dataset, training views first.
     pub places: Vec<Viewpoint>,
-    /// How many of them are trained on.
+    /// Number of training views.
     pub n_train: usize,
     /// Factor that photographs are shrunk by.
     pub downscale: u32,
     /// Whether colour is composited in linear light.
     pub linear: bool,
-    /// Corners of the scene's box in world units.
+    /// Corners of the scene box in world units.
     pub corners: [[f64; 3]; 2],
-    /// What can be shown.
+    /// Available render modes.
     pub shows: Vec<crate::render::Show>,
     /// Whether the scene can be cropped.
     pub can_crop: bool,
-    /// Bytes on the device, reckoned.
+    /// Estimated device memory, in bytes.
     pub bytes: u64,
     /// Whether it is being trained.
     pub training: bool,
 }
 
-/// A place that the dataset looked from.
+/// A camera of the dataset.
 #[derive(Debug, Clone)]
 pub struct Viewpoint {
     /// The image's name.
     pub name: String,
-    /// Its camera.
+    /// The camera.
     pub camera: Camera,
-    /// Where rays begin and end, if the dataset says.
+    /// Near and far bounds of rays in world units, if the dataset has them.
     pub near_far: Option<[f32; 2]>,
     /// The photograph, if there is one.
     pub frame: Option<Frame>,
 }
 
-/// How training goes.
+/// Progress of training.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Progress {
-    /// Steps.
+    /// Steps submitted.
     pub step: u32,
-    /// Seconds of training.
+    /// Training time, in seconds.
     pub seconds: f64,
-    /// What the trainer reported last, if it has.
+    /// The trainer's last report, if any.
     pub learned: Option<Learned>,
     /// PSNR of the held-out view, in dB.
     pub held_out: Option<f64>,
-    /// Steps a second.
+    /// Steps per second.
     pub steps_per_second: f64,
-    /// Evaluated samples a second.
+    /// Evaluated samples per second.
     pub samples_per_second: f64,
-    /// Rays a second.
+    /// Rays per second.
     pub rays_per_second: f64,
-    /// Share that is done, 0 to 1.
+    /// Fraction done, 0 to 1.
     pub fraction: f64,
-    /// Seconds that are left.
+    /// Estimated time left, in seconds.
     pub left: f64,
-    /// Whether it waits.
+    /// Whether training is paused.
     pub paused: bool,
 }
 
-/// What the trainer reports now and then.
+/// A report of the trainer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Learned {
-    /// After which step.
+    /// Step of the report.
     pub step: u32,
-    /// After how many seconds of training.
+    /// Training time, in seconds.
     pub seconds: f64,
     /// Loss of the training rays.
     pub loss: f32,
-    /// Their PSNR in dB.
+    /// PSNR of the training rays, dB.
     pub train_psnr: f32,
 }
 
-/// A picture on the device.
+/// A rendered view on the device.
 #[derive(Debug, Clone)]
 pub struct RenderedView {
     pub(crate) texture: wgpu::Texture,
-    /// Pixels of the texture that it fills.
+    /// Width and height of the part of the texture that it fills, in pixels.
     pub size: [u32; 2],
-    /// What it shows.
+    /// The request that it answers.
     pub looking: ViewRequest,
-    /// PSNR against the photograph that it is compared with, in dB, over 8-bit values; then it shows the error.
+    /// PSNR against the photograph in dB, over 8-bit values; only if the view shows the error.
     pub psnr: Option<f64>,
-    /// Seconds that it took.
+    /// Rendering time, in seconds.
     pub seconds: f64,
 }
 
-/// The engine's way to the window.
+/// Sends events from the engine to the window.
 #[derive(Clone)]
 pub struct Outbox {
     events: Sender<Event>,
@@ -268,13 +268,13 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
-    /// Through `events`; `wake` makes the window look.
+    /// Send through `events`; `wake` makes the window receive them.
     #[must_use]
     pub fn new(events: Sender<Event>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self { events, wake }
     }
 
-    /// Tell the window, if it still listens.
+    /// Send an event; it is dropped if the window is gone.
     pub fn send(&self, event: Event) {
         if self.events.send(event).is_ok() {
             (self.wake)();

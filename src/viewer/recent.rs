@@ -1,26 +1,26 @@
-//! What was opened lately, kept between sessions.
+//! Recently opened folders, saved between runs of the program.
 
 use std::path::{Path, PathBuf};
 
-/// As many as are kept.
+/// Most entries.
 const MAX_RECENT: usize = 8;
 
-/// Folders that were opened lately, the last one first.
+/// Recently opened folders, most recent first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Recent {
-    /// Where they are kept, if anywhere.
+    /// File that they are saved in, if any.
     file: Option<PathBuf>,
     folders: Vec<PathBuf>,
 }
 
 impl Recent {
-    /// What the system keeps for this user: `kiln/recent.json` among programs' state.
+    /// Load the user's list, `kiln/recent.json` in the system's folder for application state.
     pub fn of_user() -> Self {
         let folder = dirs::state_dir().or_else(dirs::data_local_dir);
         folder.map_or_else(Self::default, |f| Self::at(&f.join("kiln/recent.json")))
     }
 
-    /// What `file` keeps of what is still there; nothing, where it does not exist or holds something else.
+    /// Load the entries of `file` that still exist; none if the file is absent or invalid.
     pub fn at(file: &Path) -> Self {
         let text = std::fs::read(file).unwrap_or_default();
         let mut folders: Vec<PathBuf> = serde_json::from_slice(&text).unwrap_or_default();
@@ -31,12 +31,12 @@ impl Recent {
         }
     }
 
-    /// The last one first.
+    /// The folders, most recent first.
     pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         self.folders.iter()
     }
 
-    /// `folder` was opened. What cannot be kept is forgotten with the window.
+    /// Put `folder` first and save the list; errors of saving are ignored.
     pub fn add(&mut self, folder: &Path) {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         self.folders.retain(|f| *f != folder);

@@ -1,4 +1,4 @@
-//! A person's hands, for tests: a file of actions that are done one after the other as if they came from pointer and keys.
+//! Scripted user actions for tests: a file of actions that are performed in order as pointer and keyboard input.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,32 +9,32 @@ use serde::Deserialize;
 use super::protocol::Command;
 use super::state::State;
 
-/// Longest wait for anything.
+/// Longest time for one action.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Steps of a drag.
+/// Number of steps of a drag.
 const STEPS: u8 = 8;
 
-/// One action; the window goes on when it is done.
+/// An action; the next one starts when it is done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Action {
-    /// Seconds of nothing.
+    /// Wait for this many seconds.
     Wait(f64),
-    /// Until something is so.
+    /// Wait until a condition holds.
     Until(Condition),
-    /// Press and release a key, named as egui does: `2`, `Space`.
+    /// Press and release a key, named as in egui: `2`, `Space`.
     Key(String),
-    /// The same with the command key.
+    /// The same with the command key held.
     Command(String),
-    /// Hold a key for so many seconds.
+    /// Hold a key for this many seconds.
     Hold(String, f64),
-    /// Type.
+    /// Type text.
     Text(String),
-    /// From there to there, in shares of the window, with a button.
+    /// Drag with a button from (x, y) to (x, y), in fractions of the window's size.
     Drag([f32; 4], Button),
-    /// Click there.
+    /// Click at (x, y), in fractions of the window's size.
     Click([f32; 2]),
-    /// Points to scroll by, with the pointer there.
+    /// Scroll by this many points, with the pointer at (x, y) in fractions of the window's size.
     Scroll([f32; 2], f32),
     /// Drop a file or folder.
     Drop(PathBuf),
@@ -42,9 +42,9 @@ enum Action {
     Resize([f64; 2]),
     /// Save what the window shows as a PNG.
     Capture(PathBuf),
-    /// Write how long pictures were waited for, in seconds, and begin to measure anew.
+    /// Write the latencies of rendered views, in seconds, to a file and reset them.
     Latencies(PathBuf),
-    /// Go on, on the device of that number.
+    /// Continue on the device of this number.
     Device(usize),
     /// Lose the device.
     LoseDevice,
@@ -57,19 +57,19 @@ enum Action {
 enum Condition {
     /// Something is open.
     Opened,
-    /// The picture is whole: at full size, and of what is asked for.
+    /// The requested view is shown at full size.
     Sharp,
-    /// Training has come this far at least: some steps are reported.
+    /// Training has reported some steps.
     Trained,
     /// An error is shown.
     Failed,
     /// Training has ended.
     Ended,
-    /// Nothing takes long any more.
+    /// No long task is running.
     Done,
-    /// The picture is compared with a photograph, pixel by pixel.
+    /// The error against a photograph is shown.
     Compared,
-    /// The path is not played any more.
+    /// The path has stopped playing.
     Played,
 }
 
@@ -91,7 +91,7 @@ impl From<Button> for PointerButton {
     }
 }
 
-/// What the window itself has to do for an action.
+/// Part of an action that the window itself has to perform.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum WindowAction {
     Resize([f64; 2]),
@@ -99,17 +99,17 @@ pub(super) enum WindowAction {
     Close,
 }
 
-/// Actions under way.
+/// A script that is being performed.
 #[derive(Debug)]
 pub(super) struct Script {
     actions: std::collections::VecDeque<Action>,
-    /// Since when the first of them is under way, and how far it is.
+    /// Start time of the current action, and its progress.
     since: Option<Instant>,
     step: u8,
 }
 
 impl Script {
-    /// Of a file: a JSON list of actions.
+    /// Read a script from a file: a JSON list of actions.
     pub fn read(path: &Path) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let actions: Vec<Action> =
@@ -121,12 +121,12 @@ impl Script {
         })
     }
 
-    /// Whether all is done.
+    /// Whether all actions are done.
     pub fn is_over(&self) -> bool {
         self.actions.is_empty()
     }
 
-    /// Do what comes next: put it into `input`, or say what the window has to do.
+    /// Perform the next action: add it to `input`, or return what the window has to do.
     pub fn play(
         &mut self,
         state: &mut State,
@@ -233,7 +233,7 @@ impl Script {
     }
 }
 
-/// A path as if it had been dropped.
+/// A dropped file or folder.
 #[derive(Debug)]
 struct Dropped(PathBuf);
 
@@ -260,7 +260,7 @@ fn holds(condition: Condition, state: &State) -> bool {
     }
 }
 
-/// Press, then release; whether that was the release.
+/// Press a key in one call and release it in the next. Return whether it was released.
 fn press(
     input: &mut RawInput,
     name: &str,

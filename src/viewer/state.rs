@@ -1,4 +1,4 @@
-//! What the window knows and shows; `panels` and `canvas` draw it. Nothing here needs a window or a device.
+//! State of the window. `panels` and `canvas` draw it; nothing here needs a window or a device.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use crate::config::Background;
 use crate::eval;
 use crate::render::{Crop, Shading, Show};
 
-/// Points of a curve at most; older ones are thinned out.
+/// Most points of a curve; older ones are thinned out.
 const MAX_POINTS: usize = 2000;
-/// Measured latencies at most.
+/// Most latencies kept.
 const MAX_LATENCIES: usize = 300;
-/// Lines of the log at most.
+/// Most lines of the log.
 const MAX_LINES: usize = 500;
 
 /// A line of the log.
@@ -34,25 +34,25 @@ pub(super) struct Line {
     pub is_error: bool,
 }
 
-/// How what is rendered is compared with the photograph taken from there.
+/// How the rendered view is compared with the photograph from the same camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compare {
     Off,
-    /// One beside the other.
+    /// Side by side.
     Side,
-    /// One over the other, up to a line.
+    /// One on top of the other, split at a movable line.
     Wipe,
-    /// How far they are apart.
+    /// The difference of each pixel.
     Error,
 }
 
-/// Values over seconds of training.
+/// Values over training time: `[seconds, value]`, in order of time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Curve(pub Vec<[f64; 2]>);
 
 impl Curve {
     fn push(&mut self, seconds: f64, value: f64) {
-        // A run that was resumed or rewound goes on where it is.
+        // After a resume or restart, drop the points that lie ahead.
         self.0.retain(|p| p[0] < seconds);
         self.0.push([seconds, value]);
         if self.0.len() > MAX_POINTS {
@@ -66,7 +66,7 @@ impl Curve {
     }
 }
 
-/// What is on egui's own textures: photographs.
+/// Photographs as egui textures.
 #[derive(Default)]
 struct Textures {
     photo: Option<(usize, Background, egui::TextureHandle)>,
@@ -79,37 +79,37 @@ impl std::fmt::Debug for Textures {
     }
 }
 
-/// What the window knows.
+/// State of the window.
 #[derive(Debug)]
 pub(super) struct State {
     pub opened: Option<Opened>,
     pub view: Option<Navigation>,
-    /// The camera of the dataset that one stands at, as long as one does not move.
+    /// The dataset camera that the view is at, until the user moves.
     pub at_camera: Option<usize>,
-    /// The last one that one stood at.
+    /// The dataset camera that the view was at last.
     pub last_camera: usize,
     pub show: Show,
     pub background: Background,
     pub crop: Option<Crop>,
     pub compare: Compare,
-    /// Where the line of [`Compare::Wipe`] is, in shares of the picture's width.
+    /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
     pub wipe: f32,
     pub flight: Flight,
-    /// Sides of screenshots; the window's picture where they are left out.
+    /// Width and height of screenshots, in pixels; those of the view if `None`.
     pub screenshot_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
-    /// Share of the occupancy grid that is occupied.
+    /// Occupied fraction of the occupancy grid.
     pub occupied: Option<f64>,
     pub loss: Curve,
     pub train_psnr: Curve,
     pub held_out: Curve,
     pub log: Vec<Line>,
-    /// What takes a while, and the share that is done, if that is known.
+    /// The long task that is running, and the fraction that is done, if known.
     pub doing: Option<(String, Option<f32>)>,
-    /// What went wrong last, until it is dismissed or something opens.
+    /// The last error, until it is dismissed or something is opened.
     pub failed: Option<String>,
     pub training: Training,
-    /// Training is over, and evaluated.
+    /// Training is over and the final evaluation is running.
     pub ending: bool,
     pub ended: Option<String>,
     pub share: f64,
@@ -118,38 +118,39 @@ pub(super) struct State {
     pub show_help: bool,
     pub path_to_open: String,
     pub recent: Recent,
-    /// The method that datasets are trained by, if not what suits the device.
+    /// The method that datasets are trained with; the device's default if `None`.
     pub method: Option<String>,
     pub devices: Vec<String>,
     pub device: Option<usize>,
     pub canvas: Canvas,
-    /// What is being dragged over the picture.
+    /// What the user is dragging over the view.
     pub grip: Option<Grip>,
     pub hidden: bool,
-    /// The window waits for its engine to save and end.
+    /// The window is waiting for the engine to save and stop.
     pub closing: bool,
-    /// What was open before.
-    left: Option<PathBuf>,
+    /// Path of what was open before.
+    previous: Option<PathBuf>,
     photo: Option<Arc<Photo>>,
     thumbnails: HashMap<usize, Arc<Photo>>,
     textures: Textures,
-    /// Counts what was opened, to know whose photographs come.
+    /// Number of datasets opened so far; identifies which dataset an arriving photograph belongs to.
     album: u32,
     wanted: Vec<Wanted>,
-    /// Which photograph was asked for last.
-    asked_photo: Option<usize>,
-    asked_thumbnails: bool,
-    shot: Option<RenderedView>,
-    shot_is_new: bool,
+    /// Index of the photograph that was requested last.
+    requested_photo: Option<usize>,
+    requested_thumbnails: bool,
+    rendered: Option<RenderedView>,
+    rendered_is_new: bool,
     texture: Option<egui::TextureId>,
-    /// When something last moved, in seconds of the window's life.
+    /// Time of the last movement, in seconds since the window opened.
     moved_at: f64,
-    told: Option<ViewRequest>,
-    /// When what the last picture shows was asked for.
+    /// The view that was requested from the engine last.
+    requested: Option<ViewRequest>,
+    /// Time at which the newest view on the screen was requested, in seconds since the window opened.
     answered: f64,
-    /// Seconds from asking for something new to seeing it, of the last time.
+    /// Last time from requesting a new view to seeing it, in seconds.
     pub latency: Option<f64>,
-    /// The last of these.
+    /// The most recent latencies, in seconds.
     pub latencies: Vec<f64>,
     commands: Vec<Command>,
     wants_close: bool,
@@ -194,19 +195,19 @@ impl Default for State {
             grip: None,
             hidden: false,
             closing: false,
-            left: None,
+            previous: None,
             photo: None,
             thumbnails: HashMap::new(),
             textures: Textures::default(),
             album: 0,
             wanted: Vec::new(),
-            asked_photo: None,
-            asked_thumbnails: false,
-            shot: None,
-            shot_is_new: false,
+            requested_photo: None,
+            requested_thumbnails: false,
+            rendered: None,
+            rendered_is_new: false,
             texture: None,
             moved_at: f64::NEG_INFINITY,
-            told: None,
+            requested: None,
             answered: f64::NEG_INFINITY,
             latency: None,
             latencies: Vec::new(),
@@ -218,7 +219,7 @@ impl Default for State {
 }
 
 impl State {
-    /// An empty window, of a person who opened these lately.
+    /// Return the state of an empty window; `recent` lists what was opened recently.
     pub fn new(recent: Recent) -> Self {
         Self {
             recent,
@@ -226,7 +227,7 @@ impl State {
         }
     }
 
-    /// Take in what the engine says.
+    /// Apply an event from the engine.
     pub fn hear(&mut self, event: Event) {
         match event {
             Event::Opened(opened) => self.open(*opened),
@@ -262,9 +263,9 @@ impl State {
                 self.say(text.clone(), false);
                 self.ended = Some(text);
             }
-            Event::RenderedView(shot) => {
-                self.shot = Some(*shot);
-                self.shot_is_new = true;
+            Event::RenderedView(rendered) => {
+                self.rendered = Some(*rendered);
+                self.rendered_is_new = true;
             }
             Event::Devices(devices, used) => (self.devices, self.device) = (devices, used),
             Event::Device(_) | Event::Gone => {}
@@ -274,8 +275,8 @@ impl State {
     fn open(&mut self, opened: Opened) {
         let cameras: Vec<Camera> = opened.places.iter().map(|p| p.camera).collect();
         let trained = &cameras[..opened.n_train.min(cameras.len())];
-        // On another device it is the same still.
-        if self.left.take().as_ref() != Some(&opened.path) {
+        // After a change of device the same path is opened again: keep the view and the curves.
+        if self.previous.take().as_ref() != Some(&opened.path) {
             self.view = cameras.first().map(|c| Navigation::new(c, trained));
             self.at_camera = (!cameras.is_empty()).then_some(0);
             self.last_camera = 0;
@@ -294,44 +295,44 @@ impl State {
         self.training = Training::Go;
         self.recent.add(&opened.path);
         self.opened = Some(opened);
-        self.told = None;
+        self.requested = None;
         self.album += 1;
-        (self.photo, self.asked_photo) = (None, None);
+        (self.photo, self.requested_photo) = (None, None);
         self.thumbnails.clear();
-        self.asked_thumbnails = false;
+        self.requested_thumbnails = false;
         self.textures = Textures::default();
     }
 
-    /// What was open is no more, unless it is opened again.
+    /// Close what was open, and keep its path in case it is opened again.
     fn closed(&mut self) {
-        self.left = self.opened.take().map(|opened| opened.path);
+        self.previous = self.opened.take().map(|opened| opened.path);
         self.forget_picture();
         (self.progress, self.doing, self.grip) = (None, None, None);
         self.flight.plays = false;
     }
 
-    /// A line for the log.
+    /// Add a line to the log.
     pub fn say(&mut self, text: String, is_error: bool) {
         self.log.push(Line { text, is_error });
         let more = self.log.len().saturating_sub(MAX_LINES);
         self.log.drain(..more);
     }
 
-    /// Something did not work.
+    /// Show an error and log it.
     pub fn fail(&mut self, text: String) {
         self.say(format!("error: {text}"), true);
         self.failed = Some(text);
     }
 
-    /// Draw everything, and take in what was done.
+    /// Draw everything and handle input.
     pub fn ui(&mut self, ui: &mut egui::Ui) {
         self.play(ui.ctx());
         panels::all(self, ui);
-        self.want_photographs();
-        self.tell(ui.ctx());
+        self.request_photographs();
+        self.request_view(ui.ctx());
     }
 
-    /// Follow the path, where it is played.
+    /// Follow the camera path while it plays.
     fn play(&mut self, context: &egui::Context) {
         let (now, seconds) = context.input(|i| (i.time, f64::from(i.stable_dt)));
         let size = self.canvas.pixels.map(|n| n.max(1));
@@ -342,7 +343,7 @@ impl State {
         context.request_repaint();
     }
 
-    /// Stand where `camera` does.
+    /// Move to the pose of `camera`.
     pub fn stand_at(&mut self, camera: &Camera, now: f64) {
         if let Some(view) = &mut self.view {
             view.stand_at(camera);
@@ -350,12 +351,12 @@ impl State {
         }
     }
 
-    /// Whether training is under way, or waits.
+    /// Whether a training is running or paused.
     pub fn is_training(&self) -> bool {
         self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
     }
 
-    /// Ask the engine for something.
+    /// Queue a command for the engine.
     pub fn ask(&mut self, command: Command) {
         self.commands.push(command);
     }
@@ -376,67 +377,68 @@ impl State {
         self.title.take()
     }
 
-    /// The picture is another device's, and so is what egui draws.
+    /// Drop the rendered view and all textures, for they belong to another device.
     pub fn forget_picture(&mut self) {
-        (self.shot, self.texture, self.shot_is_new) = (None, None, false);
+        (self.rendered, self.texture, self.rendered_is_new) = (None, None, false);
         self.textures = Textures::default();
-        self.told = None;
+        self.requested = None;
     }
 
-    /// Whether the picture is what is asked for, at its full size.
+    /// Whether the rendered view is the one requested, at full size.
     pub fn is_sharp(&self) -> bool {
-        let Some((shot, told)) = self.shot.as_ref().zip(self.told.as_ref()) else {
+        let Some((rendered, requested)) = self.rendered.as_ref().zip(self.requested.as_ref())
+        else {
             return false;
         };
-        let full = [told.camera.width, told.camera.height];
-        shot.looking.shows_as(told) && shot.size == full && !told.moving
+        let full = [requested.camera.width, requested.camera.height];
+        rendered.looking.shows_as(requested) && rendered.size == full && !requested.moving
     }
 
-    /// Whether there is a picture that has not been drawn yet.
+    /// Whether there is a rendered view that has not been drawn yet.
     pub fn has_new_texture(&self) -> bool {
-        self.shot_is_new
+        self.rendered_is_new
     }
 
-    /// The texture of a picture that has not been drawn yet.
+    /// Take the texture of a rendered view that has not been drawn yet.
     pub fn new_texture(&mut self) -> Option<wgpu::Texture> {
-        let is_new = std::mem::take(&mut self.shot_is_new);
-        let shot = self.shot.as_ref().filter(|_| is_new)?;
-        Some(shot.texture.clone())
+        let is_new = std::mem::take(&mut self.rendered_is_new);
+        let rendered = self.rendered.as_ref().filter(|_| is_new)?;
+        Some(rendered.texture.clone())
     }
 
     pub fn set_texture_id(&mut self, id: Option<egui::TextureId>) {
         self.texture = id;
     }
 
-    /// What to draw, and which part of the texture it is.
+    /// The texture to draw, the part of it that holds the view (in texture coordinates), and the view itself.
     pub fn picture(&self) -> Option<(egui::TextureId, egui::Rect, &RenderedView)> {
-        let shot = self.shot.as_ref()?;
-        let texture = shot.texture.size();
+        let rendered = self.rendered.as_ref()?;
+        let texture = rendered.texture.size();
         let part = egui::pos2(
-            shot.size[0] as f32 / texture.width as f32,
-            shot.size[1] as f32 / texture.height as f32,
+            rendered.size[0] as f32 / texture.width as f32,
+            rendered.size[1] as f32 / texture.height as f32,
         );
         let rect = egui::Rect::from_min_max(egui::Pos2::ZERO, part);
-        Some((self.texture?, rect, shot))
+        Some((self.texture?, rect, rendered))
     }
 
-    /// PSNR of the picture against the photograph that it is compared with.
+    /// PSNR of the rendered view against the photograph that it is compared with, dB.
     pub fn psnr(&self) -> Option<f64> {
-        self.shot.as_ref()?.psnr
+        self.rendered.as_ref()?.psnr
     }
 
-    /// The camera has moved.
+    /// Record that the camera has moved.
     pub fn moved(&mut self, now: f64) {
         self.moved_at = now;
         self.at_camera = None;
     }
 
-    /// Something else that is drawn over and over has moved.
+    /// Record that something other than the camera has changed and the view must be redrawn.
     pub fn changed(&mut self, now: f64) {
         self.moved_at = now;
     }
 
-    /// Stand where camera `index` of the dataset does.
+    /// Move to camera `index` of the dataset.
     pub fn go_to(&mut self, index: usize) {
         let place = self
             .opened
@@ -450,12 +452,12 @@ impl State {
         }
     }
 
-    /// The place of the dataset that one stands at.
+    /// The viewpoint of the dataset that the view is at.
     pub fn place(&self) -> Option<&Viewpoint> {
         self.opened.as_ref()?.places.get(self.at_camera?)
     }
 
-    /// How it is compared with a photograph here: not at all, where there is none.
+    /// How the view is compared with the photograph here: [`Compare::Off`] if there is none.
     pub fn compares(&self) -> Compare {
         let has_photo = self.place().is_some_and(|p| p.frame.is_some());
         if has_photo {
@@ -465,7 +467,7 @@ impl State {
         }
     }
 
-    /// Pixels that the picture has room in.
+    /// Largest width and height of the view, in pixels.
     pub fn room(&self) -> [u32; 2] {
         let [width, height] = self.canvas.pixels;
         match self.compares() {
@@ -474,8 +476,8 @@ impl State {
         }
     }
 
-    /// The camera of the picture: the dataset's own where one stands at it, at the size it is shown in; where it is compared
-    /// pixel by pixel, at the photograph's.
+    /// The camera of the view, and the near and far bounds of its rays if known. At a dataset camera it is that camera, resized
+    /// to fit the canvas, or at the photograph's size if the two are compared pixel by pixel.
     pub fn camera(&self) -> Option<(Camera, Option<[f32; 2]>)> {
         let [width, height] = self.room();
         if width == 0 || height == 0 {
@@ -491,12 +493,12 @@ impl State {
             };
             return Some((camera.resized(w, h), place.near_far));
         }
-        // Where a photograph's rays end says nothing of those from elsewhere.
+        // The ray bounds of a photograph do not apply to other viewpoints.
         Some((self.view?.camera(width, height), None))
     }
 
-    /// What is seen through `camera`.
-    fn looking(&self, now: f64) -> Option<ViewRequest> {
+    /// The request for the current view.
+    fn view_request(&self, now: f64) -> Option<ViewRequest> {
         let ((camera, near_far), view) = self.camera().zip(self.view)?;
         let distance = view.distance() as f32;
         let compares = self.compares();
@@ -525,39 +527,39 @@ impl State {
         })
     }
 
-    /// Tell the engine what is to be seen, where that has changed.
-    fn tell(&mut self, context: &egui::Context) {
+    /// Request the current view from the engine if it has changed.
+    fn request_view(&mut self, context: &egui::Context) {
         let now = context.input(|i| i.time);
         if now - self.moved_at < STILL {
             let rest = STILL - (now - self.moved_at);
             context.request_repaint_after_secs(rest as f32 + 0.01);
         }
-        let Some(looking) = self.looking(now) else {
+        let Some(request) = self.view_request(now) else {
             return;
         };
         if self.hidden {
-            if self.told.take().is_some() {
+            if self.requested.take().is_some() {
                 self.ask(Command::Hide);
             }
             return;
         }
-        let told = self.told.as_ref().filter(|told| told.shows_as(&looking));
-        // That it rests now is news too, of what was asked for before.
-        let looking = ViewRequest {
-            asked: told.map_or(now, |told| told.asked),
-            ..looking
+        let before = self.requested.as_ref().filter(|r| r.shows_as(&request));
+        // A view that has stopped moving is requested again, with the time of the first request.
+        let request = ViewRequest {
+            asked: before.map_or(now, |before| before.asked),
+            ..request
         };
-        if told.is_none_or(|told| told.moving != looking.moving) {
-            self.told = Some(looking.clone());
-            self.ask(Command::Look(Box::new(looking)));
+        if before.is_none_or(|before| before.moving != request.moving) {
+            self.requested = Some(request.clone());
+            self.ask(Command::Look(Box::new(request)));
         }
     }
 
-    /// What was drawn is on the screen at `now`: how long the picture that has come was waited for.
+    /// Record that what was drawn is on the screen at `now`, and measure the latency of a new view.
     pub fn painted(&mut self, now: f64) {
-        let drawn = self.shot.as_ref().filter(|_| !self.shot_is_new);
-        let asked = drawn.map(|shot| shot.looking.asked);
-        // Later pictures of the same are sharper, not sooner.
+        let drawn = self.rendered.as_ref().filter(|_| !self.rendered_is_new);
+        let asked = drawn.map(|rendered| rendered.looking.asked);
+        // Later refinements of the same view do not count.
         if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
             self.answered = asked;
             self.latency = Some(now - asked);
@@ -567,8 +569,8 @@ impl State {
         }
     }
 
-    /// Ask for the photographs that are to be seen.
-    fn want_photographs(&mut self) {
+    /// Request the photographs that are to be shown.
+    fn request_photographs(&mut self) {
         let Some(opened) = &self.opened else {
             return;
         };
@@ -581,16 +583,16 @@ impl State {
                 downscale,
             })
         };
-        if self.compare != Compare::Off && self.asked_photo != self.at_camera {
-            self.asked_photo = self.at_camera;
+        if self.compare != Compare::Off && self.requested_photo != self.at_camera {
+            self.requested_photo = self.at_camera;
             let here = self
                 .at_camera
                 .and_then(|i| opened.places.get(i).map(|p| (i, p)));
             let one = here.and_then(|(i, p)| wanted(i, p, Some(opened.downscale)));
             self.wanted.extend(one);
         }
-        if self.show_cameras && !self.asked_thumbnails {
-            self.asked_thumbnails = true;
+        if self.show_cameras && !self.requested_thumbnails {
+            self.requested_thumbnails = true;
             let all = opened.places.iter().enumerate();
             let all: Vec<Wanted> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
             self.wanted.extend(all);
@@ -601,7 +603,7 @@ impl State {
         std::mem::take(&mut self.wanted)
     }
 
-    /// A photograph was read.
+    /// Store a photograph that was read, if it belongs to the open dataset.
     pub fn see(&mut self, print: Print) {
         if print.album != self.album {
             return;
@@ -615,7 +617,7 @@ impl State {
         }
     }
 
-    /// The photograph of where one stands, to be drawn.
+    /// The texture of the photograph from the current dataset camera.
     pub fn photo(&mut self, context: &egui::Context) -> Option<egui::TextureId> {
         let linear = self.opened.as_ref()?.linear;
         let photo = self.photo.as_ref();
@@ -633,7 +635,7 @@ impl State {
         Some(id)
     }
 
-    /// The thumbnail of place `index`, to be drawn.
+    /// The texture of the thumbnail of viewpoint `index`.
     pub fn thumbnail(&mut self, context: &egui::Context, index: usize) -> Option<egui::TextureId> {
         let linear = self.opened.as_ref()?.linear;
         let photo = self.thumbnails.get(&index)?;
@@ -644,7 +646,7 @@ impl State {
         Some(texture.id())
     }
 
-    /// Open what was dropped or named: a path of key frames, a run or a dataset.
+    /// Open what was dropped or named: a camera path, a run or a dataset.
     pub fn open_path(&mut self, path: &Path) {
         self.failed = None;
         let text = path.extension().filter(|e| *e == "json");
@@ -660,7 +662,7 @@ impl State {
         }));
     }
 
-    /// Take the path of `file`, and what it crops.
+    /// Load the camera path in `file`, and its crop box.
     pub fn load_path(&mut self, file: &Path) {
         match self.flight.open(file) {
             Ok(()) => {
@@ -672,13 +674,13 @@ impl State {
         }
     }
 
-    /// Make the built-in scene, and train on it.
+    /// Make the built-in scene and train on it.
     pub fn open_demo(&mut self) {
         self.doing = Some(("making the built-in scene".to_owned(), None));
         self.ask(Command::Demo(self.method.clone()));
     }
 
-    /// Keep the path, and what is cropped.
+    /// Save the camera path with the crop box.
     pub fn save_path(&mut self) {
         self.flight.draft.crop = self.crop;
         match self.flight.save() {
@@ -687,7 +689,7 @@ impl State {
         }
     }
 
-    /// Render the path to a file.
+    /// Render the camera path to a file.
     pub fn render_path(&mut self) {
         self.flight.draft.crop = self.crop;
         let flight = &self.flight;
@@ -702,7 +704,7 @@ impl State {
         self.ask(Command::Render(Box::new(export)));
     }
 
-    /// The size of a screenshot: what was chosen, or the picture's.
+    /// Width and height of a screenshot, in pixels: as chosen, or those of the view.
     pub fn size_of_screenshot(&self) -> Option<[u32; 2]> {
         let (camera, _) = self.camera()?;
         Some(
@@ -711,9 +713,10 @@ impl State {
         )
     }
 
-    /// Write what is seen to a PNG beside the others.
+    /// Render the current view to a PNG file in the folder of screenshots.
     pub fn screenshot(&mut self, now: f64) {
-        let (Some(looking), Some([width, height])) = (self.looking(now), self.size_of_screenshot())
+        let (Some(looking), Some([width, height])) =
+            (self.view_request(now), self.size_of_screenshot())
         else {
             return;
         };
@@ -733,7 +736,7 @@ impl State {
     }
 }
 
-/// `photo` over `background`, for egui.
+/// Composite `photo` over `background` and upload it to egui.
 fn texture_of(
     context: &egui::Context,
     photo: &Photo,
@@ -747,7 +750,7 @@ fn texture_of(
     context.load_texture("photograph", image, egui::TextureOptions::LINEAR)
 }
 
-/// The largest size of the shape of `size` within `room`, one pixel at least.
+/// The largest size within `room` that has the aspect ratio of `size`, at least one pixel.
 pub(super) fn fit(size: [u32; 2], room: [u32; 2]) -> [u32; 2] {
     let ratio = |i: usize| f64::from(room[i]) / f64::from(size[i].max(1));
     let scale = ratio(0).min(ratio(1));
@@ -774,7 +777,7 @@ mod tests {
         (0..n).map(stand).collect()
     }
 
-    /// A window of 800×600 points that has opened a training of five cameras, of which four are trained on.
+    /// A window of 800×600 points with a training open: five cameras, four of them training views.
     struct Window {
         context: egui::Context,
         state: State,
@@ -810,7 +813,7 @@ mod tests {
             window
         }
 
-        /// Draw a frame a little later; what the engine was asked for.
+        /// Draw a frame 0.02 s later; return the commands for the engine.
         fn frame(&mut self, events: Vec<egui::Event>) -> Vec<Command> {
             self.time += 0.02;
             let size = egui::vec2(800.0, 600.0);
@@ -839,7 +842,7 @@ mod tests {
         }
     }
 
-    fn looks(commands: &[Command]) -> Vec<&ViewRequest> {
+    fn view_requests(commands: &[Command]) -> Vec<&ViewRequest> {
         let mut all = Vec::new();
         for command in commands {
             if let Command::Look(looking) = command {
@@ -850,11 +853,11 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_at_the_first_camera_and_asks_for_a_picture_once() {
+    fn it_starts_at_the_first_camera_and_requests_the_view_once() {
         let mut window = Window::new();
         assert_eq!(window.state.at_camera, Some(0));
         assert!(window.frame(Vec::new()).is_empty());
-        // The photograph's shape, as large as fits.
+        // The photograph's aspect ratio, as large as fits.
         let (camera, _) = window.state.camera().unwrap();
         assert_eq!(camera.width, camera.height);
         assert_eq!(
@@ -864,7 +867,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drag_turns_the_camera_and_its_end_is_told() {
+    fn a_drag_turns_the_camera_and_its_end_requests_a_resting_view() {
         let mut window = Window::new();
         let middle = window.state.canvas.rect.center();
         let button = |pressed, pos| egui::Event::PointerButton {
@@ -880,19 +883,19 @@ mod tests {
         let there = middle + egui::vec2(60.0, 20.0);
         let mut commands = window.frame(vec![egui::Event::PointerMoved(there)]);
         commands.extend(window.frame(vec![button(false, there)]));
-        let asked = looks(&commands);
+        let asked = view_requests(&commands);
         assert!(!asked.is_empty() && asked.iter().all(|l| l.moving));
         assert_eq!(window.state.at_camera, None);
-        // Nothing moves any more.
+        // The camera has come to rest.
         window.time += 1.0;
         let commands = window.frame(Vec::new());
-        assert_eq!(looks(&commands).len(), 1);
-        assert!(!looks(&commands)[0].moving);
+        assert_eq!(view_requests(&commands).len(), 1);
+        assert!(!view_requests(&commands)[0].moving);
         // Back to the first camera, exactly.
         let commands = window.press(egui::Key::R);
         let first = window.state.camera().unwrap().0;
         let expected = places(1)[0].camera.resized(first.width, first.height);
-        assert_eq!(looks(&commands)[0].camera, expected);
+        assert_eq!(view_requests(&commands)[0].camera, expected);
     }
 
     #[test]
@@ -904,14 +907,14 @@ mod tests {
         window.press(egui::Key::N);
         assert_eq!(window.state.at_camera, Some(1));
         let commands = window.press(egui::Key::Num2);
-        assert_eq!(looks(&commands)[0].shading.show, Show::Depth);
-        // What this run has not is not shown.
+        assert_eq!(view_requests(&commands)[0].shading.show, Show::Depth);
+        // A mode that this run does not have is not selected.
         window.press(egui::Key::Num6);
         assert_eq!(window.state.show, Show::Depth);
     }
 
     #[test]
-    fn training_pauses_steps_and_goes_on() {
+    fn training_pauses_steps_and_continues() {
         let mut window = Window::new();
         let trains = |commands: &[Command]| match commands {
             [Command::Train(training)] => Some(*training),
@@ -951,7 +954,7 @@ mod tests {
     }
 
     #[test]
-    fn curves_hold_what_was_told_once() {
+    fn curves_hold_each_reported_value_once() {
         let mut state = State::default();
         for step in 0..6000_u32 {
             let progress = Progress {
@@ -968,7 +971,7 @@ mod tests {
         assert!(points.windows(2).all(|p| p[0][0] < p[1][0]));
         assert!((points[points.len() - 1][0] - 299.9).abs() < 1e-9);
         assert_eq!(state.held_out.0.len(), 6);
-        // A run that begins again draws its curve again.
+        // A run that restarts draws its curve again.
         let again = Progress {
             step: 1,
             seconds: 5.0,
@@ -986,7 +989,7 @@ mod tests {
         assert!(matches!(window.frame(Vec::new())[..], [Command::Hide]));
         assert!(window.frame(Vec::new()).is_empty());
         window.state.hidden = false;
-        assert_eq!(looks(&window.frame(Vec::new())).len(), 1);
+        assert_eq!(view_requests(&window.frame(Vec::new())).len(), 1);
     }
 
     #[test]

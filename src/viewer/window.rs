@@ -1,4 +1,4 @@
-//! The window itself: what the system sends goes to egui, what egui draws goes to the screen.
+//! The window: passes events of the system to egui and draws egui's output on the screen.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
@@ -21,34 +21,34 @@ use super::script::{Script, WindowAction};
 use super::state::State;
 use crate::gpu::{AdapterClass, Gpu, GpuError};
 
-/// Why there is no window.
+/// Error of the window.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewerError {
-    /// No display.
+    /// There is no display.
     #[error(
-        "no window can be opened ({0}): it takes a display (on Linux, DISPLAY or WAYLAND_DISPLAY); without one, kiln train works without --view, and kiln render makes pictures"
+        "no window can be opened ({0}): it needs a display (on Linux, DISPLAY or WAYLAND_DISPLAY); without one, use kiln train without --view, and kiln render"
     )]
     NoDisplay(String),
-    /// The system refused.
+    /// The system could not open the window, or it failed later.
     #[error("the window failed: {0}")]
     Window(String),
-    /// A script of actions, or one of them, is at fault.
+    /// A script of actions is invalid, or an action failed.
     #[error("--script {0}")]
     Script(String),
-    /// The device cannot draw in it.
+    /// The device cannot draw in the window.
     #[error(transparent)]
     Gpu(#[from] GpuError),
 }
 
-/// The engine has something to say.
+/// Wakes the event loop to receive the engine's events.
 #[derive(Debug, Clone, Copy)]
 struct Wake;
 
-/// Open a window and let `engine` work for it, on a thread of its own, until the window closes; what the engine came to. A
-/// `script` of actions, for tests, stands in for a person.
+/// Open a window and run `engine` on a separate thread until the window closes. Return the engine's result. For tests, a
+/// `script` performs user actions.
 ///
 /// # Errors
-/// [`ViewerError`]
+/// [`ViewerError`] if the window cannot be opened or fails, or if the script is invalid.
 pub fn run<T: Send + 'static>(
     script: Option<&Path>,
     engine: impl FnOnce(Receiver<Command>, Outbox) -> T + Send + 'static,
@@ -104,9 +104,9 @@ pub fn run<T: Send + 'static>(
 
 /// Time between frames of a software adapter, and of scripts.
 const FRAME: Duration = Duration::from_millis(16);
-/// Between two questions to the system whether the window is minimised.
+/// Time between checks whether the window is minimised.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Between two paintings by a software adapter, which has pictures to make meanwhile.
+/// Time between repaints on a software adapter, which needs the time for rendering.
 const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 
 struct App {
@@ -124,27 +124,27 @@ struct App {
     script: Option<Script>,
 }
 
-/// What takes the window's events to egui.
+/// Return the translator of the window's events to egui input.
 fn input_of(context: &egui::Context, window: &Window) -> egui_winit::State {
     let scale = Some(window.scale_factor() as f32);
     let (context, root) = (context.clone(), egui::ViewportId::ROOT);
     egui_winit::State::new(context, root, window, scale, window.theme(), None)
 }
 
-/// The window, and what draws in it once there is a device.
+/// The window, and its painter once there is a device.
 struct Shown {
     painter: Option<Painter>,
     input: egui_winit::State,
     window: Arc<Window>,
-    /// Whether the system says that nobody sees it.
+    /// Whether the system reports that the window is covered.
     occluded: bool,
     minimized: bool,
-    /// When it was last asked whether it is minimised, which not all systems tell.
+    /// Time of the last check whether the window is minimised, which not all systems report.
     asked: Option<Instant>,
 }
 
 impl Shown {
-    /// Whether nobody sees it.
+    /// Whether the window is invisible.
     fn is_hidden(&mut self) -> bool {
         if self.asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
             self.asked = Some(Instant::now());
@@ -192,7 +192,7 @@ impl ApplicationHandler<Wake> for App {
             return;
         };
         let response = shown.input.on_window_event(&shown.window, &event);
-        // egui takes this one for a reason to draw once more.
+        // egui asks for another repaint after a redraw event; ignore that.
         if response.repaint && !matches!(event, WindowEvent::RedrawRequested) {
             shown.window.request_redraw();
         }
@@ -230,7 +230,7 @@ impl ApplicationHandler<Wake> for App {
 }
 
 impl App {
-    /// Hear what the engine says.
+    /// Receive the engine's events.
     fn listen(&mut self, event_loop: &ActiveEventLoop) {
         while let Ok(event) = self.events.try_recv() {
             match event {
@@ -250,22 +250,22 @@ impl App {
         }
     }
 
-    /// Draw with the device in the window, once there are both.
+    /// Create the painter once there are both a device and a window.
     fn attach(&mut self) {
         let (Some(shown), Some(gpu)) = (&mut self.shown, &self.gpu) else {
             return;
         };
-        // One surface at a time.
+        // A window can have only one surface at a time.
         if let Some(painter) = shown.painter.take() {
             painter.close();
         }
         self.state.forget_picture();
         if gpu.is_lost() {
-            // The engine opens another one.
+            // The engine will open another device.
             return;
         }
         if self.drawn {
-            // Textures were the other device's: a new context sends them all again.
+            // egui's textures were on the previous device: a new context uploads them again.
             let memory = self.context.memory(Clone::clone);
             self.context = egui::Context::default();
             self.context.memory_mut(|m| *m = memory);
@@ -291,7 +291,7 @@ impl App {
         event_loop.exit();
     }
 
-    /// Let the engine save and end, which ends the window.
+    /// Ask the engine to save and end; the window closes after it.
     fn close(&mut self) {
         if !self.state.closing {
             self.state.closing = true;
@@ -310,7 +310,7 @@ impl App {
         let Some(painter) = &mut shown.painter else {
             return;
         };
-        // What comes meanwhile is taken in together.
+        // Events that arrive meanwhile are handled together.
         if let Some(rest) = painter.rests_for() {
             self.repaint_at = Instant::now().checked_add(rest);
             return;
@@ -335,7 +335,7 @@ impl App {
         let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
         let output = self.context.run_ui(input, |ui| self.state.ui(ui));
         painter.textures.append(output.textures_delta);
-        // Drawing takes a while, and the engine need not wait for it.
+        // Send commands before painting, so that the engine does not wait for it.
         for command in self.state.take_commands() {
             let _ = self.commands.send(command);
         }
@@ -400,12 +400,12 @@ impl App {
 }
 
 thread_local! {
-    /// What a panic of [`survive`]'s work said, on a thread where that is under way.
+    /// Message of a panic in the work of [`survive`] on this thread.
     static HELD_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
     static HOLDS_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Let panics say nothing where [`survive`] may catch them.
+/// Install a panic hook that holds back the message of panics that [`survive`] may catch.
 fn hold_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -420,7 +420,7 @@ fn hold_panics() {
     });
 }
 
-/// Do `work` with a device that may be lost at any moment, at which egui's renderer panics; nothing comes of it then.
+/// Run `work` with a device that may be lost at any time, which makes egui's renderer panic. Return `None` in that case.
 fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
     if gpu.is_lost() {
         return None;
@@ -433,7 +433,7 @@ fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(panic) => {
-            // The driver's own word may still be on its way.
+            // The notification of the loss may still be pending.
             let _ = gpu.poll_once();
             if !gpu.is_lost() {
                 let _ = writeln!(std::io::stderr().lock(), "{}", held.unwrap_or_default());
@@ -444,26 +444,26 @@ fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// The surface of a window, and egui's way to it.
+/// The surface of a window, and egui's renderer for it.
 struct Painter {
     gpu: Arc<Gpu>,
     surface: wgpu::Surface<'static>,
     configuration: wgpu::SurfaceConfiguration,
     renderer: egui_wgpu::Renderer,
     picture: Option<egui::TextureId>,
-    /// egui's textures on their way to the device.
+    /// egui's texture changes that have not been uploaded yet.
     textures: egui::TexturesDelta,
-    /// Least time between two paintings that show no new picture.
+    /// Shortest time between repaints without a new rendered view.
     gap: Duration,
     painted: Option<Instant>,
-    /// When the last frame began, painted or not.
+    /// Start of the last frame, painted or not.
     began: Option<Instant>,
 }
 
 impl Painter {
     fn new(gpu: &Arc<Gpu>, window: &Arc<Window>) -> Result<Self, GpuError> {
         let (surface, capabilities) = gpu.surface(Arc::clone(window))?;
-        // Values as egui has them, in sRGB, are written as they are.
+        // A format without sRGB conversion: egui's values are sRGB already.
         let wanted = [
             wgpu::TextureFormat::Bgra8Unorm,
             wgpu::TextureFormat::Rgba8Unorm,
@@ -508,8 +508,8 @@ impl Painter {
         })
     }
 
-    /// Let go of the window. Where the device is lost, frames under way never come back, at which wgpu panics as it drops the
-    /// surface; that says nothing that is not known.
+    /// Release the window's surface. If the device is lost, frames in flight never return, and wgpu panics when it drops the
+    /// surface; that panic is ignored.
     fn close(mut self) {
         self.textures.clear();
         if !self.gpu.is_lost() {
@@ -531,7 +531,7 @@ impl Painter {
         gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
     }
 
-    /// How long nothing is to be done yet, where everything that is done takes time from pictures.
+    /// Time left until the next frame should start, on devices where painting takes time from rendering.
     fn rests_for(&mut self) -> Option<Duration> {
         if self.gap.is_zero() {
             return None;
@@ -544,12 +544,12 @@ impl Painter {
         rest
     }
 
-    /// Whether it is time to paint what has not been asked for.
+    /// Whether a repaint without a new rendered view is due.
     fn is_due(&self) -> bool {
         self.painted.is_none_or(|at| at.elapsed() >= self.gap)
     }
 
-    /// Let egui draw the engine's last picture.
+    /// Register the engine's last rendered view as an egui texture.
     fn take_picture(&mut self, gpu: &Gpu, state: &mut State) {
         let Some(texture) = state.new_texture() else {
             return;
@@ -566,7 +566,7 @@ impl Painter {
         state.set_texture_id(self.picture);
     }
 
-    /// Draw; an error where the surface is lost.
+    /// Paint a frame. Return an error if the surface is lost.
     fn paint(
         &mut self,
         gpu: &Gpu,
@@ -622,7 +622,7 @@ impl Painter {
         Ok(())
     }
 
-    /// Write what the window shows to a PNG; for tests, which miss the file where that fails.
+    /// Write the contents of the window to a PNG, for tests; errors are ignored, and the test then misses the file.
     fn capture(
         &mut self,
         gpu: &Gpu,
@@ -659,7 +659,7 @@ impl Painter {
         encoder.copy_texture_to_buffer(
             texture.as_image_copy(),
             wgpu::TexelCopyBufferInfo {
-                buffer: &buffer.raw,
+                buffer: buffer.raw(),
                 layout: wgpu::TexelCopyBufferLayout {
                     offset: 0,
                     bytes_per_row: Some(row),
@@ -694,7 +694,7 @@ impl Painter {
         }
     }
 
-    /// What is to be drawn goes to the device.
+    /// Upload the data to draw to the device.
     fn upload(
         &mut self,
         gpu: &Gpu,

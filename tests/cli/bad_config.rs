@@ -1,10 +1,10 @@
-//! Configurations and flags that cannot be used: the file, the `--set` or the flag is named, and nothing is made.
+//! Invalid configurations and flags: the error names the file, the `--set` or the flag, and nothing is written.
 
 use tempfile::TempDir;
 
 use crate::support::*;
 
-/// Checks that training with `--set TEXT` is refused in one line that names it.
+/// Check that training with `--set TEXT` fails with a one-line error that names it.
 fn set_refused(text: &str, words: &[&str]) {
     let named = format!("--set {text}: ");
     train_refused(
@@ -64,7 +64,7 @@ fn values_that_are_impossible() {
 }
 
 #[test]
-fn what_does_not_fit_the_device() {
+fn settings_that_do_not_fit_the_device() {
     if !has_adapter() {
         return;
     }
@@ -147,7 +147,7 @@ fn a_method_that_does_not_exist() {
 }
 
 #[test]
-fn limits_that_are_no_limits() {
+fn invalid_limits() {
     if !has_adapter() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Datasets that cannot be used: one line that says where, and no run directory.
+//! Invalid datasets: a one-line error that says where the fault is, and no run directory.
 
 use std::path::Path;
 
@@ -8,20 +8,17 @@ use crate::support::*;
 
 const TRAIN: &str = "transforms_train.json";
 
-/// Spoils the training split's JSON with `change`, and checks that it is refused with these words.
+/// Change the training split's JSON, and check that training is refused with these words.
 fn spoiled(change: impl FnOnce(&mut Value), words: &[&str]) {
     if !has_adapter() {
         return;
     }
     let dataset = own_dataset();
-    let path = dataset.path().join(TRAIN);
-    let mut document = json(&path);
-    change(&mut document);
-    std::fs::write(&path, document.to_string()).unwrap();
+    change_json(&dataset.path().join(TRAIN), change);
     train_refused(dataset.path(), &[], 1, words);
 }
 
-/// Replaces a file of the dataset, and checks that it is refused with these words.
+/// Replace a file of the dataset, and check that training is refused with these words.
 fn replaced(file: &str, with: impl FnOnce(Vec<u8>) -> Vec<u8>, words: &[&str]) {
     if !has_adapter() {
         return;
@@ -76,7 +73,7 @@ fn a_dataset_without_its_images() {
         1,
         &[TRAIN, "none of the 6 images exists", "train/r_0"],
     );
-    // Folders of the images' names are no images.
+    // Folders with the names of the images are not images.
     for i in 0..6 {
         std::fs::create_dir_all(dataset.path().join(format!("train/r_{i}.png"))).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Checkpoints that cannot be opened, places that cannot hold a run, and runs that diverge.
+//! Checkpoints that cannot be opened, paths that cannot hold a run, and runs that diverge.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// Checks that evaluating, rendering and resuming `run` are all refused in one line with these words.
+/// Check that evaluating, rendering and resuming `run` all fail with a one-line error that contains these words.
 fn unusable(run: &Path, words: &[&str]) {
     let out = TempDir::new().unwrap();
     refused(kiln(["eval"]).arg(run), 1, words);
@@ -27,7 +27,7 @@ fn unusable(run: &Path, words: &[&str]) {
 }
 
 #[test]
-fn places_without_a_run() {
+fn paths_without_a_run() {
     if !has_adapter() {
         return;
     }
@@ -105,7 +105,7 @@ fn checkpoints_of_other_programs() {
 }
 
 #[test]
-fn a_file_beside_a_run_is_not_gone_on_with() {
+fn a_copy_of_a_checkpoint_cannot_be_resumed() {
     if !has_adapter() {
         return;
     }
@@ -118,7 +118,7 @@ fn a_file_beside_a_run_is_not_gone_on_with() {
         2,
         &["backup.safetensors", "checkpoint.safetensors"],
     );
-    // It can be measured, which leaves the run's own evaluation alone.
+    // It can be evaluated, which leaves the run's own eval.json unchanged.
     succeeds(kiln(["eval", "--eval-views", "1"]).arg(&copy));
     assert!(files_in(&run) == before);
 }
@@ -165,7 +165,7 @@ fn checkpoints_that_contradict_themselves() {
 }
 
 #[test]
-fn places_that_are_taken() {
+fn occupied_output_paths() {
     if !has_adapter() {
         return;
     }
@@ -265,7 +265,7 @@ fn a_run_that_diverges_keeps_its_checkpoint() {
     let words = [
         "NaN or infinite",
         "lower optimizer.learning_rate",
-        "keeps the last good state",
+        "holds the last good state",
         path.to_str().unwrap(),
     ];
     refused(
@@ -281,7 +281,7 @@ fn a_run_that_diverges_keeps_its_checkpoint() {
 }
 
 #[test]
-fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() {
+fn a_changed_or_invalid_config_copy_is_reported_once() {
     if !has_adapter() {
         return;
     }
@@ -289,7 +289,7 @@ fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() 
     let file = run.join("config.toml");
     let good = std::fs::read_to_string(&file).unwrap();
     let at = |name: &str| folder.path().join(name);
-    let told = |command: &mut assert_cmd::Command| -> Vec<String> {
+    let warnings = |command: &mut assert_cmd::Command| -> Vec<String> {
         let output = succeeds(command);
         let both = text(&output.stderr) + &text(&output.stdout);
         let about = both.lines().filter(|l| l.contains("config.toml"));
@@ -326,10 +326,7 @@ fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() 
             .arg(at("student"));
         [eval, render, inspect, init, distill]
     };
-    std::fs::create_dir(at("other")).unwrap();
-    for (name, bytes) in files_in(&shared().run) {
-        std::fs::write(at("other").join(name), bytes).unwrap();
-    }
+    copy_folder(&shared().run, &at("other"));
     let edited = good.replace("learning_rate = 0.02", "learning_rate = 0.5");
     assert_ne!(edited, good);
     let not_utf8 = b"method = \"\xff\"\n".to_vec();
@@ -344,43 +341,53 @@ fn a_copy_of_the_configuration_that_was_changed_or_is_garbage_is_told_of_once() 
     ] {
         std::fs::write(&file, &bytes).unwrap();
         for mut command in commands() {
-            let lines = told(&mut command);
+            let lines = warnings(&mut command);
             assert_eq!(lines.len(), 1, "{command:?}: {lines:#?}");
             for word in ["warning", "copy for reading", words[0], words[1]] {
                 assert!(lines[0].contains(word), "{command:?}: {}", lines[0]);
             }
         }
-        assert_eq!(std::fs::read(&file).unwrap(), bytes, "it is the user's");
-        // The report shows what rules.
+        assert_eq!(
+            std::fs::read(&file).unwrap(),
+            bytes,
+            "the user's file was changed"
+        );
+        // The report shows the configuration that applies.
         let report = std::fs::read_to_string(run.join("report.html")).unwrap();
         assert!(report.contains("learning_rate = 0.02"));
         assert!(!report.contains("learning_rate = 0.5"));
     }
     let mut bench = kiln(["bench", "--repeats", "1", "--render"]);
-    assert_eq!(told(bench.arg(&run)).len(), 1);
-    // Comments change nothing, nobody needs the file, and other files have other configurations.
+    assert_eq!(warnings(bench.arg(&run)).len(), 1);
+    // No warning for added comments, for a missing copy, or for a checkpoint with another file name.
     std::fs::write(&file, format!("# mine\n{good}")).unwrap();
     let nothing: [&str; 0] = [];
-    assert_eq!(told(kiln(["eval", "--eval-views", "1"]).arg(&run)), nothing);
+    assert_eq!(
+        warnings(kiln(["eval", "--eval-views", "1"]).arg(&run)),
+        nothing
+    );
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(told(kiln(["eval", "--eval-views", "1"]).arg(&run)), nothing);
+    assert_eq!(
+        warnings(kiln(["eval", "--eval-views", "1"]).arg(&run)),
+        nothing
+    );
     std::fs::write(&file, &edited).unwrap();
     let other = run.join("another.safetensors");
     std::fs::copy(run.join("checkpoint.safetensors"), &other).unwrap();
     assert_eq!(
-        told(kiln(["eval", "--eval-views", "1"]).arg(&other)),
+        warnings(kiln(["eval", "--eval-views", "1"]).arg(&other)),
         nothing
     );
 
     let mut resume = kiln(["train", "--eval-views", "1", "--steps", "41", "--resume"]);
-    let lines = told(resume.arg(&run));
+    let lines = warnings(resume.arg(&run));
     assert_eq!(lines.len(), 1, "{lines:#?}");
-    assert!(lines[0].contains("was changed") && lines[0].contains("set back"));
+    assert!(lines[0].contains("was changed") && lines[0].contains("rewritten"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
     std::fs::write(&file, "garbage").unwrap();
     let mut resume = kiln(["train", "--eval-views", "1", "--steps", "42", "--resume"]);
-    let lines = told(resume.arg(&run));
+    let lines = warnings(resume.arg(&run));
     assert_eq!(lines.len(), 1, "{lines:#?}");
-    assert!(lines[0].contains("copy for reading") && lines[0].contains("set back"));
+    assert!(lines[0].contains("copy for reading") && lines[0].contains("rewritten"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), good);
 }

@@ -1,4 +1,4 @@
-//! What the documents show is run as they show it.
+//! Commands and scripts of the documentation, run as printed there.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// A Python with the packages of the scripts: `KILN_PYTHON`, else `python3`.
+/// A Python (`KILN_PYTHON`, else `python3`) that has the packages of the scripts.
 fn python() -> Option<String> {
     let python = std::env::var("KILN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has = Command::new(&python)
@@ -28,7 +28,7 @@ fn python() -> Option<String> {
 }
 
 #[test]
-fn weights_travel_both_ways_in_pytorch() {
+fn weights_convert_to_and_from_pytorch() {
     if !has_adapter() {
         return;
     }
@@ -37,7 +37,7 @@ fn weights_travel_both_ways_in_pytorch() {
     let scripts = blocks("checkpoint.md", "python");
     assert_eq!(scripts.len(), 2);
     let outputs = [0, 1].map(|i| printed(&python, &scripts[i], &run));
-    // Both counts are those of the tensors themselves.
+    // Both printed counts are those of the tensors.
     let (_, tensors) = checkpoint(&run);
     let count = |prefix: &str| -> usize {
         tensors
@@ -52,7 +52,7 @@ fn weights_travel_both_ways_in_pytorch() {
         count("density_network.")
     );
     assert_eq!(outputs[0].trim(), expected);
-    // Averages as parameters: but for rows that were left alone for some steps the same field.
+    // With averages as parameters the field is the same, except for rows that had no update for some steps.
     let measure = |path: &Path| {
         let output = succeeds(kiln(["eval", "--json"]).arg(path));
         json_lines(&text(&output.stdout)).last().unwrap()["psnr"]
@@ -75,7 +75,7 @@ fn printed(python: &str, script: &str, run: &Path) -> String {
 }
 
 #[test]
-fn the_configuration_of_a_run_repeats_it() {
+fn the_configuration_of_a_run_reproduces_it() {
     if !has_adapter() {
         return;
     }

@@ -1,4 +1,4 @@
-//! `kiln eval`, `kiln devices`, and what all commands have in common.
+//! `kiln eval`, `kiln devices`, and behaviour that all commands share.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::lpips;
 use crate::support::*;
 
-/// The report of `kiln eval` on a run, which is written to it.
+/// Run `kiln eval`, and return its report, which must equal the run's eval.json.
 fn evaluated(run: &Path, more: &[&str]) -> Value {
     let output = succeeds(kiln(["eval", "--json"]).arg(run).args(more));
     let report = json_lines(&text(&output.stdout)).pop().unwrap();
@@ -18,15 +18,6 @@ fn evaluated(run: &Path, more: &[&str]) -> Value {
 
 fn keys(value: &Value) -> Vec<&String> {
     value.as_object().unwrap().keys().collect()
-}
-
-fn views(report: &Value) -> Vec<&str> {
-    report["images"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|image| image["name"].as_str().unwrap())
-        .collect()
 }
 
 #[test]
@@ -65,9 +56,9 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
     let said =
         ["method", "split", "background", "color_space"].map(|key| report[key].as_str().unwrap());
     assert_eq!(said, ["ngp-small", "test", "white", "sRGB"]);
-    assert_eq!(views(&report), ["test/r_0", "test/r_1", "test/r_2"]);
+    assert_eq!(view_names(&report), ["test/r_0", "test/r_1", "test/r_2"]);
     assert_eq!(report["steps"], STEPS);
-    // What training measured, now from the checkpoint.
+    // The metrics of the checkpoint are those that training measured.
     let trained = json(&shared().run.join("eval.json"));
     for key in ["psnr", "ssim"] {
         let [a, b] = [&report, &trained].map(|r| r[key].as_f64().unwrap());
@@ -80,18 +71,18 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
 }
 
 #[test]
-fn views_splits_and_backgrounds_are_chosen() {
+fn flags_select_views_splits_and_backgrounds() {
     if !has_adapter() {
         return;
     }
     let (_folder, run) = own_run();
     let evaluated = |more: &[&str]| evaluated(&run, more);
     assert_eq!(
-        views(&evaluated(&["--eval-views", "2"])),
+        view_names(&evaluated(&["--eval-views", "2"])),
         ["test/r_0", "test/r_1"]
     );
     assert_eq!(
-        views(&evaluated(&["--eval-views", "2,0"])),
+        view_names(&evaluated(&["--eval-views", "2,0"])),
         ["test/r_2", "test/r_0"]
     );
     for (chosen, names) in [
@@ -101,7 +92,7 @@ fn views_splits_and_backgrounds_are_chosen() {
         ("2,0..1", &["test/r_2", "test/r_0"]),
     ] {
         let found = evaluated(&["--eval-views", chosen]);
-        assert_eq!(views(&found), names, "{chosen}");
+        assert_eq!(view_names(&found), names, "{chosen}");
     }
     let report = evaluated(&[
         "--split",
@@ -113,7 +104,7 @@ fn views_splits_and_backgrounds_are_chosen() {
         "--downscale",
         "2",
     ]);
-    assert_eq!(views(&report), ["train/r_3"]);
+    assert_eq!(view_names(&report), ["train/r_3"]);
     assert_eq!(
         (&report["split"], &report["background"]),
         (&"train".into(), &"#ff0000".into())
@@ -126,7 +117,7 @@ fn views_splits_and_backgrounds_are_chosen() {
 }
 
 #[test]
-fn people_read_the_background_beside_the_metric() {
+fn the_text_output_names_the_background_of_the_metrics() {
     if !has_adapter() {
         return;
     }
@@ -142,7 +133,7 @@ fn people_read_the_background_beside_the_metric() {
 }
 
 #[test]
-fn a_learned_distance_is_measured_with_the_weights_that_are_given() {
+fn lpips_is_measured_with_the_given_weights() {
     if !has_adapter() {
         return;
     }
@@ -158,7 +149,7 @@ fn a_learned_distance_is_measured_with_the_weights_that_are_given() {
         .iter()
         .map(|i| i["lpips"].as_f64().unwrap())
         .collect();
-    // The saved rendering against the image over white, which is opaque or empty.
+    // Compare the saved rendering with the image over white, whose pixels are opaque or fully transparent.
     let opaque = |path: &Path| -> Vec<f32> {
         let rgba = image::open(path).unwrap().to_rgba8();
         let over_white = |p: &image::Rgba<u8>| {
@@ -195,7 +186,7 @@ fn a_learned_distance_is_measured_with_the_weights_that_are_given() {
 }
 
 #[test]
-fn weights_that_do_not_fit_are_refused_before_anything_is_rendered() {
+fn unsuitable_lpips_weights_are_refused_before_rendering() {
     if !has_adapter() {
         return;
     }
@@ -208,7 +199,7 @@ fn weights_that_do_not_fit_are_refused_before_anything_is_rendered() {
     };
     refused(&mut eval(), 1, &["cannot read", "lpips.safetensors"]);
     std::fs::write(&file, "weights").unwrap();
-    // Before a device is looked for.
+    // The weights are checked before a device is opened.
     refused(
         eval().args(["--device", "nosuch"]),
         1,
@@ -220,7 +211,7 @@ fn weights_that_do_not_fit_are_refused_before_anything_is_rendered() {
 }
 
 #[test]
-fn views_that_are_not_there_are_refused() {
+fn missing_views_are_refused() {
     if !has_adapter() {
         return;
     }
@@ -242,7 +233,7 @@ fn views_that_are_not_there_are_refused() {
     refused(
         eval().args(["--eval-views", "0..2,1"]),
         2,
-        &["--eval-views 1", "view 1 is named twice"],
+        &["--eval-views 1", "view 1 is selected twice"],
     );
     refused(
         eval().args(["--split", "val", "--eval-views", "0,1"]),
@@ -294,7 +285,7 @@ fn stages_without_work_are_not_timed() {
         let stages: Vec<&Value> = lines.iter().filter(|l| l["event"] == "stage").collect();
         let named = |name: &str| stages.iter().find(|s| s["stage"] == name);
         assert_eq!(named("encode backward").is_some(), is_trained, "{method}");
-        // The rest of the backward pass is there, and has work.
+        // The rest of the backward pass is timed, and has work.
         assert!(named("network backward").unwrap()["gflops"].as_f64() > Some(0.0));
         for stage in stages {
             assert_ne!(stage["items"], 0.0, "{stage}");
@@ -344,7 +335,7 @@ fn devices_are_listed() {
 }
 
 #[test]
-fn the_device_that_was_named_is_marked() {
+fn the_selected_device_is_marked() {
     if !has_adapter() {
         return;
     }
@@ -358,9 +349,9 @@ fn the_device_that_was_named_is_marked() {
         (output.status.code(), devices.iter().position(of))
     };
     assert_eq!(marked("0"), (Some(0), Some(0)));
-    // The list is still shown where nothing matches, and only then is the name refused.
+    // If no device matches, the list is still shown before the name is refused.
     assert_eq!(marked("nosuch"), (Some(2), None));
-    // No index, and no word of a name.
+    // Neither an index nor part of a name.
     assert_eq!(marked("97"), (Some(2), None));
 }
 
@@ -412,7 +403,7 @@ fn errors_are_json_too() {
 }
 
 #[test]
-fn help_is_no_error_and_nonsense_is() {
+fn help_succeeds_and_invalid_arguments_fail() {
     for arguments in [&["--help"][..], &["train", "--help"], &["--version"]] {
         kiln(arguments)
             .assert()

@@ -1,4 +1,4 @@
-//! The examples do what they say, on a small dataset.
+//! The examples, run on a small dataset.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use assert_cmd::Command;
 
 use crate::support::*;
 
-/// An example, run in `folder`. A test of all targets has built it beside the program; a test of this one alone has not.
+/// The command that runs an example in `folder`. Builds the examples if only this test target was built.
 fn example(name: &str, folder: &Path) -> Command {
     static BUILT: OnceLock<()> = OnceLock::new();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_kiln"));
@@ -35,10 +35,10 @@ fn a_field_is_trained_measured_and_rendered() {
     let folder = tempfile::TempDir::new().unwrap();
     let mut train = example("train", folder.path());
     let output = succeeds(train.arg(&shared().dataset).arg("40"));
-    let told = text(&output.stdout);
-    assert!(told.contains("step 16: "), "{told}");
-    assert!(told.contains("step 40: "), "{told}");
-    assert!(told.contains("dB over 3 views"), "{told}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("step 16: "), "{printed}");
+    assert!(printed.contains("step 40: "), "{printed}");
+    assert!(printed.contains("dB over 3 views"), "{printed}");
     let view = image::open(folder.path().join("view.png")).unwrap();
     assert_eq!([view.width(), view.height()], [SIDE, SIDE]);
     let runs = std::fs::read_dir(folder.path().join("runs")).unwrap();
@@ -56,35 +56,35 @@ fn a_field_is_trained_measured_and_rendered() {
 }
 
 #[test]
-fn a_method_of_ones_own_is_trained() {
+fn a_custom_method_is_trained() {
     if !has_adapter() {
         return;
     }
     let folder = tempfile::TempDir::new().unwrap();
     let mut method = example("custom_method", folder.path());
     let output = succeeds(method.arg(&shared().dataset).arg("10"));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     assert!(
-        told.contains("kilonerf-small: ") && told.contains(" dB"),
-        "{told}"
+        printed.contains("kilonerf-small: ") && printed.contains(" dB"),
+        "{printed}"
     );
 }
 
 #[test]
-fn a_program_with_a_device_of_its_own_trains_on_it() {
+fn a_program_trains_on_its_own_device() {
     if !has_adapter() {
         return;
     }
     let folder = tempfile::TempDir::new().unwrap();
     let output = succeeds(&mut example("embed", folder.path()));
-    let told = text(&output.stdout);
-    let numbers: Vec<f64> = told
+    let printed = text(&output.stdout);
+    let numbers: Vec<f64> = printed
         .split(|c: char| !c.is_ascii_digit() && c != '.')
         .filter_map(|n| n.parse().ok())
         .collect();
     let [red, green, blue, opacity] = numbers[..] else {
-        panic!("{told}");
+        panic!("{printed}");
     };
-    assert!(red > 0.6 && green < 0.4 && blue < 0.4, "{told}");
-    assert!(opacity > 0.9, "{told}");
+    assert!(red > 0.6 && green < 0.4 && blue < 0.4, "{printed}");
+    assert!(opacity > 0.9, "{printed}");
 }

@@ -1,4 +1,4 @@
-//! Imported models: evaluated, rendered and trained further, and files that are none.
+//! Imported models: evaluation, rendering and further training, and invalid model files.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ fn fixture(kind: &str) -> PathBuf {
         .join(format!("{kind}.safetensors"))
 }
 
-/// The file `from` of a model with one tensor left out, or given another shape.
+/// Copy the model `from` to `to` without the tensor `name`, or with zeros of another shape in its place.
 fn spoil(from: &Path, to: &Path, name: &str, shape: Option<&[usize]>) {
     let bytes = std::fs::read(from).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -31,7 +31,7 @@ fn spoil(from: &Path, to: &Path, name: &str, shape: Option<&[usize]>) {
 }
 
 #[test]
-fn a_model_is_measured_shown_and_trained_further() {
+fn a_model_is_evaluated_rendered_and_trained_further() {
     if !has_adapter() {
         return;
     }
@@ -171,7 +171,7 @@ fn a_grid_of_networks_is_imported() {
 }
 
 #[test]
-fn files_that_are_no_such_model() {
+fn invalid_model_files() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
     let import = |file: &Path| {
@@ -220,7 +220,7 @@ fn files_that_are_no_such_model() {
         spoil(&fixture("flexible"), &file, name, shape);
         refused(&mut import(&file), 1, words);
     }
-    // A fine model of another class is one all the same; a word that only contains `fine` marks none.
+    // The fine model may be of another class; a prefix that merely contains `fine` does not mark one.
     let of = |kind: &str| std::fs::read(fixture(kind)).unwrap();
     let (flexible, paper) = (of("flexible"), of("paper"));
     let (flexible, paper) = [&flexible, &paper]

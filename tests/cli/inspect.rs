@@ -7,10 +7,7 @@ use crate::support::*;
 /// What `kiln inspect --json` prints about a dataset with this change to its training file.
 fn inspected(change: impl FnOnce(&mut Value)) -> (Value, i32) {
     let dataset = own_dataset();
-    let path = dataset.path().join("transforms_train.json");
-    let mut document = json(&path);
-    change(&mut document);
-    std::fs::write(&path, document.to_string()).unwrap();
+    change_json(&dataset.path().join("transforms_train.json"), change);
     let output = kiln(["inspect", "--json"])
         .arg(dataset.path())
         .output()
@@ -19,7 +16,7 @@ fn inspected(change: impl FnOnce(&mut Value)) -> (Value, i32) {
     (report, output.status.code().unwrap())
 }
 
-/// Checks that one problem is found: its severity, and words of its message.
+/// Check that `kiln inspect` finds a problem of this severity whose message contains these words.
 #[track_caller]
 fn finds(change: impl FnOnce(&mut Value), severity: &str, words: &[&str]) {
     let (report, code) = inspected(change);
@@ -38,7 +35,7 @@ fn a_good_dataset_is_described() {
     let dataset = own_dataset();
     let plot = dataset.path().join("cameras.png");
     let output = succeeds(kiln(["inspect", "--plot"]).arg(&plot).arg(dataset.path()));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     for part in [
         "Blender",
         "6 training, 0 validation, 3 test",
@@ -47,10 +44,10 @@ fn a_good_dataset_is_described() {
         "4.03 to 4.03 from what they look at, (0.00, 0.00, 0.00)",
         "no problems",
     ] {
-        assert!(told.contains(part), "`{part}` is not in {told}");
+        assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
     let drawn = image::open(&plot).unwrap().into_rgb8();
-    // Cameras, box and focus in their colours.
+    // The colours of cameras, box and focus.
     for color in [
         [44, 100, 210],
         [240, 110, 20],
@@ -72,7 +69,7 @@ fn a_good_dataset_is_described() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn all_faults_are_reported_together() {
     let (report, code) = inspected(|d| {
         d["frames"][0]["transform_matrix"][0][0] = json!("NaN");
         d["frames"][1]["transform_matrix"] = json!([[1, 0], [0, 1]]);
@@ -93,7 +90,7 @@ fn every_fault_is_told_at_once() {
 }
 
 #[test]
-fn frames_are_held_against_each_other_and_the_box() {
+fn frames_are_checked_against_each_other_and_the_box() {
     let flip = |row: &mut Value, column: usize| {
         row[column] = json!(-row[column].as_f64().unwrap());
     };
@@ -141,7 +138,7 @@ fn frames_are_held_against_each_other_and_the_box() {
     );
     finds(
         |d| {
-            // A box that the file places, or it would follow the cameras.
+            // The file places the box, which would otherwise follow the cameras.
             (d["scale"], d["offset"]) = (json!(0.33), json!([0.5, 0.5, 0.5]));
             for i in 0..6 {
                 let x = &mut d["frames"][i]["transform_matrix"][0][3];
@@ -206,18 +203,18 @@ fn inverted_poses_are_one_problem() {
 }
 
 #[test]
-fn a_picture_that_is_trained_on_and_held_out_is_told() {
+fn an_image_both_trained_on_and_held_out_is_reported() {
     let dataset = own_dataset();
     let at = |name: &str| dataset.path().join(name);
     std::fs::copy(at("train/r_2.png"), at("test/r_1.png")).unwrap();
     let output = succeeds(kiln(["inspect"]).arg(dataset.path()));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     let words = ["test/r_1 is held out", "train/r_2", "1 warning"];
-    assert!(words.iter().all(|w| told.contains(w)), "{told}");
+    assert!(words.iter().all(|w| printed.contains(w)), "{printed}");
 }
 
 #[test]
-fn a_fault_of_the_whole_file_is_told_once() {
+fn a_fault_of_the_whole_file_is_reported_once() {
     let (report, code) = inspected(|d| d["camera_angle_x"] = json!("wide"));
     let problems = report["problems"].as_array().unwrap();
     assert_eq!((code, problems.len()), (1, 1), "{problems:#?}");
@@ -243,9 +240,15 @@ fn images_are_decoded() {
     blank.save(dataset.path().join("train/r_3.png")).unwrap();
     let output = kiln(["inspect"]).arg(dataset.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stdout);
-    let line = |mark: &str| told.lines().find(|l| l.contains(mark)).unwrap().to_owned();
-    assert!(line("error").contains("r_2.png"), "{told}");
+    let printed = text(&output.stdout);
+    let line = |mark: &str| {
+        printed
+            .lines()
+            .find(|l| l.contains(mark))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(line("error").contains("r_2.png"), "{printed}");
     assert!(line("warning").contains("r_3.png") && line("warning").contains("transparent"));
 }
 
@@ -255,15 +258,14 @@ fn training_makes_the_same_checks() {
         return;
     }
     let dataset = own_dataset();
-    let path = dataset.path().join("transforms_train.json");
-    let mut document = json(&path);
-    let pose = document["frames"][0]["transform_matrix"].clone();
-    for i in 0..6 {
-        document["frames"][i]["transform_matrix"] = pose.clone();
-    }
-    std::fs::write(&path, document.to_string()).unwrap();
+    change_json(&dataset.path().join("transforms_train.json"), |document| {
+        let pose = document["frames"][0]["transform_matrix"].clone();
+        for i in 0..6 {
+            document["frames"][i]["transform_matrix"] = pose.clone();
+        }
+    });
     train_refused(dataset.path(), &[], 1, &["parallax", "kiln inspect"]);
-    // One view of them is as good as it ever is.
+    // A single training view needs no parallax.
     let folder = tempfile::TempDir::new().unwrap();
     succeeds(train(dataset.path(), &folder.path().join("run")).args([
         "--train-views",
@@ -299,8 +301,11 @@ fn other_formats_are_named() {
         }
         let output = kiln(["inspect"]).arg(folder.path()).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
-        let told = text(&output.stdout);
-        assert!(words.iter().all(|w| told.contains(w)), "{words:?}: {told}");
+        let printed = text(&output.stdout);
+        assert!(
+            words.iter().all(|w| printed.contains(w)),
+            "{words:?}: {printed}"
+        );
     }
 }
 
@@ -333,11 +338,11 @@ fn a_run_is_verified() {
         1,
         &["first_moment.density_network.0.weight", "missing"],
     );
-    // A NaN in the first tensor of floats, which lie behind the header.
+    // A NaN in the first tensor, which follows the header.
     let (_folder, run) = own_run();
     let path = run.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header = header_len(&bytes);
     bytes[8 + header..12 + header].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
     refused(

@@ -1,4 +1,4 @@
-//! Grids of networks: trained, gone on with, taught by another run, measured and shown.
+//! Grids of networks: training, resuming, distillation from another run, evaluation and rendering.
 
 use std::path::Path;
 
@@ -73,19 +73,14 @@ fn a_resumed_grid_equals_an_uninterrupted_one() {
 }
 
 #[test]
-fn a_teacher_that_saw_a_few_views_of_a_dataset_without_splits() {
+fn a_student_of_a_dataset_without_splits_has_the_training_views_of_its_teacher() {
     if !has_adapter() {
         return;
     }
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let cameras: Vec<Camera> = (0..4_u8)
-        .map(|i| {
-            let (sin, cos) = (f32::from(i) * 1.5).sin_cos();
-            let eye = [3.5 * cos, 3.5 * sin, 2.0];
-            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE)
-        })
-        .collect();
+    let angles = (0..4_u8).map(|i| f32::from(i) * 1.5);
+    let cameras: Vec<Camera> = angles.map(|angle| camera(angle, SIDE)).collect();
     let images: Vec<_> = cameras.iter().map(sphere).collect();
     write_object(&at("ball"), &cameras, &images, [2.0, 6.0]).unwrap();
     succeeds(train(&at("ball"), &at("teacher")).args(["--train-views", "1,3", "--steps", "40"]));
@@ -95,9 +90,8 @@ fn a_teacher_that_saw_a_few_views_of_a_dataset_without_splits() {
         "--steps",
         "4",
     ]));
-    let names = json(&at("student").join("eval.json"))["images"].clone();
-    let names = names.as_array().unwrap().iter().map(|i| i["name"].clone());
-    assert_eq!(names.collect::<Vec<_>>(), ["rgb_00", "rgb_02"]);
+    let report = json(&at("student").join("eval.json"));
+    assert_eq!(view_names(&report), ["rgb_00", "rgb_02"]);
 }
 
 #[test]
@@ -108,7 +102,7 @@ fn a_hash_grid_feeds_a_grid_of_networks_by_configuration_alone() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("run");
     let mut command = train(&shared().dataset, &out);
-    // Samples behind opaque ones are culled, so that those that are left are sorted once more.
+    // Occluded samples are culled, so the remaining ones are sorted again.
     command.args(["--steps", "20", "--set=passes.field.cells={ longest = 4 }"]);
     succeeds(&mut command);
     let (_, tensors) = checkpoint(&out);
@@ -119,7 +113,7 @@ fn a_hash_grid_feeds_a_grid_of_networks_by_configuration_alone() {
 }
 
 #[test]
-fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() {
+fn distillation_and_fine_tuning_can_both_be_resumed() {
     if !has_adapter() {
         return;
     }
@@ -129,16 +123,16 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     succeeds(train(&shared().dataset, &teacher).args(["--steps", "60"]));
     let steps = ["--distill-steps", "12", "--steps"];
     let output = succeeds(distill(&teacher, &at("whole")).args(steps).arg("20"));
-    let told = text(&output.stderr);
+    let printed = text(&output.stderr);
     for part in [
         "cells get networks",
         "teacher ",
         "distilled: test PSNR",
         "fine-tuned: test PSNR",
     ] {
-        assert!(told.contains(part), "{part} is missing from {told}");
+        assert!(printed.contains(part), "{part} is missing from {printed}");
     }
-    // Once while the teacher still teaches, once behind that.
+    // Interrupted once during distillation, and once during fine-tuning.
     succeeds(distill(&teacher, &at("parts")).args(steps).arg("7"));
     succeeds(kiln(["train", "--steps", "15", "--resume"]).arg(at("parts")));
     succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(at("parts")));
@@ -146,7 +140,7 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let report = std::fs::read_to_string(at("whole").join("report.html")).unwrap();
     assert!(report.contains("<td>distilled</td>"));
 
-    // In parts too, whose gradients add up.
+    // The same with micro-batches, whose gradients add up.
     let in_parts = |out: &Path, n: &str| {
         let mut command = distill(&teacher, out);
         command
@@ -159,10 +153,14 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     succeeds(kiln(["train", "--steps", "16", "--resume"]).arg(at("two-resumed")));
     assert_same_tensors(&at("two"), &at("two-resumed"));
 
-    // Nothing is written over a teacher, nor over anything for the sake of a run that is none.
+    // A teacher is never overwritten, and neither is any run if --compare names none.
     let before = names_in(&at("whole"));
     for (flag, code, part) in [
-        (["--out"].as_slice(), 2, "that is a run to learn from"),
+        (
+            ["--out"].as_slice(),
+            2,
+            "that is the teacher or a run to compare with",
+        ),
         (&["--compare=nowhere", "--out"], 1, "no such run"),
     ] {
         let mut command = kiln(["distill", "--force", "--steps=2"]);
@@ -176,7 +174,7 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
         assert_eq!(names_in(&at("whole")), before);
     }
 
-    // A student may teach in turn, and have as many networks as fit: about 3.7 KiB each, with four copies of the weights.
+    // A student may be a teacher in turn, and has as many networks as fit: about 3.7 KiB each, with four copies of the weights.
     succeeds(
         distill(&at("whole"), &at("grandchild"))
             .args(steps)
@@ -192,7 +190,7 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     let all: usize = parameters.map(|n| grandchild[n].1.len() / 4).sum();
     assert!(all * 5 * 4 <= (0.2 * f64::from(1 << 20)) as usize);
 
-    // What was not told, because a run was cut off, is told when it goes on.
+    // Stages that an interrupted run did not report are reported when it is resumed.
     let mut command = distill(&teacher, &at("cut"));
     command
         .args(steps)
@@ -201,19 +199,19 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
         .arg(at("two"));
     succeeds(&mut command);
     let metrics = at("cut").join("metrics.jsonl");
-    let told = std::fs::read_to_string(&metrics).unwrap();
+    let log = std::fs::read_to_string(&metrics).unwrap();
     let is_kept = |line: &&str| !line.contains(r#""event":"stage""#);
-    let kept: Vec<&str> = told.lines().filter(is_kept).collect();
-    assert_eq!(told.lines().count() - kept.len(), 3);
+    let kept: Vec<&str> = log.lines().filter(is_kept).collect();
+    assert_eq!(log.lines().count() - kept.len(), 3);
     std::fs::write(&metrics, kept.join("\n") + "\n").unwrap();
     let output = succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(at("cut")));
-    let told = text(&output.stderr);
+    let printed = text(&output.stderr);
     for part in ["teacher ", "compared ", "distilled: ", "fine-tuned: "] {
-        assert!(told.contains(part), "{part} is missing from {told}");
+        assert!(printed.contains(part), "{part} is missing from {printed}");
     }
 
     let output = succeeds(distill(&teacher, &at("early")).args(steps).arg("7"));
-    assert!(text(&output.stderr).contains("7 of 12 lessons are done"));
+    assert!(text(&output.stderr).contains("7 of 12 distillation steps are done"));
     let before = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
     succeeds(kiln(["train", "--steps", "62", "--resume"]).arg(&teacher));
     let resumed = || {
@@ -223,10 +221,10 @@ fn a_student_learns_from_its_teacher_then_from_the_images_and_resumes_in_both() 
     };
     refused(&mut resumed(), 2, &["has changed since"]);
     std::fs::rename(&teacher, at("elsewhere")).unwrap();
-    refused(&mut resumed(), 2, &["is not there: put it back"]);
+    refused(&mut resumed(), 2, &["does not exist: put it back"]);
     let after = std::fs::read(at("early").join("checkpoint.safetensors")).unwrap();
-    assert_eq!(before, after, "the run is as it was");
-    // Behind its lessons a student needs no teacher.
+    assert_eq!(before, after, "the run is unchanged");
+    // After distillation a student needs no teacher.
     succeeds(kiln(["train", "--steps", "22", "--resume"]).arg(at("whole")));
 }
 
@@ -270,14 +268,14 @@ fn what_cannot_be_distilled_is_refused() {
             .arg("--dataset")
             .arg(&other),
         2,
-        "training cameras are not those",
+        "training cameras differ from those",
     );
     fails(
         distill(run, &at("out"))
             .args(steps)
             .arg("--set=scene.scale=0.2"),
         2,
-        "a student takes its teacher's scene",
+        "a student uses its teacher's scene",
     );
     fails(
         distill(&at("nothing"), &at("out")).args(steps),
@@ -290,20 +288,20 @@ fn what_cannot_be_distilled_is_refused() {
     fails(
         command.arg("--set=passes.field.cells.occupied=5"),
         2,
-        "cells.occupied is what a distillation finds out",
+        "cells.occupied is extracted from a teacher",
     );
     let mut command = kiln(["distill", "--method", "ngp-small"]);
     fails(
         command.arg(run).arg("--out").arg(at("out")),
         2,
-        "is no grid of networks",
+        "is not a grid of networks",
     );
-    // A student's configuration says whose it is.
+    // A student's configuration needs its teacher.
     succeeds(distill(run, &at("student")).args(["--steps", "2", "--distill-steps", "1"]));
     let mut command = kiln(["train", "--config"]);
     command.arg(at("student").join("config.toml"));
     command.arg(&shared().dataset).arg("--out").arg(at("out"));
-    fails(&mut command, 2, "needs its teacher: kiln distill ");
+    fails(&mut command, 2, "needs its teacher: run kiln distill ");
     let mut command = kiln([
         "train",
         "--method",
@@ -315,8 +313,11 @@ fn what_cannot_be_distilled_is_refused() {
     let corner = "--set=passes.field.cells.low=[0.7, 0.7, 0.7]";
     let mut command = train_grid(&shared().dataset, &at("corner"));
     let output = succeeds(command.args(["--steps", "1", corner]));
-    let told = text(&output.stderr);
-    assert!(told.contains("which the grid of networks, "), "{told}");
+    let printed = text(&output.stderr);
+    assert!(
+        printed.contains("which the grid of networks, "),
+        "{printed}"
+    );
     for (memory, code, part) in [
         ("0.001", 1, "a single cell take"),
         ("0", 2, "must be positive"),

@@ -1,4 +1,4 @@
-//! LLFF captures: one size of their images trained on, measured and rendered, and spirals before them.
+//! LLFF captures: training, evaluation and rendering at one of their image sizes, and spiral paths.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// Writes a capture of 9 views of the sphere in full size, 24 × 16 pixels, and half of it.
+/// Write a capture of 9 views of the sphere at full size, 24 × 16 pixels, and at half of it.
 fn write_capture(root: &Path) {
     let camera = |i: u8| {
         let across = 0.2 * (f32::from(i) - 4.0);
@@ -39,7 +39,7 @@ fn write_capture(root: &Path) {
 }
 
 #[test]
-fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
+fn a_capture_is_trained_and_rendered_at_the_requested_size() {
     if !has_adapter() {
         return;
     }
@@ -47,14 +47,14 @@ fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
     let at = |name: &str| folder.path().join(name);
     write_capture(&at("capture"));
     let output = succeeds(kiln(["inspect"]).arg(at("capture")));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     assert!(
-        told.contains("LLFF") && told.contains("no problems"),
-        "{told}"
+        printed.contains("LLFF") && printed.contains("no problems"),
+        "{printed}"
     );
     succeeds(train(&at("capture"), &at("run")).args(["--downscale", "2", "--steps", "8"]));
     assert_eq!(checkpoint(&at("run")).0["downscale"], "2");
-    // Full size would not be found.
+    // The images at full size are not needed.
     std::fs::remove_dir_all(at("capture/images")).unwrap();
     succeeds(kiln(["eval", "--save-images"]).arg(at("run")));
     let image = at("run/images/test_001.png");
@@ -72,7 +72,7 @@ fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
     let frames = files_in(&at("spiral"));
     assert_eq!(frames.len(), 4);
     assert_eq!(image_size(&at("spiral/rgb_0003.png")).unwrap(), [12, 8]);
-    // After one turn of two it is on the other side in depth only.
+    // After the first of two turns the camera differs in depth only.
     assert_ne!(frames["rgb_0000.png"], frames["rgb_0001.png"]);
     for other in [
         ["--turntable", "4"],
@@ -82,7 +82,7 @@ fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
         let lines = error_of(render("no").args(other), 2);
         assert!(lines[0].contains("cannot be used with"), "{lines:?}");
     }
-    // The other run's cameras stand all round.
+    // The cameras of the shared run surround the scene.
     let mut command = kiln(["render", "--spiral", "4", "--out"]);
     command.arg(at("no")).arg(&shared().run);
     refused(
@@ -93,7 +93,7 @@ fn a_capture_is_trained_on_and_shown_in_the_size_asked_for() {
     assert!(!at("no").exists());
 }
 
-/// A capture that looks one way, in normalised device coordinates, and the same in the world.
+/// A forward-facing capture, in normalised device coordinates and in world coordinates.
 #[test]
 fn a_capture_in_device_coordinates() {
     if !has_adapter() {

@@ -1,6 +1,6 @@
-//! The command line, run as a user runs it: every test starts the `kiln` binary on files it made itself.
+//! End-to-end tests of the command line: every test runs the `kiln` binary on files that it creates.
 //!
-//! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
+//! Without an adapter the tests print "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
 mod bad_config;
 mod bad_data;

@@ -1,7 +1,6 @@
-//! What a person meets around the commands: help, completions, interruptions, full disks.
+//! Everything around the commands: help, completions, interruptions, full disks.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use kiln::camera::Camera;
 use kiln::dataset::{Split, write_blender};
@@ -10,21 +9,21 @@ use tempfile::TempDir;
 use crate::support::*;
 
 #[test]
-fn kiln_alone_tells_a_newcomer_what_to_do() {
+fn kiln_without_arguments_suggests_first_commands() {
     let output = succeeds(&mut kiln::<&str>([]));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     for part in [
         "kiln demo",
         "kiln inspect DATASET",
         "kiln train DATASET",
         "--help",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
 }
 
 #[test]
-fn every_command_has_examples_completions_and_a_page() {
+fn every_command_has_examples_completions_and_a_man_page() {
     let help = text(&succeeds(&mut kiln(["--help"])).stdout);
     let commands: Vec<&str> = help
         .lines()
@@ -51,7 +50,7 @@ fn every_command_has_examples_completions_and_a_page() {
 }
 
 #[test]
-fn images_too_large_for_a_software_adapter_get_a_factor_that_suits() {
+fn a_downscale_factor_is_suggested_for_large_images_on_a_software_adapter() {
     if !has_adapter() {
         return;
     }
@@ -66,11 +65,17 @@ fn images_too_large_for_a_software_adapter_get_a_factor_that_suits() {
         let output = succeeds(command.args(["--steps", "1", "--force"]).args(more));
         text(&output.stderr)
     };
-    let told = one_step(&[]);
-    if told.contains("software adapter,") {
-        assert!(told.contains("--downscale 4 suits it"), "{told}");
-        let told = one_step(&["--downscale", "4"]);
-        assert!(!told.contains("more than a software adapter"), "{told}");
+    let printed = one_step(&[]);
+    if printed.contains("software adapter,") {
+        assert!(
+            printed.contains("--downscale 4 is a good choice"),
+            "{printed}"
+        );
+        let printed = one_step(&["--downscale", "4"]);
+        assert!(
+            !printed.contains("large for a software adapter"),
+            "{printed}"
+        );
     }
 }
 
@@ -91,44 +96,21 @@ fn output_to_files_has_no_colours_and_no_bars() {
     }
 }
 
-/// A training that would not end, with its process.
+/// A process that trains without an end, once it has reported progress.
 #[cfg(unix)]
 fn endless(run: &std::path::Path) -> std::process::Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command
-        .arg("train")
-        .arg(&shared().dataset)
-        .arg("--out")
-        .arg(run)
-        .args(SMALL)
-        .args(["--steps", "1000000"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::fs::File::create(run.with_extension("log")).unwrap());
+    let mut command = endless_training(&shared().dataset, run);
+    command.stderr(std::fs::File::create(run.with_extension("log")).unwrap());
     let child = command.spawn().unwrap();
-    let started = Instant::now();
     let trains =
         || std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|m| m.contains("progress"));
-    while !trains() {
-        assert!(
-            started.elapsed() < Duration::from_mins(1),
-            "it does not train"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until(trains, "it does not train");
     child
 }
 
 #[cfg(unix)]
-fn signal(child: &std::process::Child, name: &str) {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
-}
-
-#[cfg(unix)]
 #[test]
-fn an_interrupted_run_is_saved_and_goes_on() {
+fn an_interrupted_run_is_saved_and_can_be_resumed() {
     if !has_adapter() {
         return;
     }
@@ -138,8 +120,8 @@ fn an_interrupted_run_is_saved_and_goes_on() {
         let mut child = endless(&run);
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(130));
-        let told = std::fs::read_to_string(run.with_extension("log")).unwrap();
-        assert!(told.contains("kiln train --resume"), "{told}");
+        let printed = std::fs::read_to_string(run.with_extension("log")).unwrap();
+        assert!(printed.contains("kiln train --resume"), "{printed}");
         let saved: u32 = checkpoint(&run).0["step"].parse().unwrap();
         assert!(saved > 0);
         let steps = (saved + 3).to_string();
@@ -148,7 +130,7 @@ fn an_interrupted_run_is_saved_and_goes_on() {
     }
 }
 
-/// A folder that holds `kib` KiB, where one can be had (as root, on Linux).
+/// A folder with room for `kib` KiB; only root on Linux can mount one.
 #[cfg(target_os = "linux")]
 struct SmallDisk(TempDir);
 
@@ -174,7 +156,7 @@ impl Drop for SmallDisk {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_costs_no_checkpoint_that_was_there() {
+fn a_full_disk_does_not_cost_the_previous_checkpoint() {
     if !has_adapter() {
         return;
     }
@@ -189,19 +171,22 @@ fn a_full_disk_costs_no_checkpoint_that_was_there() {
     let run = disk.0.path().join("run");
     succeeds(train(&shared().dataset, &run).args(["--steps", "3", "--eval-views", "1"]));
     let before = checkpoint(&run);
-    // The next checkpoint has no room beside the one before.
+    // There is no room for the next checkpoint beside the previous one.
     let lines = error_of(
         kiln(["train", "--steps", "6", "--eval-views", "1", "--resume"]).arg(&run),
         1,
     );
     assert!(lines[0].contains("checkpoint.safetensors"), "{lines:?}");
     assert!(lines[0].contains("No space left"), "{lines:?}");
-    assert!(checkpoint(&run) == before, "what was saved is lost");
+    assert!(
+        checkpoint(&run) == before,
+        "the previous checkpoint is lost"
+    );
     assert!(!names_in(&run).iter().any(|n| n.ends_with(".partial")));
 }
 
 #[test]
-fn event_files_are_written_where_asked_for() {
+fn event_files_are_written_on_request() {
     if !has_adapter() {
         return;
     }

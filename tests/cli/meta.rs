@@ -1,4 +1,4 @@
-//! Learning from many objects what to begin with: `meta`, `train --init` and `meta-eval`.
+//! Meta-learned initialisations: `meta`, `train --init` and `meta-eval`.
 
 use std::path::{Path, PathBuf};
 
@@ -20,12 +20,11 @@ const FEW: [&str; 6] = [
 ];
 const VIEWS: u8 = 5;
 
-/// Writes an object of [`VIEWS`] views: a sphere, with less of one colour.
+/// Write an object of [`VIEWS`] views: a sphere with one colour channel dimmed.
 fn write_object(folder: &Path, dimmed: usize, side: u32) {
     let camera = |i: u8| {
         let angle = f32::from(i) / f32::from(VIEWS) * std::f32::consts::TAU;
-        let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
-        Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side)
+        camera(angle, side)
     };
     let cameras: Vec<Camera> = (0..VIEWS).map(camera).collect();
     let mut images: Vec<_> = cameras.iter().map(sphere).collect();
@@ -38,7 +37,7 @@ fn write_object(folder: &Path, dimmed: usize, side: u32) {
     kiln::dataset::write_object(folder, &cameras, &images, [2.0, 6.0]).unwrap();
 }
 
-/// Four objects to learn from and one that is held out.
+/// A folder of four training objects and a held-out one.
 fn objects(side: u32) -> TempDir {
     let root = TempDir::new().unwrap();
     let names = ["a", "b", "c", "d", "e"];
@@ -57,13 +56,13 @@ fn meta(root: &Path, out: &Path) -> Command {
     command
 }
 
-/// Objects, and what was learned from them in a few steps.
+/// A folder of objects, and a run of a few outer steps on them.
 fn learned() -> (TempDir, PathBuf) {
     let root = objects(SIDE);
     let run = root.path().join("runs/balls");
     let output = succeeds(meta(root.path(), &run).args(["--steps", "3"]));
     let stderr = text(&output.stderr);
-    assert!(stderr.contains("4 to learn from, 1 held out"), "{stderr}");
+    assert!(stderr.contains("4 for training, 1 held out"), "{stderr}");
     assert!(
         stderr.contains("all objects stay on the device"),
         "{stderr}"
@@ -73,7 +72,7 @@ fn learned() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn a_new_object_begins_with_what_was_learned() {
+fn a_new_object_starts_from_the_learned_initialisation() {
     if !has_adapter() {
         return;
     }
@@ -90,7 +89,7 @@ fn a_new_object_begins_with_what_was_learned() {
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert!(log.contains("\"first_psnr\":"), "{log}");
 
-    // Exactly that, before the first step.
+    // Before the first step the weights are exactly the learned ones.
     let object = root.path().join("e");
     let train = |out: &str, more: &[&str]| {
         let mut command = kiln(["train"]);
@@ -110,19 +109,14 @@ fn a_new_object_begins_with_what_was_learned() {
     }
     assert_eq!(compared, 8);
 
-    // From one view, and measured on all others.
+    // Trained on one view, and evaluated on all others.
     succeeds(&mut train("at_5", &["--train-views", "0", "--steps", "5"]));
     let new = root.path().join("at_5");
-    let names = |run: &Path| -> Vec<String> {
-        let images = json(&run.join("eval.json"))["images"].clone();
-        let images = images.as_array().unwrap().iter();
-        images
-            .map(|i| i["name"].as_str().unwrap().to_owned())
-            .collect()
-    };
-    assert_eq!(names(&new), ["rgb_01", "rgb_02", "rgb_03", "rgb_04"]);
+    let report = || json(&new.join("eval.json"));
+    let others = ["rgb_01", "rgb_02", "rgb_03", "rgb_04"];
+    assert_eq!(view_names(&report()), others);
     succeeds(kiln(["eval"]).arg(&new));
-    assert_eq!(names(&new), ["rgb_01", "rgb_02", "rgb_03", "rgb_04"]);
+    assert_eq!(view_names(&report()), others);
     let views = root.path().join("views");
     succeeds(
         kiln(["render", "--turntable", "2", "--out"])
@@ -130,14 +124,14 @@ fn a_new_object_begins_with_what_was_learned() {
             .arg(&new),
     );
     assert_eq!(names_in(&views).len(), 2);
-    // Goes on like any run, without what it began with.
+    // It can be resumed like any run, without the run that it was initialised from.
     std::fs::rename(&run, root.path().join("elsewhere")).unwrap();
     succeeds(kiln(["train", "--steps", "8", "--resume"]).arg(&new));
     assert_eq!(steps_of(&new), 8);
 }
 
 #[test]
-fn held_out_objects_are_learned_from_either_beginning() {
+fn meta_eval_compares_learned_and_random_initialisations() {
     if !has_adapter() {
         return;
     }
@@ -155,35 +149,32 @@ fn held_out_objects_are_learned_from_either_beginning() {
         (&3.into(), &1.into())
     );
     assert_eq!(report["background"], "white");
-    let picture = kiln::dataset::Image::load(&run.join("meta-eval.png")).unwrap();
-    // An input view, a label, four novel ones; three rows of them.
-    assert!(picture.width > 5 * SIDE && picture.height > 3 * SIDE);
+    let image = kiln::dataset::Image::load(&run.join("meta-eval.png")).unwrap();
+    // An input view, a label and four novel views side by side, in three rows.
+    assert!(image.width > 5 * SIDE && image.height > 3 * SIDE);
 
     let output = succeeds(kiln(["meta-eval", "--steps", "0", "--train-views", "2"]).arg(&run));
-    assert!(text(&output.stdout).contains("learned from 2 views each"));
+    assert!(text(&output.stdout).contains("trained on 2 views each"));
     let refuse =
         |more: &[&str], words: &[&str]| refused(kiln(["meta-eval"]).arg(&run).args(more), 2, words);
     let copy = std::fs::read(run.join("config.toml")).unwrap();
     std::fs::write(run.join("config.toml"), "garbage").unwrap();
     let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
-    let told = text(&output.stderr);
-    assert_eq!(told.matches("copy for reading").count(), 1, "{told}");
+    let printed = text(&output.stderr);
+    assert_eq!(printed.matches("copy for reading").count(), 1, "{printed}");
     std::fs::write(run.join("config.toml"), copy).unwrap();
     let output = succeeds(kiln(["meta-eval", "--steps", "0"]).arg(&run));
     assert!(!text(&output.stderr).contains("copy for reading"));
     refuse(&["--train-views", "5"], &["--train-views 5", "5 views"]);
     refuse(
         &["--train-views", "0,9"],
-        &["--train-views 9", "counted from 0"],
+        &["--train-views 9", "numbered 0"],
     );
     refuse(&["--train-views", "3..9"], &["no view 5", "0 to 4"]);
     refuse(&["--train-views", "all"], &["--train-views all", "5 views"]);
-    refuse(
-        &["--eval-views", "0,1"],
-        &["--eval-views 0", "learned from"],
-    );
+    refuse(&["--eval-views", "0,1"], &["--eval-views 0", "trained on"]);
     refuse(&["--root", "/nowhere"], &["/nowhere", "--root"]);
-    refuse(&["--train-views", "1,1"], &["view 1 is named twice"]);
+    refuse(&["--train-views", "1,1"], &["view 1 is selected twice"]);
     refused(kiln(["eval"]).arg(&run), 2, &["meta-eval", "--dataset"]);
     let of_one_scene = &shared().run;
     refused(
@@ -198,7 +189,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
     if !has_adapter() {
         return;
     }
-    // Objects that do not all fit a MiB.
+    // Objects that do not all fit in 1 MiB.
     let root = objects(128);
     let at = |name: &str| root.path().join("runs").join(name);
     succeeds(meta(root.path(), &at("whole")).args(["--steps", "9"]));
@@ -215,7 +206,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
         2,
         &["kiln meta --resume", "--init"],
     );
-    // Other objects.
+    // Other objects are refused.
     write_object(&root.path().join("a"), 2, 128);
     std::fs::remove_file(root.path().join("a/rgb_00.png")).unwrap();
     refused(
@@ -226,7 +217,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
 }
 
 #[test]
-fn a_hash_grid_learns_what_to_begin_with_too() {
+fn the_initialisation_of_a_hash_grid_is_learned_too() {
     if !has_adapter() {
         return;
     }
@@ -255,7 +246,7 @@ fn a_hash_grid_learns_what_to_begin_with_too() {
             .unwrap()
             .contains("[meta")
     );
-    // From several sides, though it was learned from one.
+    // Rendered from several sides, though it was trained on one view.
     let views = root.path().join("views");
     succeeds(
         kiln(["render", "--turntable", "3", "--out"])
@@ -269,7 +260,7 @@ fn a_hash_grid_learns_what_to_begin_with_too() {
 }
 
 #[test]
-fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
+fn unusable_objects_are_refused_or_skipped_by_name() {
     if !has_adapter() {
         return;
     }
@@ -326,7 +317,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         &["no dataset here", "a, b, c"],
     );
 
-    // A damaged image is found before anything is learned.
+    // A damaged image is found before training starts.
     let image = root.path().join("c/rgb_02.png");
     let whole = std::fs::read(&image).unwrap();
     std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
@@ -336,7 +327,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
     assert!(text(&output.stdout).contains("rgb_02.png"));
     std::fs::write(&image, &whole).unwrap();
 
-    // One without images, one of another size.
+    // An object without images, and one of another size.
     for i in 0..VIEWS {
         std::fs::remove_file(root.path().join(format!("a/rgb_{i:02}.png"))).unwrap();
     }
@@ -355,7 +346,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
     assert_eq!(output.status.code(), Some(1));
     let stdout = text(&output.stdout);
     assert!(
-        stdout.contains("2 objects to learn from, 1 held out"),
+        stdout.contains("2 training objects, 1 held out"),
         "{stdout}"
     );
     assert!(
@@ -363,7 +354,7 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
         "{stdout}"
     );
 
-    // Networks of another shape, the first tensor named.
+    // Networks of another shape: the error names the first tensor that differs.
     let new = root.path().join("new");
     let mut command = kiln(["train", "--init"]);
     command
@@ -397,15 +388,15 @@ fn what_cannot_be_learned_from_is_refused_or_left_out_by_name() {
 }
 
 #[test]
-fn changed_images_of_objects_are_told_of_once() {
+fn changed_images_of_objects_are_reported_once() {
     if !has_adapter() {
         return;
     }
-    // All objects stay on the device, or they come and go.
+    // All objects stay on the device, or they are streamed.
     for (side, more) in [(SIDE, &[][..]), (128, &["--set=meta.resident_mib=1"])] {
         let root = objects(side);
         let run = root.path().join("run");
-        // As many as there are objects to learn from, and one.
+        // One step more than there are training objects.
         succeeds(meta(root.path(), &run).args(["--steps", "5"]).args(more));
         let mut steps = 5;
         let mut resume = |root: &Path| {
@@ -420,14 +411,18 @@ fn changed_images_of_objects_are_told_of_once() {
         assert!(known.split(',').all(|one| one.len() == 16), "{known}");
         assert_eq!(known.split(',').count(), 4);
         let copy = objects(side);
-        assert!(!resume(copy.path()).contains("their files changed"));
+        assert!(!resume(copy.path()).contains("their files have changed"));
         assert_eq!(key(), known);
         write_object(&copy.path().join("b"), 2, side);
         write_object(&copy.path().join("c"), 0, side);
-        let told = resume(copy.path());
-        assert_eq!(told.matches("their files changed").count(), 1, "{told}");
-        assert!(told.contains("those of b are") || told.contains("those of c are"));
+        let printed = resume(copy.path());
+        assert_eq!(
+            printed.matches("their files have changed").count(),
+            1,
+            "{printed}"
+        );
+        assert!(printed.contains("those of b are") || printed.contains("those of c are"));
         assert_ne!(key(), known);
-        assert!(!resume(copy.path()).contains("their files changed"));
+        assert!(!resume(copy.path()).contains("their files have changed"));
     }
 }

@@ -1,4 +1,4 @@
-//! Methods of several passes: trained, gone on with, measured and shown.
+//! Methods of several passes: training, resuming, evaluation and rendering.
 
 use std::path::Path;
 
@@ -104,7 +104,7 @@ fn a_pass_is_set_by_its_number_and_all_of_them_without() {
 }
 
 #[test]
-fn methods_that_cannot_be() {
+fn invalid_methods() {
     if !has_adapter() {
         return;
     }

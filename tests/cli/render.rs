@@ -1,12 +1,8 @@
-//! `kiln render`: folders, PNGs and GIFs, and places that cannot be written to.
+//! `kiln render`: folders, PNGs and GIFs, and paths that cannot be written to.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use image::AnimationDecoder as _;
-use image::codecs::gif::GifDecoder;
 use kiln::dataset::image_size;
 use tempfile::TempDir;
 
@@ -19,11 +15,8 @@ fn render(out: &Path) -> Command {
 }
 
 fn frames(gif: &Path) -> Vec<(u32, u32)> {
-    let decoder = GifDecoder::new(BufReader::new(File::open(gif).unwrap())).unwrap();
-    decoder
-        .into_frames()
-        .map(|frame| frame.unwrap().buffer().dimensions())
-        .collect()
+    let frames = gif_frames(gif);
+    frames.iter().map(|f| f.buffer().dimensions()).collect()
 }
 
 #[test]
@@ -116,7 +109,7 @@ fn one_view_goes_to_one_png() {
 }
 
 #[test]
-fn formats_and_places_that_cannot_be_written_are_refused() {
+fn unknown_formats_and_unwritable_paths_are_refused() {
     if !has_adapter() {
         return;
     }
@@ -138,16 +131,16 @@ fn formats_and_places_that_cannot_be_written_are_refused() {
     refused(
         render(&at("file/in.png")).args(["--turntable", "1"]),
         1,
-        &["cannot make", "file"],
+        &["cannot create", "file"],
     );
     refused(
         render(&at("file/in")).args(["--turntable", "1"]),
         1,
-        &["cannot make", "file"],
+        &["cannot create", "file"],
     );
     assert_eq!(names_in(folder.path()), ["file"]);
     assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "mine");
-    // A folder may be called as it likes.
+    // A folder may have any name.
     std::fs::create_dir(at("old.xyz")).unwrap();
     succeeds(render(&at("old.xyz")).args(["--turntable", "1", "--width", "4"]));
     succeeds(render(&at("new.xyz/")).args(["--turntable", "1", "--width", "4"]));
@@ -187,7 +180,7 @@ fn impossible_sizes_and_channels_are_refused() {
 }
 
 #[test]
-fn views_that_differ_in_size_are_no_animation() {
+fn views_of_different_sizes_cannot_be_an_animation() {
     if !has_adapter() {
         return;
     }
@@ -212,7 +205,7 @@ fn views_that_differ_in_size_are_no_animation() {
 
 #[cfg(unix)]
 #[test]
-fn names_that_are_not_utf8_are_written_to() {
+fn output_paths_need_not_be_utf8() {
     use std::os::unix::ffi::OsStrExt as _;
     if !has_adapter() {
         return;
@@ -220,7 +213,7 @@ fn names_that_are_not_utf8_are_written_to() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
     if std::fs::create_dir(&out).is_err() {
-        eprintln!("skipped: the file system knows no such names");
+        eprintln!("skipped: the file system does not allow such names");
         return;
     }
     let output = succeeds(render(&out).args(["--turntable", "1", "--width", "4", "--json"]));

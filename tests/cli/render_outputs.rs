@@ -1,4 +1,4 @@
-//! `kiln render`: what is in the files it writes, kind by kind.
+//! `kiln render`: the contents of the files it writes, format by format.
 
 use std::path::{Path, PathBuf};
 use std::process::Command as System;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::*;
 use crate::tools::is_here;
 
-/// A run that knows what is solid, which takes more steps than the shared one has.
+/// A run with a solid surface, which takes more steps than the shared run has.
 pub fn solid_run() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -33,8 +33,8 @@ fn open(path: impl AsRef<Path>) -> DynamicImage {
     image::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The words that a refusal contains, with nothing left behind.
-fn refused_without_a_trace(name: &str, flags: &[&str], words: &[&str]) {
+/// Check that rendering is refused with these words and writes no file.
+fn refused_without_output(name: &str, flags: &[&str], words: &[&str]) {
     let folder = TempDir::new().unwrap();
     refused(&mut render(&folder.path().join(name), flags), 2, words);
     assert!(names_in(folder.path()).is_empty(), "{name} {flags:?}");
@@ -97,7 +97,7 @@ fn depth_is_written_as_numbers() {
     let (exact, _) = numbers("depth.exr", &["exr"]);
     assert_eq!(exact.color(), ColorType::Rgb32F);
     let exact: Vec<f32> = exact.into_rgb32f().pixels().map(|p| p.0[0]).collect();
-    // The sphere is a world unit in radius, four from the camera.
+    // The sphere has a radius of one world unit; its centre is four from the camera.
     let seen: Vec<&f32> = exact.iter().filter(|d| **d > 0.0).collect();
     assert!(
         seen.len() > 20 && seen.len() < exact.len(),
@@ -107,17 +107,17 @@ fn depth_is_written_as_numbers() {
     assert!(seen.iter().all(|d| (1.0..8.0).contains(*d)), "{seen:?}");
     let (thousandths, note) = numbers("depth.png", &["png16"]);
     assert_eq!(thousandths.color(), ColorType::L16);
-    assert!(!note.contains("cut off"), "{note}");
+    assert!(!note.contains("clipped"), "{note}");
     for (short, exact) in thousandths.into_luma16().pixels().zip(&exact) {
         assert!((f32::from(short.0[0]) - 1000.0 * exact).abs() <= 0.51);
     }
     let (scaled, note) = numbers("scaled.png", &["png16", "--depth-scale", "100000"]);
     assert!(scaled.into_luma16().pixels().any(|p| p.0[0] == u16::MAX));
     assert!(
-        note.contains("cut off") && note.contains("--depth-scale"),
+        note.contains("clipped") && note.contains("--depth-scale"),
         "{note}"
     );
-    // A single .exr is depth in world units by itself.
+    // A single .exr file holds depth in world units by default.
     let out = folder.path().join("same.exr");
     succeeds(&mut render(
         &out,
@@ -169,14 +169,14 @@ fn colour_is_written_in_linear_light() {
         let alpha = linear.0[3];
         assert!((alpha - f32::from(opacity.0[0]) / 255.0).abs() < 3e-3);
         for c in 0..3 {
-            // Times alpha; half a step of 8 bits is less than 0.005 of linear light.
+            // Premultiplied by alpha; half an 8-bit step is less than 0.005 in linear light.
             assert!(
                 (linear.0[c] - decoded(straight.0[c]) * alpha).abs() < 6e-3,
                 "{linear:?} {straight:?}"
             );
         }
     }
-    // Over a colour it is opaque.
+    // Over a background colour the image is opaque.
     let single = folder.path().join("one.exr");
     let flags = ["--turntable", "1", "--background", "white"];
     succeeds(&mut render(&single, &flags));
@@ -274,7 +274,7 @@ fn flags_that_contradict_each_other_are_refused() {
             &["--every", "STEP"],
         ),
     ] {
-        refused_without_a_trace(name, flags, words);
+        refused_without_output(name, flags, words);
     }
     let folder = TempDir::new().unwrap();
     for flags in [
@@ -297,7 +297,7 @@ fn flags_that_contradict_each_other_are_refused() {
     }
 }
 
-/// Whether ffmpeg is here.
+/// Whether ffmpeg is installed.
 fn has_ffmpeg() -> bool {
     is_here(
         "ffmpeg",
@@ -305,7 +305,7 @@ fn has_ffmpeg() -> bool {
     )
 }
 
-/// What ffprobe says of a video's size, rate and number of frames.
+/// Codec, size, pixel format, frame rate and number of frames of a video; empty without ffprobe.
 fn probe(video: &Path) -> String {
     let output = System::new("ffprobe")
         .args([
@@ -333,7 +333,7 @@ fn videos_are_written_by_ffmpeg() {
     }
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("new/orbit: a.mp4");
-    // Odd sides become even.
+    // Odd sizes are rounded up to even ones.
     let flags = [
         "--turntable",
         "5",
@@ -358,12 +358,12 @@ fn videos_are_written_by_ffmpeg() {
         if !probed.is_empty() {
             assert_eq!(probed, "h264,18,16,yuv420p,10/1,5");
         }
-        // What a player needs comes before the frames.
+        // The index precedes the frames, so players can start at once.
         let bytes = std::fs::read(&video).unwrap();
         let place = |word: &[u8]| bytes.windows(4).position(|w| w == word).unwrap();
         assert!(place(b"moov") < place(b"mdat"));
     }
-    // A second one, of every other frame, replaces it and takes as long.
+    // A second video, of every other frame, replaces it and has the same duration.
     let flags = [
         "--turntable",
         "6",
@@ -418,13 +418,10 @@ fn an_interrupted_rendering_leaves_no_animation() {
         while running.try_wait().unwrap().is_none() && !part.exists() {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
-        assert!(part.exists(), "{name}: nothing was begun");
-        // Some frames in.
+        assert!(part.exists(), "{name}: no partial file appeared");
+        // Let it write some frames.
         std::thread::sleep(std::time::Duration::from_millis(500));
-        let interrupt = System::new("kill")
-            .args(["-INT", &running.id().to_string()])
-            .status();
-        assert!(interrupt.unwrap().success(), "{name}: it ended by itself");
+        signal(&running, "INT");
         assert_eq!(running.wait().unwrap().code(), Some(130), "{name}");
         assert!(
             names_in(folder.path()).is_empty(),
@@ -436,7 +433,7 @@ fn an_interrupted_rendering_leaves_no_animation() {
 
 #[cfg(unix)]
 #[test]
-fn what_ffmpeg_says_last_is_told() {
+fn the_last_line_of_ffmpeg_is_in_the_error() {
     use std::os::unix::fs::PermissionsExt as _;
     if !has_adapter() {
         return;
@@ -444,7 +441,7 @@ fn what_ffmpeg_says_last_is_told() {
     let (tools, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let fake = tools.path().join("ffmpeg");
     for script in [
-        // Reads nothing, reads everything.
+        // One exits before it reads its input, the other after it has read all of it.
         "#!/bin/sh\necho first >&2\necho 'no such encoder' >&2\nexit 1\n",
         "#!/bin/sh\ncat >/dev/null\necho 'no such encoder' >&2\nexit 3\n",
     ] {

@@ -1,11 +1,9 @@
-//! `kiln render --path`: key frames, nerfstudio's paths, and ranges of frames.
+//! `kiln render --path`: key frames, paths of other programs, and ranges of frames.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use image::AnimationDecoder as _;
-use image::codecs::gif::GifDecoder;
 use kiln::dataset::image_size;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -13,7 +11,7 @@ use tempfile::TempDir;
 use crate::render_outputs::solid_run;
 use crate::support::*;
 
-/// A folder with a path in it.
+/// A folder with a camera path in it.
 struct Place(TempDir);
 
 impl Place {
@@ -47,7 +45,7 @@ fn swing() -> Value {
 }
 
 #[test]
-fn ranges_of_a_path_fit_together() {
+fn ranges_of_a_path_equal_those_frames_of_the_whole() {
     if !has_adapter() {
         return;
     }
@@ -61,7 +59,7 @@ fn ranges_of_a_path_fit_together() {
         [16, 12]
     );
     assert_ne!(whole["rgb_0000.png"], whole["rgb_0004.png"]);
-    // The same bytes under the same names.
+    // Ranges give the same bytes under the same names.
     succeeds(
         place
             .render("parts")
@@ -91,15 +89,13 @@ fn ranges_of_a_path_fit_together() {
 }
 
 #[test]
-fn an_animation_of_a_path_takes_its_time() {
+fn an_animation_has_the_duration_of_its_path() {
     if !has_adapter() {
         return;
     }
     let place = Place::new(&swing());
     let frames = |name: &str| {
-        let file = std::io::BufReader::new(std::fs::File::open(place.at(name)).unwrap());
-        let frames = GifDecoder::new(file).unwrap().into_frames();
-        let frames: Vec<_> = frames.map(|f| f.unwrap()).collect();
+        let frames = gif_frames(&place.at(name));
         let total: Duration = frames.iter().map(|f| Duration::from(f.delay())).sum();
         (
             frames.len(),
@@ -119,7 +115,7 @@ fn an_animation_of_a_path_takes_its_time() {
 }
 
 #[test]
-fn other_cameras_render_too() {
+fn orthographic_and_equirectangular_cameras_render() {
     if !has_adapter() {
         return;
     }
@@ -134,8 +130,8 @@ fn other_cameras_render_too() {
             .sum::<f64>()
             / f64::from(image.width() * image.height())
     };
-    // A sphere of radius 1 fills π/16 of a square of side 4, whatever its distance, and a cap of half angle
-    // asin(1/3) of what is around: here near the equator, where all of the latitudes it spans are a fifth of 180°.
+    // A sphere of radius 1 fills π/16 of an orthographic image of side 4, whatever its distance. In a panorama it fills a
+    // cap of half angle asin(1/3), here near the equator, where the latitudes that it spans are a fifth of 180°.
     let orthographic = mean(json!({
         "camera": "orthographic", "width": 32, "height": 32, "size": 4, "key_frames": [key]
     }));
@@ -150,7 +146,7 @@ fn nerfstudio_paths_are_read() {
     if !has_adapter() {
         return;
     }
-    // World (3.5, 0, 0), looking at the origin; in the normalised frame a tenth of that, a quarter turn on.
+    // A camera at (3.5, 0, 0) that looks at the origin, in world coordinates and in the normalised frame of `rows` below.
     let world = json!([0, 0, 1, 3.5, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     let normalised = json!([-1, 0, 0, 0.1, 0, 0, 1, 0.55, 0, 1, 0, 0.3, 0, 0, 0, 1]);
     let path = |pose: Value| {
@@ -161,10 +157,10 @@ fn nerfstudio_paths_are_read() {
     };
     let place = Place::new(&path(world));
     let output = succeeds(&mut place.render("a.png"));
-    let told = text(&output.stderr);
+    let printed = text(&output.stderr);
     assert!(
-        told.contains("note: ") && told.contains("--path-transform"),
-        "{told}"
+        printed.contains("note: ") && printed.contains("--path-transform"),
+        "{printed}"
     );
     let expected = std::fs::read(place.at("a.png")).unwrap();
 
@@ -192,7 +188,7 @@ fn nerfstudio_paths_are_read() {
             "{a:?} {b:?}"
         );
     }
-    // It is of no use to other paths.
+    // Other paths do not accept it.
     let place = Place::new(&swing());
     refused(
         place
@@ -205,7 +201,7 @@ fn nerfstudio_paths_are_read() {
 }
 
 #[test]
-fn paths_of_other_programs_show_what_key_frames_do() {
+fn paths_of_other_programs_render_like_key_frames() {
     if !has_adapter() {
         return;
     }
@@ -227,15 +223,15 @@ fn paths_of_other_programs_show_what_key_frames_do() {
             assert!(is_near, "{a:?} {b:?}");
         }
     };
-    // A unit of the world is 0.33 of Instant-NGP's cube, whose middle is the origin, and whose axes are y, z, x. The axes of
-    // its cameras are right, down, forward: from those of the cube half a turn around x.
-    let (found, told) = still(&json!({"time": 1.0, "path": [{
+    // A world unit is 0.33 of Instant-NGP's unit cube, whose centre is the origin and whose axes are y, z, x. The axes of its
+    // cameras are right, down, forward: those of the cube after half a turn around x.
+    let (found, printed) = still(&json!({"time": 1.0, "path": [{
         "R": [1, 0, 0, 0], "T": [0.5, 0.5 + 0.33 * 0.5, 0.5 + 0.33 * 3.5], "fov": 40, "slice": 0.0, "scale": 1.5
     }]}));
     alike(&found);
     assert!(
-        told.contains("unit cube") && told.contains("0.33"),
-        "{told}"
+        printed.contains("unit cube") && printed.contains("0.33"),
+        "{printed}"
     );
     let pose = json!([[0, 0, 1, 3.5], [1, 0, 0, 0], [0, 1, 0, 0.5], [0, 0, 0, 1]]);
     let (found, _) = still(&json!({
@@ -246,11 +242,11 @@ fn paths_of_other_programs_show_what_key_frames_do() {
 }
 
 #[test]
-fn a_path_that_never_sees_the_scene_is_told() {
+fn a_path_that_never_sees_the_scene_is_reported() {
     if !has_adapter() {
         return;
     }
-    let told = |at: [f64; 3]| {
+    let printed = |at: [f64; 3]| {
         let [x, y, z] = at;
         let place = Place::new(&json!({
             "width": 8, "height": 8, "fov": 40,
@@ -258,30 +254,24 @@ fn a_path_that_never_sees_the_scene_is_told() {
         }));
         text(&succeeds(&mut place.render("a.png")).stderr)
     };
-    let elsewhere = told([512_345.0, 4_649_776.0, 250.0]);
+    let elsewhere = printed([512_345.0, 4_649_776.0, 250.0]);
     assert!(
-        elsewhere.contains("no camera sees the scene's box") && elsewhere.contains("unit"),
+        elsewhere.contains("no camera sees the scene box") && elsewhere.contains("unit"),
         "{elsewhere}"
     );
-    assert!(!told([0.0; 3]).contains("no camera"));
+    assert!(!printed([0.0; 3]).contains("no camera"));
 }
 
 #[test]
-fn a_split_without_images_is_rendered_and_not_measured() {
+fn a_split_without_images_is_rendered_but_not_evaluated() {
     if !has_adapter() {
         return;
     }
     let (folder, run) = own_run();
     let dataset = folder.path().join("poses");
-    std::fs::create_dir_all(dataset.join("train")).unwrap();
-    for name in ["transforms_train.json", "transforms_test.json"] {
-        std::fs::copy(shared().dataset.join(name), dataset.join(name)).unwrap();
-    }
-    for (name, bytes) in files_in(&shared().dataset.join("train")) {
-        std::fs::write(dataset.join("train").join(name), bytes).unwrap();
-    }
-    let file = dataset.join("transforms_test.json");
-    let poses: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    copy_folder(&shared().dataset, &dataset);
+    std::fs::remove_dir_all(dataset.join("test")).unwrap();
+    let poses = json(&dataset.join("transforms_test.json"));
     let n = poses["frames"].as_array().unwrap().len();
     let mut command = kiln(["render"]);
     command.arg(&run).arg("--dataset").arg(&dataset);
@@ -292,11 +282,11 @@ fn a_split_without_images_is_rendered_and_not_measured() {
     assert_eq!(size, [SIDE, SIDE]);
     let mut command = kiln(["inspect"]);
     let output = succeeds(command.arg(&dataset));
-    let told = text(&output.stdout);
+    let printed = text(&output.stdout);
     assert!(
-        told.contains(&format!("{n} poses have no images"))
-            && told.contains("kiln render --split test"),
-        "{told}"
+        printed.contains(&format!("{n} poses have no images"))
+            && printed.contains("kiln render --split test"),
+        "{printed}"
     );
 }
 
@@ -413,7 +403,7 @@ fn a_crop_comes_from_the_path_or_a_flag() {
     path["width"] = json!(24);
     path["height"] = json!(24);
     let whole = Place::new(&path);
-    // The right half of what is seen.
+    // The right half of the image.
     path["crop"] = json!([[0, -9, -9], [9, 9, 9]]);
     let cut = Place::new(&path);
     let flags = ["--background", "black"];
@@ -443,13 +433,13 @@ fn a_crop_comes_from_the_path_or_a_flag() {
     assert_eq!((bright(&right, 0..11), bright(&left, 13..24)), (0, 0));
     assert!(bright(&right, 13..24) > 1000 && bright(&left, 0..11) > 1000);
     for bad in ["--crop=1,2,3", "--crop=0,0,0,1,0,1", "--crop=a,b,c,d,e,f"] {
-        let told = predicates::str::contains("--crop");
+        let names_the_flag = predicates::str::contains("--crop");
         whole
             .render("bad.png")
             .arg(bad)
             .assert()
             .code(2)
-            .stderr(told);
+            .stderr(names_the_flag);
     }
     assert!(!whole.at("bad.png").exists());
 }

@@ -1,7 +1,4 @@
-//! `kiln train --resume`: a run that was interrupted goes on as if it had not been.
-
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+//! `kiln train --resume`: an interrupted run continues as if it had not been interrupted.
 
 use kiln::dataset::Image;
 use safetensors::SafeTensors;
@@ -16,7 +13,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     }
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("run");
-    // Not where occupancy updates or reports fall due.
+    // Between two occupancy updates and between two progress reports.
     succeeds(train(&shared().dataset, &run).args(["--steps", "13"]));
     assert_eq!(steps_of(&run), 13);
     succeeds(
@@ -24,7 +21,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
             .arg(&run)
             .arg(&shared().dataset),
     );
-    // DATASET left out, and the checkpoint named instead of its run.
+    // Without DATASET, and with the checkpoint instead of its run.
     let checkpoint = run.join("checkpoint.safetensors");
     succeeds(kiln(["train", "--steps", &STEPS.to_string(), "--resume"]).arg(&checkpoint));
     assert_eq!(steps_of(&run), u64::from(STEPS));
@@ -41,7 +38,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
 }
 
 #[test]
-fn a_field_without_tables_is_kept_too() {
+fn a_field_without_tables_is_resumed_too() {
     if !has_adapter() {
         return;
     }
@@ -68,36 +65,21 @@ fn a_field_without_tables_is_kept_too() {
 }
 
 #[test]
-fn a_killed_run_goes_on_from_its_last_checkpoint() {
+fn a_killed_run_resumes_from_its_last_checkpoint() {
     if !has_adapter() {
         return;
     }
     let folder = TempDir::new().unwrap();
     let (killed, whole) = (folder.path().join("killed"), folder.path().join("whole"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command
-        .arg("train")
-        .arg(&shared().dataset)
-        .arg("--out")
-        .arg(&killed)
-        .args(SMALL);
-    command
-        .args(["--steps", "1000000", "--checkpoint-every", "0.05"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let mut command = endless_training(&shared().dataset, &killed);
+    command.args(["--checkpoint-every", "0.05"]);
+    command.stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    let started = Instant::now();
     let is_saved = || {
         std::fs::read(killed.join("checkpoint.safetensors"))
             .is_ok_and(|b| SafeTensors::deserialize(&b).is_ok())
     };
-    while !is_saved() {
-        assert!(
-            started.elapsed() < Duration::from_mins(1),
-            "no checkpoint appeared"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until(is_saved, "no checkpoint appeared");
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -107,7 +89,7 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     succeeds(kiln(["train", "--steps", &steps, "--resume"]).arg(&killed));
     succeeds(train(&shared().dataset, &whole).args(["--steps", &steps]));
     assert_same_tensors(&whole, &killed);
-    // What the killed process wrote beyond its checkpoint is not there twice.
+    // Lines that the killed process wrote after its last checkpoint are not duplicated.
     let metrics = json_lines(&std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap());
     let progress = metrics.iter().filter(|line| line["event"] == "progress");
     let steps: Vec<u64> = progress
@@ -201,7 +183,7 @@ fn a_resumed_run_keeps_its_configuration() {
 }
 
 #[test]
-fn images_that_have_moved_are_asked_for() {
+fn a_moved_dataset_has_to_be_named() {
     if !has_adapter() {
         return;
     }
@@ -228,17 +210,16 @@ fn images_that_have_moved_are_asked_for() {
 }
 
 #[test]
-fn a_run_goes_on_with_its_own_dataset_and_configuration() {
+fn a_run_resumes_with_its_own_dataset_and_configuration() {
     if !has_adapter() {
         return;
     }
     let (_folder, run) = own_run();
     let other = own_dataset();
-    let path = other.path().join("transforms_train.json");
-    let mut document = json(&path);
-    let x = &mut document["frames"][0]["transform_matrix"][0][3];
-    *x = (x.as_f64().unwrap() + 0.01).into();
-    std::fs::write(&path, document.to_string()).unwrap();
+    change_json(&other.path().join("transforms_train.json"), |document| {
+        let x = &mut document["frames"][0]["transform_matrix"][0][3];
+        *x = (x.as_f64().unwrap() + 0.01).into();
+    });
     let before = files_in(&run);
     let resume = |dataset: &std::path::Path| {
         let mut command = kiln(["train", "--steps", "50", "--resume"]);
@@ -251,27 +232,27 @@ fn a_run_goes_on_with_its_own_dataset_and_configuration() {
         &["is not the dataset", "cameras differ"],
     );
     assert!(files_in(&run) == before);
-    // Wherever it lies, the same cameras are the same dataset.
+    // The same cameras are the same dataset, whatever its path.
     let moved = own_dataset();
     let config = run.join("config.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
+    let good = std::fs::read_to_string(&config).unwrap();
     std::fs::write(
         &config,
-        text.replace("learning_rate = 0.02", "learning_rate = 0.5"),
+        good.replace("learning_rate = 0.02", "learning_rate = 0.5"),
     )
     .unwrap();
     let output = succeeds(&mut resume(moved.path()));
-    assert!(text_of(&output.stderr).contains("config.toml was changed"));
-    assert_eq!(std::fs::read_to_string(&config).unwrap(), text);
-    // Measuring on others is allowed, and told.
+    assert!(text(&output.stderr).contains("config.toml was changed"));
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), good);
+    // Evaluation on another dataset is allowed, and reported.
     let output = succeeds(kiln(["eval", "--dataset"]).arg(other.path()).arg(&run));
-    assert!(text_of(&output.stderr).contains("is not the dataset"));
+    assert!(text(&output.stderr).contains("is not the dataset"));
     let lines = error_of(kiln(["train", "--force", "--resume"]).arg(&run), 2);
     assert!(lines[0].contains("--force") && lines[0].contains("--resume"));
 }
 
 #[test]
-fn changed_images_are_told_of_once() {
+fn changed_images_are_reported_once() {
     if !has_adapter() {
         return;
     }
@@ -279,15 +260,15 @@ fn changed_images_are_told_of_once() {
     let dataset = own_dataset();
     let mut steps = STEPS;
     let last = std::cell::RefCell::new(String::new());
-    let told = || last.borrow().clone();
+    let printed = || last.borrow().clone();
     let mut resume = |dataset: &std::path::Path| {
         steps += 1;
         let steps = steps.to_string();
         let mut command = kiln(["train", "--eval-views", "1", "--steps", &steps, "--resume"]);
         let output = succeeds(command.arg(&run).arg(dataset));
         assert_eq!(steps_of(&run).to_string(), steps);
-        last.replace(text_of(&output.stderr));
-        told().matches("their files changed").count()
+        last.replace(text(&output.stderr));
+        printed().matches("their files have changed").count()
     };
     let key = |run: &std::path::Path| checkpoint(run).0.get("image_fingerprint").cloned();
     let known = key(&run).unwrap();
@@ -303,27 +284,31 @@ fn changed_images_are_told_of_once() {
     let eval = |split: &str| {
         let mut command = kiln(["eval", "--eval-views", "1", "--split", split, "--dataset"]);
         let output = succeeds(command.arg(dataset.path()).arg(&run));
-        text_of(&output.stderr).contains("their files changed")
+        text(&output.stderr).contains("their files have changed")
     };
     assert!(eval("train") && !eval("test"));
     assert_eq!(resume(dataset.path()), 1);
     assert_ne!(key(&run).as_ref(), Some(&known));
-    assert_eq!(resume(dataset.path()), 0, "it is told once");
+    assert_eq!(resume(dataset.path()), 0, "reported once");
     std::fs::write(&image, before).unwrap();
     assert_eq!(resume(dataset.path()), 1);
     assert_eq!(key(&run).as_ref(), Some(&known));
 
-    // Of held-out views something else is told.
+    // Changed held-out views are reported in other words.
     std::fs::copy(
         dataset.path().join("test/r_0.png"),
         dataset.path().join("test/r_1.png"),
     )
     .unwrap();
     assert_eq!(resume(dataset.path()), 1);
-    assert!(told().contains("held out in"), "{}", told());
-    assert!(told().contains("does not compare"), "{}", told());
-    assert_eq!(resume(dataset.path()), 0, "it is told once");
-    // What an older run does not know is not missed.
+    assert!(
+        printed().contains("the held-out images in"),
+        "{}",
+        printed()
+    );
+    assert!(printed().contains("cannot be compared"), "{}", printed());
+    assert_eq!(resume(dataset.path()), 0, "reported once");
+    // Fingerprints that a run of an older version lacks are no problem.
     rewrite_checkpoint(&run, "", |metadata| {
         metadata.remove("image_fingerprint").unwrap();
         metadata.remove("held_out_fingerprint").unwrap();
@@ -339,12 +324,8 @@ fn changed_images_are_told_of_once() {
     assert!(key(&run).is_some_and(|key| key != known));
 }
 
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 #[test]
-fn one_process_trains_in_a_run() {
+fn only_one_process_trains_a_run() {
     if !has_adapter() {
         return;
     }
@@ -357,20 +338,20 @@ fn one_process_trains_in_a_run() {
         &["another kiln"],
     );
     drop(lock);
-    // One that was killed left the file, but not the lock.
+    // A killed process leaves the file behind, but not the lock.
     succeeds(kiln(["train", "--steps", "41", "--resume"]).arg(&run));
     assert!(!names_in(&run).contains(&".lock".to_owned()));
 }
 
 #[test]
-fn a_checkpoint_with_a_nan_is_neither_measured_nor_gone_on_with() {
+fn a_checkpoint_with_a_nan_is_neither_evaluated_nor_rendered_nor_resumed() {
     if !has_adapter() {
         return;
     }
     let (folder, run) = own_run();
     let path = run.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    let header = usize::try_from(u64::from_le_bytes(bytes[..8].try_into().unwrap())).unwrap();
+    let header = header_len(&bytes);
     bytes[8 + header..].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
     let out = folder.path().join("views");

@@ -1,12 +1,17 @@
-//! What the tests share: the binary, a small dataset, a run trained on it, and what is asked of refusals.
+//! Shared helpers: running the binary, a small dataset, a run trained on it, and checks of error messages.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
+use image::AnimationDecoder as _;
+use image::codecs::gif::GifDecoder;
 use kiln::camera::Camera;
 use kiln::dataset::{Image, Split, write_blender};
 use safetensors::SafeTensors;
@@ -29,20 +34,20 @@ pub const SMALL: [&str; 8] = [
 ];
 /// Steps of the shared run.
 pub const STEPS: u32 = 40;
-/// Pixels of an image, each side.
+/// Width and height of an image in pixels.
 pub const SIDE: u32 = 24;
 
-/// The command, with no more output than it gives when it is not watched.
+/// The `kiln` command with `arguments`, without backtraces, killed after two minutes.
 pub fn kiln<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command
         .args(arguments)
         .env_remove("RUST_BACKTRACE")
-        .timeout(std::time::Duration::from_mins(2));
+        .timeout(Duration::from_mins(2));
     command
 }
 
-/// Whether there is an adapter to run on. Says so where there is none, or fails if there must be one.
+/// Whether a GPU adapter is available. Prints "skipped" if not, or panics if `KILN_REQUIRE_GPU` is 1.
 pub fn has_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| kiln(["devices"]).output().unwrap().status.success());
@@ -57,7 +62,7 @@ pub fn has_adapter() -> bool {
     found
 }
 
-/// The output of a command that succeeds.
+/// Run a command that must succeed, and return its output.
 pub fn succeeds(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     let stderr = text(&output.stderr);
@@ -66,7 +71,7 @@ pub fn succeeds(command: &mut Command) -> Output {
     output
 }
 
-/// The lines from `error: ` on of a command that fails with `code`.
+/// Run a command that must fail with `code`, and return its stderr from the line that starts with `error: `.
 pub fn error_of(command: &mut Command, code: i32) -> Vec<String> {
     let output = command.output().unwrap();
     let stderr = text(&output.stderr);
@@ -81,23 +86,23 @@ pub fn error_of(command: &mut Command, code: i32) -> Vec<String> {
     lines
 }
 
-/// Checks that a command fails with `code` and one line of error that contains all of `words`.
+/// Check that a command fails with `code` and a one-line error that contains all of `words`.
 pub fn refused(command: &mut Command, code: i32, words: &[&str]) {
     let lines = error_of(command, code);
-    assert_eq!(lines.len(), 1, "more than a line: {lines:#?}");
+    assert_eq!(lines.len(), 1, "more than one line: {lines:#?}");
     for word in words {
         assert!(lines[0].contains(word), "`{word}` is not in: {}", lines[0]);
     }
 }
 
-/// `kiln train DATASET --out OUT`, small.
+/// `kiln train DATASET --out OUT` with the settings [`SMALL`].
 pub fn train(dataset: &Path, out: &Path) -> Command {
     let mut command = kiln(["train"]);
     command.arg(dataset).arg("--out").arg(out).args(SMALL);
     command
 }
 
-/// Checks that training is refused in one line, and that nothing is left behind.
+/// Check that training fails with a one-line error and leaves no files behind.
 pub fn train_refused(dataset: &Path, more: &[&str], code: i32, words: &[&str]) {
     let folder = TempDir::new().unwrap();
     let mut command = train(dataset, &folder.path().join("runs/new"));
@@ -109,7 +114,7 @@ pub fn train_refused(dataset: &Path, more: &[&str], code: i32, words: &[&str]) {
     );
 }
 
-/// A unit sphere of colours that tell directions, before nothing.
+/// Render a unit sphere whose colour encodes the position on it, on a transparent background.
 pub fn sphere(camera: &Camera) -> Image {
     let eye = camera.position().map(|v| v as f32);
     let columns = [0, 1, 2].map(|c| [0, 1, 2].map(|r| camera.world_from_camera[r][c] as f32));
@@ -139,13 +144,18 @@ pub fn sphere(camera: &Camera) -> Image {
     }
 }
 
-/// Writes a dataset of 6 training and 3 test views in Blender's format.
+/// A square camera above the sphere, at `angle` radians around the z axis, that looks at its centre.
+pub fn camera(angle: f32, side: u32) -> Camera {
+    let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
+    Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side)
+}
+
+/// Write a dataset of 6 training and 3 test views in Blender's format.
 pub fn write_dataset(root: &Path) {
     for (split, n, start) in [(Split::Train, 6, 0.0), (Split::Test, 3, 0.4)] {
         let camera = |i: u8| {
             let angle: f32 = start + f32::from(i) / f32::from(n) * std::f32::consts::TAU;
-            let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
-            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, SIDE, SIDE)
+            camera(angle, SIDE)
         };
         let cameras: Vec<Camera> = (0..n).map(camera).collect();
         let images: Vec<Image> = cameras.iter().map(sphere).collect();
@@ -153,24 +163,24 @@ pub fn write_dataset(root: &Path) {
     }
 }
 
-/// A dataset to spoil.
+/// A dataset that the test may modify.
 pub fn own_dataset() -> TempDir {
     let folder = TempDir::new().unwrap();
     write_dataset(folder.path());
     folder
 }
 
-/// What all tests may read and none may change.
+/// Files that all tests share and none may modify.
 pub struct Shared {
     /// The dataset.
     pub dataset: PathBuf,
     /// A run of [`STEPS`] steps.
     pub run: PathBuf,
-    /// What training it printed with `--json`.
+    /// What `kiln train --json` printed on stdout.
     pub stdout: String,
 }
 
-/// The shared dataset and run, made on first use.
+/// The shared dataset and run, created on first use.
 pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -188,18 +198,28 @@ pub fn shared() -> &'static Shared {
     })
 }
 
-/// A copy of the shared run, to change.
+/// A copy of the shared run that the test may modify.
 pub fn own_run() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("run");
-    std::fs::create_dir(&run).unwrap();
-    for (name, bytes) in files_in(&shared().run) {
-        std::fs::write(run.join(name), bytes).unwrap();
-    }
+    copy_folder(&shared().run, &run);
     (folder, run)
 }
 
-/// Names of what is in a folder, sorted.
+/// Copy a folder and everything below it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Names of a folder's entries, sorted.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries
@@ -209,7 +229,7 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The files of a folder that has no folders.
+/// Contents of the files in a folder without subfolders, by name.
 pub fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     names_in(folder)
         .into_iter()
@@ -217,12 +237,12 @@ pub fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Output as text.
+/// Decode output as UTF-8.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Lines of JSON, nothing else.
+/// Parse text that consists of JSON lines, each with at most one `schema` and one `event`.
 pub fn json_lines(text: &str) -> Vec<Value> {
     let parse = |line: &str| -> Value {
         let value: Value =
@@ -235,12 +255,65 @@ pub fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(parse).collect()
 }
 
-/// A JSON file.
+/// Parse a JSON file.
 pub fn json(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Steps that a run's last evaluation names.
+/// Change a JSON file.
+pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut document = json(path);
+    change(&mut document);
+    std::fs::write(path, document.to_string()).unwrap();
+}
+
+/// Names of the views in an evaluation report.
+pub fn view_names(report: &Value) -> Vec<&str> {
+    report["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["name"].as_str().unwrap())
+        .collect()
+}
+
+/// The frames of a GIF.
+pub fn gif_frames(path: &Path) -> Vec<image::Frame> {
+    let file = BufReader::new(File::open(path).unwrap());
+    let frames = GifDecoder::new(file).unwrap().into_frames();
+    frames.map(Result::unwrap).collect()
+}
+
+/// A process that trains on `dataset` without an end, with the settings [`SMALL`].
+pub fn endless_training(dataset: &Path, out: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.arg("train").arg(dataset).arg("--out").arg(out);
+    command.args(SMALL).args(["--steps", "1000000"]);
+    command.stdout(std::process::Stdio::null());
+    command
+}
+
+/// Wait for at most a minute until `condition` holds.
+#[track_caller]
+pub fn wait_until(condition: impl Fn() -> bool, what: &str) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_mins(1), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Send a signal to a process.
+#[cfg(unix)]
+#[track_caller]
+pub fn signal(child: &std::process::Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success(), "the process has ended by itself");
+}
+
+/// The `steps` of a run's last evaluation.
 pub fn steps_of(run: &Path) -> u64 {
     json(&run.join("eval.json"))["steps"].as_u64().unwrap()
 }
@@ -275,7 +348,7 @@ pub fn checkpoint(run: &Path) -> (Metadata, Tensors) {
     )
 }
 
-/// Checks that two runs hold the same tensors, byte for byte.
+/// Check that two runs hold the same tensors, byte for byte.
 pub fn assert_same_tensors(a: &Path, b: &Path) {
     let ((_, a), (_, b)) = (checkpoint(a), checkpoint(b));
     assert!(a.len() > 20 && a.keys().eq(b.keys()));
@@ -283,7 +356,12 @@ pub fn assert_same_tensors(a: &Path, b: &Path) {
     assert!(differ.is_empty(), "tensors differ: {differ:?}");
 }
 
-/// Rewrites a checkpoint with other metadata, leaving out the tensor called `without`.
+/// Length in bytes of a checkpoint's JSON header, which follows the 8 bytes that hold this length.
+pub fn header_len(checkpoint: &[u8]) -> usize {
+    usize::try_from(u64::from_le_bytes(checkpoint[..8].try_into().unwrap())).unwrap()
+}
+
+/// Rewrite a checkpoint with its metadata changed by `change` and without the tensor `without`.
 pub fn rewrite_checkpoint(run: &Path, without: &str, change: impl FnOnce(&mut Metadata)) {
     let path = run.join("checkpoint.safetensors");
     let bytes = std::fs::read(&path).unwrap();

@@ -1,4 +1,4 @@
-//! `kiln train`: what it makes, when it stops, and what it leaves alone.
+//! `kiln train`: the files it writes, when it stops, and what it does not overwrite.
 
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ fn a_run_directory_is_complete() {
     assert_eq!(metadata["step"], STEPS.to_string());
     let copy = std::fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(
-        copy.starts_with("# A copy for reading; the checkpoint holds the configuration that rules"),
+        copy.starts_with("# A copy for reading: this run uses the configuration in its checkpoint"),
         "{copy}"
     );
     assert!(copy.ends_with(&metadata["config"]), "{copy}");
@@ -64,7 +64,7 @@ fn a_run_directory_is_complete() {
 }
 
 #[test]
-fn with_json_stdout_carries_nothing_else() {
+fn with_json_stdout_holds_json_lines_only() {
     if !has_adapter() {
         return;
     }
@@ -92,7 +92,7 @@ fn the_same_run_twice_gives_the_same_bytes() {
     }
     let folder = TempDir::new().unwrap();
     let (again, other) = (folder.path().join("again"), folder.path().join("other"));
-    // From the run's own config, which is complete.
+    // From the run's config.toml, which is complete.
     let mut command = kiln(["train"]);
     command
         .arg(&shared().dataset)
@@ -126,7 +126,7 @@ fn an_existing_run_is_only_overwritten_with_force() {
     );
     assert!(files_in(&run) == before, "the run was touched");
 
-    // What dies before its first checkpoint leaves the one that was there.
+    // A run that fails before its first checkpoint keeps the previous one.
     let checkpoint = before["checkpoint.safetensors"].clone();
     train(&shared().dataset, &run)
         .args(["--steps", "50", "--force"])
@@ -144,7 +144,7 @@ fn an_existing_run_is_only_overwritten_with_force() {
 }
 
 #[test]
-fn a_run_is_named_after_dataset_and_method_where_no_name_is_given() {
+fn the_default_name_of_a_run_is_its_dataset_and_method() {
     if !has_adapter() {
         return;
     }
@@ -165,7 +165,7 @@ fn a_run_is_named_after_dataset_and_method_where_no_name_is_given() {
 }
 
 #[test]
-fn a_method_is_no_path() {
+fn a_method_name_is_not_used_as_a_path() {
     if !has_adapter() {
         return;
     }
@@ -182,7 +182,7 @@ fn a_method_is_no_path() {
 }
 
 #[test]
-fn a_run_that_would_see_nothing_is_refused() {
+fn a_box_that_no_camera_sees_is_refused() {
     if !has_adapter() {
         return;
     }
@@ -203,7 +203,7 @@ fn seconds_and_psnr_end_a_run() {
     let seconds = report["train_seconds"].as_f64().unwrap();
     assert!((0.5..20.0).contains(&seconds), "{seconds} s");
 
-    // Totals over the run's life: both are reached already.
+    // Limits count the whole run, resumed or not: both are already reached.
     for limit in [["--seconds", "0.001"], ["--until-psnr", "1"]] {
         let mut command = kiln(["train", "--steps", "1000000", "--resume"]);
         succeeds(command.arg(&run).args(limit));
@@ -212,7 +212,7 @@ fn seconds_and_psnr_end_a_run() {
 }
 
 #[test]
-fn training_views_are_chosen_and_remembered() {
+fn training_views_are_selected_and_saved() {
     if !has_adapter() {
         return;
     }
@@ -258,7 +258,7 @@ fn training_views_are_chosen_and_remembered() {
 }
 
 #[test]
-fn downscaled_images_and_colours_are_the_runs_own() {
+fn a_run_saves_its_downscaling_and_colour_settings() {
     if !has_adapter() {
         return;
     }
@@ -289,29 +289,32 @@ fn downscaled_images_and_colours_are_the_runs_own() {
 }
 
 #[test]
-fn a_picture_trained_on_and_held_out_is_told_of() {
+fn an_image_both_trained_on_and_held_out_is_reported() {
     if !has_adapter() {
         return;
     }
     let dataset = own_dataset();
     let folder = TempDir::new().unwrap();
-    let told = |name: &str| {
+    let reported = |name: &str| {
         let run = folder.path().join(name);
         let output = succeeds(train(dataset.path(), &run).args(["--steps", "3"]));
-        let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+        let lines = text(&output.stderr);
         let trained = lines.find("trained 3 steps").unwrap();
-        let leaks: Vec<_> = lines.match_indices("flatters").map(|(at, _)| at).collect();
-        assert!(leaks.len() < 2, "it is told once: {lines}");
+        let leaks: Vec<_> = lines
+            .match_indices("makes its metrics too good")
+            .map(|(at, _)| at)
+            .collect();
+        assert!(leaks.len() < 2, "reported more than once: {lines}");
         leaks.first().map(|at| *at < trained)
     };
-    assert_eq!(told("apart"), None);
-    // A copy is known by its bytes before training begins; the same picture in other bytes once it is decoded.
+    assert_eq!(reported("apart"), None);
+    // A byte-identical copy is detected before training starts, the same image in another format once it is decoded.
     let [seen, held_out] = ["train/r_3.png", "test/r_0.png"].map(|f| dataset.path().join(f));
     std::fs::copy(&seen, &held_out).unwrap();
-    assert_eq!(told("copied"), Some(true));
-    let picture = image::open(&seen).unwrap();
-    picture
+    assert_eq!(reported("copied"), Some(true));
+    let decoded = image::open(&seen).unwrap();
+    decoded
         .save_with_format(&held_out, image::ImageFormat::Tiff)
         .unwrap();
-    assert_eq!(told("saved-again"), Some(false));
+    assert_eq!(reported("saved-again"), Some(false));
 }

@@ -1,4 +1,4 @@
-//! Scenes in whatever unit, around whatever origin, before whatever background: what is made of them, and what is told.
+//! Scenes in any unit, around any origin and with any background: how they are placed, and what is reported.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// UTM coordinates of a place, metres.
+/// A point in UTM coordinates, metres.
 const FAR: [f64; 3] = [512_345.25, 4_649_776.5, 250.0];
 
-/// Views around a unit sphere; `unit` is the length of what it calls one, `at` is where its middle is.
+/// A dataset of views around a sphere of radius `unit`, centred at `unit * at`.
 struct Scene {
     folder: TempDir,
 }
@@ -58,7 +58,7 @@ impl Scene {
         self.folder.path()
     }
 
-    /// A run on it with more flags, and what was told.
+    /// Train a run with more flags, and return its folder and stderr.
     fn train(&self, name: &str, more: &[&str]) -> (PathBuf, String) {
         let run = self.path().join("runs").join(name);
         let mut command = train(self.path(), &run);
@@ -66,7 +66,7 @@ impl Scene {
         (run, text(&output.stderr))
     }
 
-    /// What `inspect` says with more flags, and with what code it ends.
+    /// Run `kiln inspect` with more flags, and return its JSON report, its text output and its exit code.
     fn inspect(&self, more: &[&str]) -> (Value, String, i32) {
         let run = |json: &[&str]| {
             let mut command = kiln(["inspect", "--method", "ngp-small"]);
@@ -75,8 +75,8 @@ impl Scene {
         };
         let report = json_lines(&text(&run(&["--json"]).stdout)).remove(0);
         let plain = run(&[]);
-        let told = text(&plain.stdout) + &text(&plain.stderr);
-        (report, told, plain.status.code().unwrap())
+        let printed = text(&plain.stdout) + &text(&plain.stderr);
+        (report, printed, plain.status.code().unwrap())
     }
 }
 
@@ -98,7 +98,7 @@ fn loss(run: &Path) -> f64 {
     last["loss"].as_f64().unwrap()
 }
 
-/// `--set` flags of a box of three units around `at`, in a unit of length `unit`.
+/// `--set` flags for a box whose sides are three times `unit`, centred at `unit * at`.
 fn placed(unit: f64, at: [f64; 3]) -> [String; 2] {
     let scale = 0.33 / unit;
     let [x, y, z] = at.map(|v| 0.5 - 0.33 * v);
@@ -122,7 +122,7 @@ fn training_depends_on_neither_unit_nor_origin() {
     .map(|(unit, at)| {
         let flags = placed(unit, at);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let (run, _) = Scene::new(unit, at).train_and_keep(&flags);
+        let (run, _) = Scene::new(unit, at).train_and_measure(&flags);
         run
     });
     let (loss, psnr) = measured[0];
@@ -134,31 +134,34 @@ fn training_depends_on_neither_unit_nor_origin() {
 }
 
 impl Scene {
-    /// The last loss and the PSNR of a run.
-    fn train_and_keep(&self, flags: &[&str]) -> ((f64, f64), String) {
-        let (run, told) = self.train("new", flags);
-        ((loss(&run), psnr(&run)), told)
+    /// Train a run, and return its last loss, its PSNR and stderr.
+    fn train_and_measure(&self, flags: &[&str]) -> ((f64, f64), String) {
+        let (run, printed) = self.train("new", flags);
+        ((loss(&run), psnr(&run)), printed)
     }
 }
 
 #[test]
-fn a_scene_that_no_file_places_is_placed_by_its_cameras() {
+fn a_scene_without_a_placement_is_placed_by_its_cameras() {
     if !has_adapter() {
         return;
     }
-    let (reference, told) = Scene::new(1.0, [0.0; 3]).train_and_keep(&[]);
-    assert!(!told.contains("scene: a box"), "{told}");
+    let (reference, printed) = Scene::new(1.0, [0.0; 3]).train_and_measure(&[]);
+    assert!(!printed.contains("scene: a box"), "{printed}");
     for (unit, at) in [(1000.0, [0.0; 3]), (0.001, [0.0; 3]), (1.0, FAR)] {
         let scene = Scene::new(unit, at);
-        let (run, told) = scene.train("placed", &[]);
+        let (run, printed) = scene.train("placed", &[]);
         assert!(
             (psnr(&run) - reference.1).abs() < 1.0,
             "{unit}: {} against {}",
             psnr(&run),
             reference.1
         );
-        // What is told is what is used, and does the same when it is typed.
-        let line = told.lines().find(|l| l.contains("scene: a box")).unwrap();
+        // The reported placement is the one in use, and gives the same run when it is set by flags.
+        let line = printed
+            .lines()
+            .find(|l| l.contains("scene: a box"))
+            .unwrap();
         let value = |key: &str| {
             let rest = line.split(&format!("{key}=")).nth(1).unwrap();
             rest.split([' ', ';', ')']).next().unwrap().to_owned()
@@ -169,20 +172,20 @@ fn a_scene_that_no_file_places_is_placed_by_its_cameras() {
             placed["scale"].as_float().unwrap(),
             scale.parse::<f64>().unwrap()
         );
-        let (typed, told) = scene.train(
+        let (typed, printed) = scene.train(
             "typed",
             &[
                 &format!("--set=scene.scale={scale}"),
                 &format!("--set=scene.offset={offset}"),
             ],
         );
-        assert!(!told.contains("scene: a box"), "{told}");
+        assert!(!printed.contains("scene: a box"), "{printed}");
         assert_same_tensors(&run, &typed);
     }
 }
 
 #[test]
-fn another_size_stays_around_what_the_cameras_look_at() {
+fn a_box_of_another_size_stays_centred_on_the_focus_of_the_cameras() {
     if !has_adapter() {
         return;
     }
@@ -197,7 +200,7 @@ fn another_size_stays_around_what_the_cameras_look_at() {
 }
 
 #[test]
-fn a_hopeless_box_is_never_called_ready() {
+fn an_unsuitable_box_is_never_reported_as_ready() {
     let cases = [
         (5.0, "warning", "lies inside what the cameras see"),
         (10.0, "error", "of the images' rays meet the scene"),
@@ -208,36 +211,36 @@ fn a_hopeless_box_is_never_called_ready() {
     for (unit, severity, words) in cases {
         let scene = Scene::new(unit, [0.0; 3]);
         let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
-        let (report, told, code) = scene.inspect(&here);
+        let (report, printed, code) = scene.inspect(&here);
         let problems = report["problems"].as_array().unwrap();
         assert_eq!(problems.len(), 1, "{problems:#?}");
         let message = problems[0]["message"].as_str().unwrap();
         assert!(message.contains(words), "{unit}: {message}");
         assert_eq!(problems[0]["severity"], severity, "{message}");
         assert_eq!(code, i32::from(severity == "error"));
-        assert!(!told.contains("ready to train"), "{told}");
-        // The advice works as it is written.
+        assert!(!printed.contains("ready to train"), "{printed}");
+        // The suggested flags work as printed.
         let advice = message.split("; try ").nth(1).unwrap();
         let flags: Vec<&str> = advice.split(' ').collect();
-        let (report, told, code) = scene.inspect(&flags);
+        let (report, printed, code) = scene.inspect(&flags);
         assert_eq!(report["problems"], json!([]), "{advice}");
-        assert!(told.contains("ready to train") && code == 0, "{told}");
+        assert!(printed.contains("ready to train") && code == 0, "{printed}");
         assert!(report["fit"]["rays_inside"].as_f64().unwrap() > 0.5);
         assert!(report["fit"]["cells_across"].as_f64().unwrap() > 50.0);
     }
-    // Nor one that is a little beside what they look at.
+    // Neither is a box that lies beside the focus of the cameras.
     let scene = Scene::new(1000.0, [3.0, 2.0, 0.0]);
     let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
     let (report, _, code) = scene.inspect(&here);
     let severity = &report["problems"][0]["severity"];
     assert_eq!((severity, code), (&json!("error"), 1), "{report:#}");
-    let (report, told, _) = Scene::new(1000.0, [0.0; 3]).inspect(&[]);
+    let (report, printed, _) = Scene::new(1000.0, [0.0; 3]).inspect(&[]);
     assert_eq!(report["problems"], json!([]));
-    assert!(told.contains("scene: a box of 2866"), "{told}");
+    assert!(printed.contains("scene: a box of 2866"), "{printed}");
 }
 
 #[test]
-fn an_origin_far_away_is_said_once_with_flags_that_work() {
+fn a_distant_origin_is_reported_with_flags_that_work() {
     let scene = Scene::new(1.0, FAR);
     let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
     let (report, _, code) = scene.inspect(&here);
@@ -250,8 +253,8 @@ fn an_origin_far_away_is_said_once_with_flags_that_work() {
     assert_eq!((&report["problems"], code), (&json!([]), 0), "{advice}");
 }
 
-/// `image` before `rgb`.
-fn before(image: Image, rgb: [u8; 3]) -> Image {
+/// `image` with `rgb` in place of transparent pixels.
+fn over(image: Image, rgb: [u8; 3]) -> Image {
     let mut image = image;
     for pixel in image.pixels.chunks_exact_mut(4) {
         if pixel[3] == 0 {
@@ -264,16 +267,16 @@ fn before(image: Image, rgb: [u8; 3]) -> Image {
 }
 
 #[test]
-fn the_background_is_that_of_the_images() {
+fn the_background_is_taken_from_the_images() {
     if !has_adapter() {
         return;
     }
     let trained = |change: &dyn Fn(Image) -> Image, more: &[&str]| {
         let scene = Scene::with(16, 1.0, [0.0; 3], Some(1), |camera| change(sphere(camera)));
-        let (run, told) = scene.train("new", more);
+        let (run, printed) = scene.train("new", more);
         let scene = config(&run)["scene"].clone();
         let color = |key: &str| scene[key].as_str().unwrap().to_owned();
-        let line = told.lines().find(|l| l.contains("background: "));
+        let line = printed.lines().find(|l| l.contains("background: "));
         (
             color("background"),
             color("eval_background"),
@@ -281,25 +284,26 @@ fn the_background_is_that_of_the_images() {
             psnr(&run),
         )
     };
-    let (background, looked_at, told, _) = trained(&|image| image, &[]);
-    assert_eq!((&*background, &*looked_at), ("random", "white"), "{told}");
-    assert!(told.contains("transparent"), "{told}");
-
-    let (background, looked_at, told, plain) = trained(&|i| before(i, [250, 250, 250]), &[]);
+    let (background, eval_background, printed, _) = trained(&|image| image, &[]);
     assert_eq!(
-        (&*background, &*looked_at),
+        (&*background, &*eval_background),
+        ("random", "white"),
+        "{printed}"
+    );
+    assert!(printed.contains("transparent"), "{printed}");
+
+    let (background, eval_background, printed, plain) = trained(&|i| over(i, [250, 250, 250]), &[]);
+    assert_eq!(
+        (&*background, &*eval_background),
         ("#fafafa", "#fafafa"),
-        "{told}"
+        "{printed}"
     );
-    assert!(told.contains("around the object"), "{told}");
-    let (.., typed) = trained(
-        &|i| before(i, [250, 250, 250]),
-        &["--background", "#fafafa"],
-    );
+    assert!(printed.contains("around the object"), "{printed}");
+    let (.., typed) = trained(&|i| over(i, [250, 250, 250]), &["--background", "#fafafa"]);
     assert_eq!(plain.to_bits(), typed.to_bits(), "{plain} and {typed}");
 
     let filled = |image: Image| {
-        let mut image = before(image, [0; 3]);
+        let mut image = over(image, [0; 3]);
         for (i, pixel) in image.pixels.chunks_exact_mut(4).enumerate() {
             if pixel[..3] == [0; 3] {
                 pixel[0] = (i * 7) as u8;
@@ -308,21 +312,21 @@ fn the_background_is_that_of_the_images() {
         }
         image
     };
-    let (background, looked_at, told, _) = trained(&filled, &[]);
-    assert_ne!(background, "random", "{told}");
-    assert_eq!(background, looked_at);
+    let (background, eval_background, printed, _) = trained(&filled, &[]);
+    assert_ne!(background, "random", "{printed}");
+    assert_eq!(background, eval_background);
     assert!(
-        told.contains("the mean of the images, which the scene fills"),
-        "{told}"
+        printed.contains("the mean colour of the images, which the scene fills"),
+        "{printed}"
     );
 
-    // What is asked for rules.
-    let (background, looked_at, told, _) = trained(&filled, &["--background", "#102030"]);
-    assert_eq!((&*background, &*looked_at), ("#102030", "#102030"));
-    assert_eq!(told, "");
+    // The flag takes precedence.
+    let (background, eval_background, printed, _) = trained(&filled, &["--background", "#102030"]);
+    assert_eq!((&*background, &*eval_background), ("#102030", "#102030"));
+    assert_eq!(printed, "");
 }
 
-/// The walls of a round room, 6 from its middle, in colours that change slowly.
+/// Render the inside of a sphere of radius 6, in colours that vary slowly.
 fn walls(camera: &Camera) -> Image {
     let mut pixels = Vec::new();
     for (y, x) in (0..camera.height).flat_map(|y| (0..camera.width).map(move |x| (y, x))) {
@@ -343,7 +347,7 @@ fn walls(camera: &Camera) -> Image {
 }
 
 #[test]
-fn a_room_does_not_become_fog_before_the_cameras() {
+fn a_room_is_learned_without_fog_at_the_cameras() {
     if !has_adapter() {
         return;
     }
@@ -361,7 +365,7 @@ fn a_room_does_not_become_fog_before_the_cameras() {
         psnr(&run)
     };
     let ours = clear("room", &[]);
-    // As Instant-NGP begins: short steps through a dense field, from the cameras on.
+    // As Instant-NGP starts: short steps from the cameras on, through a field that is dense at first.
     let dense = [
         "--background=black",
         "--set=occupancy.warmup_steps=64",
@@ -374,7 +378,7 @@ fn a_room_does_not_become_fog_before_the_cameras() {
 }
 
 #[test]
-fn what_the_images_say_is_the_same_when_it_is_typed() {
+fn settings_derived_from_the_images_can_be_given_as_flags() {
     if !has_adapter() {
         return;
     }
@@ -386,7 +390,7 @@ fn what_the_images_say_is_the_same_when_it_is_typed() {
         std::fs::read_to_string(run.join("config.toml")).unwrap()
     };
     let found = config("found", &["--method=ngp-small"]);
-    // Half the cameras' distance from the middle.
+    // Half the cameras' distance from the centre.
     assert!(found.contains("near_start = 1.88"), "{found}");
     let background = found
         .lines()
@@ -399,7 +403,7 @@ fn what_the_images_say_is_the_same_when_it_is_typed() {
         "--set=training.opacity_loss=0.29",
     ];
     assert_eq!(config("typed", &typed), found);
-    // What is seen through a scene is asked for, and costs nothing.
+    // With a given background the scene may be transparent, without an opacity loss.
     let seen = config("seen", &["--method=ngp-small", "--background=black"]);
     assert!(!seen.contains("opacity_loss"), "{seen}");
     let file = scene.path().join("runs/found/config.toml");
@@ -412,21 +416,21 @@ fn what_the_images_say_is_the_same_when_it_is_typed() {
 }
 
 #[test]
-fn a_box_before_the_walls_of_a_room_is_told() {
-    // Where the file's box ends before the cameras, the walls that fill the images are not in it.
+fn a_box_that_excludes_the_walls_of_a_room_is_reported() {
+    // The file's box ends before the cameras, so it excludes the walls that fill the images.
     let scene = Scene::with(24, 1.0, [0.0; 3], Some(1), walls);
-    let (report, told, code) = scene.inspect(&[]);
+    let (report, printed, code) = scene.inspect(&[]);
     let problems = report["problems"].as_array().unwrap();
     assert!(problems.len() == 1 && code == 0, "{problems:#?}");
     let message = problems[0]["message"].as_str().unwrap();
     assert!(message.contains("fills the images"), "{message}");
-    assert!(!told.contains("ready to train"), "{told}");
+    assert!(!printed.contains("ready to train"), "{printed}");
     let flags: Vec<&str> = message.split("; try ").nth(1).unwrap().split(' ').collect();
-    let (report, told, _) = scene.inspect(&flags);
+    let (report, printed, _) = scene.inspect(&flags);
     assert_eq!(report["problems"], json!([]), "{flags:?}");
     assert!(
-        told.contains("24 of 24 inside") || told.contains("21 of 21 inside"),
-        "{told}"
+        printed.contains("24 of 24 inside") || printed.contains("21 of 21 inside"),
+        "{printed}"
     );
 }
 
@@ -438,7 +442,7 @@ fn training_without_samples_fails_within_its_first_steps() {
     let scene = Scene::new(1.0, [0.0; 3]);
     let run = scene.path().join("runs/none");
     let mut command = train(scene.path(), &run);
-    // A batch that the samples of no ray fit into.
+    // A batch that is too small for the samples of any ray.
     command.args(["--steps", "100000", "--set=training.batch_size=1024"]);
     let march = "--set=passes.sampler.ray_march";
     command.args([

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use kiln::config::{
-    Cells, Config, DirectionEncoding, FeatureActivation, Field as FieldConfig, FrequencyConfig,
-    Initialization, Network as NetworkConfig, PositionEncoding,
+    Cells, Config, DirectionEncoding, FeatureActivation, FieldConfig, FrequencyConfig,
+    Initialization, NetworkConfig, PositionEncoding,
 };
-use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
-use kiln::gpu::{Count, Gpu, GpuError, Stage, StepState};
+use kiln::field::{Field, FieldGradients, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::gpu::{Gpu, GpuError};
 use kiln::network::binned::NONE;
-use kiln::network::{Bins, CellGrid, Network, SavedActivations};
+use kiln::network::{Batch, Bins, CellGrid, Network, SavedActivations};
+use kiln::step_state::StepState;
 
 use crate::reference::encoding::frequency::Frequency;
 use crate::reference::network::binned::Grid;
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::network::tiled::SkipMlp;
 use crate::reference::random::Pcg;
-use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, samples, to_f32};
+use crate::support::{
+    GpuRay, Rig, assert_close, on_both_devices, on_device, pack_layers, samples, to_f32,
+};
 
-/// A grid whose cells for which `has_network` says no have none.
+/// A grid with a network in each cell for which `has_network` is true.
 fn grid(resolution: [usize; 3], has_network: impl Fn(usize) -> bool) -> Grid {
     let mut n = 0;
     let mut network = |cell: usize| {
@@ -52,7 +55,7 @@ fn map_of(grid: &Grid) -> Vec<u32> {
     grid.networks.iter().map(number).collect()
 }
 
-/// Sorts `positions`, and compares everything that comes of it.
+/// Sort `positions`, and check all outputs.
 fn check_bins(gpu: &Arc<Gpu>, grid: &Grid, positions: &[[f64; 3]]) {
     const TILE: u32 = 16;
     let n = positions.len();
@@ -63,19 +66,11 @@ fn check_bins(gpu: &Arc<Gpu>, grid: &Grid, positions: &[[f64; 3]]) {
     let positions_buffer = rig.buffer(&samples(positions, 0.1));
     let rays: Vec<[u32; 2]> = (0..n as u32).map(|i| [i, 7 * i]).collect();
     let rays = rig.buffer(&rays);
-    // Twice: what the first leaves must not show in the second.
+    // Twice: leftovers of the first run must not affect the second.
     for _ in 0..2 {
         rig.run(|stage| {
-            let (counts, count) = (&rig.counts, Count::Marched);
-            bins.sort(
-                gpu,
-                stage,
-                counts,
-                count,
-                &map,
-                &positions_buffer,
-                Some(&rays),
-            )
+            let batch = Batch::of(&rig.counts, StepState::MARCHED);
+            bins.sort(stage, batch, &map, &positions_buffer, Some(&rays))
         });
     }
     let expected = grid.bins(positions);
@@ -124,14 +119,14 @@ fn each_sample_is_in_one_bin_in_stable_order() {
         let mut pcg = Pcg::new(3);
         let positions: Vec<_> = (0..5000).map(|_| pcg.uniform3(-0.1, 1.1)).collect();
         check_bins(gpu, &grid, &positions);
-        // As many networks as there can be, most of them without samples.
+        // The maximum number of networks, most of them without samples.
         let fine = super::binned::grid([32, 32, 32], |_| true);
         check_bins(gpu, &fine, &positions[..700]);
     });
 }
 
 #[test]
-fn borders_belong_to_the_cell_behind_them_and_faces_of_the_grid_to_none() {
+fn borders_belong_to_the_upper_cell_and_faces_of_the_grid_to_none() {
     on_device(|gpu| {
         let grid = grid([6, 4, 2], |_| true);
         // Multiples of 1/8 are exact, in f32 and on both sides of the comparison.
@@ -243,7 +238,7 @@ impl Reference {
         }
     }
 
-    /// What the density network and what the colour network keep, where there is a network.
+    /// What the density network and the colour network save; `None` where there is no network.
     fn forward(&self, x: [f64; 3], view_dir: [f64; 3]) -> Option<[Vec<Vec<f64>>; 2]> {
         let networks = &self.cells[self.grid.network(x)?];
         let features = self.position.forward(self.grid.local(x));
@@ -271,8 +266,8 @@ impl Reference {
             .all(|m| active(std::array::from_fn(|a| x[a] + m[a])) == here)
     }
 
-    /// Accumulates the gradients of a cell's networks; the gradient with respect to position of density alone if
-    /// `d_color` is zero.
+    /// Accumulate the gradients of a cell's networks, and return the gradient with respect to position, which is that of the
+    /// density alone if `d_color` is zero.
     fn backward(
         &self,
         x: [f64; 3],
@@ -316,25 +311,13 @@ impl Reference {
         vec![zeros; self.cells.len()]
     }
 
-    /// `cells` in the slab of `field`.
+    /// The slab of `field` that holds `cells`.
     fn slab(field: &Field, cells: &[Networks]) -> Vec<f64> {
         let mut slab = vec![0.0; field.slab_len() as usize];
-        let mut pack = |network: &Network, copy: usize, layers: &[Layer]| {
-            let layout = network.layout();
-            for (l, layer) in layers.iter().enumerate() {
-                let n_in = layout.dims[l] as usize;
-                for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
-                    let row_of = layout.row_of(l, o as u32) * layout.width(l);
-                    let corner = copy * layout.copy_stride as usize;
-                    let at = corner + (layout.offset(l) + row_of) as usize;
-                    slab[at..at + n_in].copy_from_slice(row);
-                    slab[at + n_in] = layer.biases[o];
-                }
-            }
-        };
+        let [density, color] = [&field.density, field.color.as_ref().unwrap()].map(Network::layout);
         for (copy, networks) in cells.iter().enumerate() {
-            pack(&field.density, copy, &networks.density);
-            pack(field.color.as_ref().unwrap(), copy, &networks.color);
+            pack_layers(density, copy, &networks.density, &mut slab);
+            pack_layers(color, copy, &networks.color, &mut slab);
         }
         slab
     }
@@ -358,7 +341,7 @@ fn layers_that_do_not_fit_workgroup_memory_at_once() {
 fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     const N_RAYS: u32 = 9;
     const N: usize = 700;
-    // Gradients of the first are added to what is there, those of the other replace it.
+    // Gradients accumulate without rectified features, and overwrite with them.
     let overwrite = rectified;
     let mut pcg = Pcg::new(17);
     let reference = Reference::random(
@@ -367,7 +350,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
         width,
         rectified,
     );
-    let field = Field::new(gpu, &config(&reference.grid, width, rectified)).unwrap();
+    let field = Field::new(gpu.profile(), &config(&reference.grid, width, rectified)).unwrap();
     let rays: Vec<GpuRay> = (0..N_RAYS)
         .map(|_| GpuRay::new([0.0; 3], pcg.direction()))
         .collect();
@@ -406,65 +389,37 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     let d_position = rig.zeros(4 * N);
     // The sizes of all dispatches are known before samples are sorted.
     let [mut forward, mut backward, mut normals] =
-        ["forward", "backward", "normals"].map(Stage::new);
+        ["forward", "backward", "normals"].map(|name| gpu.stage(name));
     let mut build = || -> Result<(), GpuError> {
         let stage = &mut forward;
-        let mut network = Stage::new("network");
-        field.transpose(gpu, stage, &parameters, None)?;
-        field.density(
-            gpu,
-            stage,
-            &mut network,
-            counts,
-            &parameters,
-            &samples,
-            &buffers,
-        )?;
+        let mut network = gpu.stage("network");
+        field.transpose(stage, &parameters, None)?;
+        field.density(stage, &mut network, counts, &parameters, &samples, &buffers)?;
         stage.append(network);
-        field.encode_kept(
-            gpu,
-            stage,
+        let kept = KeptSamples {
             counts,
-            &parameters,
-            &samples,
-            &kept_rays,
-            &buffers,
-        )?;
-        let keep = SavedActivations::Gradients;
-        field.forward(
-            gpu,
-            stage,
-            counts,
-            &parameters,
-            &rays_buffer,
-            &kept_rays,
-            &buffers,
-            keep,
-            true,
-        )?;
-        let mut encode = Stage::new("encode");
+            positions: &samples,
+            sample_rays: &kept_rays,
+            rays: &rays_buffer,
+        };
+        field.encode_kept(stage, &parameters, &kept, &buffers)?;
+        field.forward(stage, &parameters, &kept, &buffers, true)?;
+        let mut encode = gpu.stage("encode");
+        let into = FieldGradients {
+            weights: &gradients,
+            overwrite,
+            tables: &[],
+            scales: &scales,
+        };
         field.backward(
-            gpu,
             &mut backward,
             &mut encode,
-            counts,
             &parameters,
-            &samples,
+            &kept,
             &buffers,
-            &gradients,
-            overwrite,
-            &scales,
-            &[],
+            &into,
         )?;
-        field.density_gradient(
-            gpu,
-            &mut normals,
-            counts,
-            &parameters,
-            &samples,
-            &buffers,
-            &d_position,
-        )
+        field.density_gradient(&mut normals, &parameters, &kept, &buffers, &d_position)
     };
     build().unwrap();
     rig.submit(&[&forward]);

@@ -1,4 +1,4 @@
-//! Rays of cameras against `kiln::camera::Camera::ray`, and the pixels drawn for training.
+//! Camera rays against `kiln::camera::Camera::ray`, and the pixels drawn for training.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use bytemuck::Zeroable;
 use kiln::camera::{Camera, Lens};
 use kiln::config::{Background, Config};
 use kiln::dataset::Image;
-use kiln::gpu::{Gpu, StepState};
+use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
 use kiln::render::{Crop, GpuCrop};
 use kiln::scene_frame::SceneFrame;
+use kiln::step_state::StepState;
 
 use crate::reference::random::Pcg;
-use crate::support::{GpuRay, Rig, on_device};
+use crate::support::{GpuRay, Rig, crop_range, linear_from_srgb, on_device, srgb_from_linear};
 
 fn config(overrides: &[&str]) -> Config {
     let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
@@ -33,7 +34,7 @@ fn camera(lens: Lens, width: u32, height: u32) -> Camera {
     camera.principal = [0.47 * width as f32, 0.55 * height as f32];
     match lens {
         Lens::Orthographic => camera.focal = [0.3 * width as f32, 0.31 * width as f32],
-        // A little less than everything.
+        // A little less than the full panorama.
         Lens::Equirectangular => {
             camera.focal = [width as f32 / 6.0, height as f32 / 2.8];
         }
@@ -92,7 +93,7 @@ fn camera_rays_follow_every_lens() {
             (config(&["scene.pixel_center=0.0"]), 0.0),
         ] {
             for (index, camera) in cameras.iter().enumerate() {
-                // All pixels but the first row and a bit.
+                // All pixels but the first 40, a row and a part of the next.
                 let (first, n) = (40, 31 * 17 - 40);
                 let rig = Rig::new(gpu, n as usize, 0, 0);
                 let on_device: Vec<GpuCamera> = cameras
@@ -106,16 +107,7 @@ fn camera_rays_follow_every_lens() {
                     .unwrap();
                 let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
                 rig.run(|stage| {
-                    camera_rays(
-                        gpu,
-                        stage,
-                        &rig.counts,
-                        &config,
-                        &on_device,
-                        &tile,
-                        &crop,
-                        &rays,
-                    )
+                    camera_rays(stage, &rig.counts, &config, &on_device, &tile, &crop, &rays)
                 });
                 for (i, ray) in rig.read::<GpuRay>(&rays, n as usize).iter().enumerate() {
                     assert_eq!((ray.image, ray.pixel), (index as u32, first + i as u32));
@@ -129,7 +121,7 @@ fn camera_rays_follow_every_lens() {
 }
 
 #[test]
-fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
+fn a_crop_limits_rays_to_where_they_enter_and_leave_it() {
     on_device(|gpu| {
         let crop = Crop::new([-0.4, -0.3, -0.9], [0.3, 0.5, 0.2]).unwrap();
         let camera = camera(Lens::Pinhole, 31, 17);
@@ -143,7 +135,6 @@ fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
         let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
         rig.run(|stage| {
             camera_rays(
-                gpu,
                 stage,
                 &rig.counts,
                 &config(&[]),
@@ -156,13 +147,7 @@ fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
         let (mut misses, mut cuts, mut ends) = (0, 0, 0);
         for (i, ray) in rig.read::<GpuRay>(&rays, n).iter().enumerate() {
             let (x, y) = (i as u32 % 31, i as u32 / 31);
-            let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
-            let mut range = [0.25_f64, 2.7];
-            for a in 0..3 {
-                let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);
-                range[0] = range[0].max(faces[0].min(faces[1]));
-                range[1] = range[1].min(faces[0].max(faces[1]));
-            }
+            let range = crop_range(&camera, &crop, x, y, [0.25, 2.7]);
             assert_eq!(ray.pixel & 0x7fff_ffff, i as u32);
             if range[0] >= range[1] {
                 assert!(ray.t_max <= ray.t_min + 1e-4, "{ray:?}");
@@ -171,7 +156,7 @@ fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
             }
             assert!((f64::from(ray.t_min) - range[0]).abs() < 1e-4, "{ray:?}");
             assert!((f64::from(ray.t_max) - range[1]).abs() < 1e-4, "{ray:?}");
-            // Cut off, or at the camera's own end.
+            // Ended by the crop, or by the camera's far bound.
             let is_cut = ray.pixel >> 31 == 1;
             assert_eq!(is_cut, ray.t_max < 2.7, "{ray:?}");
             *(if is_cut { &mut cuts } else { &mut ends }) += 1;
@@ -183,7 +168,7 @@ fn a_crop_cuts_rays_off_where_they_enter_and_leave_it() {
     });
 }
 
-/// Images of three sizes and lenses with a random pixel everywhere.
+/// Images of several sizes and lenses, with random pixels.
 fn images() -> (Vec<Image>, Vec<Camera>) {
     let mut pcg = Pcg::new(51);
     let sizes = [(6, 4), (5, 7), (3, 3), (6, 4), (8, 2)];
@@ -206,23 +191,7 @@ fn images() -> (Vec<Image>, Vec<Camera>) {
     (sizes.iter().map(image).collect(), cameras)
 }
 
-fn linear_from_srgb(v: f64) -> f64 {
-    if v <= 0.04045 {
-        v / 12.92
-    } else {
-        ((v + 0.055) / 1.055).powf(2.4)
-    }
-}
-
-fn srgb_from_linear(v: f64) -> f64 {
-    if v <= 0.003_130_8 {
-        12.92 * v
-    } else {
-        1.055 * v.powf(1.0 / 2.4) - 0.055
-    }
-}
-
-/// Draws 1000 rays and checks each against its image; returns them.
+/// Draw 1000 rays, check each against its image, and return them.
 fn draw(
     gpu: &Arc<Gpu>,
     config: &Config,
@@ -247,7 +216,7 @@ fn draw(
         rig.buffer(&vec![GpuRay::zeroed(); N]),
         rig.buffer(&vec![-1.0_f32; 4 * N]),
     );
-    rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
+    rig.run(|stage| set.draw(stage, &rig.counts, config, &rays, &targets));
     let rays: Vec<GpuRay> = rig.read(&rays, N);
     let targets: Vec<[f32; 4]> = rig.read(&targets, N);
     for (ray, target) in rays.iter().zip(&targets) {
@@ -262,9 +231,8 @@ fn draw(
         for c in 0..3 {
             let (over, under) = (rgba[c], f64::from(ray.background[c]));
             let expected = if config.scene.linear {
-                srgb_from_linear(
-                    linear_from_srgb(over) * rgba[3] + linear_from_srgb(under) * (1.0 - rgba[3]),
-                )
+                let [over, under] = [over, under].map(linear_from_srgb);
+                srgb_from_linear(over * rgba[3] + under * (1.0 - rgba[3])).0
             } else {
                 over * rgba[3] + under * (1.0 - rgba[3])
             };
@@ -373,9 +341,9 @@ fn fixed_backgrounds_and_linear_color() {
     });
 }
 
-/// Up to the plane at depth 1, of cameras whose lens has one; others keep unit vectors.
+/// Directions reach the plane at depth 1 for lenses that have one; others stay unit vectors.
 #[test]
-fn rays_that_count_depth() {
+fn rays_measured_in_depth() {
     on_device(|gpu| {
         let config = config(&["scene.ray_direction=plane"]);
         for lens in lenses() {
@@ -389,16 +357,7 @@ fn rays_that_count_depth() {
                 .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
                 .unwrap();
             rig.run(|stage| {
-                camera_rays(
-                    gpu,
-                    stage,
-                    &rig.counts,
-                    &config,
-                    &on_device,
-                    &tile,
-                    &crop,
-                    &rays,
-                )
+                camera_rays(stage, &rig.counts, &config, &on_device, &tile, &crop, &rays)
             });
             let forward = camera.forward();
             for ray in rig.read::<GpuRay>(&rays, n) {
@@ -431,7 +390,7 @@ fn drawn(gpu: &Arc<Gpu>, set: &ImageSet, step: u32, config: &Config, n: usize) -
     });
     let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
     let targets = rig.zeros(4 * n);
-    rig.run(|stage| set.draw(gpu, stage, &rig.counts, config, &rays, &targets));
+    rig.run(|stage| set.draw(stage, &rig.counts, config, &rays, &targets));
     rig.read::<GpuRay>(&rays, n)
 }
 
@@ -492,7 +451,7 @@ fn first_steps_start_far_from_the_cameras() {
             starts[0].t_min
         };
         let set = upload([0.5, 9.0]);
-        // A unit of the world is half a unit inside.
+        // A world unit is half a unit of the normalised frame.
         for (step, inside) in [
             (0, 2.0),
             (2, 1.5),

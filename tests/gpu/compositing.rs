@@ -1,40 +1,43 @@
-//! Culling, the gradients of a composited loss, and rendered pixels. Activations and losses are the reference's.
+//! The gradients of a composited loss, and rendered pixels. Activations and losses are the reference's.
 
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use kiln::config::Loss as LossConfig;
-use kiln::gpu::{Buffer, Count, Defines, Gpu, Kernel, StepState};
+use kiln::gpu::{Buffer, Defines, Gpu};
 use kiln::loss;
+use kiln::step_state::StepState;
 
 use crate::reference::compositing::{
     Compositing, DensityActivation, RgbActivation, Sample, d_opacity_of_background,
 };
 use crate::reference::loss::Loss;
 use crate::reference::random::Pcg;
-use crate::support::{GpuRay, Rig, assert_close, on_device, to_f64};
+use crate::support::{
+    GpuRay, Rig, assert_close, linear_from_srgb, on_device, srgb_from_linear, to_f64,
+};
 
 /// f32 from one raw density to the next.
 const STRIDE: usize = 8;
 
-/// Of the pixel that a ray goes through.
+/// Alpha of the pixel of `ray`.
 fn alpha(ray: usize) -> f64 {
     if ray.is_multiple_of(3) { 0.4 } else { 1.0 }
 }
 
 /// Rays with samples, of which the last two rays did not fit the buffers.
-struct Rays {
-    samples: Vec<Vec<Sample>>,
+pub struct Rays {
+    pub samples: Vec<Vec<Sample>>,
     backgrounds: Vec<[f64; 3]>,
     targets: Vec<[f64; 3]>,
 }
 
-const N_RAYS: usize = 70;
-const N_FITTING: usize = 68;
+pub const N_RAYS: usize = 70;
+pub const N_FITTING: usize = 68;
 
 impl Rays {
     /// `last_dt` replaces the last dt of every third ray.
-    fn random(pcg: &mut Pcg, last_dt: Option<f64>) -> Self {
+    pub fn random(pcg: &mut Pcg, last_dt: Option<f64>) -> Self {
         let sample = |pcg: &mut Pcg| Sample {
             raw: [
                 pcg.uniform(-2.0, 2.0),
@@ -63,7 +66,7 @@ impl Rays {
         }
     }
 
-    fn offsets(&self) -> Vec<u32> {
+    pub fn offsets(&self) -> Vec<u32> {
         let mut offsets = vec![0];
         for ray in &self.samples {
             offsets.push(offsets[offsets.len() - 1] + ray.len() as u32);
@@ -75,11 +78,11 @@ impl Rays {
         self.samples.iter().flatten()
     }
 
-    fn n_samples(&self) -> usize {
+    pub fn n_samples(&self) -> usize {
         self.flat().count()
     }
 
-    fn rig(&self, gpu: &Arc<Gpu>) -> Rig {
+    pub fn rig(&self, gpu: &Arc<Gpu>) -> Rig {
         let n = self.n_samples() as u32;
         let rig = Rig::new(gpu, 0, 0, 0);
         rig.set(StepState {
@@ -93,7 +96,7 @@ impl Rays {
     }
 
     /// The buffers that `train` and `render` read.
-    fn inputs(&self, rig: &Rig) -> Vec<(&'static str, Buffer)> {
+    pub fn inputs(&self, rig: &Rig) -> Vec<(&'static str, Buffer)> {
         let rays: Vec<GpuRay> = self
             .backgrounds
             .iter()
@@ -123,7 +126,7 @@ impl Rays {
             .zip(self.flat())
             .for_each(|(to, s)| *to = s.raw[3] as f32);
         let kept_rays: Vec<[u32; 2]> = self.flat().map(|s| [0, (s.t as f32).to_bits()]).collect();
-        // The marched offsets, in x, are not theirs to read.
+        // The marched offsets, in x, must not be read.
         let offsets: Vec<[u32; 2]> = self.offsets().into_iter().map(|o| [12345, o]).collect();
         vec![
             ("counts", rig.counts.state.clone()),
@@ -138,7 +141,7 @@ impl Rays {
     }
 }
 
-fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
+pub fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
     let density = match density {
         DensityActivation::Exp => "exp",
         DensityActivation::Relu => "relu",
@@ -160,45 +163,14 @@ fn activations(density: DensityActivation, color: RgbActivation) -> Defines {
         .set("ndc", false)
 }
 
-/// Runs `pass` of the compositing shader over `rig`'s counts.
-fn run(
-    rig: &Rig,
-    pass: &str,
-    entry: &str,
-    defines: Defines,
-    count: Count,
-    bindings: &[(&str, &Buffer)],
-) {
-    let kernel = Kernel::new(&rig.gpu, "compositing", entry, &defines.set("pass", pass)).unwrap();
+/// Run `pass` of the compositing shader over `rig`'s rays.
+fn run(rig: &Rig, pass: &str, entry: &str, defines: Defines, bindings: &[(&str, &Buffer)]) {
+    let defines = defines.set("pass", pass);
     rig.run(|stage| {
-        stage.dispatch(
-            &rig.gpu,
-            &kernel,
-            bindings,
-            rig.counts.groups(&rig.gpu, count, 64, 1),
-        )?;
+        let per_ray = rig.counts.groups(StepState::RAYS, 64, 1);
+        stage.run("compositing", entry, &defines, bindings, per_ray)?;
         Ok(())
     });
-}
-
-fn linear_from_srgb(v: f64) -> f64 {
-    if v <= 0.04045 {
-        v / 12.92
-    } else {
-        ((v + 0.055) / 1.055).powf(2.4)
-    }
-}
-
-/// sRGB of a linear value, and the derivative.
-fn srgb_from_linear(v: f64) -> (f64, f64) {
-    if v <= 0.003_130_8 {
-        (12.92 * v.max(0.0), 12.92)
-    } else {
-        (
-            1.055 * v.powf(1.0 / 2.4) - 0.055,
-            1.055 / 2.4 * v.powf(1.0 / 2.4 - 1.0),
-        )
-    }
 }
 
 struct Training {
@@ -245,13 +217,12 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         .set("opacity_loss", case.opacity_loss)
         .set("loss_weight", format!("{LOSS_WEIGHT:?}"))
         .set("micro_batches", MICRO_BATCHES as u32);
-    run(&rig, "train", "train", of_loss, Count::Rays, &bindings);
+    run(&rig, "train", "train", of_loss, &bindings);
     run(
         &rig,
         "gradients",
         "gradients_of_samples",
         activations(case.density, case.color).set("opacity_loss", case.opacity_loss),
-        Count::Rays,
         &bindings,
     );
 
@@ -334,7 +305,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
 }
 
 #[test]
-fn training_gradients_as_instant_ngp_has_them() {
+fn training_gradients_of_instant_ngp() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
         check_training(
@@ -352,7 +323,7 @@ fn training_gradients_as_instant_ngp_has_them() {
 }
 
 #[test]
-fn light_that_passes_through_the_scene_costs_where_a_pixel_is_opaque() {
+fn the_opacity_loss_applies_where_pixels_are_opaque() {
     on_device(|gpu| {
         let cases = [
             (Loss::Huber { delta: 0.1 }, false, None),
@@ -376,7 +347,7 @@ fn light_that_passes_through_the_scene_costs_where_a_pixel_is_opaque() {
 }
 
 #[test]
-fn training_gradients_as_nerf_has_them() {
+fn training_gradients_of_nerf() {
     on_device(|gpu| {
         let (density, color) = (DensityActivation::Relu, RgbActivation::Sigmoid);
         check_training(
@@ -430,144 +401,6 @@ fn training_gradients_in_linear_color() {
 }
 
 #[test]
-fn cull_keeps_samples_up_to_the_opaque_one_and_gather_moves_them() {
-    const MIN_TRANSMITTANCE: f64 = 0.3;
-    on_device(|gpu| {
-        let mut pcg = Pcg::new(22);
-        let rays = Rays::random(&mut pcg, None);
-        let n = rays.n_samples();
-        let rig = rays.rig(gpu);
-        let defines = || activations(DensityActivation::Exp, RgbActivation::Sigmoid);
-        let inputs = rays.inputs(&rig);
-        let buffer = |name: &str| &inputs.iter().find(|(n, _)| *n == name).unwrap().1;
-        let ray_offsets = rig.buffer(&rays.offsets());
-        let kept_counts = rig.zeros(N_RAYS);
-        let bindings = [
-            ("counts", buffer("counts")),
-            ("samples", buffer("kept_samples")),
-            ("raw_density", buffer("raw_density")),
-            ("ray_offsets", &ray_offsets),
-            ("kept_counts", &kept_counts),
-        ];
-        run(
-            &rig,
-            "cull",
-            "cull",
-            defines().set("min_transmittance", "0.3"),
-            Count::Rays,
-            &bindings,
-        );
-        let reference = Compositing {
-            density_activation: DensityActivation::Exp,
-            rgb_activation: RgbActivation::Sigmoid,
-            min_transmittance: MIN_TRANSMITTANCE,
-        };
-        let used = |(r, s): (usize, &Vec<Sample>)| {
-            if r < N_FITTING {
-                reference.forward(s).n_used
-            } else {
-                0
-            }
-        };
-        let expected: Vec<u32> = rays
-            .samples
-            .iter()
-            .enumerate()
-            .map(|ray| used(ray) as u32)
-            .collect();
-        assert!(
-            expected
-                .iter()
-                .zip(&rays.samples)
-                .any(|(&kept, s)| 0 < kept && (kept as usize) < s.len())
-        );
-        assert_eq!(rig.read::<u32>(&kept_counts, N_RAYS), expected);
-
-        let (offsets, total) = crate::reference::primitives::exclusive_scan(&expected);
-        let kept_offsets = rig.buffer(&[offsets.clone(), vec![total]].concat());
-        let pairs = rig.zeros(2 * (N_RAYS + 1));
-        let bindings = [
-            ("counts", buffer("counts")),
-            ("ray_offsets", &ray_offsets),
-            ("kept_offsets", &kept_offsets),
-            ("offsets", &pairs),
-        ];
-        run(&rig, "pair", "pair", defines(), Count::Rays, &bindings);
-        let starts = rays.offsets();
-        let expected_pairs: Vec<[u32; 2]> = starts
-            .iter()
-            .zip(offsets.iter().chain([&total]))
-            .map(|(&a, &b)| [a, b])
-            .collect();
-        assert_eq!(rig.read::<[u32; 2]>(&pairs, N_RAYS + 1), expected_pairs);
-
-        let marched: Vec<[f32; 4]> = (0..n)
-            .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
-            .collect();
-        let sample_rays: Vec<[u32; 2]> = (0..N_RAYS as u32)
-            .flat_map(|r| vec![r; rays.samples[r as usize].len()])
-            .zip(0..)
-            .map(|(r, i)| [r, i])
-            .collect();
-        let features: Vec<[f32; 8]> = (0..n)
-            .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
-            .collect();
-        let (m, sr, f) = (
-            rig.buffer(&marched),
-            rig.buffer(&sample_rays),
-            rig.buffer(&features),
-        );
-        let (km, kr, kf) = (rig.zeros(4 * n), rig.zeros(2 * n), rig.zeros(8 * n));
-        let bindings = [
-            ("counts", buffer("counts")),
-            ("samples", &m),
-            ("sample_rays", &sr),
-            ("features", &f),
-            ("offsets", &pairs),
-            ("kept_samples", &km),
-            ("kept_rays", &kr),
-            ("kept_features", &kf),
-        ];
-        run(
-            &rig,
-            "gather",
-            "gather",
-            defines().set("feature_stride", 8),
-            Count::Marched,
-            &bindings,
-        );
-        let kept: Vec<usize> = (0..N_RAYS)
-            .flat_map(|r| (0..expected[r] as usize).map(move |k| (r, k)))
-            .map(|(r, k)| starts[r] as usize + k)
-            .collect();
-        assert!(
-            rig.read::<[f32; 4]>(&km, kept.len())
-                .iter()
-                .zip(&kept)
-                .all(|(a, &i)| *a == marched[i])
-        );
-        assert!(
-            rig.read::<[u32; 2]>(&kr, kept.len())
-                .iter()
-                .zip(&kept)
-                .all(|(a, &i)| *a == sample_rays[i])
-        );
-        assert!(
-            rig.read::<[f32; 8]>(&kf, kept.len())
-                .iter()
-                .zip(&kept)
-                .all(|(a, &i)| *a == features[i])
-        );
-        assert!(
-            rig.read::<f32>(&km, 4 * n)[4 * kept.len()..]
-                .iter()
-                .all(|&v| v == 0.0),
-            "nothing behind the kept"
-        );
-    });
-}
-
-#[test]
 fn rendered_color_opacity_depth_and_normal() {
     on_device(|gpu| {
         let mut pcg = Pcg::new(23);
@@ -591,7 +424,7 @@ fn rendered_color_opacity_depth_and_normal() {
         bindings.extend([("d_position", &d_position), ("image", &image)]);
         let defines =
             activations(DensityActivation::Softplus, RgbActivation::Sigmoid).set("normals", true);
-        run(&rig, "render", "render", defines, Count::Rays, &bindings);
+        run(&rig, "render", "render", defines, &bindings);
 
         let reference = Compositing {
             density_activation: DensityActivation::Softplus,
@@ -607,7 +440,7 @@ fn rendered_color_opacity_depth_and_normal() {
                 &[]
             };
             let composite = reference.forward(samples);
-            // The weight of a sample is what its colour's gradient is multiplied with.
+            // The weight of a sample is the factor in the gradient of its colour.
             let weights = reference.backward(samples, [1.0, 0.0, 0.0], 0.0);
             let mut normal = [0.0; 3];
             for (i, (sample, d)) in samples.iter().zip(&weights).enumerate() {
@@ -629,9 +462,9 @@ fn rendered_color_opacity_depth_and_normal() {
     });
 }
 
-/// The gradient of a density over normalised device coordinates, taken to the world, against differences of the map itself.
+/// The density gradient in normalised device coordinates, transformed to world space, against differences of the mapping.
 #[test]
-fn normals_of_device_coordinates_stand_in_the_world() {
+fn normals_in_device_coordinates_are_transformed_to_world_space() {
     on_device(|gpu| {
         let (near, half) = (1.2_f64, [0.6_f64, 0.45]);
         let (point, gradient) = ([0.4_f64, -0.7, -2.5], [0.3_f64, -0.8, 0.5]);
@@ -676,7 +509,7 @@ fn normals_of_device_coordinates_stand_in_the_world() {
             .set("offset", ["0.5"; 3])
             .set("half_box", "0.5")
             .set("normals", true);
-        run(&rig, "render", "render", defines, Count::Rays, &bindings);
+        run(&rig, "render", "render", defines, &bindings);
         let normal: Vec<f32> = rig.read::<f32>(&image, 8)[4..7].to_vec();
         assert_close("normal", &normal, &expected, 1e-4);
     });

@@ -1,12 +1,12 @@
-//! What a crop box leaves of a rendered field, for every sampler.
+//! Rendering with a crop box, for every sampler.
 
 use kiln::camera::Camera;
 use kiln::render::{Crop, Frame};
 
 use crate::screen::renderer;
-use crate::support::on_device;
+use crate::support::{crop_range, on_device};
 
-/// Methods that march, and that sample evenly and where much was seen; the latter end in a sample without end.
+/// Methods with ray marching, and one with stratified and importance sampling, whose last interval is unbounded.
 const METHODS: [(&str, &[&str]); 3] = [
     ("ngp-small", &[]),
     ("kilonerf-small", &[]),
@@ -22,20 +22,8 @@ fn difference(a: &Frame, b: &Frame) -> f32 {
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// Distances at which pixel (x, y) of `camera` sees the box.
-fn seen(camera: &Camera, crop: &Crop, x: u32, y: u32) -> [f64; 2] {
-    let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
-    let mut range = [0.0_f64, f64::MAX];
-    for a in 0..3 {
-        let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);
-        range[0] = range[0].max(faces[0].min(faces[1]));
-        range[1] = range[1].min(faces[0].max(faces[1]));
-    }
-    range
-}
-
 #[test]
-fn what_lies_outside_is_not_seen_whatever_places_the_samples() {
+fn nothing_outside_a_crop_is_seen_with_any_sampler() {
     on_device(|gpu| {
         let (up, eye) = ([0.0, 0.0, 1.0], [1.9, -1.4, 1.2]);
         let camera = Camera::look_at(eye, [0.0; 3], up, 0.6, 24, 20);
@@ -44,9 +32,12 @@ fn what_lies_outside_is_not_seen_whatever_places_the_samples() {
             let mut cut = whole.beside().unwrap();
             assert!(cut.can_crop());
             let all = whole.render(&camera, None, false).unwrap();
-            assert!(largest(&all.opacity) > 0.5, "{preset}: something is there");
+            assert!(
+                largest(&all.opacity) > 0.5,
+                "{preset}: something is visible"
+            );
 
-            // Everything within: nothing changes but where a last sample's stretch would end.
+            // A box that contains everything changes nothing except where the last interval ends.
             let crop = Crop::new([-50.0; 3], [50.0; 3]).unwrap();
             cut.set_crop(Some(crop));
             let same = cut.render(&camera, None, false).unwrap();
@@ -60,7 +51,7 @@ fn what_lies_outside_is_not_seen_whatever_places_the_samples() {
             for y in 0..camera.height {
                 for x in 0..camera.width {
                     let i = (y * camera.width + x) as usize;
-                    let [near, far] = seen(&camera, &crop, x, y);
+                    let [near, far] = crop_range(&camera, &crop, x, y, [0.0, f64::MAX]);
                     for frame in [&part, &normals] {
                         if near >= far - 1e-4 {
                             assert_eq!(frame.opacity[i], 0.0, "{preset}: {x}, {y}");

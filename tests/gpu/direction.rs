@@ -35,9 +35,7 @@ fn check(
         offset: offset as u32,
     };
     let (rays_buffer, kept) = (rig.buffer(&rays), rig.buffer(&kept_rays));
-    rig.run(|stage| {
-        encode_directions(gpu, stage, &rig.counts, encoding, &rays_buffer, &kept, rows)
-    });
+    rig.run(|stage| encode_directions(stage, &rig.counts, encoding, &rays_buffer, &kept, rows));
     let expected: Vec<f64> = kept_rays
         .iter()
         .flat_map(|&[ray, _]| {

@@ -1,18 +1,18 @@
-//! Distillation: where points are drawn, what the teacher is asked, and the loss against its reference.
+//! Distillation: the points that are drawn, the teacher's outputs, and the loss against its reference.
 
 use std::sync::Arc;
 
 use kiln::config::{Config, SceneHints};
 use kiln::distillation::{Distiller, Teacher};
-use kiln::field::{Field, FieldParameters};
-use kiln::gpu::{AdapterClass, Gpu, Stage, StepState};
+use kiln::field::{Field, FieldParameters, KeptSamples};
+use kiln::gpu::{AdapterClass, Gpu, Planner, Stage};
 use kiln::network::SavedActivations;
 use kiln::network::binned::NONE;
-use kiln::occupancy::OccupancyGrid;
 use kiln::pass::{Capacity, Pass};
+use kiln::step_state::StepState;
 
 use crate::reference::compositing::{DensityActivation, RgbActivation};
-use crate::reference::distillation::Lesson;
+use crate::reference::distillation::DistillationLoss;
 use crate::reference::random::Pcg;
 use crate::support::{Rig, assert_close, on_device, to_f64};
 
@@ -25,7 +25,7 @@ fn config(preset: &str, overrides: &[&str]) -> Config {
 
 /// Random weights and tables of one field.
 fn random(gpu: &Arc<Gpu>, config: &Config, pcg: &mut Pcg) -> (Field, FieldParameters) {
-    let field = Field::of_passes(gpu, config).unwrap().remove(0);
+    let field = Field::of_passes(gpu.profile(), config).unwrap().remove(0);
     let parameters = FieldParameters::new(gpu, &field).unwrap();
     let mut fill = |buffer: &kiln::gpu::Buffer, bound: f64| {
         let n = buffer.bytes() as usize / 4;
@@ -98,9 +98,6 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
         .unwrap()
         .remove(0);
     let (_, of_student) = random(gpu, &student, &mut pcg);
-    let grid = OccupancyGrid::of_config(gpu, &student, &pass.field)
-        .unwrap()
-        .unwrap();
     let rig = Rig {
         gpu: Arc::clone(gpu),
         counts: pass.counts.clone(),
@@ -122,31 +119,28 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
         map[cell] = network as u32;
     }
 
-    let cells = pass.field.cells.clone().unwrap();
     let distillation = student.distillation.clone().unwrap();
     let ray_losses = rig.zeros(RAYS as usize * 12);
     let teacher = Teacher::new(teacher, field.clone(), parameters.clone());
     let before = gpu.allocated_bytes();
-    let lessons = Distiller::new(gpu, &distillation, &teacher, &pass, (&cells, &grid)).unwrap();
-    let allocated = gpu.allocated_bytes() - before + FieldParameters::bytes(&field);
-    let planned = Distiller::bytes(gpu, &student, &teacher, POINTS);
-    // Buffers of nothing have a least size.
-    let least = 1024;
-    assert!(
-        (planned..planned + least).contains(&allocated),
-        "{allocated} bytes allocated, {planned} planned"
-    );
-    assert_eq!((lessons.n_points, lessons.n_rays), (POINTS, RAYS));
-    lessons.set_map(gpu, &map, &bits);
+    let distiller = Distiller::of_config(gpu, &student, &teacher, pass.capacity);
+    let distiller = distiller.unwrap().unwrap();
+    let of_parameters = Planner::new(gpu.profile());
+    FieldParameters::new(&of_parameters, &field).unwrap();
+    let allocated = gpu.allocated_bytes() - before + of_parameters.bytes();
+    let planned = Distiller::bytes(gpu.profile(), &student, &teacher, pass.capacity).unwrap();
+    assert_eq!(allocated, planned, "allocated and planned bytes");
+    assert_eq!((distiller.n_points, distiller.n_rays), (POINTS, RAYS));
+    distiller.set_map(gpu, &map, &bits);
     let cell_map = of_student.cells.as_ref().unwrap();
     gpu.write(cell_map, 0, &map);
-    let stages = lessons
+    let stages = distiller
         .stages(gpu, &teacher, &pass, &of_student, &ray_losses)
         .unwrap();
     rig.submit(&stages.iter().collect::<Vec<&Stage>>());
 
     let n = POINTS as usize;
-    let samples: Vec<[f32; 4]> = rig.read(&pass.kept_samples, n);
+    let samples: Vec<[f32; 4]> = rig.read(&pass.kept.samples, n);
     let dense: Vec<usize> = (0..n_voxels).filter(|v| is_dense(*v)).collect();
     // Coarser cascades are larger; the coarsest is the box.
     let corners = |voxel: usize| {
@@ -173,9 +167,9 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     }
     let [least, most] = [n / networks.len(), n.div_ceil(networks.len())];
     assert!(of_network.iter().all(|m| (least..=most).contains(m)));
-    // Of those that reach into the grid, two thirds at least.
+    // At least two thirds of the voxels that reach into the grid.
     assert!(hit.len() > 300, "points in {} voxels only", hit.len());
-    let sample_rays: Vec<[u32; 2]> = rig.read(&pass.kept_rays, n);
+    let sample_rays: Vec<[u32; 2]> = rig.read(&pass.kept.sample_rays, n);
     assert!(
         sample_rays
             .iter()
@@ -191,14 +185,14 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     }
     assert!(mean.iter().all(|m| m.abs() < 0.25), "{mean:?}");
 
-    let targets: Vec<f32> = rig.read(&lessons.targets, 4 * n);
-    let expected = answers(&rig, &field, &parameters, &samples, &rays);
-    assert_close("the teacher's answers", &targets, &expected, 1e-6);
+    let targets: Vec<f32> = rig.read(&distiller.targets, 4 * n);
+    let expected = teacher_outputs(&rig, &field, &parameters, &samples, &rays);
+    assert_close("the teacher's outputs", &targets, &expected, 1e-6);
     let targets = to_f64(&targets);
     let raw = pass.field.raw_outputs(&pass.buffers);
     let raw_density = to_f64(&rig.read::<f32>(&raw.density, n));
     let raw_color = to_f64(&rig.read::<f32>(&raw.color, 4 * n));
-    let lesson = Lesson {
+    let objective = DistillationLoss {
         density,
         color: RgbActivation::Sigmoid,
         distance: f64::from(distillation.alpha_distance),
@@ -208,13 +202,13 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     for i in 0..n {
         let color = std::array::from_fn(|c| raw_color[4 * i + c]);
         let target = std::array::from_fn(|c| targets[4 * i + c]);
-        let (of_color, of_density) = lesson.gradient(color, raw_density[i], target);
+        let (of_color, of_density) = objective.gradient(color, raw_density[i], target);
         d_color.extend(of_color.map(|d| d / n as f64));
         d_color.push(0.0);
         d_density.push(of_density / n as f64);
         // end_batch takes the mean over rays.
         losses[i % RAYS as usize] +=
-            lesson.loss(color, raw_density[i], target) / n as f64 * f64::from(RAYS);
+            objective.loss(color, raw_density[i], target) / n as f64 * f64::from(RAYS);
     }
     let d_raw = pass.field.d_raw_outputs(&pass.buffers);
     assert_close("d_color", &rig.read(&d_raw.color, 4 * n), &d_color, 1e-5);
@@ -224,8 +218,8 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     assert_close("loss", &got, &losses, 1e-5);
 }
 
-/// What `field` says at `samples`, seen in the directions of their `rays`, asked the other way round: colour and density.
-fn answers(
+/// Colour and density of `field` at `samples` in the directions of their `rays`, evaluated in reverse order.
+fn teacher_outputs(
     rig: &Rig,
     field: &Field,
     parameters: &FieldParameters,
@@ -245,31 +239,18 @@ fn answers(
     let buffers = field
         .buffers(gpu, "test", 0, rows, SavedActivations::Nothing)
         .unwrap();
-    let counts = &rig.counts;
-    let (mut encode, mut forward) = (Stage::new("encode"), Stage::new("forward"));
+    let (mut encode, mut forward) = (gpu.stage("encode"), gpu.stage("forward"));
+    let samples = KeptSamples {
+        counts: &rig.counts,
+        positions: &points,
+        sample_rays: &sample_rays,
+        rays: &rays,
+    };
     field
-        .encode_kept(
-            gpu,
-            &mut encode,
-            counts,
-            parameters,
-            &points,
-            &sample_rays,
-            &buffers,
-        )
+        .encode_kept(&mut encode, parameters, &samples, &buffers)
         .unwrap();
     field
-        .forward(
-            gpu,
-            &mut forward,
-            counts,
-            parameters,
-            &rays,
-            &sample_rays,
-            &buffers,
-            SavedActivations::Nothing,
-            true,
-        )
+        .forward(&mut forward, parameters, &samples, &buffers, true)
         .unwrap();
     rig.submit(&[&encode, &forward]);
     let raw = field.raw_outputs(&buffers);
@@ -281,17 +262,17 @@ fn answers(
     .map(|v| v as usize);
     let density: Vec<f32> = rig.read(&raw.density, stride * n);
     let color: Vec<f32> = rig.read(&raw.color, color_stride * n);
-    let answer = |i: usize| {
+    let output = |i: usize| {
         let raw = |c: usize| f64::from(color[color_stride * i + first + c]);
         let value = |c: usize| RgbActivation::Sigmoid.value(raw(c));
         let density = DensityActivation::Exp.value(f64::from(density[stride * i]));
         [value(0), value(1), value(2), density]
     };
-    (0..n).rev().flat_map(answer).collect()
+    (0..n).rev().flat_map(output).collect()
 }
 
 #[test]
-fn a_lesson_is_about_dense_places_and_compares_colour_and_opacity() {
+fn a_distillation_step_draws_dense_points_and_compares_colour_and_opacity() {
     on_device(|gpu| {
         check(gpu, "softplus", DensityActivation::Softplus, 1);
         check(gpu, "relu", DensityActivation::Relu, 2);

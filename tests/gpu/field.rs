@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use kiln::config::{
-    Config, DirectionEncoding, Field as FieldConfig, HashGridConfig, Initialization,
-    Network as NetworkConfig, PositionEncoding,
+    Config, DirectionEncoding, FieldConfig, HashGridConfig, Initialization, NetworkConfig,
+    PositionEncoding,
 };
-use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
-use kiln::gpu::{Gpu, Stage};
-use kiln::network::{Network, SavedActivations};
+use kiln::field::{Field, FieldGradients, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::gpu::Gpu;
+use kiln::network::SavedActivations;
 
 use crate::reference::encoding::hash_grid::{HashGrid, levels_ngp};
 use crate::reference::encoding::spherical_harmonics;
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
-use crate::support::{GpuRay, Rig, assert_close, on_both_devices, samples, to_f64};
+use crate::support::{GpuRay, Rig, assert_close, on_both_devices, pack_layers, samples, to_f64};
 
 const N_DENSITY_OUTPUTS: usize = 8;
 const SH_DEGREE: u32 = 3;
@@ -97,7 +97,7 @@ impl Reference {
         (input, color)
     }
 
-    /// Accumulates parameter gradients.
+    /// Accumulate parameter gradients.
     fn backward(
         &self,
         x: [f64; 3],
@@ -150,26 +150,12 @@ impl Reference {
         }
     }
 
-    /// Network weights in the slab of `field`.
+    /// The slab of `field` that holds the networks' weights.
     fn slab(&self, field: &Field) -> Vec<f64> {
         let mut slab = vec![0.0; field.slab_len() as usize];
-        let mut pack = |network: &Network, layers: &[Layer]| {
-            let network = network.layout();
-            for (l, layer) in layers.iter().enumerate() {
-                let n_in = network.dims[l] as usize;
-                for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
-                    let at = network.offset(l) as usize + o * network.width(l) as usize;
-                    slab[at..at + n_in].copy_from_slice(row);
-                    layer
-                        .biases
-                        .get(o)
-                        .into_iter()
-                        .for_each(|b| slab[at + n_in] = *b);
-                }
-            }
-        };
-        pack(&field.density, &self.density.1);
-        pack(field.color.as_ref().unwrap(), &self.color.1);
+        let color = field.color.as_ref().unwrap();
+        pack_layers(field.density.layout(), 0, &self.density.1, &mut slab);
+        pack_layers(color.layout(), 0, &self.color.1, &mut slab);
         slab
     }
 
@@ -202,7 +188,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     const N: usize = 203;
     let mut pcg = Pcg::new(41);
     let reference = Reference::random(&mut pcg, biases);
-    let field = Field::new(gpu, &config(biases)).unwrap();
+    let field = Field::new(gpu.profile(), &config(biases)).unwrap();
     let rays: Vec<GpuRay> = (0..N_RAYS)
         .map(|_| GpuRay::new([0.0; 3], pcg.direction()))
         .collect();
@@ -239,13 +225,10 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         rig.buffer(&rays),
         rig.buffer(&points.iter().map(|p| [p.1, 0]).collect::<Vec<[u32; 2]>>()),
     );
-    let (mut encode, mut network) = (Stage::new("encode"), Stage::new("network"));
-    field
-        .transpose(gpu, &mut encode, &parameters, None)
-        .unwrap();
+    let (mut encode, mut network) = (gpu.stage("encode"), gpu.stage("network"));
+    field.transpose(&mut encode, &parameters, None).unwrap();
     field
         .density(
-            gpu,
             &mut encode,
             &mut network,
             counts,
@@ -255,18 +238,14 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         )
         .unwrap();
     network.copy(&buffers.features, &buffers.kept_features);
+    let kept = KeptSamples {
+        counts,
+        positions: &samples,
+        sample_rays: &kept_rays,
+        rays: &rays_buffer,
+    };
     field
-        .forward(
-            gpu,
-            &mut network,
-            counts,
-            &parameters,
-            &rays_buffer,
-            &kept_rays,
-            &buffers,
-            SavedActivations::Gradients,
-            true,
-        )
+        .forward(&mut network, &parameters, &kept, &buffers, true)
         .unwrap();
     rig.submit(&[&encode, &network]);
 
@@ -321,20 +300,21 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     let scale = 2_f32.powi(18);
     let scales = rig.buffer(&[scale; 6]);
     let tables = field.tables().allocate(gpu, "gradients", 4).unwrap();
-    let (mut network, mut encode) = (Stage::new("network"), Stage::new("encode"));
+    let (mut network, mut encode) = (gpu.stage("network"), gpu.stage("encode"));
+    let into = FieldGradients {
+        weights: &gradients,
+        overwrite: false,
+        tables: &tables,
+        scales: &scales,
+    };
     field
         .backward(
-            gpu,
             &mut network,
             &mut encode,
-            counts,
             &parameters,
-            &samples,
+            &kept,
             &buffers,
-            &gradients,
-            false,
-            &scales,
-            &tables,
+            &into,
         )
         .unwrap();
     rig.submit(&[&network, &encode]);
@@ -349,17 +329,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
     assert_close("table gradients", &actual, &d.table, 2e-5);
 
     let d_position = rig.zeros(4 * N);
-    rig.run(|stage| {
-        field.density_gradient(
-            gpu,
-            stage,
-            counts,
-            &parameters,
-            &samples,
-            &buffers,
-            &d_position,
-        )
-    });
+    rig.run(|stage| field.density_gradient(stage, &parameters, &kept, &buffers, &d_position));
     let actual = to_f64(&rig.read::<f32>(&d_position, 4 * N));
     let actual: Vec<f32> = actual
         .chunks_exact(4)

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kiln::config::FrequencyConfig;
 use kiln::encoding::Frequency;
-use kiln::gpu::{Count, Gpu};
-use kiln::network::Rows;
+use kiln::gpu::Gpu;
+use kiln::network::{Batch, Rows};
+use kiln::step_state::StepState;
 
 use crate::reference::encoding::frequency;
 use crate::reference::random::Pcg;
@@ -24,7 +25,7 @@ fn check(
     let positions: Vec<[f64; 3]> = (0..300).map(|_| pcg.uniform3(0.0, 1.0)).collect();
     let n = positions.len();
     let (scale, offset) = (config.scale.unwrap(), config.offset.unwrap());
-    // As f32 has them on the device.
+    // In f32, as on the device.
     let encoded: Vec<[f64; 3]> = positions
         .iter()
         .map(|p| [0, 1, 2].map(|i| f64::from(scale * p[i] as f32 + offset[i])))
@@ -34,12 +35,19 @@ fn check(
     let stride = encoding.n_outputs().next_multiple_of(4) + 4;
     let features = rig.buffer(&strided(&vec![vec![]; n], stride, 0, 9.0));
     let rows = Rows::of(&features, stride);
-    rig.run(|stage| encoding.forward(gpu, stage, &rig.counts, Count::Kept, &samples, rows));
+    rig.run(|stage| {
+        encoding.forward(
+            stage,
+            Batch::of(&rig.counts, StepState::KEPT),
+            &samples,
+            rows,
+        )
+    });
     let expected: Vec<f64> = encoded
         .iter()
         .flat_map(|&x| {
             let mut row = reference.forward(x);
-            row.resize(stride as usize, 9.0); // columns that are not the encoding's stay as they were
+            row.resize(stride as usize, 9.0); // other columns do not change
             row
         })
         .collect();
@@ -54,10 +62,8 @@ fn check(
     let rows = Rows::of(&d_features, stride);
     rig.run(|stage| {
         encoding.d_position(
-            gpu,
             stage,
-            &rig.counts,
-            Count::Kept,
+            Batch::of(&rig.counts, StepState::KEPT),
             &samples,
             rows,
             &d_position,

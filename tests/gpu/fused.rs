@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use kiln::gpu::{Count, Gpu};
+use kiln::gpu::Gpu;
 use kiln::network::{Backward, Batch, Fused, Layout, Network, Rows, SavedActivations, Weights};
+use kiln::step_state::StepState;
 
 use crate::reference::network::fused::{Layer, Mlp};
 use crate::reference::random::Pcg;
-use crate::support::{Rig, assert_close, on_both_devices, on_device, random_rows, strided};
+use crate::support::{
+    Rig, assert_close, on_both_devices, on_device, pack_layers, random_rows, strided,
+};
 
 struct Case {
     dims: &'static [u32],
@@ -26,16 +29,7 @@ fn pack(network: &Layout, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f6
     let (base, len) = (base as usize, network.slab_len() as usize);
     let mut slab = vec![elsewhere; base + len + 8];
     slab[base..base + len].fill(0.0);
-    for (l, layer) in layers.iter().enumerate() {
-        let (n_in, n_out) = (network.dims[l] as usize, network.dims[l + 1] as usize);
-        for o in 0..n_out {
-            let row = network.offset(l) as usize + o * network.width(l) as usize;
-            slab[row..row + n_in].copy_from_slice(&layer.weights[o * n_in..(o + 1) * n_in]);
-            if let Some(bias) = layer.biases.get(o) {
-                slab[row + n_in] = *bias;
-            }
-        }
-    }
+    pack_layers(network, 0, layers, &mut slab);
     slab
 }
 
@@ -72,7 +66,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     let layers = mlp.random(&mut pcg);
     let layout = Layout::new(case.dims, case.biases, case.base);
-    let network = Network::Fused(Fused::new(gpu, layout.clone(), false));
+    let network = Network::Fused(Fused::new(gpu.profile(), layout.clone(), false));
     let (n, last) = (case.n, layout.n_layers() - 1);
     let inputs = decided_inputs(&mlp, &layers, n, &mut pcg);
     let forwards: Vec<_> = inputs.iter().map(|x| mlp.forward(&layers, x)).collect();
@@ -83,13 +77,13 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         values: rig.floats(&slab),
         transposed: rig.zeros(slab.len()),
     };
-    rig.run(|stage| network.transpose(gpu, stage, &weights, None));
+    rig.run(|stage| network.transpose(stage, &weights, None));
     let activations = network
         .activations(gpu, "test", n as u64, SavedActivations::Gradients)
         .unwrap();
     let around = case.around;
 
-    // The bias column holds anything: the kernels put the 1 there themselves.
+    // The bias column may hold anything: the kernels write the 1 themselves.
     let padded = |rows: &[Vec<f64>], width: u32, bias_at: Option<usize>| -> Vec<Vec<f64>> {
         let pad = |row: &Vec<f64>| {
             let mut row = row.clone();
@@ -125,14 +119,12 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     rig.run(|stage| {
         network.forward(
-            gpu,
             stage,
-            Batch::of(counts, Count::Kept),
+            Batch::of(counts, StepState::KEPT),
             &weights,
             input,
             rows,
             &activations,
-            SavedActivations::Gradients,
         )
     });
     let outputs: Vec<Vec<f64>> = forwards.iter().map(|f| f.output().to_vec()).collect();
@@ -150,16 +142,17 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
 
     if case.density_only {
         let narrow = rig.buffer(&strided(&vec![vec![]; n], 4, 0, 9.0));
+        let nothing = SavedActivations::Nothing;
+        let unsaved = network.activations(gpu, "test", n as u64, nothing);
+        let unsaved = unsaved.unwrap();
         rig.run(|stage| {
             network.forward(
-                gpu,
                 stage,
-                Batch::of(counts, Count::Kept),
+                Batch::of(counts, StepState::KEPT),
                 &weights,
                 input,
                 Rows::of(&narrow, 4),
-                &activations,
-                SavedActivations::Nothing,
+                &unsaved,
             )
         });
         let expected: Vec<f64> = outputs.iter().flat_map(|row| row[..4].to_vec()).collect();
@@ -204,9 +197,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     rig.run(|stage| {
         network.backward(
-            gpu,
             stage,
-            Batch::of(counts, Count::Kept),
+            Batch::of(counts, StepState::KEPT),
             &weights,
             input,
             &activations,
@@ -226,7 +218,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         &expected,
         1e-5,
     );
-    // Gradients accumulate on the 0.5 that were there, and leave the rest of the slab alone.
+    // Gradients are added to the initial 0.5, and the rest of the slab does not change.
     let expected: Vec<f64> = pack(&layout, case.base, &d_layers, 0.0)
         .iter()
         .map(|g| g + 0.5)
@@ -326,10 +318,10 @@ fn weights_in_a_slab_too_large_for_a_uniform_binding() {
 }
 
 #[test]
-fn no_sample_leaves_everything_as_it_was() {
+fn no_samples_change_nothing() {
     on_device(|gpu| {
         let layout = Layout::new(&[32, 64, 16], false, 0);
-        let network = Network::Fused(Fused::new(gpu, layout.clone(), false));
+        let network = Network::Fused(Fused::new(gpu.profile(), layout.clone(), false));
         let rig = Rig::new(gpu, 0, 0, 0);
         let len = layout.slab_len() as usize;
         let weights = Weights {
@@ -351,12 +343,9 @@ fn no_sample_leaves_everything_as_it_was() {
             overwrite: false,
         };
         rig.run(|stage| {
-            let (batch, keep) = (
-                Batch::of(&rig.counts, Count::Kept),
-                SavedActivations::Gradients,
-            );
-            network.forward(gpu, stage, batch, &weights, input, rows, &activations, keep)?;
-            network.backward(gpu, stage, batch, &weights, input, &activations, &backward)
+            let batch = Batch::of(&rig.counts, StepState::KEPT);
+            network.forward(stage, batch, &weights, input, rows, &activations)?;
+            network.backward(stage, batch, &weights, input, &activations, &backward)
         });
         assert!(rig.read::<f32>(&output, 512 * 16).iter().all(|&v| v == 9.0));
         assert!(rig.read::<f32>(&gradients, len).iter().all(|&v| v == 0.5));

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use kiln::config::HashGridConfig;
 use kiln::encoding::HashGrid;
-use kiln::gpu::{Buffer, Count, Gpu};
-use kiln::network::Rows;
+use kiln::gpu::{Buffer, Gpu};
+use kiln::network::{Batch, Rows};
+use kiln::step_state::StepState;
 
 use crate::reference::encoding::hash_grid::{self, levels_ngp};
 use crate::reference::random::Pcg;
@@ -95,13 +96,21 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     let stride = grid.n_outputs().next_multiple_of(4) + 4;
     let features = rig.buffer(&strided(&vec![vec![]; n], stride, 0, 9.0));
     let rows = Rows::of(&features, stride);
-    rig.run(|stage| grid.forward(gpu, stage, counts, Count::Kept, &tables, &samples, rows));
+    rig.run(|stage| {
+        grid.forward(
+            stage,
+            Batch::of(counts, StepState::KEPT),
+            &tables,
+            &samples,
+            rows,
+        )
+    });
     let actual: Vec<f32> = rig.read(&features, n * stride as usize);
     let expected: Vec<f64> = positions
         .iter()
         .flat_map(|&x| {
             let mut row = reference.forward(x, &table);
-            row.resize(stride as usize, 9.0); // columns that are not the encoding's stay as they were
+            row.resize(stride as usize, 9.0); // other columns do not change
             row
         })
         .collect();
@@ -118,7 +127,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         .collect();
     let d_features = rig.buffer(&strided(&d_out, stride, 0, f32::NAN));
     let rows = Rows::of(&d_features, stride);
-    // A scale of its own for every level, so that none is taken for another.
+    // A different scale for every level, so that using another level's scale fails.
     let scales = [
         2_f32.powi(20),
         2_f32.powi(22),
@@ -130,10 +139,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     for _ in 0..2 {
         rig.run(|stage| {
             grid.backward(
-                gpu,
                 stage,
-                counts,
-                Count::Kept,
+                Batch::of(counts, StepState::KEPT),
                 &samples,
                 rows,
                 &gradient_scales,
@@ -171,10 +178,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     let d_position = rig.buffer(&vec![7.0_f32; 4 * n]);
     rig.run(|stage| {
         grid.d_position(
-            gpu,
             stage,
-            counts,
-            Count::Kept,
+            Batch::of(counts, StepState::KEPT),
             &tables,
             &samples,
             rows,
@@ -282,10 +287,8 @@ fn gradients_of_one_step_do_not_depend_on_the_order_of_execution() {
             let rows = Rows::of(&d, 20);
             rig.run(|stage| {
                 grid.backward(
-                    gpu,
                     stage,
-                    &rig.counts,
-                    Count::Kept,
+                    Batch::of(&rig.counts, StepState::KEPT),
                     &samples,
                     rows,
                     &scales,

@@ -1,12 +1,13 @@
-//! Importance sampling: what is drawn from given weights, and the properties that any weights must give.
+//! Importance sampling: draws from given weights, and properties that hold for any weights.
 
 use std::sync::Arc;
 
 use kiln::config::Sampler;
 use kiln::gpu::primitives::Scan;
-use kiln::gpu::{Count, Defines, Gpu, StepState};
+use kiln::gpu::{Defines, Gpu};
 use kiln::sampling::importance::Previous;
-use kiln::sampling::{Pass, Placed, SceneBox, Sources, run};
+use kiln::sampling::{Phase, Placed, Sampling, SceneBox};
+use kiln::step_state::StepState;
 
 use crate::reference::random::Pcg;
 use crate::reference::sampling::importance::{invert, merge};
@@ -20,7 +21,7 @@ const SCENE: SceneBox = SceneBox {
 };
 const N: u32 = 24;
 
-/// One ray's samples before, with the weights they are to have.
+/// The samples of a ray in the previous pass, and the weights that they must have.
 #[derive(Debug, Clone)]
 struct Coarse {
     t: Vec<f64>,
@@ -62,7 +63,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
         .iter()
         .map(|t| [0, ((t * length) as f32).to_bits()])
         .collect();
-    // Behind a column of something else.
+    // Beside a column that must not be read.
     let density: Vec<f32> = of(&Coarse::densities)
         .iter()
         .flat_map(|&d| [d as f32, f32::NAN])
@@ -87,7 +88,15 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
     };
     let scan = Scan::new(gpu, "test", n_rays as u64).unwrap();
     let directions = rig.buffer(&directions);
-    let sources = Sources {
+    let counts = &rig.counts;
+    let sampling = |sampler, jitter| Sampling {
+        sampler,
+        index: 1,
+        scene: &SCENE,
+        resolution: 0,
+        jitter,
+        limited: false,
+        counts,
         rays: &directions,
         occupancy: None,
         previous: Some(&previous),
@@ -97,38 +106,11 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
         jitter: true,
         merge: true,
     };
-    let counts = &rig.counts;
     rig.run(|stage| {
-        run(
-            gpu,
-            stage,
-            counts,
-            &sampler,
-            1,
-            &SCENE,
-            0,
-            Pass::Count,
-            jitter,
-            false,
-            &sources,
-            &placed,
-        )?;
+        sampling(&sampler, jitter).run(stage, Phase::Count, &placed)?;
         let (n, to) = (&placed.ray_counts, &placed.ray_offsets);
-        scan.run(gpu, stage, counts, Count::Rays, n, to)?;
-        run(
-            gpu,
-            stage,
-            counts,
-            &sampler,
-            1,
-            &SCENE,
-            0,
-            Pass::Place,
-            jitter,
-            false,
-            &sources,
-            &placed,
-        )
+        scan.run(stage, counts, StepState::RAYS, n, to)?;
+        sampling(&sampler, jitter).run(stage, Phase::Place, &placed)
     });
     let offsets: Vec<u32> = rig.read(&placed.ray_offsets, n_rays + 1);
     let samples: Vec<[f32; 4]> = rig.read(&placed.samples, capacity);
@@ -142,7 +124,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
                     let x = (0.1 + distance) * 0.25 + 0.5;
                     assert!(
                         (f64::from(samples[i][0]) - x).abs() < 1e-5,
-                        "a place on the ray"
+                        "a position on the ray"
                     );
                     [distance / length, f64::from(samples[i][3]) / length]
                 })
@@ -154,7 +136,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
 fn random_coarse(pcg: &mut Pcg, n: usize) -> Coarse {
     let mut t = pcg.uniform_vec(n, 1.0, 3.0);
     t.sort_by(f64::total_cmp);
-    // Peaks over almost nothing, as a surface gives.
+    // Peaks over almost zero, as surfaces give.
     let weights: Vec<f64> = (0..n)
         .map(|_| pcg.uniform(0.0, 1.0).powi(6) + 1e-3)
         .collect();
@@ -166,7 +148,7 @@ fn random_coarse(pcg: &mut Pcg, n: usize) -> Coarse {
 }
 
 #[test]
-fn without_jitter_the_inverse_at_even_steps_is_merged_with_the_samples_before() {
+fn without_jitter_the_inverse_at_even_steps_is_merged_with_the_previous_samples() {
     on_both_devices(|gpu| {
         let mut pcg = Pcg::new(51);
         let mut rays: Vec<Coarse> = (3..70).map(|n| random_coarse(&mut pcg, n)).collect();
@@ -214,7 +196,7 @@ fn samples_are_sorted_and_stay_between_the_first_and_the_last() {
             let (first, last) = (ray.t[0], ray.t[ray.t.len() - 1]);
             let inside = |s: &[f64; 2]| s[0] >= first - 1e-5 && s[0] <= last + 1e-5;
             assert!(got.iter().all(inside), "{first} to {last}: {got:?}");
-            // Those of before are all there.
+            // All samples of the previous pass are kept.
             for t in &ray.t {
                 let nearest = got
                     .iter()
@@ -249,7 +231,7 @@ fn one_opaque_sample_draws_all_into_its_own_interval() {
 }
 
 #[test]
-fn nothing_seen_spreads_samples_evenly() {
+fn zero_weights_spread_samples_evenly() {
     on_device(|gpu| {
         let t: Vec<f64> = (0..16).map(|i| 2.0 + 0.25 * f64::from(i)).collect();
         let empty = Coarse {
@@ -266,7 +248,7 @@ fn nothing_seen_spreads_samples_evenly() {
     });
 }
 
-/// The share of draws in each interval is its weight's, over many steps.
+/// Over many rays the fraction of draws in each interval is that of its weight.
 #[test]
 fn draws_follow_the_weights() {
     on_device(|gpu| {
@@ -297,7 +279,7 @@ fn draws_follow_the_weights() {
     });
 }
 
-/// Rays that no longer fit have no samples, and the pass before is left alone.
+/// Rays that did not fit the buffers of the previous pass get no samples.
 #[test]
 fn rays_that_did_not_fit_before_get_none() {
     on_device(|gpu| {
@@ -326,7 +308,15 @@ fn rays_that_did_not_fit_before_get_none() {
             sample_rays: rig.zeros(4),
         };
         let rays = rig.buffer(&[GpuRay::new([0.0; 3], [1.0, 0.0, 0.0]); 3]);
-        let sources = Sources {
+        let counts = &rig.counts;
+        let sampling = |sampler, jitter| Sampling {
+            sampler,
+            index: 1,
+            scene: &SCENE,
+            resolution: 0,
+            jitter,
+            limited: false,
+            counts,
             rays: &rays,
             occupancy: None,
             previous: Some(&previous),
@@ -336,23 +326,7 @@ fn rays_that_did_not_fit_before_get_none() {
             jitter: false,
             merge: true,
         };
-        let counts = &rig.counts;
-        rig.run(|stage| {
-            run(
-                gpu,
-                stage,
-                counts,
-                &sampler,
-                1,
-                &SCENE,
-                0,
-                Pass::Count,
-                false,
-                false,
-                &sources,
-                &placed,
-            )
-        });
+        rig.run(|stage| sampling(&sampler, false).run(stage, Phase::Count, &placed));
         assert_eq!(rig.read::<u32>(&placed.ray_counts, 3), [2 + N, 0, 0]);
     });
 }

@@ -4,6 +4,7 @@
 
 mod binned;
 mod camera;
+mod compaction;
 mod compositing;
 mod crop;
 mod direction;

@@ -1,11 +1,12 @@
 //! Noise on raw densities.
 
-use kiln::gpu::{Count, Defines, StepState};
+use kiln::gpu::Defines;
+use kiln::step_state::StepState;
 
 use crate::support::{Rig, on_device};
 
 #[test]
-fn noise_is_gaussian_and_that_of_its_step() {
+fn noise_is_gaussian_and_depends_on_the_step() {
     const N: usize = 20_000;
     on_device(|gpu| {
         let rig = Rig::new(gpu, 0, 0, N);
@@ -15,7 +16,7 @@ fn noise_is_gaussian_and_that_of_its_step() {
                 n_kept_total: total,
                 ..rig.state()
             });
-            // Beside a column that is not its own.
+            // Beside a column that must not change.
             let rows: Vec<f32> = (0..N).flat_map(|_| [2.0, 5.0]).collect();
             let density = rig.buffer(&rows);
             let defines = Defines::new()
@@ -23,8 +24,8 @@ fn noise_is_gaussian_and_that_of_its_step() {
                 .set("deviation", "0.5");
             rig.run(|stage| {
                 let bindings = [("counts", &rig.counts.state), ("raw_density", &density)];
-                let groups = rig.counts.groups(gpu, Count::Kept, 64, 1);
-                stage.run(gpu, "entry/noise", "noise", &defines, &bindings, groups)?;
+                let groups = rig.counts.groups(StepState::KEPT, 64, 1);
+                stage.run("entry/noise", "noise", &defines, &bindings, groups)?;
                 Ok(())
             });
             let rows: Vec<f32> = rig.read(&density, 2 * N);
@@ -50,7 +51,7 @@ fn noise_is_gaussian_and_that_of_its_step() {
         }
         assert_eq!(values, noise(3, N as u32));
         assert_ne!(values, noise(4, N as u32));
-        // The next micro-batch, or pass, of the step goes on where this one ended.
+        // The next micro-batch or pass of the step continues where this one ended.
         let next = noise(3, 2 * N as u32);
         assert!(values.iter().all(|v| v.is_finite()) && values[0] != next[0]);
     });

@@ -1,4 +1,4 @@
-//! The occupancy grid: what an update visits, how values decay and rise, the bits, and the cells no camera sees.
+//! The occupancy grid: the cells that an update visits, how values decay and rise, the bits, and cells that no camera sees.
 
 use std::sync::Arc;
 
@@ -6,13 +6,14 @@ use kiln::camera::{Camera, Lens};
 use kiln::config::{Config, SceneHints};
 use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters};
-use kiln::gpu::{Gpu, Stage, StepState};
+use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::network::SavedActivations;
 use kiln::occupancy::{OccupancyGrid, UNVISITED};
 use kiln::pass::{Capacity, Pass};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
+use kiln::step_state::StepState;
 
 use crate::reference::occupancy;
 use crate::reference::random::Pcg;
@@ -51,7 +52,7 @@ impl Setup {
         ];
         let mut config = Config::preset("ngp-small", &overrides.map(str::to_owned)).unwrap();
         config.resolve(SceneHints::default(), gpu.class());
-        let field = Field::new(gpu, &config.passes[0].field).unwrap();
+        let field = Field::new(gpu.profile(), &config.passes[0].field).unwrap();
         let parameters = FieldParameters::new(gpu, &field).unwrap();
         let level = &field.tables().levels()[0];
         assert!(level.dense && level.resolution == 5);
@@ -120,7 +121,8 @@ impl Setup {
     }
 }
 
-/// The bits that belong to `values`: above the threshold or the mean of what was visited, coarse cells those of fine ones.
+/// The bits of `values`: above the smaller of the threshold and the mean of visited cells; a coarse cell also has those of its
+/// fine ones.
 fn expected_bits(values: &[f32], cascades: u32, threshold: f32) -> Vec<u32> {
     let mut reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
     let visited: Vec<f64> = values[..CELLS]
@@ -163,7 +165,8 @@ fn a_sweep_visits_every_cell_once() {
             .filter(|v| (**v - decay * decay).abs() < 1e-6)
             .count();
         assert_eq!(twice, SWEPT);
-        let state: kiln::gpu::StepState = gpu.read(&setup.grid.counts.state, 0, 1).unwrap()[0];
+        let state: kiln::step_state::StepState =
+            gpu.read(&setup.grid.counts.state, 0, 1).unwrap()[0];
         assert_eq!(state.occupancy_phase, 5);
     });
 }
@@ -208,7 +211,7 @@ fn values_are_optical_thicknesses_within_their_cells() {
 #[test]
 fn occupied_cells_rise_between_sweeps() {
     on_device(|gpu| {
-        // Everything is dense, nothing is known to be: of 1024 visits to cells that are on, all rise.
+        // The field is dense everywhere, while the grid's values are 0: all visited cells rise.
         let setup = Setup::new(gpu, 1, [0.0, 0.0, 0.0, 3.0]);
         setup.set(&[0.0; CELLS]);
         setup.update();
@@ -222,7 +225,7 @@ fn occupied_cells_rise_between_sweeps() {
                 other += 1;
             }
         }
-        // 1024 swept, and of the other 3072 those that 1024 draws with replacement hit: 3072 (1 - e^(-1/4)) = 680.
+        // 1024 are swept, and 1024 draws with replacement hit of the other 3072: 3072 (1 - e^(-1/4)) = 680.
         assert!((1600..1800).contains(&risen), "{risen} risen, {other} not");
         // Cells that are unseen stay so, and those that were never swept stay unvisited.
         setup.set(&[-1.0; CELLS]);
@@ -266,7 +269,7 @@ fn samples_of_a_batch_raise_the_cells_they_lie_in() {
             let samples: Vec<[f32; 4]> = (0..1024)
                 .map(|_| std::array::from_fn(|_| pcg.unit() as f32))
                 .collect();
-            gpu.write(&pass.kept_samples, 0, &samples);
+            gpu.write(&pass.kept.samples, 0, &samples);
             let raw = pass.field.raw_outputs(&pass.buffers);
             let stride = raw.density_stride as usize;
             let densities: Vec<f32> = (0..1024 * stride)
@@ -281,9 +284,9 @@ fn samples_of_a_batch_raise_the_cells_they_lie_in() {
                 n_kept: N as u32,
                 ..bytemuck::Zeroable::zeroed()
             });
-            let mut stage = Stage::new("raise");
-            pass.counts.publish(gpu, &mut stage).unwrap();
-            setup.grid.raise_seen(gpu, &mut stage, &pass).unwrap();
+            let mut stage = gpu.stage("raise");
+            pass.counts.publish(&mut stage).unwrap();
+            setup.grid.raise_seen(&mut stage, &pass).unwrap();
             gpu.submit([&stage]);
             let cascades = aabb_scale.trailing_zeros() + 1;
             let reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
@@ -316,7 +319,7 @@ fn a_grid_that_was_never_visited_is_occupied() {
     });
 }
 
-/// Where along `camera`'s rays points lie in the box, in unit coordinates.
+/// Points along `camera`'s rays that lie in the box, in unit coordinates.
 fn seen(camera: &Camera, scene: &kiln::sampling::SceneBox) -> Vec<[f64; 3]> {
     let mut points = Vec::new();
     let half = f64::from(scene.aabb_scale) / 2.0;
@@ -340,7 +343,7 @@ fn seen(camera: &Camera, scene: &kiln::sampling::SceneBox) -> Vec<[f64; 3]> {
 }
 
 #[test]
-fn cells_that_a_camera_sees_stay_and_others_go() {
+fn cells_that_no_camera_sees_are_marked() {
     let look = |eye, target, fov, lens| {
         let mut camera = Camera::look_at(eye, target, [0.0, 0.0, 1.0], fov, 40, 30);
         camera.lens = lens;
@@ -396,11 +399,11 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
                         );
                     }
                 }
-                // The rest goes, of the finest cascade at least a third.
+                // The rest is marked: of the finest cascade more than a quarter.
                 let gone = thickness[..CELLS].iter().filter(|v| **v < 0.0).count();
                 assert!(
                     gone > CELLS / 4,
-                    "camera {number}: {gone} of {CELLS} cells gone"
+                    "camera {number}: {gone} of {CELLS} cells are marked"
                 );
                 let threshold = setup.config.occupancy.as_ref().unwrap().threshold;
                 assert!(setup.bits() == expected_bits(&thickness, cascades, threshold));
@@ -413,7 +416,7 @@ fn cells_that_a_camera_sees_stay_and_others_go() {
 fn bits_of_random_values() {
     on_device(|gpu| {
         let mut pcg = Pcg::new(71);
-        // Nothing there: values only decay, to what is read back. The mean is below the threshold, then above it.
+        // The field is empty, so values only decay. The mean is below the threshold, then above it.
         for top in [0.008, 0.2] {
             let setup = Setup::new(gpu, 4, [0.0, 0.0, 0.0, -60.0]);
             let values: Vec<f32> = (0..setup.n())

@@ -1,13 +1,14 @@
-//! Adam on both kinds of groups, its moving averages, and what a step begins with: learning rate and gradient scales.
+//! Adam and gradient descent on all kinds of groups, moving averages, and the learning rate and gradient scales of a step.
 
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use kiln::config::{Algorithm, Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
-use kiln::gpu::{Gpu, Groups, Kernel, StepState};
+use kiln::gpu::{Gpu, Groups, Kernel};
 use kiln::network::Matrix;
-use kiln::optimizer::{CellGroup, DenseGroup, SparseGroup, schedule_defines};
+use kiln::optimizer::{CellGroup, CellUpdate, DenseGroup, SparseGroup, schedule_defines};
+use kiln::step_state::StepState;
 
 use crate::reference::optimizer::{Adam, LazyEma, LearningRate, Moments, ema_update};
 use crate::reference::random::Pcg;
@@ -24,7 +25,7 @@ fn config(ema_decay: f32) -> Optimizer {
     }
 }
 
-/// The decimals of an f32 as written in a configuration: what the kernel's constant is too.
+/// The value of an f32 setting, which the kernel's constant has too.
 fn exact(v: f32) -> f64 {
     f64::from(v)
 }
@@ -66,7 +67,7 @@ fn dense_group_follows_adam_and_its_average() {
             gpu.write(&group.gradients, 0, &to_f32(&gradients));
             rig.set(state(step));
             let all = [0, N as u32];
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, all));
+            rig.run(|stage| group.update(stage, &rig.counts, &config, all));
             adam(&config, config.l2_reg).update(
                 exact(RATE) * 0.5,
                 &mut weights,
@@ -75,7 +76,7 @@ fn dense_group_follows_adam_and_its_average() {
             );
             ema_update(exact(config.ema_decay), &mut ema, &weights);
         }
-        // What moved, so that the size of the weights does not hide an error of the step.
+        // Compare changes, so that the size of the weights does not hide an error of the step.
         let moved = |values: &[f64]| -> Vec<f64> {
             values.iter().zip(&start).map(|(v, s)| v - s).collect()
         };
@@ -93,7 +94,7 @@ fn dense_group_follows_adam_and_its_average() {
             rig.read::<f32>(&group.gradients, N)
                 .iter()
                 .all(|&g| g == 0.0),
-            "gradients are used up"
+            "gradients are cleared"
         );
     });
 }
@@ -115,7 +116,7 @@ fn gradient_descent_takes_steps_of_the_gradient() {
             let gradients = pcg.uniform_vec(N, -0.1, 0.1);
             gpu.write(&group.gradients, 0, &to_f32(&gradients));
             rig.set(state(step));
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, N as u32]));
+            rig.run(|stage| group.update(stage, &rig.counts, &config, [0, N as u32]));
             for (w, g) in weights.iter_mut().zip(&gradients) {
                 *w -= exact(RATE) * 0.5 * (g + exact(config.l2_reg) * *w);
             }
@@ -123,12 +124,12 @@ fn gradient_descent_takes_steps_of_the_gradient() {
         let found = rig.read::<f32>(&group.weights.values, N);
         assert_close("weights", &found, &weights, 1e-6);
         let used = rig.read::<f32>(&group.gradients, N);
-        assert!(used.iter().all(|&g| g == 0.0), "gradients are used up");
+        assert!(used.iter().all(|&g| g == 0.0), "gradients are cleared");
     });
 }
 
 #[test]
-fn rows_and_networks_of_a_grid_descend_too() {
+fn gradient_descent_updates_rows_and_networks_of_a_grid() {
     on_device(|gpu| {
         let config = Optimizer {
             algorithm: Algorithm::Sgd,
@@ -141,12 +142,12 @@ fn rows_and_networks_of_a_grid_descend_too() {
         let n = group.values[0].bytes() as usize / 4;
         let values: Vec<f32> = (0..n).map(|i| i as f32 * 0.01).collect();
         gpu.write(&group.values[0], 0, &values);
-        // Row 1 has a gradient of (0.5, -0.25), at the scale that a group begins with.
+        // Row 1 has a gradient of (0.5, -0.25), at the initial scale of a group.
         let scale = rig.read::<f32>(&group.gradient_scales, 1)[0];
         let fixed = [0.5, -0.25].map(|g| (g * scale) as i32);
         gpu.write(&group.gradients[0], 8, &fixed);
         rig.set(state(0));
-        rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config));
+        rig.run(|stage| group.update(stage, &rig.counts, &grid, &config));
         let mut expected = to_f64(&values);
         expected[2] -= exact(RATE) * 0.5;
         expected[3] += exact(RATE) * 0.25;
@@ -167,16 +168,12 @@ fn rows_and_networks_of_a_grid_descend_too() {
         let updated = rig.buffer(&[0_u32, 1]);
         rig.set(state(0));
         rig.run(|stage| {
-            cells.update(
-                gpu,
-                stage,
-                &rig.counts,
-                &config,
-                &dense,
-                &updated,
-                false,
-                false,
-            )
+            let update = CellUpdate {
+                updated: &updated,
+                overwrite: false,
+                penalized: false,
+            };
+            cells.update(stage, &rig.counts, &config, &dense, &update)
         });
         let mut expected = vec![0.5; 32];
         let step = exact(RATE) * exact(config.network_rate) * 0.25;
@@ -202,7 +199,7 @@ fn corrections_for_bias_count_from_the_start_of_a_task() {
                 task_start,
                 ..state(step)
             });
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, N as u32]));
+            rig.run(|stage| group.update(stage, &rig.counts, &config, [0, N as u32]));
             rig.read::<f32>(&group.weights.values, N)
         };
         assert_eq!(moved(40, 40), moved(0, 0));
@@ -233,7 +230,7 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
             gpu.write(&group.weights.values, 0, &weights);
             gpu.write(&group.gradients, 0, &gradients);
             rig.set(state(0));
-            rig.run(|stage| group.update(gpu, stage, &rig.counts, &config, [0, 16]));
+            rig.run(|stage| group.update(stage, &rig.counts, &config, [0, 16]));
             assert_eq!(
                 rig.state().non_finite,
                 1,
@@ -247,7 +244,7 @@ fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
 }
 
 #[test]
-fn networks_of_a_grid_without_samples_are_left_alone() {
+fn networks_of_a_grid_without_samples_are_not_updated() {
     on_device(|gpu| {
         for (ema_decay, norm_reg, fresh) in
             [(0.9, 0.0, false), (0.0, 0.25, false), (0.0, 0.0, true)]
@@ -308,14 +305,19 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
             }
             adam.update(rate, &mut weights[at.clone()], &with_norms, &mut moments[n]);
         }
-        // The average of weights that rest moves towards them all the same.
+        // Averages approach their weights even where these are not updated.
         ema_update(exact(config.ema_decay), &mut ema, &weights);
         gpu.write(&group.gradients, 0, &to_f32(&gradients));
         let updated = rig.buffer(&updated);
         rig.set(state(step as u32));
         rig.run(|stage| {
             let counts = &rig.counts;
-            cells.update(gpu, stage, counts, &config, &group, &updated, fresh, true)
+            let update = CellUpdate {
+                updated: &updated,
+                overwrite: fresh,
+                penalized: true,
+            };
+            cells.update(stage, counts, &config, &group, &update)
         });
         assert_eq!(rig.read::<u32>(&updated, NETWORKS), [0; NETWORKS]);
         let left = rig.read::<f32>(&group.gradients, N);
@@ -323,10 +325,10 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
             assert_eq!(
                 left,
                 to_f32(&gradients),
-                "gradients that others will replace"
+                "gradients that the next step overwrites"
             );
         } else {
-            assert!(left.iter().all(|&g| g == 0.0), "gradients are used up");
+            assert!(left.iter().all(|&g| g == 0.0), "gradients are cleared");
         }
     }
     let moved =
@@ -338,7 +340,7 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
     assert_eq!(
         to_f32(&values[rest.clone()]),
         to_f32(&start[rest]),
-        "what had no samples"
+        "weights of networks without samples"
     );
     assert_eq!(rig.read::<[u32; 2]>(&cells.counters, NETWORKS), counters);
     if CellGroup::transposes(&config) {
@@ -354,11 +356,11 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
         }
         return;
     }
-    let settled = rig.buffer(&to_f32(&start));
+    let exported = rig.buffer(&to_f32(&start));
     rig.set(state(7));
-    rig.run(|stage| cells.export_ema(gpu, stage, &rig.counts, &config, &group, &settled));
-    let settled = read(&settled);
-    assert_close("averages", &to_f32(&moved(&settled)), &moved(&ema), 1e-4);
+    rig.run(|stage| cells.export_ema(stage, &rig.counts, &config, &group, &exported));
+    let exported = read(&exported);
+    assert_close("averages", &to_f32(&moved(&exported)), &moved(&ema), 1e-4);
 }
 
 fn grid(n_features: u32) -> HashGrid {
@@ -376,7 +378,7 @@ fn grid(n_features: u32) -> HashGrid {
     HashGrid::new(&config, 320 * u64::from(n_features) * 8).unwrap()
 }
 
-/// Buffers of a role, chunk after chunk.
+/// The values of a group's buffers, chunk after chunk.
 fn all<T: bytemuck::Pod>(
     rig: &Rig,
     grid: &HashGrid,
@@ -457,7 +459,7 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
         }
         write_all(&rig, &grid, &group.gradients, n_features, &fixed);
         rig.set(state(step));
-        rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config));
+        rig.run(|stage| group.update(stage, &rig.counts, &grid, &config));
         let before = weights.clone();
         let updated =
             adam(&config, 0.0).update_sparse(exact(RATE), &mut weights, &gradients, &mut moments);
@@ -487,13 +489,13 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
     assert_eq!(rig.read::<u32>(&group.largest, 3), largest);
     assert_eq!(rig.state().saturated, 0);
 
-    let settled = grid.allocate(gpu, "settled", 4).unwrap();
+    let exported = grid.allocate(gpu, "exported", 4).unwrap();
     rig.set(state(steps));
-    rig.run(|stage| group.export_ema(gpu, stage, &rig.counts, &grid, &config, &settled));
+    rig.run(|stage| group.export_ema(stage, &rig.counts, &grid, &config, &exported));
     (0..rows).for_each(|row| ema.catch_up(row, &weights, steps));
-    let actual = to_f64(&all(&rig, &grid, &settled, n_features));
+    let actual = to_f64(&all(&rig, &grid, &exported, n_features));
     assert_close(
-        "settled averages",
+        "exported averages",
         &to_f32(&moved(&actual)),
         &moved(&ema.values),
         1e-4,
@@ -511,7 +513,7 @@ fn sparse_rows_of_two_parts_without_average() {
 }
 
 #[test]
-fn sums_near_the_end_of_the_range_are_counted() {
+fn sums_near_the_integer_limits_count_as_saturated() {
     on_device(|gpu| {
         let grid = grid(2);
         let rig = Rig::new(gpu, 0, 0, 0);
@@ -522,13 +524,13 @@ fn sums_near_the_end_of_the_range_are_counted() {
             &[1 << 29, 1 << 30, -(1 << 30), 0, i32::MIN, 5],
         );
         rig.set(state(0));
-        rig.run(|stage| group.update(gpu, stage, &rig.counts, &grid, &config(0.9)));
+        rig.run(|stage| group.update(stage, &rig.counts, &grid, &config(0.9)));
         assert_eq!(rig.state().saturated, 3);
         assert_eq!(rig.read::<u32>(&group.largest, 3), [0, 0, 1 << 31]);
     });
 }
 
-/// What `begin_step` leaves of the state, the scales and the largest gradients.
+/// The state, the scales and the largest gradients after `begin_step`.
 fn begin_step(
     gpu: &Arc<Gpu>,
     rate: &Optimizer,
@@ -560,7 +562,7 @@ fn begin_step(
     ];
     rig.run(|stage| {
         for pass in ["rescale", "begin_step"] {
-            stage.dispatch(gpu, &kernel(pass), &bindings, Groups::Direct([1, 1, 1]))?;
+            stage.dispatch(&kernel(pass), &bindings, Groups::Direct([1, 1, 1]))?;
         }
         Ok(())
     });
@@ -607,7 +609,7 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
 }
 
 #[test]
-fn learning_rate_decays_little_by_little() {
+fn learning_rate_decays_continuously() {
     on_device(|gpu| {
         let config = Optimizer {
             learning_rate: 5e-3,

@@ -1,7 +1,7 @@
 //! Prefix sum and binning: exact.
 
-use kiln::gpu::Count;
 use kiln::gpu::primitives::{Bin, Scan};
+use kiln::step_state::StepState;
 
 use crate::reference::primitives;
 use crate::reference::random::Pcg;
@@ -18,7 +18,7 @@ fn scan_equals_the_sequential_sum() {
             let input = rig.buffer(&[values.clone(), vec![77; 5]].concat());
             let output = rig.buffer(&vec![u32::MAX; n + 2]);
             let scan = Scan::new(gpu, "test", n as u64).unwrap();
-            rig.run(|stage| scan.run(gpu, stage, &rig.counts, Count::Rays, &input, &output));
+            rig.run(|stage| scan.run(stage, &rig.counts, StepState::RAYS, &input, &output));
             let (mut expected, total) = primitives::exclusive_scan(&values);
             expected.extend([total, u32::MAX]);
             let actual: Vec<u32> = rig.read(&output, n + 2);
@@ -38,7 +38,8 @@ fn bin_sorts_stably() {
     const CAPACITY: usize = 6000;
     on_device(|gpu| {
         let mut pcg = Pcg::new(3);
-        let bin = Bin::new(gpu, CAPACITY as u32).unwrap();
+        let matrix = StepState::counts(gpu, "matrix").unwrap();
+        let bin = Bin::new(gpu, CAPACITY as u32, matrix, StepState::RAYS).unwrap();
         // (pairs, distinct keys): none, one, a run and a bit, few keys, many keys, full.
         for (n, n_keys) in [
             (0, 4096),
@@ -52,7 +53,7 @@ fn bin_sorts_stably() {
             let pairs: Vec<[u32; 2]> = keys.iter().zip(0..).map(|(&key, i)| [key, i]).collect();
             let rig = Rig::new(gpu, 0, 0, n);
             let buffer = rig.buffer(&[pairs, vec![[u32::MAX; 2]; CAPACITY - n]].concat());
-            rig.run(|stage| bin.run(gpu, stage, &rig.counts, Count::Kept, &buffer, 12));
+            rig.run(|stage| bin.run(stage, &rig.counts, StepState::KEPT, &buffer, 12));
             let (order, _) = primitives::bin(&keys, n_keys);
             let expected: Vec<[u32; 2]> = order.iter().map(|&i| [keys[i as usize], i]).collect();
             assert!(

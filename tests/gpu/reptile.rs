@@ -1,19 +1,20 @@
-//! Learning weights to begin with: outer steps, tasks that take turns, and going back to where a task began.
+//! Meta-learning an initialisation: outer steps, tasks in turn, and restoring the start of a task.
 
 use std::sync::Arc;
 
-use kiln::checkpoint::{self, Checkpoint};
+use kiln::checkpoint::Checkpoint;
 use kiln::config::{Config, Meta, SceneHints};
 use kiln::dataset::Image;
-use kiln::gpu::{Buffer, Gpu, StepState};
+use kiln::gpu::{Buffer, Gpu};
 use kiln::images::{GpuCamera, ImageSet, TASKS, near_far};
 use kiln::render::Renderer;
 use kiln::scene_frame::SceneFrame;
+use kiln::step_state::StepState;
 use kiln::train::{TrainEvent, Trainer, plan};
 
 use crate::reference::optimizer::{Adam, Moments};
 use crate::reference::reptile;
-use crate::support::{assert_close, on_device, to_f32, to_f64};
+use crate::support::{assert_close, on_device, save_checkpoint, to_f32, to_f64};
 use crate::train::{camera, config, train, view};
 
 const INNER: u32 = 5;
@@ -35,7 +36,7 @@ const WITH_ADAM: [&str; 6] = [
     "meta.optimizer.decay_interval=1",
 ];
 
-/// A hash grid that learns to begin with something.
+/// The configuration that meta-learns the initialisation of a hash grid.
 fn meta_config(gpu: &Gpu, overrides: &[&str]) -> Config {
     let mut config = config(&[]);
     config.meta = Some(Meta {
@@ -48,7 +49,7 @@ fn meta_config(gpu: &Gpu, overrides: &[&str]) -> Config {
     config
 }
 
-/// Spheres in other colours, and one more in the slot of who is held out.
+/// Spheres in different colours, and one more in the slot of the held-out object.
 fn objects(gpu: &Gpu, config: &Config) -> ImageSet {
     let cameras: Vec<_> = (0..VIEWS).map(|i| camera(i as f32 * 0.27, 0.4)).collect();
     let side = u64::from(cameras[0].width);
@@ -91,7 +92,7 @@ fn all(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
     gpu.read(buffer, 0, buffer.bytes() as usize / 4).unwrap()
 }
 
-/// The buffers that hold what is learned.
+/// The buffers that hold the parameters.
 fn parameters(trainer: &Trainer) -> Vec<Buffer> {
     let tables = trainer.sparse.iter().flat_map(|s| s.values.clone());
     std::iter::once(trainer.dense.weights.values.clone())
@@ -99,23 +100,15 @@ fn parameters(trainer: &Trainer) -> Vec<Buffer> {
         .collect()
 }
 
-/// A checkpoint of `trainer`, by way of a file.
+/// A checkpoint of `trainer`, saved to a file and read back.
 fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
-    let source = checkpoint::Source {
-        dataset: "objects",
-        opening: kiln::dataset::Opening::default(),
-        train_views: &[],
-        fingerprint: "",
-        image_fingerprint: "",
-        held_out_fingerprint: "",
-    };
-    checkpoint::save(&path, gpu, trainer, &source).unwrap();
+    save_checkpoint(&path, gpu, trainer);
     Checkpoint::open(&path).unwrap()
 }
 
-/// All of what is learned, and what the outer optimiser remembers.
+/// All parameters, and the state of the outer optimiser.
 fn state(gpu: &Gpu, trainer: &Trainer) -> Vec<Vec<f32>> {
     let mut buffers = parameters(trainer);
     for outer in &trainer.reptile.as_ref().unwrap().outer {
@@ -163,13 +156,16 @@ fn outer_steps_follow_the_reference() {
                         reptile::step(&adam, rate, theta, phi, &mut moments[index]);
                     }
                     let found = to_f64(&all(gpu, &after[index]));
-                    let way = |to: &[f64]| reptile::gradient(to, &before);
-                    assert!(way(theta).iter().any(|w| w.abs() > 1e-6), "nothing moved");
-                    let name = format!("way of buffer {index} in outer step {outer_step}");
-                    assert_close(&name, &to_f32(&way(&found)), &way(theta), 1e-3);
+                    let change = |to: &[f64]| reptile::gradient(to, &before);
+                    assert!(
+                        change(theta).iter().any(|c| c.abs() > 1e-6),
+                        "nothing moved"
+                    );
+                    let name = format!("change of buffer {index} in outer step {outer_step}");
+                    assert_close(&name, &to_f32(&change(&found)), &change(theta), 1e-3);
                     *theta = found;
                 }
-                // The next task's steps begin there, and know nothing of these.
+                // The next task starts from there, with a reset optimiser.
                 let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
                 assert_eq!((state.task, state.task_start), (outer_step + 1, state.step));
                 let sparse = &trainer.sparse[0];
@@ -187,7 +183,7 @@ fn outer_steps_follow_the_reference() {
 }
 
 #[test]
-fn rays_are_drawn_of_the_object_whose_turn_it_is() {
+fn rays_are_drawn_from_the_object_of_the_current_task() {
     on_device(|gpu| {
         let mut trainer = trainer_of(gpu, &INTERPOLATED);
         for outer_step in 0..4 {
@@ -209,11 +205,11 @@ fn rays_are_drawn_of_the_object_whose_turn_it_is() {
     });
 }
 
-/// Word of a `Ray` that says which image it is of.
+/// Word of a `Ray` that holds its image.
 const IMAGE_OF_RAY: usize = 11;
 
 #[test]
-fn what_is_done_between_tasks_leaves_no_trace() {
+fn adapting_abandoning_a_task_and_resuming_do_not_affect_training() {
     on_device(|gpu| {
         for overrides in [&INTERPOLATED[..], &WITH_ADAM] {
             let mut whole = trainer_of(gpu, overrides);
@@ -222,7 +218,7 @@ fn what_is_done_between_tasks_leaves_no_trace() {
 
             let mut other = trainer_of(gpu, overrides);
             train(&mut other, INNER).unwrap();
-            // Another object is learned, which changes what there is…
+            // Adapting to another object changes the parameters…
             other.adapt();
             train(&mut other, 7).unwrap();
             let bits = other.occupancy.as_ref().map(|g| &g.bits);
@@ -232,12 +228,12 @@ fn what_is_done_between_tasks_leaves_no_trace() {
             other.end_adaptation().unwrap();
             assert_eq!(other.step(), INNER);
             let values = all(gpu, &other.dense.weights.values);
-            assert_ne!(adapted, values, "the held-out object taught nothing");
-            // …a task is left in the middle…
+            assert_ne!(adapted, values, "the held-out object changed nothing");
+            // …a task is abandoned half-way…
             train(&mut other, 2 * INNER + 3).unwrap();
             other.abandon_task().unwrap();
             assert_eq!(other.step(), 2 * INNER);
-            // …and it is saved, and resumed.
+            // …and the run is saved and resumed.
             let saved = saved(gpu, &other);
             assert!(saved.verify(gpu).unwrap().resumable);
             let mut resumed = trainer_of(gpu, overrides);
@@ -251,7 +247,7 @@ fn what_is_done_between_tasks_leaves_no_trace() {
 }
 
 #[test]
-fn what_is_learned_to_begin_with_is_what_is_begun_with() {
+fn training_starts_from_the_learned_initialisation() {
     on_device(|gpu| {
         let mut trainer = trainer_of(gpu, &INTERPOLATED);
         train(&mut trainer, 2 * INNER).unwrap();
@@ -262,18 +258,18 @@ fn what_is_learned_to_begin_with_is_what_is_begun_with() {
         config.meta = None;
         assert!(config.optimizer.ema_decay > 0.0, "averages are tested too");
         let set = objects(gpu, &config);
-        let mut beginner = Trainer::new(gpu, &config, &set, None).unwrap();
-        let fields: Vec<_> = beginner.fields().cloned().collect();
+        let mut initialised = Trainer::new(gpu, &config, &set, None).unwrap();
+        let fields: Vec<_> = initialised.fields().cloned().collect();
         saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap();
-        beginner.reset(None).unwrap();
-        saved.begin(gpu, &beginner).unwrap();
-        for (found, expected) in parameters(&beginner).iter().zip(&learned) {
+        initialised.reset(None).unwrap();
+        saved.begin(gpu, &initialised).unwrap();
+        for (found, expected) in parameters(&initialised).iter().zip(&learned) {
             assert!(all(gpu, found) == *expected, "not the same weights");
         }
-        assert!(all(gpu, &beginner.dense.averages) == learned[0]);
-        assert!(all(gpu, &beginner.sparse[0].averages[0]) == learned[1]);
-        // A single view does not say that the rest is empty.
-        let bits = &beginner.occupancy.as_ref().unwrap().bits;
+        assert!(all(gpu, &initialised.dense.averages) == learned[0]);
+        assert!(all(gpu, &initialised.sparse[0].averages[0]) == learned[1]);
+        // A single view does not mark the rest as empty.
+        let bits = &initialised.occupancy.as_ref().unwrap().bits;
         let bits = gpu.read::<u32>(bits, 0, bits.bytes() as usize / 4).unwrap();
         assert!(bits.iter().all(|b| *b == u32::MAX));
 
@@ -281,7 +277,7 @@ fn what_is_learned_to_begin_with_is_what_is_begun_with() {
         if let Some(network) = &mut wider.passes[0].field.color_network {
             network.n_neurons = 32;
         }
-        let fields = kiln::field::Field::of_passes(gpu, &wider).unwrap();
+        let fields = kiln::field::Field::of_passes(gpu.profile(), &wider).unwrap();
         let error = saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap_err();
         assert!(
             error.to_string().contains("color_network.0.weight"),
@@ -290,9 +286,9 @@ fn what_is_learned_to_begin_with_is_what_is_begun_with() {
     });
 }
 
-/// Spheres from new weights and from learned ones: a few steps on one view of another sphere are worth more.
+/// A few steps on one view of the held-out sphere reach a higher PSNR from learned weights than from new ones.
 #[test]
-fn a_learned_beginning_is_better_than_none() {
+fn a_learned_initialisation_is_better_than_a_random_one() {
     on_device(|gpu| {
         let mut trainer = trainer_of(gpu, &INTERPOLATED);
         let first_psnr = |trainer: &mut Trainer| {
@@ -323,12 +319,8 @@ fn the_plan_counts_what_outer_steps_take() {
             let bits = trainer.occupancy.as_ref().map(|g| &g.bits);
             let _renderer = Renderer::new(gpu, &config, bits).unwrap();
             let allocated = gpu.allocated_bytes() - before;
-            let planned = plan(gpu, &config).unwrap().total_bytes();
-            let counters = 1 << 17;
-            assert!(
-                allocated >= planned && allocated - planned < counters,
-                "{allocated} bytes allocated, {planned} planned"
-            );
+            let planned = plan(gpu.profile(), &config).unwrap().total_bytes();
+            assert_eq!(allocated, planned);
         }
     });
 }

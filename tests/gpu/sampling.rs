@@ -1,12 +1,13 @@
-//! Samplers: the counts and places of samples along rays.
+//! Samplers: the counts and positions of samples along rays.
 
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use kiln::config::{Ndc, Sampler, Spacing};
 use kiln::gpu::primitives::Scan;
-use kiln::gpu::{Buffer, Count, Gpu, StepState};
-use kiln::sampling::{Pass, Placed, SceneBox, Sources, ray_march, run};
+use kiln::gpu::{Buffer, Gpu};
+use kiln::sampling::{Phase, Placed, Sampling, SceneBox, ray_march};
+use kiln::step_state::StepState;
 
 use crate::reference::occupancy::OccupancyGrid;
 use crate::reference::random::Pcg;
@@ -15,7 +16,7 @@ use crate::reference::sampling::stratified::{LAST_DT, stratified};
 use crate::support::{GpuRay, Rig, on_device};
 
 const RESOLUTION: u32 = 16;
-/// A box that is not in the middle of anything.
+/// A box that is not centred on the origin.
 const SCENE: SceneBox = SceneBox {
     scale: 0.7,
     offset: [0.4, 0.5, 0.6],
@@ -38,7 +39,7 @@ struct Placement {
     t: f32,
 }
 
-/// The samples of each ray; those of the first step where they are moved at random.
+/// The samples of each ray; with `jitter`, those of the first training step.
 fn sample(
     gpu: &Arc<Gpu>,
     sampler: &Sampler,
@@ -50,7 +51,7 @@ fn sample(
     sample_in_step(gpu, sampler, scene, jitter.then_some(0), rays, bits)
 }
 
-/// The samples of each ray in a step of training, or at rest.
+/// The samples of each ray in a training step, or without jitter if `step` is `None`.
 fn sample_in_step(
     gpu: &Arc<Gpu>,
     sampler: &Sampler,
@@ -75,48 +76,28 @@ fn sample_in_step(
     };
     let scan = Scan::new(gpu, "test", n as u64).unwrap();
     let (rays, occupancy): (Buffer, Buffer) = (rig.buffer(rays), rig.buffer(bits));
-    let sources = Sources {
+    let sampling = |sampler, jitter| Sampling {
+        sampler,
+        index: 0,
+        scene,
+        resolution: RESOLUTION,
+        jitter,
+        limited: false,
+        counts,
         rays: &rays,
         occupancy: Some(&occupancy),
         previous: None,
     };
     rig.run(|stage| {
-        run(
-            gpu,
-            stage,
-            counts,
-            sampler,
-            0,
-            scene,
-            RESOLUTION,
-            Pass::Count,
-            jitter,
-            false,
-            &sources,
-            &placed,
-        )?;
+        sampling(sampler, jitter).run(stage, Phase::Count, &placed)?;
         scan.run(
-            gpu,
             stage,
             counts,
-            Count::Rays,
+            StepState::RAYS,
             &placed.ray_counts,
             &placed.ray_offsets,
         )?;
-        run(
-            gpu,
-            stage,
-            counts,
-            sampler,
-            0,
-            scene,
-            RESOLUTION,
-            Pass::Place,
-            jitter,
-            false,
-            &sources,
-            &placed,
-        )
+        sampling(sampler, jitter).run(stage, Phase::Place, &placed)
     });
     let offsets: Vec<u32> = rig.read(&placed.ray_offsets, n + 1);
     let samples: Vec<[f32; 4]> = rig.read(&placed.samples, CAPACITY);
@@ -152,7 +133,7 @@ fn rays(pcg: &mut Pcg, scene: &SceneBox) -> Vec<GpuRay> {
         .map(|i| {
             let from = world(pcg.uniform3(0.5 - 2.0 * half, 0.5 + 2.0 * half));
             let to = world(pcg.uniform3(0.5 - 1.3 * half, 0.5 + 1.3 * half));
-            // Directions of any length: t counts in them.
+            // Directions of any length: t is measured in them.
             let length = pcg.uniform(0.2, 3.0);
             let distance: f64 = (0..3)
                 .map(|c| (to[c] - from[c]).powi(2))
@@ -229,7 +210,7 @@ fn march(
         let expected = reference.march(&grid, &unit, 0.0);
         total += expected.len();
         cut += usize::from(expected.len() == max_samples as usize);
-        // Rounding may move a sample across a face of a cell; then that ray, and few others, has another count.
+        // Rounding may move a sample across a face of a cell, which gives a few rays another count.
         if expected.len() != actual.len() {
             assert!(
                 expected.len().abs_diff(actual.len()) <= 2,
@@ -273,14 +254,14 @@ fn march_through_cascades_with_growing_steps() {
 }
 
 #[test]
-fn march_ends_at_the_largest_count() {
+fn march_stops_at_max_samples() {
     on_device(|gpu| {
         march(gpu, SCENE, 128, 0.0, 20, 0.8);
     });
 }
 
 #[test]
-fn steps_of_the_first_training_steps_are_longer() {
+fn march_steps_are_longer_in_the_first_training_steps() {
     on_device(|gpu| {
         let rays = rays(&mut Pcg::new(63), &CASCADES);
         let bits = vec![u32::MAX; 3 * RESOLUTION.pow(3) as usize / 32];
@@ -329,7 +310,7 @@ fn steps_of_the_first_training_steps_are_longer() {
         let is_same = |a: (Option<u32>, Option<u32>), b: (Option<u32>, Option<u32>)| {
             places(&sampled(a.0, a.1)) == places(&sampled(b.0, b.1))
         };
-        // What is not training, and what comes later, is as it is without.
+        // Rendering and later training steps are not affected.
         assert!(is_same((Some(8), None), (None, None)));
         assert!(is_same((Some(0), Some(3)), (None, Some(3))));
         assert!(!is_same((Some(8), Some(3)), (None, Some(3))));
@@ -417,7 +398,7 @@ fn stratified_samples_inside_the_box() {
                 let inside = |t: f64| place(ray, t).iter().all(|x| (0.0..1.0).contains(x));
                 inside_at_all += usize::from(!actual.is_empty());
                 if jitter {
-                    // Every sample lies in the bin of one of the points, in order, and nowhere twice.
+                    // The samples lie in the bins of successive points, one in each.
                     let bins: Vec<f64> = actual
                         .iter()
                         .map(|a| (f64::from(a.t) / length - 0.5) / 5.5 * 23.0)
@@ -516,12 +497,19 @@ fn rays_that_do_not_fit_are_not_placed() {
         };
         let bits = rig.buffer(&vec![u32::MAX; RESOLUTION.pow(3) as usize / 32]);
         let buffer = rig.buffer(&rays);
-        let sources = Sources {
+        let sampling = |sampler, jitter| Sampling {
+            sampler,
+            index: 0,
+            scene: &SCENE,
+            resolution: RESOLUTION,
+            jitter,
+            limited: false,
+            counts: &rig.counts,
             rays: &buffer,
             occupancy: Some(&bits),
             previous: None,
         };
-        for sampler in [
+        let samplers = [
             Sampler::RayMarch {
                 steps: 128,
                 cone_angle: Some(0.0),
@@ -537,23 +525,10 @@ fn rays_that_do_not_fit_are_not_placed() {
                 spacing: None,
                 last_interval: None,
             },
-        ] {
-            rig.run(|stage| {
-                run(
-                    gpu,
-                    stage,
-                    &rig.counts,
-                    &sampler,
-                    0,
-                    &SCENE,
-                    RESOLUTION,
-                    Pass::Place,
-                    false,
-                    false,
-                    &sources,
-                    &placed,
-                )
-            });
+        ];
+        for sampler in &samplers {
+            let sampling = sampling(sampler, false);
+            rig.run(|stage| sampling.run(stage, Phase::Place, &placed));
             let samples: Vec<[f32; 4]> = rig.read(&placed.samples, 3 * n);
             assert!(
                 samples[..6].iter().all(|s| s[0] != 9.0)
@@ -563,9 +538,9 @@ fn rays_that_do_not_fit_are_not_placed() {
     });
 }
 
-/// What a ray's last sample stands for, in lengths of the ray's direction as the places of samples are.
+/// The interval of a ray's last sample, in lengths of the ray's direction like the positions of samples.
 #[test]
-fn the_last_interval_is_as_long_as_it_should_be() {
+fn the_last_interval_has_the_configured_length() {
     const N: usize = 12;
     on_device(|gpu| {
         let mut rays = rays(&mut Pcg::new(71), &SCENE);
@@ -601,7 +576,7 @@ fn the_last_interval_is_as_long_as_it_should_be() {
     });
 }
 
-/// Samples that nothing bounds, spaced evenly in one over the distance.
+/// Samples without a bounding box, spaced evenly in inverse distance.
 #[test]
 fn unbounded_samples_in_disparity() {
     const N: usize = 20;
@@ -621,7 +596,7 @@ fn unbounded_samples_in_disparity() {
         for jitter in [false, true] {
             let placed = sample(gpu, &sampler, &SCENE, jitter, &rays, &[0; 4]);
             for (ray, samples) in rays.iter().zip(&placed) {
-                assert_eq!(samples.len(), N, "those outside the box are there too");
+                assert_eq!(samples.len(), N, "samples outside the box are kept too");
                 let unit = ray.direction.iter().map(|v| v * v).sum::<f32>().sqrt();
                 let place = |i: usize| {
                     let f = i as f32 / (N - 1) as f32;
@@ -650,7 +625,7 @@ fn unbounded_samples_in_disparity() {
     });
 }
 
-/// Evenly in depth of normalised device coordinates, from the near plane to infinity, with distances in the world.
+/// Evenly spaced in the depth of normalised device coordinates, from the near plane to infinity, with distances in world space.
 #[test]
 fn samples_in_normalised_device_coordinates() {
     const N: usize = 16;
@@ -687,7 +662,7 @@ fn samples_in_normalised_device_coordinates() {
         };
         let all = sample(gpu, &sampler, &scene, false, &rays, &[0; 4]);
         for (i, (ray, samples)) in rays.iter().zip(&all).enumerate() {
-            // One that looks back sees nothing.
+            // A ray that points backwards has no samples.
             assert_eq!(samples.len(), if i == 7 { 0 } else { N });
             let length = ray.direction.iter().map(|v| v * v).sum::<f32>().sqrt();
             for (k, s) in samples.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Pictures for a window, which never leave the device, against frames of the same views.
+//! Images for the viewer, which stay on the device, against frames of the same views.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::on_device;
 const SIDE: u32 = 16;
 const BACKGROUND: [f32; 3] = [0.2, 0.4, 0.8];
 
-/// A renderer of random values, and its occupancy bits, all set.
+/// A renderer with random parameters, and its occupancy bits, all set.
 pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, Buffer) {
     let mut overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     if Config::preset(preset, &[]).unwrap().occupancy.is_some() {
@@ -40,7 +40,7 @@ pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, 
     (renderer, bits)
 }
 
-/// The picture of `show` through `camera`: RGBA8.
+/// The viewer's image of `show` through `camera`: RGBA8.
 fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: Show) -> Vec<u8> {
     let shading = Shading {
         show,
@@ -57,7 +57,7 @@ fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: Show) -> V
         gpu.wait().unwrap();
     };
     let Rendered::Picture(picture) = rendered else {
-        panic!("a frame came of a picture");
+        panic!("a frame instead of a picture");
     };
     assert_eq!(picture.size, [camera.width, camera.height]);
     picture.read(gpu).unwrap()
@@ -70,7 +70,7 @@ fn difference(rgba: &[u8], rgb: &[u8]) -> u8 {
     all.max().unwrap()
 }
 
-/// The same shade of grey that nearer things are lighter in, evenly in the logarithm of distance.
+/// The depth display of a frame: greys that are lighter for smaller distances, linear in the logarithm of distance.
 fn depth_of(frame: &Frame) -> Vec<u8> {
     let pixel = |(&d, &o): (&f32, &f32)| {
         let t = (d / o.max(1e-6)).max(1e-6).ln() / 4.0_f32.ln();
@@ -114,7 +114,7 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     let expected = with_normals.pixels(Channel::Normal, BACKGROUND, [0.0, 1.0]);
     let normals = picture(gpu, &mut renderer, &camera, Show::Normals);
     assert!(difference(&normals, &expected) <= 1);
-    // The frame is what it was: pictures share the renderer's buffers.
+    // Pictures share the renderer's buffers, and do not affect frames.
     let again = renderer.render(&camera, None, false).unwrap();
     let pairs = again.color.iter().zip(&frame.color);
     let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -122,7 +122,7 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
 }
 
 #[test]
-fn a_picture_is_what_a_frame_shows() {
+fn a_picture_equals_a_frame() {
     on_device(|gpu| {
         check(
             gpu,
@@ -134,7 +134,7 @@ fn a_picture_is_what_a_frame_shows() {
 }
 
 #[test]
-fn networks_have_colours_of_their_own() {
+fn networks_have_distinct_colours() {
     on_device(|gpu| {
         let (mut renderer, _bits) =
             renderer(gpu, "kilonerf-small", &["passes.field.cells.longest=2"]);
@@ -143,10 +143,10 @@ fn networks_have_colours_of_their_own() {
         let cells = picture(gpu, &mut renderer, &camera, Show::Cells);
         let colors = picture(gpu, &mut renderer, &camera, Show::Color);
         let background = |p: &[u8]| (0..3).all(|c| p[c] == (BACKGROUND[c] * 255.0).round() as u8);
-        // Where there is nothing there is the background, in both.
+        // Empty pixels show the background in both.
         let both = cells.chunks_exact(4).zip(colors.chunks_exact(4));
         assert!(both.clone().all(|(a, b)| background(a) == background(b)));
-        // Left and right of the middle lie different networks.
+        // There are different networks left and right of the middle.
         let at = |x: usize| &cells[4 * (30 * 60 + x)..][..3];
         let hue = |p: &[u8]| (0..3).max_by_key(|&c| p[c]);
         assert!(hue(at(20)) != hue(at(40)) || at(20)[0].abs_diff(at(40)[0]) > 20);
@@ -154,7 +154,7 @@ fn networks_have_colours_of_their_own() {
 }
 
 #[test]
-fn occupied_cells_are_where_they_are() {
+fn occupied_cells_are_shown_in_their_places() {
     on_device(|gpu| {
         let (mut renderer, bits) = renderer(gpu, "ngp-small", &["scene.aabb_scale=1"]);
         // One cell, at the middle of the box's upper half.
@@ -169,7 +169,7 @@ fn occupied_cells_are_where_they_are() {
         let pixels = picture(gpu, &mut renderer, &camera, Show::Occupancy);
         let background = BACKGROUND.map(|c| (c * 255.0).round() as u8);
         let is_set = |i: usize| pixels[4 * i..4 * i + 3] != background;
-        // The rays that meet the cell, and no others but for its border.
+        // Exactly the rays that meet the cell show it, except at its border.
         let (mut met, mut wrong) = (0, 0);
         for row in 0..70_u32 {
             for column in 0..90_u32 {

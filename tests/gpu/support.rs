@@ -1,11 +1,19 @@
-//! What the tests share: the devices, a rig that runs stages over given counts, and comparisons that name the worst
-//! element.
+//! Shared helpers: the devices, a rig that runs stages over given counts, and comparisons that name the worst element.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
-use kiln::gpu::{Buffer, Counts, Gpu, GpuError, GpuOptions, Stage, StepState};
+use kiln::camera::Camera;
+use kiln::checkpoint;
+use kiln::dataset::Opening;
+use kiln::gpu::{Buffer, Counts, Gpu, GpuError, GpuOptions, Stage};
+use kiln::network::Layout;
+use kiln::render::Crop;
+use kiln::step_state::StepState;
+use kiln::train::Trainer;
 
+use crate::reference::network::fused::Layer;
 use crate::reference::random::Pcg;
 
 type Opened = OnceLock<Option<Arc<Gpu>>>;
@@ -34,7 +42,7 @@ fn exclusively() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `test` on the default device with all the features kiln uses.
+/// Run `test` on the default device with all features that kiln uses.
 pub fn on_device(test: impl FnOnce(&Arc<Gpu>)) {
     let _guard = exclusively();
     match open(&FULL, false) {
@@ -43,7 +51,7 @@ pub fn on_device(test: impl FnOnce(&Arc<Gpu>)) {
     }
 }
 
-/// Runs `test` on that device and on one with WebGPU's default limits and no feature, whose kernels have another text.
+/// Run `test` on that device and on one with WebGPU's default limits and no features, for which kernels have another text.
 pub fn on_both_devices(test: impl Fn(&Arc<Gpu>)) {
     on_device(&test);
     let _guard = exclusively();
@@ -52,18 +60,18 @@ pub fn on_both_devices(test: impl Fn(&Arc<Gpu>)) {
     }
 }
 
-/// Counts on the device, and what runs stages that depend on them.
+/// Counts on the device, and methods that run stages that depend on them.
 pub struct Rig {
     pub gpu: Arc<Gpu>,
     pub counts: Counts,
 }
 
 impl Rig {
-    /// All counts of rays and samples as given, nothing else set.
+    /// A rig with these counts of rays and samples and seed 1; everything else is 0.
     pub fn new(gpu: &Arc<Gpu>, rays: usize, marched: usize, kept: usize) -> Self {
         let rig = Self {
             gpu: Arc::clone(gpu),
-            counts: Counts::new(gpu, "test").unwrap(),
+            counts: StepState::counts(gpu, "test").unwrap(),
         };
         rig.set(StepState {
             seed: 1,
@@ -84,16 +92,16 @@ impl Rig {
         self.gpu.read(&self.counts.state, 0, 1).unwrap()[0]
     }
 
-    /// Runs what `add` puts into a stage, after the indirect arguments it relies on.
+    /// Run the stage that `add` fills, after the indirect arguments that it needs.
     pub fn run(&self, add: impl FnOnce(&mut Stage) -> Result<(), GpuError>) {
-        let mut stage = Stage::new("test");
+        let mut stage = self.gpu.stage("test");
         add(&mut stage).unwrap();
         self.submit(&[&stage]);
     }
 
     pub fn submit(&self, stages: &[&Stage]) {
-        let mut publish = Stage::new("publish");
-        self.counts.publish(&self.gpu, &mut publish).unwrap();
+        let mut publish = self.gpu.stage("publish");
+        self.counts.publish(&mut publish).unwrap();
         self.gpu
             .submit(std::iter::once(&publish).chain(stages.iter().copied()));
         self.gpu.wait().unwrap();
@@ -152,7 +160,7 @@ pub fn to_f64(data: &[f32]) -> Vec<f64> {
     data.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// `samples` as the kernels read them: position and dt.
+/// Samples in the layout of the kernels: position and dt.
 pub fn samples(positions: &[[f64; 3]], dt: f64) -> Vec<f32> {
     positions
         .iter()
@@ -160,8 +168,8 @@ pub fn samples(positions: &[[f64; 3]], dt: f64) -> Vec<f32> {
         .collect()
 }
 
-/// Rows of `stride` values, `row` at column `offset` of each and `around` everywhere else, padded to whole chunks of 512
-/// rows as the kernels require.
+/// Rows of `stride` values: `rows` from column `offset` on, `around` everywhere else, padded to a multiple of 512 rows as the
+/// kernels require.
 pub fn strided(rows: &[Vec<f64>], stride: u32, offset: u32, around: f32) -> Vec<f32> {
     let (stride, offset) = (stride as usize, offset as usize);
     let mut out = vec![around; rows.len().next_multiple_of(512) * stride];
@@ -180,6 +188,67 @@ pub fn random_rows(pcg: &mut Pcg, n: usize, width: usize, bound: f64) -> Vec<Vec
         .collect()
 }
 
+/// Write copy `copy` of a network's layers into its places in `slab`.
+pub fn pack_layers(layout: &Layout, copy: usize, layers: &[Layer], slab: &mut [f64]) {
+    for (l, layer) in layers.iter().enumerate() {
+        let n_in = layout.inputs(l) as usize;
+        for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
+            let first = layout.offset(l) + layout.row_of(l, o as u32) * layout.width(l);
+            let at = copy * layout.copy_stride as usize + first as usize;
+            slab[at..at + n_in].copy_from_slice(row);
+            if let Some(bias) = layer.biases.get(o) {
+                slab[at + n_in] = *bias;
+            }
+        }
+    }
+}
+
+/// Save a checkpoint of `trainer`, with a dataset of an arbitrary name.
+pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
+    let source = checkpoint::Source {
+        dataset: "test",
+        opening: Opening::default(),
+        train_views: &[],
+        fingerprint: "",
+        image_fingerprint: "",
+        held_out_fingerprint: "",
+    };
+    checkpoint::save(path, gpu, trainer, &source).unwrap();
+}
+
+/// The part of `range` in which the ray through pixel (x, y) of `camera` is inside `crop`; empty if the first is not below
+/// the second.
+pub fn crop_range(camera: &Camera, crop: &Crop, x: u32, y: u32, mut range: [f64; 2]) -> [f64; 2] {
+    let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
+    for a in 0..3 {
+        let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);
+        range[0] = range[0].max(faces[0].min(faces[1]));
+        range[1] = range[1].min(faces[0].max(faces[1]));
+    }
+    range
+}
+
+/// The linear value of an sRGB value.
+pub fn linear_from_srgb(v: f64) -> f64 {
+    if v <= 0.04045 {
+        v / 12.92
+    } else {
+        ((v + 0.055) / 1.055).powf(2.4)
+    }
+}
+
+/// The sRGB value of a linear value, and its derivative.
+pub fn srgb_from_linear(v: f64) -> (f64, f64) {
+    if v <= 0.003_130_8 {
+        (12.92 * v.max(0.0), 12.92)
+    } else {
+        (
+            1.055 * v.powf(1.0 / 2.4) - 0.055,
+            1.055 / 2.4 * v.powf(1.0 / 2.4 - 1.0),
+        )
+    }
+}
+
 /// The largest error relative to the largest expected value, and where it is.
 fn worst(actual: &[f32], expected: &[f64]) -> (usize, f64) {
     let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
@@ -196,7 +265,7 @@ fn worst(actual: &[f32], expected: &[f64]) -> (usize, f64) {
         .fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a })
 }
 
-/// Every element within `tolerance` of the expected one, relative to the largest expected one.
+/// Check that every element is within `tolerance` of the expected one, relative to the largest expected one.
 #[track_caller]
 pub fn assert_close(name: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), expected.len(), "{name}: lengths");

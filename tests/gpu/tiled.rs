@@ -1,14 +1,17 @@
-//! The tiled network: forward, backward and weight gradients, in both texts of its matrix product.
+//! The tiled network: forward, backward and weight gradients, in both variants of its matrix product.
 
 use std::sync::Arc;
 
-use kiln::gpu::{Count, Gpu};
+use kiln::gpu::Gpu;
 use kiln::network::{Backward, Batch, Layout, Network, Rows, SavedActivations, Tiled, Weights};
+use kiln::step_state::StepState;
 
 use crate::reference::network::fused::Layer;
 use crate::reference::network::tiled::SkipMlp;
 use crate::reference::random::Pcg;
-use crate::support::{Rig, assert_close, on_both_devices, on_device, random_rows, strided};
+use crate::support::{
+    Rig, assert_close, on_both_devices, on_device, pack_layers, random_rows, strided,
+};
 
 struct Case {
     dims: &'static [u32],
@@ -25,17 +28,7 @@ struct Case {
 
 fn slab(layout: &Layout, layers: &[Layer]) -> Vec<f64> {
     let mut slab = vec![0.0; (layout.base + layout.slab_len()) as usize + 8];
-    for (l, layer) in layers.iter().enumerate() {
-        let n_in = layout.inputs(l) as usize;
-        for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
-            let at = layout.offset(l) + layout.row_of(l, o as u32) * layout.width(l);
-            let at = at as usize;
-            slab[at..at + n_in].copy_from_slice(row);
-            if let Some(bias) = layer.biases.get(o) {
-                slab[at + n_in] = *bias;
-            }
-        }
-    }
+    pack_layers(layout, 0, layers, &mut slab);
     slab
 }
 
@@ -69,7 +62,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         first_apart: case.apart,
         ..Layout::new(case.dims, case.biases, case.base)
     };
-    let network = Network::Tiled(Tiled::new(gpu, layout.clone(), case.apart));
+    let network = Network::Tiled(Tiled::new(gpu.profile(), layout.clone(), case.apart));
     let (n, last) = (case.n, layout.n_layers() - 1);
     let inputs = decided(&mlp, &layers, n, &mut pcg);
     let forwards: Vec<_> = inputs.iter().map(|x| mlp.forward(&layers, x)).collect();
@@ -80,7 +73,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         values: rig.floats(&values),
         transposed: rig.zeros(values.len()),
     };
-    rig.run(|stage| network.transpose(gpu, stage, &weights, None));
+    rig.run(|stage| network.transpose(stage, &weights, None));
     let activations = network
         .activations(gpu, "test", n as u64, SavedActivations::Gradients)
         .unwrap();
@@ -126,14 +119,12 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         };
         rig.run(|stage| {
             network.forward(
-                gpu,
                 stage,
-                Batch::of(counts, Count::Kept),
+                Batch::of(counts, StepState::KEPT),
                 &weights,
                 input,
                 to,
                 activations,
-                keep,
             )
         });
     };
@@ -165,7 +156,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         .zip(inputs.iter().zip(&d_first))
         .map(|((f, d), (x, first))| {
             let mut d_input = mlp.backward(&layers, f, d, &mut d_layers);
-            // The input counts as a rectifier's output.
+            // The input is treated as the output of a rectifier.
             for (d, x) in d_input.iter_mut().zip(x) {
                 *d *= f64::from(*x > 0.0);
             }
@@ -193,9 +184,8 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     };
     rig.run(|stage| {
         network.backward(
-            gpu,
             stage,
-            Batch::of(counts, Count::Kept),
+            Batch::of(counts, StepState::KEPT),
             &weights,
             input,
             &activations,

@@ -1,5 +1,5 @@
-//! One training step and ten of a small method, and a field of the `PyTorch` implementation of Instant-NGP, against
-//! `PyTorch` itself: `tests/fixtures/torch` holds its results and the scripts that make them.
+//! Training steps of small methods, and imported models, against `PyTorch`: `tests/fixtures/torch` holds its results and the
+//! scripts that make them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
@@ -11,17 +11,20 @@ use kiln::camera::{Camera, Lens};
 use kiln::checkpoint::{self, Checkpoint};
 use kiln::config::{Config, SceneHints};
 use kiln::dataset::Image;
-use kiln::field::{Field, FieldParameters, RAW_DENSITY_STRIDE};
-use kiln::gpu::{Gpu, Stage, StepState};
+use kiln::field::{Field, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
 use kiln::network::SavedActivations;
 use kiln::render::Renderer;
 use kiln::scene_frame::SceneFrame;
+use kiln::step_state::StepState;
 use kiln::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::support::{GpuRay, Rig, assert_close, on_both_devices, on_device, to_f64};
+use crate::support::{
+    GpuRay, Rig, assert_close, on_both_devices, on_device, save_checkpoint, to_f64,
+};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +32,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The tensors of a safetensors file, each as its type, shape and bytes.
+/// The tensors of a safetensors file, each with its type, shape and bytes.
 struct Tensors {
     metadata: Option<HashMap<String, String>>,
     all: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
@@ -82,7 +85,7 @@ impl Tensors {
         self.read(name)
     }
 
-    /// Put the values of `from`, of the same type and shape, in the place of `name`.
+    /// Replace the values of `name` by those of `from`, which must have the same type and shape.
     fn replace(&mut self, name: &str, from: &(Dtype, Vec<usize>, Vec<u8>)) {
         let to = self
             .all
@@ -107,16 +110,16 @@ fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// The trainer of the config `toml`, with the fixture's parameters, rays and targets.
+/// A trainer of the configuration `toml`, with the fixture's parameters, rays and targets.
 fn step_trainer(gpu: &Arc<Gpu>, toml: &str, want: &Tensors, scratch: &Path) -> Trainer {
     let config = Config::from_file(&fixture(toml), &[]).unwrap();
     trainer_of(gpu, config, want, scratch)
 }
 
-/// The trainer of `config`, likewise.
+/// A trainer of `config`, with the fixture's parameters, rays and targets.
 fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path) -> Trainer {
     config.resolve(SceneHints::default(), gpu.class());
-    // No pixel of it is ever drawn.
+    // Its pixels are never drawn.
     let image = Image {
         width: 2,
         height: 2,
@@ -136,22 +139,9 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
     .unwrap();
     let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
 
-    // Parameters travel as a checkpoint, so that their names and shapes are tested too.
+    // Parameters are loaded from a checkpoint, so that their names and shapes are tested too.
     let path = scratch.join("initial.safetensors");
-    checkpoint::save(
-        &path,
-        gpu,
-        &trainer,
-        &checkpoint::Source {
-            dataset: "",
-            opening: kiln::dataset::Opening::default(),
-            train_views: &[],
-            fingerprint: "",
-            image_fingerprint: "",
-            held_out_fingerprint: "",
-        },
-    )
-    .unwrap();
+    save_checkpoint(&path, gpu, &trainer);
     let mut state = Tensors::open(&path);
     for (name, tensor) in &want.all {
         let parts = [
@@ -168,7 +158,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
             }
         }
     }
-    // Where the scale of fixed point settles; at first it is coarser than the tolerance.
+    // The final scale of the fixed-point gradients; the initial one is coarser than the tolerance.
     if let Some((_, _, scales)) = state.all.get_mut("state.gradient_scales") {
         *scales = 2.0_f32.powi(34).to_le_bytes().repeat(scales.len() / 4);
     }
@@ -204,7 +194,7 @@ fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path
     trainer
 }
 
-/// Gradients of all parameters under their names.
+/// Gradients of all parameters by name.
 fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     let n = trainer.dense.len as usize;
@@ -285,7 +275,7 @@ fn tables(gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> BTreeMap<St
     all
 }
 
-/// Runs the steps of `want` on its own rays, and compares gradients, learning rates and losses. Returns their number.
+/// Run the steps of `want` on its rays, compare gradients, learning rates and losses, and return the number of steps.
 fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
     let (losses, rates) = (
         to_f64(&want.f32("losses")),
@@ -298,7 +288,7 @@ fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
             offset_of!(StepState, next_rays) as u64,
             &[n_rays],
         );
-        // All stages but the one that would draw rays of its own.
+        // All stages except the one that would draw other rays.
         for stage in trainer.stages().0.iter().filter(|s| s.name != "rays") {
             if step == 0 && stage.name == "optimize" {
                 let all = gradients(gpu, trainer);
@@ -337,31 +327,23 @@ fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
     losses.len() as u32
 }
 
-/// Follows the fixture `name`, and compares how far its parameters have come. Returns the checkpoint.
+/// Run the steps of the fixture `name`, compare the change of its parameters, and return the final checkpoint.
 fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
     let scratch = tempfile::tempdir().unwrap();
     let mut trainer = step_trainer(gpu, &format!("{name}.toml"), want, scratch.path());
     follow(gpu, &mut trainer, want);
     let path = scratch.path().join("final.safetensors");
-    let source = checkpoint::Source {
-        dataset: "",
-        opening: kiln::dataset::Opening::default(),
-        train_views: &[],
-        fingerprint: "",
-        image_fingerprint: "",
-        held_out_fingerprint: "",
-    };
-    checkpoint::save(&path, gpu, &trainer, &source).unwrap();
+    save_checkpoint(&path, gpu, &trainer);
     let saved = Tensors::open(&path);
     for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
         let before = want.f32(name);
-        let way = |after: Vec<f32>| difference(&after, &before);
-        let expected = way(want.f32(&format!("final.{name}")));
-        // Adam takes a full step for the least gradient, whose sign rounding may decide: the whole, not each.
+        let change = |after: Vec<f32>| difference(&after, &before);
+        let expected = change(want.f32(&format!("final.{name}")));
+        // Adam takes a full step for the smallest gradient, whose sign rounding may decide: compare tensors, not elements.
         let length = |v: &[f32]| v.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
-        let error = length(&difference(&way(saved.f32(name)), &expected));
+        let error = length(&difference(&change(saved.f32(name)), &expected));
         let error = error / length(&expected);
-        assert!(error < 0.03, "way of {name}: {error}");
+        assert!(error < 0.03, "change of {name}: {error}");
     }
     saved
 }
@@ -399,15 +381,7 @@ fn outer_steps_of_reptile_match_pytorch() {
                 let outer_step = (step as u32 + 1) / inner_steps;
                 assert_eq!((state.task, state.task_start), (outer_step, state.step));
                 let path = scratch.path().join("saved.safetensors");
-                let source = checkpoint::Source {
-                    dataset: "",
-                    opening: kiln::dataset::Opening::default(),
-                    train_views: &[],
-                    fingerprint: "",
-                    image_fingerprint: "",
-                    held_out_fingerprint: "",
-                };
-                checkpoint::save(&path, gpu, &trainer, &source).unwrap();
+                save_checkpoint(&path, gpu, &trainer);
                 let saved = Tensors::open(&path);
                 let prefix = format!("{name}.{outer_step}.");
                 let mut compared = 0;
@@ -453,7 +427,7 @@ fn ten_steps_of_a_grid_of_networks_match_pytorch() {
     });
 }
 
-/// A renderer with the parameters of `imported`, by way of a checkpoint in `scratch`.
+/// A renderer with the parameters of `imported`, loaded from a checkpoint in `scratch`.
 fn renderer_of(gpu: &Arc<Gpu>, imported: &Imported, scratch: &Path) -> Renderer {
     let info = checkpoint::Info::imported(imported.config.clone());
     let path = scratch.join("checkpoint.safetensors");
@@ -519,38 +493,25 @@ fn ten_steps_match_pytorch() {
         let n_steps = follow(gpu, &mut trainer, &want);
         trainer.restore_clock(n_steps, 0.0);
         let path = scratch.path().join("final.safetensors");
-        checkpoint::save(
-            &path,
-            gpu,
-            &trainer,
-            &checkpoint::Source {
-                dataset: "",
-                opening: kiln::dataset::Opening::default(),
-                train_views: &[],
-                fingerprint: "",
-                image_fingerprint: "",
-                held_out_fingerprint: "",
-            },
-        )
-        .unwrap();
+        save_checkpoint(&path, gpu, &trainer);
         let saved = Tensors::open(&path);
-        // Rows that were left alone for a while lag behind; the trainer and a checkpoint's reader both make up for it.
+        // Averages of rows without recent updates lag behind; the trainer and loading a checkpoint both bring them up to date.
         let field = &trainer.passes[0].field;
-        let [settled, loaded] = [
+        let [exported, loaded] = [
             FieldParameters::new(gpu, field).unwrap(),
             FieldParameters::new(gpu, field).unwrap(),
         ];
-        trainer.export_ema(std::slice::from_ref(&settled)).unwrap();
+        trainer.export_ema(std::slice::from_ref(&exported)).unwrap();
         Checkpoint::open(&path)
             .unwrap()
             .load_parameters(gpu, &[field], std::slice::from_ref(&loaded))
             .unwrap();
-        let averages = [tables(gpu, field, &settled), tables(gpu, field, &loaded)];
+        let averages = [tables(gpu, field, &exported), tables(gpu, field, &loaded)];
         for name in want.names().filter_map(|n| n.strip_prefix("gradient.")) {
-            // How far the tensor has come, not how large it is.
+            // Compare the change of the tensor, not its values.
             let before = want.f32(name);
             let compare = |what: &str, got: &[f32], after: &[f32]| {
-                let name = format!("way of {what}{name}");
+                let name = format!("change of {what}{name}");
                 assert_close(
                     &name,
                     &difference(got, &before),
@@ -597,7 +558,7 @@ fn evaluate(
     let mut samples: Vec<[f32; 4]> = position.iter().map(|p| [p[0], p[1], p[2], 1.0]).collect();
     samples.resize(padded, [0.5; 4]);
     let samples = rig.buffer(&samples);
-    // One ray a point.
+    // One ray per point.
     let rays: Vec<GpuRay> = direction
         .iter()
         .map(|&view_dir| GpuRay {
@@ -608,10 +569,15 @@ fn evaluate(
     let rays = rig.buffer(&rays);
     let kept_rays: Vec<[u32; 2]> = (0..padded).map(|i| [i.min(n - 1) as u32, 0]).collect();
     let kept_rays = rig.buffer(&kept_rays);
+    let kept = KeptSamples {
+        counts: &rig.counts,
+        positions: &samples,
+        sample_rays: &kept_rays,
+        rays: &rays,
+    };
     rig.run(|stage| {
-        let mut network = Stage::new("density");
+        let mut network = gpu.stage("density");
         field.density(
-            gpu,
             stage,
             &mut network,
             &rig.counts,
@@ -623,27 +589,9 @@ fn evaluate(
             .append(network)
             .copy(&buffers.features, &buffers.kept_features);
         if !field.reuses_features() {
-            field.encode_kept(
-                gpu,
-                stage,
-                &rig.counts,
-                parameters,
-                &samples,
-                &kept_rays,
-                &buffers,
-            )?;
+            field.encode_kept(stage, parameters, &kept, &buffers)?;
         }
-        field.forward(
-            gpu,
-            stage,
-            &rig.counts,
-            parameters,
-            &rays,
-            &kept_rays,
-            &buffers,
-            SavedActivations::Nothing,
-            true,
-        )
+        field.forward(stage, parameters, &kept, &buffers, true)
     });
     let outputs = field.raw_outputs(&buffers);
     let color = rig.read::<[f32; 4]>(&outputs.color, n * outputs.color_stride as usize);
@@ -661,7 +609,7 @@ fn evaluate(
 }
 
 #[test]
-fn a_field_of_the_pytorch_implementation_looks_the_same() {
+fn an_instant_ngp_field_matches_pytorch() {
     let given = std::env::var_os("KILN_SEED_001");
     let is_fixture = given.is_none();
     let directory = given.map_or_else(|| fixture("seed_001"), PathBuf::from);
@@ -670,7 +618,7 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
         let want = Tensors::open(&directory.join("expected.safetensors"));
         let model = directory.join("model.safetensors");
         let mut options = ngp_seed::Options {
-            // As many as the script's default, or those of the full size.
+            // The script's default, or the full size.
             finest_resolution: if is_fixture { 128 } else { 2048 },
             ..ngp_seed::Options::default()
         };
@@ -687,7 +635,7 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
             evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
         let rgb = logistic(&color);
         assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
-        // Relative to each σ, not to the largest.
+        // Relative to each σ, not to the largest one.
         let ratios: Vec<f32> = density
             .iter()
             .zip(want.f32("points.sigma"))
@@ -700,7 +648,7 @@ fn a_field_of_the_pytorch_implementation_looks_the_same() {
     });
 }
 
-/// What `renderer` makes of the view of a fixture's camera, over white.
+/// Render the view of a fixture's camera over white.
 fn over_white(renderer: &mut Renderer, want: &Tensors) -> Vec<f32> {
     let [pose, focal, principal] =
         ["world_from_camera", "focal", "principal"].map(|n| want.f32(&format!("camera.{n}")));
@@ -727,7 +675,7 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
     raw.map(|raw| 1.0 / (1.0 + (-raw).exp())).collect()
 }
 
-/// The points of a fixture, given in the world, in the box of `config`.
+/// The points of a fixture, transformed from world space to the box of `config`.
 fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
     let scene = &config.scene;
     let scale = scene.scale.unwrap() as f32;
@@ -740,7 +688,7 @@ fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
 }
 
 #[test]
-fn a_learned_initialisation_of_the_pytorch_implementation_is_the_same() {
+fn a_learned_initialisation_matches_pytorch() {
     let directory =
         std::env::var_os("KILN_SEED_003").map_or_else(|| fixture("seed_003"), PathBuf::from);
     on_both_devices(|gpu| {
@@ -761,9 +709,9 @@ fn a_learned_initialisation_of_the_pytorch_implementation_is_the_same() {
     });
 }
 
-/// Columns in another order, a softplus, and a last sample that stands for 1e-3.
+/// With columns in another order, a softplus, and a last interval of 1e-3.
 #[test]
-fn a_learned_initialisation_of_nerf_meta_is_the_same() {
+fn a_learned_initialisation_of_nerf_meta_matches_pytorch() {
     let directory =
         std::env::var_os("KILN_NERF_META").map_or_else(|| fixture("nerf_meta"), PathBuf::from);
     on_both_devices(|gpu| {
@@ -789,7 +737,7 @@ fn a_learned_initialisation_of_nerf_meta_is_the_same() {
 }
 
 #[test]
-fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outside() {
+fn a_grid_of_networks_matches_pytorch_inside_on_borders_and_outside() {
     let directory =
         std::env::var_os("KILN_SEED_000").map_or_else(|| fixture("seed_000"), PathBuf::from);
     on_both_devices(|gpu| {
@@ -806,7 +754,7 @@ fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outsid
         let sigma: Vec<f32> = density.iter().map(|raw| raw.max(0.0)).collect();
         let (rgb, want_sigma) = (want.f32("points.rgb"), want.f32("points.sigma"));
         assert_close("σ", &sigma, &to_f64(&want_sigma), 1e-4);
-        // Outside the seed has black, which nothing shows.
+        // Outside the grid the original colours points black, which is never visible.
         let is_inside = |i: &usize| rgb[3 * i..3 * i + 3] != [0.0; 3];
         let inside: Vec<usize> = (0..position.len()).filter(is_inside).collect();
         assert!(inside.len() > position.len() / 3);
@@ -818,8 +766,8 @@ fn a_grid_of_the_pytorch_implementation_is_the_same_inside_on_borders_and_outsid
     });
 }
 
-/// A model of `n`³ cells whose density is 1 more than the number of the cell, x slowest, in the `PyTorch` implementation's
-/// tensors.
+/// Write a model of `n`³ cells in the tensors of the `PyTorch` implementation: the density of a cell is its number (x slowest)
+/// plus 1.
 fn numbered_cells(n: usize, path: &Path) {
     let cells = n * n * n;
     let zeros = |shape: &[usize]| {
@@ -840,7 +788,7 @@ fn numbered_cells(n: usize, path: &Path) {
 }
 
 #[test]
-fn points_on_borders_of_cells_are_in_the_cells_that_the_pytorch_implementation_says() {
+fn points_on_cell_borders_are_in_the_same_cells_as_in_pytorch() {
     const SIDE: f32 = 3.0;
     on_both_devices(|gpu| {
         for n in [2, 8, 16_usize] {
@@ -852,7 +800,7 @@ fn points_on_borders_of_cells_are_in_the_cells_that_the_pytorch_implementation_s
             let renderer = renderer_of(gpu, &imported, scratch.path());
             let field = renderer.fields().next().unwrap().clone();
 
-            // All corners of cells, and points that a few roundings more or less would take across a border.
+            // All corners of cells, and points that a few more or fewer roundings would move across a border.
             let border = |k: usize| k as f32 * (SIDE / n as f32) - SIDE / 2.0;
             let mut points = Vec::new();
             for i in 0..(n + 1).pow(3) {
@@ -864,7 +812,7 @@ fn points_on_borders_of_cells_are_in_the_cells_that_the_pytorch_implementation_s
                 beside[i % 3] = f32::from_bits(bits.saturating_add_signed(by));
                 points.push(beside);
             }
-            // As `forward` there computes it, in the same order in f32.
+            // As the implementation's `forward` computes it: in f32 and in the same order.
             let want = points.iter().map(|p| {
                 let is_inside = p.iter().all(|v| v.abs() < SIDE / 2.0);
                 let cell = p.map(|v| {

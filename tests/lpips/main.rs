@@ -1,4 +1,4 @@
-//! LPIPS against the package that defines it, and what is refused.
+//! LPIPS against the package that defines it, and the weights and images that are refused.
 
 mod recipe;
 
@@ -12,7 +12,7 @@ fn fixture() -> serde_json::Value {
     serde_json::from_str(include_str!("../fixtures/lpips/lpips.json")).unwrap()
 }
 
-/// A file with `tensors`, in a folder that goes when it is dropped.
+/// A file with `tensors`, in a folder that is deleted when it is dropped.
 fn file(tensors: &[Tensor]) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
@@ -35,7 +35,7 @@ fn image(name: &str, width: usize, height: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The package's distances, for the cases of one network.
+/// Check the package's distances in all cases of one network.
 fn check_distances(network: &str) {
     let lpips = open(&weights(network)).unwrap();
     assert_eq!(lpips.network().to_string(), network);
@@ -85,7 +85,7 @@ fn equal_images_have_no_distance_and_the_order_does_not_matter() {
 }
 
 #[test]
-fn duplicates_of_the_linear_layers_may_be_there_or_stand_in() {
+fn linear_layers_may_be_duplicated_or_named_lins() {
     let (width, height) = (31, 31);
     let (a, b) = (image("a", width, height), image("b", width, height));
     let distance = |tensors: &[Tensor]| {
@@ -125,7 +125,7 @@ fn images_that_are_too_small_or_cut_are_refused() {
 }
 
 #[test]
-fn files_that_are_no_weights_are_refused() {
+fn files_without_lpips_weights_are_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.pth");
     let refused = |words: &[&str]| {

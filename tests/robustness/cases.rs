@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::mutate::{self, Random};
 use crate::process::{self, Outcome};
-use crate::support::{SMALL, has_adapter, shared};
+use crate::support::{SMALL, copy_folder, has_adapter, header_len, json as read_json, shared};
 
-/// Cases run where nothing is said.
+/// Number of cases unless `KILN_CASES` is set.
 const FEW: u64 = 48;
-/// Seconds of all cores that a case may take, and what a hang never stays below.
+/// CPU time over all cores that a case may take, in seconds; a hang always exceeds it.
 const CPU_SECONDS: f64 = 10.0;
-/// Memory that a process on the software adapter needs for the least of runs.
+/// Memory that a process on the software adapter needs for the smallest run.
 const BASE_BYTES: u64 = 768 << 20;
 
 /// The files that cases start from.
@@ -36,18 +36,6 @@ fn base() -> Base {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// Every file below a folder, without following links.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -62,7 +50,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What must not change: every file below a folder but those below `but`, with their sizes and times.
+/// Sizes and modification times of all files below `folder`, except those below `but`.
 fn state_of(folder: &Path, but: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
     files_below(folder)
         .into_iter()
@@ -76,9 +64,7 @@ fn state_of(folder: &Path, but: &Path) -> BTreeMap<PathBuf, (u64, std::time::Sys
 
 /// The dataset as one `transforms.json` with the keys that nerfstudio and Instant-NGP write.
 fn as_transforms(dataset: &Path) {
-    let split: Value =
-        serde_json::from_slice(&std::fs::read(dataset.join("transforms_train.json")).unwrap())
-            .unwrap();
+    let split = read_json(&dataset.join("transforms_train.json"));
     let mut frames = split["frames"].as_array().unwrap().clone();
     frames[0]["mask_path"] = json!("train/r_1.png");
     frames[1]["fl_x"] = json!(30.0);
@@ -121,10 +107,9 @@ fn as_llff(dataset: &Path) {
     std::fs::write(dataset.join("poses_bounds.npy"), bytes).unwrap();
 }
 
-/// The images as an object of Scene Representation Networks': a text a pose, of cameras that look along +z, y down.
+/// The images as an object of Scene Representation Networks: a text file per pose, of cameras that look along +z, y down.
 fn as_srn(random: &mut Random, dataset: &Path) {
-    let split = dataset.join("transforms_train.json");
-    let split: Value = serde_json::from_slice(&std::fs::read(split).unwrap()).unwrap();
+    let split = read_json(&dataset.join("transforms_train.json"));
     std::fs::rename(dataset.join("train"), dataset.join("rgb")).unwrap();
     std::fs::create_dir(dataset.join("pose")).unwrap();
     for (i, frame) in split["frames"].as_array().unwrap().iter().enumerate() {
@@ -140,13 +125,13 @@ fn as_srn(random: &mut Random, dataset: &Path) {
         std::fs::remove_file(dataset.join(name)).unwrap();
     }
     std::fs::remove_dir_all(dataset.join("test")).unwrap();
-    // The near plane is a line of its own, or none.
+    // The near plane has a separate line, or none.
     let near = *random.of(&["0.\n", ""]);
     let text = format!("32.9 12. 12. 0.\n0. 0. 0.\n{near}2.\n24 24\n");
     std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
 }
 
-/// An image of the dataset in another format, which its name does not tell; perhaps with EXIF data that turn it.
+/// Rewrite an image in another format without renaming it; a JPEG gets an EXIF orientation.
 fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     let path = random.of(images).clone();
     let image = image::open(&path).unwrap();
@@ -165,7 +150,7 @@ fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     image.write_to(&mut bytes, format).unwrap();
     let mut bytes = bytes.into_inner();
     if format == ImageFormat::Jpeg {
-        // A directory of one entry, the orientation.
+        // An EXIF directory of one entry, the orientation.
         let turn = random.below(12) as u8;
         let mut exif =
             b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
@@ -182,12 +167,12 @@ fn kiln(arguments: &[&str]) -> Command {
     command
 }
 
-/// A JSON file with a value changed, or its bytes.
+/// Damage a JSON file: some of its values, or its bytes.
 fn spoil_json(random: &mut Random, path: &Path) -> String {
     if random.below(3) == 0 {
         return mutate::file(random, path);
     }
-    let mut document: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut document = read_json(path);
     let mut changes: Vec<String> = (0..=random.below(3))
         .map(|_| mutate::value(random, &mut document))
         .collect();
@@ -208,7 +193,7 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
     changes.join("; ")
 }
 
-/// Damages a dataset; says what was done.
+/// Damage a dataset; returns a description.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
     match random.below(6) {
         0 | 1 => as_transforms(dataset),
@@ -236,7 +221,7 @@ fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
     format!("{}: {what}", path.strip_prefix(dataset).unwrap().display())
 }
 
-/// One case: its files, the command to run on them, and what was done to them.
+/// Create the files of a case; returns the command to run on them and a description of the damage.
 fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, String) {
     let mut random = Random {
         state: seed,
@@ -245,8 +230,8 @@ fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, Stri
     let place = |name: &str| folder.join(name);
     std::fs::create_dir_all(place("canary")).unwrap();
     std::fs::write(place("canary/keep.png"), b"keep").unwrap();
-    copy(&base.dataset, &place("work/dataset"));
-    copy(&base.run, &place("work/run"));
+    copy_folder(&base.dataset, &place("work/dataset"));
+    copy_folder(&base.run, &place("work/run"));
     let (dataset, run, out) = (place("work/dataset"), place("work/run"), place("work/out"));
     match random.below(20) {
         0..=8 => {
@@ -357,10 +342,10 @@ fn spoil_run(random: &mut Random, run: &Path) -> String {
     format!("{}: {what}", path.strip_prefix(run).unwrap().display())
 }
 
-/// Changes the JSON header of a safetensors file, which tells tensors, their places and the metadata.
+/// Change the JSON header of a safetensors file, which holds the tensors' types, shapes and offsets, and the metadata.
 fn spoil_header(random: &mut Random, path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let length = header_len(&bytes);
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
     let what = if random.below(3) > 0 {
         spoil_metadata(random, &mut header["__metadata__"])
@@ -376,17 +361,13 @@ fn spoil_header(random: &mut Random, path: &Path) -> String {
     let parts = [
         &length.to_le_bytes()[..],
         &text,
-        &bytes[8 + length_of(&bytes)..],
+        &bytes[8 + header_len(&bytes)..],
     ];
     std::fs::write(path, parts.concat()).unwrap();
     what
 }
 
-fn length_of(bytes: &[u8]) -> usize {
-    u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
-}
-
-/// Changes the metadata, most often a value inside the configuration that they hold as text.
+/// Change the metadata, mostly a value inside the configuration, which they hold as text.
 fn spoil_metadata(random: &mut Random, metadata: &mut Value) -> String {
     let config = metadata["config"].as_str().map(str::to_owned);
     match config {
@@ -445,9 +426,9 @@ fn spoil_path(random: &mut Random, path: &Path) -> String {
     spoil_json(random, path)
 }
 
-/// What is wrong with how a case ended.
+/// Why the outcome of a case is a failure, if it is.
 fn fault(outcome: &Outcome) -> Option<String> {
-    let told = outcome
+    let n_errors = outcome
         .stderr
         .lines()
         .filter(|l| l.starts_with("error: "))
@@ -456,8 +437,8 @@ fn fault(outcome: &Outcome) -> Option<String> {
     match outcome.code {
         None => return Some("it was killed, or crashed".to_owned()),
         Some(0) => {}
-        Some(1 | 2) if told == 1 => {}
-        Some(code) => return Some(format!("exit code {code} with {told} errors")),
+        Some(1 | 2) if n_errors == 1 => {}
+        Some(code) => return Some(format!("exit code {code} with {n_errors} errors")),
     }
     if outcome.stderr.contains("panicked") {
         return Some("it panicked".to_owned());
@@ -497,7 +478,7 @@ fn undamaged_files_succeed() {
         return;
     }
     let base = base();
-    // So many that every kind of case is among them.
+    // Enough for every kind of case to occur.
     for seed in 0..FEW {
         let folder = tempfile::tempdir().unwrap();
         let (mut command, what) = make(seed, true, &base, folder.path());

@@ -1,4 +1,4 @@
-//! kill -9 at any moment: what was saved can be gone on with, and ends where an uninterrupted run does.
+//! kill -9 at random moments: the saved run can be resumed, and ends with the tensors of an uninterrupted run.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,17 +10,17 @@ use crate::mutate::Random;
 use crate::number;
 use crate::support::{SMALL, assert_same_tensors, checkpoint, has_adapter, kiln, succeeds};
 
-/// Kills where nothing is said.
+/// Number of kills unless `KILN_KILLS` is set.
 const FEW: u64 = 3;
 
-/// The step that a run's checkpoint is at, where there is one.
+/// The step of a run's checkpoint, if there is one.
 fn step_of(run: &Path) -> Option<u32> {
     run.join("checkpoint.safetensors")
         .exists()
         .then(|| checkpoint(run).0["step"].parse().unwrap())
 }
 
-/// Trains on, saving all the time, until a random moment.
+/// Start or resume a run that saves very often, and kill it at a random moment.
 fn train_and_kill(random: &mut Random, dataset: &Path, run: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.args(["train", "--steps", "1000000", "--checkpoint-every", "0.1"]);
@@ -39,7 +39,7 @@ fn train_and_kill(random: &mut Random, dataset: &Path, run: &Path) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // From before the first checkpoint to the middle of a saving.
+    // From before the first checkpoint to the middle of a save.
     std::thread::sleep(Duration::from_secs_f64(0.3 + 4.0 * random.unit()));
     assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
     child.kill().unwrap();
@@ -47,7 +47,7 @@ fn train_and_kill(random: &mut Random, dataset: &Path, run: &Path) {
 }
 
 #[test]
-fn a_run_killed_at_any_moment_goes_on() {
+fn a_run_killed_at_any_moment_can_be_resumed() {
     if !has_adapter() {
         return;
     }

@@ -1,7 +1,7 @@
-//! What damaged files and sudden deaths do to the program: seeded, so that a case can be had again.
+//! Damaged files and killed processes: seeded, so that every case can be reproduced.
 //!
-//! `cargo test --test robustness` runs a few; `make robustness` all. `KILN_CASES` and `KILN_KILLS` say how many,
-//! `KILN_SEED` from where, and `KILN_CASE` runs one case and keeps its files.
+//! `cargo test --test robustness` runs a few, `make robustness` all. `KILN_CASES` and `KILN_KILLS` set their numbers,
+//! `KILN_SEED` sets the first seed, and `KILN_CASE` runs one case and keeps its files.
 
 mod cases;
 mod kills;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// `SplitMix64` (Steele et al. 2014).
 pub struct Random {
     pub state: u64,
-    /// Whether nothing is damaged after all.
+    /// Whether to damage nothing.
     pub harmless: bool,
 }
 
@@ -33,7 +33,7 @@ impl Random {
     }
 }
 
-/// Strings that lead elsewhere, or nowhere.
+/// Hostile strings: other paths, escapes and format strings.
 const TRICKS: [&str; 14] = [
     "../../canary",
     "../canary/keep.png",
@@ -51,7 +51,7 @@ const TRICKS: [&str; 14] = [
     "%s%n{0}{{}}",
 ];
 
-/// A value of another kind, or of another size.
+/// A value of another type, or of another size.
 fn other(random: &mut Random, old: &Value) -> Value {
     match random.below(16) {
         0 => Value::Null,
@@ -77,7 +77,7 @@ fn nested(depth: usize) -> Value {
     (0..depth).fold(json!(1), |inner, _| json!([inner]))
 }
 
-/// Changes one value somewhere in a document; says what it did.
+/// Change one value somewhere in a document; returns a description.
 pub fn value(random: &mut Random, root: &mut Value) -> String {
     if random.harmless {
         return "nothing".to_owned();
@@ -135,7 +135,7 @@ fn value_at(random: &mut Random, at: &mut Value, path: &str) -> String {
     }
 }
 
-/// Changes the bytes of a file; says what it did.
+/// Change the bytes of a file; returns a description.
 pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
     let n = bytes.len();
     let place = random.below(n);
@@ -155,7 +155,7 @@ pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
             format!("{flips} bits flipped")
         }
         3 => {
-            // Where headers are.
+            // In the header.
             let at = random.below(n.min(64));
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = random.next() as u8;
@@ -188,7 +188,7 @@ pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
     }
 }
 
-/// Puts something else where a file was; says what.
+/// Damage a file, or replace it by something else; returns a description.
 pub fn file(random: &mut Random, path: &Path) -> String {
     if random.harmless {
         return "nothing".to_owned();

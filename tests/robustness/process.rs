@@ -1,4 +1,4 @@
-//! Running the program under watch: time, memory, and how it ends.
+//! Running the program with its time, memory and exit code measured.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use wait4::Wait4;
 
-/// Wall-clock time after which a process is taken to hang whatever else runs on the machine.
+/// Wall-clock time after which a process counts as hung, even on a busy machine.
 const HANG: Duration = Duration::from_mins(2);
 
 /// How a process ended.
 pub struct Outcome {
-    /// `None` where a signal ended it.
+    /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub stderr: String,
     pub stdout: String,
-    /// Seconds that all cores spent on it.
+    /// CPU time over all cores, seconds.
     pub cpu_seconds: f64,
-    /// Most memory it held.
+    /// Peak memory, bytes.
     pub bytes: u64,
 }
 
-/// Runs `command` to its end, or kills it.
+/// Run `command` to its end; kill it if it hangs.
 pub fn run(command: &mut Command) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
-    // Files, since nobody empties a pipe here.
+    // Files, since pipes that nobody reads would fill up.
     let child = command
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&out).unwrap())

@@ -1,4 +1,4 @@
-//! `kiln bench --render RUN…`: how fast trained fields are shown, side by side.
+//! `kiln bench --render RUN…`: compares the rendering speed of runs.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ use crate::session::open::{self, OpenRun};
 use crate::session::{Error, ObserverExt as _, Result, data};
 use crate::text::si;
 
-/// Sizes of frames.
+/// Frame sizes, in pixels.
 const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
-/// Views of a run that are rendered.
+/// Number of views rendered per run.
 const VIEWS: usize = 3;
-/// A frame that would take longer is not rendered, but reckoned from a smaller one.
+/// Frames that would take longer than this many seconds are extrapolated from a smaller frame.
 const MAX_SECONDS: f64 = 5.0;
 
 /// One run at one size.
@@ -36,11 +36,11 @@ struct Line {
     samples_per_second: f64,
     /// Samples whose colour and density were evaluated.
     samples_per_ray: f64,
-    /// Samples whose density alone was evaluated, to know which of them are seen.
+    /// Samples of which only the density was evaluated, to find the visible ones.
     density_samples_per_ray: f64,
-    /// Whether a smaller view of the same camera was measured instead.
+    /// Whether the figures were extrapolated from a smaller frame of the same camera.
     extrapolated: bool,
-    /// Times as fast as the first run.
+    /// Speed relative to the first run.
     speedup: f64,
 }
 
@@ -50,7 +50,8 @@ struct Entry {
     cameras: Vec<(Camera, Option<[f32; 2]>)>,
 }
 
-/// Render views of all `runs` in turn, `repeats` times in all, and show the means over views of their medians.
+/// Render views of all `runs` in turn, about `repeats` times in total per run, and print the mean over views of the median
+/// times.
 pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result<()> {
     let gpu = terminal.open_gpu()?;
     let mut entries = Vec::new();
@@ -71,7 +72,10 @@ pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result
         let views = all.iter().step_by(step).take(VIEWS);
         let cameras: Vec<_> = views.map(|f| (f.camera, f.near_far)).collect();
         if cameras.is_empty() {
-            return Err(Error::usage("there are no views to render"));
+            return Err(Error::usage(format!(
+                "{}: its dataset has no views to render",
+                path.display()
+            )));
         }
         entries.push(Entry {
             name: path.display().to_string(),
@@ -81,7 +85,7 @@ pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result
     }
     report_peak(terminal, &gpu)?;
     terminal.note(
-        "milliseconds are the device's own, without reading frames back; ~ is reckoned from a smaller view",
+        "times are measured on the device, without reading frames back; ~ marks values extrapolated from a smaller frame",
     );
     terminal.result(format!(
         "{:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
@@ -113,18 +117,18 @@ fn show(terminal: &Terminal, line: &Line) -> Result<()> {
     ))
 }
 
-/// Seconds, and what was evaluated, of one view.
+/// Render one view and return its seconds, rays and samples.
 fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> Result<Cost> {
     let (camera, near_far) = entry.cameras[view % entry.cameras.len()];
     let camera = camera.resized(width, height);
     Ok(entry.run.renderer.measure(&camera, near_far)?)
 }
 
-/// The size to measure at instead of `size`: the same shape, small enough, found from small to large.
+/// Return the largest frame of `size` divided by a power of two that renders within [`MAX_SECONDS`], tried from small to large.
 fn affordable(entry: &mut Entry, size: [u32; 2]) -> Result<[u32; 2]> {
     let shrunk = |by: u32| size.map(|side| (side / by).max(8));
     let mut by = 32;
-    // The first compiles.
+    // The first rendering compiles the shaders.
     render(entry, 0, shrunk(by))?;
     while by > 1 && 4.0 * render(entry, 0, shrunk(by))?.seconds < MAX_SECONDS {
         by /= 2;
@@ -137,14 +141,13 @@ fn at_size(gpu: &Gpu, entries: &mut [Entry], size: [u32; 2], repeats: u32) -> Re
     for entry in &mut *entries {
         sizes.push(affordable(entry, size)?);
     }
-    // Of each run and view.
+    // By run and view.
     let mut times = vec![vec![Vec::<f64>::new(); VIEWS]; entries.len()];
     let mut totals = vec![Cost::default(); entries.len()];
-    // In turn, so that what else the machine does meanwhile falls on all alike, and all views of each run, so that runs are
-    // compared over the same ones.
+    // Runs take turns so that other load on the machine affects all of them alike.
     for _ in 0..repeats.div_ceil(VIEWS as u32) {
         for (index, entry) in entries.iter_mut().enumerate() {
-            // What takes long varies little.
+            // Long measurements vary little: a few are enough.
             if totals[index].seconds > MAX_SECONDS {
                 continue;
             }

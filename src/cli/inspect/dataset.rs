@@ -1,4 +1,4 @@
-//! The dataset doctor.
+//! Checks a dataset and describes its views, images, cameras and memory needs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::text::bytes;
 use crate::text::counted_len;
 use crate::train::fit_cells;
 
-/// Problems shown to people; `--json` has them all.
+/// Most problems printed; `--json` lists all.
 const SHOWN: usize = 20;
 
 /// What `--json` prints.
@@ -54,7 +54,7 @@ struct Views {
 
 #[derive(Serialize)]
 struct Images {
-    /// Sizes with how many images have them, most frequent first.
+    /// Width, height and number of images of each size, most frequent first.
     sizes: Vec<(u32, u32, usize)>,
     pixels: u64,
     disk_bytes: u64,
@@ -90,7 +90,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
             plot.display()
         )));
     }
-    // What is wrong is told without a device too.
+    // Problems are reported without a device too.
     let gpu = Gpu::open(&terminal.options);
     let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
     let mut config = resolve::config(
@@ -122,7 +122,8 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     problems.extend(same_picture::leaks(&dataset, &train, &held_out));
     let memory = match &gpu {
         Ok(gpu) => {
-            match fit_cells(gpu, &mut config).and_then(|()| memory::memory(gpu, &config, &dataset))
+            match fit_cells(gpu.profile(), &mut config)
+                .and_then(|()| Ok(memory::memory(gpu, &config, &dataset)?))
             {
                 Ok(memory) => Some(memory),
                 Err(error) => {
@@ -133,7 +134,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         }
         Err(error) => {
             problems.push(Problem::warning(format!(
-                "the memory needed is not told: {error}"
+                "cannot compute the memory needed: {error}"
             )));
             None
         }
@@ -241,7 +242,7 @@ fn lenses(frames: &[&Frame]) -> Vec<LensUse> {
     uses
 }
 
-/// The angle between the rays through the middles of the left and right sides, degrees.
+/// The angle between the rays through the middles of the left and right edges, degrees.
 fn horizontal_fov(camera: &Camera) -> f64 {
     let ray = |x: f32| glam::DVec3::from(camera.ray(x, camera.principal[1]).1);
     let middle = ray(camera.principal[0]);
@@ -276,7 +277,7 @@ fn finish(
     }
     if ordered.len() > SHOWN {
         let more = ordered.len() - SHOWN;
-        terminal.result(format!("  and {more} more: --json lists all"))?;
+        terminal.result(format!("  and {more} more; --json lists all"))?;
     }
     terminal.json(&Report {
         schema: SCHEMA,
@@ -315,7 +316,7 @@ fn finish(
     }
     terminal.result(match warnings {
         0 => "no problems: ready to train".to_owned(),
-        n => format!("{}: training would go on", counted_len(n, "warning")),
+        n => format!("{}: training is possible", counted_len(n, "warning")),
     })
 }
 
@@ -390,14 +391,14 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
     line(
         "scene box",
         format!(
-            "{} world units a side around {} (scale {}, aabb_scale {})",
+            "{} world units per side, centred at {} (scale {}, aabb_scale {})",
             short(side),
             point(found.world.center().to_array(), side),
             scene.scale.unwrap_or_default(),
             scene.aabb_scale.unwrap_or(1),
         ),
     )?;
-    // What poses say that are the wrong way round is told by the error.
+    // Inverted poses have their own error; their positions are meaningless.
     if !doctor::are_inverted(dataset) {
         describe_cameras(&line, found)?;
     }
@@ -410,13 +411,13 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where the cameras stand, and how the box fits what they see.
+/// Print the distances of the cameras, and how well the scene box fits what they see.
 fn describe_cameras(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>) -> Result<()> {
     let stand = &found.stand;
     let [nearest, farthest] = stand.distance;
     let what = stand.focus.map_or_else(
-        || "the middle of the box (they look at no one point)".to_owned(),
-        |f| format!("what they look at, {}", point(f, farthest)),
+        || "the centre of the box (they have no common focus)".to_owned(),
+        |f| format!("their common focus, {}", point(f, farthest)),
     );
     line(
         "cameras",
@@ -435,7 +436,7 @@ fn describe_cameras(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>
         } else {
             format!("{cells:.0}")
         };
-        format!("; {cells} cells of an occupancy grid across what they look at")
+        format!("; {cells} occupancy-grid cells across what they look at")
     });
     line(
         "fit",

@@ -1,4 +1,4 @@
-//! `kiln inspect`: what a dataset is and what is wrong with it, or what a run holds and whether it is whole.
+//! `kiln inspect`: checks a dataset for problems, or summarises and verifies a run.
 
 mod dataset;
 mod objects;
@@ -13,38 +13,39 @@ use crate::session::{Error, Result};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   kiln inspect data/lego                      views, lens, scene box, problems, memory
-  kiln inspect data/lego --plot cameras.png   and where the cameras stand
-  kiln inspect data/cars                      every object of a folder of objects, as kiln meta takes it
-  kiln inspect runs/lego-ngp                  what a run is, and whether its checkpoint is whole
+  kiln inspect data/lego --plot cameras.png   draw the cameras too
+  kiln inspect data/cars                      every object of a folder of objects, for kiln meta
+  kiln inspect runs/lego-ngp                  summary of a run, and whether its checkpoint is intact
   kiln inspect data/lego --json | jq .problems")]
 pub(super) struct Args {
-    /// Dataset to examine, folder of objects, or run directory (or checkpoint) to summarise and verify
+    /// Dataset or folder of objects to check, or run directory or checkpoint to summarise and verify
     path: PathBuf,
-    /// File with the lists `train` and `test` of a folder of objects [default: the one *_splits.json in it]
+    /// For a folder of objects: JSON file that lists the folders of the splits `train` and `test` [default: the only
+    /// *_splits.json in it]
     #[arg(long, value_name = "FILE")]
     splits: Option<PathBuf>,
-    /// Draw the cameras and the scene's box, from above and from the side
+    /// Draw the cameras and the scene box from above and from the side
     #[arg(long, value_name = "FILE.png")]
     plot: Option<PathBuf>,
-    /// Preset that the memory and the scene's box are told for
+    /// Preset for which to compute the memory and the scene box
     #[arg(long, conflicts_with = "config", value_name = "M")]
     method: Option<String>,
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change a value of the configuration, as `kiln train` does; may be repeated
+    /// Change a configuration value, as in `kiln train`; may be repeated
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
-    /// Factor that the images will be shrunk by, as `kiln train` takes it
+    /// Shrink the images by this factor, as in `kiln train`
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     downscale: u32,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them
+    /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
 }
 
 impl Args {
-    /// How the dataset is opened.
+    /// The options to open the dataset with.
     fn opening(&self) -> Opening {
         Opening::default().or(Some(self.downscale), self.apply_orientation)
     }
@@ -54,7 +55,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if is_run(&args.path) {
         if args.plot.is_some() {
             return Err(Error::usage(
-                "--plot draws the cameras of a dataset, and this is a run",
+                "--plot draws the cameras of a dataset, but this is a run: leave it out, or give the dataset",
             ));
         }
         run::inspect(terminal, &args.path)

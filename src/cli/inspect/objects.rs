@@ -1,4 +1,4 @@
-//! What a folder of objects is, and which of them cannot be learned from.
+//! Checks a folder of objects and finds those that cannot be trained on.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::session::journal::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
 
-/// Doubts shown to people; `--json` has them all.
+/// Most problems printed; `--json` lists all.
 const SHOWN: usize = 20;
 
 #[derive(Serialize)]
@@ -31,20 +31,20 @@ struct Line<'a> {
     usable: bool,
 }
 
-/// An object, and what about it.
+/// An object and what is wrong with it.
 #[derive(Serialize)]
 struct Left<'a> {
     object: &'a str,
     reason: String,
-    /// Whether nothing can be learned before it is mended.
+    /// Whether training is impossible until this is fixed.
     is_error: bool,
 }
 
-/// Examine every object below `args.path`.
+/// Check every object in `args.path`.
 pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     if args.plot.is_some() {
         return Err(Error::usage(
-            "--plot draws the cameras of one dataset, and this is a folder of them",
+            "--plot draws the cameras of one dataset, but this is a folder of datasets: give one of them",
         ));
     }
     let splits = match &args.splits {
@@ -52,7 +52,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         None => Splits::Found,
     };
     let objects = match Objects::open(&args.path, &splits, args.opening()) {
-        // Without splits there is still something to be said of the folders.
+        // Without splits, the folders can still be checked.
         Err(error @ DatasetError::NoSplits { .. }) => {
             let all = Objects::open(&args.path, &Splits::Fraction(1.0), args.opening())?;
             terminal.warn(format!("{error}"));
@@ -106,7 +106,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     };
     terminal.json(&line)?;
     terminal.result(format!(
-        "{}: {} objects to learn from, {} held out, images of {width}×{height}",
+        "{}: {} training objects, {} held out, images of {width}×{height}",
         objects.name, line.train, line.test
     ))?;
     let least = all().map(|o| o.frames.len()).min().unwrap_or(0);
@@ -122,7 +122,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         ))?;
     }
     terminal.result(format!(
-        "on the device: {} of images to learn from, as long as meta.resident_mib has room",
+        "on the device: {} of training images, if meta.resident_mib is large enough",
         bytes(image_bytes)
     ))?;
     for left in &line.skipped {
@@ -133,7 +133,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     }
     if line.problems.len() > SHOWN {
         let more = line.problems.len() - SHOWN;
-        terminal.result(format!("and {more} more, which --json lists"))?;
+        terminal.result(format!("and {more} more; --json lists all"))?;
     }
     if line.skipped.is_empty() && line.problems.is_empty() {
         terminal.result("no problems found")?;
@@ -143,19 +143,19 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     }
     let errors = line.problems.iter().filter(|p| p.is_error).count();
     let text = format!(
-        "{} objects are left out, {errors} problems stop kiln meta",
+        "{} objects are left out, {errors} problems prevent kiln meta from running",
         line.skipped.len()
     );
     Err(Error::Failed(text))
 }
 
-/// Where rays of all views start and end, where the files say so.
+/// The smallest near bound and the largest far bound of all views that have them.
 fn depths<'a>(objects: impl Iterator<Item = &'a Object>) -> Option<[f32; 2]> {
     let all = objects.flat_map(|o| o.frames.iter().filter_map(|f| f.near_far));
     all.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)])
 }
 
-/// What is odd about `object`.
+/// The problems of `object`.
 fn doubts<'a>(
     object: &'a Object,
     objects: &Objects,

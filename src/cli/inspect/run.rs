@@ -1,4 +1,4 @@
-//! What a run holds, and whether it is whole.
+//! Summarises a run and verifies its checkpoint.
 
 use std::path::Path;
 
@@ -26,7 +26,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some(eval) = eval.as_ref().filter(|e| e.steps != info.step) {
         warnings.push(format!(
-            "eval.json is of step {}, not of this checkpoint: kiln eval {} measures it",
+            "eval.json is of step {}, not of this checkpoint: run kiln eval {}",
             eval.steps,
             path.display()
         ));
@@ -34,7 +34,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     let imported = info.is_imported();
     if !imported && !Path::new(&info.dataset).exists() {
         warnings.push(format!(
-            "its dataset {} is not there: give its place to train --resume, eval and render",
+            "its dataset {} does not exist: give the new path to train --resume, eval and render",
             info.dataset
         ));
     }
@@ -47,9 +47,9 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     line(
         "trained",
         match (imported, &info.config.meta) {
-            (true, _) => "elsewhere, and imported".to_owned(),
+            (true, _) => "by another program, and imported".to_owned(),
             (false, Some(meta)) => format!(
-                "what to begin with, {} of {} each in {:.1} s on {}",
+                "an initialisation, {} of {} each in {:.1} s on {}",
                 counted(info.step / meta.inner_steps, "outer step"),
                 counted(meta.inner_steps, "step"),
                 info.train_seconds,
@@ -66,7 +66,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     line(
         "dataset",
         match (imported, info.downscale) {
-            (true, _) => "not known: give it to train --resume, eval and render".to_owned(),
+            (true, _) => "unknown: give one to train --resume, eval and render".to_owned(),
             (false, 1) => info.dataset.clone(),
             (false, k) => format!("{}, downscaled by {k}", info.dataset),
         },
@@ -81,7 +81,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
             if contents.resumable {
                 ""
             } else {
-                "; parameters only, which training can begin with"
+                "; parameters only, which can initialise a training"
             }
         ),
     )?;

@@ -1,4 +1,4 @@
-//! Captures made in a temporary folder, and all that can be wrong with them.
+//! LLFF captures in a temporary folder, correct and with every kind of fault.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,8 @@ use crate::dataset::{Opening, Split, load_images};
 use crate::gpu::AdapterClass;
 use crate::sampling::SceneBox;
 
-/// Images of 16 × 12 pixels in full size; ½ and ¼ of it are there too. Cameras stand in a row along y at z = 5, their
-/// right along y and their up along z, and look along −x.
+/// Images of 16 × 12 pixels in full size, and at ½ and ¼ of it. Cameras stand in a row along y at z = 5, with right along y
+/// and up along z, and look along −x.
 struct Capture {
     folder: tempfile::TempDir,
     rows: Vec<[f64; 17]>,
@@ -102,7 +102,7 @@ fn the_mean_camera_becomes_the_identity() {
     assert_eq!(names, ["IMG_00", "IMG_08"]);
     for frame in dataset.train.iter().chain(&dataset.test) {
         let i: f64 = frame.name[4..].parse().unwrap();
-        // Nearest bound 3, taken to 4/3.
+        // The nearest bound, 3, is scaled to 4/3.
         let scale = 4.0 / 9.0;
         let [x, y, z] = frame.camera.world_from_camera;
         assert!(near(x[0], 1.0) && near(y[1], 1.0) && near(z[2], 1.0));
@@ -166,13 +166,13 @@ fn a_folder_is_chosen_by_size() {
     assert_eq!(opened(4), (4, 1, 4, 0));
     assert_eq!(opened(6), (8, 3, 2, 0));
     assert_eq!(opened(8), (4, 2, 2, 0));
-    // What is there decides, not how a folder is called.
+    // The size of the images decides, not the folder's name.
     std::fs::remove_dir_all(capture.path("images")).unwrap();
     std::fs::rename(capture.path("images_4"), capture.path("images")).unwrap();
     assert_eq!(opened(1), (8, 1, 8, 0));
     assert_eq!(opened(2), (8, 1, 8, 0));
     assert_eq!(opened(4), (4, 1, 4, 0));
-    // 1/5 is not to be had: 1/4 is the next larger.
+    // 1/5 is not available: 1/4 is the next larger size.
     assert_eq!(opened(5), (4, 1, 4, 1));
     std::fs::remove_dir_all(capture.path("images_2")).unwrap();
     assert_eq!(opened(1), (4, 1, 4, 0));
@@ -197,7 +197,7 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
     }
     capture.write();
     let dataset = capture.open().unwrap();
-    // What is told of it.
+    // The reported framing.
     let framing = dataset.framing.unwrap();
     assert_eq!((framing.cameras, framing.aabb_scale), (12, 1));
     for method in ["nerf-small", "ngp-small"] {
@@ -207,7 +207,7 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
         let scene = SceneBox::of(&config);
         let [low, high] = scene.corners();
         for axis in 0..3 {
-            // The reader takes the mean camera, which stands where they look, to the origin.
+            // The reader moves the mean camera, which stands at the point they look at, to the origin.
             assert!((low[axis] + high[axis]).abs() < 1e-2, "{low:?} {high:?}");
         }
         // Cameras stand 6 · (4/3) / 4 from there.
@@ -243,7 +243,7 @@ fn what_is_seen_lies_in_the_box() {
                 }
             }
         }
-        // It begins where rays do.
+        // The box starts where rays start.
         assert!((high[2] + 1.0).abs() < 1e-4, "{high:?}");
         let side = (high[0] - low[0]) / f64::from(scene.aabb_scale);
         assert!(
@@ -275,14 +275,14 @@ fn bad_rows_are_refused_by_frame() {
     ] {
         refused(capture.open_with(2, column, value), &[place, cause]);
     }
-    // Width and height in each other's place.
+    // Width and height exchanged.
     (capture.rows[2][4], capture.rows[2][9]) = (16.0, 12.0);
     capture.write();
     refused(
         capture.open(),
         &[place, "12 × 16", "exchanged in poses_bounds.npy"],
     );
-    // Examining goes on without the frame, and the others are as they would be.
+    // `examine` skips the frame and reads the others unchanged.
     let (dataset, faults) = Dataset::examine(capture.folder.path(), Opening::default());
     assert_eq!(faults.len(), 1);
     assert_eq!(dataset.unwrap().frames(Split::Train).len(), 1);
@@ -326,7 +326,7 @@ fn images_that_do_not_fit_are_named() {
         .save_png(&capture.path("images/IMG_03.png"))
         .unwrap();
     refused(capture.open(), &[FILE, "3 poses", "images holds 4 images"]);
-    // Files that are no images do not count.
+    // Files that are not images do not count.
     std::fs::rename(
         capture.path("images/IMG_03.png"),
         capture.path("images/._IMG_03.png"),

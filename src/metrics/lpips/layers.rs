@@ -1,17 +1,17 @@
-//! Layers with weights, and the rows that they are given band by band.
+//! Layers with weights, evaluated on bands of rows.
 
 use rayon::prelude::*;
 
 use super::network::Reach;
 
-/// Output channels that are summed at once: two registers of the smallest vector unit.
+/// Output channels per step: two registers of the smallest vector unit.
 const LANES: usize = 8;
-/// Pixels that are summed at once, so that a weight is loaded once for all of them.
+/// Pixels per step, which share each loaded weight.
 const PIXELS: usize = 4;
-/// Pixels that a thread takes at once, for which it reads all weights of a layer.
+/// Pixels per task of a thread, for which it reads all weights of a layer once.
 pub(super) const PIXELS_PER_TASK: usize = 32;
 
-/// A layer of a network. Features are rows of pixels of channels.
+/// A layer of a network. Features are stored as (row, pixel, channel).
 #[derive(Debug)]
 pub(super) enum Layer {
     Convolution(Convolution),
@@ -33,7 +33,7 @@ impl Layer {
         }
     }
 
-    /// `rows` rows of `width` outputs from rows of `stride` values.
+    /// Compute `rows` rows of `width` outputs from input rows of `stride` values.
     fn forward(&self, input: &[f32], stride: usize, rows: usize, width: usize) -> Vec<f32> {
         match self {
             Self::Convolution(c) => c.forward(input, stride, rows, width),
@@ -53,7 +53,7 @@ pub(super) struct Convolution {
 }
 
 impl Convolution {
-    /// From `weight` (outputs, inputs, size, size).
+    /// A convolution with `weight` (outputs, inputs, size, size).
     pub(super) fn new(
         weight: &[f32],
         bias: Vec<f32>,
@@ -93,7 +93,7 @@ impl Convolution {
             let blocks = self.weights.chunks_exact(size * run);
             for (block, (weights, bias)) in blocks.zip(self.bias.as_chunks().0).enumerate() {
                 for pixel in (0..n).step_by(PIXELS) {
-                    // Beyond the last pixel it is computed again, and left.
+                    // Lanes beyond the last pixel recompute it; their results are dropped.
                     let starts: [usize; PIXELS] =
                         std::array::from_fn(|i| start(first + (pixel + i).min(n - 1)));
                     let mut sums = [*bias; PIXELS];
@@ -118,7 +118,7 @@ impl Convolution {
     }
 }
 
-/// `sums` + the products of `runs` with `weights`; stays in registers.
+/// Add the products of `runs` and `weights` to `sums`, which stay in registers.
 #[inline]
 fn accumulate(
     mut sums: [[f32; LANES]; PIXELS],
@@ -162,7 +162,7 @@ fn pool(
     out
 }
 
-/// The rows that a layer has been given and still needs, with the padding around them.
+/// The input rows that a layer still needs, with padding.
 #[derive(Debug)]
 pub(super) struct Window {
     reach: Reach,
@@ -184,18 +184,18 @@ impl Window {
         window
     }
 
-    /// Values of a row with padding.
+    /// Number of values of a row with padding.
     fn stride(&self) -> usize {
         (self.width + 2 * self.reach.padding) * self.channels
     }
 
-    /// The rows of zeros above and below.
+    /// Append the rows of zeros above or below the image.
     fn pad(&mut self) {
         let padding = self.reach.padding * self.stride();
         self.rows.resize(self.rows.len() + padding, 0.0);
     }
 
-    /// What `layer` makes of a further band of rows; `last` where none follow.
+    /// Apply `layer` to a further band of rows; `last` if no band follows.
     pub(super) fn pass(&mut self, layer: &Layer, band: &[f32], last: bool) -> Vec<f32> {
         let (stride, side) = (self.stride(), self.reach.padding * self.channels);
         for row in band.chunks_exact(self.width * self.channels) {

@@ -1,11 +1,11 @@
 //! The layers of the networks, before they have weights.
 
-/// What an image goes through before it is compared.
+/// The network that computes the features of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
-    /// The five convolutions of `AlexNet`: the usual choice for measuring.
+    /// The five convolutions of `AlexNet`: the usual choice for evaluation.
     Alex,
-    /// The thirteen convolutions of `VGG-16`: about twenty times the work.
+    /// The thirteen convolutions of `VGG-16`, at about twenty times the cost.
     Vgg,
 }
 
@@ -21,18 +21,18 @@ impl std::fmt::Display for Network {
 /// A layer of a network before it has weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Plan {
-    /// A convolution and a rectifier. `index` is the layer's number in the classifier, which its tensors are named by.
+    /// A convolution with `ReLU`. `index` is the layer's number in the classifier, after which its tensors are named.
     Convolution {
         index: usize,
         inputs: usize,
         outputs: usize,
         reach: Reach,
     },
-    /// The largest value of each channel, every second pixel.
+    /// Max pooling with stride 2.
     Pool { channels: usize, reach: Reach },
 }
 
-/// Which pixels an output sees, along both axes: `size` of them, every `stride`, from `padding` before the image.
+/// The receptive field of an output along both axes: kernel size, stride and padding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
     pub(super) size: usize,
@@ -41,18 +41,18 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Outputs along an axis of `n` pixels, padding included.
+    /// Number of outputs along an axis of `n` pixels, padding included.
     pub(super) fn outputs_of_padded(self, n: usize) -> usize {
         (n + self.stride).saturating_sub(self.size) / self.stride
     }
 
-    /// The fewest pixels along an axis, at least 1, that give as many outputs.
+    /// Minimum number of pixels along an axis, at least 1, for a number of outputs.
     fn least_inputs(self, outputs: usize) -> usize {
         let padded = (outputs - 1) * self.stride + self.size;
         padded.saturating_sub(2 * self.padding).max(1)
     }
 
-    /// Outputs along an axis of `n` pixels.
+    /// Number of outputs along an axis of `n` pixels.
     pub(super) fn outputs(self, n: usize) -> usize {
         self.outputs_of_padded(n + 2 * self.padding)
     }
@@ -145,7 +145,7 @@ impl Network {
         }
     }
 
-    /// The smallest side of an image of which something is left after the last slice.
+    /// The smallest image side that has an output after the last slice.
     #[must_use]
     pub fn least_side(self) -> usize {
         let layers = self.slices().into_iter().flatten().rev();

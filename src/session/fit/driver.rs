@@ -1,4 +1,4 @@
-//! Training under way: looks at a held-out view, checkpoints, the end, and what is said meanwhile.
+//! The training loop of one run: previews of a held-out view, checkpoints, the end, and the notes in between.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -24,26 +24,26 @@ use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open, re
 use crate::text::{counted, counted_len};
 use crate::train::{Advance, Progress, Trainer};
 
-/// What [`Fit::advance`] came to.
+/// Result of [`Fit::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advanced {
-    /// The device has new work, or something was looked at or saved.
+    /// The device got new work, or a preview was rendered, or a checkpoint was saved.
     Worked,
-    /// The device has enough to do: come back later, or call [`Fit::wait`].
+    /// The device's queue is full: call again later, or call [`Fit::wait`].
     Busy,
-    /// A limit is reached: [`Fit::finish`] comes next.
+    /// A limit is reached: call [`Fit::finish`] next.
     Done,
 }
 
-/// A held-out view, small enough to look at often.
-struct Look {
+/// A held-out view, shrunk until it can be rendered often.
+struct Preview {
     frame: Frame,
     image: Image,
     downscale: u32,
 }
 
-/// A training under way: [`Self::begin`], [`Self::advance`] until it is done, [`Self::finish`]; or all of that by
-/// [`Self::run`].
+/// A training in progress. Call [`Self::begin`], then [`Self::advance`] until it returns [`Advanced::Done`], then
+/// [`Self::finish`]; [`Self::run`] does all of that.
 pub struct Fit<'a> {
     observer: &'a dyn Observer,
     #[cfg(feature = "viewer")]
@@ -52,13 +52,13 @@ pub struct Fit<'a> {
     training: Training<'a>,
     eval_frames: Vec<Frame>,
     held_out: Split,
-    /// Thumbnails of the training images, until held-out ones were looked for among them.
+    /// Thumbnails of the training images, until the first evaluation has compared the held-out images with them.
     trained_on: Vec<Thumbnail>,
     plateau: Plateau,
-    /// Stages of a distillation that are in the log, with the runs they are of.
-    told: Vec<(String, String)>,
-    look: Option<Look>,
-    // Dropped last: they end the run's reservation.
+    /// Stages of a distillation that are in the log, each with its run (empty for this run).
+    reported_stages: Vec<(String, String)>,
+    preview: Option<Preview>,
+    // Dropped last: they release the run directory.
     _lock: Option<Lock>,
     _reservation: Reservation,
     _listening: Box<dyn Any>,
@@ -74,10 +74,11 @@ impl std::fmt::Debug for Fit<'_> {
 }
 
 impl<'a> Fit<'a> {
-    /// Open what `options` name, put it on the device and compile its shaders.
+    /// Open the dataset and the run that `options` name, upload the images and compile the shaders.
     ///
     /// # Errors
-    /// [`Error`], where the options, the dataset, the run or the device are at fault.
+    /// [`Error`] if the options contradict each other, the dataset or the run cannot be used, or the device fails;
+    /// [`Error::Cancelled`] if the observer cancels.
     pub fn open(gpu: &Arc<Gpu>, options: &FitOptions, observer: &'a dyn Observer) -> Result<Self> {
         options.check()?;
         let limits = super::limits(options, gpu);
@@ -91,7 +92,7 @@ impl<'a> Fit<'a> {
                 .restrict_train(&setup.train_views)
                 .map_err(|e| Error::usage(format!("--train-views: {e}")))?;
             observer.note(format!(
-                "training on {} of its views, {} are held out",
+                "training on {} of the dataset's views; {} are held out",
                 setup.dataset.train.len(),
                 setup.dataset.test.len()
             ));
@@ -138,7 +139,7 @@ impl<'a> Fit<'a> {
             .map(|teaching| teacher::look(observer, gpu, &setup.config, &teaching.teacher, &set))
             .transpose()?;
         if let Some(found) = &found {
-            // How many networks there are decides how large a batch is.
+            // The number of networks decides the batch size.
             if let Some(mut config) = setup.unresolved.take() {
                 config.passes[0].field.cells = Some(found.cells.clone());
                 config.resolve(setup.dataset.hints(), gpu.class());
@@ -199,8 +200,8 @@ impl<'a> Fit<'a> {
             held_out,
             trained_on,
             plateau: Plateau::default(),
-            told: setup.dir.stages_told(),
-            look: None,
+            reported_stages: setup.dir.stages_told(),
+            preview: None,
             setup,
             _lock: lock,
             _reservation: reservation,
@@ -210,10 +211,10 @@ impl<'a> Fit<'a> {
         Ok(fit)
     }
 
-    /// Train to the limits, save and evaluate; the run's directory, and its evaluation if there are views to evaluate.
+    /// Train to the limits, save and evaluate. Return the run directory, and the evaluation if there are views to evaluate.
     ///
     /// # Errors
-    /// [`Error`]
+    /// As [`Self::begin`], [`Self::advance`] and [`Self::finish`].
     pub fn run(mut self) -> Result<(RunDir, Option<EvalReport>)> {
         let report = self
             .train()
@@ -233,30 +234,39 @@ impl<'a> Fit<'a> {
         self.finish()
     }
 
-    /// What comes before the first turn; whether there is anything to train.
+    /// Prepare the loop: load the preview's image and check the limits. Return whether there is anything to train.
+    ///
+    /// # Errors
+    /// [`Error`] if the preview's image cannot be read, or if the evaluation of a resumed run under a PSNR limit fails or is
+    /// cancelled.
     pub fn begin(&mut self) -> Result<bool> {
         self.training.show();
-        self.look = self.look_view()?;
-        // A resumed run may be there already.
+        self.preview = self.load_preview()?;
+        // A resumed run may have reached the limits already.
         let done = self.setup.checkpoint.is_some()
             && (self.training.is_over() || self.is_good_enough()?);
         if done {
             self.observer.note(format!(
-                "nothing to train: the run is past {} already, which count over its whole life; give more to go on",
+                "nothing to train: the run has already reached {}; limits count from the start of the run, so give larger ones \
+                 to continue",
                 self.training.limits.describe()
             ));
         }
         Ok(!done)
     }
 
-    /// One submission at most, of step `most` at the latest, and what is due after it: a look at the held-out view, a
+    /// Submit at most one batch of work, none beyond step `most`, and do what is due after it: render the preview, save a
     /// checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] once the observer cancels, with a checkpoint saved; another [`Error`] if training diverges, the
+    /// device fails, or the observer cannot write a record. A checkpoint or log that cannot be written only causes a warning.
     pub fn advance(&mut self, most: u32) -> Result<Advanced> {
-        self.tell_of_lessons()?;
-        let last_lesson = self.setup.config.lessons();
-        let is_taught = self.training.trainer.step() < last_lesson;
-        let until = if is_taught {
-            last_lesson.min(self.training.limits.steps)
+        self.report_distilled()?;
+        let distillation_steps = self.setup.config.lessons();
+        let is_distilling = self.training.trainer.step() < distillation_steps;
+        let until = if is_distilling {
+            distillation_steps.min(self.training.limits.steps)
         } else {
             self.training.limits.steps
         };
@@ -269,7 +279,7 @@ impl<'a> Fit<'a> {
             return Err(self.interrupted());
         }
         let seconds = self.training.trainer.seconds();
-        self.tell_of_lessons()?;
+        self.report_distilled()?;
         let reached = self.training.trainer.step() >= self.training.limits.steps
             && outcome == Advance::Reached;
         if reached || seconds >= self.training.limits.seconds {
@@ -278,9 +288,9 @@ impl<'a> Fit<'a> {
         if self.training.look_is_due() {
             self.pause()?;
             let started = Instant::now();
-            if let Some(psnr) = self.look_at_view()? {
+            if let Some(psnr) = self.render_preview()? {
                 self.training.held_out_psnr = Some(psnr);
-                self.tell_plateau(seconds, psnr)?;
+                self.report_plateau(seconds, psnr)?;
             }
             let done = match self.is_good_enough() {
                 Err(error) if error.is_cancelled() => {
@@ -306,37 +316,41 @@ impl<'a> Fit<'a> {
     /// Finish the step under way.
     ///
     /// # Errors
-    /// What the device raised meanwhile.
+    /// [`Error`] if the device fails, training diverges, or the observer cannot write a record.
     pub fn pause(&mut self) -> Result<()> {
         self.training.pause()
     }
 
-    /// What comes after the last turn: save, and evaluate.
+    /// Save a checkpoint and evaluate the run. Return the evaluation, or `None` if there are no views to evaluate.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] if the checkpoint cannot be saved (the evaluation runs all the same), [`Error::Cancelled`] if the
+    /// observer cancels the evaluation, another [`Error`] if the device fails or a file cannot be written.
     pub fn finish(&mut self) -> Result<Option<EvalReport>> {
         self.pause()?;
         self.training.hide();
-        let last_lesson = self.setup.config.lessons();
-        if self.training.trainer.step() < last_lesson {
+        let distillation_steps = self.setup.config.lessons();
+        if self.training.trainer.step() < distillation_steps {
             self.observer.note(format!(
-                "the teacher still teaches: {} of {last_lesson} lessons are done, and none of the steps on images; \
-                 kiln train --resume {} --seconds N goes on",
+                "distillation is not finished: {} of {distillation_steps} distillation steps are done, and no fine-tuning step on \
+                 images; to continue: kiln train --resume {} --seconds N",
                 self.training.trainer.step(),
                 self.setup.dir.path().display()
             ));
         }
-        // What was learned can be measured even where it cannot be kept.
+        // Evaluate even if the checkpoint cannot be saved.
         let saved = self.save();
         let report = self.conclude();
         if let Err(error) = saved {
             return Err(Error::failed(format!(
-                "{error}; once that is mended, kiln train --resume {} goes on from the checkpoint before, if there is one",
+                "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln train --resume {}",
                 self.setup.dir.path().display()
             )));
         }
         report
     }
 
-    /// How good the teacher is, and the runs to compare with, where that has not been told.
+    /// Report the quality of the teacher and of the runs to compare with, unless the log has it already.
     pub(super) fn tell_of_others(&mut self) -> Result<()> {
         let config = &self.setup.config;
         let Some(distillation) = config.distillation.clone().filter(|_| config.lessons() > 0)
@@ -346,45 +360,47 @@ impl<'a> Fit<'a> {
         let compared = distillation.compare.iter().map(|run| ("compared", run));
         let all = std::iter::once(("teacher", &distillation.teacher)).chain(compared);
         for (stage, run) in all {
-            if self.has_told(stage, run) {
+            if self.has_reported(stage, run) {
                 continue;
             }
             match self.report_of(std::path::Path::new(run)) {
-                Ok(report) => self.tell_stage(stage, run, &report)?,
+                Ok(report) => self.report_stage(stage, run, &report)?,
                 Err(error) if error.is_cancelled() => return Err(self.interrupted()),
-                // They may be gone by the time that a run goes on.
+                // These runs may be gone when this run is resumed.
                 Err(error) if self.setup.checkpoint.is_some() => self
                     .observer
-                    .warn(format!("{run}: {error}; how good it is stays unknown")),
+                    .warn(format!("{run}: {error}; it is left out of the comparison")),
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    /// Whether `stage` of `run` (none for the run's own) is in the log.
-    fn has_told(&self, stage: &str, run: &str) -> bool {
-        self.told.iter().any(|(s, r)| s == stage && r == run)
+    /// Whether `stage` of `run` (empty for this run) is in the log.
+    fn has_reported(&self, stage: &str, run: &str) -> bool {
+        self.reported_stages
+            .iter()
+            .any(|(s, r)| s == stage && r == run)
     }
 
-    /// How good what the teacher taught is, once it has taught all and nothing has come after.
-    fn tell_of_lessons(&mut self) -> Result<()> {
-        let lessons = self.setup.config.lessons();
-        let due = lessons > 0 && self.training.trainer.step() == lessons;
-        if !due || self.has_told("distilled", "") {
+    /// Report the quality of the distilled field after the last distillation step, before the first step on images.
+    fn report_distilled(&mut self) -> Result<()> {
+        let distillation_steps = self.setup.config.lessons();
+        let due = distillation_steps > 0 && self.training.trainer.step() == distillation_steps;
+        if !due || self.has_reported("distilled", "") {
             return Ok(());
         }
         self.pause()?;
-        // It is kept, whatever becomes of its evaluation.
+        // Save first, in case the evaluation fails.
         self.save_or_go_on()?;
         match self.evaluate() {
-            Ok((report, _)) => self.tell_stage("distilled", "", &report),
+            Ok((report, _)) => self.report_stage("distilled", "", &report),
             Err(error) if error.is_cancelled() => Err(self.interrupted()),
             Err(error) => Err(error),
         }
     }
 
-    /// What the last evaluation of `run` found, if that was of the same views, else what one finds now.
+    /// Return the stored evaluation of `run` if it is of the same views, step, size and background; else evaluate it now.
     fn report_of(&self, run: &std::path::Path) -> Result<EvalReport> {
         let checkpoint = Checkpoint::open(run)?;
         let kept = std::fs::read(RunDir::of(run).eval()).ok();
@@ -421,8 +437,8 @@ impl<'a> Fit<'a> {
         .0)
     }
 
-    /// Keep and show how good a stage of a distillation is.
-    fn tell_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> Result<()> {
+    /// Show the quality of a stage of a distillation and write it to the log.
+    fn report_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> Result<()> {
         let name = if run.is_empty() {
             stage.to_owned()
         } else {
@@ -436,7 +452,8 @@ impl<'a> Fit<'a> {
             counted(report.steps, "step"),
             report.train_seconds
         ));
-        self.told.push((stage.to_owned(), run.to_owned()));
+        self.reported_stages
+            .push((stage.to_owned(), run.to_owned()));
         self.training.log.write(&serde_json::json!({
             "schema": SCHEMA, "event": "stage", "stage": stage, "run": run, "method": report.method,
             "step": self.training.trainer.step(), "seconds": self.training.trainer.seconds(), "psnr": report.psnr, "ssim": report.ssim,
@@ -444,8 +461,8 @@ impl<'a> Fit<'a> {
         }))
     }
 
-    /// The view to look at.
-    fn look_view(&self) -> Result<Option<Look>> {
+    /// Load the first evaluation view, at most 400 pixels wide (100 on a software adapter).
+    fn load_preview(&self) -> Result<Option<Preview>> {
         let Some(frame) = self.eval_frames.first() else {
             return Ok(None);
         };
@@ -467,19 +484,20 @@ impl<'a> Fit<'a> {
             downscale,
             "loading",
         )?;
-        Ok(image.into_iter().next().map(|image| Look {
+        Ok(image.into_iter().next().map(|image| Preview {
             frame: frame.clone(),
             image,
             downscale,
         }))
     }
 
-    fn look_at_view(&mut self) -> Result<Option<f64>> {
-        let Some(Look {
+    /// Render the preview and log its PSNR. Return it in dB, or `None` if there is no view or the observer stops the rendering.
+    fn render_preview(&mut self) -> Result<Option<f64>> {
+        let Some(Preview {
             frame,
             image,
             downscale,
-        }) = &self.look
+        }) = &self.preview
         else {
             return Ok(None);
         };
@@ -504,14 +522,14 @@ impl<'a> Fit<'a> {
         Ok(Some(quality.psnr))
     }
 
-    /// Say once that the held-out view has stopped getting better.
-    fn tell_plateau(&mut self, seconds: f64, psnr: f64) -> Result<()> {
+    /// Report once that the held-out view has stopped improving.
+    fn report_plateau(&mut self, seconds: f64, psnr: f64) -> Result<()> {
         let Some(since) = self.plateau.add(seconds, psnr) else {
             return Ok(());
         };
         let text = format!(
-            "plateau: the held-out view gained less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
-             Ctrl-C saves and stops"
+            "plateau: the held-out view improved by less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
+             press Ctrl-C to save and stop"
         );
         self.observer.note(&text);
         self.training.log.write(&serde_json::json!({
@@ -520,14 +538,14 @@ impl<'a> Fit<'a> {
         }))
     }
 
-    /// Save what there is and say how to go on.
+    /// Save a checkpoint and return the error that says how to continue.
     fn interrupted(&mut self) -> Error {
         self.training.hide();
         self.observer
-            .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
+            .note("stopping: saving a checkpoint (press Ctrl-C again to quit without saving)");
         match self.pause().and_then(|()| self.save()) {
             Ok(()) => Error::Cancelled(format!(
-                " at step {} and saved: kiln train --resume {} goes on",
+                " at step {}, checkpoint saved; to continue: kiln train --resume {}",
                 self.training.trainer.step(),
                 self.setup.dir.path().display()
             )),
@@ -535,12 +553,12 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Save; a disk that is full now may not be later, and what was saved before is still there.
+    /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
     fn save_or_go_on(&self) -> Result<()> {
         go_on_without_disk(self.observer, self.save())
     }
 
-    /// Whether `--until-psnr` is given and reached.
+    /// Evaluate the run if `--until-psnr` is given, and return whether it is reached.
     fn is_good_enough(&mut self) -> Result<bool> {
         Ok(self.training.limits.psnr.is_finite()
             && self.evaluate()?.0.psnr >= self.training.limits.psnr)
@@ -558,7 +576,7 @@ impl<'a> Fit<'a> {
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
-            // Once is enough.
+            // Held-out images are compared with the training images only once.
             trained_on: &std::mem::take(&mut self.trained_on),
         };
         evaluate::evaluate(
@@ -580,6 +598,7 @@ impl<'a> Fit<'a> {
         })
     }
 
+    /// Evaluate the run and write the results.
     fn conclude(&mut self) -> Result<Option<EvalReport>> {
         let latest = self.training.latest;
         let (steps, seconds) = (
@@ -593,12 +612,12 @@ impl<'a> Fit<'a> {
         ));
         if let Some(p) = latest.filter(|p| p.saturated > 0.0) {
             self.observer.warn(format!(
-                "{} hash-table gradients came near the end of their range",
+                "{} hash-table gradients came close to the limit of their fixed-point range",
                 p.saturated
             ));
         }
         if latest.is_some_and(|p| p.samples == 0.0) {
-            self.observer.warn("no samples were evaluated at last: the occupancy grid is empty, and so is what was learned",
+            self.observer.warn("no samples were evaluated in the last steps: the occupancy grid is empty, and so is the trained scene",
             );
         }
         if self.eval_frames.is_empty() {
@@ -614,9 +633,9 @@ impl<'a> Fit<'a> {
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.training.log.scalars(steps, &scalars);
-        let lessons = self.setup.config.lessons();
-        if lessons > 0 && steps > lessons {
-            self.tell_stage("fine-tuned", "", &report)?;
+        let distillation_steps = self.setup.config.lessons();
+        if distillation_steps > 0 && steps > distillation_steps {
+            self.report_stage("fine-tuned", "", &report)?;
         }
         let dir = &self.setup.dir;
         evaluate::keep(self.observer, dir, &self.setup.config, &report, &examples)?;
@@ -630,20 +649,20 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// How far a training is.
+/// Progress of a training.
 #[derive(Debug, Clone, Copy)]
 pub struct FitProgress {
     /// Steps submitted.
     pub step: u32,
-    /// Seconds of training.
+    /// Training time, in seconds.
     pub seconds: f64,
-    /// What the trainer reported last, if it has.
+    /// The trainer's last report, if any.
     pub latest: Option<Progress>,
-    /// PSNR of the held-out view when it was last looked at, dB.
+    /// PSNR of the last preview of the held-out view, dB.
     pub held_out: Option<f64>,
-    /// Share that is done, in [0, 1].
+    /// Fraction that is done, in [0, 1].
     pub fraction: f64,
-    /// Seconds that are left.
+    /// Estimated time left, in seconds.
     pub left: f64,
 }
 
@@ -651,12 +670,12 @@ impl Fit<'_> {
     /// Block until the device can take more work.
     ///
     /// # Errors
-    /// What the device raised meanwhile.
+    /// [`Error`] if the device fails.
     pub fn wait(&mut self) -> Result<()> {
         Ok(self.training.trainer.wait()?)
     }
 
-    /// How far it is.
+    /// Progress so far.
     #[must_use]
     pub fn progress(&self) -> FitProgress {
         let (step, seconds) = (
@@ -681,19 +700,19 @@ impl Fit<'_> {
     }
 }
 
-/// What a window needs besides.
+/// What only the window needs.
 #[cfg(feature = "viewer")]
 impl Fit<'_> {
     pub(crate) fn gpu(&self) -> &Arc<Gpu> {
         &self.training.gpu
     }
 
-    /// Do not count the last `time` as training.
+    /// Exclude the last `time` from the training time.
     pub(crate) fn leave_out(&mut self, time: std::time::Duration) {
         self.training.trainer.leave_out(time);
     }
 
-    /// Longest submission, if the configuration allows that much.
+    /// Limit submissions to `budget`, or to `training.submission_ms` if that is shorter.
     pub(crate) fn set_budget(&mut self, budget: std::time::Duration) {
         let own = self.setup.config.training.submission_ms / 1e3;
         let budget = budget.min(std::time::Duration::from_secs_f32(own));
@@ -701,7 +720,7 @@ impl Fit<'_> {
         self.training.renderer.set_budget(budget);
     }
 
-    /// Planned bytes on the device.
+    /// Planned device memory, in bytes.
     pub(crate) fn bytes(&self) -> Result<u64> {
         let Setup {
             config, dataset, ..
@@ -709,7 +728,7 @@ impl Fit<'_> {
         Ok(crate::session::memory::memory(&self.training.gpu, config, dataset)?.total_bytes())
     }
 
-    /// Options that go on with it, and options that begin it anew where it is.
+    /// Options that resume this run, and options that train it anew in the same directory.
     pub(crate) fn options_again(&self) -> [FitOptions; 2] {
         let dir = self.setup.dir.path();
         let anew = FitOptions {
@@ -732,7 +751,7 @@ impl Fit<'_> {
         &mut self.training.renderer
     }
 
-    /// Let the renderer show what was learned so far.
+    /// Export the current EMA weights to this training's renderer.
     pub(crate) fn show_newest(&self) -> Result<()> {
         Ok(self
             .training
@@ -740,19 +759,19 @@ impl Fit<'_> {
             .export_ema(&self.training.renderer.parameters)?)
     }
 
-    /// Let `other`, which is apart, show what was learned so far.
+    /// Export the current EMA weights and the occupancy grid to `other`, a separate renderer.
     pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
         self.training.trainer.export_ema(&other.parameters)?;
         other.take_occupancy(&self.training.renderer);
         Ok(())
     }
 
-    /// Whether nothing that was submitted is under way.
+    /// Whether the device has finished all submitted work.
     pub(crate) fn is_idle(&mut self) -> Result<bool> {
         Ok(self.training.trainer.is_idle()?)
     }
 
-    /// Save now, and say so.
+    /// Save a checkpoint now and note it.
     pub(crate) fn save_and_tell(&mut self) -> Result<()> {
         self.save()?;
         let step = self.training.trainer.step();

@@ -21,42 +21,42 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 use crate::train::TrainError;
 
-/// What to train, on what, and for how long.
+/// Options of a training: dataset, method and limits.
 #[derive(Debug, Clone)]
 pub struct FitOptions {
-    /// Folder of posed images, or the file that lists them. With `resume` or a teacher, the one of that run where left out.
+    /// Folder of posed images, or the file that lists them. If `None`, the dataset of the resumed run or of the teacher.
     pub dataset: Option<PathBuf>,
-    /// Preset; where left out, `ngp`, or `ngp-small` on a software adapter.
+    /// Preset. If `None`, `ngp`, or `ngp-small` on a software adapter.
     pub method: Option<String>,
     /// Configuration file instead of a preset.
     pub config: Option<PathBuf>,
-    /// Values of the configuration to change, as `training.batch_size=65536`.
+    /// Configuration values to change, such as `training.batch_size=65536`.
     pub overrides: Vec<String>,
-    /// Run directory to make; `runs/<dataset>-<method>` where left out.
+    /// Run directory to create. If `None`, `runs/<dataset>-<method>`.
     pub out: Option<PathBuf>,
-    /// Run to go on with, under its own configuration.
+    /// Run to continue, with its own configuration.
     pub resume: Option<PathBuf>,
-    /// Run whose parameters training begins with, and whose configuration where no other is named.
+    /// Run to initialise the parameters from; its configuration is used unless `method` or `config` names another.
     pub init: Option<PathBuf>,
-    /// Steps over the run's life.
+    /// Limit of steps, counted from the start of the run.
     pub steps: Option<u32>,
-    /// Seconds of training over the run's life.
+    /// Limit of seconds of training, counted from the start of the run.
     pub seconds: Option<f64>,
-    /// PSNR of the evaluation views to stop at, dB.
+    /// Mean PSNR of the evaluation views to stop at, dB.
     pub until_psnr: Option<f64>,
-    /// Views to train on; all where left out.
+    /// Views to train on; all if `None`.
     pub train_views: Option<Selection>,
-    /// Views to evaluate; all where left out, at most 25 on a software adapter.
+    /// Views to evaluate. If `None`, all, but at most 25 on a software adapter.
     pub eval_views: Option<Selection>,
     /// Factor to shrink the images by.
     pub downscale: Option<u32>,
-    /// Whether to turn images as their EXIF orientation says.
+    /// Whether to rotate images by their EXIF orientation.
     pub apply_orientation: bool,
-    /// Seed of all random numbers; the configuration's where left out.
+    /// Seed of all random numbers; the configuration's if `None`.
     pub seed: Option<u32>,
     /// Seconds of training between checkpoints.
     pub checkpoint_every: f64,
-    /// What stands behind training rays; a colour also serves evaluation.
+    /// Background of training rays; a fixed colour is used for evaluation too.
     pub background: Option<Background>,
     /// Whether to composite in linear colour.
     pub linear: bool,
@@ -64,9 +64,9 @@ pub struct FitOptions {
     pub tensorboard: bool,
     /// Whether to overwrite an existing run.
     pub overwrite: bool,
-    /// The teacher to learn from before the images, if there is one.
+    /// Distillation before training on the images, if any.
     pub distill: Option<DistillOptions>,
-    /// What repeats this, for the run's log and report; empty where nothing does.
+    /// Command line that repeats this, for the run's log and report; empty if there is none.
     pub command: String,
 }
 
@@ -100,7 +100,7 @@ impl Default for FitOptions {
 }
 
 impl FitOptions {
-    /// Options that train on `dataset` and leave everything else to its default.
+    /// Return options that train on `dataset`, with defaults for everything else.
     #[must_use]
     pub fn new(dataset: impl Into<PathBuf>) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl FitOptions {
         }
     }
 
-    /// Options that go on with what these began in `run`, under the same limits.
+    /// Return options that resume `run`, which was started with these options, with the same limits.
     #[cfg(feature = "viewer")]
     pub(crate) fn resuming(&self, run: &Path) -> Self {
         Self {
@@ -126,10 +126,10 @@ impl FitOptions {
         }
     }
 
-    /// Refuse values that no run can be asked for. [`Fit::open`] does so too; this needs no device.
+    /// Check the values of the options. [`Fit::open`] does so too; this needs no device.
     ///
     /// # Errors
-    /// [`Error::Usage`]
+    /// [`Error::Usage`] if a value is out of range, or no dataset, run or teacher is named.
     pub fn check(&self) -> Result<()> {
         for (flag, value) in [
             ("--seconds", self.seconds),
@@ -143,32 +143,32 @@ impl FitOptions {
             }
         }
         if self.downscale == Some(0) {
-            return Err(Error::usage("--downscale 0: give a factor from 1 on"));
+            return Err(Error::usage("--downscale 0: give a factor of 1 or more"));
         }
         if self.dataset.is_none() && self.resume.is_none() && self.distill.is_none() {
             return Err(Error::usage(
-                "no DATASET given: name a folder of posed images, or --resume a run",
+                "no DATASET given: name a folder of posed images, or give --resume RUN",
             ));
         }
         Ok(())
     }
 }
 
-/// What a student learns from before it learns from images.
+/// Options of distillation.
 #[derive(Debug, Clone, Default)]
 pub struct DistillOptions {
-    /// Run to learn from, of any method.
+    /// Run to distil, trained with any method.
     pub teacher: PathBuf,
-    /// Steps that learn from it; the configuration's where left out.
+    /// Distillation steps; the configuration's if `None`.
     pub steps: Option<u32>,
-    /// Runs whose PSNR is told beside the student's.
+    /// Runs whose PSNR is reported for comparison.
     pub compare: Vec<PathBuf>,
 }
 
-/// Train as `options` say, save and evaluate; the run's directory, and its evaluation if there are views to evaluate.
+/// Train, save and evaluate a run. Return the run directory, and the evaluation if there are views to evaluate.
 ///
 /// # Errors
-/// [`Error`]
+/// As [`Fit::open`] and [`Fit::run`].
 pub fn fit(
     gpu: &Arc<Gpu>,
     options: &FitOptions,
@@ -177,18 +177,18 @@ pub fn fit(
     Fit::open(gpu, options, observer)?.run()
 }
 
-/// Steps of a run with no limit given, on a GPU; seconds on a software adapter.
+/// Default limits: steps on a GPU, seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 300.0;
-/// Steps of a run that begins with another's parameters, as in Tancik et al. 2021.
+/// Default number of steps of a run that is initialised from another, as in Tancik et al. 2021.
 const INIT_STEPS: u32 = 1000;
-/// Seconds of training between looks at a held-out view, at least.
+/// Shortest interval between previews of a held-out view, in seconds of training.
 const LOOK_EVERY: f64 = 10.0;
 
-/// When to stop, as `options` say, or by default for a device as `gpu`.
+/// The limits in `options`, or the defaults for `gpu`.
 fn limits(options: &FitOptions, gpu: &Gpu) -> Limits {
     let software = gpu.class() == AdapterClass::Software;
-    // Who begins with what was learned is there soon.
+    // An initialised run converges quickly.
     let default = match (&options.init, software) {
         (Some(_), _) => (INIT_STEPS, f64::INFINITY),
         (None, true) => (u32::MAX, DEFAULT_SECONDS),
@@ -200,7 +200,7 @@ fn limits(options: &FitOptions, gpu: &Gpu) -> Limits {
     }
 }
 
-/// `error`, with what is left of the run where its values stopped being finite.
+/// Add to an error about non-finite values which state of the run is left.
 pub(crate) fn diverged(error: Error, dir: &RunDir) -> Error {
     let is_divergence = matches!(
         error,
@@ -213,7 +213,7 @@ pub(crate) fn diverged(error: Error, dir: &RunDir) -> Error {
     let checkpoint = dir.checkpoint();
     if checkpoint.exists() {
         Error::failed(format!(
-            "{error}; {} keeps the last good state",
+            "{error}; {} holds the last good state",
             checkpoint.display()
         ))
     } else {

@@ -1,4 +1,4 @@
-//! What a run is made of: its dataset, configuration, directory and checkpoint, before anything is on the device.
+//! Prepares a run: dataset, configuration, directory and checkpoint, before anything is uploaded to the device.
 
 use std::path::{Path, PathBuf};
 
@@ -19,36 +19,36 @@ use crate::session::views::{self, Selection};
 use crate::session::{Error, Observer, ObserverExt, Result, data, memory, open, resolve};
 use crate::train::{fit_cells, operations};
 
-/// What a run is made of, before anything is on the device.
+/// A prepared run, before anything is uploaded to the device.
 pub(super) struct Setup {
     pub(super) dataset: Dataset,
     pub(super) dataset_path: PathBuf,
     pub(super) config: Config,
-    /// The configuration before it was resolved, of a run that begins.
+    /// The configuration before it was resolved; `None` for a resumed run.
     pub(super) unresolved: Option<Config>,
     pub(super) dir: RunDir,
-    /// What was asked for; `dataset.downscale` is what is left to do.
+    /// The requested options of opening; `dataset.downscale` is the factor that is left to apply after loading.
     pub(super) opening: Opening,
     pub(super) train_views: Vec<usize>,
     pub(super) fingerprint: String,
-    /// Of its images' bytes, once they are loaded.
+    /// Fingerprint of the training images' file contents; empty until they are loaded.
     pub(super) image_fingerprint: String,
-    /// Of those held out.
+    /// The same of the held-out images.
     pub(super) held_out_fingerprint: String,
     pub(super) checkpoint: Option<Checkpoint>,
-    /// What parameters it begins with, if not random ones.
+    /// Run to initialise the parameters from; `None` for random ones.
     pub(super) init: Option<Checkpoint>,
     pub(super) teacher: Option<TeacherState>,
 }
 
-/// A teacher whose lessons are not over.
+/// A teacher whose distillation is not finished.
 pub(super) struct TeacherState {
     pub(super) teacher: Teacher,
-    /// Whether its student is still to be made.
+    /// Whether the distillation is new, so that the student's cells are still to be extracted.
     pub(super) is_new: bool,
 }
 
-/// The key of a `--set`.
+/// The key of a `--set key=value`.
 pub(super) fn key_of(text: &str) -> &str {
     text.split('=').next().unwrap_or_default().trim()
 }
@@ -56,7 +56,7 @@ pub(super) fn key_of(text: &str) -> &str {
 /// `--set` keys that do not change what a resumed run computes.
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
-/// A run that goes on.
+/// Prepare to resume `run`.
 pub(super) fn resume(
     observer: &dyn Observer,
     options: &FitOptions,
@@ -65,19 +65,20 @@ pub(super) fn resume(
 ) -> Result<Setup> {
     if !RunDir::of(run).is(run) {
         return Err(Error::usage(format!(
-            "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
+            "--resume {}: give a run directory; to use this file, put it into a new folder as checkpoint.safetensors",
             run.display()
         )));
     }
     let mut checkpoint = open::open_to_resume(observer, run)?;
     if checkpoint.info.config.meta.is_some() && !checkpoint.info.is_imported() {
         return Err(Error::usage(format!(
-            "{} learned what to begin with: kiln meta --resume goes on with it, and kiln train OBJECT --init begins with it",
+            "{} is a meta-learned initialisation: continue it with kiln meta --resume, or train from it with \
+             kiln train OBJECT --init",
             run.display()
         )));
     }
     checkpoint.info.config.meta = None;
-    // What was imported has not been trained on anything yet.
+    // An imported run has not been trained here yet, so more of its configuration may change.
     let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
         let key = key_of(text);
@@ -107,7 +108,7 @@ pub(super) fn resume(
     ] {
         if is_given {
             return Err(Error::usage(format!(
-                "--resume goes on under the run's own configuration: leave out {flag}"
+                "--resume keeps the run's own configuration: leave out {flag}"
             )));
         }
     }
@@ -124,13 +125,13 @@ pub(super) fn resume(
         .unwrap_or_else(|| PathBuf::from(&checkpoint.info.dataset));
     if options.dataset.is_none() && imported {
         return Err(Error::usage(format!(
-            "{} was imported and knows no images: give a dataset as DATASET",
+            "{} was imported and has no dataset: give one as DATASET",
             run.display()
         )));
     }
     if options.dataset.is_none() && !dataset_path.exists() {
         return Err(Error::usage(format!(
-            "{} was trained on {}, which is not there: give its place as DATASET",
+            "{} was trained on {}, which does not exist: give its new path as DATASET",
             run.display(),
             dataset_path.display()
         )));
@@ -151,12 +152,12 @@ pub(super) fn resume(
         let is_same = of_run.canonicalize().ok() == dataset_path.canonicalize().ok();
         return Err(Error::usage(if is_same {
             format!(
-                "{path} has other training cameras than {run} was trained on (poses, sizes, or which views are held out, as \
-                 an image more or less changes): put them back as they were, or train anew"
+                "the training cameras in {path} have changed since {run} was trained (poses, sizes, or which views are held \
+                 out; adding or removing an image changes that): restore them, or train a new run"
             )
         } else {
             format!(
-                "{path} is not the dataset that {run} was trained on ({}), its training cameras differ: give that one",
+                "{path} is not the dataset that {run} was trained on ({}), for their training cameras differ: give the right one",
                 of_run.display()
             )
         }));
@@ -179,7 +180,8 @@ pub(super) fn resume(
     })
 }
 
-/// The configuration of a run that begins with `init`: that run's, unless another is named, in the same box.
+/// The configuration of a run that is initialised from `init`: that run's, unless another is named; its scene box is always
+/// that of `init` unless set.
 fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<Config> {
     let of_init = &init.info.config;
     let chosen = options.config.is_some() || options.method.is_some();
@@ -198,19 +200,19 @@ fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<
     let scene = &mut config.scene;
     scene.scale = scene.scale.or(of_init.scene.scale);
     scene.offset = scene.offset.or(of_init.scene.offset);
-    // The parameters are of its unit.
+    // The parameters depend on its unit of length.
     scene.length = of_init.scene.length;
     for (pass, of_init) in config.passes.iter_mut().zip(&of_init.passes) {
         let of_init = of_init.field.density_bias.unwrap_or(0.0);
         pass.field.density_bias.get_or_insert(of_init);
     }
     scene.aabb_scale = scene.aabb_scale.or(of_init.scene.aabb_scale);
-    let fields = Field::of_passes(gpu, &config)?;
+    let fields = Field::of_passes(gpu.profile(), &config)?;
     let fields: Vec<&Field> = fields.iter().collect();
     init.fits(&fields).map_err(|error| match error {
         CheckpointError::Tensor { .. } => Error::usage(format!(
-            "--init: {error}: the networks of {} are others; leave out --method, --config and --set, or name those it was \
-             made with",
+            "--init: {error}: the networks of {} have other shapes; leave out --method, --config and --set, or give those \
+             that the run was trained with",
             config.method
         )),
         other => other.into(),
@@ -218,20 +220,20 @@ fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<
     Ok(config)
 }
 
-/// A run that begins.
+/// Prepare a new run.
 pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) -> Result<Setup> {
-    let lesson = options.distill.as_ref();
-    let of_teacher = lesson
+    let distill = options.distill.as_ref();
+    let of_teacher = distill
         .map(|l| open::open_checkpoint(observer, &l.teacher))
         .transpose()?;
-    let remembered = of_teacher.as_ref().map(|c| &c.info);
-    let dataset_path = match (&options.dataset, remembered) {
+    let teacher_info = of_teacher.as_ref().map(|c| &c.info);
+    let dataset_path = match (&options.dataset, teacher_info) {
         (Some(path), _) => path.clone(),
         (None, Some(info)) => PathBuf::from(&info.dataset),
         (None, None) => PathBuf::new(),
     };
     let small = gpu.class() == AdapterClass::Software;
-    let method = match lesson {
+    let method = match distill {
         Some(_) if options.config.is_none() && options.method.is_none() => {
             Some(if small { "kilonerf-small" } else { "kilonerf" })
         }
@@ -256,22 +258,22 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         .distillation
         .as_ref()
         .filter(|_| config.lessons() > 0);
-    if let Some(distillation) = taught.filter(|_| lesson.is_none()) {
+    if let Some(distillation) = taught.filter(|_| distill.is_none()) {
         return Err(Error::usage(format!(
-            "the configuration begins with a distillation, which needs its teacher: kiln distill {} with the same flags",
+            "the configuration starts with a distillation, which needs its teacher: run kiln distill {} with the same flags",
             distillation.teacher
         )));
     }
     let mut cells = config.passes.iter().filter_map(|p| p.field.cells.as_ref());
-    if lesson.is_none() && init.is_none() && cells.any(|c| c.occupied.is_some()) {
+    if distill.is_none() && init.is_none() && cells.any(|c| c.occupied.is_some()) {
         return Err(Error::usage(
-            "passes.field.cells.occupied is what a distillation finds out of its teacher: leave it out, or go on with a run that has it (--resume)",
+            "passes.field.cells.occupied is extracted from a teacher by kiln distill: leave it out, or resume a run that has it (--resume)",
         ));
     }
     let chosen = options.config.is_some() || method.is_some() || init.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
         observer.note(format!(
-            "method: {}, sized for a software adapter (--method ngp for the full one)",
+            "method: {}, sized for a software adapter (use --method ngp for the full size)",
             config.method
         ));
     }
@@ -288,13 +290,13 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
             }
             Background::Auto(_) | Background::Random => {}
         }
-        // It goes with a background that went by the images.
+        // The opacity loss belongs to an automatic background, which is chosen from the images.
         if !is_typed("training.opacity_loss") {
             config.training.opacity_loss = None;
         }
     }
     config.scene.linear |= options.linear;
-    let opening = remembered.map_or_else(Opening::default, Info::opening);
+    let opening = teacher_info.map_or_else(Opening::default, Info::opening);
     let opening = opening.or(options.downscale, options.apply_orientation);
     let mut dataset = match (&of_teacher, &options.dataset) {
         (Some(teacher), given) => {
@@ -302,10 +304,10 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         }
         (None, _) => data::open_dataset(observer, &dataset_path, opening)?,
     };
-    let teacher = match (lesson, &of_teacher) {
-        (Some(lesson), Some(checkpoint)) => Some(teacher::prepare(
+    let teacher = match (distill, &of_teacher) {
+        (Some(distill), Some(checkpoint)) => Some(teacher::prepare(
             gpu,
-            lesson,
+            distill,
             checkpoint,
             &dataset,
             &options.overrides,
@@ -314,7 +316,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         _ => None,
     };
     if teacher.is_none() {
-        fit_cells(gpu, &mut config)?;
+        fit_cells(gpu.profile(), &mut config)?;
     }
     let unresolved = Some(config.clone());
     resolve::resolve(observer, &mut config, &mut dataset, gpu.class());
@@ -323,13 +325,13 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         RunDir::at,
     );
     dir.check_free(options.overwrite)?;
-    if let Some(lesson) = lesson {
-        teacher::check_others(observer, lesson, &dir, &dataset)?;
+    if let Some(distill) = distill {
+        teacher::check_others(observer, distill, &dir, &dataset)?;
     }
-    // A student sees what its teacher saw.
+    // A student trains on the views of its teacher.
     let train_views = match &options.train_views {
         Some(chosen) => views_to_train_on(chosen, &dataset)?,
-        None => remembered.map_or_else(Vec::new, |info| info.train_views.clone()),
+        None => teacher_info.map_or_else(Vec::new, |info| info.train_views.clone()),
     };
     Ok(Setup {
         dataset_path,
@@ -348,7 +350,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
     })
 }
 
-/// What `--train-views` names; of a dataset whose files name no split, all views count.
+/// Indices of the views that `--train-views` selects, among all views if the dataset's files define no split.
 fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> Result<Vec<usize>> {
     let (n, whose) = if dataset.is_held_out {
         (dataset.views().len(), "the dataset")
@@ -361,8 +363,8 @@ fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> Result<Vec<usize>
     }
 }
 
-/// Remember what tells the images from others, say whether they are those of before, and return whether held-out ones are told
-/// to be copies of training images, whose `contents` are known.
+/// Store the fingerprints of the images, warn if they have changed since the checkpoint, and return whether held-out images are
+/// copies of training images (compared by file contents; a warning is given). `contents` are those of the training images.
 pub(super) fn know_images(
     observer: &dyn Observer,
     setup: &mut Setup,
@@ -393,7 +395,7 @@ pub(super) fn know_images(
     Ok(copied.is_some())
 }
 
-/// Tell what is about to be trained, and what it takes.
+/// Note what is about to be trained, and the memory and time that it takes.
 pub(super) fn announce(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -402,7 +404,7 @@ pub(super) fn announce(
 ) -> Result<()> {
     let mut memory = memory::memory(gpu, &setup.config, &setup.dataset)?;
     if let Some(teaching) = &setup.teacher {
-        memory.add_teacher(gpu, &setup.config, &teaching.teacher);
+        memory.add_teacher(gpu, &setup.config, &teaching.teacher)?;
     }
     observer.note(format!("memory: {}", memory.describe()));
     observer.note(format!(
@@ -415,10 +417,10 @@ pub(super) fn announce(
     warn_of_slowness(observer, gpu, setup)
 }
 
-/// Longest side of images that a software adapter gets through.
+/// Longest image side, in pixels, that suits a software adapter.
 const MAX_SIDE_ON_SOFTWARE: u32 = 1600;
 
-/// Say what factor makes images small enough for a software adapter.
+/// Suggest a downscale factor if the images are too large for a software adapter.
 fn advise_on_size(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
     let downscale = setup.dataset.downscale;
     let frames = &setup.dataset.train;
@@ -428,19 +430,19 @@ fn advise_on_size(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
         return;
     }
     let camera = frames[0].camera.downscaled(downscale);
-    // Counted from the full size, of which a folder may hold a part already.
+    // The factor counts from the full size; the folder in use may already hold smaller images.
     let asked = setup.opening.downscale.max(downscale);
     let fits = asked * longest.div_ceil(MAX_SIDE_ON_SOFTWARE).next_power_of_two();
     let size = format!("{}×{}", camera.width, camera.height);
     observer.note(format!(
-        "note: images of {size} pixels are more than a software adapter gets through: it draws few of their \
-         pixels while training, and evaluating them takes long; --downscale {fits} suits it"
+        "note: images of {size} pixels are large for a software adapter: training sees few of their pixels, and \
+         evaluation takes long; --downscale {fits} is a good choice"
     ));
 }
 
-/// Say how long steps and views of a method take that a software adapter is slow at.
+/// Warn of long steps and views on a software adapter.
 fn warn_of_slowness(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) -> Result<()> {
-    let operations = operations(gpu, &setup.config)?;
+    let operations = operations(gpu.profile(), &setup.config)?;
     let Some([step, ray]) = operations.filter(|_| gpu.class() == AdapterClass::Software) else {
         return Ok(());
     };
@@ -450,13 +452,13 @@ fn warn_of_slowness(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) -> Result
     let step = step / SOFTWARE_SPEED;
     if step > 2.0 || view > 60.0 {
         observer.warn(format!("on this adapter a step takes about {step:.1} s and rendering a view about {view:.0} s: \
-             --method nerf-small is sized for two cores, and --eval-views 1 measures one view"
+             --method nerf-small is sized for two CPU cores, and --eval-views 1 evaluates a single view"
         ));
     }
     Ok(())
 }
 
-/// The training images on the device.
+/// Upload the training images.
 pub(super) fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> Result<ImageSet> {
     let scene_frame = SceneFrame::of(&setup.config);
     let camera = |f: &Frame| {

@@ -1,4 +1,4 @@
-//! What training with a teacher adds: which teacher, where it is dense, and whether it is still the same.
+//! The teacher of a distillation: opens it, extracts where it is dense, and checks that it has not changed on a resume.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
 use crate::train::{max_networks, plan};
 
-/// What tells one state of a teacher from another.
+/// Hash of a teacher's checkpoint, to detect changes.
 fn fingerprint(checkpoint: &Checkpoint) -> String {
     format!("{:016x}", checkpoint.content_hash())
 }
 
-/// The field that `checkpoint` renders with: that of its last pass.
+/// Load the field that `checkpoint` renders with: that of its last pass.
 fn load(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Teacher> {
     let config = checkpoint.info.config.clone();
-    let mut fields = Field::of_passes(gpu, &config)?;
+    let mut fields = Field::of_passes(gpu.profile(), &config)?;
     let mut parameters = FieldParameters::of_passes(gpu, &fields)?;
     let all: Vec<&Field> = fields.iter().collect();
     checkpoint.load_parameters(gpu, &all, &parameters)?;
@@ -36,19 +36,20 @@ fn load(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Teacher> {
     ))
 }
 
-/// Give `config` the frame of the teacher in `checkpoint`, and say whose student it is.
+/// Copy the scene of the teacher in `checkpoint` to `config`, store the teacher's path and fingerprint there, and load the
+/// teacher.
 pub(super) fn prepare(
     gpu: &Gpu,
-    lesson: &DistillOptions,
+    distill: &DistillOptions,
     checkpoint: &Checkpoint,
     dataset: &Dataset,
     overrides: &[String],
     config: &mut Config,
 ) -> Result<TeacherState> {
-    let (info, run) = (&checkpoint.info, &lesson.teacher);
+    let (info, run) = (&checkpoint.info, &distill.teacher);
     if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
         return Err(Error::usage(format!(
-            "{} was trained on {}, whose training cameras are not those of {}: give the dataset it was trained on",
+            "{} was trained on {}, whose training cameras differ from those of {}: give the dataset that it was trained on",
             run.display(),
             info.dataset,
             dataset.root.display()
@@ -61,21 +62,21 @@ pub(super) fn prepare(
     };
     if let Some(text) = overrides.iter().find(is_dropped) {
         return Err(Error::usage(format!(
-            "--set {text}: a student takes its teacher's scene; only {} may be set",
+            "--set {text}: a student uses its teacher's scene; only {} may be set",
             backgrounds.join(" and ")
         )));
     }
     let scene = &info.config.scene;
     if scene.ndc.is_some() {
         return Err(Error::usage(format!(
-            "{} was trained in normalised device coordinates, where no rays can be marched: train the teacher with \
+            "{} was trained in normalised device coordinates, which distillation does not support: train the teacher with \
              --set scene.forward_facing=world",
             run.display()
         )));
     }
     if config.passes.len() != 1 || config.passes[0].field.cells.is_none() {
         return Err(Error::usage(format!(
-            "method {} is no grid of networks: distil into kilonerf, kilonerf-small or a configuration with passes.field.cells",
+            "method {} is not a grid of networks: use kilonerf, kilonerf-small or a configuration with passes.field.cells",
             config.method
         )));
     }
@@ -90,41 +91,46 @@ pub(super) fn prepare(
     let distillation = config
         .distillation
         .get_or_insert_with(Distillation::default);
-    if let Some(steps) = lesson.steps {
+    if let Some(steps) = distill.steps {
         distillation.steps = steps;
     }
     distillation.teacher = std::path::absolute(run)?.display().to_string();
     distillation.teacher_fingerprint = fingerprint(checkpoint);
     let place = |run: &PathBuf| std::path::absolute(run).map(|path| path.display().to_string());
-    distillation.compare = lesson.compare.iter().map(place).collect::<Result<_, _>>()?;
+    distillation.compare = distill
+        .compare
+        .iter()
+        .map(place)
+        .collect::<Result<_, _>>()?;
     Ok(TeacherState {
         teacher: load(gpu, checkpoint)?,
         is_new: true,
     })
 }
 
-/// Refuse to write over the runs that are learnt from and compared with, and to compare with what is none or of another dataset.
+/// Return an error if `out` is the teacher or a run to compare with, or if a run to compare with cannot be opened or was
+/// trained on another dataset.
 pub(super) fn check_others(
     observer: &dyn Observer,
-    lesson: &DistillOptions,
+    distill: &DistillOptions,
     out: &RunDir,
     dataset: &Dataset,
 ) -> Result<()> {
     let place = |path: &Path| path.canonicalize().ok();
     let out = out.path();
-    for run in std::iter::once(&lesson.teacher).chain(&lesson.compare) {
+    for run in std::iter::once(&distill.teacher).chain(&distill.compare) {
         if place(out).is_some() && place(out) == place(run) {
             return Err(Error::usage(format!(
-                "--out {}: that is a run to learn from or to compare with; give another",
+                "--out {}: that is the teacher or a run to compare with; give another folder",
                 out.display()
             )));
         }
     }
-    for run in &lesson.compare {
+    for run in &distill.compare {
         let info = open::open_checkpoint(observer, run)?.info;
         if !info.fingerprint.is_empty() && info.fingerprint != dataset.fingerprint() {
             return Err(Error::usage(format!(
-                "--compare {}: it was trained on {}, whose training cameras are not those of {}",
+                "--compare {}: it was trained on {}, whose training cameras differ from those of {}; leave it out",
                 run.display(),
                 info.dataset,
                 dataset.root.display()
@@ -134,7 +140,7 @@ pub(super) fn check_others(
     Ok(())
 }
 
-/// The teacher of the run that `checkpoint` goes on with, while it still teaches.
+/// Open the teacher of a resumed run if its distillation is not finished.
 pub(super) fn teacher_of(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -142,14 +148,14 @@ pub(super) fn teacher_of(
     checkpoint: &Checkpoint,
 ) -> Result<Option<TeacherState>> {
     let config = &checkpoint.info.config;
-    let is_taught = checkpoint.info.step < config.lessons();
-    let Some(distillation) = config.distillation.as_ref().filter(|_| is_taught) else {
+    let is_distilling = checkpoint.info.step < config.lessons();
+    let Some(distillation) = config.distillation.as_ref().filter(|_| is_distilling) else {
         return Ok(None);
     };
     let path = Path::new(&distillation.teacher);
     let refused = |reason: &str| {
         Error::usage(format!(
-            "--resume {}: its distillation is at step {} of {} and needs its teacher {}, which {reason}; the run is as it was",
+            "--resume {}: its distillation is at step {} of {} and needs its teacher {}, which {reason}; the run is unchanged",
             run.display(),
             checkpoint.info.step,
             distillation.steps,
@@ -157,13 +163,13 @@ pub(super) fn teacher_of(
         ))
     };
     if !path.exists() {
-        return Err(refused("is not there: put it back"));
+        return Err(refused("does not exist: put it back"));
     }
     let teacher = open::open_checkpoint(observer, path)
         .map_err(|error| refused(&format!("cannot be read ({error}): put it back")))?;
     if fingerprint(&teacher) != distillation.teacher_fingerprint {
         return Err(refused(
-            "has changed since: put back the one it began with, or distil anew with `kiln distill`",
+            "has changed since: restore it, or start a new distillation with `kiln distill`",
         ));
     }
     Ok(Some(TeacherState {
@@ -172,7 +178,7 @@ pub(super) fn teacher_of(
     }))
 }
 
-/// Ask the teacher where it is dense, under a bar.
+/// Extract the teacher's occupancy grid and the cells that get networks, with a progress bar.
 pub(super) fn look(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -181,18 +187,19 @@ pub(super) fn look(
     images: &ImageSet,
 ) -> Result<Extraction> {
     if gpu.class() == AdapterClass::Software {
-        let kept = plan(gpu, config).map_or(config.training.batch(), |p| p.capacities[0].kept);
-        let work = teacher.multiply_adds(gpu, config, kept);
-        let [asking, lesson] = work.map(|n| 2.0 * n / SOFTWARE_SPEED);
-        if asking > 60.0 || lesson > 2.0 {
-            observer.warn(format!("on this adapter asking this teacher where it is dense takes about {asking:.0} s and a lesson about \
-                 {lesson:.1} s: lower distillation.supersampling and distillation.points_per_network with --set, or \
+        let kept =
+            plan(gpu.profile(), config).map_or(config.training.batch(), |p| p.capacities[0].kept);
+        let work = teacher.multiply_adds(gpu.profile(), config, kept);
+        let [extraction, distillation_step] = work.map(|n| 2.0 * n / SOFTWARE_SPEED);
+        if extraction > 60.0 || distillation_step > 2.0 {
+            observer.warn(format!("on this adapter extracting the teacher's occupancy takes about {extraction:.0} s and a distillation step \
+                 about {distillation_step:.1} s: lower distillation.supersampling and distillation.points_per_network with --set, or \
                  --distill-steps"
             ));
         }
     }
-    let bar = observer.task("asking the teacher where it is dense", Scale::Count(1000));
-    let most = max_networks(gpu, config, 0)?;
+    let bar = observer.task("extracting the teacher's occupancy", Scale::Count(1000));
+    let most = max_networks(gpu.profile(), config, 0)?;
     let found = extract(gpu, config, teacher, images, most, &mut |share| {
         bar.set((share * 1000.0) as u64);
         observer.keep_going()
@@ -201,7 +208,7 @@ pub(super) fn look(
     let found = match found {
         Err(DistillationError::Stopped) => {
             return Err(Error::Cancelled(
-                " before the distillation began; nothing was written".into(),
+                " before the distillation started; nothing was written".into(),
             ));
         }
         found => found?,

@@ -1,4 +1,4 @@
-//! Learning what to begin with, under way: looks at held-out objects, checkpoints, the end, and what is said meanwhile.
+//! The meta-learning loop: previews of held-out objects, checkpoints, the end, and the notes in between.
 
 use std::time::Instant;
 
@@ -17,24 +17,24 @@ use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, evaluate
 use crate::text::{counted, counted_len};
 use crate::train::Advance;
 
-/// Seconds of training between looks at held-out objects, at least.
+/// Shortest interval between previews of held-out objects, in seconds of training.
 pub(super) const LOOK_EVERY: f64 = 20.0;
-/// Unseen views of each held-out object that are looked at.
-const LOOK_VIEWS: usize = 3;
-/// Seconds that looking at an object's views should take at most.
-const LOOK_SECONDS: f64 = 2.0;
+/// Number of novel views of each held-out object in a preview.
+const PREVIEW_VIEWS: usize = 3;
+/// Most seconds that rendering an object's views in a preview should take.
+const PREVIEW_SECONDS: f64 = 2.0;
 
-/// An object that is not learned from.
+/// A held-out object.
 struct HeldOut {
     name: String,
     input: Frame,
     image: Image,
-    /// Factor that the image is shrunk by.
+    /// Factor that `image` is shrunk by.
     downscale: u32,
     unseen: Unseen,
 }
 
-/// Meta-learning under way.
+/// A meta-learning run in progress.
 pub(super) struct Driver<'a> {
     observer: &'a dyn Observer,
     setup: &'a Setup,
@@ -63,13 +63,14 @@ impl<'a> Driver<'a> {
         self.setup.meta().inner_steps
     }
 
-    /// Learn to the limits, save, and measure.
+    /// Train to the limits, save and evaluate.
     pub(super) fn run(&mut self) -> Result<()> {
         self.training.show();
         self.choose_held_out()?;
         if self.setup.checkpoint.is_some() && self.training.is_over() {
             self.observer.note(format!(
-                "nothing to learn: the run is past {} already, which count over its whole life; give more to go on",
+                "nothing to train: the run has already reached {}; limits count from the start of the run, so give larger ones \
+                 to continue",
                 self.training.limits.describe()
             ));
         }
@@ -85,7 +86,7 @@ impl<'a> Driver<'a> {
                 data::warn_of_other_images(observer, dir, &whose);
             }
             let due = self.training.is_due();
-            // What is due is done between two tasks.
+            // Previews and checkpoints happen between two tasks.
             let until = if due {
                 self.training.trainer.step().next_multiple_of(k)
             } else {
@@ -102,18 +103,19 @@ impl<'a> Driver<'a> {
             match outcome {
                 Advance::Busy => self.training.trainer.wait()?,
                 Advance::Reached if self.training.is_over() => break,
-                Advance::Reached if due => self.do_what_is_due()?,
+                Advance::Reached if due => self.preview_and_save()?,
                 Advance::Submitted | Advance::Reached => {}
             }
         }
         self.end()
     }
 
-    fn do_what_is_due(&mut self) -> Result<()> {
+    /// Render a preview and save a checkpoint if they are due.
+    fn preview_and_save(&mut self) -> Result<()> {
         if self.training.look_is_due() {
             self.training.pause()?;
             let started = Instant::now();
-            match self.look() {
+            match self.preview() {
                 Err(error) if error.is_cancelled() => return Err(self.interrupted()),
                 outcome => outcome?,
             }
@@ -126,13 +128,13 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Objects to look at, with a few of the views that they are not adapted to.
+    /// Choose the held-out objects for previews, with a few novel views of each.
     fn choose_held_out(&mut self) -> Result<()> {
         let most = self.setup.meta().held_out_objects as usize;
         let first = self.setup.objects.test.first();
         let Some((object, frame)) = first.and_then(|o| Some((o, o.frames.first()?))) else {
             self.observer
-                .warn("no object is held out: how good it gets cannot be measured");
+                .warn("no object is held out, so the initialisation cannot be evaluated: list some as `test` in a file for --splits");
             return Ok(());
         };
         let full = frame.camera.downscaled(object.dataset.downscale);
@@ -141,8 +143,8 @@ impl<'a> Driver<'a> {
             slow_side(
                 &self.training.gpu,
                 &self.setup.config,
-                LOOK_VIEWS,
-                LOOK_SECONDS,
+                PREVIEW_VIEWS,
+                PREVIEW_SECONDS,
             )?
         } else {
             longest
@@ -155,7 +157,7 @@ impl<'a> Driver<'a> {
             if others.is_empty() {
                 continue;
             }
-            let n = LOOK_VIEWS.min(others.len());
+            let n = PREVIEW_VIEWS.min(others.len());
             let views = (0..n).map(|i| others[i * others.len() / n].clone());
             let downscale = object.dataset.downscale * extra;
             self.held_out.push(HeldOut {
@@ -169,7 +171,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// PSNR of the unseen views of each held-out object, after a few steps on its first view.
+    /// Evaluate the novel views of each held-out object after a few steps on its first view.
     fn adapted(&mut self) -> Result<Vec<(ViewQuality, Example)>> {
         let steps = self.setup.meta().held_out_steps;
         let mut all = Vec::new();
@@ -177,10 +179,10 @@ impl<'a> Driver<'a> {
             let HeldOut { input, image, .. } = object;
             self.stream.hold_out(input, image, object.downscale);
             self.training.trainer.adapt();
-            let mut unheard = Vec::new();
+            let mut events = Vec::new();
             let mut outcome = Ok(());
             while outcome.is_ok() {
-                match self.training.trainer.advance(steps, &mut unheard) {
+                match self.training.trainer.advance(steps, &mut events) {
                     Ok(Advance::Reached) => break,
                     Ok(_) if self.observer.is_cancelled() => break,
                     Ok(Advance::Busy) => outcome = self.training.trainer.wait(),
@@ -188,8 +190,8 @@ impl<'a> Driver<'a> {
                     Err(error) => outcome = Err(error),
                 }
             }
-            let settled = outcome
-                .and_then(|()| self.training.trainer.pause(&mut unheard))
+            let exported = outcome
+                .and_then(|()| self.training.trainer.pause(&mut events))
                 .and_then(|()| {
                     Ok(self
                         .training
@@ -197,7 +199,7 @@ impl<'a> Driver<'a> {
                         .export_ema(&self.training.renderer.parameters)?)
                 });
             self.training.trainer.end_adaptation()?;
-            settled?;
+            exported?;
             self.observer.check()?;
             let background = self.setup.config.scene.eval_background.color();
             let measured = object
@@ -212,8 +214,8 @@ impl<'a> Driver<'a> {
         Ok(all)
     }
 
-    /// Adapt to the held-out objects, and tell how good that is.
-    fn look(&mut self) -> Result<()> {
+    /// Adapt to the held-out objects and log the mean PSNR.
+    fn preview(&mut self) -> Result<()> {
         let views = self.adapted()?;
         let psnrs: Vec<f64> = views.iter().map(|(quality, _)| quality.psnr).collect();
         let Some(psnr) = mean(&psnrs) else {
@@ -230,38 +232,41 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Save what there is, for some later day. What the object under way taught is left: it comes again.
-    fn leave(&mut self) -> Result<String> {
+    /// Save a checkpoint before stopping, and return text that says how to continue. The unfinished outer step is discarded; a
+    /// resumed run repeats it.
+    fn save_and_stop(&mut self) -> Result<String> {
         self.training.hide();
         self.training.pause()?;
         self.training.trainer.abandon_task()?;
         self.save()?;
         Ok(format!(
-            "at outer step {} and saved: kiln meta --resume {} goes on",
+            "at outer step {}, checkpoint saved; to continue: kiln meta --resume {}",
             self.training.step(),
             self.setup.dir.path().display()
         ))
     }
 
-    /// Save and say how to go on.
+    /// Save a checkpoint and return the error that says how to continue.
     fn interrupted(&mut self) -> Error {
         self.observer
-            .note("stopping: saving a checkpoint (Ctrl-C again quits at once)");
-        match self.leave() {
+            .note("stopping: saving a checkpoint (press Ctrl-C again to quit without saving)");
+        match self.save_and_stop() {
             Ok(how) => Error::Cancelled(format!(" {how}")),
             Err(error) => error,
         }
     }
 
-    /// Save, as an object cannot be read.
+    /// Save a checkpoint after an object could not be read, and return the error.
     fn stopped(&mut self, cause: &DatasetError) -> Error {
-        match self.leave() {
-            Ok(how) => Error::failed(format!("{cause}; stopped {how} once that is mended")),
-            Err(error) => Error::failed(format!("{cause}; and it cannot be saved: {error}")),
+        match self.save_and_stop() {
+            Ok(how) => Error::failed(format!("{cause}; fix that first; stopped {how}")),
+            Err(error) => {
+                Error::failed(format!("{cause}; the run cannot be saved either: {error}"))
+            }
         }
     }
 
-    /// Save; a disk that is full now may not be later, and what was saved before is still there.
+    /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
     fn save_or_go_on(&self) -> Result<()> {
         go_on_without_disk(self.observer, self.save())
     }
@@ -277,7 +282,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// What comes after the last task: save, and measure.
+    /// Save a checkpoint and evaluate on held-out objects.
     fn end(&mut self) -> Result<()> {
         self.training.pause()?;
         self.training.hide();
@@ -285,11 +290,11 @@ impl<'a> Driver<'a> {
         let outer = self.training.step();
         let rates = self.training.rates();
         self.observer.note(format!(
-            "learned for {} of {} in {seconds:.1} s{rates}",
+            "trained {} of {} in {seconds:.1} s{rates}",
             counted(outer, "outer step"),
             counted(self.inner_steps(), "step")
         ));
-        // What was learned can be measured even where it cannot be kept.
+        // Evaluate even if the checkpoint cannot be saved.
         let saved = self.save();
         let spinner = self
             .observer
@@ -299,18 +304,18 @@ impl<'a> Driver<'a> {
         self.keep(views?)?;
         saved.map_err(|error| {
             Error::failed(format!(
-                "{error}; once that is mended, kiln meta --resume {} goes on from the checkpoint before, if there is one",
+                "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln meta --resume {}",
                 self.setup.dir.path().display()
             ))
         })?;
         let dir = self.setup.dir.path().display();
         self.observer.note(format!(
-            "kiln train OBJECT --init {dir} --train-views 0 begins with it; kiln meta-eval {dir} says what it is worth"
+            "to train from it: kiln train OBJECT --init {dir} --train-views 0; to evaluate it: kiln meta-eval {dir}"
         ));
         self.observer.result(format!("run: {dir}"))
     }
 
-    /// Keep what the held-out objects came to: `eval.json`, the report, and a line.
+    /// Write the evaluation of the held-out objects to `eval.json` and the report, and print it.
     fn keep(&mut self, views: Vec<(ViewQuality, Example)>) -> Result<()> {
         if views.is_empty() {
             return Ok(());
@@ -344,7 +349,7 @@ impl<'a> Driver<'a> {
         evaluate::keep(self.observer, &setup.dir, &setup.config, &report, &shown)?;
         let names: Vec<&str> = self.held_out.iter().map(|o| o.name.as_str()).collect();
         let size = if report.downscale > 1 {
-            format!(" at 1/{} of their size", report.downscale)
+            format!(" at 1/{} of full size", report.downscale)
         } else {
             String::new()
         };
@@ -352,7 +357,7 @@ impl<'a> Driver<'a> {
             "held out: PSNR {:.2} dB over {}{size} after {} on one view of {}, background {}, {} \
              values rounded to 8 bits",
             report.psnr,
-            counted_len(report.views, "unseen view"),
+            counted_len(report.views, "novel view"),
             counted(steps, "step"),
             names.join(", "),
             report.background,

@@ -1,5 +1,5 @@
-//! `kiln meta-eval`: held-out objects, learned from a view or a few of each, from what was learned to begin with and from
-//! scratch.
+//! `kiln meta-eval`: trains held-out objects on one or a few views, from the meta-learned initialisation and from random
+//! weights.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,36 +21,36 @@ use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open};
 use crate::text::{counted, counted_len};
 use crate::train::{Advance, Trainer, operations};
 
-/// What to measure of a meta-learned initialisation.
+/// Options of the evaluation of a meta-learned initialisation.
 #[derive(Debug, Clone)]
 pub struct MetaEvalOptions {
-    /// Run that was meta-learned, or a checkpoint file.
+    /// Meta-learned run, or a checkpoint file.
     pub run: PathBuf,
-    /// Held-out objects to learn, the first by the list; all where left out, at most 5 on a software adapter.
+    /// Number of held-out objects, the first of the list. If `None`, all, but at most 5 on a software adapter.
     pub objects: Option<u32>,
-    /// Steps after which to measure.
+    /// Numbers of steps after which to evaluate.
     pub steps: Vec<u32>,
-    /// Views of each object to learn from: the first so many, or which.
+    /// Views of each object to train on: a number (the first views), or indices.
     pub train_views: Selection,
-    /// Other views to measure; all where left out, at most 3 on a software adapter.
+    /// Other views to evaluate. If `None`, all, but at most 3 on a software adapter.
     pub eval_views: Option<Selection>,
-    /// Where the objects are, if not where the run was made.
+    /// Folder of objects, if not where the run was trained.
     pub root: Option<PathBuf>,
-    /// File with the list `test` of folders, if not the run's.
+    /// JSON file that lists the folders of the split `test`; the run's if `None`.
     pub splits: Option<PathBuf>,
-    /// Factor to shrink the images by; the run's own where left out.
+    /// Factor to shrink the images by; the run's if `None`.
     pub downscale: Option<u32>,
-    /// Whether to turn images as their EXIF orientation says.
+    /// Whether to rotate images by their EXIF orientation; on if the run was trained that way.
     pub apply_orientation: bool,
-    /// Folder to write to; the run where left out.
+    /// Folder to write to; the run if `None`.
     pub out: Option<PathBuf>,
 }
 
 impl MetaEvalOptions {
-    /// Steps after which to measure where none are named.
+    /// Default numbers of steps after which to evaluate.
     pub const STEPS: [u32; 5] = [0, 8, 32, 128, 512];
 
-    /// Options that measure `run`, learning from one view of each object.
+    /// Return options that evaluate `run` with training on one view of each object.
     #[must_use]
     pub fn new(run: impl Into<PathBuf>) -> Self {
         Self {
@@ -68,33 +68,34 @@ impl MetaEvalOptions {
     }
 }
 
-/// Objects and views of each on a slow adapter, where none are asked for.
+/// Default numbers of objects, and of views of each, on a software adapter.
 const OBJECTS_ON_SOFTWARE: usize = 5;
 const VIEWS_ON_SOFTWARE: usize = 3;
-/// Novel views of an object that the figure shows at most, as the paper's does.
+/// Most novel views of an object in the figure, as in the figure of the paper.
 const SHOWN: usize = 8;
-const BEGINNINGS: [&str; 2] = ["learned", "random"];
+/// Names of the initialisations.
+const INITIALISATIONS: [&str; 2] = ["learned", "random"];
 
-/// The mean, of anything.
+/// The mean, or `None` of no values.
 pub(super) fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Pixels a side of views, `n` of which a software adapter renders in `seconds`.
+/// Side in pixels of square views of which a software adapter renders `n` in `seconds`.
 pub(super) fn slow_side(
     gpu: &Gpu,
     config: &Config,
     n: usize,
     seconds: f64,
 ) -> Result<u32, GpuError> {
-    /// What marching methods take for a ray, whose samples are not known beforehand.
+    /// Assumed operations per ray of methods that march rays, whose number of samples is not known in advance.
     const MARCHED: f64 = 1e6;
-    let ray = operations(gpu, config)?.map_or(MARCHED, |[_, ray]| ray);
+    let ray = operations(gpu.profile(), config)?.map_or(MARCHED, |[_, ray]| ray);
     let side = (SOFTWARE_SPEED * seconds / (ray * n as f64)).sqrt();
     Ok((side as u32).max(16))
 }
 
-/// Views that were not trained on, decoded.
+/// Decoded views that are not trained on.
 pub(super) struct Unseen {
     frames: Vec<Frame>,
     pub(super) images: Vec<Image>,
@@ -115,7 +116,7 @@ impl Unseen {
         })
     }
 
-    /// Render and compare all of them.
+    /// Render all views and compare them with their images.
     pub(super) fn measure(
         &self,
         observer: &dyn Observer,
@@ -133,7 +134,7 @@ impl Unseen {
     }
 }
 
-/// Indices of the views of `object` to learn from, and of those to measure.
+/// Indices of the views of `object` to train on, and of those to evaluate.
 fn choose(
     options: &MetaEvalOptions,
     object: &Object,
@@ -142,14 +143,14 @@ fn choose(
     let n = object.frames.len();
     let all_of_them = |text: String| {
         Error::usage(format!(
-            "--train-views {text}: {} has {n} views, and some must be left to measure",
+            "--train-views {text}: {} has {n} views, and some must be left to evaluate",
             object.name
         ))
     };
     let input: Vec<usize> = match &options.train_views {
         Selection::Number(0) => {
             return Err(Error::usage(
-                "--train-views 0: says how many; to learn from the first view alone give 1",
+                "--train-views 0: a single number is the number of views; to train on the first view alone, give 1",
             ));
         }
         Selection::Number(k) if *k >= n => return Err(all_of_them(k.to_string())),
@@ -168,7 +169,7 @@ fn choose(
             let list = views::indices(parts, "--eval-views", n, &object.name)?;
             if let Some(i) = list.iter().find(|i| input.contains(i)) {
                 return Err(Error::usage(format!(
-                    "--eval-views {i}: that view is learned from"
+                    "--eval-views {i}: that view is trained on; leave it out"
                 )));
             }
             list
@@ -188,14 +189,14 @@ fn choose(
     };
     if unseen.is_empty() {
         return Err(Error::usage(format!(
-            "{} has no view left to measure: learn from fewer with --train-views",
+            "{} has no view left to evaluate: train on fewer with --train-views",
             object.name
         )));
     }
     Ok((input, unseen))
 }
 
-/// Say how long it takes where a software adapter is slow at it and that can be told.
+/// Note how long the evaluation takes if it is slow on a software adapter and the time can be estimated.
 fn warn_of_slowness(
     observer: &dyn Observer,
     gpu: &Gpu,
@@ -204,7 +205,7 @@ fn warn_of_slowness(
     views: &[(Vec<usize>, Vec<usize>)],
     steps: &[u32],
 ) -> Result<(), GpuError> {
-    let operations = operations(gpu, config)?;
+    let operations = operations(gpu.profile(), config)?;
     let Some([step, ray]) = operations.filter(|_| gpu.class() == AdapterClass::Software) else {
         return Ok(());
     };
@@ -214,20 +215,20 @@ fn warn_of_slowness(
         .flat_map(|(o, (_, unseen))| unseen.iter().map(|&i| (&o.frames[i], o.dataset.downscale)))
         .map(|(frame, downscale)| stream::pixels(std::slice::from_ref(frame), downscale))
         .sum();
-    let beginnings = BEGINNINGS.len() as f64;
-    let rendering = pixels as f64 * ray * steps.len() as f64 * beginnings;
+    let initialisations = INITIALISATIONS.len() as f64;
+    let rendering = pixels as f64 * ray * steps.len() as f64 * initialisations;
     let most = f64::from(steps.last().copied().unwrap_or(0));
-    let learning = most * step * objects.len() as f64 * beginnings;
-    let seconds = (rendering + learning) / SOFTWARE_SPEED;
+    let training = most * step * objects.len() as f64 * initialisations;
+    let seconds = (rendering + training) / SOFTWARE_SPEED;
     if seconds > 30.0 {
         observer.note(format!(
-            "on this adapter that takes about {seconds:.0} s: --objects, --eval-views, --downscale and --steps make it less"
+            "on this adapter the evaluation takes about {seconds:.0} s; reduce that with --objects, --eval-views, --downscale or --steps"
         ));
     }
     Ok(())
 }
 
-/// How good an object was after some steps.
+/// Quality of an object after a number of steps.
 #[derive(Debug, Clone, serde::Serialize)]
 struct Measured {
     object: String,
@@ -236,7 +237,7 @@ struct Measured {
     psnr: f64,
     ssim: Option<f64>,
     views: usize,
-    /// Of learning it so far.
+    /// Training time so far, in seconds.
     seconds: f64,
 }
 
@@ -250,7 +251,7 @@ struct Mean {
     seconds: f64,
 }
 
-/// What `meta-eval.json` holds.
+/// Contents of `meta-eval.json`.
 #[derive(Debug, serde::Serialize)]
 struct Report {
     schema: u32,
@@ -270,8 +271,8 @@ struct Report {
     device: String,
 }
 
-/// A trainer of one object after the other, and what is seen of them.
-struct Learner<'a> {
+/// A trainer that is reused for each object, with a renderer for its views.
+struct ObjectTrainer<'a> {
     observer: &'a dyn Observer,
     gpu: &'a Arc<Gpu>,
     config: &'a Config,
@@ -281,10 +282,10 @@ struct Learner<'a> {
     renderer: Renderer,
 }
 
-impl Learner<'_> {
-    /// Begin anew with the images that the set holds now.
-    fn begin(&mut self, beginning: &str) -> Result<()> {
-        if beginning == BEGINNINGS[0] {
+impl ObjectTrainer<'_> {
+    /// Reset the trainer to an initialisation, for the images that are in the set now.
+    fn initialise(&mut self, initialisation: &str) -> Result<()> {
+        if initialisation == INITIALISATIONS[0] {
             self.trainer.reset(None)?;
             self.checkpoint.begin(self.gpu, &self.trainer)?;
         } else {
@@ -293,11 +294,11 @@ impl Learner<'_> {
         Ok(())
     }
 
-    /// Learn until `steps` are done.
-    fn learn(&mut self, steps: u32) -> Result<()> {
-        let mut unheard = Vec::new();
+    /// Train until `steps` steps are done, and export the weights to the renderer.
+    fn train(&mut self, steps: u32) -> Result<()> {
+        let mut events = Vec::new();
         loop {
-            match self.trainer.advance(steps, &mut unheard)? {
+            match self.trainer.advance(steps, &mut events)? {
                 Advance::Reached => break,
                 Advance::Busy => self.trainer.wait()?,
                 Advance::Submitted => {}
@@ -305,7 +306,7 @@ impl Learner<'_> {
             self.observer.check()?;
             self.observer.keep_going();
         }
-        self.trainer.pause(&mut unheard)?;
+        self.trainer.pause(&mut events)?;
         Ok(self.trainer.export_ema(&self.renderer.parameters)?)
     }
 
@@ -319,11 +320,12 @@ impl Learner<'_> {
     }
 }
 
-/// Learn held-out objects from the initialisation and from scratch, and measure both; writes `meta-eval.json` and
-/// `meta-eval.png`.
+/// Train held-out objects from the meta-learned initialisation and from random weights, evaluate both, and write
+/// `meta-eval.json` and `meta-eval.png`.
 ///
 /// # Errors
-/// [`Error`]
+/// [`Error::Usage`] if the options do not fit the run or its objects, [`Error::Cancelled`] if the observer cancels, another
+/// [`Error`] if the run or an object cannot be read, a file cannot be written, or the device fails.
 pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Observer) -> Result<()> {
     let mut steps = options.steps.clone();
     steps.sort_unstable();
@@ -348,7 +350,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     let chosen = &objects.test[..most.min(objects.test.len())];
     if chosen.is_empty() {
         return Err(Error::usage(format!(
-            "{} holds no object out: name some as `test` in a file for --splits",
+            "{} has no held-out objects: list some as `test` in a file for --splits",
             match &objects.splits {
                 Splits::Found => objects.root.display().to_string(),
                 splits => splits.to_string(),
@@ -357,7 +359,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     }
     if chosen.len() < objects.test.len() && options.objects.is_none() {
         observer.note(format!(
-            "measuring {} of {} objects on this software adapter (--objects chooses)",
+            "evaluating {} of {} objects on this software adapter (change that with --objects)",
             chosen.len(),
             objects.test.len()
         ));
@@ -372,7 +374,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
         .clone()
         .unwrap_or_else(|| RunDir::of(&options.run).path().to_owned());
     std::fs::create_dir_all(&dir)
-        .map_err(|e| Error::failed(format!("cannot make {}: {e}", dir.display())))?;
+        .map_err(|e| Error::failed(format!("cannot create {}: {e}", dir.display())))?;
     let _listener = observer.listens();
 
     let inputs = chosen
@@ -404,7 +406,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
     let renderer = Renderer::new(gpu, &config, bits)?;
     drop(spinner);
-    let mut learner = Learner {
+    let mut object_trainer = ObjectTrainer {
         observer,
         gpu,
         config: &config,
@@ -416,41 +418,44 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
 
     let bar = observer.task(
         "adapting",
-        Scale::Count((chosen.len() * BEGINNINGS.len() * steps.len()) as u64),
+        Scale::Count((chosen.len() * INITIALISATIONS.len() * steps.len()) as u64),
     );
     let mut each: Vec<Measured> = Vec::new();
     let mut rows = Vec::new();
     for (index, (object, (_, unseen))) in chosen.iter().zip(&views).enumerate() {
-        let images = show(&learner.set, index)?;
+        let images = show(&object_trainer.set, index)?;
         let frames = unseen.iter().map(|&i| object.frames[i].clone());
         let unseen = Unseen::load(&object.name, frames.collect(), downscale(object))?;
         let mut row = Row {
             name: object.name.clone(),
-            input: images.iter().map(|i| learner.photograph(i)).collect(),
+            input: images
+                .iter()
+                .map(|i| object_trainer.photograph(i))
+                .collect(),
             unseen: unseen
                 .images
                 .iter()
                 .take(SHOWN)
-                .map(|i| learner.photograph(i))
+                .map(|i| object_trainer.photograph(i))
                 .collect(),
             learned: Vec::new(),
         };
-        for beginning in BEGINNINGS {
-            learner.begin(beginning)?;
+        for initialisation in INITIALISATIONS {
+            object_trainer.initialise(initialisation)?;
             let mut last = None;
             for &n in &steps {
-                learner.learn(n)?;
-                let seen = unseen.measure(observer, &mut learner.renderer)?;
+                object_trainer.train(n)?;
+                let seen = unseen.measure(observer, &mut object_trainer.renderer)?;
                 let psnrs: Vec<f64> = seen.iter().map(|(q, _)| q.psnr).collect();
                 let ssims: Vec<f64> = seen.iter().filter_map(|(q, _)| q.ssim).collect();
                 let measured = Measured {
                     object: object.name.clone(),
-                    beginning,
+                    beginning: initialisation,
                     steps: n,
                     psnr: mean(&psnrs).unwrap_or(0.0),
                     ssim: mean(&ssims),
                     views: seen.len(),
-                    seconds: learner.trainer.seconds(),
+                    seconds: object_trainer.trainer.seconds(),
                 };
                 observer.json_if_read(&Line {
                     schema: SCHEMA,
@@ -460,7 +465,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
                 let views = seen
                     .iter()
                     .take(SHOWN)
-                    .map(|(_, f)| learner.rgb(f))
+                    .map(|(_, f)| object_trainer.rgb(f))
                     .collect();
                 last = Some((views, measured.psnr));
                 each.push(measured);
@@ -474,7 +479,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
 
     let means = steps
         .iter()
-        .flat_map(|&n| BEGINNINGS.map(|beginning| (n, beginning)));
+        .flat_map(|&n| INITIALISATIONS.map(|initialisation| (n, initialisation)));
     let means: Vec<Mean> = means
         .filter_map(|(n, beginning)| mean_of(&each, beginning, n))
         .collect();
@@ -495,7 +500,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
         each,
         device: gpu.name().to_owned(),
     };
-    tell(observer, &report)?;
+    print_table(observer, &report)?;
     let text = format!("{}\n", serde_json::to_string_pretty(&report)?);
     let path = dir.join("meta-eval.json");
     crate::files::replace_file(&path, text.as_bytes())
@@ -508,7 +513,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
             counted(steps.last().copied().unwrap_or(0), "step"),
             counted_len(report.train_views, "view"),
         ),
-        beginnings: &BEGINNINGS,
+        beginnings: &INITIALISATIONS,
         rows,
         size: [size.width, size.height],
     };
@@ -534,10 +539,10 @@ fn mean_of(each: &[Measured], beginning: &'static str, steps: u32) -> Option<Mea
     })
 }
 
-/// The table, for people.
-fn tell(observer: &dyn Observer, report: &Report) -> Result<()> {
+/// Print the means as a table.
+fn print_table(observer: &dyn Observer, report: &Report) -> Result<()> {
     observer.result(format!(
-        "PSNR of unseen views (dB), {}, learned from {} each; background {}, {} values rounded to 8 bits",
+        "PSNR of novel views (dB), {}, trained on {} each; background {}, {} values rounded to 8 bits",
         counted_len(report.objects, "held-out object"),
         counted_len(report.train_views, "view"),
         report.background,

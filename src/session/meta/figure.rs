@@ -1,12 +1,12 @@
-//! A picture of what a learned beginning is worth: of every object the views it was adapted to, then views it was not, as they
-//! are and as they were learned from either beginning.
+//! The figure of an evaluated initialisation: for every object its input views, then novel views as photographed and as
+//! rendered after training from each initialisation.
 
 use std::path::Path;
 
 use crate::session::drawing::{Drawing, INK};
 use crate::session::{Error, Result};
 
-/// Pixels between images, and for a line of text.
+/// Sizes in pixels: gaps between images and rows, height of a line of text, width of labels, outer margin.
 const GAP: u32 = 4;
 const BETWEEN: u32 = 14;
 const TEXT: u32 = 22;
@@ -16,18 +16,20 @@ const MARGIN: u32 = 14;
 /// An image (height, width, 3), sRGB.
 pub(super) type Pixels = Vec<u8>;
 
-/// One object.
+/// The images of one object.
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) input: Vec<Pixels>,
+    /// Photographs of the novel views.
     pub(super) unseen: Vec<Pixels>,
-    /// The same views as learned from each beginning, in the order of [`Figure::beginnings`], with their PSNR.
+    /// Renderings of the novel views for each initialisation, in the order of [`Figure::beginnings`], with their PSNR (dB).
     pub(super) learned: Vec<(Vec<Pixels>, f64)>,
 }
 
-/// All of them.
+/// A figure with a row for each object.
 pub(super) struct Figure<'a> {
     pub(super) title: String,
+    /// Names of the initialisations.
     pub(super) beginnings: &'a [&'a str],
     pub(super) rows: Vec<Row>,
     /// Width and height of every image.
@@ -35,11 +37,11 @@ pub(super) struct Figure<'a> {
 }
 
 impl Figure<'_> {
-    /// Write it as a PNG.
+    /// Write the figure as a PNG.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
-        let canvas = self
-            .draw()
-            .ok_or_else(|| Error::failed(format!("cannot draw {}: no memory", path.display())))?;
+        let canvas = self.draw().ok_or_else(|| {
+            Error::failed(format!("cannot draw {}: not enough memory", path.display()))
+        })?;
         canvas.save(path)
     }
 

@@ -1,4 +1,5 @@
-//! Meta-learns an initialisation (Reptile) from many objects. `driver` runs it, `stream` feeds it; `evaluate` measures it.
+//! Meta-learns an initialisation from many objects (Reptile). `driver` is the loop, `stream` supplies the images, `evaluate` is
+//! `kiln meta-eval`.
 
 mod driver;
 mod evaluate;
@@ -27,34 +28,34 @@ use crate::train::{Trainer, fit_cells, plan};
 use driver::Driver;
 use stream::Stream;
 
-/// What to meta-learn from, and for how long.
+/// Options of meta-learning: objects, method and limits.
 #[derive(Debug, Clone)]
 pub struct MetaOptions {
-    /// Folder of objects; with `resume`, that of the run where left out.
+    /// Folder of objects. If `None`, that of the resumed run.
     pub root: Option<PathBuf>,
-    /// File with the lists `train` and `test` of folders; the one `*_splits.json` in `root` where left out.
+    /// JSON file that lists the folders of the splits `train` and `test`. If `None`, the only `*_splits.json` in `root`.
     pub splits: Option<PathBuf>,
-    /// Share of the folders to learn from, the first by name, where no file says which.
+    /// Without a splits file: fraction of the folders to train on, the first by name.
     pub train_fraction: Option<f64>,
-    /// Preset; where left out, `learnit`, or `learnit-small` on a software adapter.
+    /// Preset. If `None`, `learnit`, or `learnit-small` on a software adapter.
     pub method: Option<String>,
     /// Configuration file instead of a preset.
     pub config: Option<PathBuf>,
-    /// Values of the configuration to change, as `meta.inner_steps=16`.
+    /// Configuration values to change, such as `meta.inner_steps=16`.
     pub overrides: Vec<String>,
-    /// Run directory to make; `runs/<root>-<method>` where left out.
+    /// Run directory to create. If `None`, `runs/<root>-<method>`.
     pub out: Option<PathBuf>,
-    /// Run to go on with, under its own configuration.
+    /// Run to continue, with its own configuration.
     pub resume: Option<PathBuf>,
-    /// Outer steps over the run's life.
+    /// Limit of outer steps, counted from the start of the run.
     pub steps: Option<u32>,
-    /// Seconds of training over the run's life.
+    /// Limit of seconds of training, counted from the start of the run.
     pub seconds: Option<f64>,
     /// Factor to shrink the images by.
     pub downscale: Option<u32>,
-    /// Whether to turn images as their EXIF orientation says.
+    /// Whether to rotate images by their EXIF orientation.
     pub apply_orientation: bool,
-    /// Seed of all random numbers; the configuration's where left out.
+    /// Seed of all random numbers; the configuration's if `None`.
     pub seed: Option<u32>,
     /// Seconds of training between checkpoints.
     pub checkpoint_every: f64,
@@ -62,7 +63,7 @@ pub struct MetaOptions {
     pub tensorboard: bool,
     /// Whether to overwrite an existing run.
     pub overwrite: bool,
-    /// What repeats this, for the run's log and report; empty where nothing does.
+    /// Command line that repeats this, for the run's log and report; empty if there is none.
     pub command: String,
 }
 
@@ -91,7 +92,7 @@ impl Default for MetaOptions {
 }
 
 impl MetaOptions {
-    /// Options that learn from the objects in `root` and leave everything else to its default.
+    /// Return options that train on the objects in `root`, with defaults for everything else.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
@@ -100,10 +101,10 @@ impl MetaOptions {
         }
     }
 
-    /// Refuse values that no run can be asked for. [`meta`] does so too; this needs no device.
+    /// Check the values of the options. [`meta`] does so too; this needs no device.
     ///
     /// # Errors
-    /// [`Error::Usage`]
+    /// [`Error::Usage`] if a value is out of range, or neither a folder nor a run is named.
     pub fn check(&self) -> Result<()> {
         for (flag, value) in [
             ("--seconds", self.seconds),
@@ -117,23 +118,23 @@ impl MetaOptions {
         }
         if let Some(share) = self.train_fraction.filter(|f| !(*f > 0.0 && *f <= 1.0)) {
             return Err(Error::usage(format!(
-                "--train-fraction {share}: give a share above 0, up to 1"
+                "--train-fraction {share}: give a fraction above 0, up to 1"
             )));
         }
         if self.root.is_none() && self.resume.is_none() {
             return Err(Error::usage(
-                "no ROOT given: name a folder that holds one folder an object, or --resume a run",
+                "no ROOT given: name a folder with one folder per object, or give --resume RUN",
             ));
         }
         Ok(())
     }
 }
 
-/// Outer steps of a run with no limit given, on a GPU; seconds on a software adapter.
+/// Default limits: outer steps on a GPU, seconds on a software adapter.
 const DEFAULT_STEPS: u32 = 20_000;
 const DEFAULT_SECONDS: f64 = 900.0;
 
-/// What a run is made of, before anything is on the device.
+/// A prepared run, before anything is uploaded to the device.
 struct Setup {
     objects: Objects,
     config: Config,
@@ -144,12 +145,12 @@ struct Setup {
 
 impl Setup {
     fn meta(&self) -> &Meta {
-        // Both ways that lead here give it one.
+        // `begin` and `resume` both ensure that it is there.
         self.config.meta.as_ref().unwrap_or_else(|| unreachable!())
     }
 }
 
-/// Open the objects in `root`, and say what was left out.
+/// Open the objects in `root`, and warn of those that are left out.
 fn open_objects(
     observer: &dyn Observer,
     root: &Path,
@@ -173,7 +174,7 @@ fn open_objects(
         }
     }
     observer.note(format!(
-        "objects: {}, {} to learn from, {} held out, up to {} views of {w}×{h}",
+        "objects: {}, {} for training, {} held out, up to {} views of {w}×{h}",
         objects.name,
         objects.train.len(),
         objects.test.len(),
@@ -182,7 +183,7 @@ fn open_objects(
     Ok(objects)
 }
 
-/// The splits that a run was made with.
+/// The splits that a run was trained with.
 fn splits_of(meta: &Meta) -> Splits {
     match (&meta.splits, meta.train_fraction) {
         (Some(file), _) => Splits::File(PathBuf::from(file)),
@@ -202,7 +203,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     let mut config = resolve::config_with_meta(file, method, overrides, gpu.class())?;
     if !chosen && small {
         observer.note(format!(
-            "method: {}, sized for a software adapter (--method learnit for the full one)",
+            "method: {}, sized for a software adapter (use --method learnit for the full size)",
             config.method
         ));
     }
@@ -216,7 +217,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
         (None, None) => Splits::Found,
     };
     let objects = open_objects(observer, &root, &splits, opening)?;
-    fit_cells(gpu, &mut config)?;
+    fit_cells(gpu.profile(), &mut config)?;
     resolve::resolve(observer, &mut config, &mut objects.scene(), gpu.class());
     if let Some(meta) = &mut config.meta {
         meta.splits = options.splits.as_deref().map(data::absolute);
@@ -236,7 +237,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     })
 }
 
-/// The objects that the run of `checkpoint` is about, or those in `given`.
+/// Open the objects that `checkpoint` was trained on, or those in the folder that is given with a flag.
 fn objects_of(
     observer: &dyn Observer,
     run: &Path,
@@ -247,13 +248,13 @@ fn objects_of(
     let info = &checkpoint.info;
     let Some(meta) = &info.config.meta else {
         return Err(Error::usage(format!(
-            "{} is a run of one scene: kiln meta makes one that learns what to begin with",
+            "{} is a run of one scene: give one made by kiln meta",
             run.display()
         )));
     };
     if given.is_none() && info.is_imported() {
         return Err(Error::usage(format!(
-            "{} was imported and knows no objects: give their folder with {flag}",
+            "{} was imported and has no objects: give a folder of objects with {flag}",
             run.display()
         )));
     }
@@ -261,7 +262,7 @@ fn objects_of(
     let root = given.unwrap_or(&remembered);
     if !root.exists() {
         return Err(Error::usage(format!(
-            "{} was made of the objects in {}: {} is not there; give their place with {flag}",
+            "{} was trained on the objects in {}: {} does not exist; give their new path with {flag}",
             run.display(),
             info.dataset,
             root.display()
@@ -274,18 +275,18 @@ fn resume(observer: &dyn Observer, options: &MetaOptions, run: &Path) -> Result<
     let dir = RunDir::of(run);
     if !dir.is(run) {
         return Err(Error::usage(format!(
-            "--resume {}: goes on in a run directory; put the file into one of its own, as checkpoint.safetensors",
+            "--resume {}: give a run directory; to use this file, put it into a new folder as checkpoint.safetensors",
             run.display()
         )));
     }
     let checkpoint = open::open_to_resume(observer, run)?;
     let root = ("ROOT", options.root.as_deref());
     let objects = objects_of(observer, run, &checkpoint, root, checkpoint.info.opening())?;
-    // What was imported has not learned from any.
+    // An imported run has no fingerprint.
     let known = &checkpoint.info.fingerprint;
     if !known.is_empty() && objects.fingerprint() != *known {
         return Err(Error::usage(format!(
-            "the objects in {} are not those that {} learned from: give ROOT as it was, with the same splits",
+            "the objects in {} are not those that {} was trained on: give the same ROOT, with the same splits",
             objects.root.display(),
             run.display()
         )));
@@ -319,10 +320,12 @@ fn limits(options: &MetaOptions, gpu: &Gpu) -> Limits {
     Limits::given((options.steps, options.seconds), default)
 }
 
-/// Meta-learn an initialisation as `options` say, save it and measure it on held-out objects.
+/// Meta-learn an initialisation, save it and evaluate it on held-out objects.
 ///
 /// # Errors
-/// [`Error`]
+/// [`Error::Usage`] if the options are invalid or do not fit the run, [`Error::Cancelled`] if the observer cancels (a
+/// checkpoint is saved once training has started), another [`Error`] if the objects or the run cannot be read, a file cannot be
+/// written, or the device fails.
 pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> Result<()> {
     options.check()?;
     let limits = limits(options, gpu);
@@ -331,14 +334,14 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         None => begin(observer, options, gpu)?,
     };
     let objects = &setup.objects;
-    let plan = plan(gpu, &setup.config)?;
+    let plan = plan(gpu.profile(), &setup.config)?;
     let (slots, slot_bytes) = stream::slots(&setup.config, &objects.train);
     let image_bytes = u64::from(slots) * slot_bytes;
     let kept = if slots as usize > objects.train.len() {
         "all objects stay on the device".to_owned()
     } else {
         let n = slots - 1;
-        format!("{n} objects at a time, the others are read again at their turn")
+        format!("{n} objects at a time, the others are read again when needed")
     };
     observer.note(format!(
         "memory: about {} on the device ({} images: {kept}; {} parameters, {} batch, {} rendering)",
@@ -349,7 +352,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         bytes(plan.rendering_bytes),
     ));
     observer.note(format!(
-        "learning what {} begins with into {} for {}: {} steps on each object",
+        "meta-learning an initialisation of {} into {} for {}: {} steps on each object",
         setup.config.method,
         setup.dir.path().display(),
         limits.describe().replace("steps", "outer steps"),
@@ -376,7 +379,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
 
     let started = Instant::now();
     let spinner = observer.task("compiling shaders", Scale::Unknown);
-    // Whatever the first task is about: there is something to draw rays of.
+    // Tasks are assigned, so warming up has images to draw rays from.
     let mut trainer = Trainer::new(gpu, &setup.config, &stream.set, None)?;
     trainer.warm_up(&stream.set)?;
     if let Some(checkpoint) = &setup.checkpoint {

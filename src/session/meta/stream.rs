@@ -1,4 +1,5 @@
-//! Objects on their way to the device: they stay there while there is room, and are read ahead of their turn beyond that.
+//! Streams the images of objects to the device. If all objects fit, they stay there; otherwise they are read ahead of their
+//! turn.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -13,31 +14,32 @@ use crate::reptile::Order;
 use crate::scene_frame::SceneFrame;
 use crate::session::{self, Observer, ObserverExt as _};
 
-/// Outer steps whose objects are on the device before they are due, at most.
+/// Most outer steps whose objects are uploaded in advance.
 const AHEAD: u32 = 16;
-/// Outer steps whose objects are read before that, where they do not all stay.
+/// Further outer steps whose objects are read in advance, if not all objects fit on the device.
 const READ_AHEAD: u32 = 8;
-/// Slots without which there is no going on: of the object under way, of the next one, and of one that is held out.
+/// Fewest slots needed: for the current object, the next one, and a held-out one.
 const LEAST_SLOTS: u32 = 3;
 
-/// Images of an object, with what tells their files' bytes from others.
+/// Images of an object, with the fingerprint of their files' bytes.
 type Loaded = Result<(Vec<Image>, String), DatasetError>;
 
-/// The images of all objects, as many of them on the device as have room.
+/// The images of all objects, of which as many as fit are on the device.
 pub(super) struct Stream<'a> {
     gpu: &'a Gpu,
     config: &'a Config,
     objects: &'a [Object],
     pub(super) set: ImageSet,
     order: Order,
-    /// Object in each slot, and the last outer step that is about it. The last slot is for who is held out.
+    /// Object in each slot, and the last outer step that uses it. The last slot is for held-out objects.
     slots: Vec<(Option<u32>, u32)>,
-    /// First outer step whose object is not known to the device.
+    /// First outer step whose object has not been assigned to a slot.
     next: u32,
+    /// Objects that are being read.
     reading: HashMap<u32, Receiver<Loaded>>,
-    /// What tells the bytes of each object's images from others; empty where they were not read.
+    /// Fingerprint of the image files of each object; empty if they have not been read.
     fingerprints: Vec<String>,
-    /// The first object whose images turned out not to be those that were learned from before, and whether that was told.
+    /// The first object whose image files have changed since the checkpoint, and whether that was reported.
     changed: Option<(usize, bool)>,
 }
 
@@ -56,7 +58,7 @@ fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> 
     frames.iter().map(camera).collect()
 }
 
-/// Pixels of all of `frames`.
+/// Number of pixels of all `frames`.
 pub(super) fn pixels(frames: &[Frame], downscale: u32) -> u64 {
     let of = |f: &Frame| {
         let camera = f.camera.downscaled(downscale);
@@ -65,7 +67,7 @@ pub(super) fn pixels(frames: &[Frame], downscale: u32) -> u64 {
     frames.iter().map(of).sum()
 }
 
-/// Put `frames` into `slot` of `set`.
+/// Upload `frames` to `slot` of `set`.
 pub(super) fn put(
     gpu: &Gpu,
     set: &ImageSet,
@@ -77,7 +79,7 @@ pub(super) fn put(
     set.put(gpu, slot, images, &cameras(config, frames, downscale));
 }
 
-/// Slots for `objects` that `config` has room for, and the bytes of each.
+/// Number of slots that fit into the memory that `config` allows for `objects`, and the bytes of each slot.
 pub(super) fn slots(config: &Config, objects: &[Object]) -> (u32, u64) {
     let of = |o: &Object| pixels(&o.frames, o.dataset.downscale);
     let bytes = objects.iter().map(of).max().unwrap_or(1).max(1) * 4;
@@ -91,7 +93,7 @@ pub(super) fn slots(config: &Config, objects: &[Object]) -> (u32, u64) {
 }
 
 impl<'a> Stream<'a> {
-    /// Room on `gpu`; nothing is read yet. `views` is how many an object has at most.
+    /// Allocate the slots on `gpu`; nothing is read yet. `views` is the largest number of views of an object.
     pub(super) fn new(
         gpu: &'a Gpu,
         config: &'a Config,
@@ -115,7 +117,7 @@ impl<'a> Stream<'a> {
         })
     }
 
-    /// Remember what images were learned from before, as [`Self::image_fingerprint`] told.
+    /// Restore the fingerprints of a checkpoint, as returned by [`Self::image_fingerprint`], to detect changed images.
     pub(super) fn expect(&mut self, image_fingerprint: &str) {
         let known = image_fingerprint.split(',');
         for (mine, known) in self.fingerprints.iter_mut().zip(known) {
@@ -123,16 +125,16 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What tells the images that were learned from, or were read, from others.
+    /// Fingerprints of the image files of all objects, separated by commas.
     pub(super) fn image_fingerprint(&self) -> String {
         self.fingerprints.join(",")
     }
 
-    /// An object whose images are not those that were learned from before; there is one once.
+    /// Return, once, the first object whose image files have changed since the checkpoint.
     pub(super) fn take_changed(&mut self) -> Option<&'a Object> {
         match &mut self.changed {
-            Some((object, told @ false)) => {
-                *told = true;
+            Some((object, reported @ false)) => {
+                *reported = true;
                 Some(&self.objects[*object])
             }
             _ => None,
@@ -147,23 +149,23 @@ impl<'a> Stream<'a> {
         *known = fingerprint;
     }
 
-    /// Whether all objects stay.
+    /// Whether all objects fit on the device.
     pub(super) fn is_resident(&self) -> bool {
         self.slots.len() > self.objects.len()
     }
 
-    /// Outer steps that may be submitted at once.
+    /// Number of outer steps that may be submitted at once.
     pub(super) fn ahead(&self) -> u32 {
         AHEAD.min(self.slots.len() as u32 - LEAST_SLOTS + 1)
     }
 
-    /// Read all objects, if they all stay; `progress` is called once per object. Blocks.
+    /// Read and upload all objects if they all fit; `progress` is called once per object. Blocks.
     pub(super) fn fill(
         &mut self,
         observer: &dyn Observer,
         progress: &(dyn Fn() + Sync),
     ) -> session::Result<()> {
-        /// Objects on their way to the device at once.
+        /// Objects that are read and uploaded together.
         const AT_ONCE: usize = 16;
         if !self.is_resident() {
             return Ok(());
@@ -189,7 +191,7 @@ impl<'a> Stream<'a> {
                 self.note(slot, fingerprint);
                 self.slots[slot].0 = Some(slot as u32);
             }
-            // What is written lies in memory of its own until it is submitted.
+            // Submit, so that the staging memory of the uploads is released.
             self.gpu.submit([]);
             self.gpu.wait()?;
             observer.check()?;
@@ -197,7 +199,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Let outer steps begin at `step`, as a resumed run's do.
+    /// Start at outer step `step`, for a resumed run.
     pub(super) fn seek(&mut self, step: u32) {
         self.next = step;
     }
@@ -209,13 +211,14 @@ impl<'a> Stream<'a> {
         let (sender, receiver) = channel();
         let object_of = self.objects[object as usize].clone();
         rayon::spawn(move || {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = sender.send(load(&object_of));
         });
         self.reading.insert(object, receiver);
     }
 
-    /// Let the device know the objects of the outer steps from `step` on. Waits for the disk where it has to.
+    /// Upload the objects of the outer steps from `step` on and assign them to tasks. Blocks if an object has not been read
+    /// yet.
     pub(super) fn prepare(&mut self, step: u32) -> Result<(), DatasetError> {
         let end = step + self.ahead();
         for due in end..end + if self.is_resident() { 0 } else { READ_AHEAD } {
@@ -237,7 +240,7 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// The slot that `object` is in, from now on at least. What outer steps from `step` on need stays where it is.
+    /// Return the slot of `object`, uploading it if necessary. Objects that outer steps from `step` on need are not replaced.
     fn slot_of(&mut self, object: u32, step: u32) -> Result<u32, DatasetError> {
         let places = &self.slots[..self.slots.len() - 1];
         if let Some(slot) = places.iter().position(|s| s.0 == Some(object)) {
@@ -246,12 +249,12 @@ impl<'a> Stream<'a> {
         let is_free = |(_, s): &(usize, &(Option<u32>, u32))| s.0.is_none() || s.1 < step;
         let oldest = places.iter().enumerate().filter(is_free);
         let slot = oldest.min_by_key(|(_, s)| (s.0.is_some(), s.1));
-        // There are as many as outer steps that are known in advance, and one more.
+        // A slot is always free: there is one more than outer steps assigned in advance.
         let slot = slot.map_or(0, |(slot, _)| slot);
         self.read(object);
         let (images, fingerprint) = match self.reading.remove(&object).map(|r| r.recv()) {
             Some(Ok(loaded)) => loaded?,
-            // The thread that read it is gone: once more, here.
+            // The reading thread is gone: read the object here.
             _ => load(&self.objects[object as usize])?,
         };
         let of = &self.objects[object as usize];
@@ -269,7 +272,7 @@ impl<'a> Stream<'a> {
         Ok(slot as u32)
     }
 
-    /// Let the task beside the others be about `image`, seen as `frame`: of an object that is held out.
+    /// Upload `image` of `frame`, from a held-out object, and assign it to the extra task.
     pub(super) fn hold_out(&self, frame: &Frame, image: &Image, downscale: u32) {
         let frames = (std::slice::from_ref(frame), downscale);
         let slot = self.slots.len() as u32 - 1;

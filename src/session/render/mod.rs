@@ -24,56 +24,55 @@ pub use views::FrameRange;
 pub(crate) use views::View;
 use views::{PathFile, Views, sized};
 
-/// Which views of a run to render, how, and where to.
+/// Options of a rendering: which views of a run to render, how, and to which files.
 #[derive(Debug, Clone)]
 pub struct RenderOptions {
-    /// Run directory, or a checkpoint file
+    /// Run directory, or a checkpoint file.
     pub run: PathBuf,
-    /// Render the views of a split: train, val or test (which is what is rendered where nothing is chosen)
+    /// Split to render. At most one of `split`, `turntable`, `spiral` and `path` applies; the test split if all are `None`.
     pub split: Option<Split>,
-    /// Render an orbit of N views around the scene, or a swing where the cameras stood on one side of it
+    /// Number of views of an orbit around the scene, or of an arc if the training cameras are all on one side.
     pub turntable: Option<u32>,
-    /// Render a spiral of N views before the scene, where the cameras looked one way, as in LLFF captures
+    /// Number of views of a spiral in front of a forward-facing scene.
     pub spiral: Option<u32>,
-    /// Render along a path: key frames (docs/camera-path.md), a camera path from nerfstudio or Instant-NGP, or the poses of
-    /// a transforms.json
+    /// File of a camera path: key frames (docs/camera-path.md), a path of nerfstudio or Instant-NGP, or a transforms.json.
     pub path: Option<PathBuf>,
-    /// nerfstudio's `dataparser_transforms.json`, which takes its path to the dataset's world
+    /// nerfstudio's `dataparser_transforms.json`, which maps its camera path to the dataset's world coordinates.
     pub path_transform: Option<PathBuf>,
-    /// Only frames A to B - 1, counted from 0; numbers in file names stay those of the whole
+    /// Frames to render; all if `None`. File names keep the numbers of the whole path.
     pub frames: Option<FrameRange>,
-    /// Only every K-th frame; an animation shows each K times as long
+    /// Render only every this many frames; an animation shows each frame that many times as long.
     pub every: Option<usize>,
-    /// Folder for images, or one .png, .exr, .gif or .mp4 file (the last needs ffmpeg)
+    /// Folder for images, or a .png, .exr, .gif or .mp4 file (.mp4 needs ffmpeg).
     pub out: PathBuf,
-    /// Pixels per row; left out, as in the dataset or the path
+    /// Width in pixels. If `None`, it follows from the height and the aspect ratio, or is that of the dataset or the path.
     pub width: Option<u32>,
-    /// Rows; left out, as in the dataset or the path
+    /// Height in pixels. If `None`, it follows from the width and the aspect ratio, or is that of the dataset or the path.
     pub height: Option<u32>,
-    /// What to render: rgb, depth, normal, opacity
+    /// Channels to render; one file or set of files each.
     pub channels: Vec<Channel>,
-    /// Background: white, black, #rrggbb, or transparent (PNGs with alpha)
+    /// Background; the run's evaluation background if `None`.
     pub background: Option<Backdrop>,
-    /// Show only what lies in this box, two corners in world units; left out, as in the path
+    /// Box to render, in world units; that of the path if `None`.
     pub crop: Option<Crop>,
-    /// Rays a pixel along each side, averaged: of 2, four rays a pixel
+    /// Square root of the number of rays per pixel, which are averaged: 2 means four rays.
     pub samples: u32,
-    /// Write colour as linear-light EXR, times alpha; opaque where --background names a colour
+    /// Whether to write colour as linear `OpenEXR` with premultiplied alpha; opaque if `background` is a colour.
     pub linear: bool,
-    /// Depth as shades of grey, as 16-bit PNG or as EXR in world units; 0 where there is nothing [default: shaded]
+    /// Format of depth. If `None`, `OpenEXR` for an .exr file, else shades of grey.
     pub depth_format: Option<DepthName>,
-    /// What a world unit is in 16-bit depth [default: 1000]
+    /// Value of one world unit in 16-bit depth; 1000 if `None`.
     pub depth_scale: Option<f64>,
-    /// Where the images are, if not where the run was trained
+    /// Dataset, if not where the run was trained.
     pub dataset: Option<PathBuf>,
-    /// Turn images as their EXIF orientation says: for poses of the images as viewers show them; as the run does where it was trained so
+    /// Whether to rotate images by their EXIF orientation; on if the run was trained that way.
     pub apply_orientation: bool,
-    /// Frames per second of an animation; left out, as in the path, else 12
+    /// Frames per second of an animation; that of the path, or 12, if `None`.
     pub fps: Option<f64>,
 }
 
 impl RenderOptions {
-    /// Options that render the test views of `run` as PNGs into the folder, or as the file, `out`.
+    /// Return options that render the test views of `run` to `out`, a folder for PNGs or a file.
     #[must_use]
     pub fn new(run: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self {
@@ -102,17 +101,17 @@ impl RenderOptions {
     }
 }
 
-/// `--background`: what stands behind the scene, if anything.
+/// `--background`: a colour or transparency behind the scene.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Backdrop {
-    /// Nothing: images have alpha.
+    /// Transparent: images have an alpha channel.
     Transparent,
     /// A colour.
     Behind(Background),
 }
 
 impl Backdrop {
-    /// Its colour, if it has one.
+    /// The colour; `None` if transparent.
     fn color(self) -> Option<[f32; 3]> {
         match self {
             Self::Transparent => None,
@@ -137,7 +136,7 @@ impl FromStr for Backdrop {
 /// `--depth-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DepthName {
-    /// Shades of grey, the nearest white.
+    /// Shades of grey, nearest white.
     Shaded,
     /// 16-bit PNG.
     Png16,
@@ -158,15 +157,15 @@ impl FromStr for DepthName {
     }
 }
 
-/// Render views of a run to files, as `options` say.
+/// Render views of a run to files.
 ///
 /// # Errors
-/// [`Error`]
+/// As [`Rendering::prepare`] and [`Rendering::run`].
 pub fn render(gpu: &Arc<Gpu>, options: &RenderOptions, observer: &dyn Observer) -> Result<()> {
     Rendering::prepare(options, observer)?.run(gpu, observer)
 }
 
-/// A rendering whose options fit together, before a device is opened.
+/// A rendering whose options have been checked, before a device is opened.
 #[derive(Debug)]
 pub struct Rendering<'a> {
     options: &'a RenderOptions,
@@ -176,10 +175,10 @@ pub struct Rendering<'a> {
 }
 
 impl<'a> Rendering<'a> {
-    /// Check `options`, and read the path that they name.
+    /// Check `options` and read the camera path that they name.
     ///
     /// # Errors
-    /// [`Error::Usage`], [`Error::CameraPath`]
+    /// [`Error::Usage`] if options contradict each other, [`Error::CameraPath`] if the path cannot be read.
     pub fn prepare(options: &'a RenderOptions, observer: &dyn Observer) -> Result<Self> {
         let target = plan::target(&options.out)?;
         plan::check(options, target)?;
@@ -199,7 +198,8 @@ impl<'a> Rendering<'a> {
     /// Open the run and render.
     ///
     /// # Errors
-    /// [`Error`]
+    /// [`Error::Usage`] if the options do not fit the run or its dataset, [`Error::Cancelled`] if the observer cancels, another
+    /// [`Error`] if the run or the dataset cannot be read, a file cannot be written, or the device fails.
     pub fn run(self, gpu: &Arc<Gpu>, observer: &dyn Observer) -> Result<()> {
         let options = self.options;
         let mut run = open::open_run(observer, gpu, &options.run, self.background)?;
@@ -208,7 +208,7 @@ impl<'a> Rendering<'a> {
     }
 }
 
-/// Render `path` with a `renderer` that is open.
+/// Render `path` with an open `renderer`.
 #[cfg(feature = "viewer")]
 pub(crate) fn along(
     observer: &dyn Observer,
@@ -222,10 +222,10 @@ pub(crate) fn along(
     render_to(observer, renderer, options, target, &views)
 }
 
-/// Opacity below which nothing shows in pictures of 8 bits.
+/// Opacity that is invisible in 8-bit images.
 const HARDLY_SEEN: f32 = 0.5 / 255.0;
 
-/// Render what `options` pick of `views` to where they say.
+/// Render the `views` that `options` pick to `target`.
 fn render_to(
     observer: &dyn Observer,
     renderer: &mut Renderer,
@@ -236,7 +236,7 @@ fn render_to(
     let background = options.background.and_then(Backdrop::color);
     if views.crop.is_some() && !renderer.can_crop() {
         return Err(Error::usage(
-            "--crop: this run sees its scene in device coordinates, in which nothing is a box: leave the crop out",
+            "--crop: this run uses normalised device coordinates, which cannot be cropped to a box: leave the crop out",
         ));
     }
     renderer.set_crop(views.crop);
@@ -257,7 +257,7 @@ fn render_to(
     let mut sinks = plan::sinks(observer, options, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(options, target);
     let shaded = options.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
-    // Of the whole, so that parts of it fit together.
+    // Use the depth range of all views, so that parts that are rendered separately fit together.
     let look = look(observer, renderer, &views.all, shaded)?;
     let look = Look {
         background: background.or(look
@@ -280,7 +280,7 @@ fn render_to(
             .try_for_each(|s| s.add(index, frame, &look))
     })?;
     if is_empty && !picked.is_empty() {
-        observer.warn("nothing but background is seen: check where the cameras look, the unit and origin of a path, --crop, and \
+        observer.warn("the images show only background: check where the cameras look, the unit and origin of the path, --crop, and \
              whether the run was trained long enough",
         );
     }
@@ -294,7 +294,7 @@ fn render_to(
     }
     if let (true, DepthFormat::Png16(scale)) = (cut > 0, depth) {
         observer.note(format!(
-            "note: {cut} depths beyond {:.4} world units were cut off: give a --depth-scale below {scale}",
+            "note: {cut} depths beyond {:.4} world units were clipped: give a --depth-scale below {scale}",
             f32::from(u16::MAX) / scale
         ));
     }
@@ -305,7 +305,7 @@ fn render_to(
     ))
 }
 
-/// Say that none of `views` sees the scene of `config`: their file stands in another unit, or around another origin.
+/// Warn if none of `views` sees the scene box of `config`, as with a path in another unit or around another origin.
 fn warn_of_nothing(observer: &dyn Observer, config: &Config, views: &[View]) {
     if config.scene.ndc.is_some() || views.is_empty() {
         return;
@@ -313,22 +313,22 @@ fn warn_of_nothing(observer: &dyn Observer, config: &Config, views: &[View]) {
     let scene_box = resolve::box_of(config, SceneHints::default());
     let sees = |v: &View| doctor::sees(&v.camera, &scene_box, near_far(config, v.near_far));
     if !views.iter().any(sees) {
-        observer.warn(format!("no camera sees the scene's box, {}, in world units: pictures show nothing but background; \
+        observer.warn(format!("no camera sees the scene box, {}, in world units: the images will show only background; \
              check the unit and the origin of the path",
             scene_box.shown()
         ));
     }
 }
 
-/// What a rendering takes.
+/// How to render views.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How {
     pub(crate) normals: bool,
-    /// Rays a pixel, per side.
+    /// Square root of the number of rays per pixel.
     pub(crate) per_side: u32,
 }
 
-/// Render `views` one after the other; `take` gets each, and its number, as it is done.
+/// Render `views` in order, and call `take` with the index and the frame of each.
 pub(crate) fn render_all(
     observer: &dyn Observer,
     renderer: &mut Renderer,
@@ -337,7 +337,7 @@ pub(crate) fn render_all(
     mut take: impl FnMut(usize, &Frame) -> Result<()>,
 ) -> Result<()> {
     let _listener = observer.listens();
-    let way_out = "Ctrl-C ends it; a smaller --width or fewer --samples take less";
+    let way_out = "Ctrl-C stops it; a smaller --width or fewer --samples take less time";
     let cameras = views.iter().map(|view| &view.camera);
     let mut progress =
         ViewProgress::new(observer, "rendering", way_out, cameras, how.per_side.pow(2));
@@ -357,12 +357,13 @@ pub(crate) fn render_all(
     Ok(())
 }
 
-/// Pixels per row of the small views that the range of depth is taken from.
+/// Width in pixels of the small views that the depth range is measured on.
 const SMALL: u32 = 64;
-/// Most of them.
+/// Most views to measure the depth range on.
 const MAX_SMALL: usize = 100;
 
-/// How `views` are to look; where depth is shaded, its range is that of small versions of them.
+/// How frames become pixels, for the background of `renderer`. If depth is `shaded`, its range is measured on small versions of
+/// `views`.
 pub(crate) fn look(
     observer: &dyn Observer,
     renderer: &mut Renderer,

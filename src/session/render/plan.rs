@@ -1,4 +1,4 @@
-//! Where renderings go, and whether the flags fit together.
+//! Chooses the output format of a rendering and checks its flags.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use crate::render::Channel;
 use crate::session::sink::{DepthFormat, Sink, Target};
 use crate::session::{Error, Observer, Result};
 
-/// Most frames per second of a GIF: its clock counts hundredths, and players take one of them for a mistake.
+/// Most frames per second of a GIF: its delays are in hundredths of a second, and players do not respect a delay of 1.
 const GIF_FPS: f64 = 50.0;
-/// What a world unit is in 16-bit depth.
+/// Default value of one world unit in 16-bit depth.
 const DEPTH_SCALE: f64 = 1000.0;
 
-/// What `--out` asks for.
+/// The output format that `--out` names.
 pub(super) fn target(path: &Path) -> Result<Target> {
     let refuse = |reason: &str| Err(Error::usage(format!("--out {}: {reason}", path.display())));
     let names_folder = path.to_string_lossy().ends_with(std::path::is_separator);
@@ -26,20 +26,20 @@ pub(super) fn target(path: &Path) -> Result<Target> {
         Some("exr") => Target::Exr,
         Some("gif") => Target::Gif,
         Some("mp4") => Target::Mp4,
-        // A version, as in renders/v1.2, is no format.
+        // A number such as in renders/v1.2 is not an extension.
         Some(other) if other.chars().any(char::is_alphabetic) => {
-            let advice = "give a .png, .exr, .gif or .mp4, or a folder, ending in / where its name has a dot";
-            return refuse(&format!("`.{other}` is not written: {advice}"));
+            let advice = "give a .png, .exr, .gif or .mp4 file, or a folder (end it with / if its name has a dot)";
+            return refuse(&format!("`.{other}` is not supported: {advice}"));
         }
         _ if path.is_file() => {
-            return refuse("is a file: give a folder, or a .png, .exr, .gif or .mp4");
+            return refuse("is a file: give a folder, or a .png, .exr, .gif or .mp4 file");
         }
         _ => Target::Folder,
     };
     Ok(target)
 }
 
-/// How depth is written.
+/// The format of depth for `target`.
 pub(super) fn depth_format(options: &RenderOptions, target: Target) -> DepthFormat {
     match (options.depth_format, target) {
         (Some(DepthName::Png16), _) => {
@@ -50,13 +50,13 @@ pub(super) fn depth_format(options: &RenderOptions, target: Target) -> DepthForm
     }
 }
 
-/// Refuse flags that contradict each other.
+/// Return an error if flags contradict each other.
 pub(super) fn check(options: &RenderOptions, target: Target) -> Result<()> {
     let out = options.out.display();
     for (index, channel) in options.channels.iter().enumerate() {
         if options.channels[..index].contains(channel) {
             return Err(Error::usage(format!(
-                "--channels: {} is named twice",
+                "--channels: {} is given twice",
                 channel.name()
             )));
         }
@@ -64,26 +64,26 @@ pub(super) fn check(options: &RenderOptions, target: Target) -> Result<()> {
     let has = |channel| options.channels.contains(&channel);
     if options.background == Some(Backdrop::Transparent) && target.is_animation() {
         return Err(Error::usage(format!(
-            "--background transparent: {out} cannot be seen through: give a folder or a .png for --out"
+            "--background transparent: {out} cannot be transparent: give a folder or a .png file for --out"
         )));
     }
     if options.linear && !has(Channel::Rgb) {
         return Err(Error::usage(
-            "--linear: is for colour: add rgb to --channels",
+            "--linear applies to colour: add rgb to --channels",
         ));
     }
     if options.linear && !matches!(target, Target::Folder | Target::Exr) {
         return Err(Error::usage(format!(
-            "--linear: writes OpenEXR, which {out} is not: give a folder or an .exr for --out"
+            "--linear writes OpenEXR, but {out} has another format: give a folder or an .exr file for --out"
         )));
     }
     if options.depth_format.is_some() && !has(Channel::Depth) {
-        return Err(Error::usage(
-            "--depth-format: depth is not among the --channels: add it",
-        ));
+        return Err(Error::usage("--depth-format: add depth to --channels"));
     }
     if options.depth_scale.is_some() && options.depth_format != Some(DepthName::Png16) {
-        return Err(Error::usage("--depth-scale: is for --depth-format png16"));
+        return Err(Error::usage(
+            "--depth-scale applies only to --depth-format png16: add that, or leave it out",
+        ));
     }
     let fits = match (options.depth_format, target) {
         (None, _) | (_, Target::Folder) => true,
@@ -93,18 +93,18 @@ pub(super) fn check(options: &RenderOptions, target: Target) -> Result<()> {
     };
     if !fits {
         return Err(Error::usage(format!(
-            "--depth-format: {out} does not hold such depth: give a folder for --out"
+            "--depth-format: {out} cannot hold depth in that format: give a folder for --out"
         )));
     }
     if target == Target::Exr && (has(Channel::Normal) || has(Channel::Opacity)) {
         return Err(Error::usage(format!(
-            "--out {out}: only rgb and depth are written as OpenEXR: give a folder for the other channels"
+            "--out {out}: only rgb and depth can be written as OpenEXR: give a folder for the other channels"
         )));
     }
     Ok(())
 }
 
-/// Refuse views that do not go into one file.
+/// Return an error if the views do not fit into one file.
 pub(super) fn check_views(
     options: &RenderOptions,
     target: Target,
@@ -116,13 +116,13 @@ pub(super) fn check_views(
     if matches!(target, Target::Png | Target::Exr) && images > 1 {
         let kind = if target == Target::Png { "PNG" } else { "EXR" };
         return Err(Error::usage(format!(
-            "--out {out}: {images} images do not fit one {kind}; give a folder, a .gif or an .mp4"
+            "--out {out}: {images} images do not fit into one {kind}; give a folder, or a .gif or .mp4 file"
         )));
     }
     if target == Target::Gif && fps > GIF_FPS {
         return Err(Error::usage(format!(
-            "--fps: {out} would show {fps} frames per second, of which a GIF takes {GIF_FPS}: \
-             give --fps {GIF_FPS}, --every 2 or an .mp4"
+            "--fps: {out} would show {fps} frames per second, but a GIF allows at most {GIF_FPS}: \
+             give --fps {GIF_FPS}, --every 2 or an .mp4 file"
         )));
     }
     let mut sizes = views.iter().map(|v| [v.camera.width, v.camera.height]);
@@ -138,7 +138,7 @@ pub(super) fn check_views(
     Ok(())
 }
 
-/// The folder that images go to, made before anything is rendered.
+/// Create the folder of the output before anything is rendered.
 pub(super) fn make_folder(out: &Path, target: Target) -> Result<()> {
     let folder = if target == Target::Folder {
         Some(out)
@@ -149,11 +149,11 @@ pub(super) fn make_folder(out: &Path, target: Target) -> Result<()> {
         .filter(|p| !p.as_os_str().is_empty())
         .map_or(Ok(()), |folder| {
             std::fs::create_dir_all(folder)
-                .map_err(|e| Error::failed(format!("cannot make {}: {e}", folder.display())))
+                .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))
         })
 }
 
-/// A sink for each channel.
+/// Open a sink for each channel.
 pub(super) fn sinks(
     observer: &dyn Observer,
     options: &RenderOptions,
@@ -178,7 +178,7 @@ pub(super) fn sinks(
     options.channels.iter().map(open).collect()
 }
 
-/// `out.gif`, or `out-depth.gif` where there are several channels.
+/// The file of a channel: `out.gif`, or `out-depth.gif` if there are several channels.
 fn with_channel(path: &Path, channel: Channel, n: usize) -> PathBuf {
     if n == 1 {
         return path.to_owned();

@@ -1,4 +1,4 @@
-//! Which views are rendered: of a split, of an orbit or a spiral or along a path, and which of those.
+//! Chooses the views to render: a split, an orbit, a spiral or a camera path, or some of their frames.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,16 +14,16 @@ use crate::dataset::{Dataset, Format, Split, Unpictured};
 use crate::render::Crop;
 use crate::session::{Error, Observer, ObserverExt, Result, data};
 
-/// Frames per second of what has no rate of its own.
+/// Default frames per second.
 const FPS: f64 = 12.0;
 
 /// A view to render.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View {
-    /// Its number among all that could be rendered.
+    /// Index among all views of the split or path.
     pub(crate) index: usize,
     pub(crate) camera: Camera,
-    /// What its file says of near and far.
+    /// Near and far bounds of its rays in world units, if its file has them.
     pub(crate) near_far: Option<[f32; 2]>,
 }
 
@@ -44,15 +44,15 @@ impl View {
     }
 }
 
-/// Views in order, and how fast they follow each other.
+/// Views in order, with their frame rate and crop.
 pub(super) struct Views {
     pub(super) all: Vec<View>,
     pub(super) fps: f64,
-    /// What is seen of the scene.
+    /// Box to render; everything if `None`.
     pub(super) crop: Option<Crop>,
 }
 
-/// `--frames A..B`, `A..B..STEP`: half-open, either end may be left out.
+/// `--frames A..B` or `A..B..STEP`: a half-open range; either end may be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRange {
     start: Option<usize>,
@@ -65,7 +65,7 @@ impl FromStr for FrameRange {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let fault =
-            || format!("`{text}` is no range of frames: give A..B (B left out) or A..B..STEP");
+            || format!("`{text}` is not a range of frames: give A..B (B excluded) or A..B..STEP");
         let number = |t: &str| match t {
             "" => Ok(None),
             t => t.parse().map(Some).map_err(|_| fault()),
@@ -83,7 +83,7 @@ impl FromStr for FrameRange {
             && start >= end
         {
             return Err(format!(
-                "`{text}` holds no frame: the first is {start}, and {end} is not among them"
+                "`{text}` contains no frame: it starts at {start} and ends before {end}"
             ));
         }
         Ok(Self { start, end, step })
@@ -91,11 +91,11 @@ impl FromStr for FrameRange {
 }
 
 impl Views {
-    /// Those of a path that is being made.
+    /// The views of a camera path that is being edited.
     #[cfg(feature = "viewer")]
     pub(super) fn along(draft: &Draft) -> Result<Self> {
         let path = draft.path(Path::new("the path"));
-        let path = path.ok_or_else(|| Error::usage("the path has no key frames yet: set one"))?;
+        let path = path.ok_or_else(|| Error::usage("the path has no key frames yet: add one"))?;
         check_size("the path's image", draft.size)?;
         Ok(Self {
             all: View::of(&path.cameras(draft.size, draft.fps)?),
@@ -104,7 +104,7 @@ impl Views {
         })
     }
 
-    /// The views that `--frames` and `--every` pick, and how many there are from one to the next.
+    /// The views that `--frames` and `--every` select, and the step between them.
     pub(super) fn pick(&self, options: &RenderOptions) -> Result<(Vec<View>, usize)> {
         let n = self.all.len();
         let range = options.frames.unwrap_or(FrameRange {
@@ -123,20 +123,20 @@ impl Views {
         let step = match (range.step, options.every) {
             (Some(_), Some(_)) => {
                 return Err(Error::usage(
-                    "--every: --frames A..B..STEP says already how many frames to go on by",
+                    "--every: --frames A..B..STEP already gives a step; leave one of them out",
                 ));
             }
             (step, every) => step.or(every).unwrap_or(1),
         };
         if step == 0 {
-            return Err(Error::usage("--every 0: give a number of frames from 1 on"));
+            return Err(Error::usage("--every 0: give a whole number, 1 or more"));
         }
         let picked = self.all[start..end].iter().step_by(step).copied();
         Ok((picked.collect(), step))
     }
 }
 
-/// A path that was read, before it is known what run it is for.
+/// A camera path file, before it is mapped to the world coordinates of a run's dataset.
 #[derive(Debug)]
 pub(super) struct PathFile {
     path: CameraPath,
@@ -153,7 +153,8 @@ impl PathFile {
         let transform = match &options.path_transform {
             Some(given) if !path.is_normalised() => {
                 return Err(Error::usage(format!(
-                    "--path-transform {}: is for nerfstudio's paths, {} stands in the dataset's world already",
+                    "--path-transform {} is for camera paths of nerfstudio, but {} is in the dataset's world coordinates already: \
+                     leave it out",
                     given.display(),
                     file.display()
                 )));
@@ -163,8 +164,8 @@ impl PathFile {
         };
         if path.is_normalised() && transform.is_none() {
             observer.note(format!(
-                "note: {} is nerfstudio's, whose paths stand in a frame of their own: \
-                 give its dataparser_transforms.json as --path-transform, unless that is the dataset's world",
+                "note: {} is a nerfstudio path, which has its own coordinate system: unless that is the dataset's, \
+                 give its dataparser_transforms.json as --path-transform",
                 file.display()
             ));
         }
@@ -175,7 +176,7 @@ impl PathFile {
         }))
     }
 
-    /// The frames, in the world of `checkpoint`'s dataset.
+    /// The views of the path, in the world coordinates of `checkpoint`'s dataset.
     fn views(
         mut self,
         observer: &dyn Observer,
@@ -191,7 +192,7 @@ impl PathFile {
             };
             if !dataset.exists() {
                 observer.note(format!(
-                    "note: {} is not there, whose applied_transform, if it has one, is a part of {}: give its place with --dataset",
+                    "note: {} does not exist; its applied_transform, if it has one, is a part of {}: give its new path with --dataset",
                     dataset.display(),
                     file.display()
                 ));
@@ -209,8 +210,8 @@ impl PathFile {
             }
             let (scale, offset, whence) = unit_cube(checkpoint, dataset.as_ref());
             observer.note(format!(
-                "note: {} is Instant-NGP's, whose paths stand in its unit cube: they are taken to the world by scale {scale} \
-                 and offset {offset:?}, {whence}",
+                "note: {} is an Instant-NGP path, which is in Instant-NGP's unit cube: it is mapped to the world with scale \
+                 {scale} and offset {offset:?}, {whence}",
                 self.file.display(),
             ));
             self.path.place_unit_cube(scale, offset);
@@ -226,7 +227,7 @@ impl PathFile {
     }
 }
 
-/// The dataset, where it is where it was.
+/// Open the dataset of the run; `None` if that fails.
 fn at_hand(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = options.dataset.as_deref().unwrap_or(&remembered);
@@ -237,14 +238,15 @@ fn at_hand(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> 
     Dataset::open_with(path, opening).ok()
 }
 
-/// What Instant-NGP takes from the world to its unit cube with, and who says so: what it reads itself is the dataset's file.
+/// The scale and offset that map the world to Instant-NGP's unit cube, and where they are from. Instant-NGP reads them from the
+/// dataset's file.
 fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 3], &'static str) {
     let read = dataset.filter(|d| matches!(d.format, Format::Blender | Format::Transforms));
     if let Some(dataset) = read {
         let whence = if dataset.scale.or(dataset.offset.map(|_| 1.0)).is_some() {
-            "as the dataset's file says"
+            "from the dataset's file"
         } else {
-            "as always where the dataset's file does not say"
+            "the defaults, since the dataset's file has none"
         };
         let scale = dataset.scale.unwrap_or(DEFAULT_SCALE);
         return (scale, dataset.offset.unwrap_or([0.5; 3]), whence);
@@ -253,11 +255,11 @@ fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 
     (
         scene.box_scale(),
         scene.box_offset(),
-        "as in this run, since no transforms file is at hand that says: give the dataset's place with --dataset if it was another",
+        "from this run, since no transforms file was found; if the path is for another dataset, give that with --dataset",
     )
 }
 
-/// What the dataset's file says was applied to its poses.
+/// Read the transform that was applied to the poses in the dataset's file, if it names one.
 fn applied(dataset: &Path) -> Result<Option<FrameTransform>> {
     let file = if dataset.is_dir() {
         dataset.join("transforms.json")
@@ -271,7 +273,7 @@ fn applied(dataset: &Path) -> Result<Option<FrameTransform>> {
     }
 }
 
-/// All views that the flags speak of.
+/// All views that the flags name.
 pub(super) fn all(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
@@ -281,7 +283,7 @@ pub(super) fn all(
     if let Some(path) = path {
         return path.views(observer, checkpoint, options);
     }
-    // Ways around a scene go by all who looked at it, however many were learned from.
+    // Orbits and spirals follow all cameras, even those that the run was not trained on.
     let given = options.dataset.as_deref();
     let opening = checkpoint
         .info
@@ -319,7 +321,7 @@ pub(super) fn all(
             camera: frame.camera.downscaled(downscale),
             near_far: frame.near_far,
         };
-        // What the files list is what is asked for, rather than what stands in for it.
+        // Prefer poses that the files list for this split over frames chosen to stand in for it.
         if poses.is_empty() {
             frames.iter().enumerate().map(view).collect()
         } else {
@@ -346,32 +348,32 @@ pub(super) fn all(
     })
 }
 
-/// The nearest and the farthest that the training views of `dataset` reach, where all of them say.
+/// The smallest near bound and the largest far bound of the training views of `dataset`, if all of them have bounds.
 fn reach(dataset: &Dataset) -> Option<[f32; 2]> {
     let bounds: Option<Vec<[f32; 2]>> = dataset.train.iter().map(|f| f.near_far).collect();
     let both = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
     bounds?.into_iter().reduce(both)
 }
 
-/// Most pixels of a view, which take 32 bytes each.
+/// Most pixels of a view; each takes 32 bytes.
 const MAX_PIXELS: u64 = 1 << 26;
 
 fn check_size(what: &str, [width, height]: [u32; 2]) -> Result<()> {
     if width.max(height) > MAX_SIDE {
         return Err(Error::usage(format!(
-            "--width, --height: {what} becomes {width}×{height}: {MAX_SIDE} pixels a side is the most"
+            "--width, --height: {what} would be {width}×{height}, but the most is {MAX_SIDE} pixels per side: make it smaller"
         )));
     }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(Error::usage(format!(
-            "--width, --height: {what} becomes {width}×{height}: {} million pixels are the most",
+            "--width, --height: {what} would be {width}×{height}, but the most is {} million pixels: make it smaller",
             MAX_PIXELS / 1_000_000
         )));
     }
     Ok(())
 }
 
-/// `of` with another width, another height or both; what is left out keeps the shape.
+/// `of` with another width, height or both; if one is left out, the aspect ratio is kept.
 fn size(of: [u32; 2], width: Option<u32>, height: Option<u32>) -> [u32; 2] {
     match (width, height) {
         (None, None) => of,
@@ -381,7 +383,7 @@ fn size(of: [u32; 2], width: Option<u32>, height: Option<u32>) -> [u32; 2] {
     }
 }
 
-/// `camera` with another resolution: the same view, width deciding the focal length where the shape changes.
+/// `camera` with another resolution. If the aspect ratio changes, the horizontal field of view is kept.
 pub(super) fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
     let [w, h] = size([camera.width, camera.height], width, height);
     if width.is_none() || height.is_none() {

@@ -11,7 +11,7 @@ use image::{Delay, Frame as GifFrame, RgbImage};
 use super::{Observer, Result, cannot_write, part_of};
 use crate::render::Frame;
 
-/// A GIF under way beside its final place.
+/// A GIF that is being written to a temporary file beside its final path.
 pub(super) struct Animation {
     path: PathBuf,
     part: PathBuf,
@@ -29,10 +29,10 @@ impl Drop for Animation {
     }
 }
 
-/// Whether a GIF is whole: its encoder writes the end as it is dropped, and cannot say when that fails.
+/// Check that a GIF ends with its trailer: the encoder writes it when dropped and cannot report a failure.
 fn ended(path: &Path) -> std::io::Result<()> {
     const TRAILER: u8 = 0x3b;
-    // Windows syncs only what is open for writing.
+    // Windows can only sync files that are open for writing.
     let mut file = File::options().read(true).write(true).open(path)?;
     let mut last = [0];
     file.seek(SeekFrom::End(-1))?;
@@ -40,11 +40,11 @@ fn ended(path: &Path) -> std::io::Result<()> {
     if last[0] == TRAILER {
         file.sync_all()
     } else {
-        Err(std::io::Error::other("the file was cut short"))
+        Err(std::io::Error::other("the file is truncated"))
     }
 }
 
-/// Hundredths of a second, which is what a GIF counts, that frame number `i` is shown for: rounding does not add up.
+/// Delay of frame `i` in hundredths of a second, the unit of GIF; rounding errors do not accumulate.
 fn hundredths(i: u32, fps: f64) -> u32 {
     let until = |i: u32| (f64::from(i) * 100.0 / fps).round();
     (until(i + 1) - until(i)).max(1.0) as u32
@@ -87,8 +87,8 @@ impl Animation {
 
     pub(super) fn finish(mut self) -> Result<PathBuf> {
         drop(self.encoder.take());
-        let cut_short = |_| std::io::Error::other("the file was cut short: is the disk full?");
-        let end = ended(&self.part).map_err(cut_short);
+        let truncated = |_| std::io::Error::other("the file is truncated: is the disk full?");
+        let end = ended(&self.part).map_err(truncated);
         end.and_then(|()| std::fs::rename(&self.part, &self.path))
             .map_err(|e| {
                 let _ = std::fs::remove_file(&self.part);

@@ -1,4 +1,4 @@
-//! Where rendered views go: images, or animations that appear once they are complete.
+//! Writes rendered views to images or animations. Animations appear under their name once they are complete.
 
 mod gif;
 mod still;
@@ -14,32 +14,32 @@ use crate::render::{Channel, Frame};
 /// How frames become pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
-    /// sRGB; transparent where there is none.
+    /// Background colour, sRGB; transparent if `None`.
     pub(crate) background: Option<[f32; 3]>,
-    /// What stands behind colour in linear light.
+    /// Background colour of linear `OpenEXR` images; transparent if `None`.
     pub(crate) linear_background: Option<[f32; 3]>,
-    /// One scale for all frames, so that an animation's depth does not flicker.
+    /// Depths shown white and black; the same for all frames, so that an animation does not flicker.
     pub(crate) depth_range: [f32; 2],
     pub(crate) depth: DepthFormat,
-    /// Colour as linear-light `OpenEXR`.
+    /// Whether to write colour as linear `OpenEXR`.
     pub(crate) linear: bool,
 }
 
-/// How depth is written.
+/// File format of depth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum DepthFormat {
-    /// Nearest white.
+    /// Shades of grey, nearest white.
     Shaded,
-    /// 16-bit PNG of distances times this.
+    /// 16-bit PNG of distances in world units times this.
     Png16(f32),
-    /// World units.
+    /// `OpenEXR` of distances in world units.
     Exr,
 }
 
-/// What kind of file is written.
+/// Kind of output file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// One image a view.
+    /// A folder with one image per view.
     Folder,
     /// One PNG.
     Png,
@@ -51,34 +51,34 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Whether it shows one view after the other.
+    /// Whether one file shows all views in turn.
     pub(crate) fn is_animation(self) -> bool {
         matches!(self, Self::Gif | Self::Mp4)
     }
 }
 
-/// One channel's images on their way to files.
+/// Writes the images of one channel to files.
 pub(crate) struct Sink {
     channel: Channel,
     files: Files,
     written: Vec<PathBuf>,
-    /// Depths beyond what a number holds.
+    /// Number of depths that were clipped to the 16-bit range.
     cut: usize,
 }
 
 enum Files {
     /// One image.
     Still(PathBuf),
-    /// Numbered images: the folder, and digits of a number.
+    /// Numbered images: the folder, and the number of digits.
     Folder(PathBuf, usize),
     Gif(gif::Animation),
     Video(video::Video),
 }
 
-/// What a sink wrote.
+/// The files that a sink wrote.
 pub(crate) struct Written {
     pub(crate) paths: Vec<PathBuf>,
-    /// Depths that were cut off.
+    /// Number of depths that were clipped to the 16-bit range.
     pub(crate) cut: usize,
 }
 
@@ -86,7 +86,7 @@ fn cannot_write(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::failed(format!("cannot write {}: {error}", path.display()))
 }
 
-/// Where an animation is written until it is complete.
+/// The temporary file of an animation.
 fn part_of(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
@@ -94,18 +94,18 @@ fn part_of(path: &Path) -> PathBuf {
 }
 
 impl Sink {
-    /// To one image.
+    /// Write to one image.
     pub(crate) fn still(path: &Path, channel: Channel) -> Self {
         Self::new(channel, Files::Still(path.to_owned()))
     }
 
-    /// To images in a folder, named after the channel and numbered as the `n` frames of the whole are.
+    /// Write to images in a folder, named after the channel and numbered with enough digits for `n` frames.
     pub(crate) fn folder(path: &Path, channel: Channel, n: usize) -> Self {
         let digits = n.saturating_sub(1).to_string().len().max(4);
         Self::new(channel, Files::Folder(path.to_owned(), digits))
     }
 
-    /// To an endless animation.
+    /// Write to a GIF that loops forever.
     pub(crate) fn gif(
         observer: &dyn Observer,
         path: &Path,
@@ -116,7 +116,7 @@ impl Sink {
         Ok(Self::new(channel, Files::Gif(animation)))
     }
 
-    /// To a video of frames of `size`.
+    /// Write to a video of frames of `size`.
     pub(crate) fn video(
         observer: &dyn Observer,
         path: &Path,
@@ -137,7 +137,7 @@ impl Sink {
         }
     }
 
-    /// Take frame number `index`.
+    /// Write frame number `index`.
     pub(crate) fn add(&mut self, index: usize, frame: &Frame, look: &Look) -> Result<()> {
         let background = look.background.unwrap_or_default();
         let rgb = || frame.pixels(self.channel, background, look.depth_range);
@@ -159,7 +159,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Complete what was begun.
+    /// Finish the files.
     pub(crate) fn finish(mut self) -> Result<Written> {
         match self.files {
             Files::Gif(animation) => self.written.push(animation.finish()?),

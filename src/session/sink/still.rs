@@ -16,7 +16,7 @@ pub(crate) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> R
     png(path, pixels, [width, height], ExtendedColorType::Rgb8)
 }
 
-/// The extension of `channel`'s images.
+/// File name extension for images of `channel`.
 pub(super) fn extension(channel: Channel, look: &Look) -> &'static str {
     match channel {
         Channel::Rgb if look.linear => "exr",
@@ -25,7 +25,7 @@ pub(super) fn extension(channel: Channel, look: &Look) -> &'static str {
     }
 }
 
-/// Write what `channel` shows; how many depths were cut off.
+/// Write an image of `channel`. Return the number of depths that were clipped to the 16-bit range.
 pub(super) fn save(path: &Path, channel: Channel, frame: &Frame, look: &Look) -> Result<usize> {
     let size = [frame.width, frame.height];
     match (channel, look.depth) {

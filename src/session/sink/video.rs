@@ -1,4 +1,4 @@
-//! Videos, which ffmpeg encodes from frames piped to it.
+//! Videos, encoded by ffmpeg from frames that are piped to it.
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use super::{Error, Observer, Result, cannot_write, part_of};
 use crate::render::Frame;
 
-/// Bytes of what ffmpeg says last that are kept.
+/// Number of bytes to keep of the end of ffmpeg's error output.
 const LAST_WORDS: usize = 4096;
 
-/// A video under way beside its final place.
+/// A video that is being written to a temporary file beside its final path.
 pub(super) struct Video {
     path: PathBuf,
     part: PathBuf,
@@ -33,8 +33,8 @@ impl Drop for Video {
     }
 }
 
-/// The end of what ffmpeg says, read as it comes, so that it never waits.
-fn listen(mut stderr: ChildStderr) -> Vec<u8> {
+/// Read ffmpeg's error output as it comes, so that ffmpeg never blocks, and return its end.
+fn read_end(mut stderr: ChildStderr) -> Vec<u8> {
     let (mut kept, mut chunk) = (Vec::new(), [0; 1024]);
     while let Ok(n) = stderr.read(&mut chunk) {
         if n == 0 {
@@ -47,7 +47,7 @@ fn listen(mut stderr: ChildStderr) -> Vec<u8> {
     kept
 }
 
-/// A side of the video: H.264 in 4:2:0 halves its colour, so sides are even.
+/// Round a side of the video up to an even number, as 4:2:0 chroma subsampling requires.
 fn even(side: u32) -> u32 {
     side.next_multiple_of(2)
 }
@@ -60,7 +60,7 @@ impl Video {
         fps: f64,
     ) -> Result<Self> {
         let part = part_of(path);
-        // An error of the file system is better told by itself than by ffmpeg.
+        // Detect errors of the file system here; ffmpeg would report them less clearly.
         std::fs::File::create(&part).map_err(|e| cannot_write(path, e))?;
         let [width, height] = size.map(even);
         let mut file = OsString::from("file:");
@@ -83,25 +83,25 @@ impl Video {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        // Ctrl-C in a terminal goes to a whole group of processes: this one is ended by the program.
+        // Ctrl-C in a terminal signals the whole process group; ffmpeg gets its own group, and this program ends it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut ffmpeg = command.spawn().map_err(|e| {
             let _ = std::fs::remove_file(&part);
             if e.kind() == ErrorKind::NotFound {
                 Error::usage(format!(
-                    "--out {}: ffmpeg, which writes videos, is not on the PATH: install it (https://ffmpeg.org, \
-                     or your system's packages), or give a folder for PNGs or a .gif",
+                    "--out {}: ffmpeg, which encodes videos, is not on the PATH: install it (https://ffmpeg.org \
+                     or your system's packages), or give a folder for PNGs or a .gif file",
                     path.display()
                 ))
             } else {
-                cannot_write(path, format!("ffmpeg does not start: {e}"))
+                cannot_write(path, format!("ffmpeg cannot be started: {e}"))
             }
         })?;
         let last_words = ffmpeg
             .stderr
             .take()
-            .map(|stderr| std::thread::spawn(|| listen(stderr)));
+            .map(|stderr| std::thread::spawn(|| read_end(stderr)));
         Ok(Self {
             path: path.to_owned(),
             _incomplete: observer.writes(&part),
@@ -112,7 +112,7 @@ impl Video {
         })
     }
 
-    /// Take RGB8 pixels.
+    /// Write a frame of RGB8 pixels.
     pub(super) fn add(&mut self, frame: &Frame, pixels: &[u8]) -> Result<()> {
         if [frame.width, frame.height] != self.size {
             return Err(cannot_write(&self.path, "its frames differ in size"));
@@ -120,7 +120,7 @@ impl Video {
         let pixels = with_even_sides(pixels, self.size);
         let stdin = self.ffmpeg.as_mut().and_then(|f| f.stdin.as_mut());
         let sent = stdin.map_or(Ok(()), |stdin| stdin.write_all(&pixels));
-        // It ended early, and says why.
+        // If ffmpeg ended early, report its own error.
         sent.map_err(|e| {
             let told = self.end().err();
             let _ = std::fs::remove_file(&self.part);
@@ -128,7 +128,7 @@ impl Video {
         })
     }
 
-    /// Wait for ffmpeg to end, which it does once its input has.
+    /// Close ffmpeg's input and wait for it to end.
     fn end(&mut self) -> Result<()> {
         let Some(mut ffmpeg) = self.ffmpeg.take() else {
             return Ok(());
@@ -156,7 +156,7 @@ impl Video {
     pub(super) fn finish(mut self) -> Result<PathBuf> {
         self.end()?;
         let complete = || {
-            // Windows syncs only what is open for writing.
+            // Windows can only sync files that are open for writing.
             let file = std::fs::File::options().write(true).open(&self.part)?;
             file.sync_all()?;
             std::fs::rename(&self.part, &self.path)
@@ -173,7 +173,7 @@ fn printable(line: &str) -> String {
     line.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// RGB8 pixels whose last column and row are repeated where a side is odd.
+/// Return the RGB8 pixels with the last column or row repeated if the width or height is odd.
 fn with_even_sides(pixels: &[u8], [width, height]: [u32; 2]) -> std::borrow::Cow<'_, [u8]> {
     if width % 2 == 0 && height % 2 == 0 {
         return pixels.into();

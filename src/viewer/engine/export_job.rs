@@ -1,4 +1,4 @@
-//! What the window wants rendered and written: screenshots, and paths as `kiln render` renders them.
+//! Renders exports of the window to files: screenshots, and camera paths as in `kiln render`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::session::sink::save_png;
 use crate::session::{Error, Observer, ObserverExt as _, Result, Scale};
 use crate::viewer::{ExportJob, ViewRequest};
 
-/// Do `export` with `renderer`, while the window has its part.
+/// Run `export` with `renderer`; the window stays responsive meanwhile.
 pub(super) fn run(
     observer: &dyn Observer,
     renderer: &mut Renderer,
@@ -26,9 +26,7 @@ pub(super) fn run(
             background,
         } => {
             if to.as_os_str().is_empty() {
-                return Err(Error::usage(
-                    "the path has no file to be rendered to: name one",
-                ));
+                return Err(Error::usage("no output file for the path: name one"));
             }
             let options = RenderOptions {
                 channels: vec![channel],
@@ -41,7 +39,7 @@ pub(super) fn run(
     }
 }
 
-/// Write what `looking` shows to a PNG, pixel by pixel what the window would show at that size.
+/// Render `looking` to a PNG; its pixels are those that the window would show at that size.
 fn screenshot(
     observer: &dyn Observer,
     renderer: &mut Renderer,
@@ -55,7 +53,7 @@ fn screenshot(
     let picture = loop {
         if !observer.keep_going() {
             return Err(Error::Cancelled(
-                " before the screenshot was done".to_owned(),
+                " before the screenshot was complete".to_owned(),
             ));
         }
         match renderer.advance(&mut job)? {

@@ -1,4 +1,4 @@
-//! The thread behind the window: opens, trains and draws as it is told.
+//! The engine thread of the window: opens, trains and renders on command.
 
 mod export_job;
 mod progressive_render;
@@ -32,19 +32,19 @@ use crate::session::{
     Scale, Task, WindowContent, WindowOptions, data, evaluate, make_demo_scene,
 };
 
-/// Share of the device that training gets at first.
+/// Initial share of device time for training.
 const SHARE: f64 = 0.75;
-/// Between looks at commands, while there is nothing to do.
+/// Time between polls for commands while idle.
 const IDLE: Duration = Duration::from_millis(50);
-/// Between looks at the device, while it is busy.
+/// Time between polls of the device while it is busy.
 const NAP: Duration = Duration::from_micros(300);
-/// Seconds between two reports of progress.
+/// Seconds between progress reports.
 const REPORT: f64 = 0.25;
-/// Between two counts of the occupancy grid.
+/// Time between counts of occupied cells.
 const CENSUS: Duration = Duration::from_secs(2);
-/// Longest wait for the window to paint a picture.
+/// Longest wait for the window to paint a rendered view.
 const PAINTING: Duration = Duration::from_millis(80);
-/// A device that is lost again sooner is given up.
+/// If the device is lost twice within this time, the engine gives up.
 const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 
 /// What to open.
@@ -54,13 +54,13 @@ enum What {
     Path(Choice),
     /// A training.
     Train(Box<FitOptions>),
-    /// Training that was under way: options that go on with it, and options that begin it anew where nothing was saved.
+    /// An interrupted training: options to resume it, and options to restart it if no checkpoint was saved.
     Again(Box<[FitOptions; 2]>),
-    /// The built-in scene, by a method if one is chosen.
+    /// The built-in scene, with a method if one is chosen.
     Demo(Option<String>),
 }
 
-/// What the window has asked for, and has not got yet.
+/// Pending requests of the window.
 #[derive(Debug)]
 struct Requests {
     picture: ProgressiveRender,
@@ -74,33 +74,33 @@ struct Requests {
     next: Option<What>,
 }
 
-/// Where commands come in and events go out, and what pictures are made with.
+/// Channels to and from the window, the device, and the renderer of the window's views.
 struct EngineContext {
     outbox: Outbox,
-    /// Is told what the window shows too, and hears Ctrl-C.
+    /// Receives the messages that the window shows, and detects Ctrl-C.
     terminal: Box<dyn Observer + Send>,
     options: GpuOptions,
-    /// What repeats the trainings that it begins.
+    /// Command line that repeats the trainings started here.
     command: String,
     commands: Receiver<Command>,
     requests: RefCell<Requests>,
     gpu: RefCell<Option<Arc<Gpu>>>,
-    /// The device that was chosen in the window, by its number.
+    /// Number of the device chosen in the window.
     device: RefCell<Option<usize>>,
-    /// Whether it is to be opened, once nothing else has the one before.
+    /// Whether to open the chosen device once the previous one is released.
     switches: Cell<bool>,
-    /// Of the window's pictures, which come between whatever else is rendered.
+    /// Renderer of the window's views, which are rendered between other work.
     renderer: RefCell<Option<Renderer>>,
-    /// How to open again what is open, on another device.
+    /// How to reopen what is open, on another device.
     again: RefCell<Option<What>>,
     census: RefCell<Census>,
-    /// Since when the window has a picture that it has not painted yet.
+    /// When a view was sent that the window has not painted yet.
     unpainted: Cell<Option<Instant>>,
-    /// Since when something else than a picture has the device.
+    /// Since when work other than the window's views has used the device.
     worked: Cell<Instant>,
 }
 
-/// Counts of the occupancy grid, now and then.
+/// Counts the occupied cells of the occupancy grid from time to time.
 #[derive(Debug)]
 struct Census {
     ticket: Option<ReadBack>,
@@ -145,7 +145,7 @@ impl EngineContext {
         }
     }
 
-    /// The device that is open, or else the one that was chosen; the window draws with it too.
+    /// Return the open device, or open the chosen one; the window draws with it too.
     fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
         let before = self.gpu.borrow().clone();
         if let Some(gpu) = before.filter(|gpu| gpu.check().is_ok()) {
@@ -158,7 +158,7 @@ impl EngineContext {
         };
         let gpu = Gpu::open(&options)?;
         self.note(format!("device: {}", gpu.description()));
-        // What pictures cost is not known before the first.
+        // The cost of a view is unknown before the first one.
         let mut requests = self.requests.borrow_mut();
         let share = requests.scheduler.share;
         requests.scheduler = scheduler_of(share, gpu.class());
@@ -172,7 +172,7 @@ impl EngineContext {
         Ok(gpu)
     }
 
-    /// Take in what the window asks for, and wait for it until `patience` is over.
+    /// Receive commands from the window, waiting up to `patience` for the first.
     fn listen(&self, patience: Duration) {
         self.take_in(&mut self.requests.borrow_mut(), patience);
     }
@@ -197,7 +197,7 @@ impl EngineContext {
                 Command::Share(share) => requests.scheduler.share = share,
                 Command::Save => requests.save = true,
                 Command::Stop => requests.stop = true,
-                // What is open stays so until there is something else.
+                // Keep what is open until the new path is known to be readable.
                 Command::Open(choice) => match can_open(&choice.path) {
                     Ok(()) => requests.next = Some(What::Path(choice)),
                     Err(error) => self.fail(&error),
@@ -220,25 +220,25 @@ impl EngineContext {
         requests.quit |= self.is_cancelled();
     }
 
-    /// Tell that something did not work, in the window in the same words as on the terminal.
+    /// Report an error in the window and on the terminal.
     fn fail(&self, error: &Error) {
         let message = error.full_message();
         self.complain(&message);
         self.outbox.send(Event::Failed(message));
     }
 
-    /// Tell on the terminal alone that something did not work.
+    /// Report an error on the terminal only.
     fn complain(&self, message: &str) {
         let _ = self.terminal.message(Level::Error, message);
     }
 
-    /// Whether something else is to be done.
+    /// Whether the current work should end, because the window closes, opens something else or switches devices.
     fn is_over(&self) -> bool {
         let requests = self.requests.borrow();
         requests.quit || requests.next.is_some() || self.switches.get()
     }
 
-    /// Tell what was opened, whose pictures `renderer` makes, and forget what the last one left behind.
+    /// Tell the window what was opened, use `renderer` for its views, and reset the state of what was open before.
     fn open(&self, opened: Opened, mut renderer: Renderer, again: What) {
         renderer.set_budget(longest_submission(renderer.gpu().class()));
         *self.renderer.borrow_mut() = Some(renderer);
@@ -253,7 +253,7 @@ impl EngineContext {
         self.outbox.send(Event::Opened(Box::new(opened)));
     }
 
-    /// What was open is no more; how it can be opened again.
+    /// Close what is open, and return how to reopen it.
     fn close(&self) -> Option<What> {
         *self.renderer.borrow_mut() = None;
         self.requests.borrow_mut().picture.clear();
@@ -261,7 +261,7 @@ impl EngineContext {
         self.again.borrow_mut().take()
     }
 
-    /// Let pictures show what `driver` has learned so far.
+    /// Export the current weights of `fit` to the window's renderer.
     fn show_newest(&self, fit: &Fit<'_>) -> Result<()> {
         if let Some(renderer) = self.renderer.borrow().as_ref() {
             fit.show_newest_in(renderer)?;
@@ -269,13 +269,13 @@ impl EngineContext {
         Ok(())
     }
 
-    /// Whether a picture is due or under way.
+    /// Whether a view is due or being rendered.
     fn wants_picture(&self) -> bool {
         let requests = self.requests.borrow();
         self.renderer.borrow().is_some() && requests.picture.wants(&requests.scheduler)
     }
 
-    /// Let a picture have its turn, while something else `waits` or not.
+    /// Work on the view for one turn; `waits` says whether other work is waiting.
     fn draw(&self, waits: bool) -> Result<(), GpuError> {
         let requests = &mut *self.requests.borrow_mut();
         let mut renderer = self.renderer.borrow_mut();
@@ -294,7 +294,7 @@ impl EngineContext {
             self.unpainted.set(Some(Instant::now()));
             self.outbox.send(Event::RenderedView(Box::new(shot)));
         }
-        // What is painted while something moves comes before whatever else would be done.
+        // While something moves, painting takes priority over other work.
         while moving
             && self
                 .unpainted
@@ -306,13 +306,13 @@ impl EngineContext {
         Ok(())
     }
 
-    /// Let the window have its part while something else takes long; whether that is still wanted.
+    /// Serve the window during a long task. Return whether to continue the task.
     fn poll_window(&self) -> bool {
         self.listen(Duration::ZERO);
         let worked = self.worked.get().elapsed().as_secs_f64();
         let wants = self.wants_picture();
         self.requests.borrow_mut().scheduler.trained(worked, wants);
-        // What is wrong with the device is told by what it does for others too.
+        // Device errors are reported by the task itself.
         while self.wants_picture()
             && !self.is_over()
             && self.requests.borrow().scheduler.next(true, true) == NextWork::Picture
@@ -324,7 +324,7 @@ impl EngineContext {
         !self.is_over() && !self.requests.borrow().cancel
     }
 
-    /// Draw what is due, or wait for something to be.
+    /// Render what is due, or wait for a command.
     fn show(&self) -> Result<(), GpuError> {
         if self.wants_picture() {
             self.draw(false)?;
@@ -338,7 +338,7 @@ impl EngineContext {
         self.count_occupied()
     }
 
-    /// Tell now and then how much of the occupancy grid is occupied.
+    /// Report the occupied fraction of the occupancy grid from time to time.
     fn count_occupied(&self) -> Result<(), GpuError> {
         let mut census = self.census.borrow_mut();
         if let Some(bytes) = census.ticket.as_ref().map(ReadBack::poll).transpose()? {
@@ -356,7 +356,7 @@ impl EngineContext {
         Ok(())
     }
 
-    /// Do what is to be rendered and written, if anything, with `renderer`.
+    /// Run the next export, if any, with `renderer`.
     fn run_export(&self, renderer: &mut Renderer) {
         let export = self.requests.borrow_mut().exports.pop_front();
         let Some(export) = export else {
@@ -369,9 +369,9 @@ impl EngineContext {
         match outcome {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {
-                self.note("left: nothing was written of what was not complete");
+                self.note("cancelled: incomplete files were discarded");
             }
-            // It is told by what comes next.
+            // The loss is reported when the device is reopened.
             Err(_) if renderer.gpu().is_lost() => {}
             Err(error) => self.fail(&error),
         }
@@ -386,7 +386,7 @@ impl EngineContext {
     }
 }
 
-/// Longest submission while a window waits for its turn: what is under way when something moves is waited for.
+/// Longest submission while the window is open: a movement has to wait for the submission in progress.
 fn longest_submission(class: AdapterClass) -> Duration {
     Duration::from_millis(match class {
         AdapterClass::Software => 25,
@@ -395,7 +395,7 @@ fn longest_submission(class: AdapterClass) -> Duration {
     })
 }
 
-/// How pictures and training take turns at first on such a device: what a picture costs is not known before the first.
+/// The initial scheduler for a device class, with a guess of the rendering speed.
 fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
     match class {
         AdapterClass::Software => FrameScheduler::new(share, 0.045, 5e4),
@@ -404,7 +404,7 @@ fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
     }
 }
 
-/// Do what the window asks for until it closes, `content` of the options first.
+/// Open `content` of the options, then serve the window until it closes.
 pub(super) fn run(
     commands: Receiver<Command>,
     outbox: Outbox,
@@ -417,18 +417,18 @@ pub(super) fn run(
         WindowContent::Fit(options) => What::Train(options),
     });
     let mut lost: Option<Instant> = None;
-    // What is to be opened again, on another device.
+    // What to reopen on another device.
     let mut reopened: Option<What> = None;
     loop {
         if engine.switches.take() {
             *engine.gpu.borrow_mut() = None;
         }
-        // The window needs a device even where nothing is open.
+        // The window needs a device even if nothing is open.
         if let Err(error) = engine.open_gpu() {
             if engine.device.borrow_mut().take().is_none() {
                 return Err(error.into());
             }
-            // What was chosen does not open: the one before did.
+            // The chosen device cannot be opened: go back to the previous one.
             engine.fail(&error.into());
             continue;
         }
@@ -443,7 +443,7 @@ pub(super) fn run(
                 }
                 Err(error) if error.is_cancelled() => engine.note(error.to_string()),
                 Err(error) if engine.has_lost_device() => {
-                    // A device that does not hold is not opened for ever.
+                    // Do not reopen an unstable device forever.
                     if lost.is_some_and(|at| at.elapsed() < BETWEEN_LOSSES) {
                         return Err(error);
                     }
@@ -453,7 +453,7 @@ pub(super) fn run(
                         engine.fail(&error);
                     } else {
                         engine.complain(&error.full_message());
-                        engine.note("opening the device again, and what was open");
+                        engine.note("reopening the device and what was open");
                     }
                     continue;
                 }
@@ -467,7 +467,7 @@ pub(super) fn run(
         engine.listen(IDLE);
         let mut requests = engine.requests.borrow_mut();
         if requests.quit && engine.is_cancelled() {
-            return Err(Error::Cancelled(", with what was trained saved".to_owned()));
+            return Err(Error::Cancelled("; the training was saved".to_owned()));
         }
         if requests.quit {
             return Ok(());
@@ -502,7 +502,7 @@ fn open(engine: &EngineContext, what: What) -> Result<()> {
     }
 }
 
-/// Train in the window.
+/// Run a training in the window.
 fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
     options.check()?;
     let gpu = engine.open_gpu()?;
@@ -510,7 +510,7 @@ fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
     train_on(engine, &mut fit).map_err(|error| diverged(error, fit.dir()))
 }
 
-/// Whether `path` is a run or a dataset that can be read.
+/// Check that `path` is a run or a dataset that can be read.
 fn can_open(path: &Path) -> Result<()> {
     if is_run(path) {
         Checkpoint::open(path)?;
@@ -520,12 +520,12 @@ fn can_open(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is a checkpoint at `path`, or in it.
+/// Whether `path` is a checkpoint or a directory with one.
 fn is_run(path: &Path) -> bool {
     RunDir::of(path).checkpoint().is_file()
 }
 
-/// Show the run at `path` until something else is asked for.
+/// Show the run at `path` until the window asks for something else.
 fn look(engine: &EngineContext, path: &Path) -> Result<()> {
     let gpu = engine.open_gpu()?;
     let OpenRun {
@@ -535,7 +535,7 @@ fn look(engine: &EngineContext, path: &Path) -> Result<()> {
     let dataset = data::dataset_of(engine, &checkpoint, None, checkpoint.info.opening());
     let dataset = dataset
         .map_err(|error| {
-            let reason = format!("no cameras of the run's dataset: {error}");
+            let reason = format!("the cameras of the run's dataset are not shown: {error}");
             engine.note(reason);
         })
         .ok();
@@ -553,7 +553,7 @@ fn look(engine: &EngineContext, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What there is to see of a field; `bytes` that its training takes, if it is trained.
+/// Describe what was opened; `bytes` is the device memory of its training, if it is being trained.
 fn opened(
     path: &Path,
     config: &Config,
@@ -595,8 +595,8 @@ fn opened(
         Show::Occupancy,
         Show::Cells,
     ];
-    // The window's own renderer has batches of its own.
-    let batches = renderer.batch_bytes();
+    // The window's renderer has its own batches.
+    let [parameters, batches] = renderer.bytes().unwrap_or_default();
     Opened {
         title: path.display().to_string(),
         path: path.to_owned(),
@@ -608,12 +608,12 @@ fn opened(
         corners,
         shows: all.into_iter().filter(|s| renderer.can_show(*s)).collect(),
         can_crop: renderer.can_crop(),
-        bytes: batches + bytes.unwrap_or(batches + renderer.parameter_bytes()),
+        bytes: batches + bytes.unwrap_or(batches + parameters),
         training: bytes.is_some(),
     }
 }
 
-/// A camera that sees the box between `corners` whole.
+/// A camera that sees the whole box between `corners`.
 fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
     let middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(low[a], high[a]));
     let side = (0..3).map(|a| high[a] - low[a]).fold(0.0, f64::max);
@@ -629,7 +629,7 @@ fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
     )
 }
 
-/// Let `fit` train as the window wishes; when training is over the field can still be looked at.
+/// Train `fit` under the window's control, then show the result until the window asks for something else.
 fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let path = fit.dir().path().to_owned();
     let bytes = fit.bytes()?;
@@ -693,7 +693,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                 let before = fit.progress().step;
                 engine.worked.set(started);
                 let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
-                    // An evaluation was left; what was trained is saved.
+                    // The user cancelled an evaluation; the training was saved.
                     Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
                     outcome => outcome?,
                 };
@@ -702,7 +702,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                     engine.requests.borrow_mut().training = Training::Pause;
                 }
                 over = outcome == Advanced::Done;
-                // One at a time, so that a picture need not wait for more than one.
+                // Submit one batch at a time, so that a view waits for at most one.
                 let waits = wants || engine.requests.borrow().picture.is_moving();
                 while waits && !fit.is_idle()? {
                     std::thread::sleep(NAP);
@@ -737,7 +737,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
             Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
                 format!(
-                    "trained to step {} and saved; not evaluated",
+                    "trained to step {}, checkpoint saved; not evaluated",
                     fit.progress().step
                 )
             }
@@ -747,18 +747,18 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         fit.pause()?;
         let outcome = fit.save_and_tell();
         match outcome {
-            // Who asked to leave is to know that it is lost.
+            // If the window closes, the failure must reach the user as the program's error.
             Err(error) if engine.is_over() => return Err(error),
             Err(error) => {
                 engine.fail(&error);
                 format!("stopped at step {}, not saved", fit.progress().step)
             }
-            Ok(()) => format!("stopped at step {} and saved", fit.progress().step),
+            Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
         }
     };
     engine.outbox.send(Event::Progress(report(fit, true)));
     engine.outbox.send(Event::Ended(text));
-    // From now on it is a run like any other, unless it goes on elsewhere.
+    // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
     if !engine.is_over() {
         *engine.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
     }
@@ -772,7 +772,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How `fit` goes, for the window.
+/// Progress of `fit`, for the window.
 fn report(fit: &Fit<'_>, paused: bool) -> Progress {
     let FitProgress {
         step,
@@ -804,7 +804,7 @@ fn report(fit: &Fit<'_>, paused: bool) -> Progress {
     }
 }
 
-/// The window shows what the terminal is told too.
+/// Passes messages and progress to the terminal and the window.
 impl Observer for EngineContext {
     fn message(&self, level: Level, text: &str) -> Result<()> {
         match level {
@@ -865,7 +865,7 @@ impl Observer for EngineContext {
 struct ShownTask {
     on_terminal: Box<dyn Task + Sync>,
     what: std::sync::Mutex<String>,
-    /// Whether it is told how many are done.
+    /// Whether the progress is shown as a count.
     counts: bool,
     done: AtomicU64,
     of: u64,

@@ -1,4 +1,4 @@
-//! Pictures for the window: which is due, and getting it done bit by bit.
+//! Progressive rendering of the window's views: decides which size is due, and renders it in short turns.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use crate::metrics::psnr;
 use crate::render::{Picture, RenderJob, Rendered, Renderer, texture_of};
 use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
-/// Longest turn of a picture that is refined.
+/// Longest turn for a view that is being refined.
 const SLICE: Duration = Duration::from_millis(20);
-/// How long to wait for the device between looks at it.
+/// Time between polls of the device.
 const NAP: Duration = Duration::from_micros(300);
 
-/// A picture under way.
+/// A view that is being rendered.
 #[derive(Debug)]
 struct PendingFrame {
     job: RenderJob,
@@ -22,20 +22,20 @@ struct PendingFrame {
     seconds: f64,
 }
 
-/// What is to be seen, what is seen, and what is on its way.
+/// The requested view, the view shown last, and the one that is being rendered.
 #[derive(Debug, Default)]
 pub(super) struct ProgressiveRender {
     looking: Option<ViewRequest>,
     drawn: Option<(ViewRequest, [u32; 2])>,
     pending: Option<PendingFrame>,
-    /// Whether the field has changed since the last picture began.
+    /// Whether the field has changed since the last rendering started.
     stale: bool,
 }
 
 impl ProgressiveRender {
-    /// Show this from now on, or nothing.
+    /// Set the requested view, or `None` to show nothing.
     pub fn look(&mut self, looking: Option<ViewRequest>) {
-        // What takes long is of no use any more; what is soon done is better than nothing.
+        // Abandon a large rendering in progress; let a small one finish, for it is better than nothing.
         let is_large = self
             .pending
             .as_ref()
@@ -51,27 +51,27 @@ impl ProgressiveRender {
         self.looking = looking;
     }
 
-    /// The field has changed.
+    /// Record that the field has changed.
     pub fn spoil(&mut self) {
         self.stale = true;
     }
 
-    /// What was drawn is another field's.
+    /// Discard everything rendered, for another field was opened.
     pub fn clear(&mut self) {
         (self.drawn, self.pending, self.looking) = (None, None, None);
     }
 
-    /// Whether something moves.
+    /// Whether the requested view is moving.
     pub fn is_moving(&self) -> bool {
         self.looking.as_ref().is_some_and(|l| l.moving)
     }
 
-    /// Whether a picture is under way.
+    /// Whether a view is being rendered.
     pub fn is_busy(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// The size of the picture that is due, if one is.
+    /// Size of the view that is due, if any.
     fn due(&self, scheduler: &FrameScheduler) -> Option<[u32; 2]> {
         let looking = self.looking.as_ref()?;
         let full = [looking.camera.width, looking.camera.height];
@@ -86,12 +86,12 @@ impl ProgressiveRender {
         }
     }
 
-    /// Whether a picture is due or under way.
+    /// Whether a view is due or being rendered.
     pub fn wants(&self, scheduler: &FrameScheduler) -> bool {
         self.is_busy() || self.due(scheduler).is_some()
     }
 
-    /// Work on the picture for a while; it, once it is done.
+    /// Work on the view for one turn. Return it once it is complete.
     pub fn turn(
         &mut self,
         gpu: &Gpu,
@@ -131,7 +131,7 @@ impl ProgressiveRender {
             std::thread::sleep(NAP);
             gpu.poll_once()?;
         };
-        // Others are not to wait for what they did not ask for.
+        // Wait for the device here, so that the next work does not have to wait for this view.
         while rendered.is_none() && !renderer.is_idle()? {
             std::thread::sleep(NAP);
         }
@@ -167,11 +167,11 @@ impl ProgressiveRender {
     }
 }
 
-/// Error at the end of the scale, of values in [0, 1]: mean over the channels.
+/// Error shown as white: mean absolute difference over the channels, of values in [0, 1].
 const MAX_ERROR: f32 = 0.25;
 
-/// How far `picture` is from `photo` in each pixel, from black over red and yellow to white, and its PSNR in dB over 8-bit
-/// values.
+/// Return the error map of `picture` against `photo`, coloured from black over red and yellow to white, and the PSNR in dB over
+/// 8-bit values.
 fn compare(
     gpu: &Gpu,
     picture: &Picture,

@@ -1,4 +1,4 @@
-//! The keys, listed.
+//! The list of keys.
 
 use super::State;
 
@@ -7,7 +7,7 @@ const KEYS: [(&str, &str); 21] = [
     ("left drag", "turn around the pivot"),
     ("right drag", "look around"),
     ("middle drag, Shift + left drag", "move sideways"),
-    ("wheel, pinch", "come nearer, go away"),
+    ("wheel, pinch", "zoom in, zoom out"),
     ("W A S D, arrows, Q E", "fly; Shift is faster"),
     ("R, Home", "back to the first view"),
     ("N, P", "next, previous camera of the dataset"),
@@ -15,16 +15,19 @@ const KEYS: [(&str, &str); 21] = [
         "1 … 7",
         "colour, depth, normals, opacity, cost, occupancy, networks",
     ),
-    ("V", "compare with the photograph: beside, wipe, error, off"),
-    ("B", "another background"),
+    (
+        "V",
+        "compare with the photograph: side by side, wipe, error, off",
+    ),
+    ("B", "next background"),
     ("C, X", "cameras, scene box"),
     ("G", "crop box; drag the dots on its faces"),
-    ("K", "set a key frame here; drag it by its dot"),
-    ("L", "play the path"),
+    ("K", "add a key frame here; drag its dot to move it"),
+    ("L", "play or stop the path"),
     ("Ctrl + E, Ctrl + R", "save the path, render it"),
     ("F12", "screenshot"),
-    ("Space", "pause and go on with training"),
-    (".", "one step"),
+    ("Space", "pause or resume training"),
+    (".", "train one step"),
     ("Ctrl + S", "save a checkpoint"),
     ("?, F1", "this help"),
     ("Ctrl + Q", "save and quit"),

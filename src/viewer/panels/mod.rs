@@ -13,7 +13,7 @@ use super::protocol::Command;
 use super::state::State;
 use crate::config::Background;
 
-/// Width of the controls in points: a canvas that changes its size is drawn anew.
+/// Width of the controls in points; fixed, because the view is rendered again when the canvas changes size.
 const WIDTH: f32 = 320.0;
 
 pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
@@ -26,7 +26,7 @@ pub(super) fn all(state: &mut State, ui: &mut egui::Ui) {
         .resizable(false)
         .exact_size(WIDTH)
         .show(ui, |ui| {
-            // Beside the figures, not over them.
+            // Put the scroll bar beside the contents, not over them.
             ui.style_mut().spacing.scroll = egui::style::ScrollStyle::solid();
             let always = egui::containers::scroll_area::ScrollBarVisibility::AlwaysVisible;
             egui::ScrollArea::vertical()
@@ -147,7 +147,7 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
     });
 }
 
-/// Memory, and how full the occupancy grid is.
+/// Text with the device memory and the occupied fraction of the occupancy grid.
 fn figures(state: &State) -> String {
     let bytes = state.opened.as_ref().map_or(0, |o| o.bytes);
     let memory = format!(
@@ -209,7 +209,7 @@ fn failure(state: &mut State, context: &egui::Context) {
     let Some(text) = state.failed.clone() else {
         return;
     };
-    egui::Window::new("That did not work")
+    egui::Window::new("Error")
         .collapsible(false)
         .resizable(false)
         .anchor(egui::Align2::LEFT_TOP, [20.0, 40.0])

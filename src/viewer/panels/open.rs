@@ -1,4 +1,4 @@
-//! Opening: what was dropped, named or opened lately; by which method, on which device.
+//! Panel for opening datasets and runs, with the method and the device.
 
 use egui::Key;
 
@@ -6,7 +6,7 @@ use super::{Command, State};
 use crate::config::Config;
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
-    ui.label("Drop a dataset, a run or a path of key frames here, or name it:");
+    ui.label("Drop a dataset, a run or a camera path here, or enter its path:");
     ui.horizontal(|ui| {
         let edit = egui::TextEdit::singleline(&mut state.path_to_open).hint_text("data/lego");
         let entered = ui.add(edit.desired_width(190.0)).lost_focus()
@@ -33,12 +33,12 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         state.open_demo();
     }
     ui.horizontal(|ui| {
-        ui.label("method of training");
-        let name = state.method.as_deref().unwrap_or("what suits the device");
+        ui.label("training method");
+        let name = state.method.as_deref().unwrap_or("default for the device");
         egui::ComboBox::from_id_salt("method")
             .selected_text(name.to_owned())
             .show_ui(ui, |ui| {
-                ui.selectable_value(&mut state.method, None, "what suits the device");
+                ui.selectable_value(&mut state.method, None, "default for the device");
                 for name in Config::presets() {
                     ui.selectable_value(&mut state.method, Some(name.to_owned()), name);
                 }
@@ -63,7 +63,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
                 }
             })
             .response
-            .on_hover_text("device; what is trained is saved and goes on there");
+            .on_hover_text("device; a training is saved and continues there");
         if let Some(number) = chosen.filter(|n| state.device != Some(*n)) {
             state.ask(Command::Device(number));
         }
@@ -80,12 +80,12 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
             egui::Frame::popup(ui.style())
                 .inner_margin(20.0)
                 .show(ui, |ui| {
-                    ui.heading("Nothing is open yet");
+                    ui.heading("Nothing is open");
                     ui.label(
-                        "A dataset is a folder of posed images; training on it begins at once.",
+                        "A dataset is a folder of posed images; training on it starts at once.",
                     );
-                    ui.label("A run is what training made.");
-                    ui.label("Drop either here, open it at the right, or see the built-in scene:");
+                    ui.label("A run is the folder that a training created.");
+                    ui.label("Drop either here, open it on the right, or try the built-in scene:");
                     ui.add_space(8.0);
                     if ui.button("Train on the built-in scene").clicked() {
                         state.open_demo();

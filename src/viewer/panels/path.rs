@@ -1,4 +1,4 @@
-//! The path of key frames, what it is rendered to, and screenshots.
+//! Panels for the camera path, for rendering it, and for screenshots.
 
 use egui::{DragValue, Ui};
 
@@ -7,7 +7,7 @@ use super::canvas;
 use crate::camera_path::{KeyFrame, MAX_FPS, MAX_SIDE};
 use crate::render::Channel;
 
-/// What a path can be rendered as.
+/// Channels that a path can be rendered to.
 const CHANNELS: [(Channel, &str); 4] = [
     (Channel::Rgb, "colour"),
     (Channel::Depth, "depth"),
@@ -15,7 +15,7 @@ const CHANNELS: [(Channel, &str); 4] = [
     (Channel::Opacity, "opacity"),
 ];
 
-/// A key frame where one stands.
+/// Add a key frame at the current camera.
 pub(super) fn add(state: &mut State) {
     if state.opened.is_some()
         && let Some(camera) = canvas::standing(state)
@@ -28,7 +28,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
     let now = ui.input(|i| i.time);
     let camera = canvas::standing(state);
     ui.horizontal(|ui| {
-        if ui.button("Set key frame").on_hover_text("K").clicked() {
+        if ui.button("Add key frame").on_hover_text("K").clicked() {
             add(state);
         }
         ui.add(
@@ -37,12 +37,12 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
                 .speed(0.05)
                 .suffix(" s"),
         )
-        .on_hover_text("after the one before");
+        .on_hover_text("time after the previous key frame");
         let chosen = state.flight.selected.is_some();
         ui.add_enabled_ui(chosen, |ui| {
             if ui
                 .button("Move here")
-                .on_hover_text("the selected one")
+                .on_hover_text("move the selected key frame to the current camera")
                 .clicked()
                 && let Some(camera) = &camera
             {
@@ -50,7 +50,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             }
             if ui
                 .button("Delete")
-                .on_hover_text("the selected one")
+                .on_hover_text("remove the selected key frame")
                 .clicked()
             {
                 state.flight.remove();
@@ -76,7 +76,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             {
                 seen = Some(index);
             }
-            // Those that it passes have their turn once it is let go.
+            // Key frames are sorted by time once the edit ends.
             let edited = state.flight.edited.filter(|(i, _)| *i == index);
             let mut time = edited.map_or(*time, |(_, time)| time);
             let edit = DragValue::new(&mut time)
@@ -152,7 +152,7 @@ fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
 fn files(state: &mut State, ui: &mut Ui) {
     ui.horizontal(|ui| {
         let edit = egui::TextEdit::singleline(&mut state.flight.file).desired_width(130.0);
-        ui.add(edit).on_hover_text("what kiln render --path reads");
+        ui.add(edit).on_hover_text("file for kiln render --path");
         let has_keys = !state.flight.draft.keys().is_empty();
         let is_changed = state.flight.is_changed || state.flight.draft.crop != state.crop;
         let label = if is_changed {
@@ -193,8 +193,8 @@ fn files(state: &mut State, ui: &mut Ui) {
             });
         egui::ComboBox::from_id_salt("rays a pixel")
             .selected_text(match flight.per_side {
-                1 => "1 ray a pixel".to_owned(),
-                side => format!("{} rays a pixel", side.pow(2)),
+                1 => "1 ray per pixel".to_owned(),
+                side => format!("{} rays per pixel", side.pow(2)),
             })
             .width(110.0)
             .show_ui(ui, |ui| {
@@ -227,7 +227,7 @@ pub(super) fn screenshot(state: &mut State, ui: &mut Ui) {
         }
         if ui
             .button("reset")
-            .on_hover_text("the window's picture")
+            .on_hover_text("same size as the view")
             .clicked()
         {
             state.screenshot_size = None;

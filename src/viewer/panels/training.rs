@@ -1,4 +1,4 @@
-//! How training goes, and its buttons.
+//! Panel with the progress of training and its controls.
 
 use egui::{Align, Layout, RichText};
 use egui_plot::{Line, Plot, PlotPoints};
@@ -7,7 +7,7 @@ use super::{Command, State};
 use crate::viewer::protocol::{Learned, Training};
 use crate::viewer::state::Curve;
 
-/// Pause, or go on.
+/// Pause or resume.
 pub(super) fn toggle(state: &mut State) {
     if state.is_training() {
         let next = match state.training {
@@ -19,7 +19,7 @@ pub(super) fn toggle(state: &mut State) {
     }
 }
 
-/// One step, then pause.
+/// Train one step, then pause.
 pub(super) fn step(state: &mut State) {
     if state.is_training() {
         state.training = Training::Pause;
@@ -32,7 +32,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         let running = state.training == Training::Go;
         let enabled = state.is_training();
         ui.add_enabled_ui(enabled, |ui| {
-            let label = if running { "Pause" } else { "Go on" };
+            let label = if running { "Pause" } else { "Resume" };
             if ui.button(label).on_hover_text("Space").clicked() {
                 toggle(state);
             }
@@ -44,7 +44,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
             }
             if ui
                 .button("Stop")
-                .on_hover_text("save and end training")
+                .on_hover_text("save a checkpoint and end training")
                 .clicked()
             {
                 state.ask(Command::Stop);
@@ -83,9 +83,9 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let mut share = state.share * 100.0;
     let slider =
         egui::Slider::new(&mut share, 0.0..=98.0).custom_formatter(|v, _| format!("{v:.0} %"));
-    let response = ui
-        .add(slider.text("for training"))
-        .on_hover_text("Share of the device while the camera rests; the rest goes into pictures");
+    let response = ui.add(slider.text("for training")).on_hover_text(
+        "Share of device time for training while the camera rests; the rest goes to rendering",
+    );
     if response.changed() {
         state.share = share / 100.0;
         let share = state.share;

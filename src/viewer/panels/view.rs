@@ -1,4 +1,4 @@
-//! What is shown, from where, and how much of it.
+//! Panels for the render mode, the camera and the crop box.
 
 use egui::{DragValue, Key, Ui};
 
@@ -7,7 +7,7 @@ use crate::config::Background;
 use crate::render::{Crop, Show};
 use crate::viewer::state::Compare;
 
-/// What can be shown, with its name and key.
+/// Render modes with their names and keys.
 const SHOWS: [(Show, &str, Key); 7] = [
     (Show::Color, "Colour", Key::Num1),
     (Show::Depth, "Depth", Key::Num2),
@@ -18,10 +18,11 @@ const SHOWS: [(Show, &str, Key); 7] = [
     (Show::Cells, "Networks", Key::Num7),
 ];
 
-/// Why there is no crop.
-const NO_BOX: &str = "this run sees its scene in device coordinates, in which nothing is a box";
+/// Why cropping is disabled.
+const NO_BOX: &str =
+    "this run uses normalised device coordinates, which cannot be cropped to a box";
 
-/// How pictures are compared with photographs, and what that is called.
+/// Comparison modes with their names.
 const COMPARISONS: [(Compare, &str); 4] = [
     (Compare::Off, "off"),
     (Compare::Side, "beside"),
@@ -32,7 +33,7 @@ const COMPARISONS: [(Compare, &str); 4] = [
 const BLACK: Background = Background::Fixed([0.0; 3]);
 const GREY: Background = Background::Fixed([0.25; 3]);
 
-/// Do what keys say of all this.
+/// Handle the keys of these panels.
 pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
     for (show, _, key) in SHOWS {
         if pressed(key) {
@@ -67,7 +68,7 @@ pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
     }
 }
 
-/// Compare in this way, at the camera that one stood at last.
+/// Start comparing, at the dataset camera that the view was at last.
 fn start_comparing(state: &mut State, compare: Compare) {
     state.compare = compare;
     if compare != Compare::Off && state.at_camera.is_none() {
@@ -85,7 +86,7 @@ fn choose(state: &mut State, show: Show) {
     }
 }
 
-/// Go to the next camera of the dataset, or to the one before.
+/// Go to the next or the previous camera of the dataset.
 fn next_camera(state: &mut State, forward: bool) {
     let n = state.opened.as_ref().map_or(0, |o| o.places.len());
     if n > 0 {
@@ -198,7 +199,7 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
             state.go_to(index);
         }
     });
-    if ui.button("Back to the first (R)").clicked() {
+    if ui.button("First camera (R)").clicked() {
         state.go_to(0);
     }
     ui.horizontal(|ui| {
@@ -226,7 +227,7 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
     }
 }
 
-/// The scene's box, as a crop box to begin with.
+/// Switch the crop box on, starting with the scene box, or off.
 fn toggle_crop(state: &mut State) {
     let opened = state.opened.as_ref().filter(|o| o.can_crop);
     state.crop = match (state.crop, opened) {
@@ -272,8 +273,8 @@ pub(super) fn crop(state: &mut State, ui: &mut Ui) {
     }
     ui.horizontal(|ui| {
         if ui
-            .button("Copy as a flag")
-            .on_hover_text("of kiln render")
+            .button("Copy as flag")
+            .on_hover_text("for kiln render")
             .clicked()
         {
             ui.ctx().copy_text(format!("--crop={crop}"));

@@ -72,13 +72,13 @@ fn sigmoid(x: f64) -> f64 {
 pub struct Sample {
     /// Network output before activation: red, green, blue, density.
     pub raw: [f64; 4],
-    /// Length of ray this sample stands for, world units.
+    /// Length of the ray's interval that this sample represents, world units.
     pub dt: f64,
     /// Distance along the ray, world units.
     pub t: f64,
 }
 
-/// What a ray has become.
+/// The composited values of a ray.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Composite {
     /// `sum w_i c_i`, without a background.
@@ -150,7 +150,7 @@ impl Compositing {
     ///
     /// With `g_i = dot(d_rgb, c_i) + d_opacity`, since `dw_i/dsigma_i = dt_i T_{i+1}` and `dw_j/dsigma_i = -dt_i w_j`
     /// for j > i: `dL/dsigma_i = dt_i (T_{i+1} g_i - sum_{j>i} w_j g_j)`, whose sum is the suffix. `dL/dc_i = w_i d_rgb`.
-    /// Where the ray is cut counts as constant; samples behind the cut get zeros.
+    /// The position of the cut is treated as constant; samples behind it get zeros.
     pub fn backward(&self, samples: &[Sample], d_rgb: [f64; 3], d_opacity: f64) -> Vec<[f64; 4]> {
         let mut d_raw = vec![[0.0; 4]; samples.len()];
         let mut suffix = 0.0;

@@ -2,10 +2,10 @@
 
 use super::compositing::{DensityActivation, RgbActivation};
 
-/// The student's output activations, and the distance.
+/// The loss of one point: the student's output activations, and the distance.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson {
-    /// Raw density to density; a rectifier leaks 0.01 of what is negative.
+pub struct DistillationLoss {
+    /// Raw density to density; a rectifier has slope 0.01 for negative values.
     pub density: DensityActivation,
     /// Raw colour to colour.
     pub color: RgbActivation,
@@ -13,7 +13,7 @@ pub struct Lesson {
     pub distance: f64,
 }
 
-impl Lesson {
+impl DistillationLoss {
     /// Density and its derivative.
     fn density(&self, raw: f64) -> (f64, f64) {
         if self.density == DensityActivation::Relu && raw <= 0.0 {

@@ -5,7 +5,7 @@
 pub enum Loss {
     /// `e^2`.
     L2,
-    /// `(|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5`, value and gradient, as Instant-NGP has it with
+    /// `(|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5`, value and gradient, as in Instant-NGP with
     /// delta = 0.1: there it equals L2 for small errors.
     Huber {
         /// Where the parabola turns into a line, in colour units.

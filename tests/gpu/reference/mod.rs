@@ -1,8 +1,8 @@
-//! CPU references: every stage of the GPU pipeline once more, slow and plain, in f64.
+//! CPU references: a plain f64 implementation of every stage of the GPU pipeline.
 //!
 //! `src/encoding/hash_grid.rs`, `shaders/encoding/hash_grid.wgsl` and `encoding/hash_grid.rs` here are the same stage.
 //! The chain of trust: finite differences check these backward passes (`tests/reference.rs`), and these check the
-//! kernels (`tests/gpu`). One sample or one ray a call; a batch is the caller's loop.
+//! kernels (`tests/gpu`). One sample or one ray per call; the caller loops over a batch.
 //!
 //! Gradients are named `d_…`. Parameter gradients accumulate (`+=`), gradients of inputs are returned.
 //! Marching and the occupancy grid are the exception to f64: which samples exist is decided by f32 comparisons, so the
@@ -14,6 +14,7 @@
 )]
 #![allow(clippy::cast_possible_wrap, reason = "grid coordinates are small")]
 
+pub mod compaction;
 pub mod compositing;
 pub mod distillation;
 pub mod encoding;

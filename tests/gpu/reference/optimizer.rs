@@ -16,7 +16,7 @@ pub struct Adam {
     pub l2_reg: f64,
 }
 
-/// What Adam remembers.
+/// The state of Adam.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// First moment, `[rows][row_len]`.

@@ -1,4 +1,4 @@
-//! Data-parallel primitives, the sequential way.
+//! Sequential versions of the data-parallel primitives.
 
 /// `out[i] = sum of values before i` (wrapping), and the total.
 pub fn exclusive_scan(values: &[u32]) -> (Vec<u32>, u32) {

@@ -1,4 +1,4 @@
-//! A grid of networks: which one each position has, the stable order of samples by network, and coordinates within cells.
+//! A grid of networks: the network of each position, the stable order of samples by network, and coordinates within cells.
 
 /// Cells over the box from `low` to `high`.
 #[derive(Clone, Debug)]

@@ -3,11 +3,12 @@
 
 use super::stratified::LAST_DT;
 
-/// What is added to every weight, so that no interval is impossible.
+/// Added to every weight, so that no interval has zero probability.
 pub const FLOOR: f64 = 1e-5;
 
-/// `n` places drawn from the intervals around samples `1 … len - 2` of `t`, in the order of `u` (in `[0, 1]`), by the
-/// textbook: normalise, accumulate, search, interpolate. With fewer than three samples, evenly between the first and last.
+/// Positions drawn from the intervals around samples `1 … len - 2` of `t`, in the order of `u` (in `[0, 1]`), by inverse
+/// transform sampling: normalise, accumulate, search, interpolate. With fewer than three samples, evenly between the first and
+/// last.
 pub fn invert(t: &[f64], weights: &[f64], u: &[f64]) -> Vec<f64> {
     let n = t.len();
     let (edges, weights): (Vec<f64>, Vec<f64>) = if n > 2 {
@@ -33,7 +34,7 @@ pub fn invert(t: &[f64], weights: &[f64], u: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// `t` and `more` together, in order, with dt to the next of each.
+/// `t` and `more` merged in order, and the distance from each to the next.
 pub fn merge(t: &[f64], more: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let mut all = [t, more].concat();
     all.sort_by(f64::total_cmp);

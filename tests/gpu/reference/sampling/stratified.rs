@@ -1,6 +1,6 @@
 //! Stratified sampling (Mildenhall et al. 2020, equation 2) on evenly spaced points with bins between their midpoints.
 
-/// What the last sample stands for, where nobody says: everything behind it.
+/// The default interval of the last sample: everything behind it.
 pub const LAST_DT: f64 = 1e10;
 
 /// Samples of one ray: `(t, dt)`, `n` each, in units of the ray's parameter.

@@ -1,0 +1,158 @@
+//! Where buffers come from: a device, or a plan that adds up their sizes.
+//!
+//! Whatever allocates takes an [`Allocator`], so that the same constructors say what a run will take before anything is
+//! allocated, and what cannot be bound.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytemuck::Pod;
+
+use super::adapter::AdapterClass;
+use super::buffer::Buffer;
+use super::error::GpuError;
+
+/// What sizes follow of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// The class that decides budgets.
+    pub class: AdapterClass,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest uniform binding in bytes.
+    pub max_uniform_bytes: u64,
+    /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
+    pub identity_table: bool,
+}
+
+/// Where buffers come from.
+pub trait Allocator {
+    /// What the device is like.
+    fn profile(&self) -> &Profile;
+
+    /// A zeroed storage buffer of `bytes` bytes, rounded up to 16. A shader may also bind it as uniform, where it is small
+    /// enough.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`], and on a device [`GpuError::OutOfMemory`].
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError>;
+
+    /// Write `bytes` at byte `offset` of `buffer`, in order with submissions.
+    fn write_bytes(&self, buffer: &Buffer, offset: u64, bytes: &[u8]);
+}
+
+impl dyn Allocator + '_ {
+    /// Write `data` at byte `offset` of `buffer`, in order with submissions.
+    pub fn write<T: Pod>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
+        self.write_bytes(buffer, offset, bytemuck::cast_slice(data));
+    }
+
+    /// A storage buffer that holds `data`.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
+        let buffer = self.buffer(label, size_of_val(data) as u64)?;
+        self.write(&buffer, 0, data);
+        Ok(buffer)
+    }
+}
+
+impl<T: Allocator + ?Sized> Allocator for Arc<T> {
+    fn profile(&self) -> &Profile {
+        (**self).profile()
+    }
+
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        (**self).buffer(label, bytes)
+    }
+
+    fn write_bytes(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        (**self).write_bytes(buffer, offset, bytes);
+    }
+}
+
+/// Bytes that a buffer of `bytes` bytes takes.
+///
+/// # Errors
+/// [`GpuError::TooLarge`] where the device cannot bind so many.
+pub(super) fn size_of_buffer(profile: &Profile, label: &str, bytes: u64) -> Result<u64, GpuError> {
+    let bytes = bytes.max(16).next_multiple_of(16);
+    let limit = profile.max_binding_bytes;
+    if bytes > limit {
+        return Err(GpuError::TooLarge {
+            label: label.to_owned(),
+            bytes,
+            limit,
+            advice: String::new(),
+        });
+    }
+    Ok(bytes)
+}
+
+/// A plan of buffers for a device: it allocates nothing, and knows what all of them would take.
+#[derive(Debug)]
+pub struct Planner {
+    profile: Profile,
+    bytes: AtomicU64,
+}
+
+impl Planner {
+    /// An empty plan.
+    #[must_use]
+    pub fn new(profile: &Profile) -> Self {
+        Self {
+            profile: *profile,
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of all buffers so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Allocator for Planner {
+    fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        let bytes = size_of_buffer(&self.profile, label, bytes)?;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buffer::planned(label, bytes))
+    }
+
+    fn write_bytes(&self, _buffer: &Buffer, _offset: u64, _bytes: &[u8]) {}
+}
+
+/// An allocator whose errors say how to need less memory.
+pub struct Advised<'a> {
+    allocator: &'a dyn Allocator,
+    advice: &'a str,
+}
+
+impl<'a> Advised<'a> {
+    /// Buffers of `allocator`; errors end with `advice`, unless they have some already.
+    #[must_use]
+    pub fn new(allocator: &'a dyn Allocator, advice: &'a str) -> Self {
+        Self { allocator, advice }
+    }
+}
+
+impl Allocator for Advised<'_> {
+    fn profile(&self) -> &Profile {
+        self.allocator.profile()
+    }
+
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        let buffer = self.allocator.buffer(label, bytes);
+        buffer.map_err(|error| error.advised(self.advice))
+    }
+
+    fn write_bytes(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        self.allocator.write_bytes(buffer, offset, bytes);
+    }
+}
