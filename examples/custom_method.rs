@@ -1,6 +1,7 @@
 //! Trains a method that is not a preset: one hash grid that feeds 4×4×4 small networks, each for one cell of the scene.
 //! Usage: `custom_method DATASET [STEPS]`
 
+use kiln::config::ConfigOptions;
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{FitOptions, Result, fit};
 
@@ -14,8 +15,10 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let dataset = arguments.next().unwrap_or_else(|| "data/lego".to_owned());
     let options = FitOptions {
-        method: Some("kilonerf-small".to_owned()),
-        overrides: CHANGES.map(str::to_owned).to_vec(),
+        config: ConfigOptions {
+            overrides: CHANGES.map(str::to_owned).to_vec(),
+            ..ConfigOptions::preset("kilonerf-small")
+        },
         steps: arguments.next().and_then(|n| n.parse().ok()),
         ..FitOptions::new(dataset)
     };

@@ -65,8 +65,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (instance, adapter, device, queue) = pollster::block_on(open())?;
     let gpu = Gpu::from_device(&instance, &adapter, device, queue);
 
-    let mut config = Config::preset("ngp-small", &["scene.scale=0.45".to_owned()])?;
-    config.resolve(SceneHints::default(), gpu.class());
+    let config = Config::preset("ngp-small", &["scene.scale=0.45".to_owned()])?;
+    let config = config.resolve(SceneHints::default(), gpu.class());
     let frame = SceneFrame::of(&config);
     let views: Vec<Camera> = (0..12).map(|i| camera(i as f32 / 12.0)).collect();
     let images: Vec<Image> = views.iter().map(render_ball).collect();

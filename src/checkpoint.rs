@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::config::Config;
+use crate::config::{Config, ResolvedConfig};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{Buffer, Gpu};
 use crate::network::binned;
@@ -127,7 +127,7 @@ impl Checkpoint {
             })
         };
         let info = Info {
-            config,
+            config: ResolvedConfig::from_run(config),
             step: number("step", 0.0..=MAX_STEPS)? as u32,
             train_seconds: number("train_seconds", 0.0..=1e12)?,
             dataset: get("dataset").unwrap_or_default(),
@@ -377,7 +377,7 @@ impl Checkpoint {
     fn bits(&self) -> Result<Vec<u32>, CheckpointError> {
         let config = &self.info.config;
         let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
-        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() + 1;
+        let cascades = config.aabb_scale().trailing_zeros() + 1;
         let words = (side.pow(3) * cascades) as usize / 32;
         if self.has("occupancy.bits") {
             self.values::<u32>("occupancy.bits", Dtype::U32, &[words])

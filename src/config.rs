@@ -2,11 +2,13 @@
 //! `assets/configs/` are such files.
 
 mod background;
+mod budget;
 mod check;
 mod distillation;
 mod meta;
 mod occupancy;
 mod optimizer;
+mod options;
 mod overrides;
 mod passes;
 mod resolve;
@@ -16,22 +18,25 @@ mod training;
 use serde::{Deserialize, Serialize};
 
 pub use background::Background;
+pub use budget::Budget;
 pub use distillation::Distillation;
 pub use meta::Meta;
 pub use occupancy::Occupancy;
 pub use optimizer::{Algorithm, Optimizer};
+pub use options::ConfigOptions;
+pub(crate) use options::key_of;
 pub use passes::{
     Cells, ColorActivation, DensityActivation, DirectionEncoding, FeatureActivation, FieldConfig,
     FrequencyConfig, HashGridConfig, Initialization, NetworkConfig, PassConfig, PositionEncoding,
     Sampler, Spacing,
 };
-pub use resolve::SceneHints;
+pub(crate) use resolve::resolved;
+pub use resolve::{ResolvedConfig, SceneHints};
 pub use scene::{
     DEFAULT_SCALE, ForwardFacing, Length, Ndc, RayDirection, SCALE_RANGE, Scene, Surroundings,
 };
 pub use training::{Loss, Precision, Training};
 
-use crate::gpu::AdapterClass;
 use check::InvalidValue;
 use overrides::set;
 
@@ -183,16 +188,6 @@ impl Config {
         PRESETS.iter().map(|&(name, _)| name).collect()
     }
 
-    /// The preset used where none is named.
-    #[must_use]
-    pub fn default_method(class: AdapterClass) -> &'static str {
-        if class == AdapterClass::Software {
-            "ngp-small"
-        } else {
-            "ngp"
-        }
-    }
-
     /// Load a preset with `--set` overrides.
     ///
     /// # Errors
@@ -334,11 +329,11 @@ mod tests {
                     format!("{GRID}.finest_resolution=65536"),
                     format!("scene.aabb_scale={aabb_scale}"),
                 ];
-                let mut config = small(&overrides.each_ref().map(String::as_str)).unwrap();
-                config.resolve(SceneHints::default(), AdapterClass::Software);
+                let config = small(&overrides.each_ref().map(String::as_str)).unwrap();
+                let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
                 assert_eq!(
                     Config::parse(&config.to_toml(), "itself", &[]).unwrap(),
-                    config
+                    *config
                 );
             }
         }
@@ -348,8 +343,8 @@ mod tests {
     fn boxes_of_cascades_begin_thin_and_coarse() {
         let resolved = |preset: &str, overrides: &[&str]| {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
-            let mut config = Config::preset(preset, &overrides).unwrap();
-            config.resolve(SceneHints::default(), AdapterClass::Software);
+            let config = Config::preset(preset, &overrides).unwrap();
+            let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
             let Sampler::RayMarch {
                 cone_angle,
                 coarse_steps,
@@ -383,13 +378,13 @@ mod tests {
     #[test]
     fn scenes_that_fill_their_images_are_opaque_before_their_mean_colour() {
         let resolved = |overrides: &[&str], surroundings| {
-            let mut config = small(overrides).unwrap();
+            let config = small(overrides).unwrap();
             let hints = SceneHints {
                 surroundings: Some(surroundings),
                 ..SceneHints::default()
             };
-            config.resolve(hints, AdapterClass::Software);
-            let scene = config.scene;
+            let config = config.resolve(hints, Budget::SOFTWARE);
+            let scene = &config.scene;
             (
                 scene.background.to_string(),
                 scene.eval_background.to_string(),
@@ -422,12 +417,12 @@ mod tests {
     fn rays_start_halfway_to_what_fills_the_images() {
         let resolved = |preset: &str, overrides: &[&str], distance: Option<f64>| {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();
-            let mut config = Config::preset(preset, &overrides).unwrap();
+            let config = Config::preset(preset, &overrides).unwrap();
             let hints = SceneHints {
                 distance,
                 ..SceneHints::default()
             };
-            config.resolve(hints, AdapterClass::Software);
+            let config = config.resolve(hints, Budget::SOFTWARE);
             config.training.near_start
         };
         let far = Some(4000.0);

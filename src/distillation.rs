@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::compositing::{activation_defines, output_defines};
-use crate::config::{Cells, Config, Distillation, Occupancy};
+use crate::config::{Cells, Distillation, Occupancy, ResolvedConfig};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
 use crate::gpu::{
     Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, Profile, Stage, Submitter,
@@ -62,7 +62,7 @@ pub enum DistillationError {
 #[derive(Debug)]
 pub struct Teacher {
     /// Its configuration.
-    pub config: Config,
+    pub config: ResolvedConfig,
     field: Field,
     parameters: FieldParameters,
 }
@@ -71,7 +71,7 @@ impl Teacher {
     /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
-    pub fn multiply_adds(&self, profile: &Profile, config: &Config, kept: u32) -> [f64; 2] {
+    pub fn multiply_adds(&self, profile: &Profile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {
         let parts = config.passes[0].field.cells.as_ref();
         let Some(((cells, distillation), occupancy)) = parts
             .zip(config.distillation.as_ref())
@@ -90,7 +90,7 @@ impl Teacher {
 
     /// The last field of `config`, with its parameters.
     #[must_use]
-    pub fn new(config: Config, field: Field, parameters: FieldParameters) -> Self {
+    pub fn new(config: ResolvedConfig, field: Field, parameters: FieldParameters) -> Self {
         Self {
             config,
             field,
@@ -119,7 +119,7 @@ pub struct Extraction {
 /// [`DistillationError`]
 pub fn extract(
     gpu: &Gpu,
-    config: &Config,
+    config: &ResolvedConfig,
     teacher: &Teacher,
     images: &ImageSet,
     max_networks: Option<u32>,
@@ -366,7 +366,7 @@ impl Distiller {
     /// As [`Allocator::buffer`].
     pub fn of_config(
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
         teacher: &Teacher,
         capacity: Capacity,
     ) -> Result<Option<Self>, GpuError> {
@@ -412,7 +412,7 @@ impl Distiller {
     /// As [`Self::of_config`].
     pub fn bytes(
         profile: &Profile,
-        config: &Config,
+        config: &ResolvedConfig,
         teacher: &Teacher,
         capacity: Capacity,
     ) -> Result<u64, GpuError> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::dataset::{Frame, Image};
 use crate::gpu::GpuError;
 use crate::metrics::lpips::{Lpips, LpipsError};
@@ -75,14 +75,14 @@ fn one() -> u32 {
 
 /// Composite `image` over the background of `config`, as for training targets; returns sRGB values in [0, 1].
 #[must_use]
-pub fn over_background(image: &Image, config: &Config) -> Vec<f32> {
+pub fn over_background(image: &Image, config: &ResolvedConfig) -> Vec<f32> {
     let scene = &config.scene;
     over(image, scene.linear, scene.eval_background.color())
 }
 
 /// As [`over_background`], with 8-bit values.
 #[must_use]
-pub fn bytes_over_background(image: &Image, config: &Config) -> Vec<u8> {
+pub fn bytes_over_background(image: &Image, config: &ResolvedConfig) -> Vec<u8> {
     let values = over_background(image, config).into_iter();
     values.map(|v| (v * 255.0).round() as u8).collect()
 }
@@ -118,7 +118,7 @@ pub fn evaluate_view(
 /// Compare `rendered` with `image`, over the background of `config`.
 #[must_use]
 pub fn compare(
-    config: &Config,
+    config: &ResolvedConfig,
     name: &str,
     image: &Image,
     rendered: &render::Frame,
@@ -139,7 +139,7 @@ pub fn compare(
 /// [`LpipsError::TooSmall`].
 pub fn perceptual_distance(
     lpips: &Lpips,
-    config: &Config,
+    config: &ResolvedConfig,
     image: &Image,
     rendered: &render::Frame,
 ) -> Result<f64, LpipsError> {
@@ -171,7 +171,7 @@ pub struct Context {
 
 /// Assemble a report. Means over an empty list are 0.
 #[must_use]
-pub fn report(config: &Config, context: Context, images: Vec<ViewQuality>) -> EvalReport {
+pub fn report(config: &ResolvedConfig, context: Context, images: Vec<ViewQuality>) -> EvalReport {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
     let psnrs: Vec<f64> = images.iter().map(|i| i.psnr).collect();
     let ssims: Vec<f64> = images.iter().filter_map(|i| i.ssim).collect();

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::camera::{Camera, Lens};
-use crate::config::{Background, Config, RayDirection};
+use crate::config::{Background, RayDirection, ResolvedConfig};
 use crate::dataset::Image;
 use crate::gpu::{Buffer, Counts, Defines, Gpu, GpuError, Stage};
 use crate::scene_frame::SceneFrame;
@@ -121,7 +121,7 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
 
 /// Near and far limits of a camera in world units: the configuration's, else the file's, else 0 and no limit.
 #[must_use]
-pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
+pub fn near_far(config: &ResolvedConfig, from_file: Option<[f32; 2]>) -> [f32; 2] {
     let file = from_file.unwrap_or([0.0, NO_END]);
     [
         config.scene.near.unwrap_or(file[0]),
@@ -129,7 +129,7 @@ pub fn near_far(config: &Config, from_file: Option<[f32; 2]>) -> [f32; 2] {
     ]
 }
 
-fn ray_defines(config: &Config, background: Background) -> Defines {
+fn ray_defines(config: &ResolvedConfig, background: Background) -> Defines {
     Defines::new()
         .set_f32("pixel_center", config.scene.pixel_center)
         .set_f32s("background", background.color())
@@ -300,7 +300,7 @@ impl ImageSet {
         &self,
         stage: &mut Stage,
         counts: &Counts,
-        config: &Config,
+        config: &ResolvedConfig,
         rays: &Buffer,
         targets: &Buffer,
     ) -> Result<(), GpuError> {
@@ -349,7 +349,7 @@ impl ImageSet {
 pub fn camera_rays(
     stage: &mut Stage,
     counts: &Counts,
-    config: &Config,
+    config: &ResolvedConfig,
     cameras: &Buffer,
     tile: &Buffer,
     crop: &Buffer,

@@ -5,7 +5,7 @@
 //! ones; between updates cells rise with the samples that training evaluates.
 
 use crate::compositing::activation_defines;
-use crate::config::{Config, Occupancy, Sampler};
+use crate::config::{Occupancy, ResolvedConfig, Sampler, resolved};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::{
     Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Profile, Stage,
@@ -52,7 +52,7 @@ impl OccupancyGrid {
     /// As [`Allocator::buffer`].
     pub fn of_config(
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
         field: &Field,
     ) -> Result<Option<Self>, GpuError> {
         let occupancy = config.occupancy.as_ref();
@@ -67,7 +67,7 @@ impl OccupancyGrid {
     /// As [`Allocator::buffer`].
     pub fn new(
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
         occupancy: &Occupancy,
         field: &Field,
     ) -> Result<Self, GpuError> {
@@ -120,9 +120,14 @@ impl OccupancyGrid {
     }
 
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
-    fn n_sweep(profile: &Profile, config: &Config, occupancy: &Occupancy, field: &Field) -> u32 {
+    fn n_sweep(
+        profile: &Profile,
+        config: &ResolvedConfig,
+        occupancy: &Occupancy,
+        field: &Field,
+    ) -> u32 {
         let cells = occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
-        let per_update = occupancy.cells_per_update.unwrap_or(cells / 4);
+        let per_update = resolved(occupancy.cells_per_update);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         let is_slow = |n: u32| {
             let operations = u64::from(2 * n) * field.multiply_adds() * 2;

@@ -3,7 +3,7 @@
 
 use crate::compaction::{Evaluated, Kept};
 use crate::compositing::{RaySamples, activation_defines};
-use crate::config::{Config, Sampler};
+use crate::config::{ResolvedConfig, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
 use crate::gpu::{
@@ -29,7 +29,7 @@ pub struct Capacity {
 impl Capacity {
     /// What passes of fixed numbers of samples per ray hold of `rays` rays; `None` where one has no such number.
     #[must_use]
-    pub fn of_rays(config: &Config, rays: u32) -> Option<Vec<Self>> {
+    pub fn of_rays(config: &ResolvedConfig, rays: u32) -> Option<Vec<Self>> {
         let capacity = |per_ray: u32| {
             // What exceeds this fits no device.
             let samples = rays.saturating_mul(per_ray).min(u32::MAX - 511);
@@ -76,7 +76,7 @@ impl Capacity {
 
 /// Most samples a ray has in each pass; `None` where that depends on the scene.
 #[must_use]
-pub fn samples_of_passes(config: &Config) -> Option<Vec<u32>> {
+pub fn samples_of_passes(config: &ResolvedConfig) -> Option<Vec<u32>> {
     let mut before = None;
     let samples = |pass: &crate::config::PassConfig| {
         before = samples_per_ray(&pass.sampler, before);
@@ -169,7 +169,7 @@ impl Pass {
     /// As [`Field::of_passes`] and [`Allocator::buffer`].
     pub fn of_method(
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
         label: &str,
         capacities: &[Capacity],
         saved: &dyn Fn(usize) -> SavedActivations,

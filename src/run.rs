@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ResolvedConfig};
 use crate::files::{append_to_file, read_file, replace_file};
 
 /// Comment at the top of `config.toml`.
@@ -317,7 +317,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`RunError::Io`]
-    pub fn write_config(&self, config: &Config) -> Result<(), RunError> {
+    pub fn write_config(&self, config: &ResolvedConfig) -> Result<(), RunError> {
         self.write(&self.config(), &format!("{COPY}\n{}", config.to_toml()))
     }
 

@@ -7,7 +7,7 @@
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, Lens};
-use crate::config::{Config, DEFAULT_SCALE, Length};
+use crate::config::{DEFAULT_SCALE, Length, ResolvedConfig};
 
 /// A similarity: `field = length · rotation · world + offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,14 +30,14 @@ impl SceneFrame {
 
     /// The frame of a resolved configuration.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &ResolvedConfig) -> Self {
         let scene = &config.scene;
         match scene.length {
             Length::World => Self::WORLD,
             Length::Normalized => {
-                let offset = DVec3::from(scene.box_offset()) - DVec3::splat(0.5);
+                let offset = DVec3::from(config.offset()) - DVec3::splat(0.5);
                 Self {
-                    length: scene.box_scale() / DEFAULT_SCALE,
+                    length: config.scale() / DEFAULT_SCALE,
                     rotation: DMat3::IDENTITY,
                     offset: offset / DEFAULT_SCALE,
                 }
@@ -108,10 +108,12 @@ impl SceneFrame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn frame(overrides: &[&str]) -> SceneFrame {
         let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-        SceneFrame::of(&Config::preset("ngp-small", &overrides).unwrap())
+        let config = Config::preset("ngp-small", &overrides).unwrap();
+        SceneFrame::of(&ResolvedConfig::from_run(config))
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln::camera::{Camera, Lens};
-use kiln::config::{Algorithm, Background, Config, Meta, PositionEncoding, SceneHints};
+use kiln::config::{
+    Algorithm, Background, Config, Meta, PositionEncoding, ResolvedConfig, SceneHints,
+};
 use kiln::dataset::Image;
 use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
@@ -209,8 +211,8 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         k3: 0.0,
         k4: 0.0,
     };
-    for mut config in configs() {
-        config.resolve(SceneHints::default(), gpu.class());
+    for config in configs() {
+        let config = config.resolve(SceneHints::default(), gpu.class());
         let images = ImageSet::upload(
             gpu,
             std::slice::from_ref(&image),
@@ -227,9 +229,11 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             grid.update(gpu, &field, &parameters).unwrap();
             Teacher::new(config.clone(), field, parameters)
         });
-        if let (Some(distillation), Some(_)) = (&mut config.distillation, &teacher) {
-            "teacher".clone_into(&mut distillation.teacher);
-        }
+        let config = config.with(|config| {
+            if let (Some(distillation), Some(_)) = (&mut config.distillation, &teacher) {
+                "teacher".clone_into(&mut distillation.teacher);
+            }
+        });
         let trainer = Trainer::new(gpu, &config, &images, teacher.as_ref()).unwrap();
         let mut renderer =
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
@@ -401,7 +405,8 @@ fn mirrored_structs_have_the_layout_of_the_shaders() {
     let crop = mirror!(GpuCrop: low, is_set, high, unused);
     assert_eq!(layout("common/crop", &Defines::new(), "Crop"), crop);
     let shade = mirror!(GpuShade: background, mode, near, far, most_samples, stride, up, unused);
-    let scene = SceneBox::of(&Config::preset("ngp", &[]).unwrap());
+    let config = Config::preset("ngp", &[]).unwrap();
+    let scene = SceneBox::of(&ResolvedConfig::from_run(config));
     let defines = scene.defines().set("pass", "show").set("cells", false);
     let defines = defines.set("linear", false);
     assert_eq!(layout("viewer/screen", &defines, "Shade"), shade);

@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
 use super::layout;
 use super::{Checkpoint, CheckpointError};
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::field::Field;
 use crate::files::{LFS_ADVICE, LFS_POINTER};
 use crate::gpu::Gpu;
@@ -82,7 +82,7 @@ pub(super) fn is_parameter(name: &str) -> bool {
 }
 
 /// Name, type and shape of every tensor of a checkpoint of `fields` that can be resumed.
-fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize>)> {
+fn expected(fields: &[&Field], config: &ResolvedConfig) -> Vec<(String, Dtype, Vec<usize>)> {
     let (matrices, tables) = (layout::matrices(fields), layout::tables(fields));
     let mut all = Vec::new();
     for &role in layout::roles(config) {
@@ -108,7 +108,7 @@ fn expected(fields: &[&Field], config: &Config) -> Vec<(String, Dtype, Vec<usize
     let mut state = |name: String, dtype, shape| all.push((name, dtype, shape));
     if let Some(occupancy) = &config.occupancy {
         let side = occupancy.resolution as usize;
-        let cascades = config.scene.aabb_scale.unwrap_or(1).trailing_zeros() as usize + 1;
+        let cascades = config.aabb_scale().trailing_zeros() as usize + 1;
         let shape = vec![cascades, side, side, side];
         state("occupancy.thickness".to_owned(), Dtype::F32, shape);
         let words = cascades * side.pow(3) / 32;

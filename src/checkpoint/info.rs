@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{ConfigError, ResolvedConfig};
 use crate::dataset::Opening;
 use crate::gpu::GpuError;
 
@@ -76,7 +76,7 @@ pub enum CheckpointError {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
     /// The complete configuration.
-    pub config: Config,
+    pub config: ResolvedConfig,
     /// Number of training steps done.
     pub step: u32,
     /// Seconds of training.
@@ -103,7 +103,7 @@ pub struct Info {
 impl Info {
     /// Metadata of parameters that were trained by another program, on unknown images.
     #[must_use]
-    pub fn imported(config: Config) -> Self {
+    pub fn imported(config: ResolvedConfig) -> Self {
         Self {
             config,
             step: 0,

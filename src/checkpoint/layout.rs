@@ -1,6 +1,6 @@
 //! Maps each named tensor to its position in the layout of the device buffers.
 
-use crate::config::{Algorithm, Config};
+use crate::config::{Algorithm, ResolvedConfig};
 use crate::field::Field;
 use crate::gpu::Buffer;
 use crate::train::Trainer;
@@ -17,7 +17,7 @@ pub(super) enum Role {
 }
 
 /// The quantities that are saved for each parameter under `config`.
-pub(super) fn roles(config: &Config) -> &'static [Role] {
+pub(super) fn roles(config: &ResolvedConfig) -> &'static [Role] {
     use Role::{Average, FirstMoment, OuterFirstMoment, OuterSecondMoment, SecondMoment, Value};
     match &config.meta {
         None => &[Value, Average, FirstMoment, SecondMoment],

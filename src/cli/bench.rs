@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Terminal;
 use crate::camera::Camera;
-use crate::config::{Config, PositionEncoding, SceneHints};
+use crate::config::{Budget, ConfigOptions, PositionEncoding, SceneHints};
 use crate::dataset::{Image, Split};
 use crate::gpu::{AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, profile};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
@@ -20,7 +20,7 @@ use crate::render::Renderer;
 use crate::scene::DemoScene;
 use crate::scene_frame::SceneFrame;
 use crate::session::journal::SCHEMA;
-use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale};
 use crate::step_state::StepState;
 use crate::text::si;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
@@ -387,18 +387,22 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     let default = match (in_turns, gpu.class()) {
         (true, AdapterClass::Software) => "learnit-small",
         (true, _) => "learnit",
-        (false, class) => Config::default_method(class),
+        (false, class) => Budget::from(class).default_method(),
     };
-    let method = args.method.as_deref().unwrap_or(default);
+    let options = ConfigOptions {
+        method: args.method.clone(),
+        overrides: args.overrides.clone(),
+        ..ConfigOptions::default()
+    };
     let mut config = if in_turns {
-        resolve::config_with_meta(None, Some(method), &args.overrides, gpu.class())?
+        options.load_with_meta(default)?
     } else {
-        let mut config = Config::preset(method, &args.overrides)?;
+        let mut config = options.load(default)?;
         config.meta = None;
         config
     };
     fit_cells(gpu.profile(), &mut config)?;
-    config.resolve(SceneHints::default(), gpu.class());
+    let config = config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
     let images = cameras
         .iter()
@@ -496,11 +500,12 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     terminal.note("each stage is timed alone; in a training step, stages overlap");
     let event = if in_turns { META } else { "training" };
     terminal.json(&serde_json::json!({
-        "schema": SCHEMA, "event": event, "method": method, "device": gpu.name(), "steps_per_second": rate,
+        "schema": SCHEMA, "event": event, "method": config.method, "device": gpu.name(), "steps_per_second": rate,
         "samples_per_second": kept * rate, "rays_per_second": rays * rate, "batch_size": config.training.batch_size,
     }))?;
     terminal.result(format!(
-        "{event} {method}: {rate:.2} {}steps/s, {}samples/s evaluated, {}rays/s",
+        "{event} {}: {rate:.2} {}steps/s, {}samples/s evaluated, {}rays/s",
+        config.method,
         if in_turns { "inner " } else { "" },
         si(kept * rate),
         si(rays * rate)

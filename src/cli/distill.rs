@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Terminal, command_line, train};
+use crate::config::ConfigOptions;
 use crate::session::{DistillOptions, FitOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
@@ -73,14 +74,17 @@ pub(super) struct Args {
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     let options = FitOptions {
         dataset: args.dataset.clone(),
-        method: args.method.clone(),
-        config: args.config.clone(),
-        overrides: args.overrides.clone(),
+        config: ConfigOptions {
+            method: args.method.clone(),
+            file: args.config.clone(),
+            overrides: args.overrides.clone(),
+            seed: args.seed,
+            ..ConfigOptions::default()
+        },
         out: args.out.clone(),
         steps: args.steps,
         seconds: args.seconds,
         eval_views: args.eval_views.clone(),
-        seed: args.seed,
         checkpoint_every: args.checkpoint_every,
         tensorboard: args.tensorboard,
         overwrite: args.force,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Terminal, command_line};
+use crate::config::ConfigOptions;
 use crate::session::{self, MetaEvalOptions, MetaOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
@@ -80,16 +81,19 @@ impl Args {
             root: self.root.clone(),
             splits: self.splits.clone(),
             train_fraction: self.train_fraction,
-            method: self.method.clone(),
-            config: self.config.clone(),
-            overrides: self.overrides.clone(),
+            config: ConfigOptions {
+                method: self.method.clone(),
+                file: self.config.clone(),
+                overrides: self.overrides.clone(),
+                seed: self.seed,
+                ..ConfigOptions::default()
+            },
             out: self.out.clone(),
             resume: self.resume.clone(),
             steps: self.steps,
             seconds: self.seconds,
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
-            seed: self.seed,
             checkpoint_every: self.checkpoint_every,
             tensorboard: self.tensorboard,
             overwrite: self.force,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Terminal, command_line};
-use crate::config::Background;
+use crate::config::{Background, ConfigOptions};
 use crate::session::{self, FitOptions, Result, Selection};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -104,9 +104,14 @@ impl Args {
     pub(super) fn options(&self) -> FitOptions {
         FitOptions {
             dataset: self.dataset.clone(),
-            method: self.method.clone(),
-            config: self.config.clone(),
-            overrides: self.overrides.clone(),
+            config: ConfigOptions {
+                method: self.method.clone(),
+                file: self.config.clone(),
+                overrides: self.overrides.clone(),
+                seed: self.seed,
+                background: self.background,
+                linear: self.linear,
+            },
             out: self.out.clone(),
             resume: self.resume.clone(),
             init: self.init.clone(),
@@ -117,10 +122,7 @@ impl Args {
             eval_views: self.eval_views.clone(),
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
-            seed: self.seed,
             checkpoint_every: self.checkpoint_every,
-            background: self.background,
-            linear: self.linear,
             tensorboard: self.tensorboard,
             overwrite: self.force,
             distill: None,

@@ -1,10 +1,13 @@
 //! From a configuration as it is written to a complete one.
 
+use std::ops::Deref;
+
+use serde::Serialize;
+
 use super::{
-    Background, Cells, Config, DEFAULT_SCALE, DensityActivation, ForwardFacing, Length, Ndc,
-    PositionEncoding, Sampler, Spacing, Surroundings,
+    Background, Budget, Cells, Config, DEFAULT_SCALE, DensityActivation, ForwardFacing, Length,
+    Ndc, PositionEncoding, Sampler, Spacing, Surroundings,
 };
-use crate::gpu::AdapterClass;
 
 /// What is added to raw densities in a box of cascades: a field that begins with a third of the density, since light has far
 /// to go there.
@@ -44,8 +47,10 @@ pub struct SceneHints {
 }
 
 impl Config {
-    /// Fill in what depends on the scene and on the adapter's class.
-    pub fn resolve(&mut self, hints: SceneHints, class: AdapterClass) {
+    /// Fill in what depends on the scene, of which the dataset says `hints`, and on the device.
+    #[must_use]
+    pub fn resolve(mut self, hints: SceneHints, budget: impl Into<Budget>) -> ResolvedConfig {
+        let budget = budget.into();
         let scene = &mut self.scene;
         if scene.forward_facing == ForwardFacing::Ndc
             && let Some(ndc) = hints.forward_facing
@@ -89,39 +94,29 @@ impl Config {
             scene.length = Length::World;
         }
         let length = scene.length;
-        let (unit_scale, unit_offset) = self.scene.unit_cube();
-        let software = class == AdapterClass::Software;
         // With fewer samples a network of a grid costs more to update than to evaluate.
         let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
         let networks = cells.map(Cells::n_networks).max().unwrap_or(0);
         let enough = (64 * networks).next_power_of_two();
-        let of_class = match class {
-            AdapterClass::Software => 1 << 15,
-            AdapterClass::Integrated => 1 << 17,
-            AdapterClass::Discrete => 1 << 18,
-        };
         let batch = *self
             .training
             .batch_size
-            .get_or_insert(enough.clamp(of_class, 1 << 18));
+            .get_or_insert(enough.clamp(budget.batch_size, 1 << 18));
         // Parts small enough for a slow adapter to finish a stage within a submission.
-        let parts = if software && networks == 0 {
-            batch.div_ceil(1 << 17)
-        } else {
-            1
-        };
+        let max_part = budget.max_part.filter(|_| networks == 0);
+        let parts = max_part.map_or(1, |most| batch.div_ceil(most));
         if self.training.n_rays.is_none() {
             self.training.micro_batches.get_or_insert(parts);
-            self.training.max_rays = Some(self.training.most_rays());
-            self.training.initial_rays = Some(self.training.first_rays());
         }
         if let Some(occupancy) = &mut self.occupancy {
             let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
-            occupancy.cells_per_update.get_or_insert(if software {
-                batch.max(2048)
-            } else {
-                (cells / 4).clamp(2048, 1 << 19)
-            });
+            occupancy
+                .cells_per_update
+                .get_or_insert(if budget.is_small {
+                    batch.max(2048)
+                } else {
+                    (cells / 4).clamp(2048, 1 << 19)
+                });
         }
         for pass in &mut self.passes {
             match &mut pass.sampler {
@@ -155,6 +150,71 @@ impl Config {
                 }
                 Sampler::Importance { .. } => {}
             }
+        }
+        ResolvedConfig::from_run(self)
+    }
+}
+
+/// A configuration in which everything is filled in that depends on the scene and the device. Only [`Config::resolve`] and
+/// [`Self::from_run`] make one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ResolvedConfig(Config);
+
+impl Deref for ResolvedConfig {
+    type Target = Config;
+
+    fn deref(&self) -> &Config {
+        &self.0
+    }
+}
+
+/// The value of a setting that every [`ResolvedConfig`] has.
+///
+/// # Panics
+/// Of a setting that is still left out.
+pub(crate) fn resolved<T>(setting: Option<T>) -> T {
+    setting.expect("a resolved configuration has this setting")
+}
+
+impl ResolvedConfig {
+    /// The configuration that a run was made with. Where it comes from a version without a setting, that takes the value with
+    /// which nothing changes.
+    #[must_use]
+    pub fn from_run(mut config: Config) -> Self {
+        let scene = &mut config.scene;
+        let aabb_scale = *scene.aabb_scale.get_or_insert(1);
+        scene.scale.get_or_insert(DEFAULT_SCALE);
+        scene.offset.get_or_insert([0.5; 3]);
+        let (unit_scale, unit_offset) = scene.unit_cube();
+        let training = &mut config.training;
+        let batch = *training
+            .batch_size
+            .get_or_insert(Budget::SOFTWARE.batch_size);
+        if training.n_rays.is_none() {
+            training.micro_batches.get_or_insert(1);
+            training.max_rays.get_or_insert(batch.clamp(256, 1 << 18));
+            training.initial_rays.get_or_insert((batch / 64).max(64));
+        }
+        if let Some(occupancy) = &mut config.occupancy {
+            let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+            occupancy.cells_per_update.get_or_insert(cells / 4);
+        }
+        for pass in &mut config.passes {
+            match &mut pass.sampler {
+                Sampler::RayMarch {
+                    cone_angle,
+                    coarse_steps,
+                    ..
+                } => {
+                    cone_angle.get_or_insert(0.0);
+                    coarse_steps.get_or_insert(0);
+                }
+                Sampler::Stratified { spacing, .. } => {
+                    spacing.get_or_insert(Spacing::Linear);
+                }
+                Sampler::Importance { .. } => {}
+            }
             match &mut pass.field.position_encoding {
                 PositionEncoding::HashGrid(grid) => {
                     let levels = f64::from(grid.n_levels.max(2) - 1);
@@ -172,5 +232,56 @@ impl Config {
                 }
             }
         }
+        Self(config)
+    }
+
+    /// Side of the scene's box in unit cubes.
+    #[must_use]
+    pub fn aabb_scale(&self) -> u32 {
+        resolved(self.scene.aabb_scale)
+    }
+
+    /// World to unit cube.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        resolved(self.scene.scale)
+    }
+
+    /// World to unit cube.
+    #[must_use]
+    pub fn offset(&self) -> [f64; 3] {
+        resolved(self.scene.offset)
+    }
+
+    /// Samples evaluated per step.
+    #[must_use]
+    pub fn batch_size(&self) -> u32 {
+        resolved(self.training.batch_size)
+    }
+
+    /// Rays per step at most.
+    #[must_use]
+    pub fn max_rays(&self) -> u32 {
+        let training = &self.training;
+        training
+            .n_rays
+            .unwrap_or_else(|| resolved(training.max_rays))
+    }
+
+    /// Rays of the first step.
+    #[must_use]
+    pub fn first_rays(&self) -> u32 {
+        let training = &self.training;
+        training
+            .n_rays
+            .unwrap_or_else(|| resolved(training.initial_rays))
+    }
+
+    /// The same with `change`, which leaves out nothing that was filled in.
+    #[must_use]
+    pub fn with(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.0.clone();
+        change(&mut config);
+        Self::from_run(config)
     }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Background;
+use super::resolve::resolved;
 
 /// Scene box and colours. World positions map to the unit cube by `u = world * scale + offset`; the encodings see the
 /// cube of side `aabb_scale` around 0.5.
@@ -70,23 +71,11 @@ pub const SCALE_RANGE: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 impl Scene {
     /// Scale and offset from the space that fields compute in to the unit cube: `cube = position * scale + offset`.
     #[must_use]
-    pub fn unit_cube(&self) -> (f64, [f64; 3]) {
+    pub(crate) fn unit_cube(&self) -> (f64, [f64; 3]) {
         match self.length {
-            Length::World => (self.box_scale(), self.box_offset()),
+            Length::World => (resolved(self.scale), resolved(self.offset)),
             Length::Normalized => (DEFAULT_SCALE, [0.5; 3]),
         }
-    }
-
-    /// World to unit cube, the default where nothing is said.
-    #[must_use]
-    pub fn box_scale(&self) -> f64 {
-        self.scale.unwrap_or(DEFAULT_SCALE)
-    }
-
-    /// World to unit cube, the default where nothing is said.
-    #[must_use]
-    pub fn box_offset(&self) -> [f64; 3] {
-        self.offset.unwrap_or([0.5; 3])
     }
 
     /// Gives backgrounds that go by the images their colours.

@@ -54,28 +54,6 @@ pub struct Training {
     pub precision: Precision,
 }
 
-impl Training {
-    /// Samples evaluated per step.
-    #[must_use]
-    pub fn batch(&self) -> u32 {
-        self.batch_size.unwrap_or(1 << 15)
-    }
-
-    /// Rays per step at most.
-    #[must_use]
-    pub fn most_rays(&self) -> u32 {
-        let adapted = || self.max_rays.unwrap_or(self.batch().clamp(256, 1 << 18));
-        self.n_rays.unwrap_or_else(adapted)
-    }
-
-    /// Rays of the first step.
-    #[must_use]
-    pub fn first_rays(&self) -> u32 {
-        let adapted = || self.initial_rays.unwrap_or((self.batch() / 64).max(64));
-        self.n_rays.unwrap_or_else(adapted)
-    }
-}
-
 fn four() -> f32 {
     4.0
 }

@@ -1,6 +1,6 @@
 //! Frequency encoding: `shaders/encoding/frequency.wgsl` (Mildenhall et al. 2020, eq. 4, without the factor π).
 
-use crate::config::FrequencyConfig;
+use crate::config::{FrequencyConfig, resolved};
 use crate::gpu::{Binding, Buffer, Defines, GpuError, Stage};
 use crate::network::{Batch, CellGrid, Rows};
 
@@ -54,8 +54,8 @@ impl Frequency {
         Self {
             frequencies: frequencies(n, highest),
             include_input: config.include_input,
-            scale: config.scale.unwrap_or(1.0),
-            offset: config.offset.unwrap_or_default(),
+            scale: resolved(config.scale),
+            offset: resolved(config.offset),
             cells: cells.cloned(),
         }
     }

@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::config::HashGridConfig;
+use crate::config::{HashGridConfig, resolved};
 use crate::gpu::{Advised, Allocator, Binding, Buffer, Defines, GpuError, Stage};
 use crate::network::{Batch, Rows};
 
@@ -65,7 +65,7 @@ pub struct HashGrid {
 /// `floor(base b^l)` cells.
 #[must_use]
 pub fn levels(config: &HashGridConfig) -> Vec<Level> {
-    let growth = config.per_level_scale.unwrap_or(2.0);
+    let growth = resolved(config.per_level_scale);
     let limit = 1_u64 << config.log2_hashmap_size;
     (0..config.n_levels)
         .map(|l| {

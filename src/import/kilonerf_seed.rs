@@ -8,10 +8,9 @@ use std::path::Path;
 
 use super::{ImportError, Imported, Linear, Matrix, RayOptions, Tensors, finite, single, size};
 use crate::config::{
-    Cells, Config, DensityActivation, DirectionEncoding, FeatureActivation, FrequencyConfig,
-    PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+    Budget, Cells, Config, DensityActivation, DirectionEncoding, FeatureActivation,
+    FrequencyConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler, SceneHints, Spacing,
 };
-use crate::gpu::AdapterClass;
 
 /// Properties of a model that its weights do not show.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,6 +177,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let config = ResolvedConfig::from_run(config);
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
@@ -216,7 +216,7 @@ fn config(
     resolution: [usize; 3],
     width: usize,
     [n_positions, n_directions]: [u32; 2],
-) -> Result<Config, ImportError> {
+) -> Result<ResolvedConfig, ImportError> {
     let mut config = Config::preset("kilonerf", &[])?;
     options.rays.configure(&mut config);
     config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
@@ -261,6 +261,5 @@ fn config(
         color.n_neurons = size(width);
         color.n_hidden_layers = 1;
     }
-    config.resolve(SceneHints::default(), AdapterClass::Software);
-    Ok(config)
+    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
 }

@@ -14,9 +14,9 @@ use super::{
     ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
 };
 use crate::config::{
-    Background, Config, DensityActivation, PositionEncoding, RayDirection, Sampler, SceneHints,
+    Background, Budget, Config, DensityActivation, PositionEncoding, RayDirection, ResolvedConfig,
+    Sampler, SceneHints,
 };
-use crate::gpu::AdapterClass;
 
 /// Maximum number of layers.
 const MAX_LAYERS: usize = 64;
@@ -139,6 +139,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let config = ResolvedConfig::from_run(config);
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
@@ -177,7 +178,7 @@ fn config(
     layout: Layout,
     max_log2: f64,
     [n_frequencies, width, n_hidden_layers]: [usize; 3],
-) -> Result<Config, ImportError> {
+) -> Result<ResolvedConfig, ImportError> {
     let mut config = Config::preset("learnit", &[])?;
     options.rays.configure(&mut config);
     let pass = &mut config.passes[0];
@@ -199,6 +200,5 @@ fn config(
     }
     pass.field.density_network.n_neurons = size(width);
     pass.field.density_network.n_hidden_layers = size(n_hidden_layers);
-    config.resolve(SceneHints::default(), AdapterClass::Software);
-    Ok(config)
+    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::checkpoint::{CheckpointError, read_whole};
-use crate::config::{Background, Config, ConfigError, Length, RayDirection};
+use crate::config::{Background, Config, ConfigError, Length, RayDirection, ResolvedConfig};
 
 /// An error of an import.
 #[derive(Debug, thiserror::Error)]
@@ -313,7 +313,7 @@ pub type Parameter = (String, Vec<usize>, Vec<f32>);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
     /// The whole configuration.
-    pub config: Config,
+    pub config: ResolvedConfig,
     /// Name, shape and values of every parameter.
     pub parameters: Vec<Parameter>,
 }

@@ -10,10 +10,10 @@ use super::{
     ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
 };
 use crate::config::{
-    Config, DirectionEncoding, FeatureActivation, FieldConfig, ForwardFacing, FrequencyConfig, Ndc,
-    PassConfig, PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+    Budget, Config, DirectionEncoding, FeatureActivation, FieldConfig, ForwardFacing,
+    FrequencyConfig, Ndc, PassConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler,
+    SceneHints, Spacing,
 };
-use crate::gpu::AdapterClass;
 
 /// Properties of a model that its weights do not show. The defaults are nerf-pytorch's for Blender scenes.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,10 +169,11 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
             field: field(&tensors, prefix, &model, &preset.field, options)?,
         });
     }
-    config.resolve(SceneHints::default(), AdapterClass::Software);
+    let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
     // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let config = ResolvedConfig::from_run(config);
     Ok(Imported {
         config,
         parameters: finite(&tensors, all)?,

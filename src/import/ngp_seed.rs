@@ -7,11 +7,10 @@ use std::path::Path;
 
 use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
 use crate::config::{
-    ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss,
-    NetworkConfig, PositionEncoding, RayDirection, Sampler, SceneHints, Spacing,
+    Budget, ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss,
+    NetworkConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler, SceneHints, Spacing,
 };
 use crate::encoding::hash_grid::levels;
-use crate::gpu::AdapterClass;
 
 /// Maximum number of levels and layers.
 const MAX_LEVELS: usize = 32;
@@ -104,6 +103,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     // Refuse sizes that no kernel supports.
     let origin = format!("that {} makes", path.display());
     let config = Config::parse(&config.to_toml(), &origin, &[])?;
+    let config = ResolvedConfig::from_run(config);
     let mut all = tables;
     all.extend(parameters("density_network", &density));
     all.extend(parameters("color_network", &color));
@@ -210,7 +210,7 @@ fn config(
     n_directions: u32,
     n_density_outputs: u32,
     [density, color]: [NetworkConfig; 2],
-) -> Result<Config, ImportError> {
+) -> Result<ResolvedConfig, ImportError> {
     let mut config = Config::preset("ngp", &[])?;
     "ngp-seed".clone_into(&mut config.method);
     options.rays.configure(&mut config);
@@ -245,8 +245,7 @@ fn config(
     field.color_network = Some(color);
     field.density_activation = DensityActivation::Exp;
     field.color_activation = ColorActivation::Sigmoid;
-    config.resolve(SceneHints::default(), AdapterClass::Software);
-    Ok(config)
+    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
 }
 
 #[cfg(test)]

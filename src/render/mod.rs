@@ -15,7 +15,7 @@ pub(crate) use screen::texture_of;
 pub use screen::{GpuShade, Picture, Shading, Show};
 
 use crate::camera::Camera;
-use crate::config::{Config, Sampler};
+use crate::config::{ResolvedConfig, Sampler};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{
     AdapterClass, Allocator, Buffer, Gpu, GpuError, Planner, Profile, ReadBack, Stage, Submitter,
@@ -33,7 +33,7 @@ use screen::Screen;
 #[derive(Debug)]
 pub struct Renderer {
     gpu: Arc<Gpu>,
-    config: Config,
+    config: ResolvedConfig,
     passes: Vec<Pass>,
     /// What is rendered, pass by pass; [`crate::train::Trainer::export_ema`] fills it.
     pub parameters: Vec<FieldParameters>,
@@ -159,7 +159,11 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(allocator: &dyn Allocator, config: &Config, fields: &[Field]) -> Result<Self, GpuError> {
+    fn new(
+        allocator: &dyn Allocator,
+        config: &ResolvedConfig,
+        fields: &[Field],
+    ) -> Result<Self, GpuError> {
         let in_rounds = rounds::sampler(config).is_some();
         let plain = if in_rounds {
             &rounds::without_culling(config)
@@ -188,7 +192,7 @@ impl Renderer {
     /// A renderer of fields of `config`'s shape, that looks where `occupancy` (bits) says.
     pub fn new(
         gpu: &Arc<Gpu>,
-        config: &Config,
+        config: &ResolvedConfig,
         occupancy: Option<&Buffer>,
     ) -> Result<Self, GpuError> {
         let fields = Field::of_passes(gpu.profile(), config)?;
@@ -233,7 +237,7 @@ impl Renderer {
 
     fn of_fields(
         gpu: &Arc<Gpu>,
-        config: &Config,
+        config: &ResolvedConfig,
         occupancy: Option<&Buffer>,
         fields: &[Field],
         parameters: Vec<FieldParameters>,
@@ -277,7 +281,7 @@ impl Renderer {
     }
 
     /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
-    fn capacities(profile: &Profile, config: &Config, fields: &[Field]) -> Vec<Capacity> {
+    fn capacities(profile: &Profile, config: &ResolvedConfig, fields: &[Field]) -> Vec<Capacity> {
         let mut kept: u32 = match profile.class {
             AdapterClass::Software => 1 << 15,
             AdapterClass::Integrated => 1 << 17,
@@ -329,7 +333,7 @@ impl Renderer {
     pub fn plan(
         parameters: &dyn Allocator,
         batch: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
     ) -> Result<(), GpuError> {
         let fields = Field::of_passes(batch.profile(), config)?;
         FieldParameters::of_passes(parameters, &fields)?;
@@ -359,7 +363,7 @@ impl Renderer {
 
     /// The configuration.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &ResolvedConfig {
         &self.config
     }
 

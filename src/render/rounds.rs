@@ -3,7 +3,7 @@
 //!
 //! Nothing behind an opaque surface is evaluated, not even its density, and the last few rays have all the room.
 
-use crate::config::{Config, Sampler};
+use crate::config::{ResolvedConfig, Sampler};
 use crate::field::FieldParameters;
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
@@ -15,7 +15,7 @@ use crate::step_state::StepState;
 const MIN_TRANSMITTANCE: f32 = 1e-3;
 
 /// The sampler of `config`, if rays are rendered in rounds.
-pub(super) fn sampler(config: &Config) -> Option<&Sampler> {
+pub(super) fn sampler(config: &ResolvedConfig) -> Option<&Sampler> {
     let [pass] = config.passes.as_slice() else {
         return None;
     };
@@ -23,17 +23,17 @@ pub(super) fn sampler(config: &Config) -> Option<&Sampler> {
 }
 
 /// `config` as rounds evaluate it: what is placed is evaluated, since rounds end where rays do.
-pub(super) fn without_culling(config: &Config) -> Config {
-    let mut config = config.clone();
-    for pass in &mut config.passes {
-        if let Sampler::RayMarch {
-            min_transmittance, ..
-        } = &mut pass.sampler
-        {
-            *min_transmittance = 0.0;
+pub(super) fn without_culling(config: &ResolvedConfig) -> ResolvedConfig {
+    config.with(|config| {
+        for pass in &mut config.passes {
+            if let Sampler::RayMarch {
+                min_transmittance, ..
+            } = &mut pass.sampler
+            {
+                *min_transmittance = 0.0;
+            }
         }
-    }
-    config
+    })
 }
 
 /// Buffers that rounds need besides a pass's.
@@ -52,7 +52,7 @@ impl Rounds {
     /// Rounds of `pass`, which culls nothing, for the method in `config`.
     pub(super) fn new(
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
         pass: &Pass,
     ) -> Result<Self, GpuError> {
         let (max_samples, given) = match config.passes[0].sampler {

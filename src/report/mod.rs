@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use image::ImageError;
 
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::dataset::Image;
 use crate::eval::{self, EvalReport, ViewQuality};
 use crate::run::{RunDir, RunError};
@@ -87,7 +87,7 @@ impl Example {
         view: &ViewQuality,
         image: &Image,
         prediction: Vec<u8>,
-        config: &Config,
+        config: &ResolvedConfig,
     ) -> Self {
         Self {
             label: label.to_owned(),

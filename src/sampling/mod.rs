@@ -7,7 +7,7 @@ pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
-use crate::config::{Config, Ndc, Sampler, Spacing};
+use crate::config::{Ndc, ResolvedConfig, Sampler, Spacing, resolved};
 use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
 use crate::step_state::StepState;
 
@@ -27,12 +27,12 @@ pub struct SceneBox {
 impl SceneBox {
     /// The box of a resolved configuration.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &ResolvedConfig) -> Self {
         let (scale, offset) = config.scene.unit_cube();
         Self {
             scale: scale as f32,
             offset: offset.map(|v| v as f32),
-            aabb_scale: config.scene.aabb_scale.unwrap_or(1),
+            aabb_scale: config.aabb_scale(),
             ndc: config.scene.ndc,
         }
     }
@@ -162,7 +162,7 @@ impl Sampling<'_> {
                 ..
             } => {
                 let counts = (steps, max_samples);
-                let growth = (cone_angle.unwrap_or(0.0), coarse_steps.unwrap_or(0));
+                let growth = (resolved(cone_angle), resolved(coarse_steps));
                 let (scene, resolution) = (self.scene, self.resolution);
                 ray_march::shader(counts, growth, scene, resolution, self.jitter, self.limited)
             }

@@ -14,7 +14,7 @@ use super::view_progress::ViewProgress;
 use super::views::Selection;
 use super::{Error, Observer, ObserverExt, Result};
 use crate::camera::Camera;
-use crate::config::{Background, Config};
+use crate::config::{Background, ResolvedConfig};
 use crate::dataset::same_picture::{self, Thumbnail};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{self, Context, EvalReport};
@@ -27,7 +27,7 @@ use crate::text::{counted, counted_len};
 use crate::train::operations;
 
 /// Describe the evaluation, with an estimate of its time if it is slow on a software adapter.
-fn evaluating(gpu: &Gpu, config: &Config, images: &[Image]) -> Result<String, GpuError> {
+fn evaluating(gpu: &Gpu, config: &ResolvedConfig, images: &[Image]) -> Result<String, GpuError> {
     let what = format!("evaluating {}", counted_len(images.len(), "view"));
     let Some([_, ray]) = operations(gpu.profile(), config)? else {
         return Ok(what);
@@ -167,7 +167,7 @@ pub(crate) fn evaluate(
 pub(crate) fn keep(
     observer: &dyn Observer,
     dir: &RunDir,
-    config: &Config,
+    config: &ResolvedConfig,
     report: &EvalReport,
     examples: &[Example],
 ) -> Result<()> {

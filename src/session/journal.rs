@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::{Observer, ObserverExt, Result};
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::run::{MetricsLog, RunDir, RunError};
 use crate::tensorboard::EventLog;
 
@@ -59,7 +59,7 @@ impl<'a> Journal<'a> {
     pub(crate) fn begin(
         observer: &'a dyn Observer,
         dir: &RunDir,
-        config: &Config,
+        config: &ResolvedConfig,
         resumed: Option<u32>,
         tensorboard: bool,
     ) -> Result<Self> {

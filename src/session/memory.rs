@@ -1,6 +1,6 @@
 //! Device memory that a run needs, and the speed of software adapters.
 
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
 use crate::distillation::{Distiller, Teacher};
 use crate::gpu::{Gpu, GpuError};
@@ -21,7 +21,11 @@ pub(crate) struct Memory {
 }
 
 /// Compute the device memory for training on `dataset` with a resolved configuration.
-pub(crate) fn memory(gpu: &Gpu, config: &Config, dataset: &Dataset) -> Result<Memory, GpuError> {
+pub(crate) fn memory(
+    gpu: &Gpu,
+    config: &ResolvedConfig,
+    dataset: &Dataset,
+) -> Result<Memory, GpuError> {
     let plan = plan(gpu.profile(), config)?;
     let pixels: u64 = dataset
         .train
@@ -42,7 +46,7 @@ impl Memory {
     pub(crate) fn add_teacher(
         &mut self,
         gpu: &Gpu,
-        config: &Config,
+        config: &ResolvedConfig,
         teacher: &Teacher,
     ) -> Result<(), GpuError> {
         let teacher = Distiller::bytes(gpu.profile(), config, teacher, self.plan.capacities[0])?;

@@ -81,10 +81,10 @@ pub(crate) fn look_at(
     checkpoint: Checkpoint,
     background: Option<Background>,
 ) -> Result<OpenRun> {
-    let mut config = checkpoint.info.config.clone();
-    if let Some(background) = background {
-        config.scene.eval_background = background;
-    }
+    let of_run = &checkpoint.info.config;
+    let config = of_run.with(|config| {
+        config.scene.eval_background = background.unwrap_or(config.scene.eval_background);
+    });
     let occupancy = checkpoint.load_occupancy(gpu)?;
     let renderer = Renderer::new(gpu, &config, occupancy.as_ref())?;
     let fields: Vec<_> = renderer.fields().collect();

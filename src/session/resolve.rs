@@ -3,55 +3,20 @@
 use std::path::Path;
 
 use super::{Error, Observer, ObserverExt, Result};
-use crate::config::{
-    Background, Config, ConfigError, ForwardFacing, Meta, SceneHints, Surroundings,
-};
+use crate::config::{Background, Config, ForwardFacing, ResolvedConfig, SceneHints, Surroundings};
 use crate::dataset::doctor::{self, Bounds, Problem, Severity};
 use crate::dataset::framing::short;
 use crate::dataset::{Dataset, Frame};
 use crate::gpu::AdapterClass;
 use crate::images::near_far;
 
-/// The configuration for meta-learning; see [`config`]. Any method can be meta-learned: if it has no section `meta`, one that
-/// suits its optimiser is added. Overrides of `meta.…` are applied after that.
-pub(crate) fn config_with_meta(
-    file: Option<&Path>,
-    method: Option<&str>,
-    overrides: &[String],
-    class: AdapterClass,
-) -> Result<Config, ConfigError> {
-    let of_meta = |text: &&String| text.trim_start().starts_with("meta.");
-    let (of_meta, others): (Vec<&String>, Vec<&String>) = overrides.iter().partition(of_meta);
-    let cloned = |list: Vec<&String>| list.into_iter().cloned().collect::<Vec<_>>();
-    let mut config = self::config(file, method, &cloned(others), class)?;
-    let suiting = Meta::suiting(&config.optimizer);
-    config.meta.get_or_insert(suiting);
-    config.distillation = None;
-    Config::parse(&config.to_toml(), &config.method, &cloned(of_meta))
-}
-
-/// The configuration that the flags ask for: a file, a preset, or the default for adapters of `class`. It is not resolved yet.
-pub(crate) fn config(
-    file: Option<&Path>,
-    method: Option<&str>,
-    overrides: &[String],
-    class: AdapterClass,
-) -> Result<Config, ConfigError> {
-    match (file, method) {
-        (Some(file), _) => Config::from_file(file, overrides),
-        (None, method) => {
-            Config::preset(method.unwrap_or(Config::default_method(class)), overrides)
-        }
-    }
-}
-
 /// Fill in the values that depend on the scene and the device, and note those taken from the cameras and the images.
 pub(crate) fn resolve(
     observer: &dyn Observer,
-    config: &mut Config,
+    config: Config,
     dataset: &mut Dataset,
     class: AdapterClass,
-) {
+) -> ResolvedConfig {
     if dataset.surroundings.is_none() && config.goes_by_images() {
         dataset.survey();
     }
@@ -63,17 +28,16 @@ pub(crate) fn resolve(
         (None, None) => "because",
     };
     let given = [config.scene.background, config.scene.eval_background];
-    config.resolve(hints, class);
+    let config = config.resolve(hints, class);
     if let Some(framing) = framing.filter(|_| !is_placed && config.scene.ndc.is_none()) {
-        let scene = &config.scene;
-        let [x, y, z] = scene.box_offset();
+        let [x, y, z] = config.offset();
         observer.note(format!(
             "scene: a box of {} world units per side, {why} {} (scene.scale={} scene.offset=[{x},{y},{z}] \
              scene.aabb_scale={}; change them with --set)",
-            short(f64::from(scene.aabb_scale.unwrap_or(1)) / scene.box_scale()),
+            short(f64::from(config.aabb_scale()) / config.scale()),
             framing.reason(),
-            scene.box_scale(),
-            scene.aabb_scale.unwrap_or(1),
+            config.scale(),
+            config.aabb_scale(),
         ));
     }
     if config.scene.forward_facing == ForwardFacing::Ndc
@@ -107,11 +71,12 @@ pub(crate) fn resolve(
             "background: {background}, {why} (choose another with --background{more})"
         ));
     }
+    config
 }
 
 /// The scene box of a resolved configuration, in world units. In normalised device coordinates, which hold everything in front
 /// of the cameras, it is the box that `dataset` suggests.
-pub(crate) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
+pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Bounds {
     box_of(
         config,
         if config.scene.ndc.is_some() {
@@ -123,11 +88,10 @@ pub(crate) fn world_box(dataset: &Dataset, config: &Config) -> Bounds {
 }
 
 /// The scene box of a resolved configuration, in world units; values in `hints` take precedence.
-pub(crate) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
-    let scene = &config.scene;
-    let scale = hints.scale.unwrap_or(scene.box_scale());
-    let offset = hints.offset.unwrap_or(scene.box_offset());
-    let side = hints.aabb_scale.or(scene.aabb_scale).unwrap_or(1);
+pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Bounds {
+    let scale = hints.scale.unwrap_or(config.scale());
+    let offset = hints.offset.unwrap_or(config.offset());
+    let side = hints.aabb_scale.unwrap_or(config.aabb_scale());
     let corner = |sign: f64| offset.map(|o| (0.5 + sign * f64::from(side) / 2.0 - o) / scale);
     Bounds {
         low: corner(-1.0),
@@ -136,10 +100,10 @@ pub(crate) fn box_of(config: &Config, hints: SceneHints) -> Bounds {
 }
 
 /// Problems of the cameras of `dataset` with a resolved configuration.
-pub(crate) fn problems(dataset: &Dataset, config: &Config) -> Vec<Problem> {
+pub(crate) fn problems(dataset: &Dataset, config: &ResolvedConfig) -> Vec<Problem> {
     let world = world_box(dataset, config);
     let near_far = |view: &Frame| near_far(config, view.near_far);
-    let cubes = config.scene.aabb_scale.unwrap_or(1);
+    let cubes = config.aabb_scale();
     let mut problems = doctor::check(dataset, &world, cubes, &near_far);
     for cells in config.passes.iter().filter_map(|p| p.field.cells.as_ref()) {
         let corner = |share: [f32; 3]| -> [f64; 3] {
@@ -163,7 +127,7 @@ pub(crate) fn check(
     observer: &dyn Observer,
     dataset: &Dataset,
     path: &Path,
-    config: &Config,
+    config: &ResolvedConfig,
 ) -> Result<()> {
     let problems = problems(dataset, config);
     let (errors, warnings): (Vec<_>, Vec<_>) = problems
@@ -184,7 +148,7 @@ pub(crate) fn check(
 }
 
 /// Return an error if the near bound of a view is not below its far bound.
-fn check_depths(dataset: &Dataset, config: &Config) -> Result<()> {
+fn check_depths(dataset: &Dataset, config: &ResolvedConfig) -> Result<()> {
     let frames = dataset
         .train
         .iter()

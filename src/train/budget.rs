@@ -1,9 +1,9 @@
 //! The memory plan: what a run will allocate on the device, decided before anything is.
 
 use super::buffers::{Allocators, Buffers};
-use crate::config::{Cells, Config, PassConfig};
+use crate::config::{Budget, Cells, Config, PassConfig, ResolvedConfig};
 use crate::field::Field;
-use crate::gpu::{GpuError, Planner, Profile};
+use crate::gpu::{AdapterClass, GpuError, Planner, Profile};
 use crate::network::{CellGrid, SavedActivations};
 use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -52,6 +52,16 @@ impl MemoryPlan {
     }
 }
 
+impl From<AdapterClass> for Budget {
+    fn from(class: AdapterClass) -> Self {
+        match class {
+            AdapterClass::Software => Self::SOFTWARE,
+            AdapterClass::Integrated => Self::INTEGRATED,
+            AdapterClass::Discrete => Self::DISCRETE,
+        }
+    }
+}
+
 /// Micro-batches of a step at most.
 const MAX_PARTS: u32 = 4096;
 
@@ -60,7 +70,10 @@ const MAX_PARTS: u32 = 4096;
 ///
 /// # Errors
 /// As [`plan`].
-pub fn operations(profile: &Profile, config: &Config) -> Result<Option<[f64; 2]>, GpuError> {
+pub fn operations(
+    profile: &Profile,
+    config: &ResolvedConfig,
+) -> Result<Option<[f64; 2]>, GpuError> {
     let Some(per_ray) = samples_of_passes(config) else {
         return Ok(None);
     };
@@ -69,7 +82,7 @@ pub fn operations(profile: &Profile, config: &Config) -> Result<Option<[f64; 2]>
     let multiply_adds: f64 = weighted
         .map(|(&n, field)| f64::from(n) * field.multiply_adds() as f64)
         .sum();
-    let rays = f64::from(config.training.first_rays());
+    let rays = f64::from(config.first_rays());
     Ok(Some([6.0 * multiply_adds * rays, 2.0 * multiply_adds]))
 }
 
@@ -125,10 +138,10 @@ pub fn fit_cells(profile: &Profile, config: &mut Config) -> Result<(), PlanError
 ///
 /// # Errors
 /// [`GpuError::TooLarge`] when parameters, or the smallest micro-batch, do not fit a binding.
-pub fn plan(profile: &Profile, config: &Config) -> Result<MemoryPlan, GpuError> {
+pub fn plan(profile: &Profile, config: &ResolvedConfig) -> Result<MemoryPlan, GpuError> {
     let fields = Field::of_passes(profile, config)?;
     let training = &config.training;
-    let max_rays = training.most_rays();
+    let max_rays = config.max_rays();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
     // Who names both rays and parts is taken at their word.
     let named = training.n_rays.is_some() && training.micro_batches.is_some();
@@ -171,14 +184,14 @@ pub fn plan(profile: &Profile, config: &Config) -> Result<MemoryPlan, GpuError> 
     })
 }
 
-fn capacities(config: &Config, max_rays: u32, micro_batches: u32) -> Vec<Capacity> {
+fn capacities(config: &ResolvedConfig, max_rays: u32, micro_batches: u32) -> Vec<Capacity> {
     let training = &config.training;
     if let Some(n) = training.n_rays
         && let Some(capacities) = Capacity::of_rays(config, n.div_ceil(micro_batches))
     {
         return capacities;
     }
-    let kept = (training.batch() / micro_batches).next_multiple_of(512);
+    let kept = (config.batch_size() / micro_batches).next_multiple_of(512);
     let capacity = Capacity {
         rays: (max_rays / micro_batches).max(64),
         marched: ((kept as f32 * training.marched_per_kept) as u32).next_multiple_of(512),

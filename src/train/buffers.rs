@@ -3,7 +3,7 @@
 use super::RING;
 use super::budget::MemoryPlan;
 use crate::compositing::RAY_LOSS_BYTES;
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::gpu::{Allocator, Buffer, GpuError};
 use crate::network::SavedActivations;
 use crate::occupancy::OccupancyGrid;
@@ -40,7 +40,7 @@ impl Buffers {
     /// Buffers for training under a resolved `config` with passes of `capacities`.
     pub(super) fn new(
         allocators: Allocators<'_>,
-        config: &Config,
+        config: &ResolvedConfig,
         capacities: &[Capacity],
     ) -> Result<Self, GpuError> {
         let Allocators {
@@ -91,7 +91,7 @@ impl MemoryPlan {
     pub(super) fn allocate(
         &self,
         allocator: &dyn Allocator,
-        config: &Config,
+        config: &ResolvedConfig,
     ) -> Result<Buffers, GpuError> {
         let allocators = Allocators {
             parameters: allocator,

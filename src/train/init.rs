@@ -1,6 +1,6 @@
 //! Initial parameters: hash features uniform in ±1e-4, network weights as the configuration says.
 
-use crate::config::{Config, Initialization};
+use crate::config::{Initialization, ResolvedConfig};
 use crate::field::Field;
 use crate::gpu::Gpu;
 use crate::network::Layout;
@@ -35,7 +35,7 @@ fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut 
 /// Write initial values and averages.
 pub(super) fn initialize(
     gpu: &Gpu,
-    config: &Config,
+    config: &ResolvedConfig,
     fields: &[&Field],
     dense: &DenseGroup,
     sparse: &[SparseGroup],

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub use budget::{MemoryPlan, PlanError, fit_cells, max_networks, operations, plan};
 pub use progress::{InnerProgress, Progress, TrainEvent};
 
-use crate::config::{Config, Optimizer};
+use crate::config::{Optimizer, ResolvedConfig};
 use crate::distillation::{Distiller, Extraction, Teacher};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{Buffer, Counts, Gpu, GpuError, ReadBack, Stage, Submitter};
@@ -87,7 +87,7 @@ const AHEAD: u32 = 8;
 #[derive(Debug)]
 pub struct Trainer {
     gpu: Arc<Gpu>,
-    config: Config,
+    config: ResolvedConfig,
     /// The configuration's, as it takes the steps.
     optimizer: Optimizer,
     /// What steps begin with, of a method that learns that.
@@ -127,7 +127,7 @@ impl Trainer {
     /// is left to do is on images.
     pub fn new(
         gpu: &Arc<Gpu>,
-        config: &Config,
+        config: &ResolvedConfig,
         images: &ImageSet,
         teacher: Option<&Teacher>,
     ) -> Result<Self, GpuError> {
@@ -240,7 +240,7 @@ impl Trainer {
 
     /// The configuration.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> &ResolvedConfig {
         &self.config
     }
 
@@ -283,7 +283,7 @@ impl Trainer {
     fn first_state(&self) -> StepState {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.seed = self.config.seed;
-        let rays = self.config.training.first_rays();
+        let rays = self.config.first_rays();
         state.next_rays = rays.min(self.passes[0].capacity.rays);
         state
     }

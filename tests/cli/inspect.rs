@@ -41,7 +41,7 @@ fn a_good_dataset_is_described() {
         "6 training, 0 validation, 3 test",
         "9, 24×24, with alpha",
         "pinhole, 40.1° wide",
-        "4.03 to 4.03 from what they look at, (0.00, 0.00, 0.00)",
+        "4.03 to 4.03 from their common focus, (0.00, 0.00, 0.00)",
         "no problems",
     ] {
         assert!(printed.contains(part), "`{part}` is not in {printed}");

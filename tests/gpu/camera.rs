@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytemuck::Zeroable;
 use kiln::camera::{Camera, Lens};
-use kiln::config::{Background, Config};
+use kiln::config::{Background, Config, ResolvedConfig};
 use kiln::dataset::Image;
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
@@ -16,9 +16,9 @@ use kiln::step_state::StepState;
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, crop_range, linear_from_srgb, on_device, srgb_from_linear};
 
-fn config(overrides: &[&str]) -> Config {
+fn config(overrides: &[&str]) -> ResolvedConfig {
     let overrides: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
-    Config::preset("ngp-small", &overrides).unwrap()
+    ResolvedConfig::from_run(Config::preset("ngp-small", &overrides).unwrap())
 }
 
 fn camera(lens: Lens, width: u32, height: u32) -> Camera {
@@ -194,7 +194,7 @@ fn images() -> (Vec<Image>, Vec<Camera>) {
 /// Draw 1000 rays, check each against its image, and return them.
 fn draw(
     gpu: &Arc<Gpu>,
-    config: &Config,
+    config: &ResolvedConfig,
     chunk_bytes: u64,
     chunks: usize,
     state: StepState,
@@ -382,7 +382,13 @@ fn rays_measured_in_depth() {
 }
 
 /// The first `n` rays of a training step.
-fn drawn(gpu: &Arc<Gpu>, set: &ImageSet, step: u32, config: &Config, n: usize) -> Vec<GpuRay> {
+fn drawn(
+    gpu: &Arc<Gpu>,
+    set: &ImageSet,
+    step: u32,
+    config: &ResolvedConfig,
+    n: usize,
+) -> Vec<GpuRay> {
     let rig = Rig::new(gpu, n, 0, 0);
     rig.set(StepState {
         step,
@@ -445,7 +451,7 @@ fn first_steps_start_far_from_the_cameras() {
             let camera = GpuCamera::new(&camera, near_far, &frame);
             ImageSet::upload(gpu, &images, &[camera]).unwrap()
         };
-        let start = |set: &ImageSet, step: u32, config: &Config| {
+        let start = |set: &ImageSet, step: u32, config: &ResolvedConfig| {
             let starts = drawn(gpu, set, step, config, 100);
             assert!(starts.iter().all(|r| r.t_min == starts[0].t_min));
             starts[0].t_min
@@ -462,13 +468,7 @@ fn first_steps_start_far_from_the_cameras() {
         ] {
             assert_eq!(start(&set, step, &config), inside, "step {step}");
         }
-        let plain = Config {
-            training: kiln::config::Training {
-                near_start: None,
-                ..config.training.clone()
-            },
-            ..config.clone()
-        };
+        let plain = config.with(|config| config.training.near_start = None);
         assert_eq!(start(&set, 0, &plain), 0.25);
         // Half of a short ray is left.
         assert_eq!(start(&upload([0.5, 3.5]), 0, &config), 1.0);

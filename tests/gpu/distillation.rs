@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln::config::{Config, SceneHints};
+use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::distillation::{Distiller, Teacher};
 use kiln::field::{Field, FieldParameters, KeptSamples};
 use kiln::gpu::{AdapterClass, Gpu, Planner, Stage};
@@ -16,15 +16,14 @@ use crate::reference::distillation::DistillationLoss;
 use crate::reference::random::Pcg;
 use crate::support::{Rig, assert_close, on_device, to_f64};
 
-fn config(preset: &str, overrides: &[&str]) -> Config {
+fn config(preset: &str, overrides: &[&str]) -> ResolvedConfig {
     let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-    let mut config = Config::preset(preset, &overrides).unwrap();
-    config.resolve(SceneHints::default(), AdapterClass::Software);
-    config
+    let config = Config::preset(preset, &overrides).unwrap();
+    config.resolve(SceneHints::default(), AdapterClass::Software)
 }
 
 /// Random weights and tables of one field.
-fn random(gpu: &Arc<Gpu>, config: &Config, pcg: &mut Pcg) -> (Field, FieldParameters) {
+fn random(gpu: &Arc<Gpu>, config: &ResolvedConfig, pcg: &mut Pcg) -> (Field, FieldParameters) {
     let field = Field::of_passes(gpu.profile(), config).unwrap().remove(0);
     let parameters = FieldParameters::new(gpu, &field).unwrap();
     let mut fill = |buffer: &kiln::gpu::Buffer, bound: f64| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::camera::{Camera, Lens};
-use kiln::config::{Config, SceneHints};
+use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters};
 use kiln::gpu::Gpu;
@@ -26,7 +26,7 @@ const SWEPT: usize = 1024;
 
 struct Setup {
     gpu: Arc<Gpu>,
-    config: Config,
+    config: ResolvedConfig,
     field: Field,
     parameters: FieldParameters,
     grid: OccupancyGrid,
@@ -50,8 +50,8 @@ impl Setup {
             "passes.field.density_network.biases=true",
             "passes.field.density_bias=0.0",
         ];
-        let mut config = Config::preset("ngp-small", &overrides.map(str::to_owned)).unwrap();
-        config.resolve(SceneHints::default(), gpu.class());
+        let config = Config::preset("ngp-small", &overrides.map(str::to_owned)).unwrap();
+        let config = config.resolve(SceneHints::default(), gpu.class());
         let field = Field::new(gpu.profile(), &config.passes[0].field).unwrap();
         let parameters = FieldParameters::new(gpu, &field).unwrap();
         let level = &field.tables().levels()[0];

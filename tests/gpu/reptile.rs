@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kiln::checkpoint::Checkpoint;
-use kiln::config::{Config, Meta, SceneHints};
+use kiln::config::{Config, Meta, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
 use kiln::gpu::{Buffer, Gpu};
 use kiln::images::{GpuCamera, ImageSet, TASKS, near_far};
@@ -37,20 +37,19 @@ const WITH_ADAM: [&str; 6] = [
 ];
 
 /// The configuration that meta-learns the initialisation of a hash grid.
-fn meta_config(gpu: &Gpu, overrides: &[&str]) -> Config {
+fn meta_config(gpu: &Gpu, overrides: &[&str]) -> ResolvedConfig {
     let mut config = config(&[]);
     config.meta = Some(Meta {
         inner_steps: INNER,
         ..Meta::suiting(&config.optimizer)
     });
     let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
-    let mut config = Config::parse(&config.to_toml(), "test", &overrides).unwrap();
-    config.resolve(SceneHints::default(), gpu.class());
-    config
+    let config = Config::parse(&config.to_toml(), "test", &overrides).unwrap();
+    config.resolve(SceneHints::default(), gpu.class())
 }
 
 /// Spheres in different colours, and one more in the slot of the held-out object.
-fn objects(gpu: &Gpu, config: &Config) -> ImageSet {
+fn objects(gpu: &Gpu, config: &ResolvedConfig) -> ImageSet {
     let cameras: Vec<_> = (0..VIEWS).map(|i| camera(i as f32 * 0.27, 0.4)).collect();
     let side = u64::from(cameras[0].width);
     let pixels = u64::from(VIEWS) * side * side;
@@ -254,8 +253,7 @@ fn training_starts_from_the_learned_initialisation() {
         let learned: Vec<Vec<f32>> = parameters(&trainer).iter().map(|b| all(gpu, b)).collect();
         let saved = saved(gpu, &trainer);
 
-        let mut config = trainer.config().clone();
-        config.meta = None;
+        let config = trainer.config().with(|config| config.meta = None);
         assert!(config.optimizer.ema_decay > 0.0, "averages are tested too");
         let set = objects(gpu, &config);
         let mut initialised = Trainer::new(gpu, &config, &set, None).unwrap();
@@ -273,10 +271,11 @@ fn training_starts_from_the_learned_initialisation() {
         let bits = gpu.read::<u32>(bits, 0, bits.bytes() as usize / 4).unwrap();
         assert!(bits.iter().all(|b| *b == u32::MAX));
 
-        let mut wider = config.clone();
-        if let Some(network) = &mut wider.passes[0].field.color_network {
-            network.n_neurons = 32;
-        }
+        let wider = config.with(|config| {
+            if let Some(network) = &mut config.passes[0].field.color_network {
+                network.n_neurons = 32;
+            }
+        });
         let fields = kiln::field::Field::of_passes(gpu.profile(), &wider).unwrap();
         let error = saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap_err();
         assert!(

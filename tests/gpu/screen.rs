@@ -19,8 +19,8 @@ pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, 
     if Config::preset(preset, &[]).unwrap().occupancy.is_some() {
         overrides.push(format!("occupancy.resolution={SIDE}"));
     }
-    let mut config = Config::preset(preset, &overrides).unwrap();
-    config.resolve(SceneHints::default(), AdapterClass::Software);
+    let config = Config::preset(preset, &overrides).unwrap();
+    let config = config.resolve(SceneHints::default(), AdapterClass::Software);
     let words = (SIDE.pow(3) / 32) as usize;
     let bits = gpu.buffer_with("bits", &vec![u32::MAX; words]).unwrap();
     let renderer = Renderer::new(gpu, &config, config.occupancy.as_ref().map(|_| &bits)).unwrap();

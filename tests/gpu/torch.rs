@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use kiln::camera::{Camera, Lens};
 use kiln::checkpoint::{self, Checkpoint};
-use kiln::config::{Config, SceneHints};
+use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
 use kiln::field::{Field, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
 use kiln::gpu::Gpu;
@@ -117,8 +117,8 @@ fn step_trainer(gpu: &Arc<Gpu>, toml: &str, want: &Tensors, scratch: &Path) -> T
 }
 
 /// A trainer of `config`, with the fixture's parameters, rays and targets.
-fn trainer_of(gpu: &Arc<Gpu>, mut config: Config, want: &Tensors, scratch: &Path) -> Trainer {
-    config.resolve(SceneHints::default(), gpu.class());
+fn trainer_of(gpu: &Arc<Gpu>, config: Config, want: &Tensors, scratch: &Path) -> Trainer {
+    let config = config.resolve(SceneHints::default(), gpu.class());
     // Its pixels are never drawn.
     let image = Image {
         width: 2,
@@ -676,7 +676,7 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
 }
 
 /// The points of a fixture, transformed from world space to the box of `config`.
-fn points_in_box(want: &Tensors, config: &Config) -> Vec<[f32; 3]> {
+fn points_in_box(want: &Tensors, config: &ResolvedConfig) -> Vec<[f32; 3]> {
     let scene = &config.scene;
     let scale = scene.scale.unwrap() as f32;
     let offset = scene.offset.unwrap().map(|v| v as f32);

@@ -62,9 +62,9 @@ fn the_plan_is_what_is_allocated() {
         configs.push(preset("nerf-small", "training.n_rays=200"));
         configs.push(preset("nerf", "training.n_rays=37"));
         configs.push(preset("kilonerf-small", "training.batch_size=4096"));
-        for mut config in configs {
+        for config in configs {
             let name = format!("{} {:?}", config.method, config.training);
-            config.resolve(SceneHints::default(), gpu.class());
+            let config = config.resolve(SceneHints::default(), gpu.class());
             let camera = camera(0.0, 0.0);
             let cameras = [GpuCamera::new(
                 &camera,
@@ -158,14 +158,14 @@ fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
     trainer_of(gpu, config(overrides))
 }
 
-fn trainer_of(gpu: &Arc<Gpu>, mut config: Config) -> Trainer {
+fn trainer_of(gpu: &Arc<Gpu>, config: Config) -> Trainer {
     static VIEWS: OnceLock<Vec<(Camera, Image)>> = OnceLock::new();
     let views = VIEWS.get_or_init(|| {
         // A golden-ratio spiral.
         let camera = |i: u8| camera(f32::from(i) * 0.618_034, f32::from(i) * 0.25 - 2.375);
         (0..20).map(|i| (camera(i), view(&camera(i)))).collect()
     });
-    config.resolve(SceneHints::default(), gpu.class());
+    let config = config.resolve(SceneHints::default(), gpu.class());
     let cameras: Vec<GpuCamera> = views
         .iter()
         .map(|(c, _)| GpuCamera::new(c, near_far(&config, None), &SceneFrame::of(&config)))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::super::Terminal;
 use super::Args;
 use crate::camera::{Camera, Lens};
-use crate::config::Config;
+use crate::config::{Budget, ResolvedConfig};
 use crate::dataset::doctor::{self, Bounds, Fit, Problem, Severity, Stand};
 use crate::dataset::framing::{point, short};
 use crate::dataset::{Dataset, Frame, Split, same_picture};
@@ -93,19 +93,19 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     // Problems are reported without a device too.
     let gpu = Gpu::open(&terminal.options);
     let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
-    let mut config = resolve::config(
-        args.config.as_deref(),
-        args.method.as_deref(),
-        &args.overrides,
-        class,
-    )?;
+    let default = Budget::from(class).default_method();
+    let mut config = args.config().load(default)?;
     let (dataset, faults) = Dataset::examine(&args.path, args.opening());
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
     let Some(mut dataset) = dataset else {
         return finish(terminal, args, None, &problems);
     };
     problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
-    resolve::resolve(terminal, &mut config, &mut dataset, class);
+    let fitted = match &gpu {
+        Ok(gpu) => fit_cells(gpu.profile(), &mut config),
+        Err(_) => Ok(()),
+    };
+    let config = resolve::resolve(terminal, config, &mut dataset, class);
     problems.extend(resolve::problems(&dataset, &config));
     let all: Vec<&Frame> = distinct(&dataset);
     let bar = terminal.task("decoding images", Scale::Count(all.len() as u64));
@@ -121,17 +121,13 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         thumbnails.partition(|(view, _)| trained.contains(view.image_path.as_path()));
     problems.extend(same_picture::leaks(&dataset, &train, &held_out));
     let memory = match &gpu {
-        Ok(gpu) => {
-            match fit_cells(gpu.profile(), &mut config)
-                .and_then(|()| Ok(memory::memory(gpu, &config, &dataset)?))
-            {
-                Ok(memory) => Some(memory),
-                Err(error) => {
-                    problems.push(Problem::warning(error.to_string()));
-                    None
-                }
+        Ok(gpu) => match fitted.and_then(|()| Ok(memory::memory(gpu, &config, &dataset)?)) {
+            Ok(memory) => Some(memory),
+            Err(error) => {
+                problems.push(Problem::warning(error.to_string()));
+                None
             }
-        }
+        },
         Err(error) => {
             problems.push(Problem::warning(format!(
                 "cannot compute the memory needed: {error}"
@@ -148,12 +144,9 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         ),
         lenses: lenses(&all),
         stand: doctor::stand(&dataset.train, &world),
-        fit: doctor::fit(
-            &dataset.train,
-            &world,
-            config.scene.aabb_scale.unwrap_or(1),
-            &|view| near_far(&config, view.near_far),
-        ),
+        fit: doctor::fit(&dataset.train, &world, config.aabb_scale(), &|view| {
+            near_far(&config, view.near_far)
+        }),
         world,
         memory,
         config: &config,
@@ -168,7 +161,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
 
 struct Found<'a> {
     dataset: &'a Dataset,
-    config: &'a Config,
+    config: &'a ResolvedConfig,
     images: Images,
     lenses: Vec<LensUse>,
     stand: Stand,
@@ -293,9 +286,9 @@ fn finish(
         lenses: found.map_or(&[], |f| &f.lenses),
         scene: found.map(|f| Scene {
             method: &f.config.method,
-            scale: f.config.scene.scale.unwrap_or_default(),
-            offset: f.config.scene.offset.unwrap_or_default(),
-            aabb_scale: f.config.scene.aabb_scale.unwrap_or(1),
+            scale: f.config.scale(),
+            offset: f.config.offset(),
+            aabb_scale: f.config.aabb_scale(),
             world: f.world,
         }),
         cameras: found.map(|f| f.stand),

@@ -7,6 +7,7 @@ mod run;
 use std::path::{Path, PathBuf};
 
 use super::Terminal;
+use crate::config::ConfigOptions;
 use crate::dataset::Opening;
 use crate::session::{Error, Result};
 
@@ -48,6 +49,18 @@ impl Args {
     /// The options to open the dataset with.
     fn opening(&self) -> Opening {
         Opening::default().or(Some(self.downscale), self.apply_orientation)
+    }
+}
+
+impl Args {
+    /// The configuration that the flags ask for.
+    fn config(&self) -> ConfigOptions {
+        ConfigOptions {
+            method: self.method.clone(),
+            file: self.config.clone(),
+            overrides: self.overrides.clone(),
+            ..ConfigOptions::default()
+        }
     }
 }
 

@@ -4,10 +4,9 @@ use serde::Serialize;
 
 use super::super::Terminal;
 use super::Args;
-use crate::config::{Config, SceneHints};
+use crate::config::{Budget, Config, SceneHints};
 use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
-use crate::gpu::AdapterClass;
 use crate::session::journal::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
@@ -61,12 +60,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
         objects => objects?,
     };
     let all = || objects.train.iter().chain(&objects.test);
-    let config = resolve::config(
-        args.config.as_deref(),
-        Some(args.method.as_deref().unwrap_or("learnit")).filter(|_| args.config.is_none()),
-        &args.overrides,
-        AdapterClass::Software,
-    )?;
+    let config = args.config().load("learnit")?;
     let hints = objects.scene().hints();
     let n = objects.train.len() + objects.test.len();
     let bar = terminal.task("decoding images", Scale::Count(n as u64));
@@ -172,8 +166,7 @@ fn doubts<'a>(
     if 2 * n < most {
         all.push(left(format!("has {n} views, others up to {most}")));
     }
-    let mut config = config.clone();
-    config.resolve(hints, AdapterClass::Software);
+    let config = config.clone().resolve(hints, Budget::SOFTWARE);
     let frames: Vec<&Frame> = object.frames.iter().collect();
     let (_, faulty) = doctor::check_images(&frames, &|| ());
     let of_cameras = resolve::problems(&object.dataset, &config);

@@ -201,8 +201,8 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
     let framing = dataset.framing.unwrap();
     assert_eq!((framing.cameras, framing.aabb_scale), (12, 1));
     for method in ["nerf-small", "ngp-small"] {
-        let mut config = Config::preset(method, &[]).unwrap();
-        config.resolve(dataset.hints(), AdapterClass::Software);
+        let config = Config::preset(method, &[]).unwrap();
+        let config = config.resolve(dataset.hints(), AdapterClass::Software);
         assert_eq!(config.scene.ndc, None);
         let scene = SceneBox::of(&config);
         let [low, high] = scene.corners();
@@ -227,8 +227,8 @@ fn what_is_seen_lies_in_the_box() {
         }
         capture.write();
         let dataset = capture.open().unwrap();
-        let mut config = Config::preset("ngp", &[]).unwrap();
-        config.resolve(dataset.hints(), AdapterClass::Discrete);
+        let config = Config::preset("ngp", &[]).unwrap();
+        let config = config.resolve(dataset.hints(), AdapterClass::Discrete);
         let scene = SceneBox::of(&config);
         let [low, high] = scene.corners();
         for frame in dataset.train.iter().chain(&dataset.test) {

@@ -142,8 +142,7 @@ impl<'a> Fit<'a> {
             // The number of networks decides the batch size.
             if let Some(mut config) = setup.unresolved.take() {
                 config.passes[0].field.cells = Some(found.cells.clone());
-                config.resolve(setup.dataset.hints(), gpu.class());
-                setup.config = config;
+                setup.config = config.resolve(setup.dataset.hints(), gpu.class());
             }
             setup::announce(observer, gpu, &setup, limits)?;
         }
@@ -739,7 +738,7 @@ impl Fit<'_> {
         [self.options.resuming(dir), anew]
     }
 
-    pub(crate) fn config(&self) -> &crate::config::Config {
+    pub(crate) fn config(&self) -> &crate::config::ResolvedConfig {
         &self.setup.config
     }
 

@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::views::Selection;
 use super::{Error, Observer, Result};
 use crate::checkpoint::CheckpointError;
-use crate::config::Background;
+use crate::config::ConfigOptions;
 use crate::eval::EvalReport;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
@@ -26,12 +26,8 @@ use crate::train::TrainError;
 pub struct FitOptions {
     /// Folder of posed images, or the file that lists them. If `None`, the dataset of the resumed run or of the teacher.
     pub dataset: Option<PathBuf>,
-    /// Preset. If `None`, `ngp`, or `ngp-small` on a software adapter.
-    pub method: Option<String>,
-    /// Configuration file instead of a preset.
-    pub config: Option<PathBuf>,
-    /// Configuration values to change, such as `training.batch_size=65536`.
-    pub overrides: Vec<String>,
+    /// The configuration; where it names none, `ngp`, or `ngp-small` on a software adapter.
+    pub config: ConfigOptions,
     /// Run directory to create. If `None`, `runs/<dataset>-<method>`.
     pub out: Option<PathBuf>,
     /// Run to continue, with its own configuration.
@@ -52,14 +48,8 @@ pub struct FitOptions {
     pub downscale: Option<u32>,
     /// Whether to rotate images by their EXIF orientation.
     pub apply_orientation: bool,
-    /// Seed of all random numbers; the configuration's if `None`.
-    pub seed: Option<u32>,
     /// Seconds of training between checkpoints.
     pub checkpoint_every: f64,
-    /// Background of training rays; a fixed colour is used for evaluation too.
-    pub background: Option<Background>,
-    /// Whether to composite in linear colour.
-    pub linear: bool,
     /// Whether to write event files for `TensorBoard`.
     pub tensorboard: bool,
     /// Whether to overwrite an existing run.
@@ -74,9 +64,7 @@ impl Default for FitOptions {
     fn default() -> Self {
         Self {
             dataset: None,
-            method: None,
-            config: None,
-            overrides: Vec::new(),
+            config: ConfigOptions::default(),
             out: None,
             resume: None,
             init: None,
@@ -87,10 +75,7 @@ impl Default for FitOptions {
             eval_views: None,
             downscale: None,
             apply_orientation: false,
-            seed: None,
             checkpoint_every: 60.0,
-            background: None,
-            linear: false,
             tensorboard: false,
             overwrite: false,
             distill: None,

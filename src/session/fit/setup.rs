@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FitOptions, teacher};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
-use crate::config::{Background, Config};
+use crate::config::{Budget, Config, ResolvedConfig, SceneHints, key_of};
 use crate::dataset::same_picture;
 use crate::dataset::{Content, Dataset, Frame, Image, Opening};
 use crate::distillation::Teacher;
@@ -23,7 +23,7 @@ use crate::train::{fit_cells, operations};
 pub(super) struct Setup {
     pub(super) dataset: Dataset,
     pub(super) dataset_path: PathBuf,
-    pub(super) config: Config,
+    pub(super) config: ResolvedConfig,
     /// The configuration before it was resolved; `None` for a resumed run.
     pub(super) unresolved: Option<Config>,
     pub(super) dir: RunDir,
@@ -46,11 +46,6 @@ pub(super) struct TeacherState {
     pub(super) teacher: Teacher,
     /// Whether the distillation is new, so that the student's cells are still to be extracted.
     pub(super) is_new: bool,
-}
-
-/// The key of a `--set key=value`.
-pub(super) fn key_of(text: &str) -> &str {
-    text.split('=').next().unwrap_or_default().trim()
 }
 
 /// `--set` keys that do not change what a resumed run computes.
@@ -77,7 +72,7 @@ pub(super) fn resume(
             run.display()
         )));
     }
-    checkpoint.info.config.meta = None;
+    checkpoint.info.config = checkpoint.info.config.with(|config| config.meta = None);
     // An imported run has not been trained here yet, so more of its configuration may change.
     let imported = checkpoint.info.is_imported();
     let is_safe = |text: &String| {
@@ -85,7 +80,7 @@ pub(super) fn resume(
         let of_training = ["training.", "optimizer.", "loss"];
         SAFE_TO_SET.contains(&key) || (imported && of_training.iter().any(|k| key.starts_with(k)))
     };
-    if let Some(text) = options.overrides.iter().find(|o| !is_safe(o)) {
+    if let Some(text) = options.config.overrides.iter().find(|o| !is_safe(o)) {
         let keeps = if imported {
             "an imported run keeps its own scene and networks; only training, optimizer, loss and scene.eval_background"
                 .to_owned()
@@ -96,9 +91,9 @@ pub(super) fn resume(
         return Err(Error::usage(format!("--set {text}: {keeps} may be set")));
     }
     for (flag, is_given) in [
-        ("--seed", options.seed.is_some()),
-        ("--background", options.background.is_some()),
-        ("--linear", options.linear),
+        ("--seed", options.config.seed.is_some()),
+        ("--background", options.config.background.is_some()),
+        ("--linear", options.config.linear),
         ("--downscale", options.downscale.is_some() && !imported),
         (
             "--apply-orientation",
@@ -112,12 +107,10 @@ pub(super) fn resume(
             )));
         }
     }
-    if !options.overrides.is_empty() {
-        checkpoint.info.config = Config::parse(
-            &checkpoint.info.config.to_toml(),
-            "the run's config",
-            &options.overrides,
-        )?;
+    if !options.config.overrides.is_empty() {
+        let of_run = &checkpoint.info.config;
+        let changed = options.config.change(of_run, "the run's config")?;
+        checkpoint.info.config = ResolvedConfig::from_run(changed);
     }
     let dataset_path = options
         .dataset
@@ -184,17 +177,11 @@ pub(super) fn resume(
 /// that of `init` unless set.
 fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<Config> {
     let of_init = &init.info.config;
-    let chosen = options.config.is_some() || options.method.is_some();
-    let mut config = if chosen {
-        let method = options.method.as_deref();
-        resolve::config(
-            options.config.as_deref(),
-            method,
-            &options.overrides,
-            gpu.class(),
-        )?
+    let default = Budget::from(gpu.class()).default_method();
+    let mut config = if options.config.names_method() {
+        options.config.load(default)?
     } else {
-        Config::parse(&of_init.to_toml(), "the run of --init", &options.overrides)?
+        options.config.change(of_init, "the run of --init")?
     };
     config.distillation = None;
     let scene = &mut config.scene;
@@ -207,7 +194,8 @@ fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<
         pass.field.density_bias.get_or_insert(of_init);
     }
     scene.aabb_scale = scene.aabb_scale.or(of_init.scene.aabb_scale);
-    let fields = Field::of_passes(gpu.profile(), &config)?;
+    let resolved = config.clone().resolve(SceneHints::default(), gpu.class());
+    let fields = Field::of_passes(gpu.profile(), &resolved)?;
     let fields: Vec<&Field> = fields.iter().collect();
     init.fits(&fields).map_err(|error| match error {
         CheckpointError::Tensor { .. } => Error::usage(format!(
@@ -233,11 +221,10 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         (None, None) => PathBuf::new(),
     };
     let small = gpu.class() == AdapterClass::Software;
-    let method = match distill {
-        Some(_) if options.config.is_none() && options.method.is_none() => {
-            Some(if small { "kilonerf-small" } else { "kilonerf" })
-        }
-        _ => options.method.as_deref(),
+    let default = match distill {
+        Some(_) if small => "kilonerf-small",
+        Some(_) => "kilonerf",
+        None => Budget::from(gpu.class()).default_method(),
     };
     let init = options
         .init
@@ -246,12 +233,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         .transpose()?;
     let mut config = match &init {
         Some(init) => config_of_init(options, init, gpu)?,
-        None => resolve::config(
-            options.config.as_deref(),
-            method,
-            &options.overrides,
-            gpu.class(),
-        )?,
+        None => options.config.load(default)?,
     };
     config.meta = None;
     let taught = config
@@ -270,32 +252,13 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
             "passes.field.cells.occupied is extracted from a teacher by kiln distill: leave it out, or resume a run that has it (--resume)",
         ));
     }
-    let chosen = options.config.is_some() || method.is_some() || init.is_some();
+    let chosen = options.config.names_method() || distill.is_some() || init.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
         observer.note(format!(
             "method: {}, sized for a software adapter (use --method ngp for the full size)",
             config.method
         ));
     }
-    if let Some(seed) = options.seed {
-        config.seed = seed;
-    }
-    if let Some(background) = options.background {
-        let is_typed = |key: &str| options.overrides.iter().any(|text| key_of(text) == key);
-        config.scene.background = background;
-        match background {
-            Background::Fixed(_) => config.scene.eval_background = background,
-            Background::Auto(_) if !is_typed("scene.eval_background") => {
-                config.scene.eval_background = Background::Auto(Some([1.0; 3]));
-            }
-            Background::Auto(_) | Background::Random => {}
-        }
-        // The opacity loss belongs to an automatic background, which is chosen from the images.
-        if !is_typed("training.opacity_loss") {
-            config.training.opacity_loss = None;
-        }
-    }
-    config.scene.linear |= options.linear;
     let opening = teacher_info.map_or_else(Opening::default, Info::opening);
     let opening = opening.or(options.downscale, options.apply_orientation);
     let mut dataset = match (&of_teacher, &options.dataset) {
@@ -310,7 +273,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
             distill,
             checkpoint,
             &dataset,
-            &options.overrides,
+            &options.config.overrides,
             &mut config,
         )?),
         _ => None,
@@ -319,7 +282,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         fit_cells(gpu.profile(), &mut config)?;
     }
     let unresolved = Some(config.clone());
-    resolve::resolve(observer, &mut config, &mut dataset, gpu.class());
+    let config = resolve::resolve(observer, config, &mut dataset, gpu.class());
     let dir = options.out.as_deref().map_or_else(
         || RunDir::default_for(&dataset.name, &config.method),
         RunDir::at,

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::DistillOptions;
-use super::setup::{TeacherState, key_of};
+use super::setup::TeacherState;
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Distillation};
+use crate::config::{Config, Distillation, ResolvedConfig, key_of};
 use crate::dataset::Dataset;
 use crate::distillation::{DistillationError, Extraction, Teacher, extract};
 use crate::field::{Field, FieldParameters};
@@ -182,13 +182,13 @@ pub(super) fn teacher_of(
 pub(super) fn look(
     observer: &dyn Observer,
     gpu: &Gpu,
-    config: &Config,
+    config: &ResolvedConfig,
     teacher: &Teacher,
     images: &ImageSet,
 ) -> Result<Extraction> {
     if gpu.class() == AdapterClass::Software {
         let kept =
-            plan(gpu.profile(), config).map_or(config.training.batch(), |p| p.capacities[0].kept);
+            plan(gpu.profile(), config).map_or(config.batch_size(), |p| p.capacities[0].kept);
         let work = teacher.multiply_adds(gpu.profile(), config, kept);
         let [extraction, distillation_step] = work.map(|n| 2.0 * n / SOFTWARE_SPEED);
         if extraction > 60.0 || distillation_step > 2.0 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::figure::{Figure, Row};
 use super::stream;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::dataset::{Frame, Image, Object, Splits, load_images};
 use crate::eval::{self, ViewQuality, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -84,7 +84,7 @@ pub(super) fn mean(values: &[f64]) -> Option<f64> {
 /// Side in pixels of square views of which a software adapter renders `n` in `seconds`.
 pub(super) fn slow_side(
     gpu: &Gpu,
-    config: &Config,
+    config: &ResolvedConfig,
     n: usize,
     seconds: f64,
 ) -> Result<u32, GpuError> {
@@ -200,7 +200,7 @@ fn choose(
 fn warn_of_slowness(
     observer: &dyn Observer,
     gpu: &Gpu,
-    config: &Config,
+    config: &ResolvedConfig,
     objects: &[Object],
     views: &[(Vec<usize>, Vec<usize>)],
     steps: &[u32],
@@ -275,7 +275,7 @@ struct Report {
 struct ObjectTrainer<'a> {
     observer: &'a dyn Observer,
     gpu: &'a Arc<Gpu>,
-    config: &'a Config,
+    config: &'a ResolvedConfig,
     checkpoint: &'a Checkpoint,
     set: ImageSet,
     trainer: Trainer,
@@ -331,16 +331,20 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     steps.sort_unstable();
     steps.dedup();
     let mut checkpoint = open::open_checkpoint(observer, &options.run)?;
-    if let (Some(file), Some(meta)) = (&options.splits, &mut checkpoint.info.config.meta) {
-        meta.splits = Some(data::absolute(file));
+    if let Some(file) = &options.splits {
+        checkpoint.info.config = checkpoint.info.config.with(|config| {
+            if let Some(meta) = &mut config.meta {
+                meta.splits = Some(data::absolute(file));
+            }
+        });
     }
     let root = ("--root", options.root.as_deref());
     let opening = checkpoint.info.opening();
     let opening = opening.or(options.downscale, options.apply_orientation);
     let objects = super::objects_of(observer, &options.run, &checkpoint, root, opening)?;
-    let mut config = checkpoint.info.config.clone();
-    let meta = config.meta.take();
-    let inner_steps = meta.as_ref().map_or(0, |m| m.inner_steps);
+    let of_run = &checkpoint.info.config;
+    let inner_steps = of_run.meta.as_ref().map_or(0, |m| m.inner_steps);
+    let config = of_run.with(|config| config.meta = None);
     let software = gpu.class() == AdapterClass::Software;
     let most = match options.objects {
         Some(n) => n as usize,

@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::training::{Intervals, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Meta};
+use crate::config::{ConfigOptions, Meta, ResolvedConfig};
 use crate::dataset::{Objects, Opening, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::render::Renderer;
@@ -37,12 +37,8 @@ pub struct MetaOptions {
     pub splits: Option<PathBuf>,
     /// Without a splits file: fraction of the folders to train on, the first by name.
     pub train_fraction: Option<f64>,
-    /// Preset. If `None`, `learnit`, or `learnit-small` on a software adapter.
-    pub method: Option<String>,
-    /// Configuration file instead of a preset.
-    pub config: Option<PathBuf>,
-    /// Configuration values to change, such as `meta.inner_steps=16`.
-    pub overrides: Vec<String>,
+    /// The configuration; where it names none, `learnit`, or `learnit-small` on a software adapter.
+    pub config: ConfigOptions,
     /// Run directory to create. If `None`, `runs/<root>-<method>`.
     pub out: Option<PathBuf>,
     /// Run to continue, with its own configuration.
@@ -55,8 +51,6 @@ pub struct MetaOptions {
     pub downscale: Option<u32>,
     /// Whether to rotate images by their EXIF orientation.
     pub apply_orientation: bool,
-    /// Seed of all random numbers; the configuration's if `None`.
-    pub seed: Option<u32>,
     /// Seconds of training between checkpoints.
     pub checkpoint_every: f64,
     /// Whether to write event files for `TensorBoard`.
@@ -73,16 +67,13 @@ impl Default for MetaOptions {
             root: None,
             splits: None,
             train_fraction: None,
-            method: None,
-            config: None,
-            overrides: Vec::new(),
+            config: ConfigOptions::default(),
             out: None,
             resume: None,
             steps: None,
             seconds: None,
             downscale: None,
             apply_orientation: false,
-            seed: None,
             checkpoint_every: 60.0,
             tensorboard: false,
             overwrite: false,
@@ -137,7 +128,7 @@ const DEFAULT_SECONDS: f64 = 900.0;
 /// A prepared run, before anything is uploaded to the device.
 struct Setup {
     objects: Objects,
-    config: Config,
+    config: ResolvedConfig,
     dir: RunDir,
     opening: Opening,
     checkpoint: Option<Checkpoint>,
@@ -196,19 +187,12 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     let root = options.root.clone().unwrap_or_default();
     let small = gpu.class() == AdapterClass::Software;
     let default = if small { "learnit-small" } else { "learnit" };
-    let chosen = options.config.is_some() || options.method.is_some();
-    let method = options.method.as_deref().unwrap_or(default);
-    let method = options.config.is_none().then_some(method);
-    let (file, overrides) = (options.config.as_deref(), &options.overrides);
-    let mut config = resolve::config_with_meta(file, method, overrides, gpu.class())?;
-    if !chosen && small {
+    let mut config = options.config.load_with_meta(default)?;
+    if !options.config.names_method() && small {
         observer.note(format!(
             "method: {}, sized for a software adapter (use --method learnit for the full size)",
             config.method
         ));
-    }
-    if let Some(seed) = options.seed {
-        config.seed = seed;
     }
     let opening = Opening::default().or(options.downscale, options.apply_orientation);
     let splits = match (&options.splits, options.train_fraction) {
@@ -218,11 +202,11 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     };
     let objects = open_objects(observer, &root, &splits, opening)?;
     fit_cells(gpu.profile(), &mut config)?;
-    resolve::resolve(observer, &mut config, &mut objects.scene(), gpu.class());
     if let Some(meta) = &mut config.meta {
         meta.splits = options.splits.as_deref().map(data::absolute);
         meta.train_fraction = options.train_fraction;
     }
+    let config = resolve::resolve(observer, config, &mut objects.scene(), gpu.class());
     let dir = options.out.as_deref().map_or_else(
         || RunDir::default_for(&objects.name, &config.method),
         RunDir::at,

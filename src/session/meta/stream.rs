@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use rayon::prelude::*;
 
-use crate::config::Config;
+use crate::config::ResolvedConfig;
 use crate::dataset::{Content, DatasetError, Frame, Image, Object, load_with_contents};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
@@ -27,7 +27,7 @@ type Loaded = Result<(Vec<Image>, String), DatasetError>;
 /// The images of all objects, of which as many as fit are on the device.
 pub(super) struct Stream<'a> {
     gpu: &'a Gpu,
-    config: &'a Config,
+    config: &'a ResolvedConfig,
     objects: &'a [Object],
     pub(super) set: ImageSet,
     order: Order,
@@ -49,7 +49,7 @@ fn load(object: &Object) -> Loaded {
     Ok((images, Content::fingerprint(&contents)))
 }
 
-fn cameras(config: &Config, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
+fn cameras(config: &ResolvedConfig, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
     let camera = |f: &Frame| {
         let scene_frame = SceneFrame::of(config);
         let near_far = near_far(config, f.near_far);
@@ -71,7 +71,7 @@ pub(super) fn pixels(frames: &[Frame], downscale: u32) -> u64 {
 pub(super) fn put(
     gpu: &Gpu,
     set: &ImageSet,
-    config: &Config,
+    config: &ResolvedConfig,
     slot: u32,
     (frames, downscale): (&[Frame], u32),
     images: &[Image],
@@ -80,7 +80,7 @@ pub(super) fn put(
 }
 
 /// Number of slots that fit into the memory that `config` allows for `objects`, and the bytes of each slot.
-pub(super) fn slots(config: &Config, objects: &[Object]) -> (u32, u64) {
+pub(super) fn slots(config: &ResolvedConfig, objects: &[Object]) -> (u32, u64) {
     let of = |o: &Object| pixels(&o.frames, o.dataset.downscale);
     let bytes = objects.iter().map(of).max().unwrap_or(1).max(1) * 4;
     let room = config
@@ -96,7 +96,7 @@ impl<'a> Stream<'a> {
     /// Allocate the slots on `gpu`; nothing is read yet. `views` is the largest number of views of an object.
     pub(super) fn new(
         gpu: &'a Gpu,
-        config: &'a Config,
+        config: &'a ResolvedConfig,
         objects: &'a [Object],
         views: usize,
     ) -> Result<Self, GpuError> {

@@ -13,7 +13,7 @@ use super::view_progress::ViewProgress;
 use super::{Error, Observer, ObserverExt, Result, open, resolve};
 #[cfg(feature = "viewer")]
 use crate::camera_path::Draft;
-use crate::config::{Background, Config, SceneHints};
+use crate::config::{Background, ResolvedConfig, SceneHints};
 use crate::dataset::Split;
 use crate::dataset::doctor;
 use crate::gpu::Gpu;
@@ -306,7 +306,7 @@ fn render_to(
 }
 
 /// Warn if none of `views` sees the scene box of `config`, as with a path in another unit or around another origin.
-fn warn_of_nothing(observer: &dyn Observer, config: &Config, views: &[View]) {
+fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[View]) {
     if config.scene.ndc.is_some() || views.is_empty() {
         return;
     }

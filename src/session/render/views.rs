@@ -251,10 +251,10 @@ fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 
         let scale = dataset.scale.unwrap_or(DEFAULT_SCALE);
         return (scale, dataset.offset.unwrap_or([0.5; 3]), whence);
     }
-    let scene = &checkpoint.info.config.scene;
+    let config = &checkpoint.info.config;
     (
-        scene.box_scale(),
-        scene.box_offset(),
+        config.scale(),
+        config.offset(),
         "from this run, since no transforms file was found; if the path is for another dataset, give that with --dataset",
     )
 }

@@ -18,7 +18,7 @@ use super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Trainin
 use super::{FrameScheduler, Learned, NextWork, Progress};
 use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::config::{ConfigOptions, ResolvedConfig};
 use crate::dataset::Dataset;
 use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
 use crate::render::{Renderer, Show};
@@ -480,7 +480,10 @@ pub(super) fn run(
 fn open(engine: &EngineContext, what: What) -> Result<()> {
     let fit = |path: &Path, method: Option<String>| {
         let options = FitOptions {
-            method,
+            config: ConfigOptions {
+                method,
+                ..ConfigOptions::default()
+            },
             command: engine.command.clone(),
             ..FitOptions::new(path)
         };
@@ -556,7 +559,7 @@ fn look(engine: &EngineContext, path: &Path) -> Result<()> {
 /// Describe what was opened; `bytes` is the device memory of its training, if it is being trained.
 fn opened(
     path: &Path,
-    config: &Config,
+    config: &ResolvedConfig,
     dataset: Option<&Dataset>,
     renderer: &Renderer,
     bytes: Option<u64>,
