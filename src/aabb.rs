@@ -36,7 +36,13 @@ impl<T: Copy + PartialOrd> Aabb<T> {
     /// Corner `index` from 0 to 7: bit `a` picks the high end along axis `a`.
     #[must_use]
     pub fn corner(&self, index: usize) -> [T; 3] {
-        let end = |a: usize| if (index >> a) & 1 == 0 { self.low[a] } else { self.high[a] };
+        let end = |a: usize| {
+            if (index >> a) & 1 == 0 {
+                self.low[a]
+            } else {
+                self.high[a]
+            }
+        };
         std::array::from_fn(end)
     }
 
@@ -158,7 +164,9 @@ mod tests {
         let unit = Aabb::new([0.0; 3], [1.0; 3]).unwrap();
         let (origin, along_x) = (DVec3::new(-1.0, 0.5, 0.5), DVec3::X);
         assert!(unit.meets(origin, along_x, [0.0, 1.5]));
-        assert!(!unit.meets(origin, along_x, [0.0, 0.5]) && !unit.meets(origin, along_x, [2.5, 9.0]));
+        assert!(
+            !unit.meets(origin, along_x, [0.0, 0.5]) && !unit.meets(origin, along_x, [2.5, 9.0])
+        );
         assert!(!unit.meets(DVec3::new(-1.0, 1.5, 0.5), along_x, [0.0, 9.0]));
         assert!(unit.contains(unit.center()) && !unit.contains(origin));
     }

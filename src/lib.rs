@@ -28,6 +28,7 @@
 //! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
 //! sRGB values in [0, 1] unless a field is composited in linear colour.
 
+pub mod aabb;
 pub mod camera;
 pub mod camera_path;
 pub mod checkpoint;

@@ -6,9 +6,9 @@ use glam::{DMat3, DVec3};
 
 use super::key_frames::{self, KeyFrames, Look};
 use super::{CameraPath, CameraPathError, Model, Pose, View, Views, read_text};
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::files::replace_file;
-use crate::render::Crop;
 
 /// Minimum time between two key frames in seconds.
 const GAP: f64 = 1e-3;
@@ -25,7 +25,7 @@ pub struct Draft {
     /// Duration of a loop in seconds, if given.
     pub seconds: Option<f64>,
     /// The visible part of the scene.
-    pub crop: Option<Crop>,
+    pub crop: Option<Aabb>,
     pub(super) keys: Vec<KeyFrame>,
 }
 

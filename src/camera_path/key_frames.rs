@@ -8,7 +8,7 @@ use super::pose::Pose;
 use super::spline::{Knots, hermite, rotation, turn};
 use super::{CameraPathError, Model, View};
 use super::{extent_of_angle, fps, list, size};
-use crate::render::Crop;
+use crate::aabb::Aabb;
 
 /// Minimum time between two key frames in seconds.
 const LEAST_GAP: f64 = 1e-6;
@@ -226,11 +226,11 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
 }
 
 /// The visible part of the scene, given by two corners.
-fn crop(whole: &Fields) -> Result<Option<Crop>, CameraPathError> {
+fn crop(whole: &Fields) -> Result<Option<Aabb>, CameraPathError> {
     let Some(corners) = whole.corners("crop")? else {
         return Ok(None);
     };
-    let crop = Crop::new(corners[0], corners[1]);
+    let crop = Aabb::new(corners[0], corners[1]);
     crop.map(Some)
         .map_err(|e| whole.error(format!("`crop`: {e}")))
 }

@@ -28,11 +28,11 @@ pub use nerfstudio::FrameTransform;
 pub use orbit::orbit;
 pub use spiral::spiral;
 
+use crate::aabb::Aabb;
 use crate::camera::{Camera, Lens};
 use crate::dataset::parse_poses;
 use crate::files::read_file;
 use crate::json_text::{JsonFault, kind, parse};
-use crate::render::Crop;
 use json::{Fields, Place};
 use key_frames::KeyFrames;
 use pose::Pose;
@@ -82,7 +82,7 @@ pub struct CameraPath {
     file: PathBuf,
     size: [u32; 2],
     fps: f64,
-    crop: Option<Crop>,
+    crop: Option<Aabb>,
     model: Model,
     views: Views,
 }
@@ -166,7 +166,7 @@ impl CameraPath {
 
     /// The visible part of the scene, if the file gives it.
     #[must_use]
-    pub fn crop(&self) -> Option<Crop> {
+    pub fn crop(&self) -> Option<Aabb> {
         self.crop
     }
 

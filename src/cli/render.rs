@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::Terminal;
+use crate::aabb::Aabb;
 use crate::dataset::Split;
-use crate::render::{Channel, Crop};
+use crate::render::Channel;
 use crate::session::Result;
 use crate::session::render::{Backdrop, DepthName, FrameRange, RenderOptions, Rendering};
 
@@ -65,7 +66,7 @@ pub(super) struct Args {
     background: Option<Backdrop>,
     /// Render only what lies in this box, given by two corners in world units [default: as in the path]
     #[arg(long, value_name = "x,y,z,x,y,z", allow_hyphen_values = true)]
-    crop: Option<Crop>,
+    crop: Option<Aabb>,
     /// Rays per pixel (antialiasing): 1, 4, 9 or 16
     #[arg(long, value_name = "N", default_value = "1", value_parser = samples_per_side)]
     samples: u32,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::aabb::Aabb;
+
 /// One pass: where samples lie, and the field that is evaluated there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,6 +211,15 @@ impl Cells {
     pub const MAX_CELLS: u64 = 1 << 24;
     /// Cells along a side.
     pub const MAX_SIDE: u32 = 1024;
+
+    /// What the grid covers, in the scene's box.
+    #[must_use]
+    pub fn bounds(&self) -> Aabb<f32> {
+        Aabb {
+            low: self.low,
+            high: self.high,
+        }
+    }
 
     /// Cells along x, y and z.
     #[must_use]

@@ -11,6 +11,7 @@ use super::error::DatasetError;
 use super::framing::{CELLS, Layout, looks_one_way, point, short};
 use super::same_picture::Thumbnail;
 use super::{Dataset, Frame, Image, Split, inverted};
+use crate::aabb::Aabb;
 use crate::camera::{Camera, focus};
 use crate::text::{one_line, shown};
 
@@ -95,56 +96,15 @@ pub struct Stand {
     pub high: [f64; 3],
 }
 
-/// A box in world units.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Bounds {
-    /// Lowest corner.
-    pub low: [f64; 3],
-    /// Highest corner.
-    pub high: [f64; 3],
-}
-
-impl Bounds {
-    /// The centre.
-    #[must_use]
-    pub fn center(&self) -> DVec3 {
-        (DVec3::from(self.low) + DVec3::from(self.high)) / 2.0
-    }
-
-    /// The longest side.
-    #[must_use]
-    pub fn side(&self) -> f64 {
-        (DVec3::from(self.high) - DVec3::from(self.low)).max_element()
-    }
-
-    /// Both corners as text.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        let side = self.side();
-        format!("{} to {}", point(self.low, side), point(self.high, side))
-    }
-
-    fn holds(&self, p: DVec3) -> bool {
-        p.cmpge(DVec3::from(self.low)).all() && p.cmple(DVec3::from(self.high)).all()
-    }
-
-    /// Whether `origin + t direction` is inside for some t in `range`.
-    fn meets(&self, origin: DVec3, direction: DVec3, range: [f64; 2]) -> bool {
-        let (mut enter, mut leave) = (range[0], range[1]);
-        for axis in 0..3 {
-            let (o, d) = (origin[axis], direction[axis]);
-            let (a, b) = ((self.low[axis] - o) / d, (self.high[axis] - o) / d);
-            if d.abs() < 1e-12 {
-                if o < self.low[axis] || o > self.high[axis] {
-                    return false;
-                }
-            } else {
-                enter = enter.max(a.min(b));
-                leave = leave.min(a.max(b));
-            }
-        }
-        enter < leave
-    }
+/// Both corners of a box as text.
+#[must_use]
+pub fn corners(scene_box: &Aabb) -> String {
+    let side = scene_box.side();
+    format!(
+        "{} to {}",
+        point(scene_box.low, side),
+        point(scene_box.high, side)
+    )
 }
 
 /// How a box fits the region that the cameras see.
@@ -162,7 +122,7 @@ pub struct Fit {
 #[must_use]
 pub fn fit(
     frames: &[Frame],
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     cubes: u32,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> Fit {
@@ -186,7 +146,7 @@ pub fn fit(
 
 /// Whether any of a camera's rays, within `near_far` world units, hits `scene_box`.
 #[must_use]
-pub fn sees(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> bool {
+pub fn sees(camera: &Camera, scene_box: &Aabb, near_far: [f32; 2]) -> bool {
     rays_that_meet(camera, scene_box, near_far).0 > 0
 }
 
@@ -198,7 +158,7 @@ pub fn are_inverted(dataset: &Dataset) -> bool {
 
 /// Camera positions of `frames` relative to the scene's box.
 #[must_use]
-pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
+pub fn stand(frames: &[Frame], scene_box: &Aabb) -> Stand {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
     let focus = Layout::of(&cameras).and_then(|layout| layout.focus());
     let middle = focus.map_or(scene_box.center(), DVec3::from);
@@ -214,7 +174,7 @@ pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
         } else {
             distance
         },
-        inside: points().filter(|p| scene_box.holds(*p)).count(),
+        inside: points().filter(|p| scene_box.contains(*p)).count(),
         low: low.to_array(),
         high: high.to_array(),
     }
@@ -225,7 +185,7 @@ pub fn stand(frames: &[Frame], scene_box: &Bounds) -> Stand {
 #[must_use]
 pub fn check(
     dataset: &Dataset,
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     cubes: u32,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> Vec<Problem> {
@@ -282,11 +242,11 @@ pub fn check(
 #[must_use]
 pub fn check_grid(
     dataset: &Dataset,
-    grid: &Bounds,
+    grid: &Aabb,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> Option<Problem> {
     let train = &dataset.train;
-    let place = format!("the grid of networks, {},", grid.shown());
+    let place = format!("the grid of networks, {},", corners(grid));
     let advice = "everything outside it is empty: move it with cells.low and cells.high, fractions of the scene's box";
     let sees_it = |f: &Frame| sees(&f.camera, grid, near_far(f));
     if !train.is_empty() && !train.iter().any(sees_it) {
@@ -294,7 +254,7 @@ pub fn check_grid(
         return Some(Problem::new(Severity::Error, text));
     }
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
-    let missed = focus(&cameras).filter(|focus| !grid.holds(*focus))?;
+    let missed = focus(&cameras).filter(|focus| !grid.contains(*focus))?;
     let text = format!(
         "cameras look at {}, which {place} misses; {advice}",
         point(missed.to_array(), grid.side())
@@ -410,7 +370,7 @@ const RAYS: usize = (SIDE as usize + 1) * (SIDE as usize + 1);
 
 /// How many of a camera's rays, on a lattice over the image, hit the box, and how many would if the camera faced the other
 /// way.
-fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (usize, usize) {
+fn rays_that_meet(camera: &Camera, scene_box: &Aabb, near_far: [f32; 2]) -> (usize, usize) {
     let range = near_far.map(f64::from);
     let (mut ahead, mut behind) = (0, 0);
     for (u, v) in (0..=SIDE).flat_map(|v| (0..=SIDE).map(move |u| (u, v))) {
@@ -426,7 +386,7 @@ fn rays_that_meet(camera: &Camera, scene_box: &Bounds, near_far: [f32; 2]) -> (u
 /// Report cameras whose rays do not hit the box.
 fn against_box(
     train: &[Frame],
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
@@ -441,7 +401,7 @@ fn against_box(
         .map(|(f, _)| f)
         .collect();
     let first = *blind.first()?;
-    let place = format!("the scene's box {}", scene_box.shown());
+    let place = format!("the scene's box {}", corners(scene_box));
     if blind.len() < train.len() {
         let text = format!(
             "view {} looks past {place}{}: it shows only background; check the pose, or enlarge the box with a smaller \
@@ -467,7 +427,7 @@ fn against_box(
         format!("no camera sees {place}")
     };
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();
-    let is_box = focus(&cameras).is_some_and(|f| !scene_box.holds(f));
+    let is_box = focus(&cameras).is_some_and(|f| !scene_box.contains(f));
     if let Some(advice) = advice().filter(|_| is_box && would * 2 <= train.len()) {
         text = format!("{text}: {advice}");
     } else if would * 2 <= train.len() {
@@ -481,7 +441,7 @@ fn against_box(
 /// Report cameras that look away from the point that the others look at, and such a point outside the box.
 fn against_focus(
     train: &[Frame],
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
     inside_out: &dyn Fn() -> Option<String>,
 ) -> Vec<Problem> {
@@ -515,7 +475,7 @@ fn against_focus(
         )));
         return problems;
     }
-    if !scene_box.holds(focus)
+    if !scene_box.contains(focus)
         && let Some(advice) = advice()
     {
         problems.push(Problem::warning(format!(
@@ -528,7 +488,7 @@ fn against_focus(
 /// Report a box that few rays hit.
 fn against_rays(
     fit: &Fit,
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let severity = match fit.rays_inside {
@@ -537,7 +497,7 @@ fn against_rays(
         _ => return None,
     };
     let share = short(100.0 * fit.rays_inside);
-    let place = format!("the scene's box {}", scene_box.shown());
+    let place = format!("the scene's box {}", corners(scene_box));
     let advice = advice().unwrap_or_else(|| "check scene.scale and scene.offset".to_owned());
     let text = format!(
         "{share} % of the images' rays meet {place}, and the others can only learn background: {advice}"
@@ -548,14 +508,14 @@ fn against_rays(
 /// Report a box that leaves out the surroundings that the images of cameras around an object show.
 fn against_filled(
     dataset: &Dataset,
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     if looks_one_way(&cameras) || !matches!(Layout::of(&cameras), Some(Layout::Around { .. })) {
         return None;
     }
-    let outside = |camera: &&Camera| !scene_box.holds(camera.place());
+    let outside = |camera: &&Camera| !scene_box.contains(camera.place());
     let outside = cameras.iter().filter(outside).count();
     (2 * outside > cameras.len()).then(|| {
         let advice = after_colon(advice);
@@ -571,7 +531,7 @@ fn against_filled(
 /// Report a box that is much smaller than the visible region, or so large that the region spans only a few cells.
 fn against_view(
     fit: &Fit,
-    scene_box: &Bounds,
+    scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let (size, cells) = (fit.side_over_view?, fit.cells_across?);
@@ -722,7 +682,7 @@ mod tests {
     use super::*;
     use crate::dataset::Format;
 
-    const BOX: Bounds = Bounds {
+    const BOX: Aabb = Aabb {
         low: [-1.5; 3],
         high: [1.5; 3],
     };
@@ -807,7 +767,7 @@ mod tests {
         let half = DVec3::splat(0.5 * f64::from(framing.aabb_scale) / framing.scale);
         let advises = |center: DVec3| {
             let [low, high] = [center - half, center + half].map(|p| p.to_array());
-            let problems = check(&inside_out, &Bounds { low, high }, 16, &|_| [0.0, 1e10]);
+            let problems = check(&inside_out, &Aabb { low, high }, 16, &|_| [0.0, 1e10]);
             let mut all = problems.iter();
             all.any(|p| p.message.contains("if the cameras stand inside the scene"))
         };

@@ -4,6 +4,7 @@
 //! Cells without a network are empty, as is all that lies outside the grid: samples there cost a key in the sort.
 
 use super::Batch;
+use crate::aabb::Aabb;
 use crate::config;
 use crate::gpu::primitives::{Bin, Scan};
 use crate::gpu::{
@@ -21,10 +22,8 @@ pub const NONE: u32 = u32::MAX;
 pub struct CellGrid {
     /// Cells along x, y and z.
     pub resolution: [u32; 3],
-    /// Corner with the lowest coordinates, in the scene's box.
-    pub low: [f32; 3],
-    /// Corner with the highest coordinates.
-    pub high: [f32; 3],
+    /// What the grid covers, in the scene's box.
+    pub bounds: Aabb<f32>,
     /// Cells that have networks.
     pub n_networks: u32,
 }
@@ -35,8 +34,7 @@ impl CellGrid {
     pub fn new(config: &config::Cells) -> Self {
         Self {
             resolution: config.resolution(),
-            low: config.low,
-            high: config.high,
+            bounds: config.bounds(),
             n_networks: config.n_networks(),
         }
     }
@@ -73,7 +71,9 @@ impl CellGrid {
     /// Cells per unit of length along each axis.
     #[must_use]
     pub fn per_unit(&self) -> [f32; 3] {
-        std::array::from_fn(|a| self.resolution[a] as f32 / (self.high[a] - self.low[a]))
+        std::array::from_fn(|a| {
+            self.resolution[a] as f32 / (self.bounds.high[a] - self.bounds.low[a])
+        })
     }
 
     /// The values of the shaders that find cells.
@@ -81,7 +81,7 @@ impl CellGrid {
     pub fn defines(&self) -> Defines {
         Defines::new()
             .set("resolution", self.resolution)
-            .set_f32s("low", self.low)
+            .set_f32s("low", self.bounds.low)
             .set_f32s("per_unit", self.per_unit())
     }
 

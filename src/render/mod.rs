@@ -8,12 +8,13 @@ mod screen;
 
 use std::sync::Arc;
 
-pub use crop::{Crop, GpuCrop};
+pub use crop::GpuCrop;
 pub use frame::{Channel, Frame};
 #[cfg(feature = "viewer")]
 pub(crate) use screen::texture_of;
 pub use screen::{GpuShade, Picture, Shading, Show};
 
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::{ResolvedConfig, Sampler};
 use crate::field::{Field, FieldParameters};
@@ -388,7 +389,7 @@ impl Renderer {
     }
 
     /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
-    pub fn set_crop(&mut self, crop: Option<Crop>) {
+    pub fn set_crop(&mut self, crop: Option<Aabb>) {
         let crop = crop.filter(|_| self.can_crop());
         self.gpu
             .write(&self.crop, 0, &[GpuCrop::new(crop, &self.scene_frame)]);

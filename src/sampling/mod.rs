@@ -7,6 +7,7 @@ pub mod importance;
 pub mod ray_march;
 pub mod stratified;
 
+use crate::aabb::Aabb;
 use crate::config::{Ndc, ResolvedConfig, Sampler, Spacing, resolved};
 use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
 use crate::step_state::StepState;
@@ -37,15 +38,18 @@ impl SceneBox {
         }
     }
 
-    /// The corners, in the field's space.
+    /// The box in the field's space.
     #[must_use]
-    pub fn corners(&self) -> [[f64; 3]; 2] {
+    pub fn bounds(&self) -> Aabb {
         let half = f64::from(self.aabb_scale) / 2.0;
         let corner = |sign: f64| {
             self.offset
                 .map(|o| (0.5 + sign * half - f64::from(o)) / f64::from(self.scale))
         };
-        [corner(-1.0), corner(1.0)]
+        Aabb {
+            low: corner(-1.0),
+            high: corner(1.0),
+        }
     }
 
     /// Cascades of the occupancy grid that cover the box.

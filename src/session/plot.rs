@@ -7,8 +7,8 @@ use tiny_skia::Rect;
 
 use super::drawing::{Drawing, INK};
 use super::{Error, Result};
+use crate::aabb::Aabb;
 use crate::camera::Camera;
-use crate::dataset::doctor::Bounds;
 use crate::dataset::{Dataset, Split};
 use crate::report::tick_step;
 
@@ -81,7 +81,7 @@ fn name((axis, sign): (usize, f64)) -> String {
 pub fn plot_cameras(
     path: &Path,
     dataset: &Dataset,
-    world: &Bounds,
+    world: &Aabb,
     focus: Option<[f64; 3]>,
 ) -> Result<()> {
     draw(dataset, world, focus)
@@ -89,7 +89,7 @@ pub fn plot_cameras(
         .save(path)
 }
 
-fn draw(dataset: &Dataset, world: &Bounds, focus: Option<[f64; 3]>) -> Option<Drawing> {
+fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Drawing> {
     let views: Vec<(Split, &Camera)> = [Split::Val, Split::Test, Split::Train]
         .into_iter()
         .flat_map(|split| {
@@ -213,7 +213,7 @@ fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
     }
 }
 
-fn box_of(canvas: &mut Drawing, view: &View, world: &Bounds) {
+fn box_of(canvas: &mut Drawing, view: &View, world: &Aabb) {
     let (low, high) = (DVec3::from(world.low), DVec3::from(world.high));
     let inside = |(x, y): (f32, f32)| {
         (

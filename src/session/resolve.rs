@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{Error, Observer, ObserverExt, Result};
+use crate::aabb::Aabb;
 use crate::config::{Background, Config, ForwardFacing, ResolvedConfig, SceneHints, Surroundings};
-use crate::dataset::doctor::{self, Bounds, Problem, Severity};
+use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::framing::short;
 use crate::dataset::{Dataset, Frame};
 use crate::gpu::AdapterClass;
@@ -76,7 +77,7 @@ pub(crate) fn resolve(
 
 /// The scene box of a resolved configuration, in world units. In normalised device coordinates, which hold everything in front
 /// of the cameras, it is the box that `dataset` suggests.
-pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Bounds {
+pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Aabb {
     box_of(
         config,
         if config.scene.ndc.is_some() {
@@ -88,12 +89,12 @@ pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Bounds {
 }
 
 /// The scene box of a resolved configuration, in world units; values in `hints` take precedence.
-pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Bounds {
+pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Aabb {
     let scale = hints.scale.unwrap_or(config.scale());
     let offset = hints.offset.unwrap_or(config.offset());
     let side = hints.aabb_scale.unwrap_or(config.aabb_scale());
     let corner = |sign: f64| offset.map(|o| (0.5 + sign * f64::from(side) / 2.0 - o) / scale);
-    Bounds {
+    Aabb {
         low: corner(-1.0),
         high: corner(1.0),
     }
@@ -110,7 +111,7 @@ pub(crate) fn problems(dataset: &Dataset, config: &ResolvedConfig) -> Vec<Proble
             let side = |a: usize| world.high[a] - world.low[a];
             std::array::from_fn(|a| world.low[a] + f64::from(share[a]) * side(a))
         };
-        let grid = Bounds {
+        let grid = Aabb {
             low: corner(cells.low),
             high: corner(cells.high),
         };

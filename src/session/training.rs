@@ -50,18 +50,19 @@ pub(crate) struct Training<'a> {
 impl<'a> Training<'a> {
     pub(crate) fn new(
         observer: &'a dyn Observer,
-        gpu: &Arc<Gpu>,
         dir: &RunDir,
-        (trainer, renderer): (Trainer, Renderer),
+        trainer: Trainer,
+        renderer: Renderer,
         log: Journal<'a>,
         limits: Limits,
-        inner_steps: u32,
         intervals: Intervals,
     ) -> Self {
         let start = trainer.seconds();
+        let meta = trainer.config().meta.as_ref();
+        let inner_steps = meta.map_or(1, |meta| meta.inner_steps);
         Self {
             observer,
-            gpu: Arc::clone(gpu),
+            gpu: Arc::clone(renderer.gpu()),
             dir: dir.clone(),
             trainer,
             renderer,

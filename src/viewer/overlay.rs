@@ -3,8 +3,8 @@
 use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
 
 use super::state::State;
+use crate::aabb::Aabb;
 use crate::camera::Camera;
-use crate::render::Crop;
 
 const BOX: Color32 = Color32::from_rgb(250, 180, 60);
 const CROP: Color32 = Color32::from_rgb(90, 220, 210);
@@ -46,10 +46,8 @@ impl Pen<'_> {
         }
     }
 
-    fn edges(&self, [low, high]: [[f64; 3]; 2], color: Color32) {
-        let corner = |i: usize| -> [f64; 3] {
-            std::array::from_fn(|a| if (i >> a) & 1 == 0 { low[a] } else { high[a] })
-        };
+    fn edges(&self, bounds: &Aabb, color: Color32) {
+        let corner = |i: usize| bounds.corner(i);
         for i in 0..8_usize {
             for axis in (0..3).filter(|axis| i & (1 << axis) == 0) {
                 self.line(corner(i), corner(i | (1 << axis)), Stroke::new(1.0, color));
@@ -106,13 +104,13 @@ pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, 
         rect,
     };
     if let Some(opened) = state.opened.as_ref().filter(|_| state.show_box) {
-        pen.edges(opened.corners, BOX);
+        pen.edges(&opened.bounds, BOX);
     }
     if state.show_cameras {
         cameras(state, &pen);
     }
     if let Some(crop) = &state.crop {
-        pen.edges([crop.low, crop.high], CROP);
+        pen.edges(crop, CROP);
         for axis in 0..3 {
             for upper in [false, true] {
                 pen.dot(middle_of_face(crop, axis, upper), 5.0, CROP);
@@ -214,15 +212,15 @@ fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
 }
 
 /// Centre of a face of the crop box.
-pub(super) fn middle_of_face(crop: &Crop, axis: usize, upper: bool) -> [f64; 3] {
-    let mut middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(crop.low[a], crop.high[a]));
+pub(super) fn middle_of_face(crop: &Aabb, axis: usize, upper: bool) -> [f64; 3] {
+    let mut middle = crop.center().to_array();
     middle[axis] = if upper { crop.high } else { crop.low }[axis];
     middle
 }
 
 /// Drag a face of `crop` along its axis as the pointer moves by `delta` over the view of `camera` in `rect`.
 pub(super) fn pull(
-    crop: &mut Crop,
+    crop: &mut Aabb,
     axis: usize,
     upper: bool,
     camera: &Camera,
@@ -292,9 +290,9 @@ mod tests {
 
     #[test]
     fn faces_follow_the_pointer_along_their_axis_and_never_pass_each_other() {
-        let mut crop = Crop::new([-1.0; 3], [1.0; 3]).unwrap();
+        let mut crop = Aabb::new([-1.0; 3], [1.0; 3]).unwrap();
         for axis in 0..3 {
-            let at = |crop: &Crop| project(&camera(), RECT, middle_of_face(crop, axis, true));
+            let at = |crop: &Aabb| project(&camera(), RECT, middle_of_face(crop, axis, true));
             let before = at(&crop).unwrap();
             let mut ahead = middle_of_face(&crop, axis, true);
             ahead[axis] += 0.1;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::camera_path::Draft;
 use crate::dataset::{Frame, Image};
 use crate::gpu::Gpu;
-use crate::render::{Channel, Crop, Shading};
+use crate::render::{Channel, Shading};
 
 /// A command of the window to the engine.
 #[derive(Debug, Clone)]
@@ -105,7 +106,7 @@ pub struct ViewRequest {
     /// Render mode and its parameters.
     pub shading: Shading,
     /// Box to render; everything if `None`.
-    pub crop: Option<Crop>,
+    pub crop: Option<Aabb>,
     /// Photograph of the camera's size; if given, the error against it is shown instead.
     pub compared: Option<Arc<Photo>>,
     /// Whether the view is moving.
@@ -178,7 +179,7 @@ pub struct Opened {
     /// Whether colour is composited in linear light.
     pub linear: bool,
     /// Corners of the scene box in world units.
-    pub corners: [[f64; 3]; 2],
+    pub bounds: Aabb,
     /// Available render modes.
     pub shows: Vec<crate::render::Show>,
     /// Whether the scene can be cropped.

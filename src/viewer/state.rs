@@ -14,11 +14,12 @@ use super::protocol::{
 };
 use super::recent::Recent;
 use super::{Navigation, panels};
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::camera_path::MAX_SIDE;
 use crate::config::Background;
 use crate::eval;
-use crate::render::{Crop, Shading, Show};
+use crate::render::{Shading, Show};
 
 /// Most points of a curve; older ones are thinned out.
 const MAX_POINTS: usize = 2000;
@@ -90,7 +91,7 @@ pub(super) struct State {
     pub last_camera: usize,
     pub show: Show,
     pub background: Background,
-    pub crop: Option<Crop>,
+    pub crop: Option<Aabb>,
     pub compare: Compare,
     /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
     pub wipe: f32,
@@ -797,7 +798,10 @@ mod tests {
                 linear: false,
                 can_crop: true,
                 bytes: 1 << 20,
-                corners: [[-1.0; 3], [1.0; 3]],
+                bounds: Aabb {
+                    low: [-1.0; 3],
+                    high: [1.0; 3],
+                },
                 shows: vec![Show::Color, Show::Depth],
                 training: true,
             })));

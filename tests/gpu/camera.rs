@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
+use kiln::aabb::Aabb;
 use kiln::camera::{Camera, Lens};
 use kiln::config::{Background, Config, ResolvedConfig};
 use kiln::dataset::Image;
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
-use kiln::render::{Crop, GpuCrop};
+use kiln::render::GpuCrop;
 use kiln::scene_frame::SceneFrame;
 use kiln::step_state::StepState;
 
@@ -123,7 +124,7 @@ fn camera_rays_follow_every_lens() {
 #[test]
 fn a_crop_limits_rays_to_where_they_enter_and_leave_it() {
     on_device(|gpu| {
-        let crop = Crop::new([-0.4, -0.3, -0.9], [0.3, 0.5, 0.2]).unwrap();
+        let crop = Aabb::new([-0.4, -0.3, -0.9], [0.3, 0.5, 0.2]).unwrap();
         let camera = camera(Lens::Pinhole, 31, 17);
         let n = 31 * 17;
         let rig = Rig::new(gpu, n, 0, 0);

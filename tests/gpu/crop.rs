@@ -1,7 +1,8 @@
 //! Rendering with a crop box, for every sampler.
 
+use kiln::aabb::Aabb;
 use kiln::camera::Camera;
-use kiln::render::{Crop, Frame};
+use kiln::render::Frame;
 
 use crate::screen::renderer;
 use crate::support::{crop_range, on_device};
@@ -38,12 +39,12 @@ fn nothing_outside_a_crop_is_seen_with_any_sampler() {
             );
 
             // A box that contains everything changes nothing except where the last interval ends.
-            let crop = Crop::new([-50.0; 3], [50.0; 3]).unwrap();
+            let crop = Aabb::new([-50.0; 3], [50.0; 3]).unwrap();
             cut.set_crop(Some(crop));
             let same = cut.render(&camera, None, false).unwrap();
             assert!(difference(&all, &same) < 2e-3, "{preset}");
 
-            let crop = Crop::new([-0.2, -0.25, -0.3], [0.25, 0.2, 0.15]).unwrap();
+            let crop = Aabb::new([-0.2, -0.25, -0.3], [0.25, 0.2, 0.15]).unwrap();
             cut.set_crop(Some(crop));
             let part = cut.render(&camera, None, false).unwrap();
             let normals = cut.render(&camera, None, true).unwrap();

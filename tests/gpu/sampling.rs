@@ -179,7 +179,7 @@ fn march(
     let sampler = Sampler::RayMarch {
         steps,
         cone_angle: Some(cone_angle),
-        coarse_steps: None,
+        coarse_steps: Some(0),
         max_samples,
         min_transmittance: 1e-3,
     };
@@ -323,7 +323,7 @@ fn jitter_moves_all_samples_of_a_ray_by_part_of_a_step() {
         let sampler = Sampler::RayMarch {
             steps: 128,
             cone_angle: Some(0.0),
-            coarse_steps: None,
+            coarse_steps: Some(0),
             max_samples: 1024,
             min_transmittance: 0.0,
         };
@@ -513,7 +513,7 @@ fn rays_that_do_not_fit_are_not_placed() {
             Sampler::RayMarch {
                 steps: 128,
                 cone_angle: Some(0.0),
-                coarse_steps: None,
+                coarse_steps: Some(0),
                 max_samples: 1024,
                 min_transmittance: 0.0,
             },

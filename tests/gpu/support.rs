@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
+use kiln::aabb::Aabb;
 use kiln::camera::Camera;
 use kiln::checkpoint;
 use kiln::dataset::Opening;
 use kiln::gpu::{Buffer, Counts, Gpu, GpuError, GpuOptions, Stage};
 use kiln::network::Layout;
-use kiln::render::Crop;
 use kiln::step_state::StepState;
 use kiln::train::Trainer;
 
@@ -218,7 +218,7 @@ pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
 
 /// The part of `range` in which the ray through pixel (x, y) of `camera` is inside `crop`; empty if the first is not below
 /// the second.
-pub fn crop_range(camera: &Camera, crop: &Crop, x: u32, y: u32, mut range: [f64; 2]) -> [f64; 2] {
+pub fn crop_range(camera: &Camera, crop: &Aabb, x: u32, y: u32, mut range: [f64; 2]) -> [f64; 2] {
     let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
     for a in 0..3 {
         let faces = [crop.low[a], crop.high[a]].map(|v| (v - origin[a]) / direction[a]);

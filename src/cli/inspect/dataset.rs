@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::super::Terminal;
 use super::Args;
+use crate::aabb::Aabb;
 use crate::camera::{Camera, Lens};
 use crate::config::{Budget, ResolvedConfig};
-use crate::dataset::doctor::{self, Bounds, Fit, Problem, Severity, Stand};
+use crate::dataset::doctor::{self, Fit, Problem, Severity, Stand};
 use crate::dataset::framing::{point, short};
 use crate::dataset::{Dataset, Frame, Split, same_picture};
 use crate::gpu::{AdapterClass, Gpu};
@@ -76,7 +77,7 @@ struct Scene<'a> {
     scale: f64,
     offset: [f64; 3],
     aabb_scale: u32,
-    world: Bounds,
+    world: Aabb,
 }
 
 pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
@@ -166,7 +167,7 @@ struct Found<'a> {
     lenses: Vec<LensUse>,
     stand: Stand,
     fit: Fit,
-    world: Bounds,
+    world: Aabb,
     memory: Option<Memory>,
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::aabb::Aabb;
 use crate::config::Config;
 use crate::dataset::npy::tests::file;
 use crate::dataset::tests::{gradient, refused};
@@ -205,7 +206,7 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
         let config = config.resolve(dataset.hints(), AdapterClass::Software);
         assert_eq!(config.scene.ndc, None);
         let scene = SceneBox::of(&config);
-        let [low, high] = scene.corners();
+        let Aabb { low, high } = scene.bounds();
         for axis in 0..3 {
             // The reader moves the mean camera, which stands at the point they look at, to the origin.
             assert!((low[axis] + high[axis]).abs() < 1e-2, "{low:?} {high:?}");
@@ -230,7 +231,7 @@ fn what_is_seen_lies_in_the_box() {
         let config = Config::preset("ngp", &[]).unwrap();
         let config = config.resolve(dataset.hints(), AdapterClass::Discrete);
         let scene = SceneBox::of(&config);
-        let [low, high] = scene.corners();
+        let Aabb { low, high } = scene.bounds();
         for frame in dataset.train.iter().chain(&dataset.test) {
             let start = f64::from(frame.near_far.unwrap()[0]);
             for (px, py) in [(0.0, 0.0), (16.0, 0.0), (0.0, 12.0), (16.0, 12.0)] {

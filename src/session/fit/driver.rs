@@ -189,12 +189,13 @@ impl<'a> Fit<'a> {
             look: LOOK_EVERY,
             save: options.checkpoint_every,
         };
-        let both = (trainer, renderer);
         let mut fit = Self {
             observer,
             #[cfg(feature = "viewer")]
             options: options.clone(),
-            training: Training::new(observer, gpu, &setup.dir, both, log, limits, 1, intervals),
+            training: Training::new(
+                observer, &setup.dir, trainer, renderer, log, limits, intervals,
+            ),
             eval_frames,
             held_out,
             trained_on,

@@ -400,14 +400,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         save: options.checkpoint_every,
     };
     let training = Training::new(
-        observer,
-        gpu,
-        &setup.dir,
-        (trainer, renderer),
-        log,
-        limits,
-        setup.meta().inner_steps,
-        intervals,
+        observer, &setup.dir, trainer, renderer, log, limits, intervals,
     );
     let mut driver = Driver::new(observer, &setup, stream, training);
     driver.run().map_err(|error| diverged(error, &setup.dir))

@@ -11,6 +11,7 @@ use super::journal::SCHEMA;
 use super::sink::{DepthFormat, Look, Target};
 use super::view_progress::ViewProgress;
 use super::{Error, Observer, ObserverExt, Result, open, resolve};
+use crate::aabb::Aabb;
 #[cfg(feature = "viewer")]
 use crate::camera_path::Draft;
 use crate::config::{Background, ResolvedConfig, SceneHints};
@@ -18,7 +19,7 @@ use crate::dataset::Split;
 use crate::dataset::doctor;
 use crate::gpu::Gpu;
 use crate::images::near_far;
-use crate::render::{Channel, Crop, Frame, Renderer};
+use crate::render::{Channel, Frame, Renderer};
 use crate::text::counted_len;
 pub use views::FrameRange;
 pub(crate) use views::View;
@@ -54,7 +55,7 @@ pub struct RenderOptions {
     /// Background; the run's evaluation background if `None`.
     pub background: Option<Backdrop>,
     /// Box to render, in world units; that of the path if `None`.
-    pub crop: Option<Crop>,
+    pub crop: Option<Aabb>,
     /// Square root of the number of rays per pixel, which are averaged: 2 means four rays.
     pub samples: u32,
     /// Whether to write colour as linear `OpenEXR` with premultiplied alpha; opaque if `background` is a colour.
@@ -315,7 +316,7 @@ fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[Vi
     if !views.iter().any(sees) {
         observer.warn(format!("no camera sees the scene box, {}, in world units: the images will show only background; \
              check the unit and the origin of the path",
-            scene_box.shown()
+            doctor::corners(&scene_box)
         ));
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::RenderOptions;
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 #[cfg(feature = "viewer")]
 use crate::camera_path::Draft;
@@ -11,7 +12,6 @@ use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbi
 use crate::checkpoint::Checkpoint;
 use crate::config::DEFAULT_SCALE;
 use crate::dataset::{Dataset, Format, Split, Unpictured};
-use crate::render::Crop;
 use crate::session::{Error, Observer, ObserverExt, Result, data};
 
 /// Default frames per second.
@@ -49,7 +49,7 @@ pub(super) struct Views {
     pub(super) all: Vec<View>,
     pub(super) fps: f64,
     /// Box to render; everything if `None`.
-    pub(super) crop: Option<Crop>,
+    pub(super) crop: Option<Aabb>,
 }
 
 /// `--frames A..B` or `A..B..STEP`: a half-open range; either end may be left out.

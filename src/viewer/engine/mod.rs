@@ -16,6 +16,7 @@ use progressive_render::ProgressiveRender;
 
 use super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Training, Viewpoint};
 use super::{FrameScheduler, Learned, NextWork, Progress};
+use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigOptions, ResolvedConfig};
@@ -579,12 +580,12 @@ fn opened(
         }));
     }
     let scene_frame = SceneFrame::of(config);
-    let corners = SceneBox::of(config).corners();
-    let corners = corners.map(|corner| scene_frame.world_point(corner));
+    let bounds = SceneBox::of(config).bounds();
+    let bounds = bounds.map(|corner| scene_frame.world_point(corner));
     if places.is_empty() {
         places.push(Viewpoint {
             name: "the scene's box".to_owned(),
-            camera: outside(corners),
+            camera: outside(&bounds),
             near_far: None,
             frame: None,
         });
@@ -608,7 +609,7 @@ fn opened(
         n_train: dataset.map_or(0, |d| d.train.len()),
         downscale: dataset.map_or(1, |d| d.downscale),
         linear: config.scene.linear,
-        corners,
+        bounds,
         shows: all.into_iter().filter(|s| renderer.can_show(*s)).collect(),
         can_crop: renderer.can_crop(),
         bytes: batches + bytes.unwrap_or(batches + parameters),
@@ -616,11 +617,10 @@ fn opened(
     }
 }
 
-/// A camera that sees the whole box between `corners`.
-fn outside([low, high]: [[f64; 3]; 2]) -> Camera {
-    let middle: [f64; 3] = std::array::from_fn(|a| f64::midpoint(low[a], high[a]));
-    let side = (0..3).map(|a| high[a] - low[a]).fold(0.0, f64::max);
-    let eye = [0.9, -1.2, 0.7].map(|v| v * side);
+/// A camera that sees the whole of `bounds`.
+fn outside(bounds: &Aabb) -> Camera {
+    let middle = bounds.center().to_array();
+    let eye = [0.9, -1.2, 0.7].map(|v| v * bounds.side());
     let eye: [f32; 3] = std::array::from_fn(|a| (middle[a] + eye[a]) as f32);
     Camera::look_at(
         eye,

@@ -4,7 +4,7 @@ use egui::{DragValue, Key, Ui};
 
 use super::{State, WHITE};
 use crate::config::Background;
-use crate::render::{Crop, Show};
+use crate::render::Show;
 use crate::viewer::state::Compare;
 
 /// Render modes with their names and keys.
@@ -231,7 +231,7 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
 fn toggle_crop(state: &mut State) {
     let opened = state.opened.as_ref().filter(|o| o.can_crop);
     state.crop = match (state.crop, opened) {
-        (None, Some(opened)) => Crop::new(opened.corners[0], opened.corners[1]).ok(),
+        (None, Some(opened)) => Some(opened.bounds),
         _ => None,
     };
     if state.opened.as_ref().is_some_and(|o| !o.can_crop) {

@@ -1,0 +1,328 @@
+//! Distillation (Reiser et al. 2021): a grid of networks learns what a trained field says at random points of its cells, in
+//! random directions: `shaders/distillation.wgsl`.
+//!
+//! First the teacher is asked where it is dense ([`extract`]): cells with nothing in them get no network. Then every step asks
+//! it for colour and density at points that are drawn on the device, and the student for its own. As rays stop nowhere else,
+//! points are drawn where the occupancy grid is set, rather than in the whole of a network's cell as in the paper.
+
+mod extraction;
+
+pub use extraction::{Extraction, extract};
+
+use extraction::{most_pieces, occupied, reached, voxel};
+
+use crate::aabb::Aabb;
+use crate::compositing::{activation_defines, output_defines};
+use crate::config::{Distillation, ResolvedConfig};
+use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
+use crate::gpu::{Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, Profile, Stage};
+use crate::network::{CellGrid, GridTooLarge, SavedActivations, binned};
+use crate::pass::{Capacity, Pass};
+use crate::sampling::SceneBox;
+use crate::step_state::StepState;
+
+const FILE: &str = "distillation";
+
+/// Why a field cannot be distilled.
+#[derive(Debug, thiserror::Error)]
+pub enum DistillationError {
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// Nothing is dense.
+    #[error(
+        "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower distillation.threshold with --set"
+    )]
+    Empty {
+        /// What cells were compared with.
+        threshold: f32,
+    },
+    /// The student's grid lies elsewhere.
+    #[error(
+        "the student's grid, cells.low = {:?} and cells.high = {:?}, misses 99 % or more of what the teacher sees, which lies between {:?} and {:?} of the scene's box: leave both out, or move them with --set",
+        grid.low, grid.high, dense.low, dense.high
+    )]
+    Misses {
+        /// The grid.
+        grid: Aabb<f32>,
+        /// What is dense.
+        dense: Aabb<f32>,
+    },
+    /// The networks that the teacher needs are too many.
+    #[error(transparent)]
+    GridTooLarge(#[from] GridTooLarge),
+    /// Told to stop.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// A trained field that a grid of networks learns from.
+#[derive(Debug)]
+pub struct Teacher {
+    /// Its configuration.
+    pub config: ResolvedConfig,
+    field: Field,
+    parameters: FieldParameters,
+}
+
+impl Teacher {
+    /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
+    /// samples fit at once.
+    #[must_use]
+    pub fn multiply_adds(&self, profile: &Profile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {
+        let parts = config.passes[0].field.cells.as_ref();
+        let Some(((cells, distillation), occupancy)) = parts
+            .zip(config.distillation.as_ref())
+            .zip(config.occupancy.as_ref())
+        else {
+            return [0.0; 2];
+        };
+        let cascades = SceneBox::of(config).cascades();
+        let voxels = f64::from(occupancy.resolution).powi(3) * f64::from(cascades);
+        let places = voxels * f64::from(distillation.supersampling);
+        let n_points = Distiller::points(profile, distillation, self, cells.n_networks(), kept);
+        let density = self.field.density.layout().multiply_adds() as f64;
+        let all = self.field.multiply_adds() as f64;
+        [places * density, f64::from(n_points) * all]
+    }
+
+    /// The last field of `config`, with its parameters.
+    #[must_use]
+    pub fn new(config: ResolvedConfig, field: Field, parameters: FieldParameters) -> Self {
+        Self {
+            config,
+            field,
+            parameters,
+        }
+    }
+}
+
+/// What asks the teacher, and compares.
+#[derive(Debug)]
+pub struct Distiller {
+    grid: CellGrid,
+    /// Points of a step.
+    pub n_points: u32,
+    /// Directions of a step, which points share.
+    pub n_rays: u32,
+    alpha_distance: f32,
+    voxels: Buffer,
+    first_voxels: Buffer,
+    /// Cell of each network.
+    cells: Buffer,
+    occupancy: [u32; 2],
+    /// The teacher's answers: colour and density.
+    pub targets: Buffer,
+    buffers: FieldBuffers,
+}
+
+impl Distiller {
+    /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
+    fn points(
+        profile: &Profile,
+        config: &Distillation,
+        teacher: &Teacher,
+        networks: u32,
+        kept: u32,
+    ) -> u32 {
+        let wanted = u64::from(config.points_per_network) * u64::from(networks);
+        let mut n_points = u32::try_from(wanted.min(u64::from(kept))).unwrap_or(u32::MAX);
+        let most = profile.class.most_operations();
+        let fits = |n: u32| {
+            let operations = 2 * u64::from(n) * teacher.field.multiply_adds();
+            operations <= most
+                && teacher
+                    .field
+                    .fits(profile, 0, u64::from(n), SavedActivations::Nothing)
+        };
+        while n_points > 512 && !fits(n_points) {
+            n_points /= 2;
+        }
+        n_points
+    }
+
+    /// Buffers for the distillation steps of a student of `config`, which holds as much as `capacity`; none where nothing is
+    /// distilled.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn of_config(
+        allocator: &dyn Allocator,
+        config: &ResolvedConfig,
+        teacher: &Teacher,
+        capacity: Capacity,
+    ) -> Result<Option<Self>, GpuError> {
+        let cells = config.passes[0].field.cells.as_ref();
+        let (Some(cells), Some(distillation), Some(occupancy)) =
+            (cells, &config.distillation, &config.occupancy)
+        else {
+            return Ok(None);
+        };
+        let grid = CellGrid::new(cells);
+        let profile = allocator.profile();
+        let n_points = Self::points(
+            profile,
+            distillation,
+            teacher,
+            grid.n_networks,
+            capacity.kept,
+        );
+        let cascades = SceneBox::of(config).cascades();
+        let networks = u64::from(grid.n_networks);
+        let pieces = most_pieces(&grid, occupancy.resolution, cascades);
+        let rows = u64::from(n_points).next_multiple_of(ROWS);
+        let nothing = SavedActivations::Nothing;
+        Ok(Some(Self {
+            n_points,
+            n_rays: n_points.min(capacity.rays),
+            alpha_distance: distillation.alpha_distance,
+            voxels: allocator.buffer("voxels of networks", pieces * 4)?,
+            first_voxels: allocator.buffer("first voxels", (networks + 1) * 4)?,
+            cells: allocator.buffer("cells of networks", networks * 4)?,
+            occupancy: [occupancy.resolution, cascades],
+            targets: allocator.buffer("teacher's answers", rows * 16)?,
+            buffers: teacher
+                .field
+                .buffers(allocator, "teacher", 0, rows, nothing)?,
+            grid,
+        }))
+    }
+
+    /// Bytes that `teacher` takes, and [`Self::of_config`] allocates.
+    ///
+    /// # Errors
+    /// As [`Self::of_config`].
+    pub fn bytes(
+        profile: &Profile,
+        config: &ResolvedConfig,
+        teacher: &Teacher,
+        capacity: Capacity,
+    ) -> Result<u64, GpuError> {
+        let planner = Planner::new(profile);
+        FieldParameters::new(&planner, &teacher.field)?;
+        Self::of_config(&planner, config, teacher, capacity)?;
+        Ok(planner.bytes())
+    }
+
+    /// Say which network each cell has, and which cells of the occupancy grid are dense.
+    pub fn set_map(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
+        let [side, cascades] = self.occupancy;
+        let mut voxels = vec![Vec::<u32>::new(); self.grid.n_networks as usize];
+        let mut cells = vec![0; voxels.len()];
+        for (cell, &network) in map.iter().enumerate() {
+            if let Some(of_network) = cells.get_mut(network as usize) {
+                *of_network = cell as u32;
+            }
+        }
+        for index in occupied(bits) {
+            let voxel = voxel(index, side as usize, cascades);
+            if !voxel.overlaps(&self.grid.bounds) {
+                continue;
+            }
+            for cell in reached(&voxel, &self.grid) {
+                let network = map.get(cell).copied().unwrap_or(binned::NONE) as usize;
+                if let Some(of_network) = voxels.get_mut(network) {
+                    of_network.push(index as u32);
+                }
+            }
+        }
+        let mut firsts = vec![0];
+        for of_network in &voxels {
+            firsts.push(firsts[firsts.len() - 1] + of_network.len() as u32);
+        }
+        gpu.write(&self.first_voxels, 0, &firsts);
+        gpu.write(&self.voxels, 0, &voxels.concat());
+        gpu.write(&self.cells, 0, &cells);
+    }
+
+    fn defines(&self, pass: &str) -> Defines {
+        self.grid
+            .defines()
+            .set("pass", pass)
+            .set("networks", self.grid.n_networks)
+            .set("n_points", self.n_points)
+            .set("shift", self.n_points % self.grid.n_networks)
+            .set("n_rays", self.n_rays)
+            .set("side", self.occupancy[0])
+            .set("cascades", self.occupancy[1])
+            .set_f32("alpha_distance", self.alpha_distance)
+    }
+
+    /// The stages from nothing to the gradients of the student's raw outputs.
+    pub fn stages(
+        &self,
+        gpu: &Gpu,
+        teacher: &Teacher,
+        student: &Pass,
+        parameters: &FieldParameters,
+        ray_losses: &Buffer,
+    ) -> Result<Vec<Stage>, GpuError> {
+        let counts = &student.counts;
+        let samples = student.kept_samples();
+        let activations =
+            activation_defines(&teacher.config.passes[teacher.config.passes.len() - 1].field);
+        let of_student = activation_defines(&student.field.config);
+
+        let mut draw = gpu.stage("draw");
+        let once = Groups::Direct([1, 1, 1]);
+        let defines = self.defines("begin").merge(of_student.clone());
+        draw.run(FILE, "begin", &defines, &[("state", &counts.state)], once)?;
+        counts.publish(&mut draw)?;
+        let per_point = || counts.groups(StepState::KEPT, 64, 1);
+        let bindings = [
+            ("counts", &counts.state),
+            ("voxels", &self.voxels),
+            ("first_voxels", &self.first_voxels),
+            ("cells", &self.cells),
+            ("samples", samples.positions),
+            ("sample_rays", samples.sample_rays),
+            ("rays", samples.rays),
+        ];
+        let defines = self.defines("draw").merge(of_student.clone());
+        draw.run(FILE, "draw", &defines, &bindings, per_point())?;
+
+        let mut ask = gpu.stage("teacher encode");
+        let field = &teacher.field;
+        let (of_teacher, buffers) = (&teacher.parameters, &self.buffers);
+        field.encode_kept(&mut ask, of_teacher, &samples, buffers)?;
+        let mut answer = gpu.stage("teacher");
+        field.forward(&mut answer, of_teacher, &samples, buffers, true)?;
+        let raw = field.raw_outputs(&self.buffers);
+        let defines = self
+            .defines("targets")
+            .merge(activations)
+            .merge(output_defines(&raw));
+        let bindings = [
+            ("counts", &counts.state),
+            ("raw_density", &raw.density),
+            ("raw_color", &raw.color),
+            ("targets", &self.targets),
+        ];
+        answer.run(FILE, "answer", &defines, &bindings, per_point())?;
+
+        let mut encode = gpu.stage("encode");
+        let (field, buffers) = (&student.field, &student.buffers);
+        field.encode_kept(&mut encode, parameters, &samples, buffers)?;
+        let mut forward = gpu.stage("forward");
+        field.forward(&mut forward, parameters, &samples, buffers, true)?;
+        let raw = student.field.raw_outputs(&student.buffers);
+        let d_raw = student.field.d_raw_outputs(&student.buffers);
+        let defines = self
+            .defines("compare")
+            .merge(of_student)
+            .merge(output_defines(&raw));
+        let bindings = [
+            ("counts", &counts.state),
+            ("targets", &self.targets),
+            ("raw_density", &raw.density),
+            ("raw_color", &raw.color),
+            ("d_density", &d_raw.density),
+            ("d_color", &d_raw.color),
+            ("ray_losses", ray_losses),
+        ];
+        let mut compare = gpu.stage("compare");
+        let per_ray = counts.groups(StepState::RAYS, 64, 1);
+        compare.run(FILE, "compare", &defines, &bindings, per_ray)?;
+        Ok(vec![draw, ask, answer, encode, forward, compare])
+    }
+}
