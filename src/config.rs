@@ -340,6 +340,26 @@ mod tests {
     }
 
     #[test]
+    fn runs_without_a_setting_are_read_with_its_neutral_value() {
+        let written = small(&["scene.aabb_scale=8"]).unwrap();
+        let config = ResolvedConfig::from_run(written);
+        assert_eq!((config.scale(), config.offset()), (DEFAULT_SCALE, [0.5; 3]));
+        assert_eq!(config.training.near_start, None);
+        assert_eq!(config.passes[0].field.density_bias, None);
+        let Sampler::RayMarch {
+            cone_angle,
+            coarse_steps,
+            ..
+        } = config.passes[0].sampler
+        else {
+            panic!("ngp-small marches rays");
+        };
+        assert_eq!((cone_angle, coarse_steps), (Some(0.0), Some(0)));
+        // What is filled in once stays.
+        assert_eq!(ResolvedConfig::from_run((*config).clone()), config);
+    }
+
+    #[test]
     fn boxes_of_cascades_begin_thin_and_coarse() {
         let resolved = |preset: &str, overrides: &[&str]| {
             let overrides: Vec<_> = overrides.iter().map(ToString::to_string).collect();

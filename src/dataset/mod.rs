@@ -8,6 +8,7 @@ mod blender;
 pub mod doctor;
 mod error;
 mod find_image;
+mod folder;
 mod formats;
 mod frames;
 pub mod framing;
@@ -16,6 +17,7 @@ mod intrinsics;
 mod inverted;
 mod json;
 mod llff;
+mod notes;
 mod npy;
 mod objects;
 mod orientation;
@@ -36,7 +38,9 @@ use std::str::FromStr;
 pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
+use folder::{is_dataset, open_folder};
 pub use image::{Content, Image, image_size, load_images, load_with_contents};
+use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 pub use poses::{Unpictured, parse_poses};
 
@@ -627,73 +631,6 @@ fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
         .collect()
 }
 
-fn open_folder(root: &Path, downscale: u32, notes: &mut Notes) -> Result<Dataset, DatasetError> {
-    if root.join(blender::file_name(Split::Train)).is_file() {
-        return blender::open(root, notes);
-    }
-    if root.join(TRANSFORMS).is_file() {
-        return transforms::open(root, &root.join(TRANSFORMS), notes);
-    }
-    if root.join(llff::FILE).is_file() {
-        return llff::open(root, downscale, notes);
-    }
-    if srn::is(root) {
-        return srn::open(root, notes);
-    }
-    if let Some(format) = formats::of_folder(root) {
-        return Err(DatasetError::UnsupportedFormat {
-            path: root.to_owned(),
-            format: format.name,
-            advice: format.advice,
-        });
-    }
-    let mut looked_for = format!(
-        "looked for {}, {TRANSFORMS} and {}",
-        blender::file_name(Split::Train),
-        llff::FILE
-    );
-    let inside = subfolders_with_datasets(root);
-    if !inside.is_empty() {
-        looked_for = format!(
-            "{looked_for}; subfolders with a dataset: {}",
-            inside.join(", ")
-        );
-    } else if let Some(n) = formats::bare_images(root) {
-        looked_for = format!(
-            "{looked_for}; there are {n} images but no poses: {}",
-            formats::POSES_ADVICE
-        );
-    }
-    Err(DatasetError::NotADataset {
-        path: root.to_owned(),
-        looked_for,
-    })
-}
-
-/// Whether a folder holds one scene.
-fn is_dataset(path: &Path) -> bool {
-    let split = blender::file_name(Split::Train);
-    let has = |name: &&str| path.join(name).is_file();
-    [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
-}
-
-/// Names of up to three subfolders that hold a dataset.
-fn subfolders_with_datasets(root: &Path) -> Vec<String> {
-    let Ok(entries) = root.read_dir() else {
-        return Vec::new();
-    };
-    let folders = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_dataset(path));
-    let mut names: Vec<_> = folders
-        .filter_map(|path| Some(one_line(&path.file_name()?.to_string_lossy())))
-        .collect();
-    names.sort();
-    names.truncate(3);
-    names
-}
-
 fn aabb_scale(fields: &Fields) -> Result<Option<u32>, DatasetError> {
     let Some(value) = fields.number("aabb_scale")? else {
         return Ok(None);
@@ -733,115 +670,6 @@ fn offset(fields: &Fields) -> Result<Option<[f64; 3]>, DatasetError> {
         _ => {
             Err(fields
                 .error("`offset` should be a list of three numbers: correct it or leave it out"))
-        }
-    }
-}
-
-/// A problem of a frame that can be worked around.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Note {
-    Rescaled,
-    NearPlane,
-    ScaledPose,
-    OffCentre,
-    FoldingLens,
-    Extreme,
-    Distorted,
-    Mask,
-    Depth,
-    CompanionAbsent,
-    CompanionMismatch,
-    OtherCase,
-    OtherEnding,
-    SeveralEndings,
-    Moved,
-    Deeper,
-    Orientation,
-    Turned,
-}
-
-impl Note {
-    fn consequence(self) -> &'static str {
-        match self {
-            Self::Rescaled => "intrinsics are scaled to the stored size",
-            Self::NearPlane => {
-                "its rays start at the middle of the object: correct the near plane, or leave its line out"
-            }
-            Self::ScaledPose => "the rotation is normalised, the position kept",
-            Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
-            Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
-            Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
-            Self::Mask => {
-                "masks are not used, so what they hide is learned as part of the scene: paint over it in the images, \
-                 or leave out the frames that show it"
-            }
-            Self::Depth => "depth images are not used",
-            Self::CompanionAbsent => "check the path, which is relative to the JSON file",
-            Self::CompanionMismatch => "export it again at the image's size",
-            Self::OtherCase => {
-                "names that differ only in upper and lower case, or in the encoding of accents, are taken to be the same: \
-                 correct `file_path` or rename the files"
-            }
-            Self::OtherEnding => {
-                "the file does not exist, and an image with another extension is used: correct `file_path`"
-            }
-            Self::SeveralEndings => {
-                "several images have that name with different extensions: write the extension in `file_path`"
-            }
-            Self::Moved => {
-                "the folders in `file_path` do not exist, and images whose path has the same end are used: \
-                 make it relative to the JSON file"
-            }
-            Self::Deeper => {
-                "images are read from a folder that `file_path` does not name: correct `file_path`"
-            }
-            Self::Orientation => {
-                "the image is used as it is stored: give --apply-orientation if the poses belong to the image as viewers \
-                 show it"
-            }
-            Self::Turned => "it is turned by its EXIF orientation",
-        }
-    }
-}
-
-/// State and findings while a dataset is read.
-#[derive(Default)]
-struct Notes {
-    /// Notes by kind: number of frames, and a description of the first.
-    counted: Vec<(Note, usize, String)>,
-    /// Whether to skip frames that cannot be used instead of stopping.
-    go_on: bool,
-    /// Why frames were skipped.
-    faults: Vec<DatasetError>,
-    /// See [`Opening::apply_orientation`].
-    apply_orientation: bool,
-    /// Resolves the names of images.
-    finder: find_image::Finder,
-    /// Width and height of the first image that was found, after its orientation is applied.
-    usual_size: Option<[u32; 2]>,
-}
-
-impl Notes {
-    fn of(opening: Opening) -> Self {
-        Self {
-            apply_orientation: opening.apply_orientation,
-            ..Self::default()
-        }
-    }
-
-    fn add(&mut self, note: Note, first: impl FnOnce() -> String) {
-        match self.counted.iter_mut().find(|(known, ..)| *known == note) {
-            Some((_, count, _)) => *count += 1,
-            None => self.counted.push((note, 1, first())),
-        }
-    }
-
-    fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {
-        if self.go_on && self.faults.len() < MAX_FAULTS {
-            self.faults.push(error);
-            Ok(())
-        } else {
-            Err(error)
         }
     }
 }

@@ -266,11 +266,11 @@ fn march_steps_are_longer_in_the_first_training_steps() {
         let rays = rays(&mut Pcg::new(63), &CASCADES);
         let bits = vec![u32::MAX; 3 * RESOLUTION.pow(3) as usize / 32];
         let (steps, growth) = (128, 1.0 / 8.0);
-        let sampled = |coarse_steps: Option<u32>, step: Option<u32>| {
+        let sampled = |coarse_steps: u32, step: Option<u32>| {
             let sampler = Sampler::RayMarch {
                 steps,
                 cone_angle: Some(growth),
-                coarse_steps,
+                coarse_steps: Some(coarse_steps),
                 max_samples: 1024,
                 min_transmittance: 0.0,
             };
@@ -279,7 +279,7 @@ fn march_steps_are_longer_in_the_first_training_steps() {
         let shortest = ray_march::dt_min(steps);
         let longest = shortest * CASCADES.aabb_scale as f32 * steps as f32 / RESOLUTION as f32;
         for (step, times) in [(0, 2.0), (2, 1.75), (4, 1.5), (8, 1.0), (20, 1.0)] {
-            let placed = sampled(Some(8), Some(step));
+            let placed = sampled(8, Some(step));
             let mut seen = [0; 3];
             for (i, samples) in placed.iter().enumerate() {
                 for pair in samples.windows(2) {
@@ -307,13 +307,12 @@ fn march_steps_are_longer_in_the_first_training_steps() {
             let of_ray = |ray: &Vec<Placement>| ray.iter().map(|p| [p.t, p.dt]).collect();
             samples.iter().map(of_ray).collect()
         };
-        let is_same = |a: (Option<u32>, Option<u32>), b: (Option<u32>, Option<u32>)| {
+        let is_same = |a: (u32, Option<u32>), b: (u32, Option<u32>)| {
             places(&sampled(a.0, a.1)) == places(&sampled(b.0, b.1))
         };
         // Rendering and later training steps are not affected.
-        assert!(is_same((Some(8), None), (None, None)));
-        assert!(is_same((Some(0), Some(3)), (None, Some(3))));
-        assert!(!is_same((Some(8), Some(3)), (None, Some(3))));
+        assert!(is_same((8, None), (0, None)));
+        assert!(!is_same((8, Some(3)), (0, Some(3))));
     });
 }
 

@@ -1,5 +1,7 @@
 //! The training loop of one run: previews of a held-out view, checkpoints, the end, and the notes in between.
 
+mod stages;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +10,7 @@ use rayon::prelude::*;
 
 use super::setup::{self, Setup};
 use super::{FitOptions, LOOK_EVERY, diverged, teacher};
-use crate::checkpoint::{Checkpoint, Source};
+use crate::checkpoint::Source;
 use crate::dataset::same_picture::Thumbnail;
 use crate::dataset::{Frame, Image, Split};
 use crate::distillation::Extraction;
@@ -20,8 +22,8 @@ use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, Request};
 use crate::session::journal::{Journal, PLATEAU_DB, Plateau, SCHEMA, Start};
 use crate::session::training::{Intervals, Training, go_on_without_disk};
-use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
-use crate::text::{counted, counted_len};
+use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, resolve};
+use crate::text::counted;
 use crate::train::{Advance, Progress, Trainer};
 
 /// Result of [`Fit::advance`].
@@ -348,117 +350,6 @@ impl<'a> Fit<'a> {
             )));
         }
         report
-    }
-
-    /// Report the quality of the teacher and of the runs to compare with, unless the log has it already.
-    pub(super) fn tell_of_others(&mut self) -> Result<()> {
-        let config = &self.setup.config;
-        let Some(distillation) = config.distillation.clone().filter(|_| config.lessons() > 0)
-        else {
-            return Ok(());
-        };
-        let compared = distillation.compare.iter().map(|run| ("compared", run));
-        let all = std::iter::once(("teacher", &distillation.teacher)).chain(compared);
-        for (stage, run) in all {
-            if self.has_reported(stage, run) {
-                continue;
-            }
-            match self.report_of(std::path::Path::new(run)) {
-                Ok(report) => self.report_stage(stage, run, &report)?,
-                Err(error) if error.is_cancelled() => return Err(self.interrupted()),
-                // These runs may be gone when this run is resumed.
-                Err(error) if self.setup.checkpoint.is_some() => self
-                    .observer
-                    .warn(format!("{run}: {error}; it is left out of the comparison")),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether `stage` of `run` (empty for this run) is in the log.
-    fn has_reported(&self, stage: &str, run: &str) -> bool {
-        self.reported_stages
-            .iter()
-            .any(|(s, r)| s == stage && r == run)
-    }
-
-    /// Report the quality of the distilled field after the last distillation step, before the first step on images.
-    fn report_distilled(&mut self) -> Result<()> {
-        let distillation_steps = self.setup.config.lessons();
-        let due = distillation_steps > 0 && self.training.trainer.step() == distillation_steps;
-        if !due || self.has_reported("distilled", "") {
-            return Ok(());
-        }
-        self.pause()?;
-        // Save first, in case the evaluation fails.
-        self.save_or_go_on()?;
-        match self.evaluate() {
-            Ok((report, _)) => self.report_stage("distilled", "", &report),
-            Err(error) if error.is_cancelled() => Err(self.interrupted()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Return the stored evaluation of `run` if it is of the same views, step, size and background; else evaluate it now.
-    fn report_of(&self, run: &std::path::Path) -> Result<EvalReport> {
-        let checkpoint = Checkpoint::open(run)?;
-        let kept = std::fs::read(RunDir::of(run).eval()).ok();
-        let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
-        let background = &self.setup.config.scene.eval_background;
-        let is_same = |report: &EvalReport| {
-            let names = report.images.iter().map(|view| &view.name);
-            names.eq(self.eval_frames.iter().map(|frame| &frame.name))
-                && report.steps == checkpoint.info.step
-                && report.downscale == self.setup.dataset.downscale
-                && report.background == background.to_string()
-        };
-        if let Some(report) = kept.filter(is_same) {
-            return Ok(report);
-        }
-        let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
-        let mut run = open::look_at(&self.training.gpu, checkpoint, Some(*background))?;
-        let request = Request {
-            frames: &self.eval_frames,
-            split: self.held_out,
-            steps,
-            train_seconds,
-            save_to: None,
-            dataset: &self.setup.dataset,
-            lpips: None,
-            trained_on: &[],
-        };
-        Ok(evaluate::evaluate(
-            self.observer,
-            &self.training.gpu,
-            &mut run.renderer,
-            &request,
-        )?
-        .0)
-    }
-
-    /// Show the quality of a stage of a distillation and write it to the log.
-    fn report_stage(&mut self, stage: &str, run: &str, report: &EvalReport) -> Result<()> {
-        let name = if run.is_empty() {
-            stage.to_owned()
-        } else {
-            format!("{stage} {run}")
-        };
-        self.observer.note(format!(
-            "{name}: {} PSNR {:.2} dB over {}, after {} and {:.1} s",
-            report.split,
-            report.psnr,
-            counted_len(report.views, "view"),
-            counted(report.steps, "step"),
-            report.train_seconds
-        ));
-        self.reported_stages
-            .push((stage.to_owned(), run.to_owned()));
-        self.training.log.write(&serde_json::json!({
-            "schema": SCHEMA, "event": "stage", "stage": stage, "run": run, "method": report.method,
-            "step": self.training.trainer.step(), "seconds": self.training.trainer.seconds(), "psnr": report.psnr, "ssim": report.ssim,
-            "views": report.views, "of_steps": report.steps, "of_seconds": report.train_seconds,
-        }))
     }
 
     /// Load the first evaluation view, at most 400 pixels wide (100 on a software adapter).

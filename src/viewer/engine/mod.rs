@@ -1,21 +1,22 @@
 //! The engine thread of the window: opens, trains and renders on command.
 
 mod export_job;
+mod observer;
 mod progressive_render;
+mod training;
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use progressive_render::ProgressiveRender;
+use training::train;
 
 use super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Training, Viewpoint};
-use super::{FrameScheduler, Learned, NextWork, Progress};
+use super::{FrameScheduler, NextWork};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::checkpoint::Checkpoint;
@@ -26,11 +27,10 @@ use crate::render::{Renderer, Show};
 use crate::run::RunDir;
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
-use crate::session::fit::diverged;
 use crate::session::open::{self, OpenRun};
 use crate::session::{
-    Advanced, Error, Fit, FitOptions, FitProgress, Level, Observer, ObserverExt as _, Result,
-    Scale, Task, WindowContent, WindowOptions, data, evaluate, make_demo_scene,
+    Error, Fit, FitOptions, Level, Observer, ObserverExt as _, Result, WindowContent,
+    WindowOptions, data, make_demo_scene,
 };
 
 /// Initial share of device time for training.
@@ -506,14 +506,6 @@ fn open(engine: &EngineContext, what: What) -> Result<()> {
     }
 }
 
-/// Run a training in the window.
-fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
-    options.check()?;
-    let gpu = engine.open_gpu()?;
-    let mut fit = Fit::open(&gpu, options, engine)?;
-    train_on(engine, &mut fit).map_err(|error| diverged(error, fit.dir()))
-}
-
 /// Check that `path` is a run or a dataset that can be read.
 fn can_open(path: &Path) -> Result<()> {
     if is_run(path) {
@@ -630,293 +622,4 @@ fn outside(bounds: &Aabb) -> Camera {
         800,
         600,
     )
-}
-
-/// Train `fit` under the window's control, then show the result until the window asks for something else.
-fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
-    let path = fit.dir().path().to_owned();
-    let bytes = fit.bytes()?;
-    let (opened, renderer) = {
-        let renderer = fit.renderer().apart()?;
-        let opened = opened(
-            &path,
-            fit.config(),
-            Some(fit.dataset()),
-            &renderer,
-            Some(bytes),
-        );
-        (opened, renderer)
-    };
-    let again = What::Again(Box::new(fit.options_again()));
-    engine.open(opened, renderer, again);
-    fit.set_budget(longest_submission(fit.gpu().class()));
-    let mut over = !fit.begin()?;
-    let mut told = Instant::now();
-    let mut was_paused = false;
-    while !over && !engine.is_over() {
-        let (training, save, stop) = {
-            let mut requests = engine.requests.borrow_mut();
-            requests.cancel = false;
-            let save = std::mem::take(&mut requests.save);
-            (requests.training, save, requests.stop)
-        };
-        let wants = engine.wants_picture();
-        let trains = training != Training::Pause;
-        let has_export = engine.has_export();
-        if (!trains && !was_paused) || has_export {
-            fit.pause()?;
-        }
-        was_paused = !trains;
-        if save {
-            fit.pause()?;
-            if let Err(error) = fit.save_and_tell() {
-                engine.fail(&error);
-            }
-        }
-        if stop {
-            break;
-        }
-        if has_export {
-            fit.show_newest()?;
-            engine.run_export(fit.renderer());
-        }
-        let turn = engine.requests.borrow().scheduler.next(wants, trains);
-        match turn {
-            NextWork::Picture => {
-                let started = Instant::now();
-                if !engine.requests.borrow().picture.is_busy() {
-                    engine.show_newest(fit)?;
-                }
-                engine.draw(trains)?;
-                fit.leave_out(started.elapsed());
-            }
-            NextWork::Training => {
-                let started = Instant::now();
-                let one = training == Training::Step;
-                let before = fit.progress().step;
-                engine.worked.set(started);
-                let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
-                    // The user cancelled an evaluation; the training was saved.
-                    Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
-                    outcome => outcome?,
-                };
-                if one && outcome == Advanced::Worked && fit.progress().step > before {
-                    fit.pause()?;
-                    engine.requests.borrow_mut().training = Training::Pause;
-                }
-                over = outcome == Advanced::Done;
-                // Submit one batch at a time, so that a view waits for at most one.
-                let waits = wants || engine.requests.borrow().picture.is_moving();
-                while waits && !fit.is_idle()? {
-                    std::thread::sleep(NAP);
-                }
-                if outcome == Advanced::Busy {
-                    std::thread::sleep(NAP);
-                }
-                let mut requests = engine.requests.borrow_mut();
-                requests.picture.spoil();
-                requests
-                    .scheduler
-                    .trained(started.elapsed().as_secs_f64(), wants);
-            }
-            NextWork::Nobody => {}
-        }
-        engine.count_occupied()?;
-        if told.elapsed().as_secs_f64() > REPORT || !trains {
-            told = Instant::now();
-            engine.outbox.send(Event::Progress(report(fit, !trains)));
-        }
-        engine.listen(if turn == NextWork::Nobody {
-            IDLE
-        } else {
-            Duration::ZERO
-        });
-    }
-    engine.outbox.send(Event::Progress(report(fit, true)));
-    engine.outbox.send(Event::Ending);
-    engine.requests.borrow_mut().cancel = false;
-    let text = if over {
-        match fit.finish() {
-            Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
-            Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
-                format!(
-                    "trained to step {}, checkpoint saved; not evaluated",
-                    fit.progress().step
-                )
-            }
-            Err(error) => return Err(error),
-        }
-    } else {
-        fit.pause()?;
-        let outcome = fit.save_and_tell();
-        match outcome {
-            // If the window closes, the failure must reach the user as the program's error.
-            Err(error) if engine.is_over() => return Err(error),
-            Err(error) => {
-                engine.fail(&error);
-                format!("stopped at step {}, not saved", fit.progress().step)
-            }
-            Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
-        }
-    };
-    engine.outbox.send(Event::Progress(report(fit, true)));
-    engine.outbox.send(Event::Ended(text));
-    // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
-    if !engine.is_over() {
-        *engine.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
-    }
-    fit.show_newest()?;
-    engine.show_newest(fit)?;
-    engine.requests.borrow_mut().picture.spoil();
-    while !engine.is_over() {
-        engine.run_export(fit.renderer());
-        engine.show()?;
-    }
-    Ok(())
-}
-
-/// Progress of `fit`, for the window.
-fn report(fit: &Fit<'_>, paused: bool) -> Progress {
-    let FitProgress {
-        step,
-        seconds,
-        latest,
-        held_out,
-        fraction,
-        left,
-    } = fit.progress();
-    let rate = f64::from(step) / seconds.max(1e-9);
-    let per_second =
-        |of: fn(&crate::train::Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
-    Progress {
-        step,
-        seconds,
-        learned: latest.map(|p| Learned {
-            step: p.step,
-            seconds: p.seconds,
-            loss: p.loss,
-            train_psnr: p.train_psnr,
-        }),
-        held_out,
-        steps_per_second: rate,
-        samples_per_second: per_second(|p| p.samples),
-        rays_per_second: per_second(|p| p.rays),
-        fraction,
-        left,
-        paused,
-    }
-}
-
-/// Passes messages and progress to the terminal and the window.
-impl Observer for EngineContext {
-    fn message(&self, level: Level, text: &str) -> Result<()> {
-        match level {
-            Level::Note | Level::Result => self.outbox.send(Event::Note(text.to_owned())),
-            Level::Warning => self.outbox.send(Event::Note(format!("warning: {text}"))),
-            Level::Detail | Level::Task | Level::Error => {}
-        }
-        self.terminal.message(level, text)
-    }
-
-    fn record(&self, line: &str) -> Result<()> {
-        self.terminal.record(line)
-    }
-
-    fn progress(&self, progress: &crate::train::Progress) {
-        self.terminal.progress(progress);
-    }
-
-    fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
-        let on_terminal = self.terminal.task(what, scale);
-        let of = match scale {
-            Scale::Count(n) | Scale::Rays(n) => Some(n.max(1)),
-            Scale::Live(_) | Scale::Unknown => None,
-        };
-        let share = of.map(|_| 0.0);
-        self.outbox.send(Event::Doing(what.to_owned(), share));
-        match of {
-            None => on_terminal,
-            Some(of) => Box::new(ShownTask {
-                on_terminal,
-                what: std::sync::Mutex::new(what.to_owned()),
-                counts: matches!(scale, Scale::Count(_)),
-                done: AtomicU64::new(0),
-                of,
-                outbox: self.outbox.clone(),
-            }),
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.terminal.is_cancelled()
-    }
-
-    fn keep_going(&self) -> bool {
-        self.poll_window() && self.terminal.keep_going()
-    }
-
-    fn listens(&self) -> Box<dyn Any> {
-        self.terminal.listens()
-    }
-
-    fn writes(&self, path: &Path) -> Box<dyn Any> {
-        self.terminal.writes(path)
-    }
-}
-
-/// A task on the terminal and in the window.
-struct ShownTask {
-    on_terminal: Box<dyn Task + Sync>,
-    what: std::sync::Mutex<String>,
-    /// Whether the progress is shown as a count.
-    counts: bool,
-    done: AtomicU64,
-    of: u64,
-    outbox: Outbox,
-}
-
-impl ShownTask {
-    fn show(&self, done: u64, counts: bool) {
-        let what = self
-            .what
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let text = if counts {
-            format!("{what} {done}/{}", self.of)
-        } else {
-            what.clone()
-        };
-        let share = done as f32 / self.of as f32;
-        self.outbox.send(Event::Doing(text, Some(share)));
-    }
-}
-
-impl Task for ShownTask {
-    fn set(&self, done: u64) {
-        self.on_terminal.set(done);
-        self.done.store(done, Ordering::Relaxed);
-        self.show(done, false);
-    }
-
-    fn increment(&self) {
-        self.on_terminal.increment();
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.show(done, self.counts);
-    }
-
-    fn describe(&self, text: &str) {
-        self.on_terminal.describe(text);
-        text.clone_into(
-            &mut self
-                .what
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-    }
-}
-
-impl Drop for ShownTask {
-    fn drop(&mut self) {
-        self.outbox.send(Event::Done);
-    }
 }

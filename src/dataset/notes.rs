@@ -1,0 +1,114 @@
+//! What was assumed or left out while a dataset was read, and its faults.
+
+use super::error::DatasetError;
+use super::find_image;
+use super::{MAX_FAULTS, Opening};
+
+/// A problem of a frame that can be worked around.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    Rescaled,
+    NearPlane,
+    ScaledPose,
+    OffCentre,
+    FoldingLens,
+    Extreme,
+    Distorted,
+    Mask,
+    Depth,
+    CompanionAbsent,
+    CompanionMismatch,
+    OtherCase,
+    OtherEnding,
+    SeveralEndings,
+    Moved,
+    Deeper,
+    Orientation,
+    Turned,
+}
+
+impl Note {
+    pub(super) fn consequence(self) -> &'static str {
+        match self {
+            Self::Rescaled => "intrinsics are scaled to the stored size",
+            Self::NearPlane => {
+                "its rays start at the middle of the object: correct the near plane, or leave its line out"
+            }
+            Self::ScaledPose => "the rotation is normalised, the position kept",
+            Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
+            Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
+            Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
+            Self::Mask => {
+                "masks are not used, so what they hide is learned as part of the scene: paint over it in the images, \
+                 or leave out the frames that show it"
+            }
+            Self::Depth => "depth images are not used",
+            Self::CompanionAbsent => "check the path, which is relative to the JSON file",
+            Self::CompanionMismatch => "export it again at the image's size",
+            Self::OtherCase => {
+                "names that differ only in upper and lower case, or in the encoding of accents, are taken to be the same: \
+                 correct `file_path` or rename the files"
+            }
+            Self::OtherEnding => {
+                "the file does not exist, and an image with another extension is used: correct `file_path`"
+            }
+            Self::SeveralEndings => {
+                "several images have that name with different extensions: write the extension in `file_path`"
+            }
+            Self::Moved => {
+                "the folders in `file_path` do not exist, and images whose path has the same end are used: \
+                 make it relative to the JSON file"
+            }
+            Self::Deeper => {
+                "images are read from a folder that `file_path` does not name: correct `file_path`"
+            }
+            Self::Orientation => {
+                "the image is used as it is stored: give --apply-orientation if the poses belong to the image as viewers \
+                 show it"
+            }
+            Self::Turned => "it is turned by its EXIF orientation",
+        }
+    }
+}
+
+/// State and findings while a dataset is read.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Notes by kind: number of frames, and a description of the first.
+    pub(super) counted: Vec<(Note, usize, String)>,
+    /// Whether to skip frames that cannot be used instead of stopping.
+    pub(super) go_on: bool,
+    /// Why frames were skipped.
+    pub(super) faults: Vec<DatasetError>,
+    /// See [`Opening::apply_orientation`].
+    pub(super) apply_orientation: bool,
+    /// Resolves the names of images.
+    pub(super) finder: find_image::Finder,
+    /// Width and height of the first image that was found, after its orientation is applied.
+    pub(super) usual_size: Option<[u32; 2]>,
+}
+
+impl Notes {
+    pub(super) fn of(opening: Opening) -> Self {
+        Self {
+            apply_orientation: opening.apply_orientation,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, note: Note, first: impl FnOnce() -> String) {
+        match self.counted.iter_mut().find(|(known, ..)| *known == note) {
+            Some((_, count, _)) => *count += 1,
+            None => self.counted.push((note, 1, first())),
+        }
+    }
+
+    pub(super) fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {
+        if self.go_on && self.faults.len() < MAX_FAULTS {
+            self.faults.push(error);
+            Ok(())
+        } else {
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! A radiance field: a position encoding that feeds a density network, whose outputs and an encoded view direction feed a
+//! colour network. There is one of each, or one for every cell of a grid; samples are then sorted by cell on the way in, and
+//! outputs brought back on the way out. A field knows nothing of rays, images or backgrounds.
+
+mod buffers;
+mod evaluate;
+
+use crate::config::{Cells, FieldConfig};
+use crate::encoding::{self, HashGrid, PositionEncoder};
+use crate::gpu::{Allocator, Buffer, GpuError, Profile, Stage};
+use crate::network::{CellGrid, Fused, GridTooLarge, Layout, Matrix, Network, Tiled, Updated};
+pub use buffers::{FieldBuffers, FieldParameters};
+pub use evaluate::{FieldGradients, KeptSamples};
+
+/// The shape of a field.
+#[derive(Debug, Clone)]
+pub struct Field {
+    /// The configuration it was made of.
+    pub config: FieldConfig,
+    /// Cells that have networks of their own.
+    pub cells: Option<CellGrid>,
+    /// Position encoding.
+    pub position: PositionEncoder,
+    /// Encoded position to raw density and features.
+    pub density: Network,
+    /// Those and the encoded direction to raw colour; where there is none, the density network has raw colour as features.
+    pub color: Option<Network>,
+}
+
+/// f32 from one raw density to the next.
+pub const RAW_DENSITY_STRIDE: u32 = 4;
+
+/// Where the weights of the networks of `config` lie, or of a cell's, from f32 `base` of their slab on.
+fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
+    let layout = |n_in: u32, network: &crate::config::NetworkConfig, n_out: u32, base: u32| {
+        let mut dims = vec![n_in];
+        dims.extend((0..network.n_hidden_layers).map(|_| network.n_neurons));
+        dims.push(n_out);
+        Layout {
+            skips: network.skips.clone(),
+            ..Layout::new(&dims, network.biases, base)
+        }
+    };
+    let n = config.n_density_outputs;
+    let n_inputs = encoding::n_position_values(&config.position_encoding);
+    let mut density = layout(n_inputs, &config.density_network, n, base);
+    density.first_apart = config.density_apart();
+    let base = base + density.slab_len();
+    let n_color_inputs = if density.first_apart { n - 1 } else { n }
+        + encoding::n_direction_values(&config.direction_encoding);
+    let color = config.color_network.as_ref();
+    let color = color.map(|network| layout(n_color_inputs, network, 3, base));
+    (density, color)
+}
+
+/// Samples come in whole chunks of so many, so that kernels need not stop at the last one.
+pub(crate) const ROWS: u64 = 512;
+
+impl Field {
+    /// Plan a field for a device of `profile`.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] when a level of the hash grid, or the weights of a grid of networks, do not fit a binding.
+    pub fn new(profile: &Profile, config: &FieldConfig) -> Result<Self, GpuError> {
+        Self::behind(profile, config, 0)
+    }
+
+    /// Plan a field whose network weights start at f32 `base` of their slab.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn behind(profile: &Profile, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
+        let cells = config.cells.as_ref().map(CellGrid::new);
+        let within = cells
+            .as_ref()
+            .filter(|_| config.cells.as_ref().is_some_and(|c| c.local));
+        let position = PositionEncoder::new(profile, &config.position_encoding, within)?;
+        let (mut density, mut color) = layouts(config, base);
+        if let Some(cells) = &cells {
+            let of_color = color.as_ref().map_or(0, Layout::slab_len);
+            let stride = density.slab_len() + of_color;
+            for layout in std::iter::once(&mut density).chain(&mut color) {
+                layout.copies = cells.n_networks;
+                layout.copy_stride = stride;
+            }
+            let limit = profile.max_binding_bytes;
+            let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
+            let (networks, grid) = (cells.n_networks, config.cells.as_ref());
+            if let Some(grid) =
+                grid.filter(|_| bytes(networks) > limit || networks > Cells::MAX_NETWORKS)
+            {
+                let share = f64::from(networks) / f64::from(cells.n_cells());
+                let fits = |longest: &u32| {
+                    let coarser = Cells {
+                        resolution: None,
+                        longest: *longest,
+                        occupied: None,
+                        ..grid.clone()
+                    };
+                    let networks = (f64::from(coarser.n_networks()) * share).ceil() as u32;
+                    bytes(networks) <= limit && networks <= Cells::MAX_NETWORKS
+                };
+                let finest = cells.resolution.iter().copied().max().unwrap_or(1);
+                return Err(GpuError::from(GridTooLarge {
+                    networks,
+                    bytes: bytes(networks),
+                    limit,
+                    longest: (1..finest).rev().find(fits).unwrap_or(1),
+                }));
+            }
+        }
+        let network = |layout: Layout, rectified: bool| {
+            if config.is_narrow() || layout.is_grid() {
+                Network::Fused(Fused::new(profile, layout, rectified))
+            } else {
+                Network::Tiled(Tiled::new(profile, layout, rectified))
+            }
+        };
+        Ok(Self {
+            config: config.clone(),
+            cells,
+            position,
+            density: network(density, config.rectifies_features()),
+            color: color.map(|layout| network(layout, false)),
+        })
+    }
+
+    /// f32 of the networks of `config`, or of those of one cell, in their slab.
+    #[must_use]
+    pub fn len_of_networks(config: &FieldConfig) -> u32 {
+        let (density, color) = layouts(config, 0);
+        density.slab_len() + color.as_ref().map_or(0, Layout::slab_len)
+    }
+
+    /// All fields of a method, whose network weights share one slab.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_passes(
+        profile: &Profile,
+        config: &crate::config::Config,
+    ) -> Result<Vec<Self>, GpuError> {
+        let mut base = 0;
+        let mut fields = Vec::new();
+        for pass in &config.passes {
+            let field = Self::behind(profile, &pass.field, base)?;
+            base += field.slab_len();
+            fields.push(field);
+        }
+        Ok(fields)
+    }
+
+    /// The networks, in the order of their weights in the slab, under the names they go by.
+    pub fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
+        let color = self
+            .color
+            .as_ref()
+            .map(|network| ("color_network", network));
+        std::iter::once(("density_network", &self.density)).chain(color)
+    }
+
+    /// The tables that the position encoding trains, which may be none.
+    #[must_use]
+    pub fn tables(&self) -> &HashGrid {
+        self.position.tables()
+    }
+
+    /// f32 of all network weights in their slab.
+    #[must_use]
+    pub fn slab_len(&self) -> u32 {
+        let of_network = |n: &Network| n.layout().slab_len() * n.layout().copies;
+        self.networks().map(|(_, n)| of_network(n)).sum()
+    }
+
+    /// First f32 in the slab, f32 of a cell's networks, and f32 from one cell's to the next's, where there is a grid.
+    #[must_use]
+    pub fn cell_range(&self) -> Option<[u32; 3]> {
+        let layout = self.density.layout();
+        let stride = layout.copy_stride;
+        self.cells.as_ref().map(|_| [layout.base, stride, stride])
+    }
+
+    /// The layers of a cell's networks.
+    #[must_use]
+    pub fn matrices(&self) -> Vec<Matrix> {
+        let base = self.density.layout().base;
+        let layers = |(index, (_, network)): (usize, (&str, &Network))| {
+            let layout = network.layout().clone();
+            let layers = 0..layout.n_layers();
+            layers.map(move |l| Matrix {
+                first: layout.offset(l) - base,
+                columns: layout.width(l),
+                rows: layout.rows(l),
+                of_color: index > 0,
+            })
+        };
+        self.networks().enumerate().flat_map(layers).collect()
+    }
+
+    /// The map that gives every cell of a grid its network, in order.
+    pub fn map_of_cells(&self, allocator: &dyn Allocator) -> Result<Option<Buffer>, GpuError> {
+        let cells = self.cells.as_ref();
+        cells.map(|cells| cells.full_map(allocator)).transpose()
+    }
+
+    /// Samples that a workgroup evaluates, of a grid.
+    fn tile(&self) -> u32 {
+        match &self.density {
+            Network::Fused(network) => network.tile(),
+            Network::Tiled(_) => 1,
+        }
+    }
+
+    /// Multiply-adds of all networks for one sample.
+    #[must_use]
+    pub fn multiply_adds(&self) -> u64 {
+        self.networks()
+            .map(|(_, n)| n.layout().multiply_adds())
+            .sum()
+    }
+
+    /// Row stride of encoded positions.
+    #[must_use]
+    pub fn feature_stride(&self) -> u32 {
+        self.density.layout().width(0)
+    }
+
+    /// First column of what the colour network sees: raw density comes before it, or is part of it.
+    fn color_offset(&self) -> u32 {
+        if self.density.layout().first_apart {
+            4
+        } else {
+            0
+        }
+    }
+
+    /// Row stride of the density network's output, which goes on as the colour network's input.
+    #[must_use]
+    pub fn color_stride(&self) -> u32 {
+        let density = self.density.layout();
+        match &self.color {
+            Some(color) => self.color_offset() + color.layout().width(0),
+            None => density.rows(density.n_layers() - 1),
+        }
+    }
+
+    /// Whether the kept samples of a field whose marched ones were evaluated before take their features from those.
+    #[must_use]
+    pub fn reuses_features(&self) -> bool {
+        self.cells.is_none()
+    }
+
+    /// Add: rewrite the transposed weights after the weights changed; of a grid, if `updated` is given, where it says so.
+    pub fn transpose(
+        &self,
+        stage: &mut Stage,
+        parameters: &FieldParameters,
+        updated: Option<Updated<'_>>,
+    ) -> Result<(), GpuError> {
+        for (_, network) in self.networks() {
+            network.transpose(stage, &parameters.weights, updated)?;
+        }
+        Ok(())
+    }
+}

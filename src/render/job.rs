@@ -1,0 +1,386 @@
+//! Views under way: tile by tile, without blocking.
+
+use super::frame::Frame;
+use super::screen::{Picture, Shading, Show};
+use super::{PIXEL, Renderer, WithNormals};
+use crate::camera::Camera;
+use crate::field::Field;
+use crate::gpu::{Buffer, GpuError, ReadBack, Stage, profile};
+use crate::images::{GpuCamera, near_far};
+use crate::network::SavedActivations;
+use crate::pass::{Capacity, Pass};
+use crate::step_state::StepState;
+
+/// A view under way; see [`Renderer::begin`].
+#[derive(Debug)]
+pub struct RenderJob {
+    frame: Frame,
+    camera: Camera,
+    normals: bool,
+    goal: Goal,
+    /// What makes the whole picture, where no field is evaluated for it.
+    at_once: Option<Stage>,
+    next_pixel: u32,
+    under_way: Option<UnderWay>,
+    unsubmitted: usize,
+    /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
+    goes_on: bool,
+    /// Whether a tile is submitted in one go, whatever it takes.
+    in_haste: bool,
+}
+
+impl RenderJob {
+    /// Do not divide what is small anyway: somebody waits for it.
+    pub fn hurry(&mut self) {
+        self.in_haste = true;
+    }
+}
+
+/// A tile on its way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    n: u32,
+    state: ReadBack,
+    image: Option<ReadBack>,
+}
+
+/// Where the pixels of a view go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// To the host.
+    Frame,
+    /// To the screen.
+    Picture,
+}
+
+/// A view that is complete.
+#[derive(Debug)]
+pub enum Rendered {
+    /// On the host.
+    Frame(Frame),
+    /// On the device.
+    Picture(Picture),
+}
+
+impl Rendered {
+    /// The frame of a view that was not begun as a picture.
+    #[must_use]
+    pub fn into_frame(self) -> Option<Frame> {
+        match self {
+            Self::Frame(frame) => Some(frame),
+            Self::Picture(_) => None,
+        }
+    }
+}
+
+/// What rendering a view took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    /// Seconds on the device.
+    pub seconds: f64,
+    /// Rays.
+    pub rays: u64,
+    /// Samples that were evaluated whole.
+    pub kept: u64,
+    /// Samples whose density alone was evaluated, to know which are seen.
+    pub density_only: u64,
+}
+
+impl Cost {
+    /// Both.
+    pub fn add(&mut self, other: &Self) {
+        self.seconds += other.seconds;
+        self.rays += other.rays;
+        self.kept += other.kept;
+        self.density_only += other.density_only;
+    }
+}
+
+impl Renderer {
+    /// Start rendering the view of `camera`.
+    pub fn begin(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+    ) -> Result<RenderJob, GpuError> {
+        self.start(camera, from_file, normals, Goal::Frame)
+    }
+
+    /// Start rendering the view of `camera` for a window: its picture stays on the device.
+    pub fn begin_picture(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        shading: &Shading,
+    ) -> Result<RenderJob, GpuError> {
+        self.prepare_screen([camera.width, camera.height], shading)?;
+        let normals = shading.show == Show::Normals;
+        let mut job = self.start(camera, from_file, normals, Goal::Picture)?;
+        if shading.show == Show::Occupancy {
+            job.at_once = Some(self.look_at_occupancy(camera)?);
+        }
+        Ok(job)
+    }
+
+    fn start(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+        goal: Goal,
+    ) -> Result<RenderJob, GpuError> {
+        if normals && self.with_normals.is_none() {
+            let fields: Vec<Field> = self.fields().cloned().collect();
+            let capacities = Self::capacities(self.gpu.profile(), &self.config, &fields);
+            let last = capacities.len() - 1;
+            let keep = |index| {
+                if index == last {
+                    SavedActivations::Activations
+                } else {
+                    SavedActivations::Nothing
+                }
+            };
+            let (gpu, config) = (&self.gpu, &self.config);
+            let passes = Pass::of_method(gpu, config, "rendering", &capacities, &keep)?;
+            let stages = self.build(&passes, true)?;
+            self.with_normals = Some(WithNormals { passes, stages });
+        }
+        let gpu_camera =
+            GpuCamera::new(camera, near_far(&self.config, from_file), &self.scene_frame);
+        self.gpu.write(&self.cameras, 0, &[gpu_camera]);
+        let size = match goal {
+            Goal::Frame => [camera.width, camera.height],
+            Goal::Picture => [0; 2],
+        };
+        Ok(RenderJob {
+            frame: Frame::new(size[0], size[1], self.config.scene.linear),
+            camera: *camera,
+            normals,
+            goal,
+            at_once: None,
+            next_pixel: 0,
+            under_way: None,
+            unsubmitted: 0,
+            goes_on: false,
+            in_haste: false,
+        })
+    }
+
+    /// Move `job` on without blocking, one submission at most; what was rendered, once it is complete.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Rendered>, GpuError> {
+        let size = [job.camera.width, job.camera.height];
+        let total = size[0] * size[1];
+        if let Some(stage) = &job.at_once {
+            self.gpu.submit([stage]);
+            let screen = self.screen.as_ref();
+            return Ok(screen.map(|s| Rendered::Picture(s.picture(size))));
+        }
+        let normals = self.with_normals.as_ref().filter(|_| job.normals);
+        let in_rounds = normals.is_none() && !self.rounds.is_empty();
+        let last = normals.map_or(self.last(), |n| &n.passes[n.passes.len() - 1]);
+        let (capacity, state_buffer) = (last.capacity, last.counts.state.clone());
+        if let Some(UnderWay { n, state, image }) = &job.under_way {
+            let n = *n;
+            let Some(state) = state.poll()? else {
+                return Ok(None);
+            };
+            let pixels = match image.as_ref().map(ReadBack::poll).transpose()? {
+                Some(None) => return Ok(None),
+                Some(Some(image)) => Some(bytemuck::pod_collect_to_vec::<u8, f32>(&image)),
+                None => None,
+            };
+            let state: StepState = bytemuck::pod_read_unaligned(&state);
+            job.goes_on = in_rounds && state.n_rays > 0;
+            let done = match (in_rounds, job.goes_on) {
+                (true, true) => 0,
+                (true, false) => n,
+                (false, _) => state.n_rays_fitting.min(n),
+            };
+            if let Some(pixels) = pixels {
+                let done = &pixels[..done as usize * PIXEL];
+                let first = job.next_pixel as usize;
+                job.frame.store(first, done, job.normals, &self.scene_frame);
+            } else if let Some(screen) = self.screen.as_ref().filter(|_| done > 0) {
+                self.gpu.submit([&screen.show]);
+            }
+            job.next_pixel += done;
+            if !in_rounds {
+                self.size_tiles(n, &state, capacity);
+            }
+            job.under_way = None;
+            if job.next_pixel >= total {
+                let picture = self.screen.as_ref().filter(|_| job.goal != Goal::Frame);
+                return Ok(Some(match picture {
+                    Some(screen) => Rendered::Picture(screen.picture(size)),
+                    None => Rendered::Frame(std::mem::take(&mut job.frame)),
+                }));
+            }
+        }
+        if !self.submitter.ready(&self.gpu)? {
+            return Ok(None);
+        }
+        let n = self
+            .tile_rays
+            .min(capacity.rays)
+            .min(total - job.next_pixel);
+        if job.unsubmitted == 0 && !job.goes_on {
+            self.begin_tile(n, job.next_pixel, &state_buffer);
+        }
+        let normals = self.with_normals.as_ref().filter(|_| job.normals);
+        let stages = match normals {
+            Some(normals) => &normals.stages,
+            None if job.goes_on => &self.rounds,
+            None => &self.plain,
+        };
+        let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
+        job.unsubmitted += if job.in_haste {
+            self.submitter.submit_all(&self.gpu, &rest)
+        } else {
+            self.submitter.submit(&self.gpu, &rest)
+        };
+        if job.unsubmitted >= stages.len() {
+            job.unsubmitted = 0;
+            let bytes = u64::from(n) * PIXEL as u64 * 4;
+            let gpu = &self.gpu;
+            let to_host = job.goal == Goal::Frame;
+            job.under_way = Some(UnderWay {
+                n,
+                state: gpu.read_back(&state_buffer, 0, size_of::<StepState>() as u64),
+                image: to_host.then(|| gpu.read_back(&self.image, 0, bytes)),
+            });
+        }
+        Ok(None)
+    }
+
+    /// Tell the device which `n` pixels come next.
+    fn begin_tile(&self, n: u32, first_pixel: u32, state_buffer: &Buffer) {
+        let mut state: StepState = bytemuck::Zeroable::zeroed();
+        state.n_rays = n;
+        self.gpu.write(state_buffer, 0, &[state]);
+        self.gpu.write(&self.tile, 0, &[0, first_pixel, n, 0]);
+    }
+
+    /// Size the next tile by what the last one, of `n` rays, took; those that did not fit come first in it.
+    fn size_tiles(&mut self, n: u32, state: &StepState, capacity: Capacity) {
+        let done = state.n_rays_fitting.min(n);
+        let use_of = |n: u32, of: u32| n as f32 / of as f32;
+        let fullest =
+            use_of(state.n_marched, capacity.marched).max(use_of(state.n_kept, capacity.kept));
+        let fits = if done < n {
+            0.8
+        } else {
+            (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
+        };
+        // The last tile of a frame, cut short by its end, says little.
+        if n == self.tile_rays || done < n {
+            let rays = (done.max(64) as f32 * fits) as u32;
+            self.tile_rays = rays.clamp(64.min(capacity.rays), capacity.rays);
+        }
+    }
+
+    /// Render the view of `camera` without reading it back, and tell what that took. Blocks; for measuring.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn measure(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+    ) -> Result<Cost, GpuError> {
+        let job = self.begin(camera, from_file, false)?;
+        let total = job.camera.width * job.camera.height;
+        let culls = self
+            .passes
+            .iter()
+            .any(|p| p.sampler.min_transmittance() > 0.0);
+        let state_buffer = self.last().counts.state.clone();
+        let capacity = self.last().capacity;
+        let in_rounds = !self.rounds.is_empty();
+        let (mut next_pixel, mut cost) = (0, Cost::default());
+        while next_pixel < total {
+            let n = self.tile_rays.min(capacity.rays).min(total - next_pixel);
+            self.begin_tile(n, next_pixel, &state_buffer);
+            let mut stages: Vec<&Stage> = self.plain.iter().collect();
+            let state = loop {
+                let times = profile(&self.gpu, &stages)?;
+                cost.seconds += times.iter().map(|t| t.seconds).sum::<f64>();
+                let state: StepState = self.gpu.read(&state_buffer, 0, 1)?[0];
+                if !in_rounds || state.n_rays == 0 {
+                    break state;
+                }
+                stages = self.rounds.iter().collect();
+            };
+            cost.kept += u64::from(state.n_kept_total);
+            cost.density_only += u64::from(if culls { state.n_marched_total } else { 0 });
+            if in_rounds {
+                next_pixel += n;
+            } else {
+                next_pixel += state.n_rays_fitting.min(n);
+                self.size_tiles(n, &state, capacity);
+            }
+        }
+        cost.rays = u64::from(total);
+        Ok(cost)
+    }
+
+    /// Render the view of `camera`. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn render(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+    ) -> Result<Frame, GpuError> {
+        let frame = self.render_while(camera, from_file, normals, 1, &mut |_| true)?;
+        Ok(frame.unwrap_or_default())
+    }
+
+    /// Render the view of `camera` with `per_side`² rays a pixel, averaged; `None` once `keep_going`, which is told the
+    /// number of rays done between submissions, says no. Blocks; for the edges of the program.
+    ///
+    /// # Errors
+    /// What the device raised meanwhile.
+    pub fn render_while(
+        &mut self,
+        camera: &Camera,
+        from_file: Option<[f32; 2]>,
+        normals: bool,
+        per_side: u32,
+        keep_going: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<Option<Frame>, GpuError> {
+        if per_side <= 1 {
+            let mut job = self.begin(camera, from_file, normals)?;
+            while keep_going(u64::from(job.next_pixel)) {
+                if let Some(rendered) = self.advance(&mut job)? {
+                    return Ok(rendered.into_frame());
+                }
+                self.gpu.wait()?;
+            }
+            return Ok(None);
+        }
+        let mut sum = Frame::new(camera.width, camera.height, self.config.scene.linear);
+        let weight = 1.0 / (per_side * per_side) as f32;
+        // The rays of an image `per_side` times as large, one of each pixel's at a time.
+        let offset = |i: u32| (i as f32 + 0.5) / per_side as f32 - 0.5;
+        let (mut before, rays) = (0, u64::from(camera.width) * u64::from(camera.height));
+        for (row, column) in (0..per_side).flat_map(|r| (0..per_side).map(move |c| (r, c))) {
+            let mut shifted = *camera;
+            shifted.principal[0] -= offset(column);
+            shifted.principal[1] -= offset(row);
+            let mut of_all = |done| keep_going(before + done);
+            let one = self.render_while(&shifted, from_file, normals, 1, &mut of_all)?;
+            let Some(one) = one else {
+                return Ok(None);
+            };
+            sum.add(&one, weight);
+            before += rays;
+        }
+        Ok(Some(sum))
+    }
+}

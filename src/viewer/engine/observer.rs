@@ -1,0 +1,122 @@
+//! The engine as an observer of sessions: what they say goes to the window.
+
+use super::super::protocol::{Event, Outbox};
+use super::EngineContext;
+use crate::session::{Level, Observer, Result, Scale, Task};
+use std::any::Any;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Passes messages and progress to the terminal and the window.
+impl Observer for EngineContext {
+    fn message(&self, level: Level, text: &str) -> Result<()> {
+        match level {
+            Level::Note | Level::Result => self.outbox.send(Event::Note(text.to_owned())),
+            Level::Warning => self.outbox.send(Event::Note(format!("warning: {text}"))),
+            Level::Detail | Level::Task | Level::Error => {}
+        }
+        self.terminal.message(level, text)
+    }
+
+    fn record(&self, line: &str) -> Result<()> {
+        self.terminal.record(line)
+    }
+
+    fn progress(&self, progress: &crate::train::Progress) {
+        self.terminal.progress(progress);
+    }
+
+    fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
+        let on_terminal = self.terminal.task(what, scale);
+        let of = match scale {
+            Scale::Count(n) | Scale::Rays(n) => Some(n.max(1)),
+            Scale::Live(_) | Scale::Unknown => None,
+        };
+        let share = of.map(|_| 0.0);
+        self.outbox.send(Event::Doing(what.to_owned(), share));
+        match of {
+            None => on_terminal,
+            Some(of) => Box::new(ShownTask {
+                on_terminal,
+                what: std::sync::Mutex::new(what.to_owned()),
+                counts: matches!(scale, Scale::Count(_)),
+                done: AtomicU64::new(0),
+                of,
+                outbox: self.outbox.clone(),
+            }),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.terminal.is_cancelled()
+    }
+
+    fn keep_going(&self) -> bool {
+        self.poll_window() && self.terminal.keep_going()
+    }
+
+    fn listens(&self) -> Box<dyn Any> {
+        self.terminal.listens()
+    }
+
+    fn writes(&self, path: &Path) -> Box<dyn Any> {
+        self.terminal.writes(path)
+    }
+}
+
+/// A task on the terminal and in the window.
+pub(super) struct ShownTask {
+    on_terminal: Box<dyn Task + Sync>,
+    what: std::sync::Mutex<String>,
+    /// Whether the progress is shown as a count.
+    counts: bool,
+    done: AtomicU64,
+    pub(super) of: u64,
+    outbox: Outbox,
+}
+
+impl ShownTask {
+    fn show(&self, done: u64, counts: bool) {
+        let what = self
+            .what
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = if counts {
+            format!("{what} {done}/{}", self.of)
+        } else {
+            what.clone()
+        };
+        let share = done as f32 / self.of as f32;
+        self.outbox.send(Event::Doing(text, Some(share)));
+    }
+}
+
+impl Task for ShownTask {
+    fn set(&self, done: u64) {
+        self.on_terminal.set(done);
+        self.done.store(done, Ordering::Relaxed);
+        self.show(done, false);
+    }
+
+    fn increment(&self) {
+        self.on_terminal.increment();
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.show(done, self.counts);
+    }
+
+    fn describe(&self, text: &str) {
+        self.on_terminal.describe(text);
+        text.clone_into(
+            &mut self
+                .what
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+    }
+}
+
+impl Drop for ShownTask {
+    fn drop(&mut self) {
+        self.outbox.send(Event::Done);
+    }
+}

@@ -1,0 +1,192 @@
+//! Training under the window's control.
+
+use super::super::protocol::{Choice, Event, Training};
+use super::super::{Learned, NextWork, Progress};
+use super::{EngineContext, IDLE, NAP, REPORT, What, longest_submission, opened};
+use crate::session::Observer as _;
+use crate::session::fit::diverged;
+use crate::session::{Advanced, Fit, FitOptions, FitProgress, Result, evaluate};
+use std::time::{Duration, Instant};
+
+/// Run a training in the window.
+pub(super) fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
+    options.check()?;
+    let gpu = engine.open_gpu()?;
+    let mut fit = Fit::open(&gpu, options, engine)?;
+    train_on(engine, &mut fit).map_err(|error| diverged(error, fit.dir()))
+}
+
+/// Train `fit` under the window's control, then show the result until the window asks for something else.
+fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
+    let path = fit.dir().path().to_owned();
+    let bytes = fit.bytes()?;
+    let (opened, renderer) = {
+        let renderer = fit.renderer().apart()?;
+        let opened = opened(
+            &path,
+            fit.config(),
+            Some(fit.dataset()),
+            &renderer,
+            Some(bytes),
+        );
+        (opened, renderer)
+    };
+    let again = What::Again(Box::new(fit.options_again()));
+    engine.open(opened, renderer, again);
+    fit.set_budget(longest_submission(fit.gpu().class()));
+    let mut over = !fit.begin()?;
+    let mut told = Instant::now();
+    let mut was_paused = false;
+    while !over && !engine.is_over() {
+        let (training, save, stop) = {
+            let mut requests = engine.requests.borrow_mut();
+            requests.cancel = false;
+            let save = std::mem::take(&mut requests.save);
+            (requests.training, save, requests.stop)
+        };
+        let wants = engine.wants_picture();
+        let trains = training != Training::Pause;
+        let has_export = engine.has_export();
+        if (!trains && !was_paused) || has_export {
+            fit.pause()?;
+        }
+        was_paused = !trains;
+        if save {
+            fit.pause()?;
+            if let Err(error) = fit.save_and_tell() {
+                engine.fail(&error);
+            }
+        }
+        if stop {
+            break;
+        }
+        if has_export {
+            fit.show_newest()?;
+            engine.run_export(fit.renderer());
+        }
+        let turn = engine.requests.borrow().scheduler.next(wants, trains);
+        match turn {
+            NextWork::Picture => {
+                let started = Instant::now();
+                if !engine.requests.borrow().picture.is_busy() {
+                    engine.show_newest(fit)?;
+                }
+                engine.draw(trains)?;
+                fit.leave_out(started.elapsed());
+            }
+            NextWork::Training => {
+                let started = Instant::now();
+                let one = training == Training::Step;
+                let before = fit.progress().step;
+                engine.worked.set(started);
+                let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
+                    // The user cancelled an evaluation; the training was saved.
+                    Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
+                    outcome => outcome?,
+                };
+                if one && outcome == Advanced::Worked && fit.progress().step > before {
+                    fit.pause()?;
+                    engine.requests.borrow_mut().training = Training::Pause;
+                }
+                over = outcome == Advanced::Done;
+                // Submit one batch at a time, so that a view waits for at most one.
+                let waits = wants || engine.requests.borrow().picture.is_moving();
+                while waits && !fit.is_idle()? {
+                    std::thread::sleep(NAP);
+                }
+                if outcome == Advanced::Busy {
+                    std::thread::sleep(NAP);
+                }
+                let mut requests = engine.requests.borrow_mut();
+                requests.picture.spoil();
+                requests
+                    .scheduler
+                    .trained(started.elapsed().as_secs_f64(), wants);
+            }
+            NextWork::Nobody => {}
+        }
+        engine.count_occupied()?;
+        if told.elapsed().as_secs_f64() > REPORT || !trains {
+            told = Instant::now();
+            engine.outbox.send(Event::Progress(report(fit, !trains)));
+        }
+        engine.listen(if turn == NextWork::Nobody {
+            IDLE
+        } else {
+            Duration::ZERO
+        });
+    }
+    engine.outbox.send(Event::Progress(report(fit, true)));
+    engine.outbox.send(Event::Ending);
+    engine.requests.borrow_mut().cancel = false;
+    let text = if over {
+        match fit.finish() {
+            Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
+            Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
+                format!(
+                    "trained to step {}, checkpoint saved; not evaluated",
+                    fit.progress().step
+                )
+            }
+            Err(error) => return Err(error),
+        }
+    } else {
+        fit.pause()?;
+        let outcome = fit.save_and_tell();
+        match outcome {
+            // If the window closes, the failure must reach the user as the program's error.
+            Err(error) if engine.is_over() => return Err(error),
+            Err(error) => {
+                engine.fail(&error);
+                format!("stopped at step {}, not saved", fit.progress().step)
+            }
+            Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
+        }
+    };
+    engine.outbox.send(Event::Progress(report(fit, true)));
+    engine.outbox.send(Event::Ended(text));
+    // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
+    if !engine.is_over() {
+        *engine.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+    }
+    fit.show_newest()?;
+    engine.show_newest(fit)?;
+    engine.requests.borrow_mut().picture.spoil();
+    while !engine.is_over() {
+        engine.run_export(fit.renderer());
+        engine.show()?;
+    }
+    Ok(())
+}
+
+/// Progress of `fit`, for the window.
+fn report(fit: &Fit<'_>, paused: bool) -> Progress {
+    let FitProgress {
+        step,
+        seconds,
+        latest,
+        held_out,
+        fraction,
+        left,
+    } = fit.progress();
+    let rate = f64::from(step) / seconds.max(1e-9);
+    let per_second =
+        |of: fn(&crate::train::Progress) -> f32| latest.map_or(0.0, |p| f64::from(of(&p)) * rate);
+    Progress {
+        step,
+        seconds,
+        learned: latest.map(|p| Learned {
+            step: p.step,
+            seconds: p.seconds,
+            loss: p.loss,
+            train_psnr: p.train_psnr,
+        }),
+        held_out,
+        steps_per_second: rate,
+        samples_per_second: per_second(|p| p.samples),
+        rays_per_second: per_second(|p| p.rays),
+        fraction,
+        left,
+        paused,
+    }
+}

@@ -1,0 +1,266 @@
+//! Images in the window: views that are requested and shown, photographs and thumbnails.
+
+use super::super::album::{Print, Wanted};
+use super::super::frame_scheduler::STILL;
+use super::super::panels;
+use super::super::protocol::{Command, ExportJob, Photo, RenderedView, ViewRequest, Viewpoint};
+use super::{Compare, MAX_LATENCIES, State};
+use crate::camera_path::MAX_SIDE;
+use crate::config::Background;
+use crate::eval;
+use crate::render::{Shading, Show};
+use std::collections::HashMap;
+
+/// Photographs as egui textures.
+#[derive(Default)]
+pub(super) struct Textures {
+    photo: Option<(usize, Background, egui::TextureHandle)>,
+    thumbnails: HashMap<usize, egui::TextureHandle>,
+}
+
+impl std::fmt::Debug for Textures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Textures").finish_non_exhaustive()
+    }
+}
+
+/// Composite `photo` over `background` and upload it to egui.
+fn texture_of(
+    context: &egui::Context,
+    photo: &Photo,
+    linear: bool,
+    background: Background,
+) -> egui::TextureHandle {
+    let size = [photo.image.width, photo.image.height].map(|n| n as usize);
+    let values = eval::over(&photo.image, linear, background.color());
+    let rgb: Vec<u8> = values.iter().map(|v| (v * 255.0).round() as u8).collect();
+    let image = egui::ColorImage::from_rgb(size, &rgb);
+    context.load_texture("photograph", image, egui::TextureOptions::LINEAR)
+}
+
+impl State {
+    /// The request for the current view.
+    fn view_request(&self, now: f64) -> Option<ViewRequest> {
+        let ((camera, near_far), view) = self.camera().zip(self.view)?;
+        let distance = view.distance() as f32;
+        let compares = self.compares();
+        let photo = self.photo.as_ref().filter(|photo| {
+            let size = [photo.image.width, photo.image.height];
+            self.at_camera == Some(photo.place) && size == [camera.width, camera.height]
+        });
+        Some(ViewRequest {
+            camera,
+            near_far,
+            shading: Shading {
+                show: if compares == Compare::Error {
+                    Show::Color
+                } else {
+                    self.show
+                },
+                background: self.background,
+                depth_range: [0.6 * distance, 1.8 * distance],
+                most_samples: 64.0,
+                up: view.up().to_array().map(|v| v as f32),
+            },
+            crop: self.crop,
+            compared: photo.filter(|_| compares == Compare::Error).cloned(),
+            moving: now - self.moved_at < STILL,
+            asked: now,
+        })
+    }
+
+    /// Request the current view from the engine if it has changed.
+    pub(super) fn request_view(&mut self, context: &egui::Context) {
+        let now = context.input(|i| i.time);
+        if now - self.moved_at < STILL {
+            let rest = STILL - (now - self.moved_at);
+            context.request_repaint_after_secs(rest as f32 + 0.01);
+        }
+        let Some(request) = self.view_request(now) else {
+            return;
+        };
+        if self.hidden {
+            if self.requested.take().is_some() {
+                self.ask(Command::Hide);
+            }
+            return;
+        }
+        let before = self.requested.as_ref().filter(|r| r.shows_as(&request));
+        // A view that has stopped moving is requested again, with the time of the first request.
+        let request = ViewRequest {
+            asked: before.map_or(now, |before| before.asked),
+            ..request
+        };
+        if before.is_none_or(|before| before.moving != request.moving) {
+            self.requested = Some(request.clone());
+            self.ask(Command::Look(Box::new(request)));
+        }
+    }
+
+    /// Record that what was drawn is on the screen at `now`, and measure the latency of a new view.
+    pub fn painted(&mut self, now: f64) {
+        let drawn = self.rendered.as_ref().filter(|_| !self.rendered_is_new);
+        let asked = drawn.map(|rendered| rendered.looking.asked);
+        // Later refinements of the same view do not count.
+        if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
+            self.answered = asked;
+            self.latency = Some(now - asked);
+            self.latencies.push(now - asked);
+            let more = self.latencies.len().saturating_sub(MAX_LATENCIES);
+            self.latencies.drain(..more);
+        }
+    }
+
+    /// Request the photographs that are to be shown.
+    pub(super) fn request_photographs(&mut self) {
+        let Some(opened) = &self.opened else {
+            return;
+        };
+        let wanted = |index: usize, place: &Viewpoint, downscale| {
+            place.frame.as_ref().map(|frame| Wanted {
+                album: self.album,
+                place: index,
+                path: frame.image_path.clone(),
+                orientation: frame.orientation,
+                downscale,
+            })
+        };
+        if self.compare != Compare::Off && self.requested_photo != self.at_camera {
+            self.requested_photo = self.at_camera;
+            let here = self
+                .at_camera
+                .and_then(|i| opened.places.get(i).map(|p| (i, p)));
+            let one = here.and_then(|(i, p)| wanted(i, p, Some(opened.downscale)));
+            self.wanted.extend(one);
+        }
+        if self.show_cameras && !self.requested_thumbnails {
+            self.requested_thumbnails = true;
+            let all = opened.places.iter().enumerate();
+            let all: Vec<Wanted> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
+            self.wanted.extend(all);
+        }
+    }
+
+    pub fn take_wanted(&mut self) -> Vec<Wanted> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Store a photograph that was read, if it belongs to the open dataset.
+    pub fn see(&mut self, print: Print) {
+        if print.album != self.album {
+            return;
+        }
+        match print.photo {
+            Ok(photo) if print.is_thumbnail => {
+                self.thumbnails.insert(print.place, photo);
+            }
+            Ok(photo) => self.photo = Some(photo),
+            Err(reason) => self.say(format!("error: {reason}"), true),
+        }
+    }
+
+    /// The texture of the photograph from the current dataset camera.
+    pub fn photo(&mut self, context: &egui::Context) -> Option<egui::TextureId> {
+        let linear = self.opened.as_ref()?.linear;
+        let photo = self.photo.as_ref();
+        let photo = photo.filter(|photo| Some(photo.place) == self.at_camera)?;
+        let background = self.background;
+        let drawn = self.textures.photo.as_ref();
+        if let Some((_, _, texture)) =
+            drawn.filter(|(place, behind, _)| *place == photo.place && *behind == background)
+        {
+            return Some(texture.id());
+        }
+        let texture = texture_of(context, photo, linear, background);
+        let id = texture.id();
+        self.textures.photo = Some((photo.place, background, texture));
+        Some(id)
+    }
+
+    /// The texture of the thumbnail of viewpoint `index`.
+    pub fn thumbnail(&mut self, context: &egui::Context, index: usize) -> Option<egui::TextureId> {
+        let linear = self.opened.as_ref()?.linear;
+        let photo = self.thumbnails.get(&index)?;
+        let textures = &mut self.textures.thumbnails;
+        let texture = textures
+            .entry(index)
+            .or_insert_with(|| texture_of(context, photo, linear, panels::WHITE));
+        Some(texture.id())
+    }
+
+    /// Drop the rendered view and all textures, for they belong to another device.
+    pub fn forget_picture(&mut self) {
+        (self.rendered, self.texture, self.rendered_is_new) = (None, None, false);
+        self.textures = Textures::default();
+        self.requested = None;
+    }
+
+    /// Whether the rendered view is the one requested, at full size.
+    pub fn is_sharp(&self) -> bool {
+        let Some((rendered, requested)) = self.rendered.as_ref().zip(self.requested.as_ref())
+        else {
+            return false;
+        };
+        let full = [requested.camera.width, requested.camera.height];
+        rendered.looking.shows_as(requested) && rendered.size == full && !requested.moving
+    }
+
+    /// Whether there is a rendered view that has not been drawn yet.
+    pub fn has_new_texture(&self) -> bool {
+        self.rendered_is_new
+    }
+
+    /// Take the texture of a rendered view that has not been drawn yet.
+    pub fn new_texture(&mut self) -> Option<wgpu::Texture> {
+        let is_new = std::mem::take(&mut self.rendered_is_new);
+        let rendered = self.rendered.as_ref().filter(|_| is_new)?;
+        Some(rendered.texture.clone())
+    }
+
+    pub fn set_texture_id(&mut self, id: Option<egui::TextureId>) {
+        self.texture = id;
+    }
+
+    /// The texture to draw, the part of it that holds the view (in texture coordinates), and the view itself.
+    pub fn picture(&self) -> Option<(egui::TextureId, egui::Rect, &RenderedView)> {
+        let rendered = self.rendered.as_ref()?;
+        let texture = rendered.texture.size();
+        let part = egui::pos2(
+            rendered.size[0] as f32 / texture.width as f32,
+            rendered.size[1] as f32 / texture.height as f32,
+        );
+        let rect = egui::Rect::from_min_max(egui::Pos2::ZERO, part);
+        Some((self.texture?, rect, rendered))
+    }
+
+    /// Width and height of a screenshot, in pixels: as chosen, or those of the view.
+    pub fn size_of_screenshot(&self) -> Option<[u32; 2]> {
+        let (camera, _) = self.camera()?;
+        Some(
+            self.screenshot_size
+                .unwrap_or([camera.width, camera.height]),
+        )
+    }
+
+    /// Render the current view to a PNG file in the folder of screenshots.
+    pub fn screenshot(&mut self, now: f64) {
+        let (Some(looking), Some([width, height])) =
+            (self.view_request(now), self.size_of_screenshot())
+        else {
+            return;
+        };
+        let [width, height] = [width, height].map(|n| n.clamp(1, MAX_SIDE));
+        let camera = match (self.place(), self.view) {
+            (Some(place), _) => place.camera.resized(width, height),
+            (None, Some(view)) => view.camera(width, height),
+            (None, None) => return,
+        };
+        let looking = ViewRequest {
+            camera,
+            compared: None,
+            ..looking
+        };
+        self.doing = Some(("rendering".to_owned(), None));
+        self.ask(Command::Render(Box::new(ExportJob::Screenshot { looking })));
+    }
+}

@@ -1,0 +1,509 @@
+//! State of the window. `panels` and `canvas` draw it; nothing here needs a window or a device.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::album::Wanted;
+use super::canvas::{Canvas, Grip};
+use super::flight::Flight;
+use super::protocol::{
+    Choice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, Training,
+    ViewRequest, Viewpoint,
+};
+use super::recent::Recent;
+use super::{Navigation, panels};
+use crate::aabb::Aabb;
+use crate::camera::Camera;
+use crate::config::Background;
+use crate::render::Show;
+use images::Textures;
+
+/// Most points of a curve; older ones are thinned out.
+const MAX_POINTS: usize = 2000;
+/// Most latencies kept.
+const MAX_LATENCIES: usize = 300;
+/// Most lines of the log.
+const MAX_LINES: usize = 500;
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub text: String,
+    pub is_error: bool,
+}
+
+/// How the rendered view is compared with the photograph from the same camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compare {
+    Off,
+    /// Side by side.
+    Side,
+    /// One on top of the other, split at a movable line.
+    Wipe,
+    /// The difference of each pixel.
+    Error,
+}
+
+/// Values over training time: `[seconds, value]`, in order of time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Curve(pub Vec<[f64; 2]>);
+
+impl Curve {
+    fn push(&mut self, seconds: f64, value: f64) {
+        // After a resume or restart, drop the points that lie ahead.
+        self.0.retain(|p| p[0] < seconds);
+        self.0.push([seconds, value]);
+        if self.0.len() > MAX_POINTS {
+            let mut index = 0;
+            let last = self.0.len() - 1;
+            self.0.retain(|_| {
+                index += 1;
+                index % 2 == 1 || index > last
+            });
+        }
+    }
+}
+
+/// State of the window.
+#[derive(Debug)]
+pub(super) struct State {
+    pub opened: Option<Opened>,
+    pub view: Option<Navigation>,
+    /// The dataset camera that the view is at, until the user moves.
+    pub at_camera: Option<usize>,
+    /// The dataset camera that the view was at last.
+    pub last_camera: usize,
+    pub show: Show,
+    pub background: Background,
+    pub crop: Option<Aabb>,
+    pub compare: Compare,
+    /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
+    pub wipe: f32,
+    pub flight: Flight,
+    /// Width and height of screenshots, in pixels; those of the view if `None`.
+    pub screenshot_size: Option<[u32; 2]>,
+    pub progress: Option<Progress>,
+    /// Occupied fraction of the occupancy grid.
+    pub occupied: Option<f64>,
+    pub loss: Curve,
+    pub train_psnr: Curve,
+    pub held_out: Curve,
+    pub log: Vec<Line>,
+    /// The long task that is running, and the fraction that is done, if known.
+    pub doing: Option<(String, Option<f32>)>,
+    /// The last error, until it is dismissed or something is opened.
+    pub failed: Option<String>,
+    pub training: Training,
+    /// Training is over and the final evaluation is running.
+    pub ending: bool,
+    pub ended: Option<String>,
+    pub share: f64,
+    pub show_cameras: bool,
+    pub show_box: bool,
+    pub show_help: bool,
+    pub path_to_open: String,
+    pub recent: Recent,
+    /// The method that datasets are trained with; the device's default if `None`.
+    pub method: Option<String>,
+    pub devices: Vec<String>,
+    pub device: Option<usize>,
+    pub canvas: Canvas,
+    /// What the user is dragging over the view.
+    pub grip: Option<Grip>,
+    pub hidden: bool,
+    /// The window is waiting for the engine to save and stop.
+    pub closing: bool,
+    /// Path of what was open before.
+    previous: Option<PathBuf>,
+    photo: Option<Arc<Photo>>,
+    thumbnails: HashMap<usize, Arc<Photo>>,
+    textures: Textures,
+    /// Number of datasets opened so far; identifies which dataset an arriving photograph belongs to.
+    album: u32,
+    wanted: Vec<Wanted>,
+    /// Index of the photograph that was requested last.
+    requested_photo: Option<usize>,
+    requested_thumbnails: bool,
+    rendered: Option<RenderedView>,
+    rendered_is_new: bool,
+    texture: Option<egui::TextureId>,
+    /// Time of the last movement, in seconds since the window opened.
+    moved_at: f64,
+    /// The view that was requested from the engine last.
+    requested: Option<ViewRequest>,
+    /// Time at which the newest view on the screen was requested, in seconds since the window opened.
+    answered: f64,
+    /// Last time from requesting a new view to seeing it, in seconds.
+    pub latency: Option<f64>,
+    /// The most recent latencies, in seconds.
+    pub latencies: Vec<f64>,
+    commands: Vec<Command>,
+    wants_close: bool,
+    title: Option<String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            opened: None,
+            view: None,
+            at_camera: None,
+            last_camera: 0,
+            show: Show::Color,
+            background: panels::WHITE,
+            crop: None,
+            compare: Compare::Off,
+            wipe: 0.5,
+            flight: Flight::default(),
+            screenshot_size: None,
+            progress: None,
+            occupied: None,
+            loss: Curve::default(),
+            train_psnr: Curve::default(),
+            held_out: Curve::default(),
+            log: Vec::new(),
+            doing: None,
+            failed: None,
+            training: Training::Go,
+            ending: false,
+            ended: None,
+            share: 0.75,
+            show_cameras: false,
+            show_box: false,
+            show_help: false,
+            path_to_open: String::new(),
+            recent: Recent::default(),
+            method: None,
+            devices: Vec::new(),
+            device: None,
+            canvas: Canvas::default(),
+            grip: None,
+            hidden: false,
+            closing: false,
+            previous: None,
+            photo: None,
+            thumbnails: HashMap::new(),
+            textures: Textures::default(),
+            album: 0,
+            wanted: Vec::new(),
+            requested_photo: None,
+            requested_thumbnails: false,
+            rendered: None,
+            rendered_is_new: false,
+            texture: None,
+            moved_at: f64::NEG_INFINITY,
+            requested: None,
+            answered: f64::NEG_INFINITY,
+            latency: None,
+            latencies: Vec::new(),
+            commands: Vec::new(),
+            wants_close: false,
+            title: None,
+        }
+    }
+}
+
+impl State {
+    /// Return the state of an empty window; `recent` lists what was opened recently.
+    pub fn new(recent: Recent) -> Self {
+        Self {
+            recent,
+            ..Self::default()
+        }
+    }
+
+    /// Apply an event from the engine.
+    pub fn hear(&mut self, event: Event) {
+        match event {
+            Event::Opened(opened) => self.open(*opened),
+            Event::Doing(what, share) => self.doing = Some((what, share)),
+            Event::Done => self.doing = None,
+            Event::Note(text) => self.say(text, false),
+            Event::Failed(text) => {
+                self.doing = None;
+                self.fail(text);
+            }
+            Event::Progress(progress) => {
+                let before = self.progress.and_then(|p| p.learned).map(|l| l.step);
+                let new = progress.learned.filter(|l| before != Some(l.step));
+                if let Some(learned) = new {
+                    self.doing = None;
+                    self.loss.push(learned.seconds, f64::from(learned.loss));
+                    let psnr = f64::from(learned.train_psnr);
+                    self.train_psnr.push(learned.seconds, psnr);
+                }
+                if let Some(psnr) = progress.held_out
+                    && self.progress.and_then(|p| p.held_out) != Some(psnr)
+                {
+                    self.held_out.push(progress.seconds, psnr);
+                }
+                self.progress = Some(progress);
+            }
+            Event::Occupied(share) => self.occupied = Some(share),
+            Event::Ending => self.ending = true,
+            Event::Closed => self.closed(),
+            Event::Ended(text) => {
+                self.training = Training::Pause;
+                self.doing = None;
+                self.say(text.clone(), false);
+                self.ended = Some(text);
+            }
+            Event::RenderedView(rendered) => {
+                self.rendered = Some(*rendered);
+                self.rendered_is_new = true;
+            }
+            Event::Devices(devices, used) => (self.devices, self.device) = (devices, used),
+            Event::Device(_) | Event::Gone => {}
+        }
+    }
+
+    fn open(&mut self, opened: Opened) {
+        let cameras: Vec<Camera> = opened.places.iter().map(|p| p.camera).collect();
+        let trained = &cameras[..opened.n_train.min(cameras.len())];
+        // After a change of device the same path is opened again: keep the view and the curves.
+        if self.previous.take().as_ref() != Some(&opened.path) {
+            self.view = cameras.first().map(|c| Navigation::new(c, trained));
+            self.at_camera = (!cameras.is_empty()).then_some(0);
+            self.last_camera = 0;
+            self.crop = None;
+            self.flight = Flight::default();
+            (self.loss, self.train_psnr, self.held_out) = Default::default();
+        }
+        if !opened.shows.contains(&self.show) {
+            self.show = Show::Color;
+        }
+        self.crop = self.crop.filter(|_| opened.can_crop);
+        self.title = Some(format!("kiln · {} · {}", opened.title, opened.method));
+        (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
+        self.ending = false;
+        self.occupied = None;
+        self.training = Training::Go;
+        self.recent.add(&opened.path);
+        self.opened = Some(opened);
+        self.requested = None;
+        self.album += 1;
+        (self.photo, self.requested_photo) = (None, None);
+        self.thumbnails.clear();
+        self.requested_thumbnails = false;
+        self.textures = Textures::default();
+    }
+
+    /// Close what was open, and keep its path in case it is opened again.
+    fn closed(&mut self) {
+        self.previous = self.opened.take().map(|opened| opened.path);
+        self.forget_picture();
+        (self.progress, self.doing, self.grip) = (None, None, None);
+        self.flight.plays = false;
+    }
+
+    /// Add a line to the log.
+    pub fn say(&mut self, text: String, is_error: bool) {
+        self.log.push(Line { text, is_error });
+        let more = self.log.len().saturating_sub(MAX_LINES);
+        self.log.drain(..more);
+    }
+
+    /// Show an error and log it.
+    pub fn fail(&mut self, text: String) {
+        self.say(format!("error: {text}"), true);
+        self.failed = Some(text);
+    }
+
+    /// Draw everything and handle input.
+    pub fn ui(&mut self, ui: &mut egui::Ui) {
+        self.play(ui.ctx());
+        panels::all(self, ui);
+        self.request_photographs();
+        self.request_view(ui.ctx());
+    }
+
+    /// Follow the camera path while it plays.
+    fn play(&mut self, context: &egui::Context) {
+        let (now, seconds) = context.input(|i| (i.time, f64::from(i.stable_dt)));
+        let size = self.canvas.pixels.map(|n| n.max(1));
+        let Some(camera) = self.flight.play(seconds, size) else {
+            return;
+        };
+        self.stand_at(&camera, now);
+        context.request_repaint();
+    }
+
+    /// Move to the pose of `camera`.
+    pub fn stand_at(&mut self, camera: &Camera, now: f64) {
+        if let Some(view) = &mut self.view {
+            view.stand_at(camera);
+            self.moved(now);
+        }
+    }
+
+    /// Whether a training is running or paused.
+    pub fn is_training(&self) -> bool {
+        self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
+    }
+
+    /// Queue a command for the engine.
+    pub fn ask(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    pub fn take_commands(&mut self) -> Vec<Command> {
+        std::mem::take(&mut self.commands)
+    }
+
+    pub fn close(&mut self) {
+        self.wants_close = true;
+    }
+
+    pub fn take_close(&mut self) -> bool {
+        std::mem::take(&mut self.wants_close)
+    }
+
+    pub fn take_title(&mut self) -> Option<String> {
+        self.title.take()
+    }
+
+    /// PSNR of the rendered view against the photograph that it is compared with, dB.
+    pub fn psnr(&self) -> Option<f64> {
+        self.rendered.as_ref()?.psnr
+    }
+
+    /// Record that the camera has moved.
+    pub fn moved(&mut self, now: f64) {
+        self.moved_at = now;
+        self.at_camera = None;
+    }
+
+    /// Record that something other than the camera has changed and the view must be redrawn.
+    pub fn changed(&mut self, now: f64) {
+        self.moved_at = now;
+    }
+
+    /// Move to camera `index` of the dataset.
+    pub fn go_to(&mut self, index: usize) {
+        let place = self
+            .opened
+            .as_ref()
+            .and_then(|opened| opened.places.get(index));
+        if let (Some(place), Some(view)) = (place, &mut self.view) {
+            view.stand_at(&place.camera);
+            self.at_camera = Some(index);
+            self.last_camera = index;
+            self.flight.plays = false;
+        }
+    }
+
+    /// The viewpoint of the dataset that the view is at.
+    pub fn place(&self) -> Option<&Viewpoint> {
+        self.opened.as_ref()?.places.get(self.at_camera?)
+    }
+
+    /// How the view is compared with the photograph here: [`Compare::Off`] if there is none.
+    pub fn compares(&self) -> Compare {
+        let has_photo = self.place().is_some_and(|p| p.frame.is_some());
+        if has_photo {
+            self.compare
+        } else {
+            Compare::Off
+        }
+    }
+
+    /// Largest width and height of the view, in pixels.
+    pub fn room(&self) -> [u32; 2] {
+        let [width, height] = self.canvas.pixels;
+        match self.compares() {
+            Compare::Side => [width / 2, height],
+            Compare::Off | Compare::Wipe | Compare::Error => [width, height],
+        }
+    }
+
+    /// The camera of the view, and the near and far bounds of its rays if known. At a dataset camera it is that camera, resized
+    /// to fit the canvas, or at the photograph's size if the two are compared pixel by pixel.
+    pub fn camera(&self) -> Option<(Camera, Option<[f32; 2]>)> {
+        let [width, height] = self.room();
+        if width == 0 || height == 0 {
+            return None;
+        }
+        if let Some(place) = self.place() {
+            let camera = place.camera;
+            let size = [camera.width, camera.height];
+            let [w, h] = if self.compares() == Compare::Error {
+                size
+            } else {
+                fit(size, [width, height])
+            };
+            return Some((camera.resized(w, h), place.near_far));
+        }
+        // The ray bounds of a photograph do not apply to other viewpoints.
+        Some((self.view?.camera(width, height), None))
+    }
+
+    /// Open what was dropped or named: a camera path, a run or a dataset.
+    pub fn open_path(&mut self, path: &Path) {
+        self.failed = None;
+        let text = path.extension().filter(|e| *e == "json");
+        let text = text.and_then(|_| std::fs::read_to_string(path).ok());
+        if text.is_some_and(|t| t.contains("\"key_frames\"")) {
+            self.load_path(path);
+            return;
+        }
+        self.doing = Some((format!("opening {}", path.display()), None));
+        self.ask(Command::Open(Choice {
+            path: path.to_owned(),
+            method: self.method.clone(),
+        }));
+    }
+
+    /// Load the camera path in `file`, and its crop box.
+    pub fn load_path(&mut self, file: &Path) {
+        match self.flight.open(file) {
+            Ok(()) => {
+                let can = self.opened.as_ref().is_none_or(|o| o.can_crop);
+                self.crop = self.flight.draft.crop.filter(|_| can);
+                self.say(format!("opened {}", file.display()), false);
+            }
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Make the built-in scene and train on it.
+    pub fn open_demo(&mut self) {
+        self.doing = Some(("making the built-in scene".to_owned(), None));
+        self.ask(Command::Demo(self.method.clone()));
+    }
+
+    /// Save the camera path with the crop box.
+    pub fn save_path(&mut self) {
+        self.flight.draft.crop = self.crop;
+        match self.flight.save() {
+            Ok(file) => self.say(format!("saved {}", file.display()), false),
+            Err(error) => self.fail(error.to_string()),
+        }
+    }
+
+    /// Render the camera path to a file.
+    pub fn render_path(&mut self) {
+        self.flight.draft.crop = self.crop;
+        let flight = &self.flight;
+        let export = ExportJob::Path {
+            path: flight.draft.clone(),
+            to: PathBuf::from(flight.to.trim()),
+            channel: flight.channel,
+            per_side: flight.per_side,
+            background: self.background.color(),
+        };
+        self.doing = Some(("rendering".to_owned(), Some(0.0)));
+        self.ask(Command::Render(Box::new(export)));
+    }
+}
+
+/// The largest size within `room` that has the aspect ratio of `size`, at least one pixel.
+pub(super) fn fit(size: [u32; 2], room: [u32; 2]) -> [u32; 2] {
+    let ratio = |i: usize| f64::from(room[i]) / f64::from(size[i].max(1));
+    let scale = ratio(0).min(ratio(1));
+    [0, 1].map(|i| ((f64::from(size[i]) * scale).round() as u32).clamp(1, room[i].max(1)))
+}
+
+mod images;
+#[cfg(test)]
+mod tests;

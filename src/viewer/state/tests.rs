@@ -1,0 +1,244 @@
+//! The window's state, driven by events and key presses.
+
+use super::*;
+use crate::viewer::protocol::Learned;
+
+fn places(n: u8) -> Vec<Viewpoint> {
+    let stand = |i: u8| {
+        let angle = f32::from(i);
+        let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
+        let camera = Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.8, 100, 100);
+        Viewpoint {
+            name: format!("view {i}"),
+            camera,
+            near_far: None,
+            frame: None,
+        }
+    };
+    (0..n).map(stand).collect()
+}
+
+/// A window of 800×600 points with a training open: five cameras, four of them training views.
+struct Window {
+    context: egui::Context,
+    state: State,
+    time: f64,
+}
+
+impl Window {
+    fn new() -> Self {
+        let mut state = State::default();
+        state.hear(Event::Opened(Box::new(Opened {
+            title: "run".to_owned(),
+            method: "ngp".to_owned(),
+            path: PathBuf::from("runs/run"),
+            places: places(5),
+            n_train: 4,
+            downscale: 1,
+            linear: false,
+            can_crop: true,
+            bytes: 1 << 20,
+            bounds: Aabb {
+                low: [-1.0; 3],
+                high: [1.0; 3],
+            },
+            shows: vec![Show::Color, Show::Depth],
+            training: true,
+        })));
+        let mut window = Self {
+            context: egui::Context::default(),
+            state,
+            time: 0.0,
+        };
+        // Panels settle in their second frame.
+        window.frame(Vec::new());
+        window.frame(Vec::new());
+        window.state.take_commands();
+        window
+    }
+
+    /// Draw a frame 0.02 s later; return the commands for the engine.
+    fn frame(&mut self, events: Vec<egui::Event>) -> Vec<Command> {
+        self.time += 0.02;
+        let size = egui::vec2(800.0, 600.0);
+        let input = egui::RawInput {
+            screen_rect: Some(egui::Rect::from_min_size(egui::Pos2::ZERO, size)),
+            time: Some(self.time),
+            focused: true,
+            events,
+            ..Default::default()
+        };
+        let state = &mut self.state;
+        let mut output = self.context.run_ui(input, |ui| state.ui(ui));
+        output.textures_delta.clear();
+        self.state.take_commands()
+    }
+
+    fn press(&mut self, key: egui::Key) -> Vec<Command> {
+        let event = |pressed| egui::Event::Key {
+            key,
+            physical_key: None,
+            pressed,
+            repeat: false,
+            modifiers: egui::Modifiers::NONE,
+        };
+        self.frame(vec![event(true), event(false)])
+    }
+}
+
+fn view_requests(commands: &[Command]) -> Vec<&ViewRequest> {
+    let mut all = Vec::new();
+    for command in commands {
+        if let Command::Look(looking) = command {
+            all.push(looking.as_ref());
+        }
+    }
+    all
+}
+
+#[test]
+fn it_starts_at_the_first_camera_and_requests_the_view_once() {
+    let mut window = Window::new();
+    assert_eq!(window.state.at_camera, Some(0));
+    assert!(window.frame(Vec::new()).is_empty());
+    // The photograph's aspect ratio, as large as fits.
+    let (camera, _) = window.state.camera().unwrap();
+    assert_eq!(camera.width, camera.height);
+    assert_eq!(
+        camera.height,
+        window.state.canvas.pixels[1].min(window.state.canvas.pixels[0])
+    );
+}
+
+#[test]
+fn a_drag_turns_the_camera_and_its_end_requests_a_resting_view() {
+    let mut window = Window::new();
+    let middle = window.state.canvas.rect.center();
+    let button = |pressed, pos| egui::Event::PointerButton {
+        pos,
+        button: egui::PointerButton::Primary,
+        pressed,
+        modifiers: egui::Modifiers::NONE,
+    };
+    window.frame(vec![
+        egui::Event::PointerMoved(middle),
+        button(true, middle),
+    ]);
+    let there = middle + egui::vec2(60.0, 20.0);
+    let mut commands = window.frame(vec![egui::Event::PointerMoved(there)]);
+    commands.extend(window.frame(vec![button(false, there)]));
+    let asked = view_requests(&commands);
+    assert!(!asked.is_empty() && asked.iter().all(|l| l.moving));
+    assert_eq!(window.state.at_camera, None);
+    // The camera has come to rest.
+    window.time += 1.0;
+    let commands = window.frame(Vec::new());
+    assert_eq!(view_requests(&commands).len(), 1);
+    assert!(!view_requests(&commands)[0].moving);
+    // Back to the first camera, exactly.
+    let commands = window.press(egui::Key::R);
+    let first = window.state.camera().unwrap().0;
+    let expected = places(1)[0].camera.resized(first.width, first.height);
+    assert_eq!(view_requests(&commands)[0].camera, expected);
+}
+
+#[test]
+fn keys_step_through_cameras_and_modes() {
+    let mut window = Window::new();
+    window.press(egui::Key::P);
+    assert_eq!(window.state.at_camera, Some(4));
+    window.press(egui::Key::N);
+    window.press(egui::Key::N);
+    assert_eq!(window.state.at_camera, Some(1));
+    let commands = window.press(egui::Key::Num2);
+    assert_eq!(view_requests(&commands)[0].shading.show, Show::Depth);
+    // A mode that this run does not have is not selected.
+    window.press(egui::Key::Num6);
+    assert_eq!(window.state.show, Show::Depth);
+}
+
+#[test]
+fn training_pauses_steps_and_continues() {
+    let mut window = Window::new();
+    let trains = |commands: &[Command]| match commands {
+        [Command::Train(training)] => Some(*training),
+        _ => None,
+    };
+    let commands = window.press(egui::Key::Space);
+    assert_eq!(trains(&commands), Some(Training::Pause));
+    let commands = window.press(egui::Key::Period);
+    assert_eq!(trains(&commands), Some(Training::Step));
+    let commands = window.press(egui::Key::Space);
+    assert_eq!(trains(&commands), Some(Training::Go));
+    window.state.hear(Event::Ended("done".to_owned()));
+    assert!(window.press(egui::Key::Space).is_empty());
+}
+
+#[test]
+fn errors_stay_until_they_are_closed_and_what_is_open_stays_too() {
+    let mut window = Window::new();
+    window
+        .state
+        .hear(Event::Failed("no such dataset".to_owned()));
+    window.frame(Vec::new());
+    assert_eq!(window.state.failed.as_deref(), Some("no such dataset"));
+    assert!(window.state.log.iter().any(|l| l.is_error));
+    assert!(window.state.opened.is_some());
+    window.press(egui::Key::Escape);
+    assert_eq!(window.state.failed, None);
+}
+
+fn learned(step: u32, seconds: f64) -> Learned {
+    Learned {
+        step,
+        seconds,
+        loss: 0.1,
+        train_psnr: 20.0,
+    }
+}
+
+#[test]
+fn curves_hold_each_reported_value_once() {
+    let mut state = State::default();
+    for step in 0..6000_u32 {
+        let progress = Progress {
+            step: step / 2,
+            seconds: f64::from(step / 2) / 10.0,
+            learned: Some(learned(step / 2, f64::from(step / 2) / 10.0)),
+            held_out: Some(f64::from(step / 1000)),
+            ..Progress::default()
+        };
+        state.hear(Event::Progress(progress));
+    }
+    let points = &state.loss.0;
+    assert!(points.len() <= MAX_POINTS && points.len() > MAX_POINTS / 4);
+    assert!(points.windows(2).all(|p| p[0][0] < p[1][0]));
+    assert!((points[points.len() - 1][0] - 299.9).abs() < 1e-9);
+    assert_eq!(state.held_out.0.len(), 6);
+    // A run that restarts draws its curve again.
+    let again = Progress {
+        step: 1,
+        seconds: 5.0,
+        learned: Some(learned(1, 5.0)),
+        ..Progress::default()
+    };
+    state.hear(Event::Progress(again));
+    assert!(state.loss.0.iter().all(|p| p[0] <= 5.0));
+}
+
+#[test]
+fn a_hidden_window_asks_for_nothing() {
+    let mut window = Window::new();
+    window.state.hidden = true;
+    assert!(matches!(window.frame(Vec::new())[..], [Command::Hide]));
+    assert!(window.frame(Vec::new()).is_empty());
+    window.state.hidden = false;
+    assert_eq!(view_requests(&window.frame(Vec::new())).len(), 1);
+}
+
+#[test]
+fn sizes_fit() {
+    assert_eq!(fit([100, 50], [400, 400]), [400, 200]);
+    assert_eq!(fit([50, 100], [400, 400]), [200, 400]);
+    assert_eq!(fit([1, 1000], [10, 10]), [1, 10]);
+}
