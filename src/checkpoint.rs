@@ -48,7 +48,7 @@ pub(crate) use contents::read_whole;
 pub use info::{CheckpointError, Info};
 use layout::Role;
 pub(crate) use layout::prefix as pass_prefix;
-use save::begin_averages;
+use save::initialise_averages;
 pub use save::save_parameters;
 pub use save::{Source, save};
 
@@ -398,12 +398,12 @@ impl Checkpoint {
         if self.has("state.training") {
             self.restore_state(gpu, trainer, &fields)?;
         } else {
-            begin_averages(gpu, trainer);
+            initialise_averages(gpu, trainer);
         }
         for (map, cells) in self.maps(&fields)? {
             if let Some((_, buffer)) = &trainer.cells[map.pass] {
                 gpu.write(buffer, 0, &cells);
-                trainer.set_lessons(&cells, &self.bits()?);
+                trainer.set_distilled_cells(&cells, &self.bits()?);
             }
         }
         let mut stage = gpu.stage("load");
@@ -432,7 +432,7 @@ impl Checkpoint {
         let fields: Vec<&Field> = trainer.fields().collect();
         let into = trainer.parameters();
         self.load_parameters(gpu, &fields, &into)?;
-        begin_averages(gpu, trainer);
+        initialise_averages(gpu, trainer);
         Ok(())
     }
 

@@ -176,7 +176,7 @@ impl Config {
 
     /// Steps that learn from a teacher, which are the first ones; 0 where there is none.
     #[must_use]
-    pub fn lessons(&self) -> u32 {
+    pub fn distillation_steps(&self) -> u32 {
         let taught = self.distillation.as_ref();
         let taught = taught.filter(|d| !d.teacher.is_empty());
         taught.map_or(0, |d| d.steps)

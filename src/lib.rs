@@ -1,5 +1,7 @@
 //! Radiance fields on any GPU: training, evaluation and rendering as WGSL compute shaders through wgpu.
 //!
+#![doc = include_str!("../assets/images/front.md")]
+//!
 //! ```no_run
 #![doc = include_str!("../examples/train.rs")]
 //! ```

@@ -264,7 +264,7 @@ impl OccupancyGrid {
     }
 
     /// Add: cells are as thick at least as the samples in them that `pass` evaluated.
-    pub fn raise_seen(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
+    pub fn raise_sampled_cells(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);
         let kernel = self.kernel(&stage.gpu(), &pass.field, "seen", "raise_seen", stride)?;

@@ -260,7 +260,7 @@ impl RunDir {
     }
 
     /// Remove [`Self::previous`], if it exists.
-    pub fn forget_previous(&self) {
+    pub fn remove_previous(&self) {
         let _ = std::fs::remove_file(self.previous());
     }
 
@@ -370,7 +370,7 @@ impl RunDir {
 
     /// Stages of a distillation in `metrics.jsonl`, each with its run.
     #[must_use]
-    pub fn stages_told(&self) -> Vec<(String, String)> {
+    pub fn logged_stages(&self) -> Vec<(String, String)> {
         let text = self.metrics_text().unwrap_or_default();
         let stage = |line: &str| {
             let value: serde_json::Value = serde_json::from_str(line).ok()?;

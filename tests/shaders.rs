@@ -189,7 +189,7 @@ fn configs() -> Vec<Config> {
             let mut config = Config::preset(preset, &small).unwrap();
             config.distillation = None;
             config.optimizer.algorithm = algorithm;
-            config.meta = Some(Meta::suiting(&config.optimizer));
+            config.meta = Some(Meta::matching(&config.optimizer));
             configs.push(config);
         }
     }

@@ -144,7 +144,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
 }
 
 /// Initialise the averages of `trainer`'s parameters with the current values, where averages are stored separately.
-pub(super) fn begin_averages(gpu: &Gpu, trainer: &Trainer) {
+pub(super) fn initialise_averages(gpu: &Gpu, trainer: &Trainer) {
     let mut stage = gpu.stage("averages");
     let dense = &trainer.dense;
     if trainer.config().optimizer_of_steps().ema_decay > 0.0 {

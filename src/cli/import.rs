@@ -358,7 +358,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     dir.create()?;
     save_parameters(&dir.checkpoint(), &imported.parameters, &info)?;
     dir.write_config(&info.config)?;
-    dir.forget_previous();
+    dir.remove_previous();
     let out = args.out.display().to_string();
     let parameters = imported.parameters.iter().map(|(_, _, v)| v.len()).sum();
     terminal.json(&Line {

@@ -47,7 +47,7 @@ impl Meta {
     /// What suits a method that says nothing of it and learns by `optimizer`: Adam where the inner steps descend plainly, as
     /// the papers have it. Adam's inner steps are all of about the same length, and a share of the way they came will do.
     #[must_use]
-    pub fn suiting(optimizer: &Optimizer) -> Self {
+    pub fn matching(optimizer: &Optimizer) -> Self {
         let plain = |algorithm, learning_rate| Optimizer {
             algorithm,
             learning_rate,

@@ -66,7 +66,7 @@ impl ConfigOptions {
         let (of_meta, others): (Vec<String>, Vec<String>) =
             self.overrides.iter().cloned().partition(of_meta);
         let mut config = self.start(default, &others)?;
-        let suiting = Meta::suiting(&config.optimizer);
+        let suiting = Meta::matching(&config.optimizer);
         config.meta.get_or_insert(suiting);
         config.distillation = None;
         let config = Config::parse(&config.to_toml(), &config.method, &of_meta)?;

@@ -28,12 +28,12 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         }
         let found = frames::read(&Document::read(&path)?, root, notes)?;
         let count = found.missing.len();
-        if found.frames.is_empty() && count > 0 && found.unpictured.len() == count {
+        if found.frames.is_empty() && count > 0 && found.without_images.len() == count {
             dataset.warnings.push(format!(
                 "{}: its {count} poses have no images: kiln render --split {split} renders them, but metrics need images",
                 file_name(split)
             ));
-            dataset.unpictured.push((split, found.unpictured));
+            dataset.without_images.push((split, found.without_images));
             continue;
         }
         if found.frames.is_empty() && count > 0 {

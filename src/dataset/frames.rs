@@ -6,7 +6,9 @@ use super::error::DatasetError;
 use super::find_image::{How, as_written, normalised, without_dot, without_ending};
 use super::image::image_size;
 use super::json::{Document, Fields};
-use super::{Frame, Note, Notes, Unpictured, intrinsics, orientation, pixel_format, pose, poses};
+use super::{
+    Frame, Note, Notes, ViewWithoutImage, intrinsics, orientation, pixel_format, pose, poses,
+};
 use crate::json_text::kind;
 use crate::text::{escaped, shown};
 
@@ -18,7 +20,7 @@ pub(super) struct FramesOfFile {
     pub frames: Vec<Frame>,
     pub missing: Vec<PathBuf>,
     /// The views of the missing images, if pose, intrinsics and size are known.
-    pub unpictured: Vec<Unpictured>,
+    pub without_images: Vec<ViewWithoutImage>,
 }
 
 /// Reads all frames of `document`; image paths are relative to `root`.
@@ -30,7 +32,7 @@ pub(super) fn read(
     let mut found = FramesOfFile {
         frames: Vec::new(),
         missing: Vec::new(),
-        unpictured: Vec::new(),
+        without_images: Vec::new(),
     };
     // Images in unsupported formats are counted, so that they are reported once.
     let mut foreign: Option<(DatasetError, usize)> = None;
@@ -39,7 +41,7 @@ pub(super) fn read(
             Ok(Found::Frame(frame)) => found.frames.push(*frame),
             Ok(Found::Missing(image, view)) => {
                 found.missing.push(image);
-                found.unpictured.extend(view.map(|view| *view));
+                found.without_images.extend(view.map(|view| *view));
             }
             Err(error @ (DatasetError::ImageFormat { .. } | DatasetError::Image { .. }))
                 if !notes.go_on =>
@@ -58,14 +60,14 @@ pub(super) fn read(
 /// The result of reading one frame.
 enum Found {
     Frame(Box<Frame>),
-    Missing(PathBuf, Option<Box<Unpictured>>),
+    Missing(PathBuf, Option<Box<ViewWithoutImage>>),
 }
 
 fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
     let file_path = file_path(fields)?;
     let world_from_camera = pose::pose(fields, notes)?;
     let Some(image_path) = find_image(fields, root, file_path, notes)? else {
-        let view = poses::unpictured(fields, notes.usual_size).ok();
+        let view = poses::without_images(fields, notes.usual_size).ok();
         let image = root.join(without_dot(file_path));
         return Ok(Found::Missing(image, view.map(Box::new)));
     };

@@ -292,7 +292,7 @@ impl Framing {
 
     /// Return itself, or the default framing if that suits the layout; `None` if the default box with the file's `aabb_scale`
     /// suits it unchanged.
-    pub(super) fn but_default_where_it_suits(self, aabb_scale: Option<u32>) -> Option<Self> {
+    pub(super) fn or_default(self, aabb_scale: Option<u32>) -> Option<Self> {
         if !self.layout.suits_default() {
             return Some(self);
         }
@@ -441,10 +441,10 @@ mod tests {
         let found = Framing::of(&around([0.0; 3], 4.0, false), None, false).unwrap();
         assert!((found.scale - 0.33).abs() < 2e-3, "{found:?}");
         assert_eq!(found.offset, [0.5; 3]);
-        assert!(found.but_default_where_it_suits(None).is_none() && !found.is_far_from_default());
+        assert!(found.or_default(None).is_none() && !found.is_far_from_default());
         for (at, distance) in [([0.0; 3], 2.5), ([0.0; 3], 6.5), ([0.6, 0.0, 0.0], 4.0)] {
             let found = Framing::of(&around(at, distance, false), None, false).unwrap();
-            assert_eq!(found.but_default_where_it_suits(None), Some(found));
+            assert_eq!(found.or_default(None), Some(found));
             assert!(!found.is_far_from_default(), "{found:?}");
         }
     }

@@ -132,14 +132,14 @@ impl Image {
     /// # Errors
     /// A file that is absent, in another format, or damaged.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
-        Self::load_turned(path, Orientation::NoTransforms)
+        Self::load_oriented(path, Orientation::NoTransforms)
     }
 
     /// As [`Self::load`], then rotated or flipped by `orientation`.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_turned(path: &Path, orientation: Orientation) -> Result<Self, DatasetError> {
+    pub fn load_oriented(path: &Path, orientation: Orientation) -> Result<Self, DatasetError> {
         Ok(Self::read(path, orientation)?.0)
     }
 

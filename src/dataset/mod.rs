@@ -42,7 +42,7 @@ use folder::{is_dataset, open_folder};
 pub use image::{Content, Image, image_size, load_images, load_with_contents};
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
-pub use poses::{Unpictured, parse_poses};
+pub use poses::{ViewWithoutImage, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::{Ndc, SceneHints, Surroundings};
@@ -138,7 +138,7 @@ impl Frame {
     /// # Errors
     /// As [`Image::load`].
     pub fn load(&self) -> Result<Image, DatasetError> {
-        Image::load_turned(&self.image_path, self.orientation)
+        Image::load_oriented(&self.image_path, self.orientation)
     }
 }
 
@@ -208,7 +208,7 @@ pub struct Dataset {
     /// Problems that were worked around, one line each.
     pub warnings: Vec<String>,
     /// Views of splits whose images are all absent; they are in none of the lists above.
-    unpictured: Vec<(Split, Vec<Unpictured>)>,
+    without_images: Vec<(Split, Vec<ViewWithoutImage>)>,
     /// The fingerprint before [`Dataset::restrict_train`].
     whole: Option<String>,
 }
@@ -332,8 +332,8 @@ impl Dataset {
 
     /// The views of a split whose images are all absent; they can only be rendered.
     #[must_use]
-    pub fn poses(&self, split: Split) -> &[Unpictured] {
-        let poses = self.unpictured.iter().find(|(of, _)| *of == split);
+    pub fn poses(&self, split: Split) -> &[ViewWithoutImage] {
+        let poses = self.without_images.iter().find(|(of, _)| *of == split);
         poses.map_or(&[], |(_, poses)| poses)
     }
 
@@ -418,7 +418,7 @@ impl Dataset {
         self.framing = found.and_then(|found| match self.format {
             // These formats imply the default box.
             Format::Blender | Format::Srn => Some(found).filter(Framing::is_far_from_default),
-            Format::Transforms | Format::Llff => found.but_default_where_it_suits(self.aabb_scale),
+            Format::Transforms | Format::Llff => found.or_default(self.aabb_scale),
         });
     }
 
@@ -568,7 +568,7 @@ impl Dataset {
             is_held_out: false,
             missing: Vec::new(),
             warnings: Vec::new(),
-            unpictured: Vec::new(),
+            without_images: Vec::new(),
             whole: None,
         }
     }

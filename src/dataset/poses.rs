@@ -10,7 +10,7 @@ use crate::camera::Camera;
 
 /// A view without an image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unpictured {
+pub struct ViewWithoutImage {
     /// Its name, as in [`super::Frame`].
     pub name: String,
     /// Pose and intrinsics.
@@ -20,10 +20,10 @@ pub struct Unpictured {
 }
 
 /// The view of a frame without an image; `usual`, the size of other images, is used if the file gives no size.
-pub(super) fn unpictured(
+pub(super) fn without_images(
     fields: &Fields,
     usual: Option<[u32; 2]>,
-) -> Result<Unpictured, DatasetError> {
+) -> Result<ViewWithoutImage, DatasetError> {
     let declared = intrinsics::declared(fields)?.map(|sides| sides.map(|v| v.round() as u32));
     let size = declared.or(usual).ok_or_else(|| {
         fields.error(
@@ -33,12 +33,12 @@ pub(super) fn unpictured(
     view(fields, size)
 }
 
-fn view(fields: &Fields, size: [u32; 2]) -> Result<Unpictured, DatasetError> {
+fn view(fields: &Fields, size: [u32; 2]) -> Result<ViewWithoutImage, DatasetError> {
     // Notes are dropped, since the view is not used for training.
     let mut notes = Notes::default();
     let pose = pose::pose(fields, &mut notes)?;
     let name = fields.own("file_path").and_then(serde_json::Value::as_str);
-    Ok(Unpictured {
+    Ok(ViewWithoutImage {
         name: frames::name(name.unwrap_or_default()),
         camera: intrinsics::camera(fields, size, "exchange width and height", pose, &mut notes)?,
         near_far: intrinsics::near_far(fields)?,
@@ -50,7 +50,7 @@ fn view(fields: &Fields, size: [u32; 2]) -> Result<Unpictured, DatasetError> {
 ///
 /// # Errors
 /// A file that is not a transforms file, or the first frame that is not a valid view.
-pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<Unpictured>, DatasetError> {
+pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<ViewWithoutImage>, DatasetError> {
     let root = file.parent().unwrap_or(Path::new(""));
     let document = Document::parse(file, text)?;
     let frames: Vec<Fields> = document.frames()?.into_iter().collect::<Result<_, _>>()?;
@@ -68,7 +68,7 @@ pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<Unpictured>, DatasetE
         .or_else(|| size_beside(root));
     let view = |(fields, own): (&Fields, Option<[u32; 2]>)| match own {
         Some(size) => view(fields, size),
-        None => unpictured(fields, usual),
+        None => without_images(fields, usual),
     };
     frames.iter().zip(own).map(view).collect()
 }
@@ -97,7 +97,7 @@ mod tests {
     use crate::dataset::Dataset;
     use crate::dataset::tests::{Scene, refused};
 
-    fn read_poses(file: &Path) -> Result<Vec<Unpictured>, DatasetError> {
+    fn read_poses(file: &Path) -> Result<Vec<ViewWithoutImage>, DatasetError> {
         parse_poses(file, &std::fs::read(file).unwrap())
     }
 

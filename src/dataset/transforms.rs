@@ -57,7 +57,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
             ));
         }
         for (list, split) in [(&val, Split::Val), (&test, Split::Test)] {
-            let mut poses = found.unpictured.clone();
+            let mut poses = found.without_images.clone();
             poses.retain(|pose| list.contains(&pose.name));
             if dataset.frames(split).is_empty() && !poses.is_empty() {
                 let count = poses.len();
@@ -69,7 +69,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
                     let name = image.strip_prefix(root).unwrap_or(image);
                     !list.contains(&frames::name(&name.to_string_lossy()))
                 });
-                dataset.unpictured.push((split, poses));
+                dataset.without_images.push((split, poses));
             }
         }
         if dataset.test.is_empty() {

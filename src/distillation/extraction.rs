@@ -80,7 +80,7 @@ pub fn extract(
         limit: gpu.max_binding_bytes(),
     };
     let (cells, map) = cover(&voxels, &field.cells.clone().unwrap_or_default(), room)?;
-    // Rays need not stop, nor lessons be about, where there is no network.
+    // Neither rays nor distillation steps need cells without a network.
     for index in occupied(&bits.clone()) {
         let voxel = voxel(index, grid.resolution as usize, grid.cascades);
         if !voxel.overlaps(&cells.bounds()) {

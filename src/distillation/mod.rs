@@ -66,7 +66,7 @@ pub struct Teacher {
 }
 
 impl Teacher {
-    /// Multiply-adds of asking it where it is dense, and of one step's lessons, for a student of `config`, `kept` of whose
+    /// Multiply-adds of extracting the occupancy, and of the teacher in one distillation step, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
     pub fn multiply_adds(&self, profile: &Profile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {

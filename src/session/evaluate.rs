@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::check::{self, MAX_DOWNSCALE};
 use super::data::{self, load};
 use super::memory::SOFTWARE_SPEED;
 use super::open::{one_background, open_run};
@@ -277,6 +278,7 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// [`Error::Usage`] if the background is not one colour, [`Error::Lpips`] if the weights cannot be loaded.
     pub fn prepare(options: &'a EvaluateOptions) -> Result<Self> {
+        check::in_range("--downscale", options.downscale, &(1..=MAX_DOWNSCALE))?;
         Ok(Self {
             options,
             background: one_background(options.background)?,

@@ -3,6 +3,7 @@
 //! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
 //! work. The command line and the window are two such observers.
 
+mod check;
 pub(crate) mod data;
 mod demo;
 pub(crate) mod drawing;
@@ -32,6 +33,6 @@ pub use meta::{MetaEvalOptions, MetaOptions, meta, meta_eval};
 pub(crate) use observer::ObserverExt;
 pub use observer::{Level, Observer, Scale, Task};
 pub use plot::plot_cameras;
-pub use render::{RenderOptions, Rendering, render};
+pub use render::{Backdrop, DepthName, FrameRange, RenderOptions, Rendering, render};
 pub use views::{Part, Selection};
 pub use window::{OpenWindow, WindowContent, WindowOptions};

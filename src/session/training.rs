@@ -37,7 +37,7 @@ pub(crate) struct Training<'a> {
     /// Trainer steps that count as one step of the limits: the inner steps per outer step, or 1.
     inner_steps: u32,
     intervals: Intervals,
-    next_look: f64,
+    next_preview: f64,
     next_save: f64,
     task: Option<Box<dyn Task + Sync>>,
     pub(crate) events: Vec<TrainEvent>,
@@ -70,7 +70,7 @@ impl<'a> Training<'a> {
             limits,
             inner_steps,
             intervals,
-            next_look: start + intervals.look,
+            next_preview: start + intervals.look,
             next_save: start + intervals.save,
             task: None,
             events: Vec::new(),
@@ -174,19 +174,23 @@ impl<'a> Training<'a> {
 
     /// Whether a preview, a checkpoint or the end is due.
     pub(crate) fn is_due(&self) -> bool {
-        let next = self.limits.seconds.min(self.next_look).min(self.next_save);
+        let next = self
+            .limits
+            .seconds
+            .min(self.next_preview)
+            .min(self.next_save);
         self.trainer.seconds() >= next
     }
 
     /// Whether a preview of held-out views is due.
-    pub(crate) fn look_is_due(&self) -> bool {
-        self.trainer.seconds() >= self.next_look
+    pub(crate) fn preview_is_due(&self) -> bool {
+        self.trainer.seconds() >= self.next_preview
     }
 
     /// Schedule the next preview after one that began at `started`, so that previews take at most about a tenth of the time.
     pub(crate) fn looked(&mut self, started: Instant) {
         let took = started.elapsed().as_secs_f64();
-        self.next_look = self.trainer.seconds() + self.intervals.look.max(10.0 * took);
+        self.next_preview = self.trainer.seconds() + self.intervals.look.max(10.0 * took);
     }
 
     /// Whether a checkpoint is due; if so, schedule the next one.
@@ -203,7 +207,7 @@ impl<'a> Training<'a> {
     pub(crate) fn save(&self, source: &Source<'_>) -> Result<()> {
         let path = self.dir.checkpoint();
         checkpoint::save(&path, &self.gpu, &self.trainer, source)?;
-        self.dir.forget_previous();
+        self.dir.remove_previous();
         let unit = if self.inner_steps > 1 {
             "outer step"
         } else {
@@ -220,7 +224,7 @@ impl<'a> Training<'a> {
 
 /// Return the result of saving, but turn an I/O error into a warning: the disk may have room again later, and the previous
 /// checkpoint is intact.
-pub(crate) fn go_on_without_disk(observer: &dyn Observer, saved: Result<()>) -> Result<()> {
+pub(crate) fn warn_if_unwritable(observer: &dyn Observer, saved: Result<()>) -> Result<()> {
     match saved {
         Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
             observer.warn(format!(

@@ -46,13 +46,13 @@ pub enum TrainError {
     },
     /// A distillation has steps left that learn from a teacher, and the trainer has none.
     #[error(
-        "step {step} learns from a teacher, of {lessons} such steps, and there is none: give it to Trainer::new"
+        "step {step} is one of {distillation_steps} distillation steps, and there is no teacher: pass one to Trainer::new"
     )]
     NoTeacher {
         /// The step.
         step: u32,
         /// Steps that learn from the teacher.
-        lessons: u32,
+        distillation_steps: u32,
     },
     /// Nothing was evaluated from the beginning.
     #[error(
@@ -106,7 +106,7 @@ pub struct Trainer {
     pub targets: Buffer,
     history: Buffer,
     ray_losses: Buffer,
-    lessons: Option<Distiller>,
+    distiller: Option<Distiller>,
     /// Whether the gradients of a grid's networks replace those of the step before, which then need no zeroing: where a step
     /// has one part, and all steps must agree.
     overwrite: bool,
@@ -134,7 +134,7 @@ impl Trainer {
         let plan = plan(gpu.profile(), config)?;
         let buffers = plan.allocate(gpu, config)?;
         let capacity = plan.capacities[0];
-        let lessons = match teacher {
+        let distiller = match teacher {
             Some(teacher) => Distiller::of_config(gpu, config, teacher, capacity)?,
             None => None,
         };
@@ -151,7 +151,7 @@ impl Trainer {
             targets: buffers.targets,
             history: buffers.history,
             ray_losses: buffers.ray_losses,
-            lessons,
+            distiller,
             overwrite: plan.micro_batches == 1,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
@@ -165,21 +165,21 @@ impl Trainer {
         };
         let grid = config.occupancy.as_ref();
         // What a teacher found empty stays so.
-        let first_on_images = config.lessons();
+        let distillation_steps = config.distillation_steps();
         // So does nothing, where objects take turns: each may be where the others are not.
         let occupancy = match &trainer.occupancy {
-            Some(grid) if first_on_images == 0 && config.meta.is_none() => {
+            Some(grid) if distillation_steps == 0 && config.meta.is_none() => {
                 let parameters = trainer.parameters();
                 grid.update(gpu, trainer.field(), &parameters[parameters.len() - 1])?
             }
             _ => Vec::new(),
         };
         trainer.program = Program {
-            lessons: match teacher {
-                Some(teacher) => trainer.build_lesson(teacher)?,
+            distillation: match teacher {
+                Some(teacher) => trainer.build_distillation_step(teacher)?,
                 None => Vec::new(),
             },
-            first_on_images,
+            distillation_steps,
             always: trainer.build_step(images, plan.micro_batches)?,
             occupancy,
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
@@ -222,13 +222,13 @@ impl Trainer {
         if let Some((_, map)) = &self.cells[0] {
             self.gpu.write(map, 0, &found.map);
         }
-        self.set_lessons(&found.map, &found.bits);
+        self.set_distilled_cells(&found.map, &found.bits);
     }
 
-    /// Let lessons be about the cells of `map`, where the occupancy grid's `bits` are set.
-    pub fn set_lessons(&self, map: &[u32], bits: &[u32]) {
-        if let Some(lessons) = &self.lessons {
-            lessons.set_map(&self.gpu, map, bits);
+    /// Distil the cells of `map`, where the occupancy grid's `bits` are set.
+    pub fn set_distilled_cells(&self, map: &[u32], bits: &[u32]) {
+        if let Some(distiller) = &self.distiller {
+            distiller.set_map(&self.gpu, map, bits);
         }
     }
 
@@ -348,7 +348,7 @@ impl Trainer {
         self.gpu.write(&self.counts().state, 0, &[state]);
         let program = &self.program;
         let stages: Vec<&Stage> = program
-            .lessons
+            .distillation
             .iter()
             .chain(&program.always)
             .chain(&program.occupancy)
@@ -372,11 +372,11 @@ impl Trainer {
         if self.step >= until {
             return Ok(Advance::Reached);
         }
-        let lessons = self.program.first_on_images;
-        if self.step < lessons && self.program.lessons.is_empty() {
+        let distillation_steps = self.program.distillation_steps;
+        if self.step < distillation_steps && self.program.distillation.is_empty() {
             return Err(TrainError::NoTeacher {
                 step: self.step,
-                lessons,
+                distillation_steps,
             });
         }
         self.running_since.get_or_insert_with(Instant::now);

@@ -17,8 +17,8 @@ use crate::reptile::Reptile;
 #[derive(Debug, Default)]
 pub(super) struct Program {
     /// What steps before the first on images run.
-    pub(super) lessons: Vec<Stage>,
-    pub(super) first_on_images: u32,
+    pub(super) distillation: Vec<Stage>,
+    pub(super) distillation_steps: u32,
     pub(super) always: Vec<Stage>,
     pub(super) occupancy: Vec<Stage>,
     pub(super) warmup_steps: u32,
@@ -32,8 +32,8 @@ impl Program {
     /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
     /// `interval` steps, or with an outer step after the last of a task's.
     pub(super) fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
-        if step < self.first_on_images {
-            return self.lessons.iter().chain(&[]);
+        if step < self.distillation_steps {
+            return self.distillation.iter().chain(&[]);
         }
         let due = step < self.warmup_steps || (step + 1).is_multiple_of(self.interval);
         let ends_task = |n: u32| (step + 1).is_multiple_of(n);
@@ -158,14 +158,17 @@ impl Trainer {
     }
 
     /// The stages of a step that learns from `teacher`.
-    pub(super) fn build_lesson(&self, teacher: &Teacher) -> Result<Vec<Stage>, GpuError> {
-        let Some(lessons) = &self.lessons else {
+    pub(super) fn build_distillation_step(
+        &self,
+        teacher: &Teacher,
+    ) -> Result<Vec<Stage>, GpuError> {
+        let Some(distiller) = &self.distiller else {
             return Ok(Vec::new());
         };
         let parameters = self.parameters();
         let student = &self.passes[0];
         let mut stages = vec![self.begin()?];
-        stages.extend(lessons.stages(
+        stages.extend(distiller.stages(
             &self.gpu,
             teacher,
             student,
@@ -207,7 +210,7 @@ impl Trainer {
             let mut composite = self.composite(index, micro_batches)?;
             let is_last = index + 1 == self.passes.len();
             if let Some(grid) = self.occupancy.as_ref().filter(|_| is_last) {
-                grid.raise_seen(&mut composite, pass)?;
+                grid.raise_sampled_cells(&mut composite, pass)?;
             }
             batch.push(composite);
             self.backward(index, &parameters[index], micro_batches, &mut batch)?;
@@ -220,7 +223,7 @@ impl Trainer {
         Ok(stages)
     }
 
-    /// What every step ends with, one `on_images` or a lesson.
+    /// The last stage of every step, which trains `on_images` or on the teacher.
     pub(super) fn update(
         &self,
         parameters: &[FieldParameters],

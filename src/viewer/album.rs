@@ -108,7 +108,7 @@ fn read_all((tray, more): &(Mutex<Tray>, Condvar), out: &Sender<Print>, wake: &d
                 tray = more.wait(tray).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let photo = Image::load_turned(&wanted.path, wanted.orientation).map(|image| {
+        let photo = Image::load_oriented(&wanted.path, wanted.orientation).map(|image| {
             let longest = image.width.max(image.height);
             let factor = wanted
                 .downscale

@@ -286,7 +286,7 @@ fn samples_of_a_batch_raise_the_cells_they_lie_in() {
             });
             let mut stage = gpu.stage("raise");
             pass.counts.publish(&mut stage).unwrap();
-            setup.grid.raise_seen(&mut stage, &pass).unwrap();
+            setup.grid.raise_sampled_cells(&mut stage, &pass).unwrap();
             gpu.submit([&stage]);
             let cascades = aabb_scale.trailing_zeros() + 1;
             let reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);

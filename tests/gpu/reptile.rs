@@ -41,7 +41,7 @@ fn meta_config(gpu: &Gpu, overrides: &[&str]) -> ResolvedConfig {
     let mut config = config(&[]);
     config.meta = Some(Meta {
         inner_steps: INNER,
-        ..Meta::suiting(&config.optimizer)
+        ..Meta::matching(&config.optimizer)
     });
     let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
     let config = Config::parse(&config.to_toml(), "test", &overrides).unwrap();

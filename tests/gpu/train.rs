@@ -421,7 +421,7 @@ fn distillation_without_a_teacher_is_an_error() {
                 error,
                 TrainError::NoTeacher {
                     step: 0,
-                    lessons: 3
+                    distillation_steps: 3
                 }
             ),
             "{error}"

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::setup::{self, Setup};
-use super::{FitOptions, LOOK_EVERY, diverged, teacher};
+use super::{FitOptions, PREVIEW_EVERY, diverged, teacher};
 use crate::checkpoint::Source;
 use crate::dataset::same_picture::Thumbnail;
 use crate::dataset::{Frame, Image, Split};
@@ -21,7 +21,7 @@ use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, Request};
 use crate::session::journal::{Journal, PLATEAU_DB, Plateau, SCHEMA, Start};
-use crate::session::training::{Intervals, Training, go_on_without_disk};
+use crate::session::training::{Intervals, Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, resolve};
 use crate::text::counted;
 use crate::train::{Advance, Progress, Trainer};
@@ -125,7 +125,7 @@ impl<'a> Fit<'a> {
             setup.dataset.downscale,
             "loading images",
         )?;
-        let is_copied = setup::know_images(observer, &mut setup, &contents)?;
+        let is_copied = setup::fingerprint_images(observer, &mut setup, &contents)?;
         let trained_on = if is_copied || setup.dataset.test.is_empty() {
             Vec::new()
         } else {
@@ -188,7 +188,7 @@ impl<'a> Fit<'a> {
             compile_seconds: compiling,
         })?;
         let intervals = Intervals {
-            look: LOOK_EVERY,
+            look: PREVIEW_EVERY,
             save: options.checkpoint_every,
         };
         let mut fit = Self {
@@ -202,14 +202,14 @@ impl<'a> Fit<'a> {
             held_out,
             trained_on,
             plateau: Plateau::default(),
-            reported_stages: setup.dir.stages_told(),
+            reported_stages: setup.dir.logged_stages(),
             preview: None,
             setup,
             _lock: lock,
             _reservation: reservation,
             _listening: listening,
         };
-        fit.tell_of_others()?;
+        fit.report_compared()?;
         Ok(fit)
     }
 
@@ -265,7 +265,7 @@ impl<'a> Fit<'a> {
     /// device fails, or the observer cannot write a record. A checkpoint or log that cannot be written only causes a warning.
     pub fn advance(&mut self, most: u32) -> Result<Advanced> {
         self.report_distilled()?;
-        let distillation_steps = self.setup.config.lessons();
+        let distillation_steps = self.setup.config.distillation_steps();
         let is_distilling = self.training.trainer.step() < distillation_steps;
         let until = if is_distilling {
             distillation_steps.min(self.training.limits.steps)
@@ -287,7 +287,7 @@ impl<'a> Fit<'a> {
         if reached || seconds >= self.training.limits.seconds {
             return Ok(Advanced::Done);
         }
-        if self.training.look_is_due() {
+        if self.training.preview_is_due() {
             self.pause()?;
             let started = Instant::now();
             if let Some(psnr) = self.render_preview()? {
@@ -331,7 +331,7 @@ impl<'a> Fit<'a> {
     pub fn finish(&mut self) -> Result<Option<EvalReport>> {
         self.pause()?;
         self.training.hide();
-        let distillation_steps = self.setup.config.lessons();
+        let distillation_steps = self.setup.config.distillation_steps();
         if self.training.trainer.step() < distillation_steps {
             self.observer.note(format!(
                 "distillation is not finished: {} of {distillation_steps} distillation steps are done, and no fine-tuning step on \
@@ -446,7 +446,7 @@ impl<'a> Fit<'a> {
 
     /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
     fn save_or_go_on(&self) -> Result<()> {
-        go_on_without_disk(self.observer, self.save())
+        warn_if_unwritable(self.observer, self.save())
     }
 
     /// Evaluate the run if `--until-psnr` is given, and return whether it is reached.
@@ -524,7 +524,7 @@ impl<'a> Fit<'a> {
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.training.log.scalars(steps, &scalars);
-        let distillation_steps = self.setup.config.lessons();
+        let distillation_steps = self.setup.config.distillation_steps();
         if distillation_steps > 0 && steps > distillation_steps {
             self.report_stage("fine-tuned", "", &report)?;
         }

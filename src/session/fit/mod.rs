@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub use driver::{Advanced, Fit, FitProgress};
 
+use super::check::{self, MAX_DOWNSCALE};
 use super::limits::Limits;
 use super::views::Selection;
 use super::{Error, Observer, Result};
@@ -116,20 +117,28 @@ impl FitOptions {
     /// # Errors
     /// [`Error::Usage`] if a value is out of range, or no dataset, run or teacher is named.
     pub fn check(&self) -> Result<()> {
-        for (flag, value) in [
-            ("--seconds", self.seconds),
-            ("--until-psnr", self.until_psnr),
-            ("--checkpoint-every", Some(self.checkpoint_every)),
-        ] {
-            if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
-                return Err(Error::usage(format!(
-                    "{flag} {value}: give a positive number"
-                )));
-            }
-        }
-        if self.downscale == Some(0) {
-            return Err(Error::usage("--downscale 0: give a factor of 1 or more"));
-        }
+        check::positive("--seconds", self.seconds)?;
+        check::positive("--until-psnr", self.until_psnr)?;
+        check::positive("--checkpoint-every", Some(self.checkpoint_every))?;
+        check::in_range("--downscale", self.downscale, &(1..=MAX_DOWNSCALE))?;
+        let steps = self.distill.as_ref().and_then(|distill| distill.steps);
+        check::in_range("--distill-steps", steps, &(1..=u32::MAX))?;
+        let method = ("--method", self.config.method.is_some());
+        let config = ("--config", self.config.file.is_some());
+        let init = ("--init", self.init.is_some());
+        check::at_most_one(&[method, config])?;
+        check::excludes(
+            ("--resume", self.resume.is_some()),
+            &[
+                method,
+                config,
+                init,
+                ("--out", self.out.is_some()),
+                ("--force", self.overwrite),
+                ("a teacher", self.distill.is_some()),
+            ],
+        )?;
+        check::excludes(("a teacher", self.distill.is_some()), &[init])?;
         if self.dataset.is_none() && self.resume.is_none() && self.distill.is_none() {
             return Err(Error::usage(
                 "no DATASET given: name a folder of posed images, or give --resume RUN",
@@ -168,7 +177,7 @@ const DEFAULT_SECONDS: f64 = 300.0;
 /// Default number of steps of a run that is initialised from another, as in Tancik et al. 2021.
 const INIT_STEPS: u32 = 1000;
 /// Shortest interval between previews of a held-out view, in seconds of training.
-const LOOK_EVERY: f64 = 10.0;
+const PREVIEW_EVERY: f64 = 10.0;
 
 /// The limits in `options`, or the defaults for `gpu`.
 fn limits(options: &FitOptions, gpu: &Gpu) -> Limits {

@@ -239,7 +239,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
     let taught = config
         .distillation
         .as_ref()
-        .filter(|_| config.lessons() > 0);
+        .filter(|_| config.distillation_steps() > 0);
     if let Some(distillation) = taught.filter(|_| distill.is_none()) {
         return Err(Error::usage(format!(
             "the configuration starts with a distillation, which needs its teacher: run kiln distill {} with the same flags",
@@ -328,7 +328,7 @@ fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> Result<Vec<usize>
 
 /// Store the fingerprints of the images, warn if they have changed since the checkpoint, and return whether held-out images are
 /// copies of training images (compared by file contents; a warning is given). `contents` are those of the training images.
-pub(super) fn know_images(
+pub(super) fn fingerprint_images(
     observer: &dyn Observer,
     setup: &mut Setup,
     contents: &[Content],

@@ -148,7 +148,7 @@ pub(super) fn teacher_of(
     checkpoint: &Checkpoint,
 ) -> Result<Option<TeacherState>> {
     let config = &checkpoint.info.config;
-    let is_distilling = checkpoint.info.step < config.lessons();
+    let is_distilling = checkpoint.info.step < config.distillation_steps();
     let Some(distillation) = config.distillation.as_ref().filter(|_| is_distilling) else {
         return Ok(None);
     };

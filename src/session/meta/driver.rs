@@ -12,13 +12,13 @@ use crate::gpu::AdapterClass;
 use crate::render::Channel;
 use crate::report::{self, Example};
 use crate::session::journal::SCHEMA;
-use crate::session::training::{Training, go_on_without_disk};
+use crate::session::training::{Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, evaluate};
 use crate::text::{counted, counted_len};
 use crate::train::Advance;
 
 /// Shortest interval between previews of held-out objects, in seconds of training.
-pub(super) const LOOK_EVERY: f64 = 20.0;
+pub(super) const PREVIEW_EVERY: f64 = 20.0;
 /// Number of novel views of each held-out object in a preview.
 const PREVIEW_VIEWS: usize = 3;
 /// Most seconds that rendering an object's views in a preview should take.
@@ -112,7 +112,7 @@ impl<'a> Driver<'a> {
 
     /// Render a preview and save a checkpoint if they are due.
     fn preview_and_save(&mut self) -> Result<()> {
-        if self.training.look_is_due() {
+        if self.training.preview_is_due() {
             self.training.pause()?;
             let started = Instant::now();
             match self.preview() {
@@ -268,7 +268,7 @@ impl<'a> Driver<'a> {
 
     /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
     fn save_or_go_on(&self) -> Result<()> {
-        go_on_without_disk(self.observer, self.save())
+        warn_if_unwritable(self.observer, self.save())
     }
 
     fn save(&self) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::gpu::{AdapterClass, Gpu, GpuError};
 use crate::images::ImageSet;
 use crate::render::{self, Channel, Renderer};
 use crate::run::RunDir;
+use crate::session::check::{self, MAX_DOWNSCALE};
 use crate::session::journal::{Line, SCHEMA};
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::views::{self, Selection};
@@ -327,6 +328,13 @@ impl ObjectTrainer<'_> {
 /// [`Error::Usage`] if the options do not fit the run or its objects, [`Error::Cancelled`] if the observer cancels, another
 /// [`Error`] if the run or an object cannot be read, a file cannot be written, or the device fails.
 pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Observer) -> Result<()> {
+    check::in_range("--objects", options.objects, &(1..=u32::MAX))?;
+    check::in_range("--downscale", options.downscale, &(1..=MAX_DOWNSCALE))?;
+    if options.steps.is_empty() {
+        return Err(Error::usage(
+            "--steps: give numbers of steps, such as 0,32,512",
+        ));
+    }
     let mut steps = options.steps.clone();
     steps.sort_unstable();
     steps.dedup();

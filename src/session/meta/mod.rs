@@ -12,6 +12,7 @@ use std::time::Instant;
 
 pub use evaluate::{MetaEvalOptions, meta_eval};
 
+use super::check::{self, MAX_DOWNSCALE};
 use super::fit::diverged;
 use super::journal::{Journal, SCHEMA, Start};
 use super::limits::Limits;
@@ -97,16 +98,30 @@ impl MetaOptions {
     /// # Errors
     /// [`Error::Usage`] if a value is out of range, or neither a folder nor a run is named.
     pub fn check(&self) -> Result<()> {
-        for (flag, value) in [
-            ("--seconds", self.seconds),
-            ("--checkpoint-every", Some(self.checkpoint_every)),
-        ] {
-            if let Some(value) = value.filter(|v| !(v.is_finite() && *v > 0.0)) {
-                return Err(Error::usage(format!(
-                    "{flag} {value}: give a positive number"
-                )));
-            }
-        }
+        check::positive("--seconds", self.seconds)?;
+        check::positive("--checkpoint-every", Some(self.checkpoint_every))?;
+        check::in_range("--downscale", self.downscale, &(1..=MAX_DOWNSCALE))?;
+        let method = ("--method", self.config.method.is_some());
+        let config = ("--config", self.config.file.is_some());
+        let splits = ("--splits", self.splits.is_some());
+        let fraction = ("--train-fraction", self.train_fraction.is_some());
+        check::at_most_one(&[method, config])?;
+        check::at_most_one(&[splits, fraction])?;
+        check::excludes(
+            ("--resume", self.resume.is_some()),
+            &[
+                method,
+                config,
+                splits,
+                fraction,
+                ("--set", !self.config.overrides.is_empty()),
+                ("--seed", self.config.seed.is_some()),
+                ("--downscale", self.downscale.is_some()),
+                ("--apply-orientation", self.apply_orientation),
+                ("--out", self.out.is_some()),
+                ("--force", self.overwrite),
+            ],
+        )?;
         if let Some(share) = self.train_fraction.filter(|f| !(*f > 0.0 && *f <= 1.0)) {
             return Err(Error::usage(format!(
                 "--train-fraction {share}: give a fraction above 0, up to 1"
@@ -396,7 +411,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         compile_seconds: compiling,
     })?;
     let intervals = Intervals {
-        look: driver::LOOK_EVERY,
+        look: driver::PREVIEW_EVERY,
         save: options.checkpoint_every,
     };
     let training = Training::new(

@@ -182,7 +182,7 @@ impl<'a> Rendering<'a> {
     /// [`Error::Usage`] if options contradict each other, [`Error::CameraPath`] if the path cannot be read.
     pub fn prepare(options: &'a RenderOptions, observer: &dyn Observer) -> Result<Self> {
         let target = plan::target(&options.out)?;
-        plan::check(options, target)?;
+        plan::check_options(options, target)?;
         let path = PathFile::read(observer, options)?;
         let background = match options.background {
             Some(Backdrop::Behind(color)) => open::one_background(Some(color))?,
@@ -218,7 +218,7 @@ pub(crate) fn along(
     path: &Draft,
 ) -> Result<()> {
     let target = plan::target(&options.out)?;
-    plan::check(options, target)?;
+    plan::check_options(options, target)?;
     let views = Views::along(path)?;
     render_to(observer, renderer, options, target, &views)
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::{Backdrop, DepthName, RenderOptions, View};
 use crate::render::Channel;
 use crate::session::sink::{DepthFormat, Sink, Target};
-use crate::session::{Error, Observer, Result};
+use crate::session::{Error, Observer, Result, check};
 
 /// Most frames per second of a GIF: its delays are in hundredths of a second, and players do not respect a delay of 1.
 const GIF_FPS: f64 = 50.0;
+/// Most views of an orbit or a spiral.
+const MAX_VIEWS: u32 = 10_000;
 /// Default value of one world unit in 16-bit depth.
 const DEPTH_SCALE: f64 = 1000.0;
 
@@ -51,7 +53,22 @@ pub(super) fn depth_format(options: &RenderOptions, target: Target) -> DepthForm
 }
 
 /// Return an error if flags contradict each other.
-pub(super) fn check(options: &RenderOptions, target: Target) -> Result<()> {
+pub(super) fn check_options(options: &RenderOptions, target: Target) -> Result<()> {
+    check::at_most_one(&[
+        ("--split", options.split.is_some()),
+        ("--turntable", options.turntable.is_some()),
+        ("--spiral", options.spiral.is_some()),
+        ("--path", options.path.is_some()),
+    ])?;
+    if options.path_transform.is_some() && options.path.is_none() {
+        return Err(Error::usage(
+            "--path-transform belongs to a --path: give that too",
+        ));
+    }
+    check::in_range("--turntable", options.turntable, &(1..=MAX_VIEWS))?;
+    check::in_range("--spiral", options.spiral, &(1..=MAX_VIEWS))?;
+    check::in_range("--depth-scale", options.depth_scale, &(1e-9..=1e9))?;
+    check::in_range("--fps", options.fps, &(0.01..=1000.0))?;
     let out = options.out.display();
     for (index, channel) in options.channels.iter().enumerate() {
         if options.channels[..index].contains(channel) {

@@ -11,7 +11,7 @@ use crate::camera_path::Draft;
 use crate::camera_path::{CameraPath, FrameTransform, MAX_SIDE, TimedCamera, orbit, spiral};
 use crate::checkpoint::Checkpoint;
 use crate::config::DEFAULT_SCALE;
-use crate::dataset::{Dataset, Format, Split, Unpictured};
+use crate::dataset::{Dataset, Format, Split, ViewWithoutImage};
 use crate::session::{Error, Observer, ObserverExt, Result, data};
 
 /// Default frames per second.
@@ -311,7 +311,7 @@ pub(super) fn all(
     } else {
         let split = options.split.unwrap_or(Split::Test);
         let (frames, poses) = (dataset.frames(split), dataset.poses(split));
-        let unpictured = |(index, pose): (usize, &Unpictured)| View {
+        let without_images = |(index, pose): (usize, &ViewWithoutImage)| View {
             index,
             camera: pose.camera.downscaled(downscale),
             near_far: pose.near_far,
@@ -325,7 +325,7 @@ pub(super) fn all(
         if poses.is_empty() {
             frames.iter().enumerate().map(view).collect()
         } else {
-            poses.iter().enumerate().map(unpictured).collect()
+            poses.iter().enumerate().map(without_images).collect()
         }
     };
     if all.is_empty() {

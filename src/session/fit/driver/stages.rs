@@ -12,9 +12,12 @@ use crate::text::{counted, counted_len};
 
 impl Fit<'_> {
     /// Report the quality of the teacher and of the runs to compare with, unless the log has it already.
-    pub(super) fn tell_of_others(&mut self) -> Result<()> {
+    pub(super) fn report_compared(&mut self) -> Result<()> {
         let config = &self.setup.config;
-        let Some(distillation) = config.distillation.clone().filter(|_| config.lessons() > 0)
+        let Some(distillation) = config
+            .distillation
+            .clone()
+            .filter(|_| config.distillation_steps() > 0)
         else {
             return Ok(());
         };
@@ -46,7 +49,7 @@ impl Fit<'_> {
 
     /// Report the quality of the distilled field after the last distillation step, before the first step on images.
     pub(super) fn report_distilled(&mut self) -> Result<()> {
-        let distillation_steps = self.setup.config.lessons();
+        let distillation_steps = self.setup.config.distillation_steps();
         let due = distillation_steps > 0 && self.training.trainer.step() == distillation_steps;
         if !due || self.has_reported("distilled", "") {
             return Ok(());

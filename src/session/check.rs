@@ -1,0 +1,123 @@
+//! Checks of options: what contradicts each other, and what is out of range.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::{Error, Result};
+
+/// Largest factor to shrink images by.
+pub(super) const MAX_DOWNSCALE: u32 = 64;
+
+/// Refuse more than one of these flags.
+pub(super) fn at_most_one(flags: &[(&str, bool)]) -> Result<()> {
+    let mut given = flags.iter().filter(|(_, is_given)| *is_given);
+    match (given.next(), given.next()) {
+        (Some((first, _)), Some((second, _))) => Err(Error::usage(format!(
+            "{first} cannot be used with {second}: leave one out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuse `flag` together with any of `others`.
+pub(super) fn excludes((flag, is_given): (&str, bool), others: &[(&str, bool)]) -> Result<()> {
+    others
+        .iter()
+        .try_for_each(|&other| at_most_one(&[(flag, is_given), other]))
+}
+
+/// Refuse a value out of `range`.
+pub(super) fn in_range<T: PartialOrd + Display>(
+    flag: &str,
+    value: Option<T>,
+    range: &RangeInclusive<T>,
+) -> Result<()> {
+    match value.filter(|value| !range.contains(value)) {
+        Some(value) => Err(Error::usage(format!(
+            "{flag} {value}: give a value from {} to {}",
+            range.start(),
+            range.end()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Refuse a value that is not a positive number.
+pub(super) fn positive(flag: &str, value: Option<f64>) -> Result<()> {
+    match value.filter(|v| !(v.is_finite() && *v > 0.0)) {
+        Some(value) => Err(Error::usage(format!(
+            "{flag} {value}: give a positive number"
+        ))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::ConfigOptions;
+    use crate::session::{DistillOptions, FitOptions, MetaOptions};
+
+    fn refused<T: std::fmt::Debug>(outcome: super::Result<T>, words: &[&str]) {
+        let error = outcome.unwrap_err();
+        assert!(error.is_usage(), "{error}");
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let run = || Some(PathBuf::from("run"));
+        let resumed = FitOptions {
+            resume: run(),
+            ..FitOptions::default()
+        };
+        assert!(resumed.check().is_ok());
+        let to_another = FitOptions {
+            out: run(),
+            ..resumed.clone()
+        };
+        refused(to_another.check(), &["--resume", "--out"]);
+        let by_another_method = FitOptions {
+            config: ConfigOptions::preset("ngp"),
+            ..resumed.clone()
+        };
+        refused(by_another_method.check(), &["--resume", "--method"]);
+        let taught = FitOptions {
+            distill: Some(DistillOptions::default()),
+            ..resumed
+        };
+        refused(taught.check(), &["--resume", "a teacher"]);
+        let twice = FitOptions {
+            config: ConfigOptions {
+                file: run(),
+                ..ConfigOptions::preset("ngp")
+            },
+            ..FitOptions::new("data")
+        };
+        refused(twice.check(), &["--method", "--config"]);
+        let of_objects = MetaOptions {
+            resume: run(),
+            train_fraction: Some(0.5),
+            ..MetaOptions::default()
+        };
+        refused(of_objects.check(), &["--resume", "--train-fraction"]);
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for downscale in [0, 65] {
+            let options = FitOptions {
+                downscale: Some(downscale),
+                ..FitOptions::new("data")
+            };
+            refused(options.check(), &["--downscale", "from 1 to 64"]);
+        }
+        let options = FitOptions {
+            seconds: Some(f64::NAN),
+            ..FitOptions::new("data")
+        };
+        refused(options.check(), &["--seconds NaN", "positive"]);
+    }
+}
