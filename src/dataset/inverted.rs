@@ -23,6 +23,8 @@ const MAY_MEET: f64 = 0.35;
 const AGREE: f64 = 0.9;
 /// Length of the mean of unit directions above which they count as one direction.
 const ONE_WAY: f64 = 0.8;
+/// Length of the mean direction above which cameras look one way, if their ups agree as [`ONE_WAY`] says.
+const ALONG: f64 = 0.75;
 /// Amount by which the inverted cameras' mean direction must be shorter for them to stand around rather than look one way.
 const BROADER: f64 = 0.08;
 /// Length of the inverted cameras' mean direction above which they cannot be distinguished from cameras that tilt in place.
@@ -137,7 +139,7 @@ fn find(cameras: &[Camera]) -> Option<Found> {
     // Nearly parallel axes meet far away, if at all.
     let is_turning = along > NARROW && upwards < TURNING;
     let is_shared = Look::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
-    let is_one_way = along > ONE_WAY && upwards > ONE_WAY && along < inverted_along + BROADER;
+    let is_one_way = along > ALONG && upwards > ONE_WAY && along < inverted_along + BROADER;
     (is_turning || !is_shared && !is_one_way).then_some(Found {
         is_opencv: look.facing < 0.5,
         look,
