@@ -7,7 +7,10 @@ use super::journal::{Journal, Line, SCHEMA};
 use super::limits::Limits;
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
 use crate::checkpoint::{self, CheckpointError, Source};
+use crate::config::ResolvedConfig;
+use crate::distillation::Teacher;
 use crate::gpu::Gpu;
+use crate::images::ImageSet;
 use crate::render::Renderer;
 use crate::run::RunDir;
 use crate::text::si;
@@ -23,6 +26,33 @@ pub(crate) struct Intervals {
     pub(crate) look: f64,
     /// Interval between checkpoints.
     pub(crate) save: f64,
+}
+
+/// Make a trainer, with parameters as `set_parameters` leaves them, and a renderer of what it trains; all shaders are compiled.
+/// Also return the seconds that took; `loading` is the time before, in seconds, for the note about both.
+pub(crate) fn compile(
+    observer: &dyn Observer,
+    gpu: &Arc<Gpu>,
+    config: &ResolvedConfig,
+    images: &ImageSet,
+    teacher: Option<&Teacher>,
+    loading: f64,
+    set_parameters: impl FnOnce(&mut Trainer) -> Result<()>,
+) -> Result<(Trainer, Renderer, f64)> {
+    let started = Instant::now();
+    let spinner = observer.task("compiling shaders", Scale::Unknown);
+    let mut trainer = Trainer::new(gpu, config, images, teacher)?;
+    trainer.warm_up(images)?;
+    set_parameters(&mut trainer)?;
+    let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
+    let renderer = Renderer::new(gpu, config, bits)?;
+    drop(spinner);
+    observer.check()?;
+    let compiling = started.elapsed().as_secs_f64();
+    observer.note(format!(
+        "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
+    ));
+    Ok((trainer, renderer, compiling))
 }
 
 /// A training in progress.

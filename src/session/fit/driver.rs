@@ -16,15 +16,16 @@ use crate::dataset::{Frame, Image, Split};
 use crate::distillation::Extraction;
 use crate::eval::{EvalReport, evaluate_view};
 use crate::gpu::{AdapterClass, Gpu};
+#[cfg(feature = "viewer")]
 use crate::render::Renderer;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, Request};
 use crate::session::journal::{Journal, PLATEAU_DB, Plateau, SCHEMA, Start};
-use crate::session::training::{Intervals, Training, warn_if_unwritable};
-use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, resolve};
+use crate::session::training::{self, Intervals, Training, warn_if_unwritable};
+use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
 use crate::text::counted;
-use crate::train::{Advance, Progress, Trainer};
+use crate::train::{Advance, Progress};
 
 /// Result of [`Fit::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,27 +149,26 @@ impl<'a> Fit<'a> {
             }
             setup::announce(observer, gpu, &setup, limits)?;
         }
-        let started = Instant::now();
-        let spinner = observer.task("compiling shaders", Scale::Unknown);
-        let teacher = setup.teacher.as_ref().map(|t| &t.teacher);
-        let mut trainer = Trainer::new(gpu, &setup.config, &set, teacher)?;
-        trainer.warm_up(&set)?;
-        if let Some(checkpoint) = &setup.checkpoint {
-            checkpoint.restore(gpu, &mut trainer)?;
-        } else if let Some(init) = &setup.init {
-            trainer.reset(None)?;
-            init.begin(gpu, &trainer)?;
-        } else if let Some(found) = &found {
-            trainer.adopt(found);
-        }
-        let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
-        let renderer = Renderer::new(gpu, &setup.config, bits)?;
-        drop(spinner);
-        observer.check()?;
-        let compiling = started.elapsed().as_secs_f64();
-        observer.note(format!(
-            "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
-        ));
+        let (checkpoint, init) = (&setup.checkpoint, &setup.init);
+        let (trainer, renderer, compiling) = training::compile(
+            observer,
+            gpu,
+            &setup.config,
+            &set,
+            setup.teacher.as_ref().map(|t| &t.teacher),
+            loading,
+            |trainer| {
+                if let Some(checkpoint) = checkpoint {
+                    checkpoint.restore(gpu, trainer)?;
+                } else if let Some(init) = init {
+                    trainer.reset(None)?;
+                    init.begin(gpu, trainer)?;
+                } else if let Some(found) = &found {
+                    trainer.adopt(found);
+                }
+                Ok(())
+            },
+        )?;
 
         let resumed = setup.checkpoint.as_ref().map(|c| c.info.step);
         let config = &setup.config;

@@ -16,13 +16,12 @@ use super::check::{self, MAX_DOWNSCALE};
 use super::fit::diverged;
 use super::journal::{Journal, SCHEMA, Start};
 use super::limits::Limits;
-use super::training::{Intervals, Training};
+use super::training::{self, Intervals, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
 use crate::config::{ConfigOptions, Meta, ResolvedConfig};
 use crate::dataset::{Objects, Opening, Splits};
 use crate::gpu::{AdapterClass, Gpu};
-use crate::render::Renderer;
 use crate::run::RunDir;
 use crate::text::bytes;
 use crate::train::{Trainer, fit_cells, plan};
@@ -376,22 +375,14 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
     observer.check()?;
     let loading = started.elapsed().as_secs_f64();
 
-    let started = Instant::now();
-    let spinner = observer.task("compiling shaders", Scale::Unknown);
     // Tasks are assigned, so warming up has images to draw rays from.
-    let mut trainer = Trainer::new(gpu, &setup.config, &stream.set, None)?;
-    trainer.warm_up(&stream.set)?;
-    if let Some(checkpoint) = &setup.checkpoint {
-        checkpoint.restore(gpu, &mut trainer)?;
-    }
-    let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
-    let renderer = Renderer::new(gpu, &setup.config, bits)?;
-    drop(spinner);
-    observer.check()?;
-    let compiling = started.elapsed().as_secs_f64();
-    observer.note(format!(
-        "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
-    ));
+    let (config, set) = (&setup.config, &stream.set);
+    let restore = |trainer: &mut Trainer| match &setup.checkpoint {
+        Some(checkpoint) => Ok(checkpoint.restore(gpu, trainer)?),
+        None => Ok(()),
+    };
+    let (trainer, renderer, compiling) =
+        training::compile(observer, gpu, config, set, None, loading, restore)?;
 
     let resumed = setup.checkpoint.as_ref().map(|_| done);
     let config = &setup.config;
