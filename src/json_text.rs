@@ -65,6 +65,32 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
         })
 }
 
+/// The number in `value`, which errors call `what`, within ±`limit`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn number(value: &Value, what: &str, limit: f64) -> Result<f64, String> {
+    match value.as_f64() {
+        Some(number) if number.abs() <= limit => Ok(number),
+        Some(number) => Err(format!(
+            "{what} is {number:e}: numbers lie within ±{limit:e}"
+        )),
+        None => Err(format!(
+            "{what} should be a finite number, found {}",
+            kind(value)
+        )),
+    }
+}
+
+/// The string in `value`, which errors call `what`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn string<'a>(value: &'a Value, what: &str) -> Result<&'a str, String> {
+    let wrong = || format!("{what} should be a string, found {}", kind(value));
+    value.as_str().ok_or_else(wrong)
+}
+
 /// The type of a value with its article, for messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {

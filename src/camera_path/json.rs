@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::CameraPathError;
-use crate::json_text::kind;
+use crate::json_text::{self, kind};
 
 /// Largest accepted magnitude: larger than any scene, and small enough to compute with.
 const MAX_VALUE: f64 = 1e9;
@@ -94,18 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     fn finite(&self, value: &Value, what: impl Fn() -> String) -> Result<f64, CameraPathError> {
-        match value.as_f64() {
-            Some(number) if number.abs() <= MAX_VALUE => Ok(number),
-            Some(number) => Err(self.error(format!(
-                "{} is {number:e}: numbers lie within ±{MAX_VALUE:e}",
-                what()
-            ))),
-            None => Err(self.error(format!(
-                "{} should be a number, found {}",
-                what(),
-                kind(value)
-            ))),
-        }
+        json_text::number(value, &what(), MAX_VALUE).map_err(|message| self.error(message))
     }
 
     /// A list of `N` numbers.
@@ -208,13 +197,10 @@ impl<'a> Fields<'a> {
 
     /// A string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, CameraPathError> {
-        self.get(key)
-            .map(|value| {
-                value.as_str().ok_or_else(|| {
-                    self.error(format!("`{key}` should be a string, found {}", kind(value)))
-                })
-            })
-            .transpose()
+        let text = self
+            .get(key)
+            .map(|value| json_text::string(value, &format!("`{key}`")));
+        text.transpose().map_err(|message| self.error(message))
     }
 
     /// A Boolean, false by default.

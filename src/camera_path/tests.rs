@@ -275,7 +275,7 @@ fn bad_json_says_where() {
         (&b"{\n \"fps\": ?}"[..], "line 2, column 9"),
         (
             b"{\"key_frames\": [{}], \"fov\": NaN}",
-            "`fov` should be a number, found NaN or Infinity",
+            "`fov` should be a finite number, found NaN or Infinity",
         ),
         (b"", "is empty"),
         (b"{\"fps\": 1e999}", "out of range"),

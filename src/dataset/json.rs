@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::DatasetError;
 use crate::files::read_file;
-use crate::json_text::{JsonFault, kind, parse};
+use crate::json_text::{self, JsonFault, kind, parse};
 use crate::text::one_line;
 
 /// Largest file that is read; a hundred thousand frames take less.
@@ -169,14 +169,9 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        match value.as_f64() {
-            Some(number) if (number as f32).is_finite() => Ok(Some(number)),
-            Some(_) => Err(self.error(format!("`{key}` is too large: correct it or leave it out"))),
-            None => Err(self.error(format!(
-                "`{key}` should be a finite number, found {}",
-                kind(value)
-            ))),
-        }
+        json_text::number(value, &format!("`{key}`"), f64::from(f32::MAX))
+            .map(Some)
+            .map_err(|message| self.error(message))
     }
 
     /// The first of `keys` that the frame has, else the first that the file has, with its number.
@@ -201,10 +196,9 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let text = value.as_str().ok_or_else(|| {
-            self.error(format!("`{key}` should be a string, found {}", kind(value)))
-        })?;
-        Ok(Some(text))
+        json_text::string(value, &format!("`{key}`"))
+            .map(Some)
+            .map_err(|message| self.error(message))
     }
 
     /// Whether `key` is present and true.
