@@ -73,7 +73,7 @@ pub(crate) fn number(value: &Value, what: &str, limit: f64) -> Result<f64, Strin
     match value.as_f64() {
         Some(number) if number.abs() <= limit => Ok(number),
         Some(number) => Err(format!(
-            "{what} is {number:e}: numbers lie within ±{limit:e}"
+            "{what} is {number:e}, which is too large: numbers lie within ±{limit:e}"
         )),
         None => Err(format!(
             "{what} should be a finite number, found {}",

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use glam::{DMat3, DVec3};
 
-use super::key_frames::{self, KeyFrames, Look};
-use super::{CameraPath, CameraPathError, Model, Pose, View, Views, read_text};
+use super::key_frames::{KeyFrames, Look};
+use super::{CameraPath, CameraPathError, Model, Pose, View, Views};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::files::replace_file;
@@ -66,35 +66,6 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// Read a file of key frames.
-    ///
-    /// # Errors
-    /// Those of [`CameraPath::read`], and [`CameraPathError::File`] for a path that has no key frames of a perspective
-    /// camera.
-    pub fn read(file: &Path) -> Result<Self, CameraPathError> {
-        let text = read_text(file)?;
-        let refuse = |message: &str| CameraPathError::File {
-            path: file.to_owned(),
-            message: message.to_owned(),
-        };
-        let root = super::parse_json(file, &text)?;
-        let whole = super::Fields::of(file, super::Place::File, &root)?;
-        if !whole.has("key_frames") {
-            // Report its faults first, if it is not a path of another program.
-            CameraPath::parse(file, &text)?;
-            return Err(refuse(
-                "another program's path can be rendered (kiln render --path) but not edited",
-            ));
-        }
-        let (model, draft) = key_frames::parse(&whole)?;
-        if model != Model::Perspective {
-            return Err(refuse(
-                "its camera is not a perspective one: it can be rendered (kiln render --path) but not edited",
-            ));
-        }
-        Ok(draft)
-    }
-
     /// Write a file that [`Self::read`] and `kiln render --path` can read.
     ///
     /// # Errors

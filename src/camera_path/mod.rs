@@ -8,6 +8,7 @@ mod draft;
 mod error;
 mod instant_ngp;
 mod json;
+mod key_frame_file;
 mod key_frames;
 mod nerfstudio;
 mod orbit;
@@ -116,7 +117,7 @@ impl CameraPath {
         let root = parse_json(file, text)?;
         let whole = Fields::of(file, Place::File, &root)?;
         if whole.has("key_frames") {
-            let (model, draft) = key_frames::parse(&whole)?;
+            let (model, draft) = key_frame_file::parse(&whole)?;
             let path = draft
                 .path(file)
                 .ok_or_else(|| whole.error("`key_frames` is empty"))?;

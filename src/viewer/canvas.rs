@@ -3,7 +3,7 @@
 use egui::{Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
 
 use super::overlay;
-use super::state::{Compare, State, fit};
+use super::state::{Canvas, Compare, Grip, State, fit};
 use crate::camera::Camera;
 
 /// Radians turned by a drag over the height of the view.
@@ -15,35 +15,6 @@ const FASTER: f64 = 4.0;
 const BACKGROUND: Color32 = Color32::from_rgb(24, 25, 28);
 /// Distance within which the pointer grabs something, in points.
 const REACH: f32 = 10.0;
-
-/// The area for the rendered view.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Canvas {
-    /// Size in screen pixels.
-    pub pixels: [u32; 2],
-    /// Rectangle in points.
-    pub rect: Rect,
-}
-
-impl Default for Canvas {
-    fn default() -> Self {
-        Self {
-            pixels: [0; 2],
-            rect: Rect::ZERO,
-        }
-    }
-}
-
-/// Something over the view that can be dragged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grip {
-    /// The line between view and photograph.
-    Wipe,
-    /// A face of the crop box: its axis, and whether it is the upper one.
-    Face(usize, bool),
-    /// A key frame.
-    Key(usize),
-}
 
 /// Draw the view into the rest of `ui`.
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {

@@ -11,15 +11,20 @@ use egui::{Color32, Key, RichText};
 use super::canvas;
 use super::protocol::Command;
 use super::state::State;
-use crate::config::Background;
 
 /// Width of the controls in points; fixed, because the view is rendered again when the canvas changes size.
 const WIDTH: f32 = 320.0;
 
-pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
+/// Draw everything, handle input, and request what is to be shown next.
+pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
+    state.play(ui.ctx());
+    all(state, ui);
+    state.request_photographs();
+    state.request_view(ui.ctx());
+}
 
 /// Draw everything.
-pub(super) fn all(state: &mut State, ui: &mut egui::Ui) {
+fn all(state: &mut State, ui: &mut egui::Ui) {
     keys(state, ui.ctx());
     dropped(state, ui.ctx());
     egui::Panel::right("controls")

@@ -2,7 +2,8 @@
 
 use egui::{DragValue, Key, Ui};
 
-use super::{State, WHITE};
+use super::super::state::WHITE;
+use super::State;
 use crate::config::Background;
 use crate::render::Show;
 use crate::viewer::state::Compare;

@@ -2,9 +2,8 @@
 
 use super::super::album::{Print, Wanted};
 use super::super::frame_scheduler::STILL;
-use super::super::panels;
 use super::super::protocol::{Command, ExportJob, Photo, RenderedView, ViewRequest, Viewpoint};
-use super::{Compare, MAX_LATENCIES, State};
+use super::{Compare, MAX_LATENCIES, State, WHITE};
 use crate::camera_path::MAX_SIDE;
 use crate::config::Background;
 use crate::eval;
@@ -70,7 +69,7 @@ impl State {
     }
 
     /// Request the current view from the engine if it has changed.
-    pub(super) fn request_view(&mut self, context: &egui::Context) {
+    pub(in crate::viewer) fn request_view(&mut self, context: &egui::Context) {
         let now = context.input(|i| i.time);
         if now - self.moved_at < STILL {
             let rest = STILL - (now - self.moved_at);
@@ -112,7 +111,7 @@ impl State {
     }
 
     /// Request the photographs that are to be shown.
-    pub(super) fn request_photographs(&mut self) {
+    pub(in crate::viewer) fn request_photographs(&mut self) {
         let Some(opened) = &self.opened else {
             return;
         };
@@ -184,7 +183,7 @@ impl State {
         let textures = &mut self.textures.thumbnails;
         let texture = textures
             .entry(index)
-            .or_insert_with(|| texture_of(context, photo, linear, panels::WHITE));
+            .or_insert_with(|| texture_of(context, photo, linear, WHITE));
         Some(texture.id())
     }
 

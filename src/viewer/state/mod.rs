@@ -4,21 +4,22 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Navigation;
 use super::album::Wanted;
-use super::canvas::{Canvas, Grip};
 use super::flight::Flight;
 use super::protocol::{
     Choice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, Training,
     ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
-use super::{Navigation, panels};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::Background;
 use crate::render::Show;
 use images::Textures;
 
+/// The default background of the window.
+pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
 /// Most points of a curve; older ones are thinned out.
 const MAX_POINTS: usize = 2000;
 /// Most latencies kept.
@@ -63,6 +64,35 @@ impl Curve {
             });
         }
     }
+}
+
+/// The area for the rendered view.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Canvas {
+    /// Size in screen pixels.
+    pub pixels: [u32; 2],
+    /// Rectangle in points.
+    pub rect: egui::Rect,
+}
+
+impl Default for Canvas {
+    fn default() -> Self {
+        Self {
+            pixels: [0; 2],
+            rect: egui::Rect::ZERO,
+        }
+    }
+}
+
+/// Something over the view that can be dragged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grip {
+    /// The line between view and photograph.
+    Wipe,
+    /// A face of the crop box: its axis, and whether it is the upper one.
+    Face(usize, bool),
+    /// A key frame.
+    Key(usize),
 }
 
 /// State of the window.
@@ -151,7 +181,7 @@ impl Default for State {
             at_camera: None,
             last_camera: 0,
             show: Show::Color,
-            background: panels::WHITE,
+            background: WHITE,
             crop: None,
             compare: Compare::Off,
             wipe: 0.5,
@@ -310,16 +340,8 @@ impl State {
         self.failed = Some(text);
     }
 
-    /// Draw everything and handle input.
-    pub fn ui(&mut self, ui: &mut egui::Ui) {
-        self.play(ui.ctx());
-        panels::all(self, ui);
-        self.request_photographs();
-        self.request_view(ui.ctx());
-    }
-
     /// Follow the camera path while it plays.
-    fn play(&mut self, context: &egui::Context) {
+    pub(super) fn play(&mut self, context: &egui::Context) {
         let (now, seconds) = context.input(|i| (i.time, f64::from(i.stable_dt)));
         let size = self.canvas.pixels.map(|n| n.max(1));
         let Some(camera) = self.flight.play(seconds, size) else {

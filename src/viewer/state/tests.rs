@@ -69,7 +69,9 @@ impl Window {
             ..Default::default()
         };
         let state = &mut self.state;
-        let mut output = self.context.run_ui(input, |ui| state.ui(ui));
+        let mut output = self
+            .context
+            .run_ui(input, |ui| crate::viewer::panels::show(state, ui));
         output.textures_delta.clear();
         self.state.take_commands()
     }

@@ -17,6 +17,7 @@ use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
 use winit::window::{Window, WindowId};
 
 use super::album::Album;
+use super::panels;
 use super::protocol::{Command, Event, Outbox};
 use super::recent::Recent;
 use super::script::{Script, WindowAction};
@@ -336,7 +337,9 @@ impl App {
         let is_new = self.state.has_new_texture();
         let paints = capture.is_some() || is_new || painter.is_due();
         let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
-        let output = self.context.run_ui(input, |ui| self.state.ui(ui));
+        let output = self
+            .context
+            .run_ui(input, |ui| panels::show(&mut self.state, ui));
         painter.textures.append(output.textures_delta);
         // Send commands before painting, so that the engine does not wait for it.
         for command in self.state.take_commands() {
