@@ -1,5 +1,5 @@
 // Volume rendering along rays (Mildenhall et al. 2020, eq. 3): alpha_i = 1 - exp(-sigma_i dt_i), T_i = prod (1 - alpha),
-// colour = sum T_i alpha_i c_i. One thread per ray; a ray's samples are contiguous, ray_offsets[r] to ray_offsets[r + 1].
+// colour = sum T_i alpha_i c_i. One thread per ray; a ray's samples are contiguous, offsets[r].y to offsets[r + 1].y.
 //
 // `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients, `render`
 // writes pixels, `accumulate` adds a round of rendering to them, after which a ray starts behind its last sample or is empty.

@@ -355,6 +355,17 @@ mod tests {
             panic!("ngp-small marches rays");
         };
         assert_eq!((cone_angle, coarse_steps), (Some(0.0), Some(0)));
+        // What is filled in can be read again, whatever the grid's size.
+        for resolution in [16, 32, 128] {
+            let sized = format!("occupancy.resolution={resolution}");
+            let mut written = small(&[&sized]).unwrap();
+            written.occupancy.as_mut().unwrap().cells_per_update = None;
+            let config = ResolvedConfig::from_run(written);
+            assert_eq!(
+                Config::parse(&config.to_toml(), "itself", &[]).unwrap(),
+                *config
+            );
+        }
         // What is filled in once stays.
         assert_eq!(ResolvedConfig::from_run((*config).clone()), config);
     }

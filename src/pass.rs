@@ -6,9 +6,7 @@ use crate::compositing::{RaySamples, activation_defines};
 use crate::config::{ResolvedConfig, Sampler};
 use crate::field::{Field, FieldBuffers, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
-use crate::gpu::{
-    Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Profile, Stage,
-};
+use crate::gpu::{Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
 use crate::network::SavedActivations;
 use crate::sampling::importance::Previous;
@@ -57,20 +55,6 @@ impl Capacity {
     /// Samples whose density alone is evaluated before some are culled.
     fn culled_from(self, sampler: &Sampler) -> u32 {
         if culls(sampler) { self.marched } else { 0 }
-    }
-
-    /// Whether a pass of this size is within what a device of `profile` binds.
-    #[must_use]
-    pub fn fits(
-        self,
-        profile: &Profile,
-        sampler: &Sampler,
-        field: &Field,
-        saved: SavedActivations,
-    ) -> bool {
-        let marched = u64::from(self.culled_from(sampler));
-        field.fits(profile, marched, u64::from(self.kept), saved)
-            && u64::from(self.marched.max(self.kept)) * 16 <= profile.max_binding_bytes
     }
 }
 

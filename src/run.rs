@@ -323,8 +323,9 @@ impl RunDir {
 
     /// Compare `config.toml` with `rules`, the checkpoint's configuration; a missing file is not a fault.
     #[must_use]
-    pub fn copy_fault(&self, rules: &Config) -> Option<CopyFault> {
-        match Config::from_file(&self.config(), &[]) {
+    pub fn copy_fault(&self, rules: &ResolvedConfig) -> Option<CopyFault> {
+        // What an older version left out is filled in on both sides.
+        match Config::from_file(&self.config(), &[]).map(ResolvedConfig::from_run) {
             Ok(copy) if copy == *rules => None,
             Ok(_) => Some(CopyFault::Changed),
             Err(ConfigError::Read { source, .. })
@@ -455,5 +456,22 @@ impl MetricsLog {
             path: self.path.clone(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_without_a_setting_that_the_checkpoint_lacks_too_is_no_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::at(folder.path());
+        let written = Config::preset("ngp-small", &[]).unwrap();
+        std::fs::write(dir.config(), written.to_toml()).unwrap();
+        let rules = ResolvedConfig::from_run(written);
+        assert!(dir.copy_fault(&rules).is_none());
+        let changed = rules.with(|config| config.seed += 1);
+        assert!(matches!(dir.copy_fault(&changed), Some(CopyFault::Changed)));
     }
 }

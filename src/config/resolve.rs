@@ -198,7 +198,8 @@ impl ResolvedConfig {
         }
         if let Some(occupancy) = &mut config.occupancy {
             let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
-            occupancy.cells_per_update.get_or_insert(cells / 4);
+            let per_update = (cells / 4).max(2048);
+            occupancy.cells_per_update.get_or_insert(per_update);
         }
         for pass in &mut config.passes {
             match &mut pass.sampler {

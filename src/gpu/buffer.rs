@@ -141,9 +141,8 @@ impl Gpu {
             mapped_at_creation: false,
         });
         self.check().map_err(|e| match e {
-            GpuError::OutOfMemory { advice, .. } => GpuError::OutOfMemory {
+            GpuError::OutOfMemory { .. } => GpuError::OutOfMemory {
                 context: format!("allocating {bytes} bytes for `{label}`"),
-                advice,
             },
             other => other,
         })?;

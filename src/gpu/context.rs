@@ -329,7 +329,6 @@ fn translate(error: &wgpu::Error) -> GpuError {
     match error {
         wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory {
             context: source.to_string(),
-            advice: String::new(),
         },
         wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
             GpuError::Validation {

@@ -35,12 +35,10 @@ pub enum GpuError {
         reason: String,
     },
     /// The device has no memory left.
-    #[error("the device ran out of memory ({context}){}", after_colon(advice))]
+    #[error("the device ran out of memory ({context})")]
     OutOfMemory {
         /// What was being done.
         context: String,
-        /// How to need less, where that is known.
-        advice: String,
     },
     /// One buffer would be larger than this device can bind.
     #[error(
@@ -80,10 +78,10 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// This error, which says how to need less memory, unless it does so already.
+    /// This error, which says how to make a buffer smaller that is too large, unless it does so already.
     #[must_use]
     pub fn advised(mut self, how: &str) -> Self {
-        if let Self::OutOfMemory { advice, .. } | Self::TooLarge { advice, .. } = &mut self
+        if let Self::TooLarge { advice, .. } = &mut self
             && advice.is_empty()
         {
             how.clone_into(advice);

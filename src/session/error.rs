@@ -68,7 +68,7 @@ pub enum Error {
     Report(#[from] ReportError),
     /// The built-in scene cannot be made.
     #[error(transparent)]
-    Scene(#[from] SceneError),
+    Scene(SceneError),
     /// A file or stream cannot be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -77,15 +77,18 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
+/// How to need less memory, whatever took it.
+const OF_MEMORY: &str =
+    ": lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images";
+
 /// How to recover from a device error whose own message does not say so.
 fn advice(error: &GpuError) -> &'static str {
     match error {
         GpuError::DeviceLost { .. } => {
             ": the last checkpoint is intact; continue with `kiln train --resume`"
         }
-        GpuError::OutOfMemory { advice, .. } if advice.is_empty() => {
-            ": lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images"
-        }
+        GpuError::OutOfMemory { .. } => OF_MEMORY,
+        GpuError::TooLarge { advice, .. } if advice.is_empty() => OF_MEMORY,
         _ => "",
     }
 }
@@ -114,7 +117,8 @@ from_error_of_work!(
     PlanError => Plan,
     TrainError => Train,
     DistillationError => Distillation,
-    CheckpointError => Checkpoint
+    CheckpointError => Checkpoint,
+    SceneError => Scene
 );
 
 impl Error {
