@@ -73,6 +73,16 @@ impl Aabb {
         Ok(Self { low, high })
     }
 
+    /// The cube of `side` unit cubes around their middle, in the space that `u = position * scale + offset` maps to them.
+    #[must_use]
+    pub fn around_unit_cube(side: f64, scale: f64, offset: [f64; 3]) -> Self {
+        let corner = |sign: f64| offset.map(|o| (0.5 + sign * side / 2.0 - o) / scale);
+        Self {
+            low: corner(-1.0),
+            high: corner(1.0),
+        }
+    }
+
     /// The centre.
     #[must_use]
     pub fn center(&self) -> DVec3 {

@@ -51,9 +51,7 @@ impl Kept {
         placed: &Placed,
         culls: bool,
     ) -> Result<Self, GpuError> {
-        let buffer = |name: &str, n: u64, bytes: u64| {
-            allocator.buffer(&format!("{label} {name}"), n * bytes)
-        };
+        let buffer = |name: &str, n: u64, size: u64| allocator.array(label, name, n, size);
         let or_placed = |name: &str, placed: &Buffer, n: u64, bytes: u64| {
             if culls {
                 buffer(name, n, bytes)

@@ -110,7 +110,7 @@ impl RaySamples<'_> {
             .set("pass", pass)
     }
 
-    /// Add: composite each ray, compare with its one of `targets`, and write what [`Self::backward`] needs to `ray_losses`.
+    /// Add: composite each ray, compare it with its target, and write what [`Self::backward`] needs to `ray_losses`.
     ///
     /// # Errors
     /// As [`Stage::run`].
@@ -181,7 +181,7 @@ impl RaySamples<'_> {
         Ok(())
     }
 
-    /// Add: composite behind what `image` has of each ray already. Rays that let less than `min_transmittance` through, or
+    /// Add: composite this round's samples behind what `image` holds of each ray. Rays that let less than `min_transmittance` through, or
     /// have left the scene, are empty from then on; the others start behind their last sample.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub struct OccupancyGrid {
 pub const UNVISITED: f32 = 1e30;
 
 impl OccupancyGrid {
-    /// The grid of `config`, where it has one, with every cell occupied.
+    /// The grid of `config`, where it has one; [`Self::reset`] makes it ready.
     ///
     /// # Errors
     /// As [`Allocator::buffer`].
@@ -61,7 +61,7 @@ impl OccupancyGrid {
             .transpose()
     }
 
-    /// A grid with every cell occupied.
+    /// A grid; [`Self::reset`] makes it ready.
     ///
     /// # Errors
     /// As [`Allocator::buffer`].
@@ -73,7 +73,7 @@ impl OccupancyGrid {
     ) -> Result<Self, GpuError> {
         let scene = SceneBox::of(config);
         let resolution = occupancy.resolution;
-        let cells = resolution.pow(3) * scene.cascades();
+        let cells = occupancy.n_cells(scene.aabb_scale);
         let n_sweep = Self::n_sweep(allocator.profile(), config, occupancy, field);
         let n = u64::from(2 * n_sweep);
         let marched = |pass: &crate::config::PassConfig| match pass.sampler {
@@ -86,7 +86,7 @@ impl OccupancyGrid {
             "lower `occupancy.resolution` or `scene.aabb_scale` with --set",
         );
         let of_update = Advised::new(allocator, "lower `occupancy.cells_per_update` with --set");
-        let grid = Self {
+        Ok(Self {
             resolution,
             cascades: scene.cascades(),
             thickness: of_grid.buffer("occupancy thickness", u64::from(cells) * 4)?,
@@ -104,9 +104,7 @@ impl OccupancyGrid {
             strict: false,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
-        };
-        grid.reset(allocator, config.seed);
-        Ok(grid)
+        })
     }
 
     /// The same grid, with nothing less than the threshold occupied: without, the mean over all cells is enough, which lets
@@ -126,7 +124,7 @@ impl OccupancyGrid {
         occupancy: &Occupancy,
         field: &Field,
     ) -> u32 {
-        let cells = occupancy.resolution.pow(3) * SceneBox::of(config).cascades();
+        let cells = occupancy.n_cells(config.aabb_scale());
         let per_update = resolved(occupancy.cells_per_update);
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         let is_slow = |n: u32| {
@@ -141,14 +139,14 @@ impl OccupancyGrid {
     }
 
     /// Start afresh, with every cell occupied.
-    pub fn reset(&self, allocator: &dyn Allocator, seed: u32) {
+    pub fn reset(&self, gpu: &Gpu, seed: u32) {
         let cells = self.n_cells() as usize;
-        allocator.write(&self.thickness, 0, &vec![UNVISITED; cells]);
-        allocator.write(&self.bits, 0, &vec![u32::MAX; cells / 32]);
+        gpu.write(&self.thickness, 0, &vec![UNVISITED; cells]);
+        gpu.write(&self.bits, 0, &vec![u32::MAX; cells / 32]);
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.seed = seed;
         state.n_marched = self.cells_per_update();
-        allocator.write(&self.counts.state, 0, &[state]);
+        gpu.write(&self.counts.state, 0, &[state]);
     }
 
     /// Number of cells.
@@ -267,7 +265,7 @@ impl OccupancyGrid {
     pub fn raise_sampled_cells(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);
-        let kernel = self.kernel(&stage.gpu(), &pass.field, "seen", "raise_seen", stride)?;
+        let kernel = self.kernel(stage.gpu(), &pass.field, "seen", "raise_seen", stride)?;
         let bindings = [
             ("counts", &pass.counts.state),
             ("kept_samples", &pass.kept.samples),

@@ -105,7 +105,7 @@ impl DenseGroup {
         len: u32,
         ema_decay: f32,
     ) -> Result<Self, GpuError> {
-        let buffer = |role: &str, n: u64| allocator.buffer(&format!("{label} {role}"), n * 4);
+        let buffer = |role: &str, n: u64| allocator.array(label, role, n, 4);
         let n = u64::from(len);
         let values = buffer("values", n)?;
         Ok(Self {
@@ -305,7 +305,7 @@ impl SparseGroup {
             stage.clear(buffer);
         }
         stage.clear(&self.largest);
-        Self::reset_scales(&stage.gpu(), &self.gradient_scales);
+        Self::reset_scales(stage.gpu(), &self.gradient_scales);
     }
 
     /// Fill `scales` with what no step has adapted yet.

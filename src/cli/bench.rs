@@ -384,20 +384,17 @@ fn upload(
 fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()> {
     let in_turns = args.stage.iter().any(|s| s == META);
     let shown: Vec<&String> = args.stage.iter().filter(|s| *s != META).collect();
-    let default = match (in_turns, gpu.class()) {
-        (true, AdapterClass::Software) => "learnit-small",
-        (true, _) => "learnit",
-        (false, class) => Budget::from(class).default_method(),
-    };
+    let default = if in_turns { "learnit" } else { "ngp" };
+    let default = Budget::from(gpu.class()).preset(default);
     let options = ConfigOptions {
         method: args.method.clone(),
         overrides: args.overrides.clone(),
         ..ConfigOptions::default()
     };
     let mut config = if in_turns {
-        options.load_with_meta(default)?
+        options.load_with_meta(&default)?
     } else {
-        let mut config = options.load(default)?;
+        let mut config = options.load(&default)?;
         config.meta = None;
         config
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Terminal;
 use crate::config::Background;
 use crate::dataset::Split;
-use crate::session::{EvaluateOptions, Evaluation, Result, Selection};
+use crate::session::{EvaluateOptions, Evaluation, MAX_DOWNSCALE, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -29,7 +29,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "C")]
     background: Option<Background>,
     /// Shrink the images by this factor [default: the run's]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: Option<u32>,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images; on if the run was
     /// trained that way

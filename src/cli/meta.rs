@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Terminal, command_line};
 use crate::config::ConfigOptions;
-use crate::session::{self, MetaEvalOptions, MetaOptions, Result, Selection};
+use crate::session::{self, MAX_DOWNSCALE, MetaEvalOptions, MetaOptions, Result, Selection};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true, value_name = "S")]
     seconds: Option<f64>,
     /// Shrink the images by this factor
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: Option<u32>,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
@@ -146,7 +146,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     splits: Option<PathBuf>,
     /// Shrink the images by this factor [default: the run's]
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: Option<u32>,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images; on if the run was
     /// trained that way

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Terminal, command_line};
 use crate::config::{Background, ConfigOptions};
-use crate::session::{self, FitOptions, Result, Selection};
+use crate::session::{self, FitOptions, MAX_DOWNSCALE, Result, Selection};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
@@ -61,7 +61,7 @@ pub(super) struct Args {
     eval_views: Option<Selection>,
     /// Shrink the images by this factor; for LLFF data it counts from the full size, and a folder of images at that size is
     /// used if there is one
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: Option<u32>,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! How much work suits a device.
 
-/// How much work suits a device, from which a configuration takes what it leaves out.
+/// How much work suits a device, from which a configuration takes what it leaves out. `train` says which budget a class of
+/// adapters has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Samples that a step evaluates.
@@ -25,6 +26,13 @@ impl Budget {
         max_part: None,
         is_small: false,
     };
+
+    /// The preset `method`, or its small twin where that suits the device.
+    #[must_use]
+    pub fn preset(self, method: &str) -> String {
+        let twin = if self.is_small { "-small" } else { "" };
+        format!("{method}{twin}")
+    }
 
     /// What suits a GPU with memory of its own.
     pub const DISCRETE: Self = Self {

@@ -21,3 +21,11 @@ pub struct Occupancy {
     #[serde(default)]
     pub cells_per_update: Option<u32>,
 }
+
+impl Occupancy {
+    /// Cells of all cascades that cover a box of `aabb_scale` unit cubes a side.
+    #[must_use]
+    pub fn n_cells(&self, aabb_scale: u32) -> u32 {
+        self.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1)
+    }
+}

@@ -1,8 +1,8 @@
-//! What a person asks of a configuration: a file or a preset, and what to change in it.
+//! Selects a configuration, a preset or a file, and changes its values.
 
 use std::path::PathBuf;
 
-use super::{Background, Budget, Config, ConfigError, Meta};
+use super::{Background, Config, ConfigError, Meta};
 
 /// Which configuration to start from, and what to change in it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -110,13 +110,5 @@ impl ConfigOptions {
             config.training.opacity_loss = None;
         }
         config
-    }
-}
-
-impl Budget {
-    /// The preset for a device that nothing else is said of.
-    #[must_use]
-    pub fn default_method(self) -> &'static str {
-        if self.is_small { "ngp-small" } else { "ngp" }
     }
 }

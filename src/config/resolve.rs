@@ -109,7 +109,7 @@ impl Config {
             self.training.micro_batches.get_or_insert(parts);
         }
         if let Some(occupancy) = &mut self.occupancy {
-            let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+            let cells = occupancy.n_cells(aabb_scale);
             occupancy
                 .cells_per_update
                 .get_or_insert(if budget.is_small {
@@ -172,14 +172,14 @@ impl Deref for ResolvedConfig {
 /// The value of a setting that every [`ResolvedConfig`] has.
 ///
 /// # Panics
-/// Of a setting that is still left out.
+/// If the setting is `None`.
 pub(crate) fn resolved<T>(setting: Option<T>) -> T {
     setting.expect("a resolved configuration has this setting")
 }
 
 impl ResolvedConfig {
-    /// The configuration that a run was made with. Where it comes from a version without a setting, that takes the value with
-    /// which nothing changes.
+    /// The configuration that a run was made with. A setting that its version did not have gets
+    /// its neutral value.
     #[must_use]
     pub fn from_run(mut config: Config) -> Self {
         let scene = &mut config.scene;
@@ -197,7 +197,7 @@ impl ResolvedConfig {
             training.initial_rays.get_or_insert((batch / 64).max(64));
         }
         if let Some(occupancy) = &mut config.occupancy {
-            let cells = occupancy.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1);
+            let cells = occupancy.n_cells(aabb_scale);
             let per_update = (cells / 4).max(2048);
             occupancy.cells_per_update.get_or_insert(per_update);
         }

@@ -47,6 +47,7 @@ pub fn extract(
         ..occupancy.clone()
     };
     let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?.strict();
+    grid.reset(gpu, config.seed);
     let mut submitter = Submitter::new(Duration::from_millis(50));
     let unseen = grid.mark_unseen(gpu, &teacher.field, images)?;
     submitter.run(gpu, &unseen.iter().collect::<Vec<_>>())?;

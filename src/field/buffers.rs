@@ -146,8 +146,7 @@ impl Field {
         saved: SavedActivations,
     ) -> Result<FieldBuffers, GpuError> {
         let rows = |name: &str, n: u64, stride: u32| {
-            let bytes = n.next_multiple_of(ROWS) * u64::from(stride) * 4;
-            allocator.buffer(&format!("{label} {name}"), bytes)
+            allocator.array(label, name, n.next_multiple_of(ROWS), u64::from(stride) * 4)
         };
         let bins = |samples: u64, with_rays: bool| {
             let cells = self.cells.as_ref().filter(|_| samples > 0);

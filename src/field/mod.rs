@@ -5,7 +5,7 @@
 mod buffers;
 mod evaluate;
 
-use crate::config::{Cells, FieldConfig};
+use crate::config::{Cells, FieldConfig, ResolvedConfig};
 use crate::encoding::{self, HashGrid, PositionEncoder};
 use crate::gpu::{Allocator, Buffer, GpuError, Profile, Stage};
 use crate::network::{CellGrid, Fused, GridTooLarge, Layout, Matrix, Network, Tiled, Updated};
@@ -136,10 +136,7 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_passes(
-        profile: &Profile,
-        config: &crate::config::Config,
-    ) -> Result<Vec<Self>, GpuError> {
+    pub fn of_passes(profile: &Profile, config: &ResolvedConfig) -> Result<Vec<Self>, GpuError> {
         let mut base = 0;
         let mut fields = Vec::new();
         for pass in &config.passes {

@@ -12,7 +12,7 @@ use super::adapter::AdapterClass;
 use super::buffer::Buffer;
 use super::error::GpuError;
 
-/// What sizes follow of a device.
+/// Properties of a device that sizes of buffers and forms of kernels depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile {
     /// The class that decides budgets.
@@ -45,6 +45,14 @@ impl dyn Allocator + '_ {
     /// Write `data` at byte `offset` of `buffer`, in order with submissions.
     pub fn write<T: Pod>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
         self.write_bytes(buffer, offset, bytemuck::cast_slice(data));
+    }
+
+    /// A zeroed storage buffer of `n` times `size` bytes, for `role` in what is labelled `owner`.
+    ///
+    /// # Errors
+    /// As [`Allocator::buffer`].
+    pub fn array(&self, owner: &str, role: &str, n: u64, size: u64) -> Result<Buffer, GpuError> {
+        self.buffer(&format!("{owner} {role}"), n * size)
     }
 
     /// A storage buffer that holds `data`.

@@ -30,7 +30,7 @@ impl Buffer {
     /// The buffer on the device.
     ///
     /// # Panics
-    /// Of a planned buffer: nothing can be bound, written or read there.
+    /// If the buffer is only planned: nothing can be bound, written or read there.
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
         self.raw.as_ref().expect("a planned buffer is on no device")
     }

@@ -184,7 +184,7 @@ impl Gpu {
         )
     }
 
-    /// What sizes follow of this device.
+    /// Properties that sizes of buffers and forms of kernels depend on.
     #[must_use]
     pub fn profile(&self) -> &Profile {
         &self.profile
@@ -196,16 +196,10 @@ impl Gpu {
         self.profile.class
     }
 
-    /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
-    #[must_use]
-    pub fn identity_table(&self) -> bool {
-        self.profile.identity_table
-    }
-
     /// An empty stage of this device.
     ///
     /// # Panics
-    /// Never: every device lives in the [`Arc`] that holds itself.
+    /// Never: a device that is used is held by an [`Arc`].
     #[must_use]
     pub fn stage(&self, name: &'static str) -> Stage {
         let this = self.this.upgrade();
@@ -228,12 +222,6 @@ impl Gpu {
     #[must_use]
     pub fn max_binding_bytes(&self) -> u64 {
         self.profile.max_binding_bytes
-    }
-
-    /// Largest uniform binding in bytes.
-    #[must_use]
-    pub fn max_uniform_bytes(&self) -> u64 {
-        self.profile.max_uniform_bytes
     }
 
     /// The first error the device has raised since the last call, if any. A lost device stays lost.

@@ -38,7 +38,7 @@ impl Kernel {
         entry: &str,
         defines: &Defines,
     ) -> Result<Arc<Self>, GpuError> {
-        let shader = Shader::load(file, defines, gpu.identity_table())?;
+        let shader = Shader::load(file, defines, gpu.profile().identity_table)?;
         let key = format!("{entry}\n{}", shader.text);
         gpu.cached_kernel(&key, || Self::compile(gpu, &shader, entry))
     }
@@ -277,8 +277,8 @@ impl Stage {
 
     /// The device that runs it.
     #[must_use]
-    pub fn gpu(&self) -> Arc<Gpu> {
-        Arc::clone(&self.gpu)
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
     }
 
     /// Add: run `kernel` over `bindings` with `groups` workgroups. Names the kernel does not use are ignored.

@@ -6,10 +6,12 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, Matrix, RayOptions, Tensors, finite, single, size};
+use super::{
+    ImportError, Imported, Linear, Matrix, RayOptions, Tensors, finite, resolved, single, size,
+};
 use crate::config::{
-    Budget, Cells, Config, DensityActivation, DirectionEncoding, FeatureActivation,
-    FrequencyConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler, SceneHints, Spacing,
+    Cells, Config, DensityActivation, DirectionEncoding, FeatureActivation, FrequencyConfig,
+    PositionEncoding, RayDirection, Sampler, Spacing,
 };
 
 /// Properties of a model that its weights do not show.
@@ -174,10 +176,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         width,
         [n_positions, n_directions],
     )?;
-    // Refuse sizes that no kernel supports.
-    let origin = format!("that {} makes", path.display());
-    let config = Config::parse(&config.to_toml(), &origin, &[])?;
-    let config = ResolvedConfig::from_run(config);
+    let config = resolved(path, config)?;
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
@@ -216,7 +215,7 @@ fn config(
     resolution: [usize; 3],
     width: usize,
     [n_positions, n_directions]: [u32; 2],
-) -> Result<ResolvedConfig, ImportError> {
+) -> Result<Config, ImportError> {
     let mut config = Config::preset("kilonerf", &[])?;
     options.rays.configure(&mut config);
     config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
@@ -261,5 +260,5 @@ fn config(
         color.n_neurons = size(width);
         color.n_hidden_layers = 1;
     }
-    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
+    Ok(config)
 }

@@ -11,11 +11,11 @@
 use std::path::Path;
 
 use super::{
-    ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
+    ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters,
+    resolved, size,
 };
 use crate::config::{
-    Background, Budget, Config, DensityActivation, PositionEncoding, RayDirection, ResolvedConfig,
-    Sampler, SceneHints,
+    Background, Config, DensityActivation, PositionEncoding, RayDirection, Sampler,
 };
 
 /// Maximum number of layers.
@@ -136,10 +136,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let parameters = parameters("density_network", &layers);
     let sizes = [n_frequencies, width, n_layers - 1];
     let config = config(options, layout, max_log2, sizes)?;
-    // Refuse sizes that no kernel supports.
-    let origin = format!("that {} makes", path.display());
-    let config = Config::parse(&config.to_toml(), &origin, &[])?;
-    let config = ResolvedConfig::from_run(config);
+    let config = resolved(path, config)?;
     let parameters = finite(&tensors, parameters)?;
     Ok(Imported { config, parameters })
 }
@@ -178,7 +175,7 @@ fn config(
     layout: Layout,
     max_log2: f64,
     [n_frequencies, width, n_hidden_layers]: [usize; 3],
-) -> Result<ResolvedConfig, ImportError> {
+) -> Result<Config, ImportError> {
     let mut config = Config::preset("learnit", &[])?;
     options.rays.configure(&mut config);
     let pass = &mut config.passes[0];
@@ -200,5 +197,5 @@ fn config(
     }
     pass.field.density_network.n_neurons = size(width);
     pass.field.density_network.n_hidden_layers = size(n_hidden_layers);
-    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
+    Ok(config)
 }

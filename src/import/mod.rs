@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::checkpoint::{CheckpointError, read_whole};
-use crate::config::{Background, Config, ConfigError, Length, RayDirection, ResolvedConfig};
+use crate::config::{
+    Background, Budget, Config, ConfigError, Length, RayDirection, ResolvedConfig, SceneHints,
+};
 
 /// An error of an import.
 #[derive(Debug, thiserror::Error)]
@@ -308,6 +310,14 @@ impl Tensors {
 
 /// Name, shape and values.
 pub type Parameter = (String, Vec<usize>, Vec<f32>);
+
+/// The complete configuration of the model in `path`, whose sizes kernels support.
+fn resolved(path: &Path, config: Config) -> Result<ResolvedConfig, ImportError> {
+    let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
+    let origin = format!("that {} makes", path.display());
+    Config::parse(&config.to_toml(), &origin, &[])?;
+    Ok(config)
+}
 
 /// A method and its parameters, with the names of a checkpoint.
 #[derive(Debug, Clone, PartialEq)]

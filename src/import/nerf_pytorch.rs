@@ -7,12 +7,12 @@
 use std::path::Path;
 
 use super::{
-    ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters, size,
+    ImportError, Imported, Linear, RayOptions, Tensors, density_first, finite, parameters,
+    resolved, size,
 };
 use crate::config::{
-    Budget, Config, DirectionEncoding, FeatureActivation, FieldConfig, ForwardFacing,
-    FrequencyConfig, Ndc, PassConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler,
-    SceneHints, Spacing,
+    Config, DirectionEncoding, FeatureActivation, FieldConfig, ForwardFacing, FrequencyConfig, Ndc,
+    NetworkConfig, PassConfig, PositionEncoding, RayDirection, Sampler, Spacing,
 };
 
 /// Properties of a model that its weights do not show. The defaults are nerf-pytorch's for Blender scenes.
@@ -169,11 +169,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
             field: field(&tensors, prefix, &model, &preset.field, options)?,
         });
     }
-    let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
-    // Refuse sizes that no kernel supports.
-    let origin = format!("that {} makes", path.display());
-    let config = Config::parse(&config.to_toml(), &origin, &[])?;
-    let config = ResolvedConfig::from_run(config);
+    let config = resolved(path, config)?;
     Ok(Imported {
         config,
         parameters: finite(&tensors, all)?,
@@ -198,12 +194,11 @@ fn field(
     };
     agrees(options.n_frequencies, position, "positions")?;
     agrees(options.n_direction_frequencies, direction, "directions")?;
-    let network =
-        |layers: &[Linear], of: &crate::config::NetworkConfig| crate::config::NetworkConfig {
-            n_neurons: size(layers[0].weight.n_out),
-            n_hidden_layers: size(layers.len() - 1),
-            ..of.clone()
-        };
+    let network = |layers: &[Linear], of: &NetworkConfig| NetworkConfig {
+        n_neurons: size(layers[0].weight.n_out),
+        n_hidden_layers: size(layers.len() - 1),
+        ..of.clone()
+    };
     let last = &model.density[model.density.len() - 1];
     let color = preset.color_network.as_ref();
     Ok(FieldConfig {
@@ -222,7 +217,7 @@ fn field(
                 include_input: include_direction,
             }
         },
-        density_network: crate::config::NetworkConfig {
+        density_network: NetworkConfig {
             skips: model.skips.clone(),
             ..network(&model.density, &preset.density_network)
         },

@@ -5,10 +5,12 @@
 
 use std::path::Path;
 
-use super::{ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, size};
+use super::{
+    ImportError, Imported, Linear, RayOptions, Tensors, finite, parameters, resolved, size,
+};
 use crate::config::{
-    Budget, ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss,
-    NetworkConfig, PositionEncoding, RayDirection, ResolvedConfig, Sampler, SceneHints, Spacing,
+    ColorActivation, Config, DensityActivation, DirectionEncoding, HashGridConfig, Loss,
+    NetworkConfig, PositionEncoding, RayDirection, Sampler, Spacing,
 };
 use crate::encoding::hash_grid::levels;
 
@@ -100,10 +102,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
         size(n_density_outputs),
         networks,
     )?;
-    // Refuse sizes that no kernel supports.
-    let origin = format!("that {} makes", path.display());
-    let config = Config::parse(&config.to_toml(), &origin, &[])?;
-    let config = ResolvedConfig::from_run(config);
+    let config = resolved(path, config)?;
     let mut all = tables;
     all.extend(parameters("density_network", &density));
     all.extend(parameters("color_network", &color));
@@ -210,7 +209,7 @@ fn config(
     n_directions: u32,
     n_density_outputs: u32,
     [density, color]: [NetworkConfig; 2],
-) -> Result<ResolvedConfig, ImportError> {
+) -> Result<Config, ImportError> {
     let mut config = Config::preset("ngp", &[])?;
     "ngp-seed".clone_into(&mut config.method);
     options.rays.configure(&mut config);
@@ -245,7 +244,7 @@ fn config(
     field.color_network = Some(color);
     field.density_activation = DensityActivation::Exp;
     field.color_activation = ColorActivation::Sigmoid;
-    Ok(config.resolve(SceneHints::default(), Budget::SOFTWARE))
+    Ok(config)
 }
 
 #[cfg(test)]

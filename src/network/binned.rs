@@ -29,7 +29,7 @@ pub struct CellGrid {
 }
 
 impl CellGrid {
-    /// Of a configuration.
+    /// The grid that a configuration describes.
     #[must_use]
     pub fn new(config: &config::Cells) -> Self {
         Self {
@@ -94,7 +94,10 @@ impl CellGrid {
 
 /// A grid whose networks have more weights than one buffer holds, or that are more than shaders count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}", GpuError::from(*self))]
+#[error(
+    "the {networks} networks of the grid, {max} at most, need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set, or cells.memory_mib",
+    max = config::Cells::MAX_NETWORKS
+)]
 pub struct GridTooLarge {
     /// Networks of each kind.
     pub networks: u32,
@@ -108,20 +111,16 @@ pub struct GridTooLarge {
 
 impl From<GridTooLarge> for GpuError {
     fn from(grid: GridTooLarge) -> Self {
-        let GridTooLarge {
-            networks,
-            bytes,
-            limit,
-            longest,
-        } = grid;
         Self::TooLarge {
-            label: format!(
-                "{networks} networks of a grid, {} at most",
-                config::Cells::MAX_NETWORKS
+            label: "weights of the grid's networks".to_owned(),
+            bytes: grid.bytes,
+            limit: grid.limit,
+            advice: format!(
+                "there are {} networks, and {} are supported; give cells.longest={} or less with --set, or cells.memory_mib",
+                grid.networks,
+                config::Cells::MAX_NETWORKS,
+                grid.longest
             ),
-            bytes,
-            limit,
-            advice: format!("give cells.longest={longest} or less with --set, or cells.memory_mib"),
         }
     }
 }
@@ -187,9 +186,7 @@ impl Bins {
         with_rays: bool,
         tile: u32,
     ) -> Result<Self, GpuError> {
-        let buffer = |role: &str, n: u64, bytes: u64| {
-            allocator.buffer(&format!("{label} {role}"), n * bytes)
-        };
+        let buffer = |role: &str, n: u64, size: u64| allocator.array(label, role, n, size);
         let n = u64::from(grid.n_networks);
         let networks = StepState::counts(allocator, "networks")?;
         networks.set(allocator, StepState::CELLS, grid.n_networks);

@@ -166,7 +166,7 @@ impl Network {
             Self::Fused(network) => network.activation_buffers(capacity, saved),
             Self::Tiled(network) => network.activation_buffers(capacity, saved),
         };
-        let buffer = |role: &str, bytes: u64| allocator.buffer(&format!("{label} {role}"), bytes);
+        let buffer = |role: &str, bytes: u64| allocator.array(label, role, bytes, 1);
         let buffers = |role: &str, all: &[u64]| -> Result<Vec<Buffer>, GpuError> {
             all.iter().map(|&bytes| buffer(role, bytes)).collect()
         };

@@ -41,15 +41,8 @@ impl SceneBox {
     /// The box in the field's space.
     #[must_use]
     pub fn bounds(&self) -> Aabb {
-        let half = f64::from(self.aabb_scale) / 2.0;
-        let corner = |sign: f64| {
-            self.offset
-                .map(|o| (0.5 + sign * half - f64::from(o)) / f64::from(self.scale))
-        };
-        Aabb {
-            low: corner(-1.0),
-            high: corner(1.0),
-        }
+        let (side, scale) = (f64::from(self.aabb_scale), f64::from(self.scale));
+        Aabb::around_unit_cube(side, scale, self.offset.map(f64::from))
     }
 
     /// Cascades of the occupancy grid that cover the box.
@@ -97,9 +90,7 @@ impl Placed {
         n_rays: u64,
         n: u64,
     ) -> Result<Self, GpuError> {
-        let buffer = |name: &str, n: u64, bytes: u64| {
-            allocator.buffer(&format!("{label} {name}"), n * bytes)
-        };
+        let buffer = |name: &str, n: u64, size: u64| allocator.array(label, name, n, size);
         Ok(Self {
             ray_counts: buffer("ray counts", n_rays, 4)?,
             ray_offsets: buffer("ray offsets", n_rays + 1, 4)?,
@@ -178,7 +169,7 @@ impl Sampling<'_> {
                 last_interval,
                 ..
             } => {
-                let disparity = spacing == Some(Spacing::Disparity);
+                let disparity = resolved(spacing) == Spacing::Disparity;
                 let jitter = jitter && self.jitter;
                 stratified::shader(n_samples, jitter, bounded, disparity, last_interval)
             }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::{Error, Result};
 
 /// Largest factor to shrink images by.
-pub(super) const MAX_DOWNSCALE: u32 = 64;
+pub(crate) const MAX_DOWNSCALE: u32 = 64;
 
 /// Refuse more than one of these flags.
 pub(super) fn at_most_one(flags: &[(&str, bool)]) -> Result<()> {

@@ -25,6 +25,8 @@ mod view_progress;
 pub(crate) mod views;
 mod window;
 
+#[cfg(feature = "cli")]
+pub(crate) use check::MAX_DOWNSCALE;
 pub use demo::{make_demo_objects, make_demo_scene};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate_run};

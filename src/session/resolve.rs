@@ -93,11 +93,7 @@ pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Aabb {
     let scale = hints.scale.unwrap_or(config.scale());
     let offset = hints.offset.unwrap_or(config.offset());
     let side = hints.aabb_scale.unwrap_or(config.aabb_scale());
-    let corner = |sign: f64| offset.map(|o| (0.5 + sign * f64::from(side) / 2.0 - o) / scale);
-    Aabb {
-        low: corner(-1.0),
-        high: corner(1.0),
-    }
+    Aabb::around_unit_cube(f64::from(side), scale, offset)
 }
 
 /// Problems of the cameras of `dataset` with a resolved configuration.

@@ -1,7 +1,7 @@
 //! What training allocates: the same constructors on a device and in a plan.
 
 use super::RING;
-use super::budget::MemoryPlan;
+use super::plan::MemoryPlan;
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::ResolvedConfig;
 use crate::gpu::{Allocator, Buffer, GpuError};

@@ -3,9 +3,9 @@
 //! A step is a fixed list of stages; everything that varies from step to step (ray count, learning rate, gradient scales)
 //! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
 
-mod budget;
 mod buffers;
 mod init;
+mod plan;
 mod program;
 mod progress;
 mod tasks;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use budget::{MemoryPlan, PlanError, fit_cells, max_networks, operations, plan};
+pub use plan::{MemoryPlan, PlanError, fit_cells, max_networks, operations, plan};
 pub use progress::{InnerProgress, Progress, TrainEvent};
 
 use crate::config::{Optimizer, ResolvedConfig};

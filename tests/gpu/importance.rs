@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln::config::Sampler;
 use kiln::gpu::primitives::Scan;
-use kiln::gpu::{Defines, Gpu};
+use kiln::gpu::{Buffer, Counts, Defines, Gpu};
 use kiln::sampling::importance::Previous;
 use kiln::sampling::{Phase, Placed, Sampling, SceneBox};
 use kiln::step_state::StepState;
@@ -20,6 +20,28 @@ const SCENE: SceneBox = SceneBox {
     ndc: None,
 };
 const N: u32 = 24;
+
+/// A sampler of the pass behind `previous`.
+fn second_pass<'a>(
+    sampler: &'a Sampler,
+    jitter: bool,
+    counts: &'a Counts,
+    rays: &'a Buffer,
+    previous: &'a Previous,
+) -> Sampling<'a> {
+    Sampling {
+        sampler,
+        index: 1,
+        scene: &SCENE,
+        resolution: 0,
+        jitter,
+        limited: false,
+        counts,
+        rays,
+        occupancy: None,
+        previous: Some(previous),
+    }
+}
 
 /// The samples of a ray in the previous pass, and the weights that they must have.
 #[derive(Debug, Clone)]
@@ -89,18 +111,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
     let scan = Scan::new(gpu, "test", n_rays as u64).unwrap();
     let directions = rig.buffer(&directions);
     let counts = &rig.counts;
-    let sampling = |sampler, jitter| Sampling {
-        sampler,
-        index: 1,
-        scene: &SCENE,
-        resolution: 0,
-        jitter,
-        limited: false,
-        counts,
-        rays: &directions,
-        occupancy: None,
-        previous: Some(&previous),
-    };
+    let sampling = |sampler, jitter| second_pass(sampler, jitter, counts, &directions, &previous);
     let sampler = Sampler::Importance {
         n_samples: N,
         jitter: true,
@@ -309,18 +320,7 @@ fn rays_that_did_not_fit_before_get_none() {
         };
         let rays = rig.buffer(&[GpuRay::new([0.0; 3], [1.0, 0.0, 0.0]); 3]);
         let counts = &rig.counts;
-        let sampling = |sampler, jitter| Sampling {
-            sampler,
-            index: 1,
-            scene: &SCENE,
-            resolution: 0,
-            jitter,
-            limited: false,
-            counts,
-            rays: &rays,
-            occupancy: None,
-            previous: Some(&previous),
-        };
+        let sampling = |sampler, jitter| second_pass(sampler, jitter, counts, &rays, &previous);
         let sampler = Sampler::Importance {
             n_samples: N,
             jitter: false,

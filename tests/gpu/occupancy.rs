@@ -80,6 +80,7 @@ impl Setup {
         let grid = OccupancyGrid::of_config(gpu, &config, &field)
             .unwrap()
             .unwrap();
+        grid.reset(gpu, config.seed);
         assert_eq!(grid.cells_per_update(), 2 * SWEPT as u32);
         Self {
             gpu: Arc::clone(gpu),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use kiln::config::{Ndc, Sampler, Spacing};
 use kiln::gpu::primitives::Scan;
-use kiln::gpu::{Buffer, Gpu};
+use kiln::gpu::{Buffer, Counts, Gpu};
 use kiln::sampling::{Phase, Placed, Sampling, SceneBox, ray_march};
 use kiln::step_state::StepState;
 
@@ -37,6 +37,29 @@ struct Placement {
     x: [f32; 3],
     dt: f32,
     t: f32,
+}
+
+/// A sampler of the first pass, which reads the occupancy bits where it marches.
+fn first_pass<'a>(
+    sampler: &'a Sampler,
+    scene: &'a SceneBox,
+    jitter: bool,
+    counts: &'a Counts,
+    rays: &'a Buffer,
+    bits: &'a Buffer,
+) -> Sampling<'a> {
+    Sampling {
+        sampler,
+        index: 0,
+        scene,
+        resolution: RESOLUTION,
+        jitter,
+        limited: false,
+        counts,
+        rays,
+        occupancy: Some(bits),
+        previous: None,
+    }
 }
 
 /// The samples of each ray; with `jitter`, those of the first training step.
@@ -76,18 +99,7 @@ fn sample_in_step(
     };
     let scan = Scan::new(gpu, "test", n as u64).unwrap();
     let (rays, occupancy): (Buffer, Buffer) = (rig.buffer(rays), rig.buffer(bits));
-    let sampling = |sampler, jitter| Sampling {
-        sampler,
-        index: 0,
-        scene,
-        resolution: RESOLUTION,
-        jitter,
-        limited: false,
-        counts,
-        rays: &rays,
-        occupancy: Some(&occupancy),
-        previous: None,
-    };
+    let sampling = |sampler, jitter| first_pass(sampler, scene, jitter, counts, &rays, &occupancy);
     rig.run(|stage| {
         sampling(sampler, jitter).run(stage, Phase::Count, &placed)?;
         scan.run(
@@ -381,7 +393,7 @@ fn stratified_samples_inside_the_box() {
                 jitter: true,
                 min_transmittance: 0.0,
                 bounded: true,
-                spacing: None,
+                spacing: Some(Spacing::Linear),
                 last_interval: None,
             };
             let actual = sample(gpu, &sampler, &scene, jitter, &rays, &[0; 4]);
@@ -457,7 +469,7 @@ fn stratified_samples_of_a_ray_without_an_end_span_the_box() {
             jitter: false,
             min_transmittance: 0.0,
             bounded: true,
-            spacing: None,
+            spacing: Some(Spacing::Linear),
             last_interval: None,
         };
         let placed = sample(gpu, &sampler, &SCENE, false, &rays, &[0; 4]);
@@ -496,18 +508,8 @@ fn rays_that_do_not_fit_are_not_placed() {
         };
         let bits = rig.buffer(&vec![u32::MAX; RESOLUTION.pow(3) as usize / 32]);
         let buffer = rig.buffer(&rays);
-        let sampling = |sampler, jitter| Sampling {
-            sampler,
-            index: 0,
-            scene: &SCENE,
-            resolution: RESOLUTION,
-            jitter,
-            limited: false,
-            counts: &rig.counts,
-            rays: &buffer,
-            occupancy: Some(&bits),
-            previous: None,
-        };
+        let sampling =
+            |sampler, jitter| first_pass(sampler, &SCENE, jitter, &rig.counts, &buffer, &bits);
         let samplers = [
             Sampler::RayMarch {
                 steps: 128,
@@ -521,7 +523,7 @@ fn rays_that_do_not_fit_are_not_placed() {
                 jitter: true,
                 min_transmittance: 0.0,
                 bounded: true,
-                spacing: None,
+                spacing: Some(Spacing::Linear),
                 last_interval: None,
             },
         ];
@@ -552,7 +554,7 @@ fn the_last_interval_has_the_configured_length() {
                 jitter: true,
                 min_transmittance: 0.0,
                 bounded: false,
-                spacing: None,
+                spacing: Some(Spacing::Linear),
                 last_interval: last,
             };
             for jitter in [false, true] {
@@ -656,7 +658,7 @@ fn samples_in_normalised_device_coordinates() {
             jitter: true,
             min_transmittance: 0.0,
             bounded: false,
-            spacing: None,
+            spacing: Some(Spacing::Linear),
             last_interval: None,
         };
         let all = sample(gpu, &sampler, &scene, false, &rays, &[0; 4]);

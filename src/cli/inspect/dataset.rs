@@ -94,8 +94,8 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     // Problems are reported without a device too.
     let gpu = Gpu::open(&terminal.options);
     let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
-    let default = Budget::from(class).default_method();
-    let mut config = args.config().load(default)?;
+    let default = Budget::from(class).preset("ngp");
+    let mut config = args.config().load(&default)?;
     let (dataset, faults) = Dataset::examine(&args.path, args.opening());
     let mut problems: Vec<Problem> = faults.iter().map(Problem::from).collect();
     let Some(mut dataset) = dataset else {

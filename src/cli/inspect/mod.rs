@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Terminal;
 use crate::config::ConfigOptions;
 use crate::dataset::Opening;
-use crate::session::{Error, Result};
+use crate::session::{Error, MAX_DOWNSCALE, Result};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long = "set", value_name = "k=v")]
     overrides: Vec<String>,
     /// Shrink the images by this factor, as in `kiln train`
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: u32,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]

@@ -177,9 +177,9 @@ pub(super) fn resume(
 /// that of `init` unless set.
 fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<Config> {
     let of_init = &init.info.config;
-    let default = Budget::from(gpu.class()).default_method();
+    let default = Budget::from(gpu.class()).preset("ngp");
     let mut config = if options.config.names_method() {
-        options.config.load(default)?
+        options.config.load(&default)?
     } else {
         options.config.change(of_init, "the run of --init")?
     };
@@ -220,12 +220,8 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         (None, Some(info)) => PathBuf::from(&info.dataset),
         (None, None) => PathBuf::new(),
     };
-    let small = gpu.class() == AdapterClass::Software;
-    let default = match distill {
-        Some(_) if small => "kilonerf-small",
-        Some(_) => "kilonerf",
-        None => Budget::from(gpu.class()).default_method(),
-    };
+    let default = if distill.is_some() { "kilonerf" } else { "ngp" };
+    let default = Budget::from(gpu.class()).preset(default);
     let init = options
         .init
         .as_deref()
@@ -233,7 +229,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         .transpose()?;
     let mut config = match &init {
         Some(init) => config_of_init(options, init, gpu)?,
-        None => options.config.load(default)?,
+        None => options.config.load(&default)?,
     };
     config.meta = None;
     let taught = config

@@ -19,7 +19,7 @@ use super::limits::Limits;
 use super::training::{self, Intervals, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
-use crate::config::{ConfigOptions, Meta, ResolvedConfig};
+use crate::config::{Budget, ConfigOptions, Meta, ResolvedConfig};
 use crate::dataset::{Objects, Opening, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
@@ -200,8 +200,8 @@ fn splits_of(meta: &Meta) -> Splits {
 fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Setup> {
     let root = options.root.clone().unwrap_or_default();
     let small = gpu.class() == AdapterClass::Software;
-    let default = if small { "learnit-small" } else { "learnit" };
-    let mut config = options.config.load_with_meta(default)?;
+    let default = Budget::from(gpu.class()).preset("learnit");
+    let mut config = options.config.load_with_meta(&default)?;
     if !options.config.names_method() && small {
         observer.note(format!(
             "method: {}, sized for a software adapter (use --method learnit for the full size)",

@@ -536,7 +536,7 @@ fn look(engine: &EngineContext, path: &Path) -> Result<()> {
         })
         .ok();
     let config = &checkpoint.info.config;
-    let opened = opened(path, config, dataset.as_ref(), &renderer, None);
+    let opened = opened(path, config, dataset.as_ref(), &renderer, None)?;
     let choice = Choice {
         path: path.to_owned(),
         method: None,
@@ -556,7 +556,7 @@ fn opened(
     dataset: Option<&Dataset>,
     renderer: &Renderer,
     bytes: Option<u64>,
-) -> Opened {
+) -> Result<Opened> {
     let mut places = Vec::new();
     if let Some(dataset) = dataset {
         let frames = dataset
@@ -592,8 +592,8 @@ fn opened(
         Show::Cells,
     ];
     // The window's renderer has its own batches.
-    let [parameters, batches] = renderer.bytes().unwrap_or_default();
-    Opened {
+    let [parameters, batches] = renderer.bytes()?;
+    Ok(Opened {
         title: path.display().to_string(),
         path: path.to_owned(),
         method: config.method.clone(),
@@ -606,7 +606,7 @@ fn opened(
         can_crop: renderer.can_crop(),
         bytes: batches + bytes.unwrap_or(batches + parameters),
         training: bytes.is_some(),
-    }
+    })
 }
 
 /// A camera that sees the whole of `bounds`.

@@ -28,7 +28,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             Some(fit.dataset()),
             &renderer,
             Some(bytes),
-        );
+        )?;
         (opened, renderer)
     };
     let again = What::Again(Box::new(fit.options_again()));
