@@ -1,5 +1,7 @@
 //! `kiln bench`: times the stages of training and rendering, and compares them with the adapter's peak rates.
 
+mod cost;
+mod peak;
 mod render;
 
 use std::collections::BTreeMap;
@@ -11,11 +13,10 @@ use serde::Serialize;
 
 use super::Terminal;
 use crate::camera::Camera;
-use crate::config::{Budget, ConfigOptions, PositionEncoding, SceneHints};
+use crate::config::{Budget, ConfigOptions, SceneHints};
 use crate::dataset::{Image, Split};
-use crate::gpu::{AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage, profile};
+use crate::gpu::{AdapterClass, Gpu, GpuError, Stage, profile};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
-use crate::pass::Pass;
 use crate::render::Renderer;
 use crate::scene::DemoScene;
 use crate::scene_frame::SceneFrame;
@@ -24,6 +25,8 @@ use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale};
 use crate::step_state::StepState;
 use crate::text::si;
 use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
+use cost::{Cost, cost, samples_of};
+use peak::{PeakRates, report_peak};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -55,14 +58,6 @@ pub(super) struct Args {
     repeats: u32,
 }
 
-/// The adapter's measured peak rates.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Peak {
-    gflops: f64,
-    copy_gb_per_s: f64,
-    gather_m_per_s: f64,
-}
-
 /// Timings of one stage; rates that do not apply are `None`.
 #[derive(Debug, Serialize)]
 struct StageLine {
@@ -83,212 +78,6 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     }
     let gpu = terminal.open_gpu()?;
     bench_training(terminal, args, &gpu)
-}
-
-/// Measure the adapter's peak rates and print them.
-fn report_peak(terminal: &Terminal, gpu: &Gpu) -> Result<Peak> {
-    let peak = measure_peak(gpu)?;
-    terminal.json(&serde_json::json!({ "schema": SCHEMA, "event": "peak", "device": gpu.name(), "gflops": peak.gflops, "copy_gb_per_s": peak.copy_gb_per_s, "gather_m_per_s": peak.gather_m_per_s }))?;
-    terminal.result(format!(
-        "peak: {:.1} GFLOP/s multiply-add in registers, {:.1} GB/s copy, {:.0} M random 8-byte reads/s",
-        peak.gflops, peak.copy_gb_per_s, peak.gather_m_per_s
-    ))?;
-    Ok(peak)
-}
-
-/// Shortest time of `runs` + 1 runs of `stage`, in seconds.
-fn best_of(gpu: &Gpu, stage: &Stage, runs: u32) -> Result<f64, GpuError> {
-    let mut best = f64::INFINITY;
-    for _ in 0..=runs {
-        let start = Instant::now();
-        gpu.submit([stage]);
-        gpu.wait()?;
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    Ok(best)
-}
-
-fn measure_peak(gpu: &Gpu) -> Result<Peak, GpuError> {
-    const ITERATIONS: u64 = 512;
-    const THREADS: u64 = 1 << 16;
-    const COPIED: u64 = 64 << 20;
-    const ROWS: u64 = 1 << 19;
-    // On a GPU, enough work to make the cost of a submission negligible.
-    let (scale, repeats) = match gpu.class() {
-        AdapterClass::Software => (1, 1),
-        AdapterClass::Integrated => (16, 4),
-        AdapterClass::Discrete => (16, 32),
-    };
-    let threads = THREADS * scale;
-    let result = gpu.buffer("peak result", threads * 16)?;
-    let kernel = |pass: &str| {
-        let defines = Defines::new()
-            .set("pass", pass)
-            .set("iterations", ITERATIONS)
-            .set("rows", ROWS);
-        Kernel::new(gpu, "entry/bench_peak", pass, &defines)
-    };
-    let repeated = |name, kernel: &Arc<Kernel>, bindings: &[Binding<'_>], items| {
-        let mut stage = gpu.stage(name);
-        for _ in 0..repeats {
-            stage.dispatch(kernel, bindings, Groups::covering(items, 64))?;
-        }
-        best_of(gpu, &stage, 4).map(|seconds| seconds / f64::from(repeats))
-    };
-    let bindings = [("result", &result)];
-    let arithmetic = repeated(
-        "peak arithmetic",
-        &kernel("arithmetic")?,
-        &bindings,
-        threads,
-    )?;
-    let (from, to) = (
-        gpu.buffer("copy from", COPIED)?,
-        gpu.buffer("copy to", COPIED)?,
-    );
-    let bindings = [("from_here", &from), ("to_there", &to)];
-    let copy = repeated("peak copy", &kernel("copy")?, &bindings, COPIED / 16)?;
-    let table = gpu.buffer("gather table", ROWS * 8)?;
-    let bindings = [("table", &table), ("result", &result)];
-    let gather = repeated("peak gather", &kernel("gather")?, &bindings, threads)?;
-    Ok(Peak {
-        gflops: (threads * ITERATIONS * 8 * 4 * 2) as f64 / arithmetic / 1e9,
-        copy_gb_per_s: (2 * COPIED) as f64 / copy / 1e9,
-        gather_m_per_s: (threads * 8) as f64 / gather / 1e6,
-    })
-}
-
-/// Items that a stage processes (samples, cells, or rows of the hash table), and its operations and bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    items: f64,
-    flops: f64,
-    bytes: f64,
-}
-
-/// Samples of one pass in a whole step.
-#[derive(Debug, Clone, Copy)]
-struct Samples {
-    marched: f64,
-    kept: f64,
-}
-
-/// The samples of each pass, from the counts of the last micro-batch. The counts are those of the last pass; other passes are
-/// scaled by their capacities, which is exact if the number of samples per ray is fixed.
-fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u32) -> Vec<Samples> {
-    let last = trainer.passes[trainer.passes.len() - 1].capacity;
-    let of_pass = |pass: &Pass| {
-        let share = f64::from(pass.capacity.kept) / f64::from(last.kept);
-        Samples {
-            marched: f64::from(state.n_marched) * f64::from(micro_batches) * share,
-            kept: f64::from(state.n_kept) * f64::from(micro_batches) * share,
-        }
-    };
-    trainer.passes.iter().map(of_pass).collect()
-}
-
-/// Cost of a stage summed over all passes, counting only the arithmetic of its formulas, without index arithmetic or padding.
-fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
-    let mut sum = Cost::default();
-    for (pass, &samples) in trainer.passes.iter().zip(samples) {
-        let is_last = pass.index + 1 == trainer.passes.len();
-        let cells = trainer.occupancy.as_ref().filter(|_| is_last);
-        let cells = cells.map_or(0.0, |grid| f64::from(grid.cells_per_update()));
-        let cost = pass_cost(stage, pass, samples, cells)?;
-        sum.items += cost.items;
-        sum.flops += cost.flops * cost.items;
-        sum.bytes += cost.bytes * cost.items;
-    }
-    Some(sum)
-}
-
-/// Cost of a stage in one pass, with operations and bytes per item; `None` for a stage without a cost model.
-fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<Cost> {
-    let field = &pass.field;
-    let Samples { marched, kept } = samples;
-    let (levels, features) = match &field.config.position_encoding {
-        PositionEncoding::HashGrid(grid) => (
-            f64::from(grid.n_levels),
-            f64::from(grid.n_features_per_level),
-        ),
-        PositionEncoding::Frequency(_) => (0.0, 0.0),
-    };
-    let row = 4.0 * features;
-    let encoded = 4.0 * f64::from(field.position.n_outputs());
-    // Before culling, only the first output of the density network is computed.
-    let density = field.density.layout();
-    let last = density.n_layers() - 1;
-    let other_outputs = f64::from(density.dims[last + 1]) - 4.0;
-    let first_output =
-        density.multiply_adds() as f64 - f64::from(density.inputs(last)) * other_outputs.max(0.0);
-    let networks = field.multiply_adds() as f64;
-    let activations: u64 = field.networks().map(|(_, n)| n.activation_bytes()).sum();
-    let activations = activations as f64;
-    let interpolation = match &field.config.position_encoding {
-        PositionEncoding::HashGrid(_) => levels * 8.0 * (2.0 * features + 3.0),
-        // A sine or cosine counts as one operation.
-        PositionEncoding::Frequency(_) => 2.0 * f64::from(field.position.n_outputs()),
-    };
-    let rows = field.tables().total_rows() as f64;
-    Some(match stage {
-        "encode" => Cost {
-            items: marched,
-            flops: interpolation,
-            bytes: 8.0 * encoded + encoded + 16.0,
-        },
-        "density" => Cost {
-            items: marched,
-            flops: 2.0 * first_output,
-            bytes: encoded + 16.0,
-        },
-        "occupancy encode" => Cost {
-            items: cells,
-            flops: interpolation,
-            bytes: 9.0 * encoded + 16.0,
-        },
-        "occupancy density" => Cost {
-            items: cells,
-            flops: 2.0 * first_output,
-            bytes: encoded + 16.0,
-        },
-        "cull" => Cost {
-            items: marched,
-            flops: 0.0,
-            bytes: 2.0 * (encoded + 24.0) + 20.0,
-        },
-        "forward" => Cost {
-            items: kept,
-            flops: 2.0 * networks,
-            bytes: encoded + activations,
-        },
-        "composite" => Cost {
-            items: kept,
-            flops: 60.0,
-            bytes: 2.0 * 36.0 + 20.0,
-        },
-        "network backward" => Cost {
-            items: kept,
-            flops: 4.0 * networks,
-            bytes: 2.0 * encoded + 3.0 * activations,
-        },
-        "encode backward" if rows == 0.0 => Cost::default(),
-        "encode backward" => Cost {
-            items: kept,
-            flops: interpolation,
-            bytes: 16.0 * encoded + encoded + 16.0,
-        },
-        "optimize" => Cost {
-            items: rows,
-            flops: 0.0,
-            bytes: row,
-        },
-        "march" => Cost {
-            items: marched,
-            flops: 0.0,
-            bytes: 24.0,
-        },
-        _ => return None,
-    })
 }
 
 /// Train until step `until` is done, and return the trainer's reports.
@@ -541,7 +330,7 @@ fn affordable_side(renderer: &mut Renderer, most: u32) -> Result<u32, GpuError> 
     Ok((side as u32).next_multiple_of(8).clamp(SMALL, most))
 }
 
-fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: Peak) -> StageLine {
+fn stage_line(name: &str, seconds: f64, cost: Option<Cost>, peak: PeakRates) -> StageLine {
     let rate = |of_all: f64| (of_all > 0.0).then(|| of_all / seconds / 1e9);
     let gflops = cost.and_then(|c| rate(c.flops));
     let gb_per_s = cost.and_then(|c| rate(c.bytes));

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::flags::{ConfigFlags, RunFlags};
 use super::{Terminal, command_line};
-use crate::config::ConfigOptions;
 use crate::session::{self, MAX_DOWNSCALE, MetaEvalOptions, MetaOptions, Result, Selection};
+
+const STEPS_HELP: &str = "Stop after this many outer steps, counted from the start of the run [default: 20000, or 900 s on a \
+     software adapter; none with --seconds]";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -18,6 +21,10 @@ use crate::session::{self, MAX_DOWNSCALE, MetaEvalOptions, MetaOptions, Result, 
 
 ROOT holds one folder per object, each a dataset. The algorithm is Reptile: an outer step trains on one
 object for meta.inner_steps steps, then moves the initialisation towards the result.")]
+#[command(mut_arg("method", |arg| arg.help("Preset [default: `learnit`, or `learnit-small` on a software adapter]")))]
+#[command(mut_arg("overrides", |arg| arg.help("Change a configuration value, as in --set `meta.inner_steps=16`; may be repeated")))]
+#[command(mut_arg("out", |arg| arg.help("Run directory to create [default: `runs/<root>-<method>`]")))]
+#[command(mut_arg("steps", |arg| arg.help(STEPS_HELP)))]
 pub(super) struct Args {
     /// Folder of objects; may be left out with --resume
     root: Option<PathBuf>,
@@ -27,51 +34,19 @@ pub(super) struct Args {
     /// Without a splits file: train on this fraction of the folders, the first by name
     #[arg(long, value_name = "F", allow_negative_numbers = true)]
     train_fraction: Option<f64>,
-    /// Preset [default: `learnit`, or `learnit-small` on a software adapter]
-    #[arg(long, conflicts_with = "config", value_name = "M")]
-    method: Option<String>,
-    /// Configuration file instead of a preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Change a configuration value, as in --set `meta.inner_steps=16`; may be repeated
-    #[arg(long = "set", value_name = "k=v")]
-    overrides: Vec<String>,
-    /// Run directory to create [default: `runs/<root>-<method>`]
-    #[arg(long, conflicts_with = "resume", value_name = "RUN")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
+    run: RunFlags,
     /// Run to continue, with its own configuration
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "overrides", "splits", "train_fraction", "downscale", "apply_orientation", "seed"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "overrides", "splits", "train_fraction", "downscale", "apply_orientation", "seed", "out", "force"])]
     resume: Option<PathBuf>,
-    /// Stop after this many outer steps, counted from the start of the run [default: 20000, or 900 s on a software adapter;
-    /// none with --seconds]
-    #[arg(long, value_name = "N")]
-    steps: Option<u32>,
-    /// Stop after this many seconds of training, counted from the start of the run
-    #[arg(long, allow_negative_numbers = true, value_name = "S")]
-    seconds: Option<f64>,
     /// Shrink the images by this factor
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DOWNSCALE)))]
     downscale: Option<u32>,
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
-    /// Seed of all random numbers [default: the configuration's]
-    #[arg(long, value_name = "N")]
-    seed: Option<u32>,
-    /// Seconds between checkpoints
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "S",
-        default_value_t = 60.0
-    )]
-    checkpoint_every: f64,
-    /// Write event files for tensorboard to the run's tensorboard/ folder
-    #[arg(long)]
-    tensorboard: bool,
-    /// Overwrite an existing run
-    #[arg(long, conflicts_with = "resume")]
-    force: bool,
 }
 
 impl Args {
@@ -81,22 +56,16 @@ impl Args {
             root: self.root.clone(),
             splits: self.splits.clone(),
             train_fraction: self.train_fraction,
-            config: ConfigOptions {
-                method: self.method.clone(),
-                file: self.config.clone(),
-                overrides: self.overrides.clone(),
-                seed: self.seed,
-                ..ConfigOptions::default()
-            },
-            out: self.out.clone(),
+            config: self.config.options(),
+            out: self.run.out.clone(),
             resume: self.resume.clone(),
-            steps: self.steps,
-            seconds: self.seconds,
+            steps: self.run.steps,
+            seconds: self.run.seconds,
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
-            checkpoint_every: self.checkpoint_every,
-            tensorboard: self.tensorboard,
-            overwrite: self.force,
+            checkpoint_every: self.run.checkpoint_every,
+            tensorboard: self.run.tensorboard,
+            overwrite: self.run.force,
             command: command_line(),
         }
     }

@@ -5,6 +5,7 @@ mod demo;
 mod devices;
 mod distill;
 mod eval;
+mod flags;
 mod help;
 mod import;
 mod inspect;

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::flags::{ConfigFlags, RunFlags};
 use super::{Terminal, command_line};
 use crate::config::{Background, ConfigOptions};
 use crate::session::{self, FitOptions, MAX_DOWNSCALE, Result, Selection};
+
+const STEPS_HELP: &str = "Stop after this many steps, counted from the start of the run [default: 20000, or 1000 with --init, \
+     or 300 s on a software adapter; none with --seconds]";
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
@@ -19,35 +23,22 @@ use crate::session::{self, FitOptions, MAX_DOWNSCALE, Result, Selection};
   kiln train data/car --init runs/cars --train-views 0   use one view and the weights of kiln meta
 
 Ctrl-C saves a checkpoint and stops; a second Ctrl-C quits at once.")]
+#[command(mut_arg("method", |arg| arg.help("Preset [default: `ngp`, or `ngp-small` on a software adapter]")))]
+#[command(mut_arg("steps", |arg| arg.help(STEPS_HELP)))]
 pub(super) struct Args {
     /// Folder of posed images: Blender, `transforms.json`, LLFF or SRN; may be left out with --resume
     dataset: Option<PathBuf>,
-    /// Preset [default: `ngp`, or `ngp-small` on a software adapter]
-    #[arg(long, conflicts_with = "config", value_name = "M")]
-    method: Option<String>,
-    /// Configuration file instead of a preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Change a configuration value, as in --set `training.batch_size=65536`; may be repeated
-    #[arg(long = "set", value_name = "k=v")]
-    overrides: Vec<String>,
-    /// Run directory to create [default: `runs/<dataset>-<method>`]
-    #[arg(long, conflicts_with = "resume", value_name = "RUN")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigFlags,
+    #[command(flatten)]
+    run: RunFlags,
     /// Run to continue, with its own configuration
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["method", "config", "out", "force"])]
     resume: Option<PathBuf>,
     /// Initialise the weights from this run (usually made by `kiln meta`), and use its configuration unless --method or
     /// --config names another
     #[arg(long, value_name = "RUN", conflicts_with = "resume")]
     init: Option<PathBuf>,
-    /// Stop after this many steps, counted from the start of the run [default: 20000, or 1000 with --init, or 300 s on a
-    /// software adapter; none with --seconds]
-    #[arg(long, value_name = "N")]
-    steps: Option<u32>,
-    /// Stop after this many seconds of training, counted from the start of the run
-    #[arg(long, allow_negative_numbers = true, value_name = "S")]
-    seconds: Option<f64>,
     /// Stop once the mean PSNR of the evaluation views reaches this value, in dB
     #[arg(long, allow_negative_numbers = true, value_name = "DB")]
     until_psnr: Option<f64>,
@@ -66,29 +57,12 @@ pub(super) struct Args {
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
-    /// Seed of all random numbers [default: the configuration's]
-    #[arg(long, value_name = "N")]
-    seed: Option<u32>,
-    /// Seconds between checkpoints
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "S",
-        default_value_t = 60.0
-    )]
-    checkpoint_every: f64,
     /// Background of training rays: auto, random, white, black or #rrggbb; a fixed colour is used for evaluation too
     #[arg(long, value_name = "C")]
     background: Option<Background>,
     /// Composite in linear colour instead of sRGB
     #[arg(long)]
     linear: bool,
-    /// Write event files for tensorboard to the run's tensorboard/ folder
-    #[arg(long)]
-    tensorboard: bool,
-    /// Overwrite an existing run
-    #[arg(long, conflicts_with = "resume")]
-    force: bool,
     /// Watch the training in a window
     #[cfg(feature = "viewer")]
     #[arg(long)]
@@ -105,26 +79,23 @@ impl Args {
         FitOptions {
             dataset: self.dataset.clone(),
             config: ConfigOptions {
-                method: self.method.clone(),
-                file: self.config.clone(),
-                overrides: self.overrides.clone(),
-                seed: self.seed,
                 background: self.background,
                 linear: self.linear,
+                ..self.config.options()
             },
-            out: self.out.clone(),
+            out: self.run.out.clone(),
             resume: self.resume.clone(),
             init: self.init.clone(),
-            steps: self.steps,
-            seconds: self.seconds,
+            steps: self.run.steps,
+            seconds: self.run.seconds,
             until_psnr: self.until_psnr,
             train_views: self.train_views.clone(),
             eval_views: self.eval_views.clone(),
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
-            checkpoint_every: self.checkpoint_every,
-            tensorboard: self.tensorboard,
-            overwrite: self.force,
+            checkpoint_every: self.run.checkpoint_every,
+            tensorboard: self.run.tensorboard,
+            overwrite: self.run.force,
             distill: None,
             command: command_line(),
         }

@@ -1,27 +1,29 @@
 //! The training loop of one run: previews of a held-out view, checkpoints, the end, and the notes in between.
 
+mod preview;
 mod stages;
+#[cfg(feature = "viewer")]
+mod window;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+use preview::Preview;
 use rayon::prelude::*;
 
 use super::setup::{self, Setup};
 use super::{FitOptions, PREVIEW_EVERY, diverged, teacher};
 use crate::checkpoint::Source;
 use crate::dataset::same_picture::Thumbnail;
-use crate::dataset::{Frame, Image, Split};
+use crate::dataset::{Frame, Split};
 use crate::distillation::Extraction;
-use crate::eval::{EvalReport, evaluate_view};
-use crate::gpu::{AdapterClass, Gpu};
-#[cfg(feature = "viewer")]
-use crate::render::Renderer;
+use crate::eval::EvalReport;
+use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, Request};
-use crate::session::journal::{Journal, PLATEAU_DB, Plateau, SCHEMA, Start};
+use crate::session::journal::{Journal, Plateau, SCHEMA, Start};
 use crate::session::training::{self, Intervals, Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
 use crate::text::counted;
@@ -38,15 +40,8 @@ pub enum Advanced {
     Done,
 }
 
-/// A held-out view, shrunk until it can be rendered often.
-struct Preview {
-    frame: Frame,
-    image: Image,
-    downscale: u32,
-}
-
-/// A training in progress. Call [`Self::begin`], then [`Self::advance`] until it returns [`Advanced::Done`], then
-/// [`Self::finish`]; [`Self::run`] does all of that.
+/// A training in progress. Call [`Self::advance`] until it returns [`Advanced::Done`], then [`Self::finish`]; [`Self::run`] does
+/// both. It stays on the thread that opened it.
 pub struct Fit<'a> {
     observer: &'a dyn Observer,
     #[cfg(feature = "viewer")]
@@ -61,6 +56,8 @@ pub struct Fit<'a> {
     /// Stages of a distillation that are in the log, each with its run (empty for this run).
     reported_stages: Vec<(String, String)>,
     preview: Option<Preview>,
+    has_begun: bool,
+    is_over: bool,
     // Dropped last: they release the run directory.
     _lock: Option<Lock>,
     _reservation: Reservation,
@@ -204,6 +201,8 @@ impl<'a> Fit<'a> {
             plateau: Plateau::default(),
             reported_stages: setup.dir.logged_stages(),
             preview: None,
+            has_begun: false,
+            is_over: false,
             setup,
             _lock: lock,
             _reservation: reservation,
@@ -216,7 +215,7 @@ impl<'a> Fit<'a> {
     /// Train to the limits, save and evaluate. Return the run directory, and the evaluation if there are views to evaluate.
     ///
     /// # Errors
-    /// As [`Self::begin`], [`Self::advance`] and [`Self::finish`].
+    /// As [`Self::advance`] and [`Self::finish`].
     pub fn run(mut self) -> Result<(RunDir, Option<EvalReport>)> {
         let report = self
             .train()
@@ -225,23 +224,17 @@ impl<'a> Fit<'a> {
     }
 
     fn train(&mut self) -> Result<Option<EvalReport>> {
-        let mut done = !self.begin()?;
-        while !done {
+        loop {
             match self.advance(u32::MAX)? {
                 Advanced::Worked => {}
                 Advanced::Busy => self.wait()?,
-                Advanced::Done => done = true,
+                Advanced::Done => return self.finish(),
             }
         }
-        self.finish()
     }
 
-    /// Prepare the loop: load the preview's image and check the limits. Return whether there is anything to train.
-    ///
-    /// # Errors
-    /// [`Error`] if the preview's image cannot be read, or if the evaluation of a resumed run under a PSNR limit fails or is
-    /// cancelled.
-    pub fn begin(&mut self) -> Result<bool> {
+    /// Prepare the loop: load the preview's image and check the limits. Return whether there is nothing to train.
+    fn begin(&mut self) -> Result<bool> {
         self.training.show();
         self.preview = self.load_preview()?;
         // A resumed run may have reached the limits already.
@@ -254,16 +247,30 @@ impl<'a> Fit<'a> {
                 self.training.limits.describe()
             ));
         }
-        Ok(!done)
+        Ok(done)
     }
 
     /// Submit at most one batch of work, none beyond step `most`, and do what is due after it: render the preview, save a
-    /// checkpoint.
+    /// checkpoint. Once a limit is reached or the run is finished, do nothing.
     ///
     /// # Errors
     /// [`Error::Cancelled`] once the observer cancels, with a checkpoint saved; another [`Error`] if training diverges, the
-    /// device fails, or the observer cannot write a record. A checkpoint or log that cannot be written only causes a warning.
+    /// device fails, an image cannot be read, or the observer cannot write a record. A checkpoint or log that cannot be written
+    /// only causes a warning.
     pub fn advance(&mut self, most: u32) -> Result<Advanced> {
+        if !self.has_begun {
+            self.is_over = self.begin()?;
+            self.has_begun = true;
+        }
+        if self.is_over {
+            return Ok(Advanced::Done);
+        }
+        let outcome = self.train_batch(most)?;
+        self.is_over = outcome == Advanced::Done;
+        Ok(outcome)
+    }
+
+    fn train_batch(&mut self, most: u32) -> Result<Advanced> {
         self.report_distilled()?;
         let distillation_steps = self.setup.config.distillation_steps();
         let is_distilling = self.training.trainer.step() < distillation_steps;
@@ -329,6 +336,7 @@ impl<'a> Fit<'a> {
     /// [`Error::Failed`] if the checkpoint cannot be saved (the evaluation runs all the same), [`Error::Cancelled`] if the
     /// observer cancels the evaluation, another [`Error`] if the device fails or a file cannot be written.
     pub fn finish(&mut self) -> Result<Option<EvalReport>> {
+        self.is_over = true;
         self.pause()?;
         self.training.hide();
         let distillation_steps = self.setup.config.distillation_steps();
@@ -350,83 +358,6 @@ impl<'a> Fit<'a> {
             )));
         }
         report
-    }
-
-    /// Load the first evaluation view, at most 400 pixels wide (100 on a software adapter).
-    fn load_preview(&self) -> Result<Option<Preview>> {
-        let Some(frame) = self.eval_frames.first() else {
-            return Ok(None);
-        };
-        let side = if self.training.gpu.class() == AdapterClass::Software {
-            100
-        } else {
-            400
-        };
-        let extra = frame
-            .camera
-            .width
-            .div_ceil(self.setup.dataset.downscale)
-            .div_ceil(side)
-            .max(1);
-        let downscale = self.setup.dataset.downscale * extra;
-        let (image, _) = data::load(
-            self.observer,
-            std::slice::from_ref(frame),
-            downscale,
-            "loading",
-        )?;
-        Ok(image.into_iter().next().map(|image| Preview {
-            frame: frame.clone(),
-            image,
-            downscale,
-        }))
-    }
-
-    /// Render the preview and log its PSNR. Return it in dB, or `None` if there is no view or the observer stops the rendering.
-    fn render_preview(&mut self) -> Result<Option<f64>> {
-        let Some(Preview {
-            frame,
-            image,
-            downscale,
-        }) = &self.preview
-        else {
-            return Ok(None);
-        };
-        self.training
-            .trainer
-            .export_ema(&self.training.renderer.parameters)?;
-        let (renderer, observer) = (&mut self.training.renderer, self.observer);
-        let mut keep_going = |_| observer.keep_going();
-        let seen = evaluate_view(renderer, frame, image, *downscale, &mut keep_going)?;
-        let Some((quality, _)) = seen else {
-            return Ok(None);
-        };
-        let line = serde_json::json!({
-            "schema": SCHEMA, "event": "view", "step": self.training.trainer.step(), "seconds": self.training.trainer.seconds(),
-            "name": quality.name, "psnr": quality.psnr, "downscale": downscale,
-        });
-        self.training.log.write(&line)?;
-        self.training.log.scalars(
-            self.training.trainer.step(),
-            &[("held_out/psnr", quality.psnr)],
-        );
-        Ok(Some(quality.psnr))
-    }
-
-    /// Report once that the held-out view has stopped improving.
-    fn report_plateau(&mut self, seconds: f64, psnr: f64) -> Result<()> {
-        let Some(since) = self.plateau.add(seconds, psnr) else {
-            return Ok(());
-        };
-        let text = format!(
-            "plateau: the held-out view improved by less than {PLATEAU_DB} dB in the last {since:.0} s (now {psnr:.2} dB); \
-             press Ctrl-C to save and stop"
-        );
-        self.observer.note(&text);
-        self.training.log.write(&serde_json::json!({
-            "schema": SCHEMA, "event": "plateau", "step": self.training.trainer.step(), "seconds": seconds,
-            "psnr": psnr, "for_seconds": since,
-        }))
     }
 
     /// Save a checkpoint and return the error that says how to continue.
@@ -588,85 +519,5 @@ impl Fit<'_> {
     #[must_use]
     pub fn dir(&self) -> &RunDir {
         &self.setup.dir
-    }
-}
-
-/// What only the window needs.
-#[cfg(feature = "viewer")]
-impl Fit<'_> {
-    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
-        &self.training.gpu
-    }
-
-    /// Exclude the last `time` from the training time.
-    pub(crate) fn leave_out(&mut self, time: std::time::Duration) {
-        self.training.trainer.leave_out(time);
-    }
-
-    /// Limit submissions to `budget`, or to `training.submission_ms` if that is shorter.
-    pub(crate) fn set_budget(&mut self, budget: std::time::Duration) {
-        let own = self.setup.config.training.submission_ms / 1e3;
-        let budget = budget.min(std::time::Duration::from_secs_f32(own));
-        self.training.trainer.set_budget(budget);
-        self.training.renderer.set_budget(budget);
-    }
-
-    /// Planned device memory, in bytes.
-    pub(crate) fn bytes(&self) -> Result<u64> {
-        let Setup {
-            config, dataset, ..
-        } = &self.setup;
-        Ok(crate::session::memory::memory(&self.training.gpu, config, dataset)?.total_bytes())
-    }
-
-    /// Options that resume this run, and options that train it anew in the same directory.
-    pub(crate) fn options_again(&self) -> [FitOptions; 2] {
-        let dir = self.setup.dir.path();
-        let anew = FitOptions {
-            out: Some(dir.to_owned()),
-            overwrite: true,
-            ..self.options.clone()
-        };
-        [self.options.resuming(dir), anew]
-    }
-
-    pub(crate) fn config(&self) -> &crate::config::ResolvedConfig {
-        &self.setup.config
-    }
-
-    pub(crate) fn dataset(&self) -> &crate::dataset::Dataset {
-        &self.setup.dataset
-    }
-
-    pub(crate) fn renderer(&mut self) -> &mut Renderer {
-        &mut self.training.renderer
-    }
-
-    /// Export the current EMA weights to this training's renderer.
-    pub(crate) fn show_newest(&self) -> Result<()> {
-        Ok(self
-            .training
-            .trainer
-            .export_ema(&self.training.renderer.parameters)?)
-    }
-
-    /// Export the current EMA weights and the occupancy grid to `other`, a separate renderer.
-    pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
-        self.training.trainer.export_ema(&other.parameters)?;
-        other.take_occupancy(&self.training.renderer);
-        Ok(())
-    }
-
-    /// Whether the device has finished all submitted work.
-    pub(crate) fn is_idle(&mut self) -> Result<bool> {
-        Ok(self.training.trainer.is_idle()?)
-    }
-
-    /// Save a checkpoint now and note it.
-    pub(crate) fn save_and_tell(&mut self) -> Result<()> {
-        self.save()?;
-        let step = self.training.trainer.step();
-        self.observer.note(format!("saved at step {step}"));
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The engine as an observer of sessions: what they say goes to the window.
 
 use super::super::protocol::{Event, Outbox};
-use super::EngineContext;
+use super::context::EngineContext;
 use crate::session::{Level, Observer, Result, Scale, Task};
 use std::any::Any;
 use std::path::Path;

@@ -2,11 +2,15 @@
 
 use super::super::protocol::{Choice, Event, Training};
 use super::super::{Learned, NextWork, Progress};
-use super::{EngineContext, IDLE, NAP, REPORT, What, longest_submission, opened};
+use super::context::{EngineContext, IDLE, NAP, What, longest_submission};
+use super::show::opened;
 use crate::session::Observer as _;
 use crate::session::fit::diverged;
 use crate::session::{Advanced, Fit, FitOptions, FitProgress, Result, evaluate};
 use std::time::{Duration, Instant};
+
+/// Seconds between progress reports.
+const REPORT: f64 = 0.25;
 
 /// Run a training in the window.
 pub(super) fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> {
@@ -34,7 +38,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let again = What::Again(Box::new(fit.options_again()));
     engine.open(opened, renderer, again);
     fit.set_budget(longest_submission(fit.gpu().class()));
-    let mut over = !fit.begin()?;
+    let mut over = false;
     let mut told = Instant::now();
     let mut was_paused = false;
     while !over && !engine.is_over() {

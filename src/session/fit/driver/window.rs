@@ -1,0 +1,91 @@
+//! What only the window needs of a training.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Fit;
+use crate::config::ResolvedConfig;
+use crate::dataset::Dataset;
+use crate::gpu::Gpu;
+use crate::render::Renderer;
+use crate::session::fit::FitOptions;
+use crate::session::fit::setup::Setup;
+use crate::session::{ObserverExt as _, Result, memory};
+
+impl Fit<'_> {
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.training.gpu
+    }
+
+    /// Exclude the last `time` from the training time.
+    pub(crate) fn leave_out(&mut self, time: Duration) {
+        self.training.trainer.leave_out(time);
+    }
+
+    /// Limit submissions to `budget`, or to `training.submission_ms` if that is shorter.
+    pub(crate) fn set_budget(&mut self, budget: Duration) {
+        let own = self.setup.config.training.submission_ms / 1e3;
+        let budget = budget.min(Duration::from_secs_f32(own));
+        self.training.trainer.set_budget(budget);
+        self.training.renderer.set_budget(budget);
+    }
+
+    /// Planned device memory, in bytes.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        let Setup {
+            config, dataset, ..
+        } = &self.setup;
+        Ok(memory::memory(&self.training.gpu, config, dataset)?.total_bytes())
+    }
+
+    /// Options that resume this run, and options that train it anew in the same directory.
+    pub(crate) fn options_again(&self) -> [FitOptions; 2] {
+        let dir = self.setup.dir.path();
+        let anew = FitOptions {
+            out: Some(dir.to_owned()),
+            overwrite: true,
+            ..self.options.clone()
+        };
+        [self.options.resuming(dir), anew]
+    }
+
+    pub(crate) fn config(&self) -> &ResolvedConfig {
+        &self.setup.config
+    }
+
+    pub(crate) fn dataset(&self) -> &Dataset {
+        &self.setup.dataset
+    }
+
+    pub(crate) fn renderer(&mut self) -> &mut Renderer {
+        &mut self.training.renderer
+    }
+
+    /// Export the current EMA weights to this training's renderer.
+    pub(crate) fn show_newest(&self) -> Result<()> {
+        Ok(self
+            .training
+            .trainer
+            .export_ema(&self.training.renderer.parameters)?)
+    }
+
+    /// Export the current EMA weights and the occupancy grid to `other`, a separate renderer.
+    pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
+        self.training.trainer.export_ema(&other.parameters)?;
+        other.take_occupancy(&self.training.renderer);
+        Ok(())
+    }
+
+    /// Whether the device has finished all submitted work.
+    pub(crate) fn is_idle(&mut self) -> Result<bool> {
+        Ok(self.training.trainer.is_idle()?)
+    }
+
+    /// Save a checkpoint now and note it.
+    pub(crate) fn save_and_tell(&mut self) -> Result<()> {
+        self.save()?;
+        let step = self.training.trainer.step();
+        self.observer.note(format!("saved at step {step}"));
+        Ok(())
+    }
+}

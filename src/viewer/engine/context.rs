@@ -1,0 +1,401 @@
+//! What the engine works with: channels to and from the window, the device, the window's requests and its views.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Training};
+use super::super::{FrameScheduler, NextWork};
+use super::export_job;
+use super::progressive_render::ProgressiveRender;
+use crate::checkpoint::Checkpoint;
+use crate::dataset::Dataset;
+use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
+use crate::render::Renderer;
+use crate::run::RunDir;
+use crate::session::{Error, Fit, FitOptions, Level, Observer, ObserverExt as _, Result};
+
+/// Initial share of device time for training.
+const SHARE: f64 = 0.75;
+/// Time between polls for commands while idle.
+pub(super) const IDLE: Duration = Duration::from_millis(50);
+/// Time between polls of the device while it is busy.
+pub(super) const NAP: Duration = Duration::from_micros(300);
+/// Time between counts of occupied cells.
+const CENSUS: Duration = Duration::from_secs(2);
+/// Longest wait for the window to paint a rendered view.
+const PAINTING: Duration = Duration::from_millis(80);
+/// What to open.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    /// A run or a dataset.
+    Path(Choice),
+    /// A training.
+    Train(Box<FitOptions>),
+    /// An interrupted training: options to resume it, and options to restart it if no checkpoint was saved.
+    Again(Box<[FitOptions; 2]>),
+    /// The built-in scene, with a method if one is chosen.
+    Demo(Option<String>),
+}
+
+/// Pending requests of the window.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) picture: ProgressiveRender,
+    pub(super) scheduler: FrameScheduler,
+    pub(super) training: Training,
+    pub(super) save: bool,
+    pub(super) stop: bool,
+    pub(super) cancel: bool,
+    pub(super) quit: bool,
+    pub(super) exports: VecDeque<Box<ExportJob>>,
+    pub(super) next: Option<What>,
+}
+
+/// Channels to and from the window, the device, and the renderer of the window's views.
+pub(super) struct EngineContext {
+    pub(super) outbox: Outbox,
+    /// Receives the messages that the window shows, and detects Ctrl-C.
+    pub(super) terminal: Box<dyn Observer + Send>,
+    pub(super) options: GpuOptions,
+    /// Command line that repeats the trainings started here.
+    pub(super) command: String,
+    pub(super) commands: Receiver<Command>,
+    pub(super) requests: RefCell<Requests>,
+    pub(super) gpu: RefCell<Option<Arc<Gpu>>>,
+    /// Number of the device chosen in the window.
+    pub(super) device: RefCell<Option<usize>>,
+    /// Whether to open the chosen device once the previous one is released.
+    pub(super) switches: Cell<bool>,
+    /// Renderer of the window's views, which are rendered between other work.
+    pub(super) renderer: RefCell<Option<Renderer>>,
+    /// How to reopen what is open, on another device.
+    pub(super) again: RefCell<Option<What>>,
+    pub(super) census: RefCell<Census>,
+    /// When a view was sent that the window has not painted yet.
+    pub(super) unpainted: Cell<Option<Instant>>,
+    /// Since when work other than the window's views has used the device.
+    pub(super) worked: Cell<Instant>,
+}
+
+/// Counts the occupied cells of the occupancy grid from time to time.
+#[derive(Debug)]
+pub(super) struct Census {
+    ticket: Option<ReadBack>,
+    next: Instant,
+}
+
+impl EngineContext {
+    pub(super) fn new(
+        commands: Receiver<Command>,
+        outbox: Outbox,
+        (options, command): (GpuOptions, String),
+        terminal: Box<dyn Observer + Send>,
+    ) -> Self {
+        Self {
+            outbox,
+            terminal,
+            options,
+            command,
+            commands,
+            requests: RefCell::new(Requests {
+                picture: ProgressiveRender::default(),
+                scheduler: scheduler_of(SHARE, AdapterClass::Software),
+                training: Training::Go,
+                save: false,
+                stop: false,
+                cancel: false,
+                quit: false,
+                exports: VecDeque::new(),
+                next: None,
+            }),
+            gpu: RefCell::default(),
+            device: RefCell::default(),
+            switches: Cell::new(false),
+            renderer: RefCell::default(),
+            again: RefCell::default(),
+            census: RefCell::new(Census {
+                ticket: None,
+                next: Instant::now(),
+            }),
+            unpainted: Cell::new(None),
+            worked: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Return the open device, or open the chosen one; the window draws with it too.
+    pub(super) fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
+        let before = self.gpu.borrow().clone();
+        if let Some(gpu) = before.filter(|gpu| gpu.check().is_ok()) {
+            return Ok(gpu);
+        }
+        let chosen = self.device.borrow().map(|number| number.to_string());
+        let options = GpuOptions {
+            device: chosen.or_else(|| self.options.device.clone()),
+            ..self.options.clone()
+        };
+        let gpu = Gpu::open(&options)?;
+        self.note(format!("device: {}", gpu.description()));
+        // The cost of a view is unknown before the first one.
+        let mut requests = self.requests.borrow_mut();
+        let share = requests.scheduler.share;
+        requests.scheduler = scheduler_of(share, gpu.class());
+        drop(requests);
+        *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
+        self.outbox.send(Event::Device(Arc::clone(&gpu)));
+        let all = list_adapters(&options);
+        let used = all.iter().position(|a| a.default);
+        let names = all.into_iter().map(|a| a.name).collect();
+        self.outbox.send(Event::Devices(names, used));
+        Ok(gpu)
+    }
+
+    /// Receive commands from the window, waiting up to `patience` for the first.
+    pub(super) fn listen(&self, patience: Duration) {
+        self.take_in(&mut self.requests.borrow_mut(), patience);
+    }
+
+    pub(super) fn take_in(&self, requests: &mut Requests, patience: Duration) {
+        let first = match self.commands.recv_timeout(patience) {
+            Ok(command) => Some(command),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Command::Quit),
+        };
+        for command in first.into_iter().chain(self.commands.try_iter()) {
+            match command {
+                Command::Look(looking) => {
+                    if looking.moving && !requests.picture.is_moving() {
+                        requests.scheduler.hurry();
+                    }
+                    requests.picture.look(Some(*looking));
+                }
+                Command::Painted => self.unpainted.set(None),
+                Command::Hide => requests.picture.look(None),
+                Command::Train(training) => requests.training = training,
+                Command::Share(share) => requests.scheduler.share = share,
+                Command::Save => requests.save = true,
+                Command::Stop => requests.stop = true,
+                // Keep what is open until the new path is known to be readable.
+                Command::Open(choice) => match can_open(&choice.path) {
+                    Ok(()) => requests.next = Some(What::Path(choice)),
+                    Err(error) => self.fail(&error),
+                },
+                Command::Demo(method) => requests.next = Some(What::Demo(method)),
+                Command::Device(number) => {
+                    *self.device.borrow_mut() = Some(number);
+                    self.switches.set(true);
+                }
+                Command::Render(export) => requests.exports.push_back(export),
+                Command::Cancel => requests.cancel = true,
+                Command::Quit => requests.quit = true,
+                Command::LoseDevice => {
+                    if let Some(gpu) = self.gpu.borrow().as_ref() {
+                        gpu.lose();
+                    }
+                }
+            }
+        }
+        requests.quit |= self.is_cancelled();
+    }
+
+    /// Report an error in the window and on the terminal.
+    pub(super) fn fail(&self, error: &Error) {
+        let message = error.full_message();
+        self.complain(&message);
+        self.outbox.send(Event::Failed(message));
+    }
+
+    /// Report an error on the terminal only.
+    pub(super) fn complain(&self, message: &str) {
+        let _ = self.terminal.message(Level::Error, message);
+    }
+
+    /// Whether the current work should end, because the window closes, opens something else or switches devices.
+    pub(super) fn is_over(&self) -> bool {
+        let requests = self.requests.borrow();
+        requests.quit || requests.next.is_some() || self.switches.get()
+    }
+
+    /// Tell the window what was opened, use `renderer` for its views, and reset the state of what was open before.
+    pub(super) fn open(&self, opened: Opened, mut renderer: Renderer, again: What) {
+        renderer.set_budget(longest_submission(renderer.gpu().class()));
+        *self.renderer.borrow_mut() = Some(renderer);
+        *self.again.borrow_mut() = Some(again);
+        self.census.borrow_mut().ticket = None;
+        let mut requests = self.requests.borrow_mut();
+        requests.picture.clear();
+        (requests.training, requests.save, requests.stop) = (Training::Go, false, false);
+        requests.exports.clear();
+        requests.cancel = false;
+        drop(requests);
+        self.outbox.send(Event::Opened(Box::new(opened)));
+    }
+
+    /// Close what is open, and return how to reopen it.
+    pub(super) fn close(&self) -> Option<What> {
+        *self.renderer.borrow_mut() = None;
+        self.requests.borrow_mut().picture.clear();
+        self.outbox.send(Event::Closed);
+        self.again.borrow_mut().take()
+    }
+
+    /// Export the current weights of `fit` to the window's renderer.
+    pub(super) fn show_newest(&self, fit: &Fit<'_>) -> Result<()> {
+        if let Some(renderer) = self.renderer.borrow().as_ref() {
+            fit.show_newest_in(renderer)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a view is due or being rendered.
+    pub(super) fn wants_picture(&self) -> bool {
+        let requests = self.requests.borrow();
+        self.renderer.borrow().is_some() && requests.picture.wants(&requests.scheduler)
+    }
+
+    /// Work on the view for one turn; `waits` says whether other work is waiting.
+    pub(super) fn draw(&self, waits: bool) -> Result<(), GpuError> {
+        let requests = &mut *self.requests.borrow_mut();
+        let mut renderer = self.renderer.borrow_mut();
+        let Some(renderer) = renderer.as_mut() else {
+            return Ok(());
+        };
+        let gpu = Arc::clone(renderer.gpu());
+        let started = Instant::now();
+        let shot = requests
+            .picture
+            .turn(&gpu, renderer, &mut requests.scheduler)?;
+        let moving = requests.picture.is_moving();
+        let seconds = started.elapsed().as_secs_f64();
+        requests.scheduler.rendered(seconds, waits, moving);
+        if let Some(shot) = shot {
+            self.unpainted.set(Some(Instant::now()));
+            self.outbox.send(Event::RenderedView(Box::new(shot)));
+        }
+        // While something moves, painting takes priority over other work.
+        while moving
+            && self
+                .unpainted
+                .get()
+                .is_some_and(|at| at.elapsed() < PAINTING)
+        {
+            self.take_in(requests, NAP);
+        }
+        Ok(())
+    }
+
+    /// Serve the window during a long task. Return whether to continue the task.
+    pub(super) fn poll_window(&self) -> bool {
+        self.listen(Duration::ZERO);
+        let worked = self.worked.get().elapsed().as_secs_f64();
+        let wants = self.wants_picture();
+        self.requests.borrow_mut().scheduler.trained(worked, wants);
+        // Device errors are reported by the task itself.
+        while self.wants_picture()
+            && !self.is_over()
+            && self.requests.borrow().scheduler.next(true, true) == NextWork::Picture
+            && self.draw(true).is_ok()
+        {
+            self.listen(Duration::ZERO);
+        }
+        self.worked.set(Instant::now());
+        !self.is_over() && !self.requests.borrow().cancel
+    }
+
+    /// Render what is due, or wait for a command.
+    pub(super) fn show(&self) -> Result<(), GpuError> {
+        if self.wants_picture() {
+            self.draw(false)?;
+            self.listen(Duration::ZERO);
+        } else {
+            if let Some(renderer) = self.renderer.borrow().as_ref() {
+                renderer.gpu().poll_once()?;
+            }
+            self.listen(IDLE);
+        }
+        self.count_occupied()
+    }
+
+    /// Report the occupied fraction of the occupancy grid from time to time.
+    pub(super) fn count_occupied(&self) -> Result<(), GpuError> {
+        let mut census = self.census.borrow_mut();
+        if let Some(bytes) = census.ticket.as_ref().map(ReadBack::poll).transpose()? {
+            if let Some(bytes) = bytes {
+                let ones: u64 = bytes.iter().map(|b| u64::from(b.count_ones())).sum();
+                let share = ones as f64 / (8.0 * bytes.len().max(1) as f64);
+                self.outbox.send(Event::Occupied(share));
+                census.ticket = None;
+            }
+        } else if census.next <= Instant::now() {
+            census.next = Instant::now() + CENSUS;
+            let renderer = self.renderer.borrow();
+            census.ticket = renderer.as_ref().and_then(Renderer::read_occupancy);
+        }
+        Ok(())
+    }
+
+    /// Run the next export, if any, with `renderer`.
+    pub(super) fn run_export(&self, renderer: &mut Renderer) {
+        let export = self.requests.borrow_mut().exports.pop_front();
+        let Some(export) = export else {
+            return;
+        };
+        self.requests.borrow_mut().cancel = false;
+        let outcome = export_job::run(self, renderer, *export);
+        renderer.set_crop(None);
+        self.outbox.send(Event::Done);
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_cancelled() => {
+                self.note("cancelled: incomplete files were discarded");
+            }
+            // The loss is reported when the device is reopened.
+            Err(_) if renderer.gpu().is_lost() => {}
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    pub(super) fn has_lost_device(&self) -> bool {
+        self.gpu.borrow().as_ref().is_some_and(|gpu| gpu.is_lost())
+    }
+
+    pub(super) fn has_export(&self) -> bool {
+        !self.requests.borrow().exports.is_empty()
+    }
+}
+
+/// Longest submission while the window is open: a movement has to wait for the submission in progress.
+pub(super) fn longest_submission(class: AdapterClass) -> Duration {
+    Duration::from_millis(match class {
+        AdapterClass::Software => 25,
+        AdapterClass::Integrated => 10,
+        AdapterClass::Discrete => 5,
+    })
+}
+
+/// The initial scheduler for a device class, with a guess of the rendering speed.
+fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
+    match class {
+        AdapterClass::Software => FrameScheduler::new(share, 0.045, 5e4),
+        AdapterClass::Integrated => FrameScheduler::new(share, 0.010, 2e6),
+        AdapterClass::Discrete => FrameScheduler::new(share, 0.006, 2e7),
+    }
+}
+
+/// Check that `path` is a run or a dataset that can be read.
+fn can_open(path: &Path) -> Result<()> {
+    if is_run(path) {
+        Checkpoint::open(path)?;
+    } else {
+        Dataset::open(path)?;
+    }
+    Ok(())
+}
+
+/// Whether `path` is a checkpoint or a directory with one.
+pub(super) fn is_run(path: &Path) -> bool {
+    RunDir::of(path).checkpoint().is_file()
+}
