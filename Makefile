@@ -53,11 +53,11 @@ test: vulkan xvfb lint
 	$(CARGO) test --locked --no-run
 	@$(CARGO) test --locked --test gpu > target/gpu-tests.log 2>&1 & gpu=$$!; \
 	$(CARGO) test --locked --lib --bins $(patsubst %,--test %,$(filter-out gpu viewer,$(ALL_TESTS))); others=$$?; \
+	$(CARGO) test --locked --test viewer; window=$$?; \
+	$(CARGO) test --locked --doc; doc=$$?; \
 	wait $$gpu; kernels=$$?; \
 	cat target/gpu-tests.log; \
-	exit $$((others + kernels))
-	$(CARGO) test --locked --test viewer
-	$(CARGO) test --locked --doc
+	exit $$((others + window + doc + kernels))
 
 # Tests that use large third-party programs; make test skips them where those are missing, and says so.
 test-tools: vulkan

@@ -340,7 +340,9 @@ fn a_changed_or_invalid_config_copy_is_reported_once() {
         (Vec::new(), ["config.toml", "remove it"]),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        for mut command in commands() {
+        // Every command finds the change; what else can be wrong with the copy, the first three find.
+        let n = if bytes == edited.as_bytes() { 5 } else { 3 };
+        for mut command in commands().into_iter().take(n) {
             let lines = warnings(&mut command);
             assert_eq!(lines.len(), 1, "{command:?}: {lines:#?}");
             for word in ["warning", "copy for reading", words[0], words[1]] {

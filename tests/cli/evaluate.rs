@@ -275,12 +275,12 @@ fn stages_without_work_are_not_timed() {
         ("nerf-small", false),
         ("ngp-small", true),
     ] {
-        let mut bench = kiln(["bench", "--json", "--warm-up=1", "--repeats=1", "--method"]);
-        bench.arg(method);
-        bench.arg(match method {
+        let small = match method {
             "nerf-small" => "--set=training.n_rays=16",
             _ => "--set=training.batch_size=2048",
-        });
+        };
+        let mut bench = kiln(["bench", "--json", "--warm-up=1", "--repeats=1"]);
+        bench.args(["--method", method, small]);
         let lines = json_lines(&text(&succeeds(&mut bench).stdout));
         let stages: Vec<&Value> = lines.iter().filter(|l| l["event"] == "stage").collect();
         let named = |name: &str| stages.iter().find(|s| s["stage"] == name);
@@ -295,7 +295,7 @@ fn stages_without_work_are_not_timed() {
         if !is_trained {
             refused(
                 kiln(["bench", "--stage", "encode backward", "--method", method])
-                    .arg("--warm-up=1"),
+                    .args([small, "--warm-up=1"]),
                 2,
                 &["encode backward", "network backward"],
             );

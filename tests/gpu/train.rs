@@ -409,12 +409,11 @@ fn micro_batches_add_up() {
 fn distillation_without_a_teacher_is_an_error() {
     on_device(|gpu| {
         let sets = [
-            "training.batch_size=4096",
+            "passes.field.cells={longest=2}",
             "distillation.steps=3",
             "distillation.teacher=\"a run\"",
         ];
-        let config = Config::preset("kilonerf-small", &sets.map(str::to_owned)).unwrap();
-        let mut trainer = trainer_of(gpu, config);
+        let mut trainer = trainer(gpu, &sets);
         let error = trainer.advance(1, &mut Vec::new()).unwrap_err();
         assert!(
             matches!(
