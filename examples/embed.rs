@@ -9,7 +9,7 @@ use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::render::Renderer;
 use kiln::scene_frame::SceneFrame;
-use kiln::train::{Advance, Trainer};
+use kiln::train::{StepStatus, Trainer};
 use kiln::wgpu;
 
 const SIDE: u32 = 48;
@@ -82,9 +82,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     loop {
         // The program's own work fits between two submissions.
         match trainer.advance(STEPS, &mut events)? {
-            Advance::Submitted => {}
-            Advance::Busy => trainer.wait()?,
-            Advance::Reached => break,
+            StepStatus::Submitted => {}
+            StepStatus::Busy => trainer.wait()?,
+            StepStatus::Reached => break,
         }
     }
     trainer.pause(&mut events)?;

@@ -261,7 +261,7 @@ impl Checkpoint {
         let role = if averaged { Role::Average } else { Role::Value };
         let mut slab = self.slab(fields, role)?;
         if averaged {
-            self.settle_cells(fields, &mut slab)?;
+            self.decay_idle_averages(fields, &mut slab)?;
         }
         gpu.write(&into[0].weights.values, 0, &slab);
         for (map, cells) in self.maps(fields)? {
@@ -303,7 +303,7 @@ impl Checkpoint {
     }
 
     /// Let the averages in `slab` of networks that were left alone catch up to the checkpoint's step.
-    fn settle_cells(&self, fields: &[&Field], slab: &mut [f32]) -> Result<(), CheckpointError> {
+    fn decay_idle_averages(&self, fields: &[&Field], slab: &mut [f32]) -> Result<(), CheckpointError> {
         let maps = layout::maps(fields);
         let decay = self.info.config.optimizer.ema_decay;
         if maps.is_empty() || decay == 0.0 {
@@ -428,7 +428,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Tensor`] names the first that does not fit.
-    pub fn begin(&self, gpu: &Gpu, trainer: &Trainer) -> Result<(), CheckpointError> {
+    pub fn initialise(&self, gpu: &Gpu, trainer: &Trainer) -> Result<(), CheckpointError> {
         let fields: Vec<&Field> = trainer.fields().collect();
         let into = trainer.parameters();
         self.load_parameters(gpu, &fields, &into)?;

@@ -4,14 +4,14 @@
 
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
-use crate::sampling::Placed;
+use crate::sampling::PlacedSamples;
 use crate::step_state::StepState;
 
 const FILE: &str = "compaction";
 
 /// The samples that a pass keeps. Where nothing is culled, they are those that were placed.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct KeptSamples {
     /// Offsets of each ray's placed and kept samples: (rays + 1, 2) u32.
     pub offsets: Buffer,
     /// Position and dt.
@@ -25,7 +25,7 @@ pub struct Kept {
 
 /// What the field made of the samples that were placed.
 #[derive(Debug, Clone)]
-pub struct Evaluated<'a> {
+pub struct PlacedOutputs<'a> {
     /// Raw density at f32 `density_stride * sample`.
     pub raw_density: &'a Buffer,
     /// See `raw_density`.
@@ -38,7 +38,7 @@ pub struct Evaluated<'a> {
     pub activations: Defines,
 }
 
-impl Kept {
+impl KeptSamples {
     /// Room for `n_kept` samples of `n_rays` rays, those that are left of `placed` where some are culled.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Kept {
         label: &str,
         n_rays: u64,
         n_kept: u64,
-        placed: &Placed,
+        placed: &PlacedSamples,
         culls: bool,
     ) -> Result<Self, GpuError> {
         let buffer = |name: &str, n: u64, size: u64| allocator.array(label, name, n, size);
@@ -76,8 +76,8 @@ impl Kept {
         &self,
         stage: &mut Stage,
         counts: &Counts,
-        placed: &Placed,
-        evaluated: &Evaluated<'_>,
+        placed: &PlacedSamples,
+        evaluated: &PlacedOutputs<'_>,
         min_transmittance: f32,
         scan: &Scan,
     ) -> Result<(), GpuError> {
@@ -108,7 +108,7 @@ impl Kept {
         &self,
         stage: &mut Stage,
         counts: &Counts,
-        placed: &Placed,
+        placed: &PlacedSamples,
     ) -> Result<(), GpuError> {
         let bindings = [
             ("counts", &counts.state),
@@ -130,8 +130,8 @@ impl Kept {
         &self,
         stage: &mut Stage,
         counts: &Counts,
-        placed: &Placed,
-        evaluated: &Evaluated<'_>,
+        placed: &PlacedSamples,
+        evaluated: &PlacedOutputs<'_>,
         kept_features: &Buffer,
     ) -> Result<(), GpuError> {
         let defines = Defines::new()

@@ -33,7 +33,7 @@ pub use passes::{
 pub(crate) use resolve::resolved;
 pub use resolve::{ResolvedConfig, SceneHints};
 pub use scene::{
-    DEFAULT_SCALE, ForwardFacing, Length, Ndc, RayDirection, SCALE_RANGE, Scene, Surroundings,
+    DEFAULT_SCALE, ForwardFacing, LengthUnit, Ndc, RayDirection, SCALE_RANGE, Scene, Surroundings,
 };
 pub use training::{Loss, Precision, Training};
 

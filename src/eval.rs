@@ -90,8 +90,8 @@ pub fn bytes_over_background(image: &Image, config: &ResolvedConfig) -> Vec<u8> 
 /// Composite `image` over `background`, in `linear` light or in sRGB; returns sRGB values in [0, 1].
 #[must_use]
 pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
-    let mut frame = render::Frame::new(image.width, image.height, linear);
-    frame.set_straight(&image.pixels);
+    let mut frame = render::RenderedFrame::new(image.width, image.height, linear);
+    frame.set_rgba8(&image.pixels);
     frame.rgb(background)
 }
 
@@ -106,7 +106,7 @@ pub fn evaluate_view(
     image: &Image,
     downscale: u32,
     keep_going: &mut dyn FnMut(u64) -> bool,
-) -> Result<Option<(ViewQuality, render::Frame)>, GpuError> {
+) -> Result<Option<(ViewQuality, render::RenderedFrame)>, GpuError> {
     let camera = frame.camera.downscaled(downscale);
     let rendered = renderer.render_while(&camera, frame.near_far, false, 1, keep_going)?;
     Ok(rendered.map(|rendered| {
@@ -121,7 +121,7 @@ pub fn compare(
     config: &ResolvedConfig,
     name: &str,
     image: &Image,
-    rendered: &render::Frame,
+    rendered: &render::RenderedFrame,
 ) -> ViewQuality {
     let ours = rendered.rgb(config.scene.eval_background.color());
     let theirs = over_background(image, config);
@@ -141,7 +141,7 @@ pub fn perceptual_distance(
     lpips: &Lpips,
     config: &ResolvedConfig,
     image: &Image,
-    rendered: &render::Frame,
+    rendered: &render::RenderedFrame,
 ) -> Result<f64, LpipsError> {
     let ours = rendered.rgb(config.scene.eval_background.color());
     let theirs = over_background(image, config);

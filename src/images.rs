@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::camera::{Camera, Lens};
 use crate::config::{Background, RayDirection, ResolvedConfig};
 use crate::dataset::Image;
-use crate::gpu::{Advised, Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{WithAdvice, Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage};
 use crate::scene_frame::SceneFrame;
 use crate::step_state::StepState;
 
@@ -198,7 +198,7 @@ impl ImageSet {
         let buffers = chunks
             .iter()
             .map(|(bytes, members)| {
-                let buffer = Advised::new(gpu, SMALLER).buffer("images", *bytes)?;
+                let buffer = WithAdvice::new(gpu, SMALLER).buffer("images", *bytes)?;
                 let mut waiting = 0;
                 for &index in members {
                     let pixels = &images[index].pixels;
@@ -233,7 +233,7 @@ impl ImageSet {
         let per_chunk = (gpu.max_binding_bytes() / (pixels * 4)).clamp(1, u64::from(n));
         let chunk = |first: u64| {
             let n = per_chunk.min(u64::from(n) - first);
-            Advised::new(gpu, SMALLER).buffer("images", n * pixels * 4)
+            WithAdvice::new(gpu, SMALLER).buffer("images", n * pixels * 4)
         };
         let firsts = (0..u64::from(n)).step_by(usize::try_from(per_chunk).unwrap_or(1));
         let n_images = n * images;

@@ -8,7 +8,7 @@ use crate::compositing::activation_defines;
 use crate::config::{Occupancy, ResolvedConfig, Sampler, resolved};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::{
-    Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, Profile, Stage,
+    WithAdvice, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, DeviceProfile, Stage,
 };
 use crate::images::ImageSet;
 use crate::network::SavedActivations;
@@ -81,11 +81,11 @@ impl OccupancyGrid {
             Sampler::Stratified { .. } | Sampler::Importance { .. } => None,
         };
         let steps = config.passes.iter().find_map(marched).unwrap_or(1024);
-        let of_grid = Advised::new(
+        let of_grid = WithAdvice::new(
             allocator,
             "lower `occupancy.resolution` or `scene.aabb_scale` with --set",
         );
-        let of_update = Advised::new(allocator, "lower `occupancy.cells_per_update` with --set");
+        let of_update = WithAdvice::new(allocator, "lower `occupancy.cells_per_update` with --set");
         Ok(Self {
             resolution,
             cascades: scene.cascades(),
@@ -110,7 +110,7 @@ impl OccupancyGrid {
     /// The same grid, with nothing less than the threshold occupied: without, the mean over all cells is enough, which lets
     /// a field begin with little density.
     #[must_use]
-    pub fn strict(self) -> Self {
+    pub fn with_fixed_threshold(self) -> Self {
         Self {
             strict: true,
             ..self
@@ -119,7 +119,7 @@ impl OccupancyGrid {
 
     /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
     fn n_sweep(
-        profile: &Profile,
+        profile: &DeviceProfile,
         config: &ResolvedConfig,
         occupancy: &Occupancy,
         field: &Field,

@@ -8,7 +8,7 @@
 use crate::config::{Algorithm, Optimizer};
 use crate::encoding::HashGrid;
 use crate::gpu::{Allocator, Binding, Buffer, Counts, Defines, GpuError, Groups, Stage};
-use crate::network::{Matrix, Weights};
+use crate::network::{LayerMatrix, Weights};
 
 /// A slab of network weights.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct CellGroup {
     networks: u32,
     /// First f32 in the slab, f32 of a network, and f32 from one network to the next.
     range: [u32; 3],
-    matrices: Vec<Matrix>,
+    matrices: Vec<LayerMatrix>,
     /// Per network: updates, and the step of the last one.
     pub counters: Buffer,
 }
@@ -175,7 +175,7 @@ impl CellGroup {
         allocator: &dyn Allocator,
         networks: u32,
         [first, n, stride]: [u32; 3],
-        matrices: Vec<Matrix>,
+        matrices: Vec<LayerMatrix>,
     ) -> Result<Self, GpuError> {
         Ok(Self {
             networks,
@@ -222,7 +222,7 @@ impl CellGroup {
             ("transposed", &dense.weights.transposed),
         ];
         bindings.extend(dense.roles());
-        let shape = |m: &Matrix| format!("vec3({}u, {}u, {}u)", m.first, m.columns, m.rows);
+        let shape = |m: &LayerMatrix| format!("vec3({}u, {}u, {}u)", m.first, m.columns, m.rows);
         let matrices: Vec<String> = self.matrices.iter().map(shape).collect();
         let norm_reg = if update.penalized {
             config.norm_reg

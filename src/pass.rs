@@ -1,16 +1,16 @@
 //! A pass: a sampler places samples along rays, a field is evaluated there, those behind opaque ones are culled.
 //! Training, rendering and measuring share it.
 
-use crate::compaction::{Evaluated, Kept};
+use crate::compaction::{PlacedOutputs, KeptSamples};
 use crate::compositing::{RaySamples, activation_defines};
 use crate::config::{ResolvedConfig, Sampler};
-use crate::field::{Field, FieldBuffers, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use crate::field::{Field, FieldBuffers, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
-use crate::gpu::{Advised, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{WithAdvice, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
 use crate::network::SavedActivations;
-use crate::sampling::importance::Previous;
-use crate::sampling::{Phase, Placed, Sampling, SceneBox, samples_per_ray};
+use crate::sampling::importance::PreviousPass;
+use crate::sampling::{Phase, PlacedSamples, Sampling, SceneBox, samples_per_ray};
 use crate::step_state::StepState;
 
 /// How many rays and samples a pass holds at once.
@@ -96,11 +96,11 @@ pub struct Pass {
     /// The field's buffers.
     pub buffers: FieldBuffers,
     /// Samples that were placed.
-    pub placed: Placed,
+    pub placed: PlacedSamples,
     /// Those that are kept.
-    pub kept: Kept,
+    pub kept: KeptSamples,
     scan: Scan,
-    previous: Option<Previous>,
+    previous: Option<PreviousPass>,
     density_noise: f32,
 }
 
@@ -130,7 +130,7 @@ impl PassStages {
 
 /// What a pass is run for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Purpose {
+pub struct PassUse {
     /// Whether samples move at random and densities are noisy.
     pub training: bool,
     /// Whether colour is wanted.
@@ -161,8 +161,8 @@ impl Pass {
         let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
         let bytes = u64::from(most_rays) * RAY_BYTES;
         let counts = StepState::counts(allocator, label)?;
-        let rays = Advised::new(allocator, FEWER_RAYS).buffer(&format!("{label} rays"), bytes)?;
-        let allocator = &Advised::new(allocator, FEWER_SAMPLES);
+        let rays = WithAdvice::new(allocator, FEWER_RAYS).buffer(&format!("{label} rays"), bytes)?;
+        let allocator = &WithAdvice::new(allocator, FEWER_SAMPLES);
         let mut passes: Vec<Self> = Vec::new();
         let fields = Field::of_passes(allocator.profile(), config)?;
         for (index, field) in fields.into_iter().enumerate() {
@@ -178,7 +178,7 @@ impl Pass {
                 u64::from(capacity.marched).next_multiple_of(512),
                 u64::from(capacity.kept).next_multiple_of(512),
             );
-            let placed = Placed::new(allocator, &label, n_rays, marched)?;
+            let placed = PlacedSamples::new(allocator, &label, n_rays, marched)?;
             let previous = match (&sampler, passes.last()) {
                 (Sampler::Importance { .. }, Some(before)) => {
                     Some(before.as_previous(allocator, &label)?)
@@ -194,7 +194,7 @@ impl Pass {
                 counts: counts.clone(),
                 rays: rays.clone(),
                 buffers: field.buffers(allocator, &label, culled_from, kept, saved(index))?,
-                kept: Kept::new(allocator, &label, n_rays, kept, &placed, culls)?,
+                kept: KeptSamples::new(allocator, &label, n_rays, kept, &placed, culls)?,
                 scan: Scan::new(allocator, &label, n_rays)?,
                 previous,
                 density_noise: config.training.density_noise,
@@ -207,10 +207,10 @@ impl Pass {
     }
 
     /// What an importance sampler of the pass after this one reads; the label of its buffer starts with `label`.
-    fn as_previous(&self, allocator: &dyn Allocator, label: &str) -> Result<Previous, GpuError> {
+    fn as_previous(&self, allocator: &dyn Allocator, label: &str) -> Result<PreviousPass, GpuError> {
         let raw = self.field.raw_outputs(&self.buffers);
         let bytes = u64::from(self.capacity.kept) * 8;
-        Ok(Previous {
+        Ok(PreviousPass {
             offsets: self.kept.offsets.clone(),
             samples: self.kept.samples.clone(),
             sample_rays: self.kept.sample_rays.clone(),
@@ -247,8 +247,8 @@ impl Pass {
 
     /// The kept samples, as the field evaluates them.
     #[must_use]
-    pub fn kept_samples(&self) -> KeptSamples<'_> {
-        KeptSamples {
+    pub fn kept_samples(&self) -> FieldInputs<'_> {
+        FieldInputs {
             counts: &self.counts,
             positions: &self.kept.samples,
             sample_rays: &self.kept.sample_rays,
@@ -279,7 +279,7 @@ impl Pass {
         gpu: &Gpu,
         parameters: &FieldParameters,
         occupancy: Option<&Buffer>,
-        purpose: Purpose,
+        purpose: PassUse,
     ) -> Result<PassStages, GpuError> {
         let march = self.march(gpu, occupancy, purpose)?;
         let mut encode = gpu.stage("encode");
@@ -329,7 +329,7 @@ impl Pass {
         &self,
         gpu: &Gpu,
         occupancy: Option<&Buffer>,
-        purpose: Purpose,
+        purpose: PassUse,
     ) -> Result<Stage, GpuError> {
         let (counts, placed) = (&self.counts, &self.placed);
         let mut march = gpu.stage("march");
@@ -362,7 +362,7 @@ impl Pass {
     fn cull(&self, gpu: &Gpu) -> Result<Stage, GpuError> {
         let (counts, placed, kept) = (&self.counts, &self.placed, &self.kept);
         let reuses_features = self.field.reuses_features();
-        let evaluated = Evaluated {
+        let evaluated = PlacedOutputs {
             raw_density: &self.buffers.raw_density,
             density_stride: RAW_DENSITY_STRIDE,
             features: &self.buffers.features,

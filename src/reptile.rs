@@ -14,14 +14,14 @@ use crate::step_state::StepState;
 
 /// Which object each outer step is about: all of them in turn, every time in another order.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct ObjectOrder {
     seed: u32,
     /// Round, and the objects in its order.
     round: u32,
     objects: Vec<u32>,
 }
 
-impl Order {
+impl ObjectOrder {
     /// An order of `n` objects.
     #[must_use]
     pub fn new(seed: u32, n: u32) -> Self {
@@ -59,7 +59,7 @@ impl Order {
 
 /// θ of one buffer of parameters, beside φ.
 #[derive(Debug, Clone)]
-pub struct Outer {
+pub struct OuterParameters {
     /// θ and the outer optimiser's moments, which are empty where it has none.
     pub group: DenseGroup,
     /// Where φ lies.
@@ -73,7 +73,7 @@ pub struct Reptile {
     /// Counts the outer steps.
     pub counts: Counts,
     /// The slab of network weights, then the chunks of each pass's hash table.
-    pub outer: Vec<Outer>,
+    pub outer: Vec<OuterParameters>,
     /// What the inner steps' state was when the task under way began.
     state: Buffer,
     /// Gradient scales of each hash table, as no step has adapted them yet.
@@ -91,7 +91,7 @@ impl Reptile {
         dense: &DenseGroup,
         sparse: &[SparseGroup],
     ) -> Result<Self, GpuError> {
-        let of = |adapted: &Buffer| -> Result<Outer, GpuError> {
+        let of = |adapted: &Buffer| -> Result<OuterParameters, GpuError> {
             let bytes = adapted.bytes();
             let of_adam = if config.optimizer.algorithm == Algorithm::Adam {
                 bytes
@@ -112,7 +112,7 @@ impl Reptile {
                     allocator.buffer("outer second moments", of_adam)?,
                 ],
             };
-            Ok(Outer {
+            Ok(OuterParameters {
                 group,
                 adapted: adapted.clone(),
             })
@@ -163,7 +163,7 @@ impl Reptile {
         let defines = schedule_defines(optimizer).set("pass", "begin_step");
         let state = ("state", &self.counts.state);
         stage.run("entry/step", "begin_step", &defines, &[state], once)?;
-        for Outer { group, adapted } in &self.outer {
+        for OuterParameters { group, adapted } in &self.outer {
             let bindings = [
                 ("values", &group.weights.values),
                 ("adapted", adapted),
@@ -205,23 +205,23 @@ impl Reptile {
     }
 
     /// Add: remember the state that a task begins with.
-    pub fn remember(&self, stage: &mut Stage, state: &Buffer) {
+    pub fn save_state(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(state, &self.state);
     }
 
     /// Add: go back to it.
-    pub fn recall(&self, stage: &mut Stage, state: &Buffer) {
+    pub fn restore_state(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(&self.state, state);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Order;
+    use super::ObjectOrder;
 
     #[test]
     fn every_object_has_its_turn_once_in_a_round() {
-        let mut order = Order::new(7, 11);
+        let mut order = ObjectOrder::new(7, 11);
         let rounds: Vec<Vec<u32>> = (0..4)
             .map(|round| (0..11).map(|i| order.object(11 * round + i)).collect())
             .collect();
@@ -232,9 +232,9 @@ mod tests {
         }
         assert!(rounds[0] != rounds[1] && rounds[1] != rounds[2]);
         // Whoever asks for one in the middle gets the same.
-        assert_eq!(Order::new(7, 11).object(27), rounds[2][5]);
-        assert_ne!(Order::new(8, 11).objects, Order::new(7, 11).objects);
-        let mut single = Order::new(3, 1);
+        assert_eq!(ObjectOrder::new(7, 11).object(27), rounds[2][5]);
+        assert_ne!(ObjectOrder::new(8, 11).objects, ObjectOrder::new(7, 11).objects);
+        let mut single = ObjectOrder::new(3, 1);
         assert_eq!([single.object(0), single.object(9)], [0, 0]);
     }
 }

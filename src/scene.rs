@@ -45,7 +45,7 @@ pub enum SceneError {
 /// Mirror of `View` in `shaders/scene/solids.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-struct View {
+struct GpuView {
     world_from_camera: [[f32; 4]; 3],
     focal: [f32; 2],
     principal: [f32; 2],
@@ -130,7 +130,7 @@ fn draw(
 ) -> Result<Image, GpuError> {
     let defines = Defines::new().set("samples", SAMPLES).set("scene", scene);
     let n_pixels = camera.width * camera.height;
-    let mut view = View {
+    let mut view = GpuView {
         world_from_camera: camera.world_from_camera.map(|row| row.map(|v| v as f32)),
         focal: camera.focal,
         principal: camera.principal,
@@ -201,15 +201,15 @@ mod tests {
             (offsets, *span as usize)
         };
         let ours = vec![
-            std::mem::offset_of!(View, world_from_camera),
-            std::mem::offset_of!(View, focal),
-            std::mem::offset_of!(View, principal),
-            std::mem::offset_of!(View, width),
-            std::mem::offset_of!(View, n_pixels),
-            std::mem::offset_of!(View, first_pixel),
-            std::mem::offset_of!(View, n_tile),
+            std::mem::offset_of!(GpuView, world_from_camera),
+            std::mem::offset_of!(GpuView, focal),
+            std::mem::offset_of!(GpuView, principal),
+            std::mem::offset_of!(GpuView, width),
+            std::mem::offset_of!(GpuView, n_pixels),
+            std::mem::offset_of!(GpuView, first_pixel),
+            std::mem::offset_of!(GpuView, n_tile),
         ];
-        assert_eq!(layout("View"), (ours, size_of::<View>()));
+        assert_eq!(layout("View"), (ours, size_of::<GpuView>()));
         let ours = vec![
             std::mem::offset_of!(ToyCar, half),
             std::mem::offset_of!(ToyCar, wheel),

@@ -7,7 +7,7 @@
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, Lens};
-use crate::config::{DEFAULT_SCALE, Length, ResolvedConfig};
+use crate::config::{DEFAULT_SCALE, LengthUnit, ResolvedConfig};
 
 /// A similarity: `field = length · rotation · world + offset`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,8 +33,8 @@ impl SceneFrame {
     pub fn of(config: &ResolvedConfig) -> Self {
         let scene = &config.scene;
         match scene.length {
-            Length::World => Self::WORLD,
-            Length::Normalized => {
+            LengthUnit::World => Self::WORLD,
+            LengthUnit::Normalized => {
                 let offset = DVec3::from(config.offset()) - DVec3::splat(0.5);
                 Self {
                     length: config.scale() / DEFAULT_SCALE,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
-    Content, Dataset, DatasetError, Format, Image, Objects, Opening, Split, Splits, holds_objects,
+    FileIdentity, Dataset, DatasetError, Format, Image, Objects, OpenOptions, Split, Splits, holds_objects,
     image_size, load_images, load_with_contents, write_blender, write_object, write_splits,
 };
 use proptest::prelude::*;
@@ -538,8 +538,8 @@ fn images_are_identified_by_their_bytes() {
         let (images, contents) = load_with_contents(&views, 2, &|| ()).unwrap();
         assert_eq!(images.len(), 4);
         assert_eq!(images[0].width, 4);
-        assert_eq!(Content::of_images(&views).unwrap(), contents);
-        Content::fingerprint(&contents)
+        assert_eq!(FileIdentity::of_images(&views).unwrap(), contents);
+        FileIdentity::fingerprint(&contents)
     };
     let before = of(&root);
     assert_eq!(before.len(), 16);
@@ -620,7 +620,7 @@ fn folders_of_objects_and_their_faults() {
         std::fs::remove_file(root.join(format!("empty/rgb_{i:02}.png"))).unwrap();
     }
     assert!(holds_objects(root) && !holds_objects(&root.join("a")));
-    let open = |splits: &Splits| Objects::open(root, splits, Opening::default());
+    let open = |splits: &Splits| Objects::open(root, splits, OpenOptions::default());
     refused(
         open(&Splits::Found),
         &["*_splits.json", "--splits", "--train-fraction"],
@@ -689,7 +689,7 @@ fn folders_of_objects_and_their_faults() {
         &["`train` should be a list"],
     );
     refused(
-        Objects::open(&root.join("a"), &Splits::Found, Opening::default()),
+        Objects::open(&root.join("a"), &Splits::Found, OpenOptions::default()),
         &["is one scene"],
     );
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use kiln::camera::Camera;
-use kiln::dataset::{Dataset, Image, Objects, Opening, Split, Splits};
+use kiln::dataset::{Dataset, Image, Objects, OpenOptions, Split, Splits};
 use kiln::gpu::{Gpu, GpuError, GpuOptions};
 use kiln::scene::{DemoScene, ToyCar};
 
@@ -229,7 +229,7 @@ fn toy_cars_are_objects_for_meta_learning() {
     let count = || drawn.set(drawn.get() + 1);
     ToyCar::write_objects(&gpu, folder.path(), 6, 3, 16, &count).unwrap();
     assert_eq!(drawn.get(), 18);
-    let objects = Objects::open(folder.path(), &Splits::Found, Opening::default()).unwrap();
+    let objects = Objects::open(folder.path(), &Splits::Found, OpenOptions::default()).unwrap();
     assert_eq!((objects.train.len(), objects.test.len()), (5, 1));
     assert_eq!((objects.size, objects.most_views()), ([16, 16], 3));
     assert_eq!(objects.test[0].name, "car_004");

@@ -18,7 +18,7 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
-use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, Show};
+use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, RenderMode};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
 use kiln::step_state::StepState;
@@ -225,7 +225,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             let field = Field::of_passes(gpu.profile(), &config).unwrap().remove(0);
             let parameters = FieldParameters::new(gpu, &field).unwrap();
             let grid = OccupancyGrid::of_config(gpu, &config, &field).unwrap();
-            let grid = grid.unwrap().strict();
+            let grid = grid.unwrap().with_fixed_threshold();
             grid.update(gpu, &field, &parameters).unwrap();
             Teacher::new(config.clone(), field, parameters)
         });
@@ -239,7 +239,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.export_ema(&renderer.parameters).unwrap();
         renderer.begin(&camera, None, true).unwrap();
-        for show in [Show::Color, Show::Occupancy] {
+        for show in [RenderMode::Color, RenderMode::Occupancy] {
             if renderer.can_show(show) {
                 let shading = Shading {
                     show,

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use glam::{DMat3, DVec3};
 
-use super::key_frames::{KeyFrames, Look};
-use super::{CameraPath, CameraPathError, Model, Pose, View, Views};
+use super::key_frames::{KeyFrames, ViewTarget};
+use super::{CameraPath, CameraPathError, Model, Pose, CameraState, Views};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::files::replace_file;
@@ -33,9 +33,9 @@ pub struct Draft {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KeyFrame {
     pub(super) time: f64,
-    pub(super) view: View,
+    pub(super) view: CameraState,
     /// Target and up direction, if the pose was given by them.
-    pub(super) look: Option<Look>,
+    pub(super) look: Option<ViewTarget>,
 }
 
 impl KeyFrame {
@@ -128,7 +128,7 @@ impl Draft {
         }
         let times: Vec<f64> = self.keys.iter().map(|k| k.time).collect();
         let views = self.keys.iter().map(|k| k.view).collect();
-        let looks: Vec<Option<Look>> = self.keys.iter().map(|k| k.look).collect();
+        let looks: Vec<Option<ViewTarget>> = self.keys.iter().map(|k| k.look).collect();
         let period = self.period();
         Some(CameraPath {
             file: file.to_owned(),
@@ -223,9 +223,9 @@ impl Draft {
 }
 
 /// The pose and zoom of `camera`.
-fn view_of(camera: &Camera) -> Option<View> {
+fn view_of(camera: &Camera) -> Option<CameraState> {
     let rows = camera.world_from_camera;
-    Some(View {
+    Some(CameraState {
         pose: Pose::from_rows(rows).ok()?,
         extent: f64::from(camera.height) / f64::from(camera.focal[1]),
     })

@@ -2,10 +2,10 @@
 
 use glam::{DQuat, DVec3};
 
-use super::json::{Fields, Place};
+use super::json::{Fields, Location};
 use super::key_frames::KeyFrames;
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, DEFAULT_FPS, MAX_FRAMES, Model, View, Views};
+use super::{CameraPath, CameraPathError, DEFAULT_FPS, MAX_FRAMES, Model, CameraState, Views};
 use super::{extent_of_angle, list};
 
 /// Default time between key frames in seconds, since the file has no times.
@@ -23,7 +23,7 @@ const CAMERA: DQuat = DQuat::from_xyzw(1.0, 0.0, 0.0, 0.0);
 /// Rendering settings such as aperture and glow are ignored.
 pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     let view = |(index, value)| {
-        let key = Fields::of(whole.path, Place::Of("path", index), value)?;
+        let key = Fields::of(whole.path, Location::Of("path", index), value)?;
         let missing = |what: &str| key.error(format!("{what} is missing: see docs/camera-path.md"));
         let rotation: [f64; 4] = key
             .vector("R")?
@@ -40,10 +40,10 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
             rotation: rotation.normalize(),
         };
         let extent = extent_of_angle(&key, key.required("fov", "vertical degrees")?)?;
-        Ok(View { pose, extent })
+        Ok(CameraState { pose, extent })
     };
     let frames = list(whole, "path", "key frame")?;
-    let views: Vec<View> = frames
+    let views: Vec<CameraState> = frames
         .iter()
         .enumerate()
         .map(view)

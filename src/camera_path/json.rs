@@ -12,7 +12,7 @@ const MAX_VALUE: f64 = 1e9;
 
 /// An object in a file.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place {
+pub(super) enum Location {
     File,
     KeyFrame(usize),
     /// An entry of the list with this key.
@@ -23,20 +23,20 @@ pub(super) enum Place {
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     pub path: &'a Path,
-    place: Place,
+    place: Location,
     map: &'a Map<String, Value>,
 }
 
-fn error(path: &Path, place: Place, message: String) -> CameraPathError {
+fn error(path: &Path, place: Location, message: String) -> CameraPathError {
     let path = path.to_owned();
     match place {
-        Place::File => CameraPathError::File { path, message },
-        Place::KeyFrame(index) => CameraPathError::KeyFrame {
+        Location::File => CameraPathError::File { path, message },
+        Location::KeyFrame(index) => CameraPathError::KeyFrame {
             path,
             index,
             message,
         },
-        Place::Of(list, index) => CameraPathError::Frame {
+        Location::Of(list, index) => CameraPathError::Frame {
             path,
             list,
             index,
@@ -47,7 +47,7 @@ fn error(path: &Path, place: Place, message: String) -> CameraPathError {
 
 impl<'a> Fields<'a> {
     /// `value`, which should be an object.
-    pub fn of(path: &'a Path, place: Place, value: &'a Value) -> Result<Self, CameraPathError> {
+    pub fn of(path: &'a Path, place: Location, value: &'a Value) -> Result<Self, CameraPathError> {
         let map = value.as_object().ok_or_else(|| {
             let message = format!("should be an object in braces, found {}", kind(value));
             error(path, place, message)

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::draft::{Draft, KeyFrame};
-use super::json::{Fields, Place};
-use super::key_frames::{LEAST_GAP, Look};
+use super::json::{Fields, Location};
+use super::key_frames::{LEAST_GAP, ViewTarget};
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, Model, View, read_text};
+use super::{CameraPath, CameraPathError, Model, CameraState, read_text};
 use super::{extent_of_angle, fps, list, size};
 use crate::aabb::Aabb;
 
@@ -23,7 +23,7 @@ impl Draft {
             message: message.to_owned(),
         };
         let root = super::parse_json(file, &text)?;
-        let whole = Fields::of(file, Place::File, &root)?;
+        let whole = Fields::of(file, Location::File, &root)?;
         if !whole.has("key_frames") {
             // Report its faults first, if it is not a path of another program.
             CameraPath::parse(file, &text)?;
@@ -69,7 +69,7 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     let shared = extent(whole, model)?;
     let mut keys: Vec<KeyFrame> = Vec::new();
     for (index, value) in list(whole, "key_frames", "key frame")?.iter().enumerate() {
-        let key = Fields::of(whole.path, Place::KeyFrame(index), value)?;
+        let key = Fields::of(whole.path, Location::KeyFrame(index), value)?;
         key.only(&[
             "time",
             "transform_matrix",
@@ -98,7 +98,7 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
                      here and for the whole file",
             ),
         })?;
-        let view = View { pose, extent };
+        let view = CameraState { pose, extent };
         keys.push(KeyFrame { time, view, look });
     }
     let draft = Draft {
@@ -155,7 +155,7 @@ fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError>
 }
 
 /// The pose of a key frame, given by a matrix or by eye and target.
-fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
+fn pose(key: &Fields) -> Result<(Pose, Option<ViewTarget>), CameraPathError> {
     let looks = key.vector("eye")?.zip(key.vector("target")?);
     match (key.matrix("transform_matrix")?, looks) {
         (Some(_), _) if ["eye", "target", "up"].iter().any(|k| key.has(k)) => {
@@ -172,7 +172,7 @@ fn pose(key: &Fields) -> Result<(Pose, Option<Look>), CameraPathError> {
         }
         (None, Some((eye, target))) => {
             let up = key.vector("up")?.unwrap_or([0.0, 0.0, 1.0]);
-            let look = Look {
+            let look = ViewTarget {
                 target: target.into(),
                 up: up.into(),
             };

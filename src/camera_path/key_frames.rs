@@ -2,7 +2,7 @@
 
 use glam::DVec3;
 
-use super::View;
+use super::CameraState;
 use super::pose::Pose;
 use super::spline::{Knots, hermite, rotation, turn};
 
@@ -14,7 +14,7 @@ pub(super) const LEAST_GAP: f64 = 1e-6;
 pub(super) struct KeyFrames {
     knots: Knots,
     looped: bool,
-    views: Vec<View>,
+    views: Vec<CameraState>,
     /// Velocities in world units per second.
     velocities: Vec<DVec3>,
     /// Angular velocities in radians per second around the camera's axes.
@@ -50,13 +50,13 @@ impl Curve {
 
 /// Target and up direction of a key frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Look {
+pub(super) struct ViewTarget {
     pub target: DVec3,
     pub up: DVec3,
 }
 
 /// The change `of` each pair of consecutive views.
-fn changes<V>(pairs: &[[View; 2]], of: impl Fn(&View, &View) -> V) -> Vec<V> {
+fn changes<V>(pairs: &[[CameraState; 2]], of: impl Fn(&CameraState, &CameraState) -> V) -> Vec<V> {
     pairs.iter().map(|[a, b]| of(a, b)).collect()
 }
 
@@ -65,8 +65,8 @@ impl KeyFrames {
     /// are given, the camera keeps looking at a point that moves from target to target.
     pub fn new(
         times: Vec<f64>,
-        views: Vec<View>,
-        looks: &[Option<Look>],
+        views: Vec<CameraState>,
+        looks: &[Option<ViewTarget>],
         period: Option<f64>,
     ) -> Self {
         Self::through(Knots::new(times, period), views, looks)
@@ -74,7 +74,7 @@ impl KeyFrames {
 
     /// The same key frames with every pose transformed by `map`; targets are dropped.
     pub fn mapped(&self, map: impl Fn(Pose) -> Pose) -> Self {
-        let map = |view: &View| View {
+        let map = |view: &CameraState| CameraState {
             pose: map(view.pose),
             ..*view
         };
@@ -82,16 +82,16 @@ impl KeyFrames {
         Self::through(self.knots.clone(), views, &[])
     }
 
-    fn through(knots: Knots, views: Vec<View>, looks: &[Option<Look>]) -> Self {
-        let looks: Option<Vec<Look>> = looks.iter().copied().collect();
+    fn through(knots: Knots, views: Vec<CameraState>, looks: &[Option<ViewTarget>]) -> Self {
+        let looks: Option<Vec<ViewTarget>> = looks.iter().copied().collect();
         let looks = looks
             .filter(|looks| looks.len() == views.len())
             .map(|looks| {
                 let curve =
-                    |of: fn(&Look) -> DVec3| Curve::new(&knots, looks.iter().map(of).collect());
+                    |of: fn(&ViewTarget) -> DVec3| Curve::new(&knots, looks.iter().map(of).collect());
                 [curve(|l| l.target), curve(|l| l.up.normalize_or(DVec3::Z))]
             });
-        let pairs: Vec<[View; 2]> = views
+        let pairs: Vec<[CameraState; 2]> = views
             .iter()
             .zip(views.iter().cycle().skip(1))
             .map(|(&a, &b)| [a, b])
@@ -111,7 +111,7 @@ impl KeyFrames {
     }
 
     /// The view `time` seconds after the first key frame.
-    pub fn at(&self, time: f64) -> View {
+    pub fn at(&self, time: f64) -> CameraState {
         let Some((segment, t, length)) = self.knots.find(time) else {
             return self.views[0];
         };
@@ -129,7 +129,7 @@ impl KeyFrames {
             let [target, up] = curves.each_ref().map(|c| c.at(ends, t, length));
             Pose::look_at(position, target, up).ok()
         });
-        View {
+        CameraState {
             pose: looking.unwrap_or_else(|| Pose {
                 position,
                 rotation: rotation([a.pose.rotation, b.pose.rotation], spins, t),

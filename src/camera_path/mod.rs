@@ -34,7 +34,7 @@ use crate::camera::{Camera, Lens};
 use crate::dataset::parse_poses;
 use crate::files::read_file;
 use crate::json_text::{JsonFault, kind, parse};
-use json::{Fields, Place};
+use json::{Fields, Location};
 use key_frames::KeyFrames;
 use pose::Pose;
 
@@ -70,7 +70,7 @@ enum Model {
 
 /// A camera's pose, and the zoom of its lens.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct View {
+struct CameraState {
     pose: Pose,
     /// Extent of the image's height in world units: at distance 1 for a perspective camera, at any distance for an
     /// orthographic one.
@@ -95,7 +95,7 @@ enum Views {
     /// Key frames to interpolate, in Instant-NGP's unit cube.
     UnitCube(Box<KeyFrames>),
     /// One view per frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
-    Dense(Vec<View>),
+    Dense(Vec<CameraState>),
     /// One camera per frame, in the world, each with its lens.
     Poses(Vec<Camera>),
 }
@@ -115,7 +115,7 @@ impl CameraPath {
     /// As [`Self::read`].
     pub fn parse(file: &Path, text: &[u8]) -> Result<Self, CameraPathError> {
         let root = parse_json(file, text)?;
-        let whole = Fields::of(file, Place::File, &root)?;
+        let whole = Fields::of(file, Location::File, &root)?;
         if whole.has("key_frames") {
             let (model, draft) = key_frame_file::parse(&whole)?;
             let path = draft
@@ -234,7 +234,7 @@ impl CameraPath {
         if !(fps > 0.0 && fps <= MAX_FPS) {
             return Err(refuse(format!("{fps} frames per second: {FPS_RANGE}")));
         }
-        let frame = |i: usize, view: &View| TimedCamera {
+        let frame = |i: usize, view: &CameraState| TimedCamera {
             time: i as f64 / fps,
             camera: self.model.camera(view, size),
         };
@@ -278,7 +278,7 @@ fn in_size(camera: &Camera, [width, height]: [u32; 2]) -> Camera {
 const FPS_RANGE: &str = "give a number above 0, at most 1000";
 
 impl Model {
-    fn camera(self, view: &View, [width, height]: [u32; 2]) -> Camera {
+    fn camera(self, view: &CameraState, [width, height]: [u32; 2]) -> Camera {
         use std::f64::consts::{PI, TAU};
         let (w, h) = (f64::from(width), f64::from(height));
         let focal = match self {

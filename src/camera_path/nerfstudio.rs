@@ -4,9 +4,9 @@ use std::path::Path;
 
 use glam::DVec3;
 
-use super::json::{Fields, Place};
+use super::json::{Fields, Location};
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, Model, View, Views};
+use super::{CameraPath, CameraPathError, Model, CameraState, Views};
 use super::{extent_of_angle, fps, list, parse_json, read_text, size};
 
 /// Parse an object with `camera_path`; keys that do not affect the cameras are ignored.
@@ -23,7 +23,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         }
     };
     let view = |(index, value)| {
-        let frame = Fields::of(whole.path, Place::Of("camera_path", index), value)?;
+        let frame = Fields::of(whole.path, Location::Of("camera_path", index), value)?;
         let rows = frame.flat_matrix("camera_to_world")?.ok_or_else(|| {
             frame.error("`camera_to_world` is missing: expected 16 numbers, row by row")
         })?;
@@ -34,7 +34,7 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
         } else {
             extent_of_angle(&frame, frame.required("fov", "vertical degrees")?)?
         };
-        Ok(View { pose, extent })
+        Ok(CameraState { pose, extent })
     };
     let frames = list(whole, "camera_path", "frame")?;
     Ok(CameraPath {
@@ -89,7 +89,7 @@ impl FrameTransform {
         scale: &str,
     ) -> Result<Option<Self>, CameraPathError> {
         let root = parse_json(file, &read_text(file)?)?;
-        let whole = Fields::of(file, Place::File, &root)?;
+        let whole = Fields::of(file, Location::File, &root)?;
         let factor = whole.number(scale)?;
         let Some(rows) = whole.matrix(transform)? else {
             return Ok(None);

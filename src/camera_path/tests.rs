@@ -308,7 +308,7 @@ fn documented_files_are_read() {
 fn a_steady_turn_stays_steady() {
     let key = |i: u8| {
         let turn = DQuat::from_rotation_z(f64::from(i) * 1.5);
-        View {
+        CameraState {
             pose: Pose {
                 position: turn * DVec3::X,
                 rotation: turn,
@@ -331,7 +331,7 @@ fn a_steady_turn_stays_steady() {
 }
 
 /// Random key frames: gaps of 0.1 to 3 s, any rotation, extents over three orders of magnitude.
-fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<View>, Option<f64>)> {
+fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<CameraState>, Option<f64>)> {
     let key = (
         0.1..3.0_f64,
         prop::array::uniform3(-5.0..5.0_f64),
@@ -357,7 +357,7 @@ fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<View>, Option<f64>)> {
                     position: position.into(),
                     rotation,
                 };
-                views.push(View {
+                views.push(CameraState {
                     pose,
                     extent: zoom.exp(),
                 });
@@ -370,7 +370,7 @@ fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<View>, Option<f64>)> {
 }
 
 /// Distance of two views, ignoring the sign of the quaternions.
-fn distance(a: &View, b: &View) -> f64 {
+fn distance(a: &CameraState, b: &CameraState) -> f64 {
     let angle = turn(a.pose.rotation, b.pose.rotation).length();
     (a.pose.position - b.pose.position).length() + angle + (a.extent / b.extent).ln().abs()
 }
@@ -415,11 +415,11 @@ proptest! {
             let time = times[i] - times[0] + period.unwrap_or(0.0);
             let [before, at, after] = [-H, 0.0, H].map(|h| keys.at(time + h));
             let close = |a: DVec3, b: DVec3| (a - b).length() < 3e-3 * (1.0 + a.length());
-            let speed = |a: &View, b: &View| (b.pose.position - a.pose.position) / H;
+            let speed = |a: &CameraState, b: &CameraState| (b.pose.position - a.pose.position) / H;
             prop_assert!(close(speed(&before, &at), speed(&at, &after)));
-            let spin = |a: &View, b: &View| turn(a.pose.rotation, b.pose.rotation) / H;
+            let spin = |a: &CameraState, b: &CameraState| turn(a.pose.rotation, b.pose.rotation) / H;
             prop_assert!(close(spin(&before, &at), spin(&at, &after)), "{} {}", spin(&before, &at), spin(&at, &after));
-            let zoom = |a: &View, b: &View| DVec3::X * ((b.extent / a.extent).ln() / H);
+            let zoom = |a: &CameraState, b: &CameraState| DVec3::X * ((b.extent / a.extent).ln() / H);
             prop_assert!(close(zoom(&before, &at), zoom(&at, &after)));
         }
     }

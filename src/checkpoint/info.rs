@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{ConfigError, ResolvedConfig};
-use crate::dataset::Opening;
+use crate::dataset::OpenOptions;
 use crate::gpu::GpuError;
 
 /// An error of a checkpoint.
@@ -121,8 +121,8 @@ impl Info {
 
     /// The options with which its dataset was opened.
     #[must_use]
-    pub fn opening(&self) -> Opening {
-        Opening {
+    pub fn opening(&self) -> OpenOptions {
+        OpenOptions {
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
         }

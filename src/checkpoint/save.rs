@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, View};
 use super::contents::has_non_finite;
 use super::layout::{self};
 use super::{CheckpointError, FORMAT, Info, STATE};
-use crate::dataset::Opening;
+use crate::dataset::OpenOptions;
 use crate::field::Field;
 use crate::files::replace_file;
 use crate::gpu::{Buffer, Gpu, GpuError};
@@ -164,7 +164,7 @@ pub struct Source<'a> {
     /// Path of the dataset.
     pub dataset: &'a str,
     /// The options with which it was opened.
-    pub opening: Opening,
+    pub opening: OpenOptions,
     /// Indices of the training views; empty for all.
     pub train_views: &'a [usize],
     /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.

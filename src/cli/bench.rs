@@ -15,16 +15,16 @@ use super::Terminal;
 use crate::camera::Camera;
 use crate::config::{Budget, ConfigOptions, SceneHints};
 use crate::dataset::{Image, Split};
-use crate::gpu::{AdapterClass, Gpu, GpuError, Stage, profile};
+use crate::gpu::{AdapterClass, Gpu, GpuError, Stage, time_stages};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::render::Renderer;
 use crate::scene::DemoScene;
 use crate::scene_frame::SceneFrame;
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale};
 use crate::step_state::StepState;
 use crate::text::si;
-use crate::train::{Advance, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
+use crate::train::{StepStatus, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
 use cost::{Cost, cost, samples_of};
 use peak::{PeakRates, report_peak};
 
@@ -85,9 +85,9 @@ fn train_to(trainer: &mut Trainer, until: u32) -> Result<Vec<Progress>, TrainErr
     let mut events = Vec::new();
     loop {
         match trainer.advance(until, &mut events)? {
-            Advance::Submitted => {}
-            Advance::Busy => trainer.wait()?,
-            Advance::Reached => break,
+            StepStatus::Submitted => {}
+            StepStatus::Busy => trainer.wait()?,
+            StepStatus::Reached => break,
         }
     }
     trainer.pause(&mut events)?;
@@ -231,7 +231,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     let mut times: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     let profiling = Instant::now();
     for _ in 0..args.repeats {
-        for (index, time) in profile(gpu, &all)?.iter().enumerate() {
+        for (index, time) in time_stages(gpu, &all)?.iter().enumerate() {
             times.entry(index).or_default().push(time.seconds);
         }
         if profiling.elapsed() > PROFILED {

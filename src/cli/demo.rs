@@ -10,9 +10,9 @@ use crate::camera_path::orbit;
 use crate::dataset::Dataset;
 use crate::gpu::AdapterClass;
 use crate::render::Channel;
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::open::open_run;
-use crate::session::render::{How, View, look, render_all};
+use crate::session::render::{RenderSettings, View, pixel_options, render_all};
 use crate::session::sink::Sink;
 use crate::session::{
     self, Error, FitOptions, MetaEvalOptions, MetaOptions, Observer, ObserverExt, Result,
@@ -102,8 +102,8 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     }
     let views = View::of(&frames);
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
-    let look = look(terminal, &mut opened.renderer, &views, true)?;
-    let _listener = terminal.listens();
+    let look = pixel_options(terminal, &mut opened.renderer, &views, true)?;
+    let _listener = terminal.listen_for_cancel();
     let mut sinks = channels
         .iter()
         .map(|&c| {
@@ -117,7 +117,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         .collect::<Result<Vec<Sink>>>()?;
     let view = args.out.join("view.png");
     let mut still = Some(Sink::still(&view, Channel::Rgb));
-    let how = How {
+    let how = RenderSettings {
         normals: true,
         per_side: 1,
     };

@@ -2,7 +2,7 @@
 
 use super::Terminal;
 use crate::gpu::{AdapterClass, GpuError, list_adapters};
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{ObserverExt as _, Result};
 use crate::text::bytes;
 

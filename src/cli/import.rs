@@ -10,7 +10,7 @@ use crate::checkpoint::{Info, save_parameters};
 use crate::config::{Background, DensityActivation, RayDirection, Spacing};
 use crate::import::{RayOptions, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
 use crate::run::RunDir;
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{Error, ObserverExt as _, Result};
 
 #[derive(Debug, clap::Args)]

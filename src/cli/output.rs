@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::interrupt::{self, Incomplete};
 use crate::gpu::{Gpu, GpuError, GpuOptions};
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Level, Observer, ObserverExt as _, Result, Scale, Task};
 
 /// The terminal that the program runs in, and the device that its flags name.
@@ -110,11 +110,11 @@ impl Observer for Terminal {
         interrupt::is_asked()
     }
 
-    fn listens(&self) -> Box<dyn Any> {
+    fn listen_for_cancel(&self) -> Box<dyn Any> {
         Box::new(interrupt::listen())
     }
 
-    fn writes(&self, path: &Path) -> Box<dyn Any> {
+    fn guard_incomplete_file(&self, path: &Path) -> Box<dyn Any> {
         Box::new(Incomplete::at(path))
     }
 }

@@ -7,7 +7,7 @@ use crate::aabb::Aabb;
 use crate::dataset::Split;
 use crate::render::Channel;
 use crate::session::Result;
-use crate::session::render::{Backdrop, DepthName, FrameRange, RenderOptions, Rendering};
+use crate::session::render::{RenderBackground, DepthEncoding, FrameRange, RenderOptions, Rendering};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +63,7 @@ pub(super) struct Args {
     channels: Vec<Channel>,
     /// Background: white, black, #rrggbb, or transparent (PNGs with alpha) [default: the run's]
     #[arg(long, value_name = "C")]
-    background: Option<Backdrop>,
+    background: Option<RenderBackground>,
     /// Render only what lies in this box, given by two corners in world units [default: as in the path]
     #[arg(long, value_name = "x,y,z,x,y,z", allow_hyphen_values = true)]
     crop: Option<Aabb>,
@@ -76,7 +76,7 @@ pub(super) struct Args {
     /// Write depth as shades of grey, 16-bit PNG, or EXR in world units; 0 means nothing was hit [default: shaded, or exr
     /// for an .exr file]
     #[arg(long, value_name = "shaded|png16|exr")]
-    depth_format: Option<DepthName>,
+    depth_format: Option<DepthEncoding>,
     /// Value of one world unit in 16-bit depth [default: 1000]
     #[arg(long, value_name = "S", value_parser = positive_number)]
     depth_scale: Option<f64>,

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use serde::Serialize;
 
 use super::{
-    Background, Budget, Cells, Config, DEFAULT_SCALE, DensityActivation, ForwardFacing, Length,
+    Background, Budget, Cells, Config, DEFAULT_SCALE, DensityActivation, ForwardFacing, LengthUnit,
     Ndc, PositionEncoding, Sampler, Spacing, Surroundings,
 };
 
@@ -82,7 +82,7 @@ impl Config {
         {
             self.training.opacity_loss.get_or_insert(OPACITY_LOSS);
         }
-        scene.settle_backgrounds(hints.surroundings);
+        scene.resolve_backgrounds(hints.surroundings);
         if self.training.near_steps > 0
             && in_world
             && let Some(distance) = hints.distance
@@ -91,7 +91,7 @@ impl Config {
             self.training.near_start.get_or_insert(start);
         }
         if hints.is_normalized || !in_world {
-            scene.length = Length::World;
+            scene.length = LengthUnit::World;
         }
         let length = scene.length;
         // With fewer samples a network of a grid costs more to update than to evaluate.
@@ -137,7 +137,7 @@ impl Config {
                     let coarse = is_long && self.meta.is_none();
                     coarse_steps.get_or_insert(if coarse { COARSE_STEPS } else { 0 });
                     let is_exp = pass.field.density_activation == DensityActivation::Exp;
-                    if is_long && is_exp && length == Length::Normalized {
+                    if is_long && is_exp && length == LengthUnit::Normalized {
                         pass.field.density_bias.get_or_insert(BIAS_IN_CASCADES);
                     }
                 }

@@ -18,7 +18,7 @@ pub struct Scene {
     pub offset: Option<[f64; 3]>,
     /// What density and distances are counted per inside.
     #[serde(default)]
-    pub length: Length,
+    pub length: LengthUnit,
     /// Side of the box in unit cubes, a power of two up to 128; the dataset's, else 1.
     #[serde(default)]
     pub aabb_scale: Option<u32>,
@@ -53,7 +53,7 @@ pub struct Scene {
 /// The unit of length that a field computes in, and that density is per.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Length {
+pub enum LengthUnit {
     /// World units, as they come: of imported models, of captures whose reader brings them to one size, of normalised device
     /// coordinates, and of configurations that say nothing else.
     #[default]
@@ -73,13 +73,13 @@ impl Scene {
     #[must_use]
     pub(crate) fn unit_cube(&self) -> (f64, [f64; 3]) {
         match self.length {
-            Length::World => (resolved(self.scale), resolved(self.offset)),
-            Length::Normalized => (DEFAULT_SCALE, [0.5; 3]),
+            LengthUnit::World => (resolved(self.scale), resolved(self.offset)),
+            LengthUnit::Normalized => (DEFAULT_SCALE, [0.5; 3]),
         }
     }
 
     /// Gives backgrounds that go by the images their colours.
-    pub(super) fn settle_backgrounds(&mut self, surroundings: Option<Surroundings>) {
+    pub(super) fn resolve_backgrounds(&mut self, surroundings: Option<Surroundings>) {
         self.background = self.background.over(surroundings);
         self.eval_background = match (self.eval_background, self.background) {
             // What a scene that fills its images leaves open is looked at as it was trained.

@@ -21,7 +21,7 @@ const IMAGES: &str = "images";
 
 /// The rule by which a name was resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum How {
+pub(super) enum MatchRule {
     /// As written, except for a missing extension.
     Exact,
     /// As written, with the first of several possible extensions.
@@ -40,7 +40,7 @@ pub(super) enum How {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Match {
     pub path: PathBuf,
-    pub how: How,
+    pub how: MatchRule,
 }
 
 /// Why a name is not resolved although files match.
@@ -128,9 +128,9 @@ impl Finder {
             return Ok(None);
         };
         if parts.join("/") != normalised(file_path) {
-            found.how = found.how.max(How::Tail);
+            found.how = found.how.max(MatchRule::Tail);
         }
-        if found.how >= How::Tail {
+        if found.how >= MatchRule::Tail {
             let name = file_path.replace('\\', "/");
             let first = self.guessed.entry(found.path.clone()).or_insert(name);
             if *first != file_path.replace('\\', "/") {
@@ -160,21 +160,21 @@ impl Finder {
 
     /// Whether `path` is one of several images that match `file_path`, which has no extension. `OpenEXR` files beside other
     /// images do not count: they hold other data than colour.
-    fn ending_of(&mut self, path: &Path, file_path: &str) -> How {
+    fn ending_of(&mut self, path: &Path, file_path: &str) -> MatchRule {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return How::Exact;
+            return MatchRule::Exact;
         };
         let name = name.to_string_lossy();
         if normalised(file_path).ends_with(&*name) {
-            return How::Exact;
+            return MatchRule::Exact;
         }
         let stem = folded(without_ending(&name));
         let is_other = |other: &&String| is_read(other) && ending(Path::new(other)) != "exr";
         let twins = self.listing(folder).stems.get(&stem);
         if twins.is_some_and(|names| names.iter().filter(is_other).count() > 1) {
-            How::FirstOfSeveral
+            MatchRule::FirstOfSeveral
         } else {
-            How::Exact
+            MatchRule::Exact
         }
     }
 
@@ -202,7 +202,7 @@ impl Finder {
             };
             if let Some(mut found) = self.in_folder(&folder, name)? {
                 if start > 0 {
-                    found.how = How::Tail;
+                    found.how = MatchRule::Tail;
                 }
                 return Ok(Some(found));
             }
@@ -222,7 +222,7 @@ impl Finder {
         let alone = self.folder(root, &[IMAGES])?;
         let found = alone.map(|folder| self.in_folder(&folder, name));
         Ok(found.transpose()?.flatten().map(|found| Match {
-            how: How::Deeper,
+            how: MatchRule::Deeper,
             ..found
         }))
     }
@@ -248,7 +248,7 @@ impl Finder {
                 continue;
             };
             if let Some(found) = self.in_folder(&inner, name)? {
-                let how = How::Deeper;
+                let how = MatchRule::Deeper;
                 let found = Match { how, ..found };
                 if sub == IMAGES {
                     return Ok(Some(found));
@@ -281,7 +281,7 @@ impl Finder {
         let listing = self.listing(folder);
         if let Some(names) = listing.files.get(&folded(name)) {
             let how = |found: &str| {
-                if found == name { How::Exact } else { How::Case }
+                if found == name { MatchRule::Exact } else { MatchRule::Case }
             };
             let found = names.iter().find(|found| *found == name);
             return match (found, names.as_slice()) {
@@ -313,7 +313,7 @@ impl Finder {
             let fitting: Vec<&String> = names.iter().filter(tier).collect();
             let matches = fitting.into_iter().map(|name| Match {
                 path: folder.join(name),
-                how: How::Ending,
+                how: MatchRule::Ending,
             });
             if let Some(found) = one_of(matches.collect())? {
                 return Ok(Some(found));
@@ -414,7 +414,7 @@ mod tests {
     }
 
     /// The file that `name` resolves to in `folder`, and by which rule.
-    fn found(folder: &tempfile::TempDir, name: &str) -> Option<(String, How)> {
+    fn found(folder: &tempfile::TempDir, name: &str) -> Option<(String, MatchRule)> {
         let found = Finder::default().find(folder.path(), name).unwrap()?;
         let path = found.path.strip_prefix(folder.path()).unwrap();
         let path = path.to_string_lossy().replace('\\', "/");
@@ -431,16 +431,16 @@ mod tests {
         let is = |name: &str, path: &str, how| {
             assert_eq!(found(&all, name), Some((path.to_owned(), how)), "{name}");
         };
-        is("images/a.png", "images/a.png", How::Exact);
-        is("./images\\a.png", "images/a.png", How::Exact);
-        is("images/A.PNG", "images/A.PNG", How::Exact);
-        is("Images/a.png", "images/a.png", How::Exact);
-        is("images/a.JPG", "images/a.jpg", How::Case);
-        is("other/a.png", "a.png", How::Tail);
-        is("/home/x/set/images/a.jpg", "images/a.jpg", How::Tail);
-        is("C:\\Users\\x\\images\\a.png", "images/a.png", How::Tail);
-        is("../../images/a.png", "images/a.png", How::Tail);
-        is("images/a", "images/a.png", How::FirstOfSeveral);
+        is("images/a.png", "images/a.png", MatchRule::Exact);
+        is("./images\\a.png", "images/a.png", MatchRule::Exact);
+        is("images/A.PNG", "images/A.PNG", MatchRule::Exact);
+        is("Images/a.png", "images/a.png", MatchRule::Exact);
+        is("images/a.JPG", "images/a.jpg", MatchRule::Case);
+        is("other/a.png", "a.png", MatchRule::Tail);
+        is("/home/x/set/images/a.jpg", "images/a.jpg", MatchRule::Tail);
+        is("C:\\Users\\x\\images\\a.png", "images/a.png", MatchRule::Tail);
+        is("../../images/a.png", "images/a.png", MatchRule::Tail);
+        is("images/a", "images/a.png", MatchRule::FirstOfSeveral);
         // Both `a.png` and `A.PNG` match in another case.
         assert!(refused(&all, "images/a.Png").contains("A.PNG"));
     }
@@ -451,7 +451,7 @@ mod tests {
         let (path, how) = found(&set, "images/ph\u{f3}t\u{f6} 0.png").unwrap();
         assert_eq!(
             (path.as_str(), how),
-            ("images/pho\u{301}to\u{308} 0.png", How::Case)
+            ("images/pho\u{301}to\u{308} 0.png", MatchRule::Case)
         );
         assert!(found(&set, "images/photo 0.png").is_none());
     }
@@ -479,14 +479,14 @@ mod tests {
         let is = |name: &str, path: &str, how| {
             assert_eq!(found(&set, name), Some((path.to_owned(), how)), "{name}");
         };
-        is("x/IMG_1.jpg", "x/IMG_1.JPG", How::Case);
-        is("X/img_1.png", "x/IMG_1.JPG", How::Ending);
-        is("x/IMG_2.png", "x/IMG_2.jpeg", How::Ending);
+        is("x/IMG_1.jpg", "x/IMG_1.JPG", MatchRule::Case);
+        is("X/img_1.png", "x/IMG_1.JPG", MatchRule::Ending);
+        is("x/IMG_2.png", "x/IMG_2.jpeg", MatchRule::Ending);
         let text = refused(&set, "x/3.png");
         assert!(text.contains("3.jpg") && text.contains("3.webp"), "{text}");
-        is("x/4.jpg", "x/4.HEIC", How::Ending);
+        is("x/4.jpg", "x/4.HEIC", MatchRule::Ending);
         // A converted image beside it is preferred, since it can be read.
-        is("x/5.heic", "x/5.jpg", How::Ending);
+        is("x/5.heic", "x/5.jpg", MatchRule::Ending);
         assert_eq!(found(&set, "x/6.jpg"), None);
         // An extension that is not an image's is part of the name.
         assert_eq!(found(&set, "x/3.txt"), None);
@@ -503,7 +503,7 @@ mod tests {
         let is = |name: &str, path: &str| {
             assert_eq!(
                 found(&set, name),
-                Some((path.to_owned(), How::Deeper)),
+                Some((path.to_owned(), MatchRule::Deeper)),
                 "{name}"
             );
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::pixel_format::{ending, images_in, is_image};
 
 /// A format and how to convert it.
-pub(super) struct Known {
+pub(super) struct ConvertibleFormat {
     pub name: &'static str,
     pub advice: &'static str,
 }
@@ -17,7 +17,7 @@ const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-proc
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// Formats recognised by the contents of a folder: all names of one of the lists exist.
-const FOLDERS: [(&[&[&str]], Known); 8] = [
+const FOLDERS: [(&[&[&str]], ConvertibleFormat); 8] = [
     (
         &[
             &["sparse/0"],
@@ -29,7 +29,7 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
             &["distorted/sparse"],
             &["database.db"],
         ],
-        Known {
+        ConvertibleFormat {
             name: "COLMAP data",
             advice: CONVERT,
         },
@@ -39,7 +39,7 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
             &["rgb", "pose", "intrinsics.txt"],
             &["rgb", "pose", "bbox.txt"],
         ],
-        Known {
+        ConvertibleFormat {
             name: "NSVF data",
             advice: "write its intrinsics.txt and pose/*.txt (camera-to-world; negate the second and third columns) \
                      as transforms_train.json, transforms_val.json and transforms_test.json of the images 0_*, 1_* and 2_*",
@@ -47,7 +47,7 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
     ),
     (
         &[&["cameras_sphere.npz"], &["cameras.npz"]],
-        Known {
+        ConvertibleFormat {
             name: "DTU data as NeuS and IDR write it",
             advice: "write its projection matrices as a transforms.json",
         },
@@ -57,35 +57,35 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
             &["keyframes/corrected_cameras"],
             &["keyframes/cameras", "keyframes/images"],
         ],
-        Known {
+        ConvertibleFormat {
             name: "a Polycam export",
             advice: BY_PROCESS_DATA,
         },
     ),
     (
         &[&["EXR_RGBD", "metadata.json"], &["rgbd", "metadata"]],
-        Known {
+        ConvertibleFormat {
             name: "a Record3D export",
             advice: BY_PROCESS_DATA,
         },
     ),
     (
         &[&["bundle.out"], &["bundle/bundle.out"]],
-        Known {
+        ConvertibleFormat {
             name: "Bundler data",
             advice: CONVERT,
         },
     ),
     (
         &[&["dense/sparse"], &["dense/images"]],
-        Known {
+        ConvertibleFormat {
             name: "Phototourism data",
             advice: CONVERT,
         },
     ),
     (
         &[&["train/intrinsics", "train/pose"]],
-        Known {
+        ConvertibleFormat {
             name: "NeRF++ data",
             advice: "write its train/pose/*.txt and train/intrinsics/*.txt as a transforms.json",
         },
@@ -93,51 +93,51 @@ const FOLDERS: [(&[&[&str]], Known); 8] = [
 ];
 
 /// Formats recognised by the extension of a file that is given in place of a dataset.
-const FILES: [(&[&str], Known); 5] = [
+const FILES: [(&[&str], ConvertibleFormat); 5] = [
     (
         &["mp4", "mov", "avi", "mkv", "webm", "m4v"],
-        Known {
+        ConvertibleFormat {
             name: "a video",
             advice: "make posed images from it with nerfstudio's ns-process-data video",
         },
     ),
     (
         &["ply", "splat", "spz", "sog"],
-        Known {
+        ConvertibleFormat {
             name: "a point cloud or Gaussian splats",
             advice: "give the posed images it was made from",
         },
     ),
     (
         &["ingp", "msgpack"],
-        Known {
+        ConvertibleFormat {
             name: "an Instant-NGP snapshot",
             advice: "give the folder of images it was trained on",
         },
     ),
     (
         &["zip", "tar", "gz", "7z"],
-        Known {
+        ConvertibleFormat {
             name: "an archive",
             advice: "unpack it and give the folder",
         },
     ),
     (
         &["safetensors"],
-        Known {
+        ConvertibleFormat {
             name: "a checkpoint",
             advice: "give its run directory to inspect, eval or render, or to train --resume",
         },
     ),
 ];
 
-const SINGLE_IMAGE: Known = Known {
+const SINGLE_IMAGE: ConvertibleFormat = ConvertibleFormat {
     name: "a single image",
     advice: "give the folder that holds a transforms.json",
 };
 
 /// The format of a folder without a transforms file.
-pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
+pub(super) fn of_folder(root: &Path) -> Option<&'static ConvertibleFormat> {
     let holds = |names: &&[&str]| names.iter().all(|name| root.join(name).exists());
     FOLDERS
         .iter()
@@ -146,7 +146,7 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static Known> {
 }
 
 /// The format of a file that is not JSON.
-pub(super) fn of_file(path: &Path) -> Option<&'static Known> {
+pub(super) fn of_file(path: &Path) -> Option<&'static ConvertibleFormat> {
     if is_image(path) {
         return Some(&SINGLE_IMAGE);
     }

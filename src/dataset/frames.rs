@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use super::find_image::{How, as_written, normalised, without_dot, without_ending};
+use super::find_image::{MatchRule, as_written, normalised, without_dot, without_ending};
 use super::image::image_size;
 use super::json::{Document, Fields};
 use super::{
@@ -183,12 +183,12 @@ fn find_image(
         return Ok(None);
     };
     let note = match found.how {
-        How::Exact => return Ok(Some(found.path)),
-        How::FirstOfSeveral => Note::SeveralEndings,
-        How::Case => Note::OtherCase,
-        How::Ending => Note::OtherEnding,
-        How::Tail => Note::Moved,
-        How::Deeper => Note::Deeper,
+        MatchRule::Exact => return Ok(Some(found.path)),
+        MatchRule::FirstOfSeveral => Note::SeveralEndings,
+        MatchRule::Case => Note::OtherCase,
+        MatchRule::Ending => Note::OtherEnding,
+        MatchRule::Tail => Note::Moved,
+        MatchRule::Deeper => Note::Deeper,
     };
     notes.add(note, || {
         format!("{} is {}", fields.place(), shown(&found.path))

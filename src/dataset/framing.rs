@@ -26,7 +26,7 @@ pub const CELLS: f64 = 128.0;
 /// Arrangement of the cameras; lengths in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "layout")]
-pub enum Layout {
+pub enum CameraLayout {
     /// The cameras look at a common point, from all around or from one side.
     Around {
         /// The point nearest to their optical axes.
@@ -54,7 +54,7 @@ pub enum Layout {
     },
 }
 
-impl Layout {
+impl CameraLayout {
     /// The layout of `cameras`; `None` for a single camera, for all at one point, and for poses that look reversed.
     #[must_use]
     pub fn of(cameras: &[Camera]) -> Option<Self> {
@@ -226,7 +226,7 @@ pub struct Framing {
     pub aabb_scale: u32,
     /// The camera layout that it is derived from.
     #[serde(flatten)]
-    pub layout: Layout,
+    pub layout: CameraLayout,
     /// Number of cameras.
     pub cameras: usize,
 }
@@ -236,13 +236,13 @@ impl Framing {
     /// images (`filled`), they also show what lies behind an object, so the box reaches at least twice as far as the cameras.
     #[must_use]
     pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
-        Self::of_layout(Layout::of(cameras)?, cameras.len(), aabb_scale, filled)
+        Self::of_layout(CameraLayout::of(cameras)?, cameras.len(), aabb_scale, filled)
     }
 
     /// The same for a number of `cameras` in `layout`.
     #[must_use]
     pub fn of_layout(
-        layout: Layout,
+        layout: CameraLayout,
         cameras: usize,
         aabb_scale: Option<u32>,
         filled: bool,
@@ -262,7 +262,7 @@ impl Framing {
 
     /// For cameras around an object, a single cube that reaches twice as far as the cameras, which needs few samples per ray.
     pub(super) fn as_one_cube(self) -> Self {
-        let Layout::Around {
+        let CameraLayout::Around {
             focus, distance, ..
         } = self.layout
         else {
@@ -336,19 +336,19 @@ impl Framing {
     pub fn reason(&self) -> String {
         let cameras = format!("{} cameras", self.cameras);
         match self.layout {
-            Layout::Around {
+            CameraLayout::Around {
                 focus, distance, ..
             } => format!(
                 "{cameras} look at {} from about {} away",
                 point(focus, distance),
                 short(distance)
             ),
-            Layout::InsideOut { center, radius } => format!(
+            CameraLayout::InsideOut { center, radius } => format!(
                 "{cameras} look in all directions from within {} of {}",
                 short(radius),
                 point(center, radius)
             ),
-            Layout::OneWay { center, radius, .. } => format!(
+            CameraLayout::OneWay { center, radius, .. } => format!(
                 "{cameras} look one way from within {} of {}",
                 short(radius),
                 point(center, radius)
@@ -358,17 +358,17 @@ impl Framing {
 }
 
 /// Side of a box in unit cubes, if no file gives it.
-fn side(layout: &Layout, filled: bool) -> u32 {
+fn side(layout: &CameraLayout, filled: bool) -> u32 {
     match *layout {
-        Layout::Around {
+        CameraLayout::Around {
             distance, radius, ..
         } if filled => {
             let cubes = (2.0 * distance / (ROOM * radius)).clamp(1.0, f64::from(MAX_AABB_SCALE));
             (cubes.ceil() as u32).next_power_of_two()
         }
-        Layout::Around { .. } => 1,
-        Layout::InsideOut { .. } => 4 * ONE_WAY,
-        Layout::OneWay { .. } => ONE_WAY,
+        CameraLayout::Around { .. } => 1,
+        CameraLayout::InsideOut { .. } => 4 * ONE_WAY,
+        CameraLayout::OneWay { .. } => ONE_WAY,
     }
 }
 
@@ -486,7 +486,7 @@ mod tests {
         }
         let found = Framing::of(&walk, None, true).unwrap();
         assert!(
-            matches!(found.layout, Layout::InsideOut { .. }),
+            matches!(found.layout, CameraLayout::InsideOut { .. }),
             "{found:?}"
         );
         assert!(
@@ -507,7 +507,7 @@ mod tests {
             })
             .collect();
         let found = Framing::of(&cameras, None, true).unwrap();
-        assert!(matches!(found.layout, Layout::OneWay { .. }), "{found:?}");
+        assert!(matches!(found.layout, CameraLayout::OneWay { .. }), "{found:?}");
         // The box lies in front of them.
         assert!(0.5 - found.offset[2] < 0.0, "{found:?}");
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::Frame;
 use super::error::DatasetError;
-use super::pixel_format::{self, Kind, jpeg_is_complete, kind_of};
+use super::pixel_format::{self, StoredFormat, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
 use crate::text::escaped;
 
@@ -54,8 +54,8 @@ pub fn load_with_contents(
     frames: &[Frame],
     downscale: u32,
     progress: &(dyn Fn() + Sync),
-) -> Result<(Vec<Image>, Vec<Content>), DatasetError> {
-    let all: Vec<(Image, Content)> = frames
+) -> Result<(Vec<Image>, Vec<FileIdentity>), DatasetError> {
+    let all: Vec<(Image, FileIdentity)> = frames
         .par_iter()
         .map(|frame| {
             let (image, content) = Image::read(&frame.image_path, frame.orientation)?;
@@ -84,12 +84,12 @@ pub fn load_with_contents(
 
 /// Identifies a file by its bytes (length and CRC-32C), independent of its path and date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Content {
+pub struct FileIdentity {
     length: u64,
     crc: u32,
 }
 
-impl Content {
+impl FileIdentity {
     fn of(bytes: &[u8]) -> Self {
         Self {
             length: bytes.len() as u64,
@@ -143,16 +143,16 @@ impl Image {
         Ok(Self::read(path, orientation)?.0)
     }
 
-    fn read(path: &Path, orientation: Orientation) -> Result<(Self, Content), DatasetError> {
+    fn read(path: &Path, orientation: Orientation) -> Result<(Self, FileIdentity), DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         let kind = kind_of(&bytes);
-        let Kind::Read(format) = kind else {
+        let StoredFormat::Read(format) = kind else {
             return Err(pixel_format::refused(path, kind));
         };
         if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
             return Err(damaged(path, "the JPEG is cut short: copy the image again"));
         }
-        let content = Content::of(&bytes);
+        let content = FileIdentity::of(&bytes);
         let size = pixel_format::header(path)?.size;
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         reader.limits(pixel_format::limits(size));

@@ -37,7 +37,7 @@ const APART: f64 = 1e-8;
 const UPRIGHT: f64 = 0.02;
 
 /// How cameras look at their focus, the point nearest to their optical axes.
-struct Look {
+struct FocusStatistics {
     at: DVec3,
     /// Median distance from the focus.
     distance: f64,
@@ -47,7 +47,7 @@ struct Look {
     facing: f64,
 }
 
-impl Look {
+impl FocusStatistics {
     fn of(cameras: &[Camera]) -> Option<Self> {
         let at = focus(cameras)?;
         let ways = || cameras.iter().map(|c| (at - c.place(), c.direction()));
@@ -113,18 +113,18 @@ fn inverted(camera: &Camera) -> Camera {
 }
 
 /// The result of the detection.
-struct Found {
-    look: Look,
+struct Detection {
+    look: FocusStatistics,
     /// Whether the inverted cameras face away from the focus, because they follow `OpenCV`'s convention.
     is_opencv: bool,
 }
 
-fn find(cameras: &[Camera]) -> Option<Found> {
+fn find(cameras: &[Camera]) -> Option<Detection> {
     if cameras.len() < MIN_CAMERAS {
         return None;
     }
     let others: Vec<Camera> = cameras.iter().map(inverted).collect();
-    let look = Look::of(&others)?;
+    let look = FocusStatistics::of(&others)?;
     let n = cameras.len() as f64;
     let center = cameras.iter().map(Camera::place).sum::<DVec3>() / n;
     let spread = median(cameras.iter().map(|c| c.place().distance(center)));
@@ -138,16 +138,16 @@ fn find(cameras: &[Camera]) -> Option<Found> {
     let upwards = mean_length(cameras.iter().map(|c| column(c, 1)));
     // Nearly parallel axes meet far away, if at all.
     let is_turning = along > NARROW && upwards < TURNING;
-    let is_shared = Look::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
+    let is_shared = FocusStatistics::of(cameras).is_some_and(|look| look.is_shared(MAY_MEET));
     let is_one_way = along > ALONG && upwards > ONE_WAY && along < inverted_along + BROADER;
-    (is_turning || !is_shared && !is_one_way).then_some(Found {
+    (is_turning || !is_shared && !is_one_way).then_some(Detection {
         is_opencv: look.facing < 0.5,
         look,
     })
 }
 
 /// Whether the poses are inverted, so that they do not show where the scene lies.
-pub(super) fn are(cameras: &[Camera]) -> bool {
+pub(super) fn are_inverted_poses(cameras: &[Camera]) -> bool {
     find(cameras).is_some()
 }
 
@@ -166,7 +166,7 @@ pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Probl
         .map(|p| p.severity)
         .find(|s| *s == Severity::Error)
         .unwrap_or(Severity::Warning);
-    let Look { at, distance, .. } = found.look;
+    let FocusStatistics { at, distance, .. } = found.look;
     let more = if found.is_opencv {
         ", and negate the second and third columns of the result (they follow the convention of OpenCV and COLMAP)"
     } else {

@@ -269,7 +269,7 @@ impl Folder {
 }
 
 /// A posed image.
-struct View {
+struct PosedImage {
     image: PathBuf,
     orientation: Orientation,
     /// The camera's axes (right, up, back) in world space.
@@ -287,7 +287,7 @@ enum Fault {
 }
 
 /// The view of `row` at the size of `image`, which must equal that of the first of `images`.
-fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Result<View, Fault> {
+fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Result<PosedImage, Fault> {
     let header = pixel_format::header(image).map_err(Fault::Image)?;
     let orientation = notes.upright(&header, Some(row.size), || shown(image));
     let size = orientation::turned(header.size, orientation);
@@ -316,7 +316,7 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
     );
     let ratio = size_ratio(size, row.size, "its row says", &exchanged).map_err(Fault::Row)?;
     let column = |i: usize| DVec3::from(row.pose.map(|values| values[i]));
-    Ok(View {
+    Ok(PosedImage {
         image: image.to_owned(),
         orientation,
         axes: DMat3::from_cols(column(0), column(1), column(2)),
@@ -335,12 +335,12 @@ fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Resul
 
 /// Transforms the mean pose to the identity and the nearest bound to 1 / [`UNIT`]. Returns the nearest bound before and the
 /// farthest bound after scaling.
-fn normalise(views: &mut [View]) -> [f64; 2] {
+fn normalise(views: &mut [PosedImage]) -> [f64; 2] {
     let near = views.iter().map(|v| v.bounds[0]).fold(f64::MAX, f64::min);
     let far = views.iter().map(|v| v.bounds[1]).fold(0.0, f64::max);
     let scale = 1.0 / (near * UNIT);
     let middle = views.iter().map(|v| v.position).sum::<DVec3>() / views.len().max(1) as f64;
-    let sum = |axis: fn(&View) -> DVec3| views.iter().map(axis).sum::<DVec3>();
+    let sum = |axis: fn(&PosedImage) -> DVec3| views.iter().map(axis).sum::<DVec3>();
     let back = sum(|v| v.axes.z_axis).normalize_or(DVec3::Z);
     let right = sum(|v| v.axes.y_axis).cross(back);
     let right = right
@@ -355,7 +355,7 @@ fn normalise(views: &mut [View]) -> [f64; 2] {
     [near, far * scale]
 }
 
-impl View {
+impl PosedImage {
     /// The frame, whose rays end at the depth `far`, the farthest bound of all views: a view shows more than the points from
     /// which its own bound was computed.
     fn frame(&self, far: f64) -> Frame {
@@ -394,13 +394,13 @@ impl View {
 }
 
 /// A box as Instant-NGP's parameters.
-struct Framing {
+struct CaptureScale {
     aabb_scale: u32,
     scale: f64,
     offset: [f64; 3],
 }
 
-impl From<framing::Framing> for Framing {
+impl From<framing::Framing> for CaptureScale {
     fn from(around: framing::Framing) -> Self {
         Self {
             aabb_scale: around.aabb_scale,
@@ -411,7 +411,7 @@ impl From<framing::Framing> for Framing {
 }
 
 /// The box around the visible region of all views up to the depth `far`.
-fn framing(views: &[View], far: f64) -> Framing {
+fn framing(views: &[PosedImage], far: f64) -> CaptureScale {
     let points = || {
         views.iter().flat_map(|view| {
             let depths = [START * view.bounds[0], far];
@@ -431,7 +431,7 @@ fn framing(views: &[View], far: f64) -> Framing {
     let cubes = (side / CUBE).clamp(1.0, 128.0);
     let aabb_scale = (cubes.ceil() as u32).next_power_of_two();
     let scale = f64::from(aabb_scale) / side;
-    Framing {
+    CaptureScale {
         aabb_scale,
         scale,
         offset: (DVec3::splat(0.5) - scale * center).to_array(),

@@ -25,7 +25,7 @@ mod orientation;
 mod pixel_format;
 mod pose;
 mod poses;
-pub mod same_picture;
+pub mod duplicate_images;
 mod scene_hints;
 mod srn;
 mod surroundings;
@@ -41,7 +41,7 @@ pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
 use folder::{is_dataset, open_folder};
 pub use frame::{Frame, Split};
-pub use image::{Content, Image, image_size, load_images, load_with_contents};
+pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents};
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 pub use poses::{ViewWithoutImage, parse_poses};
@@ -84,7 +84,7 @@ impl fmt::Display for Format {
 
 /// Options for opening a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct OpenOptions {
     /// Requested downscaling of the images to 1/`downscale` of the full size; at least 1.
     pub downscale: u32,
     /// Whether images are rotated or flipped by their EXIF orientation. If false, this is done only for images whose declared
@@ -92,7 +92,7 @@ pub struct Opening {
     pub apply_orientation: bool,
 }
 
-impl Default for Opening {
+impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             downscale: 1,
@@ -101,7 +101,7 @@ impl Default for Opening {
     }
 }
 
-impl Opening {
+impl OpenOptions {
     /// Override `downscale` if one is given, and set `apply_orientation` if it is true.
     #[must_use]
     pub fn or(self, downscale: Option<u32>, apply_orientation: bool) -> Self {
@@ -175,9 +175,9 @@ impl Dataset {
     /// # Errors
     /// As [`Dataset::open`].
     pub fn open_at(path: &Path, downscale: u32) -> Result<Self, DatasetError> {
-        let opening = Opening {
+        let opening = OpenOptions {
             downscale,
-            ..Opening::default()
+            ..OpenOptions::default()
         };
         Self::open_with(path, opening)
     }
@@ -186,14 +186,14 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::open`].
-    pub fn open_with(path: &Path, opening: Opening) -> Result<Self, DatasetError> {
+    pub fn open_with(path: &Path, opening: OpenOptions) -> Result<Self, DatasetError> {
         Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
     }
 
     /// Opens as [`Dataset::open_with`] does, but skips frames that cannot be used. Returns the dataset without those frames,
     /// or `None` if no frame is left, and all faults.
     #[must_use]
-    pub fn examine(path: &Path, opening: Opening) -> (Option<Self>, Vec<DatasetError>) {
+    pub fn examine(path: &Path, opening: OpenOptions) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
             go_on: true,
             ..Notes::of(opening)
@@ -424,7 +424,7 @@ impl Dataset {
 
     /// Estimates the scene's box if necessary, and adds the warnings that count frames.
     fn finish(&mut self, notes: &mut Notes) {
-        self.place();
+        self.estimate_box();
         if let Some(first) = self.missing.first() {
             let count = self.missing.len();
             let first = one_line(&first.to_string_lossy());

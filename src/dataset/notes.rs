@@ -2,7 +2,7 @@
 
 use super::error::DatasetError;
 use super::find_image;
-use super::{MAX_FAULTS, Opening};
+use super::{MAX_FAULTS, OpenOptions};
 
 /// A problem of a frame that can be worked around.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn of(opening: Opening) -> Self {
+    pub(super) fn of(opening: OpenOptions) -> Self {
         Self {
             apply_orientation: opening.apply_orientation,
             ..Self::default()

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::error::DatasetError;
 use super::json::Document;
-use super::{Dataset, Frame, Opening, is_dataset};
+use super::{Dataset, Frame, OpenOptions, is_dataset};
 use crate::json_text::kind;
 use crate::text::{counted_len, escaped, shown};
 
@@ -91,7 +91,7 @@ impl Objects {
     /// # Errors
     /// No splits, a split that names a folder that does not exist, objects without a common resolution, or fewer than two
     /// training objects.
-    pub fn open(root: &Path, splits: &Splits, opening: Opening) -> Result<Self, DatasetError> {
+    pub fn open(root: &Path, splits: &Splits, opening: OpenOptions) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
                 path: root.to_owned(),
@@ -186,7 +186,7 @@ impl Objects {
         scene.val.clear();
         scene.test.clear();
         scene.is_held_out = false;
-        scene.survey();
+        scene.examine_surroundings();
         scene
     }
 
@@ -198,7 +198,7 @@ impl Objects {
     }
 }
 
-fn object(root: &Path, name: &str, opening: Opening) -> Result<Object, DatasetError> {
+fn object(root: &Path, name: &str, opening: OpenOptions) -> Result<Object, DatasetError> {
     let dataset = Dataset::open_with(&root.join(name), opening)?;
     Ok(Object {
         name: name.to_owned(),

@@ -92,7 +92,7 @@ mod tests {
     use serde_json::json;
 
     use crate::dataset::tests::{Scene, refused};
-    use crate::dataset::{Dataset, Opening, load_images};
+    use crate::dataset::{Dataset, OpenOptions, load_images};
 
     /// A TIFF header with a single entry, the orientation.
     pub(crate) fn exif(orientation: u8) -> Vec<u8> {
@@ -135,9 +135,9 @@ mod tests {
         for word in ["EXIF orientation 6", "--apply-orientation", "3 frames"] {
             assert!(warnings[0].contains(word), "{warnings:?}");
         }
-        let opening = Opening {
+        let opening = OpenOptions {
             apply_orientation: true,
-            ..Opening::default()
+            ..OpenOptions::default()
         };
         let dataset = Dataset::open_with(&scene.path("transforms.json"), opening).unwrap();
         let camera = dataset.train[0].camera;
@@ -174,9 +174,9 @@ mod tests {
             scene.json[key] = value;
         }
         scene.open().unwrap();
-        let opening = Opening {
+        let opening = OpenOptions {
             apply_orientation: true,
-            ..Opening::default()
+            ..OpenOptions::default()
         };
         let opened = Dataset::open_with(&scene.path("transforms.json"), opening);
         refused(

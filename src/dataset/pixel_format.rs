@@ -34,124 +34,124 @@ pub(super) const NOT_READ: [&str; 26] = [
 
 /// An image format that is recognised, so that a message can name it, but not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Foreign {
+pub struct UnsupportedFormat {
     /// Name of the format.
     pub name: &'static str,
     /// The remedy.
     pub advice: &'static str,
 }
 
-const VIDEO: Foreign = Foreign {
+const VIDEO: UnsupportedFormat = UnsupportedFormat {
     name: "a video",
     advice: "extract its frames, for instance with ffmpeg -i video.mp4 images/%04d.png",
 };
-const HEIC: Foreign = Foreign {
+const HEIC: UnsupportedFormat = UnsupportedFormat {
     name: "HEIC",
     advice: "convert such images to JPEG or PNG, for instance with heif-convert or with ImageMagick (magick mogrify -format jpg FILES), \
              and leave them where they are",
 };
-const AVIF: Foreign = Foreign {
+const AVIF: UnsupportedFormat = UnsupportedFormat {
     name: "AVIF",
     advice: "convert such images to JPEG or PNG, for instance with avifdec or with ImageMagick (magick mogrify -format png FILES), \
              and leave them where they are",
 };
-const JPEG_XL: Foreign = Foreign {
+const JPEG_XL: UnsupportedFormat = UnsupportedFormat {
     name: "JPEG XL",
     advice: "convert such images to JPEG or PNG, for instance with djxl or with ImageMagick (magick mogrify -format png FILES)",
 };
-const JPEG_2000: Foreign = Foreign {
+const JPEG_2000: UnsupportedFormat = UnsupportedFormat {
     name: "JPEG 2000",
     advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png FILES)",
 };
-const GIF: Foreign = Foreign {
+const GIF: UnsupportedFormat = UnsupportedFormat {
     name: "GIF",
     advice: "convert such images to PNG, for instance with ImageMagick (magick mogrify -format png FILES)",
 };
-const NETPBM: Foreign = Foreign {
+const NETPBM: UnsupportedFormat = UnsupportedFormat {
     name: "PPM or PGM",
     advice: GIF.advice,
 };
-const ICON: Foreign = Foreign {
+const ICON: UnsupportedFormat = UnsupportedFormat {
     name: "ICO",
     advice: GIF.advice,
 };
-const RADIANCE: Foreign = Foreign {
+const RADIANCE: UnsupportedFormat = UnsupportedFormat {
     name: "Radiance HDR",
     advice: "convert such images to OpenEXR or PNG",
 };
-const PAGE: Foreign = Foreign {
+const PAGE: UnsupportedFormat = UnsupportedFormat {
     name: "a web page in place of an image",
     advice: "download such images again: the server probably sent a page that asks for a login or a licence",
 };
-const PHOTOSHOP: Foreign = Foreign {
+const PHOTOSHOP: UnsupportedFormat = UnsupportedFormat {
     name: "Photoshop documents",
     advice: "export such images as PNG or TIFF",
 };
-const CAMERA_RAW: Foreign = Foreign {
+const CAMERA_RAW: UnsupportedFormat = UnsupportedFormat {
     name: "camera raw data",
     advice: "develop such images to JPEG, PNG or TIFF, for instance with darktable-cli",
 };
-const GIT_LFS: Foreign = Foreign {
+const GIT_LFS: UnsupportedFormat = UnsupportedFormat {
     name: "Git LFS pointers in place of images",
     advice: "fetch the images with git lfs pull",
 };
 
 /// The format of a file by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StoredFormat {
     Read(ImageFormat),
-    NotRead(Foreign),
+    NotRead(UnsupportedFormat),
     Empty,
     Unknown,
 }
 
 /// The format of a file whose first bytes are `bytes`.
-pub(super) fn kind_of(bytes: &[u8]) -> Kind {
+pub(super) fn kind_of(bytes: &[u8]) -> StoredFormat {
     let starts = |signature: &[u8]| bytes.starts_with(signature);
     let at = |start: usize, text: &[u8]| bytes.get(start..start + text.len()) == Some(text);
     if bytes.is_empty() {
-        Kind::Empty
+        StoredFormat::Empty
     } else if starts(b"\x89PNG\r\n\x1a\n") {
-        Kind::Read(ImageFormat::Png)
+        StoredFormat::Read(ImageFormat::Png)
     } else if starts(&[0xff, 0xd8]) {
-        Kind::Read(ImageFormat::Jpeg)
+        StoredFormat::Read(ImageFormat::Jpeg)
     } else if starts(b"RIFF") && at(8, b"WEBP") {
-        Kind::Read(ImageFormat::WebP)
+        StoredFormat::Read(ImageFormat::WebP)
     } else if starts(b"II*\0") && at(8, b"CR") {
-        Kind::NotRead(CAMERA_RAW)
+        StoredFormat::NotRead(CAMERA_RAW)
     } else if starts(b"II*\0") || starts(b"MM\0*") || starts(b"II+\0") || starts(b"MM\0+") {
-        Kind::Read(ImageFormat::Tiff)
+        StoredFormat::Read(ImageFormat::Tiff)
     } else if starts(&[0x76, 0x2f, 0x31, 0x01]) {
-        Kind::Read(ImageFormat::OpenExr)
+        StoredFormat::Read(ImageFormat::OpenExr)
     } else if starts(b"BM") && at(6, &[0; 4]) {
-        Kind::Read(ImageFormat::Bmp)
+        StoredFormat::Read(ImageFormat::Bmp)
     } else if at(4, b"ftyp") {
-        Kind::NotRead(brand(bytes))
+        StoredFormat::NotRead(brand(bytes))
     } else if starts(&[0xff, 0x0a]) || at(4, b"JXL ") {
-        Kind::NotRead(JPEG_XL)
+        StoredFormat::NotRead(JPEG_XL)
     } else if at(4, b"jP  ") {
-        Kind::NotRead(JPEG_2000)
+        StoredFormat::NotRead(JPEG_2000)
     } else if starts(b"GIF8") {
-        Kind::NotRead(GIF)
+        StoredFormat::NotRead(GIF)
     } else if starts(b"8BPS") {
-        Kind::NotRead(PHOTOSHOP)
+        StoredFormat::NotRead(PHOTOSHOP)
     } else if [&b"FUJIFILMCCD-RAW"[..], b"IIU\0", b"IIRO", b"IIRS", b"MMOR"]
         .into_iter()
         .any(starts)
     {
-        Kind::NotRead(CAMERA_RAW)
+        StoredFormat::NotRead(CAMERA_RAW)
     } else if starts(LFS_POINTER) {
-        Kind::NotRead(GIT_LFS)
+        StoredFormat::NotRead(GIT_LFS)
     } else if starts(b"#?RADIANCE") || starts(b"#?RGBE") {
-        Kind::NotRead(RADIANCE)
+        StoredFormat::NotRead(RADIANCE)
     } else if starts(&[0, 0, 1, 0]) {
-        Kind::NotRead(ICON)
+        StoredFormat::NotRead(ICON)
     } else if matches!(bytes, [b'P', b'1'..=b'7', space, ..] if space.is_ascii_whitespace()) {
-        Kind::NotRead(NETPBM)
+        StoredFormat::NotRead(NETPBM)
     } else if is_page(bytes) {
-        Kind::NotRead(PAGE)
+        StoredFormat::NotRead(PAGE)
     } else {
-        Kind::Unknown
+        StoredFormat::Unknown
     }
 }
 
@@ -162,7 +162,7 @@ fn is_page(bytes: &[u8]) -> bool {
 }
 
 /// The format of an ISO base media file by its brands: the major brand, then the compatible ones.
-fn brand(bytes: &[u8]) -> Foreign {
+fn brand(bytes: &[u8]) -> UnsupportedFormat {
     let is = |names: &[&[u8]]| {
         let brands = bytes.get(8..).unwrap_or_default().chunks_exact(4);
         brands.into_iter().any(|brand| names.contains(&brand))
@@ -192,16 +192,16 @@ pub(super) struct Header {
 }
 
 /// The error for a file that is not a supported image.
-pub(super) fn refused(path: &Path, kind: Kind) -> DatasetError {
+pub(super) fn refused(path: &Path, kind: StoredFormat) -> DatasetError {
     match kind {
-        Kind::NotRead(format) => DatasetError::ImageFormat {
+        StoredFormat::NotRead(format) => DatasetError::ImageFormat {
             path: path.to_owned(),
             format: format.name,
             advice: format.advice,
             others: 0,
         },
-        Kind::Empty => damaged(path, "the file is empty: copy or export the image again"),
-        Kind::Read(_) | Kind::Unknown => damaged(
+        StoredFormat::Empty => damaged(path, "the file is empty: copy or export the image again"),
+        StoredFormat::Read(_) | StoredFormat::Unknown => damaged(
             path,
             "not a PNG, JPEG, WebP, TIFF, BMP or OpenEXR image, or damaged: convert or copy such images again",
         ),
@@ -222,14 +222,14 @@ pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
         .read_to_end(&mut start)
         .map_err(|e| DatasetError::read(path, e))?;
     let kind = kind_of(&start);
-    let Kind::Read(format) = kind else {
+    let StoredFormat::Read(format) = kind else {
         return Err(refused(path, kind));
     };
     let found = match format {
         ImageFormat::Png => png(&start, reader),
         ImageFormat::Jpeg => jpeg(&mut reader),
         ImageFormat::Tiff if is_raw(&mut reader).unwrap_or(false) => {
-            return Err(refused(path, Kind::NotRead(CAMERA_RAW)));
+            return Err(refused(path, StoredFormat::NotRead(CAMERA_RAW)));
         }
         _ => decoder_header(reader, format),
     };

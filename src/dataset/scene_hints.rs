@@ -1,6 +1,6 @@
 //! Where a dataset's scene lies and what surrounds it: Instant-NGP's keys, or estimates from cameras and images.
 
-use super::framing::{Framing, Layout, looks_one_way};
+use super::framing::{Framing, CameraLayout, looks_one_way};
 use super::json::Fields;
 use super::{Dataset, DatasetError, Format, Frame, inverted, surroundings};
 use crate::config::{Ndc, SceneHints, Surroundings};
@@ -34,23 +34,23 @@ impl Dataset {
         if !self.is_filled() {
             return None;
         }
-        Layout::of(&self.cameras())?.distance()
+        CameraLayout::of(&self.cameras())?.distance()
     }
 
     /// Examines some of the training images for what surrounds the scene. The default background, and the box if no file gives
     /// it, depend on that. Images that cannot be decoded are skipped; loading reports them.
-    pub fn survey(&mut self) {
+    pub fn examine_surroundings(&mut self) {
         self.surroundings = surroundings::of(&self.train);
-        self.place();
+        self.estimate_box();
     }
 
     /// Estimates the scene's box from the cameras if no file gives it.
-    pub(super) fn place(&mut self) {
+    pub(super) fn estimate_box(&mut self) {
         let cameras = self.cameras();
         if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
             return;
         }
-        if inverted::are(&cameras) {
+        if inverted::are_inverted_poses(&cameras) {
             self.framing = None;
             return;
         }
@@ -80,10 +80,10 @@ impl Dataset {
     /// stand inside the scene.
     pub(crate) fn suggested_inside_out(&self) -> Option<Framing> {
         let cameras = self.cameras();
-        if Layout::of(&cameras).is_some() {
+        if CameraLayout::of(&cameras).is_some() {
             return None;
         }
-        let layout = Layout::inside_out(&cameras)?;
+        let layout = CameraLayout::inside_out(&cameras)?;
         let given = self.aabb_scale.filter(|cubes| *cubes > 1);
         Framing::of_layout(layout, cameras.len(), given, true)
     }

@@ -30,22 +30,22 @@ const CLEAR_IMAGES: f64 = 0.25;
 /// What most images of `frames` show around the scene; `None` if none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let n = frames.len().min(MAX_IMAGES);
-    let looks: Vec<Look> = (0..n)
+    let looks: Vec<BorderStatistics> = (0..n)
         .into_par_iter()
         .filter_map(|i| frames[i * frames.len() / n].load().ok())
-        .map(|image| Look::of(&image))
+        .map(|image| BorderStatistics::of(&image))
         .collect();
     of_looks(&looks)
 }
 
 /// Properties of one image.
-struct Look {
+struct BorderStatistics {
     is_clear: bool,
     border: Option<[u8; 3]>,
     mean: [f64; 3],
 }
 
-impl Look {
+impl BorderStatistics {
     fn of(image: &Image) -> Self {
         Self {
             is_clear: is_clear(image),
@@ -55,7 +55,7 @@ impl Look {
     }
 }
 
-fn of_looks(images: &[Look]) -> Option<Surroundings> {
+fn of_looks(images: &[BorderStatistics]) -> Option<Surroundings> {
     if images.is_empty() {
         return None;
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn of_images(images: &[Image]) -> Option<Surroundings> {
-        of_looks(&images.iter().map(Look::of).collect::<Vec<_>>())
+        of_looks(&images.iter().map(BorderStatistics::of).collect::<Vec<_>>())
     }
 
     /// An image with a colour for each pixel.

@@ -434,7 +434,7 @@ fn images_that_are_not_read_are_one_fault() {
         scene.open(),
         &["0000.HEIC and 2 other images are HEIC", "heif-convert"],
     );
-    let (_, faults) = Dataset::examine(&scene.path("transforms.json"), Opening::default());
+    let (_, faults) = Dataset::examine(&scene.path("transforms.json"), OpenOptions::default());
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].contains("2 other images are HEIC"), "{faults:?}");

@@ -46,7 +46,7 @@ pub fn extract(
         threshold: distillation.threshold,
         ..occupancy.clone()
     };
-    let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?.strict();
+    let grid = OccupancyGrid::new(gpu, config, &occupancy, &teacher.field)?.with_fixed_threshold();
     grid.reset(gpu, config.seed);
     let mut submitter = Submitter::new(Duration::from_millis(50));
     let unseen = grid.mark_unseen(gpu, &teacher.field, images)?;
@@ -75,7 +75,7 @@ pub fn extract(
         });
     }
     let field = &config.passes[0].field;
-    let room = Room {
+    let room = NetworkBudget {
         wanted: max_networks,
         bytes: u64::from(Field::len_of_networks(field)) * 4,
         limit: gpu.max_binding_bytes(),
@@ -117,7 +117,7 @@ pub(super) fn voxel(index: usize, side: usize, cascades: u32) -> Aabb<f32> {
 
 /// How many networks there may be.
 #[derive(Debug, Clone, Copy)]
-struct Room {
+struct NetworkBudget {
     /// As many as these, in the finest cells that allow it, where a number is given.
     wanted: Option<u32>,
     /// Bytes of a network's weights.
@@ -131,7 +131,7 @@ struct Room {
 fn cover(
     voxels: &[Aabb<f32>],
     wanted: &Cells,
-    room: Room,
+    room: NetworkBudget,
 ) -> Result<(Cells, Vec<u32>), DistillationError> {
     let mut dense = Aabb {
         low: [1.0_f32; 3],
@@ -253,7 +253,7 @@ mod tests {
             longest: 4,
             ..Cells::default()
         };
-        let room = Room {
+        let room = NetworkBudget {
             wanted: None,
             bytes: 100,
             limit: 1 << 20,
@@ -285,7 +285,7 @@ mod tests {
         let missed = cover(&voxels, &beside, room).unwrap_err().to_string();
         assert!(missed.contains("[0.75, 0.75, 0.75]"), "{missed}");
         // The smallest cells of which 60 at most are needed.
-        let sixty = Room {
+        let sixty = NetworkBudget {
             wanted: Some(60),
             ..room
         };
@@ -301,7 +301,7 @@ mod tests {
         let (finer, _) = cover(&voxels, &finer, room).unwrap();
         assert!(finer.occupied.unwrap() > 60);
         // What does not fit is told with what does.
-        let small = Room {
+        let small = NetworkBudget {
             limit: 60 * 100,
             ..room
         };

@@ -15,7 +15,7 @@ use crate::aabb::Aabb;
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Distillation, ResolvedConfig};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
-use crate::gpu::{Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, Profile, Stage};
+use crate::gpu::{Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, DeviceProfile, Stage};
 use crate::network::{CellGrid, GridTooLarge, SavedActivations, binned};
 use crate::pass::{Capacity, Pass};
 use crate::sampling::SceneBox;
@@ -69,7 +69,7 @@ impl Teacher {
     /// Multiply-adds of extracting the occupancy, and of the teacher in one distillation step, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
-    pub fn multiply_adds(&self, profile: &Profile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {
+    pub fn multiply_adds(&self, profile: &DeviceProfile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {
         let parts = config.passes[0].field.cells.as_ref();
         let Some(((cells, distillation), occupancy)) = parts
             .zip(config.distillation.as_ref())
@@ -119,7 +119,7 @@ pub struct Distiller {
 impl Distiller {
     /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
     fn points(
-        profile: &Profile,
+        profile: &DeviceProfile,
         config: &Distillation,
         teacher: &Teacher,
         networks: u32,
@@ -193,7 +193,7 @@ impl Distiller {
     /// # Errors
     /// As [`Self::of_config`].
     pub fn bytes(
-        profile: &Profile,
+        profile: &DeviceProfile,
         config: &ResolvedConfig,
         teacher: &Teacher,
         capacity: Capacity,

@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::config::{HashGridConfig, resolved};
-use crate::gpu::{Advised, Allocator, Binding, Buffer, Defines, GpuError, Stage};
+use crate::gpu::{WithAdvice, Allocator, Binding, Buffer, Defines, GpuError, Stage};
 use crate::network::{Batch, Rows};
 
 /// One resolution of the grid.
@@ -182,7 +182,7 @@ impl HashGrid {
         label: &str,
         bytes_per_feature: u64,
     ) -> Result<Vec<Buffer>, GpuError> {
-        let advised = Advised::new(allocator, SMALLER);
+        let advised = WithAdvice::new(allocator, SMALLER);
         self.chunks
             .iter()
             .map(|c| {

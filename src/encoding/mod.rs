@@ -8,7 +8,7 @@ pub use frequency::Frequency;
 pub use hash_grid::HashGrid;
 
 use crate::config::{DirectionEncoding, PositionEncoding};
-use crate::gpu::{Buffer, Counts, Defines, GpuError, Profile, Stage};
+use crate::gpu::{Buffer, Counts, Defines, GpuError, DeviceProfile, Stage};
 use crate::network::{Batch, CellGrid, Rows};
 use crate::step_state::StepState;
 
@@ -30,7 +30,7 @@ impl PositionEncoder {
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of a hash grid does not fit a binding.
     pub fn new(
-        profile: &Profile,
+        profile: &DeviceProfile,
         config: &PositionEncoding,
         cells: Option<&CellGrid>,
     ) -> Result<Self, GpuError> {

@@ -2,7 +2,7 @@
 
 use super::{Field, RAW_DENSITY_STRIDE, ROWS};
 use crate::compositing::RawOutputs;
-use crate::gpu::{Allocator, Buffer, Counts, GpuError, Planner, Profile};
+use crate::gpu::{Allocator, Buffer, Counts, GpuError, Planner, DeviceProfile};
 use crate::network::{Activations, Batch, Bins, Network, SavedActivations, Weights};
 use crate::step_state::StepState;
 
@@ -123,7 +123,7 @@ impl Field {
     #[must_use]
     pub fn fits(
         &self,
-        profile: &Profile,
+        profile: &DeviceProfile,
         marched: u64,
         kept: u64,
         saved: SavedActivations,

@@ -4,13 +4,13 @@ use super::buffers::{FieldBuffers, FieldParameters};
 use super::{Field, RAW_DENSITY_STRIDE};
 use crate::encoding;
 use crate::gpu::{Buffer, Counts, Defines, GpuError, Stage};
-use crate::network::binned::Unsorted;
+use crate::network::binned::BinnedOutputs;
 use crate::network::{Backward, Batch, Rows};
 use crate::step_state::StepState;
 
 /// The samples that a field is evaluated at.
 #[derive(Debug, Clone, Copy)]
-pub struct KeptSamples<'a> {
+pub struct FieldInputs<'a> {
     /// Counts on the device, of which [`StepState::KEPT`] says how many samples there are.
     pub counts: &'a Counts,
     /// Positions in the box.
@@ -21,7 +21,7 @@ pub struct KeptSamples<'a> {
     pub rays: &'a Buffer,
 }
 
-impl<'a> KeptSamples<'a> {
+impl<'a> FieldInputs<'a> {
     /// In the order in which they came in.
     fn batch(&self) -> Batch<'a> {
         Batch::of(self.counts, StepState::KEPT)
@@ -70,7 +70,7 @@ impl Field {
         self.density
             .forward(network, batch, weights, features, raw_rows, activations)?;
         if let Some((bins, _)) = bins {
-            let outputs = Unsorted {
+            let outputs = BinnedOutputs {
                 binned_density: (raw, RAW_DENSITY_STRIDE),
                 density: (&buffers.raw_density, RAW_DENSITY_STRIDE),
                 color: None,
@@ -88,7 +88,7 @@ impl Field {
         &self,
         stage: &mut Stage,
         parameters: &FieldParameters,
-        samples: &KeptSamples<'_>,
+        samples: &FieldInputs<'_>,
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
         let mut positions = samples.positions;
@@ -111,7 +111,7 @@ impl Field {
         &self,
         stage: &mut Stage,
         parameters: &FieldParameters,
-        samples: &KeptSamples<'_>,
+        samples: &FieldInputs<'_>,
         buffers: &FieldBuffers,
         with_color: bool,
     ) -> Result<(), GpuError> {
@@ -125,7 +125,7 @@ impl Field {
             self.color(stage, parameters, samples, buffers)?;
         }
         if let Some(kept) = &buffers.kept_bins {
-            let outputs = Unsorted {
+            let outputs = BinnedOutputs {
                 binned_density: (&buffers.color_input, self.color_stride()),
                 density: (&kept.raw_density, 1),
                 color: with_color.then_some((&buffers.raw_color, &kept.raw_color)),
@@ -140,7 +140,7 @@ impl Field {
         &self,
         stage: &mut Stage,
         parameters: &FieldParameters,
-        samples: &KeptSamples<'_>,
+        samples: &FieldInputs<'_>,
         buffers: &FieldBuffers,
     ) -> Result<(), GpuError> {
         let Some((color, activations)) =
@@ -177,7 +177,7 @@ impl Field {
         network: &mut Stage,
         encode: &mut Stage,
         parameters: &FieldParameters,
-        samples: &KeptSamples<'_>,
+        samples: &FieldInputs<'_>,
         buffers: &FieldBuffers,
         gradients: &FieldGradients<'_>,
     ) -> Result<(), GpuError> {
@@ -186,7 +186,7 @@ impl Field {
         let mut positions = samples.positions;
         if let Some(kept) = &buffers.kept_bins {
             let sorted = self.d_outputs(buffers);
-            let gradients = Unsorted {
+            let gradients = BinnedOutputs {
                 binned_density: (&sorted.density, sorted.density_stride),
                 density: (&kept.d_raw_density, 1),
                 color: Some((&sorted.color, &kept.d_raw_color)),
@@ -242,7 +242,7 @@ impl Field {
         &self,
         stage: &mut Stage,
         parameters: &FieldParameters,
-        samples: &KeptSamples<'_>,
+        samples: &FieldInputs<'_>,
         buffers: &FieldBuffers,
         d_position: &Buffer,
     ) -> Result<(), GpuError> {

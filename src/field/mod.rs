@@ -7,10 +7,10 @@ mod evaluate;
 
 use crate::config::{Cells, FieldConfig, ResolvedConfig};
 use crate::encoding::{self, HashGrid, PositionEncoder};
-use crate::gpu::{Allocator, Buffer, GpuError, Profile, Stage};
-use crate::network::{CellGrid, Fused, GridTooLarge, Layout, Matrix, Network, Tiled, Updated};
+use crate::gpu::{Allocator, Buffer, GpuError, DeviceProfile, Stage};
+use crate::network::{CellGrid, Fused, GridTooLarge, Layout, LayerMatrix, Network, Tiled, Updated};
 pub use buffers::{FieldBuffers, FieldParameters};
-pub use evaluate::{FieldGradients, KeptSamples};
+pub use evaluate::{FieldGradients, FieldInputs};
 
 /// The shape of a field.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Field {
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when a level of the hash grid, or the weights of a grid of networks, do not fit a binding.
-    pub fn new(profile: &Profile, config: &FieldConfig) -> Result<Self, GpuError> {
+    pub fn new(profile: &DeviceProfile, config: &FieldConfig) -> Result<Self, GpuError> {
         Self::behind(profile, config, 0)
     }
 
@@ -69,7 +69,7 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn behind(profile: &Profile, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
+    pub fn behind(profile: &DeviceProfile, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
         let cells = config.cells.as_ref().map(CellGrid::new);
         let within = cells
             .as_ref()
@@ -136,7 +136,7 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_passes(profile: &Profile, config: &ResolvedConfig) -> Result<Vec<Self>, GpuError> {
+    pub fn of_passes(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<Vec<Self>, GpuError> {
         let mut base = 0;
         let mut fields = Vec::new();
         for pass in &config.passes {
@@ -179,12 +179,12 @@ impl Field {
 
     /// The layers of a cell's networks.
     #[must_use]
-    pub fn matrices(&self) -> Vec<Matrix> {
+    pub fn matrices(&self) -> Vec<LayerMatrix> {
         let base = self.density.layout().base;
         let layers = |(index, (_, network)): (usize, (&str, &Network))| {
             let layout = network.layout().clone();
             let layers = 0..layout.n_layers();
-            layers.map(move |l| Matrix {
+            layers.map(move |l| LayerMatrix {
                 first: layout.offset(l) - base,
                 columns: layout.width(l),
                 rows: layout.rows(l),

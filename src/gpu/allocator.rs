@@ -14,7 +14,7 @@ use super::error::GpuError;
 
 /// Properties of a device that sizes of buffers and forms of kernels depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Profile {
+pub struct DeviceProfile {
     /// The class that decides budgets.
     pub class: AdapterClass,
     /// Largest storage binding in bytes.
@@ -28,7 +28,7 @@ pub struct Profile {
 /// Where buffers come from.
 pub trait Allocator {
     /// What the device is like.
-    fn profile(&self) -> &Profile;
+    fn profile(&self) -> &DeviceProfile;
 
     /// A zeroed storage buffer of `bytes` bytes, rounded up to 16. A shader may also bind it as uniform, where it is small
     /// enough.
@@ -67,7 +67,7 @@ impl dyn Allocator + '_ {
 }
 
 impl<T: Allocator + ?Sized> Allocator for Arc<T> {
-    fn profile(&self) -> &Profile {
+    fn profile(&self) -> &DeviceProfile {
         (**self).profile()
     }
 
@@ -84,7 +84,7 @@ impl<T: Allocator + ?Sized> Allocator for Arc<T> {
 ///
 /// # Errors
 /// [`GpuError::TooLarge`] where the device cannot bind so many.
-pub(super) fn size_of_buffer(profile: &Profile, label: &str, bytes: u64) -> Result<u64, GpuError> {
+pub(super) fn size_of_buffer(profile: &DeviceProfile, label: &str, bytes: u64) -> Result<u64, GpuError> {
     let bytes = bytes.max(16).next_multiple_of(16);
     let limit = profile.max_binding_bytes;
     if bytes > limit {
@@ -101,14 +101,14 @@ pub(super) fn size_of_buffer(profile: &Profile, label: &str, bytes: u64) -> Resu
 /// A plan of buffers for a device: it allocates nothing, and knows what all of them would take.
 #[derive(Debug)]
 pub struct Planner {
-    profile: Profile,
+    profile: DeviceProfile,
     bytes: AtomicU64,
 }
 
 impl Planner {
     /// An empty plan.
     #[must_use]
-    pub fn new(profile: &Profile) -> Self {
+    pub fn new(profile: &DeviceProfile) -> Self {
         Self {
             profile: *profile,
             bytes: AtomicU64::new(0),
@@ -123,7 +123,7 @@ impl Planner {
 }
 
 impl Allocator for Planner {
-    fn profile(&self) -> &Profile {
+    fn profile(&self) -> &DeviceProfile {
         &self.profile
     }
 
@@ -137,12 +137,12 @@ impl Allocator for Planner {
 }
 
 /// An allocator whose errors say how to need less memory.
-pub struct Advised<'a> {
+pub struct WithAdvice<'a> {
     allocator: &'a dyn Allocator,
     advice: &'a str,
 }
 
-impl<'a> Advised<'a> {
+impl<'a> WithAdvice<'a> {
     /// Buffers of `allocator`; errors end with `advice`, unless they have some already.
     #[must_use]
     pub fn new(allocator: &'a dyn Allocator, advice: &'a str) -> Self {
@@ -150,8 +150,8 @@ impl<'a> Advised<'a> {
     }
 }
 
-impl Allocator for Advised<'_> {
-    fn profile(&self) -> &Profile {
+impl Allocator for WithAdvice<'_> {
+    fn profile(&self) -> &DeviceProfile {
         self.allocator.profile()
     }
 

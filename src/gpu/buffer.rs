@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytemuck::Pod;
 
-use super::allocator::{Allocator, Profile, size_of_buffer};
+use super::allocator::{Allocator, DeviceProfile, size_of_buffer};
 use super::context::Gpu;
 use super::error::GpuError;
 
@@ -160,7 +160,7 @@ impl Gpu {
 }
 
 impl Allocator for Gpu {
-    fn profile(&self) -> &Profile {
+    fn profile(&self) -> &DeviceProfile {
         Self::profile(self)
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use super::adapter::{
     AdapterClass, GpuOptions, adapters, backend_name, choose, instance, used_features,
 };
-use super::allocator::Profile;
+use super::allocator::DeviceProfile;
 use super::error::GpuError;
 use super::kernel::{Kernel, Stage};
 
@@ -25,7 +25,7 @@ pub struct Gpu {
     info: wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: wgpu::Limits,
-    profile: Profile,
+    profile: DeviceProfile,
     /// What stages hold, so that they can be added to without naming their device again.
     this: Weak<Self>,
     failure: Arc<Mutex<Option<GpuError>>>,
@@ -98,7 +98,7 @@ impl Gpu {
             }
         });
         let class = AdapterClass::of(info.device_type);
-        let profile = Profile {
+        let profile = DeviceProfile {
             class,
             max_binding_bytes: limits
                 .max_storage_buffer_binding_size
@@ -186,7 +186,7 @@ impl Gpu {
 
     /// Properties that sizes of buffers and forms of kernels depend on.
     #[must_use]
-    pub fn profile(&self) -> &Profile {
+    pub fn profile(&self) -> &DeviceProfile {
         &self.profile
     }
 

@@ -219,7 +219,7 @@ pub enum Groups {
 
 /// Where a recorded dispatch finds its number of workgroups.
 #[derive(Debug, Clone)]
-enum Size {
+enum DispatchSize {
     Direct([u32; 3]),
     /// Three u32 in a buffer, at a byte offset.
     Indirect(Buffer, u64),
@@ -250,7 +250,7 @@ enum Command {
     Dispatch {
         kernel: Arc<Kernel>,
         group: wgpu::BindGroup,
-        size: Size,
+        size: DispatchSize,
     },
     Clear(Buffer),
     Copy(Buffer, Buffer),
@@ -293,10 +293,10 @@ impl Stage {
     ) -> Result<&mut Self, GpuError> {
         let group = kernel.bind(&self.gpu, bindings)?;
         let size = match groups {
-            Groups::Direct(size) => Size::Direct(size),
+            Groups::Direct(size) => DispatchSize::Direct(size),
             Groups::Counted(counts, index) => {
                 let (buffer, offset) = counts.arguments(&self.gpu, index)?;
-                Size::Indirect(buffer, offset)
+                DispatchSize::Indirect(buffer, offset)
             }
         };
         self.commands.push(Command::Dispatch {
@@ -383,8 +383,8 @@ impl Stage {
                     pass.set_immediates(0, bytemuck::cast_slice(&identity_table()));
                 }
                 match size {
-                    Size::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
-                    Size::Indirect(buffer, offset) => {
+                    DispatchSize::Direct([x, y, z]) => pass.dispatch_workgroups(*x, *y, *z),
+                    DispatchSize::Indirect(buffer, offset) => {
                         pass.dispatch_workgroups_indirect(buffer.raw(), *offset);
                     }
                 }

@@ -16,12 +16,12 @@ mod shader;
 mod submit;
 
 pub use adapter::{AdapterClass, AdapterSummary, GpuOptions, list_adapters};
-pub use allocator::{Advised, Allocator, Planner, Profile};
+pub use allocator::{WithAdvice, Allocator, Planner, DeviceProfile};
 pub use buffer::{Buffer, ReadBack};
 pub use context::Gpu;
 pub use counts::{Count, Counts};
 pub use error::GpuError;
 pub use kernel::{Binding, Groups, Kernel, Stage};
-pub use profile::{StageTime, profile};
+pub use profile::{StageTime, time_stages};
 pub use shader::{Defines, Shader, shader_names};
 pub use submit::Submitter;

@@ -19,7 +19,7 @@ pub struct StageTime {
 ///
 /// # Errors
 /// What the device raised meanwhile.
-pub fn profile(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
+pub fn time_stages(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
     if gpu.has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS) {
         by_timestamps(gpu, stages)
     } else {

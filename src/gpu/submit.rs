@@ -10,7 +10,7 @@ use super::error::GpuError;
 use super::kernel::Stage;
 
 #[derive(Debug)]
-struct Flight {
+struct Submission {
     index: wgpu::SubmissionIndex,
     submitted: Instant,
     done: Receiver<Instant>,
@@ -22,7 +22,7 @@ struct Flight {
 #[derive(Debug)]
 pub struct Submitter {
     budget: Duration,
-    flights: VecDeque<Flight>,
+    flights: VecDeque<Submission>,
     costs: HashMap<&'static str, f64>,
     last_done: Option<Instant>,
 }
@@ -97,7 +97,7 @@ impl Submitter {
             let _ = sender.send(Instant::now());
         });
         let names = stages.iter().map(|s| s.name).collect();
-        self.flights.push_back(Flight {
+        self.flights.push_back(Submission {
             index,
             submitted: Instant::now(),
             done,

@@ -16,7 +16,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 
 use crate::checkpoint::{CheckpointError, read_whole};
 use crate::config::{
-    Background, Budget, Config, ConfigError, Length, RayDirection, ResolvedConfig, SceneHints,
+    Background, Budget, Config, ConfigError, LengthUnit, RayDirection, ResolvedConfig, SceneHints,
 };
 
 /// An error of an import.
@@ -96,7 +96,7 @@ impl RayOptions {
 
     /// Set these options in `config`.
     fn configure(&self, config: &mut Config) {
-        config.scene.length = Length::World;
+        config.scene.length = LengthUnit::World;
         config.scene.near = Some(self.near);
         config.scene.far = Some(self.far);
         config.scene.ray_direction = self.ray_direction;

@@ -8,7 +8,7 @@ use crate::aabb::Aabb;
 use crate::config;
 use crate::gpu::primitives::{Bin, Scan};
 use crate::gpu::{
-    AdapterClass, Allocator, Binding, Buffer, Count, Counts, Defines, GpuError, Groups, Profile,
+    AdapterClass, Allocator, Binding, Buffer, Count, Counts, Defines, GpuError, Groups, DeviceProfile,
     Stage,
 };
 use crate::step_state::StepState;
@@ -127,7 +127,7 @@ impl From<GridTooLarge> for GpuError {
 
 /// Samples of a tile, which one workgroup evaluates: enough lanes for the device, few enough that cells with few samples
 /// leave little idle.
-pub(super) fn tile_lanes(profile: &Profile) -> u32 {
+pub(super) fn tile_lanes(profile: &DeviceProfile) -> u32 {
     if profile.class == AdapterClass::Software {
         8
     } else {
@@ -167,7 +167,7 @@ pub struct Bins {
 
 /// Where raw outputs, or their gradients, lie while samples are sorted and while they are not.
 #[derive(Debug, Clone, Copy)]
-pub struct Unsorted<'a> {
+pub struct BinnedOutputs<'a> {
     /// Raw density of sorted samples, and f32 from one to the next.
     pub binned_density: (&'a Buffer, u32),
     /// Raw density of samples in the order they came in, and f32 from one to the next.
@@ -299,7 +299,7 @@ impl Bins {
         &self,
         stage: &mut Stage,
         Batch { counts, count, .. }: Batch<'_>,
-        outputs: &Unsorted<'_>,
+        outputs: &BinnedOutputs<'_>,
     ) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("counts", &counts.state),
@@ -347,7 +347,7 @@ impl Bins {
     }
 
     /// Add: gradients of raw outputs, in the order of the sorted samples.
-    pub fn gather(&self, stage: &mut Stage, gradients: &Unsorted<'_>) -> Result<(), GpuError> {
+    pub fn gather(&self, stage: &mut Stage, gradients: &BinnedOutputs<'_>) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("binned", &self.counts.state),
             ("pairs", &self.pairs),

@@ -10,7 +10,7 @@ use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
 use super::{
     ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations, binned,
 };
-use crate::gpu::{AdapterClass, Buffer, Defines, GpuError, Groups, Profile, Stage};
+use crate::gpu::{AdapterClass, Buffer, Defines, GpuError, Groups, DeviceProfile, Stage};
 use crate::step_state::StepState;
 
 const WORKGROUP: u32 = 64;
@@ -52,7 +52,7 @@ fn staged_parts(rows: u32, length: u32) -> Vec<Part> {
 impl Fused {
     /// A network without skips.
     #[must_use]
-    pub fn new(profile: &Profile, layout: Layout, rectified_outputs: bool) -> Self {
+    pub fn new(profile: &DeviceProfile, layout: Layout, rectified_outputs: bool) -> Self {
         // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
         let samples_per_thread = if profile.class == AdapterClass::Software {
             2
@@ -168,7 +168,7 @@ impl Fused {
 
     /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
     /// adapter reads them without a branch.
-    fn weight_defines(&self, profile: &Profile, slab: &Buffer) -> Defines {
+    fn weight_defines(&self, profile: &DeviceProfile, slab: &Buffer) -> Defines {
         let is_grid = self.layout.is_grid();
         let (space, array) = if !is_grid && slab.bytes() <= profile.max_uniform_bytes {
             let quads = (self.layout.base + self.layout.slab_len()) / 4;

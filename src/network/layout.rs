@@ -6,7 +6,7 @@
 
 /// A layer of the networks of a grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matrix {
+pub struct LayerMatrix {
     /// First f32 among those of a cell.
     pub first: u32,
     /// Inputs, padded.

@@ -7,11 +7,11 @@
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
 use super::{ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations};
-use crate::gpu::{Buffer, Defines, GpuError, Profile, Stage};
+use crate::gpu::{Buffer, Defines, GpuError, DeviceProfile, Stage};
 
 /// Which text of the matrix product a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Text {
+enum KernelVariant {
     /// Rows are read at indices proved uniform to a software adapter's compiler.
     Proved,
     /// Both operands are staged in workgroup memory.
@@ -25,7 +25,7 @@ pub struct Tiled {
     pub layout: Layout,
     /// Whether all outputs but the first are rectified.
     pub rectified_outputs: bool,
-    text: Text,
+    text: KernelVariant,
 }
 
 /// Columns of an operand of a matrix product, and the row of the other operand that the first of them meets.
@@ -85,14 +85,14 @@ const NARROW: u32 = 8;
 impl Tiled {
     /// A network of any width.
     #[must_use]
-    pub fn new(profile: &Profile, layout: Layout, rectified_outputs: bool) -> Self {
+    pub fn new(profile: &DeviceProfile, layout: Layout, rectified_outputs: bool) -> Self {
         Self {
             layout,
             rectified_outputs,
             text: if profile.identity_table {
-                Text::Proved
+                KernelVariant::Proved
             } else {
-                Text::Staged
+                KernelVariant::Staged
             },
         }
     }
@@ -302,7 +302,7 @@ impl Tiled {
         let is_narrow = product.width <= NARROW;
         // A few outputs that are left over cost as much as eight times as many.
         let left_over = n_outputs % 8 * 4;
-        if self.text == Text::Proved && !is_narrow && left_over > 0 && left_over <= NARROW {
+        if self.text == KernelVariant::Proved && !is_narrow && left_over > 0 && left_over <= NARROW {
             let mut part = product.clone();
             part.width = product.width - left_over;
             self.multiply(stage, batch, matrix, &part)?;
@@ -317,8 +317,8 @@ impl Tiled {
         let lanes = n_outputs.div_ceil(depth).next_multiple_of(8);
         let (entry, groups) = match self.text {
             _ if is_narrow => ("narrow", counts.groups(count, 64, 1)),
-            Text::Proved => ("proved", counts.groups(count, PROVED_ROWS, depth)),
-            Text::Staged => {
+            KernelVariant::Proved => ("proved", counts.groups(count, PROVED_ROWS, depth)),
+            KernelVariant::Staged => {
                 let depth = product.width.div_ceil(STAGED_TILE);
                 ("staged", counts.groups(count, STAGED_TILE, depth))
             }

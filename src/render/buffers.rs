@@ -5,7 +5,7 @@ use super::rounds::Rounds;
 use super::{PIXEL, Renderer};
 use crate::config::{ResolvedConfig, Sampler};
 use crate::field::Field;
-use crate::gpu::{AdapterClass, Allocator, Buffer, GpuError, Planner, Profile};
+use crate::gpu::{AdapterClass, Allocator, Buffer, GpuError, Planner, DeviceProfile};
 use crate::images::GpuCamera;
 use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -49,7 +49,7 @@ impl Buffers {
 impl Renderer {
     /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
     pub(super) fn capacities(
-        profile: &Profile,
+        profile: &DeviceProfile,
         config: &ResolvedConfig,
         fields: &[Field],
     ) -> Vec<Capacity> {

@@ -7,7 +7,7 @@ use super::pixels::linear_from_srgb;
 
 /// A rendered view. Colour is composited without a background: add `(1 - opacity) * background`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Frame {
+pub struct RenderedFrame {
     /// Pixels per row.
     pub width: u32,
     /// Rows.
@@ -62,7 +62,7 @@ impl FromStr for Channel {
     }
 }
 
-impl Frame {
+impl RenderedFrame {
     /// An empty frame.
     #[must_use]
     pub fn new(width: u32, height: u32, linear: bool) -> Self {
@@ -103,7 +103,7 @@ impl Frame {
     }
 
     /// Take over an image's RGBA8 pixels (sRGB, straight alpha), in the colour space the frame composites in.
-    pub fn set_straight(&mut self, rgba: &[u8]) {
+    pub fn set_rgba8(&mut self, rgba: &[u8]) {
         for (i, p) in rgba.chunks_exact(4).enumerate() {
             let alpha = f32::from(p[3]) / 255.0;
             self.opacity[i] = alpha;

@@ -1,11 +1,11 @@
 //! Views under way: tile by tile, without blocking.
 
-use super::frame::Frame;
-use super::screen::{Picture, Shading, Show};
-use super::{PIXEL, Renderer, WithNormals};
+use super::frame::RenderedFrame;
+use super::screen::{DeviceImage, Shading, RenderMode};
+use super::{PIXEL, Renderer, NormalPasses};
 use crate::camera::Camera;
 use crate::field::Field;
-use crate::gpu::{Buffer, GpuError, ReadBack, Stage, profile};
+use crate::gpu::{Buffer, GpuError, ReadBack, Stage, time_stages};
 use crate::images::{GpuCamera, near_far};
 use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass};
@@ -14,14 +14,14 @@ use crate::step_state::StepState;
 /// A view under way; see [`Renderer::begin`].
 #[derive(Debug)]
 pub struct RenderJob {
-    frame: Frame,
+    frame: RenderedFrame,
     camera: Camera,
     normals: bool,
-    goal: Goal,
+    goal: Destination,
     /// What makes the whole picture, where no field is evaluated for it.
     at_once: Option<Stage>,
     next_pixel: u32,
-    under_way: Option<UnderWay>,
+    under_way: Option<PendingTile>,
     unsubmitted: usize,
     /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
     goes_on: bool,
@@ -38,7 +38,7 @@ impl RenderJob {
 
 /// A tile on its way.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct PendingTile {
     n: u32,
     state: ReadBack,
     image: Option<ReadBack>,
@@ -46,7 +46,7 @@ pub(super) struct UnderWay {
 
 /// Where the pixels of a view go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(super) enum Destination {
     /// To the host.
     Frame,
     /// To the screen.
@@ -57,15 +57,15 @@ pub(super) enum Goal {
 #[derive(Debug)]
 pub enum Rendered {
     /// On the host.
-    Frame(Frame),
+    Frame(RenderedFrame),
     /// On the device.
-    Picture(Picture),
+    Picture(DeviceImage),
 }
 
 impl Rendered {
     /// The frame of a view that was not begun as a picture.
     #[must_use]
-    pub fn into_frame(self) -> Option<Frame> {
+    pub fn into_frame(self) -> Option<RenderedFrame> {
         match self {
             Self::Frame(frame) => Some(frame),
             Self::Picture(_) => None,
@@ -75,7 +75,7 @@ impl Rendered {
 
 /// What rendering a view took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Cost {
+pub struct RenderCost {
     /// Seconds on the device.
     pub seconds: f64,
     /// Rays.
@@ -86,7 +86,7 @@ pub struct Cost {
     pub density_only: u64,
 }
 
-impl Cost {
+impl RenderCost {
     /// Both.
     pub fn add(&mut self, other: &Self) {
         self.seconds += other.seconds;
@@ -104,7 +104,7 @@ impl Renderer {
         from_file: Option<[f32; 2]>,
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
-        self.start(camera, from_file, normals, Goal::Frame)
+        self.start(camera, from_file, normals, Destination::Frame)
     }
 
     /// Start rendering the view of `camera` for a window: its picture stays on the device.
@@ -115,9 +115,9 @@ impl Renderer {
         shading: &Shading,
     ) -> Result<RenderJob, GpuError> {
         self.prepare_screen([camera.width, camera.height], shading)?;
-        let normals = shading.show == Show::Normals;
-        let mut job = self.start(camera, from_file, normals, Goal::Picture)?;
-        if shading.show == Show::Occupancy {
+        let normals = shading.show == RenderMode::Normals;
+        let mut job = self.start(camera, from_file, normals, Destination::Picture)?;
+        if shading.show == RenderMode::Occupancy {
             job.at_once = Some(self.look_at_occupancy(camera)?);
         }
         Ok(job)
@@ -128,7 +128,7 @@ impl Renderer {
         camera: &Camera,
         from_file: Option<[f32; 2]>,
         normals: bool,
-        goal: Goal,
+        goal: Destination,
     ) -> Result<RenderJob, GpuError> {
         if normals && self.with_normals.is_none() {
             let fields: Vec<Field> = self.fields().cloned().collect();
@@ -144,17 +144,17 @@ impl Renderer {
             let (gpu, config) = (&self.gpu, &self.config);
             let passes = Pass::of_method(gpu, config, "rendering", &capacities, &keep)?;
             let stages = self.build(&passes, true)?;
-            self.with_normals = Some(WithNormals { passes, stages });
+            self.with_normals = Some(NormalPasses { passes, stages });
         }
         let gpu_camera =
             GpuCamera::new(camera, near_far(&self.config, from_file), &self.scene_frame);
         self.gpu.write(&self.cameras, 0, &[gpu_camera]);
         let size = match goal {
-            Goal::Frame => [camera.width, camera.height],
-            Goal::Picture => [0; 2],
+            Destination::Frame => [camera.width, camera.height],
+            Destination::Picture => [0; 2],
         };
         Ok(RenderJob {
-            frame: Frame::new(size[0], size[1], self.config.scene.linear),
+            frame: RenderedFrame::new(size[0], size[1], self.config.scene.linear),
             camera: *camera,
             normals,
             goal,
@@ -183,7 +183,7 @@ impl Renderer {
         let in_rounds = normals.is_none() && !self.rounds.is_empty();
         let last = normals.map_or(self.last(), |n| &n.passes[n.passes.len() - 1]);
         let (capacity, state_buffer) = (last.capacity, last.counts.state.clone());
-        if let Some(UnderWay { n, state, image }) = &job.under_way {
+        if let Some(PendingTile { n, state, image }) = &job.under_way {
             let n = *n;
             let Some(state) = state.poll()? else {
                 return Ok(None);
@@ -213,7 +213,7 @@ impl Renderer {
             }
             job.under_way = None;
             if job.next_pixel >= total {
-                let picture = self.screen.as_ref().filter(|_| job.goal != Goal::Frame);
+                let picture = self.screen.as_ref().filter(|_| job.goal != Destination::Frame);
                 return Ok(Some(match picture {
                     Some(screen) => Rendered::Picture(screen.picture(size)),
                     None => Rendered::Frame(std::mem::take(&mut job.frame)),
@@ -246,8 +246,8 @@ impl Renderer {
             job.unsubmitted = 0;
             let bytes = u64::from(n) * PIXEL as u64 * 4;
             let gpu = &self.gpu;
-            let to_host = job.goal == Goal::Frame;
-            job.under_way = Some(UnderWay {
+            let to_host = job.goal == Destination::Frame;
+            job.under_way = Some(PendingTile {
                 n,
                 state: gpu.read_back(&state_buffer, 0, size_of::<StepState>() as u64),
                 image: to_host.then(|| gpu.read_back(&self.image, 0, bytes)),
@@ -290,7 +290,7 @@ impl Renderer {
         &mut self,
         camera: &Camera,
         from_file: Option<[f32; 2]>,
-    ) -> Result<Cost, GpuError> {
+    ) -> Result<RenderCost, GpuError> {
         let job = self.begin(camera, from_file, false)?;
         let total = job.camera.width * job.camera.height;
         let culls = self
@@ -300,13 +300,13 @@ impl Renderer {
         let state_buffer = self.last().counts.state.clone();
         let capacity = self.last().capacity;
         let in_rounds = !self.rounds.is_empty();
-        let (mut next_pixel, mut cost) = (0, Cost::default());
+        let (mut next_pixel, mut cost) = (0, RenderCost::default());
         while next_pixel < total {
             let n = self.tile_rays.min(capacity.rays).min(total - next_pixel);
             self.begin_tile(n, next_pixel, &state_buffer);
             let mut stages: Vec<&Stage> = self.plain.iter().collect();
             let state = loop {
-                let times = profile(&self.gpu, &stages)?;
+                let times = time_stages(&self.gpu, &stages)?;
                 cost.seconds += times.iter().map(|t| t.seconds).sum::<f64>();
                 let state: StepState = self.gpu.read(&state_buffer, 0, 1)?[0];
                 if !in_rounds || state.n_rays == 0 {
@@ -336,7 +336,7 @@ impl Renderer {
         camera: &Camera,
         from_file: Option<[f32; 2]>,
         normals: bool,
-    ) -> Result<Frame, GpuError> {
+    ) -> Result<RenderedFrame, GpuError> {
         let frame = self.render_while(camera, from_file, normals, 1, &mut |_| true)?;
         Ok(frame.unwrap_or_default())
     }
@@ -353,7 +353,7 @@ impl Renderer {
         normals: bool,
         per_side: u32,
         keep_going: &mut dyn FnMut(u64) -> bool,
-    ) -> Result<Option<Frame>, GpuError> {
+    ) -> Result<Option<RenderedFrame>, GpuError> {
         if per_side <= 1 {
             let mut job = self.begin(camera, from_file, normals)?;
             while keep_going(u64::from(job.next_pixel)) {
@@ -364,7 +364,7 @@ impl Renderer {
             }
             return Ok(None);
         }
-        let mut sum = Frame::new(camera.width, camera.height, self.config.scene.linear);
+        let mut sum = RenderedFrame::new(camera.width, camera.height, self.config.scene.linear);
         let weight = 1.0 / (per_side * per_side) as f32;
         // The rays of an image `per_side` times as large, one of each pixel's at a time.
         let offset = |i: u32| (i as f32 + 0.5) / per_side as f32 - 0.5;

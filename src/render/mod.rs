@@ -12,21 +12,21 @@ use std::sync::Arc;
 
 use buffers::Buffers;
 pub use crop::GpuCrop;
-pub use frame::{Channel, Frame};
-pub use job::{Cost, RenderJob, Rendered};
+pub use frame::{Channel, RenderedFrame};
+pub use job::{RenderCost, RenderJob, Rendered};
 #[cfg(feature = "viewer")]
 pub(crate) use screen::texture_of;
-pub use screen::{GpuShade, Picture, Shading, Show};
+pub use screen::{GpuShade, DeviceImage, Shading, RenderMode};
 
 use crate::aabb::Aabb;
 use crate::config::ResolvedConfig;
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{Allocator, Buffer, Gpu, GpuError, Planner, ReadBack, Stage, Submitter};
 use crate::images::camera_rays;
-use crate::pass::{Pass, Purpose};
+use crate::pass::{Pass, PassUse};
 use crate::scene_frame::SceneFrame;
 use rounds::Rounds;
-use screen::Screen;
+use screen::DisplayBuffer;
 
 /// Renders views of a field, tile by tile.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ pub struct Renderer {
     plain: Vec<Stage>,
     /// What goes on with a tile while rays are left, where it is rendered in rounds.
     rounds: Vec<Stage>,
-    with_normals: Option<WithNormals>,
+    with_normals: Option<NormalPasses>,
     /// Where pictures lie, once one was asked for.
-    screen: Option<Screen>,
+    screen: Option<DisplayBuffer>,
     submitter: Submitter,
     /// Rays that the last tile made room for.
     tile_rays: u32,
@@ -55,7 +55,7 @@ pub struct Renderer {
 
 /// Passes that keep what normals need, and their stages.
 #[derive(Debug)]
-struct WithNormals {
+struct NormalPasses {
     passes: Vec<Pass>,
     stages: Vec<Stage>,
 }
@@ -79,7 +79,7 @@ impl Renderer {
     }
 
     /// Another renderer of the same field, whose views do not come in the way of this one's.
-    pub fn beside(&self) -> Result<Self, GpuError> {
+    pub fn sharing_parameters(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let (occupancy, parameters) = (self.occupancy.as_ref(), self.parameters.clone());
         Self::of_fields(&self.gpu, &self.config, occupancy, &fields, parameters)
@@ -87,19 +87,19 @@ impl Renderer {
 
     /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
     /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::take_occupancy`].
-    pub fn apart(&self) -> Result<Self, GpuError> {
+    pub fn with_own_parameters(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let own = |bits: &Buffer| self.gpu.buffer("occupancy of the window", bits.bytes());
         let bits = self.occupancy.as_ref().map(own).transpose()?;
         let parameters = FieldParameters::of_passes(&self.gpu, &fields)?;
         let (gpu, config) = (&self.gpu, &self.config);
         let apart = Self::of_fields(gpu, config, bits.as_ref(), &fields, parameters)?;
-        apart.take_occupancy(self);
+        apart.copy_occupancy_from(self);
         Ok(apart)
     }
 
     /// Look where `other` looks now.
-    pub fn take_occupancy(&self, other: &Self) {
+    pub fn copy_occupancy_from(&self, other: &Self) {
         if let Some((from, to)) = other.occupancy.as_ref().zip(self.occupancy.as_ref()) {
             let mut stage = self.gpu.stage("occupancy");
             stage.copy(from, to);
@@ -269,7 +269,7 @@ impl Renderer {
         let mut stages = vec![self.rays(last)?];
         for (index, pass) in passes.iter().enumerate() {
             let is_last = index + 1 == passes.len();
-            let purpose = Purpose {
+            let purpose = PassUse {
                 training: false,
                 color: is_last,
                 limited: false,

@@ -1,6 +1,6 @@
 //! What a rendered view looks like in a file.
 
-use super::{Channel, Frame};
+use super::{Channel, RenderedFrame};
 use crate::metrics::round_to_8_bit;
 
 /// Least opacity of a pixel that has a colour of its own.
@@ -30,7 +30,7 @@ fn byte(value: f32) -> u8 {
     (value.clamp(0.0, 1.0) * 255.0).round() as u8
 }
 
-impl Frame {
+impl RenderedFrame {
     /// sRGB values in [0, 1] over `background` (sRGB), rounded to 8 bits: (height, width, 3).
     #[must_use]
     pub fn rgb(&self, background: [f32; 3]) -> Vec<f32> {
@@ -192,8 +192,8 @@ mod tests {
     use super::*;
 
     /// Opaque, half and not at all.
-    fn frame(linear: bool) -> Frame {
-        let mut frame = Frame::new(3, 1, linear);
+    fn frame(linear: bool) -> RenderedFrame {
+        let mut frame = RenderedFrame::new(3, 1, linear);
         frame.opacity = vec![1.0, 0.5, 0.0];
         frame.color = vec![0.2, 0.4, 0.6, 0.1, 0.2, 0.3, 0.0, 0.0, 0.0];
         frame.depth = vec![2.0, 1.5, 0.0];
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn sums_of_frames_are_weighted_by_opacity() {
-        let mut sum = Frame::new(3, 1, false);
+        let mut sum = RenderedFrame::new(3, 1, false);
         let mut far = frame(false);
         far.opacity[0] = 0.0;
         far.depth[0] = 0.0;

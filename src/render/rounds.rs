@@ -8,7 +8,7 @@ use crate::field::FieldParameters;
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
 use crate::images::RAY_BYTES;
-use crate::pass::{Pass, Purpose};
+use crate::pass::{Pass, PassUse};
 use crate::step_state::StepState;
 
 /// Rays end where they let through less than this, if the method does not say where.
@@ -80,7 +80,7 @@ impl Rounds {
         })
     }
 
-    fn small(
+    fn run_entry(
         &self,
         stage: &mut Stage,
         counts: &Counts,
@@ -112,7 +112,7 @@ impl Rounds {
     pub(super) fn begin(&self, stage: &mut Stage, image: &Buffer) -> Result<(), GpuError> {
         let pass = &self.passes[0];
         stage.clear(image);
-        self.small(stage, &pass.counts, "start", [&pass.rays, &pass.rays])
+        self.run_entry(stage, &pass.counts, "start", [&pass.rays, &pass.rays])
     }
 
     /// Two rounds, after which the rays that are left lie where they lay before.
@@ -128,9 +128,9 @@ impl Rounds {
             let (pass, next) = (&self.passes[pass], &self.passes[other].rays);
             let (counts, rays) = (&pass.counts, [&pass.rays, next]);
             let mut limit = gpu.stage("limit");
-            self.small(&mut limit, counts, "limit", rays)?;
+            self.run_entry(&mut limit, counts, "limit", rays)?;
             stages.push(limit);
-            let purpose = Purpose {
+            let purpose = PassUse {
                 training: false,
                 color: true,
                 limited: true,
@@ -139,12 +139,12 @@ impl Rounds {
             let mut end = gpu.stage("accumulate");
             let samples = pass.ray_samples();
             samples.accumulate(&mut end, self.min_transmittance, image)?;
-            self.small(&mut end, counts, "flag", rays)?;
+            self.run_entry(&mut end, counts, "flag", rays)?;
             let (flags, places) = (&self.flags, &self.places);
             self.scan
                 .run(&mut end, counts, StepState::RAYS, flags, places)?;
-            self.small(&mut end, counts, "move_up", rays)?;
-            self.small(&mut end, counts, "settle", rays)?;
+            self.run_entry(&mut end, counts, "move_up", rays)?;
+            self.run_entry(&mut end, counts, "settle", rays)?;
             counts.publish(&mut end)?;
             stages.push(end);
         }

@@ -15,7 +15,7 @@ const ROW: u32 = 64;
 
 /// What a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Show {
+pub enum RenderMode {
     /// Colour over the background.
     Color,
     /// Distance from the camera, near things white.
@@ -36,7 +36,7 @@ pub enum Show {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shading {
     /// What is shown.
-    pub show: Show,
+    pub show: RenderMode,
     /// What stands behind the scene.
     pub background: Background,
     /// Distances that are white and nearly black, in world units.
@@ -67,7 +67,7 @@ pub struct GpuShade {
 
 /// Pixels on the device.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(super) struct DisplayBuffer {
     pixels: Buffer,
     shade: Buffer,
     /// What turns a rendered tile into pixels.
@@ -119,13 +119,13 @@ pub(crate) fn texture_of(gpu: &Gpu, size: [u32; 2], pixels: &[u8]) -> wgpu::Text
 
 /// A finished picture, still on the device.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct DeviceImage {
     pixels: Buffer,
     /// Width and height in pixels.
     pub size: [u32; 2],
 }
 
-impl Picture {
+impl DeviceImage {
     /// The picture as a texture of its own.
     #[cfg(feature = "viewer")]
     pub(crate) fn to_texture(&self, gpu: &Gpu) -> wgpu::Texture {
@@ -173,12 +173,12 @@ impl Shading {
         GpuShade {
             background: self.background.color(),
             mode: match self.show {
-                Show::Color | Show::Occupancy => 0,
-                Show::Depth => 1,
-                Show::Normals => 2,
-                Show::Opacity => 3,
-                Show::Cells => 4,
-                Show::Samples => 5,
+                RenderMode::Color | RenderMode::Occupancy => 0,
+                RenderMode::Depth => 1,
+                RenderMode::Normals => 2,
+                RenderMode::Opacity => 3,
+                RenderMode::Cells => 4,
+                RenderMode::Samples => 5,
             },
             near: near.max(1e-6),
             far: far.max(2e-6),
@@ -190,10 +190,10 @@ impl Shading {
     }
 }
 
-impl Screen {
+impl DisplayBuffer {
     /// The picture that lies on it.
-    pub fn picture(&self, size: [u32; 2]) -> Picture {
-        Picture {
+    pub fn picture(&self, size: [u32; 2]) -> DeviceImage {
+        DeviceImage {
             pixels: self.pixels.clone(),
             size,
         }
@@ -203,10 +203,10 @@ impl Screen {
 impl Renderer {
     /// Whether pictures can show `show`.
     #[must_use]
-    pub fn can_show(&self, show: Show) -> bool {
+    pub fn can_show(&self, show: RenderMode) -> bool {
         match show {
-            Show::Cells => self.last().field.cells.is_some(),
-            Show::Occupancy => self.occupancy.is_some(),
+            RenderMode::Cells => self.last().field.cells.is_some(),
+            RenderMode::Occupancy => self.occupancy.is_some(),
             _ => true,
         }
     }
@@ -228,7 +228,7 @@ impl Renderer {
         Ok(())
     }
 
-    fn new_screen(&self, bytes: u64) -> Result<Screen, GpuError> {
+    fn new_screen(&self, bytes: u64) -> Result<DisplayBuffer, GpuError> {
         let gpu = &*self.gpu;
         let pixels = gpu.buffer("pixels of the screen", bytes)?;
         let shade = gpu.uniform("shade", &GpuShade::zeroed())?;
@@ -254,7 +254,7 @@ impl Renderer {
         let mut show = gpu.stage("show");
         let groups = Groups::covering(u64::from(self.last().capacity.rays), 64);
         show.run(FILE, "show", &defines, &bindings, groups)?;
-        Ok(Screen {
+        Ok(DisplayBuffer {
             pixels,
             shade,
             show,

@@ -67,7 +67,7 @@ struct Fact {
 
 #[derive(Debug, Serialize)]
 struct Gallery {
-    views: Vec<View>,
+    views: Vec<GalleryView>,
     amplification: u32,
     /// The error at the end of the colour scale, of 255.
     full_scale: String,
@@ -75,7 +75,7 @@ struct Gallery {
 }
 
 #[derive(Debug, Serialize)]
-struct View {
+struct GalleryView {
     label: String,
     name: String,
     psnr: String,
@@ -400,7 +400,7 @@ fn gallery(examples: &[Example]) -> Result<Option<Gallery>, ReportError> {
         views.clear();
         for (example, [truth, prediction, error]) in examples.iter().zip(&pictures) {
             let truth = truth.at_most(limit);
-            views.push(View {
+            views.push(GalleryView {
                 label: example.label.clone(),
                 name: example.name.clone(),
                 psnr: decimals(example.psnr, 2),

@@ -16,7 +16,7 @@ pub fn shader(n_samples: u32, jitter: bool, merge: bool) -> (&'static str, Defin
 
 /// The samples of the pass before, and what the field there made of them.
 #[derive(Debug, Clone)]
-pub struct Previous {
+pub struct PreviousPass {
     /// Offsets of each ray's samples, in the second of each pair.
     pub offsets: Buffer,
     /// Position and dt.

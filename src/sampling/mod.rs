@@ -68,7 +68,7 @@ impl SceneBox {
 
 /// Samples placed along rays.
 #[derive(Debug, Clone)]
-pub struct Placed {
+pub struct PlacedSamples {
     /// Samples per ray, before the prefix sum.
     pub ray_counts: Buffer,
     /// Prefix sum of the counts.
@@ -79,7 +79,7 @@ pub struct Placed {
     pub sample_rays: Buffer,
 }
 
-impl Placed {
+impl PlacedSamples {
     /// Room for `n` samples of `n_rays` rays.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ pub struct Sampling<'a> {
     /// Occupancy bits; needed for marching.
     pub occupancy: Option<&'a Buffer>,
     /// The samples of the pass before; needed for importance.
-    pub previous: Option<&'a importance::Previous>,
+    pub previous: Option<&'a importance::PreviousPass>,
 }
 
 impl Sampling<'_> {
@@ -185,7 +185,7 @@ impl Sampling<'_> {
     ///
     /// # Errors
     /// As [`Stage::run`].
-    pub fn run(&self, stage: &mut Stage, phase: Phase, placed: &Placed) -> Result<(), GpuError> {
+    pub fn run(&self, stage: &mut Stage, phase: Phase, placed: &PlacedSamples) -> Result<(), GpuError> {
         let (file, defines) = self.shader();
         let mut bindings = vec![
             ("counts", &self.counts.state),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::views::{self, Selection};
 use super::{Error, Observer, ObserverExt, Result, Scale};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{Content, Dataset, Frame, Image, Opening, Split, load_with_contents};
+use crate::dataset::{FileIdentity, Dataset, Frame, Image, OpenOptions, Split, load_with_contents};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 
@@ -13,7 +13,7 @@ use crate::run::RunDir;
 const VIEWS_ON_SOFTWARE: usize = 25;
 
 /// Return the frames that `views` selects. If it is `None`, return all of them, or 25 on a software adapter.
-pub(crate) fn pick(
+pub(crate) fn select_eval_frames(
     observer: &dyn Observer,
     gpu: &Gpu,
     frames: &[Frame],
@@ -55,14 +55,14 @@ pub(crate) fn absolute(path: &Path) -> String {
 pub(crate) fn open_dataset(
     observer: &dyn Observer,
     path: &Path,
-    opening: Opening,
+    opening: OpenOptions,
 ) -> Result<Dataset> {
     let dataset = Dataset::open_with(path, opening)?;
-    tell(observer, &dataset);
+    report_dataset(observer, &dataset);
     Ok(dataset)
 }
 
-fn tell(observer: &dyn Observer, dataset: &Dataset) {
+fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
     for warning in &dataset.warnings {
         observer.warn(warning);
     }
@@ -87,7 +87,7 @@ pub(crate) fn load(
     frames: &[Frame],
     downscale: u32,
     what: &'static str,
-) -> Result<(Vec<Image>, Vec<Content>)> {
+) -> Result<(Vec<Image>, Vec<FileIdentity>)> {
     let bar = observer.task(what, Scale::Count(frames.len() as u64));
     let loaded = load_with_contents(frames, downscale, &|| bar.increment())?;
     drop(bar);
@@ -118,7 +118,7 @@ pub(crate) fn dataset_of(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: Opening,
+    opening: OpenOptions,
 ) -> Result<Dataset> {
     let mut dataset = whole_dataset_of(observer, checkpoint, given, opening)?;
     let views = &checkpoint.info.train_views;
@@ -136,7 +136,7 @@ pub(crate) fn whole_dataset_of(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
     given: Option<&Path>,
-    opening: Opening,
+    opening: OpenOptions,
 ) -> Result<Dataset> {
     let trained_at = PathBuf::from(&checkpoint.info.dataset);
     let path = given.unwrap_or(&trained_at);
@@ -194,8 +194,8 @@ pub(crate) fn warn_of_changed_images(
     if known.is_empty() || info.config.meta.is_some() || info.fingerprint != dataset.fingerprint() {
         return Ok(());
     }
-    let contents = Content::of_images(dataset.frames(split))?;
-    if *known != Content::fingerprint(&contents) {
+    let contents = FileIdentity::of_images(dataset.frames(split))?;
+    if *known != FileIdentity::fingerprint(&contents) {
         observer.warn(format!("the {split} images in {} are not those that the run was {what} on: their files have changed",
             dataset.root.display()
         ));

@@ -16,7 +16,7 @@ use super::views::Selection;
 use super::{Error, Observer, ObserverExt, Result};
 use crate::camera::Camera;
 use crate::config::{Background, ResolvedConfig};
-use crate::dataset::same_picture::{self, Thumbnail};
+use crate::dataset::duplicate_images::{self, Thumbnail};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{self, Context, EvalReport};
 use crate::gpu::{AdapterClass, Gpu, GpuError};
@@ -46,7 +46,7 @@ fn evaluating(gpu: &Gpu, config: &ResolvedConfig, images: &[Image]) -> Result<St
 }
 
 /// What to evaluate.
-pub(crate) struct Request<'a> {
+pub(crate) struct EvaluationRequest<'a> {
     pub(crate) frames: &'a [Frame],
     pub(crate) split: Split,
     pub(crate) steps: u32,
@@ -62,11 +62,11 @@ pub(crate) struct Request<'a> {
 }
 
 /// Evaluate with a progress bar. Return the report, and the worst, the median and the best view as examples.
-pub(crate) fn evaluate(
+pub(crate) fn evaluate_views(
     observer: &dyn Observer,
     gpu: &Gpu,
     renderer: &mut Renderer,
-    request: &Request<'_>,
+    request: &EvaluationRequest<'_>,
 ) -> Result<(EvalReport, Vec<Example>)> {
     let (images, _) = load(
         observer,
@@ -79,7 +79,7 @@ pub(crate) fn evaluate(
         let shown: Vec<Thumbnail> = images.par_iter().map(Thumbnail::of).collect();
         let held_out: Vec<_> = request.frames.iter().zip(&shown).collect();
         let train: Vec<_> = train.collect();
-        if let Some(leak) = same_picture::leaks(request.dataset, &train, &held_out) {
+        if let Some(leak) = duplicate_images::leaks(request.dataset, &train, &held_out) {
             observer.warn(&leak.message);
         }
     }
@@ -165,7 +165,7 @@ pub(crate) fn evaluate(
 }
 
 /// Write an evaluation to its run: `eval.json` and the report. If that fails, only warn, so that the metrics are still shown.
-pub(crate) fn keep(
+pub(crate) fn write_evaluation(
     observer: &dyn Observer,
     dir: &RunDir,
     config: &ResolvedConfig,
@@ -256,7 +256,7 @@ impl EvaluateOptions {
 ///
 /// # Errors
 /// As [`Evaluation::prepare`] and [`Evaluation::run`].
-pub fn evaluate_run(
+pub fn evaluate(
     gpu: &Arc<Gpu>,
     options: &EvaluateOptions,
     observer: &dyn Observer,
@@ -326,7 +326,7 @@ impl<'a> Evaluation<'a> {
                 ),
             }));
         }
-        let frames = data::pick(
+        let frames = data::select_eval_frames(
             observer,
             gpu,
             dataset.frames(options.split),
@@ -339,7 +339,7 @@ impl<'a> Evaluation<'a> {
             dir.clear_rendered(&options.split.to_string());
         }
         let images = dir.images();
-        let request = Request {
+        let request = EvaluationRequest {
             frames: &frames,
             split: options.split,
             steps: run.checkpoint.info.step,
@@ -349,10 +349,10 @@ impl<'a> Evaluation<'a> {
             lpips: lpips.as_ref(),
             trained_on: &[],
         };
-        let (report, examples) = evaluate(observer, gpu, &mut run.renderer, &request)?;
+        let (report, examples) = evaluate_views(observer, gpu, &mut run.renderer, &request)?;
         // The evaluation of another checkpoint file in the directory is not stored as that of the run.
         if dir.is(&options.run) {
-            keep(
+            write_evaluation(
                 observer,
                 &dir,
                 &run.checkpoint.info.config,

@@ -77,7 +77,7 @@ pub trait Observer {
     /// Report the start of a task that takes a while; the returned [`Task`] receives its progress.
     fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
         let _ = (what, scale);
-        Box::new(Untold)
+        Box::new(SilentTask)
     }
 
     /// Whether the user has asked to stop; training then saves a checkpoint and returns [`super::Error::Cancelled`]. Called
@@ -93,13 +93,13 @@ pub trait Observer {
     }
 
     /// Announce that [`Self::is_cancelled`] and [`Self::keep_going`] are called often until the returned value is dropped.
-    fn listens(&self) -> Box<dyn Any> {
+    fn listen_for_cancel(&self) -> Box<dyn Any> {
         Box::new(())
     }
 
     /// Announce that the file at `path` is incomplete until the returned value is dropped, and useless if the program ends
     /// before.
-    fn writes(&self, path: &Path) -> Box<dyn Any> {
+    fn guard_incomplete_file(&self, path: &Path) -> Box<dyn Any> {
         let _ = path;
         Box::new(())
     }
@@ -108,9 +108,9 @@ pub trait Observer {
 impl Observer for () {}
 
 /// A task whose progress is not shown.
-struct Untold;
+struct SilentTask;
 
-impl Task for Untold {
+impl Task for SilentTask {
     fn set(&self, _: u64) {}
     fn increment(&self) {}
     fn describe(&self, _: &str) {}

@@ -72,11 +72,11 @@ pub(crate) fn open_run(
     path: &Path,
     background: Option<Background>,
 ) -> Result<OpenRun> {
-    look_at(gpu, open_checkpoint(observer, path)?, background)
+    open_loaded(gpu, open_checkpoint(observer, path)?, background)
 }
 
 /// Make a renderer for `checkpoint`, with another background if one is given.
-pub(crate) fn look_at(
+pub(crate) fn open_loaded(
     gpu: &Arc<Gpu>,
     checkpoint: Checkpoint,
     background: Option<Background>,

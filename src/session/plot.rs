@@ -31,7 +31,7 @@ fn color_of(split: Split) -> [u8; 3] {
 }
 
 /// An orthographic projection of the world along one of its axes into a square of the canvas.
-struct View {
+struct Projection {
     /// World axes that point right and up, with their signs.
     axes: [(usize, f64); 2],
     center: DVec2,
@@ -41,7 +41,7 @@ struct View {
     top: f32,
 }
 
-impl View {
+impl Projection {
     fn flat(&self, p: DVec3) -> DVec2 {
         let [a, b] = self.axes.map(|(axis, sign)| sign * p[axis]);
         DVec2::new(a, b)
@@ -128,7 +128,7 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
     .into_iter()
     .enumerate()
     {
-        let mut view = View {
+        let mut view = Projection {
             axes,
             center: DVec2::ZERO,
             scale: f64::from(SIDE) / size,
@@ -167,7 +167,7 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
 }
 
 /// Draw grid lines with world coordinates, axis names and a title.
-fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
+fn panel(canvas: &mut Drawing, view: &Projection, title: &str, size: f64) {
     let (left, top) = (view.left, view.top);
     canvas.text(title, (left, top - 14.0), INK);
     let step = tick_step(size, 6.0);
@@ -213,7 +213,7 @@ fn panel(canvas: &mut Drawing, view: &View, title: &str, size: f64) {
     }
 }
 
-fn box_of(canvas: &mut Drawing, view: &View, world: &Aabb) {
+fn box_of(canvas: &mut Drawing, view: &Projection, world: &Aabb) {
     let (low, high) = (DVec3::from(world.low), DVec3::from(world.high));
     let inside = |(x, y): (f32, f32)| {
         (
@@ -226,7 +226,7 @@ fn box_of(canvas: &mut Drawing, view: &View, world: &Aabb) {
 }
 
 /// Draw a camera as the pyramid spanned by the rays of its corners.
-fn frustum(canvas: &mut Drawing, view: &View, camera: &Camera, color: [u8; 3], size: f64) {
+fn frustum(canvas: &mut Drawing, view: &Projection, camera: &Camera, color: [u8; 3], size: f64) {
     let (w, h) = (camera.width as f32, camera.height as f32);
     let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
         let (origin, direction) = camera.ray(x, y);

@@ -19,7 +19,7 @@ pub(crate) fn resolve(
     class: AdapterClass,
 ) -> ResolvedConfig {
     if dataset.surroundings.is_none() && config.goes_by_images() {
-        dataset.survey();
+        dataset.examine_surroundings();
     }
     let (hints, framing) = (dataset.hints(), dataset.framing);
     let is_placed = config.scene.scale.is_some() && config.scene.offset.is_some();

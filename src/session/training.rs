@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::journal::{Journal, Line, SCHEMA};
+use super::run_log::{RunLog, Line, SCHEMA};
 use super::limits::Limits;
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
 use crate::checkpoint::{self, CheckpointError, Source};
@@ -23,7 +23,7 @@ const PARTS: f64 = 1000.0;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Intervals {
     /// Shortest interval between previews of held-out views.
-    pub(crate) look: f64,
+    pub(crate) preview: f64,
     /// Interval between checkpoints.
     pub(crate) save: f64,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Training<'a> {
     pub(crate) dir: RunDir,
     pub(crate) trainer: Trainer,
     pub(crate) renderer: Renderer,
-    pub(crate) log: Journal<'a>,
+    pub(crate) log: RunLog<'a>,
     pub(crate) limits: Limits,
     /// Trainer steps that count as one step of the limits: the inner steps per outer step, or 1.
     inner_steps: u32,
@@ -83,7 +83,7 @@ impl<'a> Training<'a> {
         dir: &RunDir,
         trainer: Trainer,
         renderer: Renderer,
-        log: Journal<'a>,
+        log: RunLog<'a>,
         limits: Limits,
         intervals: Intervals,
     ) -> Self {
@@ -100,7 +100,7 @@ impl<'a> Training<'a> {
             limits,
             inner_steps,
             intervals,
-            next_preview: start + intervals.look,
+            next_preview: start + intervals.preview,
             next_save: start + intervals.save,
             task: None,
             events: Vec::new(),
@@ -218,9 +218,9 @@ impl<'a> Training<'a> {
     }
 
     /// Schedule the next preview after one that began at `started`, so that previews take at most about a tenth of the time.
-    pub(crate) fn looked(&mut self, started: Instant) {
+    pub(crate) fn schedule_preview(&mut self, started: Instant) {
         let took = started.elapsed().as_secs_f64();
-        self.next_preview = self.trainer.seconds() + self.intervals.look.max(10.0 * took);
+        self.next_preview = self.trainer.seconds() + self.intervals.preview.max(10.0 * took);
     }
 
     /// Whether a checkpoint is due; if so, schedule the next one.

@@ -13,17 +13,17 @@ pub enum Selection {
     /// A single number: a count or an index, depending on the flag.
     Number(usize),
     /// Indices and ranges, such as `0,5`, `0..24` (24 excluded), `0-23` (23 included), or a list of these.
-    These(Vec<Part>),
+    These(Vec<IndexRange>),
 }
 
 /// An index or a range, with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct IndexRange {
     text: String,
     views: Range<usize>,
 }
 
-impl Part {
+impl IndexRange {
     fn one(view: usize) -> Self {
         Self {
             text: view.to_string(),
@@ -76,9 +76,9 @@ impl std::str::FromStr for Selection {
         let parts = text.split(',').map(str::trim).filter(|t| !t.is_empty());
         let parts = parts.map(|part| match part {
             "all" => Err("`all` cannot be combined with other views".to_owned()),
-            part => Part::parse(part),
+            part => IndexRange::parse(part),
         });
-        let parts: Vec<Part> = parts.collect::<Result<_, _>>().map_err(|mut fault| {
+        let parts: Vec<IndexRange> = parts.collect::<Result<_, _>>().map_err(|mut fault| {
             if !text.contains([',', '-', '.']) {
                 let _ = write!(fault, "; `all` selects every view");
             }
@@ -95,7 +95,7 @@ impl Selection {
     /// The same selection, with a single number taken as an index.
     pub(crate) fn by_index(self) -> Self {
         match self {
-            Self::Number(view) => Self::These(vec![Part::one(view)]),
+            Self::Number(view) => Self::These(vec![IndexRange::one(view)]),
             other => other,
         }
     }
@@ -103,10 +103,10 @@ impl Selection {
 
 /// Return the indices that `parts` select among `n` views, without repetition. `flag` and `whose` (where the views are) are for
 /// error messages.
-pub(crate) fn indices(parts: &[Part], flag: &str, n: usize, whose: &str) -> Result<Vec<usize>> {
+pub(crate) fn indices(parts: &[IndexRange], flag: &str, n: usize, whose: &str) -> Result<Vec<usize>> {
     let mut views = Vec::new();
     let mut is_named = vec![false; n];
-    for Part { text, views: range } in parts {
+    for IndexRange { text, views: range } in parts {
         if range.end > n {
             let absent = range.start.max(n);
             let there = match n {

@@ -67,7 +67,7 @@ pub enum TrainError {
 
 /// What [`Trainer::advance`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advance {
+pub enum StepStatus {
     /// Work was submitted.
     Submitted,
     /// The device has enough to do: come back, or wait with [`Trainer::wait`].
@@ -184,7 +184,7 @@ impl Trainer {
             occupancy,
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
-            outer: trainer.end_of_task()?.into_iter().collect(),
+            outer: trainer.outer_step_stage()?.into_iter().collect(),
             inner_steps: config.meta.as_ref().map(|meta| meta.inner_steps),
         };
         trainer.reset(Some(images))?;
@@ -214,7 +214,7 @@ impl Trainer {
     }
 
     /// Take over where a teacher is dense, as [`crate::distillation::extract`] found it for this configuration.
-    pub fn adopt(&self, found: &Extraction) {
+    pub fn apply_extraction(&self, found: &Extraction) {
         if let Some(grid) = &self.occupancy {
             self.gpu.write(&grid.thickness, 0, &found.thickness);
             self.gpu.write(&grid.bits, 0, &found.bits);
@@ -260,7 +260,7 @@ impl Trainer {
     }
 
     /// Do not count the last `time` as training: the device was somebody else's.
-    pub fn leave_out(&mut self, time: Duration) {
+    pub fn exclude_time(&mut self, time: Duration) {
         let now = Instant::now();
         let later = self.running_since.and_then(|at| at.checked_add(time));
         self.running_since = later.map(|at| at.min(now));
@@ -328,7 +328,7 @@ impl Trainer {
         if let Some(reptile) = &self.reptile {
             reptile.adopt(&mut zero);
             reptile.set_step(&gpu, 0);
-            reptile.remember(&mut zero, &self.counts().state);
+            reptile.save_state(&mut zero, &self.counts().state);
         }
         let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
         self.submitter.run(&gpu, &stages)?;
@@ -367,10 +367,10 @@ impl Trainer {
         &mut self,
         until: u32,
         events: &mut Vec<TrainEvent>,
-    ) -> Result<Advance, TrainError> {
+    ) -> Result<StepStatus, TrainError> {
         self.collect(events)?;
         if self.step >= until {
-            return Ok(Advance::Reached);
+            return Ok(StepStatus::Reached);
         }
         let distillation_steps = self.program.distillation_steps;
         if self.step < distillation_steps && self.program.distillation.is_empty() {
@@ -381,7 +381,7 @@ impl Trainer {
         }
         self.running_since.get_or_insert_with(Instant::now);
         if !self.submitter.ready(&self.gpu)? {
-            return Ok(Advance::Busy);
+            return Ok(StepStatus::Busy);
         }
         // The rest of this step and, where steps are short, a few more.
         let mut upcoming: Vec<&Stage> = Vec::new();
@@ -405,7 +405,7 @@ impl Trainer {
         if finished > 0 && self.step.is_multiple_of(self.program.report()) {
             self.request_report();
         }
-        Ok(Advance::Submitted)
+        Ok(StepStatus::Submitted)
     }
 
     fn request_report(&mut self) {

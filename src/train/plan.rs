@@ -3,7 +3,7 @@
 use super::buffers::{Allocators, Buffers};
 use crate::config::{Budget, Cells, Config, PassConfig, ResolvedConfig};
 use crate::field::Field;
-use crate::gpu::{AdapterClass, GpuError, Planner, Profile};
+use crate::gpu::{AdapterClass, GpuError, Planner, DeviceProfile};
 use crate::network::{CellGrid, SavedActivations};
 use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -71,7 +71,7 @@ const MAX_PARTS: u32 = 4096;
 /// # Errors
 /// As [`plan`].
 pub fn operations(
-    profile: &Profile,
+    profile: &DeviceProfile,
     config: &ResolvedConfig,
 ) -> Result<Option<[f64; 2]>, GpuError> {
     let Some(per_ray) = samples_of_passes(config) else {
@@ -91,7 +91,7 @@ pub fn operations(
 /// # Errors
 /// [`PlanError::NoNetworkFits`] when not even one can.
 pub fn max_networks(
-    profile: &Profile,
+    profile: &DeviceProfile,
     config: &Config,
     index: usize,
 ) -> Result<Option<u32>, PlanError> {
@@ -118,7 +118,7 @@ pub fn max_networks(
 ///
 /// # Errors
 /// As [`max_networks`].
-pub fn fit_cells(profile: &Profile, config: &mut Config) -> Result<(), PlanError> {
+pub fn fit_cells(profile: &DeviceProfile, config: &mut Config) -> Result<(), PlanError> {
     for index in 0..config.passes.len() {
         let Some(most) = max_networks(profile, config, index)? else {
             continue;
@@ -138,7 +138,7 @@ pub fn fit_cells(profile: &Profile, config: &mut Config) -> Result<(), PlanError
 ///
 /// # Errors
 /// [`GpuError::TooLarge`] when parameters, or the smallest micro-batch, do not fit a binding.
-pub fn plan(profile: &Profile, config: &ResolvedConfig) -> Result<MemoryPlan, GpuError> {
+pub fn plan(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<MemoryPlan, GpuError> {
     let fields = Field::of_passes(profile, config)?;
     let training = &config.training;
     let max_rays = config.max_rays();

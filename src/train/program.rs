@@ -10,7 +10,7 @@ use crate::gpu::{Defines, GpuError, Groups, Kernel, Stage};
 use crate::images::ImageSet;
 use crate::network::Updated;
 use crate::optimizer::{CellGroup, CellUpdate, schedule_defines};
-use crate::pass::Purpose;
+use crate::pass::PassUse;
 use crate::reptile::Reptile;
 
 /// What every step runs.
@@ -56,7 +56,7 @@ impl Program {
 
 impl Trainer {
     /// What follows the last inner step of a task: the outer step.
-    pub(super) fn end_of_task(&self) -> Result<Option<Stage>, GpuError> {
+    pub(super) fn outer_step_stage(&self) -> Result<Option<Stage>, GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(None);
         };
@@ -65,7 +65,7 @@ impl Trainer {
         reptile.step(&mut stage)?;
         self.begin_task(reptile, &mut stage)?;
         reptile.next_task(&mut stage, state)?;
-        reptile.remember(&mut stage, state);
+        reptile.save_state(&mut stage, state);
         Ok(Some(stage))
     }
 
@@ -82,7 +82,7 @@ impl Trainer {
     }
 
     /// One of the small kernels in `shaders/entry/step.wgsl`.
-    pub(super) fn small(
+    pub(super) fn step_kernel(
         &self,
         pass: &str,
         micro_batches: u32,
@@ -93,10 +93,10 @@ impl Trainer {
     }
 
     /// What every step begins with.
-    pub(super) fn begin(&self) -> Result<Stage, GpuError> {
+    pub(super) fn begin_stage(&self) -> Result<Stage, GpuError> {
         let (gpu, counts) = (&*self.gpu, self.counts());
         let once = || Groups::Direct([1, 1, 1]);
-        let small = |pass: &str, more: Defines| self.small(pass, 1, more);
+        let small = |pass: &str, more: Defines| self.step_kernel(pass, 1, more);
         let mut begin = gpu.stage("begin");
         for (field, sparse) in self.fields().zip(&self.sparse) {
             let n_levels = field.tables().levels().len();
@@ -142,7 +142,7 @@ impl Trainer {
         )?;
         let is_last = index + 1 == self.passes.len();
         let more = Defines::new().set("is_last", is_last);
-        let kernel = self.small("end_batch", micro_batches, more)?;
+        let kernel = self.step_kernel("end_batch", micro_batches, more)?;
         let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
         // Encodings without parameters have no backward pass: there is no stage that would stand for one.
         let is_trained = !encode.is_empty();
@@ -167,7 +167,7 @@ impl Trainer {
         };
         let parameters = self.parameters();
         let student = &self.passes[0];
-        let mut stages = vec![self.begin()?];
+        let mut stages = vec![self.begin_stage()?];
         stages.extend(distiller.stages(
             &self.gpu,
             teacher,
@@ -192,7 +192,7 @@ impl Trainer {
         let targets = &self.targets;
         let parameters = self.parameters();
         let bits = self.occupancy.as_ref().map(|grid| &grid.bits);
-        let purpose = Purpose {
+        let purpose = PassUse {
             training: true,
             color: true,
             limited: false,
@@ -215,7 +215,7 @@ impl Trainer {
             batch.push(composite);
             self.backward(index, &parameters[index], micro_batches, &mut batch)?;
         }
-        let mut stages = vec![self.begin()?];
+        let mut stages = vec![self.begin_stage()?];
         for _ in 0..micro_batches {
             stages.extend(batch.iter().cloned());
         }
@@ -264,7 +264,7 @@ impl Trainer {
             .set("marched_capacity", capacity.marched)
             .set("max_rays", capacity.rays);
         let bindings = [("state", &counts.state), ("history", &self.history)];
-        let kernel = self.small("end_step", micro_batches, defines)?;
+        let kernel = self.step_kernel("end_step", micro_batches, defines)?;
         update.dispatch(&kernel, &bindings, Groups::Direct([1, 1, 1]))?;
         Ok(update)
     }

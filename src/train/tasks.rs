@@ -20,7 +20,7 @@ impl Trainer {
         let mut stage = self.gpu.stage("resume");
         reptile.adopt(&mut stage);
         self.begin_task(reptile, &mut stage)?;
-        reptile.remember(&mut stage, state);
+        reptile.save_state(&mut stage, state);
         self.gpu.submit([&stage]);
         Ok(())
     }
@@ -32,7 +32,7 @@ impl Trainer {
         };
         let mut stage = self.gpu.stage("abandon");
         self.begin_task(reptile, &mut stage)?;
-        reptile.recall(&mut stage, &self.counts().state);
+        reptile.restore_state(&mut stage, &self.counts().state);
         self.gpu.submit([&stage]);
         let step = self.step - self.step % reptile.inner_steps();
         self.restore_clock(step, self.seconds);

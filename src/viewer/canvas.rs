@@ -3,7 +3,7 @@
 use egui::{Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
 
 use super::overlay;
-use super::state::{Canvas, Compare, Grip, State, fit};
+use super::state::{Canvas, Compare, DragHandle, State, fit};
 use crate::camera::Camera;
 
 /// Radians turned by a drag over the height of the view.
@@ -78,7 +78,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
         painter.rect_filled(behind, 3.0, Color32::from_black_alpha(170));
         painter.galley(at, galley, Color32::WHITE);
     };
-    let name = state.place().map_or(String::new(), |p| p.name.clone());
+    let name = state.viewpoint().map_or(String::new(), |p| p.name.clone());
     let photo = state.photo(ui.ctx());
     let whole = Rect::from_min_max(Pos2::ZERO, Pos2::new(1.0, 1.0));
     match (state.compares(), photo) {
@@ -116,13 +116,13 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
 }
 
 /// Everything that can be grabbed, with its position.
-fn grips(state: &State) -> Vec<(Grip, Pos2)> {
+fn grips(state: &State) -> Vec<(DragHandle, Pos2)> {
     let inner = picture_rect(state);
     match state.compares() {
         Compare::Off => {}
         Compare::Wipe => {
             let x = inner.left() + state.wipe * inner.width();
-            return vec![(Grip::Wipe, Pos2::new(x, inner.center().y))];
+            return vec![(DragHandle::Wipe, Pos2::new(x, inner.center().y))];
         }
         Compare::Side | Compare::Error => return Vec::new(),
     }
@@ -139,7 +139,7 @@ fn grips(state: &State) -> Vec<(Grip, Pos2)> {
         for axis in 0..3 {
             for upper in [false, true] {
                 add(
-                    Grip::Face(axis, upper),
+                    DragHandle::Face(axis, upper),
                     overlay::middle_of_face(crop, axis, upper),
                 );
             }
@@ -148,7 +148,7 @@ fn grips(state: &State) -> Vec<(Grip, Pos2)> {
     if !state.flight.plays {
         for (index, key) in state.flight.draft.keys().iter().enumerate() {
             let place = key.camera([1, 1]).position();
-            add(Grip::Key(index), place.map(f64::from));
+            add(DragHandle::Key(index), place.map(f64::from));
         }
     }
     all
@@ -188,7 +188,7 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
             if response.drag_started_by(PointerButton::Primary) {
                 state.grip = Some(grip);
             }
-            if let (Grip::Key(index), true) = (grip, response.clicked()) {
+            if let (DragHandle::Key(index), true) = (grip, response.clicked()) {
                 state.flight.selected = Some(index);
                 return;
             }
@@ -213,7 +213,7 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     ui.ctx().set_cursor_icon(CursorIcon::Grabbing);
     let delta = response.drag_delta();
     let inner = picture_rect(state);
-    if let Grip::Wipe = grip {
+    if let DragHandle::Wipe = grip {
         if let Some(pointer) = response.interact_pointer_pos() {
             state.wipe = ((pointer.x - inner.left()) / inner.width().max(1.0)).clamp(0.0, 1.0);
         }
@@ -223,15 +223,15 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
         return;
     };
     match grip {
-        Grip::Wipe => {}
-        Grip::Face(axis, upper) => {
+        DragHandle::Wipe => {}
+        DragHandle::Face(axis, upper) => {
             let crop = state.crop.as_mut();
             if let Some(crop) = crop {
                 overlay::pull(crop, axis, upper, &camera, inner, delta);
                 state.changed(now);
             }
         }
-        Grip::Key(index) => {
+        DragHandle::Key(index) => {
             state.flight.selected = Some(index);
             let key = state.flight.draft.keys().get(index);
             let by = key.and_then(|key| {

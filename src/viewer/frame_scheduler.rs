@@ -73,7 +73,7 @@ impl FrameScheduler {
     }
 
     /// Give the view the next turn regardless of the debt, because something starts to move.
-    pub fn hurry(&mut self) {
+    pub fn prioritise_view(&mut self) {
         self.owed = self.owed.min(0.0);
     }
 
@@ -200,7 +200,7 @@ mod tests {
         let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
         scheduler.rendered(0.2, true, false);
         assert_eq!(scheduler.next(true, true), NextWork::Training);
-        scheduler.hurry();
+        scheduler.prioritise_view();
         assert_eq!(scheduler.next(true, true), NextWork::Picture);
     }
 

@@ -4,10 +4,10 @@
 //! rendering. The two exchange [`Command`]s and [`Event`]s, and rendered views stay on the device, which both use. The trainer
 //! and the renderer do not depend on any of this.
 
-mod album;
+mod photo_loader;
 mod canvas;
 mod engine;
-mod flight;
+mod path_editor;
 mod frame_scheduler;
 mod navigation;
 mod overlay;
@@ -21,8 +21,8 @@ mod window;
 pub use frame_scheduler::{FrameScheduler, NextWork, finer};
 pub use navigation::Navigation;
 pub use protocol::{
-    Choice, Command, Event, ExportJob, Learned, Opened, Outbox, Photo, Progress, RenderedView,
-    Training, ViewRequest, Viewpoint,
+    OpenChoice, Command, Event, ExportJob, TrainerReport, Opened, EventSender, Photo, Progress, RenderedView,
+    TrainingMode, ViewRequest, Viewpoint,
 };
 pub use window::{ViewerError, run};
 

@@ -26,13 +26,13 @@ pub(super) fn project(camera: &Camera, rect: Rect, point: [f64; 3]) -> Option<Po
 }
 
 /// Draws in space.
-struct Pen<'a> {
+struct LinePainter<'a> {
     painter: egui::Painter,
     camera: &'a Camera,
     rect: Rect,
 }
 
-impl Pen<'_> {
+impl LinePainter<'_> {
     fn line(&self, a: [f64; 3], b: [f64; 3], stroke: Stroke) {
         let [a, b] = [a, b].map(|p| project(self.camera, self.rect, p));
         if let (Some(a), Some(b)) = (a, b) {
@@ -98,7 +98,7 @@ impl Pen<'_> {
 
 /// Draw all enabled overlays for `camera` in `rect`.
 pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, rect: Rect) {
-    let pen = Pen {
+    let pen = LinePainter {
         painter: painter.with_clip_rect(rect.intersect(painter.clip_rect())),
         camera,
         rect,
@@ -126,7 +126,7 @@ fn length_of_cameras(state: &State) -> f64 {
     state.view.map_or(1.0, |v| v.distance()) * 0.06
 }
 
-fn cameras(state: &mut State, pen: &Pen<'_>) {
+fn cameras(state: &mut State, pen: &LinePainter<'_>) {
     let length = length_of_cameras(state);
     let Some(opened) = &state.opened else {
         return;
@@ -176,7 +176,7 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
     })
 }
 
-fn path(state: &mut State, pen: &Pen<'_>) {
+fn path(state: &mut State, pen: &LinePainter<'_>) {
     let length = 0.8 * length_of_cameras(state);
     for ends in state.flight.line().windows(2) {
         pen.line(ends[0], ends[1], Stroke::new(1.5, PATH));

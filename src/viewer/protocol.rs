@@ -21,7 +21,7 @@ pub enum Command {
     /// Render nothing: the window is hidden.
     Hide,
     /// Train, pause, or train one step.
-    Train(Training),
+    Train(TrainingMode),
     /// Set the share of device time for training, 0 to 1.
     Share(f64),
     /// Save a checkpoint now.
@@ -29,7 +29,7 @@ pub enum Command {
     /// Save a checkpoint and end training.
     Stop,
     /// Open a dataset or a run.
-    Open(Choice),
+    Open(OpenChoice),
     /// Make the built-in scene and train on it, with this method if one is chosen.
     Demo(Option<String>),
     /// Continue on the device of this number.
@@ -46,7 +46,7 @@ pub enum Command {
 
 /// What to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct OpenChoice {
     /// Path of a dataset or a run.
     pub path: PathBuf,
     /// Method for training on a dataset; the device's default if `None`.
@@ -55,7 +55,7 @@ pub struct Choice {
 
 /// Whether to train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Training {
+pub enum TrainingMode {
     /// Train continuously.
     Go,
     /// Pause.
@@ -181,7 +181,7 @@ pub struct Opened {
     /// Corners of the scene box in world units.
     pub bounds: Aabb,
     /// Available render modes.
-    pub shows: Vec<crate::render::Show>,
+    pub shows: Vec<crate::render::RenderMode>,
     /// Whether the scene can be cropped.
     pub can_crop: bool,
     /// Estimated device memory, in bytes.
@@ -211,7 +211,7 @@ pub struct Progress {
     /// Training time, in seconds.
     pub seconds: f64,
     /// The trainer's last report, if any.
-    pub learned: Option<Learned>,
+    pub learned: Option<TrainerReport>,
     /// PSNR of the held-out view, in dB.
     pub held_out: Option<f64>,
     /// Steps per second.
@@ -230,7 +230,7 @@ pub struct Progress {
 
 /// A report of the trainer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Learned {
+pub struct TrainerReport {
     /// Step of the report.
     pub step: u32,
     /// Training time, in seconds.
@@ -257,18 +257,18 @@ pub struct RenderedView {
 
 /// Sends events from the engine to the window.
 #[derive(Clone)]
-pub struct Outbox {
+pub struct EventSender {
     events: Sender<Event>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl std::fmt::Debug for Outbox {
+impl std::fmt::Debug for EventSender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outbox").finish_non_exhaustive()
     }
 }
 
-impl Outbox {
+impl EventSender {
     /// Send through `events`; `wake` makes the window receive them.
     #[must_use]
     pub fn new(events: Sender<Event>, wake: Arc<dyn Fn() + Send + Sync>) -> Self {

@@ -212,11 +212,11 @@ impl Script {
                 true
             }
             Action::Device(number) => {
-                state.ask(Command::Device(*number));
+                state.send(Command::Device(*number));
                 true
             }
             Action::LoseDevice => {
-                state.ask(Command::LoseDevice);
+                state.send(Command::LoseDevice);
                 true
             }
             Action::Close => {

@@ -6,7 +6,7 @@ use kiln::config::{
     Cells, Config, DirectionEncoding, FeatureActivation, FieldConfig, FrequencyConfig,
     Initialization, NetworkConfig, PositionEncoding,
 };
-use kiln::field::{Field, FieldGradients, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldGradients, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, GpuError};
 use kiln::network::binned::NONE;
 use kiln::network::{Batch, Bins, CellGrid, Network, SavedActivations};
@@ -396,7 +396,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
         field.transpose(stage, &parameters, None)?;
         field.density(stage, &mut network, counts, &parameters, &samples, &buffers)?;
         stage.append(network);
-        let kept = KeptSamples {
+        let kept = FieldInputs {
             counts,
             positions: &samples,
             sample_rays: &kept_rays,

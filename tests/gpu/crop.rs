@@ -2,7 +2,7 @@
 
 use kiln::aabb::Aabb;
 use kiln::camera::Camera;
-use kiln::render::Frame;
+use kiln::render::RenderedFrame;
 
 use crate::screen::renderer;
 use crate::support::{crop_range, on_device};
@@ -18,7 +18,7 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().copied().fold(0.0, f32::max)
 }
 
-fn difference(a: &Frame, b: &Frame) -> f32 {
+fn difference(a: &RenderedFrame, b: &RenderedFrame) -> f32 {
     let pairs = a.color.iter().zip(&b.color);
     pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
@@ -30,7 +30,7 @@ fn nothing_outside_a_crop_is_seen_with_any_sampler() {
         let camera = Camera::look_at(eye, [0.0; 3], up, 0.6, 24, 20);
         for (preset, overrides) in METHODS {
             let (mut whole, _bits) = renderer(gpu, preset, overrides);
-            let mut cut = whole.beside().unwrap();
+            let mut cut = whole.sharing_parameters().unwrap();
             assert!(cut.can_crop());
             let all = whole.render(&camera, None, false).unwrap();
             assert!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::distillation::{Distiller, Teacher};
-use kiln::field::{Field, FieldParameters, KeptSamples};
+use kiln::field::{Field, FieldParameters, FieldInputs};
 use kiln::gpu::{AdapterClass, Gpu, Planner, Stage};
 use kiln::network::SavedActivations;
 use kiln::network::binned::NONE;
@@ -239,7 +239,7 @@ fn teacher_outputs(
         .buffers(gpu, "test", 0, rows, SavedActivations::Nothing)
         .unwrap();
     let (mut encode, mut forward) = (gpu.stage("encode"), gpu.stage("forward"));
-    let samples = KeptSamples {
+    let samples = FieldInputs {
         counts: &rig.counts,
         positions: &points,
         sample_rays: &sample_rays,

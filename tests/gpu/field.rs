@@ -6,7 +6,7 @@ use kiln::config::{
     Config, DirectionEncoding, FieldConfig, HashGridConfig, Initialization, NetworkConfig,
     PositionEncoding,
 };
-use kiln::field::{Field, FieldGradients, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldGradients, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
 use kiln::gpu::Gpu;
 use kiln::network::SavedActivations;
 
@@ -238,7 +238,7 @@ fn check(gpu: &Arc<Gpu>, biases: bool) {
         )
         .unwrap();
     network.copy(&buffers.features, &buffers.kept_features);
-    let kept = KeptSamples {
+    let kept = FieldInputs {
         counts,
         positions: &samples,
         sample_rays: &kept_rays,

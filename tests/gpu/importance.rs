@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kiln::config::Sampler;
 use kiln::gpu::primitives::Scan;
 use kiln::gpu::{Buffer, Counts, Defines, Gpu};
-use kiln::sampling::importance::Previous;
-use kiln::sampling::{Phase, Placed, Sampling, SceneBox};
+use kiln::sampling::importance::PreviousPass;
+use kiln::sampling::{Phase, PlacedSamples, Sampling, SceneBox};
 use kiln::step_state::StepState;
 
 use crate::reference::random::Pcg;
@@ -27,7 +27,7 @@ fn second_pass<'a>(
     jitter: bool,
     counts: &'a Counts,
     rays: &'a Buffer,
-    previous: &'a Previous,
+    previous: &'a PreviousPass,
 ) -> Sampling<'a> {
     Sampling {
         sampler,
@@ -90,7 +90,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
         .iter()
         .flat_map(|&d| [d as f32, f32::NAN])
         .collect();
-    let previous = Previous {
+    let previous = PreviousPass {
         offsets: rig.buffer(&offsets),
         samples: rig.buffer(&samples),
         sample_rays: rig.buffer(&sample_rays),
@@ -102,7 +102,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
             .set("color_activation", "sigmoid"),
         weighted: rig.zeros(2 * before),
     };
-    let placed = Placed {
+    let placed = PlacedSamples {
         ray_counts: rig.zeros(n_rays),
         ray_offsets: rig.zeros(n_rays + 1),
         samples: rig.zeros(4 * capacity),
@@ -300,7 +300,7 @@ fn rays_that_did_not_fit_before_get_none() {
             n_rays_fitting: 1,
             ..rig.state()
         });
-        let previous = Previous {
+        let previous = PreviousPass {
             offsets: rig.buffer(&[[0_u32, 0], [0, 2], [0, 4], [0, 6]]),
             samples: rig.buffer(&[1.0_f32; 24]),
             sample_rays: rig.buffer(&[[0_u32, 1.0_f32.to_bits()]; 6]),
@@ -312,7 +312,7 @@ fn rays_that_did_not_fit_before_get_none() {
                 .set("color_activation", "sigmoid"),
             weighted: rig.zeros(12),
         };
-        let placed = Placed {
+        let placed = PlacedSamples {
             ray_counts: rig.buffer(&[9_u32; 4]),
             ray_offsets: rig.zeros(4),
             samples: rig.zeros(4),

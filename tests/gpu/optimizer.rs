@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::{Algorithm, Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
 use kiln::gpu::{Gpu, Groups, Kernel};
-use kiln::network::Matrix;
+use kiln::network::LayerMatrix;
 use kiln::optimizer::{CellGroup, CellUpdate, DenseGroup, SparseGroup, schedule_defines};
 use kiln::step_state::StepState;
 
@@ -158,7 +158,7 @@ fn gradient_descent_updates_rows_and_networks_of_a_grid() {
         let dense = DenseGroup::new(gpu, "test", 32, 0.0).unwrap();
         gpu.write(&dense.weights.values, 0, &[0.5_f32; 32]);
         gpu.write(&dense.gradients, 0, &[0.25_f32; 32]);
-        let matrix = Matrix {
+        let matrix = LayerMatrix {
             first: 0,
             columns: 4,
             rows: 4,
@@ -261,7 +261,7 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
     const N: usize = FIRST + NETWORKS * LEN + 8;
     // 4 x 4, 8 x 4 and 4 x 20 weights, the last two of view-dependent layers.
     let shapes = [(0, 4, 4, false), (16, 8, 4, true), (48, 4, 20, true)];
-    let matrices = shapes.map(|(first, columns, rows, of_color)| Matrix {
+    let matrices = shapes.map(|(first, columns, rows, of_color)| LayerMatrix {
         first,
         columns,
         rows,

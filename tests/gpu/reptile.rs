@@ -260,7 +260,7 @@ fn training_starts_from_the_learned_initialisation() {
         let fields: Vec<_> = initialised.fields().cloned().collect();
         saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap();
         initialised.reset(None).unwrap();
-        saved.begin(gpu, &initialised).unwrap();
+        saved.initialise(gpu, &initialised).unwrap();
         for (found, expected) in parameters(&initialised).iter().zip(&learned) {
             assert!(all(gpu, found) == *expected, "not the same weights");
         }

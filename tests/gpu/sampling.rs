@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::{Ndc, Sampler, Spacing};
 use kiln::gpu::primitives::Scan;
 use kiln::gpu::{Buffer, Counts, Gpu};
-use kiln::sampling::{Phase, Placed, Sampling, SceneBox, ray_march};
+use kiln::sampling::{Phase, PlacedSamples, Sampling, SceneBox, ray_march};
 use kiln::step_state::StepState;
 
 use crate::reference::occupancy::OccupancyGrid;
@@ -91,7 +91,7 @@ fn sample_in_step(
         ..rig.state()
     });
     let counts = &rig.counts;
-    let placed = Placed {
+    let placed = PlacedSamples {
         ray_counts: rig.zeros(n),
         ray_offsets: rig.zeros(n + 1),
         samples: rig.buffer(&vec![9.0_f32; 4 * CAPACITY]),
@@ -500,7 +500,7 @@ fn rays_that_do_not_fit_are_not_placed() {
             ..StepState::zeroed()
         });
         let offsets: Vec<u32> = (0..=n as u32).map(|i| 3 * i).collect();
-        let placed = Placed {
+        let placed = PlacedSamples {
             ray_counts: rig.zeros(n),
             ray_offsets: rig.buffer(&offsets),
             samples: rig.buffer(&vec![9.0_f32; 12 * n]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln::camera::Camera;
 use kiln::config::{Background, Config, SceneHints};
 use kiln::gpu::{AdapterClass, Buffer, Gpu};
-use kiln::render::{Channel, Frame, Rendered, Renderer, Shading, Show};
+use kiln::render::{Channel, RenderedFrame, Rendered, Renderer, Shading, RenderMode};
 
 use crate::reference::random::Pcg;
 use crate::support::on_device;
@@ -41,7 +41,7 @@ pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, 
 }
 
 /// The viewer's image of `show` through `camera`: RGBA8.
-fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: Show) -> Vec<u8> {
+fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: RenderMode) -> Vec<u8> {
     let shading = Shading {
         show,
         background: Background::Fixed(BACKGROUND),
@@ -71,7 +71,7 @@ fn difference(rgba: &[u8], rgb: &[u8]) -> u8 {
 }
 
 /// The depth display of a frame: greys that are lighter for smaller distances, linear in the logarithm of distance.
-fn depth_of(frame: &Frame) -> Vec<u8> {
+fn depth_of(frame: &RenderedFrame) -> Vec<u8> {
     let pixel = |(&d, &o): (&f32, &f32)| {
         let t = (d / o.max(1e-6)).max(1e-6).ln() / 4.0_f32.ln();
         let grey = if o > 1e-3 {
@@ -97,14 +97,14 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     let seen = frame.opacity.iter().filter(|&&o| o > 0.05).count();
     assert!(seen > 500 && frame.samples.iter().any(|&n| n > 3.0));
     let mut of = |show| picture(gpu, &mut renderer, &camera, show);
-    let colors = of(Show::Color);
+    let colors = of(RenderMode::Color);
     assert!(colors.chunks_exact(4).all(|p| p[3] == 255));
     assert!(difference(&colors, &frame.pixels(Channel::Rgb, BACKGROUND, [0.0, 1.0])) <= 1);
     let opacity = frame.pixels(Channel::Opacity, BACKGROUND, [0.0, 1.0]);
-    assert!(difference(&of(Show::Opacity), &opacity) <= 1);
-    assert!(difference(&of(Show::Depth), &depth_of(&frame)) <= 1);
+    assert!(difference(&of(RenderMode::Opacity), &opacity) <= 1);
+    assert!(difference(&of(RenderMode::Depth), &depth_of(&frame)) <= 1);
     // More samples are lighter.
-    let costs = of(Show::Samples);
+    let costs = of(RenderMode::Samples);
     let light = |i: usize| (0..3).map(|c| u32::from(costs[4 * i + c])).sum::<u32>();
     let n = frame.samples.len();
     let most = (0..n).max_by(|a, b| frame.samples[*a].total_cmp(&frame.samples[*b]));
@@ -112,7 +112,7 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     assert!(light(most) > 100 && none.is_none_or(|i| light(i) < 30));
     let with_normals = renderer.render(&camera, None, true).unwrap();
     let expected = with_normals.pixels(Channel::Normal, BACKGROUND, [0.0, 1.0]);
-    let normals = picture(gpu, &mut renderer, &camera, Show::Normals);
+    let normals = picture(gpu, &mut renderer, &camera, RenderMode::Normals);
     assert!(difference(&normals, &expected) <= 1);
     // Pictures share the renderer's buffers, and do not affect frames.
     let again = renderer.render(&camera, None, false).unwrap();
@@ -139,9 +139,9 @@ fn networks_have_distinct_colours() {
         let (mut renderer, _bits) =
             renderer(gpu, "kilonerf-small", &["passes.field.cells.longest=2"]);
         let camera = Camera::look_at([2.2, 0.3, 0.8], [0.0; 3], [0.0, 0.0, 1.0], 0.9, 60, 60);
-        assert!(renderer.can_show(Show::Cells));
-        let cells = picture(gpu, &mut renderer, &camera, Show::Cells);
-        let colors = picture(gpu, &mut renderer, &camera, Show::Color);
+        assert!(renderer.can_show(RenderMode::Cells));
+        let cells = picture(gpu, &mut renderer, &camera, RenderMode::Cells);
+        let colors = picture(gpu, &mut renderer, &camera, RenderMode::Color);
         let background = |p: &[u8]| (0..3).all(|c| p[c] == (BACKGROUND[c] * 255.0).round() as u8);
         // Empty pixels show the background in both.
         let both = cells.chunks_exact(4).zip(colors.chunks_exact(4));
@@ -166,7 +166,7 @@ fn occupied_cells_are_shown_in_their_places() {
         let scale = renderer.config().scene.scale.unwrap() as f32;
         let world = |i: u32| (i as f32 / SIDE as f32 - 0.5) / scale;
         let camera = Camera::look_at([2.0, 1.5, 2.5], [0.0; 3], [0.0, 0.0, 1.0], 1.2, 90, 70);
-        let pixels = picture(gpu, &mut renderer, &camera, Show::Occupancy);
+        let pixels = picture(gpu, &mut renderer, &camera, RenderMode::Occupancy);
         let background = BACKGROUND.map(|c| (c * 255.0).round() as u8);
         let is_set = |i: usize| pixels[4 * i..4 * i + 3] != background;
         // Exactly the rays that meet the cell show it, except at its border.

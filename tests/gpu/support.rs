@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use kiln::aabb::Aabb;
 use kiln::camera::Camera;
 use kiln::checkpoint;
-use kiln::dataset::Opening;
+use kiln::dataset::OpenOptions;
 use kiln::gpu::{Buffer, Counts, Gpu, GpuError, GpuOptions, Stage};
 use kiln::network::Layout;
 use kiln::step_state::StepState;
@@ -207,7 +207,7 @@ pub fn pack_layers(layout: &Layout, copy: usize, layers: &[Layer], slab: &mut [f
 pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
     let source = checkpoint::Source {
         dataset: "test",
-        opening: Opening::default(),
+        opening: OpenOptions::default(),
         train_views: &[],
         fingerprint: "",
         image_fingerprint: "",

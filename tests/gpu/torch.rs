@@ -11,7 +11,7 @@ use kiln::camera::{Camera, Lens};
 use kiln::checkpoint::{self, Checkpoint};
 use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
-use kiln::field::{Field, FieldParameters, KeptSamples, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};
@@ -569,7 +569,7 @@ fn evaluate(
     let rays = rig.buffer(&rays);
     let kept_rays: Vec<[u32; 2]> = (0..padded).map(|i| [i.min(n - 1) as u32, 0]).collect();
     let kept_rays = rig.buffer(&kept_rays);
-    let kept = KeptSamples {
+    let kept = FieldInputs {
         counts: &rig.counts,
         positions: &samples,
         sample_rays: &kept_rays,

@@ -11,7 +11,7 @@ use kiln::metrics::psnr;
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::Renderer;
 use kiln::scene_frame::SceneFrame;
-use kiln::train::{Advance, TrainError, TrainEvent, Trainer, plan};
+use kiln::train::{StepStatus, TrainError, TrainEvent, Trainer, plan};
 
 use crate::support::on_device;
 
@@ -181,9 +181,9 @@ pub fn train(trainer: &mut Trainer, steps: u32) -> Result<Vec<TrainEvent>, Train
     let mut events = Vec::new();
     loop {
         match trainer.advance(steps, &mut events)? {
-            Advance::Reached => break,
-            Advance::Busy => trainer.wait()?,
-            Advance::Submitted => {}
+            StepStatus::Reached => break,
+            StepStatus::Busy => trainer.wait()?,
+            StepStatus::Submitted => {}
         }
     }
     trainer.pause(&mut events)?;

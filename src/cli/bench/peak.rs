@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::Terminal;
 use crate::gpu::{AdapterClass, Binding, Defines, Gpu, GpuError, Groups, Kernel, Stage};
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{ObserverExt as _, Result};
 
 /// The adapter's measured peak rates.

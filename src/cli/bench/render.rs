@@ -8,8 +8,8 @@ use super::super::Terminal;
 use super::{median, report_peak};
 use crate::camera::Camera;
 use crate::gpu::Gpu;
-use crate::render::Cost;
-use crate::session::journal::SCHEMA;
+use crate::render::RenderCost;
+use crate::session::run_log::SCHEMA;
 use crate::session::open::{self, OpenRun};
 use crate::session::{Error, ObserverExt as _, Result, data};
 use crate::text::si;
@@ -118,7 +118,7 @@ fn show(terminal: &Terminal, line: &Line) -> Result<()> {
 }
 
 /// Render one view and return its seconds, rays and samples.
-fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> Result<Cost> {
+fn render(entry: &mut Entry, view: usize, [width, height]: [u32; 2]) -> Result<RenderCost> {
     let (camera, near_far) = entry.cameras[view % entry.cameras.len()];
     let camera = camera.resized(width, height);
     Ok(entry.run.renderer.measure(&camera, near_far)?)
@@ -143,7 +143,7 @@ fn at_size(gpu: &Gpu, entries: &mut [Entry], size: [u32; 2], repeats: u32) -> Re
     }
     // By run and view.
     let mut times = vec![vec![Vec::<f64>::new(); VIEWS]; entries.len()];
-    let mut totals = vec![Cost::default(); entries.len()];
+    let mut totals = vec![RenderCost::default(); entries.len()];
     // Runs take turns so that other load on the machine affects all of them alike.
     for _ in 0..repeats.div_ceil(VIEWS as u32) {
         for (index, entry) in entries.iter_mut().enumerate() {

@@ -10,12 +10,12 @@ use super::Args;
 use crate::aabb::Aabb;
 use crate::camera::{Camera, Lens};
 use crate::config::{Budget, ResolvedConfig};
-use crate::dataset::doctor::{self, Fit, Problem, Severity, Stand};
+use crate::dataset::doctor::{self, BoxFit, Problem, Severity, CameraPlacement};
 use crate::dataset::framing::{point, short};
-use crate::dataset::{Dataset, Frame, Split, same_picture};
+use crate::dataset::{Dataset, Frame, Split, duplicate_images};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::memory::{self, Memory};
 use crate::session::{self, Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
@@ -36,8 +36,8 @@ struct Report<'a> {
     images: Option<&'a Images>,
     lenses: &'a [LensUse],
     scene: Option<Scene<'a>>,
-    cameras: Option<Stand>,
-    fit: Option<Fit>,
+    cameras: Option<CameraPlacement>,
+    fit: Option<BoxFit>,
     memory: Option<&'a Memory>,
     missing: Vec<String>,
     problems: &'a [Problem],
@@ -120,7 +120,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     let trained: HashSet<&Path> = trained.collect();
     let (train, held_out): (Vec<_>, Vec<_>) =
         thumbnails.partition(|(view, _)| trained.contains(view.image_path.as_path()));
-    problems.extend(same_picture::leaks(&dataset, &train, &held_out));
+    problems.extend(duplicate_images::leaks(&dataset, &train, &held_out));
     let memory = match &gpu {
         Ok(gpu) => match fitted.and_then(|()| Ok(memory::memory(gpu, &config, &dataset)?)) {
             Ok(memory) => Some(memory),
@@ -165,8 +165,8 @@ struct Found<'a> {
     config: &'a ResolvedConfig,
     images: Images,
     lenses: Vec<LensUse>,
-    stand: Stand,
-    fit: Fit,
+    stand: CameraPlacement,
+    fit: BoxFit,
     world: Aabb,
     memory: Option<Memory>,
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Terminal;
 use crate::config::ConfigOptions;
-use crate::dataset::Opening;
+use crate::dataset::OpenOptions;
 use crate::session::{Error, MAX_DOWNSCALE, Result};
 
 #[derive(Debug, clap::Args)]
@@ -47,8 +47,8 @@ pub(super) struct Args {
 
 impl Args {
     /// The options to open the dataset with.
-    fn opening(&self) -> Opening {
-        Opening::default().or(Some(self.downscale), self.apply_orientation)
+    fn opening(&self) -> OpenOptions {
+        OpenOptions::default().or(Some(self.downscale), self.apply_orientation)
     }
 }
 

@@ -7,7 +7,7 @@ use super::Args;
 use crate::config::{Budget, Config, SceneHints};
 use crate::dataset::doctor::{self, Problem, Severity};
 use crate::dataset::{DatasetError, Frame, Object, Objects, Splits};
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
 

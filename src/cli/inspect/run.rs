@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::eval::EvalReport;
 use crate::files::read_file;
 use crate::run::RunDir;
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::open;
 use crate::session::{ObserverExt as _, Result};
 use crate::text::bytes;

@@ -1,8 +1,8 @@
 //! Checks of the cameras against the scene's box.
 
-use super::super::framing::{Layout, looks_one_way, point, short};
+use super::super::framing::{CameraLayout, looks_one_way, point, short};
 use super::super::{Dataset, Frame};
-use super::{Fit, Problem, Severity, after_colon, and_more, corners};
+use super::{BoxFit, Problem, Severity, after_colon, and_more, corners};
 use crate::aabb::Aabb;
 use crate::camera::{Camera, focus};
 use crate::text::one_line;
@@ -137,7 +137,7 @@ pub(super) fn against_focus(
 
 /// Report a box that few rays hit.
 pub(super) fn against_rays(
-    fit: &Fit,
+    fit: &BoxFit,
     scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
@@ -162,7 +162,7 @@ pub(super) fn against_filled(
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
-    if looks_one_way(&cameras) || !matches!(Layout::of(&cameras), Some(Layout::Around { .. })) {
+    if looks_one_way(&cameras) || !matches!(CameraLayout::of(&cameras), Some(CameraLayout::Around { .. })) {
         return None;
     }
     let outside = |camera: &&Camera| !scene_box.contains(camera.place());
@@ -180,7 +180,7 @@ pub(super) fn against_filled(
 
 /// Report a box that is much smaller than the visible region, or so large that the region spans only a few cells.
 pub(super) fn against_view(
-    fit: &Fit,
+    fit: &BoxFit,
     scene_box: &Aabb,
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {

@@ -1,6 +1,6 @@
 //! Checks of the images: whether they decode, and whether anything is on them.
 
-use super::super::same_picture::Thumbnail;
+use super::super::duplicate_images::Thumbnail;
 use super::super::{Frame, Image};
 use super::{Problem, Severity};
 use crate::text::shown;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 /// Properties of a decoded image.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seen<'a> {
+pub struct DecodedImage<'a> {
     /// Its view.
     pub frame: &'a Frame,
     /// Whether it has transparent pixels.
@@ -23,15 +23,15 @@ pub struct Seen<'a> {
 pub fn check_images<'a>(
     frames: &[&'a Frame],
     progress: &(dyn Fn() + Sync),
-) -> (Vec<Seen<'a>>, Vec<Problem>) {
-    let outcomes: Vec<(Option<Seen>, Option<Problem>)> = frames
+) -> (Vec<DecodedImage<'a>>, Vec<Problem>) {
+    let outcomes: Vec<(Option<DecodedImage>, Option<Problem>)> = frames
         .par_iter()
         .map(|frame| {
             let outcome = frame.load();
             progress();
             match outcome {
                 Ok(image) => {
-                    let seen = Seen {
+                    let seen = DecodedImage {
                         frame,
                         has_alpha: image.has_alpha,
                         thumbnail: Thumbnail::of(&image),

@@ -7,7 +7,7 @@ use glam::DVec3;
 use serde::Serialize;
 
 use super::error::DatasetError;
-use super::framing::{CELLS, Layout, point};
+use super::framing::{CELLS, CameraLayout, point};
 use super::{Dataset, Frame, Split, inverted};
 use crate::aabb::Aabb;
 use crate::camera::{Camera, focus};
@@ -15,7 +15,7 @@ use crate::text::one_line;
 use against_box::{
     RAYS, against_box, against_filled, against_focus, against_rays, against_view, rays_that_meet,
 };
-pub use images::{Seen, check_images};
+pub use images::{DecodedImage, check_images};
 
 /// What a problem means for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,7 +85,7 @@ impl From<&DatasetError> for Problem {
 
 /// Camera positions of a dataset relative to the scene's box, in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Stand {
+pub struct CameraPlacement {
     /// The point nearest to all optical axes, if the cameras look at one point.
     pub focus: Option<[f64; 3]>,
     /// Distance of the nearest and the farthest camera from the focus, or from the centre of the box if there is none.
@@ -111,7 +111,7 @@ pub fn corners(scene_box: &Aabb) -> String {
 
 /// How a box fits the region that the cameras see.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Fit {
+pub struct BoxFit {
     /// Fraction of an image's rays that hit the box, averaged over the views.
     pub rays_inside: f64,
     /// Side of the box over the width of the visible region at the focus, if the cameras have one.
@@ -127,19 +127,19 @@ pub fn fit(
     scene_box: &Aabb,
     cubes: u32,
     near_far: &dyn Fn(&Frame) -> [f32; 2],
-) -> Fit {
+) -> BoxFit {
     let shares = frames.iter().map(|f| {
         let (ahead, _) = rays_that_meet(&f.camera, scene_box, near_far(f));
         ahead as f64 / RAYS as f64
     });
     let rays_inside = shares.sum::<f64>() / frames.len().max(1) as f64;
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
-    let width = match Layout::of(&cameras) {
-        Some(Layout::Around { radius, .. }) => Some(2.0 * radius),
+    let width = match CameraLayout::of(&cameras) {
+        Some(CameraLayout::Around { radius, .. }) => Some(2.0 * radius),
         _ => None,
     };
     let side = scene_box.side();
-    Fit {
+    BoxFit {
         rays_inside,
         side_over_view: width.map(|width| side / width),
         cells_across: width.map(|width| CELLS * f64::from(cubes) * width / side),
@@ -155,21 +155,21 @@ pub fn sees(camera: &Camera, scene_box: &Aabb, near_far: [f32; 2]) -> bool {
 /// Whether the poses of `dataset` look like world-to-camera matrices, the inverse of what is expected.
 #[must_use]
 pub fn are_inverted(dataset: &Dataset) -> bool {
-    inverted::are(&dataset.cameras())
+    inverted::are_inverted_poses(&dataset.cameras())
 }
 
 /// Camera positions of `frames` relative to the scene's box.
 #[must_use]
-pub fn stand(frames: &[Frame], scene_box: &Aabb) -> Stand {
+pub fn stand(frames: &[Frame], scene_box: &Aabb) -> CameraPlacement {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
-    let focus = Layout::of(&cameras).and_then(|layout| layout.focus());
+    let focus = CameraLayout::of(&cameras).and_then(|layout| layout.focus());
     let middle = focus.map_or(scene_box.center(), DVec3::from);
     let points = || cameras.iter().map(Camera::place);
     let low = points().reduce(DVec3::min).unwrap_or(DVec3::ZERO);
     let high = points().reduce(DVec3::max).unwrap_or(DVec3::ZERO);
     let distances = points().map(|p| p.distance(middle));
     let distance = distances.fold([f64::INFINITY, 0.0_f64], |[a, b], d| [a.min(d), b.max(d)]);
-    Stand {
+    CameraPlacement {
         focus,
         distance: if cameras.is_empty() {
             [0.0; 2]

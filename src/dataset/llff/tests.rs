@@ -9,7 +9,7 @@ use crate::aabb::Aabb;
 use crate::config::Config;
 use crate::dataset::npy::tests::file;
 use crate::dataset::tests::{gradient, refused};
-use crate::dataset::{Opening, Split, load_images};
+use crate::dataset::{OpenOptions, Split, load_images};
 use crate::gpu::AdapterClass;
 use crate::sampling::SceneBox;
 
@@ -284,14 +284,14 @@ fn bad_rows_are_refused_by_frame() {
         &[place, "12 × 16", "exchanged in poses_bounds.npy"],
     );
     // `examine` skips the frame and reads the others unchanged.
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), Opening::default());
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), OpenOptions::default());
     assert_eq!(faults.len(), 1);
     assert_eq!(dataset.unwrap().frames(Split::Train).len(), 1);
     for row in &mut capture.rows {
         row[0] = f64::NAN;
     }
     capture.write();
-    let (dataset, faults) = Dataset::examine(capture.folder.path(), Opening::default());
+    let (dataset, faults) = Dataset::examine(capture.folder.path(), OpenOptions::default());
     assert_eq!((dataset, faults.len()), (None, 1));
     assert!(faults[0].to_string().contains("and 2 other frames"));
 }
@@ -407,6 +407,6 @@ proptest! {
                 prop_assert!(!line.contains(['\n', '\r']) && line.contains(FILE), "{line}");
             }
         }
-        let _ = Dataset::examine(capture.folder.path(), Opening::default().or(Some(downscale), false));
+        let _ = Dataset::examine(capture.folder.path(), OpenOptions::default().or(Some(downscale), false));
     }
 }

@@ -15,23 +15,23 @@ use rayon::prelude::*;
 use super::setup::{self, Setup};
 use super::{FitOptions, PREVIEW_EVERY, diverged, teacher};
 use crate::checkpoint::Source;
-use crate::dataset::same_picture::Thumbnail;
+use crate::dataset::duplicate_images::Thumbnail;
 use crate::dataset::{Frame, Split};
 use crate::distillation::Extraction;
 use crate::eval::EvalReport;
 use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
-use crate::session::evaluate::{self, Request};
-use crate::session::journal::{Journal, Plateau, SCHEMA, Start};
+use crate::session::evaluate::{self, EvaluationRequest};
+use crate::session::run_log::{RunLog, Plateau, SCHEMA, Start};
 use crate::session::training::{self, Intervals, Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
 use crate::text::counted;
-use crate::train::{Advance, Progress};
+use crate::train::{StepStatus, Progress};
 
 /// Result of [`Fit::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advanced {
+pub enum FitStatus {
     /// The device got new work, or a preview was rendered, or a checkpoint was saved.
     Worked,
     /// The device's queue is full: call again later, or call [`Fit::wait`].
@@ -102,7 +102,7 @@ impl<'a> Fit<'a> {
         } else {
             Split::Test
         };
-        let eval_frames = data::pick(
+        let eval_frames = data::select_eval_frames(
             observer,
             gpu,
             setup.dataset.frames(held_out),
@@ -112,7 +112,7 @@ impl<'a> Fit<'a> {
         if setup.teacher.as_ref().is_none_or(|t| !t.is_new) {
             setup::announce(observer, gpu, &setup, limits)?;
         }
-        let listening = observer.listens();
+        let listening = observer.listen_for_cancel();
         let reservation = setup.dir.reserve()?;
         let lock = setup.dir.lock()?;
 
@@ -136,7 +136,7 @@ impl<'a> Fit<'a> {
 
         let new_teacher = setup.teacher.as_ref().filter(|t| t.is_new);
         let found: Option<Extraction> = new_teacher
-            .map(|teaching| teacher::look(observer, gpu, &setup.config, &teaching.teacher, &set))
+            .map(|teaching| teacher::extract_grid(observer, gpu, &setup.config, &teaching.teacher, &set))
             .transpose()?;
         if let Some(found) = &found {
             // The number of networks decides the batch size.
@@ -159,9 +159,9 @@ impl<'a> Fit<'a> {
                     checkpoint.restore(gpu, trainer)?;
                 } else if let Some(init) = init {
                     trainer.reset(None)?;
-                    init.begin(gpu, trainer)?;
+                    init.initialise(gpu, trainer)?;
                 } else if let Some(found) = &found {
-                    trainer.adopt(found);
+                    trainer.apply_extraction(found);
                 }
                 Ok(())
             },
@@ -169,7 +169,7 @@ impl<'a> Fit<'a> {
 
         let resumed = setup.checkpoint.as_ref().map(|c| c.info.step);
         let config = &setup.config;
-        let mut log = Journal::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
+        let mut log = RunLog::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
         log.write(&Start {
             schema: SCHEMA,
             event: "start",
@@ -185,7 +185,7 @@ impl<'a> Fit<'a> {
             compile_seconds: compiling,
         })?;
         let intervals = Intervals {
-            look: PREVIEW_EVERY,
+            preview: PREVIEW_EVERY,
             save: options.checkpoint_every,
         };
         let mut fit = Self {
@@ -226,9 +226,9 @@ impl<'a> Fit<'a> {
     fn train(&mut self) -> Result<Option<EvalReport>> {
         loop {
             match self.advance(u32::MAX)? {
-                Advanced::Worked => {}
-                Advanced::Busy => self.wait()?,
-                Advanced::Done => return self.finish(),
+                FitStatus::Worked => {}
+                FitStatus::Busy => self.wait()?,
+                FitStatus::Done => return self.finish(),
             }
         }
     }
@@ -257,20 +257,20 @@ impl<'a> Fit<'a> {
     /// [`Error::Cancelled`] once the observer cancels, with a checkpoint saved; another [`Error`] if training diverges, the
     /// device fails, an image cannot be read, or the observer cannot write a record. A checkpoint or log that cannot be written
     /// only causes a warning.
-    pub fn advance(&mut self, most: u32) -> Result<Advanced> {
+    pub fn advance(&mut self, most: u32) -> Result<FitStatus> {
         if !self.has_begun {
             self.is_over = self.begin()?;
             self.has_begun = true;
         }
         if self.is_over {
-            return Ok(Advanced::Done);
+            return Ok(FitStatus::Done);
         }
         let outcome = self.train_batch(most)?;
-        self.is_over = outcome == Advanced::Done;
+        self.is_over = outcome == FitStatus::Done;
         Ok(outcome)
     }
 
-    fn train_batch(&mut self, most: u32) -> Result<Advanced> {
+    fn train_batch(&mut self, most: u32) -> Result<FitStatus> {
         self.report_distilled()?;
         let distillation_steps = self.setup.config.distillation_steps();
         let is_distilling = self.training.trainer.step() < distillation_steps;
@@ -290,9 +290,9 @@ impl<'a> Fit<'a> {
         let seconds = self.training.trainer.seconds();
         self.report_distilled()?;
         let reached = self.training.trainer.step() >= self.training.limits.steps
-            && outcome == Advance::Reached;
+            && outcome == StepStatus::Reached;
         if reached || seconds >= self.training.limits.seconds {
-            return Ok(Advanced::Done);
+            return Ok(FitStatus::Done);
         }
         if self.training.preview_is_due() {
             self.pause()?;
@@ -307,18 +307,18 @@ impl<'a> Fit<'a> {
                 }
                 is_good => is_good?,
             };
-            self.training.looked(started);
+            self.training.schedule_preview(started);
             if done {
-                return Ok(Advanced::Done);
+                return Ok(FitStatus::Done);
             }
         }
         if self.training.take_save_due() {
             self.pause()?;
-            self.save_or_go_on()?;
+            self.save_or_warn()?;
         }
         Ok(match outcome {
-            Advance::Busy => Advanced::Busy,
-            Advance::Submitted | Advance::Reached => Advanced::Worked,
+            StepStatus::Busy => FitStatus::Busy,
+            StepStatus::Submitted | StepStatus::Reached => FitStatus::Worked,
         })
     }
 
@@ -350,7 +350,7 @@ impl<'a> Fit<'a> {
         }
         // Evaluate even if the checkpoint cannot be saved.
         let saved = self.save();
-        let report = self.conclude();
+        let report = self.evaluate_and_report();
         if let Err(error) = saved {
             return Err(Error::failed(format!(
                 "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln train --resume {}",
@@ -376,7 +376,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
-    fn save_or_go_on(&self) -> Result<()> {
+    fn save_or_warn(&self) -> Result<()> {
         warn_if_unwritable(self.observer, self.save())
     }
 
@@ -390,7 +390,7 @@ impl<'a> Fit<'a> {
         self.training
             .trainer
             .export_ema(&self.training.renderer.parameters)?;
-        let request = Request {
+        let request = EvaluationRequest {
             frames: &self.eval_frames,
             split: self.held_out,
             steps: self.training.trainer.step(),
@@ -401,7 +401,7 @@ impl<'a> Fit<'a> {
             // Held-out images are compared with the training images only once.
             trained_on: &std::mem::take(&mut self.trained_on),
         };
-        evaluate::evaluate(
+        evaluate::evaluate_views(
             self.observer,
             &self.training.gpu,
             &mut self.training.renderer,
@@ -421,7 +421,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Evaluate the run and write the results.
-    fn conclude(&mut self) -> Result<Option<EvalReport>> {
+    fn evaluate_and_report(&mut self) -> Result<Option<EvalReport>> {
         let latest = self.training.latest;
         let (steps, seconds) = (
             self.training.trainer.step(),
@@ -448,7 +448,7 @@ impl<'a> Fit<'a> {
         }
         let started = Instant::now();
         let (report, examples) = self.evaluate()?;
-        self.training.log.keep(&serde_json::json!({
+        self.training.log.append(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
             "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
         }));
@@ -460,7 +460,7 @@ impl<'a> Fit<'a> {
             self.report_stage("fine-tuned", "", &report)?;
         }
         let dir = &self.setup.dir;
-        evaluate::keep(self.observer, dir, &self.setup.config, &report, &examples)?;
+        evaluate::write_evaluation(self.observer, dir, &self.setup.config, &report, &examples)?;
         self.observer.result(evaluate::describe(&report))?;
         self.observer
             .result(format!("run: {}", dir.path().display()))?;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use super::{FitOptions, teacher};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Budget, Config, ResolvedConfig, SceneHints, key_of};
-use crate::dataset::same_picture;
-use crate::dataset::{Content, Dataset, Frame, Image, Opening};
+use crate::dataset::duplicate_images;
+use crate::dataset::{FileIdentity, Dataset, Frame, Image, OpenOptions};
 use crate::distillation::Teacher;
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
@@ -28,7 +28,7 @@ pub(super) struct Setup {
     pub(super) unresolved: Option<Config>,
     pub(super) dir: RunDir,
     /// The requested options of opening; `dataset.downscale` is the factor that is left to apply after loading.
-    pub(super) opening: Opening,
+    pub(super) opening: OpenOptions,
     pub(super) train_views: Vec<usize>,
     pub(super) fingerprint: String,
     /// Fingerprint of the training images' file contents; empty until they are loaded.
@@ -255,7 +255,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
             config.method
         ));
     }
-    let opening = teacher_info.map_or_else(Opening::default, Info::opening);
+    let opening = teacher_info.map_or_else(OpenOptions::default, Info::opening);
     let opening = opening.or(options.downscale, options.apply_orientation);
     let mut dataset = match (&of_teacher, &options.dataset) {
         (Some(teacher), given) => {
@@ -327,13 +327,13 @@ fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> Result<Vec<usize>
 pub(super) fn fingerprint_images(
     observer: &dyn Observer,
     setup: &mut Setup,
-    contents: &[Content],
+    contents: &[FileIdentity],
 ) -> Result<bool> {
     let Dataset { train, test, .. } = &setup.dataset;
-    let held_out = Content::of_images(test)?;
-    setup.image_fingerprint = Content::fingerprint(contents);
+    let held_out = FileIdentity::of_images(test)?;
+    setup.image_fingerprint = FileIdentity::fingerprint(contents);
     if !held_out.is_empty() {
-        setup.held_out_fingerprint = Content::fingerprint(&held_out);
+        setup.held_out_fingerprint = FileIdentity::fingerprint(&held_out);
     }
     if let Some(before) = setup.checkpoint.as_ref().map(|c| &c.info) {
         let differs = |known: &str, now: &str| !known.is_empty() && known != now;
@@ -347,7 +347,7 @@ pub(super) fn fingerprint_images(
     }
     let train: Vec<_> = train.iter().zip(contents.iter().copied()).collect();
     let held_out: Vec<_> = test.iter().zip(held_out).collect();
-    let copied = same_picture::copies(&train, &held_out);
+    let copied = duplicate_images::copies(&train, &held_out);
     if let Some(problem) = &copied {
         observer.warn(&problem.message);
     }

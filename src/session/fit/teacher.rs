@@ -179,7 +179,7 @@ pub(super) fn teacher_of(
 }
 
 /// Extract the teacher's occupancy grid and the cells that get networks, with a progress bar.
-pub(super) fn look(
+pub(super) fn extract_grid(
     observer: &dyn Observer,
     gpu: &Gpu,
     config: &ResolvedConfig,

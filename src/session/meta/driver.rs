@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Setup;
-use super::evaluate::{Unseen, mean, slow_side};
+use super::evaluate::{NovelViews, mean, affordable_side};
 use super::stream::Stream;
 use crate::checkpoint::Source;
 use crate::dataset::{DatasetError, Frame, Image};
@@ -11,11 +11,11 @@ use crate::eval::{self, Context, ViewQuality};
 use crate::gpu::AdapterClass;
 use crate::render::Channel;
 use crate::report::{self, Example};
-use crate::session::journal::SCHEMA;
+use crate::session::run_log::SCHEMA;
 use crate::session::training::{Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, evaluate};
 use crate::text::{counted, counted_len};
-use crate::train::Advance;
+use crate::train::StepStatus;
 
 /// Shortest interval between previews of held-out objects, in seconds of training.
 pub(super) const PREVIEW_EVERY: f64 = 20.0;
@@ -31,11 +31,11 @@ struct HeldOut {
     image: Image,
     /// Factor that `image` is shrunk by.
     downscale: u32,
-    unseen: Unseen,
+    unseen: NovelViews,
 }
 
 /// A meta-learning run in progress.
-pub(super) struct Driver<'a> {
+pub(super) struct MetaTraining<'a> {
     observer: &'a dyn Observer,
     setup: &'a Setup,
     stream: Stream<'a>,
@@ -43,7 +43,7 @@ pub(super) struct Driver<'a> {
     held_out: Vec<HeldOut>,
 }
 
-impl<'a> Driver<'a> {
+impl<'a> MetaTraining<'a> {
     pub(super) fn new(
         observer: &'a dyn Observer,
         setup: &'a Setup,
@@ -101,10 +101,10 @@ impl<'a> Driver<'a> {
                 return Err(self.interrupted());
             }
             match outcome {
-                Advance::Busy => self.training.trainer.wait()?,
-                Advance::Reached if self.training.is_over() => break,
-                Advance::Reached if due => self.preview_and_save()?,
-                Advance::Submitted | Advance::Reached => {}
+                StepStatus::Busy => self.training.trainer.wait()?,
+                StepStatus::Reached if self.training.is_over() => break,
+                StepStatus::Reached if due => self.preview_and_save()?,
+                StepStatus::Submitted | StepStatus::Reached => {}
             }
         }
         self.end()
@@ -119,7 +119,7 @@ impl<'a> Driver<'a> {
                 Err(error) if error.is_cancelled() => return Err(self.interrupted()),
                 outcome => outcome?,
             }
-            self.training.looked(started);
+            self.training.schedule_preview(started);
         }
         if self.training.take_save_due() {
             self.training.pause()?;
@@ -140,7 +140,7 @@ impl<'a> Driver<'a> {
         let full = frame.camera.downscaled(object.dataset.downscale);
         let longest = full.width.max(full.height);
         let side = if self.training.gpu.class() == AdapterClass::Software {
-            slow_side(
+            affordable_side(
                 &self.training.gpu,
                 &self.setup.config,
                 PREVIEW_VIEWS,
@@ -165,14 +165,14 @@ impl<'a> Driver<'a> {
                 input: input.clone(),
                 image: input.load()?.downscaled(object.dataset.downscale),
                 downscale: object.dataset.downscale,
-                unseen: Unseen::load(&object.name, views.collect(), downscale)?,
+                unseen: NovelViews::load(&object.name, views.collect(), downscale)?,
             });
         }
         Ok(())
     }
 
     /// Evaluate the novel views of each held-out object after a few steps on its first view.
-    fn adapted(&mut self) -> Result<Vec<(ViewQuality, Example)>> {
+    fn evaluate_held_out(&mut self) -> Result<Vec<(ViewQuality, Example)>> {
         let steps = self.setup.meta().held_out_steps;
         let mut all = Vec::new();
         for object in &self.held_out {
@@ -183,10 +183,10 @@ impl<'a> Driver<'a> {
             let mut outcome = Ok(());
             while outcome.is_ok() {
                 match self.training.trainer.advance(steps, &mut events) {
-                    Ok(Advance::Reached) => break,
+                    Ok(StepStatus::Reached) => break,
                     Ok(_) if self.observer.is_cancelled() => break,
-                    Ok(Advance::Busy) => outcome = self.training.trainer.wait(),
-                    Ok(Advance::Submitted) => {}
+                    Ok(StepStatus::Busy) => outcome = self.training.trainer.wait(),
+                    Ok(StepStatus::Submitted) => {}
                     Err(error) => outcome = Err(error),
                 }
             }
@@ -216,7 +216,7 @@ impl<'a> Driver<'a> {
 
     /// Adapt to the held-out objects and log the mean PSNR.
     fn preview(&mut self) -> Result<()> {
-        let views = self.adapted()?;
+        let views = self.evaluate_held_out()?;
         let psnrs: Vec<f64> = views.iter().map(|(quality, _)| quality.psnr).collect();
         let Some(psnr) = mean(&psnrs) else {
             return Ok(());
@@ -299,7 +299,7 @@ impl<'a> Driver<'a> {
         let spinner = self
             .observer
             .task("adapting to held-out objects", Scale::Unknown);
-        let views = self.adapted();
+        let views = self.evaluate_held_out();
         drop(spinner);
         self.keep(views?)?;
         saved.map_err(|error| {
@@ -341,12 +341,12 @@ impl<'a> Driver<'a> {
             .collect();
         let mut report = eval::report(&self.setup.config, context, qualities);
         report.adapted_for = Some(steps);
-        self.training.log.keep(&serde_json::json!({
+        self.training.log.append(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": report.steps, "seconds": report.train_seconds,
             "split": report.split, "psnr": report.psnr, "ssim": report.ssim,
         }));
         let setup = self.setup;
-        evaluate::keep(self.observer, &setup.dir, &setup.config, &report, &shown)?;
+        evaluate::write_evaluation(self.observer, &setup.dir, &setup.config, &report, &shown)?;
         let names: Vec<&str> = self.held_out.iter().map(|o| o.name.as_str()).collect();
         let size = if report.downscale > 1 {
             format!(" at 1/{} of full size", report.downscale)

@@ -15,12 +15,12 @@ use crate::images::ImageSet;
 use crate::render::{self, Channel, Renderer};
 use crate::run::RunDir;
 use crate::session::check::{self, MAX_DOWNSCALE};
-use crate::session::journal::{Line, SCHEMA};
+use crate::session::run_log::{Line, SCHEMA};
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::views::{self, Selection};
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open};
 use crate::text::{counted, counted_len};
-use crate::train::{Advance, Trainer, operations};
+use crate::train::{StepStatus, Trainer, operations};
 
 /// Options of the evaluation of a meta-learned initialisation.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub(super) fn mean(values: &[f64]) -> Option<f64> {
 }
 
 /// Side in pixels of square views of which a software adapter renders `n` in `seconds`.
-pub(super) fn slow_side(
+pub(super) fn affordable_side(
     gpu: &Gpu,
     config: &ResolvedConfig,
     n: usize,
@@ -97,13 +97,13 @@ pub(super) fn slow_side(
 }
 
 /// Decoded views that are not trained on.
-pub(super) struct Unseen {
+pub(super) struct NovelViews {
     frames: Vec<Frame>,
     pub(super) images: Vec<Image>,
     pub(super) downscale: u32,
 }
 
-impl Unseen {
+impl NovelViews {
     /// Decode `frames` of `object`.
     pub(super) fn load(object: &str, mut frames: Vec<Frame>, downscale: u32) -> Result<Self> {
         let images = load_images(&frames, downscale, &|| ())?;
@@ -122,7 +122,7 @@ impl Unseen {
         &self,
         observer: &dyn Observer,
         renderer: &mut Renderer,
-    ) -> Result<Vec<(ViewQuality, render::Frame)>> {
+    ) -> Result<Vec<(ViewQuality, render::RenderedFrame)>> {
         let mut keep_going = |_| observer.keep_going();
         let mut all = Vec::new();
         for (frame, image) in self.frames.iter().zip(&self.images) {
@@ -288,7 +288,7 @@ impl ObjectTrainer<'_> {
     fn initialise(&mut self, initialisation: &str) -> Result<()> {
         if initialisation == INITIALISATIONS[0] {
             self.trainer.reset(None)?;
-            self.checkpoint.begin(self.gpu, &self.trainer)?;
+            self.checkpoint.initialise(self.gpu, &self.trainer)?;
         } else {
             self.trainer.reset(Some(&self.set))?;
         }
@@ -300,9 +300,9 @@ impl ObjectTrainer<'_> {
         let mut events = Vec::new();
         loop {
             match self.trainer.advance(steps, &mut events)? {
-                Advance::Reached => break,
-                Advance::Busy => self.trainer.wait()?,
-                Advance::Submitted => {}
+                StepStatus::Reached => break,
+                StepStatus::Busy => self.trainer.wait()?,
+                StepStatus::Submitted => {}
             }
             self.observer.check()?;
             self.observer.keep_going();
@@ -311,7 +311,7 @@ impl ObjectTrainer<'_> {
         Ok(self.trainer.export_ema(&self.renderer.parameters)?)
     }
 
-    fn rgb(&self, frame: &render::Frame) -> Vec<u8> {
+    fn rgb(&self, frame: &render::RenderedFrame) -> Vec<u8> {
         let background = self.config.scene.eval_background.color();
         frame.pixels(Channel::Rgb, background, [0.0, 1.0])
     }
@@ -387,7 +387,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
         .unwrap_or_else(|| RunDir::of(&options.run).path().to_owned());
     std::fs::create_dir_all(&dir)
         .map_err(|e| Error::failed(format!("cannot create {}: {e}", dir.display())))?;
-    let _listener = observer.listens();
+    let _listener = observer.listen_for_cancel();
 
     let inputs = chosen
         .iter()
@@ -408,7 +408,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     let show = |set: &ImageSet, index: usize| -> Result<Vec<Image>> {
         let (frames, downscale) = (&inputs[index], downscale(&chosen[index]));
         let images = load_images(frames, downscale, &|| ())?;
-        stream::put(gpu, set, &config, 0, (frames, downscale), &images);
+        stream::upload_object(gpu, set, &config, 0, (frames, downscale), &images);
         set.assign(gpu, 0, 0, n_inputs);
         Ok(images)
     };
@@ -437,7 +437,7 @@ pub fn meta_eval(gpu: &Arc<Gpu>, options: &MetaEvalOptions, observer: &dyn Obser
     for (index, (object, (_, unseen))) in chosen.iter().zip(&views).enumerate() {
         let images = show(&object_trainer.set, index)?;
         let frames = unseen.iter().map(|&i| object.frames[i].clone());
-        let unseen = Unseen::load(&object.name, frames.collect(), downscale(object))?;
+        let unseen = NovelViews::load(&object.name, frames.collect(), downscale(object))?;
         let mut row = Row {
             name: object.name.clone(),
             input: images

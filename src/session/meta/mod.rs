@@ -14,18 +14,18 @@ pub use evaluate::{MetaEvalOptions, meta_eval};
 
 use super::check::{self, MAX_DOWNSCALE};
 use super::fit::diverged;
-use super::journal::{Journal, SCHEMA, Start};
+use super::run_log::{RunLog, SCHEMA, Start};
 use super::limits::Limits;
 use super::training::{self, Intervals, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Budget, ConfigOptions, Meta, ResolvedConfig};
-use crate::dataset::{Objects, Opening, Splits};
+use crate::dataset::{Objects, OpenOptions, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 use crate::text::bytes;
 use crate::train::{Trainer, fit_cells, plan};
-use driver::Driver;
+use driver::MetaTraining;
 use stream::Stream;
 
 /// Options of meta-learning: objects, method and limits.
@@ -144,7 +144,7 @@ struct Setup {
     objects: Objects,
     config: ResolvedConfig,
     dir: RunDir,
-    opening: Opening,
+    opening: OpenOptions,
     checkpoint: Option<Checkpoint>,
 }
 
@@ -160,7 +160,7 @@ fn open_objects(
     observer: &dyn Observer,
     root: &Path,
     splits: &Splits,
-    opening: Opening,
+    opening: OpenOptions,
 ) -> Result<Objects> {
     let objects = Objects::open(root, splits, opening)?;
     for skipped in &objects.skipped {
@@ -208,7 +208,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
             config.method
         ));
     }
-    let opening = Opening::default().or(options.downscale, options.apply_orientation);
+    let opening = OpenOptions::default().or(options.downscale, options.apply_orientation);
     let splits = match (&options.splits, options.train_fraction) {
         (Some(file), _) => Splits::File(file.clone()),
         (None, Some(share)) => Splits::Fraction(share),
@@ -241,7 +241,7 @@ fn objects_of(
     run: &Path,
     checkpoint: &Checkpoint,
     (flag, given): (&str, Option<&Path>),
-    opening: Opening,
+    opening: OpenOptions,
 ) -> Result<Objects> {
     let info = &checkpoint.info;
     let Some(meta) = &info.config.meta else {
@@ -356,7 +356,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         limits.describe().replace("steps", "outer steps"),
         setup.meta().inner_steps,
     ));
-    let _listener = observer.listens();
+    let _listener = observer.listen_for_cancel();
     let _reservation = setup.dir.reserve()?;
     let _lock = setup.dir.lock()?;
 
@@ -366,7 +366,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
     let first = done / setup.meta().inner_steps;
     stream.seek(first);
     if let Some(checkpoint) = &setup.checkpoint {
-        stream.expect(&checkpoint.info.image_fingerprint);
+        stream.restore_fingerprints(&checkpoint.info.image_fingerprint);
     }
     let bar = observer.task("loading images", Scale::Count(objects.train.len() as u64));
     stream.fill(observer, &|| bar.increment())?;
@@ -386,7 +386,7 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
 
     let resumed = setup.checkpoint.as_ref().map(|_| done);
     let config = &setup.config;
-    let mut log = Journal::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
+    let mut log = RunLog::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
     log.write(&Start {
         schema: SCHEMA,
         event: "start",
@@ -402,12 +402,12 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
         compile_seconds: compiling,
     })?;
     let intervals = Intervals {
-        look: driver::PREVIEW_EVERY,
+        preview: driver::PREVIEW_EVERY,
         save: options.checkpoint_every,
     };
     let training = Training::new(
         observer, &setup.dir, trainer, renderer, log, limits, intervals,
     );
-    let mut driver = Driver::new(observer, &setup, stream, training);
+    let mut driver = MetaTraining::new(observer, &setup, stream, training);
     driver.run().map_err(|error| diverged(error, &setup.dir))
 }

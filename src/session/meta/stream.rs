@@ -7,10 +7,10 @@ use std::sync::mpsc::{Receiver, channel};
 use rayon::prelude::*;
 
 use crate::config::ResolvedConfig;
-use crate::dataset::{Content, DatasetError, Frame, Image, Object, load_with_contents};
+use crate::dataset::{FileIdentity, DatasetError, Frame, Image, Object, load_with_contents};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
-use crate::reptile::Order;
+use crate::reptile::ObjectOrder;
 use crate::scene_frame::SceneFrame;
 use crate::session::{self, Observer, ObserverExt as _};
 
@@ -30,7 +30,7 @@ pub(super) struct Stream<'a> {
     config: &'a ResolvedConfig,
     objects: &'a [Object],
     pub(super) set: ImageSet,
-    order: Order,
+    order: ObjectOrder,
     /// Object in each slot, and the last outer step that uses it. The last slot is for held-out objects.
     slots: Vec<(Option<u32>, u32)>,
     /// First outer step whose object has not been assigned to a slot.
@@ -46,7 +46,7 @@ pub(super) struct Stream<'a> {
 fn load(object: &Object) -> Loaded {
     let frames = &object.frames;
     let (images, contents) = load_with_contents(frames, object.dataset.downscale, &|| ())?;
-    Ok((images, Content::fingerprint(&contents)))
+    Ok((images, FileIdentity::fingerprint(&contents)))
 }
 
 fn cameras(config: &ResolvedConfig, frames: &[Frame], downscale: u32) -> Vec<GpuCamera> {
@@ -68,7 +68,7 @@ pub(super) fn pixels(frames: &[Frame], downscale: u32) -> u64 {
 }
 
 /// Upload `frames` to `slot` of `set`.
-pub(super) fn put(
+pub(super) fn upload_object(
     gpu: &Gpu,
     set: &ImageSet,
     config: &ResolvedConfig,
@@ -108,7 +108,7 @@ impl<'a> Stream<'a> {
             config,
             objects,
             set: ImageSet::of_slots(gpu, n, views, bytes / 4)?,
-            order: Order::new(config.seed, n_objects),
+            order: ObjectOrder::new(config.seed, n_objects),
             slots: vec![(None, 0); n as usize],
             next: 0,
             reading: HashMap::new(),
@@ -118,7 +118,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Restore the fingerprints of a checkpoint, as returned by [`Self::image_fingerprint`], to detect changed images.
-    pub(super) fn expect(&mut self, image_fingerprint: &str) {
+    pub(super) fn restore_fingerprints(&mut self, image_fingerprint: &str) {
         let known = image_fingerprint.split(',');
         for (mine, known) in self.fingerprints.iter_mut().zip(known) {
             known.clone_into(mine);
@@ -180,7 +180,7 @@ impl<'a> Stream<'a> {
             for (i, (object, (images, fingerprint))) in objects.iter().zip(all).enumerate() {
                 let slot = chunk * AT_ONCE + i;
                 let frames = (object.frames.as_slice(), object.dataset.downscale);
-                put(
+                upload_object(
                     self.gpu,
                     &self.set,
                     self.config,
@@ -259,7 +259,7 @@ impl<'a> Stream<'a> {
         };
         let of = &self.objects[object as usize];
         let frames = (of.frames.as_slice(), of.dataset.downscale);
-        put(
+        upload_object(
             self.gpu,
             &self.set,
             self.config,
@@ -277,7 +277,7 @@ impl<'a> Stream<'a> {
         let frames = (std::slice::from_ref(frame), downscale);
         let slot = self.slots.len() as u32 - 1;
         let image = std::slice::from_ref(image);
-        put(self.gpu, &self.set, self.config, slot, frames, image);
+        upload_object(self.gpu, &self.set, self.config, slot, frames, image);
         self.set.assign(self.gpu, TASKS, slot, 1);
     }
 }

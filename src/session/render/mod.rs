@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::journal::SCHEMA;
-use super::sink::{DepthFormat, Look, Target};
+use super::run_log::SCHEMA;
+use super::sink::{DepthFormat, PixelOptions, Target};
 use super::view_progress::ViewProgress;
 use super::{Error, Observer, ObserverExt, Result, open, resolve};
 use crate::aabb::Aabb;
@@ -19,7 +19,7 @@ use crate::dataset::Split;
 use crate::dataset::doctor;
 use crate::gpu::Gpu;
 use crate::images::near_far;
-use crate::render::{Channel, Frame, Renderer};
+use crate::render::{Channel, RenderedFrame, Renderer};
 use crate::text::counted_len;
 pub use views::FrameRange;
 pub(crate) use views::View;
@@ -53,7 +53,7 @@ pub struct RenderOptions {
     /// Channels to render; one file or set of files each.
     pub channels: Vec<Channel>,
     /// Background; the run's evaluation background if `None`.
-    pub background: Option<Backdrop>,
+    pub background: Option<RenderBackground>,
     /// Box to render, in world units; that of the path if `None`.
     pub crop: Option<Aabb>,
     /// Square root of the number of rays per pixel, which are averaged: 2 means four rays.
@@ -61,7 +61,7 @@ pub struct RenderOptions {
     /// Whether to write colour as linear `OpenEXR` with premultiplied alpha; opaque if `background` is a colour.
     pub linear: bool,
     /// Format of depth. If `None`, `OpenEXR` for an .exr file, else shades of grey.
-    pub depth_format: Option<DepthName>,
+    pub depth_format: Option<DepthEncoding>,
     /// Value of one world unit in 16-bit depth; 1000 if `None`.
     pub depth_scale: Option<f64>,
     /// Dataset, if not where the run was trained.
@@ -104,14 +104,14 @@ impl RenderOptions {
 
 /// `--background`: a colour or transparency behind the scene.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Backdrop {
+pub enum RenderBackground {
     /// Transparent: images have an alpha channel.
     Transparent,
     /// A colour.
     Behind(Background),
 }
 
-impl Backdrop {
+impl RenderBackground {
     /// The colour; `None` if transparent.
     fn color(self) -> Option<[f32; 3]> {
         match self {
@@ -121,7 +121,7 @@ impl Backdrop {
     }
 }
 
-impl FromStr for Backdrop {
+impl FromStr for RenderBackground {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -136,7 +136,7 @@ impl FromStr for Backdrop {
 
 /// `--depth-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DepthName {
+pub enum DepthEncoding {
     /// Shades of grey, nearest white.
     Shaded,
     /// 16-bit PNG.
@@ -145,7 +145,7 @@ pub enum DepthName {
     Exr,
 }
 
-impl FromStr for DepthName {
+impl FromStr for DepthEncoding {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -185,8 +185,8 @@ impl<'a> Rendering<'a> {
         plan::check_options(options, target)?;
         let path = PathFile::read(observer, options)?;
         let background = match options.background {
-            Some(Backdrop::Behind(color)) => open::one_background(Some(color))?,
-            Some(Backdrop::Transparent) | None => None,
+            Some(RenderBackground::Behind(color)) => open::one_background(Some(color))?,
+            Some(RenderBackground::Transparent) | None => None,
         };
         Ok(Self {
             options,
@@ -211,7 +211,7 @@ impl<'a> Rendering<'a> {
 
 /// Render `path` with an open `renderer`.
 #[cfg(feature = "viewer")]
-pub(crate) fn along(
+pub(crate) fn render_draft(
     observer: &dyn Observer,
     renderer: &mut Renderer,
     options: &RenderOptions,
@@ -234,7 +234,7 @@ fn render_to(
     target: Target,
     views: &Views,
 ) -> Result<()> {
-    let background = options.background.and_then(Backdrop::color);
+    let background = options.background.and_then(RenderBackground::color);
     if views.crop.is_some() && !renderer.can_crop() {
         return Err(Error::usage(
             "--crop: this run uses normalised device coordinates, which cannot be cropped to a box: leave the crop out",
@@ -254,22 +254,22 @@ fn render_to(
             first.camera.height
         ));
     }
-    let _listener = observer.listens();
+    let _listener = observer.listen_for_cancel();
     let mut sinks = plan::sinks(observer, options, target, &views.all, &picked, fps)?;
     let depth = plan::depth_format(options, target);
     let shaded = options.channels.contains(&Channel::Depth) && depth == DepthFormat::Shaded;
     // Use the depth range of all views, so that parts that are rendered separately fit together.
-    let look = look(observer, renderer, &views.all, shaded)?;
-    let look = Look {
+    let look = pixel_options(observer, renderer, &views.all, shaded)?;
+    let look = PixelOptions {
         background: background.or(look
             .background
-            .filter(|_| options.background != Some(Backdrop::Transparent))),
+            .filter(|_| options.background != Some(RenderBackground::Transparent))),
         linear_background: background,
         depth,
         linear: options.linear || target == Target::Exr,
         ..look
     };
-    let how = How {
+    let how = RenderSettings {
         normals: options.channels.contains(&Channel::Normal),
         per_side: options.samples,
     };
@@ -323,7 +323,7 @@ fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[Vi
 
 /// How to render views.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct How {
+pub(crate) struct RenderSettings {
     pub(crate) normals: bool,
     /// Square root of the number of rays per pixel.
     pub(crate) per_side: u32,
@@ -334,10 +334,10 @@ pub(crate) fn render_all(
     observer: &dyn Observer,
     renderer: &mut Renderer,
     views: &[View],
-    how: How,
-    mut take: impl FnMut(usize, &Frame) -> Result<()>,
+    how: RenderSettings,
+    mut take: impl FnMut(usize, &RenderedFrame) -> Result<()>,
 ) -> Result<()> {
-    let _listener = observer.listens();
+    let _listener = observer.listen_for_cancel();
     let way_out = "Ctrl-C stops it; a smaller --width or fewer --samples take less time";
     let cameras = views.iter().map(|view| &view.camera);
     let mut progress =
@@ -365,18 +365,18 @@ const MAX_SMALL: usize = 100;
 
 /// How frames become pixels, for the background of `renderer`. If depth is `shaded`, its range is measured on small versions of
 /// `views`.
-pub(crate) fn look(
+pub(crate) fn pixel_options(
     observer: &dyn Observer,
     renderer: &mut Renderer,
     views: &[View],
     shaded: bool,
-) -> Result<Look> {
+) -> Result<PixelOptions> {
     let mut range = None;
     if shaded {
         let small = |v: &View| v.seen_by(sized(&v.camera, Some(v.camera.width.min(SMALL)), None));
         let apart = views.len().div_ceil(MAX_SMALL).max(1);
         let views: Vec<View> = views.iter().step_by(apart).map(small).collect();
-        let how = How {
+        let how = RenderSettings {
             normals: false,
             per_side: 1,
         };
@@ -386,7 +386,7 @@ pub(crate) fn look(
             Ok(())
         })?;
     }
-    Ok(Look {
+    Ok(PixelOptions {
         background: Some(renderer.config().scene.eval_background.color()),
         linear_background: None,
         depth_range: range.unwrap_or([0.0, 1.0]),

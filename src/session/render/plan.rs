@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Backdrop, DepthName, RenderOptions, View};
+use super::{RenderBackground, DepthEncoding, RenderOptions, View};
 use crate::render::Channel;
 use crate::session::sink::{DepthFormat, Sink, Target};
 use crate::session::{Error, Observer, Result, check};
@@ -44,11 +44,11 @@ pub(super) fn target(path: &Path) -> Result<Target> {
 /// The format of depth for `target`.
 pub(super) fn depth_format(options: &RenderOptions, target: Target) -> DepthFormat {
     match (options.depth_format, target) {
-        (Some(DepthName::Png16), _) => {
+        (Some(DepthEncoding::Png16), _) => {
             DepthFormat::Png16(options.depth_scale.unwrap_or(DEPTH_SCALE) as f32)
         }
-        (Some(DepthName::Exr), _) | (None, Target::Exr) => DepthFormat::Exr,
-        (Some(DepthName::Shaded) | None, _) => DepthFormat::Shaded,
+        (Some(DepthEncoding::Exr), _) | (None, Target::Exr) => DepthFormat::Exr,
+        (Some(DepthEncoding::Shaded) | None, _) => DepthFormat::Shaded,
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn check_options(options: &RenderOptions, target: Target) -> Result<(
         }
     }
     let has = |channel| options.channels.contains(&channel);
-    if options.background == Some(Backdrop::Transparent) && target.is_animation() {
+    if options.background == Some(RenderBackground::Transparent) && target.is_animation() {
         return Err(Error::usage(format!(
             "--background transparent: {out} cannot be transparent: give a folder or a .png file for --out"
         )));
@@ -97,16 +97,16 @@ pub(super) fn check_options(options: &RenderOptions, target: Target) -> Result<(
     if options.depth_format.is_some() && !has(Channel::Depth) {
         return Err(Error::usage("--depth-format: add depth to --channels"));
     }
-    if options.depth_scale.is_some() && options.depth_format != Some(DepthName::Png16) {
+    if options.depth_scale.is_some() && options.depth_format != Some(DepthEncoding::Png16) {
         return Err(Error::usage(
             "--depth-scale applies only to --depth-format png16: add that, or leave it out",
         ));
     }
     let fits = match (options.depth_format, target) {
         (None, _) | (_, Target::Folder) => true,
-        (Some(DepthName::Shaded), target) => target != Target::Exr,
-        (Some(DepthName::Png16), target) => target == Target::Png,
-        (Some(DepthName::Exr), target) => target == Target::Exr,
+        (Some(DepthEncoding::Shaded), target) => target != Target::Exr,
+        (Some(DepthEncoding::Png16), target) => target == Target::Png,
+        (Some(DepthEncoding::Exr), target) => target == Target::Exr,
     };
     if !fits {
         return Err(Error::usage(format!(

@@ -9,7 +9,7 @@ use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, Frame as GifFrame, RgbImage};
 
 use super::{Observer, Result, cannot_write, part_of};
-use crate::render::Frame;
+use crate::render::RenderedFrame;
 
 /// A GIF that is being written to a temporary file beside its final path.
 pub(super) struct Animation {
@@ -56,7 +56,7 @@ impl Animation {
         let file = File::create(&part).map_err(|e| cannot_write(path, e))?;
         let mut animation = Self {
             path: path.to_owned(),
-            _incomplete: observer.writes(&part),
+            _incomplete: observer.guard_incomplete_file(&part),
             part,
             encoder: None,
             fps,
@@ -71,7 +71,7 @@ impl Animation {
         Ok(animation)
     }
 
-    pub(super) fn add(&mut self, frame: &Frame, pixels: Vec<u8>) -> Result<()> {
+    pub(super) fn add(&mut self, frame: &RenderedFrame, pixels: Vec<u8>) -> Result<()> {
         let fault = |e: &dyn std::fmt::Display| cannot_write(&self.path, e);
         let image = RgbImage::from_raw(frame.width, frame.height, pixels)
             .ok_or_else(|| fault(&"bad frame size"))?;

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 pub(crate) use still::save_png;
 
 use super::{Error, Observer, Result};
-use crate::render::{Channel, Frame};
+use crate::render::{Channel, RenderedFrame};
 
 /// How frames become pixels.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Look {
+pub(crate) struct PixelOptions {
     /// Background colour, sRGB; transparent if `None`.
     pub(crate) background: Option<[f32; 3]>,
     /// Background colour of linear `OpenEXR` images; transparent if `None`.
@@ -138,7 +138,7 @@ impl Sink {
     }
 
     /// Write frame number `index`.
-    pub(crate) fn add(&mut self, index: usize, frame: &Frame, look: &Look) -> Result<()> {
+    pub(crate) fn add(&mut self, index: usize, frame: &RenderedFrame, look: &PixelOptions) -> Result<()> {
         let background = look.background.unwrap_or_default();
         let rgb = || frame.pixels(self.channel, background, look.depth_range);
         let path = match &mut self.files {

@@ -7,9 +7,9 @@ use image::codecs::openexr::OpenExrEncoder;
 use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder as _};
 
-use super::{DepthFormat, Look, Result, cannot_write};
+use super::{DepthFormat, PixelOptions, Result, cannot_write};
 use crate::files::replace_file;
-use crate::render::{Channel, Frame};
+use crate::render::{Channel, RenderedFrame};
 
 /// Write RGB8 pixels.
 pub(crate) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> Result<()> {
@@ -17,7 +17,7 @@ pub(crate) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> R
 }
 
 /// File name extension for images of `channel`.
-pub(super) fn extension(channel: Channel, look: &Look) -> &'static str {
+pub(super) fn extension(channel: Channel, look: &PixelOptions) -> &'static str {
     match channel {
         Channel::Rgb if look.linear => "exr",
         Channel::Depth if look.depth == DepthFormat::Exr => "exr",
@@ -26,7 +26,7 @@ pub(super) fn extension(channel: Channel, look: &Look) -> &'static str {
 }
 
 /// Write an image of `channel`. Return the number of depths that were clipped to the 16-bit range.
-pub(super) fn save(path: &Path, channel: Channel, frame: &Frame, look: &Look) -> Result<usize> {
+pub(super) fn save(path: &Path, channel: Channel, frame: &RenderedFrame, look: &PixelOptions) -> Result<usize> {
     let size = [frame.width, frame.height];
     match (channel, look.depth) {
         (Channel::Rgb, _) if look.linear => {

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::thread::JoinHandle;
 
 use super::{Error, Observer, Result, cannot_write, part_of};
-use crate::render::Frame;
+use crate::render::RenderedFrame;
 
 /// Number of bytes to keep of the end of ffmpeg's error output.
 const LAST_WORDS: usize = 4096;
@@ -104,7 +104,7 @@ impl Video {
             .map(|stderr| std::thread::spawn(|| read_end(stderr)));
         Ok(Self {
             path: path.to_owned(),
-            _incomplete: observer.writes(&part),
+            _incomplete: observer.guard_incomplete_file(&part),
             part,
             size,
             ffmpeg: Some(ffmpeg),
@@ -113,7 +113,7 @@ impl Video {
     }
 
     /// Write a frame of RGB8 pixels.
-    pub(super) fn add(&mut self, frame: &Frame, pixels: &[u8]) -> Result<()> {
+    pub(super) fn add(&mut self, frame: &RenderedFrame, pixels: &[u8]) -> Result<()> {
         if [frame.width, frame.height] != self.size {
             return Err(cannot_write(&self.path, "its frames differ in size"));
         }

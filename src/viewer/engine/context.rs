@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::super::protocol::{Choice, Command, Event, ExportJob, Opened, Outbox, Training};
+use super::super::protocol::{OpenChoice, Command, Event, ExportJob, Opened, EventSender, TrainingMode};
 use super::super::{FrameScheduler, NextWork};
 use super::export_job;
 use super::progressive_render::ProgressiveRender;
@@ -30,9 +30,9 @@ const CENSUS: Duration = Duration::from_secs(2);
 const PAINTING: Duration = Duration::from_millis(80);
 /// What to open.
 #[derive(Debug, Clone)]
-pub(super) enum What {
+pub(super) enum OpenRequest {
     /// A run or a dataset.
-    Path(Choice),
+    Path(OpenChoice),
     /// A training.
     Train(Box<FitOptions>),
     /// An interrupted training: options to resume it, and options to restart it if no checkpoint was saved.
@@ -46,18 +46,18 @@ pub(super) enum What {
 pub(super) struct Requests {
     pub(super) picture: ProgressiveRender,
     pub(super) scheduler: FrameScheduler,
-    pub(super) training: Training,
+    pub(super) training: TrainingMode,
     pub(super) save: bool,
     pub(super) stop: bool,
     pub(super) cancel: bool,
     pub(super) quit: bool,
     pub(super) exports: VecDeque<Box<ExportJob>>,
-    pub(super) next: Option<What>,
+    pub(super) next: Option<OpenRequest>,
 }
 
 /// Channels to and from the window, the device, and the renderer of the window's views.
 pub(super) struct EngineContext {
-    pub(super) outbox: Outbox,
+    pub(super) outbox: EventSender,
     /// Receives the messages that the window shows, and detects Ctrl-C.
     pub(super) terminal: Box<dyn Observer + Send>,
     pub(super) options: GpuOptions,
@@ -73,8 +73,8 @@ pub(super) struct EngineContext {
     /// Renderer of the window's views, which are rendered between other work.
     pub(super) renderer: RefCell<Option<Renderer>>,
     /// How to reopen what is open, on another device.
-    pub(super) again: RefCell<Option<What>>,
-    pub(super) census: RefCell<Census>,
+    pub(super) again: RefCell<Option<OpenRequest>>,
+    pub(super) census: RefCell<OccupancyCounter>,
     /// When a view was sent that the window has not painted yet.
     pub(super) unpainted: Cell<Option<Instant>>,
     /// Since when work other than the window's views has used the device.
@@ -83,7 +83,7 @@ pub(super) struct EngineContext {
 
 /// Counts the occupied cells of the occupancy grid from time to time.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct OccupancyCounter {
     ticket: Option<ReadBack>,
     next: Instant,
 }
@@ -91,7 +91,7 @@ pub(super) struct Census {
 impl EngineContext {
     pub(super) fn new(
         commands: Receiver<Command>,
-        outbox: Outbox,
+        outbox: EventSender,
         (options, command): (GpuOptions, String),
         terminal: Box<dyn Observer + Send>,
     ) -> Self {
@@ -104,7 +104,7 @@ impl EngineContext {
             requests: RefCell::new(Requests {
                 picture: ProgressiveRender::default(),
                 scheduler: scheduler_of(SHARE, AdapterClass::Software),
-                training: Training::Go,
+                training: TrainingMode::Go,
                 save: false,
                 stop: false,
                 cancel: false,
@@ -117,7 +117,7 @@ impl EngineContext {
             switches: Cell::new(false),
             renderer: RefCell::default(),
             again: RefCell::default(),
-            census: RefCell::new(Census {
+            census: RefCell::new(OccupancyCounter {
                 ticket: None,
                 next: Instant::now(),
             }),
@@ -154,11 +154,11 @@ impl EngineContext {
     }
 
     /// Receive commands from the window, waiting up to `patience` for the first.
-    pub(super) fn listen(&self, patience: Duration) {
-        self.take_in(&mut self.requests.borrow_mut(), patience);
+    pub(super) fn receive_commands(&self, patience: Duration) {
+        self.handle_commands(&mut self.requests.borrow_mut(), patience);
     }
 
-    pub(super) fn take_in(&self, requests: &mut Requests, patience: Duration) {
+    pub(super) fn handle_commands(&self, requests: &mut Requests, patience: Duration) {
         let first = match self.commands.recv_timeout(patience) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
@@ -168,22 +168,22 @@ impl EngineContext {
             match command {
                 Command::Look(looking) => {
                     if looking.moving && !requests.picture.is_moving() {
-                        requests.scheduler.hurry();
+                        requests.scheduler.prioritise_view();
                     }
-                    requests.picture.look(Some(*looking));
+                    requests.picture.set_request(Some(*looking));
                 }
                 Command::Painted => self.unpainted.set(None),
-                Command::Hide => requests.picture.look(None),
+                Command::Hide => requests.picture.set_request(None),
                 Command::Train(training) => requests.training = training,
                 Command::Share(share) => requests.scheduler.share = share,
                 Command::Save => requests.save = true,
                 Command::Stop => requests.stop = true,
                 // Keep what is open until the new path is known to be readable.
                 Command::Open(choice) => match can_open(&choice.path) {
-                    Ok(()) => requests.next = Some(What::Path(choice)),
+                    Ok(()) => requests.next = Some(OpenRequest::Path(choice)),
                     Err(error) => self.fail(&error),
                 },
-                Command::Demo(method) => requests.next = Some(What::Demo(method)),
+                Command::Demo(method) => requests.next = Some(OpenRequest::Demo(method)),
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     self.switches.set(true);
@@ -204,12 +204,12 @@ impl EngineContext {
     /// Report an error in the window and on the terminal.
     pub(super) fn fail(&self, error: &Error) {
         let message = error.full_message();
-        self.complain(&message);
+        self.report_on_terminal(&message);
         self.outbox.send(Event::Failed(message));
     }
 
     /// Report an error on the terminal only.
-    pub(super) fn complain(&self, message: &str) {
+    pub(super) fn report_on_terminal(&self, message: &str) {
         let _ = self.terminal.message(Level::Error, message);
     }
 
@@ -220,14 +220,14 @@ impl EngineContext {
     }
 
     /// Tell the window what was opened, use `renderer` for its views, and reset the state of what was open before.
-    pub(super) fn open(&self, opened: Opened, mut renderer: Renderer, again: What) {
+    pub(super) fn open(&self, opened: Opened, mut renderer: Renderer, again: OpenRequest) {
         renderer.set_budget(longest_submission(renderer.gpu().class()));
         *self.renderer.borrow_mut() = Some(renderer);
         *self.again.borrow_mut() = Some(again);
         self.census.borrow_mut().ticket = None;
         let mut requests = self.requests.borrow_mut();
         requests.picture.clear();
-        (requests.training, requests.save, requests.stop) = (Training::Go, false, false);
+        (requests.training, requests.save, requests.stop) = (TrainingMode::Go, false, false);
         requests.exports.clear();
         requests.cancel = false;
         drop(requests);
@@ -235,7 +235,7 @@ impl EngineContext {
     }
 
     /// Close what is open, and return how to reopen it.
-    pub(super) fn close(&self) -> Option<What> {
+    pub(super) fn close(&self) -> Option<OpenRequest> {
         *self.renderer.borrow_mut() = None;
         self.requests.borrow_mut().picture.clear();
         self.outbox.send(Event::Closed);
@@ -267,7 +267,7 @@ impl EngineContext {
         let started = Instant::now();
         let shot = requests
             .picture
-            .turn(&gpu, renderer, &mut requests.scheduler)?;
+            .advance(&gpu, renderer, &mut requests.scheduler)?;
         let moving = requests.picture.is_moving();
         let seconds = started.elapsed().as_secs_f64();
         requests.scheduler.rendered(seconds, waits, moving);
@@ -282,14 +282,14 @@ impl EngineContext {
                 .get()
                 .is_some_and(|at| at.elapsed() < PAINTING)
         {
-            self.take_in(requests, NAP);
+            self.handle_commands(requests, NAP);
         }
         Ok(())
     }
 
     /// Serve the window during a long task. Return whether to continue the task.
     pub(super) fn poll_window(&self) -> bool {
-        self.listen(Duration::ZERO);
+        self.receive_commands(Duration::ZERO);
         let worked = self.worked.get().elapsed().as_secs_f64();
         let wants = self.wants_picture();
         self.requests.borrow_mut().scheduler.trained(worked, wants);
@@ -299,7 +299,7 @@ impl EngineContext {
             && self.requests.borrow().scheduler.next(true, true) == NextWork::Picture
             && self.draw(true).is_ok()
         {
-            self.listen(Duration::ZERO);
+            self.receive_commands(Duration::ZERO);
         }
         self.worked.set(Instant::now());
         !self.is_over() && !self.requests.borrow().cancel
@@ -309,12 +309,12 @@ impl EngineContext {
     pub(super) fn show(&self) -> Result<(), GpuError> {
         if self.wants_picture() {
             self.draw(false)?;
-            self.listen(Duration::ZERO);
+            self.receive_commands(Duration::ZERO);
         } else {
             if let Some(renderer) = self.renderer.borrow().as_ref() {
                 renderer.gpu().poll_once()?;
             }
-            self.listen(IDLE);
+            self.receive_commands(IDLE);
         }
         self.count_occupied()
     }

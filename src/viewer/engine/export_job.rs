@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Background;
 use crate::render::{Rendered, Renderer};
-use crate::session::render::{Backdrop, RenderOptions, along};
+use crate::session::render::{RenderBackground, RenderOptions, render_draft};
 use crate::session::sink::save_png;
 use crate::session::{Error, Observer, ObserverExt as _, Result, Scale};
 use crate::viewer::{ExportJob, ViewRequest};
@@ -31,10 +31,10 @@ pub(super) fn run(
             let options = RenderOptions {
                 channels: vec![channel],
                 samples: per_side,
-                background: Some(Backdrop::Behind(Background::Fixed(background))),
+                background: Some(RenderBackground::Behind(Background::Fixed(background))),
                 ..RenderOptions::new(PathBuf::new(), to)
             };
-            along(observer, renderer, &options, &path)
+            render_draft(observer, renderer, &options, &path)
         }
     }
 }

@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use context::{EngineContext, IDLE, What, is_run};
+use context::{EngineContext, IDLE, OpenRequest, is_run};
 use show::show_run;
 use training::train;
 
-use super::protocol::{Choice, Command, Outbox};
+use super::protocol::{OpenChoice, Command, EventSender};
 use crate::config::ConfigOptions;
 use crate::session::{
     Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent, WindowOptions,
@@ -28,18 +28,18 @@ const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 /// Open `content` of the options, then serve the window until it closes.
 pub(super) fn run(
     commands: Receiver<Command>,
-    outbox: Outbox,
+    outbox: EventSender,
     options: WindowOptions,
     terminal: Box<dyn Observer + Send>,
 ) -> Result<()> {
     let engine = &EngineContext::new(commands, outbox, (options.gpu, options.command), terminal);
     let mut next = options.content.map(|content| match content {
-        WindowContent::Path(path) => What::Path(Choice { path, method: None }),
-        WindowContent::Fit(options) => What::Train(options),
+        WindowContent::Path(path) => OpenRequest::Path(OpenChoice { path, method: None }),
+        WindowContent::Fit(options) => OpenRequest::Train(options),
     });
     let mut lost: Option<Instant> = None;
     // What to reopen on another device.
-    let mut reopened: Option<What> = None;
+    let mut reopened: Option<OpenRequest> = None;
     loop {
         if engine.switches.take() {
             *engine.gpu.borrow_mut() = None;
@@ -73,7 +73,7 @@ pub(super) fn run(
                     if next.is_none() {
                         engine.fail(&error);
                     } else {
-                        engine.complain(&error.full_message());
+                        engine.report_on_terminal(&error.full_message());
                         engine.note("reopening the device and what was open");
                     }
                     continue;
@@ -85,7 +85,7 @@ pub(super) fn run(
                 }
             }
         }
-        engine.listen(IDLE);
+        engine.receive_commands(IDLE);
         let mut requests = engine.requests.borrow_mut();
         if requests.quit && engine.is_cancelled() {
             return Err(Error::Cancelled("; the training was saved".to_owned()));
@@ -98,7 +98,7 @@ pub(super) fn run(
     }
 }
 
-fn open(engine: &EngineContext, what: What) -> Result<()> {
+fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
     let fit = |path: &Path, method: Option<String>| {
         let options = FitOptions {
             config: ConfigOptions {
@@ -111,15 +111,15 @@ fn open(engine: &EngineContext, what: What) -> Result<()> {
         train(engine, &options)
     };
     match what {
-        What::Train(options) => train(engine, &options),
-        What::Again(both) => {
+        OpenRequest::Train(options) => train(engine, &options),
+        OpenRequest::Again(both) => {
             let [resumed, anew] = &*both;
             let is_saved = resumed.resume.as_deref().is_some_and(is_run);
             train(engine, if is_saved { resumed } else { anew })
         }
-        What::Path(choice) if is_run(&choice.path) => show_run(engine, &choice.path),
-        What::Path(choice) => fit(&choice.path, choice.method),
-        What::Demo(method) => {
+        OpenRequest::Path(choice) if is_run(&choice.path) => show_run(engine, &choice.path),
+        OpenRequest::Path(choice) => fit(&choice.path, choice.method),
+        OpenRequest::Demo(method) => {
             let dataset = make_demo_scene(&*engine.open_gpu()?, Path::new("demo"), engine)?;
             fit(&dataset, method)
         }

@@ -1,6 +1,6 @@
 //! The engine as an observer of sessions: what they say goes to the window.
 
-use super::super::protocol::{Event, Outbox};
+use super::super::protocol::{Event, EventSender};
 use super::context::EngineContext;
 use crate::session::{Level, Observer, Result, Scale, Task};
 use std::any::Any;
@@ -55,12 +55,12 @@ impl Observer for EngineContext {
         self.poll_window() && self.terminal.keep_going()
     }
 
-    fn listens(&self) -> Box<dyn Any> {
-        self.terminal.listens()
+    fn listen_for_cancel(&self) -> Box<dyn Any> {
+        self.terminal.listen_for_cancel()
     }
 
-    fn writes(&self, path: &Path) -> Box<dyn Any> {
-        self.terminal.writes(path)
+    fn guard_incomplete_file(&self, path: &Path) -> Box<dyn Any> {
+        self.terminal.guard_incomplete_file(path)
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) struct ShownTask {
     counts: bool,
     done: AtomicU64,
     pub(super) of: u64,
-    outbox: Outbox,
+    outbox: EventSender,
 }
 
 impl ShownTask {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::eval;
 use crate::gpu::{Gpu, GpuError};
 use crate::metrics::psnr;
-use crate::render::{Picture, RenderJob, Rendered, Renderer, texture_of};
+use crate::render::{DeviceImage, RenderJob, Rendered, Renderer, texture_of};
 use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
 /// Longest turn for a view that is being refined.
@@ -34,7 +34,7 @@ pub(super) struct ProgressiveRender {
 
 impl ProgressiveRender {
     /// Set the requested view, or `None` to show nothing.
-    pub fn look(&mut self, looking: Option<ViewRequest>) {
+    pub fn set_request(&mut self, looking: Option<ViewRequest>) {
         // Abandon a large rendering in progress; let a small one finish, for it is better than nothing.
         let is_large = self
             .pending
@@ -52,7 +52,7 @@ impl ProgressiveRender {
     }
 
     /// Record that the field has changed.
-    pub fn spoil(&mut self) {
+    pub fn mark_stale(&mut self) {
         self.stale = true;
     }
 
@@ -92,7 +92,7 @@ impl ProgressiveRender {
     }
 
     /// Work on the view for one turn. Return it once it is complete.
-    pub fn turn(
+    pub fn advance(
         &mut self,
         gpu: &Gpu,
         renderer: &mut Renderer,
@@ -174,7 +174,7 @@ const MAX_ERROR: f32 = 0.25;
 /// 8-bit values.
 fn compare(
     gpu: &Gpu,
-    picture: &Picture,
+    picture: &DeviceImage,
     photo: &Photo,
     linear: bool,
     background: [f32; 3],

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use super::super::protocol::{Choice, Opened, Viewpoint};
-use super::context::{EngineContext, What};
+use super::super::protocol::{OpenChoice, Opened, Viewpoint};
+use super::context::{EngineContext, OpenRequest};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
-use crate::render::{Renderer, Show};
+use crate::render::{Renderer, RenderMode};
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
 use crate::session::open::{self, OpenRun};
@@ -30,11 +30,11 @@ pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
         .ok();
     let config = &checkpoint.info.config;
     let opened = opened(path, config, dataset.as_ref(), &renderer, None)?;
-    let choice = Choice {
+    let choice = OpenChoice {
         path: path.to_owned(),
         method: None,
     };
-    engine.open(opened, renderer.beside()?, What::Path(choice));
+    engine.open(opened, renderer.sharing_parameters()?, OpenRequest::Path(choice));
     while !engine.is_over() {
         engine.run_export(&mut renderer);
         engine.show()?;
@@ -76,13 +76,13 @@ pub(super) fn opened(
         });
     }
     let all = [
-        Show::Color,
-        Show::Depth,
-        Show::Normals,
-        Show::Opacity,
-        Show::Samples,
-        Show::Occupancy,
-        Show::Cells,
+        RenderMode::Color,
+        RenderMode::Depth,
+        RenderMode::Normals,
+        RenderMode::Opacity,
+        RenderMode::Samples,
+        RenderMode::Occupancy,
+        RenderMode::Cells,
     ];
     // The window's renderer has its own batches.
     let [parameters, batches] = renderer.bytes()?;

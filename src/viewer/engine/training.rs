@@ -1,12 +1,12 @@
 //! Training under the window's control.
 
-use super::super::protocol::{Choice, Event, Training};
-use super::super::{Learned, NextWork, Progress};
-use super::context::{EngineContext, IDLE, NAP, What, longest_submission};
+use super::super::protocol::{OpenChoice, Event, TrainingMode};
+use super::super::{TrainerReport, NextWork, Progress};
+use super::context::{EngineContext, IDLE, NAP, OpenRequest, longest_submission};
 use super::show::opened;
 use crate::session::Observer as _;
 use crate::session::fit::diverged;
-use crate::session::{Advanced, Fit, FitOptions, FitProgress, Result, evaluate};
+use crate::session::{FitStatus, Fit, FitOptions, FitProgress, Result, evaluate};
 use std::time::{Duration, Instant};
 
 /// Seconds between progress reports.
@@ -25,7 +25,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let path = fit.dir().path().to_owned();
     let bytes = fit.bytes()?;
     let (opened, renderer) = {
-        let renderer = fit.renderer().apart()?;
+        let renderer = fit.renderer().with_own_parameters()?;
         let opened = opened(
             &path,
             fit.config(),
@@ -35,7 +35,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         )?;
         (opened, renderer)
     };
-    let again = What::Again(Box::new(fit.options_again()));
+    let again = OpenRequest::Again(Box::new(fit.options_again()));
     engine.open(opened, renderer, again);
     fit.set_budget(longest_submission(fit.gpu().class()));
     let mut over = false;
@@ -49,7 +49,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             (requests.training, save, requests.stop)
         };
         let wants = engine.wants_picture();
-        let trains = training != Training::Pause;
+        let trains = training != TrainingMode::Pause;
         let has_export = engine.has_export();
         if (!trains && !was_paused) || has_export {
             fit.pause()?;
@@ -57,7 +57,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         was_paused = !trains;
         if save {
             fit.pause()?;
-            if let Err(error) = fit.save_and_tell() {
+            if let Err(error) = fit.save_and_note() {
                 engine.fail(&error);
             }
         }
@@ -76,11 +76,11 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                     engine.show_newest(fit)?;
                 }
                 engine.draw(trains)?;
-                fit.leave_out(started.elapsed());
+                fit.exclude_time(started.elapsed());
             }
             NextWork::Training => {
                 let started = Instant::now();
-                let one = training == Training::Step;
+                let one = training == TrainingMode::Step;
                 let before = fit.progress().step;
                 engine.worked.set(started);
                 let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
@@ -88,21 +88,21 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                     Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
                     outcome => outcome?,
                 };
-                if one && outcome == Advanced::Worked && fit.progress().step > before {
+                if one && outcome == FitStatus::Worked && fit.progress().step > before {
                     fit.pause()?;
-                    engine.requests.borrow_mut().training = Training::Pause;
+                    engine.requests.borrow_mut().training = TrainingMode::Pause;
                 }
-                over = outcome == Advanced::Done;
+                over = outcome == FitStatus::Done;
                 // Submit one batch at a time, so that a view waits for at most one.
                 let waits = wants || engine.requests.borrow().picture.is_moving();
                 while waits && !fit.is_idle()? {
                     std::thread::sleep(NAP);
                 }
-                if outcome == Advanced::Busy {
+                if outcome == FitStatus::Busy {
                     std::thread::sleep(NAP);
                 }
                 let mut requests = engine.requests.borrow_mut();
-                requests.picture.spoil();
+                requests.picture.mark_stale();
                 requests
                     .scheduler
                     .trained(started.elapsed().as_secs_f64(), wants);
@@ -114,7 +114,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             told = Instant::now();
             engine.outbox.send(Event::Progress(report(fit, !trains)));
         }
-        engine.listen(if turn == NextWork::Nobody {
+        engine.receive_commands(if turn == NextWork::Nobody {
             IDLE
         } else {
             Duration::ZERO
@@ -136,7 +136,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         }
     } else {
         fit.pause()?;
-        let outcome = fit.save_and_tell();
+        let outcome = fit.save_and_note();
         match outcome {
             // If the window closes, the failure must reach the user as the program's error.
             Err(error) if engine.is_over() => return Err(error),
@@ -151,11 +151,11 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     engine.outbox.send(Event::Ended(text));
     // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
     if !engine.is_over() {
-        *engine.again.borrow_mut() = Some(What::Path(Choice { path, method: None }));
+        *engine.again.borrow_mut() = Some(OpenRequest::Path(OpenChoice { path, method: None }));
     }
     fit.show_newest()?;
     engine.show_newest(fit)?;
-    engine.requests.borrow_mut().picture.spoil();
+    engine.requests.borrow_mut().picture.mark_stale();
     while !engine.is_over() {
         engine.run_export(fit.renderer());
         engine.show()?;
@@ -179,7 +179,7 @@ fn report(fit: &Fit<'_>, paused: bool) -> Progress {
     Progress {
         step,
         seconds,
-        learned: latest.map(|p| Learned {
+        learned: latest.map(|p| TrainerReport {
             step: p.step,
             seconds: p.seconds,
             loss: p.loss,

@@ -77,7 +77,7 @@ fn keys(state: &mut State, context: &egui::Context) {
         state.screenshot(now);
     }
     if command(Key::S) {
-        state.ask(Command::Save);
+        state.send(Command::Save);
     }
     if command(Key::E) && !state.flight.draft.keys().is_empty() {
         state.save_path();
@@ -188,7 +188,7 @@ fn log(state: &mut State, ui: &mut egui::Ui) {
                         .text(doing),
                 );
                 if ui.button("Cancel").clicked() {
-                    state.ask(Command::Cancel);
+                    state.send(Command::Cancel);
                 }
             } else {
                 ui.label(doing);

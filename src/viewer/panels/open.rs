@@ -65,7 +65,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
             .response
             .on_hover_text("device; a training is saved and continues there");
         if let Some(number) = chosen.filter(|n| state.device != Some(*n)) {
-            state.ask(Command::Device(number));
+            state.send(Command::Device(number));
         }
     }
 }

@@ -4,32 +4,32 @@ use egui::{Align, Layout, RichText};
 use egui_plot::{Line, Plot, PlotPoints};
 
 use super::{Command, State};
-use crate::viewer::protocol::{Learned, Training};
+use crate::viewer::protocol::{TrainerReport, TrainingMode};
 use crate::viewer::state::Curve;
 
 /// Pause or resume.
 pub(super) fn toggle(state: &mut State) {
     if state.is_training() {
         let next = match state.training {
-            Training::Go => Training::Pause,
-            Training::Pause | Training::Step => Training::Go,
+            TrainingMode::Go => TrainingMode::Pause,
+            TrainingMode::Pause | TrainingMode::Step => TrainingMode::Go,
         };
         state.training = next;
-        state.ask(Command::Train(next));
+        state.send(Command::Train(next));
     }
 }
 
 /// Train one step, then pause.
 pub(super) fn step(state: &mut State) {
     if state.is_training() {
-        state.training = Training::Pause;
-        state.ask(Command::Train(Training::Step));
+        state.training = TrainingMode::Pause;
+        state.send(Command::Train(TrainingMode::Step));
     }
 }
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     ui.horizontal(|ui| {
-        let running = state.training == Training::Go;
+        let running = state.training == TrainingMode::Go;
         let enabled = state.is_training();
         ui.add_enabled_ui(enabled, |ui| {
             let label = if running { "Pause" } else { "Resume" };
@@ -40,14 +40,14 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
                 step(state);
             }
             if ui.button("Save").on_hover_text("Ctrl + S").clicked() {
-                state.ask(Command::Save);
+                state.send(Command::Save);
             }
             if ui
                 .button("Stop")
                 .on_hover_text("save a checkpoint and end training")
                 .clicked()
             {
-                state.ask(Command::Stop);
+                state.send(Command::Stop);
             }
         });
     });
@@ -69,7 +69,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         };
         row("step", format!("{}  ({:.1}/s)", p.step, p.steps_per_second));
         row("trained", format!("{:.1} s", p.seconds));
-        let learned = |of: fn(Learned) -> String| p.learned.map_or("–".to_owned(), of);
+        let learned = |of: fn(TrainerReport) -> String| p.learned.map_or("–".to_owned(), of);
         row("loss", learned(|l| format!("{:.5}", l.loss)));
         row(
             "PSNR, training",
@@ -89,7 +89,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     if response.changed() {
         state.share = share / 100.0;
         let share = state.share;
-        state.ask(Command::Share(share));
+        state.send(Command::Share(share));
     }
     plot(
         ui,

@@ -5,18 +5,18 @@ use egui::{DragValue, Key, Ui};
 use super::super::state::WHITE;
 use super::State;
 use crate::config::Background;
-use crate::render::Show;
+use crate::render::RenderMode;
 use crate::viewer::state::Compare;
 
 /// Render modes with their names and keys.
-const SHOWS: [(Show, &str, Key); 7] = [
-    (Show::Color, "Colour", Key::Num1),
-    (Show::Depth, "Depth", Key::Num2),
-    (Show::Normals, "Normals", Key::Num3),
-    (Show::Opacity, "Opacity", Key::Num4),
-    (Show::Samples, "Cost", Key::Num5),
-    (Show::Occupancy, "Occupancy", Key::Num6),
-    (Show::Cells, "Networks", Key::Num7),
+const SHOWS: [(RenderMode, &str, Key); 7] = [
+    (RenderMode::Color, "Colour", Key::Num1),
+    (RenderMode::Depth, "Depth", Key::Num2),
+    (RenderMode::Normals, "Normals", Key::Num3),
+    (RenderMode::Opacity, "Opacity", Key::Num4),
+    (RenderMode::Samples, "Cost", Key::Num5),
+    (RenderMode::Occupancy, "Occupancy", Key::Num6),
+    (RenderMode::Cells, "Networks", Key::Num7),
 ];
 
 /// Why cropping is disabled.
@@ -77,7 +77,7 @@ fn start_comparing(state: &mut State, compare: Compare) {
     }
 }
 
-fn choose(state: &mut State, show: Show) {
+fn choose(state: &mut State, show: RenderMode) {
     let can = state
         .opened
         .as_ref()
@@ -236,7 +236,7 @@ fn toggle_crop(state: &mut State) {
         _ => None,
     };
     if state.opened.as_ref().is_some_and(|o| !o.can_crop) {
-        state.say(NO_BOX.to_owned(), false);
+        state.add_message(NO_BOX.to_owned(), false);
     }
 }
 

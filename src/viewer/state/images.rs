@@ -1,13 +1,13 @@
 //! Images in the window: views that are requested and shown, photographs and thumbnails.
 
-use super::super::album::{Print, Wanted};
+use super::super::photo_loader::{LoadedPhoto, PhotoRequest};
 use super::super::frame_scheduler::STILL;
 use super::super::protocol::{Command, ExportJob, Photo, RenderedView, ViewRequest, Viewpoint};
 use super::{Compare, MAX_LATENCIES, State, WHITE};
 use crate::camera_path::MAX_SIDE;
 use crate::config::Background;
 use crate::eval;
-use crate::render::{Shading, Show};
+use crate::render::{Shading, RenderMode};
 use std::collections::HashMap;
 
 /// Photographs as egui textures.
@@ -52,7 +52,7 @@ impl State {
             near_far,
             shading: Shading {
                 show: if compares == Compare::Error {
-                    Show::Color
+                    RenderMode::Color
                 } else {
                     self.show
                 },
@@ -80,7 +80,7 @@ impl State {
         };
         if self.hidden {
             if self.requested.take().is_some() {
-                self.ask(Command::Hide);
+                self.send(Command::Hide);
             }
             return;
         }
@@ -92,7 +92,7 @@ impl State {
         };
         if before.is_none_or(|before| before.moving != request.moving) {
             self.requested = Some(request.clone());
-            self.ask(Command::Look(Box::new(request)));
+            self.send(Command::Look(Box::new(request)));
         }
     }
 
@@ -116,7 +116,7 @@ impl State {
             return;
         };
         let wanted = |index: usize, place: &Viewpoint, downscale| {
-            place.frame.as_ref().map(|frame| Wanted {
+            place.frame.as_ref().map(|frame| PhotoRequest {
                 album: self.album,
                 place: index,
                 path: frame.image_path.clone(),
@@ -135,17 +135,17 @@ impl State {
         if self.show_cameras && !self.requested_thumbnails {
             self.requested_thumbnails = true;
             let all = opened.places.iter().enumerate();
-            let all: Vec<Wanted> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
+            let all: Vec<PhotoRequest> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
             self.wanted.extend(all);
         }
     }
 
-    pub fn take_wanted(&mut self) -> Vec<Wanted> {
+    pub fn take_wanted(&mut self) -> Vec<PhotoRequest> {
         std::mem::take(&mut self.wanted)
     }
 
     /// Store a photograph that was read, if it belongs to the open dataset.
-    pub fn see(&mut self, print: Print) {
+    pub fn add_photo(&mut self, print: LoadedPhoto) {
         if print.album != self.album {
             return;
         }
@@ -154,7 +154,7 @@ impl State {
                 self.thumbnails.insert(print.place, photo);
             }
             Ok(photo) => self.photo = Some(photo),
-            Err(reason) => self.say(format!("error: {reason}"), true),
+            Err(reason) => self.add_message(format!("error: {reason}"), true),
         }
     }
 
@@ -249,7 +249,7 @@ impl State {
             return;
         };
         let [width, height] = [width, height].map(|n| n.clamp(1, MAX_SIDE));
-        let camera = match (self.place(), self.view) {
+        let camera = match (self.viewpoint(), self.view) {
             (Some(place), _) => place.camera.resized(width, height),
             (None, Some(view)) => view.camera(width, height),
             (None, None) => return,
@@ -260,6 +260,6 @@ impl State {
             ..looking
         };
         self.doing = Some(("rendering".to_owned(), None));
-        self.ask(Command::Render(Box::new(ExportJob::Screenshot { looking })));
+        self.send(Command::Render(Box::new(ExportJob::Screenshot { looking })));
     }
 }

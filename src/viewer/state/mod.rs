@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Navigation;
-use super::album::Wanted;
-use super::flight::Flight;
+use super::photo_loader::PhotoRequest;
+use super::path_editor::PathEditor;
 use super::protocol::{
-    Choice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, Training,
+    OpenChoice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, TrainingMode,
     ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::Background;
-use crate::render::Show;
+use crate::render::RenderMode;
 use images::Textures;
 
 /// The default background of the window.
@@ -86,7 +86,7 @@ impl Default for Canvas {
 
 /// Something over the view that can be dragged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grip {
+pub(super) enum DragHandle {
     /// The line between view and photograph.
     Wipe,
     /// A face of the crop box: its axis, and whether it is the upper one.
@@ -104,13 +104,13 @@ pub(super) struct State {
     pub at_camera: Option<usize>,
     /// The dataset camera that the view was at last.
     pub last_camera: usize,
-    pub show: Show,
+    pub show: RenderMode,
     pub background: Background,
     pub crop: Option<Aabb>,
     pub compare: Compare,
     /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
     pub wipe: f32,
-    pub flight: Flight,
+    pub flight: PathEditor,
     /// Width and height of screenshots, in pixels; those of the view if `None`.
     pub screenshot_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
@@ -124,7 +124,7 @@ pub(super) struct State {
     pub doing: Option<(String, Option<f32>)>,
     /// The last error, until it is dismissed or something is opened.
     pub failed: Option<String>,
-    pub training: Training,
+    pub training: TrainingMode,
     /// Training is over and the final evaluation is running.
     pub ending: bool,
     pub ended: Option<String>,
@@ -140,7 +140,7 @@ pub(super) struct State {
     pub device: Option<usize>,
     pub canvas: Canvas,
     /// What the user is dragging over the view.
-    pub grip: Option<Grip>,
+    pub grip: Option<DragHandle>,
     pub hidden: bool,
     /// The window is waiting for the engine to save and stop.
     pub closing: bool,
@@ -151,7 +151,7 @@ pub(super) struct State {
     textures: Textures,
     /// Number of datasets opened so far; identifies which dataset an arriving photograph belongs to.
     album: u32,
-    wanted: Vec<Wanted>,
+    wanted: Vec<PhotoRequest>,
     /// Index of the photograph that was requested last.
     requested_photo: Option<usize>,
     requested_thumbnails: bool,
@@ -180,12 +180,12 @@ impl Default for State {
             view: None,
             at_camera: None,
             last_camera: 0,
-            show: Show::Color,
+            show: RenderMode::Color,
             background: WHITE,
             crop: None,
             compare: Compare::Off,
             wipe: 0.5,
-            flight: Flight::default(),
+            flight: PathEditor::default(),
             screenshot_size: None,
             progress: None,
             occupied: None,
@@ -195,7 +195,7 @@ impl Default for State {
             log: Vec::new(),
             doing: None,
             failed: None,
-            training: Training::Go,
+            training: TrainingMode::Go,
             ending: false,
             ended: None,
             share: 0.75,
@@ -244,12 +244,12 @@ impl State {
     }
 
     /// Apply an event from the engine.
-    pub fn hear(&mut self, event: Event) {
+    pub fn handle_event(&mut self, event: Event) {
         match event {
             Event::Opened(opened) => self.open(*opened),
             Event::Doing(what, share) => self.doing = Some((what, share)),
             Event::Done => self.doing = None,
-            Event::Note(text) => self.say(text, false),
+            Event::Note(text) => self.add_message(text, false),
             Event::Failed(text) => {
                 self.doing = None;
                 self.fail(text);
@@ -274,9 +274,9 @@ impl State {
             Event::Ending => self.ending = true,
             Event::Closed => self.closed(),
             Event::Ended(text) => {
-                self.training = Training::Pause;
+                self.training = TrainingMode::Pause;
                 self.doing = None;
-                self.say(text.clone(), false);
+                self.add_message(text.clone(), false);
                 self.ended = Some(text);
             }
             Event::RenderedView(rendered) => {
@@ -297,18 +297,18 @@ impl State {
             self.at_camera = (!cameras.is_empty()).then_some(0);
             self.last_camera = 0;
             self.crop = None;
-            self.flight = Flight::default();
+            self.flight = PathEditor::default();
             (self.loss, self.train_psnr, self.held_out) = Default::default();
         }
         if !opened.shows.contains(&self.show) {
-            self.show = Show::Color;
+            self.show = RenderMode::Color;
         }
         self.crop = self.crop.filter(|_| opened.can_crop);
         self.title = Some(format!("kiln · {} · {}", opened.title, opened.method));
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
         self.ending = false;
         self.occupied = None;
-        self.training = Training::Go;
+        self.training = TrainingMode::Go;
         self.recent.add(&opened.path);
         self.opened = Some(opened);
         self.requested = None;
@@ -328,7 +328,7 @@ impl State {
     }
 
     /// Add a line to the log.
-    pub fn say(&mut self, text: String, is_error: bool) {
+    pub fn add_message(&mut self, text: String, is_error: bool) {
         self.log.push(Line { text, is_error });
         let more = self.log.len().saturating_sub(MAX_LINES);
         self.log.drain(..more);
@@ -336,7 +336,7 @@ impl State {
 
     /// Show an error and log it.
     pub fn fail(&mut self, text: String) {
-        self.say(format!("error: {text}"), true);
+        self.add_message(format!("error: {text}"), true);
         self.failed = Some(text);
     }
 
@@ -365,7 +365,7 @@ impl State {
     }
 
     /// Queue a command for the engine.
-    pub fn ask(&mut self, command: Command) {
+    pub fn send(&mut self, command: Command) {
         self.commands.push(command);
     }
 
@@ -416,13 +416,13 @@ impl State {
     }
 
     /// The viewpoint of the dataset that the view is at.
-    pub fn place(&self) -> Option<&Viewpoint> {
+    pub fn viewpoint(&self) -> Option<&Viewpoint> {
         self.opened.as_ref()?.places.get(self.at_camera?)
     }
 
     /// How the view is compared with the photograph here: [`Compare::Off`] if there is none.
     pub fn compares(&self) -> Compare {
-        let has_photo = self.place().is_some_and(|p| p.frame.is_some());
+        let has_photo = self.viewpoint().is_some_and(|p| p.frame.is_some());
         if has_photo {
             self.compare
         } else {
@@ -446,7 +446,7 @@ impl State {
         if width == 0 || height == 0 {
             return None;
         }
-        if let Some(place) = self.place() {
+        if let Some(place) = self.viewpoint() {
             let camera = place.camera;
             let size = [camera.width, camera.height];
             let [w, h] = if self.compares() == Compare::Error {
@@ -470,7 +470,7 @@ impl State {
             return;
         }
         self.doing = Some((format!("opening {}", path.display()), None));
-        self.ask(Command::Open(Choice {
+        self.send(Command::Open(OpenChoice {
             path: path.to_owned(),
             method: self.method.clone(),
         }));
@@ -482,7 +482,7 @@ impl State {
             Ok(()) => {
                 let can = self.opened.as_ref().is_none_or(|o| o.can_crop);
                 self.crop = self.flight.draft.crop.filter(|_| can);
-                self.say(format!("opened {}", file.display()), false);
+                self.add_message(format!("opened {}", file.display()), false);
             }
             Err(error) => self.fail(error.to_string()),
         }
@@ -491,14 +491,14 @@ impl State {
     /// Make the built-in scene and train on it.
     pub fn open_demo(&mut self) {
         self.doing = Some(("making the built-in scene".to_owned(), None));
-        self.ask(Command::Demo(self.method.clone()));
+        self.send(Command::Demo(self.method.clone()));
     }
 
     /// Save the camera path with the crop box.
     pub fn save_path(&mut self) {
         self.flight.draft.crop = self.crop;
         match self.flight.save() {
-            Ok(file) => self.say(format!("saved {}", file.display()), false),
+            Ok(file) => self.add_message(format!("saved {}", file.display()), false),
             Err(error) => self.fail(error.to_string()),
         }
     }
@@ -515,7 +515,7 @@ impl State {
             background: self.background.color(),
         };
         self.doing = Some(("rendering".to_owned(), Some(0.0)));
-        self.ask(Command::Render(Box::new(export)));
+        self.send(Command::Render(Box::new(export)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The window's state, driven by events and key presses.
 
 use super::*;
-use crate::viewer::protocol::Learned;
+use crate::viewer::protocol::TrainerReport;
 
 fn places(n: u8) -> Vec<Viewpoint> {
     let stand = |i: u8| {
@@ -28,7 +28,7 @@ struct Window {
 impl Window {
     fn new() -> Self {
         let mut state = State::default();
-        state.hear(Event::Opened(Box::new(Opened {
+        state.handle_event(Event::Opened(Box::new(Opened {
             title: "run".to_owned(),
             method: "ngp".to_owned(),
             path: PathBuf::from("runs/run"),
@@ -42,7 +42,7 @@ impl Window {
                 low: [-1.0; 3],
                 high: [1.0; 3],
             },
-            shows: vec![Show::Color, Show::Depth],
+            shows: vec![RenderMode::Color, RenderMode::Depth],
             training: true,
         })));
         let mut window = Self {
@@ -153,10 +153,10 @@ fn keys_step_through_cameras_and_modes() {
     window.press(egui::Key::N);
     assert_eq!(window.state.at_camera, Some(1));
     let commands = window.press(egui::Key::Num2);
-    assert_eq!(view_requests(&commands)[0].shading.show, Show::Depth);
+    assert_eq!(view_requests(&commands)[0].shading.show, RenderMode::Depth);
     // A mode that this run does not have is not selected.
     window.press(egui::Key::Num6);
-    assert_eq!(window.state.show, Show::Depth);
+    assert_eq!(window.state.show, RenderMode::Depth);
 }
 
 #[test]
@@ -167,12 +167,12 @@ fn training_pauses_steps_and_continues() {
         _ => None,
     };
     let commands = window.press(egui::Key::Space);
-    assert_eq!(trains(&commands), Some(Training::Pause));
+    assert_eq!(trains(&commands), Some(TrainingMode::Pause));
     let commands = window.press(egui::Key::Period);
-    assert_eq!(trains(&commands), Some(Training::Step));
+    assert_eq!(trains(&commands), Some(TrainingMode::Step));
     let commands = window.press(egui::Key::Space);
-    assert_eq!(trains(&commands), Some(Training::Go));
-    window.state.hear(Event::Ended("done".to_owned()));
+    assert_eq!(trains(&commands), Some(TrainingMode::Go));
+    window.state.handle_event(Event::Ended("done".to_owned()));
     assert!(window.press(egui::Key::Space).is_empty());
 }
 
@@ -181,7 +181,7 @@ fn errors_stay_until_they_are_closed_and_what_is_open_stays_too() {
     let mut window = Window::new();
     window
         .state
-        .hear(Event::Failed("no such dataset".to_owned()));
+        .handle_event(Event::Failed("no such dataset".to_owned()));
     window.frame(Vec::new());
     assert_eq!(window.state.failed.as_deref(), Some("no such dataset"));
     assert!(window.state.log.iter().any(|l| l.is_error));
@@ -190,8 +190,8 @@ fn errors_stay_until_they_are_closed_and_what_is_open_stays_too() {
     assert_eq!(window.state.failed, None);
 }
 
-fn learned(step: u32, seconds: f64) -> Learned {
-    Learned {
+fn learned(step: u32, seconds: f64) -> TrainerReport {
+    TrainerReport {
         step,
         seconds,
         loss: 0.1,
@@ -210,7 +210,7 @@ fn curves_hold_each_reported_value_once() {
             held_out: Some(f64::from(step / 1000)),
             ..Progress::default()
         };
-        state.hear(Event::Progress(progress));
+        state.handle_event(Event::Progress(progress));
     }
     let points = &state.loss.0;
     assert!(points.len() <= MAX_POINTS && points.len() > MAX_POINTS / 4);
@@ -224,7 +224,7 @@ fn curves_hold_each_reported_value_once() {
         learned: Some(learned(1, 5.0)),
         ..Progress::default()
     };
-    state.hear(Event::Progress(again));
+    state.handle_event(Event::Progress(again));
     assert!(state.loss.0.iter().all(|p| p[0] <= 5.0));
 }
 

@@ -16,9 +16,9 @@ use winit::event::WindowEvent;
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
 use winit::window::{Window, WindowId};
 
-use super::album::Album;
+use super::photo_loader::PhotoLoader;
 use super::panels;
-use super::protocol::{Command, Event, Outbox};
+use super::protocol::{Command, Event, EventSender};
 use super::recent::Recent;
 use super::script::{Script, WindowAction};
 use super::state::State;
@@ -46,7 +46,7 @@ pub enum ViewerError {
 
 /// Wakes the event loop to receive the engine's events.
 #[derive(Debug, Clone, Copy)]
-struct Wake;
+struct EventLoopWaker;
 
 /// Open a window and run `engine` on a separate thread until the window closes. Return the engine's result. For tests, a
 /// `script` performs user actions.
@@ -55,23 +55,23 @@ struct Wake;
 /// [`ViewerError`] if the window cannot be opened or fails, or if the script is invalid.
 pub fn run<T: Send + 'static>(
     script: Option<&Path>,
-    engine: impl FnOnce(Receiver<Command>, Outbox) -> T + Send + 'static,
+    engine: impl FnOnce(Receiver<Command>, EventSender) -> T + Send + 'static,
 ) -> Result<T, ViewerError> {
     let script = script.map(Script::read).transpose();
     let script = script.map_err(ViewerError::Script)?;
-    let event_loop = EventLoop::<Wake>::with_user_event()
+    let event_loop = EventLoop::<EventLoopWaker>::with_user_event()
         .build()
         .map_err(|e| ViewerError::NoDisplay(e.to_string()))?;
     let (to_engine, commands) = channel();
     let (to_window, events) = channel();
     let (proxy, other) = (event_loop.create_proxy(), event_loop.create_proxy());
     let wake = Arc::new(move || {
-        let _ = proxy.send_event(Wake);
+        let _ = proxy.send_event(EventLoopWaker);
     });
-    let album = Album::new(move || {
-        let _ = other.send_event(Wake);
+    let album = PhotoLoader::new(move || {
+        let _ = other.send_event(EventLoopWaker);
     });
-    let outbox = Outbox::new(to_window, wake);
+    let outbox = EventSender::new(to_window, wake);
     let thread = std::thread::Builder::new().name("engine".to_owned());
     let ended = outbox.clone();
     let engine = thread
@@ -116,10 +116,10 @@ const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 struct App {
     context: egui::Context,
     state: State,
-    album: Album,
+    album: PhotoLoader,
     commands: Sender<Command>,
     events: Receiver<Event>,
-    shown: Option<Shown>,
+    shown: Option<WindowState>,
     gpu: Option<Arc<Gpu>>,
     /// Whether egui's textures are on a device.
     drawn: bool,
@@ -136,7 +136,7 @@ fn input_of(context: &egui::Context, window: &Window) -> egui_winit::State {
 }
 
 /// The window, and its painter once there is a device.
-struct Shown {
+struct WindowState {
     painter: Option<Painter>,
     input: egui_winit::State,
     window: Arc<Window>,
@@ -147,7 +147,7 @@ struct Shown {
     asked: Option<Instant>,
 }
 
-impl Shown {
+impl WindowState {
     /// Whether the window is invisible.
     fn is_hidden(&mut self) -> bool {
         if self.asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
@@ -160,7 +160,7 @@ impl Shown {
     }
 }
 
-impl ApplicationHandler<Wake> for App {
+impl ApplicationHandler<EventLoopWaker> for App {
     fn resumed(&mut self, event_loop: &ActiveEventLoop) {
         if self.shown.is_some() {
             return;
@@ -173,7 +173,7 @@ impl ApplicationHandler<Wake> for App {
             Ok(window) => {
                 let window = Arc::new(window);
                 let input = input_of(&self.context, &window);
-                self.shown = Some(Shown {
+                self.shown = Some(WindowState {
                     painter: None,
                     input,
                     window,
@@ -187,7 +187,7 @@ impl ApplicationHandler<Wake> for App {
         }
     }
 
-    fn user_event(&mut self, event_loop: &ActiveEventLoop, Wake: Wake) {
+    fn user_event(&mut self, event_loop: &ActiveEventLoop, EventLoopWaker: EventLoopWaker) {
         self.listen(event_loop);
     }
 
@@ -243,11 +243,11 @@ impl App {
                     self.attach();
                 }
                 Event::Gone => event_loop.exit(),
-                event => self.state.hear(event),
+                event => self.state.handle_event(event),
             }
         }
         for print in self.album.prints() {
-            self.state.see(print);
+            self.state.add_photo(print);
         }
         if let Some(shown) = &self.shown {
             shown.window.request_redraw();

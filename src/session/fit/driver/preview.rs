@@ -4,7 +4,7 @@ use super::Fit;
 use crate::dataset::{Frame, Image};
 use crate::eval::evaluate_view;
 use crate::gpu::AdapterClass;
-use crate::session::journal::{PLATEAU_DB, SCHEMA};
+use crate::session::run_log::{PLATEAU_DB, SCHEMA};
 use crate::session::{ObserverExt as _, Result, data};
 
 /// A held-out view, shrunk until it can be rendered often.

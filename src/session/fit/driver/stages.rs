@@ -5,8 +5,8 @@ use crate::checkpoint::Checkpoint;
 use crate::eval::EvalReport;
 use crate::run::RunDir;
 use crate::session::ObserverExt as _;
-use crate::session::evaluate::{self, Request};
-use crate::session::journal::SCHEMA;
+use crate::session::evaluate::{self, EvaluationRequest};
+use crate::session::run_log::SCHEMA;
 use crate::session::{Result, open};
 use crate::text::{counted, counted_len};
 
@@ -56,7 +56,7 @@ impl Fit<'_> {
         }
         self.pause()?;
         // Save first, in case the evaluation fails.
-        self.save_or_go_on()?;
+        self.save_or_warn()?;
         match self.evaluate() {
             Ok((report, _)) => self.report_stage("distilled", "", &report),
             Err(error) if error.is_cancelled() => Err(self.interrupted()),
@@ -81,8 +81,8 @@ impl Fit<'_> {
             return Ok(report);
         }
         let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
-        let mut run = open::look_at(&self.training.gpu, checkpoint, Some(*background))?;
-        let request = Request {
+        let mut run = open::open_loaded(&self.training.gpu, checkpoint, Some(*background))?;
+        let request = EvaluationRequest {
             frames: &self.eval_frames,
             split: self.held_out,
             steps,
@@ -92,7 +92,7 @@ impl Fit<'_> {
             lpips: None,
             trained_on: &[],
         };
-        Ok(evaluate::evaluate(
+        Ok(evaluate::evaluate_views(
             self.observer,
             &self.training.gpu,
             &mut run.renderer,

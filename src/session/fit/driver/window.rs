@@ -18,8 +18,8 @@ impl Fit<'_> {
     }
 
     /// Exclude the last `time` from the training time.
-    pub(crate) fn leave_out(&mut self, time: Duration) {
-        self.training.trainer.leave_out(time);
+    pub(crate) fn exclude_time(&mut self, time: Duration) {
+        self.training.trainer.exclude_time(time);
     }
 
     /// Limit submissions to `budget`, or to `training.submission_ms` if that is shorter.
@@ -72,7 +72,7 @@ impl Fit<'_> {
     /// Export the current EMA weights and the occupancy grid to `other`, a separate renderer.
     pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
         self.training.trainer.export_ema(&other.parameters)?;
-        other.take_occupancy(&self.training.renderer);
+        other.copy_occupancy_from(&self.training.renderer);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Fit<'_> {
     }
 
     /// Save a checkpoint now and note it.
-    pub(crate) fn save_and_tell(&mut self) -> Result<()> {
+    pub(crate) fn save_and_note(&mut self) -> Result<()> {
         self.save()?;
         let step = self.training.trainer.step();
         self.observer.note(format!("saved at step {step}"));

@@ -13,7 +13,7 @@ const WIDTH: f64 = 640.0;
 
 /// A camera path that is being edited.
 #[derive(Debug, Clone)]
-pub(super) struct Flight {
+pub(super) struct PathEditor {
     pub draft: Draft,
     /// Index of the selected key frame.
     pub selected: Option<usize>,
@@ -38,7 +38,7 @@ pub(super) struct Flight {
     line: Option<(Draft, Vec<[f64; 3]>)>,
 }
 
-impl Default for Flight {
+impl Default for PathEditor {
     fn default() -> Self {
         Self {
             draft: Draft::default(),
@@ -57,7 +57,7 @@ impl Default for Flight {
     }
 }
 
-impl Flight {
+impl PathEditor {
     /// The path, if it has key frames.
     pub fn path(&self) -> Option<CameraPath> {
         self.draft.path(Path::new(&self.file))
@@ -162,8 +162,8 @@ mod tests {
         Camera::look_at([x, 4.0, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 40, 30)
     }
 
-    fn flight() -> Flight {
-        let mut flight = Flight::default();
+    fn flight() -> PathEditor {
+        let mut flight = PathEditor::default();
         for x in [0.0, 1.0, 2.0] {
             flight.add(&camera(x));
         }
@@ -219,7 +219,7 @@ mod tests {
         let mut flight = flight();
         flight.file = folder.path().join("c.json").display().to_string();
         let file = flight.save().unwrap();
-        let mut again = Flight::default();
+        let mut again = PathEditor::default();
         again.open(&file).unwrap();
         assert_eq!(again.draft.keys().len(), 3);
         let ends = [&flight, &again].map(|f| f.draft.keys()[2].camera([40, 30]));

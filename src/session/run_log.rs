@@ -40,7 +40,7 @@ pub(crate) struct Line<'a, T> {
 }
 
 /// Writes records to `metrics.jsonl`, the observer and the event files.
-pub(crate) struct Journal<'a> {
+pub(crate) struct RunLog<'a> {
     observer: &'a dyn Observer,
     metrics: MetricsLog,
     events: Option<EventLog>,
@@ -54,7 +54,7 @@ fn now() -> f64 {
         .map_or(0.0, |d| d.as_secs_f64())
 }
 
-impl<'a> Journal<'a> {
+impl<'a> RunLog<'a> {
     /// Open the log of a new run in `dir`, or of a run that continues from step `resumed`, and write `config.toml`.
     pub(crate) fn begin(
         observer: &'a dyn Observer,
@@ -84,12 +84,12 @@ impl<'a> Journal<'a> {
 
     /// Write a line to the log and to the observer.
     pub(crate) fn write<T: Serialize>(&mut self, line: &T) -> Result<()> {
-        self.keep(line);
+        self.append(line);
         self.observer.json_if_read(line)
     }
 
     /// Write a line to the log only.
-    pub(crate) fn keep<T: Serialize>(&mut self, line: &T) {
+    pub(crate) fn append<T: Serialize>(&mut self, line: &T) {
         if let Err(error) = self.metrics.append(line) {
             self.warn(&error);
         }

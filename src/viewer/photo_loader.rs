@@ -13,7 +13,7 @@ const THUMBNAIL: u32 = 64;
 
 /// A request for a photograph.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct PhotoRequest {
     /// Number of the dataset, counted as datasets are opened.
     pub album: u32,
     /// Index of the viewpoint.
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
 
 /// A photograph that was read.
 #[derive(Debug)]
-pub(super) struct Print {
+pub(super) struct LoadedPhoto {
     pub album: u32,
     pub place: usize,
     pub is_thumbnail: bool,
@@ -38,26 +38,26 @@ pub(super) struct Print {
 
 /// Reads photographs.
 #[derive(Debug)]
-pub(super) struct Album {
-    desk: Arc<(Mutex<Tray>, Condvar)>,
-    prints: Receiver<Print>,
+pub(super) struct PhotoLoader {
+    desk: Arc<(Mutex<LoadQueue>, Condvar)>,
+    prints: Receiver<LoadedPhoto>,
 }
 
 /// The queue of requests.
 #[derive(Debug, Default)]
-struct Tray {
-    wanted: VecDeque<Wanted>,
+struct LoadQueue {
+    wanted: VecDeque<PhotoRequest>,
     is_over: bool,
 }
 
-fn lock(tray: &Mutex<Tray>) -> MutexGuard<'_, Tray> {
+fn lock(tray: &Mutex<LoadQueue>) -> MutexGuard<'_, LoadQueue> {
     tray.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Album {
+impl PhotoLoader {
     /// Start the reading thread, which calls `wake` after each photograph. If no thread can be started, nothing is read.
     pub fn new(wake: impl Fn() + Send + 'static) -> Self {
-        let desk: Arc<(Mutex<Tray>, Condvar)> = Arc::default();
+        let desk: Arc<(Mutex<LoadQueue>, Condvar)> = Arc::default();
         let (out, prints) = channel();
         let shared = Arc::clone(&desk);
         let thread = std::thread::Builder::new().name("album".to_owned());
@@ -66,7 +66,7 @@ impl Album {
     }
 
     /// Queue requests: photographs come before thumbnails, and requests of earlier datasets are dropped.
-    pub fn want(&self, all: Vec<Wanted>) {
+    pub fn want(&self, all: Vec<PhotoRequest>) {
         let mut tray = lock(&self.desk.0);
         for one in all {
             tray.wanted.retain(|w| w.album == one.album);
@@ -82,19 +82,19 @@ impl Album {
     }
 
     /// Take the photographs that have been read.
-    pub fn prints(&self) -> impl Iterator<Item = Print> {
+    pub fn prints(&self) -> impl Iterator<Item = LoadedPhoto> {
         self.prints.try_iter()
     }
 }
 
-impl Drop for Album {
+impl Drop for PhotoLoader {
     fn drop(&mut self) {
         lock(&self.desk.0).is_over = true;
         self.desk.1.notify_one();
     }
 }
 
-fn read_all((tray, more): &(Mutex<Tray>, Condvar), out: &Sender<Print>, wake: &dyn Fn()) {
+fn read_all((tray, more): &(Mutex<LoadQueue>, Condvar), out: &Sender<LoadedPhoto>, wake: &dyn Fn()) {
     loop {
         let wanted = {
             let mut tray = lock(tray);
@@ -121,7 +121,7 @@ fn read_all((tray, more): &(Mutex<Tray>, Condvar), out: &Sender<Print>, wake: &d
             let place = wanted.place;
             Arc::new(Photo { place, image })
         });
-        let print = Print {
+        let print = LoadedPhoto {
             album: wanted.album,
             place: wanted.place,
             is_thumbnail: wanted.downscale.is_none(),
@@ -146,8 +146,8 @@ mod tests {
         let path = folder.path().join("a.png");
         let pixels: Vec<u8> = (0..200 * 100 * 4).map(|i| (i % 251) as u8).collect();
         image::save_buffer(&path, &pixels, 200, 100, image::ColorType::Rgba8).unwrap();
-        let album = Album::new(|| {});
-        let wanted = |place, path: PathBuf, downscale| Wanted {
+        let album = PhotoLoader::new(|| {});
+        let wanted = |place, path: PathBuf, downscale| PhotoRequest {
             album: 3,
             place,
             path,
@@ -164,7 +164,7 @@ mod tests {
             prints.extend(album.prints.recv_timeout(Duration::from_secs(20)));
         }
         prints.sort_by_key(|p| p.place);
-        let size = |print: &Print| {
+        let size = |print: &LoadedPhoto| {
             let photo = print.photo.as_ref().unwrap();
             assert_eq!((print.album, photo.place), (3, print.place));
             [photo.image.width, photo.image.height]
