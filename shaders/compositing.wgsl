@@ -93,7 +93,7 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         // For an opaque pixel, about the average loss of a random background.
         let clear = vec3<f32>(f32(${opacity_loss}) * targets[r].w * transmittance);
         result.loss += ${loss_weight} * loss_value(clear).x;
-        result.clear_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
+        result.transmittance_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
         //: endif
     }
     ray_losses[r] = result;
@@ -121,7 +121,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         if (j + 1u == end) { following = transmittance * ray.background; }
         d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
         //: if opacity_loss
-        let d = (dot(g, transmittance * rgb - following) - ray.clear_slope) * dt * density_slope(raw);
+        let d = (dot(g, transmittance * rgb - following) - ray.transmittance_slope) * dt * density_slope(raw);
         //: else
         let d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
         //: endif

@@ -4,7 +4,7 @@
 // `begin` sets the counts, `draw` places the same number of points for each network, in the occupied cells of the occupancy
 // grid (voxels) inside the network's cell, and draws directions, `targets` turns the teacher's outputs into colour and
 // density, `compare` computes the mean squared error of colour and of alpha = 1 - exp(-sigma distance), with its gradients.
-// See src/distillation.rs.
+// See src/distillation/mod.rs.
 #import common/activation
 #import common/empty
 #import common/grid_index
@@ -91,7 +91,7 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
 }
 //: elif pass == "targets"
 @compute @workgroup_size(64)
-fn answer(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn teacher_targets(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
     let rgb = color_from_raw(raw_color[i * ${color_stride}u + ${color_offset}u].xyz);
@@ -102,11 +102,11 @@ const DISTANCE: f32 = ${alpha_distance};
 
 // A ReLU at zero has no gradient, so a leaky ReLU replaces it during distillation.
 //: if density_activation == "relu"
-fn taught_density(raw: f32) -> f32 { return select(0.01 * raw, raw, raw > 0.0); }
-fn taught_slope(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
+fn student_density(raw: f32) -> f32 { return select(0.01 * raw, raw, raw > 0.0); }
+fn student_density_slope(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
 //: else
-fn taught_density(raw: f32) -> f32 { return density_from_raw(raw); }
-fn taught_slope(raw: f32) -> f32 { return density_slope(raw); }
+fn student_density(raw: f32) -> f32 { return density_from_raw(raw); }
+fn student_density_slope(raw: f32) -> f32 { return density_slope(raw); }
 //: endif
 
 // A thread compares all points of one ray, which share its direction.
@@ -126,12 +126,12 @@ fn compare(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
             continue;
         }
         let rgb = color_from_raw(raw_color[i * ${color_stride}u + ${color_offset}u].xyz);
-        let through = exp(-taught_density(raw) * DISTANCE);
+        let through = exp(-student_density(raw) * DISTANCE);
         let of_color = rgb - targets[i].xyz;
         let of_alpha = exp(-targets[i].w * DISTANCE) - through;
         sum += dot(of_color, of_color) + of_alpha * of_alpha;
         d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(2.0 * share * of_color * color_slope(rgb), 0.0);
-        d_density[i * ${density_stride}u] = 2.0 * share * of_alpha * through * DISTANCE * taught_slope(raw);
+        d_density[i * ${density_stride}u] = 2.0 * share * of_alpha * through * DISTANCE * student_density_slope(raw);
     }
     var result: RayLoss;
     result.loss = sum * share * f32(counts.n_rays);

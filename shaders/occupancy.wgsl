@@ -2,10 +2,11 @@
 // kept as a decaying maximum of samples; one bit per cell says whether rays place samples there.
 //
 // Cells are visited in a fixed permutation, one slice per update: `sweep_positions` places a jittered sample in each cell of
-// the slice, `occupied_positions` in occupied cells, the field evaluates densities, `sweep` and `raise` merge them, `mean`,
-// `fold` and `bits` rebuild the bitfield. `raise_seen` merges the samples that training evaluates anyway: there are far more
-// of them than of visits, so a surface in the corner of a cell is not missed. `mark_unseen` permanently disables the cells
-// that no camera sees. A value below 0 is never occupied; UNVISITED always is. See src/occupancy.rs.
+// the slice, `occupied_positions` in occupied cells, the field evaluates densities, `update_swept` and `update_occupied`
+// merge them, `sum_slices`, `reduce_sums` and `bits` rebuild the bitfield. `raise_sampled` merges the samples that training
+// evaluates anyway: there are far more of them than of visits, so a surface in the corner of a cell is not missed.
+// `mark_unseen` permanently disables the cells that no camera sees. A value below 0 is never occupied; UNVISITED always is.
+// See src/occupancy.rs.
 #import common/activation
 #import common/camera
 #import common/grid_index
@@ -24,15 +25,15 @@ var<storage, read> counts: StepState;
 var<storage, read> cells: array<u32>;
 var<storage, read> raw_density: array<f32>;               // (n_marched, density_stride)
 var<storage, read_write> thickness: array<atomic<u32>>;   // f32 bits, which sort like the values if these are >= 0
-//: elif pass == "seen"
+//: elif pass == "sampled"
 var<storage, read> counts: StepState;
 var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept) position in [0, 1]^3, dt
 var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
 var<storage, read_write> thickness: array<atomic<u32>>;
-//: elif pass == "mean"
+//: elif pass == "sum_slices"
 var<storage, read> thickness: array<f32>;
 var<storage, read_write> partial_sums: array<vec2<f32>>;  // (4096) sum, count of visited cells of cascade 0
-//: elif pass == "fold"
+//: elif pass == "reduce_sums"
 var<storage, read> partial_sums: array<vec2<f32>>;
 var<storage, read_write> total: array<vec2<f32>>;         // (1)
 //: else
@@ -93,7 +94,7 @@ fn mark_unseen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
     thickness[cell] = -1.0;
 }
 //: elif pass == "positions"
-fn place(i: u32, cell: u32, state: ptr<function, u32>) {
+fn place_sample(i: u32, cell: u32, state: ptr<function, u32>) {
     cells[i] = cell;
     let u = unit_position(cell, vec3<f32>(random(state), random(state), random(state)));
     samples[i] = vec4<f32>((u - 0.5) / f32(1u << (CASCADES - 1u)) + 0.5, 0.0);
@@ -107,7 +108,7 @@ fn sweep_positions(@builtin(local_invocation_index) lane: u32, @builtin(workgrou
     // The number of cells is a power of two times the number of cascades; an odd factor permutes the power of two.
     let visit = (counts.occupancy_phase * ${n_sweep}u + i) % CELLS;
     let within = (visit * 0x9e3779b1u) & (CELLS_PER_CASCADE - 1u);
-    place(i, (visit / CELLS_PER_CASCADE) * CELLS_PER_CASCADE + within, &state);
+    place_sample(i, (visit / CELLS_PER_CASCADE) * CELLS_PER_CASCADE + within, &state);
 }
 
 @compute @workgroup_size(64)
@@ -121,9 +122,9 @@ fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workg
         cell = state % CELLS;
         if ((occupancy[cell >> 5u] >> (cell & 31u) & 1u) != 0u) { break; }
     }
-    place(${n_sweep}u + i, cell, &state);
+    place_sample(${n_sweep}u + i, cell, &state);
 }
-//: elif pass == "update" or pass == "seen"
+//: elif pass == "update" or pass == "sampled"
 fn thickness_of(i: u32) -> f32 {
     // Drop the sign of a negative zero, since the bits of values >= 0 are compared.
     return abs(min(density_from_raw(raw_density[i * ${density_stride}u]) * ${dt}, 1e20));
@@ -134,9 +135,9 @@ fn raise_cell(cell: u32, i: u32) {
     if (old >= 0.0 && old < UNVISITED) { atomicMax(&thickness[cell], bitcast<u32>(thickness_of(i))); }
 }
 
-//: if pass == "seen"
+//: if pass == "sampled"
 @compute @workgroup_size(64)
-fn raise_seen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn raise_sampled(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
     // The finest cascade that contains it.
@@ -150,7 +151,7 @@ fn raise_seen(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id)
 }
 //: else
 @compute @workgroup_size(64)
-fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn update_swept(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= ${n_sweep}u) { return; }
     let old = bitcast<f32>(atomicLoad(&thickness[cells[i]]));
@@ -160,15 +161,15 @@ fn sweep(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 }
 
 @compute @workgroup_size(64)
-fn raise(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn update_occupied(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = ${n_sweep}u + linear_group(group) * 64u + lane;
     if (i >= ${2 * n_sweep}u) { return; }
     raise_cell(cells[i], i);
 }
 //: endif
-//: elif pass == "mean"
+//: elif pass == "sum_slices"
 @compute @workgroup_size(64)
-fn mean(@builtin(global_invocation_id) id: vec3<u32>) {
+fn sum_slices(@builtin(global_invocation_id) id: vec3<u32>) {
     const RUN = CELLS_PER_CASCADE / 4096u;
     var sum = vec2<f32>(0.0);
     for (var i = id.x * RUN; i < (id.x + 1u) * RUN; i++) {
@@ -177,11 +178,11 @@ fn mean(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     partial_sums[id.x] = sum;
 }
-//: elif pass == "fold"
+//: elif pass == "reduce_sums"
 var<workgroup> sh_sums: array<vec2<f32>, 64>;
 
 @compute @workgroup_size(64)
-fn fold(@builtin(local_invocation_index) lane: u32) {
+fn reduce_sums(@builtin(local_invocation_index) lane: u32) {
     var sum = vec2<f32>(0.0);
     for (var i = lane * 64u; i < (lane + 1u) * 64u; i++) { sum += partial_sums[i]; }
     sh_sums[lane] = sum;

@@ -5,7 +5,7 @@
 // samples, one workgroup per network; like the rows of a hash table, each has its own step counter. The norms of the layers
 // of its colour network, biases included (padding is 0), may add to the loss. `sparse` updates the rows of a hash table: a row
 // whose gradient is all zero is skipped and keeps its step counter; the average of a row that was skipped for k steps
-// catches up at its next update (or in `settle`). See src/optimizer.rs.
+// catches up at its next update (or in `export_ema`). See src/optimizer.rs.
 #import common/grid_index
 #import common/step
 
@@ -13,7 +13,7 @@
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
 var<storage, read_write> gradients: array<vec4<f32>>;
-//: if not descends
+//: if not is_sgd
 var<storage, read_write> first_moments: array<vec4<f32>>;
 var<storage, read_write> second_moments: array<vec4<f32>>;
 //: endif
@@ -23,19 +23,19 @@ var<storage, read_write> averages: array<vec4<f32>>;
 //: elif pass == "cells"
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<vec4<f32>>;
-//: if keeps_gradients
+//: if overwrites_gradients
 var<storage, read> gradients: array<vec4<f32>>;
 //: else
 var<storage, read_write> gradients: array<vec4<f32>>;
 //: endif
-//: if not descends
+//: if not is_sgd
 var<storage, read_write> first_moments: array<vec4<f32>>;
 var<storage, read_write> second_moments: array<vec4<f32>>;
 //: endif
 //: if averages
 var<storage, read_write> averages: array<vec4<f32>>;
 //: endif
-//: if transposes
+//: if writes_transposed
 var<storage, read_write> transposed: array<vec4<f32>>;
 //: endif
 var<storage, read> counters: array<vec2<u32>>;              // (networks) updates, step of the last one
@@ -44,17 +44,17 @@ var<storage, read> updated: array<u32>;                     // (networks) 1 wher
 var<storage, read> counts: StepState;
 var<storage, read_write> counters: array<vec2<u32>>;
 var<storage, read_write> updated: array<u32>;
-//: elif pass == "settle_cells"
+//: elif pass == "export_ema_cells"
 var<storage, read> counts: StepState;
 var<storage, read> values: array<vec4<f32>>;
 var<storage, read> averages: array<vec4<f32>>;
 var<storage, read> counters: array<vec2<u32>>;
-var<storage, read_write> settled: array<vec4<f32>>;         // the averages as of now
+var<storage, read_write> exported: array<vec4<f32>>;         // the averages as of now
 //: elif pass == "sparse"
 var<storage, read_write> state: StepState;
 var<storage, read_write> values: array<${row_type}>;        // (rows, parts)
 var<storage, read_write> gradients: array<${int_type}>;     // (rows, parts) fixed point
-//: if not descends
+//: if not is_sgd
 var<storage, read_write> moments: array<${row_type}>;       // (rows, parts, 2)
 //: endif
 var<storage, read_write> averages: array<${row_type}>;      // (rows, parts)
@@ -66,7 +66,7 @@ var<storage, read> counts: StepState;
 var<storage, read> values: array<${row_type}>;
 var<storage, read> averages: array<${row_type}>;
 var<storage, read> counters: array<vec2<u32>>;
-var<storage, read_write> settled: array<${row_type}>;       // the averages as of now
+var<storage, read_write> exported: array<${row_type}>;       // the averages as of now
 //: endif
 
 const BETA1: f32 = ${beta1};
@@ -77,7 +77,7 @@ const L2: f32 = ${l2_reg};
 const EMA: f32 = ${ema_decay};
 
 // The fraction of an average that remains after some steps; pow(0, 0) may be NaN.
-fn remaining(steps: u32) -> f32 {
+fn ema_remaining(steps: u32) -> f32 {
     if (steps == 0u) { return 1.0; }
     return pow(EMA, f32(steps));
 }
@@ -98,10 +98,10 @@ fn rates(t: f32) -> vec2<f32> {
 fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
     let w = values[i];
     let g = gradients[i] + decay * w;
-    //: if not keeps_gradients
+    //: if not overwrites_gradients
     gradients[i] = vec4<f32>(0.0);
     //: endif
-    //: if descends
+    //: if is_sgd
     let next = w - state.learning_rate * LR_FACTOR * g;
     //: else
     let m = BETA1 * first_moments[i] + (1.0 - BETA1) * g;
@@ -113,7 +113,7 @@ fn update(i: u32, rates: vec2<f32>, idle: f32, decay: f32) {
         atomicAdd(&state.non_finite, 1u);
         return;
     }
-    //: if not descends
+    //: if not is_sgd
     first_moments[i] = m;
     second_moments[i] = v;
     //: endif
@@ -132,7 +132,7 @@ fn dense(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     update(${first // 4}u + i, rates(f32(state.step - state.task_start + 1u)), 1.0, L2);
 }
 //: elif pass == "cells"
-//: if transposes
+//: if writes_transposed
 #import network/transpose
 
 // Index of the first weight within a network, columns and rows of each layer.
@@ -152,7 +152,7 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     let network = linear_group(group);
     if (network >= ${networks}u || updated[network] == 0u) { return; }
     let counter = counters[network];
-    let idle = remaining(state.step - counter.y);
+    let idle = ema_remaining(state.step - counter.y);
     let first = ${first // 4}u + network * ${copy_stride // 4}u;
     let rates = rates(f32(counter.x + 1u));
     //: if n_parts > 1
@@ -176,7 +176,7 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         //: endif
         for (var i = first + PARTS[p] + lane; i < first + PARTS[p + 1u]; i += 64u) { update(i, rates, idle, decay); }
     }
-    //: if transposes
+    //: if writes_transposed
     storageBarrier();
     for (var m = 0u; m < ${matrices | length}u; m++) {
         let matrix = MATRICES[m];
@@ -192,14 +192,14 @@ fn count_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
     counters[network] = vec2<u32>(counters[network].x + 1u, counts.step + 1u);
     updated[network] = 0u;
 }
-//: elif pass == "settle_cells"
+//: elif pass == "export_ema_cells"
 @compute @workgroup_size(64)
-fn settle_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn export_ema_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let network = linear_group(group);
     if (network >= ${networks}u) { return; }
-    let idle = remaining(counts.step - counters[network].y);
+    let idle = ema_remaining(counts.step - counters[network].y);
     let first = ${first // 4}u + network * ${copy_stride // 4}u;
-    for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { settled[i] = values[i] + (averages[i] - values[i]) * idle; }
+    for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { exported[i] = values[i] + (averages[i] - values[i]) * idle; }
 }
 //: elif pass == "sparse"
 const N_LEVELS: u32 = ${n_levels}u;
@@ -232,14 +232,14 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     let t = f32(counter.x + 1u);
     counters[row] = vec2<u32>(counter.x + 1u, state.step + 1u);
     let rate = state.learning_rate * LR_FACTOR * sqrt(1.0 - pow(BETA2, t)) / (1.0 - pow(BETA1, t));
-    let idle = remaining(state.step - counter.y);
+    let idle = ema_remaining(state.step - counter.y);
     //: for p in range(parts)
     {
         let at = row * PARTS + ${p}u;
         gradients[at] = ${int_type}(0);
         let w = values[at];
         let g = ${row_type}(i_${p}) * unscale;
-        //: if descends
+        //: if is_sgd
         let next = w - state.learning_rate * LR_FACTOR * g;
         //: else
         let m = BETA1 * moments[2u * at] + (1.0 - BETA1) * g;
@@ -255,14 +255,14 @@ fn sparse(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 }
 //: else
 @compute @workgroup_size(64)
-fn settle(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn export_ema(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let row = linear_group(group) * 64u + lane;
     if (row >= ${n_rows}u) { return; }
-    let idle = remaining(counts.step - counters[row].y);
+    let idle = ema_remaining(counts.step - counters[row].y);
     //: for p in range(parts)
     {
         let at = row * ${parts}u + ${p}u;
-        settled[at] = values[at] + (averages[at] - values[at]) * idle;
+        exported[at] = values[at] + (averages[at] - values[at]) * idle;
     }
     //: endfor
 }

@@ -7,7 +7,7 @@ var<storage, read> adapted: array<vec4<f32>>;             // weights after them
 var<storage, read_write> gradients: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
-fn difference(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn outer_gradient(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= ${n // 4}u) { return; }
     gradients[i] = values[i] - adapted[i];

@@ -292,7 +292,7 @@ impl Checkpoint {
             } else {
                 self.values::<u32>(&map.name, Dtype::U32, &map.shape)?
             };
-            let known = |&c: &u32| c == binned::NONE || (c as usize) < map.networks;
+            let known = |&c: &u32| c == binned::NO_NETWORK || (c as usize) < map.networks;
             if let Some(bad) = cells.iter().find(|c| !known(c)) {
                 let reason = format!("names network {bad} of {}", map.networks);
                 return Err(self.fault(&map.name, reason));
@@ -303,7 +303,11 @@ impl Checkpoint {
     }
 
     /// Let the averages in `slab` of networks that were left alone catch up to the checkpoint's step.
-    fn decay_idle_averages(&self, fields: &[&Field], slab: &mut [f32]) -> Result<(), CheckpointError> {
+    fn decay_idle_averages(
+        &self,
+        fields: &[&Field],
+        slab: &mut [f32],
+    ) -> Result<(), CheckpointError> {
         let maps = layout::maps(fields);
         let decay = self.info.config.optimizer.ema_decay;
         if maps.is_empty() || decay == 0.0 {

@@ -151,7 +151,7 @@ const MAX_BYTES: u64 = 1 << 20;
 impl Config {
     /// Whether something of it depends on what the images show.
     #[must_use]
-    pub fn goes_by_images(&self) -> bool {
+    pub fn depends_on_images(&self) -> bool {
         let Scene {
             aabb_scale,
             background,
@@ -166,7 +166,7 @@ impl Config {
 
     /// The optimiser of the steps, which average nothing where weights to begin with are learned: tasks are too short.
     #[must_use]
-    pub fn optimizer_of_steps(&self) -> Optimizer {
+    pub fn inner_optimizer(&self) -> Optimizer {
         let mut optimizer = self.optimizer.clone();
         if self.meta.is_some() {
             optimizer.ema_decay = 0.0;
@@ -235,7 +235,8 @@ impl Config {
         for text in overrides {
             set(&mut table, text)?;
         }
-        Self::from_table(table).map_err(|reason| Self::blame(text, origin, overrides, reason))
+        Self::from_table(table)
+            .map_err(|reason| Self::locate_fault(text, origin, overrides, reason))
     }
 
     /// The configuration in `table`, or on one line what is wrong with it.
@@ -249,7 +250,7 @@ impl Config {
     }
 
     /// Whose fault `reason` is: the text's, if it is wrong by itself, else the first override's that breaks it.
-    fn blame(text: &str, origin: &str, overrides: &[String], reason: String) -> ConfigError {
+    fn locate_fault(text: &str, origin: &str, overrides: &[String], reason: String) -> ConfigError {
         match toml::from_str::<Self>(text) {
             Err(e) => {
                 let reason = e.to_string().trim().replace('\n', "\n  ");
@@ -471,7 +472,7 @@ mod tests {
         ];
         let given = given.map(str::to_owned);
         let preset = |name: &str| Config::preset(name, &given).unwrap();
-        assert!(preset("ngp").goes_by_images() && !preset("nerf").goes_by_images());
+        assert!(preset("ngp").depends_on_images() && !preset("nerf").depends_on_images());
         let off = ["training.near_steps=0"];
         assert_eq!(resolved("ngp-small", &off, far), None);
     }

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::camera::{Camera, Lens};
 use crate::config::{Background, RayDirection, ResolvedConfig};
 use crate::dataset::Image;
-use crate::gpu::{WithAdvice, Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage};
+use crate::gpu::{Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage, WithAdvice};
 use crate::scene_frame::SceneFrame;
 use crate::step_state::StepState;
 

@@ -8,7 +8,8 @@ use crate::compositing::activation_defines;
 use crate::config::{Occupancy, ResolvedConfig, Sampler, resolved};
 use crate::field::{Field, FieldBuffers, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::{
-    WithAdvice, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Kernel, DeviceProfile, Stage,
+    Allocator, Buffer, Counts, Defines, DeviceProfile, Gpu, GpuError, Groups, Kernel, Stage,
+    WithAdvice,
 };
 use crate::images::ImageSet;
 use crate::network::SavedActivations;
@@ -129,7 +130,7 @@ impl OccupancyGrid {
         let mut n_sweep = (per_update.clamp(2048, cells) / 2).next_multiple_of(64);
         let is_slow = |n: u32| {
             let operations = u64::from(2 * n) * field.multiply_adds() * 2;
-            operations > profile.class.most_operations()
+            operations > profile.class.max_stage_operations()
         };
         let fits = |n: u32| field.fits(profile, u64::from(2 * n), 0, SavedActivations::Nothing);
         while n_sweep > 1024 && (is_slow(n_sweep) || !fits(n_sweep)) {
@@ -246,7 +247,10 @@ impl OccupancyGrid {
         )?;
         self.counts.publish(&mut sample)?;
         let mut update = gpu.stage("occupancy update");
-        for (entry, n) in [("sweep", self.n_sweep), ("raise", self.n_sweep)] {
+        for (entry, n) in [
+            ("update_swept", self.n_sweep),
+            ("update_occupied", self.n_sweep),
+        ] {
             let kernel = self.kernel(gpu, field, "update", entry, Defines::new())?;
             update.dispatch(&kernel, &bindings, groups(n))?;
         }
@@ -265,7 +269,7 @@ impl OccupancyGrid {
     pub fn raise_sampled_cells(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);
-        let kernel = self.kernel(stage.gpu(), &pass.field, "seen", "raise_seen", stride)?;
+        let kernel = self.kernel(stage.gpu(), &pass.field, "sampled", "raise_sampled", stride)?;
         let bindings = [
             ("counts", &pass.counts.state),
             ("kept_samples", &pass.kept.samples),
@@ -285,10 +289,10 @@ impl OccupancyGrid {
             ("total", &self.total),
             ("occupancy", &self.bits),
         ];
-        let mean = self.kernel(gpu, field, "mean", "mean", Defines::new())?;
-        stage.dispatch(&mean, &bindings, Groups::Direct([64, 1, 1]))?;
-        let fold = self.kernel(gpu, field, "fold", "fold", Defines::new())?;
-        stage.dispatch(&fold, &bindings, Groups::Direct([1, 1, 1]))?;
+        let sums = self.kernel(gpu, field, "sum_slices", "sum_slices", Defines::new())?;
+        stage.dispatch(&sums, &bindings, Groups::Direct([64, 1, 1]))?;
+        let total = self.kernel(gpu, field, "reduce_sums", "reduce_sums", Defines::new())?;
+        stage.dispatch(&total, &bindings, Groups::Direct([1, 1, 1]))?;
         for cascade in 0..self.cascades {
             let bits = self.kernel(
                 gpu,

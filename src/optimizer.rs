@@ -91,7 +91,7 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
         .set_f32("l2_reg", l2_reg)
         .set_f32("ema_decay", optimizer.ema_decay)
         .set("averages", optimizer.ema_decay > 0.0)
-        .set("descends", optimizer.algorithm == Algorithm::Sgd)
+        .set("is_sgd", optimizer.algorithm == Algorithm::Sgd)
 }
 
 impl DenseGroup {
@@ -151,8 +151,8 @@ impl DenseGroup {
     ) -> Result<(), GpuError> {
         let defines = adam_defines(config, config.network_rate, config.l2_reg)
             .set("pass", "dense")
-            .set("keeps_gradients", false)
-            .set("raises_alarms", true)
+            .set("overwrites_gradients", false)
+            .set("counts_faults", true)
             .set("first", first)
             .set("n", n);
         let mut bindings = vec![("state", &counts.state)];
@@ -238,9 +238,9 @@ impl CellGroup {
         parts.extend(of_color.map(|m| m.first / 4));
         let defines = self
             .defines("cells", config)
-            .set("raises_alarms", true)
-            .set("keeps_gradients", update.overwrite)
-            .set("transposes", Self::transposes(config))
+            .set("counts_faults", true)
+            .set("overwrites_gradients", update.overwrite)
+            .set("writes_transposed", Self::transposes(config))
             .set("matrices", matrices)
             .set_f32("norm_reg", norm_reg)
             .set("parts", parts);
@@ -252,25 +252,25 @@ impl CellGroup {
         Ok(())
     }
 
-    /// Add: `settled` = the averages as of now, of networks that were left alone too.
+    /// Add: `exported` = the averages as of now, of networks that were left alone too.
     pub fn export_ema(
         &self,
         stage: &mut Stage,
         counts: &Counts,
         config: &Optimizer,
         dense: &DenseGroup,
-        settled: &Buffer,
+        exported: &Buffer,
     ) -> Result<(), GpuError> {
         let bindings = [
             ("counts", &counts.state),
             ("values", &dense.weights.values),
             ("averages", &dense.averages),
             ("counters", &self.counters),
-            ("settled", settled),
+            ("exported", exported),
         ];
-        let defines = self.defines("settle_cells", config);
+        let defines = self.defines("export_ema_cells", config);
         let groups = Groups::covering(u64::from(self.networks), 1);
-        stage.run("optimizer", "settle_cells", &defines, &bindings, groups)?;
+        stage.run("optimizer", "export_ema_cells", &defines, &bindings, groups)?;
         Ok(())
     }
 }
@@ -336,22 +336,22 @@ impl SparseGroup {
         })
     }
 
-    /// Add: `settled` = the averages as of now, rows that were left alone included.
+    /// Add: `exported` = the averages as of now, rows that were left alone included.
     pub fn export_ema(
         &self,
         stage: &mut Stage,
         counts: &Counts,
         grid: &HashGrid,
         config: &Optimizer,
-        settled: &[Buffer],
+        exported: &[Buffer],
     ) -> Result<(), GpuError> {
-        each_chunk(stage, grid, config, "settle", |chunk| {
+        each_chunk(stage, grid, config, "export_ema", |chunk| {
             vec![
                 ("counts", &counts.state),
                 ("values", &self.values[chunk]),
                 ("averages", &self.averages[chunk]),
                 ("counters", &self.counters[chunk]),
-                ("settled", &settled[chunk]),
+                ("exported", &exported[chunk]),
             ]
         })
     }
@@ -369,7 +369,7 @@ fn each_chunk<'a>(
         let defines = adam_defines(config, 1.0, 0.0)
             .merge(grid.defines(chunk))
             .set("pass", entry)
-            .set("raises_alarms", true);
+            .set("counts_faults", true);
         let groups = Groups::covering(u64::from(chunk.rows), 64);
         stage.run("optimizer", entry, &defines, &bindings(index), groups)?;
     }

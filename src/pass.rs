@@ -1,12 +1,12 @@
 //! A pass: a sampler places samples along rays, a field is evaluated there, those behind opaque ones are culled.
 //! Training, rendering and measuring share it.
 
-use crate::compaction::{PlacedOutputs, KeptSamples};
+use crate::compaction::{KeptSamples, PlacedOutputs};
 use crate::compositing::{RaySamples, activation_defines};
 use crate::config::{ResolvedConfig, Sampler};
-use crate::field::{Field, FieldBuffers, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
+use crate::field::{Field, FieldBuffers, FieldInputs, FieldParameters, RAW_DENSITY_STRIDE};
 use crate::gpu::primitives::Scan;
-use crate::gpu::{WithAdvice, Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
+use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage, WithAdvice};
 use crate::images::RAY_BYTES;
 use crate::network::SavedActivations;
 use crate::sampling::importance::PreviousPass;
@@ -161,7 +161,8 @@ impl Pass {
         let most_rays = capacities.iter().map(|c| c.rays).max().unwrap_or(0);
         let bytes = u64::from(most_rays) * RAY_BYTES;
         let counts = StepState::counts(allocator, label)?;
-        let rays = WithAdvice::new(allocator, FEWER_RAYS).buffer(&format!("{label} rays"), bytes)?;
+        let rays =
+            WithAdvice::new(allocator, FEWER_RAYS).buffer(&format!("{label} rays"), bytes)?;
         let allocator = &WithAdvice::new(allocator, FEWER_SAMPLES);
         let mut passes: Vec<Self> = Vec::new();
         let fields = Field::of_passes(allocator.profile(), config)?;
@@ -207,7 +208,11 @@ impl Pass {
     }
 
     /// What an importance sampler of the pass after this one reads; the label of its buffer starts with `label`.
-    fn as_previous(&self, allocator: &dyn Allocator, label: &str) -> Result<PreviousPass, GpuError> {
+    fn as_previous(
+        &self,
+        allocator: &dyn Allocator,
+        label: &str,
+    ) -> Result<PreviousPass, GpuError> {
         let raw = self.field.raw_outputs(&self.buffers);
         let bytes = u64::from(self.capacity.kept) * 8;
         Ok(PreviousPass {

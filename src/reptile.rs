@@ -171,7 +171,7 @@ impl Reptile {
             ];
             let defines = Defines::new().set("n", group.len);
             let groups = Groups::covering(u64::from(group.len / 4), 64);
-            stage.run("reptile", "difference", &defines, &bindings, groups)?;
+            stage.run("reptile", "outer_gradient", &defines, &bindings, groups)?;
             group.update(stage, &self.counts, optimizer, [0, group.len])?;
         }
         Ok(())
@@ -233,7 +233,10 @@ mod tests {
         assert!(rounds[0] != rounds[1] && rounds[1] != rounds[2]);
         // Whoever asks for one in the middle gets the same.
         assert_eq!(ObjectOrder::new(7, 11).object(27), rounds[2][5]);
-        assert_ne!(ObjectOrder::new(8, 11).objects, ObjectOrder::new(7, 11).objects);
+        assert_ne!(
+            ObjectOrder::new(8, 11).objects,
+            ObjectOrder::new(7, 11).objects
+        );
         let mut single = ObjectOrder::new(3, 1);
         assert_eq!([single.object(0), single.object(9)], [0, 0]);
     }

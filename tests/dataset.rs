@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kiln::camera::{Camera, Lens};
 use kiln::camera_path::spiral;
 use kiln::dataset::{
-    FileIdentity, Dataset, DatasetError, Format, Image, Objects, OpenOptions, Split, Splits, holds_objects,
-    image_size, load_images, load_with_contents, write_blender, write_object, write_splits,
+    Dataset, DatasetError, FileIdentity, Format, Image, Objects, OpenOptions, Split, Splits,
+    holds_objects, image_size, load_images, load_with_contents, write_blender, write_object,
+    write_splits,
 };
 use proptest::prelude::*;
 

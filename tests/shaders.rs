@@ -18,7 +18,7 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
-use kiln::render::{GpuCrop, GpuShade, Renderer, Shading, RenderMode};
+use kiln::render::{GpuCrop, GpuShade, RenderMode, Renderer, Shading};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
 use kiln::step_state::StepState;
@@ -392,7 +392,7 @@ fn mirrored_structs_have_the_layout_of_the_shaders() {
     assert_eq!(
         layout(
             "common/step",
-            &Defines::new().set("raises_alarms", true),
+            &Defines::new().set("counts_faults", true),
             "StepState"
         ),
         state

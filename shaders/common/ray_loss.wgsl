@@ -5,5 +5,5 @@ struct RayLoss {
     composited: vec3<f32>, // colour over the background, linear if compositing is linear
     squared_error: f32,    // mean over the channels
     background: vec3<f32>, // linear if compositing is linear
-    clear_slope: f32,      // T dL/dT of the opacity loss, T the transmittance of the ray
+    transmittance_slope: f32,      // T dL/dT of the opacity loss, T the transmittance of the ray
 }

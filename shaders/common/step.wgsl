@@ -1,6 +1,6 @@
 // State that the kernels of a step share; it stays on the device so that the host never waits. See src/gpu/counts.rs.
 // Kernels whose threads count faults use atomics for those counts.
-//: set alarm = "atomic<u32>" if raises_alarms is defined else "u32"
+//: set fault_count = "atomic<u32>" if counts_faults is defined else "u32"
 struct StepState {
     step: u32,            // optimiser steps done
     seed: u32,
@@ -15,8 +15,8 @@ struct StepState {
     loss: f32,            // mean loss over the rays of the step so far
     squared_error: f32,   // mean squared error over the rays of the step so far
     learning_rate: f32,   // of the next optimiser step
-    non_finite: ${alarm}, // non-finite values seen in losses or gradients
-    saturated: ${alarm},  // hash-table gradients close to the end of the fixed-point range
+    non_finite: ${fault_count}, // non-finite values seen in losses or gradients
+    saturated: ${fault_count},  // hash-table gradients close to the end of the fixed-point range
     occupancy_phase: u32, // occupancy updates done
     n_tiles: u32,         // tiles of samples of a grid of networks
     n_cells: u32,         // networks that have samples

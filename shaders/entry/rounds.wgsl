@@ -1,6 +1,6 @@
 // Rendering in rounds: only rays that are neither opaque nor out of the box continue to the next round.
-// `start` numbers the rays of a tile, `limit` divides the sample capacity among the active rays, `flag` marks rays that
-// continue, `move_up` compacts them, `settle` counts them. See src/render/rounds.rs.
+// `start` numbers the rays of a tile, `limit` divides the sample capacity among the active rays, `flag_active` marks rays that
+// continue, `compact` compacts them, `update_count` counts them. See src/render/rounds.rs.
 #import common/grid_index
 #import common/ray
 #import common/step
@@ -10,11 +10,11 @@ var<storage, read> counts: StepState;
 var<storage, read_write> rays: array<Ray>;                // (n_rays)
 //: elif pass == "limit"
 var<storage, read_write> state: StepState;
-//: elif pass == "flag"
+//: elif pass == "flag_active"
 var<storage, read> counts: StepState;
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read_write> flags: array<u32>;               // (n_rays)
-//: elif pass == "move_up"
+//: elif pass == "compact"
 var<storage, read> counts: StepState;
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> flags: array<u32>;                     // (n_rays)
@@ -37,21 +37,21 @@ fn start(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 fn limit() {
     state.most_samples = clamp(${capacity}u / max(state.n_rays, 1u), 2u, ${max_samples}u);
 }
-//: elif pass == "flag"
+//: elif pass == "flag_active"
 @compute @workgroup_size(64)
-fn flag(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn flag_active(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays) { return; }
     flags[i] = select(0u, 1u, rays[i].t_min < rays[i].t_max);
 }
-//: elif pass == "move_up"
+//: elif pass == "compact"
 @compute @workgroup_size(64)
-fn move_up(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn compact(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays || flags[i] == 0u) { return; }
     next_rays[places[i]] = rays[i];
 }
 //: else
 @compute @workgroup_size(1)
-fn settle() { state.n_rays = places[state.n_rays]; }
+fn update_count() { state.n_rays = places[state.n_rays]; }
 //: endif

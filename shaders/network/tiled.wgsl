@@ -29,7 +29,7 @@ var<storage, read> extra: array<f32>;                     // (n), added to outpu
 const N_OUTPUTS: u32 = ${n_outputs}u;
 
 // The epilogue: what happens to the sums of outputs 4n to 4n + 3 of sample m.
-fn finish(m: u32, n: u32, sum: vec4<f32>) {
+fn epilogue(m: u32, n: u32, sum: vec4<f32>) {
     var y = sum;
     //: if has_bias
     y += matrix[place.y + n];
@@ -88,7 +88,7 @@ fn proved(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     }
     //: endfor
     //: for i in range(8)
-    finish(first + ${i}u, n, c_${i});
+    epilogue(first + ${i}u, n, c_${i});
     //: endfor
 }
 //: elif text == "narrow"
@@ -115,7 +115,7 @@ fn narrow(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     }
     //: endfor
     //: for n in range(n_outputs)
-    finish(m, ${n}u, c_${n});
+    epilogue(m, ${n}u, c_${n});
     //: endfor
 }
 //: else
@@ -178,7 +178,7 @@ fn staged(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     //: for half in range(2)
     if (first_output + column + ${8 * half}u < N_OUTPUTS) {
         //: for i in range(8)
-        finish(first + row + ${8 * i}u, first_output + column + ${8 * half}u, c_${i}_${half});
+        epilogue(first + row + ${8 * i}u, first_output + column + ${8 * half}u, c_${i}_${half});
         //: endfor
     }
     //: endfor

@@ -4,20 +4,20 @@
 //
 // The inverse of a cumulative sum is non-decreasing, so numbers u in ascending order (stratified over [0, 1], or evenly
 // spaced without jitter) give samples in ascending order: they are merged with the others as they are generated, without
-// sorting. `weigh` follows each ray once for the weights; `count` and `place` work as in ray_march.wgsl.
+// sorting. `sample_weights` follows each ray once for the weights; `count` and `place` work as in ray_march.wgsl.
 // See src/sampling/importance.rs.
 #import common/box_position
 #import common/grid_index
 #import common/pcg
 #import common/ray
 #import common/step
-//: if pass == "weigh"
+//: if pass == "sample_weights"
 #import common/activation
 //: endif
 
 var<storage, read> counts: StepState;
 var<storage, read> previous_offsets: array<vec2<u32>>;    // (n_rays + 1), .y of the samples of the previous pass
-//: if pass == "weigh"
+//: if pass == "sample_weights"
 var<storage, read> rays: array<Ray>;                      // (n_rays)
 var<storage, read> previous_samples: array<vec4<f32>>;    // (n) position, dt
 var<storage, read> previous_rays: array<vec2<u32>>;       // (n) ray, bits of the distance
@@ -35,9 +35,9 @@ var<storage, read_write> sample_rays: array<vec2<u32>>;   // (n_marched) ray, bi
 
 const N: u32 = ${n_samples}u;
 
-//: if pass == "weigh"
+//: if pass == "sample_weights"
 @compute @workgroup_size(64)
-fn weigh(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+fn sample_weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_rays_fitting) { return; }
     let line = line_of(rays[i]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use glam::{DMat3, DVec3};
 
 use super::key_frames::{KeyFrames, ViewTarget};
-use super::{CameraPath, CameraPathError, Model, Pose, CameraState, Views};
+use super::{CameraPath, CameraPathError, CameraState, Model, Pose, Views};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::files::replace_file;

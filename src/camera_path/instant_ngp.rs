@@ -5,7 +5,7 @@ use glam::{DQuat, DVec3};
 use super::json::{Fields, Location};
 use super::key_frames::KeyFrames;
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, DEFAULT_FPS, MAX_FRAMES, Model, CameraState, Views};
+use super::{CameraPath, CameraPathError, CameraState, DEFAULT_FPS, MAX_FRAMES, Model, Views};
 use super::{extent_of_angle, list};
 
 /// Default time between key frames in seconds, since the file has no times.

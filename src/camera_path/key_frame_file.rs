@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::draft::{Draft, KeyFrame};
 use super::json::{Fields, Location};
-use super::key_frames::{LEAST_GAP, ViewTarget};
+use super::key_frames::{MIN_GAP, ViewTarget};
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, Model, CameraState, read_text};
+use super::{CameraPath, CameraPathError, CameraState, Model, read_text};
 use super::{extent_of_angle, fps, list, size};
 use crate::aabb::Aabb;
 
@@ -81,7 +81,7 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
         ])?;
         let time = key.required("time", "seconds")?;
         if let Some(before) = keys.last().map(|k| k.time)
-            && time < before + LEAST_GAP
+            && time < before + MIN_GAP
         {
             return Err(key.error(format!(
                 "its time, {time} s, is not later than that of the key frame before, {before} s: times must increase"
@@ -198,7 +198,7 @@ fn seconds(whole: &Fields, keys: &[KeyFrame]) -> Result<Option<f64>, CameraPathE
             None => Ok(None),
         };
     }
-    if let Some(seconds) = seconds.filter(|s| *s < lasts + LEAST_GAP) {
+    if let Some(seconds) = seconds.filter(|s| *s < lasts + MIN_GAP) {
         return Err(whole.error(format!(
             "`seconds` is {seconds}: a loop is longer than the {lasts} s from the first key frame to the last"
         )));

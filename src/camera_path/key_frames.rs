@@ -7,7 +7,7 @@ use super::pose::Pose;
 use super::spline::{Knots, hermite, rotation, turn};
 
 /// Minimum time between two key frames in seconds.
-pub(super) const LEAST_GAP: f64 = 1e-6;
+pub(super) const MIN_GAP: f64 = 1e-6;
 
 /// Views at certain times, and the slopes of the curves through them.
 #[derive(Clone, Debug)]
@@ -87,8 +87,9 @@ impl KeyFrames {
         let looks = looks
             .filter(|looks| looks.len() == views.len())
             .map(|looks| {
-                let curve =
-                    |of: fn(&ViewTarget) -> DVec3| Curve::new(&knots, looks.iter().map(of).collect());
+                let curve = |of: fn(&ViewTarget) -> DVec3| {
+                    Curve::new(&knots, looks.iter().map(of).collect())
+                };
                 [curve(|l| l.target), curve(|l| l.up.normalize_or(DVec3::Z))]
             });
         let pairs: Vec<[CameraState; 2]> = views

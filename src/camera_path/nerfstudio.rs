@@ -6,7 +6,7 @@ use glam::DVec3;
 
 use super::json::{Fields, Location};
 use super::pose::Pose;
-use super::{CameraPath, CameraPathError, Model, CameraState, Views};
+use super::{CameraPath, CameraPathError, CameraState, Model, Views};
 use super::{extent_of_angle, fps, list, parse_json, read_text, size};
 
 /// Parse an object with `camera_path`; keys that do not affect the cameras are ignored.

@@ -91,7 +91,7 @@ pub struct Info {
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty if unknown.
     pub fingerprint: String,
-    /// Fingerprint of the training images' bytes, see [`crate::dataset::Content::fingerprint`]. After `kiln meta` there is one
+    /// Fingerprint of the training images' bytes, see [`crate::dataset::FileIdentity::fingerprint`]. After `kiln meta` there is one
     /// per object, separated by commas, which is empty for objects that were not used yet. Empty if unknown.
     pub image_fingerprint: String,
     /// Fingerprint of the held-out images' bytes; empty if there are none or if unknown.

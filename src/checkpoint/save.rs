@@ -147,7 +147,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
 pub(super) fn initialise_averages(gpu: &Gpu, trainer: &Trainer) {
     let mut stage = gpu.stage("averages");
     let dense = &trainer.dense;
-    if trainer.config().optimizer_of_steps().ema_decay > 0.0 {
+    if trainer.config().inner_optimizer().ema_decay > 0.0 {
         stage.copy(&dense.weights.values, &dense.averages);
     }
     for sparse in &trainer.sparse {

@@ -24,7 +24,7 @@ use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale};
 use crate::step_state::StepState;
 use crate::text::si;
-use crate::train::{StepStatus, Progress, TrainError, TrainEvent, Trainer, fit_cells, plan};
+use crate::train::{Progress, StepStatus, TrainError, TrainEvent, Trainer, fit_cells, plan};
 use cost::{Cost, cost, samples_of};
 use peak::{PeakRates, report_peak};
 

@@ -10,9 +10,9 @@ use crate::camera_path::orbit;
 use crate::dataset::Dataset;
 use crate::gpu::AdapterClass;
 use crate::render::Channel;
-use crate::session::run_log::SCHEMA;
 use crate::session::open::open_run;
 use crate::session::render::{RenderSettings, View, pixel_options, render_all};
+use crate::session::run_log::SCHEMA;
 use crate::session::sink::Sink;
 use crate::session::{
     self, Error, FitOptions, MetaEvalOptions, MetaOptions, Observer, ObserverExt, Result,

@@ -91,7 +91,7 @@ impl Observer for Terminal {
         let (template, length) = match scale {
             Scale::Count(n) => ("{msg:16} {bar:32} {pos}/{len}  {eta}", Some(n)),
             Scale::Rays(n) => ("{msg:16} {bar:32} {percent:>3} %  {eta}", Some(n)),
-            Scale::Live(n) => ("{bar:24} {percent:>3} %  {msg}", Some(n)),
+            Scale::Fraction(n) => ("{bar:24} {percent:>3} %  {msg}", Some(n)),
             Scale::Unknown => ("{spinner} {msg}", None),
         };
         let style =

@@ -7,7 +7,9 @@ use crate::aabb::Aabb;
 use crate::dataset::Split;
 use crate::render::Channel;
 use crate::session::Result;
-use crate::session::render::{RenderBackground, DepthEncoding, FrameRange, RenderOptions, Rendering};
+use crate::session::render::{
+    DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering,
+};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -15,7 +15,7 @@ pub struct Meta {
     /// the share of the way that the weights move: plain interpolation.
     pub optimizer: Optimizer,
     /// Objects adapted to when it is measured how good the weights are, from the first of the test objects on.
-    #[serde(default = "two_objects")]
+    #[serde(default = "default_held_out_objects")]
     pub held_out_objects: u32,
     /// Steps that these are adapted for.
     #[serde(default = "held_out_steps")]
@@ -31,7 +31,7 @@ pub struct Meta {
     pub train_fraction: Option<f64>,
 }
 
-fn two_objects() -> u32 {
+fn default_held_out_objects() -> u32 {
     2
 }
 
@@ -59,7 +59,7 @@ impl Meta {
                 Algorithm::Sgd => plain(Algorithm::Adam, 5e-4),
                 Algorithm::Adam => plain(Algorithm::Sgd, 0.2),
             },
-            held_out_objects: two_objects(),
+            held_out_objects: default_held_out_objects(),
             held_out_steps: held_out_steps(),
             resident_mib: resident_mib(),
             splits: None,

@@ -170,7 +170,7 @@ pub struct Cells {
     #[serde(default)]
     pub resolution: Option<[u32; 3]>,
     /// See `resolution`.
-    #[serde(default = "sixteen")]
+    #[serde(default = "default_longest")]
     pub longest: u32,
     /// MiB that the networks may take with their gradients, moments and averages: near-cubic cells, as small as fit, take the
     /// place of `longest`, and this is left out once they are known.
@@ -194,7 +194,7 @@ impl Default for Cells {
     fn default() -> Self {
         Self {
             resolution: None,
-            longest: sixteen(),
+            longest: default_longest(),
             memory_mib: None,
             low: [0.0; 3],
             high: [1.0; 3],
@@ -239,7 +239,7 @@ impl Cells {
     }
 }
 
-fn sixteen() -> u32 {
+fn default_longest() -> u32 {
     16
 }
 

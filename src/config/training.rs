@@ -47,7 +47,7 @@ pub struct Training {
     #[serde(default)]
     pub density_noise: f32,
     /// Longest submission to the device in milliseconds.
-    #[serde(default = "fifty")]
+    #[serde(default = "default_submission_ms")]
     pub submission_ms: f32,
     /// Arithmetic and storage precision: `f32`.
     #[serde(default)]
@@ -58,7 +58,7 @@ fn four() -> f32 {
     4.0
 }
 
-fn fifty() -> f32 {
+fn default_submission_ms() -> f32 {
     50.0
 }
 

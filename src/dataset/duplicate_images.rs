@@ -6,7 +6,7 @@ use glam::DVec3;
 
 use super::doctor::{Problem, and_more};
 use super::image::Spans;
-use super::{FileIdentity, Dataset, Frame, Image};
+use super::{Dataset, FileIdentity, Frame, Image};
 use crate::text::one_line;
 
 /// Cells per side of a thumbnail.
@@ -91,8 +91,12 @@ pub type Views<'a, T> = [(&'a Frame, T)];
 
 /// Reports held-out views whose files have the same bytes as those of training views, as one problem.
 #[must_use]
-pub fn copies(train: &Views<'_, FileIdentity>, held_out: &Views<'_, FileIdentity>) -> Option<Problem> {
-    let trained: HashMap<FileIdentity, &Frame> = train.iter().map(|(view, c)| (*c, *view)).collect();
+pub fn copies(
+    train: &Views<'_, FileIdentity>,
+    held_out: &Views<'_, FileIdentity>,
+) -> Option<Problem> {
+    let trained: HashMap<FileIdentity, &Frame> =
+        train.iter().map(|(view, c)| (*c, *view)).collect();
     let pair = |(view, content): &(_, FileIdentity)| Some((*view, *trained.get(content)?));
     let pairs: Vec<(&Frame, &Frame)> = held_out.iter().filter_map(pair).collect();
     report(&pairs)

@@ -281,7 +281,11 @@ impl Finder {
         let listing = self.listing(folder);
         if let Some(names) = listing.files.get(&folded(name)) {
             let how = |found: &str| {
-                if found == name { MatchRule::Exact } else { MatchRule::Case }
+                if found == name {
+                    MatchRule::Exact
+                } else {
+                    MatchRule::Case
+                }
             };
             let found = names.iter().find(|found| *found == name);
             return match (found, names.as_slice()) {
@@ -438,7 +442,11 @@ mod tests {
         is("images/a.JPG", "images/a.jpg", MatchRule::Case);
         is("other/a.png", "a.png", MatchRule::Tail);
         is("/home/x/set/images/a.jpg", "images/a.jpg", MatchRule::Tail);
-        is("C:\\Users\\x\\images\\a.png", "images/a.png", MatchRule::Tail);
+        is(
+            "C:\\Users\\x\\images\\a.png",
+            "images/a.png",
+            MatchRule::Tail,
+        );
         is("../../images/a.png", "images/a.png", MatchRule::Tail);
         is("images/a", "images/a.png", MatchRule::FirstOfSeveral);
         // Both `a.png` and `A.PNG` match in another case.

@@ -236,7 +236,12 @@ impl Framing {
     /// images (`filled`), they also show what lies behind an object, so the box reaches at least twice as far as the cameras.
     #[must_use]
     pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
-        Self::of_layout(CameraLayout::of(cameras)?, cameras.len(), aabb_scale, filled)
+        Self::of_layout(
+            CameraLayout::of(cameras)?,
+            cameras.len(),
+            aabb_scale,
+            filled,
+        )
     }
 
     /// The same for a number of `cameras` in `layout`.
@@ -507,7 +512,10 @@ mod tests {
             })
             .collect();
         let found = Framing::of(&cameras, None, true).unwrap();
-        assert!(matches!(found.layout, CameraLayout::OneWay { .. }), "{found:?}");
+        assert!(
+            matches!(found.layout, CameraLayout::OneWay { .. }),
+            "{found:?}"
+        );
         // The box lies in front of them.
         assert!(0.5 - found.offset[2] < 0.0, "{found:?}");
     }

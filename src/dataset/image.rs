@@ -46,7 +46,7 @@ pub fn load_images(
     Ok(load_with_contents(frames, downscale, progress)?.0)
 }
 
-/// As [`load_images`], with the [`Content`] of each file.
+/// As [`load_images`], with the [`FileIdentity`] of each file.
 ///
 /// # Errors
 /// As [`load_images`].

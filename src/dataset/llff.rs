@@ -287,7 +287,12 @@ enum Fault {
 }
 
 /// The view of `row` at the size of `image`, which must equal that of the first of `images`.
-fn view(row: &Row, image: &Path, images: &[PathBuf], notes: &mut Notes) -> Result<PosedImage, Fault> {
+fn view(
+    row: &Row,
+    image: &Path,
+    images: &[PathBuf],
+    notes: &mut Notes,
+) -> Result<PosedImage, Fault> {
     let header = pixel_format::header(image).map_err(Fault::Image)?;
     let orientation = notes.upright(&header, Some(row.size), || shown(image));
     let size = orientation::turned(header.size, orientation);

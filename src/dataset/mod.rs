@@ -6,6 +6,7 @@
 
 mod blender;
 pub mod doctor;
+pub mod duplicate_images;
 mod error;
 mod find_image;
 mod folder;
@@ -25,7 +26,6 @@ mod orientation;
 mod pixel_format;
 mod pose;
 mod poses;
-pub mod duplicate_images;
 mod scene_hints;
 mod srn;
 mod surroundings;
@@ -136,7 +136,7 @@ pub struct Dataset {
     pub offset: Option<[f64; 3]>,
     /// The scene's box as estimated from the cameras, if the file does not give it and the default does not suit.
     pub framing: Option<Framing>,
-    /// What the images show around the scene; set by [`Dataset::survey`].
+    /// What the images show around the scene; set by [`Dataset::examine_surroundings`].
     pub surroundings: Option<Surroundings>,
     /// Remaining downscaling factor to the size requested from [`Dataset::open_at`], for [`load_images`] and
     /// [`Camera::downscaled`].

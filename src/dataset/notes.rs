@@ -80,7 +80,7 @@ pub(super) struct Notes {
     pub(super) go_on: bool,
     /// Why frames were skipped.
     pub(super) faults: Vec<DatasetError>,
-    /// See [`Opening::apply_orientation`].
+    /// See [`OpenOptions::apply_orientation`].
     pub(super) apply_orientation: bool,
     /// Resolves the names of images.
     pub(super) finder: find_image::Finder,

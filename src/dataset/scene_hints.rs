@@ -1,6 +1,6 @@
 //! Where a dataset's scene lies and what surrounds it: Instant-NGP's keys, or estimates from cameras and images.
 
-use super::framing::{Framing, CameraLayout, looks_one_way};
+use super::framing::{CameraLayout, Framing, looks_one_way};
 use super::json::Fields;
 use super::{Dataset, DatasetError, Format, Frame, inverted, surroundings};
 use crate::config::{Ndc, SceneHints, Surroundings};

@@ -161,9 +161,9 @@ fn cover(
     };
     let occupied = |cells: &Cells| {
         let grid = CellGrid::new(cells);
-        let mut map = vec![binned::NONE; grid.n_cells() as usize];
+        let mut map = vec![binned::NO_NETWORK; grid.n_cells() as usize];
         for voxel in &voxels {
-            for cell in reached(voxel, &grid) {
+            for cell in overlapping_cells(voxel, &grid) {
                 map[cell] = 0;
             }
         }
@@ -199,7 +199,7 @@ fn cover(
 }
 
 /// The cells of `grid` that a box reaches into.
-pub(super) fn reached(voxel: &Aabb<f32>, grid: &CellGrid) -> impl Iterator<Item = usize> {
+pub(super) fn overlapping_cells(voxel: &Aabb<f32>, grid: &CellGrid) -> impl Iterator<Item = usize> {
     // A face that two cells share belongs to neither more than to the other.
     const FACE: f32 = 1e-3;
     let (n, per_unit) = (grid.resolution, grid.per_unit());
@@ -215,7 +215,7 @@ pub(super) fn reached(voxel: &Aabb<f32>, grid: &CellGrid) -> impl Iterator<Item 
 }
 
 /// Pairs at most of a network's cell and a voxel that reaches into it, of `cascades` of `side`³ voxels.
-pub(super) fn most_pieces(grid: &CellGrid, side: u32, cascades: u32) -> u64 {
+pub(super) fn max_overlaps(grid: &CellGrid, side: u32, cascades: u32) -> u64 {
     let of_cascade = |cascade: u32| {
         // What both grids cut space into, and what each cell holds of it.
         let whole: u64 = grid
@@ -262,9 +262,13 @@ mod tests {
         assert_eq!((cells.low, cells.high), ([0.25; 3], [0.75; 3]));
         assert_eq!(cells.resolution, Some([4; 3]));
         assert_eq!(cells.occupied, Some(24));
-        let none = map.iter().filter(|&&n| n == binned::NONE).count();
+        let none = map.iter().filter(|&&n| n == binned::NO_NETWORK).count();
         assert_eq!(none, 40);
-        let mut numbers: Vec<u32> = map.iter().copied().filter(|&n| n != binned::NONE).collect();
+        let mut numbers: Vec<u32> = map
+            .iter()
+            .copied()
+            .filter(|&n| n != binned::NO_NETWORK)
+            .collect();
         numbers.dedup();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
         // A flat box has fewer cells across.
@@ -290,7 +294,7 @@ mod tests {
             ..room
         };
         let (cells, map) = cover(&voxels, &wanted, sixty).unwrap();
-        let networks = map.iter().filter(|&&n| n != binned::NONE).count();
+        let networks = map.iter().filter(|&&n| n != binned::NO_NETWORK).count();
         assert!(networks <= 60 && cells.memory_mib.is_none());
         let finer = Cells {
             longest: cells.longest + 1,

@@ -9,13 +9,15 @@ mod extraction;
 
 pub use extraction::{Extraction, extract};
 
-use extraction::{most_pieces, occupied, reached, voxel};
+use extraction::{max_overlaps, occupied, overlapping_cells, voxel};
 
 use crate::aabb::Aabb;
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Distillation, ResolvedConfig};
 use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
-use crate::gpu::{Allocator, Buffer, Defines, Gpu, GpuError, Groups, Planner, DeviceProfile, Stage};
+use crate::gpu::{
+    Allocator, Buffer, Defines, DeviceProfile, Gpu, GpuError, Groups, Planner, Stage,
+};
 use crate::network::{CellGrid, GridTooLarge, SavedActivations, binned};
 use crate::pass::{Capacity, Pass};
 use crate::sampling::SceneBox;
@@ -69,7 +71,12 @@ impl Teacher {
     /// Multiply-adds of extracting the occupancy, and of the teacher in one distillation step, for a student of `config`, `kept` of whose
     /// samples fit at once.
     #[must_use]
-    pub fn multiply_adds(&self, profile: &DeviceProfile, config: &ResolvedConfig, kept: u32) -> [f64; 2] {
+    pub fn multiply_adds(
+        &self,
+        profile: &DeviceProfile,
+        config: &ResolvedConfig,
+        kept: u32,
+    ) -> [f64; 2] {
         let parts = config.passes[0].field.cells.as_ref();
         let Some(((cells, distillation), occupancy)) = parts
             .zip(config.distillation.as_ref())
@@ -127,7 +134,7 @@ impl Distiller {
     ) -> u32 {
         let wanted = u64::from(config.points_per_network) * u64::from(networks);
         let mut n_points = u32::try_from(wanted.min(u64::from(kept))).unwrap_or(u32::MAX);
-        let most = profile.class.most_operations();
+        let most = profile.class.max_stage_operations();
         let fits = |n: u32| {
             let operations = 2 * u64::from(n) * teacher.field.multiply_adds();
             operations <= most
@@ -169,7 +176,7 @@ impl Distiller {
         );
         let cascades = SceneBox::of(config).cascades();
         let networks = u64::from(grid.n_networks);
-        let pieces = most_pieces(&grid, occupancy.resolution, cascades);
+        let pieces = max_overlaps(&grid, occupancy.resolution, cascades);
         let rows = u64::from(n_points).next_multiple_of(ROWS);
         let nothing = SavedActivations::Nothing;
         Ok(Some(Self {
@@ -219,8 +226,8 @@ impl Distiller {
             if !voxel.overlaps(&self.grid.bounds) {
                 continue;
             }
-            for cell in reached(&voxel, &self.grid) {
-                let network = map.get(cell).copied().unwrap_or(binned::NONE) as usize;
+            for cell in overlapping_cells(&voxel, &self.grid) {
+                let network = map.get(cell).copied().unwrap_or(binned::NO_NETWORK) as usize;
                 if let Some(of_network) = voxels.get_mut(network) {
                     of_network.push(index as u32);
                 }
@@ -298,7 +305,7 @@ impl Distiller {
             ("raw_color", &raw.color),
             ("targets", &self.targets),
         ];
-        answer.run(FILE, "answer", &defines, &bindings, per_point())?;
+        answer.run(FILE, "teacher_targets", &defines, &bindings, per_point())?;
 
         let mut encode = gpu.stage("encode");
         let (field, buffers) = (&student.field, &student.buffers);

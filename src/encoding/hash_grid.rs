@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::config::{HashGridConfig, resolved};
-use crate::gpu::{WithAdvice, Allocator, Binding, Buffer, Defines, GpuError, Stage};
+use crate::gpu::{Allocator, Binding, Buffer, Defines, GpuError, Stage, WithAdvice};
 use crate::network::{Batch, Rows};
 
 /// One resolution of the grid.

@@ -8,7 +8,7 @@ pub use frequency::Frequency;
 pub use hash_grid::HashGrid;
 
 use crate::config::{DirectionEncoding, PositionEncoding};
-use crate::gpu::{Buffer, Counts, Defines, GpuError, DeviceProfile, Stage};
+use crate::gpu::{Buffer, Counts, Defines, DeviceProfile, GpuError, Stage};
 use crate::network::{Batch, CellGrid, Rows};
 use crate::step_state::StepState;
 

@@ -2,7 +2,7 @@
 
 use super::{Field, RAW_DENSITY_STRIDE, ROWS};
 use crate::compositing::RawOutputs;
-use crate::gpu::{Allocator, Buffer, Counts, GpuError, Planner, DeviceProfile};
+use crate::gpu::{Allocator, Buffer, Counts, DeviceProfile, GpuError, Planner};
 use crate::network::{Activations, Batch, Bins, Network, SavedActivations, Weights};
 use crate::step_state::StepState;
 

@@ -7,8 +7,8 @@ mod evaluate;
 
 use crate::config::{Cells, FieldConfig, ResolvedConfig};
 use crate::encoding::{self, HashGrid, PositionEncoder};
-use crate::gpu::{Allocator, Buffer, GpuError, DeviceProfile, Stage};
-use crate::network::{CellGrid, Fused, GridTooLarge, Layout, LayerMatrix, Network, Tiled, Updated};
+use crate::gpu::{Allocator, Buffer, DeviceProfile, GpuError, Stage};
+use crate::network::{CellGrid, Fused, GridTooLarge, LayerMatrix, Layout, Network, Tiled, Updated};
 pub use buffers::{FieldBuffers, FieldParameters};
 pub use evaluate::{FieldGradients, FieldInputs};
 
@@ -69,7 +69,11 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn behind(profile: &DeviceProfile, config: &FieldConfig, base: u32) -> Result<Self, GpuError> {
+    pub fn behind(
+        profile: &DeviceProfile,
+        config: &FieldConfig,
+        base: u32,
+    ) -> Result<Self, GpuError> {
         let cells = config.cells.as_ref().map(CellGrid::new);
         let within = cells
             .as_ref()
@@ -136,7 +140,10 @@ impl Field {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn of_passes(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<Vec<Self>, GpuError> {
+    pub fn of_passes(
+        profile: &DeviceProfile,
+        config: &ResolvedConfig,
+    ) -> Result<Vec<Self>, GpuError> {
         let mut base = 0;
         let mut fields = Vec::new();
         for pass in &config.passes {

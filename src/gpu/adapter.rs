@@ -29,7 +29,7 @@ impl fmt::Display for AdapterClass {
 impl AdapterClass {
     /// Operations of one stage at most, so that a submission takes a fraction of a second.
     #[must_use]
-    pub fn most_operations(self) -> u64 {
+    pub fn max_stage_operations(self) -> u64 {
         match self {
             Self::Software => 8 << 30,
             Self::Integrated => 100 << 30,

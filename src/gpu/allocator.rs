@@ -84,7 +84,11 @@ impl<T: Allocator + ?Sized> Allocator for Arc<T> {
 ///
 /// # Errors
 /// [`GpuError::TooLarge`] where the device cannot bind so many.
-pub(super) fn size_of_buffer(profile: &DeviceProfile, label: &str, bytes: u64) -> Result<u64, GpuError> {
+pub(super) fn size_of_buffer(
+    profile: &DeviceProfile,
+    label: &str,
+    bytes: u64,
+) -> Result<u64, GpuError> {
     let bytes = bytes.max(16).next_multiple_of(16);
     let limit = profile.max_binding_bytes;
     if bytes > limit {

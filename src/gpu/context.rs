@@ -134,7 +134,7 @@ impl Gpu {
 
     /// Run `work` while nobody submits.
     #[cfg(feature = "viewer")]
-    pub(crate) fn undisturbed<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn with_submissions_blocked<T>(&self, work: impl FnOnce() -> T) -> T {
         let _alone = self.submitting.write();
         work()
     }

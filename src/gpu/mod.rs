@@ -16,7 +16,7 @@ mod shader;
 mod submit;
 
 pub use adapter::{AdapterClass, AdapterSummary, GpuOptions, list_adapters};
-pub use allocator::{WithAdvice, Allocator, Planner, DeviceProfile};
+pub use allocator::{Allocator, DeviceProfile, Planner, WithAdvice};
 pub use buffer::{Buffer, ReadBack};
 pub use context::Gpu;
 pub use counts::{Count, Counts};

@@ -64,7 +64,7 @@ pub struct Bin {
     entries: Count,
 }
 
-const BIN_RUN: u32 = 64;
+const PAIRS_PER_THREAD: u32 = 64;
 
 impl Bin {
     /// Binning of up to `capacity` pairs. `matrix` is for its own use, and `entries` a count of it.
@@ -74,7 +74,7 @@ impl Bin {
         matrix: Counts,
         entries: Count,
     ) -> Result<Self, GpuError> {
-        let threads = capacity.div_ceil(BIN_RUN).max(1);
+        let threads = capacity.div_ceil(PAIRS_PER_THREAD).max(1);
         let n = 16 * threads;
         matrix.set(allocator, entries, n);
         Ok(Self {

@@ -8,14 +8,14 @@ use crate::aabb::Aabb;
 use crate::config;
 use crate::gpu::primitives::{Bin, Scan};
 use crate::gpu::{
-    AdapterClass, Allocator, Binding, Buffer, Count, Counts, Defines, GpuError, Groups, DeviceProfile,
-    Stage,
+    AdapterClass, Allocator, Binding, Buffer, Count, Counts, Defines, DeviceProfile, GpuError,
+    Groups, Stage,
 };
 use crate::step_state::StepState;
 
 const FILE: &str = "network/binned";
 /// What the map of cells holds where there is no network.
-pub const NONE: u32 = u32::MAX;
+pub const NO_NETWORK: u32 = u32::MAX;
 
 /// Where cells lie, and how many of them have networks.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,7 +10,7 @@ use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
 use super::{
     ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations, binned,
 };
-use crate::gpu::{AdapterClass, Buffer, Defines, GpuError, Groups, DeviceProfile, Stage};
+use crate::gpu::{AdapterClass, Buffer, Defines, DeviceProfile, GpuError, Groups, Stage};
 use crate::step_state::StepState;
 
 const WORKGROUP: u32 = 64;

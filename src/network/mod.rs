@@ -8,7 +8,7 @@ mod weight_gradients;
 
 pub use binned::{Bins, CellGrid, GridTooLarge};
 pub use fused::Fused;
-pub use layout::{Layout, LayerMatrix};
+pub use layout::{LayerMatrix, Layout};
 pub use tiled::Tiled;
 
 use crate::gpu::{Allocator, Buffer, Count, Counts, GpuError, Stage};

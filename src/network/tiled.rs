@@ -7,7 +7,7 @@
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
 use super::{ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations};
-use crate::gpu::{Buffer, Defines, GpuError, DeviceProfile, Stage};
+use crate::gpu::{Buffer, Defines, DeviceProfile, GpuError, Stage};
 
 /// Which text of the matrix product a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,7 +302,8 @@ impl Tiled {
         let is_narrow = product.width <= NARROW;
         // A few outputs that are left over cost as much as eight times as many.
         let left_over = n_outputs % 8 * 4;
-        if self.text == KernelVariant::Proved && !is_narrow && left_over > 0 && left_over <= NARROW {
+        if self.text == KernelVariant::Proved && !is_narrow && left_over > 0 && left_over <= NARROW
+        {
             let mut part = product.clone();
             part.width = product.width - left_over;
             self.multiply(stage, batch, matrix, &part)?;

@@ -2,10 +2,10 @@
 
 use super::rounds;
 use super::rounds::Rounds;
-use super::{PIXEL, Renderer};
+use super::{FLOATS_PER_PIXEL, Renderer};
 use crate::config::{ResolvedConfig, Sampler};
 use crate::field::Field;
-use crate::gpu::{AdapterClass, Allocator, Buffer, GpuError, Planner, DeviceProfile};
+use crate::gpu::{AdapterClass, Allocator, Buffer, DeviceProfile, GpuError, Planner};
 use crate::images::GpuCamera;
 use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -34,7 +34,7 @@ impl Buffers {
         let capacities = Renderer::capacities(allocator.profile(), plain, fields);
         let saved = |_| SavedActivations::Nothing;
         let passes = Pass::of_method(allocator, plain, "rendering", &capacities, &saved)?;
-        let image_bytes = u64::from(capacities[0].rays) * PIXEL as u64 * 4;
+        let image_bytes = u64::from(capacities[0].rays) * FLOATS_PER_PIXEL as u64 * 4;
         let last = &passes[passes.len() - 1];
         let rounds = in_rounds.then(|| Rounds::new(allocator, config, last));
         Ok(Self {
@@ -79,7 +79,7 @@ impl Renderer {
                 fixed.unwrap_or_else(|| config.passes.iter().map(of_pass).collect::<Vec<_>>());
             let is_quick = |(c, field): (&Capacity, &Field)| {
                 let operations = u64::from(c.kept) * field.multiply_adds() * 2;
-                operations <= profile.class.most_operations()
+                operations <= profile.class.max_stage_operations()
             };
             let saved = |_| SavedActivations::Activations;
             let planner = Planner::new(profile);

@@ -1,8 +1,8 @@
 //! Views under way: tile by tile, without blocking.
 
 use super::frame::RenderedFrame;
-use super::screen::{DeviceImage, Shading, RenderMode};
-use super::{PIXEL, Renderer, NormalPasses};
+use super::screen::{DeviceImage, RenderMode, Shading};
+use super::{FLOATS_PER_PIXEL, NormalPasses, Renderer};
 use crate::camera::Camera;
 use crate::field::Field;
 use crate::gpu::{Buffer, GpuError, ReadBack, Stage, time_stages};
@@ -19,20 +19,20 @@ pub struct RenderJob {
     normals: bool,
     goal: Destination,
     /// What makes the whole picture, where no field is evaluated for it.
-    at_once: Option<Stage>,
+    whole_frame_stage: Option<Stage>,
     next_pixel: u32,
     under_way: Option<PendingTile>,
     unsubmitted: usize,
     /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
     goes_on: bool,
     /// Whether a tile is submitted in one go, whatever it takes.
-    in_haste: bool,
+    submits_whole_tiles: bool,
 }
 
 impl RenderJob {
     /// Do not divide what is small anyway: somebody waits for it.
-    pub fn hurry(&mut self) {
-        self.in_haste = true;
+    pub fn submit_whole_tiles(&mut self) {
+        self.submits_whole_tiles = true;
     }
 }
 
@@ -118,7 +118,7 @@ impl Renderer {
         let normals = shading.show == RenderMode::Normals;
         let mut job = self.start(camera, from_file, normals, Destination::Picture)?;
         if shading.show == RenderMode::Occupancy {
-            job.at_once = Some(self.look_at_occupancy(camera)?);
+            job.whole_frame_stage = Some(self.look_at_occupancy(camera)?);
         }
         Ok(job)
     }
@@ -158,12 +158,12 @@ impl Renderer {
             camera: *camera,
             normals,
             goal,
-            at_once: None,
+            whole_frame_stage: None,
             next_pixel: 0,
             under_way: None,
             unsubmitted: 0,
             goes_on: false,
-            in_haste: false,
+            submits_whole_tiles: false,
         })
     }
 
@@ -174,7 +174,7 @@ impl Renderer {
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Rendered>, GpuError> {
         let size = [job.camera.width, job.camera.height];
         let total = size[0] * size[1];
-        if let Some(stage) = &job.at_once {
+        if let Some(stage) = &job.whole_frame_stage {
             self.gpu.submit([stage]);
             let screen = self.screen.as_ref();
             return Ok(screen.map(|s| Rendered::Picture(s.picture(size))));
@@ -201,7 +201,7 @@ impl Renderer {
                 (false, _) => state.n_rays_fitting.min(n),
             };
             if let Some(pixels) = pixels {
-                let done = &pixels[..done as usize * PIXEL];
+                let done = &pixels[..done as usize * FLOATS_PER_PIXEL];
                 let first = job.next_pixel as usize;
                 job.frame.store(first, done, job.normals, &self.scene_frame);
             } else if let Some(screen) = self.screen.as_ref().filter(|_| done > 0) {
@@ -213,7 +213,10 @@ impl Renderer {
             }
             job.under_way = None;
             if job.next_pixel >= total {
-                let picture = self.screen.as_ref().filter(|_| job.goal != Destination::Frame);
+                let picture = self
+                    .screen
+                    .as_ref()
+                    .filter(|_| job.goal != Destination::Frame);
                 return Ok(Some(match picture {
                     Some(screen) => Rendered::Picture(screen.picture(size)),
                     None => Rendered::Frame(std::mem::take(&mut job.frame)),
@@ -237,14 +240,14 @@ impl Renderer {
             None => &self.plain,
         };
         let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
-        job.unsubmitted += if job.in_haste {
+        job.unsubmitted += if job.submits_whole_tiles {
             self.submitter.submit_all(&self.gpu, &rest)
         } else {
             self.submitter.submit(&self.gpu, &rest)
         };
         if job.unsubmitted >= stages.len() {
             job.unsubmitted = 0;
-            let bytes = u64::from(n) * PIXEL as u64 * 4;
+            let bytes = u64::from(n) * FLOATS_PER_PIXEL as u64 * 4;
             let gpu = &self.gpu;
             let to_host = job.goal == Destination::Frame;
             job.under_way = Some(PendingTile {

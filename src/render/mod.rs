@@ -16,7 +16,7 @@ pub use frame::{Channel, RenderedFrame};
 pub use job::{RenderCost, RenderJob, Rendered};
 #[cfg(feature = "viewer")]
 pub(crate) use screen::texture_of;
-pub use screen::{GpuShade, DeviceImage, Shading, RenderMode};
+pub use screen::{DeviceImage, GpuShade, RenderMode, Shading};
 
 use crate::aabb::Aabb;
 use crate::config::ResolvedConfig;
@@ -64,7 +64,7 @@ struct NormalPasses {
 const PAIRS: usize = 3;
 
 /// f32 per pixel on the device: colour, opacity, normal, depth.
-const PIXEL: usize = 8;
+const FLOATS_PER_PIXEL: usize = 8;
 
 impl Renderer {
     /// A renderer of fields of `config`'s shape, that looks where `occupancy` (bits) says.
@@ -86,7 +86,7 @@ impl Renderer {
     }
 
     /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
-    /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::take_occupancy`].
+    /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::copy_occupancy_from`].
     pub fn with_own_parameters(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let own = |bits: &Buffer| self.gpu.buffer("occupancy of the window", bits.bytes());
@@ -173,7 +173,7 @@ impl Renderer {
         Ok(())
     }
 
-    /// Bytes of the parameters, and of all that [`Self::beside`] allocates.
+    /// Bytes of the parameters, and of all that [`Self::sharing_parameters`] allocates.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -256,7 +256,7 @@ impl Renderer {
         let mut begin = self.rays(pass)?;
         rounds.begin(&mut begin, &self.image)?;
         let (parameters, occupancy) = (&self.parameters[0], self.occupancy.as_ref());
-        let pair = rounds.pair(gpu, parameters, occupancy, &self.image)?;
+        let pair = rounds.two_rounds(gpu, parameters, occupancy, &self.image)?;
         let pairs = std::iter::repeat_n(&pair, PAIRS).flatten().cloned();
         self.plain = std::iter::once(begin).chain(pairs).collect();
         self.rounds = pair;

@@ -4,9 +4,9 @@ use super::{Channel, RenderedFrame};
 use crate::metrics::round_to_8_bit;
 
 /// Least opacity of a pixel that has a colour of its own.
-const SEEN: f32 = 1e-3;
+const MIN_COLOR_OPACITY: f32 = 1e-3;
 /// Least opacity of a pixel that has a depth of its own.
-const SOLID: f32 = 0.5;
+const MIN_DEPTH_OPACITY: f32 = 0.5;
 
 /// sRGB of a linear value (IEC 61966-2-1).
 fn srgb_from_linear(v: f32) -> f32 {
@@ -73,7 +73,7 @@ impl RenderedFrame {
             Channel::Opacity => self.opacity.iter().flat_map(|&o| [byte(o); 3]).collect(),
             Channel::Depth => {
                 let shaded = |(&d, &o): (&f32, &f32)| {
-                    if o < SEEN {
+                    if o < MIN_COLOR_OPACITY {
                         0.0
                     } else {
                         shade(d / o, depth_range) * o
@@ -105,7 +105,7 @@ impl RenderedFrame {
     #[must_use]
     pub fn pixels_with_alpha(&self, channel: Channel, depth_range: [f32; 2]) -> Vec<u8> {
         let pixel = |(i, &opacity): (usize, &f32)| {
-            let rgb = if opacity < SEEN {
+            let rgb = if opacity < MIN_COLOR_OPACITY {
                 [0.0; 3]
             } else {
                 match channel {
@@ -162,7 +162,7 @@ impl RenderedFrame {
     /// Distance from the camera in world units, (height, width): 0 where a pixel is less than half opaque.
     #[must_use]
     pub fn distances(&self) -> Vec<f32> {
-        let distance = |(&d, &o): (&f32, &f32)| if o < SOLID { 0.0 } else { d / o };
+        let distance = |(&d, &o): (&f32, &f32)| if o < MIN_DEPTH_OPACITY { 0.0 } else { d / o };
         self.depth.iter().zip(&self.opacity).map(distance).collect()
     }
 

@@ -99,7 +99,7 @@ impl Rounds {
             .set("pass", entry)
             .set("capacity", self.passes[0].capacity.kept)
             .set("max_samples", self.max_samples);
-        let groups = if matches!(entry, "limit" | "settle") {
+        let groups = if matches!(entry, "limit" | "update_count") {
             Groups::Direct([1, 1, 1])
         } else {
             counts.groups(StepState::RAYS, 64, 1)
@@ -116,7 +116,7 @@ impl Rounds {
     }
 
     /// Two rounds, after which the rays that are left lie where they lay before.
-    pub(super) fn pair(
+    pub(super) fn two_rounds(
         &self,
         gpu: &Gpu,
         parameters: &FieldParameters,
@@ -139,12 +139,12 @@ impl Rounds {
             let mut end = gpu.stage("accumulate");
             let samples = pass.ray_samples();
             samples.accumulate(&mut end, self.min_transmittance, image)?;
-            self.run_entry(&mut end, counts, "flag", rays)?;
+            self.run_entry(&mut end, counts, "flag_active", rays)?;
             let (flags, places) = (&self.flags, &self.places);
             self.scan
                 .run(&mut end, counts, StepState::RAYS, flags, places)?;
-            self.run_entry(&mut end, counts, "move_up", rays)?;
-            self.run_entry(&mut end, counts, "settle", rays)?;
+            self.run_entry(&mut end, counts, "compact", rays)?;
+            self.run_entry(&mut end, counts, "update_count", rays)?;
             counts.publish(&mut end)?;
             stages.push(end);
         }

@@ -185,7 +185,12 @@ impl Sampling<'_> {
     ///
     /// # Errors
     /// As [`Stage::run`].
-    pub fn run(&self, stage: &mut Stage, phase: Phase, placed: &PlacedSamples) -> Result<(), GpuError> {
+    pub fn run(
+        &self,
+        stage: &mut Stage,
+        phase: Phase,
+        placed: &PlacedSamples,
+    ) -> Result<(), GpuError> {
         let (file, defines) = self.shader();
         let mut bindings = vec![
             ("counts", &self.counts.state),
@@ -211,9 +216,9 @@ impl Sampling<'_> {
                 let defines = defines
                     .clone()
                     .merge(previous.activations.clone())
-                    .set("pass", "weigh")
+                    .set("pass", "sample_weights")
                     .set("density_stride", previous.density_stride);
-                stage.run(file, "weigh", &defines, &bindings, groups())?;
+                stage.run(file, "sample_weights", &defines, &bindings, groups())?;
             }
         }
         let name = match phase {

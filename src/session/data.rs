@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::views::{self, Selection};
 use super::{Error, Observer, ObserverExt, Result, Scale};
 use crate::checkpoint::Checkpoint;
-use crate::dataset::{FileIdentity, Dataset, Frame, Image, OpenOptions, Split, load_with_contents};
+use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions, Split, load_with_contents};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 
@@ -20,7 +20,7 @@ pub(crate) fn select_eval_frames(
     views: Option<&Selection>,
 ) -> Result<Vec<Frame>> {
     let n = match views {
-        Some(Selection::These(parts)) => {
+        Some(Selection::Indices(parts)) => {
             let views = views::indices(parts, "--eval-views", frames.len(), "the split")?;
             return Ok(views.into_iter().map(|i| frames[i].clone()).collect());
         }
@@ -81,7 +81,7 @@ fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
     ));
 }
 
-/// Decode images with a progress bar. Return them, and the [`Content`] of each file, which identifies its bytes.
+/// Decode images with a progress bar. Return them, and the [`FileIdentity`] of each file, which identifies its bytes.
 pub(crate) fn load(
     observer: &dyn Observer,
     frames: &[Frame],

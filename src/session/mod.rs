@@ -1,4 +1,4 @@
-//! One function for each task of a user: [`fit`], [`meta`], [`evaluate_run`], [`render()`].
+//! One function for each task of a user: [`fit`], [`meta`], [`evaluate`], [`render()`].
 //!
 //! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
 //! work. The command line and the window are two such observers.
@@ -10,7 +10,6 @@ pub(crate) mod drawing;
 mod error;
 pub(crate) mod evaluate;
 pub(crate) mod fit;
-pub(crate) mod run_log;
 mod limits;
 pub(crate) mod memory;
 mod meta;
@@ -19,6 +18,7 @@ pub(crate) mod open;
 mod plot;
 pub mod render;
 pub(crate) mod resolve;
+pub(crate) mod run_log;
 pub(crate) mod sink;
 mod training;
 mod view_progress;
@@ -30,11 +30,11 @@ pub(crate) use check::MAX_DOWNSCALE;
 pub use demo::{make_demo_objects, make_demo_scene};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
-pub use fit::{FitStatus, DistillOptions, Fit, FitOptions, FitProgress, fit};
+pub use fit::{DistillOptions, Fit, FitOptions, FitProgress, FitStatus, fit};
 pub use meta::{MetaEvalOptions, MetaOptions, meta, meta_eval};
 pub(crate) use observer::ObserverExt;
 pub use observer::{Level, Observer, Scale, Task};
 pub use plot::plot_cameras;
-pub use render::{RenderBackground, DepthEncoding, FrameRange, RenderOptions, Rendering, render};
+pub use render::{DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering, render};
 pub use views::{IndexRange, Selection};
 pub use window::{OpenWindow, WindowContent, WindowOptions};

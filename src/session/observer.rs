@@ -33,7 +33,7 @@ pub enum Scale {
     /// This many rays; show the percentage done.
     Rays(u64),
     /// This many parts; show the percentage done and the task's description, which changes often.
-    Live(u64),
+    Fraction(u64),
     /// Unknown length.
     Unknown,
 }

@@ -18,7 +18,7 @@ pub(crate) fn resolve(
     dataset: &mut Dataset,
     class: AdapterClass,
 ) -> ResolvedConfig {
-    if dataset.surroundings.is_none() && config.goes_by_images() {
+    if dataset.surroundings.is_none() && config.depends_on_images() {
         dataset.examine_surroundings();
     }
     let (hints, framing) = (dataset.hints(), dataset.framing);

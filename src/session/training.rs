@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::run_log::{RunLog, Line, SCHEMA};
 use super::limits::Limits;
+use super::run_log::{Line, RunLog, SCHEMA};
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
 use crate::checkpoint::{self, CheckpointError, Source};
 use crate::config::ResolvedConfig;
@@ -111,7 +111,10 @@ impl<'a> Training<'a> {
 
     /// Start showing progress.
     pub(crate) fn show(&mut self) {
-        self.task = Some(self.observer.task("starting", Scale::Live(PARTS as u64)));
+        self.task = Some(
+            self.observer
+                .task("starting", Scale::Fraction(PARTS as u64)),
+        );
     }
 
     /// Stop showing progress.

@@ -13,7 +13,7 @@ pub enum Selection {
     /// A single number: a count or an index, depending on the flag.
     Number(usize),
     /// Indices and ranges, such as `0,5`, `0..24` (24 excluded), `0-23` (23 included), or a list of these.
-    These(Vec<IndexRange>),
+    Indices(Vec<IndexRange>),
 }
 
 /// An index or a range, with its text.
@@ -87,7 +87,7 @@ impl std::str::FromStr for Selection {
         if parts.is_empty() {
             return Err(format!("`{text}` selects no view"));
         }
-        Ok(Self::These(parts))
+        Ok(Self::Indices(parts))
     }
 }
 
@@ -95,7 +95,7 @@ impl Selection {
     /// The same selection, with a single number taken as an index.
     pub(crate) fn by_index(self) -> Self {
         match self {
-            Self::Number(view) => Self::These(vec![IndexRange::one(view)]),
+            Self::Number(view) => Self::Indices(vec![IndexRange::one(view)]),
             other => other,
         }
     }
@@ -103,7 +103,12 @@ impl Selection {
 
 /// Return the indices that `parts` select among `n` views, without repetition. `flag` and `whose` (where the views are) are for
 /// error messages.
-pub(crate) fn indices(parts: &[IndexRange], flag: &str, n: usize, whose: &str) -> Result<Vec<usize>> {
+pub(crate) fn indices(
+    parts: &[IndexRange],
+    flag: &str,
+    n: usize,
+    whose: &str,
+) -> Result<Vec<usize>> {
     let mut views = Vec::new();
     let mut is_named = vec![false; n];
     for IndexRange { text, views: range } in parts {
@@ -137,7 +142,7 @@ mod tests {
     fn chosen(text: &str, n: usize) -> Result<Vec<usize>, String> {
         match text.parse::<Selection>()?.by_index() {
             Selection::All => Ok((0..n).collect()),
-            Selection::These(parts) => {
+            Selection::Indices(parts) => {
                 indices(&parts, "--views", n, "it").map_err(|e| e.to_string())
             }
             Selection::Number(_) => unreachable!("numbers are indices"),

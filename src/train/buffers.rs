@@ -51,7 +51,7 @@ impl Buffers {
         let last = &passes[passes.len() - 1].field;
         let occupancy = OccupancyGrid::of_config(allocators.occupancy, config, last)?;
         let slab_len = passes.iter().map(|p| p.field.slab_len()).sum();
-        let ema_decay = config.optimizer_of_steps().ema_decay;
+        let ema_decay = config.inner_optimizer().ema_decay;
         let dense = DenseGroup::new(parameters, "networks", slab_len, ema_decay)?;
         let tables = passes.iter().map(|p| p.field.tables());
         let sparse: Vec<SparseGroup> = tables

@@ -141,7 +141,7 @@ impl Trainer {
         let mut trainer = Self {
             gpu: Arc::clone(gpu),
             config: config.clone(),
-            optimizer: config.optimizer_of_steps(),
+            optimizer: config.inner_optimizer(),
             reptile: buffers.reptile,
             passes: buffers.passes,
             occupancy: buffers.occupancy,

@@ -3,7 +3,7 @@
 use super::buffers::{Allocators, Buffers};
 use crate::config::{Budget, Cells, Config, PassConfig, ResolvedConfig};
 use crate::field::Field;
-use crate::gpu::{AdapterClass, GpuError, Planner, DeviceProfile};
+use crate::gpu::{AdapterClass, DeviceProfile, GpuError, Planner};
 use crate::network::{CellGrid, SavedActivations};
 use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -147,7 +147,7 @@ pub fn plan(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<MemoryPl
     let named = training.n_rays.is_some() && training.micro_batches.is_some();
     let is_quick = |(c, field): (&Capacity, &Field)| {
         let operations = u64::from(c.kept) * field.multiply_adds() * 4;
-        named || operations <= profile.class.most_operations()
+        named || operations <= profile.class.max_stage_operations()
     };
     let fits = |capacities: &[Capacity]| {
         let planner = Planner::new(profile);

@@ -36,9 +36,9 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     }
     let inner = picture_rect(state);
     let compares = state.compares();
-    if let Some((texture, part, shot)) = state.picture() {
+    if let Some((texture, part, view)) = state.picture() {
         // Skip a view left over from another mode: error maps belong to error comparison only.
-        if (compares == Compare::Error) == shot.psnr.is_some() || state.photo(ui.ctx()).is_none() {
+        if (compares == Compare::Error) == view.psnr.is_some() || state.photo(ui.ctx()).is_none() {
             painter.image(texture, inner, part, Color32::WHITE);
         }
     }
@@ -145,8 +145,8 @@ fn grips(state: &State) -> Vec<(DragHandle, Pos2)> {
             }
         }
     }
-    if !state.flight.plays {
-        for (index, key) in state.flight.draft.keys().iter().enumerate() {
+    if !state.path_editor.plays {
+        for (index, key) in state.path_editor.draft.keys().iter().enumerate() {
             let place = key.camera([1, 1]).position();
             add(DragHandle::Key(index), place.map(f64::from));
         }
@@ -189,7 +189,7 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
                 state.grip = Some(grip);
             }
             if let (DragHandle::Key(index), true) = (grip, response.clicked()) {
-                state.flight.selected = Some(index);
+                state.path_editor.selected = Some(index);
                 return;
             }
         }
@@ -232,15 +232,15 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
             }
         }
         DragHandle::Key(index) => {
-            state.flight.selected = Some(index);
-            let key = state.flight.draft.keys().get(index);
+            state.path_editor.selected = Some(index);
+            let key = state.path_editor.draft.keys().get(index);
             let by = key.and_then(|key| {
                 let at = key.camera([1, 1]).position();
                 overlay::shift(&camera, inner, at, delta)
             });
             if let Some(by) = by {
-                state.flight.draft.shift(index, by);
-                state.flight.is_changed = true;
+                state.path_editor.draft.shift(index, by);
+                state.path_editor.is_changed = true;
             }
         }
     }
@@ -294,7 +294,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
         }
     }
     if view != before {
-        state.flight.plays = false;
+        state.path_editor.plays = false;
         state.moved(now);
         state.view = Some(view);
     }

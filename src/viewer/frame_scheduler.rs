@@ -24,7 +24,7 @@ pub enum NextWork {
     /// Train.
     Training,
     /// There is no work.
-    Nobody,
+    Idle,
 }
 
 /// Measured rendering speed, and the debt of device time between training and views.
@@ -63,7 +63,7 @@ impl FrameScheduler {
             (true, true) if self.owed > 0.0 => NextWork::Training,
             (true, _) => NextWork::Picture,
             (false, true) => NextWork::Training,
-            (false, false) => NextWork::Nobody,
+            (false, false) => NextWork::Idle,
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
                     rendered += picture;
                     scheduler.rendered(picture, true, moving);
                 }
-                NextWork::Nobody => unreachable!("both want to"),
+                NextWork::Idle => unreachable!("both want to"),
             }
         }
         trained / (trained + rendered)
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn alone_each_has_everything() {
         let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
-        assert_eq!(scheduler.next(false, false), NextWork::Nobody);
+        assert_eq!(scheduler.next(false, false), NextWork::Idle);
         assert_eq!(scheduler.next(false, true), NextWork::Training);
         scheduler.rendered(10.0, false, false);
         assert_eq!(scheduler.next(true, true), NextWork::Picture);

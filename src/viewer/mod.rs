@@ -4,14 +4,14 @@
 //! rendering. The two exchange [`Command`]s and [`Event`]s, and rendered views stay on the device, which both use. The trainer
 //! and the renderer do not depend on any of this.
 
-mod photo_loader;
 mod canvas;
 mod engine;
-mod path_editor;
 mod frame_scheduler;
 mod navigation;
 mod overlay;
 mod panels;
+mod path_editor;
+mod photo_loader;
 mod protocol;
 mod recent;
 mod script;
@@ -21,8 +21,8 @@ mod window;
 pub use frame_scheduler::{FrameScheduler, NextWork, finer};
 pub use navigation::Navigation;
 pub use protocol::{
-    OpenChoice, Command, Event, ExportJob, TrainerReport, Opened, EventSender, Photo, Progress, RenderedView,
-    TrainingMode, ViewRequest, Viewpoint,
+    Command, Event, EventSender, ExportJob, OpenChoice, Opened, Photo, Progress, RenderedView,
+    TrainerReport, TrainingMode, ViewRequest, Viewpoint,
 };
 pub use window::{ViewerError, run};
 
@@ -34,8 +34,8 @@ use crate::session::{Error, Observer, Result, WindowOptions};
 /// [`Error`] if no window can be opened, or if the training or run that it was opened for fails.
 pub fn open(options: WindowOptions, terminal: Box<dyn Observer + Send>) -> Result<()> {
     let script = options.script.clone();
-    run(script.as_deref(), move |commands, outbox| {
-        engine::run(commands, outbox, options, terminal)
+    run(script.as_deref(), move |commands, events| {
+        engine::run(commands, events, options, terminal)
     })
     .map_err(|error| match error {
         ViewerError::Gpu(error) => Error::Gpu(error),

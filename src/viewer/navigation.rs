@@ -128,7 +128,7 @@ impl Navigation {
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Turn the camera in place: positive angles look left and up.
+    /// Turn the camera in viewpoint: positive angles look left and up.
     pub fn turn(&mut self, sideways: f64, upwards: f64) {
         let yaw = DMat3::from_axis_angle(self.up, sideways);
         // The angle between up and the viewing direction.

@@ -117,7 +117,7 @@ pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, 
             }
         }
     }
-    if !state.flight.plays {
+    if !state.path_editor.plays {
         path(state, &pen);
     }
 }
@@ -138,7 +138,7 @@ fn cameras(state: &mut State, pen: &LinePainter<'_>) {
     };
     let n_train = opened.n_train;
     let mut all: Vec<(usize, Camera)> = opened
-        .places
+        .viewpoints
         .iter()
         .enumerate()
         .filter(|(_, place)| place.frame.is_some())
@@ -161,11 +161,11 @@ fn cameras(state: &mut State, pen: &LinePainter<'_>) {
 pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Pos2)> {
     let camera = state.camera().map(|c| c.0);
     let length = length_of_cameras(state);
-    let places = state
+    let viewpoints = state
         .opened
         .iter()
-        .flat_map(|o| o.places.iter().enumerate());
-    places.filter_map(move |(index, place)| {
+        .flat_map(|o| o.viewpoints.iter().enumerate());
+    viewpoints.filter_map(move |(index, place)| {
         let camera = camera.as_ref()?;
         let is_drawn = place.frame.is_some() && !stands_in(camera, &place.camera, length);
         is_drawn.then_some(())?;
@@ -178,11 +178,11 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
 
 fn path(state: &mut State, pen: &LinePainter<'_>) {
     let length = 0.8 * length_of_cameras(state);
-    for ends in state.flight.line().windows(2) {
+    for ends in state.path_editor.line().windows(2) {
         pen.line(ends[0], ends[1], Stroke::new(1.5, PATH));
     }
-    let (size, selected) = (state.flight.draft.size, state.flight.selected);
-    for (index, key) in state.flight.draft.keys().iter().enumerate() {
+    let (size, selected) = (state.path_editor.draft.size, state.path_editor.selected);
+    for (index, key) in state.path_editor.draft.keys().iter().enumerate() {
         let camera = key.camera(size);
         if stands_in(pen.camera, &camera, length) {
             continue;

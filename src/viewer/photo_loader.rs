@@ -15,9 +15,9 @@ const THUMBNAIL: u32 = 64;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PhotoRequest {
     /// Number of the dataset, counted as datasets are opened.
-    pub album: u32,
+    pub dataset_id: u32,
     /// Index of the viewpoint.
-    pub place: usize,
+    pub viewpoint: usize,
     /// Image file.
     pub path: PathBuf,
     /// Rotation to apply.
@@ -29,8 +29,8 @@ pub(super) struct PhotoRequest {
 /// A photograph that was read.
 #[derive(Debug)]
 pub(super) struct LoadedPhoto {
-    pub album: u32,
-    pub place: usize,
+    pub dataset_id: u32,
+    pub viewpoint: usize,
     pub is_thumbnail: bool,
     /// The image, or an error message.
     pub photo: Result<Arc<Photo>, String>,
@@ -39,8 +39,8 @@ pub(super) struct LoadedPhoto {
 /// Reads photographs.
 #[derive(Debug)]
 pub(super) struct PhotoLoader {
-    desk: Arc<(Mutex<LoadQueue>, Condvar)>,
-    prints: Receiver<LoadedPhoto>,
+    queue: Arc<(Mutex<LoadQueue>, Condvar)>,
+    photos: Receiver<LoadedPhoto>,
 }
 
 /// The queue of requests.
@@ -50,62 +50,66 @@ struct LoadQueue {
     is_over: bool,
 }
 
-fn lock(tray: &Mutex<LoadQueue>) -> MutexGuard<'_, LoadQueue> {
-    tray.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(queue: &Mutex<LoadQueue>) -> MutexGuard<'_, LoadQueue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PhotoLoader {
     /// Start the reading thread, which calls `wake` after each photograph. If no thread can be started, nothing is read.
     pub fn new(wake: impl Fn() + Send + 'static) -> Self {
-        let desk: Arc<(Mutex<LoadQueue>, Condvar)> = Arc::default();
-        let (out, prints) = channel();
-        let shared = Arc::clone(&desk);
-        let thread = std::thread::Builder::new().name("album".to_owned());
+        let queue: Arc<(Mutex<LoadQueue>, Condvar)> = Arc::default();
+        let (out, photos) = channel();
+        let shared = Arc::clone(&queue);
+        let thread = std::thread::Builder::new().name("photographs".to_owned());
         let _ = thread.spawn(move || read_all(&shared, &out, &wake));
-        Self { desk, prints }
+        Self { queue, photos }
     }
 
     /// Queue requests: photographs come before thumbnails, and requests of earlier datasets are dropped.
     pub fn want(&self, all: Vec<PhotoRequest>) {
-        let mut tray = lock(&self.desk.0);
+        let mut queue = lock(&self.queue.0);
         for one in all {
-            tray.wanted.retain(|w| w.album == one.album);
+            queue.wanted.retain(|w| w.dataset_id == one.dataset_id);
             if one.downscale.is_some() {
                 // Only the last photograph requested is shown.
-                tray.wanted.retain(|w| w.downscale.is_none());
-                tray.wanted.push_front(one);
+                queue.wanted.retain(|w| w.downscale.is_none());
+                queue.wanted.push_front(one);
             } else {
-                tray.wanted.push_back(one);
+                queue.wanted.push_back(one);
             }
         }
-        self.desk.1.notify_one();
+        self.queue.1.notify_one();
     }
 
     /// Take the photographs that have been read.
-    pub fn prints(&self) -> impl Iterator<Item = LoadedPhoto> {
-        self.prints.try_iter()
+    pub fn photos(&self) -> impl Iterator<Item = LoadedPhoto> {
+        self.photos.try_iter()
     }
 }
 
 impl Drop for PhotoLoader {
     fn drop(&mut self) {
-        lock(&self.desk.0).is_over = true;
-        self.desk.1.notify_one();
+        lock(&self.queue.0).is_over = true;
+        self.queue.1.notify_one();
     }
 }
 
-fn read_all((tray, more): &(Mutex<LoadQueue>, Condvar), out: &Sender<LoadedPhoto>, wake: &dyn Fn()) {
+fn read_all(
+    (queue, more): &(Mutex<LoadQueue>, Condvar),
+    out: &Sender<LoadedPhoto>,
+    wake: &dyn Fn(),
+) {
     loop {
         let wanted = {
-            let mut tray = lock(tray);
+            let mut queue = lock(queue);
             loop {
-                if tray.is_over {
+                if queue.is_over {
                     return;
                 }
-                if let Some(wanted) = tray.wanted.pop_front() {
+                if let Some(wanted) = queue.wanted.pop_front() {
                     break wanted;
                 }
-                tray = more.wait(tray).unwrap_or_else(PoisonError::into_inner);
+                queue = more.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
         let photo = Image::load_oriented(&wanted.path, wanted.orientation).map(|image| {
@@ -118,16 +122,16 @@ fn read_all((tray, more): &(Mutex<LoadQueue>, Condvar), out: &Sender<LoadedPhoto
             } else {
                 image
             };
-            let place = wanted.place;
-            Arc::new(Photo { place, image })
+            let viewpoint = wanted.viewpoint;
+            Arc::new(Photo { viewpoint, image })
         });
-        let print = LoadedPhoto {
-            album: wanted.album,
-            place: wanted.place,
+        let loaded = LoadedPhoto {
+            dataset_id: wanted.dataset_id,
+            viewpoint: wanted.viewpoint,
             is_thumbnail: wanted.downscale.is_none(),
             photo: photo.map_err(|e| e.to_string()),
         };
-        if out.send(print).is_err() {
+        if out.send(loaded).is_err() {
             return;
         }
         wake();
@@ -146,33 +150,33 @@ mod tests {
         let path = folder.path().join("a.png");
         let pixels: Vec<u8> = (0..200 * 100 * 4).map(|i| (i % 251) as u8).collect();
         image::save_buffer(&path, &pixels, 200, 100, image::ColorType::Rgba8).unwrap();
-        let album = PhotoLoader::new(|| {});
-        let wanted = |place, path: PathBuf, downscale| PhotoRequest {
-            album: 3,
-            place,
+        let loader = PhotoLoader::new(|| {});
+        let wanted = |viewpoint, path: PathBuf, downscale| PhotoRequest {
+            dataset_id: 3,
+            viewpoint,
             path,
             orientation: Orientation::NoTransforms,
             downscale,
         };
-        album.want(vec![
+        loader.want(vec![
             wanted(0, path.clone(), None),
             wanted(1, folder.path().join("none.png"), None),
             wanted(2, path, Some(2)),
         ]);
-        let mut prints = Vec::new();
-        while prints.len() < 3 {
-            prints.extend(album.prints.recv_timeout(Duration::from_secs(20)));
+        let mut photos = Vec::new();
+        while photos.len() < 3 {
+            photos.extend(loader.photos.recv_timeout(Duration::from_secs(20)));
         }
-        prints.sort_by_key(|p| p.place);
-        let size = |print: &LoadedPhoto| {
-            let photo = print.photo.as_ref().unwrap();
-            assert_eq!((print.album, photo.place), (3, print.place));
+        photos.sort_by_key(|p| p.viewpoint);
+        let size = |loaded: &LoadedPhoto| {
+            let photo = loaded.photo.as_ref().unwrap();
+            assert_eq!((loaded.dataset_id, photo.viewpoint), (3, loaded.viewpoint));
             [photo.image.width, photo.image.height]
         };
-        assert_eq!((size(&prints[0]), prints[0].is_thumbnail), ([50, 25], true));
-        assert!(prints[1].photo.as_ref().unwrap_err().contains("none.png"));
+        assert_eq!((size(&photos[0]), photos[0].is_thumbnail), ([50, 25], true));
+        assert!(photos[1].photo.as_ref().unwrap_err().contains("none.png"));
         assert_eq!(
-            (size(&prints[2]), prints[2].is_thumbnail),
+            (size(&photos[2]), photos[2].is_thumbnail),
             ([100, 50], false)
         );
     }

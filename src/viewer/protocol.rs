@@ -57,7 +57,7 @@ pub struct OpenChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainingMode {
     /// Train continuously.
-    Go,
+    Run,
     /// Pause.
     Pause,
     /// Train one step, then pause.
@@ -91,7 +91,7 @@ pub enum ExportJob {
 #[derive(Debug)]
 pub struct Photo {
     /// Index of its viewpoint.
-    pub place: usize,
+    pub viewpoint: usize,
     /// The image.
     pub image: Image,
 }
@@ -119,7 +119,7 @@ impl ViewRequest {
     /// Whether both requests show the same image.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
-        let place = |looking: &Self| looking.compared.as_ref().map(|p| p.place);
+        let place = |looking: &Self| looking.compared.as_ref().map(|p| p.viewpoint);
         self.camera == other.camera
             && self.near_far == other.near_far
             && self.shading == other.shading
@@ -171,7 +171,7 @@ pub struct Opened {
     /// Method.
     pub method: String,
     /// Cameras of the dataset, training views first.
-    pub places: Vec<Viewpoint>,
+    pub viewpoints: Vec<Viewpoint>,
     /// Number of training views.
     pub n_train: usize,
     /// Factor that photographs are shrunk by.

@@ -256,7 +256,7 @@ fn holds(condition: Condition, state: &State) -> bool {
         Condition::Ended => state.ended.is_some(),
         Condition::Done => state.doing.is_none(),
         Condition::Compared => state.is_sharp() && state.psnr().is_some(),
-        Condition::Played => !state.flight.plays,
+        Condition::Played => !state.path_editor.plays,
     }
 }
 

@@ -6,9 +6,9 @@ use kiln::config::{
     Cells, Config, DirectionEncoding, FeatureActivation, FieldConfig, FrequencyConfig,
     Initialization, NetworkConfig, PositionEncoding,
 };
-use kiln::field::{Field, FieldGradients, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldGradients, FieldInputs, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::{Gpu, GpuError};
-use kiln::network::binned::NONE;
+use kiln::network::binned::NO_NETWORK;
 use kiln::network::{Batch, Bins, CellGrid, Network, SavedActivations};
 use kiln::step_state::StepState;
 
@@ -51,7 +51,7 @@ fn cells_of(grid: &Grid) -> Cells {
 }
 
 fn map_of(grid: &Grid) -> Vec<u32> {
-    let number = |network: &Option<usize>| network.map_or(NONE, |n| n as u32);
+    let number = |network: &Option<usize>| network.map_or(NO_NETWORK, |n| n as u32);
     grid.networks.iter().map(number).collect()
 }
 

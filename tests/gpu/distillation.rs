@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::distillation::{Distiller, Teacher};
-use kiln::field::{Field, FieldParameters, FieldInputs};
+use kiln::field::{Field, FieldInputs, FieldParameters};
 use kiln::gpu::{AdapterClass, Gpu, Planner, Stage};
 use kiln::network::SavedActivations;
-use kiln::network::binned::NONE;
+use kiln::network::binned::NO_NETWORK;
 use kiln::pass::{Capacity, Pass};
 use kiln::step_state::StepState;
 
@@ -113,7 +113,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     (0..n_voxels)
         .filter(|v| is_dense(*v))
         .for_each(|v| bits[v / 32] |= 1 << (v % 32));
-    let mut map = vec![NONE; CELLS.pow(3)];
+    let mut map = vec![NO_NETWORK; CELLS.pow(3)];
     for (network, &cell) in networks.iter().enumerate() {
         map[cell] = network as u32;
     }

@@ -6,7 +6,7 @@ use kiln::config::{
     Config, DirectionEncoding, FieldConfig, HashGridConfig, Initialization, NetworkConfig,
     PositionEncoding,
 };
-use kiln::field::{Field, FieldGradients, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldGradients, FieldInputs, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::Gpu;
 use kiln::network::SavedActivations;
 

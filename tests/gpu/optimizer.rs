@@ -578,7 +578,7 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
     on_device(|gpu| {
         let rate = config(0.9);
         let one = 2_f32.powi(24);
-        // 26 bits stay, 30 bits lose four; 10 bits would gain sixteen but gain four; none leaves the scale alone.
+        // 26 bits stay, 30 bits lose four; 10 bits would gain default_longest but gain four; none leaves the scale alone.
         let largest = [
             (1 << 26) - 1,
             1 << 25,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kiln::camera::Camera;
 use kiln::config::{Background, Config, SceneHints};
 use kiln::gpu::{AdapterClass, Buffer, Gpu};
-use kiln::render::{Channel, RenderedFrame, Rendered, Renderer, Shading, RenderMode};
+use kiln::render::{Channel, RenderMode, Rendered, RenderedFrame, Renderer, Shading};
 
 use crate::reference::random::Pcg;
 use crate::support::on_device;

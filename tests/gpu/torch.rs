@@ -11,7 +11,7 @@ use kiln::camera::{Camera, Lens};
 use kiln::checkpoint::{self, Checkpoint};
 use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
-use kiln::field::{Field, FieldParameters, FieldInputs, RAW_DENSITY_STRIDE};
+use kiln::field::{Field, FieldInputs, FieldParameters, RAW_DENSITY_STRIDE};
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::import::{Imported, kilonerf_seed, learnit, nerf_pytorch, ngp_seed};

@@ -9,8 +9,8 @@ use super::{median, report_peak};
 use crate::camera::Camera;
 use crate::gpu::Gpu;
 use crate::render::RenderCost;
-use crate::session::run_log::SCHEMA;
 use crate::session::open::{self, OpenRun};
+use crate::session::run_log::SCHEMA;
 use crate::session::{Error, ObserverExt as _, Result, data};
 use crate::text::si;
 

@@ -162,7 +162,12 @@ pub(super) fn against_filled(
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
-    if looks_one_way(&cameras) || !matches!(CameraLayout::of(&cameras), Some(CameraLayout::Around { .. })) {
+    if looks_one_way(&cameras)
+        || !matches!(
+            CameraLayout::of(&cameras),
+            Some(CameraLayout::Around { .. })
+        )
+    {
         return None;
     }
     let outside = |camera: &&Camera| !scene_box.contains(camera.place());

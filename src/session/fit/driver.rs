@@ -23,11 +23,11 @@ use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, EvaluationRequest};
-use crate::session::run_log::{RunLog, Plateau, SCHEMA, Start};
+use crate::session::run_log::{Plateau, RunLog, SCHEMA, Start};
 use crate::session::training::{self, Intervals, Training, warn_if_unwritable};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
 use crate::text::counted;
-use crate::train::{StepStatus, Progress};
+use crate::train::{Progress, StepStatus};
 
 /// Result of [`Fit::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum FitStatus {
     Done,
 }
 
-/// A training in progress. Call [`Self::advance`] until it returns [`Advanced::Done`], then [`Self::finish`]; [`Self::run`] does
+/// A training in progress. Call [`Self::advance`] until it returns [`FitStatus::Done`], then [`Self::finish`]; [`Self::run`] does
 /// both. It stays on the thread that opened it.
 pub struct Fit<'a> {
     observer: &'a dyn Observer,
@@ -136,7 +136,9 @@ impl<'a> Fit<'a> {
 
         let new_teacher = setup.teacher.as_ref().filter(|t| t.is_new);
         let found: Option<Extraction> = new_teacher
-            .map(|teaching| teacher::extract_grid(observer, gpu, &setup.config, &teaching.teacher, &set))
+            .map(|teaching| {
+                teacher::extract_grid(observer, gpu, &setup.config, &teaching.teacher, &set)
+            })
             .transpose()?;
         if let Some(found) = &found {
             // The number of networks decides the batch size.

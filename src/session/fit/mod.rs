@@ -9,7 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use driver::{FitStatus, Fit, FitProgress};
+pub use driver::{Fit, FitProgress, FitStatus};
 
 use super::check::{self, MAX_DOWNSCALE};
 use super::limits::Limits;

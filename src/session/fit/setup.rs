@@ -6,7 +6,7 @@ use super::{FitOptions, teacher};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Budget, Config, ResolvedConfig, SceneHints, key_of};
 use crate::dataset::duplicate_images;
-use crate::dataset::{FileIdentity, Dataset, Frame, Image, OpenOptions};
+use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
 use crate::distillation::Teacher;
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
@@ -317,7 +317,7 @@ fn views_to_train_on(chosen: &Selection, dataset: &Dataset) -> Result<Vec<usize>
         (dataset.train.len(), "the training split")
     };
     match chosen.clone().by_index() {
-        Selection::These(parts) => views::indices(&parts, "--train-views", n, whose),
+        Selection::Indices(parts) => views::indices(&parts, "--train-views", n, whose),
         _ => Ok((0..n).collect()),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Setup;
-use super::evaluate::{NovelViews, mean, affordable_side};
+use super::evaluate::{NovelViews, affordable_side, mean};
 use super::stream::Stream;
 use crate::checkpoint::Source;
 use crate::dataset::{DatasetError, Frame, Image};

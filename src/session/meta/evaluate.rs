@@ -15,8 +15,8 @@ use crate::images::ImageSet;
 use crate::render::{self, Channel, Renderer};
 use crate::run::RunDir;
 use crate::session::check::{self, MAX_DOWNSCALE};
-use crate::session::run_log::{Line, SCHEMA};
 use crate::session::memory::SOFTWARE_SPEED;
+use crate::session::run_log::{Line, SCHEMA};
 use crate::session::views::{self, Selection};
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, open};
 use crate::text::{counted, counted_len};
@@ -156,7 +156,7 @@ fn choose(
         }
         Selection::Number(k) if *k >= n => return Err(all_of_them(k.to_string())),
         Selection::Number(k) => (0..*k).collect(),
-        Selection::These(parts) => views::indices(parts, "--train-views", n, &object.name)?,
+        Selection::Indices(parts) => views::indices(parts, "--train-views", n, &object.name)?,
         Selection::All => return Err(all_of_them("all".to_owned())),
     };
     let others: Vec<usize> = (0..n).filter(|i| !input.contains(i)).collect();
@@ -166,7 +166,7 @@ fn choose(
         usize::MAX
     };
     let unseen = match &options.eval_views {
-        Some(Selection::These(parts)) => {
+        Some(Selection::Indices(parts)) => {
             let list = views::indices(parts, "--eval-views", n, &object.name)?;
             if let Some(i) = list.iter().find(|i| input.contains(i)) {
                 return Err(Error::usage(format!(

@@ -14,8 +14,8 @@ pub use evaluate::{MetaEvalOptions, meta_eval};
 
 use super::check::{self, MAX_DOWNSCALE};
 use super::fit::diverged;
-use super::run_log::{RunLog, SCHEMA, Start};
 use super::limits::Limits;
+use super::run_log::{RunLog, SCHEMA, Start};
 use super::training::{self, Intervals, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;

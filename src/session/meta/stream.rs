@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use rayon::prelude::*;
 
 use crate::config::ResolvedConfig;
-use crate::dataset::{FileIdentity, DatasetError, Frame, Image, Object, load_with_contents};
+use crate::dataset::{DatasetError, FileIdentity, Frame, Image, Object, load_with_contents};
 use crate::gpu::{Gpu, GpuError};
 use crate::images::{GpuCamera, ImageSet, TASKS, near_far};
 use crate::reptile::ObjectOrder;
@@ -15,11 +15,11 @@ use crate::scene_frame::SceneFrame;
 use crate::session::{self, Observer, ObserverExt as _};
 
 /// Most outer steps whose objects are uploaded in advance.
-const AHEAD: u32 = 16;
+const MAX_LOOKAHEAD: u32 = 16;
 /// Further outer steps whose objects are read in advance, if not all objects fit on the device.
 const READ_AHEAD: u32 = 8;
 /// Fewest slots needed: for the current object, the next one, and a held-out one.
-const LEAST_SLOTS: u32 = 3;
+const MIN_SLOTS: u32 = 3;
 
 /// Images of an object, with the fingerprint of their files' bytes.
 type Loaded = Result<(Vec<Image>, String), DatasetError>;
@@ -89,7 +89,7 @@ pub(super) fn slots(config: &ResolvedConfig, objects: &[Object]) -> (u32, u64) {
         .map_or(0, |m| u64::from(m.resident_mib) << 20);
     let all = u32::try_from(objects.len()).unwrap_or(u32::MAX) + 1;
     let n = u32::try_from(room / bytes).unwrap_or(u32::MAX);
-    (n.min(all).max(LEAST_SLOTS), bytes)
+    (n.min(all).max(MIN_SLOTS), bytes)
 }
 
 impl<'a> Stream<'a> {
@@ -156,7 +156,7 @@ impl<'a> Stream<'a> {
 
     /// Number of outer steps that may be submitted at once.
     pub(super) fn ahead(&self) -> u32 {
-        AHEAD.min(self.slots.len() as u32 - LEAST_SLOTS + 1)
+        MAX_LOOKAHEAD.min(self.slots.len() as u32 - MIN_SLOTS + 1)
     }
 
     /// Read and upload all objects if they all fit; `progress` is called once per object. Blocks.

@@ -108,7 +108,7 @@ pub enum RenderBackground {
     /// Transparent: images have an alpha channel.
     Transparent,
     /// A colour.
-    Behind(Background),
+    Color(Background),
 }
 
 impl RenderBackground {
@@ -116,7 +116,7 @@ impl RenderBackground {
     fn color(self) -> Option<[f32; 3]> {
         match self {
             Self::Transparent => None,
-            Self::Behind(background) => Some(background.color()),
+            Self::Color(background) => Some(background.color()),
         }
     }
 }
@@ -129,7 +129,7 @@ impl FromStr for RenderBackground {
             return Ok(Self::Transparent);
         }
         text.parse()
-            .map(Self::Behind)
+            .map(Self::Color)
             .map_err(|e| format!("{e}, or transparent"))
     }
 }
@@ -185,7 +185,7 @@ impl<'a> Rendering<'a> {
         plan::check_options(options, target)?;
         let path = PathFile::read(observer, options)?;
         let background = match options.background {
-            Some(RenderBackground::Behind(color)) => open::one_background(Some(color))?,
+            Some(RenderBackground::Color(color)) => open::one_background(Some(color))?,
             Some(RenderBackground::Transparent) | None => None,
         };
         Ok(Self {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{RenderBackground, DepthEncoding, RenderOptions, View};
+use super::{DepthEncoding, RenderBackground, RenderOptions, View};
 use crate::render::Channel;
 use crate::session::sink::{DepthFormat, Sink, Target};
 use crate::session::{Error, Observer, Result, check};

@@ -138,7 +138,12 @@ impl Sink {
     }
 
     /// Write frame number `index`.
-    pub(crate) fn add(&mut self, index: usize, frame: &RenderedFrame, look: &PixelOptions) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        index: usize,
+        frame: &RenderedFrame,
+        look: &PixelOptions,
+    ) -> Result<()> {
         let background = look.background.unwrap_or_default();
         let rgb = || frame.pixels(self.channel, background, look.depth_range);
         let path = match &mut self.files {

@@ -26,7 +26,12 @@ pub(super) fn extension(channel: Channel, look: &PixelOptions) -> &'static str {
 }
 
 /// Write an image of `channel`. Return the number of depths that were clipped to the 16-bit range.
-pub(super) fn save(path: &Path, channel: Channel, frame: &RenderedFrame, look: &PixelOptions) -> Result<usize> {
+pub(super) fn save(
+    path: &Path,
+    channel: Channel,
+    frame: &RenderedFrame,
+    look: &PixelOptions,
+) -> Result<usize> {
     let size = [frame.width, frame.height];
     match (channel, look.depth) {
         (Channel::Rgb, _) if look.linear => {

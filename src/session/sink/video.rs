@@ -11,7 +11,7 @@ use super::{Error, Observer, Result, cannot_write, part_of};
 use crate::render::RenderedFrame;
 
 /// Number of bytes to keep of the end of ffmpeg's error output.
-const LAST_WORDS: usize = 4096;
+const STDERR_TAIL: usize = 4096;
 
 /// A video that is being written to a temporary file beside its final path.
 pub(super) struct Video {
@@ -20,7 +20,7 @@ pub(super) struct Video {
     _incomplete: Box<dyn Any>,
     size: [u32; 2],
     ffmpeg: Option<Child>,
-    last_words: Option<JoinHandle<Vec<u8>>>,
+    stderr_tail: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Drop for Video {
@@ -41,7 +41,7 @@ fn read_end(mut stderr: ChildStderr) -> Vec<u8> {
             break;
         }
         kept.extend_from_slice(&chunk[..n]);
-        let surplus = kept.len().saturating_sub(LAST_WORDS);
+        let surplus = kept.len().saturating_sub(STDERR_TAIL);
         kept.drain(..surplus);
     }
     kept
@@ -98,7 +98,7 @@ impl Video {
                 cannot_write(path, format!("ffmpeg cannot be started: {e}"))
             }
         })?;
-        let last_words = ffmpeg
+        let stderr_tail = ffmpeg
             .stderr
             .take()
             .map(|stderr| std::thread::spawn(|| read_end(stderr)));
@@ -108,7 +108,7 @@ impl Video {
             part,
             size,
             ffmpeg: Some(ffmpeg),
-            last_words,
+            stderr_tail,
         })
     }
 
@@ -135,7 +135,7 @@ impl Video {
         };
         drop(ffmpeg.stdin.take());
         let status = ffmpeg.wait();
-        let words = self.last_words.take().and_then(|w| w.join().ok());
+        let words = self.stderr_tail.take().and_then(|w| w.join().ok());
         match status {
             Ok(status) if status.success() => Ok(()),
             status => {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::super::protocol::{OpenChoice, Command, Event, ExportJob, Opened, EventSender, TrainingMode};
+use super::super::protocol::{
+    Command, Event, EventSender, ExportJob, OpenChoice, Opened, TrainingMode,
+};
 use super::super::{FrameScheduler, NextWork};
 use super::export_job;
 use super::progressive_render::ProgressiveRender;
@@ -23,11 +25,11 @@ const SHARE: f64 = 0.75;
 /// Time between polls for commands while idle.
 pub(super) const IDLE: Duration = Duration::from_millis(50);
 /// Time between polls of the device while it is busy.
-pub(super) const NAP: Duration = Duration::from_micros(300);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_micros(300);
 /// Time between counts of occupied cells.
-const CENSUS: Duration = Duration::from_secs(2);
+const COUNT_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest wait for the window to paint a rendered view.
-const PAINTING: Duration = Duration::from_millis(80);
+const MAX_PAINT_WAIT: Duration = Duration::from_millis(80);
 /// What to open.
 #[derive(Debug, Clone)]
 pub(super) enum OpenRequest {
@@ -36,7 +38,7 @@ pub(super) enum OpenRequest {
     /// A training.
     Train(Box<FitOptions>),
     /// An interrupted training: options to resume it, and options to restart it if no checkpoint was saved.
-    Again(Box<[FitOptions; 2]>),
+    Resume(Box<[FitOptions; 2]>),
     /// The built-in scene, with a method if one is chosen.
     Demo(Option<String>),
 }
@@ -57,7 +59,7 @@ pub(super) struct Requests {
 
 /// Channels to and from the window, the device, and the renderer of the window's views.
 pub(super) struct EngineContext {
-    pub(super) outbox: EventSender,
+    pub(super) events: EventSender,
     /// Receives the messages that the window shows, and detects Ctrl-C.
     pub(super) terminal: Box<dyn Observer + Send>,
     pub(super) options: GpuOptions,
@@ -74,7 +76,7 @@ pub(super) struct EngineContext {
     pub(super) renderer: RefCell<Option<Renderer>>,
     /// How to reopen what is open, on another device.
     pub(super) again: RefCell<Option<OpenRequest>>,
-    pub(super) census: RefCell<OccupancyCounter>,
+    pub(super) occupancy_counter: RefCell<OccupancyCounter>,
     /// When a view was sent that the window has not painted yet.
     pub(super) unpainted: Cell<Option<Instant>>,
     /// Since when work other than the window's views has used the device.
@@ -91,12 +93,12 @@ pub(super) struct OccupancyCounter {
 impl EngineContext {
     pub(super) fn new(
         commands: Receiver<Command>,
-        outbox: EventSender,
+        events: EventSender,
         (options, command): (GpuOptions, String),
         terminal: Box<dyn Observer + Send>,
     ) -> Self {
         Self {
-            outbox,
+            events,
             terminal,
             options,
             command,
@@ -104,7 +106,7 @@ impl EngineContext {
             requests: RefCell::new(Requests {
                 picture: ProgressiveRender::default(),
                 scheduler: scheduler_of(SHARE, AdapterClass::Software),
-                training: TrainingMode::Go,
+                training: TrainingMode::Run,
                 save: false,
                 stop: false,
                 cancel: false,
@@ -117,7 +119,7 @@ impl EngineContext {
             switches: Cell::new(false),
             renderer: RefCell::default(),
             again: RefCell::default(),
-            census: RefCell::new(OccupancyCounter {
+            occupancy_counter: RefCell::new(OccupancyCounter {
                 ticket: None,
                 next: Instant::now(),
             }),
@@ -145,11 +147,11 @@ impl EngineContext {
         requests.scheduler = scheduler_of(share, gpu.class());
         drop(requests);
         *self.gpu.borrow_mut() = Some(Arc::clone(&gpu));
-        self.outbox.send(Event::Device(Arc::clone(&gpu)));
+        self.events.send(Event::Device(Arc::clone(&gpu)));
         let all = list_adapters(&options);
         let used = all.iter().position(|a| a.default);
         let names = all.into_iter().map(|a| a.name).collect();
-        self.outbox.send(Event::Devices(names, used));
+        self.events.send(Event::Devices(names, used));
         Ok(gpu)
     }
 
@@ -205,7 +207,7 @@ impl EngineContext {
     pub(super) fn fail(&self, error: &Error) {
         let message = error.full_message();
         self.report_on_terminal(&message);
-        self.outbox.send(Event::Failed(message));
+        self.events.send(Event::Failed(message));
     }
 
     /// Report an error on the terminal only.
@@ -224,21 +226,21 @@ impl EngineContext {
         renderer.set_budget(longest_submission(renderer.gpu().class()));
         *self.renderer.borrow_mut() = Some(renderer);
         *self.again.borrow_mut() = Some(again);
-        self.census.borrow_mut().ticket = None;
+        self.occupancy_counter.borrow_mut().ticket = None;
         let mut requests = self.requests.borrow_mut();
         requests.picture.clear();
-        (requests.training, requests.save, requests.stop) = (TrainingMode::Go, false, false);
+        (requests.training, requests.save, requests.stop) = (TrainingMode::Run, false, false);
         requests.exports.clear();
         requests.cancel = false;
         drop(requests);
-        self.outbox.send(Event::Opened(Box::new(opened)));
+        self.events.send(Event::Opened(Box::new(opened)));
     }
 
     /// Close what is open, and return how to reopen it.
     pub(super) fn close(&self) -> Option<OpenRequest> {
         *self.renderer.borrow_mut() = None;
         self.requests.borrow_mut().picture.clear();
-        self.outbox.send(Event::Closed);
+        self.events.send(Event::Closed);
         self.again.borrow_mut().take()
     }
 
@@ -265,24 +267,24 @@ impl EngineContext {
         };
         let gpu = Arc::clone(renderer.gpu());
         let started = Instant::now();
-        let shot = requests
+        let view = requests
             .picture
             .advance(&gpu, renderer, &mut requests.scheduler)?;
         let moving = requests.picture.is_moving();
         let seconds = started.elapsed().as_secs_f64();
         requests.scheduler.rendered(seconds, waits, moving);
-        if let Some(shot) = shot {
+        if let Some(view) = view {
             self.unpainted.set(Some(Instant::now()));
-            self.outbox.send(Event::RenderedView(Box::new(shot)));
+            self.events.send(Event::RenderedView(Box::new(view)));
         }
         // While something moves, painting takes priority over other work.
         while moving
             && self
                 .unpainted
                 .get()
-                .is_some_and(|at| at.elapsed() < PAINTING)
+                .is_some_and(|at| at.elapsed() < MAX_PAINT_WAIT)
         {
-            self.handle_commands(requests, NAP);
+            self.handle_commands(requests, POLL_INTERVAL);
         }
         Ok(())
     }
@@ -321,18 +323,23 @@ impl EngineContext {
 
     /// Report the occupied fraction of the occupancy grid from time to time.
     pub(super) fn count_occupied(&self) -> Result<(), GpuError> {
-        let mut census = self.census.borrow_mut();
-        if let Some(bytes) = census.ticket.as_ref().map(ReadBack::poll).transpose()? {
+        let mut occupancy_counter = self.occupancy_counter.borrow_mut();
+        if let Some(bytes) = occupancy_counter
+            .ticket
+            .as_ref()
+            .map(ReadBack::poll)
+            .transpose()?
+        {
             if let Some(bytes) = bytes {
                 let ones: u64 = bytes.iter().map(|b| u64::from(b.count_ones())).sum();
                 let share = ones as f64 / (8.0 * bytes.len().max(1) as f64);
-                self.outbox.send(Event::Occupied(share));
-                census.ticket = None;
+                self.events.send(Event::Occupied(share));
+                occupancy_counter.ticket = None;
             }
-        } else if census.next <= Instant::now() {
-            census.next = Instant::now() + CENSUS;
+        } else if occupancy_counter.next <= Instant::now() {
+            occupancy_counter.next = Instant::now() + COUNT_INTERVAL;
             let renderer = self.renderer.borrow();
-            census.ticket = renderer.as_ref().and_then(Renderer::read_occupancy);
+            occupancy_counter.ticket = renderer.as_ref().and_then(Renderer::read_occupancy);
         }
         Ok(())
     }
@@ -346,7 +353,7 @@ impl EngineContext {
         self.requests.borrow_mut().cancel = false;
         let outcome = export_job::run(self, renderer, *export);
         renderer.set_crop(None);
-        self.outbox.send(Event::Done);
+        self.events.send(Event::Done);
         match outcome {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {

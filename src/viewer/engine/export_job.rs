@@ -31,7 +31,7 @@ pub(super) fn run(
             let options = RenderOptions {
                 channels: vec![channel],
                 samples: per_side,
-                background: Some(RenderBackground::Behind(Background::Fixed(background))),
+                background: Some(RenderBackground::Color(Background::Fixed(background))),
                 ..RenderOptions::new(PathBuf::new(), to)
             };
             render_draft(observer, renderer, &options, &path)

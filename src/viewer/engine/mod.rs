@@ -15,7 +15,7 @@ use context::{EngineContext, IDLE, OpenRequest, is_run};
 use show::show_run;
 use training::train;
 
-use super::protocol::{OpenChoice, Command, EventSender};
+use super::protocol::{Command, EventSender, OpenChoice};
 use crate::config::ConfigOptions;
 use crate::session::{
     Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent, WindowOptions,
@@ -28,11 +28,11 @@ const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 /// Open `content` of the options, then serve the window until it closes.
 pub(super) fn run(
     commands: Receiver<Command>,
-    outbox: EventSender,
+    events: EventSender,
     options: WindowOptions,
     terminal: Box<dyn Observer + Send>,
 ) -> Result<()> {
-    let engine = &EngineContext::new(commands, outbox, (options.gpu, options.command), terminal);
+    let engine = &EngineContext::new(commands, events, (options.gpu, options.command), terminal);
     let mut next = options.content.map(|content| match content {
         WindowContent::Path(path) => OpenRequest::Path(OpenChoice { path, method: None }),
         WindowContent::Fit(options) => OpenRequest::Train(options),
@@ -112,7 +112,7 @@ fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
     };
     match what {
         OpenRequest::Train(options) => train(engine, &options),
-        OpenRequest::Again(both) => {
+        OpenRequest::Resume(both) => {
             let [resumed, anew] = &*both;
             let is_saved = resumed.resume.as_deref().is_some_and(is_run);
             train(engine, if is_saved { resumed } else { anew })

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 impl Observer for EngineContext {
     fn message(&self, level: Level, text: &str) -> Result<()> {
         match level {
-            Level::Note | Level::Result => self.outbox.send(Event::Note(text.to_owned())),
-            Level::Warning => self.outbox.send(Event::Note(format!("warning: {text}"))),
+            Level::Note | Level::Result => self.events.send(Event::Note(text.to_owned())),
+            Level::Warning => self.events.send(Event::Note(format!("warning: {text}"))),
             Level::Detail | Level::Task | Level::Error => {}
         }
         self.terminal.message(level, text)
@@ -30,10 +30,10 @@ impl Observer for EngineContext {
         let on_terminal = self.terminal.task(what, scale);
         let of = match scale {
             Scale::Count(n) | Scale::Rays(n) => Some(n.max(1)),
-            Scale::Live(_) | Scale::Unknown => None,
+            Scale::Fraction(_) | Scale::Unknown => None,
         };
         let share = of.map(|_| 0.0);
-        self.outbox.send(Event::Doing(what.to_owned(), share));
+        self.events.send(Event::Doing(what.to_owned(), share));
         match of {
             None => on_terminal,
             Some(of) => Box::new(ShownTask {
@@ -42,7 +42,7 @@ impl Observer for EngineContext {
                 counts: matches!(scale, Scale::Count(_)),
                 done: AtomicU64::new(0),
                 of,
-                outbox: self.outbox.clone(),
+                events: self.events.clone(),
             }),
         }
     }
@@ -72,7 +72,7 @@ pub(super) struct ShownTask {
     counts: bool,
     done: AtomicU64,
     pub(super) of: u64,
-    outbox: EventSender,
+    events: EventSender,
 }
 
 impl ShownTask {
@@ -87,7 +87,7 @@ impl ShownTask {
             what.clone()
         };
         let share = done as f32 / self.of as f32;
-        self.outbox.send(Event::Doing(text, Some(share)));
+        self.events.send(Event::Doing(text, Some(share)));
     }
 }
 
@@ -117,6 +117,6 @@ impl Task for ShownTask {
 
 impl Drop for ShownTask {
     fn drop(&mut self) {
-        self.outbox.send(Event::Done);
+        self.events.send(Event::Done);
     }
 }

@@ -11,7 +11,7 @@ use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 /// Longest turn for a view that is being refined.
 const SLICE: Duration = Duration::from_millis(20);
 /// Time between polls of the device.
-const NAP: Duration = Duration::from_micros(300);
+const POLL_INTERVAL: Duration = Duration::from_micros(300);
 
 /// A view that is being rendered.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl ProgressiveRender {
             let (near_far, shading) = (looking.near_far, &looking.shading);
             let mut job = renderer.begin_picture(&camera, near_far, shading)?;
             if looking.moving {
-                job.hurry();
+                job.submit_whole_tiles();
             }
             self.stale = false;
             self.pending = Some(PendingFrame {
@@ -128,12 +128,12 @@ impl ProgressiveRender {
             if !pending.looking.moving && started.elapsed() > SLICE {
                 break None;
             }
-            std::thread::sleep(NAP);
+            std::thread::sleep(POLL_INTERVAL);
             gpu.poll_once()?;
         };
         // Wait for the device here, so that the next work does not have to wait for this view.
         while rendered.is_none() && !renderer.is_idle()? {
-            std::thread::sleep(NAP);
+            std::thread::sleep(POLL_INTERVAL);
         }
         pending.seconds += started.elapsed().as_secs_f64();
         let Some(Rendered::Picture(picture)) = rendered else {

@@ -8,7 +8,7 @@ use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
-use crate::render::{Renderer, RenderMode};
+use crate::render::{RenderMode, Renderer};
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
 use crate::session::open::{self, OpenRun};
@@ -34,7 +34,11 @@ pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
         path: path.to_owned(),
         method: None,
     };
-    engine.open(opened, renderer.sharing_parameters()?, OpenRequest::Path(choice));
+    engine.open(
+        opened,
+        renderer.sharing_parameters()?,
+        OpenRequest::Path(choice),
+    );
     while !engine.is_over() {
         engine.run_export(&mut renderer);
         engine.show()?;
@@ -50,14 +54,14 @@ pub(super) fn opened(
     renderer: &Renderer,
     bytes: Option<u64>,
 ) -> Result<Opened> {
-    let mut places = Vec::new();
+    let mut viewpoints = Vec::new();
     if let Some(dataset) = dataset {
         let frames = dataset
             .train
             .iter()
             .chain(&dataset.val)
             .chain(&dataset.test);
-        places.extend(frames.map(|frame| Viewpoint {
+        viewpoints.extend(frames.map(|frame| Viewpoint {
             name: frame.name.clone(),
             camera: frame.camera.downscaled(dataset.downscale),
             near_far: frame.near_far,
@@ -67,8 +71,8 @@ pub(super) fn opened(
     let scene_frame = SceneFrame::of(config);
     let bounds = SceneBox::of(config).bounds();
     let bounds = bounds.map(|corner| scene_frame.world_point(corner));
-    if places.is_empty() {
-        places.push(Viewpoint {
+    if viewpoints.is_empty() {
+        viewpoints.push(Viewpoint {
             name: "the scene's box".to_owned(),
             camera: outside(&bounds),
             near_far: None,
@@ -90,7 +94,7 @@ pub(super) fn opened(
         title: path.display().to_string(),
         path: path.to_owned(),
         method: config.method.clone(),
-        places,
+        viewpoints,
         n_train: dataset.map_or(0, |d| d.train.len()),
         downscale: dataset.map_or(1, |d| d.downscale),
         linear: config.scene.linear,

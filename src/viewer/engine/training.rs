@@ -1,12 +1,12 @@
 //! Training under the window's control.
 
-use super::super::protocol::{OpenChoice, Event, TrainingMode};
-use super::super::{TrainerReport, NextWork, Progress};
-use super::context::{EngineContext, IDLE, NAP, OpenRequest, longest_submission};
+use super::super::protocol::{Event, OpenChoice, TrainingMode};
+use super::super::{NextWork, Progress, TrainerReport};
+use super::context::{EngineContext, IDLE, OpenRequest, POLL_INTERVAL, longest_submission};
 use super::show::opened;
 use crate::session::Observer as _;
 use crate::session::fit::diverged;
-use crate::session::{FitStatus, Fit, FitOptions, FitProgress, Result, evaluate};
+use crate::session::{Fit, FitOptions, FitProgress, FitStatus, Result, evaluate};
 use std::time::{Duration, Instant};
 
 /// Seconds between progress reports.
@@ -35,11 +35,11 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         )?;
         (opened, renderer)
     };
-    let again = OpenRequest::Again(Box::new(fit.options_again()));
+    let again = OpenRequest::Resume(Box::new(fit.options_again()));
     engine.open(opened, renderer, again);
     fit.set_budget(longest_submission(fit.gpu().class()));
     let mut over = false;
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let mut was_paused = false;
     while !over && !engine.is_over() {
         let (training, save, stop) = {
@@ -96,10 +96,10 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                 // Submit one batch at a time, so that a view waits for at most one.
                 let waits = wants || engine.requests.borrow().picture.is_moving();
                 while waits && !fit.is_idle()? {
-                    std::thread::sleep(NAP);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
                 if outcome == FitStatus::Busy {
-                    std::thread::sleep(NAP);
+                    std::thread::sleep(POLL_INTERVAL);
                 }
                 let mut requests = engine.requests.borrow_mut();
                 requests.picture.mark_stale();
@@ -107,21 +107,21 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                     .scheduler
                     .trained(started.elapsed().as_secs_f64(), wants);
             }
-            NextWork::Nobody => {}
+            NextWork::Idle => {}
         }
         engine.count_occupied()?;
-        if told.elapsed().as_secs_f64() > REPORT || !trains {
-            told = Instant::now();
-            engine.outbox.send(Event::Progress(report(fit, !trains)));
+        if reported.elapsed().as_secs_f64() > REPORT || !trains {
+            reported = Instant::now();
+            engine.events.send(Event::Progress(report(fit, !trains)));
         }
-        engine.receive_commands(if turn == NextWork::Nobody {
+        engine.receive_commands(if turn == NextWork::Idle {
             IDLE
         } else {
             Duration::ZERO
         });
     }
-    engine.outbox.send(Event::Progress(report(fit, true)));
-    engine.outbox.send(Event::Ending);
+    engine.events.send(Event::Progress(report(fit, true)));
+    engine.events.send(Event::Ending);
     engine.requests.borrow_mut().cancel = false;
     let text = if over {
         match fit.finish() {
@@ -147,8 +147,8 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
         }
     };
-    engine.outbox.send(Event::Progress(report(fit, true)));
-    engine.outbox.send(Event::Ended(text));
+    engine.events.send(Event::Progress(report(fit, true)));
+    engine.events.send(Event::Ended(text));
     // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
     if !engine.is_over() {
         *engine.again.borrow_mut() = Some(OpenRequest::Path(OpenChoice { path, method: None }));

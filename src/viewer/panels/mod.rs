@@ -71,7 +71,7 @@ fn keys(state: &mut State, context: &egui::Context) {
         path::add(state);
     }
     if pressed(Key::L) {
-        state.flight.toggle();
+        state.path_editor.toggle();
     }
     if pressed(Key::F12) {
         state.screenshot(now);
@@ -79,10 +79,10 @@ fn keys(state: &mut State, context: &egui::Context) {
     if command(Key::S) {
         state.send(Command::Save);
     }
-    if command(Key::E) && !state.flight.draft.keys().is_empty() {
+    if command(Key::E) && !state.path_editor.draft.keys().is_empty() {
         state.save_path();
     }
-    let renders = !state.flight.draft.keys().is_empty() && state.doing.is_none();
+    let renders = !state.path_editor.draft.keys().is_empty() && state.doing.is_none();
     if command(Key::R) && renders {
         state.render_path();
     }
@@ -121,7 +121,11 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
             ui.label(format!(
                 "{} · {} cameras",
                 opened.method,
-                opened.places.iter().filter(|p| p.frame.is_some()).count()
+                opened
+                    .viewpoints
+                    .iter()
+                    .filter(|p| p.frame.is_some())
+                    .count()
             ));
             ui.label(figures(state));
         }

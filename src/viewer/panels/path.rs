@@ -20,7 +20,7 @@ pub(super) fn add(state: &mut State) {
     if state.opened.is_some()
         && let Some(camera) = canvas::standing(state)
     {
-        state.flight.add(&camera);
+        state.path_editor.add(&camera);
     }
 }
 
@@ -32,13 +32,13 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             add(state);
         }
         ui.add(
-            DragValue::new(&mut state.flight.gap)
+            DragValue::new(&mut state.path_editor.gap)
                 .range(0.01..=600.0)
                 .speed(0.05)
                 .suffix(" s"),
         )
         .on_hover_text("time after the previous key frame");
-        let chosen = state.flight.selected.is_some();
+        let chosen = state.path_editor.selected.is_some();
         ui.add_enabled_ui(chosen, |ui| {
             if ui
                 .button("Move here")
@@ -46,14 +46,14 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
                 .clicked()
                 && let Some(camera) = &camera
             {
-                state.flight.put(camera);
+                state.path_editor.put(camera);
             }
             if ui
                 .button("Delete")
                 .on_hover_text("remove the selected key frame")
                 .clicked()
             {
-                state.flight.remove();
+                state.path_editor.remove();
             }
         });
     });
@@ -61,7 +61,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
     let mut retimed = None;
     let size = state.canvas.pixels.map(|n| n.max(1));
     let frames: Vec<f64> = state
-        .flight
+        .path_editor
         .draft
         .keys()
         .iter()
@@ -69,7 +69,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
         .collect();
     egui::Grid::new("key frames").show(ui, |ui| {
         for (index, time) in frames.iter().enumerate() {
-            let is_selected = state.flight.selected == Some(index);
+            let is_selected = state.path_editor.selected == Some(index);
             if ui
                 .selectable_label(is_selected, format!("key frame {index}"))
                 .clicked()
@@ -77,7 +77,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
                 seen = Some(index);
             }
             // Key frames are sorted by time once the edit ends.
-            let edited = state.flight.edited.filter(|(i, _)| *i == index);
+            let edited = state.path_editor.edited.filter(|(i, _)| *i == index);
             let mut time = edited.map_or(*time, |(_, time)| time);
             let edit = DragValue::new(&mut time)
                 .range(0.0..=86_400.0)
@@ -85,7 +85,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
                 .suffix(" s");
             let response = ui.add(edit);
             if response.changed() {
-                state.flight.edited = Some((index, time));
+                state.path_editor.edited = Some((index, time));
             }
             let is_over = response.drag_stopped() || response.lost_focus();
             if is_over && let Some((_, time)) = edited {
@@ -95,16 +95,16 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
         }
     });
     if let Some((index, time)) = retimed {
-        state.flight.edited = None;
-        state.flight.selected = Some(state.flight.draft.retime(index, time));
-        state.flight.is_changed = true;
+        state.path_editor.edited = None;
+        state.path_editor.selected = Some(state.path_editor.draft.retime(index, time));
+        state.path_editor.is_changed = true;
     }
     if let Some(index) = seen {
-        state.flight.selected = Some(index);
-        state.flight.plays = false;
-        let key = state.flight.draft.keys().get(index).copied();
+        state.path_editor.selected = Some(index);
+        state.path_editor.plays = false;
+        let key = state.path_editor.draft.keys().get(index).copied();
         if let Some(key) = key {
-            state.flight.time = key.time() - frames[0];
+            state.path_editor.time = key.time() - frames[0];
             state.stand_at(&key.camera(size), now);
         }
     }
@@ -113,25 +113,29 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
 }
 
 fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
-    let lasts = state.flight.draft.duration();
-    ui.add_enabled_ui(state.flight.draft.keys().len() > 1, |ui| {
+    let lasts = state.path_editor.draft.duration();
+    ui.add_enabled_ui(state.path_editor.draft.keys().len() > 1, |ui| {
         ui.horizontal(|ui| {
-            let label = if state.flight.plays { "Stop" } else { "Play" };
+            let label = if state.path_editor.plays {
+                "Stop"
+            } else {
+                "Play"
+            };
             if ui.button(label).on_hover_text("L").clicked() {
-                state.flight.toggle();
+                state.path_editor.toggle();
             }
-            let mut time = state.flight.time.min(lasts);
+            let mut time = state.path_editor.time.min(lasts);
             let slider = egui::Slider::new(&mut time, 0.0..=lasts.max(1e-3)).suffix(" s");
             if ui.add(slider).changed() {
-                state.flight.time = time;
-                state.flight.plays = false;
-                let camera = state.flight.path().map(|p| p.at(time, size));
+                state.path_editor.time = time;
+                state.path_editor.plays = false;
+                let camera = state.path_editor.path().map(|p| p.at(time, size));
                 if let Some(camera) = camera {
                     state.stand_at(&camera, now);
                 }
             }
         });
-        let draft = &mut state.flight.draft;
+        let draft = &mut state.path_editor.draft;
         let mut is_changed = false;
         ui.horizontal(|ui| {
             is_changed |= ui.checkbox(&mut draft.looped, "loop").changed();
@@ -145,16 +149,16 @@ fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
             }
             ui.label("px");
         });
-        state.flight.is_changed |= is_changed;
+        state.path_editor.is_changed |= is_changed;
     });
 }
 
 fn files(state: &mut State, ui: &mut Ui) {
     ui.horizontal(|ui| {
-        let edit = egui::TextEdit::singleline(&mut state.flight.file).desired_width(130.0);
+        let edit = egui::TextEdit::singleline(&mut state.path_editor.file).desired_width(130.0);
         ui.add(edit).on_hover_text("file for kiln render --path");
-        let has_keys = !state.flight.draft.keys().is_empty();
-        let is_changed = state.flight.is_changed || state.flight.draft.crop != state.crop;
+        let has_keys = !state.path_editor.draft.keys().is_empty();
+        let is_changed = state.path_editor.is_changed || state.path_editor.draft.crop != state.crop;
         let label = if is_changed {
             "Save path*"
         } else {
@@ -164,15 +168,15 @@ fn files(state: &mut State, ui: &mut Ui) {
             state.save_path();
         }
         if ui.button("Load").clicked() {
-            let file = state.flight.file.trim().to_owned();
+            let file = state.path_editor.file.trim().to_owned();
             state.load_path(file.as_ref());
         }
     });
     ui.horizontal(|ui| {
-        let edit = egui::TextEdit::singleline(&mut state.flight.to).desired_width(130.0);
+        let edit = egui::TextEdit::singleline(&mut state.path_editor.to).desired_width(130.0);
         ui.add(edit)
             .on_hover_text("a folder, or a .gif or .mp4 (which needs ffmpeg)");
-        let can = !state.flight.draft.keys().is_empty() && state.doing.is_none();
+        let can = !state.path_editor.draft.keys().is_empty() && state.doing.is_none();
         if ui
             .add_enabled(can, egui::Button::new("Render path"))
             .clicked()
@@ -181,7 +185,7 @@ fn files(state: &mut State, ui: &mut Ui) {
         }
     });
     ui.horizontal(|ui| {
-        let flight = &mut state.flight;
+        let flight = &mut state.path_editor;
         let name = |channel: Channel| CHANNELS.iter().find(|c| c.0 == channel).map_or("", |c| c.1);
         egui::ComboBox::from_id_salt("channel")
             .selected_text(name(flight.channel))

@@ -11,8 +11,8 @@ use crate::viewer::state::Curve;
 pub(super) fn toggle(state: &mut State) {
     if state.is_training() {
         let next = match state.training {
-            TrainingMode::Go => TrainingMode::Pause,
-            TrainingMode::Pause | TrainingMode::Step => TrainingMode::Go,
+            TrainingMode::Run => TrainingMode::Pause,
+            TrainingMode::Pause | TrainingMode::Step => TrainingMode::Run,
         };
         state.training = next;
         state.send(Command::Train(next));
@@ -29,7 +29,7 @@ pub(super) fn step(state: &mut State) {
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     ui.horizontal(|ui| {
-        let running = state.training == TrainingMode::Go;
+        let running = state.training == TrainingMode::Run;
         let enabled = state.is_training();
         ui.add_enabled_ui(enabled, |ui| {
             let label = if running { "Pause" } else { "Resume" };

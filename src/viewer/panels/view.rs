@@ -89,7 +89,7 @@ fn choose(state: &mut State, show: RenderMode) {
 
 /// Go to the next or the previous camera of the dataset.
 fn next_camera(state: &mut State, forward: bool) {
-    let n = state.opened.as_ref().map_or(0, |o| o.places.len());
+    let n = state.opened.as_ref().map_or(0, |o| o.viewpoints.len());
     if n > 0 {
         let now = state.last_camera.min(n - 1);
         state.go_to((now + if forward { 1 } else { n - 1 }) % n);
@@ -152,12 +152,12 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             }
         });
     }
-    if let Some((_, _, shot)) = state.picture() {
-        let [w, h] = shot.size;
+    if let Some((_, _, view)) = state.picture() {
+        let [w, h] = view.size;
         let latency = state.latency.map_or(String::new(), |s| {
             format!(", shown after {:.0} ms", s * 1e3)
         });
-        ui.label(format!("{w}×{h} in {:.0} ms{latency}", shot.seconds * 1e3));
+        ui.label(format!("{w}×{h} in {:.0} ms{latency}", view.seconds * 1e3));
     }
     ui.horizontal(|ui| {
         ui.checkbox(&mut state.show_cameras, "cameras");
@@ -178,10 +178,10 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
         };
         let name = state
             .at_camera
-            .and_then(|i| opened.places.get(i))
+            .and_then(|i| opened.viewpoints.get(i))
             .map_or("free", |p| p.name.as_str())
             .to_owned();
-        let names: Vec<String> = opened.places.iter().map(|p| p.name.clone()).collect();
+        let names: Vec<String> = opened.viewpoints.iter().map(|p| p.name.clone()).collect();
         let mut chosen = None;
         egui::ComboBox::from_id_salt("camera")
             .selected_text(name)

@@ -1,13 +1,13 @@
 //! Images in the window: views that are requested and shown, photographs and thumbnails.
 
-use super::super::photo_loader::{LoadedPhoto, PhotoRequest};
 use super::super::frame_scheduler::STILL;
+use super::super::photo_loader::{LoadedPhoto, PhotoRequest};
 use super::super::protocol::{Command, ExportJob, Photo, RenderedView, ViewRequest, Viewpoint};
 use super::{Compare, MAX_LATENCIES, State, WHITE};
 use crate::camera_path::MAX_SIDE;
 use crate::config::Background;
 use crate::eval;
-use crate::render::{Shading, RenderMode};
+use crate::render::{RenderMode, Shading};
 use std::collections::HashMap;
 
 /// Photographs as egui textures.
@@ -45,7 +45,7 @@ impl State {
         let compares = self.compares();
         let photo = self.photo.as_ref().filter(|photo| {
             let size = [photo.image.width, photo.image.height];
-            self.at_camera == Some(photo.place) && size == [camera.width, camera.height]
+            self.at_camera == Some(photo.viewpoint) && size == [camera.width, camera.height]
         });
         Some(ViewRequest {
             camera,
@@ -115,10 +115,10 @@ impl State {
         let Some(opened) = &self.opened else {
             return;
         };
-        let wanted = |index: usize, place: &Viewpoint, downscale| {
-            place.frame.as_ref().map(|frame| PhotoRequest {
-                album: self.album,
-                place: index,
+        let wanted = |index: usize, viewpoint: &Viewpoint, downscale| {
+            viewpoint.frame.as_ref().map(|frame| PhotoRequest {
+                dataset_id: self.dataset_id,
+                viewpoint: index,
                 path: frame.image_path.clone(),
                 orientation: frame.orientation,
                 downscale,
@@ -128,13 +128,13 @@ impl State {
             self.requested_photo = self.at_camera;
             let here = self
                 .at_camera
-                .and_then(|i| opened.places.get(i).map(|p| (i, p)));
+                .and_then(|i| opened.viewpoints.get(i).map(|p| (i, p)));
             let one = here.and_then(|(i, p)| wanted(i, p, Some(opened.downscale)));
             self.wanted.extend(one);
         }
         if self.show_cameras && !self.requested_thumbnails {
             self.requested_thumbnails = true;
-            let all = opened.places.iter().enumerate();
+            let all = opened.viewpoints.iter().enumerate();
             let all: Vec<PhotoRequest> = all.filter_map(|(i, p)| wanted(i, p, None)).collect();
             self.wanted.extend(all);
         }
@@ -145,13 +145,13 @@ impl State {
     }
 
     /// Store a photograph that was read, if it belongs to the open dataset.
-    pub fn add_photo(&mut self, print: LoadedPhoto) {
-        if print.album != self.album {
+    pub fn add_photo(&mut self, loaded: LoadedPhoto) {
+        if loaded.dataset_id != self.dataset_id {
             return;
         }
-        match print.photo {
-            Ok(photo) if print.is_thumbnail => {
-                self.thumbnails.insert(print.place, photo);
+        match loaded.photo {
+            Ok(photo) if loaded.is_thumbnail => {
+                self.thumbnails.insert(loaded.viewpoint, photo);
             }
             Ok(photo) => self.photo = Some(photo),
             Err(reason) => self.add_message(format!("error: {reason}"), true),
@@ -162,17 +162,17 @@ impl State {
     pub fn photo(&mut self, context: &egui::Context) -> Option<egui::TextureId> {
         let linear = self.opened.as_ref()?.linear;
         let photo = self.photo.as_ref();
-        let photo = photo.filter(|photo| Some(photo.place) == self.at_camera)?;
+        let photo = photo.filter(|photo| Some(photo.viewpoint) == self.at_camera)?;
         let background = self.background;
         let drawn = self.textures.photo.as_ref();
         if let Some((_, _, texture)) =
-            drawn.filter(|(place, behind, _)| *place == photo.place && *behind == background)
+            drawn.filter(|(place, behind, _)| *place == photo.viewpoint && *behind == background)
         {
             return Some(texture.id());
         }
         let texture = texture_of(context, photo, linear, background);
         let id = texture.id();
-        self.textures.photo = Some((photo.place, background, texture));
+        self.textures.photo = Some((photo.viewpoint, background, texture));
         Some(id)
     }
 

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Navigation;
-use super::photo_loader::PhotoRequest;
 use super::path_editor::PathEditor;
+use super::photo_loader::PhotoRequest;
 use super::protocol::{
-    OpenChoice, Command, Event, ExportJob, Opened, Photo, Progress, RenderedView, TrainingMode,
+    Command, Event, ExportJob, OpenChoice, Opened, Photo, Progress, RenderedView, TrainingMode,
     ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
@@ -110,7 +110,7 @@ pub(super) struct State {
     pub compare: Compare,
     /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
     pub wipe: f32,
-    pub flight: PathEditor,
+    pub path_editor: PathEditor,
     /// Width and height of screenshots, in pixels; those of the view if `None`.
     pub screenshot_size: Option<[u32; 2]>,
     pub progress: Option<Progress>,
@@ -150,7 +150,7 @@ pub(super) struct State {
     thumbnails: HashMap<usize, Arc<Photo>>,
     textures: Textures,
     /// Number of datasets opened so far; identifies which dataset an arriving photograph belongs to.
-    album: u32,
+    dataset_id: u32,
     wanted: Vec<PhotoRequest>,
     /// Index of the photograph that was requested last.
     requested_photo: Option<usize>,
@@ -185,7 +185,7 @@ impl Default for State {
             crop: None,
             compare: Compare::Off,
             wipe: 0.5,
-            flight: PathEditor::default(),
+            path_editor: PathEditor::default(),
             screenshot_size: None,
             progress: None,
             occupied: None,
@@ -195,7 +195,7 @@ impl Default for State {
             log: Vec::new(),
             doing: None,
             failed: None,
-            training: TrainingMode::Go,
+            training: TrainingMode::Run,
             ending: false,
             ended: None,
             share: 0.75,
@@ -215,7 +215,7 @@ impl Default for State {
             photo: None,
             thumbnails: HashMap::new(),
             textures: Textures::default(),
-            album: 0,
+            dataset_id: 0,
             wanted: Vec::new(),
             requested_photo: None,
             requested_thumbnails: false,
@@ -289,7 +289,7 @@ impl State {
     }
 
     fn open(&mut self, opened: Opened) {
-        let cameras: Vec<Camera> = opened.places.iter().map(|p| p.camera).collect();
+        let cameras: Vec<Camera> = opened.viewpoints.iter().map(|p| p.camera).collect();
         let trained = &cameras[..opened.n_train.min(cameras.len())];
         // After a change of device the same path is opened again: keep the view and the curves.
         if self.previous.take().as_ref() != Some(&opened.path) {
@@ -297,7 +297,7 @@ impl State {
             self.at_camera = (!cameras.is_empty()).then_some(0);
             self.last_camera = 0;
             self.crop = None;
-            self.flight = PathEditor::default();
+            self.path_editor = PathEditor::default();
             (self.loss, self.train_psnr, self.held_out) = Default::default();
         }
         if !opened.shows.contains(&self.show) {
@@ -308,11 +308,11 @@ impl State {
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
         self.ending = false;
         self.occupied = None;
-        self.training = TrainingMode::Go;
+        self.training = TrainingMode::Run;
         self.recent.add(&opened.path);
         self.opened = Some(opened);
         self.requested = None;
-        self.album += 1;
+        self.dataset_id += 1;
         (self.photo, self.requested_photo) = (None, None);
         self.thumbnails.clear();
         self.requested_thumbnails = false;
@@ -324,7 +324,7 @@ impl State {
         self.previous = self.opened.take().map(|opened| opened.path);
         self.forget_picture();
         (self.progress, self.doing, self.grip) = (None, None, None);
-        self.flight.plays = false;
+        self.path_editor.plays = false;
     }
 
     /// Add a line to the log.
@@ -344,7 +344,7 @@ impl State {
     pub(super) fn play(&mut self, context: &egui::Context) {
         let (now, seconds) = context.input(|i| (i.time, f64::from(i.stable_dt)));
         let size = self.canvas.pixels.map(|n| n.max(1));
-        let Some(camera) = self.flight.play(seconds, size) else {
+        let Some(camera) = self.path_editor.play(seconds, size) else {
             return;
         };
         self.stand_at(&camera, now);
@@ -406,18 +406,18 @@ impl State {
         let place = self
             .opened
             .as_ref()
-            .and_then(|opened| opened.places.get(index));
+            .and_then(|opened| opened.viewpoints.get(index));
         if let (Some(place), Some(view)) = (place, &mut self.view) {
             view.stand_at(&place.camera);
             self.at_camera = Some(index);
             self.last_camera = index;
-            self.flight.plays = false;
+            self.path_editor.plays = false;
         }
     }
 
     /// The viewpoint of the dataset that the view is at.
     pub fn viewpoint(&self) -> Option<&Viewpoint> {
-        self.opened.as_ref()?.places.get(self.at_camera?)
+        self.opened.as_ref()?.viewpoints.get(self.at_camera?)
     }
 
     /// How the view is compared with the photograph here: [`Compare::Off`] if there is none.
@@ -478,10 +478,10 @@ impl State {
 
     /// Load the camera path in `file`, and its crop box.
     pub fn load_path(&mut self, file: &Path) {
-        match self.flight.open(file) {
+        match self.path_editor.open(file) {
             Ok(()) => {
                 let can = self.opened.as_ref().is_none_or(|o| o.can_crop);
-                self.crop = self.flight.draft.crop.filter(|_| can);
+                self.crop = self.path_editor.draft.crop.filter(|_| can);
                 self.add_message(format!("opened {}", file.display()), false);
             }
             Err(error) => self.fail(error.to_string()),
@@ -496,8 +496,8 @@ impl State {
 
     /// Save the camera path with the crop box.
     pub fn save_path(&mut self) {
-        self.flight.draft.crop = self.crop;
-        match self.flight.save() {
+        self.path_editor.draft.crop = self.crop;
+        match self.path_editor.save() {
             Ok(file) => self.add_message(format!("saved {}", file.display()), false),
             Err(error) => self.fail(error.to_string()),
         }
@@ -505,8 +505,8 @@ impl State {
 
     /// Render the camera path to a file.
     pub fn render_path(&mut self) {
-        self.flight.draft.crop = self.crop;
-        let flight = &self.flight;
+        self.path_editor.draft.crop = self.crop;
+        let flight = &self.path_editor;
         let export = ExportJob::Path {
             path: flight.draft.clone(),
             to: PathBuf::from(flight.to.trim()),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::viewer::protocol::TrainerReport;
 
-fn places(n: u8) -> Vec<Viewpoint> {
+fn viewpoints(n: u8) -> Vec<Viewpoint> {
     let stand = |i: u8| {
         let angle = f32::from(i);
         let eye = [4.0 * angle.cos(), 4.0 * angle.sin(), 1.0];
@@ -32,7 +32,7 @@ impl Window {
             title: "run".to_owned(),
             method: "ngp".to_owned(),
             path: PathBuf::from("runs/run"),
-            places: places(5),
+            viewpoints: viewpoints(5),
             n_train: 4,
             downscale: 1,
             linear: false,
@@ -140,7 +140,7 @@ fn a_drag_turns_the_camera_and_its_end_requests_a_resting_view() {
     // Back to the first camera, exactly.
     let commands = window.press(egui::Key::R);
     let first = window.state.camera().unwrap().0;
-    let expected = places(1)[0].camera.resized(first.width, first.height);
+    let expected = viewpoints(1)[0].camera.resized(first.width, first.height);
     assert_eq!(view_requests(&commands)[0].camera, expected);
 }
 
@@ -171,7 +171,7 @@ fn training_pauses_steps_and_continues() {
     let commands = window.press(egui::Key::Period);
     assert_eq!(trains(&commands), Some(TrainingMode::Step));
     let commands = window.press(egui::Key::Space);
-    assert_eq!(trains(&commands), Some(TrainingMode::Go));
+    assert_eq!(trains(&commands), Some(TrainingMode::Run));
     window.state.handle_event(Event::Ended("done".to_owned()));
     assert!(window.press(egui::Key::Space).is_empty());
 }

@@ -16,8 +16,8 @@ use winit::event::WindowEvent;
 use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop};
 use winit::window::{Window, WindowId};
 
-use super::photo_loader::PhotoLoader;
 use super::panels;
+use super::photo_loader::PhotoLoader;
 use super::protocol::{Command, Event, EventSender};
 use super::recent::Recent;
 use super::script::{Script, WindowAction};
@@ -68,15 +68,15 @@ pub fn run<T: Send + 'static>(
     let wake = Arc::new(move || {
         let _ = proxy.send_event(EventLoopWaker);
     });
-    let album = PhotoLoader::new(move || {
+    let photos = PhotoLoader::new(move || {
         let _ = other.send_event(EventLoopWaker);
     });
-    let outbox = EventSender::new(to_window, wake);
+    let sender = EventSender::new(to_window, wake);
     let thread = std::thread::Builder::new().name("engine".to_owned());
-    let ended = outbox.clone();
+    let ended = sender.clone();
     let engine = thread
         .spawn(move || {
-            let result = engine(commands, outbox);
+            let result = engine(commands, sender);
             ended.send(Event::Gone);
             result
         })
@@ -84,7 +84,7 @@ pub fn run<T: Send + 'static>(
     let mut app = App {
         context: egui::Context::default(),
         state: State::new(Recent::of_user()),
-        album,
+        photos,
         commands: to_engine,
         events,
         shown: None,
@@ -116,7 +116,7 @@ const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 struct App {
     context: egui::Context,
     state: State,
-    album: PhotoLoader,
+    photos: PhotoLoader,
     commands: Sender<Command>,
     events: Receiver<Event>,
     shown: Option<WindowState>,
@@ -246,8 +246,8 @@ impl App {
                 event => self.state.handle_event(event),
             }
         }
-        for print in self.album.prints() {
-            self.state.add_photo(print);
+        for photo in self.photos.photos() {
+            self.state.add_photo(photo);
         }
         if let Some(shown) = &self.shown {
             shown.window.request_redraw();
@@ -336,7 +336,7 @@ impl App {
         };
         let is_new = self.state.has_new_texture();
         let paints = capture.is_some() || is_new || painter.is_due();
-        let taken = survive(gpu, || painter.take_picture(gpu, &mut self.state));
+        let taken = catch_device_loss(gpu, || painter.take_picture(gpu, &mut self.state));
         let output = self
             .context
             .run_ui(input, |ui| panels::show(&mut self.state, ui));
@@ -355,7 +355,7 @@ impl App {
                 return Some(Ok(()));
             }
             let (context, scale) = (&self.context, output.pixels_per_point);
-            survive(gpu, || {
+            catch_device_loss(gpu, || {
                 painter.paint(gpu, context, output.shapes, scale, capture)
             })
         });
@@ -391,7 +391,7 @@ impl App {
         }
         let wanted = self.state.take_wanted();
         if !wanted.is_empty() {
-            self.album.want(wanted);
+            self.photos.want(wanted);
         }
         let closes = self.state.take_close();
         if let Some(title) = self.state.take_title() {
@@ -406,12 +406,12 @@ impl App {
 }
 
 thread_local! {
-    /// Message of a panic in the work of [`survive`] on this thread.
+    /// Message of a panic in the work of [`catch_device_loss`] on this thread.
     static HELD_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
     static HOLDS_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Install a panic hook that holds back the message of panics that [`survive`] may catch.
+/// Install a panic hook that holds back the message of panics that [`catch_device_loss`] may catch.
 fn hold_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -427,7 +427,7 @@ fn hold_panics() {
 }
 
 /// Run `work` with a device that may be lost at any time, which makes egui's renderer panic. Return `None` in that case.
-fn survive<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
+fn catch_device_loss<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> Option<T> {
     if gpu.is_lost() {
         return None;
     }

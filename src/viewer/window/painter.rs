@@ -53,7 +53,7 @@ impl Painter {
         let side = gpu.limits().max_texture_dimension_2d;
         configuration.width = configuration.width.min(side);
         configuration.height = configuration.height.min(side);
-        gpu.undisturbed(|| surface.configure(&gpu.device, &configuration));
+        gpu.with_submissions_blocked(|| surface.configure(&gpu.device, &configuration));
         gpu.check()?;
         let renderer =
             egui_wgpu::Renderer::new(&gpu.device, format, egui_wgpu::RendererOptions::default());
@@ -94,7 +94,7 @@ impl Painter {
         let side = gpu.limits().max_texture_dimension_2d;
         self.configuration.width = size.width.min(side);
         self.configuration.height = size.height.min(side);
-        gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+        gpu.with_submissions_blocked(|| self.surface.configure(&gpu.device, &self.configuration));
     }
 
     /// Time left until the next frame should start, on devices where painting takes time from rendering.
@@ -174,7 +174,9 @@ impl Painter {
             Current::Success(frame) | Current::Suboptimal(frame) => frame,
             Current::Timeout | Current::Occluded => return Ok(()),
             Current::Outdated | Current::Validation => {
-                gpu.undisturbed(|| self.surface.configure(&gpu.device, &self.configuration));
+                gpu.with_submissions_blocked(|| {
+                    self.surface.configure(&gpu.device, &self.configuration)
+                });
                 return Ok(());
             }
             Current::Lost => return Err(()),
