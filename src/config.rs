@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use background::Background;
 pub use budget::Budget;
+pub use check::InvalidValue;
 pub use distillation::Distillation;
 pub use meta::Meta;
 pub use occupancy::Occupancy;
@@ -37,7 +38,6 @@ pub use scene::{
 };
 pub use training::{Loss, Precision, Training};
 
-use check::InvalidValue;
 use overrides::set;
 
 /// What is wrong with a configuration.

@@ -1,4 +1,4 @@
-//! Images and cameras on the device, and the rays drawn from them: `shaders/camera.wgsl`.
+//! Images and cameras on the device, and the rays drawn from them: `shaders/images.wgsl`.
 //!
 //! Images are stored as RGBA8 in chunks no larger than a binding. A batch is drawn with one dispatch per chunk, and each
 //! dispatch fills in the rays whose image lies in its chunk.
@@ -15,7 +15,7 @@ use crate::step_state::StepState;
 /// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
 
-/// Mirror of `Camera` in `shaders/camera.wgsl`.
+/// Mirror of `Camera` in `shaders/common/camera.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[expect(
@@ -181,6 +181,7 @@ impl ImageSet {
         cameras: &[GpuCamera],
         limit: u64,
     ) -> Result<Self, GpuError> {
+        assert_eq!(images.len(), cameras.len(), "one camera per image");
         let mut cameras = cameras.to_vec();
         let mut chunks: Vec<(u64, Vec<usize>)> = Vec::new();
         for (index, image) in images.iter().enumerate() {
@@ -230,7 +231,7 @@ impl ImageSet {
     /// # Errors
     /// [`GpuError::TooLarge`] when one object is larger than a binding, or those of allocation.
     pub fn of_slots(gpu: &Gpu, n: u32, images: u32, pixels: u64) -> Result<Self, GpuError> {
-        let per_chunk = (gpu.max_binding_bytes() / (pixels * 4)).clamp(1, u64::from(n));
+        let per_chunk = (gpu.max_binding_bytes() / (pixels * 4).max(1)).clamp(1, u64::from(n));
         let chunk = |first: u64| {
             let n = per_chunk.min(u64::from(n) - first);
             WithAdvice::new(gpu, SMALLER).buffer("images", n * pixels * 4)
@@ -254,7 +255,11 @@ impl ImageSet {
     }
 
     /// Write an object into `slot`, replacing its contents. Work that was submitted earlier still reads the old contents.
+    ///
+    /// # Panics
+    /// If the set has no such slot, or a slot holds fewer images.
     pub fn put(&self, gpu: &Gpu, slot: u32, images: &[Image], cameras: &[GpuCamera]) {
+        self.check_slot(slot, images.len());
         let Slots {
             images: most,
             pixels,
@@ -274,10 +279,25 @@ impl ImageSet {
         gpu.write(&self.cameras, first, &placed);
     }
 
-    /// Assign the first `n_images` images in `slot` to `task`.
+    /// Assign the first `n_images` images in `slot` to `task`, at most [`TASKS`].
+    ///
+    /// # Panics
+    /// If the set has no such slot or task, or a slot holds fewer images.
     pub fn assign(&self, gpu: &Gpu, task: u32, slot: u32, n_images: u32) {
+        self.check_slot(slot, n_images as usize);
+        assert!(task <= TASKS, "task {task} of {TASKS}");
         let entry = [slot * self.slots.images, n_images];
         gpu.write(&self.tasks, u64::from(task) * 8, &entry);
+    }
+
+    fn check_slot(&self, slot: u32, n_images: usize) {
+        let most = self.slots.images;
+        let n = self.n_images.checked_div(most).unwrap_or(0);
+        assert!(slot < n, "slot {slot} of {n}");
+        assert!(
+            n_images <= most as usize,
+            "{n_images} images in a slot for {most}"
+        );
     }
 
     /// Number of images.
@@ -336,7 +356,7 @@ impl ImageSet {
                 ("targets", targets),
             ];
             stage.run(
-                "camera",
+                "images",
                 "training_rays",
                 &defines,
                 &bindings,
@@ -367,7 +387,7 @@ pub fn camera_rays(
         ("crop", crop),
     ];
     stage.run(
-        "camera",
+        "images",
         "camera_rays",
         &defines,
         &bindings,

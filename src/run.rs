@@ -76,6 +76,18 @@ pub enum CopyFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDir(PathBuf);
 
+/// Whether `path` is a run directory or a checkpoint file, rather than a dataset.
+#[must_use]
+pub fn is_run(path: &Path) -> bool {
+    let is_checkpoint = path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
+    let has = |name: &str| path.join(name).is_file();
+    is_checkpoint
+        || has("checkpoint.safetensors")
+        || (has("config.toml") && (has("metrics.jsonl") || has("eval.json")))
+}
+
 impl RunDir {
     /// The directory at `path`, which need not exist.
     #[must_use]
@@ -99,6 +111,12 @@ impl RunDir {
     #[must_use]
     pub fn is(&self, run: &Path) -> bool {
         !run.is_file() || run.file_name() == self.checkpoint().file_name()
+    }
+
+    /// Whether a checkpoint has been saved.
+    #[must_use]
+    pub fn has_checkpoint(&self) -> bool {
+        self.checkpoint().is_file()
     }
 
     /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
@@ -127,8 +145,7 @@ impl RunDir {
         if !self.0.exists() {
             return Ok(());
         }
-        let has_log = self.config().exists() && self.metrics().exists();
-        let is_run = self.checkpoint().exists() || has_log;
+        let is_run = is_run(&self.0);
         let is_left = |entry: std::fs::DirEntry| entry.file_name() != ".lock";
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|d| !d.flatten().any(is_left));
         match (is_run, force || is_empty) {

@@ -47,7 +47,7 @@ pub const MAX_FPS: f64 = 1000.0;
 /// Default frames per second.
 const DEFAULT_FPS: f64 = 24.0;
 /// Largest file in bytes.
-const MAX_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// A camera of an animation.
 #[derive(Clone, Copy, Debug, PartialEq)]

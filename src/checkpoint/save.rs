@@ -7,8 +7,8 @@ use std::path::Path;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, View};
 
-use super::contents::has_non_finite;
 use super::layout::{self};
+use super::verify::has_non_finite;
 use super::{CheckpointError, FORMAT, Info, STATE};
 use crate::dataset::OpenOptions;
 use crate::field::Field;

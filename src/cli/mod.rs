@@ -146,7 +146,7 @@ pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
         }
         Err(error) => {
             let _ = terminal.message(Level::Error, &error.full_message());
-            ExitCode::from(output::exit_code(&error))
+            ExitCode::from(exit_code(&error))
         }
     }
 }
@@ -176,5 +176,14 @@ impl Command {
             Self::Completions(args) => help::completions(args),
             Self::Man(args) => help::man(terminal, args),
         }
+    }
+}
+
+/// The exit code for `error`.
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Cancelled(_) => interrupt::EXIT_CODE,
+        error if error.is_usage() => 2,
+        _ => 1,
     }
 }

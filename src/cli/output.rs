@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::interrupt::{self, Incomplete};
 use crate::gpu::{Gpu, GpuError, GpuOptions};
 use crate::session::run_log::SCHEMA;
-use crate::session::{Error, Level, Observer, ObserverExt as _, Result, Scale, Task};
+use crate::session::{Level, Observer, ObserverExt as _, Result, Scale, Task};
 
 /// The terminal that the program runs in, and the device that its flags name.
 #[derive(Debug, Clone)]
@@ -139,14 +139,5 @@ impl Task for Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
-    }
-}
-
-/// The exit code for `error`.
-pub(super) fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::Cancelled(_) => interrupt::EXIT_CODE,
-        error if error.is_usage() => 2,
-        _ => 1,
     }
 }

@@ -141,7 +141,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         channels: args.channels.clone(),
         background: args.background,
         crop: args.crop,
-        samples: args.samples,
+        samples_per_side: args.samples,
         linear: args.linear,
         depth_format: args.depth_format,
         depth_scale: args.depth_scale,

@@ -1,4 +1,4 @@
-//! From a configuration as it is written to a complete one.
+//! Fills in the settings that a configuration leaves to the scene and the device.
 
 use std::ops::Deref;
 
@@ -9,45 +9,44 @@ use super::{
     Ndc, PositionEncoding, Sampler, Spacing, Surroundings,
 };
 
-/// What is added to raw densities in a box of cascades: a field that begins with a third of the density, since light has far
-/// to go there.
+/// Bias on raw density in boxes with cascades: a third of the initial density, since rays are longer there.
 const BIAS_IN_CASCADES: f32 = -1.2;
 
-/// Growth of steps from which on that pays: with shorter ones a thin field costs more samples a ray than it gains.
+/// Smallest cone angle for which [`BIAS_IN_CASCADES`] applies: with shorter steps, a thin field costs too many samples per ray.
 const LONG_STEPS: f32 = 1.0 / 128.0;
 
-/// First training steps with longer steps along rays, where these are long.
+/// Number of initial training steps with coarser ray marching, if the cone angle is at least [`LONG_STEPS`].
 const COARSE_STEPS: u32 = 1024;
 
-/// What light that passes through a scene that fills its images costs: the standard deviation of colours between 0 and 1.
+/// Weight of the loss on transmittance if the scene fills its images: the standard deviation of colours uniform in [0, 1].
 const OPACITY_LOSS: f32 = 0.29;
 
-/// Where rays start at first, over the cameras' distance from what they look at.
+/// Initial start of rays, as a fraction of the cameras' distance from their focus.
 const NEAR_START: f64 = 0.5;
 
-/// What the dataset says about the scene's frame.
+/// Properties of a dataset's scene that settings depend on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
-    /// Side of the box.
+    /// Side of the scene's box in unit cubes.
     pub aabb_scale: Option<u32>,
-    /// World to unit cube.
+    /// Scale from world units to the unit cube.
     pub scale: Option<f64>,
-    /// World to unit cube.
+    /// Offset that is added after `scale`.
     pub offset: Option<[f64; 3]>,
-    /// The middle of the unit cube, in world units, where `offset` follows `scale`.
+    /// Centre of the unit cube in world units; kept if the configuration gives another `scale`.
     pub center: Option<[f64; 3]>,
-    /// What the images show behind things.
+    /// What the images show around the scene.
     pub surroundings: Option<Surroundings>,
-    /// How far the cameras of a scene that fills its images stand from what they look at, in world units.
+    /// Distance of the cameras from their focus in world units, if the scene fills the images.
     pub distance: Option<f64>,
-    /// Whether its reader brings world units to one size, by what is known of depths.
+    /// Whether the dataset's reader has normalised world units by the scene's depths.
     pub is_normalized: bool,
-    /// Where cameras look forward into an open scene, far points of which are as coarse as they are distant.
+    /// Normalised device coordinates of a forward-facing capture.
     pub forward_facing: Option<Ndc>,
 }
 
 impl Config {
-    /// Fill in what depends on the scene, of which the dataset says `hints`, and on the device.
+    /// Fill in the settings that depend on the scene (`hints`) and on the device (`budget`).
     #[must_use]
     pub fn resolve(mut self, hints: SceneHints, budget: impl Into<Budget>) -> ResolvedConfig {
         let budget = budget.into();
@@ -58,7 +57,7 @@ impl Config {
             scene.ndc.get_or_insert(ndc);
         }
         if scene.ndc.is_some() {
-            // All there is lies between -1 and 1.
+            // Normalised device coordinates lie between -1 and 1.
             scene.scale.get_or_insert(0.5);
             scene.offset.get_or_insert([0.5; 3]);
             scene.aabb_scale.get_or_insert(1);
@@ -70,7 +69,7 @@ impl Config {
         let own = hints.scale.unwrap_or(DEFAULT_SCALE);
         let scale = *scene.scale.get_or_insert(own);
         let offset = match (hints.offset, hints.center) {
-            // Around the same point in another size.
+            // Keep the centre.
             (Some(_), Some(center)) if scale.to_bits() != own.to_bits() => {
                 center.map(|c| 0.5 - scale * c)
             }
@@ -94,7 +93,7 @@ impl Config {
             scene.length = LengthUnit::World;
         }
         let length = scene.length;
-        // With fewer samples a network of a grid costs more to update than to evaluate.
+        // With fewer samples, updating the networks of a grid costs more than evaluating them.
         let cells = self.passes.iter().filter_map(|p| p.field.cells.as_ref());
         let networks = cells.map(Cells::n_networks).max().unwrap_or(0);
         let enough = (64 * networks).next_power_of_two();
@@ -102,7 +101,7 @@ impl Config {
             .training
             .batch_size
             .get_or_insert(enough.clamp(budget.batch_size, 1 << 18));
-        // Parts small enough for a slow adapter to finish a stage within a submission.
+        // Micro-batches are small enough for a slow adapter to finish a stage within a submission.
         let max_part = budget.max_part.filter(|_| networks == 0);
         let parts = max_part.map_or(1, |most| batch.div_ceil(most));
         if self.training.n_rays.is_none() {
@@ -133,7 +132,7 @@ impl Config {
                     };
                     let growth = *cone_angle.get_or_insert(wanted);
                     let is_long = aabb_scale > 1 && growth >= LONG_STEPS;
-                    // Where objects take turns there is no start of the whole.
+                    // Meta-learning starts anew with every object.
                     let coarse = is_long && self.meta.is_none();
                     coarse_steps.get_or_insert(if coarse { COARSE_STEPS } else { 0 });
                     let is_exp = pass.field.density_activation == DensityActivation::Exp;
@@ -155,8 +154,8 @@ impl Config {
     }
 }
 
-/// A configuration in which everything is filled in that depends on the scene and the device. Only [`Config::resolve`] and
-/// [`Self::from_run`] make one.
+/// A complete configuration: every setting that depends on the scene and the device has a value. Made by [`Config::resolve`] and
+/// [`Self::from_run`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct ResolvedConfig(Config);
@@ -178,8 +177,7 @@ pub(crate) fn resolved<T>(setting: Option<T>) -> T {
 }
 
 impl ResolvedConfig {
-    /// The configuration that a run was made with. A setting that its version did not have gets
-    /// its neutral value.
+    /// The configuration of an existing run. Settings that its version did not have get their neutral values.
     #[must_use]
     pub fn from_run(mut config: Config) -> Self {
         let scene = &mut config.scene;
@@ -242,13 +240,13 @@ impl ResolvedConfig {
         resolved(self.scene.aabb_scale)
     }
 
-    /// World to unit cube.
+    /// Scale from world units to the unit cube.
     #[must_use]
     pub fn scale(&self) -> f64 {
         resolved(self.scene.scale)
     }
 
-    /// World to unit cube.
+    /// Offset that is added after [`Self::scale`].
     #[must_use]
     pub fn offset(&self) -> [f64; 3] {
         resolved(self.scene.offset)
@@ -260,7 +258,7 @@ impl ResolvedConfig {
         resolved(self.training.batch_size)
     }
 
-    /// Rays per step at most.
+    /// Largest number of rays per step.
     #[must_use]
     pub fn max_rays(&self) -> u32 {
         let training = &self.training;
@@ -278,7 +276,7 @@ impl ResolvedConfig {
             .unwrap_or_else(|| resolved(training.initial_rays))
     }
 
-    /// The same with `change`, which leaves out nothing that was filled in.
+    /// Apply `change`, and fill in what it removed with neutral values.
     #[must_use]
     pub fn with(&self, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = self.0.clone();

@@ -39,7 +39,7 @@ pub fn extract(
     keep_going: &mut dyn FnMut(f64) -> bool,
 ) -> Result<Extraction, DistillationError> {
     let (Some(occupancy), Some(distillation)) = (&config.occupancy, &config.distillation) else {
-        return Err(DistillationError::Empty { threshold: 0.0 });
+        return Err(DistillationError::NotADistillation);
     };
     let occupancy = Occupancy {
         decay: 1.0,

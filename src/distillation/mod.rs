@@ -31,29 +31,32 @@ pub enum DistillationError {
     /// The device failed.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// Nothing is dense.
+    /// The student's configuration has no `[distillation]` or no `[occupancy]`.
+    #[error("the student's configuration needs the tables `distillation` and `occupancy`")]
+    NotADistillation,
+    /// No cell of the teacher is dense.
     #[error(
         "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower distillation.threshold with --set"
     )]
     Empty {
-        /// What cells were compared with.
+        /// The threshold of optical thickness.
         threshold: f32,
     },
-    /// The student's grid lies elsewhere.
+    /// The student's grid does not overlap the teacher's dense cells.
     #[error(
         "the student's grid, cells.low = {:?} and cells.high = {:?}, misses 99 % or more of what the teacher sees, which lies between {:?} and {:?} of the scene's box: leave both out, or move them with --set",
         grid.low, grid.high, dense.low, dense.high
     )]
     Misses {
-        /// The grid.
+        /// Bounds of the student's grid.
         grid: Aabb<f32>,
-        /// What is dense.
+        /// Bounds of the dense cells.
         dense: Aabb<f32>,
     },
-    /// The networks that the teacher needs are too many.
+    /// The grid would need too many networks.
     #[error(transparent)]
     GridTooLarge(#[from] GridTooLarge),
-    /// Told to stop.
+    /// The caller stopped it.
     #[error("stopped")]
     Stopped,
 }
@@ -148,8 +151,8 @@ impl Distiller {
         n_points
     }
 
-    /// Buffers for the distillation steps of a student of `config`, which holds as much as `capacity`; none where nothing is
-    /// distilled.
+    /// Allocate the buffers of the distillation steps of a student; `None` if `config` has no `distillation`, `occupancy` or
+    /// `cells`.
     ///
     /// # Errors
     /// As [`Allocator::buffer`].

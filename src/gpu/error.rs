@@ -1,19 +1,17 @@
-//! What a device can refuse.
+//! Errors of devices.
 
-/// What can go wrong between kiln and the device.
+/// An error of a device, or of what is sent to it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GpuError {
     /// No adapter at all: no driver is installed, or none answers.
-    #[error(
-        "no GPU adapter found: install a Vulkan driver (on Linux without a GPU, Mesa's lavapipe: `make vulkan` does it)"
-    )]
+    #[error("no GPU adapter found")]
     NoAdapter,
-    /// The device named on the command line or in `KILN_DEVICE` does not exist.
-    #[error("no device matches `{wanted}`; there are: {available} (see `kiln devices`)")]
+    /// No adapter has the requested name or number.
+    #[error("no device matches `{wanted}`; there are: {available}")]
     NoSuchDevice {
-        /// What was asked for.
+        /// The request.
         wanted: String,
-        /// What there is.
+        /// The adapters that exist.
         available: String,
     },
     /// The adapter refused to open a device.
@@ -21,23 +19,21 @@ pub enum GpuError {
     Open {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
-    /// The device cannot show anything in a window.
-    #[error(
-        "device `{adapter}` cannot draw in a window here ({reason}): choose another with --device, or train without --view"
-    )]
+    /// The device cannot present to a window.
+    #[error("device `{adapter}` cannot draw in a window here ({reason})")]
     NoSurface {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
     /// The device has no memory left.
     #[error("the device ran out of memory ({context})")]
     OutOfMemory {
-        /// What was being done.
+        /// The operation that failed.
         context: String,
     },
     /// One buffer would be larger than this device can bind.
@@ -52,33 +48,33 @@ pub enum GpuError {
         bytes: u64,
         /// The device's limit.
         limit: u64,
-        /// How to need less, where that is known.
+        /// How to need less, if known.
         advice: String,
     },
-    /// The device vanished: a driver reset, or the watchdog's work.
+    /// The device was lost: a driver reset or a watchdog timeout.
     #[error("the device was lost ({reason})")]
     DeviceLost {
-        /// The driver's words.
+        /// The driver's message.
         reason: String,
     },
-    /// wgpu refused a call; a defect of kiln's.
+    /// wgpu refused a call: a defect in kiln.
     #[error("the device refused a command, which is a defect in kiln: {reason}")]
     Validation {
-        /// wgpu's words.
+        /// wgpu's message.
         reason: String,
     },
-    /// A shader text does not parse or does not fit its bindings; a defect of kiln's.
+    /// A shader text does not parse or does not fit its bindings: a defect in kiln.
     #[error("shader `{shader}` is invalid, which is a defect in kiln: {reason}")]
     Shader {
         /// The shader's name.
         shader: String,
-        /// naga's words.
+        /// naga's message.
         reason: String,
     },
 }
 
 impl GpuError {
-    /// This error, which says how to make a buffer smaller that is too large, unless it does so already.
+    /// Add advice to [`Self::TooLarge`] that has none.
     #[must_use]
     pub fn advised(mut self, how: &str) -> Self {
         if let Self::TooLarge { advice, .. } = &mut self

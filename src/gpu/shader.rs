@@ -18,7 +18,6 @@ macro_rules! shaders {
 }
 
 shaders! {
-    "camera",
     "common/activation",
     "common/box_position",
     "common/camera",
@@ -47,6 +46,7 @@ shaders! {
     "entry/publish",
     "entry/rounds",
     "entry/step",
+    "images",
     "loss",
     "network/binned",
     "network/fused",

@@ -85,7 +85,7 @@ mod tests {
         };
         refused(by_another_method.check(), &["--resume", "--method"]);
         let taught = FitOptions {
-            distill: Some(DistillOptions::default()),
+            distill: Some(DistillOptions::new("teacher")),
             ..resumed
         };
         refused(taught.check(), &["--resume", "a teacher"]);

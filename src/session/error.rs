@@ -81,11 +81,16 @@ pub enum Error {
 const OF_MEMORY: &str =
     ": lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images";
 
-/// How to recover from a device error whose own message does not say so.
+/// How to recover from a device error, in terms of the program.
 fn advice(error: &GpuError) -> &'static str {
     match error {
+        GpuError::NoAdapter => {
+            ": install a Vulkan driver (on Linux without a GPU, Mesa's lavapipe: `make vulkan` does it)"
+        }
+        GpuError::NoSuchDevice { .. } => " (see `kiln devices`)",
+        GpuError::NoSurface { .. } => ": choose another with --device, or train without --view",
         GpuError::DeviceLost { .. } => {
-            ": the last checkpoint is intact; continue with `kiln train --resume`"
+            "; a training can be continued from its last checkpoint: kiln train --resume RUN"
         }
         GpuError::OutOfMemory { .. } => OF_MEMORY,
         GpuError::TooLarge { advice, .. } if advice.is_empty() => OF_MEMORY,

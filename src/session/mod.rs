@@ -1,4 +1,4 @@
-//! One function for each task of a user: [`fit`], [`meta`], [`evaluate`], [`render()`].
+//! One function for each task of a user: [`fit`], [`distill`], [`meta`], [`meta_eval`], [`evaluate`], [`render()`].
 //!
 //! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
 //! work. The command line and the window are two such observers.
@@ -30,7 +30,7 @@ pub(crate) use check::MAX_DOWNSCALE;
 pub use demo::{make_demo_objects, make_demo_scene};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
-pub use fit::{DistillOptions, Fit, FitOptions, FitProgress, FitStatus, fit};
+pub use fit::{DistillOptions, Fit, FitOptions, FitProgress, FitStatus, distill, fit};
 pub use meta::{MetaEvalOptions, MetaOptions, meta, meta_eval};
 pub(crate) use observer::ObserverExt;
 pub use observer::{Level, Observer, Scale, Task};

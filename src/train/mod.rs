@@ -54,6 +54,12 @@ pub enum TrainError {
         /// Steps that learn from the teacher.
         distillation_steps: u32,
     },
+    /// There is a teacher, but the configuration has no distillation steps, no occupancy grid or no grid of networks.
+    #[error(
+        "there is a teacher, but nothing to distil: the first pass needs `cells`, and the configuration `occupancy` and \
+         `distillation` with `steps` and `teacher`"
+    )]
+    UnusedTeacher,
     /// Nothing was evaluated from the beginning.
     #[error(
         "no samples were evaluated in the first {step} steps, so that nothing is learned: see that rays meet the box (scene.scale, \
@@ -130,12 +136,18 @@ impl Trainer {
         config: &ResolvedConfig,
         images: &ImageSet,
         teacher: Option<&Teacher>,
-    ) -> Result<Self, GpuError> {
+    ) -> Result<Self, TrainError> {
         let plan = plan(gpu.profile(), config)?;
         let buffers = plan.allocate(gpu, config)?;
         let capacity = plan.capacities[0];
         let distiller = match teacher {
-            Some(teacher) => Distiller::of_config(gpu, config, teacher, capacity)?,
+            Some(teacher) => {
+                let distiller = Distiller::of_config(gpu, config, teacher, capacity)?;
+                if distiller.is_none() || config.distillation_steps() == 0 {
+                    return Err(TrainError::UnusedTeacher);
+                }
+                distiller
+            }
             None => None,
         };
         let mut trainer = Self {
@@ -213,7 +225,7 @@ impl Trainer {
         self.passes.iter().map(|p| &p.field)
     }
 
-    /// Take over where a teacher is dense, as [`crate::distillation::extract`] found it for this configuration.
+    /// Copy an extracted occupancy grid and cell map to the device; see [`crate::distillation::extract`].
     pub fn apply_extraction(&self, found: &Extraction) {
         if let Some(grid) = &self.occupancy {
             self.gpu.write(&grid.thickness, 0, &found.thickness);
@@ -338,7 +350,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Run every kernel once and start afresh, so that shader compilation is paid before the clock starts. Blocks.
+    /// Run every kernel once, so that shaders are compiled before the clock starts, then [`Self::reset`]: call it before
+    /// parameters are set. Blocks.
     ///
     /// # Errors
     /// What the device raised meanwhile.

@@ -410,8 +410,7 @@ fn distillation_without_a_teacher_is_an_error() {
     on_device(|gpu| {
         let sets = [
             "passes.field.cells={longest=2}",
-            "distillation.steps=3",
-            "distillation.teacher=\"a run\"",
+            "distillation={steps=3,teacher=\"a run\"}",
         ];
         let mut trainer = trainer(gpu, &sets);
         let error = trainer.advance(1, &mut Vec::new()).unwrap_err();

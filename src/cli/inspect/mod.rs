@@ -4,11 +4,12 @@ mod dataset;
 mod objects;
 mod run;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Terminal;
 use crate::config::ConfigOptions;
 use crate::dataset::OpenOptions;
+use crate::run::is_run;
 use crate::session::{Error, MAX_DOWNSCALE, Result};
 
 #[derive(Debug, clap::Args)]
@@ -77,15 +78,4 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     } else {
         dataset::inspect(terminal, args)
     }
-}
-
-/// Whether `path` is a run rather than a dataset.
-fn is_run(path: &Path) -> bool {
-    let is_checkpoint = path
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"));
-    let has = |name: &str| path.join(name).is_file();
-    is_checkpoint
-        || has("checkpoint.safetensors")
-        || (has("config.toml") && (has("metrics.jsonl") || has("eval.json")))
 }

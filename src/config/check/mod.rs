@@ -1,4 +1,4 @@
-//! What a configuration may not be.
+//! Checks of configuration values.
 
 mod passes;
 
@@ -8,10 +8,13 @@ use super::{
 };
 
 /// A key with an impossible value, and what it should be.
-#[derive(Debug)]
-pub(super) struct InvalidValue {
-    pub(super) key: String,
-    pub(super) reason: String,
+#[derive(Debug, thiserror::Error)]
+#[error("`{key}` {reason}")]
+pub struct InvalidValue {
+    /// Dotted key.
+    pub key: String,
+    /// What its value is, and what it should be.
+    pub reason: String,
 }
 
 fn invalid(key: &str, reason: impl Into<String>) -> InvalidValue {
@@ -115,8 +118,11 @@ impl Meta {
 }
 
 impl Config {
-    /// Refuse impossible values.
-    pub(super) fn check(&self) -> Result<(), InvalidValue> {
+    /// Check all values. Configurations read from files have been checked; one that is built in code should be.
+    ///
+    /// # Errors
+    /// [`InvalidValue`] names the first key with an impossible value.
+    pub fn check(&self) -> Result<(), InvalidValue> {
         // Shaders hold these values as text, where NaN and infinity have none.
         if let Some((key, value)) = toml::Value::try_from(self)
             .ok()

@@ -219,20 +219,15 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// As [`Self::advance`] and [`Self::finish`].
     pub fn run(mut self) -> Result<(RunDir, Option<EvalReport>)> {
-        let report = self
-            .train()
-            .map_err(|error| diverged(error, &self.setup.dir))?;
-        Ok((self.setup.dir.clone(), report))
-    }
-
-    fn train(&mut self) -> Result<Option<EvalReport>> {
         loop {
             match self.advance(u32::MAX)? {
                 FitStatus::Worked => {}
                 FitStatus::Busy => self.wait()?,
-                FitStatus::Done => return self.finish(),
+                FitStatus::Done => break,
             }
         }
+        let report = self.finish()?;
+        Ok((self.setup.dir.clone(), report))
     }
 
     /// Prepare the loop: load the preview's image and check the limits. Return whether there is nothing to train.
@@ -252,14 +247,14 @@ impl<'a> Fit<'a> {
         Ok(done)
     }
 
-    /// Submit at most one batch of work, none beyond step `most`, and do what is due after it: render the preview, save a
+    /// Submit at most one batch of work, none beyond step `until_step`, and do what is due after it: render the preview, save a
     /// checkpoint. Once a limit is reached or the run is finished, do nothing.
     ///
     /// # Errors
     /// [`Error::Cancelled`] once the observer cancels, with a checkpoint saved; another [`Error`] if training diverges, the
     /// device fails, an image cannot be read, or the observer cannot write a record. A checkpoint or log that cannot be written
     /// only causes a warning.
-    pub fn advance(&mut self, most: u32) -> Result<FitStatus> {
+    pub fn advance(&mut self, until_step: u32) -> Result<FitStatus> {
         if !self.has_begun {
             self.is_over = self.begin()?;
             self.has_begun = true;
@@ -267,12 +262,13 @@ impl<'a> Fit<'a> {
         if self.is_over {
             return Ok(FitStatus::Done);
         }
-        let outcome = self.train_batch(most)?;
+        let outcome = self.train_batch(until_step);
+        let outcome = outcome.map_err(|error| diverged(error, &self.setup.dir))?;
         self.is_over = outcome == FitStatus::Done;
         Ok(outcome)
     }
 
-    fn train_batch(&mut self, most: u32) -> Result<FitStatus> {
+    fn train_batch(&mut self, until_step: u32) -> Result<FitStatus> {
         self.report_distilled()?;
         let distillation_steps = self.setup.config.distillation_steps();
         let is_distilling = self.training.trainer.step() < distillation_steps;
@@ -284,7 +280,7 @@ impl<'a> Fit<'a> {
         let outcome = self
             .training
             .trainer
-            .advance(until.min(most), &mut self.training.events)?;
+            .advance(until.min(until_step), &mut self.training.events)?;
         self.training.report()?;
         if self.observer.is_cancelled() {
             return Err(self.interrupted());
@@ -329,7 +325,8 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// [`Error`] if the device fails, training diverges, or the observer cannot write a record.
     pub fn pause(&mut self) -> Result<()> {
-        self.training.pause()
+        let paused = self.training.pause();
+        paused.map_err(|error| diverged(error, &self.setup.dir))
     }
 
     /// Save a checkpoint and evaluate the run. Return the evaluation, or `None` if there are no views to evaluate.

@@ -149,7 +149,7 @@ impl FitOptions {
 }
 
 /// Options of distillation.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct DistillOptions {
     /// Run to distil, trained with any method.
     pub teacher: PathBuf,
@@ -157,6 +157,18 @@ pub struct DistillOptions {
     pub steps: Option<u32>,
     /// Runs whose PSNR is reported for comparison.
     pub compare: Vec<PathBuf>,
+}
+
+impl DistillOptions {
+    /// Return options that distil `teacher`, with defaults for everything else.
+    #[must_use]
+    pub fn new(teacher: impl Into<PathBuf>) -> Self {
+        Self {
+            teacher: teacher.into(),
+            steps: None,
+            compare: Vec::new(),
+        }
+    }
 }
 
 /// Train, save and evaluate a run. Return the run directory, and the evaluation if there are views to evaluate.
@@ -169,6 +181,24 @@ pub fn fit(
     observer: &dyn Observer,
 ) -> Result<(RunDir, Option<EvalReport>)> {
     Fit::open(gpu, options, observer)?.run()
+}
+
+/// Distil a trained run into a student, then train the student on the images. Return the student's run directory, and the
+/// evaluation if there are views to evaluate. `options.dataset` may be `None`: it is the teacher's then.
+///
+/// # Errors
+/// As [`fit`].
+pub fn distill(
+    gpu: &Arc<Gpu>,
+    distillation: DistillOptions,
+    options: FitOptions,
+    observer: &dyn Observer,
+) -> Result<(RunDir, Option<EvalReport>)> {
+    let options = FitOptions {
+        distill: Some(distillation),
+        ..options
+    };
+    fit(gpu, &options, observer)
 }
 
 /// Default limits: steps on a GPU, seconds on a software adapter.
@@ -195,7 +225,7 @@ fn limits(options: &FitOptions, gpu: &Gpu) -> Limits {
 }
 
 /// Add to an error about non-finite values which state of the run is left.
-pub(crate) fn diverged(error: Error, dir: &RunDir) -> Error {
+pub(super) fn diverged(error: Error, dir: &RunDir) -> Error {
     let is_divergence = matches!(
         error,
         Error::Train(TrainError::NonFinite { .. })

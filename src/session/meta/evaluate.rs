@@ -305,7 +305,9 @@ impl ObjectTrainer<'_> {
                 StepStatus::Submitted => {}
             }
             self.observer.check()?;
-            self.observer.keep_going();
+            if !self.observer.keep_going() {
+                return Err(Error::Cancelled(String::new()));
+            }
         }
         self.trainer.pause(&mut events)?;
         Ok(self.trainer.export_ema(&self.renderer.parameters)?)

@@ -57,7 +57,7 @@ pub struct RenderOptions {
     /// Box to render, in world units; that of the path if `None`.
     pub crop: Option<Aabb>,
     /// Square root of the number of rays per pixel, which are averaged: 2 means four rays.
-    pub samples: u32,
+    pub samples_per_side: u32,
     /// Whether to write colour as linear `OpenEXR` with premultiplied alpha; opaque if `background` is a colour.
     pub linear: bool,
     /// Format of depth. If `None`, `OpenEXR` for an .exr file, else shades of grey.
@@ -91,7 +91,7 @@ impl RenderOptions {
             channels: vec![Channel::Rgb],
             background: None,
             crop: None,
-            samples: 1,
+            samples_per_side: 1,
             linear: false,
             depth_format: None,
             depth_scale: None,
@@ -271,7 +271,7 @@ fn render_to(
     };
     let how = RenderSettings {
         normals: options.channels.contains(&Channel::Normal),
-        per_side: options.samples,
+        per_side: options.samples_per_side,
     };
     let mut is_empty = true;
     render_all(observer, renderer, &picked, how, |index, frame| {

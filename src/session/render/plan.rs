@@ -11,6 +11,10 @@ use crate::session::{Error, Observer, Result, check};
 const GIF_FPS: f64 = 50.0;
 /// Most views of an orbit or a spiral.
 const MAX_VIEWS: u32 = 10_000;
+/// Largest width and height of a picture, in pixels.
+const MAX_SIDE: u32 = 16_384;
+/// Largest square root of the number of rays per pixel.
+const MAX_SAMPLES_PER_SIDE: u32 = 8;
 /// Default value of one world unit in 16-bit depth.
 const DEPTH_SCALE: f64 = 1000.0;
 
@@ -67,6 +71,26 @@ pub(super) fn check_options(options: &RenderOptions, target: Target) -> Result<(
     }
     check::in_range("--turntable", options.turntable, &(1..=MAX_VIEWS))?;
     check::in_range("--spiral", options.spiral, &(1..=MAX_VIEWS))?;
+    check::in_range("--width", options.width, &(1..=MAX_SIDE))?;
+    check::in_range("--height", options.height, &(1..=MAX_SIDE))?;
+    let per_side = Some(options.samples_per_side);
+    check::in_range("samples_per_side", per_side, &(1..=MAX_SAMPLES_PER_SIDE))?;
+    let step = options.frames.and_then(|frames| frames.step);
+    for (flag, step) in [("--every", options.every), ("--frames A..B..", step)] {
+        if step == Some(0) {
+            return Err(Error::usage(format!(
+                "{flag} 0: give a whole number, 1 or more"
+            )));
+        }
+    }
+    if step.is_some() && options.every.is_some() {
+        return Err(Error::usage(
+            "--every: --frames A..B..STEP already gives a step; leave one of them out",
+        ));
+    }
+    if options.channels.is_empty() {
+        return Err(Error::usage("--channels: name at least one"));
+    }
     check::in_range("--depth-scale", options.depth_scale, &(1e-9..=1e9))?;
     check::in_range("--fps", options.fps, &(0.01..=1000.0))?;
     let out = options.out.display();

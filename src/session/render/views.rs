@@ -53,11 +53,14 @@ pub(super) struct Views {
 }
 
 /// `--frames A..B` or `A..B..STEP`: a half-open range; either end may be left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRange {
-    start: Option<usize>,
-    end: Option<usize>,
-    step: Option<usize>,
+    /// The first frame; 0 if `None`.
+    pub start: Option<usize>,
+    /// The frame after the last one; the number of frames if `None`.
+    pub end: Option<usize>,
+    /// Step between frames; 1 if `None`.
+    pub step: Option<usize>,
 }
 
 impl FromStr for FrameRange {
@@ -107,11 +110,7 @@ impl Views {
     /// The views that `--frames` and `--every` select, and the step between them.
     pub(super) fn pick(&self, options: &RenderOptions) -> Result<(Vec<View>, usize)> {
         let n = self.all.len();
-        let range = options.frames.unwrap_or(FrameRange {
-            start: None,
-            end: None,
-            step: None,
-        });
+        let range = options.frames.unwrap_or_default();
         let (start, end) = (range.start.unwrap_or(0), range.end.unwrap_or(n));
         if start >= n || end > n || start >= end {
             let start = range.start.map(|v| v.to_string()).unwrap_or_default();
@@ -120,17 +119,7 @@ impl Views {
                 "--frames {start}..{end}: there are {n} frames, 0..{n}"
             )));
         }
-        let step = match (range.step, options.every) {
-            (Some(_), Some(_)) => {
-                return Err(Error::usage(
-                    "--every: --frames A..B..STEP already gives a step; leave one of them out",
-                ));
-            }
-            (step, every) => step.or(every).unwrap_or(1),
-        };
-        if step == 0 {
-            return Err(Error::usage("--every 0: give a whole number, 1 or more"));
-        }
+        let step = range.step.or(options.every).unwrap_or(1);
         let picked = self.all[start..end].iter().step_by(step).copied();
         Ok((picked.collect(), step))
     }

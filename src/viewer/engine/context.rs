@@ -394,15 +394,10 @@ fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
 
 /// Check that `path` is a run or a dataset that can be read.
 fn can_open(path: &Path) -> Result<()> {
-    if is_run(path) {
+    if RunDir::of(path).has_checkpoint() {
         Checkpoint::open(path)?;
     } else {
         Dataset::open(path)?;
     }
     Ok(())
-}
-
-/// Whether `path` is a checkpoint or a directory with one.
-pub(super) fn is_run(path: &Path) -> bool {
-    RunDir::of(path).checkpoint().is_file()
 }

@@ -30,7 +30,7 @@ pub(super) fn run(
             }
             let options = RenderOptions {
                 channels: vec![channel],
-                samples: per_side,
+                samples_per_side: per_side,
                 background: Some(RenderBackground::Color(Background::Fixed(background))),
                 ..RenderOptions::new(PathBuf::new(), to)
             };

@@ -11,12 +11,13 @@ use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use context::{EngineContext, IDLE, OpenRequest, is_run};
+use context::{EngineContext, IDLE, OpenRequest};
 use show::show_run;
 use training::train;
 
 use super::protocol::{Command, EventSender, OpenChoice};
 use crate::config::ConfigOptions;
+use crate::run::RunDir;
 use crate::session::{
     Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent, WindowOptions,
     make_demo_scene,
@@ -114,10 +115,15 @@ fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
         OpenRequest::Train(options) => train(engine, &options),
         OpenRequest::Resume(both) => {
             let [resumed, anew] = &*both;
-            let is_saved = resumed.resume.as_deref().is_some_and(is_run);
+            let is_saved = resumed
+                .resume
+                .as_deref()
+                .is_some_and(|run| RunDir::of(run).has_checkpoint());
             train(engine, if is_saved { resumed } else { anew })
         }
-        OpenRequest::Path(choice) if is_run(&choice.path) => show_run(engine, &choice.path),
+        OpenRequest::Path(choice) if RunDir::of(&choice.path).has_checkpoint() => {
+            show_run(engine, &choice.path)
+        }
         OpenRequest::Path(choice) => fit(&choice.path, choice.method),
         OpenRequest::Demo(method) => {
             let dataset = make_demo_scene(&*engine.open_gpu()?, Path::new("demo"), engine)?;

@@ -5,7 +5,6 @@ use super::super::{NextWork, Progress, TrainerReport};
 use super::context::{EngineContext, IDLE, OpenRequest, POLL_INTERVAL, longest_submission};
 use super::show::opened;
 use crate::session::Observer as _;
-use crate::session::fit::diverged;
 use crate::session::{Fit, FitOptions, FitProgress, FitStatus, Result, evaluate};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ pub(super) fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> 
     options.check()?;
     let gpu = engine.open_gpu()?;
     let mut fit = Fit::open(&gpu, options, engine)?;
-    train_on(engine, &mut fit).map_err(|error| diverged(error, fit.dir()))
+    train_on(engine, &mut fit)
 }
 
 /// Train `fit` under the window's control, then show the result until the window asks for something else.

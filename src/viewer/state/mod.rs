@@ -16,6 +16,7 @@ use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::Background;
 use crate::render::RenderMode;
+use crate::{camera_path, files};
 use images::Textures;
 
 /// The default background of the window.
@@ -464,7 +465,8 @@ impl State {
     pub fn open_path(&mut self, path: &Path) {
         self.failed = None;
         let text = path.extension().filter(|e| *e == "json");
-        let text = text.and_then(|_| std::fs::read_to_string(path).ok());
+        let text = text.and_then(|_| files::read_file(path, camera_path::MAX_BYTES).ok());
+        let text = text.map(|t| String::from_utf8_lossy(&t).into_owned());
         if text.is_some_and(|t| t.contains("\"key_frames\"")) {
             self.load_path(path);
             return;
