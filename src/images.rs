@@ -167,6 +167,9 @@ impl ImageSet {
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
+    ///
+    /// # Panics
+    /// If the numbers of images and cameras differ.
     pub fn upload(gpu: &Gpu, images: &[Image], cameras: &[GpuCamera]) -> Result<Self, GpuError> {
         Self::upload_in_chunks(gpu, images, cameras, gpu.max_binding_bytes())
     }
@@ -175,6 +178,9 @@ impl ImageSet {
     ///
     /// # Errors
     /// As [`Self::upload`].
+    ///
+    /// # Panics
+    /// If the numbers of images and cameras differ.
     pub fn upload_in_chunks(
         gpu: &Gpu,
         images: &[Image],

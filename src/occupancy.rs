@@ -181,7 +181,7 @@ impl OccupancyGrid {
             .set("strict", self.strict)
             .set("pass", pass)
             .merge(more);
-        Kernel::new(gpu, "occupancy", entry, &defines)
+        gpu.kernel("occupancy", entry, &defines)
     }
 
     /// The stages that switch off for good every cell that no camera sees, a cascade each.

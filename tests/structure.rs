@@ -116,8 +116,8 @@ impl<'ast> Visit<'ast> for Names {
     }
 
     fn visit_macro(&mut self, call: &'ast Macro) {
-        self.macros
-            .extend(call.path.get_ident().map(ToString::to_string));
+        let name = call.path.segments.last();
+        self.macros.extend(name.map(|s| s.ident.to_string()));
         visit::visit_macro(self, call);
     }
 }
@@ -154,60 +154,70 @@ fn tree() -> Vec<(Vec<String>, Names)> {
     all
 }
 
-/// The other top-level modules that each top-level module uses.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let tree = tree();
-    let modules: BTreeSet<String> = tree
-        .iter()
-        .filter_map(|(m, _)| m.first().cloned())
-        .collect();
-    let mut known: BTreeMap<String, BTreeSet<String>> = modules
-        .iter()
-        .map(|m| (m.clone(), BTreeSet::new()))
-        .collect();
-    for (module, names) in &tree {
-        let Some(own) = module.first() else { continue };
-        let others = names.own.iter().filter_map(|path| path.first());
-        let others = others.filter(|m| *m != own && modules.contains(*m));
-        known.get_mut(own).unwrap().extend(others.cloned());
+/// For each module below `parent`, its siblings that it or its submodules use.
+fn dependencies(
+    tree: &[(Vec<String>, Names)],
+    parent: &[String],
+) -> BTreeMap<String, BTreeSet<String>> {
+    let child = |path: &[String]| path.strip_prefix(parent)?.first().cloned();
+    let modules = tree.iter().filter_map(|(module, _)| child(module));
+    let mut known: BTreeMap<String, BTreeSet<String>> =
+        modules.map(|module| (module, BTreeSet::new())).collect();
+    for (module, names) in tree {
+        let Some(own) = child(module) else { continue };
+        let used = names.own.iter().filter_map(|path| child(path));
+        let others: Vec<String> = used
+            .filter(|m| *m != own && known.contains_key(m))
+            .collect();
+        known.get_mut(&own).unwrap().extend(others);
     }
     known
 }
 
-#[test]
-fn modules_have_no_dependency_cycles() {
-    let mut left = dependencies();
-    // A module that uses none of the remaining ones is in no cycle.
+/// The modules that are in a dependency cycle, with those that they use.
+fn cycles(mut left: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
     loop {
-        let free: Vec<String> = left
-            .iter()
-            .filter(|(_, known)| known.iter().all(|m| !left.contains_key(m)))
-            .map(|(module, _)| module.clone())
-            .collect();
-        if free.is_empty() {
-            break;
-        }
-        left.retain(|module, _| !free.contains(module));
-    }
-    // Neither is a module that no other uses.
-    loop {
-        let known: BTreeSet<String> = left.values().flatten().cloned().collect();
         let n = left.len();
-        left.retain(|module, _| known.contains(module));
+        // A module that uses none of the remaining ones, or that none of them uses, is in no cycle.
+        let names: BTreeSet<String> = left.keys().cloned().collect();
+        left.retain(|_, known| known.iter().any(|m| names.contains(m)));
+        let used: BTreeSet<String> = left.values().flatten().cloned().collect();
+        left.retain(|module, _| used.contains(module));
         if left.len() == n {
             break;
         }
     }
-    let left: BTreeMap<_, BTreeSet<_>> = left
+    let names: BTreeSet<String> = left.keys().cloned().collect();
+    for known in left.values_mut() {
+        known.retain(|m| names.contains(m));
+    }
+    left
+}
+
+#[test]
+fn modules_have_no_dependency_cycles() {
+    let tree = tree();
+    let mut parents: BTreeSet<Vec<String>> = BTreeSet::new();
+    for (module, _) in &tree {
+        parents.extend((0..module.len()).map(|n| module[..n].to_vec()));
+    }
+    assert!(
+        parents.len() > 20,
+        "{} modules with submodules",
+        parents.len()
+    );
+    let found: Vec<String> = parents
         .iter()
-        .map(|(m, known)| (m, known.iter().filter(|k| left.contains_key(*k)).collect()))
+        .map(|parent| (parent, cycles(dependencies(&tree, parent))))
+        .filter(|(_, found)| !found.is_empty())
+        .map(|(parent, found)| format!("in {}: {found:?}", parent.join("::")))
         .collect();
-    assert!(left.is_empty(), "cycles: {left:#?}");
+    assert!(found.is_empty(), "cycles:\n{}", found.join("\n"));
 }
 
 #[test]
 fn modules_use_only_the_layers_below_them() {
-    let known = dependencies();
+    let known = dependencies(&tree(), &[]);
     let stages = ["compositing", "encoding", "loss", "network", "optimizer"];
     let below: [(&str, &[&str]); 15] = [
         ("gpu", &[]),

@@ -74,7 +74,7 @@ impl Args {
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     let options = args.options();
     options.check()?;
-    session::meta(&terminal.open_gpu()?, &options, terminal)
+    session::meta(&terminal.open_gpu()?, &options, terminal).map(|_| ())
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,20 +9,15 @@ use super::json::Document;
 use super::{Dataset, Format, Image, Notes, Split, TRANSFORMS, frames};
 use crate::camera::{Camera, Lens};
 
-/// File name of a split.
-pub(super) fn file_name(split: Split) -> String {
-    format!("transforms_{split}.json")
-}
-
 /// Reads the dataset whose `transforms_train.json` lies in `root`.
 pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
-    let document = Document::read(&root.join(file_name(Split::Train)))?;
+    let document = Document::read(&root.join(Split::Train.file_name()))?;
     let train = frames::read_some(&document, root, notes)?;
     let mut dataset = Dataset::new(root, Format::Blender).with_hints(&document.fields())?;
     dataset.train = train.frames;
     dataset.missing = train.missing;
     for split in [Split::Val, Split::Test] {
-        let path = root.join(file_name(split));
+        let path = root.join(split.file_name());
         if !path.is_file() {
             continue;
         }
@@ -31,7 +26,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         if found.frames.is_empty() && count > 0 && found.without_images.len() == count {
             dataset.warnings.push(format!(
                 "{}: its {count} poses have no images: kiln render --split {split} renders them, but metrics need images",
-                file_name(split)
+                split.file_name()
             ));
             dataset.without_images.push((split, found.without_images));
             continue;
@@ -39,7 +34,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         if found.frames.is_empty() && count > 0 {
             dataset.warnings.push(format!(
                 "{}: none of its {count} images exists: split ignored",
-                file_name(split)
+                split.file_name()
             ));
         }
         dataset.missing.extend(found.missing);
@@ -90,7 +85,7 @@ pub fn write_blender(
     near_far: Option<[f32; 2]>,
 ) -> Result<(), DatasetError> {
     let name = |i: usize| format!("{split}/r_{i}");
-    write(root, &file_name(split), &name, cameras, images, near_far)
+    write(root, &split.file_name(), &name, cameras, images, near_far)
 }
 
 /// Writes all views of an object: `root/transforms.json` and `root/rgb_{i}.png`, as [`write_blender`] does.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use glam::DVec3;
 
-use super::doctor::{Problem, and_more};
 use super::image::Spans;
+use super::problem::{Problem, and_more};
 use super::{Dataset, FileIdentity, Frame, Image};
 use crate::text::one_line;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::text::{counted_len, one_line, shown};
+use crate::text::{counted_len, escaped, one_line, shown};
 
 /// A dataset that cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
@@ -237,5 +237,15 @@ fn and_others(others: usize) -> String {
         0 => String::new(),
         1 => " and another image".to_owned(),
         n => format!(" and {n} other images"),
+    }
+}
+
+/// An error of an image file that cannot be decoded.
+pub(super) fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
+    let message = escaped(&message.into());
+    DatasetError::Image {
+        path: path.to_owned(),
+        message,
+        others: 0,
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::pixel_format::{NOT_READ, READ, ending, is_image};
-use crate::text::shown;
+use crate::text::{escaped, shown};
 
 /// Number of files listed in a message where several match.
 const MAX_LISTED: usize = 3;
@@ -400,6 +400,11 @@ pub(super) fn without_dot(mut path: &str) -> &str {
         path = rest.trim_start_matches('/');
     }
     path
+}
+
+/// A frame's name: its normalised path without an image extension.
+pub(super) fn frame_name(file_path: &str) -> String {
+    escaped(without_ending(&normalised(file_path)))
 }
 
 #[cfg(test)]

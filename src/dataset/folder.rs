@@ -12,7 +12,7 @@ pub(super) fn open_folder(
     downscale: u32,
     notes: &mut Notes,
 ) -> Result<Dataset, DatasetError> {
-    if root.join(blender::file_name(Split::Train)).is_file() {
+    if root.join(Split::Train.file_name()).is_file() {
         return blender::open(root, notes);
     }
     if root.join(TRANSFORMS).is_file() {
@@ -33,7 +33,7 @@ pub(super) fn open_folder(
     }
     let mut looked_for = format!(
         "looked for {}, {TRANSFORMS} and {}",
-        blender::file_name(Split::Train),
+        Split::Train.file_name(),
         llff::FILE
     );
     let inside = subfolders_with_datasets(root);
@@ -56,7 +56,7 @@ pub(super) fn open_folder(
 
 /// Whether a folder holds one scene.
 pub(super) fn is_dataset(path: &Path) -> bool {
-    let split = blender::file_name(Split::Train);
+    let split = Split::Train.file_name();
     let has = |name: &&str| path.join(name).is_file();
     [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
 }

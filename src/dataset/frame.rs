@@ -28,6 +28,13 @@ impl fmt::Display for Split {
     }
 }
 
+impl Split {
+    /// Name of the file that lists the split in NeRF-synthetic datasets.
+    pub(super) fn file_name(self) -> String {
+        format!("transforms_{self}.json")
+    }
+}
+
 impl FromStr for Split {
     type Err = DatasetError;
 

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use super::find_image::{MatchRule, as_written, normalised, without_dot, without_ending};
+use super::find_image::{MatchRule, as_written, frame_name, without_dot};
 use super::image::image_size;
 use super::json::{Document, Fields};
 use super::{
     Frame, Note, Notes, ViewWithoutImage, intrinsics, orientation, pixel_format, pose, poses,
 };
 use crate::json_text::kind;
-use crate::text::{escaped, shown};
+use crate::text::shown;
 
 /// Prefix that Instant-NGP puts before an image's name for its mask.
 const DYNAMIC_MASK: &str = "dynamic_mask_";
@@ -92,7 +92,7 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
     let camera = intrinsics::camera(fields, size, exchanged, world_from_camera, notes)?;
     let near_far = intrinsics::near_far(fields)?;
     Ok(Found::Frame(Box::new(Frame {
-        name: name(file_path),
+        name: frame_name(file_path),
         image_path,
         orientation,
         camera,
@@ -194,9 +194,4 @@ fn find_image(
         format!("{} is {}", fields.place(), shown(&found.path))
     });
     Ok(Some(found.path))
-}
-
-/// A frame's name: its normalised path without an image extension.
-pub(super) fn name(file_path: &str) -> String {
-    escaped(without_ending(&normalised(file_path)))
 }

@@ -9,9 +9,9 @@ use rayon::prelude::*;
 
 use super::Frame;
 use super::error::DatasetError;
+use super::error::damaged;
 use super::pixel_format::{self, StoredFormat, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
-use crate::text::escaped;
 
 /// Largest image file that is read: uncompressed 16-bit RGBA of 8,000 × 8,000 pixels.
 const MAX_BYTES: u64 = 512 << 20;
@@ -321,15 +321,6 @@ impl Spans {
 /// A file that is not a supported image, has a damaged header, or has a side longer than 65,536 pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
     Ok(pixel_format::header(path)?.size)
-}
-
-pub(super) fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
-    let message = escaped(&message.into());
-    DatasetError::Image {
-        path: path.to_owned(),
-        message,
-        others: 0,
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@
 use glam::{DMat3, DVec3};
 
 use super::Format;
-use super::doctor::{Problem, Severity};
 use super::framing::median;
 use super::framing::{point, short};
 use super::pose::inverse;
+use super::problem::{Problem, Severity};
 use super::{Dataset, Frame};
 use crate::camera::{Camera, focus};
 

@@ -26,6 +26,7 @@ mod orientation;
 mod pixel_format;
 mod pose;
 mod poses;
+mod problem;
 mod scene_hints;
 mod srn;
 mod surroundings;
@@ -252,9 +253,9 @@ impl Dataset {
             .into_iter()
             .any(|split| {
                 path.file_name()
-                    .is_some_and(|name| name == blender::file_name(split).as_str())
+                    .is_some_and(|name| name == split.file_name().as_str())
             });
-        if is_split && root.join(blender::file_name(Split::Train)).is_file() {
+        if is_split && root.join(Split::Train.file_name()).is_file() {
             return blender::open(root, notes);
         }
         transforms::open(root, path, notes)

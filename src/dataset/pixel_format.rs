@@ -8,7 +8,7 @@ use image::metadata::Orientation;
 use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::error::DatasetError;
-use super::image::damaged;
+use super::error::damaged;
 use super::intrinsics::MAX_SIDE;
 use crate::files::{LFS_POINTER, open_file};
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::error::DatasetError;
-use super::find_image::{as_written, without_dot};
+use super::find_image::{as_written, frame_name, without_dot};
 use super::json::{Document, Fields};
-use super::{Notes, Split, blender, frames, intrinsics, orientation, pixel_format, pose};
+use super::{Notes, Split, intrinsics, orientation, pixel_format, pose};
 use crate::camera::Camera;
 
 /// A view without an image.
@@ -39,7 +39,7 @@ fn view(fields: &Fields, size: [u32; 2]) -> Result<ViewWithoutImage, DatasetErro
     let pose = pose::pose(fields, &mut notes)?;
     let name = fields.own("file_path").and_then(serde_json::Value::as_str);
     Ok(ViewWithoutImage {
-        name: frames::name(name.unwrap_or_default()),
+        name: frame_name(name.unwrap_or_default()),
         camera: intrinsics::camera(fields, size, "exchange width and height", pose, &mut notes)?,
         near_far: intrinsics::near_far(fields)?,
     })
@@ -84,7 +84,7 @@ fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
 
 /// The size of the first existing training image in `root`.
 fn size_beside(root: &Path) -> Option<[u32; 2]> {
-    let document = Document::read(&root.join(blender::file_name(Split::Train))).ok()?;
+    let document = Document::read(&root.join(Split::Train.file_name())).ok()?;
     let frames = document.frames().ok()?;
     frames.iter().flatten().find_map(|f| size_of(root, f))
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::DatasetError;
+use super::find_image::frame_name;
 use super::json::{Document, Fields};
 use super::{Dataset, Format, Notes, Split, blender, frames};
 use crate::json_text::kind;
@@ -67,7 +68,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
                 ));
                 dataset.missing.retain(|image| {
                     let name = image.strip_prefix(root).unwrap_or(image);
-                    !list.contains(&frames::name(&name.to_string_lossy()))
+                    !list.contains(&frame_name(&name.to_string_lossy()))
                 });
                 dataset.without_images.push((split, poses));
             }
@@ -97,6 +98,6 @@ fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, Data
     };
     let names = list
         .iter()
-        .map(|entry| entry.as_str().map(frames::name).ok_or_else(|| wrong(entry)));
+        .map(|entry| entry.as_str().map(frame_name).ok_or_else(|| wrong(entry)));
     names.collect::<Result<_, _>>().map(Some)
 }

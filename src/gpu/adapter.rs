@@ -46,6 +46,39 @@ impl AdapterClass {
     }
 }
 
+/// Properties of a device that sizes of buffers and forms of kernels depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceProfile {
+    /// The class that decides budgets.
+    pub class: AdapterClass,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest uniform binding in bytes.
+    pub max_uniform_bytes: u64,
+    /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
+    pub identity_table: bool,
+}
+
+impl DeviceProfile {
+    /// Bytes that a buffer of `bytes` bytes takes.
+    ///
+    /// # Errors
+    /// [`GpuError::TooLarge`] where the device cannot bind so many.
+    pub(super) fn size_of_buffer(&self, label: &str, bytes: u64) -> Result<u64, GpuError> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        let limit = self.max_binding_bytes;
+        if bytes > limit {
+            return Err(GpuError::TooLarge {
+                label: label.to_owned(),
+                bytes,
+                limit,
+                advice: String::new(),
+            });
+        }
+        Ok(bytes)
+    }
+}
+
 /// One adapter, as `kiln devices` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AdapterSummary {

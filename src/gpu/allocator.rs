@@ -8,22 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytemuck::Pod;
 
-use super::adapter::AdapterClass;
+use super::adapter::DeviceProfile;
 use super::buffer::Buffer;
+use super::context::Gpu;
 use super::error::GpuError;
-
-/// Properties of a device that sizes of buffers and forms of kernels depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceProfile {
-    /// The class that decides budgets.
-    pub class: AdapterClass,
-    /// Largest storage binding in bytes.
-    pub max_binding_bytes: u64,
-    /// Largest uniform binding in bytes.
-    pub max_uniform_bytes: u64,
-    /// Whether kernels use the identity table that proves indices uniform to a software adapter's compiler.
-    pub identity_table: bool,
-}
 
 /// Where buffers come from.
 pub trait Allocator {
@@ -80,26 +68,29 @@ impl<T: Allocator + ?Sized> Allocator for Arc<T> {
     }
 }
 
-/// Bytes that a buffer of `bytes` bytes takes.
-///
-/// # Errors
-/// [`GpuError::TooLarge`] where the device cannot bind so many.
-pub(super) fn size_of_buffer(
-    profile: &DeviceProfile,
-    label: &str,
-    bytes: u64,
-) -> Result<u64, GpuError> {
-    let bytes = bytes.max(16).next_multiple_of(16);
-    let limit = profile.max_binding_bytes;
-    if bytes > limit {
-        return Err(GpuError::TooLarge {
-            label: label.to_owned(),
-            bytes,
-            limit,
-            advice: String::new(),
-        });
+impl Allocator for Gpu {
+    fn profile(&self) -> &DeviceProfile {
+        Self::profile(self)
     }
-    Ok(bytes)
+
+    fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
+        Self::buffer(self, label, bytes)
+    }
+
+    fn write_bytes(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        self.write_padded(buffer, offset, bytes);
+    }
+}
+
+impl Gpu {
+    /// A storage buffer holding `data`.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
+        let allocator: &dyn Allocator = self;
+        allocator.buffer_with(label, data)
+    }
 }
 
 /// A plan of buffers for a device: it allocates nothing, and knows what all of them would take.
@@ -132,7 +123,7 @@ impl Allocator for Planner {
     }
 
     fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError> {
-        let bytes = size_of_buffer(&self.profile, label, bytes)?;
+        let bytes = self.profile.size_of_buffer(label, bytes)?;
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(Buffer::planned(label, bytes))
     }

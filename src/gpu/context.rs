@@ -1,4 +1,4 @@
-//! A device that is open, with its queue, its errors and its compiled kernels.
+//! An open device with its queue, its errors and its compiled kernels.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use super::adapter::{
-    AdapterClass, GpuOptions, adapters, backend_name, choose, instance, used_features,
+    AdapterClass, DeviceProfile, GpuOptions, adapters, backend_name, choose, instance,
+    used_features,
 };
-use super::allocator::DeviceProfile;
 use super::error::GpuError;
-use super::kernel::{Kernel, Stage};
+use super::kernel::Kernel;
+use super::shader::{Defines, Shader};
 
 /// An open device with its queue, its error mailbox and its compiled kernels.
 pub struct Gpu {
@@ -20,13 +21,13 @@ pub struct Gpu {
     instance: wgpu::Instance,
     #[cfg(feature = "viewer")]
     adapter: wgpu::Adapter,
-    /// Held by who submits and, alone, by who needs that nobody does.
+    /// Readers submit; the writer excludes all submissions.
     submitting: RwLock<()>,
     info: wgpu::AdapterInfo,
     features: wgpu::Features,
     limits: wgpu::Limits,
     profile: DeviceProfile,
-    /// What stages hold, so that they can be added to without naming their device again.
+    /// Lets a [`super::Stage`] hold its device.
     this: Weak<Self>,
     failure: Arc<Mutex<Option<GpuError>>>,
     pub(super) allocated: AtomicU64,
@@ -70,8 +71,7 @@ impl Gpu {
         Ok(Self::from_device(&instance, &adapter, device, queue))
     }
 
-    /// Work on a device that the caller opened, with those of its features and limits that are of use. From now on its errors
-    /// that no error scope catches, and its loss, are those of the returned value.
+    /// Use a device that the caller opened. The returned value receives its uncaptured errors and its loss.
     #[must_use]
     #[cfg_attr(
         not(feature = "viewer"),
@@ -93,7 +93,7 @@ impl Gpu {
         let mailbox = Arc::clone(&failure);
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                // Whatever else was raised follows from it.
+                // Other errors are consequences of the loss.
                 *lock(&mailbox) = Some(GpuError::DeviceLost { reason: text });
             }
         });
@@ -126,20 +126,20 @@ impl Gpu {
         })
     }
 
-    /// Hand commands to the device, in order.
+    /// Submit commands, in order.
     pub(crate) fn enqueue(&self, encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
         let _one_of_many = self.submitting.read();
         self.queue.submit([encoder.finish()])
     }
 
-    /// Run `work` while nobody submits.
+    /// Run `work` while no other thread submits.
     #[cfg(feature = "viewer")]
     pub(crate) fn with_submissions_blocked<T>(&self, work: impl FnOnce() -> T) -> T {
         let _alone = self.submitting.write();
         work()
     }
 
-    /// A surface to present on in `window`, if this device can.
+    /// Create a surface of `window` that this device can present to.
     ///
     /// # Errors
     /// [`GpuError::NoSurface`]
@@ -167,7 +167,7 @@ impl Gpu {
         &self.info.name
     }
 
-    /// Name, backend and driver on one line, software adapters named as such.
+    /// Name, backend and driver on one line; software adapters are marked.
     #[must_use]
     pub fn description(&self) -> String {
         let kind = if self.class() == AdapterClass::Software {
@@ -184,7 +184,7 @@ impl Gpu {
         )
     }
 
-    /// Properties that sizes of buffers and forms of kernels depend on.
+    /// Properties that buffer sizes and kernel variants depend on.
     #[must_use]
     pub fn profile(&self) -> &DeviceProfile {
         &self.profile
@@ -196,17 +196,12 @@ impl Gpu {
         self.profile.class
     }
 
-    /// An empty stage of this device.
-    ///
-    /// # Panics
-    /// Never: a device that is used is held by an [`Arc`].
-    #[must_use]
-    pub fn stage(&self, name: &'static str) -> Stage {
-        let this = self.this.upgrade();
-        Stage::new(this.expect("a device in use is alive"), name)
+    /// This device as its owners hold it.
+    pub(super) fn shared(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
     }
 
-    /// Whether a feature was granted.
+    /// Whether a feature is enabled.
     #[must_use]
     pub fn has(&self, feature: wgpu::Features) -> bool {
         self.features.contains(feature)
@@ -237,7 +232,7 @@ impl Gpu {
         error.map_or(Ok(()), Err)
     }
 
-    /// Whether the device is gone for good.
+    /// Whether the device is lost.
     #[cfg(feature = "viewer")]
     pub(crate) fn is_lost(&self) -> bool {
         matches!(&*lock(&self.failure), Some(GpuError::DeviceLost { .. }))
@@ -251,30 +246,24 @@ impl Gpu {
         self.device.destroy();
     }
 
-    /// Bytes of all storage buffers allocated so far, those freed since included.
+    /// Bytes of all storage buffers allocated so far, including those freed since.
     #[must_use]
     pub fn allocated_bytes(&self) -> u64 {
         self.allocated.load(Ordering::Relaxed)
     }
 
-    /// Block until the device is idle. For the edges of the program (command line, tests), never the training core.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Block until the device is idle. For the command line and tests; training never blocks.
     pub fn wait(&self) -> Result<(), GpuError> {
         self.poll(wgpu::PollType::wait_indefinitely())
     }
 
-    /// Let callbacks of finished work run, without blocking.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Run the callbacks of finished work, without blocking.
     pub fn poll_once(&self) -> Result<(), GpuError> {
         self.poll(wgpu::PollType::Poll)
     }
 
-    /// Poll the device, unless it is lost: the first poll after a loss frees all that the device holds, for which wgpu takes its
-    /// locks in another order than a thread that still writes a texture, and the two would wait for each other for ever.
+    /// Poll the device unless it is lost. The first poll after a loss frees the device's resources; wgpu then takes its locks in
+    /// another order than a thread that writes a texture, and both would deadlock.
     pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<(), GpuError> {
         self.check()?;
         let outcome = self.device.poll(poll);
@@ -297,18 +286,24 @@ impl Gpu {
         texts
     }
 
-    /// The kernel of this text, compiled once per device.
-    pub(crate) fn cached_kernel(
+    /// The kernel `entry` of the shader file `file`, specialised by `defines`. Each text is compiled once per device.
+    ///
+    /// # Errors
+    /// [`GpuError::Shader`] if the text is invalid.
+    pub fn kernel(
         &self,
-        key: &str,
-        build: impl FnOnce() -> Result<Kernel, GpuError>,
+        file: &str,
+        entry: &str,
+        defines: &Defines,
     ) -> Result<Arc<Kernel>, GpuError> {
-        if let Some(kernel) = lock(&self.kernels).get(key) {
+        let shader = Shader::load(file, defines, self.profile.identity_table)?;
+        let key = format!("{entry}\n{}", shader.text);
+        if let Some(kernel) = lock(&self.kernels).get(&key) {
             return Ok(Arc::clone(kernel));
         }
-        let kernel = Arc::new(build()?);
+        let kernel = Arc::new(Kernel::compile(&self.device, &shader, entry)?);
         self.check()?;
-        lock(&self.kernels).insert(key.to_owned(), Arc::clone(&kernel));
+        lock(&self.kernels).insert(key, Arc::clone(&kernel));
         Ok(kernel)
     }
 }
@@ -328,7 +323,7 @@ fn translate(error: &wgpu::Error) -> GpuError {
 
 #[cfg(test)]
 mod tests {
-    /// A device is lost while another thread writes a texture of it, time and again: neither waits for the other for ever.
+    /// A device is lost repeatedly while another thread writes one of its textures, without a deadlock.
     #[cfg(feature = "viewer")]
     #[test]
     fn a_device_that_is_written_to_can_be_lost() {

@@ -7,8 +7,7 @@ use super::allocator::Allocator;
 use super::buffer::Buffer;
 use super::context::Gpu;
 use super::error::GpuError;
-use super::kernel::{Groups, Stage};
-use super::shader::Defines;
+use super::kernel::Binding;
 
 /// A u32 of a struct of counts that decides how many workgroups a dispatch runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,17 +76,15 @@ impl Counts {
         allocator.write_bytes(&self.state, count.offset, bytemuck::bytes_of(&value));
     }
 
-    /// A dispatch of as many workgroups of `size` as cover `count` in x and y, times `depth` in z.
-    #[must_use]
-    pub fn groups(&self, count: Count, size: u32, depth: u32) -> Groups {
+    /// The table entry of a dispatch of as many workgroups of `size` as cover `count` in x and y, times `depth` in z.
+    pub(super) fn entry(&self, count: Count, size: u32, depth: u32) -> usize {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = [count.selector, size, depth, 0];
         let index = entries.all.iter().position(|e| *e == entry);
-        let index = index.unwrap_or_else(|| {
+        index.unwrap_or_else(|| {
             entries.all.push(entry);
             entries.all.len() - 1
-        });
-        Groups::Counted(self.clone(), index)
+        })
     }
 
     /// Where the device finds the workgroup counts of entry `index`, which is in the table from now on.
@@ -104,18 +101,12 @@ impl Counts {
         Ok((self.arguments.clone(), index as u64 * 16))
     }
 
-    /// Add: derive the arguments of all dispatches over counts from their present values.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
-    pub fn publish(&self, stage: &mut Stage) -> Result<(), GpuError> {
-        let bindings = [
+    /// The bindings of `shaders/entry/publish.wgsl`.
+    pub(super) fn bindings(&self) -> [Binding<'_>; 3] {
+        [
             ("state", &self.state),
             ("table", &self.table),
             ("arguments", &self.arguments),
-        ];
-        let once = Groups::Direct([1, 1, 1]);
-        stage.run("entry/publish", "publish", &Defines::new(), &bindings, once)?;
-        Ok(())
+        ]
     }
 }

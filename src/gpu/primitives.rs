@@ -4,8 +4,8 @@ use super::allocator::Allocator;
 use super::buffer::Buffer;
 use super::counts::{Count, Counts};
 use super::error::GpuError;
-use super::kernel::{Groups, Stage};
 use super::shader::Defines;
+use super::stage::{Groups, Stage};
 
 const SCAN_BLOCK: u32 = 1024;
 

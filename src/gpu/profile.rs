@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::context::Gpu;
 use super::error::GpuError;
-use super::kernel::Stage;
+use super::stage::Stage;
 
 /// How long one stage took.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Gpu;
 use super::error::GpuError;
-use super::kernel::Stage;
+use super::stage::Stage;
 
 #[derive(Debug)]
 struct Submission {

@@ -27,8 +27,14 @@ pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Ch
 
 /// Open the checkpoint of a run to resume; the warning says that `config.toml` will be rewritten.
 pub(crate) fn open_to_resume(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open(path)?;
     let dir = RunDir::of(path);
+    if !dir.is(path) {
+        return Err(Error::usage(format!(
+            "--resume {}: give a run directory; to use this file, put it into a new folder as checkpoint.safetensors",
+            path.display()
+        )));
+    }
+    let checkpoint = Checkpoint::open(path)?;
     if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
         observer.warn(format!("{}; it is a copy for reading: a resumed run uses the configuration in its checkpoint, and the file is \
              rewritten (to use another configuration, train a new run with --config)",

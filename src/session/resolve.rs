@@ -11,6 +11,14 @@ use crate::dataset::{Dataset, Frame};
 use crate::gpu::AdapterClass;
 use crate::images::near_far;
 
+/// Note that a small preset was chosen for a software adapter; `full` is the preset that it stands for.
+pub(crate) fn note_small_method(observer: &dyn Observer, config: &Config, full: &str) {
+    observer.note(format!(
+        "method: {}, sized for a software adapter (use --method {full} for the full size)",
+        config.method
+    ));
+}
+
 /// Fill in the values that depend on the scene and the device, and note those taken from the cameras and the images.
 pub(crate) fn resolve(
     observer: &dyn Observer,

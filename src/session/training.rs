@@ -1,10 +1,11 @@
 //! The state shared by all kinds of training: trainer, renderer, log, limits, and the schedule of previews and checkpoints.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::limits::Limits;
-use super::run_log::{Line, RunLog, SCHEMA};
+use super::run_log::{self, Line, RunLog, SCHEMA};
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
 use crate::checkpoint::{self, CheckpointError, Source};
 use crate::config::ResolvedConfig;
@@ -28,31 +29,25 @@ pub(crate) struct Intervals {
     pub(crate) save: f64,
 }
 
-/// Make a trainer, with parameters as `set_parameters` leaves them, and a renderer of what it trains; all shaders are compiled.
-/// Also return the seconds that took; `loading` is the time before, in seconds, for the note about both.
-pub(crate) fn compile(
-    observer: &dyn Observer,
-    gpu: &Arc<Gpu>,
-    config: &ResolvedConfig,
-    images: &ImageSet,
-    teacher: Option<&Teacher>,
-    loading: f64,
-    set_parameters: impl FnOnce(&mut Trainer) -> Result<()>,
-) -> Result<(Trainer, Renderer, f64)> {
-    let started = Instant::now();
-    let spinner = observer.task("compiling shaders", Scale::Unknown);
-    let mut trainer = Trainer::new(gpu, config, images, teacher)?;
-    trainer.warm_up(images)?;
-    set_parameters(&mut trainer)?;
-    let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
-    let renderer = Renderer::new(gpu, config, bits)?;
-    drop(spinner);
-    observer.check()?;
-    let compiling = started.elapsed().as_secs_f64();
-    observer.note(format!(
-        "loaded in {loading:.1} s, shaders compiled in {compiling:.1} s"
-    ));
-    Ok((trainer, renderer, compiling))
+/// What a training starts from.
+pub(crate) struct Start<'s> {
+    /// Run directory.
+    pub(crate) dir: &'s RunDir,
+    pub(crate) config: &'s ResolvedConfig,
+    pub(crate) images: &'s ImageSet,
+    pub(crate) teacher: Option<&'s Teacher>,
+    /// Path, name and downscaling factor of the dataset.
+    pub(crate) dataset: (&'s Path, &'s str, u32),
+    /// Command line, for the log.
+    pub(crate) command: &'s str,
+    /// Step of the resumed run.
+    pub(crate) resumed: Option<u32>,
+    /// Whether to write event files.
+    pub(crate) tensorboard: bool,
+    pub(crate) limits: Limits,
+    pub(crate) intervals: Intervals,
+    /// Seconds that loading the images took.
+    pub(crate) load_seconds: f64,
 }
 
 /// A training in progress.
@@ -78,21 +73,57 @@ pub(crate) struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
-    pub(crate) fn new(
+    /// Make a trainer and a renderer, let `set_parameters` load parameters, compile all shaders, and begin the log.
+    pub(crate) fn start(
         observer: &'a dyn Observer,
-        dir: &RunDir,
-        trainer: Trainer,
-        renderer: Renderer,
-        log: RunLog<'a>,
-        limits: Limits,
-        intervals: Intervals,
-    ) -> Self {
-        let start = trainer.seconds();
-        let meta = trainer.config().meta.as_ref();
-        let inner_steps = meta.map_or(1, |meta| meta.inner_steps);
-        Self {
+        gpu: &Arc<Gpu>,
+        start: &Start<'_>,
+        set_parameters: impl FnOnce(&mut Trainer) -> Result<()>,
+    ) -> Result<Self> {
+        let Start {
+            dir,
+            config,
+            images,
+            limits,
+            intervals,
+            load_seconds,
+            ..
+        } = *start;
+        let compiling = Instant::now();
+        let spinner = observer.task("compiling shaders", Scale::Unknown);
+        let mut trainer = Trainer::new(gpu, config, images, start.teacher)?;
+        trainer.warm_up(images)?;
+        set_parameters(&mut trainer)?;
+        let bits = trainer.occupancy.as_ref().map(|grid| &grid.bits);
+        let renderer = Renderer::new(gpu, config, bits)?;
+        drop(spinner);
+        observer.check()?;
+        let compile_seconds = compiling.elapsed().as_secs_f64();
+        observer.note(format!(
+            "loaded in {load_seconds:.1} s, shaders compiled in {compile_seconds:.1} s"
+        ));
+
+        let mut log = RunLog::begin(observer, dir, config, start.resumed, start.tensorboard)?;
+        let (dataset, name, downscale) = start.dataset;
+        log.write(&run_log::Start {
+            schema: SCHEMA,
+            event: "start",
+            step: trainer.step(),
+            seconds: trainer.seconds(),
+            command: start.command.to_owned(),
+            dataset: dataset.display().to_string(),
+            dataset_name: name.to_owned(),
+            downscale,
+            device: gpu.name().to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            load_seconds,
+            compile_seconds,
+        })?;
+        let seconds = trainer.seconds();
+        let inner_steps = config.meta.as_ref().map_or(1, |meta| meta.inner_steps);
+        Ok(Self {
             observer,
-            gpu: Arc::clone(renderer.gpu()),
+            gpu: Arc::clone(gpu),
             dir: dir.clone(),
             trainer,
             renderer,
@@ -100,13 +131,37 @@ impl<'a> Training<'a> {
             limits,
             inner_steps,
             intervals,
-            next_preview: start + intervals.preview,
-            next_save: start + intervals.save,
+            next_preview: seconds + intervals.preview,
+            next_save: seconds + intervals.save,
             task: None,
             events: Vec::new(),
             latest: None,
             held_out_psnr: None,
-        }
+        })
+    }
+
+    /// Note that the resumed run has already reached its limits.
+    pub(crate) fn note_nothing_to_train(&self) {
+        self.observer.note(format!(
+            "nothing to train: the run has already reached {}; limits count from the start of the run, so give larger ones to \
+             continue",
+            self.limits.describe()
+        ));
+    }
+
+    /// Note that the observer has cancelled, before the last checkpoint is saved.
+    pub(crate) fn note_stopping(&mut self) {
+        self.hide();
+        self.observer
+            .note("stopping: saving a checkpoint (press Ctrl-C again to quit without saving)");
+    }
+
+    /// Return the error for a last checkpoint that could not be saved. `command` resumes the run.
+    pub(crate) fn not_saved(&self, error: &Error, command: &str) -> Error {
+        Error::failed(format!(
+            "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln {command} --resume {}",
+            self.dir.path().display()
+        ))
     }
 
     /// Start showing progress.
@@ -236,6 +291,20 @@ impl<'a> Training<'a> {
         is_due
     }
 
+    /// Save a checkpoint that names `source` as its dataset. If the file cannot be written, only warn: the previous checkpoint is
+    /// intact, and the disk may have room again later.
+    pub(crate) fn save_or_warn(&self, source: &Source<'_>) -> Result<()> {
+        match self.save(source) {
+            Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
+                self.observer.warn(format!(
+                    "cannot save a checkpoint: {error}; training continues, and the previous checkpoint is kept"
+                ));
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Save a checkpoint that names `source` as its dataset.
     pub(crate) fn save(&self, source: &Source<'_>) -> Result<()> {
         let path = self.dir.checkpoint();
@@ -252,19 +321,5 @@ impl<'a> Training<'a> {
             self.step()
         ));
         Ok(())
-    }
-}
-
-/// Return the result of saving, but turn an I/O error into a warning: the disk may have room again later, and the previous
-/// checkpoint is intact.
-pub(crate) fn warn_if_unwritable(observer: &dyn Observer, saved: Result<()>) -> Result<()> {
-    match saved {
-        Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
-            observer.warn(format!(
-                "cannot save a checkpoint: {error}; training continues, and the previous checkpoint is kept"
-            ));
-            Ok(())
-        }
-        outcome => outcome,
     }
 }

@@ -1,7 +1,6 @@
 //! What training allocates: the same constructors on a device and in a plan.
 
 use super::RING;
-use super::plan::MemoryPlan;
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::ResolvedConfig;
 use crate::gpu::{Allocator, Buffer, GpuError};
@@ -83,21 +82,5 @@ impl Buffers {
             cells,
             reptile,
         })
-    }
-}
-
-impl MemoryPlan {
-    /// The buffers of this plan on the device of `allocator`.
-    pub(super) fn allocate(
-        &self,
-        allocator: &dyn Allocator,
-        config: &ResolvedConfig,
-    ) -> Result<Buffers, GpuError> {
-        let allocators = Allocators {
-            parameters: allocator,
-            batch: allocator,
-            occupancy: allocator,
-        };
-        Buffers::new(allocators, config, &self.capacities)
     }
 }

@@ -3,7 +3,7 @@
 use super::buffers::{Allocators, Buffers};
 use crate::config::{Budget, Cells, Config, PassConfig, ResolvedConfig};
 use crate::field::Field;
-use crate::gpu::{AdapterClass, DeviceProfile, GpuError, Planner};
+use crate::gpu::{AdapterClass, Allocator, DeviceProfile, GpuError, Planner};
 use crate::network::{CellGrid, SavedActivations};
 use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
@@ -131,6 +131,22 @@ pub fn fit_cells(profile: &DeviceProfile, config: &mut Config) -> Result<(), Pla
         }
     }
     Ok(())
+}
+
+impl MemoryPlan {
+    /// The buffers of this plan on the device of `allocator`.
+    pub(super) fn allocate(
+        &self,
+        allocator: &dyn Allocator,
+        config: &ResolvedConfig,
+    ) -> Result<Buffers, GpuError> {
+        let allocators = Allocators {
+            parameters: allocator,
+            batch: allocator,
+            occupancy: allocator,
+        };
+        Buffers::new(allocators, config, &self.capacities)
+    }
 }
 
 /// Plan a resolved `config` for a device of `profile`: a batch whose buffers would exceed a binding, or whose stages would take

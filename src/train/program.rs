@@ -89,7 +89,7 @@ impl Trainer {
         more: Defines,
     ) -> Result<Arc<Kernel>, GpuError> {
         let defines = more.set("pass", pass).set("micro_batches", micro_batches);
-        Kernel::new(&self.gpu, "entry/step", pass, &defines)
+        self.gpu.kernel("entry/step", pass, &defines)
     }
 
     /// What every step begins with.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use kiln::config::{Algorithm, Config, HashGridConfig, Optimizer};
 use kiln::encoding::HashGrid;
-use kiln::gpu::{Gpu, Groups, Kernel};
+use kiln::gpu::{Gpu, Groups};
 use kiln::network::LayerMatrix;
 use kiln::optimizer::{CellGroup, CellUpdate, DenseGroup, SparseGroup, schedule_defines};
 use kiln::step_state::StepState;
@@ -553,7 +553,7 @@ fn begin_step(
         .set("n_levels", scales.len());
     let kernel = |pass: &str| {
         let defines = defines.clone().set("pass", pass);
-        Kernel::new(gpu, "entry/step", pass, &defines).unwrap()
+        gpu.kernel("entry/step", pass, &defines).unwrap()
     };
     let bindings = [
         ("state", &rig.counts.state),
@@ -578,7 +578,7 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
     on_device(|gpu| {
         let rate = config(0.9);
         let one = 2_f32.powi(24);
-        // 26 bits stay, 30 bits lose four; 10 bits would gain default_longest but gain four; none leaves the scale alone.
+        // 26 bits stay, 30 bits lose four; 10 bits would gain sixteen but gain four; none leaves the scale alone.
         let largest = [
             (1 << 26) - 1,
             1 << 25,

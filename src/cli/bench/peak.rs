@@ -59,7 +59,7 @@ fn measure_peak(gpu: &Gpu) -> Result<PeakRates, GpuError> {
             .set("pass", pass)
             .set("iterations", ITERATIONS)
             .set("rows", ROWS);
-        Kernel::new(gpu, "entry/bench_peak", pass, &defines)
+        gpu.kernel("entry/bench_peak", pass, &defines)
     };
     let repeated = |name, kernel: &Arc<Kernel>, bindings: &[Binding<'_>], items| {
         let mut stage = gpu.stage(name);

@@ -6,8 +6,9 @@ use std::path::Path;
 use glam::DVec3;
 use serde::Serialize;
 
-use super::error::DatasetError;
 use super::framing::{CELLS, CameraLayout, point};
+use super::problem::and_more;
+pub use super::problem::{Problem, Severity};
 use super::{Dataset, Frame, Split, inverted};
 use crate::aabb::Aabb;
 use crate::camera::{Camera, focus};
@@ -16,72 +17,6 @@ use against_box::{
     RAYS, against_box, against_filled, against_focus, against_rays, against_view, rays_that_meet,
 };
 pub use images::{DecodedImage, check_images};
-
-/// What a problem means for training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Training refuses to start or cannot learn anything.
-    Error,
-    /// Training ignores the affected data, or its result gets worse.
-    Warning,
-}
-
-/// One problem, in one line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// What it means for training.
-    pub severity: Severity,
-    /// The file it is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// The frame it is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frame: Option<String>,
-    /// File, frame, cause and remedy.
-    pub message: String,
-}
-
-impl Problem {
-    pub(super) fn new(severity: Severity, message: String) -> Self {
-        Self {
-            severity,
-            file: None,
-            frame: None,
-            message,
-        }
-    }
-
-    /// A problem that training works around.
-    #[must_use]
-    pub fn warning(message: String) -> Self {
-        Self::new(Severity::Warning, message)
-    }
-
-    /// The same for one view.
-    pub(super) fn warning_of(view: &Frame, message: String) -> Self {
-        Self::of_view(Severity::Warning, view, message)
-    }
-
-    fn of_view(severity: Severity, view: &Frame, message: String) -> Self {
-        Self {
-            file: Some(view.image_path.to_string_lossy().into_owned()),
-            frame: Some(view.name.clone()),
-            ..Self::new(severity, message)
-        }
-    }
-}
-
-impl From<&DatasetError> for Problem {
-    fn from(error: &DatasetError) -> Self {
-        Self {
-            severity: Severity::Error,
-            file: error.file().map(|f| f.to_string_lossy().into_owned()),
-            frame: error.frame().map(str::to_owned),
-            message: error.to_string(),
-        }
-    }
-}
 
 /// Camera positions of a dataset relative to the scene's box, in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -267,15 +202,6 @@ pub fn check_grid(
 /// ": " and the advice, or an empty string.
 fn after_colon(advice: &dyn Fn() -> Option<String>) -> String {
     advice().map_or_else(String::new, |advice| format!(": {advice}"))
-}
-
-/// ", and so do 3 others", or an empty string.
-pub(super) fn and_more(n: usize) -> String {
-    match n {
-        0 => String::new(),
-        1 => ", and so does another".to_owned(),
-        n => format!(", and so do {n} others"),
-    }
 }
 
 /// Images and poses that occur twice.

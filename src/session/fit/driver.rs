@@ -23,8 +23,8 @@ use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
 use crate::session::evaluate::{self, EvaluationRequest};
-use crate::session::run_log::{Plateau, RunLog, SCHEMA, Start};
-use crate::session::training::{self, Intervals, Training, warn_if_unwritable};
+use crate::session::run_log::{Plateau, SCHEMA};
+use crate::session::training::{Intervals, Start, Training};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
 use crate::text::counted;
 use crate::train::{Progress, StepStatus};
@@ -149,54 +149,42 @@ impl<'a> Fit<'a> {
             setup::announce(observer, gpu, &setup, limits)?;
         }
         let (checkpoint, init) = (&setup.checkpoint, &setup.init);
-        let (trainer, renderer, compiling) = training::compile(
-            observer,
-            gpu,
-            &setup.config,
-            &set,
-            setup.teacher.as_ref().map(|t| &t.teacher),
-            loading,
-            |trainer| {
-                if let Some(checkpoint) = checkpoint {
-                    checkpoint.restore(gpu, trainer)?;
-                } else if let Some(init) = init {
-                    trainer.reset(None)?;
-                    init.initialise(gpu, trainer)?;
-                } else if let Some(found) = &found {
-                    trainer.apply_extraction(found);
-                }
-                Ok(())
+        let start = Start {
+            dir: &setup.dir,
+            config: &setup.config,
+            images: &set,
+            teacher: setup.teacher.as_ref().map(|t| &t.teacher),
+            dataset: (
+                &setup.dataset_path,
+                &setup.dataset.name,
+                setup.opening.downscale,
+            ),
+            command: &options.command,
+            resumed: setup.checkpoint.as_ref().map(|c| c.info.step),
+            tensorboard: options.tensorboard,
+            limits,
+            intervals: Intervals {
+                preview: PREVIEW_EVERY,
+                save: options.checkpoint_every,
             },
-        )?;
-
-        let resumed = setup.checkpoint.as_ref().map(|c| c.info.step);
-        let config = &setup.config;
-        let mut log = RunLog::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
-        log.write(&Start {
-            schema: SCHEMA,
-            event: "start",
-            step: trainer.step(),
-            seconds: trainer.seconds(),
-            command: options.command.clone(),
-            dataset: setup.dataset_path.display().to_string(),
-            dataset_name: setup.dataset.name.clone(),
-            downscale: setup.opening.downscale,
-            device: gpu.name().to_owned(),
-            version: env!("CARGO_PKG_VERSION"),
             load_seconds: loading,
-            compile_seconds: compiling,
-        })?;
-        let intervals = Intervals {
-            preview: PREVIEW_EVERY,
-            save: options.checkpoint_every,
         };
+        let training = Training::start(observer, gpu, &start, |trainer| {
+            if let Some(checkpoint) = checkpoint {
+                checkpoint.restore(gpu, trainer)?;
+            } else if let Some(init) = init {
+                trainer.reset(None)?;
+                init.initialise(gpu, trainer)?;
+            } else if let Some(found) = &found {
+                trainer.apply_extraction(found);
+            }
+            Ok(())
+        })?;
         let mut fit = Self {
             observer,
             #[cfg(feature = "viewer")]
             options: options.clone(),
-            training: Training::new(
-                observer, &setup.dir, trainer, renderer, log, limits, intervals,
-            ),
+            training,
             eval_frames,
             held_out,
             trained_on,
@@ -238,11 +226,7 @@ impl<'a> Fit<'a> {
         let done = self.setup.checkpoint.is_some()
             && (self.training.is_over() || self.is_good_enough()?);
         if done {
-            self.observer.note(format!(
-                "nothing to train: the run has already reached {}; limits count from the start of the run, so give larger ones \
-                 to continue",
-                self.training.limits.describe()
-            ));
+            self.training.note_nothing_to_train();
         }
         Ok(done)
     }
@@ -351,19 +335,14 @@ impl<'a> Fit<'a> {
         let saved = self.save();
         let report = self.evaluate_and_report();
         if let Err(error) = saved {
-            return Err(Error::failed(format!(
-                "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln train --resume {}",
-                self.setup.dir.path().display()
-            )));
+            return Err(self.training.not_saved(&error, "train"));
         }
         report
     }
 
     /// Save a checkpoint and return the error that says how to continue.
     fn interrupted(&mut self) -> Error {
-        self.training.hide();
-        self.observer
-            .note("stopping: saving a checkpoint (press Ctrl-C again to quit without saving)");
+        self.training.note_stopping();
         match self.pause().and_then(|()| self.save()) {
             Ok(()) => Error::Cancelled(format!(
                 " at step {}, checkpoint saved; to continue: kiln train --resume {}",
@@ -372,11 +351,6 @@ impl<'a> Fit<'a> {
             )),
             Err(error) => error,
         }
-    }
-
-    /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
-    fn save_or_warn(&self) -> Result<()> {
-        warn_if_unwritable(self.observer, self.save())
     }
 
     /// Evaluate the run if `--until-psnr` is given, and return whether it is reached.
@@ -409,14 +383,28 @@ impl<'a> Fit<'a> {
     }
 
     fn save(&self) -> Result<()> {
-        self.training.save(&Source {
-            dataset: &data::absolute(&self.setup.dataset_path),
+        self.training.save(&self.source(&self.dataset_path()))
+    }
+
+    fn save_or_warn(&self) -> Result<()> {
+        self.training
+            .save_or_warn(&self.source(&self.dataset_path()))
+    }
+
+    fn dataset_path(&self) -> String {
+        data::absolute(&self.setup.dataset_path)
+    }
+
+    /// The source of the training data, for a checkpoint.
+    fn source<'s>(&'s self, dataset: &'s str) -> Source<'s> {
+        Source {
+            dataset,
             opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
             image_fingerprint: &self.setup.image_fingerprint,
             held_out_fingerprint: &self.setup.held_out_fingerprint,
-        })
+        }
     }
 
     /// Evaluate the run and write the results.

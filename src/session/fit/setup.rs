@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FitOptions, teacher};
+use super::FitOptions;
+use super::teacher::{self, TeacherState};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
 use crate::config::{Budget, Config, ResolvedConfig, SceneHints, key_of};
 use crate::dataset::duplicate_images;
 use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
-use crate::distillation::Teacher;
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
@@ -41,13 +41,6 @@ pub(super) struct Setup {
     pub(super) teacher: Option<TeacherState>,
 }
 
-/// A teacher whose distillation is not finished.
-pub(super) struct TeacherState {
-    pub(super) teacher: Teacher,
-    /// Whether the distillation is new, so that the student's cells are still to be extracted.
-    pub(super) is_new: bool,
-}
-
 /// `--set` keys that do not change what a resumed run computes.
 const SAFE_TO_SET: [&str; 2] = ["training.submission_ms", "scene.eval_background"];
 
@@ -58,12 +51,6 @@ pub(super) fn resume(
     gpu: &Gpu,
     run: &Path,
 ) -> Result<Setup> {
-    if !RunDir::of(run).is(run) {
-        return Err(Error::usage(format!(
-            "--resume {}: give a run directory; to use this file, put it into a new folder as checkpoint.safetensors",
-            run.display()
-        )));
-    }
     let mut checkpoint = open::open_to_resume(observer, run)?;
     if checkpoint.info.config.meta.is_some() && !checkpoint.info.is_imported() {
         return Err(Error::usage(format!(
@@ -250,10 +237,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
     }
     let chosen = options.config.names_method() || distill.is_some() || init.is_some();
     if !chosen && gpu.class() == AdapterClass::Software {
-        observer.note(format!(
-            "method: {}, sized for a software adapter (use --method ngp for the full size)",
-            config.method
-        ));
+        resolve::note_small_method(observer, &config, "ngp");
     }
     let opening = teacher_info.map_or_else(OpenOptions::default, Info::opening);
     let opening = opening.or(options.downscale, options.apply_orientation);

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::DistillOptions;
-use super::setup::TeacherState;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Distillation, ResolvedConfig, key_of};
 use crate::dataset::Dataset;
@@ -15,6 +14,13 @@ use crate::run::RunDir;
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, open};
 use crate::train::{max_networks, plan};
+
+/// A teacher whose distillation is not finished.
+pub(super) struct TeacherState {
+    pub(super) teacher: Teacher,
+    /// Whether the distillation is new, so that the student's cells are still to be extracted.
+    pub(super) is_new: bool,
+}
 
 /// Hash of a teacher's checkpoint, to detect changes.
 fn fingerprint(checkpoint: &Checkpoint) -> String {

@@ -12,7 +12,7 @@ use crate::gpu::AdapterClass;
 use crate::render::Channel;
 use crate::report::{self, Example};
 use crate::session::run_log::SCHEMA;
-use crate::session::training::{Training, warn_if_unwritable};
+use crate::session::training::Training;
 use crate::session::{Error, Observer, ObserverExt, Result, Scale, data, evaluate};
 use crate::text::{counted, counted_len};
 use crate::train::StepStatus;
@@ -68,11 +68,7 @@ impl<'a> MetaTraining<'a> {
         self.training.show();
         self.choose_held_out()?;
         if self.setup.checkpoint.is_some() && self.training.is_over() {
-            self.observer.note(format!(
-                "nothing to train: the run has already reached {}; limits count from the start of the run, so give larger ones \
-                 to continue",
-                self.training.limits.describe()
-            ));
+            self.training.note_nothing_to_train();
         }
         loop {
             let k = self.inner_steps();
@@ -123,7 +119,7 @@ impl<'a> MetaTraining<'a> {
         }
         if self.training.take_save_due() {
             self.training.pause()?;
-            self.save_or_go_on()?;
+            self.save(true)?;
         }
         Ok(())
     }
@@ -238,7 +234,7 @@ impl<'a> MetaTraining<'a> {
         self.training.hide();
         self.training.pause()?;
         self.training.trainer.abandon_task()?;
-        self.save()?;
+        self.save(false)?;
         Ok(format!(
             "at outer step {}, checkpoint saved; to continue: kiln meta --resume {}",
             self.training.step(),
@@ -248,8 +244,7 @@ impl<'a> MetaTraining<'a> {
 
     /// Save a checkpoint and return the error that says how to continue.
     fn interrupted(&mut self) -> Error {
-        self.observer
-            .note("stopping: saving a checkpoint (press Ctrl-C again to quit without saving)");
+        self.training.note_stopping();
         match self.save_and_stop() {
             Ok(how) => Error::Cancelled(format!(" {how}")),
             Err(error) => error,
@@ -266,20 +261,21 @@ impl<'a> MetaTraining<'a> {
         }
     }
 
-    /// Save, but only warn if the file cannot be written: the previous checkpoint is intact, and the next save may succeed.
-    fn save_or_go_on(&self) -> Result<()> {
-        warn_if_unwritable(self.observer, self.save())
-    }
-
-    fn save(&self) -> Result<()> {
-        self.training.save(&Source {
+    /// Save a checkpoint; if the file cannot be written, fail or, if `goes_on`, only warn.
+    fn save(&self, goes_on: bool) -> Result<()> {
+        let source = Source {
             dataset: &data::absolute(&self.setup.objects.root),
             opening: self.setup.opening,
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),
             image_fingerprint: &self.stream.image_fingerprint(),
             held_out_fingerprint: "",
-        })
+        };
+        if goes_on {
+            self.training.save_or_warn(&source)
+        } else {
+            self.training.save(&source)
+        }
     }
 
     /// Save a checkpoint and evaluate on held-out objects.
@@ -295,19 +291,14 @@ impl<'a> MetaTraining<'a> {
             counted(self.inner_steps(), "step")
         ));
         // Evaluate even if the checkpoint cannot be saved.
-        let saved = self.save();
+        let saved = self.save(false);
         let spinner = self
             .observer
             .task("adapting to held-out objects", Scale::Unknown);
         let views = self.evaluate_held_out();
         drop(spinner);
         self.keep(views?)?;
-        saved.map_err(|error| {
-            Error::failed(format!(
-                "{error}; fix that, then continue from the previous checkpoint, if there is one: kiln meta --resume {}",
-                self.setup.dir.path().display()
-            ))
-        })?;
+        saved.map_err(|error| self.training.not_saved(&error, "meta"))?;
         let dir = self.setup.dir.path().display();
         self.observer.note(format!(
             "to train from it: kiln train OBJECT --init {dir} --train-views 0; to evaluate it: kiln meta-eval {dir}"

@@ -15,8 +15,7 @@ pub use evaluate::{MetaEvalOptions, meta_eval};
 use super::check::{self, MAX_DOWNSCALE};
 use super::fit::diverged;
 use super::limits::Limits;
-use super::run_log::{RunLog, SCHEMA, Start};
-use super::training::{self, Intervals, Training};
+use super::training::{Intervals, Start, Training};
 use super::{Error, Observer, ObserverExt, Result, Scale, data, open, resolve};
 use crate::checkpoint::Checkpoint;
 use crate::config::{Budget, ConfigOptions, Meta, ResolvedConfig};
@@ -24,7 +23,7 @@ use crate::dataset::{Objects, OpenOptions, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 use crate::text::bytes;
-use crate::train::{Trainer, fit_cells, plan};
+use crate::train::{fit_cells, plan};
 use driver::MetaTraining;
 use stream::Stream;
 
@@ -203,10 +202,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
     let default = Budget::from(gpu.class()).preset("learnit");
     let mut config = options.config.load_with_meta(&default)?;
     if !options.config.names_method() && small {
-        observer.note(format!(
-            "method: {}, sized for a software adapter (use --method learnit for the full size)",
-            config.method
-        ));
+        resolve::note_small_method(observer, &config, "learnit");
     }
     let opening = OpenOptions::default().or(options.downscale, options.apply_orientation);
     let splits = match (&options.splits, options.train_fraction) {
@@ -271,12 +267,6 @@ fn objects_of(
 
 fn resume(observer: &dyn Observer, options: &MetaOptions, run: &Path) -> Result<Setup> {
     let dir = RunDir::of(run);
-    if !dir.is(run) {
-        return Err(Error::usage(format!(
-            "--resume {}: give a run directory; to use this file, put it into a new folder as checkpoint.safetensors",
-            run.display()
-        )));
-    }
     let checkpoint = open::open_to_resume(observer, run)?;
     let root = ("ROOT", options.root.as_deref());
     let objects = objects_of(observer, run, &checkpoint, root, checkpoint.info.opening())?;
@@ -318,13 +308,13 @@ fn limits(options: &MetaOptions, gpu: &Gpu) -> Limits {
     Limits::given((options.steps, options.seconds), default)
 }
 
-/// Meta-learn an initialisation, save it and evaluate it on held-out objects.
+/// Meta-learn an initialisation, save it and evaluate it on held-out objects. Return the run directory.
 ///
 /// # Errors
 /// [`Error::Usage`] if the options are invalid or do not fit the run, [`Error::Cancelled`] if the observer cancels (a
 /// checkpoint is saved once training has started), another [`Error`] if the objects or the run cannot be read, a file cannot be
 /// written, or the device fails.
-pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> Result<()> {
+pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> Result<RunDir> {
     options.check()?;
     let limits = limits(options, gpu);
     let setup = match &options.resume {
@@ -376,38 +366,27 @@ pub fn meta(gpu: &Arc<Gpu>, options: &MetaOptions, observer: &dyn Observer) -> R
     let loading = started.elapsed().as_secs_f64();
 
     // Tasks are assigned, so warming up has images to draw rays from.
-    let (config, set) = (&setup.config, &stream.set);
-    let restore = |trainer: &mut Trainer| match &setup.checkpoint {
+    let start = Start {
+        dir: &setup.dir,
+        config: &setup.config,
+        images: &stream.set,
+        teacher: None,
+        dataset: (&objects.root, &objects.name, setup.opening.downscale),
+        command: &options.command,
+        resumed: setup.checkpoint.as_ref().map(|_| done),
+        tensorboard: options.tensorboard,
+        limits,
+        intervals: Intervals {
+            preview: driver::PREVIEW_EVERY,
+            save: options.checkpoint_every,
+        },
+        load_seconds: loading,
+    };
+    let training = Training::start(observer, gpu, &start, |trainer| match &setup.checkpoint {
         Some(checkpoint) => Ok(checkpoint.restore(gpu, trainer)?),
         None => Ok(()),
-    };
-    let (trainer, renderer, compiling) =
-        training::compile(observer, gpu, config, set, None, loading, restore)?;
-
-    let resumed = setup.checkpoint.as_ref().map(|_| done);
-    let config = &setup.config;
-    let mut log = RunLog::begin(observer, &setup.dir, config, resumed, options.tensorboard)?;
-    log.write(&Start {
-        schema: SCHEMA,
-        event: "start",
-        step: trainer.step(),
-        seconds: trainer.seconds(),
-        command: options.command.clone(),
-        dataset: objects.root.display().to_string(),
-        dataset_name: objects.name.clone(),
-        downscale: setup.opening.downscale,
-        device: gpu.name().to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
-        load_seconds: loading,
-        compile_seconds: compiling,
     })?;
-    let intervals = Intervals {
-        preview: driver::PREVIEW_EVERY,
-        save: options.checkpoint_every,
-    };
-    let training = Training::new(
-        observer, &setup.dir, trainer, renderer, log, limits, intervals,
-    );
     let mut driver = MetaTraining::new(observer, &setup, stream, training);
-    driver.run().map_err(|error| diverged(error, &setup.dir))
+    driver.run().map_err(|error| diverged(error, &setup.dir))?;
+    Ok(setup.dir.clone())
 }

@@ -175,7 +175,7 @@ impl Painter {
             Current::Timeout | Current::Occluded => return Ok(()),
             Current::Outdated | Current::Validation => {
                 gpu.with_submissions_blocked(|| {
-                    self.surface.configure(&gpu.device, &self.configuration)
+                    self.surface.configure(&gpu.device, &self.configuration);
                 });
                 return Ok(());
             }

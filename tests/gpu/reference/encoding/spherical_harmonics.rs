@@ -43,7 +43,7 @@ fn monomial(d: [f64; 3], powers: [i32; 3]) -> f64 {
     (0..3).map(|axis| d[axis].powi(powers[axis])).product()
 }
 
-/// The default_longest polynomials, with their normalisation written out.
+/// The sixteen polynomials, with their normalisation written out.
 fn polynomials() -> [Vec<Term>; 16] {
     let k0 = (1.0 / (4.0 * PI)).sqrt();
     let k1 = (3.0 / (4.0 * PI)).sqrt();
