@@ -1,4 +1,4 @@
-//! Renders a run along a path of key frames: `render_path RUN OUT.gif`.
+//! Renders a run along a camera path with key frames: `render_path RUN OUT.gif`.
 
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{Error, RenderOptions, Result, render};

@@ -1,4 +1,4 @@
-//! Trains a field on a folder of posed images, prints its PSNR, and renders it from another side.
+//! Trains a field on a folder of posed images, prints its PSNR, and renders it from a new camera.
 
 use kiln::gpu::{Gpu, GpuOptions};
 use kiln::session::{FitOptions, Observer, RenderOptions, Result, fit, render};

@@ -1,10 +1,9 @@
 // Volume rendering along rays (Mildenhall et al. 2020, eq. 3): alpha_i = 1 - exp(-sigma_i dt_i), T_i = prod (1 - alpha),
 // colour = sum T_i alpha_i c_i. One thread per ray; a ray's samples are contiguous, offsets[r].y to offsets[r + 1].y.
 //
-// `train` composites and compares with the target, `gradients` follows the ray once more and writes the gradients, `render`
+// `train` composites and compares with the target, `gradients` traverses the ray again and writes the gradients, `render`
 // writes pixels, `accumulate` adds a round of rendering to them, after which a ray starts behind its last sample or is empty.
-// Each stays within the eight storage buffers of the base path.
-// See src/compositing.rs.
+// Each stays within the eight storage buffers of the base path. See src/compositing.rs.
 #import common/activation
 #import common/color
 #import common/grid_index
@@ -77,12 +76,12 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         result.background = linear_from_srgb(rays[r].background);
         result.composited = color + transmittance * result.background;
         let error = srgb_from_linear(result.composited) - targets[r].xyz;
-        let slope = loss_slope(error) * srgb_slope(result.composited);
+        let slope = loss_derivative(error) * srgb_derivative(result.composited);
         //: else
         result.background = rays[r].background;
         result.composited = color + transmittance * result.background;
         let error = result.composited - targets[r].xyz;
-        let slope = loss_slope(error);
+        let slope = loss_derivative(error);
         //: endif
         // The mean over channels and over the rays that fit, of all micro-batches.
         result.slope = ${loss_weight} * slope / (3.0 * f32(counts.n_rays_fitting) * ${micro_batches}.0);
@@ -90,10 +89,10 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         result.loss = ${loss_weight} * (value.x + value.y + value.z) / 3.0;
         result.squared_error = dot(error, error) / 3.0;
         //: if opacity_loss
-        // For an opaque pixel, about the average loss of a random background.
+        // For opaque pixels: approximately the mean loss over random backgrounds.
         let clear = vec3<f32>(f32(${opacity_loss}) * targets[r].w * transmittance);
         result.loss += ${loss_weight} * loss_value(clear).x;
-        result.transmittance_slope = ${loss_weight} * clear.x * loss_slope(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
+        result.transmittance_slope = ${loss_weight} * clear.x * loss_derivative(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
         //: endif
     }
     ray_losses[r] = result;
@@ -107,7 +106,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
     let g = ray.slope;
     let end = offsets[r + 1u].y;
     // dL/dsigma_i = dt_i g . (T_i+1 c_i - colour composited behind sample i, background included).
-    var following = ray.composited;
+    var color_behind = ray.composited;
     var transmittance = 1.0;
     for (var j = offsets[r].y; j < end; j++) {
         let dt = kept_samples[j].w;
@@ -116,14 +115,14 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         let rgb = color_from_raw(raw_color[j * ${color_stride}u + ${color_offset}u].xyz);
         let weight = transmittance * alpha;
         transmittance *= 1.0 - alpha;
-        following -= weight * rgb;
-        // Drop the rounding residue, which an enormous last dt would amplify.
-        if (j + 1u == end) { following = transmittance * ray.background; }
-        d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_slope(rgb), 0.0);
+        color_behind -= weight * rgb;
+        // Drop the rounding error, which an enormous last dt would amplify.
+        if (j + 1u == end) { color_behind = transmittance * ray.background; }
+        d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_derivative(rgb), 0.0);
         //: if opacity_loss
-        let d = (dot(g, transmittance * rgb - following) - ray.transmittance_slope) * dt * density_slope(raw);
+        let d = (dot(g, transmittance * rgb - color_behind) - ray.transmittance_slope) * dt * density_derivative(raw);
         //: else
-        let d = dot(g, transmittance * rgb - following) * dt * density_slope(raw);
+        let d = dot(g, transmittance * rgb - color_behind) * dt * density_derivative(raw);
         //: endif
         //: if joint
         d_color[j * ${color_stride}u] = vec4<f32>(d, 0.0, 0.0, 0.0);
@@ -159,12 +158,12 @@ fn accumulate(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id)
     let evaluated = image[2u * pixel + 1u].x + f32(end - first);
     image[2u * pixel + 1u] = vec4<f32>(evaluated, 0.0, 0.0, depth);
     // More samples may follow if the march stopped only at the sample limit.
-    let goes_on = end - first >= counts.most_samples && transmittance >= MIN_TRANSMITTANCE && last.y > 0.0;
+    let goes_on = end - first >= counts.max_ray_samples && transmittance >= MIN_TRANSMITTANCE && last.y > 0.0;
     rays[r].t_min = select(rays[r].t_max, (last.x + last.y) / length(rays[r].direction), goes_on);
 }
 //: else
 //: if normals and ndc
-// Map from normalised device coordinates in the box to the world, up to a factor.
+// Transform a gradient in the box, whose space is normalised device coordinates, to world space, up to a factor.
 fn world_gradient(x: vec3<f32>, d: vec3<f32>) -> vec3<f32> {
     let half = vec2<f32>(${ndc_half[0]}, ${ndc_half[1]});
     let offset = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});

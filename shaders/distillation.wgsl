@@ -103,10 +103,10 @@ const DISTANCE: f32 = ${alpha_distance};
 // A ReLU at zero has no gradient, so a leaky ReLU replaces it during distillation.
 //: if density_activation == "relu"
 fn student_density(raw: f32) -> f32 { return select(0.01 * raw, raw, raw > 0.0); }
-fn student_density_slope(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
+fn student_density_derivative(raw: f32) -> f32 { return select(0.01, 1.0, raw > 0.0); }
 //: else
 fn student_density(raw: f32) -> f32 { return density_from_raw(raw); }
-fn student_density_slope(raw: f32) -> f32 { return density_slope(raw); }
+fn student_density_derivative(raw: f32) -> f32 { return density_derivative(raw); }
 //: endif
 
 // A thread compares all points of one ray, which share its direction.
@@ -130,8 +130,8 @@ fn compare(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         let of_color = rgb - targets[i].xyz;
         let of_alpha = exp(-targets[i].w * DISTANCE) - through;
         sum += dot(of_color, of_color) + of_alpha * of_alpha;
-        d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(2.0 * share * of_color * color_slope(rgb), 0.0);
-        d_density[i * ${density_stride}u] = 2.0 * share * of_alpha * through * DISTANCE * student_density_slope(raw);
+        d_color[i * ${color_stride}u + ${color_offset}u] = vec4<f32>(2.0 * share * of_color * color_derivative(rgb), 0.0);
+        d_density[i * ${density_stride}u] = 2.0 * share * of_alpha * through * DISTANCE * student_density_derivative(raw);
     }
     var result: RayLoss;
     result.loss = sum * share * f32(counts.n_rays);

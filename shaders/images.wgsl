@@ -131,7 +131,7 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     let pixel = y * camera.width + x;
     var ray = camera_ray(camera, image, pixel);
     //: if near_steps > 0
-    // At most the middle of the remaining ray.
+    // Start at most at the middle of the ray's interval.
     let start = ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0);
     ray.t_min = clamp(start, ray.t_min, 0.5 * (ray.t_min + ray.t_max));
     //: endif
@@ -158,7 +158,7 @@ fn camera_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id
         ray.t_min = max(ray.t_min, range.x);
         if (range.y < ray.t_max) {
             ray.t_max = max(range.y, ray.t_min);
-            ray.pixel |= CUT_OFF;
+            ray.pixel |= CROPPED;
         }
     }
     rays[i] = ray;

@@ -9,9 +9,9 @@ fn loss_value(e: vec3<f32>) -> vec3<f32> {
     return select(a - 0.5 * DELTA, 0.5 * e * e / DELTA, a <= vec3<f32>(DELTA)) * 0.2;
 }
 
-fn loss_slope(e: vec3<f32>) -> vec3<f32> { return clamp(e / DELTA, vec3<f32>(-1.0), vec3<f32>(1.0)) * 0.2; }
+fn loss_derivative(e: vec3<f32>) -> vec3<f32> { return clamp(e / DELTA, vec3<f32>(-1.0), vec3<f32>(1.0)) * 0.2; }
 //: else
 fn loss_value(e: vec3<f32>) -> vec3<f32> { return e * e; }
 
-fn loss_slope(e: vec3<f32>) -> vec3<f32> { return 2.0 * e; }
+fn loss_derivative(e: vec3<f32>) -> vec3<f32> { return 2.0 * e; }
 //: endif

@@ -38,7 +38,7 @@ var<storage, read> partial_sums: array<vec2<f32>>;
 var<storage, read_write> total: array<vec2<f32>>;         // (1)
 //: else
 var<storage, read> thickness: array<f32>;
-//: if not strict
+//: if not fixed_threshold
 var<storage, read> total: array<vec2<f32>>;
 //: endif
 var<storage, read_write> occupancy: array<u32>;
@@ -140,7 +140,7 @@ fn raise_cell(cell: u32, i: u32) {
 fn raise_sampled(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
     if (i >= counts.n_kept) { return; }
-    // The finest cascade that contains it.
+    // The finest cascade that contains the sample.
     let from_centre = (kept_samples[i].xyz - 0.5) * f32(1u << (CASCADES - 1u));
     let farthest = max(abs(from_centre.x), max(abs(from_centre.y), abs(from_centre.z)));
     var cascade = 0u;
@@ -199,7 +199,7 @@ fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let word = linear_group(group) * 64u + lane;
     if (word >= CELLS_PER_CASCADE / 32u) { return; }
     let first = ${cascade}u * CELLS_PER_CASCADE + word * 32u;
-    //: if strict
+    //: if fixed_threshold
     let threshold = f32(${threshold});
     //: else
     let threshold = min(${threshold}, total[0].x / max(total[0].y, 1.0));

@@ -153,7 +153,7 @@ fn cells(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     if (network >= ${networks}u || updated[network] == 0u) { return; }
     let counter = counters[network];
     let idle = ema_remaining(state.step - counter.y);
-    let first = ${first // 4}u + network * ${copy_stride // 4}u;
+    let first = ${first // 4}u + network * ${network_stride // 4}u;
     let rates = rates(f32(counter.x + 1u));
     //: if n_parts > 1
     for (var p = 1u; p < ${n_parts}u; p++) {
@@ -198,7 +198,7 @@ fn export_ema_cells(@builtin(local_invocation_index) lane: u32, @builtin(workgro
     let network = linear_group(group);
     if (network >= ${networks}u) { return; }
     let idle = ema_remaining(counts.step - counters[network].y);
-    let first = ${first // 4}u + network * ${copy_stride // 4}u;
+    let first = ${first // 4}u + network * ${network_stride // 4}u;
     for (var i = first + lane; i < first + ${n // 4}u; i += 64u) { exported[i] = values[i] + (averages[i] - values[i]) * idle; }
 }
 //: elif pass == "sparse"

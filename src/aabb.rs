@@ -16,13 +16,13 @@ pub struct Aabb<T = f64> {
 }
 
 impl<T: Copy + PartialOrd> Aabb<T> {
-    /// Whether the two share more than a face.
+    /// Whether the interiors of the two boxes intersect.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         (0..3).all(|a| self.high[a] > other.low[a] && self.low[a] < other.high[a])
     }
 
-    /// What both hold; `None` where they do not overlap.
+    /// Return the intersection of the two boxes; `None` if they do not overlap.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Option<Self> {
         let larger = |a: T, b: T| if a > b { a } else { b };
@@ -33,7 +33,7 @@ impl<T: Copy + PartialOrd> Aabb<T> {
         })
     }
 
-    /// Corner `index` from 0 to 7: bit `a` picks the high end along axis `a`.
+    /// Return corner `index`, from 0 to 7: bit `a` selects the high end along axis `a`.
     #[must_use]
     pub fn corner(&self, index: usize) -> [T; 3] {
         let end = |a: usize| {
@@ -46,7 +46,7 @@ impl<T: Copy + PartialOrd> Aabb<T> {
         std::array::from_fn(end)
     }
 
-    /// The box between the images of both corners under `map`, which keeps their order along each axis.
+    /// Apply `map`, which must be increasing along each axis, to both corners.
     #[must_use]
     pub fn map<U>(&self, map: impl Fn([T; 3]) -> [U; 3]) -> Aabb<U> {
         Aabb {
@@ -57,10 +57,10 @@ impl<T: Copy + PartialOrd> Aabb<T> {
 }
 
 impl Aabb {
-    /// The box between two corners.
+    /// Create the box between two corners.
     ///
     /// # Errors
-    /// The axis along which the second corner is not above the first.
+    /// A message that names the axis along which the second corner is not above the first.
     pub fn new(low: [f64; 3], high: [f64; 3]) -> Result<Self, String> {
         for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
             let (a, b) = (low[axis], high[axis]);
@@ -73,7 +73,7 @@ impl Aabb {
         Ok(Self { low, high })
     }
 
-    /// The cube of `side` unit cubes around their middle, in the space that `u = position * scale + offset` maps to them.
+    /// Return the cube that `u = position * scale + offset` maps to the cube of side `side` around the centre of the unit cube.
     #[must_use]
     pub fn around_unit_cube(side: f64, scale: f64, offset: [f64; 3]) -> Self {
         let corner = |sign: f64| offset.map(|o| (0.5 + sign * side / 2.0 - o) / scale);
@@ -89,7 +89,7 @@ impl Aabb {
         (DVec3::from(self.low) + DVec3::from(self.high)) / 2.0
     }
 
-    /// The longest side.
+    /// Length of the longest side.
     #[must_use]
     pub fn side(&self) -> f64 {
         (DVec3::from(self.high) - DVec3::from(self.low)).max_element()
@@ -101,7 +101,7 @@ impl Aabb {
         point.cmpge(DVec3::from(self.low)).all() && point.cmple(DVec3::from(self.high)).all()
     }
 
-    /// Whether `origin + t direction` is inside for some t in `range`.
+    /// Whether the ray `origin + t direction` is inside the box for some t in `range`.
     #[must_use]
     pub fn meets(&self, origin: DVec3, direction: DVec3, range: [f64; 2]) -> bool {
         let (mut enter, mut leave) = (range[0], range[1]);

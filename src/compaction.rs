@@ -1,6 +1,6 @@
-//! Sample compaction: samples behind opaque ones are culled, and the others are gathered: `shaders/compaction.wgsl`.
+//! Sample compaction: samples behind opaque ones are culled, and the others gathered: `shaders/compaction.wgsl`.
 //!
-//! A ray keeps a prefix of its samples, so that gathering copies runs.
+//! A ray keeps a prefix of its samples, so that gathering copies contiguous runs.
 
 use crate::gpu::primitives::Scan;
 use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
@@ -9,7 +9,7 @@ use crate::step_state::StepState;
 
 const FILE: &str = "compaction";
 
-/// The samples that a pass keeps. Where nothing is culled, they are those that were placed.
+/// The samples that a pass keeps: without culling, all placed samples.
 #[derive(Debug, Clone)]
 pub struct KeptSamples {
     /// Offsets of each ray's placed and kept samples: (rays + 1, 2) u32.
@@ -19,30 +19,27 @@ pub struct KeptSamples {
     /// Ray and distance.
     pub sample_rays: Buffer,
     ray_counts: Buffer,
-    /// Prefix sum of the kept samples of each ray.
+    /// Prefix sum of the number of kept samples of each ray.
     pub ray_offsets: Buffer,
 }
 
-/// What the field made of the samples that were placed.
+/// The field's outputs at the placed samples.
 #[derive(Debug, Clone)]
 pub struct PlacedOutputs<'a> {
     /// Raw density at f32 `density_stride * sample`.
     pub raw_density: &'a Buffer,
-    /// See `raw_density`.
+    /// Stride of `raw_density` in f32.
     pub density_stride: u32,
     /// Encoded positions.
     pub features: &'a Buffer,
-    /// f32 of features to copy for each sample; 0 where they are not reused.
+    /// Number of f32 features to copy per sample; 0 if they are not reused.
     pub feature_stride: u32,
-    /// The values of the field's activations.
+    /// Template values of the field's output activations.
     pub activations: Defines,
 }
 
 impl KeptSamples {
-    /// Room for `n_kept` samples of `n_rays` rays, those that are left of `placed` where some are culled.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate buffers for `n_kept` samples of `n_rays` rays; without culling, share those of `placed`.
     pub fn new(
         allocator: &dyn Allocator,
         label: &str,
@@ -68,10 +65,7 @@ impl KeptSamples {
         })
     }
 
-    /// Add: count the samples of each ray before its transmittance falls below `min_transmittance`, and where they go.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: count the samples of each ray before its transmittance falls below `min_transmittance`, and compute their offsets.
     pub fn cull(
         &self,
         stage: &mut Stage,
@@ -100,10 +94,7 @@ impl KeptSamples {
         scan.run(stage, counts, StepState::RAYS, values, offsets)
     }
 
-    /// Add: the offsets of placed and of kept samples, side by side.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: write the offsets of placed and of kept samples as pairs.
     pub fn pair(
         &self,
         stage: &mut Stage,
@@ -122,10 +113,7 @@ impl KeptSamples {
         Ok(())
     }
 
-    /// Add: copy kept samples, and their features to `kept_features`, to their places.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: copy kept samples to their offsets, and their features to `kept_features`.
     pub fn gather(
         &self,
         stage: &mut Stage,

@@ -7,7 +7,7 @@ use crate::step_state::StepState;
 
 const FILE: &str = "compositing";
 
-/// Bytes of a `RayLoss` in `shaders/common/ray_loss.wgsl`.
+/// Size in bytes of a `RayLoss` in `shaders/common/ray_loss.wgsl`.
 pub const RAY_LOSS_BYTES: u64 = 48;
 
 /// The raw outputs of a field at the kept samples, or their gradients, as compositing reads and writes them.
@@ -15,17 +15,17 @@ pub const RAY_LOSS_BYTES: u64 = 48;
 pub struct RawOutputs {
     /// Raw density at f32 `density_stride * sample`.
     pub density: Buffer,
-    /// See `density`.
+    /// Stride of `density` in f32.
     pub density_stride: u32,
     /// Raw colour, a vec4 at `color_stride * sample + color_offset`.
     pub color: Buffer,
-    /// See `color`, in vec4.
+    /// Stride of `color` in vec4.
     pub color_stride: u32,
-    /// See `color`, in vec4.
+    /// Offset of `color` in vec4.
     pub color_offset: u32,
 }
 
-/// The values of the output activations.
+/// Template values of the output activations.
 #[must_use]
 pub fn activation_defines(field: &FieldConfig) -> Defines {
     let density = match field.density_activation {
@@ -43,7 +43,7 @@ pub fn activation_defines(field: &FieldConfig) -> Defines {
         .set("color_activation", color)
 }
 
-/// Where the shaders find raw outputs.
+/// Template values that locate the raw outputs.
 #[must_use]
 pub fn output_defines(raw: &RawOutputs) -> Defines {
     Defines::new()
@@ -52,37 +52,37 @@ pub fn output_defines(raw: &RawOutputs) -> Defines {
         .set("color_offset", raw.color_offset)
 }
 
-/// What the loss of a ray is made of.
+/// Terms of the loss of a ray.
 #[derive(Debug, Clone)]
 pub struct LossTerms<'a> {
     /// The loss on composited colours.
     pub loss: &'a Loss,
-    /// Factor on it.
+    /// Factor of all loss terms.
     pub weight: f32,
-    /// What transmittance costs where an image is opaque.
+    /// Coefficient of the loss on a ray's transmittance where the image is opaque; 0 for none.
     pub opacity_loss: f32,
-    /// Whether colours are composited in linear colour.
+    /// Whether colours are composited in linear colour space.
     pub linear: bool,
-    /// Micro-batches of a step, over which the loss is a mean.
+    /// Number of micro-batches of a step, over which the loss is averaged.
     pub micro_batches: u32,
 }
 
-/// The kept samples of rays, with what a field made of them.
+/// The kept samples of rays, and the field's outputs there.
 #[derive(Debug)]
 pub struct RaySamples<'a> {
     /// Counts on the device.
     pub counts: &'a Counts,
     /// The rays.
     pub rays: &'a Buffer,
-    /// Offsets of each ray's kept samples, in the second of each pair.
+    /// Offsets of each ray's kept samples: the second value of each pair.
     pub offsets: &'a Buffer,
     /// Position and dt.
     pub samples: &'a Buffer,
     /// Ray and distance.
     pub sample_rays: &'a Buffer,
-    /// What the field says there.
+    /// Raw outputs of the field at the samples.
     pub raw: RawOutputs,
-    /// The values of its activations and of the scene's box.
+    /// Template values of the field's output activations and of the scene's box.
     pub defines: Defines,
 }
 
@@ -111,9 +111,6 @@ impl RaySamples<'_> {
     }
 
     /// Add: composite each ray, compare it with its target, and write what [`Self::backward`] needs to `ray_losses`.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
     pub fn forward(
         &self,
         stage: &mut Stage,
@@ -134,10 +131,7 @@ impl RaySamples<'_> {
         Ok(())
     }
 
-    /// Add: the gradients of the raw outputs, `d_raw`, which is `joint` where density and colour are outputs of one network.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: compute the gradients of the raw outputs, `d_raw`. `joint` says that density and colour are outputs of one network.
     pub fn backward(
         &self,
         stage: &mut Stage,
@@ -162,11 +156,8 @@ impl RaySamples<'_> {
         Ok(())
     }
 
-    /// Add: write colour, opacity and depth of each ray to `image`, and normals where the gradients of the raw density with
-    /// respect to position are given.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: write colour, opacity and depth of each ray to `image`, and normals if the gradients of the raw density with
+    /// respect to position, `d_position`, are given.
     pub fn render(
         &self,
         stage: &mut Stage,
@@ -181,11 +172,8 @@ impl RaySamples<'_> {
         Ok(())
     }
 
-    /// Add: composite this round's samples behind what `image` holds of each ray. Rays that let less than `min_transmittance` through, or
-    /// have left the scene, are empty from then on; the others start behind their last sample.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: composite this round's samples behind those already in `image`. Rays whose transmittance is below
+    /// `min_transmittance`, or that have left the scene, become empty; the others continue behind their last sample.
     pub fn accumulate(
         &self,
         stage: &mut Stage,

@@ -3,7 +3,7 @@
 use crate::config::Loss;
 use crate::gpu::Defines;
 
-/// The values that specialise the shader.
+/// Template values of the shader.
 #[must_use]
 pub fn defines(loss: &Loss) -> Defines {
     match loss {

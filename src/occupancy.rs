@@ -1,8 +1,8 @@
 //! Occupancy grid: `shaders/occupancy.wgsl` (Müller et al. 2022, appendix E.2).
 //!
-//! Per cell the optical thickness of the field over the shortest step, kept as a decaying maximum of samples at random
-//! places in the cell. An update visits a slice of the cells, in a fixed permutation, and as many occupied
-//! ones; between updates cells rise with the samples that training evaluates.
+//! Each cell stores the optical thickness of the field over the minimum step, as a decaying maximum of samples at random
+//! positions in the cell. An update visits a slice of the cells, in a fixed permutation, and as many occupied cells. Between
+//! updates, the samples that training evaluates raise the thickness of their cells.
 
 use crate::compositing::activation_defines;
 use crate::config::{Occupancy, ResolvedConfig, Sampler, resolved};
@@ -22,13 +22,13 @@ use crate::step_state::StepState;
 pub struct OccupancyGrid {
     /// Cells per axis.
     pub resolution: u32,
-    /// Cubes of doubling side.
+    /// Number of cascades: cubes of doubling side.
     pub cascades: u32,
-    /// Optical thickness of each cell; below 0: never occupied.
+    /// Optical thickness of each cell; a cell with a value below 0 is never occupied.
     pub thickness: Buffer,
-    /// One bit a cell.
+    /// Occupancy bitfield, one bit per cell.
     pub bits: Buffer,
-    /// Counts of the updates; its `occupancy_phase` is the number done.
+    /// Counts of the updates; `occupancy_phase` is the number of updates done.
     pub counts: Counts,
     scene: SceneBox,
     cells: Buffer,
@@ -39,18 +39,15 @@ pub struct OccupancyGrid {
     n_sweep: u32,
     decay: f32,
     threshold: f32,
-    strict: bool,
+    fixed_threshold: bool,
     dt: f32,
 }
 
-/// Value of a cell that no update has visited yet: occupied.
+/// Thickness of a cell that no update has visited yet. Such cells are occupied.
 pub const UNVISITED: f32 = 1e30;
 
 impl OccupancyGrid {
-    /// The grid of `config`, where it has one; [`Self::reset`] makes it ready.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate the grid of `config`, if it has one. [`Self::reset`] must be called before use.
     pub fn of_config(
         allocator: &dyn Allocator,
         config: &ResolvedConfig,
@@ -62,10 +59,7 @@ impl OccupancyGrid {
             .transpose()
     }
 
-    /// A grid; [`Self::reset`] makes it ready.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate a grid. [`Self::reset`] must be called before use.
     pub fn new(
         allocator: &dyn Allocator,
         config: &ResolvedConfig,
@@ -99,26 +93,27 @@ impl OccupancyGrid {
             total: of_update.buffer("occupancy total", 8)?,
             buffers: field.buffers(&of_update, "occupancy", n, 0, SavedActivations::Nothing)?,
             n_sweep,
-            // Every update decays every cell, as in Instant-NGP; a cell makes up for those it missed when it is visited.
+            // In Instant-NGP every update decays every cell. Here a visit applies the decay of all updates since the cell's
+            // previous visit.
             decay: occupancy.decay.powf(cells as f32 / n_sweep as f32),
             threshold: occupancy.threshold,
-            strict: false,
+            fixed_threshold: false,
             dt: ray_march::dt_min(steps) / scene.scale,
             scene,
         })
     }
 
-    /// The same grid, with nothing less than the threshold occupied: without, the mean over all cells is enough, which lets
-    /// a field begin with little density.
+    /// Return the same grid with a fixed threshold of occupancy. Otherwise the threshold is at most the mean over all cells, so
+    /// that a field may start with little density.
     #[must_use]
     pub fn with_fixed_threshold(self) -> Self {
         Self {
-            strict: true,
+            fixed_threshold: true,
             ..self
         }
     }
 
-    /// Cells of one update's slice: half of those it visits, which a binding must hold the features of.
+    /// Number of cells in the slice of an update: half of the cells it visits, whose features must fit a binding.
     fn n_sweep(
         profile: &DeviceProfile,
         config: &ResolvedConfig,
@@ -139,7 +134,7 @@ impl OccupancyGrid {
         n_sweep
     }
 
-    /// Start afresh, with every cell occupied.
+    /// Reset the grid, with every cell occupied.
     pub fn reset(&self, gpu: &Gpu, seed: u32) {
         let cells = self.n_cells() as usize;
         gpu.write(&self.thickness, 0, &vec![UNVISITED; cells]);
@@ -156,7 +151,7 @@ impl OccupancyGrid {
         self.resolution.pow(3) * self.cascades
     }
 
-    /// Cells that one update visits.
+    /// Number of cells that an update visits.
     #[must_use]
     pub fn cells_per_update(&self) -> u32 {
         2 * self.n_sweep
@@ -178,13 +173,13 @@ impl OccupancyGrid {
             .set_f32("dt", self.dt)
             .set_f32("decay", self.decay)
             .set_f32("threshold", self.threshold)
-            .set("strict", self.strict)
+            .set("fixed_threshold", self.fixed_threshold)
             .set("pass", pass)
             .merge(more);
         gpu.kernel("occupancy", entry, &defines)
     }
 
-    /// The stages that switch off for good every cell that no camera sees, a cascade each.
+    /// Create the stages that permanently disable the cells that no camera sees, one per cascade, and rebuild the bitfield.
     pub fn mark_unseen(
         &self,
         gpu: &Gpu,
@@ -209,7 +204,7 @@ impl OccupancyGrid {
         Ok(stages)
     }
 
-    /// The stages of one update.
+    /// Create the stages of an update.
     pub fn update(
         &self,
         gpu: &Gpu,
@@ -265,7 +260,7 @@ impl OccupancyGrid {
         Ok(vec![sample, encode, density, update])
     }
 
-    /// Add: cells are as thick at least as the samples in them that `pass` evaluated.
+    /// Add: raise cells to at least the optical thickness of the samples in them that `pass` evaluated.
     pub fn raise_sampled_cells(&self, stage: &mut Stage, pass: &Pass) -> Result<(), GpuError> {
         let raw = pass.field.raw_outputs(&pass.buffers);
         let stride = Defines::new().set("density_stride", raw.density_stride);
@@ -281,7 +276,7 @@ impl OccupancyGrid {
         Ok(())
     }
 
-    /// Add: rebuild the bits from the thickness.
+    /// Add: rebuild the bitfield from the thickness.
     fn rebuild(&self, gpu: &Gpu, field: &Field, stage: &mut Stage) -> Result<(), GpuError> {
         let bindings = [
             ("thickness", &self.thickness),

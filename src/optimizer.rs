@@ -1,9 +1,9 @@
-//! Adam or gradient descent, with per-group roles: `shaders/optimizer.wgsl`.
+//! Adam or gradient descent, by parameter group: `shaders/optimizer.wgsl`.
 //!
-//! A parameter group keeps each role (values, gradients, moments, averages) in one buffer per chunk. Network weights
-//! form a dense group; a hash table's rows form a sparse one, in which a row with no gradient is left alone. So are the
-//! networks of a grid that had no samples: their weights and moments stay as they are, and their bias correction counts
-//! their own updates.
+//! A parameter group stores values, gradients, moments and averages, each in one buffer per chunk. Network weights form a dense
+//! group; the rows of a hash table form a sparse group, in which a row without a gradient is skipped. Networks of a grid that
+//! had no samples are skipped too: their weights and moments do not change, and their bias correction counts only their own
+//! updates.
 
 use crate::config::{Algorithm, Optimizer};
 use crate::encoding::HashGrid;
@@ -13,26 +13,26 @@ use crate::network::{LayerMatrix, Weights};
 /// A slab of network weights.
 #[derive(Debug, Clone)]
 pub struct DenseGroup {
-    /// f32 in the slab.
+    /// Number of f32 in the slab.
     pub len: u32,
-    /// Weights, and each layer of them transposed.
+    /// Weights, and their transposed copy, layer by layer.
     pub weights: Weights,
-    /// dL/dW of the step under way.
+    /// dL/dW of the current step.
     pub gradients: Buffer,
     /// First and second moments.
     pub moments: [Buffer; 2],
-    /// Exponential moving averages; the weights themselves where they are not averaged.
+    /// Exponential moving averages; the weights themselves without averaging.
     pub averages: Buffer,
 }
 
-/// The networks of a grid, whose roles are parts of a [`DenseGroup`]'s.
+/// The networks of a grid, whose parameters are a range of a [`DenseGroup`].
 #[derive(Debug, Clone)]
 pub struct CellGroup {
     networks: u32,
-    /// First f32 in the slab, f32 of a network, and f32 from one network to the next.
+    /// Offset of the first f32 in the slab, f32 per network, and stride between networks in f32.
     range: [u32; 3],
     matrices: Vec<LayerMatrix>,
-    /// Per network: updates, and the step of the last one.
+    /// Per network: number of updates, and step of the last update.
     pub counters: Buffer,
 }
 
@@ -41,9 +41,9 @@ pub struct CellGroup {
 pub struct CellUpdate<'a> {
     /// 1 for each network with samples.
     pub updated: &'a Buffer,
-    /// Whether the next step's gradients overwrite this one's, which are then not zeroed.
+    /// Whether the next step's gradients overwrite this step's, which are then not zeroed.
     pub overwrite: bool,
-    /// Whether norms are penalised as the configuration says.
+    /// Whether the norm penalty of the configuration applies.
     pub penalized: bool,
 }
 
@@ -52,13 +52,13 @@ pub struct CellUpdate<'a> {
 pub struct SparseGroup {
     /// Rows of features.
     pub values: Vec<Buffer>,
-    /// Fixed-point gradients of the step under way.
+    /// Fixed-point gradients of the current step.
     pub gradients: Vec<Buffer>,
-    /// First and second moments, interleaved by part.
+    /// First and second moments, interleaved per part of a row (up to four features).
     pub moments: Vec<Buffer>,
     /// Exponential moving averages as of each row's last update.
     pub averages: Vec<Buffer>,
-    /// Per row: updates, and the step of the last one.
+    /// Per row: number of updates, and step of the last update.
     pub counters: Vec<Buffer>,
     /// Fixed-point scale of each level's gradients.
     pub gradient_scales: Buffer,
@@ -66,10 +66,10 @@ pub struct SparseGroup {
     pub largest: Buffer,
 }
 
-/// Scale that gradients start with; it adapts from the first step on.
+/// Initial scale of gradients; it adapts from the first step on.
 const INITIAL_GRADIENT_SCALE: f32 = 16_777_216.0;
 
-/// What `begin_step` computes the learning rate from.
+/// Template values of the learning-rate schedule, for `begin_step`.
 #[must_use]
 pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
     Defines::new()
@@ -95,10 +95,7 @@ fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
 }
 
 impl DenseGroup {
-    /// Zeroed roles for `len` weights (a multiple of 4), which are averaged unless `ema_decay` is 0.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate zeroed buffers for `len` weights (a multiple of 4); without averages if `ema_decay` is 0.
     pub fn new(
         allocator: &dyn Allocator,
         label: &str,
@@ -124,13 +121,13 @@ impl DenseGroup {
         })
     }
 
-    /// Add: start afresh, but for the values and averages, which the caller sets.
+    /// Add: reset the gradients and moments; the caller sets the values and averages.
     pub fn reset(&self, stage: &mut Stage) {
         let [first, second] = &self.moments;
         stage.clear(&self.gradients).clear(first).clear(second);
     }
 
-    /// What Adam reads and writes.
+    /// The buffers that an update reads and writes, with their WGSL names.
     fn roles(&self) -> [Binding<'_>; 5] {
         [
             ("values", &self.weights.values),
@@ -141,7 +138,7 @@ impl DenseGroup {
         ]
     }
 
-    /// Add: one step of Adam with L2 regularisation on `n` weights from `first` on; gradients are zeroed.
+    /// Add: one optimiser step with L2 regularisation on `n` weights from `first` on; zero their gradients.
     pub fn update(
         &self,
         stage: &mut Stage,
@@ -169,8 +166,8 @@ impl DenseGroup {
 }
 
 impl CellGroup {
-    /// `networks` networks of `n` weights each, that begin at f32 `first` of the slab, `stride` apart, in layers of
-    /// `matrices`.
+    /// Create the group of `networks` networks of `n` weights each, which start at f32 `first` of the slab with stride
+    /// `stride`; `matrices` are the layers of each network.
     pub fn new(
         allocator: &dyn Allocator,
         networks: u32,
@@ -185,8 +182,8 @@ impl CellGroup {
         })
     }
 
-    /// Whether [`Self::update`] writes the transposed copy of the weights too: while they lie in the cache, unless averages
-    /// take up the last storage buffer of the base path.
+    /// Whether [`Self::update`] also writes the transposed copy of the weights, while they are in the cache. It does not if
+    /// averages take the last storage buffer of the base path.
     #[must_use]
     pub fn transposes(config: &Optimizer) -> bool {
         config.ema_decay == 0.0
@@ -199,13 +196,10 @@ impl CellGroup {
             .set("networks", self.networks)
             .set("first", first)
             .set("n", n)
-            .set("copy_stride", stride)
+            .set("network_stride", stride)
     }
 
-    /// Add: one step of Adam on the networks that are marked in `update`, whose marks are zeroed and whose counters go up.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: one optimiser step on the networks that are marked in `update`; clear their marks and increment their counters.
     pub fn update(
         &self,
         stage: &mut Stage,
@@ -252,7 +246,7 @@ impl CellGroup {
         Ok(())
     }
 
-    /// Add: `exported` = the averages as of now, of networks that were left alone too.
+    /// Add: `exported` = the averages as of the current step, including networks that were skipped.
     pub fn export_ema(
         &self,
         stage: &mut Stage,
@@ -276,9 +270,9 @@ impl CellGroup {
 }
 
 impl SparseGroup {
-    /// Zeroed roles for the rows of `grid`.
+    /// Allocate zeroed buffers for the rows of `grid`.
     pub fn new(allocator: &dyn Allocator, grid: &HashGrid) -> Result<Self, GpuError> {
-        // A binding is never empty.
+        // Bindings cannot be empty.
         let levels = grid.levels().len().max(1);
         let counters = grid
             .chunks()
@@ -298,7 +292,7 @@ impl SparseGroup {
         Ok(group)
     }
 
-    /// Add: start afresh, but for the values and averages, which the caller sets.
+    /// Add: reset the gradients, moments, counters and gradient scales; the caller sets the values and averages.
     pub fn reset(&self, stage: &mut Stage) {
         let roles = [&self.gradients, &self.moments, &self.counters];
         for buffer in roles.into_iter().flatten() {
@@ -308,13 +302,13 @@ impl SparseGroup {
         Self::reset_scales(stage.gpu(), &self.gradient_scales);
     }
 
-    /// Fill `scales` with what no step has adapted yet.
+    /// Fill `scales` with the initial scale.
     pub fn reset_scales(allocator: &dyn Allocator, scales: &Buffer) {
         let n = scales.bytes() as usize / 4;
         allocator.write(scales, 0, &vec![INITIAL_GRADIENT_SCALE; n]);
     }
 
-    /// Add: one step of Adam on the rows that have a gradient; gradients are zeroed.
+    /// Add: one optimiser step on the rows that have a gradient; zero their gradients.
     pub fn update(
         &self,
         stage: &mut Stage,
@@ -336,7 +330,7 @@ impl SparseGroup {
         })
     }
 
-    /// Add: `exported` = the averages as of now, rows that were left alone included.
+    /// Add: `exported` = the averages as of the current step, including rows that were skipped.
     pub fn export_ema(
         &self,
         stage: &mut Stage,

@@ -1,5 +1,5 @@
-//! A pass: a sampler places samples along rays, a field is evaluated there, those behind opaque ones are culled.
-//! Training, rendering and measuring share it.
+//! A pass: a sampler places samples along rays, a field is evaluated at the samples, samples behind opaque ones are culled.
+//! Training, rendering and benchmarks share it.
 
 use crate::compaction::{KeptSamples, PlacedOutputs};
 use crate::compositing::{RaySamples, activation_defines};
@@ -13,23 +13,23 @@ use crate::sampling::importance::PreviousPass;
 use crate::sampling::{Phase, PlacedSamples, Sampling, SceneBox, samples_per_ray};
 use crate::step_state::StepState;
 
-/// How many rays and samples a pass holds at once.
+/// Maximum numbers of rays and samples of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Capacity {
     /// Rays.
     pub rays: u32,
     /// Samples that the sampler places.
     pub marched: u32,
-    /// Samples that are left after culling.
+    /// Samples kept after culling.
     pub kept: u32,
 }
 
 impl Capacity {
-    /// What passes of fixed numbers of samples per ray hold of `rays` rays; `None` where one has no such number.
+    /// Return the capacity of each pass for `rays` rays; `None` if a pass has no fixed number of samples per ray.
     #[must_use]
     pub fn of_rays(config: &ResolvedConfig, rays: u32) -> Option<Vec<Self>> {
         let capacity = |per_ray: u32| {
-            // What exceeds this fits no device.
+            // More samples than this fit no device.
             let samples = rays.saturating_mul(per_ray).min(u32::MAX - 511);
             let samples = samples.next_multiple_of(512);
             Self {
@@ -41,7 +41,7 @@ impl Capacity {
         samples_of_passes(config).map(|all| all.into_iter().map(capacity).collect())
     }
 
-    /// The same for a pass of `sampler`: where nothing is culled, no more is placed than can be kept.
+    /// Return the capacity of a pass with `sampler`: without culling, it places at most as many samples as it can keep.
     #[must_use]
     pub fn of_sampler(self, sampler: &Sampler) -> Self {
         let marched = if culls(sampler) {
@@ -52,13 +52,13 @@ impl Capacity {
         Self { marched, ..self }
     }
 
-    /// Samples whose density alone is evaluated before some are culled.
+    /// Number of samples whose density is evaluated before culling.
     fn culled_from(self, sampler: &Sampler) -> u32 {
         if culls(sampler) { self.marched } else { 0 }
     }
 }
 
-/// Most samples a ray has in each pass; `None` where that depends on the scene.
+/// Maximum number of samples per ray in each pass; `None` if it depends on the scene.
 #[must_use]
 pub fn samples_of_passes(config: &ResolvedConfig) -> Option<Vec<u32>> {
     let mut before = None;
@@ -69,7 +69,7 @@ pub fn samples_of_passes(config: &ResolvedConfig) -> Option<Vec<u32>> {
     config.passes.iter().map(samples).collect()
 }
 
-/// Whether samples behind opaque ones are dropped, which takes the density of all of them first.
+/// Whether samples behind opaque ones are culled, which requires the density of all samples first.
 fn culls(sampler: &Sampler) -> bool {
     sampler.min_transmittance() > 0.0
 }
@@ -77,17 +77,17 @@ fn culls(sampler: &Sampler) -> bool {
 /// Buffers and kernels of one pass.
 #[derive(Debug, Clone)]
 pub struct Pass {
-    /// The field's shape.
+    /// The field.
     pub field: Field,
-    /// Where samples lie.
+    /// The sampler.
     pub sampler: Sampler,
-    /// The box.
+    /// The scene's box.
     pub scene: SceneBox,
-    /// Place in the method's list of passes.
+    /// Index in the method's list of passes.
     pub index: usize,
     /// Cells per axis of the occupancy grid; 0 without one.
     pub resolution: u32,
-    /// What fits.
+    /// Maximum numbers of rays and samples.
     pub capacity: Capacity,
     /// Counts on the device, shared by all passes.
     pub counts: Counts,
@@ -95,9 +95,9 @@ pub struct Pass {
     pub rays: Buffer,
     /// The field's buffers.
     pub buffers: FieldBuffers,
-    /// Samples that were placed.
+    /// Placed samples.
     pub placed: PlacedSamples,
-    /// Those that are kept.
+    /// Kept samples.
     pub kept: KeptSamples,
     scan: Scan,
     previous: Option<PreviousPass>,
@@ -107,18 +107,18 @@ pub struct Pass {
 /// The stages of a pass, in order.
 #[derive(Debug, Clone)]
 pub struct PassStages {
-    /// Count, prefix sum, place.
+    /// Count samples, compute their offsets by a prefix sum, place samples.
     pub march: Stage,
     /// Encode the positions.
     pub encode: Stage,
-    /// Density of all of them, and drop what lies behind opaque samples; empty where nothing is culled.
+    /// Compute the density of all samples, and cull samples behind opaque ones; `None` without culling.
     pub cull: Option<[Stage; 2]>,
-    /// Density and colour of the rest.
+    /// Compute density and colour of the kept samples.
     pub forward: Stage,
 }
 
 impl PassStages {
-    /// In order.
+    /// Return the stages in order.
     #[must_use]
     pub fn into_vec(self) -> Vec<Stage> {
         let mut stages = vec![self.march, self.encode];
@@ -128,29 +128,27 @@ impl PassStages {
     }
 }
 
-/// What a pass is run for.
+/// Options for the stages of a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassUse {
-    /// Whether samples move at random and densities are noisy.
+    /// Whether samples are jittered and noise is added to densities.
     pub training: bool,
-    /// Whether colour is wanted.
+    /// Whether colour is evaluated.
     pub color: bool,
-    /// Whether the counts on the device say how many samples a marched ray may have.
+    /// Whether the counts on the device limit the number of samples of a marched ray.
     pub limited: bool,
 }
 
-/// How an allocation of rays takes less memory.
+/// Advice for ray buffers that are too large.
 const FEWER_RAYS: &str =
     "lower `training.max_rays`, or `training.n_rays` where that is given, with --set";
 
-/// How an allocation of samples takes less memory.
+/// Advice for sample buffers that are too large.
 const FEWER_SAMPLES: &str = "lower `training.batch_size`, or `training.n_rays` and the samples per ray where those are given, with --set";
 
 impl Pass {
-    /// Allocate the passes of a method, which share their rays and counts; `saved` says what each leaves for a backward pass.
-    ///
-    /// # Errors
-    /// As [`Field::of_passes`] and [`Allocator::buffer`].
+    /// Allocate the passes of a method, which share their rays and counts; `saved` maps the index of a pass to what it saves
+    /// for the backward pass.
     pub fn of_method(
         allocator: &dyn Allocator,
         config: &ResolvedConfig,
@@ -207,7 +205,7 @@ impl Pass {
         Ok(passes)
     }
 
-    /// What an importance sampler of the pass after this one reads; the label of its buffer starts with `label`.
+    /// Return the input of an importance sampler in the next pass; the label of its buffer starts with `label`.
     fn as_previous(
         &self,
         allocator: &dyn Allocator,
@@ -226,7 +224,8 @@ impl Pass {
         })
     }
 
-    /// Add: one of the small kernels in `shaders/entry/step.wgsl`, which turns the last of `offsets` into a count.
+    /// Add: run the kernel `pass` of `shaders/entry/step.wgsl`, which sets the counts of samples and of rays that fit
+    /// `capacity` from `offsets`, and publish the counts.
     fn count_samples(
         &self,
         stage: &mut Stage,
@@ -250,7 +249,7 @@ impl Pass {
         self.counts.publish(stage)
     }
 
-    /// The kept samples, as the field evaluates them.
+    /// The kept samples, as inputs of the field.
     #[must_use]
     pub fn kept_samples(&self) -> FieldInputs<'_> {
         FieldInputs {
@@ -261,7 +260,7 @@ impl Pass {
         }
     }
 
-    /// The kept samples and the field's outputs there, as they are composited.
+    /// The kept samples and the field's outputs there, as inputs of compositing.
     #[must_use]
     pub fn ray_samples(&self) -> RaySamples<'_> {
         RaySamples {
@@ -275,10 +274,7 @@ impl Pass {
         }
     }
 
-    /// The stages that evaluate the field along `self.rays`, on the device of `gpu`.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Create the stages that evaluate the field along `self.rays` on `gpu`.
     pub fn stages(
         &self,
         gpu: &Gpu,
@@ -329,7 +325,7 @@ impl Pass {
         })
     }
 
-    /// Count samples, and place them.
+    /// Create the stage that counts and places samples.
     fn march(
         &self,
         gpu: &Gpu,
@@ -363,7 +359,7 @@ impl Pass {
         Ok(march)
     }
 
-    /// Drop what lies behind opaque samples.
+    /// Create the stage that culls samples behind opaque ones.
     fn cull(&self, gpu: &Gpu) -> Result<Stage, GpuError> {
         let (counts, placed, kept) = (&self.counts, &self.placed, &self.kept);
         let reuses_features = self.field.reuses_features();

@@ -1,8 +1,8 @@
-//! Learning weights to begin with (Reptile: Nichol, Achiam and Schulman 2018): `shaders/reptile.wgsl`.
+//! Meta-learned initial weights (Reptile: Nichol, Achiam and Schulman 2018): `shaders/reptile.wgsl`.
 //!
-//! With θ the weights and φ what the inner steps on one task made of a copy of them, θ − φ stands for the gradient of an outer
-//! optimiser's step on θ. Then φ = θ, and the next task begins. The copies never leave their buffers, and nothing of this
-//! waits for the host.
+//! θ are the initial weights, and φ is a copy of them that the inner steps adapt to one task. An outer step updates θ with an
+//! optimiser that takes θ − φ as the gradient. Then φ = θ, and the next task begins. θ and φ stay in their buffers on the
+//! device, and no step waits for the host.
 
 use crate::config::{Algorithm, Meta};
 use crate::gpu::{Allocator, Buffer, Counts, Defines, Gpu, GpuError, Groups, Stage};
@@ -12,17 +12,17 @@ use crate::optimizer::{DenseGroup, SparseGroup, schedule_defines};
 use crate::random::Random;
 use crate::step_state::StepState;
 
-/// Which object each outer step is about: all of them in turn, every time in another order.
+/// The object of each outer step: each round visits all objects, in a new random order.
 #[derive(Debug, Clone)]
 pub struct ObjectOrder {
     seed: u32,
-    /// Round, and the objects in its order.
+    /// The current round; `objects` holds its order.
     round: u32,
     objects: Vec<u32>,
 }
 
 impl ObjectOrder {
-    /// An order of `n` objects.
+    /// Create the order of `n` objects.
     #[must_use]
     pub fn new(seed: u32, n: u32) -> Self {
         let mut order = Self {
@@ -46,7 +46,7 @@ impl ObjectOrder {
         }
     }
 
-    /// The object of an outer step.
+    /// Return the object of an outer step.
     pub fn object(&mut self, outer_step: u32) -> u32 {
         let n = self.objects.len() as u32;
         if outer_step / n != self.round {
@@ -57,34 +57,31 @@ impl ObjectOrder {
     }
 }
 
-/// θ of one buffer of parameters, beside φ.
+/// θ and φ of one buffer of parameters.
 #[derive(Debug, Clone)]
 pub struct OuterParameters {
-    /// θ and the outer optimiser's moments, which are empty where it has none.
+    /// θ and the outer optimiser's moments, which are minimal buffers if it has none.
     pub group: DenseGroup,
-    /// Where φ lies.
+    /// φ.
     adapted: Buffer,
 }
 
-/// What the inner steps of a task begin with.
+/// The outer loop: θ, and the state with which the inner steps of a task begin.
 #[derive(Debug)]
 pub struct Reptile {
     config: Meta,
-    /// Counts the outer steps.
+    /// Counts of the outer loop, whose `step` is the number of outer steps done.
     pub counts: Counts,
-    /// The slab of network weights, then the chunks of each pass's hash table.
+    /// θ and φ of the slab of network weights, then of the chunks of each pass's hash table.
     pub outer: Vec<OuterParameters>,
-    /// What the inner steps' state was when the task under way began.
+    /// State of the inner steps at the start of the current task.
     state: Buffer,
-    /// Gradient scales of each hash table, as no step has adapted them yet.
+    /// Initial gradient scales of each hash table.
     scales: Vec<Buffer>,
 }
 
 impl Reptile {
-    /// θ for everything that is trained.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate θ for all trained parameters.
     pub fn new(
         allocator: &dyn Allocator,
         config: &Meta,
@@ -135,13 +132,13 @@ impl Reptile {
         })
     }
 
-    /// Inner steps of a task.
+    /// Number of inner steps per task.
     #[must_use]
     pub fn inner_steps(&self) -> u32 {
         self.config.inner_steps
     }
 
-    /// Add: θ = φ, with an outer optimiser that has seen nothing.
+    /// Add: set θ = φ, and reset the outer optimiser.
     pub fn adopt(&self, stage: &mut Stage) {
         for outer in &self.outer {
             stage.copy(&outer.adapted, &outer.group.weights.values);
@@ -156,7 +153,7 @@ impl Reptile {
         gpu.write(&self.counts.state, 0, &[state]);
     }
 
-    /// Add: move θ towards φ.
+    /// Add: one outer step, which moves θ towards φ.
     pub fn step(&self, stage: &mut Stage) -> Result<(), GpuError> {
         let optimizer = &self.config.optimizer;
         let once = Groups::Direct([1, 1, 1]);
@@ -177,7 +174,7 @@ impl Reptile {
         Ok(())
     }
 
-    /// Add: φ = θ, and inner steps that have seen nothing.
+    /// Add: set φ = θ, and reset the inner optimiser.
     pub fn begin_task(&self, stage: &mut Stage, dense: &DenseGroup, sparse: &[SparseGroup]) {
         for outer in &self.outer {
             stage.copy(&outer.group.weights.values, &outer.adapted);
@@ -195,7 +192,7 @@ impl Reptile {
         }
     }
 
-    /// Add: count the outer step, and let `state` go on with the next task.
+    /// Add: count the outer step, and advance `state` to the next task.
     pub fn next_task(&self, stage: &mut Stage, state: &Buffer) -> Result<(), GpuError> {
         let defines = Defines::new().set("pass", "next_task").set("tasks", TASKS);
         let bindings = [("state", state), ("outer", &self.counts.state)];
@@ -204,12 +201,12 @@ impl Reptile {
         Ok(())
     }
 
-    /// Add: remember the state that a task begins with.
+    /// Add: save the state that a task begins with.
     pub fn save_state(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(state, &self.state);
     }
 
-    /// Add: go back to it.
+    /// Add: restore the state that [`Self::save_state`] saved.
     pub fn restore_state(&self, stage: &mut Stage, state: &Buffer) {
         stage.copy(&self.state, state);
     }
@@ -231,7 +228,7 @@ mod tests {
             assert_eq!(sorted, (0..11).collect::<Vec<_>>());
         }
         assert!(rounds[0] != rounds[1] && rounds[1] != rounds[2]);
-        // Whoever asks for one in the middle gets the same.
+        // An order that starts in the middle gives the same object.
         assert_eq!(ObjectOrder::new(7, 11).object(27), rounds[2][5]);
         assert_ne!(
             ObjectOrder::new(8, 11).objects,

@@ -1,4 +1,4 @@
-//! What the kernels of a step share: `shaders/common/step.wgsl`.
+//! State that the kernels of a step share: `shaders/common/step.wgsl`.
 
 use std::mem::offset_of;
 
@@ -32,7 +32,7 @@ pub struct StepState {
     pub occupancy_phase: u32,
     pub n_tiles: u32,
     pub n_cells: u32,
-    pub most_samples: u32,
+    pub max_ray_samples: u32,
     pub task: u32,
     pub task_start: u32,
 }
@@ -42,17 +42,14 @@ impl StepState {
     pub const RAYS: Count = Count::new("n_rays", offset_of!(Self, n_rays), 1);
     /// Samples that the sampler placed.
     pub const MARCHED: Count = Count::new("n_marched", offset_of!(Self, n_marched), 2);
-    /// Samples that are kept after culling.
+    /// Samples kept after culling.
     pub const KEPT: Count = Count::new("n_kept", offset_of!(Self, n_kept), 3);
-    /// Tiles that the samples of a grid of networks fall into.
+    /// Tiles of samples in a grid of networks.
     pub const TILES: Count = Count::new("n_tiles", offset_of!(Self, n_tiles), 4);
     /// Networks of a grid that have samples.
     pub const CELLS: Count = Count::new("n_cells", offset_of!(Self, n_cells), 5);
 
-    /// Zeroed counts on the device.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate zeroed counts.
     pub fn counts(allocator: &dyn Allocator, label: &str) -> Result<Counts, GpuError> {
         Counts::new(allocator, label, size_of::<Self>() as u64)
     }

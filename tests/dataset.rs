@@ -1,4 +1,4 @@
-//! Cameras, datasets written and read back, real scenes if available, and damaged images.
+//! Cameras, datasets that are written and read back, real scenes if available, and damaged images.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn refused<T>(result: Result<T, DatasetError>, parts: &[&str]) {
     }
 }
 
-/// A real scene in `KILN_DATA`, else in `data/`; tests on it are skipped where it is absent.
+/// Return the folder of a real scene in `KILN_DATA`, else in `data/`; tests on the scene are skipped if it is absent.
 fn real(name: &str) -> Option<PathBuf> {
     let data = std::env::var_os("KILN_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("data"),
@@ -136,7 +136,7 @@ fn selecting_views_and_writing_what_blender_cannot_hold() {
     );
 }
 
-/// Nine cameras around the origin, and their images.
+/// Return nine cameras around the origin, and their images.
 fn views() -> (Vec<Camera>, Vec<Image>) {
     let cameras: Vec<_> = (0..9)
         .map(|i| Camera::look_at([4.0, i as f32, 1.0], [0.0; 3], [0.0, 0.0, 1.0], 0.69, 8, 6))
@@ -190,7 +190,7 @@ mod cameras {
                 k4: -1e-4,
             },
             Lens::Orthographic,
-            // 526 pixels a radian, as `camera` has them.
+            // 526 pixels per radian, as in `camera`.
             Lens::Equirectangular,
         ];
         for lens in lenses {
@@ -208,7 +208,7 @@ mod cameras {
                 assert!((length - 1.0).abs() < 1e-12);
                 let point = std::array::from_fn(|i| origin[i] + 2.5 * direction[i]);
                 let [u, v] = camera.project(point).expect("in front of the camera");
-                // The pose is f32: R is orthonormal to 1e-7, which is 1e-4 pixels here.
+                // The pose is f32: R is orthonormal to 1e-7, which causes errors of 1e-4 pixels here.
                 assert!(
                     (u - f64::from(px)).abs() < 2e-4 && (v - f64::from(py)).abs() < 2e-4,
                     "{lens:?} {u} {v}"
@@ -219,7 +219,7 @@ mod cameras {
 
     #[test]
     fn an_equidistant_fisheye_sees_to_the_side() {
-        // θ = r / f: a quarter turn lies f π/2 pixels from the centre.
+        // θ = r / f: an angle of 90° lies f π/2 pixels from the centre.
         let mut camera =
             Camera::look_at([0.0; 3], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0], 1.0, 400, 400);
         camera.focal = [100.0; 2];
@@ -257,7 +257,7 @@ mod cameras {
         );
         let behind = std::array::from_fn(|i| aside[i] - 3.0 * forward[i]);
         assert!(camera.project(behind).is_none() && camera.lens_is_invertible());
-        // Twice the resolution is the same view.
+        // At twice the resolution, the view is the same.
         assert_eq!(camera.resized(1280, 960).ray(749.0, 566.5).0, aside);
     }
 
@@ -267,7 +267,7 @@ mod cameras {
         camera.focal = [400.0 / std::f32::consts::TAU, 200.0 / std::f32::consts::PI];
         camera.lens = Lens::Equirectangular;
         assert!(camera.lens_is_invertible());
-        // The middle looks ahead, a quarter of the width right of it to the right, the edges back.
+        // The middle looks forward, a quarter of the width to the right of it looks right, the edges look back.
         for (pixel, direction) in [
             ([200.0, 100.0], [0.0, 1.0, 0.0]),
             ([300.0, 100.0], [1.0, 0.0, 0.0]),
@@ -285,7 +285,7 @@ mod cameras {
                 );
             }
         }
-        // Everything is projected, what lies behind too.
+        // Everything is projected, even points behind the camera.
         let [u, v] = camera.project([-3.0, -3.0, 0.0]).expect("visible");
         assert!(
             (u - 50.0).abs() < 1e-4 && (v - 100.0).abs() < 1e-4,
@@ -445,8 +445,8 @@ mod real_scenes {
             assert_eq!(image.width, 4032 / downscale.max(4));
         }
         let dataset = Dataset::open(&path).unwrap();
-        // All look along −z, from places at most half a unit from the origin; the nearest bound of all is at 4/3, and rays
-        // start at 3/4 of it.
+        // All cameras look along −z, from positions at most half a unit from the origin. The nearest bound of all is at 4/3,
+        // and rays start at 3/4 of it.
         let all = || dataset.train.iter().chain(&dataset.test);
         assert!(all().all(|f| f.camera.forward()[2] < -0.98));
         assert!(all().all(|f| f.camera.position().iter().all(|v| v.abs() < 0.5)));
@@ -458,7 +458,7 @@ mod real_scenes {
         assert!((near - 1.0).abs() < 1e-6, "{near}");
         let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
         let frames = spiral(&cameras, Some([1.0, 7.9]), 30, 12.0).unwrap();
-        // The spiral stays among the cameras, and turns.
+        // The spiral stays among the cameras, and rotates.
         let x = |i: usize| frames[i].camera.position()[0];
         assert!(x(0) > 0.2 && x(0) < 0.5 && (x(15) - x(0)).abs() < 1e-5 && x(8) < -0.1);
         assert!(frames.iter().all(|f| f.camera.forward()[2] < -0.98));
@@ -544,7 +544,7 @@ fn images_are_identified_by_their_bytes() {
     };
     let before = of(&root);
     assert_eq!(before.len(), 16);
-    // Their paths and modification times do not count.
+    // The paths and modification times of the files do not matter.
     let moved = folder.path().join("elsewhere");
     std::fs::rename(&root, &moved).unwrap();
     assert_eq!(of(&moved), before);
@@ -560,7 +560,7 @@ fn images_are_identified_by_their_bytes() {
         .unwrap();
     assert_eq!(of(&moved), before);
     let image = views[1].load().unwrap();
-    // One pixel counts, and so do bytes behind the image and swapped files, which decoded pixels do not show.
+    // A single pixel matters, and so do bytes after the image data and swapped files, which decoded pixels do not reveal.
     let mut other = image.clone();
     other.pixels[0] ^= 1;
     other.save_png(path).unwrap();
@@ -588,7 +588,7 @@ fn a_dataset_without_splits_has_all_views_in_order() {
     assert_eq!(names(&dataset.views()), all);
     assert_eq!(names(&dataset.test), ["rgb_00", "rgb_08"]);
     let fingerprint = dataset.fingerprint();
-    // Train on two views, the first of which is held out by default; test on all others.
+    // Train on two views, the first of which is held out by default, and test on all others.
     dataset.restrict_train(&[0, 5]).unwrap();
     assert_eq!(names(&dataset.train), ["rgb_00", "rgb_05"]);
     assert_eq!(dataset.test.len(), 8);
@@ -710,7 +710,7 @@ fn objects_as_scene_representation_networks_store_them() {
     let intrinsics = "131.25 64.0 64.0 0.\n0. 0. 0.\n1.\n128 128\n";
     std::fs::write(root.join("intrinsics.txt"), intrinsics).unwrap();
     for i in 0..3 {
-        // At (0, 0, -1.3) and looks along +z, y down.
+        // The cameras are at (0, 0, -1.3) and look along +z, with y down.
         let pose = "1 0 0 0 0 1 0 0 0 0 1 -1.3 0 0 0 1";
         std::fs::write(root.join(format!("pose/{i:06}.txt")), pose).unwrap();
         gradient(64, 64)
@@ -733,7 +733,7 @@ fn objects_as_scene_representation_networks_store_them() {
         (origin[2] + 1.3).abs() < 1e-6 && (direction[2] - 1.0).abs() < 1e-6,
         "{direction:?}"
     );
-    // Above the middle is up, which is -y there.
+    // The top of the image looks up, which is -y here.
     assert!(frame.camera.ray(32.0, 0.0).1[1] < 0.0);
 
     std::fs::write(root.join("pose/000001.txt"), "1 0 0").unwrap();
@@ -771,7 +771,7 @@ fn objects_as_scene_representation_networks_store_them() {
         let words = [&["intrinsics.txt"][..], &words].concat();
         refused(Dataset::open(&root), &words);
     }
-    // An intrinsics matrix marks NSVF's format, and so does a bounding box.
+    // An intrinsics matrix identifies NSVF's format, and so does a bounding box.
     for matrix in [
         "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n",
         "100 0 32\n0 100 32\n0 0 1\n",
@@ -793,7 +793,7 @@ fn intrinsics_as_scene_representation_networks_write_them() {
         std::fs::create_dir_all(root.join(sub)).unwrap();
     }
     for i in 0..3 {
-        // At (0.5, 0, -1.3).
+        // The cameras are at (0.5, 0, -1.3).
         let pose = "1 0 0 0.5 0 1 0 0 0 0 1 -1.3 0 0 0 1";
         std::fs::write(root.join(format!("pose/{i:06}.txt")), pose).unwrap();
         gradient(64, 64)

@@ -1,5 +1,5 @@
-//! Central finite differences, worked examples and identities for the CPU references: the kernels are compared with them, so
-//! nothing else checks the references. Needs no GPU.
+//! Central finite differences, worked examples and identities for the CPU references: the kernels are compared with the
+//! references, and nothing else checks the references. Needs no GPU.
 
 #[path = "gpu/reference/mod.rs"]
 mod reference;
@@ -26,9 +26,9 @@ use reference::sampling::{
     stratified::{LAST_DT, stratified},
 };
 
-/// Compares `analytic` with `(f(x + h) - f(x - h)) / 2h`, per component.
+/// Compare `analytic` with `(f(x + h) - f(x - h)) / 2h`, per component.
 ///
-/// `tolerance` is relative to the largest component, which must be far from zero for the comparison to mean anything.
+/// `tolerance` is relative to the largest component, which must be far from zero for a meaningful comparison.
 fn assert_gradient(
     name: &str,
     analytic: &[f64],
@@ -118,7 +118,7 @@ fn gradient_check_refuses_a_constant() {
 
 // Encodings
 
-/// Scales 3.5, 8 and 17: two dense levels and a hashed one with collisions.
+/// Return a grid with scales 3.5, 8 and 17: two dense levels and a hashed level with collisions.
 fn small_hash_grid(grid_offset: f64) -> HashGrid {
     let mut first_row = 0;
     let levels = [
@@ -145,9 +145,9 @@ fn small_hash_grid(grid_offset: f64) -> HashGrid {
     }
 }
 
-/// Positions on the 2^-8 lattice, moved by 2^-14: `x * scale + offset` is then exact in f32. They keep 0.002 cells away
-/// from the faces, a move is at most 17 * 2^-14 = 0.001 cells, and within a cell the interpolation is linear along each
-/// axis: the difference is exact but for rounding.
+/// Positions are multiples of 2^-8, displaced by 2^-14, so that `x * scale + offset` is exact in f32. They are at least 0.002
+/// cells away from the faces, a displacement is at most 17 * 2^-14 = 0.001 cells, and within a cell the interpolation is linear
+/// along each axis: the difference is exact except for rounding.
 #[test]
 fn hash_grid_position_gradient() {
     const H: f64 = 1.0 / 16384.0;
@@ -196,8 +196,8 @@ fn hash_grid_table_gradient_accumulates_over_positions() {
     }
 }
 
-/// One dense level of 2x2x2 points holding the corner index: at w = (1/4, 1/2, 3/4) trilinear interpolation of
-/// `x + 2 y + 4 z` gives 0.25 + 1 + 3.
+/// One dense level of 2x2x2 points stores the corner index: at w = (1/4, 1/2, 3/4), trilinear interpolation of `x + 2 y + 4 z`
+/// gives 0.25 + 1 + 3.
 #[test]
 fn hash_grid_corner_order() {
     let grid = HashGrid {
@@ -215,8 +215,8 @@ fn hash_grid_corner_order() {
     assert_eq!(grid.forward([0.25, 0.5, 0.75], &table), [4.25]);
 }
 
-/// The hash of grid point (3, 5, 7) in 64-bit arithmetic, whose low bits are those of the wrapping one; and its dense
-/// row 3 + 5 * 10 + 7 * 100.
+/// The hash of grid point (3, 5, 7) is computed in 64-bit arithmetic, whose low bits equal those of wrapping arithmetic; its
+/// dense row is 3 + 5 * 10 + 7 * 100.
 #[test]
 fn hash_grid_rows() {
     let hashed = Level {
@@ -239,7 +239,7 @@ fn hash_grid_rows() {
 
 #[test]
 fn hash_grid_levels_of_instant_ngp() {
-    // b = exp(ln(2048 / 16) / 7) = 2, give or take the last bit; 2^19 rows hold 64^3 = 262144 points but not 128^3.
+    // b = exp(ln(2048 / 16) / 7) = 2, up to the last bit; 2^19 rows hold 64^3 = 262144 points but not 128^3.
     let b = 2.0_f64.next_up();
     let levels = levels_ngp(8, 16, b, 19, true, 0.5);
     let resolutions: Vec<_> = levels.iter().map(|l| l.resolution).collect();
@@ -312,8 +312,8 @@ fn spherical_harmonics_gradient() {
     }
 }
 
-/// Midpoints in z, equal angles in phi. A product of two functions has degree at most 6: exact in phi with 16 points;
-/// in z the midpoint rule errs by about `1 / n^2`.
+/// Integrate with midpoints in z and equal angles in phi. A product of two functions has degree at most 6: 16 points are exact
+/// in phi, and the midpoint rule in z has an error of about `1 / n^2`.
 #[test]
 fn spherical_harmonics_are_orthonormal() {
     const N_Z: u32 = 1000;
@@ -338,7 +338,7 @@ fn spherical_harmonics_are_orthonormal() {
     }
 }
 
-/// Order and sign, which orthonormality does not determine: values at (1, 2, 2) / 3 from the closed forms.
+/// Orthonormality does not determine order and sign: compare values at (1, 2, 2) / 3 with the closed forms.
 #[test]
 fn spherical_harmonics_order_and_sign() {
     let [x, y, z] = [1.0 / 3.0, 2.0 / 3.0, 2.0 / 3.0];
@@ -368,7 +368,7 @@ fn spherical_harmonics_order_and_sign() {
 
 // Network
 
-/// All parameters of a network as one list, and back.
+/// Return all parameters of a network as one list; `unflatten` is the inverse.
 fn flatten(layers: &[Layer]) -> Vec<f64> {
     layers
         .iter()
@@ -419,7 +419,7 @@ fn mlp_gradients() {
     }
 }
 
-/// The skips' and the rectified outputs' gradients, at inputs where no rectifier switches.
+/// Gradients of skips and of rectified outputs, at inputs where no rectifier switches.
 #[test]
 fn skip_mlp_gradients() {
     let mut pcg = Pcg::new(7);
@@ -438,7 +438,7 @@ fn skip_mlp_gradients() {
     };
     let forward = mlp.forward(&layers, &input);
     assert_eq!(forward.0[1].len(), 8 + 3);
-    // The gradient before the rectifier of the outputs.
+    // The gradient with respect to the outputs before their rectifier.
     let d_sum: Vec<f64> = (0..5)
         .map(|o| {
             if mlp.is_rectified(3, o) && forward.1[3][o] <= 0.0 {
@@ -470,7 +470,7 @@ fn skip_mlp_gradients() {
     }
 }
 
-/// Importance sampling by hand: three intervals of weights 1, 2 and 1 between midpoints 1, 2, 3 and 5.
+/// Three intervals with weights 1, 2 and 1 between the midpoints 1, 2, 3 and 5.
 #[test]
 fn importance_worked_example() {
     use reference::sampling::importance::{invert, merge};
@@ -489,7 +489,7 @@ fn importance_worked_example() {
     assert!(dt[6] > 1e9);
 }
 
-/// One hidden neuron on, one off: z = (1*2 + 2*3 + 1, -2 + 0 + 0) = (9, -2), out = 4 * 9 + 5 * 0 - 6 = 30.
+/// One hidden neuron is active and one inactive: z = (1*2 + 2*3 + 1, -2 + 0 + 0) = (9, -2), out = 4 * 9 + 5 * 0 - 6 = 30.
 #[test]
 fn mlp_worked_example() {
     let mlp = Mlp {
@@ -532,7 +532,7 @@ fn compositing_gradient_through_the_background() {
     let background = [0.9, 0.2, 0.6];
     for density_activation in [Exp, Relu, Softplus] {
         for rgb_activation in [RgbActivation::Sigmoid, RgbActivation::None] {
-            // Opaque enough to be cut after some of the samples, or never cut.
+            // Opaque enough to end rays early after some of the samples, or no early termination.
             for min_transmittance in [0.0, 0.3] {
                 let compositing = Compositing {
                     density_activation,
@@ -575,7 +575,7 @@ fn compositing_gradient_of_rgb_and_opacity() {
     });
 }
 
-/// Three samples of alpha 1/2 (sigma = 1, dt = ln 2): weights 1/2, 1/4, 1/8.
+/// Three samples with alpha 1/2 (sigma = 1, dt = ln 2) have weights 1/2, 1/4, 1/8.
 #[test]
 fn compositing_worked_example() {
     let sample = |c: f64, t: f64| Sample {
@@ -597,7 +597,7 @@ fn compositing_worked_example() {
     assert_close("depth", all.depth, 0.5 + 0.5 + 0.375, 1e-12);
     assert_close("blue", all.over([0.0, 0.0, 0.4])[2], 0.875 + 0.05, 1e-12);
 
-    // T before the samples is 1, 1/2, 1/4: a cut at 0.3 leaves two, and no gradient behind.
+    // T before the samples is 1, 1/2, 1/4: termination at 0.3 leaves two samples, and no gradient behind them.
     compositing.min_transmittance = 0.3;
     let cut = compositing.forward(&samples);
     assert_eq!(cut.n_used, 2);
@@ -680,8 +680,7 @@ fn adam_worked_example() {
     adam.update(0.1, &mut w, &[1.0], &mut moments);
     assert_close("after two steps", w[0], 0.811_808_3, 1e-7);
 
-    // l2_reg 0.5 and gradient 1.5 on w = 1 make the gradient 2 of above; epsilon 1 takes a third off the
-    // first step.
+    // l2_reg 0.5 and gradient 1.5 on w = 1 give the gradient 2 of the first case; epsilon 1 reduces the first step by a third.
     let adam = Adam {
         epsilon: 1.0,
         l2_reg: 0.5,
@@ -717,7 +716,7 @@ fn sparse_adam_is_dense_adam_where_all_rows_have_gradients() {
     assert_eq!(dense_moments, sparse_moments);
 }
 
-/// A row that is skipped twice between two updates ends as if those two had been the only steps.
+/// A row that is skipped twice between two updates ends as if there had been only those two steps.
 #[test]
 fn sparse_adam_skips_rows_without_gradients() {
     let gradients = [[1.0, -2.0], [0.0, 0.0], [0.0, 0.0], [0.5, 3.0]];
@@ -808,7 +807,7 @@ fn stratified_samples_fill_the_ray() {
     assert_close("sum of steps", dt[..63].iter().sum(), t[63] - t[0], 1e-12);
 }
 
-/// Steps of 1/64 in a box that is 1 wide, along an axis at a third of a cell.
+/// Return a march with steps of 1/64 in a box of width 1, and a ray along an axis, a third of a cell off the cell faces.
 fn axis_march() -> (RayMarch, Ray) {
     let march = RayMarch {
         box_min: [0.0; 3],
@@ -846,7 +845,7 @@ fn march_through_full_and_empty_grids() {
     );
 
     let count = |march: RayMarch, ray: Ray| march.march(&full, &ray, 0.5).len();
-    // Behind t_min = 0.75 and before t_max = 1.25 lies half of the box.
+    // Half of the box lies between t_min = 0.75 and t_max = 1.25.
     let (t_min, t_max) = (0.75, 1.25);
     assert_eq!(
         count(
@@ -876,9 +875,9 @@ fn march_through_full_and_empty_grids() {
     );
 }
 
-/// With one slab of cells on, the samples are those of the full grid that lie in the slab, both ways along the axis and
-/// along a slanted ray (8 steps across it on the axis, 9.9 slanted): crossing empty cells keeps the step lattice.
-/// Without jitter the samples on the axis lie exactly on cell faces.
+/// With one slab of cells set, the samples are those of the full grid that lie in the slab, in both directions along the axis
+/// and along a slanted ray (8 steps across the slab on the axis, 9.9 slanted): crossing empty cells keeps the step lattice.
+/// Without jitter, the samples on the axis lie exactly on cell faces.
 #[test]
 fn march_skips_empty_cells_on_the_same_lattice() {
     let (march, forward) = axis_march();
@@ -910,7 +909,7 @@ fn march_skips_empty_cells_on_the_same_lattice() {
     }
 }
 
-/// Steps grow as t / 16 between their bounds, and far from the centre only coarse cells count.
+/// Steps are t / 16, clamped to their bounds, and far from the centre only coarse cells matter.
 #[test]
 fn march_with_a_cone_and_cascades() {
     let march = RayMarch {
@@ -936,8 +935,8 @@ fn march_with_a_cone_and_cascades() {
         assert_eq!(pair[0].dt, (pair[0].t / 16.0).clamp(1.0 / 64.0, 0.125));
     }
 
-    // Only cascade 2 on: 2 R dt is 2 at dt = 0.125, which asks for cascade 2 from there on; before that the position
-    // does while it lies outside [-0.5, 1.5].
+    // Only cascade 2 is set. 2 R dt is 2 at dt = 0.125, which selects cascade 2 from there on; before that, the position
+    // selects it while it is outside [-0.5, 1.5].
     let mut coarse = OccupancyGrid::empty(8, 3);
     (2 * 512..3 * 512).for_each(|index| coarse.set(index, true));
     let expected: Vec<_> = samples
@@ -978,7 +977,7 @@ fn occupancy_update_decays_raises_and_thresholds() {
     assert_close("mean", grid.mean().into(), 0.054_687_5, 1e-9);
     let bits = |grid: &OccupancyGrid| -> Vec<usize> { (0..64).filter(|&i| grid.get(i)).collect() };
     assert_eq!(bits(&grid), [0, 1, 3]);
-    // Neither visited nor above the threshold of 0.02, which is now the smaller of the two.
+    // The cell is neither visited nor above the threshold of 0.02, which is now the smaller of the two.
     fresh.fill(None);
     grid.values[4] = 0.02;
     grid.values[5] = 0.021;
@@ -986,7 +985,7 @@ fn occupancy_update_decays_raises_and_thresholds() {
     assert_eq!(bits(&grid), [0, 1, 3, 5]);
 }
 
-/// The coarse cell that holds the centre of a fine one.
+/// The bit is set in the coarse cell that contains the centre of the fine cell.
 #[test]
 fn occupancy_pooling_covers_the_same_place() {
     for u in [[0.03, 0.5, 0.97], [0.3, 0.72, 0.4]] {
@@ -1004,7 +1003,7 @@ fn occupancy_pooling_covers_the_same_place() {
 
 #[test]
 fn psnr_of_a_known_error() {
-    // Every value off by 51/255 = 0.2: -20 log10(0.2) = 13.979 dB. A difference below half a grey value rounds away.
+    // All values differ by 51/255 = 0.2: -20 log10(0.2) = 13.979 dB. A difference below half a grey level is rounded away.
     let a = vec![100.0 / 255.0; 12];
     let b = vec![151.3 / 255.0; 12];
     assert_close("psnr", metrics::psnr(&a, &b), 13.979_400_1, 1e-6);

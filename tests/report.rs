@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tools::is_here;
 
 const HOSTILE: &str = r#"<script>alert(1)</script>"><img src=x onerror="alert(2)">{{ 7*7 }}'"#;
-/// Maximum size of a report, bytes.
+/// Maximum size of a report, in bytes.
 const SIZE_BOUND: usize = 3_000_000;
 
 fn view(name: &str, psnr: f64) -> ViewQuality {
@@ -50,7 +50,7 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
     }
 }
 
-/// Noise, which does not compress, as the true image, and the same slightly darker as the prediction.
+/// Return an example with noise, which does not compress, as the true image, and a slightly darker copy as the prediction.
 fn example(label: &str, name: &str, width: u32, height: u32) -> Example {
     let mut state = 1_u32;
     let mut noise = || {
@@ -80,7 +80,7 @@ fn start(step: u32, seconds: f64, command: &str) -> String {
         + "\n"
 }
 
-/// `n` progress lines, one a second from `from` seconds on, with a preview every ten seconds.
+/// Return `n` progress lines, one per second after `from` seconds, with a preview every ten seconds.
 fn progress(from: u32, n: u32) -> String {
     let mut text = String::new();
     for i in from + 1..=from + n {
@@ -133,7 +133,7 @@ impl Run {
     }
 }
 
-/// A run with everything that a report can show, and names that try to inject HTML.
+/// Return a run with everything that a report can show, and names that try to inject HTML.
 fn full() -> (Run, String) {
     let log = start(0, 0.0, "kiln train /data/scene")
         + &progress(0, 60)
@@ -160,7 +160,7 @@ fn full() -> (Run, String) {
     (run, text)
 }
 
-/// Checks that every report must pass.
+/// Check properties that every report must have.
 fn check(html: &str) {
     assert!(html.len() < SIZE_BOUND, "{} bytes", html.len());
     assert!(html.starts_with("<!doctype html>"));
@@ -179,7 +179,7 @@ fn check(html: &str) {
         assert!(html[start..].starts_with("data:image/png;base64,"));
     }
     assert_eq!(html.matches("<script").count(), 1);
-    // Each element that is opened is closed.
+    // Each element that is opened is also closed.
     for element in [
         "section", "figure", "svg", "table", "tbody", "details", "dl", "ul", "div", "g", "pre",
     ] {
@@ -228,9 +228,9 @@ fn a_report_states_its_metrics_and_their_conditions() {
     assert_eq!(html.matches("<svg ").count(), 4);
     assert_eq!(html.matches("<title id=").count(), 4);
     assert_eq!(html.matches("<desc id=").count(), 4);
-    // Three views of three images, the scale beside them and at the top.
+    // Three images of each of three views, and the colour scale beside them and at the top.
     assert_eq!(html.matches("<img ").count(), 11);
-    // Both sessions, then the total of the table's rows.
+    // Both sessions, then the totals of the table's rows.
     assert_eq!(html.matches("<td class=\"number strong\">").count(), 30);
     let worst = html.find(">test&#x2f;r_0<").unwrap();
     let best = html.rfind(">test&#x2f;r_29<").unwrap();
@@ -416,7 +416,7 @@ fn images_of_another_size_are_refused() {
     }
 }
 
-/// The path of a browser; `None` if none is installed.
+/// Return the path of a browser; `None` if none is installed.
 fn browser() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("KILN_CHROMIUM") {
         return Some(PathBuf::from(named));
@@ -467,7 +467,7 @@ fn with_script(run: &Run, html: &str, script: &str) -> PathBuf {
     path
 }
 
-/// Decodes all images, measures all charts, moves the pointer over one, and notes the results in `data-probe`.
+/// Decodes all images, measures all charts, moves the pointer over one, and stores the results in `data-probe`.
 const PROBE: &str = r##"
 addEventListener("load", () => {
   const images = [...document.images];
@@ -507,7 +507,7 @@ fn a_browser_shows_a_report_without_errors() {
     assert!(dom.contains("<h1>scene</h1>"));
     assert_eq!(console, Vec::<String>::new());
 
-    // The console would show an error, and the page keeps foreign scripts out.
+    // The console would show errors, and the page blocks foreign scripts.
     let broken = with_script(&run, &html, "throw new Error('deliberate')");
     let (_, console) = open(&browser, &broken, &dump);
     assert!(console.iter().any(|l| l.contains("deliberate")));

@@ -10,7 +10,7 @@ use kiln::scene::{DemoScene, ToyCar};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
-/// The device of this process; `None` where there is none, unless `KILN_REQUIRE_GPU` is 1.
+/// Return the device of this process, or `None` if there is none and `KILN_REQUIRE_GPU` is not 1.
 fn gpu() -> Option<Arc<Gpu>> {
     static GPU: OnceLock<Result<Arc<Gpu>, GpuError>> = OnceLock::new();
     match GPU.get_or_init(|| Gpu::open(&GpuOptions::default())) {
@@ -23,14 +23,14 @@ fn gpu() -> Option<Arc<Gpu>> {
     }
 }
 
-/// A camera in the direction `towards` (any length) from the origin, at the demo's distance.
+/// Return a camera in the direction `towards` (any length) from the origin, at the demo's distance.
 fn camera_at(towards: [f32; 3], size: u32) -> Camera {
     let length = towards.iter().map(|v| v * v).sum::<f32>().sqrt();
     let eye = towards.map(|v| 4.031 * v / length);
     Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.6911, size, size)
 }
 
-/// Mean colour (0 to 255) of the 5 × 5 pixels around a point of the world, all of them opaque.
+/// Return the mean colour (0 to 255) of the 5 × 5 pixels around a world point, all of which are opaque.
 fn color_at(image: &Image, camera: &Camera, point: [f64; 3]) -> [f64; 3] {
     let [x, y] = camera
         .project(point)
@@ -127,12 +127,12 @@ fn images_show_the_whole_scene_on_a_transparent_background() {
     }
 }
 
-/// From one side the glossy sphere mirrors the light, from the other it is red; a matte panel looks almost the same from both.
+/// The glossy sphere reflects the light to one side and is red from the other; a matte panel looks almost the same from both.
 #[test]
 fn the_sphere_is_view_dependent_and_the_cube_is_not() {
     let Some(gpu) = gpu() else { return };
-    // The sphere's middle plus its radius, 0.34, towards the key light; the middle of a panel on top
-    // of the cube. See `SPHERE_AT`, `TO_KEY` and `cube_material` in shaders/scene/demo.wgsl.
+    // The sphere's centre plus its radius, 0.34, towards the key light; the centre of a panel on top of the cube. See
+    // `SPHERE_AT`, `TO_KEY` and `cube_material` in shaders/scene/demo.wgsl.
     let to_key = [-0.7, -0.3, 0.648];
     let on_sphere = [
         0.40 - 0.34 * 0.7,

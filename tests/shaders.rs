@@ -1,5 +1,5 @@
-//! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL, and structs shared
-//! with Rust have the same layout.
+//! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL. Structs that are
+//! shared with Rust have the same layout.
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
@@ -29,7 +29,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 fn validate(text: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text)
         .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
-    // The only capability beyond WebGPU that kernels may use: immediates, for the identity table of software adapters.
+    // Kernels may use only one capability beyond WebGPU: immediates, for the identity table of software adapters.
     let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
@@ -82,7 +82,7 @@ fn translate(entry: &str, module: &naga::Module, info: &ModuleInfo) -> Result<[u
     Ok([words.len(), metal.len(), direct_x.len()])
 }
 
-/// Configurations that together reach every branch of every shader.
+/// Return configurations that together reach every branch of every shader.
 fn configs() -> Vec<Config> {
     let sets: [&[&str]; 7] = [
         &[],
@@ -140,7 +140,7 @@ fn configs() -> Vec<Config> {
             "passes.1.field.feature_activation=\"relu\"",
             "optimizer.staircase=true",
         ],
-        // Density and colour of one network, wide.
+        // Density and colour from one wide network.
         &[
             "passes.1.field={position_encoding={frequency={n_frequencies=5}},density_network={n_neurons=96,n_hidden_layers=2,skips=[1,2]},n_density_outputs=4}",
         ],
@@ -183,7 +183,7 @@ fn configs() -> Vec<Config> {
             let overrides: Vec<String> = overrides.map(|s| (*s).to_owned()).collect();
             configs.push(Config::preset(preset, &overrides).unwrap());
         }
-        // With meta-learning of the initialisation, by either inner optimiser.
+        // Add meta-learning of the initialisation, with each inner optimiser.
         let small: Vec<String> = small.iter().map(|s| (*s).to_owned()).collect();
         for algorithm in [Algorithm::Adam, Algorithm::Sgd] {
             let mut config = Config::preset(preset, &small).unwrap();
@@ -219,7 +219,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             &[GpuCamera::new(&camera, [0.0, 9.0], &SceneFrame::WORLD)],
         )
         .unwrap();
-        // A field of the same shape may be the teacher.
+        // A field of the same shape can be the teacher.
         let has_teacher = config.distillation.is_some() && config.passes[0].field.cells.is_some();
         let teacher = has_teacher.then(|| {
             let field = Field::of_passes(gpu.profile(), &config).unwrap().remove(0);
@@ -245,7 +245,7 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
                     show,
                     background: Background::Fixed([1.0; 3]),
                     depth_range: [1.0, 2.0],
-                    most_samples: 64.0,
+                    max_ray_samples: 64.0,
                     up: [0.0, 0.0, 1.0],
                 };
                 renderer.begin_picture(&camera, None, &shading).unwrap();
@@ -282,7 +282,7 @@ fn every_text_translates_for_every_backend() {
             assert!(sizes.iter().all(|&size| size > 100), "{label}: {sizes:?}");
         }
     }
-    // Files that no configuration reaches yet, and those that have no entry points.
+    // Files that no configuration uses yet, and files without entry points.
     let unreached = [
         "entry/bench_peak",
         "loss",
@@ -351,7 +351,7 @@ fn an_unknown_shader_and_a_faulty_template_are_errors() {
     assert!(error.contains("loss"), "{error}");
 }
 
-/// Name and byte offset of each member of the struct `name`, and its size.
+/// Return the name and byte offset of each member of the struct `name`, and its size.
 fn layout(file: &str, defines: &Defines, name: &str) -> (Vec<(String, u32)>, u32) {
     let shader = Shader::load(file, defines, false).unwrap();
     let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
@@ -385,7 +385,7 @@ macro_rules! mirror {
 fn mirrored_structs_have_the_layout_of_the_shaders() {
     let state = mirror!(StepState:
         step, seed, n_rays, n_marched, n_kept, n_rays_fitting, n_rays_total, n_kept_total, n_marched_total, next_rays,
-        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, most_samples, task,
+        loss, squared_error, learning_rate, non_finite, saturated, occupancy_phase, n_tiles, n_cells, max_ray_samples, task,
         task_start,
     );
     assert_eq!(layout("common/step", &Defines::new(), "StepState"), state);
@@ -404,7 +404,7 @@ fn mirrored_structs_have_the_layout_of_the_shaders() {
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
     let crop = mirror!(GpuCrop: low, is_set, high, unused);
     assert_eq!(layout("common/crop", &Defines::new(), "Crop"), crop);
-    let shade = mirror!(GpuShade: background, mode, near, far, most_samples, stride, up, unused);
+    let shade = mirror!(GpuShade: background, mode, near, far, max_ray_samples, stride, up, unused);
     let config = Config::preset("ngp", &[]).unwrap();
     let scene = SceneBox::of(&ResolvedConfig::from_run(config));
     let defines = scene.defines().set("pass", "show").set("cells", false);

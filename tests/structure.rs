@@ -1,4 +1,4 @@
-//! The module structure that ARCHITECTURE.md states: which modules may use which, and no dependency cycles.
+//! The module structure that ARCHITECTURE.md specifies: which modules may use which, and no dependency cycles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Macro, UseTree};
 
-/// Rust files below `folder`.
+/// Return the Rust files below `folder`.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -23,9 +23,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The names that a file uses from the crate and from other crates.
 struct Names {
-    /// The module that the visitor is in: names below the crate.
+    /// The module that is being visited, as a path from the crate root.
     place: Vec<String>,
-    /// Paths from the crate's root.
+    /// Paths from the crate root.
     own: BTreeSet<Vec<String>>,
     /// First segments of all other paths.
     others: BTreeSet<String>,
@@ -34,7 +34,7 @@ struct Names {
 }
 
 impl Names {
-    /// Add a path as it is written.
+    /// Add a path as it is written in the source.
     fn add(&mut self, path: &[String]) {
         let mut place = self.place.clone();
         match path[0].as_str() {
@@ -122,7 +122,7 @@ impl<'ast> Visit<'ast> for Names {
     }
 }
 
-/// The module of each file of the library, and the names that it uses.
+/// Return the module of each file of the library, and the names that it uses.
 fn tree() -> Vec<(Vec<String>, Names)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = Vec::new();
@@ -132,7 +132,7 @@ fn tree() -> Vec<(Vec<String>, Names)> {
             .components()
             .map(|c| c.as_os_str().to_str().unwrap().to_owned())
             .collect();
-        // The program, and test modules.
+        // Skip the program and test modules.
         if module == ["main"] || module.last().is_some_and(|m| m == "tests") {
             continue;
         }
@@ -154,7 +154,7 @@ fn tree() -> Vec<(Vec<String>, Names)> {
     all
 }
 
-/// For each module below `parent`, its siblings that it or its submodules use.
+/// For each module below `parent`, return its siblings that it or its submodules use.
 fn dependencies(
     tree: &[(Vec<String>, Names)],
     parent: &[String],
@@ -174,7 +174,7 @@ fn dependencies(
     known
 }
 
-/// The modules that are in a dependency cycle, with those that they use.
+/// Return the modules that are in a dependency cycle, with the modules of the cycle that they use.
 fn cycles(mut left: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
     loop {
         let n = left.len();
@@ -297,7 +297,7 @@ fn modules_use_only_the_layers_below_them() {
             );
         }
     }
-    // Only the program itself uses its user interfaces.
+    // Only the program uses its user interfaces.
     for (module, known) in &known {
         for edge in ["cli", "viewer"] {
             assert!(!known.contains(edge), "{module} uses {edge}");

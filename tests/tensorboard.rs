@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 const TIME: f64 = 1_700_000_000.25;
 
-/// CRC-32C bit by bit: the reflected polynomial of Castagnoli.
+/// Compute a CRC-32C bit by bit, with the reflected polynomial of Castagnoli.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| {
@@ -14,7 +14,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Takes `n` bytes off the front.
+/// Take `n` bytes off the front.
 fn take<'a>(bytes: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = bytes.split_at(n);
     *bytes = rest;
@@ -29,7 +29,7 @@ fn u64_of(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().unwrap())
 }
 
-/// The records of a file, with their checksums unmasked and verified.
+/// Return the records of a file, after unmasking and verifying their checksums.
 fn records(mut file: &[u8]) -> Vec<&[u8]> {
     let unmasked = |crc: &[u8]| u32_of(crc).wrapping_sub(0xA282_EAD8).rotate_left(15);
     let mut records = Vec::new();
@@ -63,7 +63,7 @@ fn varint(bytes: &mut &[u8]) -> u64 {
     value
 }
 
-/// The fields of a message with their numbers.
+/// Return the fields of a message with their numbers.
 fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
     let mut fields = Vec::new();
     while !message.is_empty() {
@@ -83,7 +83,7 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
     fields
 }
 
-/// The only field of a message, which holds bytes.
+/// Return the only field of a message, which contains bytes.
 fn inner(message: &[u8], number: u64) -> &[u8] {
     match fields(message)[..] {
         [(n, Field::Bytes(bytes))] if n == number => bytes,
@@ -143,7 +143,7 @@ fn logged_scalars_are_read_back() {
     let mut log = EventLog::create(&folder, TIME).unwrap();
     let path = folder.join("events.out.tfevents.1700000000.kiln");
     assert_eq!(log.path(), path);
-    // A reader finds the version at once.
+    // A reader sees the version immediately.
     check_version(records(&std::fs::read(&path).unwrap())[0]);
     for (tag, step, wall_time, value) in points {
         log.scalar(tag, step, wall_time, value).unwrap();
@@ -158,7 +158,7 @@ fn logged_scalars_are_read_back() {
         check_scalar(record, tag, step, wall_time, value);
     }
 
-    // A run that is resumed within the same second loses nothing.
+    // If a run is resumed within the same second, nothing is lost.
     let mut log = EventLog::create(&folder, TIME).unwrap();
     log.scalar("train/psnr", 129, TIME, 32.0).unwrap();
     drop(log);
@@ -169,7 +169,7 @@ fn logged_scalars_are_read_back() {
     check_scalar(added[1], "train/psnr", 129, TIME, 32.0);
 }
 
-/// As `TensorBoard`'s `RecordWriter` writes it.
+/// The expected bytes are those of `TensorBoard`'s `RecordWriter`.
 #[test]
 fn a_record_has_the_bytes_that_tensorboard_gives_it() {
     let folder = TempDir::new().unwrap();

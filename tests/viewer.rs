@@ -13,14 +13,14 @@ use kiln::gpu::{Gpu, GpuError, GpuOptions};
 use kiln::scene::DemoScene;
 use tempfile::TempDir;
 
-/// A virtual X server, which ends with the test.
+/// A virtual X server, which is stopped when the test ends.
 struct Server {
     process: Child,
     display: String,
 }
 
 impl Server {
-    /// Start on a free display; `None` if there is no `Xvfb`.
+    /// Start a server on a free display. Return `None` if there is no `Xvfb`.
     fn start(folder: &Path) -> Option<Self> {
         let number = folder.join("display");
         let file = std::fs::File::create(&number).unwrap();
@@ -80,7 +80,7 @@ impl Capture {
         Self(image.to_rgb8())
     }
 
-    /// Mean colour of a rectangle, given in fractions of the window.
+    /// Return the mean colour of a rectangle, given in fractions of the window.
     fn mean(&self, [x0, y0, x1, y1]: [f32; 4]) -> [f64; 3] {
         let (w, h) = (self.0.width() as f32, self.0.height() as f32);
         let mut sums = [0.0; 3];
@@ -95,7 +95,7 @@ impl Capture {
         sums.map(|s| s / n)
     }
 
-    /// Fraction of the pixels that differ from `other`'s.
+    /// Return the fraction of pixels that differ from those of `other`.
     fn differs(&self, other: &Self) -> f64 {
         let pairs = self.0.pixels().zip(other.0.pixels());
         let far = pairs.filter(|(a, b)| (0..3).any(|c| a[c].abs_diff(b[c]) > 24));
@@ -103,7 +103,7 @@ impl Capture {
     }
 }
 
-/// A server, and a folder with the built-in scene; `None` without `Xvfb` or adapter.
+/// Return a server, and a folder with the built-in scene; `None` without `Xvfb` or adapter.
 fn set_up() -> Option<(Server, TempDir)> {
     let folder = TempDir::new().unwrap();
     let required = std::env::var("KILN_REQUIRE_WINDOW").as_deref() == Ok("1");
@@ -163,7 +163,7 @@ fn a_window_trains_turns_switches_modes_and_closes() {
     let canvas = [0.02, 0.1, 0.45, 0.7];
     let [training, first] = ["training", "first"].map(open);
     assert_eq!((first.0.width(), first.0.height()), (600, 440));
-    // White around, something in the middle.
+    // The surroundings are white, and the scene is in the middle.
     assert!(first.mean([0.2, 0.3, 0.3, 0.45])[2] < 235.0);
     assert!(
         training.differs(&open("paused")) > 0.05,
@@ -253,7 +253,7 @@ fn a_run_is_compared_cropped_filmed_and_survives_the_loss_of_its_device() {
         open("again").differs(&open("played")) < 0.2,
         "the view is restored"
     );
-    // Four frames a second from the first key frame to the third, which was added behind the second: 1 s and 2 s.
+    // Four frames per second from the first key frame to the third, which was added after the second: 1 s and 2 s.
     let film = std::fs::File::open(at("path.gif")).unwrap();
     let film = image::codecs::gif::GifDecoder::new(std::io::BufReader::new(film)).unwrap();
     let frames = image::AnimationDecoder::into_frames(film);

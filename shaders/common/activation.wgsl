@@ -17,7 +17,7 @@ fn density_from_raw(raw: f32) -> f32 {
 }
 
 // d sigma / d raw; that of the exponential is clamped so that a diverging density still has a finite gradient.
-fn density_slope(raw: f32) -> f32 {
+fn density_derivative(raw: f32) -> f32 {
     //: if density_activation == "exp"
     return exp(clamp(raw + DENSITY_BIAS, -DENSITY_CLAMP, DENSITY_CLAMP));
     //: elif density_activation == "softplus"
@@ -37,7 +37,7 @@ fn color_from_raw(raw: vec3<f32>) -> vec3<f32> {
 }
 
 // d rgb / d raw, given rgb.
-fn color_slope(color: vec3<f32>) -> vec3<f32> {
+fn color_derivative(color: vec3<f32>) -> vec3<f32> {
     //: if color_activation == "sigmoid"
     return color * (1.0 - color);
     //: else

@@ -4,7 +4,7 @@
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
 const HALF_BOX: f32 = ${half_box};
-const ENDLESS: f32 = 1e10;
+const INFINITE_DT: f32 = 1e10;
 
 struct Line {
     origin: vec3<f32>,
@@ -12,10 +12,10 @@ struct Line {
     direction: vec3<f32>,
     t_max: f32,
     unit: f32,        // length of the direction
-    last: f32,        // dt of the last sample, behind which nothing is known: infinite, or 0 where a crop ends the ray
+    last: f32,        // dt of the last sample: infinite, or 0 if a crop ends the ray
     //: if ndc
-    start: f32,       // t at which the ray meets the near plane, in units of its direction's length
-    depth: f32,       // distance from the cameras' plane per length of its direction
+    start: f32,       // parameter of the ray (not of the line) at the near plane
+    depth: f32,       // depth (along -z) per unit of the ray's parameter
     ray_unit: f32,    // length of the ray's direction
     //: endif
 }
@@ -44,7 +44,7 @@ fn line_of(ray: Ray) -> Line {
     line.direction = vec3<f32>(ray.direction.xy / (line.depth * NDC_HALF) - at, 2.0);
     line.t_max = select(0.0, 1.0, ray.direction.z < -1e-6);
     line.unit = length(line.direction);
-    line.last = ENDLESS;
+    line.last = INFINITE_DT;
     return line;
 }
 
@@ -65,7 +65,7 @@ fn line_of(ray: Ray) -> Line {
     line.t_min = ray.t_min;
     line.t_max = ray.t_max;
     line.unit = length(ray.direction);
-    line.last = select(ENDLESS, 0.0, (ray.pixel & CUT_OFF) != 0u);
+    line.last = select(INFINITE_DT, 0.0, (ray.pixel & CROPPED) != 0u);
     return line;
 }
 

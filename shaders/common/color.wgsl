@@ -10,7 +10,7 @@ fn linear_from_srgb(c: vec3<f32>) -> vec3<f32> {
 }
 
 // d srgb / d linear at the linear value `c`.
-fn srgb_slope(c: vec3<f32>) -> vec3<f32> {
+fn srgb_derivative(c: vec3<f32>) -> vec3<f32> {
     let v = max(c, vec3<f32>(0.0031308));
     return select((1.055 / 2.4) * pow(v, vec3<f32>(1.0 / 2.4 - 1.0)), vec3<f32>(12.92), c <= vec3<f32>(0.0031308));
 }

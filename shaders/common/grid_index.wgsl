@@ -1,4 +1,4 @@
-// The linear index of a workgroup in a two-dimensional dispatch; see Groups::covering in src/gpu/kernel.rs.
+// The linear index of a workgroup in a two-dimensional dispatch; see Groups::covering in src/gpu/stage.rs.
 const GRID_WIDTH: u32 = 32768u;
 
 fn linear_group(group: vec3<u32>) -> u32 { return group.y * GRID_WIDTH + group.x; }

@@ -1,7 +1,7 @@
 // A ray in world units: points lie at origin + t direction for t in [t_min, t_max]. The direction may have any length;
 // view_dir is the unit vector for direction encodings. Bit 31 of `pixel` is set if a crop cuts the ray off at
 // t_max. See src/camera.rs.
-const CUT_OFF: u32 = 0x80000000u;
+const CROPPED: u32 = 0x80000000u;
 
 struct Ray {
     origin: vec3<f32>,

@@ -1,4 +1,4 @@
-// The loss of a ray's composited colour, and what the gradients of its samples need. See shaders/compositing.wgsl.
+// The loss of a ray's composited colour, and the values that the gradients of its samples need. See shaders/compositing.wgsl.
 struct RayLoss {
     slope: vec3<f32>,      // dL/dcolour
     loss: f32,             // mean over the channels, plus the opacity loss

@@ -1,5 +1,5 @@
-// State that the kernels of a step share; it stays on the device so that the host never waits. See src/gpu/counts.rs.
-// Kernels whose threads count faults use atomics for those counts.
+// State that the kernels of a step share; it stays on the device so that the host never waits. See src/step_state.rs and
+// src/gpu/counts.rs. Kernels whose threads count faults use atomics for those counts.
 //: set fault_count = "atomic<u32>" if counts_faults is defined else "u32"
 struct StepState {
     step: u32,            // optimiser steps done
@@ -20,7 +20,7 @@ struct StepState {
     occupancy_phase: u32, // occupancy updates done
     n_tiles: u32,         // tiles of samples of a grid of networks
     n_cells: u32,         // networks that have samples
-    most_samples: u32,    // largest number of samples of a ray in a round of rendering
+    max_ray_samples: u32,    // largest number of samples of a ray in a round of rendering
     task: u32,            // the task that rays are drawn for: 0 if there is only one
     task_start: u32,      // step at which that task started
 }

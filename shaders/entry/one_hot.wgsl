@@ -1,4 +1,5 @@
-// dL/doutput for L = the raw density: 1 in column 0, 0 elsewhere. Its gradient in the positions gives the normals.
+// dL/doutput for L = the raw density: 1 in column 0, 0 elsewhere. The resulting gradient with respect to position gives the
+// normals.
 #import common/grid_index
 #import common/step
 

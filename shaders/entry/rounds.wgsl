@@ -35,7 +35,7 @@ fn start(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
 //: elif pass == "limit"
 @compute @workgroup_size(1)
 fn limit() {
-    state.most_samples = clamp(${capacity}u / max(state.n_rays, 1u), 2u, ${max_samples}u);
+    state.max_ray_samples = clamp(${capacity}u / max(state.n_rays, 1u), 2u, ${max_samples}u);
 }
 //: elif pass == "flag_active"
 @compute @workgroup_size(64)

@@ -1,5 +1,5 @@
-// The small kernels between the stages of a step: they turn totals into counts, adapt the ray count and the gradient
-// scales, and keep the log. See src/gpu/counts.rs and src/train/mod.rs.
+// The small kernels between the stages of a step: they turn totals into counts, adapt the ray count and the gradient scales,
+// and record the history. See src/step_state.rs and src/train/mod.rs.
 #import common/step
 //: if pass == "end_batch"
 #import common/ray_loss
@@ -18,7 +18,8 @@ var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
 //: elif pass == "next_task"
 var<storage, read_write> outer: StepState;                // counts outer steps
 //: elif pass == "end_step"
-var<storage, read_write> history: array<vec4<f32>>;       // (ring, 2) loss, squared error, rays, kept; marched, rate, bad, saturated
+// (ring, 2): loss, squared error, rays, kept samples; marched samples, learning rate, non-finite values, saturated gradients.
+var<storage, read_write> history: array<vec4<f32>>;
 //: endif
 
 //: if pass == "rescale"

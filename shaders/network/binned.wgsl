@@ -30,7 +30,7 @@ var<storage, read> tile_offsets: array<u32>;              // (networks + 1)
 var<storage, read> cell_offsets: array<u32>;              // (networks + 1)
 var<storage, read_write> tiles: array<vec4<u32>>;         // (n_tiles) network, first sample, samples
 var<storage, read_write> visited: array<u32>;             // (n_cells) networks that have samples
-var<storage, read_write> updated: array<u32>;             // (networks) 1 where the optimiser has an update to make
+var<storage, read_write> updated: array<u32>;             // (networks) 1 for networks that the optimiser must update
 var<storage, read_write> binned: StepState;
 //: elif pass == "place"
 var<storage, read> binned: StepState;

@@ -53,7 +53,7 @@ var<storage, read_write> d_input: array<f32>;             // (n, d_in_stride)
     let tile = tiles[linear_group(group)];
     let cell = uni15(tile.x) * ${cell_quads}u;
     //: for z in range(samples)
-    let row_${z} = select(${spare_row}u, tile.y + lane + ${z * workgroup}u, lane + ${z * workgroup}u < tile.z);
+    let row_${z} = select(${padding_row}u, tile.y + lane + ${z * workgroup}u, lane + ${z * workgroup}u < tile.z);
     //: endfor
     //: else
     let first = linear_group(group) * ${workgroup * samples}u;
@@ -121,7 +121,7 @@ ${rows_of_thread}
         let y_${z} = max(a_${z} + b_${z}, 0.0);
         h_${z}[o] = y_${z};
         //: if save
-        hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l]}u + o] = y_${z};
+        hidden[row_${z} * ${hidden_stride}u + ${hidden_offset[l]}u + o] = y_${z};
         //: endif
         //: else
         //: if rectified_outputs
@@ -138,7 +138,7 @@ ${rows_of_thread}
     //: if biases
     h_${z}[${bias_at[l + 1]}] = 1.0;
     //: if save
-    hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l] + bias_at[l + 1]}u] = 1.0;
+    hidden[row_${z} * ${hidden_stride}u + ${hidden_offset[l] + bias_at[l + 1]}u] = 1.0;
     //: endif
     //: endif
     //: for q in range(widths[l + 1] // 4)
@@ -198,10 +198,10 @@ ${rows_of_thread}
         //: endfor
         //: for z in range(samples)
         //: if l > 0
-        let y_${z} = select(0.0, a_${z} + b_${z}, hidden[row_${z} * ${hidden_stride}u + ${hidden_at[l - 1]}u + i] > 0.0);
+        let y_${z} = select(0.0, a_${z} + b_${z}, hidden[row_${z} * ${hidden_stride}u + ${hidden_offset[l - 1]}u + i] > 0.0);
         h_${z}[i] = y_${z};
         //: if save
-        d_hidden[row_${z} * ${d_hidden_stride}u + ${d_hidden_at[l - 1]}u + i] = y_${z};
+        d_hidden[row_${z} * ${d_hidden_stride}u + ${d_hidden_offset[l - 1]}u + i] = y_${z};
         //: endif
         //: elif rectified_input
         d_input[row_${z} * ${d_in_stride}u + ${d_in_offset}u + i] = select(0.0, a_${z} + b_${z}, network_input[row_${z} * ${in_stride}u + ${in_offset}u + i] > 0.0);

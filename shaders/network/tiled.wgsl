@@ -22,13 +22,13 @@ var<storage, read_write> result: array<vec4<f32>>;
 //: if has_mask
 var<storage, read> mask: array<vec4<f32>>;
 //: endif
-//: if has_extra
-var<storage, read> extra: array<f32>;                     // (n), added to output 0
+//: if has_addend
+var<storage, read> addend: array<f32>;                     // (n), added to output 0
 //: endif
 
 const N_OUTPUTS: u32 = ${n_outputs}u;
 
-// The epilogue: what happens to the sums of outputs 4n to 4n + 3 of sample m.
+// The epilogue, applied to the sums of outputs 4n to 4n + 3 of sample m.
 fn epilogue(m: u32, n: u32, sum: vec4<f32>) {
     var y = sum;
     //: if has_bias
@@ -42,8 +42,8 @@ fn epilogue(m: u32, n: u32, sum: vec4<f32>) {
     //: if has_mask
     y = select(vec4<f32>(0.0), y, mask[m * ${mask_stride}u + ${mask_offset}u + n] > vec4<f32>(0.0));
     //: endif
-    //: if has_extra
-    if (n == 0u) { y.x += extra[m]; }
+    //: if has_addend
+    if (n == 0u) { y.x += addend[m]; }
     //: endif
     let at = m * ${out_stride}u + ${out_offset}u + n;
     //: if accumulates
@@ -53,7 +53,7 @@ fn epilogue(m: u32, n: u32, sum: vec4<f32>) {
     //: endif
 }
 
-//: if text == "proved"
+//: if variant == "proved"
 @compute @workgroup_size(${lanes})
 fn proved(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let tile = linear_group(group);
@@ -91,7 +91,7 @@ fn proved(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
     epilogue(first + ${i}u, n, c_${i});
     //: endfor
 }
-//: elif text == "narrow"
+//: elif variant == "narrow"
 @compute @workgroup_size(64)
 fn narrow(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let first = linear_group(group) * 64u;

@@ -14,7 +14,7 @@ var<storage, read> rows_operand: array<vec4<f32>>;        // (n, rows_stride / 4
 var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, its row stride
 var<storage, read> visited: array<u32>;                   // (n_cells) networks that have samples
 var<storage, read> bounds: array<vec2<u32>>;              // (networks) first sample, and one past the last
-var<storage, read_write> gradients: array<f32>;           // as the weights
+var<storage, read_write> gradients: array<f32>;           // in the layout of the weights
 //: else
 var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, rows, lanes / 4)
 //: endif
@@ -24,7 +24,7 @@ var<storage, read_write> partials: array<vec4<f32>>;      // (chunks, lanes / 4)
 //: elif pass == "reduce"
 var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, its row stride
 var<storage, read> partials: array<f32>;                  // (chunks, rows, lanes)
-var<storage, read_write> gradients: array<f32>;           // as the weights
+var<storage, read_write> gradients: array<f32>;           // in the layout of the weights
 //: else
 var<uniform> place: vec4<u32>;                            // first f32 of the matrix in the slab, columns, rows, cell stride
 //: if only_updated
@@ -84,7 +84,7 @@ fn weights(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     }
     //: if cells
     }
-    let corner = cell * ${copy_stride}u + place.x;
+    let corner = cell * ${network_stride}u + place.x;
     //: for r in range(block)
     {
         let row = group.z * ${block}u + ${r}u;
@@ -146,7 +146,7 @@ fn reduce(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gro
 fn transpose_layer(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     //: if cells
     let cell = linear_group(group);
-    if (cell >= ${copies}u) { return; }
+    if (cell >= ${n_networks}u) { return; }
     //: if only_updated
     if (counters[cell].y != counts.step + 1u) { return; }
     //: endif

@@ -2,10 +2,10 @@
 // piecewise-constant density that the weights of the previous pass's samples define on the intervals between their midpoints;
 // also the previous samples themselves if they are merged.
 //
-// The inverse of a cumulative sum is non-decreasing, so numbers u in ascending order (stratified over [0, 1], or evenly
-// spaced without jitter) give samples in ascending order: they are merged with the others as they are generated, without
-// sorting. `sample_weights` follows each ray once for the weights; `count` and `place` work as in ray_march.wgsl.
-// See src/sampling/importance.rs.
+// The inverse of a cumulative sum is non-decreasing, so numbers u in ascending order (stratified over [0, 1], or evenly spaced
+// without jitter) give samples in ascending order: they are merged with the others as they are generated, without sorting.
+// `sample_weights` traverses each ray once and computes the weights; `count` and `place` work as in ray_march.wgsl. See
+// src/sampling/importance.rs.
 #import common/box_position
 #import common/grid_index
 #import common/pcg
@@ -63,15 +63,15 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     //: endif
 }
 //: else
-// The weight of an interval in which nothing was seen.
-const FLOOR: f32 = 1e-5;
+// Added to the weight of every interval, so that none is zero.
+const WEIGHT_EPSILON: f32 = 1e-5;
 
 struct Writer {
     line: Line,
     ray: u32,
     at: u32,
     t: f32,      // of the pending sample, whose dt ends at the next sample
-    waits: bool,
+    has_pending: bool,
 }
 
 fn write(w: ptr<function, Writer>, dt: f32) {
@@ -81,8 +81,8 @@ fn write(w: ptr<function, Writer>, dt: f32) {
 }
 
 fn emit(w: ptr<function, Writer>, t: f32) {
-    if ((*w).waits) { write(w, t - (*w).t); }
-    (*w).waits = true;
+    if ((*w).has_pending) { write(w, t - (*w).t); }
+    (*w).has_pending = true;
     (*w).t = t;
 }
 
@@ -99,7 +99,7 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     w.at = ray_offsets[i];
     // Interval b extends around sample b to the midpoints: b from 1 to n - 2, or all samples if there are too few.
     var total = 0.0;
-    for (var b = 1u; b + 1u < n; b++) { total += weighted[first + b].y + FLOOR; }
+    for (var b = 1u; b + 1u < n; b++) { total += weighted[first + b].y + WEIGHT_EPSILON; }
     let last = first + n - 1u;
     var b = 1u;
     var low = weighted[first].x;
@@ -109,7 +109,7 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     if (n > 2u) {
         high = 0.5 * (weighted[first + 1u].x + weighted[first + 2u].x);
         low = 0.5 * (low + weighted[first + 1u].x);
-        share = (weighted[first + 1u].y + FLOOR) / total;
+        share = (weighted[first + 1u].y + WEIGHT_EPSILON) / total;
     }
     //: if merge
     var j = 0u;
@@ -128,9 +128,9 @@ fn place(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
             b += 1u;
             low = high;
             high = 0.5 * (weighted[first + b].x + weighted[first + b + 1u].x);
-            share = (weighted[first + b].y + FLOOR) / total;
+            share = (weighted[first + b].y + WEIGHT_EPSILON) / total;
         }
-        let within = clamp((u - before) / select(share, 1.0, share < FLOOR), 0.0, 1.0);
+        let within = clamp((u - before) / select(share, 1.0, share < WEIGHT_EPSILON), 0.0, 1.0);
         let t = low + within * (high - low);
         //: if merge
         while (j < n && weighted[first + j].x <= t) {

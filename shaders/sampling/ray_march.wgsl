@@ -115,7 +115,7 @@ fn count(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
     var m = start(rays[i], i);
     var n = 0u;
     //: if limited
-    let most = counts.most_samples;
+    let most = counts.max_ray_samples;
     //: else
     let most = ${max_samples}u;
     //: endif

@@ -31,7 +31,7 @@ const LAST_INTERVAL: f32 = ${last_interval};
 fn bounded(line: Line) -> Line {
     var result = line;
     //: if bounded
-    let is_open = line.t_max >= NO_END || line.last < ENDLESS;
+    let is_open = line.t_max >= NO_END || line.last < INFINITE_DT;
     //: else
     let is_open = line.t_max >= NO_END;
     //: endif
@@ -46,7 +46,7 @@ fn bounded(line: Line) -> Line {
 fn edge(line: Line, i: u32) -> f32 {
     //: if disparity
     let f = f32(i) / f32(N - 1u);
-    // Disparity needs a start beyond the camera itself.
+    // Disparity is undefined at the camera: start beyond it.
     let near = max(line.t_min, 1e-3 * line.t_max);
     return 1.0 / ((1.0 - f) / near + f / line.t_max);
     //: else
@@ -56,7 +56,7 @@ fn edge(line: Line, i: u32) -> f32 {
     //: endif
 }
 
-fn place_of(line: Line, i: u32, state: ptr<function, u32>) -> f32 {
+fn sample_t(line: Line, i: u32, state: ptr<function, u32>) -> f32 {
     let here = edge(line, i);
     //: if jitter
     let below = edge(line, max(i, 1u) - 1u);
@@ -89,7 +89,7 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
     let line = bounded(line_of(rays[i]));
     let n_places = select(0u, N, line.t_max > line.t_min);
     var state = random_seed(counts.seed ^ ${salt}u, counts.step, counts.n_rays_total + i);
-    var t = place_of(line, 0u, &state);
+    var t = sample_t(line, 0u, &state);
     for (var k = 0u; k < n_places; k++) {
         var next = t;
         //: if ends
@@ -98,7 +98,7 @@ fn ${pass}(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) gr
         var dt = line.last;
         //: endif
         if (k + 1u < N) {
-            next = place_of(line, k + 1u, &state);
+            next = sample_t(line, k + 1u, &state);
             dt = next - t;
         }
         let x = line_position(line, t);

@@ -13,7 +13,7 @@ struct Shade {
     mode: u32,              // 0 colour, 1 depth, 2 normals, 3 opacity, 4 cells, 5 samples per ray
     near: f32,              // distances shown as white and as nearly black
     far: f32,
-    most_samples: f32,      // samples per ray at the end of the scale
+    max_ray_samples: f32,      // samples per ray at the end of the scale
     stride: u32,            // pixels between the starts of rows
     up: vec3<f32>,
     unused: u32,
@@ -45,7 +45,7 @@ fn seen_from(camera: Camera, x: u32, y: u32) -> vec3<f32> {
     return vec3<f32>(dot(m[0].xyz, v), dot(m[1].xyz, v), dot(m[2].xyz, v));
 }
 
-fn place_of(camera: Camera) -> vec3<f32> {
+fn camera_position(camera: Camera) -> vec3<f32> {
     let m = camera.world_from_camera;
     return vec3<f32>(m[0].w, m[1].w, m[2].w);
 }
@@ -110,11 +110,11 @@ fn show(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         case 4u: {
             // Keep the brightness of the rendered colour, so that shapes stay recognisable.
             let bright = dot(color.xyz, vec3<f32>(0.3, 0.6, 0.1)) / max(color.w, 1e-6);
-            let world = place_of(camera) + seen_from(camera, x, y) * (more.w / max(color.w, 1e-6));
+            let world = camera_position(camera) + seen_from(camera, x, y) * (more.w / max(color.w, 1e-6));
             seen = color_of_cell(world) * (0.35 + 0.9 * bright) * color.w + rest * shade.background;
         }
         //: endif
-        case 5u: { seen = heat(more.x / shade.most_samples); }
+        case 5u: { seen = heat(more.x / shade.max_ray_samples); }
         default: {
             //: if linear
             seen = srgb_from_linear(color.xyz + rest * linear_from_srgb(shade.background));
@@ -144,7 +144,7 @@ fn occupied(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) g
     let y = pixel / camera.width;
     let d = seen_from(camera, x, y);
     let direction = select(d, vec3<f32>(1e-9), abs(d) < vec3<f32>(1e-9));
-    let origin = place_of(camera) * SCALE + OFFSET;
+    let origin = camera_position(camera) * SCALE + OFFSET;
     var range = box_range(origin, direction, HALF_BOX);
     if (crop.is_set != 0u) {
         let cut = range_between(crop.low * SCALE + OFFSET, crop.high * SCALE + OFFSET, origin, direction);

@@ -124,15 +124,15 @@ pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
                 let columns = layout.inputs(l) as usize;
                 let row = |o| layout.offset(l) + layout.row_of(l, o) * layout.width(l);
                 let n = layout.dims[l + 1];
-                let rows = (0..layout.copies)
-                    .flat_map(|copy| (0..n).map(move |o| (copy * layout.copy_stride, o)))
+                let rows = (0..layout.n_networks)
+                    .flat_map(|copy| (0..n).map(move |o| (copy * layout.network_stride, o)))
                     .map(|(corner, o)| (corner + row(o)) as usize);
                 let matrix = |part: &str, offset, columns, bias| Matrix {
                     name: format!("{pass}{name}.{l}.{part}"),
                     rows: rows.clone().map(|r| r + offset).collect(),
                     columns,
                     bias,
-                    copies: layout.is_grid().then_some(layout.copies as usize),
+                    copies: layout.is_grid().then_some(layout.n_networks as usize),
                 };
                 all.push(matrix("weight", 0, columns, false));
                 if layout.biases {

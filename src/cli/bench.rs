@@ -100,12 +100,12 @@ fn train_to(trainer: &mut Trainer, until: u32) -> Result<Vec<Progress>, TrainErr
 
 /// Stop repeating after this time, once every stage has been timed.
 const PROFILED: Duration = Duration::from_secs(30);
-/// Most seconds for one view.
+/// Maximum number of seconds for one view.
 const VIEW_SECONDS: f64 = 2.0;
 /// Seconds of whole training steps to time.
 const TIMED_SECONDS: f64 = 2.0;
 
-/// Train `steps` more steps, or, if `briefly`, until [`TIMED_SECONDS`] are over.
+/// Train `steps` more steps or, if `briefly`, until [`TIMED_SECONDS`] have passed.
 fn train_for(
     trainer: &mut Trainer,
     steps: u32,
@@ -122,7 +122,7 @@ fn train_for(
     Ok(heard)
 }
 
-/// Return an error if a wanted stage does not exist.
+/// Return an error if a requested stage does not exist.
 fn check_stage_names(wanted: &[String], trainer: &Trainer) -> Result<()> {
     let (step, occupancy) = trainer.stages();
     let mut names: Vec<&str> = vec![META];
@@ -140,9 +140,9 @@ fn check_stage_names(wanted: &[String], trainer: &Trainer) -> Result<()> {
     }
 }
 
-/// The name that stands for all stages of `kiln meta`.
+/// Name that stands for all stages of `kiln meta`.
 const META: &str = "meta";
-/// Number of stand-in objects that the views of the built-in scene are divided among.
+/// Number of stand-in objects among which the views of the built-in scene are divided.
 const OBJECTS: u32 = 3;
 
 /// Upload `images` as one scene or, if `in_turns`, divided among several objects that are trained in turn.
@@ -212,7 +212,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     train_for(&mut trainer, asked, args.warm_up.is_none())?;
     spinner.describe("timing");
 
-    // First time whole steps, as training runs them.
+    // First time whole steps, in the same way as training runs them.
     let (first, started) = (trainer.step(), trainer.seconds());
     let heard = train_for(&mut trainer, u32::MAX - first, true)?;
     let rate = f64::from(trainer.step() - first) / (trainer.seconds() - started);
@@ -315,7 +315,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
     bench_rendering(terminal, &mut renderer, &cameras)
 }
 
-/// Side of a square view, in pixels, that should render within [`VIEW_SECONDS`], estimated from a small view.
+/// Return the side in pixels of a square view that should render within [`VIEW_SECONDS`], estimated from a small view.
 fn affordable_side(renderer: &mut Renderer, most: u32) -> Result<u32, GpuError> {
     const SMALL: u32 = 16;
     let cameras = DemoScene::cameras(Split::Test, 1, SMALL);

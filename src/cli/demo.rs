@@ -96,7 +96,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
     let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);
     for frame in &mut frames {
-        // Twice the size of the training images: a field can be rendered at any resolution.
+        // Twice the size of the training images, because a field can be rendered at any resolution.
         let [width, height] = [frame.camera.width, frame.camera.height];
         frame.camera = frame.camera.resized(2 * width, 2 * height);
     }

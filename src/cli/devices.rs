@@ -63,7 +63,7 @@ pub(super) fn run(terminal: &Terminal) -> Result<()> {
             .note("* marks the adapter in use; choose another with --device NAME|N or KILN_DEVICE");
         return Ok(());
     }
-    // No adapter matches --device: opening it returns the error that says so.
+    // No adapter matches --device: opening the device returns the error.
     terminal.open_gpu().map(|_| ())?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::ConfigOptions;
 
-/// Which configuration to start from, and what to change in it.
+/// The configuration to start from, and changes to it.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ConfigFlags {
     /// Preset
@@ -22,7 +22,7 @@ pub(super) struct ConfigFlags {
 }
 
 impl ConfigFlags {
-    /// The options that the flags set.
+    /// Return the options that the flags set.
     pub(super) fn options(&self) -> ConfigOptions {
         ConfigOptions {
             method: self.method.clone(),
@@ -34,7 +34,7 @@ impl ConfigFlags {
     }
 }
 
-/// Where a training is kept, and when it ends.
+/// Run directory and limits of a training.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct RunFlags {
     /// Run directory to create [default: `runs/<dataset>-<method>`]

@@ -183,7 +183,7 @@ impl From<DirectionArg> for RayDirection {
 }
 
 impl Args {
-    /// Return an error for flags that the model does not have or values that are out of range.
+    /// Return an error for flags that do not apply to the model or values that are out of range.
     fn check_flags(&self) -> Result<()> {
         let (of_nerf, of_ngp) = (&[Model::NerfPytorch][..], &[Model::NgpSeed][..]);
         let (of_boxes, of_learnit) = (
@@ -244,7 +244,7 @@ impl Args {
         }
     }
 
-    /// Cells along an axis of the coarsest and of the finest level.
+    /// Return the number of cells along an axis of the coarsest and of the finest level.
     fn resolutions(&self) -> [u32; 2] {
         let default = ngp_seed::Options::default();
         let base = self.base_resolution.unwrap_or(default.base_resolution);

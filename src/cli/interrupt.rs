@@ -12,14 +12,14 @@ static HANDLER: Once = Once::new();
 /// Files that are being written; they are deleted if a signal ends the program.
 static INCOMPLETE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A second signal within this time counts as the first one repeated: `timeout` and others signal a process and then its whole
-/// process group.
+/// A second signal within this time counts as a repetition of the first: `timeout` and other programs signal a process and then
+/// its whole process group.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Exit code of an interrupted program, as in shells: 128 + SIGINT.
 pub(super) const EXIT_CODE: u8 = 130;
 
-/// While a listener lives, the first signal only sets [`is_asked`].
+/// While a listener exists, the first signal only sets [`is_asked`].
 pub(super) struct Listener(());
 
 impl Drop for Listener {
@@ -49,7 +49,7 @@ pub(super) fn listen() -> Listener {
     Listener(())
 }
 
-/// Marks a file as incomplete while it lives; if a signal ends the program, the file is deleted.
+/// Marks a file as incomplete until it is dropped; if a signal ends the program, the file is deleted.
 pub(super) struct Incomplete(PathBuf);
 
 impl Incomplete {
@@ -67,7 +67,7 @@ impl Drop for Incomplete {
     }
 }
 
-/// Whether the user asked to stop.
+/// Return whether the user has asked to stop.
 pub(super) fn is_asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }

@@ -50,7 +50,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The options that the flags set.
+    /// Return the options that the flags set.
     fn options(&self) -> MetaOptions {
         MetaOptions {
             root: self.root.clone(),

@@ -98,7 +98,7 @@ enum Command {
     Man(help::ManArgs),
 }
 
-/// The command line, quoted so that it can be pasted into a shell.
+/// Return the command line, quoted so that it can be pasted into a shell.
 fn command_line() -> String {
     let quoted = |argument: String| {
         let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
@@ -179,7 +179,7 @@ impl Command {
     }
 }
 
-/// The exit code for `error`.
+/// Return the exit code for `error`.
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Cancelled(_) => interrupt::EXIT_CODE,

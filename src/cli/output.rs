@@ -13,7 +13,7 @@ use crate::gpu::{Gpu, GpuError, GpuOptions};
 use crate::session::run_log::SCHEMA;
 use crate::session::{Level, Observer, ObserverExt as _, Result, Scale, Task};
 
-/// The terminal that the program runs in, and the device that its flags name.
+/// The terminal that the program runs in, and the device that its flags select.
 #[derive(Debug, Clone)]
 pub(super) struct Terminal {
     pub(super) options: GpuOptions,

@@ -74,7 +74,7 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The options that the flags set.
+    /// Return the options that the flags set.
     pub(super) fn options(&self) -> FitOptions {
         FitOptions {
             dataset: self.dataset.clone(),

@@ -9,7 +9,7 @@ use super::json::Document;
 use super::{Dataset, Format, Image, Notes, Split, TRANSFORMS, frames};
 use crate::camera::{Camera, Lens};
 
-/// Reads the dataset whose `transforms_train.json` lies in `root`.
+/// Read the dataset whose `transforms_train.json` lies in `root`.
 pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(&root.join(Split::Train.file_name()))?;
     let train = frames::read_some(&document, root, notes)?;
@@ -50,7 +50,7 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
     Ok(dataset)
 }
 
-/// Fill in a missing test split: the validation views, else every 8th training view.
+/// Fill in a missing test split: use the validation views, else every 8th training view.
 pub(super) fn fall_back(dataset: &mut Dataset) {
     if dataset.val.is_empty() {
         let views = std::mem::take(&mut dataset.train);
@@ -68,15 +68,13 @@ pub(super) fn fall_back(dataset: &mut Dataset) {
     }
 }
 
-/// Writes one split in Blender's format: `root/transforms_{split}.json` and
-/// `root/{split}/r_{i}.png`.
+/// Write one split in Blender's format: `root/transforms_{split}.json` and `root/{split}/r_{i}.png`.
 ///
-/// `cameras[i]` belongs to `images[i]`; `near_far` (world units), if given, is written as `near` and
-/// `far`.
+/// `cameras[i]` belongs to `images[i]`; `near_far` (world units), if given, is written as `near` and `far`.
 ///
 /// # Errors
-/// Cameras the format cannot hold (all must be pinholes with one size and focal length, square
-/// pixels and a centred principal point), images of another size, or a file that cannot be written.
+/// A [`DatasetError`] if the format cannot represent the cameras (all must be pinholes with the same size and focal length,
+/// square pixels and a centred principal point), if an image has another size, or if a file cannot be written.
 pub fn write_blender(
     root: &Path,
     split: Split,
@@ -88,10 +86,7 @@ pub fn write_blender(
     write(root, &split.file_name(), &name, cameras, images, near_far)
 }
 
-/// Writes all views of an object: `root/transforms.json` and `root/rgb_{i}.png`, as [`write_blender`] does.
-///
-/// # Errors
-/// As [`write_blender`].
+/// Write all views of an object: `root/transforms.json` and `root/rgb_{i}.png`. The limits of [`write_blender`] apply.
 pub fn write_object(
     root: &Path,
     cameras: &[Camera],
@@ -160,14 +155,14 @@ fn write(
     write_json(&path, &document)
 }
 
-/// Writes a document as indented JSON.
+/// Write a document as indented JSON.
 pub(super) fn write_json(path: &Path, document: &serde_json::Value) -> Result<(), DatasetError> {
     let text = serde_json::to_string_pretty(document)
         .map_err(|e| DatasetError::write(path, std::io::Error::other(e)))?;
     std::fs::write(path, text + "\n").map_err(|e| DatasetError::write(path, e))
 }
 
-/// Whether `camera_angle_x` and the image size describe the intrinsics completely.
+/// Return whether `camera_angle_x` and the image size describe the intrinsics completely.
 fn is_blender(camera: &Camera) -> bool {
     let centre = [camera.width as f32 / 2.0, camera.height as f32 / 2.0];
     let near = |a: f32, b: f32| (a - b).abs() <= 1e-4 * b.abs();

@@ -1,4 +1,4 @@
-//! Detects images that are both trained on and held out, under two names.
+//! Detects training images that are also held out, under another name.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::text::one_line;
 
 /// Cells per side of a thumbnail.
 const SIDE: u32 = 8;
-/// Largest difference of a level after an image is saved again with lossy compression or in another size.
+/// Maximum difference of a level after an image is saved again with lossy compression or in another size.
 const RESAVE_TOLERANCE: u8 = 6;
-/// Smallest range of levels at which a thumbnail is distinctive enough for an inexact comparison.
+/// Minimum range of levels at which a thumbnail is distinctive enough for an inexact comparison.
 const MIN_RANGE: u8 = 24;
-/// Largest distance between the cameras of equal images, as a fraction of the extent of all cameras, and the smallest cosine
-/// between their directions. Consecutive images of a slow sequence look alike too.
+/// Maximum distance between the cameras of equal images, as a fraction of the extent of all cameras, and minimum cosine between
+/// their directions. Consecutive images of a slow sequence look alike too.
 const SAME_PLACE: f64 = 1e-3;
 const SAME_WAY: f64 = 1.0 - 1.5e-6;
 
@@ -36,7 +36,7 @@ pub struct Thumbnail {
 }
 
 impl Thumbnail {
-    /// The thumbnail of an image.
+    /// Compute the thumbnail of an image.
     #[must_use]
     pub fn of(image: &Image) -> Self {
         let first = image.pixels.get(..4);
@@ -63,7 +63,7 @@ impl Thumbnail {
         }
     }
 
-    /// Whether it is distinctive enough for an inexact comparison.
+    /// Return whether the thumbnail is distinctive enough for an inexact comparison.
     fn is_telling(&self) -> bool {
         (0..2).any(|channel| {
             let levels = || self.levels.iter().skip(channel).step_by(2);
@@ -72,12 +72,12 @@ impl Thumbnail {
         })
     }
 
-    /// A key that is equal for images with equal pixels.
+    /// Return a key that is equal for images with equal pixels.
     fn key(&self) -> (u32, &[u8], u32) {
         (self.crc, &self.levels, self.shape)
     }
 
-    /// Whether both could be the same image, saved again.
+    /// Return whether both could be the same image, saved again.
     fn is_like(&self, other: &Self) -> bool {
         let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= RESAVE_TOLERANCE;
         self.shape.abs_diff(other.shape) <= 1
@@ -86,10 +86,10 @@ impl Thumbnail {
     }
 }
 
-/// Views, each with a property.
+/// Views, each with a value of type `T`.
 pub type Views<'a, T> = [(&'a Frame, T)];
 
-/// Reports held-out views whose files have the same bytes as those of training views, as one problem.
+/// Report held-out views whose files have the same bytes as those of training views, as one problem.
 #[must_use]
 pub fn copies(
     train: &Views<'_, FileIdentity>,
@@ -102,7 +102,7 @@ pub fn copies(
     report(&pairs)
 }
 
-/// Reports held-out views that show the same image as training views, as one problem.
+/// Report held-out views that show the same image as training views, as one problem.
 #[must_use]
 pub fn leaks(
     dataset: &Dataset,
@@ -139,7 +139,7 @@ pub fn leaks(
     report(&pairs)
 }
 
-/// Reports that the first of each pair is held out but shows the same image as the second. [`super::doctor::check`] reports
+/// Report that the first view of each pair is held out but shows the same image as the second. [`super::doctor::check`] reports
 /// pairs with the same file.
 fn report(pairs: &[(&Frame, &Frame)]) -> Option<Problem> {
     let mut pairs = pairs.to_vec();
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::dataset::tests::Scene;
 
-    /// An image of `width` × `height` pixels of something that moves with `phase`.
+    /// Return an image of `width` × `height` pixels with a pattern that moves with `phase`.
     fn picture(width: u32, height: u32, phase: f32) -> ::image::RgbImage {
         ::image::RgbImage::from_fn(width, height, |x, y| {
             let share = |i: u32, n: u32| (i as f32 + 0.5) / n as f32;
@@ -175,7 +175,7 @@ mod tests {
         })
     }
 
-    /// Nine views of different things; the first and last are held out.
+    /// Return nine views of different patterns; the first and last are held out.
     fn scene() -> Scene {
         let scene = Scene::new(9);
         for i in 0..9_u8 {
@@ -218,7 +218,7 @@ mod tests {
         let held_out = scene.path("images/0008.png");
         std::fs::copy(scene.path("images/0003.png"), &held_out).unwrap();
         told(&scene, &["images/0008", "images/0003", "held out"]);
-        // With lossy compression and in another size, from the same camera.
+        // Save the copy with lossy compression and in another size, from the same camera.
         scene.json["frames"][8]["transform_matrix"] =
             scene.json["frames"][5]["transform_matrix"].clone();
         let copy = picture(64, 48, 0.02 * 5.0);

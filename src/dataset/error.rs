@@ -1,10 +1,10 @@
-//! Errors of datasets, one line each: location, cause and remedy.
+//! Errors of datasets. Each message is one line: location, cause and remedy.
 
 use std::path::{Path, PathBuf};
 
 use crate::text::{counted_len, escaped, one_line, shown};
 
-/// A dataset that cannot be used. Every message is a single line.
+/// The reason why a dataset cannot be used. Every message is a single line.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The path does not exist.
@@ -18,7 +18,7 @@ pub enum DatasetError {
     NotADataset {
         /// The path as given.
         path: PathBuf,
-        /// What was looked for, and where else to look.
+        /// What was searched for, and where to look instead.
         looked_for: String,
     },
     /// A known format that is not supported.
@@ -36,9 +36,9 @@ pub enum DatasetError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried: "read", "write".
+        /// The attempted action: "read" or "write".
         action: &'static str,
-        /// The system's reason.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Text that is not JSON.
@@ -54,7 +54,7 @@ pub enum DatasetError {
         line: usize,
         /// Column in bytes, from 1.
         column: usize,
-        /// The parser's reason.
+        /// The parser's message.
         message: String,
     },
     /// Valid JSON that does not describe a dataset.
@@ -75,7 +75,7 @@ pub enum DatasetError {
         /// Cause and remedy.
         message: String,
     },
-    /// All images are absent.
+    /// All listed images are absent.
     #[error(
         "{}: none of the {count} images exists, for instance {}: \
          check `file_path`, which is relative to the JSON file",
@@ -84,7 +84,7 @@ pub enum DatasetError {
     NoImages {
         /// The JSON file.
         path: PathBuf,
-        /// How many images it lists.
+        /// Number of images that the file lists.
         count: usize,
         /// The first image.
         first: PathBuf,
@@ -114,7 +114,7 @@ pub enum DatasetError {
         /// Number of other images with the same fault.
         others: usize,
     },
-    /// A split name that is none of train, val, test.
+    /// A split name other than train, val and test.
     #[error("unknown split `{}`: use train, val or test", one_line(.value))]
     UnknownSplit {
         /// The name as given.
@@ -138,7 +138,7 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
     },
-    /// A selection of training views that cannot be made.
+    /// A selection of training views that is invalid.
     #[error("{dataset}: {message}")]
     Views {
         /// The dataset's name.
@@ -149,7 +149,7 @@ pub enum DatasetError {
 }
 
 impl DatasetError {
-    /// The file at fault, if there is one.
+    /// Return the faulty file, if there is one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
@@ -169,7 +169,7 @@ impl DatasetError {
         }
     }
 
-    /// Whether `other` is the same fault of another frame in the same file, or of another image.
+    /// Return whether `other` is the same fault of another frame in the same file, or of another image.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -203,7 +203,7 @@ impl DatasetError {
         self
     }
 
-    /// The frame at fault, if there is one: its index in the file, and its name.
+    /// Return the faulty frame, if there is one: its index in the file, and its name.
     #[must_use]
     pub fn frame(&self) -> Option<&str> {
         match self {
@@ -212,7 +212,7 @@ impl DatasetError {
         }
     }
 
-    /// Wraps an error of the operating system on reading `path`.
+    /// Wrap an error of the operating system on reading `path`.
     pub(super) fn read(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
@@ -221,7 +221,7 @@ impl DatasetError {
         }
     }
 
-    /// Wraps an error of the operating system on writing `path`.
+    /// Wrap an error of the operating system on writing `path`.
     pub(super) fn write(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),
@@ -231,7 +231,7 @@ impl DatasetError {
     }
 }
 
-/// " and 23 other images", or an empty string.
+/// Return text such as " and 23 other images", or an empty string.
 fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),
@@ -240,7 +240,7 @@ fn and_others(others: usize) -> String {
     }
 }
 
-/// An error of an image file that cannot be decoded.
+/// Return the error of an image file that cannot be decoded.
 pub(super) fn damaged(path: &Path, message: impl Into<String>) -> DatasetError {
     let message = escaped(&message.into());
     DatasetError::Image {

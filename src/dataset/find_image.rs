@@ -1,10 +1,10 @@
 //! Finds images whose files were moved or renamed after the JSON file was written.
 //!
 //! A name is resolved by the first of these rules that matches: as written (the extension may be missing, and slashes may be
-//! backslashes); with letters of the other case; with another image extension; the same with as few leading folders removed
-//! as possible, which resolves absolute paths of other machines; in an additional folder, such as `images/`. All rules but
-//! the first search the dataset's folder only. If two files match equally well, neither is used, and if two names resolve to
-//! one file, the second is refused.
+//! backslashes); ignoring case; with another image extension; the same with as few leading folders removed as possible, which
+//! resolves absolute paths of other machines; in an additional folder, such as `images/`. All rules but the first search only
+//! the dataset's folder. If two files match equally well, neither is used. If two names resolve to the same file, the second
+//! name is refused.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use super::pixel_format::{NOT_READ, READ, ending, is_image};
 use crate::text::{escaped, shown};
 
-/// Number of files listed in a message where several match.
+/// Maximum number of files listed in a message if several match.
 const MAX_LISTED: usize = 3;
 /// The most common name of a folder of images.
 const IMAGES: &str = "images";
@@ -28,7 +28,7 @@ pub(super) enum MatchRule {
     FirstOfSeveral,
     /// Letters differ in case.
     Case,
-    /// Another extension.
+    /// With another extension.
     Ending,
     /// Without leading folders.
     Tail,
@@ -43,7 +43,7 @@ pub(super) struct Match {
     pub how: MatchRule,
 }
 
-/// Why a name is not resolved although files match.
+/// The reason why a name is not resolved although files match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ambiguous(pub String);
 
@@ -51,7 +51,7 @@ pub(super) struct Ambiguous(pub String);
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     folders: HashMap<PathBuf, Listing>,
-    /// For each file that was found by a guess, the name that led to it.
+    /// For each file that was found by a guess, the name that resolved to it.
     guessed: HashMap<PathBuf, String>,
 }
 
@@ -97,8 +97,8 @@ impl Listing {
     }
 }
 
-/// Normalises a name for comparison: lower case, and composed accents (Unicode NFC), since macOS file systems decompose
-/// them.
+/// Normalise a name for comparison: lower case, and composed accents (Unicode NFC), because macOS file systems decompose
+/// accents.
 fn folded(name: &str) -> String {
     name.nfc().flat_map(char::to_lowercase).collect()
 }
@@ -107,7 +107,7 @@ fn is_read(name: &str) -> bool {
     READ.contains(&ending(Path::new(name)).as_str())
 }
 
-/// A name without its image extension in any case, if it has one.
+/// Return a name without its image extension (in any case), if it has one.
 pub(super) fn without_ending(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, _)) if is_image(Path::new(name)) => stem,
@@ -116,7 +116,7 @@ pub(super) fn without_ending(name: &str) -> &str {
 }
 
 impl Finder {
-    /// The image that `file_path`, relative to `root`, names.
+    /// Find the image that `file_path`, relative to `root`, refers to.
     pub fn find(&mut self, root: &Path, file_path: &str) -> Result<Option<Match>, Ambiguous> {
         if let Some(path) = as_written(root, file_path) {
             let readable = self.readable_twin(&path)?;
@@ -143,7 +143,7 @@ impl Finder {
         Ok(Some(found))
     }
 
-    /// Whether the folder of `image` holds an image named `prefix` followed by the stem of `image`.
+    /// Return whether the folder of `image` contains an image named `prefix` followed by the stem of `image`.
     pub fn beside(&mut self, image: &Path, prefix: &str) -> bool {
         let (Some(folder), Some(stem)) = (image.parent(), image.file_stem()) else {
             return false;
@@ -158,8 +158,8 @@ impl Finder {
             .or_insert_with(|| Listing::read(folder))
     }
 
-    /// Whether `path` is one of several images that match `file_path`, which has no extension. `OpenEXR` files beside other
-    /// images do not count: they hold other data than colour.
+    /// Return whether `path` is one of several images that match `file_path`, which has no extension. `OpenEXR` files beside
+    /// other images do not count: they contain data other than colour.
     fn ending_of(&mut self, path: &Path, file_path: &str) -> MatchRule {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return MatchRule::Exact;
@@ -178,7 +178,7 @@ impl Finder {
         }
     }
 
-    /// The supported image beside an `image` in an unsupported format, as converters create it.
+    /// Find the supported image beside an `image` in an unsupported format, such as one created by a converter.
     fn readable_twin(&mut self, image: &Path) -> Result<Option<Match>, Ambiguous> {
         let (Some(folder), Some(name)) = (image.parent(), image.file_name()) else {
             return Ok(None);
@@ -191,7 +191,7 @@ impl Finder {
         Ok(found.filter(|found| is_read(&found.path.to_string_lossy())))
     }
 
-    /// The best inexact match in `root` for the folders and file name in `parts`.
+    /// Find the best inexact match in `root` for the folders and file name in `parts`.
     fn guess(&mut self, root: &Path, parts: &[&str]) -> Result<Option<Match>, Ambiguous> {
         for start in 0..parts.len() {
             let Some((name, folders)) = parts[start..].split_last() else {
@@ -207,7 +207,7 @@ impl Finder {
                 return Ok(Some(found));
             }
         }
-        // In an additional folder: below any existing prefix of the folders, and in `images/` for the file name alone.
+        // Try an additional folder: below any existing prefix of the folders, and in `images/` for the file name alone.
         let Some((name, folders)) = parts.split_last() else {
             return Ok(None);
         };
@@ -227,7 +227,7 @@ impl Finder {
         }))
     }
 
-    /// The file `*/after/name` in `folder`: in the subfolder `images`, else in the only subfolder that has such a file.
+    /// Find the file `*/after/name` in `folder`: in the subfolder `images`, else in the only subfolder that has such a file.
     fn in_subfolder(
         &mut self,
         folder: &Path,
@@ -259,7 +259,7 @@ impl Finder {
         one_of(fitting)
     }
 
-    /// The folder that `parts` name in `root`, ignoring case.
+    /// Find the folder `parts` in `root`, ignoring case.
     fn folder(&mut self, root: &Path, parts: &[&str]) -> Result<Option<PathBuf>, Ambiguous> {
         let mut folder = root.to_owned();
         for part in parts {
@@ -276,7 +276,7 @@ impl Finder {
         Ok(Some(folder))
     }
 
-    /// The file `name` in `folder`, ignoring case, else with another extension.
+    /// Find the file `name` in `folder`, ignoring case, else with another extension.
     fn in_folder(&mut self, folder: &Path, name: &str) -> Result<Option<Match>, Ambiguous> {
         let listing = self.listing(folder);
         if let Some(names) = listing.files.get(&folded(name)) {
@@ -300,7 +300,7 @@ impl Finder {
         self.with_other_ending(folder, without_ending(name))
     }
 
-    /// The image in `folder` whose name without extension is `stem`, ignoring case. Supported formats are preferred to
+    /// Find the image in `folder` whose name without extension is `stem`, ignoring case. Supported formats are preferred to
     /// unsupported ones, and the exact case to another.
     fn with_other_ending(&mut self, folder: &Path, stem: &str) -> Result<Option<Match>, Ambiguous> {
         let Some(names) = self.listing(folder).stems.get(&folded(stem)) else {
@@ -327,7 +327,7 @@ impl Finder {
     }
 }
 
-/// The only match, if any; several are an error.
+/// Return the only match, if any; several are an error.
 fn one_of(mut fitting: Vec<Match>) -> Result<Option<Match>, Ambiguous> {
     if fitting.len() > 1 {
         let paths: Vec<String> = fitting.iter().map(|found| shown(&found.path)).collect();
@@ -354,7 +354,7 @@ fn several(paths: &[String]) -> Ambiguous {
     ))
 }
 
-/// The existing file that `file_path` names exactly, with or without its extension and with either slash.
+/// Return the existing file that `file_path` names exactly, with or without its extension and with either kind of slash.
 pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
     let candidates = |file_path: &str| {
         let path = root.join(without_dot(file_path));
@@ -375,13 +375,13 @@ pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
     candidates(file_path).or_else(|| candidates(&file_path.replace('\\', "/")))
 }
 
-/// The components of `file_path` below its root: without drive, root, "." and "..".
+/// Return the components of `file_path` below its root: without drive, root, "." and "..".
 fn inside(file_path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = Vec::new();
     for part in file_path.split(['/', '\\']) {
         match part {
             "" | "." => {}
-            // The folder before ".." cancels out.
+            // ".." cancels the folder before it.
             ".." => drop(parts.pop()),
             part if part.ends_with(':') => parts.clear(),
             part => parts.push(part),
@@ -390,7 +390,7 @@ fn inside(file_path: &str) -> Vec<&str> {
     parts
 }
 
-/// `file_path` with forward slashes and without a leading "./".
+/// Return `file_path` with forward slashes and without a leading "./".
 pub(super) fn normalised(file_path: &str) -> String {
     without_dot(&file_path.replace('\\', "/")).to_owned()
 }
@@ -402,7 +402,7 @@ pub(super) fn without_dot(mut path: &str) -> &str {
     path
 }
 
-/// A frame's name: its normalised path without an image extension.
+/// Return a frame's name: its normalised path without an image extension.
 pub(super) fn frame_name(file_path: &str) -> String {
     escaped(without_ending(&normalised(file_path)))
 }
@@ -411,7 +411,7 @@ pub(super) fn frame_name(file_path: &str) -> String {
 mod tests {
     use super::*;
 
-    /// A folder with empty files.
+    /// Create a folder with empty files.
     fn folder(files: &[&str]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for file in files {
@@ -422,7 +422,7 @@ mod tests {
         folder
     }
 
-    /// The file that `name` resolves to in `folder`, and by which rule.
+    /// Return the file that `name` resolves to in `folder`, and the rule that matched.
     fn found(folder: &tempfile::TempDir, name: &str) -> Option<(String, MatchRule)> {
         let found = Finder::default().find(folder.path(), name).unwrap()?;
         let path = found.path.strip_prefix(folder.path()).unwrap();
@@ -498,7 +498,7 @@ mod tests {
         let text = refused(&set, "x/3.png");
         assert!(text.contains("3.jpg") && text.contains("3.webp"), "{text}");
         is("x/4.jpg", "x/4.HEIC", MatchRule::Ending);
-        // A converted image beside it is preferred, since it can be read.
+        // A converted image beside it is preferred, because it can be read.
         is("x/5.heic", "x/5.jpg", MatchRule::Ending);
         assert_eq!(found(&set, "x/6.jpg"), None);
         // An extension that is not an image's is part of the name.

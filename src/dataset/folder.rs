@@ -1,4 +1,4 @@
-//! Folders: which format one holds, and whether its neighbours do.
+//! Detects the format of a folder, and datasets in its subfolders.
 
 use super::error::DatasetError;
 use super::notes::Notes;
@@ -54,14 +54,14 @@ pub(super) fn open_folder(
     })
 }
 
-/// Whether a folder holds one scene.
+/// Return whether a folder contains one scene.
 pub(super) fn is_dataset(path: &Path) -> bool {
     let split = Split::Train.file_name();
     let has = |name: &&str| path.join(name).is_file();
     [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
 }
 
-/// Names of up to three subfolders that hold a dataset.
+/// Return the names of up to three subfolders that contain a dataset.
 fn subfolders_with_datasets(root: &Path) -> Vec<String> {
     let Ok(entries) = root.read_dir() else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Formats that are recognised, so that a message can name them, but not supported.
+//! Formats that are recognised, so that an error message can name them, but are not supported.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(super) const POSES_ADVICE: &str = "find them with COLMAP, as nerfstudio's ns
 const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py";
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
-/// Formats recognised by the contents of a folder: all names of one of the lists exist.
+/// Formats recognised by the contents of a folder: all names of one of the lists must exist.
 const FOLDERS: [(&[&[&str]], ConvertibleFormat); 8] = [
     (
         &[
@@ -136,7 +136,7 @@ const SINGLE_IMAGE: ConvertibleFormat = ConvertibleFormat {
     advice: "give the folder that holds a transforms.json",
 };
 
-/// The format of a folder without a transforms file.
+/// Return the format of a folder without a transforms file.
 pub(super) fn of_folder(root: &Path) -> Option<&'static ConvertibleFormat> {
     let holds = |names: &&[&str]| names.iter().all(|name| root.join(name).exists());
     FOLDERS
@@ -145,7 +145,7 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static ConvertibleFormat> {
         .map(|(_, known)| known)
 }
 
-/// The format of a file that is not JSON.
+/// Return the format of a file that is not JSON.
 pub(super) fn of_file(path: &Path) -> Option<&'static ConvertibleFormat> {
     if is_image(path) {
         return Some(&SINGLE_IMAGE);
@@ -157,7 +157,7 @@ pub(super) fn of_file(path: &Path) -> Option<&'static ConvertibleFormat> {
         .map(|(_, known)| known)
 }
 
-/// Number of images in a folder, or in its `images/`; `None` if there are none.
+/// Return the number of images in a folder, or in its subfolder `images/`; `None` if there are none.
 pub(super) fn bare_images(root: &Path) -> Option<usize> {
     [root, &root.join("images")]
         .map(|folder| images_in(folder).len())

@@ -1,4 +1,4 @@
-//! Posed images, and the parts of a dataset that they belong to.
+//! Posed images, and the splits of a dataset.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{DatasetError, Image, Orientation};
 use crate::camera::Camera;
 
-/// Part of a dataset.
+/// A split of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Split {
     /// Views to train on.
@@ -29,7 +29,7 @@ impl fmt::Display for Split {
 }
 
 impl Split {
-    /// Name of the file that lists the split in NeRF-synthetic datasets.
+    /// Return the name of the file that lists the split in NeRF-synthetic datasets.
     pub(super) fn file_name(self) -> String {
         format!("transforms_{self}.json")
     }
@@ -55,21 +55,18 @@ impl FromStr for Split {
 pub struct Frame {
     /// The image's path in the file, without a leading "./" and without extension: `train/r_0`.
     pub name: String,
-    /// The image, which existed when the dataset was opened.
+    /// The image file, which existed when the dataset was opened.
     pub image_path: PathBuf,
     /// Rotation or flip to apply after decoding.
     pub orientation: Orientation,
-    /// Pose and intrinsics at the stored size, after `orientation` is applied.
+    /// Pose, and intrinsics for the stored size after `orientation` is applied.
     pub camera: Camera,
     /// Start and end of rays in world units, if the file gives them.
     pub near_far: Option<[f32; 2]>,
 }
 
 impl Frame {
-    /// Decodes the image and applies `orientation`.
-    ///
-    /// # Errors
-    /// As [`Image::load`].
+    /// Decode the image and apply `orientation`.
     pub fn load(&self) -> Result<Image, DatasetError> {
         Image::load_oriented(&self.image_path, self.orientation)
     }

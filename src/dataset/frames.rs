@@ -1,4 +1,4 @@
-//! The frames of one transforms file: names, image paths, cameras. Shared by every JSON format.
+//! The frames of one transforms file: names, image paths and cameras. Shared by all JSON formats.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ use crate::text::shown;
 /// Prefix that Instant-NGP puts before an image's name for its mask.
 const DYNAMIC_MASK: &str = "dynamic_mask_";
 
-/// The frames of a file whose images exist, in the file's order, and the images that are missing.
+/// The frames of a file whose images exist, in the file's order, and the missing images.
 pub(super) struct FramesOfFile {
     pub frames: Vec<Frame>,
     pub missing: Vec<PathBuf>,
-    /// The views of the missing images, if pose, intrinsics and size are known.
+    /// Views of missing images whose pose, intrinsics and size are known.
     pub without_images: Vec<ViewWithoutImage>,
 }
 
-/// Reads all frames of `document`; image paths are relative to `root`.
+/// Read all frames of `document`; image paths are relative to `root`.
 pub(super) fn read(
     document: &Document,
     root: &Path,
@@ -100,7 +100,7 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
     })))
 }
 
-/// Notes a mask or depth image, and whether it exists and has the `size` of its frame's image.
+/// Note a mask or depth image, and whether it exists and has the `size` of its frame's image.
 fn companion(
     fields: &Fields,
     root: &Path,
@@ -129,7 +129,7 @@ fn companion(
     });
 }
 
-/// As [`read`], but an error when the file lists no frame or no image exists.
+/// Read all frames as [`read`] does, but return an error if the file lists no frame or no image exists.
 pub(super) fn read_some(
     document: &Document,
     root: &Path,
@@ -171,7 +171,7 @@ fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
     Ok(path)
 }
 
-/// The image that `file_path` names; adds a note if it was found under another name.
+/// Find the image `file_path`; add a note if it was found under another name.
 fn find_image(
     fields: &Fields,
     root: &Path,

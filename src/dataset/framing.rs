@@ -1,4 +1,4 @@
-//! Estimates the position and size of a scene from its cameras, where its files do not give them.
+//! Estimates the position and size of a scene from its cameras, if its files do not give them.
 
 use glam::DVec3;
 use serde::Serialize;
@@ -6,24 +6,24 @@ use serde::Serialize;
 use crate::camera::{Camera, Lens, focus};
 use crate::config::{DEFAULT_SCALE, SCALE_RANGE};
 
-/// Half the side of a box over the radius of the region that cameras around an object see: that of the NeRF-synthetic
-/// scenes, seen from a distance of 4 with a field of view of 40°.
+/// Ratio of half a box's side to the radius of the region that cameras around an object see: that of the NeRF-synthetic scenes,
+/// seen from a distance of 4 with a field of view of 40°.
 const ROOM: f64 = 1.04;
-/// Tangent of half the widest field of view that is assumed to frame an object.
+/// Tangent of half of the widest field of view that is assumed to frame an object.
 const WIDEST: f64 = 0.8;
-/// Fraction of cameras that must face the focus to count as standing around it.
+/// Minimum fraction of cameras that face the focus for a layout around an object.
 const FACING: f64 = 0.8;
 /// If most cameras face away from a point and their axes pass it within this fraction of their distance, the poses are
 /// assumed to be reversed.
 const REVERSED: f64 = 0.1;
-/// Unit cubes per side of the box of cameras that look one way, if the file does not give it.
+/// Unit cubes per side of the box of cameras that look in one direction, if the file does not give it.
 const ONE_WAY: u32 = 4;
-/// Largest side of a box, in unit cubes.
+/// Maximum side of a box, in unit cubes.
 const MAX_AABB_SCALE: u32 = 128;
 /// Cells per side of the unit cube, as in an occupancy grid, for judging the size of a box.
 pub const CELLS: f64 = 128.0;
 
-/// Arrangement of the cameras; lengths in world units.
+/// Layout of the cameras; lengths in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "layout")]
 pub enum CameraLayout {
@@ -31,31 +31,32 @@ pub enum CameraLayout {
     Around {
         /// The point nearest to their optical axes.
         focus: [f64; 3],
-        /// Their median distance from it.
+        /// Median distance of the cameras from the focus.
         distance: f64,
-        /// Median radius of the region that they see there.
+        /// Median radius of the region that the cameras see at the focus.
         radius: f64,
     },
     /// The cameras look outwards, or in all directions.
     InsideOut {
-        /// Their mean position.
+        /// Mean position of the cameras.
         center: [f64; 3],
-        /// The largest distance from it.
+        /// Maximum distance of a camera from the centre.
         radius: f64,
     },
     /// The cameras' optical axes are nearly parallel.
     OneWay {
-        /// Their mean position.
+        /// Mean position of the cameras.
         center: [f64; 3],
-        /// Their mean viewing direction, of unit length.
+        /// Mean viewing direction, of unit length.
         direction: [f64; 3],
-        /// The largest distance from the centre.
+        /// Maximum distance of a camera from the centre.
         radius: f64,
     },
 }
 
 impl CameraLayout {
-    /// The layout of `cameras`; `None` for a single camera, for all at one point, and for poses that look reversed.
+    /// Determine the layout of `cameras`. Return `None` for a single camera, for cameras at one point, and for poses that look
+    /// reversed.
     #[must_use]
     pub fn of(cameras: &[Camera]) -> Option<Self> {
         if cameras.len() < 2 {
@@ -73,7 +74,7 @@ impl CameraLayout {
         };
         let facing = cameras.iter().filter(|c| faces(c, focus)).count();
         if 2 * facing < cameras.len() && misses(cameras, focus) < REVERSED {
-            // All face away from one point: more likely poses in another convention than a real capture.
+            // All face away from one point: poses in another convention are more likely than a real capture.
             return None;
         }
         if (facing as f64) < FACING * n {
@@ -95,8 +96,8 @@ impl CameraLayout {
         })
     }
 
-    /// The inside-out layout of `cameras`. [`Self::of`] cannot distinguish it from reversed poses if all cameras face away from
-    /// one point.
+    /// Return the inside-out layout of `cameras`. [`Self::of`] cannot distinguish it from reversed poses if all cameras face
+    /// away from one point.
     #[must_use]
     pub fn inside_out(cameras: &[Camera]) -> Option<Self> {
         let (center, radius) = spread(cameras)?;
@@ -106,7 +107,7 @@ impl CameraLayout {
         })
     }
 
-    /// The point that the cameras look at.
+    /// Return the point that the cameras look at, if there is one.
     #[must_use]
     pub fn focus(&self) -> Option<[f64; 3]> {
         match *self {
@@ -115,7 +116,8 @@ impl CameraLayout {
         }
     }
 
-    /// Median distance of the cameras from their focus; `None` without a focus, since walls may stand close to such cameras.
+    /// Return the median distance of the cameras from their focus, or `None` without a focus, because walls may be close to
+    /// such cameras.
     pub(crate) fn distance(&self) -> Option<f64> {
         match *self {
             Self::Around { distance, .. } => Some(distance),
@@ -123,7 +125,7 @@ impl CameraLayout {
         }
     }
 
-    /// The centre of the unit cube for this layout.
+    /// Return the centre of the unit cube for this layout.
     fn center(&self) -> DVec3 {
         match *self {
             Self::Around { focus, .. } => focus.into(),
@@ -136,7 +138,7 @@ impl CameraLayout {
         }
     }
 
-    /// Half the side of the unit cube if the box has `aabb_scale` such cubes per side.
+    /// Return half the side of the unit cube if the box has `aabb_scale` such cubes per side.
     fn half(&self, aabb_scale: u32) -> f64 {
         match *self {
             Self::Around { radius, .. } => ROOM * radius,
@@ -145,7 +147,7 @@ impl CameraLayout {
         }
     }
 
-    /// Whether the default unit cube suits this layout.
+    /// Return whether the default unit cube suits this layout.
     fn suits_default(&self) -> bool {
         let half = 0.5 / DEFAULT_SCALE;
         match *self {
@@ -159,7 +161,7 @@ impl CameraLayout {
     }
 }
 
-/// Whether all of `cameras` look within 45° of their mean direction, as in a forward-facing capture.
+/// Return whether all of `cameras` look within 45° of their mean direction, as in a forward-facing capture.
 #[must_use]
 pub fn looks_one_way(cameras: &[Camera]) -> bool {
     let mean = cameras.iter().map(Camera::direction).sum::<DVec3>();
@@ -168,9 +170,9 @@ pub fn looks_one_way(cameras: &[Camera]) -> bool {
     cameras.iter().all(|c| c.direction().dot(mean) > limit)
 }
 
-/// The mean position of `cameras`, and the largest distance from it; `None` for all at one point.
+/// Return the mean position of `cameras`, and the maximum distance from it; `None` if all cameras are at one point.
 fn spread(cameras: &[Camera]) -> Option<(DVec3, f64)> {
-    // Averaging differences keeps full precision wherever the origin is.
+    // Averaging differences keeps full precision, wherever the origin is.
     let first = cameras.first()?.place();
     let sum = cameras.iter().map(|c| c.place() - first).sum::<DVec3>();
     let center = first + sum / cameras.len() as f64;
@@ -179,7 +181,7 @@ fn spread(cameras: &[Camera]) -> Option<(DVec3, f64)> {
     is_length(radius, center).then_some((center, radius))
 }
 
-/// Whether `length` exceeds the rounding error of coordinates near `at`.
+/// Return whether `length` exceeds the rounding error of coordinates near `at`.
 fn is_length(length: f64, at: DVec3) -> bool {
     length.is_finite() && length > 1e-10 * at.abs().max_element()
 }
@@ -188,7 +190,7 @@ fn faces(camera: &Camera, point: DVec3) -> bool {
     camera.direction().dot(point - camera.place()) > 0.0
 }
 
-/// Tangent of half the wider field of view.
+/// Return the tangent of half the wider field of view.
 fn tangent(camera: &Camera) -> f64 {
     let half = |axis: usize| {
         let side = f64::from([camera.width, camera.height][axis]);
@@ -201,7 +203,8 @@ fn tangent(camera: &Camera) -> f64 {
     }
 }
 
-/// The median of the distance between optical axis and `point` over the camera's distance from `point`.
+/// Return the median, over the cameras, of the distance between optical axis and `point`, divided by the camera's distance from
+/// `point`.
 fn misses(cameras: &[Camera], point: DVec3) -> f64 {
     median(cameras.iter().map(|c| {
         let to = point - c.place();
@@ -215,7 +218,7 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Position and size of the unit cube and of the box, rounded as they are used, reported and typed.
+/// Position and size of the unit cube and of the box, rounded to the values that are used and reported.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Framing {
     /// Scale from world to unit cube, rounded to four significant digits.
@@ -224,7 +227,7 @@ pub struct Framing {
     pub offset: [f64; 3],
     /// Side of the box in unit cubes.
     pub aabb_scale: u32,
-    /// The camera layout that it is derived from.
+    /// The camera layout from which the framing is derived.
     #[serde(flatten)]
     pub layout: CameraLayout,
     /// Number of cameras.
@@ -232,8 +235,9 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// The framing for `cameras` and a box of `aabb_scale` unit cubes per side. Without `aabb_scale`, if the scene fills the
-    /// images (`filled`), they also show what lies behind an object, so the box reaches at least twice as far as the cameras.
+    /// Return the framing for `cameras` and a box of `aabb_scale` unit cubes per side. Without `aabb_scale`, if the scene fills
+    /// the images (`filled`), they also show the surroundings of an object, so the box reaches at least twice as far as the
+    /// cameras.
     #[must_use]
     pub fn of(cameras: &[Camera], aabb_scale: Option<u32>, filled: bool) -> Option<Self> {
         Self::of_layout(
@@ -244,7 +248,7 @@ impl Framing {
         )
     }
 
-    /// The same for a number of `cameras` in `layout`.
+    /// Return the framing for a number of `cameras` in `layout`.
     #[must_use]
     pub fn of_layout(
         layout: CameraLayout,
@@ -265,7 +269,8 @@ impl Framing {
         })
     }
 
-    /// For cameras around an object, a single cube that reaches twice as far as the cameras, which needs few samples per ray.
+    /// For cameras around an object, return a single cube that reaches twice as far as the cameras, which needs few samples per
+    /// ray.
     pub(super) fn as_one_cube(self) -> Self {
         let CameraLayout::Around {
             focus, distance, ..
@@ -283,25 +288,25 @@ impl Framing {
         }
     }
 
-    /// The centre of the unit cube in world units.
+    /// Return the centre of the unit cube in world units.
     #[must_use]
     pub fn center(&self) -> [f64; 3] {
         self.offset.map(|offset| (0.5 - offset) / self.scale)
     }
 
-    /// Half the side of the unit cube in world units.
+    /// Return half the side of the unit cube in world units.
     #[must_use]
     pub fn half(&self) -> f64 {
         0.5 / self.scale
     }
 
-    /// Return itself, or the default framing if that suits the layout; `None` if the default box with the file's `aabb_scale`
-    /// suits it unchanged.
+    /// Return this framing, or the default framing if that suits the layout; `None` if the default box with the file's
+    /// `aabb_scale` suits it unchanged.
     pub(super) fn or_default(self, aabb_scale: Option<u32>) -> Option<Self> {
         if !self.layout.suits_default() {
             return Some(self);
         }
-        // Keep the default unit cube, but use as many as needed to contain what fills the images.
+        // Keep the default unit cube, but use as many cubes as needed to contain the surroundings that fill the images.
         let reach = f64::from(self.aabb_scale) * self.half() * DEFAULT_SCALE;
         let cubes = (2.0 * reach).clamp(1.0, f64::from(MAX_AABB_SCALE)).round() as u32;
         let cubes = cubes.next_power_of_two();
@@ -313,7 +318,7 @@ impl Framing {
         })
     }
 
-    /// Whether the default box would miss most of what the cameras see, or resolve it with only a few cells.
+    /// Return whether the default box would miss most of what the cameras see, or resolve it with only a few cells.
     pub(super) fn is_far_from_default(&self) -> bool {
         let default = 0.5 / DEFAULT_SCALE;
         let middle = DVec3::from(self.center()).abs().max_element();
@@ -321,7 +326,7 @@ impl Framing {
         middle > default || !(0.3..=CELLS / 8.0).contains(&size)
     }
 
-    /// The command-line flags for this framing, if the box now has `cubes` unit cubes per side.
+    /// Return the command-line flags for this framing, if the box currently has `cubes` unit cubes per side.
     #[must_use]
     pub fn flags(&self, cubes: u32) -> String {
         let [x, y, z] = self.offset;
@@ -336,7 +341,7 @@ impl Framing {
         )
     }
 
-    /// The layout that it is derived from, as text.
+    /// Describe the layout from which the framing is derived.
     #[must_use]
     pub fn reason(&self) -> String {
         let cameras = format!("{} cameras", self.cameras);
@@ -362,7 +367,7 @@ impl Framing {
     }
 }
 
-/// Side of a box in unit cubes, if no file gives it.
+/// Return the side of a box in unit cubes, if no file gives it.
 fn side(layout: &CameraLayout, filled: bool) -> u32 {
     match *layout {
         CameraLayout::Around {
@@ -397,7 +402,7 @@ pub fn short(length: f64) -> String {
     format!("{length:.digits$}")
 }
 
-/// Number of decimals that give a number of size `length` about three significant digits.
+/// Return the number of decimals that give a number of size `length` about three significant digits.
 fn decimals(length: f64) -> usize {
     if length > 0.0 && length.is_finite() {
         (2.0 - length.log10().floor()).clamp(0.0, 12.0) as usize
@@ -420,7 +425,7 @@ pub fn point(p: [f64; 3], around: f64) -> String {
 mod tests {
     use super::*;
 
-    /// Cameras on a sphere of radius `distance` around `at` that look at it, or away from it.
+    /// Return cameras on a sphere of radius `distance` around `at` that look at it, or away from it.
     fn around(at: [f64; 3], distance: f64, away: bool) -> Vec<Camera> {
         (0..24)
             .map(|i| {
@@ -464,7 +469,7 @@ mod tests {
                 let middle = found.scale * at + offset;
                 assert!((middle - 0.5).abs() < 1e-3, "{found:?}");
             }
-            // The flags give exactly this framing.
+            // The flags reproduce exactly this framing.
             let typed = found.flags(1);
             let scale = typed.split(['=', ' ']).nth(2).unwrap();
             assert_eq!(scale.parse::<f64>().unwrap(), found.scale, "{typed}");
@@ -482,7 +487,7 @@ mod tests {
 
     #[test]
     fn cameras_that_look_outwards_are_inside() {
-        // Cameras that all face away from one point are taken for poses in another convention.
+        // Cameras that all face away from one point are assumed to be poses in another convention.
         let reversed = around([7.0, 0.0, 0.0], 30.0, true);
         assert_eq!(Framing::of(&reversed, None, true), None);
         let mut walk = reversed;
@@ -516,7 +521,7 @@ mod tests {
             matches!(found.layout, CameraLayout::OneWay { .. }),
             "{found:?}"
         );
-        // The box lies in front of them.
+        // The box lies in front of the cameras.
         assert!(0.5 - found.offset[2] < 0.0, "{found:?}");
     }
 

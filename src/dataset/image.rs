@@ -13,7 +13,7 @@ use super::error::damaged;
 use super::pixel_format::{self, StoredFormat, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
 
-/// Largest image file that is read: uncompressed 16-bit RGBA of 8,000 × 8,000 pixels.
+/// Maximum size of an image file: uncompressed 16-bit RGBA of 8,000 × 8,000 pixels.
 const MAX_BYTES: u64 = 512 << 20;
 
 /// A decoded image.
@@ -23,21 +23,19 @@ pub struct Image {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// RGBA8, straight alpha, values as stored (sRGB); rows from the top, `4 * width * height`
-    /// bytes.
+    /// RGBA8, straight alpha, values as stored (sRGB); rows from the top, `4 * width * height` bytes.
     pub pixels: Vec<u8>,
-    /// Whether the file has an alpha channel and some pixel is not opaque.
+    /// Whether the file has an alpha channel and at least one pixel is not opaque.
     pub has_alpha: bool,
 }
 
-/// Decodes the images of `frames` in parallel, each downscaled by the factor `downscale` as in
-/// [`Image::downscaled`].
+/// Decode the images of `frames` in parallel, each downscaled by the factor `downscale` as in [`Image::downscaled`].
 ///
-/// `progress` is called once per finished image, from any thread. The frames' cameras belong to
-/// the stored images: apply [`crate::camera::Camera::downscaled`] with the same factor to them.
+/// `progress` is called once per finished image, from any thread. The frames' cameras refer to the stored images: apply
+/// [`crate::camera::Camera::downscaled`] with the same factor to them.
 ///
 /// # Errors
-/// An image that is absent, damaged, or of another size than its frame's camera.
+/// A [`DatasetError`] if an image is absent, damaged, or of another size than its frame's camera.
 pub fn load_images(
     frames: &[Frame],
     downscale: u32,
@@ -46,10 +44,7 @@ pub fn load_images(
     Ok(load_with_contents(frames, downscale, progress)?.0)
 }
 
-/// As [`load_images`], with the [`FileIdentity`] of each file.
-///
-/// # Errors
-/// As [`load_images`].
+/// Decode images as [`load_images`] does. Return them with the [`FileIdentity`] of each file.
 pub fn load_with_contents(
     frames: &[Frame],
     downscale: u32,
@@ -82,7 +77,7 @@ pub fn load_with_contents(
     Ok(all.into_iter().unzip())
 }
 
-/// Identifies a file by its bytes (length and CRC-32C), independent of its path and date.
+/// Identifies a file by its bytes (length and CRC-32C), independent of its path and modification time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
     length: u64,
@@ -97,10 +92,7 @@ impl FileIdentity {
         }
     }
 
-    /// The contents of the image files of `frames`, which are read but not decoded.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
+    /// Read the image files of `frames` without decoding them, and return their identities.
     pub fn of_images(frames: &[Frame]) -> Result<Vec<Self>, DatasetError> {
         let of = |frame: &Frame| {
             let path = &frame.image_path;
@@ -110,7 +102,7 @@ impl FileIdentity {
         frames.par_iter().map(of).collect()
     }
 
-    /// A fingerprint of a sequence of files: an FNV-1a hash over each file's length and CRC-32C.
+    /// Return the fingerprint of a sequence of files: an FNV-1a hash over the length and CRC-32C of each.
     #[must_use]
     pub fn fingerprint(all: &[Self]) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -124,21 +116,18 @@ impl FileIdentity {
 }
 
 impl Image {
-    /// Decodes an image as it is stored, ignoring its EXIF orientation: a PNG, JPEG, WebP, TIFF, BMP or `OpenEXR` file.
+    /// Decode a PNG, JPEG, WebP, TIFF, BMP or `OpenEXR` file as it is stored, ignoring its EXIF orientation.
     ///
-    /// 16-bit channels are rounded to 8 bits. Floats are linear light: they are clamped to [0, 1] and converted to sRGB. An
-    /// `OpenEXR` file's colours are premultiplied by its alpha.
+    /// 16-bit channels are rounded to 8 bits. Floats are linear light: they are clamped to [0, 1] and converted to sRGB. The
+    /// colours of an `OpenEXR` file are premultiplied by alpha.
     ///
     /// # Errors
-    /// A file that is absent, in another format, or damaged.
+    /// A [`DatasetError`] if the file is absent, in another format, or damaged.
     pub fn load(path: &Path) -> Result<Self, DatasetError> {
         Self::load_oriented(path, Orientation::NoTransforms)
     }
 
-    /// As [`Self::load`], then rotated or flipped by `orientation`.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
+    /// Decode an image as [`Self::load`] does, and rotate or flip it by `orientation`.
     pub fn load_oriented(path: &Path, orientation: Orientation) -> Result<Self, DatasetError> {
         Ok(Self::read(path, orientation)?.0)
     }
@@ -186,12 +175,11 @@ impl Image {
         }
     }
 
-    /// The image at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
+    /// Return the image at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
     ///
-    /// Each new pixel is the mean over the rectangle it covers, with colour weighted by alpha. If a
-    /// side is not a multiple of `k`, the rectangles are slightly larger than `k` and cover the
-    /// whole image, as [`crate::camera::Camera::downscaled`] expects. Means are taken over the stored
-    /// (sRGB) values.
+    /// Each new pixel is the mean over the rectangle that it covers, with colour weighted by alpha. If a side is not a multiple
+    /// of `k`, the rectangles are slightly larger than `k` and cover the whole image, as
+    /// [`crate::camera::Camera::downscaled`] expects. Means are taken over the stored (sRGB) values.
     #[must_use]
     pub fn downscaled(&self, k: u32) -> Self {
         let k = k.max(1);
@@ -214,7 +202,7 @@ impl Image {
         }
     }
 
-    /// Alpha-weighted mean colour and mean alpha over a rectangle of pixels with their weights.
+    /// Return the alpha-weighted mean colour and the mean alpha over a rectangle of pixels with weights.
     pub(super) fn mean(&self, columns: &Span, rows: &Span) -> [u8; 4] {
         let (mut colour, mut alpha, mut area) = ([0.0; 3], 0.0, 0.0);
         for (j, wy) in rows.weights.iter().enumerate() {
@@ -238,10 +226,10 @@ impl Image {
         [r, g, b, rounded(alpha / area)]
     }
 
-    /// Writes a PNG: RGBA8 where [`Image::has_alpha`], else RGB8.
+    /// Write a PNG: RGBA8 if [`Image::has_alpha`], else RGB8.
     ///
     /// # Errors
-    /// A file that cannot be written, or `pixels` of the wrong length.
+    /// A [`DatasetError`] if the file cannot be written, or if `pixels` has the wrong length.
     pub fn save_png(&self, path: &Path) -> Result<(), DatasetError> {
         let buffer = image::RgbaImage::from_raw(self.width, self.height, self.pixels.clone())
             .ok_or_else(|| {
@@ -264,7 +252,7 @@ impl Image {
     }
 }
 
-/// Converts linear light to sRGB (IEC 61966-2-1) with straight alpha; NaN becomes 0.
+/// Convert linear light to sRGB (IEC 61966-2-1) with straight alpha; NaN becomes 0.
 fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
     let rounded = |value: f32| (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8;
     let encoded = |linear: f32| {
@@ -289,10 +277,10 @@ fn srgb_of_linear(image: &Rgba32FImage, is_premultiplied: bool) -> RgbaImage {
     RgbaImage::from_raw(image.width(), image.height(), pixels).unwrap_or_default()
 }
 
-/// The old pixels and their weights for each new pixel along one axis.
+/// For each new pixel along one axis, the old pixels that it covers and their weights.
 pub(super) struct Spans(pub Vec<Span>);
 
-/// A run of old pixels; `weights` are the covered lengths, 1 for a whole pixel.
+/// Consecutive old pixels; `weights` are the covered lengths, 1 for a whole pixel.
 pub(super) struct Span {
     first: usize,
     weights: Vec<f64>,
@@ -315,10 +303,10 @@ impl Spans {
     }
 }
 
-/// Width and height in pixels as stored, read from the file's header alone.
+/// Read the width and height in pixels, as stored, from the file's header alone.
 ///
 /// # Errors
-/// A file that is not a supported image, has a damaged header, or has a side longer than 65,536 pixels.
+/// A [`DatasetError`] if the file is not a supported image, has a damaged header, or has a side longer than 65,536 pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
     Ok(pixel_format::header(path)?.size)
 }
@@ -404,12 +392,12 @@ mod tests {
             let image = Image::load(&path).unwrap();
             (image.pixels, image.has_alpha)
         };
-        // Linear 0.21405 is the middle of sRGB, 0.5; values brighter than white become white.
+        // Linear 0.21405 is sRGB 0.5; values brighter than white become white.
         let rgb = image::Rgb32FImage::from_pixel(1, 1, image::Rgb([0.214_05, 7.0, -1.0]));
         let expected = (vec![128, 255, 0, 255], false);
         assert_eq!(load("a.exr", rgb.clone().into()), expected);
         assert_eq!(load("a.tiff", rgb.into()), expected);
-        // An OpenEXR's colours are premultiplied: half as much light at half the opacity, and none where it is clear.
+        // OpenEXR colours are premultiplied: half as much light at half the opacity, and no light where alpha is 0.
         let half = Rgba32FImage::from_pixel(1, 1, Rgba([0.107_025, 0.5, 0.0, 0.5]));
         assert_eq!(load("a.exr", half.into()), (vec![128, 255, 0, 128], true));
         let clear = Rgba32FImage::from_pixel(1, 1, Rgba([0.0, 0.0, 0.0, 0.0]));
@@ -435,7 +423,7 @@ mod tests {
             ImageFormat::Tiff,
             ImageFormat::Bmp,
         ] {
-            // None of them is a JPEG, as its name says.
+            // None of the files is a JPEG, although the name has that extension.
             let path = folder.path().join("a.jpg");
             image.save_with_format(&path, format).unwrap();
             assert_eq!(image_size(&path).unwrap(), [4, 3], "{format:?}");
@@ -462,7 +450,7 @@ mod tests {
         named(b"\0\0\0\x0cJXL \r\n\x87\n", ["JPEG XL", "djxl"]);
         named(b"GIF89a", ["GIF", "ImageMagick"]);
         named(b"II*\0\x10\0\0\0CR\x02\0", ["raw data", "darktable"]);
-        // A DNG and a NEF: TIFFs whose first image has a DNG version, or is marked as a reduced one.
+        // A DNG and a NEF: TIFFs whose first image has a DNG version, or is marked as a reduced version.
         named(
             b"II*\0\x08\0\0\0\x01\0\x12\xc6\x01\0\x04\0\0\0\x01\x04\0\0",
             ["raw data", "darktable"],

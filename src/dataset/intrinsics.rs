@@ -1,24 +1,23 @@
-//! Intrinsics: focal lengths, principal point and lens from the many keys in use, scaled to the
-//! stored image.
+//! Intrinsics: focal lengths, principal point and lens from the various keys in use, scaled to the stored image.
 
 use super::error::DatasetError;
 use super::json::Fields;
 use super::{Note, Notes};
 use crate::camera::{Camera, Lens, focal_from_angle};
 
-/// Longest image side that is accepted, in pixels.
+/// Maximum side of an image, in pixels.
 pub(super) const MAX_SIDE: u32 = 1 << 16;
-/// Largest relative difference between the ratios of stored to declared width and height.
+/// Maximum relative difference between the ratios of stored to declared width and height.
 const UNIFORM: f64 = 1e-2;
 /// Plausible fields of view of perspective lenses, in radians: 1° to 150°.
 const PLAUSIBLE: std::ops::RangeInclusive<f32> = 0.017..=2.62;
 
-/// The camera of a frame whose image has `image` (width, height) pixels; `exchanged` is the advice if the file has width and
-/// height swapped.
+/// Return the camera of a frame whose image has `image` (width, height) pixels. `exchanged` is the advice if the file has width
+/// and height swapped.
 ///
-/// Keys are read as Instant-NGP and nerfstudio write them: `w h fl_x fl_y cx cy camera_angle_x
-/// camera_angle_y camera_model is_fisheye k1 k2 k3 k4 p1 p2`, and `x_fov y_fov` in degrees. Values
-/// that describe another resolution of the same image are scaled to `image`.
+/// Keys are read as Instant-NGP and nerfstudio write them: `w`, `h`, `fl_x`, `fl_y`, `cx`, `cy`, `camera_angle_x`,
+/// `camera_angle_y`, `camera_model`, `is_fisheye`, `k1`, `k2`, `k3`, `k4`, `p1`, `p2`, and `x_fov`, `y_fov` in degrees.
+/// Values that describe another resolution of the same image are scaled to `image`.
 pub(super) fn camera(
     fields: &Fields,
     image: [u32; 2],
@@ -62,15 +61,16 @@ pub(super) fn camera(
     Ok(camera)
 }
 
-/// Whether two sizes differ in scale only.
+/// Return whether two sizes differ only in scale.
 pub(super) fn is_same_shape(image: [u32; 2], declared: [f64; 2]) -> bool {
     let sides = image.map(f64::from);
     let ratio = [sides[0] / declared[0], sides[1] / declared[1]];
     (ratio[0] / ratio[1] - 1.0).abs() <= UNIFORM
 }
 
-/// Width and height of an image over the declared ones, which may differ in scale but not in shape. In the error message,
-/// `who` names the source of the declared size, and `exchanged` is the advice if width and height are swapped.
+/// Return the ratios of an image's width and height to the declared ones, which may differ in scale but not in aspect ratio. In
+/// the error message, `who` names the source of the declared size, and `exchanged` is the advice if width and height are
+/// swapped.
 pub(super) fn size_ratio(
     image: [u32; 2],
     declared: [f64; 2],
@@ -94,7 +94,7 @@ pub(super) fn size_ratio(
     ))
 }
 
-/// The declared width and height, if the file gives both.
+/// Return the declared width and height, if the file gives both.
 pub(super) fn declared(fields: &Fields) -> Result<Option<[f64; 2]>, DatasetError> {
     let sides = fields.number("w")?.zip(fields.number("h")?);
     Ok(sides
@@ -102,7 +102,7 @@ pub(super) fn declared(fields: &Fields) -> Result<Option<[f64; 2]>, DatasetError
         .filter(|sides| sides.iter().all(|v| *v >= 1.0)))
 }
 
-/// `near` and `far` in world units, if the file gives both.
+/// Return `near` and `far` in world units, if the file gives both.
 pub(super) fn near_far(fields: &Fields) -> Result<Option<[f32; 2]>, DatasetError> {
     let (Some(near), Some(far)) = (fields.number("near")?, fields.number("far")?) else {
         return Ok(None);
@@ -115,7 +115,7 @@ pub(super) fn near_far(fields: &Fields) -> Result<Option<[f32; 2]>, DatasetError
     Ok(Some([near as f32, far as f32]))
 }
 
-/// The resolution that the other keys refer to; a side that is not declared follows the image.
+/// Return the resolution that the other keys refer to; a side that is not declared follows from the image's aspect ratio.
 fn declared_size(fields: &Fields, image: [u32; 2]) -> Result<[f64; 2], DatasetError> {
     let side = |key: &str| -> Result<Option<f64>, DatasetError> {
         let Some(value) = fields.number(key)? else {
@@ -138,8 +138,7 @@ fn declared_size(fields: &Fields, image: [u32; 2]) -> Result<[f64; 2], DatasetEr
     })
 }
 
-/// Focal lengths (x, y) in pixels of the declared resolution; one that is not given equals the
-/// other.
+/// Return the focal lengths (x, y) in pixels of the declared resolution; if only one is given, the other equals it.
 fn focal(fields: &Fields, size: [f64; 2]) -> Result<[f64; 2], DatasetError> {
     let axis = |keys: [&str; 3], side: f64| -> Result<Option<f64>, DatasetError> {
         let Some((key, value)) = fields.first_number(&keys)? else {
@@ -176,8 +175,7 @@ fn focal(fields: &Fields, size: [f64; 2]) -> Result<[f64; 2], DatasetError> {
     }
 }
 
-/// The lens model. Without `camera_model`, coefficients other than zero mean `OpenCV`'s perspective
-/// model.
+/// Return the lens model. Without `camera_model`, nonzero coefficients imply `OpenCV`'s perspective model.
 fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
     let coefficient = |key: &str| fields.number(key).map(|value| value.unwrap_or(0.0) as f32);
     let model = fields
@@ -253,7 +251,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
     }
     let size = [camera.width as f32, camera.height as f32];
     let angles = [0, 1].map(|axis| 2.0 * (size[axis] / 2.0 / camera.focal[axis]).atan());
-    // Radial displacement by the lens of the corner farthest from the principal point.
+    // Radial displacement that the lens causes at the corner farthest from the principal point.
     let corner = [0, 1].map(|axis| {
         let far = camera.principal[axis].max(size[axis] - camera.principal[axis]);
         f64::from(far / camera.focal[axis])

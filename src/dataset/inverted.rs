@@ -1,7 +1,7 @@
 //! Detects inverted poses: world-to-camera matrices where camera-to-world matrices are expected.
 //!
-//! After inversion, such cameras stand around an object and look at it; as given, they look at no common point. Captures
-//! that are plausible as given, whatever their layout, are not reported.
+//! After inversion, such cameras surround an object and look at it; as given, they look at no common point. Captures that are
+//! plausible as given, whatever their layout, are not reported.
 
 use glam::{DMat3, DVec3};
 
@@ -15,35 +15,38 @@ use crate::camera::{Camera, focus};
 
 /// Minimum number of cameras for a decision.
 const MIN_CAMERAS: usize = 6;
-/// Sine of the angle between optical axis and focus below which inverted cameras look at the focus.
+/// Sine of the angle between the optical axis and the direction to the focus below which inverted cameras look at the focus.
 const MEETS: f64 = 0.2;
-/// The same below which the cameras as given look at a focus, or away from it.
+/// The same sine, below which the cameras as given look at a focus, or away from it.
 const MAY_MEET: f64 = 0.35;
 /// Fraction of cameras that must agree.
 const AGREE: f64 = 0.9;
 /// Length of the mean of unit directions above which they count as one direction.
 const ONE_WAY: f64 = 0.8;
-/// Length of the mean direction above which cameras look one way, if their ups agree as [`ONE_WAY`] says.
+/// Length of the mean direction above which cameras look in one direction, if their up axes agree by [`ONE_WAY`].
 const ALONG: f64 = 0.75;
-/// Amount by which the inverted cameras' mean direction must be shorter for them to stand around rather than look one way.
+/// Amount by which the mean direction of the inverted cameras must be shorter for them to surround the focus rather than look
+/// in one direction.
 const BROADER: f64 = 0.08;
-/// Length of the inverted cameras' mean direction above which they cannot be distinguished from cameras that tilt in place.
+/// Length of the mean direction of the inverted cameras above which they cannot be distinguished from cameras that tilt in
+/// place.
 const NARROW: f64 = 0.9;
-/// Length of the mean up direction below which cameras that look one way roll around their axes.
+/// Length of the mean up direction below which cameras that look in one direction roll around their axes.
 const TURNING: f64 = 0.5;
-/// Distance of the inverted cameras from their focus, over the spread of the cameras as given, below which they stand in it.
+/// Ratio of the distance of the inverted cameras from their focus to the spread of the cameras as given, below which they are
+/// at the focus.
 const APART: f64 = 1e-8;
 /// Difference in [`roll`] above which the cameras as given are upright and the inverted ones are not.
 const UPRIGHT: f64 = 0.02;
 
-/// How cameras look at their focus, the point nearest to their optical axes.
+/// Statistics of how cameras look at their focus, the point nearest to their optical axes.
 struct FocusStatistics {
     at: DVec3,
     /// Median distance from the focus.
     distance: f64,
     /// Median sine of the angle between the optical axis and the direction to the focus.
     miss: f64,
-    /// Fraction of cameras that face it.
+    /// Fraction of cameras that face the focus.
     facing: f64,
 }
 
@@ -60,25 +63,25 @@ impl FocusStatistics {
         })
     }
 
-    /// Whether nearly all cameras face towards the focus, or nearly all away from it, with a miss below `most`.
+    /// Return whether nearly all cameras face towards the focus, or nearly all away from it, with a `miss` below `most`.
     fn is_shared(&self, most: f64) -> bool {
         self.miss < most && self.facing.max(1.0 - self.facing) >= AGREE
     }
 }
 
-/// Column `i` of a camera's rotation: right, up, back.
+/// Return column `i` of a camera's rotation: right, up, back.
 fn column(camera: &Camera, i: usize) -> DVec3 {
     DVec3::from(camera.world_from_camera.map(|row| row[i]))
 }
 
-/// Length of the mean of unit directions.
+/// Return the length of the mean of unit directions.
 fn mean_length(directions: impl Iterator<Item = DVec3>) -> f64 {
     let (sum, n) = directions.fold((DVec3::ZERO, 0.0), |(sum, n), d| (sum + d, n + 1.0));
     sum.length() / f64::max(n, 1.0)
 }
 
-/// How far the cameras' right axes, or their up axes, deviate from one plane: the least mean square along any direction. It is
-/// 0 for cameras that are held level.
+/// Return how far the cameras' right axes, or their up axes, deviate from a plane: the minimum mean square along any direction.
+/// It is 0 for level cameras.
 fn roll(cameras: &[Camera]) -> f64 {
     let of = |i: usize| {
         let mut matrix = DMat3::ZERO;
@@ -90,7 +93,7 @@ fn roll(cameras: &[Camera]) -> f64 {
     of(0).min(of(1))
 }
 
-/// The least eigenvalue of a symmetric matrix (Smith 1961).
+/// Return the least eigenvalue of a symmetric matrix (Smith 1961).
 fn least_eigenvalue(a: DMat3) -> f64 {
     let mean = (a.x_axis.x + a.y_axis.y + a.z_axis.z) / 3.0;
     let b = a - DMat3::from_diagonal(DVec3::splat(mean));
@@ -104,7 +107,7 @@ fn least_eigenvalue(a: DMat3) -> f64 {
     mean + 2.0 * p * angle.cos()
 }
 
-/// `camera` with the inverse pose.
+/// Return `camera` with the inverse pose.
 fn inverted(camera: &Camera) -> Camera {
     Camera {
         world_from_camera: inverse(&camera.world_from_camera),
@@ -146,15 +149,15 @@ fn find(cameras: &[Camera]) -> Option<Detection> {
     })
 }
 
-/// Whether the poses are inverted, so that they do not show where the scene lies.
+/// Return whether the poses are inverted, so that they do not show where the scene lies.
 pub(super) fn are_inverted_poses(cameras: &[Camera]) -> bool {
     find(cameras).is_some()
 }
 
-/// If the poses of `dataset` are inverted, report that in place of `problems`, which are consequences of it.
+/// If the poses of `dataset` are inverted, report that instead of `problems`, which are consequences of it.
 pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Problem> {
     if dataset.format == Format::Llff {
-        // The LLFF reader recentred the poses, so their inverses mean nothing.
+        // The LLFF reader recentred the poses, so their inverses are meaningless.
         return problems;
     }
     let of = |frames: &[Frame]| frames.iter().map(|f| f.camera).collect::<Vec<Camera>>();
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
     use crate::dataset::tests::Scene;
 
-    /// The camera at `eye` that looks at `target`, with up direction `up`.
+    /// Return the camera at `eye` that looks at `target`, with up direction `up`.
     fn camera(eye: DVec3, target: DVec3, up: DVec3) -> Camera {
         let f = |v: DVec3| v.to_array().map(|v| v as f32);
         let mut camera = Camera::look_at(f(eye), f(target), f(up), 0.7, 64, 48);
@@ -199,7 +202,7 @@ mod tests {
         camera
     }
 
-    /// A pseudorandom number from -1 to 1.
+    /// Return a pseudorandom number from -1 to 1.
     fn noise(seed: u32, i: usize) -> f64 {
         let mut z = (u64::from(seed) << 32) ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -211,8 +214,8 @@ mod tests {
         DVec3::from([0, 1, 2].map(|axis| noise(seed, 3 * i + axis)))
     }
 
-    /// `n` cameras around `at` along a fraction `arc` of a turn, within `latitudes`; their axes miss `at` by the fraction
-    /// `miss` of their distance.
+    /// Return `n` cameras around `at` along a fraction `arc` of a turn, within `latitudes`; their axes miss `at` by the
+    /// fraction `miss` of their distance.
     fn around(at: DVec3, n: usize, arc: f64, latitudes: [f64; 2], miss: f64) -> Vec<Camera> {
         let one = |i: usize| {
             let share = i as f64 / n as f64;
@@ -229,7 +232,7 @@ mod tests {
         cameras.iter().map(inverted).collect()
     }
 
-    /// The cameras in `OpenCV`'s convention: y down, looking along +z.
+    /// Return the cameras in `OpenCV`'s convention: y down, looking along +z.
     fn opencv(cameras: &[Camera]) -> Vec<Camera> {
         let turn = |c: &Camera| Camera {
             world_from_camera: c.world_from_camera.map(|[x, y, z, t]| [x, -y, -z, t]),
@@ -238,7 +241,7 @@ mod tests {
         cameras.iter().map(turn).collect()
     }
 
-    /// Orbits of many kinds.
+    /// Return orbits of many kinds.
     fn orbits() -> Vec<Vec<Camera>> {
         let off = DVec3::new(2.0, -1.0, 0.5);
         let far = DVec3::new(300.0, 20.0, -7.0);
@@ -257,7 +260,7 @@ mod tests {
             .collect()
     }
 
-    /// Cameras on a plane that look along −x, as in LLFF captures.
+    /// Return cameras on a plane that look along −x, as in LLFF captures.
     fn one_way(seed: u32, at: DVec3, turn: f64) -> Vec<Camera> {
         let one = |i: usize| {
             let eye = at + 0.3 * noise3(seed, i) * DVec3::new(0.2, 1.0, 1.0);
@@ -267,7 +270,7 @@ mod tests {
         (0..20).map(one).collect()
     }
 
-    /// Cameras that look outwards from `radius` around `at`, tilted by up to `tilt` and shaken by `shake`.
+    /// Return cameras at `radius` around `at` that look outwards, tilted by up to `tilt` and perturbed by `shake`.
     fn inside_out(seed: u32, at: DVec3, [radius, tilt, shake]: [f64; 3]) -> Vec<Camera> {
         let one = |i: usize| {
             let angle = i as f64 * 0.7;
@@ -331,7 +334,7 @@ mod tests {
         #[test]
         fn captures_from_the_inside_out_are_left_alone(
             seed in 0..10_000_u32,
-            // On a floor under the cameras, the most common origin, and anywhere.
+            // The origin is on a floor under the cameras, which is most common, or anywhere.
             at in prop_oneof![
                 (0.5..3.0).prop_map(|height| [0.0, 0.0, height]),
                 prop::array::uniform3(-5.0..5.0),

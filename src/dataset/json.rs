@@ -1,4 +1,4 @@
-//! A transforms JSON file, and typed access to its keys with errors that say where.
+//! A transforms JSON file, and typed access to its keys; errors name the location.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use crate::files::read_file;
 use crate::json_text::{self, JsonFault, kind, parse};
 use crate::text::one_line;
 
-/// Largest file that is read; a hundred thousand frames take less.
+/// Maximum size of a file; a hundred thousand frames take less.
 const MAX_BYTES: u64 = 128 << 20;
-/// Most frames of a file.
+/// Maximum number of frames of a file.
 const MAX_FRAMES: usize = 100_000;
 
 /// One transforms file in memory.
@@ -21,7 +21,7 @@ pub(super) struct Document {
     no_fields: Map<String, Value>,
 }
 
-/// The keys of one frame, with those of its file as defaults. `null` counts as absent.
+/// The keys of one frame, with the keys of the file as defaults. `null` counts as absent.
 pub(super) struct Fields<'a> {
     path: &'a Path,
     /// "frame 3 (images/0004)"; empty for the file as a whole.
@@ -31,13 +31,13 @@ pub(super) struct Fields<'a> {
 }
 
 impl Document {
-    /// Reads and parses a file.
+    /// Read and parse a file.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         Self::parse(path, &bytes)
     }
 
-    /// Parses `bytes`, the content of `path`.
+    /// Parse `bytes`, the content of `path`.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
         let value = parse(bytes).map_err(|fault| match fault {
             JsonFault::Whole(message) => DatasetError::File {
@@ -68,7 +68,7 @@ impl Document {
         })
     }
 
-    /// The keys of the file as a whole.
+    /// Return the keys of the file as a whole.
     pub fn fields(&self) -> Fields<'_> {
         Fields {
             path: &self.path,
@@ -78,7 +78,7 @@ impl Document {
         }
     }
 
-    /// The file's frames, in order; the list may be empty. A frame that is not an object is an error in its place.
+    /// Return the file's frames, in order; the list may be empty. A frame that is not an object is an error in its place.
     pub fn frames(&self) -> Result<Vec<Result<Fields<'_>, DatasetError>>, DatasetError> {
         let whole = self.fields();
         let frames = match self.root.get("frames") {
@@ -133,7 +133,7 @@ impl Document {
 }
 
 impl<'a> Fields<'a> {
-    /// An error with this location.
+    /// Return an error with this location.
     pub fn error(&self, message: impl Into<String>) -> DatasetError {
         let (path, message) = (self.path.to_owned(), message.into());
         if self.place.is_empty() {
@@ -147,24 +147,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// File name and frame, for warnings.
+    /// Return the file name and frame, for warnings.
     pub fn place(&self) -> String {
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
         format!("{}: {}", one_line(&file), self.place)
     }
 
-    /// The value of `key` in the frame itself.
+    /// Return the value of `key` in the frame itself.
     pub fn own(&self, key: &str) -> Option<&'a Value> {
         self.frame.get(key).filter(|value| !value.is_null())
     }
 
-    /// The value of `key`, the frame's own first.
+    /// Return the value of `key` in the frame, else in the file.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.own(key)
             .or_else(|| self.file.get(key).filter(|value| !value.is_null()))
     }
 
-    /// A finite number.
+    /// Return the value of `key` as a finite number.
     pub fn number(&self, key: &str) -> Result<Option<f64>, DatasetError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -174,7 +174,7 @@ impl<'a> Fields<'a> {
             .map_err(|message| self.error(message))
     }
 
-    /// The first of `keys` that the frame has, else the first that the file has, with its number.
+    /// Return the first of `keys` that the frame has, else the first that the file has, with its number.
     pub fn first_number<'k>(
         &self,
         keys: &[&'k str],
@@ -184,14 +184,14 @@ impl<'a> Fields<'a> {
                 .iter()
                 .find(|key| fields.get(**key).is_some_and(|value| !value.is_null()))
             {
-                // `number` prefers the frame's own value: in the second round the frame has none of `keys`.
+                // `number` prefers the frame's own value, but in the second round the frame has none of `keys`.
                 return Ok(self.number(key)?.map(|number| (*key, number)));
             }
         }
         Ok(None)
     }
 
-    /// A string.
+    /// Return the value of `key` as a string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, DatasetError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -201,7 +201,7 @@ impl<'a> Fields<'a> {
             .map_err(|message| self.error(message))
     }
 
-    /// Whether `key` is present and true.
+    /// Return whether `key` is present and true.
     pub fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|value| {
             value
@@ -234,7 +234,7 @@ mod tests {
         );
         refused(open(b"[]"), &["expected an object with `frames`"]);
         refused(open(b"{}"), &["`frames` is missing"]);
-        // Python's NaN: harmless in keys that are not read, reported by frame in poses, by name elsewhere.
+        // Python's NaN is harmless in keys that are not read; otherwise the error names the frame (in poses) or the key.
         let text = scene.json.to_string();
         assert!(
             open(

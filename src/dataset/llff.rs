@@ -2,7 +2,7 @@
 //!
 //! Each row of the array describes one image, in the order of the file names: a 3 × 5 matrix in row-major order, whose columns
 //! are the camera's axes in world space (down, right, back), its centre, and (height, width, focal length) in pixels of the
-//! full size; then the near and far bound of the visible scene as depths along the optical axis.
+//! full-size image; then the near and far bounds of the visible scene as depths along the optical axis.
 //!
 //! Poses are scaled so that the nearest bound is at 1 / 0.75, then rotated and translated so that the mean camera is at the
 //! origin and looks along −z, as in the loader of the `NeRF` paper (Mildenhall et al. 2020).
@@ -24,21 +24,21 @@ use super::{Dataset, Format, Frame, Notes, Orientation, formats, orientation, pi
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, one_line, shown};
 
-/// The file that identifies this format.
+/// File that identifies this format.
 pub(super) const FILE: &str = "poses_bounds.npy";
 /// Numbers per image: a 3 × 5 matrix and two bounds.
 const NUMBERS: usize = 17;
-/// The unit of length, as a fraction of the nearest bound.
+/// Unit of length after scaling, as a fraction of the nearest bound.
 const UNIT: f64 = 0.75;
-/// Start of a ray, as a fraction of its view's near bound, since a view also shows points slightly nearer than the bound.
+/// Start of a ray, as a fraction of its view's near bound, because a view also shows points slightly nearer than the bound.
 const START: f64 = 0.75;
-/// Largest coordinate, whose square is finite in f32.
+/// Maximum coordinate; its square is finite in f32.
 const MAX_VALUE: f64 = 1e15;
-/// Largest side of a unit cube of the box, in units of length: at 12, the cells of the finest level (2048 a side) are 1/230
+/// Maximum side of a unit cube of the box, in units of length: at 12, the cells of the finest level (2048 per side) are 1/230
 /// of the nearest bound wide.
 const CUBE: f64 = 12.0;
 
-/// Reads the dataset whose `poses_bounds.npy` lies in `root`, for images at 1/`downscale` of the full size.
+/// Read the dataset whose `poses_bounds.npy` lies in `root`, for images at 1/`downscale` of the full size.
 pub(super) fn open(
     root: &Path,
     downscale: u32,
@@ -134,19 +134,19 @@ pub(super) fn open(
     Ok(dataset)
 }
 
-/// The file's data on one image.
+/// The file's data about one image.
 struct Row {
     /// `[R | t]`, OpenGL camera-to-world.
     pose: [[f64; 4]; 3],
-    /// Width and height of the image in full size.
+    /// Width and height of the image at full size.
     size: [f64; 2],
-    /// In pixels of the full size.
+    /// Focal length in pixels of the full size.
     focal: f64,
     /// Near and far bounds as depths along the optical axis.
     bounds: [f64; 2],
 }
 
-/// The rows of the file, with a message for each that cannot be used.
+/// Return the rows of the file, with an error message in place of each that cannot be used.
 fn rows(file: &Path) -> Result<Vec<Result<Row, String>>, DatasetError> {
     let array = Array::read(file)?;
     match array.shape[..] {
@@ -210,8 +210,8 @@ struct Folder {
     full: [f64; 2],
 }
 
-/// The folders beside the file that hold images, largest images first. Without a `full` size, each folder's own size counts
-/// as full.
+/// Return the folders beside the file that contain images, largest images first. Without a `full` size, each folder's own size
+/// counts as full size.
 fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetError> {
     let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
     let mut folders = Vec::new();
@@ -240,10 +240,10 @@ fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetEr
     Ok(folders)
 }
 
-/// The folder to use for images at 1/`downscale` of the full size, and the remaining downscaling factor.
+/// Choose the folder to use for images at 1/`downscale` of the full size. Return it and the remaining downscaling factor.
 ///
-/// It is the folder with the smallest images whose remaining factor is a whole number; else with the smallest images that
-/// are larger than requested; else with the largest images.
+/// The choice is the folder with the smallest images whose remaining factor is a whole number; else with the smallest images
+/// that are larger than requested; else with the largest images.
 fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
     let larger = || folders.iter().filter(|f| f.factor <= downscale);
     larger()
@@ -254,7 +254,7 @@ fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
 }
 
 impl Folder {
-    /// A warning if the result has another size than the requested 1/`downscale`.
+    /// Return a warning if the result has another size than the requested 1/`downscale`.
     fn note(&self, downscale: u32, rest: u32) -> Option<String> {
         if downscale == 1 || self.factor * rest == downscale {
             return None;
@@ -280,13 +280,13 @@ struct PosedImage {
     bounds: [f64; 2],
 }
 
-/// Why an image cannot be used.
+/// Reason why an image cannot be used.
 enum Fault {
     Row(String),
     Image(DatasetError),
 }
 
-/// The view of `row` at the size of `image`, which must equal that of the first of `images`.
+/// Return the view of `row` at the size of `image`, which must equal that of the first of `images`.
 fn view(
     row: &Row,
     image: &Path,
@@ -338,7 +338,7 @@ fn view(
     })
 }
 
-/// Transforms the mean pose to the identity and the nearest bound to 1 / [`UNIT`]. Returns the nearest bound before and the
+/// Transform the mean pose to the identity and the nearest bound to 1 / [`UNIT`]. Return the nearest bound before and the
 /// farthest bound after scaling.
 fn normalise(views: &mut [PosedImage]) -> [f64; 2] {
     let near = views.iter().map(|v| v.bounds[0]).fold(f64::MAX, f64::min);
@@ -361,12 +361,12 @@ fn normalise(views: &mut [PosedImage]) -> [f64; 2] {
 }
 
 impl PosedImage {
-    /// The frame, whose rays end at the depth `far`, the farthest bound of all views: a view shows more than the points from
-    /// which its own bound was computed.
+    /// Return the frame. Its rays end at the depth `far`, the farthest bound of all views, because a view shows more than the
+    /// points from which its own bound was computed.
     fn frame(&self, far: f64) -> Frame {
         let [x, y, z] = [self.axes.x_axis, self.axes.y_axis, self.axes.z_axis];
         let columns = [x, y, z, self.position];
-        // Bounds are depths along the axis; rays to the corners are longer.
+        // Bounds are depths along the optical axis; rays to the corners are longer.
         let longest = self
             .corners()
             .map(DVec3::length)
@@ -384,7 +384,7 @@ impl PosedImage {
         }
     }
 
-    /// The image's corners at depth 1, relative to the camera centre, in world axes.
+    /// Return the image's corners at depth 1, relative to the camera centre, in world axes.
     fn corners(&self) -> [DVec3; 4] {
         let Camera {
             width,
@@ -398,7 +398,7 @@ impl PosedImage {
     }
 }
 
-/// A box as Instant-NGP's parameters.
+/// A box in Instant-NGP's parameters.
 struct CaptureScale {
     aabb_scale: u32,
     scale: f64,
@@ -415,7 +415,7 @@ impl From<framing::Framing> for CaptureScale {
     }
 }
 
-/// The box around the visible region of all views up to the depth `far`.
+/// Return the box around the visible region of all views up to the depth `far`.
 fn framing(views: &[PosedImage], far: f64) -> CaptureScale {
     let points = || {
         views.iter().flat_map(|view| {
@@ -430,7 +430,7 @@ fn framing(views: &[PosedImage], far: f64) -> CaptureScale {
     let side = (high - low).max_element();
     let mut center = (low + high) / 2.0;
     if high.z < 0.0 {
-        // The box must not reach in front of the visible region: no ray would train that part to be empty.
+        // The box must not extend in front of the visible region: no ray would train that part to be empty.
         center.z = high.z - side / 2.0;
     }
     let cubes = (side / CUBE).clamp(1.0, 128.0);

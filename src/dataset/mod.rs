@@ -1,8 +1,7 @@
 //! Datasets: posed images in common formats.
 //!
-//! [`Dataset::open`] reads cameras and image headers, checks them, and reports errors as one
-//! line; [`load_images`] decodes the pixels afterwards. World units are the file's. Poses are
-//! converted to OpenGL camera-to-world.
+//! [`Dataset::open`] reads cameras and image headers and checks them; error messages are one line. [`load_images`] decodes the
+//! pixels afterwards. World units are those of the file. Poses are converted to OpenGL camera-to-world.
 
 mod blender;
 pub mod doctor;
@@ -59,16 +58,16 @@ const MAX_FAULTS: usize = 1000;
 /// File name of a dataset in one file.
 const TRANSFORMS: &str = "transforms.json";
 
-/// How a dataset is stored.
+/// Storage format of a dataset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// NeRF-synthetic: `transforms_{train,val,test}.json`.
     Blender,
     /// Instant-NGP or nerfstudio: one `transforms.json`.
     Transforms,
-    /// Forward-facing captures as LLFF stores them: `poses_bounds.npy`, images in several sizes.
+    /// LLFF: forward-facing captures with `poses_bounds.npy` and images in several sizes.
     Llff,
-    /// An object in the format of Scene Representation Networks: `pose/`, `rgb/` and `intrinsics.txt`.
+    /// Scene Representation Networks: an object with `pose/`, `rgb/` and `intrinsics.txt`.
     Srn,
 }
 
@@ -113,29 +112,28 @@ impl OpenOptions {
     }
 }
 
-/// A dataset's views, and the warnings on its files.
+/// The views of a dataset, and warnings about its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// The folder that image paths are relative to.
     pub root: PathBuf,
     /// The folder's name.
     pub name: String,
-    /// How it is stored.
+    /// Storage format.
     pub format: Format,
     /// Views to train on, in the file's order; at least one.
     pub train: Vec<Frame>,
-    /// Validation views; empty where the files define none.
+    /// Validation views; empty if the files define none.
     pub val: Vec<Frame>,
-    /// Test views: the file's, else the validation views, else every 8th view, which is then not in
-    /// `train`.
+    /// Test views: those of the file, else the validation views, else every 8th view, which is then not in `train`.
     pub test: Vec<Frame>,
-    /// Instant-NGP's `aabb_scale`: side of the scene's box, a power of two from 1 to 128.
+    /// Instant-NGP's `aabb_scale`: side of the scene box in unit cubes, a power of two from 1 to 128.
     pub aabb_scale: Option<u32>,
-    /// Instant-NGP's `scale` from world units to its unit box; positive.
+    /// Instant-NGP's `scale` from world units to its unit cube; positive.
     pub scale: Option<f64>,
     /// Instant-NGP's `offset`, added after `scale`.
     pub offset: Option<[f64; 3]>,
-    /// The scene's box as estimated from the cameras, if the file does not give it and the default does not suit.
+    /// The scene box as estimated from the cameras, if the file does not give it and the default does not suit.
     pub framing: Option<Framing>,
     /// What the images show around the scene; set by [`Dataset::examine_surroundings`].
     pub surroundings: Option<Surroundings>,
@@ -148,33 +146,29 @@ pub struct Dataset {
     pub missing: Vec<PathBuf>,
     /// Problems that were worked around, one line each.
     pub warnings: Vec<String>,
-    /// Views of splits whose images are all absent; they are in none of the lists above.
+    /// Views of splits of which no image exists; they are in none of the lists above.
     without_images: Vec<(Split, Vec<ViewWithoutImage>)>,
     /// The fingerprint before [`Dataset::restrict_train`].
     whole: Option<String>,
 }
 
 impl Dataset {
-    /// Opens a folder or a `transforms*.json` file, images in full size.
+    /// Open a folder or a `transforms*.json` file, with images at full size.
     ///
-    /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json`
-    /// [`Format::Transforms`], one with `poses_bounds.npy` [`Format::Llff`], one with `pose/`, `rgb/` and `intrinsics.txt`
-    /// [`Format::Srn`]. A file named after a split stands for its
-    /// folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
+    /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json` [`Format::Transforms`], one
+    /// with `poses_bounds.npy` [`Format::Llff`], one with `pose/`, `rgb/` and `intrinsics.txt` [`Format::Srn`]. A file named
+    /// after a split stands for its folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
     ///
     /// # Errors
-    /// A path that is not a dataset, or the first fault in its files.
+    /// A [`DatasetError`] if the path is not a dataset; else the first fault in its files.
     pub fn open(path: &Path) -> Result<Self, DatasetError> {
         Self::open_at(path, 1)
     }
 
-    /// Opens as [`Dataset::open`] does, for images at 1/`downscale` of the full size.
+    /// Open a dataset as [`Dataset::open`] does, for images at 1/`downscale` of the full size.
     ///
     /// If a dataset stores its images in several sizes, the smallest suitable size is used.
     /// [`Dataset::downscale`] is the remaining factor, which equals `downscale` for other datasets.
-    ///
-    /// # Errors
-    /// As [`Dataset::open`].
     pub fn open_at(path: &Path, downscale: u32) -> Result<Self, DatasetError> {
         let opening = OpenOptions {
             downscale,
@@ -183,16 +177,13 @@ impl Dataset {
         Self::open_with(path, opening)
     }
 
-    /// Opens as [`Dataset::open_at`] does, with all options.
-    ///
-    /// # Errors
-    /// As [`Dataset::open`].
+    /// Open a dataset as [`Dataset::open_at`] does, with all options.
     pub fn open_with(path: &Path, opening: OpenOptions) -> Result<Self, DatasetError> {
         Self::read(path, opening.downscale.max(1), &mut Notes::of(opening))
     }
 
-    /// Opens as [`Dataset::open_with`] does, but skips frames that cannot be used. Returns the dataset without those frames,
-    /// or `None` if no frame is left, and all faults.
+    /// Open a dataset as [`Dataset::open_with`] does, but skip frames that cannot be used. Return the dataset without those
+    /// frames, or `None` if no frame is left, and all faults.
     #[must_use]
     pub fn examine(path: &Path, opening: OpenOptions) -> (Option<Self>, Vec<DatasetError>) {
         let mut notes = Notes {
@@ -261,7 +252,7 @@ impl Dataset {
         transforms::open(root, path, notes)
     }
 
-    /// The views of a split; [`Split::Val`] may be empty.
+    /// Return the views of a split; [`Split::Val`] may be empty.
     #[must_use]
     pub fn frames(&self, split: Split) -> &[Frame] {
         match split {
@@ -271,14 +262,15 @@ impl Dataset {
         }
     }
 
-    /// The views of a split whose images are all absent; they can only be rendered.
+    /// Return the views of a split whose images are all absent; such views can only be rendered.
     #[must_use]
     pub fn poses(&self, split: Split) -> &[ViewWithoutImage] {
         let poses = self.without_images.iter().find(|(of, _)| *of == split);
         poses.map_or(&[], |(_, poses)| poses)
     }
 
-    /// A fingerprint of the training cameras (FNV-1a), independent of the dataset's path and of [`Dataset::restrict_train`].
+    /// Return a fingerprint of the training cameras (FNV-1a), independent of the dataset's path and of
+    /// [`Dataset::restrict_train`].
     #[must_use]
     pub fn fingerprint(&self) -> String {
         if let Some(whole) = &self.whole {
@@ -306,13 +298,13 @@ impl Dataset {
         format!("{hash:016x}")
     }
 
-    /// The cameras of all views, in the order of the files.
+    /// Return the cameras of all views, in the order of the files.
     #[must_use]
     pub fn cameras(&self) -> Vec<Camera> {
         self.views().iter().map(|f| f.camera).collect()
     }
 
-    /// All views, in the order of the files.
+    /// Return all views, in the order of the files.
     #[must_use]
     pub fn views(&self) -> Vec<Frame> {
         if !self.is_held_out {
@@ -337,11 +329,11 @@ impl Dataset {
         (0..n).map_while(view).cloned().collect()
     }
 
-    /// Restricts training to the views with these indices, in this order. If the files define no split, indices count all views
+    /// Restrict training to the views with these indices, in this order. If the files define no split, indices count all views,
     /// and the other views are held out; otherwise they count the training views.
     ///
     /// # Errors
-    /// No index, one out of range, or one given twice.
+    /// [`DatasetError::Views`] if there is no index, or if one is out of range or repeated.
     pub fn restrict_train(&mut self, indices: &[usize]) -> Result<(), DatasetError> {
         self.whole = Some(self.fingerprint());
         if self.is_held_out {
@@ -379,7 +371,7 @@ impl Dataset {
         Ok(())
     }
 
-    /// A dataset without views.
+    /// Return a dataset without views.
     fn new(root: &Path, format: Format) -> Self {
         let name = root.file_name().map(ToOwned::to_owned);
         let name = name
@@ -410,8 +402,7 @@ impl Dataset {
         }
     }
 
-    /// Splits views into training views and every 8th, starting with the first, held out. A single view
-    /// stays in training.
+    /// Split views into training views and held-out views: every 8th, starting with the first. A single view stays in training.
     fn hold_out(&mut self, views: Vec<Frame>) {
         self.is_held_out = views.len() > 1;
         for (i, view) in views.into_iter().enumerate() {
@@ -423,7 +414,7 @@ impl Dataset {
         }
     }
 
-    /// Estimates the scene's box if necessary, and adds the warnings that count frames.
+    /// Estimate the scene box if necessary, and add the warnings that count frames.
     fn finish(&mut self, notes: &mut Notes) {
         self.estimate_box();
         if let Some(first) = self.missing.first() {
@@ -443,7 +434,7 @@ impl Dataset {
     }
 }
 
-/// Merges equal faults of several frames into the first of them.
+/// Merge equal faults of several frames into the first of them.
 fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
     let mut all: Vec<(DatasetError, usize)> = Vec::new();
     for fault in faults {

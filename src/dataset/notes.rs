@@ -1,4 +1,4 @@
-//! What was assumed or left out while a dataset was read, and its faults.
+//! Assumptions, omissions and faults that are recorded while a dataset is read.
 
 use super::error::DatasetError;
 use super::find_image;
@@ -78,7 +78,7 @@ pub(super) struct Notes {
     pub(super) counted: Vec<(Note, usize, String)>,
     /// Whether to skip frames that cannot be used instead of stopping.
     pub(super) go_on: bool,
-    /// Why frames were skipped.
+    /// The reasons why frames were skipped.
     pub(super) faults: Vec<DatasetError>,
     /// See [`OpenOptions::apply_orientation`].
     pub(super) apply_orientation: bool,

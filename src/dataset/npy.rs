@@ -1,7 +1,7 @@
 //! Reads `NumPy`'s `.npy` files of floating-point numbers.
 //!
-//! `numpy.lib.format` defines them: a signature, a version, and a Python dictionary with type, order and shape of the numbers
-//! that follow. Dictionaries as `numpy.save` writes them for arrays of f32 and f64 are supported, in either byte order.
+//! `numpy.lib.format` defines them: a signature, a version, and a Python dictionary with the type, order and shape of the
+//! numbers that follow. Dictionaries as `numpy.save` writes them for arrays of f32 and f64 are supported, in either byte order.
 
 use std::path::Path;
 
@@ -10,9 +10,9 @@ use crate::files::read_file;
 use crate::text::one_line;
 
 const SIGNATURE: &[u8] = b"\x93NUMPY";
-/// Largest file that is read: the poses of half a million images.
+/// Maximum size of a file: the poses of half a million images.
 const MAX_BYTES: u64 = 64 << 20;
-/// Advice on how to convert a file of any numbers to a supported one.
+/// Advice on converting a file of any numbers to a supported one.
 const RESAVE: &str = "save it again with numpy.save(file, numpy.ascontiguousarray(a, '<f8'))";
 
 /// An array in memory in C order (the last index varies fastest).
@@ -25,7 +25,7 @@ pub(super) struct Array {
 }
 
 impl Array {
-    /// Reads a file of f32 or f64 in C order.
+    /// Read a file of f32 or f64 in C order.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         parse(&bytes).map_err(|message| DatasetError::File {
@@ -34,7 +34,7 @@ impl Array {
         })
     }
 
-    /// The shape as Python writes it: `(20, 17)`.
+    /// Return the shape as Python writes it: `(20, 17)`.
     pub fn shape_text(&self) -> String {
         let sides: Vec<_> = self.shape.iter().map(usize::to_string).collect();
         match sides.as_slice() {
@@ -44,7 +44,7 @@ impl Array {
     }
 }
 
-/// How one number is stored.
+/// Storage format of one number.
 #[derive(Clone, Copy)]
 struct Kind {
     bytes: usize,
@@ -121,7 +121,7 @@ fn parse(bytes: &[u8]) -> Result<Array, String> {
     Ok(array(numbers.collect()))
 }
 
-/// The text of the header, and the bytes after it.
+/// Return the text of the header, and the bytes after it.
 fn parts(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     let cut = || "is cut short within its header: copy it again".to_owned();
     let rest = bytes
@@ -149,11 +149,11 @@ struct Header<'a> {
     shape: Vec<usize>,
 }
 
-/// The unread rest of a header.
+/// The part of a header that has not been scanned yet.
 struct Scanner<'a>(&'a str);
 
 impl<'a> Scanner<'a> {
-    /// `{'descr': '<f8', 'fortran_order': False, 'shape': (20, 17), }`, the keys in any order.
+    /// Scan `{'descr': '<f8', 'fortran_order': False, 'shape': (20, 17), }`, with the keys in any order.
     fn header(mut self) -> Option<Header<'a>> {
         let (mut descr, mut is_fortran, mut shape) = (None, None, None);
         self.eat('{')?;
@@ -178,7 +178,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Skip white space and `expected`; `None` if another character follows.
+    /// Skip white space and `expected`. Return `None` if another character follows.
     fn eat(&mut self, expected: char) -> Option<()> {
         self.0 = self.0.trim_start().strip_prefix(expected)?;
         Some(())
@@ -191,7 +191,7 @@ impl<'a> Scanner<'a> {
         Some(text)
     }
 
-    /// A type: a quoted string, or a list of fields, which is returned as written.
+    /// Scan a type: a quoted string, or a list of fields, which is returned as written.
     fn descr(&mut self) -> Option<&'a str> {
         self.quoted().or_else(|| {
             let text = self.0.trim_start();
@@ -210,7 +210,7 @@ impl<'a> Scanner<'a> {
         Some(value)
     }
 
-    /// `()`, `(20,)`, `(20, 17)`.
+    /// Scan a shape: `()`, `(20,)`, `(20, 17)`.
     fn shape(&mut self) -> Option<Vec<usize>> {
         let mut shape = Vec::new();
         self.eat('(')?;
@@ -232,7 +232,7 @@ impl<'a> Scanner<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// A file of version 1 with the dictionary `header` and `data`.
+    /// Return a file of version 1 with the dictionary `header` and `data`.
     pub fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let header = format!("{header}\n");
         let length = u16::try_from(header.len()).unwrap().to_le_bytes();
@@ -265,7 +265,7 @@ pub(super) mod tests {
             assert_eq!(array.shape, [2, 3]);
             assert_eq!(array.values, six.map(f64::from), "{descr}");
         }
-        // Version 2 has a longer length; keys may come in another order, padded or not.
+        // Version 2 has a longer length field; keys may be in another order, with or without spaces.
         let header = "{ 'shape':(6,),'fortran_order':False , 'descr':'<f4'}   ";
         let length = u32::try_from(header.len()).unwrap().to_le_bytes();
         let parts = [SIGNATURE, &[2, 0], &length, header.as_bytes(), &cases[0].1];

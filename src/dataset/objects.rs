@@ -12,17 +12,17 @@ use super::{Dataset, Frame, OpenOptions, is_dataset};
 use crate::json_text::kind;
 use crate::text::{counted_len, escaped, shown};
 
-/// Number of names listed in a message before "and N more".
+/// Maximum number of names listed in a message before "and N more".
 const MAX_LISTED: usize = 5;
 
-/// One object: all views of its folder, in order.
+/// An object: all views of its folder, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object {
     /// The folder's path below the root.
     pub name: String,
-    /// Its views, not yet decoded.
+    /// The object's views, not yet decoded.
     pub frames: Vec<Frame>,
-    /// Its dataset.
+    /// The object's dataset.
     pub dataset: Dataset,
 }
 
@@ -33,7 +33,7 @@ pub enum Splits {
     Found,
     /// This file.
     File(PathBuf),
-    /// This fraction of the folders, the first by name, is trained on.
+    /// This fraction of the folders, the first by name, is used for training.
     Fraction(f64),
 }
 
@@ -61,7 +61,7 @@ pub struct Skipped {
 pub struct Objects {
     /// The folder.
     pub root: PathBuf,
-    /// Its name.
+    /// The folder's name.
     pub name: String,
     /// Objects to train on.
     pub train: Vec<Object>,
@@ -75,7 +75,7 @@ pub struct Objects {
     pub splits: Splits,
 }
 
-/// Whether `root` holds objects in folders rather than one scene.
+/// Return whether `root` contains folders of objects rather than one scene.
 #[must_use]
 pub fn holds_objects(root: &Path) -> bool {
     root.is_dir()
@@ -86,11 +86,11 @@ pub fn holds_objects(root: &Path) -> bool {
 }
 
 impl Objects {
-    /// Opens every object. Only poses and image headers are read.
+    /// Open every object. Only poses and image headers are read.
     ///
     /// # Errors
-    /// No splits, a split that names a folder that does not exist, objects without a common resolution, or fewer than two
-    /// training objects.
+    /// A [`DatasetError`] if there are no splits, a split names a folder that does not exist, the objects have no common
+    /// resolution, or there are fewer than two training objects.
     pub fn open(root: &Path, splits: &Splits, opening: OpenOptions) -> Result<Self, DatasetError> {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
@@ -161,7 +161,7 @@ impl Objects {
         Ok(objects)
     }
 
-    /// A fingerprint of the training objects (FNV-1a over their names and fingerprints).
+    /// Return a fingerprint of the training objects (FNV-1a over their names and fingerprints).
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -177,7 +177,7 @@ impl Objects {
         format!("{hash:016x}")
     }
 
-    /// All training views as one scene with a common frame and background.
+    /// Return all training views as one scene with a common frame and background.
     #[must_use]
     pub fn scene(&self) -> Dataset {
         let mut scene = self.train[0].dataset.clone();
@@ -190,7 +190,7 @@ impl Objects {
         scene
     }
 
-    /// The largest number of views of any object.
+    /// Return the maximum number of views of an object.
     #[must_use]
     pub fn most_views(&self) -> usize {
         let all = self.train.iter().chain(&self.test);
@@ -207,7 +207,7 @@ fn object(root: &Path, name: &str, opening: OpenOptions) -> Result<Object, Datas
     })
 }
 
-/// The first size among the images of `object` that is not `size`.
+/// Return the first size among the images of `object` that is not `size`.
 fn odd_size(object: &Object, size: [u32; 2]) -> Option<[u32; 2]> {
     let mut sizes = object
         .frames
@@ -216,7 +216,7 @@ fn odd_size(object: &Object, size: [u32; 2]) -> Option<[u32; 2]> {
     sizes.find(|s| *s != size)
 }
 
-/// The image size that more than half of the objects have.
+/// Return the image size that more than half of the objects have.
 fn common_size(
     root: &Path,
     all: &[(String, Result<Object, DatasetError>)],
@@ -258,7 +258,7 @@ fn common_size(
     }
 }
 
-/// Names of the folders in `root`, in order.
+/// Return the names of the folders in `root`, in order.
 fn folders(root: &Path) -> Vec<String> {
     let Ok(entries) = root.read_dir() else {
         return Vec::new();
@@ -272,7 +272,7 @@ fn folders(root: &Path) -> Vec<String> {
     names
 }
 
-/// Names of the objects to train on and of those held out.
+/// Return the names of the training objects and of the held-out objects.
 fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetError> {
     match splits {
         Splits::File(path) => listed(root, path),
@@ -315,16 +315,13 @@ fn names_of(root: &Path, splits: &Splits) -> Result<[Vec<String>; 2], DatasetErr
     }
 }
 
-/// Writes a splits file with the names of the training and test folders beside it.
-///
-/// # Errors
-/// A file that cannot be written.
+/// Write a splits file with the names of the training and test folders, which are beside the file.
 pub fn write_splits(path: &Path, [train, test]: &[Vec<String>; 2]) -> Result<(), DatasetError> {
     let document = serde_json::json!({ "train": train, "test": test });
     super::blender::write_json(path, &document)
 }
 
-/// The lists `train` and `test` of a splits file.
+/// Return the lists `train` and `test` of a splits file.
 fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
     let document = Document::read(file)?;
     let fields = document.fields();
@@ -364,7 +361,7 @@ fn listed(root: &Path, file: &Path) -> Result<[Vec<String>; 2], DatasetError> {
                     escaped(name)
                 )));
             }
-            // Normalise the name, so that each folder has one name.
+            // Normalise the name, so that each folder has exactly one name.
             let name: PathBuf = Path::new(name)
                 .components()
                 .filter(|c| matches!(c, Component::Normal(_)))

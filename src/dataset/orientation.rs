@@ -1,8 +1,8 @@
-//! EXIF orientation: whether an image is used as stored or rotated as viewers show it.
+//! EXIF orientation: whether an image is used as stored or rotated as image viewers show it.
 //!
-//! Cameras held upright store images in landscape format, with an EXIF tag that says how to rotate them. Poses may refer to
-//! either version: COLMAP and most loaders ignore the tag, editors and phones rotate the pixels. So images are used as stored
-//! unless their declared size fits only the rotated image, or the user asks for the orientation.
+//! Cameras that are held upright store images in landscape format, with an EXIF tag for the rotation. Poses may refer to
+//! either version: COLMAP and most loaders ignore the tag, image editors and phones rotate the pixels. Images are therefore
+//! used as stored, unless their declared size fits only the rotated image or the user requests the orientation.
 
 use image::metadata::Orientation;
 
@@ -10,7 +10,7 @@ use super::intrinsics::is_same_shape;
 use super::pixel_format::Header;
 use super::{Note, Notes};
 
-/// Whether `orientation` exchanges width and height.
+/// Return whether `orientation` swaps width and height.
 fn exchanges_sides(orientation: Orientation) -> bool {
     match orientation {
         Orientation::Rotate90
@@ -24,7 +24,7 @@ fn exchanges_sides(orientation: Orientation) -> bool {
     }
 }
 
-/// Width and height of an image of this size after `orientation` is applied.
+/// Return the width and height of an image of this size after `orientation` is applied.
 pub(super) fn turned([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
     if exchanges_sides(orientation) {
         [height, width]
@@ -33,7 +33,7 @@ pub(super) fn turned([width, height]: [u32; 2], orientation: Orientation) -> [u3
     }
 }
 
-/// Advice for an image whose width and height are exchanged relative to its camera.
+/// Return advice for an image whose width and height are swapped relative to its camera.
 pub(super) fn advice(header: &Header, applied: Orientation) -> &'static str {
     if applied != Orientation::NoTransforms {
         "its EXIF orientation is applied: leave out --apply-orientation"
@@ -45,8 +45,8 @@ pub(super) fn advice(header: &Header, applied: Orientation) -> &'static str {
 }
 
 impl Notes {
-    /// The orientation to apply to the image with `header` and the `declared` size. Adds a note with the location `place` if
-    /// it is not obvious.
+    /// Return the orientation to apply to the image with `header` and the `declared` size. Add a note with the location `place`
+    /// unless the choice is obvious.
     pub(super) fn upright(
         &mut self,
         header: &Header,
@@ -73,7 +73,7 @@ impl Notes {
         chosen
     }
 
-    /// As [`Self::upright`], without a note.
+    /// Return the same orientation as [`Self::upright`], without adding a note.
     pub(super) fn upright_of(&self, header: &Header, declared: Option<[f64; 2]>) -> Orientation {
         let orientation = header.orientation;
         let fits = |size| declared.is_some_and(|declared| is_same_shape(size, declared));
@@ -94,14 +94,14 @@ mod tests {
     use crate::dataset::tests::{Scene, refused};
     use crate::dataset::{Dataset, OpenOptions, load_images};
 
-    /// A TIFF header with a single entry, the orientation.
+    /// Return a TIFF header with a single entry, the orientation.
     pub(crate) fn exif(orientation: u8) -> Vec<u8> {
         let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
         exif
     }
 
-    /// A JPEG of 16 × 8 pixels, red on the left and blue on the right.
+    /// Return a JPEG of 16 × 8 pixels, red on the left and blue on the right.
     fn jpeg(orientation: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
@@ -164,7 +164,7 @@ mod tests {
             "{:?}",
             dataset.warnings
         );
-        // A size that fits the stored image leaves it as it is, and contradicts the flag.
+        // If the declared size fits the stored image, the image is used as stored, and the flag is an error.
         let keys = size(16, 8);
         assert_eq!(
             scene.open_with(None, &keys).unwrap().train[0].camera.width,

@@ -1,4 +1,4 @@
-//! Recognises image formats by content, and reads size and EXIF orientation from the header.
+//! Recognises image formats by content, and reads the size and EXIF orientation from the header.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -16,7 +16,7 @@ use crate::files::{LFS_POINTER, open_file};
 const MAX_PIXELS: u64 = 1 << 27;
 /// Maximum bytes per pixel while decoding: four floats.
 const BYTES_PER_PIXEL: u64 = 16;
-/// Bytes that a decoder may use besides its pixels.
+/// Bytes that a decoder may use in addition to its pixels.
 const SLACK: u64 = 256 << 20;
 /// Number of leading bytes that suffice to recognise every format.
 const SIGNATURE: usize = 32;
@@ -32,7 +32,7 @@ pub(super) const NOT_READ: [&str; 26] = [
     "dng", "nef", "nrw", "arw", "cr2", "cr3", "raf", "orf", "rw2", "pef", "srw", "3fr", "iiq",
 ];
 
-/// An image format that is recognised, so that a message can name it, but not supported.
+/// An image format that is recognised, so that an error message can name it, but is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnsupportedFormat {
     /// Name of the format.
@@ -96,7 +96,7 @@ const GIT_LFS: UnsupportedFormat = UnsupportedFormat {
     advice: "fetch the images with git lfs pull",
 };
 
-/// The format of a file by its first bytes.
+/// The format of a file, recognised by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoredFormat {
     Read(ImageFormat),
@@ -105,7 +105,7 @@ pub(super) enum StoredFormat {
     Unknown,
 }
 
-/// The format of a file whose first bytes are `bytes`.
+/// Return the format of a file whose first bytes are `bytes`.
 pub(super) fn kind_of(bytes: &[u8]) -> StoredFormat {
     let starts = |signature: &[u8]| bytes.starts_with(signature);
     let at = |start: usize, text: &[u8]| bytes.get(start..start + text.len()) == Some(text);
@@ -155,13 +155,13 @@ pub(super) fn kind_of(bytes: &[u8]) -> StoredFormat {
     }
 }
 
-/// Whether a file starts like HTML.
+/// Return whether a file starts like HTML.
 fn is_page(bytes: &[u8]) -> bool {
     let start = bytes.trim_ascii_start().to_ascii_lowercase();
     start.starts_with(b"<!doctype html") || start.starts_with(b"<html")
 }
 
-/// The format of an ISO base media file by its brands: the major brand, then the compatible ones.
+/// Return the format of an ISO base media file by its brands: the major brand, then the compatible ones.
 fn brand(bytes: &[u8]) -> UnsupportedFormat {
     let is = |names: &[&[u8]]| {
         let brands = bytes.get(8..).unwrap_or_default().chunks_exact(4);
@@ -191,7 +191,7 @@ pub(super) struct Header {
     pub orientation: Orientation,
 }
 
-/// The error for a file that is not a supported image.
+/// Return the error for a file that is not a supported image.
 pub(super) fn refused(path: &Path, kind: StoredFormat) -> DatasetError {
     match kind {
         StoredFormat::NotRead(format) => DatasetError::ImageFormat {
@@ -208,10 +208,10 @@ pub(super) fn refused(path: &Path, kind: StoredFormat) -> DatasetError {
     }
 }
 
-/// Reads the header of the image at `path`, and no more of the file than that needs.
+/// Read the header of the image at `path`, and no more of the file than necessary.
 ///
 /// # Errors
-/// A file that is not an image, has a damaged header, or has too many pixels.
+/// A [`DatasetError`] if the file is not an image, has a damaged header, or has too many pixels.
 pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
     let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
     let mut reader = BufReader::new(file);
@@ -258,14 +258,14 @@ fn check_size(path: &Path, [width, height]: [u32; 2]) -> Result<(), DatasetError
     Ok(())
 }
 
-/// Memory limits for decoders.
+/// Return memory limits for decoders.
 pub(super) fn limits([width, height]: [u32; 2]) -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(BYTES_PER_PIXEL * u64::from(width) * u64::from(height) + SLACK);
     limits
 }
 
-/// Header of a PNG: the size from its first chunk, and the orientation if the EXIF data can be read.
+/// Read the header of a PNG: the size from its first chunk, and the orientation if the EXIF data can be read.
 fn png(start: &[u8], mut reader: BufReader<File>) -> Option<Header> {
     let side = |at: usize| {
         let bytes = start.get(at..at + 4)?;
@@ -281,7 +281,7 @@ fn png(start: &[u8], mut reader: BufReader<File>) -> Option<Header> {
     })
 }
 
-/// Size and orientation as the decoder reports them.
+/// Read the size and orientation with the image decoder.
 fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<Header> {
     reader.rewind().ok()?;
     let mut decoder = ImageReader::with_format(reader, format)
@@ -295,8 +295,8 @@ fn decoder_header(mut reader: BufReader<File>, format: ImageFormat) -> Option<He
     })
 }
 
-/// Whether a TIFF holds camera raw data: its first image has a DNG version, or is marked as a reduced version of another
-/// (TIFF 6.0, `NewSubfileType`).
+/// Return whether a TIFF contains camera raw data: its first image has a DNG version, or is marked as a reduced version of
+/// another (TIFF 6.0, `NewSubfileType`).
 fn is_raw(reader: &mut BufReader<File>) -> Option<bool> {
     const NEW_SUBFILE_TYPE: u16 = 254;
     const DNG_VERSION: u16 = 50706;
@@ -338,7 +338,7 @@ fn is_raw(reader: &mut BufReader<File>) -> Option<bool> {
     Some(false)
 }
 
-/// Size from the start-of-frame segment of a JPEG, orientation from the EXIF data before it.
+/// Read the size from the start-of-frame segment of a JPEG, and the orientation from the EXIF data before it.
 fn jpeg(reader: &mut BufReader<File>) -> Option<Header> {
     reader.seek(SeekFrom::Start(JPEG_START)).ok()?;
     let mut orientation = Orientation::NoTransforms;
@@ -375,7 +375,7 @@ fn jpeg(reader: &mut BufReader<File>) -> Option<Header> {
     }
 }
 
-/// The next marker byte: 0xff, any number of fill bytes 0xff, then the marker.
+/// Read the next marker byte: 0xff, any number of fill bytes 0xff, then the marker.
 fn next_marker(reader: &mut impl Read) -> Option<u8> {
     let mut byte = [0];
     reader.read_exact(&mut byte).ok()?;
@@ -388,8 +388,7 @@ fn next_marker(reader: &mut impl Read) -> Option<u8> {
     Some(byte[0])
 }
 
-/// Whether a JPEG reaches its end-of-image marker; decoders fill truncated images with grey without
-/// an error.
+/// Return whether a JPEG contains its end-of-image marker. Decoders fill truncated images with grey without an error.
 pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = JPEG_START as usize;
     let mut in_scan = false;
@@ -415,21 +414,21 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
     false
 }
 
-/// The extension of a name in lower case.
+/// Return the extension of a name in lower case.
 pub(super) fn ending(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default();
     extension.to_string_lossy().to_lowercase()
 }
 
-/// Whether a name has the extension of a supported or known image format.
+/// Return whether a name has the extension of a supported or known image format.
 pub(super) fn is_image(path: &Path) -> bool {
     let ending = ending(path);
     READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
 }
 
-/// The images in a folder by their extensions, sorted by name; none if the folder does not exist.
+/// Return the images in a folder by their extensions, sorted by name; none if the folder does not exist.
 ///
-/// `OpenEXR` files beside other images hold other data than colour, so they count only if there are no others. Unsupported
+/// `OpenEXR` files beside other images contain data other than colour, so they count only if there are no others. Unsupported
 /// images count only if there is nothing else, so that an error can name them.
 pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().flatten();

@@ -15,7 +15,7 @@ const RIGID: f64 = 1e-2;
 /// Deviation of a column's length from 1 above which the rotation is normalised.
 const UNIT: f64 = 1e-3;
 
-/// Why a matrix is not a pose.
+/// The reason why a matrix is not a pose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotRigid {
     ZeroColumn,
@@ -33,7 +33,7 @@ impl fmt::Display for NotRigid {
     }
 }
 
-/// Checks that `rows`, `[R | t]`, are a rigid motion. A uniform scale of R is removed and returned, if there is one.
+/// Check that `rows`, `[R | t]`, is a rigid motion. If R has a uniform scale, remove and return it.
 pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRigid> {
     let column = |i: usize| DVec3::new(rows[0][i], rows[1][i], rows[2][i]);
     let columns = [column(0), column(1), column(2)];
@@ -72,7 +72,7 @@ pub(super) fn make_rigid(rows: &mut [[f64; 4]; 3]) -> Result<Option<f64>, NotRig
     Ok(Some(lengths[0]))
 }
 
-/// The inverse of a rigid motion.
+/// Return the inverse of a rigid motion.
 pub(super) fn inverse(rows: &[[f64; 4]; 3]) -> [[f64; 4]; 3] {
     std::array::from_fn(|i| {
         let place: f64 = rows.iter().map(|row| row[i] * row[3]).sum();
@@ -80,10 +80,9 @@ pub(super) fn inverse(rows: &[[f64; 4]; 3]) -> [[f64; 4]; 3] {
     })
 }
 
-/// Reads `transform_matrix`: rows of `[R | t]`, OpenGL camera-to-world.
+/// Read `transform_matrix`: rows of `[R | t]`, OpenGL camera-to-world.
 ///
-/// A rotation with a uniform scale is normalised and noted; anything else that is not rigid is an
-/// error.
+/// A rotation with a uniform scale is normalised and noted; any other matrix that is not rigid is an error.
 pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f64; 4]; 3], DatasetError> {
     let mut rows = matrix(fields)?;
     let scale = make_rigid(&mut rows).map_err(|cause| {
@@ -104,7 +103,7 @@ pub(super) fn pose(fields: &Fields, notes: &mut Notes) -> Result<[[f64; 4]; 3], 
     Ok(rows)
 }
 
-/// The upper three rows of `transform_matrix`, every entry finite as f32.
+/// Return the upper three rows of `transform_matrix`; every entry must be finite as f32.
 fn matrix(fields: &Fields) -> Result<[[f64; 4]; 3], DatasetError> {
     const EXPECTED: &str = "expected 4 rows (or 3) of 4 numbers";
     let Some(value) = fields.own("transform_matrix") else {

@@ -11,7 +11,7 @@ use crate::camera::Camera;
 /// A view without an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ViewWithoutImage {
-    /// Its name, as in [`super::Frame`].
+    /// The view's name, as in [`super::Frame`].
     pub name: String,
     /// Pose and intrinsics.
     pub camera: Camera,
@@ -19,7 +19,7 @@ pub struct ViewWithoutImage {
     pub near_far: Option<[f32; 2]>,
 }
 
-/// The view of a frame without an image; `usual`, the size of other images, is used if the file gives no size.
+/// Return the view of a frame without an image. If the file gives no size, use `usual`, the size of other images.
 pub(super) fn without_images(
     fields: &Fields,
     usual: Option<[u32; 2]>,
@@ -45,11 +45,11 @@ fn view(fields: &Fields, size: [u32; 2]) -> Result<ViewWithoutImage, DatasetErro
     })
 }
 
-/// All views of a transforms file with the content `text`, whether or not their images exist. If the file does not give their
-/// size, it is the size of the existing images, else of the training images beside the file.
+/// Parse all views of a transforms file with the content `text`, whether or not their images exist. If the file does not give a
+/// size, use that of the existing images, else that of the training images beside the file.
 ///
 /// # Errors
-/// A file that is not a transforms file, or the first frame that is not a valid view.
+/// A [`DatasetError`] if the file is not a transforms file, or for the first frame that is not a valid view.
 pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<ViewWithoutImage>, DatasetError> {
     let root = file.parent().unwrap_or(Path::new(""));
     let document = Document::parse(file, text)?;
@@ -73,7 +73,7 @@ pub fn parse_poses(file: &Path, text: &[u8]) -> Result<Vec<ViewWithoutImage>, Da
     frames.iter().zip(own).map(view).collect()
 }
 
-/// The size of a frame's image, if it exists under its exact name.
+/// Return the size of a frame's image, if it exists under its exact name.
 fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
     let path = fields.own("file_path")?.as_str()?;
     let header = pixel_format::header(&as_written(root, without_dot(path))?).ok()?;
@@ -82,7 +82,7 @@ fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
     Some(orientation::turned(header.size, orientation))
 }
 
-/// The size of the first existing training image in `root`.
+/// Return the size of the first existing training image in `root`.
 fn size_beside(root: &Path) -> Option<[u32; 2]> {
     let document = Document::read(&root.join(Split::Train.file_name())).ok()?;
     let frames = document.frames().ok()?;

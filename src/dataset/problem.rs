@@ -1,11 +1,11 @@
-//! Problems of a dataset, in one line each.
+//! Problems of a dataset. Each message is one line.
 
 use serde::Serialize;
 
 use super::error::DatasetError;
 use super::frame::Frame;
 
-/// What a problem means for training.
+/// Consequence of a problem for training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -15,15 +15,15 @@ pub enum Severity {
     Warning,
 }
 
-/// One problem, in one line.
+/// A problem, described in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it means for training.
+    /// Consequence for training.
     pub severity: Severity,
-    /// The file it is in.
+    /// The file with the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The frame it is in.
+    /// The frame with the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<String>,
     /// File, frame, cause and remedy.
@@ -40,13 +40,13 @@ impl Problem {
         }
     }
 
-    /// A problem that training works around.
+    /// Return a problem that training works around.
     #[must_use]
     pub fn warning(message: String) -> Self {
         Self::new(Severity::Warning, message)
     }
 
-    /// The same for one view.
+    /// Return a problem of one view that training works around.
     pub(super) fn warning_of(view: &Frame, message: String) -> Self {
         Self::of_view(Severity::Warning, view, message)
     }
@@ -71,7 +71,7 @@ impl From<&DatasetError> for Problem {
     }
 }
 
-/// ", and so do 3 others", or an empty string.
+/// Return text such as ", and so do 3 others", or an empty string.
 pub(super) fn and_more(n: usize) -> String {
     match n {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! Where a dataset's scene lies and what surrounds it: Instant-NGP's keys, or estimates from cameras and images.
+//! Position and surroundings of a dataset's scene: Instant-NGP's keys, or estimates from cameras and images.
 
 use super::framing::{CameraLayout, Framing, looks_one_way};
 use super::json::Fields;
@@ -6,7 +6,7 @@ use super::{Dataset, DatasetError, Format, Frame, inverted, surroundings};
 use crate::config::{Ndc, SceneHints, Surroundings};
 
 impl Dataset {
-    /// Properties of the scene for resolving a configuration.
+    /// Return the properties of the scene that are needed to resolve a configuration.
     #[must_use]
     pub fn hints(&self) -> SceneHints {
         let framing = self.framing.as_ref();
@@ -24,12 +24,12 @@ impl Dataset {
         }
     }
 
-    /// Whether the scene fills the images.
+    /// Return whether the scene fills the images.
     pub(crate) fn is_filled(&self) -> bool {
         matches!(self.surroundings, Some(Surroundings::Filled(_)))
     }
 
-    /// Distance of the cameras from their focus, if the scene fills their images.
+    /// Return the distance of the cameras from their focus, if the scene fills their images.
     fn filled_distance(&self) -> Option<f64> {
         if !self.is_filled() {
             return None;
@@ -37,14 +37,14 @@ impl Dataset {
         CameraLayout::of(&self.cameras())?.distance()
     }
 
-    /// Examines some of the training images for what surrounds the scene. The default background, and the box if no file gives
-    /// it, depend on that. Images that cannot be decoded are skipped; loading reports them.
+    /// Examine some of the training images to detect what surrounds the scene. The result determines the default background,
+    /// and the box if no file gives it. Images that cannot be decoded are skipped; loading reports them.
     pub fn examine_surroundings(&mut self) {
         self.surroundings = surroundings::of(&self.train);
         self.estimate_box();
     }
 
-    /// Estimates the scene's box from the cameras if no file gives it.
+    /// Estimate the scene box from the cameras if no file gives it.
     pub(super) fn estimate_box(&mut self) {
         let cameras = self.cameras();
         if self.scale.is_some() || self.offset.is_some() || self.format == Format::Llff {
@@ -63,21 +63,21 @@ impl Dataset {
         });
     }
 
-    /// A box that suits the cameras, suggested if the current one of `cubes` unit cubes per side does not.
+    /// Return a box that suits the cameras, to be suggested if the current box of `cubes` unit cubes per side does not.
     pub(crate) fn suggested(&self, cubes: u32) -> Option<Framing> {
         let cameras = self.cameras();
         let is_filled = self.is_filled();
         if self.format == Format::Llff {
             return Framing::of(&cameras, Some(1), is_filled).map(Framing::as_one_cube);
         }
-        // If the scene fills the images, only the file's `aabb_scale` says how far it extends.
+        // If the scene fills the images, only the file's `aabb_scale` specifies how far the scene extends.
         let given = self.aabb_scale.filter(|cubes| *cubes > 1);
         let wanted = if is_filled { given } else { Some(cubes) };
         Framing::of(&cameras, wanted, is_filled)
     }
 
-    /// A box for cameras that all face away from one point, whose layout is therefore ambiguous, on the assumption that they
-    /// stand inside the scene.
+    /// Return a box for cameras that all face away from one point, whose layout is therefore ambiguous, on the assumption that
+    /// they are inside the scene.
     pub(crate) fn suggested_inside_out(&self) -> Option<Framing> {
         let cameras = self.cameras();
         if CameraLayout::of(&cameras).is_some() {
@@ -88,8 +88,8 @@ impl Dataset {
         Framing::of_layout(layout, cameras.len(), given, true)
     }
 
-    /// Normalised device coordinates of a forward-facing capture, as wide as the widest of its images. The nearest bound lies
-    /// at 4/3, and rays start at three quarters of it.
+    /// Return the normalised device coordinates of a forward-facing capture, as wide as the widest of its images. The nearest
+    /// bound lies at 4/3, and rays start at three quarters of it.
     fn ndc(&self) -> Option<Ndc> {
         let half = |axis: usize| {
             let half = |frame: &Frame| {
@@ -110,7 +110,7 @@ impl Dataset {
         })
     }
 
-    /// Sets the file's `aabb_scale`, `scale` and `offset`.
+    /// Set the `aabb_scale`, `scale` and `offset` of the file.
     pub(super) fn with_hints(self, fields: &Fields) -> Result<Self, DatasetError> {
         Ok(Self {
             aabb_scale: aabb_scale(fields)?,

@@ -10,18 +10,18 @@ use crate::camera::{Camera, Lens};
 use crate::files::read_file;
 use crate::text::{escaped, shown};
 
-/// Largest text file that is read; it holds a few numbers.
+/// Maximum size of a text file, which contains a few numbers.
 const MAX_BYTES: u64 = 1 << 16;
 const INTRINSICS: &str = "intrinsics.txt";
 
 /// A file that distinguishes NSVF folders from this format.
 const BBOX: &str = "bbox.txt";
 
-/// Content of `intrinsics.txt`: focal length and principal point in pixels of an image of `size`, and centre and scale of
-/// the object's cube in world units.
+/// Content of `intrinsics.txt`: focal length and principal point in pixels of an image of `size`, and centre and scale of the
+/// object's cube in world units.
 ///
-/// Its lines are focal length, cx, cy, 0; the centre; the near plane, which pixelNeRF's copies omit; the scale; height and
-/// width; and optionally whether poses are world-to-camera.
+/// The lines of the file are: focal length, cx, cy, 0; the centre; the near plane, which pixelNeRF's copies omit; the scale;
+/// height and width; and optionally whether poses are world-to-camera.
 struct Intrinsics {
     focal: f64,
     principal: [f64; 2],
@@ -32,7 +32,7 @@ struct Intrinsics {
     is_world_to_camera: bool,
 }
 
-/// Whether `root` is such a folder. NSVF folders have a matrix of intrinsics and a bounding box instead.
+/// Return whether `root` is a folder in this format. NSVF folders have a matrix of intrinsics and a bounding box instead.
 pub(super) fn is(root: &Path) -> bool {
     let file = root.join(INTRINSICS);
     root.join("pose").is_dir()
@@ -43,7 +43,7 @@ pub(super) fn is(root: &Path) -> bool {
         && !numbers(&file).is_ok_and(|lines| is_matrix(&lines))
 }
 
-/// Whether the numbers form a square matrix, row by row or all in one line.
+/// Return whether the numbers form a square matrix, row by row or all in one line.
 fn is_matrix(lines: &[Vec<f64>]) -> bool {
     match lines {
         [all] => [9, 16].contains(&all.len()),
@@ -51,7 +51,7 @@ fn is_matrix(lines: &[Vec<f64>]) -> bool {
     }
 }
 
-/// The numbers of a text file, line by line; empty lines are skipped.
+/// Return the numbers of a text file, line by line; empty lines are skipped.
 fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
     let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -146,8 +146,8 @@ impl Intrinsics {
     }
 }
 
-/// OpenGL camera-to-world pose of a pose file: a 4 × 4 camera-to-world matrix in the convention looking along +z, y down, or
-/// its inverse.
+/// Read the OpenGL camera-to-world pose of a pose file, which contains a 4 × 4 camera-to-world matrix in the convention looking
+/// along +z, y down, or its inverse.
 fn pose(path: &Path, is_world_to_camera: bool) -> Result<[[f64; 4]; 3], DatasetError> {
     let all = numbers(path)?.concat();
     let fault = |message: String| DatasetError::File {
@@ -174,7 +174,7 @@ fn pose(path: &Path, is_world_to_camera: bool) -> Result<[[f64; 4]; 3], DatasetE
     Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t]))
 }
 
-/// Reads the object in `root`.
+/// Read the object in `root`.
 pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let intrinsics = Intrinsics::read(root)?;
     let folder = root.join("pose");
@@ -252,7 +252,7 @@ fn frame(
             format!("{image} is stored with {width} × {height} pixels, not the {w} × {h} of {INTRINSICS}")
         });
     }
-    // The object lies in a cube of side `scale`: rays cover half of that before and behind its middle.
+    // The object lies in a cube of side `scale`: rays cover half of that in front of and behind its centre.
     let away: f64 = (0..3)
         .map(|a| (world_from_camera[a][3] - of.middle[a]).powi(2))
         .sum::<f64>()

@@ -7,27 +7,27 @@ use crate::config::Surroundings;
 
 /// Maximum number of images that are examined, evenly spread.
 const MAX_IMAGES: usize = 12;
-/// Largest difference of a channel from the colour of a border.
+/// Maximum difference of a channel from the colour of a border.
 const TOLERANCE: u8 = 8;
-/// Fraction of border pixels that must have its colour for a scene in front of one colour.
+/// Minimum fraction of border pixels that have the border's colour, for a scene in front of one colour.
 const SHARE: f64 = 0.7;
-/// The shorter side of an image over the minimum width of a border, and the fraction of pixels at that depth that must have its
-/// colour; an object may hide more of them there.
+/// Ratio of the shorter side of an image to the minimum width of a border, and minimum fraction of pixels at that depth that
+/// have the border's colour; the object may cover more pixels there.
 const INSIDE: usize = 24;
 const SHARE_INSIDE: f64 = 0.5;
-/// Largest difference of a JPEG border from white or black that is snapped to it.
+/// Maximum difference of a JPEG border from white or black that is rounded to white or black.
 const SNAP: u8 = 2;
-/// Fraction of images whose borders must agree.
+/// Minimum fraction of images whose borders agree.
 const IMAGES: f64 = 0.75;
 
-/// Alpha below which a pixel counts as transparent; resampling and careless exports leave some pixels just below 255.
+/// Alpha below which a pixel counts as transparent; resampling and imprecise exports leave some pixels just below 255.
 const CLEAR: u8 = 250;
-/// Fraction of such pixels from which an image counts as transparent.
+/// Minimum fraction of transparent pixels of a transparent image.
 const CLEAR_SHARE: f64 = 0.005;
-/// Fraction of such images from which a scene counts as cut out; the object may fill some images.
+/// Minimum fraction of transparent images of a scene with transparent surroundings; the object may fill some images.
 const CLEAR_IMAGES: f64 = 0.25;
 
-/// What most images of `frames` show around the scene; `None` if none can be decoded.
+/// Return what most images of `frames` show around the scene; `None` if none can be decoded.
 pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let n = frames.len().min(MAX_IMAGES);
     let looks: Vec<BorderStatistics> = (0..n)
@@ -38,7 +38,7 @@ pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     of_looks(&looks)
 }
 
-/// Properties of one image.
+/// Statistics of one image.
 struct BorderStatistics {
     is_clear: bool,
     border: Option<[u8; 3]>,
@@ -78,7 +78,7 @@ fn of_looks(images: &[BorderStatistics]) -> Option<Surroundings> {
     })
 }
 
-/// The mean of each channel.
+/// Return the mean of each channel.
 fn mean(image: &Image) -> [f64; 3] {
     let n = (image.pixels.len() / 4).max(1) as f64;
     [0, 1, 2].map(|channel| {
@@ -87,15 +87,15 @@ fn mean(image: &Image) -> [f64; 3] {
     })
 }
 
-/// Whether enough pixels of an image are transparent.
+/// Return whether enough pixels of an image are transparent.
 fn is_clear(image: &Image) -> bool {
     let alphas = image.pixels.iter().skip(3).step_by(4);
     let clear = alphas.filter(|alpha| **alpha < CLEAR).count();
     image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64
 }
 
-/// The colour of an image's border, if it has one. The colour must fill most of the edge, lie on at least one of each two
-/// opposite sides, which excludes bars, and continue further in, which excludes a thin frame.
+/// Return the colour of an image's border, if it has a border. The colour must fill most of the edge, occur on at least one of
+/// each two opposite sides, which excludes bars, and continue further inside, which excludes a thin frame.
 fn border(image: &Image) -> Option<[u8; 3]> {
     let edge = ring(image, 0);
     let pixels = edge.concat();
@@ -109,7 +109,7 @@ fn border(image: &Image) -> Option<[u8; 3]> {
     (is_border && (side <= 4 * inside || goes_on())).then_some(color)
 }
 
-/// The pixels at `depth` from an image's edge on each side: above, below, left and right.
+/// Return the pixels at `depth` from an image's edge on each side: above, below, left and right.
 fn ring(image: &Image, depth: usize) -> [Vec<[u8; 3]>; 4] {
     let (w, h) = (image.width as usize, image.height as usize);
     let at = |x: usize, y: usize| {
@@ -126,13 +126,13 @@ fn ring(image: &Image, depth: usize) -> [Vec<[u8; 3]>; 4] {
     ]
 }
 
-/// Fraction of `pixels` with a colour.
+/// Return the fraction of `pixels` with a colour.
 fn share(pixels: &[[u8; 3]], color: [u8; 3]) -> f64 {
     let alike = pixels.iter().filter(|p| is_like(**p, color)).count();
     alike as f64 / pixels.len().max(1) as f64
 }
 
-/// The median of each channel.
+/// Return the median of each channel.
 fn median(colors: &[[u8; 3]]) -> [u8; 3] {
     [0, 1, 2].map(|channel| {
         let mut values: Vec<u8> = colors.iter().map(|c| c[channel]).collect();
@@ -153,7 +153,7 @@ mod tests {
         of_looks(&images.iter().map(BorderStatistics::of).collect::<Vec<_>>())
     }
 
-    /// An image with a colour for each pixel.
+    /// Return an image with a colour for each pixel.
     fn image(color: impl Fn(u32, u32) -> [u8; 4]) -> Image {
         let (width, height) = (20, 16);
         let all = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    /// A JPEG-noisy image of an object in front of `behind` that reaches the lower border.
+    /// Return an image with JPEG-like noise of an object in front of the colour `behind`; the object reaches the lower border.
     fn object(behind: [u8; 3]) -> Image {
         image(|x, y| {
             let is_object = (7..13).contains(&x) && y > 4;
@@ -180,7 +180,7 @@ mod tests {
         })
     }
 
-    /// An image filled by the scene.
+    /// Return an image that the scene fills.
     fn filled(seed: u32) -> Image {
         image(|x, y| {
             let v = (x * 11 + y * 17 + seed * 29) as u8;
@@ -259,7 +259,7 @@ mod tests {
         let clear = image(|x, _| [255, 255, 255, if x < 3 { 0 } else { 255 }]);
         let images = [object([255; 3]), clear];
         assert_eq!(of_images(&images), Some(Surroundings::Transparent));
-        // A single transparent pixel from a careless export does not count.
+        // A single transparent pixel, as from an imprecise export, does not count.
         let careless = |x: u32, y: u32| [255, 255, 255, if x + y == 0 { 0 } else { 254 }];
         let images = [object([255; 3]), image(careless)];
         assert_eq!(

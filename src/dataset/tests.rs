@@ -1,4 +1,4 @@
-//! Datasets of the supported formats in temporary folders, correct and with every kind of fault.
+//! Tests of the supported formats: correct datasets in temporary folders, and datasets with every kind of fault.
 
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ impl Scene {
         Dataset::open(self.folder.path())
     }
 
-    /// Opens with `keys` set in the file, or in frame `frame`.
+    /// Open the dataset with `keys` set in the file, or in frame `frame`.
     pub fn open_with(
         &mut self,
         frame: Option<usize>,
@@ -438,7 +438,7 @@ fn images_that_are_not_read_are_one_fault() {
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].contains("2 other images are HEIC"), "{faults:?}");
-    // Converted images beside them are used.
+    // Converted images beside the HEIC files are used.
     for i in 0..3 {
         gradient(8, 6)
             .save_png(&scene.path(&format!("images/{i:04}.png")))
@@ -469,7 +469,7 @@ fn masks_are_told_once() {
         scene.json["frames"][i]["mask_path"] = json!(null);
     }
     assert!(scene.open().unwrap().warnings.is_empty());
-    // Instant-NGP's masks lie beside the images.
+    // Instant-NGP's masks are beside the images.
     for i in 1..3 {
         let mask = format!("images/dynamic_mask_{i:04}.png");
         gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
@@ -514,7 +514,7 @@ mod hostile_input {
         }
     }
 
-    /// A byte to replace one with, or a token to insert.
+    /// Return a strategy for a byte that replaces another, or a token to insert.
     fn edit() -> impl Strategy<Value = Vec<u8>> {
         let tokens = [
             "NaN", "-1e999", "1e300", "null", "[[", "]]", "{}", "\\n", "\\u0000", "-", "00",

@@ -1,4 +1,4 @@
-//! One `transforms.json`, as Instant-NGP and nerfstudio write it.
+//! The format of Instant-NGP and nerfstudio: one `transforms.json`.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::json::{Document, Fields};
 use super::{Dataset, Format, Notes, Split, blender, frames};
 use crate::json_text::kind;
 
-/// Reads the dataset that `file` describes; image paths are relative to its folder `root`.
+/// Read the dataset that `file` describes; image paths are relative to its folder `root`.
 pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(file)?;
     let fields = document.fields();
@@ -81,7 +81,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
     Ok(dataset)
 }
 
-/// The frame names in nerfstudio's `{split}_filenames`, if the file has it.
+/// Return the frame names in nerfstudio's `{split}_filenames`, if the file has that key.
 fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, DatasetError> {
     let key = format!("{split}_filenames");
     let Some(value) = fields.get(&key) else {

@@ -14,7 +14,7 @@ use extraction::{max_overlaps, occupied, overlapping_cells, voxel};
 use crate::aabb::Aabb;
 use crate::compositing::{activation_defines, output_defines};
 use crate::config::{Distillation, ResolvedConfig};
-use crate::field::{Field, FieldBuffers, FieldParameters, ROWS};
+use crate::field::{Field, FieldBuffers, FieldParameters, SAMPLE_ALIGNMENT};
 use crate::gpu::{
     Allocator, Buffer, Defines, DeviceProfile, Gpu, GpuError, Groups, Planner, Stage,
 };
@@ -180,7 +180,7 @@ impl Distiller {
         let cascades = SceneBox::of(config).cascades();
         let networks = u64::from(grid.n_networks);
         let pieces = max_overlaps(&grid, occupancy.resolution, cascades);
-        let rows = u64::from(n_points).next_multiple_of(ROWS);
+        let rows = u64::from(n_points).next_multiple_of(SAMPLE_ALIGNMENT);
         let nothing = SavedActivations::Nothing;
         Ok(Some(Self {
             n_points,

@@ -4,13 +4,13 @@ use crate::config::{FrequencyConfig, resolved};
 use crate::gpu::{Binding, Buffer, Defines, GpuError, Stage};
 use crate::network::{Batch, CellGrid, Rows};
 
-/// Values per 3-vector: 6 per frequency, and the vector itself if `include_input`.
+/// Number of encoded values per 3-vector: 6 per frequency, and 3 for the vector itself if `include_input`.
 #[must_use]
 pub fn n_outputs(n_frequencies: u32, include_input: bool) -> u32 {
     6 * n_frequencies + if include_input { 3 } else { 0 }
 }
 
-/// `n` frequencies from 1 to 2^`max_log2`, evenly spaced in the exponent.
+/// Return `n` frequencies from 1 to 2^`max_log2`, evenly spaced in the exponent.
 fn frequencies(n: u32, max_log2: f64) -> Vec<f32> {
     let spacing = max_log2 / f64::from(n.max(2) - 1);
     (0..n)
@@ -18,7 +18,7 @@ fn frequencies(n: u32, max_log2: f64) -> Vec<f32> {
         .collect()
 }
 
-/// The shader and its values, for powers of two.
+/// Return the shader file and its template values, for frequencies that are powers of two.
 #[must_use]
 pub fn shader(n_frequencies: u32, include_input: bool) -> (&'static str, Defines) {
     let powers = frequencies(n_frequencies, f64::from(n_frequencies.max(1) - 1));
@@ -34,19 +34,19 @@ fn defines(frequencies: &[f32], include_input: bool) -> Defines {
         .set("encoded", n_outputs(n, include_input))
 }
 
-/// The encoding of positions, without parameters to train.
+/// The frequency encoding of positions, which has no trained parameters.
 #[derive(Debug, Clone)]
 pub struct Frequency {
     frequencies: Vec<f32>,
     include_input: bool,
     scale: f32,
     offset: [f32; 3],
-    /// The grid in whose cells positions are encoded from -1 to 1.
+    /// If given, positions are encoded relative to their cell of this grid, from -1 to 1.
     cells: Option<CellGrid>,
 }
 
 impl Frequency {
-    /// Of a resolved configuration, for world coordinates or for those within the cells of a grid.
+    /// Create the encoding of a resolved configuration, for world coordinates or for coordinates within the cells of a grid.
     #[must_use]
     pub fn new(config: &FrequencyConfig, cells: Option<&CellGrid>) -> Self {
         let n = config.n_frequencies;
@@ -60,7 +60,7 @@ impl Frequency {
         }
     }
 
-    /// Encoded values per position.
+    /// Number of encoded values per position.
     #[must_use]
     pub fn n_outputs(&self) -> u32 {
         n_outputs(
@@ -93,7 +93,7 @@ impl Frequency {
         Ok(())
     }
 
-    /// Add: features of the positions in `samples`.
+    /// Add: encode the positions in `samples` into `features`.
     pub fn forward(
         &self,
         stage: &mut Stage,
@@ -105,7 +105,7 @@ impl Frequency {
         self.run(stage, batch, "forward", features.stride, &bindings)
     }
 
-    /// Add: `d_position = dL/dx`, x in the box.
+    /// Add: `d_position = dL/dx`, for positions x in the box.
     pub fn d_position(
         &self,
         stage: &mut Stage,

@@ -1,7 +1,7 @@
 //! Multiresolution hash grid: `shaders/encoding/hash_grid.wgsl` (Müller et al. 2022, section 3).
 //!
-//! The table's levels lie one after the other, in chunks of whole levels that fit the device's binding limit. Gradients
-//! are i32 fixed point with a power-of-two scale per level that follows the largest sum of the step before.
+//! The levels of the table are stored in sequence, in chunks of whole levels that fit the device's binding limit. Gradients are
+//! i32 fixed point with a power-of-two scale per level, which adapts to the largest sum of the previous step.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -9,16 +9,16 @@ use crate::config::{HashGridConfig, resolved};
 use crate::gpu::{Allocator, Binding, Buffer, Defines, GpuError, Stage, WithAdvice};
 use crate::network::{Batch, Rows};
 
-/// One resolution of the grid.
+/// A level of the grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Level {
     /// Grid units per side of the box.
     pub scale: f32,
     /// Corners per axis.
     pub resolution: u32,
-    /// Rows in the table.
+    /// Number of rows in the table.
     pub rows: u32,
-    /// Whether a corner's row is its index, rather than its hash.
+    /// Whether a corner's row is its index instead of its hash.
     pub dense: bool,
 }
 
@@ -38,21 +38,21 @@ pub struct GpuLevel {
     pub pad: [u32; 3],
 }
 
-/// How tables take less memory.
+/// Advice for tables that are too large.
 const SMALLER: &str = "lower `log2_hashmap_size` with --set";
 
 /// Consecutive levels that share a buffer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chunk {
-    /// First level.
+    /// Index of the first level.
     pub first_level: usize,
-    /// The levels' first rows within the chunk.
+    /// First row of each level within the chunk.
     pub first_rows: Vec<u32>,
-    /// Rows in all.
+    /// Number of rows.
     pub rows: u32,
 }
 
-/// The shape of a hash grid, and its kernels.
+/// A hash grid: its levels, the chunks they are stored in, and its kernels.
 #[derive(Debug, Clone)]
 pub struct HashGrid {
     levels: Vec<Level>,
@@ -61,7 +61,7 @@ pub struct HashGrid {
     grid_offset: f64,
 }
 
-/// Levels of a grid. With `grid_offset` 0.5 level l has scale `base b^l - 1`, as in tiny-cuda-nn; with 0 it has
+/// Compute the levels of a grid. With `grid_offset` 0.5 level l has scale `base b^l - 1`, as in tiny-cuda-nn; with 0 it has
 /// `floor(base b^l)` cells.
 #[must_use]
 pub fn levels(config: &HashGridConfig) -> Vec<Level> {
@@ -95,7 +95,7 @@ pub fn levels(config: &HashGridConfig) -> Vec<Level> {
 }
 
 impl HashGrid {
-    /// No levels at all: the tables of an encoding without parameters.
+    /// Create a grid without levels: the tables of an encoding without parameters.
     #[must_use]
     pub const fn empty() -> Self {
         Self {
@@ -106,13 +106,13 @@ impl HashGrid {
         }
     }
 
-    /// Plan the grid for a device that binds `max_binding_bytes`.
+    /// Create the grid for a device that binds at most `max_binding_bytes`.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when a single level does not fit.
+    /// [`GpuError::TooLarge`] if a single level does not fit.
     pub fn new(config: &HashGridConfig, max_binding_bytes: u64) -> Result<Self, GpuError> {
         let levels = levels(config);
-        // The moments are the widest role: two values a feature.
+        // The moments are the largest buffers: two values per feature.
         let row_bytes = u64::from(config.n_features_per_level) * 8;
         let limit = max_binding_bytes / row_bytes;
         let mut chunks: Vec<Chunk> = Vec::new();
@@ -157,25 +157,25 @@ impl HashGrid {
         &self.chunks
     }
 
-    /// Features per level.
+    /// Number of features per level.
     #[must_use]
     pub fn n_features(&self) -> u32 {
         self.n_features
     }
 
-    /// Encoded values per position.
+    /// Number of encoded values per position.
     #[must_use]
     pub fn n_outputs(&self) -> u32 {
         u32::try_from(self.levels.len()).unwrap_or(0) * self.n_features
     }
 
-    /// Rows of all levels.
+    /// Number of rows of all levels.
     #[must_use]
     pub fn total_rows(&self) -> u64 {
         self.levels.iter().map(|l| u64::from(l.rows)).sum()
     }
 
-    /// Zeroed buffers, one a chunk, of `bytes_per_feature` bytes for each feature of each row.
+    /// Allocate zeroed buffers, one per chunk, of `bytes_per_feature` bytes for each feature of each row.
     pub fn allocate(
         &self,
         allocator: &dyn Allocator,
@@ -194,7 +194,7 @@ impl HashGrid {
             .collect()
     }
 
-    /// What the shaders of a chunk need to know.
+    /// Template values of the shaders for a chunk.
     #[must_use]
     pub fn defines(&self, chunk: &Chunk) -> Defines {
         let lanes = self.n_features.min(4);
@@ -242,8 +242,8 @@ impl HashGrid {
             .collect()
     }
 
-    /// Add: run `pass` over `count` samples for every chunk; `bindings` are those of a chunk. With `per_level` each level
-    /// has its own layer of workgroups, else a thread walks all of them.
+    /// Add: run `pass` over the samples of `batch` for every chunk; `bindings` maps a chunk's index to its bindings. With
+    /// `per_level`, each level is a layer of workgroups in z; otherwise each thread loops over all levels.
     fn run<'a>(
         &self,
         stage: &mut Stage,
@@ -271,7 +271,7 @@ impl HashGrid {
         Ok(())
     }
 
-    /// Add: features of the positions in `samples`.
+    /// Add: encode the positions in `samples` into `features`.
     pub fn forward(
         &self,
         stage: &mut Stage,

@@ -15,20 +15,21 @@ use crate::step_state::StepState;
 /// An encoding of positions.
 #[derive(Debug, Clone)]
 pub enum PositionEncoder {
-    /// Features from tables that are trained.
+    /// Features from trained tables.
     HashGrid(HashGrid),
     /// Sines and cosines.
     Frequency(Frequency),
 }
 
-/// The tables of an encoding that has none.
+/// The tables of an encoding without parameters: a grid without levels.
 static NO_TABLES: HashGrid = HashGrid::empty();
 
 impl PositionEncoder {
-    /// Plan an encoding for a device of `profile`, of positions within `cells` if given and if it is one of frequencies.
+    /// Create an encoding for a device with `profile`. If `cells` is given, a frequency encoding encodes positions within these
+    /// cells.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when a level of a hash grid does not fit a binding.
+    /// [`GpuError::TooLarge`] if a level of a hash grid does not fit a binding.
     pub fn new(
         profile: &DeviceProfile,
         config: &PositionEncoding,
@@ -42,7 +43,7 @@ impl PositionEncoder {
         })
     }
 
-    /// Encoded values per position.
+    /// Number of encoded values per position.
     #[must_use]
     pub fn n_outputs(&self) -> u32 {
         match self {
@@ -51,7 +52,7 @@ impl PositionEncoder {
         }
     }
 
-    /// The tables to train, which may be none.
+    /// The trained tables, a grid without levels if there are none.
     #[must_use]
     pub fn tables(&self) -> &HashGrid {
         match self {
@@ -60,7 +61,7 @@ impl PositionEncoder {
         }
     }
 
-    /// Add: features of the positions in `samples`.
+    /// Add: encode the positions in `samples` into `features`.
     pub fn forward(
         &self,
         stage: &mut Stage,
@@ -75,7 +76,7 @@ impl PositionEncoder {
         }
     }
 
-    /// Add: `d_position = dL/dx`, x in the box.
+    /// Add: `d_position = dL/dx`, for positions x in the box.
     pub fn d_position(
         &self,
         stage: &mut Stage,
@@ -96,7 +97,7 @@ impl PositionEncoder {
     }
 }
 
-/// The shader file of a direction encoding and the values it is specialised with, where there is one.
+/// Return the shader file of a direction encoding and its template values, if there is an encoding.
 fn direction_shader(encoding: &DirectionEncoding) -> Option<(&'static str, Defines)> {
     match *encoding {
         DirectionEncoding::None => None,
@@ -110,7 +111,7 @@ fn direction_shader(encoding: &DirectionEncoding) -> Option<(&'static str, Defin
     }
 }
 
-/// Number of values that `encoding` makes of a position.
+/// Number of encoded values per position.
 #[must_use]
 pub fn n_position_values(encoding: &PositionEncoding) -> u32 {
     match encoding {
@@ -119,7 +120,7 @@ pub fn n_position_values(encoding: &PositionEncoding) -> u32 {
     }
 }
 
-/// Number of values that `encoding` makes of a direction.
+/// Number of encoded values per direction.
 #[must_use]
 pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
     match *encoding {
@@ -132,7 +133,7 @@ pub fn n_direction_values(encoding: &DirectionEncoding) -> u32 {
     }
 }
 
-/// Add: encode the view direction of each kept sample into the columns of `output` from its offset on.
+/// Add: encode the view direction of each kept sample into the columns of `output`, from its offset on.
 pub fn encode_directions(
     stage: &mut Stage,
     counts: &Counts,

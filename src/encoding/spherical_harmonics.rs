@@ -2,13 +2,13 @@
 
 use crate::gpu::Defines;
 
-/// Values for `degree` bands: its square.
+/// Number of encoded values for `degree` bands: `degree` squared.
 #[must_use]
 pub fn n_outputs(degree: u32) -> u32 {
     degree * degree
 }
 
-/// The shader and its values.
+/// Return the shader file and its template values.
 #[must_use]
 pub fn shader(degree: u32) -> (&'static str, Defines) {
     (

@@ -1,27 +1,25 @@
-//! Parameters to evaluate a field with, and buffers for what it computes.
+//! Parameters of a field, and buffers for its evaluation.
 
-use super::{Field, RAW_DENSITY_STRIDE, ROWS};
+use super::{Field, RAW_DENSITY_STRIDE, SAMPLE_ALIGNMENT};
 use crate::compositing::RawOutputs;
 use crate::gpu::{Allocator, Buffer, Counts, DeviceProfile, GpuError, Planner};
 use crate::network::{Activations, Batch, Bins, Network, SavedActivations, Weights};
 use crate::step_state::StepState;
 
-/// Parameters to evaluate a field with: the trained ones, or their moving averages.
+/// Parameters of a field: the trained ones, or their moving averages.
 #[derive(Debug, Clone)]
 pub struct FieldParameters {
     /// Hash table, chunk by chunk.
     pub tables: Vec<Buffer>,
     /// Network weights.
     pub weights: Weights,
-    /// Which network each cell of a grid has, in the order (z, y, x).
+    /// Cell map: the network of each cell of a grid, in the order (z, y, x).
     pub cells: Option<Buffer>,
 }
 
 impl FieldParameters {
-    /// Zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::export_ema`] fills them.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate zeroed parameters of `fields`, which share one slab of network weights; [`crate::train::Trainer::export_ema`]
+    /// fills them.
     pub fn of_passes(allocator: &dyn Allocator, fields: &[Field]) -> Result<Vec<Self>, GpuError> {
         let weights: u64 = fields.iter().map(|f| u64::from(f.slab_len()) * 4).sum();
         let weights = Weights {
@@ -33,33 +31,30 @@ impl FieldParameters {
             Ok(Self {
                 tables: tables.allocate(allocator, "exported hash table", 4)?,
                 weights: weights.clone(),
-                cells: field.map_of_cells(allocator)?,
+                cells: field.full_cell_map(allocator)?,
             })
         };
         fields.iter().map(parameters).collect()
     }
 
-    /// Zeroed parameters of one field.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate zeroed parameters of one field.
     pub fn new(allocator: &dyn Allocator, field: &Field) -> Result<Self, GpuError> {
         Ok(Self::of_passes(allocator, std::slice::from_ref(field))?.remove(0))
     }
 }
 
-/// Buffers for evaluating a field at samples: first the density of all that were marched, then everything of those kept.
+/// Buffers for evaluating a field: first the density of all marched samples, then density and colour of the kept samples.
 #[derive(Debug, Clone)]
 pub struct FieldBuffers {
     /// Encoded positions of marched samples.
     pub features: Buffer,
-    /// Raw density of marched samples, four f32 apart.
+    /// Raw density of marched samples, with stride 4 f32.
     pub raw_density: Buffer,
     /// Encoded positions of kept samples.
     pub kept_features: Buffer,
     /// Input of the colour network: density outputs, then the encoded direction.
     pub color_input: Buffer,
-    /// Raw colour of kept samples, four f32 apart; of no use without a colour network.
+    /// Raw colour of kept samples, with stride 4 f32; unused without a colour network.
     pub(super) raw_color: Buffer,
     pub(super) d_raw_color: Buffer,
     pub(super) d_raw_density: Buffer,
@@ -73,7 +68,7 @@ pub struct FieldBuffers {
     pub(super) kept_bins: Option<KeptBins>,
 }
 
-/// How kept samples are sorted by cell, and what the networks make of them in the order the samples came in.
+/// The kept samples sorted by cell, and the networks' outputs and their gradients in sample order.
 #[derive(Debug, Clone)]
 pub(super) struct KeptBins {
     pub(super) bins: Bins,
@@ -84,7 +79,7 @@ pub(super) struct KeptBins {
 }
 
 impl FieldBuffers {
-    /// Which rows the networks are evaluated for at the kept samples.
+    /// The batch of kept samples.
     pub(super) fn kept_batch<'a>(&'a self, counts: &'a Counts) -> Batch<'a> {
         match &self.kept_bins {
             Some(kept) => kept.bins.batch(),
@@ -92,14 +87,14 @@ impl FieldBuffers {
         }
     }
 
-    /// 1 for networks of a grid that had kept samples since this was cleared.
+    /// 1 for networks of a grid that have had kept samples since this buffer was cleared.
     #[must_use]
     pub fn updated(&self) -> Option<&Buffer> {
         self.kept_bins.as_ref().map(|kept| &kept.bins.updated)
     }
 }
 
-/// Raw outputs in the order in which samples came in.
+/// Raw outputs in sample order.
 fn unsorted_outputs(density: &Buffer, color: &Buffer) -> RawOutputs {
     RawOutputs {
         density: density.clone(),
@@ -110,7 +105,8 @@ fn unsorted_outputs(density: &Buffer, color: &Buffer) -> RawOutputs {
     }
 }
 
-/// What the colour network saves when a field does: input gradients are only ever asked of the density.
+/// What the colour network saves if the field saves `saved`: input gradients without weight gradients are only computed for
+/// density.
 fn color_saves(saved: SavedActivations) -> SavedActivations {
     match saved {
         SavedActivations::Gradients => SavedActivations::Gradients,
@@ -119,7 +115,7 @@ fn color_saves(saved: SavedActivations) -> SavedActivations {
 }
 
 impl Field {
-    /// Whether the buffers for that many samples are within what a device of `profile` binds.
+    /// Whether a device with `profile` can bind the buffers for that many samples.
     #[must_use]
     pub fn fits(
         &self,
@@ -132,11 +128,8 @@ impl Field {
         self.buffers(&planner, "", marched, kept, saved).is_ok()
     }
 
-    /// Allocate for `marched` and `kept` samples, of which `saved` is left for a backward pass; the buffers' labels start with
-    /// `label`.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate buffers for `marched` and `kept` samples. A forward pass saves `saved` for the backward pass. The buffers'
+    /// labels start with `label`.
     pub fn buffers(
         &self,
         allocator: &dyn Allocator,
@@ -146,7 +139,12 @@ impl Field {
         saved: SavedActivations,
     ) -> Result<FieldBuffers, GpuError> {
         let rows = |name: &str, n: u64, stride: u32| {
-            allocator.array(label, name, n.next_multiple_of(ROWS), u64::from(stride) * 4)
+            allocator.array(
+                label,
+                name,
+                n.next_multiple_of(SAMPLE_ALIGNMENT),
+                u64::from(stride) * 4,
+            )
         };
         let bins = |samples: u64, with_rays: bool| {
             let cells = self.cells.as_ref().filter(|_| samples > 0);
@@ -157,7 +155,7 @@ impl Field {
         let (is_grid, has_color) = (self.cells.is_some(), self.color.is_some());
         let (marched_bins, kept_bins) = (bins(marched, false)?, bins(kept, true)?);
         let unsorted = kept;
-        // Threads without a sample write to a row of their own.
+        // Threads without a sample write to a padding row.
         let spare = |n: u64| n + u64::from(n > 0 && is_grid);
         let (marched, kept) = (spare(marched), spare(kept));
         let if_any = |condition: bool, n: u64| if condition { n } else { 0 };
@@ -215,7 +213,7 @@ impl Field {
         })
     }
 
-    /// Where the raw outputs at kept samples lie.
+    /// The raw outputs at the kept samples.
     #[must_use]
     pub fn raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
         match &buffers.kept_bins {
@@ -236,7 +234,7 @@ impl Field {
         }
     }
 
-    /// Where [`Self::backward`] wants the gradients of the raw outputs.
+    /// The gradients of the raw outputs, which [`Self::backward`] reads.
     #[must_use]
     pub fn d_raw_outputs(&self, buffers: &FieldBuffers) -> RawOutputs {
         match &buffers.kept_bins {

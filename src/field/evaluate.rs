@@ -1,4 +1,4 @@
-//! Evaluating a field, forward and backward.
+//! Evaluation of a field, forward and backward.
 
 use super::buffers::{FieldBuffers, FieldParameters};
 use super::{Field, RAW_DENSITY_STRIDE};
@@ -11,7 +11,7 @@ use crate::step_state::StepState;
 /// The samples that a field is evaluated at.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldInputs<'a> {
-    /// Counts on the device, of which [`StepState::KEPT`] says how many samples there are.
+    /// Counts on the device, of which [`StepState::KEPT`] is the number of samples.
     pub counts: &'a Counts,
     /// Positions in the box.
     pub positions: &'a Buffer,
@@ -22,30 +22,27 @@ pub struct FieldInputs<'a> {
 }
 
 impl<'a> FieldInputs<'a> {
-    /// In the order in which they came in.
+    /// The batch of samples, in sample order.
     fn batch(&self) -> Batch<'a> {
         Batch::of(self.counts, StepState::KEPT)
     }
 }
 
-/// What a field's backward pass adds gradients to.
+/// The buffers that a field's backward pass adds gradients to.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldGradients<'a> {
-    /// dL/dW, laid out as the weights.
+    /// dL/dW, in the layout of the weights.
     pub weights: &'a Buffer,
-    /// Whether the gradients of a grid's networks replace what is there instead.
+    /// Whether the gradients of a grid's networks overwrite `weights` instead.
     pub overwrite: bool,
     /// Gradients of the hash table, chunk by chunk, in fixed point.
     pub tables: &'a [Buffer],
-    /// Their scale, level by level.
+    /// Fixed-point scale of each level's gradients.
     pub scales: &'a Buffer,
 }
 
 impl Field {
     /// Add: encode the positions in `samples` and compute their raw density, for all marched samples.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
     pub fn density(
         &self,
         encode: &mut Stage,
@@ -80,10 +77,7 @@ impl Field {
         Ok(())
     }
 
-    /// Add: features of the kept samples where they do not come with them from marched ones.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: encode the positions of the kept samples, for which features of marched samples are not reused.
     pub fn encode_kept(
         &self,
         stage: &mut Stage,
@@ -103,10 +97,7 @@ impl Field {
             .forward(stage, batch, &parameters.tables, positions, features)
     }
 
-    /// Add: raw density of the kept samples from their features, and raw colour if `with_color`.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: compute the raw density of the kept samples from their features, and their raw colour if `with_color`.
     pub fn forward(
         &self,
         stage: &mut Stage,
@@ -135,7 +126,7 @@ impl Field {
         Ok(())
     }
 
-    /// Add: raw colour of the kept samples from the outputs of the density network, where a network of its own makes it.
+    /// Add: compute the raw colour of the kept samples from the outputs of the density network, if there is a colour network.
     fn color(
         &self,
         stage: &mut Stage,
@@ -168,10 +159,7 @@ impl Field {
         color.forward(stage, batch, &parameters.weights, input, raw, activations)
     }
 
-    /// Add: gradients of all parameters from those of the raw outputs, which lie where [`Self::d_raw_outputs`] says.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
+    /// Add: compute the gradients of all parameters from those of the raw outputs in [`Self::d_raw_outputs`].
     pub fn backward(
         &self,
         network: &mut Stage,
@@ -233,11 +221,8 @@ impl Field {
         tables.backward(encode, batch, positions, d_features, scales, into)
     }
 
-    /// Add: the gradient of the raw density with respect to position in the box, at the kept samples, after a forward
+    /// Add: compute the gradient of the raw density with respect to position in the box, at the kept samples, after a forward
     /// pass that saved activations.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
     pub fn density_gradient(
         &self,
         stage: &mut Stage,
@@ -249,7 +234,7 @@ impl Field {
         let batch = buffers.kept_batch(samples.counts);
         let (mut positions, mut into) = (samples.positions, d_position);
         if let Some(kept) = &buffers.kept_bins {
-            // Raw colours have been scattered back by now: their buffer is free.
+            // Raw colours have been scattered back already, so their buffer is free.
             (positions, into) = (&kept.bins.samples, &buffers.raw_color);
         }
         let stride = self.color_stride();

@@ -1,6 +1,7 @@
-//! A radiance field: a position encoding that feeds a density network, whose outputs and an encoded view direction feed a
-//! colour network. There is one of each, or one for every cell of a grid; samples are then sorted by cell on the way in, and
-//! outputs brought back on the way out. A field knows nothing of rays, images or backgrounds.
+//! A radiance field: a position encoding feeds a density network, whose outputs and the encoded view direction feed a colour
+//! network. There is one network of each kind, or one per cell of a grid; in a grid, samples are sorted by cell before the
+//! evaluation, and outputs scattered back to sample order after it. A field is independent of ray generation, images and
+//! backgrounds.
 
 mod buffers;
 mod evaluate;
@@ -12,25 +13,26 @@ use crate::network::{CellGrid, Fused, GridTooLarge, LayerMatrix, Layout, Network
 pub use buffers::{FieldBuffers, FieldParameters};
 pub use evaluate::{FieldGradients, FieldInputs};
 
-/// The shape of a field.
+/// A field: its configuration, encoding and network layouts, without parameters.
 #[derive(Debug, Clone)]
 pub struct Field {
-    /// The configuration it was made of.
+    /// The field's configuration.
     pub config: FieldConfig,
-    /// Cells that have networks of their own.
+    /// The grid, if its cells have their own networks.
     pub cells: Option<CellGrid>,
     /// Position encoding.
     pub position: PositionEncoder,
-    /// Encoded position to raw density and features.
+    /// Density network: from the encoded position to raw density and features.
     pub density: Network,
-    /// Those and the encoded direction to raw colour; where there is none, the density network has raw colour as features.
+    /// Colour network: from the density network's outputs and the encoded direction to raw colour. If there is none, the
+    /// features of the density network are the raw colour.
     pub color: Option<Network>,
 }
 
-/// f32 from one raw density to the next.
+/// Stride of the raw densities of marched samples, in f32.
 pub const RAW_DENSITY_STRIDE: u32 = 4;
 
-/// Where the weights of the networks of `config` lie, or of a cell's, from f32 `base` of their slab on.
+/// Return the layouts of the density and the colour network of `config`, or of a cell, from f32 `base` of their slab on.
 fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
     let layout = |n_in: u32, network: &crate::config::NetworkConfig, n_out: u32, base: u32| {
         let mut dims = vec![n_in];
@@ -44,32 +46,32 @@ fn layouts(config: &FieldConfig, base: u32) -> (Layout, Option<Layout>) {
     let n = config.n_density_outputs;
     let n_inputs = encoding::n_position_values(&config.position_encoding);
     let mut density = layout(n_inputs, &config.density_network, n, base);
-    density.first_apart = config.density_apart();
+    density.separates_first_output = config.density_apart();
     let base = base + density.slab_len();
-    let n_color_inputs = if density.first_apart { n - 1 } else { n }
-        + encoding::n_direction_values(&config.direction_encoding);
+    let n_color_inputs = if density.separates_first_output {
+        n - 1
+    } else {
+        n
+    } + encoding::n_direction_values(&config.direction_encoding);
     let color = config.color_network.as_ref();
     let color = color.map(|network| layout(n_color_inputs, network, 3, base));
     (density, color)
 }
 
-/// Samples come in whole chunks of so many, so that kernels need not stop at the last one.
-pub(crate) const ROWS: u64 = 512;
+/// Buffers hold a multiple of this number of samples, so that kernels need not stop at the last sample.
+pub(crate) const SAMPLE_ALIGNMENT: u64 = 512;
 
 impl Field {
-    /// Plan a field for a device of `profile`.
+    /// Create a field for a device with `profile`.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when a level of the hash grid, or the weights of a grid of networks, do not fit a binding.
+    /// [`GpuError::TooLarge`] if a level of the hash grid, or the weights of a grid of networks, do not fit a binding.
     pub fn new(profile: &DeviceProfile, config: &FieldConfig) -> Result<Self, GpuError> {
-        Self::behind(profile, config, 0)
+        Self::at_offset(profile, config, 0)
     }
 
-    /// Plan a field whose network weights start at f32 `base` of their slab.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn behind(
+    /// Create a field whose network weights start at f32 `base` of their slab.
+    pub fn at_offset(
         profile: &DeviceProfile,
         config: &FieldConfig,
         base: u32,
@@ -84,8 +86,8 @@ impl Field {
             let of_color = color.as_ref().map_or(0, Layout::slab_len);
             let stride = density.slab_len() + of_color;
             for layout in std::iter::once(&mut density).chain(&mut color) {
-                layout.copies = cells.n_networks;
-                layout.copy_stride = stride;
+                layout.n_networks = cells.n_networks;
+                layout.network_stride = stride;
             }
             let limit = profile.max_binding_bytes;
             let bytes = |networks: u32| u64::from(networks) * u64::from(stride) * 4;
@@ -129,17 +131,14 @@ impl Field {
         })
     }
 
-    /// f32 of the networks of `config`, or of those of one cell, in their slab.
+    /// Size of the networks of `config`, or of those of one cell, in f32.
     #[must_use]
     pub fn len_of_networks(config: &FieldConfig) -> u32 {
         let (density, color) = layouts(config, 0);
         density.slab_len() + color.as_ref().map_or(0, Layout::slab_len)
     }
 
-    /// All fields of a method, whose network weights share one slab.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
+    /// Create all fields of a method, whose network weights share one slab.
     pub fn of_passes(
         profile: &DeviceProfile,
         config: &ResolvedConfig,
@@ -147,14 +146,14 @@ impl Field {
         let mut base = 0;
         let mut fields = Vec::new();
         for pass in &config.passes {
-            let field = Self::behind(profile, &pass.field, base)?;
+            let field = Self::at_offset(profile, &pass.field, base)?;
             base += field.slab_len();
             fields.push(field);
         }
         Ok(fields)
     }
 
-    /// The networks, in the order of their weights in the slab, under the names they go by.
+    /// The networks and their names, in the order of their weights in the slab.
     pub fn networks(&self) -> impl Iterator<Item = (&'static str, &Network)> {
         let color = self
             .color
@@ -163,28 +162,28 @@ impl Field {
         std::iter::once(("density_network", &self.density)).chain(color)
     }
 
-    /// The tables that the position encoding trains, which may be none.
+    /// The trained tables of the position encoding, a grid without levels if it has none.
     #[must_use]
     pub fn tables(&self) -> &HashGrid {
         self.position.tables()
     }
 
-    /// f32 of all network weights in their slab.
+    /// Size of all network weights in f32.
     #[must_use]
     pub fn slab_len(&self) -> u32 {
-        let of_network = |n: &Network| n.layout().slab_len() * n.layout().copies;
+        let of_network = |n: &Network| n.layout().slab_len() * n.layout().n_networks;
         self.networks().map(|(_, n)| of_network(n)).sum()
     }
 
-    /// First f32 in the slab, f32 of a cell's networks, and f32 from one cell's to the next's, where there is a grid.
+    /// For a grid: offset of the first f32 in the slab, f32 per cell, and stride between cells in f32.
     #[must_use]
     pub fn cell_range(&self) -> Option<[u32; 3]> {
         let layout = self.density.layout();
-        let stride = layout.copy_stride;
+        let stride = layout.network_stride;
         self.cells.as_ref().map(|_| [layout.base, stride, stride])
     }
 
-    /// The layers of a cell's networks.
+    /// The weight matrices of a cell's networks.
     #[must_use]
     pub fn matrices(&self) -> Vec<LayerMatrix> {
         let base = self.density.layout().base;
@@ -201,13 +200,13 @@ impl Field {
         self.networks().enumerate().flat_map(layers).collect()
     }
 
-    /// The map that gives every cell of a grid its network, in order.
-    pub fn map_of_cells(&self, allocator: &dyn Allocator) -> Result<Option<Buffer>, GpuError> {
+    /// Allocate the cell map in which every cell of the grid has a network, in order; `None` without a grid.
+    pub fn full_cell_map(&self, allocator: &dyn Allocator) -> Result<Option<Buffer>, GpuError> {
         let cells = self.cells.as_ref();
         cells.map(|cells| cells.full_map(allocator)).transpose()
     }
 
-    /// Samples that a workgroup evaluates, of a grid.
+    /// Number of samples that a workgroup evaluates, in a grid.
     fn tile(&self) -> u32 {
         match &self.density {
             Network::Fused(network) => network.tile(),
@@ -215,7 +214,7 @@ impl Field {
         }
     }
 
-    /// Multiply-adds of all networks for one sample.
+    /// Number of multiply-adds of all networks per sample.
     #[must_use]
     pub fn multiply_adds(&self) -> u64 {
         self.networks()
@@ -229,16 +228,16 @@ impl Field {
         self.density.layout().width(0)
     }
 
-    /// First column of what the colour network sees: raw density comes before it, or is part of it.
+    /// First column of the colour network's input: raw density precedes the input, or is part of it.
     fn color_offset(&self) -> u32 {
-        if self.density.layout().first_apart {
+        if self.density.layout().separates_first_output {
             4
         } else {
             0
         }
     }
 
-    /// Row stride of the density network's output, which goes on as the colour network's input.
+    /// Row stride of the density network's output, which is also that of the colour network's input.
     #[must_use]
     pub fn color_stride(&self) -> u32 {
         let density = self.density.layout();
@@ -248,13 +247,13 @@ impl Field {
         }
     }
 
-    /// Whether the kept samples of a field whose marched ones were evaluated before take their features from those.
+    /// Whether kept samples reuse the features of marched samples, if those were evaluated.
     #[must_use]
     pub fn reuses_features(&self) -> bool {
         self.cells.is_none()
     }
 
-    /// Add: rewrite the transposed weights after the weights changed; of a grid, if `updated` is given, where it says so.
+    /// Add: update the transposed copy of the weights; in a grid, only for the networks in `updated`, if given.
     pub fn transpose(
         &self,
         stage: &mut Stage,

@@ -1,18 +1,18 @@
-//! The adapters of a machine, and which of them is meant.
+//! The machine's adapters, and the choice of one.
 
 use std::fmt;
 
 use super::error::GpuError;
 
-/// The class that decides budgets: a software adapter, a GPU that shares memory with the CPU, one that does not.
+/// Class of an adapter, from which budgets follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AdapterClass {
     /// A software rasteriser such as Mesa's lavapipe.
     Software,
-    /// A GPU in the processor.
+    /// A GPU that shares memory with the CPU.
     Integrated,
-    /// A GPU with its own memory, or a virtual one.
+    /// A GPU with its own memory, or a virtual GPU.
     Discrete,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for AdapterClass {
 }
 
 impl AdapterClass {
-    /// Operations of one stage at most, so that a submission takes a fraction of a second.
+    /// Maximum number of operations per stage, so that a submission takes a fraction of a second.
     #[must_use]
     pub fn max_stage_operations(self) -> u64 {
         match self {
@@ -46,10 +46,10 @@ impl AdapterClass {
     }
 }
 
-/// Properties of a device that sizes of buffers and forms of kernels depend on.
+/// Properties of a device that buffer sizes and kernel variants depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceProfile {
-    /// The class that decides budgets.
+    /// Class of the adapter, from which budgets follow.
     pub class: AdapterClass,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
@@ -60,10 +60,10 @@ pub struct DeviceProfile {
 }
 
 impl DeviceProfile {
-    /// Bytes that a buffer of `bytes` bytes takes.
+    /// Return the size of a buffer for `bytes` bytes: a multiple of 16, at least 16.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] where the device cannot bind so many.
+    /// [`GpuError::TooLarge`] if the device cannot bind that many bytes.
     pub(super) fn size_of_buffer(&self, label: &str, bytes: u64) -> Result<u64, GpuError> {
         let bytes = bytes.max(16).next_multiple_of(16);
         let limit = self.max_binding_bytes;
@@ -79,12 +79,12 @@ impl DeviceProfile {
     }
 }
 
-/// One adapter, as `kiln devices` shows it.
+/// An adapter, as `kiln devices` lists it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct AdapterSummary {
-    /// Position in the list: what `--device N` takes.
+    /// Index in the list: the N of `--device N`.
     pub index: usize,
-    /// The driver's name for it: what `--device NAME` matches, case-insensitively and in part.
+    /// The adapter's name as the driver reports it. `--device NAME` matches any part of it, ignoring case.
     pub name: String,
     /// `vulkan`, `metal` or `dx12`.
     pub backend: String,
@@ -92,11 +92,11 @@ pub struct AdapterSummary {
     pub class: AdapterClass,
     /// Driver name and version.
     pub driver: String,
-    /// Whether this is the adapter that is used: the one that was named, else the best.
+    /// Whether kiln would use this adapter: the requested one, else the best.
     pub default: bool,
-    /// Features kiln uses where they exist, with whether this adapter has them.
+    /// Optional features that kiln uses, each with whether the adapter supports it.
     pub features: Vec<(String, bool)>,
-    /// Features kiln does not use yet, with whether this adapter has them.
+    /// Features that kiln does not use yet, each with whether the adapter supports it.
     pub unused_features: Vec<(String, bool)>,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
@@ -104,25 +104,25 @@ pub struct AdapterSummary {
     pub max_buffer_bytes: u64,
     /// Workgroup memory in bytes.
     pub workgroup_bytes: u32,
-    /// Storage buffers a kernel may bind.
+    /// Maximum number of storage buffers per kernel.
     pub max_storage_buffers: u32,
-    /// Largest workgroup.
+    /// Maximum number of invocations per workgroup.
     pub max_invocations: u32,
-    /// Range of subgroup sizes.
+    /// Smallest and largest subgroup size.
     pub subgroup_sizes: [u32; 2],
 }
 
-/// How to open a device.
+/// Options for opening a device.
 #[derive(Debug, Clone, Default)]
 pub struct GpuOptions {
-    /// An index or a part of a name; `None` reads `KILN_DEVICE`, then takes the best.
+    /// Index of an adapter or part of its name. `None`: read `KILN_DEVICE`; if that is not set, use the best adapter.
     pub device: Option<String>,
-    /// Use nothing beyond WebGPU's default limits and no optional feature: the path that runs everywhere.
+    /// Use WebGPU's default limits and no optional features: the base path, which runs on every adapter.
     pub base_path: bool,
 }
 
 impl GpuOptions {
-    /// What the command line or the environment names, if either does.
+    /// Return the device requested by these options, else by `KILN_DEVICE`, if any.
     pub(super) fn wanted(&self) -> Option<String> {
         let from_environment = std::env::var("KILN_DEVICE").ok();
         let given = self.device.clone().or(from_environment);
@@ -148,7 +148,8 @@ const SHOWN_FEATURES: [(&str, wgpu::Features); 3] = [
 pub(super) fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-    // Indirect arguments are written by our own kernels within the limits; wgpu's check would add a dispatch to each.
+    // kiln's own kernels write the indirect arguments, within the limits; wgpu's check would add a dispatch to each indirect
+    // dispatch.
     descriptor.flags = wgpu::InstanceFlags::empty().with_env();
     wgpu::Instance::new(descriptor)
 }
@@ -181,7 +182,7 @@ fn present(of: &[(&str, wgpu::Features)], has: wgpu::Features) -> Vec<(String, b
         .collect()
 }
 
-/// All adapters of this machine, the one that `options` choose marked.
+/// List all adapters of this machine; `default` marks the one that `options` select.
 #[must_use]
 pub fn list_adapters(options: &GpuOptions) -> Vec<AdapterSummary> {
     let adapters = adapters(&instance());
@@ -222,7 +223,8 @@ fn position(adapters: &[wgpu::Adapter], wanted: Option<&str>) -> Option<usize> {
     named(&names, wanted)
 }
 
-/// Which of `names` is meant: a number is a place in the list or, beyond it, a whole word of a name (RTX 4090).
+/// Return the index of the name that `wanted` selects. A number is an index or, if out of range, a whole word of a name (RTX
+/// 4090).
 fn named(names: &[String], wanted: &str) -> Option<usize> {
     let wanted = wanted.trim().to_lowercase();
     let number = wanted.parse::<usize>().ok();
@@ -261,7 +263,7 @@ pub(super) fn choose(
         .ok_or(GpuError::NoAdapter)
 }
 
-/// Those of `features` that kernels have variants for.
+/// Return the subset of `features` that kiln uses.
 pub(super) fn used_features(features: wgpu::Features) -> wgpu::Features {
     let used = USED_FEATURES.iter().map(|&(_, feature)| feature);
     features & used.fold(wgpu::Features::empty(), |all, feature| all | feature)

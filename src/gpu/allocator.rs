@@ -1,7 +1,7 @@
-//! Where buffers come from: a device, or a plan that adds up their sizes.
+//! Buffer allocation: on a device, or in a plan that adds up sizes.
 //!
-//! Whatever allocates takes an [`Allocator`], so that the same constructors say what a run will take before anything is
-//! allocated, and what cannot be bound.
+//! Every constructor that allocates takes an [`Allocator`]. With a [`Planner`], the same constructors compute the memory that a
+//! run needs, and find buffers that the device cannot bind, before anything is allocated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use super::buffer::Buffer;
 use super::context::Gpu;
 use super::error::GpuError;
 
-/// Where buffers come from.
+/// Allocates buffers.
 pub trait Allocator {
-    /// What the device is like.
+    /// Return the properties of the device.
     fn profile(&self) -> &DeviceProfile;
 
-    /// A zeroed storage buffer of `bytes` bytes, rounded up to 16. A shader may also bind it as uniform, where it is small
-    /// enough.
+    /// Allocate a zeroed storage buffer of `bytes` bytes, rounded up to a multiple of 16. Shaders may also bind it as a uniform
+    /// buffer if it is small enough.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`], and on a device [`GpuError::OutOfMemory`].
+    /// [`GpuError::TooLarge`]; on a device also [`GpuError::OutOfMemory`].
     fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer, GpuError>;
 
     /// Write `bytes` at byte `offset` of `buffer`, in order with submissions.
@@ -35,18 +35,12 @@ impl dyn Allocator + '_ {
         self.write_bytes(buffer, offset, bytemuck::cast_slice(data));
     }
 
-    /// A zeroed storage buffer of `n` times `size` bytes, for `role` in what is labelled `owner`.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate a zeroed storage buffer of `n` elements of `size` bytes, labelled with `owner` and `role`.
     pub fn array(&self, owner: &str, role: &str, n: u64, size: u64) -> Result<Buffer, GpuError> {
         self.buffer(&format!("{owner} {role}"), n * size)
     }
 
-    /// A storage buffer that holds `data`.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate a storage buffer that holds `data`.
     pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
         let buffer = self.buffer(label, size_of_val(data) as u64)?;
         self.write(&buffer, 0, data);
@@ -83,17 +77,14 @@ impl Allocator for Gpu {
 }
 
 impl Gpu {
-    /// A storage buffer holding `data`.
-    ///
-    /// # Errors
-    /// As [`Gpu::buffer`].
+    /// Allocate a storage buffer that holds `data`.
     pub fn buffer_with<T: Pod>(&self, label: &str, data: &[T]) -> Result<Buffer, GpuError> {
         let allocator: &dyn Allocator = self;
         allocator.buffer_with(label, data)
     }
 }
 
-/// A plan of buffers for a device: it allocates nothing, and knows what all of them would take.
+/// An allocator that allocates nothing and adds up the sizes of the buffers.
 #[derive(Debug)]
 pub struct Planner {
     profile: DeviceProfile,
@@ -101,7 +92,7 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// An empty plan.
+    /// Create an empty plan for a device with `profile`.
     #[must_use]
     pub fn new(profile: &DeviceProfile) -> Self {
         Self {
@@ -110,7 +101,7 @@ impl Planner {
         }
     }
 
-    /// Bytes of all buffers so far.
+    /// Return the total size in bytes of all buffers so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -138,7 +129,7 @@ pub struct WithAdvice<'a> {
 }
 
 impl<'a> WithAdvice<'a> {
-    /// Buffers of `allocator`; errors end with `advice`, unless they have some already.
+    /// Wrap `allocator`. [`GpuError::TooLarge`] errors without advice get `advice`.
     #[must_use]
     pub fn new(allocator: &'a dyn Allocator, advice: &'a str) -> Self {
         Self { allocator, advice }

@@ -14,7 +14,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer that is planned only.
+    /// Create a buffer that exists only in a plan.
     pub(super) fn planned(label: &str, bytes: u64) -> Self {
         Self {
             raw: None,
@@ -23,10 +23,10 @@ impl Buffer {
         }
     }
 
-    /// The buffer on the device.
+    /// Return the buffer on the device.
     ///
     /// # Panics
-    /// If the buffer is only planned: nothing can be bound, written or read there.
+    /// If the buffer exists only in a plan: it cannot be bound, written or read.
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
         self.raw.as_ref().expect("a planned buffer is on no device")
     }
@@ -37,14 +37,14 @@ impl Buffer {
         self.bytes
     }
 
-    /// The name it was created under.
+    /// The label it was created with.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
     }
 }
 
-/// A copy of device memory on its way to the host; see [`super::Gpu::read_back`].
+/// A pending copy of device memory to the host; see [`super::Gpu::read_back`].
 #[derive(Debug)]
 pub struct ReadBack {
     pub(super) staging: wgpu::Buffer,
@@ -57,10 +57,10 @@ pub(super) const READY: u8 = 1;
 pub(super) const FAILED: u8 = 2;
 
 impl ReadBack {
-    /// The bytes, once they have arrived.
+    /// Return the bytes if the copy is complete, else `None`.
     ///
     /// # Errors
-    /// [`GpuError::DeviceLost`] when the copy failed.
+    /// [`GpuError::DeviceLost`] if the copy failed.
     pub fn poll(&self) -> Result<Option<Vec<u8>>, GpuError> {
         match self.state.load(Ordering::Acquire) {
             PENDING => Ok(None),

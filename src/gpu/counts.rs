@@ -1,5 +1,5 @@
-//! Counts that live on the device, and the indirect dispatches over them: a kernel turns counts into workgroup counts, so that
-//! the host never waits for them.
+//! Counts on the device, and indirect dispatches over them: a kernel turns counts into workgroup counts, so that the host never
+//! waits for the counts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use super::context::Gpu;
 use super::error::GpuError;
 use super::kernel::Binding;
 
-/// A u32 of a struct of counts that decides how many workgroups a dispatch runs.
+/// A u32 field of a struct of counts, which determines the number of workgroups of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {
     field: &'static str,
@@ -18,7 +18,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// The u32 called `field` in WGSL, at byte `offset` of the struct, which `shaders/entry/publish.wgsl` selects by `selector`.
+    /// The u32 named `field` in WGSL, at byte `offset` of the struct. `shaders/entry/publish.wgsl` identifies it by `selector`.
     #[must_use]
     pub const fn new(field: &'static str, offset: usize, selector: u32) -> Self {
         Self {
@@ -35,32 +35,29 @@ impl Count {
     }
 }
 
-/// Entries of the table: one for each lane of the workgroup of `shaders/entry/publish.wgsl`.
+/// Capacity of the table in entries: one per invocation of the workgroup of `shaders/entry/publish.wgsl`.
 const CAPACITY: usize = 128;
 
-/// A struct of counts on the device together with the indirect arguments derived from them.
+/// A struct of counts on the device, and the indirect dispatch arguments derived from it.
 #[derive(Debug, Clone)]
 pub struct Counts {
-    /// The struct.
+    /// The struct of counts.
     pub state: Buffer,
     arguments: Buffer,
     table: Buffer,
     entries: Arc<Mutex<Entries>>,
 }
 
-/// Selector, workgroup size and depth of each dispatch over counts.
+/// Selector, workgroup size and depth of each distinct dispatch over counts.
 #[derive(Debug, Default)]
 struct Entries {
     all: Vec<[u32; 4]>,
-    /// How many of them the device's table holds.
+    /// Number of entries already written to the device's table.
     n_written: usize,
 }
 
 impl Counts {
-    /// Zeroed counts in a struct of `bytes` bytes.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate a zeroed struct of counts of `bytes` bytes.
     pub fn new(allocator: &dyn Allocator, label: &str, bytes: u64) -> Result<Self, GpuError> {
         let table_bytes = CAPACITY as u64 * 16;
         Ok(Self {
@@ -76,7 +73,8 @@ impl Counts {
         allocator.write_bytes(&self.state, count.offset, bytemuck::bytes_of(&value));
     }
 
-    /// The table entry of a dispatch of as many workgroups of `size` as cover `count` in x and y, times `depth` in z.
+    /// Return the index of the table entry of a dispatch that covers `count` with workgroups of `size` in x and y, times
+    /// `depth` in z. Add the entry if it is new.
     pub(super) fn entry(&self, count: Count, size: u32, depth: u32) -> usize {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = [count.selector, size, depth, 0];
@@ -87,7 +85,7 @@ impl Counts {
         })
     }
 
-    /// Where the device finds the workgroup counts of entry `index`, which is in the table from now on.
+    /// Write new entries to the device's table, and return the buffer and byte offset of the workgroup counts of entry `index`.
     pub(super) fn arguments(&self, gpu: &Gpu, index: usize) -> Result<(Buffer, u64), GpuError> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.all.len() > CAPACITY {
@@ -101,7 +99,7 @@ impl Counts {
         Ok((self.arguments.clone(), index as u64 * 16))
     }
 
-    /// The bindings of `shaders/entry/publish.wgsl`.
+    /// Return the bindings of `shaders/entry/publish.wgsl`.
     pub(super) fn bindings(&self) -> [Binding<'_>; 3] {
         [
             ("state", &self.state),

@@ -1,15 +1,15 @@
 //! Errors of devices.
 
-/// An error of a device, or of what is sent to it.
+/// An error of a device, or of a command sent to it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum GpuError {
-    /// No adapter at all: no driver is installed, or none answers.
+    /// There is no adapter: no driver is installed, or none responds.
     #[error("no GPU adapter found")]
     NoAdapter,
     /// No adapter has the requested name or number.
     #[error("no device matches `{wanted}`; there are: {available}")]
     NoSuchDevice {
-        /// The request.
+        /// The requested name or number.
         wanted: String,
         /// The adapters that exist.
         available: String,
@@ -30,25 +30,25 @@ pub enum GpuError {
         /// The driver's message.
         reason: String,
     },
-    /// The device has no memory left.
+    /// The device is out of memory.
     #[error("the device ran out of memory ({context})")]
     OutOfMemory {
         /// The operation that failed.
         context: String,
     },
-    /// One buffer would be larger than this device can bind.
+    /// A buffer is larger than the device can bind.
     #[error(
         "`{label}` needs {bytes} bytes in one buffer but this device binds at most {limit}{}",
         after_colon(advice)
     )]
     TooLarge {
-        /// What the buffer holds.
+        /// The buffer's label.
         label: String,
-        /// Bytes asked for.
+        /// The requested size in bytes.
         bytes: u64,
-        /// The device's limit.
+        /// The device's limit in bytes.
         limit: u64,
-        /// How to need less, if known.
+        /// How to need less memory, if known.
         advice: String,
     },
     /// The device was lost: a driver reset or a watchdog timeout.
@@ -57,13 +57,13 @@ pub enum GpuError {
         /// The driver's message.
         reason: String,
     },
-    /// wgpu refused a call: a defect in kiln.
+    /// wgpu rejected a call: a defect in kiln.
     #[error("the device refused a command, which is a defect in kiln: {reason}")]
     Validation {
         /// wgpu's message.
         reason: String,
     },
-    /// A shader text does not parse or does not fit its bindings: a defect in kiln.
+    /// A shader does not parse or does not match its bindings: a defect in kiln.
     #[error("shader `{shader}` is invalid, which is a defect in kiln: {reason}")]
     Shader {
         /// The shader's name.
@@ -74,7 +74,7 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// Add advice to [`Self::TooLarge`] that has none.
+    /// Add advice to a [`Self::TooLarge`] error that has none.
     #[must_use]
     pub fn advised(mut self, how: &str) -> Self {
         if let Self::TooLarge { advice, .. } = &mut self

@@ -10,7 +10,7 @@ use super::context::Gpu;
 use super::error::GpuError;
 
 impl Gpu {
-    /// As [`super::Allocator::buffer`].
+    /// Allocate a storage buffer; see [`super::Allocator::buffer`].
     ///
     /// # Errors
     /// [`GpuError::TooLarge`] or [`GpuError::OutOfMemory`].
@@ -25,18 +25,12 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// A uniform buffer holding one `value`.
-    ///
-    /// # Errors
-    /// As [`Gpu::buffer`].
+    /// Create a uniform buffer that holds `value`.
     pub fn uniform<T: Pod>(&self, label: &str, value: &T) -> Result<Buffer, GpuError> {
         self.uniform_slice(label, std::slice::from_ref(value))
     }
 
-    /// A uniform buffer holding `values`.
-    ///
-    /// # Errors
-    /// As [`Gpu::buffer`].
+    /// Create a uniform buffer that holds `values`.
     pub fn uniform_slice<T: Pod>(&self, label: &str, values: &[T]) -> Result<Buffer, GpuError> {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let buffer = self.allocate(label, size_of_val(values) as u64, usage)?;
@@ -119,10 +113,7 @@ impl Gpu {
         }
     }
 
-    /// Read `count` values from byte `offset`, blocking. For the edges of the program, never the training core.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Read `count` values from byte `offset`. Blocks; training steps never call it.
     pub fn read<T: Pod>(
         &self,
         buffer: &Buffer,

@@ -1,7 +1,7 @@
-//! The layer between kiln and wgpu: adapters, allocators, buffers, kernels and their text, primitives, timing.
+//! The layer between kiln and wgpu: adapters, allocators, buffers, shaders, kernels, primitives, timing.
 //!
-//! Nothing here knows what a radiance field is. A [`Kernel`] is a WGSL entry point whose bindings have names; a
-//! [`Stage`] is a named list of dispatches; a step of training is a list of stages.
+//! This module is independent of radiance fields. A [`Kernel`] is a WGSL entry point with named bindings, a [`Stage`] is a
+//! named list of dispatches, and a training step is a list of stages.
 
 mod adapter;
 mod allocator;

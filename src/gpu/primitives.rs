@@ -1,4 +1,4 @@
-//! Parallel primitives over counts that live on the device: prefix sum, stable binning.
+//! Parallel primitives whose lengths are counts on the device: prefix sum and stable radix sort.
 
 use super::allocator::Allocator;
 use super::buffer::Buffer;
@@ -16,7 +16,7 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// A scan of up to `capacity` values.
+    /// Allocate a scan of up to `capacity` values.
     pub fn new(allocator: &dyn Allocator, label: &str, capacity: u64) -> Result<Self, GpuError> {
         let blocks = capacity.div_ceil(u64::from(SCAN_BLOCK)) + 1;
         Ok(Self {
@@ -52,7 +52,7 @@ impl Scan {
     }
 }
 
-/// Stable sort of (key, value) pairs by key, so that equal keys form bins: `shaders/primitives/bin.wgsl`.
+/// Stable radix sort of (key, value) pairs by key, so that equal keys form bins: `shaders/primitives/bin.wgsl`.
 #[derive(Debug, Clone)]
 pub struct Bin {
     threads: u32,
@@ -67,7 +67,8 @@ pub struct Bin {
 const PAIRS_PER_THREAD: u32 = 64;
 
 impl Bin {
-    /// Binning of up to `capacity` pairs. `matrix` is for its own use, and `entries` a count of it.
+    /// Allocate a sort of up to `capacity` pairs. `matrix` is a struct of counts for its exclusive use, and `entries` one of
+    /// these counts.
     pub fn new(
         allocator: &dyn Allocator,
         capacity: u32,
@@ -98,7 +99,7 @@ impl Bin {
         key_bits: u32,
     ) -> Result<(), GpuError> {
         self.matrix.publish(stage)?;
-        // An even number of passes brings the result back to where it started.
+        // With an even number of passes, the result ends up in `pairs`.
         let passes = key_bits.div_ceil(4).next_multiple_of(2);
         for pass in 0..passes {
             let (from, to) = if pass % 2 == 0 {

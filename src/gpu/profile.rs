@@ -1,4 +1,4 @@
-//! Timing stages one by one.
+//! Timing of individual stages.
 
 use std::time::Instant;
 
@@ -6,19 +6,16 @@ use super::context::Gpu;
 use super::error::GpuError;
 use super::stage::Stage;
 
-/// How long one stage took.
+/// Duration of a stage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StageTime {
     /// The stage's name.
     pub name: &'static str,
-    /// Seconds on the device where it has timestamps, else seconds on the wall.
+    /// Seconds between device timestamps if the device supports them, else wall-clock seconds.
     pub seconds: f64,
 }
 
 /// Run `stages` once, in order, and time each. Blocks; for `kiln bench` and reports.
-///
-/// # Errors
-/// What the device raised meanwhile.
 pub fn time_stages(gpu: &Gpu, stages: &[&Stage]) -> Result<Vec<StageTime>, GpuError> {
     if gpu.has(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS) {
         by_timestamps(gpu, stages)

@@ -1,13 +1,17 @@
-//! WGSL texts: finding them, joining them, and filling in sizes.
+//! WGSL sources: lookup, imports and template expansion.
 //!
 //! A shader file is WGSL with three additions:
-//! - `#import name` pulls in another file once;
+//! - `#import name` inserts another file, once;
 //! - a module-level `var<storage…>` or `var<uniform>` carries no `@group`/`@binding`: the loader numbers them in order;
-//! - lines starting with `//:` are template statements (`//: for q in range(n)`, `//: endfor`, `//: if x`), and
-//!   `${expr}` is replaced by its value. The values are the [`Defines`] that the owner of the kernel passes.
+//! - lines starting with `//:` are template statements (`//: for q in range(n)`, `//: endfor`, `//: if x`), and `${expr}` is
+//!   replaced by its value. The values are the [`Defines`] that the caller passes.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use minijinja::Environment;
+use minijinja::syntax::SyntaxConfig;
 
 use super::error::GpuError;
 
@@ -67,24 +71,24 @@ shaders! {
     "viewer/screen",
 }
 
-/// Names of all shader files, without the ending.
+/// Return the names of all shader files, without the extension.
 #[must_use]
 pub fn shader_names() -> Vec<&'static str> {
     SHADERS.iter().map(|&(name, _)| name).collect()
 }
 
-/// Values that a shader text is specialised with: numbers, flags and lists.
+/// Template values that specialise a shader: numbers, flags and lists.
 #[derive(Debug, Clone, Default)]
 pub struct Defines(std::collections::BTreeMap<String, minijinja::Value>);
 
 impl Defines {
-    /// No values.
+    /// Create an empty set of values.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Add a value under `name`.
+    /// Set `name` to `value`.
     #[must_use]
     pub fn set<T: serde::Serialize>(mut self, name: &str, value: T) -> Self {
         self.0
@@ -92,19 +96,19 @@ impl Defines {
         self
     }
 
-    /// Add a number under `name`, as the shortest WGSL literal that is this f32.
+    /// Set `name` to the shortest WGSL literal that denotes the f32 `value`.
     #[must_use]
     pub fn set_f32(self, name: &str, value: f32) -> Self {
         self.set(name, format!("{value:?}"))
     }
 
-    /// The same of a list.
+    /// Set `name` to a list of literals, as in [`Self::set_f32`].
     #[must_use]
     pub fn set_f32s<const N: usize>(self, name: &str, values: [f32; N]) -> Self {
         self.set(name, values.map(|value| format!("{value:?}")).as_slice())
     }
 
-    /// Add all of `other`'s values.
+    /// Add all values of `other`, which take precedence.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.0.extend(other.0);
@@ -112,21 +116,21 @@ impl Defines {
     }
 }
 
-/// A text ready for the compiler.
+/// WGSL source ready for the compiler.
 #[derive(Debug, Clone)]
 pub struct Shader {
-    /// The file it came from, for messages.
+    /// Name of its file, for messages.
     pub name: String,
     /// Plain WGSL.
     pub text: String,
 }
 
 impl Shader {
-    /// Join `name` with its imports and fill in `defines`. `proved_indices` chooses between the two texts of the index
+    /// Join the file `name` with its imports and expand it with `defines`. `proved_indices` selects the variant of the index
     /// helpers (see `shaders/common/index_proved.wgsl`).
     ///
     /// # Errors
-    /// [`GpuError::Shader`] for an unknown file or a faulty template.
+    /// [`GpuError::Shader`] for an unknown file or an invalid template.
     pub fn load(name: &str, defines: &Defines, proved_indices: bool) -> Result<Self, GpuError> {
         let mut seen = BTreeSet::new();
         let mut joined = String::new();
@@ -145,7 +149,7 @@ fn fault(shader: &str, reason: impl Into<String>) -> GpuError {
     }
 }
 
-/// Append the filled text of `name` to `out`, its imports before it, each file once.
+/// Append the expanded source of `name` to `out`, preceded by its imports; include each file once.
 fn join(
     name: &str,
     defines: &Defines,
@@ -161,12 +165,11 @@ fn join(
     if !seen.insert(name.to_owned()) {
         return Ok(());
     }
-    let (_, text) = SHADERS
-        .iter()
-        .find(|&&(n, _)| n == name)
-        .ok_or_else(|| fault(name, "there is no such file"))?;
+    if !SHADERS.iter().any(|&(n, _)| n == name) {
+        return Err(fault(name, "there is no such file"));
+    }
     let mut own = String::new();
-    for line in fill(name, text, defines)?.lines() {
+    for line in expand(name, defines)?.lines() {
         if let Some(import) = line.strip_prefix("#import ") {
             join(import.trim(), defines, proved, seen, out)?;
         } else {
@@ -178,22 +181,34 @@ fn join(
     Ok(())
 }
 
-fn fill(name: &str, text: &str, defines: &Defines) -> Result<String, GpuError> {
-    let syntax = minijinja::syntax::SyntaxConfig::builder()
+/// All shader files as templates, parsed once.
+static TEMPLATES: LazyLock<Result<Environment<'static>, minijinja::Error>> = LazyLock::new(|| {
+    let syntax = SyntaxConfig::builder()
         .block_delimiters("<%", "%>")
         .variable_delimiters("${", "}")
         .comment_delimiters("<#", "#>")
         .line_statement_prefix("//:")
-        .build()
-        .map_err(|e| fault(name, e.to_string()))?;
-    let mut environment = minijinja::Environment::new();
+        .build()?;
+    let mut environment = Environment::new();
     environment.set_syntax(syntax);
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment.set_trim_blocks(true);
     environment.set_keep_trailing_newline(true);
-    environment
-        .render_str(text, &defines.0)
-        .map_err(|e| fault(name, format!("{e:#}")))
+    for (name, text) in SHADERS {
+        environment.add_template(name, text)?;
+    }
+    Ok(environment)
+});
+
+/// Expand the template `name`.
+fn expand(name: &str, defines: &Defines) -> Result<String, GpuError> {
+    let expanded = TEMPLATES
+        .as_ref()
+        .map_err(|e| fault(name, format!("{e:#}")))?;
+    let expanded = expanded
+        .get_template(name)
+        .and_then(|template| template.render(&defines.0));
+    expanded.map_err(|e| fault(name, format!("{e:#}")))
 }
 
 fn number_bindings(text: &str) -> String {

@@ -9,16 +9,16 @@ use super::error::GpuError;
 use super::kernel::{Binding, Kernel};
 use super::shader::Defines;
 
-/// How many workgroups a dispatch runs.
+/// Number of workgroups of a dispatch.
 #[derive(Debug, Clone)]
 pub enum Groups {
-    /// A count known to the host.
+    /// A number known to the host.
     Direct([u32; 3]),
-    /// What [`Counts::groups`] gave: a count on the device, published before the dispatch.
+    /// The result of [`Counts::groups`]: derived from a count on the device, which must be published before the dispatch.
     Counted(Counts, usize),
 }
 
-/// Where a recorded dispatch finds its number of workgroups.
+/// Number of workgroups of a recorded dispatch.
 #[derive(Debug, Clone)]
 enum DispatchSize {
     Direct([u32; 3]),
@@ -27,8 +27,8 @@ enum DispatchSize {
 }
 
 impl Groups {
-    /// Enough workgroups of `size` for `items` items, laid out in two dimensions once one is too small. Kernels that
-    /// may run over 65,535 workgroups take their index from `linear_group`.
+    /// Return enough workgroups of `size` for `items` items, in two dimensions if one is too small. Kernels that may run more
+    /// than 65,535 workgroups compute their index with `linear_group`.
     #[must_use]
     pub fn covering(items: u64, size: u64) -> Self {
         const WIDTH: u64 = 32_768;
@@ -61,22 +61,22 @@ enum Command {
 #[derive(Debug, Clone)]
 pub struct Stage {
     gpu: Arc<Gpu>,
-    /// What `kiln bench` calls it.
+    /// Name, as `kiln bench` shows it.
     pub name: &'static str,
     commands: Vec<Command>,
 }
 
 impl Stage {
-    /// The device that runs it.
+    /// The stage's device.
     #[must_use]
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
-    /// Add: run `kernel` over `bindings` with `groups` workgroups. Names the kernel does not use are ignored.
+    /// Add: dispatch `groups` workgroups of `kernel` with `bindings`; names that the kernel does not use are ignored.
     ///
     /// # Errors
-    /// [`GpuError::Shader`] when a binding is missing.
+    /// [`GpuError::Shader`] if a binding is missing.
     pub fn dispatch(
         &mut self,
         kernel: &Arc<Kernel>,
@@ -99,10 +99,10 @@ impl Stage {
         Ok(self)
     }
 
-    /// Add: run `entry` of the shader `file`, specialised by `defines`, as [`Self::dispatch`] does.
+    /// Add: dispatch `entry` of the shader `file`, specialised by `defines`; see [`Self::dispatch`].
     ///
     /// # Errors
-    /// [`GpuError::Shader`] when the text is invalid or a binding is missing.
+    /// [`GpuError::Shader`] if the shader is invalid or a binding is missing.
     pub fn run(
         &mut self,
         file: &str,
@@ -127,7 +127,7 @@ impl Stage {
         self
     }
 
-    /// Add all of `other`'s commands.
+    /// Add: all commands of `other`.
     pub fn append(&mut self, other: Self) -> &mut Self {
         self.commands.extend(other.commands);
         self
@@ -145,7 +145,7 @@ impl Stage {
         self.commands.is_empty()
     }
 
-    /// Record the stage, its dispatches in as few compute passes as its clears allow.
+    /// Record the commands; consecutive dispatches share a compute pass.
     pub(crate) fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut commands = self.commands.as_slice();
         while let Some(first) = commands.first() {
@@ -183,10 +183,10 @@ impl Stage {
 }
 
 impl Gpu {
-    /// An empty stage of this device.
+    /// Create an empty stage for this device.
     ///
     /// # Panics
-    /// Never: a device that is used is held by an [`Arc`].
+    /// Never: a device in use is held by an [`Arc`].
     #[must_use]
     pub fn stage(&self, name: &'static str) -> Stage {
         Stage {
@@ -198,13 +198,13 @@ impl Gpu {
 }
 
 impl Counts {
-    /// A dispatch of as many workgroups of `size` as cover `count` in x and y, times `depth` in z.
+    /// Return enough workgroups of `size` to cover `count` in x and y, times `depth` in z.
     #[must_use]
     pub fn groups(&self, count: Count, size: u32, depth: u32) -> Groups {
         Groups::Counted(self.clone(), self.entry(count, size, depth))
     }
 
-    /// Add: derive the arguments of all dispatches over counts from their present values.
+    /// Add: compute the arguments of all indirect dispatches from the current counts.
     pub fn publish(&self, stage: &mut Stage) -> Result<(), GpuError> {
         let once = Groups::Direct([1, 1, 1]);
         let (defines, bindings) = (Defines::new(), self.bindings());

@@ -1,4 +1,4 @@
-//! Submissions that respect a time budget, so that slow adapters neither trip the watchdog nor freeze a window.
+//! Submissions within a time budget, so that slow adapters neither trigger the watchdog nor freeze a window.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ struct Submission {
     stages: Vec<&'static str>,
 }
 
-/// Groups stages into submissions that are expected to stay within a time budget, from the measured cost of each stage
-/// name, and keeps at most two submissions in flight. How stages are grouped never changes what they compute.
+/// Groups stages into submissions that are expected to stay within a time budget, by the measured cost of each stage name, and
+/// keeps at most two submissions in flight. The grouping does not change results.
 #[derive(Debug)]
 pub struct Submitter {
     budget: Duration,
@@ -28,11 +28,11 @@ pub struct Submitter {
 }
 
 const IN_FLIGHT: usize = 2;
-/// Cost assumed of a stage that was never timed: alone in its submission.
+/// Assumed cost of a stage that was never timed: so high that the stage is submitted alone.
 const UNKNOWN_SECONDS: f64 = 1.0;
 
 impl Submitter {
-    /// A submitter whose submissions should take no longer than `budget` on the device.
+    /// Create a submitter whose submissions should take at most `budget` on the device.
     #[must_use]
     pub fn new(budget: Duration) -> Self {
         Self {
@@ -43,15 +43,12 @@ impl Submitter {
         }
     }
 
-    /// Let submissions take no longer than `budget` from now on.
+    /// Set the time budget of subsequent submissions.
     pub fn set_budget(&mut self, budget: Duration) {
         self.budget = budget;
     }
 
     /// Whether another submission may be made now.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
     pub fn ready(&mut self, gpu: &Gpu) -> Result<bool, GpuError> {
         gpu.poll_once()?;
         self.collect()?;
@@ -64,7 +61,8 @@ impl Submitter {
         self.flights.is_empty()
     }
 
-    /// Submit a prefix of `stages` and return how many were taken.
+    /// Submit the longest prefix of `stages` that is expected to stay within the budget, but at least one stage; return its
+    /// length.
     pub fn submit(&mut self, gpu: &Gpu, stages: &[&Stage]) -> usize {
         let budget = self.budget.as_secs_f64();
         let mut expected = 0.0;
@@ -83,7 +81,7 @@ impl Submitter {
         self.submit_all(gpu, &stages[..taken])
     }
 
-    /// Submit all of `stages` at once, whatever they take; how many they are.
+    /// Submit all of `stages` at once, regardless of the budget; return their number.
     pub fn submit_all(&mut self, gpu: &Gpu, stages: &[&Stage]) -> usize {
         let mut encoder = gpu
             .device
@@ -106,10 +104,7 @@ impl Submitter {
         stages.len()
     }
 
-    /// Block until the oldest submission is done. For the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Block until the oldest submission is done.
     pub fn wait_oldest(&mut self, gpu: &Gpu) -> Result<(), GpuError> {
         if let Some(flight) = self.flights.front() {
             gpu.poll(wgpu::PollType::Wait {
@@ -120,10 +115,7 @@ impl Submitter {
         self.collect()
     }
 
-    /// Run `stages` to their end, as many submissions as that takes. Blocks; for the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Submit all of `stages`, in as many submissions as needed, and block until they are done.
     pub fn run(&mut self, gpu: &Gpu, stages: &[&Stage]) -> Result<(), GpuError> {
         let mut rest = stages;
         while !rest.is_empty() {
@@ -189,7 +181,7 @@ impl Gpu {
     }
 }
 
-/// So that a submitter can be shared between threads that own the device.
+/// Submitters and devices can be sent between threads.
 const _: fn() = || {
     fn assert_send<T: Send>() {}
     assert_send::<Submitter>();

@@ -1,7 +1,7 @@
-//! Grids of networks (Reiser et al. 2021): samples are sorted by the cell they lie in, and evaluated a tile of one cell's at
-//! a time: `shaders/network/binned.wgsl`.
+//! Grids of networks (Reiser et al. 2021): samples are sorted by cell, and evaluated in tiles of samples of one cell:
+//! `shaders/network/binned.wgsl`.
 //!
-//! Cells without a network are empty, as is all that lies outside the grid: samples there cost a key in the sort.
+//! Cells without a network and the space outside the grid are empty: samples there are sorted, but not evaluated.
 
 use super::Batch;
 use crate::aabb::Aabb;
@@ -14,22 +14,22 @@ use crate::gpu::{
 use crate::step_state::StepState;
 
 const FILE: &str = "network/binned";
-/// What the map of cells holds where there is no network.
+/// Entry of the cell map for a cell without a network.
 pub const NO_NETWORK: u32 = u32::MAX;
 
-/// Where cells lie, and how many of them have networks.
+/// The cells of a grid of networks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellGrid {
     /// Cells along x, y and z.
     pub resolution: [u32; 3],
-    /// What the grid covers, in the scene's box.
+    /// Bounds of the grid, in the scene's box [0, 1]³.
     pub bounds: Aabb<f32>,
-    /// Cells that have networks.
+    /// Number of cells that have a network.
     pub n_networks: u32,
 }
 
 impl CellGrid {
-    /// The grid that a configuration describes.
+    /// Create the grid that a configuration describes.
     #[must_use]
     pub fn new(config: &config::Cells) -> Self {
         Self {
@@ -39,7 +39,8 @@ impl CellGrid {
         }
     }
 
-    /// The grid as `wanted` with the smallest near-cubic cells of which `count` says that `most` at most have networks.
+    /// Return the grid `wanted` with the smallest near-cubic cells of which at most `most` have networks, according to `count`;
+    /// `None` if there is no such grid.
     #[must_use]
     pub fn finest(
         wanted: &config::Cells,
@@ -76,7 +77,7 @@ impl CellGrid {
         })
     }
 
-    /// The values of the shaders that find cells.
+    /// Template values of the shaders that locate cells.
     #[must_use]
     pub fn defines(&self) -> Defines {
         Defines::new()
@@ -85,27 +86,27 @@ impl CellGrid {
             .set_f32s("per_unit", self.per_unit())
     }
 
-    /// The map that gives every cell a network, in order.
+    /// Allocate the cell map in which every cell has a network, in order.
     pub fn full_map(&self, allocator: &dyn Allocator) -> Result<Buffer, GpuError> {
         let map: Vec<u32> = (0..self.n_cells()).collect();
         allocator.buffer_with("cells", &map)
     }
 }
 
-/// A grid whose networks have more weights than one buffer holds, or that are more than shaders count.
+/// The networks of a grid have more weights than one buffer can hold, or are more than shaders can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the {networks} networks of the grid, {max} at most, need {bytes} bytes in one buffer but this device binds at most {limit}: give cells.longest={longest} or less with --set, or cells.memory_mib",
     max = config::Cells::MAX_NETWORKS
 )]
 pub struct GridTooLarge {
-    /// Networks of each kind.
+    /// Number of networks of each kind (density and colour).
     pub networks: u32,
-    /// Bytes of their weights.
+    /// Size of their weights in bytes.
     pub bytes: u64,
-    /// The device's limit.
+    /// The device's limit in bytes.
     pub limit: u64,
-    /// Cells along the longest side that would fit.
+    /// Number of cells along the longest side that would fit.
     pub longest: u32,
 }
 
@@ -125,8 +126,8 @@ impl From<GridTooLarge> for GpuError {
     }
 }
 
-/// Samples of a tile, which one workgroup evaluates: enough lanes for the device, few enough that cells with few samples
-/// leave little idle.
+/// Number of lanes of the workgroup that evaluates a tile: enough for the device, but few enough that cells with few samples
+/// leave few lanes idle.
 pub(super) fn tile_lanes(profile: &DeviceProfile) -> u32 {
     if profile.class == AdapterClass::Software {
         8
@@ -135,25 +136,25 @@ pub(super) fn tile_lanes(profile: &DeviceProfile) -> u32 {
     }
 }
 
-/// Samples in the order of their cells.
+/// Samples sorted by cell.
 #[derive(Debug, Clone)]
 pub struct Bins {
     grid: CellGrid,
     tile: u32,
     capacity: u64,
-    /// Counts of what was sorted: samples in cells with networks, tiles, networks that have samples.
+    /// Counts after sorting: samples in cells with networks, tiles, networks that have samples.
     pub counts: Counts,
     /// Positions of the sorted samples.
     pub samples: Buffer,
     /// Rays of the sorted samples.
     pub sample_rays: Buffer,
-    /// Tiles: network, first sample, samples.
+    /// Per tile: network, first sample, number of samples.
     pub tiles: Buffer,
-    /// First sample of each network, and the one behind the last.
+    /// Per network: its first sample, and one past its last.
     pub bounds: Buffer,
     /// Networks that have samples.
     pub visited: Buffer,
-    /// 1 for networks that had samples since this was cleared.
+    /// 1 for networks that have had samples since this buffer was cleared.
     pub updated: Buffer,
     pairs: Buffer,
     tile_counts: Buffer,
@@ -165,19 +166,19 @@ pub struct Bins {
     networks: Counts,
 }
 
-/// Where raw outputs, or their gradients, lie while samples are sorted and while they are not.
+/// Raw outputs, or their gradients, in sorted order and in sample order.
 #[derive(Debug, Clone, Copy)]
 pub struct BinnedOutputs<'a> {
-    /// Raw density of sorted samples, and f32 from one to the next.
+    /// Raw density in sorted order, and its stride in f32.
     pub binned_density: (&'a Buffer, u32),
-    /// Raw density of samples in the order they came in, and f32 from one to the next.
+    /// Raw density in sample order, and its stride in f32.
     pub density: (&'a Buffer, u32),
-    /// Raw colour of sorted samples and of those in the order they came in.
+    /// Raw colour in sorted order and in sample order.
     pub color: Option<(&'a Buffer, &'a Buffer)>,
 }
 
 impl Bins {
-    /// Room to sort `capacity` samples into the cells of `grid`, in tiles of `tile`.
+    /// Allocate buffers to sort `capacity` samples into the cells of `grid`, in tiles of `tile` samples.
     pub fn new(
         allocator: &dyn Allocator,
         label: &str,
@@ -214,7 +215,7 @@ impl Bins {
         })
     }
 
-    /// The sorted samples, as networks see them.
+    /// Return the batch of sorted samples.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
         Batch {
@@ -224,8 +225,8 @@ impl Bins {
         }
     }
 
-    /// Row of a matrix of activations that no sample has.
-    pub(super) fn spare_row(&self) -> u64 {
+    /// Row of activations that belongs to no sample; threads without a sample write to it.
+    pub(super) fn padding_row(&self) -> u64 {
         self.capacity
     }
 
@@ -238,7 +239,7 @@ impl Bins {
             .set("tile", self.tile)
     }
 
-    /// Add: sort the `samples` of a batch, and their rays if given, by the networks that `cells` gives to their cells.
+    /// Add: sort the `samples` of a batch, and their rays if given, by network; `cells` is the cell map.
     pub fn sort(
         &self,
         stage: &mut Stage,
@@ -294,7 +295,7 @@ impl Bins {
         run(stage, "place", "place", per_binned)
     }
 
-    /// Add: what networks put out for sorted samples, back in the order in which they came in, of which there were `count`.
+    /// Add: scatter the networks' outputs back to sample order, for all `count` samples of the batch that was sorted.
     pub fn scatter(
         &self,
         stage: &mut Stage,
@@ -322,7 +323,7 @@ impl Bins {
         Ok(())
     }
 
-    /// Add: `values`, a vec4 for each of `count` samples, from `binned` ones of sorted samples.
+    /// Add: scatter `binned`, one vec4 per sorted sample, to `values` in sample order, for all `count` samples.
     pub fn scatter_vectors(
         &self,
         stage: &mut Stage,
@@ -346,7 +347,7 @@ impl Bins {
         Ok(())
     }
 
-    /// Add: gradients of raw outputs, in the order of the sorted samples.
+    /// Add: gather the gradients of the raw outputs into sorted order.
     pub fn gather(&self, stage: &mut Stage, gradients: &BinnedOutputs<'_>) -> Result<(), GpuError> {
         let mut bindings = vec![
             ("binned", &self.counts.state),

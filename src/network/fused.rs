@@ -1,10 +1,10 @@
-//! Multi-layer perceptrons whose layers run in one kernel (width ≤ 64): `shaders/network/fused.wgsl`. There is one of them,
-//! or one for each cell of a grid, where a workgroup evaluates samples of one cell.
+//! Multi-layer perceptrons that run all layers in one kernel (width ≤ 64): `shaders/network/fused.wgsl`. There is a single
+//! network, or one per cell of a grid; a workgroup then evaluates samples of one cell.
 //!
-//! `h₀ = x`, `h_{l+1} = relu(W_l h_l)`, linear output. Weights are f32, packed layer after layer as `[out][in]` with
-//! both sides padded to multiples of four; a bias is the weight of a constant input. Forward may save the hidden
-//! activations; backward turns them into pre-activation gradients; weight gradients are sums over chunks of samples,
-//! added in a fixed order, so that they are the same on every run.
+//! `h₀ = x`, `h_{l+1} = relu(W_l h_l)`, linear output. Weights are f32, stored layer by layer as `[out][in]` with both
+//! dimensions padded to multiples of four; a bias is the weight of a constant input. The forward pass may save the hidden
+//! activations, from which the backward pass computes pre-activation gradients. Weight gradients are sums over chunks of
+//! samples, added in a fixed order, so that all runs give the same result.
 
 use super::weight_gradients::{Block, CHUNK, accumulate, partial_bytes};
 use super::{
@@ -14,19 +14,19 @@ use crate::gpu::{AdapterClass, Buffer, Defines, DeviceProfile, GpuError, Groups,
 use crate::step_state::StepState;
 
 const WORKGROUP: u32 = 64;
-/// Workgroup memory that staged weights take at most: what every adapter has.
+/// Maximum workgroup memory for staged weights: the amount that every adapter has.
 const STAGE_BYTES: u32 = 16 << 10;
 
-/// The layout of one network inside the parameter slab, and its kernels.
+/// The layout of a network in the parameter slab, and the parameters of its kernels.
 #[derive(Debug, Clone)]
 pub struct Fused {
-    /// Sizes and places of the layers.
+    /// Sizes and offsets of the layers.
     pub layout: Layout,
     samples_per_thread: u32,
     workgroup: u32,
-    /// Whether a workgroup copies weights into its own memory first, as much of a layer at a time as fits.
+    /// Whether a workgroup stages weights in workgroup memory, as many rows of a layer at a time as fit.
     staged: bool,
-    /// Whether all outputs but the first, which has four columns to itself, are rectified.
+    /// Whether a ReLU applies to all outputs except the first, which is padded to four columns.
     rectified_outputs: bool,
 }
 
@@ -37,7 +37,7 @@ struct Part {
     n: u32,
 }
 
-/// `rows` of `length` f32 in parts that fit the stage, as even as can be.
+/// Split `rows` rows of `length` f32 into parts that fit workgroup memory, as evenly as possible.
 fn staged_parts(rows: u32, length: u32) -> Vec<Part> {
     let most = STAGE_BYTES / (4 * length);
     let n = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
@@ -50,10 +50,11 @@ fn staged_parts(rows: u32, length: u32) -> Vec<Part> {
 }
 
 impl Fused {
-    /// A network without skips.
+    /// Create a network without skip connections.
     #[must_use]
     pub fn new(profile: &DeviceProfile, layout: Layout, rectified_outputs: bool) -> Self {
-        // Two samples a thread share each weight load; one keeps registers free where samples are plenty.
+        // On software adapters two samples per thread share each weight load; on GPUs, with many samples in flight, one per
+        // thread saves registers.
         let samples_per_thread = if profile.class == AdapterClass::Software {
             2
         } else {
@@ -73,30 +74,31 @@ impl Fused {
         }
     }
 
-    /// Samples that one workgroup evaluates.
+    /// Number of samples that a workgroup evaluates.
     #[must_use]
     pub fn tile(&self) -> u32 {
         self.workgroup * self.samples_per_thread
     }
 
-    /// Bytes of activations per sample that training keeps.
+    /// Bytes of hidden activations and their gradients per sample in training.
     #[must_use]
     pub fn activation_bytes(&self) -> u64 {
         let last = self.layout.n_layers() - 1;
-        u64::from(self.hidden_at(last) + self.d_hidden_at(last)) * 4
+        u64::from(self.hidden_offset(last) + self.d_hidden_offset(last)) * 4
     }
 
-    /// Column of hidden layer `l` (from 0) in a row of saved activations; of the last layer's index, the row's length.
-    fn hidden_at(&self, l: usize) -> u32 {
+    /// First column of hidden layer `l` (from 0) in a row of saved activations. For the index of the output layer, this is the
+    /// row stride.
+    fn hidden_offset(&self, l: usize) -> u32 {
         (1..=l).map(|k| self.layout.width(k)).sum()
     }
 
-    /// The same in a row of gradients, which have no bias column.
-    fn d_hidden_at(&self, l: usize) -> u32 {
+    /// First column of hidden layer `l` in a row of gradients, which have no bias column.
+    fn d_hidden_offset(&self, l: usize) -> u32 {
         (0..l).map(|k| self.layout.rows(k)).sum()
     }
 
-    /// Bytes of the buffers for what is kept of `capacity` samples.
+    /// Sizes in bytes of the buffers for `capacity` samples.
     pub(super) fn activation_buffers(
         &self,
         capacity: u64,
@@ -111,8 +113,16 @@ impl Fused {
             keep == SavedActivations::Nothing,
             keep == SavedActivations::Gradients,
         );
-        let hidden = if none { 0 } else { rows(self.hidden_at(last)) };
-        let d_hidden = if all { rows(self.d_hidden_at(last)) } else { 0 };
+        let hidden = if none {
+            0
+        } else {
+            rows(self.hidden_offset(last))
+        };
+        let d_hidden = if all {
+            rows(self.d_hidden_offset(last))
+        } else {
+            0
+        };
         ActivationBytes {
             hidden: vec![hidden],
             d_hidden: vec![d_hidden],
@@ -131,25 +141,28 @@ impl Fused {
             .set("pass", pass)
             .set("count", batch.count.field())
             .set("cells", batch.bins.is_some())
-            .set("spare_row", batch.bins.map_or(0, binned::Bins::spare_row))
-            .set("cell_quads", layout.copy_stride / 4)
+            .set(
+                "padding_row",
+                batch.bins.map_or(0, binned::Bins::padding_row),
+            )
+            .set("cell_quads", layout.network_stride / 4)
             .set("staged", self.staged)
             .set("layers", layers)
             .set("biases", layout.biases)
             .set("bias_at", &layout.dims)
             .set("padded_rows", rows)
             .set("widths", widths)
-            .set("hidden_at", per_layer(&|l| self.hidden_at(l)))
-            .set("hidden_stride", self.hidden_at(layers - 1))
-            .set("d_hidden_at", per_layer(&|l| self.d_hidden_at(l)))
-            .set("d_hidden_stride", self.d_hidden_at(layers - 1))
+            .set("hidden_offset", per_layer(&|l| self.hidden_offset(l)))
+            .set("hidden_stride", self.hidden_offset(layers - 1))
+            .set("d_hidden_offset", per_layer(&|l| self.d_hidden_offset(l)))
+            .set("d_hidden_stride", self.d_hidden_offset(layers - 1))
             .set("offsets", per_layer(&|l| layout.offset(l)))
             .set("scratch", scratch)
             .set("workgroup", self.workgroup)
             .set("samples", self.samples_per_thread)
     }
 
-    /// How the rows of each layer, so many of such a length, are taken together.
+    /// Return template values: the parts into which each layer's `rows`, of the given `lengths`, are split for evaluation.
     fn parts(&self, rows: &[u32], lengths: impl Iterator<Item = u32>) -> Defines {
         let parts_of = |(&rows, length): (&u32, u32)| {
             let parts = if self.staged {
@@ -166,8 +179,8 @@ impl Fused {
             .set("stage_quads", largest.into_iter().max().unwrap_or(0) / 4)
     }
 
-    /// How the shader declares weights that it only reads: uniform where `slab` fits such a binding, since there a software
-    /// adapter reads them without a branch.
+    /// Return the shader's declaration of the read-only weights: a uniform buffer if `slab` fits one, which a software adapter
+    /// reads without a branch, else a storage buffer.
     fn weight_defines(&self, profile: &DeviceProfile, slab: &Buffer) -> Defines {
         let is_grid = self.layout.is_grid();
         let (space, array) = if !is_grid && slab.bytes() <= profile.max_uniform_bytes {
@@ -188,8 +201,8 @@ impl Fused {
         }
     }
 
-    /// Add: `output = network(input)` for the rows of `batch`. Where the output
-    /// rows are narrower than the network's output, only the outputs that fit are computed.
+    /// Add: `output = network(input)` for the rows of `batch`. If the output rows are narrower than the network's output, only
+    /// the outputs that fit are computed.
     pub fn forward(
         &self,
         stage: &mut Stage,
@@ -231,7 +244,7 @@ impl Fused {
         Ok(())
     }
 
-    /// Add: gradients of the input, and of the weights where they are wanted.
+    /// Add: compute the requested gradients with respect to the input and the weights.
     pub fn backward(
         &self,
         stage: &mut Stage,
@@ -244,7 +257,7 @@ impl Fused {
         let layout = &self.layout;
         let layers = layout.n_layers();
         let d_output = gradients.d_output;
-        // With nothing asked of the input, its gradient stops at the first layer's output.
+        // Without input gradients, the pass ends at the first layer's output.
         let (d_input, d_input_width) = gradients.d_input.unwrap_or((d_output, 0));
         let back_rows: Vec<u32> = (0..layers)
             .map(|l| {
@@ -313,23 +326,26 @@ impl Fused {
                 offset,
             };
             let (hidden, d_hidden) = (&activations.hidden[0], &activations.d_hidden[0]);
-            let (stride, d_stride) = (self.hidden_at(layers - 1), self.d_hidden_at(layers - 1));
+            let (stride, d_stride) = (
+                self.hidden_offset(layers - 1),
+                self.d_hidden_offset(layers - 1),
+            );
             let h = match l {
                 0 => input,
-                _ => saved(hidden, stride, self.hidden_at(l - 1)),
+                _ => saved(hidden, stride, self.hidden_offset(l - 1)),
             };
             let d = match l {
                 _ if l + 1 == layers => d_output,
-                _ => saved(d_hidden, d_stride, self.d_hidden_at(l)),
+                _ => saved(d_hidden, d_stride, self.d_hidden_offset(l)),
             };
-            // Saved rows hold the 1 that biases are multiplied with; the input's do not.
+            // Saved rows contain the 1 that multiplies the biases; the rows of the input do not.
             let block = Block {
                 input: (h, layout.width(l)),
                 d_output: (d, layout.rows(l)),
                 offset: layout.offset(l),
                 stride: layout.width(l),
-                copy_stride: layout.copy_stride,
-                ones_at: (layout.biases && l == 0).then_some(layout.dims[0]),
+                network_stride: layout.network_stride,
+                bias_column: (layout.biases && l == 0).then_some(layout.dims[0]),
                 overwrite: gradients.overwrite,
             };
             let partials = &activations.partials;

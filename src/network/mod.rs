@@ -1,4 +1,4 @@
-//! Networks: multi-layer perceptrons behind one interface of forward and backward.
+//! Multi-layer perceptrons with a common interface for the forward and the backward pass.
 
 pub mod binned;
 pub mod fused;
@@ -18,14 +18,14 @@ use crate::gpu::{Allocator, Buffer, Count, Counts, GpuError, Stage};
 pub struct Rows<'a> {
     /// The buffer.
     pub buffer: &'a Buffer,
-    /// f32 from row to row, a multiple of 4.
+    /// Row stride in f32, a multiple of 4.
     pub stride: u32,
     /// First column, a multiple of 4.
     pub offset: u32,
 }
 
 impl<'a> Rows<'a> {
-    /// Rows that fill the whole stride.
+    /// Rows that start at column 0.
     #[must_use]
     pub fn of(buffer: &'a Buffer, stride: u32) -> Self {
         Self {
@@ -36,19 +36,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Which rows a network is evaluated for.
+/// The rows that a network is evaluated for.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
     /// Counts on the device.
     pub counts: &'a Counts,
-    /// Which of them says how many rows there are.
+    /// The count that gives the number of rows.
     pub count: Count,
-    /// Which network each row is for, where there is a grid of them.
+    /// The network of each row, for a grid of networks.
     pub bins: Option<&'a Bins>,
 }
 
 impl<'a> Batch<'a> {
-    /// `count` rows, all for the same network.
+    /// Create a batch of `count` rows for a single network.
     #[must_use]
     pub fn of(counts: &'a Counts, count: Count) -> Self {
         Self {
@@ -59,23 +59,23 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// What a forward pass is to leave behind for backward ones.
+/// What a forward pass saves for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SavedActivations {
-    /// Nothing: outputs are all that is wanted.
+    /// Nothing: only the outputs are needed.
     Nothing,
-    /// Hidden activations, for gradients of the input.
+    /// Hidden activations, for input gradients.
     Activations,
-    /// Room for the gradients of weights too.
+    /// Hidden activations, with buffers for weight gradients.
     Gradients,
 }
 
-/// Which networks of a grid the step under way updated.
+/// Identifies the networks of a grid that the current step updated.
 #[derive(Debug, Clone, Copy)]
 pub struct Updated<'a> {
-    /// Counts on the device, the number of the step among them.
+    /// Counts on the device, which include the step number.
     pub counts: &'a Counts,
-    /// Per network: updates, and the step of the last one, counted from 1.
+    /// Per network: number of updates, and step of the last update, counted from 1.
     pub counters: &'a Buffer,
 }
 
@@ -88,17 +88,17 @@ pub struct Weights {
     pub transposed: Buffer,
 }
 
-/// Buffers for what a network computes on the way, and what forward saves for backward.
+/// Buffers for a network's hidden activations and for their gradients.
 #[derive(Debug, Clone)]
 pub struct Activations {
-    /// What a forward pass leaves there.
+    /// What a forward pass saves.
     pub saved: SavedActivations,
     hidden: Vec<Buffer>,
     d_hidden: Vec<Buffer>,
     partials: Buffer,
 }
 
-/// Bytes of each of the [`Activations`].
+/// Size in bytes of each buffer of [`Activations`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ActivationBytes {
     hidden: Vec<u64>,
@@ -106,20 +106,20 @@ struct ActivationBytes {
     partials: u64,
 }
 
-/// Where the gradients of a backward pass come from and go to.
+/// Inputs and outputs of a backward pass.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward<'a> {
     /// dL/doutput.
     pub d_output: Rows<'a>,
-    /// One value a row that is added to the gradient of input 0.
+    /// One value per row, which is added to the gradient of input 0.
     pub d_first_input: Option<&'a Buffer>,
-    /// dL/dinput, of its first columns, as many as given.
+    /// dL/dinput, and the number of its columns to compute, from the first on.
     pub d_input: Option<(Rows<'a>, u32)>,
-    /// Where the input was the output of a rectifier: its values, behind which gradients vanish where they are not positive.
+    /// The input if it is the output of a ReLU: gradients are zero where its values are not positive.
     pub rectified_input: Option<Rows<'a>>,
-    /// What dL/dW is added to.
+    /// The buffer that dL/dW is added to.
     pub weight_gradients: Option<&'a Buffer>,
-    /// Whether the gradients of those networks of a grid that have samples replace what was there before.
+    /// Whether weight gradients overwrite the buffer instead, for those networks of a grid that have samples.
     pub overwrite: bool,
 }
 
@@ -128,12 +128,12 @@ pub struct Backward<'a> {
 pub enum Network {
     /// Narrow: all layers in one kernel.
     Fused(Fused),
-    /// Wide: a matrix product per layer.
+    /// Wide: one matrix product per layer.
     Tiled(Tiled),
 }
 
 impl Network {
-    /// Sizes and places of the layers.
+    /// Sizes and offsets of the layers.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         match self {
@@ -142,7 +142,7 @@ impl Network {
         }
     }
 
-    /// Bytes of activations per sample that training moves.
+    /// Bytes of hidden activations and their gradients per sample in training.
     #[must_use]
     pub fn activation_bytes(&self) -> u64 {
         match self {
@@ -151,10 +151,7 @@ impl Network {
         }
     }
 
-    /// Buffers for what is `saved` of `capacity` samples.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate buffers for `capacity` samples, of which a forward pass saves what `saved` says.
     pub fn activations(
         &self,
         allocator: &dyn Allocator,
@@ -178,7 +175,7 @@ impl Network {
         })
     }
 
-    /// Add: `output = network(input)` for the rows of `batch`; `activations` say what is saved. Where the output rows are
+    /// Add: `output = network(input)` for the rows of `batch`; `activations.saved` says what is saved. If the output rows are
     /// narrower than the network's output, only the outputs that fit are computed.
     pub fn forward(
         &self,
@@ -200,7 +197,8 @@ impl Network {
         }
     }
 
-    /// Add: gradients of the input and of the weights, after a forward pass over `input` that kept what they need.
+    /// Add: compute the gradients with respect to the input and the weights, after a forward pass over `input` that saved the
+    /// activations they need.
     pub fn backward(
         &self,
         stage: &mut Stage,
@@ -225,8 +223,8 @@ impl Network {
         }
     }
 
-    /// Add: rewrite the transposed copy of the weights after they changed; of a grid of networks, if `updated` is given, of
-    /// those alone whose counters say that the step under way updated them.
+    /// Add: update the transposed copy of the weights. In a grid of networks, `updated` restricts this to the networks that the
+    /// current step updated.
     pub fn transpose(
         &self,
         stage: &mut Stage,

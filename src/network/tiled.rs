@@ -1,15 +1,15 @@
-//! Multi-layer perceptron whose layers are matrix products, for any width: `shaders/network/tiled.wgsl`.
+//! Multi-layer perceptrons of any width, with one matrix product per layer: `shaders/network/tiled.wgsl`.
 //!
-//! `h₀ = x`, `h_{l+1} = relu(W_l h_l + b_l)`, linear output; a layer with a skip multiplies the matrix `[h_l, x]` without
-//! joining the two. Every layer's activations are stored where a backward pass follows; gradients then alternate between two
-//! buffers, each layer's weight gradients being taken as soon as its own are there.
+//! `h₀ = x`, `h_{l+1} = relu(W_l h_l + b_l)`, linear output; a layer with a skip connection multiplies the matrix `[h_l, x]`
+//! without concatenating the two. If a backward pass follows, the activations of all layers are stored. Activation gradients
+//! alternate between two buffers, so each layer's weight gradients are computed as soon as its output gradients are available.
 
 use super::layout::pad4;
 use super::weight_gradients::{Block, CHUNK, accumulate, accumulate_biases, partial_bytes};
 use super::{ActivationBytes, Activations, Backward, Batch, Layout, Rows, SavedActivations};
 use crate::gpu::{Buffer, Defines, DeviceProfile, GpuError, Stage};
 
-/// Which text of the matrix product a device runs.
+/// The variant of the matrix-product kernel that a device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KernelVariant {
     /// Rows are read at indices proved uniform to a software adapter's compiler.
@@ -18,17 +18,17 @@ enum KernelVariant {
     Staged,
 }
 
-/// The layout of one network inside the parameter slab, and its kernels.
+/// The layout of a network in the parameter slab, and the variant of its kernels.
 #[derive(Debug, Clone)]
 pub struct Tiled {
-    /// Sizes and places of the layers.
+    /// Sizes and offsets of the layers.
     pub layout: Layout,
-    /// Whether all outputs but the first are rectified.
+    /// Whether a ReLU applies to all outputs except the first.
     pub rectified_outputs: bool,
-    text: KernelVariant,
+    variant: KernelVariant,
 }
 
-/// Columns of an operand of a matrix product, and the row of the other operand that the first of them meets.
+/// A range of columns of an operand, and the row of the matrix that multiplies its first column.
 #[derive(Debug, Clone, Copy)]
 struct Segment<'a> {
     rows: Rows<'a>,
@@ -40,21 +40,21 @@ struct Segment<'a> {
 #[derive(Debug, Clone)]
 struct Product<'a> {
     segments: Vec<Segment<'a>>,
-    /// First f32 of the matrix in its slab, and its row stride.
+    /// Offset of the first f32 of the matrix in its slab, and its row stride.
     matrix: (u32, u32),
-    /// Row of the matrix that is added to all.
+    /// Row of the matrix that holds the biases.
     bias_row: Option<u32>,
-    /// Columns to compute, and the first of them.
+    /// Number of columns to compute, from `first_column` on.
     width: u32,
     first_column: u32,
     out: Rows<'a>,
-    /// Outputs from this column on are rectified.
+    /// A ReLU applies to the outputs from this column on.
     rectified_from: Option<u32>,
-    /// Outputs vanish where these are not positive.
+    /// Outputs are zero where these values are not positive.
     mask: Option<Rows<'a>>,
     /// Added to column 0.
-    extra: Option<&'a Buffer>,
-    /// Whether the result is added to what is there.
+    addend: Option<&'a Buffer>,
+    /// Whether the result is added to `out`.
     accumulates: bool,
 }
 
@@ -69,27 +69,27 @@ impl<'a> Product<'a> {
             out,
             rectified_from: None,
             mask: None,
-            extra: None,
+            addend: None,
             accumulates: false,
         }
     }
 }
 
-/// Samples and outputs of a tile in workgroup memory.
+/// Number of samples and of outputs of a tile in workgroup memory.
 const STAGED_TILE: u32 = 64;
-/// Samples whose outputs a thread computes where rows are proved uniform.
+/// Number of samples per thread of the `proved` kernel.
 const PROVED_ROWS: u32 = 8;
-/// Outputs up to which each thread computes all of one sample.
+/// Maximum number of outputs of the `narrow` kernel, in which a thread computes all outputs of one sample.
 const NARROW: u32 = 8;
 
 impl Tiled {
-    /// A network of any width.
+    /// Create a network of any width.
     #[must_use]
     pub fn new(profile: &DeviceProfile, layout: Layout, rectified_outputs: bool) -> Self {
         Self {
             layout,
             rectified_outputs,
-            text: if profile.identity_table {
+            variant: if profile.identity_table {
                 KernelVariant::Proved
             } else {
                 KernelVariant::Staged
@@ -97,7 +97,7 @@ impl Tiled {
         }
     }
 
-    /// Hidden layers.
+    /// Number of hidden layers.
     fn n_hidden(&self) -> usize {
         self.layout.n_layers() - 1
     }
@@ -114,14 +114,15 @@ impl Tiled {
             .unwrap_or(4)
     }
 
-    /// Bytes of activations per sample that training moves.
+    /// Bytes of hidden activations and their gradients per sample in training.
     #[must_use]
     pub fn activation_bytes(&self) -> u64 {
         let hidden = (0..self.n_hidden()).map(|l| u64::from(self.hidden_stride(l)));
         2 * 4 * hidden.sum::<u64>()
     }
 
-    /// Bytes of the buffers for `capacity` samples: hidden layers, all or two in turn, their gradients, partial sums.
+    /// Sizes in bytes of the buffers for `capacity` samples: hidden layers (all, or two that alternate if nothing is saved),
+    /// their gradients, partial sums.
     pub(super) fn activation_buffers(
         &self,
         capacity: u64,
@@ -152,7 +153,7 @@ impl Tiled {
         }
     }
 
-    /// What hidden layer `l` is stored in.
+    /// Return the rows that store hidden layer `l`.
     fn hidden<'a>(&self, activations: &'a Activations, l: usize) -> Rows<'a> {
         let index = if activations.saved == SavedActivations::Nothing {
             l % activations.hidden.len()
@@ -162,7 +163,7 @@ impl Tiled {
         Rows::of(&activations.hidden[index], self.hidden_stride(l))
     }
 
-    /// Add: `output = network(input)` for the rows of `batch`. Where the output rows are narrower than the network's output, only
+    /// Add: `output = network(input)` for the rows of `batch`. If the output rows are narrower than the network's output, only
     /// the outputs that fit are computed.
     pub fn forward(
         &self,
@@ -211,7 +212,7 @@ impl Tiled {
         Ok(())
     }
 
-    /// Add: gradients of the input and of the weights, where they are wanted.
+    /// Add: compute the requested gradients with respect to the input and the weights.
     pub fn backward(
         &self,
         stage: &mut Stage,
@@ -239,8 +240,8 @@ impl Tiled {
                     d_output: (d, rows),
                     offset,
                     stride: width,
-                    copy_stride: 0,
-                    ones_at: None,
+                    network_stride: 0,
+                    bias_column: None,
                     overwrite: false,
                 };
                 accumulate(stage, batch, &block, partials, into)?;
@@ -269,7 +270,7 @@ impl Tiled {
                 product.segments.push(segment);
                 product.accumulates = reached_input;
                 product.mask = gradients.rectified_input;
-                product.extra = gradients.d_first_input.filter(|_| l == 0);
+                product.addend = gradients.d_first_input.filter(|_| l == 0);
                 self.multiply(stage, batch, weights, &product)?;
                 reached_input = true;
             }
@@ -300,9 +301,12 @@ impl Tiled {
             |f: &dyn Fn(&Segment<'_>) -> u32| product.segments.iter().map(f).collect::<Vec<u32>>();
         let n_outputs = quads(product.width);
         let is_narrow = product.width <= NARROW;
-        // A few outputs that are left over cost as much as eight times as many.
+        // A remainder of few outputs would cost as much as eight times as many: compute it with the `narrow` kernel.
         let left_over = n_outputs % 8 * 4;
-        if self.text == KernelVariant::Proved && !is_narrow && left_over > 0 && left_over <= NARROW
+        if self.variant == KernelVariant::Proved
+            && !is_narrow
+            && left_over > 0
+            && left_over <= NARROW
         {
             let mut part = product.clone();
             part.width = product.width - left_over;
@@ -313,10 +317,10 @@ impl Tiled {
         }
         let (first, stride) = product.matrix;
         let first = first + product.first_column;
-        // Alike shares of the outputs, 64 vec4 at most, in whole vectors of a software adapter.
+        // Equal shares of the outputs, at most 64 vec4 each, in whole SIMD vectors of a software adapter.
         let depth = n_outputs.div_ceil(64);
         let lanes = n_outputs.div_ceil(depth).next_multiple_of(8);
-        let (entry, groups) = match self.text {
+        let (entry, groups) = match self.variant {
             _ if is_narrow => ("narrow", counts.groups(count, 64, 1)),
             KernelVariant::Proved => ("proved", counts.groups(count, PROVED_ROWS, depth)),
             KernelVariant::Staged => {
@@ -326,12 +330,12 @@ impl Tiled {
         };
         let at = |offset: u32| quads(offset + product.first_column);
         let mask = product.mask;
-        let extra = product.extra.filter(|_| product.first_column == 0);
+        let addend = product.addend.filter(|_| product.first_column == 0);
         let rectified_from = product.rectified_from.map_or(-1, |column| {
             i64::from(quads(column.saturating_sub(product.first_column)))
         });
         let defines = Defines::new()
-            .set("text", entry)
+            .set("variant", entry)
             .set("count", count.field())
             .set("lanes", lanes)
             .set("n_outputs", n_outputs)
@@ -346,10 +350,10 @@ impl Tiled {
             .set("has_mask", mask.is_some())
             .set("mask_stride", mask.map_or(0, |m| quads(m.stride)))
             .set("mask_offset", mask.map_or(0, |m| at(m.offset)))
-            .set("has_extra", extra.is_some())
+            .set("has_addend", addend.is_some())
             .set("rectified_from", rectified_from)
             .set("accumulates", product.accumulates);
-        // Layers of one shape share a kernel: where their weights lie is no part of its text.
+        // Layers of the same shape share a kernel, because the offsets of their weights are in a uniform.
         let bias = product.bias_row.map_or(0, |row| first + row * stride);
         let place = stage
             .gpu()
@@ -368,7 +372,7 @@ impl Tiled {
                 .map(|s| ("operand_1", s.rows.buffer)),
         );
         bindings.extend(mask.map(|m| ("mask", m.buffer)));
-        bindings.extend(extra.map(|e| ("extra", e)));
+        bindings.extend(addend.map(|e| ("addend", e)));
         stage.run("network/tiled", entry, &defines, &bindings, groups)?;
         Ok(())
     }

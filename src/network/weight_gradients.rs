@@ -1,39 +1,40 @@
-//! What all networks share: gradients of weights as sums over chunks of samples, added in a fixed order so that they are the
-//! same on every run, and the transposed copy of the weights: `shaders/network/weight_gradients.wgsl`.
+//! Kernels common to all networks: weight gradients, summed over chunks of samples in a fixed order so that all runs give the
+//! same result, and the transposed copy of the weights: `shaders/network/weight_gradients.wgsl`.
 
 use super::{Batch, Layout, Rows, Updated, Weights};
 use crate::gpu::{Buffer, Defines, GpuError, Groups, Stage};
 use crate::step_state::StepState;
 
-/// Samples that one partial sum covers.
+/// Number of samples per partial sum.
 pub(super) const CHUNK: u32 = 512;
 const FILE: &str = "network/weight_gradients";
 
-/// Bytes of partial sums of a `width` by `rows` matrix over `capacity` samples.
+/// Size in bytes of the partial sums of a `width` × `rows` matrix over `capacity` samples.
 pub(super) fn partial_bytes(capacity: u64, width: u32, rows: u32) -> u64 {
     capacity.div_ceil(u64::from(CHUNK)) * u64::from(width) * u64::from(rows) * 4
 }
 
-/// Part of a layer's matrix: where in the slab of gradients it starts, and what is multiplied.
+/// A block of a layer's weight gradients: its operands, and its location in the slab of gradients.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block<'a> {
-    /// The layer's input, and how many of its columns.
+    /// The layer's input, and the number of its columns to use.
     pub(super) input: (Rows<'a>, u32),
-    /// Gradients of the layer's outputs, and how many columns.
+    /// Gradients of the layer's outputs, and the number of columns to use.
     pub(super) d_output: (Rows<'a>, u32),
-    /// First f32 in the slab.
+    /// Offset of the first f32 in the slab.
     pub(super) offset: u32,
-    /// f32 from row to row in the slab.
+    /// Row stride in the slab, in f32.
     pub(super) stride: u32,
-    /// f32 from one cell's matrix to the next, in a grid of networks.
-    pub(super) copy_stride: u32,
-    /// Column of the input that counts as 1, whatever it holds.
-    pub(super) ones_at: Option<u32>,
-    /// Whether gradients of a grid of networks replace those that were there before.
+    /// Stride between the matrices of consecutive cells in f32, in a grid of networks.
+    pub(super) network_stride: u32,
+    /// Column of the input that is read as 1, regardless of its values.
+    pub(super) bias_column: Option<u32>,
+    /// Whether the gradients of a grid of networks overwrite the slab instead of adding to it.
     pub(super) overwrite: bool,
 }
 
-/// Add: `gradients += d_output^T input` over the samples of `batch`, of each network over its own, or `=` if they are fresh.
+/// Add: `gradients += d_output^T input`, or `=` if `block.overwrite`, summed over the samples of `batch`. In a grid, each
+/// network sums over its own samples.
 pub(super) fn accumulate(
     stage: &mut Stage,
     batch: Batch<'_>,
@@ -42,7 +43,8 @@ pub(super) fn accumulate(
     gradients: &Buffer,
 ) -> Result<(), GpuError> {
     let ((h, width), (d, rows)) = (block.input, block.d_output);
-    // The larger side lies on the lanes, where four values share a load; of small matrices the one that leaves none idle.
+    // Spread the larger dimension over the lanes, where four values share a load. In a grid, whose matrices are small, prefer
+    // the dimension that leaves no lanes idle.
     let fills = |side: u32| side.is_multiple_of(32);
     let lanes_are_inputs = if batch.bins.is_some() && fills(width) != fills(rows) {
         fills(width)
@@ -54,7 +56,7 @@ pub(super) fn accumulate(
     } else {
         (d, h, rows, width)
     };
-    let ones = block.ones_at.map_or(-1, i64::from);
+    let ones = block.bias_column.map_or(-1, i64::from);
     let tile = [16, 12, 8, 4]
         .into_iter()
         .find(|b| n_rows % b == 0)
@@ -63,7 +65,7 @@ pub(super) fn accumulate(
         .set("pass", "weights")
         .set("count", batch.count.field())
         .set("cells", batch.bins.is_some())
-        .set("copy_stride", block.copy_stride)
+        .set("network_stride", block.network_stride)
         .set("overwrite", block.overwrite)
         .set("lanes_are_inputs", lanes_are_inputs)
         .set("lanes", lanes)
@@ -110,8 +112,8 @@ pub(super) fn accumulate(
     )
 }
 
-/// Add: the column of biases, `gradients += sum of d_output`, to a column of the slab that starts at f32 `offset` and
-/// goes down rows of `stride`.
+/// Add: compute the bias gradients, `gradients += sum of d_output`, in the column of the slab that starts at f32 `offset` with
+/// row stride `stride`.
 pub(super) fn accumulate_biases(
     stage: &mut Stage,
     batch: Batch<'_>,
@@ -162,7 +164,7 @@ fn reduce(
         .set("n_rows", n_rows)
         .set("chunk", CHUNK)
         .set("lanes_are_inputs", lanes_are_inputs);
-    // Layers of one shape share a kernel: where they lie is no part of its text.
+    // Layers of the same shape share a kernel, because their offsets are in a uniform.
     let place = stage
         .gpu()
         .uniform("weight gradients", &[offset, stride, 0, 0])?;
@@ -177,7 +179,7 @@ fn reduce(
     Ok(())
 }
 
-/// Add: rewrite the transposed copy of the weights of `layout`, of a grid those of the networks that were `updated`, or all.
+/// Add: update the transposed copy of the weights of `layout`; in a grid, only for the networks in `updated`, if given.
 pub(super) fn transpose(
     stage: &mut Stage,
     layout: &Layout,
@@ -188,7 +190,7 @@ pub(super) fn transpose(
         let (offset, width, rows) = (layout.offset(l), layout.width(l), layout.rows(l));
         let place = stage
             .gpu()
-            .uniform("weights", &[offset, width, rows, layout.copy_stride])?;
+            .uniform("weights", &[offset, width, rows, layout.network_stride])?;
         let mut bindings = vec![
             ("place", &place),
             ("values", &weights.values),
@@ -202,10 +204,10 @@ pub(super) fn transpose(
         let defines = Defines::new()
             .set("pass", "transpose")
             .set("cells", is_grid)
-            .set("copies", layout.copies)
+            .set("n_networks", layout.n_networks)
             .set("only_updated", updated.is_some());
         let groups = if is_grid {
-            Groups::covering(u64::from(layout.copies), 1)
+            Groups::covering(u64::from(layout.n_networks), 1)
         } else {
             Groups::covering(u64::from(width * rows / 16), 64)
         };

@@ -42,7 +42,7 @@ pub struct Shading {
     /// Distances that are white and nearly black, in world units.
     pub depth_range: [f32; 2],
     /// Samples per ray at the end of the scale.
-    pub most_samples: f32,
+    pub max_ray_samples: f32,
     /// The axis that light falls along.
     pub up: [f32; 3],
 }
@@ -59,7 +59,7 @@ pub struct GpuShade {
     pub mode: u32,
     pub near: f32,
     pub far: f32,
-    pub most_samples: f32,
+    pub max_ray_samples: f32,
     pub stride: u32,
     pub up: [f32; 3],
     pub unused: u32,
@@ -182,7 +182,7 @@ impl Shading {
             },
             near: near.max(1e-6),
             far: far.max(2e-6),
-            most_samples: self.most_samples.max(1.0),
+            max_ray_samples: self.max_ray_samples.max(1.0),
             stride: stride(width),
             up: self.up,
             unused: 0,

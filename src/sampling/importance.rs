@@ -2,7 +2,7 @@
 
 use crate::gpu::{Buffer, Defines};
 
-/// The shader and its values.
+/// Return the shader file and its template values.
 #[must_use]
 pub fn shader(n_samples: u32, jitter: bool, merge: bool) -> (&'static str, Defines) {
     (
@@ -14,10 +14,10 @@ pub fn shader(n_samples: u32, jitter: bool, merge: bool) -> (&'static str, Defin
     )
 }
 
-/// The samples of the pass before, and what the field there made of them.
+/// The samples of the previous pass, and their raw density.
 #[derive(Debug, Clone)]
 pub struct PreviousPass {
-    /// Offsets of each ray's samples, in the second of each pair.
+    /// Offsets of each ray's samples: the second value of each pair.
     pub offsets: Buffer,
     /// Position and dt.
     pub samples: Buffer,
@@ -25,10 +25,10 @@ pub struct PreviousPass {
     pub sample_rays: Buffer,
     /// Raw density at f32 `density_stride * sample`.
     pub density: Buffer,
-    /// See `density`.
+    /// Stride of `density` in f32.
     pub density_stride: u32,
-    /// The values of the field's output activations.
+    /// Template values of the field's output activations.
     pub activations: Defines,
-    /// Room for place and weight of each sample: (n, 2) f32.
+    /// Scratch buffer for each sample's t and weight: (n, 2) f32.
     pub weighted: Buffer,
 }

@@ -1,7 +1,8 @@
-//! Samplers: where along its ray the field is evaluated.
+//! Samplers: where along a ray the field is evaluated.
 //!
-//! A sampler first counts the samples of each ray; after a prefix sum each ray knows where its own go, and places
-//! them. Samples are packed: those of a ray are contiguous, and the places do not depend on the order of execution.
+//! A sampler first counts the samples of each ray. A prefix sum then gives the offset of each ray's samples, at which the
+//! sampler places them. Samples are packed: those of a ray are contiguous, and their offsets do not depend on the order of
+//! execution.
 
 pub mod importance;
 pub mod ray_march;
@@ -12,21 +13,21 @@ use crate::config::{Ndc, ResolvedConfig, Sampler, Spacing, resolved};
 use crate::gpu::{Allocator, Buffer, Counts, Defines, GpuError, Stage};
 use crate::step_state::StepState;
 
-/// The map from the space that a field computes in ([`crate::scene_frame::SceneFrame`]) to the box that the encodings see.
+/// The map from the field's space ([`crate::scene_frame::SceneFrame`]) to the box that is the domain of the encodings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SceneBox {
-    /// To the unit cube: `u = position * scale + offset`.
+    /// Scale of the map to the unit cube: `u = position * scale + offset`.
     pub scale: f32,
-    /// See `scale`.
+    /// Offset of that map.
     pub offset: [f32; 3],
     /// Side of the box in unit cubes: a power of two.
     pub aabb_scale: u32,
-    /// Where given, positions in the above are normalised device coordinates.
+    /// If given, `position` is in normalised device coordinates.
     pub ndc: Option<Ndc>,
 }
 
 impl SceneBox {
-    /// The box of a resolved configuration.
+    /// Return the box of a resolved configuration.
     #[must_use]
     pub fn of(config: &ResolvedConfig) -> Self {
         let (scale, offset) = config.scene.unit_cube();
@@ -45,13 +46,13 @@ impl SceneBox {
         Aabb::around_unit_cube(side, scale, self.offset.map(f64::from))
     }
 
-    /// Cascades of the occupancy grid that cover the box.
+    /// Number of occupancy-grid cascades that cover the box.
     #[must_use]
     pub fn cascades(&self) -> u32 {
         self.aabb_scale.trailing_zeros() + 1
     }
 
-    /// The values that specialise shaders.
+    /// Template values of the shaders.
     #[must_use]
     pub fn defines(&self) -> Defines {
         let half_box = self.aabb_scale as f32 / 2.0;
@@ -69,21 +70,18 @@ impl SceneBox {
 /// Samples placed along rays.
 #[derive(Debug, Clone)]
 pub struct PlacedSamples {
-    /// Samples per ray, before the prefix sum.
+    /// Number of samples of each ray.
     pub ray_counts: Buffer,
-    /// Prefix sum of the counts.
+    /// Prefix sum of `ray_counts`.
     pub ray_offsets: Buffer,
-    /// Position in the box, and dt in units of the space that samples lie in: the world, or device coordinates.
+    /// Position in the box, and dt in units of the samples' space: world, or normalised device coordinates.
     pub samples: Buffer,
     /// Ray, and distance from its origin.
     pub sample_rays: Buffer,
 }
 
 impl PlacedSamples {
-    /// Room for `n` samples of `n_rays` rays.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate buffers for `n` samples of `n_rays` rays.
     pub fn new(
         allocator: &dyn Allocator,
         label: &str,
@@ -100,16 +98,16 @@ impl PlacedSamples {
     }
 }
 
-/// Which of a sampler's kernels.
+/// The kernels of a sampler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Count samples per ray.
     Count,
-    /// Place them.
+    /// Place samples.
     Place,
 }
 
-/// Most samples a ray may get, given those that the pass before may have; `None` where that says nothing of a batch.
+/// Maximum number of samples per ray, given that of the previous pass, `before`; `None` if the number depends on the scene.
 #[must_use]
 pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
     match *sampler {
@@ -121,28 +119,28 @@ pub fn samples_per_ray(sampler: &Sampler, before: Option<u32>) -> Option<u32> {
     }
 }
 
-/// A sampler and what it reads.
+/// A sampler and its inputs.
 #[derive(Debug)]
 pub struct Sampling<'a> {
-    /// Where samples lie.
+    /// The sampler.
     pub sampler: &'a Sampler,
-    /// Place of its pass in the method, which keeps random numbers apart.
+    /// Index of its pass in the method, which makes the random numbers of passes differ.
     pub index: usize,
-    /// The box.
+    /// The scene's box.
     pub scene: &'a SceneBox,
     /// Cells per axis of the occupancy grid; 0 without one.
     pub resolution: u32,
-    /// Whether samples move at random, for training.
+    /// Whether samples are jittered, for training.
     pub jitter: bool,
-    /// Whether the counts on the device say how many samples a marched ray may have.
+    /// Whether the counts on the device limit the number of samples of a marched ray.
     pub limited: bool,
     /// Counts on the device.
     pub counts: &'a Counts,
     /// The rays.
     pub rays: &'a Buffer,
-    /// Occupancy bits; needed for marching.
+    /// Occupancy bitfield; required for ray marching.
     pub occupancy: Option<&'a Buffer>,
-    /// The samples of the pass before; needed for importance.
+    /// The samples of the previous pass; required for importance sampling.
     pub previous: Option<&'a importance::PreviousPass>,
 }
 
@@ -182,9 +180,6 @@ impl Sampling<'_> {
     }
 
     /// Add: run the sampler's kernel for `phase` over the rays.
-    ///
-    /// # Errors
-    /// As [`Stage::run`].
     pub fn run(
         &self,
         stage: &mut Stage,

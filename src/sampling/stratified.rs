@@ -2,7 +2,7 @@
 
 use crate::gpu::Defines;
 
-/// The shader and its values.
+/// Return the shader file and its template values.
 #[must_use]
 pub fn shader(
     n_samples: u32,

@@ -1,11 +1,11 @@
-//! Checks of options: what contradicts each other, and what is out of range.
+//! Checks of options: conflicts and ranges.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::{Error, Result};
 
-/// Largest factor to shrink images by.
+/// Maximum factor to shrink images by.
 pub(crate) const MAX_DOWNSCALE: u32 = 64;
 
 /// Refuse more than one of these flags.
@@ -19,7 +19,7 @@ pub(super) fn at_most_one(flags: &[(&str, bool)]) -> Result<()> {
     }
 }
 
-/// Refuse `flag` together with any of `others`.
+/// Refuse the combination of `flag` with any of `others`.
 pub(super) fn excludes((flag, is_given): (&str, bool), others: &[(&str, bool)]) -> Result<()> {
     others
         .iter()

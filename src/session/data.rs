@@ -45,7 +45,7 @@ pub(crate) fn select_eval_frames(
         .collect())
 }
 
-/// Make `path` absolute, so that it stays valid when the program is next started in another folder.
+/// Make `path` absolute, so that it stays valid when the program is started in another folder.
 pub(crate) fn absolute(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute.display().to_string()

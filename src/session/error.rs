@@ -77,11 +77,11 @@ pub enum Error {
     Json(#[from] serde_json::Error),
 }
 
-/// How to need less memory, whatever took it.
+/// Advice on reducing memory use, for any allocation that fails.
 const OF_MEMORY: &str =
     ": lower `training.batch_size` or `log2_hashmap_size` with --set, or --downscale the images";
 
-/// How to recover from a device error, in terms of the program.
+/// Return advice on how to recover from a device error, as commands and flags of `kiln`.
 fn advice(error: &GpuError) -> &'static str {
     match error {
         GpuError::NoAdapter => {
@@ -137,13 +137,13 @@ impl Error {
         Self::Failed(message.into())
     }
 
-    /// Whether the observer cancelled the work.
+    /// Return whether the observer cancelled the work.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled(_))
     }
 
-    /// Whether the user's request is invalid, as opposed to a failure while carrying it out.
+    /// Return whether the user's request is invalid, as opposed to a failure while carrying it out.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         match self {
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// The message, followed by the messages of its causes that it does not contain already.
+    /// Return the message, followed by the messages of its causes that it does not already contain.
     #[must_use]
     pub fn full_message(&self) -> String {
         let mut text = self.to_string();

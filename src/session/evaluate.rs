@@ -45,7 +45,7 @@ fn evaluating(gpu: &Gpu, config: &ResolvedConfig, images: &[Image]) -> Result<St
     }
 }
 
-/// What to evaluate.
+/// Frames to evaluate, and how.
 pub(crate) struct EvaluationRequest<'a> {
     pub(crate) frames: &'a [Frame],
     pub(crate) split: Split,
@@ -253,9 +253,6 @@ impl EvaluateOptions {
 }
 
 /// Evaluate a run and write `eval.json` and the report to its directory.
-///
-/// # Errors
-/// As [`Evaluation::prepare`] and [`Evaluation::run`].
 pub fn evaluate(
     gpu: &Arc<Gpu>,
     options: &EvaluateOptions,
@@ -276,7 +273,7 @@ impl<'a> Evaluation<'a> {
     /// Check `options` and load the LPIPS weights.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the background is not one colour, [`Error::Lpips`] if the weights cannot be loaded.
+    /// [`Error::Usage`] if the background is not a single colour, [`Error::Lpips`] if the weights cannot be loaded.
     pub fn prepare(options: &'a EvaluateOptions) -> Result<Self> {
         check::in_range("--downscale", options.downscale, &(1..=MAX_DOWNSCALE))?;
         Ok(Self {

@@ -10,7 +10,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The steps and seconds that are `given`; the defaults if neither is.
+    /// Return limits with the steps and seconds that are `given`, or the defaults if neither is.
     pub(crate) fn given(given: (Option<u32>, Option<f64>), default: (u32, f64)) -> Self {
         let (steps, seconds) = match given {
             (None, None) => default,
@@ -23,7 +23,7 @@ impl Limits {
         }
     }
 
-    /// The fraction done after `step` steps and `seconds`, and the estimated seconds left.
+    /// Return the fraction done after `step` steps and `seconds`, and the estimated remaining time in seconds.
     pub(crate) fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
         let by_steps = f64::from(step) / f64::from(self.steps);
         let fraction = by_steps.max(seconds / self.seconds).min(1.0);

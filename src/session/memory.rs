@@ -55,7 +55,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Total bytes.
+    /// Return the total number of bytes.
     #[cfg(feature = "viewer")]
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes

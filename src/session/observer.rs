@@ -80,13 +80,13 @@ pub trait Observer {
         Box::new(SilentTask)
     }
 
-    /// Whether the user has asked to stop; training then saves a checkpoint and returns [`super::Error::Cancelled`]. Called
-    /// often, so it must be fast.
+    /// Return whether the user has asked to stop; training then saves a checkpoint and returns [`super::Error::Cancelled`].
+    /// Called often, so it must be fast.
     fn is_cancelled(&self) -> bool {
         false
     }
 
-    /// Whether to continue a long task (rendering, evaluation, extraction), called between its submissions. Unlike
+    /// Return whether to continue a long task (rendering, evaluation, extraction); called between its submissions. Unlike in
     /// [`Self::is_cancelled`], an observer may do other work in this call, such as updating its window.
     fn keep_going(&self) -> bool {
         !self.is_cancelled()
@@ -97,8 +97,8 @@ pub trait Observer {
         Box::new(())
     }
 
-    /// Announce that the file at `path` is incomplete until the returned value is dropped, and useless if the program ends
-    /// before.
+    /// Announce that the file at `path` is incomplete until the returned value is dropped; if the program ends before, the file
+    /// is useless.
     fn guard_incomplete_file(&self, path: &Path) -> Box<dyn Any> {
         let _ = path;
         Box::new(())

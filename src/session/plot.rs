@@ -21,7 +21,7 @@ const GRID: [u8; 3] = [226, 226, 222];
 const BOX: [u8; 3] = [120, 94, 240];
 const FOCUS: [u8; 3] = [220, 38, 127];
 
-/// Colours that are distinguishable with colour blindness (after IBM's palette).
+/// Return the colour of a split; the colours are distinguishable with colour blindness (after IBM's palette).
 fn color_of(split: Split) -> [u8; 3] {
     match split {
         Split::Train => [44, 100, 210],
@@ -56,7 +56,7 @@ impl Projection {
     }
 }
 
-/// The world axis closest to the cameras' mean up direction, with its sign.
+/// Return the world axis closest to the cameras' mean up direction, with its sign.
 fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
     let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
         sum + DVec3::from_array(c.world_from_camera.map(|row| row[1]))

@@ -1,4 +1,4 @@
-//! Completes the configuration that the options ask for, and checks the cameras against it.
+//! Resolves the configuration that the options select, and checks the cameras against it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::dataset::{Dataset, Frame};
 use crate::gpu::AdapterClass;
 use crate::images::near_far;
 
-/// Note that a small preset was chosen for a software adapter; `full` is the preset that it stands for.
+/// Note that a small preset was chosen for a software adapter; `full` is the full-size preset that it replaces.
 pub(crate) fn note_small_method(observer: &dyn Observer, config: &Config, full: &str) {
     observer.note(format!(
         "method: {}, sized for a software adapter (use --method {full} for the full size)",
@@ -83,8 +83,8 @@ pub(crate) fn resolve(
     config
 }
 
-/// The scene box of a resolved configuration, in world units. In normalised device coordinates, which hold everything in front
-/// of the cameras, it is the box that `dataset` suggests.
+/// Return the scene box of a resolved configuration, in world units. For normalised device coordinates, which contain
+/// everything in front of the cameras, return the box that `dataset` suggests.
 pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Aabb {
     box_of(
         config,
@@ -96,7 +96,7 @@ pub(crate) fn world_box(dataset: &Dataset, config: &ResolvedConfig) -> Aabb {
     )
 }
 
-/// The scene box of a resolved configuration, in world units; values in `hints` take precedence.
+/// Return the scene box of a resolved configuration, in world units; values in `hints` take precedence.
 pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Aabb {
     let scale = hints.scale.unwrap_or(config.scale());
     let offset = hints.offset.unwrap_or(config.offset());
@@ -104,7 +104,7 @@ pub(crate) fn box_of(config: &ResolvedConfig, hints: SceneHints) -> Aabb {
     Aabb::around_unit_cube(f64::from(side), scale, offset)
 }
 
-/// Problems of the cameras of `dataset` with a resolved configuration.
+/// Return the problems of the cameras of `dataset` with a resolved configuration.
 pub(crate) fn problems(dataset: &Dataset, config: &ResolvedConfig) -> Vec<Problem> {
     let world = world_box(dataset, config);
     let near_far = |view: &Frame| near_far(config, view.near_far);

@@ -30,7 +30,7 @@ pub(crate) struct Start {
     pub(crate) compile_seconds: f64,
 }
 
-/// A record: `value` with the schema version and the kind of event.
+/// A record: `value` with the schema version and the event type.
 #[derive(Serialize)]
 pub(crate) struct Line<'a, T> {
     pub(crate) schema: u32,

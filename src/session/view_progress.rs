@@ -7,13 +7,13 @@ use crate::camera::Camera;
 use crate::report::duration;
 use crate::text::{counted_len, si};
 
-/// Time to measure before estimating the remaining time.
+/// Time to measure before the remaining time is estimated.
 const MEASURED: Duration = Duration::from_secs(5);
 
 /// Remaining times up to this many seconds are not reported.
 const SHORT: f64 = 120.0;
 
-/// Shows the fraction of rays rendered and notes once how long the rest will take.
+/// Reports the fraction of rays rendered, and once the estimated remaining time.
 pub(super) struct ViewProgress<'a> {
     observer: &'a dyn Observer,
     task: Box<dyn Task + Sync>,
@@ -75,7 +75,7 @@ impl<'a> ViewProgress<'a> {
         self.task.describe(&format!("{} {done}/{of}", self.what));
     }
 
-    /// Number of rays of the complete views.
+    /// Return the number of rays of the complete views.
     fn rays_complete(&self) -> u64 {
         self.views[..self.complete].iter().sum()
     }
@@ -84,7 +84,7 @@ impl<'a> ViewProgress<'a> {
 /// Estimates the remaining time from the rate of rays.
 struct Estimate {
     rays: u64,
-    /// Time and number of rays of the first report; what came before includes compiling shaders.
+    /// Time and number of rays of the first report; the time before it includes compiling shaders.
     since: Option<(Instant, u64)>,
     is_made: bool,
 }

@@ -92,7 +92,7 @@ impl std::str::FromStr for Selection {
 }
 
 impl Selection {
-    /// The same selection, with a single number taken as an index.
+    /// Return the same selection, with a single number taken as an index.
     pub(crate) fn by_index(self) -> Self {
         match self {
             Self::Number(view) => Self::Indices(vec![IndexRange::one(view)]),
@@ -101,8 +101,8 @@ impl Selection {
     }
 }
 
-/// Return the indices that `parts` select among `n` views, without repetition. `flag` and `whose` (where the views are) are for
-/// error messages.
+/// Return the indices that `parts` select among `n` views, without repetition. `flag` and `whose` (the source of the views) are
+/// for error messages.
 pub(crate) fn indices(
     parts: &[IndexRange],
     flag: &str,

@@ -11,9 +11,9 @@ pub type OpenWindow = fn(WindowOptions, Box<dyn Observer + Send>) -> Result<()>;
 /// Options of a window.
 #[derive(Debug, Clone, Default)]
 pub struct WindowOptions {
-    /// Which device to use.
+    /// Device to use.
     pub gpu: GpuOptions,
-    /// What to open at the start, if anything.
+    /// Content to open at the start, if any.
     pub content: Option<WindowContent>,
     /// Command line that repeats this, for the logs of trainings that are started in the window.
     pub command: String,
@@ -21,7 +21,7 @@ pub struct WindowOptions {
     pub script: Option<PathBuf>,
 }
 
-/// What a window opens.
+/// Content that a window opens.
 #[derive(Debug, Clone)]
 pub enum WindowContent {
     /// A run to view, or a dataset to train on.

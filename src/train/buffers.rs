@@ -58,10 +58,11 @@ impl Buffers {
             .collect::<Result<_, _>>()?;
         let of_cells = |pass: &Pass| -> Result<_, GpuError> {
             let field = &pass.field;
-            let Some((range, map)) = field.cell_range().zip(field.map_of_cells(parameters)?) else {
+            let Some((range, map)) = field.cell_range().zip(field.full_cell_map(parameters)?)
+            else {
                 return Ok(None);
             };
-            let copies = field.density.layout().copies;
+            let copies = field.density.layout().n_networks;
             let group = CellGroup::new(parameters, copies, range, field.matrices())?;
             Ok(Some((group, map)))
         };

@@ -10,7 +10,8 @@ use crate::random::Random;
 const HASH_BOUND: f32 = 1e-4;
 
 fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut Random) {
-    let layers = (0..layout.copies).flat_map(|copy| (0..layout.n_layers()).map(move |l| (copy, l)));
+    let layers =
+        (0..layout.n_networks).flat_map(|copy| (0..layout.n_layers()).map(move |l| (copy, l)));
     for (copy, l) in layers {
         let (n_in, n_out) = (layout.inputs(l), layout.dims[l + 1]);
         let bound = match how {
@@ -22,7 +23,7 @@ fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut 
             _ => n_in,
         };
         for o in 0..n_out {
-            let row = copy * layout.copy_stride
+            let row = copy * layout.network_stride
                 + layout.offset(l)
                 + layout.row_of(l, o) * layout.width(l);
             for i in 0..n {

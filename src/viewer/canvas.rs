@@ -6,14 +6,14 @@ use super::overlay;
 use super::state::{Canvas, Compare, DragHandle, State, fit};
 use crate::camera::Camera;
 
-/// Radians turned by a drag over the height of the view.
+/// Angle in radians of a drag over the height of the view.
 const HALF_TURN: f64 = std::f64::consts::PI;
 /// Flight speed, in distances to the pivot per second.
 const FLIGHT: f64 = 0.8;
 /// Factor on the flight speed while Shift is held.
 const FASTER: f64 = 4.0;
 const BACKGROUND: Color32 = Color32::from_rgb(24, 25, 28);
-/// Distance within which the pointer grabs something, in points.
+/// Maximum distance between the pointer and a handle that it grabs, in points.
 const REACH: f32 = 10.0;
 
 /// Draw the view into the rest of `ui`.
@@ -37,7 +37,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     let inner = picture_rect(state);
     let compares = state.compares();
     if let Some((texture, part, view)) = state.picture() {
-        // Skip a view left over from another mode: error maps belong to error comparison only.
+        // Skip a view that is left over from another mode: error maps are shown only in the error comparison.
         if (compares == Compare::Error) == view.psnr.is_some() || state.photo(ui.ctx()).is_none() {
             painter.image(texture, inner, part, Color32::WHITE);
         }
@@ -51,7 +51,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     }
 }
 
-/// Rectangle of the view: the whole canvas, or the part with the photograph's aspect ratio.
+/// Return the rectangle of the view: the whole canvas, or the part with the photograph's aspect ratio.
 pub(super) fn picture_rect(state: &State) -> Rect {
     let Canvas { pixels, rect } = state.canvas;
     let Some((camera, _)) = state.camera() else {
@@ -60,7 +60,7 @@ pub(super) fn picture_rect(state: &State) -> Rect {
     let room = state.room();
     let size = fit([camera.width, camera.height], room);
     let scale = rect.width() / (pixels[0].max(1) as f32);
-    // The left half if a photograph is shown beside it.
+    // If a photograph is shown beside the view, the view occupies the left half.
     let left = Vec2::new(room[0] as f32 * scale, rect.height());
     Rect::from_center_size(
         Rect::from_min_size(rect.min, left).center(),
@@ -115,7 +115,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
     }
 }
 
-/// Everything that can be grabbed, with its position.
+/// Return all drag handles with their screen positions.
 fn grips(state: &State) -> Vec<(DragHandle, Pos2)> {
     let inner = picture_rect(state);
     match state.compares() {
@@ -154,18 +154,18 @@ fn grips(state: &State) -> Vec<(DragHandle, Pos2)> {
     all
 }
 
-/// The item with the smallest distance, if it is within [`REACH`].
+/// Return the item with the smallest distance, if it is within [`REACH`].
 fn nearest<T>(all: impl Iterator<Item = (T, f32)>) -> Option<T> {
     let near = all.filter(|(_, away)| *away < REACH);
     near.min_by(|a, b| a.1.total_cmp(&b.1))
         .map(|(thing, _)| thing)
 }
 
-/// Grab, drag and release what is under the pointer; a click on a camera moves there.
+/// Grab, drag and release the handle under the pointer. A click on a dataset camera moves the view to it.
 fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let now = ui.input(|i| i.time);
     if state.grip.is_none() {
-        // When egui recognises a drag, the pointer has already moved: use where it was pressed.
+        // When egui recognises a drag, the pointer has already moved: use the position where the button was pressed.
         let pointer = if response.drag_started() {
             ui.input(|i| i.pointer.press_origin())
         } else {
@@ -260,7 +260,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let pans = response.dragged_by(PointerButton::Middle)
         || (shift && response.dragged_by(PointerButton::Primary));
     if delta == Vec2::ZERO {
-        // A turn by zero would still round.
+        // Skip: even a rotation by zero would add rounding errors.
     } else if pans {
         view.pan(-dx, dy);
     } else if response.dragged_by(PointerButton::Primary) {
@@ -300,7 +300,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     }
 }
 
-/// The current camera, for a key frame.
+/// Return the current camera, for a key frame.
 pub(super) fn standing(state: &State) -> Option<Camera> {
     let [width, height] = state.canvas.pixels;
     (width > 0 && height > 0).then_some(())?;

@@ -1,17 +1,17 @@
-//! Schedules the device between training and rendering the window's view, and chooses the size of the view.
+//! Schedules device time between training and rendering the window's view, and chooses the size of the view.
 //!
-//! While something moves, views are small enough to be rendered in time; at rest their sides double until they reach full
-//! size. Training and views take turns so that training gets its share of device time.
+//! While the view is moving, it is rendered small enough to be ready in time; at rest, its sides double until it has full
+//! size. Training and rendering take turns so that training gets its share of device time.
 
 /// Seconds without input after which the view is at rest.
 pub const STILL: f64 = 0.25;
-/// Smallest side of a view, as a fraction of full size.
+/// Minimum side of a view, as a fraction of full size.
 const SMALLEST: f64 = 1.0 / 32.0;
-/// Smallest share of device time for views while something moves.
+/// Minimum share of device time for rendering while the view is moving.
 const MOVING_SHARE: f64 = 0.75;
-/// Most seconds of debt, so that idle time is not made up for later.
+/// Maximum debt in seconds, so that idle time is not made up for later.
 const MAX_OWED: f64 = 0.25;
-/// A speed below this fraction of the estimate replaces it at once.
+/// A measured speed below this fraction of the estimate replaces the estimate at once.
 const SLOWER: f64 = 0.7;
 /// Weight of a new measurement in the moving average.
 const NEW: f64 = 0.3;
@@ -30,21 +30,21 @@ pub enum NextWork {
 /// Measured rendering speed, and the debt of device time between training and views.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FrameScheduler {
-    /// Share of device time for training while nothing moves, 0 to 1.
+    /// Share of device time for training while the view is at rest, 0 to 1.
     pub share: f64,
-    /// Seconds of device time owed to training if positive, to views if negative.
+    /// Seconds of device time owed to training if positive, to rendering if negative.
     owed: f64,
-    /// Speed of views at rest.
+    /// Rendering speed at rest.
     rays_per_second: f64,
-    /// Speed of views while something moves; these are small, so fixed costs weigh more.
+    /// Rendering speed while the view is moving; views are small then, so fixed costs weigh more.
     moving_rays_per_second: f64,
-    /// Seconds that a view may take while something moves.
+    /// Seconds that rendering a view may take while it is moving.
     moving: f64,
 }
 
 impl FrameScheduler {
-    /// Return a scheduler with `share` of device time for training, views of at most `moving` seconds while something moves,
-    /// and an initial guess of the rendering speed.
+    /// Return a scheduler with `share` of device time for training, at most `moving` seconds per view while it is moving, and
+    /// an initial guess of the rendering speed.
     #[must_use]
     pub fn new(share: f64, moving: f64, rays_per_second: f64) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl FrameScheduler {
         }
     }
 
-    /// The next work, given whether there is a view to render and training to do.
+    /// Return the next work, given whether there is a view to render and training to do.
     #[must_use]
     pub fn next(&self, picture: bool, training: bool) -> NextWork {
         match (picture, training) {
@@ -72,12 +72,12 @@ impl FrameScheduler {
         self.share.clamp(0.0, 0.98).min(most)
     }
 
-    /// Give the view the next turn regardless of the debt, because something starts to move.
+    /// Render the view next regardless of the debt, because it starts to move.
     pub fn prioritise_view(&mut self) {
         self.owed = self.owed.min(0.0);
     }
 
-    /// Record that a view used the device for `seconds`; `waits` says whether training was waiting.
+    /// Record that rendering used the device for `seconds`. `waits` tells whether training was waiting.
     pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
         let share = self.share_now(moving);
         if waits {
@@ -85,7 +85,7 @@ impl FrameScheduler {
         }
     }
 
-    /// Record that training used the device for `seconds`; `waits` says whether a view was waiting.
+    /// Record that training used the device for `seconds`. `waits` tells whether a view was waiting.
     pub fn trained(&mut self, seconds: f64, waits: bool) {
         self.owed = if waits {
             (self.owed - seconds).max(-MAX_OWED)
@@ -94,17 +94,17 @@ impl FrameScheduler {
         };
     }
 
-    /// Record that a view of `rays` rays, rendered while something was `moving` or not, took `seconds` of device time.
+    /// Record that a view of `rays` rays, `moving` or at rest, took `seconds` of device time.
     pub fn measured(&mut self, rays: u64, seconds: f64, moving: bool) {
         if rays > 0 && seconds > 0.0 {
             let rate = (rays as f64 / seconds).clamp(1.0, 1e12);
-            // Average in the logarithm, since speeds vary by factors.
+            // Average the logarithm, since speeds vary by factors.
             let known = if moving {
                 &mut self.moving_rays_per_second
             } else {
                 &mut self.rays_per_second
             };
-            // Adopt a much slower speed at once, for such views come too late.
+            // Adopt a much slower speed at once, because views would otherwise be late.
             let weight = if rate < SLOWER * *known { 1.0 } else { NEW };
             *known *= (rate / *known).powf(weight);
             // Small views are never faster per ray than large ones.
@@ -113,7 +113,7 @@ impl FrameScheduler {
         }
     }
 
-    /// First size to render when the requested view has changed.
+    /// Return the first size to render when the requested view has changed.
     #[must_use]
     pub fn first_size(&self, full: [u32; 2], moving: bool) -> [u32; 2] {
         let rays = if moving {
@@ -126,20 +126,20 @@ impl FrameScheduler {
     }
 }
 
-/// `full` times `scale`, which is clamped to between [`SMALLEST`] and 1.
+/// Return `full` times `scale`, which is clamped to between [`SMALLEST`] and 1.
 fn scaled(full: [u32; 2], scale: f64) -> [u32; 2] {
     let scale = scale.clamp(SMALLEST, 1.0);
     full.map(|n| ((f64::from(n) * scale).round() as u32).clamp(1, n.max(1)))
 }
 
-/// The next size after `size` on the way to `full`; `None` if it is reached.
+/// Return the next size after `size` on the way to `full`, or `None` if `full` is reached.
 #[must_use]
 pub fn finer(size: [u32; 2], full: [u32; 2]) -> Option<[u32; 2]> {
     if size == full {
         return None;
     }
     let scale = 2.0 * f64::from(size[0].max(1)) / f64::from(full[0].max(1));
-    // Skip a last step that would gain little.
+    // Skip a last step that would add little resolution.
     Some(scaled(full, if scale > 0.75 { 1.0 } else { scale }))
 }
 
@@ -149,7 +149,8 @@ mod tests {
 
     const MOVING: f64 = 0.05;
 
-    /// Share of device time that training gets, with views and steps of the given seconds.
+    /// Return the share of device time that training gets, if rendering a view takes `picture` and a training step `step`
+    /// seconds.
     fn share(scheduler: &mut FrameScheduler, picture: f64, step: f64, moving: bool) -> f64 {
         let (mut trained, mut rendered) = (0.0, 0.0);
         while trained + rendered < 60.0 {
@@ -211,7 +212,7 @@ mod tests {
         assert_eq!(scheduler.next(false, true), NextWork::Training);
         scheduler.rendered(10.0, false, false);
         assert_eq!(scheduler.next(true, true), NextWork::Picture);
-        // An hour of training alone is not held against it.
+        // An hour in which only training used the device causes no debt.
         scheduler.trained(3600.0, false);
         scheduler.rendered(0.01, true, false);
         assert_eq!(scheduler.next(true, true), NextWork::Training);
@@ -232,7 +233,7 @@ mod tests {
         let seconds = f64::from(w * h) / 120_000.0;
         assert!((0.8 * MOVING..=1.2 * MOVING).contains(&seconds), "{w}×{h}");
         assert!((f64::from(w) / f64::from(h) - 4.0 / 3.0).abs() < 0.03);
-        // Slow ones have a least size, fast ones the full one.
+        // A slow device gets the minimum size, a fast one the full size.
         assert_eq!(
             FrameScheduler::new(0.5, MOVING, 10.0).first_size(full, true),
             [25, 19]

@@ -1,8 +1,8 @@
-//! The window: shows live training and trained runs from a camera that the user moves.
+//! The window: shows training in progress and trained runs from a camera that the user moves.
 //!
 //! The window runs on the main thread and never waits for the device. The engine, on a separate thread, does all training and
-//! rendering. The two exchange [`Command`]s and [`Event`]s, and rendered views stay on the device, which both use. The trainer
-//! and the renderer do not depend on any of this.
+//! rendering. The two exchange [`Command`]s and [`Event`]s. Rendered views stay on the device, which both use. The trainer
+//! and the renderer do not depend on the window.
 
 mod canvas;
 mod engine;

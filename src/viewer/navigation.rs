@@ -1,15 +1,15 @@
-//! The camera that the user moves: around a pivot (orbit, pan, zoom), or in flight.
+//! The camera that the user moves: around a pivot (orbit, pan, zoom), or freely (turn, fly).
 //!
-//! World units are the dataset's; angles are in radians. Turning sideways rotates around the world's up axis, so a camera taken
-//! from a photograph keeps its roll, and a level camera stays level.
+//! Lengths are in world units of the dataset, angles in radians. Turning sideways rotates around the world's up axis, so a
+//! camera taken from a photograph keeps its roll, and a level camera stays level.
 
 use glam::{DMat3, DVec3};
 
 use crate::camera::{Camera, Lens, focal_from_angle, focus, upwards};
 
-/// Smallest angle between the viewing direction and the up axis, radians.
+/// Minimum angle between the viewing direction and the up axis, in radians.
 const POLE: f64 = 0.02;
-/// Narrowest and widest vertical field of view, radians.
+/// Minimum and maximum vertical field of view, in radians.
 const FIELD_OF_VIEW: [f64; 2] = [0.05, 2.8];
 
 /// Pose, pivot and field of view of the user's camera.
@@ -18,7 +18,7 @@ pub struct Navigation {
     position: DVec3,
     /// Columns: right, up and back.
     axes: DMat3,
-    /// Distance from the camera to the pivot, which lies on its axis.
+    /// Distance from the camera to the pivot, which lies on the optical axis.
     distance: f64,
     up: DVec3,
     /// Vertical field of view.
@@ -43,8 +43,8 @@ impl Navigation {
         view
     }
 
-    /// Move to the pose of `camera`. The pivot is the point on its axis nearest to the common focus, or at the same distance as
-    /// before.
+    /// Move to the pose of `camera`. The pivot is the point on its optical axis nearest to the common focus, or at the same
+    /// distance as before.
     pub fn stand_at(&mut self, camera: &Camera) {
         let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| row[i]));
         self.position = column(3);
@@ -60,7 +60,7 @@ impl Navigation {
         .clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
     }
 
-    /// The camera for an image of `width` × `height` pixels.
+    /// Return the camera for an image of `width` × `height` pixels.
     #[must_use]
     pub fn camera(&self, width: u32, height: u32) -> Camera {
         let axes = [
@@ -73,25 +73,25 @@ impl Navigation {
         Camera::pinhole(axes, focal, width, height)
     }
 
-    /// The pivot.
+    /// Return the pivot.
     #[must_use]
     pub fn pivot(&self) -> DVec3 {
         self.position + self.distance * self.forward()
     }
 
-    /// Distance from the camera to the pivot.
+    /// Return the distance from the camera to the pivot.
     #[must_use]
     pub fn distance(&self) -> f64 {
         self.distance
     }
 
-    /// Position of the camera.
+    /// Return the position of the camera.
     #[must_use]
     pub fn position(&self) -> DVec3 {
         self.position
     }
 
-    /// Vertical field of view.
+    /// Return the vertical field of view.
     #[must_use]
     pub fn field_of_view(&self) -> f64 {
         self.fov
@@ -102,7 +102,7 @@ impl Navigation {
         self.fov = fov.clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
     }
 
-    /// The world's up.
+    /// Return the world's up axis.
     #[must_use]
     pub fn up(&self) -> DVec3 {
         self.up
@@ -121,17 +121,17 @@ impl Navigation {
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Orbit around the pivot: `sideways` around the world's up, and `upwards` as far as the pole.
+    /// Orbit around the pivot: `sideways` around the world's up axis, and `upwards` at most to the pole.
     pub fn orbit(&mut self, sideways: f64, upwards: f64) {
         let pivot = self.pivot();
         self.turn(sideways, upwards);
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Turn the camera in viewpoint: positive angles look left and up.
+    /// Rotate the camera in place: positive angles turn it left and up.
     pub fn turn(&mut self, sideways: f64, upwards: f64) {
         let yaw = DMat3::from_axis_angle(self.up, sideways);
-        // The angle between up and the viewing direction.
+        // The angle between the up axis and the viewing direction.
         let polar = self.forward().angle_between(self.up);
         let (lowest, highest) = (polar - std::f64::consts::PI + POLE, polar - POLE);
         let upwards = if lowest < highest {
@@ -139,7 +139,7 @@ impl Navigation {
         } else {
             0.0
         };
-        // Turn around the level axis, which differs from the right axis of a rolled camera.
+        // Rotate around the horizontal axis, which differs from the right axis of a rolled camera.
         let level = self.forward().cross(self.up).try_normalize();
         let pitch = DMat3::from_axis_angle(level.unwrap_or(self.axes.x_axis), upwards);
         self.set_axes(yaw * pitch * self.axes);
@@ -163,7 +163,7 @@ impl Navigation {
         self.position = pivot - self.distance * self.forward();
     }
 
-    /// Fly, in world units: to the right, up along the world's up axis, and ahead.
+    /// Move by distances in world units: to the right, up along the world's up axis, and forward.
     pub fn fly(&mut self, right: f64, up: f64, ahead: f64) {
         self.position += right * self.axes.x_axis + up * self.up + ahead * self.forward();
     }
@@ -184,7 +184,7 @@ impl Navigation {
         -self.axes.z_axis
     }
 
-    /// Set the axes, orthonormalised so that rounding errors of many turns do not accumulate.
+    /// Set the axes, orthonormalised so that the rounding errors of many rotations do not accumulate.
     fn set_axes(&mut self, axes: DMat3) {
         let z = axes.z_axis.normalize_or(DVec3::Z);
         let x = axes.x_axis.reject_from_normalized(z);
@@ -219,7 +219,7 @@ mod tests {
         a.distance(b) < 1e-6
     }
 
-    /// Whether its axes are orthonormal and not mirrored.
+    /// Return whether the axes are orthonormal and right-handed.
     fn is_rigid(view: &Navigation) -> bool {
         let product = view.axes * view.axes.transpose();
         product.abs_diff_eq(DMat3::IDENTITY, 1e-9) && (view.axes.determinant() - 1.0).abs() < 1e-9
@@ -253,7 +253,7 @@ mod tests {
         }
         assert!(view.pivot().distance(pivot) < 1e-6 && is_rigid(&view));
         assert!((view.position().distance(pivot) - distance).abs() < 1e-6);
-        // The horizon is level still.
+        // The horizon is still level.
         assert!(view.axes.x_axis.dot(DVec3::Z).abs() < 1e-6);
     }
 
@@ -282,7 +282,7 @@ mod tests {
         assert!((tilt(&view) - before).abs() < 1e-6 && before > 0.2);
         view.set_up(DVec3::Z);
         assert!(tilt(&view) < 1e-9);
-        // Another axis, looked along: some level view results.
+        // An up axis along the viewing direction gives some level view.
         view.set_up(view.forward());
         assert!(is_rigid(&view) && tilt(&view) < 1e-9);
     }
@@ -295,7 +295,7 @@ mod tests {
         let height = 2.0 * before.distance() * (before.field_of_view() / 2.0).tan();
         let moved = view.pivot() - before.pivot();
         assert!(near(moved, 0.5 * height * before.axes.x_axis));
-        // What was in the middle is half a height to the left.
+        // The point that was at the centre is now half an image height to the left.
         let camera = view.camera(60, 60);
         let [x, y] = camera.project(before.pivot().to_array()).unwrap();
         assert!((x - 0.0).abs() < 1e-3 && (y - 30.0).abs() < 1e-3, "{x} {y}");
@@ -319,7 +319,7 @@ mod tests {
         let before = view;
         view.turn(FRAC_PI_2, 0.0);
         assert!(near(view.position(), before.position()));
-        // A quarter turn to the left: what was left is ahead.
+        // After a quarter turn to the left, the direction that was left is forward.
         view.fly(0.0, 0.0, 2.0);
         let moved = view.position() - before.position();
         assert!(moved.dot(before.axes.x_axis) < -1.9);

@@ -1,4 +1,4 @@
-//! Overlays in space: boxes, cameras with thumbnails, and the camera path; and dragging them with the pointer.
+//! Overlays in world space: boxes, cameras with thumbnails, and the camera path; and dragging them with the pointer.
 
 use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
 
@@ -11,7 +11,7 @@ const CROP: Color32 = Color32::from_rgb(90, 220, 210);
 const TRAINED: Color32 = Color32::from_rgb(90, 160, 250);
 const OTHER: Color32 = Color32::from_rgb(120, 220, 120);
 const PATH: Color32 = Color32::from_rgb(240, 110, 170);
-/// Subdivisions of a thumbnail's sides; each part is drawn with affine texture coordinates.
+/// Number of subdivisions of a thumbnail's sides; each part is drawn with affine texture coordinates.
 const PARTS: u32 = 4;
 
 /// Project a world point to the screen, for `camera` drawn in `rect`.
@@ -25,7 +25,7 @@ pub(super) fn project(camera: &Camera, rect: Rect, point: [f64; 3]) -> Option<Po
     (at.length() < 1e5).then(|| rect.min + at)
 }
 
-/// Draws in space.
+/// Draws lines and images that are given in world coordinates.
 struct LinePainter<'a> {
     painter: egui::Painter,
     camera: &'a Camera,
@@ -55,7 +55,7 @@ impl LinePainter<'_> {
         }
     }
 
-    /// Draw a camera as a pyramid of that length.
+    /// Draw the camera `other` as a pyramid of height `length`.
     fn pyramid(&self, other: &Camera, length: f64, stroke: Stroke) {
         let (eye, corners) = frustum(other, length);
         for i in 0..4 {
@@ -145,7 +145,7 @@ fn cameras(state: &mut State, pen: &LinePainter<'_>) {
         .filter(|(_, place)| !stands_in(pen.camera, &place.camera, length))
         .map(|(index, place)| (index, place.camera))
         .collect();
-    // Draw the nearest last, on top of the others.
+    // Draw the nearest camera last, on top of the others.
     all.sort_by(|a, b| away(&b.1).total_cmp(&away(&a.1)));
     let context = pen.painter.ctx().clone();
     for (index, camera) in all {
@@ -157,7 +157,7 @@ fn cameras(state: &mut State, pen: &LinePainter<'_>) {
     }
 }
 
-/// Screen positions of the dataset's cameras.
+/// Return the screen positions of the dataset's cameras.
 pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Pos2)> {
     let camera = state.camera().map(|c| c.0);
     let length = length_of_cameras(state);
@@ -169,7 +169,7 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
         let camera = camera.as_ref()?;
         let is_drawn = place.frame.is_some() && !stands_in(camera, &place.camera, length);
         is_drawn.then_some(())?;
-        // Use the centre of the image, which is the visible part of a camera.
+        // Use the centre of the drawn image, which is the visible part of a camera.
         let (_, corners) = frustum(&place.camera, length);
         let middle = std::array::from_fn(|a| f64::midpoint(corners[0][a], corners[2][a]));
         Some((index, project(camera, rect, middle)?))
@@ -195,13 +195,13 @@ fn path(state: &mut State, pen: &LinePainter<'_>) {
     }
 }
 
-/// Whether the view is inside the pyramid of `other`, which would cover the screen.
+/// Return whether the view is at the position of `other`, inside its pyramid, which would cover the screen.
 fn stands_in(camera: &Camera, other: &Camera, length: f64) -> bool {
     let [here, there] = [camera, other].map(Camera::position);
     (0..3).all(|a| (here[a] - there[a]).abs() < 1e-3 * length)
 }
 
-/// Position of `camera`, and the corners of its image at distance `length`.
+/// Return the position of `camera`, and the corners of its image at distance `length`.
 fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
     let (w, h) = (camera.width as f32, camera.height as f32);
     let corners = [[0.0, 0.0], [w, 0.0], [w, h], [0.0, h]].map(|[x, y]| {
@@ -211,7 +211,7 @@ fn frustum(camera: &Camera, length: f64) -> ([f64; 3], [[f64; 3]; 4]) {
     (camera.position(), corners)
 }
 
-/// Centre of a face of the crop box.
+/// Return the centre of a face of the crop box.
 pub(super) fn middle_of_face(crop: &Aabb, axis: usize, upper: bool) -> [f64; 3] {
     let mut middle = crop.center().to_array();
     middle[axis] = if upper { crop.high } else { crop.low }[axis];
@@ -250,13 +250,13 @@ pub(super) fn pull(
     }
 }
 
-/// Displacement of `at` in space, parallel to the image plane, as the pointer moves by `delta` over the view of `camera` in
-/// `rect`.
+/// Return the displacement of `at` in world space, parallel to the image plane, as the pointer moves by `delta` over the view
+/// of `camera` in `rect`.
 pub(super) fn shift(camera: &Camera, rect: Rect, at: [f64; 3], delta: Vec2) -> Option<[f64; 3]> {
     project(camera, rect, at)?;
     let m = camera.world_from_camera;
     let depth: f64 = (0..3).map(|a| m[a][2] * (m[a][3] - at[a])).sum();
-    // World units per screen point at that depth.
+    // World units per screen point at the depth of `at`.
     let unit = |side: f32, pixels: u32, focal: f32| {
         depth * f64::from(pixels) / f64::from(focal) / f64::from(side.max(1.0))
     };

@@ -6,7 +6,7 @@ use crate::camera::Camera;
 use crate::camera_path::{CameraPath, CameraPathError, Draft};
 use crate::render::Channel;
 
-/// Number of line points from one key frame to the next.
+/// Number of points of the line from one key frame to the next.
 const POINTS: usize = 24;
 /// Width of rendered paths in pixels, unless the window is narrower.
 const WIDTH: f64 = 640.0;
@@ -32,9 +32,9 @@ pub(super) struct PathEditor {
     pub per_side: u32,
     /// Whether there are unsaved changes.
     pub is_changed: bool,
-    /// A key frame whose time is being edited, and the time.
+    /// Index and new time of the key frame whose time is being edited.
     pub edited: Option<(usize, f64)>,
-    /// Cached points of the line, with the draft that they belong to.
+    /// Cached points of the line, and the draft that they were computed from.
     line: Option<(Draft, Vec<[f64; 3]>)>,
 }
 
@@ -58,7 +58,7 @@ impl Default for PathEditor {
 }
 
 impl PathEditor {
-    /// The path, if it has key frames.
+    /// Return the path, if it has key frames.
     pub fn path(&self) -> Option<CameraPath> {
         self.draft.path(Path::new(&self.file))
     }
@@ -83,7 +83,7 @@ impl PathEditor {
         }
     }
 
-    /// Remove the selected key frame and select the one before.
+    /// Remove the selected key frame and select the previous one.
     pub fn remove(&mut self) {
         if let Some(index) = self.selected {
             self.draft.remove(index);
@@ -117,7 +117,7 @@ impl PathEditor {
         }
     }
 
-    /// Points of the line that the camera follows.
+    /// Return the points of the line that the camera follows.
     pub fn line(&mut self) -> &[[f64; 3]] {
         if self.line.as_ref().is_none_or(|(d, _)| *d != self.draft) {
             let n = self.draft.keys().len().saturating_sub(1) + usize::from(self.draft.looped);
@@ -143,9 +143,6 @@ impl PathEditor {
     }
 
     /// Save the path to its file, and return the file.
-    ///
-    /// # Errors
-    /// [`CameraPathError::Write`] if the file cannot be written.
     pub fn save(&mut self) -> Result<PathBuf, CameraPathError> {
         let file = PathBuf::from(self.file.trim());
         self.draft.write(&file)?;

@@ -26,7 +26,7 @@ pub(super) struct PhotoRequest {
     pub downscale: Option<u32>,
 }
 
-/// A photograph that was read.
+/// A photograph that was read, or an error.
 #[derive(Debug)]
 pub(super) struct LoadedPhoto {
     pub dataset_id: u32,
@@ -36,7 +36,7 @@ pub(super) struct LoadedPhoto {
     pub photo: Result<Arc<Photo>, String>,
 }
 
-/// Reads photographs.
+/// Reads photographs on a separate thread.
 #[derive(Debug)]
 pub(super) struct PhotoLoader {
     queue: Arc<(Mutex<LoadQueue>, Condvar)>,
@@ -71,7 +71,7 @@ impl PhotoLoader {
         for one in all {
             queue.wanted.retain(|w| w.dataset_id == one.dataset_id);
             if one.downscale.is_some() {
-                // Only the last photograph requested is shown.
+                // Only the photograph requested last is shown.
                 queue.wanted.retain(|w| w.downscale.is_none());
                 queue.wanted.push_front(one);
             } else {

@@ -32,7 +32,7 @@ pub enum Command {
     Open(OpenChoice),
     /// Make the built-in scene and train on it, with this method if one is chosen.
     Demo(Option<String>),
-    /// Continue on the device of this number.
+    /// Continue on the device with this index.
     Device(usize),
     /// Render something to a file.
     Render(Box<ExportJob>),
@@ -44,7 +44,7 @@ pub enum Command {
     LoseDevice,
 }
 
-/// What to open.
+/// A choice of what to open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenChoice {
     /// Path of a dataset or a run.
@@ -53,7 +53,7 @@ pub struct OpenChoice {
     pub method: Option<String>,
 }
 
-/// Whether to train.
+/// Whether training runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TrainingMode {
     /// Train continuously.
@@ -64,7 +64,7 @@ pub enum TrainingMode {
     Step,
 }
 
-/// Something to render to a file; training pauses meanwhile, but the window stays responsive.
+/// A rendering to a file; training pauses meanwhile, but the window stays responsive.
 #[derive(Debug, Clone)]
 pub enum ExportJob {
     /// A PNG file of a view, at the size of its camera.
@@ -96,7 +96,7 @@ pub struct Photo {
     pub image: Image,
 }
 
-/// A view that the window requests.
+/// A request for a rendered view.
 #[derive(Debug, Clone)]
 pub struct ViewRequest {
     /// Camera, at the full size of the view.
@@ -116,7 +116,7 @@ pub struct ViewRequest {
 }
 
 impl ViewRequest {
-    /// Whether both requests show the same image.
+    /// Return whether both requests show the same image.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
         let place = |looking: &Self| looking.compared.as_ref().map(|p| p.viewpoint);
@@ -133,7 +133,7 @@ impl ViewRequest {
 pub enum Event {
     /// The device in use from now on.
     Device(Arc<Gpu>),
-    /// Names of the devices, and the number of the one in use.
+    /// Names of the devices, and the index of the one in use.
     Devices(Vec<String>, Option<usize>),
     /// A dataset or a run was opened.
     Opened(Box<Opened>),
@@ -153,15 +153,15 @@ pub enum Event {
     Ending,
     /// Training has ended; a line that describes the result.
     Ended(String),
-    /// What was open has been closed.
+    /// The open run or dataset was closed.
     Closed,
-    /// A view has been rendered.
+    /// A view was rendered.
     RenderedView(Box<RenderedView>),
     /// The engine has ended.
     Gone,
 }
 
-/// Description of an open dataset or run.
+/// Description of an open run or dataset.
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// Title for the window.
@@ -184,9 +184,9 @@ pub struct Opened {
     pub shows: Vec<crate::render::RenderMode>,
     /// Whether the scene can be cropped.
     pub can_crop: bool,
-    /// Estimated device memory, in bytes.
+    /// Estimated device memory in bytes.
     pub bytes: u64,
-    /// Whether it is being trained.
+    /// Whether a training is open, rather than a finished run.
     pub training: bool,
 }
 
@@ -245,9 +245,9 @@ pub struct TrainerReport {
 #[derive(Debug, Clone)]
 pub struct RenderedView {
     pub(crate) texture: wgpu::Texture,
-    /// Width and height of the part of the texture that it fills, in pixels.
+    /// Width and height of the part of the texture that the view fills, in pixels.
     pub size: [u32; 2],
-    /// The request that it answers.
+    /// The request that was rendered.
     pub looking: ViewRequest,
     /// PSNR against the photograph in dB, over 8-bit values; only if the view shows the error.
     pub psnr: Option<f64>,

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Most entries.
+/// Maximum number of entries.
 const MAX_RECENT: usize = 8;
 
 /// Recently opened folders, most recent first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Recent {
-    /// File that they are saved in, if any.
+    /// File in which the list is saved, if any.
     file: Option<PathBuf>,
     folders: Vec<PathBuf>,
 }
@@ -31,12 +31,12 @@ impl Recent {
         }
     }
 
-    /// The folders, most recent first.
+    /// Return the folders, most recent first.
     pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
         self.folders.iter()
     }
 
-    /// Put `folder` first and save the list; errors of saving are ignored.
+    /// Move `folder` to the front and save the list; errors of saving are ignored.
     pub fn add(&mut self, folder: &Path) {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         self.folders.retain(|f| *f != folder);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::protocol::Command;
 use super::state::State;
 
-/// Longest time for one action.
+/// Maximum time for one action.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Number of steps of a drag.
 const STEPS: u8 = 8;
@@ -24,7 +24,7 @@ enum Action {
     Until(Condition),
     /// Press and release a key, named as in egui: `2`, `Space`.
     Key(String),
-    /// The same with the command key held.
+    /// Press and release a key with the command key held.
     Command(String),
     /// Hold a key for this many seconds.
     Hold(String, f64),
@@ -44,7 +44,7 @@ enum Action {
     Capture(PathBuf),
     /// Write the latencies of rendered views, in seconds, to a file and reset them.
     Latencies(PathBuf),
-    /// Continue on the device of this number.
+    /// Continue on the device with this index.
     Device(usize),
     /// Lose the device.
     LoseDevice,
@@ -67,7 +67,7 @@ enum Condition {
     Ended,
     /// No long task is running.
     Done,
-    /// The error against a photograph is shown.
+    /// The error map against a photograph is shown.
     Compared,
     /// The path has stopped playing.
     Played,
@@ -121,12 +121,12 @@ impl Script {
         })
     }
 
-    /// Whether all actions are done.
+    /// Return whether all actions are done.
     pub fn is_over(&self) -> bool {
         self.actions.is_empty()
     }
 
-    /// Perform the next action: add it to `input`, or return what the window has to do.
+    /// Perform the next action: add it to `input`, or return the action for the window to perform.
     pub fn play(
         &mut self,
         state: &mut State,

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// Check that training with `--set TEXT` fails with a one-line error that names it.
+/// Check that training with `--set TEXT` fails with a one-line error that contains `--set TEXT` and all of `words`.
 fn set_refused(text: &str, words: &[&str]) {
     let named = format!("--set {text}: ");
     train_refused(

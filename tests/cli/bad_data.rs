@@ -1,4 +1,4 @@
-//! Invalid datasets: a one-line error that says where the fault is, and no run directory.
+//! Invalid datasets: a one-line error that locates the fault, and no run directory.
 
 use std::path::Path;
 
@@ -73,7 +73,7 @@ fn a_dataset_without_its_images() {
         1,
         &[TRAIN, "none of the 6 images exists", "train/r_0"],
     );
-    // Folders with the names of the images are not images.
+    // Folders that have the names of images are not images.
     for i in 0..6 {
         std::fs::create_dir_all(dataset.path().join(format!("train/r_{i}.png"))).unwrap();
     }

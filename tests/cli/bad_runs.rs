@@ -118,7 +118,7 @@ fn a_copy_of_a_checkpoint_cannot_be_resumed() {
         2,
         &["backup.safetensors", "checkpoint.safetensors"],
     );
-    // It can be evaluated, which leaves the run's own eval.json unchanged.
+    // The copy can be evaluated, which leaves the run's own eval.json unchanged.
     succeeds(kiln(["eval", "--eval-views", "1"]).arg(&copy));
     assert!(files_in(&run) == before);
 }
@@ -340,7 +340,7 @@ fn a_changed_or_invalid_config_copy_is_reported_once() {
         (Vec::new(), ["config.toml", "remove it"]),
     ] {
         std::fs::write(&file, &bytes).unwrap();
-        // Every command finds the change; what else can be wrong with the copy, the first three find.
+        // All commands detect an edited copy; invalid copies are checked only with the first three.
         let n = if bytes == edited.as_bytes() { 5 } else { 3 };
         for mut command in commands().into_iter().take(n) {
             let lines = warnings(&mut command);
@@ -354,14 +354,14 @@ fn a_changed_or_invalid_config_copy_is_reported_once() {
             bytes,
             "the user's file was changed"
         );
-        // The report shows the configuration that applies.
+        // The report shows the configuration of the checkpoint, which is the one in use.
         let report = std::fs::read_to_string(run.join("report.html")).unwrap();
         assert!(report.contains("learning_rate = 0.02"));
         assert!(!report.contains("learning_rate = 0.5"));
     }
     let mut bench = kiln(["bench", "--repeats", "1", "--render"]);
     assert_eq!(warnings(bench.arg(&run)).len(), 1);
-    // No warning for added comments, for a missing copy, or for a checkpoint with another file name.
+    // There is no warning for added comments, for a missing copy, or for a checkpoint with another file name.
     std::fs::write(&file, format!("# mine\n{good}")).unwrap();
     let nothing: [&str; 0] = [];
     assert_eq!(

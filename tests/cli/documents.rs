@@ -1,4 +1,4 @@
-//! Commands and scripts of the documentation, run as printed there.
+//! Commands and scripts of the documentation, run exactly as printed.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::*;
 use crate::tools::is_here;
 
-/// The blocks of a document fenced as `language`.
+/// Return the blocks of a document that are fenced as `language`.
 fn blocks(document: &str, language: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("docs")
@@ -18,7 +18,7 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
         .collect()
 }
 
-/// A Python (`KILN_PYTHON`, else `python3`) that has the packages of the scripts.
+/// Return a Python (`KILN_PYTHON`, else `python3`) that has the packages of the scripts, if there is one.
 fn python() -> Option<String> {
     let python = std::env::var("KILN_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let has = Command::new(&python)
@@ -37,7 +37,7 @@ fn weights_convert_to_and_from_pytorch() {
     let scripts = blocks("checkpoint.md", "python");
     assert_eq!(scripts.len(), 2);
     let outputs = [0, 1].map(|i| printed(&python, &scripts[i], &run));
-    // Both printed counts are those of the tensors.
+    // Both printed counts equal those of the tensors.
     let (_, tensors) = checkpoint(&run);
     let count = |prefix: &str| -> usize {
         tensors
@@ -52,7 +52,7 @@ fn weights_convert_to_and_from_pytorch() {
         count("density_network.")
     );
     assert_eq!(outputs[0].trim(), expected);
-    // With averages as parameters the field is the same, except for rows that had no update for some steps.
+    // With averages as parameters the field is the same, except for rows without an update in some steps.
     let measure = |path: &Path| {
         let output = succeeds(kiln(["eval", "--json"]).arg(path));
         json_lines(&text(&output.stdout)).last().unwrap()["psnr"]
@@ -66,7 +66,7 @@ fn weights_convert_to_and_from_pytorch() {
     assert!((back - before).abs() < 1.0, "{back} {before}");
 }
 
-/// What a script prints, with RUN replaced.
+/// Return the output of a script, with RUN replaced.
 fn printed(python: &str, script: &str, run: &Path) -> String {
     let script = script.replace("RUN", &run.display().to_string());
     let output = Command::new(python).args(["-c", &script]).output().unwrap();

@@ -58,7 +58,7 @@ fn the_report_has_the_keys_that_scripts_rely_on() {
     assert_eq!(said, ["ngp-small", "test", "white", "sRGB"]);
     assert_eq!(view_names(&report), ["test/r_0", "test/r_1", "test/r_2"]);
     assert_eq!(report["steps"], STEPS);
-    // The metrics of the checkpoint are those that training measured.
+    // The metrics of the checkpoint equal those that training measured.
     let trained = json(&shared().run.join("eval.json"));
     for key in ["psnr", "ssim"] {
         let [a, b] = [&report, &trained].map(|r| r[key].as_f64().unwrap());
@@ -285,7 +285,7 @@ fn stages_without_work_are_not_timed() {
         let stages: Vec<&Value> = lines.iter().filter(|l| l["event"] == "stage").collect();
         let named = |name: &str| stages.iter().find(|s| s["stage"] == name);
         assert_eq!(named("encode backward").is_some(), is_trained, "{method}");
-        // The rest of the backward pass is timed, and has work.
+        // The rest of the backward pass is timed, and its operations are counted.
         assert!(named("network backward").unwrap()["gflops"].as_f64() > Some(0.0));
         for stage in stages {
             assert_ne!(stage["items"], 0.0, "{stage}");
@@ -351,7 +351,7 @@ fn the_selected_device_is_marked() {
     assert_eq!(marked("0"), (Some(0), Some(0)));
     // If no device matches, the list is still shown before the name is refused.
     assert_eq!(marked("nosuch"), (Some(2), None));
-    // Neither an index nor part of a name.
+    // "97" is neither an index nor part of a name.
     assert_eq!(marked("97"), (Some(2), None));
 }
 

@@ -7,7 +7,7 @@ use assert_cmd::Command;
 
 use crate::support::*;
 
-/// The command that runs an example in `folder`. Builds the examples if only this test target was built.
+/// Return the command that runs an example in `folder`. Build the examples if only this test target was built.
 fn example(name: &str, folder: &Path) -> Command {
     static BUILT: OnceLock<()> = OnceLock::new();
     let program = PathBuf::from(env!("CARGO_BIN_EXE_kiln"));
@@ -45,7 +45,7 @@ fn a_field_is_trained_measured_and_rendered() {
     let run = runs.map(|entry| entry.unwrap().path()).next().unwrap();
     assert!(run.join("report.html").is_file());
 
-    // A render of that run.
+    // Render the run along a camera path.
     let mut path = example("render_path", folder.path());
     succeeds(path.arg(&run).arg("path.gif"));
     let film = image::open(folder.path().join("path.gif")).unwrap();

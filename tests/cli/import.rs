@@ -220,7 +220,7 @@ fn invalid_model_files() {
         spoil(&fixture("flexible"), &file, name, shape);
         refused(&mut import(&file), 1, words);
     }
-    // The fine model may be of another class; a prefix that merely contains `fine` does not mark one.
+    // The fine model may be of another class. A prefix that merely contains `fine` does not mark a fine model.
     let of = |kind: &str| std::fs::read(fixture(kind)).unwrap();
     let (flexible, paper) = (of("flexible"), of("paper"));
     let (flexible, paper) = [&flexible, &paper]

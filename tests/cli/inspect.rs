@@ -1,10 +1,10 @@
-//! `kiln inspect`: what it finds in datasets and runs.
+//! `kiln inspect`: its reports on datasets and runs.
 
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// What `kiln inspect --json` prints about a dataset with this change to its training file.
+/// Return what `kiln inspect --json` prints about a dataset with this change to its training file, and the exit code.
 fn inspected(change: impl FnOnce(&mut Value)) -> (Value, i32) {
     let dataset = own_dataset();
     change_json(&dataset.path().join("transforms_train.json"), change);
@@ -47,7 +47,7 @@ fn a_good_dataset_is_described() {
         assert!(printed.contains(part), "`{part}` is not in {printed}");
     }
     let drawn = image::open(&plot).unwrap().into_rgb8();
-    // The colours of cameras, box and focus.
+    // Colours of the cameras, the box and the focus.
     for color in [
         [44, 100, 210],
         [240, 110, 20],
@@ -123,7 +123,7 @@ fn frames_are_checked_against_each_other_and_the_box() {
         "error",
         &["all 6 cameras", "parallax"],
     );
-    // OpenCV's poses: y and z point the other way.
+    // OpenCV poses: y and z point in the opposite directions.
     finds(
         |d| {
             for i in 0..6 {
@@ -138,7 +138,7 @@ fn frames_are_checked_against_each_other_and_the_box() {
     );
     finds(
         |d| {
-            // The file places the box, which would otherwise follow the cameras.
+            // The file specifies the box, which would otherwise follow the cameras.
             (d["scale"], d["offset"]) = (json!(0.33), json!([0.5, 0.5, 0.5]));
             for i in 0..6 {
                 let x = &mut d["frames"][i]["transform_matrix"][0][3];
@@ -338,7 +338,7 @@ fn a_run_is_verified() {
         1,
         &["first_moment.density_network.0.weight", "missing"],
     );
-    // A NaN in the first tensor, which follows the header.
+    // Write a NaN into the first tensor, which follows the header.
     let (_folder, run) = own_run();
     let path = run.join("checkpoint.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();

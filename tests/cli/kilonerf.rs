@@ -132,7 +132,7 @@ fn distillation_and_fine_tuning_can_both_be_resumed() {
     ] {
         assert!(printed.contains(part), "{part} is missing from {printed}");
     }
-    // Interrupted once during distillation, and once during fine-tuning.
+    // Interrupt the run once during distillation, and once during fine-tuning.
     succeeds(distill(&teacher, &at("parts")).args(steps).arg("7"));
     succeeds(kiln(["train", "--steps", "15", "--resume"]).arg(at("parts")));
     succeeds(kiln(["train", "--steps", "20", "--resume"]).arg(at("parts")));
@@ -140,7 +140,7 @@ fn distillation_and_fine_tuning_can_both_be_resumed() {
     let report = std::fs::read_to_string(at("whole").join("report.html")).unwrap();
     assert!(report.contains("<td>distilled</td>"));
 
-    // The same with micro-batches, whose gradients add up.
+    // Do the same with micro-batches, whose gradients are accumulated.
     let in_parts = |out: &Path, n: &str| {
         let mut command = distill(&teacher, out);
         command
@@ -153,7 +153,7 @@ fn distillation_and_fine_tuning_can_both_be_resumed() {
     succeeds(kiln(["train", "--steps", "16", "--resume"]).arg(at("two-resumed")));
     assert_same_tensors(&at("two"), &at("two-resumed"));
 
-    // A teacher is never overwritten, and neither is any run if --compare names none.
+    // A teacher is never overwritten. No run is overwritten if `--compare` names a run that does not exist.
     let before = names_in(&at("whole"));
     for (flag, code, part) in [
         (
@@ -174,7 +174,8 @@ fn distillation_and_fine_tuning_can_both_be_resumed() {
         assert_eq!(names_in(&at("whole")), before);
     }
 
-    // A student may be a teacher in turn, and has as many networks as fit: about 3.7 KiB each, with four copies of the weights.
+    // A student may be a teacher of another student. It has as many networks as fit: about 3.7 KiB each, with four copies of
+    // the weights.
     succeeds(
         distill(&at("whole"), &at("grandchild"))
             .args(steps)

@@ -72,7 +72,7 @@ fn a_capture_is_trained_and_rendered_at_the_requested_size() {
     let frames = files_in(&at("spiral"));
     assert_eq!(frames.len(), 4);
     assert_eq!(image_size(&at("spiral/rgb_0003.png")).unwrap(), [12, 8]);
-    // After the first of two turns the camera differs in depth only.
+    // After the first of two turns, only the depth of the camera differs.
     assert_ne!(frames["rgb_0000.png"], frames["rgb_0001.png"]);
     for other in [
         ["--turntable", "4"],
@@ -93,7 +93,7 @@ fn a_capture_is_trained_and_rendered_at_the_requested_size() {
     assert!(!at("no").exists());
 }
 
-/// A forward-facing capture, in normalised device coordinates and in world coordinates.
+/// Test a forward-facing capture in normalised device coordinates and in world coordinates.
 #[test]
 fn a_capture_in_device_coordinates() {
     if !has_adapter() {

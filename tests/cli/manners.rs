@@ -1,4 +1,4 @@
-//! Everything around the commands: help, completions, interruptions, full disks.
+//! Behaviour of all commands: help, completions, interruptions, full disks.
 
 use std::process::Command;
 
@@ -96,7 +96,7 @@ fn output_to_files_has_no_colours_and_no_bars() {
     }
 }
 
-/// A process that trains without an end, once it has reported progress.
+/// Start a training without an end, and return its process once it has reported progress.
 #[cfg(unix)]
 fn endless(run: &std::path::Path) -> std::process::Child {
     let mut command = endless_training(&shared().dataset, run);

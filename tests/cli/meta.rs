@@ -37,7 +37,7 @@ fn write_object(folder: &Path, dimmed: usize, side: u32) {
     kiln::dataset::write_object(folder, &cameras, &images, [2.0, 6.0]).unwrap();
 }
 
-/// A folder of four training objects and a held-out one.
+/// Create a folder of four training objects and a held-out one.
 fn objects(side: u32) -> TempDir {
     let root = TempDir::new().unwrap();
     let names = ["a", "b", "c", "d", "e"];
@@ -56,7 +56,7 @@ fn meta(root: &Path, out: &Path) -> Command {
     command
 }
 
-/// A folder of objects, and a run of a few outer steps on them.
+/// Create a folder of objects, and a run of a few outer steps on them.
 fn learned() -> (TempDir, PathBuf) {
     let root = objects(SIDE);
     let run = root.path().join("runs/balls");
@@ -109,7 +109,7 @@ fn a_new_object_starts_from_the_learned_initialisation() {
     }
     assert_eq!(compared, 8);
 
-    // Trained on one view, and evaluated on all others.
+    // Train on one view, and evaluate on all others.
     succeeds(&mut train("at_5", &["--train-views", "0", "--steps", "5"]));
     let new = root.path().join("at_5");
     let report = || json(&new.join("eval.json"));
@@ -124,7 +124,7 @@ fn a_new_object_starts_from_the_learned_initialisation() {
             .arg(&new),
     );
     assert_eq!(names_in(&views).len(), 2);
-    // It can be resumed like any run, without the run that it was initialised from.
+    // The new run can be resumed like any run, without the run that it was initialised from.
     std::fs::rename(&run, root.path().join("elsewhere")).unwrap();
     succeeds(kiln(["train", "--steps", "8", "--resume"]).arg(&new));
     assert_eq!(steps_of(&new), 8);
@@ -189,7 +189,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
     if !has_adapter() {
         return;
     }
-    // Objects that do not all fit in 1 MiB.
+    // Use objects that do not all fit in 1 MiB.
     let root = objects(128);
     let at = |name: &str| root.path().join("runs").join(name);
     succeeds(meta(root.path(), &at("whole")).args(["--steps", "9"]));
@@ -206,7 +206,7 @@ fn a_resumed_run_equals_an_uninterrupted_one_wherever_its_images_stay() {
         2,
         &["kiln meta --resume", "--init"],
     );
-    // Other objects are refused.
+    // A run cannot be resumed with other objects.
     write_object(&root.path().join("a"), 2, 128);
     std::fs::remove_file(root.path().join("a/rgb_00.png")).unwrap();
     refused(
@@ -246,7 +246,7 @@ fn the_initialisation_of_a_hash_grid_is_learned_too() {
             .unwrap()
             .contains("[meta")
     );
-    // Rendered from several sides, though it was trained on one view.
+    // Render the object from several sides, although it was trained on one view.
     let views = root.path().join("views");
     succeeds(
         kiln(["render", "--turntable", "3", "--out"])
@@ -317,7 +317,7 @@ fn unusable_objects_are_refused_or_skipped_by_name() {
         &["no dataset here", "a, b, c"],
     );
 
-    // A damaged image is found before training starts.
+    // A damaged image is detected before training starts.
     let image = root.path().join("c/rgb_02.png");
     let whole = std::fs::read(&image).unwrap();
     std::fs::write(&image, &whole[..whole.len() / 2]).unwrap();
@@ -327,7 +327,7 @@ fn unusable_objects_are_refused_or_skipped_by_name() {
     assert!(text(&output.stdout).contains("rgb_02.png"));
     std::fs::write(&image, &whole).unwrap();
 
-    // An object without images, and one of another size.
+    // Make one object without images, and one of another size.
     for i in 0..VIEWS {
         std::fs::remove_file(root.path().join(format!("a/rgb_{i:02}.png"))).unwrap();
     }
@@ -354,7 +354,7 @@ fn unusable_objects_are_refused_or_skipped_by_name() {
         "{stdout}"
     );
 
-    // Networks of another shape: the error names the first tensor that differs.
+    // With networks of another shape, the error names the first tensor that differs.
     let new = root.path().join("new");
     let mut command = kiln(["train", "--init"]);
     command
@@ -392,11 +392,11 @@ fn changed_images_of_objects_are_reported_once() {
     if !has_adapter() {
         return;
     }
-    // All objects stay on the device, or they are streamed.
+    // Test objects that all stay on the device, and objects that are streamed.
     for (side, more) in [(SIDE, &[][..]), (128, &["--set=meta.resident_mib=1"])] {
         let root = objects(side);
         let run = root.path().join("run");
-        // One step more than there are training objects.
+        // Run one step more than there are training objects.
         succeeds(meta(root.path(), &run).args(["--steps", "5"]).args(more));
         let mut steps = 5;
         let mut resume = |root: &Path| {

@@ -140,7 +140,7 @@ fn unknown_formats_and_unwritable_paths_are_refused() {
     );
     assert_eq!(names_in(folder.path()), ["file"]);
     assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "mine");
-    // A folder may have any name.
+    // The name of an output folder may have any extension.
     std::fs::create_dir(at("old.xyz")).unwrap();
     succeeds(render(&at("old.xyz")).args(["--turntable", "1", "--width", "4"]));
     succeeds(render(&at("new.xyz/")).args(["--turntable", "1", "--width", "4"]));

@@ -1,4 +1,4 @@
-//! `kiln render`: the contents of the files it writes, format by format.
+//! `kiln render`: the contents of the files that it writes, format by format.
 
 use std::path::{Path, PathBuf};
 use std::process::Command as System;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::*;
 use crate::tools::is_here;
 
-/// A run with a solid surface, which takes more steps than the shared run has.
+/// Return a run with a solid surface, which takes more steps than the shared run has.
 pub fn solid_run() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
@@ -297,7 +297,7 @@ fn flags_that_contradict_each_other_are_refused() {
     }
 }
 
-/// Whether ffmpeg is installed.
+/// Return whether ffmpeg is installed.
 fn has_ffmpeg() -> bool {
     is_here(
         "ffmpeg",
@@ -305,7 +305,7 @@ fn has_ffmpeg() -> bool {
     )
 }
 
-/// Codec, size, pixel format, frame rate and number of frames of a video; empty without ffprobe.
+/// Return the codec, size, pixel format, frame rate and number of frames of a video; empty without ffprobe.
 fn probe(video: &Path) -> String {
     let output = System::new("ffprobe")
         .args([
@@ -419,7 +419,7 @@ fn an_interrupted_rendering_leaves_no_animation() {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         assert!(part.exists(), "{name}: no partial file appeared");
-        // Let it write some frames.
+        // Let the program write some frames.
         std::thread::sleep(std::time::Duration::from_millis(500));
         signal(&running, "INT");
         assert_eq!(running.wait().unwrap().code(), Some(130), "{name}");
@@ -441,7 +441,7 @@ fn the_last_line_of_ffmpeg_is_in_the_error() {
     let (tools, folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let fake = tools.path().join("ffmpeg");
     for script in [
-        // One exits before it reads its input, the other after it has read all of it.
+        // One script exits before it reads its input, the other after it has read all of it.
         "#!/bin/sh\necho first >&2\necho 'no such encoder' >&2\nexit 1\n",
         "#!/bin/sh\ncat >/dev/null\necho 'no such encoder' >&2\nexit 3\n",
     ] {

@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-/// Nine frames around the sphere.
+/// Return a path of nine frames around the sphere.
 fn swing() -> Value {
     let key =
         |time: f64, x: f64, y: f64| json!({"time": time, "eye": [x, y, 1.5], "target": [0, 0, 0]});
@@ -105,7 +105,7 @@ fn an_animation_has_the_duration_of_its_path() {
     };
     succeeds(place.render("a.gif").args(["--width", "8"]));
     assert_eq!(frames("a.gif"), (9, (8, 6), 2250));
-    // Twice as many frames in the same time, every third of them.
+    // Twice as many frames in the same time, of which every third is rendered.
     succeeds(
         place
             .render("b.gif")
@@ -188,7 +188,7 @@ fn nerfstudio_paths_are_read() {
             "{a:?} {b:?}"
         );
     }
-    // Other paths do not accept it.
+    // The flag is accepted only for nerfstudio paths.
     let place = Place::new(&swing());
     refused(
         place
@@ -403,7 +403,7 @@ fn a_crop_comes_from_the_path_or_a_flag() {
     path["width"] = json!(24);
     path["height"] = json!(24);
     let whole = Place::new(&path);
-    // The right half of the image.
+    // Crop to the right half of the image.
     path["crop"] = json!([[0, -9, -9], [9, 9, 9]]);
     let cut = Place::new(&path);
     let flags = ["--background", "black"];

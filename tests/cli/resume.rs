@@ -13,7 +13,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
     }
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("run");
-    // Between two occupancy updates and between two progress reports.
+    // Stop between two occupancy updates and between two progress reports.
     succeeds(train(&shared().dataset, &run).args(["--steps", "13"]));
     assert_eq!(steps_of(&run), 13);
     succeeds(
@@ -21,7 +21,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
             .arg(&run)
             .arg(&shared().dataset),
     );
-    // Without DATASET, and with the checkpoint instead of its run.
+    // Resume without DATASET, and with the path of the checkpoint instead of its run.
     let checkpoint = run.join("checkpoint.safetensors");
     succeeds(kiln(["train", "--steps", &STEPS.to_string(), "--resume"]).arg(&checkpoint));
     assert_eq!(steps_of(&run), u64::from(STEPS));
@@ -232,7 +232,7 @@ fn a_run_resumes_with_its_own_dataset_and_configuration() {
         &["is not the dataset", "cameras differ"],
     );
     assert!(files_in(&run) == before);
-    // The same cameras are the same dataset, whatever its path.
+    // A dataset with the same cameras is the same dataset, whatever its path.
     let moved = own_dataset();
     let config = run.join("config.toml");
     let good = std::fs::read_to_string(&config).unwrap();
@@ -244,7 +244,7 @@ fn a_run_resumes_with_its_own_dataset_and_configuration() {
     let output = succeeds(&mut resume(moved.path()));
     assert!(text(&output.stderr).contains("config.toml was changed"));
     assert_eq!(std::fs::read_to_string(&config).unwrap(), good);
-    // Evaluation on another dataset is allowed, and reported.
+    // Evaluation on another dataset is allowed, with a warning.
     let output = succeeds(kiln(["eval", "--dataset"]).arg(other.path()).arg(&run));
     assert!(text(&output.stderr).contains("is not the dataset"));
     let lines = error_of(kiln(["train", "--force", "--resume"]).arg(&run), 2);
@@ -294,7 +294,7 @@ fn changed_images_are_reported_once() {
     assert_eq!(resume(dataset.path()), 1);
     assert_eq!(key(&run).as_ref(), Some(&known));
 
-    // Changed held-out views are reported in other words.
+    // Changed held-out views are reported with other words.
     std::fs::copy(
         dataset.path().join("test/r_0.png"),
         dataset.path().join("test/r_1.png"),
@@ -308,7 +308,7 @@ fn changed_images_are_reported_once() {
     );
     assert!(printed().contains("cannot be compared"), "{}", printed());
     assert_eq!(resume(dataset.path()), 0, "reported once");
-    // Fingerprints that a run of an older version lacks are no problem.
+    // It is no problem if a run of an older version has no fingerprints.
     rewrite_checkpoint(&run, "", |metadata| {
         metadata.remove("image_fingerprint").unwrap();
         metadata.remove("held_out_fingerprint").unwrap();

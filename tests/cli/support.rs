@@ -32,12 +32,12 @@ pub const SMALL: [&str; 8] = [
     "--set=occupancy.interval=4",
     "--set=optimizer.warmup_steps=8",
 ];
-/// Steps of the shared run.
+/// Number of steps of the shared run.
 pub const STEPS: u32 = 40;
 /// Width and height of an image in pixels.
 pub const SIDE: u32 = 24;
 
-/// The `kiln` command with `arguments`, without backtraces, killed after two minutes.
+/// Return the `kiln` command with `arguments`, without backtraces, and with a timeout of two minutes.
 pub fn kiln<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command
@@ -47,7 +47,7 @@ pub fn kiln<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command 
     command
 }
 
-/// Whether a GPU adapter is available. Prints "skipped" if not, or panics if `KILN_REQUIRE_GPU` is 1.
+/// Return whether a GPU adapter is available. Print "skipped" if not, or panic if `KILN_REQUIRE_GPU` is 1.
 pub fn has_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| kiln(["devices"]).output().unwrap().status.success());
@@ -95,7 +95,7 @@ pub fn refused(command: &mut Command, code: i32, words: &[&str]) {
     }
 }
 
-/// `kiln train DATASET --out OUT` with the settings [`SMALL`].
+/// Return the command `kiln train DATASET --out OUT` with the settings [`SMALL`].
 pub fn train(dataset: &Path, out: &Path) -> Command {
     let mut command = kiln(["train"]);
     command.arg(dataset).arg("--out").arg(out).args(SMALL);
@@ -144,7 +144,7 @@ pub fn sphere(camera: &Camera) -> Image {
     }
 }
 
-/// A square camera above the sphere, at `angle` radians around the z axis, that looks at its centre.
+/// Return a square camera above the sphere, at `angle` radians around the z axis, that looks at the sphere's centre.
 pub fn camera(angle: f32, side: u32) -> Camera {
     let eye = [3.5 * angle.cos(), 3.5 * angle.sin(), 2.0];
     Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 0.7, side, side)
@@ -163,7 +163,7 @@ pub fn write_dataset(root: &Path) {
     }
 }
 
-/// A dataset that the test may modify.
+/// Create a dataset that the test may modify.
 pub fn own_dataset() -> TempDir {
     let folder = TempDir::new().unwrap();
     write_dataset(folder.path());
@@ -180,7 +180,7 @@ pub struct Shared {
     pub stdout: String,
 }
 
-/// The shared dataset and run, created on first use.
+/// Return the shared dataset and run, which are created on first use.
 pub fn shared() -> &'static Shared {
     static SHARED: OnceLock<Shared> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -198,7 +198,7 @@ pub fn shared() -> &'static Shared {
     })
 }
 
-/// A copy of the shared run that the test may modify.
+/// Create a copy of the shared run that the test may modify.
 pub fn own_run() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("run");
@@ -219,7 +219,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Names of a folder's entries, sorted.
+/// Return the names of a folder's entries, sorted.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<String> = entries
@@ -229,7 +229,7 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Contents of the files in a folder without subfolders, by name.
+/// Return the contents of the files in a folder without subfolders, by name.
 pub fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     names_in(folder)
         .into_iter()
@@ -267,7 +267,7 @@ pub fn change_json(path: &Path, change: impl FnOnce(&mut Value)) {
     std::fs::write(path, document.to_string()).unwrap();
 }
 
-/// Names of the views in an evaluation report.
+/// Return the names of the views in an evaluation report.
 pub fn view_names(report: &Value) -> Vec<&str> {
     report["images"]
         .as_array()
@@ -277,14 +277,14 @@ pub fn view_names(report: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The frames of a GIF.
+/// Return the frames of a GIF.
 pub fn gif_frames(path: &Path) -> Vec<image::Frame> {
     let file = BufReader::new(File::open(path).unwrap());
     let frames = GifDecoder::new(file).unwrap().into_frames();
     frames.map(Result::unwrap).collect()
 }
 
-/// A process that trains on `dataset` without an end, with the settings [`SMALL`].
+/// Return the command of a training on `dataset` without an end, with the settings [`SMALL`].
 pub fn endless_training(dataset: &Path, out: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.arg("train").arg(dataset).arg("--out").arg(out);
@@ -313,7 +313,7 @@ pub fn signal(child: &std::process::Child, name: &str) {
     assert!(status.unwrap().success(), "the process has ended by itself");
 }
 
-/// The `steps` of a run's last evaluation.
+/// Return the `steps` of a run's last evaluation.
 pub fn steps_of(run: &Path) -> u64 {
     json(&run.join("eval.json"))["steps"].as_u64().unwrap()
 }
@@ -323,7 +323,7 @@ pub type Metadata = std::collections::HashMap<String, String>;
 /// Tensors of a checkpoint as (dtype and shape, bytes).
 pub type Tensors = BTreeMap<String, (String, Vec<u8>)>;
 
-/// The metadata and tensors of a run's checkpoint.
+/// Return the metadata and tensors of a run's checkpoint.
 pub fn checkpoint(run: &Path) -> (Metadata, Tensors) {
     let bytes = std::fs::read(run.join("checkpoint.safetensors")).unwrap();
     let metadata = SafeTensors::read_metadata(&bytes)
@@ -356,7 +356,7 @@ pub fn assert_same_tensors(a: &Path, b: &Path) {
     assert!(differ.is_empty(), "tensors differ: {differ:?}");
 }
 
-/// Length in bytes of a checkpoint's JSON header, which follows the 8 bytes that hold this length.
+/// Return the length in bytes of a checkpoint's JSON header, which follows the 8 bytes that contain this length.
 pub fn header_len(checkpoint: &[u8]) -> usize {
     usize::try_from(u64::from_le_bytes(checkpoint[..8].try_into().unwrap())).unwrap()
 }

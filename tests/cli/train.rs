@@ -92,7 +92,7 @@ fn the_same_run_twice_gives_the_same_bytes() {
     }
     let folder = TempDir::new().unwrap();
     let (again, other) = (folder.path().join("again"), folder.path().join("other"));
-    // From the run's config.toml, which is complete.
+    // Train from the run's config.toml, which is complete.
     let mut command = kiln(["train"]);
     command
         .arg(&shared().dataset)
@@ -308,7 +308,7 @@ fn an_image_both_trained_on_and_held_out_is_reported() {
         leaks.first().map(|at| *at < trained)
     };
     assert_eq!(reported("apart"), None);
-    // A byte-identical copy is detected before training starts, the same image in another format once it is decoded.
+    // A byte-identical copy is detected before training starts, and the same image in another format once it is decoded.
     let [seen, held_out] = ["train/r_3.png", "test/r_0.png"].map(|f| dataset.path().join(f));
     std::fs::copy(&seen, &held_out).unwrap();
     assert_eq!(reported("copied"), Some(true));

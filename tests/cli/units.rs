@@ -1,4 +1,4 @@
-//! Scenes in any unit, around any origin and with any background: how they are placed, and what is reported.
+//! Scenes in any unit, with any origin and any background: how they are placed, and what is reported.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::*;
 
-/// A point in UTM coordinates, metres.
+/// A point in UTM coordinates, in metres.
 const FAR: [f64; 3] = [512_345.25, 4_649_776.5, 250.0];
 
 /// A dataset of views around a sphere of radius `unit`, centred at `unit * at`.
@@ -58,7 +58,7 @@ impl Scene {
         self.folder.path()
     }
 
-    /// Train a run with more flags, and return its folder and stderr.
+    /// Train a run with additional flags, and return its folder and stderr.
     fn train(&self, name: &str, more: &[&str]) -> (PathBuf, String) {
         let run = self.path().join("runs").join(name);
         let mut command = train(self.path(), &run);
@@ -66,7 +66,7 @@ impl Scene {
         (run, text(&output.stderr))
     }
 
-    /// Run `kiln inspect` with more flags, and return its JSON report, its text output and its exit code.
+    /// Run `kiln inspect` with additional flags, and return its JSON report, its text output and its exit code.
     fn inspect(&self, more: &[&str]) -> (Value, String, i32) {
         let run = |json: &[&str]| {
             let mut command = kiln(["inspect", "--method", "ngp-small"]);
@@ -98,7 +98,7 @@ fn loss(run: &Path) -> f64 {
     last["loss"].as_f64().unwrap()
 }
 
-/// `--set` flags for a box whose sides are three times `unit`, centred at `unit * at`.
+/// Return `--set` flags for a box whose sides are three times `unit`, centred at `unit * at`.
 fn placed(unit: f64, at: [f64; 3]) -> [String; 2] {
     let scale = 0.33 / unit;
     let [x, y, z] = at.map(|v| 0.5 - 0.33 * v);
@@ -157,7 +157,7 @@ fn a_scene_without_a_placement_is_placed_by_its_cameras() {
             psnr(&run),
             reference.1
         );
-        // The reported placement is the one in use, and gives the same run when it is set by flags.
+        // The reported placement is the one in use. Set by flags, it gives the same run.
         let line = printed
             .lines()
             .find(|l| l.contains("scene: a box"))
@@ -228,7 +228,7 @@ fn an_unsuitable_box_is_never_reported_as_ready() {
         assert!(report["fit"]["rays_inside"].as_f64().unwrap() > 0.5);
         assert!(report["fit"]["cells_across"].as_f64().unwrap() > 50.0);
     }
-    // Neither is a box that lies beside the focus of the cameras.
+    // A box that does not contain the focus of the cameras is an error too.
     let scene = Scene::new(1000.0, [3.0, 2.0, 0.0]);
     let here = ["--set=scene.scale=0.33", "--set=scene.offset=[0.5,0.5,0.5]"];
     let (report, _, code) = scene.inspect(&here);
@@ -253,7 +253,7 @@ fn a_distant_origin_is_reported_with_flags_that_work() {
     assert_eq!((&report["problems"], code), (&json!([]), 0), "{advice}");
 }
 
-/// `image` with `rgb` in place of transparent pixels.
+/// Return `image` with `rgb` in place of transparent pixels.
 fn over(image: Image, rgb: [u8; 3]) -> Image {
     let mut image = image;
     for pixel in image.pixels.chunks_exact_mut(4) {
@@ -365,7 +365,7 @@ fn a_room_is_learned_without_fog_at_the_cameras() {
         psnr(&run)
     };
     let ours = clear("room", &[]);
-    // As Instant-NGP starts: short steps from the cameras on, through a field that is dense at first.
+    // Start as Instant-NGP does: short steps from the camera on, through a field that is dense at first.
     let dense = [
         "--background=black",
         "--set=occupancy.warmup_steps=64",
@@ -390,7 +390,7 @@ fn settings_derived_from_the_images_can_be_given_as_flags() {
         std::fs::read_to_string(run.join("config.toml")).unwrap()
     };
     let found = config("found", &["--method=ngp-small"]);
-    // Half the cameras' distance from the centre.
+    // Half the distance of the cameras from the centre.
     assert!(found.contains("near_start = 1.88"), "{found}");
     let background = found
         .lines()
@@ -403,7 +403,7 @@ fn settings_derived_from_the_images_can_be_given_as_flags() {
         "--set=training.opacity_loss=0.29",
     ];
     assert_eq!(config("typed", &typed), found);
-    // With a given background the scene may be transparent, without an opacity loss.
+    // If a background is given, the scene may be transparent, and there is no opacity loss.
     let seen = config("seen", &["--method=ngp-small", "--background=black"]);
     assert!(!seen.contains("opacity_loss"), "{seen}");
     let file = scene.path().join("runs/found/config.toml");
@@ -442,7 +442,7 @@ fn training_without_samples_fails_within_its_first_steps() {
     let scene = Scene::new(1.0, [0.0; 3]);
     let run = scene.path().join("runs/none");
     let mut command = train(scene.path(), &run);
-    // A batch that is too small for the samples of any ray.
+    // Use a batch that is too small for the samples of any ray.
     command.args(["--steps", "100000", "--set=training.batch_size=1024"]);
     let march = "--set=passes.sampler.ray_march";
     command.args([

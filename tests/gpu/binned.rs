@@ -1,4 +1,4 @@
-//! Grids of networks: how samples are sorted by cell, and a whole field of them against the composed references.
+//! Grids of networks: the sorting of samples by cell, and a whole field of networks against the composed references.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::support::{
     GpuRay, Rig, assert_close, on_both_devices, on_device, pack_layers, samples, to_f32,
 };
 
-/// A grid with a network in each cell for which `has_network` is true.
+/// Return a grid with a network in each cell for which `has_network` is true.
 fn grid(resolution: [usize; 3], has_network: impl Fn(usize) -> bool) -> Grid {
     let mut n = 0;
     let mut network = |cell: usize| {
@@ -66,7 +66,7 @@ fn check_bins(gpu: &Arc<Gpu>, grid: &Grid, positions: &[[f64; 3]]) {
     let positions_buffer = rig.buffer(&samples(positions, 0.1));
     let rays: Vec<[u32; 2]> = (0..n as u32).map(|i| [i, 7 * i]).collect();
     let rays = rig.buffer(&rays);
-    // Twice: leftovers of the first run must not affect the second.
+    // Run twice: values left over from the first run must not affect the second.
     for _ in 0..2 {
         rig.run(|stage| {
             let batch = Batch::of(&rig.counts, StepState::MARCHED);
@@ -119,7 +119,7 @@ fn each_sample_is_in_one_bin_in_stable_order() {
         let mut pcg = Pcg::new(3);
         let positions: Vec<_> = (0..5000).map(|_| pcg.uniform3(-0.1, 1.1)).collect();
         check_bins(gpu, &grid, &positions);
-        // The maximum number of networks, most of them without samples.
+        // Use the maximum number of networks, most of them without samples.
         let fine = super::binned::grid([32, 32, 32], |_| true);
         check_bins(gpu, &fine, &positions[..700]);
     });
@@ -129,7 +129,7 @@ fn each_sample_is_in_one_bin_in_stable_order() {
 fn borders_belong_to_the_upper_cell_and_faces_of_the_grid_to_none() {
     on_device(|gpu| {
         let grid = grid([6, 4, 2], |_| true);
-        // Multiples of 1/8 are exact, in f32 and on both sides of the comparison.
+        // Multiples of 1/8 are exact in f32, so that the device and the reference assign the same cells.
         let steps = |i: usize| i as f64 / 8.0;
         let lattice = (0..729).map(|i| [steps(i % 9), steps(i / 9 % 9), steps(i / 81)]);
         check_bins(gpu, &grid, &lattice.collect::<Vec<_>>());
@@ -156,7 +156,7 @@ fn one_bin_one_sample_and_none_at_all() {
 const N_DENSITY_OUTPUTS: usize = 9;
 const FREQUENCIES: u32 = 3;
 
-/// Position in a cell → `width` → `width` → density and 8 features, those and the direction → 8 → 3.
+/// Return a configuration: position in a cell → `width` → `width` → density and 8 features; features and direction → 8 → 3.
 fn config(grid: &Grid, width: usize, rectified: bool) -> FieldConfig {
     let network = |n_neurons, n_hidden_layers| NetworkConfig {
         n_neurons,
@@ -238,7 +238,7 @@ impl Reference {
         }
     }
 
-    /// What the density network and the colour network save; `None` where there is no network.
+    /// Return the activations of the density network and of the colour network, or `None` in a cell without a network.
     fn forward(&self, x: [f64; 3], view_dir: [f64; 3]) -> Option<[Vec<Vec<f64>>; 2]> {
         let networks = &self.cells[self.grid.network(x)?];
         let features = self.position.forward(self.grid.local(x));
@@ -249,7 +249,7 @@ impl Reference {
         Some([[values, sums].concat(), color.values])
     }
 
-    /// Whether no neuron is so close to zero that rounding could switch it.
+    /// Return whether no pre-activation is so close to zero that rounding could change its sign.
     fn is_decided(&self, x: [f64; 3], view_dir: [f64; 3]) -> bool {
         let active = |x: [f64; 3]| {
             let values = self.forward(x, view_dir).unwrap_or_default().concat();
@@ -266,7 +266,7 @@ impl Reference {
             .all(|m| active(std::array::from_fn(|a| x[a] + m[a])) == here)
     }
 
-    /// Accumulate the gradients of a cell's networks, and return the gradient with respect to position, which is that of the
+    /// Accumulate the gradients of a cell's networks. Return the gradient with respect to position, which is that of the
     /// density alone if `d_color` is zero.
     fn backward(
         &self,
@@ -311,7 +311,7 @@ impl Reference {
         vec![zeros; self.cells.len()]
     }
 
-    /// The slab of `field` that holds `cells`.
+    /// Return the weight slab of `field` for the networks in `cells`.
     fn slab(field: &Field, cells: &[Networks]) -> Vec<f64> {
         let mut slab = vec![0.0; field.slab_len() as usize];
         let [density, color] = [&field.density, field.color.as_ref().unwrap()].map(Network::layout);
@@ -341,7 +341,7 @@ fn layers_that_do_not_fit_workgroup_memory_at_once() {
 fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     const N_RAYS: u32 = 9;
     const N: usize = 700;
-    // Gradients accumulate without rectified features, and overwrite with them.
+    // Without rectified features, test gradients that accumulate; with them, gradients that overwrite.
     let overwrite = rectified;
     let mut pcg = Pcg::new(17);
     let reference = Reference::random(
@@ -387,7 +387,7 @@ fn check_field(gpu: &Arc<Gpu>, width: usize, rectified: bool) {
     let gradients = rig.buffer(&vec![0.25_f32; field.slab_len() as usize]);
     let scales = rig.buffer(&[1.0_f32]);
     let d_position = rig.zeros(4 * N);
-    // The sizes of all dispatches are known before samples are sorted.
+    // The sizes of all dispatches are fixed before the samples are sorted.
     let [mut forward, mut backward, mut normals] =
         ["forward", "backward", "normals"].map(|name| gpu.stage(name));
     let mut build = || -> Result<(), GpuError> {

@@ -1,4 +1,4 @@
-//! Camera rays against `kiln::camera::Camera::ray`, and the pixels drawn for training.
+//! Camera rays against `kiln::camera::Camera::ray`, and the pixels that are drawn for training.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn camera(lens: Lens, width: u32, height: u32) -> Camera {
     camera.principal = [0.47 * width as f32, 0.55 * height as f32];
     match lens {
         Lens::Orthographic => camera.focal = [0.3 * width as f32, 0.31 * width as f32],
-        // A little less than the full panorama.
+        // Slightly less than the full panorama.
         Lens::Equirectangular => {
             camera.focal = [width as f32 / 6.0, height as f32 / 2.8];
         }
@@ -66,7 +66,7 @@ fn lenses() -> [Lens; 5] {
     ]
 }
 
-/// Origin, direction and view direction are those of pixel `ray.pixel` of `camera`.
+/// Assert that origin, direction and view direction are those of pixel `ray.pixel` of `camera`.
 fn assert_ray(ray: &GpuRay, camera: &Camera, pixel_center: f32) {
     let (x, y) = (ray.pixel % camera.width, ray.pixel / camera.width);
     let (origin, direction) = camera.ray(x as f32 + pixel_center, y as f32 + pixel_center);
@@ -94,7 +94,7 @@ fn camera_rays_follow_every_lens() {
             (config(&["scene.pixel_center=0.0"]), 0.0),
         ] {
             for (index, camera) in cameras.iter().enumerate() {
-                // All pixels but the first 40, a row and a part of the next.
+                // All pixels except the first 40, which are a row and a part of the next.
                 let (first, n) = (40, 31 * 17 - 40);
                 let rig = Rig::new(gpu, n as usize, 0, 0);
                 let on_device: Vec<GpuCamera> = cameras
@@ -157,7 +157,7 @@ fn a_crop_limits_rays_to_where_they_enter_and_leave_it() {
             }
             assert!((f64::from(ray.t_min) - range[0]).abs() < 1e-4, "{ray:?}");
             assert!((f64::from(ray.t_max) - range[1]).abs() < 1e-4, "{ray:?}");
-            // Ended by the crop, or by the camera's far bound.
+            // The ray ends at the crop box, or at the camera's far bound.
             let is_cut = ray.pixel >> 31 == 1;
             assert_eq!(is_cut, ray.t_max < 2.7, "{ray:?}");
             *(if is_cut { &mut cuts } else { &mut ends }) += 1;
@@ -169,7 +169,7 @@ fn a_crop_limits_rays_to_where_they_enter_and_leave_it() {
     });
 }
 
-/// Images of several sizes and lenses, with random pixels.
+/// Return images of several sizes with cameras of several lenses; the pixels are random.
 fn images() -> (Vec<Image>, Vec<Camera>) {
     let mut pcg = Pcg::new(51);
     let sizes = [(6, 4), (5, 7), (3, 3), (6, 4), (8, 2)];
@@ -262,7 +262,7 @@ fn training_rays_carry_their_pixels_colors_over_a_random_background() {
         let config = config(&[]);
         assert_eq!(config.scene.background, Background::Auto(None));
         let rays = draw(gpu, &config, 1 << 20, 1, seeded(1, 0));
-        // Every image gets its share, every pixel is found.
+        // All images get the same number of rays, and all pixels are drawn.
         for image in 0..5 {
             let own: Vec<&GpuRay> = rays.iter().filter(|r| r.image == image).collect();
             assert!(
@@ -288,7 +288,7 @@ fn chunks_of_images_draw_the_same_rays() {
     on_device(|gpu| {
         let config = config(&[]);
         let whole = draw(gpu, &config, 1 << 20, 1, seeded(1, 0));
-        // 96 bytes, 140, 36 and 96, 64.
+        // Chunks of at most 140 bytes: images of 96; 140; 36 and 96; and 64 bytes.
         assert!(draw(gpu, &config, 140, 4, seeded(1, 0)) == whole);
     });
 }
@@ -342,7 +342,7 @@ fn fixed_backgrounds_and_linear_color() {
     });
 }
 
-/// Directions reach the plane at depth 1 for lenses that have one; others stay unit vectors.
+/// Directions reach the plane at depth 1 if the lens has such a plane; otherwise they are unit vectors.
 #[test]
 fn rays_measured_in_depth() {
     on_device(|gpu| {
@@ -382,7 +382,7 @@ fn rays_measured_in_depth() {
     });
 }
 
-/// The first `n` rays of a training step.
+/// Return the first `n` rays of a training step.
 fn drawn(
     gpu: &Arc<Gpu>,
     set: &ImageSet,
@@ -430,7 +430,7 @@ fn first_steps_draw_from_the_middle() {
     });
 }
 
-/// Over the first steps the rays of training start nearer and nearer to their camera.
+/// During the first steps, training rays start at a distance from their camera that decreases with the step.
 #[test]
 fn first_steps_start_far_from_the_cameras() {
     on_device(|gpu| {
@@ -471,7 +471,7 @@ fn first_steps_start_far_from_the_cameras() {
         }
         let plain = config.with(|config| config.training.near_start = None);
         assert_eq!(start(&set, 0, &plain), 0.25);
-        // Half of a short ray is left.
+        // If a ray is short, half of it remains.
         assert_eq!(start(&upload([0.5, 3.5]), 0, &config), 1.0);
     });
 }

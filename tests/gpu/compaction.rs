@@ -9,7 +9,7 @@ use crate::reference::compositing::{DensityActivation, RgbActivation, Sample};
 use crate::reference::random::Pcg;
 use crate::support::{Rig, on_device};
 
-/// Runs `entry` of the compaction shader over `rig`'s `count`.
+/// Run `entry` of the compaction shader over `count` of `rig`.
 fn run(rig: &Rig, entry: &str, defines: &Defines, count: Count, bindings: &[(&str, &Buffer)]) {
     let defines = defines.clone().set("pass", entry);
     rig.run(|stage| {

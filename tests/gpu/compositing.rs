@@ -1,4 +1,4 @@
-//! The gradients of a composited loss, and rendered pixels. Activations and losses are the reference's.
+//! The gradients of a composited loss, and rendered pixels. Activations and losses come from the reference.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::support::{
     GpuRay, Rig, assert_close, linear_from_srgb, on_device, srgb_from_linear, to_f64,
 };
 
-/// f32 from one raw density to the next.
+/// Stride of the raw densities, in f32 values.
 const STRIDE: usize = 8;
 
-/// Alpha of the pixel of `ray`.
+/// Return the alpha of the pixel of `ray`.
 fn alpha(ray: usize) -> f64 {
     if ray.is_multiple_of(3) { 0.4 } else { 1.0 }
 }
 
-/// Rays with samples, of which the last two rays did not fit the buffers.
+/// Rays with samples. The last two rays do not fit the buffers.
 pub struct Rays {
     pub samples: Vec<Vec<Sample>>,
     backgrounds: Vec<[f64; 3]>,
@@ -36,7 +36,7 @@ pub const N_RAYS: usize = 70;
 pub const N_FITTING: usize = 68;
 
 impl Rays {
-    /// `last_dt` replaces the last dt of every third ray.
+    /// Return random rays. `last_dt` replaces the last dt of every third ray.
     pub fn random(pcg: &mut Pcg, last_dt: Option<f64>) -> Self {
         let sample = |pcg: &mut Pcg| Sample {
             raw: [
@@ -95,7 +95,7 @@ impl Rays {
         rig
     }
 
-    /// The buffers that `train` and `render` read.
+    /// Return the buffers that `train` and `render` read.
     pub fn inputs(&self, rig: &Rig) -> Vec<(&'static str, Buffer)> {
         let rays: Vec<GpuRay> = self
             .backgrounds
@@ -126,7 +126,7 @@ impl Rays {
             .zip(self.flat())
             .for_each(|(to, s)| *to = s.raw[3] as f32);
         let kept_rays: Vec<[u32; 2]> = self.flat().map(|s| [0, (s.t as f32).to_bits()]).collect();
-        // The marched offsets, in x, must not be read.
+        // The marched offsets, in the x component, must not be read.
         let offsets: Vec<[u32; 2]> = self.offsets().into_iter().map(|o| [12345, o]).collect();
         vec![
             ("counts", rig.counts.state.clone()),
@@ -163,7 +163,7 @@ pub fn activations(density: DensityActivation, color: RgbActivation) -> Defines 
         .set("ndc", false)
 }
 
-/// Run `pass` of the compositing shader over `rig`'s rays.
+/// Run `pass` of the compositing shader over the rays of `rig`.
 fn run(rig: &Rig, pass: &str, entry: &str, defines: Defines, bindings: &[(&str, &Buffer)]) {
     let defines = defines.set("pass", pass);
     rig.run(|stage| {
@@ -182,7 +182,7 @@ struct Training {
     last_dt: Option<f64>,
 }
 
-/// Loss and squared error per ray, gradients per sample; a step has two micro-batches.
+/// Check loss and squared error per ray, and gradients per sample; a step has two micro-batches.
 fn check_training(gpu: &Arc<Gpu>, case: &Training) {
     const MICRO_BATCHES: f64 = 2.0;
     const LOSS_WEIGHT: f64 = 0.75;
@@ -279,7 +279,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         .flat_map(|loss| [loss[3], loss[7]])
         .collect();
     assert_close("loss and squared error", &losses, &expected_losses, 1e-5);
-    // The untouched 7s would hide everything else.
+    // Compare only the rays that fit: the unchanged 7s of the others would dominate the relative error.
     let end = rays.offsets()[N_FITTING] as usize;
     let (actual_color, actual_density): (Vec<f32>, Vec<f32>) =
         (rig.read(&d_color, 4 * n), rig.read(&d_density, n));
@@ -440,7 +440,7 @@ fn rendered_color_opacity_depth_and_normal() {
                 &[]
             };
             let composite = reference.forward(samples);
-            // The weight of a sample is the factor in the gradient of its colour.
+            // The weight of a sample is the factor in the gradient with respect to its colour.
             let weights = reference.backward(samples, [1.0, 0.0, 0.0], 0.0);
             let mut normal = [0.0; 3];
             for (i, (sample, d)) in samples.iter().zip(&weights).enumerate() {
@@ -462,7 +462,8 @@ fn rendered_color_opacity_depth_and_normal() {
     });
 }
 
-/// The density gradient in normalised device coordinates, transformed to world space, against differences of the mapping.
+/// The density gradient in normalised device coordinates, transformed to world space, equals finite differences through the
+/// mapping.
 #[test]
 fn normals_in_device_coordinates_are_transformed_to_world_space() {
     on_device(|gpu| {

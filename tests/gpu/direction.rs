@@ -11,7 +11,7 @@ use crate::reference::encoding::{frequency::Frequency, spherical_harmonics};
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, assert_close, on_device, to_f64};
 
-/// 150 samples on 40 rays; columns 8.. of 12 more than the values take.
+/// Check 150 samples on 40 rays, written to columns 8.. of rows with 12 additional columns.
 fn check(
     gpu: &Arc<Gpu>,
     encoding: &DirectionEncoding,
@@ -20,7 +20,7 @@ fn check(
 ) {
     let (n_rays, n_kept) = (40, 150);
     let mut pcg = Pcg::new(11);
-    // The encoding sees `view_dir`, whatever the direction's length.
+    // The encoding uses `view_dir`, whatever the length of the direction.
     let rays: Vec<GpuRay> = (0..n_rays)
         .map(|_| GpuRay::new([0.0; 3], pcg.direction().map(|v| 3.0 * v)))
         .collect();

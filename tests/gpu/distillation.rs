@@ -1,4 +1,4 @@
-//! Distillation: the points that are drawn, the teacher's outputs, and the loss against its reference.
+//! Distillation: the points that are drawn, the teacher's outputs, and the loss against the reference.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn config(preset: &str, overrides: &[&str]) -> ResolvedConfig {
     config.resolve(SceneHints::default(), AdapterClass::Software)
 }
 
-/// Random weights and tables of one field.
+/// Return a field with random weights and tables.
 fn random(gpu: &Arc<Gpu>, config: &ResolvedConfig, pcg: &mut Pcg) -> (Field, FieldParameters) {
     let field = Field::of_passes(gpu.profile(), config).unwrap().remove(0);
     let parameters = FieldParameters::new(gpu, &field).unwrap();
@@ -39,12 +39,13 @@ fn random(gpu: &Arc<Gpu>, config: &ResolvedConfig, pcg: &mut Pcg) -> (Field, Fie
 }
 
 const SIDE: usize = 16;
-/// Cells of the student's grid along each axis, and its box.
+/// Number of cells of the student's grid along each axis, and the grid's box.
 const CELLS: usize = 3;
 const LOW: [f32; 3] = [0.1, 0.2, 0.05];
 const HIGH: [f32; 3] = [0.9, 1.0, 0.7];
 
-/// Whether `x` lies, but for rounding, in box `index` of `n` along each axis between `low` and `high`, x turning fastest.
+/// Return whether `x` lies, within rounding errors, in box `index` of a grid of `n` boxes per axis between `low` and `high`,
+/// with x varying fastest.
 fn lies_in(x: [f32; 4], index: usize, n: usize, low: [f32; 3], high: [f32; 3]) -> bool {
     let at = [index % n, index / n % n, index / (n * n)];
     (0..3).all(|a| {
@@ -106,7 +107,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
         step: STEP,
         ..bytemuck::Zeroable::zeroed()
     });
-    // Every third voxel.
+    // Every third voxel is dense.
     let n_voxels = cascades * SIDE.pow(3);
     let is_dense = |voxel: usize| voxel.is_multiple_of(3);
     let mut bits = vec![0_u32; n_voxels / 32];
@@ -141,7 +142,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     let n = POINTS as usize;
     let samples: Vec<[f32; 4]> = rig.read(&pass.kept.samples, n);
     let dense: Vec<usize> = (0..n_voxels).filter(|v| is_dense(*v)).collect();
-    // Coarser cascades are larger; the coarsest is the box.
+    // Voxels of coarser cascades are larger; the coarsest cascade is the box.
     let corners = |voxel: usize| {
         let half = 0.5 / (1 << (cascades - 1 - voxel / SIDE.pow(3))) as f32;
         ([0.5 - half; 3], [0.5 + half; 3])
@@ -166,7 +167,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     }
     let [least, most] = [n / networks.len(), n.div_ceil(networks.len())];
     assert!(of_network.iter().all(|m| (least..=most).contains(m)));
-    // At least two thirds of the voxels that reach into the grid.
+    // At least two thirds of the dense voxels that overlap the grid.
     assert!(hit.len() > 300, "points in {} voxels only", hit.len());
     let sample_rays: Vec<[u32; 2]> = rig.read(&pass.kept.sample_rays, n);
     assert!(
@@ -205,7 +206,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
         d_color.extend(of_color.map(|d| d / n as f64));
         d_color.push(0.0);
         d_density.push(of_density / n as f64);
-        // end_batch takes the mean over rays.
+        // `end_batch` takes the mean over rays.
         losses[i % RAYS as usize] +=
             objective.loss(color, raw_density[i], target) / n as f64 * f64::from(RAYS);
     }
@@ -217,7 +218,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     assert_close("loss", &got, &losses, 1e-5);
 }
 
-/// Colour and density of `field` at `samples` in the directions of their `rays`, evaluated in reverse order.
+/// Return the colour and density of `field` at `samples` in the directions of their `rays`, evaluated in reverse order.
 fn teacher_outputs(
     rig: &Rig,
     field: &Field,

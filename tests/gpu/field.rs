@@ -1,4 +1,4 @@
-//! A whole field, density to colour and back, against the composed references.
+//! A whole field, forward and backward through density and colour, against the composed references.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::support::{GpuRay, Rig, assert_close, on_both_devices, pack_layers, sa
 const N_DENSITY_OUTPUTS: usize = 8;
 const SH_DEGREE: u32 = 3;
 
-/// 6 levels of 2 features → 16 → 8, then 8 + 9 → 20 → 20 → 3.
+/// Return a configuration: 6 levels of 2 features → 16 → 8; 8 + 9 values → 20 → 20 → 3.
 fn config(biases: bool) -> FieldConfig {
     let network = |n_neurons, n_hidden_layers| NetworkConfig {
         n_neurons,
@@ -78,7 +78,7 @@ impl Reference {
         }
     }
 
-    /// The colour network's input and the raw colour.
+    /// Return the colour network's input and the raw colour.
     fn forward(&self, x: [f64; 3], view_dir: [f64; 3]) -> (Vec<f64>, Vec<f64>) {
         let features = self.grid.forward(x, &self.table);
         let mut input = self
@@ -124,7 +124,7 @@ impl Reference {
             .backward(x, &self.table, &d_features, &mut d.table);
     }
 
-    /// Gradient of the raw density.
+    /// Return the gradient of the raw density with respect to position.
     fn density_gradient(&self, x: [f64; 3]) -> [f64; 3] {
         let features = self.grid.forward(x, &self.table);
         let (mlp, layers) = &self.density;
@@ -150,7 +150,7 @@ impl Reference {
         }
     }
 
-    /// The slab of `field` that holds the networks' weights.
+    /// Return the weight slab of `field` with the networks' weights.
     fn slab(&self, field: &Field) -> Vec<f64> {
         let mut slab = vec![0.0; field.slab_len() as usize];
         let color = field.color.as_ref().unwrap();
@@ -159,7 +159,7 @@ impl Reference {
         slab
     }
 
-    /// Whether a small move, as rounding makes, leaves every gradient where it is.
+    /// Return whether gradients are unaffected by displacements as small as rounding errors.
     fn is_smooth_at(&self, x: [f64; 3], view_dir: [f64; 3]) -> bool {
         let gradients = |x| {
             let mut d = self.zeros();

@@ -12,7 +12,7 @@ use crate::reference::encoding::frequency;
 use crate::reference::random::Pcg;
 use crate::support::{Rig, assert_close, on_both_devices, samples, strided};
 
-/// 300 positions, encoded as `scale p + offset`.
+/// Check 300 positions, which are encoded as `scale p + offset`.
 fn check(
     gpu: &Arc<Gpu>,
     config: &FrequencyConfig,
@@ -25,7 +25,7 @@ fn check(
     let positions: Vec<[f64; 3]> = (0..300).map(|_| pcg.uniform3(0.0, 1.0)).collect();
     let n = positions.len();
     let (scale, offset) = (config.scale.unwrap(), config.offset.unwrap());
-    // In f32, as on the device.
+    // Computed in f32, as on the device.
     let encoded: Vec<[f64; 3]> = positions
         .iter()
         .map(|p| [0, 1, 2].map(|i| f64::from(scale * p[i] as f32 + offset[i])))

@@ -16,15 +16,15 @@ struct Case {
     dims: &'static [u32],
     biases: bool,
     n: usize,
-    /// First f32 in the slab.
+    /// Index of the network's first f32 in the slab.
     base: u32,
-    /// Columns before and behind the matrices' own.
+    /// Number of columns before and after those of the matrices.
     around: u32,
-    /// Only the first output counts: written four wide, as the raw density of marched samples is.
+    /// Whether only the first output is computed, written as four columns, as for the raw density of marched samples.
     density_only: bool,
 }
 
-/// The slab with `layers` in it, `elsewhere` before and behind.
+/// Return a slab that contains `layers`, with the value `elsewhere` before and after.
 fn pack(network: &Layout, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f64> {
     let (base, len) = (base as usize, network.slab_len() as usize);
     let mut slab = vec![elsewhere; base + len + 8];
@@ -33,7 +33,8 @@ fn pack(network: &Layout, base: u32, layers: &[Layer], elsewhere: f64) -> Vec<f6
     slab
 }
 
-/// Inputs for which no neuron is so close to zero that rounding could switch it: rounding would then decide the gradient.
+/// Return inputs for which no pre-activation is so close to zero that rounding could change its sign, which would change the
+/// gradient.
 fn decided_inputs(mlp: &Mlp, layers: &[Layer], n: usize, pcg: &mut Pcg) -> Vec<Vec<f64>> {
     let decided = |input: &Vec<f64>| {
         let values = mlp.forward(layers, input).values;
@@ -83,7 +84,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         .unwrap();
     let around = case.around;
 
-    // The bias column may hold anything: the kernels write the 1 themselves.
+    // The bias column may contain any value: the kernels write the 1 themselves.
     let padded = |rows: &[Vec<f64>], width: u32, bias_at: Option<usize>| -> Vec<Vec<f64>> {
         let pad = |row: &Vec<f64>| {
             let mut row = row.clone();
@@ -218,7 +219,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         &expected,
         1e-5,
     );
-    // Gradients are added to the initial 0.5, and the rest of the slab does not change.
+    // Gradients are added to the initial 0.5; the rest of the slab does not change.
     let expected: Vec<f64> = pack(&layout, case.base, &d_layers, 0.0)
         .iter()
         .map(|g| g + 0.5)
@@ -308,7 +309,7 @@ fn weights_in_a_slab_too_large_for_a_uniform_binding() {
                 dims: &[28, 32, 16],
                 biases: true,
                 n: 200,
-                // 64 KiB of other weights.
+                // There are 64 KiB of other weights before the network.
                 base: 1 << 14,
                 around: 0,
                 density_only: false,

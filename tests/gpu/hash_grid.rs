@@ -1,4 +1,4 @@
-//! The hash grid's features, table gradients and position gradients.
+//! The hash grid: features, table gradients and position gradients.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ struct Case {
     n_features: u32,
     grid_offset: f64,
     dense_levels: bool,
-    /// Bytes of a binding, in rows of the widest role; `None` for all in one chunk.
+    /// Size of a binding, as a number of rows of the widest buffer; `None` for all rows in one chunk.
     rows_per_chunk: Option<u64>,
     chunks: usize,
 }
 
-/// 125 and 729 points, then two hashed levels of 1024 rows.
+/// Return a configuration with levels of 125 and 729 points, and then two hashed levels of 1024 rows.
 fn config(case: &Case) -> HashGridConfig {
     HashGridConfig {
         n_levels: 4,
@@ -35,8 +35,8 @@ fn config(case: &Case) -> HashGridConfig {
     }
 }
 
-/// Positions at least a thousandth of a cell from every face, where the position gradient jumps, then ones on the faces
-/// of the box.
+/// Return positions at least a thousandth of a cell away from every face, where the position gradient is discontinuous, and
+/// then positions on the faces of the box.
 fn positions(grid: &hash_grid::HashGrid, n: usize, pcg: &mut Pcg) -> Vec<[f64; 3]> {
     let on_face = |x: &[f64; 3]| {
         let distance = |scale: f64, x: f64| {
@@ -55,7 +55,7 @@ fn positions(grid: &hash_grid::HashGrid, n: usize, pcg: &mut Pcg) -> Vec<[f64; 3
     all
 }
 
-/// The table's rows, chunk by chunk.
+/// Return the table's rows, one buffer per chunk.
 fn split(rig: &Rig, grid: &HashGrid, table: &[f64]) -> Vec<Buffer> {
     let mut rest = table;
     grid.chunks()
@@ -127,7 +127,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         .collect();
     let d_features = rig.buffer(&strided(&d_out, stride, 0, f32::NAN));
     let rows = Rows::of(&d_features, stride);
-    // A different scale for every level, so that using another level's scale fails.
+    // Use a different scale for every level, so that using another level's scale fails the test.
     let scales = [
         2_f32.powi(20),
         2_f32.powi(22),

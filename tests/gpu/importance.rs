@@ -21,7 +21,7 @@ const SCENE: SceneBox = SceneBox {
 };
 const N: u32 = 24;
 
-/// A sampler of the pass behind `previous`.
+/// Return a sampler of the pass that follows `previous`.
 fn second_pass<'a>(
     sampler: &'a Sampler,
     jitter: bool,
@@ -43,7 +43,7 @@ fn second_pass<'a>(
     }
 }
 
-/// The samples of a ray in the previous pass, and the weights that they must have.
+/// The samples of a ray in the previous pass, and their expected weights.
 #[derive(Debug, Clone)]
 struct Coarse {
     t: Vec<f64>,
@@ -51,7 +51,7 @@ struct Coarse {
 }
 
 impl Coarse {
-    /// Optical thicknesses that composite to `weights` over `dt` of 1.
+    /// Return the densities that composite to `weights` with `dt` = 1.
     fn densities(&self) -> Vec<f64> {
         let mut transmittance = 1.0_f64;
         self.weights
@@ -65,7 +65,7 @@ impl Coarse {
     }
 }
 
-/// t and dt of every ray's samples.
+/// Return t and dt of the samples of each ray.
 fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec<[f64; 2]>> {
     let n_rays = rays.len();
     let before: usize = rays.iter().map(|r| r.t.len()).sum();
@@ -85,7 +85,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
         .iter()
         .map(|t| [0, ((t * length) as f32).to_bits()])
         .collect();
-    // Beside a column that must not be read.
+    // Each density is followed by a value that must not be read.
     let density: Vec<f32> = of(&Coarse::densities)
         .iter()
         .flat_map(|&d| [d as f32, f32::NAN])
@@ -147,7 +147,7 @@ fn sample(gpu: &Arc<Gpu>, rays: &[Coarse], jitter: bool, length: f64) -> Vec<Vec
 fn random_coarse(pcg: &mut Pcg, n: usize) -> Coarse {
     let mut t = pcg.uniform_vec(n, 1.0, 3.0);
     t.sort_by(f64::total_cmp);
-    // Peaks over almost zero, as surfaces give.
+    // High peaks and values near zero, as surfaces produce.
     let weights: Vec<f64> = (0..n)
         .map(|_| pcg.uniform(0.0, 1.0).powi(6) + 1e-3)
         .collect();
@@ -182,7 +182,7 @@ fn without_jitter_the_inverse_at_even_steps_is_merged_with_the_previous_samples(
             assert_eq!(got.len(), t.len());
             let got_t: Vec<f32> = got.iter().map(|s| s[0] as f32).collect();
             assert_close(&format!("t of {} samples", ray.t.len()), &got_t, &t, 2e-4);
-            // The last dt stands for everything behind it.
+            // The last dt represents everything behind the last sample.
             let last = got.len() - 1;
             assert!(got[last][1] > 9e9);
             let got_dt: Vec<f32> = got[..last].iter().map(|s| s[1] as f32).collect();
@@ -235,7 +235,8 @@ fn one_opaque_sample_draws_all_into_its_own_interval() {
                 .iter()
                 .filter(|s| s[0] > low - 1e-4 && s[0] < high + 1e-4)
                 .count();
-            // The floor under the other 29 intervals takes a share of 29e-5: the first or last draw at most.
+            // The value added to each weight gives the other 29 intervals a total probability of 29e-5, which affects at most
+            // the first or last draw.
             assert!(drawn as u32 > N - 2, "{drawn} of {N} around sample {hit}");
         }
     });
@@ -259,7 +260,7 @@ fn zero_weights_spread_samples_evenly() {
     });
 }
 
-/// Over many rays the fraction of draws in each interval is that of its weight.
+/// Over many rays, the fraction of draws in each interval equals its normalised weight.
 #[test]
 fn draws_follow_the_weights() {
     on_device(|gpu| {

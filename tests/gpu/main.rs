@@ -1,6 +1,6 @@
-//! Every GPU stage against its CPU reference. One process, one device of each kind, one test at a time.
+//! Every GPU stage against its CPU reference. There is one process, one device of each kind, and one test at a time.
 //!
-//! Without an adapter the tests say "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
+//! Without an adapter the tests print "skipped" and pass; `KILN_REQUIRE_GPU=1` turns that into a failure.
 
 mod binned;
 mod camera;

@@ -16,7 +16,7 @@ fn noise_is_gaussian_and_depends_on_the_step() {
                 n_kept_total: total,
                 ..rig.state()
             });
-            // Beside a column that must not change.
+            // Each density is followed by a value that must not change.
             let rows: Vec<f32> = (0..N).flat_map(|_| [2.0, 5.0]).collect();
             let density = rig.buffer(&rows);
             let defines = Defines::new()
@@ -51,7 +51,7 @@ fn noise_is_gaussian_and_depends_on_the_step() {
         }
         assert_eq!(values, noise(3, N as u32));
         assert_ne!(values, noise(4, N as u32));
-        // The next micro-batch or pass of the step continues where this one ended.
+        // The next micro-batch or pass of the step continues the sequence.
         let next = noise(3, 2 * N as u32);
         assert!(values.iter().all(|v| v.is_finite()) && values[0] != next[0]);
     });

@@ -1,4 +1,4 @@
-//! The occupancy grid: the cells that an update visits, how values decay and rise, the bits, and cells that no camera sees.
+//! The occupancy grid: the cells that an update visits, the decay and rise of values, the bits, and cells that no camera sees.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::support::{Rig, on_device};
 
 const RESOLUTION: u32 = 16;
 const CELLS: usize = 4096;
-/// Cells that an update sweeps, of the 2048 it visits.
+/// Number of cells that an update sweeps, of the 2048 cells that it visits.
 const SWEPT: usize = 1024;
 
 struct Setup {
@@ -33,9 +33,9 @@ struct Setup {
 }
 
 impl Setup {
-    /// A grid over a field whose features are the position itself, and whose raw density is `weights` times that plus
-    /// `weights[3]`: one level of 4 features, whose rows hold the grid points' own coordinates, and a network that
-    /// passes them on.
+    /// Return a grid over a field whose features are the position itself, and whose raw density is the dot product of position
+    /// and `weights[..3]`, plus `weights[3]`. The field has one level of 4 features, whose rows contain the coordinates of the
+    /// grid points, and a network that passes them on.
     fn new(gpu: &Arc<Gpu>, aabb_scale: u32, weights: [f32; 4]) -> Self {
         let overrides = [
             &format!("scene.aabb_scale={aabb_scale}"),
@@ -116,14 +116,14 @@ impl Setup {
         self.gpu.read(&self.grid.bits, 0, self.n() / 32).unwrap()
     }
 
-    /// Shortest step in the field's units.
+    /// Return the minimum step in the field's units of length.
     fn dt(&self) -> f32 {
         kiln::sampling::ray_march::dt_min(256) / SceneBox::of(&self.config).scale
     }
 }
 
-/// The bits of `values`: above the smaller of the threshold and the mean of visited cells; a coarse cell also has those of its
-/// fine ones.
+/// Return the bits of `values`: set above the smaller of the threshold and the mean of visited cells. A coarse cell also has
+/// the bits of its fine cells.
 fn expected_bits(values: &[f32], cascades: u32, threshold: f32) -> Vec<u32> {
     let mut reference = occupancy::OccupancyGrid::empty(RESOLUTION, cascades);
     let visited: Vec<f64> = values[..CELLS]
@@ -187,7 +187,7 @@ fn values_are_optical_thicknesses_within_their_cells() {
                 let cell = cell as u32;
                 let (cascade, r) = (cell / CELLS as u32, RESOLUTION);
                 let corner = [cell % r, cell / r % r, cell / (r * r) % r];
-                // Box coordinates: the cascade's cube within that of the coarsest.
+                // Box coordinates: the cascade's cube within the cube of the coarsest cascade.
                 let side = 1.0 / (1 << (cascades - 1 - cascade)) as f32;
                 let place =
                     |upper: u32| corner.map(|c| ((c + upper) as f32 / r as f32 - 0.5) * side + 0.5);
@@ -226,9 +226,9 @@ fn occupied_cells_rise_between_sweeps() {
                 other += 1;
             }
         }
-        // 1024 are swept, and 1024 draws with replacement hit of the other 3072: 3072 (1 - e^(-1/4)) = 680.
+        // 1024 cells are swept, and 1024 draws with replacement hit of the other 3072: 3072 (1 - e^(-1/4)) = 680.
         assert!((1600..1800).contains(&risen), "{risen} risen, {other} not");
-        // Cells that are unseen stay so, and those that were never swept stay unvisited.
+        // Unseen cells stay unseen, and cells that were never swept stay unvisited.
         setup.set(&[-1.0; CELLS]);
         setup.update();
         assert!(setup.thickness() == [-1.0; CELLS]);
@@ -258,7 +258,7 @@ fn samples_of_a_batch_raise_the_cells_they_lie_in() {
                 .unwrap()
                 .remove(0);
             let mut pcg = Pcg::new(72);
-            // Some cells are unseen, some unvisited, the rest thin.
+            // Some cells are unseen, some unvisited, and the others have low values.
             let before: Vec<f32> = (0..setup.n())
                 .map(|_| match pcg.unit() {
                     p if p < 0.1 => -1.0,
@@ -320,7 +320,7 @@ fn a_grid_that_was_never_visited_is_occupied() {
     });
 }
 
-/// Points along `camera`'s rays that lie in the box, in unit coordinates.
+/// Return points along the rays of `camera` that lie in the box, in unit coordinates.
 fn seen(camera: &Camera, scene: &kiln::sampling::SceneBox) -> Vec<[f64; 3]> {
     let mut points = Vec::new();
     let half = f64::from(scene.aabb_scale) / 2.0;
@@ -357,7 +357,7 @@ fn cells_that_no_camera_sees_are_marked() {
         p1: 0.0,
         p2: 0.0,
     };
-    // From outside, from inside with a wide lens, through a distorted lens.
+    // A view from outside, a wide view from inside, and a view through a distorted lens.
     let cameras = [
         look([2.5, 0.3, 0.2], [0.0, 0.0, 0.2], 0.5, Lens::Pinhole),
         look([0.2, 0.1, 0.0], [-1.0, 0.4, 0.3], 1.5, Lens::Pinhole),
@@ -400,7 +400,7 @@ fn cells_that_no_camera_sees_are_marked() {
                         );
                     }
                 }
-                // The rest is marked: of the finest cascade more than a quarter.
+                // The other cells are marked: more than a quarter of the finest cascade.
                 let gone = thickness[..CELLS].iter().filter(|v| **v < 0.0).count();
                 assert!(
                     gone > CELLS / 4,

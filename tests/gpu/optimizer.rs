@@ -1,4 +1,5 @@
-//! Adam and gradient descent on all kinds of groups, moving averages, and the learning rate and gradient scales of a step.
+//! Adam and gradient descent on all kinds of parameter groups, moving averages, and the learning rate and gradient scales of a
+//! step.
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ fn config(ema_decay: f32) -> Optimizer {
     }
 }
 
-/// The value of an f32 setting, which the kernel's constant has too.
+/// Return the value of an f32 setting, which is also the constant in the kernel.
 fn exact(v: f32) -> f64 {
     f64::from(v)
 }
@@ -76,7 +77,7 @@ fn dense_group_follows_adam_and_its_average() {
             );
             ema_update(exact(config.ema_decay), &mut ema, &weights);
         }
-        // Compare changes, so that the size of the weights does not hide an error of the step.
+        // Compare changes, so that the magnitude of the weights does not hide an error of the step.
         let moved = |values: &[f64]| -> Vec<f64> {
             values.iter().zip(&start).map(|(v, s)| v - s).collect()
         };
@@ -154,7 +155,7 @@ fn gradient_descent_updates_rows_and_networks_of_a_grid() {
         let found = rig.read::<f32>(&group.values[0], n);
         assert_close("rows", &found, &expected, 1e-6);
 
-        // Two networks of 16 weights, of which the second had samples.
+        // Two networks of 16 weights each, of which only the second had samples.
         let dense = DenseGroup::new(gpu, "test", 32, 0.0).unwrap();
         gpu.write(&dense.weights.values, 0, &[0.5_f32; 32]);
         gpu.write(&dense.gradients, 0, &[0.25_f32; 32]);
@@ -210,7 +211,7 @@ fn corrections_for_bias_count_from_the_start_of_a_task() {
 #[test]
 fn a_gradient_or_weight_that_is_not_finite_raises_the_alarm() {
     on_device(|gpu| {
-        // Without regularisation, which would carry the weight into the gradient.
+        // Disable regularisation, which would add the weight to the gradient.
         let config = Optimizer {
             l2_reg: 0.0,
             ..config(0.9)
@@ -259,7 +260,7 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
     const LEN: usize = 16 + 32 + 80;
     const FIRST: usize = 16;
     const N: usize = FIRST + NETWORKS * LEN + 8;
-    // 4 x 4, 8 x 4 and 4 x 20 weights, the last two of view-dependent layers.
+    // Matrices of 4 × 4, 8 × 4 and 4 × 20 weights, the last two from view-dependent layers.
     let shapes = [(0, 4, 4, false), (16, 8, 4, true), (48, 4, 20, true)];
     let matrices = shapes.map(|(first, columns, rows, of_color)| LayerMatrix {
         first,
@@ -305,7 +306,7 @@ fn check_cells(gpu: &Arc<Gpu>, ema_decay: f32, norm_reg: f32, fresh: bool) {
             }
             adam.update(rate, &mut weights[at.clone()], &with_norms, &mut moments[n]);
         }
-        // Averages approach their weights even where these are not updated.
+        // Averages approach their weights even if the weights are not updated.
         ema_update(exact(config.ema_decay), &mut ema, &weights);
         gpu.write(&group.gradients, 0, &to_f32(&gradients));
         let updated = rig.buffer(&updated);
@@ -374,11 +375,11 @@ fn grid(n_features: u32) -> HashGrid {
         dense_levels: true,
         grid_offset: 0.5,
     };
-    // Two levels of 64 and 256 rows in the first chunk, one of 256 in the second.
+    // Two levels of 64 and 256 rows in the first chunk, and one of 256 rows in the second.
     HashGrid::new(&config, 320 * u64::from(n_features) * 8).unwrap()
 }
 
-/// The values of a group's buffers, chunk after chunk.
+/// Return the values of a group's buffers, chunk by chunk.
 fn all<T: bytemuck::Pod>(
     rig: &Rig,
     grid: &HashGrid,
@@ -436,7 +437,7 @@ fn check_sparse(gpu: &Arc<Gpu>, n_features: u32, ema_decay: f32) {
     let mut largest = [0_u32; 3];
     let steps = 7;
     for step in 0..steps {
-        // A third of the rows has a gradient; some of its values are zero all the same.
+        // A third of the rows have a gradient, of which some values are nevertheless zero.
         let touched: Vec<bool> = (0..rows).map(|_| pcg.unit() < 0.33).collect();
         let fixed: Vec<i32> = (0..rows * f)
             .map(|i| {
@@ -530,7 +531,7 @@ fn sums_near_the_integer_limits_count_as_saturated() {
     });
 }
 
-/// The state, the scales and the largest gradients after `begin_step`.
+/// Return the state, the scales and the largest gradients after `begin_step`.
 fn begin_step(
     gpu: &Arc<Gpu>,
     rate: &Optimizer,
@@ -578,7 +579,8 @@ fn gradient_scales_follow_the_largest_sum_by_powers_of_two() {
     on_device(|gpu| {
         let rate = config(0.9);
         let one = 2_f32.powi(24);
-        // 26 bits stay, 30 bits lose four; 10 bits would gain sixteen but gain four; none leaves the scale alone.
+        // A sum of 26 bits keeps its scale, and 30 bits lose four; 10 bits could gain sixteen but gain four; without a sum the
+        // scale does not change.
         let largest = [
             (1 << 26) - 1,
             1 << 25,

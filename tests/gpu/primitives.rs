@@ -1,4 +1,4 @@
-//! Prefix sum and binning: exact.
+//! Prefix sum and binning, compared exactly.
 
 use kiln::gpu::primitives::{Bin, Scan};
 use kiln::step_state::StepState;
@@ -14,7 +14,7 @@ fn scan_equals_the_sequential_sum() {
         for n in [0, 1, 63, 1023, 1024, 1025, 70_000] {
             let values: Vec<u32> = (0..n).map(|_| pcg.next_u32() % 9).collect();
             let rig = Rig::new(gpu, n, 0, 0);
-            // What lies behind the values must not matter.
+            // Values after the end of the input must not matter.
             let input = rig.buffer(&[values.clone(), vec![77; 5]].concat());
             let output = rig.buffer(&vec![u32::MAX; n + 2]);
             let scan = Scan::new(gpu, "test", n as u64).unwrap();
@@ -40,7 +40,7 @@ fn bin_sorts_stably() {
         let mut pcg = Pcg::new(3);
         let matrix = StepState::counts(gpu, "matrix").unwrap();
         let bin = Bin::new(gpu, CAPACITY as u32, matrix, StepState::RAYS).unwrap();
-        // (pairs, distinct keys): none, one, a run and a bit, few keys, many keys, full.
+        // (Number of pairs, number of distinct keys): none, one, a run and a bit, few keys, many keys, full.
         for (n, n_keys) in [
             (0, 4096),
             (1, 4096),

@@ -1,4 +1,4 @@
-//! Meta-learning an initialisation: outer steps, tasks in turn, and restoring the start of a task.
+//! Meta-learning of an initialisation: outer steps, the tasks in turn, and restoring the start of a task.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ const INTERPOLATED: [&str; 3] = [
     "meta.optimizer.learning_rate=0.3",
     "meta.optimizer.l2_reg=0.0",
 ];
-/// With a rate that is halved at every outer step.
+/// Adam as outer optimiser, with a rate that is halved at every outer step.
 const WITH_ADAM: [&str; 6] = [
     "meta.optimizer.algorithm=\"adam\"",
     "meta.optimizer.learning_rate=1e-2",
@@ -36,7 +36,7 @@ const WITH_ADAM: [&str; 6] = [
     "meta.optimizer.decay_interval=1",
 ];
 
-/// The configuration that meta-learns the initialisation of a hash grid.
+/// Return a configuration that meta-learns the initialisation of a hash grid.
 fn meta_config(gpu: &Gpu, overrides: &[&str]) -> ResolvedConfig {
     let mut config = config(&[]);
     config.meta = Some(Meta {
@@ -48,7 +48,7 @@ fn meta_config(gpu: &Gpu, overrides: &[&str]) -> ResolvedConfig {
     config.resolve(SceneHints::default(), gpu.class())
 }
 
-/// Spheres in different colours, and one more in the slot of the held-out object.
+/// Return spheres in different colours, and another sphere in the slot of the held-out object.
 fn objects(gpu: &Gpu, config: &ResolvedConfig) -> ImageSet {
     let cameras: Vec<_> = (0..VIEWS).map(|i| camera(i as f32 * 0.27, 0.4)).collect();
     let side = u64::from(cameras[0].width);
@@ -91,7 +91,7 @@ fn all(gpu: &Gpu, buffer: &Buffer) -> Vec<f32> {
     gpu.read(buffer, 0, buffer.bytes() as usize / 4).unwrap()
 }
 
-/// The buffers that hold the parameters.
+/// Return the buffers that contain the parameters.
 fn parameters(trainer: &Trainer) -> Vec<Buffer> {
     let tables = trainer.sparse.iter().flat_map(|s| s.values.clone());
     std::iter::once(trainer.dense.weights.values.clone())
@@ -99,7 +99,7 @@ fn parameters(trainer: &Trainer) -> Vec<Buffer> {
         .collect()
 }
 
-/// A checkpoint of `trainer`, saved to a file and read back.
+/// Save a checkpoint of `trainer` to a file and read it back.
 fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
@@ -107,7 +107,7 @@ fn saved(gpu: &Gpu, trainer: &Trainer) -> Checkpoint {
     Checkpoint::open(&path).unwrap()
 }
 
-/// All parameters, and the state of the outer optimiser.
+/// Return all parameters, and the state of the outer optimiser.
 fn state(gpu: &Gpu, trainer: &Trainer) -> Vec<Vec<f32>> {
     let mut buffers = parameters(trainer);
     for outer in &trainer.reptile.as_ref().unwrap().outer {
@@ -164,7 +164,7 @@ fn outer_steps_follow_the_reference() {
                     assert_close(&name, &to_f32(&change(&found)), &change(theta), 1e-3);
                     *theta = found;
                 }
-                // The next task starts from there, with a reset optimiser.
+                // The next task starts from the new initial weights, with a reset optimiser.
                 let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
                 assert_eq!((state.task, state.task_start), (outer_step + 1, state.step));
                 let sparse = &trainer.sparse[0];
@@ -186,7 +186,7 @@ fn rays_are_drawn_from_the_object_of_the_current_task() {
     on_device(|gpu| {
         let mut trainer = trainer_of(gpu, &INTERPOLATED);
         for outer_step in 0..4 {
-            // The first step of the task.
+            // Train the first step of the task.
             train(&mut trainer, outer_step * INNER + 1).unwrap();
             let state: StepState = gpu.read(&trainer.counts().state, 0, 1).unwrap()[0];
             let rays = gpu
@@ -194,7 +194,7 @@ fn rays_are_drawn_from_the_object_of_the_current_task() {
                 .unwrap();
             let slot = outer_step % OBJECTS;
             let of_object = slot * VIEWS..(slot + 1) * VIEWS;
-            // `image` of a ray.
+            // The image of each ray.
             let images: Vec<u32> = rays.iter().map(|r| r[IMAGE_OF_RAY]).collect();
             assert!(images.iter().all(|i| of_object.contains(i)), "{images:?}");
             for image in of_object {
@@ -204,7 +204,7 @@ fn rays_are_drawn_from_the_object_of_the_current_task() {
     });
 }
 
-/// Word of a `Ray` that holds its image.
+/// Index of the 32-bit word of a `Ray` that contains its image.
 const IMAGE_OF_RAY: usize = 11;
 
 #[test]
@@ -228,7 +228,7 @@ fn adapting_abandoning_a_task_and_resuming_do_not_affect_training() {
             assert_eq!(other.step(), INNER);
             let values = all(gpu, &other.dense.weights.values);
             assert_ne!(adapted, values, "the held-out object changed nothing");
-            // …a task is abandoned half-way…
+            // …a task is abandoned halfway…
             train(&mut other, 2 * INNER + 3).unwrap();
             other.abandon_task().unwrap();
             assert_eq!(other.step(), 2 * INNER);
@@ -266,7 +266,7 @@ fn training_starts_from_the_learned_initialisation() {
         }
         assert!(all(gpu, &initialised.dense.averages) == learned[0]);
         assert!(all(gpu, &initialised.sparse[0].averages[0]) == learned[1]);
-        // A single view does not mark the rest as empty.
+        // A single view does not cause unseen cells to be marked as empty.
         let bits = &initialised.occupancy.as_ref().unwrap().bits;
         let bits = gpu.read::<u32>(bits, 0, bits.bytes() as usize / 4).unwrap();
         assert!(bits.iter().all(|b| *b == u32::MAX));
@@ -285,7 +285,7 @@ fn training_starts_from_the_learned_initialisation() {
     });
 }
 
-/// A few steps on one view of the held-out sphere reach a higher PSNR from learned weights than from new ones.
+/// A few steps on one view of the held-out sphere reach a higher PSNR from learned weights than from random ones.
 #[test]
 fn a_learned_initialisation_is_better_than_a_random_one() {
     on_device(|gpu| {

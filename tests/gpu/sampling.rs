@@ -1,4 +1,4 @@
-//! Samplers: the counts and positions of samples along rays.
+//! Samplers: the numbers and positions of samples along rays.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::reference::sampling::stratified::{LAST_DT, stratified};
 use crate::support::{GpuRay, Rig, on_device};
 
 const RESOLUTION: u32 = 16;
-/// A box that is not centred on the origin.
+/// A box that is not centred at the origin.
 const SCENE: SceneBox = SceneBox {
     scale: 0.7,
     offset: [0.4, 0.5, 0.6],
@@ -31,7 +31,7 @@ const CASCADES: SceneBox = SceneBox {
     ndc: None,
 };
 
-/// One sample: position in the box, dt and distance in world units.
+/// A sample: position in the box, and dt and distance in world units.
 #[derive(Debug, Clone, Copy)]
 struct Placement {
     x: [f32; 3],
@@ -39,7 +39,7 @@ struct Placement {
     t: f32,
 }
 
-/// A sampler of the first pass, which reads the occupancy bits where it marches.
+/// Return a sampler of the first pass, which reads the occupancy bits if it marches.
 fn first_pass<'a>(
     sampler: &'a Sampler,
     scene: &'a SceneBox,
@@ -62,7 +62,7 @@ fn first_pass<'a>(
     }
 }
 
-/// The samples of each ray; with `jitter`, those of the first training step.
+/// Return the samples of each ray; with `jitter`, those of the first training step.
 fn sample(
     gpu: &Arc<Gpu>,
     sampler: &Sampler,
@@ -74,7 +74,7 @@ fn sample(
     sample_in_step(gpu, sampler, scene, jitter.then_some(0), rays, bits)
 }
 
-/// The samples of each ray in a training step, or without jitter if `step` is `None`.
+/// Return the samples of each ray in a training step, or without jitter if `step` is `None`.
 fn sample_in_step(
     gpu: &Arc<Gpu>,
     sampler: &Sampler,
@@ -135,7 +135,7 @@ fn sample_in_step(
         .collect()
 }
 
-/// Rays from around and inside the box, some of which miss it, start late, end early or run along an axis.
+/// Return rays that start around and inside the box, some of which miss it, start late, end early or run along an axis.
 fn rays(pcg: &mut Pcg, scene: &SceneBox) -> Vec<GpuRay> {
     let half = f64::from(scene.aabb_scale) / 2.0;
     let world = |u: [f64; 3]| -> [f64; 3] {
@@ -145,7 +145,7 @@ fn rays(pcg: &mut Pcg, scene: &SceneBox) -> Vec<GpuRay> {
         .map(|i| {
             let from = world(pcg.uniform3(0.5 - 2.0 * half, 0.5 + 2.0 * half));
             let to = world(pcg.uniform3(0.5 - 1.3 * half, 0.5 + 1.3 * half));
-            // Directions of any length: t is measured in them.
+            // Directions of any length, because t is measured in multiples of the direction.
             let length = pcg.uniform(0.2, 3.0);
             let distance: f64 = (0..3)
                 .map(|c| (to[c] - from[c]).powi(2))
@@ -222,7 +222,7 @@ fn march(
         let expected = reference.march(&grid, &unit, 0.0);
         total += expected.len();
         cut += usize::from(expected.len() == max_samples as usize);
-        // Rounding may move a sample across a face of a cell, which gives a few rays another count.
+        // Rounding may move a sample across a cell face, which changes the number of samples of a few rays.
         if expected.len() != actual.len() {
             assert!(
                 expected.len().abs_diff(actual.len()) <= 2,
@@ -322,7 +322,7 @@ fn march_steps_are_longer_in_the_first_training_steps() {
         let is_same = |a: (u32, Option<u32>), b: (u32, Option<u32>)| {
             places(&sampled(a.0, a.1)) == places(&sampled(b.0, b.1))
         };
-        // Rendering and later training steps are not affected.
+        // Rendering and later training steps do not change.
         assert!(is_same((8, None), (0, None)));
         assert!(!is_same((8, Some(3)), (0, Some(3))));
     });
@@ -409,7 +409,7 @@ fn stratified_samples_inside_the_box() {
                 let inside = |t: f64| place(ray, t).iter().all(|x| (0.0..1.0).contains(x));
                 inside_at_all += usize::from(!actual.is_empty());
                 if jitter {
-                    // The samples lie in the bins of successive points, one in each.
+                    // The samples lie in consecutive bins, one in each.
                     let bins: Vec<f64> = actual
                         .iter()
                         .map(|a| (f64::from(a.t) / length - 0.5) / 5.5 * 23.0)
@@ -475,7 +475,7 @@ fn stratified_samples_of_a_ray_without_an_end_span_the_box() {
         let placed = sample(gpu, &sampler, &SCENE, false, &rays, &[0; 4]);
         let mut hits = 0;
         for samples in placed.iter().filter(|s| !s.is_empty()) {
-            // The ends lie on the box's faces, where rounding may put them outside.
+            // The first and last samples lie on the box's faces, where rounding may put them outside.
             assert!(samples.len() + 2 >= N, "{} samples", samples.len());
             let gap = (samples[N - 3].t - samples[0].t) / (N - 3) as f32;
             for pair in samples.windows(2) {
@@ -539,7 +539,7 @@ fn rays_that_do_not_fit_are_not_placed() {
     });
 }
 
-/// The interval of a ray's last sample, in lengths of the ray's direction like the positions of samples.
+/// The interval of a ray's last sample is given in multiples of the ray's direction, like the positions of samples.
 #[test]
 fn the_last_interval_has_the_configured_length() {
     const N: usize = 12;
@@ -577,7 +577,7 @@ fn the_last_interval_has_the_configured_length() {
     });
 }
 
-/// Samples without a bounding box, spaced evenly in inverse distance.
+/// Without a bounding box, samples are evenly spaced in inverse distance.
 #[test]
 fn unbounded_samples_in_disparity() {
     const N: usize = 20;
@@ -626,7 +626,8 @@ fn unbounded_samples_in_disparity() {
     });
 }
 
-/// Evenly spaced in the depth of normalised device coordinates, from the near plane to infinity, with distances in world space.
+/// Samples are evenly spaced in the depth of normalised device coordinates, from the near plane to infinity, and their
+/// distances are in world space.
 #[test]
 fn samples_in_normalised_device_coordinates() {
     const N: usize = 16;

@@ -1,4 +1,4 @@
-//! Images for the viewer, which stay on the device, against frames of the same views.
+//! Images for the viewer, which stay on the device, compared with frames of the same views.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::on_device;
 const SIDE: u32 = 16;
 const BACKGROUND: [f32; 3] = [0.2, 0.4, 0.8];
 
-/// A renderer with random parameters, and its occupancy bits, all set.
+/// Return a renderer with random parameters, and its occupancy bits, all of which are set.
 pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, Buffer) {
     let mut overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
     if Config::preset(preset, &[]).unwrap().occupancy.is_some() {
@@ -40,13 +40,13 @@ pub fn renderer(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) -> (Renderer, 
     (renderer, bits)
 }
 
-/// The viewer's image of `show` through `camera`: RGBA8.
+/// Return the viewer's image of `show` through `camera`, in RGBA8.
 fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: RenderMode) -> Vec<u8> {
     let shading = Shading {
         show,
         background: Background::Fixed(BACKGROUND),
         depth_range: [1.0, 4.0],
-        most_samples: 32.0,
+        max_ray_samples: 32.0,
         up: [0.0, 0.0, 1.0],
     };
     let mut job = renderer.begin_picture(camera, None, &shading).unwrap();
@@ -63,14 +63,14 @@ fn picture(gpu: &Gpu, renderer: &mut Renderer, camera: &Camera, show: RenderMode
     picture.read(gpu).unwrap()
 }
 
-/// Largest difference of the colours of RGBA8 and RGB8 pixels.
+/// Return the maximum difference between the colours of RGBA8 and RGB8 pixels.
 fn difference(rgba: &[u8], rgb: &[u8]) -> u8 {
     let pairs = rgba.chunks_exact(4).zip(rgb.chunks_exact(3));
     let all = pairs.flat_map(|(a, b)| (0..3).map(|c| a[c].abs_diff(b[c])));
     all.max().unwrap()
 }
 
-/// The depth display of a frame: greys that are lighter for smaller distances, linear in the logarithm of distance.
+/// Return the depth display of a frame: greys that are lighter for smaller distances, linear in the logarithm of distance.
 fn depth_of(frame: &RenderedFrame) -> Vec<u8> {
     let pixel = |(&d, &o): (&f32, &f32)| {
         let t = (d / o.max(1e-6)).max(1e-6).ln() / 4.0_f32.ln();
@@ -91,7 +91,7 @@ fn depth_of(frame: &RenderedFrame) -> Vec<u8> {
 
 fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     let (mut renderer, _bits) = renderer(gpu, preset, overrides);
-    // Rows are padded to 64 pixels; tiles end within rows.
+    // The width is no multiple of 64, so rows are padded, and tiles end within rows.
     let camera = Camera::look_at([2.2, 0.3, 0.8], [0.0; 3], [0.0, 0.0, 1.0], 0.9, 75, 50);
     let frame = renderer.render(&camera, None, false).unwrap();
     let seen = frame.opacity.iter().filter(|&&o| o > 0.05).count();
@@ -103,7 +103,7 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     let opacity = frame.pixels(Channel::Opacity, BACKGROUND, [0.0, 1.0]);
     assert!(difference(&of(RenderMode::Opacity), &opacity) <= 1);
     assert!(difference(&of(RenderMode::Depth), &depth_of(&frame)) <= 1);
-    // More samples are lighter.
+    // Pixels with more samples are lighter.
     let costs = of(RenderMode::Samples);
     let light = |i: usize| (0..3).map(|c| u32::from(costs[4 * i + c])).sum::<u32>();
     let n = frame.samples.len();
@@ -114,7 +114,7 @@ fn check(gpu: &Arc<Gpu>, preset: &str, overrides: &[&str]) {
     let expected = with_normals.pixels(Channel::Normal, BACKGROUND, [0.0, 1.0]);
     let normals = picture(gpu, &mut renderer, &camera, RenderMode::Normals);
     assert!(difference(&normals, &expected) <= 1);
-    // Pictures share the renderer's buffers, and do not affect frames.
+    // Images for the viewer share the renderer's buffers, and do not affect frames.
     let again = renderer.render(&camera, None, false).unwrap();
     let pairs = again.color.iter().zip(&frame.color);
     let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -146,7 +146,7 @@ fn networks_have_distinct_colours() {
         // Empty pixels show the background in both.
         let both = cells.chunks_exact(4).zip(colors.chunks_exact(4));
         assert!(both.clone().all(|(a, b)| background(a) == background(b)));
-        // There are different networks left and right of the middle.
+        // The networks left and right of the middle differ.
         let at = |x: usize| &cells[4 * (30 * 60 + x)..][..3];
         let hue = |p: &[u8]| (0..3).max_by_key(|&c| p[c]);
         assert!(hue(at(20)) != hue(at(40)) || at(20)[0].abs_diff(at(40)[0]) > 20);
@@ -157,7 +157,7 @@ fn networks_have_distinct_colours() {
 fn occupied_cells_are_shown_in_their_places() {
     on_device(|gpu| {
         let (mut renderer, bits) = renderer(gpu, "ngp-small", &["scene.aabb_scale=1"]);
-        // One cell, at the middle of the box's upper half.
+        // Set one cell, in the middle of the box's upper half.
         let mut words = vec![0_u32; (SIDE.pow(3) / 32) as usize];
         let (x, y, z) = (8, 8, 12);
         let index = (z * SIDE + y) * SIDE + x;
@@ -169,7 +169,7 @@ fn occupied_cells_are_shown_in_their_places() {
         let pixels = picture(gpu, &mut renderer, &camera, RenderMode::Occupancy);
         let background = BACKGROUND.map(|c| (c * 255.0).round() as u8);
         let is_set = |i: usize| pixels[4 * i..4 * i + 3] != background;
-        // Exactly the rays that meet the cell show it, except at its border.
+        // The cell is shown by exactly the rays that hit it, except at its border.
         let (mut met, mut wrong) = (0, 0);
         for row in 0..70_u32 {
             for column in 0..90_u32 {

@@ -1,4 +1,4 @@
-//! Shared helpers: the devices, a rig that runs stages over given counts, and comparisons that name the worst element.
+//! Shared helpers: the devices, a rig that runs stages with given counts, and comparisons that name the worst element.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -51,7 +51,8 @@ pub fn on_device(test: impl FnOnce(&Arc<Gpu>)) {
     }
 }
 
-/// Run `test` on that device and on one with WebGPU's default limits and no features, for which kernels have another text.
+/// Run `test` on the default device, and on one with WebGPU's default limits and no features, for which the kernel texts
+/// differ.
 pub fn on_both_devices(test: impl Fn(&Arc<Gpu>)) {
     on_device(&test);
     let _guard = exclusively();
@@ -60,14 +61,14 @@ pub fn on_both_devices(test: impl Fn(&Arc<Gpu>)) {
     }
 }
 
-/// Counts on the device, and methods that run stages that depend on them.
+/// Counts on the device, and methods that run stages with them.
 pub struct Rig {
     pub gpu: Arc<Gpu>,
     pub counts: Counts,
 }
 
 impl Rig {
-    /// A rig with these counts of rays and samples and seed 1; everything else is 0.
+    /// Return a rig with these numbers of rays and samples and seed 1; all other counts are 0.
     pub fn new(gpu: &Arc<Gpu>, rays: usize, marched: usize, kept: usize) -> Self {
         let rig = Self {
             gpu: Arc::clone(gpu),
@@ -92,7 +93,7 @@ impl Rig {
         self.gpu.read(&self.counts.state, 0, 1).unwrap()[0]
     }
 
-    /// Run the stage that `add` fills, after the indirect arguments that it needs.
+    /// Run the stage that `add` fills, after writing the indirect arguments that it needs.
     pub fn run(&self, add: impl FnOnce(&mut Stage) -> Result<(), GpuError>) {
         let mut stage = self.gpu.stage("test");
         add(&mut stage).unwrap();
@@ -111,7 +112,7 @@ impl Rig {
         self.gpu.buffer_with("test", data).unwrap()
     }
 
-    /// f32 copies of `data`.
+    /// Return a buffer with f32 copies of `data`.
     pub fn floats(&self, data: &[f64]) -> Buffer {
         self.buffer(&to_f32(data))
     }
@@ -160,7 +161,7 @@ pub fn to_f64(data: &[f32]) -> Vec<f64> {
     data.iter().map(|&v| f64::from(v)).collect()
 }
 
-/// Samples in the layout of the kernels: position and dt.
+/// Return samples in the layout of the kernels: position and dt.
 pub fn samples(positions: &[[f64; 3]], dt: f64) -> Vec<f32> {
     positions
         .iter()
@@ -168,8 +169,8 @@ pub fn samples(positions: &[[f64; 3]], dt: f64) -> Vec<f32> {
         .collect()
 }
 
-/// Rows of `stride` values: `rows` from column `offset` on, `around` everywhere else, padded to a multiple of 512 rows as the
-/// kernels require.
+/// Return rows of `stride` values: `rows` from column `offset` on, and `around` everywhere else, padded to a multiple of 512
+/// rows as the kernels require.
 pub fn strided(rows: &[Vec<f64>], stride: u32, offset: u32, around: f32) -> Vec<f32> {
     let (stride, offset) = (stride as usize, offset as usize);
     let mut out = vec![around; rows.len().next_multiple_of(512) * stride];
@@ -181,20 +182,20 @@ pub fn strided(rows: &[Vec<f64>], stride: u32, offset: u32, around: f32) -> Vec<
     out
 }
 
-/// Uniform rows in `+-bound`.
+/// Return rows of values uniform in `+-bound`.
 pub fn random_rows(pcg: &mut Pcg, n: usize, width: usize, bound: f64) -> Vec<Vec<f64>> {
     (0..n)
         .map(|_| pcg.uniform_vec(width, -bound, bound))
         .collect()
 }
 
-/// Write copy `copy` of a network's layers into its places in `slab`.
+/// Write copy `copy` of a network's layers to its position in `slab`.
 pub fn pack_layers(layout: &Layout, copy: usize, layers: &[Layer], slab: &mut [f64]) {
     for (l, layer) in layers.iter().enumerate() {
         let n_in = layout.inputs(l) as usize;
         for (o, row) in layer.weights.chunks_exact(n_in).enumerate() {
             let first = layout.offset(l) + layout.row_of(l, o as u32) * layout.width(l);
-            let at = copy * layout.copy_stride as usize + first as usize;
+            let at = copy * layout.network_stride as usize + first as usize;
             slab[at..at + n_in].copy_from_slice(row);
             if let Some(bias) = layer.biases.get(o) {
                 slab[at + n_in] = *bias;
@@ -203,7 +204,7 @@ pub fn pack_layers(layout: &Layout, copy: usize, layers: &[Layer], slab: &mut [f
     }
 }
 
-/// Save a checkpoint of `trainer`, with a dataset of an arbitrary name.
+/// Save a checkpoint of `trainer`, with an arbitrary dataset name.
 pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
     let source = checkpoint::Source {
         dataset: "test",
@@ -216,8 +217,8 @@ pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
     checkpoint::save(path, gpu, trainer, &source).unwrap();
 }
 
-/// The part of `range` in which the ray through pixel (x, y) of `camera` is inside `crop`; empty if the first is not below
-/// the second.
+/// Return the part of `range` in which the ray through pixel (x, y) of `camera` is inside `crop`; empty if the start is not
+/// below the end.
 pub fn crop_range(camera: &Camera, crop: &Aabb, x: u32, y: u32, mut range: [f64; 2]) -> [f64; 2] {
     let (origin, direction) = camera.ray(x as f32 + 0.5, y as f32 + 0.5);
     for a in 0..3 {
@@ -228,7 +229,7 @@ pub fn crop_range(camera: &Camera, crop: &Aabb, x: u32, y: u32, mut range: [f64;
     range
 }
 
-/// The linear value of an sRGB value.
+/// Return the linear value of an sRGB value.
 pub fn linear_from_srgb(v: f64) -> f64 {
     if v <= 0.04045 {
         v / 12.92
@@ -237,7 +238,7 @@ pub fn linear_from_srgb(v: f64) -> f64 {
     }
 }
 
-/// The sRGB value of a linear value, and its derivative.
+/// Return the sRGB value of a linear value, and its derivative.
 pub fn srgb_from_linear(v: f64) -> (f64, f64) {
     if v <= 0.003_130_8 {
         (12.92 * v.max(0.0), 12.92)
@@ -249,7 +250,7 @@ pub fn srgb_from_linear(v: f64) -> (f64, f64) {
     }
 }
 
-/// The largest error relative to the largest expected value, and where it is.
+/// Return the index of the largest error, and the error relative to the largest expected value.
 fn worst(actual: &[f32], expected: &[f64]) -> (usize, f64) {
     let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     let error = |i: usize| {

@@ -17,12 +17,12 @@ struct Case {
     dims: &'static [u32],
     skips: &'static [u32],
     biases: bool,
-    /// Output 0 lies apart from the others, which are rectified.
+    /// Whether output 0 is separate from the others, which are rectified.
     apart: bool,
     n: usize,
-    /// First f32 in the slab.
+    /// Index of the network's first f32 in the slab.
     base: u32,
-    /// Columns before and behind the matrices' own.
+    /// Number of columns before and after those of the matrices.
     around: u32,
 }
 
@@ -32,7 +32,7 @@ fn slab(layout: &Layout, layers: &[Layer]) -> Vec<f64> {
     slab
 }
 
-/// Inputs for which no rectifier is so close to zero that rounding could switch it.
+/// Return inputs for which no rectified pre-activation is so close to zero that rounding could change its sign.
 fn decided(mlp: &SkipMlp, layers: &[Layer], n: usize, pcg: &mut Pcg) -> Vec<Vec<f64>> {
     let is_decided = |input: &Vec<f64>| {
         let (_, sums) = mlp.forward(layers, input);
@@ -59,7 +59,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
     let layers = mlp.random(&mut pcg);
     let layout = Layout {
         skips: case.skips.to_vec(),
-        first_apart: case.apart,
+        separates_first_output: case.apart,
         ..Layout::new(case.dims, case.biases, case.base)
     };
     let network = Network::Tiled(Tiled::new(gpu.profile(), layout.clone(), case.apart));
@@ -94,7 +94,7 @@ fn check(gpu: &Arc<Gpu>, case: &Case) {
         offset: around,
     };
 
-    // Outputs as the slab has them: the first apart, then the others, in whole quads.
+    // Outputs in the order of the slab: the first separate, then the others, in whole groups of four.
     let out_width = layout.rows(last);
     let place = |row: &[f64]| {
         let mut placed = vec![0.0; out_width as usize];

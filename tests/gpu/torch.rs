@@ -1,5 +1,5 @@
-//! Training steps of small methods, and imported models, against `PyTorch`: `tests/fixtures/torch` holds its results and the
-//! scripts that make them.
+//! Training steps of small methods, and imported models, compared with `PyTorch`: `tests/fixtures/torch` contains its results
+//! and the scripts that produce them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
@@ -100,26 +100,26 @@ impl Tensors {
     }
 }
 
-/// Rows of three.
+/// Group values into rows of three.
 fn vectors(values: &[f32]) -> Vec<[f32; 3]> {
     values.chunks_exact(3).map(|v| [v[0], v[1], v[2]]).collect()
 }
 
-/// `a - b`, elementwise.
+/// Return `a - b`, elementwise.
 fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// A trainer of the configuration `toml`, with the fixture's parameters, rays and targets.
+/// Return a trainer of the configuration `toml`, with the fixture's parameters, rays and targets.
 fn step_trainer(gpu: &Arc<Gpu>, toml: &str, want: &Tensors, scratch: &Path) -> Trainer {
     let config = Config::from_file(&fixture(toml), &[]).unwrap();
     trainer_of(gpu, config, want, scratch)
 }
 
-/// A trainer of `config`, with the fixture's parameters, rays and targets.
+/// Return a trainer of `config`, with the fixture's parameters, rays and targets.
 fn trainer_of(gpu: &Arc<Gpu>, config: Config, want: &Tensors, scratch: &Path) -> Trainer {
     let config = config.resolve(SceneHints::default(), gpu.class());
-    // Its pixels are never drawn.
+    // No rays are drawn from this image.
     let image = Image {
         width: 2,
         height: 2,
@@ -158,7 +158,7 @@ fn trainer_of(gpu: &Arc<Gpu>, config: Config, want: &Tensors, scratch: &Path) ->
             }
         }
     }
-    // The final scale of the fixed-point gradients; the initial one is coarser than the tolerance.
+    // Use the final scale of the fixed-point gradients, because the initial scale is coarser than the tolerance.
     if let Some((_, _, scales)) = state.all.get_mut("state.gradient_scales") {
         *scales = 2.0_f32.powi(34).to_le_bytes().repeat(scales.len() / 4);
     }
@@ -194,7 +194,7 @@ fn trainer_of(gpu: &Arc<Gpu>, config: Config, want: &Tensors, scratch: &Path) ->
     trainer
 }
 
-/// Gradients of all parameters by name.
+/// Return the gradients of all parameters by name.
 fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     let n = trainer.dense.len as usize;
@@ -212,10 +212,11 @@ fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
                 let columns = network.inputs(l) as usize;
                 let row = |(copy, r): (u32, u32)| {
                     let at = network.offset(l) + network.row_of(l, r) * network.width(l);
-                    &slab[(copy * network.copy_stride + at) as usize..]
+                    &slab[(copy * network.network_stride + at) as usize..]
                 };
                 let n_rows = network.dims[l + 1];
-                let rows = || (0..network.copies).flat_map(|c| (0..n_rows).map(move |r| (c, r)));
+                let rows =
+                    || (0..network.n_networks).flat_map(|c| (0..n_rows).map(move |r| (c, r)));
                 all.insert(
                     format!("{prefix}{name}.{l}.weight"),
                     rows().flat_map(|r| row(r)[..columns].to_vec()).collect(),
@@ -243,7 +244,7 @@ fn gradients(gpu: &Gpu, trainer: &Trainer) -> BTreeMap<String, Vec<f32>> {
     all
 }
 
-/// Call `f` with each level, its chunk, and the first feature and number of features it has there.
+/// Call `f` with each level, its chunk, and the first feature and number of features of the level in that chunk.
 fn for_each_level(field: &Field, mut f: impl FnMut(usize, usize, u64, usize)) {
     let grid = field.tables();
     for (index, chunk) in grid.chunks().iter().enumerate() {
@@ -263,7 +264,7 @@ fn for_each_level(field: &Field, mut f: impl FnMut(usize, usize, u64, usize)) {
     }
 }
 
-/// The tables' averages as evaluation sees them.
+/// Return the averages of the tables as evaluation uses them.
 fn tables(gpu: &Gpu, field: &Field, parameters: &FieldParameters) -> BTreeMap<String, Vec<f32>> {
     let mut all = BTreeMap::new();
     for_each_level(field, |level, chunk, first, count| {
@@ -288,7 +289,7 @@ fn follow(gpu: &Arc<Gpu>, trainer: &mut Trainer, want: &Tensors) -> u32 {
             offset_of!(StepState, next_rays) as u64,
             &[n_rays],
         );
-        // All stages except the one that would draw other rays.
+        // Run all stages except the one that would draw other rays.
         for stage in trainer.stages().0.iter().filter(|s| s.name != "rays") {
             if step == 0 && stage.name == "optimize" {
                 let all = gradients(gpu, trainer);
@@ -339,7 +340,7 @@ fn check_steps(gpu: &Arc<Gpu>, name: &str, want: &Tensors) -> Tensors {
         let before = want.f32(name);
         let change = |after: Vec<f32>| difference(&after, &before);
         let expected = change(want.f32(&format!("final.{name}")));
-        // Adam takes a full step for the smallest gradient, whose sign rounding may decide: compare tensors, not elements.
+        // Adam takes a full step even for a tiny gradient, whose sign may depend on rounding: compare tensors, not elements.
         let length = |v: &[f32]| v.iter().map(|v| f64::from(v * v)).sum::<f64>().sqrt();
         let error = length(&difference(&change(saved.f32(name)), &expected));
         let error = error / length(&expected);
@@ -427,7 +428,7 @@ fn ten_steps_of_a_grid_of_networks_match_pytorch() {
     });
 }
 
-/// A renderer with the parameters of `imported`, loaded from a checkpoint in `scratch`.
+/// Return a renderer with the parameters of `imported`, loaded from a checkpoint in `scratch`.
 fn renderer_of(gpu: &Arc<Gpu>, imported: &Imported, scratch: &Path) -> Renderer {
     let info = checkpoint::Info::imported(imported.config.clone());
     let path = scratch.join("checkpoint.safetensors");
@@ -475,7 +476,7 @@ fn imported_models_make_the_images_of_pytorch() {
                 height: side,
             };
             let frame = renderer.render(&camera, None, false).unwrap();
-            // Over white, before it is rounded to 8 bits.
+            // Composite over white, before rounding to 8 bits.
             let color = frame.color.iter().enumerate();
             let color: Vec<f32> = color.map(|(i, c)| c + 1.0 - frame.opacity[i / 3]).collect();
             let name = format!("image of the {kind} model");
@@ -495,7 +496,7 @@ fn ten_steps_match_pytorch() {
         let path = scratch.path().join("final.safetensors");
         save_checkpoint(&path, gpu, &trainer);
         let saved = Tensors::open(&path);
-        // Averages of rows without recent updates lag behind; the trainer and loading a checkpoint both bring them up to date.
+        // Averages of rows without recent updates lag behind; exporting and loading a checkpoint both bring them up to date.
         let field = &trainer.passes[0].field;
         let [exported, loaded] = [
             FieldParameters::new(gpu, field).unwrap(),
@@ -541,7 +542,7 @@ fn ten_steps_match_pytorch() {
     });
 }
 
-/// Raw colour and raw density of `field` at positions in the box seen from directions.
+/// Return the raw colour and raw density of `field` at positions in the box, seen from the given directions.
 fn evaluate(
     gpu: &Arc<Gpu>,
     field: &Field,
@@ -618,7 +619,7 @@ fn an_instant_ngp_field_matches_pytorch() {
         let want = Tensors::open(&directory.join("expected.safetensors"));
         let model = directory.join("model.safetensors");
         let mut options = ngp_seed::Options {
-            // The script's default, or the full size.
+            // The script's default resolution, or the full one.
             finest_resolution: if is_fixture { 128 } else { 2048 },
             ..ngp_seed::Options::default()
         };
@@ -635,7 +636,7 @@ fn an_instant_ngp_field_matches_pytorch() {
             evaluate(gpu, &field, &renderer.parameters[0], &position, &direction);
         let rgb = logistic(&color);
         assert_close("rgb", &rgb, &to_f64(&want.f32("points.rgb")), 1e-4);
-        // Relative to each σ, not to the largest one.
+        // Compare each σ relative to itself, not to the largest one.
         let ratios: Vec<f32> = density
             .iter()
             .zip(want.f32("points.sigma"))
@@ -675,7 +676,7 @@ fn logistic(raw: &[[f32; 3]]) -> Vec<f32> {
     raw.map(|raw| 1.0 / (1.0 + (-raw).exp())).collect()
 }
 
-/// The points of a fixture, transformed from world space to the box of `config`.
+/// Return the points of a fixture, transformed from world space to the box of `config`.
 fn points_in_box(want: &Tensors, config: &ResolvedConfig) -> Vec<[f32; 3]> {
     let scene = &config.scene;
     let scale = scene.scale.unwrap() as f32;
@@ -709,7 +710,7 @@ fn a_learned_initialisation_matches_pytorch() {
     });
 }
 
-/// With columns in another order, a softplus, and a last interval of 1e-3.
+/// The model of nerf-meta has columns in another order, a softplus, and a last interval of 1e-3.
 #[test]
 fn a_learned_initialisation_of_nerf_meta_matches_pytorch() {
     let directory =
@@ -754,7 +755,7 @@ fn a_grid_of_networks_matches_pytorch_inside_on_borders_and_outside() {
         let sigma: Vec<f32> = density.iter().map(|raw| raw.max(0.0)).collect();
         let (rgb, want_sigma) = (want.f32("points.rgb"), want.f32("points.sigma"));
         assert_close("σ", &sigma, &to_f64(&want_sigma), 1e-4);
-        // Outside the grid the original colours points black, which is never visible.
+        // Outside the grid the original model makes points black, which is never visible.
         let is_inside = |i: &usize| rgb[3 * i..3 * i + 3] != [0.0; 3];
         let inside: Vec<usize> = (0..position.len()).filter(is_inside).collect();
         assert!(inside.len() > position.len() / 3);
@@ -766,7 +767,7 @@ fn a_grid_of_networks_matches_pytorch_inside_on_borders_and_outside() {
     });
 }
 
-/// Write a model of `n`³ cells in the tensors of the `PyTorch` implementation: the density of a cell is its number (x slowest)
+/// Write a model of `n`³ cells in the tensors of the `PyTorch` implementation: the density of a cell is its index (x slowest)
 /// plus 1.
 fn numbered_cells(n: usize, path: &Path) {
     let cells = n * n * n;
@@ -800,7 +801,7 @@ fn points_on_cell_borders_are_in_the_same_cells_as_in_pytorch() {
             let renderer = renderer_of(gpu, &imported, scratch.path());
             let field = renderer.fields().next().unwrap().clone();
 
-            // All corners of cells, and points that a few more or fewer roundings would move across a border.
+            // All corners of cells, and points that a few additional or missing roundings would move across a border.
             let border = |k: usize| k as f32 * (SIDE / n as f32) - SIDE / 2.0;
             let mut points = Vec::new();
             for i in 0..(n + 1).pow(3) {
@@ -812,7 +813,7 @@ fn points_on_cell_borders_are_in_the_same_cells_as_in_pytorch() {
                 beside[i % 3] = f32::from_bits(bits.saturating_add_signed(by));
                 points.push(beside);
             }
-            // As the implementation's `forward` computes it: in f32 and in the same order.
+            // Compute the cell as the implementation's `forward` does: in f32 and in the same order.
             let want = points.iter().map(|p| {
                 let is_inside = p.iter().all(|v| v.abs() < SIDE / 2.0);
                 let cell = p.map(|v| {

@@ -1,4 +1,4 @@
-//! Training as a whole: an analytic scene is learned, runs repeat byte for byte, and NaN is detected.
+//! Training as a whole: an analytic scene is learned, runs are reproducible byte by byte, and NaN is detected.
 
 use std::sync::{Arc, OnceLock};
 
@@ -42,7 +42,7 @@ pub fn config(overrides: &[&str]) -> Config {
     Config::preset("ngp-small", &overrides).unwrap()
 }
 
-/// The memory plan of a run is the number of bytes that it allocates.
+/// The memory plan of a run equals the number of bytes that the run allocates.
 #[test]
 fn the_plan_is_what_is_allocated() {
     on_device(|gpu| {
@@ -54,7 +54,7 @@ fn the_plan_is_what_is_allocated() {
                 "passes.field.density_network.biases=true",
                 "training.batch_size=65536",
             ],
-            // Nothing is culled, though the number of samples per ray is not known.
+            // Nothing is culled, although the number of samples per ray is not fixed.
             &["passes.sampler.ray_march.min_transmittance=0.0"],
         ];
         let preset = |name: &str, set: &str| Config::preset(name, &[set.to_owned()]).unwrap();
@@ -84,7 +84,7 @@ fn the_plan_is_what_is_allocated() {
 
 const DISTANCE: f32 = 3.0;
 
-/// A camera that looks at the origin from `turn` of a circle around the z axis, at height z.
+/// Return a camera that looks at the origin, at the fraction `turn` of a circle around the z axis and at height z.
 pub fn camera(turn: f32, z: f32) -> Camera {
     let (sin, cos) = (turn * std::f32::consts::TAU).sin_cos();
     let radius = (DISTANCE * DISTANCE - z * z).sqrt();
@@ -98,7 +98,7 @@ pub fn camera(turn: f32, z: f32) -> Camera {
     )
 }
 
-/// A sphere of radius 0.8 with a colour that depends on the place, antialiased by 5 x 5 rays a pixel, on a transparent
+/// Render a sphere of radius 0.8 whose colour depends on the position, antialiased by 5 x 5 rays per pixel, on a transparent
 /// background.
 pub fn view(camera: &Camera) -> Image {
     let shade = |px: f32, py: f32| -> [f64; 4] {
@@ -139,7 +139,7 @@ pub fn view(camera: &Camera) -> Image {
     }
 }
 
-/// The RGB values of an image over white, 0 to 1.
+/// Return the RGB values of an image over white, 0 to 1.
 fn over_white(image: &Image) -> Vec<f32> {
     let channel = |p: &[u8], c: usize| {
         (f32::from(p[c]) * f32::from(p[3]) / 255.0 + 255.0 - f32::from(p[3])) / 255.0
@@ -161,7 +161,7 @@ fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
 fn trainer_of(gpu: &Arc<Gpu>, config: Config) -> Trainer {
     static VIEWS: OnceLock<Vec<(Camera, Image)>> = OnceLock::new();
     let views = VIEWS.get_or_init(|| {
-        // A golden-ratio spiral.
+        // The cameras form a golden-ratio spiral.
         let camera = |i: u8| camera(f32::from(i) * 0.618_034, f32::from(i) * 0.25 - 2.375);
         (0..20).map(|i| (camera(i), view(&camera(i)))).collect()
     });
@@ -190,7 +190,7 @@ pub fn train(trainer: &mut Trainer, steps: u32) -> Result<Vec<TrainEvent>, Train
     Ok(events)
 }
 
-/// Frequencies in place of the hash grid.
+/// Frequency encoding in place of the hash grid.
 const FREQUENCIES: [&str; 4] = [
     "passes.field.position_encoding={frequency={n_frequencies=4}}",
     "passes.field.density_network={n_neurons=32,n_hidden_layers=2}",
@@ -214,7 +214,7 @@ fn a_colored_sphere_is_learned_by_a_grid_of_networks() {
     on_device(|gpu| learns_a_sphere(gpu, &[cells], [26.0, 28.0]));
 }
 
-/// A coarse and a fine pass of wide networks, in micro-batches, with noise and a crop at the start.
+/// The method has a coarse and a fine pass of wide networks, micro-batches, noise, and a crop in the first steps.
 #[test]
 fn a_colored_sphere_is_learned_in_two_passes() {
     on_device(|gpu| {
@@ -246,7 +246,7 @@ fn a_colored_sphere_is_learned_in_two_passes() {
     });
 }
 
-/// A method whose sampler culls nothing and places more samples than its batch holds.
+/// The sampler of this method culls nothing and places more samples than its batch can hold.
 #[test]
 fn a_batch_that_is_never_culled_stays_within_its_buffers() {
     on_device(|gpu| {
@@ -263,7 +263,7 @@ fn a_batch_that_is_never_culled_stays_within_its_buffers() {
     });
 }
 
-/// Trains on a sphere and checks views of it; `floors` are the PSNR of new views and of the training rays in dB.
+/// Train on a sphere and check views of it. `floors` are minimum PSNRs in dB, of new views and of the training rays.
 fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
     let mut trainer = trainer(gpu, overrides);
     let events = train(&mut trainer, 400).unwrap();
@@ -276,12 +276,12 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
         "the batch is filled: {last:?}"
     );
 
-    // Views between the training views, with the averaged weights, through the renderer.
+    // Render views between the training views, with the averaged weights.
     let mut renderer =
         Renderer::new(gpu, trainer.config(), grid(&trainer).map(|g| &g.bits)).unwrap();
     trainer.export_ema(&renderer.parameters).unwrap();
     let mut total = 0.0;
-    // More rays than the buffers hold with all their samples: rendering in rounds equals rendering in one pass.
+    // There are more rays than the buffers can hold with all their samples: rendering in rounds equals rendering in one pass.
     let large = camera(0.3, 0.7).resized(160, 160);
     let [in_one, in_rounds] = [true, false].map(|n| renderer.render(&large, None, n).unwrap());
     for (name, one, rounds) in [
@@ -291,7 +291,7 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
     ] {
         let differ = one.iter().zip(rounds).map(|(a, b)| (a - b).abs());
         let largest = differ.fold(0.0, f32::max);
-        // The transmittance that is left where a ray ends.
+        // The tolerance is the remaining transmittance at which a ray ends.
         assert!(largest < 0.01, "{name} differs by {largest} in rounds");
         assert!(one.iter().any(|v| *v > 0.5));
     }
@@ -300,7 +300,7 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
         let frame = renderer.render(&camera, None, true).unwrap();
         total += psnr(&frame.rgb([1.0; 3]), &over_white(&view(&camera))) / 2.0;
 
-        // The middle of the image is opaque, a radius nearer than the origin, and normals face the camera.
+        // The centre of the image is opaque and a radius nearer than the origin, and normals face the camera.
         let middle = ((SIDE / 2) * SIDE + SIDE / 2) as usize;
         assert!(frame.opacity[middle] > 0.95);
         let depth = frame.depth[middle] / frame.opacity[middle];
@@ -314,7 +314,7 @@ fn learns_a_sphere(gpu: &Arc<Gpu>, overrides: &[&str], floors: [f64; 2]) {
             .map(|(n, _)| [n[0], n[1], n[2]])
             .map(|n| -dot3(n, camera.forward()) / dot3(n, n).sqrt())
             .collect();
-        // 2 / 3 over a smooth sphere.
+        // The mean cosine over a smooth sphere is 2 / 3.
         let facing = cosines.iter().sum::<f32>() / cosines.len() as f32;
         assert!(
             cosines.len() > 150 && facing > 0.35,
@@ -343,7 +343,7 @@ fn grid(trainer: &Trainer) -> Option<&OccupancyGrid> {
     trainer.occupancy.as_ref()
 }
 
-/// Every buffer that training writes, as bytes.
+/// Return every buffer that training writes, as bytes.
 fn bytes(gpu: &Gpu, trainer: &Trainer) -> Vec<(&'static str, Vec<u8>)> {
     let read = |buffer: &Buffer| gpu.read::<u8>(buffer, 0, buffer.bytes() as usize).unwrap();
     let all = |buffers: &[Buffer]| buffers.iter().flat_map(read).collect();
@@ -379,7 +379,7 @@ fn runs_with_one_seed_are_equal_byte_for_byte() {
             bytes(gpu, &trainer)
         };
         let first = run(&[]);
-        // The other run is cut into submissions of single stages.
+        // The other run is divided into submissions of single stages.
         for ((name, a), (_, b)) in first.iter().zip(run(&["training.submission_ms=0.001"])) {
             assert!(*a == b, "{name} differ");
         }
@@ -435,7 +435,7 @@ fn nan_in_a_weight_stops_training() {
         let field = trainer.field();
         let density = field.density.layout();
         let color = field.color.as_ref().unwrap().layout();
-        // A hidden weight, which a relu hides from the loss, and an output weight.
+        // A hidden weight, whose NaN a ReLU hides from the loss, and an output weight.
         let weights = [density.offset(0), color.offset(color.n_layers() - 1)];
         train(&mut trainer, 16).unwrap();
         let good: Vec<f32> = gpu

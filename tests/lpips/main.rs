@@ -1,4 +1,4 @@
-//! LPIPS against the package that defines it, and the weights and images that are refused.
+//! LPIPS against the package that defines it, and invalid weights and images.
 
 mod recipe;
 
@@ -12,7 +12,7 @@ fn fixture() -> serde_json::Value {
     serde_json::from_str(include_str!("../fixtures/lpips/lpips.json")).unwrap()
 }
 
-/// A file with `tensors`, in a folder that is deleted when it is dropped.
+/// Write `tensors` to a file in a temporary folder. Return both.
 fn file(tensors: &[Tensor]) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("weights.safetensors");
@@ -25,7 +25,7 @@ fn open(tensors: &[Tensor]) -> Result<Lpips, LpipsError> {
     Lpips::open(&path)
 }
 
-/// 8-bit levels: a ramp that wraps around, with noise.
+/// Return an image of 8-bit levels, divided by 255: a ramp that wraps around, with noise.
 fn image(name: &str, width: usize, height: usize) -> Vec<f32> {
     let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let ramp = pixels.flat_map(|(x, y)| [0, 1, 2].map(|c| (3 * x + 5 * y + 40 * c) % 192));
@@ -35,7 +35,7 @@ fn image(name: &str, width: usize, height: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Check the package's distances in all cases of one network.
+/// Compare the distances with those of the package, in all cases of one network.
 fn check_distances(network: &str) {
     let lpips = open(&weights(network)).unwrap();
     assert_eq!(lpips.network().to_string(), network);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Convolutions as (slice, number in the classifier, inputs, outputs, side), and the channels after each slice.
+/// Convolutions as (slice, index in the classifier, inputs, outputs, side), and the number of channels after each slice.
 type Layers = (&'static [(usize, usize, usize, usize, usize)], [usize; 5]);
 
 const ALEX: Layers = (
@@ -37,7 +37,7 @@ const VGG: Layers = (
     [64, 128, 256, 512, 512],
 );
 
-/// The sequence called `name`: multiples of 2^-24 in [0, 1).
+/// Return the pseudorandom sequence with seed `name`: multiples of 2^-24 in [0, 1).
 pub fn uniform(name: &str) -> impl Iterator<Item = f64> {
     let seed = name.bytes().fold(2_166_136_261_u32, |seed, byte| {
         (seed ^ u32::from(byte)).wrapping_mul(16_777_619)
@@ -54,11 +54,11 @@ pub fn uniform(name: &str) -> impl Iterator<Item = f64> {
 /// A tensor of a weights file.
 #[derive(Debug, Clone)]
 pub struct Tensor {
-    /// As in the `lpips` package.
+    /// Name, as in the `lpips` package.
     pub name: String,
-    /// As in `PyTorch`.
+    /// Shape, as in `PyTorch`.
     pub shape: Vec<usize>,
-    /// Row-major.
+    /// Values, in row-major order.
     pub values: Vec<f32>,
 }
 
@@ -83,7 +83,7 @@ fn tensor(name: String, shape: &[usize]) -> Tensor {
     }
 }
 
-/// The tensors of `alex` or `vgg`.
+/// Return the tensors of `alex` or `vgg`.
 pub fn weights(network: &str) -> Vec<Tensor> {
     let (convolutions, channels) = if network == "alex" { ALEX } else { VGG };
     let mut tensors = Vec::new();

@@ -13,7 +13,7 @@ use crate::support::{SMALL, copy_folder, has_adapter, header_len, json as read_j
 
 /// Number of cases unless `KILN_CASES` is set.
 const FEW: u64 = 48;
-/// CPU time over all cores that a case may take, in seconds; a hang always exceeds it.
+/// Maximum CPU time of a case over all cores, in seconds; a hang always exceeds it.
 const CPU_SECONDS: f64 = 10.0;
 /// Memory that a process on the software adapter needs for the smallest run.
 const BASE_BYTES: u64 = 768 << 20;
@@ -36,7 +36,7 @@ fn base() -> Base {
     }
 }
 
-/// Every file below a folder, without following links.
+/// Return all files below a folder, without following links.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
@@ -50,7 +50,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Sizes and modification times of all files below `folder`, except those below `but`.
+/// Return the sizes and modification times of all files below `folder`, except those below `but`.
 fn state_of(folder: &Path, but: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTime)> {
     files_below(folder)
         .into_iter()
@@ -62,7 +62,7 @@ fn state_of(folder: &Path, but: &Path) -> BTreeMap<PathBuf, (u64, std::time::Sys
         .collect()
 }
 
-/// The dataset as one `transforms.json` with the keys that nerfstudio and Instant-NGP write.
+/// Convert the dataset to one `transforms.json` with the keys that nerfstudio and Instant-NGP write.
 fn as_transforms(dataset: &Path) {
     let split = read_json(&dataset.join("transforms_train.json"));
     let mut frames = split["frames"].as_array().unwrap().clone();
@@ -79,7 +79,7 @@ fn as_transforms(dataset: &Path) {
     std::fs::write(dataset.join("transforms.json"), document.to_string()).unwrap();
 }
 
-/// The images as an LLFF capture: six cameras side by side, and `poses_bounds.npy`.
+/// Convert the images to an LLFF capture: six cameras side by side, and `poses_bounds.npy`.
 fn as_llff(dataset: &Path) {
     std::fs::rename(dataset.join("train"), dataset.join("images")).unwrap();
     for name in ["transforms_train.json", "transforms_test.json"] {
@@ -107,7 +107,8 @@ fn as_llff(dataset: &Path) {
     std::fs::write(dataset.join("poses_bounds.npy"), bytes).unwrap();
 }
 
-/// The images as an object of Scene Representation Networks: a text file per pose, of cameras that look along +z, y down.
+/// Convert the images to an object of Scene Representation Networks: a text file per pose, of cameras that look along +z, y
+/// down.
 fn as_srn(random: &mut Random, dataset: &Path) {
     let split = read_json(&dataset.join("transforms_train.json"));
     std::fs::rename(dataset.join("train"), dataset.join("rgb")).unwrap();
@@ -131,7 +132,7 @@ fn as_srn(random: &mut Random, dataset: &Path) {
     std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
 }
 
-/// Rewrite an image in another format without renaming it; a JPEG gets an EXIF orientation.
+/// Rewrite an image in another format without renaming it. A JPEG gets an EXIF orientation.
 fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     let path = random.of(images).clone();
     let image = image::open(&path).unwrap();
@@ -150,7 +151,7 @@ fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     image.write_to(&mut bytes, format).unwrap();
     let mut bytes = bytes.into_inner();
     if format == ImageFormat::Jpeg {
-        // An EXIF directory of one entry, the orientation.
+        // An EXIF directory with one entry, the orientation.
         let turn = random.below(12) as u8;
         let mut exif =
             b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
@@ -193,13 +194,13 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
     changes.join("; ")
 }
 
-/// Damage a dataset; returns a description.
+/// Damage a dataset. Return a description of the damage.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
     match random.below(6) {
         0 | 1 => as_transforms(dataset),
         2 => as_llff(dataset),
         3 => as_srn(random, dataset),
-        // Poses without images.
+        // Leave poses without images.
         4 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
         _ => {}
     }
@@ -221,7 +222,7 @@ fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
     format!("{}: {what}", path.strip_prefix(dataset).unwrap().display())
 }
 
-/// Create the files of a case; returns the command to run on them and a description of the damage.
+/// Create the files of a case. Return the command to run on them and a description of the damage.
 fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, String) {
     let mut random = Random {
         state: seed,
@@ -367,7 +368,7 @@ fn spoil_header(random: &mut Random, path: &Path) -> String {
     what
 }
 
-/// Change the metadata, mostly a value inside the configuration, which they hold as text.
+/// Change the metadata, in most cases a value inside the configuration, which is stored as text.
 fn spoil_metadata(random: &mut Random, metadata: &mut Value) -> String {
     let config = metadata["config"].as_str().map(str::to_owned);
     match config {
@@ -426,7 +427,7 @@ fn spoil_path(random: &mut Random, path: &Path) -> String {
     spoil_json(random, path)
 }
 
-/// Why the outcome of a case is a failure, if it is.
+/// Return why the outcome of a case is a failure, if it is one.
 fn fault(outcome: &Outcome) -> Option<String> {
     let n_errors = outcome
         .stderr
@@ -456,7 +457,7 @@ fn fault(outcome: &Outcome) -> Option<String> {
     })
 }
 
-/// The memory that a run announced.
+/// Return the memory that a run reported.
 fn planned_bytes(stderr: &str) -> u64 {
     let plan = stderr
         .lines()

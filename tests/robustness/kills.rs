@@ -13,7 +13,7 @@ use crate::support::{SMALL, assert_same_tensors, checkpoint, has_adapter, kiln, 
 /// Number of kills unless `KILN_KILLS` is set.
 const FEW: u64 = 3;
 
-/// The step of a run's checkpoint, if there is one.
+/// Return the step of a run's checkpoint, if there is one.
 fn step_of(run: &Path) -> Option<u32> {
     run.join("checkpoint.safetensors")
         .exists()
@@ -39,7 +39,7 @@ fn train_and_kill(random: &mut Random, dataset: &Path, run: &Path) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // From before the first checkpoint to the middle of a save.
+    // The kill happens between the start, before the first checkpoint, and the middle of a save.
     std::thread::sleep(Duration::from_secs_f64(0.3 + 4.0 * random.unit()));
     assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
     child.kill().unwrap();

@@ -11,7 +11,7 @@ mod process;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod support;
 
-/// The number in an environment variable, or `default`.
+/// Return the number in an environment variable, or `default`.
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |v| v.parse().unwrap())
 }

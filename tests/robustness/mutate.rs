@@ -51,7 +51,7 @@ const TRICKS: [&str; 14] = [
     "%s%n{0}{{}}",
 ];
 
-/// A value of another type, or of another size.
+/// Return a value of another type, or of another size.
 fn other(random: &mut Random, old: &Value) -> Value {
     match random.below(16) {
         0 => Value::Null,
@@ -77,7 +77,7 @@ fn nested(depth: usize) -> Value {
     (0..depth).fold(json!(1), |inner, _| json!([inner]))
 }
 
-/// Change one value somewhere in a document; returns a description.
+/// Change one value somewhere in a document. Return a description of the change.
 pub fn value(random: &mut Random, root: &mut Value) -> String {
     if random.harmless {
         return "nothing".to_owned();
@@ -135,7 +135,7 @@ fn value_at(random: &mut Random, at: &mut Value, path: &str) -> String {
     }
 }
 
-/// Change the bytes of a file; returns a description.
+/// Change the bytes of a file. Return a description of the change.
 pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
     let n = bytes.len();
     let place = random.below(n);
@@ -155,7 +155,7 @@ pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
             format!("{flips} bits flipped")
         }
         3 => {
-            // In the header.
+            // Change a byte of the header.
             let at = random.below(n.min(64));
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = random.next() as u8;
@@ -188,7 +188,7 @@ pub fn bytes(random: &mut Random, bytes: &mut Vec<u8>) -> String {
     }
 }
 
-/// Damage a file, or replace it by something else; returns a description.
+/// Damage a file, or replace it by something else. Return a description of the damage.
 pub fn file(random: &mut Random, path: &Path) -> String {
     if random.harmless {
         return "nothing".to_owned();

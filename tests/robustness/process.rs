@@ -1,4 +1,4 @@
-//! Running the program with its time, memory and exit code measured.
+//! Runs the program and measures its time, memory and exit code.
 
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -9,15 +9,15 @@ use wait4::Wait4;
 /// Wall-clock time after which a process counts as hung, even on a busy machine.
 const HANG: Duration = Duration::from_mins(2);
 
-/// How a process ended.
+/// Outcome of a process.
 pub struct Outcome {
     /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub stderr: String,
     pub stdout: String,
-    /// CPU time over all cores, seconds.
+    /// CPU time over all cores, in seconds.
     pub cpu_seconds: f64,
-    /// Peak memory, bytes.
+    /// Peak memory, in bytes.
     pub bytes: u64,
 }
 
@@ -25,7 +25,7 @@ pub struct Outcome {
 pub fn run(command: &mut Command) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
-    // Files, since pipes that nobody reads would fill up.
+    // Use files, because pipes that nobody reads would fill up.
     let child = command
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&out).unwrap())

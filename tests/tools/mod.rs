@@ -1,6 +1,6 @@
-//! Programs of others that some tests use: `make test-tools` installs them and requires them.
+//! External programs that some tests use: `make test-tools` installs and requires them.
 
-/// Whether `tool` was found, without which a test says that it is skipped; or fails, where `KILN_REQUIRE_<TOOL>` is 1.
+/// Return whether `tool` was found. If not, print that the test is skipped, or fail if `KILN_REQUIRE_<TOOL>` is 1.
 pub fn is_here(tool: &str, found: bool) -> bool {
     if !found {
         let variable = format!("KILN_REQUIRE_{}", tool.to_uppercase());

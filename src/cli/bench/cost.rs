@@ -5,7 +5,7 @@ use crate::pass::Pass;
 use crate::step_state::StepState;
 use crate::train::Trainer;
 
-/// Items that a stage processes (samples, cells, or rows of the hash table), and its operations and bytes.
+/// Number of items that a stage processes (samples, cells, or rows of the hash table), and its operations and bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Cost {
     pub(super) items: f64,
@@ -20,8 +20,8 @@ pub(super) struct Samples {
     kept: f64,
 }
 
-/// The samples of each pass, from the counts of the last micro-batch. The counts are those of the last pass; other passes are
-/// scaled by their capacities, which is exact if the number of samples per ray is fixed.
+/// Return the samples of each pass, from the counts of the last micro-batch. The counts are those of the last pass; other
+/// passes are scaled by their capacities, which is exact if the number of samples per ray is fixed.
 pub(super) fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u32) -> Vec<Samples> {
     let last = trainer.passes[trainer.passes.len() - 1].capacity;
     let of_pass = |pass: &Pass| {
@@ -34,7 +34,8 @@ pub(super) fn samples_of(trainer: &Trainer, state: &StepState, micro_batches: u3
     trainer.passes.iter().map(of_pass).collect()
 }
 
-/// Cost of a stage summed over all passes, counting only the arithmetic of its formulas, without index arithmetic or padding.
+/// Return the cost of a stage summed over all passes, counting only the arithmetic of its formulas, without index arithmetic or
+/// padding.
 pub(super) fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Option<Cost> {
     let mut sum = Cost::default();
     for (pass, &samples) in trainer.passes.iter().zip(samples) {
@@ -49,7 +50,7 @@ pub(super) fn cost(stage: &str, trainer: &Trainer, samples: &[Samples]) -> Optio
     Some(sum)
 }
 
-/// Cost of a stage in one pass, with operations and bytes per item; `None` for a stage without a cost model.
+/// Return the cost of a stage in one pass, with operations and bytes per item; `None` for a stage without a cost model.
 fn pass_cost(stage: &str, pass: &Pass, samples: Samples, cells: f64) -> Option<Cost> {
     let field = &pass.field;
     let Samples { marched, kept } = samples;

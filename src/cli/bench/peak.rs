@@ -1,4 +1,4 @@
-//! The adapter's peak rates of arithmetic, copies and random reads, by which the stages are judged.
+//! The adapter's peak rates of arithmetic, copies and random reads, with which the stages are compared.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +29,7 @@ pub(super) fn report_peak(terminal: &Terminal, gpu: &Gpu) -> Result<PeakRates> {
     Ok(peak)
 }
 
-/// Shortest time of `runs` + 1 runs of `stage`, in seconds.
+/// Return the minimum time of `runs` + 1 runs of `stage`, in seconds.
 fn best_of(gpu: &Gpu, stage: &Stage, runs: u32) -> Result<f64, GpuError> {
     let mut best = f64::INFINITY;
     for _ in 0..=runs {

@@ -34,11 +34,11 @@ struct Line {
     milliseconds_per_frame: f64,
     rays_per_second: f64,
     samples_per_second: f64,
-    /// Samples whose colour and density were evaluated.
+    /// Number of samples whose colour and density were evaluated.
     samples_per_ray: f64,
-    /// Samples of which only the density was evaluated, to find the visible ones.
+    /// Number of samples of which only the density was evaluated, to find the visible ones.
     density_samples_per_ray: f64,
-    /// Whether the figures were extrapolated from a smaller frame of the same camera.
+    /// Whether the values were extrapolated from a smaller frame of the same camera.
     extrapolated: bool,
     /// Speed relative to the first run.
     speedup: f64,
@@ -141,7 +141,7 @@ fn at_size(gpu: &Gpu, entries: &mut [Entry], size: [u32; 2], repeats: u32) -> Re
     for entry in &mut *entries {
         sizes.push(affordable(entry, size)?);
     }
-    // By run and view.
+    // Indexed by run and view.
     let mut times = vec![vec![Vec::<f64>::new(); VIEWS]; entries.len()];
     let mut totals = vec![RenderCost::default(); entries.len()];
     // Runs take turns so that other load on the machine affects all of them alike.

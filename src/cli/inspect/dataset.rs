@@ -22,10 +22,10 @@ use crate::text::bytes;
 use crate::text::counted_len;
 use crate::train::fit_cells;
 
-/// Most problems printed; `--json` lists all.
+/// Maximum number of problems printed; `--json` lists all.
 const SHOWN: usize = 20;
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
@@ -91,7 +91,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
             plot.display()
         )));
     }
-    // Problems are reported without a device too.
+    // Problems are reported even without a device.
     let gpu = Gpu::open(&terminal.options);
     let class = gpu.as_ref().map_or(AdapterClass::Software, |g| g.class());
     let default = Budget::from(class).preset("ngp");
@@ -171,7 +171,7 @@ struct Found<'a> {
     memory: Option<Memory>,
 }
 
-/// The views of all splits, each image once.
+/// Return the views of all splits, each image once.
 fn distinct(dataset: &Dataset) -> Vec<&Frame> {
     let mut seen = HashSet::new();
     [Split::Train, Split::Val, Split::Test]
@@ -236,7 +236,7 @@ fn lenses(frames: &[&Frame]) -> Vec<LensUse> {
     uses
 }
 
-/// The angle between the rays through the middles of the left and right edges, degrees.
+/// Return the angle between the rays through the middles of the left and right edges, in degrees.
 fn horizontal_fov(camera: &Camera) -> f64 {
     let ray = |x: f32| glam::DVec3::from(camera.ray(x, camera.principal[1]).1);
     let middle = ray(camera.principal[0]);
@@ -259,7 +259,7 @@ fn finish(
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    // Errors first.
+    // Sort errors first.
     let mut ordered: Vec<&Problem> = problems.iter().collect();
     ordered.sort_by_key(|p| p.severity == Severity::Warning);
     for problem in ordered.iter().take(SHOWN) {

@@ -47,14 +47,14 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The options to open the dataset with.
+    /// Return the options to open the dataset with.
     fn opening(&self) -> OpenOptions {
         OpenOptions::default().or(Some(self.downscale), self.apply_orientation)
     }
 }
 
 impl Args {
-    /// The configuration that the flags ask for.
+    /// Return the configuration that the flags select.
     fn config(&self) -> ConfigOptions {
         ConfigOptions {
             method: self.method.clone(),

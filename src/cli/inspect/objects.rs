@@ -11,7 +11,7 @@ use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
 
-/// Most problems printed; `--json` lists all.
+/// Maximum number of problems printed; `--json` lists all.
 const SHOWN: usize = 20;
 
 #[derive(Serialize)]
@@ -30,7 +30,7 @@ struct Line<'a> {
     usable: bool,
 }
 
-/// An object and what is wrong with it.
+/// A problem of an object.
 #[derive(Serialize)]
 struct Left<'a> {
     object: &'a str,
@@ -143,13 +143,13 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     Err(Error::Failed(text))
 }
 
-/// The smallest near bound and the largest far bound of all views that have them.
+/// Return the smallest near bound and the largest far bound of all views that have bounds.
 fn depths<'a>(objects: impl Iterator<Item = &'a Object>) -> Option<[f32; 2]> {
     let all = objects.flat_map(|o| o.frames.iter().filter_map(|f| f.near_far));
     all.reduce(|[a, b], [c, d]| [a.min(c), b.max(d)])
 }
 
-/// The problems of `object`.
+/// Return the problems of `object`.
 fn doubts<'a>(
     object: &'a Object,
     objects: &Objects,

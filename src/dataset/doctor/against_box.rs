@@ -1,4 +1,4 @@
-//! Checks of the cameras against the scene's box.
+//! Checks of the cameras against the scene box.
 
 use super::super::framing::{CameraLayout, looks_one_way, point, short};
 use super::super::{Dataset, Frame};
@@ -14,8 +14,8 @@ const SIDE: u8 = 8;
 /// Rays through the lattice points.
 pub(super) const RAYS: usize = (SIDE as usize + 1) * (SIDE as usize + 1);
 
-/// How many of a camera's rays, on a lattice over the image, hit the box, and how many would if the camera faced the other
-/// way.
+/// Return how many rays of a camera, on a lattice over the image, hit the box, and how many would if the camera faced the
+/// opposite direction.
 pub(super) fn rays_that_meet(
     camera: &Camera,
     scene_box: &Aabb,
@@ -88,7 +88,7 @@ pub(super) fn against_box(
     Some(Problem::new(Severity::Error, text))
 }
 
-/// Report cameras that look away from the point that the others look at, and such a point outside the box.
+/// Report cameras that face away from the point that the others look at, and a focus outside the box.
 pub(super) fn against_focus(
     train: &[Frame],
     scene_box: &Aabb,
@@ -155,7 +155,7 @@ pub(super) fn against_rays(
     Some(Problem::new(severity, text))
 }
 
-/// Report a box that leaves out the surroundings that the images of cameras around an object show.
+/// Report a box that excludes the surroundings that cameras around an object show.
 pub(super) fn against_filled(
     dataset: &Dataset,
     scene_box: &Aabb,
@@ -183,7 +183,7 @@ pub(super) fn against_filled(
     })
 }
 
-/// Report a box that is much smaller than the visible region, or so large that the region spans only a few cells.
+/// Report a box that is much smaller than the visible region, or so large that the visible region spans only a few cells.
 pub(super) fn against_view(
     fit: &BoxFit,
     scene_box: &Aabb,
@@ -225,16 +225,16 @@ pub(super) fn against_view(
     Some(Problem::new(severity, text))
 }
 
-/// Side of a box over the width of the visible region below which much of the region is left out.
+/// Ratio of a box's side to the width of the visible region below which the box excludes much of the region.
 const TOO_SMALL: f64 = 0.3;
 
-/// The same ratio below which nothing can be learned.
+/// The same ratio, below which nothing can be learned.
 const HOPELESS: f64 = 0.02;
 
-/// Fraction of rays that hit the box below which most of what the images show is left out.
+/// Fraction of rays that hit the box below which the box excludes most of what the images show.
 const TOO_FEW: f64 = 0.3;
 
-/// The same fraction below which nothing can be learned.
+/// The same fraction, below which nothing can be learned.
 const HARDLY_ANY: f64 = 0.02;
 
 /// Number of cells across the visible region below which the grid is too coarse.

@@ -1,4 +1,4 @@
-//! Checks of the images: whether they decode, and whether anything is on them.
+//! Checks of the images: whether they can be decoded, and whether they are blank.
 
 use super::super::duplicate_images::Thumbnail;
 use super::super::{Frame, Image};
@@ -9,15 +9,15 @@ use rayon::prelude::*;
 /// Properties of a decoded image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodedImage<'a> {
-    /// Its view.
+    /// The view that the image belongs to.
     pub frame: &'a Frame,
-    /// Whether it has transparent pixels.
+    /// Whether the image has transparent pixels.
     pub has_alpha: bool,
-    /// A thumbnail for comparisons.
+    /// Thumbnail for comparisons.
     pub thumbnail: Thumbnail,
 }
 
-/// Decodes the images of `frames` on all cores without keeping them, and reports those that cannot be used or are blank.
+/// Decode the images of `frames` on all cores without keeping them, and report those that cannot be used or are blank.
 /// `progress` is called once per image, from any thread.
 #[must_use]
 pub fn check_images<'a>(
@@ -55,7 +55,7 @@ pub fn check_images<'a>(
     )
 }
 
-/// Report an image of one colour.
+/// Report an image that has only one colour.
 fn blank(frame: &Frame, image: &Image) -> Option<Problem> {
     let mut pixels = image.pixels.chunks_exact(4);
     let first = pixels.next()?;

@@ -1,4 +1,4 @@
-//! Checks of a dataset as a whole: cameras against each other and against the scene's box, and images.
+//! Checks of a dataset as a whole: cameras against each other and against the scene box, and images.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +18,7 @@ use against_box::{
 };
 pub use images::{DecodedImage, check_images};
 
-/// Camera positions of a dataset relative to the scene's box, in world units.
+/// Camera positions of a dataset relative to the scene box, in world units.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CameraPlacement {
     /// The point nearest to all optical axes, if the cameras look at one point.
@@ -29,11 +29,11 @@ pub struct CameraPlacement {
     pub inside: usize,
     /// Lowest corner of the cameras' bounding box.
     pub low: [f64; 3],
-    /// Highest corner.
+    /// Highest corner of the cameras' bounding box.
     pub high: [f64; 3],
 }
 
-/// Both corners of a box as text.
+/// Return both corners of a box as text.
 #[must_use]
 pub fn corners(scene_box: &Aabb) -> String {
     let side = scene_box.side();
@@ -44,18 +44,18 @@ pub fn corners(scene_box: &Aabb) -> String {
     )
 }
 
-/// How a box fits the region that the cameras see.
+/// Fit of a box to the region that the cameras see.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BoxFit {
     /// Fraction of an image's rays that hit the box, averaged over the views.
     pub rays_inside: f64,
-    /// Side of the box over the width of the visible region at the focus, if the cameras have one.
+    /// Ratio of the box's side to the width of the visible region at the focus, if the cameras have a focus.
     pub side_over_view: Option<f64>,
-    /// Number of occupancy grid cells across that region.
+    /// Number of occupancy grid cells across the visible region.
     pub cells_across: Option<f64>,
 }
 
-/// How `scene_box`, with `cubes` unit cubes per side, fits the region that the cameras of `frames` see.
+/// Return how `scene_box`, with `cubes` unit cubes per side, fits the region that the cameras of `frames` see.
 #[must_use]
 pub fn fit(
     frames: &[Frame],
@@ -81,19 +81,19 @@ pub fn fit(
     }
 }
 
-/// Whether any of a camera's rays, within `near_far` world units, hits `scene_box`.
+/// Return whether any of a camera's rays, within `near_far` world units, hits `scene_box`.
 #[must_use]
 pub fn sees(camera: &Camera, scene_box: &Aabb, near_far: [f32; 2]) -> bool {
     rays_that_meet(camera, scene_box, near_far).0 > 0
 }
 
-/// Whether the poses of `dataset` look like world-to-camera matrices, the inverse of what is expected.
+/// Return whether the poses of `dataset` look like world-to-camera matrices, the inverse of the expected ones.
 #[must_use]
 pub fn are_inverted(dataset: &Dataset) -> bool {
     inverted::are_inverted_poses(&dataset.cameras())
 }
 
-/// Camera positions of `frames` relative to the scene's box.
+/// Return the camera positions of `frames` relative to the scene box.
 #[must_use]
 pub fn stand(frames: &[Frame], scene_box: &Aabb) -> CameraPlacement {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
@@ -117,8 +117,8 @@ pub fn stand(frames: &[Frame], scene_box: &Aabb) -> CameraPlacement {
     }
 }
 
-/// Check the cameras of `dataset`, whose scene lies in `scene_box` with `cubes` unit cubes per side. `near_far` returns where
-/// a view's rays start and end, in world units.
+/// Check the cameras of `dataset`, whose scene lies in `scene_box` with `cubes` unit cubes per side. `near_far` returns the
+/// start and end of a view's rays, in world units.
 #[must_use]
 pub fn check(
     dataset: &Dataset,
@@ -134,14 +134,14 @@ pub fn check(
     };
     let inside_out = || {
         let framing = dataset.suggested_inside_out()?;
-        // No advice if the box already is the suggested one.
+        // Give no advice if the box is already the suggested one.
         let side = f64::from(framing.aabb_scale) / framing.scale;
         let apart = scene_box.center().distance(framing.center().into());
         let is_that = (side - scene_box.side()).abs() < 0.01 * side && apart < 0.01 * side;
         (!is_that).then(|| framing.flags(cubes))
     };
     problems.extend(one_point(&dataset.train));
-    // Problems of size have one cause: report the worst, and of equally bad ones the first.
+    // Problems of the box's size have one cause: report the worst, and the first of equally bad ones.
     let fit = fit(&dataset.train, scene_box, cubes, near_far);
     let of_place: Vec<Problem> = against_box(&dataset.train, scene_box, near_far, &advice)
         .into_iter()
@@ -175,7 +175,7 @@ pub fn check(
     all
 }
 
-/// Check a grid of networks that fills `grid`, a part of the scene's box, against the cameras of `dataset`.
+/// Check a grid of networks that fills `grid`, a part of the scene box, against the cameras of `dataset`.
 #[must_use]
 pub fn check_grid(
     dataset: &Dataset,
@@ -199,17 +199,17 @@ pub fn check_grid(
     Some(Problem::new(Severity::Warning, text))
 }
 
-/// ": " and the advice, or an empty string.
+/// Return ": " and the advice, or an empty string.
 fn after_colon(advice: &dyn Fn() -> Option<String>) -> String {
     advice().map_or_else(String::new, |advice| format!(": {advice}"))
 }
 
-/// Images and poses that occur twice.
+/// Report images and poses that occur twice.
 fn duplicates(dataset: &Dataset) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen: HashMap<&Path, (Split, &Frame)> = HashMap::new();
     let (mut twice, mut leaked) = (Vec::new(), Vec::new());
-    // A missing test split was replaced by the validation split: do not count its views twice.
+    // If the test split was missing and replaced by the validation split, do not count its views twice.
     let splits: &[Split] = if dataset.test == dataset.val {
         &[Split::Train, Split::Test]
     } else {
@@ -268,7 +268,7 @@ fn duplicates(dataset: &Dataset) -> Vec<Problem> {
     problems
 }
 
-/// Report a single training view, and cameras that all stand at one point.
+/// Report a single training view, or cameras that are all at one point.
 fn one_point(train: &[Frame]) -> Option<Problem> {
     if let [view] = train {
         let text = "is the only training view: without parallax no depth can be learned beyond what --init provides";
@@ -277,7 +277,7 @@ fn one_point(train: &[Frame]) -> Option<Problem> {
     }
     let points = || train.iter().map(|f| f.camera.place());
     let (low, high) = (points().reduce(DVec3::min)?, points().reduce(DVec3::max)?);
-    // Distances below this are rounding errors of the coordinates.
+    // Smaller distances are rounding errors of the coordinates.
     let resolution = 1e-10 * low.abs().max(high.abs()).max_element();
     (low.distance(high) <= resolution).then(|| {
         let size = 0.1 * low.abs().max_element();
@@ -291,7 +291,7 @@ fn one_point(train: &[Frame]) -> Option<Problem> {
     })
 }
 
-/// Report a camera that stands much farther from the focus than the others.
+/// Report a camera that is much farther from the focus than the others.
 fn far_off(train: &[Frame]) -> Option<Problem> {
     const TIMES: f64 = 20.0;
     let cameras: Vec<Camera> = train.iter().map(|f| f.camera).collect();

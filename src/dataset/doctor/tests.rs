@@ -18,7 +18,7 @@ fn view(i: u16, eye: [f32; 3], target: [f32; 3]) -> Frame {
     }
 }
 
-/// Ten views around `at`, modified by `change`.
+/// Return ten views around `at`, modified by `change`.
 fn around(at: [f32; 3], change: impl FnOnce(&mut Vec<Frame>)) -> Dataset {
     let place = |i: u16| {
         let angle = f32::from(i) / 10.0 * std::f32::consts::TAU;
@@ -73,7 +73,7 @@ fn a_good_set_has_no_problems_and_a_focus() {
 fn cameras_that_look_at_no_one_point_have_no_focus() {
     let inside_out = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
     assert_eq!(stand(&inside_out.train, &BOX).focus, None);
-    // From the poses alone, they may follow another convention or be right.
+    // The poses alone do not tell whether they follow another convention or are right.
     let told = [
         "negated",
         "if the cameras stand inside the scene",
@@ -83,7 +83,7 @@ fn cameras_that_look_at_no_one_point_have_no_focus() {
     let all = problems.iter().map(|p| p.message.as_str());
     let all = all.collect::<Vec<_>>().join("\n");
     assert!(told.iter().all(|word| all.contains(word)), "{all}");
-    // No advice if the box is already the suggested one; a box of that size elsewhere is not.
+    // There is no advice if the box is already the suggested one, but there is for a box of that size elsewhere.
     let framing = inside_out.suggested_inside_out().unwrap();
     let half = DVec3::splat(0.5 * f64::from(framing.aabb_scale) / framing.scale);
     let advises = |center: DVec3| {
@@ -168,7 +168,7 @@ fn cameras_against_the_box() {
     let problems = check(&all_round, &BOX, 1, &|_| [0.0, 1e10]);
     assert_eq!(problems[0].severity, Severity::Error);
     assert!(problems[0].message.contains("OpenCV"), "{problems:#?}");
-    // Rays that end before the box.
+    // The rays end before the box.
     let short = check(&around([0.0; 3], |_| {}), &BOX, 1, &|_| [0.0, 1.0]);
     assert_eq!(short[0].severity, Severity::Error);
     assert!(short[0].message.contains("no camera sees"), "{short:#?}");

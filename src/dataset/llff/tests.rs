@@ -1,4 +1,4 @@
-//! LLFF captures in a temporary folder, correct and with every kind of fault.
+//! Tests of the LLFF format: correct captures in a temporary folder, and captures with every kind of fault.
 
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ use crate::dataset::{OpenOptions, Split, load_images};
 use crate::gpu::AdapterClass;
 use crate::sampling::SceneBox;
 
-/// Images of 16 × 12 pixels in full size, and at ½ and ¼ of it. Cameras stand in a row along y at z = 5, with right along y
-/// and up along z, and look along −x.
+/// Images of 16 × 12 pixels at full size, and at ½ and ¼ of it. Cameras are in a row along y at z = 5, with right along y and
+/// up along z, and look along −x.
 struct Capture {
     folder: tempfile::TempDir,
     rows: Vec<[f64; 17]>,
@@ -71,7 +71,7 @@ impl Capture {
         Dataset::open(self.folder.path())
     }
 
-    /// Opens with `value` as number `column` of a row.
+    /// Open the capture with `value` as number `column` of a row.
     fn open_with(
         &mut self,
         row: usize,
@@ -110,7 +110,7 @@ fn the_mean_camera_becomes_the_identity() {
         assert!(near(x[3], scale * (i - 4.0)) && near(y[3], 0.0) && near(z[3], 0.0));
         assert_eq!(frame.camera.focal, [20.0; 2]);
         assert_eq!(frame.camera.principal, [8.0, 6.0]);
-        // Its own near bound, the farthest of all; corners at (0.4, 0.3) of depth 1.
+        // The frame's own near bound; the farthest of all far bounds; corners at (0.4, 0.3) at depth 1.
         let [start, end] = frame.near_far.unwrap();
         assert!(near(start, 0.75 * scale * (3.0 + i)), "{start}");
         assert!(near(end, 1.25_f64.sqrt() * scale * 30.0), "{end}");
@@ -121,7 +121,7 @@ fn the_mean_camera_becomes_the_identity() {
 fn f32_and_any_axes_give_the_same() {
     let mut capture = Capture::new(9);
     let expected = capture.open().unwrap();
-    // The world turned by 0.7 around (1, 2, 3), moved and three times as large.
+    // Rotate the world by 0.7 around (1, 2, 3), translate it, and scale it by 3.
     let turn = DMat3::from_axis_angle(DVec3::new(1.0, 2.0, 3.0).normalize(), 0.7);
     for row in &mut capture.rows {
         for column in 0..4 {
@@ -167,7 +167,7 @@ fn a_folder_is_chosen_by_size() {
     assert_eq!(opened(4), (4, 1, 4, 0));
     assert_eq!(opened(6), (8, 3, 2, 0));
     assert_eq!(opened(8), (4, 2, 2, 0));
-    // The size of the images decides, not the folder's name.
+    // The size of the images matters, not the folder's name.
     std::fs::remove_dir_all(capture.path("images")).unwrap();
     std::fs::rename(capture.path("images_4"), capture.path("images")).unwrap();
     assert_eq!(opened(1), (8, 1, 8, 0));
@@ -186,7 +186,7 @@ fn a_folder_is_chosen_by_size() {
 fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_at() {
     let mut capture = Capture::new(12);
     for (i, row) in capture.rows.iter_mut().enumerate() {
-        // On a circle of 6 around (20, 0, 5), looking at it, up along z.
+        // Cameras on a circle of radius 6 around (20, 0, 5), looking at the centre, up along z.
         let (sin, cos) = (i as f64 / 12.0 * std::f64::consts::TAU).sin_cos();
         let matrix = [
             [0.0, -sin, cos, 20.0 + 6.0 * cos, 12.0],
@@ -198,7 +198,7 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
     }
     capture.write();
     let dataset = capture.open().unwrap();
-    // The reported framing.
+    // The framing that is reported.
     let framing = dataset.framing.unwrap();
     assert_eq!((framing.cameras, framing.aabb_scale), (12, 1));
     for method in ["nerf-small", "ngp-small"] {
@@ -208,10 +208,10 @@ fn cameras_all_around_are_held_in_the_world_and_in_a_box_around_what_they_look_a
         let scene = SceneBox::of(&config);
         let Aabb { low, high } = scene.bounds();
         for axis in 0..3 {
-            // The reader moves the mean camera, which stands at the point they look at, to the origin.
+            // The reader moves the mean camera, which is at the point that the cameras look at, to the origin.
             assert!((low[axis] + high[axis]).abs() < 1e-2, "{low:?} {high:?}");
         }
-        // Cameras stand 6 · (4/3) / 4 from there.
+        // The cameras are 6 · (4/3) / 4 away from it.
         let side = high[0] - low[0];
         assert!((side - 8.0).abs() < 1e-2 && scene.aabb_scale == 1, "{side}");
     }
@@ -244,7 +244,7 @@ fn what_is_seen_lies_in_the_box() {
                 }
             }
         }
-        // The box starts where rays start.
+        // The box starts where the rays start.
         assert!((high[2] + 1.0).abs() < 1e-4, "{high:?}");
         let side = (high[0] - low[0]) / f64::from(scene.aabb_scale);
         assert!(
@@ -276,7 +276,7 @@ fn bad_rows_are_refused_by_frame() {
     ] {
         refused(capture.open_with(2, column, value), &[place, cause]);
     }
-    // Width and height exchanged.
+    // Swap width and height.
     (capture.rows[2][4], capture.rows[2][9]) = (16.0, 12.0);
     capture.write();
     refused(

@@ -72,17 +72,17 @@ impl MetaEvalOptions {
 /// Default numbers of objects, and of views of each, on a software adapter.
 const OBJECTS_ON_SOFTWARE: usize = 5;
 const VIEWS_ON_SOFTWARE: usize = 3;
-/// Most novel views of an object in the figure, as in the figure of the paper.
+/// Maximum number of novel views of an object in the figure, as in the figure of the paper.
 const SHOWN: usize = 8;
 /// Names of the initialisations.
 const INITIALISATIONS: [&str; 2] = ["learned", "random"];
 
-/// The mean, or `None` of no values.
+/// Return the mean of `values`, or `None` if there are none.
 pub(super) fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Side in pixels of square views of which a software adapter renders `n` in `seconds`.
+/// Return the side in pixels of square views of which a software adapter renders `n` in `seconds`.
 pub(super) fn affordable_side(
     gpu: &Gpu,
     config: &ResolvedConfig,
@@ -135,7 +135,7 @@ impl NovelViews {
     }
 }
 
-/// Indices of the views of `object` to train on, and of those to evaluate.
+/// Return the indices of the views of `object` to train on, and of those to evaluate.
 fn choose(
     options: &MetaEvalOptions,
     object: &Object,
@@ -284,7 +284,7 @@ struct ObjectTrainer<'a> {
 }
 
 impl ObjectTrainer<'_> {
-    /// Reset the trainer to an initialisation, for the images that are in the set now.
+    /// Reset the trainer to an initialisation, for the images that are currently in the image set.
     fn initialise(&mut self, initialisation: &str) -> Result<()> {
         if initialisation == INITIALISATIONS[0] {
             self.trainer.reset(None)?;

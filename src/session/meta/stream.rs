@@ -1,5 +1,5 @@
-//! Streams the images of objects to the device. If all objects fit, they stay there; otherwise they are read ahead of their
-//! turn.
+//! Streams the images of objects to the device. If all objects fit, they stay there; otherwise they are read before they are
+//! needed.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,11 +14,11 @@ use crate::reptile::ObjectOrder;
 use crate::scene_frame::SceneFrame;
 use crate::session::{self, Observer, ObserverExt as _};
 
-/// Most outer steps whose objects are uploaded in advance.
+/// Maximum number of outer steps whose objects are uploaded in advance.
 const MAX_LOOKAHEAD: u32 = 16;
-/// Further outer steps whose objects are read in advance, if not all objects fit on the device.
+/// Number of further outer steps whose objects are read in advance, if not all objects fit on the device.
 const READ_AHEAD: u32 = 8;
-/// Fewest slots needed: for the current object, the next one, and a held-out one.
+/// Minimum number of slots: for the current object, the next one, and a held-out one.
 const MIN_SLOTS: u32 = 3;
 
 /// Images of an object, with the fingerprint of their files' bytes.
@@ -58,7 +58,7 @@ fn cameras(config: &ResolvedConfig, frames: &[Frame], downscale: u32) -> Vec<Gpu
     frames.iter().map(camera).collect()
 }
 
-/// Number of pixels of all `frames`.
+/// Return the number of pixels of all `frames`.
 pub(super) fn pixels(frames: &[Frame], downscale: u32) -> u64 {
     let of = |f: &Frame| {
         let camera = f.camera.downscaled(downscale);
@@ -79,7 +79,7 @@ pub(super) fn upload_object(
     set.put(gpu, slot, images, &cameras(config, frames, downscale));
 }
 
-/// Number of slots that fit into the memory that `config` allows for `objects`, and the bytes of each slot.
+/// Return the number of slots that fit into the memory that `config` allows for `objects`, and the size of a slot in bytes.
 pub(super) fn slots(config: &ResolvedConfig, objects: &[Object]) -> (u32, u64) {
     let of = |o: &Object| pixels(&o.frames, o.dataset.downscale);
     let bytes = objects.iter().map(of).max().unwrap_or(1).max(1) * 4;
@@ -125,7 +125,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Fingerprints of the image files of all objects, separated by commas.
+    /// Return the fingerprints of the image files of all objects, separated by commas.
     pub(super) fn image_fingerprint(&self) -> String {
         self.fingerprints.join(",")
     }
@@ -149,12 +149,12 @@ impl<'a> Stream<'a> {
         *known = fingerprint;
     }
 
-    /// Whether all objects fit on the device.
+    /// Return whether all objects fit on the device.
     pub(super) fn is_resident(&self) -> bool {
         self.slots.len() > self.objects.len()
     }
 
-    /// Number of outer steps that may be submitted at once.
+    /// Return the number of outer steps that may be submitted at once.
     pub(super) fn ahead(&self) -> u32 {
         MAX_LOOKAHEAD.min(self.slots.len() as u32 - MIN_SLOTS + 1)
     }
@@ -249,7 +249,7 @@ impl<'a> Stream<'a> {
         let is_free = |(_, s): &(usize, &(Option<u32>, u32))| s.0.is_none() || s.1 < step;
         let oldest = places.iter().enumerate().filter(is_free);
         let slot = oldest.min_by_key(|(_, s)| (s.0.is_some(), s.1));
-        // A slot is always free: there is one more than outer steps assigned in advance.
+        // A slot is always free: there is one more than the number of outer steps assigned in advance.
         let slot = slot.map_or(0, |(slot, _)| slot);
         self.read(object);
         let (images, fingerprint) = match self.reading.remove(&object).map(|r| r.recv()) {

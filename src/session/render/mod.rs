@@ -56,7 +56,7 @@ pub struct RenderOptions {
     pub background: Option<RenderBackground>,
     /// Box to render, in world units; that of the path if `None`.
     pub crop: Option<Aabb>,
-    /// Square root of the number of rays per pixel, which are averaged: 2 means four rays.
+    /// Square root of the number of rays per pixel, whose colours are averaged: 2 means four rays.
     pub samples_per_side: u32,
     /// Whether to write colour as linear `OpenEXR` with premultiplied alpha; opaque if `background` is a colour.
     pub linear: bool,
@@ -112,7 +112,7 @@ pub enum RenderBackground {
 }
 
 impl RenderBackground {
-    /// The colour; `None` if transparent.
+    /// Return the colour, or `None` if transparent.
     fn color(self) -> Option<[f32; 3]> {
         match self {
             Self::Transparent => None,
@@ -134,7 +134,7 @@ impl FromStr for RenderBackground {
     }
 }
 
-/// `--depth-format`.
+/// Value of `--depth-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DepthEncoding {
     /// Shades of grey, nearest white.
@@ -159,9 +159,6 @@ impl FromStr for DepthEncoding {
 }
 
 /// Render views of a run to files.
-///
-/// # Errors
-/// As [`Rendering::prepare`] and [`Rendering::run`].
 pub fn render(gpu: &Arc<Gpu>, options: &RenderOptions, observer: &dyn Observer) -> Result<()> {
     Rendering::prepare(options, observer)?.run(gpu, observer)
 }
@@ -223,7 +220,7 @@ pub(crate) fn render_draft(
     render_to(observer, renderer, options, target, &views)
 }
 
-/// Opacity that is invisible in 8-bit images.
+/// Largest opacity that is invisible in 8-bit images.
 const HARDLY_SEEN: f32 = 0.5 / 255.0;
 
 /// Render the `views` that `options` pick to `target`.
@@ -306,7 +303,7 @@ fn render_to(
     ))
 }
 
-/// Warn if none of `views` sees the scene box of `config`, as with a path in another unit or around another origin.
+/// Warn if none of `views` sees the scene box of `config`, for example because the path has another unit or origin.
 fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[View]) {
     if config.scene.ndc.is_some() || views.is_empty() {
         return;
@@ -321,7 +318,7 @@ fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[Vi
     }
 }
 
-/// How to render views.
+/// Settings for rendering views.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RenderSettings {
     pub(crate) normals: bool,
@@ -358,13 +355,13 @@ pub(crate) fn render_all(
     Ok(())
 }
 
-/// Width in pixels of the small views that the depth range is measured on.
+/// Width in pixels of the small views on which the depth range is measured.
 const SMALL: u32 = 64;
-/// Most views to measure the depth range on.
+/// Maximum number of views on which the depth range is measured.
 const MAX_SMALL: usize = 100;
 
-/// How frames become pixels, for the background of `renderer`. If depth is `shaded`, its range is measured on small versions of
-/// `views`.
+/// Return the options for converting frames to pixels, for the background of `renderer`. If depth is `shaded`, its range is
+/// measured on small versions of `views`.
 pub(crate) fn pixel_options(
     observer: &dyn Observer,
     renderer: &mut Renderer,

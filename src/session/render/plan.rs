@@ -7,18 +7,18 @@ use crate::render::Channel;
 use crate::session::sink::{DepthFormat, Sink, Target};
 use crate::session::{Error, Observer, Result, check};
 
-/// Most frames per second of a GIF: its delays are in hundredths of a second, and players do not respect a delay of 1.
+/// Maximum frame rate of a GIF: its delays are in hundredths of a second, and players do not respect a delay of 1.
 const GIF_FPS: f64 = 50.0;
-/// Most views of an orbit or a spiral.
+/// Maximum number of views of an orbit or a spiral.
 const MAX_VIEWS: u32 = 10_000;
-/// Largest width and height of a picture, in pixels.
+/// Maximum width and height of an image, in pixels.
 const MAX_SIDE: u32 = 16_384;
-/// Largest square root of the number of rays per pixel.
+/// Maximum square root of the number of rays per pixel.
 const MAX_SAMPLES_PER_SIDE: u32 = 8;
 /// Default value of one world unit in 16-bit depth.
 const DEPTH_SCALE: f64 = 1000.0;
 
-/// The output format that `--out` names.
+/// Return the output format that `--out` names.
 pub(super) fn target(path: &Path) -> Result<Target> {
     let refuse = |reason: &str| Err(Error::usage(format!("--out {}: {reason}", path.display())));
     let names_folder = path.to_string_lossy().ends_with(std::path::is_separator);
@@ -45,7 +45,7 @@ pub(super) fn target(path: &Path) -> Result<Target> {
     Ok(target)
 }
 
-/// The format of depth for `target`.
+/// Return the depth format for `target`.
 pub(super) fn depth_format(options: &RenderOptions, target: Target) -> DepthFormat {
     match (options.depth_format, target) {
         (Some(DepthEncoding::Png16), _) => {
@@ -219,7 +219,7 @@ pub(super) fn sinks(
     options.channels.iter().map(open).collect()
 }
 
-/// The file of a channel: `out.gif`, or `out-depth.gif` if there are several channels.
+/// Return the file of a channel: `out.gif`, or `out-depth.gif` if there are several channels.
 fn with_channel(path: &Path, channel: Channel, n: usize) -> PathBuf {
     if n == 1 {
         return path.to_owned();

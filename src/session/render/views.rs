@@ -28,7 +28,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The views of an animation.
+    /// Return the views of an animation.
     pub(crate) fn of(frames: &[TimedCamera]) -> Vec<Self> {
         let view = |(index, frame): (usize, &TimedCamera)| Self {
             index,
@@ -38,7 +38,7 @@ impl View {
         frames.iter().enumerate().map(view).collect()
     }
 
-    /// The same with another camera.
+    /// Return this view with another camera.
     pub(super) fn seen_by(self, camera: Camera) -> Self {
         Self { camera, ..self }
     }
@@ -94,7 +94,7 @@ impl FromStr for FrameRange {
 }
 
 impl Views {
-    /// The views of a camera path that is being edited.
+    /// Return the views of a camera path that is being edited.
     #[cfg(feature = "viewer")]
     pub(super) fn along(draft: &Draft) -> Result<Self> {
         let path = draft.path(Path::new("the path"));
@@ -107,7 +107,7 @@ impl Views {
         })
     }
 
-    /// The views that `--frames` and `--every` select, and the step between them.
+    /// Return the views that `--frames` and `--every` select, and the step between them.
     pub(super) fn pick(&self, options: &RenderOptions) -> Result<(Vec<View>, usize)> {
         let n = self.all.len();
         let range = options.frames.unwrap_or_default();
@@ -165,7 +165,7 @@ impl PathFile {
         }))
     }
 
-    /// The views of the path, in the world coordinates of `checkpoint`'s dataset.
+    /// Return the views of the path, in the world coordinates of `checkpoint`'s dataset.
     fn views(
         mut self,
         observer: &dyn Observer,
@@ -216,7 +216,7 @@ impl PathFile {
     }
 }
 
-/// Open the dataset of the run; `None` if that fails.
+/// Open the dataset of the run. Return `None` if that fails.
 fn at_hand(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = options.dataset.as_deref().unwrap_or(&remembered);
@@ -227,8 +227,8 @@ fn at_hand(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> 
     Dataset::open_with(path, opening).ok()
 }
 
-/// The scale and offset that map the world to Instant-NGP's unit cube, and where they are from. Instant-NGP reads them from the
-/// dataset's file.
+/// Return the scale and offset that map the world to Instant-NGP's unit cube, and a description of their source. Instant-NGP
+/// reads them from the dataset's file.
 fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 3], &'static str) {
     let read = dataset.filter(|d| matches!(d.format, Format::Blender | Format::Transforms));
     if let Some(dataset) = read {
@@ -248,7 +248,7 @@ fn unit_cube(checkpoint: &Checkpoint, dataset: Option<&Dataset>) -> (f64, [f64; 
     )
 }
 
-/// Read the transform that was applied to the poses in the dataset's file, if it names one.
+/// Read the transform that was applied to the poses in the dataset's file, if the file has one.
 fn applied(dataset: &Path) -> Result<Option<FrameTransform>> {
     let file = if dataset.is_dir() {
         dataset.join("transforms.json")
@@ -262,7 +262,7 @@ fn applied(dataset: &Path) -> Result<Option<FrameTransform>> {
     }
 }
 
-/// All views that the flags name.
+/// Return all views that the flags select.
 pub(super) fn all(
     observer: &dyn Observer,
     checkpoint: &Checkpoint,
@@ -310,7 +310,7 @@ pub(super) fn all(
             camera: frame.camera.downscaled(downscale),
             near_far: frame.near_far,
         };
-        // Prefer poses that the files list for this split over frames chosen to stand in for it.
+        // Prefer poses that the files list for this split over frames that replace a missing split.
         if poses.is_empty() {
             frames.iter().enumerate().map(view).collect()
         } else {
@@ -337,14 +337,14 @@ pub(super) fn all(
     })
 }
 
-/// The smallest near bound and the largest far bound of the training views of `dataset`, if all of them have bounds.
+/// Return the smallest near bound and the largest far bound of the training views of `dataset`, if all of them have bounds.
 fn reach(dataset: &Dataset) -> Option<[f32; 2]> {
     let bounds: Option<Vec<[f32; 2]>> = dataset.train.iter().map(|f| f.near_far).collect();
     let both = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
     bounds?.into_iter().reduce(both)
 }
 
-/// Most pixels of a view; each takes 32 bytes.
+/// Maximum number of pixels of a view; each takes 32 bytes.
 const MAX_PIXELS: u64 = 1 << 26;
 
 fn check_size(what: &str, [width, height]: [u32; 2]) -> Result<()> {
@@ -362,7 +362,7 @@ fn check_size(what: &str, [width, height]: [u32; 2]) -> Result<()> {
     Ok(())
 }
 
-/// `of` with another width, height or both; if one is left out, the aspect ratio is kept.
+/// Return size `of` with another width, height or both; if one is `None`, the aspect ratio is kept.
 fn size(of: [u32; 2], width: Option<u32>, height: Option<u32>) -> [u32; 2] {
     match (width, height) {
         (None, None) => of,
@@ -372,7 +372,7 @@ fn size(of: [u32; 2], width: Option<u32>, height: Option<u32>) -> [u32; 2] {
     }
 }
 
-/// `camera` with another resolution. If the aspect ratio changes, the horizontal field of view is kept.
+/// Return `camera` with another resolution. If the aspect ratio changes, the horizontal field of view is kept.
 pub(super) fn sized(camera: &Camera, width: Option<u32>, height: Option<u32>) -> Camera {
     let [w, h] = size([camera.width, camera.height], width, height);
     if width.is_none() || height.is_none() {

@@ -44,7 +44,7 @@ fn ended(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Delay of frame `i` in hundredths of a second, the unit of GIF; rounding errors do not accumulate.
+/// Return the delay of frame `i` in hundredths of a second, the unit of GIF; rounding errors do not accumulate.
 fn hundredths(i: u32, fps: f64) -> u32 {
     let until = |i: u32| (f64::from(i) * 100.0 / fps).round();
     (until(i + 1) - until(i)).max(1.0) as u32

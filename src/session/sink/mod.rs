@@ -11,14 +11,14 @@ pub(crate) use still::save_png;
 use super::{Error, Observer, Result};
 use crate::render::{Channel, RenderedFrame};
 
-/// How frames become pixels.
+/// Options for converting frames to pixels.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PixelOptions {
     /// Background colour, sRGB; transparent if `None`.
     pub(crate) background: Option<[f32; 3]>,
     /// Background colour of linear `OpenEXR` images; transparent if `None`.
     pub(crate) linear_background: Option<[f32; 3]>,
-    /// Depths shown white and black; the same for all frames, so that an animation does not flicker.
+    /// Depths shown as white and black; the same for all frames, so that an animation does not flicker.
     pub(crate) depth_range: [f32; 2],
     pub(crate) depth: DepthFormat,
     /// Whether to write colour as linear `OpenEXR`.
@@ -30,7 +30,7 @@ pub(crate) struct PixelOptions {
 pub(crate) enum DepthFormat {
     /// Shades of grey, nearest white.
     Shaded,
-    /// 16-bit PNG of distances in world units times this.
+    /// 16-bit PNG of distances in world units times this factor.
     Png16(f32),
     /// `OpenEXR` of distances in world units.
     Exr,
@@ -51,7 +51,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Whether one file shows all views in turn.
+    /// Return whether one file shows all views in turn.
     pub(crate) fn is_animation(self) -> bool {
         matches!(self, Self::Gif | Self::Mp4)
     }
@@ -86,7 +86,7 @@ fn cannot_write(path: &Path, error: impl std::fmt::Display) -> Error {
     Error::failed(format!("cannot write {}: {error}", path.display()))
 }
 
-/// The temporary file of an animation.
+/// Return the path of the temporary file of an animation.
 fn part_of(path: &Path) -> PathBuf {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");

@@ -16,7 +16,7 @@ pub(crate) fn save_png(path: &Path, pixels: &[u8], width: u32, height: u32) -> R
     png(path, pixels, [width, height], ExtendedColorType::Rgb8)
 }
 
-/// File name extension for images of `channel`.
+/// Return the file name extension for images of `channel`.
 pub(super) fn extension(channel: Channel, look: &PixelOptions) -> &'static str {
     match channel {
         Channel::Rgb if look.linear => "exr",

@@ -33,7 +33,7 @@ impl Drop for Video {
     }
 }
 
-/// Read ffmpeg's error output as it comes, so that ffmpeg never blocks, and return its end.
+/// Read ffmpeg's error output continuously, so that ffmpeg never blocks. Return the end of the output.
 fn read_end(mut stderr: ChildStderr) -> Vec<u8> {
     let (mut kept, mut chunk) = (Vec::new(), [0; 1024]);
     while let Ok(n) = stderr.read(&mut chunk) {

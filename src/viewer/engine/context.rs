@@ -1,4 +1,4 @@
-//! What the engine works with: channels to and from the window, the device, the window's requests and its views.
+//! State of the engine: channels to and from the window, the device, and the window's requests and views.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -28,9 +28,9 @@ pub(super) const IDLE: Duration = Duration::from_millis(50);
 pub(super) const POLL_INTERVAL: Duration = Duration::from_micros(300);
 /// Time between counts of occupied cells.
 const COUNT_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for the window to paint a rendered view.
+/// Maximum time to wait for the window to paint a rendered view.
 const MAX_PAINT_WAIT: Duration = Duration::from_millis(80);
-/// What to open.
+/// A request to open something.
 #[derive(Debug, Clone)]
 pub(super) enum OpenRequest {
     /// A run or a dataset.
@@ -57,33 +57,33 @@ pub(super) struct Requests {
     pub(super) next: Option<OpenRequest>,
 }
 
-/// Channels to and from the window, the device, and the renderer of the window's views.
+/// Channels to and from the window, the device, the window's requests, and the renderer of its views.
 pub(super) struct EngineContext {
     pub(super) events: EventSender,
     /// Receives the messages that the window shows, and detects Ctrl-C.
     pub(super) terminal: Box<dyn Observer + Send>,
     pub(super) options: GpuOptions,
-    /// Command line that repeats the trainings started here.
+    /// Command line that repeats the trainings started in the window.
     pub(super) command: String,
     pub(super) commands: Receiver<Command>,
     pub(super) requests: RefCell<Requests>,
     pub(super) gpu: RefCell<Option<Arc<Gpu>>>,
-    /// Number of the device chosen in the window.
+    /// Index of the device chosen in the window.
     pub(super) device: RefCell<Option<usize>>,
     /// Whether to open the chosen device once the previous one is released.
     pub(super) switches: Cell<bool>,
     /// Renderer of the window's views, which are rendered between other work.
     pub(super) renderer: RefCell<Option<Renderer>>,
-    /// How to reopen what is open, on another device.
+    /// Request that reopens the current run or dataset on another device.
     pub(super) again: RefCell<Option<OpenRequest>>,
     pub(super) occupancy_counter: RefCell<OccupancyCounter>,
-    /// When a view was sent that the window has not painted yet.
+    /// When the last view was sent, if the window has not painted it yet.
     pub(super) unpainted: Cell<Option<Instant>>,
-    /// Since when work other than the window's views has used the device.
+    /// Start of the device time that counts as work other than the window's views.
     pub(super) worked: Cell<Instant>,
 }
 
-/// Counts the occupied cells of the occupancy grid from time to time.
+/// Counts the occupied cells of the occupancy grid periodically.
 #[derive(Debug)]
 pub(super) struct OccupancyCounter {
     ticket: Option<ReadBack>,
@@ -128,7 +128,7 @@ impl EngineContext {
         }
     }
 
-    /// Return the open device, or open the chosen one; the window draws with it too.
+    /// Return the open device, or open the chosen one, which the window also uses for painting.
     pub(super) fn open_gpu(&self) -> Result<Arc<Gpu>, GpuError> {
         let before = self.gpu.borrow().clone();
         if let Some(gpu) = before.filter(|gpu| gpu.check().is_ok()) {
@@ -141,7 +141,7 @@ impl EngineContext {
         };
         let gpu = Gpu::open(&options)?;
         self.note(format!("device: {}", gpu.description()));
-        // The cost of a view is unknown before the first one.
+        // The cost of a view on the new device is not known yet.
         let mut requests = self.requests.borrow_mut();
         let share = requests.scheduler.share;
         requests.scheduler = scheduler_of(share, gpu.class());
@@ -215,7 +215,7 @@ impl EngineContext {
         let _ = self.terminal.message(Level::Error, message);
     }
 
-    /// Whether the current work should end, because the window closes, opens something else or switches devices.
+    /// Return whether the current work should end, because the window closes, opens something else or switches devices.
     pub(super) fn is_over(&self) -> bool {
         let requests = self.requests.borrow();
         requests.quit || requests.next.is_some() || self.switches.get()
@@ -236,7 +236,7 @@ impl EngineContext {
         self.events.send(Event::Opened(Box::new(opened)));
     }
 
-    /// Close what is open, and return how to reopen it.
+    /// Close the current run or dataset. Return the request that reopens it.
     pub(super) fn close(&self) -> Option<OpenRequest> {
         *self.renderer.borrow_mut() = None;
         self.requests.borrow_mut().picture.clear();
@@ -252,13 +252,13 @@ impl EngineContext {
         Ok(())
     }
 
-    /// Whether a view is due or being rendered.
+    /// Return whether a view is due or being rendered.
     pub(super) fn wants_picture(&self) -> bool {
         let requests = self.requests.borrow();
         self.renderer.borrow().is_some() && requests.picture.wants(&requests.scheduler)
     }
 
-    /// Work on the view for one turn; `waits` says whether other work is waiting.
+    /// Work on the view for one time slice. `waits` tells whether other work is waiting.
     pub(super) fn draw(&self, waits: bool) -> Result<(), GpuError> {
         let requests = &mut *self.requests.borrow_mut();
         let mut renderer = self.renderer.borrow_mut();
@@ -277,7 +277,7 @@ impl EngineContext {
             self.unpainted.set(Some(Instant::now()));
             self.events.send(Event::RenderedView(Box::new(view)));
         }
-        // While something moves, painting takes priority over other work.
+        // While the view is moving, painting takes priority over other work.
         while moving
             && self
                 .unpainted
@@ -289,7 +289,7 @@ impl EngineContext {
         Ok(())
     }
 
-    /// Serve the window during a long task. Return whether to continue the task.
+    /// Receive the window's commands and render its views during a long task. Return whether to continue the task.
     pub(super) fn poll_window(&self) -> bool {
         self.receive_commands(Duration::ZERO);
         let worked = self.worked.get().elapsed().as_secs_f64();
@@ -307,7 +307,7 @@ impl EngineContext {
         !self.is_over() && !self.requests.borrow().cancel
     }
 
-    /// Render what is due, or wait for a command.
+    /// Render the view that is due, or wait for a command.
     pub(super) fn show(&self) -> Result<(), GpuError> {
         if self.wants_picture() {
             self.draw(false)?;
@@ -321,7 +321,7 @@ impl EngineContext {
         self.count_occupied()
     }
 
-    /// Report the occupied fraction of the occupancy grid from time to time.
+    /// Report the occupied fraction of the occupancy grid periodically.
     pub(super) fn count_occupied(&self) -> Result<(), GpuError> {
         let mut occupancy_counter = self.occupancy_counter.borrow_mut();
         if let Some(bytes) = occupancy_counter
@@ -359,7 +359,7 @@ impl EngineContext {
             Err(error) if error.is_cancelled() => {
                 self.note("cancelled: incomplete files were discarded");
             }
-            // The loss is reported when the device is reopened.
+            // The device loss is reported when the device is reopened.
             Err(_) if renderer.gpu().is_lost() => {}
             Err(error) => self.fail(&error),
         }
@@ -374,7 +374,8 @@ impl EngineContext {
     }
 }
 
-/// Longest submission while the window is open: a movement has to wait for the submission in progress.
+/// Return the maximum duration of a submission while the window is open: a moving view has to wait for the submission in
+/// progress.
 pub(super) fn longest_submission(class: AdapterClass) -> Duration {
     Duration::from_millis(match class {
         AdapterClass::Software => 25,
@@ -383,7 +384,7 @@ pub(super) fn longest_submission(class: AdapterClass) -> Duration {
     })
 }
 
-/// The initial scheduler for a device class, with a guess of the rendering speed.
+/// Return the initial scheduler for a device class, with a guess of the rendering speed.
 fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
     match class {
         AdapterClass::Software => FrameScheduler::new(share, 0.045, 5e4),

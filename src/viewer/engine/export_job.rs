@@ -39,7 +39,7 @@ pub(super) fn run(
     }
 }
 
-/// Render `looking` to a PNG; its pixels are those that the window would show at that size.
+/// Render the view `looking` to a PNG, with the same pixels that the window would show at that size.
 fn screenshot(
     observer: &dyn Observer,
     renderer: &mut Renderer,

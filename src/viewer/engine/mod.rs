@@ -26,7 +26,7 @@ use crate::session::{
 /// If the device is lost twice within this time, the engine gives up.
 const BETWEEN_LOSSES: Duration = Duration::from_secs(30);
 
-/// Open `content` of the options, then serve the window until it closes.
+/// Open the `content` of the options, then serve the window until it closes.
 pub(super) fn run(
     commands: Receiver<Command>,
     events: EventSender,
@@ -39,7 +39,7 @@ pub(super) fn run(
         WindowContent::Fit(options) => OpenRequest::Train(options),
     });
     let mut lost: Option<Instant> = None;
-    // What to reopen on another device.
+    // The request that is being reopened on another device.
     let mut reopened: Option<OpenRequest> = None;
     loop {
         if engine.switches.take() {
@@ -80,7 +80,7 @@ pub(super) fn run(
                     continue;
                 }
                 Err(error) => {
-                    // It may not have been saved.
+                    // The training may not have been saved.
                     reopened = None;
                     engine.fail(&error);
                 }

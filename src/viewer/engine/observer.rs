@@ -1,4 +1,4 @@
-//! The engine as an observer of sessions: what they say goes to the window.
+//! Implements [`Observer`] for the engine: the messages and progress of sessions go to the window and the terminal.
 
 use super::super::protocol::{Event, EventSender};
 use super::context::EngineContext;
@@ -64,7 +64,7 @@ impl Observer for EngineContext {
     }
 }
 
-/// A task on the terminal and in the window.
+/// A task whose progress is shown on the terminal and in the window.
 pub(super) struct ShownTask {
     on_terminal: Box<dyn Task + Sync>,
     what: std::sync::Mutex<String>,

@@ -1,4 +1,4 @@
-//! Progressive rendering of the window's views: decides which size is due, and renders it in short turns.
+//! Progressive rendering of the window's views: decides which size is due, and renders it in short time slices.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::metrics::psnr;
 use crate::render::{DeviceImage, RenderJob, Rendered, Renderer, texture_of};
 use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
-/// Longest turn for a view that is being refined.
+/// Longest time slice for a view that is being refined.
 const SLICE: Duration = Duration::from_millis(20);
 /// Time between polls of the device.
 const POLL_INTERVAL: Duration = Duration::from_micros(300);
@@ -35,7 +35,7 @@ pub(super) struct ProgressiveRender {
 impl ProgressiveRender {
     /// Set the requested view, or `None` to show nothing.
     pub fn set_request(&mut self, looking: Option<ViewRequest>) {
-        // Abandon a large rendering in progress; let a small one finish, for it is better than nothing.
+        // Abandon a large rendering in progress; let a small one finish, because showing it is better than showing nothing.
         let is_large = self
             .pending
             .as_ref()
@@ -56,22 +56,22 @@ impl ProgressiveRender {
         self.stale = true;
     }
 
-    /// Discard everything rendered, for another field was opened.
+    /// Discard all rendered views, because another field was opened.
     pub fn clear(&mut self) {
         (self.drawn, self.pending, self.looking) = (None, None, None);
     }
 
-    /// Whether the requested view is moving.
+    /// Return whether the requested view is moving.
     pub fn is_moving(&self) -> bool {
         self.looking.as_ref().is_some_and(|l| l.moving)
     }
 
-    /// Whether a view is being rendered.
+    /// Return whether a view is being rendered.
     pub fn is_busy(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Size of the view that is due, if any.
+    /// Return the size of the view that is due, if any.
     fn due(&self, scheduler: &FrameScheduler) -> Option<[u32; 2]> {
         let looking = self.looking.as_ref()?;
         let full = [looking.camera.width, looking.camera.height];
@@ -86,12 +86,12 @@ impl ProgressiveRender {
         }
     }
 
-    /// Whether a view is due or being rendered.
+    /// Return whether a view is due or being rendered.
     pub fn wants(&self, scheduler: &FrameScheduler) -> bool {
         self.is_busy() || self.due(scheduler).is_some()
     }
 
-    /// Work on the view for one turn. Return it once it is complete.
+    /// Work on the view for one time slice. Return it once it is complete.
     pub fn advance(
         &mut self,
         gpu: &Gpu,
@@ -131,7 +131,7 @@ impl ProgressiveRender {
             std::thread::sleep(POLL_INTERVAL);
             gpu.poll_once()?;
         };
-        // Wait for the device here, so that the next work does not have to wait for this view.
+        // Wait for the device here, so that the next work does not wait for this view.
         while rendered.is_none() && !renderer.is_idle()? {
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -167,7 +167,7 @@ impl ProgressiveRender {
     }
 }
 
-/// Error shown as white: mean absolute difference over the channels, of values in [0, 1].
+/// Error that is shown as white: mean absolute difference over the channels, of values in [0, 1].
 const MAX_ERROR: f32 = 0.25;
 
 /// Return the error map of `picture` against `photo`, coloured from black over red and yellow to white, and the PSNR in dB over

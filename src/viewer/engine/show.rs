@@ -1,4 +1,4 @@
-//! What the window shows: a run, and the description of whatever is open.
+//! Shows a run in the window, and describes the open run or dataset.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::scene_frame::SceneFrame;
 use crate::session::open::{self, OpenRun};
 use crate::session::{ObserverExt as _, Result, data};
 
-/// Show the run at `path` until the window asks for something else.
+/// Show the run at `path` until the window requests something else.
 pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
     let gpu = engine.open_gpu()?;
     let OpenRun {
@@ -88,7 +88,7 @@ pub(super) fn opened(
         RenderMode::Occupancy,
         RenderMode::Cells,
     ];
-    // The window's renderer has its own batches.
+    // The window's renderer allocates its own batches.
     let [parameters, batches] = renderer.bytes()?;
     Ok(Opened {
         title: path.display().to_string(),
@@ -106,7 +106,7 @@ pub(super) fn opened(
     })
 }
 
-/// A camera that sees the whole of `bounds`.
+/// Return a camera that sees the whole of `bounds`.
 fn outside(bounds: &Aabb) -> Camera {
     let middle = bounds.center().to_array();
     let eye = [0.9, -1.2, 0.7].map(|v| v * bounds.side());

@@ -19,7 +19,7 @@ pub(super) fn train(engine: &EngineContext, options: &FitOptions) -> Result<()> 
     train_on(engine, &mut fit)
 }
 
-/// Train `fit` under the window's control, then show the result until the window asks for something else.
+/// Train `fit` under the window's control, then show the result until the window requests something else.
 fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let path = fit.dir().path().to_owned();
     let bytes = fit.bytes()?;
@@ -162,7 +162,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Progress of `fit`, for the window.
+/// Return the progress of `fit`, for the window.
 fn report(fit: &Fit<'_>, paused: bool) -> Progress {
     let FitProgress {
         step,

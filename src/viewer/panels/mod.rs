@@ -15,7 +15,7 @@ use super::state::State;
 /// Width of the controls in points; fixed, because the view is rendered again when the canvas changes size.
 const WIDTH: f32 = 320.0;
 
-/// Draw everything, handle input, and request what is to be shown next.
+/// Draw all panels, handle input, and request the views and photographs to show next.
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     state.play(ui.ctx());
     all(state, ui);
@@ -23,7 +23,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     state.request_view(ui.ctx());
 }
 
-/// Draw everything.
+/// Draw all panels.
 fn all(state: &mut State, ui: &mut egui::Ui) {
     keys(state, ui.ctx());
     dropped(state, ui.ctx());
@@ -156,7 +156,7 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
     });
 }
 
-/// Text with the device memory and the occupied fraction of the occupancy grid.
+/// Return text with the device memory and the occupied fraction of the occupancy grid.
 fn figures(state: &State) -> String {
     let bytes = state.opened.as_ref().map_or(0, |o| o.bytes);
     let memory = format!(

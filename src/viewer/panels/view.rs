@@ -69,7 +69,7 @@ pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
     }
 }
 
-/// Start comparing, at the dataset camera that the view was at last.
+/// Start comparing, at the dataset camera where the view was last.
 fn start_comparing(state: &mut State, compare: Compare) {
     state.compare = compare;
     if compare != Compare::Off && state.at_camera.is_none() {

@@ -1,4 +1,4 @@
-//! Images in the window: views that are requested and shown, photographs and thumbnails.
+//! Images of the window: requested and rendered views, photographs and thumbnails.
 
 use super::super::frame_scheduler::STILL;
 use super::super::photo_loader::{LoadedPhoto, PhotoRequest};
@@ -38,7 +38,7 @@ fn texture_of(
 }
 
 impl State {
-    /// The request for the current view.
+    /// Return the request for the current view.
     fn view_request(&self, now: f64) -> Option<ViewRequest> {
         let ((camera, near_far), view) = self.camera().zip(self.view)?;
         let distance = view.distance() as f32;
@@ -58,7 +58,7 @@ impl State {
                 },
                 background: self.background,
                 depth_range: [0.6 * distance, 1.8 * distance],
-                most_samples: 64.0,
+                max_ray_samples: 64.0,
                 up: view.up().to_array().map(|v| v as f32),
             },
             crop: self.crop,
@@ -85,7 +85,7 @@ impl State {
             return;
         }
         let before = self.requested.as_ref().filter(|r| r.shows_as(&request));
-        // A view that has stopped moving is requested again, with the time of the first request.
+        // A view that has stopped moving is requested again, with the time of the original request.
         let request = ViewRequest {
             asked: before.map_or(now, |before| before.asked),
             ..request
@@ -96,11 +96,11 @@ impl State {
         }
     }
 
-    /// Record that what was drawn is on the screen at `now`, and measure the latency of a new view.
+    /// Record that the last drawn view is on the screen at `now`, and measure its latency if it is new.
     pub fn painted(&mut self, now: f64) {
         let drawn = self.rendered.as_ref().filter(|_| !self.rendered_is_new);
         let asked = drawn.map(|rendered| rendered.looking.asked);
-        // Later refinements of the same view do not count.
+        // Refinements of the same view do not count.
         if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
             self.answered = asked;
             self.latency = Some(now - asked);
@@ -110,7 +110,7 @@ impl State {
         }
     }
 
-    /// Request the photographs that are to be shown.
+    /// Request the photographs to show.
     pub(in crate::viewer) fn request_photographs(&mut self) {
         let Some(opened) = &self.opened else {
             return;
@@ -158,7 +158,7 @@ impl State {
         }
     }
 
-    /// The texture of the photograph from the current dataset camera.
+    /// Return the texture of the photograph from the current dataset camera.
     pub fn photo(&mut self, context: &egui::Context) -> Option<egui::TextureId> {
         let linear = self.opened.as_ref()?.linear;
         let photo = self.photo.as_ref();
@@ -176,7 +176,7 @@ impl State {
         Some(id)
     }
 
-    /// The texture of the thumbnail of viewpoint `index`.
+    /// Return the texture of the thumbnail of viewpoint `index`.
     pub fn thumbnail(&mut self, context: &egui::Context, index: usize) -> Option<egui::TextureId> {
         let linear = self.opened.as_ref()?.linear;
         let photo = self.thumbnails.get(&index)?;
@@ -187,14 +187,14 @@ impl State {
         Some(texture.id())
     }
 
-    /// Drop the rendered view and all textures, for they belong to another device.
+    /// Drop the rendered view and all textures, because they belong to another device.
     pub fn forget_picture(&mut self) {
         (self.rendered, self.texture, self.rendered_is_new) = (None, None, false);
         self.textures = Textures::default();
         self.requested = None;
     }
 
-    /// Whether the rendered view is the one requested, at full size.
+    /// Return whether the rendered view is the requested one, at full size.
     pub fn is_sharp(&self) -> bool {
         let Some((rendered, requested)) = self.rendered.as_ref().zip(self.requested.as_ref())
         else {
@@ -204,7 +204,7 @@ impl State {
         rendered.looking.shows_as(requested) && rendered.size == full && !requested.moving
     }
 
-    /// Whether there is a rendered view that has not been drawn yet.
+    /// Return whether there is a rendered view that has not been drawn yet.
     pub fn has_new_texture(&self) -> bool {
         self.rendered_is_new
     }
@@ -220,7 +220,7 @@ impl State {
         self.texture = id;
     }
 
-    /// The texture to draw, the part of it that holds the view (in texture coordinates), and the view itself.
+    /// Return the texture to draw, the part of it that contains the view (in texture coordinates), and the view itself.
     pub fn picture(&self) -> Option<(egui::TextureId, egui::Rect, &RenderedView)> {
         let rendered = self.rendered.as_ref()?;
         let texture = rendered.texture.size();
@@ -232,7 +232,7 @@ impl State {
         Some((self.texture?, rect, rendered))
     }
 
-    /// Width and height of a screenshot, in pixels: as chosen, or those of the view.
+    /// Return the width and height of a screenshot, in pixels: as chosen, or those of the view.
     pub fn size_of_screenshot(&self) -> Option<[u32; 2]> {
         let (camera, _) = self.camera()?;
         Some(

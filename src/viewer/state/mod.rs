@@ -21,11 +21,11 @@ use images::Textures;
 
 /// The default background of the window.
 pub(super) const WHITE: Background = Background::Fixed([1.0; 3]);
-/// Most points of a curve; older ones are thinned out.
+/// Maximum number of points of a curve; older points are thinned out.
 const MAX_POINTS: usize = 2000;
-/// Most latencies kept.
+/// Maximum number of latencies that are kept.
 const MAX_LATENCIES: usize = 300;
-/// Most lines of the log.
+/// Maximum number of lines of the log.
 const MAX_LINES: usize = 500;
 
 /// A line of the log.
@@ -43,7 +43,7 @@ pub(super) enum Compare {
     Side,
     /// One on top of the other, split at a movable line.
     Wipe,
-    /// The difference of each pixel.
+    /// The difference of each pixel, as an error map.
     Error,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Curve(pub Vec<[f64; 2]>);
 
 impl Curve {
     fn push(&mut self, seconds: f64, value: f64) {
-        // After a resume or restart, drop the points that lie ahead.
+        // After a resume or restart, drop the points at later times.
         self.0.retain(|p| p[0] < seconds);
         self.0.push([seconds, value]);
         if self.0.len() > MAX_POINTS {
@@ -85,7 +85,7 @@ impl Default for Canvas {
     }
 }
 
-/// Something over the view that can be dragged.
+/// A handle over the view that can be dragged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DragHandle {
     /// The line between view and photograph.
@@ -140,12 +140,12 @@ pub(super) struct State {
     pub devices: Vec<String>,
     pub device: Option<usize>,
     pub canvas: Canvas,
-    /// What the user is dragging over the view.
+    /// The handle that the user is dragging.
     pub grip: Option<DragHandle>,
     pub hidden: bool,
     /// The window is waiting for the engine to save and stop.
     pub closing: bool,
-    /// Path of what was open before.
+    /// Path of the run or dataset that was open before.
     previous: Option<PathBuf>,
     photo: Option<Arc<Photo>>,
     thumbnails: HashMap<usize, Arc<Photo>>,
@@ -163,9 +163,9 @@ pub(super) struct State {
     moved_at: f64,
     /// The view that was requested from the engine last.
     requested: Option<ViewRequest>,
-    /// Time at which the newest view on the screen was requested, in seconds since the window opened.
+    /// Time of the request for the newest view on the screen, in seconds since the window opened.
     answered: f64,
-    /// Last time from requesting a new view to seeing it, in seconds.
+    /// Latest latency, from requesting a new view to painting it, in seconds.
     pub latency: Option<f64>,
     /// The most recent latencies, in seconds.
     pub latencies: Vec<f64>,
@@ -320,7 +320,7 @@ impl State {
         self.textures = Textures::default();
     }
 
-    /// Close what was open, and keep its path in case it is opened again.
+    /// Close the run or dataset, and keep its path in case it is opened again.
     fn closed(&mut self) {
         self.previous = self.opened.take().map(|opened| opened.path);
         self.forget_picture();
@@ -360,7 +360,7 @@ impl State {
         }
     }
 
-    /// Whether a training is running or paused.
+    /// Return whether a training is running or paused.
     pub fn is_training(&self) -> bool {
         self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
     }
@@ -386,7 +386,7 @@ impl State {
         self.title.take()
     }
 
-    /// PSNR of the rendered view against the photograph that it is compared with, dB.
+    /// Return the PSNR (dB) of the rendered view against the photograph that it is compared with.
     pub fn psnr(&self) -> Option<f64> {
         self.rendered.as_ref()?.psnr
     }
@@ -416,12 +416,12 @@ impl State {
         }
     }
 
-    /// The viewpoint of the dataset that the view is at.
+    /// Return the dataset viewpoint that the view is at.
     pub fn viewpoint(&self) -> Option<&Viewpoint> {
         self.opened.as_ref()?.viewpoints.get(self.at_camera?)
     }
 
-    /// How the view is compared with the photograph here: [`Compare::Off`] if there is none.
+    /// Return how the view is compared with the photograph from the same camera, or [`Compare::Off`] if there is none.
     pub fn compares(&self) -> Compare {
         let has_photo = self.viewpoint().is_some_and(|p| p.frame.is_some());
         if has_photo {
@@ -431,7 +431,7 @@ impl State {
         }
     }
 
-    /// Largest width and height of the view, in pixels.
+    /// Return the maximum width and height of the view, in pixels.
     pub fn room(&self) -> [u32; 2] {
         let [width, height] = self.canvas.pixels;
         match self.compares() {
@@ -440,8 +440,8 @@ impl State {
         }
     }
 
-    /// The camera of the view, and the near and far bounds of its rays if known. At a dataset camera it is that camera, resized
-    /// to fit the canvas, or at the photograph's size if the two are compared pixel by pixel.
+    /// Return the camera of the view, and the near and far bounds of its rays if known. At a dataset camera it is that camera,
+    /// resized to fit the canvas, or at the photograph's size if the two are compared pixel by pixel.
     pub fn camera(&self) -> Option<(Camera, Option<[f32; 2]>)> {
         let [width, height] = self.room();
         if width == 0 || height == 0 {
@@ -461,7 +461,7 @@ impl State {
         Some((self.view?.camera(width, height), None))
     }
 
-    /// Open what was dropped or named: a camera path, a run or a dataset.
+    /// Open a path that was dropped or typed: a camera path, a run or a dataset.
     pub fn open_path(&mut self, path: &Path) {
         self.failed = None;
         let text = path.extension().filter(|e| *e == "json");
@@ -521,7 +521,7 @@ impl State {
     }
 }
 
-/// The largest size within `room` that has the aspect ratio of `size`, at least one pixel.
+/// Return the largest size within `room` that has the aspect ratio of `size`, at least one pixel.
 pub(super) fn fit(size: [u32; 2], room: [u32; 2]) -> [u32; 2] {
     let ratio = |i: usize| f64::from(room[i]) / f64::from(size[i].max(1));
     let scale = ratio(0).min(ratio(1));

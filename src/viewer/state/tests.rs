@@ -50,7 +50,7 @@ impl Window {
             state,
             time: 0.0,
         };
-        // Panels settle in their second frame.
+        // Panels reach their final size in the second frame.
         window.frame(Vec::new());
         window.frame(Vec::new());
         window.state.take_commands();
@@ -103,7 +103,7 @@ fn it_starts_at_the_first_camera_and_requests_the_view_once() {
     let mut window = Window::new();
     assert_eq!(window.state.at_camera, Some(0));
     assert!(window.frame(Vec::new()).is_empty());
-    // The photograph's aspect ratio, as large as fits.
+    // The view has the photograph's aspect ratio, and is as large as possible.
     let (camera, _) = window.state.camera().unwrap();
     assert_eq!(camera.width, camera.height);
     assert_eq!(
@@ -132,12 +132,12 @@ fn a_drag_turns_the_camera_and_its_end_requests_a_resting_view() {
     let asked = view_requests(&commands);
     assert!(!asked.is_empty() && asked.iter().all(|l| l.moving));
     assert_eq!(window.state.at_camera, None);
-    // The camera has come to rest.
+    // Let the camera come to rest.
     window.time += 1.0;
     let commands = window.frame(Vec::new());
     assert_eq!(view_requests(&commands).len(), 1);
     assert!(!view_requests(&commands)[0].moving);
-    // Back to the first camera, exactly.
+    // Return exactly to the first camera.
     let commands = window.press(egui::Key::R);
     let first = window.state.camera().unwrap().0;
     let expected = viewpoints(1)[0].camera.resized(first.width, first.height);
@@ -154,7 +154,7 @@ fn keys_step_through_cameras_and_modes() {
     assert_eq!(window.state.at_camera, Some(1));
     let commands = window.press(egui::Key::Num2);
     assert_eq!(view_requests(&commands)[0].shading.show, RenderMode::Depth);
-    // A mode that this run does not have is not selected.
+    // A mode that this run does not support is not selected.
     window.press(egui::Key::Num6);
     assert_eq!(window.state.show, RenderMode::Depth);
 }
@@ -217,7 +217,7 @@ fn curves_hold_each_reported_value_once() {
     assert!(points.windows(2).all(|p| p[0][0] < p[1][0]));
     assert!((points[points.len() - 1][0] - 299.9).abs() < 1e-9);
     assert_eq!(state.held_out.0.len(), 6);
-    // A run that restarts draws its curve again.
+    // A restarted run starts its curve again.
     let again = Progress {
         step: 1,
         seconds: 5.0,

@@ -1,4 +1,4 @@
-//! The window: passes events of the system to egui and draws egui's output on the screen.
+//! The window: passes system events to egui and draws egui's output on the screen.
 
 mod painter;
 
@@ -108,9 +108,9 @@ pub fn run<T: Send + 'static>(
 
 /// Time between frames of a software adapter, and of scripts.
 const FRAME: Duration = Duration::from_millis(16);
-/// Time between checks whether the window is minimised.
+/// Time between checks of whether the window is minimised.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-/// Time between repaints on a software adapter, which needs the time for rendering.
+/// Time between repaints on a software adapter, to leave time for rendering.
 const SOFTWARE_GAP: Duration = Duration::from_millis(100);
 
 struct App {
@@ -128,7 +128,7 @@ struct App {
     script: Option<Script>,
 }
 
-/// Return the translator of the window's events to egui input.
+/// Return a translator of the window's events to egui input.
 fn input_of(context: &egui::Context, window: &Window) -> egui_winit::State {
     let scale = Some(window.scale_factor() as f32);
     let (context, root) = (context.clone(), egui::ViewportId::ROOT);
@@ -143,12 +143,12 @@ struct WindowState {
     /// Whether the system reports that the window is covered.
     occluded: bool,
     minimized: bool,
-    /// Time of the last check whether the window is minimised, which not all systems report.
+    /// Time of the last check of whether the window is minimised; not all systems report it.
     asked: Option<Instant>,
 }
 
 impl WindowState {
-    /// Whether the window is invisible.
+    /// Return whether the window is invisible.
     fn is_hidden(&mut self) -> bool {
         if self.asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
             self.asked = Some(Instant::now());
@@ -196,7 +196,7 @@ impl ApplicationHandler<EventLoopWaker> for App {
             return;
         };
         let response = shown.input.on_window_event(&shown.window, &event);
-        // egui asks for another repaint after a redraw event; ignore that.
+        // egui requests another repaint after a redraw event; ignore that.
         if response.repaint && !matches!(event, WindowEvent::RedrawRequested) {
             shown.window.request_redraw();
         }
@@ -295,7 +295,7 @@ impl App {
         event_loop.exit();
     }
 
-    /// Ask the engine to save and end; the window closes after it.
+    /// Tell the engine to save and quit; the window closes afterwards.
     fn close(&mut self) {
         if !self.state.closing {
             self.state.closing = true;
@@ -314,7 +314,7 @@ impl App {
         let Some(painter) = &mut shown.painter else {
             return;
         };
-        // Events that arrive meanwhile are handled together.
+        // Events that arrive during the wait are handled together.
         if let Some(rest) = painter.rests_for() {
             self.repaint_at = Instant::now().checked_add(rest);
             return;
@@ -341,7 +341,7 @@ impl App {
             .context
             .run_ui(input, |ui| panels::show(&mut self.state, ui));
         painter.textures.append(output.textures_delta);
-        // Send commands before painting, so that the engine does not wait for it.
+        // Send commands before painting, so that the engine does not wait for painting.
         for command in self.state.take_commands() {
             let _ = self.commands.send(command);
         }
@@ -411,7 +411,7 @@ thread_local! {
     static HOLDS_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Install a panic hook that holds back the message of panics that [`catch_device_loss`] may catch.
+/// Install a panic hook that withholds the message of panics that [`catch_device_loss`] may catch.
 fn hold_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

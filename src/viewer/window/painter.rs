@@ -1,4 +1,4 @@
-//! Painting the window on its surface.
+//! Paints the window on its surface.
 
 use super::super::state::State;
 use super::{FRAME, SOFTWARE_GAP};
@@ -19,7 +19,7 @@ pub(super) struct Painter {
     picture: Option<egui::TextureId>,
     /// egui's texture changes that have not been uploaded yet.
     pub(super) textures: egui::TexturesDelta,
-    /// Shortest time between repaints without a new rendered view.
+    /// Minimum time between repaints without a new rendered view.
     pub(super) gap: Duration,
     painted: Option<Instant>,
     /// Start of the last frame, painted or not.
@@ -29,7 +29,7 @@ pub(super) struct Painter {
 impl Painter {
     pub(super) fn new(gpu: &Arc<Gpu>, window: &Arc<Window>) -> Result<Self, GpuError> {
         let (surface, capabilities) = gpu.surface(Arc::clone(window))?;
-        // A format without sRGB conversion: egui's values are sRGB already.
+        // Use a format without sRGB conversion: egui's values are sRGB already.
         let wanted = [
             wgpu::TextureFormat::Bgra8Unorm,
             wgpu::TextureFormat::Rgba8Unorm,
@@ -74,8 +74,8 @@ impl Painter {
         })
     }
 
-    /// Release the window's surface. If the device is lost, frames in flight never return, and wgpu panics when it drops the
-    /// surface; that panic is ignored.
+    /// Release the window's surface. If the device is lost, frames in flight never complete, and wgpu panics when the surface
+    /// is dropped; that panic is ignored.
     pub(super) fn close(mut self) {
         self.textures.clear();
         if !self.gpu.is_lost() {
@@ -97,7 +97,7 @@ impl Painter {
         gpu.with_submissions_blocked(|| self.surface.configure(&gpu.device, &self.configuration));
     }
 
-    /// Time left until the next frame should start, on devices where painting takes time from rendering.
+    /// Return the time left until the next frame should start, on devices where painting takes time from rendering.
     pub(super) fn rests_for(&mut self) -> Option<Duration> {
         if self.gap.is_zero() {
             return None;
@@ -110,7 +110,7 @@ impl Painter {
         rest
     }
 
-    /// Whether a repaint without a new rendered view is due.
+    /// Return whether a repaint without a new rendered view is due.
     pub(super) fn is_due(&self) -> bool {
         self.painted.is_none_or(|at| at.elapsed() >= self.gap)
     }

@@ -1,6 +1,7 @@
-//! Sample compaction: a ray keeps its samples up to the first one behind which its transmittance is below a minimum.
+//! Sample compaction: a ray keeps its samples up to and including the first one behind which its transmittance is below a
+//! minimum.
 
-/// Number of samples that a ray keeps, given the optical thickness of each, front to back.
+/// Return the number of samples that a ray keeps, given the optical thickness of each, front to back.
 pub fn n_kept(thicknesses: &[f64], min_transmittance: f64) -> usize {
     let mut transmittance = 1.0;
     let before = |thickness: &&f64| {
@@ -11,7 +12,7 @@ pub fn n_kept(thicknesses: &[f64], min_transmittance: f64) -> usize {
     thicknesses.iter().take_while(before).count()
 }
 
-/// The first `kept[r]` of the values of ray `r`, which start at `starts[r]`, ray after ray.
+/// Return the first `kept[r]` of the values of each ray `r`, which start at `starts[r]`, ray by ray.
 pub fn gather<T: Copy>(values: &[T], starts: &[u32], kept: &[u32]) -> Vec<T> {
     let of_ray = |(&start, &n): (&u32, &u32)| &values[start as usize..(start + n) as usize];
     starts

@@ -4,7 +4,7 @@
 //! `rgb = sum w_i c_i`, `opacity = sum w_i`, `depth = sum w_i t_i`; over a background, `colour = rgb + (1 - opacity) bg`.
 //! `sigma` is per world unit, `dt` and `t` are in world units.
 
-/// How a raw density becomes `sigma`.
+/// Activation from raw density to `sigma`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DensityActivation {
     /// `exp(raw)`; its derivative is `exp(clamp(raw, -15, 15))`, as in Instant-NGP.
@@ -16,17 +16,17 @@ pub enum DensityActivation {
 }
 
 impl DensityActivation {
-    /// `sigma(raw)`.
+    /// Return `sigma(raw)`.
     pub fn value(self, raw: f64) -> f64 {
         match self {
             Self::Exp => raw.exp(),
             Self::Relu => raw.max(0.0),
-            // The two-sided form does not overflow.
+            // This form does not overflow for either sign of `raw`.
             Self::Softplus => raw.max(0.0) + (-raw.abs()).exp().ln_1p(),
         }
     }
 
-    /// `d sigma / d raw`.
+    /// Return `d sigma / d raw`.
     pub fn derivative(self, raw: f64) -> f64 {
         match self {
             Self::Exp => raw.clamp(-15.0, 15.0).exp(),
@@ -36,17 +36,17 @@ impl DensityActivation {
     }
 }
 
-/// How a raw colour channel becomes a colour.
+/// Activation from a raw colour channel to a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RgbActivation {
     /// `1 / (1 + exp(-raw))`.
     Sigmoid,
-    /// The network's output as it is.
+    /// Identity.
     None,
 }
 
 impl RgbActivation {
-    /// `c(raw)`.
+    /// Return `c(raw)`.
     pub fn value(self, raw: f64) -> f64 {
         match self {
             Self::Sigmoid => sigmoid(raw),
@@ -54,7 +54,7 @@ impl RgbActivation {
         }
     }
 
-    /// `d c / d raw`.
+    /// Return `d c / d raw`.
     pub fn derivative(self, raw: f64) -> f64 {
         match self {
             Self::Sigmoid => sigmoid(raw) * (1.0 - sigmoid(raw)),
@@ -72,9 +72,9 @@ fn sigmoid(x: f64) -> f64 {
 pub struct Sample {
     /// Network output before activation: red, green, blue, density.
     pub raw: [f64; 4],
-    /// Length of the ray's interval that this sample represents, world units.
+    /// Length of the interval of the ray that this sample represents, in world units.
     pub dt: f64,
-    /// Distance along the ray, world units.
+    /// Distance along the ray, in world units.
     pub t: f64,
 }
 
@@ -87,36 +87,36 @@ pub struct Composite {
     pub opacity: f64,
     /// `sum w_i t_i`: not divided by the opacity.
     pub depth: f64,
-    /// `T` after the last sample used: `1 - opacity`.
+    /// `T` after the last sample used, `1 - opacity`.
     pub transmittance: f64,
-    /// Samples used: all, unless the ray was cut.
+    /// Number of samples used: all, unless the ray was terminated early.
     pub n_used: usize,
 }
 
 impl Composite {
-    /// `rgb + (1 - opacity) * background`.
+    /// Return `rgb + (1 - opacity) * background`.
     pub fn over(&self, background: [f64; 3]) -> [f64; 3] {
         std::array::from_fn(|c| self.rgb[c] + (1.0 - self.opacity) * background[c])
     }
 }
 
-/// `d_opacity` that a background adds: `-dot(d_colour, background)`.
+/// Return the part of `d_opacity` that a background adds: `-dot(d_colour, background)`.
 pub fn d_opacity_of_background(d_colour: [f64; 3], background: [f64; 3]) -> f64 {
     -dot(d_colour, background)
 }
 
-/// The activations and the cut.
+/// The activations and the threshold of early ray termination.
 #[derive(Clone, Copy, Debug)]
 pub struct Compositing {
     /// For `raw[3]`.
     pub density_activation: DensityActivation,
     /// For `raw[0..3]`.
     pub rgb_activation: RgbActivation,
-    /// The ray ends before the first sample whose `T_i` is below this; 0 never cuts.
+    /// The ray ends before the first sample whose `T_i` is below this value; 0 disables early termination.
     pub min_transmittance: f64,
 }
 
-/// One used sample after activation, with its transmittances.
+/// A sample that is used, after activation, with its transmittance.
 struct Lit {
     colour: [f64; 3],
     weight: f64,
@@ -125,7 +125,7 @@ struct Lit {
 }
 
 impl Compositing {
-    /// Composites samples that are ordered front to back.
+    /// Composite samples that are ordered front to back.
     pub fn forward(&self, samples: &[Sample]) -> Composite {
         let lit = self.light(samples);
         let mut composite = Composite {
@@ -146,11 +146,11 @@ impl Compositing {
         composite
     }
 
-    /// Gradient of a loss with respect to every `raw`, given those with respect to `rgb` and `opacity`.
+    /// Return the gradient of a loss with respect to every `raw`, given the gradients with respect to `rgb` and `opacity`.
     ///
     /// With `g_i = dot(d_rgb, c_i) + d_opacity`, since `dw_i/dsigma_i = dt_i T_{i+1}` and `dw_j/dsigma_i = -dt_i w_j`
     /// for j > i: `dL/dsigma_i = dt_i (T_{i+1} g_i - sum_{j>i} w_j g_j)`, whose sum is the suffix. `dL/dc_i = w_i d_rgb`.
-    /// The position of the cut is treated as constant; samples behind it get zeros.
+    /// The position of early termination is treated as constant; samples behind it get zeros.
     pub fn backward(&self, samples: &[Sample], d_rgb: [f64; 3], d_opacity: f64) -> Vec<[f64; 4]> {
         let mut d_raw = vec![[0.0; 4]; samples.len()];
         let mut suffix = 0.0;
@@ -167,7 +167,7 @@ impl Compositing {
         d_raw
     }
 
-    /// The samples in front of the cut.
+    /// Return the samples in front of early termination.
     fn light(&self, samples: &[Sample]) -> Vec<Lit> {
         let mut transmittance = 1.0;
         let mut lit = Vec::new();

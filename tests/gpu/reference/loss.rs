@@ -1,20 +1,20 @@
-//! Photometric losses. Per channel with `e = predicted - target`, then the mean over three channels and over rays.
+//! Photometric losses, per channel with `e = predicted - target`, averaged over three channels and over rays.
 
 /// The loss of one channel's error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Loss {
     /// `e^2`.
     L2,
-    /// `(|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5`, value and gradient, as in Instant-NGP with
-    /// delta = 0.1: there it equals L2 for small errors.
+    /// `(|e| <= delta ? e^2 / (2 delta) : |e| - delta / 2) / 5`, value and gradient, as in Instant-NGP with delta = 0.1, where
+    /// it equals L2 for small errors.
     Huber {
-        /// Where the parabola turns into a line, in colour units.
+        /// Error at which the parabola becomes a line, in colour units.
         delta: f64,
     },
 }
 
 impl Loss {
-    /// Loss of one channel.
+    /// Return the loss of one channel.
     pub fn value(self, e: f64) -> f64 {
         match self {
             Self::L2 => e * e,
@@ -23,7 +23,7 @@ impl Loss {
         }
     }
 
-    /// Its derivative.
+    /// Return the derivative of the loss of one channel.
     pub fn derivative(self, e: f64) -> f64 {
         match self {
             Self::L2 => 2.0 * e,
@@ -32,7 +32,7 @@ impl Loss {
         }
     }
 
-    /// Mean over the channels of one ray.
+    /// Return the mean over the channels of one ray.
     pub fn ray(self, predicted: [f64; 3], target: [f64; 3]) -> f64 {
         (0..3)
             .map(|c| self.value(predicted[c] - target[c]))
@@ -40,7 +40,7 @@ impl Loss {
             / 3.0
     }
 
-    /// Mean over the rays of one step.
+    /// Return the mean over the rays of one step.
     pub fn step(self, predicted: &[[f64; 3]], target: &[[f64; 3]]) -> f64 {
         let sum: f64 = predicted
             .iter()
@@ -50,7 +50,7 @@ impl Loss {
         sum / predicted.len() as f64
     }
 
-    /// Gradient of [`Loss::step`] with respect to every predicted colour: it carries the factor `1 / (3 n_rays)`.
+    /// Return the gradient of [`Loss::step`] with respect to every predicted colour; it includes the factor `1 / (3 n_rays)`.
     pub fn backward(self, predicted: &[[f64; 3]], target: &[[f64; 3]]) -> Vec<[f64; 3]> {
         let scale = 1.0 / (3.0 * predicted.len() as f64);
         predicted

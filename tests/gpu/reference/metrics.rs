@@ -3,12 +3,12 @@
 /// Side of the SSIM window.
 pub const WINDOW: usize = 11;
 
-/// Nearest of the 256 values that an 8-bit image holds.
+/// Round to the nearest of the 256 values of an 8-bit image.
 pub fn round_to_8_bit(value: f64) -> f64 {
     (value.clamp(0.0, 1.0) * 255.0).round() / 255.0
 }
 
-/// `-10 log10(mean squared difference)` of the 8-bit-rounded images, in dB; infinite for equal ones.
+/// Return `-10 log10(mean squared difference)` of the 8-bit-rounded images, in dB; infinite for equal images.
 pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len(), "image sizes");
     let sum: f64 = a
@@ -19,7 +19,7 @@ pub fn psnr(a: &[f64], b: &[f64]) -> f64 {
     -10.0 * (sum / a.len() as f64).log10()
 }
 
-/// The taps of the separable window: a Gaussian of sigma 1.5 pixels, sum 1.
+/// Return the taps of the separable window: a Gaussian with a sigma of 1.5 pixels, normalised to sum 1.
 pub fn gaussian_window() -> [f64; WINDOW] {
     let taps: [f64; WINDOW] =
         std::array::from_fn(|i| (-(i as f64 - 5.0).powi(2) / (2.0 * 1.5 * 1.5)).exp());
@@ -27,11 +27,11 @@ pub fn gaussian_window() -> [f64; WINDOW] {
     taps.map(|tap| tap / sum)
 }
 
-/// Structural similarity (Wang et al. 2004): 11 x 11 Gaussian window of sigma 1.5, `K1 = 0.01`, `K2 = 0.03`, data range 1,
-/// windows that lie inside the image only, mean over pixels and the three channels.
+/// Return the structural similarity (Wang et al. 2004): 11 × 11 Gaussian window with sigma 1.5, `K1 = 0.01`, `K2 = 0.03`, data
+/// range 1, only windows inside the image, mean over pixels and the three channels.
 ///
 /// Per window `(2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2))` with `C = K^2`; variances are
-/// weighted by the window and not corrected for bias. Values are used as given: round first to rate 8-bit images.
+/// weighted by the window and not corrected for bias. Values are used as given: for 8-bit images, round them first.
 pub fn ssim(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
     assert_eq!(a.len(), width * height * 3, "size of the first image");
     assert_eq!(b.len(), a.len(), "size of the second image");
@@ -51,7 +51,7 @@ pub fn ssim(a: &[f64], b: &[f64], width: usize, height: usize) -> f64 {
     sum / (columns * rows * 3) as f64
 }
 
-/// SSIM of one window, whose pixel `(i, j)` lies at `at(i, j)`.
+/// Return the SSIM of one window, whose pixel `(i, j)` has index `at(i, j)`.
 fn ssim_window(a: &[f64], b: &[f64], at: impl Fn(usize, usize) -> usize) -> f64 {
     const C1: f64 = 0.01 * 0.01;
     const C2: f64 = 0.03 * 0.03;

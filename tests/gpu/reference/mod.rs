@@ -4,9 +4,9 @@
 //! The chain of trust: finite differences check these backward passes (`tests/reference.rs`), and these check the
 //! kernels (`tests/gpu`). One sample or one ray per call; the caller loops over a batch.
 //!
-//! Gradients are named `d_…`. Parameter gradients accumulate (`+=`), gradients of inputs are returned.
-//! Marching and the occupancy grid are the exception to f64: which samples exist is decided by f32 comparisons, so the
-//! reference makes the same ones.
+//! Gradients are named `d_…`. Parameter gradients accumulate (`+=`); gradients of inputs are returned. Marching and the
+//! occupancy grid are exceptions to f64: f32 comparisons determine which samples exist, so the reference makes the same
+//! comparisons.
 
 #![allow(
     dead_code,

@@ -3,16 +3,16 @@
 //!
 //! Parameters are `[rows][row_len]`: a row is one hash-table entry, or one weight of a network (`row_len` 1).
 
-/// Adam's constants.
+/// The constants of Adam.
 #[derive(Clone, Copy, Debug)]
 pub struct Adam {
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment, both corrected for bias.
+    /// Added to the square root of the bias-corrected second moment.
     pub epsilon: f64,
-    /// `g += l2_reg * w` before the moments see it.
+    /// L2 regularisation: `g += l2_reg * w` before the moments are updated.
     pub l2_reg: f64,
 }
 
@@ -23,12 +23,12 @@ pub struct Moments {
     pub m: Vec<f64>,
     /// Second moment, `[rows][row_len]`.
     pub v: Vec<f64>,
-    /// Updates each row has had, `[rows]`.
+    /// Number of updates of each row, `[rows]`.
     pub steps: Vec<u32>,
 }
 
 impl Moments {
-    /// No update yet.
+    /// Return moments before any update.
     pub fn zeros(rows: usize, row_len: usize) -> Self {
         Self {
             m: vec![0.0; rows * row_len],
@@ -43,7 +43,7 @@ impl Moments {
 }
 
 impl Adam {
-    /// Updates every row.
+    /// Update every row.
     pub fn update(
         &self,
         learning_rate: f64,
@@ -56,8 +56,8 @@ impl Adam {
         }
     }
 
-    /// Updates the rows that have a gradient: one whose values are all exactly zero keeps its weights, moments and step
-    /// counter. Returns which rows were updated.
+    /// Update the rows that have a gradient. A row whose gradient is exactly zero in all values keeps its weights, moments and
+    /// step counter. Return which rows were updated.
     pub fn update_sparse(
         &self,
         learning_rate: f64,
@@ -77,7 +77,7 @@ impl Adam {
     }
 
     /// `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
-    /// `w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)`, t counting from 1.
+    /// `w -= lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)`, with t counted from 1.
     fn update_row(
         &self,
         learning_rate: f64,
@@ -100,32 +100,31 @@ impl Adam {
     }
 }
 
-/// Eager average of all weights: `ema = decay ema + (1 - decay) w`, once a step, after the update.
+/// Update the eager average of all weights, once per step after the weights: `ema = decay ema + (1 - decay) w`.
 ///
-/// It starts as a copy of the initial weights, so it needs no bias correction.
+/// The average starts as a copy of the initial weights, so it needs no bias correction.
 pub fn ema_update(decay: f64, ema: &mut [f64], weights: &[f64]) {
     for (ema, w) in ema.iter_mut().zip(weights) {
         *ema = decay * *ema + (1.0 - decay) * w;
     }
 }
 
-/// The same average, brought up to date row by row: over k steps with unchanged weights it is
-/// `ema = w + (ema - w) decay^k`.
+/// The same average, updated lazily row by row: over k steps with unchanged weights it is `ema = w + (ema - w) decay^k`.
 ///
-/// A row that step s updates is caught up twice: to s - 1 with its old weights, then to s with the new ones.
+/// A row that step s updates is caught up twice: to s - 1 with its old weights, then to s with the new weights.
 /// Before the average is read, every row is caught up to the current step.
 #[derive(Clone, Debug)]
 pub struct LazyEma {
     /// Decay per step.
     pub decay: f64,
-    /// `[rows][row_len]`.
+    /// Averages, `[rows][row_len]`.
     pub values: Vec<f64>,
-    /// Step up to which each row holds, `[rows]`.
+    /// Step to which each row is up to date, `[rows]`.
     pub last_step: Vec<u32>,
 }
 
 impl LazyEma {
-    /// Starts at step 0 as a copy of `weights`.
+    /// Start at step 0 with a copy of `weights`.
     pub fn new(decay: f64, weights: &[f64], row_len: usize) -> Self {
         Self {
             decay,
@@ -134,7 +133,8 @@ impl LazyEma {
         }
     }
 
-    /// Brings `row` to the end of `step`, its weights having been those in `weights` (the whole table) since `last_step`.
+    /// Bring `row` up to date with the end of `step`, given that its weights have been those in `weights` (the whole table)
+    /// since `last_step`.
     pub fn catch_up(&mut self, row: usize, weights: &[f64], step: u32) {
         let row_len = self.values.len() / self.last_step.len();
         let remaining = self.decay.powf(f64::from(step - self.last_step[row]));
@@ -146,23 +146,23 @@ impl LazyEma {
     }
 }
 
-/// Staircase decay in absolute steps.
+/// Staircase decay of the learning rate, in absolute steps.
 #[derive(Clone, Copy, Debug)]
 pub struct LearningRate {
-    /// Until `decay_start`.
+    /// Learning rate until `decay_start`.
     pub initial: f64,
-    /// Factor of each stair.
+    /// Factor of each decay.
     pub decay_base: f64,
-    /// Step of the first stair.
+    /// Step of the first decay.
     pub decay_start: u32,
-    /// Steps from one stair to the next, at least 1.
+    /// Number of steps between decays, at least 1.
     pub decay_interval: u32,
-    /// Step of the last stair at the latest.
+    /// Last step at which a decay may happen.
     pub decay_end: u32,
 }
 
 impl LearningRate {
-    /// `initial * decay_base^n` with `n = s < decay_start ? 0 : floor((s - decay_start) / decay_interval) + 1` and
+    /// Return `initial * decay_base^n` with `n = s < decay_start ? 0 : floor((s - decay_start) / decay_interval) + 1` and
     /// `s = min(step, decay_end)`.
     pub fn at(&self, step: u32) -> f64 {
         let stairs = step

@@ -1,6 +1,6 @@
 //! Sequential versions of the data-parallel primitives.
 
-/// `out[i] = sum of values before i` (wrapping), and the total.
+/// Return `out[i] = sum of values before i` (wrapping), and the total.
 pub fn exclusive_scan(values: &[u32]) -> (Vec<u32>, u32) {
     let mut total = 0_u32;
     let scanned = values
@@ -14,9 +14,9 @@ pub fn exclusive_scan(values: &[u32]) -> (Vec<u32>, u32) {
     (scanned, total)
 }
 
-/// Stable sort by key: `(order, offsets)`.
+/// Sort stably by key. Return `(order, offsets)`.
 ///
-/// `order[n]` lists item indices, bin after bin, ascending within a bin; bin k is `offsets[k]..offsets[k + 1]`
+/// `order[n]` lists item indices bin by bin, ascending within a bin; bin k is `offsets[k]..offsets[k + 1]`
 /// (`n_bins + 1` offsets). Keys must be below `n_bins`.
 pub fn bin(keys: &[u32], n_bins: u32) -> (Vec<u32>, Vec<u32>) {
     let mut order: Vec<u32> = (0..keys.len() as u32).collect();

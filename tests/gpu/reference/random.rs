@@ -9,7 +9,7 @@ impl Pcg {
     const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
     const INCREMENT: u64 = 1_442_695_040_888_963_407;
 
-    /// A generator whose whole sequence follows from `seed`.
+    /// Return a generator whose whole sequence follows from `seed`.
     pub fn new(seed: u64) -> Self {
         let mut pcg = Self {
             state: seed.wrapping_add(Self::INCREMENT),
@@ -18,7 +18,7 @@ impl Pcg {
         pcg
     }
 
-    /// 32 uniform bits.
+    /// Return 32 uniform bits.
     pub fn next_u32(&mut self) -> u32 {
         let state = self.state;
         self.state = state
@@ -28,27 +28,27 @@ impl Pcg {
         xor_shifted.rotate_right((state >> 59) as u32)
     }
 
-    /// Uniform in `[0, 1)` on the 2^-24 lattice, hence exact in f32 too.
+    /// Return a number uniform in `[0, 1)`, a multiple of 2^-24 and therefore exact in f32 too.
     pub fn unit(&mut self) -> f64 {
         f64::from(self.next_u32() >> 8) / f64::from(1 << 24)
     }
 
-    /// Uniform in `[low, high)`, rounded to f32 so that a GPU buffer holds the very same value.
+    /// Return a number uniform in `[low, high)`, rounded to f32 so that a GPU buffer contains exactly the same value.
     pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
         f64::from((low + (high - low) * self.unit()) as f32)
     }
 
-    /// `n` values of [`Pcg::uniform`].
+    /// Return `n` values of [`Pcg::uniform`].
     pub fn uniform_vec(&mut self, n: usize, low: f64, high: f64) -> Vec<f64> {
         (0..n).map(|_| self.uniform(low, high)).collect()
     }
 
-    /// Three values of [`Pcg::uniform`].
+    /// Return three values of [`Pcg::uniform`].
     pub fn uniform3(&mut self, low: f64, high: f64) -> [f64; 3] {
         std::array::from_fn(|_| self.uniform(low, high))
     }
 
-    /// A direction uniform on the unit sphere, of length 1 in f64.
+    /// Return a direction uniform on the unit sphere, of length 1 in f64.
     pub fn direction(&mut self) -> [f64; 3] {
         let z = 2.0 * self.unit() - 1.0;
         let radius = (1.0 - z * z).sqrt();

@@ -11,30 +11,30 @@
 /// One resolution of the grid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Level {
-    /// Cells per unit length, exactly representable in f32.
+    /// Number of cells per unit length; exactly representable in f32.
     pub scale: f64,
-    /// Grid points per axis: the strides of the dense index.
+    /// Number of grid points per axis: the strides of the dense index.
     pub resolution: u32,
-    /// Rows this level owns.
+    /// Number of rows of this level.
     pub rows: u32,
-    /// Its first row in the whole table.
+    /// First row of the level in the whole table.
     pub first_row: u32,
-    /// One row per grid point, instead of a hash.
+    /// Whether there is one row per grid point, instead of a hash.
     pub dense: bool,
 }
 
 /// A hash grid without its table.
 #[derive(Clone, Debug)]
 pub struct HashGrid {
-    /// Coarse to fine.
+    /// Levels, from coarse to fine.
     pub levels: Vec<Level>,
-    /// F.
+    /// F: number of features per level.
     pub n_features_per_level: usize,
-    /// 0.5 for Instant-NGP's staggered levels, 0 for grids whose points lie on multiples of the cell size.
+    /// 0.5 for Instant-NGP's staggered levels, 0 for grids whose points are at multiples of the cell size.
     pub grid_offset: f64,
 }
 
-/// The eight (row, weight factors per axis) of one position on one level.
+/// Rows and interpolation weights of one position on one level.
 struct Cell {
     /// Row in the whole table of each corner.
     rows: [usize; 8],
@@ -42,17 +42,17 @@ struct Cell {
     w: [f64; 3],
 }
 
-/// The levels of Instant-NGP, and the plain ones, with points on multiples of the cell size, when `grid_offset` is 0.
+/// Return the levels of Instant-NGP or, if `grid_offset` is 0, plain levels with points at multiples of the cell size.
 ///
 /// | `grid_offset` | `scale_l` | `resolution_l` |
 /// |---|---|---|
 /// | 0.5 | `base * b^l - 1` | `ceil(scale_l) + 1` |
 /// | 0 | `floor(base * b^l)` | `scale_l + 1` |
 ///
-/// `b^l` is a f64 `pow`. With an offset, `scale_l` is rounded to f32 *before* the `ceil`, so that a `b` that was computed
+/// `b^l` is an f64 `pow`. With an offset, `scale_l` is rounded to f32 *before* the `ceil`, so that a `b` that was computed
 /// as `2.0000000000000004` still gives 16, 32, 64, … points.
-/// Rows: `resolution^3` rounded up to 8 where `dense_levels` and that cube is at most `2^log2_hashmap_size`; else
-/// `2^log2_hashmap_size`.
+/// Rows: `resolution^3` rounded up to a multiple of 8 if `dense_levels` and `resolution^3` is at most
+/// `2^log2_hashmap_size`; else `2^log2_hashmap_size`.
 pub fn levels_ngp(
     n_levels: u32,
     base_resolution: u32,
@@ -93,7 +93,7 @@ pub fn levels_ngp(
 }
 
 impl Level {
-    /// Row, within this level, of grid point `c`.
+    /// Return the row, within this level, of grid point `c`.
     pub fn row(&self, c: [u32; 3]) -> u32 {
         let index = if self.dense {
             c[0].wrapping_add(c[1].wrapping_mul(self.resolution))
@@ -107,7 +107,7 @@ impl Level {
         index % self.rows
     }
 
-    /// The cell that holds `x`. `q` is computed in f32, as the kernel does, because it decides the cell.
+    /// Return the cell that contains `x`. `q` is computed in f32, as in the kernel, because it determines the cell.
     fn cell(&self, x: [f64; 3], grid_offset: f64) -> Cell {
         let q: [f32; 3] = x.map(|x| x as f32 * self.scale as f32 + grid_offset as f32);
         let base = q.map(|q| q.floor().max(0.0) as u32);
@@ -121,17 +121,17 @@ impl Level {
 }
 
 impl HashGrid {
-    /// Rows of the whole table.
+    /// Return the number of rows of the whole table.
     pub fn total_rows(&self) -> usize {
         self.levels.iter().map(|level| level.rows as usize).sum()
     }
 
-    /// Features per position.
+    /// Return the number of features per position.
     pub fn n_outputs(&self) -> usize {
         self.levels.len() * self.n_features_per_level
     }
 
-    /// `out[l][f] = sum_corner weight * table[row][f]`.
+    /// Return `out[l][f] = sum_corner weight * table[row][f]`.
     pub fn forward(&self, x: [f64; 3], table: &[f64]) -> Vec<f64> {
         let n_features = self.n_features_per_level;
         let mut out = vec![0.0; self.n_outputs()];
@@ -147,10 +147,10 @@ impl HashGrid {
         out
     }
 
-    /// `d_table[row][f] += weight * d_out[l][f]`; returns `d_position`.
+    /// Accumulate `d_table[row][f] += weight * d_out[l][f]`, and return `d_position`.
     ///
-    /// Within a cell the derivative of a weight along an axis is the product of the other two factors, times
-    /// `+scale` or `-scale`; on a cell face the value of the cell that `floor` picks holds.
+    /// Within a cell, the derivative of a weight along an axis is the product of the other two factors, times `+scale` or
+    /// `-scale`. On a cell face, the derivative is that of the cell that `floor` selects.
     pub fn backward(
         &self,
         x: [f64; 3],
@@ -180,12 +180,12 @@ impl HashGrid {
     }
 }
 
-/// Whether `corner` is the upper one along `axis`: 0 or 1.
+/// Return 1 if `corner` is the upper one along `axis`, else 0.
 fn bit(corner: usize, axis: usize) -> u32 {
     (corner >> axis & 1) as u32
 }
 
-/// The factor of `axis` in the weight of `corner`.
+/// Return the factor of `axis` in the weight of `corner`.
 fn factor(corner: usize, axis: usize, w: [f64; 3]) -> f64 {
     if bit(corner, axis) == 1 {
         w[axis]

@@ -1,4 +1,4 @@
-//! Encodings: a position or a direction becomes a feature vector.
+//! Encodings from a position or a direction to a feature vector.
 
 pub mod frequency;
 pub mod hash_grid;

@@ -1,7 +1,7 @@
 //! Real spherical harmonics up to degree 4 (bands 0..=3), in the order and with the signs of tiny-cuda-nn.
 //!
-//! Band l fills `l^2..(l+1)^2`, m from -l to l, Condon-Shortley phase included. On the unit sphere the functions are
-//! orthonormal: `integral Y_i Y_j = [i = j]`. They are evaluated as polynomials in x, y, z, so the gradient is that of the
+//! Band l occupies `l^2..(l+1)^2`, with m from -l to l; the Condon-Shortley phase is included. On the unit sphere the functions
+//! are orthonormal: `integral Y_i Y_j = [i = j]`. They are evaluated as polynomials in x, y, z, so the gradient is that of the
 //! polynomial, not its projection onto the sphere.
 
 use std::f64::consts::PI;
@@ -9,12 +9,12 @@ use std::f64::consts::PI;
 /// `coefficient * x^a y^b z^c`, as `(coefficient, [a, b, c])`.
 type Term = (f64, [i32; 3]);
 
-/// Values for a degree in 1..=4: 1, 4, 9 or 16.
+/// Return the number of values for a degree in 1..=4: 1, 4, 9 or 16.
 pub fn n_outputs(degree: usize) -> usize {
     degree * degree
 }
 
-/// `degree^2` basis values of the unit direction `d`.
+/// Return the `degree^2` basis values of the unit direction `d`.
 pub fn forward(degree: usize, d: [f64; 3]) -> Vec<f64> {
     polynomials()[..n_outputs(degree)]
         .iter()
@@ -22,7 +22,7 @@ pub fn forward(degree: usize, d: [f64; 3]) -> Vec<f64> {
         .collect()
 }
 
-/// `d_direction[a] = sum_i d_out[i] * dY_i/d_a`.
+/// Return `d_direction[a] = sum_i d_out[i] * dY_i/d_a`.
 pub fn backward(degree: usize, d: [f64; 3], d_out: &[f64]) -> [f64; 3] {
     let mut d_direction = [0.0; 3];
     for (terms, d_out) in polynomials()[..n_outputs(degree)].iter().zip(d_out) {
@@ -43,7 +43,7 @@ fn monomial(d: [f64; 3], powers: [i32; 3]) -> f64 {
     (0..3).map(|axis| d[axis].powi(powers[axis])).product()
 }
 
-/// The sixteen polynomials, with their normalisation written out.
+/// Return the sixteen polynomials, with explicit normalisation.
 fn polynomials() -> [Vec<Term>; 16] {
     let k0 = (1.0 / (4.0 * PI)).sqrt();
     let k1 = (3.0 / (4.0 * PI)).sqrt();

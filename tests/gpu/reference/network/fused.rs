@@ -1,6 +1,6 @@
 //! Fully connected network: `h_0 = input`, `z_k = W_k h_k + b_k`, `h_{k+1} = max(z_k, 0)`; the last layer is linear.
 //!
-//! Weights: per layer `[out][in]`, row-major, as `torch.nn.Linear`. One sample a call.
+//! Weights: per layer `[out][in]`, row-major, as in `torch.nn.Linear`. One sample per call.
 
 use super::super::random::Pcg;
 
@@ -22,7 +22,7 @@ pub struct Layer {
     pub biases: Vec<f64>,
 }
 
-/// What `forward` keeps: the input of every layer, then the output.
+/// Saved values of `forward`: the input of every layer, then the output.
 #[derive(Clone, Debug)]
 pub struct Activations {
     /// `[n_layers + 1][dims[k]]`.
@@ -30,24 +30,24 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// The output of the last layer.
+    /// Return the output of the last layer.
     pub fn output(&self) -> &[f64] {
         &self.values[self.values.len() - 1]
     }
 }
 
 impl Mlp {
-    /// Number of weight matrices.
+    /// Return the number of weight matrices.
     pub fn n_layers(&self) -> usize {
         self.dims.len() - 1
     }
 
-    /// Layers full of zeros, to accumulate gradients into.
+    /// Return layers of zeros, to accumulate gradients into.
     pub fn zeros(&self) -> Vec<Layer> {
         self.layers(|_, n| vec![0.0; n])
     }
 
-    /// Layers uniform in `+-sqrt(6 / in)`, biases too: large enough that every part of a test matters.
+    /// Return layers, including biases, uniform in `+-sqrt(6 / in)`: large enough that every part of a test matters.
     pub fn random(&self, pcg: &mut Pcg) -> Vec<Layer> {
         self.layers(|n_in, n| {
             let bound = (6.0 / n_in as f64).sqrt();
@@ -65,7 +65,7 @@ impl Mlp {
             .collect()
     }
 
-    /// Runs the network on one input of `dims[0]` values.
+    /// Run the network on one input of `dims[0]` values.
     pub fn forward(&self, layers: &[Layer], input: &[f64]) -> Activations {
         assert_eq!(input.len(), self.dims[0], "input width");
         let mut values = vec![input.to_vec()];
@@ -87,7 +87,7 @@ impl Mlp {
 
     /// `dW_k[o][i] += dz_k[o] h_k[i]`, `db_k += dz_k`, `dh_k = W_k^T dz_k`, `dz_{k-1} = [h_k > 0] dh_k`.
     ///
-    /// Accumulates into `d_layers` and returns `d_input`.
+    /// Accumulate into `d_layers` and return `d_input`.
     pub fn backward(
         &self,
         layers: &[Layer],

@@ -1,7 +1,7 @@
-//! Fully connected network with skips: the input of layer `k` is `h_k`, or `[h_k, h_0]` where `k` is a skip; hidden layers
-//! are rectified, and the outputs behind the first one too if `rectified_outputs`.
+//! Fully connected network with skips: the input of layer `k` is `h_k`, or `[h_k, h_0]` if `k` is a skip. Hidden layers are
+//! rectified; with `rectified_outputs`, all outputs except the first are rectified too.
 //!
-//! Weights and gradients as in `fused`. One sample a call.
+//! Weights and gradients as in `fused`. One sample per call.
 
 use super::super::random::Pcg;
 use super::fused::Layer;
@@ -11,16 +11,16 @@ use super::fused::Layer;
 pub struct SkipMlp {
     /// Widths: input, hidden …, output.
     pub dims: Vec<usize>,
-    /// Layers that see the input again.
+    /// Layers whose input includes the network's input.
     pub skips: Vec<usize>,
     /// Whether layers add a bias.
     pub biases: bool,
-    /// Whether outputs 1 … are rectified.
+    /// Whether all outputs except the first are rectified.
     pub rectified_outputs: bool,
 }
 
 impl SkipMlp {
-    /// Inputs of layer `k`.
+    /// Return the number of inputs of layer `k`.
     pub fn inputs(&self, k: usize) -> usize {
         self.dims[k]
             + if self.skips.contains(&k) {
@@ -30,12 +30,12 @@ impl SkipMlp {
             }
     }
 
-    /// Layers full of zeros, to accumulate gradients into.
+    /// Return layers of zeros, to accumulate gradients into.
     pub fn zeros(&self) -> Vec<Layer> {
         self.layers(|_, n| vec![0.0; n])
     }
 
-    /// Layers uniform in `+-sqrt(6 / in)`, biases too.
+    /// Return layers, including biases, uniform in `+-sqrt(6 / in)`.
     pub fn random(&self, pcg: &mut Pcg) -> Vec<Layer> {
         self.layers(|n_in, n| {
             let bound = (6.0 / n_in as f64).sqrt();
@@ -55,12 +55,12 @@ impl SkipMlp {
             .collect()
     }
 
-    /// Whether output `o` of layer `k` is rectified.
+    /// Return whether output `o` of layer `k` is rectified.
     pub fn is_rectified(&self, k: usize, o: usize) -> bool {
         k + 2 < self.dims.len() || (self.rectified_outputs && o > 0)
     }
 
-    /// The input of every layer, joined where it is a skip, and the values before every rectifier.
+    /// Return the input of every layer, concatenated at skips, and all pre-activations.
     pub fn forward(&self, layers: &[Layer], input: &[f64]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
         let (mut inputs, mut sums) = (Vec::new(), Vec::new());
         let mut h = input.to_vec();
@@ -91,7 +91,7 @@ impl SkipMlp {
         (inputs, sums)
     }
 
-    /// Accumulates into `d_layers` and returns `d_input`. `d_output` is of the outputs before their rectifier.
+    /// Accumulate into `d_layers` and return `d_input`. `d_output` is with respect to the outputs before their rectifier.
     pub fn backward(
         &self,
         layers: &[Layer],

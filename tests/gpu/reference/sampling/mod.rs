@@ -1,4 +1,4 @@
-//! Samplers: where along a ray the field is evaluated.
+//! Samplers: the positions along a ray at which the field is evaluated.
 
 pub mod importance;
 pub mod ray_march;

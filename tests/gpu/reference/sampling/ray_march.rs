@@ -1,62 +1,62 @@
-//! Marching one ray through the occupancy grid (Müller et al. 2022, appendix E.1), f32 throughout.
+//! Ray marching through the occupancy grid, for one ray (Müller et al. 2022, appendix E.1), f32 throughout.
 //!
-//! Everything is in unit coordinates: `t` is the distance along the *normalised* direction, so `t / scale` is in world
-//! units when world -> unit is a scaling by `scale`. The step at `t` is `dt(t) = clamp(t * cone_angle, dt_min, dt_max)`.
-//! Empty cells are crossed in the same steps, so where samples may lie does not depend on which cells are empty.
+//! All values are in unit coordinates: `t` is the distance along the *normalised* direction, so `t / scale` is in world units
+//! if world -> unit is a scaling by `scale`. The step at `t` is `dt(t) = clamp(t * cone_angle, dt_min, dt_max)`. Empty cells
+//! are crossed with the same steps, so the possible sample positions do not depend on which cells are empty.
 
 use super::super::occupancy::OccupancyGrid;
 
-/// The constants of a march.
+/// The parameters of ray marching.
 #[derive(Clone, Copy, Debug)]
 pub struct RayMarch {
-    /// Lower corner of the box that holds the scene, unit coordinates.
+    /// Lower corner of the scene box, in unit coordinates.
     pub box_min: [f32; 3],
-    /// Its upper corner.
+    /// Upper corner of the scene box.
     pub box_max: [f32; 3],
-    /// Shortest step.
+    /// Minimum step.
     pub dt_min: f32,
-    /// Longest step.
+    /// Maximum step.
     pub dt_max: f32,
-    /// Step per distance; 0 for equal steps of `dt_min`.
+    /// Ratio of step to distance; 0 for equal steps of `dt_min`.
     pub cone_angle: f32,
-    /// Samples at most.
+    /// Maximum number of samples.
     pub max_samples: usize,
 }
 
 /// A ray in unit coordinates.
 #[derive(Clone, Copy, Debug)]
 pub struct Ray {
-    /// Where it starts.
+    /// Origin.
     pub origin: [f32; 3],
-    /// Any length but zero.
+    /// Direction, of any length but zero.
     pub direction: [f32; 3],
     /// No sample before this distance.
     pub t_min: f32,
-    /// No sample at or behind this distance.
+    /// No sample at or beyond this distance.
     pub t_max: f32,
 }
 
-/// One sample: the field is evaluated at `position`, which is `t` along the ray, for a length `dt`.
+/// A sample: the field is evaluated at `position`, at distance `t` along the ray, for an interval of length `dt`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MarchSample {
     /// Distance along the normalised direction.
     pub t: f32,
-    /// Step.
+    /// Length of the interval.
     pub dt: f32,
     /// `origin + t * normalised direction`.
     pub position: [f32; 3],
 }
 
 impl RayMarch {
-    /// `clamp(t * cone_angle, dt_min, dt_max)`.
+    /// Return `clamp(t * cone_angle, dt_min, dt_max)`.
     pub fn step(&self, t: f32) -> f32 {
         (t * self.cone_angle).clamp(self.dt_min, self.dt_max)
     }
 
-    /// The samples of one ray, front to back.
+    /// Return the samples of one ray, front to back.
     ///
-    /// Starts at `t0 + jitter * dt(t0)` with `t0 = max(box entry, t_min)` and jitter in `[0, 1)`; ends at the box exit, at
-    /// `t_max` or after `max_samples`. At each point the cascade is `max(mip_from_position, mip_from_dt)`.
+    /// Marching starts at `t0 + jitter * dt(t0)` with `t0 = max(box entry, t_min)` and jitter in `[0, 1)`. It ends at the box
+    /// exit, at `t_max` or after `max_samples`. At each point the cascade is `max(mip_from_position, mip_from_dt)`.
     pub fn march(&self, grid: &OccupancyGrid, ray: &Ray, jitter: f32) -> Vec<MarchSample> {
         let mut samples = Vec::new();
         let direction = normalised(ray.direction);
@@ -75,7 +75,7 @@ impl RayMarch {
                 t += dt;
             } else {
                 let target = t + distance_to_next_cell(grid, position, direction, cascade);
-                // At least one step: on a cell face the distance is 0.
+                // Take at least one step, because on a cell face the distance is 0.
                 loop {
                     t += self.step(t);
                     if t >= target {
@@ -87,7 +87,8 @@ impl RayMarch {
         samples
     }
 
-    /// Where the line enters and leaves the box (slabs), or `None` if it misses. The entry may be negative.
+    /// Return the distances at which the line enters and leaves the box (slab method), or `None` if it misses. The entry may be
+    /// negative.
     pub fn intersect(&self, origin: [f32; 3], direction: [f32; 3]) -> Option<(f32, f32)> {
         let mut enter = f32::MIN;
         let mut exit = f32::MAX;
@@ -107,7 +108,7 @@ impl RayMarch {
     }
 }
 
-/// Distance to the nearest cell face ahead, 0 when `u` lies on a face and the ray leaves through it.
+/// Return the distance to the nearest cell face ahead; 0 if `u` lies on a face and the ray leaves through it.
 fn distance_to_next_cell(
     grid: &OccupancyGrid,
     u: [f32; 3],

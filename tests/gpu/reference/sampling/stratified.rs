@@ -1,13 +1,13 @@
 //! Stratified sampling (Mildenhall et al. 2020, equation 2) on evenly spaced points with bins between their midpoints.
 
-/// The default interval of the last sample: everything behind it.
+/// Default interval of the last sample, which represents everything behind it.
 pub const LAST_DT: f64 = 1e10;
 
-/// Samples of one ray: `(t, dt)`, `n` each, in units of the ray's parameter.
+/// Return the `n` samples of one ray as positions `t` and intervals `dt`, in units of the ray's parameter.
 ///
-/// Points `p_i` run evenly from `near` to `far`, both included. Without jitter `t = p`; with `jitter` (n uniform numbers in
-/// `[0, 1)`) `t_i` falls into its bin, `lower_i + (upper_i - lower_i) jitter_i`, whose bounds are the midpoints to the
-/// neighbours, and `near` or `far` at the ends. `dt_i = t_{i+1} - t_i`, the last one `last`.
+/// Points `p_i` are evenly spaced from `near` to `far`, both included. Without jitter, `t = p`. With `jitter` (n uniform
+/// numbers in `[0, 1)`), `t_i` lies in its bin: `lower_i + (upper_i - lower_i) jitter_i`, where the bounds are the midpoints
+/// to the neighbours, and `near` or `far` at the ends. `dt_i = t_{i+1} - t_i`; the last one is `last`.
 pub fn stratified(
     near: f64,
     far: f64,
