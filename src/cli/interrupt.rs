@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// Number of live [`Listener`]s, whose owners poll [`ASKED`] often.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 static HANDLER: Once = Once::new();
@@ -36,7 +36,7 @@ pub(super) fn listen() -> Listener {
         let mut first: Option<Instant> = None;
         let _ = ctrlc::set_handler(move || {
             let since = first.get_or_insert_with(Instant::now).elapsed();
-            let is_second = ASKED.swap(true, Ordering::SeqCst) && since > AGAIN;
+            let is_second = INTERRUPTED.swap(true, Ordering::SeqCst) && since > AGAIN;
             if is_second || LISTENERS.load(Ordering::SeqCst) == 0 {
                 let incomplete = INCOMPLETE.lock().unwrap_or_else(PoisonError::into_inner);
                 for path in incomplete.iter() {
@@ -68,6 +68,6 @@ impl Drop for Incomplete {
 }
 
 /// Return whether the user has asked to stop.
-pub(super) fn is_asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+pub(super) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
 }

@@ -107,7 +107,7 @@ impl Observer for Terminal {
     }
 
     fn is_cancelled(&self) -> bool {
-        interrupt::is_asked()
+        interrupt::is_interrupted()
     }
 
     fn listen_for_cancel(&self) -> Box<dyn Any> {

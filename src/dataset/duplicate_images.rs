@@ -64,7 +64,7 @@ impl Thumbnail {
     }
 
     /// Return whether the thumbnail is distinctive enough for an inexact comparison.
-    fn is_telling(&self) -> bool {
+    fn is_distinctive(&self) -> bool {
         (0..2).any(|channel| {
             let levels = || self.levels.iter().skip(channel).step_by(2);
             let range = levels().max().zip(levels().min());
@@ -91,7 +91,7 @@ pub type Views<'a, T> = [(&'a Frame, T)];
 
 /// Report held-out views whose files have the same bytes as those of training views, as one problem.
 #[must_use]
-pub fn copies(
+pub fn find_identical_files(
     train: &Views<'_, FileIdentity>,
     held_out: &Views<'_, FileIdentity>,
 ) -> Option<Problem> {
@@ -104,7 +104,7 @@ pub fn copies(
 
 /// Report held-out views that show the same image as training views, as one problem.
 #[must_use]
-pub fn leaks(
+pub fn find_duplicate_images(
     dataset: &Dataset,
     train: &Views<'_, &Thumbnail>,
     held_out: &Views<'_, &Thumbnail>,
@@ -112,7 +112,7 @@ pub fn leaks(
     let shows = |(_, thumbnail): &&(&Frame, &Thumbnail)| !thumbnail.is_blank;
     let train = || train.iter().filter(shows).copied();
     let exact: HashMap<_, &Frame> = train().map(|(view, t)| (t.key(), view)).collect();
-    let mut telling: Vec<_> = train().filter(|(_, t)| t.is_telling()).collect();
+    let mut telling: Vec<_> = train().filter(|(_, t)| t.is_distinctive()).collect();
     telling.sort_by_key(|(_, t)| t.mean);
     let cameras = || dataset.views().into_iter().map(|f| f.camera.place());
     let (low, high) = (cameras().reduce(DVec3::min)?, cameras().reduce(DVec3::max)?);
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(of_train.len() + of_test.len(), 9);
         let train: Vec<_> = train.iter().zip(&of_train).collect();
         let test: Vec<_> = test.iter().zip(&of_test).collect();
-        leaks(&dataset, &train, &test)
+        find_duplicate_images(&dataset, &train, &test)
     }
 
     #[track_caller]

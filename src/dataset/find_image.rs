@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::pixel_format::{NOT_READ, READ, ending, is_image};
+use super::pixel_format::{SUPPORTED_EXTENSIONS, UNSUPPORTED_EXTENSIONS, extension, is_image};
 use crate::text::{escaped, shown};
 
 /// Maximum number of files listed in a message if several match.
@@ -29,11 +29,11 @@ pub(super) enum MatchRule {
     /// Letters differ in case.
     Case,
     /// With another extension.
-    Ending,
+    Extension,
     /// Without leading folders.
-    Tail,
+    PathSuffix,
     /// In an additional folder.
-    Deeper,
+    Subfolder,
 }
 
 /// The file that a name resolves to.
@@ -84,7 +84,7 @@ impl Listing {
                 continue;
             }
             if is_image(&path) {
-                let stem = without_ending(&lower).to_owned();
+                let stem = without_extension(&lower).to_owned();
                 listing.stems.entry(stem).or_default().push(name.clone());
             }
             listing.files.entry(lower).or_default().push(name);
@@ -104,11 +104,11 @@ fn folded(name: &str) -> String {
 }
 
 fn is_read(name: &str) -> bool {
-    READ.contains(&ending(Path::new(name)).as_str())
+    SUPPORTED_EXTENSIONS.contains(&extension(Path::new(name)).as_str())
 }
 
 /// Return a name without its image extension (in any case), if it has one.
-pub(super) fn without_ending(name: &str) -> &str {
+pub(super) fn without_extension(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, _)) if is_image(Path::new(name)) => stem,
         _ => name,
@@ -119,7 +119,7 @@ impl Finder {
     /// Find the image that `file_path`, relative to `root`, refers to.
     pub fn find(&mut self, root: &Path, file_path: &str) -> Result<Option<Match>, Ambiguous> {
         if let Some(path) = as_written(root, file_path) {
-            let readable = self.readable_twin(&path)?;
+            let readable = self.find_supported_sibling(&path)?;
             let how = self.ending_of(&path, file_path);
             return Ok(Some(readable.unwrap_or(Match { path, how })));
         }
@@ -128,9 +128,9 @@ impl Finder {
             return Ok(None);
         };
         if parts.join("/") != normalised(file_path) {
-            found.how = found.how.max(MatchRule::Tail);
+            found.how = found.how.max(MatchRule::PathSuffix);
         }
-        if found.how >= MatchRule::Tail {
+        if found.how >= MatchRule::PathSuffix {
             let name = file_path.replace('\\', "/");
             let first = self.guessed.entry(found.path.clone()).or_insert(name);
             if *first != file_path.replace('\\', "/") {
@@ -168,8 +168,8 @@ impl Finder {
         if normalised(file_path).ends_with(&*name) {
             return MatchRule::Exact;
         }
-        let stem = folded(without_ending(&name));
-        let is_other = |other: &&String| is_read(other) && ending(Path::new(other)) != "exr";
+        let stem = folded(without_extension(&name));
+        let is_other = |other: &&String| is_read(other) && extension(Path::new(other)) != "exr";
         let twins = self.listing(folder).stems.get(&stem);
         if twins.is_some_and(|names| names.iter().filter(is_other).count() > 1) {
             MatchRule::FirstOfSeveral
@@ -179,15 +179,15 @@ impl Finder {
     }
 
     /// Find the supported image beside an `image` in an unsupported format, such as one created by a converter.
-    fn readable_twin(&mut self, image: &Path) -> Result<Option<Match>, Ambiguous> {
+    fn find_supported_sibling(&mut self, image: &Path) -> Result<Option<Match>, Ambiguous> {
         let (Some(folder), Some(name)) = (image.parent(), image.file_name()) else {
             return Ok(None);
         };
-        if !NOT_READ.contains(&ending(image).as_str()) {
+        if !UNSUPPORTED_EXTENSIONS.contains(&extension(image).as_str()) {
             return Ok(None);
         }
         let name = name.to_string_lossy();
-        let found = self.with_other_ending(folder, without_ending(&name))?;
+        let found = self.with_other_ending(folder, without_extension(&name))?;
         Ok(found.filter(|found| is_read(&found.path.to_string_lossy())))
     }
 
@@ -202,7 +202,7 @@ impl Finder {
             };
             if let Some(mut found) = self.in_folder(&folder, name)? {
                 if start > 0 {
-                    found.how = MatchRule::Tail;
+                    found.how = MatchRule::PathSuffix;
                 }
                 return Ok(Some(found));
             }
@@ -222,7 +222,7 @@ impl Finder {
         let alone = self.folder(root, &[IMAGES])?;
         let found = alone.map(|folder| self.in_folder(&folder, name));
         Ok(found.transpose()?.flatten().map(|found| Match {
-            how: MatchRule::Deeper,
+            how: MatchRule::Subfolder,
             ..found
         }))
     }
@@ -248,7 +248,7 @@ impl Finder {
                 continue;
             };
             if let Some(found) = self.in_folder(&inner, name)? {
-                let how = MatchRule::Deeper;
+                let how = MatchRule::Subfolder;
                 let found = Match { how, ..found };
                 if sub == IMAGES {
                     return Ok(Some(found));
@@ -291,13 +291,13 @@ impl Finder {
             return match (found, names.as_slice()) {
                 (Some(found), _) | (None, [found]) => {
                     let (path, how) = (folder.join(found), how(found));
-                    let readable = self.readable_twin(&path)?;
+                    let readable = self.find_supported_sibling(&path)?;
                     Ok(Some(readable.unwrap_or(Match { path, how })))
                 }
                 (None, several) => Err(several_fit(folder, several)),
             };
         }
-        self.with_other_ending(folder, without_ending(name))
+        self.with_other_ending(folder, without_extension(name))
     }
 
     /// Find the image in `folder` whose name without extension is `stem`, ignoring case. Supported formats are preferred to
@@ -306,7 +306,7 @@ impl Finder {
         let Some(names) = self.listing(folder).stems.get(&folded(stem)) else {
             return Ok(None);
         };
-        let is_exact = |name: &&String| without_ending(name) == stem;
+        let is_exact = |name: &&String| without_extension(name) == stem;
         let tiers: [&dyn Fn(&&String) -> bool; 4] = [
             &|name| is_read(name) && is_exact(name),
             &|name| is_read(name),
@@ -317,7 +317,7 @@ impl Finder {
             let fitting: Vec<&String> = names.iter().filter(tier).collect();
             let matches = fitting.into_iter().map(|name| Match {
                 path: folder.join(name),
-                how: MatchRule::Ending,
+                how: MatchRule::Extension,
             });
             if let Some(found) = one_of(matches.collect())? {
                 return Ok(Some(found));
@@ -358,8 +358,11 @@ fn several(paths: &[String]) -> Ambiguous {
 pub(super) fn as_written(root: &Path, file_path: &str) -> Option<PathBuf> {
     let candidates = |file_path: &str| {
         let path = root.join(without_dot(file_path));
-        let upper = READ.map(str::to_uppercase);
-        let endings = READ.into_iter().map(str::to_owned).chain(upper);
+        let upper = SUPPORTED_EXTENSIONS.map(str::to_uppercase);
+        let endings = SUPPORTED_EXTENSIONS
+            .into_iter()
+            .map(str::to_owned)
+            .chain(upper);
         let extended: Vec<PathBuf> = endings
             .map(|ending| {
                 let mut path = path.clone().into_os_string();
@@ -404,7 +407,7 @@ pub(super) fn without_dot(mut path: &str) -> &str {
 
 /// Return a frame's name: its normalised path without an image extension.
 pub(super) fn frame_name(file_path: &str) -> String {
-    escaped(without_ending(&normalised(file_path)))
+    escaped(without_extension(&normalised(file_path)))
 }
 
 #[cfg(test)]
@@ -445,14 +448,18 @@ mod tests {
         is("images/A.PNG", "images/A.PNG", MatchRule::Exact);
         is("Images/a.png", "images/a.png", MatchRule::Exact);
         is("images/a.JPG", "images/a.jpg", MatchRule::Case);
-        is("other/a.png", "a.png", MatchRule::Tail);
-        is("/home/x/set/images/a.jpg", "images/a.jpg", MatchRule::Tail);
+        is("other/a.png", "a.png", MatchRule::PathSuffix);
+        is(
+            "/home/x/set/images/a.jpg",
+            "images/a.jpg",
+            MatchRule::PathSuffix,
+        );
         is(
             "C:\\Users\\x\\images\\a.png",
             "images/a.png",
-            MatchRule::Tail,
+            MatchRule::PathSuffix,
         );
-        is("../../images/a.png", "images/a.png", MatchRule::Tail);
+        is("../../images/a.png", "images/a.png", MatchRule::PathSuffix);
         is("images/a", "images/a.png", MatchRule::FirstOfSeveral);
         // Both `a.png` and `A.PNG` match in another case.
         assert!(refused(&all, "images/a.Png").contains("A.PNG"));
@@ -493,13 +500,13 @@ mod tests {
             assert_eq!(found(&set, name), Some((path.to_owned(), how)), "{name}");
         };
         is("x/IMG_1.jpg", "x/IMG_1.JPG", MatchRule::Case);
-        is("X/img_1.png", "x/IMG_1.JPG", MatchRule::Ending);
-        is("x/IMG_2.png", "x/IMG_2.jpeg", MatchRule::Ending);
+        is("X/img_1.png", "x/IMG_1.JPG", MatchRule::Extension);
+        is("x/IMG_2.png", "x/IMG_2.jpeg", MatchRule::Extension);
         let text = refused(&set, "x/3.png");
         assert!(text.contains("3.jpg") && text.contains("3.webp"), "{text}");
-        is("x/4.jpg", "x/4.HEIC", MatchRule::Ending);
+        is("x/4.jpg", "x/4.HEIC", MatchRule::Extension);
         // A converted image beside it is preferred, because it can be read.
-        is("x/5.heic", "x/5.jpg", MatchRule::Ending);
+        is("x/5.heic", "x/5.jpg", MatchRule::Extension);
         assert_eq!(found(&set, "x/6.jpg"), None);
         // An extension that is not an image's is part of the name.
         assert_eq!(found(&set, "x/3.txt"), None);
@@ -516,7 +523,7 @@ mod tests {
         let is = |name: &str, path: &str| {
             assert_eq!(
                 found(&set, name),
-                Some((path.to_owned(), MatchRule::Deeper)),
+                Some((path.to_owned(), MatchRule::Subfolder)),
                 "{name}"
             );
         };

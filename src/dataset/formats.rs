@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pixel_format::{ending, images_in, is_image};
+use super::pixel_format::{extension, images_in, is_image};
 
 /// A format and how to convert it.
 pub(super) struct ConvertibleFormat {
@@ -150,7 +150,7 @@ pub(super) fn of_file(path: &Path) -> Option<&'static ConvertibleFormat> {
     if is_image(path) {
         return Some(&SINGLE_IMAGE);
     }
-    let ending = ending(path);
+    let ending = extension(path);
     FILES
         .iter()
         .find(|(endings, _)| endings.contains(&ending.as_str()))

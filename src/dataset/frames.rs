@@ -85,8 +85,8 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
         });
     }
     let declared = intrinsics::declared(fields)?;
-    let orientation = notes.upright(&header, declared, || fields.place());
-    let size = orientation::turned(header.size, orientation);
+    let orientation = notes.choose_orientation(&header, declared, || fields.place());
+    let size = orientation::oriented_size(header.size, orientation);
     notes.usual_size.get_or_insert(size);
     let exchanged = orientation::advice(&header, orientation);
     let camera = intrinsics::camera(fields, size, exchanged, world_from_camera, notes)?;
@@ -186,9 +186,9 @@ fn find_image(
         MatchRule::Exact => return Ok(Some(found.path)),
         MatchRule::FirstOfSeveral => Note::SeveralEndings,
         MatchRule::Case => Note::OtherCase,
-        MatchRule::Ending => Note::OtherEnding,
-        MatchRule::Tail => Note::Moved,
-        MatchRule::Deeper => Note::Deeper,
+        MatchRule::Extension => Note::OtherEnding,
+        MatchRule::PathSuffix => Note::Moved,
+        MatchRule::Subfolder => Note::Deeper,
     };
     notes.add(note, || {
         format!("{} is {}", fields.place(), shown(&found.path))

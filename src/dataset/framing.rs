@@ -8,7 +8,7 @@ use crate::config::{DEFAULT_SCALE, SCALE_RANGE};
 
 /// Ratio of half a box's side to the radius of the region that cameras around an object see: that of the NeRF-synthetic scenes,
 /// seen from a distance of 4 with a field of view of 40°.
-const ROOM: f64 = 1.04;
+const BOX_MARGIN: f64 = 1.04;
 /// Tangent of half of the widest field of view that is assumed to frame an object.
 const WIDEST: f64 = 0.8;
 /// Minimum fraction of cameras that face the focus for a layout around an object.
@@ -44,7 +44,7 @@ pub enum CameraLayout {
         radius: f64,
     },
     /// The cameras' optical axes are nearly parallel.
-    OneWay {
+    ForwardFacing {
         /// Mean position of the cameras.
         center: [f64; 3],
         /// Mean viewing direction, of unit length.
@@ -66,14 +66,14 @@ impl CameraLayout {
         let (center, radius) = spread(cameras)?;
         let Some(focus) = focus(cameras) else {
             let direction = cameras.iter().map(Camera::direction).sum::<DVec3>();
-            return Some(Self::OneWay {
+            return Some(Self::ForwardFacing {
                 center: center.to_array(),
                 direction: direction.normalize_or(DVec3::NEG_Z).to_array(),
                 radius,
             });
         };
         let facing = cameras.iter().filter(|c| faces(c, focus)).count();
-        if 2 * facing < cameras.len() && misses(cameras, focus) < REVERSED {
+        if 2 * facing < cameras.len() && median_axis_offset(cameras, focus) < REVERSED {
             // All face away from one point: poses in another convention are more likely than a real capture.
             return None;
         }
@@ -112,7 +112,7 @@ impl CameraLayout {
     pub fn focus(&self) -> Option<[f64; 3]> {
         match *self {
             Self::Around { focus, .. } => Some(focus),
-            Self::InsideOut { .. } | Self::OneWay { .. } => None,
+            Self::InsideOut { .. } | Self::ForwardFacing { .. } => None,
         }
     }
 
@@ -121,7 +121,7 @@ impl CameraLayout {
     pub(crate) fn distance(&self) -> Option<f64> {
         match *self {
             Self::Around { distance, .. } => Some(distance),
-            Self::InsideOut { .. } | Self::OneWay { .. } => None,
+            Self::InsideOut { .. } | Self::ForwardFacing { .. } => None,
         }
     }
 
@@ -130,7 +130,7 @@ impl CameraLayout {
         match *self {
             Self::Around { focus, .. } => focus.into(),
             Self::InsideOut { center, .. } => center.into(),
-            Self::OneWay {
+            Self::ForwardFacing {
                 center,
                 direction,
                 radius,
@@ -141,9 +141,9 @@ impl CameraLayout {
     /// Return half the side of the unit cube if the box has `aabb_scale` such cubes per side.
     fn half(&self, aabb_scale: u32) -> f64 {
         match *self {
-            Self::Around { radius, .. } => ROOM * radius,
+            Self::Around { radius, .. } => BOX_MARGIN * radius,
             Self::InsideOut { radius, .. } => radius * (4.0 / f64::from(aabb_scale)).max(1.0),
-            Self::OneWay { radius, .. } => f64::from(ONE_WAY) * radius,
+            Self::ForwardFacing { radius, .. } => f64::from(ONE_WAY) * radius,
         }
     }
 
@@ -154,7 +154,7 @@ impl CameraLayout {
             Self::Around {
                 focus, distance, ..
             } => (3.0..=6.0).contains(&distance) && DVec3::from(focus).length() <= 0.5,
-            Self::InsideOut { center, radius } | Self::OneWay { center, radius, .. } => {
+            Self::InsideOut { center, radius } | Self::ForwardFacing { center, radius, .. } => {
                 DVec3::from(center).length() <= half && (half / 6.0..=half * 2.0).contains(&radius)
             }
         }
@@ -163,7 +163,7 @@ impl CameraLayout {
 
 /// Return whether all of `cameras` look within 45° of their mean direction, as in a forward-facing capture.
 #[must_use]
-pub fn looks_one_way(cameras: &[Camera]) -> bool {
+pub fn is_forward_facing(cameras: &[Camera]) -> bool {
     let mean = cameras.iter().map(Camera::direction).sum::<DVec3>();
     let mean = mean.normalize_or_zero();
     let limit = std::f64::consts::FRAC_1_SQRT_2;
@@ -205,7 +205,7 @@ fn tangent(camera: &Camera) -> f64 {
 
 /// Return the median, over the cameras, of the distance between optical axis and `point`, divided by the camera's distance from
 /// `point`.
-fn misses(cameras: &[Camera], point: DVec3) -> f64 {
+fn median_axis_offset(cameras: &[Camera], point: DVec3) -> f64 {
     median(cameras.iter().map(|c| {
         let to = point - c.place();
         to.reject_from_normalized(c.direction()).length() / to.length().max(1e-12)
@@ -358,7 +358,7 @@ impl Framing {
                 short(radius),
                 point(center, radius)
             ),
-            CameraLayout::OneWay { center, radius, .. } => format!(
+            CameraLayout::ForwardFacing { center, radius, .. } => format!(
                 "{cameras} look one way from within {} of {}",
                 short(radius),
                 point(center, radius)
@@ -373,12 +373,13 @@ fn side(layout: &CameraLayout, filled: bool) -> u32 {
         CameraLayout::Around {
             distance, radius, ..
         } if filled => {
-            let cubes = (2.0 * distance / (ROOM * radius)).clamp(1.0, f64::from(MAX_AABB_SCALE));
+            let cubes =
+                (2.0 * distance / (BOX_MARGIN * radius)).clamp(1.0, f64::from(MAX_AABB_SCALE));
             (cubes.ceil() as u32).next_power_of_two()
         }
         CameraLayout::Around { .. } => 1,
         CameraLayout::InsideOut { .. } => 4 * ONE_WAY,
-        CameraLayout::OneWay { .. } => ONE_WAY,
+        CameraLayout::ForwardFacing { .. } => ONE_WAY,
     }
 }
 
@@ -518,7 +519,7 @@ mod tests {
             .collect();
         let found = Framing::of(&cameras, None, true).unwrap();
         assert!(
-            matches!(found.layout, CameraLayout::OneWay { .. }),
+            matches!(found.layout, CameraLayout::ForwardFacing { .. }),
             "{found:?}"
         );
         // The box lies in front of the cameras.

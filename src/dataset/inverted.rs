@@ -155,7 +155,7 @@ pub(super) fn are_inverted_poses(cameras: &[Camera]) -> bool {
 }
 
 /// If the poses of `dataset` are inverted, report that instead of `problems`, which are consequences of it.
-pub(super) fn instead_of(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Problem> {
+pub(super) fn replace_if_inverted(problems: Vec<Problem>, dataset: &Dataset) -> Vec<Problem> {
     if dataset.format == Format::Llff {
         // The LLFF reader recentred the poses, so their inverses are meaningless.
         return problems;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use glam::{DMat3, DVec3};
 
 use super::error::DatasetError;
-use super::framing::{self, looks_one_way};
+use super::framing::{self, is_forward_facing};
 use super::image::image_size;
 use super::intrinsics::{MAX_SIDE, size_ratio};
 use super::npy::Array;
@@ -92,7 +92,7 @@ pub(super) fn open(
     let mut dataset = Dataset::new(root, Format::Llff);
     let frames: Vec<Frame> = views.iter().map(|view| view.frame(far)).collect();
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
-    let around = if looks_one_way(&cameras) {
+    let around = if is_forward_facing(&cameras) {
         None
     } else {
         framing::Framing::of(&cameras, None, true)
@@ -294,12 +294,12 @@ fn view(
     notes: &mut Notes,
 ) -> Result<PosedImage, Fault> {
     let header = pixel_format::header(image).map_err(Fault::Image)?;
-    let orientation = notes.upright(&header, Some(row.size), || shown(image));
-    let size = orientation::turned(header.size, orientation);
+    let orientation = notes.choose_orientation(&header, Some(row.size), || shown(image));
+    let size = orientation::oriented_size(header.size, orientation);
     if let Some(first) = images.first().filter(|first| *first != image)
         && let Ok(first_header) = pixel_format::header(first)
-        && let first_orientation = notes.upright_of(&first_header, Some(row.size))
-        && let other = orientation::turned(first_header.size, first_orientation)
+        && let first_orientation = notes.orientation_for(&first_header, Some(row.size))
+        && let other = orientation::oriented_size(first_header.size, first_orientation)
         && other != size
     {
         return Err(Fault::Image(DatasetError::Image {

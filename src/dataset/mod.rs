@@ -194,7 +194,10 @@ impl Dataset {
             Ok(dataset) => (Some(dataset), None),
             Err(error) => (None, Some(error)),
         };
-        (dataset, together(notes.faults.into_iter().chain(fatal)))
+        (
+            dataset,
+            merge_equal_faults(notes.faults.into_iter().chain(fatal)),
+        )
     }
 
     fn read(path: &Path, downscale: u32, notes: &mut Notes) -> Result<Self, DatasetError> {
@@ -435,7 +438,7 @@ impl Dataset {
 }
 
 /// Merge equal faults of several frames into the first of them.
-fn together(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
+fn merge_equal_faults(faults: impl Iterator<Item = DatasetError>) -> Vec<DatasetError> {
     let mut all: Vec<(DatasetError, usize)> = Vec::new();
     for fault in faults {
         let same = all.iter_mut().find(|(known, _)| known.is_like(&fault));

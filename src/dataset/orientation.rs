@@ -25,7 +25,7 @@ fn exchanges_sides(orientation: Orientation) -> bool {
 }
 
 /// Return the width and height of an image of this size after `orientation` is applied.
-pub(super) fn turned([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
+pub(super) fn oriented_size([width, height]: [u32; 2], orientation: Orientation) -> [u32; 2] {
     if exchanges_sides(orientation) {
         [height, width]
     } else {
@@ -47,13 +47,13 @@ pub(super) fn advice(header: &Header, applied: Orientation) -> &'static str {
 impl Notes {
     /// Return the orientation to apply to the image with `header` and the `declared` size. Add a note with the location `place`
     /// unless the choice is obvious.
-    pub(super) fn upright(
+    pub(super) fn choose_orientation(
         &mut self,
         header: &Header,
         declared: Option<[f64; 2]>,
         place: impl Fn() -> String,
     ) -> Orientation {
-        let chosen = self.upright_of(header, declared);
+        let chosen = self.orientation_for(header, declared);
         let number = header.orientation.to_exif();
         if header.orientation == Orientation::NoTransforms || self.apply_orientation {
             return chosen;
@@ -74,10 +74,16 @@ impl Notes {
     }
 
     /// Return the same orientation as [`Self::upright`], without adding a note.
-    pub(super) fn upright_of(&self, header: &Header, declared: Option<[f64; 2]>) -> Orientation {
+    pub(super) fn orientation_for(
+        &self,
+        header: &Header,
+        declared: Option<[f64; 2]>,
+    ) -> Orientation {
         let orientation = header.orientation;
         let fits = |size| declared.is_some_and(|declared| is_same_shape(size, declared));
-        if self.apply_orientation || fits(turned(header.size, orientation)) && !fits(header.size) {
+        if self.apply_orientation
+            || fits(oriented_size(header.size, orientation)) && !fits(header.size)
+        {
             orientation
         } else {
             Orientation::NoTransforms

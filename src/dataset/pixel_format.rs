@@ -25,9 +25,10 @@ const JPEG_START: u64 = 2;
 const EXIF: &[u8] = b"Exif\0\0";
 
 /// Extensions of supported images, in the order in which they are tried.
-pub(super) const READ: [&str; 8] = ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "exr"];
+pub(super) const SUPPORTED_EXTENSIONS: [&str; 8] =
+    ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "exr"];
 /// Extensions of known but unsupported images.
-pub(super) const NOT_READ: [&str; 26] = [
+pub(super) const UNSUPPORTED_EXTENSIONS: [&str; 26] = [
     "heic", "heif", "avif", "jxl", "jp2", "gif", "ppm", "pgm", "pnm", "tga", "ico", "hdr", "psd",
     "dng", "nef", "nrw", "arw", "cr2", "cr3", "raf", "orf", "rw2", "pef", "srw", "3fr", "iiq",
 ];
@@ -415,15 +416,16 @@ pub(super) fn jpeg_is_complete(bytes: &[u8]) -> bool {
 }
 
 /// Return the extension of a name in lower case.
-pub(super) fn ending(path: &Path) -> String {
+pub(super) fn extension(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default();
     extension.to_string_lossy().to_lowercase()
 }
 
 /// Return whether a name has the extension of a supported or known image format.
 pub(super) fn is_image(path: &Path) -> bool {
-    let ending = ending(path);
-    READ.contains(&ending.as_str()) || NOT_READ.contains(&ending.as_str())
+    let ending = extension(path);
+    SUPPORTED_EXTENSIONS.contains(&ending.as_str())
+        || UNSUPPORTED_EXTENSIONS.contains(&ending.as_str())
 }
 
 /// Return the images in a folder by their extensions, sorted by name; none if the folder does not exist.
@@ -439,12 +441,15 @@ pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
     };
     let mut files: Vec<_> = entries.map(|e| e.path()).filter(shown).collect();
     files.sort();
-    let (exr, others) = (["exr"], &READ[..READ.len() - 1]);
+    let (exr, others) = (
+        ["exr"],
+        &SUPPORTED_EXTENSIONS[..SUPPORTED_EXTENSIONS.len() - 1],
+    );
     let of = |endings: &[&str]| -> Vec<PathBuf> {
-        let is = |path: &&PathBuf| endings.contains(&ending(path).as_str());
+        let is = |path: &&PathBuf| endings.contains(&extension(path).as_str());
         files.iter().filter(is).cloned().collect()
     };
-    [others, &exr, &NOT_READ]
+    [others, &exr, &UNSUPPORTED_EXTENSIONS]
         .into_iter()
         .map(of)
         .find(|images| !images.is_empty())

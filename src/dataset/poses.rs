@@ -78,8 +78,8 @@ fn size_of(root: &Path, fields: &Fields) -> Option<[u32; 2]> {
     let path = fields.own("file_path")?.as_str()?;
     let header = pixel_format::header(&as_written(root, without_dot(path))?).ok()?;
     let declared = intrinsics::declared(fields).ok()?;
-    let orientation = Notes::default().upright_of(&header, declared);
-    Some(orientation::turned(header.size, orientation))
+    let orientation = Notes::default().orientation_for(&header, declared);
+    Some(orientation::oriented_size(header.size, orientation))
 }
 
 /// Return the size of the first existing training image in `root`.

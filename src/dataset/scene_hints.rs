@@ -1,6 +1,6 @@
 //! Position and surroundings of a dataset's scene: Instant-NGP's keys, or estimates from cameras and images.
 
-use super::framing::{CameraLayout, Framing, looks_one_way};
+use super::framing::{CameraLayout, Framing, is_forward_facing};
 use super::json::Fields;
 use super::{Dataset, DatasetError, Format, Frame, inverted, surroundings};
 use crate::config::{Ndc, SceneHints, Surroundings};
@@ -101,7 +101,7 @@ impl Dataset {
             frames.map(half).reduce(f32::max)
         };
         let cameras = self.cameras();
-        if self.format != Format::Llff || !looks_one_way(&cameras) {
+        if self.format != Format::Llff || !is_forward_facing(&cameras) {
             return None;
         }
         Some(Ndc {

@@ -239,8 +239,8 @@ fn frame(
 ) -> Result<Frame, DatasetError> {
     let world_from_camera = pose(pose_path, of.is_world_to_camera)?;
     let header = pixel_format::header(image_path)?;
-    let orientation = notes.upright(&header, Some(of.size), || shown(image_path));
-    let [width, height] = orientation::turned(header.size, orientation);
+    let orientation = notes.choose_orientation(&header, Some(of.size), || shown(image_path));
+    let [width, height] = orientation::oriented_size(header.size, orientation);
     let ratio = [
         f64::from(width) / of.size[0],
         f64::from(height) / of.size[1],

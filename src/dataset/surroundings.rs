@@ -48,7 +48,7 @@ struct BorderStatistics {
 impl BorderStatistics {
     fn of(image: &Image) -> Self {
         Self {
-            is_clear: is_clear(image),
+            is_clear: is_transparent(image),
             border: border(image),
             mean: mean(image),
         }
@@ -88,7 +88,7 @@ fn mean(image: &Image) -> [f64; 3] {
 }
 
 /// Return whether enough pixels of an image are transparent.
-fn is_clear(image: &Image) -> bool {
+fn is_transparent(image: &Image) -> bool {
     let alphas = image.pixels.iter().skip(3).step_by(4);
     let clear = alphas.filter(|alpha| **alpha < CLEAR).count();
     image.has_alpha && clear as f64 >= CLEAR_SHARE * (image.pixels.len() / 4) as f64

@@ -79,7 +79,9 @@ pub(crate) fn evaluate_views(
         let shown: Vec<Thumbnail> = images.par_iter().map(Thumbnail::of).collect();
         let held_out: Vec<_> = request.frames.iter().zip(&shown).collect();
         let train: Vec<_> = train.collect();
-        if let Some(leak) = duplicate_images::leaks(request.dataset, &train, &held_out) {
+        if let Some(leak) =
+            duplicate_images::find_duplicate_images(request.dataset, &train, &held_out)
+        {
             observer.warn(&leak.message);
         }
     }
@@ -107,7 +109,7 @@ pub(crate) fn evaluate_views(
     for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
         let (camera, near_far) = (&cameras[index], frame.near_far);
-        let mut go_on = |done| progress.go_on(done);
+        let mut go_on = |done| progress.update(done);
         let rendered = renderer.render_while(camera, near_far, false, 1, &mut go_on)?;
         let Some(rendered) = rendered else {
             drop(progress);

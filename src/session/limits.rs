@@ -24,7 +24,7 @@ impl Limits {
     }
 
     /// Return the fraction done after `step` steps and `seconds`, and the estimated remaining time in seconds.
-    pub(crate) fn so_far(self, step: u32, seconds: f64) -> (f64, f64) {
+    pub(crate) fn progress(self, step: u32, seconds: f64) -> (f64, f64) {
         let by_steps = f64::from(step) / f64::from(self.steps);
         let fraction = by_steps.max(seconds / self.seconds).min(1.0);
         let left = if fraction > 0.0 {

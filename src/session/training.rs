@@ -227,7 +227,7 @@ impl<'a> Training<'a> {
         let Some(task) = &self.task else { return };
         let step = p.step / self.inner_steps;
         let rate = f64::from(p.step) / p.seconds.max(1e-9);
-        let (fraction, left) = self.limits.so_far(step, p.seconds);
+        let (fraction, left) = self.limits.progress(step, p.seconds);
         let (unit, quality) = match p.inner {
             Some(i) => (
                 "outer step",

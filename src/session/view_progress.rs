@@ -51,7 +51,7 @@ impl<'a> ViewProgress<'a> {
     }
 
     /// Report that `done` rays of the current view are done. Return whether to continue.
-    pub(super) fn go_on(&mut self, done: u64) -> bool {
+    pub(super) fn update(&mut self, done: u64) -> bool {
         let done = self.rays_complete() + done;
         self.task.set(done);
         if let Some((seconds, rate)) = self.estimate.left(done, Instant::now()) {

@@ -30,7 +30,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     if state.opened.is_none() {
         return;
     }
-    hold(state, ui, &response);
+    handle_drag(state, ui, &response);
     if state.grip.is_none() {
         navigate(state, ui, &response);
     }
@@ -116,7 +116,7 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
 }
 
 /// Return all drag handles with their screen positions.
-fn grips(state: &State) -> Vec<(DragHandle, Pos2)> {
+fn drag_handles(state: &State) -> Vec<(DragHandle, Pos2)> {
     let inner = picture_rect(state);
     match state.compares() {
         Compare::Off => {}
@@ -162,7 +162,7 @@ fn nearest<T>(all: impl Iterator<Item = (T, f32)>) -> Option<T> {
 }
 
 /// Grab, drag and release the handle under the pointer. A click on a dataset camera moves the view to it.
-fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
+fn handle_drag(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let now = ui.input(|i| i.time);
     if state.grip.is_none() {
         // When egui recognises a drag, the pointer has already moved: use the position where the button was pressed.
@@ -182,7 +182,9 @@ fn hold(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
             };
             pointer.map_or(f32::INFINITY, distance)
         };
-        let all = grips(state).into_iter().map(|(grip, at)| (grip, away(at)));
+        let all = drag_handles(state)
+            .into_iter()
+            .map(|(grip, at)| (grip, away(at)));
         if let Some(grip) = nearest(all) {
             ui.ctx().set_cursor_icon(CursorIcon::Grab);
             if response.drag_started_by(PointerButton::Primary) {
@@ -301,7 +303,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
 }
 
 /// Return the current camera, for a key frame.
-pub(super) fn standing(state: &State) -> Option<Camera> {
+pub(super) fn current_camera(state: &State) -> Option<Camera> {
     let [width, height] = state.canvas.pixels;
     (width > 0 && height > 0).then_some(())?;
     Some(state.view?.camera(width, height))

@@ -39,13 +39,13 @@ impl Navigation {
             fov: 1.0,
             center: focus(cameras),
         };
-        view.stand_at(camera);
+        view.set_pose(camera);
         view
     }
 
     /// Move to the pose of `camera`. The pivot is the point on its optical axis nearest to the common focus, or at the same
     /// distance as before.
-    pub fn stand_at(&mut self, camera: &Camera) {
+    pub fn set_pose(&mut self, camera: &Camera) {
         let column = |i: usize| DVec3::from(camera.world_from_camera.map(|row| row[i]));
         self.position = column(3);
         self.set_axes(DMat3::from_cols(column(0), column(1), column(2)));

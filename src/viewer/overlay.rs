@@ -142,7 +142,7 @@ fn cameras(state: &mut State, pen: &LinePainter<'_>) {
         .iter()
         .enumerate()
         .filter(|(_, place)| place.frame.is_some())
-        .filter(|(_, place)| !stands_in(pen.camera, &place.camera, length))
+        .filter(|(_, place)| !is_at_camera(pen.camera, &place.camera, length))
         .map(|(index, place)| (index, place.camera))
         .collect();
     // Draw the nearest camera last, on top of the others.
@@ -167,7 +167,7 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
         .flat_map(|o| o.viewpoints.iter().enumerate());
     viewpoints.filter_map(move |(index, place)| {
         let camera = camera.as_ref()?;
-        let is_drawn = place.frame.is_some() && !stands_in(camera, &place.camera, length);
+        let is_drawn = place.frame.is_some() && !is_at_camera(camera, &place.camera, length);
         is_drawn.then_some(())?;
         // Use the centre of the drawn image, which is the visible part of a camera.
         let (_, corners) = frustum(&place.camera, length);
@@ -184,7 +184,7 @@ fn path(state: &mut State, pen: &LinePainter<'_>) {
     let (size, selected) = (state.path_editor.draft.size, state.path_editor.selected);
     for (index, key) in state.path_editor.draft.keys().iter().enumerate() {
         let camera = key.camera(size);
-        if stands_in(pen.camera, &camera, length) {
+        if is_at_camera(pen.camera, &camera, length) {
             continue;
         }
         let is_selected = selected == Some(index);
@@ -196,7 +196,7 @@ fn path(state: &mut State, pen: &LinePainter<'_>) {
 }
 
 /// Return whether the view is at the position of `other`, inside its pyramid, which would cover the screen.
-fn stands_in(camera: &Camera, other: &Camera, length: f64) -> bool {
+fn is_at_camera(camera: &Camera, other: &Camera, length: f64) -> bool {
     let [here, there] = [camera, other].map(Camera::position);
     (0..3).all(|a| (here[a] - there[a]).abs() < 1e-3 * length)
 }

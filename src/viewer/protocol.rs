@@ -70,7 +70,7 @@ pub enum ExportJob {
     /// A PNG file of a view, at the size of its camera.
     Screenshot {
         /// The view.
-        looking: ViewRequest,
+        request: ViewRequest,
     },
     /// A camera path, as in `kiln render`.
     Path {
@@ -119,7 +119,7 @@ impl ViewRequest {
     /// Return whether both requests show the same image.
     #[must_use]
     pub fn shows_as(&self, other: &Self) -> bool {
-        let place = |looking: &Self| looking.compared.as_ref().map(|p| p.viewpoint);
+        let place = |request: &Self| request.compared.as_ref().map(|p| p.viewpoint);
         self.camera == other.camera
             && self.near_far == other.near_far
             && self.shading == other.shading
@@ -248,7 +248,7 @@ pub struct RenderedView {
     /// Width and height of the part of the texture that the view fills, in pixels.
     pub size: [u32; 2],
     /// The request that was rendered.
-    pub looking: ViewRequest,
+    pub request: ViewRequest,
     /// PSNR against the photograph in dB, over 8-bit values; only if the view shows the error.
     pub psnr: Option<f64>,
     /// Rendering time, in seconds.

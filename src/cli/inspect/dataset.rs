@@ -120,7 +120,9 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     let trained: HashSet<&Path> = trained.collect();
     let (train, held_out): (Vec<_>, Vec<_>) =
         thumbnails.partition(|(view, _)| trained.contains(view.image_path.as_path()));
-    problems.extend(duplicate_images::leaks(&dataset, &train, &held_out));
+    problems.extend(duplicate_images::find_duplicate_images(
+        &dataset, &train, &held_out,
+    ));
     let memory = match &gpu {
         Ok(gpu) => match fitted.and_then(|()| Ok(memory::memory(gpu, &config, &dataset)?)) {
             Ok(memory) => Some(memory),
@@ -144,7 +146,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
             decode_seconds,
         ),
         lenses: lenses(&all),
-        stand: doctor::stand(&dataset.train, &world),
+        stand: doctor::camera_placement(&dataset.train, &world),
         fit: doctor::fit(&dataset.train, &world, config.aabb_scale(), &|view| {
             near_far(&config, view.near_far)
         }),

@@ -25,14 +25,14 @@ struct Line<'a> {
     height: u32,
     most_views: usize,
     image_bytes: u64,
-    skipped: Vec<Left<'a>>,
-    problems: Vec<Left<'a>>,
+    skipped: Vec<ObjectProblem<'a>>,
+    problems: Vec<ObjectProblem<'a>>,
     usable: bool,
 }
 
 /// A problem of an object.
 #[derive(Serialize)]
-struct Left<'a> {
+struct ObjectProblem<'a> {
     object: &'a str,
     reason: String,
     /// Whether training is impossible until this is fixed.
@@ -66,7 +66,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     let bar = terminal.task("decoding images", Scale::Count(n as u64));
     let mut problems = Vec::new();
     for object in all() {
-        problems.extend(doubts(object, &objects, hints, &config));
+        problems.extend(find_problems(object, &objects, hints, &config));
         bar.increment();
     }
     drop(bar);
@@ -79,7 +79,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     };
     let image_bytes = 4 * objects.train.iter().map(pixels).sum::<u64>();
     let [width, height] = objects.size;
-    let skipped = objects.skipped.iter().map(|s| Left {
+    let skipped = objects.skipped.iter().map(|s| ObjectProblem {
         object: &s.name,
         reason: s.reason.clone(),
         is_error: false,
@@ -150,18 +150,19 @@ fn depths<'a>(objects: impl Iterator<Item = &'a Object>) -> Option<[f32; 2]> {
 }
 
 /// Return the problems of `object`.
-fn doubts<'a>(
+fn find_problems<'a>(
     object: &'a Object,
     objects: &Objects,
     hints: SceneHints,
     config: &Config,
-) -> Vec<Left<'a>> {
-    let left = |reason: String| Left {
+) -> Vec<ObjectProblem<'a>> {
+    let left = |reason: String| ObjectProblem {
         object: &object.name,
         reason,
         is_error: false,
     };
-    let mut all: Vec<Left<'a>> = object.dataset.warnings.iter().cloned().map(left).collect();
+    let mut all: Vec<ObjectProblem<'a>> =
+        object.dataset.warnings.iter().cloned().map(left).collect();
     let [most, n] = [objects.most_views(), object.frames.len()];
     if 2 * n < most {
         all.push(left(format!("has {n} views, others up to {most}")));
@@ -170,7 +171,7 @@ fn doubts<'a>(
     let frames: Vec<&Frame> = object.frames.iter().collect();
     let (_, faulty) = doctor::check_images(&frames, &|| ());
     let of_cameras = resolve::problems(&object.dataset, &config);
-    let problem = |p: Problem| Left {
+    let problem = |p: Problem| ObjectProblem {
         is_error: p.severity == Severity::Error,
         ..left(p.message)
     };

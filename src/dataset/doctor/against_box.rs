@@ -1,6 +1,6 @@
 //! Checks of the cameras against the scene box.
 
-use super::super::framing::{CameraLayout, looks_one_way, point, short};
+use super::super::framing::{CameraLayout, is_forward_facing, point, short};
 use super::super::{Dataset, Frame};
 use super::{BoxFit, Problem, Severity, after_colon, and_more, corners};
 use crate::aabb::Aabb;
@@ -16,7 +16,7 @@ pub(super) const RAYS: usize = (SIDE as usize + 1) * (SIDE as usize + 1);
 
 /// Return how many rays of a camera, on a lattice over the image, hit the box, and how many would if the camera faced the
 /// opposite direction.
-pub(super) fn rays_that_meet(
+pub(super) fn count_ray_hits(
     camera: &Camera,
     scene_box: &Aabb,
     near_far: [f32; 2],
@@ -42,7 +42,7 @@ pub(super) fn against_box(
 ) -> Option<Problem> {
     let counts: Vec<(usize, usize)> = train
         .iter()
-        .map(|f| rays_that_meet(&f.camera, scene_box, near_far(f)))
+        .map(|f| count_ray_hits(&f.camera, scene_box, near_far(f)))
         .collect();
     let blind: Vec<&Frame> = train
         .iter()
@@ -162,7 +162,7 @@ pub(super) fn against_filled(
     advice: &dyn Fn() -> Option<String>,
 ) -> Option<Problem> {
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
-    if looks_one_way(&cameras)
+    if is_forward_facing(&cameras)
         || !matches!(
             CameraLayout::of(&cameras),
             Some(CameraLayout::Around { .. })

@@ -14,7 +14,7 @@ use crate::aabb::Aabb;
 use crate::camera::{Camera, focus};
 use crate::text::one_line;
 use against_box::{
-    RAYS, against_box, against_filled, against_focus, against_rays, against_view, rays_that_meet,
+    RAYS, against_box, against_filled, against_focus, against_rays, against_view, count_ray_hits,
 };
 pub use images::{DecodedImage, check_images};
 
@@ -64,7 +64,7 @@ pub fn fit(
     near_far: &dyn Fn(&Frame) -> [f32; 2],
 ) -> BoxFit {
     let shares = frames.iter().map(|f| {
-        let (ahead, _) = rays_that_meet(&f.camera, scene_box, near_far(f));
+        let (ahead, _) = count_ray_hits(&f.camera, scene_box, near_far(f));
         ahead as f64 / RAYS as f64
     });
     let rays_inside = shares.sum::<f64>() / frames.len().max(1) as f64;
@@ -84,7 +84,7 @@ pub fn fit(
 /// Return whether any of a camera's rays, within `near_far` world units, hits `scene_box`.
 #[must_use]
 pub fn sees(camera: &Camera, scene_box: &Aabb, near_far: [f32; 2]) -> bool {
-    rays_that_meet(camera, scene_box, near_far).0 > 0
+    count_ray_hits(camera, scene_box, near_far).0 > 0
 }
 
 /// Return whether the poses of `dataset` look like world-to-camera matrices, the inverse of the expected ones.
@@ -95,7 +95,7 @@ pub fn are_inverted(dataset: &Dataset) -> bool {
 
 /// Return the camera positions of `frames` relative to the scene box.
 #[must_use]
-pub fn stand(frames: &[Frame], scene_box: &Aabb) -> CameraPlacement {
+pub fn camera_placement(frames: &[Frame], scene_box: &Aabb) -> CameraPlacement {
     let cameras: Vec<Camera> = frames.iter().map(|f| f.camera).collect();
     let focus = CameraLayout::of(&cameras).and_then(|layout| layout.focus());
     let middle = focus.map_or(scene_box.center(), DVec3::from);
@@ -171,7 +171,7 @@ pub fn check(
     }
     problems.extend(far_off(&dataset.train));
     let mut all = duplicates(dataset);
-    all.extend(inverted::instead_of(problems, dataset));
+    all.extend(inverted::replace_if_inverted(problems, dataset));
     all
 }
 

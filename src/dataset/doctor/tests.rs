@@ -61,18 +61,23 @@ fn turn_round(view: &mut Frame) {
 fn a_good_set_has_no_problems_and_a_focus() {
     let dataset = around([0.0; 3], |_| {});
     assert_eq!(check(&dataset, &BOX, 1, &|_| [2.0, 6.0]), []);
-    let stand = stand(&dataset.train, &BOX);
-    let focus = stand.focus.unwrap();
+    let placement = camera_placement(&dataset.train, &BOX);
+    let focus = placement.focus.unwrap();
     assert!(focus.iter().all(|v| v.abs() < 1e-5), "{focus:?}");
     let distance = 17.0_f64.sqrt();
-    assert!(stand.distance.iter().all(|d| (d - distance).abs() < 1e-5));
-    assert_eq!(stand.inside, 0);
+    assert!(
+        placement
+            .distance
+            .iter()
+            .all(|d| (d - distance).abs() < 1e-5)
+    );
+    assert_eq!(placement.inside, 0);
 }
 
 #[test]
 fn cameras_that_look_at_no_one_point_have_no_focus() {
     let inside_out = around([0.0; 3], |views| views.iter_mut().for_each(turn_round));
-    assert_eq!(stand(&inside_out.train, &BOX).focus, None);
+    assert_eq!(camera_placement(&inside_out.train, &BOX).focus, None);
     // The poses alone do not tell whether they follow another convention or are right.
     let told = [
         "negated",

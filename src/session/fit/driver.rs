@@ -491,7 +491,7 @@ impl Fit<'_> {
             self.training.trainer.step(),
             self.training.trainer.seconds(),
         );
-        let (fraction, left) = self.training.limits.so_far(step, seconds);
+        let (fraction, left) = self.training.limits.progress(step, seconds);
         FitProgress {
             step,
             seconds,

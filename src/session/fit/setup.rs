@@ -331,7 +331,7 @@ pub(super) fn fingerprint_images(
     }
     let train: Vec<_> = train.iter().zip(contents.iter().copied()).collect();
     let held_out: Vec<_> = test.iter().zip(held_out).collect();
-    let copied = duplicate_images::copies(&train, &held_out);
+    let copied = duplicate_images::find_identical_files(&train, &held_out);
     if let Some(problem) = &copied {
         observer.warn(&problem.message);
     }

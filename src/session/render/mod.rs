@@ -221,7 +221,7 @@ pub(crate) fn render_draft(
 }
 
 /// Largest opacity that is invisible in 8-bit images.
-const HARDLY_SEEN: f32 = 0.5 / 255.0;
+const MAX_INVISIBLE_OPACITY: f32 = 0.5 / 255.0;
 
 /// Render the `views` that `options` pick to `target`.
 fn render_to(
@@ -239,7 +239,7 @@ fn render_to(
     }
     renderer.set_crop(views.crop);
     let (picked, step) = views.pick(options)?;
-    warn_of_nothing(observer, renderer.config(), &picked);
+    warn_if_nothing_visible(observer, renderer.config(), &picked);
     let fps = views.fps / step as f64;
     plan::check_views(options, target, &picked, fps)?;
     plan::make_folder(&options.out, target)?;
@@ -272,7 +272,10 @@ fn render_to(
     };
     let mut is_empty = true;
     render_all(observer, renderer, &picked, how, |index, frame| {
-        is_empty &= frame.opacity.iter().all(|opacity| *opacity < HARDLY_SEEN);
+        is_empty &= frame
+            .opacity
+            .iter()
+            .all(|opacity| *opacity < MAX_INVISIBLE_OPACITY);
         sinks
             .iter_mut()
             .try_for_each(|s| s.add(index, frame, &look))
@@ -304,7 +307,7 @@ fn render_to(
 }
 
 /// Warn if none of `views` sees the scene box of `config`, for example because the path has another unit or origin.
-fn warn_of_nothing(observer: &dyn Observer, config: &ResolvedConfig, views: &[View]) {
+fn warn_if_nothing_visible(observer: &dyn Observer, config: &ResolvedConfig, views: &[View]) {
     if config.scene.ndc.is_some() || views.is_empty() {
         return;
     }
@@ -341,7 +344,7 @@ pub(crate) fn render_all(
         ViewProgress::new(observer, "rendering", way_out, cameras, how.per_side.pow(2));
     for view in views {
         let (camera, near_far) = (&view.camera, view.near_far);
-        let mut go_on = |done| progress.go_on(done);
+        let mut go_on = |done| progress.update(done);
         let (normals, per_side) = (how.normals, how.per_side);
         let frame = renderer.render_while(camera, near_far, normals, per_side, &mut go_on)?;
         let Some(frame) = frame else {
@@ -370,7 +373,8 @@ pub(crate) fn pixel_options(
 ) -> Result<PixelOptions> {
     let mut range = None;
     if shaded {
-        let small = |v: &View| v.seen_by(sized(&v.camera, Some(v.camera.width.min(SMALL)), None));
+        let small =
+            |v: &View| v.with_camera(sized(&v.camera, Some(v.camera.width.min(SMALL)), None));
         let apart = views.len().div_ceil(MAX_SMALL).max(1);
         let views: Vec<View> = views.iter().step_by(apart).map(small).collect();
         let how = RenderSettings {

@@ -39,7 +39,7 @@ impl View {
     }
 
     /// Return this view with another camera.
-    pub(super) fn seen_by(self, camera: Camera) -> Self {
+    pub(super) fn with_camera(self, camera: Camera) -> Self {
         Self { camera, ..self }
     }
 }
@@ -190,7 +190,7 @@ impl PathFile {
         }
         let mut usual = self.path.size();
         if self.path.is_in_unit_cube() {
-            let dataset = at_hand(checkpoint, options);
+            let dataset = open_dataset(checkpoint, options);
             if let Some(first) = dataset.as_ref().and_then(|d| d.train.first()) {
                 let camera = first
                     .camera
@@ -217,7 +217,7 @@ impl PathFile {
 }
 
 /// Open the dataset of the run. Return `None` if that fails.
-fn at_hand(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> {
+fn open_dataset(checkpoint: &Checkpoint, options: &RenderOptions) -> Option<Dataset> {
     let remembered = PathBuf::from(&checkpoint.info.dataset);
     let path = options.dataset.as_deref().unwrap_or(&remembered);
     let opening = checkpoint
@@ -292,7 +292,7 @@ pub(super) fn all(
     let mut all = if let Some(n) = options.turntable {
         View::of(&orbit(&cameras(), n, fps))
     } else if let Some(n) = options.spiral {
-        let near_far = reach(&dataset);
+        let near_far = depth_bounds(&dataset);
         let frames = spiral(&cameras(), near_far.map(|b| b.map(f64::from)), n, fps)
             .map_err(|e| Error::usage(format!("--spiral {n}: {e}")))?;
         let views = View::of(&frames).into_iter();
@@ -338,7 +338,7 @@ pub(super) fn all(
 }
 
 /// Return the smallest near bound and the largest far bound of the training views of `dataset`, if all of them have bounds.
-fn reach(dataset: &Dataset) -> Option<[f32; 2]> {
+fn depth_bounds(dataset: &Dataset) -> Option<[f32; 2]> {
     let bounds: Option<Vec<[f32; 2]>> = dataset.train.iter().map(|f| f.near_far).collect();
     let both = |a: [f32; 2], b: [f32; 2]| [a[0].min(b[0]), a[1].max(b[1])];
     bounds?.into_iter().reduce(both)

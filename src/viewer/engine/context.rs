@@ -168,11 +168,11 @@ impl EngineContext {
         };
         for command in first.into_iter().chain(self.commands.try_iter()) {
             match command {
-                Command::Look(looking) => {
-                    if looking.moving && !requests.picture.is_moving() {
+                Command::Look(request) => {
+                    if request.moving && !requests.picture.is_moving() {
                         requests.scheduler.prioritise_view();
                     }
-                    requests.picture.set_request(Some(*looking));
+                    requests.picture.set_request(Some(*request));
                 }
                 Command::Painted => self.unpainted.set(None),
                 Command::Hide => requests.picture.set_request(None),

@@ -17,7 +17,7 @@ pub(super) fn run(
     export: ExportJob,
 ) -> Result<()> {
     match export {
-        ExportJob::Screenshot { looking } => screenshot(observer, renderer, &looking),
+        ExportJob::Screenshot { request } => screenshot(observer, renderer, &request),
         ExportJob::Path {
             path,
             to,
@@ -39,17 +39,17 @@ pub(super) fn run(
     }
 }
 
-/// Render the view `looking` to a PNG, with the same pixels that the window would show at that size.
+/// Render the view `request` to a PNG, with the same pixels that the window would show at that size.
 fn screenshot(
     observer: &dyn Observer,
     renderer: &mut Renderer,
-    looking: &ViewRequest,
+    request: &ViewRequest,
 ) -> Result<()> {
     let gpu = Arc::clone(renderer.gpu());
-    let size = [looking.camera.width, looking.camera.height];
+    let size = [request.camera.width, request.camera.height];
     let task = observer.task("rendering", Scale::Count(1));
-    renderer.set_crop(looking.crop);
-    let mut job = renderer.begin_picture(&looking.camera, looking.near_far, &looking.shading)?;
+    renderer.set_crop(request.crop);
+    let mut job = renderer.begin_picture(&request.camera, request.near_far, &request.shading)?;
     let picture = loop {
         if !observer.keep_going() {
             return Err(Error::Cancelled(

@@ -17,7 +17,7 @@ const POLL_INTERVAL: Duration = Duration::from_micros(300);
 #[derive(Debug)]
 struct PendingFrame {
     job: RenderJob,
-    looking: ViewRequest,
+    request: ViewRequest,
     size: [u32; 2],
     seconds: f64,
 }
@@ -25,7 +25,7 @@ struct PendingFrame {
 /// The requested view, the view shown last, and the one that is being rendered.
 #[derive(Debug, Default)]
 pub(super) struct ProgressiveRender {
-    looking: Option<ViewRequest>,
+    request: Option<ViewRequest>,
     drawn: Option<(ViewRequest, [u32; 2])>,
     pending: Option<PendingFrame>,
     /// Whether the field has changed since the last rendering started.
@@ -34,21 +34,21 @@ pub(super) struct ProgressiveRender {
 
 impl ProgressiveRender {
     /// Set the requested view, or `None` to show nothing.
-    pub fn set_request(&mut self, looking: Option<ViewRequest>) {
+    pub fn set_request(&mut self, request: Option<ViewRequest>) {
         // Abandon a large rendering in progress; let a small one finish, because showing it is better than showing nothing.
         let is_large = self
             .pending
             .as_ref()
-            .is_some_and(|pending| !pending.looking.moving);
-        let changes = match (&looking, &self.pending) {
-            (Some(looking), Some(pending)) => !looking.shows_as(&pending.looking),
+            .is_some_and(|pending| !pending.request.moving);
+        let changes = match (&request, &self.pending) {
+            (Some(request), Some(pending)) => !request.shows_as(&pending.request),
             (None, _) => true,
             (Some(_), None) => false,
         };
         if is_large && changes {
             self.pending = None;
         }
-        self.looking = looking;
+        self.request = request;
     }
 
     /// Record that the field has changed.
@@ -58,12 +58,12 @@ impl ProgressiveRender {
 
     /// Discard all rendered views, because another field was opened.
     pub fn clear(&mut self) {
-        (self.drawn, self.pending, self.looking) = (None, None, None);
+        (self.drawn, self.pending, self.request) = (None, None, None);
     }
 
     /// Return whether the requested view is moving.
     pub fn is_moving(&self) -> bool {
-        self.looking.as_ref().is_some_and(|l| l.moving)
+        self.request.as_ref().is_some_and(|l| l.moving)
     }
 
     /// Return whether a view is being rendered.
@@ -73,13 +73,13 @@ impl ProgressiveRender {
 
     /// Return the size of the view that is due, if any.
     fn due(&self, scheduler: &FrameScheduler) -> Option<[u32; 2]> {
-        let looking = self.looking.as_ref()?;
-        let full = [looking.camera.width, looking.camera.height];
-        let seen = self.drawn.as_ref().filter(|(l, _)| l.shows_as(looking));
+        let request = self.request.as_ref()?;
+        let full = [request.camera.width, request.camera.height];
+        let seen = self.drawn.as_ref().filter(|(l, _)| l.shows_as(request));
         match seen {
-            None => Some(scheduler.first_size(full, looking.moving)),
+            None => Some(scheduler.first_size(full, request.moving)),
             Some((_, size)) => match finer(*size, full) {
-                Some(_) if looking.moving => None,
+                Some(_) if request.moving => None,
                 Some(next) => Some(next),
                 None => self.stale.then_some(full),
             },
@@ -99,20 +99,20 @@ impl ProgressiveRender {
         scheduler: &mut FrameScheduler,
     ) -> Result<Option<RenderedView>, GpuError> {
         if self.pending.is_none() {
-            let Some((size, looking)) = self.due(scheduler).zip(self.looking.clone()) else {
+            let Some((size, request)) = self.due(scheduler).zip(self.request.clone()) else {
                 return Ok(None);
             };
-            let camera = looking.camera.resized(size[0], size[1]);
-            renderer.set_crop(looking.crop);
-            let (near_far, shading) = (looking.near_far, &looking.shading);
+            let camera = request.camera.resized(size[0], size[1]);
+            renderer.set_crop(request.crop);
+            let (near_far, shading) = (request.near_far, &request.shading);
             let mut job = renderer.begin_picture(&camera, near_far, shading)?;
-            if looking.moving {
+            if request.moving {
                 job.submit_whole_tiles();
             }
             self.stale = false;
             self.pending = Some(PendingFrame {
                 job,
-                looking,
+                request,
                 size,
                 seconds: 0.0,
             });
@@ -125,7 +125,7 @@ impl ProgressiveRender {
             if let Some(rendered) = renderer.advance(&mut pending.job)? {
                 break Some(rendered);
             }
-            if !pending.looking.moving && started.elapsed() > SLICE {
+            if !pending.request.moving && started.elapsed() > SLICE {
                 break None;
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -143,15 +143,15 @@ impl ProgressiveRender {
             return Ok(None);
         };
         let rays = u64::from(pending.size[0]) * u64::from(pending.size[1]);
-        scheduler.measured(rays, pending.seconds, pending.looking.moving);
-        self.drawn = Some((pending.looking.clone(), pending.size));
-        let photo = pending.looking.compared.as_deref();
+        scheduler.measured(rays, pending.seconds, pending.request.moving);
+        self.drawn = Some((pending.request.clone(), pending.size));
+        let photo = pending.request.compared.as_deref();
         let compared =
             photo.filter(|photo| [photo.image.width, photo.image.height] == pending.size);
         let linear = renderer.config().scene.linear;
         let (texture, psnr) = match compared {
             Some(photo) => {
-                let background = pending.looking.shading.background.color();
+                let background = pending.request.shading.background.color();
                 let (texture, psnr) = compare(gpu, &picture, photo, linear, background)?;
                 (texture, Some(psnr))
             }
@@ -160,7 +160,7 @@ impl ProgressiveRender {
         Ok(Some(RenderedView {
             texture,
             size: pending.size,
-            looking: pending.looking,
+            request: pending.request,
             psnr,
             seconds: pending.seconds,
         }))

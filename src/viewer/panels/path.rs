@@ -18,7 +18,7 @@ const CHANNELS: [(Channel, &str); 4] = [
 /// Add a key frame at the current camera.
 pub(super) fn add(state: &mut State) {
     if state.opened.is_some()
-        && let Some(camera) = canvas::standing(state)
+        && let Some(camera) = canvas::current_camera(state)
     {
         state.path_editor.add(&camera);
     }
@@ -26,7 +26,7 @@ pub(super) fn add(state: &mut State) {
 
 pub(super) fn show(state: &mut State, ui: &mut Ui) {
     let now = ui.input(|i| i.time);
-    let camera = canvas::standing(state);
+    let camera = canvas::current_camera(state);
     ui.horizontal(|ui| {
         if ui.button("Add key frame").on_hover_text("K").clicked() {
             add(state);

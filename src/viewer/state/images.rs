@@ -99,7 +99,7 @@ impl State {
     /// Record that the last drawn view is on the screen at `now`, and measure its latency if it is new.
     pub fn painted(&mut self, now: f64) {
         let drawn = self.rendered.as_ref().filter(|_| !self.rendered_is_new);
-        let asked = drawn.map(|rendered| rendered.looking.asked);
+        let asked = drawn.map(|rendered| rendered.request.asked);
         // Refinements of the same view do not count.
         if let Some(asked) = asked.filter(|asked| *asked > self.answered) {
             self.answered = asked;
@@ -201,7 +201,7 @@ impl State {
             return false;
         };
         let full = [requested.camera.width, requested.camera.height];
-        rendered.looking.shows_as(requested) && rendered.size == full && !requested.moving
+        rendered.request.shows_as(requested) && rendered.size == full && !requested.moving
     }
 
     /// Return whether there is a rendered view that has not been drawn yet.
@@ -243,7 +243,7 @@ impl State {
 
     /// Render the current view to a PNG file in the folder of screenshots.
     pub fn screenshot(&mut self, now: f64) {
-        let (Some(looking), Some([width, height])) =
+        let (Some(request), Some([width, height])) =
             (self.view_request(now), self.size_of_screenshot())
         else {
             return;
@@ -254,12 +254,12 @@ impl State {
             (None, Some(view)) => view.camera(width, height),
             (None, None) => return,
         };
-        let looking = ViewRequest {
+        let request = ViewRequest {
             camera,
             compared: None,
-            ..looking
+            ..request
         };
         self.doing = Some(("rendering".to_owned(), None));
-        self.send(Command::Render(Box::new(ExportJob::Screenshot { looking })));
+        self.send(Command::Render(Box::new(ExportJob::Screenshot { request })));
     }
 }

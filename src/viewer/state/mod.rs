@@ -355,7 +355,7 @@ impl State {
     /// Move to the pose of `camera`.
     pub fn stand_at(&mut self, camera: &Camera, now: f64) {
         if let Some(view) = &mut self.view {
-            view.stand_at(camera);
+            view.set_pose(camera);
             self.moved(now);
         }
     }
@@ -409,7 +409,7 @@ impl State {
             .as_ref()
             .and_then(|opened| opened.viewpoints.get(index));
         if let (Some(place), Some(view)) = (place, &mut self.view) {
-            view.stand_at(&place.camera);
+            view.set_pose(&place.camera);
             self.at_camera = Some(index);
             self.last_camera = index;
             self.path_editor.plays = false;

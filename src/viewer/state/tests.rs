@@ -91,8 +91,8 @@ impl Window {
 fn view_requests(commands: &[Command]) -> Vec<&ViewRequest> {
     let mut all = Vec::new();
     for command in commands {
-        if let Command::Look(looking) = command {
-            all.push(looking.as_ref());
+        if let Command::Look(request) = command {
+            all.push(request.as_ref());
         }
     }
     all

@@ -315,7 +315,7 @@ impl App {
             return;
         };
         // Events that arrive during the wait are handled together.
-        if let Some(rest) = painter.rests_for() {
+        if let Some(rest) = painter.time_until_next_frame() {
             self.repaint_at = Instant::now().checked_add(rest);
             return;
         }

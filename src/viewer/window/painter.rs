@@ -98,7 +98,7 @@ impl Painter {
     }
 
     /// Return the time left until the next frame should start, on devices where painting takes time from rendering.
-    pub(super) fn rests_for(&mut self) -> Option<Duration> {
+    pub(super) fn time_until_next_frame(&mut self) -> Option<Duration> {
         if self.gap.is_zero() {
             return None;
         }

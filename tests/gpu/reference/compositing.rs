@@ -117,7 +117,7 @@ pub struct Compositing {
 }
 
 /// A sample that is used, after activation, with its transmittance.
-struct Lit {
+struct ActivatedSample {
     colour: [f64; 3],
     weight: f64,
     /// `T_{i+1}`.
@@ -127,7 +127,7 @@ struct Lit {
 impl Compositing {
     /// Composite samples that are ordered front to back.
     pub fn forward(&self, samples: &[Sample]) -> Composite {
-        let lit = self.light(samples);
+        let lit = self.activate(samples);
         let mut composite = Composite {
             rgb: [0.0; 3],
             opacity: 0.0,
@@ -154,7 +154,7 @@ impl Compositing {
     pub fn backward(&self, samples: &[Sample], d_rgb: [f64; 3], d_opacity: f64) -> Vec<[f64; 4]> {
         let mut d_raw = vec![[0.0; 4]; samples.len()];
         let mut suffix = 0.0;
-        for (i, lit) in self.light(samples).iter().enumerate().rev() {
+        for (i, lit) in self.activate(samples).iter().enumerate().rev() {
             let Sample { raw, dt, .. } = samples[i];
             let g = dot(d_rgb, lit.colour) + d_opacity;
             for c in 0..3 {
@@ -168,7 +168,7 @@ impl Compositing {
     }
 
     /// Return the samples in front of early termination.
-    fn light(&self, samples: &[Sample]) -> Vec<Lit> {
+    fn activate(&self, samples: &[Sample]) -> Vec<ActivatedSample> {
         let mut transmittance = 1.0;
         let mut lit = Vec::new();
         for sample in samples {
@@ -177,7 +177,7 @@ impl Compositing {
             }
             let sigma = self.density_activation.value(sample.raw[3]);
             let transmittance_after = transmittance * (-sigma * sample.dt).exp();
-            lit.push(Lit {
+            lit.push(ActivatedSample {
                 colour: std::array::from_fn(|c| self.rgb_activation.value(sample.raw[c])),
                 weight: transmittance - transmittance_after,
                 transmittance_after,
