@@ -1,9 +1,9 @@
-//! Cameras: where a pixel's ray starts and where it goes.
+//! Camera models: the ray through each pixel (origin and direction), projection, and lens distortion.
 //!
-//! All poses are OpenGL camera-to-world matrices: x right, y up, looking along −z. The field's common file formats store
-//! them so.
+//! All poses are OpenGL camera-to-world matrices (x right, y up, looking along −z), as in the
+//! NeRF-synthetic and nerfstudio formats.
 //!
-//! Pixel coordinates start at the top-left corner with y down; the centre of the first pixel is (0.5, 0.5).
+//! Pixel coordinates start at the top-left corner of the image, y down; the centre of the first pixel is (0.5, 0.5).
 
 use glam::{DMat3, DVec3};
 
@@ -12,7 +12,7 @@ const MAX_NEWTON_STEPS: usize = 32;
 /// Residual, in focal lengths, below which undistortion has converged.
 const CONVERGED: f64 = 1e-12;
 
-/// How the image plane maps to rays: a projection, and the distortion between the ideal plane and the pixels.
+/// A camera model: a projection, and the distortion between the ideal image plane and the pixels.
 ///
 /// Coefficients are dimensionless: they act on image-plane coordinates in focal lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,16 +67,15 @@ pub struct Camera {
     /// Principal point (x, y) in pixels from the top-left corner; the image centre is (width / 2,
     /// height / 2).
     pub principal: [f32; 2],
-    /// Lens distortion.
+    /// Projection and distortion.
     pub lens: Lens,
 }
 
 impl Camera {
-    /// A pinhole camera at `eye` that looks at `target` (world units), with square pixels and a
-    /// centred principal point.
+    /// Create a pinhole camera at `eye` that looks at `target` (world units), with square pixels and a centred principal point.
     ///
-    /// `fov_x` is the full horizontal angle in radians. When `up` is parallel to the view
-    /// direction, or `eye` is `target`, some valid orientation is chosen.
+    /// `fov_x` is the full horizontal field of view in radians. If `up` is parallel to the view direction, or `eye` equals
+    /// `target`, an arbitrary valid orientation is chosen.
     #[must_use]
     pub fn look_at(
         eye: [f32; 3],
@@ -99,8 +98,8 @@ impl Camera {
         Self::pinhole(columns, focal, width, height)
     }
 
-    /// A pinhole camera with square pixels, focal length `focal` in pixels and a centred principal point. `columns` are
-    /// those of its camera-to-world matrix: right, up, back, position.
+    /// Create a pinhole camera with square pixels, focal length `focal` in pixels and a centred principal point. `columns` are
+    /// the columns of its camera-to-world matrix: right, up, back, position.
     pub(crate) fn pinhole(columns: [DVec3; 4], focal: f64, width: u32, height: u32) -> Self {
         Self {
             world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),
@@ -112,7 +111,7 @@ impl Camera {
         }
     }
 
-    /// The same view at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
+    /// Return the same view at 1/`k` of the resolution; each side is rounded down, to at least one pixel.
     ///
     /// Intrinsics are scaled by the exact ratio new/old of each side, which matches the resampling of
     /// [`crate::dataset::Image::downscaled`].
@@ -122,8 +121,7 @@ impl Camera {
         self.resized((self.width / k).max(1), (self.height / k).max(1))
     }
 
-    /// The same view at `width` × `height` pixels, intrinsics scaled by the exact ratio of each
-    /// side.
+    /// Return the same view at `width` × `height` pixels, with intrinsics scaled by the exact ratio of each side.
     #[must_use]
     pub fn resized(&self, width: u32, height: u32) -> Self {
         let ratio = [
@@ -168,12 +166,11 @@ impl Camera {
         forward.to_array().map(|v| v as f32)
     }
 
-    /// The ray through the image point (`px`, `py`): origin in world units and unit direction.
+    /// Return the ray through the image point (`px`, `py`): origin in world units and unit direction.
     ///
-    /// `px`, `py` are pixels from the top-left corner: pass column + 0.5 for a pixel's centre. The
-    /// lens is inverted by damped Newton iterations (see [`Camera::lens_is_invertible`]), in f64.
-    /// Where a lens model folds over, no ray maps to the pixel and the last iterate is returned.
-    /// This is the CPU reference for the GPU ray generator.
+    /// `px`, `py` are pixels from the top-left corner: pass column + 0.5 for a pixel's centre. The distortion is inverted by
+    /// damped Newton iterations in f64 (see [`Camera::lens_is_invertible`]); where it is not invertible (the model folds over),
+    /// the last iterate is returned. This is the CPU reference of the GPU ray generator.
     #[must_use]
     pub fn ray(&self, px: f32, py: f32) -> ([f64; 3], [f64; 3]) {
         let ([x, y], _) = self.undistort_pixel(f64::from(px), f64::from(py));
@@ -262,7 +259,7 @@ impl Camera {
             .all(|(u, v)| self.undistort_pixel(u * w, v * h).1)
     }
 
-    /// Undistorted image-plane point of a pixel, and whether the iteration converged.
+    /// Return the undistorted image-plane point of a pixel, and whether the iteration converged.
     fn undistort_pixel(&self, px: f64, py: f64) -> ([f64; 2], bool) {
         self.lens.undistort([
             (px - f64::from(self.principal[0])) / f64::from(self.focal[0]),
@@ -279,11 +276,11 @@ impl Camera {
     }
 }
 
-/// The point with the least sum of distances to the cameras' optical axes (world units), which is robust to outlier cameras;
-/// `None` where the axes are nearly parallel.
+/// Return the point with the smallest sum of distances to the cameras' optical axes (world units), which is robust to outlier
+/// cameras; `None` if the axes are nearly parallel.
 ///
-/// Iteratively reweighted least squares (Weiszfeld 1937): Σ w (I − d dᵀ) (x − p) = 0, where w is the reciprocal of the
-/// previous iteration's distance.
+/// Iteratively reweighted least squares (Weiszfeld 1937): Σ w (I − d dᵀ) (x − p) = 0, where w is the reciprocal of the distance
+/// in the previous iteration.
 #[must_use]
 pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     const ROUNDS: usize = 12;
@@ -302,7 +299,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
             right += across * p * weight;
             total += weight;
         }
-        // Axes spread over one degree give about 1e-4.
+        // Axes that span one degree give a determinant of about 1e-4.
         let is_clear = axes.len() > 1 && (matrix * (1.0 / total)).determinant() > 1e-4;
         let next = is_clear.then(|| matrix.inverse() * right)?;
         if !next.is_finite() {
@@ -313,7 +310,7 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     found
 }
 
-/// The mean up direction of `cameras`, snapped to a world axis (either sign) if one is close to it.
+/// Return the mean up direction of `cameras`, snapped to a world axis (either sign) if one is within 37° of it.
 #[must_use]
 pub fn upwards(cameras: &[Camera]) -> DVec3 {
     let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| row[1]));
@@ -325,8 +322,8 @@ pub fn upwards(cameras: &[Camera]) -> DVec3 {
         .unwrap_or(up)
 }
 
-/// Focal length in pixels of an image side of `side` pixels with the full field of view `angle` (radians): ½ side /
-/// tan(½ angle).
+/// Return the focal length in pixels of an image side of `side` pixels with the full field of view `angle`
+/// (radians): ½ side / tan(½ angle).
 pub(crate) fn focal_from_angle(angle: f64, side: f64) -> f64 {
     0.5 * side / (0.5 * angle).tan()
 }
@@ -349,7 +346,7 @@ impl Lens {
         }
     }
 
-    /// Inverse of [`Lens::distort`] and whether the iteration converged.
+    /// Return the inverse of [`Lens::distort`], and whether the iteration converged.
     ///
     /// Newton's method, started at the distorted point. A step is halved until it lowers the residual; the
     /// iteration stops where the model folds over (the Jacobian is not positive definite).
@@ -369,8 +366,7 @@ impl Lens {
         }
     }
 
-    /// Distorted point and the symmetric Jacobian [∂u/∂x, ∂u/∂y = ∂v/∂x, ∂v/∂y] of the perspective
-    /// model.
+    /// Return the distorted point and the symmetric Jacobian [∂u/∂x, ∂u/∂y = ∂v/∂x, ∂v/∂y] of the perspective model.
     fn distort_opencv(&self, [x, y]: [f64; 2]) -> ([f64; 2], [f64; 3]) {
         let Lens::OpenCv { k1, k2, k3, p1, p2 } = *self else {
             return ([x, y], [1.0, 0.0, 1.0]);
@@ -423,7 +419,7 @@ impl Lens {
         (at, error[0].hypot(error[1]) <= 1e-9)
     }
 
-    /// θd / θ and dθd / dθ of the fisheye model.
+    /// Return θd / θ and dθd / dθ of the fisheye model.
     fn fisheye_scale(&self, theta: f64) -> (f64, f64) {
         let Lens::OpenCvFisheye { k1, k2, k3, k4 } = *self else {
             return (1.0, 1.0);
@@ -435,7 +431,7 @@ impl Lens {
         (scale, slope)
     }
 
-    /// The angle θ in [0, π] whose distorted angle is `target`.
+    /// Return the angle θ in [0, π] whose distorted angle is `target`, and whether the iteration converged.
     fn undistort_fisheye(&self, target: f64) -> (f64, bool) {
         let pi = std::f64::consts::PI;
         let residual = |theta: f64| theta * self.fisheye_scale(theta).0 - target;
@@ -526,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_pixel_beyond_the_fold_is_reported_and_stays_finite() {
-        // r (1 − r²/3) has its maximum 2/3 at r = 1: the plane beyond 2/3 is never reached.
+        // r (1 − r²/3) has its maximum 2/3 at r = 1: distorted radii above 2/3 have no preimage.
         let lens = Lens::OpenCv {
             k1: -1.0 / 3.0,
             k2: 0.0,

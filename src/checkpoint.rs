@@ -6,26 +6,26 @@
 //! | `position_encoding.level_{l}` | (rows, features) |
 //! | `density_network.{l}.weight`, `color_network.{l}.weight` | (out, in) |
 //! | `density_network.{l}.bias`, `color_network.{l}.bias` | (out), where the network has biases |
-//! | `cells` | (z, y, x) u32: which of a grid's networks each cell has, 4294967295 where it has none |
+//! | `cells` | (z, y, x) u32: index of the network of each cell of a grid of networks, 4294967295 for a cell without one |
 //! | `ema.NAME`, `first_moment.NAME`, `second_moment.NAME` | as NAME |
-//! | `outer_first_moment.NAME`, `outer_second_moment.NAME` | as NAME; of `kiln meta` with Adam as its outer optimiser |
-//! | `updates.position_encoding.level_{l}` | (rows, 2) u32: updates, and the step of the last one |
+//! | `outer_first_moment.NAME`, `outer_second_moment.NAME` | as NAME; only of `kiln meta` with Adam as its outer optimiser |
+//! | `updates.position_encoding.level_{l}` | (rows, 2) u32: number of updates, and step of the last one |
 //! | `updates.cells` | (networks, 2) u32, likewise |
-//! | `occupancy.thickness` | (cascades, z, y, x) |
-//! | `occupancy.bits` | u32, a bit a cell |
+//! | `occupancy.thickness` | (cascades, z, y, x): optical thickness over the minimum step, a decaying maximum |
+//! | `occupancy.bits` | u32, one bit per cell, lowest bit first |
 //! | `state.training`, `state.occupancy`, `state.gradient_scales`, `state.largest` | counters |
 //!
 //! Tensors of a grid of networks have a leading dimension with one entry per network. If a method has several passes, the
 //! names of a pass's parameters begin with `passes.{i}.`, as in `passes.0.density_network.0.weight`. Only methods with an
 //! occupancy grid have `occupancy` tensors.
 //!
-//! `kiln meta` saves between two tasks, when the inner steps have no state: such a file has no `ema`, `first_moment`,
+//! `kiln meta` saves between two tasks, where the inner optimiser has no state: its files have no `ema`, `first_moment`,
 //! `second_moment` and `updates`.
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
-//! cameras), `image_fingerprint` (of its images' bytes), `held_out_fingerprint` (of those of images held out), `downscale`,
-//! `apply_orientation`, `train_views` and `device`. A file with nothing but the parameters can be evaluated; averages default
-//! to the parameters.
+//! cameras), `image_fingerprint` (of the bytes of its training images), `held_out_fingerprint` (of the bytes of its held-out
+//! images), `downscale`, `apply_orientation`, `train_views` and `device`. A file with only the parameters can be evaluated;
+//! averages then default to the parameters.
 
 mod info;
 mod layout;
@@ -46,10 +46,10 @@ pub use verify::Contents;
 pub(crate) use verify::read_whole;
 use verify::{has_non_finite, is_parameter};
 
-/// Largest step count.
+/// Maximum step count.
 const MAX_STEPS: f64 = 4e9;
 const DAMAGED: &str = "holds NaN or infinite values, which are never saved: the file is damaged";
-/// Leading u32 of a [`StepState`] that one step hands to the next.
+/// Number of leading u32 of a `StepState` that persist from one step to the next.
 const STATE: usize = 16;
 /// Version of the tensor names and metadata.
 pub const FORMAT: &str = "kiln-1";
@@ -59,15 +59,12 @@ pub const FORMAT: &str = "kiln-1";
 pub struct Checkpoint {
     path: PathBuf,
     bytes: Vec<u8>,
-    /// Metadata on its run.
+    /// Metadata of its run.
     pub info: Info,
 }
 
 impl Checkpoint {
-    /// Read a checkpoint, or the one in a run directory.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]
+    /// Read a checkpoint file, or the checkpoint of a run directory.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let not_a_run = |reason| CheckpointError::NotARun {
             path: path.to_owned(),
@@ -144,7 +141,7 @@ impl Checkpoint {
         Ok(Self { path, bytes, info })
     }
 
-    /// A hash of the whole file, which tells whether it changed (FNV-1a, 64 bits).
+    /// Return a hash of the whole file, to detect changes: FNV-1a over 64-bit words.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
         let step = |hash: u64, word: &[u8]| {
@@ -206,10 +203,10 @@ impl Checkpoint {
         SafeTensors::deserialize(&self.bytes).is_ok_and(|t| t.tensor(name).is_ok())
     }
 
-    /// Whether `fields` have the shapes of the parameters here.
+    /// Check that the parameters have the shapes of `fields`, and that there are no others.
     ///
     /// # Errors
-    /// [`CheckpointError::Tensor`] names the first that does not fit.
+    /// [`CheckpointError::Tensor`] names the first tensor that does not fit.
     pub fn fits(&self, fields: &[&Field]) -> Result<(), CheckpointError> {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
             path: self.path.clone(),

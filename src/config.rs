@@ -1,5 +1,4 @@
-//! The configuration of a run: a TOML file that says everything about a method. A method is data: the presets in
-//! `assets/configs/` are such files.
+//! The configuration of a run: a TOML file that completely defines a method. The presets in `assets/configs/` are such files.
 
 mod background;
 mod budget;
@@ -40,7 +39,7 @@ pub use training::{Loss, Precision, Training};
 
 use overrides::set;
 
-/// What is wrong with a configuration.
+/// An error in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -48,7 +47,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The text is not TOML, or a key is unknown or of the wrong type.
@@ -56,33 +55,33 @@ pub enum ConfigError {
     Parse {
         /// File or preset.
         origin: String,
-        /// Where and what.
+        /// Location and cause.
         reason: String,
     },
-    /// A value is impossible.
+    /// A value is out of its range.
     #[error("in the config {origin}: `{key}` {reason}")]
     Value {
         /// File or preset.
         origin: String,
         /// Dotted key.
         key: String,
-        /// What it should be.
+        /// The value and its allowed range.
         reason: String,
     },
     /// There is no such preset.
     #[error("there is no method `{name}`; there are: {known} (or give a file with --config)")]
     NoSuchMethod {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// The presets.
+        /// The names of all presets.
         known: String,
     },
-    /// A `--set` is malformed, or sets what cannot be.
+    /// A `--set` override is malformed, or makes the configuration invalid.
     #[error("--set {text}: {reason}")]
     Set {
-        /// As typed.
+        /// The override as given.
         text: String,
-        /// What is wrong.
+        /// The cause.
         reason: String,
     },
 }
@@ -114,7 +113,8 @@ const PRESETS: [(&str, &str); 9] = [
     ),
 ];
 
-/// A run's configuration, complete once [`Config::resolve`] has filled in what depends on the scene and the adapter.
+/// The configuration of a run. It is complete once [`Config::resolve`] has filled in the settings that depend on
+/// the scene and the adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -123,33 +123,33 @@ pub struct Config {
     /// Seed of all random numbers.
     #[serde(default)]
     pub seed: u32,
-    /// The scene's box, frame and colours.
+    /// Bounding box, coordinate frame and backgrounds of the scene.
     pub scene: Scene,
-    /// Batches.
+    /// Batch size, ray count, and schedules and regularisers of training.
     pub training: Training,
-    /// The optimiser and its schedule.
+    /// Optimiser and learning-rate schedule.
     pub optimizer: Optimizer,
-    /// How the field learns from another one, where it does, before it is trained on images.
+    /// Distillation from a teacher field, before training on images; none by default.
     #[serde(default)]
     pub distillation: Option<Distillation>,
-    /// How weights to begin with are learned from many objects; `kiln meta` alone looks at it.
+    /// Meta-learning of an initialisation; used only by `kiln meta`.
     #[serde(default)]
     pub meta: Option<Meta>,
-    /// The loss on composited colours.
+    /// Loss on composited colours.
     pub loss: Loss,
-    /// The occupancy grid that ray marching skips empty space with; needed where a pass marches.
+    /// The occupancy grid with which ray marching skips empty space; required if a pass marches rays.
     #[serde(default)]
     pub occupancy: Option<Occupancy>,
-    /// Sampler and field of each pass; an importance sampler looks at the pass before its own, and the last one makes the
-    /// image.
+    /// Sampler and field of each pass, 1 to 4. An importance sampler uses the samples of the previous pass; the
+    /// last pass renders the image.
     pub passes: Vec<PassConfig>,
 }
 
-/// Longest file that is read.
+/// Maximum size of a configuration file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 impl Config {
-    /// Whether something of it depends on what the images show.
+    /// Whether any setting depends on the content of the images.
     #[must_use]
     pub fn depends_on_images(&self) -> bool {
         let Scene {
@@ -164,7 +164,8 @@ impl Config {
         aabb_scale.is_none() || is_auto(background) || is_auto(eval_background) || starts_anywhere
     }
 
-    /// The optimiser of the steps, which average nothing where weights to begin with are learned: tasks are too short.
+    /// Return the optimiser of the training steps. In meta-learning these are the inner steps, which have no moving average,
+    /// since tasks are too short for one.
     #[must_use]
     pub fn inner_optimizer(&self) -> Optimizer {
         let mut optimizer = self.optimizer.clone();
@@ -174,7 +175,7 @@ impl Config {
         optimizer
     }
 
-    /// Steps that learn from a teacher, which are the first ones; 0 where there is none.
+    /// Number of distillation steps, which come first; 0 without a teacher.
     #[must_use]
     pub fn distillation_steps(&self) -> u32 {
         let taught = self.distillation.as_ref();
@@ -189,9 +190,6 @@ impl Config {
     }
 
     /// Load a preset with `--set` overrides.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
     pub fn preset(name: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let (_, text) =
             PRESETS
@@ -205,9 +203,6 @@ impl Config {
     }
 
     /// Load a file with `--set` overrides.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
     pub fn from_file(path: &std::path::Path, overrides: &[String]) -> Result<Self, ConfigError> {
         let origin = path.display().to_string();
         let bytes = crate::files::read_file(path, MAX_BYTES);
@@ -223,9 +218,6 @@ impl Config {
     }
 
     /// Parse `text`, apply `overrides` (`key.path=value`), and check every value.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
     pub fn parse(text: &str, origin: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let fault = |e: toml::de::Error| ConfigError::Parse {
             origin: origin.to_owned(),
@@ -239,7 +231,7 @@ impl Config {
             .map_err(|reason| Self::locate_fault(text, origin, overrides, reason))
     }
 
-    /// The configuration in `table`, or on one line what is wrong with it.
+    /// Deserialize and check `table`; the error is on one line.
     fn from_table(table: toml::Table) -> Result<Self, String> {
         let config = Self::deserialize(toml::Value::Table(table))
             .map_err(|e| e.to_string().trim().replace('\n', ", "))?;
@@ -249,7 +241,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Whose fault `reason` is: the text's, if it is wrong by itself, else the first override's that breaks it.
+    /// Attribute the error `reason`: to the text if it is invalid by itself, else to the first override that makes it invalid.
     fn locate_fault(text: &str, origin: &str, overrides: &[String], reason: String) -> ConfigError {
         match toml::from_str::<Self>(text) {
             Err(e) => {
@@ -270,7 +262,7 @@ impl Config {
             }
         }
         let mut table: toml::Table = toml::from_str(text).unwrap_or_default();
-        // The one that broke it for good: an earlier one may be wrong without a later one.
+        // The first override from which on the table stays invalid: an earlier fault may be corrected by a later override.
         let mut culprit = None;
         for text in overrides {
             let outcome = set(&mut table, text).map(|()| Self::from_table(table.clone()));
@@ -297,10 +289,9 @@ impl Config {
     /// The complete configuration as TOML.
     ///
     /// # Panics
-    /// Never: every field has a form in TOML.
+    /// Never: TOML can represent every field.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        // Every field is a table, a list or a value that TOML has.
         toml::to_string(self).expect("a configuration can be written as TOML")
     }
 }
@@ -356,7 +347,7 @@ mod tests {
             panic!("ngp-small marches rays");
         };
         assert_eq!((cone_angle, coarse_steps), (Some(0.0), Some(0)));
-        // What is filled in can be read again, whatever the grid's size.
+        // The filled-in values can be parsed again for any size of the grid.
         for resolution in [16, 32, 128] {
             let sized = format!("occupancy.resolution={resolution}");
             let mut written = small(&[&sized]).unwrap();
@@ -367,7 +358,7 @@ mod tests {
                 *config
             );
         }
-        // What is filled in once stays.
+        // Filling in is idempotent.
         assert_eq!(ResolvedConfig::from_run((*config).clone()), config);
     }
 
@@ -394,7 +385,7 @@ mod tests {
             resolved("ngp-small", &[box_of_8]),
             (1.0 / 64.0, 1024, Some(-1.2))
         );
-        // Instant-NGP's own step and beginning.
+        // Cone angle and initial density as in Instant-NGP.
         assert_eq!(resolved("ngp", &[box_of_8]), (1.0 / 256.0, 0, None));
         let world = [box_of_8, "scene.length=\"world\""];
         assert_eq!(resolved("ngp-small", &world), (1.0 / 64.0, 1024, None));
@@ -433,7 +424,7 @@ mod tests {
         assert_eq!(resolved(&[], plain), told("white", "white", None));
         let random = told("random", "white", None);
         assert_eq!(resolved(&[], Surroundings::Transparent), random);
-        // A background that is asked for may be what is seen through the scene.
+        // An explicit background may be visible through the scene, so there is no opacity loss.
         let black = ["scene.background=black"];
         assert_eq!(resolved(&black, filled), told("black", "black", None));
         let none = ["training.opacity_loss=0"];
@@ -464,7 +455,7 @@ mod tests {
         assert_eq!(resolved("nerf", &[], far), None);
         let typed = ["training.near_start=20"];
         assert_eq!(resolved("ngp-small", &typed, far), Some(20.0));
-        // The images are looked at for it, whatever else is given.
+        // `near_start` depends on the images, even if everything else is given.
         let given = [
             "scene.aabb_scale=8",
             "scene.background=black",
@@ -519,7 +510,7 @@ mod tests {
             error.starts_with("--set training.batch_size=0: `training.batch_size` is 0; it must"),
             "{error}"
         );
-        // Two that are only right together.
+        // Two overrides that are valid only together.
         assert!(
             small(&[
                 &format!("{GRID}.finest_resolution=8"),

@@ -9,10 +9,10 @@ use crate::metrics::lpips::{Lpips, LpipsError};
 use crate::metrics::{psnr, ssim};
 use crate::render::{self, Renderer};
 
-/// Quality of one view.
+/// Metrics of one view.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct ViewQuality {
-    /// The frame's name.
+    /// Name of the frame.
     pub name: String,
     /// PSNR in dB over 8-bit-rounded sRGB values.
     pub psnr: f64,
@@ -23,10 +23,10 @@ pub struct ViewQuality {
     pub lpips: Option<f64>,
 }
 
-/// Quality over a split; the last object that `eval --json` prints.
+/// Metrics over a split; the last object that `eval --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
 pub struct EvalReport {
-    /// Version of this object.
+    /// Version of the schema of this object.
     pub schema: u32,
     /// Name of the method.
     pub method: String,
@@ -48,7 +48,7 @@ pub struct EvalReport {
     pub lpips_network: Option<String>,
     /// Number of views.
     pub views: usize,
-    /// Every view.
+    /// Metrics of every view.
     pub images: Vec<ViewQuality>,
     /// Path of the dataset.
     #[serde(default)]
@@ -58,7 +58,7 @@ pub struct EvalReport {
     pub downscale: u32,
     /// Number of training steps.
     pub steps: u32,
-    /// For a meta-learned initialisation: steps on one view of each object before its evaluation.
+    /// For a meta-learned initialisation: number of adaptation steps on one view of each object before its evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapted_for: Option<u32>,
     /// Seconds of training.
@@ -80,7 +80,7 @@ pub fn over_background(image: &Image, config: &ResolvedConfig) -> Vec<f32> {
     over(image, scene.linear, scene.eval_background.color())
 }
 
-/// As [`over_background`], with 8-bit values.
+/// Same as [`over_background`], as 8-bit values.
 #[must_use]
 pub fn bytes_over_background(image: &Image, config: &ResolvedConfig) -> Vec<u8> {
     let values = over_background(image, config).into_iter();
@@ -95,11 +95,8 @@ pub fn over(image: &Image, linear: bool, background: [f32; 3]) -> Vec<f32> {
     frame.rgb(background)
 }
 
-/// Render and evaluate one view. `keep_going` is called between submissions with the number of rays done; `None` if it
-/// returns false.
-///
-/// # Errors
-/// An error of the device.
+/// Render and evaluate one view. `keep_going` is called between submissions with the number of rays done; if it returns
+/// false, the result is `None`.
 pub fn evaluate_view(
     renderer: &mut Renderer,
     frame: &Frame,

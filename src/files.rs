@@ -13,8 +13,8 @@ pub const LFS_ADVICE: &str =
 /// Read a whole regular file of at most `limit` bytes. Devices and pipes are refused, since they might never end.
 ///
 /// # Errors
-/// Those of the file system; [`std::io::ErrorKind::FileTooLarge`] above the limit, `InvalidInput` for other than regular files,
-/// `InvalidData` for Git LFS pointers.
+/// An error of the file system; [`std::io::ErrorKind::FileTooLarge`] above the limit, `InvalidInput` for other than regular
+/// files, `InvalidData` for Git LFS pointers.
 pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     let file = open_file(path)?;
     if file.metadata()?.len() > limit {
@@ -39,10 +39,7 @@ pub fn open_file(path: &Path) -> std::io::Result<File> {
     File::open(path)
 }
 
-/// Open a regular file for appending, creating it if it does not exist.
-///
-/// # Errors
-/// As [`open_file`].
+/// Open a regular file for appending, creating it if it does not exist. Devices and pipes are refused.
 pub fn append_to_file(path: &Path) -> std::io::Result<File> {
     match path.metadata() {
         Ok(data) => check_regular(&data)?,

@@ -12,7 +12,7 @@ use crate::gpu::{Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage, 
 use crate::scene_frame::SceneFrame;
 use crate::step_state::StepState;
 
-/// Bytes of a `Ray` in `shaders/common/ray.wgsl`.
+/// Size in bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
 
 /// Mirror of `Camera` in `shaders/common/camera.wgsl`.
@@ -39,15 +39,15 @@ pub struct GpuCamera {
     pub view_high: [f32; 2],
 }
 
-/// Number of tasks that an [`ImageSet`] with slots can hold in advance; it has one spare entry besides.
+/// Number of tasks that an [`ImageSet`] with slots can hold in advance; one more entry is for adaptation to a held-out object.
 pub const TASKS: u32 = 64;
 
-/// Bytes of images staged for upload before a submission.
+/// Number of bytes of staged images after which they are submitted.
 const STAGED_BYTES: usize = 64 << 20;
 
-/// A distance beyond any scene, in field units.
+/// A distance beyond any scene, in the field's units.
 const FAR: f32 = 1e10;
-/// Far distance of rays without a limit, in world units.
+/// Far bound of rays without one, in world units.
 const NO_END: f32 = f32::MAX;
 
 impl GpuCamera {
@@ -88,8 +88,8 @@ impl GpuCamera {
     }
 }
 
-/// Bounds of the part of the ideal image plane (x right, y down, in focal lengths) that a perspective `camera` shows, found
-/// by undistorting points on the image's border.
+/// Return the bounds of the part of the ideal image plane (x right, y down, in focal lengths) that a perspective `camera`
+/// shows, found by undistorting points on the image's border.
 fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     const POINTS: u8 = 16;
     let unposed = Camera {
@@ -119,7 +119,7 @@ fn view_bounds(camera: &Camera) -> [[f32; 2]; 2] {
     bounds
 }
 
-/// Near and far limits of a camera in world units: the configuration's, else the file's, else 0 and no limit.
+/// Return the near and far bounds of a camera in world units: the configuration's, else the file's, else 0 and none.
 #[must_use]
 pub fn near_far(config: &ResolvedConfig, from_file: Option<[f32; 2]>) -> [f32; 2] {
     let file = from_file.unwrap_or([0.0, NO_END]);
@@ -149,7 +149,7 @@ pub struct ImageSet {
     slots: Slots,
 }
 
-/// How images take less memory.
+/// Advice if images do not fit in memory.
 const SMALLER: &str = "--downscale the images";
 
 /// Layout of the slots, each of which holds one object's images.
@@ -162,11 +162,10 @@ struct Slots {
 }
 
 impl ImageSet {
-    /// Upload images with their cameras (already downscaled to the images' size). Blocks, so it is for setup, not for the
-    /// training loop.
+    /// Upload images with their cameras, which must have the images' (downscaled) sizes. Blocks; only for setup.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when one image is larger than a binding, or those of allocation.
+    /// [`GpuError::TooLarge`] if one image is larger than a binding.
     ///
     /// # Panics
     /// If the numbers of images and cameras differ.
@@ -174,10 +173,7 @@ impl ImageSet {
         Self::upload_in_chunks(gpu, images, cameras, gpu.max_binding_bytes())
     }
 
-    /// Upload images in chunks of `limit` bytes at most.
-    ///
-    /// # Errors
-    /// As [`Self::upload`].
+    /// Upload images in chunks of at most `limit` bytes.
     ///
     /// # Panics
     /// If the numbers of images and cameras differ.
@@ -235,7 +231,7 @@ impl ImageSet {
     /// a slot, and [`Self::assign`] assigns a slot to a task.
     ///
     /// # Errors
-    /// [`GpuError::TooLarge`] when one object is larger than a binding, or those of allocation.
+    /// [`GpuError::TooLarge`] if one object is larger than a binding.
     pub fn of_slots(gpu: &Gpu, n: u32, images: u32, pixels: u64) -> Result<Self, GpuError> {
         let per_chunk = (gpu.max_binding_bytes() / (pixels * 4).max(1)).clamp(1, u64::from(n));
         let chunk = |first: u64| {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::text::one_line;
 
-/// Numbers that Python writes and JSON lacks.
+/// Non-finite numbers as Python writes them; JSON has none.
 const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
 
 /// Why a file is not JSON.
@@ -29,9 +29,6 @@ pub(crate) enum JsonFault {
 ///
 /// Python writes `NaN` and `Infinity`, which are not JSON. They are parsed as values of the wrong type, which [`kind`] names:
 /// under a key that is read they are reported with their location, under other keys they are ignored.
-///
-/// # Errors
-/// [`JsonFault`].
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
     let text = decoded(bytes).map_err(|fault| JsonFault::Whole(fault.to_owned()))?;
     if text.iter().all(u8::is_ascii_whitespace) {
@@ -65,10 +62,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
         })
 }
 
-/// The number in `value`, which errors call `what`, within ±`limit`.
-///
-/// # Errors
-/// What is wrong with it.
+/// Return the number in `value`, which must lie within ±`limit`; errors name it `what`.
 pub(crate) fn number(value: &Value, what: &str, limit: f64) -> Result<f64, String> {
     match value.as_f64() {
         Some(number) if number.abs() <= limit => Ok(number),
@@ -82,16 +76,13 @@ pub(crate) fn number(value: &Value, what: &str, limit: f64) -> Result<f64, Strin
     }
 }
 
-/// The string in `value`, which errors call `what`.
-///
-/// # Errors
-/// What is wrong with it.
+/// Return the string in `value`; errors name it `what`.
 pub(crate) fn string<'a>(value: &'a Value, what: &str) -> Result<&'a str, String> {
     let wrong = || format!("{what} should be a string, found {}", kind(value));
     value.as_str().ok_or_else(wrong)
 }
 
-/// The type of a value with its article, for messages.
+/// Return the type of a value with its article, for messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -106,7 +97,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A word without its first and last letter, which [`quote_non_finite`] replaces by quotes.
+/// Return a word without its first and last letter, which [`quote_non_finite`] replaces by quotes.
 fn inner(word: &[u8]) -> &[u8] {
     &word[1..word.len() - 1]
 }
@@ -213,7 +204,7 @@ mod tests {
 
     #[test]
     fn comments_without_end_are_looked_for_once() {
-        // With a quadratic search this would take minutes.
+        // A quadratic search would take minutes.
         let text = b"/* ".repeat(1 << 20);
         assert!(matches!(
             parse(&text),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`session`] has a function for each task of a user: train, distil, meta-learn, evaluate, render. It is built on the other
-//! modules. A radiance field is an encoding that feeds a network, and data flows like this:
+//! modules. A radiance field is an encoding that feeds a network; the data flow is:
 //!
 //! ```text
 //!  dataset ─► images ─► rays ─► sampling ─► encoding ─► network ─► compositing ─► loss
@@ -17,18 +17,44 @@
 //!            ◄── dTable ◄── encoding
 //! ```
 //!
-//! - [`dataset`] and [`camera`] turn files into frames; [`images`] uploads them and samples rays from them.
-//! - [`sampling`] places samples along rays, helped by [`occupancy`]; [`field`] is [`encoding`] and [`network`].
-//! - [`camera_path`] makes the cameras of an animation, from files or around a scene.
-//! - [`pass`] evaluates a field along rays; [`train`] and [`render`] drive it; [`eval`] and [`metrics`] measure it.
-//! - [`reptile`] meta-learns an initialisation from many objects that are trained in turn.
-//! - [`config`] is the TOML file that defines a method; [`checkpoint`] and [`run`] store a training, [`report`] writes it as
-//!   HTML, and [`tensorboard`] as event files.
-//! - [`gpu`] is the layer below all of these, on top of [`wgpu`]. [`session`] is the top layer; the command line and the window
-//!   (features `cli` and `viewer`) are two observers of it.
+//! - [`session`]: the tasks of a user, each from plain options and an observer.
+//! - [`dataset`]: reads posed images in common formats into frames.
+//! - [`camera`]: camera models with lens distortion: rays of pixels, projection.
+//! - [`camera_path`]: timed cameras for animations: key-frame files, orbits, spirals.
+//! - [`aabb`]: axis-aligned boxes.
+//! - [`scene_frame`]: the similarity between a dataset's world space and the field's normalised space.
+//! - [`images`]: images and cameras on the device; draws training rays.
+//! - [`sampling`]: samplers, which place samples along rays: ray marching, stratified, importance.
+//! - [`occupancy`]: the occupancy grid with which ray marching skips empty space.
+//! - [`compaction`]: culls samples behind opaque ones and gathers the others.
+//! - [`encoding`]: position and direction encodings: hash grid, frequencies, spherical harmonics.
+//! - [`network`]: multi-layer perceptrons, and grids of small ones.
+//! - [`field`]: a radiance field: encodings with density and colour networks.
+//! - [`pass`]: evaluates a field along rays: sample, encode, cull, forward.
+//! - [`compositing`]: volume rendering, forward and backward.
+//! - [`loss`]: losses on composited colours.
+//! - [`optimizer`]: Adam or gradient descent, with moving averages of the weights.
+//! - [`step_state`]: counts, seed and learning rate of a training step, on the device.
+//! - [`train`]: the training loop as a list of stages, and its memory plan.
+//! - [`distillation`]: distils a trained field into a grid of networks.
+//! - [`reptile`]: meta-learns an initialisation from many objects (Reptile).
+//! - [`render`]: renders views: colour, opacity, depth, normals.
+//! - [`eval`]: evaluates a field against images.
+//! - [`metrics`]: PSNR, SSIM and LPIPS.
+//! - [`config`]: the TOML file that defines a method; its presets and checks.
+//! - [`checkpoint`]: saves, loads and verifies checkpoints.
+//! - [`run`]: run directories.
+//! - [`report`]: a run as an HTML page.
+//! - [`tensorboard`]: a run as `TensorBoard` event files.
+//! - [`import`]: converts models of other programs.
+//! - [`scene`]: the built-in demo scene and toy cars.
+//! - [`files`]: size-limited reading and atomic replacement of files.
+//! - [`gpu`]: adapters, buffers, kernels and submission, on top of [`wgpu`]; the lowest layer.
+//! - `cli`, `viewer`: the command line and the window, which use [`session`] as observers (features `cli` and `viewer`).
 //!
-//! Shapes in this crate's documentation are row-major, world units are the dataset's, σ is per world unit, colours are
-//! sRGB values in [0, 1] unless a field is composited in linear colour.
+//! Shapes in this crate's documentation are row-major. World units are the dataset's. σ is per unit of the field's
+//! normalised length, or per world unit if `scene.length` is `world`. Colours are sRGB values in [0, 1], unless a field is
+//! composited in linear colour.
 
 pub mod aabb;
 pub mod camera;

@@ -23,7 +23,7 @@ const COPY: &str = "\
 # `kiln train DATASET --config FILE` trains a new run with the configuration in such a file.
 ";
 
-/// Largest log that is read, of about ten million steps.
+/// Maximum size of a log in bytes: enough for about ten million steps.
 const MAX_LOG: u64 = 256 << 20;
 
 /// An error of a run directory.
@@ -63,12 +63,12 @@ pub enum RunError {
     },
 }
 
-/// How `config.toml` deviates from the checkpoint's configuration.
+/// How `config.toml` differs from the checkpoint's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFault {
     /// It holds another configuration.
     Changed,
-    /// It cannot be parsed, for this reason.
+    /// It cannot be parsed, for the given reason.
     Unreadable(String),
 }
 
@@ -89,13 +89,13 @@ pub fn is_run(path: &Path) -> bool {
 }
 
 impl RunDir {
-    /// The directory at `path`, which need not exist.
+    /// The run directory at `path`, which need not exist.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// The directory of a run, given by its directory or its checkpoint.
+    /// The run directory of `run`, which is the directory itself or a checkpoint in it.
     #[must_use]
     pub fn of(run: &Path) -> Self {
         match run.parent() {
@@ -107,7 +107,7 @@ impl RunDir {
         }
     }
 
-    /// Whether `run` is this directory or its checkpoint, rather than another file in it.
+    /// Whether `run` is this directory or its `checkpoint.safetensors`, rather than another file in it.
     #[must_use]
     pub fn is(&self, run: &Path) -> bool {
         !run.is_file() || run.file_name() == self.checkpoint().file_name()
@@ -119,10 +119,10 @@ impl RunDir {
         self.checkpoint().is_file()
     }
 
-    /// `runs/<dataset>-<method>`, with `-2`, `-3`… while that exists.
+    /// Return `runs/<dataset>-<method>`, with a suffix `-2`, `-3`… if that exists.
     #[must_use]
     pub fn default_for(dataset: &str, method: &str) -> Self {
-        // Must be a valid file name, whatever the method's name is.
+        // The result must be a valid file name for any method name.
         let base = format!("{dataset}-{method}").replace(['/', '\\', ':'], "-");
         let named = |n: u32| {
             if n == 1 {
@@ -137,10 +137,10 @@ impl RunDir {
         Self(free.unwrap_or_else(|| Path::new("runs").join(&base)))
     }
 
-    /// Refuse a directory that is in use, without changing it.
+    /// Return an error if the directory is in use. Nothing is changed.
     ///
     /// # Errors
-    /// [`RunError::Exists`] unless `force`, [`RunError::NotARun`].
+    /// [`RunError::Exists`] or [`RunError::Unfinished`] for a run, unless `force`; [`RunError::NotARun`] for other content.
     pub fn check_free(&self, force: bool) -> Result<(), RunError> {
         if !self.0.exists() {
             return Ok(());
@@ -163,9 +163,6 @@ impl RunDir {
     }
 
     /// Create the directory if necessary, and check that it is writable, before anything is loaded.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
     pub fn reserve(&self) -> Result<Reservation, RunError> {
         let missing = self
             .0
@@ -184,11 +181,11 @@ impl RunDir {
         Ok(reservation)
     }
 
-    /// Keep other processes from training in the directory, which must exist, until the returned lock is dropped. The system
-    /// releases a lock when its process ends.
+    /// Lock the directory, which must exist, against training by other processes until the returned lock is dropped. The system
+    /// releases the lock when the process ends. Return `None` if the file system does not support locks.
     ///
     /// # Errors
-    /// [`RunError::Busy`]. Returns `None` if the file system does not support locks.
+    /// [`RunError::Busy`] if another process holds the lock; [`RunError::Io`].
     pub fn lock(&self) -> Result<Option<Lock>, RunError> {
         let path = self.0.join(".lock");
         let file = File::create(&path).map_err(|source| RunError::Io {
@@ -205,9 +202,6 @@ impl RunDir {
     }
 
     /// Create the directory and remove everything of an earlier run except its checkpoint, which is kept as [`Self::previous`].
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
     pub fn create(&self) -> Result<(), RunError> {
         std::fs::create_dir_all(&self.0).map_err(|source| RunError::Io {
             path: self.0.clone(),
@@ -245,7 +239,7 @@ impl RunDir {
         }
     }
 
-    /// `TensorBoard`'s files.
+    /// Event files of `TensorBoard`.
     fn event_files(&self) -> Vec<PathBuf> {
         named(&self.tensorboard(), |name| {
             name.starts_with("events.out.tfevents.")
@@ -320,9 +314,6 @@ impl RunDir {
     }
 
     /// Write a file atomically.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
     pub fn write(&self, path: &Path, text: &str) -> Result<(), RunError> {
         replace_file(path, text.as_bytes()).map_err(|source| RunError::Io {
             path: path.to_owned(),
@@ -330,10 +321,7 @@ impl RunDir {
         })
     }
 
-    /// Write `config.toml`, a copy of the configuration that the checkpoint holds.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
+    /// Write `config.toml`, a copy of the checkpoint's configuration.
     pub fn write_config(&self, config: &ResolvedConfig) -> Result<(), RunError> {
         self.write(&self.config(), &format!("{COPY}\n{}", config.to_toml()))
     }
@@ -341,7 +329,7 @@ impl RunDir {
     /// Compare `config.toml` with `rules`, the checkpoint's configuration; a missing file is not a fault.
     #[must_use]
     pub fn copy_fault(&self, rules: &ResolvedConfig) -> Option<CopyFault> {
-        // What an older version left out is filled in on both sides.
+        // Fill in settings that an older version lacks on both sides.
         match Config::from_file(&self.config(), &[]).map(ResolvedConfig::from_run) {
             Ok(copy) if copy == *rules => None,
             Ok(_) => Some(CopyFault::Changed),
@@ -358,10 +346,7 @@ impl RunDir {
         }
     }
 
-    /// Drop lines of `metrics.jsonl` beyond `step`, which a run resumed there will write again, and an incomplete line.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
+    /// Drop the lines of `metrics.jsonl` beyond `step`, which a run resumed there writes again, and an incomplete last line.
     pub fn rewind_metrics(&self, step: u32) -> Result<(), RunError> {
         let path = self.metrics();
         let bytes = self.metrics_text().map_err(|source| RunError::Io {
@@ -386,7 +371,7 @@ impl RunDir {
         }
     }
 
-    /// Stages of a distillation in `metrics.jsonl`, each with its run.
+    /// Return the stages of a distillation in `metrics.jsonl`, each with its run.
     #[must_use]
     pub fn logged_stages(&self) -> Vec<(String, String)> {
         let text = self.metrics_text().unwrap_or_default();
@@ -403,9 +388,6 @@ impl RunDir {
     }
 
     /// Open `metrics.jsonl` for appending.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
     pub fn metrics_log(&self) -> Result<MetricsLog, RunError> {
         let path = self.metrics();
         let file = append_to_file(&path);
@@ -428,7 +410,7 @@ fn named(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The lock of a run directory in which this process trains; see [`RunDir::lock`].
+/// Lock of a run directory in which this process trains; see [`RunDir::lock`].
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
@@ -462,9 +444,6 @@ pub struct MetricsLog {
 
 impl MetricsLog {
     /// Append one object.
-    ///
-    /// # Errors
-    /// [`RunError::Io`]
     pub fn append<T: serde::Serialize>(&mut self, value: &T) -> Result<(), RunError> {
         let written = serde_json::to_string(value)
             .map_err(std::io::Error::other)

@@ -1,10 +1,9 @@
 //! The built-in demo scene: `shaders/scene/demo.wgsl` defines it, `shaders/scene/solids.wgsl` renders it, and this module
-//! defines the cameras. [`ToyCar`] is a class of objects.
+//! defines its cameras. [`ToyCar`] is a class of objects for meta-learning.
 //!
-//! A pedestal with a glossy sphere, a panelled cube, a standing ring and a small tower, lit by a key
-//! light with soft shadows. Everything lies within [−1.2, 1.2]³ world units with z up, seen from a
-//! distance of 4.03 as in the NeRF-synthetic scenes (Mildenhall et al. 2020), so their
-//! configuration suits it.
+//! A pedestal with a glossy sphere, a panelled cube, a standing ring and a small tower, lit by a key light with soft shadows.
+//! Everything lies within [−1.2, 1.2]³ world units, z up. The cameras have a distance of 4.03, as in the NeRF-synthetic scenes
+//! (Mildenhall et al. 2020), so that configurations for those apply.
 
 mod car;
 
@@ -20,18 +19,18 @@ pub use car::ToyCar;
 
 /// Distance of the cameras from the origin, in world units.
 const RADIUS: f64 = 4.031_129;
-/// Full horizontal angle of the cameras, in radians.
+/// Full horizontal field of view of the cameras, in radians.
 const FOV_X: f32 = 0.691_111_2;
-/// Where rays start and end, in world units from the camera.
+/// Near and far bounds of rays, in world units.
 const NEAR_FAR: [f32; 2] = [2.0, 6.0];
 /// Rays per pixel along each axis.
 const SAMPLES: u32 = 3;
 /// Pixels per submission: few enough for the watchdog of a slow adapter.
 const TILE: u32 = 1 << 13;
-/// Threads of a workgroup of `draw`.
+/// Threads per workgroup of `draw`.
 const WORKGROUP: u64 = 64;
 
-/// An error while the demo dataset is made.
+/// An error while creating the demo dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
     /// The device failed.
@@ -60,7 +59,7 @@ struct GpuView {
 pub struct DemoScene;
 
 impl DemoScene {
-    /// `n` cameras of a split, `size` × `size` pixels each, looking at the origin.
+    /// Return `n` cameras of a split, `size` × `size` pixels each, looking at the origin.
     ///
     /// Training views lie on a golden spiral from 17° below the horizon to near the zenith;
     /// validation and test views lie on circles that rise and fall between the horizon and 55°.
@@ -77,21 +76,18 @@ impl DemoScene {
             .collect()
     }
 
-    /// Renders the scene from `camera`: sRGB, straight alpha, nine rays per pixel, transparent
-    /// background. The camera's lens distortion, if any, is ignored.
+    /// Render the scene from `camera`: sRGB, straight alpha, nine rays per pixel, transparent background.
+    /// Lens distortion is ignored.
     ///
     /// Blocks until the image is complete.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         draw(gpu, camera, "scene/demo", &[])
     }
 
-    /// Renders `counts` training, validation and test views of `size` × `size` pixels and writes them
-    /// to `root` in Blender's format. A split without views is omitted.
+    /// Render `counts` training, validation and test views of `size` × `size` pixels, and write them to `root` in Blender's
+    /// format. A split without views is omitted.
     ///
     /// `progress` is called once per finished view.
-    ///
-    /// # Errors
-    /// An error of the device, or a file that cannot be written.
     pub fn write_dataset(
         gpu: &Gpu,
         root: &Path,
@@ -121,7 +117,7 @@ impl DemoScene {
     }
 }
 
-/// Renders `scene`, which has its own `bindings`, from `camera`.
+/// Render `scene`, with its own `bindings`, from `camera`.
 fn draw(
     gpu: &Gpu,
     camera: &Camera,
@@ -160,7 +156,7 @@ fn draw(
     })
 }
 
-/// Azimuth and elevation, in radians, of the `i`-th of `n` cameras.
+/// Return azimuth and elevation, in radians, of the `i`-th of `n` cameras.
 fn direction(split: Split, i: f64, n: f64) -> [f64; 2] {
     const LOWEST: f64 = -0.3; // sines of the spiral's ends
     const HIGHEST: f64 = 0.98;

@@ -1,8 +1,8 @@
-//! The map between the world of a dataset and the space that a field computes in.
+//! The similarity between a dataset's world space and the normalised space of a field.
 //!
 //! Inputs and outputs use world units: poses, near and far, depth, crops and camera paths. The field's space is *normalised*:
-//! the unit cube of `scene.scale` and `scene.offset` has the side 1 / 0.33, so training does not depend on the unit and
-//! origin of the dataset. Positions are converted in f64 and rounded afterwards.
+//! in it, the unit cube that `scene.scale` and `scene.offset` define has side 1 / 0.33, so that training does not depend on the
+//! unit and the origin of the dataset. Positions are converted in f64 and then rounded to f32.
 
 use glam::{DMat3, DVec3};
 
@@ -28,7 +28,7 @@ impl SceneFrame {
         offset: DVec3::ZERO,
     };
 
-    /// The frame of a resolved configuration.
+    /// Return the frame of a resolved configuration.
     #[must_use]
     pub fn of(config: &ResolvedConfig) -> Self {
         let scene = &config.scene;

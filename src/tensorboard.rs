@@ -1,4 +1,4 @@
-//! Writes event files, from which `TensorBoard` draws curves.
+//! Writes event files, which `TensorBoard` plots.
 //!
 //! A file is a sequence of records: length (u64), its checksum (u32), the bytes, their checksum (u32), all little-endian.
 //! A checksum is CRC-32C, rotated and offset. The bytes are one message `Event` of Protocol Buffers, of which these fields
@@ -33,7 +33,7 @@ enum Wire {
 struct Message(Vec<u8>);
 
 impl Message {
-    /// Seven bits per byte, lowest first; the high bit means that more bytes follow.
+    /// Append a varint: seven bits per byte, lowest first; the high bit means that more bytes follow.
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -58,7 +58,7 @@ impl Message {
         self
     }
 
-    /// 0 is omitted, since it is the default value.
+    /// Append an integer; 0, the default value, is omitted.
     fn integer(mut self, field: u64, value: u64) -> Self {
         if value != 0 {
             self.key(field, Wire::Varint);
@@ -67,7 +67,7 @@ impl Message {
         self
     }
 
-    /// A string or an embedded message.
+    /// Append a string or an embedded message.
     fn bytes(mut self, field: u64, value: &[u8]) -> Self {
         self.key(field, Wire::Bytes);
         self.varint(value.len() as u64);
@@ -76,14 +76,14 @@ impl Message {
     }
 }
 
-/// CRC-32C, masked so that checksums of data that contain checksums remain reliable.
+/// CRC-32C, masked so that checksums of data that contains checksums remain reliable.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
         .wrapping_add(0xA282_EAD8)
 }
 
-/// An event file that is being written.
+/// An event file open for writing.
 #[derive(Debug)]
 pub struct EventLog {
     path: PathBuf,
@@ -91,12 +91,12 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Start `events.out.tfevents.<seconds>.kiln` in `folder`, which is created if necessary. `wall_time` is in seconds
-    /// since 1970. A file of the same second is appended to, and nothing is ever overwritten: `TensorBoard` reads all files in
-    /// a folder as one log, in the order of their names.
+    /// Create `events.out.tfevents.<seconds>.kiln` in `folder`, which is created if necessary. `wall_time` is the Unix time in
+    /// seconds. If a file of the same second exists, it is appended to: `TensorBoard` reads all files in a folder as one log,
+    /// in the order of their names.
     pub fn create(folder: &Path, wall_time: f64) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        // Ten digits, as other programs write it, so that names sort by time.
+        // Ten digits, as in other programs, so that names sort by time.
         let path = folder.join(format!("events.out.tfevents.{:010}.kiln", wall_time as u64));
         let file = append_to_file(&path)?;
         let mut log = Self {
@@ -111,13 +111,14 @@ impl EventLog {
         Ok(log)
     }
 
-    /// The file.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Log one point of the curve `tag`; the part of the tag before a `/` groups curves. `wall_time` is in seconds since 1970.
+    /// Log one point of the curve `tag`; the part of the tag before a `/` groups curves. `wall_time` is
+    /// the Unix time in seconds.
     pub fn scalar(&mut self, tag: &str, step: u64, wall_time: f64, value: f32) -> io::Result<()> {
         let value = Message::default().bytes(1, tag.as_bytes()).float(2, value);
         let summary = Message::default().bytes(1, &value.0);

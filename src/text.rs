@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-/// A path on one line.
+/// Format a path on one line.
 pub(crate) fn shown(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-/// Text from a file, on one line of at most 200 characters.
+/// Format text from a file on one line of at most 200 characters.
 pub(crate) fn one_line(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     match text.char_indices().nth(MAX_CHARS) {
@@ -16,13 +16,13 @@ pub(crate) fn one_line(text: &str) -> String {
     }
 }
 
-/// "1 view", "2 views".
+/// Format a count: "1 view", "2 views".
 pub(crate) fn counted(n: impl Into<u64>, what: &str) -> String {
     let n = n.into();
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// As [`counted`], for a `usize`.
+/// Same as [`counted`], for a `usize`.
 pub(crate) fn counted_len(n: usize, what: &str) -> String {
     counted(n as u64, what)
 }

@@ -1,4 +1,4 @@
-//! An editable path of key frames, which can be read from and written to a file.
+//! Editable key frames, which can be read from and written to a file.
 
 use std::path::Path;
 
@@ -13,18 +13,18 @@ use crate::files::replace_file;
 /// Minimum time between two key frames in seconds.
 const GAP: f64 = 1e-3;
 
-/// Key frames of a perspective camera, and the settings for rendering them.
+/// Key frames of a perspective camera, and settings for rendering them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// Width and height of the images in pixels.
     pub size: [u32; 2],
     /// Frames per second.
     pub fps: f64,
-    /// Whether the last key frame leads back to the first.
+    /// Whether the path is a loop: the last key frame leads back to the first.
     pub looped: bool,
     /// Duration of a loop in seconds, if given.
     pub seconds: Option<f64>,
-    /// The visible part of the scene.
+    /// The visible part of the scene, if it is cropped.
     pub crop: Option<Aabb>,
     pub(super) keys: Vec<KeyFrame>,
 }
@@ -67,9 +67,6 @@ impl Default for Draft {
 
 impl Draft {
     /// Write a file that [`Self::read`] and `kiln render --path` can read.
-    ///
-    /// # Errors
-    /// [`CameraPathError::Write`]
     pub fn write(&self, file: &Path) -> Result<(), CameraPathError> {
         replace_file(file, self.to_json().as_bytes()).map_err(|source| CameraPathError::Write {
             path: file.to_owned(),
@@ -77,7 +74,7 @@ impl Draft {
         })
     }
 
-    /// The file's text.
+    /// Serialise to the text of a key-frame file.
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut head = serde_json::json!({
@@ -120,7 +117,7 @@ impl Draft {
         &self.keys
     }
 
-    /// The path through the key frames; `None` if there are none.
+    /// Return the path through the key frames; `None` if there are none.
     #[must_use]
     pub fn path(&self, file: &Path) -> Option<CameraPath> {
         if self.keys.is_empty() {
@@ -153,7 +150,7 @@ impl Draft {
         last.time - first.time
     }
 
-    /// Duration of a loop in seconds, which is longer than the time from the first to the last key frame.
+    /// Return the duration of a loop in seconds, which is longer than the time from the first to the last key frame.
     fn period(&self) -> Option<f64> {
         let n = self.keys.len();
         if !self.looped || n < 2 {
@@ -164,7 +161,7 @@ impl Draft {
         Some(self.seconds.unwrap_or(even).max(lasts + GAP))
     }
 
-    /// Append a key frame with the pose of `camera`, `gap` seconds after the last one. Returns its index.
+    /// Append a key frame with the pose of `camera`, `gap` seconds after the last one, and return its index.
     pub fn add(&mut self, camera: &Camera, gap: f64) -> usize {
         let time = self.keys.last().map_or(0.0, |k| k.time + gap.max(GAP));
         if let Some(view) = view_of(camera) {
@@ -192,7 +189,7 @@ impl Draft {
             .map(|look| Pose::look_at(eye, look.target, look.up))
         {
             Some(Ok(pose)) => key.view.pose = pose,
-            // Straight above or below its target, the orientation is undefined.
+            // Vertically above or below the target the orientation is undefined.
             Some(Err(_)) => {}
             None => key.view.pose.position = eye,
         }
@@ -205,7 +202,7 @@ impl Draft {
         }
     }
 
-    /// Move key frame `index` to `time` (seconds) and return its new index. Later key frames are delayed if necessary.
+    /// Move key frame `index` to `time` (seconds), and return its new index. Later key frames are delayed if necessary.
     pub fn retime(&mut self, index: usize, time: f64) -> usize {
         if index >= self.keys.len() || !time.is_finite() {
             return index;
@@ -222,7 +219,7 @@ impl Draft {
     }
 }
 
-/// The pose and zoom of `camera`.
+/// Return the pose and extent of `camera`; `None` if its matrix is not a pose.
 fn view_of(camera: &Camera) -> Option<CameraState> {
     let rows = camera.world_from_camera;
     Some(CameraState {

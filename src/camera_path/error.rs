@@ -69,7 +69,7 @@ pub enum CameraPathError {
         /// Cause and remedy.
         message: String,
     },
-    /// A transforms file that cannot be used.
+    /// A `transforms.json` that cannot be used.
     #[error(transparent)]
     Poses(DatasetError),
     /// Cameras that are not suitable for a spiral.
@@ -78,12 +78,12 @@ pub enum CameraPathError {
          more than {most:.0}°: make an orbit (--turntable) or give a path"
     )]
     NotOneWay {
-        /// The mean angle in degrees between the cameras' axes and their mean.
+        /// Mean angle between the cameras' axes and their mean direction, in degrees.
         degrees: f64,
-        /// The largest allowed angle in degrees.
+        /// Maximum mean angle in degrees.
         most: f64,
     },
-    /// The depth of a spiral's target is unknown.
+    /// The depth of the target of a spiral is unknown.
     #[error(
         "the distance to the scene is unknown, since the cameras' axes do not meet and the dataset gives no near and far \
          bounds: give a path"

@@ -1,4 +1,4 @@
-//! Camera paths as Instant-NGP saves them (`base_cam.json`), and their transform from its unit cube to the world.
+//! Camera paths of Instant-NGP (`base_cam.json`), and the transform from its unit cube to the world.
 
 use glam::{DQuat, DVec3};
 
@@ -13,13 +13,13 @@ const APART: f64 = 1.0;
 /// Default image size.
 const SIZE: [u32; 2] = [1280, 720];
 
-/// Axes of Instant-NGP's world: its x, y and z are the dataset's y, z and x.
+/// Rotation between the axes of Instant-NGP and of the dataset: its x, y and z are the dataset's y, z and x.
 const AXES: DQuat = DQuat::from_xyzw(0.5, 0.5, 0.5, 0.5);
-/// Half a turn around x: converts camera axes from +z forward, y down, to −z forward, y up.
+/// Rotation by 180° about x: converts camera axes from +z forward, y down, to −z forward, y up.
 const CAMERA: DQuat = DQuat::from_xyzw(1.0, 0.0, 0.0, 0.0);
 
 /// Parse an object with `path`, whose poses are in the unit cube. A key frame has `R`, a quaternion (x, y, z, w) from the
-/// camera's axes (right, down, forward) to the cube's, `T`, its position, and `fov`, the vertical field of view in degrees.
+/// camera's axes (right, down, forward) to the cube's; `T`, its position; and `fov`, the vertical field of view in degrees.
 /// Rendering settings such as aperture and glow are ignored.
 pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     let view = |(index, value)| {
@@ -70,8 +70,8 @@ pub(super) fn parse(whole: &Fields) -> Result<CameraPath, CameraPathError> {
     })
 }
 
-/// Transform a pose from the unit cube to the dataset's world: a point `p` of the cube is `scale · x + offset` with the axes
-/// of the world point `x` in the order y, z, x.
+/// Transform a pose from the unit cube to the dataset's world. A world point x maps to the cube point `scale · x + offset` with
+/// its axes in the order y, z, x.
 pub(super) fn to_world(pose: Pose, scale: f64, offset: DVec3) -> Pose {
     Pose {
         position: (AXES * pose.position - offset) / scale,
@@ -101,12 +101,12 @@ mod tests {
 
     #[test]
     fn a_pose_comes_back_from_the_cube() {
-        // A camera at (2, 3, 5) that looks along the world's x, its up the world's z: columns right −y, up z, back −x.
+        // A camera at (2, 3, 5) that looks along the world's x, up along the world's z: columns right −y, up z, back −x.
         let columns = [DVec3::NEG_Y, DVec3::Z, DVec3::NEG_X];
         let position = DVec3::new(2.0, 3.0, 5.0);
         let (scale, offset) = (0.25, DVec3::new(0.5, 0.25, 1.0));
-        // Computed by hand: up and back are negated (−z, x); a vector's y, z, x are the cube's x, y, z; the point is scaled
-        // and shifted first: (1, 1, 2.25).
+        // Computed by hand: up and back are negated (−z, x); a vector's y, z, x are the cube's x, y, z; the point is first
+        // scaled and shifted: (1, 1, 2.25).
         let cycled = |v: DVec3| DVec3::new(v.y, v.z, v.x);
         let axes = DMat3::from_cols(cycled(columns[0]), cycled(-columns[1]), cycled(-columns[2]));
         assert_eq!(axes.z_axis, DVec3::Z);
@@ -127,7 +127,7 @@ mod tests {
             let found = DVec3::from(camera.world_from_camera.map(|row| row[i]));
             assert!((found - column).length() < 1e-6, "column {i}: {found}");
         }
-        // 30 pixels under half of the vertical 50°.
+        // Half of the image height, 30 pixels, subtends half of the vertical 50°.
         let focal = 30.0 / 25.0_f32.to_radians().tan();
         assert!((camera.focal[1] - focal).abs() < 1e-3 && camera.focal[0] == camera.focal[1]);
     }

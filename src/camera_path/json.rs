@@ -1,4 +1,4 @@
-//! Typed access to the objects of a path file, with errors that give the location.
+//! Typed access to the JSON objects of a path file, with errors that give the location.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::CameraPathError;
 use crate::json_text::{self, kind};
 
-/// Largest accepted magnitude: larger than any scene, and small enough to compute with.
+/// Maximum accepted magnitude: larger than any scene, and small enough to compute with.
 const MAX_VALUE: f64 = 1e9;
 
-/// An object in a file.
+/// Location of an object in a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Location {
     File,
@@ -46,7 +46,7 @@ fn error(path: &Path, place: Location, message: String) -> CameraPathError {
 }
 
 impl<'a> Fields<'a> {
-    /// `value`, which should be an object.
+    /// Open the object `value`, or return an error if it is of another type.
     pub fn of(path: &'a Path, place: Location, value: &'a Value) -> Result<Self, CameraPathError> {
         let map = value.as_object().ok_or_else(|| {
             let message = format!("should be an object in braces, found {}", kind(value));
@@ -55,12 +55,12 @@ impl<'a> Fields<'a> {
         Ok(Self { path, place, map })
     }
 
-    /// An error with this location.
+    /// Create an error at this location.
     pub fn error(&self, message: impl Into<String>) -> CameraPathError {
         error(self.path, self.place, message.into())
     }
 
-    /// Refuse keys other than `known`.
+    /// Return an error if a key is not among `known`.
     pub fn only(&self, known: &[&str]) -> Result<(), CameraPathError> {
         let unknown = self.map.keys().find(|key| !known.contains(&key.as_str()));
         unknown.map_or(Ok(()), |key| {
@@ -80,14 +80,14 @@ impl<'a> Fields<'a> {
         self.map.get(key)
     }
 
-    /// A number within ±[`MAX_VALUE`].
+    /// Return a number within ±[`MAX_VALUE`].
     pub fn number(&self, key: &str) -> Result<Option<f64>, CameraPathError> {
         self.get(key)
             .map(|value| self.finite(value, || format!("`{key}`")))
             .transpose()
     }
 
-    /// A required number; `unit` describes it in the error.
+    /// Return a required number; `unit` describes it in the error.
     pub fn required(&self, key: &str, unit: &str) -> Result<f64, CameraPathError> {
         self.number(key)?
             .ok_or_else(|| self.error(format!("`{key}` ({unit}) is missing")))
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         json_text::number(value, &what(), MAX_VALUE).map_err(|message| self.error(message))
     }
 
-    /// A list of `N` numbers.
+    /// Return a list of `N` numbers.
     pub fn vector<const N: usize>(&self, key: &str) -> Result<Option<[f64; N]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
         list.iter().map(|v| self.finite(v, &what)).collect()
     }
 
-    /// The upper three rows of a matrix of 3 or 4 rows of 4 numbers.
+    /// Return the upper three rows of a matrix with 3 or 4 rows of 4 numbers.
     pub fn matrix(&self, key: &str) -> Result<Option<[[f64; 4]; 3]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -150,7 +150,7 @@ impl<'a> Fields<'a> {
         self.affine(key, &rows.concat()).map(Some)
     }
 
-    /// The upper three rows of a matrix of 12 or 16 numbers, row by row.
+    /// Return the upper three rows of a matrix of 12 or 16 numbers in row-major order.
     pub fn affine(&self, key: &str, numbers: &[f64]) -> Result<[[f64; 4]; 3], CameraPathError> {
         let last = numbers.get(12..).unwrap_or_default();
         if last
@@ -167,7 +167,7 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    /// A matrix of 16 (or 12) numbers in one list, row by row.
+    /// Return the upper three rows of a matrix given as one list of 16 (or 12) numbers in row-major order.
     pub fn flat_matrix(&self, key: &str) -> Result<Option<[[f64; 4]; 3]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -178,7 +178,7 @@ impl<'a> Fields<'a> {
         self.affine(key, &numbers).map(Some)
     }
 
-    /// Two corners of a box.
+    /// Return the lower and the upper corner of a box.
     pub fn corners(&self, key: &str) -> Result<Option<[[f64; 3]; 2]>, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -195,7 +195,7 @@ impl<'a> Fields<'a> {
         Ok(Some([corner(low, "lower")?, corner(high, "upper")?]))
     }
 
-    /// A string.
+    /// Return a string.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>, CameraPathError> {
         let text = self
             .get(key)
@@ -203,7 +203,7 @@ impl<'a> Fields<'a> {
         text.transpose().map_err(|message| self.error(message))
     }
 
-    /// A Boolean, false by default.
+    /// Return a Boolean, false by default.
     pub fn flag(&self, key: &str) -> Result<bool, CameraPathError> {
         let Some(value) = self.get(key) else {
             return Ok(false);

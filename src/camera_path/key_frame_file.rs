@@ -1,4 +1,4 @@
-//! Files of key frames: kiln's own format (docs/camera-path.md).
+//! kiln's own format of key-frame files (`docs/camera-path.md`).
 
 use std::path::Path;
 
@@ -14,8 +14,7 @@ impl Draft {
     /// Read a file of key frames.
     ///
     /// # Errors
-    /// Those of [`CameraPath::read`], and [`CameraPathError::File`] for a path that has no key frames of a perspective
-    /// camera.
+    /// Those of [`CameraPath::read`]; [`CameraPathError::File`] if there are no key frames of a perspective camera.
     pub fn read(file: &Path) -> Result<Self, CameraPathError> {
         let text = read_text(file)?;
         let refuse = |message: &str| CameraPathError::File {
@@ -25,7 +24,7 @@ impl Draft {
         let root = super::parse_json(file, &text)?;
         let whole = Fields::of(file, Location::File, &root)?;
         if !whole.has("key_frames") {
-            // Report its faults first, if it is not a path of another program.
+            // If this is not a path of another program either, report its faults first.
             CameraPath::parse(file, &text)?;
             return Err(refuse(
                 "another program's path can be rendered (kiln render --path) but not edited",
@@ -41,7 +40,7 @@ impl Draft {
     }
 }
 
-/// Parse an object with `key_frames`: its camera model and key frames.
+/// Parse an object with `key_frames`; return its camera model and key frames.
 pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     whole.only(&[
         "camera",
@@ -112,7 +111,7 @@ pub(super) fn parse(whole: &Fields) -> Result<(Model, Draft), CameraPathError> {
     Ok((model, draft))
 }
 
-/// The visible part of the scene, given by two corners.
+/// Parse the visible part of the scene, given by two corners.
 fn crop(whole: &Fields) -> Result<Option<Aabb>, CameraPathError> {
     let Some(corners) = whole.corners("crop")? else {
         return Ok(None);
@@ -122,7 +121,7 @@ fn crop(whole: &Fields) -> Result<Option<Aabb>, CameraPathError> {
         .map_err(|e| whole.error(format!("`crop`: {e}")))
 }
 
-/// The extent of the image's height from `fov` or `size`, if given.
+/// Parse the extent of the image's height from `fov` or `size`, if given.
 fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError> {
     let refuse = |key: &str, way: &str| {
         if fields.has(key) {
@@ -154,7 +153,7 @@ fn extent(fields: &Fields, model: Model) -> Result<Option<f64>, CameraPathError>
     }
 }
 
-/// The pose of a key frame, given by a matrix or by eye and target.
+/// Parse the pose of a key frame, given by a matrix or by eye and target.
 fn pose(key: &Fields) -> Result<(Pose, Option<ViewTarget>), CameraPathError> {
     let looks = key.vector("eye")?.zip(key.vector("target")?);
     match (key.matrix("transform_matrix")?, looks) {
@@ -185,7 +184,7 @@ fn pose(key: &Fields) -> Result<(Pose, Option<ViewTarget>), CameraPathError> {
     }
 }
 
-/// Duration of a loop in seconds, if given.
+/// Parse the duration of a loop in seconds, if given.
 fn seconds(whole: &Fields, keys: &[KeyFrame]) -> Result<Option<f64>, CameraPathError> {
     let seconds = whole.number("seconds")?;
     let [first, .., last] = keys else {

@@ -1,4 +1,4 @@
-//! Parses the key frames of `docs/camera-path.md` and interpolates between them.
+//! Interpolation between the key frames of `docs/camera-path.md`.
 
 use glam::DVec3;
 
@@ -9,7 +9,7 @@ use super::spline::{Knots, hermite, rotation, turn};
 /// Minimum time between two key frames in seconds.
 pub(super) const MIN_GAP: f64 = 1e-6;
 
-/// Views at certain times, and the slopes of the curves through them.
+/// Key frames, and the derivatives of the curves through them.
 #[derive(Clone, Debug)]
 pub(super) struct KeyFrames {
     knots: Knots,
@@ -19,13 +19,13 @@ pub(super) struct KeyFrames {
     velocities: Vec<DVec3>,
     /// Angular velocities in radians per second around the camera's axes.
     spins: Vec<DVec3>,
-    /// Slopes of the extent's logarithm per second.
+    /// Derivatives of the logarithm of the extent, per second.
     zooms: Vec<f64>,
-    /// Curves of target and up direction, if every key frame gives them.
+    /// Curves of target and up direction, if every key frame has them.
     looks: Option<[Curve; 2]>,
 }
 
-/// Points at the key frames, and the slopes of the curve through them.
+/// A curve of points at the key frames, with its derivatives there.
 #[derive(Clone, Debug)]
 struct Curve {
     points: Vec<DVec3>,
@@ -55,14 +55,14 @@ pub(super) struct ViewTarget {
     pub up: DVec3,
 }
 
-/// The change `of` each pair of consecutive views.
+/// Apply `of` to each pair of consecutive views.
 fn changes<V>(pairs: &[[CameraState; 2]], of: impl Fn(&CameraState, &CameraState) -> V) -> Vec<V> {
     pairs.iter().map(|[a, b]| of(a, b)).collect()
 }
 
 impl KeyFrames {
-    /// `times` increase; `period`, the duration of a loop, is longer than the time from the first to the last. If all `looks`
-    /// are given, the camera keeps looking at a point that moves from target to target.
+    /// `times` increase; `period`, the duration of a loop, is longer than the time from the first to the last key frame. If all
+    /// `looks` are given, the camera always looks at a point that moves from target to target.
     pub fn new(
         times: Vec<f64>,
         views: Vec<CameraState>,
@@ -72,7 +72,7 @@ impl KeyFrames {
         Self::through(Knots::new(times, period), views, looks)
     }
 
-    /// The same key frames with every pose transformed by `map`; targets are dropped.
+    /// Return the same key frames with every pose transformed by `map`, without targets.
     pub fn mapped(&self, map: impl Fn(Pose) -> Pose) -> Self {
         let map = |view: &CameraState| CameraState {
             pose: map(view.pose),
@@ -111,7 +111,7 @@ impl KeyFrames {
         }
     }
 
-    /// The view `time` seconds after the first key frame.
+    /// Return the view `time` seconds after the first key frame.
     pub fn at(&self, time: f64) -> CameraState {
         let Some((segment, t, length)) = self.knots.find(time) else {
             return self.views[0];
@@ -139,8 +139,8 @@ impl KeyFrames {
         }
     }
 
-    /// Number of frames at `fps` frames per second: up to and including the last key frame, or for the whole loop without
-    /// repeating its first frame.
+    /// Return the number of frames at `fps` frames per second: up to and including the last key frame, or the whole loop
+    /// without a repeated first frame.
     pub fn frames(&self, fps: f64) -> f64 {
         let frames = self.knots.duration() * fps;
         if self.looped {

@@ -1,8 +1,8 @@
-//! Timed camera sequences: paths from files, orbits around and spirals in front of what a dataset's cameras look at.
+//! Timed cameras: paths from files, orbits around the focus of a dataset's cameras, spirals in front of it.
 //!
 //! `docs/camera-path.md` describes the files: key frames that are interpolated smoothly, the dense paths that
 //! nerfstudio's viewer exports, Instant-NGP's key frames, and the poses of a `transforms.json`. World units are the
-//! dataset's, times are seconds.
+//! dataset's; times are in seconds.
 
 mod draft;
 mod error;
@@ -46,7 +46,7 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_FPS: f64 = 1000.0;
 /// Default frames per second.
 const DEFAULT_FPS: f64 = 24.0;
-/// Largest file in bytes.
+/// Maximum size of a file in bytes.
 pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// A camera of an animation.
@@ -68,16 +68,16 @@ enum Model {
     Fisheye,
 }
 
-/// A camera's pose, and the zoom of its lens.
+/// The pose and the field of view of a camera.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct CameraState {
     pose: Pose,
-    /// Extent of the image's height in world units: at distance 1 for a perspective camera, at any distance for an
-    /// orthographic one.
+    /// Extent of the image's height in world units: at distance 1 for a perspective camera, at any distance
+    /// for an orthographic one.
     extent: f64,
 }
 
-/// A path as a file describes it.
+/// A camera path, as described by a file.
 #[derive(Clone, Debug)]
 pub struct CameraPath {
     file: PathBuf,
@@ -90,18 +90,18 @@ pub struct CameraPath {
 
 #[derive(Clone, Debug)]
 enum Views {
-    /// Key frames to interpolate.
+    /// Key frames to interpolate, in the world.
     KeyFrames(Box<KeyFrames>),
     /// Key frames to interpolate, in Instant-NGP's unit cube.
     UnitCube(Box<KeyFrames>),
-    /// One view per frame, in nerfstudio's normalised frame until [`CameraPath::to_world`].
+    /// One view per frame, in nerfstudio's normalised frame before [`CameraPath::to_world`].
     Dense(Vec<CameraState>),
-    /// One camera per frame, in the world, each with its lens.
+    /// One camera per frame, in the world, each with its own intrinsics.
     Poses(Vec<Camera>),
 }
 
 impl CameraPath {
-    /// Read a file of key frames, nerfstudio's, Instant-NGP's or a `transforms.json`.
+    /// Read a path: a file of key frames, of nerfstudio or of Instant-NGP, or a `transforms.json`.
     ///
     /// # Errors
     /// [`CameraPathError`] names the file, the key frame and the key.
@@ -109,10 +109,7 @@ impl CameraPath {
         Self::parse(file, &read_text(file)?)
     }
 
-    /// As [`Self::read`], with the content `text` of `file`.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
+    /// Parse the content `text` of `file`; see [`Self::read`].
     pub fn parse(file: &Path, text: &[u8]) -> Result<Self, CameraPathError> {
         let root = parse_json(file, text)?;
         let whole = Fields::of(file, Location::File, &root)?;
@@ -138,7 +135,7 @@ impl CameraPath {
         ))
     }
 
-    /// The path along the poses of a transforms file.
+    /// Return the path along the poses of a `transforms.json`.
     fn of_poses(file: &Path, text: &[u8], whole: &Fields) -> Result<Self, CameraPathError> {
         let poses = parse_poses(file, text).map_err(CameraPathError::Poses)?;
         let cameras: Vec<Camera> = poses.iter().map(|pose| pose.camera).collect();
@@ -171,7 +168,7 @@ impl CameraPath {
         self.crop
     }
 
-    /// The camera `time` seconds after the first key frame, in an image of `size`.
+    /// Return the camera `time` seconds after the first key frame, for an image of `size`.
     #[must_use]
     pub fn at(&self, time: f64, size: [u32; 2]) -> Camera {
         let view = match &self.views {
@@ -184,7 +181,7 @@ impl CameraPath {
         self.model.camera(&view, size)
     }
 
-    /// The index of the frame that is shown at a time.
+    /// Return the index of the frame that is shown at a time.
     fn frame_at(&self, time: f64, frames: usize) -> usize {
         ((time * self.fps).max(0.0) as usize).min(frames - 1)
     }
@@ -195,8 +192,8 @@ impl CameraPath {
         matches!(self.views, Views::UnitCube(_))
     }
 
-    /// Transform cameras in Instant-NGP's unit cube to the world; `scale` and `offset` map the world to the cube. Other cameras
-    /// are in the world already.
+    /// Transform cameras in Instant-NGP's unit cube to the world; `scale` and `offset` map the world to the cube. Other
+    /// cameras, which are in the world already, are unchanged.
     pub fn place_unit_cube(&mut self, scale: f64, offset: [f64; 3]) {
         if let Views::UnitCube(keys) = &self.views {
             let placed = keys.mapped(|pose| instant_ngp::to_world(pose, scale, offset.into()));
@@ -210,7 +207,7 @@ impl CameraPath {
         matches!(self.views, Views::Dense(_))
     }
 
-    /// Transform cameras in nerfstudio's normalised frame to the dataset's world. Other cameras are there already.
+    /// Transform cameras in nerfstudio's normalised frame to the dataset's world. Other cameras are unchanged.
     pub fn to_world(&mut self, transform: &FrameTransform) {
         if let Views::Dense(views) = &mut self.views {
             for view in views {
@@ -219,13 +216,13 @@ impl CameraPath {
         }
     }
 
-    /// The cameras of the path at `fps` frames per second, with images of `size`. The vertical field of view does not depend
-    /// on the shape of the image.
+    /// Return the cameras of the path at `fps` frames per second, with images of `size`. The vertical field of view is
+    /// independent of the aspect ratio.
     ///
-    /// Frames of nerfstudio and of a `transforms.json` are used as they are; `fps` only sets their times.
+    /// Frames of nerfstudio and of a `transforms.json` are not resampled; `fps` only sets their times.
     ///
     /// # Errors
-    /// [`CameraPathError::File`] for more than [`MAX_FRAMES`], or if `fps` is not in (0, [`MAX_FPS`]].
+    /// [`CameraPathError::File`] for more than [`MAX_FRAMES`] frames, or if `fps` is not in (0, [`MAX_FPS`]].
     pub fn cameras(&self, size: [u32; 2], fps: f64) -> Result<Vec<TimedCamera>, CameraPathError> {
         let refuse = |message| CameraPathError::File {
             path: self.file.clone(),
@@ -261,7 +258,7 @@ impl CameraPath {
     }
 }
 
-/// `camera` with images of another size: the vertical field of view stays, the horizontal one follows the shape.
+/// Return `camera` for images of another size: the vertical field of view stays, the horizontal one follows the aspect ratio.
 fn in_size(camera: &Camera, [width, height]: [u32; 2]) -> Camera {
     let ratio = f64::from(height) / f64::from(camera.height.max(1));
     let shape = (f64::from(camera.width) * ratio).round();
@@ -342,7 +339,7 @@ fn parse_json(file: &Path, text: &[u8]) -> Result<Value, CameraPathError> {
     })
 }
 
-/// The size of the images in whole pixels.
+/// Parse the size of the images in whole pixels.
 fn size(whole: &Fields, keys: [&str; 2]) -> Result<[u32; 2], CameraPathError> {
     let side = |key: &str| {
         let side = whole.required(key, "pixels")?;
@@ -356,7 +353,7 @@ fn size(whole: &Fields, keys: [&str; 2]) -> Result<[u32; 2], CameraPathError> {
     Ok([side(keys[0])?, side(keys[1])?])
 }
 
-/// The file's frames per second.
+/// Parse the frames per second.
 fn fps(whole: &Fields) -> Result<f64, CameraPathError> {
     let fps = whole.number("fps")?.unwrap_or(DEFAULT_FPS);
     if fps > 0.0 && fps <= MAX_FPS {
@@ -366,9 +363,9 @@ fn fps(whole: &Fields) -> Result<f64, CameraPathError> {
     }
 }
 
-/// Extent of an image's height at distance 1 for a vertical field of view in degrees.
+/// Return the extent of an image's height at distance 1 for a vertical field of view in degrees.
 fn extent_of_angle(fields: &Fields, degrees: f64) -> Result<f64, CameraPathError> {
-    // Narrower and wider angles suffer from rounding.
+    // Narrower and wider angles suffer from rounding errors.
     if (1e-3..=179.9).contains(&degrees) {
         Ok(2.0 * (degrees.to_radians() / 2.0).tan())
     } else {
@@ -378,7 +375,7 @@ fn extent_of_angle(fields: &Fields, degrees: f64) -> Result<f64, CameraPathError
     }
 }
 
-/// The list under `key`, with 1 to [`MAX_FRAMES`] entries.
+/// Return the list under `key`, which must have 1 to [`MAX_FRAMES`] entries.
 fn list<'a>(whole: &Fields<'a>, key: &str, what: &str) -> Result<&'a [Value], CameraPathError> {
     match whole.get(key) {
         Some(Value::Array(list)) if list.is_empty() => {

@@ -1,4 +1,4 @@
-//! Camera paths as nerfstudio's viewer exports them, and their transform from its normalised frame to the world.
+//! Camera paths exported by nerfstudio's viewer, and the transform from its normalised frame to the world.
 
 use std::path::Path;
 
@@ -74,11 +74,11 @@ impl FrameTransform {
         })
     }
 
-    /// Read the transform that was applied to the poses of a dataset when its `transforms.json` was made
-    /// (`applied_transform`, `applied_scale`), if any.
+    /// Read the transform that was already applied to the poses of a `transforms.json` (`applied_transform`,
+    /// `applied_scale`), if any.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// [`CameraPathError`] names the file and the key.
     pub fn read_applied(file: &Path) -> Result<Option<Self>, CameraPathError> {
         Self::from_keys(file, "applied_transform", "applied_scale")
     }
@@ -106,8 +106,8 @@ impl FrameTransform {
         }))
     }
 
-    /// The transform from the world of a dataset whose poses had `applied` applied to them: nerfstudio includes `applied` in
-    /// its own transform, so it is divided out.
+    /// Return the transform from the world of a dataset whose poses include `applied`: nerfstudio's own transform includes
+    /// `applied` too, so it is divided out.
     #[must_use]
     pub fn after(&self, applied: &Self) -> Self {
         let inverse = applied.transform.rotation.conjugate();
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(camera.position(), [0.5, 2.0, 3.0]);
         // Row 2 of the rotation is 0 1 0: up in the image is the world's z.
         assert!((camera.world_from_camera[2][1] - 1.0).abs() < 1e-6);
-        // 100 pixels under half of 60°.
+        // Half of the image height, 100 pixels, subtends half of 60°.
         assert!((camera.focal[0] - 100.0 * 3.0_f32.sqrt()).abs() < 1e-3);
         assert!((cameras[2].time - 2.0 / 12.0).abs() < 1e-12);
         let mut all_around = exported();
@@ -223,13 +223,13 @@ mod tests {
             std::fs::write(&file, value.to_string()).unwrap();
             file
         };
-        // A quarter turn around z, then a shift, then half the size.
+        // A rotation by 90° about z, then a translation, then a scale of one half.
         let normalised = write(
             "dataparser_transforms.json",
             json!({"transform": [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3]], "scale": 0.5}),
         );
         let transform = FrameTransform::read(&normalised).unwrap();
-        // World (5, 6, 7) is turned to (−6, 5, 7), shifted to (−5, 7, 10), halved to (−2.5, 3.5, 5).
+        // The world point (5, 6, 7) is rotated to (−6, 5, 7), translated to (−5, 7, 10), scaled to (−2.5, 3.5, 5).
         let rows = [
             [1.0, 0.0, 0.0, -2.5],
             [0.0, 1.0, 0.0, 3.5],
@@ -240,8 +240,9 @@ mod tests {
         assert!((world.position - DVec3::new(5.0, 6.0, 7.0)).length() < 1e-12);
         // The normalised x axis is the world's −y.
         assert!((world.rotation * DVec3::X + DVec3::Y).length() < 1e-12);
-        // The dataset was made from another world by x ↦ 2 (A x + (0, 0, 1)), with A a quarter turn around x. nerfstudio's
-        // file starts from that world, so the point p with 2 (A p + (0, 0, 1)) = (5, 6, 7) maps to the same place.
+        // The dataset was made from another world by x ↦ 2 (A x + (0, 0, 1)), where A is a rotation by 90° about
+        // x. nerfstudio's file starts from that world, so its point p with 2 (A p + (0, 0, 1)) = (5, 6, 7) maps
+        // to the same position as above.
         let applied = write(
             "transforms.json",
             json!({"applied_transform": [[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 1]], "applied_scale": 2.0}),

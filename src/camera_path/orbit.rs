@@ -5,11 +5,11 @@ use glam::DVec3;
 use super::TimedCamera;
 use crate::camera::{Camera, focus, upwards};
 
-/// Gap without cameras, in radians, from which the cameras count as being on one side of the scene. The scene is then not
-/// shown from behind.
+/// Minimum angular gap without cameras, in radians, for which the cameras count as being on one side of the scene; the orbit
+/// then does not show it from behind.
 const UNSEEN: f64 = std::f64::consts::TAU / 3.0;
 
-/// The centre and half the width of the arc that `angles` span, in radians.
+/// Return the centre and the half width of the arc that `angles` span, in radians.
 fn arc(mut angles: Vec<f64>) -> (f64, f64) {
     use std::f64::consts::TAU;
     angles.sort_by(f64::total_cmp);
@@ -29,8 +29,8 @@ fn arc(mut angles: Vec<f64>) -> (f64, f64) {
     (end + half, half)
 }
 
-/// `n` cameras on a circle around the point that `cameras` look at, at their mean height and distance, with `fps` frames per
-/// second. If `cameras` stand on one side only, the path swings from end to end of their arc and back instead.
+/// Return `n` cameras on a circle around the focus of `cameras`, at their mean height and distance, with `fps` frames per
+/// second. If all `cameras` are on one side, the path swings back and forth over their arc instead.
 #[must_use]
 pub fn orbit(cameras: &[Camera], n: u32, fps: f64) -> Vec<TimedCamera> {
     let Some(first) = cameras.first() else {
@@ -89,7 +89,7 @@ mod tests {
     fn cameras_on_one_side_span_an_arc() {
         let around: Vec<f64> = (0..8).map(|i| f64::from(i) / 8.0 * TAU).collect();
         assert_eq!(arc(around), (0.0, PI));
-        // Arcs across the end of the range of angles, too.
+        // Arcs that cross ±π too.
         for turn in [0.0, 2.0, PI] {
             let wrap = |a: f64| (a + turn).sin().atan2((a + turn).cos());
             let (middle, half) = arc([0.5, -0.4, 0.1, -0.5].map(wrap).to_vec());

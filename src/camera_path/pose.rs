@@ -1,8 +1,8 @@
-//! A camera's position and orientation.
+//! Position and orientation of a camera.
 
 use glam::{DMat3, DQuat, DVec3};
 
-/// Tolerance for the cosine between columns, and for the relative difference of their lengths.
+/// Tolerance of the cosine between columns, and of the relative difference of their lengths.
 const RIGID: f64 = 1e-2;
 
 /// Camera-to-world pose with OpenGL's axes: x right, y up, looking along −z.
@@ -14,7 +14,7 @@ pub(super) struct Pose {
 }
 
 impl Pose {
-    /// The pose with the rows of `[R | t]`; a uniform scale of R is dropped.
+    /// Create the pose with the rows of `[R | t]`; a uniform scale of R is dropped.
     pub fn from_rows(rows: [[f64; 4]; 3]) -> Result<Self, &'static str> {
         let column = |i: usize| DVec3::new(rows[0][i], rows[1][i], rows[2][i]);
         let lengths = [0, 1, 2].map(|i| column(i).length());
@@ -34,7 +34,7 @@ impl Pose {
         Ok(Self::new(column(3), x, y))
     }
 
-    /// The pose at `eye` that looks at `target`, with the image's top towards `up`.
+    /// Create the pose at `eye` that looks at `target`, with the image's top towards `up`.
     pub fn look_at(eye: DVec3, target: DVec3, up: DVec3) -> Result<Self, &'static str> {
         let back = (eye - target).try_normalize();
         let back = back.ok_or("`eye` and `target` are the same point: move one of them")?;
@@ -47,7 +47,7 @@ impl Pose {
         Ok(Self::new(eye, right, back.cross(right)))
     }
 
-    /// The pose with two unit axes that are nearly orthogonal.
+    /// Create the pose with two unit axes that are nearly orthogonal.
     fn new(position: DVec3, x: DVec3, y: DVec3) -> Self {
         let y = (y - x * x.dot(y)).normalize();
         let axes = DMat3::from_cols(x, y, x.cross(y));
@@ -57,7 +57,7 @@ impl Pose {
         }
     }
 
-    /// The rows of `[R | t]`.
+    /// Return the rows of `[R | t]`.
     pub fn rows(&self) -> [[f64; 4]; 3] {
         let axes = DMat3::from_quat(self.rotation);
         std::array::from_fn(|row| {

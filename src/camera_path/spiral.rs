@@ -1,4 +1,4 @@
-//! Spirals in front of a scene, for forward-facing captures.
+//! Spirals in front of the scene, for forward-facing captures.
 
 use std::f64::consts::TAU;
 
@@ -7,23 +7,23 @@ use glam::{DMat3, DVec3};
 use super::{CameraPathError, TimedCamera};
 use crate::camera::{Camera, Lens, focus};
 
-/// Largest mean angle, in degrees, between the cameras' axes and their mean.
+/// Maximum mean angle, in degrees, between the cameras' axes and their mean direction.
 const SPREAD: f64 = 30.0;
-/// Turns of a spiral; it moves forwards and backwards once in that time.
+/// Number of turns of a spiral, in which it moves forwards and backwards once.
 const TURNS: f64 = 2.0;
-/// Quantile of the cameras' offsets along each axis that is the radius of the spiral.
+/// Quantile of the cameras' absolute offsets along each axis that gives the radius of the spiral.
 const WITHIN: f64 = 0.9;
-/// Weight of the far bound in the depth of the target, in inverse depths, and the factor by which the scene is assumed to
-/// extend beyond it.
+/// Weight of the far bound in the harmonic mean of the bounds that is the depth of the target, and the factor by which the
+/// scene is assumed to extend beyond the far bound.
 const FAR_WEIGHT: f64 = 0.75;
 const BEYOND: f64 = 5.0;
 
-/// `n` cameras on a spiral of two turns around the mean of `cameras`, as in LLFF (Mildenhall et al. 2019), with `fps` frames
-/// per second.
+/// Return `n` cameras on a spiral of two turns around the mean of `cameras`, as in LLFF (Mildenhall et al. 2019), with
+/// `fps` frames per second.
 ///
-/// Its radii are the 90th percentiles of the cameras' offsets to the right, upwards and backwards. All look at one point
-/// on the mean axis: between the depths `near_far` (world units), if they are known, else where the cameras' axes
-/// meet. Image size and lens are the first camera's, without distortion.
+/// Its radii are the 90th percentiles of the cameras' offsets to the right, upwards and backwards. All cameras look at one
+/// point on the mean axis: between the depths `near_far` (world units) if they are known, else at the depth of the cameras'
+/// focus. Image size and intrinsics are the first camera's, without distortion.
 ///
 /// # Errors
 /// [`CameraPathError::NotOneWay`], [`CameraPathError::NoDepth`]
@@ -74,7 +74,7 @@ pub fn spiral(
     Ok((0..n).map(frame).collect())
 }
 
-/// The mean position of cameras, and their mean axes (right, up, back) in world space.
+/// Mean position and mean axes (right, up, back) of cameras, in world space.
 struct Mean {
     position: DVec3,
     axes: DMat3,
@@ -84,7 +84,7 @@ impl Mean {
     fn of(cameras: &[Camera]) -> Result<Self, CameraPathError> {
         let count = cameras.len().max(1) as f64;
         let back: DVec3 = cameras.iter().map(|c| column(c, 2)).sum::<DVec3>() / count;
-        // The length of the mean of unit vectors is the mean cosine of their angles to it.
+        // The length of the mean of unit vectors is the mean cosine of their angles to the mean direction.
         let degrees = back.length().min(1.0).acos().to_degrees();
         if degrees > SPREAD {
             return Err(CameraPathError::NotOneWay {
@@ -99,23 +99,23 @@ impl Mean {
         })
     }
 
-    /// World coordinates of a point in the mean camera's frame.
+    /// Convert a point from the mean camera's frame to world space.
     fn world(&self, p: DVec3) -> DVec3 {
         self.position + self.axes * p
     }
 
-    /// The inverse of [`Self::world`].
+    /// Inverse of [`Self::world`].
     fn local(&self, p: DVec3) -> DVec3 {
         self.axes.transpose() * (p - self.position)
     }
 }
 
-/// The i-th axis of a camera in world space.
+/// Return the i-th axis of a camera in world space.
 fn column(camera: &Camera, i: usize) -> DVec3 {
     DVec3::from(camera.world_from_camera.map(|row| row[i])).normalize_or_zero()
 }
 
-/// Right, up and back axes of a camera that looks along −`back`, with the top of its image towards `up`.
+/// Return the right, up and back axes of a camera that looks along −`back`, with the top of its image towards `up`.
 fn axes(back: DVec3, up: DVec3) -> DMat3 {
     let back = back.normalize_or(DVec3::Z);
     let right = up.cross(back);
@@ -125,7 +125,7 @@ fn axes(back: DVec3, up: DVec3) -> DMat3 {
     DMat3::from_cols(right, back.cross(right), back)
 }
 
-/// The quantile `part` of `values`, with linear interpolation.
+/// Return the quantile `part` of `values`, with linear interpolation.
 fn percentile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = part * values.len().saturating_sub(1) as f64;
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn percentiles_lie_between_values() {
-        // Of 11 values, nine tenths of the way is the tenth.
+        // The 0.9 quantile of 11 values is the tenth.
         let values: Vec<f64> = (0..11).rev().map(f64::from).collect();
         assert!((percentile(values, 0.9) - 9.0).abs() < 1e-12);
         // Nine tenths of the way from 1 to 5.
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_spiral_turns_twice_and_looks_at_one_depth() {
         let frames = spiral(&row(), Some([2.0, 30.0]), 8, 4.0).unwrap();
-        // Offsets 0, ½, ½, 1, 1, … 2½, 2½: the tenth of eleven is 2½, and there are none upwards or backwards.
+        // Offsets 0, ½, ½, 1, 1, … 2½, 2½: the tenth of eleven is 2½; there are no offsets upwards or backwards.
         let places = [2.5, 0.0, -2.5, 0.0];
         // 1 / (¼ / 2 + ¾ / (5 · 30)) = 7.6923
         let target = DVec3::new(0.0, 2.0, 3.0 - 1.0 / 0.13);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_spiral_moves_with_its_cameras() {
-        // As before, but spread along all axes.
+        // The same cameras, spread along all axes.
         let mut cameras = row();
         for (i, camera) in cameras.iter_mut().enumerate() {
             let i = i as f64 - 5.0;
@@ -191,7 +191,7 @@ mod tests {
         assert!((x + 2.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{x}");
         assert!((y - 2.0 + 0.5 * 0.5_f64.sqrt()).abs() < 1e-5, "{y}");
         assert!((z - 3.0 + 0.1 * 0.923_88).abs() < 1e-5, "{z}");
-        // The same world on its side: z up, looking along x.
+        // The same world, rotated: z up, looking along x.
         let turned: Vec<Camera> = cameras
             .iter()
             .map(|c| Camera {
@@ -222,10 +222,10 @@ mod tests {
         let cameras: Vec<Camera> = [-1.0, -0.3, 0.4, 0.9].map(towards).to_vec();
         for frame in spiral(&cameras, None, 5, 1.0).unwrap() {
             let [px, py] = frame.camera.project([0.0, 0.0, -1.0]).unwrap();
-            // The mean axis passes near that point.
+            // The mean axis passes near the focus.
             assert!((px - 16.0).abs() < 2.0 && (py - 12.0).abs() < 2.0);
         }
-        // Parallel axes do not meet, and bounds that start at 0 give no depth.
+        // Parallel axes have no focus, and bounds that start at 0 give no depth.
         for near_far in [None, Some([0.0, 9.0])] {
             assert!(matches!(
                 spiral(&row(), near_far, 5, 1.0),
@@ -244,7 +244,7 @@ mod tests {
         let cameras: Vec<Camera> = (0..8).map(stand).collect();
         let error = spiral(&cameras, Some([1.0, 9.0]), 5, 1.0).unwrap_err();
         let text = error.to_string();
-        // Their mean points down with length 1 / √17: 76° away from each.
+        // The mean axis points down and has length 1 / √17: 76° from each axis.
         assert!(text.contains("76°") && text.contains("30°"), "{text}");
         assert!(spiral(&[], None, 5, 1.0).unwrap().is_empty());
     }

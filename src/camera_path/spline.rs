@@ -1,7 +1,7 @@
-//! Smooth curves through key frames: cubic Hermite curves with Catmull–Rom slopes for uneven times, where the slope at a key
-//! follows from its predecessor and its successor.
+//! Curves through key frames: cubic Hermite splines with non-uniform Catmull–Rom tangents, where the tangent at a key depends
+//! on its predecessor and its successor.
 //!
-//! All curves have a continuous first derivative and pass through the keys exactly.
+//! All curves pass through the keys exactly, and have a continuous first derivative.
 
 use std::ops::{Add, Mul, Sub};
 
@@ -21,7 +21,7 @@ impl Knots {
         Self { times, period }
     }
 
-    /// Whether the last key leads back to the first.
+    /// Whether the curve is a loop: the last key leads back to the first.
     pub fn is_loop(&self) -> bool {
         self.period.is_some()
     }
@@ -55,13 +55,13 @@ impl Knots {
         end - self.times[segment]
     }
 
-    /// The keys at the ends of a segment.
+    /// Return the keys at the ends of a segment.
     pub fn ends(&self, segment: usize) -> [usize; 2] {
         [segment, (segment + 1) % self.times.len()]
     }
 
-    /// The segment at `time` seconds after the first key, the position along it (0 to 1), and its length in
-    /// seconds; `None` for a single key.
+    /// Return the segment at `time` seconds after the first key, the position along it (0 to 1), and its length in seconds;
+    /// `None` for a single key.
     pub fn find(&self, time: f64) -> Option<(usize, f64, f64)> {
         let last = self.segments().checked_sub(1)?;
         let time = match self.period {
@@ -76,7 +76,7 @@ impl Knots {
         Some((segment, along, length))
     }
 
-    /// The slope at each key (per second), given the differences `change` along each segment.
+    /// Return the tangent at each key (per second), given the differences `change` along each segment.
     pub fn slopes<V>(&self, change: &[V]) -> Vec<V>
     where
         V: Copy + Add<Output = V> + Sub<Output = V> + Mul<f64, Output = V>,
@@ -103,8 +103,8 @@ impl Knots {
         }
     }
 
-    /// [`Self::slopes`], bounded so that the curve stays between the values of neighbouring keys (Fritsch and
-    /// Carlson 1980).
+    /// Return [`Self::slopes`], limited so that the curve stays between the values of neighbouring keys
+    /// (Fritsch and Carlson 1980).
     pub fn monotone_slopes(&self, change: &[f64]) -> Vec<f64> {
         let n = self.segments();
         let bounded = |(i, slope): (usize, f64)| {
@@ -130,7 +130,7 @@ impl Knots {
     }
 }
 
-/// The curve from `ends[0]` to `ends[1]`, with these `slopes` per unit of `t` in [0, 1].
+/// Evaluate the Hermite curve from `ends[0]` to `ends[1]`, with these `slopes` per unit of `t` in [0, 1].
 pub(super) fn hermite<V>(ends: [V; 2], slopes: [V; 2], t: f64) -> V
 where
     V: Copy + Add<Output = V> + Mul<f64, Output = V>,
@@ -143,7 +143,7 @@ where
         + slopes[1] * (t3 - t2)
 }
 
-/// The shortest rotation from `a` to `b`, as a rotation vector in `a`'s axes.
+/// Return the shortest rotation from `a` to `b`, as a rotation vector in the axes of `a`.
 pub(super) fn turn(a: DQuat, b: DQuat) -> DVec3 {
     logarithm(a.conjugate() * b)
 }
@@ -152,8 +152,8 @@ fn logarithm(q: DQuat) -> DVec3 {
     if q.w < 0.0 { -q } else { q }.to_scaled_axis()
 }
 
-/// [`hermite`] for rotations, with angular velocities in the camera's axes as `slopes` (Kim, Kim and Shin 1995): a
-/// cubic Bézier curve in cumulative form. Constant angular velocity is preserved.
+/// Evaluate the analogue of [`hermite`] for rotations, with angular velocities in the camera's axes as `slopes`: a cubic Bézier
+/// curve in cumulative form (Kim, Kim and Shin 1995). Constant angular velocity is preserved.
 pub(super) fn rotation(ends: [DQuat; 2], slopes: [DVec3; 2], t: f64) -> DQuat {
     let [leave, arrive] = slopes.map(|slope| slope / 3.0);
     let between = DQuat::from_scaled_axis(-leave)

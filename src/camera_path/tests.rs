@@ -52,7 +52,7 @@ fn frames_run_from_the_first_key_frame_to_the_last() {
     ] {
         let camera = cameras[i].camera;
         assert_eq!(camera.position(), expected);
-        // It looks at the origin with the image upright: right is level.
+        // The camera looks at the origin, and the image is upright: the right axis is horizontal.
         let along =
             DVec3::from(camera.forward().map(f64::from)).dot(DVec3::from(expected.map(f64::from)));
         assert!((along + 17.0_f64.sqrt()).abs() < 1e-5);
@@ -66,7 +66,7 @@ fn frames_run_from_the_first_key_frame_to_the_last() {
             (32, 16, Lens::Pinhole)
         );
     }
-    // Another shape keeps the vertical field of view, another rate the duration.
+    // Another aspect ratio keeps the vertical field of view, another frame rate the duration.
     let cameras = path.cameras([10, 32], 2.0).unwrap();
     assert_eq!(cameras.len(), 6);
     assert!((cameras[0].camera.focal[0] - 16.0 / 20.0_f32.to_radians().tan()).abs() < 1e-4);
@@ -88,7 +88,7 @@ fn one_key_frame_is_a_still() {
 
 #[test]
 fn a_loop_ends_before_it_begins_again() {
-    // The way back takes as long as the others on average: 1.25 s.
+    // The segment back to the first key takes the mean duration of the others: 1.25 s.
     let path = parse(&with(|v| v["loop"] = json!(true))).unwrap();
     assert_eq!(path.cameras([4, 4], 4.0).unwrap().len(), 15);
     let path = with(|v| {
@@ -98,7 +98,7 @@ fn a_loop_ends_before_it_begins_again() {
     let cameras = parse(&path).unwrap().cameras([4, 4], 1000.0).unwrap();
     assert_eq!(cameras.len(), 3000);
     let eye = |i: usize| DVec3::from(cameras[i].camera.position());
-    // It comes back at the speed it left with.
+    // The velocity at the end equals that at the start.
     let (leaving, arriving) = (eye(1) - eye(0), eye(0) - eye(2999));
     assert!(
         (leaving - arriving).length() < 0.05 * leaving.length(),
@@ -287,7 +287,7 @@ fn bad_json_says_where() {
     assert!(CameraPath::read(Path::new("no/such.json")).is_err());
 }
 
-/// The examples of the documentation.
+/// The examples of the documentation can be parsed.
 #[test]
 fn documented_files_are_read() {
     let text = include_str!("../../docs/camera-path.md");
@@ -330,7 +330,7 @@ fn a_steady_turn_stays_steady() {
     }
 }
 
-/// Random key frames: gaps of 0.1 to 3 s, any rotation, extents over three orders of magnitude.
+/// Random key frames: gaps of 0.1 to 3 s, any rotation, extents from e⁻³ to e³.
 fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<CameraState>, Option<f64>)> {
     let key = (
         0.1..3.0_f64,
@@ -369,7 +369,7 @@ fn key_frames() -> impl Strategy<Value = (Vec<f64>, Vec<CameraState>, Option<f64
         })
 }
 
-/// Distance of two views, ignoring the sign of the quaternions.
+/// Distance between two views, independent of the sign of the quaternions.
 fn distance(a: &CameraState, b: &CameraState) -> f64 {
     let angle = turn(a.pose.rotation, b.pose.rotation).length();
     (a.pose.position - b.pose.position).length() + angle + (a.extent / b.extent).ln().abs()
@@ -397,7 +397,7 @@ proptest! {
         let view = keys.at(part * duration);
         prop_assert!((view.pose.rotation.length() - 1.0).abs() < 1e-12);
         prop_assert!(view.pose.position.is_finite() && view.pose.position.length() < 40.0);
-        // The zoom stays between those of the key frames, so no angle is above 180° or below 0.
+        // The extent stays between those of the key frames, so every field of view lies between 0° and 180°.
         let extents = views.iter().map(|v| v.extent);
         let low = extents.clone().fold(f64::MAX, f64::min);
         let high = extents.fold(0.0, f64::max);
@@ -434,13 +434,13 @@ fn one_target_for_all_stays_in_the_middle_without_a_jump() {
         let (eye, forward) = (timed.camera.position(), timed.camera.forward());
         let (eye, forward) = (DVec3::from(eye), DVec3::from(forward.map(f64::from)));
         assert!(forward.distance(-eye.normalize()) < 1e-5, "{}", timed.time);
-        // A fortieth of a second's turn, at about a quarter of a circle a second.
+        // The rotation within 1/40 s, at about a quarter turn per second.
         assert!(last.is_none_or(|l| l.distance(forward) < 0.08));
         last = Some(forward);
     }
 }
 
-/// A file in a temporary folder with the content `text`.
+/// Write `text` to a file in a temporary folder.
 fn kept(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("cameras.json");
@@ -488,7 +488,7 @@ fn a_draft_plays_as_its_file_does() {
         let seen = path.at(frame.time, [32, 16]);
         assert_eq!(seen.world_from_camera, frame.camera.world_from_camera);
     }
-    // A shifted camera keeps looking at its target.
+    // A shifted camera still looks at its target.
     let mut shifted = draft.clone();
     shifted.shift(0, [0.0, 1.0, 0.0]);
     let camera = shifted.keys()[0].camera([32, 16]);
@@ -510,7 +510,7 @@ fn times_of_key_frames_stay_apart_and_in_order() {
     };
     assert_eq!(draft.retime(0, 3.0), 1);
     assert_eq!(xs(&draft), [1.0, 0.0, 2.0]);
-    // At the time of another key frame, it is put behind it, a little later.
+    // At the time of another key frame, it is inserted behind that one, slightly later.
     assert_eq!(draft.retime(0, 4.0), 2);
     assert_eq!(xs(&draft), [0.0, 2.0, 1.0]);
     let times: Vec<f64> = draft.keys().iter().map(KeyFrame::time).collect();

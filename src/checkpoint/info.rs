@@ -38,7 +38,7 @@ pub enum CheckpointError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// How it was recognised.
+        /// Why it was not recognised.
         reason: String,
     },
     /// A tensor is missing, or has another shape than the configuration requires.
@@ -48,7 +48,7 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What is wrong.
+        /// How it is inconsistent.
         reason: String,
     },
     /// The configuration in the metadata is invalid.
@@ -56,10 +56,10 @@ pub enum CheckpointError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the configuration.
         source: ConfigError,
     },
-    /// A value is NaN or infinite; nothing was written.
+    /// A value is NaN or infinite. Nothing was written.
     #[error(
         "`{name}` holds NaN or infinite values: lower optimizer.learning_rate with --set and train again"
     )]
@@ -72,7 +72,7 @@ pub enum CheckpointError {
     Gpu(#[from] GpuError),
 }
 
-/// Metadata on the run of a checkpoint.
+/// Metadata of a checkpoint's run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Info {
     /// The complete configuration.
@@ -87,21 +87,21 @@ pub struct Info {
     pub downscale: u32,
     /// Whether the EXIF orientation of the images was applied.
     pub apply_orientation: bool,
-    /// Indices of the training views that were used; empty for all.
+    /// Indices of the training views; empty for all.
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty if unknown.
     pub fingerprint: String,
-    /// Fingerprint of the training images' bytes, see [`crate::dataset::FileIdentity::fingerprint`]. After `kiln meta` there is one
-    /// per object, separated by commas, which is empty for objects that were not used yet. Empty if unknown.
+    /// Fingerprint of the bytes of the training images, see [`crate::dataset::FileIdentity::fingerprint`]; empty if unknown.
+    /// After `kiln meta` there is one per object, separated by commas; it is empty for objects that were not used yet.
     pub image_fingerprint: String,
-    /// Fingerprint of the held-out images' bytes; empty if there are none or if unknown.
+    /// Fingerprint of the bytes of the held-out images; empty if there are none or if unknown.
     pub held_out_fingerprint: String,
-    /// The device that it was trained on.
+    /// Name of the device that the parameters were trained on.
     pub device: String,
 }
 
 impl Info {
-    /// Metadata of parameters that were trained by another program, on unknown images.
+    /// Create the metadata of parameters that another program trained on unknown images.
     #[must_use]
     pub fn imported(config: ResolvedConfig) -> Self {
         Self {
@@ -119,7 +119,7 @@ impl Info {
         }
     }
 
-    /// The options with which its dataset was opened.
+    /// Return the options with which the dataset was opened.
     #[must_use]
     pub fn opening(&self) -> OpenOptions {
         OpenOptions {
@@ -128,7 +128,7 @@ impl Info {
         }
     }
 
-    /// Whether it was imported and not trained since.
+    /// Whether the parameters were imported and not trained since.
     #[must_use]
     pub fn is_imported(&self) -> bool {
         self.dataset.is_empty()

@@ -1,4 +1,4 @@
-//! Maps each named tensor to its position in the layout of the device buffers.
+//! Maps each named tensor to its position in the device buffers.
 
 use crate::config::{Algorithm, ResolvedConfig};
 use crate::field::Field;
@@ -29,7 +29,7 @@ pub(super) fn roles(config: &ResolvedConfig) -> &'static [Role] {
 }
 
 impl Role {
-    /// Whether it belongs to the outer optimiser.
+    /// Whether this quantity belongs to the outer optimiser.
     pub(super) fn is_outer(self) -> bool {
         matches!(self, Self::OuterFirstMoment | Self::OuterSecondMoment)
     }
@@ -45,7 +45,7 @@ impl Role {
         }
     }
 
-    /// The buffer of this role for the networks' slab.
+    /// Return the buffer that holds this quantity for the slab of network weights.
     pub(super) fn of_slab(self, trainer: &Trainer) -> &Buffer {
         let dense = &trainer.dense;
         match self {
@@ -57,7 +57,7 @@ impl Role {
         }
     }
 
-    /// The buffer of this role for the chunk that `table` lies in; both moments share one buffer.
+    /// Return the buffer that holds this quantity for the chunk of `table`; first and second moments share one buffer.
     pub(super) fn of_table<'a>(self, trainer: &'a Trainer, table: &Table) -> &'a Buffer {
         let group = &trainer.sparse[table.pass];
         match self {
@@ -71,7 +71,7 @@ impl Role {
         }
     }
 
-    /// The outer optimiser's moments for parameter buffer `index`. Not called if the outer optimiser has no moments.
+    /// Return the outer optimiser's moments for parameter buffer `index`. Must not be called if it has no moments.
     fn outer(self, trainer: &Trainer, index: usize) -> &Buffer {
         let which = usize::from(self == Self::OuterSecondMoment);
         match &trainer.reptile {
@@ -80,8 +80,8 @@ impl Role {
         }
     }
 
-    /// Index in a buffer of this role for the parameter at `index` in the buffer of values; first and second moments
-    /// alternate in runs of `lanes`.
+    /// Return the index in a buffer of this quantity for the parameter at `index` in the buffer of values. First and second
+    /// moments alternate in runs of `lanes`.
     fn place(self, index: usize, lanes: usize) -> usize {
         let (run, lane) = (index / lanes, index % lanes);
         match self {
@@ -96,15 +96,15 @@ impl Role {
 #[derive(Debug, Clone)]
 pub(super) struct Matrix {
     pub(super) name: String,
-    /// First f32 of each row.
+    /// Index of the first f32 of each row.
     rows: Vec<usize>,
     columns: usize,
     bias: bool,
-    /// Number of cells of a grid of networks, whose matrices are stored one after the other.
+    /// Number of networks if they form a grid; their matrices are stored one after the other.
     copies: Option<usize>,
 }
 
-/// Prefix of the tensor names of pass `index` of `n`.
+/// Return the prefix of the tensor names of pass `index` of `n`.
 pub(crate) fn prefix(index: usize, n: usize) -> String {
     if n > 1 {
         format!("passes.{index}.")
@@ -113,7 +113,7 @@ pub(crate) fn prefix(index: usize, n: usize) -> String {
     }
 }
 
-/// All weight matrices and biases of the fields of a method.
+/// Return all weight matrices and bias vectors of the fields of a method.
 pub(super) fn matrices(fields: &[&Field]) -> Vec<Matrix> {
     let mut all = Vec::new();
     for (index, field) in fields.iter().enumerate() {
@@ -171,17 +171,17 @@ impl Matrix {
     }
 }
 
-/// The cell map of a grid of networks.
+/// The cell map of a grid of networks: the network of each cell.
 #[derive(Debug, Clone)]
 pub(super) struct Map {
     pub(super) name: String,
     pub(super) pass: usize,
-    /// (z, y, x)
+    /// Cells along (z, y, x).
     pub(super) shape: Vec<usize>,
     pub(super) networks: usize,
 }
 
-/// The cell maps of all grids of networks in the fields of a method.
+/// Return the cell maps of all grids of networks in the fields of a method.
 pub(super) fn maps(fields: &[&Field]) -> Vec<Map> {
     let map = |(pass, field): (usize, &&Field)| {
         let grid = field.cells.as_ref()?;
@@ -201,7 +201,7 @@ impl Map {
     }
 }
 
-/// One level of a hash table.
+/// One level of a hash grid.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
@@ -212,7 +212,7 @@ pub(super) struct Table {
     pub(super) features: usize,
 }
 
-/// All levels of the hash tables of the fields of a method.
+/// Return all levels of the hash grids of the fields of a method.
 pub(super) fn tables(fields: &[&Field]) -> Vec<Table> {
     let mut all = Vec::new();
     for (pass, field) in fields.iter().enumerate() {
@@ -244,7 +244,7 @@ impl Table {
         self.features.min(4)
     }
 
-    /// Index of the first f32, and number of f32 values, in a buffer of `role`.
+    /// Return the index of the first f32, and the number of f32 values, in a buffer of `role`.
     pub(super) fn range(&self, role: Role) -> (u64, usize) {
         let per_value = if matches!(role, Role::FirstMoment | Role::SecondMoment) {
             2

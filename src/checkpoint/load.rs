@@ -1,4 +1,4 @@
-//! Loads a checkpoint: parameters for evaluation, or the whole state of a trainer.
+//! Loads checkpoints: the parameters for evaluation, or the complete state of a trainer.
 
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
@@ -47,10 +47,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Upload the parameters that evaluation uses: averages where there are any, else the parameters themselves.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]
+    /// Upload the parameters for evaluation: the moving averages if there are any, else the parameters themselves.
     pub fn load_parameters(
         &self,
         gpu: &Gpu,
@@ -83,11 +80,11 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The cell maps of all grids; they must name existing networks.
+    /// Read the cell maps of all grids of networks, which must refer to existing networks.
     fn maps(&self, fields: &[&Field]) -> Result<Vec<(layout::Map, Vec<u32>)>, CheckpointError> {
         let mut all = Vec::new();
         for map in layout::maps(fields) {
-            // If every cell has a network and there is no map, networks are in the order of the cells.
+            // If every cell has a network and there is no map, the networks are in the order of the cells.
             let cells = if map.len() == map.networks && !self.has(&map.name) {
                 (0..map.len()).map(|cell| cell as u32).collect()
             } else {
@@ -133,7 +130,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Upload the averages of hash tables; those of rows that were not updated decay up to the checkpoint's step.
+    /// Upload the averages of hash grids; the averages of rows that were not updated decay up to the checkpoint's step.
     fn load_averaged_tables(
         &self,
         gpu: &Gpu,
@@ -167,10 +164,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Occupancy bits, all set where the checkpoint has none; `None` where the method has no grid.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]
+    /// Upload the occupancy bits, all set if the checkpoint has none; `None` if the method has no occupancy grid.
     pub fn load_occupancy(&self, gpu: &Gpu) -> Result<Option<Buffer>, CheckpointError> {
         if self.info.config.occupancy.is_none() {
             return Ok(None);
@@ -178,7 +172,7 @@ impl Checkpoint {
         Ok(Some(gpu.buffer_with("occupancy bits", &self.bits()?)?))
     }
 
-    /// Occupancy bits, all set where the checkpoint has none.
+    /// Read the occupancy bits, all set if the checkpoint has none.
     fn bits(&self) -> Result<Vec<u32>, CheckpointError> {
         let config = &self.info.config;
         let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
@@ -191,11 +185,8 @@ impl Checkpoint {
         }
     }
 
-    /// Put `trainer`, made from this checkpoint's config, where the checkpoint was saved. Where it holds nothing but
-    /// parameters, training begins with them.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]
+    /// Restore the state of `trainer`, made from this checkpoint's configuration, to where the checkpoint was saved. If the
+    /// checkpoint holds only parameters, training starts from them.
     pub fn restore(&self, gpu: &Gpu, trainer: &mut Trainer) -> Result<(), CheckpointError> {
         let fields: Vec<Field> = trainer.fields().cloned().collect();
         let fields: Vec<&Field> = fields.iter().collect();
@@ -228,11 +219,11 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Initialise the parameters of `trainer`, whose configuration may differ, with those that evaluation uses. Nothing else of
-    /// the run is used.
+    /// Initialise the parameters of `trainer`, whose configuration may differ, with the parameters for evaluation. Nothing
+    /// else of the run is used.
     ///
     /// # Errors
-    /// [`CheckpointError::Tensor`] names the first that does not fit.
+    /// [`CheckpointError::Tensor`] names the first tensor that does not fit.
     pub fn initialise(&self, gpu: &Gpu, trainer: &Trainer) -> Result<(), CheckpointError> {
         let fields: Vec<&Field> = trainer.fields().collect();
         let into = trainer.parameters();
@@ -250,7 +241,7 @@ impl Checkpoint {
         role: Role,
     ) -> Result<(), CheckpointError> {
         gpu.write(role.of_slab(trainer), 0, &self.slab(fields, role)?);
-        // Moments of tables lie together, and are written together.
+        // Both moments of a table share one buffer and are uploaded together.
         let roles: &[Role] = match role {
             Role::FirstMoment => return Ok(()),
             Role::SecondMoment => &[Role::FirstMoment, Role::SecondMoment],
@@ -260,7 +251,7 @@ impl Checkpoint {
         self.tables(gpu, fields, roles, &of)
     }
 
-    /// Upload the update counters of hash rows and of the networks of grids.
+    /// Upload the update counters of hash-grid rows and of the networks of grids.
     fn restore_counters(
         &self,
         gpu: &Gpu,
@@ -296,7 +287,7 @@ impl Checkpoint {
                 self.restore_role(gpu, trainer, fields, role)?;
             }
         }
-        // Between two tasks all counters are zero.
+        // Between two tasks, all update counters are zero.
         if trainer.reptile.is_none() {
             self.restore_counters(gpu, trainer, fields)?;
         }
@@ -311,12 +302,12 @@ impl Checkpoint {
             gpu.write(&grid.counts.state, 0, &state);
         }
         let state = self.values::<u32>("state.training", Dtype::U32, &[STATE])?;
-        // Every step sets the rest.
+        // The rest is set in every step.
         let mut whole: StepState = bytemuck::Zeroable::zeroed();
         bytemuck::bytes_of_mut(&mut whole)[..STATE * 4]
             .copy_from_slice(bytemuck::cast_slice(&state));
         let mut state = whole;
-        // The buffers of this device may hold fewer rays.
+        // The buffers on this device may hold fewer rays.
         state.next_rays = state.next_rays.min(trainer.passes[0].capacity.rays);
         gpu.write(&trainer.counts().state, 0, &[state]);
         for (index, sparse) in trainer.sparse.iter().enumerate() {

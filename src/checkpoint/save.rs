@@ -1,4 +1,4 @@
-//! Writes checkpoints.
+//! Saves checkpoints.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -82,7 +82,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             ));
         }
     }
-    // Between two tasks, the update counters are still zero.
+    // Between two tasks, all update counters are zero.
     let is_between_tasks = trainer.reptile.is_some();
     let counted = if is_between_tasks {
         Vec::new()
@@ -143,7 +143,7 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
     Ok(tensors)
 }
 
-/// Initialise the averages of `trainer`'s parameters with the current values, where averages are stored separately.
+/// Initialise the averages of `trainer`'s parameters with the current values, if averages are stored separately.
 pub(super) fn initialise_averages(gpu: &Gpu, trainer: &Trainer) {
     let mut stage = gpu.stage("averages");
     let dense = &trainer.dense;
@@ -158,16 +158,16 @@ pub(super) fn initialise_averages(gpu: &Gpu, trainer: &Trainer) {
     gpu.submit([&stage]);
 }
 
-/// The source of a trainer's data, as saved in its checkpoint.
+/// Where a trainer's data come from, as saved in its checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     /// Path of the dataset.
     pub dataset: &'a str,
-    /// The options with which it was opened.
+    /// The options with which the dataset was opened.
     pub opening: OpenOptions,
     /// Indices of the training views; empty for all.
     pub train_views: &'a [usize],
-    /// [`crate::dataset::Dataset::fingerprint`] of all its views; may be empty.
+    /// [`crate::dataset::Dataset::fingerprint`] of the dataset; may be empty.
     pub fingerprint: &'a str,
     /// [`Info::image_fingerprint`]; may be empty.
     pub image_fingerprint: &'a str,
@@ -175,10 +175,8 @@ pub struct Source<'a> {
     pub held_out_fingerprint: &'a str,
 }
 
-/// Save `trainer`, which must be paused between two steps. The checkpoint is written to a temporary file, synced, then renamed.
-///
-/// # Errors
-/// [`CheckpointError`]; an existing file is then unchanged.
+/// Save `trainer`, which must be paused between two steps. The checkpoint is written to a temporary file, synced, then renamed;
+/// after an error, an existing file is unchanged.
 pub fn save(
     path: &Path,
     gpu: &Gpu,
@@ -210,11 +208,8 @@ pub fn save(
     write(path, &tensors, &info)
 }
 
-/// Save parameters that were trained by another program, which [`super::Checkpoint::restore`] can load. The checkpoint is
-/// written to a temporary file, synced, then renamed.
-///
-/// # Errors
-/// [`CheckpointError`]; an existing file is then unchanged.
+/// Save parameters that another program trained; [`super::Checkpoint::restore`] can load them. The checkpoint is written to a
+/// temporary file, synced, then renamed; after an error, an existing file is unchanged.
 pub fn save_parameters(
     path: &Path,
     parameters: &[(String, Vec<usize>, Vec<f32>)],

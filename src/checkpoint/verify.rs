@@ -1,4 +1,4 @@
-//! Verifies a checkpoint file: its length against its header, and its tensors against the configuration.
+//! Verifies checkpoints: the file's length against its header, and the tensors against the configuration.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,10 +13,10 @@ use crate::field::Field;
 use crate::files::{LFS_ADVICE, LFS_POINTER};
 use crate::gpu::Gpu;
 
-/// Largest header that is read; enough for ten thousand tensors.
+/// Maximum size of a header in bytes: enough for ten thousand tensors.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// Read a file whose length agrees with its header, which is checked first.
+/// Read a safetensors file, after checking that its length agrees with its header.
 pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     let io = |source| CheckpointError::Io {
         path: path.to_owned(),
@@ -62,7 +62,7 @@ pub(crate) fn read_whole(path: &Path) -> Result<Vec<u8>, CheckpointError> {
     Ok(start)
 }
 
-/// Whether any f32 is NaN or infinite.
+/// Whether any f32 in `bytes` is NaN or infinite.
 pub(super) fn has_non_finite(bytes: &[u8]) -> bool {
     bytes
         .chunks_exact(4)
@@ -81,7 +81,7 @@ pub(super) fn is_parameter(name: &str) -> bool {
     .any(|prefix| name.starts_with(prefix))
 }
 
-/// Name, type and shape of every tensor of a checkpoint of `fields` that can be resumed.
+/// Return name, type and shape of every tensor of a resumable checkpoint of `fields`.
 fn expected(fields: &[&Field], config: &ResolvedConfig) -> Vec<(String, Dtype, Vec<usize>)> {
     let (matrices, tables) = (layout::matrices(fields), layout::tables(fields));
     let mut all = Vec::new();
@@ -136,9 +136,9 @@ pub struct Contents {
     pub bytes: u64,
     /// Number of tensors.
     pub tensors: usize,
-    /// Every tensor's name, type and shape.
+    /// Name, type and shape of every tensor.
     pub tensor_names: Vec<String>,
-    /// Number of trainable values.
+    /// Number of trainable parameters.
     pub parameters: u64,
     /// Whether training can be resumed from it.
     pub resumable: bool,
@@ -146,9 +146,6 @@ pub struct Contents {
 
 impl Checkpoint {
     /// Check that every tensor that the configuration requires exists, has the right shape, and is finite.
-    ///
-    /// # Errors
-    /// [`CheckpointError`]
     pub fn verify(&self, gpu: &Gpu) -> Result<Contents, CheckpointError> {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
             path: self.path.clone(),
@@ -156,8 +153,8 @@ impl Checkpoint {
         })?;
         let fields = Field::of_passes(gpu.profile(), &self.info.config)?;
         let fields: Vec<&Field> = fields.iter().collect();
-        // A checkpoint holds the parameters alone, or also averages with the update counters that the EMA needs, or the
-        // complete training state.
+        // A checkpoint holds only the parameters; or also averages, with the update counters that they need; or
+        // the complete training state.
         let has = |prefix: &str| file.names().iter().any(|n| n.starts_with(prefix));
         let (resumable, averaged) = (has("state.training"), has("ema."));
         let expected = expected(&fields, &self.info.config);

@@ -1,18 +1,18 @@
-//! What stands behind rays.
+//! Background colours.
 
 use serde::{Deserialize, Serialize};
 
 use super::Surroundings;
 
-/// A background colour, sRGB.
+/// The background of rays, in sRGB.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Background {
-    /// A new colour for every ray.
+    /// A random colour for each ray.
     Random,
-    /// One colour.
+    /// A fixed colour.
     Fixed([f32; 3]),
-    /// By what surrounds the scene in the images: this colour, or a new one for every ray, where they are transparent; that
-    /// colour where they have one; else their mean colour.
+    /// Chosen from what surrounds the scene in the images: if they are transparent, the given colour, or a random one for each
+    /// ray; if they have a border of one colour, that colour; else their mean colour.
     Auto(Option<[f32; 3]>),
 }
 
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Background {
 }
 
 impl Background {
-    /// The colour that stands for the background where one is needed.
+    /// Return the colour to use where a single one is required; black if there is none.
     #[must_use]
     pub fn color(self) -> [f32; 3] {
         match self {
@@ -93,7 +93,7 @@ impl Background {
         }
     }
 
-    /// One that goes by the images where these show `surroundings`.
+    /// Replace an automatic background by the one for images with these `surroundings`.
     pub(super) fn over(self, surroundings: Option<Surroundings>) -> Self {
         let Self::Auto(color) = self else {
             return self;

@@ -1,40 +1,40 @@
-//! How much work suits a device.
+//! The amount of work that suits a device.
 
-/// How much work suits a device, from which a configuration takes what it leaves out. `train` says which budget a class of
-/// adapters has.
+/// The amount of work that suits a device: defaults of settings that depend on it. The module `train` selects the
+/// budget of an adapter class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Samples that a step evaluates.
+    /// Number of samples evaluated per training step.
     pub batch_size: u32,
-    /// Samples of a micro-batch at most, where stages of more would take too long.
+    /// Maximum number of samples per micro-batch, if larger stages would take too long; `None` for no limit.
     pub max_part: Option<u32>,
-    /// Whether the methods' small twins suit it.
+    /// Whether the device should use the `-small` presets.
     pub is_small: bool,
 }
 
 impl Budget {
-    /// What suits a software adapter on two CPU cores.
+    /// For a software adapter on two CPU cores.
     pub const SOFTWARE: Self = Self {
         batch_size: 1 << 15,
         max_part: Some(1 << 17),
         is_small: true,
     };
 
-    /// What suits a GPU that shares its memory with the CPU.
+    /// For a GPU that shares its memory with the CPU.
     pub const INTEGRATED: Self = Self {
         batch_size: 1 << 17,
         max_part: None,
         is_small: false,
     };
 
-    /// The preset `method`, or its small twin where that suits the device.
+    /// Return the name of the preset `method`, or of its `-small` variant if that suits the device.
     #[must_use]
     pub fn preset(self, method: &str) -> String {
         let twin = if self.is_small { "-small" } else { "" };
         format!("{method}{twin}")
     }
 
-    /// What suits a GPU with memory of its own.
+    /// For a GPU with its own memory.
     pub const DISCRETE: Self = Self {
         batch_size: 1 << 18,
         max_part: None,

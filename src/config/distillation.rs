@@ -1,32 +1,34 @@
-//! Learning from a teacher.
+//! Distillation from a trained field.
 
 use serde::{Deserialize, Serialize};
 
-/// Learning from a trained field (Reiser et al. 2021).
+/// Distillation of a trained field, the teacher, into a grid of networks (Reiser et al. 2021).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distillation {
-    /// Steps that learn from the teacher; those that follow learn from the images.
+    /// Number of distillation steps, which come first; the following steps train on the images. At least 1.
     pub steps: u32,
-    /// Random points per network and step, at most.
+    /// Maximum number of random points per network and step. Default: 128.
     #[serde(default = "points_per_network")]
     pub points_per_network: u32,
-    /// Densities are compared as opacities over this distance, in world units.
+    /// Distance over which densities are converted to opacities for the comparison, in units of the field's length
+    /// (`scene.length`); positive. Default: 0.0211.
     #[serde(default = "alpha_distance")]
     pub alpha_distance: f32,
-    /// Places in each cell of the occupancy grid at which the teacher is asked for its density.
+    /// Number of points per cell of the occupancy grid at which the teacher's density is evaluated. Default: 8.
     #[serde(default = "supersampling")]
     pub supersampling: u32,
-    /// Optical thickness of a step from which on a cell of the occupancy grid is dense.
+    /// Optical thickness, over the minimum ray-marching step, above which a cell of the occupancy grid is
+    /// occupied; positive. Default: 0.1.
     #[serde(default = "dense_threshold")]
     pub threshold: f32,
-    /// The teacher's run, which `kiln distill` fills in; without one nothing is distilled.
+    /// The teacher's run, set by `kiln distill`; without a teacher there is no distillation.
     #[serde(default)]
     pub teacher: String,
-    /// What tells whether the teacher is still the same.
+    /// Hash of the teacher's checkpoint, to detect changes; set by `kiln distill`.
     #[serde(default)]
     pub teacher_fingerprint: String,
-    /// Runs to name beside the result.
+    /// Other runs to compare with the result in the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compare: Vec<String>,
 }

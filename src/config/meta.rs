@@ -4,29 +4,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{Algorithm, Optimizer};
 
-/// Learning weights to begin with (Reptile: Nichol, Achiam and Schulman 2018, as Tancik et al. 2021 use it): of one object
-/// after another a few steps are learned, from the same weights, which then move towards what those steps made of them.
+/// Meta-learning of an initialisation with Reptile (Nichol, Achiam and Schulman 2018), as in Tancik et al. 2021: for one object
+/// after another, inner steps start from the initial weights, which an outer step then moves towards the adapted weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
-    /// Steps of `[optimizer]` on the images of each object, at most 256.
+    /// Number of inner steps, of `[optimizer]` on the images of each object: 1 to 256.
     pub inner_steps: u32,
-    /// What takes the difference between the weights and what became of them as its gradient. With `sgd`, `learning_rate` is
-    /// the share of the way that the weights move: plain interpolation.
+    /// Outer optimiser, whose gradient is the initial minus the adapted weights. With `sgd`, `learning_rate` is the fraction by
+    /// which the initial weights move towards the adapted weights: plain interpolation.
     pub optimizer: Optimizer,
-    /// Objects adapted to when it is measured how good the weights are, from the first of the test objects on.
+    /// Number of test objects, counted from the first, that the initialisation is adapted to at each evaluation during
+    /// meta-learning. Default: 2.
     #[serde(default = "default_held_out_objects")]
     pub held_out_objects: u32,
-    /// Steps that these are adapted for.
+    /// Number of adaptation steps on each of these objects; at least 1. Default: 32.
     #[serde(default = "held_out_steps")]
     pub held_out_steps: u32,
-    /// MiB of images that stay on the device; objects beyond are read again when their turn comes.
+    /// Memory for images on the device in MiB, at least 1; objects beyond are read again before each use. Default: 2048.
     #[serde(default = "resident_mib")]
     pub resident_mib: u32,
-    /// File that says which objects are learned from, which `kiln meta` fills in.
+    /// File that lists the training and test objects; set by `kiln meta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splits: Option<String>,
-    /// Share of the folders that are learned from, likewise.
+    /// Fraction of the folders that are training objects; set by `kiln meta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_fraction: Option<f64>,
 }
@@ -44,8 +45,8 @@ fn resident_mib() -> u32 {
 }
 
 impl Meta {
-    /// What suits a method that says nothing of it and learns by `optimizer`: Adam where the inner steps descend plainly, as
-    /// the papers have it. Adam's inner steps are all of about the same length, and a share of the way they came will do.
+    /// Return the default for a method without `[meta]` whose inner optimiser is `optimizer`: Adam as the outer optimiser of
+    /// plain gradient descent, as in the papers; interpolation for Adam, whose inner steps all have about the same length.
     #[must_use]
     pub fn matching(optimizer: &Optimizer) -> Self {
         let plain = |algorithm, learning_rate| Optimizer {

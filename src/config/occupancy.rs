@@ -1,29 +1,32 @@
-//! The occupancy grid.
+//! Settings of the occupancy grid.
 
 use serde::{Deserialize, Serialize};
 
-/// Occupancy grid.
+/// Settings of the occupancy grid.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Occupancy {
-    /// Cells per axis and cascade, a power of two from 16 to 256.
+    /// Number of cells per axis of each cascade: a power of two from 16 to 256.
     pub resolution: u32,
-    /// Optical thickness above which a cell is occupied (or the mean, if that is lower).
+    /// Optical thickness over the minimum step above which a cell is occupied, or the mean thickness if
+    /// that is lower; at least 0.
     pub threshold: f32,
-    /// A cell's maximum is multiplied by the fourth power of this whenever a sweep of the grid visits it.
+    /// Decay factor of the cells' thickness per update, 0 to 1. When a cell is visited, the decay of all updates since its
+    /// previous visit is applied.
     pub decay: f32,
-    /// Steps from one update to the next, once warmed up.
+    /// Number of steps between updates after the warm-up, at least 1.
     pub interval: u32,
-    /// Updates at every step before that.
+    /// Number of initial steps with an update each. Default: 0.
     #[serde(default)]
     pub warmup_steps: u32,
-    /// Cells visited per update; left out, it follows the batch size.
+    /// Number of cells visited per update: 2,048 to 2²⁶. Default: the batch size on a software adapter, else a quarter of
+    /// the cells; at least 2,048.
     #[serde(default)]
     pub cells_per_update: Option<u32>,
 }
 
 impl Occupancy {
-    /// Cells of all cascades that cover a box of `aabb_scale` unit cubes a side.
+    /// Return the number of cells of all cascades, which cover a box with a side of `aabb_scale` unit cubes.
     #[must_use]
     pub fn n_cells(&self, aabb_scale: u32) -> u32 {
         self.resolution.pow(3) * (aabb_scale.trailing_zeros() + 1)

@@ -1,54 +1,57 @@
-//! The optimiser and its schedule.
+//! Optimiser and learning-rate schedule.
 
 use serde::{Deserialize, Serialize};
 
-/// The optimiser and its schedule, shared by all parameter groups.
+/// The optimiser and its learning-rate schedule, shared by all parameter groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimizer {
-    /// What makes a step of a gradient.
+    /// Optimisation algorithm. Default: Adam.
     #[serde(default)]
     pub algorithm: Algorithm,
-    /// Step size at step 0.
+    /// Learning rate at step 0; positive.
     pub learning_rate: f32,
-    /// Decay of Adam's first moment.
+    /// Decay rate β₁ of Adam's first moment, in [0, 1). Default: 0.9.
     #[serde(default = "beta1")]
     pub beta1: f32,
-    /// Decay of Adam's second moment.
+    /// Decay rate β₂ of Adam's second moment, in [0, 1). Default: 0.999.
     #[serde(default = "beta2")]
     pub beta2: f32,
-    /// Added to the root of Adam's second moment.
+    /// ε, added to the square root of Adam's second moment; positive. Default: 1e-8.
     #[serde(default = "epsilon")]
     pub epsilon: f32,
-    /// L2 regularisation of network weights.
+    /// Coefficient of the L2 regularisation of network weights: their gradient is increased by `l2_reg` times
+    /// the weights. Default: 0.
     #[serde(default)]
     pub l2_reg: f32,
-    /// Factor on the norms of the layers of a grid's colour networks, weights and biases of each layer of each network
-    /// together, in the loss on images: it keeps colours that few rays have seen from running away with the direction.
+    /// Coefficient of a penalty on the norms of the layers of a grid's colour networks, in the loss on images; the norm
+    /// is that of the weights and biases of each layer of each network. It limits view dependence of colours that few
+    /// rays observe. Default: 0.
     #[serde(default)]
     pub norm_reg: f32,
-    /// Decay of the moving average that evaluation uses; 0 turns it off.
+    /// Decay rate of the exponential moving average of the parameters that evaluation uses, in [0, 1); 0, the
+    /// default, disables averaging.
     #[serde(default)]
     pub ema_decay: f32,
-    /// The rate is multiplied by this…
+    /// Factor by which the learning rate is multiplied at each decay; positive. Default: 1.
     #[serde(default = "one")]
     pub decay_base: f32,
-    /// …at this step…
+    /// Step of the first decay. Default: 0.
     #[serde(default)]
     pub decay_start: u32,
-    /// …and every so many steps after; 0 keeps the rate constant.
+    /// Number of steps between decays; 0, the default, keeps the learning rate constant.
     #[serde(default)]
     pub decay_interval: u32,
-    /// Whether that happens at once, rather than little by little over the interval.
+    /// Whether the learning rate decays in discrete steps (the default) or continuously, by `decay_base` per interval.
     #[serde(default = "super::passes::yes")]
     pub staircase: bool,
-    /// Last step at which that happens; left out, there is none.
+    /// Step after which the learning rate no longer decays; at least `decay_start`. Default: none.
     #[serde(default)]
     pub decay_end: Option<u32>,
-    /// Steps over which the rate rises from 0.
+    /// Number of steps of a linear warm-up of the learning rate from 0. Default: 0.
     #[serde(default)]
     pub warmup_steps: u32,
-    /// Factor on the rate of network weights.
+    /// Factor of the learning rate of network weights. Default: 1.
     #[serde(default = "one")]
     pub network_rate: f32,
 }
@@ -69,19 +72,19 @@ fn epsilon() -> f32 {
     1e-8
 }
 
-/// What makes a step of a gradient.
+/// Optimisation algorithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Adam (Kingma and Ba 2015).
     #[default]
     Adam,
-    /// Gradient descent: the gradient times the rate. Of the gradients of rays drawn at random, a stochastic one.
+    /// Gradient descent: the step is the gradient times the learning rate; stochastic, since rays are drawn at random.
     Sgd,
 }
 
 impl Optimizer {
-    /// One that does nothing but descend: no regularisation, no averages, a constant rate.
+    /// Return plain gradient descent: no regularisation, no moving average, a constant learning rate.
     pub(super) fn plain() -> Self {
         Self {
             algorithm: Algorithm::Sgd,

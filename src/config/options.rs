@@ -1,33 +1,33 @@
-//! Selects a configuration, a preset or a file, and changes its values.
+//! Selection of a configuration, a preset or a file, and overrides of its values.
 
 use std::path::PathBuf;
 
 use super::{Background, Config, ConfigError, Meta};
 
-/// Which configuration to start from, and what to change in it.
+/// Which configuration to start from, and which values to override.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ConfigOptions {
-    /// Preset; where left out, what suits the device.
+    /// Name of a preset. Default: the one that suits the device.
     pub method: Option<String>,
     /// Configuration file instead of a preset.
     pub file: Option<PathBuf>,
-    /// Values to change, as `training.batch_size=65536`.
+    /// Overrides, such as `training.batch_size=65536`.
     pub overrides: Vec<String>,
-    /// Seed of all random numbers; the configuration's where left out.
+    /// Seed of all random numbers. Default: the configuration's.
     pub seed: Option<u32>,
-    /// What stands behind training rays; a colour also serves evaluation.
+    /// Background of training rays; a fixed colour is also that of evaluation.
     pub background: Option<Background>,
-    /// Whether to composite in linear colour.
+    /// Whether to composite in linear colour space.
     pub linear: bool,
 }
 
-/// The key of `key=value`.
+/// Return the key of `key=value`.
 pub(crate) fn key_of(text: &str) -> &str {
     text.split('=').next().unwrap_or_default().trim()
 }
 
 impl ConfigOptions {
-    /// The preset `method` as it is.
+    /// Select the preset `method`, without overrides.
     #[must_use]
     pub fn preset(method: &str) -> Self {
         Self {
@@ -42,25 +42,19 @@ impl ConfigOptions {
         self.method.is_some() || self.file.is_some()
     }
 
-    /// Whether the value at `key` is set.
+    /// Whether an override sets the value at `key`.
     #[must_use]
     pub fn sets(&self, key: &str) -> bool {
         self.overrides.iter().any(|text| key_of(text) == key)
     }
 
-    /// The configuration that is asked for; `default` is the preset where none is named.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
+    /// Load the selected configuration; `default` is the preset if none is named.
     pub fn load(&self, default: &str) -> Result<Config, ConfigError> {
         let config = self.start(default, &self.overrides)?;
         Ok(self.apply(config))
     }
 
-    /// The same with settings for meta-learning, which suit the method where it has none, and can be set too.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
+    /// Load the selected configuration with `[meta]`: the method's, else [`Meta::matching`]. Overrides may set its values too.
     pub fn load_with_meta(&self, default: &str) -> Result<Config, ConfigError> {
         let of_meta = |text: &String| text.trim_start().starts_with("meta.");
         let (of_meta, others): (Vec<String>, Vec<String>) =
@@ -73,10 +67,7 @@ impl ConfigOptions {
         Ok(self.apply(config))
     }
 
-    /// The configuration of a run, called `origin` in errors, with the same changes.
-    ///
-    /// # Errors
-    /// [`ConfigError`]
+    /// Apply the overrides to the configuration of a run, which errors call `origin`.
     pub fn change(&self, of_run: &Config, origin: &str) -> Result<Config, ConfigError> {
         let config = Config::parse(&of_run.to_toml(), origin, &self.overrides)?;
         Ok(self.apply(config))

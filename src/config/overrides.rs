@@ -1,9 +1,9 @@
-//! `--set key.path=value`.
+//! Overrides of configuration values: `--set key.path=value`.
 
 use super::ConfigError;
 
-/// Apply one `a.b.c=value`; `passes` stands for all its entries, `passes.0` for the first, and the value is TOML, or a bare
-/// string.
+/// Apply one override `a.b.c=value`. `passes` selects all passes, `passes.0` the first; the value is
+/// TOML, or else a bare string.
 pub(super) fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError> {
     let fault = |reason: String| ConfigError::Set {
         text: text.to_owned(),
@@ -24,7 +24,8 @@ pub(super) fn set(table: &mut toml::Table, text: &str) -> Result<(), ConfigError
     insert(table, &keys, last, &value).map_err(fault)
 }
 
-/// Set `keys.last` to `value` below `table`. A number after the key of an array picks one of its entries, else all are set.
+/// Set `keys.last` to `value` below `table`. A number after the key of an array selects one of its
+/// entries; otherwise all are set.
 fn insert(
     table: &mut toml::Table,
     keys: &[&str],

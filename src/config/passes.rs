@@ -1,85 +1,89 @@
-//! Passes: where samples lie, and the field that is evaluated there.
+//! Passes: a sampler along rays, and the field evaluated at its samples.
 
 use serde::{Deserialize, Serialize};
 
 use crate::aabb::Aabb;
 
-/// One pass: where samples lie, and the field that is evaluated there.
+/// One pass: a sampler along rays, and the field evaluated at its samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PassConfig {
-    /// Factor on this pass's loss.
+    /// Weight of this pass's loss; positive. Default: 1.
     #[serde(default = "super::optimizer::one")]
     pub loss_weight: f32,
-    /// Where samples lie.
+    /// Where samples lie along a ray.
     pub sampler: Sampler,
-    /// What is evaluated.
+    /// The field evaluated at the samples.
     pub field: FieldConfig,
 }
 
-/// Where samples lie along a ray.
+/// A sampler: where samples lie along a ray.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Sampler {
-    /// Steps through the occupied cells of the occupancy grid.
+    /// Ray marching through the occupied cells of the occupancy grid.
     RayMarch {
-        /// Steps along a diagonal of the unit cube.
+        /// Number of minimum steps along a diagonal of the unit cube: 1 to 65,536.
         steps: u32,
-        /// Growth of the step with distance; left out: 0 for `aabb_scale` 1, else 4 / `steps` (Instant-NGP's 1/256 at its 1,024).
+        /// Growth of the step with the distance from the ray's origin, in [0, 1). Default: 0 if `aabb_scale` is 1, else 4 /
+        /// `steps` (Instant-NGP's 1/256 for its 1,024 steps).
         #[serde(default)]
         cone_angle: Option<f32>,
-        /// First training steps, over which steps fall from twice their length to their own, so that a batch holds more
-        /// rays while little is known to be empty; left out: 256 where steps grow by 1/128 or more, else 0.
+        /// Number of initial training steps over which the marching step shrinks from twice its length to its length, so that a
+        /// batch holds more rays while few cells are known to be empty. Default: 1,024 if the box has cascades and steps grow
+        /// by at least 1/128, else 0; 0 in meta-learning.
         #[serde(default)]
         coarse_steps: Option<u32>,
-        /// Samples per ray at most.
+        /// Maximum number of samples per ray: 2 to 16,384.
         max_samples: u32,
-        /// Samples behind this transmittance are culled.
+        /// Transmittance below which samples are culled, in [0, 1); 0 keeps all.
         min_transmittance: f32,
     },
-    /// A fixed number between near and far.
+    /// Stratified sampling: a fixed number of samples between near and far (Mildenhall et al. 2020, eq. 2).
     Stratified {
-        /// Samples per ray.
+        /// Number of samples per ray: 2 to 16,384.
         n_samples: u32,
-        /// Whether samples move within their interval while training.
+        /// Whether samples are jittered within their intervals in training.
         jitter: bool,
-        /// Samples behind this transmittance are culled; 0 keeps all.
+        /// Transmittance below which samples are culled, in [0, 1); 0, the default, keeps all.
         #[serde(default)]
         min_transmittance: f32,
-        /// Whether samples outside the scene's box are left out.
+        /// Whether samples outside the scene's box are left out. Default: true.
         #[serde(default = "yes")]
         bounded: bool,
-        /// What is spaced evenly; left out, disparity where the dataset looks forward into an open scene, else distance.
+        /// Quantity in which samples are evenly spaced. Default: disparity in world space if the dataset's reader has
+        /// normalised the scene by its depths (LLFF captures), else distance.
         #[serde(default)]
         spacing: Option<Spacing>,
-        /// What the last sample of a ray stands for, in what near and far measure; left out, all that lies behind it.
+        /// Length of the interval of a ray's last sample, in the units of near and far: above 0, at most
+        /// 1e10. Default: infinite.
         #[serde(default)]
         last_interval: Option<f32>,
     },
-    /// Samples where the pass before saw something (Mildenhall et al. 2020, section 5.2).
+    /// Importance sampling from the compositing weights of the previous pass's samples (Mildenhall et al. 2020, section 5.2).
     Importance {
-        /// Samples drawn per ray.
+        /// Number of samples drawn per ray: 2 to 16,384.
         n_samples: u32,
-        /// Whether samples move within their interval while training.
+        /// Whether samples are jittered within their intervals in training.
         jitter: bool,
-        /// Whether the samples of the pass before are evaluated once more with them.
+        /// Whether the samples of the previous pass are evaluated again, together with the new ones. Default: true.
         #[serde(default = "yes")]
         merge: bool,
     },
 }
 
-/// What a sampler spaces evenly.
+/// Quantity in which a sampler spaces samples evenly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spacing {
     /// Distance.
     Linear,
-    /// One over distance.
+    /// Disparity: the reciprocal of the distance.
     Disparity,
 }
 
 impl Sampler {
-    /// Samples behind this transmittance are culled; 0 keeps all.
+    /// Return the transmittance below which samples are culled; 0 keeps all.
     #[must_use]
     pub fn min_transmittance(&self) -> f32 {
         match *self {
@@ -94,47 +98,49 @@ impl Sampler {
     }
 }
 
-/// A radiance field: an encoding that feeds a network, twice.
+/// A radiance field: position encoding and density network, direction encoding and colour network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldConfig {
-    /// Encoding of positions in [0, 1]³.
+    /// Encoding of positions in the scene's box, [0, 1]³.
     pub position_encoding: PositionEncoding,
-    /// Encoding of unit view directions.
+    /// Encoding of unit view directions. Default: none.
     #[serde(default)]
     pub direction_encoding: DirectionEncoding,
-    /// Cells of the box that have networks of their own; left out, one of each serves the whole box.
+    /// Grid of cells with their own networks. Default: one network of each kind for the whole box.
     #[serde(default)]
     pub cells: Option<Cells>,
-    /// Network from encoded position to density and features.
+    /// Network from the encoded position to raw density and features.
     pub density_network: NetworkConfig,
-    /// Outputs of the density network: the raw density first, then features, or the raw colour without a colour network.
+    /// Number of outputs of the density network: the raw density, then features, or the raw colour if there is no colour
+    /// network. A multiple of 4 up to 512, plus 1 if `density_to_color` is false; 4 without a colour network.
     pub n_density_outputs: u32,
-    /// Whether the raw density feeds the colour network as the features do.
+    /// Whether the raw density, like the features, is an input of the colour network. Default: true.
     #[serde(default = "yes")]
     pub density_to_color: bool,
-    /// Activation of the features.
+    /// Activation of the features. Default: none.
     #[serde(default)]
     pub feature_activation: FeatureActivation,
-    /// Network from features and the encoded direction to raw colour. Left out, the density network's outputs are density
-    /// and colour.
+    /// Network from features and encoded direction to raw colour. Without one, the outputs of the density network are
+    /// raw density and raw colour.
     #[serde(default)]
     pub color_network: Option<NetworkConfig>,
-    /// Raw density to σ, per unit of the space that samples lie in.
+    /// Activation from raw density to σ, which is per unit length of the space that samples lie in. Default: exponential.
     #[serde(default)]
     pub density_activation: DensityActivation,
-    /// Added to raw density before an exponential: below 0 a field begins thinner, so that light of a large scene is not lost
-    /// before the cameras. Left out, -1.2 where rays are marched through cascades of normalised length in
-    /// steps that grow by 1/128 or more, and 0 elsewhere.
+    /// Added to the raw density before the exponential activation. A value below 0 lowers the initial density, so that a large
+    /// scene does not absorb the light near the cameras. Default: -1.2 for ray marching through cascades with normalised length
+    /// and steps that grow by at least 1/128, else 0.
     #[serde(default)]
     pub density_bias: Option<f32>,
-    /// Raw colour to colour.
+    /// Activation from raw colour to colour. Default: sigmoid.
     #[serde(default)]
     pub color_activation: ColorActivation,
 }
 
 impl FieldConfig {
-    /// Whether the fused kernels hold its networks: all layers narrow and plain.
+    /// Whether the fused kernels support the networks: at most 64 neurons, 4 hidden layers and 65 density outputs,
+    /// without skip connections.
     #[must_use]
     pub fn is_narrow(&self) -> bool {
         let narrow =
@@ -143,49 +149,50 @@ impl FieldConfig {
         narrow(&self.density_network) && color.is_none_or(narrow) && self.n_density_outputs <= 65
     }
 
-    /// Whether the raw density lies apart from the features, which then begin at a whole vec4.
+    /// Whether the raw density is stored apart from the features, which then start at a vec4 boundary.
     #[must_use]
     pub fn density_apart(&self) -> bool {
         !self.density_to_color || self.color_network.is_none()
     }
 
-    /// Whether features are rectified.
+    /// Whether the features have a `ReLU` activation.
     #[must_use]
     pub fn rectifies_features(&self) -> bool {
         self.feature_activation == FeatureActivation::Relu
     }
 
-    /// The networks there are, by key.
+    /// Return the networks with their keys.
     pub(super) fn networks(&self) -> impl Iterator<Item = (&'static str, &NetworkConfig)> {
         let color = self.color_network.as_ref().map(|n| ("color_network", n));
         std::iter::once(("density_network", &self.density_network)).chain(color)
     }
 }
 
-/// A grid of cells, each with networks of its own (Reiser et al. 2021).
+/// A grid of cells with their own networks (Reiser et al. 2021).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cells {
-    /// Cells along x, y and z; left out, near-cubic ones, `longest` of them along the longest side.
+    /// Number of cells along x, y and z. Default: near-cubic cells, `longest` along the longest side.
     #[serde(default)]
     pub resolution: Option<[u32; 3]>,
-    /// See `resolution`.
+    /// Number of near-cubic cells along the longest side of the grid, 1 to 1,024, if `resolution` is not given. Default: 16.
     #[serde(default = "default_longest")]
     pub longest: u32,
-    /// MiB that the networks may take with their gradients, moments and averages: near-cubic cells, as small as fit, take the
-    /// place of `longest`, and this is left out once they are known.
+    /// Memory in MiB for the networks with their gradients, moments and averages; positive. The smallest near-cubic cells that
+    /// fit then replace `longest`, and this setting is removed. Excludes `resolution`.
     #[serde(default)]
     pub memory_mib: Option<f32>,
-    /// Corner of the grid with the lowest coordinates, in the scene's box [0, 1]³. There is nothing outside the grid.
+    /// Lower corner of the grid in the scene's box [0, 1]³. Space outside the grid is empty. Default: 0.
     #[serde(default)]
     pub low: [f32; 3],
-    /// Corner of the grid with the highest coordinates, in the scene's box.
+    /// Upper corner of the grid in the scene's box. Default: 1.
     #[serde(default = "ones")]
     pub high: [f32; 3],
-    /// Whether frequencies encode a position as -1 to 1 within its cell, rather than its world coordinates.
+    /// Whether a frequency encoding takes positions within the cell, from -1 to 1, instead of coordinates in the
+    /// field's space. Default: true.
     #[serde(default = "yes")]
     pub local: bool,
-    /// Cells that have networks; there is nothing in the others. Left out, all have.
+    /// Number of cells that have networks; the other cells are empty. Default: all.
     #[serde(default)]
     pub occupied: Option<u32>,
 }
@@ -205,14 +212,14 @@ impl Default for Cells {
 }
 
 impl Cells {
-    /// What shaders count networks with.
+    /// Maximum number of networks of each kind that the shaders support.
     pub const MAX_NETWORKS: u32 = 32_768;
-    /// Cells with and without networks.
+    /// Maximum number of cells, with and without networks.
     pub const MAX_CELLS: u64 = 1 << 24;
-    /// Cells along a side.
+    /// Maximum number of cells along a side.
     pub const MAX_SIDE: u32 = 1024;
 
-    /// What the grid covers, in the scene's box.
+    /// Return the bounds of the grid in the scene's box.
     #[must_use]
     pub fn bounds(&self) -> Aabb<f32> {
         Aabb {
@@ -221,7 +228,7 @@ impl Cells {
         }
     }
 
-    /// Cells along x, y and z.
+    /// Return the number of cells along x, y and z.
     #[must_use]
     pub fn resolution(&self) -> [u32; 3] {
         let sides: [f32; 3] = std::array::from_fn(|a| self.high[a] - self.low[a]);
@@ -231,7 +238,7 @@ impl Cells {
         })
     }
 
-    /// Number of networks of a kind.
+    /// Return the number of networks of each kind.
     #[must_use]
     pub fn n_networks(&self) -> u32 {
         self.occupied
@@ -253,7 +260,7 @@ fn ones() -> [f32; 3] {
 pub enum PositionEncoding {
     /// Multiresolution hash grid.
     HashGrid(HashGridConfig),
-    /// Sines and cosines.
+    /// Sines and cosines at several frequencies.
     Frequency(FrequencyConfig),
 }
 
@@ -263,18 +270,18 @@ pub enum PositionEncoding {
 pub struct FrequencyConfig {
     /// Number of frequencies: 1 to 20.
     pub n_frequencies: u32,
-    /// Whether the position itself comes first.
+    /// Whether the encoding starts with the position itself. Default: true.
     #[serde(default = "yes")]
     pub include_input: bool,
-    /// Logarithm of the highest frequency; the frequencies are 1 to `2^max_log2`, evenly spaced in the exponent. Where left
-    /// out, powers of two.
+    /// Base-2 logarithm of the highest frequency, 0 to 15; frequencies are evenly spaced in the exponent from 1 to
+    /// `2^max_log2`. Default: `n_frequencies` - 1, which gives powers of two.
     #[serde(default)]
     pub max_log2: Option<f64>,
-    /// What is encoded is `scale p + offset`, for positions p in [0, 1]³ of the scene's box; where left out, world
-    /// coordinates.
+    /// Scale of the encoded value `scale p + offset`, for positions p in [0, 1]³ of the scene's box; positive. Default: the
+    /// value is the position in the field's space.
     #[serde(default)]
     pub scale: Option<f32>,
-    /// See `scale`.
+    /// Offset of the encoded value; see `scale`.
     #[serde(default)]
     pub offset: Option<[f32; 3]>,
 }
@@ -283,24 +290,25 @@ pub struct FrequencyConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HashGridConfig {
-    /// Number of levels.
+    /// Number of levels: 1 to 32.
     pub n_levels: u32,
-    /// Features per level: 1, 2, 4 or 8.
+    /// Number of features per level: 1, 2, 4 or 8.
     pub n_features_per_level: u32,
-    /// Rows of a level at most, as a power of two.
+    /// Maximum number of rows of a level, as a base-2 logarithm: 4 to 24.
     pub log2_hashmap_size: u32,
-    /// Cells per axis of the coarsest level.
+    /// Number of cells per axis of the coarsest level: 1 to 4,096.
     pub base_resolution: u32,
-    /// Growth from level to level; left out, it makes the finest level `finest_resolution` cells.
+    /// Growth factor of the resolution from level to level, at least 1. Default: from `base_resolution` to `finest_resolution`.
     #[serde(default)]
     pub per_level_scale: Option<f64>,
-    /// Cells per axis of the finest level per unit cube, where `per_level_scale` is left out.
+    /// Number of cells per axis of the finest level, per unit cube, if `per_level_scale` is not given: 1
+    /// to 65,536. Default: 2,048.
     #[serde(default = "finest")]
     pub finest_resolution: u32,
-    /// Whether levels that fit are indexed directly instead of hashed.
+    /// Whether levels that fit the table are indexed directly instead of hashed. Default: true.
     #[serde(default = "yes")]
     pub dense_levels: bool,
-    /// Shift of the grid in cells: 0.5 as in tiny-cuda-nn, or 0.
+    /// Offset of the grid in cells: 0.5 as in tiny-cuda-nn (the default), or 0.
     #[serde(default = "half_f64")]
     pub grid_offset: f64,
 }
@@ -321,7 +329,7 @@ fn half_f64() -> f64 {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum DirectionEncoding {
-    /// Colour does not depend on the direction.
+    /// No encoding: colour does not depend on the direction.
     #[default]
     None,
     /// Real spherical harmonics.
@@ -329,11 +337,11 @@ pub enum DirectionEncoding {
         /// Number of bands: 1 to 4.
         degree: u32,
     },
-    /// Sines and cosines.
+    /// Sines and cosines at several frequencies.
     Frequency {
-        /// Number of octaves.
+        /// Number of frequencies, which are powers of two: 1 to 12.
         n_frequencies: u32,
-        /// Whether the direction itself comes first.
+        /// Whether the encoding starts with the direction itself. Default: true.
         #[serde(default = "yes")]
         include_input: bool,
     },
@@ -343,61 +351,62 @@ pub enum DirectionEncoding {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Neurons per hidden layer: a multiple of 4 up to 512.
+    /// Number of neurons per hidden layer: a multiple of 4, from 4 to 512.
     pub n_neurons: u32,
-    /// Hidden layers.
+    /// Number of hidden layers: 1 to 16.
     pub n_hidden_layers: u32,
-    /// Whether layers have biases.
+    /// Whether layers have biases. Default: false.
     #[serde(default)]
     pub biases: bool,
-    /// Layers, counted from 0, whose input is the output of the layer before followed by the network's own.
+    /// Skip connections: ascending indices of layers, counted from 0, whose input is the output of the previous layer followed
+    /// by the input of the network. Default: none.
     #[serde(default)]
     pub skips: Vec<u32>,
-    /// Distribution that weights and biases start from.
+    /// Distribution of the initial weights and biases. Default: Xavier uniform, with zero biases.
     #[serde(default)]
     pub initialization: Initialization,
 }
 
-/// Distribution that weights and biases start from.
+/// Distribution of the initial weights and biases.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Initialization {
     /// Weights uniform in ±√(6 / (`n_in` + `n_out`)), biases 0 (Glorot and Bengio 2010).
     #[default]
     XavierUniform,
-    /// Weights and biases uniform in ±1/√`n_in`, as `torch.nn.Linear` has it.
+    /// Weights and biases uniform in ±1/√`n_in`, as in `torch.nn.Linear`.
     TorchLinear,
 }
 
-/// Features that the density network hands to the colour network.
+/// Activation of the features that the density network passes to the colour network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureActivation {
     /// Identity.
     #[default]
     None,
-    /// Rectified linear.
+    /// Rectified linear unit.
     Relu,
 }
 
-/// Raw density to σ.
+/// Activation from raw density to σ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DensityActivation {
     /// Exponential.
     #[default]
     Exp,
-    /// Rectified linear.
+    /// Rectified linear unit.
     Relu,
-    /// log(1 + eˣ)
+    /// Softplus: log(1 + eˣ).
     Softplus,
 }
 
-/// Raw colour to colour.
+/// Activation from raw colour to colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ColorActivation {
-    /// Logistic.
+    /// Logistic sigmoid.
     #[default]
     Sigmoid,
     /// Identity.

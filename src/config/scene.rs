@@ -1,75 +1,75 @@
-//! Where the scene lies, and what is around it.
+//! The scene's box and frame, and what surrounds the scene.
 
 use serde::{Deserialize, Serialize};
 
 use super::Background;
 use super::resolve::resolved;
 
-/// Scene box and colours. World positions map to the unit cube by `u = world * scale + offset`; the encodings see the
-/// cube of side `aabb_scale` around 0.5.
+/// Scene box, coordinate frame and backgrounds. World positions map to the unit cube by `u = world * scale + offset`; the
+/// domain of the encodings is the cube with side `aabb_scale` around 0.5, the centre of the unit cube.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scene {
-    /// World to unit cube; the dataset's, else 0.33.
+    /// Scale from world units to the unit cube: 1e-15 to 1e15. Default: the dataset's, else 0.33.
     #[serde(default)]
     pub scale: Option<f64>,
-    /// World to unit cube; the dataset's, else 0.5 each.
+    /// Offset from world to unit cube, added after `scale`. Default: the dataset's, else 0.5 along each axis.
     #[serde(default)]
     pub offset: Option<[f64; 3]>,
-    /// What density and distances are counted per inside.
+    /// Unit of length of the field's space; density is per this unit. Default: `world`; the presets set `normalized`.
     #[serde(default)]
     pub length: LengthUnit,
-    /// Side of the box in unit cubes, a power of two up to 128; the dataset's, else 1.
+    /// Side of the scene's box in unit cubes: a power of two up to 128. Default: the dataset's, else 1.
     #[serde(default)]
     pub aabb_scale: Option<u32>,
-    /// Background behind training rays: `random`, `white`, `black`, `#rrggbb`, or `auto` or `auto:white` and so on, which go by
-    /// the images.
+    /// Background of training rays: `random`, `white`, `black`, `#rrggbb`, or one that depends on the images: `auto`,
+    /// or `auto:` with a colour.
     pub background: Background,
-    /// Background of evaluation and rendering: `white`, `black`, `#rrggbb`, or `auto:white` and so on.
+    /// Background of evaluation and rendering: `white`, `black`, `#rrggbb`, or `auto:` with a colour.
     pub eval_background: Background,
-    /// Composite in linear colour instead of the images' own sRGB values.
+    /// Whether to composite in linear colour space instead of sRGB values. Default: false.
     #[serde(default)]
     pub linear: bool,
-    /// Nearest point of rays, world units along the ray.
+    /// Near bound of rays, in world units along the ray. Default: the dataset's, else 0.
     #[serde(default)]
     pub near: Option<f32>,
-    /// Farthest point of rays, world units along the ray.
+    /// Far bound of rays, in world units along the ray. Default: the dataset's, else none.
     #[serde(default)]
     pub far: Option<f32>,
-    /// Where in a pixel its ray passes: 0.5 is the centre.
+    /// Position of a ray within its pixel along both axes, 0 to 1. Default: 0.5, the centre.
     #[serde(default = "half")]
     pub pixel_center: f32,
-    /// What distances along rays, near and far among them, measure.
+    /// What distances along rays measure, including near and far. Default: `unit`.
     #[serde(default)]
     pub ray_direction: RayDirection,
-    /// How samples lie in scenes that are seen from one side alone.
+    /// Space in which samples of forward-facing captures are placed. Default: `world`.
     #[serde(default)]
     pub forward_facing: ForwardFacing,
-    /// Normalised device coordinates; left out, the dataset's where `forward_facing` says `ndc`.
+    /// Normalised device coordinates. Default: the dataset's if `forward_facing` is `ndc`, else none.
     #[serde(default)]
     pub ndc: Option<Ndc>,
 }
 
-/// The unit of length that a field computes in, and that density is per.
+/// Unit of length of the space that a field computes in; density is per this unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LengthUnit {
-    /// World units, as they come: of imported models, of captures whose reader brings them to one size, of normalised device
-    /// coordinates, and of configurations that say nothing else.
+    /// World units: for imported models, captures that the dataset's reader has normalised, normalised device coordinates, and
+    /// configurations without this setting.
     #[default]
     World,
-    /// World units times `scale / 0.33`, so that nothing depends on the dataset's unit and origin.
+    /// Normalised length: world units times `scale / 0.33`, so that nothing depends on the dataset's unit and origin.
     Normalized,
 }
 
-/// World to unit cube where nothing else is said, as in Instant-NGP; of it, one normalised length is one world unit.
+/// Default scale from world units to the unit cube, as in Instant-NGP; with it, a normalised length is a world unit.
 pub const DEFAULT_SCALE: f64 = 0.33;
 
-/// What `scene.scale` may be.
+/// Range of `scene.scale`.
 pub const SCALE_RANGE: std::ops::RangeInclusive<f64> = 1e-15..=1e15;
 
 impl Scene {
-    /// Scale and offset from the space that fields compute in to the unit cube: `cube = position * scale + offset`.
+    /// Return scale and offset from the field's space to the unit cube: `cube = position * scale + offset`.
     #[must_use]
     pub(crate) fn unit_cube(&self) -> (f64, [f64; 3]) {
         match self.length {
@@ -78,11 +78,11 @@ impl Scene {
         }
     }
 
-    /// Gives backgrounds that go by the images their colours.
+    /// Replace automatic backgrounds by those for images with these `surroundings`.
     pub(super) fn resolve_backgrounds(&mut self, surroundings: Option<Surroundings>) {
         self.background = self.background.over(surroundings);
         self.eval_background = match (self.eval_background, self.background) {
-            // What a scene that fills its images leaves open is looked at as it was trained.
+            // If the scene fills its images, rays that pass through it have the same background as in training.
             (Background::Auto(_), Background::Fixed(rgb))
                 if matches!(surroundings, Some(Surroundings::Filled(_))) =>
             {
@@ -93,24 +93,25 @@ impl Scene {
     }
 }
 
-/// How samples lie in scenes that are seen from one side alone, as LLFF captures are.
+/// Space in which samples of forward-facing captures, such as LLFF's, are placed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardFacing {
-    /// Between near and far in the world, as in any scene.
+    /// World space, between near and far.
     #[default]
     World,
-    /// Evenly in normalised device coordinates, to infinity.
+    /// Normalised device coordinates, evenly spaced, up to infinity.
     Ndc,
 }
 
-/// Normalised device coordinates (Mildenhall et al. 2020, appendix C), of cameras that look along -z.
+/// Normalised device coordinates (Mildenhall et al. 2020, appendix C), for cameras that look along -z.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ndc {
-    /// Depth of the plane at which rays start. Rendered depth counts what is more than 64 times as far as if it were there.
+    /// Depth of the near plane, at which rays start; positive. In rendered depth, the distance of a sample is
+    /// limited to 64 times this depth.
     pub near: f32,
-    /// Half of an image's width and height in focal lengths.
+    /// Half of the image's width and height, in focal lengths; positive.
     pub half: [f32; 2],
 }
 
@@ -125,15 +126,15 @@ pub enum RayDirection {
     Plane,
 }
 
-/// What images show where there is nothing of the scene.
+/// What the images show around the scene.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Surroundings {
-    /// Nothing: they are transparent there.
+    /// Transparent pixels.
     Transparent,
-    /// One colour (sRGB), which surrounds the scene in most images.
+    /// A border of one colour (sRGB), in most images.
     Plain([u8; 3]),
-    /// The scene fills them, of this colour on average.
+    /// The scene fills the images; their mean colour (sRGB).
     Filled([u8; 3]),
 }
 

@@ -1,55 +1,60 @@
-//! Rays, batches and losses of training.
+//! Settings of training steps: rays, batches, regularisers, losses.
 
 use serde::{Deserialize, Serialize};
 
-/// Batch budgets. What is left out follows the adapter class.
+/// Settings of training steps. Defaults of batch sizes depend on the adapter class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// Samples evaluated per step; the ray count adapts to fill it.
+    /// Number of samples evaluated per step, to which the ray count adapts: 1,024 to 2²⁴. Default: that of the adapter class;
+    /// for grids of networks at least 64 per network, up to 2¹⁸.
     #[serde(default)]
     pub batch_size: Option<u32>,
-    /// Parts a step is computed in, one after the other; gradients add up.
+    /// Number of micro-batches of a step, whose gradients accumulate: 1 to 256; more if the buffers would not fit. Default: as
+    /// few as suit the adapter.
     #[serde(default)]
     pub micro_batches: Option<u32>,
-    /// Samples the sampler may place per sample that is kept after culling.
+    /// Number of samples that the sampler may place per sample kept after culling: 1 to 64. Default: 4.
     #[serde(default = "four")]
     pub marched_per_kept: f32,
-    /// Rays per step. Left out, the number adapts so that `batch_size` samples are evaluated.
+    /// Fixed number of rays per step: 1 to 2²². Default: the number adapts so that `batch_size` samples are evaluated; with
+    /// more than one pass there is no default.
     #[serde(default)]
     pub n_rays: Option<u32>,
-    /// Rays of the first step, where their number adapts.
+    /// Number of rays of the first step, if it adapts: 64 to 2²². Default: 1/64 of `batch_size`, at least 64.
     #[serde(default)]
     pub initial_rays: Option<u32>,
-    /// Rays per step at most.
+    /// Maximum number of rays per step, if it adapts: 64 to 2²². Default: `batch_size`, from 256 to 2¹⁸.
     #[serde(default)]
     pub max_rays: Option<u32>,
-    /// First steps, in which only the middle of the images is looked at.
+    /// Number of initial steps that draw rays only from the central crop of the images. Default: 0.
     #[serde(default)]
     pub crop_steps: u32,
-    /// Share of width and height that counts as the middle.
+    /// Side of the central crop as a fraction of width and height, in (0, 1]. Default: 0.5.
     #[serde(default = "half")]
     pub crop_fraction: f32,
-    /// First steps, over which the distance at which training rays start falls from `near_start` to `scene.near`, so that
-    /// what is seen is not first explained by fog before the cameras.
+    /// Number of initial steps over which the start of training rays falls from `near_start` to `scene.near`, which prevents
+    /// fog close to the cameras (floaters). Default: 0.
     #[serde(default)]
     pub near_steps: u32,
-    /// Where the rays of the first step start, in world units along the ray. Left out, halfway to what the cameras
-    /// look at, where the scene fills their images.
+    /// Start of the rays of the first step, in world units along the ray; at least 0. Default: half the distance of the cameras
+    /// from their focus if the scene fills the images, else none.
     #[serde(default)]
     pub near_start: Option<f32>,
-    /// What light that passes through the whole scene costs where an image is opaque: the loss of a difference of this much
-    /// in every channel, times the transmittance. 1/√12 is about what a random background would cost on average. Left out, 0.29
-    /// where the scene fills the images and the background goes by them; else nothing.
+    /// Coefficient of the loss on light that passes through the whole scene: that of a colour difference of
+    /// `opacity_loss` × α × T in every channel, where α is the pixel's alpha and T the ray's transmittance; 0 to 1. 1/√12
+    /// ≈ 0.29 gives about the average loss over random backgrounds. Default: 0.29 if the scene fills the images and the
+    /// background is automatic, else 0.
     #[serde(default)]
     pub opacity_loss: Option<f32>,
-    /// Standard deviation of what is added to raw densities while training (Mildenhall et al. 2020, appendix A).
+    /// Standard deviation of Gaussian noise added to raw densities in training (Mildenhall et al. 2020, appendix
+    /// A); at least 0. Default: 0.
     #[serde(default)]
     pub density_noise: f32,
-    /// Longest submission to the device in milliseconds.
+    /// Maximum duration of a submission to the device in milliseconds, up to 60,000. Default: 50.
     #[serde(default = "default_submission_ms")]
     pub submission_ms: f32,
-    /// Arithmetic and storage precision: `f32`.
+    /// Arithmetic and storage precision. Default: `f32`.
     #[serde(default)]
     pub precision: Precision,
 }
@@ -62,11 +67,11 @@ fn default_submission_ms() -> f32 {
     50.0
 }
 
-/// Arithmetic of the networks.
+/// Arithmetic precision of the networks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Single precision, the reference.
+    /// Single precision: 32-bit floats.
     #[default]
     F32,
 }
@@ -75,11 +80,11 @@ pub enum Precision {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Loss {
-    /// Squared error.
+    /// Squared error (L2).
     L2 {},
-    /// Huber loss, scaled as Instant-NGP does.
+    /// Huber loss, scaled as in Instant-NGP.
     Huber {
-        /// Where the square turns into a line.
+        /// Error from which on the loss is linear; positive.
         delta: f32,
     },
 }

@@ -1,4 +1,4 @@
-//! Where a teacher is dense: the occupancy grid of the student, and the cells that get networks.
+//! Occupancy extraction from a teacher: the student's occupancy grid, and the cells that get networks.
 
 use std::time::Duration;
 
@@ -11,25 +11,22 @@ use crate::images::ImageSet;
 use crate::network::{CellGrid, GridTooLarge, binned};
 use crate::occupancy::OccupancyGrid;
 
-/// Where a teacher is dense, and the grid that covers it.
+/// Occupied cells of a teacher, and the grid of networks that covers them.
 #[derive(Debug, Clone)]
 pub struct Extraction {
-    /// Of the occupancy grid.
+    /// Optical thickness of each cell of the occupancy grid.
     pub thickness: Vec<f32>,
-    /// Of the occupancy grid.
+    /// Occupancy bits of the occupancy grid.
     pub bits: Vec<u32>,
-    /// The grid of networks, over the box around what is dense.
+    /// The grid of networks, over the bounding box of the occupied cells.
     pub cells: Cells,
-    /// Network of each cell, in the order (z, y, x).
+    /// Index of the network of each cell, in the order (z, y, x).
     pub map: Vec<u32>,
 }
 
-/// Ask `teacher` for its density in every cell of the occupancy grid of `config`, `config.distillation.supersampling` times;
-/// cells that no camera of `images` sees count as empty. The grid has `max_networks` at most, if given. `keep_going` gets the
-/// share that is done. Blocks.
-///
-/// # Errors
-/// [`DistillationError`]
+/// Evaluate `teacher`'s density at `config.distillation.supersampling` points in every cell of the occupancy grid of `config`;
+/// cells that no camera of `images` sees are empty. The grid of networks has at most `max_networks` networks, if given.
+/// `keep_going` is called with the completed fraction; the extraction stops if it returns false. Blocks.
 pub fn extract(
     gpu: &Gpu,
     config: &ResolvedConfig,
@@ -53,7 +50,7 @@ pub fn extract(
     submitter.run(gpu, &unseen.iter().collect::<Vec<_>>())?;
     let update = grid.update(gpu, &teacher.field, &teacher.parameters)?;
     let update: Vec<&Stage> = update.iter().collect();
-    // Half of what an update visits is new.
+    // Half of the cells that an update visits are new.
     let per_update = u64::from(grid.cells_per_update() / 2);
     let visits = u64::from(grid.n_cells()) * u64::from(distillation.supersampling);
     let n = visits.div_ceil(per_update);
@@ -81,7 +78,7 @@ pub fn extract(
         limit: gpu.max_binding_bytes(),
     };
     let (cells, map) = cover(&voxels, &field.cells.clone().unwrap_or_default(), room)?;
-    // Neither rays nor distillation steps need cells without a network.
+    // Neither rays nor distillation points need cells without a network.
     for index in occupied(&bits.clone()) {
         let voxel = voxel(index, grid.resolution as usize, grid.cascades);
         if !voxel.overlaps(&cells.bounds()) {
@@ -96,12 +93,12 @@ pub fn extract(
     })
 }
 
-/// The cells of an occupancy grid whose bits are set.
+/// Return the cells of an occupancy grid whose bits are set.
 pub(super) fn occupied(bits: &[u32]) -> impl Iterator<Item = usize> + '_ {
     (0..32 * bits.len()).filter(|cell| bits[cell / 32] >> (cell % 32) & 1 == 1)
 }
 
-/// Corners in the scene's box of cell `index` of an occupancy grid.
+/// Return the bounds of cell `index` of an occupancy grid, in the scene's box.
 pub(super) fn voxel(index: usize, side: usize, cascades: u32) -> Aabb<f32> {
     let per_cascade = side.pow(3);
     let (cascade, within) = (index / per_cascade, index % per_cascade);
@@ -115,19 +112,20 @@ pub(super) fn voxel(index: usize, side: usize, cascades: u32) -> Aabb<f32> {
     }
 }
 
-/// How many networks there may be.
+/// Limits on the number of networks.
 #[derive(Debug, Clone, Copy)]
 struct NetworkBudget {
-    /// As many as these, in the finest cells that allow it, where a number is given.
+    /// Maximum number of networks, if given; the cells are then the smallest for which it suffices.
     wanted: Option<u32>,
-    /// Bytes of a network's weights.
+    /// Size in bytes of a network's weights.
     bytes: u64,
-    /// Bytes that the weights of all may take.
+    /// Maximum size in bytes of the weights of all networks.
     limit: u64,
 }
 
-/// The grid as `wanted`, or the finest with as many networks as `room` wants, over the box around `voxels` as far as that lies
-/// in the wanted one, with networks in the cells that any of them reaches into.
+/// Cover the intersection of `wanted` and the bounding box of `voxels` with a grid, and give networks to the cells that overlap
+/// a voxel. The grid has the cells of `wanted`, or the smallest cells for which `room.wanted` networks suffice. Return the
+/// grid, and the network of each cell.
 fn cover(
     voxels: &[Aabb<f32>],
     wanted: &Cells,
@@ -146,7 +144,7 @@ fn cover(
     let bounds = wanted.bounds();
     let all = voxels.len();
     let voxels: Vec<_> = voxels.iter().filter(|v| v.overlaps(&bounds)).collect();
-    // Stray cells are no scene.
+    // A few stray cells in the grid do not count as a scene.
     let covered = bounds.intersection(&dense);
     let Some(covered) = covered.filter(|_| 100 * voxels.len() >= all) else {
         return Err(DistillationError::Misses {
@@ -198,9 +196,9 @@ fn cover(
     Ok((cells, map))
 }
 
-/// The cells of `grid` that a box reaches into.
+/// Return the cells of `grid` that overlap a box.
 pub(super) fn overlapping_cells(voxel: &Aabb<f32>, grid: &CellGrid) -> impl Iterator<Item = usize> {
-    // A face that two cells share belongs to neither more than to the other.
+    // A shared face is no overlap: shrink the box slightly.
     const FACE: f32 = 1e-3;
     let (n, per_unit) = (grid.resolution, grid.per_unit());
     let [x, y, z] = std::array::from_fn(|a| {
@@ -214,10 +212,10 @@ pub(super) fn overlapping_cells(voxel: &Aabb<f32>, grid: &CellGrid) -> impl Iter
         .flat_map(move |(y, z)| x.clone().map(move |x| ((z * n[1] + y) * n[0] + x) as usize))
 }
 
-/// Pairs at most of a network's cell and a voxel that reaches into it, of `cascades` of `side`³ voxels.
+/// Return the maximum number of pairs of a network's cell and an overlapping voxel, for `cascades` of `side`³ voxels.
 pub(super) fn max_overlaps(grid: &CellGrid, side: u32, cascades: u32) -> u64 {
     let of_cascade = |cascade: u32| {
-        // What both grids cut space into, and what each cell holds of it.
+        // Bound the number of pieces that both grids cut space into, and the number of voxels per cell.
         let whole: u64 = grid
             .resolution
             .iter()
@@ -271,11 +269,11 @@ mod tests {
             .collect();
         numbers.dedup();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
-        // A flat box has fewer cells across.
+        // A flat box has fewer cells along its short sides.
         let (cells, map) = cover(&voxels[..2], &wanted, room).unwrap();
         assert_eq!(cells.resolution, Some([4, 2, 2]));
         assert_eq!(map, (0..16).collect::<Vec<_>>());
-        // A wanted box cuts off what lies outside of it.
+        // The wanted box cuts off what lies outside it.
         let half = Cells {
             low: [0.5, 0.0, 0.0],
             ..wanted.clone()
@@ -288,7 +286,7 @@ mod tests {
         };
         let missed = cover(&voxels, &beside, room).unwrap_err().to_string();
         assert!(missed.contains("[0.75, 0.75, 0.75]"), "{missed}");
-        // The smallest cells of which 60 at most are needed.
+        // The smallest cells for which 60 networks suffice.
         let sixty = NetworkBudget {
             wanted: Some(60),
             ..room
@@ -304,7 +302,7 @@ mod tests {
         };
         let (finer, _) = cover(&voxels, &finer, room).unwrap();
         assert!(finer.occupied.unwrap() > 60);
-        // What does not fit is told with what does.
+        // The error for a grid that does not fit names one that does.
         let small = NetworkBudget {
             limit: 60 * 100,
             ..room

@@ -1,9 +1,10 @@
-//! Distillation (Reiser et al. 2021): a grid of networks learns what a trained field says at random points of its cells, in
-//! random directions: `shaders/distillation.wgsl`.
+//! Distillation of a trained field, the teacher, into a grid of networks, the student (Reiser et al. 2021):
+//! `shaders/distillation.wgsl`.
 //!
-//! First the teacher is asked where it is dense ([`extract`]): cells with nothing in them get no network. Then every step asks
-//! it for colour and density at points that are drawn on the device, and the student for its own. As rays stop nowhere else,
-//! points are drawn where the occupancy grid is set, rather than in the whole of a network's cell as in the paper.
+//! [`extract`] first evaluates the teacher's density to find the occupied cells; network cells without any get no network. Each
+//! distillation step then evaluates teacher and student at random points, drawn on the device, in random directions, and
+//! compares colour and opacity. Points are drawn in occupied cells of the occupancy grid, since rays place samples nowhere
+//! else, and not in the whole cell of a network as in the paper.
 
 mod extraction;
 
@@ -25,7 +26,7 @@ use crate::step_state::StepState;
 
 const FILE: &str = "distillation";
 
-/// Why a field cannot be distilled.
+/// An error of a distillation.
 #[derive(Debug, thiserror::Error)]
 pub enum DistillationError {
     /// The device failed.
@@ -34,45 +35,45 @@ pub enum DistillationError {
     /// The student's configuration has no `[distillation]` or no `[occupancy]`.
     #[error("the student's configuration needs the tables `distillation` and `occupancy`")]
     NotADistillation,
-    /// No cell of the teacher is dense.
+    /// No cell of the teacher is occupied.
     #[error(
         "the teacher has no occupied cell: no optical thickness of a step exceeds {threshold}: train it longer, or lower distillation.threshold with --set"
     )]
     Empty {
-        /// The threshold of optical thickness.
+        /// Threshold of the optical thickness.
         threshold: f32,
     },
-    /// The student's grid does not overlap the teacher's dense cells.
+    /// The student's grid contains less than 1 % of the teacher's occupied cells.
     #[error(
         "the student's grid, cells.low = {:?} and cells.high = {:?}, misses 99 % or more of what the teacher sees, which lies between {:?} and {:?} of the scene's box: leave both out, or move them with --set",
         grid.low, grid.high, dense.low, dense.high
     )]
     Misses {
-        /// Bounds of the student's grid.
+        /// Bounds of the student's grid, in the scene's box.
         grid: Aabb<f32>,
-        /// Bounds of the dense cells.
+        /// Bounds of the occupied cells, in the scene's box.
         dense: Aabb<f32>,
     },
-    /// The grid would need too many networks.
+    /// The grid needs too many networks.
     #[error(transparent)]
     GridTooLarge(#[from] GridTooLarge),
-    /// The caller stopped it.
+    /// The caller stopped the extraction.
     #[error("stopped")]
     Stopped,
 }
 
-/// A trained field that a grid of networks learns from.
+/// A trained field that is distilled into a grid of networks.
 #[derive(Debug)]
 pub struct Teacher {
-    /// Its configuration.
+    /// Configuration of the teacher.
     pub config: ResolvedConfig,
     field: Field,
     parameters: FieldParameters,
 }
 
 impl Teacher {
-    /// Multiply-adds of extracting the occupancy, and of the teacher in one distillation step, for a student of `config`, `kept` of whose
-    /// samples fit at once.
+    /// Return the number of multiply-adds of extracting the occupancy, and of evaluating the teacher in one distillation step,
+    /// for a student with configuration `config` whose buffers hold `kept` samples.
     #[must_use]
     pub fn multiply_adds(
         &self,
@@ -96,7 +97,7 @@ impl Teacher {
         [places * density, f64::from(n_points) * all]
     }
 
-    /// The last field of `config`, with its parameters.
+    /// Create a teacher from the last field of `config` and its parameters.
     #[must_use]
     pub fn new(config: ResolvedConfig, field: Field, parameters: FieldParameters) -> Self {
         Self {
@@ -107,13 +108,13 @@ impl Teacher {
     }
 }
 
-/// What asks the teacher, and compares.
+/// Buffers of the distillation steps, in which teacher and student are evaluated and compared.
 #[derive(Debug)]
 pub struct Distiller {
     grid: CellGrid,
-    /// Points of a step.
+    /// Number of points per step.
     pub n_points: u32,
-    /// Directions of a step, which points share.
+    /// Number of directions per step, which the points share.
     pub n_rays: u32,
     alpha_distance: f32,
     voxels: Buffer,
@@ -121,13 +122,14 @@ pub struct Distiller {
     /// Cell of each network.
     cells: Buffer,
     occupancy: [u32; 2],
-    /// The teacher's answers: colour and density.
+    /// The teacher's outputs at the points: colour and density.
     pub targets: Buffer,
     buffers: FieldBuffers,
 }
 
 impl Distiller {
-    /// Points of a step: as many as the student's and the teacher's buffers hold, `points_per_network` at most.
+    /// Return the number of points per step: `points_per_network` for each network, or as many as the buffers of
+    /// student and teacher hold.
     fn points(
         profile: &DeviceProfile,
         config: &Distillation,
@@ -151,11 +153,8 @@ impl Distiller {
         n_points
     }
 
-    /// Allocate the buffers of the distillation steps of a student; `None` if `config` has no `distillation`, `occupancy` or
-    /// `cells`.
-    ///
-    /// # Errors
-    /// As [`Allocator::buffer`].
+    /// Allocate the buffers of the distillation steps of a student; `None` if `config` has no
+    /// `distillation`, `occupancy` or `cells`.
     pub fn of_config(
         allocator: &dyn Allocator,
         config: &ResolvedConfig,
@@ -198,10 +197,7 @@ impl Distiller {
         }))
     }
 
-    /// Bytes that `teacher` takes, and [`Self::of_config`] allocates.
-    ///
-    /// # Errors
-    /// As [`Self::of_config`].
+    /// Return the number of bytes of the teacher's parameters and of the buffers that [`Self::of_config`] allocates.
     pub fn bytes(
         profile: &DeviceProfile,
         config: &ResolvedConfig,
@@ -214,7 +210,8 @@ impl Distiller {
         Ok(planner.bytes())
     }
 
-    /// Say which network each cell has, and which cells of the occupancy grid are dense.
+    /// Set the cell of each network from `map`, the network of each cell, and the occupied cells of the
+    /// occupancy grid from `bits`.
     pub fn set_map(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
         let [side, cascades] = self.occupancy;
         let mut voxels = vec![Vec::<u32>::new(); self.grid.n_networks as usize];
@@ -258,7 +255,7 @@ impl Distiller {
             .set_f32("alpha_distance", self.alpha_distance)
     }
 
-    /// The stages from nothing to the gradients of the student's raw outputs.
+    /// Create the stages of a distillation step up to the gradients of the student's raw outputs.
     pub fn stages(
         &self,
         gpu: &Gpu,

@@ -1,7 +1,7 @@
-//! Imports `KiloNerf`, the compact implementation of `KiloNeRF` (Reiser et al. 2021): a cube of N×N×N cells around the origin
-//! with five layers each, whose tensors have the cells' x, y and z as first dimensions.
+//! Imports `KiloNerf`, the compact implementation of `KiloNeRF` (Reiser et al. 2021): a cube of N×N×N cells around the origin,
+//! with five layers per cell. The first dimensions of its tensors are the cells along x, y and z.
 //!
-//! The density is the last output of layer 2, rectified like the features beside it. Layer 3 has no activation, so it is
+//! The density is the last output of layer 2, with a `ReLU` like the features. Layer 3 has no activation, so it is
 //! multiplied into layer 4.
 
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::config::{
     PositionEncoding, RayDirection, Sampler, Spacing,
 };
 
-/// Properties of a model that its weights do not show.
+/// Properties of a model that cannot be derived from its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Rays and their samples.
     pub rays: RayOptions,
-    /// Side of the cube, in world units.
+    /// Side of the cube in world units.
     pub scene_scale: f32,
 }
 
@@ -32,10 +32,10 @@ impl Default for Options {
     }
 }
 
-/// One of the five layers for all cells.
+/// One of the five layers, for all cells.
 #[derive(Debug)]
 struct Grid<'a> {
-    /// Cells along x, y and z.
+    /// Number of cells along x, y and z.
     resolution: [usize; 3],
     n_in: usize,
     n_out: usize,
@@ -46,7 +46,7 @@ struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    /// Open layer `number`, and check its sizes if they are given.
+    /// Open layer `number`; sizes are checked if given.
     fn open(
         tensors: &'a Tensors,
         number: u32,
@@ -87,7 +87,7 @@ impl<'a> Grid<'a> {
         })
     }
 
-    /// The layer of one cell.
+    /// Return the layer of one cell.
     fn of(&self, cell: usize) -> Linear {
         let (n_in, n_out) = (self.n_in, self.n_out);
         let weights = &self.weights[cell * n_in * n_out..][..n_in * n_out];
@@ -103,10 +103,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// Read the model in `path`.
-///
-/// # Errors
-/// [`ImportError`]; a tensor that is missing or of another shape is named.
+/// Read the model in `path`. The error for a tensor that is missing or of another shape names it.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
     if !tensors.has("layer1_w") {
@@ -181,8 +178,8 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     Ok(Imported { config, parameters })
 }
 
-/// The product of two layers without an activation between them: the outputs of `before` are the first inputs of `after`, and
-/// its other inputs stay.
+/// Return the product of two layers without an activation between them. The outputs of `before` are the first inputs of
+/// `after`; the other inputs of `after` are unchanged.
 fn joined(before: &Linear, after: &Linear) -> Linear {
     let n = before.weight.n_out;
     let (of_before, others): (Vec<f64>, Vec<f64>) = {
@@ -209,7 +206,7 @@ fn joined(before: &Linear, after: &Linear) -> Linear {
     joined
 }
 
-/// The configuration of a method whose networks are `width` wide.
+/// Return the configuration of a method whose networks are `width` wide.
 fn config(
     options: &Options,
     resolution: [usize; 3],

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | first layer | `net.0` | `net.1`, after the frequencies `net.0.freqs` |
 //! | inputs | sine and cosine of each frequency in turn | all sines, then all cosines |
-//! | σ | rectified | softplus |
+//! | σ | `ReLU` | softplus |
 //! | last interval | infinite | 1e-3, over white |
 
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::config::{
 /// Maximum number of layers.
 const MAX_LAYERS: usize = 64;
 
-/// Properties of a model that its weights do not show.
+/// Properties of a model that cannot be derived from its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Rays and their samples.
@@ -58,13 +58,13 @@ impl Layout {
         }
     }
 
-    /// Name of layer `l`. The activations between layers, and the frequencies if present, count too.
+    /// Return the name of layer `l`. The indices also count the activations between layers, and the frequencies if present.
     fn layer(self, l: usize) -> String {
         format!("net.{}", 2 * l + usize::from(self == Self::NerfMeta))
     }
 
-    /// Reorder the inputs of the first layer, a sine and a cosine of three coordinates for each of `n` frequencies, to kiln's
-    /// order.
+    /// Reorder the inputs of the first layer, a sine and a cosine of three coordinates for each of `n`
+    /// frequencies, to kiln's order.
     fn reordered(self, first: &mut Linear, n: usize) {
         if self == Self::Compact {
             return;
@@ -84,17 +84,14 @@ impl Layout {
         }
     }
 
-    /// Length of the last sample's interval, if it is finite.
+    /// Return the length of the last sample's interval, if it is finite.
     fn last_interval(self, background: Background) -> Option<f32> {
         let over_white = background == Background::Fixed([1.0; 3]);
         (self == Self::NerfMeta && over_white).then_some(1e-3)
     }
 }
 
-/// Read the model in `path`.
-///
-/// # Errors
-/// [`ImportError`]; a tensor that is missing or of another shape is named.
+/// Read the model in `path`. The error for a tensor that is missing or of another shape names it.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
     let layout = Layout::of(&tensors).ok_or_else(|| {
@@ -141,7 +138,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     Ok(Imported { config, parameters })
 }
 
-/// Base-2 logarithm of the highest of `n` frequencies: the file's if it holds them, else `given`, else 8.
+/// Return the base-2 logarithm of the highest of `n` frequencies: the file's if it holds them, else `given`, else 8.
 fn highest(tensors: &Tensors, given: Option<f64>, n: usize) -> Result<f64, ImportError> {
     const NAME: &str = "net.0.freqs";
     if !tensors.has(NAME) {

@@ -1,4 +1,4 @@
-//! Converts fields that other programs trained to kiln runs.
+//! Converts fields trained by other programs to kiln runs.
 //!
 //! A foreign checkpoint is a safetensors file with the names of its `state_dict`. Its layers are converted to those of a kiln
 //! method without approximation: linear maps without an activation between them are multiplied, and columns are reordered to
@@ -64,16 +64,16 @@ pub enum ImportError {
     Config(#[from] ConfigError),
 }
 
-/// Properties of the training rays, which weights do not show.
+/// Properties of the training rays, which cannot be derived from weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RayOptions {
     /// Stratified samples per ray.
     pub n_samples: u32,
-    /// Start of a ray in world units.
+    /// Near bound of a ray in world units.
     pub near: f32,
-    /// End of a ray in world units.
+    /// Far bound of a ray in world units.
     pub far: f32,
-    /// Whether near and far are depths along the viewing axis or distances.
+    /// Whether near and far are depths along the viewing axis, or distances.
     pub ray_direction: RayDirection,
     /// Position of the ray within its pixel, along both axes.
     pub pixel_center: f32,
@@ -82,7 +82,7 @@ pub struct RayOptions {
 }
 
 impl RayOptions {
-    /// The options for Blender scenes, with rays through the corners of pixels and `n_samples` samples per ray.
+    /// Return the options for Blender scenes, with rays through the corners of pixels and `n_samples` samples per ray.
     fn of_blender(n_samples: u32, ray_direction: RayDirection) -> Self {
         Self {
             n_samples,
@@ -122,7 +122,7 @@ impl Matrix {
         &self.values[o * self.n_in..(o + 1) * self.n_in]
     }
 
-    /// `self · other`.
+    /// Return the product `self · other`.
     fn times(&self, other: &Self) -> Self {
         let mut values = vec![0.0; self.n_out * other.n_in];
         for (o, out) in values.chunks_exact_mut(other.n_in).enumerate() {
@@ -139,7 +139,7 @@ impl Matrix {
         }
     }
 
-    /// Move the last columns, from `at` on, before the others.
+    /// Move the columns from `at` on before the others.
     fn rotate_columns(&mut self, at: usize) {
         let n_in = self.n_in;
         self.values
@@ -156,7 +156,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// The composition `self ∘ before`.
+    /// Return the composition `self ∘ before`.
     fn after(&self, before: &Self) -> Self {
         let column = Matrix {
             n_out: before.bias.len(),
@@ -184,20 +184,17 @@ impl Linear {
     }
 }
 
-/// The tensors of a foreign checkpoint.
+/// Tensors of a foreign checkpoint.
 #[derive(Debug)]
 pub(crate) struct Tensors {
     path: PathBuf,
     all: BTreeMap<String, (Vec<usize>, Vec<f64>)>,
-    /// Types of tensors that do not hold 32-bit floats.
+    /// Types of tensors that are not f32.
     other: BTreeMap<String, String>,
 }
 
 impl Tensors {
-    /// Read `path`.
-    ///
-    /// # Errors
-    /// [`ImportError`]
+    /// Read the tensors in `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, ImportError> {
         let format = |reason: String| ImportError::Format {
             path: path.to_owned(),
@@ -248,7 +245,7 @@ impl Tensors {
         self.all.contains_key(name)
     }
 
-    /// The distinct prefixes of names that end with `leaf`.
+    /// Return the distinct prefixes of names that end with `leaf`.
     fn prefixes(&self, leaf: &str) -> Vec<String> {
         let names = self.all.keys().chain(self.other.keys());
         let prefixes = names.filter_map(|name| name.strip_suffix(leaf));
@@ -256,7 +253,7 @@ impl Tensors {
         prefixes.filter(whole).map(str::to_owned).collect()
     }
 
-    /// Shape and values of the tensor `name`; values that are not finite are an error.
+    /// Return shape and values of the tensor `name`, or an error if values are not finite.
     fn get(&self, name: &str) -> Result<&(Vec<usize>, Vec<f64>), ImportError> {
         match self.all.get(name) {
             None => Err(match self.other.get(name) {
@@ -274,7 +271,7 @@ impl Tensors {
         }
     }
 
-    /// The affine map with `name.weight` and `name.bias`; sizes are checked if given.
+    /// Return the affine map with `name.weight` and `name.bias`; sizes are checked if given.
     fn linear(
         &self,
         name: &str,
@@ -308,10 +305,10 @@ impl Tensors {
     }
 }
 
-/// Name, shape and values.
+/// Name, shape and values of a parameter.
 pub type Parameter = (String, Vec<usize>, Vec<f32>);
 
-/// The complete configuration of the model in `path`, whose sizes kernels support.
+/// Resolve the configuration of the model in `path`, and check that kiln supports it.
 fn resolved(path: &Path, config: Config) -> Result<ResolvedConfig, ImportError> {
     let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
     let origin = format!("that {} makes", path.display());
@@ -319,10 +316,10 @@ fn resolved(path: &Path, config: Config) -> Result<ResolvedConfig, ImportError> 
     Ok(config)
 }
 
-/// A method and its parameters, with the names of a checkpoint.
+/// A method and its parameters, which have the names of a checkpoint's tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Imported {
-    /// The whole configuration.
+    /// The complete configuration.
     pub config: ResolvedConfig,
     /// Name, shape and values of every parameter.
     pub parameters: Vec<Parameter>,
@@ -348,7 +345,7 @@ fn density_first(output: &Linear) -> Linear {
     output
 }
 
-/// The layers of `network` (its name, with the pass's prefix) as parameters.
+/// Return the layers of `network` (its name, with the pass's prefix) as parameters.
 fn parameters(network: &str, layers: &[Linear]) -> Vec<Parameter> {
     let mut all = Vec::new();
     for (l, layer) in layers.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! Imports models of `PyTorch` implementations of `NeRF`: `FlexibleNeRFModel` and `PaperNeRFModel` of krrish94's nerf-pytorch,
 //! and the `NeRF` class of yenchenlin's.
 //!
-//! The names of a `state_dict` may have any prefix. A prefix with the word `fine` marks the fine model; without one, the
-//! coarse model renders the image.
+//! The names of a `state_dict` may have any prefix. A prefix with the word `fine` marks the fine model; without a fine model,
+//! the coarse model renders the image.
 
 use std::path::Path;
 
@@ -15,16 +15,16 @@ use crate::config::{
     NetworkConfig, PassConfig, PositionEncoding, RayDirection, Sampler, Spacing,
 };
 
-/// Properties of a model that its weights do not show. The defaults are nerf-pytorch's for Blender scenes.
+/// Properties of a model that cannot be derived from its weights. The defaults are nerf-pytorch's for Blender scenes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Number of frequencies of positions; by default derived from the shapes of the weights.
     pub n_frequencies: Option<u32>,
     /// Number of frequencies of directions; by default derived from the shapes of the weights.
     pub n_direction_frequencies: Option<u32>,
-    /// Rays and the coarse model's samples.
+    /// Rays, and samples of the coarse model.
     pub rays: RayOptions,
-    /// Samples per ray that the fine model adds.
+    /// Number of samples per ray that the fine model adds.
     pub n_fine_samples: u32,
     /// Quantity in which samples are evenly spaced.
     pub spacing: Spacing,
@@ -57,7 +57,8 @@ struct Model {
 }
 
 impl Model {
-    /// Add the heads: density and features from the last hidden layer's `width` outputs, and a view branch on the features.
+    /// Add the heads: density and features from the `width` outputs of the last hidden layer, and a
+    /// view branch on the features.
     fn with_heads(
         mut self,
         tensors: &Tensors,
@@ -89,10 +90,7 @@ enum Class {
     Yenchenlin,
 }
 
-/// Read the model in `path`.
-///
-/// # Errors
-/// [`ImportError`]; a tensor that is missing or of another shape is named.
+/// Read the model in `path`. The error for a tensor that is missing or of another shape names it.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
     // A prefix belongs to the first class whose mark it has, since FlexibleNeRFModel shares layer names with PaperNeRFModel.
@@ -176,7 +174,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     })
 }
 
-/// The configuration of `model`.
+/// Return the configuration of `model`.
 fn field(
     tensors: &Tensors,
     prefix: &str,
@@ -234,16 +232,16 @@ fn field(
     })
 }
 
-/// Number of frequencies of an encoding of `n` values, and whether it includes the input.
+/// Return the number of frequencies of an encoding of `n` values, and whether it includes the input.
 fn frequencies(n: usize) -> (u32, bool) {
     (size(n / 6), n % 6 == 3)
 }
 
-/// The first layer, whose inputs must be a frequency encoding.
+/// Open the first layer, whose inputs must be a frequency encoding.
 fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
     let first = tensors.linear(name, None, None)?;
     let (n, width) = (first.weight.n_in, first.weight.n_out);
-    // Beyond 16 frequencies, the encoding shows only rounding errors of the position.
+    // Above 16 frequencies, the encoding resolves only rounding errors of the position.
     if !(6..=3 + 6 * 16).contains(&n) || n % 3 != 0 {
         let reason = format!("has {n} inputs, which fit no encoding of 1 to 16 frequencies");
         return Err(tensors.fault(&format!("{name}.weight"), reason));
@@ -255,7 +253,7 @@ fn first_layer(tensors: &Tensors, name: &str) -> Result<Linear, ImportError> {
     Ok(first)
 }
 
-/// Number of values of the encoded direction, which follow `width` features in the input of layer `name`.
+/// Return the number of values of the encoded direction, which follow `width` features in the input of layer `name`.
 fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, ImportError> {
     let layer = tensors.linear(name, None, None)?;
     let n = layer.weight.n_in.checked_sub(width);
@@ -269,7 +267,7 @@ fn directions(tensors: &Tensors, name: &str, width: usize) -> Result<usize, Impo
     })
 }
 
-/// Layers `name.0`, `name.1`… that each have `width` or `width + n_skip` inputs, and the indices of the latter.
+/// Open the layers `name.0`, `name.1`… with `width` or `width + n_skip` inputs each; also return the indices of the latter.
 fn trunk(
     tensors: &Tensors,
     name: &str,
@@ -294,7 +292,7 @@ fn trunk(
     Ok((layers, skips))
 }
 
-/// The hidden layers `name.0`, `name.1`… of a view branch, at most `limit`, then `last`.
+/// Open the hidden layers `name.0`, `name.1`… of a view branch, at most `limit`, then `last`.
 fn view_branch(
     tensors: &Tensors,
     name: &str,
@@ -313,8 +311,8 @@ fn view_branch(
     Ok(layers)
 }
 
-/// `FlexibleNeRFModel`: the first layer has no activation, and features are rectified. In skip connections, hidden values come
-/// before the encoded position.
+/// Convert a `FlexibleNeRFModel`: the first layer has no activation, and the features have a `ReLU`. In skip connections,
+/// hidden values come before the encoded position.
 fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
     let first = first_layer(tensors, &name("layer1"))?;
@@ -347,7 +345,7 @@ fn flexible(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     model.with_heads(tensors, leaves.map(name), width)
 }
 
-/// `PaperNeRFModel`: the density is computed from the features, and the last layer of the view branch is never used.
+/// Convert a `PaperNeRFModel`: the density is computed from the features, and the last layer of the view branch is unused.
 fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
     let (mut density, skips) = position_first_trunk(tensors, &name("layers_xyz"))?;
@@ -369,7 +367,7 @@ fn paper(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     })
 }
 
-/// The `NeRF` class of yenchenlin's nerf-pytorch.
+/// Convert a model of the `NeRF` class of yenchenlin's nerf-pytorch.
 fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     let name = |leaf: &str| format!("{prefix}{leaf}");
     let (density, skips) = position_first_trunk(tensors, &name("pts_linears"))?;
@@ -391,7 +389,7 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
             );
             return Err(tensors.fault(&name("output_linear.weight"), reason));
         }
-        // With a fine model there is a fifth output, which is never used.
+        // With a fine model there is a fifth output, which is unused.
         let mut four = output.clone();
         four.weight.n_out = 4;
         four.weight.values.truncate(4 * width);
@@ -408,8 +406,8 @@ fn yenchenlin(tensors: &Tensors, prefix: &str) -> Result<Model, ImportError> {
     model.with_heads(tensors, leaves.map(name), width)
 }
 
-/// All layers `name.0`, `name.1`… of a trunk whose skip connections have the encoded position before the hidden values, and the
-/// indices of those layers. The columns are reordered to put the position after the hidden values.
+/// Open all layers `name.0`, `name.1`… of a trunk whose skip connections have the encoded position before the hidden values,
+/// and move the columns of the position behind those of the hidden values; also return the indices of those layers.
 fn position_first_trunk(
     tensors: &Tensors,
     name: &str,

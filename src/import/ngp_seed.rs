@@ -1,7 +1,7 @@
-//! Imports `NGP`, the compact implementation of Instant-NGP (Müller et al. 2022): hashed lookup tables with two features per
-//! row, density and colour networks with biases, and directions as sines and cosines.
+//! Imports `NGP`, the compact implementation of Instant-NGP (Müller et al. 2022): hash tables with two features per row,
+//! density and colour networks with biases, and directions as sines and cosines.
 //!
-//! Every level is hashed, its corners lie at integer cell coordinates, and σ is the exponential of the first output.
+//! Every level is hashed, its vertices lie at integer cell coordinates, and σ is the exponential of the first output.
 
 use std::path::Path;
 
@@ -16,19 +16,19 @@ use crate::encoding::hash_grid::levels;
 
 /// Maximum number of levels and layers.
 const MAX_LEVELS: usize = 32;
-/// Features per row.
+/// Number of features per row.
 const N_FEATURES: usize = 2;
 
-/// Properties of a model that its weights do not show.
+/// Properties of a model that cannot be derived from its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Rays and their samples.
     pub rays: RayOptions,
     /// Side of the box, in world units.
     pub scene_scale: f32,
-    /// Cells per axis of the coarsest level.
+    /// Number of cells per axis of the coarsest level.
     pub base_resolution: u32,
-    /// Cells per axis of the finest level before rounding, from which the growth factor is computed.
+    /// Number of cells per axis of the finest level before rounding, from which the growth factor is computed.
     pub finest_resolution: u32,
 }
 
@@ -43,10 +43,7 @@ impl Default for Options {
     }
 }
 
-/// Read the model in `path`.
-///
-/// # Errors
-/// [`ImportError`]; a tensor that is missing or of another shape is named.
+/// Read the model in `path`. The error for a tensor that is missing or of another shape names it.
 pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     let tensors = Tensors::open(path)?;
     if !tensors.has("lookup_tables.0") {
@@ -110,7 +107,7 @@ pub fn read(path: &Path, options: &Options) -> Result<Imported, ImportError> {
     Ok(Imported { config, parameters })
 }
 
-/// The layers `name.0`, `name.2`… of a `Sequential` with activations between them; all hidden layers have the same width.
+/// Open the layers `name.0`, `name.2`… of a `Sequential` with activations between them; all hidden layers have the same width.
 fn mlp(
     tensors: &Tensors,
     name: &str,
@@ -122,7 +119,7 @@ fn mlp(
         .take_while(|&l| tensors.has(&format!("{}.weight", layer(l))))
         .count();
     if n_layers < 2 {
-        // A network needs two layers; the second is missing, if the first exists.
+        // A network has at least two layers; name the first one that is missing.
         return Err(tensors.fault(&format!("{}.weight", layer(n_layers)), "is missing"));
     }
     let mut layers = vec![tensors.linear(&layer(0), Some(n_in), None)?];
@@ -138,7 +135,7 @@ fn mlp(
     Ok(layers)
 }
 
-/// The configuration of the network with these `layers`.
+/// Return the configuration of the network with these `layers`.
 fn network(layers: &[Linear]) -> NetworkConfig {
     NetworkConfig {
         n_neurons: size(layers[0].weight.n_out),
@@ -149,7 +146,7 @@ fn network(layers: &[Linear]) -> NetworkConfig {
     }
 }
 
-/// The hash grid whose levels have as many cells as the model's.
+/// Return the configuration of a hash grid whose levels have as many cells as the model's.
 fn grid(
     tensors: &Tensors,
     options: &Options,
@@ -169,9 +166,8 @@ fn grid(
         dense_levels: false,
         grid_offset: 0.0,
     };
-    // If a level should have a whole number of cells, the model has one cell less where rounding put the value just below it.
-    // The error grows from level to level, so a sufficiently small change of the growth factor separates such levels from
-    // the exact ones.
+    // Where a level should have a whole number of cells, rounding in the model may give one cell less. The rounding error grows
+    // from level to level, so a sufficiently small change of the growth factor separates such levels from the exact ones.
     let changes = (16..=29)
         .rev()
         .map(|half_decades| 10_f64.powf(-0.5 * f64::from(half_decades)));
@@ -188,12 +184,12 @@ fn grid(
     })
 }
 
-/// Number of levels after the coarsest one.
+/// Return the number of levels after the coarsest one.
 fn steps(n_levels: usize) -> f64 {
     f64::from(size(n_levels.max(2) - 1))
 }
 
-/// Cells per axis of each level, rounded as in the model's program.
+/// Return the number of cells per axis of each level, rounded as in the model's program.
 fn cells(n_levels: usize, coarsest: u32, finest: u32) -> Vec<f32> {
     let (coarsest, finest) = (f64::from(coarsest), f64::from(finest));
     let growth = ((finest.ln() - coarsest.ln()) / steps(n_levels)).exp();
@@ -202,7 +198,7 @@ fn cells(n_levels: usize, coarsest: u32, finest: u32) -> Vec<f32> {
         .collect()
 }
 
-/// The configuration of a method with this grid and these density and colour networks.
+/// Return the configuration of a method with this grid and these density and colour networks.
 fn config(
     options: &Options,
     grid: HashGridConfig,
@@ -216,7 +212,7 @@ fn config(
     config.scene.scale = Some(1.0 / f64::from(options.scene_scale));
     config.scene.offset = Some([0.5; 3]);
     config.scene.aabb_scale = Some(1);
-    // As in the model's training: a constant learning rate and no average.
+    // As in the training of the model: a constant learning rate and no moving average.
     config.optimizer.ema_decay = 0.0;
     config.optimizer.decay_base = 1.0;
     config.optimizer.decay_start = 0;
@@ -253,7 +249,7 @@ mod tests {
 
     #[test]
     fn levels_have_as_many_cells_as_the_program_computes() {
-        // Results of NumPy, where an integer number of cells came out just below the integer.
+        // Results of NumPy, where a whole number of cells came out just below the integer.
         for (n_levels, finest, last) in [
             (2, 128, 127.0),
             (16, 2048, 2048.0),
@@ -261,7 +257,7 @@ mod tests {
             (16, 4096, 4095.0),
         ] {
             let wanted = cells(n_levels, 16, finest);
-            // Allow one unit in the last place of difference between C libraries.
+            // C libraries may differ by one unit in the last place.
             assert!(
                 (wanted[n_levels - 1] - last).abs() <= 1.0,
                 "{finest}: {wanted:?}"

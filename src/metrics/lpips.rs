@@ -25,10 +25,10 @@ use network::Plan;
 
 use crate::files::read_file;
 
-/// Largest file that is read: VGG's weights take 60 MiB, the whole network ten times that.
+/// Maximum size of a file in bytes: VGG's convolutions take 60 MiB, the whole network ten times that.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// An error while a learned distance is computed.
+/// An error while computing a learned distance.
 #[derive(Debug, thiserror::Error)]
 pub enum LpipsError {
     /// The file cannot be read.
@@ -109,13 +109,13 @@ const PIXELS_PER_BAND: usize = 1 << 16;
 /// Minimum number of rows in a band: one row of the last slice.
 const ROWS_PER_BAND: usize = 16;
 
-/// Added to lengths in the normalisation.
+/// Added to the lengths in the normalisation.
 const EPSILON: f64 = 1e-10;
 /// Mean and standard deviation of the images that the classifiers were trained on, for values in [-1, 1].
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
 
-/// Layers, and the weights of the squared differences after them.
+/// A slice of the network: its layers, and the weights of the squared differences after them.
 #[derive(Debug)]
 struct Slice {
     layers: Vec<Layer>,
@@ -123,7 +123,7 @@ struct Slice {
 }
 
 impl Slice {
-    /// Weighted squared differences of normalised features, summed over pixels in a fixed order.
+    /// Return the weighted squared differences of normalised features, summed over pixels in a fixed order.
     fn compare(&self, a: &[f32], b: &[f32]) -> f64 {
         let channels = self.lin.len();
         let inverse_length = |pixel: &[f32]| {
@@ -203,8 +203,8 @@ impl Lpips {
         })
     }
 
-    /// Distance of two RGB images (height, width, 3) with values in [0, 1]: 0 for equal images, and rarely above 1 with
-    /// trained weights.
+    /// Return the distance between two RGB images (height, width, 3) with values in [0, 1]: 0 for equal images, rarely
+    /// above 1 with trained weights.
     ///
     /// # Errors
     /// [`LpipsError::TooSmall`], [`LpipsError::Values`].
@@ -228,7 +228,7 @@ impl Lpips {
             }
         }
         let mut windows = [self.windows(width), self.windows(width)];
-        // Sum of distances and number of pixels for every slice.
+        // For every slice: the sum of distances, and the number of pixels.
         let mut sums = vec![(0.0, 0); self.slices.len()];
         let rows = (PIXELS_PER_BAND / width).max(ROWS_PER_BAND);
         for first in (0..height).step_by(rows) {
@@ -248,7 +248,7 @@ impl Lpips {
         Ok(sums.iter().map(|(sum, n)| sum / (*n).max(1) as f64).sum())
     }
 
-    /// One window for each layer of all slices.
+    /// Create one window for each layer of all slices.
     fn windows(&self, mut width: usize) -> Vec<Window> {
         let layers = self.slices.iter().flat_map(|slice| &slice.layers);
         layers
@@ -270,7 +270,7 @@ fn scaled(rgb: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// A tensor that both networks have, with different shapes.
+/// Name of a tensor that both networks have, with different shapes.
 const FIRST: &str = "net.slice1.0.weight";
 
 fn recognise(path: &Path, tensors: &SafeTensors<'_>) -> Result<Network, LpipsError> {
@@ -299,7 +299,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// The slice that `lin{index}` belongs to; the names of the network's slices count from 1.
+    /// Read the slice that `lin{index}` belongs to; the names of the network's slices count from 1.
     fn slice(&self, index: usize, plans: &[Plan]) -> Result<Slice, LpipsError> {
         let mut layers = Vec::with_capacity(plans.len());
         let mut channels = 0;

@@ -9,7 +9,7 @@ pub fn psnr_of_mse(mse: f64) -> f64 {
     -10.0 * if mse < 1e-10 { 1e-10 } else { mse }.log10()
 }
 
-/// PSNR in dB of two RGB images of equal size, values in [0, 1].
+/// Return the PSNR in dB of two RGB images of equal size, values in [0, 1].
 #[must_use]
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let sum: f64 = a
@@ -38,7 +38,7 @@ fn window() -> [f64; SSIM_WINDOW] {
     w
 }
 
-/// Separable Gaussian filter at the positions where the window fits.
+/// Apply a separable Gaussian filter, at the positions where the window fits.
 fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
     let w = window();
     let (out_w, out_h) = (width + 1 - SSIM_WINDOW, height + 1 - SSIM_WINDOW);
@@ -65,8 +65,8 @@ fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
     out
 }
 
-/// Structural similarity (Wang et al. 2004) of two RGB images: 11×11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03,
-/// averaged over channels and the positions where the window fits. `None` if the image is smaller than the window.
+/// Return the structural similarity (Wang et al. 2004) of two RGB images: 11×11 Gaussian window of σ 1.5, K1 = 0.01, K2 = 0.03,
+/// averaged over channels and the positions where the window fits. `None` if an image is smaller than the window.
 #[must_use]
 pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
     if width < SSIM_WINDOW || height < SSIM_WINDOW {

@@ -1,4 +1,4 @@
-//! What a renderer allocates, and how much it holds at once.
+//! Buffers of a renderer, and the capacities of its passes.
 
 use super::rounds;
 use super::rounds::Rounds;
@@ -10,10 +10,10 @@ use crate::images::GpuCamera;
 use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass, samples_of_passes};
 
-/// The buffers of a renderer, but for the parameters.
+/// The buffers of a renderer, except the parameters.
 pub(super) struct Buffers {
     pub(super) passes: Vec<Pass>,
-    /// What rounds take besides, where views are rendered in rounds.
+    /// Additional buffers, if views are rendered in rounds.
     pub(super) rounds: Option<Rounds>,
     pub(super) cameras: Buffer,
     pub(super) image: Buffer,
@@ -47,7 +47,7 @@ impl Buffers {
 }
 
 impl Renderer {
-    /// What a renderer holds at once: as much as suits the adapter's class and its bindings.
+    /// Return the capacity of each pass: as large as suits the adapter class and its binding limit.
     pub(super) fn capacities(
         profile: &DeviceProfile,
         config: &ResolvedConfig,
@@ -62,7 +62,7 @@ impl Renderer {
             Sampler::RayMarch { max_samples, .. } => Some(max_samples),
             _ => None,
         };
-        // One ray at least, however many samples it has.
+        // At least one ray must fit, with its maximum number of samples.
         let longest = config.passes.iter().filter_map(marched).max();
         let least = longest.unwrap_or(1).max(4096);
         loop {

@@ -1,4 +1,4 @@
-//! The box that rays are clipped to: what lies outside is not rendered.
+//! The crop box, to which rays are clipped.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -20,7 +20,7 @@ pub struct GpuCrop {
 }
 
 impl GpuCrop {
-    /// The device's view of `crop`, in the space of `frame`.
+    /// Convert `crop` to the space of `frame`, for the device.
     #[must_use]
     pub fn new(crop: Option<Aabb>, frame: &SceneFrame) -> Self {
         crop.map_or_else(Self::zeroed, |crop| Self {

@@ -5,32 +5,32 @@ use std::str::FromStr;
 
 use super::pixels::linear_from_srgb;
 
-/// A rendered view. Colour is composited without a background: add `(1 - opacity) * background`.
+/// A rendered view. Colour is premultiplied by opacity, without a background: add `(1 - opacity) * background`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RenderedFrame {
-    /// Pixels per row.
+    /// Width in pixels.
     pub width: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height: u32,
     /// Colour times opacity, (height, width, 3).
     pub color: Vec<f32>,
-    /// (height, width)
+    /// Opacity, (height, width).
     pub opacity: Vec<f32>,
-    /// Normal times opacity in world space, (height, width, 3); zero unless asked for.
+    /// Normal times opacity in world space, (height, width, 3); zero unless normals were requested.
     pub normal: Vec<f32>,
-    /// Evaluated samples of the ray, (height, width); zero where normals were asked for.
+    /// Number of samples evaluated on the ray, (height, width); zero if normals were requested.
     pub samples: Vec<f32>,
     /// Expected distance from the camera in world units times opacity, (height, width).
     pub depth: Vec<f32>,
     pub(super) linear: bool,
 }
 
-/// What an output image shows.
+/// The quantity that an output image shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// Colour over the background.
     Rgb,
-    /// Distance from the camera, nearest white.
+    /// Distance from the camera; the nearest is white.
     Depth,
     /// Surface normal, (n + 1) / 2.
     Normal,
@@ -63,7 +63,7 @@ impl FromStr for Channel {
 }
 
 impl RenderedFrame {
-    /// An empty frame.
+    /// Create an empty frame.
     #[must_use]
     pub fn new(width: u32, height: u32, linear: bool) -> Self {
         let n = width as usize * height as usize;
@@ -79,8 +79,8 @@ impl RenderedFrame {
         }
     }
 
-    /// Take over the device's pixels (colour, opacity, normal or else samples, depth: 8 f32 each) from pixel `first` on.
-    /// Normals and depth are in the space of `scene_frame`, and become the world's.
+    /// Store pixels read from the device (8 f32 each: colour, opacity, normal or else number of samples, depth) from pixel
+    /// `first` on. Normals and depth are converted from the space of `scene_frame` to world space.
     pub(super) fn store(
         &mut self,
         first: usize,
@@ -102,7 +102,8 @@ impl RenderedFrame {
         }
     }
 
-    /// Take over an image's RGBA8 pixels (sRGB, straight alpha), in the colour space the frame composites in.
+    /// Set colour and opacity from RGBA8 pixels (sRGB, straight alpha), converted to the colour space that
+    /// the frame composites in.
     pub fn set_rgba8(&mut self, rgba: &[u8]) {
         for (i, p) in rgba.chunks_exact(4).enumerate() {
             let alpha = f32::from(p[3]) / 255.0;
@@ -119,8 +120,8 @@ impl RenderedFrame {
         }
     }
 
-    /// Add `weight` times `other`, which is as large; all of a frame's values are times opacity, so that sums of frames are
-    /// weighted by it.
+    /// Add `weight` times `other`, which must have the same size. All values of a frame are premultiplied by opacity, so sums
+    /// of frames are weighted by opacity.
     pub fn add(&mut self, other: &Self, weight: f32) {
         let parts = [
             (&mut self.color, &other.color),

@@ -1,4 +1,4 @@
-//! Views under way: tile by tile, without blocking.
+//! Render jobs: views that are rendered tile by tile, without blocking.
 
 use super::frame::RenderedFrame;
 use super::screen::{DeviceImage, RenderMode, Shading};
@@ -11,32 +11,32 @@ use crate::network::SavedActivations;
 use crate::pass::{Capacity, Pass};
 use crate::step_state::StepState;
 
-/// A view under way; see [`Renderer::begin`].
+/// A view being rendered; see [`Renderer::begin`].
 #[derive(Debug)]
 pub struct RenderJob {
     frame: RenderedFrame,
     camera: Camera,
     normals: bool,
     goal: Destination,
-    /// What makes the whole picture, where no field is evaluated for it.
+    /// The stage that draws the whole view, if no field is evaluated for it.
     whole_frame_stage: Option<Stage>,
     next_pixel: u32,
     under_way: Option<PendingTile>,
     unsubmitted: usize,
-    /// Whether rays of the tile are left that the rounds it was submitted with did not finish.
+    /// Whether rays of the current tile remain after the rounds that were submitted.
     goes_on: bool,
-    /// Whether a tile is submitted in one go, whatever it takes.
+    /// Whether each tile is submitted at once, regardless of the time budget.
     submits_whole_tiles: bool,
 }
 
 impl RenderJob {
-    /// Do not divide what is small anyway: somebody waits for it.
+    /// Submit each tile at once, regardless of the time budget: for small views that are needed soon.
     pub fn submit_whole_tiles(&mut self) {
         self.submits_whole_tiles = true;
     }
 }
 
-/// A tile on its way.
+/// A tile in flight.
 #[derive(Debug)]
 pub(super) struct PendingTile {
     n: u32,
@@ -44,16 +44,16 @@ pub(super) struct PendingTile {
     image: Option<ReadBack>,
 }
 
-/// Where the pixels of a view go.
+/// Destination of the pixels of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
-    /// To the host.
+    /// A frame on the host.
     Frame,
-    /// To the screen.
+    /// An image on the device, for a window.
     Picture,
 }
 
-/// A view that is complete.
+/// A completed view.
 #[derive(Debug)]
 pub enum Rendered {
     /// On the host.
@@ -63,7 +63,7 @@ pub enum Rendered {
 }
 
 impl Rendered {
-    /// The frame of a view that was not begun as a picture.
+    /// Return the frame; `None` for a view whose image is on the device.
     #[must_use]
     pub fn into_frame(self) -> Option<RenderedFrame> {
         match self {
@@ -73,21 +73,21 @@ impl Rendered {
     }
 }
 
-/// What rendering a view took.
+/// Cost of rendering a view.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RenderCost {
     /// Seconds on the device.
     pub seconds: f64,
-    /// Rays.
+    /// Number of rays.
     pub rays: u64,
-    /// Samples that were evaluated whole.
+    /// Number of samples whose density and colour were evaluated.
     pub kept: u64,
-    /// Samples whose density alone was evaluated, to know which are seen.
+    /// Number of samples whose density was evaluated for culling.
     pub density_only: u64,
 }
 
 impl RenderCost {
-    /// Both.
+    /// Add the cost `other`.
     pub fn add(&mut self, other: &Self) {
         self.seconds += other.seconds;
         self.rays += other.rays;
@@ -107,7 +107,7 @@ impl Renderer {
         self.start(camera, from_file, normals, Destination::Frame)
     }
 
-    /// Start rendering the view of `camera` for a window: its picture stays on the device.
+    /// Start rendering the view of `camera` for a window; the image stays on the device.
     pub fn begin_picture(
         &mut self,
         camera: &Camera,
@@ -167,10 +167,7 @@ impl Renderer {
         })
     }
 
-    /// Move `job` on without blocking, one submission at most; what was rendered, once it is complete.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Advance `job` without blocking, by at most one submission. Return the view once it is complete.
     pub fn advance(&mut self, job: &mut RenderJob) -> Result<Option<Rendered>, GpuError> {
         let size = [job.camera.width, job.camera.height];
         let total = size[0] * size[1];
@@ -259,7 +256,7 @@ impl Renderer {
         Ok(None)
     }
 
-    /// Tell the device which `n` pixels come next.
+    /// Set the `n` pixels of the next tile on the device.
     fn begin_tile(&self, n: u32, first_pixel: u32, state_buffer: &Buffer) {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.n_rays = n;
@@ -267,7 +264,8 @@ impl Renderer {
         self.gpu.write(&self.tile, 0, &[0, first_pixel, n, 0]);
     }
 
-    /// Size the next tile by what the last one, of `n` rays, took; those that did not fit come first in it.
+    /// Set the size of the next tile from the buffer use of the last one, which had `n` rays. Its rays
+    /// that did not fit come first.
     fn size_tiles(&mut self, n: u32, state: &StepState, capacity: Capacity) {
         let done = state.n_rays_fitting.min(n);
         let use_of = |n: u32, of: u32| n as f32 / of as f32;
@@ -278,17 +276,14 @@ impl Renderer {
         } else {
             (0.8 / fullest.max(1e-3)).clamp(0.5, 4.0)
         };
-        // The last tile of a frame, cut short by its end, says little.
+        // The last tile of a frame may be partial, and is then not representative.
         if n == self.tile_rays || done < n {
             let rays = (done.max(64) as f32 * fits) as u32;
             self.tile_rays = rays.clamp(64.min(capacity.rays), capacity.rays);
         }
     }
 
-    /// Render the view of `camera` without reading it back, and tell what that took. Blocks; for measuring.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Render the view of `camera` without reading it back, and return the cost. Blocks; for benchmarks.
     pub fn measure(
         &mut self,
         camera: &Camera,
@@ -330,10 +325,7 @@ impl Renderer {
         Ok(cost)
     }
 
-    /// Render the view of `camera`. Blocks; for the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Render the view of `camera`. Blocks; not for a training loop or a window.
     pub fn render(
         &mut self,
         camera: &Camera,
@@ -344,11 +336,8 @@ impl Renderer {
         Ok(frame.unwrap_or_default())
     }
 
-    /// Render the view of `camera` with `per_side`² rays a pixel, averaged; `None` once `keep_going`, which is told the
-    /// number of rays done between submissions, says no. Blocks; for the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Render the view of `camera` with `per_side`² rays per pixel, averaged. `keep_going` is called between submissions with
+    /// the number of rays done; if it returns false, the result is `None`. Blocks; not for a training loop or a window.
     pub fn render_while(
         &mut self,
         camera: &Camera,
@@ -369,7 +358,7 @@ impl Renderer {
         }
         let mut sum = RenderedFrame::new(camera.width, camera.height, self.config.scene.linear);
         let weight = 1.0 / (per_side * per_side) as f32;
-        // The rays of an image `per_side` times as large, one of each pixel's at a time.
+        // Offset of a pixel centre of an image `per_side` times as large; each iteration renders one such ray for every pixel.
         let offset = |i: u32| (i as f32 + 0.5) / per_side as f32 - 0.5;
         let (mut before, rays) = (0, u64::from(camera.width) * u64::from(camera.height));
         for (row, column) in (0..per_side).flat_map(|r| (0..per_side).map(move |c| (r, c))) {

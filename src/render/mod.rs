@@ -1,4 +1,4 @@
-//! Rendering: a camera in, an image of colour, opacity, depth and normals out.
+//! Rendering: from a camera to an image of colour, opacity, depth and normals.
 
 mod buffers;
 mod crop;
@@ -34,7 +34,7 @@ pub struct Renderer {
     gpu: Arc<Gpu>,
     config: ResolvedConfig,
     passes: Vec<Pass>,
-    /// What is rendered, pass by pass; [`crate::train::Trainer::export_ema`] fills it.
+    /// Parameters of each pass; [`crate::train::Trainer::export_ema`] writes them.
     pub parameters: Vec<FieldParameters>,
     occupancy: Option<Buffer>,
     cameras: Buffer,
@@ -43,31 +43,31 @@ pub struct Renderer {
     scene_frame: SceneFrame,
     image: Buffer,
     plain: Vec<Stage>,
-    /// What goes on with a tile while rays are left, where it is rendered in rounds.
+    /// Stages that continue a tile while rays remain, if it is rendered in rounds.
     rounds: Vec<Stage>,
     with_normals: Option<NormalPasses>,
-    /// Where pictures lie, once one was asked for.
+    /// Buffer of the image for a window, once one was requested.
     screen: Option<DisplayBuffer>,
     submitter: Submitter,
-    /// Rays that the last tile made room for.
+    /// Number of rays per tile, which adapts to the use of the buffers.
     tile_rays: u32,
 }
 
-/// Passes that keep what normals need, and their stages.
+/// Passes that save the activations required for normals, and their stages.
 #[derive(Debug)]
 struct NormalPasses {
     passes: Vec<Pass>,
     stages: Vec<Stage>,
 }
 
-/// Pairs of rounds that a tile is submitted with; few need more.
+/// Number of pairs of rounds that are submitted with a tile; few tiles need more.
 const PAIRS: usize = 3;
 
-/// f32 per pixel on the device: colour, opacity, normal, depth.
+/// Number of f32 per pixel on the device: colour, opacity, normal, depth.
 const FLOATS_PER_PIXEL: usize = 8;
 
 impl Renderer {
-    /// A renderer of fields of `config`'s shape, that looks where `occupancy` (bits) says.
+    /// Create a renderer for fields of `config`, whose rays sample the occupied cells of `occupancy` (bits).
     pub fn new(
         gpu: &Arc<Gpu>,
         config: &ResolvedConfig,
@@ -78,15 +78,15 @@ impl Renderer {
         Self::of_fields(gpu, config, occupancy, &fields, parameters)
     }
 
-    /// Another renderer of the same field, whose views do not come in the way of this one's.
+    /// Create another renderer of the same field, with its own buffers, so that the views of the two do not interfere.
     pub fn sharing_parameters(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let (occupancy, parameters) = (self.occupancy.as_ref(), self.parameters.clone());
         Self::of_fields(&self.gpu, &self.config, occupancy, &fields, parameters)
     }
 
-    /// Another renderer of fields of the same shape, whose parameters and occupancy are its own: what is learned meanwhile is
-    /// not seen before [`crate::train::Trainer::export_ema`] and [`Self::copy_occupancy_from`].
+    /// Create another renderer for fields of the same shape, with its own parameters and occupancy: further training is not
+    /// visible before [`crate::train::Trainer::export_ema`] and [`Self::copy_occupancy_from`].
     pub fn with_own_parameters(&self) -> Result<Self, GpuError> {
         let fields: Vec<Field> = self.fields().cloned().collect();
         let own = |bits: &Buffer| self.gpu.buffer("occupancy of the window", bits.bytes());
@@ -98,7 +98,7 @@ impl Renderer {
         Ok(apart)
     }
 
-    /// Look where `other` looks now.
+    /// Copy the occupancy bits of `other`.
     pub fn copy_occupancy_from(&self, other: &Self) {
         if let Some((from, to)) = other.occupancy.as_ref().zip(self.occupancy.as_ref()) {
             let mut stage = self.gpu.stage("occupancy");
@@ -158,10 +158,7 @@ impl Renderer {
         Ok(renderer)
     }
 
-    /// Plan what [`Self::new`] allocates: parameters, and everything else. Normals take more once they are asked for.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
+    /// Plan the allocations of [`Self::new`]: parameters, and everything else. Buffers for normals are allocated on demand.
     pub fn plan(
         parameters: &dyn Allocator,
         batch: &dyn Allocator,
@@ -173,22 +170,19 @@ impl Renderer {
         Ok(())
     }
 
-    /// Bytes of the parameters, and of all that [`Self::sharing_parameters`] allocates.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
+    /// Return the number of bytes of the parameters, and of everything that [`Self::sharing_parameters`] allocates.
     pub fn bytes(&self) -> Result<[u64; 2], GpuError> {
         let [parameters, batch] = [(); 2].map(|()| Planner::new(self.gpu.profile()));
         Self::plan(&parameters, &batch, &self.config)?;
         Ok([parameters.bytes(), batch.bytes()])
     }
 
-    /// The fields' shapes, pass by pass.
+    /// The fields of all passes.
     pub fn fields(&self) -> impl Iterator<Item = &Field> {
         self.passes.iter().map(|p| &p.field)
     }
 
-    /// The pass that makes the image.
+    /// The last pass, which renders the image.
     fn last(&self) -> &Pass {
         &self.passes[self.passes.len() - 1]
     }
@@ -199,41 +193,38 @@ impl Renderer {
         &self.config
     }
 
-    /// Whether rays can be cut off at a box: device coordinates know none.
+    /// Whether rays can be clipped to a crop box, which is not possible in normalised device coordinates.
     #[must_use]
     pub fn can_crop(&self) -> bool {
         self.config.scene.ndc.is_none()
     }
 
-    /// Let a submission take no longer than `budget` from now on, so that others have the device in between.
+    /// Set the time budget of subsequent submissions, so that others can use the device in between.
     pub fn set_budget(&mut self, budget: std::time::Duration) {
         self.submitter.set_budget(budget);
     }
 
-    /// Whether nothing that was submitted is under way.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Whether nothing is in flight.
     pub fn is_idle(&mut self) -> Result<bool, GpuError> {
         self.submitter.ready(&self.gpu)?;
         Ok(self.submitter.idle())
     }
 
-    /// Cut rays off at `crop` from now on, if [`Self::can_crop`].
+    /// Set the crop box of subsequent views, if [`Self::can_crop`].
     pub fn set_crop(&mut self, crop: Option<Aabb>) {
         let crop = crop.filter(|_| self.can_crop());
         self.gpu
             .write(&self.crop, 0, &[GpuCrop::new(crop, &self.scene_frame)]);
     }
 
-    /// The bits of the occupancy grid, on their way to the host; none where there is no grid.
+    /// Start reading back the bits of the occupancy grid; `None` without a grid.
     #[must_use]
     pub fn read_occupancy(&self) -> Option<ReadBack> {
         let bits = self.occupancy.as_ref()?;
         Some(self.gpu.read_back(bits, 0, bits.bytes()))
     }
 
-    /// The rays of a tile of `pass`.
+    /// Create the stage that generates the rays of a tile of `pass`.
     fn rays(&self, pass: &Pass) -> Result<Stage, GpuError> {
         let (gpu, counts) = (&*self.gpu, &pass.counts);
         let (cameras, tile) = (&self.cameras, &self.tile);

@@ -1,14 +1,14 @@
-//! What a rendered view looks like in a file.
+//! Conversion of rendered views to pixels.
 
 use super::{Channel, RenderedFrame};
 use crate::metrics::round_to_8_bit;
 
-/// Least opacity of a pixel that has a colour of its own.
+/// Minimum opacity of a pixel whose colour is defined.
 const MIN_COLOR_OPACITY: f32 = 1e-3;
-/// Least opacity of a pixel that has a depth of its own.
+/// Minimum opacity of a pixel whose depth is defined.
 const MIN_DEPTH_OPACITY: f32 = 0.5;
 
-/// sRGB of a linear value (IEC 61966-2-1).
+/// Convert a linear value to sRGB (IEC 61966-2-1).
 fn srgb_from_linear(v: f32) -> f32 {
     if v <= 0.003_130_8 {
         12.92 * v
@@ -17,7 +17,7 @@ fn srgb_from_linear(v: f32) -> f32 {
     }
 }
 
-/// Linear value of sRGB.
+/// Convert an sRGB value to linear.
 pub(super) fn linear_from_srgb(v: f32) -> f32 {
     if v <= 0.040_45 {
         v / 12.92
@@ -31,7 +31,7 @@ fn byte(value: f32) -> u8 {
 }
 
 impl RenderedFrame {
-    /// sRGB values in [0, 1] over `background` (sRGB), rounded to 8 bits: (height, width, 3).
+    /// Return sRGB values in [0, 1] over `background` (sRGB), rounded to 8 bits: (height, width, 3).
     #[must_use]
     pub fn rgb(&self, background: [f32; 3]) -> Vec<f32> {
         let behind = if self.linear {
@@ -53,7 +53,8 @@ impl RenderedFrame {
         out
     }
 
-    /// Range of the depth of what is at least half opaque, but for the nearest and farthest fiftieth; `None` where nothing is.
+    /// Return the range of the depth of pixels that are more than half opaque, without the nearest and the farthest 2 %;
+    /// `None` if there are none.
     #[must_use]
     pub fn depth_range(&self) -> Option<[f32; 2]> {
         let pixels = self.depth.iter().zip(&self.opacity);
@@ -65,7 +66,7 @@ impl RenderedFrame {
         Some([depths[few], depths[last]])
     }
 
-    /// RGB8 pixels that show `channel`. Depth is scaled to `depth_range`, nearest white.
+    /// Return RGB8 pixels that show `channel`. Depth is scaled to `depth_range`; the nearest is white.
     #[must_use]
     pub fn pixels(&self, channel: Channel, background: [f32; 3], depth_range: [f32; 2]) -> Vec<u8> {
         match channel {
@@ -100,8 +101,8 @@ impl RenderedFrame {
         }
     }
 
-    /// RGBA8 pixels that show `channel` (not opacity) without a background: colours are straight, not times alpha. In
-    /// sRGB values they composite as the field does, except for fields composited in linear colour.
+    /// Return RGBA8 pixels that show `channel` (not opacity) without a background, with straight alpha. They composite in sRGB
+    /// values as the field does, except for fields that composite in linear colour.
     #[must_use]
     pub fn pixels_with_alpha(&self, channel: Channel, depth_range: [f32; 2]) -> Vec<u8> {
         let pixel = |(i, &opacity): (usize, &f32)| {
@@ -125,7 +126,7 @@ impl RenderedFrame {
         self.opacity.iter().enumerate().flat_map(pixel).collect()
     }
 
-    /// sRGB of pixel `i` without its opacity, which is not 0.
+    /// Return the sRGB colour of pixel `i` divided by its opacity, which must not be 0.
     fn straight(&self, i: usize) -> [f32; 3] {
         [0, 1, 2].map(|c| {
             let value = self.color[3 * i + c] / self.opacity[i];
@@ -137,7 +138,7 @@ impl RenderedFrame {
         })
     }
 
-    /// Linear-light RGBA, colour times alpha, (height, width, 4); opaque over a `background` (sRGB).
+    /// Return linear-light RGBA with premultiplied alpha, (height, width, 4); opaque if a `background` (sRGB) is given.
     #[must_use]
     pub fn linear_rgba(&self, background: Option<[f32; 3]>) -> Vec<f32> {
         let pixel = |(i, &opacity): (usize, &f32)| {
@@ -159,21 +160,21 @@ impl RenderedFrame {
         self.opacity.iter().enumerate().flat_map(pixel).collect()
     }
 
-    /// Distance from the camera in world units, (height, width): 0 where a pixel is less than half opaque.
+    /// Return the distance from the camera in world units, (height, width); 0 for a pixel that is less than half opaque.
     #[must_use]
     pub fn distances(&self) -> Vec<f32> {
         let distance = |(&d, &o): (&f32, &f32)| if o < MIN_DEPTH_OPACITY { 0.0 } else { d / o };
         self.depth.iter().zip(&self.opacity).map(distance).collect()
     }
 
-    /// [`Self::distances`] times `scale` in 16 bits, and how many are cut off at 65535.
+    /// Return [`Self::distances`] times `scale` as 16-bit integers, and the number of values clipped to 65535.
     #[must_use]
     pub fn distances_in_16_bits(&self, scale: f32) -> (Vec<u16>, usize) {
         let mut cut = 0;
         let mut convert = |distance: f32| {
             let value = (distance * scale).round();
             cut += usize::from(value > f32::from(u16::MAX));
-            // 0 says that there is nothing.
+            // 0 means that there is no surface.
             let least = if distance > 0.0 { 1.0 } else { 0.0 };
             value.clamp(least, f32::from(u16::MAX)) as u16
         };
@@ -182,7 +183,7 @@ impl RenderedFrame {
     }
 }
 
-/// Depth as a shade of grey, nearest white.
+/// Return the shade of grey of a distance; the nearest is white.
 fn shade(distance: f32, [near, far]: [f32; 2]) -> f32 {
     1.0 - 0.9 * ((distance - near) / (far - near).max(1e-6)).clamp(0.0, 1.0)
 }
@@ -191,7 +192,7 @@ fn shade(distance: f32, [near, far]: [f32; 2]) -> f32 {
 mod tests {
     use super::*;
 
-    /// Opaque, half and not at all.
+    /// An opaque, a half-opaque and a transparent pixel.
     fn frame(linear: bool) -> RenderedFrame {
         let mut frame = RenderedFrame::new(3, 1, linear);
         frame.opacity = vec![1.0, 0.5, 0.0];
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(pixels[..8], [124, 170, 203, 255, 124, 170, 203, 128]);
         let normals = frame(false).pixels_with_alpha(Channel::Normal, [0.0, 1.0]);
         assert_eq!(normals[..8], [128, 128, 255, 255, 128, 255, 128, 128]);
-        // Distances 2 and 3, of which the nearest is white.
+        // Distances 2 and 3; the nearest is white.
         let depth = frame(false).pixels_with_alpha(Channel::Depth, [2.0, 3.0]);
         assert_eq!(depth[..8], [255, 255, 255, 255, 26, 26, 26, 128]);
     }
@@ -241,7 +242,7 @@ mod tests {
         );
         assert!(close(&pixels[4..7], &linear.map(|v| v / 2.0)) && pixels[7] == 0.5);
         assert_eq!(pixels[8..], [0.0; 4]);
-        // 0.1 + 0.5 · 1, in sRGB values and in linear ones.
+        // 0.1 + 0.5 · 1, in sRGB and in linear values.
         let over = frame(false).linear_rgba(Some([1.0; 3]));
         assert!((over[4] - linear[2]).abs() < 1e-4 && over[7] == 1.0 && over[8..] == [1.0; 4]);
         let over = frame(true).linear_rgba(Some([1.0; 3]));
@@ -270,7 +271,7 @@ mod tests {
         far.depth[0] = 0.0;
         sum.add(&frame(false), 0.5);
         sum.add(&far, 0.5);
-        // Half of the first pixel is empty, which moves nothing farther or nearer.
+        // Half of the first pixel is empty, which does not change its distance.
         assert_eq!(sum.opacity, [0.5, 0.5, 0.0]);
         assert_eq!(sum.distances(), [2.0, 3.0, 0.0]);
     }

@@ -1,7 +1,8 @@
-//! Rendering in rounds, of methods that march rays: each round places as many samples as there is room for, evaluates and
-//! composites them, and rays that turned opaque or left the scene make room for the others: `shaders/entry/rounds.wgsl`.
+//! Rendering in rounds, for methods with ray marching: `shaders/entry/rounds.wgsl`. Each round places as many samples as fit
+//! the buffers, evaluates and composites them, and removes rays that are opaque or have left the scene's box, whose share of
+//! the buffers goes to the other rays.
 //!
-//! Nothing behind an opaque surface is evaluated, not even its density, and the last few rays have all the room.
+//! Nothing behind an opaque surface is evaluated, not even its density, and the last few rays have the whole capacity.
 
 use crate::config::{ResolvedConfig, Sampler};
 use crate::field::FieldParameters;
@@ -11,10 +12,10 @@ use crate::images::RAY_BYTES;
 use crate::pass::{Pass, PassUse};
 use crate::step_state::StepState;
 
-/// Rays end where they let through less than this, if the method does not say where.
+/// Transmittance below which rays end, if the method does not set one.
 const MIN_TRANSMITTANCE: f32 = 1e-3;
 
-/// The sampler of `config`, if rays are rendered in rounds.
+/// Return the sampler of `config` if views are rendered in rounds.
 pub(super) fn sampler(config: &ResolvedConfig) -> Option<&Sampler> {
     let [pass] = config.passes.as_slice() else {
         return None;
@@ -22,7 +23,7 @@ pub(super) fn sampler(config: &ResolvedConfig) -> Option<&Sampler> {
     Some(&pass.sampler).filter(|s| matches!(s, Sampler::RayMarch { .. }))
 }
 
-/// `config` as rounds evaluate it: what is placed is evaluated, since rounds end where rays do.
+/// Return `config` without culling: rounds evaluate all placed samples, since they remove opaque rays instead.
 pub(super) fn without_culling(config: &ResolvedConfig) -> ResolvedConfig {
     config.with(|config| {
         for pass in &mut config.passes {
@@ -36,10 +37,10 @@ pub(super) fn without_culling(config: &ResolvedConfig) -> ResolvedConfig {
     })
 }
 
-/// Buffers that rounds need besides a pass's.
+/// Buffers of rendering in rounds, in addition to those of the pass.
 #[derive(Debug)]
 pub(super) struct Rounds {
-    /// The pass, with rays in one place and in the other.
+    /// The pass with each of the two ray buffers, between which rounds alternate.
     passes: [Pass; 2],
     flags: Buffer,
     places: Buffer,
@@ -49,7 +50,7 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    /// Rounds of `pass`, which culls nothing, for the method in `config`.
+    /// Allocate the buffers for rounds of `pass`, which must not cull, of the method in `config`.
     pub(super) fn new(
         allocator: &dyn Allocator,
         config: &ResolvedConfig,
@@ -108,14 +109,14 @@ impl Rounds {
         Ok(())
     }
 
-    /// Add: make the rays of a tile, drawn before, and its part of `image` ready for the first round.
+    /// Add: prepare the rays of a tile, which were already generated, and its part of `image` for the first round.
     pub(super) fn begin(&self, stage: &mut Stage, image: &Buffer) -> Result<(), GpuError> {
         let pass = &self.passes[0];
         stage.clear(image);
         self.run_entry(stage, &pass.counts, "start", [&pass.rays, &pass.rays])
     }
 
-    /// Two rounds, after which the rays that are left lie where they lay before.
+    /// Create the stages of two rounds, after which the remaining rays are in the first buffer again.
     pub(super) fn two_rounds(
         &self,
         gpu: &Gpu,

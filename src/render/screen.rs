@@ -1,4 +1,4 @@
-//! What a window shows, made on the device and kept there: `shaders/viewer/screen.wgsl`.
+//! Images for a window, made and kept on the device: `shaders/viewer/screen.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,40 +10,40 @@ use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
 
 const FILE: &str = "viewer/screen";
-/// Pixels that rows are padded to, so that they can be copied to a texture.
+/// Alignment of rows in pixels, which copies to textures require.
 const ROW: u32 = 64;
 
-/// What a picture shows.
+/// The quantity that an image shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RenderMode {
     /// Colour over the background.
     Color,
-    /// Distance from the camera, near things white.
+    /// Distance from the camera; near surfaces are white.
     Depth,
     /// Surface normals, (n + 1) / 2.
     Normals,
     /// Opacity.
     Opacity,
-    /// Which network of a grid made what is seen.
+    /// The network of a grid that determines the visible surface.
     Cells,
-    /// How many samples were evaluated for each ray.
+    /// Number of samples evaluated on each ray.
     Samples,
     /// The occupied cells of the occupancy grid.
     Occupancy,
 }
 
-/// How a picture is shaded.
+/// How an image is shaded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shading {
-    /// What is shown.
+    /// The quantity to show.
     pub show: RenderMode,
-    /// What stands behind the scene.
+    /// Background of the scene.
     pub background: Background,
-    /// Distances that are white and nearly black, in world units.
+    /// Distances that are shown as white and as nearly black, in world units.
     pub depth_range: [f32; 2],
-    /// Samples per ray at the end of the scale.
+    /// Number of samples per ray at the end of the colour scale.
     pub max_ray_samples: f32,
-    /// The axis that light falls along.
+    /// World axis that points up, for the shading of occupied cells.
     pub up: [f32; 3],
 }
 
@@ -65,26 +65,26 @@ pub struct GpuShade {
     pub unused: u32,
 }
 
-/// Pixels on the device.
+/// Buffers of an image on the device, and the stage that writes it.
 #[derive(Debug)]
 pub(super) struct DisplayBuffer {
     pixels: Buffer,
     shade: Buffer,
-    /// What turns a rendered tile into pixels.
+    /// Stage that converts a rendered tile to pixels.
     pub show: Stage,
 }
 
-/// Pixels of a row of `width`, with its padding.
+/// Return the number of pixels of a row of `width`, including its padding.
 fn stride(width: u32) -> u32 {
     width.next_multiple_of(ROW)
 }
 
-/// Bytes of a picture.
+/// Return the size of an image in bytes.
 fn bytes([width, height]: [u32; 2]) -> u64 {
     u64::from(stride(width)) * u64::from(height) * 4
 }
 
-/// A texture for RGBA8 pixels of `size`, in sRGB values.
+/// Create a texture for RGBA8 pixels of `size`, in sRGB values.
 #[cfg(feature = "viewer")]
 fn new_texture(gpu: &Gpu, [width, height]: [u32; 2]) -> wgpu::Texture {
     gpu.device.create_texture(&wgpu::TextureDescriptor {
@@ -103,7 +103,7 @@ fn new_texture(gpu: &Gpu, [width, height]: [u32; 2]) -> wgpu::Texture {
     })
 }
 
-/// RGBA8 pixels of `size` as a texture.
+/// Upload RGBA8 pixels of `size` to a new texture.
 #[cfg(feature = "viewer")]
 pub(crate) fn texture_of(gpu: &Gpu, size: [u32; 2], pixels: &[u8]) -> wgpu::Texture {
     let texture = new_texture(gpu, size);
@@ -117,7 +117,7 @@ pub(crate) fn texture_of(gpu: &Gpu, size: [u32; 2], pixels: &[u8]) -> wgpu::Text
     texture
 }
 
-/// A finished picture, still on the device.
+/// A finished image on the device.
 #[derive(Debug, Clone)]
 pub struct DeviceImage {
     pixels: Buffer,
@@ -126,7 +126,7 @@ pub struct DeviceImage {
 }
 
 impl DeviceImage {
-    /// The picture as a texture of its own.
+    /// Copy the image to a new texture.
     #[cfg(feature = "viewer")]
     pub(crate) fn to_texture(&self, gpu: &Gpu) -> wgpu::Texture {
         let texture = new_texture(gpu, self.size);
@@ -149,10 +149,7 @@ impl DeviceImage {
         texture
     }
 
-    /// RGBA8 pixels, row after row. Blocks; for the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Read back RGBA8 pixels, row by row. Blocks; not for a window's loop.
     pub fn read(&self, gpu: &Gpu) -> Result<Vec<u8>, GpuError> {
         let [width, height] = self.size;
         let row = stride(width) as usize * 4;
@@ -191,7 +188,7 @@ impl Shading {
 }
 
 impl DisplayBuffer {
-    /// The picture that lies on it.
+    /// Return the image in this buffer.
     pub fn picture(&self, size: [u32; 2]) -> DeviceImage {
         DeviceImage {
             pixels: self.pixels.clone(),
@@ -201,7 +198,7 @@ impl DisplayBuffer {
 }
 
 impl Renderer {
-    /// Whether pictures can show `show`.
+    /// Whether images can show `show`.
     #[must_use]
     pub fn can_show(&self, show: RenderMode) -> bool {
         match show {
@@ -211,7 +208,7 @@ impl Renderer {
         }
     }
 
-    /// Make room for a picture of `size`, and say how it is shaded.
+    /// Allocate the buffers for an image of `size` if necessary, and set its shading.
     pub(super) fn prepare_screen(
         &mut self,
         size: [u32; 2],
@@ -261,7 +258,7 @@ impl Renderer {
         })
     }
 
-    /// The stage that looks at the occupancy grid through `camera`; nothing where there is none.
+    /// Create the stage that draws the occupancy grid as seen from `camera`; it is empty if there is no grid.
     pub(super) fn look_at_occupancy(&self, camera: &Camera) -> Result<Stage, GpuError> {
         let mut stage = self.gpu.stage("occupied");
         let grid = self.config.occupancy.as_ref().zip(self.occupancy.as_ref());

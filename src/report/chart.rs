@@ -1,4 +1,4 @@
-//! Charts: converts data to coordinates on the page. The template draws them.
+//! Charts: converts data to coordinates on the page, which the template draws.
 
 use std::fmt::Write as _;
 
@@ -48,7 +48,7 @@ impl Unit {
     }
 }
 
-/// A line to draw.
+/// A line of a chart.
 #[derive(Debug)]
 pub(super) struct Series {
     pub(super) name: String,
@@ -155,7 +155,7 @@ impl Range {
     }
 }
 
-/// The smallest step of 1, 2 or 5 times a power of ten that divides `span` into at most `count` parts.
+/// Return the smallest step of 1, 2 or 5 times a power of ten that divides `span` into at most `count` parts.
 pub(crate) fn tick_step(span: f64, count: f64) -> f64 {
     let rough = span / count;
     let decade = 10f64.powf(rough.log10().floor());
@@ -168,7 +168,7 @@ pub(crate) fn tick_step(span: f64, count: f64) -> f64 {
     decade * factor
 }
 
-/// Step between ticks over `span` seconds, minutes or hours: one that is common on clocks, if it suits.
+/// Return the step between ticks over `span` seconds, minutes or hours: one that is common on clocks, if it suits.
 fn time_step(span: f64) -> f64 {
     let fits = |step: &f64| (0.5..=1.0).contains(&(span / step / PARTS_ACROSS));
     let step = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0]
@@ -177,19 +177,19 @@ fn time_step(span: f64) -> f64 {
     step.unwrap_or_else(|| tick_step(span, PARTS_ACROSS))
 }
 
-/// Multiples of `step` in `range`, both ends included.
+/// Return the multiples of `step` in `range`, both ends included.
 fn multiples(range: Range, step: f64) -> Vec<f64> {
     let first = (range.low / step - 1e-6).ceil() as i64;
     let last = (range.high / step + 1e-6).floor() as i64;
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// Number of decimals needed to distinguish multiples of `step`.
+/// Return the number of decimals needed to distinguish multiples of `step`.
 fn digits(step: f64) -> usize {
     (-(step.log10() + 1e-9).floor()).clamp(0.0, 12.0) as usize
 }
 
-/// A linear axis that covers `data` and ends on ticks.
+/// Return a linear axis that covers `data` and ends on ticks.
 fn even_axis(data: Range, from_zero: bool) -> (Range, Vec<(f64, String)>) {
     let mut low = if from_zero { 0.0 } else { data.low };
     let mut high = data.high;
@@ -215,7 +215,7 @@ fn even_axis(data: Range, from_zero: bool) -> (Range, Vec<(f64, String)>) {
     (range, ticks.map(|v| (v, label(v))).collect())
 }
 
-/// A logarithmic axis over `data`, which is positive. The returned range is of log₁₀ values.
+/// Return a logarithmic axis over `data`, which must be positive. The returned range is of log₁₀ values.
 fn logarithmic_axis(data: Range) -> (Range, Vec<(f64, String)>) {
     let pad = 0.04 * (data.high.log10() - data.low.log10()).max(0.25);
     let range = Range {
@@ -250,7 +250,7 @@ fn logarithmic_axis(data: Range) -> (Range, Vec<(f64, String)>) {
     (range, ticks)
 }
 
-/// `factor` times ten to the power of `exponent`.
+/// Format `factor` times ten to the power of `exponent`.
 fn power_label(factor: i32, exponent: i32) -> String {
     match (factor, exponent) {
         (f, 0..=4) => (f64::from(f) * 10f64.powi(exponent)).to_string(),
@@ -264,7 +264,7 @@ fn power_label(factor: i32, exponent: i32) -> String {
     }
 }
 
-/// The time unit for showing `seconds`: its name and length in seconds.
+/// Return the unit for showing a time of `seconds`: its name, and its length in seconds.
 fn time_unit(seconds: f64) -> (&'static str, f64) {
     match seconds {
         s if s < 300.0 => ("seconds", 1.0),
@@ -369,7 +369,7 @@ impl Plot<'_> {
         })
     }
 
-    /// A text description of the chart.
+    /// Return a text description of the chart.
     fn describe(&self) -> String {
         let mut text = String::new();
         for series in &self.series {

@@ -1,9 +1,9 @@
-//! Formats numbers for people.
+//! Formats numbers for display.
 
 /// Placeholder for a value that is not finite.
 const NOT_FINITE: &str = "–";
 
-/// `value` with `digits` decimals.
+/// Format `value` with `digits` decimals.
 pub(super) fn decimals(value: f64, digits: usize) -> String {
     if value.is_finite() {
         format!("{value:.digits$}")
@@ -12,7 +12,7 @@ pub(super) fn decimals(value: f64, digits: usize) -> String {
     }
 }
 
-/// `value` with its sign and `digits` decimals.
+/// Format `value` with its sign and `digits` decimals.
 pub(super) fn signed(value: f64, digits: usize) -> String {
     let text = decimals(value.abs(), digits);
     let is_zero = text.chars().all(|c| matches!(c, '0' | '.'));
@@ -23,7 +23,7 @@ pub(super) fn signed(value: f64, digits: usize) -> String {
     }
 }
 
-/// A count, in groups of three digits.
+/// Format a count in groups of three digits.
 pub(super) fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
@@ -36,7 +36,7 @@ pub(super) fn grouped(count: u64) -> String {
     text
 }
 
-/// `seconds` as a duration, in two units at most.
+/// Format `seconds` as a duration in at most two units.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round();
     match seconds {
@@ -54,7 +54,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// The divisor and letter of the SI prefix that suits `value`.
+/// Return the divisor and the letter of the SI prefix that suits `value`.
 pub(super) fn prefix(value: f64) -> (f64, &'static str) {
     match value.abs() {
         v if v >= 1e9 => (1e9, "G"),
@@ -64,13 +64,13 @@ pub(super) fn prefix(value: f64) -> (f64, &'static str) {
     }
 }
 
-/// Three significant digits and an SI prefix.
+/// Format `value` with three significant digits and an SI prefix.
 pub(super) fn short(value: f64) -> String {
     let (divisor, letter) = prefix(value);
     format!("{}{letter}", significant(value / divisor, 3))
 }
 
-/// `value` with `digits` significant digits, in scientific notation if it is very small.
+/// Format `value` with `digits` significant digits, in scientific notation if it is very small.
 pub(super) fn significant(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return NOT_FINITE.to_owned();
@@ -86,7 +86,7 @@ pub(super) fn significant(value: f64, digits: i32) -> String {
     format!("{value:.*}", (digits - 1 - exponent).max(0) as usize)
 }
 
-/// 10 to the power of `exponent`.
+/// Format 10 to the power of `exponent`.
 pub(super) fn power(exponent: i32) -> String {
     let exponent = exponent.to_string();
     let raised = exponent.chars().map(|c| match c {

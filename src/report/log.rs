@@ -1,13 +1,13 @@
-//! Reads `metrics.jsonl` in bounded memory, however long it is.
+//! Reads `metrics.jsonl`; memory is bounded for a log of any length.
 
 use serde::Deserialize;
 
-/// Maximum number of points of a line.
+/// Maximum number of points of a curve.
 pub(super) const POINTS: usize = 600;
-/// Supported version of the lines.
+/// Supported schema version of the lines.
 const SCHEMA: u32 = 1;
 
-/// One line; fields that an event does not have are absent, as are values that were not finite.
+/// One line of the log. Fields that an event does not have are absent, as are values that were not finite.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Line {
@@ -36,11 +36,11 @@ struct Line {
     of_seconds: Option<f64>,
 }
 
-/// Quality of a field that a distillation starts from, passes through, or is compared with.
+/// Metrics of a field that a distillation starts from, passes through, or is compared with.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) name: String,
-    /// The run, if it is another one; else empty.
+    /// The run, if it is another one; otherwise empty.
     pub(super) run: String,
     pub(super) method: String,
     pub(super) steps: f64,
@@ -48,7 +48,7 @@ pub(super) struct Stage {
     pub(super) psnr: f64,
 }
 
-/// A running mean.
+/// Weighted sums over consecutive points of a curve.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bin {
     count: usize,
@@ -66,7 +66,7 @@ impl Bin {
     }
 }
 
-/// A value over seconds of training, averaged over neighbours if there are more than [`POINTS`].
+/// A value over seconds of training. Neighbouring points are averaged if there are more than [`POINTS`].
 #[derive(Debug)]
 pub(super) struct Curve {
     bins: Vec<Bin>,
@@ -81,7 +81,7 @@ impl Curve {
         }
     }
 
-    /// Add `value` with a `weight` for means; it is a gap if it is absent or not finite.
+    /// Append `value`, weighted by `weight` in means. It is a gap if it is absent or not finite.
     fn push(&mut self, seconds: f64, value: Option<f64>, weight: f64) {
         let mut bin = Bin {
             count: 1,
@@ -107,7 +107,7 @@ impl Curve {
         }
     }
 
-    /// Seconds and values in order; `None` is a gap.
+    /// Return seconds and values in order; `None` is a gap.
     pub(super) fn points(&self) -> Vec<(f64, Option<f64>)> {
         let point = |bin: &Bin| {
             let value = (bin.weight > 0.0).then(|| bin.value / bin.weight);
@@ -117,10 +117,10 @@ impl Curve {
     }
 }
 
-/// A process that trained the run, from its start to the start of the next one.
+/// A process that trained the run, up to the start of the next one.
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Step that it started from.
+    /// Step at its start.
     pub(super) step: Option<u64>,
     /// Seconds of training before its start.
     pub(super) since: f64,
@@ -134,7 +134,7 @@ pub(super) struct Session {
     pub(super) evaluate: Option<f64>,
 }
 
-/// A run's history.
+/// History of a run.
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) loss: Curve,
@@ -225,7 +225,7 @@ impl Log {
         }
     }
 
-    /// A later line on the same stage replaces the earlier one.
+    /// Record a stage; a later line on the same stage replaces the earlier one.
     fn take_stage(&mut self, line: Line) {
         let (Some(name), Some(psnr)) = (line.stage, line.psnr) else {
             return;
@@ -286,7 +286,7 @@ mod tests {
         let mut pair = curve.bins[0];
         pair.add(curve.bins[1]);
         curve.bins = vec![pair];
-        // 100 in the first second, 120 in the three after it.
+        // 100 in the first second, 120 in the following three.
         assert_eq!(curve.points(), vec![(2.5, Some(55.0))]);
     }
 

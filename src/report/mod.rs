@@ -1,7 +1,7 @@
 //! `report.html`: a run in one self-contained file. `assets/report.html` is its template.
 //!
-//! Names, paths, commands and configurations are untrusted text: the template escapes all of them, and the page's
-//! content security policy allows no script but its own.
+//! Names, paths, commands and configurations are untrusted text: the template escapes all of them, and the content security
+//! policy of the page allows no script but its own.
 
 mod chart;
 mod format;
@@ -26,7 +26,7 @@ use page::Page;
 
 const TEMPLATE: &str = include_str!("../../assets/report.html");
 
-/// An error while a report is written.
+/// An error while writing a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// An example's images do not have its size.
@@ -80,7 +80,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// An evaluated view, whose rendering over the background of `config` is `prediction`.
+    /// Create an example from an evaluated view, whose rendering over the background of `config` is `prediction`.
     #[must_use]
     pub fn new(
         label: &str,
@@ -104,8 +104,7 @@ impl Example {
 
 /// Choose the views to show: the worst, the median and the best by PSNR, each once.
 ///
-/// Returns indices with their labels: for two views the worst and the best, for one view that one. A NaN PSNR counts as the
-/// worst.
+/// Returns indices with their labels: the worst and the best of two views, or the only view. A NaN PSNR counts as the worst.
 #[must_use]
 pub fn pick(views: &[ViewQuality]) -> Vec<(usize, &'static str)> {
     let order = worst_first(views);
@@ -146,7 +145,7 @@ pub fn write(
     Ok(run.write(&run.report(), &text)?)
 }
 
-/// Indices sorted by PSNR, with NaN first.
+/// Return the indices sorted by PSNR, with NaN first.
 fn worst_first(views: &[ViewQuality]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..views.len()).collect();
     order.sort_by(|&a, &b| {

@@ -1,4 +1,4 @@
-//! Content of the page as texts and coordinates; the template determines its appearance.
+//! The content of the page as texts and coordinates; the template determines the appearance.
 
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use super::picture::{self, Picture};
 use super::{Example, ReportError, worst_first};
 use crate::eval::EvalReport;
 
-/// Widths to which images are shrunk, the first at which all of them fit [`IMAGE_BUDGET`].
+/// Maximum widths of images; the first at which all of them fit [`IMAGE_BUDGET`] is used.
 const WIDTHS: [u32; 6] = [480, 400, 320, 240, 160, 96];
-/// Maximum length of all encoded images in characters.
+/// Maximum total length of the encoded images in characters.
 const IMAGE_BUDGET: usize = 2_400_000;
 /// Images narrower than this are shown without smoothing.
 const FEW_PIXELS: u32 = 200;
@@ -203,7 +203,7 @@ fn last_part(path: &Path) -> Option<String> {
 }
 
 fn scores(eval: &EvalReport, measures: &Value) -> Vec<Score> {
-    // Without views, there is no score.
+    // There is no score without views.
     if eval.views == 0 {
         return Vec::new();
     }
@@ -218,7 +218,7 @@ fn scores(eval: &EvalReport, measures: &Value) -> Vec<Score> {
     all
 }
 
-/// Description of how the scores were measured.
+/// Describe how the scores were measured.
 fn measured(eval: &EvalReport) -> String {
     if eval.views == 0 {
         return "No views were measured.".to_owned();
@@ -242,7 +242,7 @@ fn measured(eval: &EvalReport) -> String {
     )
 }
 
-/// The distinct values of `of` over all sessions, in order.
+/// Return the distinct values of `of` over all sessions, in order.
 fn distinct(log: &Log, of: fn(&Session) -> Option<&String>) -> Option<String> {
     let mut all: Vec<&str> = Vec::new();
     for value in log.sessions.iter().filter_map(of) {
@@ -277,8 +277,8 @@ fn facts(log: &Log, eval: &EvalReport) -> Vec<Fact> {
     all
 }
 
-/// Seconds of training: the larger of log and report, since the log may be missing and the report may be of an earlier
-/// checkpoint.
+/// Return the seconds of training: the larger of log and report, since the log may be missing, and the report may be
+/// of an earlier checkpoint.
 fn seconds_trained(log: &Log, eval: &EvalReport) -> f64 {
     // `max` ignores NaN.
     let seconds = log.seconds.max(eval.train_seconds);

@@ -7,7 +7,7 @@ use image::{ExtendedColorType, ImageEncoder as _, ImageError};
 
 /// Factors by which errors may be amplified; the largest suitable one is used.
 const AMPLIFICATIONS: [u32; 7] = [50, 20, 10, 5, 4, 2, 1];
-/// Fraction of the errors that must fit the colour scale.
+/// Fraction of the errors that must fit within the colour scale.
 const WITHIN_SCALE: f64 = 0.99;
 /// Largest sum over three channels.
 const MAX_SUM: usize = 3 * 255;
@@ -23,7 +23,7 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    /// An RGB image from `3 * width * height` bytes.
+    /// Create an RGB image from `3 * width * height` bytes.
     pub(super) fn rgb(width: u32, height: u32, bytes: &[u8]) -> Self {
         Self {
             width,
@@ -33,7 +33,7 @@ impl Picture {
         }
     }
 
-    /// The absolute difference of two images of equal size, averaged over channels, in 0..=255.
+    /// Return the absolute difference of two images of equal size, averaged over channels, in 0..=255.
     pub(super) fn difference(&self, other: &Self) -> Self {
         let pixels = self
             .values
@@ -51,7 +51,7 @@ impl Picture {
         }
     }
 
-    /// Downscale to at most `limit` pixels wide; every pixel is the mean of the area that it covers.
+    /// Downscale to a width of at most `limit` pixels; every pixel is the mean of the area that it covers.
     pub(super) fn at_most(&self, limit: u32) -> Self {
         if self.width <= limit {
             return self.clone();
@@ -105,7 +105,8 @@ impl Picture {
     }
 }
 
-/// For each of `to` new pixels along a side of `from` pixels: the first old pixel that it covers, and the weights of all.
+/// Return, for each of `to` new pixels along a side of `from` pixels, the first old pixel that it covers, and the
+/// weights of all covered pixels.
 fn coverage(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
     let size = f64::from(from) / f64::from(to);
     let cover = |i: u32| {
@@ -118,7 +119,7 @@ fn coverage(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
     (0..to).map(cover).collect()
 }
 
-/// The factor that spreads the errors of all `maps` over the colour scale, except for the largest hundredth of them.
+/// Return the factor that spreads the errors of all `maps` over the colour scale, except for the largest 1 % of them.
 pub(super) fn amplification<'a>(maps: impl Iterator<Item = &'a Picture>) -> u32 {
     let mut counts = vec![0_usize; MAX_SUM + 1];
     for value in maps.flat_map(|m| &m.values) {
@@ -141,7 +142,7 @@ pub(super) fn scale_address() -> Result<String, ImageError> {
     png(&bytes, 256, 1, FilterType::NoFilter)
 }
 
-/// The colour for `t` in [0, 1]: from black through red to pale yellow, with lightness linear in Oklab.
+/// Return the colour for `t` in [0, 1]: from black through red to pale yellow, with lightness linear in Oklab.
 fn ember(t: f32) -> [u8; 3] {
     let lightness = 0.12 + 0.84 * t;
     let chroma = 0.03 + 0.62 * t * (1.0 - t) + 0.03 * t;

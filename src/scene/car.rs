@@ -33,10 +33,10 @@ pub struct ToyCar {
     pub nose: f32,
 }
 
-/// Every `HELD_OUT`th car is held out.
+/// Every `HELD_OUT`th car is a test object.
 const HELD_OUT: usize = 5;
 
-/// Linear colour of a hue (0 to 1), with the saturation of paint.
+/// Return the linear colour of a hue (0 to 1), with the saturation of paint.
 fn paint(hue: f32, lightness: f32) -> [f32; 3] {
     let channel = |shift: f32| {
         let wave = ((hue + shift).fract() * 6.0 - 3.0).abs() - 1.0;
@@ -46,7 +46,7 @@ fn paint(hue: f32, lightness: f32) -> [f32; 3] {
 }
 
 impl ToyCar {
-    /// Car number `index`.
+    /// Create car number `index`.
     #[must_use]
     pub fn new(index: u32) -> Self {
         let mut random = Random(index.wrapping_mul(0x9e37_79b9) ^ 0x51ed_270b);
@@ -89,8 +89,8 @@ impl ToyCar {
         }
     }
 
-    /// `n` cameras around a car, `size` × `size` pixels each. The first looks at it obliquely from the side, front and above;
-    /// the others lie on a golden spiral from just above the ground to near the zenith, rotated by `turn`.
+    /// Return `n` cameras around a car, `size` × `size` pixels each. The first views it obliquely from the side, front and
+    /// above; the others lie on a golden spiral from just above the ground to near the zenith, rotated by `turn` (radians).
     #[must_use]
     pub fn cameras(n: usize, size: u32, turn: f64) -> Vec<Camera> {
         let golden_angle = std::f64::consts::PI * (3.0 - 5.0_f64.sqrt());
@@ -98,7 +98,7 @@ impl ToyCar {
             let (azimuth, elevation) = if i == 0 {
                 (0.7 + 0.3 * turn.sin(), 0.42)
             } else {
-                // The order is unrelated to the height.
+                // The order of the cameras is unrelated to their height.
                 let place = (i * 7919) % (n - 1).max(1);
                 let height = 0.05 + 0.88 * (place as f64 + 0.5) / (n - 1).max(1) as f64;
                 (turn + golden_angle * place as f64, height.asin())
@@ -111,17 +111,14 @@ impl ToyCar {
         (0..n).map(camera).collect()
     }
 
-    /// Renders the car from `camera`, as [`super::DemoScene::render`] does.
+    /// Render the car from `camera`, in the same way as [`super::DemoScene::render`].
     pub fn render(&self, gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         let car = gpu.uniform("toy car", self)?;
         draw(gpu, camera, "scene/car", &[("car", &car)])
     }
 
-    /// Renders `views` views of each of `n` cars and writes them to folders in `root`, with a `cars_splits.json` that holds out
+    /// Render `views` views of each of `n` cars, and write them to folders in `root`, with a `cars_splits.json` that holds out
     /// every fifth car. `progress` is called once per finished view.
-    ///
-    /// # Errors
-    /// An error of the device, or a file that cannot be written.
     pub fn write_objects(
         gpu: &Gpu,
         root: &Path,

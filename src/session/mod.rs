@@ -23,6 +23,7 @@ pub(crate) mod sink;
 mod training;
 mod view_progress;
 pub(crate) mod views;
+#[cfg(feature = "viewer")]
 mod window;
 
 #[cfg(feature = "cli")]
@@ -37,4 +38,5 @@ pub use observer::{Level, Observer, Scale, Task};
 pub use plot::plot_cameras;
 pub use render::{DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering, render};
 pub use views::{IndexRange, Selection};
+#[cfg(feature = "viewer")]
 pub use window::{OpenWindow, WindowContent, WindowOptions};

@@ -1,4 +1,4 @@
-//! Options of the window. They are always compiled; the window itself needs the feature `viewer`.
+//! Options of the window.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What training allocates: the same constructors on a device and in a plan.
+//! Buffers of training, allocated by the same constructors on a device and in a plan.
 
 use super::RING;
 use crate::compositing::RAY_LOSS_BYTES;
@@ -10,7 +10,7 @@ use crate::optimizer::{CellGroup, DenseGroup, SparseGroup};
 use crate::pass::{Capacity, Pass};
 use crate::reptile::Reptile;
 
-/// Where the parts of a training are allocated.
+/// Allocators of the parts of a training.
 #[derive(Clone, Copy)]
 pub(super) struct Allocators<'a> {
     /// Parameters with gradients, moments and averages.
@@ -36,7 +36,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Buffers for training under a resolved `config` with passes of `capacities`.
+    /// Allocate the buffers for training with a resolved `config` and passes of `capacities`.
     pub(super) fn new(
         allocators: Allocators<'_>,
         config: &ResolvedConfig,

@@ -1,4 +1,4 @@
-//! Initial parameters: hash features uniform in ±1e-4, network weights as the configuration says.
+//! Initial parameters: hash features uniform in ±1e-4, network weights as configured.
 
 use crate::config::{Initialization, ResolvedConfig};
 use crate::field::Field;
@@ -33,7 +33,7 @@ fn network(layout: &Layout, how: Initialization, slab: &mut [f32], random: &mut 
     }
 }
 
-/// Write initial values and averages.
+/// Write the initial parameters and averages.
 pub(super) fn initialize(
     gpu: &Gpu,
     config: &ResolvedConfig,

@@ -1,7 +1,7 @@
-//! Training: one driver, [`Trainer::advance`], for the command line and a window alike.
+//! The training loop: one driver, [`Trainer::advance`], for the command line and a window.
 //!
-//! A step is a fixed list of stages; everything that varies from step to step (ray count, learning rate, gradient scales)
-//! is computed on the device. The trainer never waits and prints nothing: it submits, and hands out [`TrainEvent`]s.
+//! A step is a fixed list of stages; everything that varies from step to step (ray count, learning rate, gradient scales) is
+//! computed on the device. [`Trainer::advance`] never waits and prints nothing: it submits stages and returns [`TrainEvent`]s.
 
 mod buffers;
 mod init;
@@ -30,7 +30,7 @@ use crate::step_state::StepState;
 use program::Program;
 use progress::summarize;
 
-/// Why training stopped.
+/// An error of training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The device failed.
@@ -41,17 +41,17 @@ pub enum TrainError {
         "the loss became NaN or infinite by step {step}: lower optimizer.learning_rate with --set and train again"
     )]
     NonFinite {
-        /// Step at which it was noticed.
+        /// Step at which it was detected.
         step: u32,
     },
-    /// A distillation has steps left that learn from a teacher, and the trainer has none.
+    /// Distillation steps remain, but the trainer has no teacher.
     #[error(
         "step {step} is one of {distillation_steps} distillation steps, and there is no teacher: pass one to Trainer::new"
     )]
     NoTeacher {
         /// The step.
         step: u32,
-        /// Steps that learn from the teacher.
+        /// Number of distillation steps.
         distillation_steps: u32,
     },
     /// There is a teacher, but the configuration has no distillation steps, no occupancy grid or no grid of networks.
@@ -60,33 +60,33 @@ pub enum TrainError {
          `distillation` with `steps` and `teacher`"
     )]
     UnusedTeacher,
-    /// Nothing was evaluated from the beginning.
+    /// No sample was evaluated in the first steps.
     #[error(
         "no samples were evaluated in the first {step} steps, so that nothing is learned: see that rays meet the box (scene.scale, \
          scene.offset, scene.near, scene.far, training.near_start) and that training.batch_size holds the samples of a ray"
     )]
     NoSamples {
-        /// Steps without one.
+        /// Number of steps without a sample.
         step: u32,
     },
 }
 
-/// What [`Trainer::advance`] did.
+/// Result of [`Trainer::advance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepStatus {
     /// Work was submitted.
     Submitted,
-    /// The device has enough to do: come back, or wait with [`Trainer::wait`].
+    /// Enough submissions are in flight: call again later, or wait with [`Trainer::wait`].
     Busy,
     /// The requested step has been reached and submitted.
     Reached,
 }
 
-/// Steps whose losses the device remembers.
+/// Number of steps in the history on the device, a ring buffer.
 const RING: u32 = 256;
-/// Steps from one progress report to the next.
+/// Number of steps between progress reports.
 const REPORT: u32 = 16;
-/// Steps that one submission may reach into.
+/// Maximum number of steps per submission.
 const AHEAD: u32 = 8;
 
 /// A field being trained.
@@ -94,27 +94,27 @@ const AHEAD: u32 = 8;
 pub struct Trainer {
     gpu: Arc<Gpu>,
     config: ResolvedConfig,
-    /// The configuration's, as it takes the steps.
+    /// Optimiser of the training steps, which are the inner steps in meta-learning.
     optimizer: Optimizer,
-    /// What steps begin with, of a method that learns that.
+    /// Initial weights and outer optimiser, if the method meta-learns an initialisation.
     pub reptile: Option<Reptile>,
-    /// Samplers and fields with their buffers.
+    /// Samplers and fields of all passes, with their buffers.
     pub passes: Vec<Pass>,
-    /// Occupancy grid, where the method has one.
+    /// Occupancy grid, if the method has one.
     pub occupancy: Option<OccupancyGrid>,
     /// Network weights of all passes.
     pub dense: DenseGroup,
     /// Hash table of each pass.
     pub sparse: Vec<SparseGroup>,
-    /// Of each pass whose field is a grid, the updates of its networks, and the map of its cells.
+    /// For each pass whose field is a grid of networks: optimiser state of the networks, and map of the cells.
     pub cells: Vec<Option<(CellGroup, Buffer)>>,
-    /// Colours that the rays of a batch are to match: (rays, 4) f32.
+    /// Target colours of the rays of a batch: (rays, 4) f32.
     pub targets: Buffer,
     history: Buffer,
     ray_losses: Buffer,
     distiller: Option<Distiller>,
-    /// Whether the gradients of a grid's networks replace those of the step before, which then need no zeroing: where a step
-    /// has one part, and all steps must agree.
+    /// Whether gradients of a grid's networks overwrite those of the previous step, which are then not zeroed: if a step is one
+    /// micro-batch. It is the same for all steps.
     overwrite: bool,
     program: Program,
     submitter: Submitter,
@@ -124,13 +124,13 @@ pub struct Trainer {
     tickets: VecDeque<(u32, f64, ReadBack)>,
     seconds: f64,
     running_since: Option<Instant>,
-    /// Steps and seconds when [`Self::adapt`] began.
+    /// Steps and seconds at the call of [`Self::adapt`].
     adapting: Option<(u32, f64)>,
 }
 
 impl Trainer {
-    /// Allocate everything and prepare the stages, for a resolved `config`. A distillation needs its `teacher`, unless what
-    /// is left to do is on images.
+    /// Allocate all buffers and build the stages, for a resolved `config`. A distillation needs its `teacher` while
+    /// distillation steps remain.
     pub fn new(
         gpu: &Arc<Gpu>,
         config: &ResolvedConfig,
@@ -176,9 +176,9 @@ impl Trainer {
             adapting: None,
         };
         let grid = config.occupancy.as_ref();
-        // What a teacher found empty stays so.
+        // The occupancy grid extracted from a teacher is not updated.
         let distillation_steps = config.distillation_steps();
-        // So does nothing, where objects take turns: each may be where the others are not.
+        // Nor is one in meta-learning: an object may lie where the others are empty.
         let occupancy = match &trainer.occupancy {
             Some(grid) if distillation_steps == 0 && config.meta.is_none() => {
                 let parameters = trainer.parameters();
@@ -203,7 +203,7 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// The parameters being trained, pass by pass.
+    /// Return the parameters of each pass, which are being trained.
     #[must_use]
     pub fn parameters(&self) -> Vec<FieldParameters> {
         let of_pass = |index: usize| FieldParameters {
@@ -214,7 +214,7 @@ impl Trainer {
         (0..self.passes.len()).map(of_pass).collect()
     }
 
-    /// The field of the last pass, which makes the image.
+    /// The field of the last pass, which renders the image.
     #[must_use]
     pub fn field(&self) -> &Field {
         &self.passes[self.passes.len() - 1].field
@@ -237,14 +237,14 @@ impl Trainer {
         self.set_distilled_cells(&found.map, &found.bits);
     }
 
-    /// Distil the cells of `map`, where the occupancy grid's `bits` are set.
+    /// Set the cells to distil from `map`, and the occupied cells of the occupancy grid from `bits`.
     pub fn set_distilled_cells(&self, map: &[u32], bits: &[u32]) {
         if let Some(distiller) = &self.distiller {
             distiller.set_map(&self.gpu, map, bits);
         }
     }
 
-    /// Counts and rays, which all passes share.
+    /// Counts on the device, shared by all passes.
     #[must_use]
     pub fn counts(&self) -> &Counts {
         &self.passes[0].counts
@@ -256,7 +256,7 @@ impl Trainer {
         &self.config
     }
 
-    /// Steps submitted.
+    /// Number of steps submitted.
     #[must_use]
     pub fn step(&self) -> u32 {
         self.step
@@ -271,27 +271,27 @@ impl Trainer {
                 .map_or(0.0, |t| t.elapsed().as_secs_f64())
     }
 
-    /// Do not count the last `time` as training: the device was somebody else's.
+    /// Exclude the last `time` from the seconds of training: the device was used for something else.
     pub fn exclude_time(&mut self, time: Duration) {
         let now = Instant::now();
         let later = self.running_since.and_then(|at| at.checked_add(time));
         self.running_since = later.map(|at| at.min(now));
     }
 
-    /// Set what a checkpoint remembers of the host's state.
+    /// Restore the step and the seconds of training from a checkpoint.
     pub fn restore_clock(&mut self, step: u32, seconds: f64) {
         self.step = step;
         self.reported = step;
         self.seconds = seconds;
     }
 
-    /// The stages of one step and of one occupancy update, for measuring.
+    /// The stages of a step and of an occupancy update, for benchmarks.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
         (&self.program.always, &self.program.occupancy)
     }
 
-    /// What the first step begins with.
+    /// Return the state at the first step.
     fn first_state(&self) -> StepState {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.seed = self.config.seed;
@@ -300,17 +300,15 @@ impl Trainer {
         state
     }
 
-    /// The stages of an outer step, where there are such.
+    /// The stages of an outer step; empty without meta-learning.
     #[must_use]
     pub fn outer_stages(&self) -> &[Stage] {
         &self.program.outer
     }
 
-    /// Initialise parameters, counters and grid from the configuration's seed; where none of the `images` looks, nothing can
-    /// be, unless parameters from elsewhere are to take their place and know better. Blocks.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Initialise parameters, counters and occupancy grid from the configuration's seed. Cells that none of
+    /// `images` sees are permanently disabled; pass `None` to disable none, if parameters from another source will
+    /// replace the initial ones. Blocks.
     pub fn reset(&mut self, images: Option<&ImageSet>) -> Result<(), GpuError> {
         let gpu = Arc::clone(&self.gpu);
         gpu.write(&self.counts().state, 0, &[self.first_state()]);
@@ -350,11 +348,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Run every kernel once, so that shaders are compiled before the clock starts, then [`Self::reset`]: call it before
-    /// parameters are set. Blocks.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Run every kernel once, so that shaders are compiled before the training time starts, then [`Self::reset`]. Must be
+    /// called before parameters are set. Blocks.
     pub fn warm_up(&mut self, images: &ImageSet) -> Result<(), GpuError> {
         let mut state: StepState = bytemuck::Zeroable::zeroed();
         state.next_rays = self.passes[0].capacity.rays.min(64);
@@ -367,15 +362,12 @@ impl Trainer {
             .chain(&program.occupancy)
             .chain(&program.outer)
             .collect();
-        // One of its own, so that what compilation takes is not thought to be what stages cost.
+        // A separate submitter, so that compilation does not count as the cost of stages.
         Submitter::new(Duration::ZERO).run(&self.gpu, &stages)?;
         self.reset(Some(images))
     }
 
-    /// Submit what comes next, one submission at most, and not beyond `until` steps.
-    ///
-    /// # Errors
-    /// [`TrainError`]
+    /// Submit the next stages, in at most one submission, and not beyond step `until`.
     pub fn advance(
         &mut self,
         until: u32,
@@ -396,7 +388,7 @@ impl Trainer {
         if !self.submitter.ready(&self.gpu)? {
             return Ok(StepStatus::Busy);
         }
-        // The rest of this step and, where steps are short, a few more.
+        // The rest of this step and, if steps are short, a few more.
         let mut upcoming: Vec<&Stage> = Vec::new();
         let mut ends = Vec::new();
         let mut skip = self.position;
@@ -444,32 +436,23 @@ impl Trainer {
         Ok(())
     }
 
-    /// Let a submission take no longer than `budget` from now on, so that others have the device in between.
+    /// Set the time budget of subsequent submissions, so that others can use the device in between.
     pub fn set_budget(&mut self, budget: std::time::Duration) {
         self.submitter.set_budget(budget);
     }
 
-    /// Whether nothing that was submitted is under way.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Whether nothing is in flight.
     pub fn is_idle(&mut self) -> Result<bool, TrainError> {
         self.submitter.ready(&self.gpu)?;
         Ok(self.submitter.idle())
     }
 
-    /// Block until the oldest submission is done. For the edges of the program.
-    ///
-    /// # Errors
-    /// What the device raised meanwhile.
+    /// Block until the oldest submission is done.
     pub fn wait(&mut self) -> Result<(), TrainError> {
         Ok(self.submitter.wait_oldest(&self.gpu)?)
     }
 
-    /// Finish the step under way, report, and stop the clock. Blocks.
-    ///
-    /// # Errors
-    /// [`TrainError`]
+    /// Complete the current step, report, and stop the clock. Blocks.
     pub fn pause(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
         while self.position != 0 {
             let rest: Vec<&Stage> = self
@@ -499,7 +482,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Write the parameters that evaluation uses (the moving averages, or the values where averaging is off) to `into`.
+    /// Write the parameters for evaluation to `into`: the moving averages, or the values if averaging is disabled.
     pub fn export_ema(&self, into: &[FieldParameters]) -> Result<(), GpuError> {
         let mut stage = self.gpu.stage("export");
         let (counts, optimizer) = (self.counts(), &self.optimizer);

@@ -1,4 +1,4 @@
-//! The memory plan: what a run will allocate on the device, decided before anything is.
+//! The memory plan: what a run allocates on the device, decided before the allocation.
 
 use super::buffers::{Allocators, Buffers};
 use crate::config::{Budget, Cells, Config, PassConfig, ResolvedConfig};
@@ -9,30 +9,30 @@ use crate::optimizer::{CellGroup, DenseGroup};
 use crate::pass::{Capacity, Pass, samples_of_passes};
 use crate::render::Renderer;
 
-/// Why nothing can be planned.
+/// An error of planning.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The device cannot hold it.
+    /// The plan exceeds a limit of the device.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// A grid of networks was given too little memory.
+    /// The memory for a grid of networks is too small.
     #[error(
         "cells.memory_mib is {mib}, but the networks of a single cell take {bytes} bytes: give more with --set, or smaller networks"
     )]
     NoNetworkFits {
-        /// What was given, in MiB.
+        /// The memory, in MiB.
         mib: f32,
-        /// What one cell takes, with gradients, moments and averages.
+        /// Size in bytes of the networks of one cell, with gradients, moments and averages.
         bytes: u64,
     },
 }
 
-/// What a run will allocate.
+/// Sizes of all allocations of a run.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct MemoryPlan {
-    /// Rays and samples that each pass holds at once.
+    /// Maximum numbers of rays and samples of each pass.
     pub capacities: Vec<Capacity>,
-    /// Parts a step is computed in.
+    /// Number of micro-batches per step.
     pub micro_batches: u32,
     /// Bytes of parameters with gradients, moments and averages.
     pub parameter_bytes: u64,
@@ -40,12 +40,12 @@ pub struct MemoryPlan {
     pub batch_bytes: u64,
     /// Bytes of the occupancy grid and its updates.
     pub occupancy_bytes: u64,
-    /// Bytes of the renderer that looks at views, with its copy of the parameters.
+    /// Bytes of the renderer of views, with its copy of the parameters.
     pub rendering_bytes: u64,
 }
 
 impl MemoryPlan {
-    /// All of it.
+    /// Return the total number of bytes.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
         self.parameter_bytes + self.batch_bytes + self.occupancy_bytes + self.rendering_bytes
@@ -62,14 +62,11 @@ impl From<AdapterClass> for Budget {
     }
 }
 
-/// Micro-batches of a step at most.
+/// Maximum number of micro-batches per step.
 const MAX_PARTS: u32 = 4096;
 
-/// Operations of the networks for one training step and for one rendered ray, of a method whose passes have fixed numbers of
-/// samples per ray.
-///
-/// # Errors
-/// As [`plan`].
+/// Return the number of operations of the networks per training step and per rendered ray, for a method whose passes have fixed
+/// numbers of samples per ray.
 pub fn operations(
     profile: &DeviceProfile,
     config: &ResolvedConfig,
@@ -86,10 +83,10 @@ pub fn operations(
     Ok(Some([6.0 * multiply_adds * rays, 2.0 * multiply_adds]))
 }
 
-/// Cells of pass `index` of `config` that can have networks, where it names the memory that these may take.
+/// Return the maximum number of networks of pass `index` of `config`, if it sets their memory (`cells.memory_mib`).
 ///
 /// # Errors
-/// [`PlanError::NoNetworkFits`] when not even one can.
+/// [`PlanError::NoNetworkFits`] if the memory holds no network.
 pub fn max_networks(
     profile: &DeviceProfile,
     config: &Config,
@@ -100,7 +97,7 @@ pub fn max_networks(
         return Ok(None);
     };
     let len = Field::len_of_networks(field);
-    // Buffers are whole multiples of 16 bytes, as the counters of two networks are.
+    // Buffer sizes are multiples of 16 bytes, like the counters of two networks.
     let planner = Planner::new(profile);
     DenseGroup::new(&planner, "networks", 2 * len, config.optimizer.ema_decay)?;
     CellGroup::new(&planner, 2, [0; 3], Vec::new())?;
@@ -114,10 +111,8 @@ pub fn max_networks(
     Ok(Some(most.min(bound).min(Cells::MAX_NETWORKS)))
 }
 
-/// Give grids for whose networks `config` names the memory the smallest cells that fit, all of which have networks.
-///
-/// # Errors
-/// As [`max_networks`].
+/// Set the cells of grids of networks for which `config` sets the memory (`cells.memory_mib`): the smallest for which it
+/// suffices if all cells have networks.
 pub fn fit_cells(profile: &DeviceProfile, config: &mut Config) -> Result<(), PlanError> {
     for index in 0..config.passes.len() {
         let Some(most) = max_networks(profile, config, index)? else {
@@ -134,7 +129,7 @@ pub fn fit_cells(profile: &DeviceProfile, config: &mut Config) -> Result<(), Pla
 }
 
 impl MemoryPlan {
-    /// The buffers of this plan on the device of `allocator`.
+    /// Allocate the buffers of this plan.
     pub(super) fn allocate(
         &self,
         allocator: &dyn Allocator,
@@ -149,17 +144,17 @@ impl MemoryPlan {
     }
 }
 
-/// Plan a resolved `config` for a device of `profile`: a batch whose buffers would exceed a binding, or whose stages would take
-/// long, is split into micro-batches.
+/// Plan a resolved `config` for a device with `profile`. A batch whose buffers would exceed a binding, or whose stages would
+/// take too long, is split into micro-batches.
 ///
 /// # Errors
-/// [`GpuError::TooLarge`] when parameters, or the smallest micro-batch, do not fit a binding.
+/// [`GpuError::TooLarge`] if the parameters, or the smallest micro-batch, do not fit a binding.
 pub fn plan(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<MemoryPlan, GpuError> {
     let fields = Field::of_passes(profile, config)?;
     let training = &config.training;
     let max_rays = config.max_rays();
     let mut micro_batches = training.micro_batches.unwrap_or(1);
-    // Who names both rays and parts is taken at their word.
+    // The duration is not checked if both the number of rays and that of micro-batches are set.
     let named = training.n_rays.is_some() && training.micro_batches.is_some();
     let is_quick = |(c, field): (&Capacity, &Field)| {
         let operations = u64::from(c.kept) * field.multiply_adds() * 4;
@@ -177,7 +172,7 @@ pub fn plan(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<MemoryPl
         if last_resort || fits(&capacities) {
             break capacities;
         }
-        // The parts of a given number of rays are alike, if it has such parts.
+        // Prefer a number of micro-batches that divides a fixed number of rays.
         let next = micro_batches + 1..=2 * micro_batches;
         let alike = |m: &u32| training.n_rays.is_some_and(|n| n % m == 0);
         micro_batches = next.rev().find(alike).unwrap_or(2 * micro_batches);

@@ -1,4 +1,4 @@
-//! What every step runs, as lists of stages.
+//! The stages of each step.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::optimizer::{CellGroup, CellUpdate, schedule_defines};
 use crate::pass::PassUse;
 use crate::reptile::Reptile;
 
-/// What every step runs.
+/// The stages of each step, in order.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// What steps before the first on images run.
+    /// Stages of a distillation step; distillation steps come first.
     pub(super) distillation: Vec<Stage>,
     pub(super) distillation_steps: u32,
     pub(super) always: Vec<Stage>,
     pub(super) occupancy: Vec<Stage>,
     pub(super) warmup_steps: u32,
     pub(super) interval: u32,
-    /// What comes after the last inner step of a task, and how many there are.
+    /// Stages after the last of a task's `inner_steps`.
     pub(super) outer: Vec<Stage>,
     pub(super) inner_steps: Option<u32>,
 }
 
 impl Program {
-    /// The stages of step `step`, which ends with an occupancy update at every step of the warm-up and then every
-    /// `interval` steps, or with an outer step after the last of a task's.
+    /// Return the stages of step `step`. It ends with an occupancy update during the warm-up and then every `interval` steps,
+    /// or with an outer step if it is the last inner step of a task.
     pub(super) fn stages_of(&self, step: u32) -> impl Iterator<Item = &Stage> {
         if step < self.distillation_steps {
             return self.distillation.iter().chain(&[]);
@@ -47,7 +47,7 @@ impl Program {
         self.always.iter().chain(more)
     }
 
-    /// Steps from one progress report to the next: whole tasks.
+    /// Return the number of steps between progress reports: whole tasks in meta-learning.
     pub(super) fn report(&self) -> u32 {
         let tasks = |n: u32| n * REPORT.div_ceil(n).min(RING / n).max(1);
         self.inner_steps.map_or(REPORT, tasks)
@@ -55,7 +55,7 @@ impl Program {
 }
 
 impl Trainer {
-    /// What follows the last inner step of a task: the outer step.
+    /// Create the stage of an outer step, which follows the last inner step of a task.
     pub(super) fn outer_step_stage(&self) -> Result<Option<Stage>, GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Trainer {
         Ok(Some(stage))
     }
 
-    /// Add: the parameters that a task begins with.
+    /// Add: start a task from the initial weights, with a reset optimiser.
     pub(super) fn begin_task(&self, reptile: &Reptile, stage: &mut Stage) -> Result<(), GpuError> {
         reptile.begin_task(stage, &self.dense, &self.sparse);
         for (group, _) in self.cells.iter().flatten() {
@@ -81,7 +81,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// One of the small kernels in `shaders/entry/step.wgsl`.
+    /// Return one of the small kernels in `shaders/entry/step.wgsl`.
     pub(super) fn step_kernel(
         &self,
         pass: &str,
@@ -92,7 +92,7 @@ impl Trainer {
         self.gpu.kernel("entry/step", pass, &defines)
     }
 
-    /// What every step begins with.
+    /// Create the first stage of every step.
     pub(super) fn begin_stage(&self) -> Result<Stage, GpuError> {
         let (gpu, counts) = (&*self.gpu, self.counts());
         let once = || Groups::Direct([1, 1, 1]);
@@ -115,7 +115,8 @@ impl Trainer {
         Ok(begin)
     }
 
-    /// Add the stages from the gradients of the raw outputs of pass `index` to those of its parameters, and the losses.
+    /// Add the stages from the gradients of the raw outputs of pass `index` to the gradients of its
+    /// parameters, and sum the losses.
     pub(super) fn backward(
         &self,
         index: usize,
@@ -144,7 +145,7 @@ impl Trainer {
         let more = Defines::new().set("is_last", is_last);
         let kernel = self.step_kernel("end_batch", micro_batches, more)?;
         let bindings = [("state", &counts.state), ("ray_losses", &self.ray_losses)];
-        // Encodings without parameters have no backward pass: there is no stage that would stand for one.
+        // Encodings without parameters have no backward pass, so the last kernel joins the network stage.
         let is_trained = !encode.is_empty();
         let last = if is_trained {
             &mut encode
@@ -157,7 +158,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The stages of a step that learns from `teacher`.
+    /// Create the stages of a distillation step from `teacher`.
     pub(super) fn build_distillation_step(
         &self,
         teacher: &Teacher,
@@ -180,7 +181,7 @@ impl Trainer {
         Ok(stages)
     }
 
-    /// The stages of a step that learns from `images`.
+    /// Create the stages of a training step on `images`.
     pub(super) fn build_step(
         &self,
         images: &ImageSet,
@@ -197,7 +198,7 @@ impl Trainer {
             color: true,
             limited: false,
         };
-        // What tells micro-batches apart lies on the device: their stages are the same.
+        // What differs between micro-batches is on the device: their stages are the same.
         let mut batch = Vec::new();
         let mut draw = gpu.stage("rays");
         images.draw(&mut draw, counts, &self.config, &first.rays, targets)?;
@@ -223,7 +224,7 @@ impl Trainer {
         Ok(stages)
     }
 
-    /// The last stage of every step, which trains `on_images` or on the teacher.
+    /// Create the last stage of a step, which updates the parameters; `on_images` is false in distillation steps.
     pub(super) fn update(
         &self,
         parameters: &[FieldParameters],
@@ -269,7 +270,7 @@ impl Trainer {
         Ok(update)
     }
 
-    /// Composite the rays of pass `index`, compare, and composite backward.
+    /// Create the stage that composites the rays of pass `index`, compares with the targets, and composites backward.
     fn composite(&self, index: usize, micro_batches: u32) -> Result<Stage, GpuError> {
         let pass = &self.passes[index];
         let terms = LossTerms {

@@ -1,22 +1,22 @@
-//! What a reader of the training is told.
+//! Progress reports of training.
 
 use super::{RING, TrainError};
 
-/// What a reader of the training hears.
+/// An event of training.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainEvent {
-    /// Means over the steps since the last such event.
+    /// Means over the steps since the previous such event.
     Progress(Progress),
 }
 
-/// Means over a few steps.
+/// Means over several steps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Progress {
-    /// Steps done.
+    /// Number of steps done.
     pub step: u32,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// Loss.
+    /// Mean loss.
     pub loss: f32,
     /// PSNR of the training rays in dB, over their backgrounds.
     pub train_psnr: f32,
@@ -28,26 +28,26 @@ pub struct Progress {
     pub marched: f32,
     /// Learning rate.
     pub learning_rate: f32,
-    /// Gradients of the hash table that came near the end of their range, since the start.
+    /// Number of hash-grid gradients close to the fixed-point limit since the start.
     pub saturated: f32,
-    /// How the inner steps went, of a method that learns weights to begin with.
+    /// Progress of the inner steps, in meta-learning.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub inner: Option<InnerProgress>,
 }
 
-/// PSNR of the training rays of the inner steps of each task, means over tasks.
+/// PSNR of the training rays in the inner steps of each task, averaged over tasks.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct InnerProgress {
-    /// In the first quarter of the steps, in dB.
+    /// In the first quarter of a task's steps, in dB.
     pub first_psnr: f32,
-    /// In the last quarter.
+    /// In the last quarter, in dB.
     pub last_psnr: f32,
 }
 
-/// Steps in which an occupancy grid has emptied nothing yet, so that some samples must be there.
+/// Number of initial steps in which there must be samples, since the occupancy grid has not cleared any cell yet.
 const FIRST: u32 = 200;
 
-/// Means of the ring's rows for steps `first..end`.
+/// Average the rows of the history for steps `first..end`.
 pub(super) fn summarize(
     rows: &[[f32; 8]],
     first: u32,

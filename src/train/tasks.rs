@@ -1,4 +1,4 @@
-//! Objects that take turns: going on with a task, leaving it, and adapting to one that is held out.
+//! Tasks of meta-learning: resuming and abandoning a task, and adapting to a held-out object.
 
 use super::Trainer;
 use crate::gpu::GpuError;
@@ -7,7 +7,7 @@ use crate::reptile::Reptile;
 use crate::step_state::StepState;
 
 impl Trainer {
-    /// Go on from the parameters, which were set from outside, as those that step `step` begins a task with.
+    /// Take the current parameters, which were set from outside, as the initial weights of the task that starts at step `step`.
     pub fn resume_tasks(&self, step: u32) -> Result<(), GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(());
@@ -25,7 +25,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Go back to where the task under way began, which is done anew then; of a paused training.
+    /// Return to the start of the current task, which is then repeated; training must be paused.
     pub fn abandon_task(&mut self) -> Result<(), GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(());
@@ -39,8 +39,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Learn the task with number [`TASKS`] from step 0 on, beside the tasks' turn: of a paused training that learns weights
-    /// to begin with, between two tasks.
+    /// Adapt to the task with number [`TASKS`], from step 0 on, outside the order of tasks. Training must be paused between
+    /// two tasks of meta-learning.
     pub fn adapt(&mut self) {
         let Some(reptile) = &self.reptile else {
             return;
@@ -56,7 +56,7 @@ impl Trainer {
         self.restore_clock(0, 0.0);
     }
 
-    /// Go back to the tasks, where [`Self::adapt`] left them; of a paused training.
+    /// Return from [`Self::adapt`] to the next task; training must be paused.
     pub fn end_adaptation(&mut self) -> Result<(), GpuError> {
         if let Some((step, seconds)) = self.adapting.take()
             && let Some(inner_steps) = self.reptile.as_ref().map(Reptile::inner_steps)

@@ -18,13 +18,10 @@ mod script;
 mod state;
 mod window;
 
-pub use frame_scheduler::{FrameScheduler, NextWork, finer};
-pub use navigation::Navigation;
-pub use protocol::{
-    Command, Event, EventSender, ExportJob, OpenChoice, Opened, Photo, Progress, RenderedView,
-    TrainerReport, TrainingMode, ViewRequest, Viewpoint,
-};
-pub use window::{ViewerError, run};
+use frame_scheduler::{FrameScheduler, NextWork, finer};
+use navigation::Navigation;
+use protocol::{ExportJob, Photo, Progress, RenderedView, TrainerReport, ViewRequest};
+use window::{ViewerError, run};
 
 use crate::session::{Error, Observer, Result, WindowOptions};
 

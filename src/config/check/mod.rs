@@ -1,4 +1,4 @@
-//! Checks of configuration values.
+//! Checks of configuration values: ranges, and constraints between settings.
 
 mod passes;
 
@@ -7,13 +7,13 @@ use super::{
     PositionEncoding, SCALE_RANGE, Sampler,
 };
 
-/// A key with an impossible value, and what it should be.
+/// A key with an invalid value.
 #[derive(Debug, thiserror::Error)]
 #[error("`{key}` {reason}")]
 pub struct InvalidValue {
     /// Dotted key.
     pub key: String,
-    /// What its value is, and what it should be.
+    /// The value, and its allowed range.
     pub reason: String,
 }
 
@@ -45,7 +45,7 @@ fn not_negative(key: &str, value: f32) -> Result<(), InvalidValue> {
 }
 
 impl Optimizer {
-    /// Refuse impossible values of the optimiser of table `of`.
+    /// Check the values of the optimiser of table `of`.
     fn check(&self, of: &str) -> Result<(), InvalidValue> {
         let key = |name: &str| format!("{of}optimizer.{name}");
         for (name, value) in [
@@ -83,7 +83,7 @@ impl Optimizer {
 }
 
 impl Meta {
-    /// Inner steps of a task at most: what the device remembers the losses of.
+    /// Maximum number of inner steps per task: the capacity of the history of losses on the device.
     const MAX_INNER_STEPS: u32 = 256;
 
     fn check(&self) -> Result<(), InvalidValue> {
@@ -118,12 +118,12 @@ impl Meta {
 }
 
 impl Config {
-    /// Check all values. Configurations read from files have been checked; one that is built in code should be.
+    /// Check all values. Configurations read from files have been checked; one built in code should be.
     ///
     /// # Errors
-    /// [`InvalidValue`] names the first key with an impossible value.
+    /// [`InvalidValue`] names the first key with an invalid value.
     pub fn check(&self) -> Result<(), InvalidValue> {
-        // Shaders hold these values as text, where NaN and infinity have none.
+        // Shaders hold these values as literals, which NaN and infinity do not have.
         if let Some((key, value)) = toml::Value::try_from(self)
             .ok()
             .and_then(|v| non_finite(&v, ""))
@@ -325,7 +325,7 @@ impl Config {
                 format!("has {n} entries; a method needs one to four"),
             ));
         }
-        // Whether samples may lie outside the box.
+        // Whether samples may lie outside the scene's box.
         let mut outside = false;
         for (index, pass) in self.passes.iter().enumerate() {
             pass.check()?;
@@ -415,7 +415,7 @@ impl Occupancy {
     }
 }
 
-/// The first number in `value` that is NaN or infinite, with its dotted key.
+/// Return the first number in `value` that is NaN or infinite (as f32), with its dotted key.
 fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     match value {
         toml::Value::Float(number) if !(*number as f32).is_finite() => {

@@ -48,7 +48,7 @@ impl HashGridConfig {
             ));
         }
         if let Some(growth) = grid.per_level_scale {
-            // Beyond this f32 no longer tells neighbouring cells apart.
+            // Beyond this, f32 does not distinguish neighbouring cells.
             const FINEST: f64 = 16_777_216.0;
             let finest =
                 f64::from(grid.base_resolution) * growth.powf(f64::from(grid.n_levels - 1));
@@ -75,7 +75,7 @@ impl HashGridConfig {
 
 impl FrequencyConfig {
     pub(super) fn check(&self) -> Result<(), InvalidValue> {
-        // The shader's range reduction is exact up to here.
+        // The range reduction in the shader is exact up to this frequency (base-2 logarithm).
         const HIGHEST: f64 = 15.0;
         if !(1..=20).contains(&self.n_frequencies) {
             return Err(invalid(
@@ -280,7 +280,7 @@ impl Cells {
                 ),
             ));
         }
-        // How many networks all cells would need is another matter: a distillation gives them to some alone.
+        // The number of all cells may exceed that of networks: a distillation gives networks only to occupied cells.
         if let Some(networks) = self.occupied.map(u64::from)
             && (networks == 0 || networks > n.min(u64::from(MAX)))
         {

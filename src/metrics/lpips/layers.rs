@@ -1,14 +1,14 @@
-//! Layers with weights, evaluated on bands of rows.
+//! Layers of the networks, evaluated on bands of rows.
 
 use rayon::prelude::*;
 
 use super::network::Reach;
 
-/// Output channels per step: two registers of the smallest vector unit.
+/// Output channels per iteration: two registers of the smallest vector unit.
 const LANES: usize = 8;
-/// Pixels per step, which share each loaded weight.
+/// Pixels per iteration, which share each loaded weight.
 const PIXELS: usize = 4;
-/// Pixels per task of a thread, for which it reads all weights of a layer once.
+/// Pixels per task of a thread, which reads all weights of a layer once per task.
 pub(super) const PIXELS_PER_TASK: usize = 32;
 
 /// A layer of a network. Features are stored as (row, pixel, channel).
@@ -33,7 +33,7 @@ impl Layer {
         }
     }
 
-    /// Compute `rows` rows of `width` outputs from input rows of `stride` values.
+    /// Compute `rows` rows of `width` outputs each, from input rows of `stride` values.
     fn forward(&self, input: &[f32], stride: usize, rows: usize, width: usize) -> Vec<f32> {
         match self {
             Self::Convolution(c) => c.forward(input, stride, rows, width),
@@ -47,13 +47,13 @@ pub(super) struct Convolution {
     inputs: usize,
     outputs: usize,
     reach: Reach,
-    /// (outputs / LANES, size, size × inputs): an output sees a contiguous run of each of `size` rows.
+    /// (outputs / LANES, size, size × inputs): an output depends on a contiguous run of values in each of `size` rows.
     weights: Vec<[f32; LANES]>,
     bias: Vec<f32>,
 }
 
 impl Convolution {
-    /// A convolution with `weight` (outputs, inputs, size, size).
+    /// Create a convolution with `weight` (outputs, inputs, size, size).
     pub(super) fn new(
         weight: &[f32],
         bias: Vec<f32>,
@@ -93,7 +93,7 @@ impl Convolution {
             let blocks = self.weights.chunks_exact(size * run);
             for (block, (weights, bias)) in blocks.zip(self.bias.as_chunks().0).enumerate() {
                 for pixel in (0..n).step_by(PIXELS) {
-                    // Lanes beyond the last pixel recompute it; their results are dropped.
+                    // Iterations beyond the last pixel recompute it; the results are dropped.
                     let starts: [usize; PIXELS] =
                         std::array::from_fn(|i| start(first + (pixel + i).min(n - 1)));
                     let mut sums = [*bias; PIXELS];
@@ -162,12 +162,12 @@ fn pool(
     out
 }
 
-/// The input rows that a layer still needs, with padding.
+/// The input rows, with padding, that a layer still needs.
 #[derive(Debug)]
 pub(super) struct Window {
     reach: Reach,
     channels: usize,
-    /// Pixels of a row, without padding.
+    /// Number of pixels of a row, without padding.
     width: usize,
     rows: Vec<f32>,
 }
@@ -184,7 +184,7 @@ impl Window {
         window
     }
 
-    /// Number of values of a row with padding.
+    /// Return the number of values of a row with padding.
     fn stride(&self) -> usize {
         (self.width + 2 * self.reach.padding) * self.channels
     }
@@ -195,7 +195,7 @@ impl Window {
         self.rows.resize(self.rows.len() + padding, 0.0);
     }
 
-    /// Apply `layer` to a further band of rows; `last` if no band follows.
+    /// Apply `layer` to the next band of rows; `last` if no band follows.
     pub(super) fn pass(&mut self, layer: &Layer, band: &[f32], last: bool) -> Vec<f32> {
         let (stride, side) = (self.stride(), self.reach.padding * self.channels);
         for row in band.chunks_exact(self.width * self.channels) {

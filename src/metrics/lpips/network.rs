@@ -1,6 +1,6 @@
-//! The layers of the networks, before they have weights.
+//! Architectures of the networks, without weights.
 
-/// The network that computes the features of an image.
+/// The classifier that computes the features of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// The five convolutions of `AlexNet`: the usual choice for evaluation.
@@ -18,7 +18,7 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// A layer of a network before it has weights.
+/// A layer of a network, without weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Plan {
     /// A convolution with `ReLU`. `index` is the layer's number in the classifier, after which its tensors are named.
@@ -32,7 +32,7 @@ pub(super) enum Plan {
     Pool { channels: usize, reach: Reach },
 }
 
-/// The receptive field of an output along both axes: kernel size, stride and padding.
+/// Kernel size, stride and padding of a layer, equal along both axes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
     pub(super) size: usize,
@@ -41,18 +41,18 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Number of outputs along an axis of `n` pixels, padding included.
+    /// Return the number of outputs along an axis of `n` pixels, padding included.
     pub(super) fn outputs_of_padded(self, n: usize) -> usize {
         (n + self.stride).saturating_sub(self.size) / self.stride
     }
 
-    /// Minimum number of pixels along an axis, at least 1, for a number of outputs.
+    /// Return the minimum number of pixels along an axis, at least 1, for a number of outputs.
     fn least_inputs(self, outputs: usize) -> usize {
         let padded = (outputs - 1) * self.stride + self.size;
         padded.saturating_sub(2 * self.padding).max(1)
     }
 
-    /// Number of outputs along an axis of `n` pixels.
+    /// Return the number of outputs along an axis of `n` pixels.
     pub(super) fn outputs(self, n: usize) -> usize {
         self.outputs_of_padded(n + 2 * self.padding)
     }
@@ -145,7 +145,7 @@ impl Network {
         }
     }
 
-    /// The smallest image side that has an output after the last slice.
+    /// Return the smallest image side that has an output after the last slice.
     #[must_use]
     pub fn least_side(self) -> usize {
         let layers = self.slices().into_iter().flatten().rev();
