@@ -41,7 +41,7 @@ use crate::config::{Config, ResolvedConfig};
 use crate::field::Field;
 pub use info::{CheckpointError, Info};
 pub(crate) use layout::prefix as pass_prefix;
-pub use save::{Source, save, save_parameters};
+pub use save::{DataSource, save, save_parameters};
 pub use verify::Contents;
 pub(crate) use verify::read_whole;
 use verify::{has_non_finite, is_parameter};
@@ -50,7 +50,7 @@ use verify::{has_non_finite, is_parameter};
 const MAX_STEPS: f64 = 4e9;
 const DAMAGED: &str = "holds NaN or infinite values, which are never saved: the file is damaged";
 /// Number of leading u32 of a `StepState` that persist from one step to the next.
-const STATE: usize = 16;
+const N_PERSISTENT_WORDS: usize = 16;
 /// Version of the tensor names and metadata.
 pub const FORMAT: &str = "kiln-1";
 
@@ -207,7 +207,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`CheckpointError::Tensor`] names the first tensor that does not fit.
-    pub fn fits(&self, fields: &[&Field]) -> Result<(), CheckpointError> {
+    pub fn check_shapes(&self, fields: &[&Field]) -> Result<(), CheckpointError> {
         let file = SafeTensors::deserialize(&self.bytes).map_err(|e| CheckpointError::Format {
             path: self.path.clone(),
             reason: e.to_string(),

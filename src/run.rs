@@ -328,7 +328,7 @@ impl RunDir {
 
     /// Compare `config.toml` with `rules`, the checkpoint's configuration; a missing file is not a fault.
     #[must_use]
-    pub fn copy_fault(&self, rules: &ResolvedConfig) -> Option<CopyFault> {
+    pub fn config_mismatch(&self, rules: &ResolvedConfig) -> Option<CopyFault> {
         // Fill in settings that an older version lacks on both sides.
         match Config::from_file(&self.config(), &[]).map(ResolvedConfig::from_run) {
             Ok(copy) if copy == *rules => None,
@@ -466,8 +466,11 @@ mod tests {
         let written = Config::preset("ngp-small", &[]).unwrap();
         std::fs::write(dir.config(), written.to_toml()).unwrap();
         let rules = ResolvedConfig::from_run(written);
-        assert!(dir.copy_fault(&rules).is_none());
+        assert!(dir.config_mismatch(&rules).is_none());
         let changed = rules.with(|config| config.seed += 1);
-        assert!(matches!(dir.copy_fault(&changed), Some(CopyFault::Changed)));
+        assert!(matches!(
+            dir.config_mismatch(&changed),
+            Some(CopyFault::Changed)
+        ));
     }
 }

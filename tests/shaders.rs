@@ -189,7 +189,7 @@ fn configs() -> Vec<Config> {
             let mut config = Config::preset(preset, &small).unwrap();
             config.distillation = None;
             config.optimizer.algorithm = algorithm;
-            config.meta = Some(Meta::matching(&config.optimizer));
+            config.meta = Some(Meta::default_for(&config.optimizer));
             configs.push(config);
         }
     }

@@ -172,7 +172,7 @@ impl Draft {
     }
 
     /// Set the pose of key frame `index` to that of `camera`.
-    pub fn put(&mut self, index: usize, camera: &Camera) {
+    pub fn set_pose(&mut self, index: usize, camera: &Camera) {
         if let (Some(key), Some(view)) = (self.keys.get_mut(index), view_of(camera)) {
             (key.view, key.look) = (view, None);
         }

@@ -20,7 +20,7 @@ pub(super) struct KeyFrames {
     /// Angular velocities in radians per second around the camera's axes.
     spins: Vec<DVec3>,
     /// Derivatives of the logarithm of the extent, per second.
-    zooms: Vec<f64>,
+    log_extent_tangents: Vec<f64>,
     /// Curves of target and up direction, if every key frame has them.
     looks: Option<[Curve; 2]>,
 }
@@ -103,7 +103,7 @@ impl KeyFrames {
         Self {
             velocities: knots.slopes(&moves),
             spins: knots.slopes(&turns),
-            zooms: knots.monotone_slopes(&scales),
+            log_extent_tangents: knots.monotone_slopes(&scales),
             looped: knots.is_loop(),
             looks,
             knots,
@@ -124,7 +124,7 @@ impl KeyFrames {
         }
         let velocities = ends.map(|i| self.velocities[i] * length);
         let spins = ends.map(|i| self.spins[i] * length);
-        let zooms = ends.map(|i| self.zooms[i] * length);
+        let zooms = ends.map(|i| self.log_extent_tangents[i] * length);
         let position = hermite([a.pose.position, b.pose.position], velocities, t);
         let looking = self.looks.as_ref().and_then(|curves| {
             let [target, up] = curves.each_ref().map(|c| c.at(ends, t, length));

@@ -7,7 +7,7 @@ use crate::train::Trainer;
 
 /// The quantity that a buffer holds for each parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum Quantity {
     Value,
     Average,
     FirstMoment,
@@ -17,8 +17,10 @@ pub(super) enum Role {
 }
 
 /// The quantities that are saved for each parameter under `config`.
-pub(super) fn roles(config: &ResolvedConfig) -> &'static [Role] {
-    use Role::{Average, FirstMoment, OuterFirstMoment, OuterSecondMoment, SecondMoment, Value};
+pub(super) fn roles(config: &ResolvedConfig) -> &'static [Quantity] {
+    use Quantity::{
+        Average, FirstMoment, OuterFirstMoment, OuterSecondMoment, SecondMoment, Value,
+    };
     match &config.meta {
         None => &[Value, Average, FirstMoment, SecondMoment],
         Some(meta) => match meta.optimizer.algorithm {
@@ -28,7 +30,7 @@ pub(super) fn roles(config: &ResolvedConfig) -> &'static [Role] {
     }
 }
 
-impl Role {
+impl Quantity {
     /// Whether this quantity belongs to the outer optimiser.
     pub(super) fn is_outer(self) -> bool {
         matches!(self, Self::OuterFirstMoment | Self::OuterSecondMoment)
@@ -173,7 +175,7 @@ impl Matrix {
 
 /// The cell map of a grid of networks: the network of each cell.
 #[derive(Debug, Clone)]
-pub(super) struct Map {
+pub(super) struct CellMap {
     pub(super) name: String,
     pub(super) pass: usize,
     /// Cells along (z, y, x).
@@ -182,10 +184,10 @@ pub(super) struct Map {
 }
 
 /// Return the cell maps of all grids of networks in the fields of a method.
-pub(super) fn maps(fields: &[&Field]) -> Vec<Map> {
+pub(super) fn maps(fields: &[&Field]) -> Vec<CellMap> {
     let map = |(pass, field): (usize, &&Field)| {
         let grid = field.cells.as_ref()?;
-        Some(Map {
+        Some(CellMap {
             name: format!("{}cells", prefix(pass, fields.len())),
             pass,
             shape: grid.resolution.iter().rev().map(|&n| n as usize).collect(),
@@ -195,7 +197,7 @@ pub(super) fn maps(fields: &[&Field]) -> Vec<Map> {
     fields.iter().enumerate().filter_map(map).collect()
 }
 
-impl Map {
+impl CellMap {
     pub(super) fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -245,8 +247,8 @@ impl Table {
     }
 
     /// Return the index of the first f32, and the number of f32 values, in a buffer of `role`.
-    pub(super) fn range(&self, role: Role) -> (u64, usize) {
-        let per_value = if matches!(role, Role::FirstMoment | Role::SecondMoment) {
+    pub(super) fn range(&self, role: Quantity) -> (u64, usize) {
+        let per_value = if matches!(role, Quantity::FirstMoment | Quantity::SecondMoment) {
             2
         } else {
             1
@@ -257,13 +259,13 @@ impl Table {
         )
     }
 
-    pub(super) fn extract(&self, values: &[f32], role: Role) -> Vec<f32> {
+    pub(super) fn extract(&self, values: &[f32], role: Quantity) -> Vec<f32> {
         (0..self.rows * self.features)
             .map(|i| values[role.place(i, self.lanes())])
             .collect()
     }
 
-    pub(super) fn insert(&self, values: &mut [f32], role: Role, from: &[f32]) {
+    pub(super) fn insert(&self, values: &mut [f32], role: Quantity, from: &[f32]) {
         for (i, v) in from.iter().enumerate() {
             values[role.place(i, self.lanes())] = *v;
         }

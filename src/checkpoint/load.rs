@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 use safetensors::tensor::Dtype;
 
-use super::layout::{self, Role};
+use super::layout::{self, Quantity};
 use super::save::initialise_averages;
-use super::{Checkpoint, CheckpointError, STATE};
+use super::{Checkpoint, CheckpointError, N_PERSISTENT_WORDS};
 use crate::field::{Field, FieldParameters};
 use crate::gpu::{Buffer, Gpu};
 use crate::network::binned;
@@ -13,7 +13,7 @@ use crate::step_state::StepState;
 use crate::train::Trainer;
 
 impl Checkpoint {
-    fn slab(&self, fields: &[&Field], role: Role) -> Result<Vec<f32>, CheckpointError> {
+    fn slab(&self, fields: &[&Field], role: Quantity) -> Result<Vec<f32>, CheckpointError> {
         let len: usize = fields.iter().map(|f| f.slab_len() as usize).sum();
         let mut slab = vec![0.0; len];
         for matrix in layout::matrices(fields) {
@@ -28,7 +28,7 @@ impl Checkpoint {
         &self,
         gpu: &Gpu,
         fields: &[&Field],
-        roles: &[Role],
+        roles: &[Quantity],
         buffer: &dyn Fn(&layout::Table) -> Buffer,
     ) -> Result<(), CheckpointError> {
         for table in layout::tables(fields) {
@@ -56,7 +56,11 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let first = format!("ema.{}", layout::matrices(fields)[0].name);
         let averaged = self.has(&first);
-        let role = if averaged { Role::Average } else { Role::Value };
+        let role = if averaged {
+            Quantity::Average
+        } else {
+            Quantity::Value
+        };
         let mut slab = self.slab(fields, role)?;
         if averaged {
             self.decay_idle_averages(fields, &mut slab)?;
@@ -81,7 +85,7 @@ impl Checkpoint {
     }
 
     /// Read the cell maps of all grids of networks, which must refer to existing networks.
-    fn maps(&self, fields: &[&Field]) -> Result<Vec<(layout::Map, Vec<u32>)>, CheckpointError> {
+    fn maps(&self, fields: &[&Field]) -> Result<Vec<(layout::CellMap, Vec<u32>)>, CheckpointError> {
         let mut all = Vec::new();
         for map in layout::maps(fields) {
             // If every cell has a network and there is no map, the networks are in the order of the cells.
@@ -111,7 +115,7 @@ impl Checkpoint {
         if maps.is_empty() || decay == 0.0 {
             return Ok(());
         }
-        let values = self.slab(fields, Role::Value)?;
+        let values = self.slab(fields, Quantity::Value)?;
         for map in maps {
             let name = format!("updates.{}", map.name);
             let updates = self.values::<u32>(&name, Dtype::U32, &[map.networks, 2])?;
@@ -158,7 +162,7 @@ impl Checkpoint {
                         *a = w + (*a - w) * keep;
                     }
                 });
-            let (offset, _) = table.range(Role::Value);
+            let (offset, _) = table.range(Quantity::Value);
             gpu.write(&into[table.pass].tables[table.chunk], offset * 4, &average);
         }
         Ok(())
@@ -190,7 +194,7 @@ impl Checkpoint {
     pub fn restore(&self, gpu: &Gpu, trainer: &mut Trainer) -> Result<(), CheckpointError> {
         let fields: Vec<Field> = trainer.fields().cloned().collect();
         let fields: Vec<&Field> = fields.iter().collect();
-        self.restore_role(gpu, trainer, &fields, Role::Value)?;
+        self.restore_role(gpu, trainer, &fields, Quantity::Value)?;
         if self.has("state.training") {
             self.restore_state(gpu, trainer, &fields)?;
         } else {
@@ -238,13 +242,13 @@ impl Checkpoint {
         gpu: &Gpu,
         trainer: &Trainer,
         fields: &[&Field],
-        role: Role,
+        role: Quantity,
     ) -> Result<(), CheckpointError> {
         gpu.write(role.of_slab(trainer), 0, &self.slab(fields, role)?);
         // Both moments of a table share one buffer and are uploaded together.
-        let roles: &[Role] = match role {
-            Role::FirstMoment => return Ok(()),
-            Role::SecondMoment => &[Role::FirstMoment, Role::SecondMoment],
+        let roles: &[Quantity] = match role {
+            Quantity::FirstMoment => return Ok(()),
+            Quantity::SecondMoment => &[Quantity::FirstMoment, Quantity::SecondMoment],
             _ => &[role],
         };
         let of = |table: &layout::Table| role.of_table(trainer, table).clone();
@@ -283,7 +287,7 @@ impl Checkpoint {
         fields: &[&Field],
     ) -> Result<(), CheckpointError> {
         for &role in layout::roles(trainer.config()) {
-            if role != Role::Value && !role.is_outer() {
+            if role != Quantity::Value && !role.is_outer() {
                 self.restore_role(gpu, trainer, fields, role)?;
             }
         }
@@ -298,13 +302,13 @@ impl Checkpoint {
             gpu.write(&grid.thickness, 0, &thickness);
             let bits = self.values::<u32>("occupancy.bits", Dtype::U32, &[n / 32])?;
             gpu.write(&grid.bits, 0, &bits);
-            let state = self.values::<u32>("state.occupancy", Dtype::U32, &[STATE])?;
+            let state = self.values::<u32>("state.occupancy", Dtype::U32, &[N_PERSISTENT_WORDS])?;
             gpu.write(&grid.counts.state, 0, &state);
         }
-        let state = self.values::<u32>("state.training", Dtype::U32, &[STATE])?;
+        let state = self.values::<u32>("state.training", Dtype::U32, &[N_PERSISTENT_WORDS])?;
         // The rest is set in every step.
         let mut whole: StepState = bytemuck::Zeroable::zeroed();
-        bytemuck::bytes_of_mut(&mut whole)[..STATE * 4]
+        bytemuck::bytes_of_mut(&mut whole)[..N_PERSISTENT_WORDS * 4]
             .copy_from_slice(bytemuck::cast_slice(&state));
         let mut state = whole;
         // The buffers on this device may hold fewer rays.

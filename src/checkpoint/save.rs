@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, View};
 
 use super::layout::{self};
 use super::verify::has_non_finite;
-use super::{CheckpointError, FORMAT, Info, STATE};
+use super::{CheckpointError, FORMAT, Info, N_PERSISTENT_WORDS};
 use crate::dataset::OpenOptions;
 use crate::field::Field;
 use crate::files::replace_file;
@@ -125,11 +125,19 @@ fn capture(gpu: &Gpu, trainer: &Trainer) -> Result<Vec<Tensor>, GpuError> {
             vec![n / 32],
             &gpu.read(&grid.bits, 0, n / 32)?,
         ));
-        let state = gpu.read(&grid.counts.state, 0, STATE)?;
-        tensors.push(u32_tensor("state.occupancy", vec![STATE], &state));
+        let state = gpu.read(&grid.counts.state, 0, N_PERSISTENT_WORDS)?;
+        tensors.push(u32_tensor(
+            "state.occupancy",
+            vec![N_PERSISTENT_WORDS],
+            &state,
+        ));
     }
-    let state = gpu.read(&trainer.counts().state, 0, STATE)?;
-    tensors.push(u32_tensor("state.training", vec![STATE], &state));
+    let state = gpu.read(&trainer.counts().state, 0, N_PERSISTENT_WORDS)?;
+    tensors.push(u32_tensor(
+        "state.training",
+        vec![N_PERSISTENT_WORDS],
+        &state,
+    ));
     for (index, sparse) in trainer.sparse.iter().enumerate() {
         let pass = layout::prefix(index, fields.len());
         let levels = fields[index].tables().levels().len().max(1);
@@ -160,7 +168,7 @@ pub(super) fn initialise_averages(gpu: &Gpu, trainer: &Trainer) {
 
 /// Where a trainer's data come from, as saved in its checkpoint.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct DataSource<'a> {
     /// Path of the dataset.
     pub dataset: &'a str,
     /// The options with which the dataset was opened.
@@ -181,7 +189,7 @@ pub fn save(
     path: &Path,
     gpu: &Gpu,
     trainer: &Trainer,
-    source: &Source<'_>,
+    source: &DataSource<'_>,
 ) -> Result<(), CheckpointError> {
     let tensors = capture(gpu, trainer)?;
     let broken = tensors

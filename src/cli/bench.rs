@@ -24,7 +24,9 @@ use crate::session::run_log::SCHEMA;
 use crate::session::{Error, Observer as _, ObserverExt as _, Result, Scale};
 use crate::step_state::StepState;
 use crate::text::si;
-use crate::train::{Progress, StepStatus, TrainError, TrainEvent, Trainer, fit_cells, plan};
+use crate::train::{
+    Progress, StepStatus, TrainError, TrainEvent, Trainer, plan, size_network_grids,
+};
 use cost::{Cost, cost, samples_of};
 use peak::{PeakRates, report_peak};
 
@@ -187,7 +189,7 @@ fn bench_training(terminal: &Terminal, args: &Args, gpu: &Arc<Gpu>) -> Result<()
         config.meta = None;
         config
     };
-    fit_cells(gpu.profile(), &mut config)?;
+    size_network_grids(gpu.profile(), &mut config)?;
     let config = config.resolve(SceneHints::default(), gpu.class());
     let cameras = DemoScene::cameras(Split::Train, 48, 96);
     let images = cameras

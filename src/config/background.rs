@@ -94,7 +94,7 @@ impl Background {
     }
 
     /// Replace an automatic background by the one for images with these `surroundings`.
-    pub(super) fn over(self, surroundings: Option<Surroundings>) -> Self {
+    pub(super) fn resolved_for(self, surroundings: Option<Surroundings>) -> Self {
         let Self::Auto(color) = self else {
             return self;
         };

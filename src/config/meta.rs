@@ -48,7 +48,7 @@ impl Meta {
     /// Return the default for a method without `[meta]` whose inner optimiser is `optimizer`: Adam as the outer optimiser of
     /// plain gradient descent, as in the papers; interpolation for Adam, whose inner steps all have about the same length.
     #[must_use]
-    pub fn matching(optimizer: &Optimizer) -> Self {
+    pub fn default_for(optimizer: &Optimizer) -> Self {
         let plain = |algorithm, learning_rate| Optimizer {
             algorithm,
             learning_rate,

@@ -43,7 +43,7 @@ pub struct Optimizer {
     #[serde(default)]
     pub decay_interval: u32,
     /// Whether the learning rate decays in discrete steps (the default) or continuously, by `decay_base` per interval.
-    #[serde(default = "super::passes::yes")]
+    #[serde(default = "super::passes::default_true")]
     pub staircase: bool,
     /// Step after which the learning rate no longer decays; at least `decay_start`. Default: none.
     #[serde(default)]

@@ -54,13 +54,13 @@ impl ConfigOptions {
         Ok(self.apply(config))
     }
 
-    /// Load the selected configuration with `[meta]`: the method's, else [`Meta::matching`]. Overrides may set its values too.
+    /// Load the selected configuration with `[meta]`: the method's, else [`Meta::default_for`]. Overrides may set its values too.
     pub fn load_with_meta(&self, default: &str) -> Result<Config, ConfigError> {
         let of_meta = |text: &String| text.trim_start().starts_with("meta.");
         let (of_meta, others): (Vec<String>, Vec<String>) =
             self.overrides.iter().cloned().partition(of_meta);
         let mut config = self.start(default, &others)?;
-        let suiting = Meta::matching(&config.optimizer);
+        let suiting = Meta::default_for(&config.optimizer);
         config.meta.get_or_insert(suiting);
         config.distillation = None;
         let config = Config::parse(&config.to_toml(), &config.method, &of_meta)?;

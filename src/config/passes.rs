@@ -49,7 +49,7 @@ pub enum Sampler {
         #[serde(default)]
         min_transmittance: f32,
         /// Whether samples outside the scene's box are left out. Default: true.
-        #[serde(default = "yes")]
+        #[serde(default = "default_true")]
         bounded: bool,
         /// Quantity in which samples are evenly spaced. Default: disparity in world space if the dataset's reader has
         /// normalised the scene by its depths (LLFF captures), else distance.
@@ -67,7 +67,7 @@ pub enum Sampler {
         /// Whether samples are jittered within their intervals in training.
         jitter: bool,
         /// Whether the samples of the previous pass are evaluated again, together with the new ones. Default: true.
-        #[serde(default = "yes")]
+        #[serde(default = "default_true")]
         merge: bool,
     },
 }
@@ -116,7 +116,7 @@ pub struct FieldConfig {
     /// network. A multiple of 4 up to 512, plus 1 if `density_to_color` is false; 4 without a colour network.
     pub n_density_outputs: u32,
     /// Whether the raw density, like the features, is an input of the colour network. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub density_to_color: bool,
     /// Activation of the features. Default: none.
     #[serde(default)]
@@ -190,7 +190,7 @@ pub struct Cells {
     pub high: [f32; 3],
     /// Whether a frequency encoding takes positions within the cell, from -1 to 1, instead of coordinates in the
     /// field's space. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub local: bool,
     /// Number of cells that have networks; the other cells are empty. Default: all.
     #[serde(default)]
@@ -271,7 +271,7 @@ pub struct FrequencyConfig {
     /// Number of frequencies: 1 to 20.
     pub n_frequencies: u32,
     /// Whether the encoding starts with the position itself. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub include_input: bool,
     /// Base-2 logarithm of the highest frequency, 0 to 15; frequencies are evenly spaced in the exponent from 1 to
     /// `2^max_log2`. Default: `n_frequencies` - 1, which gives powers of two.
@@ -306,7 +306,7 @@ pub struct HashGridConfig {
     #[serde(default = "finest")]
     pub finest_resolution: u32,
     /// Whether levels that fit the table are indexed directly instead of hashed. Default: true.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub dense_levels: bool,
     /// Offset of the grid in cells: 0.5 as in tiny-cuda-nn (the default), or 0.
     #[serde(default = "half_f64")]
@@ -317,7 +317,7 @@ fn finest() -> u32 {
     2048
 }
 
-pub(super) fn yes() -> bool {
+pub(super) fn default_true() -> bool {
     true
 }
 
@@ -342,7 +342,7 @@ pub enum DirectionEncoding {
         /// Number of frequencies, which are powers of two: 1 to 12.
         n_frequencies: u32,
         /// Whether the encoding starts with the direction itself. Default: true.
-        #[serde(default = "yes")]
+        #[serde(default = "default_true")]
         include_input: bool,
     },
 }

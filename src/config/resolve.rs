@@ -102,7 +102,7 @@ impl Config {
             .batch_size
             .get_or_insert(enough.clamp(budget.batch_size, 1 << 18));
         // Micro-batches are small enough for a slow adapter to finish a stage within a submission.
-        let max_part = budget.max_part.filter(|_| networks == 0);
+        let max_part = budget.max_micro_batch.filter(|_| networks == 0);
         let parts = max_part.map_or(1, |most| batch.div_ceil(most));
         if self.training.n_rays.is_none() {
             self.training.micro_batches.get_or_insert(parts);
@@ -111,7 +111,7 @@ impl Config {
             let cells = occupancy.n_cells(aabb_scale);
             occupancy
                 .cells_per_update
-                .get_or_insert(if budget.is_small {
+                .get_or_insert(if budget.uses_small_presets {
                     batch.max(2048)
                 } else {
                     (cells / 4).clamp(2048, 1 << 19)

@@ -80,7 +80,7 @@ impl Scene {
 
     /// Replace automatic backgrounds by those for images with these `surroundings`.
     pub(super) fn resolve_backgrounds(&mut self, surroundings: Option<Surroundings>) {
-        self.background = self.background.over(surroundings);
+        self.background = self.background.resolved_for(surroundings);
         self.eval_background = match (self.eval_background, self.background) {
             // If the scene fills its images, rays that pass through it have the same background as in training.
             (Background::Auto(_), Background::Fixed(rgb))
@@ -88,7 +88,7 @@ impl Scene {
             {
                 Background::Fixed(rgb)
             }
-            (of_images, _) => of_images.over(surroundings),
+            (of_images, _) => of_images.resolved_for(surroundings),
         };
     }
 }

@@ -77,7 +77,7 @@ pub fn extract(
         bytes: u64::from(Field::len_of_networks(field)) * 4,
         limit: gpu.max_binding_bytes(),
     };
-    let (cells, map) = cover(&voxels, &field.cells.clone().unwrap_or_default(), room)?;
+    let (cells, map) = fit_grid(&voxels, &field.cells.clone().unwrap_or_default(), room)?;
     // Neither rays nor distillation points need cells without a network.
     for index in occupied(&bits.clone()) {
         let voxel = voxel(index, grid.resolution as usize, grid.cascades);
@@ -126,7 +126,7 @@ struct NetworkBudget {
 /// Cover the intersection of `wanted` and the bounding box of `voxels` with a grid, and give networks to the cells that overlap
 /// a voxel. The grid has the cells of `wanted`, or the smallest cells for which `room.wanted` networks suffice. Return the
 /// grid, and the network of each cell.
-fn cover(
+fn fit_grid(
     voxels: &[Aabb<f32>],
     wanted: &Cells,
     room: NetworkBudget,
@@ -256,7 +256,7 @@ mod tests {
             bytes: 100,
             limit: 1 << 20,
         };
-        let (cells, map) = cover(&voxels, &wanted, room).unwrap();
+        let (cells, map) = fit_grid(&voxels, &wanted, room).unwrap();
         assert_eq!((cells.low, cells.high), ([0.25; 3], [0.75; 3]));
         assert_eq!(cells.resolution, Some([4; 3]));
         assert_eq!(cells.occupied, Some(24));
@@ -270,7 +270,7 @@ mod tests {
         numbers.dedup();
         assert_eq!(numbers, (0..24).collect::<Vec<_>>());
         // A flat box has fewer cells along its short sides.
-        let (cells, map) = cover(&voxels[..2], &wanted, room).unwrap();
+        let (cells, map) = fit_grid(&voxels[..2], &wanted, room).unwrap();
         assert_eq!(cells.resolution, Some([4, 2, 2]));
         assert_eq!(map, (0..16).collect::<Vec<_>>());
         // The wanted box cuts off what lies outside it.
@@ -278,20 +278,20 @@ mod tests {
             low: [0.5, 0.0, 0.0],
             ..wanted.clone()
         };
-        let (half, _) = cover(&voxels, &half, room).unwrap();
+        let (half, _) = fit_grid(&voxels, &half, room).unwrap();
         assert_eq!((half.low, half.high), ([0.5, 0.25, 0.25], [0.75; 3]));
         let beside = Cells {
             low: [0.8; 3],
             ..wanted.clone()
         };
-        let missed = cover(&voxels, &beside, room).unwrap_err().to_string();
+        let missed = fit_grid(&voxels, &beside, room).unwrap_err().to_string();
         assert!(missed.contains("[0.75, 0.75, 0.75]"), "{missed}");
         // The smallest cells for which 60 networks suffice.
         let sixty = NetworkBudget {
             wanted: Some(60),
             ..room
         };
-        let (cells, map) = cover(&voxels, &wanted, sixty).unwrap();
+        let (cells, map) = fit_grid(&voxels, &wanted, sixty).unwrap();
         let networks = map.iter().filter(|&&n| n != binned::NO_NETWORK).count();
         assert!(networks <= 60 && cells.memory_mib.is_none());
         let finer = Cells {
@@ -300,7 +300,7 @@ mod tests {
             occupied: None,
             ..cells
         };
-        let (finer, _) = cover(&voxels, &finer, room).unwrap();
+        let (finer, _) = fit_grid(&voxels, &finer, room).unwrap();
         assert!(finer.occupied.unwrap() > 60);
         // The error for a grid that does not fit names one that does.
         let small = NetworkBudget {
@@ -308,7 +308,7 @@ mod tests {
             ..room
         };
         let longest = finer.longest;
-        let refused = cover(
+        let refused = fit_grid(
             &voxels,
             &Cells {
                 longest,
@@ -321,7 +321,7 @@ mod tests {
             panic!("{refused}");
         };
         let at = |longest: u32| {
-            cover(
+            fit_grid(
                 &voxels,
                 &Cells {
                     longest,

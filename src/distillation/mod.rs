@@ -212,7 +212,7 @@ impl Distiller {
 
     /// Set the cell of each network from `map`, the network of each cell, and the occupied cells of the
     /// occupancy grid from `bits`.
-    pub fn set_map(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
+    pub fn set_cells_and_occupancy(&self, gpu: &Gpu, map: &[u32], bits: &[u32]) {
         let [side, cascades] = self.occupancy;
         let mut voxels = vec![Vec::<u32>::new(); self.grid.n_networks as usize];
         let mut cells = vec![0; voxels.len()];

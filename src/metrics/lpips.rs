@@ -20,8 +20,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use layers::{Convolution, Layer, PIXELS_PER_TASK, Window};
+use network::LayerSpec;
 pub use network::Network;
-use network::Plan;
 
 use crate::files::read_file;
 
@@ -300,12 +300,12 @@ struct File<'a> {
 
 impl File<'_> {
     /// Read the slice that `lin{index}` belongs to; the names of the network's slices count from 1.
-    fn slice(&self, index: usize, plans: &[Plan]) -> Result<Slice, LpipsError> {
+    fn slice(&self, index: usize, plans: &[LayerSpec]) -> Result<Slice, LpipsError> {
         let mut layers = Vec::with_capacity(plans.len());
         let mut channels = 0;
         for plan in plans {
             layers.push(match *plan {
-                Plan::Convolution {
+                LayerSpec::Convolution {
                     index: layer,
                     inputs,
                     outputs,
@@ -318,7 +318,7 @@ impl File<'_> {
                     let bias = self.values(&format!("{name}.bias"), &[outputs])?;
                     Layer::Convolution(Convolution::new(&weight, bias, inputs, outputs, reach))
                 }
-                Plan::Pool { channels, reach } => Layer::Pool { channels, reach },
+                LayerSpec::Pool { channels, reach } => Layer::Pool { channels, reach },
             });
         }
         let name = format!("lin{index}.model.1.weight");

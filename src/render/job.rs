@@ -17,14 +17,14 @@ pub struct RenderJob {
     frame: RenderedFrame,
     camera: Camera,
     normals: bool,
-    goal: Destination,
+    destination: Destination,
     /// The stage that draws the whole view, if no field is evaluated for it.
     whole_frame_stage: Option<Stage>,
     next_pixel: u32,
-    under_way: Option<PendingTile>,
-    unsubmitted: usize,
+    in_flight: Option<PendingTile>,
+    n_submitted_stages: usize,
     /// Whether rays of the current tile remain after the rounds that were submitted.
-    goes_on: bool,
+    has_active_rays: bool,
     /// Whether each tile is submitted at once, regardless of the time budget.
     submits_whole_tiles: bool,
 }
@@ -118,7 +118,7 @@ impl Renderer {
         let normals = shading.show == RenderMode::Normals;
         let mut job = self.start(camera, from_file, normals, Destination::Picture)?;
         if shading.show == RenderMode::Occupancy {
-            job.whole_frame_stage = Some(self.look_at_occupancy(camera)?);
+            job.whole_frame_stage = Some(self.occupancy_stage(camera)?);
         }
         Ok(job)
     }
@@ -157,12 +157,12 @@ impl Renderer {
             frame: RenderedFrame::new(size[0], size[1], self.config.scene.linear),
             camera: *camera,
             normals,
-            goal,
+            destination: goal,
             whole_frame_stage: None,
             next_pixel: 0,
-            under_way: None,
-            unsubmitted: 0,
-            goes_on: false,
+            in_flight: None,
+            n_submitted_stages: 0,
+            has_active_rays: false,
             submits_whole_tiles: false,
         })
     }
@@ -180,7 +180,7 @@ impl Renderer {
         let in_rounds = normals.is_none() && !self.rounds.is_empty();
         let last = normals.map_or(self.last(), |n| &n.passes[n.passes.len() - 1]);
         let (capacity, state_buffer) = (last.capacity, last.counts.state.clone());
-        if let Some(PendingTile { n, state, image }) = &job.under_way {
+        if let Some(PendingTile { n, state, image }) = &job.in_flight {
             let n = *n;
             let Some(state) = state.poll()? else {
                 return Ok(None);
@@ -191,8 +191,8 @@ impl Renderer {
                 None => None,
             };
             let state: StepState = bytemuck::pod_read_unaligned(&state);
-            job.goes_on = in_rounds && state.n_rays > 0;
-            let done = match (in_rounds, job.goes_on) {
+            job.has_active_rays = in_rounds && state.n_rays > 0;
+            let done = match (in_rounds, job.has_active_rays) {
                 (true, true) => 0,
                 (true, false) => n,
                 (false, _) => state.n_rays_fitting.min(n),
@@ -208,12 +208,12 @@ impl Renderer {
             if !in_rounds {
                 self.size_tiles(n, &state, capacity);
             }
-            job.under_way = None;
+            job.in_flight = None;
             if job.next_pixel >= total {
                 let picture = self
                     .screen
                     .as_ref()
-                    .filter(|_| job.goal != Destination::Frame);
+                    .filter(|_| job.destination != Destination::Frame);
                 return Ok(Some(match picture {
                     Some(screen) => Rendered::Picture(screen.picture(size)),
                     None => Rendered::Frame(std::mem::take(&mut job.frame)),
@@ -227,27 +227,27 @@ impl Renderer {
             .tile_rays
             .min(capacity.rays)
             .min(total - job.next_pixel);
-        if job.unsubmitted == 0 && !job.goes_on {
+        if job.n_submitted_stages == 0 && !job.has_active_rays {
             self.begin_tile(n, job.next_pixel, &state_buffer);
         }
         let normals = self.with_normals.as_ref().filter(|_| job.normals);
         let stages = match normals {
             Some(normals) => &normals.stages,
-            None if job.goes_on => &self.rounds,
+            None if job.has_active_rays => &self.rounds,
             None => &self.plain,
         };
-        let rest: Vec<&Stage> = stages.iter().skip(job.unsubmitted).collect();
-        job.unsubmitted += if job.submits_whole_tiles {
+        let rest: Vec<&Stage> = stages.iter().skip(job.n_submitted_stages).collect();
+        job.n_submitted_stages += if job.submits_whole_tiles {
             self.submitter.submit_all(&self.gpu, &rest)
         } else {
             self.submitter.submit(&self.gpu, &rest)
         };
-        if job.unsubmitted >= stages.len() {
-            job.unsubmitted = 0;
+        if job.n_submitted_stages >= stages.len() {
+            job.n_submitted_stages = 0;
             let bytes = u64::from(n) * FLOATS_PER_PIXEL as u64 * 4;
             let gpu = &self.gpu;
-            let to_host = job.goal == Destination::Frame;
-            job.under_way = Some(PendingTile {
+            let to_host = job.destination == Destination::Frame;
+            job.in_flight = Some(PendingTile {
                 n,
                 state: gpu.read_back(&state_buffer, 0, size_of::<StepState>() as u64),
                 image: to_host.then(|| gpu.read_back(&self.image, 0, bytes)),

@@ -259,7 +259,7 @@ impl Renderer {
     }
 
     /// Create the stage that draws the occupancy grid as seen from `camera`; it is empty if there is no grid.
-    pub(super) fn look_at_occupancy(&self, camera: &Camera) -> Result<Stage, GpuError> {
+    pub(super) fn occupancy_stage(&self, camera: &Camera) -> Result<Stage, GpuError> {
         let mut stage = self.gpu.stage("occupied");
         let grid = self.config.occupancy.as_ref().zip(self.occupancy.as_ref());
         if let Some(((config, bits), screen)) = grid.zip(self.screen.as_ref()) {

@@ -35,7 +35,7 @@ pub(crate) fn open_to_resume(observer: &dyn Observer, path: &Path) -> Result<Che
         )));
     }
     let checkpoint = Checkpoint::open(path)?;
-    if let Some(fault) = dir.copy_fault(&checkpoint.info.config) {
+    if let Some(fault) = dir.config_mismatch(&checkpoint.info.config) {
         observer.warn(format!("{}; it is a copy for reading: a resumed run uses the configuration in its checkpoint, and the file is \
              rewritten (to use another configuration, train a new run with --config)",
             name_fault(&dir, &fault)
@@ -50,7 +50,7 @@ pub(crate) fn fault_of_copy(path: &Path, checkpoint: &Checkpoint) -> Option<Stri
     // Other checkpoint files in the directory may have other configurations.
     let fault = dir
         .is(path)
-        .then(|| dir.copy_fault(&checkpoint.info.config))??;
+        .then(|| dir.config_mismatch(&checkpoint.info.config))??;
     let way_out = match &fault {
         CopyFault::Changed => format!(
             "to use the file, train a new run: kiln train DATASET --config {}",

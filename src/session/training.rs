@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::limits::Limits;
 use super::run_log::{self, Line, RunLog, SCHEMA};
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
-use crate::checkpoint::{self, CheckpointError, Source};
+use crate::checkpoint::{self, CheckpointError, DataSource};
 use crate::config::ResolvedConfig;
 use crate::distillation::Teacher;
 use crate::gpu::Gpu;
@@ -293,7 +293,7 @@ impl<'a> Training<'a> {
 
     /// Save a checkpoint that names `source` as its dataset. If the file cannot be written, only warn: the previous checkpoint is
     /// intact, and the disk may have room again later.
-    pub(crate) fn save_or_warn(&self, source: &Source<'_>) -> Result<()> {
+    pub(crate) fn save_or_warn(&self, source: &DataSource<'_>) -> Result<()> {
         match self.save(source) {
             Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
                 self.observer.warn(format!(
@@ -306,7 +306,7 @@ impl<'a> Training<'a> {
     }
 
     /// Save a checkpoint that names `source` as its dataset.
-    pub(crate) fn save(&self, source: &Source<'_>) -> Result<()> {
+    pub(crate) fn save(&self, source: &DataSource<'_>) -> Result<()> {
         let path = self.dir.checkpoint();
         checkpoint::save(&path, &self.gpu, &self.trainer, source)?;
         self.dir.remove_previous();

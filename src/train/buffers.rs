@@ -1,6 +1,6 @@
 //! Buffers of training, allocated by the same constructors on a device and in a plan.
 
-use super::RING;
+use super::HISTORY_LEN;
 use crate::compositing::RAY_LOSS_BYTES;
 use crate::config::ResolvedConfig;
 use crate::gpu::{Allocator, Buffer, GpuError};
@@ -74,7 +74,7 @@ impl Buffers {
         let rays = u64::from(capacities[0].rays);
         Ok(Self {
             targets: batch.buffer("targets", rays * 16)?,
-            history: batch.buffer("history", u64::from(RING) * 32)?,
+            history: batch.buffer("history", u64::from(HISTORY_LEN) * 32)?,
             ray_losses: batch.buffer("ray losses", rays * RAY_LOSS_BYTES)?,
             passes,
             occupancy,

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use plan::{MemoryPlan, PlanError, fit_cells, max_networks, operations, plan};
+pub use plan::{MemoryPlan, PlanError, max_networks, operations, plan, size_network_grids};
 pub use progress::{InnerProgress, Progress, TrainEvent};
 
 use crate::config::{Optimizer, ResolvedConfig};
@@ -83,11 +83,11 @@ pub enum StepStatus {
 }
 
 /// Number of steps in the history on the device, a ring buffer.
-const RING: u32 = 256;
+const HISTORY_LEN: u32 = 256;
 /// Number of steps between progress reports.
-const REPORT: u32 = 16;
+const REPORT_INTERVAL: u32 = 16;
 /// Maximum number of steps per submission.
-const AHEAD: u32 = 8;
+const MAX_STEPS_PER_SUBMISSION: u32 = 8;
 
 /// A field being trained.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ pub struct Trainer {
     overwrite: bool,
     program: Program,
     submitter: Submitter,
-    position: usize,
+    next_stage: usize,
     step: u32,
     reported: u32,
     tickets: VecDeque<(u32, f64, ReadBack)>,
@@ -167,7 +167,7 @@ impl Trainer {
             overwrite: plan.micro_batches == 1,
             program: Program::default(),
             submitter: Submitter::new(Duration::from_secs_f32(config.training.submission_ms / 1e3)),
-            position: 0,
+            next_stage: 0,
             step: 0,
             reported: 0,
             tickets: VecDeque::new(),
@@ -192,7 +192,7 @@ impl Trainer {
                 None => Vec::new(),
             },
             distillation_steps,
-            always: trainer.build_step(images, plan.micro_batches)?,
+            image_step: trainer.build_step(images, plan.micro_batches)?,
             occupancy,
             warmup_steps: grid.map_or(0, |g| g.warmup_steps),
             interval: grid.map_or(1, |g| g.interval),
@@ -240,7 +240,7 @@ impl Trainer {
     /// Set the cells to distil from `map`, and the occupied cells of the occupancy grid from `bits`.
     pub fn set_distilled_cells(&self, map: &[u32], bits: &[u32]) {
         if let Some(distiller) = &self.distiller {
-            distiller.set_map(&self.gpu, map, bits);
+            distiller.set_cells_and_occupancy(&self.gpu, map, bits);
         }
     }
 
@@ -288,7 +288,7 @@ impl Trainer {
     /// The stages of a step and of an occupancy update, for benchmarks.
     #[must_use]
     pub fn stages(&self) -> (&[Stage], &[Stage]) {
-        (&self.program.always, &self.program.occupancy)
+        (&self.program.image_step, &self.program.occupancy)
     }
 
     /// Return the state at the first step.
@@ -342,7 +342,7 @@ impl Trainer {
         }
         let stages: Vec<&Stage> = std::iter::once(&zero).chain(&mark).collect();
         self.submitter.run(&gpu, &stages)?;
-        self.position = 0;
+        self.next_stage = 0;
         self.adapting = None;
         self.restore_clock(0, 0.0);
         Ok(())
@@ -358,7 +358,7 @@ impl Trainer {
         let stages: Vec<&Stage> = program
             .distillation
             .iter()
-            .chain(&program.always)
+            .chain(&program.image_step)
             .chain(&program.occupancy)
             .chain(&program.outer)
             .collect();
@@ -391,8 +391,8 @@ impl Trainer {
         // The rest of this step and, if steps are short, a few more.
         let mut upcoming: Vec<&Stage> = Vec::new();
         let mut ends = Vec::new();
-        let mut skip = self.position;
-        for step in self.step..until.min(self.step + AHEAD) {
+        let mut skip = self.next_stage;
+        for step in self.step..until.min(self.step + MAX_STEPS_PER_SUBMISSION) {
             upcoming.extend(self.program.stages_of(step).skip(skip));
             ends.push(upcoming.len());
             skip = 0;
@@ -402,8 +402,8 @@ impl Trainer {
         }
         let taken = self.submitter.submit(&self.gpu, &upcoming);
         let finished = ends.iter().filter(|&&end| end <= taken).count();
-        self.position = match finished {
-            0 => self.position + taken,
+        self.next_stage = match finished {
+            0 => self.next_stage + taken,
             n => taken - ends[n - 1],
         };
         self.step += u32::try_from(finished).unwrap_or(0);
@@ -414,7 +414,9 @@ impl Trainer {
     }
 
     fn request_report(&mut self) {
-        let ticket = self.gpu.read_back(&self.history, 0, u64::from(RING) * 32);
+        let ticket = self
+            .gpu
+            .read_back(&self.history, 0, u64::from(HISTORY_LEN) * 32);
         self.tickets.push_back((self.step, self.seconds(), ticket));
     }
 
@@ -425,7 +427,7 @@ impl Trainer {
             };
             let rows: Vec<[f32; 8]> = bytemuck::pod_collect_to_vec(&bytes);
             let (step, seconds) = (*step, *seconds);
-            let first = self.reported.max(step.saturating_sub(RING));
+            let first = self.reported.max(step.saturating_sub(HISTORY_LEN));
             self.tickets.pop_front();
             self.reported = step;
             let inner_steps = self.program.inner_steps;
@@ -454,14 +456,18 @@ impl Trainer {
 
     /// Complete the current step, report, and stop the clock. Blocks.
     pub fn pause(&mut self, events: &mut Vec<TrainEvent>) -> Result<(), TrainError> {
-        while self.position != 0 {
+        while self.next_stage != 0 {
             let rest: Vec<&Stage> = self
                 .program
                 .stages_of(self.step)
-                .skip(self.position)
+                .skip(self.next_stage)
                 .collect();
             let (n, taken) = (rest.len(), self.submitter.submit(&self.gpu, &rest));
-            self.position = if taken == n { 0 } else { self.position + taken };
+            self.next_stage = if taken == n {
+                0
+            } else {
+                self.next_stage + taken
+            };
             self.step += u32::from(taken == n);
         }
         while !self.submitter.idle() {

@@ -63,7 +63,7 @@ impl From<AdapterClass> for Budget {
 }
 
 /// Maximum number of micro-batches per step.
-const MAX_PARTS: u32 = 4096;
+const MAX_MICRO_BATCHES: u32 = 4096;
 
 /// Return the number of operations of the networks per training step and per rendered ray, for a method whose passes have fixed
 /// numbers of samples per ray.
@@ -113,7 +113,7 @@ pub fn max_networks(
 
 /// Set the cells of grids of networks for which `config` sets the memory (`cells.memory_mib`): the smallest for which it
 /// suffices if all cells have networks.
-pub fn fit_cells(profile: &DeviceProfile, config: &mut Config) -> Result<(), PlanError> {
+pub fn size_network_grids(profile: &DeviceProfile, config: &mut Config) -> Result<(), PlanError> {
     for index in 0..config.passes.len() {
         let Some(most) = max_networks(profile, config, index)? else {
             continue;
@@ -168,7 +168,8 @@ pub fn plan(profile: &DeviceProfile, config: &ResolvedConfig) -> Result<MemoryPl
     };
     let capacities = loop {
         let capacities = capacities(config, max_rays, micro_batches);
-        let last_resort = micro_batches >= MAX_PARTS.min(training.n_rays.unwrap_or(MAX_PARTS));
+        let last_resort =
+            micro_batches >= MAX_MICRO_BATCHES.min(training.n_rays.unwrap_or(MAX_MICRO_BATCHES));
         if last_resort || fits(&capacities) {
             break capacities;
         }

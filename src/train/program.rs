@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{REPORT, RING, Trainer};
+use super::{HISTORY_LEN, REPORT_INTERVAL, Trainer};
 use crate::compositing::LossTerms;
 use crate::distillation::Teacher;
 use crate::field::{FieldGradients, FieldParameters};
@@ -19,7 +19,7 @@ pub(super) struct Program {
     /// Stages of a distillation step; distillation steps come first.
     pub(super) distillation: Vec<Stage>,
     pub(super) distillation_steps: u32,
-    pub(super) always: Vec<Stage>,
+    pub(super) image_step: Vec<Stage>,
     pub(super) occupancy: Vec<Stage>,
     pub(super) warmup_steps: u32,
     pub(super) interval: u32,
@@ -44,13 +44,13 @@ impl Program {
         } else {
             &[]
         };
-        self.always.iter().chain(more)
+        self.image_step.iter().chain(more)
     }
 
     /// Return the number of steps between progress reports: whole tasks in meta-learning.
     pub(super) fn report(&self) -> u32 {
-        let tasks = |n: u32| n * REPORT.div_ceil(n).min(RING / n).max(1);
-        self.inner_steps.map_or(REPORT, tasks)
+        let tasks = |n: u32| n * REPORT_INTERVAL.div_ceil(n).min(HISTORY_LEN / n).max(1);
+        self.inner_steps.map_or(REPORT_INTERVAL, tasks)
     }
 }
 
@@ -259,7 +259,7 @@ impl Trainer {
         }
         let capacity = self.passes[0].capacity;
         let defines = Defines::new()
-            .set("ring", RING)
+            .set("ring", HISTORY_LEN)
             .set("adapts", on_images && self.config.training.n_rays.is_none())
             .set("kept_capacity", capacity.kept)
             .set("marched_capacity", capacity.marched)

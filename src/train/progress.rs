@@ -1,6 +1,6 @@
 //! Progress reports of training.
 
-use super::{RING, TrainError};
+use super::{HISTORY_LEN, TrainError};
 
 /// An event of training.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,7 @@ pub(super) fn summarize(
     let n = (end - first) as f32;
     let mut sums = [0.0_f32; 8];
     for step in first..end {
-        let row = rows[(step % RING) as usize];
+        let row = rows[(step % HISTORY_LEN) as usize];
         if row[6] > 0.0 || !row[0].is_finite() {
             return Err(TrainError::NonFinite { step });
         }
@@ -72,13 +72,13 @@ pub(super) fn summarize(
     if first < FIRST && sums[3] == 0.0 {
         return Err(TrainError::NoSamples { step: end });
     }
-    let last = rows[((end - 1) % RING) as usize];
+    let last = rows[((end - 1) % HISTORY_LEN) as usize];
     let psnr = |mean: f32| -10.0 * mean.max(1e-10).log10();
     let quarter = |n: u32, which: u32| {
         let is_in = |step: &u32| (step % n) * 4 / n == which;
         let errors: Vec<f32> = (first..end)
             .filter(is_in)
-            .map(|step| rows[(step % RING) as usize][1])
+            .map(|step| rows[(step % HISTORY_LEN) as usize][1])
             .collect();
         (!errors.is_empty()).then(|| psnr(errors.iter().sum::<f32>() / errors.len() as f32))
     };

@@ -26,7 +26,7 @@ impl Trainer {
     }
 
     /// Return to the start of the current task, which is then repeated; training must be paused.
-    pub fn abandon_task(&mut self) -> Result<(), GpuError> {
+    pub fn restart_task(&mut self) -> Result<(), GpuError> {
         let Some(reptile) = &self.reptile else {
             return Ok(());
         };
@@ -45,7 +45,7 @@ impl Trainer {
         let Some(reptile) = &self.reptile else {
             return;
         };
-        debug_assert!(self.position == 0 && self.step.is_multiple_of(reptile.inner_steps()));
+        debug_assert!(self.next_stage == 0 && self.step.is_multiple_of(reptile.inner_steps()));
         let state = StepState {
             task: TASKS,
             ..self.first_state()
@@ -63,7 +63,7 @@ impl Trainer {
         {
             self.program.inner_steps = Some(inner_steps);
             self.restore_clock(step, seconds);
-            self.abandon_task()?;
+            self.restart_task()?;
         }
         Ok(())
     }

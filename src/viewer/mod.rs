@@ -1,7 +1,7 @@
 //! The window: shows training in progress and trained runs from a camera that the user moves.
 //!
 //! The window runs on the main thread and never waits for the device. The engine, on a separate thread, does all training and
-//! rendering. The two exchange [`Command`]s and [`Event`]s. Rendered views stay on the device, which both use. The trainer
+//! rendering. The two exchange `Command`s and `Event`s. Rendered views stay on the device, which both use. The trainer
 //! and the renderer do not depend on the window.
 
 mod canvas;

@@ -78,7 +78,7 @@ impl PathEditor {
     /// Move the selected key frame to the pose of `camera`.
     pub fn put(&mut self, camera: &Camera) {
         if let Some(index) = self.selected {
-            self.draft.put(index, camera);
+            self.draft.set_pose(index, camera);
             self.is_changed = true;
         }
     }

@@ -131,7 +131,7 @@ fn check(gpu: &Arc<Gpu>, activation: &str, density: DensityActivation, cascades:
     let planned = Distiller::bytes(gpu.profile(), &student, &teacher, pass.capacity).unwrap();
     assert_eq!(allocated, planned, "allocated and planned bytes");
     assert_eq!((distiller.n_points, distiller.n_rays), (POINTS, RAYS));
-    distiller.set_map(gpu, &map, &bits);
+    distiller.set_cells_and_occupancy(gpu, &map, &bits);
     let cell_map = of_student.cells.as_ref().unwrap();
     gpu.write(cell_map, 0, &map);
     let stages = distiller

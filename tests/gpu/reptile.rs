@@ -41,7 +41,7 @@ fn meta_config(gpu: &Gpu, overrides: &[&str]) -> ResolvedConfig {
     let mut config = config(&[]);
     config.meta = Some(Meta {
         inner_steps: INNER,
-        ..Meta::matching(&config.optimizer)
+        ..Meta::default_for(&config.optimizer)
     });
     let overrides: Vec<String> = overrides.iter().map(|o| (*o).to_owned()).collect();
     let config = Config::parse(&config.to_toml(), "test", &overrides).unwrap();
@@ -230,7 +230,7 @@ fn adapting_abandoning_a_task_and_resuming_do_not_affect_training() {
             assert_ne!(adapted, values, "the held-out object changed nothing");
             // …a task is abandoned halfway…
             train(&mut other, 2 * INNER + 3).unwrap();
-            other.abandon_task().unwrap();
+            other.restart_task().unwrap();
             assert_eq!(other.step(), 2 * INNER);
             // …and the run is saved and resumed.
             let saved = saved(gpu, &other);
@@ -258,7 +258,9 @@ fn training_starts_from_the_learned_initialisation() {
         let set = objects(gpu, &config);
         let mut initialised = Trainer::new(gpu, &config, &set, None).unwrap();
         let fields: Vec<_> = initialised.fields().cloned().collect();
-        saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap();
+        saved
+            .check_shapes(&fields.iter().collect::<Vec<_>>())
+            .unwrap();
         initialised.reset(None).unwrap();
         saved.initialise(gpu, &initialised).unwrap();
         for (found, expected) in parameters(&initialised).iter().zip(&learned) {
@@ -277,7 +279,9 @@ fn training_starts_from_the_learned_initialisation() {
             }
         });
         let fields = kiln::field::Field::of_passes(gpu.profile(), &wider).unwrap();
-        let error = saved.fits(&fields.iter().collect::<Vec<_>>()).unwrap_err();
+        let error = saved
+            .check_shapes(&fields.iter().collect::<Vec<_>>())
+            .unwrap_err();
         assert!(
             error.to_string().contains("color_network.0.weight"),
             "{error}"

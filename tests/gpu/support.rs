@@ -206,7 +206,7 @@ pub fn pack_layers(layout: &Layout, copy: usize, layers: &[Layer], slab: &mut [f
 
 /// Save a checkpoint of `trainer`, with an arbitrary dataset name.
 pub fn save_checkpoint(path: &Path, gpu: &Gpu, trainer: &Trainer) {
-    let source = checkpoint::Source {
+    let source = checkpoint::DataSource {
         dataset: "test",
         opening: OpenOptions::default(),
         train_views: &[],

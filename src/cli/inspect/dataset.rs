@@ -20,7 +20,7 @@ use crate::session::run_log::SCHEMA;
 use crate::session::{self, Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
 use crate::text::bytes;
 use crate::text::counted_len;
-use crate::train::fit_cells;
+use crate::train::size_network_grids;
 
 /// Maximum number of problems printed; `--json` lists all.
 const SHOWN: usize = 20;
@@ -103,7 +103,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     };
     problems.extend(dataset.warnings.iter().cloned().map(Problem::warning));
     let fitted = match &gpu {
-        Ok(gpu) => fit_cells(gpu.profile(), &mut config),
+        Ok(gpu) => size_network_grids(gpu.profile(), &mut config),
         Err(_) => Ok(()),
     };
     let config = resolve::resolve(terminal, config, &mut dataset, class);

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::network::Reach;
+use super::network::KernelGeometry;
 
 /// Output channels per iteration: two registers of the smallest vector unit.
 const LANES: usize = 8;
@@ -15,11 +15,14 @@ pub(super) const PIXELS_PER_TASK: usize = 32;
 #[derive(Debug)]
 pub(super) enum Layer {
     Convolution(Convolution),
-    Pool { channels: usize, reach: Reach },
+    Pool {
+        channels: usize,
+        reach: KernelGeometry,
+    },
 }
 
 impl Layer {
-    pub(super) fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> KernelGeometry {
         match self {
             Self::Convolution(c) => c.reach,
             Self::Pool { reach, .. } => *reach,
@@ -46,7 +49,7 @@ impl Layer {
 pub(super) struct Convolution {
     inputs: usize,
     outputs: usize,
-    reach: Reach,
+    reach: KernelGeometry,
     /// (outputs / LANES, size, size × inputs): an output depends on a contiguous run of values in each of `size` rows.
     weights: Vec<[f32; LANES]>,
     bias: Vec<f32>,
@@ -59,7 +62,7 @@ impl Convolution {
         bias: Vec<f32>,
         inputs: usize,
         outputs: usize,
-        reach: Reach,
+        reach: KernelGeometry,
     ) -> Self {
         let size = reach.size;
         let mut weights = Vec::with_capacity(weight.len() / LANES);
@@ -83,7 +86,7 @@ impl Convolution {
     }
 
     fn forward(&self, input: &[f32], row_stride: usize, rows: usize, width: usize) -> Vec<f32> {
-        let Reach { size, stride, .. } = self.reach;
+        let KernelGeometry { size, stride, .. } = self.reach;
         let run = size * self.inputs;
         let start = |pixel: usize| {
             (pixel / width) * stride * row_stride + (pixel % width) * stride * self.inputs
@@ -138,7 +141,7 @@ fn accumulate(
 
 fn pool(
     channels: usize,
-    reach: Reach,
+    reach: KernelGeometry,
     input: &[f32],
     row_stride: usize,
     rows: usize,
@@ -165,7 +168,7 @@ fn pool(
 /// The input rows, with padding, that a layer still needs.
 #[derive(Debug)]
 pub(super) struct Window {
-    reach: Reach,
+    reach: KernelGeometry,
     channels: usize,
     /// Number of pixels of a row, without padding.
     width: usize,
@@ -173,7 +176,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(reach: Reach, channels: usize, width: usize) -> Self {
+    pub(super) fn new(reach: KernelGeometry, channels: usize, width: usize) -> Self {
         let mut window = Self {
             reach,
             channels,

@@ -20,27 +20,30 @@ impl std::fmt::Display for Network {
 
 /// A layer of a network, without weights.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Plan {
+pub(super) enum LayerSpec {
     /// A convolution with `ReLU`. `index` is the layer's number in the classifier, after which its tensors are named.
     Convolution {
         index: usize,
         inputs: usize,
         outputs: usize,
-        reach: Reach,
+        reach: KernelGeometry,
     },
     /// Max pooling with stride 2.
-    Pool { channels: usize, reach: Reach },
+    Pool {
+        channels: usize,
+        reach: KernelGeometry,
+    },
 }
 
 /// Kernel size, stride and padding of a layer, equal along both axes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reach {
+pub(super) struct KernelGeometry {
     pub(super) size: usize,
     pub(super) stride: usize,
     pub(super) padding: usize,
 }
 
-impl Reach {
+impl KernelGeometry {
     /// Return the number of outputs along an axis of `n` pixels, padding included.
     pub(super) fn outputs_of_padded(self, n: usize) -> usize {
         (n + self.stride).saturating_sub(self.size) / self.stride
@@ -58,13 +61,13 @@ impl Reach {
     }
 }
 
-impl Plan {
+impl LayerSpec {
     const fn convolution(index: usize, inputs: usize, outputs: usize, size: usize) -> Self {
         Self::Convolution {
             index,
             inputs,
             outputs,
-            reach: Reach {
+            reach: KernelGeometry {
                 size,
                 stride: 1,
                 padding: size / 2,
@@ -75,7 +78,7 @@ impl Plan {
     const fn pool(channels: usize, size: usize) -> Self {
         Self::Pool {
             channels,
-            reach: Reach {
+            reach: KernelGeometry {
                 size,
                 stride: 2,
                 padding: 0,
@@ -83,62 +86,68 @@ impl Plan {
         }
     }
 
-    pub(super) const fn reach(&self) -> Reach {
+    pub(super) const fn reach(&self) -> KernelGeometry {
         match self {
             Self::Convolution { reach, .. } | Self::Pool { reach, .. } => *reach,
         }
     }
 }
 
-const ALEX: [&[Plan]; 5] = [
-    &[Plan::Convolution {
+const ALEX: [&[LayerSpec]; 5] = [
+    &[LayerSpec::Convolution {
         index: 0,
         inputs: 3,
         outputs: 64,
-        reach: Reach {
+        reach: KernelGeometry {
             size: 11,
             stride: 4,
             padding: 2,
         },
     }],
-    &[Plan::pool(64, 3), Plan::convolution(3, 64, 192, 5)],
-    &[Plan::pool(192, 3), Plan::convolution(6, 192, 384, 3)],
-    &[Plan::convolution(8, 384, 256, 3)],
-    &[Plan::convolution(10, 256, 256, 3)],
+    &[
+        LayerSpec::pool(64, 3),
+        LayerSpec::convolution(3, 64, 192, 5),
+    ],
+    &[
+        LayerSpec::pool(192, 3),
+        LayerSpec::convolution(6, 192, 384, 3),
+    ],
+    &[LayerSpec::convolution(8, 384, 256, 3)],
+    &[LayerSpec::convolution(10, 256, 256, 3)],
 ];
 
-const VGG: [&[Plan]; 5] = [
+const VGG: [&[LayerSpec]; 5] = [
     &[
-        Plan::convolution(0, 3, 64, 3),
-        Plan::convolution(2, 64, 64, 3),
+        LayerSpec::convolution(0, 3, 64, 3),
+        LayerSpec::convolution(2, 64, 64, 3),
     ],
     &[
-        Plan::pool(64, 2),
-        Plan::convolution(5, 64, 128, 3),
-        Plan::convolution(7, 128, 128, 3),
+        LayerSpec::pool(64, 2),
+        LayerSpec::convolution(5, 64, 128, 3),
+        LayerSpec::convolution(7, 128, 128, 3),
     ],
     &[
-        Plan::pool(128, 2),
-        Plan::convolution(10, 128, 256, 3),
-        Plan::convolution(12, 256, 256, 3),
-        Plan::convolution(14, 256, 256, 3),
+        LayerSpec::pool(128, 2),
+        LayerSpec::convolution(10, 128, 256, 3),
+        LayerSpec::convolution(12, 256, 256, 3),
+        LayerSpec::convolution(14, 256, 256, 3),
     ],
     &[
-        Plan::pool(256, 2),
-        Plan::convolution(17, 256, 512, 3),
-        Plan::convolution(19, 512, 512, 3),
-        Plan::convolution(21, 512, 512, 3),
+        LayerSpec::pool(256, 2),
+        LayerSpec::convolution(17, 256, 512, 3),
+        LayerSpec::convolution(19, 512, 512, 3),
+        LayerSpec::convolution(21, 512, 512, 3),
     ],
     &[
-        Plan::pool(512, 2),
-        Plan::convolution(24, 512, 512, 3),
-        Plan::convolution(26, 512, 512, 3),
-        Plan::convolution(28, 512, 512, 3),
+        LayerSpec::pool(512, 2),
+        LayerSpec::convolution(24, 512, 512, 3),
+        LayerSpec::convolution(26, 512, 512, 3),
+        LayerSpec::convolution(28, 512, 512, 3),
     ],
 ];
 
 impl Network {
-    pub(super) fn slices(self) -> [&'static [Plan]; 5] {
+    pub(super) fn slices(self) -> [&'static [LayerSpec]; 5] {
         match self {
             Self::Alex => ALEX,
             Self::Vgg => VGG,

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::setup::{self, Setup};
 use super::{FitOptions, PREVIEW_EVERY, diverged, teacher};
-use crate::checkpoint::Source;
+use crate::checkpoint::DataSource;
 use crate::dataset::duplicate_images::Thumbnail;
 use crate::dataset::{Frame, Split};
 use crate::distillation::Extraction;
@@ -396,8 +396,8 @@ impl<'a> Fit<'a> {
     }
 
     /// The source of the training data, for a checkpoint.
-    fn source<'s>(&'s self, dataset: &'s str) -> Source<'s> {
-        Source {
+    fn source<'s>(&'s self, dataset: &'s str) -> DataSource<'s> {
+        DataSource {
             dataset,
             opening: self.setup.opening,
             train_views: &self.setup.train_views,

@@ -17,7 +17,7 @@ use crate::session::limits::Limits;
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::views::{self, Selection};
 use crate::session::{Error, Observer, ObserverExt, Result, data, memory, open, resolve};
-use crate::train::{fit_cells, operations};
+use crate::train::{operations, size_network_grids};
 
 /// A prepared run, before anything is uploaded to the device.
 pub(super) struct Setup {
@@ -184,7 +184,7 @@ fn config_of_init(options: &FitOptions, init: &Checkpoint, gpu: &Gpu) -> Result<
     let resolved = config.clone().resolve(SceneHints::default(), gpu.class());
     let fields = Field::of_passes(gpu.profile(), &resolved)?;
     let fields: Vec<&Field> = fields.iter().collect();
-    init.fits(&fields).map_err(|error| match error {
+    init.check_shapes(&fields).map_err(|error| match error {
         CheckpointError::Tensor { .. } => Error::usage(format!(
             "--init: {error}: the networks of {} have other shapes; leave out --method, --config and --set, or give those \
              that the run was trained with",
@@ -259,7 +259,7 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         _ => None,
     };
     if teacher.is_none() {
-        fit_cells(gpu.profile(), &mut config)?;
+        size_network_grids(gpu.profile(), &mut config)?;
     }
     let unresolved = Some(config.clone());
     let config = resolve::resolve(observer, config, &mut dataset, gpu.class());

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Setup;
 use super::evaluate::{NovelViews, affordable_side, mean};
 use super::stream::Stream;
-use crate::checkpoint::Source;
+use crate::checkpoint::DataSource;
 use crate::dataset::{DatasetError, Frame, Image};
 use crate::eval::{self, Context, ViewQuality};
 use crate::gpu::AdapterClass;
@@ -233,7 +233,7 @@ impl<'a> MetaTraining<'a> {
     fn save_and_stop(&mut self) -> Result<String> {
         self.training.hide();
         self.training.pause()?;
-        self.training.trainer.abandon_task()?;
+        self.training.trainer.restart_task()?;
         self.save(false)?;
         Ok(format!(
             "at outer step {}, checkpoint saved; to continue: kiln meta --resume {}",
@@ -263,7 +263,7 @@ impl<'a> MetaTraining<'a> {
 
     /// Save a checkpoint; if the file cannot be written, fail or, if `goes_on`, only warn.
     fn save(&self, goes_on: bool) -> Result<()> {
-        let source = Source {
+        let source = DataSource {
             dataset: &data::absolute(&self.setup.objects.root),
             opening: self.setup.opening,
             train_views: &[],

@@ -23,7 +23,7 @@ use crate::dataset::{Objects, OpenOptions, Splits};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::run::RunDir;
 use crate::text::bytes;
-use crate::train::{fit_cells, plan};
+use crate::train::{plan, size_network_grids};
 use driver::MetaTraining;
 use stream::Stream;
 
@@ -211,7 +211,7 @@ fn begin(observer: &dyn Observer, options: &MetaOptions, gpu: &Gpu) -> Result<Se
         (None, None) => Splits::Found,
     };
     let objects = open_objects(observer, &root, &splits, opening)?;
-    fit_cells(gpu.profile(), &mut config)?;
+    size_network_grids(gpu.profile(), &mut config)?;
     if let Some(meta) = &mut config.meta {
         meta.splits = options.splits.as_deref().map(data::absolute);
         meta.train_fraction = options.train_fraction;
