@@ -26,7 +26,7 @@ pub struct Fused {
     workgroup: u32,
     /// Whether a workgroup stages weights in workgroup memory, as many rows of a layer at a time as fit.
     staged: bool,
-    /// Whether a ReLU applies to all outputs except the first, which is padded to four columns.
+    /// Whether a `ReLU` applies to all outputs except the first, which is padded to four columns.
     rectified_outputs: bool,
 }
 

@@ -115,7 +115,7 @@ pub struct Backward<'a> {
     pub d_first_input: Option<&'a Buffer>,
     /// dL/dinput, and the number of its columns to compute, from the first on.
     pub d_input: Option<(Rows<'a>, u32)>,
-    /// The input if it is the output of a ReLU: gradients are zero where its values are not positive.
+    /// The input if it is the output of a `ReLU`: gradients are zero where its values are not positive.
     pub rectified_input: Option<Rows<'a>>,
     /// The buffer that dL/dW is added to.
     pub weight_gradients: Option<&'a Buffer>,

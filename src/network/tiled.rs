@@ -23,7 +23,7 @@ enum KernelVariant {
 pub struct Tiled {
     /// Sizes and offsets of the layers.
     pub layout: Layout,
-    /// Whether a ReLU applies to all outputs except the first.
+    /// Whether a `ReLU` applies to all outputs except the first.
     pub rectified_outputs: bool,
     variant: KernelVariant,
 }
@@ -48,7 +48,7 @@ struct Product<'a> {
     width: u32,
     first_column: u32,
     out: Rows<'a>,
-    /// A ReLU applies to the outputs from this column on.
+    /// A `ReLU` applies to the outputs from this column on.
     rectified_from: Option<u32>,
     /// Outputs are zero where these values are not positive.
     mask: Option<Rows<'a>>,
