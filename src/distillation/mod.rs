@@ -189,7 +189,7 @@ impl Distiller {
             first_voxels: allocator.buffer("first voxels", (networks + 1) * 4)?,
             cells: allocator.buffer("cells of networks", networks * 4)?,
             occupancy: [occupancy.resolution, cascades],
-            targets: allocator.buffer("teacher's answers", rows * 16)?,
+            targets: allocator.buffer("teacher outputs", rows * 16)?,
             buffers: teacher
                 .field
                 .buffers(allocator, "teacher", 0, rows, nothing)?,

@@ -57,7 +57,7 @@ mod tests {
     use std::path::PathBuf;
 
     use crate::config::ConfigOptions;
-    use crate::session::{DistillOptions, FitOptions, MetaOptions};
+    use crate::session::{DistillOptions, FitOptions, MetaOptions, RenderOptions, Rendering};
 
     fn refused<T: std::fmt::Debug>(outcome: super::Result<T>, words: &[&str]) {
         let error = outcome.unwrap_err();
@@ -119,5 +119,52 @@ mod tests {
             ..FitOptions::new("data")
         };
         refused(options.check(), &["--seconds NaN", "positive"]);
+    }
+
+    #[test]
+    fn a_rendering_of_nothing_is_refused() {
+        let options = || RenderOptions::new("run", "views");
+        let check = |options: RenderOptions| Rendering::prepare(&options, &()).map(|_| ());
+        check(options()).unwrap();
+        for (wrong, words) in [
+            (
+                RenderOptions {
+                    channels: Vec::new(),
+                    ..options()
+                },
+                "--channels",
+            ),
+            (
+                RenderOptions {
+                    width: Some(0),
+                    ..options()
+                },
+                "--width 0",
+            ),
+            (
+                RenderOptions {
+                    samples_per_side: 0,
+                    ..options()
+                },
+                "samples_per_side 0",
+            ),
+            (
+                RenderOptions {
+                    every: Some(0),
+                    ..options()
+                },
+                "--every 0",
+            ),
+            (
+                RenderOptions {
+                    every: Some(2),
+                    frames: Some("0..8..2".parse().unwrap()),
+                    ..options()
+                },
+                "--every",
+            ),
+        ] {
+            refused(check(wrong), &[words]);
+        }
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use kiln::camera::Camera;
-use kiln::config::{Config, SceneHints};
+use kiln::config::{Config, ResolvedConfig, SceneHints};
 use kiln::dataset::Image;
+use kiln::distillation::Teacher;
+use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Buffer, Gpu};
 use kiln::images::{GpuCamera, ImageSet, near_far};
 use kiln::metrics::psnr;
@@ -158,20 +160,25 @@ fn trainer(gpu: &Arc<Gpu>, overrides: &[&str]) -> Trainer {
     trainer_of(gpu, config(overrides))
 }
 
-fn trainer_of(gpu: &Arc<Gpu>, config: Config) -> Trainer {
+/// Upload views of a sphere.
+fn images(gpu: &Arc<Gpu>, config: &ResolvedConfig) -> ImageSet {
     static VIEWS: OnceLock<Vec<(Camera, Image)>> = OnceLock::new();
     let views = VIEWS.get_or_init(|| {
-        // The cameras form a golden-ratio spiral.
+        // A golden-ratio spiral.
         let camera = |i: u8| camera(f32::from(i) * 0.618_034, f32::from(i) * 0.25 - 2.375);
         (0..20).map(|i| (camera(i), view(&camera(i)))).collect()
     });
-    let config = config.resolve(SceneHints::default(), gpu.class());
     let cameras: Vec<GpuCamera> = views
         .iter()
-        .map(|(c, _)| GpuCamera::new(c, near_far(&config, None), &SceneFrame::of(&config)))
+        .map(|(c, _)| GpuCamera::new(c, near_far(config, None), &SceneFrame::of(config)))
         .collect();
     let images: Vec<Image> = views.iter().map(|(_, image)| image.clone()).collect();
-    let images = ImageSet::upload(gpu, &images, &cameras).unwrap();
+    ImageSet::upload(gpu, &images, &cameras).unwrap()
+}
+
+fn trainer_of(gpu: &Arc<Gpu>, config: Config) -> Trainer {
+    let config = config.resolve(SceneHints::default(), gpu.class());
+    let images = images(gpu, &config);
     let mut trainer = Trainer::new(gpu, &config, &images, None).unwrap();
     trainer.warm_up(&images).unwrap();
     trainer
@@ -425,6 +432,19 @@ fn distillation_without_a_teacher_is_an_error() {
             "{error}"
         );
         assert_eq!(trainer.step(), 0);
+    });
+}
+
+#[test]
+fn a_teacher_without_use_is_an_error() {
+    on_device(|gpu| {
+        let config = config(&[]).resolve(SceneHints::default(), gpu.class());
+        let field = Field::of_passes(gpu.profile(), &config).unwrap().remove(0);
+        let parameters = FieldParameters::new(gpu, &field).unwrap();
+        let teacher = Teacher::new(config.clone(), field, parameters);
+        let images = images(gpu, &config);
+        let error = Trainer::new(gpu, &config, &images, Some(&teacher)).unwrap_err();
+        assert!(matches!(error, TrainError::UnusedTeacher), "{error}");
     });
 }
 

@@ -244,3 +244,17 @@ fn sizes_fit() {
     assert_eq!(fit([50, 100], [400, 400]), [200, 400]);
     assert_eq!(fit([1, 1000], [10, 10]), [1, 10]);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_that_is_dropped_is_not_read() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let pipe = folder.path().join("path.json");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let mut window = Window::new();
+    // Opening the pipe would block for ever; the engine refuses it.
+    window.state.open_path(&pipe);
+    let commands = window.state.take_commands();
+    assert!(matches!(&commands[..], [Command::Open(choice)] if choice.path == pipe));
+}
