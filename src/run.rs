@@ -145,7 +145,9 @@ impl RunDir {
         if !self.0.exists() {
             return Ok(());
         }
-        let is_run = is_run(&self.0);
+        // Stricter than `is_run`, since a run may be overwritten.
+        let has_log = self.config().exists() && self.metrics().exists();
+        let is_run = self.checkpoint().exists() || has_log;
         let is_left = |entry: std::fs::DirEntry| entry.file_name() != ".lock";
         let is_empty = std::fs::read_dir(&self.0).is_ok_and(|d| !d.flatten().any(is_left));
         match (is_run, force || is_empty) {

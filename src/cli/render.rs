@@ -6,10 +6,10 @@ use super::Terminal;
 use crate::aabb::Aabb;
 use crate::dataset::Split;
 use crate::render::Channel;
-use crate::session::Result;
 use crate::session::render::{
     DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering,
 };
+use crate::session::{MAX_SIDE, Result};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,10 +55,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
     /// Width in pixels [default: as in the dataset or the path]
-    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     width: Option<u32>,
     /// Height in pixels [default: as in the dataset or the path]
-    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, value_name = "H", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     height: Option<u32>,
     /// Channels to render: rgb, depth, normal, opacity
     #[arg(long, value_name = "c,d", value_delimiter = ',', default_value = "rgb")]

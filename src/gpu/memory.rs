@@ -79,9 +79,7 @@ impl Gpu {
             self.queue.write_buffer(buffer.raw(), offset, &padded);
         }
     }
-}
 
-impl Gpu {
     /// Start copying `bytes` bytes from byte `offset` to the host.
     pub fn read_back(&self, buffer: &Buffer, offset: u64, bytes: u64) -> ReadBack {
         let size = bytes.next_multiple_of(4);

@@ -7,6 +7,8 @@ use super::{Error, Result};
 
 /// Maximum factor to shrink images by.
 pub(crate) const MAX_DOWNSCALE: u32 = 64;
+/// Maximum width and height of a rendered view, in pixels.
+pub(crate) const MAX_SIDE: u32 = 16_384;
 
 /// Refuse more than one of these flags.
 pub(super) fn at_most_one(flags: &[(&str, bool)]) -> Result<()> {

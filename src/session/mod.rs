@@ -27,7 +27,7 @@ pub(crate) mod views;
 mod window;
 
 #[cfg(feature = "cli")]
-pub(crate) use check::MAX_DOWNSCALE;
+pub(crate) use check::{MAX_DOWNSCALE, MAX_SIDE};
 pub use demo::{make_demo_objects, make_demo_scene};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};

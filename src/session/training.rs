@@ -291,10 +291,10 @@ impl<'a> Training<'a> {
         is_due
     }
 
-    /// Save a checkpoint that names `source` as its dataset. If the file cannot be written, only warn: the previous checkpoint is
-    /// intact, and the disk may have room again later.
-    pub(crate) fn save_or_warn(&self, source: &DataSource<'_>) -> Result<()> {
-        match self.save(source) {
+    /// Return the result of saving, but only warn if the file cannot be written: the previous checkpoint is intact, and the disk
+    /// may have room again later.
+    pub(crate) fn warn_if_unwritable(&self, saved: Result<()>) -> Result<()> {
+        match saved {
             Err(Error::Checkpoint(error @ CheckpointError::Io { .. })) => {
                 self.observer.warn(format!(
                     "cannot save a checkpoint: {error}; training continues, and the previous checkpoint is kept"

@@ -383,28 +383,18 @@ impl<'a> Fit<'a> {
     }
 
     fn save(&self) -> Result<()> {
-        self.training.save(&self.source(&self.dataset_path()))
-    }
-
-    fn save_or_warn(&self) -> Result<()> {
-        self.training
-            .save_or_warn(&self.source(&self.dataset_path()))
-    }
-
-    fn dataset_path(&self) -> String {
-        data::absolute(&self.setup.dataset_path)
-    }
-
-    /// The source of the training data, for a checkpoint.
-    fn source<'s>(&'s self, dataset: &'s str) -> DataSource<'s> {
-        DataSource {
-            dataset,
+        self.training.save(&DataSource {
+            dataset: &data::absolute(&self.setup.dataset_path),
             opening: self.setup.opening,
             train_views: &self.setup.train_views,
             fingerprint: &self.setup.fingerprint,
             image_fingerprint: &self.setup.image_fingerprint,
             held_out_fingerprint: &self.setup.held_out_fingerprint,
-        }
+        })
+    }
+
+    fn save_or_warn(&self) -> Result<()> {
+        self.training.warn_if_unwritable(self.save())
     }
 
     /// Evaluate the run and write the results.

@@ -186,6 +186,15 @@ pub fn fit(
 /// Distil a trained run into a student, then train the student on the images. Return the student's run directory, and the
 /// evaluation if there are views to evaluate. `options.dataset` may be `None`: it is the teacher's then.
 ///
+/// ```no_run
+/// use kiln::gpu::{Gpu, GpuOptions};
+/// use kiln::session::{DistillOptions, FitOptions, distill};
+///
+/// let gpu = Gpu::open(&GpuOptions::default())?;
+/// distill(&gpu, DistillOptions::new("runs/lego-ngp"), FitOptions::default(), &())?;
+/// # Ok::<(), kiln::session::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`fit`].
 pub fn distill(

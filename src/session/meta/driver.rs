@@ -119,7 +119,7 @@ impl<'a> MetaTraining<'a> {
         }
         if self.training.take_save_due() {
             self.training.pause()?;
-            self.save(true)?;
+            self.training.warn_if_unwritable(self.save())?;
         }
         Ok(())
     }
@@ -234,7 +234,7 @@ impl<'a> MetaTraining<'a> {
         self.training.hide();
         self.training.pause()?;
         self.training.trainer.restart_task()?;
-        self.save(false)?;
+        self.save()?;
         Ok(format!(
             "at outer step {}, checkpoint saved; to continue: kiln meta --resume {}",
             self.training.step(),
@@ -261,21 +261,15 @@ impl<'a> MetaTraining<'a> {
         }
     }
 
-    /// Save a checkpoint; if the file cannot be written, fail or, if `goes_on`, only warn.
-    fn save(&self, goes_on: bool) -> Result<()> {
-        let source = DataSource {
+    fn save(&self) -> Result<()> {
+        self.training.save(&DataSource {
             dataset: &data::absolute(&self.setup.objects.root),
             opening: self.setup.opening,
             train_views: &[],
             fingerprint: &self.setup.objects.fingerprint(),
             image_fingerprint: &self.stream.image_fingerprint(),
             held_out_fingerprint: "",
-        };
-        if goes_on {
-            self.training.save_or_warn(&source)
-        } else {
-            self.training.save(&source)
-        }
+        })
     }
 
     /// Save a checkpoint and evaluate on held-out objects.
@@ -291,7 +285,7 @@ impl<'a> MetaTraining<'a> {
             counted(self.inner_steps(), "step")
         ));
         // Evaluate even if the checkpoint cannot be saved.
-        let saved = self.save(false);
+        let saved = self.save();
         let spinner = self
             .observer
             .task("adapting to held-out objects", Scale::Unknown);

@@ -11,8 +11,6 @@ use crate::session::{Error, Observer, Result, check};
 const GIF_FPS: f64 = 50.0;
 /// Maximum number of views of an orbit or a spiral.
 const MAX_VIEWS: u32 = 10_000;
-/// Maximum width and height of an image, in pixels.
-const MAX_SIDE: u32 = 16_384;
 /// Maximum square root of the number of rays per pixel.
 const MAX_SAMPLES_PER_SIDE: u32 = 8;
 /// Default value of one world unit in 16-bit depth.
@@ -71,8 +69,8 @@ pub(super) fn check_options(options: &RenderOptions, target: Target) -> Result<(
     }
     check::in_range("--turntable", options.turntable, &(1..=MAX_VIEWS))?;
     check::in_range("--spiral", options.spiral, &(1..=MAX_VIEWS))?;
-    check::in_range("--width", options.width, &(1..=MAX_SIDE))?;
-    check::in_range("--height", options.height, &(1..=MAX_SIDE))?;
+    check::in_range("--width", options.width, &(1..=check::MAX_SIDE))?;
+    check::in_range("--height", options.height, &(1..=check::MAX_SIDE))?;
     let per_side = Some(options.samples_per_side);
     check::in_range("samples_per_side", per_side, &(1..=MAX_SAMPLES_PER_SIDE))?;
     let step = options.frames.and_then(|frames| frames.step);

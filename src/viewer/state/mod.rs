@@ -466,8 +466,7 @@ impl State {
         self.failed = None;
         let text = path.extension().filter(|e| *e == "json");
         let text = text.and_then(|_| files::read_file(path, camera_path::MAX_BYTES).ok());
-        let text = text.map(|t| String::from_utf8_lossy(&t).into_owned());
-        if text.is_some_and(|t| t.contains("\"key_frames\"")) {
+        if text.is_some_and(|t| String::from_utf8_lossy(&t).contains("\"key_frames\"")) {
             self.load_path(path);
             return;
         }

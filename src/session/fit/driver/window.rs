@@ -8,8 +8,8 @@ use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
 use crate::gpu::Gpu;
 use crate::render::Renderer;
-use crate::session::fit::FitOptions;
 use crate::session::fit::setup::Setup;
+use crate::session::fit::{FitOptions, diverged};
 use crate::session::{ObserverExt as _, Result, memory};
 
 impl Fit<'_> {
@@ -83,7 +83,8 @@ impl Fit<'_> {
 
     /// Save a checkpoint now and note it.
     pub(crate) fn save_and_note(&mut self) -> Result<()> {
-        self.save()?;
+        let saved = self.save();
+        saved.map_err(|error| diverged(error, &self.setup.dir))?;
         let step = self.training.trainer.step();
         self.observer.note(format!("saved at step {step}"));
         Ok(())
