@@ -36,15 +36,19 @@ use peak::{PeakRates, report_peak};
   kiln bench --method ngp --json
   kiln bench --stage meta                 time the inner and outer steps of kiln meta
   kiln bench --render runs/lego-ngp       time rendering of a trained run
+  kiln bench --render runs/lego-ngp --size 256x256
   kiln bench --render runs/lego-nerf runs/lego-kilonerf
                                           compare runs; speedups are relative to the first")]
 pub(super) struct Args {
     /// Show only this stage; may be repeated. `meta` times `kiln meta` instead of training on one scene
     #[arg(long, value_name = "NAME")]
     stage: Vec<String>,
-    /// Time the rendering of test views of these runs instead of training, at 400×400, 800×800 and 1920×1080
+    /// Time the rendering of test views of these runs instead of training
     #[arg(long, value_name = "RUN", num_args = 1..)]
     render: Vec<PathBuf>,
+    /// Frame size for --render; may be repeated [default: 400x400, 800x800 and 1920x1080]
+    #[arg(long, value_name = "WxH", requires = "render")]
+    size: Vec<render::FrameSize>,
     /// Preset to time [default: that of `kiln train` or `kiln meta`]
     #[arg(long, value_name = "M")]
     method: Option<String>,
@@ -76,7 +80,7 @@ struct StageLine {
 
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     if !args.render.is_empty() {
-        return render::run(terminal, &args.render, args.repeats);
+        return render::run(terminal, &args.render, &args.size, args.repeats);
     }
     let gpu = terminal.open_gpu()?;
     bench_training(terminal, args, &gpu)

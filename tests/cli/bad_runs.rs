@@ -357,7 +357,7 @@ fn a_changed_or_invalid_config_copy_is_reported_once() {
         assert!(report.contains("learning_rate = 0.02"));
         assert!(!report.contains("learning_rate = 0.5"));
     }
-    let mut bench = kiln(["bench", "--repeats", "1", "--render"]);
+    let mut bench = kiln(["bench", "--repeats=1", "--size=16x16", "--render"]);
     assert_eq!(warnings(bench.arg(&run)).len(), 1);
     // There is no warning for added comments, for a missing copy, or for a checkpoint with another file name.
     std::fs::write(&file, format!("# mine\n{good}")).unwrap();

@@ -356,6 +356,33 @@ fn the_selected_device_is_marked() {
 }
 
 #[test]
+fn frames_of_the_chosen_sizes_are_timed() {
+    if !has_adapter() {
+        return;
+    }
+    let mut bench = kiln(["bench", "--json", "--repeats=1"]);
+    bench.args(["--size=16x16", "--size=24x12", "--render"]);
+    let lines = json_lines(&text(&succeeds(bench.arg(&shared().run)).stdout));
+    let frames: Vec<&Value> = lines.iter().filter(|l| l["event"] == "render").collect();
+    let sizes: Vec<_> = frames.iter().map(|f| (&f["width"], &f["height"])).collect();
+    assert_eq!(sizes, [(&16.into(), &16.into()), (&24.into(), &12.into())]);
+    for frame in frames {
+        assert!(frame["milliseconds_per_frame"].as_f64() > Some(0.0));
+        assert!(frame["samples_per_ray"].as_f64() > Some(0.0), "{frame}");
+    }
+    for size in ["16", "16x", "0x16", "7x16", "16x99999"] {
+        kiln(["bench", "--render", "nowhere", "--size", size])
+            .assert()
+            .code(2)
+            .stderr(predicate::str::contains("give WIDTHxHEIGHT"));
+    }
+    kiln(["bench", "--size=16x16"])
+        .assert()
+        .code(2)
+        .stderr(predicate::str::contains("--render"));
+}
+
+#[test]
 fn an_unknown_stage_is_refused_before_anything_is_timed() {
     if !has_adapter() {
         return;

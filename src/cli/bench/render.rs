@@ -11,15 +11,35 @@ use crate::gpu::Gpu;
 use crate::render::RenderCost;
 use crate::session::open::{self, OpenRun};
 use crate::session::run_log::SCHEMA;
-use crate::session::{Error, ObserverExt as _, Result, data};
+use crate::session::{Error, MAX_SIDE, ObserverExt as _, Result, data};
 use crate::text::si;
 
-/// Frame sizes, in pixels.
-const SIZES: [[u32; 2]; 3] = [[400, 400], [800, 800], [1920, 1080]];
+/// Frame sizes unless others are chosen.
+const SIZES: [FrameSize; 3] = [
+    FrameSize([400, 400]),
+    FrameSize([800, 800]),
+    FrameSize([1920, 1080]),
+];
 /// Number of views rendered per run.
 const VIEWS: usize = 3;
 /// Frames that would take longer than this many seconds are extrapolated from a smaller frame.
 const MAX_SECONDS: f64 = 5.0;
+
+/// Width and height of a frame, in pixels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FrameSize([u32; 2]);
+
+impl std::str::FromStr for FrameSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let sides = text.split_once(['x', '×']);
+        let side = |text: &str| text.parse().ok().filter(|n| (8..=MAX_SIDE).contains(n));
+        sides
+            .and_then(|(width, height)| Some(Self([side(width)?, side(height)?])))
+            .ok_or_else(|| format!("give WIDTHxHEIGHT, as in 800x600, each from 8 to {MAX_SIDE}"))
+    }
+}
 
 /// One run at one size.
 #[derive(Debug, Serialize)]
@@ -50,9 +70,14 @@ struct Entry {
     cameras: Vec<(Camera, Option<[f32; 2]>)>,
 }
 
-/// Render views of all `runs` in turn, about `repeats` times in total per run, and print the mean over views of the median
-/// times.
-pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result<()> {
+/// Render views of all `runs` in turn, about `repeats` times in total per run and size, and print the mean over views of the
+/// median times.
+pub(super) fn run(
+    terminal: &Terminal,
+    runs: &[PathBuf],
+    sizes: &[FrameSize],
+    repeats: u32,
+) -> Result<()> {
     let gpu = terminal.open_gpu()?;
     let mut entries = Vec::new();
     for path in runs {
@@ -91,7 +116,8 @@ pub(super) fn run(terminal: &Terminal, runs: &[PathBuf], repeats: u32) -> Result
         "{:28} {:>11} {:>12} {:>10} {:>10} {:>11} {:>12} {:>8}",
         "run", "size", "ms/frame", "frames/s", "rays/s", "samples/s", "samples/ray", "times"
     ))?;
-    for size in SIZES {
+    let sizes = if sizes.is_empty() { &SIZES } else { sizes };
+    for &FrameSize(size) in sizes {
         let lines = at_size(&gpu, &mut entries, size, repeats)?;
         for line in &lines {
             show(terminal, line)?;

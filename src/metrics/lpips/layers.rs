@@ -121,20 +121,29 @@ impl Convolution {
     }
 }
 
-/// Add the products of `runs` and `weights` to `sums`, which stay in registers.
+/// Add the products of `runs` and `weights` to `sums`, which stay in registers. The loops have no iterators, because tests are
+/// built without inlining their calls.
 #[inline]
 fn accumulate(
     mut sums: [[f32; LANES]; PIXELS],
     weights: &[[f32; LANES]],
     runs: [&[f32]; PIXELS],
 ) -> [[f32; LANES]; PIXELS] {
-    let [a, b, c, d] = runs;
-    for ((((w, a), b), c), d) in weights.iter().zip(a).zip(b).zip(c).zip(d) {
-        for (sum, value) in sums.iter_mut().zip([a, b, c, d]) {
-            for (sum, w) in sum.iter_mut().zip(w) {
-                *sum += value * w;
+    let runs = runs.map(|run| &run[..weights.len()]);
+    let mut i = 0;
+    while i < weights.len() {
+        let weights = &weights[i];
+        let mut pixel = 0;
+        while pixel < PIXELS {
+            let (sum, value) = (&mut sums[pixel], runs[pixel][i]);
+            let mut lane = 0;
+            while lane < LANES {
+                sum[lane] += value * weights[lane];
+                lane += 1;
             }
+            pixel += 1;
         }
+        i += 1;
     }
     sums
 }
