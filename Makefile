@@ -1,5 +1,5 @@
-# Set-up and everyday tasks. On Linux without a Vulkan driver `make vulkan` installs Mesa's software driver and says so;
-# if there is a driver, it does nothing. macOS and Windows need only cargo.
+# Set-up and everyday tasks. On Linux without a Vulkan driver `make vulkan` installs Mesa's software driver; the other targets
+# ask first, or need KILN_INSTALL=1. If there is a driver, nothing is installed. macOS and Windows need only cargo.
 
 CARGO ?= cargo
 KILN := target/release/kiln
@@ -7,7 +7,7 @@ KILN := target/release/kiln
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo check test test-tools robustness lint build vulkan xvfb bench gpu-report clean
+.PHONY: help demo check test test-tools robustness lint build vulkan driver xvfb bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
@@ -21,12 +21,16 @@ help:
 	@echo "make vulkan      install a software Vulkan driver if there is none (Linux)"
 
 vulkan:
+	@KILN_INSTALL=1 .ci/install-vulkan.sh
+
+# As vulkan, but ask before anything is installed.
+driver:
 	@.ci/install-vulkan.sh
 
 build:
 	$(CARGO) build --release --locked
 
-demo: vulkan build
+demo: driver build
 	$(KILN) demo --out demo
 
 # The program without its window, and the library alone, must build without the dependencies of the omitted features.
@@ -50,7 +54,7 @@ xvfb:
 # tests run concurrently with most others, and their output is printed after theirs. Mesa's software driver compiles their
 # shaders without optimisation, since each runs only a few times; those of the other tests it optimises.
 ALL_TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
-test: vulkan xvfb lint
+test: driver xvfb lint
 	$(CARGO) test --locked --no-run
 	@GALLIVM_PERF=nopt $(CARGO) test --locked --test gpu > target/gpu-tests.log 2>&1 & gpu=$$!; \
 	$(CARGO) test --locked --lib $(patsubst %,--test %,$(filter-out gpu viewer,$(ALL_TESTS))); others=$$?; \
@@ -61,7 +65,7 @@ test: vulkan xvfb lint
 	exit $$((others + window + doc + kernels))
 
 # Tests that use large third-party programs; make test skips them where those are missing, and says so.
-test-tools: vulkan
+test-tools: driver
 	python=$$(.ci/install-tools.sh target/tools) && \
 	KILN_PYTHON=$$(command -v "$$python") \
 	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 \
@@ -69,10 +73,10 @@ test-tools: vulkan
 		$(CARGO) test --locked --test report -- browser'
 
 # KILN_SEED=N changes the seed, KILN_CASE=N repeats one case and keeps its files.
-robustness: vulkan
+robustness: driver
 	KILN_CASES=1000 KILN_KILLS=50 $(CARGO) test --locked --test robustness -- --nocapture
 
-bench: vulkan build
+bench: driver build
 	$(KILN) bench
 
 gpu-report: build

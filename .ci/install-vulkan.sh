@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that a Vulkan driver fit for kiln is present; install Mesa's software one where there is none.
+# Make sure that a Vulkan driver fit for kiln is present; install Mesa's software one where there is none, if asked to.
 #
 # Nothing happens where a driver is found (a GPU's own, or a recent Mesa). On Debian 12 the stock Mesa 22.3 runs the
 # kernels about ten times slower than Mesa 25, so there the backports suite is used, taken from the mirror that apt
@@ -46,7 +46,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 . /etc/os-release
-say "no usable Vulkan driver found: installing Mesa's software driver for ${PRETTY_NAME:-this system}"
+say "no usable Vulkan driver found: Mesa's software driver runs kiln on the CPU"
+"$(dirname "$0")/may-install.sh" "Mesa's software driver for ${PRETTY_NAME:-this system}" || exit 1
 
 apt_install() { DEBIAN_FRONTEND=noninteractive $SUDO apt-get install -y --no-install-recommends "$@" >&2; }
 

@@ -13,7 +13,7 @@ libraries_present() {
 
 command -v Xvfb >/dev/null 2>&1 && libraries_present && exit 0
 
-printf 'kiln: installing a virtual X server to test the window\n' >&2
+"$(dirname "$0")/may-install.sh" "a virtual X server, to test the window" || exit 1
 SUDO=
 [ "$(id -u)" -eq 0 ] || SUDO=sudo
 if command -v apt-get >/dev/null 2>&1; then

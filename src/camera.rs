@@ -143,6 +143,17 @@ impl Camera {
         }
     }
 
+    /// Return the camera of a part of the image: `size` pixels from `at`. Equirectangular cameras have no such parts.
+    #[must_use]
+    pub fn cropped(&self, at: [u32; 2], size: [u32; 2]) -> Self {
+        Self {
+            width: size[0],
+            height: size[1],
+            principal: [0, 1].map(|a| self.principal[a] - at[a] as f32),
+            ..*self
+        }
+    }
+
     /// The camera centre in world units.
     #[must_use]
     pub fn position(&self) -> [f64; 3] {

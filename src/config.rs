@@ -189,6 +189,14 @@ impl Config {
         PRESETS.iter().map(|&(name, _)| name).collect()
     }
 
+    /// Return the preset that is to a software adapter what `method` is to a GPU, if there is one.
+    #[must_use]
+    pub fn small_twin(method: &str) -> Option<String> {
+        let family = method.split('-').next().unwrap_or_default();
+        let twin = format!("{family}-small");
+        (twin != method && Self::presets().contains(&&*twin)).then_some(twin)
+    }
+
     /// Load a preset with `--set` overrides.
     pub fn preset(name: &str, overrides: &[String]) -> Result<Self, ConfigError> {
         let (_, text) =
@@ -269,10 +277,7 @@ impl Config {
             match outcome {
                 Ok(Ok(_)) => culprit = None,
                 Ok(Err(reason)) if culprit.is_none() => {
-                    culprit = Some(ConfigError::Set {
-                        text: text.clone(),
-                        reason,
-                    });
+                    culprit = Some(overrides::fault(text, reason));
                 }
                 _ => {}
             }

@@ -8,6 +8,7 @@ use crate::gpu::GpuError;
 use crate::metrics::lpips::{Lpips, LpipsError};
 use crate::metrics::{psnr, ssim};
 use crate::render::{self, Renderer};
+use crate::text::counted_len;
 
 /// Metrics of one view.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
@@ -48,6 +49,12 @@ pub struct EvalReport {
     pub lpips_network: Option<String>,
     /// Number of views.
     pub views: usize,
+    /// Number of views in the split, if not all of them were evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_views: Option<usize>,
+    /// Share of each view's pixels that were compared, in tiles at full resolution; absent if it is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pixel_share: Option<f64>,
     /// Metrics of every view.
     pub images: Vec<ViewQuality>,
     /// Path of the dataset.
@@ -67,6 +74,21 @@ pub struct EvalReport {
     pub rays_per_second: f64,
     /// The device that rendered the views.
     pub device: String,
+}
+
+impl EvalReport {
+    /// Describe how many views, and how many of their pixels, were compared: `8 of 25 views, 1/4 of their pixels`.
+    #[must_use]
+    pub fn extent(&self) -> String {
+        let views = match self.of_views {
+            Some(all) => format!("{} of {}", self.views, counted_len(all, "view")),
+            None => counted_len(self.views, "view"),
+        };
+        match self.pixel_share {
+            Some(share) => format!("{views}, 1/{:.0} of their pixels", 1.0 / share),
+            None => views,
+        }
+    }
 }
 
 fn one() -> u32 {
@@ -120,12 +142,32 @@ pub fn compare(
     image: &Image,
     rendered: &render::RenderedFrame,
 ) -> ViewQuality {
-    let ours = rendered.rgb(config.scene.eval_background.color());
-    let theirs = over_background(image, config);
+    compare_parts(config, name, [(image, rendered)])
+}
+
+/// Compare parts of a view, each an image and its rendering, over the background of `config`: PSNR over all their pixels, SSIM
+/// as the mean over parts, which must be of one size.
+#[must_use]
+pub fn compare_parts<'a>(
+    config: &ResolvedConfig,
+    name: &str,
+    parts: impl IntoIterator<Item = (&'a Image, &'a render::RenderedFrame)>,
+) -> ViewQuality {
+    let (mut ours, mut theirs, mut ssims) = (Vec::new(), Vec::new(), Vec::new());
+    for (image, rendered) in parts {
+        let (a, b) = (
+            rendered.rgb(config.scene.eval_background.color()),
+            over_background(image, config),
+        );
+        ssims.extend(ssim(&a, &b, image.width as usize, image.height as usize));
+        ours.extend(a);
+        theirs.extend(b);
+    }
+    let n = ssims.len() as f64;
     ViewQuality {
         name: name.to_owned(),
         psnr: psnr(&ours, &theirs),
-        ssim: ssim(&ours, &theirs, image.width as usize, image.height as usize),
+        ssim: (!ssims.is_empty()).then(|| ssims.iter().sum::<f64>() / n),
         lpips: None,
     }
 }
@@ -164,6 +206,10 @@ pub struct Context {
     pub device: String,
     /// Network of the learned distances.
     pub lpips_network: Option<String>,
+    /// Number of views in the split.
+    pub of_views: usize,
+    /// Share of each view's pixels that were compared.
+    pub pixel_share: f64,
 }
 
 /// Assemble a report. Means over an empty list are 0.
@@ -184,6 +230,8 @@ pub fn report(config: &ResolvedConfig, context: Context, images: Vec<ViewQuality
         lpips: (!distances.is_empty()).then(|| mean(&distances)),
         lpips_network: context.lpips_network,
         views: images.len(),
+        of_views: (context.of_views > images.len()).then_some(context.of_views),
+        pixel_share: (context.pixel_share < 1.0).then_some(context.pixel_share),
         images,
         dataset: context.dataset,
         downscale: context.downscale,

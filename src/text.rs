@@ -48,6 +48,28 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// Return how similar two names are, from 0 to 1 (equal): one minus the share of edited characters.
+pub(crate) fn likeness(a: &str, b: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(a, b)
+}
+
+/// Likeness of two names from which on one is taken for a misspelling of the other.
+pub(crate) const SIMILAR: f64 = 0.7;
+
+/// Return those of `names` that `name` may be a misspelling of, the most similar first.
+pub(crate) fn similar_names<'a>(
+    name: &str,
+    names: impl IntoIterator<Item = &'a String>,
+) -> Vec<&'a String> {
+    let mut alike: Vec<(f64, &String)> = names
+        .into_iter()
+        .map(|known| (likeness(known, name), known))
+        .filter(|(likeness, _)| *likeness >= SIMILAR)
+        .collect();
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    alike.into_iter().map(|(_, known)| known).collect()
+}
+
 /// Escape control characters and line breaks.
 pub(crate) fn escaped(text: &str) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');

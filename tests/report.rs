@@ -41,6 +41,8 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         dataset: String::new(),
         downscale: 1,
         views: images.len(),
+        of_views: None,
+        pixel_share: None,
         images,
         steps: 12_345,
         adapted_for: None,

@@ -222,7 +222,7 @@ fn modules_use_only_the_layers_below_them() {
     let below: [(&str, &[&str]); 15] = [
         ("gpu", &[]),
         ("aabb", &[]),
-        ("config", &["aabb", "files"]),
+        ("config", &["aabb", "files", "text"]),
         ("files", &[]),
         ("text", &[]),
         ("random", &[]),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Terminal;
+use super::flags::MethodParser;
 use crate::camera::Camera;
 use crate::config::{Budget, ConfigOptions, SceneHints};
 use crate::dataset::{Image, Split};
@@ -50,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "WxH", requires = "render")]
     size: Vec<render::FrameSize>,
     /// Preset to time [default: that of `kiln train` or `kiln meta`]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", value_parser = MethodParser)]
     method: Option<String>,
     /// Change a configuration value; may be repeated
     #[arg(long = "set", value_name = "k=v")]

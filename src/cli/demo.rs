@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::flags::seconds;
 use super::{Terminal, command_line};
 use crate::camera::Camera;
 use crate::camera_path::orbit;
@@ -34,8 +35,8 @@ pub(super) struct Args {
     /// Use toy cars instead: meta-learn an initialisation from most of them, then train on one view of each of the others
     #[arg(long)]
     objects: bool,
-    /// Seconds of training [default: 30 on a GPU, 120 on a software adapter; with --objects 120 and 300]
-    #[arg(long, allow_negative_numbers = true, value_name = "S")]
+    /// Time of training, in seconds or as 90s or 5m [default: 30 on a GPU, 120 on a software adapter; with --objects 120 and 300]
+    #[arg(long, allow_negative_numbers = true, value_name = "S", value_parser = seconds)]
     seconds: Option<f64>,
 }
 

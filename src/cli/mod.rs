@@ -144,9 +144,13 @@ pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
         Err(Error::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(error) if error.is_cancelled() => {
+            terminal.interrupted(&error.full_message());
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             let _ = terminal.message(Level::Error, &error.full_message());
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }
 }
@@ -176,14 +180,5 @@ impl Command {
             Self::Completions(args) => help::completions(args),
             Self::Man(args) => help::man(terminal, args),
         }
-    }
-}
-
-/// Return the exit code for `error`.
-fn exit_code(error: &Error) -> u8 {
-    match error {
-        Error::Cancelled(_) => interrupt::EXIT_CODE,
-        error if error.is_usage() => 2,
-        _ => 1,
     }
 }

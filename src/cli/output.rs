@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,6 +12,10 @@ use super::interrupt::{self, Incomplete};
 use crate::gpu::{Gpu, GpuError, GpuOptions};
 use crate::session::run_log::SCHEMA;
 use crate::session::{Level, Observer, ObserverExt as _, Result, Scale, Task};
+
+/// Times after the start of a task and between lines of its progress, if there are no bars.
+const FIRST_LINE: Duration = Duration::from_secs(10);
+const LAST_LINE: Duration = Duration::from_mins(1);
 
 /// The terminal that the program runs in, and the device that its flags select.
 #[derive(Debug, Clone)]
@@ -45,6 +49,27 @@ impl Terminal {
         let gpu = Gpu::open(&self.options)?;
         self.note(format!("device: {}", gpu.description()));
         Ok(gpu)
+    }
+
+    /// Report that the user interrupted the work: wanted, so not an error.
+    pub(super) fn interrupted(&self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
+        let line = serde_json::json!({ "schema": SCHEMA, "event": "interrupted", "message": text });
+        // stdout may be closed.
+        let _ = self.record(&line.to_string());
+    }
+
+    /// Print the commands that continue from the run in `dir`.
+    pub(super) fn suggest_next(&self, dir: &Path) {
+        let run = dir.display();
+        if cfg!(feature = "viewer") {
+            self.note(format!("look around in it: kiln view {run}"));
+        }
+        self.note(format!(
+            "render it: kiln render {run} --turntable 24 --out orbit.gif; train it further: kiln train --resume {run} --seconds …"
+        ));
     }
 
     /// Print a line on stderr. Errors are ignored: work continues if the terminal is closed.
@@ -88,11 +113,15 @@ impl Observer for Terminal {
     }
 
     fn task(&self, what: &str, scale: Scale) -> Box<dyn Task + Sync> {
+        if self.bars.is_hidden() {
+            return Box::new(Lines::new(self, what, scale));
+        }
+        // Lines that are wider than the terminal would be wrapped, and remain on the screen.
         let (template, length) = match scale {
-            Scale::Count(n) => ("{msg:16} {bar:32} {pos}/{len}  {eta}", Some(n)),
-            Scale::Rays(n) => ("{msg:16} {bar:32} {percent:>3} %  {eta}", Some(n)),
-            Scale::Fraction(n) => ("{bar:24} {percent:>3} %  {msg}", Some(n)),
-            Scale::Unknown => ("{spinner} {msg}", None),
+            Scale::Count(n) => ("{bar:16} {pos}/{len}  {eta}  {wide_msg}", Some(n)),
+            Scale::Rays(n) => ("{bar:16} {percent:>3} %  {eta}  {wide_msg}", Some(n)),
+            Scale::Fraction(n) => ("{bar:16} {percent:>3} %  {wide_msg}", Some(n)),
+            Scale::Unknown => ("{spinner} {wide_msg}", None),
         };
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -116,6 +145,69 @@ impl Observer for Terminal {
 
     fn guard_incomplete_file(&self, path: &Path) -> Box<dyn Any> {
         Box::new(Incomplete::at(path))
+    }
+}
+
+/// Progress for a terminal without bars, such as a pipe: a line now and then, so that long work is seen to go on.
+struct Lines {
+    terminal: Terminal,
+    scale: Scale,
+    started: Instant,
+    state: Mutex<LineState>,
+}
+
+struct LineState {
+    text: String,
+    done: u64,
+    /// Time of the next line after the start.
+    next: Duration,
+}
+
+impl Lines {
+    fn new(terminal: &Terminal, what: &str, scale: Scale) -> Self {
+        Self {
+            terminal: terminal.clone(),
+            scale,
+            started: Instant::now(),
+            state: Mutex::new(LineState {
+                text: what.to_owned(),
+                done: 0,
+                next: FIRST_LINE,
+            }),
+        }
+    }
+
+    /// Apply `change`, and print a line if one is due.
+    fn update(&self, change: impl FnOnce(&mut LineState)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        let elapsed = self.started.elapsed();
+        if elapsed < state.next || self.terminal.quiet {
+            return;
+        }
+        // The longer the work takes, the rarer are the lines.
+        state.next = elapsed + (elapsed / 4).clamp(FIRST_LINE, LAST_LINE);
+        let LineState { text, done, .. } = &*state;
+        let percent = |n: u64| 100 * done / n.max(1);
+        self.terminal.line(&match self.scale {
+            Scale::Count(n) => format!("{text}: {done} of {n}"),
+            Scale::Rays(n) | Scale::Fraction(n) => format!("{:>3} %  {text}", percent(n)),
+            Scale::Unknown => text.clone(),
+        });
+    }
+}
+
+impl Task for Lines {
+    fn set(&self, done: u64) {
+        self.update(|state| state.done = done);
+    }
+
+    fn increment(&self) {
+        self.update(|state| state.done += 1);
+    }
+
+    fn describe(&self, text: &str) {
+        self.update(|state| text.clone_into(&mut state.text));
     }
 }
 

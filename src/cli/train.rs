@@ -110,5 +110,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
 pub(super) fn fit(terminal: &Terminal, options: &FitOptions) -> Result<()> {
     options.check()?;
     let gpu = terminal.open_gpu()?;
-    session::fit(&gpu, options, terminal).map(|_| ())
+    let (dir, _) = session::fit(&gpu, options, terminal)?;
+    terminal.suggest_next(dir.path());
+    Ok(())
 }

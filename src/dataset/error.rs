@@ -8,10 +8,12 @@ use crate::text::{counted_len, escaped, one_line, shown};
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The path does not exist.
-    #[error("{}: no such file or directory: check the path of the dataset", shown(.path))]
+    #[error("{}: no such file or directory: {}", shown(.path), instead(.nearby))]
     NotFound {
         /// The path as given.
         path: PathBuf,
+        /// Datasets in the folder where it would be.
+        nearby: Vec<String>,
     },
     /// A folder or file that no loader recognises.
     #[error("{}: no dataset here: {looked_for}", shown(.path))]
@@ -153,7 +155,7 @@ impl DatasetError {
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         match self {
-            Self::NotFound { path }
+            Self::NotFound { path, .. }
             | Self::NotADataset { path, .. }
             | Self::UnsupportedFormat { path, .. }
             | Self::Io { path, .. }
@@ -228,6 +230,15 @@ impl DatasetError {
             action: "write",
             source,
         }
+    }
+}
+
+/// Say what to do about a path that does not exist.
+fn instead(nearby: &[String]) -> String {
+    if nearby.is_empty() {
+        "check the path of the dataset".to_owned()
+    } else {
+        format!("did you mean {}?", nearby.join(" or "))
     }
 }
 

@@ -4,8 +4,11 @@ use super::error::DatasetError;
 use super::notes::Notes;
 use super::{Dataset, Split, TRANSFORMS};
 use super::{blender, formats, llff, srn, transforms};
-use crate::text::one_line;
-use std::path::Path;
+use crate::text::{one_line, shown, similar_names};
+use std::path::{Path, PathBuf};
+
+/// Maximum number of datasets that an error names.
+const MAX_NAMED: usize = 3;
 
 pub(super) fn open_folder(
     root: &Path,
@@ -36,8 +39,11 @@ pub(super) fn open_folder(
         Split::Train.file_name(),
         llff::FILE
     );
-    let inside = subfolders_with_datasets(root);
-    if !inside.is_empty() {
+    let mut inside = subfolders_with_datasets(root);
+    inside.truncate(MAX_NAMED);
+    if let Some(above) = dataset_above(root) {
+        looked_for = format!("did you mean {}?", shown(&above));
+    } else if !inside.is_empty() {
         looked_for = format!(
             "{looked_for}; subfolders with a dataset: {}",
             inside.join(", ")
@@ -54,14 +60,42 @@ pub(super) fn open_folder(
     })
 }
 
+/// Return the folder one or two levels above `folder` that contains a dataset, for a folder of its images.
+fn dataset_above(folder: &Path) -> Option<PathBuf> {
+    // The parents that the path names, else those of the current folder.
+    let parent = |of: &Path| match of.parent() {
+        _ if of.file_name().is_none() => of.join(".."),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let first = parent(folder);
+    let second = parent(&first);
+    [first, second].into_iter().find(|path| is_dataset(path))
+}
+
+/// Return the datasets beside the missing `path` with similar names, as paths, at most [`MAX_NAMED`].
+pub(super) fn datasets_beside(path: &Path) -> Vec<String> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let here = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let names = subfolders_with_datasets(here);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let alike = similar_names(&name, &names).into_iter().take(MAX_NAMED);
+    alike.map(|name| shown(&parent.join(name))).collect()
+}
+
 /// Return whether a folder contains one scene.
-pub(super) fn is_dataset(path: &Path) -> bool {
+#[must_use]
+pub fn is_dataset(path: &Path) -> bool {
     let split = Split::Train.file_name();
     let has = |name: &&str| path.join(name).is_file();
     [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
 }
 
-/// Return the names of up to three subfolders that contain a dataset.
+/// Return the names of the subfolders that contain a dataset, sorted.
 fn subfolders_with_datasets(root: &Path) -> Vec<String> {
     let Ok(entries) = root.read_dir() else {
         return Vec::new();
@@ -74,6 +108,5 @@ fn subfolders_with_datasets(root: &Path) -> Vec<String> {
         .filter_map(|path| Some(one_line(&path.file_name()?.to_string_lossy())))
         .collect();
     names.sort();
-    names.truncate(3);
     names
 }

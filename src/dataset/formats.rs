@@ -131,6 +131,11 @@ const FILES: [(&[&str], ConvertibleFormat); 5] = [
     ),
 ];
 
+const URL: ConvertibleFormat = ConvertibleFormat {
+    name: "a URL",
+    advice: "download it, unpack it, and give the folder",
+};
+
 const SINGLE_IMAGE: ConvertibleFormat = ConvertibleFormat {
     name: "a single image",
     advice: "give the folder that holds a transforms.json",
@@ -143,6 +148,16 @@ pub(super) fn of_folder(root: &Path) -> Option<&'static ConvertibleFormat> {
         .iter()
         .find(|(layouts, _)| layouts.iter().any(holds))
         .map(|(_, known)| known)
+}
+
+/// Return the format of a path that is a URL.
+pub(super) fn of_url(path: &Path) -> Option<&'static ConvertibleFormat> {
+    let text = path.to_str()?;
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'+');
+    (is_scheme && !scheme.is_empty() && !path.exists()).then_some(&URL)
 }
 
 /// Return the format of a file that is not JSON.

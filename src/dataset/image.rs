@@ -116,6 +116,24 @@ impl FileIdentity {
 }
 
 impl Image {
+    /// Return the part of `size` pixels from `at`, which must lie in the image.
+    #[must_use]
+    pub fn cropped(&self, at: [u32; 2], size: [u32; 2]) -> Self {
+        let stride = 4 * self.width as usize;
+        let start = 4 * at[0] as usize;
+        let rows = self.pixels.chunks_exact(stride);
+        let rows = rows.skip(at[1] as usize).take(size[1] as usize);
+        Self {
+            width: size[0],
+            height: size[1],
+            pixels: rows
+                .flat_map(|row| &row[start..start + 4 * size[0] as usize])
+                .copied()
+                .collect(),
+            has_alpha: self.has_alpha,
+        }
+    }
+
     /// Decode a PNG, JPEG, WebP, TIFF, BMP or `OpenEXR` file as it is stored, ignoring its EXIF orientation.
     ///
     /// 16-bit channels are rounded to 8 bits. Floats are linear light: they are clamped to [0, 1] and converted to sRGB. The

@@ -39,7 +39,8 @@ use std::path::{Path, PathBuf};
 pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
 pub use error::DatasetError;
-use folder::{is_dataset, open_folder};
+pub use folder::is_dataset;
+use folder::{datasets_beside, open_folder};
 pub use frame::{Frame, Split};
 pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents};
 use notes::{Note, Notes};
@@ -213,9 +214,17 @@ impl Dataset {
         if path.is_dir() {
             return open_folder(path, downscale, notes);
         }
+        if let Some(format) = formats::of_url(path) {
+            return Err(DatasetError::UnsupportedFormat {
+                path: path.to_owned(),
+                format: format.name,
+                advice: format.advice,
+            });
+        }
         if !path.exists() {
             return Err(DatasetError::NotFound {
                 path: path.to_owned(),
+                nearby: datasets_beside(path),
             });
         }
         let root = match path.parent() {

@@ -95,6 +95,7 @@ impl Objects {
         if !root.is_dir() {
             return Err(DatasetError::NotFound {
                 path: root.to_owned(),
+                nearby: Vec::new(),
             });
         }
         if is_dataset(root) {

@@ -228,11 +228,20 @@ fn measured(eval: &EvalReport) -> String {
     } else {
         String::new()
     };
+    let of = match (eval.of_views, eval.pixel_share) {
+        (None, None) => String::new(),
+        (Some(all), None) => format!(" of {}", grouped(all as u64)),
+        (all, Some(share)) => format!(
+            " of {}, 1/{:.0} of their pixels (in tiles, which the pictures below show side by side)",
+            grouped(all.unwrap_or(eval.views) as u64),
+            1.0 / share
+        ),
+    };
     let adapted = eval.adapted_for.map_or_else(String::new, |steps| {
         format!(" of held-out objects, each after {steps} steps on another view of it")
     });
     format!(
-        "{} over {} {} {}{adapted}{size}, background {}, {} values rounded to 8 bits",
+        "{} over {} {} {}{of}{adapted}{size}, background {}, {} values rounded to 8 bits",
         if eval.views == 1 { "Measured" } else { "Mean" },
         grouped(eval.views as u64),
         eval.split,
@@ -547,6 +556,8 @@ mod tests {
             dataset: String::new(),
             downscale: 1,
             views: 2,
+            of_views: None,
+            pixel_share: None,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,
             adapted_for: None,

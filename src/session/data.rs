@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::views::{self, Selection};
-use super::{Error, Observer, ObserverExt, Result, Scale};
+use super::{Error, Observer, ObserverExt, Result, Scale, advice};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions, Split, load_with_contents};
 use crate::gpu::{AdapterClass, Gpu};
@@ -57,7 +57,8 @@ pub(crate) fn open_dataset(
     path: &Path,
     opening: OpenOptions,
 ) -> Result<Dataset> {
-    let dataset = Dataset::open_with(path, opening)?;
+    let dataset =
+        Dataset::open_with(path, opening).map_err(|error| advice::not_a_dataset(path, error))?;
     report_dataset(observer, &dataset);
     Ok(dataset)
 }

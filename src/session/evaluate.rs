@@ -1,14 +1,17 @@
 //! Evaluates a run: renders views and compares them with their images.
 
+mod plan;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
+pub(crate) use plan::EvaluationPlan;
+
 use super::check::{self, MAX_DOWNSCALE};
 use super::data::{self, load};
-use super::memory::SOFTWARE_SPEED;
 use super::open::{one_background, open_run};
 use super::sink::save_png;
 use super::view_progress::ViewProgress;
@@ -19,35 +22,16 @@ use crate::config::{Background, ResolvedConfig};
 use crate::dataset::duplicate_images::{self, Thumbnail};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{self, Context, EvalReport};
-use crate::gpu::{AdapterClass, Gpu, GpuError};
+use crate::gpu::Gpu;
 use crate::metrics::lpips::Lpips;
-use crate::render::{Channel, Renderer};
+use crate::render::{Channel, RenderedFrame, Renderer};
 use crate::report::{self, Example};
 use crate::run::RunDir;
 use crate::text::{counted, counted_len};
-use crate::train::operations;
-
-/// Describe the evaluation, with an estimate of its time if it is slow on a software adapter.
-fn evaluating(gpu: &Gpu, config: &ResolvedConfig, images: &[Image]) -> Result<String, GpuError> {
-    let what = format!("evaluating {}", counted_len(images.len(), "view"));
-    let Some([_, ray]) = operations(gpu.profile(), config)? else {
-        return Ok(what);
-    };
-    let pixels: f64 = images
-        .iter()
-        .map(|i| f64::from(i.width) * f64::from(i.height))
-        .sum();
-    let seconds = ray * pixels / SOFTWARE_SPEED;
-    if gpu.class() == AdapterClass::Software && seconds > 20.0 {
-        Ok(format!("{what}, in about {seconds:.0} s"))
-    } else {
-        Ok(what)
-    }
-}
 
 /// Frames to evaluate, and how.
 pub(crate) struct EvaluationRequest<'a> {
-    pub(crate) frames: &'a [Frame],
+    pub(crate) plan: &'a EvaluationPlan,
     pub(crate) split: Split,
     pub(crate) steps: u32,
     pub(crate) train_seconds: f64,
@@ -68,16 +52,15 @@ pub(crate) fn evaluate_views(
     renderer: &mut Renderer,
     request: &EvaluationRequest<'_>,
 ) -> Result<(EvalReport, Vec<Example>)> {
-    let (images, _) = load(
-        observer,
-        request.frames,
-        request.dataset.downscale,
-        "loading",
-    )?;
+    let EvaluationPlan {
+        frames,
+        pixel_share,
+    } = request.plan;
+    let (images, _) = load(observer, frames, request.dataset.downscale, "loading")?;
     if !request.trained_on.is_empty() {
         let train = request.dataset.train.iter().zip(request.trained_on);
         let shown: Vec<Thumbnail> = images.par_iter().map(Thumbnail::of).collect();
-        let held_out: Vec<_> = request.frames.iter().zip(&shown).collect();
+        let held_out: Vec<_> = frames.iter().zip(&shown).collect();
         let train: Vec<_> = train.collect();
         if let Some(leak) =
             duplicate_images::find_duplicate_images(request.dataset, &train, &held_out)
@@ -86,7 +69,7 @@ pub(crate) fn evaluate_views(
         }
     }
     if let Some(lpips) = request.lpips {
-        for (frame, image) in request.frames.iter().zip(&images) {
+        for (frame, image) in frames.iter().zip(&images) {
             lpips
                 .check_size(image.width as usize, image.height as usize)
                 .map_err(|e| Error::failed(format!("{}: {e}", frame.name)))?;
@@ -96,47 +79,74 @@ pub(crate) fn evaluate_views(
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))?;
     }
-    observer.task_note(evaluating(gpu, renderer.config(), &images)?);
+    observer.task_note(format!("evaluating {}", counted_len(images.len(), "view")));
     let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
-    let cameras: Vec<Camera> = request.frames.iter().map(camera_of).collect();
+    let cameras: Vec<Camera> = frames.iter().map(camera_of).collect();
+    let tiles = |(index, camera): (usize, &Camera)| {
+        plan::tiles([camera.width, camera.height], *pixel_share, index as u32)
+    };
+    let tiles: Vec<_> = cameras.iter().enumerate().map(tiles).collect();
+    let rays = |rows: &plan::TileRows| -> u64 {
+        let sizes = rows.iter().flatten().map(|tile| tile.size.map(u64::from));
+        sizes.map(|[width, height]| width * height).sum()
+    };
     let way_out = "Ctrl-C stops it and leaves the run unchanged; fewer --eval-views or a larger --downscale take less time";
-    let mut progress = ViewProgress::new(observer, "evaluating", way_out, &cameras, 1);
+    let mut progress = ViewProgress::new(observer, "evaluating", way_out, tiles.iter().map(rays));
     let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());
     let mut renderings = Vec::with_capacity(images.len());
-    let mut rays = 0.0;
+    let mut compared = Vec::with_capacity(images.len());
+    let mut n_rays = 0.0;
     let mut seconds = 0.0;
-    for (index, (frame, image)) in request.frames.iter().zip(&images).enumerate() {
+    for (index, (frame, image)) in frames.iter().zip(&images).enumerate() {
         let start = Instant::now();
-        let (camera, near_far) = (&cameras[index], frame.near_far);
-        let mut go_on = |done| progress.update(done);
-        let rendered = renderer.render_while(camera, near_far, false, 1, &mut go_on)?;
-        let Some(rendered) = rendered else {
-            drop(progress);
-            return Err(Error::Cancelled(format!(
-                " while evaluating view {}",
-                frame.name
-            )));
-        };
+        let mut parts: Vec<Vec<(Image, RenderedFrame)>> = Vec::new();
+        let mut done_before = 0;
+        for row in &tiles[index] {
+            let mut of_row = Vec::new();
+            for tile in row {
+                let camera = cameras[index].cropped(tile.at, tile.size);
+                let mut go_on = |done| progress.update(done_before + done);
+                let rendered =
+                    renderer.render_while(&camera, frame.near_far, false, 1, &mut go_on)?;
+                let Some(rendered) = rendered else {
+                    drop(progress);
+                    return Err(Error::Cancelled(format!(
+                        " while evaluating view {}",
+                        frame.name
+                    )));
+                };
+                done_before += u64::from(tile.size[0]) * u64::from(tile.size[1]);
+                of_row.push((image.cropped(tile.at, tile.size), rendered));
+            }
+            parts.push(of_row);
+        }
         // The first view includes compiling shaders.
         if index > 0 || images.len() == 1 {
-            rays += f64::from(rendered.width * rendered.height);
+            n_rays += done_before as f64;
             seconds += start.elapsed().as_secs_f64();
         }
-        let mut quality = eval::compare(renderer.config(), &frame.name, image, &rendered);
-        if let Some(lpips) = request.lpips {
-            let distance = eval::perceptual_distance(lpips, renderer.config(), image, &rendered)?;
+        let all = parts
+            .iter()
+            .flatten()
+            .map(|(image, rendered)| (image, rendered));
+        let mut quality = eval::compare_parts(renderer.config(), &frame.name, all);
+        if let (Some(lpips), [one]) = (request.lpips, &*parts)
+            && let [(image, rendered)] = &**one
+        {
+            let distance = eval::perceptual_distance(lpips, renderer.config(), image, rendered)?;
             quality.lpips = Some(distance);
         }
-        let pixels = rendered.pixels(Channel::Rgb, background, [0.0, 1.0]);
+        let (image, pixels) = assemble(&parts, background);
         if let Some(folder) = request.save_to {
             // Number files by the view's index in its split, whichever views were selected.
             let mut all = request.dataset.frames(request.split).iter();
             let number = all.position(|f| f == frame).unwrap_or(index);
             let path = folder.join(format!("{}_{number:03}.png", request.split));
-            save_png(&path, &pixels, rendered.width, rendered.height)?;
+            save_png(&path, &pixels, image.width, image.height)?;
         }
         renderings.push(pixels);
+        compared.push(image);
         views.push(quality);
         progress.complete();
     }
@@ -147,9 +157,11 @@ pub(crate) fn evaluate_views(
         downscale: request.dataset.downscale,
         steps: request.steps,
         train_seconds: request.train_seconds,
-        rays_per_second: if seconds > 0.0 { rays / seconds } else { 0.0 },
+        rays_per_second: if seconds > 0.0 { n_rays / seconds } else { 0.0 },
         device: gpu.name().to_owned(),
         lpips_network: request.lpips.map(|l| l.network().to_string()),
+        of_views: request.dataset.frames(request.split).len(),
+        pixel_share: *pixel_share,
     };
     let picks = report::pick(&views).into_iter();
     let examples = picks.map(|(index, label)| {
@@ -157,13 +169,39 @@ pub(crate) fn evaluate_views(
         Example::new(
             label,
             &views[index],
-            &images[index],
+            &compared[index],
             prediction,
             renderer.config(),
         )
     });
     let examples = examples.collect();
     Ok((eval::report(renderer.config(), context, views), examples))
+}
+
+/// Put the parts of a view, in rows, side by side: their images, and their renderings over `background`, RGB.
+fn assemble(parts: &[Vec<(Image, RenderedFrame)>], background: [f32; 3]) -> (Image, Vec<u8>) {
+    let (mut pixels, mut rendered) = (Vec::new(), Vec::new());
+    for row in parts {
+        let of_row: Vec<(&Image, Vec<u8>)> = row
+            .iter()
+            .map(|(image, frame)| (image, frame.pixels(Channel::Rgb, background, [0.0, 1.0])))
+            .collect();
+        for y in 0..row.first().map_or(0, |(image, _)| image.height as usize) {
+            for (image, rgb) in &of_row {
+                let width = image.width as usize;
+                pixels.extend_from_slice(&image.pixels[4 * width * y..][..4 * width]);
+                rendered.extend_from_slice(&rgb[3 * width * y..][..3 * width]);
+            }
+        }
+    }
+    let first = |of: fn(&Image) -> u32| parts.iter().map(move |row| of(&row[0].0));
+    let image = Image {
+        width: parts[0].iter().map(|(image, _)| image.width).sum(),
+        height: first(|image| image.height).sum(),
+        pixels,
+        has_alpha: parts[0][0].0.has_alpha,
+    };
+    (image, rendered)
 }
 
 /// Write an evaluation to its run: `eval.json` and the report. If that fails, only warn, so that the metrics are still shown.
@@ -205,7 +243,7 @@ pub(crate) fn describe(report: &EvalReport) -> String {
         "{} PSNR {:.2} dB{ssim}{lpips} over {}{size}, background {}, {} values rounded to 8 bits, after {} and {:.1} s of training",
         report.split,
         report.psnr,
-        counted_len(report.views, "view"),
+        report.extent(),
         report.background,
         report.color_space,
         counted(report.steps, "step"),
@@ -338,8 +376,22 @@ impl<'a> Evaluation<'a> {
             dir.clear_rendered(&options.split.to_string());
         }
         let images = dir.images();
+        // Distances and saved renderings are of whole views.
+        let allows_tiles = lpips.is_none() && !options.save_images;
+        let plan = if options.eval_views.is_some() {
+            EvaluationPlan::whole(&frames)
+        } else {
+            EvaluationPlan::within(
+                observer,
+                gpu,
+                &mut run.renderer,
+                (&frames, dataset.downscale),
+                run.checkpoint.info.train_seconds,
+                allows_tiles,
+            )?
+        };
         let request = EvaluationRequest {
-            frames: &frames,
+            plan: &plan,
             split: options.split,
             steps: run.checkpoint.info.step,
             train_seconds: run.checkpoint.info.train_seconds,

@@ -3,6 +3,7 @@
 //! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
 //! work. The command line and the window are two such observers.
 
+pub(crate) mod advice;
 mod check;
 pub(crate) mod data;
 mod demo;

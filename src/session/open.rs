@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Error, Observer, ObserverExt, Result};
+use super::{Error, Observer, ObserverExt, Result, advice};
 use crate::checkpoint::Checkpoint;
 use crate::config::Background;
 use crate::gpu::Gpu;
@@ -18,7 +18,7 @@ pub(crate) struct OpenRun {
 
 /// Open the checkpoint of the run at `path`, and warn if the run's `config.toml` differs from it.
 pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = advice::open_checkpoint(path)?;
     if let Some(fault) = fault_of_copy(path, &checkpoint) {
         observer.warn(fault);
     }
@@ -34,7 +34,7 @@ pub(crate) fn open_to_resume(observer: &dyn Observer, path: &Path) -> Result<Che
             path.display()
         )));
     }
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = advice::open_checkpoint(path)?;
     if let Some(fault) = dir.config_mismatch(&checkpoint.info.config) {
         observer.warn(format!("{}; it is a copy for reading: a resumed run uses the configuration in its checkpoint, and the file is \
              rewritten (to use another configuration, train a new run with --config)",

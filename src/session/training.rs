@@ -8,17 +8,25 @@ use super::limits::Limits;
 use super::run_log::{self, Line, RunLog, SCHEMA};
 use super::{Error, Observer, ObserverExt as _, Result, Scale, Task};
 use crate::checkpoint::{self, CheckpointError, DataSource};
-use crate::config::ResolvedConfig;
+use crate::config::{Config, ResolvedConfig};
 use crate::distillation::Teacher;
-use crate::gpu::Gpu;
+use crate::gpu::{AdapterClass, Gpu};
 use crate::images::ImageSet;
 use crate::render::Renderer;
+use crate::report::duration;
 use crate::run::RunDir;
 use crate::text::si;
 use crate::train::{Progress, TrainEvent, Trainer};
 
 /// Units of the progress bar.
 const PARTS: f64 = 1000.0;
+
+/// Seconds of training after which the time left is estimated.
+const MEASURED_SECONDS: f64 = 5.0;
+/// Trainings that take longer than this many seconds are announced.
+const LONG_SECONDS: f64 = 1800.0;
+/// Fewer steps than these give no clear picture.
+const FEW_STEPS: u32 = 200;
 
 /// Intervals between previews and between checkpoints, in seconds of training.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +78,9 @@ pub(crate) struct Training<'a> {
     pub(crate) latest: Option<Progress>,
     /// PSNR of the last preview of the held-out views, dB.
     pub(crate) held_out_psnr: Option<f64>,
+    /// Step and seconds of the first report in this session, until the time left has been estimated.
+    first_report: Option<(u32, f64)>,
+    has_estimated: bool,
 }
 
 impl<'a> Training<'a> {
@@ -137,6 +148,8 @@ impl<'a> Training<'a> {
             events: Vec::new(),
             latest: None,
             held_out_psnr: None,
+            first_report: None,
+            has_estimated: false,
         })
     }
 
@@ -218,9 +231,39 @@ impl<'a> Training<'a> {
             self.log.scalars(progress.step, &scalars);
             self.observer.progress(&progress);
             self.latest = Some(progress);
+            self.estimate(&progress);
             self.describe(&progress);
         }
         Ok(())
+    }
+
+    /// Once the speed is known, say so if the limit of steps is hours away, or the limit of seconds only a few steps.
+    fn estimate(&mut self, p: &Progress) {
+        let (first, since) = *self.first_report.get_or_insert((p.step, p.seconds));
+        let elapsed = p.seconds - since;
+        if self.has_estimated || elapsed < MEASURED_SECONDS || p.step == first {
+            return;
+        }
+        self.has_estimated = true;
+        let rate = f64::from(p.step - first) / elapsed / f64::from(self.inner_steps);
+        let by_steps = f64::from(self.limits.steps.saturating_sub(self.step())) / rate;
+        let by_seconds = self.limits.seconds - p.seconds;
+        let twin = Config::small_twin(&self.renderer.config().method)
+            .filter(|_| self.gpu.class() == AdapterClass::Software)
+            .map_or_else(String::new, |twin| {
+                format!("; --method {twin} is sized for it")
+            });
+        if by_steps.min(by_seconds) > LONG_SECONDS {
+            self.observer.note(format!(
+                "at {rate:.2} steps/s this will take about {}: Ctrl-C saves and stops, --seconds limits it{twin}",
+                duration(by_steps.min(by_seconds))
+            ));
+        } else if by_seconds < by_steps && by_seconds * rate < f64::from(FEW_STEPS) {
+            self.observer.warn(format!(
+                "at {rate:.2} steps/s only about {:.0} steps fit into the time, too few for a clear picture{twin}",
+                f64::from(self.step()) + by_seconds * rate
+            ));
+        }
     }
 
     fn describe(&self, p: &Progress) {
@@ -239,13 +282,14 @@ impl<'a> Training<'a> {
             .held_out_psnr
             .map(|v| format!(", held-out {v:.2} dB"))
             .unwrap_or_default();
-        task.set((fraction * PARTS) as u64);
+        // The most important comes first, because narrow terminals show no more.
         task.describe(&format!(
-            "{unit} {step}  {:.1} {unit}s/s  {}samples/s  {}rays/s  {quality}{held_out}  {left:.0} s left",
+            "{unit} {step}  {quality}{held_out}  {left:.0} s left  {:.1} {unit}s/s  {}samples/s  {}rays/s",
             rate / f64::from(self.inner_steps),
             si(f64::from(p.samples) * rate),
             si(f64::from(p.rays) * rate),
         ));
+        task.set((fraction * PARTS) as u64);
     }
 
     /// The mean rates so far, as text that starts with a comma; empty before the first report.

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::{Observer, ObserverExt, Scale, Task};
-use crate::camera::Camera;
 use crate::report::duration;
 use crate::text::{counted_len, si};
 
@@ -28,16 +27,14 @@ pub(super) struct ViewProgress<'a> {
 }
 
 impl<'a> ViewProgress<'a> {
-    /// Start the progress of rendering views of `cameras` with `per_pixel` rays per pixel.
-    pub(super) fn new<'c>(
+    /// Start the progress of rendering views, given the number of rays of each.
+    pub(super) fn new(
         observer: &'a dyn Observer,
         what: &'static str,
         way_out: &'a str,
-        cameras: impl IntoIterator<Item = &'c Camera>,
-        per_pixel: u32,
+        views: impl IntoIterator<Item = u64>,
     ) -> Self {
-        let of = |c: &Camera| u64::from(c.width) * u64::from(c.height) * u64::from(per_pixel);
-        let views: Vec<u64> = cameras.into_iter().map(of).collect();
+        let views: Vec<u64> = views.into_iter().collect();
         let rays = views.iter().sum();
         Self {
             observer,

@@ -176,7 +176,7 @@ fn lpips_is_measured_with_the_given_weights() {
     let mean = report["lpips"].as_f64().unwrap();
     assert!((mean - f64::midpoint(distances[0], distances[1])).abs() < 1e-9);
 
-    let said = format!(", LPIPS {mean:.3} (vgg) over 2 views");
+    let said = format!(", LPIPS {mean:.3} (vgg) over 2 of 3 views");
     kiln(["eval", "-q"])
         .arg(&run)
         .args(&flags)

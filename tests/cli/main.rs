@@ -8,6 +8,7 @@ mod bad_runs;
 mod documents;
 mod evaluate;
 mod examples;
+mod first_hour;
 mod import;
 mod inspect;
 mod kilonerf;

@@ -62,6 +62,19 @@ pub fn has_adapter() -> bool {
     found
 }
 
+/// Return whether the adapter is a software adapter; print "skipped" if not.
+pub fn on_software() -> bool {
+    let is = has_adapter() && {
+        let devices = json_lines(&text(&succeeds(&mut kiln(["devices", "--json"])).stdout));
+        let used = devices.iter().find(|d| d["default"] == true);
+        used.is_some_and(|device| device["class"] == "software")
+    };
+    if !is {
+        eprintln!("skipped: no software adapter");
+    }
+    is
+}
+
 /// Run a command that must succeed, and return its output.
 pub fn succeeds(command: &mut Command) -> Output {
     let output = command.output().unwrap();
@@ -152,10 +165,15 @@ pub fn camera(angle: f32, side: u32) -> Camera {
 
 /// Write a dataset of 6 training and 3 test views in Blender's format.
 pub fn write_dataset(root: &Path) {
+    write_dataset_of(root, SIDE);
+}
+
+/// Same as [`write_dataset`], with images of `side` pixels a side.
+pub fn write_dataset_of(root: &Path, side: u32) {
     for (split, n, start) in [(Split::Train, 6, 0.0), (Split::Test, 3, 0.4)] {
         let camera = |i: u8| {
             let angle: f32 = start + f32::from(i) / f32::from(n) * std::f32::consts::TAU;
-            camera(angle, SIDE)
+            camera(angle, side)
         };
         let cameras: Vec<Camera> = (0..n).map(camera).collect();
         let images: Vec<Image> = cameras.iter().map(sphere).collect();

@@ -7,6 +7,7 @@ mod run;
 use std::path::PathBuf;
 
 use super::Terminal;
+use super::flags::MethodParser;
 use crate::config::ConfigOptions;
 use crate::dataset::OpenOptions;
 use crate::run::is_run;
@@ -30,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE.png")]
     plot: Option<PathBuf>,
     /// Preset for which to compute the memory and the scene box
-    #[arg(long, conflicts_with = "config", value_name = "M")]
+    #[arg(long, conflicts_with = "config", value_name = "M", value_parser = MethodParser)]
     method: Option<String>,
     /// Configuration file instead of a preset
     #[arg(long, value_name = "FILE")]

@@ -22,7 +22,7 @@ use crate::eval::EvalReport;
 use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
-use crate::session::evaluate::{self, EvaluationRequest};
+use crate::session::evaluate::{self, EvaluationPlan, EvaluationRequest};
 use crate::session::run_log::{Plateau, SCHEMA};
 use crate::session::training::{Intervals, Start, Training};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
@@ -48,7 +48,12 @@ pub struct Fit<'a> {
     options: FitOptions,
     setup: Setup,
     training: Training<'a>,
+    /// Views to evaluate, at most.
     eval_frames: Vec<Frame>,
+    /// Whether the user chose them.
+    has_chosen_views: bool,
+    /// What is evaluated, once that is decided.
+    eval_plan: Option<EvaluationPlan>,
     held_out: Split,
     /// Thumbnails of the training images, until the first evaluation has compared the held-out images with them.
     trained_on: Vec<Thumbnail>,
@@ -186,6 +191,8 @@ impl<'a> Fit<'a> {
             options: options.clone(),
             training,
             eval_frames,
+            has_chosen_views: options.eval_views.is_some(),
+            eval_plan: None,
             held_out,
             trained_on,
             plateau: Plateau::default(),
@@ -363,8 +370,9 @@ impl<'a> Fit<'a> {
         self.training
             .trainer
             .export_ema(&self.training.renderer.parameters)?;
+        let plan = self.evaluation_plan()?;
         let request = EvaluationRequest {
-            frames: &self.eval_frames,
+            plan: &plan,
             split: self.held_out,
             steps: self.training.trainer.step(),
             train_seconds: self.training.trainer.seconds(),
@@ -380,6 +388,28 @@ impl<'a> Fit<'a> {
             &mut self.training.renderer,
             &request,
         )
+    }
+
+    /// Return the plan of all evaluations of this training, so that they are of the same pixels.
+    fn evaluation_plan(&mut self) -> Result<EvaluationPlan> {
+        if let Some(plan) = &self.eval_plan {
+            return Ok(plan.clone());
+        }
+        let plan = if self.has_chosen_views {
+            EvaluationPlan::whole(&self.eval_frames)
+        } else {
+            let training = &mut self.training;
+            let limit = Some(training.limits.seconds).filter(|s| s.is_finite());
+            EvaluationPlan::within(
+                self.observer,
+                &training.gpu,
+                &mut training.renderer,
+                (&self.eval_frames, self.setup.dataset.downscale),
+                limit.unwrap_or(training.trainer.seconds()),
+                true,
+            )?
+        };
+        Ok(self.eval_plan.insert(plan).clone())
     }
 
     fn save(&self) -> Result<()> {

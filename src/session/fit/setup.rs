@@ -11,6 +11,7 @@ use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::report::duration;
 use crate::run::RunDir;
 use crate::scene_frame::SceneFrame;
 use crate::session::limits::Limits;
@@ -357,6 +358,7 @@ pub(super) fn announce(
         limits.describe()
     ));
     advise_on_size(observer, gpu, setup);
+    note_twin(observer, gpu, setup);
     warn_of_slowness(observer, gpu, setup)
 }
 
@@ -383,6 +385,17 @@ fn advise_on_size(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
     ));
 }
 
+/// Say that a method is sized for GPUs, on a software adapter.
+fn note_twin(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) {
+    let method = &setup.config.method;
+    let is_new = setup.checkpoint.is_none() && gpu.class() == AdapterClass::Software;
+    if let Some(twin) = Config::small_twin(method).filter(|_| is_new) {
+        observer.warn(format!(
+            "{method} is sized for GPUs and slow on this software adapter: --method {twin} reaches more in the same time"
+        ));
+    }
+}
+
 /// Warn of long steps and views on a software adapter.
 fn warn_of_slowness(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) -> Result<()> {
     let operations = operations(gpu.profile(), &setup.config)?;
@@ -394,8 +407,9 @@ fn warn_of_slowness(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) -> Result
     let view = ray * f64::from(camera.width) * f64::from(camera.height) / SOFTWARE_SPEED;
     let step = step / SOFTWARE_SPEED;
     if step > 2.0 || view > 60.0 {
-        observer.warn(format!("on this adapter a step takes about {step:.1} s and rendering a view about {view:.0} s: \
-             --method nerf-small is sized for two CPU cores, and --eval-views 1 evaluates a single view"
+        observer.warn(format!(
+            "on this adapter a step takes about {step:.1} s and rendering a view about {}",
+            duration(view)
         ));
     }
     Ok(())

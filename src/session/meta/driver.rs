@@ -316,6 +316,8 @@ impl<'a> MetaTraining<'a> {
             rays_per_second: 0.0,
             device: self.training.gpu.name().to_owned(),
             lpips_network: None,
+            of_views: 0,
+            pixel_share: 1.0,
         };
         let shown: Vec<Example> = report::pick(&qualities)
             .into_iter()

@@ -339,9 +339,11 @@ pub(crate) fn render_all(
 ) -> Result<()> {
     let _listener = observer.listen_for_cancel();
     let way_out = "Ctrl-C stops it; a smaller --width or fewer --samples take less time";
-    let cameras = views.iter().map(|view| &view.camera);
-    let mut progress =
-        ViewProgress::new(observer, "rendering", way_out, cameras, how.per_side.pow(2));
+    let per_pixel = u64::from(how.per_side.pow(2));
+    let rays = views
+        .iter()
+        .map(|view| u64::from(view.camera.width) * u64::from(view.camera.height) * per_pixel);
+    let mut progress = ViewProgress::new(observer, "rendering", way_out, rays);
     for view in views {
         let (camera, near_far) = (&view.camera, view.near_far);
         let mut go_on = |done| progress.update(done);

@@ -13,12 +13,11 @@ use super::super::protocol::{
 use super::super::{FrameScheduler, NextWork};
 use super::export_job;
 use super::progressive_render::ProgressiveRender;
-use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
 use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
 use crate::render::Renderer;
 use crate::run::RunDir;
-use crate::session::{Error, Fit, FitOptions, Level, Observer, ObserverExt as _, Result};
+use crate::session::{Error, Fit, FitOptions, Level, Observer, ObserverExt as _, Result, advice};
 
 /// Initial share of device time for training.
 const SHARE: f64 = 0.75;
@@ -396,7 +395,7 @@ fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
 /// Check that `path` is a run or a dataset that can be read.
 fn can_open(path: &Path) -> Result<()> {
     if RunDir::of(path).has_checkpoint() {
-        Checkpoint::open(path)?;
+        advice::open_checkpoint(path)?;
     } else {
         Dataset::open(path)?;
     }

@@ -61,7 +61,7 @@ pub fn run<T: Send + 'static>(
     let script = script.map_err(ViewerError::Script)?;
     let event_loop = EventLoop::<EventLoopWaker>::with_user_event()
         .build()
-        .map_err(|e| ViewerError::NoDisplay(e.to_string()))?;
+        .map_err(|e| ViewerError::NoDisplay(without_location(&e.to_string())))?;
     let (to_engine, commands) = channel();
     let (to_window, events) = channel();
     let (proxy, other) = (event_loop.create_proxy(), event_loop.create_proxy());
@@ -104,6 +104,14 @@ pub fn run<T: Send + 'static>(
         .map_err(|_| ViewerError::Window("its engine stopped".to_owned()))?;
     outcome.map_err(|e| ViewerError::Window(e.to_string()))?;
     app.failed.map_or(Ok(result), Err)
+}
+
+/// Return the message of an error of winit without the place in its source.
+fn without_location(message: &str) -> String {
+    let place = message.rfind(".rs:").map(|at| &message[at + 4..]);
+    let reason = place.and_then(|rest| rest.split_once(": "));
+    let reason = reason.map_or(message, |(_, reason)| reason);
+    reason.trim_end_matches('.').to_owned()
 }
 
 /// Time between frames of a software adapter, and of scripts.
@@ -183,7 +191,10 @@ impl ApplicationHandler<EventLoopWaker> for App {
                 });
                 self.attach();
             }
-            Err(error) => self.fail(event_loop, ViewerError::Window(error.to_string())),
+            Err(error) => {
+                let reason = without_location(&error.to_string());
+                self.fail(event_loop, ViewerError::Window(reason));
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::session::ObserverExt as _;
 use crate::session::evaluate::{self, EvaluationRequest};
 use crate::session::run_log::SCHEMA;
 use crate::session::{Result, open};
-use crate::text::{counted, counted_len};
+use crate::text::counted;
 
 impl Fit<'_> {
     /// Report the quality of the teacher and of the runs to compare with, unless the log has it already.
@@ -65,14 +65,16 @@ impl Fit<'_> {
     }
 
     /// Return the stored evaluation of `run` if it is of the same views, step, size and background; else evaluate it now.
-    fn report_of(&self, run: &std::path::Path) -> Result<EvalReport> {
+    fn report_of(&mut self, run: &std::path::Path) -> Result<EvalReport> {
+        let plan = self.evaluation_plan()?;
         let checkpoint = Checkpoint::open(run)?;
         let kept = std::fs::read(RunDir::of(run).eval()).ok();
         let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
         let background = &self.setup.config.scene.eval_background;
         let is_same = |report: &EvalReport| {
             let names = report.images.iter().map(|view| &view.name);
-            names.eq(self.eval_frames.iter().map(|frame| &frame.name))
+            names.eq(plan.frames.iter().map(|frame| &frame.name))
+                && report.pixel_share.unwrap_or(1.0) == plan.pixel_share
                 && report.steps == checkpoint.info.step
                 && report.downscale == self.setup.dataset.downscale
                 && report.background == background.to_string()
@@ -83,7 +85,7 @@ impl Fit<'_> {
         let (steps, train_seconds) = (checkpoint.info.step, checkpoint.info.train_seconds);
         let mut run = open::open_loaded(&self.training.gpu, checkpoint, Some(*background))?;
         let request = EvaluationRequest {
-            frames: &self.eval_frames,
+            plan: &plan,
             split: self.held_out,
             steps,
             train_seconds,
@@ -117,7 +119,7 @@ impl Fit<'_> {
             "{name}: {} PSNR {:.2} dB over {}, after {} and {:.1} s",
             report.split,
             report.psnr,
-            counted_len(report.views, "view"),
+            report.extent(),
             counted(report.steps, "step"),
             report.train_seconds
         ));
