@@ -229,6 +229,8 @@ fn a_run_is_compared_cropped_filmed_and_survives_the_loss_of_its_device() {
         {"command": "R"}, {"wait": 0.2}, {"until": "done"},
         {"key": "F12"}, {"wait": 0.2}, {"until": "done"},
         "lose_device", {"wait": 2.0}, {"until": "opened"}, {"until": "sharp"}, {"capture": "again.png"},
+        {"key": "K"}, {"wait": 0.2}, {"command": "Q"}, {"wait": 0.3}, {"capture": "unsaved.png"}, {"key": "Escape"},
+        {"command": "E"}, {"wait": 0.3},
         "close"
     ]"#;
     std::fs::write(at("script.json"), script).unwrap();
@@ -253,6 +255,10 @@ fn a_run_is_compared_cropped_filmed_and_survives_the_loss_of_its_device() {
         open("again").differs(&open("played")) < 0.2,
         "the view is restored"
     );
+    assert!(
+        open("unsaved").differs(&open("again")) > 0.01,
+        "an unsaved path is asked for"
+    );
     // Four frames per second from the first key frame to the third, which was added after the second: 1 s and 2 s.
     let film = std::fs::File::open(at("path.gif")).unwrap();
     let film = image::codecs::gif::GifDecoder::new(std::io::BufReader::new(film)).unwrap();
@@ -272,7 +278,7 @@ fn a_run_is_compared_cropped_filmed_and_survives_the_loss_of_its_device() {
         "--out",
         "last.png",
         "--frames",
-        "12..",
+        "12..13",
     ]);
     run(&mut command, 0);
     assert!(open("screenshot-001").0.width() > 200);

@@ -14,7 +14,6 @@ const VIEWS_ON_SOFTWARE: usize = 25;
 
 /// Return the frames that `views` selects. If it is `None`, return all of them, or 25 on a software adapter.
 pub(crate) fn select_eval_frames(
-    observer: &dyn Observer,
     gpu: &Gpu,
     frames: &[Frame],
     views: Option<&Selection>,
@@ -30,13 +29,7 @@ pub(crate) fn select_eval_frames(
             ));
         }
         Some(Selection::Number(n)) => *n,
-        None if gpu.class() == AdapterClass::Software && frames.len() > VIEWS_ON_SOFTWARE => {
-            observer.note(format!(
-                "evaluating {VIEWS_ON_SOFTWARE} of {} views on this software adapter (change that with --eval-views)",
-                frames.len()
-            ));
-            VIEWS_ON_SOFTWARE
-        }
+        None if gpu.class() == AdapterClass::Software => VIEWS_ON_SOFTWARE,
         Some(Selection::All) | None => frames.len(),
     };
     let n = n.min(frames.len());

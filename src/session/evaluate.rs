@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-pub(crate) use plan::EvaluationPlan;
+pub(crate) use plan::{EvaluationPlan, Limit};
 
 use super::check::{self, MAX_DOWNSCALE};
 use super::data::{self, load};
@@ -27,7 +27,7 @@ use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, RenderedFrame, Renderer};
 use crate::report::{self, Example};
 use crate::run::RunDir;
-use crate::text::{counted, counted_len};
+use crate::text::counted;
 
 /// Frames to evaluate, and how.
 pub(crate) struct EvaluationRequest<'a> {
@@ -55,6 +55,7 @@ pub(crate) fn evaluate_views(
     let EvaluationPlan {
         frames,
         pixel_share,
+        ..
     } = request.plan;
     let (images, _) = load(observer, frames, request.dataset.downscale, "loading")?;
     if !request.trained_on.is_empty() {
@@ -79,7 +80,8 @@ pub(crate) fn evaluate_views(
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))?;
     }
-    observer.task_note(format!("evaluating {}", counted_len(images.len(), "view")));
+    let of_views = request.dataset.frames(request.split).len();
+    request.plan.announce(observer, of_views);
     let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
     let cameras: Vec<Camera> = frames.iter().map(camera_of).collect();
     let tiles = |(index, camera): (usize, &Camera)| {
@@ -160,7 +162,7 @@ pub(crate) fn evaluate_views(
         rays_per_second: if seconds > 0.0 { n_rays / seconds } else { 0.0 },
         device: gpu.name().to_owned(),
         lpips_network: request.lpips.map(|l| l.network().to_string()),
-        of_views: request.dataset.frames(request.split).len(),
+        of_views,
         pixel_share: *pixel_share,
     };
     let picks = report::pick(&views).into_iter();
@@ -364,7 +366,6 @@ impl<'a> Evaluation<'a> {
             }));
         }
         let frames = data::select_eval_frames(
-            observer,
             gpu,
             dataset.frames(options.split),
             options.eval_views.as_ref(),
@@ -378,18 +379,14 @@ impl<'a> Evaluation<'a> {
         let images = dir.images();
         // Distances and saved renderings are of whole views.
         let allows_tiles = lpips.is_none() && !options.save_images;
-        let plan = if options.eval_views.is_some() {
-            EvaluationPlan::whole(&frames)
-        } else {
-            EvaluationPlan::within(
-                observer,
-                gpu,
-                &mut run.renderer,
-                (&frames, dataset.downscale),
-                run.checkpoint.info.train_seconds,
-                allows_tiles,
-            )?
+        let seconds = run.checkpoint.info.train_seconds;
+        let limit = match options.eval_views {
+            Some(_) => Limit::None,
+            None if allows_tiles => Limit::Training(seconds),
+            None => Limit::TrainingWhole(seconds),
         };
+        let frames = (&*frames, dataset.downscale);
+        let plan = EvaluationPlan::new(observer, &mut run.renderer, frames, limit)?;
         let request = EvaluationRequest {
             plan: &plan,
             split: options.split,

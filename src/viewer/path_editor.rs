@@ -32,6 +32,8 @@ pub(super) struct PathEditor {
     pub per_side: u32,
     /// Whether there are unsaved changes.
     pub is_changed: bool,
+    /// The file that this path was read from or saved to last, which may be overwritten without asking.
+    own: Option<PathBuf>,
     /// Index and new time of the key frame whose time is being edited.
     pub edited: Option<(usize, f64)>,
     /// Cached points of the line, and the draft that they were computed from.
@@ -51,6 +53,7 @@ impl Default for PathEditor {
             channel: Channel::Rgb,
             per_side: 1,
             is_changed: false,
+            own: None,
             edited: None,
             line: None,
         }
@@ -138,8 +141,28 @@ impl PathEditor {
         self.draft = Draft::read(file)?;
         (self.selected, self.plays, self.time) = (Some(0), false, 0.0);
         self.file = file.display().to_string();
+        self.own = Some(file.to_owned());
         self.is_changed = false;
         Ok(())
+    }
+
+    /// Return the file to save to if it exists and holds something else than an earlier version of this path.
+    pub fn overwritten(&self) -> Option<PathBuf> {
+        let file = PathBuf::from(self.file.trim());
+        (file.exists() && self.own.as_ref() != Some(&file)).then_some(file)
+    }
+
+    /// Name another file, numbered, that does not exist.
+    pub fn take_free_name(&mut self) {
+        let file = PathBuf::from(self.file.trim());
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let ending = file
+            .extension()
+            .map_or_else(String::new, |e| format!(".{}", e.to_string_lossy()));
+        let named = |n: u32| file.with_file_name(format!("{stem}-{n}{ending}"));
+        if let Some(free) = (2..10_000).map(named).find(|path| !path.exists()) {
+            self.file = free.display().to_string();
+        }
     }
 
     /// Save the path to its file, and return the file.
@@ -147,6 +170,7 @@ impl PathEditor {
         let file = PathBuf::from(self.file.trim());
         self.draft.write(&file)?;
         self.is_changed = false;
+        self.own = Some(file.clone());
         Ok(file)
     }
 }
@@ -223,6 +247,17 @@ mod tests {
         let rows = ends.map(|c| c.world_from_camera);
         for (a, b) in rows[0].iter().flatten().zip(rows[1].iter().flatten()) {
             assert!((a - b).abs() < 1e-6);
+        }
+        // A path may overwrite its own file, but not another's.
+        assert_eq!([&flight, &again].map(PathEditor::overwritten), [None, None]);
+        let mut other = self::flight();
+        other.file = file.display().to_string();
+        assert_eq!(other.overwritten(), Some(file.clone()));
+        for name in ["c-2.json", "c-3.json"] {
+            other.take_free_name();
+            assert_eq!(Path::new(&other.file), folder.path().join(name));
+            other.save().unwrap();
+            other.file = file.display().to_string();
         }
         std::fs::write(&file, "{").unwrap();
         assert!(again.open(&file).is_err());

@@ -159,9 +159,10 @@ fn a_method_for_gpus_names_its_twin_on_a_software_adapter() {
     let note = |method: &str, name: &str| {
         let mut command = kiln(["train", "--steps=1", "--eval-views=1", "--method", method]);
         command.args([
-            "--set=training.batch_size=256",
+            "--set=training.batch_size=1024",
             "--set=occupancy.warmup_steps=0",
         ]);
+        command.arg(format!("--set={GRID}.log2_hashmap_size=10"));
         command.arg(&shared().dataset).arg("--out");
         text(&succeeds(command.arg(folder.path().join(name))).stderr)
     };

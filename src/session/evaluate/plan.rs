@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use crate::camera::Camera;
 use crate::dataset::Frame;
-use crate::gpu::{AdapterClass, Gpu};
+use crate::gpu::AdapterClass;
 use crate::render::Renderer;
+use crate::report::duration;
 use crate::session::{Error, Observer, ObserverExt as _, Result};
 use crate::text::counted_len;
 
@@ -23,6 +24,8 @@ const FEWER_VIEWS: [usize; 2] = [16, 8];
 const FEWEST_VIEWS: [usize; 3] = [4, 2, 1];
 /// Side of a tile in pixels.
 const TILE: u32 = 32;
+/// Evaluations that take fewer seconds are not estimated.
+const SHORT_SECONDS: f64 = 10.0;
 /// The speed is measured over at least this many seconds, or this many rays.
 const PROBE_SECONDS: f64 = 0.5;
 const PROBE_RAYS: u32 = 128 * 128;
@@ -33,6 +36,10 @@ pub(crate) struct EvaluationPlan {
     pub(crate) frames: Vec<Frame>,
     /// Share of each view's pixels, about; 1 for whole views.
     pub(crate) pixel_share: f64,
+    /// Whether the user chose the views.
+    is_chosen: bool,
+    /// Estimated seconds, on a software adapter.
+    seconds: Option<f64>,
 }
 
 /// A rectangle of a view, in pixels.
@@ -92,66 +99,100 @@ fn spread(frames: &[Frame], n: usize) -> Vec<Frame> {
         .collect()
 }
 
-impl EvaluationPlan {
-    /// Evaluate all of `frames`, whole.
-    pub(crate) fn whole(frames: &[Frame]) -> Self {
-        Self {
-            frames: frames.to_vec(),
-            pixel_share: 1.0,
-        }
-    }
+/// What limits an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    /// Nothing: the user chose the views.
+    None,
+    /// A share of this many seconds of training, on a software adapter.
+    Training(f64),
+    /// The same, but views are whole.
+    TrainingWhole(f64),
+}
 
-    /// Evaluate as much of `frames`, at 1/`downscale` of their size, as suits `train_seconds` of training on a software adapter,
-    /// and tell what is left out; everything on other adapters. A few rays are rendered to measure the speed. Pixels are left
-    /// out only if `allows_tiles`.
+impl EvaluationPlan {
+    /// Plan the evaluation of `frames`, at 1/`downscale` of their size: of as many views and pixels as `limit` allows. On a
+    /// software adapter a few rays are rendered to measure the speed.
     ///
     /// # Errors
     /// [`Error::Cancelled`] if the observer cancels, [`Error::Gpu`] if the device fails.
-    pub(crate) fn within(
+    pub(crate) fn new(
         observer: &dyn Observer,
-        gpu: &Gpu,
         renderer: &mut Renderer,
         (frames, downscale): (&[Frame], u32),
-        train_seconds: f64,
-        allows_tiles: bool,
+        limit: Limit,
     ) -> Result<Self> {
-        let all = Self::whole(frames);
-        if gpu.class() != AdapterClass::Software || frames.is_empty() {
-            return Ok(all);
+        let mut plan = Self {
+            frames: frames.to_vec(),
+            pixel_share: 1.0,
+            is_chosen: matches!(limit, Limit::None),
+            seconds: None,
+        };
+        if renderer.gpu().class() != AdapterClass::Software || frames.is_empty() {
+            return Ok(plan);
         }
-        let seconds = MIN_SECONDS.max(TIME_SHARE * train_seconds);
         let rate = measure(observer, renderer, &frames[frames.len() / 2], downscale)?;
-        let plan = choose(frames, downscale, rate * seconds, allows_tiles);
-        if plan.frames.len() < frames.len() || plan.pixel_share < 1.0 {
-            let pixels = if plan.pixel_share < 1.0 {
-                format!(", about 1/{:.0} of their pixels", 1.0 / plan.pixel_share)
-            } else {
-                String::new()
-            };
-            observer.note(format!(
-                "evaluating {}{pixels}, so that it takes no longer than {seconds:.0} s on this software adapter (--eval-views \
-                 chooses whole views)",
-                counted_len(plan.frames.len(), "view"),
-            ));
-        }
+        let allowed = |train_seconds: f64| rate * MIN_SECONDS.max(TIME_SHARE * train_seconds);
+        plan = match limit {
+            Limit::None => plan,
+            Limit::Training(seconds) => choose(frames, downscale, allowed(seconds), true),
+            Limit::TrainingWhole(seconds) => choose(frames, downscale, allowed(seconds), false),
+        };
+        plan.seconds = Some(plan.rays(downscale) / rate);
         Ok(plan)
+    }
+
+    /// Number of rays, with images at 1/`downscale` of their size.
+    fn rays(&self, downscale: u32) -> f64 {
+        let cameras = self.frames.iter().map(|f| f.camera.downscaled(downscale));
+        let pixels = |camera: Camera| {
+            let tiles = tiles([camera.width, camera.height], self.pixel_share, 0);
+            let sizes = tiles.iter().flatten().map(|tile| tile.size);
+            sizes.map(|[w, h]| f64::from(w * h)).sum::<f64>()
+        };
+        cameras.map(pixels).sum()
+    }
+
+    /// Tell how much of a split of `all` views is evaluated, and the time that it takes, if that is not short.
+    pub(crate) fn announce(&self, observer: &dyn Observer, all: usize) {
+        let n = self.frames.len();
+        let views = if n < all {
+            format!("{n} of {}", counted_len(all, "view"))
+        } else {
+            counted_len(n, "view")
+        };
+        let pixels = if self.pixel_share < 1.0 {
+            format!(", about 1/{:.0} of their pixels", 1.0 / self.pixel_share)
+        } else {
+            String::new()
+        };
+        let time = self
+            .seconds
+            .filter(|seconds| *seconds > SHORT_SECONDS)
+            .map(|seconds| format!(", in about {}", duration(seconds)))
+            .unwrap_or_default();
+        let is_part = n < all || self.pixel_share < 1.0;
+        let more = if is_part && !self.is_chosen {
+            " (--eval-views chooses whole views)"
+        } else {
+            ""
+        };
+        let text = format!("evaluating {views}{pixels}{time}{more}");
+        if time.is_empty() && more.is_empty() {
+            observer.task_note(text);
+        } else {
+            observer.note(text);
+        }
     }
 }
 
 /// Choose the plan with the most pixels that renders at most `rays` rays.
 fn choose(frames: &[Frame], downscale: u32, rays: f64, allows_tiles: bool) -> EvaluationPlan {
-    let rays_of = |plan: &EvaluationPlan| -> f64 {
-        let cameras = plan.frames.iter().map(|f| f.camera.downscaled(downscale));
-        let pixels = |camera: Camera| {
-            let tiles = tiles([camera.width, camera.height], plan.pixel_share, 0);
-            let sizes = tiles.iter().flatten().map(|tile| tile.size);
-            sizes.map(|[w, h]| f64::from(w * h)).sum::<f64>()
-        };
-        cameras.map(pixels).sum()
-    };
     let of = |n: usize, pixel_share: f64| EvaluationPlan {
         frames: spread(frames, n.min(frames.len())),
         pixel_share,
+        is_chosen: false,
+        seconds: None,
     };
     let n = frames.len();
     let few = FEWER_VIEWS[1].min(n);
@@ -172,7 +213,7 @@ fn choose(frames: &[Frame], downscale: u32, rays: f64, allows_tiles: bool) -> Ev
             .filter(|v| *v < few)
             .map(|v| of(v, share)),
     );
-    let fits = plans.iter().position(|plan| rays_of(plan) <= rays);
+    let fits = plans.iter().position(|plan| plan.rays(downscale) <= rays);
     plans.swap_remove(fits.unwrap_or(plans.len() - 1))
 }
 

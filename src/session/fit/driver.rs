@@ -22,7 +22,7 @@ use crate::eval::EvalReport;
 use crate::gpu::Gpu;
 use crate::report::Example;
 use crate::run::{Lock, Reservation, RunDir};
-use crate::session::evaluate::{self, EvaluationPlan, EvaluationRequest};
+use crate::session::evaluate::{self, EvaluationPlan, EvaluationRequest, Limit};
 use crate::session::run_log::{Plateau, SCHEMA};
 use crate::session::training::{Intervals, Start, Training};
 use crate::session::{Error, Observer, ObserverExt, Result, data, resolve};
@@ -108,7 +108,6 @@ impl<'a> Fit<'a> {
             Split::Test
         };
         let eval_frames = data::select_eval_frames(
-            observer,
             gpu,
             setup.dataset.frames(held_out),
             options.eval_views.as_ref(),
@@ -395,20 +394,15 @@ impl<'a> Fit<'a> {
         if let Some(plan) = &self.eval_plan {
             return Ok(plan.clone());
         }
-        let plan = if self.has_chosen_views {
-            EvaluationPlan::whole(&self.eval_frames)
+        let training = &mut self.training;
+        let seconds = Some(training.limits.seconds).filter(|s| s.is_finite());
+        let limit = if self.has_chosen_views {
+            Limit::None
         } else {
-            let training = &mut self.training;
-            let limit = Some(training.limits.seconds).filter(|s| s.is_finite());
-            EvaluationPlan::within(
-                self.observer,
-                &training.gpu,
-                &mut training.renderer,
-                (&self.eval_frames, self.setup.dataset.downscale),
-                limit.unwrap_or(training.trainer.seconds()),
-                true,
-            )?
+            Limit::Training(seconds.unwrap_or(training.trainer.seconds()))
         };
+        let frames = (&*self.eval_frames, self.setup.dataset.downscale);
+        let plan = EvaluationPlan::new(self.observer, &mut training.renderer, frames, limit)?;
         Ok(self.eval_plan.insert(plan).clone())
     }
 

@@ -6,13 +6,14 @@ mod path;
 mod training;
 mod view;
 
-use egui::{Color32, Key, RichText};
+use egui::{Key, RichText};
 
 use super::canvas;
 use super::protocol::Command;
-use super::state::State;
+use super::state::{Question, State};
 
-/// Width of the controls in points; fixed, because the view is rendered again when the canvas changes size.
+/// Width of the controls in points, at most half the window's; it depends on nothing else, because the view is rendered again
+/// when the canvas changes size.
 const WIDTH: f32 = 320.0;
 
 /// Draw all panels, handle input, and request the views and photographs to show next.
@@ -29,7 +30,7 @@ fn all(state: &mut State, ui: &mut egui::Ui) {
     dropped(state, ui.ctx());
     egui::Panel::right("controls")
         .resizable(false)
-        .exact_size(WIDTH)
+        .exact_size(WIDTH.min(0.5 * ui.available_width()))
         .show(ui, |ui| {
             // Put the scroll bar beside the contents, not over them.
             ui.style_mut().spacing.scroll = egui::style::ScrollStyle::solid();
@@ -50,6 +51,7 @@ fn all(state: &mut State, ui: &mut egui::Ui) {
         }
     });
     failure(state, ui.ctx());
+    question(state, ui.ctx());
     help::show(state, ui.ctx());
 }
 
@@ -100,6 +102,7 @@ fn keys(state: &mut State, context: &egui::Context) {
     if pressed(Key::Escape) {
         state.show_help = false;
         state.failed = None;
+        state.question = None;
     }
 }
 
@@ -204,12 +207,73 @@ fn log(state: &mut State, ui: &mut egui::Ui) {
         .auto_shrink(false)
         .show(ui, |ui| {
             for line in &state.log {
-                let text = RichText::new(&line.text).small();
+                let text = RichText::new(&line.text);
+                let visuals = ui.visuals();
                 ui.label(if line.is_error {
-                    text.color(Color32::from_rgb(235, 100, 90))
+                    text.color(visuals.error_fg_color)
+                } else if line.text.starts_with("warning: ") {
+                    text.color(visuals.warn_fg_color)
                 } else {
                     text
                 });
+            }
+        });
+}
+
+/// Ask the open question in the middle of the window.
+fn question(state: &mut State, context: &egui::Context) {
+    let Some(question) = state.question.clone() else {
+        return;
+    };
+    let title = match &question {
+        Question::Overwrite(_) => "Overwrite?",
+        Question::SaveBeforeClosing => "Unsaved camera path",
+    };
+    egui::Window::new(title)
+        .collapsible(false)
+        .resizable(false)
+        .anchor(egui::Align2::CENTER_CENTER, [0.0; 2])
+        .show(context, |ui| {
+            ui.set_max_width((context.content_rect().width() - 60.0).min(420.0));
+            match &question {
+                Question::Overwrite(file) => {
+                    ui.label(format!(
+                        "{} exists and holds something else.",
+                        file.display()
+                    ));
+                }
+                Question::SaveBeforeClosing => {
+                    ui.label("The camera path has not been saved.");
+                }
+            }
+            ui.add_space(6.0);
+            ui.horizontal_wrapped(|ui| match &question {
+                Question::Overwrite(_) => {
+                    if ui.button("Save under a new name").clicked() {
+                        state.path_editor.take_free_name();
+                        state.save_path_anyway();
+                    }
+                    if ui.button("Overwrite").clicked() {
+                        state.save_path_anyway();
+                    }
+                }
+                Question::SaveBeforeClosing => {
+                    if ui.button("Save and quit").clicked() {
+                        if state.path_editor.overwritten().is_some() {
+                            state.path_editor.take_free_name();
+                        }
+                        state.save_path_anyway();
+                        if !state.path_is_unsaved() {
+                            state.close_anyway();
+                        }
+                    }
+                    if ui.button("Quit without saving").clicked() {
+                        state.close_anyway();
+                    }
+                }
+            });
+            if ui.button("Cancel").clicked() {
+                state.question = None;
             }
         });
 }

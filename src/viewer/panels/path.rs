@@ -27,7 +27,7 @@ pub(super) fn add(state: &mut State) {
 pub(super) fn show(state: &mut State, ui: &mut Ui) {
     let now = ui.input(|i| i.time);
     let camera = canvas::current_camera(state);
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         if ui.button("Add key frame").on_hover_text("K").clicked() {
             add(state);
         }
@@ -115,7 +115,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
 fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
     let lasts = state.path_editor.draft.duration();
     ui.add_enabled_ui(state.path_editor.draft.keys().len() > 1, |ui| {
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             let label = if state.path_editor.plays {
                 "Stop"
             } else {
@@ -137,7 +137,7 @@ fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
         });
         let draft = &mut state.path_editor.draft;
         let mut is_changed = false;
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             is_changed |= ui.checkbox(&mut draft.looped, "loop").changed();
             let fps = DragValue::new(&mut draft.fps)
                 .range(0.1..=MAX_FPS)
@@ -154,12 +154,11 @@ fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
 }
 
 fn files(state: &mut State, ui: &mut Ui) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let edit = egui::TextEdit::singleline(&mut state.path_editor.file).desired_width(130.0);
         ui.add(edit).on_hover_text("file for kiln render --path");
         let has_keys = !state.path_editor.draft.keys().is_empty();
-        let is_changed = state.path_editor.is_changed || state.path_editor.draft.crop != state.crop;
-        let label = if is_changed {
+        let label = if state.path_is_unsaved() {
             "Save path*"
         } else {
             "Save path"
@@ -172,7 +171,7 @@ fn files(state: &mut State, ui: &mut Ui) {
             state.load_path(file.as_ref());
         }
     });
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let edit = egui::TextEdit::singleline(&mut state.path_editor.to).desired_width(130.0);
         ui.add(edit)
             .on_hover_text("a folder, or a .gif or .mp4 (which needs ffmpeg)");
@@ -184,7 +183,7 @@ fn files(state: &mut State, ui: &mut Ui) {
             state.render_path();
         }
     });
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let flight = &mut state.path_editor;
         let name = |channel: Channel| CHANNELS.iter().find(|c| c.0 == channel).map_or("", |c| c.1);
         egui::ComboBox::from_id_salt("channel")
@@ -214,7 +213,7 @@ pub(super) fn screenshot(state: &mut State, ui: &mut Ui) {
     let Some(mut size) = state.size_of_screenshot() else {
         return;
     };
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let mut chosen = false;
         for side in &mut size {
             chosen |= ui.add(DragValue::new(side).range(1..=MAX_SIDE)).changed();

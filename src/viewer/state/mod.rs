@@ -35,6 +35,15 @@ pub(super) struct Line {
     pub is_error: bool,
 }
 
+/// A question to the user before something is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Whether to overwrite this file with the camera path.
+    Overwrite(PathBuf),
+    /// Whether to save the camera path before the window closes.
+    SaveBeforeClosing,
+}
+
 /// How the rendered view is compared with the photograph from the same camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compare {
@@ -123,6 +132,8 @@ pub(super) struct State {
     pub log: Vec<Line>,
     /// The long task that is running, and the fraction that is done, if known.
     pub doing: Option<(String, Option<f32>)>,
+    /// The question that the user is asked.
+    pub question: Option<Question>,
     /// The last error, until it is dismissed or something is opened.
     pub failed: Option<String>,
     pub training: TrainingMode,
@@ -195,6 +206,7 @@ impl Default for State {
             held_out: Curve::default(),
             log: Vec::new(),
             doing: None,
+            question: None,
             failed: None,
             training: TrainingMode::Run,
             ending: false,
@@ -374,8 +386,26 @@ impl State {
         std::mem::take(&mut self.commands)
     }
 
+    /// Close the window, or first ask about an unsaved camera path.
     pub fn close(&mut self) {
+        if self.path_is_unsaved() && !self.closing {
+            self.question = Some(Question::SaveBeforeClosing);
+        } else {
+            self.wants_close = true;
+        }
+    }
+
+    /// Close the window without saving the camera path.
+    pub fn close_anyway(&mut self) {
+        self.question = None;
         self.wants_close = true;
+    }
+
+    /// Whether the camera path, with its crop box, has changes that are not saved.
+    pub fn path_is_unsaved(&self) -> bool {
+        let editor = &self.path_editor;
+        let has_path = !editor.draft.keys().is_empty();
+        has_path && (editor.is_changed || editor.draft.crop != self.crop)
     }
 
     pub fn take_close(&mut self) -> bool {
@@ -495,8 +525,17 @@ impl State {
         self.send(Command::Demo(self.method.clone()));
     }
 
-    /// Save the camera path with the crop box.
+    /// Save the camera path with the crop box, or first ask whether to overwrite a file that holds something else.
     pub fn save_path(&mut self) {
+        match self.path_editor.overwritten() {
+            Some(file) => self.question = Some(Question::Overwrite(file)),
+            None => self.save_path_anyway(),
+        }
+    }
+
+    /// Save the camera path with the crop box, even if its file exists.
+    pub fn save_path_anyway(&mut self) {
+        self.question = None;
         self.path_editor.draft.crop = self.crop;
         match self.path_editor.save() {
             Ok(file) => self.add_message(format!("saved {}", file.display()), false),

@@ -212,7 +212,12 @@ impl ApplicationHandler<EventLoopWaker> for App {
             shown.window.request_redraw();
         }
         match event {
-            WindowEvent::CloseRequested => self.close(),
+            // Without a painter, nothing can be asked.
+            WindowEvent::CloseRequested if shown.painter.is_none() => self.close(),
+            WindowEvent::CloseRequested => {
+                self.state.close();
+                shown.window.request_redraw();
+            }
             WindowEvent::Resized(size) => {
                 if let (Some(painter), Some(gpu)) = (&mut shown.painter, &self.gpu) {
                     painter.resize(gpu, size);
