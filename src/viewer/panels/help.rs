@@ -33,13 +33,24 @@ const KEYS: [(&str, &str); 21] = [
     ("Ctrl + Q", "save and quit"),
 ];
 
+/// Width of the window, in points, from which on keys and descriptions are beside each other.
+const TWO_COLUMNS: f32 = 700.0;
+
 pub(super) fn show(state: &mut State, context: &egui::Context) {
     egui::Window::new("Keys")
         .open(&mut state.show_help)
         .resizable(false)
         .vscroll(true)
         .default_pos([20.0, 20.0])
+        .max_width(context.content_rect().width() - 60.0)
         .show(context, |ui| {
+            if context.content_rect().width() < TWO_COLUMNS {
+                for (key, what) in KEYS {
+                    ui.monospace(key);
+                    ui.indent(key, |ui| ui.label(what));
+                }
+                return;
+            }
             egui::Grid::new("keys")
                 .num_columns(2)
                 .striped(true)

@@ -34,6 +34,8 @@ fn all(state: &mut State, ui: &mut egui::Ui) {
         .show(ui, |ui| {
             // Put the scroll bar beside the contents, not over them.
             ui.style_mut().spacing.scroll = egui::style::ScrollStyle::solid();
+            // Sliders, with their values and names, fit into narrow panels too.
+            ui.style_mut().spacing.slider_width = (0.3 * ui.available_width()).min(100.0);
             let always = egui::containers::scroll_area::ScrollBarVisibility::AlwaysVisible;
             egui::ScrollArea::vertical()
                 .auto_shrink(false)
@@ -149,7 +151,7 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
     let is_empty = state.opened.is_none();
     section(ui, "Open", is_empty, |ui| open::show(state, ui));
     ui.separator();
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         if ui.button("Help (?)").clicked() {
             state.show_help = !state.show_help;
         }
@@ -181,12 +183,12 @@ fn section(ui: &mut egui::Ui, title: &str, open: bool, contents: impl FnOnce(&mu
 
 fn log(state: &mut State, ui: &mut egui::Ui) {
     if state.closing {
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.spinner();
             ui.label("saving and closing");
         });
     } else if let Some((doing, share)) = state.doing.clone() {
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.spinner();
             if let Some(share) = share {
                 ui.add(

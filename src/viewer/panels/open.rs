@@ -7,9 +7,11 @@ use crate::config::Config;
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     ui.label("Drop a dataset, a run or a camera path here, or enter its path:");
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         let edit = egui::TextEdit::singleline(&mut state.path_to_open).hint_text("data/lego");
-        let entered = ui.add(edit.desired_width(190.0)).lost_focus()
+        let entered = ui
+            .add(edit.desired_width(190.0_f32.min(ui.available_width() - 60.0)))
+            .lost_focus()
             && ui.input(|i| i.key_pressed(Key::Enter));
         let named = !state.path_to_open.trim().is_empty();
         if (ui.button("Open").clicked() || entered) && named {
@@ -32,10 +34,12 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     if ui.button("Train on the built-in scene").clicked() {
         state.open_demo();
     }
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         ui.label("training method");
         let name = state.method.as_deref().unwrap_or("default for the device");
         egui::ComboBox::from_id_salt("method")
+            .width(ui.available_width().clamp(60.0, 150.0))
+            .truncate()
             .selected_text(name.to_owned())
             .show_ui(ui, |ui| {
                 ui.selectable_value(&mut state.method, None, "default for the device");

@@ -39,23 +39,21 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
         )
         .on_hover_text("time after the previous key frame");
         let chosen = state.path_editor.selected.is_some();
-        ui.add_enabled_ui(chosen, |ui| {
-            if ui
-                .button("Move here")
-                .on_hover_text("move the selected key frame to the current camera")
-                .clicked()
-                && let Some(camera) = &camera
-            {
-                state.path_editor.put(camera);
-            }
-            if ui
-                .button("Delete")
-                .on_hover_text("remove the selected key frame")
-                .clicked()
-            {
-                state.path_editor.remove();
-            }
-        });
+        let button = |ui: &mut Ui, name: &str, what: &str| {
+            let response = ui.add_enabled(chosen, egui::Button::new(name));
+            response.on_hover_text(what).clicked()
+        };
+        if button(
+            ui,
+            "Move here",
+            "move the selected key frame to the current camera",
+        ) && let Some(camera) = &camera
+        {
+            state.path_editor.put(camera);
+        }
+        if button(ui, "Delete", "remove the selected key frame") {
+            state.path_editor.remove();
+        }
     });
     let mut seen = None;
     let mut retimed = None;
@@ -155,7 +153,8 @@ fn play(state: &mut State, ui: &mut Ui, now: f64, size: [u32; 2]) {
 
 fn files(state: &mut State, ui: &mut Ui) {
     ui.horizontal_wrapped(|ui| {
-        let edit = egui::TextEdit::singleline(&mut state.path_editor.file).desired_width(130.0);
+        let edit = egui::TextEdit::singleline(&mut state.path_editor.file)
+            .desired_width(130.0_f32.min(ui.available_width() - 80.0));
         ui.add(edit).on_hover_text("file for kiln render --path");
         let has_keys = !state.path_editor.draft.keys().is_empty();
         let label = if state.path_is_unsaved() {
@@ -172,7 +171,8 @@ fn files(state: &mut State, ui: &mut Ui) {
         }
     });
     ui.horizontal_wrapped(|ui| {
-        let edit = egui::TextEdit::singleline(&mut state.path_editor.to).desired_width(130.0);
+        let edit = egui::TextEdit::singleline(&mut state.path_editor.to)
+            .desired_width(130.0_f32.min(ui.available_width() - 80.0));
         ui.add(edit)
             .on_hover_text("a folder, or a .gif or .mp4 (which needs ffmpeg)");
         let can = !state.path_editor.draft.keys().is_empty() && state.doing.is_none();

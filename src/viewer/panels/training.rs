@@ -28,10 +28,9 @@ pub(super) fn step(state: &mut State) {
 }
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
-    ui.horizontal(|ui| {
-        let running = state.training == TrainingMode::Run;
-        let enabled = state.is_training();
-        ui.add_enabled_ui(enabled, |ui| {
+    let running = state.training == TrainingMode::Run;
+    ui.add_enabled_ui(state.is_training(), |ui| {
+        ui.horizontal_wrapped(|ui| {
             let label = if running { "Pause" } else { "Resume" };
             if ui.button(label).on_hover_text("Space").clicked() {
                 toggle(state);

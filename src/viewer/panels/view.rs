@@ -117,7 +117,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             }
         }
     });
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         ui.label("background");
         for (background, name) in [(WHITE, "white"), (BLACK, "black"), (GREY, "grey")] {
             ui.selectable_value(&mut state.background, background, name);
@@ -133,7 +133,7 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             state.moved(now);
             state.view = Some(view);
         }
-        ui.horizontal(|ui| {
+        ui.horizontal_wrapped(|ui| {
             ui.label("up");
             for (axis, name) in [
                 (glam::DVec3::X, "+x"),
@@ -159,14 +159,14 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
         });
         ui.label(format!("{w}×{h} in {:.0} ms{latency}", view.seconds * 1e3));
     }
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         ui.checkbox(&mut state.show_cameras, "cameras");
         ui.checkbox(&mut state.show_box, "scene box");
     });
 }
 
 pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         if ui.button("<").on_hover_text("P").clicked() {
             next_camera(state, false);
         }
@@ -185,7 +185,7 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
         let mut chosen = None;
         egui::ComboBox::from_id_salt("camera")
             .selected_text(name)
-            .width(170.0)
+            .width(170.0_f32.min(ui.available_width() - 20.0))
             .show_ui(ui, |ui| {
                 for (index, name) in names.iter().enumerate() {
                     if ui
@@ -203,8 +203,9 @@ pub(super) fn cameras(state: &mut State, ui: &mut Ui) {
     if ui.button("First camera (R)").clicked() {
         state.go_to(0);
     }
-    ui.horizontal(|ui| {
-        ui.label("photograph").on_hover_text("V");
+    ui.horizontal_wrapped(|ui| {
+        ui.label("photo")
+            .on_hover_text("compare with the photograph (V)");
         for (compare, name) in COMPARISONS {
             if ui
                 .selectable_label(state.compare == compare, name)
@@ -272,7 +273,7 @@ pub(super) fn crop(state: &mut State, ui: &mut Ui) {
         state.crop = Some(crop);
         state.changed(now);
     }
-    ui.horizontal(|ui| {
+    ui.horizontal_wrapped(|ui| {
         if ui
             .button("Copy as flag")
             .on_hover_text("for kiln render")
