@@ -168,9 +168,9 @@ pub fn write_dataset(root: &Path) {
     write_dataset_of(root, SIDE);
 }
 
-/// Same as [`write_dataset`], with images of `side` pixels a side.
+/// Same as [`write_dataset`], with test images of `side` pixels a side.
 pub fn write_dataset_of(root: &Path, side: u32) {
-    for (split, n, start) in [(Split::Train, 6, 0.0), (Split::Test, 3, 0.4)] {
+    for (split, side, n, start) in [(Split::Train, SIDE, 6, 0.0), (Split::Test, side, 3, 0.4)] {
         let camera = |i: u8| {
             let angle: f32 = start + f32::from(i) / f32::from(n) * std::f32::consts::TAU;
             camera(angle, side)
