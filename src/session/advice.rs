@@ -30,7 +30,7 @@ pub(crate) fn not_a_dataset(path: &Path, error: DatasetError) -> Error {
 /// Open the checkpoint of the run at `path`.
 ///
 /// # Errors
-/// [`Error::Usage`] if the path is a dataset, a URL or a folder of runs, or does not exist; else as [`Checkpoint::open`].
+/// [`Error::Usage`] if the path is a dataset or a folder of runs, or if it does not exist but other runs do; else as [`Checkpoint::open`].
 pub(crate) fn open_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
     Checkpoint::open(path).map_err(|error| match error {
         CheckpointError::NotARun { .. } => not_a_run(path, error),

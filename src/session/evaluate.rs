@@ -80,20 +80,19 @@ pub(crate) fn evaluate_views(
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))?;
     }
-    let of_views = request.dataset.frames(request.split).len();
-    request.plan.announce(observer, of_views);
     let camera_of = |frame: &Frame| frame.camera.downscaled(request.dataset.downscale);
     let cameras: Vec<Camera> = frames.iter().map(camera_of).collect();
     let tiles = |(index, camera): (usize, &Camera)| {
         plan::tiles([camera.width, camera.height], *pixel_share, index as u32)
     };
     let tiles: Vec<_> = cameras.iter().enumerate().map(tiles).collect();
-    let rays = |rows: &plan::TileRows| -> u64 {
-        let sizes = rows.iter().flatten().map(|tile| tile.size.map(u64::from));
-        sizes.map(|[width, height]| width * height).sum()
-    };
     let way_out = "Ctrl-C stops it and leaves the run unchanged; fewer --eval-views or a larger --downscale take less time";
-    let mut progress = ViewProgress::new(observer, "evaluating", way_out, tiles.iter().map(rays));
+    let mut progress = ViewProgress::new(
+        observer,
+        "evaluating",
+        way_out,
+        tiles.iter().map(plan::n_pixels),
+    );
     let background = renderer.config().scene.eval_background.color();
     let mut views = Vec::with_capacity(images.len());
     let mut renderings = Vec::with_capacity(images.len());
@@ -162,7 +161,7 @@ pub(crate) fn evaluate_views(
         rays_per_second: if seconds > 0.0 { n_rays / seconds } else { 0.0 },
         device: gpu.name().to_owned(),
         lpips_network: request.lpips.map(|l| l.network().to_string()),
-        of_views,
+        of_views: request.dataset.frames(request.split).len(),
         pixel_share: *pixel_share,
     };
     let picks = report::pick(&views).into_iter();
@@ -386,7 +385,8 @@ impl<'a> Evaluation<'a> {
             None => Limit::TrainingWhole(seconds),
         };
         let frames = (&*frames, dataset.downscale);
-        let plan = EvaluationPlan::new(observer, &mut run.renderer, frames, limit)?;
+        let all = dataset.frames(options.split).len();
+        let plan = EvaluationPlan::new(observer, &mut run.renderer, frames, limit, all)?;
         let request = EvaluationRequest {
             plan: &plan,
             split: options.split,

@@ -81,6 +81,12 @@ pub(crate) fn tiles(size: [u32; 2], share: f64, seed: u32) -> TileRows {
         .collect()
 }
 
+/// Return the number of pixels of all tiles.
+pub(crate) fn n_pixels(rows: &TileRows) -> u64 {
+    let sizes = rows.iter().flatten().map(|tile| tile.size.map(u64::from));
+    sizes.map(|[width, height]| width * height).sum()
+}
+
 /// Hash words to a pseudo-random number (FNV-1a, then a final mix).
 fn hash(words: [u32; 4]) -> u32 {
     let bytes = words.into_iter().flat_map(u32::to_le_bytes);
@@ -112,7 +118,7 @@ pub(crate) enum Limit {
 
 impl EvaluationPlan {
     /// Plan the evaluation of `frames`, at 1/`downscale` of their size: of as many views and pixels as `limit` allows. On a
-    /// software adapter a few rays are rendered to measure the speed.
+    /// software adapter a few rays are rendered to measure the speed. Tell what is evaluated of the `all` views of the split.
     ///
     /// # Errors
     /// [`Error::Cancelled`] if the observer cancels, [`Error::Gpu`] if the device fails.
@@ -121,6 +127,7 @@ impl EvaluationPlan {
         renderer: &mut Renderer,
         (frames, downscale): (&[Frame], u32),
         limit: Limit,
+        all: usize,
     ) -> Result<Self> {
         let mut plan = Self {
             frames: frames.to_vec(),
@@ -129,6 +136,7 @@ impl EvaluationPlan {
             seconds: None,
         };
         if renderer.gpu().class() != AdapterClass::Software || frames.is_empty() {
+            plan.announce(observer, all);
             return Ok(plan);
         }
         let rate = measure(observer, renderer, &frames[frames.len() / 2], downscale)?;
@@ -139,6 +147,7 @@ impl EvaluationPlan {
             Limit::TrainingWhole(seconds) => choose(frames, downscale, allowed(seconds), false),
         };
         plan.seconds = Some(plan.rays(downscale) / rate);
+        plan.announce(observer, all);
         Ok(plan)
     }
 
@@ -146,15 +155,13 @@ impl EvaluationPlan {
     fn rays(&self, downscale: u32) -> f64 {
         let cameras = self.frames.iter().map(|f| f.camera.downscaled(downscale));
         let pixels = |camera: Camera| {
-            let tiles = tiles([camera.width, camera.height], self.pixel_share, 0);
-            let sizes = tiles.iter().flatten().map(|tile| tile.size);
-            sizes.map(|[w, h]| f64::from(w * h)).sum::<f64>()
+            n_pixels(&tiles([camera.width, camera.height], self.pixel_share, 0)) as f64
         };
         cameras.map(pixels).sum()
     }
 
     /// Tell how much of a split of `all` views is evaluated, and the time that it takes, if that is not short.
-    pub(crate) fn announce(&self, observer: &dyn Observer, all: usize) {
+    fn announce(&self, observer: &dyn Observer, all: usize) {
         let n = self.frames.len();
         let views = if n < all {
             format!("{n} of {}", counted_len(all, "view"))

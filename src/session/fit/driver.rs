@@ -402,7 +402,8 @@ impl<'a> Fit<'a> {
             Limit::Training(seconds.unwrap_or(training.trainer.seconds()))
         };
         let frames = (&*self.eval_frames, self.setup.dataset.downscale);
-        let plan = EvaluationPlan::new(self.observer, &mut training.renderer, frames, limit)?;
+        let all = self.setup.dataset.frames(self.held_out).len();
+        let plan = EvaluationPlan::new(self.observer, &mut training.renderer, frames, limit, all)?;
         Ok(self.eval_plan.insert(plan).clone())
     }
 
