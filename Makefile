@@ -7,7 +7,7 @@ KILN := target/release/kiln
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo check test test-tools robustness lint build vulkan driver xvfb bench gpu-report clean
+.PHONY: help demo check test test-tools robustness lint lint-others build vulkan driver xvfb bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
@@ -33,10 +33,13 @@ build:
 demo: driver build
 	$(KILN) demo --out demo
 
-# The program without its window, and the library alone, must build without the dependencies of the omitted features.
-lint:
-	$(CARGO) fmt --check
+lint: lint-others
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Formatting, documentation, and the builds with fewer features: the program without its window, and the library alone, must
+# build without the dependencies of the omitted features.
+lint-others:
+	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --no-default-features --features cli --lib --bins -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
@@ -53,8 +56,10 @@ xvfb:
 # The GPU tests run in one process, so that each shader is compiled once. Drivers compile a shader on one core, so these
 # tests run concurrently with most others, and their output is printed after theirs. Mesa's software driver compiles their
 # shaders without optimisation, since each runs only a few times; those of the other tests it optimises.
+# The tests are compiled by clippy, which lints them on the way.
+test test-tools: export RUSTC_WORKSPACE_WRAPPER := $(CURDIR)/.ci/clippy-rustc.sh
 ALL_TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
-test: driver xvfb lint
+test: driver xvfb lint-others
 	$(CARGO) test --locked --no-run
 	@GALLIVM_PERF=nopt $(CARGO) test --locked --test gpu > target/gpu-tests.log 2>&1 & gpu=$$!; \
 	$(CARGO) test --locked --lib $(patsubst %,--test %,$(filter-out gpu viewer,$(ALL_TESTS))); others=$$?; \
