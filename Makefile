@@ -7,11 +7,12 @@ KILN := target/release/kiln
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo check test test-tools robustness lint lint-others build vulkan driver xvfb bench gpu-report clean
+.PHONY: help demo check test test-tools robustness lint build vulkan driver xvfb bench gpu-report clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
 	@echo "make check       formatting, lints and the tests that need no GPU: under two minutes, once built"
+	@echo "make lint        formatting, lints of every set of features, documentation"
 	@echo "make test        formatting, lints and all tests"
 	@echo "make test-tools  tests with ffmpeg, chromium and PyTorch, which it installs where they are missing"
 	@echo "make robustness  a thousand damaged inputs and fifty kills, of which make test has a few"
@@ -33,13 +34,10 @@ build:
 demo: driver build
 	$(KILN) demo --out demo
 
-lint: lint-others
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-
-# Formatting, documentation, and the builds with fewer features: the program without its window, and the library alone, must
-# build without the dependencies of the omitted features.
-lint-others:
+# All targets, the builds with fewer features, which must do without the dependencies of the omitted ones, and the docs.
+lint:
 	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --features cli --lib --bins -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
@@ -56,10 +54,11 @@ xvfb:
 # The GPU tests run in one process, so that each shader is compiled once. Drivers compile a shader on one core, so these
 # tests run concurrently with most others, and their output is printed after theirs. Mesa's software driver compiles their
 # shaders without optimisation, since each runs only a few times; those of the other tests it optimises.
-# The tests are compiled by clippy, which lints them on the way.
+# The tests are compiled by clippy, which lints all targets on the way.
 test test-tools: export RUSTC_WORKSPACE_WRAPPER := $(CURDIR)/.ci/clippy-rustc.sh
 ALL_TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
-test: driver xvfb lint-others
+test: driver xvfb
+	$(CARGO) fmt --check
 	$(CARGO) test --locked --no-run
 	@GALLIVM_PERF=nopt $(CARGO) test --locked --test gpu > target/gpu-tests.log 2>&1 & gpu=$$!; \
 	$(CARGO) test --locked --lib $(patsubst %,--test %,$(filter-out gpu viewer,$(ALL_TESTS))); others=$$?; \
@@ -74,7 +73,7 @@ test-tools: driver
 	python=$$(.ci/install-tools.sh target/tools) && \
 	KILN_PYTHON=$$(command -v "$$python") \
 	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 \
-	sh -c '$(CARGO) test --locked --test cli -- ffmpeg pytorch an_interrupted_rendering && \
+	sh -c '$(CARGO) test --locked --test cli -- --include-ignored ffmpeg pytorch an_interrupted_rendering readme && \
 		$(CARGO) test --locked --test report -- browser'
 
 # KILN_SEED=N changes the seed, KILN_CASE=N repeats one case and keeps its files.

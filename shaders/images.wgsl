@@ -1,4 +1,4 @@
-// Camera rays: pixel -> undistorted direction -> world. See src/camera.rs; Camera::ray is the CPU reference.
+// Camera rays: pixel -> undistorted direction (common/lens.wgsl) -> world. See src/camera.rs; Camera::ray is the CPU reference.
 //
 // Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` makes the rays of one camera's
 // pixels in order.
@@ -6,6 +6,7 @@
 #import common/color
 #import common/crop
 #import common/grid_index
+#import common/lens
 #import common/pcg
 #import common/ray
 #import common/scene_box
@@ -25,73 +26,16 @@ var<uniform> crop: Crop;
 
 const PIXEL_CENTER: f32 = ${pixel_center};
 
-// The distorted image of the undistorted point p, and the Jacobian by columns.
-struct Distorted { at: vec2<f32>, dx: vec2<f32>, dy: vec2<f32> }
-
-fn distort(camera: Camera, p: vec2<f32>) -> Distorted {
-    let k = camera.distortion;
-    let r2 = dot(p, p);
-    let radial = 1.0 + r2 * (k.x + r2 * (k.y + r2 * camera.k3));
-    let slope = 2.0 * (k.x + r2 * (2.0 * k.y + r2 * 3.0 * camera.k3)); // d radial / d r2 * 2
-    let xy = p.x * p.y;
-    var d: Distorted;
-    d.at = p * radial + vec2<f32>(2.0 * k.z * xy + k.w * (r2 + 2.0 * p.x * p.x), k.z * (r2 + 2.0 * p.y * p.y) + 2.0 * k.w * xy);
-    let mixed = xy * slope + 2.0 * k.z * p.x + 2.0 * k.w * p.y;
-    d.dx = vec2<f32>(radial + p.x * p.x * slope + 2.0 * k.z * p.y + 6.0 * k.w * p.x, mixed);
-    d.dy = vec2<f32>(mixed, radial + p.y * p.y * slope + 6.0 * k.z * p.y + 2.0 * k.w * p.x);
-    return d;
-}
-
-// Newton's method on distort(p) = q.
-fn undistort(camera: Camera, q: vec2<f32>) -> vec2<f32> {
-    var p = q;
-    for (var i = 0u; i < 12u; i++) {
-        let d = distort(camera, p);
-        let error = d.at - q;
-        let determinant = d.dx.x * d.dy.y - d.dy.x * d.dx.y;
-        if (abs(determinant) < 1e-6) { break; }
-        let move_by = vec2<f32>(d.dy.y * error.x - d.dy.x * error.y, d.dx.x * error.y - d.dx.y * error.x) / determinant;
-        p -= move_by;
-        if (dot(move_by, move_by) < 1e-14) { break; }
-    }
-    return p;
-}
-
-// Direction in camera space (x right, y down, z forward) seen through the image plane at q, for a fisheye lens whose
-// distance from the centre is theta (1 + k1 theta^2 + ...).
-fn fisheye_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
-    let k = camera.distortion;
-    let r = length(q);
-    if (r < 1e-8) { return vec3<f32>(q, 1.0); }
-    var theta = r;
-    for (var i = 0u; i < 12u; i++) {
-        let t2 = theta * theta;
-        let value = theta * (1.0 + t2 * (k.x + t2 * (k.y + t2 * (k.z + t2 * k.w)))) - r;
-        let slope = 1.0 + t2 * (3.0 * k.x + t2 * (5.0 * k.y + t2 * (7.0 * k.z + t2 * 9.0 * k.w)));
-        if (abs(slope) < 1e-6) { break; }
-        theta -= value / slope;
-    }
-    return vec3<f32>(q * (sin(theta) / r), cos(theta));
-}
-
 fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
     let at = vec2<f32>(f32(pixel % camera.width), f32(pixel / camera.width)) + PIXEL_CENTER;
-    let q = (at - camera.principal) / camera.focal;
-    var local = vec3<f32>(q, 1.0);
-    if (camera.lens == 1u) { local = vec3<f32>(undistort(camera, q), 1.0); }
-    if (camera.lens == 2u) { local = fisheye_direction(camera, q); }
-    var start = vec4<f32>(0.0, 0.0, 0.0, 1.0);
-    if (camera.lens == 3u) {
-        local = vec3<f32>(0.0, 0.0, 1.0);
-        start = vec4<f32>(q.x, -q.y, 0.0, 1.0);
-    }
-    if (camera.lens == 4u) { local = vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x)); }
+    let seen = local_ray(camera, at);
+    let start = vec4<f32>(seen.start, 1.0);
     //: if plane
-    // Scale to the plane at depth 1, if the lens has one.
-    var v = vec3<f32>(local.x, -local.y, -local.z);
+    // Keep the plane at depth 1, if the lens has one.
+    var v = seen.direction;
     if (camera.lens > 1u) { v = normalize(v); }
     //: else
-    let v = normalize(vec3<f32>(local.x, -local.y, -local.z));
+    let v = normalize(seen.direction);
     //: endif
     let m = camera.world_from_camera;
     var ray: Ray;

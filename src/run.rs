@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `config.toml` | a copy of the configuration, for reading; `kiln train --config` repeats the run with it |
 //! | `checkpoint.safetensors` | parameters, optimiser, occupancy and counters: see [`crate::checkpoint`] |
+//! | `best.safetensors` | the distilled field of a student, if fine-tuning made it worse: what is rendered and evaluated |
+//! | `distilled.safetensors` | the same until that is known |
 //! | `metrics.jsonl` | the log of the run, one object per line |
 //! | `eval.json` | the last evaluation: [`crate::eval::EvalReport`] |
 //! | `images/` | renderings that `eval --save-images` writes |
@@ -219,7 +221,13 @@ impl RunDir {
         for split in ["train", "val", "test"] {
             self.clear_rendered(split);
         }
-        let files = [self.metrics(), self.eval(), self.report()];
+        let files = [
+            self.metrics(),
+            self.eval(),
+            self.report(),
+            self.distilled(),
+            self.best(),
+        ];
         let stale = files.into_iter().chain(self.event_files());
         for path in stale {
             if path.exists() {
@@ -264,6 +272,59 @@ impl RunDir {
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
         self.0.join("checkpoint.safetensors")
+    }
+
+    /// `distilled.safetensors`: the state after the last distillation step, until fine-tuning is over.
+    #[must_use]
+    pub fn distilled(&self) -> PathBuf {
+        self.0.join("distilled.safetensors")
+    }
+
+    /// `best.safetensors`: the state after the last distillation step, if it is better than the fine-tuned one.
+    #[must_use]
+    pub fn best(&self) -> PathBuf {
+        self.0.join("best.safetensors")
+    }
+
+    /// The checkpoint to render and evaluate: [`Self::best`] if it exists, else [`Self::checkpoint`].
+    #[must_use]
+    pub fn rendered(&self) -> PathBuf {
+        let best = self.best();
+        if best.is_file() {
+            best
+        } else {
+            self.checkpoint()
+        }
+    }
+
+    /// Keep the checkpoint, which was saved after the last distillation step, as [`Self::distilled`].
+    pub fn keep_distilled(&self) -> Result<(), RunError> {
+        let (from, to) = (self.checkpoint(), self.distilled());
+        let _ = std::fs::remove_file(&to);
+        // Checkpoints are replaced and never changed, so that a second name suffices where the file system has them.
+        std::fs::hard_link(&from, &to)
+            .or_else(|_| std::fs::copy(&from, &to).map(|_| ()))
+            .map_err(|source| RunError::Io { path: to, source })
+    }
+
+    /// Make [`Self::distilled`] the field that is rendered if `is_best`, else remove it.
+    pub fn settle_distilled(&self, is_best: bool) -> Result<(), RunError> {
+        let (from, to) = (self.distilled(), self.best());
+        let settled = if is_best {
+            std::fs::rename(&from, &to)
+        } else {
+            std::fs::remove_file(&from)
+        };
+        settled.map_err(|source| RunError::Io { path: from, source })
+    }
+
+    /// Undo [`Self::settle_distilled`] before training goes on.
+    pub fn unsettle_distilled(&self) -> Result<(), RunError> {
+        let (from, to) = (self.best(), self.distilled());
+        if !from.exists() {
+            return Ok(());
+        }
+        std::fs::rename(&from, &to).map_err(|source| RunError::Io { path: from, source })
     }
 
     /// `previous.safetensors`: the checkpoint from before `--force`, until the new run has saved one.

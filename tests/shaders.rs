@@ -404,12 +404,19 @@ fn mirrored_structs_have_the_layout_of_the_shaders() {
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
     let crop = mirror!(GpuCrop: low, is_set, high, unused);
     assert_eq!(layout("common/crop", &Defines::new(), "Crop"), crop);
-    let shade = mirror!(GpuShade: background, mode, near, far, max_ray_samples, stride, up, unused);
+    let shade = mirror!(GpuShade: background, mode, near, far, max_ray_samples, stride, up, radius);
     let config = Config::preset("ngp", &[]).unwrap();
     let scene = SceneBox::of(&ResolvedConfig::from_run(config));
     let defines = scene.defines().set("pass", "show").set("cells", false);
     let defines = defines.set("linear", false);
+    let defines = ["red", "green", "blue"]
+        .into_iter()
+        .fold(defines, |defines, name| defines.set_f32s(name, [0.0; 6]));
     assert_eq!(layout("viewer/screen", &defines, "Shade"), shade);
+    let defines = Defines::new()
+        .set_f32("min_opacity", 0.1)
+        .set_f32("max_slope", 1.0);
+    assert_eq!(layout("viewer/normals", &defines, "Shade"), shade);
     let level = mirror!(GpuLevel: scale, resolution, first_row, rows, dense, pad);
     let defines = Defines::new()
         .set("pass", "forward")

@@ -10,13 +10,13 @@
 
 struct Shade {
     background: vec3<f32>,  // sRGB values
-    mode: u32,              // 0 colour, 1 depth, 2 normals, 3 opacity, 4 cells, 5 samples per ray
-    near: f32,              // distances shown as white and as nearly black
+    mode: u32,              // 0 colour, 1 depth, 2 nothing, 3 opacity, 4 cells, 5 samples per ray
+    near: f32,              // distances shown as dark red and as dark blue
     far: f32,
     max_ray_samples: f32,      // samples per ray at the end of the scale
     stride: u32,            // pixels between the starts of rows
     up: vec3<f32>,
-    unused: u32,
+    radius: u32,            // for viewer/normals.wgsl
 }
 
 var<uniform> shade: Shade;
@@ -32,6 +32,9 @@ var<uniform> crop: Crop;
 var<storage, read> occupancy: array<u32>;                 // one bit a cell, ((c R + z) R + y) R + x
 //: endif
 var<storage, read_write> pixels: array<u32>;              // (height, stride)
+//: if pass == "show"
+var<storage, read_write> depths: array<vec2<f32>>;        // (height, width) depth times opacity, and opacity
+//: endif
 
 const SCALE: f32 = ${scale};
 const OFFSET: vec3<f32> = vec3<f32>(${offset[0]}, ${offset[1]}, ${offset[2]});
@@ -61,10 +64,19 @@ fn heat(x: f32) -> vec3<f32> {
     return mix(stops[i], stops[i + 1u], t - f32(i));
 }
 
-// Map distances so that near and far ones are equally distinguishable.
-fn grey_of(distance: f32) -> f32 {
+// The colour map turbo: see src/render/screen.rs.
+fn turbo(x: f32) -> vec3<f32> {
+    var sum = vec3<f32>(0.0);
+    //: for i in range(5, -1, -1)
+    sum = sum * x + vec3<f32>(${red[i]}, ${green[i]}, ${blue[i]});
+    //: endfor
+    return clamp(sum, vec3<f32>(0.0), vec3<f32>(1.0));
+}
+
+// Map distances logarithmically, so that near and far ones are equally distinguishable.
+fn color_of_distance(distance: f32) -> vec3<f32> {
     let t = log(max(distance, 1e-6) / shade.near) / log(shade.far / shade.near);
-    return 1.0 - 0.9 * clamp(t, 0.0, 1.0);
+    return turbo(1.0 - clamp(t, 0.0, 1.0));
 }
 
 //: if cells
@@ -98,13 +110,10 @@ fn show(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let color = image[2u * i];
     let more = image[2u * i + 1u];
     let rest = 1.0 - color.w;
+    depths[pixel] = vec2<f32>(more.w, color.w);
     var seen = shade.background;
     switch (shade.mode) {
-        case 1u: { seen = vec3<f32>(select(0.0, grey_of(more.w / max(color.w, 1e-6)) * color.w, color.w > 1e-3)); }
-        case 2u: {
-            let n = more.xyz * inverseSqrt(max(dot(more.xyz, more.xyz), 1e-12));
-            seen = (0.5 * n + 0.5) * color.w + rest * shade.background;
-        }
+        case 1u: { seen = color_of_distance(more.w / max(color.w, 1e-6)) * color.w + rest * shade.background; }
         case 3u: { seen = vec3<f32>(color.w); }
         //: if cells
         case 4u: {
@@ -115,6 +124,7 @@ fn show(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         }
         //: endif
         case 5u: { seen = heat(more.x / shade.max_ray_samples); }
+        case 2u: { return; }
         default: {
             //: if linear
             seen = srgb_from_linear(color.xyz + rest * linear_from_srgb(shade.background));

@@ -95,11 +95,11 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
     let mut opened = open_run(terminal, &gpu, &run, None)?;
     let dataset = Dataset::open(&images)?;
     let cameras: Vec<Camera> = dataset.train.iter().map(|f| f.camera).collect();
+    let side = if software { 400 } else { 800 };
     let mut frames = orbit(&cameras, if software { 24 } else { 48 }, FPS);
     for frame in &mut frames {
-        // Twice the size of the training images, because a field can be rendered at any resolution.
-        let [width, height] = [frame.camera.width, frame.camera.height];
-        frame.camera = frame.camera.resized(2 * width, 2 * height);
+        // Not the size of the training images, because a field can be rendered at any resolution.
+        frame.camera = frame.camera.resized(side, side);
     }
     let views = View::of(&frames);
     let channels = [Channel::Rgb, Channel::Depth, Channel::Normal];
@@ -146,6 +146,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         terminal.result(path.display().to_string())?;
     }
     terminal.result(format!("done in {total:.0} s"))?;
+    terminal.suggest_next(&run);
     let files: Vec<String> = written
         .iter()
         .map(|path| path.display().to_string())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Terminal;
 use crate::aabb::Aabb;
 use crate::dataset::Split;
-use crate::render::Channel;
+use crate::render::{Channel, NormalSource};
 use crate::session::render::{
     DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering,
 };
@@ -82,6 +82,9 @@ pub(super) struct Args {
     /// Value of one world unit in 16-bit depth [default: 1000]
     #[arg(long, value_name = "S", value_parser = positive_number)]
     depth_scale: Option<f64>,
+    /// Compute normals from depth, which is smooth, or from the gradient of the density, averaged along each ray
+    #[arg(long, value_name = "depth|density", default_value = "depth")]
+    normals: NormalSource,
     /// Where the images are, if not where the run was trained
     #[arg(long, value_name = "DIR")]
     dataset: Option<PathBuf>,
@@ -145,6 +148,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         linear: args.linear,
         depth_format: args.depth_format,
         depth_scale: args.depth_scale,
+        normals: args.normals,
         dataset: args.dataset.clone(),
         apply_orientation: args.apply_orientation,
         fps: args.fps,

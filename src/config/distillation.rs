@@ -22,6 +22,10 @@ pub struct Distillation {
     /// occupied; positive. Default: 0.1.
     #[serde(default = "dense_threshold")]
     pub threshold: f32,
+    /// Maximum number of training views that are held back, to choose between the distilled and the fine-tuned field, where the
+    /// dataset has no validation views; a quarter of the views at most. Default of new runs: 4.
+    #[serde(default)]
+    pub held_back_views: u32,
     /// The teacher's run, set by `kiln distill`; without a teacher there is no distillation.
     #[serde(default)]
     pub teacher: String,
@@ -41,6 +45,7 @@ impl Default for Distillation {
             alpha_distance: alpha_distance(),
             supersampling: supersampling(),
             threshold: dense_threshold(),
+            held_back_views: 4,
             teacher: String::new(),
             teacher_fingerprint: String::new(),
             compare: Vec::new(),

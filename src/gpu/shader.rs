@@ -31,6 +31,7 @@ shaders! {
     "common/grid_index",
     "common/index_direct",
     "common/index_proved",
+    "common/lens",
     "common/pcg",
     "common/ray",
     "common/ray_loss",
@@ -68,6 +69,7 @@ shaders! {
     "scene/car",
     "scene/demo",
     "scene/solids",
+    "viewer/normals",
     "viewer/screen",
 }
 

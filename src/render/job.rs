@@ -2,7 +2,7 @@
 
 use super::frame::RenderedFrame;
 use super::screen::{DeviceImage, RenderMode, Shading};
-use super::{FLOATS_PER_PIXEL, NormalPasses, Renderer};
+use super::{FLOATS_PER_PIXEL, NormalPasses, NormalSource, Renderer, normals};
 use crate::camera::Camera;
 use crate::field::Field;
 use crate::gpu::{Buffer, GpuError, ReadBack, Stage, time_stages};
@@ -16,7 +16,10 @@ use crate::step_state::StepState;
 pub struct RenderJob {
     frame: RenderedFrame,
     camera: Camera,
+    /// Whether normals are the gradient of the density, which other stages compute.
     normals: bool,
+    /// Whether normals come from the depth, once the view is complete.
+    estimates_normals: bool,
     destination: Destination,
     /// The stage that draws the whole view, if no field is evaluated for it.
     whole_frame_stage: Option<Stage>,
@@ -97,14 +100,17 @@ impl RenderCost {
 }
 
 impl Renderer {
-    /// Start rendering the view of `camera`.
+    /// Start rendering the view of `camera`; with `normals` from [`Renderer::normal_source`].
     pub fn begin(
         &mut self,
         camera: &Camera,
         from_file: Option<[f32; 2]>,
         normals: bool,
     ) -> Result<RenderJob, GpuError> {
-        self.start(camera, from_file, normals, Destination::Frame)
+        let of_density = normals && self.normal_source == NormalSource::Density;
+        let mut job = self.start(camera, from_file, of_density, Destination::Frame)?;
+        job.estimates_normals = normals && !of_density;
+        Ok(job)
     }
 
     /// Start rendering the view of `camera` for a window; the image stays on the device.
@@ -115,8 +121,8 @@ impl Renderer {
         shading: &Shading,
     ) -> Result<RenderJob, GpuError> {
         self.prepare_screen([camera.width, camera.height], shading)?;
-        let normals = shading.show == RenderMode::Normals;
-        let mut job = self.start(camera, from_file, normals, Destination::Picture)?;
+        let mut job = self.start(camera, from_file, false, Destination::Picture)?;
+        job.estimates_normals = shading.show == RenderMode::Normals;
         if shading.show == RenderMode::Occupancy {
             job.whole_frame_stage = Some(self.occupancy_stage(camera)?);
         }
@@ -157,6 +163,7 @@ impl Renderer {
             frame: RenderedFrame::new(size[0], size[1], self.config.scene.linear),
             camera: *camera,
             normals,
+            estimates_normals: false,
             destination: goal,
             whole_frame_stage: None,
             next_pixel: 0,
@@ -215,8 +222,20 @@ impl Renderer {
                     .as_ref()
                     .filter(|_| job.destination != Destination::Frame);
                 return Ok(Some(match picture {
-                    Some(screen) => Rendered::Picture(screen.picture(size)),
-                    None => Rendered::Frame(std::mem::take(&mut job.frame)),
+                    Some(screen) => {
+                        if job.estimates_normals {
+                            self.gpu.submit([&self.normals_stage(size)?]);
+                        }
+                        Rendered::Picture(screen.picture(size))
+                    }
+                    None => {
+                        let mut frame = std::mem::take(&mut job.frame);
+                        if job.estimates_normals {
+                            frame.normal =
+                                normals::of_depth(&job.camera, &frame.depth, &frame.opacity);
+                        }
+                        Rendered::Frame(frame)
+                    }
                 }));
             }
         }

@@ -4,6 +4,7 @@ mod buffers;
 mod crop;
 mod frame;
 mod job;
+mod normals;
 mod pixels;
 mod rounds;
 mod screen;
@@ -14,9 +15,10 @@ use buffers::Buffers;
 pub use crop::GpuCrop;
 pub use frame::{Channel, RenderedFrame};
 pub use job::{RenderCost, RenderJob, Rendered};
+pub use normals::NormalSource;
 #[cfg(feature = "viewer")]
 pub(crate) use screen::texture_of;
-pub use screen::{DeviceImage, GpuShade, RenderMode, Shading};
+pub use screen::{DeviceImage, GpuShade, RenderMode, Shading, turbo};
 
 use crate::aabb::Aabb;
 use crate::config::ResolvedConfig;
@@ -46,6 +48,8 @@ pub struct Renderer {
     /// Stages that continue a tile while rays remain, if it is rendered in rounds.
     rounds: Vec<Stage>,
     with_normals: Option<NormalPasses>,
+    /// Where the normals of frames come from.
+    pub normal_source: NormalSource,
     /// Buffer of the image for a window, once one was requested.
     screen: Option<DisplayBuffer>,
     submitter: Submitter,
@@ -53,7 +57,7 @@ pub struct Renderer {
     tile_rays: u32,
 }
 
-/// Passes that save the activations required for normals, and their stages.
+/// Passes that save the activations required for the gradient of the density, and their stages.
 #[derive(Debug)]
 struct NormalPasses {
     passes: Vec<Pass>,
@@ -140,6 +144,7 @@ impl Renderer {
             plain: Vec::new(),
             rounds: Vec::new(),
             with_normals: None,
+            normal_source: NormalSource::default(),
             screen: None,
             tile_rays: if rounds.is_some() {
                 rays

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Renderer;
+use super::{Renderer, normals};
 use crate::camera::Camera;
 use crate::config::Background;
 use crate::gpu::{Buffer, Defines, Gpu, GpuError, Groups, Stage};
@@ -18,9 +18,9 @@ const ROW: u32 = 64;
 pub enum RenderMode {
     /// Colour over the background.
     Color,
-    /// Distance from the camera; near surfaces are white.
+    /// Distance from the camera in the colours of [`turbo`]: near surfaces are red, far ones blue.
     Depth,
-    /// Surface normals, (n + 1) / 2.
+    /// Surface normals, (n + 1) / 2, from the depth.
     Normals,
     /// Opacity.
     Opacity,
@@ -32,6 +32,45 @@ pub enum RenderMode {
     Occupancy,
 }
 
+/// The colour map turbo, as the polynomial of its authors: Mikhailov, "Turbo, an improved rainbow colormap for visualization",
+/// 2019. `x` in [0, 1] goes from dark blue over green to dark red; the result is RGB in sRGB values.
+#[must_use]
+pub fn turbo(x: f32) -> [f32; 3] {
+    let x = x.clamp(0.0, 1.0);
+    TURBO.map(|c| {
+        let value = c.iter().rev().fold(0.0, |sum, c| sum * x + c);
+        value.clamp(0.0, 1.0)
+    })
+}
+
+/// Coefficients of [`turbo`] for each channel, by rising power.
+const TURBO: [[f32; 6]; 3] = [
+    [
+        0.135_721_38,
+        4.615_392_6,
+        -42.660_32,
+        132.131_08,
+        -152.942_39,
+        59.286_38,
+    ],
+    [
+        0.091_402_61,
+        2.194_188_4,
+        4.842_966_6,
+        -14.185_033,
+        4.277_298_6,
+        2.829_566,
+    ],
+    [
+        0.106_673_3,
+        12.641_946,
+        -60.582_05,
+        110.362_77,
+        -89.903_11,
+        27.348_25,
+    ],
+];
+
 /// How an image is shaded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shading {
@@ -39,7 +78,7 @@ pub struct Shading {
     pub show: RenderMode,
     /// Background of the scene.
     pub background: Background,
-    /// Distances that are shown as white and as nearly black, in world units.
+    /// Distances that are shown as dark red and as dark blue, in world units; the colours between are logarithmic.
     pub depth_range: [f32; 2],
     /// Number of samples per ray at the end of the colour scale.
     pub max_ray_samples: f32,
@@ -62,7 +101,7 @@ pub struct GpuShade {
     pub max_ray_samples: f32,
     pub stride: u32,
     pub up: [f32; 3],
-    pub unused: u32,
+    pub radius: u32,
 }
 
 /// Buffers of an image on the device, and the stage that writes it.
@@ -72,6 +111,8 @@ pub(super) struct DisplayBuffer {
     shade: Buffer,
     /// Stage that converts a rendered tile to pixels.
     pub show: Stage,
+    /// Depth times opacity, and opacity, of each pixel.
+    depths: Buffer,
 }
 
 /// Return the number of pixels of a row of `width`, including its padding.
@@ -163,7 +204,7 @@ impl DeviceImage {
 }
 
 impl Shading {
-    fn on_device(&self, width: u32, scene_frame: &SceneFrame) -> GpuShade {
+    fn on_device(&self, [width, height]: [u32; 2], scene_frame: &SceneFrame) -> GpuShade {
         let [near, far] = self
             .depth_range
             .map(|v| scene_frame.length(f64::from(v)) as f32);
@@ -182,7 +223,7 @@ impl Shading {
             max_ray_samples: self.max_ray_samples.max(1.0),
             stride: stride(width),
             up: self.up,
-            unused: 0,
+            radius: normals::radius(height),
         }
     }
 }
@@ -219,7 +260,7 @@ impl Renderer {
             self.screen = Some(self.new_screen(bytes(size))?);
         }
         if let Some(screen) = &self.screen {
-            let shade = shading.on_device(size[0], &self.scene_frame);
+            let shade = shading.on_device(size, &self.scene_frame);
             self.gpu.write(&screen.shade, 0, &[shade]);
         }
         Ok(())
@@ -228,6 +269,7 @@ impl Renderer {
     fn new_screen(&self, bytes: u64) -> Result<DisplayBuffer, GpuError> {
         let gpu = &*self.gpu;
         let pixels = gpu.buffer("pixels of the screen", bytes)?;
+        let depths = gpu.buffer("depths of the screen", 2 * bytes)?;
         let shade = gpu.uniform("shade", &GpuShade::zeroed())?;
         let field = &self.last().field;
         let cells = field.cells.as_ref();
@@ -236,6 +278,9 @@ impl Renderer {
             .defines()
             .set("pass", "show")
             .set("linear", self.config.scene.linear)
+            .set_f32s("red", TURBO[0])
+            .set_f32s("green", TURBO[1])
+            .set_f32s("blue", TURBO[2])
             .set("cells", cells.is_some());
         if let Some(cells) = cells {
             defines = defines.merge(cells.defines());
@@ -246,6 +291,7 @@ impl Renderer {
             ("tile", &self.tile),
             ("image", &self.image),
             ("pixels", &pixels),
+            ("depths", &depths),
         ];
         bindings.extend(map.map(|map| ("cells", map)));
         let mut show = gpu.stage("show");
@@ -255,7 +301,27 @@ impl Renderer {
             pixels,
             shade,
             show,
+            depths,
         })
+    }
+
+    /// Create the stage that shows the normals of a complete view, from its depth.
+    pub(super) fn normals_stage(&self, size: [u32; 2]) -> Result<Stage, GpuError> {
+        let mut stage = self.gpu.stage("normals of depth");
+        if let Some(screen) = &self.screen {
+            let defines = Defines::new()
+                .set_f32("min_opacity", normals::MIN_OPACITY)
+                .set_f32("max_slope", normals::MAX_SLOPE);
+            let bindings = [
+                ("shade", &screen.shade),
+                ("cameras", &self.cameras),
+                ("depths", &screen.depths),
+                ("pixels", &screen.pixels),
+            ];
+            let groups = Groups::covering(u64::from(size[0]) * u64::from(size[1]), 64);
+            stage.run("viewer/normals", "normals", &defines, &bindings, groups)?;
+        }
+        Ok(stage)
     }
 
     /// Create the stage that draws the occupancy grid as seen from `camera`; it is empty if there is no grid.

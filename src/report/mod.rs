@@ -3,13 +3,16 @@
 //! Names, paths, commands and configurations are untrusted text: the template escapes all of them, and the content security
 //! policy of the page allows no script but its own.
 
+mod axis;
 mod chart;
 mod format;
 mod log;
 mod page;
 mod picture;
 
-pub(crate) use chart::tick_step;
+pub(crate) use axis::tick_step;
+#[cfg(feature = "viewer")]
+pub(crate) use axis::{Axis, Range};
 pub(crate) use format::duration;
 
 use std::cmp::Ordering;

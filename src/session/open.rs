@@ -16,9 +16,18 @@ pub(crate) struct OpenRun {
     pub(crate) renderer: Renderer,
 }
 
-/// Open the checkpoint of the run at `path`, and warn if the run's `config.toml` differs from it.
+/// Open the checkpoint to render of the run at `path`, and warn if the run's `config.toml` differs from it.
 pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
-    let checkpoint = advice::open_checkpoint(path)?;
+    let best = RunDir::of(path).best();
+    let checkpoint = if path.is_dir() && best.is_file() {
+        observer.note(format!(
+            "{}: using its distilled field, since fine-tuning made it worse",
+            path.display()
+        ));
+        advice::open_checkpoint(&best)?
+    } else {
+        advice::open_checkpoint(path)?
+    };
     if let Some(fault) = fault_of_copy(path, &checkpoint) {
         observer.warn(fault);
     }

@@ -1,13 +1,18 @@
 //! The canvas: draws the rendered view, compares it with a photograph, and moves the camera with pointer and keys.
 
-use egui::{Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2};
+use egui::{
+    Align2, Color32, CursorIcon, FontId, Key, PointerButton, Pos2, Rect, Sense, Stroke, Vec2,
+};
 
 use super::overlay;
 use super::state::{Canvas, Compare, DragHandle, State, fit};
 use crate::camera::Camera;
+use crate::render::{RenderMode, turbo};
 
 /// Angle in radians of a drag over the height of the view.
 const HALF_TURN: f64 = std::f64::consts::PI;
+/// Scrolled points that change the distance to the pivot by a factor of e: a click of a wheel changes it by a tenth.
+const SCROLL: f64 = 400.0;
 /// Flight speed, in distances to the pivot per second.
 const FLIGHT: f64 = 0.8;
 /// Factor on the flight speed while Shift is held.
@@ -45,6 +50,10 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     if compares == Compare::Off {
         if let Some((camera, _)) = state.camera() {
             overlay::draw(state, &painter, &camera, inner);
+        }
+        overlay::map(state, &painter);
+        if state.show == RenderMode::Depth {
+            color_bar(state, &painter);
         }
     } else {
         compare(state, ui, &painter, inner);
@@ -112,6 +121,46 @@ fn compare(state: &mut State, ui: &egui::Ui, painter: &egui::Painter, inner: Rec
             label(inner, &text);
         }
         (Compare::Off, Some(_)) => {}
+    }
+}
+
+/// Draw the colours of depth with their distances at the lower left.
+fn color_bar(state: &State, painter: &egui::Painter) {
+    const SIZE: Vec2 = Vec2::new(160.0, 10.0);
+    let [near, far] = state.depth_range();
+    let area = painter.clip_rect();
+    let bar = Rect::from_min_size(
+        area.left_bottom() + Vec2::new(14.0, -34.0),
+        SIZE.min(Vec2::new(area.width() - 28.0, SIZE.y)),
+    );
+    painter.rect_filled(
+        bar.expand2(Vec2::new(8.0, 6.0))
+            .with_max_y(bar.bottom() + 22.0),
+        4.0,
+        Color32::from_black_alpha(170),
+    );
+    let parts = 64_u8;
+    for part in 0..parts {
+        let t = f32::from(part) / f32::from(parts);
+        let [r, g, b] = turbo(1.0 - t).map(|v| (v * 255.0).round() as u8);
+        let left = bar.left() + t * bar.width();
+        let width = bar.width() / f32::from(parts) + 0.5;
+        let cell = Rect::from_min_size(Pos2::new(left, bar.top()), Vec2::new(width, bar.height()));
+        painter.rect_filled(cell, 0.0, Color32::from_rgb(r, g, b));
+    }
+    let font = FontId::proportional(12.0);
+    for (at, align, value) in [
+        (bar.left_bottom(), Align2::LEFT_TOP, near),
+        (bar.right_bottom(), Align2::RIGHT_TOP, far),
+    ] {
+        let text = format!("{value:.2}");
+        painter.text(
+            at + Vec2::new(0.0, 3.0),
+            align,
+            text,
+            font.clone(),
+            Color32::WHITE,
+        );
     }
 }
 
@@ -254,6 +303,9 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     let Some(mut view) = state.view else {
         return;
     };
+    if response.double_clicked() {
+        pick(state, response);
+    }
     let before = view;
     let height = f64::from(state.canvas.rect.height().max(1.0));
     let delta = response.drag_delta();
@@ -273,7 +325,7 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
     }
     if response.hovered() {
         let (scroll, pinch) = ui.input(|i| (i.smooth_scroll_delta().y, i.zoom_delta()));
-        let factor = (-f64::from(scroll) / 300.0).exp() / f64::from(pinch);
+        let factor = (-f64::from(scroll) / SCROLL).exp() / f64::from(pinch);
         if factor != 1.0 {
             view.zoom(factor);
         }
@@ -290,7 +342,8 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
         let up = axis([Key::E, Key::PageUp], [Key::Q, Key::PageDown]);
         if plain && (ahead != 0.0 || right != 0.0 || up != 0.0) {
             let seconds = ui.input(|i| f64::from(i.stable_dt)).min(0.1);
-            let speed = view.distance() * FLIGHT * if shift { FASTER } else { 1.0 } * seconds;
+            let speed =
+                state.speed * view.distance() * FLIGHT * if shift { FASTER } else { 1.0 } * seconds;
             view.fly(right * speed, up * speed, ahead * speed);
             ui.ctx().request_repaint();
         }
@@ -300,6 +353,23 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
         state.moved(now);
         state.view = Some(view);
     }
+}
+
+/// Make the point under the pointer the pivot.
+fn pick(state: &mut State, response: &egui::Response) {
+    let inner = picture_rect(state);
+    let pointer = response.interact_pointer_pos();
+    let pointer = pointer.filter(|at| inner.contains(*at));
+    let Some((at, (camera, _))) = pointer.zip(state.camera()) else {
+        return;
+    };
+    let place = |offset: f32, side: f32, pixels: u32| {
+        ((offset / side.max(1.0) * pixels as f32) as u32).min(pixels.saturating_sub(1))
+    };
+    state.pick([
+        place(at.x - inner.left(), inner.width(), camera.width),
+        place(at.y - inner.top(), inner.height(), camera.height),
+    ]);
 }
 
 /// Return the current camera, for a key frame.

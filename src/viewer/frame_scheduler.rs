@@ -1,7 +1,8 @@
 //! Schedules device time between training and rendering the window's view, and chooses the size of the view.
 //!
 //! While the view is moving, it is rendered small enough to be ready in time; at rest, its sides double until it has full
-//! size. Training and rendering take turns so that training gets its share of device time.
+//! size, or, while the field is being trained, the size at which a new view is ready before the shown one is outdated.
+//! Training and rendering take turns so that training gets its share of device time.
 
 /// Seconds without input after which the view is at rest.
 pub const STILL: f64 = 0.25;
@@ -32,6 +33,8 @@ pub enum NextWork {
 pub struct FrameScheduler {
     /// Share of device time for training while the view is at rest, 0 to 1.
     pub share: f64,
+    /// Whether the field is being trained, so that views become outdated.
+    pub is_training: bool,
     /// Seconds of device time owed to training if positive, to rendering if negative.
     owed: f64,
     /// Rendering speed at rest.
@@ -40,19 +43,23 @@ pub struct FrameScheduler {
     moving_rays_per_second: f64,
     /// Seconds that rendering a view may take while it is moving.
     moving: f64,
+    /// Seconds from one view at rest to the next while the field is being trained.
+    max_age: f64,
 }
 
 impl FrameScheduler {
-    /// Return a scheduler with `share` of device time for training, at most `moving` seconds per view while it is moving, and
-    /// an initial guess of the rendering speed.
+    /// Return a scheduler with `share` of device time for training, at most `moving` seconds per view while it is moving and
+    /// `max_age` seconds while it is at rest and training changes it, and an initial guess of the rendering speed.
     #[must_use]
-    pub fn new(share: f64, moving: f64, rays_per_second: f64) -> Self {
+    pub fn new(share: f64, [moving, max_age]: [f64; 2], rays_per_second: f64) -> Self {
         Self {
             share,
+            is_training: false,
             owed: 0.0,
             rays_per_second,
             moving_rays_per_second: rays_per_second,
             moving,
+            max_age,
         }
     }
 
@@ -124,6 +131,21 @@ impl FrameScheduler {
         let pixels = f64::from(full[0]) * f64::from(full[1]);
         scaled(full, (rays / pixels.max(1.0)).sqrt())
     }
+
+    /// Return the size to refine a view at rest to: `full`, or the size that is rendered within the maximum age, beside
+    /// training.
+    #[must_use]
+    pub fn final_size(&self, full: [u32; 2]) -> [u32; 2] {
+        if !self.is_training {
+            return full;
+        }
+        let seconds = self.max_age * (1.0 - self.share_now(false));
+        let pixels = f64::from(full[0]) * f64::from(full[1]);
+        scaled(
+            full,
+            (self.rays_per_second * seconds / pixels.max(1.0)).sqrt(),
+        )
+    }
 }
 
 /// Return `full` times `scale`, which is clamped to between [`SMALLEST`] and 1.
@@ -135,7 +157,7 @@ fn scaled(full: [u32; 2], scale: f64) -> [u32; 2] {
 /// Return the next size after `size` on the way to `full`, or `None` if `full` is reached.
 #[must_use]
 pub fn finer(size: [u32; 2], full: [u32; 2]) -> Option<[u32; 2]> {
-    if size == full {
+    if size[0] >= full[0] && size[1] >= full[1] {
         return None;
     }
     let scale = 2.0 * f64::from(size[0].max(1)) / f64::from(full[0].max(1));
@@ -148,6 +170,7 @@ mod tests {
     use super::*;
 
     const MOVING: f64 = 0.05;
+    const TIMES: [f64; 2] = [MOVING, 2.0];
 
     /// Return the share of device time that training gets, if rendering a view takes `picture` and a training step `step`
     /// seconds.
@@ -174,7 +197,7 @@ mod tests {
         for wanted in [0.2, 0.5, 0.75] {
             for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003)] {
                 let got = share(
-                    &mut FrameScheduler::new(wanted, MOVING, 1e5),
+                    &mut FrameScheduler::new(wanted, TIMES, 1e5),
                     picture,
                     step,
                     false,
@@ -189,16 +212,16 @@ mod tests {
 
     #[test]
     fn what_moves_gets_most() {
-        let got = share(&mut FrameScheduler::new(0.9, MOVING, 1e5), 0.05, 0.02, true);
+        let got = share(&mut FrameScheduler::new(0.9, TIMES, 1e5), 0.05, 0.02, true);
         assert!((0.2..=0.3).contains(&got), "{got}");
         // A small share for training stays small.
-        let got = share(&mut FrameScheduler::new(0.1, MOVING, 1e5), 0.05, 0.02, true);
+        let got = share(&mut FrameScheduler::new(0.1, TIMES, 1e5), 0.05, 0.02, true);
         assert!(got < 0.2, "{got}");
     }
 
     #[test]
     fn what_begins_to_move_is_next() {
-        let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
+        let mut scheduler = FrameScheduler::new(0.75, TIMES, 1e5);
         scheduler.rendered(0.2, true, false);
         assert_eq!(scheduler.next(true, true), NextWork::Training);
         scheduler.prioritise_view();
@@ -207,7 +230,7 @@ mod tests {
 
     #[test]
     fn alone_each_has_everything() {
-        let mut scheduler = FrameScheduler::new(0.75, MOVING, 1e5);
+        let mut scheduler = FrameScheduler::new(0.75, TIMES, 1e5);
         assert_eq!(scheduler.next(false, false), NextWork::Idle);
         assert_eq!(scheduler.next(false, true), NextWork::Training);
         scheduler.rendered(10.0, false, false);
@@ -220,7 +243,7 @@ mod tests {
 
     #[test]
     fn sizes_follow_the_measured_speed() {
-        let mut scheduler = FrameScheduler::new(0.5, MOVING, 1e4);
+        let mut scheduler = FrameScheduler::new(0.5, TIMES, 1e4);
         let full = [800, 600];
         for _ in 0..50 {
             scheduler.measured(4800, 0.04, true);
@@ -235,11 +258,11 @@ mod tests {
         assert!((f64::from(w) / f64::from(h) - 4.0 / 3.0).abs() < 0.03);
         // A slow device gets the minimum size, a fast one the full size.
         assert_eq!(
-            FrameScheduler::new(0.5, MOVING, 10.0).first_size(full, true),
+            FrameScheduler::new(0.5, TIMES, 10.0).first_size(full, true),
             [25, 19]
         );
         assert_eq!(
-            FrameScheduler::new(0.5, MOVING, 1e9).first_size(full, true),
+            FrameScheduler::new(0.5, TIMES, 1e9).first_size(full, true),
             full
         );
     }
@@ -247,7 +270,7 @@ mod tests {
     #[test]
     fn pictures_grow_to_their_full_size() {
         let full = [801, 600];
-        let mut size = FrameScheduler::new(0.5, MOVING, 3e4).first_size(full, true);
+        let mut size = FrameScheduler::new(0.5, TIMES, 3e4).first_size(full, true);
         let mut steps = 0;
         while let Some(next) = finer(size, full) {
             assert!(next[0] > size[0] && next[1] >= size[1]);
@@ -257,5 +280,28 @@ mod tests {
         assert_eq!(size, full);
         assert!((2..=7).contains(&steps));
         assert_eq!(finer(full, full), None);
+    }
+
+    #[test]
+    fn views_of_a_training_are_no_older_than_allowed() {
+        let full = [1280, 800];
+        for share in [0.0, 0.5, 0.75, 0.9] {
+            let mut scheduler = FrameScheduler::new(share, TIMES, 2e4);
+            assert_eq!(scheduler.final_size(full), full);
+            scheduler.is_training = true;
+            let [w, h] = scheduler.final_size(full);
+            let seconds = f64::from(w) * f64::from(h) / 2e4 / (1.0 - share);
+            assert!((1.6..=2.4).contains(&seconds), "{share}: {seconds} s");
+            // Sharpening ends there, and a sharper view counts as complete.
+            let mut size = [40, 25];
+            while let Some(next) = finer(size, [w, h]) {
+                size = next;
+            }
+            assert_eq!(size, [w, h]);
+            assert_eq!(finer(full, [w, h]), None);
+        }
+        let mut fast = FrameScheduler::new(0.75, TIMES, 1e9);
+        fast.is_training = true;
+        assert_eq!(fast.final_size(full), full);
     }
 }

@@ -16,6 +16,7 @@ mod protocol;
 mod recent;
 mod script;
 mod state;
+mod theme;
 mod window;
 
 use frame_scheduler::{FrameScheduler, NextWork, finer};

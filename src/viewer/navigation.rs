@@ -79,6 +79,18 @@ impl Navigation {
         self.position + self.distance * self.forward()
     }
 
+    /// Turn towards `point` and make it the pivot.
+    pub fn set_pivot(&mut self, point: DVec3) {
+        let towards = point - self.position;
+        let distance = towards.length();
+        let Some(forward) = towards.try_normalize() else {
+            return;
+        };
+        let turned = glam::DQuat::from_rotation_arc(self.forward(), forward);
+        self.set_axes(DMat3::from_quat(turned) * self.axes);
+        self.distance = distance;
+    }
+
     /// Return the distance from the camera to the pivot.
     #[must_use]
     pub fn distance(&self) -> f64 {
@@ -288,6 +300,21 @@ mod tests {
             view.zoom(0.5);
         }
         assert!(view.distance() > 0.0 && view.position.is_finite());
+    }
+
+    #[test]
+    fn a_chosen_pivot_is_in_the_middle_of_the_image() {
+        let mut view = view();
+        let before = view;
+        let point = DVec3::new(0.7, -0.4, 0.9);
+        view.set_pivot(point);
+        assert!(near(view.position, before.position) && is_rigid(&view));
+        assert!(view.pivot().distance(point) < 1e-9);
+        let [x, y] = view.camera(60, 60).project(point.to_array()).unwrap();
+        assert!((x - 30.0).abs() < 1e-3 && (y - 30.0).abs() < 1e-3);
+        // The camera's own position cannot be the pivot.
+        view.set_pivot(view.position);
+        assert!(view.pivot().distance(point) < 1e-9);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
 use super::state::State;
 use crate::aabb::Aabb;
 use crate::camera::Camera;
+use glam::DVec3;
 
 const BOX: Color32 = Color32::from_rgb(250, 180, 60);
 const CROP: Color32 = Color32::from_rgb(90, 220, 210);
@@ -174,6 +175,60 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
         let middle = std::array::from_fn(|a| f64::midpoint(corners[0][a], corners[2][a]));
         Some((index, project(camera, rect, middle)?))
     })
+}
+
+/// Draw the camera path from outside, at the lower right: from inside, the view is on the path, which hides most of it.
+pub(super) fn map(state: &mut State, painter: &egui::Painter) {
+    let line = state.path_editor.line().to_vec();
+    let (Some(view), Some(opened), false) = (state.view, &state.opened, line.is_empty()) else {
+        return;
+    };
+    let area = painter.clip_rect();
+    let size = Vec2::new(220.0, 165.0).min(0.4 * area.size());
+    let rect = Rect::from_min_size(area.right_bottom() - size - Vec2::splat(10.0), size);
+    painter.rect_filled(rect, 4.0, Color32::from_black_alpha(190));
+    // Everything that is drawn lies within a sphere.
+    let here = view.camera(1, 1);
+    let points = || {
+        line.iter()
+            .copied()
+            .chain([here.position(), view.pivot().to_array()])
+    };
+    let n = points().count() as f64;
+    let sum = points().fold(DVec3::ZERO, |sum, p| sum + DVec3::from(p));
+    let center = sum / n;
+    let radius = points()
+        .map(|p| center.distance(p.into()))
+        .fold(1e-6, f64::max);
+    let up = view.up();
+    let aside = up.any_orthonormal_vector();
+    let from = (aside + 0.9 * up).normalize();
+    let fov = 0.6_f64;
+    let distance = 1.15 * radius / (fov / 2.0).sin();
+    let eye = center + distance * from;
+    let camera = Camera::look_at(
+        eye.to_array().map(|v| v as f32),
+        center.to_array().map(|v| v as f32),
+        up.to_array().map(|v| v as f32),
+        fov as f32,
+        size.x as u32,
+        size.y as u32,
+    );
+    let pen = LinePainter {
+        painter: painter.with_clip_rect(rect),
+        camera: &camera,
+        rect,
+    };
+    pen.edges(&opened.bounds, BOX.gamma_multiply(0.5));
+    for ends in line.windows(2) {
+        pen.line(ends[0], ends[1], Stroke::new(1.5, PATH));
+    }
+    for (index, key) in state.path_editor.draft.keys().iter().enumerate() {
+        let is_selected = state.path_editor.selected == Some(index);
+        let radius = if is_selected { 5.0 } else { 3.0 };
+        pen.dot(key.camera([1, 1]).position(), radius, PATH);
+    }
+    pen.pyramid(&here, 0.25 * radius, Stroke::new(1.5, Color32::WHITE));
 }
 
 fn path(state: &mut State, pen: &LinePainter<'_>) {

@@ -8,6 +8,7 @@ use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::camera_path::Draft;
 use crate::dataset::{Frame, Image};
+use crate::eval::EvalReport;
 use crate::gpu::Gpu;
 use crate::render::{Channel, Shading};
 
@@ -32,6 +33,10 @@ pub enum Command {
     Open(OpenChoice),
     /// Make the built-in scene and train on it, with this method if one is chosen.
     Demo(Option<String>),
+    /// Train the run in this folder for this many more seconds.
+    Continue(PathBuf, f64),
+    /// Distil the run in this folder into a grid of tiny networks, and train that.
+    Distill(PathBuf),
     /// Continue on the device with this index.
     Device(usize),
     /// Render something to a file.
@@ -64,9 +69,20 @@ pub enum TrainingMode {
     Step,
 }
 
-/// A rendering to a file; training pauses meanwhile, but the window stays responsive.
+/// A task beside training, which pauses meanwhile; the window stays responsive.
 #[derive(Debug, Clone)]
 pub enum ExportJob {
+    /// Evaluate the test views of the run in this folder.
+    Evaluation(PathBuf),
+    /// Find the point that a pixel shows.
+    Pick {
+        /// Camera whose only pixel it is.
+        camera: Camera,
+        /// Near and far bounds of the ray in world units, if the dataset has them.
+        near_far: Option<[f32; 2]>,
+        /// Box to render; everything if `None`.
+        crop: Option<Aabb>,
+    },
     /// A PNG file of a view, at the size of its camera.
     Screenshot {
         /// The view.
@@ -153,6 +169,10 @@ pub enum Event {
     Ending,
     /// Training has ended; a line that describes the result.
     Ended(String),
+    /// The open run was evaluated.
+    Evaluated(Box<EvalReport>),
+    /// The point that a picked pixel shows, in world units; `None` for the background.
+    Picked(Option<[f64; 3]>),
     /// The open run or dataset was closed.
     Closed,
     /// A view was rendered.
@@ -188,6 +208,8 @@ pub struct Opened {
     pub bytes: u64,
     /// Whether a training is open, rather than a finished run.
     pub training: bool,
+    /// The last evaluation of a finished run, if there is one.
+    pub evaluation: Option<EvalReport>,
 }
 
 /// A camera of the dataset.

@@ -34,6 +34,8 @@ enum Action {
     Drag([f32; 4], Button),
     /// Click at (x, y), in fractions of the window's size.
     Click([f32; 2]),
+    /// Click twice at (x, y), in fractions of the window's size.
+    DoubleClick([f32; 2]),
     /// Scroll by this many points, with the pointer at (x, y) in fractions of the window's size.
     Scroll([f32; 2], f32),
     /// Drop a file or folder.
@@ -177,6 +179,15 @@ impl Script {
                     click(input, here, PointerButton::Primary, self.step == 1);
                 }
                 self.step == 2
+            }
+            Action::DoubleClick(place) => {
+                let here = at(*place);
+                input.events.push(Event::PointerMoved(here));
+                if self.step > 0 {
+                    let pressed = self.step % 2 == 1;
+                    click(input, here, PointerButton::Primary, pressed);
+                }
+                self.step == 4
             }
             Action::Scroll(place, by) => {
                 input.events.push(Event::PointerMoved(at(*place)));

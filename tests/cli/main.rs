@@ -18,6 +18,7 @@ mod lpips;
 mod manners;
 mod meta;
 mod nerf;
+mod readme;
 mod render;
 mod render_outputs;
 mod render_path;

@@ -54,6 +54,9 @@ pub struct Fit<'a> {
     has_chosen_views: bool,
     /// What is evaluated, once that is decided.
     eval_plan: Option<EvaluationPlan>,
+    /// Views that choose between the distilled and the fine-tuned field, and what they are; none without a distillation.
+    judges: Vec<Frame>,
+    judges_are: &'static str,
     held_out: Split,
     /// Thumbnails of the training images, until the first evaluation has compared the held-out images with them.
     trained_on: Vec<Thumbnail>,
@@ -119,9 +122,10 @@ impl<'a> Fit<'a> {
         let listening = observer.listen_for_cancel();
         let reservation = setup.dir.reserve()?;
         let lock = setup.dir.lock()?;
+        setup.dir.unsettle_distilled()?;
 
         let started = Instant::now();
-        let (images, contents) = data::load(
+        let (mut images, contents) = data::load(
             observer,
             &setup.dataset.train,
             setup.dataset.downscale,
@@ -133,6 +137,7 @@ impl<'a> Fit<'a> {
         } else {
             images.par_iter().map(Thumbnail::of).collect()
         };
+        let (judges, judges_are) = setup::hold_back_judges(observer, &mut setup, &mut images);
         let set = setup::upload(gpu, &setup, &images)?;
         drop(images);
         observer.check()?;
@@ -192,6 +197,8 @@ impl<'a> Fit<'a> {
             eval_frames,
             has_chosen_views: options.eval_views.is_some(),
             eval_plan: None,
+            judges,
+            judges_are,
             held_out,
             trained_on,
             plateau: Plateau::default(),
@@ -369,12 +376,21 @@ impl<'a> Fit<'a> {
         self.training
             .trainer
             .export_ema(&self.training.renderer.parameters)?;
+        let trainer = &self.training.trainer;
+        self.evaluate_renderer((trainer.step(), trainer.seconds()))
+    }
+
+    /// Evaluate the field in the renderer, which was trained for these steps and seconds.
+    fn evaluate_renderer(
+        &mut self,
+        (steps, train_seconds): (u32, f64),
+    ) -> Result<(EvalReport, Vec<Example>)> {
         let plan = self.evaluation_plan()?;
         let request = EvaluationRequest {
             plan: &plan,
             split: self.held_out,
-            steps: self.training.trainer.step(),
-            train_seconds: self.training.trainer.seconds(),
+            steps,
+            train_seconds,
             save_to: None,
             dataset: &self.setup.dataset,
             lpips: None,
@@ -449,7 +465,16 @@ impl<'a> Fit<'a> {
             return Ok(None);
         }
         let started = Instant::now();
-        let (report, examples) = self.evaluate()?;
+        let distillation_steps = self.setup.config.distillation_steps();
+        let (mut report, mut examples) = self.evaluate()?;
+        if distillation_steps > 0 && steps > distillation_steps {
+            self.report_stage("fine-tuned", "", &report)?;
+            if let Some(stage) = self.choose_stage()? {
+                self.load_stage(&stage)?;
+                let trained = (stage.info.step, stage.info.train_seconds);
+                (report, examples) = self.evaluate_renderer(trained)?;
+            }
+        }
         self.training.log.append(&serde_json::json!({
             "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
             "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
@@ -457,10 +482,6 @@ impl<'a> Fit<'a> {
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
         self.training.log.scalars(steps, &scalars);
-        let distillation_steps = self.setup.config.distillation_steps();
-        if distillation_steps > 0 && steps > distillation_steps {
-            self.report_stage("fine-tuned", "", &report)?;
-        }
         let dir = &self.setup.dir;
         evaluate::write_evaluation(self.observer, dir, &self.setup.config, &report, &examples)?;
         self.observer.result(evaluate::describe(&report))?;

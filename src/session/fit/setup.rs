@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use super::FitOptions;
 use super::teacher::{self, TeacherState};
 use crate::checkpoint::{Checkpoint, CheckpointError, Info};
-use crate::config::{Budget, Config, ResolvedConfig, SceneHints, key_of};
+use crate::config::{
+    Budget, Config, PassConfig, PositionEncoding, ResolvedConfig, SceneHints, key_of,
+};
 use crate::dataset::duplicate_images;
 use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
 use crate::field::Field;
@@ -18,6 +20,7 @@ use crate::session::limits::Limits;
 use crate::session::memory::SOFTWARE_SPEED;
 use crate::session::views::{self, Selection};
 use crate::session::{Error, Observer, ObserverExt, Result, data, memory, open, resolve};
+use crate::text::counted_len;
 use crate::train::{operations, size_network_grids};
 
 /// A prepared run, before anything is uploaded to the device.
@@ -259,6 +262,9 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         )?),
         _ => None,
     };
+    if let Some(info) = teacher_info.filter(|_| gpu.class() == AdapterClass::Software) {
+        note_purpose(observer, &info.config);
+    }
     if teacher.is_none() {
         size_network_grids(gpu.profile(), &mut config)?;
     }
@@ -337,6 +343,53 @@ pub(super) fn fingerprint_images(
         observer.warn(&problem.message);
     }
     Ok(copied.is_some())
+}
+
+/// Tell what a student of `teacher` is for on a software adapter.
+fn note_purpose(observer: &dyn Observer, teacher: &ResolvedConfig) {
+    let is_hash_grid =
+        |pass: &PassConfig| matches!(pass.field.position_encoding, PositionEncoding::HashGrid(_));
+    observer.note(if teacher.passes.last().is_some_and(is_hash_grid) {
+        "a student renders faster than a hash grid on GPUs, but on a software adapter only 0.4 to 0.9 times as fast: here it is \
+         for taking to a GPU, or for its fewer parameters"
+    } else {
+        "a student renders many times as fast as its teacher, on this adapter too"
+    });
+}
+
+/// Return the views that choose between the distilled and the fine-tuned field, and what they are: a few validation views or, if
+/// there are none, training views, which are held back: they are removed, also from `images`. None without a distillation.
+pub(super) fn hold_back_judges(
+    observer: &dyn Observer,
+    setup: &mut Setup,
+    images: &mut Vec<Image>,
+) -> (Vec<Frame>, &'static str) {
+    let distillation = setup.config.distillation.as_ref();
+    let distillation = distillation.filter(|_| setup.config.distillation_steps() > 0);
+    let Some(most) = distillation.map(|d| d.held_back_views as usize) else {
+        return (Vec::new(), "");
+    };
+    let spread = |n: usize, of: usize| (0..n).map(move |i| (2 * i + 1) * of / (2 * n));
+    let (train, val) = (&mut setup.dataset.train, &setup.dataset.val);
+    if !val.is_empty() {
+        let n = most.min(val.len());
+        let chosen = spread(n, val.len()).map(|i| val[i].clone());
+        return (chosen.collect(), "validation");
+    }
+    let n = most.min(train.len() / 4);
+    let chosen: Vec<usize> = spread(n, train.len()).collect();
+    if n > 0 {
+        observer.note(format!(
+            "{} held back, to tell whether fine-tuning helps: the dataset has no validation views",
+            counted_len(n, "training view")
+        ));
+    }
+    let mut held_back: Vec<Frame> = Vec::new();
+    for &index in chosen.iter().rev() {
+        images.remove(index);
+        held_back.insert(0, train.remove(index));
+    }
+    (held_back, "held-back")
 }
 
 /// Note what is about to be trained, and the memory and time that it takes.

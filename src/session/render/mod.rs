@@ -19,7 +19,7 @@ use crate::dataset::Split;
 use crate::dataset::doctor;
 use crate::gpu::Gpu;
 use crate::images::near_far;
-use crate::render::{Channel, RenderedFrame, Renderer};
+use crate::render::{Channel, NormalSource, RenderedFrame, Renderer};
 use crate::text::counted_len;
 pub use views::FrameRange;
 pub(crate) use views::View;
@@ -64,6 +64,8 @@ pub struct RenderOptions {
     pub depth_format: Option<DepthEncoding>,
     /// Value of one world unit in 16-bit depth; 1000 if `None`.
     pub depth_scale: Option<f64>,
+    /// Where normals come from.
+    pub normals: NormalSource,
     /// Dataset, if not where the run was trained.
     pub dataset: Option<PathBuf>,
     /// Whether to rotate images by their EXIF orientation; on if the run was trained that way.
@@ -95,6 +97,7 @@ impl RenderOptions {
             linear: false,
             depth_format: None,
             depth_scale: None,
+            normals: NormalSource::default(),
             dataset: None,
             apply_orientation: false,
             fps: None,
@@ -266,6 +269,7 @@ fn render_to(
         linear: options.linear || target == Target::Exr,
         ..look
     };
+    renderer.normal_source = options.normals;
     let how = RenderSettings {
         normals: options.channels.contains(&Channel::Normal),
         per_side: options.samples_per_side,

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -40,6 +40,23 @@ pub(super) enum OpenRequest {
     Resume(Box<[FitOptions; 2]>),
     /// The built-in scene, with a method if one is chosen.
     Demo(Option<String>),
+    /// More seconds of training of a run.
+    Continue(PathBuf, f64),
+    /// The distillation of a run.
+    Distill(PathBuf),
+}
+
+impl OpenRequest {
+    /// The run that it starts from, which is shown again if it fails.
+    pub(super) fn origin(&self) -> Option<OpenChoice> {
+        match self {
+            Self::Continue(path, _) | Self::Distill(path) => Some(OpenChoice {
+                path: path.clone(),
+                method: None,
+            }),
+            Self::Path(_) | Self::Train(_) | Self::Resume(_) | Self::Demo(_) => None,
+        }
+    }
 }
 
 /// Pending requests of the window.
@@ -185,6 +202,10 @@ impl EngineContext {
                     Err(error) => self.fail(&error),
                 },
                 Command::Demo(method) => requests.next = Some(OpenRequest::Demo(method)),
+                Command::Continue(run, seconds) => {
+                    requests.next = Some(OpenRequest::Continue(run, seconds));
+                }
+                Command::Distill(run) => requests.next = Some(OpenRequest::Distill(run)),
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     self.switches.set(true);
@@ -229,6 +250,7 @@ impl EngineContext {
         let mut requests = self.requests.borrow_mut();
         requests.picture.clear();
         (requests.training, requests.save, requests.stop) = (TrainingMode::Run, false, false);
+        requests.scheduler.is_training = false;
         requests.exports.clear();
         requests.cancel = false;
         drop(requests);
@@ -350,7 +372,7 @@ impl EngineContext {
             return;
         };
         self.requests.borrow_mut().cancel = false;
-        let outcome = export_job::run(self, renderer, *export);
+        let outcome = export_job::run(self, &self.events, renderer, *export);
         renderer.set_crop(None);
         self.events.send(Event::Done);
         match outcome {
@@ -386,9 +408,9 @@ pub(super) fn longest_submission(class: AdapterClass) -> Duration {
 /// Return the initial scheduler for a device class, with a guess of the rendering speed.
 fn scheduler_of(share: f64, class: AdapterClass) -> FrameScheduler {
     match class {
-        AdapterClass::Software => FrameScheduler::new(share, 0.045, 5e4),
-        AdapterClass::Integrated => FrameScheduler::new(share, 0.010, 2e6),
-        AdapterClass::Discrete => FrameScheduler::new(share, 0.006, 2e7),
+        AdapterClass::Software => FrameScheduler::new(share, [0.045, 2.0], 5e4),
+        AdapterClass::Integrated => FrameScheduler::new(share, [0.010, 0.5], 2e6),
+        AdapterClass::Discrete => FrameScheduler::new(share, [0.006, 0.5], 2e7),
     }
 }
 

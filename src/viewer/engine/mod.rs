@@ -19,8 +19,8 @@ use super::protocol::{Command, EventSender, OpenChoice};
 use crate::config::ConfigOptions;
 use crate::run::RunDir;
 use crate::session::{
-    Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent, WindowOptions,
-    make_demo_scene,
+    DistillOptions, Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent,
+    WindowOptions, advice, make_demo_scene,
 };
 
 /// If the device is lost twice within this time, the engine gives up.
@@ -55,6 +55,7 @@ pub(super) fn run(
             continue;
         }
         if let Some(what) = next.take() {
+            let origin = what.origin();
             let outcome = open(engine, what);
             let again = engine.close();
             reopened = again.clone().filter(|_| engine.switches.get());
@@ -81,7 +82,7 @@ pub(super) fn run(
                 }
                 Err(error) => {
                     // The training may not have been saved.
-                    reopened = None;
+                    reopened = origin.map(OpenRequest::Path);
                     engine.fail(&error);
                 }
             }
@@ -100,18 +101,37 @@ pub(super) fn run(
 }
 
 fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
+    let command = || engine.command.clone();
     let fit = |path: &Path, method: Option<String>| {
         let options = FitOptions {
             config: ConfigOptions {
                 method,
                 ..ConfigOptions::default()
             },
-            command: engine.command.clone(),
+            command: command(),
             ..FitOptions::new(path)
         };
         train(engine, &options)
     };
     match what {
+        OpenRequest::Continue(run, seconds) => {
+            let trained = advice::open_checkpoint(&run)?.info.train_seconds;
+            let options = FitOptions {
+                resume: Some(run),
+                seconds: Some(trained + seconds),
+                command: command(),
+                ..FitOptions::default()
+            };
+            train(engine, &options)
+        }
+        OpenRequest::Distill(run) => {
+            let options = FitOptions {
+                distill: Some(DistillOptions::new(run)),
+                command: command(),
+                ..FitOptions::default()
+            };
+            train(engine, &options)
+        }
         OpenRequest::Train(options) => train(engine, &options),
         OpenRequest::Resume(both) => {
             let [resumed, anew] = &*both;

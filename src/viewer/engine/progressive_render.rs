@@ -78,11 +78,18 @@ impl ProgressiveRender {
         let seen = self.drawn.as_ref().filter(|(l, _)| l.shows_as(request));
         match seen {
             None => Some(scheduler.first_size(full, request.moving)),
-            Some((_, size)) => match finer(*size, full) {
-                Some(_) if request.moving => None,
-                Some(next) => Some(next),
-                None => self.stale.then_some(full),
-            },
+            Some((_, size)) => {
+                // Errors are measured at the size of the photograph.
+                let last = match request.compared {
+                    Some(_) => full,
+                    None => scheduler.final_size(full),
+                };
+                match finer(*size, last) {
+                    Some(_) if request.moving => None,
+                    Some(next) => Some(next),
+                    None => self.stale.then_some(last),
+                }
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::camera::Camera;
 use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
 use crate::render::{RenderMode, Renderer};
+use crate::run::RunDir;
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
 use crate::session::open::{self, OpenRun};
@@ -29,7 +30,11 @@ pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
         })
         .ok();
     let config = &checkpoint.info.config;
-    let opened = opened(path, config, dataset.as_ref(), &renderer, None)?;
+    let evaluation = std::fs::read(RunDir::of(path).eval()).ok();
+    let opened = Opened {
+        evaluation: evaluation.and_then(|text| serde_json::from_slice(&text).ok()),
+        ..opened(path, config, dataset.as_ref(), &renderer, None)?
+    };
     let choice = OpenChoice {
         path: path.to_owned(),
         method: None,
@@ -103,6 +108,7 @@ pub(super) fn opened(
         can_crop: renderer.can_crop(),
         bytes: batches + bytes.unwrap_or(batches + parameters),
         training: bytes.is_some(),
+        evaluation: None,
     })
 }
 

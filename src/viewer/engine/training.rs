@@ -5,7 +5,7 @@ use super::super::{NextWork, Progress, TrainerReport};
 use super::context::{EngineContext, IDLE, OpenRequest, POLL_INTERVAL, longest_submission};
 use super::show::opened;
 use crate::session::Observer as _;
-use crate::session::{Fit, FitOptions, FitProgress, FitStatus, Result, evaluate};
+use crate::session::{Fit, FitOptions, FitProgress, FitStatus, Result};
 use std::time::{Duration, Instant};
 
 /// Seconds between progress reports.
@@ -44,6 +44,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         let (training, save, stop) = {
             let mut requests = engine.requests.borrow_mut();
             requests.cancel = false;
+            requests.scheduler.is_training = requests.training != TrainingMode::Pause;
             let save = std::mem::take(&mut requests.save);
             (requests.training, save, requests.stop)
         };
@@ -121,10 +122,16 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     }
     engine.events.send(Event::Progress(report(fit, true)));
     engine.events.send(Event::Ending);
-    engine.requests.borrow_mut().cancel = false;
+    let mut requests = engine.requests.borrow_mut();
+    (requests.cancel, requests.scheduler.is_training) = (false, false);
+    drop(requests);
     let text = if over {
         match fit.finish() {
-            Ok(report) => report.map_or_else(|| "trained".to_owned(), |r| evaluate::describe(&r)),
+            Ok(Some(report)) => {
+                engine.events.send(Event::Evaluated(Box::new(report)));
+                "done".to_owned()
+            }
+            Ok(None) => "trained".to_owned(),
             Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
                 format!(
                     "trained to step {}, checkpoint saved; not evaluated",

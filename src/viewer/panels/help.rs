@@ -3,11 +3,12 @@
 use super::State;
 
 /// Keys and what they do.
-const KEYS: [(&str, &str); 21] = [
+const KEYS: [(&str, &str); 22] = [
     ("left drag", "turn around the pivot"),
     ("right drag", "look around"),
     ("middle drag, Shift + left drag", "move sideways"),
     ("wheel, pinch", "zoom in, zoom out"),
+    ("double click", "turn to that point and around it"),
     ("W A S D, arrows, Q E", "fly; Shift is faster"),
     ("R, Home", "back to the first view"),
     ("N, P", "next, previous camera of the dataset"),

@@ -1,5 +1,6 @@
 //! Panels, buttons and keys.
 
+mod chart;
 mod help;
 mod open;
 mod path;
@@ -8,9 +9,9 @@ mod view;
 
 use egui::{Key, RichText};
 
-use super::canvas;
 use super::protocol::Command;
 use super::state::{Question, State};
+use super::{canvas, theme};
 
 /// Width of the controls in points, at most half the window's; it depends on nothing else, because the view is rendered again
 /// when the canvas changes size.
@@ -138,8 +139,12 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
             ui.heading("kiln");
         }
     }
-    if state.opened.as_ref().is_some_and(|o| o.training) {
-        section(ui, "Training", true, |ui| training::show(state, ui));
+    match &state.opened {
+        Some(opened) if opened.training => {
+            section(ui, "Training", true, |ui| training::show(state, ui));
+        }
+        Some(_) => section(ui, "Run", true, |ui| training::result(state, ui)),
+        None => {}
     }
     if state.opened.is_some() {
         section(ui, "View", true, |ui| view::show(state, ui));
@@ -159,6 +164,7 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
             state.close();
         }
     });
+    theme::choose(ui);
 }
 
 /// Return text with the device memory and the occupied fraction of the occupancy grid.

@@ -18,6 +18,9 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
             let path = state.path_to_open.trim().to_owned();
             state.open_path(path.as_ref());
         }
+        if ui.button("Browse…").clicked() {
+            state.browses = true;
+        }
     });
     let recent: Vec<_> = state.recent.folders().cloned().collect();
     let mut chosen = None;
@@ -78,22 +81,30 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
     if state.doing.is_some() {
         return;
     }
+    let room = ui.max_rect();
     egui::Area::new(egui::Id::unique("welcome"))
-        .anchor(egui::Align2::LEFT_TOP, [40.0, 60.0])
+        .fixed_pos(room.center())
+        .pivot(egui::Align2::CENTER_CENTER)
         .show(ui.ctx(), |ui| {
             egui::Frame::popup(ui.style())
                 .inner_margin(20.0)
                 .show(ui, |ui| {
+                    ui.set_max_width((room.width() - 60.0).clamp(80.0, 420.0));
                     ui.heading("Nothing is open");
                     ui.label(
                         "A dataset is a folder of posed images; training on it starts at once.",
                     );
                     ui.label("A run is the folder that a training created.");
-                    ui.label("Drop either here, open it on the right, or try the built-in scene:");
+                    ui.label("Drop either here, browse for it, or try the built-in scene:");
                     ui.add_space(8.0);
-                    if ui.button("Train on the built-in scene").clicked() {
-                        state.open_demo();
-                    }
+                    ui.horizontal_wrapped(|ui| {
+                        if ui.button("Browse…").clicked() {
+                            state.browses = true;
+                        }
+                        if ui.button("Train on the built-in scene").clicked() {
+                            state.open_demo();
+                        }
+                    });
                 });
         });
 }

@@ -1,11 +1,12 @@
 //! Panel with the progress of training and its controls.
 
 use egui::{Align, Layout, RichText};
-use egui_plot::{Line, Plot, PlotPoints};
 
+use super::chart::{Chart, Series};
 use super::{Command, State};
+use crate::report::duration;
+use crate::text::counted;
 use crate::viewer::protocol::{TrainerReport, TrainingMode};
-use crate::viewer::state::Curve;
 
 /// Pause or resume.
 pub(super) fn toggle(state: &mut State) {
@@ -25,6 +26,62 @@ pub(super) fn step(state: &mut State) {
         state.training = TrainingMode::Pause;
         state.send(Command::Train(TrainingMode::Step));
     }
+}
+
+/// Seconds of the button that continues training.
+const MORE: f64 = 300.0;
+
+/// Show the result of the open run, and what can be done next.
+pub(super) fn result(state: &mut State, ui: &mut egui::Ui) {
+    match &state.evaluation {
+        Some(report) => {
+            ui.horizontal_wrapped(|ui| {
+                ui.label(
+                    RichText::new(format!("{:.2} dB", report.psnr))
+                        .heading()
+                        .strong(),
+                );
+                ui.label(format!("{} PSNR", report.split));
+                if let Some(ssim) = report.ssim {
+                    ui.label(format!("· SSIM {ssim:.4}"));
+                }
+            });
+            ui.label(format!(
+                "over {}, after {} and {}",
+                report.extent(),
+                counted(report.steps, "step"),
+                duration(report.train_seconds)
+            ));
+        }
+        None => {
+            ui.label("not evaluated");
+        }
+    }
+    let can = state.can_go_on();
+    ui.add_enabled_ui(can, |ui| {
+        ui.horizontal_wrapped(|ui| {
+            let more = ui.button("Train 5 min more");
+            if more.on_hover_text("continue this run").clicked() {
+                state.continue_training(MORE);
+            }
+            let again = ui.button("Evaluate");
+            if again
+                .on_hover_text("measure the test views and write the report")
+                .clicked()
+            {
+                state.evaluate();
+            }
+            let distill = ui.button("Distil");
+            if distill
+                .on_hover_text(
+                    "teach it to a grid of tiny networks (KiloNeRF), which render fast on GPUs",
+                )
+                .clicked()
+            {
+                state.distill();
+            }
+        });
+    });
 }
 
 pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
@@ -58,6 +115,9 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         None => format!("{:.0} s left", p.left),
     };
     ui.add(egui::ProgressBar::new(p.fraction as f32).text(text));
+    if state.ended.is_some() {
+        result(state, ui);
+    }
     egui::Grid::new("figures").num_columns(2).show(ui, |ui| {
         let mut row = |name: &str, value: String| {
             ui.label(name);
@@ -90,39 +150,46 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         let share = state.share;
         state.send(Command::Share(share));
     }
-    plot(
-        ui,
-        "psnr",
-        "PSNR, dB",
-        &[
-            ("training", &state.train_psnr),
-            ("held out", &state.held_out),
-        ],
-    );
-    let log_loss = Curve(
-        state
-            .loss
-            .0
-            .iter()
-            .map(|p| [p[0], p[1].max(1e-9).log10()])
-            .collect(),
-    );
-    plot(ui, "loss", "loss, log₁₀", &[("loss", &log_loss)]);
+    charts(state, ui);
 }
 
-fn plot(ui: &mut egui::Ui, id: &str, title: &str, curves: &[(&str, &Curve)]) {
-    ui.label(RichText::new(title).small());
-    Plot::new(id)
-        .height(90.0)
-        .allow_drag(false)
-        .allow_zoom(false)
-        .allow_scroll(false)
-        .show_x(true)
-        .show(ui, |plot| {
-            for (name, curve) in curves {
-                plot.line(Line::new(*name, PlotPoints::from(curve.0.clone())));
-            }
-        });
+/// Draw PSNR and loss over training time.
+fn charts(state: &State, ui: &mut egui::Ui) {
+    let [blue, orange] = if ui.visuals().dark_mode {
+        [(110, 170, 250), (250, 180, 60)]
+    } else {
+        [(30, 100, 200), (190, 110, 0)]
+    }
+    .map(|(r, g, b)| egui::Color32::from_rgb(r, g, b));
+    Chart {
+        title: "PSNR in dB",
+        is_logarithmic: false,
+        series: &[
+            Series {
+                name: "training rays",
+                curve: &state.train_psnr,
+                color: blue,
+            },
+            Series {
+                name: "held-out view",
+                curve: &state.held_out,
+                color: orange,
+            },
+        ],
+        format: |v| format!("{v:.2} dB"),
+    }
+    .show(ui);
+    Chart {
+        title: "loss",
+        is_logarithmic: true,
+        series: &[Series {
+            name: "loss",
+            curve: &state.loss,
+            color: blue,
+        }],
+        format: |v| format!("{v:.5}"),
+    }
+    .show(ui);
 }
 
 fn thousands(value: f64) -> String {

@@ -6,6 +6,7 @@ use super::super::state::WHITE;
 use super::State;
 use crate::config::Background;
 use crate::render::RenderMode;
+use crate::viewer::protocol::TrainingMode;
 use crate::viewer::state::Compare;
 
 /// Render modes with their names and keys.
@@ -152,16 +153,57 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             }
         });
     }
+    if state.show == RenderMode::Depth {
+        depth_range(state, ui);
+    }
+    let speed = egui::Slider::new(&mut state.speed, 0.05..=20.0)
+        .logarithmic(true)
+        .custom_formatter(|v, _| format!("{v:.2}×"));
+    ui.add(speed.text("flight speed"));
     if let Some((_, _, view)) = state.picture() {
         let [w, h] = view.size;
         let latency = state.latency.map_or(String::new(), |s| {
             format!(", shown after {:.0} ms", s * 1e3)
         });
         ui.label(format!("{w}×{h} in {:.0} ms{latency}", view.seconds * 1e3));
+        let full = [view.request.camera.width, view.request.camera.height];
+        if view.size != full && state.is_training() && state.training == TrainingMode::Run {
+            ui.label("full size when training is paused or over");
+        }
     }
     ui.horizontal_wrapped(|ui| {
         ui.checkbox(&mut state.show_cameras, "cameras");
         ui.checkbox(&mut state.show_box, "scene box");
+    });
+}
+
+/// Choose the distances at the ends of the colours of depth.
+fn depth_range(state: &mut State, ui: &mut Ui) {
+    let [mut near, mut far] = state.depth_range();
+    ui.horizontal_wrapped(|ui| {
+        ui.label("depth from");
+        let speed = 0.01 * far;
+        let lower = DragValue::new(&mut near)
+            .range(0.0..=0.99 * far)
+            .speed(speed);
+        let mut is_changed = ui.add(lower).changed();
+        ui.label("to");
+        let upper = DragValue::new(&mut far)
+            .range(1.01 * near..=1e6)
+            .speed(speed);
+        is_changed |= ui.add(upper).changed();
+        if is_changed {
+            state.depth_range = Some([near, far]);
+        }
+        let fixed = state.depth_range.is_some();
+        let button = egui::Button::new("auto");
+        let response = ui.add_enabled(fixed, button);
+        if response
+            .on_hover_text("around the pivot's distance")
+            .clicked()
+        {
+            state.depth_range = None;
+        }
     });
 }
 
@@ -281,7 +323,11 @@ pub(super) fn crop(state: &mut State, ui: &mut Ui) {
         {
             ui.ctx().copy_text(format!("--crop={crop}"));
         }
-        if ui.button("Whole box").clicked() {
+        if ui
+            .button("Reset")
+            .on_hover_text("to the whole scene box")
+            .clicked()
+        {
             state.crop = None;
             toggle_crop(state);
         }

@@ -41,7 +41,6 @@ impl State {
     /// Return the request for the current view.
     fn view_request(&self, now: f64) -> Option<ViewRequest> {
         let ((camera, near_far), view) = self.camera().zip(self.view)?;
-        let distance = view.distance() as f32;
         let compares = self.compares();
         let photo = self.photo.as_ref().filter(|photo| {
             let size = [photo.image.width, photo.image.height];
@@ -57,7 +56,7 @@ impl State {
                     self.show
                 },
                 background: self.background,
-                depth_range: [0.6 * distance, 1.8 * distance],
+                depth_range: self.depth_range(),
                 max_ray_samples: 64.0,
                 up: view.up().to_array().map(|v| v as f32),
             },

@@ -15,6 +15,7 @@ use super::recent::Recent;
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::Background;
+use crate::eval::EvalReport;
 use crate::render::RenderMode;
 use crate::{camera_path, files};
 use images::Textures;
@@ -140,11 +141,19 @@ pub(super) struct State {
     /// Training is over and the final evaluation is running.
     pub ending: bool,
     pub ended: Option<String>,
+    /// The last evaluation of the open run.
+    pub evaluation: Option<EvalReport>,
     pub share: f64,
+    /// Factor on the flight speed.
+    pub speed: f64,
+    /// Distances at the ends of the colours of depth, in world units; they follow the pivot if `None`.
+    pub depth_range: Option<[f32; 2]>,
     pub show_cameras: bool,
     pub show_box: bool,
     pub show_help: bool,
     pub path_to_open: String,
+    /// Whether the user asks for the system's dialog for folders.
+    pub browses: bool,
     pub recent: Recent,
     /// The method that datasets are trained with; the device's default if `None`.
     pub method: Option<String>,
@@ -211,11 +220,15 @@ impl Default for State {
             training: TrainingMode::Run,
             ending: false,
             ended: None,
+            evaluation: None,
             share: 0.75,
+            speed: 1.0,
+            depth_range: None,
             show_cameras: false,
             show_box: false,
             show_help: false,
             path_to_open: String::new(),
+            browses: false,
             recent: Recent::default(),
             method: None,
             devices: Vec::new(),
@@ -292,6 +305,17 @@ impl State {
                 self.add_message(text.clone(), false);
                 self.ended = Some(text);
             }
+            Event::Evaluated(report) => {
+                self.doing = None;
+                self.evaluation = Some(*report);
+            }
+            Event::Picked(Some(point)) => {
+                if let Some(view) = &mut self.view {
+                    view.set_pivot(point.into());
+                    self.at_camera = None;
+                }
+            }
+            Event::Picked(None) => {}
             Event::RenderedView(rendered) => {
                 self.rendered = Some(*rendered);
                 self.rendered_is_new = true;
@@ -309,7 +333,7 @@ impl State {
             self.view = cameras.first().map(|c| Navigation::new(c, trained));
             self.at_camera = (!cameras.is_empty()).then_some(0);
             self.last_camera = 0;
-            self.crop = None;
+            (self.crop, self.depth_range) = (None, None);
             self.path_editor = PathEditor::default();
             (self.loss, self.train_psnr, self.held_out) = Default::default();
         }
@@ -320,6 +344,7 @@ impl State {
         self.title = Some(format!("kiln · {} · {}", opened.title, opened.method));
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
         self.ending = false;
+        self.evaluation.clone_from(&opened.evaluation);
         self.occupied = None;
         self.training = TrainingMode::Run;
         self.recent.add(&opened.path);
@@ -375,6 +400,56 @@ impl State {
     /// Return whether a training is running or paused.
     pub fn is_training(&self) -> bool {
         self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
+    }
+
+    /// Return whether a run is open that is not being trained, and nothing else is being done.
+    pub fn can_go_on(&self) -> bool {
+        let is_idle = self.doing.is_none() && !self.is_training();
+        let is_over = self.ended.is_some() || self.opened.as_ref().is_some_and(|o| !o.training);
+        self.opened.is_some() && is_idle && is_over
+    }
+
+    /// Train the open run for `seconds` more.
+    pub fn continue_training(&mut self, seconds: f64) {
+        self.start("opening the run", |run| Command::Continue(run, seconds));
+    }
+
+    /// Distil the open run.
+    pub fn distill(&mut self) {
+        self.start("opening the run", Command::Distill);
+    }
+
+    /// Evaluate the test views of the open run.
+    pub fn evaluate(&mut self) {
+        self.start("evaluating", |run| {
+            Command::Render(Box::new(ExportJob::Evaluation(run)))
+        });
+    }
+
+    /// Send a command for the open run, if [`Self::can_go_on`].
+    fn start(&mut self, doing: &str, command: impl FnOnce(PathBuf) -> Command) {
+        let path = self.opened.as_ref().map(|opened| opened.path.clone());
+        if let Some(path) = path.filter(|_| self.can_go_on()) {
+            self.doing = Some((doing.to_owned(), None));
+            self.send(command(path));
+        }
+    }
+
+    /// Find the point that the view shows at (`x`, `y`), in pixels, and make it the pivot.
+    pub fn pick(&mut self, [x, y]: [u32; 2]) {
+        if let Some((camera, near_far)) = self.camera() {
+            self.send(Command::Render(Box::new(ExportJob::Pick {
+                camera: camera.cropped([x, y], [1, 1]),
+                near_far,
+                crop: self.crop,
+            })));
+        }
+    }
+
+    /// Return the distances at the ends of the colours of depth, in world units.
+    pub fn depth_range(&self) -> [f32; 2] {
+        let distance = self.view.map_or(1.0, |view| view.distance()) as f32;
+        self.depth_range.unwrap_or([0.6 * distance, 1.8 * distance])
     }
 
     /// Queue a command for the engine.

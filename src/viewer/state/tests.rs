@@ -44,6 +44,7 @@ impl Window {
             },
             shows: vec![RenderMode::Color, RenderMode::Depth],
             training: true,
+            evaluation: None,
         })));
         let mut window = Self {
             context: egui::Context::default(),

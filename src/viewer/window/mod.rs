@@ -1,5 +1,6 @@
 //! The window: passes system events to egui and draws egui's output on the screen.
 
+mod folder_dialog;
 mod painter;
 
 use std::cell::{Cell, RefCell};
@@ -22,7 +23,9 @@ use super::protocol::{Command, Event, EventSender};
 use super::recent::Recent;
 use super::script::{Script, WindowAction};
 use super::state::State;
+use super::theme;
 use crate::gpu::{Gpu, GpuError};
+use folder_dialog::{Answer, FolderDialog};
 use painter::Painter;
 
 /// Error of the window.
@@ -64,14 +67,13 @@ pub fn run<T: Send + 'static>(
         .map_err(|e| ViewerError::NoDisplay(without_location(&e.to_string())))?;
     let (to_engine, commands) = channel();
     let (to_window, events) = channel();
-    let (proxy, other) = (event_loop.create_proxy(), event_loop.create_proxy());
-    let wake = Arc::new(move || {
+    let proxy = event_loop.create_proxy();
+    let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
         let _ = proxy.send_event(EventLoopWaker);
     });
-    let photos = PhotoLoader::new(move || {
-        let _ = other.send_event(EventLoopWaker);
-    });
-    let sender = EventSender::new(to_window, wake);
+    let other = Arc::clone(&wake);
+    let photos = PhotoLoader::new(move || other());
+    let sender = EventSender::new(to_window, Arc::clone(&wake));
     let thread = std::thread::Builder::new().name("engine".to_owned());
     let ended = sender.clone();
     let engine = thread
@@ -81,8 +83,10 @@ pub fn run<T: Send + 'static>(
             result
         })
         .map_err(|e| ViewerError::Window(e.to_string()))?;
+    let context = egui::Context::default();
+    theme::apply(&context);
     let mut app = App {
-        context: egui::Context::default(),
+        context,
         state: State::new(Recent::of_user()),
         photos,
         commands: to_engine,
@@ -93,6 +97,7 @@ pub fn run<T: Send + 'static>(
         repaint_at: None,
         failed: None,
         script,
+        folder_dialog: FolderDialog::new(wake),
     };
     let outcome = event_loop.run_app(&mut app);
     let _ = app.commands.send(Command::Quit);
@@ -134,6 +139,7 @@ struct App {
     repaint_at: Option<Instant>,
     failed: Option<ViewerError>,
     script: Option<Script>,
+    folder_dialog: FolderDialog,
 }
 
 /// Return a translator of the window's events to egui input.
@@ -264,6 +270,15 @@ impl App {
         }
         for photo in self.photos.photos() {
             self.state.add_photo(photo);
+        }
+        match self.folder_dialog.answer() {
+            Some(Answer::Chosen(folder)) => self.state.open_path(&folder),
+            Some(Answer::Unavailable) => self.state.add_message(
+                "the system has no dialog for folders: enter the path, or drop the folder here"
+                    .to_owned(),
+                true,
+            ),
+            Some(Answer::Cancelled) | None => {}
         }
         if let Some(shown) = &self.shown {
             shown.window.request_redraw();
@@ -404,6 +419,9 @@ impl App {
         self.repaint_at = Instant::now().checked_add(delay);
         for command in self.state.take_commands() {
             let _ = self.commands.send(command);
+        }
+        if std::mem::take(&mut self.state.browses) {
+            self.folder_dialog.open(&shown.window);
         }
         let wanted = self.state.take_wanted();
         if !wanted.is_empty() {

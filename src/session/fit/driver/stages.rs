@@ -2,10 +2,11 @@
 
 use super::Fit;
 use crate::checkpoint::Checkpoint;
+use crate::dataset::Split;
 use crate::eval::EvalReport;
 use crate::run::RunDir;
 use crate::session::ObserverExt as _;
-use crate::session::evaluate::{self, EvaluationRequest};
+use crate::session::evaluate::{self, EvaluationPlan, EvaluationRequest, Limit};
 use crate::session::run_log::SCHEMA;
 use crate::session::{Result, open};
 use crate::text::counted;
@@ -57,6 +58,13 @@ impl Fit<'_> {
         self.pause()?;
         // Save first, in case the evaluation fails.
         self.save_or_warn()?;
+        if !self.judges.is_empty()
+            && let Err(error) = self.setup.dir.keep_distilled()
+        {
+            self.observer.warn(format!(
+                "{error}; the fine-tuned field is not compared with the distilled one"
+            ));
+        }
         match self.evaluate() {
             Ok((report, _)) => self.report_stage("distilled", "", &report),
             Err(error) if error.is_cancelled() => Err(self.interrupted()),
@@ -67,7 +75,7 @@ impl Fit<'_> {
     /// Return the stored evaluation of `run` if it is of the same views, step, size and background; else evaluate it now.
     fn report_of(&mut self, run: &std::path::Path) -> Result<EvalReport> {
         let plan = self.evaluation_plan()?;
-        let checkpoint = Checkpoint::open(run)?;
+        let checkpoint = open::open_checkpoint(self.observer, run)?;
         let kept = std::fs::read(RunDir::of(run).eval()).ok();
         let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
         let background = &self.setup.config.scene.eval_background;
@@ -101,6 +109,70 @@ impl Fit<'_> {
             &request,
         )?
         .0)
+    }
+
+    /// Compare the fine-tuned field with the distilled one on views that neither was trained on, apart from the test views. Keep
+    /// the distilled one if it is better; return its checkpoint then.
+    pub(super) fn choose_stage(&mut self) -> Result<Option<Checkpoint>> {
+        let dir = self.setup.dir.clone();
+        if self.judges.is_empty()
+            || self.training.trainer.step() <= self.setup.config.distillation_steps()
+            || !dir.distilled().is_file()
+        {
+            return Ok(None);
+        }
+        let distilled = Checkpoint::open(&dir.distilled())?;
+        let fine_tuned = self.judge()?;
+        self.load_stage(&distilled)?;
+        let before = self.judge()?;
+        let is_best = before > fine_tuned;
+        dir.settle_distilled(is_best)?;
+        let (n, views) = (self.judges.len(), self.judges_are);
+        if is_best {
+            self.observer.warn(format!(
+                "fine-tuning lowered the PSNR of {n} {views} views from {before:.2} to {fine_tuned:.2} dB: the distilled field is \
+                 kept in {} and used from now on; kiln train --resume {} --seconds N continues fine-tuning, which takes longer to pay",
+                dir.best().display(),
+                dir.path().display()
+            ));
+        } else {
+            self.observer.note(format!(
+                "fine-tuning raised the PSNR of {n} {views} views from {before:.2} to {fine_tuned:.2} dB"
+            ));
+        }
+        Ok(is_best.then_some(distilled))
+    }
+
+    /// Load the parameters of `stage` of this run into the renderer. Fine-tuning does not change the occupancy.
+    pub(super) fn load_stage(&mut self, stage: &Checkpoint) -> Result<()> {
+        let training = &self.training;
+        let fields: Vec<_> = training.renderer.fields().collect();
+        Ok(stage.load_parameters(&training.gpu, &fields, &training.renderer.parameters)?)
+    }
+
+    /// Return the mean PSNR of the views that choose the stage, in dB, of the field in the renderer.
+    fn judge(&mut self) -> Result<f64> {
+        let frames = (&*self.judges, self.setup.dataset.downscale);
+        let limit = Limit::Training(self.training.trainer.seconds());
+        let all = self.judges.len();
+        let plan = EvaluationPlan::new(&(), &mut self.training.renderer, frames, limit, all)?;
+        let request = EvaluationRequest {
+            plan: &plan,
+            split: Split::Val,
+            steps: self.training.trainer.step(),
+            train_seconds: self.training.trainer.seconds(),
+            save_to: None,
+            dataset: &self.setup.dataset,
+            lpips: None,
+            trained_on: &[],
+        };
+        let evaluated = evaluate::evaluate_views(
+            self.observer,
+            &self.training.gpu,
+            &mut self.training.renderer,
+            &request,
+        )?;
+        Ok(evaluated.0.psnr)
     }
 
     /// Show the quality of a stage of a distillation and write it to the log.
