@@ -27,6 +27,8 @@
 //! images), `downscale`, `apply_orientation`, `train_views` and `device`. A file with only the parameters can be evaluated;
 //! averages then default to the parameters.
 
+#[cfg(feature = "viewer")]
+mod crop;
 mod info;
 mod layout;
 mod load;

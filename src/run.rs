@@ -286,17 +286,6 @@ impl RunDir {
         self.0.join("best.safetensors")
     }
 
-    /// The checkpoint to render and evaluate: [`Self::best`] if it exists, else [`Self::checkpoint`].
-    #[must_use]
-    pub fn rendered(&self) -> PathBuf {
-        let best = self.best();
-        if best.is_file() {
-            best
-        } else {
-            self.checkpoint()
-        }
-    }
-
     /// Keep the checkpoint, which was saved after the last distillation step, as [`Self::distilled`].
     pub fn keep_distilled(&self) -> Result<(), RunError> {
         let (from, to) = (self.checkpoint(), self.distilled());

@@ -160,7 +160,6 @@ fn a_window_trains_turns_switches_modes_and_closes() {
     assert!(at("run").join("checkpoint.safetensors").is_file());
 
     let open = |name: &str| Capture::open(&at(&format!("{name}.png")));
-    let canvas = [0.02, 0.1, 0.45, 0.7];
     let [training, first] = ["training", "first"].map(open);
     assert_eq!((first.0.width(), first.0.height()), (600, 440));
     // The surroundings are white, and the scene is in the middle.
@@ -175,10 +174,10 @@ fn a_window_trains_turns_switches_modes_and_closes() {
             assert!(a.differs(b) > 0.03);
         }
     }
-    assert!(
-        open("depth").mean(canvas)[0] < 150.0,
-        "black where there is nothing"
-    );
+    // Distances are shown in the colours of turbo, over the background.
+    let [red, _, blue] = open("depth").mean([0.2, 0.3, 0.3, 0.45]);
+    assert!((red - blue).abs() > 60.0, "{red} {blue}");
+    assert!(open("depth").mean([0.02, 0.09, 0.08, 0.12])[0] > 235.0);
     assert!(open("help").differs(&modes[0]) > 0.05);
     assert!(open("failed").differs(&modes[0]) > 0.01);
     let resized = open("resized");
@@ -332,4 +331,39 @@ fn a_missing_display_is_reported() {
     command.env_remove("WAYLAND_SOCKET");
     let printed = run(&mut command, 1);
     assert!(printed.contains("no window can be opened"), "{printed}");
+}
+
+#[test]
+fn a_finished_run_is_evaluated_cropped_and_trained_further() {
+    let Some((server, folder)) = set_up() else {
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
+    let mut command = kiln(&server, folder.path());
+    command.args(["train", "scene", "--out", "run", "--steps", "150"]);
+    run(&mut command, 0);
+    std::fs::remove_file(at("run/eval.json")).unwrap();
+    let script = r#"[
+        {"resize": [600.0, 440.0]}, {"until": "opened"}, {"until": "sharp"}, "evaluate", {"wait": 0.3}, {"until": "done"},
+        {"key": "6"}, {"wait": 3.0}, {"until": "sharp"}, {"capture": "floaters.png"}, {"key": "1"},
+        {"double_click": [0.22, 0.42]}, {"wait": 0.5}, {"until": "sharp"}, {"capture": "pivot.png"},
+        {"key": "G"}, {"wait": 0.2}, {"key": "R"}, {"until": "sharp"},
+        {"drag": [[0.22, 0.2, 0.22, 0.36], "left"]}, {"wait": 0.5}, "remove_outside", {"wait": 1.0}, {"until": "opened"},
+        {"until": "sharp"}, {"capture": "cropped.png"},
+        {"continue": 1.0}, {"wait": 1.0}, {"until": "trained"}, {"until": "ended"}, "close"
+    ]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    let printed = run(command.args(["view", "run", "--script", "script.json"]), 0);
+    assert!(at("run/eval.json").is_file(), "{printed}");
+    let cropped = at("run-cropped");
+    assert!(printed.contains("run is unchanged"), "{printed}");
+    assert!(cropped.join("report.html").is_file(), "{printed}");
+    let steps = |run: &std::path::Path| {
+        let text = std::fs::read(run.join("eval.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        report["steps"].as_u64().unwrap()
+    };
+    assert_eq!(steps(&at("run")), 150);
+    assert!(steps(&cropped) > 150);
 }

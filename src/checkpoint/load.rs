@@ -177,7 +177,7 @@ impl Checkpoint {
     }
 
     /// Read the occupancy bits, all set if the checkpoint has none.
-    fn bits(&self) -> Result<Vec<u32>, CheckpointError> {
+    pub(super) fn bits(&self) -> Result<Vec<u32>, CheckpointError> {
         let config = &self.info.config;
         let side = config.occupancy.as_ref().map_or(0, |o| o.resolution);
         let cascades = config.aabb_scale().trailing_zeros() + 1;

@@ -5,6 +5,8 @@
 
 pub(crate) mod advice;
 mod check;
+#[cfg(feature = "viewer")]
+pub(crate) mod crop;
 pub(crate) mod data;
 mod demo;
 pub(crate) mod drawing;

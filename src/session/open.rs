@@ -1,6 +1,6 @@
 //! Opens runs for rendering, evaluation or resuming.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Error, Observer, ObserverExt, Result, advice};
@@ -18,20 +18,28 @@ pub(crate) struct OpenRun {
 
 /// Open the checkpoint to render of the run at `path`, and warn if the run's `config.toml` differs from it.
 pub(crate) fn open_checkpoint(observer: &dyn Observer, path: &Path) -> Result<Checkpoint> {
-    let best = RunDir::of(path).best();
-    let checkpoint = if path.is_dir() && best.is_file() {
+    let rendered = rendered(path);
+    if rendered != path {
         observer.note(format!(
             "{}: using its distilled field, since fine-tuning made it worse",
             path.display()
         ));
-        advice::open_checkpoint(&best)?
-    } else {
-        advice::open_checkpoint(path)?
-    };
+    }
+    let checkpoint = advice::open_checkpoint(&rendered)?;
     if let Some(fault) = fault_of_copy(path, &checkpoint) {
         observer.warn(fault);
     }
     Ok(checkpoint)
+}
+
+/// Return the path of the checkpoint to render of the run at `path`: `path` itself, unless a better one is kept.
+pub(crate) fn rendered(path: &Path) -> PathBuf {
+    let best = RunDir::of(path).best();
+    if path.is_dir() && best.is_file() {
+        best
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Open the checkpoint of a run to resume; the warning says that `config.toml` will be rewritten.

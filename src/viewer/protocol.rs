@@ -37,6 +37,8 @@ pub enum Command {
     Continue(PathBuf, f64),
     /// Distil the run in this folder into a grid of tiny networks, and train that.
     Distill(PathBuf),
+    /// Write a copy of the run in this folder without what lies outside a box, and open it.
+    RemoveOutside(PathBuf, Aabb),
     /// Continue on the device with this index.
     Device(usize),
     /// Render something to a file.
@@ -163,8 +165,8 @@ pub enum Event {
     Failed(String),
     /// Progress of training.
     Progress(Progress),
-    /// Occupied fraction of the occupancy grid.
-    Occupied(f64),
+    /// Occupied fraction of the occupancy grid, and its floaters while the grid is shown.
+    Occupied(f64, Option<Floaters>),
     /// Training is over and is being saved and evaluated.
     Ending,
     /// Training has ended; a line that describes the result.
@@ -179,6 +181,17 @@ pub enum Event {
     RenderedView(Box<RenderedView>),
     /// The engine has ended.
     Gone,
+}
+
+/// Clusters of occupied cells apart from the largest, in the innermost occupancy grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floaters {
+    /// Number of clusters.
+    pub count: usize,
+    /// Number of their cells.
+    pub cells: u64,
+    /// Number of occupied cells, with the largest cluster's.
+    pub total: u64,
 }
 
 /// Description of an open run or dataset.

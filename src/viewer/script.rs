@@ -46,6 +46,12 @@ enum Action {
     Capture(PathBuf),
     /// Write the latencies of rendered views, in seconds, to a file and reset them.
     Latencies(PathBuf),
+    /// Train the open run for this many seconds more.
+    Continue(f64),
+    /// Evaluate the open run.
+    Evaluate,
+    /// Remove what lies outside the crop box from a copy of the open run.
+    RemoveOutside,
     /// Continue on the device with this index.
     Device(usize),
     /// Lose the device.
@@ -220,6 +226,18 @@ impl Script {
                 let all = serde_json::to_string(&std::mem::take(&mut state.latencies));
                 let written = std::fs::write(path, all.unwrap_or_default());
                 written.map_err(|e| format!("{}: {e}", path.display()))?;
+                true
+            }
+            Action::Continue(seconds) => {
+                state.continue_training(*seconds);
+                true
+            }
+            Action::Evaluate => {
+                state.evaluate();
+                true
+            }
+            Action::RemoveOutside => {
+                state.remove_outside();
                 true
             }
             Action::Device(number) => {

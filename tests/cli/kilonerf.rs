@@ -4,7 +4,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use kiln::camera::Camera;
-use kiln::dataset::write_object;
+use kiln::dataset::{Split, write_blender, write_object};
 use tempfile::TempDir;
 
 use crate::support::*;
@@ -110,6 +110,60 @@ fn a_hash_grid_feeds_a_grid_of_networks_by_configuration_alone() {
     assert!(shape.starts_with("F32 [64, "), "{shape}");
     assert!(tensors.contains_key("position_encoding.level_0"));
     succeeds(kiln(["eval"]).arg(&out));
+}
+
+#[test]
+fn the_distilled_field_is_kept_where_fine_tuning_makes_it_worse() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let dataset = at("sphere");
+    write_dataset(&dataset);
+    let cameras: Vec<Camera> = [0.7, 2.9].map(|angle| camera(angle, SIDE)).to_vec();
+    let images: Vec<_> = cameras.iter().map(sphere).collect();
+    write_blender(&dataset, Split::Val, &cameras, &images, Some([2.0, 6.0])).unwrap();
+    succeeds(train(&dataset, &at("teacher")).args(["--steps", "60"]));
+    // Fine-tuning on black images lowers the quality of all views.
+    for name in names_in(&dataset.join("train")) {
+        let path = dataset.join("train").join(name);
+        let size = image::image_dimensions(&path).unwrap();
+        image::RgbaImage::from_pixel(size.0, size.1, image::Rgba([0, 0, 0, 255]))
+            .save(path)
+            .unwrap();
+    }
+    let student = at("student");
+    let output = succeeds(distill(&at("teacher"), &student).args([
+        "--distill-steps",
+        "40",
+        "--steps",
+        "80",
+    ]));
+    let printed = text(&output.stderr);
+    let lowered = "fine-tuning lowered the PSNR of 2 validation views";
+    assert!(printed.contains(lowered), "{printed}");
+    assert!(student.join("best.safetensors").is_file());
+    assert_eq!(json(&student.join("eval.json"))["steps"], 40);
+    // Every reader uses it and says so.
+    let output = succeeds(kiln(["eval"]).arg(&student));
+    let printed = text(&output.stderr);
+    assert!(printed.contains("using its distilled field"), "{printed}");
+    assert_eq!(json(&student.join("eval.json"))["steps"], 40);
+    let printed = text(&succeeds(kiln(["inspect"]).arg(&student)).stdout);
+    assert!(
+        printed.contains("its distilled field, of step 40"),
+        "{printed}"
+    );
+    assert!(!printed.contains("eval.json is of step"), "{printed}");
+    // Training goes on from the last state, as if nothing had been kept.
+    succeeds(kiln(["train", "--steps", "90", "--resume"]).arg(&student));
+    let whole = at("whole");
+    succeeds(distill(&at("teacher"), &whole).args(["--distill-steps", "40", "--steps", "90"]));
+    assert_same_tensors(&whole, &student);
+    assert!(student.join("best.safetensors").is_file());
+    assert!(!student.join("distilled.safetensors").exists());
+    assert_eq!(steps_of(&student), 40);
 }
 
 #[test]

@@ -24,7 +24,11 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     let eval: Option<EvalReport> = read_file(&dir.eval(), 1 << 26)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(eval) = eval.as_ref().filter(|e| e.steps != info.step) {
+    let rendered = open::rendered(path);
+    let kept = (rendered != path).then(|| Checkpoint::open(&rendered));
+    let kept = kept.transpose()?.map(|checkpoint| checkpoint.info.step);
+    let shown = kept.unwrap_or(info.step);
+    if let Some(eval) = eval.as_ref().filter(|e| e.steps != shown) {
         warnings.push(format!(
             "eval.json is of step {}, not of this checkpoint: run kiln eval {}",
             eval.steps,
@@ -92,6 +96,12 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
             info.config.scene.background, info.config.scene.eval_background
         ),
     )?;
+    if let Some(step) = kept {
+        line(
+            "rendered",
+            format!("its distilled field, of step {step}: fine-tuning made it worse"),
+        )?;
+    }
     if let Some(eval) = &eval {
         line(
             "measured",
@@ -113,7 +123,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
         "schema": SCHEMA, "event": "inspect", "path": path.display().to_string(), "method": info.config.method,
         "steps": info.step, "train_seconds": info.train_seconds, "device": info.device, "dataset": info.dataset,
         "downscale": info.downscale, "train_views": info.train_views, "bytes": contents.bytes,
-        "tensors": contents.tensors, "parameters": contents.parameters, "resumable": contents.resumable,
+        "tensors": contents.tensors, "parameters": contents.parameters, "resumable": contents.resumable, "rendered_step": shown,
         "psnr": eval.map(|e| e.psnr), "warnings": warnings, "usable": true,
     }))
 }

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::setup::{self, Setup};
 use super::{FitOptions, PREVIEW_EVERY, diverged, teacher};
-use crate::checkpoint::DataSource;
+use crate::checkpoint::{Checkpoint, DataSource};
 use crate::dataset::duplicate_images::Thumbnail;
 use crate::dataset::{Frame, Split};
 use crate::distillation::Extraction;
@@ -57,6 +57,8 @@ pub struct Fit<'a> {
     /// Views that choose between the distilled and the fine-tuned field, and what they are; none without a distillation.
     judges: Vec<Frame>,
     judges_are: &'static str,
+    /// The distilled field, once it has turned out to be better than the fine-tuned one.
+    kept_stage: Option<Checkpoint>,
     held_out: Split,
     /// Thumbnails of the training images, until the first evaluation has compared the held-out images with them.
     trained_on: Vec<Thumbnail>,
@@ -199,6 +201,7 @@ impl<'a> Fit<'a> {
             eval_plan: None,
             judges,
             judges_are,
+            kept_stage: None,
             held_out,
             trained_on,
             plateau: Plateau::default(),
@@ -473,6 +476,7 @@ impl<'a> Fit<'a> {
                 self.load_stage(&stage)?;
                 let trained = (stage.info.step, stage.info.train_seconds);
                 (report, examples) = self.evaluate_renderer(trained)?;
+                self.kept_stage = Some(stage);
             }
         }
         self.training.log.append(&serde_json::json!({

@@ -11,11 +11,12 @@ use super::super::protocol::{
     Command, Event, EventSender, ExportJob, OpenChoice, Opened, TrainingMode,
 };
 use super::super::{FrameScheduler, NextWork};
-use super::export_job;
 use super::progressive_render::ProgressiveRender;
+use super::{export_job, floaters};
+use crate::aabb::Aabb;
 use crate::dataset::Dataset;
 use crate::gpu::{AdapterClass, Gpu, GpuError, GpuOptions, ReadBack, list_adapters};
-use crate::render::Renderer;
+use crate::render::{RenderMode, Renderer};
 use crate::run::RunDir;
 use crate::session::{Error, Fit, FitOptions, Level, Observer, ObserverExt as _, Result, advice};
 
@@ -44,16 +45,20 @@ pub(super) enum OpenRequest {
     Continue(PathBuf, f64),
     /// The distillation of a run.
     Distill(PathBuf),
+    /// A copy of a run without what lies outside a box.
+    RemoveOutside(PathBuf, Aabb),
 }
 
 impl OpenRequest {
     /// The run that it starts from, which is shown again if it fails.
     pub(super) fn origin(&self) -> Option<OpenChoice> {
         match self {
-            Self::Continue(path, _) | Self::Distill(path) => Some(OpenChoice {
-                path: path.clone(),
-                method: None,
-            }),
+            Self::Continue(path, _) | Self::Distill(path) | Self::RemoveOutside(path, _) => {
+                Some(OpenChoice {
+                    path: path.clone(),
+                    method: None,
+                })
+            }
             Self::Path(_) | Self::Train(_) | Self::Resume(_) | Self::Demo(_) => None,
         }
     }
@@ -206,6 +211,9 @@ impl EngineContext {
                     requests.next = Some(OpenRequest::Continue(run, seconds));
                 }
                 Command::Distill(run) => requests.next = Some(OpenRequest::Distill(run)),
+                Command::RemoveOutside(run, crop) => {
+                    requests.next = Some(OpenRequest::RemoveOutside(run, crop));
+                }
                 Command::Device(number) => {
                     *self.device.borrow_mut() = Some(number);
                     self.switches.set(true);
@@ -354,7 +362,12 @@ impl EngineContext {
             if let Some(bytes) = bytes {
                 let ones: u64 = bytes.iter().map(|b| u64::from(b.count_ones())).sum();
                 let share = ones as f64 / (8.0 * bytes.len().max(1) as f64);
-                self.events.send(Event::Occupied(share));
+                let config = self.renderer.borrow().as_ref().and_then(|renderer| {
+                    let shows = self.requests.borrow().picture.shows(RenderMode::Occupancy);
+                    renderer.config().occupancy.clone().filter(|_| shows)
+                });
+                let found = config.map(|c| floaters::find(&bytes, c.resolution as usize));
+                self.events.send(Event::Occupied(share, found));
                 occupancy_counter.ticket = None;
             }
         } else if occupancy_counter.next <= Instant::now() {

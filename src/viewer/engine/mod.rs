@@ -2,6 +2,7 @@
 
 mod context;
 mod export_job;
+mod floaters;
 mod observer;
 mod progressive_render;
 mod show;
@@ -18,6 +19,7 @@ use training::train;
 use super::protocol::{Command, EventSender, OpenChoice};
 use crate::config::ConfigOptions;
 use crate::run::RunDir;
+use crate::session::crop::crop_run;
 use crate::session::{
     DistillOptions, Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent,
     WindowOptions, advice, make_demo_scene,
@@ -123,6 +125,17 @@ fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
                 ..FitOptions::default()
             };
             train(engine, &options)
+        }
+        OpenRequest::RemoveOutside(run, crop) => {
+            let cropped = crop_run(&run, &crop)?;
+            let [before, after] = cropped.cells;
+            engine.note(format!(
+                "removed {} of {before} occupied cells: {} is the copy without them, {} is unchanged",
+                before - after,
+                cropped.path.display(),
+                run.display()
+            ));
+            show_run(engine, &cropped.path)
         }
         OpenRequest::Distill(run) => {
             let options = FitOptions {

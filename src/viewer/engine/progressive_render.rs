@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::eval;
 use crate::gpu::{Gpu, GpuError};
 use crate::metrics::psnr;
-use crate::render::{DeviceImage, RenderJob, Rendered, Renderer, texture_of};
+use crate::render::{DeviceImage, RenderJob, RenderMode, Rendered, Renderer, texture_of};
 use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
 /// Longest time slice for a view that is being refined.
@@ -64,6 +64,12 @@ impl ProgressiveRender {
     /// Return whether the requested view is moving.
     pub fn is_moving(&self) -> bool {
         self.request.as_ref().is_some_and(|l| l.moving)
+    }
+
+    /// Return whether the requested view shows `mode`.
+    pub fn shows(&self, mode: RenderMode) -> bool {
+        let request = self.request.as_ref();
+        request.is_some_and(|request| request.shading.show == mode)
     }
 
     /// Return whether a view is being rendered.

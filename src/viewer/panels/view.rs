@@ -6,7 +6,8 @@ use super::super::state::WHITE;
 use super::State;
 use crate::config::Background;
 use crate::render::RenderMode;
-use crate::viewer::protocol::TrainingMode;
+use crate::text::counted_len;
+use crate::viewer::protocol::{Floaters, TrainingMode};
 use crate::viewer::state::Compare;
 
 /// Render modes with their names and keys.
@@ -153,8 +154,10 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
             }
         });
     }
-    if state.show == RenderMode::Depth {
-        depth_range(state, ui);
+    match (state.show, state.floaters) {
+        (RenderMode::Depth, _) => depth_range(state, ui),
+        (RenderMode::Occupancy, Some(found)) => floaters(&found, ui),
+        _ => {}
     }
     let speed = egui::Slider::new(&mut state.speed, 0.05..=20.0)
         .logarithmic(true)
@@ -175,6 +178,20 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
         ui.checkbox(&mut state.show_cameras, "cameras");
         ui.checkbox(&mut state.show_box, "scene box");
     });
+}
+
+/// Describe the floaters of the occupancy grid.
+fn floaters(found: &Floaters, ui: &mut Ui) {
+    if found.count == 0 {
+        ui.label("no floaters: the occupied cells are connected");
+        return;
+    }
+    let share = 100.0 * found.cells as f64 / found.total.max(1) as f64;
+    let clusters = counted_len(found.count, "floater");
+    ui.label(format!(
+        "{clusters}: {share:.1} % of the occupied cells are apart from the largest cluster"
+    ));
+    ui.label("a crop box (G) around the scene can remove them");
 }
 
 /// Choose the distances at the ends of the colours of depth.
@@ -314,6 +331,15 @@ pub(super) fn crop(state: &mut State, ui: &mut Ui) {
     if is_changed {
         state.crop = Some(crop);
         state.changed(now);
+    }
+    let can = state.can_go_on();
+    let remove = ui.add_enabled(can, egui::Button::new("Remove what is outside"));
+    if remove
+        .on_hover_text("write a copy of the run without it, and open that; the run itself is kept")
+        .on_disabled_hover_text("when training is over")
+        .clicked()
+    {
+        state.remove_outside();
     }
     ui.horizontal_wrapped(|ui| {
         if ui

@@ -8,8 +8,8 @@ use super::Navigation;
 use super::path_editor::PathEditor;
 use super::photo_loader::PhotoRequest;
 use super::protocol::{
-    Command, Event, ExportJob, OpenChoice, Opened, Photo, Progress, RenderedView, TrainingMode,
-    ViewRequest, Viewpoint,
+    Command, Event, ExportJob, Floaters, OpenChoice, Opened, Photo, Progress, RenderedView,
+    TrainingMode, ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
 use crate::aabb::Aabb;
@@ -127,6 +127,8 @@ pub(super) struct State {
     pub progress: Option<Progress>,
     /// Occupied fraction of the occupancy grid.
     pub occupied: Option<f64>,
+    /// Floaters, while the occupancy grid is shown.
+    pub floaters: Option<Floaters>,
     pub loss: Curve,
     pub train_psnr: Curve,
     pub held_out: Curve,
@@ -210,6 +212,7 @@ impl Default for State {
             screenshot_size: None,
             progress: None,
             occupied: None,
+            floaters: None,
             loss: Curve::default(),
             train_psnr: Curve::default(),
             held_out: Curve::default(),
@@ -296,7 +299,10 @@ impl State {
                 }
                 self.progress = Some(progress);
             }
-            Event::Occupied(share) => self.occupied = Some(share),
+            Event::Occupied(share, floaters) => {
+                self.occupied = Some(share);
+                self.floaters = floaters;
+            }
             Event::Ending => self.ending = true,
             Event::Closed => self.closed(),
             Event::Ended(text) => {
@@ -345,7 +351,7 @@ impl State {
         (self.progress, self.ended, self.failed, self.doing) = (None, None, None, None);
         self.ending = false;
         self.evaluation.clone_from(&opened.evaluation);
-        self.occupied = None;
+        (self.occupied, self.floaters) = (None, None);
         self.training = TrainingMode::Run;
         self.recent.add(&opened.path);
         self.opened = Some(opened);
@@ -417,6 +423,15 @@ impl State {
     /// Distil the open run.
     pub fn distill(&mut self) {
         self.start("opening the run", Command::Distill);
+    }
+
+    /// Open a copy of the open run without what lies outside the crop box.
+    pub fn remove_outside(&mut self) {
+        if let Some(crop) = self.crop {
+            self.start("removing what is outside", |run| {
+                Command::RemoveOutside(run, crop)
+            });
+        }
     }
 
     /// Evaluate the test views of the open run.

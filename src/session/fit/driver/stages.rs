@@ -75,7 +75,7 @@ impl Fit<'_> {
     /// Return the stored evaluation of `run` if it is of the same views, step, size and background; else evaluate it now.
     fn report_of(&mut self, run: &std::path::Path) -> Result<EvalReport> {
         let plan = self.evaluation_plan()?;
-        let checkpoint = open::open_checkpoint(self.observer, run)?;
+        let checkpoint = Checkpoint::open(&open::rendered(run))?;
         let kept = std::fs::read(RunDir::of(run).eval()).ok();
         let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
         let background = &self.setup.config.scene.eval_background;

@@ -61,18 +61,25 @@ impl Fit<'_> {
         &mut self.training.renderer
     }
 
-    /// Export the current EMA weights to this training's renderer.
+    /// Export the current EMA weights, or those of the stage that was kept, to this training's renderer.
     pub(crate) fn show_newest(&self) -> Result<()> {
-        Ok(self
-            .training
-            .trainer
-            .export_ema(&self.training.renderer.parameters)?)
+        self.export_to(&self.training.renderer)
     }
 
-    /// Export the current EMA weights and the occupancy grid to `other`, a separate renderer.
+    /// Export the same weights and the occupancy grid to `other`, a separate renderer.
     pub(crate) fn show_newest_in(&self, other: &Renderer) -> Result<()> {
-        self.training.trainer.export_ema(&other.parameters)?;
+        self.export_to(other)?;
         other.copy_occupancy_from(&self.training.renderer);
+        Ok(())
+    }
+
+    fn export_to(&self, renderer: &Renderer) -> Result<()> {
+        if let Some(stage) = &self.kept_stage {
+            let fields: Vec<_> = renderer.fields().collect();
+            stage.load_parameters(&self.training.gpu, &fields, &renderer.parameters)?;
+        } else {
+            self.training.trainer.export_ema(&renderer.parameters)?;
+        }
         Ok(())
     }
 
