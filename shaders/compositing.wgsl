@@ -94,6 +94,12 @@ fn train(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) grou
         result.loss += ${loss_weight} * loss_value(clear).x;
         result.transmittance_slope = ${loss_weight} * clear.x * loss_derivative(clear).x / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
         //: endif
+        //: if mask_loss
+        // For transparent pixels: linear, since the loss on colours is quadratic and leaves faint density.
+        let empty = ${loss_weight} * f32(${mask_loss}) * (1.0 - targets[r].w);
+        result.loss += empty * (1.0 - transmittance);
+        result.transmittance_slope -= empty * transmittance / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
+        //: endif
     }
     ray_losses[r] = result;
 }
@@ -119,7 +125,7 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         // Drop the rounding error, which an enormous last dt would amplify.
         if (j + 1u == end) { color_behind = transmittance * ray.background; }
         d_color[j * ${color_stride}u + ${color_offset}u] = vec4<f32>(weight * g * color_derivative(rgb), 0.0);
-        //: if opacity_loss
+        //: if opacity_loss or mask_loss
         let d = (dot(g, transmittance * rgb - color_behind) - ray.transmittance_slope) * dt * density_derivative(raw);
         //: else
         let d = dot(g, transmittance * rgb - color_behind) * dt * density_derivative(raw);

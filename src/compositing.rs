@@ -61,6 +61,8 @@ pub struct LossTerms<'a> {
     pub weight: f32,
     /// Coefficient of the loss on a ray's transmittance where the image is opaque; 0 for none.
     pub opacity_loss: f32,
+    /// Coefficient of the loss on a ray's opacity where the image is transparent; 0 for none.
+    pub mask_loss: f32,
     /// Whether colours are composited in linear colour space.
     pub linear: bool,
     /// Number of micro-batches of a step, over which the loss is averaged.
@@ -122,6 +124,7 @@ impl RaySamples<'_> {
             .defines("train")
             .merge(loss::defines(terms.loss))
             .set("opacity_loss", terms.opacity_loss)
+            .set("mask_loss", terms.mask_loss)
             .set_f32("loss_weight", terms.weight)
             .set("linear", terms.linear)
             .set("micro_batches", terms.micro_batches);
@@ -143,6 +146,7 @@ impl RaySamples<'_> {
         let defines = self
             .defines("gradients")
             .set("opacity_loss", terms.opacity_loss)
+            .set("mask_loss", terms.mask_loss)
             .set("joint", joint)
             .set("d_density_stride", d_raw.density_stride);
         let mut bindings = self.bindings();

@@ -429,6 +429,21 @@ mod tests {
         assert_eq!(resolved(&[], plain), told("white", "white", None));
         let random = told("random", "white", None);
         assert_eq!(resolved(&[], Surroundings::Transparent), random);
+        // Where images are transparent, nothing may be.
+        let mask_loss = |overrides: &[&str], surroundings| {
+            let hints = SceneHints {
+                surroundings: Some(surroundings),
+                ..SceneHints::default()
+            };
+            let config = small(overrides).unwrap().resolve(hints, Budget::SOFTWARE);
+            config.training.mask_loss
+        };
+        assert_eq!(mask_loss(&[], Surroundings::Transparent), Some(5e-3));
+        assert_eq!(mask_loss(&[], plain), None);
+        let own = ["training.mask_loss=0.1"];
+        assert_eq!(mask_loss(&own, Surroundings::Transparent), Some(0.1));
+        let white = ["scene.background=white"];
+        assert_eq!(mask_loss(&white, Surroundings::Transparent), None);
         // An explicit background may be visible through the scene, so there is no opacity loss.
         let black = ["scene.background=black"];
         assert_eq!(resolved(&black, filled), told("black", "black", None));
@@ -438,6 +453,9 @@ mod tests {
             let wrong = format!("training.opacity_loss={wrong}");
             let refused = small(&[&wrong]).unwrap_err().to_string();
             assert!(refused.contains("training.opacity_loss"), "{refused}");
+            let wrong = wrong.replace("opacity", "mask");
+            let refused = small(&[&wrong]).unwrap_err().to_string();
+            assert!(refused.contains("training.mask_loss"), "{refused}");
         }
     }
 

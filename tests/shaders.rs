@@ -92,6 +92,7 @@ fn configs() -> Vec<Config> {
             "training.micro_batches=2",
             "training.near_start=1.0",
             "training.opacity_loss=0.29",
+            "training.mask_loss=0.001",
             "passes.sampler.ray_march.coarse_steps=8",
         ],
         &[

@@ -96,9 +96,12 @@ impl ConfigOptions {
             }
             Background::Auto(_) | Background::Random => {}
         }
-        // The opacity loss belongs to an automatic background, which is chosen from the images.
+        // The losses on opacity belong to an automatic background, which is chosen from the images.
         if !self.sets("training.opacity_loss") {
             config.training.opacity_loss = None;
+        }
+        if !self.sets("training.mask_loss") {
+            config.training.mask_loss = None;
         }
         config
     }

@@ -21,6 +21,9 @@ const COARSE_STEPS: u32 = 1024;
 /// Weight of the loss on transmittance if the scene fills its images: the standard deviation of colours uniform in [0, 1].
 const OPACITY_LOSS: f32 = 0.29;
 
+/// Weight of the loss on opacity where images are transparent.
+const MASK_LOSS: f32 = 5e-3;
+
 /// Initial start of rays, as a fraction of the cameras' distance from their focus.
 const NEAR_START: f64 = 0.5;
 
@@ -76,10 +79,16 @@ impl Config {
             (offset, _) => offset.unwrap_or([0.5; 3]),
         };
         scene.offset.get_or_insert(offset);
-        if matches!(scene.background, Background::Auto(_))
-            && matches!(hints.surroundings, Some(Surroundings::Filled(_)))
-        {
-            self.training.opacity_loss.get_or_insert(OPACITY_LOSS);
+        if matches!(scene.background, Background::Auto(_)) {
+            match hints.surroundings {
+                Some(Surroundings::Filled(_)) => {
+                    self.training.opacity_loss.get_or_insert(OPACITY_LOSS);
+                }
+                Some(Surroundings::Transparent) => {
+                    self.training.mask_loss.get_or_insert(MASK_LOSS);
+                }
+                Some(Surroundings::Plain(_)) | None => {}
+            }
         }
         scene.resolve_backgrounds(hints.surroundings);
         if self.training.near_steps > 0

@@ -47,6 +47,11 @@ pub struct Training {
     /// background is automatic, else 0.
     #[serde(default)]
     pub opacity_loss: Option<f32>,
+    /// Coefficient of the loss `mask_loss` × (1 − α) × (1 − T) on what a ray meets where the image is transparent (α and T as
+    /// above; the mask loss of Wang et al. 2021, `NeuS`, to first order); 0 to 1. Default: 0.005 if the images are transparent
+    /// and the background is automatic, else 0.
+    #[serde(default)]
+    pub mask_loss: Option<f32>,
     /// Standard deviation of Gaussian noise added to raw densities in training (Mildenhall et al. 2020, appendix
     /// A); at least 0. Default: 0.
     #[serde(default)]

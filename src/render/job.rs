@@ -221,22 +221,17 @@ impl Renderer {
                     .screen
                     .as_ref()
                     .filter(|_| job.destination != Destination::Frame);
-                return Ok(Some(match picture {
-                    Some(screen) => {
-                        if job.estimates_normals {
-                            self.gpu.submit([&self.normals_stage(size)?]);
-                        }
-                        Rendered::Picture(screen.picture(size))
+                if let Some(screen) = picture {
+                    if job.estimates_normals {
+                        self.gpu.submit([&self.normals_stage(size)?]);
                     }
-                    None => {
-                        let mut frame = std::mem::take(&mut job.frame);
-                        if job.estimates_normals {
-                            frame.normal =
-                                normals::of_depth(&job.camera, &frame.depth, &frame.opacity);
-                        }
-                        Rendered::Frame(frame)
-                    }
-                }));
+                    return Ok(Some(Rendered::Picture(screen.picture(size))));
+                }
+                let mut frame = std::mem::take(&mut job.frame);
+                if job.estimates_normals {
+                    frame.normal = normals::of_depth(&job.camera, &frame.depth, &frame.opacity);
+                }
+                return Ok(Some(Rendered::Frame(frame)));
             }
         }
         if !self.submitter.ready(&self.gpu)? {

@@ -75,7 +75,7 @@ fn normal_at(camera: &Camera, depth: &[f32], opacity: &[f32], [x, y]: [usize; 2]
     let distance_of = |pixel: usize| f64::from(depth[pixel] / opacity[pixel]);
     let distance = distance_of(y * width + x);
     let side = (axis_x.0 + distance * axis_x.1).length();
-    let radius = radius(camera.height) as i32;
+    let radius = radius(camera.height).cast_signed();
     let reach = f64::from(MAX_SLOPE) * side * f64::from(radius);
     let spread = 0.6 * f64::from(radius);
     let point = here.0 + distance * here.1;
@@ -83,12 +83,14 @@ fn normal_at(camera: &Camera, depth: &[f32], opacity: &[f32], [x, y]: [usize; 2]
     let (mut sum, mut sum_x, mut sum_y) = (DVec3::ZERO, DVec3::ZERO, DVec3::ZERO);
     for dy in -radius..=radius {
         for dx in -radius..=radius {
-            let to = (x as i32 + dx, y as i32 + dy);
-            let is_inside = (0..width as i32).contains(&to.0) && (0..height as i32).contains(&to.1);
-            if !is_inside {
+            let to = (
+                x.checked_add_signed(dx as isize).filter(|x| *x < width),
+                y.checked_add_signed(dy as isize).filter(|y| *y < height),
+            );
+            let (Some(to_x), Some(to_y)) = to else {
                 continue;
-            }
-            let pixel = to.1 as usize * width + to.0 as usize;
+            };
+            let pixel = to_y * width + to_x;
             if opacity[pixel] <= MIN_OPACITY {
                 continue;
             }

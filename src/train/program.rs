@@ -277,6 +277,7 @@ impl Trainer {
             loss: &self.config.loss,
             weight: self.config.passes[index].loss_weight,
             opacity_loss: self.config.training.opacity_loss.unwrap_or(0.0),
+            mask_loss: self.config.training.mask_loss.unwrap_or(0.0),
             linear: self.config.scene.linear,
             micro_batches,
         };

@@ -21,7 +21,8 @@ fn commands(heading: &str) -> Vec<String> {
         if let Some(command) = line.strip_prefix("$ ") {
             commands.push(command.to_owned());
         } else if let (Some(rest), Some(command)) = (line.strip_prefix("> "), commands.last_mut()) {
-            *command += &format!("\n{rest}");
+            command.push('\n');
+            command.push_str(rest);
         }
     }
     commands

@@ -178,6 +178,7 @@ struct Training {
     color: RgbActivation,
     loss: Loss,
     opacity_loss: f64,
+    mask_loss: f64,
     linear: bool,
     last_dt: Option<f64>,
 }
@@ -215,6 +216,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         .merge(loss::defines(&config))
         .set("linear", case.linear)
         .set("opacity_loss", case.opacity_loss)
+        .set("mask_loss", case.mask_loss)
         .set("loss_weight", format!("{LOSS_WEIGHT:?}"))
         .set("micro_batches", MICRO_BATCHES as u32);
     run(&rig, "train", "train", of_loss, &bindings);
@@ -222,7 +224,9 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         &rig,
         "gradients",
         "gradients_of_samples",
-        activations(case.density, case.color).set("opacity_loss", case.opacity_loss),
+        activations(case.density, case.color)
+            .set("opacity_loss", case.opacity_loss)
+            .set("mask_loss", case.mask_loss),
         &bindings,
     );
 
@@ -248,6 +252,7 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         let composited = composite.over(background);
         let weight = case.opacity_loss * alpha(r);
         let clear = weight * composite.transmittance;
+        let empty = case.mask_loss * (1.0 - alpha(r));
         let shown = composited.map(|v| {
             if case.linear {
                 srgb_from_linear(v)
@@ -258,14 +263,17 @@ fn check_training(gpu: &Arc<Gpu>, case: &Training) {
         let predicted = shown.map(|(value, _)| value);
         let target = rays.targets[r];
         expected_losses.extend([
-            LOSS_WEIGHT * (case.loss.ray(predicted, target) + case.loss.value(clear)),
+            LOSS_WEIGHT
+                * (case.loss.ray(predicted, target)
+                    + case.loss.value(clear)
+                    + empty * (1.0 - composite.transmittance)),
             Loss::L2.ray(predicted, target),
         ]);
         let d_rgb: [f64; 3] = std::array::from_fn(|c| {
             let slope = case.loss.derivative(predicted[c] - target[c]) * shown[c].1;
             LOSS_WEIGHT * slope / (3.0 * N_FITTING as f64 * MICRO_BATCHES)
         });
-        let d_clear = LOSS_WEIGHT * weight * case.loss.derivative(clear);
+        let d_clear = LOSS_WEIGHT * (weight * case.loss.derivative(clear) - empty);
         let d_opacity = d_opacity_of_background(d_rgb, background)
             - d_clear / (N_FITTING as f64 * MICRO_BATCHES);
         for d in compositing.backward(samples, d_rgb, d_opacity) {
@@ -315,6 +323,7 @@ fn training_gradients_of_instant_ngp() {
                 color,
                 loss: Loss::Huber { delta: 0.1 },
                 opacity_loss: 0.0,
+                mask_loss: 0.0,
                 linear: false,
                 last_dt: None,
             },
@@ -323,7 +332,7 @@ fn training_gradients_of_instant_ngp() {
 }
 
 #[test]
-fn the_opacity_loss_applies_where_pixels_are_opaque() {
+fn losses_on_opacity_apply_by_the_alpha_of_the_image() {
     on_device(|gpu| {
         let cases = [
             (Loss::Huber { delta: 0.1 }, false, None),
@@ -338,6 +347,7 @@ fn the_opacity_loss_applies_where_pixels_are_opaque() {
                     color: RgbActivation::Sigmoid,
                     loss,
                     opacity_loss: 0.3,
+                    mask_loss: 0.2,
                     linear,
                     last_dt,
                 },
@@ -357,6 +367,7 @@ fn training_gradients_of_nerf() {
                 color,
                 loss: Loss::L2,
                 opacity_loss: 0.0,
+                mask_loss: 0.0,
                 linear: false,
                 last_dt: Some(1e10),
             },
@@ -375,6 +386,7 @@ fn training_gradients_of_unbounded_colors() {
                 color,
                 loss: Loss::L2,
                 opacity_loss: 0.0,
+                mask_loss: 0.0,
                 linear: false,
                 last_dt: None,
             },
@@ -393,6 +405,7 @@ fn training_gradients_in_linear_color() {
                 color,
                 loss: Loss::L2,
                 opacity_loss: 0.0,
+                mask_loss: 0.0,
                 linear: true,
                 last_dt: None,
             },

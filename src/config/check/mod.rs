@@ -263,6 +263,14 @@ impl Config {
                 format!("is {loss}; it must lie between 0 and 1, as differences of colours do"),
             ));
         }
+        if let Some(loss) = self.training.mask_loss
+            && !(0.0..=1.0).contains(&loss)
+        {
+            return Err(invalid(
+                "training.mask_loss",
+                format!("is {loss}; it must lie between 0 and 1"),
+            ));
+        }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(invalid(
                 "training.marched_per_kept",

@@ -91,8 +91,9 @@ pub(super) fn prepare(
     if matches!(background, crate::config::Background::Fixed(_)) {
         (config.scene.background, config.scene.eval_background) = (background, eval_background);
     } else {
-        let of_teacher = info.config.training.opacity_loss;
-        config.training.opacity_loss = config.training.opacity_loss.or(of_teacher);
+        let (training, of_teacher) = (&mut config.training, &info.config.training);
+        training.opacity_loss = training.opacity_loss.or(of_teacher.opacity_loss);
+        training.mask_loss = training.mask_loss.or(of_teacher.mask_loss);
     }
     let distillation = config
         .distillation

@@ -1,5 +1,7 @@
 //! Charts of values over training time.
 
+use std::fmt::Write as _;
+
 use egui::{Align2, Color32, FontId, Pos2, Rect, Sense, Stroke, Vec2};
 
 use crate::report::{Axis, Range};
@@ -144,7 +146,7 @@ impl Chart<'_> {
             let points = &series.curve.0;
             let index = points.partition_point(|p| p[0] <= seconds);
             if let Some(point) = points.get(index.saturating_sub(1)) {
-                text += &format!("\n{}: {}", series.name, (self.format)(point[1]));
+                let _ = write!(text, "\n{}: {}", series.name, (self.format)(point[1]));
             }
         }
         text

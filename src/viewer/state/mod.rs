@@ -321,13 +321,12 @@ impl State {
                     self.at_camera = None;
                 }
             }
-            Event::Picked(None) => {}
             Event::RenderedView(rendered) => {
                 self.rendered = Some(*rendered);
                 self.rendered_is_new = true;
             }
             Event::Devices(devices, used) => (self.devices, self.device) = (devices, used),
-            Event::Device(_) | Event::Gone => {}
+            Event::Picked(None) | Event::Device(_) | Event::Gone => {}
         }
     }
 
