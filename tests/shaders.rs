@@ -18,7 +18,7 @@ use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
 use kiln::images::{GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
-use kiln::render::{GpuCrop, GpuShade, RenderMode, Renderer, Shading};
+use kiln::render::{GpuCrop, GpuShade, NormalSource, RenderMode, Renderer, Shading};
 use kiln::sampling::SceneBox;
 use kiln::scene_frame::SceneFrame;
 use kiln::step_state::StepState;
@@ -239,8 +239,13 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         let mut renderer =
             Renderer::new(gpu, &config, trainer.occupancy.as_ref().map(|g| &g.bits)).unwrap();
         trainer.export_ema(&renderer.parameters).unwrap();
+        renderer.normal_source = NormalSource::Density;
         renderer.begin(&camera, None, true).unwrap();
-        for show in [RenderMode::Color, RenderMode::Occupancy] {
+        for show in [
+            RenderMode::Color,
+            RenderMode::Normals,
+            RenderMode::Occupancy,
+        ] {
             if renderer.can_show(show) {
                 let shading = Shading {
                     show,

@@ -18,8 +18,10 @@ pub struct RenderJob {
     camera: Camera,
     /// Whether normals are the gradient of the density, which other stages compute.
     normals: bool,
-    /// Whether normals come from the depth, once the view is complete.
+    /// Whether the normals of a frame come from its depth, once it is complete.
     estimates_normals: bool,
+    /// The stage that shows the normals of an image, once its depth is complete.
+    last_stage: Option<Stage>,
     destination: Destination,
     /// The stage that draws the whole view, if no field is evaluated for it.
     whole_frame_stage: Option<Stage>,
@@ -122,7 +124,9 @@ impl Renderer {
     ) -> Result<RenderJob, GpuError> {
         self.prepare_screen([camera.width, camera.height], shading)?;
         let mut job = self.start(camera, from_file, false, Destination::Picture)?;
-        job.estimates_normals = shading.show == RenderMode::Normals;
+        if shading.show == RenderMode::Normals {
+            job.last_stage = Some(self.normals_stage([camera.width, camera.height])?);
+        }
         if shading.show == RenderMode::Occupancy {
             job.whole_frame_stage = Some(self.occupancy_stage(camera)?);
         }
@@ -164,6 +168,7 @@ impl Renderer {
             camera: *camera,
             normals,
             estimates_normals: false,
+            last_stage: None,
             destination: goal,
             whole_frame_stage: None,
             next_pixel: 0,
@@ -222,8 +227,8 @@ impl Renderer {
                     .as_ref()
                     .filter(|_| job.destination != Destination::Frame);
                 if let Some(screen) = picture {
-                    if job.estimates_normals {
-                        self.gpu.submit([&self.normals_stage(size)?]);
+                    if let Some(stage) = &job.last_stage {
+                        self.gpu.submit([stage]);
                     }
                     return Ok(Some(Rendered::Picture(screen.picture(size))));
                 }
