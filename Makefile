@@ -13,7 +13,7 @@ help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
 	@echo "make check       formatting, lints and the tests that need no GPU: under two minutes, once built"
 	@echo "make lint        formatting, lints of every set of features, documentation"
-	@echo "make test        formatting, lints and all tests"
+	@echo "make test        formatting, lints and all tests of the default features"
 	@echo "make test-tools  tests with ffmpeg, chromium and PyTorch, which it installs where they are missing"
 	@echo "make robustness  a thousand damaged inputs and fifty kills, of which make test has a few"
 	@echo "make build       the release binary: $(KILN)"

@@ -296,24 +296,22 @@ impl RunDir {
             .map_err(|source| RunError::Io { path: to, source })
     }
 
-    /// Make [`Self::distilled`] the field that is rendered if `is_best`, else remove it.
-    pub fn settle_distilled(&self, is_best: bool) -> Result<(), RunError> {
+    /// Make [`Self::distilled`] the field that is rendered if `is_better`, else remove it, also if it was chosen before.
+    pub fn choose_distilled(&self, is_better: bool) -> Result<(), RunError> {
         let (from, to) = (self.distilled(), self.best());
-        let settled = if is_best {
-            std::fs::rename(&from, &to)
-        } else {
-            std::fs::remove_file(&from)
+        let failed = |path: &Path, source| RunError::Io {
+            path: path.to_owned(),
+            source,
         };
-        settled.map_err(|source| RunError::Io { path: from, source })
-    }
-
-    /// Undo [`Self::settle_distilled`] before training goes on.
-    pub fn unsettle_distilled(&self) -> Result<(), RunError> {
-        let (from, to) = (self.best(), self.distilled());
-        if !from.exists() {
-            return Ok(());
+        if is_better && from.exists() {
+            return std::fs::rename(&from, &to).map_err(|source| failed(&to, source));
         }
-        std::fs::rename(&from, &to).map_err(|source| RunError::Io { path: from, source })
+        if !is_better {
+            for file in [from, to].iter().filter(|file| file.exists()) {
+                std::fs::remove_file(file).map_err(|source| failed(file, source))?;
+            }
+        }
+        Ok(())
     }
 
     /// `previous.safetensors`: the checkpoint from before `--force`, until the new run has saved one.

@@ -347,12 +347,14 @@ fn a_finished_run_is_evaluated_cropped_and_trained_further() {
         {"resize": [600.0, 440.0]}, {"until": "opened"}, {"until": "sharp"}, "evaluate", {"wait": 0.3}, {"until": "done"},
         {"key": "6"}, {"wait": 3.0}, {"until": "sharp"}, {"capture": "floaters.png"}, {"key": "1"},
         {"double_click": [0.22, 0.42]}, {"wait": 0.5}, {"until": "sharp"}, {"capture": "pivot.png"},
-        {"key": "G"}, {"wait": 0.2}, {"key": "R"}, {"until": "sharp"},
-        {"drag": [[0.22, 0.2, 0.22, 0.36], "left"]}, {"wait": 0.5}, "remove_outside", {"wait": 1.0}, {"until": "opened"},
+        {"drop": "box.json"}, {"wait": 0.5}, {"until": "sharp"}, "remove_outside", {"wait": 1.0}, {"until": "opened"},
         {"until": "sharp"}, {"capture": "cropped.png"},
         {"continue": 1.0}, {"wait": 1.0}, {"until": "trained"}, {"until": "ended"}, "close"
     ]"#;
     std::fs::write(at("script.json"), script).unwrap();
+    let path = r#"{"width": 32, "height": 24, "fov": 40, "crop": [[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]],
+        "key_frames": [{"time": 0, "eye": [4, 0, 1], "target": [0, 0, 0]}]}"#;
+    std::fs::write(at("box.json"), path).unwrap();
     let mut command = kiln(&server, folder.path());
     let printed = run(command.args(["view", "run", "--script", "script.json"]), 0);
     assert!(at("run/eval.json").is_file(), "{printed}");

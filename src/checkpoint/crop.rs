@@ -56,3 +56,61 @@ impl Checkpoint {
         Ok((bytes, [before, count(&bits)]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use safetensors::tensor::{Dtype, TensorView};
+
+    use super::*;
+    use crate::checkpoint::FORMAT;
+    use crate::config::{Budget, Config, SceneHints};
+
+    #[test]
+    fn cells_outside_the_box_are_emptied_in_every_cascade() {
+        let folder = tempfile::tempdir().unwrap();
+        let overrides = ["occupancy.resolution=8", "scene.aabb_scale=2"].map(str::to_owned);
+        let config = Config::preset("ngp-small", &overrides).unwrap();
+        let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
+        let (n, side) = (8_usize.pow(3), 8);
+        let (bits, thickness) = (vec![255_u8; 2 * n / 8], vec![1.0_f32; 2 * n]);
+        let shape = vec![2, side, side, side];
+        let tensors = [
+            (
+                "occupancy.bits",
+                TensorView::new(Dtype::U32, vec![2 * n / 32], &bits),
+            ),
+            (
+                "occupancy.thickness",
+                TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(&thickness)),
+            ),
+        ];
+        let tensors = tensors.map(|(name, view)| (name, view.unwrap()));
+        let metadata = [("format", FORMAT.to_owned()), ("config", config.to_toml())];
+        let metadata: HashMap<_, _> = metadata.map(|(k, v)| (k.to_owned(), v)).into();
+        let file = safetensors::serialize(tensors, Some(metadata)).unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        std::fs::write(&path, file).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+
+        // The half of the scene's box with x below its middle.
+        let bounds = SceneBox::of(&config).bounds();
+        let bounds = bounds.map(|corner| SceneFrame::of(&config).world_point(corner));
+        let mut half = bounds;
+        half.high[0] = bounds.center().x;
+        let (bytes, [before, after]) = checkpoint.cropped(&half).unwrap();
+        assert_eq!((before, after), (2 * n as u64, n as u64));
+        std::fs::write(&path, bytes).unwrap();
+        let cropped = Checkpoint::open(&path).unwrap();
+        let kept = cropped.bits().unwrap();
+        let thickness = cropped
+            .values::<f32>("occupancy.thickness", Dtype::F32, &[2, side, side, side])
+            .unwrap();
+        for cell in 0..2 * n {
+            let is_kept = kept[cell / 32] >> (cell % 32) & 1 == 1;
+            assert_eq!(is_kept, cell % side < side / 2, "cell {cell}");
+            assert_eq!(thickness[cell], f32::from(u8::from(is_kept)));
+        }
+    }
+}

@@ -68,7 +68,7 @@ impl Terminal {
             self.note(format!("look around in it: kiln view {run}"));
         }
         self.note(format!(
-            "render it: kiln render {run} --turntable 24 --out orbit.gif; train it further: kiln train --resume {run} --seconds …"
+            "render it: kiln render {run} --turntable 24 --out orbit.gif; train it further: kiln train --resume {run} --seconds … (counted from its start)"
         ));
     }
 

@@ -22,8 +22,9 @@ pub struct Distillation {
     /// occupied; positive. Default: 0.1.
     #[serde(default = "dense_threshold")]
     pub threshold: f32,
-    /// Maximum number of training views that are held back, to choose between the distilled and the fine-tuned field, where the
-    /// dataset has no validation views; a quarter of the views at most. Default of new runs: 4.
+    /// Maximum number of views that choose between the distilled and the fine-tuned field: validation views or, where the
+    /// dataset has none, training views that are held back, a quarter of them at most. With 0 the fine-tuned field is kept.
+    /// The presets have 4; 0 if a configuration names no number.
     #[serde(default)]
     pub held_back_views: u32,
     /// The teacher's run, set by `kiln distill`; without a teacher there is no distillation.

@@ -184,7 +184,7 @@ impl Renderer {
         let size = [job.camera.width, job.camera.height];
         let total = size[0] * size[1];
         if let Some(stage) = &job.whole_frame_stage {
-            self.gpu.submit([stage]);
+            self.submitter.submit_all(&self.gpu, &[stage]);
             let screen = self.screen.as_ref();
             return Ok(screen.map(|s| Rendered::Picture(s.picture(size))));
         }
@@ -228,7 +228,7 @@ impl Renderer {
                     .filter(|_| job.destination != Destination::Frame);
                 if let Some(screen) = picture {
                     if let Some(stage) = &job.last_stage {
-                        self.gpu.submit([stage]);
+                        self.submitter.submit_all(&self.gpu, &[stage]);
                     }
                     return Ok(Some(Rendered::Picture(screen.picture(size))));
                 }

@@ -1,6 +1,6 @@
 //! Axes of charts: ranges and ticks.
 
-use super::format::{power, prefix, significant};
+use super::format::{power, prefix};
 
 /// A range of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,7 +88,7 @@ impl Axis {
         let (fine, coarse) = (every(&[1, 2, 5]), every(&[1]));
         let ticks = if fine.len() < 3 {
             let step = tick_step(range.high - range.low, parts);
-            labelled(multiples(range, step), |v| significant(v, 3))
+            labelled(multiples(range, step), |v| format!("{v:.*}", digits(step)))
         } else if fine.len() <= most {
             fine
         } else {
@@ -176,7 +176,7 @@ fn digits(step: f64) -> usize {
 fn power_label(factor: i32, exponent: i32) -> String {
     match (factor, exponent) {
         (f, 0..=4) => (f64::from(f) * 10f64.powi(exponent)).to_string(),
-        (f, -3..=-1) => format!(
+        (f, -4..=-1) => format!(
             "{:.*}",
             -exponent as usize,
             f64::from(f) * 10f64.powi(exponent)
@@ -238,7 +238,8 @@ mod tests {
             labels(&Axis::logarithmic(range(1e-9, 0.5), 5.0)),
             ["10⁻⁹", "10⁻⁷", "10⁻⁵", "0.001", "0.1"]
         );
-        assert!(Axis::logarithmic(range(0.011, 0.012), 5.0).ticks.len() >= 2);
+        let narrow = Axis::logarithmic(range(0.011, 0.012), 5.0);
+        assert_eq!(labels(&narrow)[0], "0.0110");
         assert!(Axis::logarithmic(range(0.011, 0.011), 5.0).ticks.len() >= 2);
     }
 }

@@ -29,6 +29,32 @@ use page::Page;
 
 const TEMPLATE: &str = include_str!("../../assets/report.html");
 
+/// Seconds and values that a run's log holds: loss, PSNR of the training rays, and PSNR of the held-out view.
+#[cfg(feature = "viewer")]
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct History {
+    pub(crate) loss: Vec<[f64; 2]>,
+    pub(crate) train_psnr: Vec<[f64; 2]>,
+    pub(crate) held_out: Vec<[f64; 2]>,
+}
+
+#[cfg(feature = "viewer")]
+impl History {
+    /// Read the log of the run in `dir`; empty if there is none.
+    pub(crate) fn of(dir: &RunDir) -> Self {
+        let log = Log::parse(&dir.metrics_text().unwrap_or_default());
+        let points = |curve: &log::Curve| {
+            let known = curve.points().into_iter();
+            known.filter_map(|(x, y)| Some([x, y?])).collect()
+        };
+        Self {
+            loss: points(&log.loss),
+            train_psnr: points(&log.train_psnr),
+            held_out: points(&log.view_psnr),
+        }
+    }
+}
+
 /// An error while writing a report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {

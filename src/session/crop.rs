@@ -29,27 +29,34 @@ pub(crate) fn crop_run(run: &Path, crop: &Aabb) -> Result<CroppedRun> {
     let (bytes, cells) = checkpoint.cropped(crop)?;
     if cells[1] == 0 {
         return Err(Error::usage(
-            "nothing of the scene lies inside the crop box: enlarge it".to_owned(),
+            "nothing of the scene lies inside the crop box: enlarge it",
         ));
     }
-    let name = run.file_name().unwrap_or(run.as_os_str()).to_string_lossy();
+    if cells[1] == cells[0] {
+        return Err(Error::usage(
+            "nothing of the scene lies outside the crop box: make it smaller",
+        ));
+    }
+    let place = RunDir::of(run).path().canonicalize()?;
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
     let names = (1..10_000).map(|n| match n {
         1 => format!("{name}-cropped"),
         n => format!("{name}-cropped-{n}"),
     });
-    let mut paths = names.map(|name| run.with_file_name(name));
-    let path = paths.find(|path| !path.exists());
-    let dir = RunDir::at(&path.unwrap_or_else(|| run.with_file_name(format!("{name}-cropped"))));
+    let mut paths = names.map(|name| place.with_file_name(name));
+    let path = paths
+        .find(|path| !path.exists())
+        .ok_or_else(|| Error::usage(format!("{}: there are too many copies", place.display())))?;
+    let dir = RunDir::at(&path);
+    let _reservation = dir.reserve()?;
+    let _lock = dir.lock()?;
     dir.create()?;
     dir.write_config(config)?;
     replace_file(&dir.checkpoint(), &bytes).map_err(|source| RunError::Io {
         path: dir.checkpoint(),
         source,
     })?;
-    Ok(CroppedRun {
-        path: dir.path().to_owned(),
-        cells,
-    })
+    Ok(CroppedRun { path, cells })
 }
 
 #[cfg(test)]
@@ -57,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_runs_with_an_occupancy_grid_can_be_cropped() {
+    fn what_is_not_a_run_is_not_cropped() {
         let folder = tempfile::tempdir().unwrap();
         let crop = Aabb::new([-1.0; 3], [1.0; 3]).unwrap();
         let error = crop_run(&folder.path().join("nothing"), &crop).unwrap_err();

@@ -17,7 +17,8 @@ const SCROLL: f64 = 400.0;
 const FLIGHT: f64 = 0.8;
 /// Factor on the flight speed while Shift is held.
 const FASTER: f64 = 4.0;
-const BACKGROUND: Color32 = Color32::from_rgb(24, 25, 28);
+/// Colour around the view, dark and light.
+const SURROUNDINGS: [Color32; 2] = [Color32::from_rgb(24, 25, 28), Color32::from_gray(214)];
 /// Maximum distance between the pointer and a handle that it grabs, in points.
 const REACH: f32 = 10.0;
 
@@ -31,7 +32,8 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     };
     let response = ui.allocate_rect(rect, Sense::click_and_drag());
     let painter = ui.painter_at(rect);
-    painter.rect_filled(rect, 0.0, BACKGROUND);
+    let surroundings = SURROUNDINGS[usize::from(!ui.visuals().dark_mode)];
+    painter.rect_filled(rect, 0.0, surroundings);
     if state.opened.is_none() {
         return;
     }

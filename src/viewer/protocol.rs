@@ -11,6 +11,7 @@ use crate::dataset::{Frame, Image};
 use crate::eval::EvalReport;
 use crate::gpu::Gpu;
 use crate::render::{Channel, Shading};
+use crate::report::History;
 
 /// A command of the window to the engine.
 #[derive(Debug, Clone)]
@@ -223,6 +224,10 @@ pub struct Opened {
     pub training: bool,
     /// The last evaluation of a finished run, if there is one.
     pub evaluation: Option<EvalReport>,
+    /// Whether it is a distilled field that was kept instead of the fine-tuned one.
+    pub is_kept_stage: bool,
+    /// What was logged before.
+    pub(crate) history: History,
 }
 
 /// A camera of the dataset.

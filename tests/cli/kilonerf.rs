@@ -167,6 +167,34 @@ fn the_distilled_field_is_kept_where_fine_tuning_makes_it_worse() {
 }
 
 #[test]
+fn test_views_never_choose_the_stage_of_a_student() {
+    if !has_adapter() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let dataset = at("sphere");
+    // Validation views, which serve as test views too.
+    for (split, n, start) in [(Split::Train, 8_u8, 0.0), (Split::Val, 3, 0.4)] {
+        let cameras: Vec<Camera> = (0..n)
+            .map(|i| camera(start + f32::from(i) * 0.7, SIDE))
+            .collect();
+        let images: Vec<_> = cameras.iter().map(sphere).collect();
+        write_blender(&dataset, split, &cameras, &images, Some([2.0, 6.0])).unwrap();
+    }
+    succeeds(train(&dataset, &at("teacher")).args(["--steps", "60"]));
+    let output = succeeds(distill(&at("teacher"), &at("student")).args([
+        "--distill-steps",
+        "6",
+        "--steps",
+        "10",
+    ]));
+    let printed = text(&output.stderr);
+    assert!(printed.contains("2 training views held back"), "{printed}");
+    assert!(printed.contains("PSNR of 2 held-back views"), "{printed}");
+}
+
+#[test]
 fn distillation_and_fine_tuning_can_both_be_resumed() {
     if !has_adapter() {
         return;
@@ -183,6 +211,8 @@ fn distillation_and_fine_tuning_can_both_be_resumed() {
         "teacher ",
         "distilled: test PSNR",
         "fine-tuned: test PSNR",
+        "1 training view held back",
+        "the PSNR of 1 held-back view",
     ] {
         assert!(printed.contains(part), "{part} is missing from {printed}");
     }

@@ -102,6 +102,12 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
             format!("its distilled field, of step {step}: fine-tuning made it worse"),
         )?;
     }
+    if dir.distilled().is_file() {
+        line(
+            "distilled",
+            "the field after the distillation is kept until fine-tuning is over".to_owned(),
+        )?;
+    }
     if let Some(eval) = &eval {
         line(
             "measured",

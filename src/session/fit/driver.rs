@@ -54,9 +54,9 @@ pub struct Fit<'a> {
     has_chosen_views: bool,
     /// What is evaluated, once that is decided.
     eval_plan: Option<EvaluationPlan>,
-    /// Views that choose between the distilled and the fine-tuned field, and what they are; none without a distillation.
-    judges: Vec<Frame>,
-    judges_are: &'static str,
+    /// Views that choose between the distilled and the fine-tuned field, and their kind; none without a distillation.
+    selection_views: Vec<Frame>,
+    selection_kind: &'static str,
     /// The distilled field, once it has turned out to be better than the fine-tuned one.
     kept_stage: Option<Checkpoint>,
     held_out: Split,
@@ -124,7 +124,6 @@ impl<'a> Fit<'a> {
         let listening = observer.listen_for_cancel();
         let reservation = setup.dir.reserve()?;
         let lock = setup.dir.lock()?;
-        setup.dir.unsettle_distilled()?;
 
         let started = Instant::now();
         let (mut images, contents) = data::load(
@@ -139,7 +138,8 @@ impl<'a> Fit<'a> {
         } else {
             images.par_iter().map(Thumbnail::of).collect()
         };
-        let (judges, judges_are) = setup::hold_back_judges(observer, &mut setup, &mut images);
+        let (selection_views, selection_kind) =
+            setup::take_selection_views(observer, &mut setup, &mut images);
         let set = setup::upload(gpu, &setup, &images)?;
         drop(images);
         observer.check()?;
@@ -199,8 +199,8 @@ impl<'a> Fit<'a> {
             eval_frames,
             has_chosen_views: options.eval_views.is_some(),
             eval_plan: None,
-            judges,
-            judges_are,
+            selection_views,
+            selection_kind,
             kept_stage: None,
             held_out,
             trained_on,
@@ -472,20 +472,27 @@ impl<'a> Fit<'a> {
         let (mut report, mut examples) = self.evaluate()?;
         if distillation_steps > 0 && steps > distillation_steps {
             self.report_stage("fine-tuned", "", &report)?;
-            if let Some(stage) = self.choose_stage()? {
-                self.load_stage(&stage)?;
-                let trained = (stage.info.step, stage.info.train_seconds);
-                (report, examples) = self.evaluate_renderer(trained)?;
-                self.kept_stage = Some(stage);
+            match self.choose_stage() {
+                Ok(Some(stage)) => {
+                    self.load_stage(&stage)?;
+                    let trained = (stage.info.step, stage.info.train_seconds);
+                    (report, examples) = self.evaluate_renderer(trained)?;
+                    self.kept_stage = Some(stage);
+                }
+                Ok(None) => {}
+                // The evaluation of the fine-tuned field is not lost.
+                Err(error) => self.observer.warn(format!(
+                    "the fine-tuned field was not compared with the distilled one: {error}"
+                )),
             }
         }
         self.training.log.append(&serde_json::json!({
-            "schema": SCHEMA, "event": "eval", "step": steps, "seconds": seconds, "split": report.split,
+            "schema": SCHEMA, "event": "eval", "step": report.steps, "seconds": report.train_seconds, "split": report.split,
             "psnr": report.psnr, "ssim": report.ssim, "evaluate_seconds": started.elapsed().as_secs_f64(),
         }));
         let mut scalars = vec![("test/psnr", report.psnr)];
         scalars.extend(report.ssim.map(|s| ("test/ssim", s)));
-        self.training.log.scalars(steps, &scalars);
+        self.training.log.scalars(report.steps, &scalars);
         let dir = &self.setup.dir;
         evaluate::write_evaluation(self.observer, dir, &self.setup.config, &report, &examples)?;
         self.observer.result(evaluate::describe(&report))?;

@@ -357,9 +357,10 @@ fn note_purpose(observer: &dyn Observer, teacher: &ResolvedConfig) {
     });
 }
 
-/// Return the views that choose between the distilled and the fine-tuned field, and what they are: a few validation views or, if
-/// there are none, training views, which are held back: they are removed, also from `images`. None without a distillation.
-pub(super) fn hold_back_judges(
+/// Return the views that choose between the distilled and the fine-tuned field, and their kind: a few validation views or, where
+/// there are none apart from the test views, training views, which are held back: they are removed, also from `images`. None
+/// without a distillation.
+pub(super) fn take_selection_views(
     observer: &dyn Observer,
     setup: &mut Setup,
     images: &mut Vec<Image>,
@@ -370,17 +371,21 @@ pub(super) fn hold_back_judges(
         return (Vec::new(), "");
     };
     let spread = |n: usize, of: usize| (0..n).map(move |i| (2 * i + 1) * of / (2 * n));
-    let (train, val) = (&mut setup.dataset.train, &setup.dataset.val);
+    let Dataset {
+        train, val, test, ..
+    } = &mut setup.dataset;
+    // Validation views may serve as test views too.
+    let val: Vec<&Frame> = val.iter().filter(|view| !test.contains(view)).collect();
     if !val.is_empty() {
         let n = most.min(val.len());
         let chosen = spread(n, val.len()).map(|i| val[i].clone());
-        return (chosen.collect(), "validation");
+        return (chosen.collect(), "validation view");
     }
     let n = most.min(train.len() / 4);
     let chosen: Vec<usize> = spread(n, train.len()).collect();
     if n > 0 {
         observer.note(format!(
-            "{} held back, to tell whether fine-tuning helps: the dataset has no validation views",
+            "{} held back, to tell whether fine-tuning helps: the dataset has no validation views of its own",
             counted_len(n, "training view")
         ));
     }
@@ -389,7 +394,7 @@ pub(super) fn hold_back_judges(
         images.remove(index);
         held_back.insert(0, train.remove(index));
     }
-    (held_back, "held-back")
+    (held_back, "held-back view")
 }
 
 /// Note what is about to be trained, and the memory and time that it takes.

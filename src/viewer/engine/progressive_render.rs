@@ -144,8 +144,8 @@ impl ProgressiveRender {
             std::thread::sleep(POLL_INTERVAL);
             gpu.poll_once()?;
         };
-        // Wait for the device here, so that the next work does not wait for this view.
-        while rendered.is_none() && !renderer.is_idle()? {
+        // Wait for the device here, so that the next work does not wait for this view, and its time is known.
+        while !renderer.is_idle()? {
             std::thread::sleep(POLL_INTERVAL);
         }
         pending.seconds += started.elapsed().as_secs_f64();

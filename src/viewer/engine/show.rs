@@ -9,6 +9,7 @@ use crate::camera::Camera;
 use crate::config::ResolvedConfig;
 use crate::dataset::Dataset;
 use crate::render::{RenderMode, Renderer};
+use crate::report::History;
 use crate::run::RunDir;
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
@@ -33,6 +34,7 @@ pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
     let evaluation = std::fs::read(RunDir::of(path).eval()).ok();
     let opened = Opened {
         evaluation: evaluation.and_then(|text| serde_json::from_slice(&text).ok()),
+        is_kept_stage: open::rendered(path) != path,
         ..opened(path, config, dataset.as_ref(), &renderer, None)?
     };
     let choice = OpenChoice {
@@ -109,6 +111,8 @@ pub(super) fn opened(
         bytes: batches + bytes.unwrap_or(batches + parameters),
         training: bytes.is_some(),
         evaluation: None,
+        is_kept_stage: false,
+        history: History::of(&RunDir::of(path)),
     })
 }
 

@@ -9,8 +9,10 @@ use crate::viewer::state::Curve;
 
 /// Height of a chart in points, with its title and labels.
 const HEIGHT: f32 = 138.0;
-/// Width of the labels of the value axis, in points.
-const LEFT: f32 = 40.0;
+/// Minimum width of the labels of the value axis, in points, so that charts below each other are aligned.
+const LEFT: f32 = 34.0;
+/// Width of a character of a label, in points, at most.
+const CHARACTER: f32 = 6.5;
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = 32.0;
 const RIGHT: f32 = 8.0;
@@ -64,15 +66,20 @@ impl Chart<'_> {
         };
         let size = Vec2::new(ui.available_width(), HEIGHT);
         let (area, response) = ui.allocate_exact_size(size, Sense::hover());
-        let plot = Rect::from_min_max(
-            area.min + Vec2::new(LEFT, TOP),
-            area.max - Vec2::new(RIGHT, BOTTOM),
-        );
         let vertical = if self.is_logarithmic {
             Axis::logarithmic(range, PARTS_UP)
         } else {
             Axis::linear(range, PARTS_UP)
         };
+        let longest = vertical
+            .ticks
+            .iter()
+            .map(|(_, label)| label.chars().count());
+        let left = LEFT.max(6.0 + CHARACTER * longest.max().unwrap_or(0) as f32);
+        let plot = Rect::from_min_max(
+            area.min + Vec2::new(left, TOP),
+            area.max - Vec2::new(RIGHT, BOTTOM),
+        );
         let end = points().map(|p| p[0]).fold(1e-3, f64::max);
         let (unit, horizontal) = Axis::of_time(end, PARTS_ACROSS);
         let x = |seconds: f64| plot.left() + horizontal.share(seconds) as f32 * plot.width();

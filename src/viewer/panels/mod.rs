@@ -143,13 +143,14 @@ fn controls(state: &mut State, ui: &mut egui::Ui) {
         Some(opened) if opened.training => {
             section(ui, "Training", true, |ui| training::show(state, ui));
         }
-        Some(_) => section(ui, "Run", true, |ui| training::result(state, ui)),
+        Some(_) => section(ui, "Run", true, |ui| training::run(state, ui)),
         None => {}
     }
     if state.opened.is_some() {
         section(ui, "View", true, |ui| view::show(state, ui));
         section(ui, "Cameras", true, |ui| view::cameras(state, ui));
-        section(ui, "Crop", false, |ui| view::crop(state, ui));
+        let opens = std::mem::take(&mut state.opens_crop).then_some(true);
+        section_opened(ui, "Crop", false, opens, |ui| view::crop(state, ui));
         section(ui, "Path", false, |ui| path::show(state, ui));
         section(ui, "Screenshot", false, |ui| path::screenshot(state, ui));
     }
@@ -181,9 +182,21 @@ fn figures(state: &State) -> String {
 }
 
 fn section(ui: &mut egui::Ui, title: &str, open: bool, contents: impl FnOnce(&mut egui::Ui)) {
+    section_opened(ui, title, open, None, contents);
+}
+
+/// As [`section`], but open or close it now if `opens` says so.
+fn section_opened(
+    ui: &mut egui::Ui,
+    title: &str,
+    open: bool,
+    opens: Option<bool>,
+    contents: impl FnOnce(&mut egui::Ui),
+) {
     ui.add_space(6.0);
     egui::CollapsingHeader::new(RichText::new(title).strong())
         .default_open(open)
+        .open(opens)
         .show(ui, contents);
 }
 

@@ -24,9 +24,17 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     });
     let recent: Vec<_> = state.recent.folders().cloned().collect();
     let mut chosen = None;
-    for folder in recent {
+    let name_of = |folder: &std::path::Path| {
         let name = folder.file_name().unwrap_or(folder.as_os_str());
-        let link = ui.link(name.to_string_lossy());
+        name.to_string_lossy().into_owned()
+    };
+    let names: Vec<String> = recent.iter().map(|folder| name_of(folder)).collect();
+    for (folder, name) in recent.into_iter().zip(&names) {
+        // Runs of several datasets often have the same name.
+        let is_alone = names.iter().filter(|other| *other == name).count() == 1;
+        let parent = folder.parent().filter(|_| !is_alone).map(name_of);
+        let shown = parent.map_or_else(|| name.clone(), |parent| format!("{parent}/{name}"));
+        let link = ui.link(shown);
         if link.on_hover_text(folder.display().to_string()).clicked() {
             chosen = Some(folder);
         }

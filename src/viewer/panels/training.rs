@@ -32,7 +32,7 @@ pub(super) fn step(state: &mut State) {
 const MORE: f64 = 300.0;
 
 /// Show the result of the open run, and what can be done next.
-pub(super) fn result(state: &mut State, ui: &mut egui::Ui) {
+fn result(state: &mut State, ui: &mut egui::Ui) {
     match &state.evaluation {
         Some(report) => {
             ui.horizontal_wrapped(|ui| {
@@ -56,6 +56,9 @@ pub(super) fn result(state: &mut State, ui: &mut egui::Ui) {
         None => {
             ui.label("not evaluated");
         }
+    }
+    if state.opened.as_ref().is_some_and(|o| o.is_kept_stage) {
+        ui.label("the distilled field: fine-tuning made it worse, and training goes on with that");
     }
     let can = state.can_go_on();
     ui.add_enabled_ui(can, |ui| {
@@ -131,11 +134,11 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         let learned = |of: fn(TrainerReport) -> String| p.learned.map_or("–".to_owned(), of);
         row("loss", learned(|l| format!("{:.5}", l.loss)));
         row(
-            "PSNR, training",
+            "PSNR, training rays",
             learned(|l| format!("{:.2} dB", l.train_psnr)),
         );
         let held_out = p.held_out.map_or("–".to_owned(), |v| format!("{v:.2} dB"));
-        row("PSNR, held out", held_out);
+        row("PSNR, held-out view", held_out);
         row("samples/s", thousands(p.samples_per_second));
         row("rays/s", thousands(p.rays_per_second));
     });
@@ -150,6 +153,12 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         let share = state.share;
         state.send(Command::Share(share));
     }
+    charts(state, ui);
+}
+
+/// Show the result of an opened run, and how it was trained.
+pub(super) fn run(state: &mut State, ui: &mut egui::Ui) {
+    result(state, ui);
     charts(state, ui);
 }
 

@@ -68,6 +68,7 @@ pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
     }
     if pressed(Key::G) {
         toggle_crop(state);
+        state.opens_crop = state.crop.is_some();
     }
 }
 
@@ -183,15 +184,17 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
 /// Describe the floaters of the occupancy grid.
 fn floaters(found: &Floaters, ui: &mut Ui) {
     if found.count == 0 {
-        ui.label("no floaters: the occupied cells are connected");
+        ui.label("no floaters: the occupied cells of the innermost grid are connected");
         return;
     }
     let share = 100.0 * found.cells as f64 / found.total.max(1) as f64;
     let clusters = counted_len(found.count, "floater");
     ui.label(format!(
-        "{clusters}: {share:.1} % of the occupied cells are apart from the largest cluster"
+        "{clusters}: {share:.1} % of the occupied cells of the innermost grid are apart from the largest cluster"
     ));
-    ui.label("a crop box (G) around the scene can remove them");
+    ui.label(
+        "to remove them, put a crop box (G) around the scene and choose “Remove what is outside”",
+    );
 }
 
 /// Choose the distances at the ends of the colours of depth.

@@ -118,6 +118,8 @@ pub(super) struct State {
     pub show: RenderMode,
     pub background: Background,
     pub crop: Option<Aabb>,
+    /// Whether to open the section of the crop box.
+    pub opens_crop: bool,
     pub compare: Compare,
     /// Position of the line of [`Compare::Wipe`], as a fraction of the view's width.
     pub wipe: f32,
@@ -206,6 +208,7 @@ impl Default for State {
             show: RenderMode::Color,
             background: WHITE,
             crop: None,
+            opens_crop: false,
             compare: Compare::Off,
             wipe: 0.5,
             path_editor: PathEditor::default(),
@@ -340,7 +343,10 @@ impl State {
             self.last_camera = 0;
             (self.crop, self.depth_range) = (None, None);
             self.path_editor = PathEditor::default();
-            (self.loss, self.train_psnr, self.held_out) = Default::default();
+            let history = opened.history.clone();
+            self.loss = Curve(history.loss);
+            self.train_psnr = Curve(history.train_psnr);
+            self.held_out = Curve(history.held_out);
         }
         if !opened.shows.contains(&self.show) {
             self.show = RenderMode::Color;

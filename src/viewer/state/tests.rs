@@ -1,6 +1,7 @@
 //! The window's state, driven by events and key presses.
 
 use super::*;
+use crate::report::History;
 use crate::viewer::protocol::TrainerReport;
 
 fn viewpoints(n: u8) -> Vec<Viewpoint> {
@@ -45,6 +46,8 @@ impl Window {
             shows: vec![RenderMode::Color, RenderMode::Depth],
             training: true,
             evaluation: None,
+            is_kept_stage: false,
+            history: History::default(),
         })));
         let mut window = Self {
             context: egui::Context::default(),

@@ -9,7 +9,7 @@ use crate::session::ObserverExt as _;
 use crate::session::evaluate::{self, EvaluationPlan, EvaluationRequest, Limit};
 use crate::session::run_log::SCHEMA;
 use crate::session::{Result, open};
-use crate::text::counted;
+use crate::text::{counted, counted_len};
 
 impl Fit<'_> {
     /// Report the quality of the teacher and of the runs to compare with, unless the log has it already.
@@ -57,8 +57,11 @@ impl Fit<'_> {
         }
         self.pause()?;
         // Save first, in case the evaluation fails.
-        self.save_or_warn()?;
-        if !self.judges.is_empty()
+        let saved = self.save();
+        let is_saved = saved.is_ok();
+        self.training.warn_if_unwritable(saved)?;
+        if is_saved
+            && !self.selection_views.is_empty()
             && let Err(error) = self.setup.dir.keep_distilled()
         {
             self.observer.warn(format!(
@@ -115,32 +118,41 @@ impl Fit<'_> {
     /// the distilled one if it is better; return its checkpoint then.
     pub(super) fn choose_stage(&mut self) -> Result<Option<Checkpoint>> {
         let dir = self.setup.dir.clone();
-        if self.judges.is_empty()
-            || self.training.trainer.step() <= self.setup.config.distillation_steps()
-            || !dir.distilled().is_file()
-        {
+        let kept = [dir.distilled(), dir.best()];
+        let kept = kept.iter().find(|file| file.is_file());
+        let (Some(kept), false) = (kept, self.selection_views.is_empty()) else {
             return Ok(None);
-        }
-        let distilled = Checkpoint::open(&dir.distilled())?;
-        let fine_tuned = self.judge()?;
+        };
+        let distilled = Checkpoint::open(kept)?;
+        let frames = (&*self.selection_views, self.setup.dataset.downscale);
+        let limit = Limit::Training(self.training.trainer.seconds());
+        let all = self.selection_views.len();
+        // Both fields are measured on the same pixels.
+        let plan = EvaluationPlan::new(&(), &mut self.training.renderer, frames, limit, all)?;
+        let fine_tuned = self.evaluate_selection(&plan)?;
         self.load_stage(&distilled)?;
-        let before = self.judge()?;
-        let is_best = before > fine_tuned;
-        dir.settle_distilled(is_best)?;
-        let (n, views) = (self.judges.len(), self.judges_are);
-        if is_best {
+        let before = self.evaluate_selection(&plan)?;
+        let is_kept = before.psnr > fine_tuned.psnr;
+        dir.choose_distilled(is_kept)?;
+        let views = format!(
+            "{} ({})",
+            counted_len(all, self.selection_kind),
+            before.extent()
+        );
+        let [before, after] = [before.psnr, fine_tuned.psnr];
+        if is_kept {
             self.observer.warn(format!(
-                "fine-tuning lowered the PSNR of {n} {views} views from {before:.2} to {fine_tuned:.2} dB: the distilled field is \
-                 kept in {} and used from now on; kiln train --resume {} --seconds N continues fine-tuning, which takes longer to pay",
+                "fine-tuning lowered the PSNR of {views} from {before:.2} to {after:.2} dB: the distilled field is kept in {} and \
+                 used from now on; kiln train --resume {} --seconds N continues fine-tuning, which takes longer to pay",
                 dir.best().display(),
                 dir.path().display()
             ));
         } else {
             self.observer.note(format!(
-                "fine-tuning raised the PSNR of {n} {views} views from {before:.2} to {fine_tuned:.2} dB"
+                "fine-tuning raised the PSNR of {views} from {before:.2} to {after:.2} dB"
             ));
         }
-        Ok(is_best.then_some(distilled))
+        Ok(is_kept.then_some(distilled))
     }
 
     /// Load the parameters of `stage` of this run into the renderer. Fine-tuning does not change the occupancy.
@@ -150,14 +162,10 @@ impl Fit<'_> {
         Ok(stage.load_parameters(&training.gpu, &fields, &training.renderer.parameters)?)
     }
 
-    /// Return the mean PSNR of the views that choose the stage, in dB, of the field in the renderer.
-    fn judge(&mut self) -> Result<f64> {
-        let frames = (&*self.judges, self.setup.dataset.downscale);
-        let limit = Limit::Training(self.training.trainer.seconds());
-        let all = self.judges.len();
-        let plan = EvaluationPlan::new(&(), &mut self.training.renderer, frames, limit, all)?;
+    /// Evaluate the field in the renderer on the views that choose the stage.
+    fn evaluate_selection(&mut self, plan: &EvaluationPlan) -> Result<EvalReport> {
         let request = EvaluationRequest {
-            plan: &plan,
+            plan,
             split: Split::Val,
             steps: self.training.trainer.step(),
             train_seconds: self.training.trainer.seconds(),
@@ -166,13 +174,8 @@ impl Fit<'_> {
             lpips: None,
             trained_on: &[],
         };
-        let evaluated = evaluate::evaluate_views(
-            self.observer,
-            &self.training.gpu,
-            &mut self.training.renderer,
-            &request,
-        )?;
-        Ok(evaluated.0.psnr)
+        let (gpu, renderer) = (&self.training.gpu, &mut self.training.renderer);
+        Ok(evaluate::evaluate_views(self.observer, gpu, renderer, &request)?.0)
     }
 
     /// Show the quality of a stage of a distillation and write it to the log.
