@@ -70,10 +70,10 @@ mod tests {
     #[test]
     fn cells_outside_the_box_are_emptied_in_every_cascade() {
         let folder = tempfile::tempdir().unwrap();
-        let overrides = ["occupancy.resolution=8", "scene.aabb_scale=2"].map(str::to_owned);
+        let overrides = ["occupancy.resolution=16", "scene.aabb_scale=2"].map(str::to_owned);
         let config = Config::preset("ngp-small", &overrides).unwrap();
         let config = config.resolve(SceneHints::default(), Budget::SOFTWARE);
-        let (n, side) = (8_usize.pow(3), 8);
+        let (n, side) = (16_usize.pow(3), 16);
         let (bits, thickness) = (vec![255_u8; 2 * n / 8], vec![1.0_f32; 2 * n]);
         let shape = vec![2, side, side, side];
         let tensors = [
