@@ -88,7 +88,9 @@ impl FrameScheduler {
     pub fn rendered(&mut self, seconds: f64, waits: bool, moving: bool) {
         let share = self.share_now(moving);
         if waits {
-            self.owed = (self.owed + seconds * share / (1.0 - share)).min(MAX_OWED);
+            let due = seconds * share / (1.0 - share);
+            // What one long rendering took is made up for entirely.
+            self.owed = (self.owed + due).min(due.max(MAX_OWED));
         }
     }
 
@@ -195,7 +197,7 @@ mod tests {
     #[test]
     fn training_gets_its_share_whatever_things_cost() {
         for wanted in [0.2, 0.5, 0.75] {
-            for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003)] {
+            for (picture, step) in [(0.05, 0.05), (0.01, 0.04), (0.05, 0.003), (0.8, 0.05)] {
                 let got = share(
                     &mut FrameScheduler::new(wanted, TIMES, 1e5),
                     picture,

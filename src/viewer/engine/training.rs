@@ -71,6 +71,10 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         let turn = engine.requests.borrow().scheduler.next(wants, trains);
         match turn {
             NextWork::Picture => {
+                // Steps in flight count as training.
+                while !fit.is_idle()? {
+                    std::thread::sleep(POLL_INTERVAL);
+                }
                 let started = Instant::now();
                 if !engine.requests.borrow().picture.is_busy() {
                     engine.show_newest(fit)?;
