@@ -111,12 +111,9 @@ impl Axis {
             high: end,
         };
         let step = time_step(end / length, parts);
-        let mut ticks = labelled(multiples(range, step * length), |v| {
+        let ticks = labelled(multiples(range, step * length), |v| {
             format!("{:.*}", digits(step), v / length)
         });
-        if let Some(zero) = ticks.first_mut() {
-            zero.0 = 0.0;
-        }
         let axis = Self {
             range,
             is_logarithmic: false,

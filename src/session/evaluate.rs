@@ -22,12 +22,16 @@ use crate::config::{Background, ResolvedConfig};
 use crate::dataset::duplicate_images::{self, Thumbnail};
 use crate::dataset::{Dataset, Frame, Image, Split};
 use crate::eval::{self, Context, EvalReport};
+use crate::files::read_file;
 use crate::gpu::Gpu;
 use crate::metrics::lpips::Lpips;
 use crate::render::{Channel, RenderedFrame, Renderer};
 use crate::report::{self, Example};
 use crate::run::RunDir;
 use crate::text::counted;
+
+/// Maximum size of a stored evaluation in bytes.
+const MAX_REPORT: u64 = 1 << 26;
 
 /// Frames to evaluate, and how.
 pub(crate) struct EvaluationRequest<'a> {
@@ -222,6 +226,12 @@ pub(crate) fn write_evaluation(
         Err(error) => observer.warn(format!("{error}")),
     }
     Ok(())
+}
+
+/// Return the last evaluation that was written to the run in `dir`, if it can be read.
+pub(crate) fn stored(dir: &RunDir) -> Option<EvalReport> {
+    let text = read_file(&dir.eval(), MAX_REPORT).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// Describe an evaluation in one line.

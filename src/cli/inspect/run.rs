@@ -4,12 +4,10 @@ use std::path::Path;
 
 use super::super::Terminal;
 use crate::checkpoint::Checkpoint;
-use crate::eval::EvalReport;
-use crate::files::read_file;
 use crate::run::RunDir;
-use crate::session::open;
 use crate::session::run_log::SCHEMA;
 use crate::session::{ObserverExt as _, Result};
+use crate::session::{evaluate, open};
 use crate::text::bytes;
 use crate::text::counted;
 
@@ -21,9 +19,7 @@ pub(super) fn inspect(terminal: &Terminal, path: &Path) -> Result<()> {
     let info = &checkpoint.info;
     let mut warnings = Vec::new();
     warnings.extend(open::fault_of_copy(path, &checkpoint));
-    let eval: Option<EvalReport> = read_file(&dir.eval(), 1 << 26)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let eval = evaluate::stored(&dir);
     let rendered = open::rendered(path);
     let kept = (rendered != path).then(|| Checkpoint::open(&rendered));
     let kept = kept.transpose()?.map(|checkpoint| checkpoint.info.step);

@@ -14,7 +14,7 @@ use crate::run::RunDir;
 use crate::sampling::SceneBox;
 use crate::scene_frame::SceneFrame;
 use crate::session::open::{self, OpenRun};
-use crate::session::{ObserverExt as _, Result, data};
+use crate::session::{ObserverExt as _, Result, data, evaluate};
 
 /// Show the run at `path` until the window requests something else.
 pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
@@ -31,9 +31,8 @@ pub(super) fn show_run(engine: &EngineContext, path: &Path) -> Result<()> {
         })
         .ok();
     let config = &checkpoint.info.config;
-    let evaluation = std::fs::read(RunDir::of(path).eval()).ok();
     let opened = Opened {
-        evaluation: evaluation.and_then(|text| serde_json::from_slice(&text).ok()),
+        evaluation: evaluate::stored(&RunDir::of(path)),
         is_kept_stage: open::rendered(path) != path,
         ..opened(path, config, dataset.as_ref(), &renderer, None)?
     };

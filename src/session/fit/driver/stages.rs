@@ -79,8 +79,7 @@ impl Fit<'_> {
     fn report_of(&mut self, run: &std::path::Path) -> Result<EvalReport> {
         let plan = self.evaluation_plan()?;
         let checkpoint = Checkpoint::open(&open::rendered(run))?;
-        let kept = std::fs::read(RunDir::of(run).eval()).ok();
-        let kept = kept.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok());
+        let kept = evaluate::stored(&RunDir::of(run));
         let background = &self.setup.config.scene.eval_background;
         let is_same = |report: &EvalReport| {
             let names = report.images.iter().map(|view| &view.name);
