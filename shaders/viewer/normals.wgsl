@@ -3,17 +3,7 @@
 #import common/camera
 #import common/grid_index
 #import common/lens
-
-struct Shade {
-    background: vec3<f32>,  // sRGB values
-    mode: u32,
-    near: f32,
-    far: f32,
-    max_ray_samples: f32,
-    stride: u32,            // pixels between the starts of rows
-    up: vec3<f32>,
-    radius: u32,            // of the neighbourhood, in pixels
-}
+#import common/shade
 
 var<uniform> shade: Shade;
 var<storage, read> cameras: array<Camera>;

@@ -36,6 +36,7 @@ shaders! {
     "common/ray",
     "common/ray_loss",
     "common/scene_box",
+    "common/shade",
     "common/step",
     "compaction",
     "compositing",
