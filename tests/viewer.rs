@@ -319,6 +319,11 @@ fn unsaved_training_survives_the_loss_of_its_device_and_an_interrupt_saves_it() 
         printed()
     );
     assert!(!printed().contains("panicked"), "{}", printed());
+    assert!(
+        printed().contains("to continue: kiln train --resume run"),
+        "{}",
+        printed()
+    );
     assert!(at("run").join("checkpoint.safetensors").is_file());
 }
 

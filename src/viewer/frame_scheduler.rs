@@ -96,11 +96,9 @@ impl FrameScheduler {
 
     /// Record that training used the device for `seconds`. `waits` tells whether a view was waiting.
     pub fn trained(&mut self, seconds: f64, waits: bool) {
-        self.owed = if waits {
-            (self.owed - seconds).max(-MAX_OWED)
-        } else {
-            0.0
-        };
+        // A view that nobody waits for is owed nothing; what training is owed stays until it is paid.
+        let least = if waits { -MAX_OWED } else { 0.0 };
+        self.owed = (self.owed - seconds).max(least);
     }
 
     /// Record that a view of `rays` rays, `moving` or at rest, took `seconds` of device time.
@@ -210,6 +208,26 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn training_gets_its_share_beside_views_that_are_due_after_it() {
+        // A view that is rendered in one slice is due again only after the next step.
+        let mut scheduler = FrameScheduler::new(0.75, TIMES, 1e5);
+        let (mut trained, mut rendered, mut is_due) = (0.0, 0.0, true);
+        while trained + rendered < 60.0 {
+            if scheduler.next(is_due, true) == NextWork::Picture {
+                rendered += 0.14;
+                scheduler.rendered(0.14, true, false);
+                is_due = false;
+            } else {
+                trained += 0.03;
+                scheduler.trained(0.03, is_due);
+                is_due = true;
+            }
+        }
+        let got = trained / (trained + rendered);
+        assert!((got - 0.75_f64).abs() < 0.06, "{got}");
     }
 
     #[test]

@@ -360,13 +360,19 @@ impl<'a> Fit<'a> {
     fn interrupted(&mut self) -> Error {
         self.training.note_stopping();
         match self.pause().and_then(|()| self.save()) {
-            Ok(()) => Error::Cancelled(format!(
-                " at step {}, checkpoint saved; to continue: kiln train --resume {}",
-                self.training.trainer.step(),
-                self.setup.dir.path().display()
-            )),
+            Ok(()) => self.saved_interruption(),
             Err(error) => error,
         }
+    }
+
+    /// Return the error of an interruption after which the checkpoint was saved; it says how to continue.
+    #[must_use]
+    pub fn saved_interruption(&self) -> Error {
+        Error::Cancelled(format!(
+            " at step {}, checkpoint saved; to continue: kiln train --resume {}",
+            self.training.trainer.step(),
+            self.setup.dir.path().display()
+        ))
     }
 
     /// Evaluate the run if `--until-psnr` is given, and return whether it is reached.

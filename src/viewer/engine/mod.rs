@@ -92,7 +92,7 @@ pub(super) fn run(
         engine.receive_commands(IDLE);
         let mut requests = engine.requests.borrow_mut();
         if requests.quit && engine.is_cancelled() {
-            return Err(Error::Cancelled("; the training was saved".to_owned()));
+            return Err(Error::Cancelled(String::new()));
         }
         if requests.quit {
             return Ok(());

@@ -83,10 +83,9 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                 fit.exclude_time(started.elapsed());
             }
             NextWork::Training => {
-                let started = Instant::now();
                 let one = training == TrainingMode::Step;
                 let before = fit.progress().step;
-                engine.worked.set(started);
+                engine.worked.set(Instant::now());
                 let outcome = match fit.advance(if one { before + 1 } else { u32::MAX }) {
                     // The user cancelled an evaluation; the training was saved.
                     Err(error) if error.is_cancelled() && !engine.is_cancelled() => break,
@@ -105,11 +104,11 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                 if outcome == FitStatus::Busy {
                     std::thread::sleep(POLL_INTERVAL);
                 }
+                // Since the last view: a long task renders views too.
+                let worked = engine.worked.get().elapsed().as_secs_f64();
                 let mut requests = engine.requests.borrow_mut();
                 requests.picture.mark_stale();
-                requests
-                    .scheduler
-                    .trained(started.elapsed().as_secs_f64(), wants);
+                requests.scheduler.trained(worked, wants);
             }
             NextWork::Idle => {}
         }
@@ -154,6 +153,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
                 engine.fail(&error);
                 format!("stopped at step {}, not saved", fit.progress().step)
             }
+            Ok(()) if engine.is_cancelled() => return Err(fit.saved_interruption()),
             Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
         }
     };
