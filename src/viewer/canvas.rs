@@ -133,7 +133,8 @@ fn color_bar(state: &State, painter: &egui::Painter) {
     let area = painter.clip_rect();
     let bar = Rect::from_min_size(
         area.left_bottom() + Vec2::new(14.0, -34.0),
-        SIZE.min(Vec2::new(area.width() - 28.0, SIZE.y)),
+        // Beside the map of the camera path.
+        SIZE.min(Vec2::new((0.6 * area.width() - 40.0).max(60.0), SIZE.y)),
     );
     painter.rect_filled(
         bar.expand2(Vec2::new(8.0, 6.0))

@@ -177,6 +177,17 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
     })
 }
 
+/// Maximum ratio of the radius of the map with the scene's box to that without it.
+const MAX_MAP: f64 = 2.5;
+
+/// Return the centre and the radius of a sphere that contains `points`.
+fn sphere(points: &[[f64; 3]]) -> (DVec3, f64) {
+    let sum: DVec3 = points.iter().copied().map(DVec3::from).sum();
+    let center = sum / points.len().max(1) as f64;
+    let distances = points.iter().map(|p| center.distance((*p).into()));
+    (center, distances.fold(1e-6, f64::max))
+}
+
 /// Draw the camera path from outside, at the lower right: from inside, the view is on the path, which hides most of it.
 pub(super) fn map(state: &mut State, painter: &egui::Painter) {
     let line = state.path_editor.line().to_vec();
@@ -186,20 +197,19 @@ pub(super) fn map(state: &mut State, painter: &egui::Painter) {
     let area = painter.clip_rect();
     let size = Vec2::new(220.0, 165.0).min(0.4 * area.size());
     let rect = Rect::from_min_size(area.right_bottom() - size - Vec2::splat(10.0), size);
-    painter.rect_filled(rect, 4.0, Color32::from_black_alpha(190));
-    // Everything that is drawn lies within a sphere.
+    painter.rect_filled(rect, 4.0, Color32::from_black_alpha(235));
     let here = view.camera(1, 1);
-    let points = || {
-        line.iter()
-            .copied()
-            .chain([here.position(), view.pivot().to_array()])
-    };
-    let n = points().count() as f64;
-    let sum = points().fold(DVec3::ZERO, |sum, p| sum + DVec3::from(p));
-    let center = sum / n;
-    let radius = points()
-        .map(|p| center.distance(p.into()))
-        .fold(1e-6, f64::max);
+    let mut points = line.clone();
+    points.extend([here.position(), view.pivot().to_array()]);
+    let (mut center, mut radius) = sphere(&points);
+    // A box that is much larger than the path would leave too little room for it.
+    let [low, high] = [opened.bounds.low, opened.bounds.high];
+    let corner = |i: usize| std::array::from_fn(|a| if i >> a & 1 == 0 { low[a] } else { high[a] });
+    points.extend((0..8).map(corner));
+    let with_box = sphere(&points);
+    if with_box.1 < MAX_MAP * radius {
+        (center, radius) = with_box;
+    }
     let up = view.up();
     let aside = up.any_orthonormal_vector();
     let from = (aside + 0.9 * up).normalize();

@@ -151,10 +151,11 @@ impl Chart<'_> {
         let mut text = crate::report::duration(seconds);
         for series in self.series {
             let points = &series.curve.0;
-            let index = points.partition_point(|p| p[0] <= seconds);
-            if let Some(point) = points.get(index.saturating_sub(1)) {
-                let _ = write!(text, "\n{}: {}", series.name, (self.format)(point[1]));
-            }
+            let before = points.partition_point(|p| p[0] <= seconds);
+            let value = before
+                .checked_sub(1)
+                .map_or("-".to_owned(), |last| (self.format)(points[last][1]));
+            let _ = write!(text, "\n{}: {value}", series.name);
         }
         text
     }
@@ -189,7 +190,7 @@ mod tests {
             }],
             format: |v| format!("{v:.0} dB"),
         };
-        assert_eq!(chart.reading(0.5), "0.5 s\nheld out: 20 dB");
+        assert_eq!(chart.reading(0.5), "0.5 s\nheld out: -");
         assert_eq!(chart.reading(3.9), "3.9 s\nheld out: 25 dB");
         assert_eq!(chart.reading(9.0), "9.0 s\nheld out: 26 dB");
     }

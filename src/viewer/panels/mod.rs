@@ -268,34 +268,36 @@ fn question(state: &mut State, context: &egui::Context) {
                 }
             }
             ui.add_space(6.0);
-            ui.horizontal_wrapped(|ui| match &question {
-                Question::Overwrite(_) => {
-                    if ui.button("Save under a new name").clicked() {
-                        state.path_editor.take_free_name();
-                        state.save_path_anyway();
-                    }
-                    if ui.button("Overwrite").clicked() {
-                        state.save_path_anyway();
-                    }
-                }
-                Question::SaveBeforeClosing => {
-                    if ui.button("Save and quit").clicked() {
-                        if state.path_editor.overwritten().is_some() {
+            ui.horizontal_wrapped(|ui| {
+                match &question {
+                    Question::Overwrite(_) => {
+                        if ui.button("Save under a new name").clicked() {
                             state.path_editor.take_free_name();
+                            state.save_path_anyway();
                         }
-                        state.save_path_anyway();
-                        if !state.path_is_unsaved() {
+                        if ui.button("Overwrite").clicked() {
+                            state.save_path_anyway();
+                        }
+                    }
+                    Question::SaveBeforeClosing => {
+                        if ui.button("Save and quit").clicked() {
+                            if state.path_editor.overwritten().is_some() {
+                                state.path_editor.take_free_name();
+                            }
+                            state.save_path_anyway();
+                            if !state.path_is_unsaved() {
+                                state.close_anyway();
+                            }
+                        }
+                        if ui.button("Quit without saving").clicked() {
                             state.close_anyway();
                         }
                     }
-                    if ui.button("Quit without saving").clicked() {
-                        state.close_anyway();
-                    }
+                }
+                if ui.button("Cancel").clicked() {
+                    state.question = None;
                 }
             });
-            if ui.button("Cancel").clicked() {
-                state.question = None;
-            }
         });
 }
 

@@ -111,13 +111,7 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
         });
     });
     let p = state.progress.unwrap_or_default();
-    let text = match &state.ended {
-        Some(_) => "done".to_owned(),
-        None if state.ending => "evaluating".to_owned(),
-        None if p.paused => "paused".to_owned(),
-        None => format!("{:.0} s left", p.left),
-    };
-    ui.add(egui::ProgressBar::new(p.fraction as f32).text(text));
+    ui.add(egui::ProgressBar::new(p.fraction as f32).text(state.training_status()));
     if state.ended.is_some() {
         result(state, ui);
     }

@@ -413,6 +413,17 @@ impl State {
         self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
     }
 
+    /// Return in a few words how far training is, or how it ended.
+    pub fn training_status(&self) -> String {
+        let p = self.progress.unwrap_or_default();
+        match &self.ended {
+            Some(text) => text.split(',').next().unwrap_or_default().to_owned(),
+            None if self.ending => "evaluating".to_owned(),
+            None if p.paused => "paused".to_owned(),
+            None => format!("{:.0} s left", p.left),
+        }
+    }
+
     /// Return whether a run is open that is not being trained, and nothing else is being done.
     pub fn can_go_on(&self) -> bool {
         let is_idle = self.doing.is_none() && !self.is_training();

@@ -176,7 +176,10 @@ fn training_pauses_steps_and_continues() {
     assert_eq!(trains(&commands), Some(TrainingMode::Step));
     let commands = window.press(egui::Key::Space);
     assert_eq!(trains(&commands), Some(TrainingMode::Run));
-    window.state.handle_event(Event::Ended("done".to_owned()));
+    assert!(window.state.training_status().ends_with("s left"));
+    let text = "stopped at step 7, checkpoint saved".to_owned();
+    window.state.handle_event(Event::Ended(text));
+    assert_eq!(window.state.training_status(), "stopped at step 7");
     assert!(window.press(egui::Key::Space).is_empty());
 }
 
