@@ -9,7 +9,7 @@ use crate::render::{Channel, NormalSource};
 use crate::session::render::{
     DepthEncoding, FrameRange, RenderBackground, RenderOptions, Rendering,
 };
-use crate::session::{MAX_SIDE, Result};
+use crate::session::{Error, MAX_SIDE, Result, advice};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,7 +53,7 @@ pub(super) struct Args {
     every: Option<usize>,
     /// Folder for images, or a .png, .exr, .gif or .mp4 file (.mp4 needs ffmpeg)
     #[arg(long, value_name = "DIR|FILE")]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// Width in pixels [default: as in the dataset or the path]
     #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     width: Option<u32>,
@@ -129,6 +129,14 @@ fn samples_per_side(text: &str) -> std::result::Result<u32, String> {
 }
 
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
+    let Some(out) = args.out.clone() else {
+        // Whether there is something to render matters more.
+        advice::open_checkpoint(&args.run)?;
+        return Err(Error::usage(format!(
+            "where to? give --out, a folder or a file: kiln render {} --out frames/",
+            args.run.display()
+        )));
+    };
     let options = RenderOptions {
         run: args.run.clone(),
         split: args.split,
@@ -138,7 +146,7 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         path_transform: args.path_transform.clone(),
         frames: args.frames,
         every: args.every,
-        out: args.out.clone(),
+        out,
         width: args.width,
         height: args.height,
         channels: args.channels.clone(),

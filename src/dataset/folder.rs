@@ -40,7 +40,10 @@ pub(super) fn open_folder(
         llff::FILE
     );
     let mut inside = subfolders_with_datasets(root);
-    inside.truncate(MAX_NAMED);
+    if let Some(more) = inside.len().checked_sub(MAX_NAMED + 1) {
+        inside.truncate(MAX_NAMED);
+        inside.push(format!("and {} more", more + 1));
+    }
     if let Some(above) = dataset_above(root) {
         looked_for = format!("did you mean {}?", shown(&above));
     } else if !inside.is_empty() {

@@ -214,12 +214,8 @@ impl Dataset {
         if path.is_dir() {
             return open_folder(path, downscale, notes);
         }
-        if let Some(format) = formats::of_url(path) {
-            return Err(DatasetError::UnsupportedFormat {
-                path: path.to_owned(),
-                format: format.name,
-                advice: format.advice,
-            });
+        if let Some(error) = url_error(path) {
+            return Err(error);
         }
         if !path.exists() {
             return Err(DatasetError::NotFound {
@@ -444,6 +440,15 @@ impl Dataset {
                 format!("{first}: {} ({frames})", note.consequence())
             }));
     }
+}
+
+/// Return the error for a path that is a URL.
+pub(crate) fn url_error(path: &Path) -> Option<DatasetError> {
+    formats::of_url(path).map(|format| DatasetError::UnsupportedFormat {
+        path: path.to_owned(),
+        format: format.name,
+        advice: format.advice,
+    })
 }
 
 /// Merge equal faults of several frames into the first of them.

@@ -24,6 +24,14 @@ pub(crate) fn not_a_dataset(path: &Path, error: DatasetError) -> Error {
              to train a new one, give the folder of images"
         ));
     }
+    let inside = runs_in(path);
+    if is_elsewhere && !inside.is_empty() {
+        return Error::usage(format!(
+            "{} is not a dataset, but holds runs: {}; to continue one, kiln train --resume RUN",
+            path.display(),
+            inside.join(", ")
+        ));
+    }
     error.into()
 }
 
@@ -40,6 +48,9 @@ pub(crate) fn open_checkpoint(path: &Path) -> Result<Checkpoint, Error> {
 
 fn not_a_run(path: &Path, error: CheckpointError) -> Error {
     let shown = path.display();
+    if let Some(error) = dataset::url_error(path) {
+        return error.into();
+    }
     if dataset::is_dataset(path) {
         return Error::usage(format!(
             "{shown} is a dataset, not a run: train it first, with kiln train {shown}"

@@ -27,6 +27,8 @@ const MEASURED_SECONDS: f64 = 5.0;
 const LONG_SECONDS: f64 = 1800.0;
 /// Fewer steps than these give no clear picture.
 const FEW_STEPS: u32 = 200;
+/// Latest step of the first report of a training that is not resumed.
+const FIRST_REPORT: u32 = 64;
 
 /// Intervals between previews and between checkpoints, in seconds of training.
 #[derive(Debug, Clone, Copy)]
@@ -258,7 +260,10 @@ impl<'a> Training<'a> {
                 "at {rate:.2} steps/s this will take about {}: Ctrl-C saves and stops, --seconds limits it{twin}",
                 duration(by_steps.min(by_seconds))
             ));
-        } else if by_seconds < by_steps && by_seconds * rate < f64::from(FEW_STEPS) {
+        } else if first <= FIRST_REPORT
+            && by_seconds < by_steps
+            && by_seconds * rate < f64::from(FEW_STEPS)
+        {
             self.observer.warn(format!(
                 "at {rate:.2} steps/s only about {:.0} steps fit into the time, too few for a clear picture{twin}",
                 f64::from(self.step()) + by_seconds * rate

@@ -131,10 +131,11 @@ fn color_bar(state: &State, painter: &egui::Painter) {
     const SIZE: Vec2 = Vec2::new(160.0, 10.0);
     let [near, far] = state.depth_range();
     let area = painter.clip_rect();
+    // The map of the camera path may be at the lower right, with a margin like that of the bar.
+    let beside_map = (1.0 - overlay::MAP_SHARE) * area.width() - 40.0;
     let bar = Rect::from_min_size(
         area.left_bottom() + Vec2::new(14.0, -34.0),
-        // Beside the map of the camera path.
-        SIZE.min(Vec2::new((0.6 * area.width() - 40.0).max(60.0), SIZE.y)),
+        SIZE.min(Vec2::new(beside_map.max(60.0), SIZE.y)),
     );
     painter.rect_filled(
         bar.expand2(Vec2::new(8.0, 6.0))
@@ -333,8 +334,12 @@ fn navigate(state: &mut State, ui: &egui::Ui, response: &egui::Response) {
             view.zoom(factor);
         }
     }
-    if !ui.ctx().egui_wants_keyboard_input() {
-        let held = |key: Key| ui.input(|i| f64::from(u8::from(i.key_down(key))));
+    state.note_shortcuts(ui.ctx());
+    if !ui.ctx().egui_wants_keyboard_input() && state.question.is_none() {
+        let held = |key: Key| {
+            let is_held = !state.shortcuts.contains(&key) && ui.input(|i| i.key_down(key));
+            f64::from(u8::from(is_held))
+        };
         let axis = |more: [Key; 2], less: [Key; 2]| {
             let sum = |keys: [Key; 2]| keys.into_iter().map(held).fold(0.0, f64::max);
             sum(more) - sum(less)

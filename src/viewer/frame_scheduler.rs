@@ -10,7 +10,7 @@ pub const STILL: f64 = 0.25;
 const SMALLEST: f64 = 1.0 / 32.0;
 /// Minimum share of device time for rendering while the view is moving.
 const MOVING_SHARE: f64 = 0.75;
-/// Maximum debt in seconds, so that idle time is not made up for later.
+/// Maximum debt in seconds, beyond that of one rendering, so that idle time is not made up for later.
 const MAX_OWED: f64 = 0.25;
 /// A measured speed below this fraction of the estimate replaces the estimate at once.
 const SLOWER: f64 = 0.7;
@@ -89,8 +89,9 @@ impl FrameScheduler {
         let share = self.share_now(moving);
         if waits {
             let due = seconds * share / (1.0 - share);
-            // What one long rendering took is made up for entirely.
-            self.owed = (self.owed + due).min(due.max(MAX_OWED));
+            // What one long rendering took is made up for entirely, also if short ones follow.
+            let most = self.owed.max(due).max(MAX_OWED);
+            self.owed = (self.owed + due).min(most);
         }
     }
 
@@ -228,6 +229,17 @@ mod tests {
         }
         let got = trained / (trained + rendered);
         assert!((got - 0.75_f64).abs() < 0.06, "{got}");
+    }
+
+    #[test]
+    fn the_debt_of_a_long_rendering_outlives_short_ones() {
+        let mut scheduler = FrameScheduler::new(0.5, TIMES, 1e5);
+        scheduler.rendered(2.0, true, false);
+        scheduler.rendered(0.01, true, true);
+        scheduler.trained(1.9, true);
+        assert_eq!(scheduler.next(true, true), NextWork::Training);
+        scheduler.trained(0.2, true);
+        assert_eq!(scheduler.next(true, true), NextWork::Picture);
     }
 
     #[test]

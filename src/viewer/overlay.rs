@@ -177,15 +177,26 @@ pub(super) fn eyes(state: &State, rect: Rect) -> impl Iterator<Item = (usize, Po
     })
 }
 
+/// Size of the map of the path in points, and its maximum size as a fraction of the canvas.
+const MAP: Vec2 = Vec2::new(220.0, 165.0);
+pub(super) const MAP_SHARE: f32 = 0.4;
+/// Azimuth in radians of the direction that the map is seen from, which is along none of the box's edges.
+const MAP_AZIMUTH: f64 = 0.6;
 /// Maximum ratio of the radius of the map with the scene's box to that without it.
 const MAX_MAP: f64 = 2.5;
 
-/// Return the centre and the radius of a sphere that contains `points`.
+/// Return the centre of the box around `points`, and the radius of the sphere around it that contains them.
 fn sphere(points: &[[f64; 3]]) -> (DVec3, f64) {
-    let sum: DVec3 = points.iter().copied().map(DVec3::from).sum();
-    let center = sum / points.len().max(1) as f64;
-    let distances = points.iter().map(|p| center.distance((*p).into()));
-    (center, distances.fold(1e-6, f64::max))
+    let points = || points.iter().copied().map(DVec3::from);
+    let Some(first) = points().next() else {
+        return (DVec3::ZERO, 1e-6);
+    };
+    let (low, high) = points().fold((first, first), |(low, high), p| (low.min(p), high.max(p)));
+    let center = 0.5 * (low + high);
+    (
+        center,
+        points().map(|p| center.distance(p)).fold(1e-6, f64::max),
+    )
 }
 
 /// Draw the camera path from outside, at the lower right: from inside, the view is on the path, which hides most of it.
@@ -195,35 +206,38 @@ pub(super) fn map(state: &mut State, painter: &egui::Painter) {
         return;
     };
     let area = painter.clip_rect();
-    let size = Vec2::new(220.0, 165.0).min(0.4 * area.size());
+    let size = MAP.min(MAP_SHARE * area.size());
     let rect = Rect::from_min_size(area.right_bottom() - size - Vec2::splat(10.0), size);
-    painter.rect_filled(rect, 4.0, Color32::from_black_alpha(235));
+    let visuals = painter.ctx().global_style().visuals.clone();
+    painter.rect_filled(rect, 4.0, visuals.panel_fill.gamma_multiply(0.92));
     let here = view.camera(1, 1);
     let mut points = line.clone();
     points.extend([here.position(), view.pivot().to_array()]);
     let (mut center, mut radius) = sphere(&points);
     // A box that is much larger than the path would leave too little room for it.
-    let [low, high] = [opened.bounds.low, opened.bounds.high];
-    let corner = |i: usize| std::array::from_fn(|a| if i >> a & 1 == 0 { low[a] } else { high[a] });
-    points.extend((0..8).map(corner));
+    points.extend((0..8).map(|i| opened.bounds.corner(i)));
     let with_box = sphere(&points);
     if with_box.1 < MAX_MAP * radius {
         (center, radius) = with_box;
     }
     let up = view.up();
     let aside = up.any_orthonormal_vector();
-    let from = (aside + 0.9 * up).normalize();
+    let (sin, cos) = MAP_AZIMUTH.sin_cos();
+    let from = (cos * aside + sin * up.cross(aside) + 0.9 * up).normalize();
     let fov = 0.6_f64;
     let distance = 1.15 * radius / (fov / 2.0).sin();
-    let eye = center + distance * from;
-    let camera = Camera::look_at(
-        eye.to_array().map(|v| v as f32),
-        center.to_array().map(|v| v as f32),
+    // Relative to the centre, which may be far from the origin for f32.
+    let mut camera = Camera::look_at(
+        (distance * from).to_array().map(|v| v as f32),
+        [0.0; 3],
         up.to_array().map(|v| v as f32),
         fov as f32,
         size.x as u32,
         size.y as u32,
     );
+    for (row, center) in camera.world_from_camera.iter_mut().zip(center.to_array()) {
+        row[3] += center;
+    }
     let pen = LinePainter {
         painter: painter.with_clip_rect(rect),
         camera: &camera,
@@ -238,7 +252,11 @@ pub(super) fn map(state: &mut State, painter: &egui::Painter) {
         let radius = if is_selected { 5.0 } else { 3.0 };
         pen.dot(key.camera([1, 1]).position(), radius, PATH);
     }
-    pen.pyramid(&here, 0.25 * radius, Stroke::new(1.5, Color32::WHITE));
+    pen.pyramid(
+        &here,
+        0.25 * radius,
+        Stroke::new(1.5, visuals.strong_text_color()),
+    );
 }
 
 fn path(state: &mut State, pen: &LinePainter<'_>) {

@@ -147,6 +147,30 @@ impl ViewRequest {
     }
 }
 
+/// How training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainingEnd {
+    /// A limit was reached, and the views were evaluated, if there are any.
+    Done,
+    /// A limit was reached after this step, and the evaluation was cancelled.
+    NotEvaluated(u32),
+    /// It was stopped after this step and saved.
+    Stopped(u32),
+    /// It was stopped after this step and could not be saved.
+    NotSaved(u32),
+}
+
+impl std::fmt::Display for TrainingEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::NotEvaluated(step) => write!(f, "trained to step {step}, not evaluated"),
+            Self::Stopped(step) => write!(f, "stopped at step {step}"),
+            Self::NotSaved(step) => write!(f, "stopped at step {step}, not saved"),
+        }
+    }
+}
+
 /// An event from the engine to the window.
 #[derive(Debug)]
 pub enum Event {
@@ -170,8 +194,8 @@ pub enum Event {
     Occupied(f64, Option<Floaters>),
     /// Training is over and is being saved and evaluated.
     Ending,
-    /// Training has ended; a line that describes the result.
-    Ended(String),
+    /// Training has ended.
+    Ended(TrainingEnd),
     /// The open run was evaluated.
     Evaluated(Box<EvalReport>),
     /// The point that a picked pixel shows, in world units; `None` for the background.

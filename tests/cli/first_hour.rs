@@ -53,6 +53,7 @@ fn a_run_given_as_a_dataset_and_a_dataset_given_as_a_run_are_explained() {
     for arguments in [
         vec!["eval"],
         vec!["render", "--turntable", "1", "--out", "nowhere"],
+        vec!["render"],
         vec!["distill"],
         vec!["train", "--resume"],
         vec!["meta-eval"],
@@ -81,6 +82,13 @@ fn a_missing_run_lists_those_that_exist() {
     eval("runs/c", &[&["no such run; there are"], &both[..]].concat());
     eval("c", &both);
     eval("runs", &[&["holds runs"], &both[..]].concat());
+    let mut train = kiln(["train", "runs"]);
+    let words = [&["holds runs", "--resume"], &both[..]].concat();
+    refused(train.current_dir(folder.path()), 2, &words);
+    let mut render = kiln(["render", "runs/a"]);
+    refused(render.current_dir(folder.path()), 2, &["--out"]);
+    let url = "https://example.org/run";
+    refused(&mut kiln(["eval", url]), 1, &["a URL", "download it"]);
     let mut nothing = kiln(["eval", "c"]);
     let empty = TempDir::new().unwrap();
     refused(nothing.current_dir(empty.path()), 1, &["no such run"]);

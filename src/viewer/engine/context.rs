@@ -100,7 +100,8 @@ pub(super) struct EngineContext {
     pub(super) occupancy_counter: RefCell<OccupancyCounter>,
     /// When the last view was sent, if the window has not painted it yet.
     pub(super) unpainted: Cell<Option<Instant>>,
-    /// Start of the device time that counts as work other than the window's views.
+    /// Start of the device time that counts as work other than the window's views; the end of the last view, if that was
+    /// rendered during the work.
     pub(super) worked: Cell<Instant>,
 }
 

@@ -92,6 +92,7 @@ pub(super) fn run(
         engine.receive_commands(IDLE);
         let mut requests = engine.requests.borrow_mut();
         if requests.quit && engine.is_cancelled() {
+            // Nothing was being trained: there is nothing to continue.
             return Err(Error::Cancelled(String::new()));
         }
         if requests.quit {

@@ -1,6 +1,6 @@
 //! Training under the window's control.
 
-use super::super::protocol::{Event, OpenChoice, TrainingMode};
+use super::super::protocol::{Event, OpenChoice, TrainingEnd, TrainingMode};
 use super::super::{NextWork, Progress, TrainerReport};
 use super::context::{EngineContext, IDLE, OpenRequest, POLL_INTERVAL, longest_submission};
 use super::show::opened;
@@ -71,7 +71,7 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
         let turn = engine.requests.borrow().scheduler.next(wants, trains);
         match turn {
             NextWork::Picture => {
-                // Steps in flight count as training.
+                // Steps in flight end first, so that their time does not count as the view's.
                 while !fit.is_idle()? {
                     std::thread::sleep(POLL_INTERVAL);
                 }
@@ -128,18 +128,16 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
     let mut requests = engine.requests.borrow_mut();
     (requests.cancel, requests.scheduler.is_training) = (false, false);
     drop(requests);
-    let text = if over {
+    let step = fit.progress().step;
+    let ending = if over {
         match fit.finish() {
             Ok(Some(report)) => {
                 engine.events.send(Event::Evaluated(Box::new(report)));
-                "done".to_owned()
+                TrainingEnd::Done
             }
-            Ok(None) => "trained".to_owned(),
+            Ok(None) => TrainingEnd::Done,
             Err(error) if error.is_cancelled() && !engine.is_cancelled() => {
-                format!(
-                    "trained to step {}, checkpoint saved; not evaluated",
-                    fit.progress().step
-                )
+                TrainingEnd::NotEvaluated(step)
             }
             Err(error) => return Err(error),
         }
@@ -151,14 +149,14 @@ fn train_on(engine: &EngineContext, fit: &mut Fit<'_>) -> Result<()> {
             Err(error) if engine.is_over() => return Err(error),
             Err(error) => {
                 engine.fail(&error);
-                format!("stopped at step {}, not saved", fit.progress().step)
+                TrainingEnd::NotSaved(step)
             }
             Ok(()) if engine.is_cancelled() => return Err(fit.saved_interruption()),
-            Ok(()) => format!("stopped at step {}, checkpoint saved", fit.progress().step),
+            Ok(()) => TrainingEnd::Stopped(step),
         }
     };
     engine.events.send(Event::Progress(report(fit, true)));
-    engine.events.send(Event::Ended(text));
+    engine.events.send(Event::Ended(ending));
     // From now on, reopening shows the run instead of training it, unless training is to continue on another device.
     if !engine.is_over() {
         *engine.again.borrow_mut() = Some(OpenRequest::Path(OpenChoice { path, method: None }));

@@ -10,12 +10,14 @@ use crate::viewer::state::Curve;
 /// Height of a chart in points, with its title and labels.
 const HEIGHT: f32 = 138.0;
 /// Minimum width of the labels of the value axis, in points, so that charts below each other are aligned.
-const LEFT: f32 = 34.0;
+const LEFT: f32 = 46.0;
 /// Width of a character of a label, in points, at most.
 const CHARACTER: f32 = 6.5;
 const TOP: f32 = 20.0;
 const BOTTOM: f32 = 32.0;
 const RIGHT: f32 = 8.0;
+/// Space between the names of lines, in points.
+const GAP: f32 = 10.0;
 /// Maximum number of intervals between ticks.
 const PARTS_UP: f64 = 4.0;
 const PARTS_ACROSS: f64 = 5.0;
@@ -115,8 +117,8 @@ impl Chart<'_> {
             &format!("{unit} of training"),
             faint,
         );
-        label(area.left_top(), Align2::LEFT_TOP, self.title, text);
-        self.legend(&painter, area, &font);
+        let title = label(area.left_top(), Align2::LEFT_TOP, self.title, text);
+        self.legend(&painter, (title, plot), &font);
         for series in self.series {
             let drawn = series.curve.0.iter().filter(|p| is_drawn(p[1]));
             let line: Vec<Pos2> = drawn.map(|p| Pos2::new(x(p[0]), y(p[1]))).collect();
@@ -132,17 +134,30 @@ impl Chart<'_> {
         }
     }
 
-    /// Draw the names of the lines at the top right, if there are several.
-    fn legend(&self, painter: &egui::Painter, area: Rect, font: &FontId) {
+    /// Draw the names of the lines, if there are several: at the right of the title, or in the plot if there is no room.
+    fn legend(&self, painter: &egui::Painter, (title, plot): (Rect, Rect), font: &FontId) {
         if self.series.len() < 2 {
             return;
         }
-        let mut right = area.right() - RIGHT;
-        for series in self.series.iter().rev() {
-            let at = Pos2::new(right, area.top());
-            let align = Align2::RIGHT_TOP;
-            let drawn = painter.text(at, align, series.name, font.clone(), series.color);
-            right = drawn.left() - 10.0;
+        let name = |series: &Series<'_>| {
+            painter.layout_no_wrap(series.name.to_owned(), font.clone(), series.color)
+        };
+        let names: Vec<_> = self.series.iter().map(name).collect();
+        let width: f32 = names.iter().map(|name| name.size().x + GAP).sum();
+        let fits = title.right() + width <= plot.right();
+        let mut at = Pos2::new(plot.right() - width + GAP, title.top());
+        if !fits {
+            at = Pos2::new(plot.right(), plot.bottom() - 4.0);
+        }
+        for (name, series) in names.into_iter().zip(self.series) {
+            let size = name.size();
+            if fits {
+                painter.galley(at, name, series.color);
+                at.x += size.x + GAP;
+            } else {
+                at.y -= size.y;
+                painter.galley(at - Vec2::new(size.x, 0.0), name, series.color);
+            }
         }
     }
 
@@ -154,7 +169,7 @@ impl Chart<'_> {
             let before = points.partition_point(|p| p[0] <= seconds);
             let value = before
                 .checked_sub(1)
-                .map_or("-".to_owned(), |last| (self.format)(points[last][1]));
+                .map_or("–".to_owned(), |last| (self.format)(points[last][1]));
             let _ = write!(text, "\n{}: {value}", series.name);
         }
         text
@@ -190,7 +205,7 @@ mod tests {
             }],
             format: |v| format!("{v:.0} dB"),
         };
-        assert_eq!(chart.reading(0.5), "0.5 s\nheld out: -");
+        assert_eq!(chart.reading(0.5), "0.5 s\nheld out: –");
         assert_eq!(chart.reading(3.9), "3.9 s\nheld out: 25 dB");
         assert_eq!(chart.reading(9.0), "9.0 s\nheld out: 26 dB");
     }

@@ -42,6 +42,7 @@ pub(super) fn show(state: &mut State, context: &egui::Context) {
         .open(&mut state.show_help)
         .resizable(false)
         .vscroll(true)
+        .default_height(context.content_rect().height() - 80.0)
         .default_pos([20.0, 20.0])
         .max_width(context.content_rect().width() - 60.0)
         .show(context, |ui| {

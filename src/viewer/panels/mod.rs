@@ -62,6 +62,12 @@ fn keys(state: &mut State, context: &egui::Context) {
     if context.egui_wants_keyboard_input() {
         return;
     }
+    if state.question.is_some() {
+        if context.input(|i| i.key_pressed(Key::Escape)) {
+            state.question = None;
+        }
+        return;
+    }
     let pressed = |key: Key| context.input(|i| i.key_pressed(key) && !i.modifiers.command);
     let command = |key: Key| context.input(|i| i.key_pressed(key) && i.modifiers.command);
     let now = context.input(|i| i.time);
@@ -105,7 +111,6 @@ fn keys(state: &mut State, context: &egui::Context) {
     if pressed(Key::Escape) {
         state.show_help = false;
         state.failed = None;
-        state.question = None;
     }
 }
 

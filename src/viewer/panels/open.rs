@@ -93,6 +93,7 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
     egui::Area::new(egui::Id::unique("welcome"))
         .fixed_pos(room.center())
         .pivot(egui::Align2::CENTER_CENTER)
+        .constrain_to(room)
         .show(ui.ctx(), |ui| {
             egui::Frame::popup(ui.style())
                 .inner_margin(20.0)

@@ -115,13 +115,15 @@ pub(super) fn show(state: &mut State, ui: &mut egui::Ui) {
     if state.ended.is_some() {
         result(state, ui);
     }
-    egui::Grid::new("figures").num_columns(2).show(ui, |ui| {
+    ui.scope(|ui| {
+        // Not a grid, which would stay as wide as it was in a wider panel.
         let mut row = |name: &str, value: String| {
-            ui.label(name);
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                ui.monospace(value)
+            ui.horizontal(|ui| {
+                ui.label(name);
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    ui.add(egui::Label::new(egui::RichText::new(value).monospace()).truncate())
+                });
             });
-            ui.end_row();
         };
         row("step", format!("{}  ({:.1}/s)", p.step, p.steps_per_second));
         row("trained", format!("{:.1} s", p.seconds));

@@ -9,7 +9,7 @@ use super::path_editor::PathEditor;
 use super::photo_loader::PhotoRequest;
 use super::protocol::{
     Command, Event, ExportJob, Floaters, OpenChoice, Opened, Photo, Progress, RenderedView,
-    TrainingMode, ViewRequest, Viewpoint,
+    TrainingEnd, TrainingMode, ViewRequest, Viewpoint,
 };
 use super::recent::Recent;
 use crate::aabb::Aabb;
@@ -144,7 +144,9 @@ pub(super) struct State {
     pub training: TrainingMode,
     /// Training is over and the final evaluation is running.
     pub ending: bool,
-    pub ended: Option<String>,
+    pub ended: Option<TrainingEnd>,
+    /// Keys that were pressed with Ctrl and are still held.
+    pub shortcuts: std::collections::HashSet<egui::Key>,
     /// The last evaluation of the open run.
     pub evaluation: Option<EvalReport>,
     pub share: f64,
@@ -226,6 +228,7 @@ impl Default for State {
             training: TrainingMode::Run,
             ending: false,
             ended: None,
+            shortcuts: std::collections::HashSet::new(),
             evaluation: None,
             share: 0.75,
             speed: 1.0,
@@ -308,11 +311,11 @@ impl State {
             }
             Event::Ending => self.ending = true,
             Event::Closed => self.closed(),
-            Event::Ended(text) => {
+            Event::Ended(ending) => {
                 self.training = TrainingMode::Pause;
                 self.doing = None;
-                self.add_message(text.clone(), false);
-                self.ended = Some(text);
+                self.add_message(ending.to_string(), false);
+                self.ended = Some(ending);
             }
             Event::Evaluated(report) => {
                 self.doing = None;
@@ -413,11 +416,32 @@ impl State {
         self.ended.is_none() && !self.ending && self.opened.as_ref().is_some_and(|o| o.training)
     }
 
+    /// Remember the keys that were pressed with Ctrl, which do not fly until they are released.
+    pub fn note_shortcuts(&mut self, context: &egui::Context) {
+        context.input(|i| {
+            for event in &i.events {
+                if let egui::Event::Key {
+                    key,
+                    pressed,
+                    modifiers,
+                    ..
+                } = event
+                {
+                    if !pressed {
+                        self.shortcuts.remove(key);
+                    } else if modifiers.command {
+                        self.shortcuts.insert(*key);
+                    }
+                }
+            }
+        });
+    }
+
     /// Return in a few words how far training is, or how it ended.
     pub fn training_status(&self) -> String {
         let p = self.progress.unwrap_or_default();
-        match &self.ended {
-            Some(text) => text.split(',').next().unwrap_or_default().to_owned(),
+        match self.ended {
+            Some(ending) => ending.to_string(),
             None if self.ending => "evaluating".to_owned(),
             None if p.paused => "paused".to_owned(),
             None => format!("{:.0} s left", p.left),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::report::History;
-use crate::viewer::protocol::TrainerReport;
+use crate::viewer::protocol::{TrainerReport, TrainingEnd};
 
 fn viewpoints(n: u8) -> Vec<Viewpoint> {
     let stand = |i: u8| {
@@ -81,14 +81,18 @@ impl Window {
     }
 
     fn press(&mut self, key: egui::Key) -> Vec<Command> {
-        let event = |pressed| egui::Event::Key {
-            key,
-            physical_key: None,
-            pressed,
-            repeat: false,
-            modifiers: egui::Modifiers::NONE,
-        };
+        let event = |pressed| key_event(key, pressed, egui::Modifiers::NONE);
         self.frame(vec![event(true), event(false)])
+    }
+}
+
+fn key_event(key: egui::Key, pressed: bool, modifiers: egui::Modifiers) -> egui::Event {
+    egui::Event::Key {
+        key,
+        physical_key: None,
+        pressed,
+        repeat: false,
+        modifiers,
     }
 }
 
@@ -164,6 +168,29 @@ fn keys_step_through_cameras_and_modes() {
 }
 
 #[test]
+fn keys_of_shortcuts_do_not_fly_and_a_question_holds_the_view() {
+    let (none, ctrl) = (egui::Modifiers::NONE, egui::Modifiers::COMMAND);
+    let mut window = Window::new();
+    let position = |window: &Window| window.state.view.unwrap().camera(1, 1).position();
+    let first = position(&window);
+    // Ctrl is released before the letter.
+    window.frame(vec![key_event(egui::Key::E, true, ctrl)]);
+    window.frame(Vec::new());
+    assert_eq!(position(&window), first);
+    window.frame(vec![key_event(egui::Key::E, false, none)]);
+    window.frame(vec![key_event(egui::Key::E, true, none)]);
+    window.frame(Vec::new());
+    let second = position(&window);
+    assert_ne!(second, first);
+    window.state.question = Some(Question::SaveBeforeClosing);
+    window.frame(Vec::new());
+    window.press(egui::Key::B);
+    assert_eq!(position(&window), second);
+    window.press(egui::Key::Escape);
+    assert!(window.state.question.is_none());
+}
+
+#[test]
 fn training_pauses_steps_and_continues() {
     let mut window = Window::new();
     let trains = |commands: &[Command]| match commands {
@@ -177,8 +204,9 @@ fn training_pauses_steps_and_continues() {
     let commands = window.press(egui::Key::Space);
     assert_eq!(trains(&commands), Some(TrainingMode::Run));
     assert!(window.state.training_status().ends_with("s left"));
-    let text = "stopped at step 7, checkpoint saved".to_owned();
-    window.state.handle_event(Event::Ended(text));
+    window
+        .state
+        .handle_event(Event::Ended(TrainingEnd::Stopped(7)));
     assert_eq!(window.state.training_status(), "stopped at step 7");
     assert!(window.press(egui::Key::Space).is_empty());
 }
