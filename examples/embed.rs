@@ -58,6 +58,7 @@ fn render_ball(camera: &Camera) -> Image {
         height: SIDE,
         pixels: (0..SIDE * SIDE).flat_map(pixel).collect(),
         has_alpha: true,
+        mask: None,
     }
 }
 

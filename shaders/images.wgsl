@@ -19,6 +19,9 @@ var<storage, read_write> rays: array<Ray>;                // (n_rays)
 var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 images
 var<storage, read> tasks: array<vec2<u32>>;               // first image, number of images
 var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) target colour over the ray's background
+//: if masked
+var<storage, read> masks: array<vec2<u32>>;               // (pixels / 32) bit set if used, used pixels of the image before
+//: endif
 //: else
 var<uniform> tile: vec4<u32>;                             // camera index, first pixel
 var<uniform> crop: Crop;
@@ -55,6 +58,29 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
 }
 
 //: if pass == "training"
+//: if masked
+// Whether the mask of `camera` shows `pixel`.
+fn is_used(camera: Camera, pixel: u32) -> bool {
+    return camera.first_mask == NO_MASK || ((masks[camera.first_mask + pixel / 32u].x >> (pixel % 32u)) & 1u) == 1u;
+}
+
+// The pixel that is number u * (number of used pixels) among the used pixels of `camera`, for u in [0, 1).
+fn used_pixel(camera: Camera, u: f32) -> u32 {
+    var low = camera.first_mask;
+    var high = low + (camera.width * camera.height + 31u) / 32u - 1u;
+    let n = masks[high].y + countOneBits(masks[high].x);
+    let wanted = min(u32(u * f32(n)), n - 1u);
+    // The last word with at most `wanted` used pixels before it.
+    while (low < high) {
+        let middle = (low + high + 1u) / 2u;
+        if (masks[middle].y <= wanted) { low = middle; } else { high = middle - 1u; }
+    }
+    var word = masks[low].x;
+    for (var i = masks[low].y; i < wanted; i++) { word &= word - 1u; }
+    return (low - camera.first_mask) * 32u + countTrailingZeros(word);
+}
+
+//: endif
 @compute @workgroup_size(64)
 fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
@@ -72,7 +98,13 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     let x = min(u32(at.x * f32(camera.width)), camera.width - 1u);
     let y = min(u32(at.y * f32(camera.height)), camera.height - 1u);
     if (camera.chunk != ${chunk}u) { return; }
+    //: if masked
+    var pixel = y * camera.width + x;
+    // What replaces the pixels that are not used is uniform over the others, so that all are equally likely.
+    if (!is_used(camera, pixel)) { pixel = used_pixel(camera, random(&state)); }
+    //: else
     let pixel = y * camera.width + x;
+    //: endif
     var ray = camera_ray(camera, image, pixel);
     //: if near_steps > 0
     // Start at most at the middle of the ray's interval.

@@ -24,7 +24,8 @@
 //!
 //! The file's metadata hold `format`, `config` (TOML), `step`, `train_seconds`, `dataset`, `fingerprint` (of the dataset's
 //! cameras), `image_fingerprint` (of the bytes of its training images), `held_out_fingerprint` (of the bytes of its held-out
-//! images), `downscale`, `apply_orientation`, `train_views` and `device`. A file with only the parameters can be evaluated;
+//! images), `downscale`, `apply_orientation`, `alpha_mask`, `train_views` and
+//! `device`. A file with only the parameters can be evaluated;
 //! averages then default to the parameters.
 
 #[cfg(feature = "viewer")]
@@ -126,6 +127,7 @@ impl Checkpoint {
             dataset: get("dataset").unwrap_or_default(),
             downscale: number("downscale", 1.0..=64.0)? as u32,
             apply_orientation: get("apply_orientation").is_some_and(|text| text == "true"),
+            alpha_mask: get("alpha_mask").is_some_and(|text| text == "true"),
             train_views: get("train_views")
                 .unwrap_or_default()
                 .split(',')

@@ -6,7 +6,7 @@ use crate::config::ResolvedConfig;
 use crate::dataset::{Frame, Image};
 use crate::gpu::GpuError;
 use crate::metrics::lpips::{Lpips, LpipsError};
-use crate::metrics::{psnr, ssim};
+use crate::metrics::{psnr_of_mse, squared_error, ssim_where};
 use crate::render::{self, Renderer};
 use crate::text::counted_len;
 
@@ -22,6 +22,9 @@ pub struct ViewQuality {
     /// Learned perceptual distance (LPIPS); absent without weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lpips: Option<f64>,
+    /// Share of the view's pixels that its mask hides; they are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_share: Option<f64>,
 }
 
 /// Metrics over a split; the last object that `eval --json` prints.
@@ -55,6 +58,9 @@ pub struct EvalReport {
     /// Share of each view's pixels that were compared, in tiles at full resolution; absent if it is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pixel_share: Option<f64>,
+    /// Mean share of the pixels that masks hide; absent if there are no masks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_share: Option<f64>,
     /// Metrics of every view.
     pub images: Vec<ViewQuality>,
     /// Path of the dataset.
@@ -84,8 +90,15 @@ impl EvalReport {
             Some(all) => format!("{} of {}", self.views, counted_len(all, "view")),
             None => counted_len(self.views, "view"),
         };
-        match self.pixel_share {
+        let views = match self.pixel_share {
             Some(share) => format!("{views}, 1/{:.0} of their pixels", 1.0 / share),
+            None => views,
+        };
+        match self.hidden_share {
+            Some(share) => format!(
+                "{views}, without the {:.1} % that masks hide",
+                100.0 * share
+            ),
             None => views,
         }
     }
@@ -153,23 +166,46 @@ pub fn compare_parts<'a>(
     name: &str,
     parts: impl IntoIterator<Item = (&'a Image, &'a render::RenderedFrame)>,
 ) -> ViewQuality {
-    let (mut ours, mut theirs, mut ssims) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut error, mut used, mut all, mut ssims) = (0.0, 0, 0, Vec::new());
     for (image, rendered) in parts {
-        let (a, b) = (
-            rendered.rgb(config.scene.eval_background.color()),
-            over_background(image, config),
-        );
-        ssims.extend(ssim(&a, &b, image.width as usize, image.height as usize));
-        ours.extend(a);
-        theirs.extend(b);
+        let theirs = over_background(image, config);
+        let ours = rendered.rgb(config.scene.eval_background.color());
+        let [a, b] = where_used(image, [ours, theirs]);
+        let mask = image.mask.as_ref();
+        let counts = |pixel| mask.is_none_or(|mask| mask.is_used(pixel));
+        let [width, height] = [image.width, image.height].map(|side| side as usize);
+        ssims.extend(ssim_where(&a, &b, width, height, counts));
+        error += squared_error(&a, &b);
+        all += width * height;
+        used += mask.map_or(width * height, |mask| mask.n_used() as usize);
     }
     let n = ssims.len() as f64;
     ViewQuality {
         name: name.to_owned(),
-        psnr: psnr(&ours, &theirs),
+        psnr: psnr_of_mse(error / (3 * used.max(1)) as f64),
         ssim: (!ssims.is_empty()).then(|| ssims.iter().sum::<f64>() / n),
         lpips: None,
+        hidden_share: (used < all).then(|| 1.0 - used as f64 / all as f64),
     }
+}
+
+/// Return RGB values of the view of `image` with grey in place of the pixels that the image's mask hides.
+fn where_used(image: &Image, mut values: [Vec<f32>; 2]) -> [Vec<f32>; 2] {
+    if let Some(mask) = &image.mask {
+        for rgb in &mut values {
+            mask.blank(rgb);
+        }
+    }
+    values
+}
+
+/// Return the PSNR in dB of RGB values of a view against those of `image`, over the pixels that its mask does not hide.
+#[must_use]
+pub fn psnr_where_used(image: &Image, ours: Vec<f32>, theirs: Vec<f32>) -> f64 {
+    let [ours, theirs] = where_used(image, [ours, theirs]);
+    let used = image.mask.as_ref();
+    let used = used.map_or(theirs.len(), |mask| 3 * mask.n_used() as usize);
+    psnr_of_mse(squared_error(&ours, &theirs) / used.max(1) as f64)
 }
 
 /// Learned perceptual distance between `rendered` and `image`, over the same values as in [`compare`].
@@ -182,8 +218,9 @@ pub fn perceptual_distance(
     image: &Image,
     rendered: &render::RenderedFrame,
 ) -> Result<f64, LpipsError> {
-    let ours = rendered.rgb(config.scene.eval_background.color());
     let theirs = over_background(image, config);
+    let ours = rendered.rgb(config.scene.eval_background.color());
+    let [ours, theirs] = where_used(image, [ours, theirs]);
     lpips.distance(&ours, &theirs, image.width as usize, image.height as usize)
 }
 
@@ -219,6 +256,11 @@ pub fn report(config: &ResolvedConfig, context: Context, images: Vec<ViewQuality
     let psnrs: Vec<f64> = images.iter().map(|i| i.psnr).collect();
     let ssims: Vec<f64> = images.iter().filter_map(|i| i.ssim).collect();
     let distances: Vec<f64> = images.iter().filter_map(|i| i.lpips).collect();
+    let hidden: Vec<f64> = images
+        .iter()
+        .map(|i| i.hidden_share.unwrap_or(0.0))
+        .collect();
+    let has_masks = images.iter().any(|i| i.hidden_share.is_some());
     EvalReport {
         schema: 1,
         method: config.method.clone(),
@@ -232,6 +274,7 @@ pub fn report(config: &ResolvedConfig, context: Context, images: Vec<ViewQuality
         views: images.len(),
         of_views: (context.of_views > images.len()).then_some(context.of_views),
         pixel_share: (context.pixel_share < 1.0).then_some(context.pixel_share),
+        hidden_share: has_masks.then(|| mean(&hidden)),
         images,
         dataset: context.dataset,
         downscale: context.downscale,

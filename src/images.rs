@@ -26,8 +26,9 @@ pub struct GpuCamera {
     pub world_from_camera: [[f32; 4]; 3],
     pub focal: [f32; 2],
     pub principal: [f32; 2],
-    pub distortion: [f32; 4],
-    pub k3: f32,
+    pub distortion: [[f32; 4]; 3],
+    pub view_low: [f32; 2],
+    pub view_high: [f32; 2],
     pub lens: u32,
     pub width: u32,
     pub height: u32,
@@ -35,8 +36,7 @@ pub struct GpuCamera {
     pub first_pixel: u32,
     pub near: f32,
     pub far: f32,
-    pub view_low: [f32; 2],
-    pub view_high: [f32; 2],
+    pub first_mask: u32,
 }
 
 /// Number of tasks that an [`ImageSet`] with slots can hold in advance; one more entry is for adaptation to a held-out object.
@@ -47,6 +47,8 @@ const STAGED_BYTES: usize = 64 << 20;
 
 /// A distance beyond any scene, in the field's units.
 const FAR: f32 = 1e10;
+/// Mirror of `NO_MASK` in `shaders/common/camera.wgsl`: every pixel of the image is used.
+pub const NO_MASK: u32 = u32::MAX;
 /// Far bound of rays without one, in world units.
 const NO_END: f32 = f32::MAX;
 
@@ -56,25 +58,17 @@ impl GpuCamera {
     pub fn new(camera: &Camera, near_far: [f32; 2], frame: &SceneFrame) -> Self {
         let camera = &frame.camera(camera);
         let [near, far] = near_far.map(|v| frame.length(f64::from(v)).min(f64::from(FAR)) as f32);
-        let (lens, distortion, k3) = match camera.lens {
-            Lens::Pinhole => (0, [0.0; 4], 0.0),
-            Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [k1, k2, p1, p2], k3),
-            Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [k1, k2, k3, k4], 0.0),
-            Lens::Orthographic => (3, [0.0; 4], 0.0),
-            Lens::Equirectangular => (4, [0.0; 4], 0.0),
-        };
-        let view = match camera.lens {
-            Lens::Pinhole | Lens::OpenCv { .. } => view_bounds(camera),
-            Lens::OpenCvFisheye { .. } | Lens::Orthographic | Lens::Equirectangular => {
-                [[-FAR; 2], [FAR; 2]]
-            }
+        let (lens, distortion) = lens_of(&camera.lens);
+        let view = if camera.lens.is_perspective() {
+            view_bounds(camera)
+        } else {
+            [[-FAR; 2], [FAR; 2]]
         };
         Self {
             world_from_camera: camera.world_from_camera.map(|row| row.map(|v| v as f32)),
             focal: camera.focal,
             principal: camera.principal,
             distortion,
-            k3,
             lens,
             width: camera.width,
             height: camera.height,
@@ -84,7 +78,34 @@ impl GpuCamera {
             far,
             view_low: view[0],
             view_high: view[1],
+            first_mask: NO_MASK,
         }
+    }
+}
+
+/// Return the number of the lens in `shaders/common/lens.wgsl`, and its coefficients in the order used there.
+fn lens_of(lens: &Lens) -> (u32, [[f32; 4]; 3]) {
+    let none = [0.0; 4];
+    match *lens {
+        Lens::Pinhole => (0, [none; 3]),
+        Lens::OpenCv { k1, k2, k3, p1, p2 } => (1, [[k1, k2, p1, p2], [k3, 0.0, 0.0, 0.0], none]),
+        Lens::FullOpenCv { k, p } => (
+            1,
+            [[k[0], k[1], p[0], p[1]], [k[2], k[3], k[4], k[5]], none],
+        ),
+        Lens::OpenCvFisheye { k1, k2, k3, k4 } => (2, [[k1, k2, k3, k4], none, none]),
+        Lens::Orthographic => (3, [none; 3]),
+        Lens::Equirectangular => (4, [none; 3]),
+        Lens::ThinPrismFisheye { k, p, s } => (
+            5,
+            [[k[0], k[1], p[0], p[1]], [k[2], k[3], s[0], s[1]], none],
+        ),
+        Lens::RadTanThinPrismFisheye { k, p, s } => {
+            (6, [[k[0], k[1], p[0], p[1]], [k[2], k[3], k[4], k[5]], s])
+        }
+        Lens::Fov { omega } => (7, [[omega, 0.0, 0.0, 0.0], none, none]),
+        Lens::Division { k } => (8, [[k, 0.0, 0.0, 0.0], none, none]),
+        Lens::Eucm { alpha, beta } => (9, [[alpha, beta, 0.0, 0.0], none, none]),
     }
 }
 
@@ -140,13 +161,21 @@ fn ray_defines(config: &ResolvedConfig, background: Background) -> Defines {
 /// Training images and their cameras: of one scene, or of several objects with one slot per object.
 #[derive(Debug, Clone)]
 pub struct ImageSet {
-    chunks: Vec<Buffer>,
+    chunks: Vec<Chunk>,
     /// One [`GpuCamera`] per image.
     pub cameras: Buffer,
     /// First image and number of images of each task.
     tasks: Buffer,
     n_images: u32,
     slots: Slots,
+}
+
+/// Images in one binding.
+#[derive(Debug, Clone)]
+struct Chunk {
+    pixels: Buffer,
+    /// [`Mask::ranked`] of the images that have masks, one after another.
+    masks: Option<Buffer>,
 }
 
 /// Advice if images do not fit in memory.
@@ -198,9 +227,18 @@ impl ImageSet {
             }
             cameras[index].chunk = u32::try_from(chunks.len() - 1).unwrap_or(u32::MAX);
         }
+        let mut masks: Vec<Vec<[u32; 2]>> = vec![Vec::new(); chunks.len()];
+        for (camera, image) in cameras.iter_mut().zip(images) {
+            if let Some(mask) = &image.mask {
+                let masks = &mut masks[camera.chunk as usize];
+                camera.first_mask = u32::try_from(masks.len()).unwrap_or(u32::MAX);
+                masks.extend(mask.ranked());
+            }
+        }
         let buffers = chunks
             .iter()
-            .map(|(bytes, members)| {
+            .zip(&masks)
+            .map(|((bytes, members), masks)| {
                 let buffer = WithAdvice::new(gpu, SMALLER).buffer("images", *bytes)?;
                 let mut waiting = 0;
                 for &index in members {
@@ -214,7 +252,11 @@ impl ImageSet {
                         waiting = 0;
                     }
                 }
-                Ok(buffer)
+                let masks = (!masks.is_empty()).then(|| gpu.buffer_with("masks", masks));
+                Ok(Chunk {
+                    pixels: buffer,
+                    masks: masks.transpose()?,
+                })
             })
             .collect::<Result<_, GpuError>>()?;
         let n_images = u32::try_from(images.len()).unwrap_or(u32::MAX);
@@ -234,9 +276,13 @@ impl ImageSet {
     /// [`GpuError::TooLarge`] if one object is larger than a binding.
     pub fn of_slots(gpu: &Gpu, n: u32, images: u32, pixels: u64) -> Result<Self, GpuError> {
         let per_chunk = (gpu.max_binding_bytes() / (pixels * 4).max(1)).clamp(1, u64::from(n));
-        let chunk = |first: u64| {
+        let chunk = |first: u64| -> Result<Chunk, GpuError> {
             let n = per_chunk.min(u64::from(n) - first);
-            WithAdvice::new(gpu, SMALLER).buffer("images", n * pixels * 4)
+            let pixels = WithAdvice::new(gpu, SMALLER).buffer("images", n * pixels * 4)?;
+            Ok(Chunk {
+                pixels,
+                masks: None,
+            })
         };
         let firsts = (0..u64::from(n)).step_by(usize::try_from(per_chunk).unwrap_or(1));
         let n_images = n * images;
@@ -273,7 +319,7 @@ impl ImageSet {
         for (camera, image) in placed.iter_mut().zip(images) {
             camera.chunk = slot / per_chunk;
             camera.first_pixel = u32::try_from(first_pixel).unwrap_or(u32::MAX);
-            let chunk = &self.chunks[camera.chunk as usize];
+            let chunk = &self.chunks[camera.chunk as usize].pixels;
             gpu.write(chunk, first_pixel * 4, &image.pixels);
             first_pixel += image.pixels.len() as u64 / 4;
         }
@@ -336,10 +382,11 @@ impl ImageSet {
         // Meta-learning starts over with every object, so schedules at the start of training do not apply.
         let at_start = |steps: u32| if config.meta.is_some() { 0 } else { steps };
         let near_steps = training.near_start.map_or(0, |_| training.near_steps);
-        for (chunk, pixels) in self.chunks.iter().enumerate() {
+        for (chunk, Chunk { pixels, masks }) in self.chunks.iter().enumerate() {
             let background = config.scene.background;
             let defines = ray_defines(config, background)
                 .set("pass", "training")
+                .set("masked", masks.is_some())
                 .set("chunk", chunk)
                 .set(
                     "random_background",
@@ -349,7 +396,7 @@ impl ImageSet {
                 .set_f32("near_start", near_start)
                 .set("crop_steps", at_start(training.crop_steps))
                 .set_f32("crop_fraction", training.crop_fraction);
-            let bindings = [
+            let mut bindings = vec![
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),
                 ("rays", rays),
@@ -357,6 +404,7 @@ impl ImageSet {
                 ("tasks", &self.tasks),
                 ("targets", targets),
             ];
+            bindings.extend(masks.as_ref().map(|masks| ("masks", masks)));
             stage.run(
                 "images",
                 "training_rays",

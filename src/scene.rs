@@ -153,6 +153,7 @@ fn draw(
         height: camera.height,
         has_alpha: pixels.iter().skip(3).step_by(4).any(|&alpha| alpha < 255),
         pixels,
+        mask: None,
     })
 }
 

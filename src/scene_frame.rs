@@ -92,10 +92,7 @@ impl SceneFrame {
             Lens::Orthographic => camera
                 .focal
                 .map(|pixels| self.world_length(f64::from(pixels)) as f32),
-            Lens::Pinhole
-            | Lens::OpenCv { .. }
-            | Lens::OpenCvFisheye { .. }
-            | Lens::Equirectangular => camera.focal,
+            _ => camera.focal,
         };
         Camera {
             world_from_camera: std::array::from_fn(|row| columns.map(|column| column[row])),

@@ -21,6 +21,7 @@ fn gradient(width: u32, height: u32) -> Image {
         height,
         pixels,
         has_alpha: false,
+        mask: None,
     }
 }
 
@@ -772,17 +773,19 @@ fn objects_as_scene_representation_networks_store_them() {
         refused(Dataset::open(&root), &words);
     }
     // An intrinsics matrix identifies NSVF's format, and so does a bounding box.
+    let pose = "1 0 0 0 0 1 0 0 0 0 1 -1.3 0 0 0 1";
+    std::fs::write(root.join("pose/000001.txt"), pose).unwrap();
     for matrix in [
         "100 0 32 0\n0 100 32 0\n0 0 1 0\n0 0 0 1\n",
         "100 0 32\n0 100 32\n0 0 1\n",
         "100 0 32 0 0 100 32 0 0 0 1 0 0 0 0 1\n",
     ] {
         write(matrix);
-        refused(Dataset::open(&root), &["NSVF", "transforms_train.json"]);
+        assert_eq!(Dataset::open(&root).unwrap().format, Format::Nsvf);
     }
     write(intrinsics);
     std::fs::write(root.join("bbox.txt"), "-1 -1 -1 1 1 1 0.4\n").unwrap();
-    refused(Dataset::open(&root), &["NSVF"]);
+    assert_eq!(Dataset::open(&root).unwrap().format, Format::Nsvf);
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn view(name: &str, psnr: f64) -> ViewQuality {
         psnr,
         ssim: Some(0.9),
         lpips: None,
+        hidden_share: None,
     }
 }
 
@@ -43,6 +44,7 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         views: images.len(),
         of_views: None,
         pixel_share: None,
+        hidden_share: None,
         images,
         steps: 12_345,
         adapted_for: None,

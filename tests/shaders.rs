@@ -10,7 +10,7 @@ use kiln::camera::{Camera, Lens};
 use kiln::config::{
     Algorithm, Background, Config, Meta, PositionEncoding, ResolvedConfig, SceneHints,
 };
-use kiln::dataset::Image;
+use kiln::dataset::{Image, Mask};
 use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
 use kiln::encoding::hash_grid::GpuLevel;
@@ -199,11 +199,12 @@ fn configs() -> Vec<Config> {
 
 /// Build all stages of training and rendering on `gpu`, and return the texts that were compiled.
 fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
-    let image = Image {
+    let mut image = Image {
         width: 4,
         height: 4,
         pixels: vec![255; 64],
         has_alpha: false,
+        mask: None,
     };
     let mut camera = Camera::look_at([2.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0], 0.7, 4, 4);
     camera.lens = Lens::OpenCvFisheye {
@@ -212,8 +213,10 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
         k3: 0.0,
         k4: 0.0,
     };
-    for config in configs() {
+    for (index, config) in configs().into_iter().enumerate() {
         let config = config.resolve(SceneHints::default(), gpu.class());
+        // Every other configuration has a mask.
+        image.mask = (index % 2 == 1).then(|| Mask::from_fn(4, 4, |x, _| x > 0));
         let images = ImageSet::upload(
             gpu,
             std::slice::from_ref(&image),
@@ -404,8 +407,8 @@ fn mirrored_structs_have_the_layout_of_the_shaders() {
         state
     );
     let camera = mirror!(GpuCamera:
-        world_from_camera, focal, principal, distortion, k3, lens, width, height, chunk, first_pixel, near, far, view_low,
-        view_high,
+        world_from_camera, focal, principal, distortion, view_low, view_high, lens, width, height, chunk, first_pixel, near,
+        far, first_mask,
     );
     assert_eq!(layout("common/camera", &Defines::new(), "Camera"), camera);
     let crop = mirror!(GpuCrop: low, is_set, high, unused);

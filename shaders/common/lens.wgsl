@@ -1,19 +1,75 @@
-// Rays through the lens of a camera (common/camera.wgsl), in its own space. See src/camera.rs.
+// Rays through the lens of a camera (common/camera.wgsl), in its own space. See src/camera/lens.rs.
+
+const LENS_OPENCV = 1u;
+const LENS_FISHEYE = 2u;
+const LENS_ORTHOGRAPHIC = 3u;
+const LENS_EQUIRECTANGULAR = 4u;
+const LENS_THIN_PRISM = 5u;
+const LENS_RAD_TAN_THIN_PRISM = 6u;
+const LENS_FOV = 7u;
+const LENS_DIVISION = 8u;
+const LENS_EUCM = 9u;
 
 // The distorted image of the undistorted point p, and the Jacobian by columns.
 struct Distorted { at: vec2<f32>, dx: vec2<f32>, dy: vec2<f32> }
 
 fn distort(camera: Camera, p: vec2<f32>) -> Distorted {
-    let k = camera.distortion;
+    let a = camera.distortion[0];
+    let b = camera.distortion[1];
+    let c = camera.distortion[2];
     let r2 = dot(p, p);
-    let radial = 1.0 + r2 * (k.x + r2 * (k.y + r2 * camera.k3));
-    let slope = 2.0 * (k.x + r2 * (2.0 * k.y + r2 * 3.0 * camera.k3)); // d radial / d r2 * 2
-    let xy = p.x * p.y;
+    // The radial factor and its derivative with respect to r2, doubled.
+    var radial: f32;
+    var slope: f32;
+    if (camera.lens == LENS_OPENCV) {
+        // k1 k2 p1 p2, k3 k4 k5 k6
+        let above = 1.0 + r2 * (a.x + r2 * (a.y + r2 * b.x));
+        let below = 1.0 + r2 * (b.y + r2 * (b.z + r2 * b.w));
+        radial = above / below;
+        slope = 2.0 * (a.x + r2 * (2.0 * a.y + r2 * 3.0 * b.x) - radial * (b.y + r2 * (2.0 * b.z + r2 * 3.0 * b.w))) / below;
+    } else if (camera.lens == LENS_THIN_PRISM) {
+        // k1 k2 p1 p2, k3 k4 sx sy
+        radial = 1.0 + r2 * (a.x + r2 * (a.y + r2 * (b.x + r2 * b.y)));
+        slope = 2.0 * (a.x + r2 * (2.0 * a.y + r2 * (3.0 * b.x + r2 * 4.0 * b.y)));
+    } else {
+        // k1 k2 p1 p2, k3 k4 k5 k6, s0 s1 s2 s3
+        radial = 1.0 + r2 * (a.x + r2 * (a.y + r2 * (b.x + r2 * (b.y + r2 * (b.z + r2 * b.w)))));
+        slope = 2.0 * (a.x + r2 * (2.0 * a.y + r2 * (3.0 * b.x + r2 * (4.0 * b.y + r2 * (5.0 * b.z + r2 * 6.0 * b.w)))));
+    }
+    let scaled = p * radial;
+    let mixed = p.x * p.y * slope;
+    let scaled_dx = vec2<f32>(radial + p.x * p.x * slope, mixed);
+    let scaled_dy = vec2<f32>(mixed, radial + p.y * p.y * slope);
+    // The tangential and prism terms move `base`.
+    var base = p;
+    if (camera.lens == LENS_RAD_TAN_THIN_PRISM) { base = scaled; }
+    let s = dot(base, base);
+    var prism = vec2<f32>(0.0);
+    var prism_slope = vec2<f32>(0.0);
+    if (camera.lens == LENS_THIN_PRISM) {
+        prism = b.zw * s;
+        prism_slope = 2.0 * b.zw;
+    } else if (camera.lens == LENS_RAD_TAN_THIN_PRISM) {
+        prism = s * (c.xz + s * c.yw);
+        prism_slope = 2.0 * (c.xz + 2.0 * s * c.yw);
+    }
+    let p1 = a.z;
+    let p2 = a.w;
+    let across = 2.0 * (p1 * base.x + p2 * base.y);
+    let moves_dx = vec2<f32>(2.0 * p1 * base.y + 6.0 * p2 * base.x, across) + base.x * prism_slope;
+    let moves_dy = vec2<f32>(across, 6.0 * p1 * base.y + 2.0 * p2 * base.x) + base.y * prism_slope;
     var d: Distorted;
-    d.at = p * radial + vec2<f32>(2.0 * k.z * xy + k.w * (r2 + 2.0 * p.x * p.x), k.z * (r2 + 2.0 * p.y * p.y) + 2.0 * k.w * xy);
-    let mixed = xy * slope + 2.0 * k.z * p.x + 2.0 * k.w * p.y;
-    d.dx = vec2<f32>(radial + p.x * p.x * slope + 2.0 * k.z * p.y + 6.0 * k.w * p.x, mixed);
-    d.dy = vec2<f32>(mixed, radial + p.y * p.y * slope + 6.0 * k.z * p.y + 2.0 * k.w * p.x);
+    d.at = scaled + prism + vec2<f32>(
+        2.0 * p1 * base.x * base.y + p2 * (s + 2.0 * base.x * base.x),
+        p1 * (s + 2.0 * base.y * base.y) + 2.0 * p2 * base.x * base.y,
+    );
+    if (camera.lens == LENS_RAD_TAN_THIN_PRISM) {
+        d.dx = scaled_dx + moves_dx * scaled_dx.x + moves_dy * scaled_dx.y;
+        d.dy = scaled_dy + moves_dx * scaled_dy.x + moves_dy * scaled_dy.y;
+    } else {
+        d.dx = scaled_dx + moves_dx;
+        d.dy = scaled_dy + moves_dy;
+    }
     return d;
 }
 
@@ -32,10 +88,17 @@ fn undistort(camera: Camera, q: vec2<f32>) -> vec2<f32> {
     return p;
 }
 
-// Direction in camera space (x right, y down, z forward) seen through the image plane at q, for a fisheye lens whose
-// distance from the centre is theta (1 + k1 theta^2 + ...).
+// Direction in camera space (x right, y down, z forward) at angle |p| from the axis, towards p.
+fn from_equidistant(p: vec2<f32>) -> vec3<f32> {
+    let theta = length(p);
+    if (theta < 1e-8) { return vec3<f32>(p, 1.0); }
+    return vec3<f32>(p * (sin(theta) / theta), cos(theta));
+}
+
+// Direction in camera space seen through the image plane at q, for a fisheye lens whose distance from the centre is
+// theta (1 + k1 theta^2 + ...).
 fn fisheye_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
-    let k = camera.distortion;
+    let k = camera.distortion[0];
     let r = length(q);
     if (r < 1e-8) { return vec3<f32>(q, 1.0); }
     var theta = r;
@@ -49,22 +112,44 @@ fn fisheye_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
     return vec3<f32>(q * (sin(theta) / r), cos(theta));
 }
 
+// Direction in camera space seen through the image plane at q, for the lenses with a closed form.
+fn closed_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
+    let k = camera.distortion[0];
+    let r2 = dot(q, q);
+    if (camera.lens == LENS_EQUIRECTANGULAR) {
+        return vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x));
+    }
+    if (camera.lens == LENS_FOV) {
+        let c = 2.0 * tan(0.5 * k.x);
+        let r = sqrt(r2);
+        let scale = select(sin(r * k.x) / (c * r), k.x / c, r < 1e-8);
+        return vec3<f32>(q * scale, cos(r * k.x));
+    }
+    if (camera.lens == LENS_DIVISION) { return vec3<f32>(q, 1.0 + k.x * r2); }
+    let radicand = max(1.0 - (2.0 * k.x - 1.0) * k.y * r2, 0.0);
+    return vec3<f32>(q, (1.0 - k.x * k.x * k.y * r2) / max(k.x * sqrt(radicand) + 1.0 - k.x, 1e-9));
+}
+
 // A ray in the camera's space: x right, y up, looking along -z.
 struct LocalRay { start: vec3<f32>, direction: vec3<f32> }
 
-// The ray through the image point `at`, in pixels. The direction lies on the plane at depth 1, if the lens has one, and is a
-// unit vector otherwise.
+// The ray through the image point `at`, in pixels. The direction lies on the plane at depth 1, if the lens has one, and has
+// arbitrary length otherwise.
 fn local_ray(camera: Camera, at: vec2<f32>) -> LocalRay {
     let q = (at - camera.principal) / camera.focal;
     var d = vec3<f32>(q, 1.0);
-    if (camera.lens == 1u) { d = vec3<f32>(undistort(camera, q), 1.0); }
-    if (camera.lens == 2u) { d = fisheye_direction(camera, q); }
     var ray: LocalRay;
-    if (camera.lens == 3u) {
-        d = vec3<f32>(0.0, 0.0, 1.0);
-        ray.start = vec3<f32>(q.x, -q.y, 0.0);
+    switch camera.lens {
+        case 0u: {}
+        case LENS_OPENCV: { d = vec3<f32>(undistort(camera, q), 1.0); }
+        case LENS_FISHEYE: { d = fisheye_direction(camera, q); }
+        case LENS_ORTHOGRAPHIC: {
+            d = vec3<f32>(0.0, 0.0, 1.0);
+            ray.start = vec3<f32>(q.x, -q.y, 0.0);
+        }
+        case LENS_THIN_PRISM, LENS_RAD_TAN_THIN_PRISM: { d = from_equidistant(undistort(camera, q)); }
+        default: { d = closed_direction(camera, q); }
     }
-    if (camera.lens == 4u) { d = vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x)); }
     ray.direction = vec3<f32>(d.x, -d.y, -d.z);
     return ray;
 }

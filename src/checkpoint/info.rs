@@ -87,6 +87,8 @@ pub struct Info {
     pub downscale: u32,
     /// Whether the EXIF orientation of the images was applied.
     pub apply_orientation: bool,
+    /// Whether the alpha of the images was a mask.
+    pub alpha_mask: bool,
     /// Indices of the training views; empty for all.
     pub train_views: Vec<usize>,
     /// [`crate::dataset::Dataset::fingerprint`] of the dataset; empty if unknown.
@@ -111,6 +113,7 @@ impl Info {
             dataset: String::new(),
             downscale: 1,
             apply_orientation: false,
+            alpha_mask: false,
             train_views: Vec::new(),
             fingerprint: String::new(),
             image_fingerprint: String::new(),
@@ -125,6 +128,7 @@ impl Info {
         OpenOptions {
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
+            alpha_mask: self.alpha_mask,
         }
     }
 

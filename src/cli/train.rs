@@ -57,6 +57,9 @@ pub(super) struct Args {
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
+    /// Take the alpha of the images for a mask: what is transparent is not trained on, instead of being empty
+    #[arg(long)]
+    alpha_mask: bool,
     /// Background of training rays: auto, random, white, black or #rrggbb; a fixed colour is used for evaluation too
     #[arg(long, value_name = "C")]
     background: Option<Background>,
@@ -93,6 +96,7 @@ impl Args {
             eval_views: self.eval_views.clone(),
             downscale: self.downscale,
             apply_orientation: self.apply_orientation,
+            alpha_mask: self.alpha_mask,
             checkpoint_every: self.run.checkpoint_every,
             tensorboard: self.run.tensorboard,
             overwrite: self.run.force,

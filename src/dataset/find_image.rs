@@ -143,13 +143,12 @@ impl Finder {
         Ok(Some(found))
     }
 
-    /// Return whether the folder of `image` contains an image named `prefix` followed by the stem of `image`.
-    pub fn beside(&mut self, image: &Path, prefix: &str) -> bool {
-        let (Some(folder), Some(stem)) = (image.parent(), image.file_stem()) else {
-            return false;
-        };
+    /// Return the image in the folder of `image` whose name is `prefix` followed by the stem of `image`.
+    pub fn beside(&mut self, image: &Path, prefix: &str) -> Option<PathBuf> {
+        let (folder, stem) = (image.parent()?, image.file_stem()?);
         let name = folded(&format!("{prefix}{}", stem.to_string_lossy()));
-        self.listing(folder).stems.contains_key(&name)
+        let names = self.listing(folder).stems.get(&name)?;
+        Some(folder.join(names.first()?))
     }
 
     fn listing(&mut self, folder: &Path) -> &Listing {

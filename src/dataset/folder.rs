@@ -3,7 +3,7 @@
 use super::error::DatasetError;
 use super::notes::Notes;
 use super::{Dataset, Split, TRANSFORMS};
-use super::{blender, formats, llff, srn, transforms};
+use super::{formats, llff};
 use crate::text::{one_line, shown, similar_names};
 use std::path::{Path, PathBuf};
 
@@ -15,17 +15,19 @@ pub(super) fn open_folder(
     downscale: u32,
     notes: &mut Notes,
 ) -> Result<Dataset, DatasetError> {
-    if root.join(Split::Train.file_name()).is_file() {
-        return blender::open(root, notes);
-    }
-    if root.join(TRANSFORMS).is_file() {
-        return transforms::open(root, &root.join(TRANSFORMS), notes);
-    }
-    if root.join(llff::FILE).is_file() {
-        return llff::open(root, downscale, notes);
-    }
-    if srn::is(root) {
-        return srn::open(root, notes);
+    let mut readers = formats::readers_of(root);
+    if let Some(reader) = readers.next() {
+        let mut dataset = (reader.open)(root, downscale, notes)?;
+        let others: Vec<String> = readers.map(|other| other.format.to_string()).collect();
+        if !others.is_empty() {
+            dataset.warnings.push(format!(
+                "the folder also holds {} data, which is not used: the dataset is read as {}; name a file or folder of the other \
+                 format to read that",
+                others.join(" and "),
+                reader.format
+            ));
+        }
+        return Ok(dataset);
     }
     if let Some(format) = formats::of_folder(root) {
         return Err(DatasetError::UnsupportedFormat {
@@ -35,7 +37,7 @@ pub(super) fn open_folder(
         });
     }
     let mut looked_for = format!(
-        "looked for {}, {TRANSFORMS} and {}",
+        "looked for {}, {TRANSFORMS}, a COLMAP model and {}",
         Split::Train.file_name(),
         llff::FILE
     );
@@ -63,14 +65,17 @@ pub(super) fn open_folder(
     })
 }
 
-/// Return the folder one or two levels above `folder` that contains a dataset, for a folder of its images.
-fn dataset_above(folder: &Path) -> Option<PathBuf> {
-    // The parents that the path names, else those of the current folder.
-    let parent = |of: &Path| match of.parent() {
+/// Return the parent that the path names, else that of the current folder.
+pub(super) fn parent(of: &Path) -> PathBuf {
+    match of.parent() {
         _ if of.file_name().is_none() => of.join(".."),
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
-    };
+    }
+}
+
+/// Return the folder one or two levels above `folder` that contains a dataset, for a folder of its images.
+fn dataset_above(folder: &Path) -> Option<PathBuf> {
     let first = parent(folder);
     let second = parent(&first);
     [first, second].into_iter().find(|path| is_dataset(path))
@@ -93,9 +98,7 @@ pub(super) fn datasets_beside(path: &Path) -> Vec<String> {
 /// Return whether a folder contains one scene.
 #[must_use]
 pub fn is_dataset(path: &Path) -> bool {
-    let split = Split::Train.file_name();
-    let has = |name: &&str| path.join(name).is_file();
-    [TRANSFORMS, &split, llff::FILE].iter().any(has) || srn::is(path)
+    formats::readers_of(path).next().is_some()
 }
 
 /// Return the names of the subfolders that contain a dataset, sorted.

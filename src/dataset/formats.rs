@@ -1,8 +1,62 @@
-//! Formats that are recognised, so that an error message can name them, but are not supported.
+//! The formats of datasets: how a folder or a file is recognised, and its reader.
+//!
+//! A reader is a function from a folder to the dataset's frames and hints, in a file of its own, and a line in [`READERS`].
+//! Formats without a reader are recognised so that an error message can name them.
 
 use std::path::Path;
 
+use super::error::DatasetError;
+use super::notes::Notes;
 use super::pixel_format::{extension, images_in, is_image};
+use super::{Dataset, Format, Split, TRANSFORMS, blender, colmap, llff, nsvf, srn, transforms};
+
+/// A format that is read.
+pub(super) struct Reader {
+    pub format: Format,
+    /// Whether a folder is in the format.
+    pub is: fn(&Path) -> bool,
+    /// Read the dataset in a folder, for images at 1/`downscale` of the full size.
+    pub open: fn(&Path, u32, &mut Notes) -> Result<Dataset, DatasetError>,
+}
+
+/// The readers in the order of their precedence, for a folder in several formats.
+pub(super) const READERS: [Reader; 6] = [
+    Reader {
+        format: Format::Blender,
+        is: |root| root.join(Split::Train.file_name()).is_file(),
+        open: |root, _, notes| blender::open(root, notes),
+    },
+    Reader {
+        format: Format::Transforms,
+        is: |root| root.join(TRANSFORMS).is_file(),
+        open: |root, _, notes| transforms::open(root, &root.join(TRANSFORMS), notes),
+    },
+    Reader {
+        format: Format::Colmap,
+        is: colmap::is,
+        open: colmap::open,
+    },
+    Reader {
+        format: Format::Llff,
+        is: |root| root.join(llff::FILE).is_file(),
+        open: llff::open,
+    },
+    Reader {
+        format: Format::Nsvf,
+        is: nsvf::is,
+        open: |root, _, notes| nsvf::open(root, notes),
+    },
+    Reader {
+        format: Format::Srn,
+        is: srn::is,
+        open: |root, _, notes| srn::open(root, notes),
+    },
+];
+
+/// Return the formats of a folder, the one that is read first.
+pub(super) fn readers_of(root: &Path) -> impl Iterator<Item = &'static Reader> {
+    READERS.iter().filter(move |reader| (reader.is)(root))
+}
 
 /// A format and how to convert it.
 pub(super) struct ConvertibleFormat {
@@ -17,32 +71,24 @@ const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-proc
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// Formats recognised by the contents of a folder: all names of one of the lists must exist.
-const FOLDERS: [(&[&[&str]], ConvertibleFormat); 8] = [
+const FOLDERS: [(&[&[&str]], ConvertibleFormat); 7] = [
     (
-        &[
-            &["sparse/0"],
-            &["colmap/sparse/0"],
-            &["sparse/cameras.bin"],
-            &["sparse/cameras.txt"],
-            &["cameras.bin", "images.bin"],
-            &["cameras.txt", "images.txt"],
-            &["distorted/sparse"],
-            &["database.db"],
-        ],
+        &[&["database.db"]],
         ConvertibleFormat {
-            name: "COLMAP data",
-            advice: CONVERT,
+            name: "a COLMAP database without a model",
+            advice: "run colmap mapper, which writes sparse/0",
         },
     ),
     (
         &[
-            &["rgb", "pose", "intrinsics.txt"],
-            &["rgb", "pose", "bbox.txt"],
+            &["sparse"],
+            &["colmap/sparse"],
+            &["dense/sparse"],
+            &["distorted/sparse"],
         ],
         ConvertibleFormat {
-            name: "NSVF data",
-            advice: "write its intrinsics.txt and pose/*.txt (camera-to-world; negate the second and third columns) \
-                     as transforms_train.json, transforms_val.json and transforms_test.json of the images 0_*, 1_* and 2_*",
+            name: "a folder for a COLMAP model without the model",
+            advice: "it should hold cameras and images, as .bin or .txt: copy them into it, or run colmap mapper",
         },
     ),
     (
@@ -73,13 +119,6 @@ const FOLDERS: [(&[&[&str]], ConvertibleFormat); 8] = [
         &[&["bundle.out"], &["bundle/bundle.out"]],
         ConvertibleFormat {
             name: "Bundler data",
-            advice: CONVERT,
-        },
-    ),
-    (
-        &[&["dense/sparse"], &["dense/images"]],
-        ConvertibleFormat {
-            name: "Phototourism data",
             advice: CONVERT,
         },
     ),

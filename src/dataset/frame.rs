@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{DatasetError, Image, Orientation};
+use super::{DatasetError, MaskSource, Orientation};
 use crate::camera::Camera;
 
 /// A split of a dataset.
@@ -63,11 +63,6 @@ pub struct Frame {
     pub camera: Camera,
     /// Start and end of rays in world units, if the file gives them.
     pub near_far: Option<[f32; 2]>,
-}
-
-impl Frame {
-    /// Decode the image and apply `orientation`.
-    pub fn load(&self) -> Result<Image, DatasetError> {
-        Image::load_oriented(&self.image_path, self.orientation)
-    }
+    /// Where the image's mask is stored, if it has one.
+    pub mask: Option<MaskSource>,
 }

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use super::find_image::{MatchRule, as_written, frame_name, without_dot};
+use super::find_image::{as_written, frame_name, without_dot};
 use super::image::image_size;
+use super::intrinsics::is_same_shape;
 use super::json::{Document, Fields};
+use super::mask::{Hidden, MaskSource};
 use super::{
     Frame, Note, Notes, ViewWithoutImage, intrinsics, orientation, pixel_format, pose, poses,
 };
 use crate::json_text::kind;
-use crate::text::shown;
 
 /// Prefix that Instant-NGP puts before an image's name for its mask.
 const DYNAMIC_MASK: &str = "dynamic_mask_";
@@ -66,23 +67,19 @@ enum Found {
 fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
     let file_path = file_path(fields)?;
     let world_from_camera = pose::pose(fields, notes)?;
-    let Some(image_path) = find_image(fields, root, file_path, notes)? else {
+    let found = notes.find_image(root, file_path, || fields.place());
+    let Some(image_path) = found.map_err(|message| fields.error(message))? else {
         let view = poses::without_images(fields, notes.usual_size).ok();
         let image = root.join(without_dot(file_path));
         return Ok(Found::Missing(image, view.map(Box::new)));
     };
     let header = pixel_format::header(&image_path)?;
-    for (key, note) in [
-        ("mask_path", Note::Mask),
-        ("depth_file_path", Note::Depth),
-        ("depth_path", Note::Depth),
-    ] {
-        companion(fields, root, key, note, header.size, notes);
-    }
-    if fields.own("mask_path").is_none() && notes.finder.beside(&image_path, DYNAMIC_MASK) {
-        notes.add(Note::Mask, || {
-            format!("{} has a {DYNAMIC_MASK}* beside it", fields.place())
-        });
+    let mask = mask(fields, root, &image_path, header.size, notes);
+    for key in ["depth_file_path", "depth_path"] {
+        if fields.own(key).is_some() {
+            notes.add(Note::Depth, || format!("{} has a `{key}`", fields.place()));
+            companion(fields, root, key, header.size, notes);
+        }
     }
     let declared = intrinsics::declared(fields)?;
     let orientation = notes.choose_orientation(&header, declared, || fields.place());
@@ -97,36 +94,52 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
         orientation,
         camera,
         near_far,
+        mask,
     })))
 }
 
-/// Note a mask or depth image, and whether it exists and has the `size` of its frame's image.
+/// Return the mask of a frame whose image has `size` pixels: that of its `mask_path`, else the one beside its image.
+fn mask(
+    fields: &Fields,
+    root: &Path,
+    image_path: &Path,
+    size: [u32; 2],
+    notes: &mut Notes,
+) -> Option<MaskSource> {
+    if fields.own("mask_path").is_some() {
+        let path = companion(fields, root, "mask_path", size, notes)?;
+        let hidden = Hidden::Black;
+        return Some(MaskSource::File { path, hidden });
+    }
+    let path = notes.finder.beside(image_path, DYNAMIC_MASK)?;
+    let hidden = Hidden::White;
+    Some(MaskSource::File { path, hidden })
+}
+
+/// Return the image that `key` names, if it has the shape of the frame's image, which has `size` pixels; add a note otherwise.
 fn companion(
     fields: &Fields,
     root: &Path,
     key: &str,
-    note: Note,
     size: [u32; 2],
     notes: &mut Notes,
-) {
-    let Some(value) = fields.own(key) else {
-        return;
-    };
-    notes.add(note, || format!("{} has a `{key}`", fields.place()));
-    let Some(path) = value.as_str().and_then(|path| as_written(root, path)) else {
+) -> Option<PathBuf> {
+    let named = fields.own(key)?.as_str();
+    let Some(path) = named.and_then(|path| as_written(root, path)) else {
         notes.add(Note::CompanionAbsent, || {
             format!("{}: its `{key}` names no image", fields.place())
         });
-        return;
+        return None;
     };
     let complaint = match image_size(&path) {
-        Ok(found) if found == size => return,
+        Ok(found) if is_same_shape(found, size.map(f64::from)) => return Some(path),
         Ok([w, h]) => format!("has {w} × {h} pixels, not {} × {}", size[0], size[1]),
         Err(_) => "is not an image that can be read".to_owned(),
     };
     notes.add(Note::CompanionMismatch, || {
         format!("{}: its `{key}` {complaint}", fields.place())
     });
+    None
 }
 
 /// Read all frames as [`read`] does, but return an error if the file lists no frame or no image exists.
@@ -169,29 +182,4 @@ fn file_path<'a>(fields: &Fields<'a>) -> Result<&'a str, DatasetError> {
         ));
     }
     Ok(path)
-}
-
-/// Find the image `file_path`; add a note if it was found under another name.
-fn find_image(
-    fields: &Fields,
-    root: &Path,
-    file_path: &str,
-    notes: &mut Notes,
-) -> Result<Option<PathBuf>, DatasetError> {
-    let found = notes.finder.find(root, file_path);
-    let Some(found) = found.map_err(|fault| fields.error(fault.0))? else {
-        return Ok(None);
-    };
-    let note = match found.how {
-        MatchRule::Exact => return Ok(Some(found.path)),
-        MatchRule::FirstOfSeveral => Note::SeveralEndings,
-        MatchRule::Case => Note::OtherCase,
-        MatchRule::Extension => Note::OtherEnding,
-        MatchRule::PathSuffix => Note::Moved,
-        MatchRule::Subfolder => Note::Deeper,
-    };
-    notes.add(note, || {
-        format!("{} is {}", fields.place(), shown(&found.path))
-    });
-    Ok(Some(found.path))
 }

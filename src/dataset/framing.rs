@@ -3,7 +3,7 @@
 use glam::DVec3;
 use serde::Serialize;
 
-use crate::camera::{Camera, Lens, focus};
+use crate::camera::{Camera, focus};
 use crate::config::{DEFAULT_SCALE, SCALE_RANGE};
 
 /// Ratio of half a box's side to the radius of the region that cameras around an object see: that of the NeRF-synthetic scenes,
@@ -197,9 +197,10 @@ fn tangent(camera: &Camera) -> f64 {
         side / 2.0 / f64::from(camera.focal[axis])
     };
     let angle = half(0).max(half(1));
-    match camera.lens {
-        Lens::Pinhole | Lens::OpenCv { .. } => angle.min(WIDEST),
-        Lens::OpenCvFisheye { .. } | Lens::Orthographic | Lens::Equirectangular => WIDEST,
+    if camera.lens.is_perspective() {
+        angle.min(WIDEST)
+    } else {
+        WIDEST
     }
 }
 

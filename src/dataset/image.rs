@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::Frame;
 use super::error::DatasetError;
 use super::error::damaged;
+use super::mask::{self, Mask, MaskSource};
 use super::pixel_format::{self, StoredFormat, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
 
@@ -27,6 +28,8 @@ pub struct Image {
     pub pixels: Vec<u8>,
     /// Whether the file has an alpha channel and at least one pixel is not opaque.
     pub has_alpha: bool,
+    /// The pixels that are used for training and metrics; all of them without a mask.
+    pub mask: Option<Mask>,
 }
 
 /// Decode the images of `frames` in parallel, each downscaled by the factor `downscale` as in [`Image::downscaled`].
@@ -53,7 +56,7 @@ pub fn load_with_contents(
     let all: Vec<(Image, FileIdentity)> = frames
         .par_iter()
         .map(|frame| {
-            let (image, content) = Image::read(&frame.image_path, frame.orientation)?;
+            let (image, content) = frame.read()?;
             let expected = [frame.camera.width, frame.camera.height];
             if [image.width, image.height] != expected {
                 return Err(damaged(
@@ -92,12 +95,26 @@ impl FileIdentity {
         }
     }
 
-    /// Read the image files of `frames` without decoding them, and return their identities.
+    /// Return the identity of this file followed by `other`.
+    fn with(self, other: Self) -> Self {
+        Self {
+            length: self.length + other.length,
+            crc: crc32c::crc32c_append(self.crc, &other.crc.to_le_bytes()),
+        }
+    }
+
+    /// Read the image files of `frames`, and their masks, without decoding them, and return their identities.
     pub fn of_images(frames: &[Frame]) -> Result<Vec<Self>, DatasetError> {
-        let of = |frame: &Frame| {
-            let path = &frame.image_path;
+        let of_file = |path: &Path| {
             let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
             Ok(Self::of(&bytes))
+        };
+        let of = |frame: &Frame| {
+            let image = of_file(&frame.image_path)?;
+            match &frame.mask {
+                Some(MaskSource::File { path, .. }) => Ok(image.with(of_file(path)?)),
+                Some(MaskSource::Alpha) | None => Ok(image),
+            }
         };
         frames.par_iter().map(of).collect()
     }
@@ -112,6 +129,38 @@ impl FileIdentity {
             }
         }
         format!("{hash:016x}")
+    }
+}
+
+impl Frame {
+    /// Decode the image, apply `orientation`, and read the mask.
+    ///
+    /// # Errors
+    /// A [`DatasetError`] if a file is absent or damaged, or if the mask hides every pixel.
+    pub fn load(&self) -> Result<Image, DatasetError> {
+        Ok(self.read()?.0)
+    }
+
+    fn read(&self) -> Result<(Image, FileIdentity), DatasetError> {
+        let (mut image, mut identity) = Image::read(&self.image_path, self.orientation)?;
+        let mask = match &self.mask {
+            None => return Ok((image, identity)),
+            Some(MaskSource::Alpha) => mask::take_alpha(&mut image),
+            Some(MaskSource::File { path, hidden }) => {
+                let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
+                identity = identity.with(FileIdentity::of(&bytes));
+                let size = [image.width, image.height];
+                mask::read(path, *hidden, self.orientation, size)?
+            }
+        };
+        if mask.n_used() == 0 {
+            return Err(damaged(
+                &self.image_path,
+                "is hidden entirely by its mask: leave the frame out, or correct the mask",
+            ));
+        }
+        image.mask = Some(mask);
+        Ok((image, identity))
     }
 }
 
@@ -131,6 +180,7 @@ impl Image {
                 .copied()
                 .collect(),
             has_alpha: self.has_alpha,
+            mask: self.mask.as_ref().map(|mask| mask.cropped(at, size)),
         }
     }
 
@@ -190,6 +240,7 @@ impl Image {
             height,
             pixels,
             has_alpha,
+            mask: None,
         }
     }
 
@@ -217,6 +268,7 @@ impl Image {
             height,
             pixels,
             has_alpha: self.has_alpha,
+            mask: self.mask.as_ref().map(|mask| mask.resized(width, height)),
         }
     }
 
@@ -340,6 +392,7 @@ mod tests {
             height,
             pixels,
             has_alpha: true,
+            mask: None,
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) fn camera(
         principal: scaled(principal),
         lens: lens(fields)?,
     };
-    check(fields, &camera, notes)?;
+    check(&camera, notes, || fields.place()).map_err(|message| fields.error(message))?;
     Ok(camera)
 }
 
@@ -234,20 +234,24 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
     Ok(Lens::OpenCv { k1, k2, k3, p1, p2 })
 }
 
-/// Check values that depend on each other.
-fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), DatasetError> {
+/// Check values that depend on each other; `place` names the frame. The error is the message about it.
+pub(super) fn check(
+    camera: &Camera,
+    notes: &mut Notes,
+    place: impl Fn() -> String,
+) -> Result<(), String> {
     if camera
         .focal
         .iter()
         .any(|focal| !focal.is_finite() || *focal <= 0.0)
     {
-        return Err(fields.error(format!(
+        return Err(format!(
             "the focal length {:?} is not a positive number of pixels",
             camera.focal
-        )));
+        ));
     }
     if camera.principal.iter().any(|value| !value.is_finite()) {
-        return Err(fields.error("the principal point `cx`, `cy` is not finite"));
+        return Err("the principal point is not finite".to_owned());
     }
     let size = [camera.width as f32, camera.height as f32];
     let angles = [0, 1].map(|axis| 2.0 * (size[axis] / 2.0 / camera.focal[axis]).atan());
@@ -257,13 +261,13 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
         f64::from(far / camera.focal[axis])
     });
     let moved = |p: [f64; 2]| p[0].hypot(p[1]) / corner[0].hypot(corner[1]).max(1e-9);
-    let stretch = moved(camera.lens.undistort(corner).0);
-    let is_fisheye = matches!(camera.lens, Lens::OpenCvFisheye { .. });
-    if !is_fisheye && !(0.5..=2.0).contains(&stretch) {
+    let seen = camera.lens.direction(corner).0;
+    let stretch = moved([seen.x, seen.y]);
+    if camera.lens.is_perspective() && !(0.5..=2.0).contains(&stretch) {
         notes.add(Note::Distorted, || {
             format!(
                 "{} has a lens that moves the corners to {stretch:.2} times their distance",
-                fields.place()
+                place()
             )
         });
     }
@@ -273,7 +277,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
         notes.add(Note::Extreme, || {
             format!(
                 "{} has a field of view of {:.1}° × {:.1}° and pixels {aspect:.2} times as high as wide",
-                fields.place(),
+                place(),
                 angles[0].to_degrees(),
                 angles[1].to_degrees()
             )
@@ -289,7 +293,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
             let [x, y] = camera.principal;
             format!(
                 "{} has its principal point at ({x}, {y}) of {} × {} pixels",
-                fields.place(),
+                place(),
                 size[0],
                 size[1]
             )
@@ -299,7 +303,7 @@ fn check(fields: &Fields, camera: &Camera, notes: &mut Notes) -> Result<(), Data
         notes.add(Note::FoldingLens, || {
             format!(
                 "{} has a lens model that does not cover the whole image",
-                fields.place()
+                place()
             )
         });
     }

@@ -17,10 +17,11 @@ use glam::{DMat3, DVec3};
 use super::error::DatasetError;
 use super::framing::{self, is_forward_facing};
 use super::image::image_size;
+use super::image_folders;
 use super::intrinsics::{MAX_SIDE, size_ratio};
 use super::npy::Array;
 use super::pixel_format::images_in;
-use super::{Dataset, Format, Frame, Notes, Orientation, formats, orientation, pixel_format, pose};
+use super::{Dataset, Format, Frame, Notes, Orientation, orientation, pixel_format, pose};
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, one_line, shown};
 
@@ -47,29 +48,37 @@ pub(super) fn open(
     let file = root.join(FILE);
     let rows = rows(&file)?;
     let full = rows.iter().flatten().map(|row| row.size).next();
-    let folders = folders(root, full)?;
-    let (folder, rest) = choose(&folders, downscale).ok_or_else(|| DatasetError::File {
-        path: file.clone(),
-        message: "there is no folder images or images_N with images beside it: \
+    let first_size = |folder: &Path| {
+        images_in(folder)
+            .first()
+            .map(|first| image_size(first))
+            .transpose()
+    };
+    let folders = image_folders::find(root, full, first_size)?;
+    let (folder, rest) =
+        image_folders::choose(&folders, downscale).ok_or_else(|| DatasetError::File {
+            path: file.clone(),
+            message: "there is no folder images or images_N with images beside it: \
                   put them there"
-            .to_owned(),
-    })?;
-    if folder.images.len() != rows.len() {
+                .to_owned(),
+        })?;
+    let images = images_in(&folder.path);
+    if images.len() != rows.len() {
         return Err(DatasetError::File {
             path: file,
             message: format!(
                 "holds {} poses, but {} holds {} images: remove the images without a pose, or add the missing ones",
                 rows.len(),
                 folder.name,
-                folder.images.len()
+                images.len()
             ),
         });
     }
     let mut views = Vec::with_capacity(rows.len());
-    for (index, (row, image)) in rows.into_iter().zip(&folder.images).enumerate() {
+    for (index, (row, image)) in rows.into_iter().zip(&images).enumerate() {
         let view = row
             .map_err(Fault::Row)
-            .and_then(|row| view(&row, image, &folder.images, notes));
+            .and_then(|row| view(&row, image, &images, notes));
         match view {
             Ok(view) => views.push(view),
             Err(Fault::Image(error)) => notes.fault(error)?,
@@ -118,12 +127,6 @@ pub(super) fn open(
     dataset.offset = Some(framing.offset);
     dataset.framing = around;
     dataset.hold_out(frames);
-    if let Some(other) = formats::of_folder(root) {
-        dataset.warnings.push(format!(
-            "the folder also holds {}, which is not used: the poses are read from {FILE}",
-            other.name
-        ));
-    }
     dataset.warnings.extend(folder.note(downscale, rest));
     if dataset.test.is_empty() {
         dataset
@@ -197,75 +200,6 @@ fn row(values: &[f64]) -> Result<Row, String> {
         focal,
         bounds: [near, far],
     })
-}
-
-/// Images of one size.
-struct Folder {
-    name: String,
-    /// Sorted by name.
-    images: Vec<PathBuf>,
-    /// Downscaling factor from the full size, rounded to a whole number.
-    factor: u32,
-    /// Width and height of the full size.
-    full: [f64; 2],
-}
-
-/// Return the folders beside the file that contain images, largest images first. Without a `full` size, each folder's own size
-/// counts as full size.
-fn folders(root: &Path, full: Option<[f64; 2]>) -> Result<Vec<Folder>, DatasetError> {
-    let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
-    let mut folders = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_ours = match name.strip_prefix("images") {
-            Some("") => true,
-            Some(rest) => rest
-                .strip_prefix('_')
-                .is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit())),
-            None => false,
-        };
-        let images = images_in(&entry.path());
-        if let (true, Some(first)) = (is_ours, images.first()) {
-            let size = image_size(first)?.map(f64::from);
-            let full = full.unwrap_or(size);
-            folders.push(Folder {
-                name,
-                images,
-                factor: (full[0] / size[0]).round().max(1.0) as u32,
-                full,
-            });
-        }
-    }
-    folders.sort_by(|a, b| (a.factor, &a.name).cmp(&(b.factor, &b.name)));
-    Ok(folders)
-}
-
-/// Choose the folder to use for images at 1/`downscale` of the full size. Return it and the remaining downscaling factor.
-///
-/// The choice is the folder with the smallest images whose remaining factor is a whole number; else with the smallest images
-/// that are larger than requested; else with the largest images.
-fn choose(folders: &[Folder], downscale: u32) -> Option<(&Folder, u32)> {
-    let larger = || folders.iter().filter(|f| f.factor <= downscale);
-    larger()
-        .rfind(|f| downscale.is_multiple_of(f.factor))
-        .or_else(|| larger().next_back())
-        .or(folders.first())
-        .map(|folder| (folder, (downscale / folder.factor).max(1)))
-}
-
-impl Folder {
-    /// Return a warning if the result has another size than the requested 1/`downscale`.
-    fn note(&self, downscale: u32, rest: u32) -> Option<String> {
-        if downscale == 1 || self.factor * rest == downscale {
-            return None;
-        }
-        let [width, height] = self.full;
-        Some(format!(
-            "no folder holds images at 1/{downscale} of the full {width} × {height} pixels: {} is used, which makes them 1/{}",
-            self.name,
-            self.factor * rest
-        ))
-    }
 }
 
 /// A posed image.
@@ -381,6 +315,7 @@ impl PosedImage {
                 ..self.camera
             },
             near_far: Some([(START * self.bounds[0]) as f32, (longest * far) as f32]),
+            mask: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! pixels afterwards. World units are those of the file. Poses are converted to OpenGL camera-to-world.
 
 mod blender;
+mod colmap;
 pub mod doctor;
 pub mod duplicate_images;
 mod error;
@@ -14,12 +15,17 @@ mod frame;
 mod frames;
 pub mod framing;
 mod image;
+mod image_folders;
 mod intrinsics;
 mod inverted;
 mod json;
 mod llff;
+mod mask;
+mod mask_files;
 mod notes;
 mod npy;
+mod nsvf;
+mod number_files;
 mod objects;
 mod orientation;
 mod pixel_format;
@@ -43,6 +49,7 @@ pub use folder::is_dataset;
 use folder::{datasets_beside, open_folder};
 pub use frame::{Frame, Split};
 pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents};
+pub use mask::{Hidden, Mask, MaskSource};
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 pub use poses::{ViewWithoutImage, parse_poses};
@@ -66,8 +73,12 @@ pub enum Format {
     Blender,
     /// Instant-NGP or nerfstudio: one `transforms.json`.
     Transforms,
+    /// COLMAP: a sparse model and its images.
+    Colmap,
     /// LLFF: forward-facing captures with `poses_bounds.npy` and images in several sizes.
     Llff,
+    /// Neural Sparse Voxel Fields: a scene with `pose/`, `rgb/`, `intrinsics.txt` and `bbox.txt`.
+    Nsvf,
     /// Scene Representation Networks: an object with `pose/`, `rgb/` and `intrinsics.txt`.
     Srn,
 }
@@ -77,7 +88,9 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Blender => "Blender",
             Self::Transforms => "transforms.json",
+            Self::Colmap => "COLMAP",
             Self::Llff => "LLFF",
+            Self::Nsvf => "NSVF",
             Self::Srn => "SRN",
         })
     }
@@ -91,6 +104,8 @@ pub struct OpenOptions {
     /// Whether images are rotated or flipped by their EXIF orientation. If false, this is done only for images whose declared
     /// size fits only the rotated image.
     pub apply_orientation: bool,
+    /// Whether alpha is a mask, which hides transparent pixels, instead of transparency.
+    pub alpha_mask: bool,
 }
 
 impl Default for OpenOptions {
@@ -98,6 +113,7 @@ impl Default for OpenOptions {
         Self {
             downscale: 1,
             apply_orientation: false,
+            alpha_mask: false,
         }
     }
 }
@@ -109,6 +125,16 @@ impl OpenOptions {
         Self {
             downscale: downscale.unwrap_or(self.downscale),
             apply_orientation: self.apply_orientation || apply_orientation,
+            ..self
+        }
+    }
+
+    /// Set `alpha_mask` if `is_mask`.
+    #[must_use]
+    pub fn or_alpha_mask(self, is_mask: bool) -> Self {
+        Self {
+            alpha_mask: self.alpha_mask || is_mask,
+            ..self
         }
     }
 }
@@ -203,9 +229,16 @@ impl Dataset {
 
     fn read(path: &Path, downscale: u32, notes: &mut Notes) -> Result<Self, DatasetError> {
         let mut dataset = Self::find(path, downscale, notes)?;
+        mask_files::find_in_folder(&mut dataset);
+        if notes.alpha_mask {
+            mask_files::take_alpha(&mut dataset);
+        }
         match dataset.format {
-            Format::Llff => {} // set when the folder of images was chosen
-            Format::Blender | Format::Transforms | Format::Srn => dataset.downscale = downscale,
+            // Set when the folder of images was chosen.
+            Format::Colmap | Format::Llff => {}
+            Format::Blender | Format::Transforms | Format::Nsvf | Format::Srn => {
+                dataset.downscale = downscale;
+            }
         }
         Ok(dataset)
     }
@@ -229,6 +262,9 @@ impl Dataset {
         };
         if path.file_name().is_some_and(|name| name == llff::FILE) {
             return llff::open(root, downscale, notes);
+        }
+        if colmap::is_file_of_model(path) {
+            return colmap::open(root, downscale, notes);
         }
         if let Some(format) = formats::of_file(path) {
             return Err(DatasetError::UnsupportedFormat {
@@ -304,6 +340,15 @@ impl Dataset {
             take(height);
         }
         format!("{hash:016x}")
+    }
+
+    /// Number of views that have a mask.
+    #[must_use]
+    pub fn n_masks(&self) -> usize {
+        self.views()
+            .iter()
+            .filter(|frame| frame.mask.is_some())
+            .count()
     }
 
     /// Return the cameras of all views, in the order of the files.

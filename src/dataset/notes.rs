@@ -1,8 +1,11 @@
 //! Assumptions, omissions and faults that are recorded while a dataset is read.
 
+use std::path::{Path, PathBuf};
+
 use super::error::DatasetError;
-use super::find_image;
+use super::find_image::{self, MatchRule};
 use super::{MAX_FAULTS, OpenOptions};
+use crate::text::shown;
 
 /// A problem of a frame that can be worked around.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,7 +17,6 @@ pub(super) enum Note {
     FoldingLens,
     Extreme,
     Distorted,
-    Mask,
     Depth,
     CompanionAbsent,
     CompanionMismatch,
@@ -38,10 +40,6 @@ impl Note {
             Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
             Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
             Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
-            Self::Mask => {
-                "masks are not used, so what they hide is learned as part of the scene: paint over it in the images, \
-                 or leave out the frames that show it"
-            }
             Self::Depth => "depth images are not used",
             Self::CompanionAbsent => "check the path, which is relative to the JSON file",
             Self::CompanionMismatch => "export it again at the image's size",
@@ -82,6 +80,8 @@ pub(super) struct Notes {
     pub(super) faults: Vec<DatasetError>,
     /// See [`OpenOptions::apply_orientation`].
     pub(super) apply_orientation: bool,
+    /// See [`OpenOptions::alpha_mask`].
+    pub(super) alpha_mask: bool,
     /// Resolves the names of images.
     pub(super) finder: find_image::Finder,
     /// Width and height of the first image that was found, after its orientation is applied.
@@ -92,6 +92,7 @@ impl Notes {
     pub(super) fn of(opening: OpenOptions) -> Self {
         Self {
             apply_orientation: opening.apply_orientation,
+            alpha_mask: opening.alpha_mask,
             ..Self::default()
         }
     }
@@ -101,6 +102,29 @@ impl Notes {
             Some((_, count, _)) => *count += 1,
             None => self.counted.push((note, 1, first())),
         }
+    }
+
+    /// Find the image `name` in `root`, and add a note if it was found under another name; `place` names the frame. The error
+    /// is the message about it.
+    pub(super) fn find_image(
+        &mut self,
+        root: &Path,
+        name: &str,
+        place: impl Fn() -> String,
+    ) -> Result<Option<PathBuf>, String> {
+        let Some(found) = self.finder.find(root, name).map_err(|fault| fault.0)? else {
+            return Ok(None);
+        };
+        let note = match found.how {
+            MatchRule::Exact => return Ok(Some(found.path)),
+            MatchRule::FirstOfSeveral => Note::SeveralEndings,
+            MatchRule::Case => Note::OtherCase,
+            MatchRule::Extension => Note::OtherEnding,
+            MatchRule::PathSuffix => Note::Moved,
+            MatchRule::Subfolder => Note::Deeper,
+        };
+        self.add(note, || format!("{} is {}", place(), shown(&found.path)));
+        Ok(Some(found.path))
     }
 
     pub(super) fn fault(&mut self, error: DatasetError) -> Result<(), DatasetError> {

@@ -20,6 +20,8 @@ const BYTES_PER_PIXEL: u64 = 16;
 const SLACK: u64 = 256 << 20;
 /// Number of leading bytes that suffice to recognise every format.
 const SIGNATURE: usize = 32;
+/// Levels of subfolders that are searched for images.
+const MAX_DEPTH: usize = 3;
 const JPEG_START: u64 = 2;
 /// Start of an APP1 segment of a JPEG that holds EXIF data.
 const EXIF: &[u8] = b"Exif\0\0";
@@ -454,4 +456,24 @@ pub(super) fn images_in(folder: &Path) -> Vec<PathBuf> {
         .map(of)
         .find(|images| !images.is_empty())
         .unwrap_or_default()
+}
+
+/// Return the images in `folder` and its subfolders, at most [`MAX_DEPTH`] levels below it.
+pub(super) fn images_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut level = vec![folder.to_owned()];
+    for _ in 0..=MAX_DEPTH {
+        let mut below = Vec::new();
+        for folder in &level {
+            all.extend(images_in(folder));
+            let entries = folder.read_dir().into_iter().flatten().flatten();
+            below.extend(
+                entries
+                    .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+                    .map(|e| e.path()),
+            );
+        }
+        level = below;
+    }
+    all
 }

@@ -58,7 +58,10 @@ impl Dataset {
         let found = Framing::of(&cameras, self.aabb_scale, is_filled);
         self.framing = found.and_then(|found| match self.format {
             // These formats imply the default box.
-            Format::Blender | Format::Srn => Some(found).filter(Framing::is_far_from_default),
+            Format::Blender | Format::Nsvf | Format::Srn => {
+                Some(found).filter(Framing::is_far_from_default)
+            }
+            Format::Colmap => Some(found),
             Format::Transforms | Format::Llff => found.or_default(self.aabb_scale),
         });
     }

@@ -1,17 +1,14 @@
 //! The format of Scene Representation Networks: one folder per object with `pose/*.txt`, `rgb/*` and `intrinsics.txt`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::error::DatasetError;
+use super::number_files::{is_matrix, numbers, opencv_pose, text_files};
 use super::pixel_format::images_in;
-use super::pose::{inverse, make_rigid};
 use super::{Dataset, Format, Frame, Note, Notes, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
-use crate::files::read_file;
 use crate::text::{escaped, shown};
 
-/// Maximum size of a text file, which contains a few numbers.
-const MAX_BYTES: u64 = 1 << 16;
 const INTRINSICS: &str = "intrinsics.txt";
 
 /// A file that distinguishes NSVF folders from this format.
@@ -41,41 +38,6 @@ pub(super) fn is(root: &Path) -> bool {
         && !root.join(BBOX).exists()
         // `open` reports a file that cannot be read.
         && !numbers(&file).is_ok_and(|lines| is_matrix(&lines))
-}
-
-/// Return whether the numbers form a square matrix, row by row or all in one line.
-fn is_matrix(lines: &[Vec<f64>]) -> bool {
-    match lines {
-        [all] => [9, 16].contains(&all.len()),
-        rows => [3, 4].contains(&rows.len()) && rows.iter().all(|row| row.len() == rows.len()),
-    }
-}
-
-/// Return the numbers of a text file, line by line; empty lines are skipped.
-fn numbers(path: &Path) -> Result<Vec<Vec<f64>>, DatasetError> {
-    let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim_start_matches('\u{feff}');
-    let fault = |line: usize, word: &str| DatasetError::File {
-        path: path.to_owned(),
-        message: format!(
-            "line {}: `{}` is not a finite number: correct the file or copy it again",
-            line + 1,
-            escaped(word)
-        ),
-    };
-    let mut lines = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let parsed = line.split_whitespace().map(|word| {
-            let value = word.parse::<f64>().ok().filter(|v| (*v as f32).is_finite());
-            value.ok_or_else(|| fault(index, word))
-        });
-        let parsed = parsed.collect::<Result<Vec<f64>, _>>()?;
-        if !parsed.is_empty() {
-            lines.push(parsed);
-        }
-    }
-    Ok(lines)
 }
 
 impl Intrinsics {
@@ -146,48 +108,11 @@ impl Intrinsics {
     }
 }
 
-/// Read the OpenGL camera-to-world pose of a pose file, which contains a 4 × 4 camera-to-world matrix in the convention looking
-/// along +z, y down, or its inverse.
-fn pose(path: &Path, is_world_to_camera: bool) -> Result<[[f64; 4]; 3], DatasetError> {
-    let all = numbers(path)?.concat();
-    let fault = |message: String| DatasetError::File {
-        path: path.to_owned(),
-        message,
-    };
-    let [rows @ .., _, _, _, _] = all.as_slice() else {
-        return Err(fault(
-            "expected the 16 numbers of a 4 × 4 matrix".to_owned(),
-        ));
-    };
-    if rows.len() != 12 {
-        let found = all.len();
-        return Err(fault(format!(
-            "expected the 16 numbers of a 4 × 4 matrix, found {found}"
-        )));
-    }
-    let mut matrix: [[f64; 4]; 3] =
-        std::array::from_fn(|r| std::array::from_fn(|c| rows[4 * r + c]));
-    make_rigid(&mut matrix).map_err(|cause| fault(format!("{cause}: copy the file again")))?;
-    if is_world_to_camera {
-        matrix = inverse(&matrix);
-    }
-    Ok(matrix.map(|[x, y, z, t]| [x, -y, -z, t]))
-}
-
 /// Read the object in `root`.
 pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let intrinsics = Intrinsics::read(root)?;
     let folder = root.join("pose");
-    let entries = folder
-        .read_dir()
-        .map_err(|e| DatasetError::read(&folder, e))?;
-    let is_text = |path: &PathBuf| path.extension().is_some_and(|e| e == "txt");
-    let mut poses: Vec<PathBuf> = entries
-        .flatten()
-        .map(|e| e.path())
-        .filter(is_text)
-        .collect();
-    poses.sort();
+    let poses = text_files(&folder)?;
     let images = images_in(&root.join("rgb"));
     let mut dataset = Dataset::new(root, Format::Srn);
     let mut frames = Vec::new();
@@ -237,7 +162,7 @@ fn frame(
     of: &Intrinsics,
     notes: &mut Notes,
 ) -> Result<Frame, DatasetError> {
-    let world_from_camera = pose(pose_path, of.is_world_to_camera)?;
+    let world_from_camera = opencv_pose(pose_path, of.is_world_to_camera)?;
     let header = pixel_format::header(image_path)?;
     let orientation = notes.choose_orientation(&header, Some(of.size), || shown(image_path));
     let [width, height] = orientation::oriented_size(header.size, orientation);
@@ -284,5 +209,6 @@ fn frame(
             (away - half).max(0.01 * away).max(of.near.min(away)) as f32,
             (away + half) as f32,
         ]),
+        mask: None,
     })
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Frame, Image};
+use super::{Frame, Image, mask};
 use crate::config::Surroundings;
 
 /// Maximum number of images that are examined, evenly spread.
@@ -33,7 +33,10 @@ pub(super) fn of(frames: &[Frame]) -> Option<Surroundings> {
     let looks: Vec<BorderStatistics> = (0..n)
         .into_par_iter()
         .filter_map(|i| frames[i * frames.len() / n].load().ok())
-        .map(|image| BorderStatistics::of(&image))
+        .map(|mut image| {
+            mask::replace_hidden(&mut image);
+            BorderStatistics::of(&image)
+        })
         .collect();
     of_looks(&looks)
 }
@@ -163,6 +166,7 @@ mod tests {
             height,
             has_alpha: pixels.iter().skip(3).step_by(4).any(|a| *a < 255),
             pixels,
+            mask: None,
         }
     }
 

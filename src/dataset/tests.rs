@@ -79,6 +79,7 @@ pub(super) fn gradient(width: u32, height: u32) -> Image {
         height,
         pixels,
         has_alpha: false,
+        mask: None,
     }
 }
 
@@ -309,7 +310,7 @@ fn what_is_not_a_dataset_says_what_was_looked_for() {
     std::fs::write(path.join("chair/transforms.json"), "{}").unwrap();
     refused(Dataset::open(path), &["subfolders with a dataset", "chair"]);
     std::fs::create_dir_all(path.join("sparse/0")).unwrap();
-    refused(Dataset::open(path), &["COLMAP", "ns-process-data"]);
+    refused(Dataset::open(path), &["COLMAP", "cameras and images"]);
     refused("dev".parse::<Split>(), &["`dev`", "train, val or test"]);
 }
 
@@ -449,32 +450,65 @@ fn images_that_are_not_read_are_one_fault() {
 }
 
 #[test]
-fn masks_are_told_once() {
+fn masks_are_found() {
     let mut scene = Scene::new(3);
-    std::fs::create_dir(scene.path("masks")).unwrap();
+    std::fs::create_dir(scene.path("shown")).unwrap();
     for i in 0..3 {
-        let mask = format!("masks/{i:04}.png");
+        let mask = format!("shown/{i:04}.png");
         gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
         scene.json["frames"][i]["mask_path"] = json!(mask);
     }
-    let told = |scene: &Scene, frames: &str| {
-        let warnings = scene.open().unwrap().warnings;
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
-        for word in ["masks are not used", "learned", frames] {
-            assert!(warnings[0].contains(word), "no {word:?} in {warnings:?}");
-        }
+    let masks = |scene: &Scene| {
+        let dataset = scene.open().unwrap();
+        assert!(dataset.warnings.is_empty(), "{:?}", dataset.warnings);
+        let views = dataset.views();
+        assert_eq!(
+            dataset.n_masks(),
+            views.iter().filter(|f| f.mask.is_some()).count()
+        );
+        views
+            .into_iter()
+            .map(|frame| frame.mask)
+            .collect::<Vec<_>>()
     };
-    told(&scene, "3 frames");
+    let file = |scene: &Scene, name: &str, hidden| {
+        let path = scene.path(name);
+        Some(MaskSource::File { path, hidden })
+    };
+    let named = masks(&scene);
+    assert_eq!(named[1], file(&scene, "shown/0001.png", Hidden::Black));
+    assert_eq!(named.iter().flatten().count(), 3);
     for i in 0..3 {
         scene.json["frames"][i]["mask_path"] = json!(null);
     }
-    assert!(scene.open().unwrap().warnings.is_empty());
-    // Instant-NGP's masks are beside the images.
-    for i in 1..3 {
-        let mask = format!("images/dynamic_mask_{i:04}.png");
-        gradient(8, 6).save_png(&scene.path(&mask)).unwrap();
+    assert_eq!(masks(&scene), [None, None, None]);
+    // Instant-NGP's masks are beside the images; other masks in a folder of their own.
+    std::fs::create_dir(scene.path("masks")).unwrap();
+    for mask in [
+        "images/dynamic_mask_0001.png",
+        "masks/0001.png",
+        "masks/0002.png",
+    ] {
+        gradient(8, 6).save_png(&scene.path(mask)).unwrap();
     }
-    told(&scene, "2 frames");
+    let expected = [
+        None,
+        file(&scene, "images/dynamic_mask_0001.png", Hidden::White),
+        file(&scene, "masks/0002.png", Hidden::Black),
+    ];
+    assert_eq!(masks(&scene), expected);
+    // Alpha is a mask for the others on request.
+    let opening = OpenOptions::default().or_alpha_mask(true);
+    let dataset = Dataset::open_with(&scene.path(""), opening).unwrap();
+    assert_eq!(dataset.views()[0].mask, Some(MaskSource::Alpha));
+    // A mask that hides everything is refused.
+    let black = ::image::GrayImage::new(8, 6);
+    black.save(scene.path("masks/0002.png")).unwrap();
+    let dataset = scene.open().unwrap();
+    refused(
+        load_images(&dataset.views()[2..], 1, &|| ()),
+        &["0002.png", "hidden entirely"],
+    );
 }
 
 mod hostile_input {

@@ -12,13 +12,14 @@ pub fn psnr_of_mse(mse: f64) -> f64 {
 /// Return the PSNR in dB of two RGB images of equal size, values in [0, 1].
 #[must_use]
 pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a
-        .iter()
-        .zip(b)
-        .map(|(&x, &y)| f64::from(x - y).powi(2))
-        .sum();
-    let n = a.len().max(1) as f64;
-    psnr_of_mse(sum / n)
+    psnr_of_mse(squared_error(a, b) / a.len().max(1) as f64)
+}
+
+/// Return the sum of squared differences of two images of equal size.
+#[must_use]
+pub fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    let squares = a.iter().zip(b).map(|(&x, &y)| f64::from(x - y).powi(2));
+    squares.sum()
 }
 
 /// Side of the SSIM window in pixels.
@@ -69,9 +70,24 @@ fn blur(plane: &[f64], width: usize, height: usize) -> Vec<f64> {
 /// averaged over channels and the positions where the window fits. `None` if an image is smaller than the window.
 #[must_use]
 pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
+    ssim_where(a, b, width, height, |_| true)
+}
+
+/// Return the structural similarity as [`ssim`] does, averaged over the windows around the pixels that `counts`; `None` if there
+/// is none. Pixels are numbered row by row.
+pub fn ssim_where(
+    a: &[f32],
+    b: &[f32],
+    width: usize,
+    height: usize,
+    counts: impl Fn(usize) -> bool,
+) -> Option<f64> {
     if width < SSIM_WINDOW || height < SSIM_WINDOW {
         return None;
     }
+    let columns = width + 1 - SSIM_WINDOW;
+    let middle = SSIM_WINDOW / 2;
+    let is_counted = |i: usize| counts((i / columns + middle) * width + i % columns + middle);
     let mut total = 0.0;
     let mut count = 0.0;
     for channel in 0..3 {
@@ -90,7 +106,7 @@ pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
         let xx = blur(&product(&x, &x), width, height);
         let yy = blur(&product(&y, &y), width, height);
         let xy = blur(&product(&x, &y), width, height);
-        for i in 0..mx.len() {
+        for i in (0..mx.len()).filter(|i| is_counted(*i)) {
             let (u, v) = (mx[i], my[i]);
             let covariance = xy[i] - u * v;
             let variances = (xx[i] - u * u) + (yy[i] - v * v);
@@ -99,7 +115,7 @@ pub fn ssim(a: &[f32], b: &[f32], width: usize, height: usize) -> Option<f64> {
             count += 1.0;
         }
     }
-    Some(total / count)
+    (count > 0.0).then(|| total / count)
 }
 
 /// Round to the nearest of 256 levels, after clamping to [0, 1].

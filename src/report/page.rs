@@ -542,6 +542,7 @@ mod tests {
             psnr,
             ssim: None,
             lpips: None,
+            hidden_share: None,
         };
         let eval = EvalReport {
             schema: 1,
@@ -558,6 +559,7 @@ mod tests {
             views: 2,
             of_views: None,
             pixel_share: None,
+            hidden_share: None,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,
             adapted_for: None,

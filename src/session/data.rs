@@ -61,7 +61,7 @@ fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
         observer.warn(warning);
     }
     observer.note(format!(
-        "dataset: {} ({}), {} training, {} validation, {} test views{}",
+        "dataset: {} ({}), {} training, {} validation, {} test views{}{}",
         dataset.name,
         dataset.format,
         dataset.train.len(),
@@ -71,6 +71,10 @@ fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
             String::new()
         } else {
             format!(", {} images missing and left out", dataset.missing.len())
+        },
+        match dataset.n_masks() {
+            0 => String::new(),
+            n => format!(", {n} with masks, whose hidden pixels are not used"),
         },
     ));
 }

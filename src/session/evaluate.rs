@@ -205,6 +205,7 @@ fn assemble(parts: &[Vec<(Image, RenderedFrame)>], background: [f32; 3]) -> (Ima
         height: first(|image| image.height).sum(),
         pixels,
         has_alpha: parts[0][0].0.has_alpha,
+        mask: None,
     };
     (image, rendered)
 }

@@ -1,7 +1,7 @@
 //! Device memory that a run needs, and the speed of software adapters.
 
 use crate::config::ResolvedConfig;
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Frame, Mask};
 use crate::distillation::{Distiller, Teacher};
 use crate::gpu::{Gpu, GpuError};
 use crate::text::bytes;
@@ -27,16 +27,17 @@ pub(crate) fn memory(
     dataset: &Dataset,
 ) -> Result<Memory, GpuError> {
     let plan = plan(gpu.profile(), config)?;
-    let pixels: u64 = dataset
-        .train
-        .iter()
-        .map(|f| f.camera.downscaled(dataset.downscale))
-        .map(|c| u64::from(c.width) * u64::from(c.height))
-        .sum();
+    let bytes = |frame: &Frame| {
+        let camera = frame.camera.downscaled(dataset.downscale);
+        let mask = frame.mask.as_ref();
+        let mask = mask.map_or(0, |_| 8 * Mask::n_words(camera.width, camera.height));
+        4 * u64::from(camera.width) * u64::from(camera.height) + mask
+    };
+    let image_bytes: u64 = dataset.train.iter().map(bytes).sum();
     Ok(Memory {
-        image_bytes: pixels * 4,
+        image_bytes,
         teacher_bytes: None,
-        total_bytes: pixels * 4 + plan.total_bytes(),
+        total_bytes: image_bytes + plan.total_bytes(),
         plan,
     })
 }

@@ -52,10 +52,10 @@ impl Navigation {
         let ahead = self.center.map(|c| (c - self.position).dot(self.forward()));
         self.distance = ahead.filter(|d| *d > 0.0).unwrap_or(self.distance);
         let half = f64::from(camera.height) / 2.0 / f64::from(camera.focal[1]);
+        let (edge, _) = camera.lens.direction([0.0, half]);
         self.fov = match camera.lens {
-            Lens::Pinhole | Lens::OpenCv { .. } => 2.0 * half.atan(),
-            Lens::OpenCvFisheye { .. } | Lens::Equirectangular => 2.0 * half,
             Lens::Orthographic => self.fov,
+            _ => 2.0 * edge.angle_between(DVec3::Z),
         }
         .clamp(FIELD_OF_VIEW[0], FIELD_OF_VIEW[1]);
     }

@@ -1,12 +1,11 @@
 //! Reads photographs of the dataset from disk on a separate thread.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::protocol::Photo;
-use crate::dataset::{Image, Orientation};
+use crate::dataset::Frame;
 
 /// Longest side of a thumbnail in pixels.
 const THUMBNAIL: u32 = 64;
@@ -18,10 +17,8 @@ pub(super) struct PhotoRequest {
     pub dataset_id: u32,
     /// Index of the viewpoint.
     pub viewpoint: usize,
-    /// Image file.
-    pub path: PathBuf,
-    /// Rotation to apply.
-    pub orientation: Orientation,
+    /// The frame that it is the photograph of.
+    pub frame: Frame,
     /// Factor to shrink the photograph by; `None` for a thumbnail.
     pub downscale: Option<u32>,
 }
@@ -112,7 +109,7 @@ fn read_all(
                 queue = more.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         };
-        let photo = Image::load_oriented(&wanted.path, wanted.orientation).map(|image| {
+        let photo = wanted.frame.load().map(|image| {
             let longest = image.width.max(image.height);
             let factor = wanted
                 .downscale
@@ -143,6 +140,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::camera::Camera;
+    use crate::dataset::Orientation;
+    use std::path::PathBuf;
 
     #[test]
     fn photographs_and_thumbnails_are_read_and_missing_files_are_reported() {
@@ -151,11 +151,17 @@ mod tests {
         let pixels: Vec<u8> = (0..200 * 100 * 4).map(|i| (i % 251) as u8).collect();
         image::save_buffer(&path, &pixels, 200, 100, image::ColorType::Rgba8).unwrap();
         let loader = PhotoLoader::new(|| {});
-        let wanted = |viewpoint, path: PathBuf, downscale| PhotoRequest {
+        let wanted = |viewpoint, image_path: PathBuf, downscale| PhotoRequest {
             dataset_id: 3,
             viewpoint,
-            path,
-            orientation: Orientation::NoTransforms,
+            frame: Frame {
+                name: String::new(),
+                image_path,
+                orientation: Orientation::NoTransforms,
+                camera: Camera::look_at([1.0; 3], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 200, 100),
+                near_far: None,
+                mask: None,
+            },
             downscale,
         };
         loader.want(vec![

@@ -16,6 +16,7 @@ mod llff;
 #[path = "../lpips/recipe.rs"]
 mod lpips;
 mod manners;
+mod masks;
 mod meta;
 mod nerf;
 mod readme;

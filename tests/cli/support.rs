@@ -154,6 +154,7 @@ pub fn sphere(camera: &Camera) -> Image {
         height: camera.height,
         pixels,
         has_alpha: true,
+        mask: None,
     }
 }
 

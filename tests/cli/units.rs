@@ -343,6 +343,7 @@ fn walls(camera: &Camera) -> Image {
         height: camera.height,
         pixels,
         has_alpha: false,
+        mask: None,
     }
 }
 

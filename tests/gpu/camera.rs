@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use kiln::aabb::Aabb;
 use kiln::camera::{Camera, Lens};
 use kiln::config::{Background, Config, ResolvedConfig};
-use kiln::dataset::Image;
+use kiln::dataset::{Image, Mask};
 use kiln::gpu::Gpu;
 use kiln::images::{GpuCamera, ImageSet, camera_rays};
 use kiln::render::GpuCrop;
@@ -45,7 +45,7 @@ fn camera(lens: Lens, width: u32, height: u32) -> Camera {
     camera
 }
 
-fn lenses() -> [Lens; 5] {
+fn lenses() -> [Lens; 11] {
     [
         Lens::Pinhole,
         Lens::OpenCv {
@@ -63,6 +63,26 @@ fn lenses() -> [Lens; 5] {
         },
         Lens::Orthographic,
         Lens::Equirectangular,
+        Lens::FullOpenCv {
+            k: [-0.2, 0.07, -0.01, 0.02, 0.01, -3e-3],
+            p: [1e-3, -2e-3],
+        },
+        Lens::ThinPrismFisheye {
+            k: [0.05, -0.02, 4e-3, -1e-3],
+            p: [1e-3, -2e-3],
+            s: [3e-3, -1e-3],
+        },
+        Lens::RadTanThinPrismFisheye {
+            k: [0.05, -0.02, 4e-3, -1e-3, 5e-4, -1e-4],
+            p: [1e-3, -2e-3],
+            s: [3e-3, -1e-3, 2e-3, 5e-4],
+        },
+        Lens::Fov { omega: 0.9 },
+        Lens::Division { k: -0.15 },
+        Lens::Eucm {
+            alpha: 0.6,
+            beta: 1.1,
+        },
     ]
 }
 
@@ -116,6 +136,58 @@ fn camera_rays_follow_every_lens() {
                     assert_eq!(ray.background, [1.0; 3]);
                     assert_ray(ray, camera, pixel_center);
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn rays_of_large_images_meet_their_pixels() {
+    on_device(|gpu| {
+        let (width, height) = (1024, 768);
+        let n = width * height;
+        for lens in lenses()
+            .into_iter()
+            .filter(|lens| *lens != Lens::Orthographic)
+        {
+            let camera = camera(lens, width, height);
+            let rig = Rig::new(gpu, n as usize, 0, 0);
+            let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.0, 1.0], &SceneFrame::WORLD)]);
+            let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
+            let crop = gpu
+                .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
+                .unwrap();
+            let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
+            rig.run(|stage| {
+                camera_rays(
+                    stage,
+                    &rig.counts,
+                    &config(&[]),
+                    &on_device,
+                    &tile,
+                    &crop,
+                    &rays,
+                )
+            });
+            let rays = rig.read::<GpuRay>(&rays, n as usize);
+            let corners = [0, width - 1, n - width, n - 1];
+            // Longitudes repeat.
+            let turn = match lens {
+                Lens::Equirectangular => std::f64::consts::TAU * f64::from(camera.focal[0]),
+                _ => f64::MAX,
+            };
+            for pixel in corners.into_iter().chain((0..n).step_by(997)) {
+                let ray = &rays[pixel as usize];
+                let point: [f64; 3] =
+                    std::array::from_fn(|c| f64::from(ray.origin[c]) + f64::from(ray.direction[c]));
+                let seen = camera.project(point).unwrap();
+                let at = [
+                    f64::from(pixel % width) + 0.5,
+                    f64::from(pixel / width) + 0.5,
+                ];
+                let across = (seen[0] - at[0]).abs();
+                let error = across.min((turn - across).abs()).hypot(seen[1] - at[1]);
+                assert!(error < 0.01, "{lens:?} at {at:?}: {error} px");
             }
         }
     });
@@ -187,6 +259,7 @@ fn images() -> (Vec<Image>, Vec<Camera>) {
             height,
             pixels,
             has_alpha: true,
+            mask: None,
         }
     };
     (sizes.iter().map(image).collect(), cameras)
@@ -200,13 +273,23 @@ fn draw(
     chunks: usize,
     state: StepState,
 ) -> Vec<GpuRay> {
+    draw_of(gpu, config, (chunk_bytes, chunks), state, &images())
+}
+
+/// Draw 1000 rays from images with these cameras, check each against its image, and return them.
+fn draw_of(
+    gpu: &Arc<Gpu>,
+    config: &ResolvedConfig,
+    (chunk_bytes, chunks): (u64, usize),
+    state: StepState,
+    (images, cameras): &(Vec<Image>, Vec<Camera>),
+) -> Vec<GpuRay> {
     const N: usize = 1000;
-    let (images, cameras) = images();
     let on_device: Vec<GpuCamera> = cameras
         .iter()
         .map(|c| GpuCamera::new(c, [0.0, 9.0], &SceneFrame::WORLD))
         .collect();
-    let set = ImageSet::upload_in_chunks(gpu, &images, &on_device, chunk_bytes).unwrap();
+    let set = ImageSet::upload_in_chunks(gpu, images, &on_device, chunk_bytes).unwrap();
     assert_eq!((set.n_chunks(), set.len()), (chunks, 5));
     let rig = Rig::new(gpu, N, 0, 0);
     rig.set(StepState {
@@ -254,6 +337,70 @@ fn seeded(seed: u32, step: u32) -> StepState {
         step,
         ..StepState::zeroed()
     }
+}
+
+#[test]
+fn hidden_pixels_are_never_drawn_and_all_others_equally_often() {
+    on_device(|gpu| {
+        let config = config(&[]);
+        for (chunk_bytes, chunks) in [(1 << 20, 1), (4 * 6 * 4, 5)] {
+            let (mut images, mut cameras) = images();
+            // One image has several words, one has a word without any used pixel, one has a single used pixel.
+            let shown: [&dyn Fn(u32, u32) -> bool; 3] = [
+                &|x, y| (x + y) % 3 != 0,
+                &|_, y| y == 0 || y > 9,
+                &|x, y| (x, y) == (2, 1),
+            ];
+            for (index, size, shown) in [
+                (0, [13, 7], shown[0]),
+                (2, [9, 12], shown[1]),
+                (3, [6, 4], shown[2]),
+            ] {
+                let [width, height] = size;
+                let pixels = (0..4 * width * height).map(|i| (7 * i) as u8).collect();
+                images[index] = Image {
+                    width,
+                    height,
+                    pixels,
+                    has_alpha: true,
+                    mask: Some(Mask::from_fn(width, height, shown)),
+                };
+                cameras[index] = camera(cameras[index].lens, width, height);
+            }
+            let views = (images, cameras);
+            let limit = if chunks == 1 { chunk_bytes } else { 4 * 13 * 7 };
+            let mut counts = std::collections::HashMap::new();
+            for step in 0..40 {
+                let n_chunks = if chunks == 1 { 1 } else { 4 };
+                for ray in draw_of(gpu, &config, (limit, n_chunks), seeded(3, step), &views) {
+                    *counts.entry((ray.image, ray.pixel)).or_insert(0_u32) += 1;
+                }
+            }
+            for (index, image) in views.0.iter().enumerate() {
+                let n = image.width * image.height;
+                let is_used = |pixel: u32| {
+                    image
+                        .mask
+                        .as_ref()
+                        .is_none_or(|mask| mask.is_used(pixel as usize))
+                };
+                let used = (0..n).filter(|pixel| is_used(*pixel)).count() as f64;
+                let expected = 8000.0 / used;
+                for pixel in 0..n {
+                    let drawn = f64::from(counts.get(&(index as u32, pixel)).copied().unwrap_or(0));
+                    if !is_used(pixel) {
+                        assert!(drawn == 0.0, "hidden pixel {pixel} of image {index}");
+                        continue;
+                    }
+                    // Five standard deviations.
+                    assert!(
+                        (drawn - expected).abs() < 5.0 * expected.sqrt() + 1.0,
+                        "pixel {pixel} of image {index}: {drawn}, expected {expected}"
+                    );
+                }
+            }
+        }
+    });
 }
 
 #[test]
@@ -365,7 +512,7 @@ fn rays_measured_in_depth() {
                 let dot = |a: [f32; 3], b: [f32; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
                 let length = dot(ray.direction, ray.direction).sqrt();
                 match lens {
-                    Lens::Pinhole | Lens::OpenCv { .. } => {
+                    _ if lens.is_perspective() => {
                         assert!((dot(ray.direction, forward) - 1.0).abs() < 1e-5, "{ray:?}");
                     }
                     _ => assert!((length - 1.0).abs() < 1e-5, "{ray:?}"),
@@ -410,6 +557,7 @@ fn first_steps_draw_from_the_middle() {
             height: 24,
             pixels: vec![255; 4 * 40 * 24],
             has_alpha: false,
+            mask: None,
         }];
         let camera = camera(Lens::Pinhole, 40, 24);
         let set = ImageSet::upload(
@@ -446,6 +594,7 @@ fn first_steps_start_far_from_the_cameras() {
             height: 24,
             pixels: vec![255; 4 * 40 * 24],
             has_alpha: false,
+            mask: None,
         }];
         let camera = camera(Lens::Pinhole, 40, 24);
         let upload = |near_far: [f32; 2]| {

@@ -373,6 +373,7 @@ fn cells_that_no_camera_sees_are_marked() {
                     height: 30,
                     pixels,
                     has_alpha: false,
+                    mask: None,
                 };
                 let images = ImageSet::upload(
                     gpu,

@@ -125,6 +125,7 @@ fn trainer_of(gpu: &Arc<Gpu>, config: Config, want: &Tensors, scratch: &Path) ->
         height: 2,
         pixels: vec![0; 16],
         has_alpha: false,
+        mask: None,
     };
     let camera = Camera::look_at([4.0, 0.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0], 1.0, 2, 2);
     let images = ImageSet::upload(

@@ -138,6 +138,7 @@ pub fn view(camera: &Camera) -> Image {
         height: SIDE,
         pixels,
         has_alpha: true,
+        mask: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Damaged datasets, configurations, checkpoints and camera paths: each ends in success or in one clear error.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -132,6 +133,85 @@ fn as_srn(random: &mut Random, dataset: &Path) {
     std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
 }
 
+/// Convert the images to an NSVF scene: the poses of [`as_srn`], a matrix of intrinsics, and a box.
+fn as_nsvf(random: &mut Random, dataset: &Path) {
+    as_srn(random, dataset);
+    let text = "32.9 0 12 0\n0 32.9 12 0\n0 0 1 0\n0 0 0 1\n";
+    std::fs::write(dataset.join("intrinsics.txt"), text).unwrap();
+    std::fs::write(dataset.join("bbox.txt"), "-1 -1 -1 1 1 1 0.4\n").unwrap();
+    std::fs::write(dataset.join("near_and_far.txt"), "1 6\n").unwrap();
+}
+
+/// Convert the images to a COLMAP model, binary or text, with one point and masks of two images.
+fn as_colmap(random: &mut Random, dataset: &Path) {
+    let split = read_json(&dataset.join("transforms_train.json"));
+    std::fs::rename(dataset.join("train"), dataset.join("images")).unwrap();
+    for name in ["transforms_train.json", "transforms_test.json"] {
+        std::fs::remove_file(dataset.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dataset.join("test")).unwrap();
+    let poses: Vec<[f64; 7]> = (split["frames"].as_array().unwrap().iter())
+        .map(|frame| {
+            let column = |c: usize| {
+                glam::DVec3::from(
+                    [0, 1, 2].map(|r| frame["transform_matrix"][r][c].as_f64().unwrap()),
+                )
+            };
+            // COLMAP's cameras look along +z, y down.
+            let axes = glam::DMat3::from_cols(column(0), -column(1), -column(2)).transpose();
+            let [x, y, z, w] = glam::DQuat::from_mat3(&axes).to_array();
+            let t = -(axes * column(3));
+            [w, x, y, z, t.x, t.y, t.z]
+        })
+        .collect();
+    let folder = dataset.join(random.of(&["sparse/0", "sparse", "colmap/sparse/0"]));
+    std::fs::create_dir_all(&folder).unwrap();
+    if random.below(2) == 0 {
+        let camera = "1 OPENCV 24 24 32.9 32.9 12 12 0.01 0 0 0.001\n";
+        std::fs::write(folder.join("cameras.txt"), camera).unwrap();
+        let mut images = String::new();
+        for (i, pose) in poses.iter().enumerate() {
+            let numbers: Vec<String> = pose.iter().map(f64::to_string).collect();
+            write!(images, "{i} {} 1 r_{i}.png\n1 2 0\n", numbers.join(" ")).unwrap();
+        }
+        std::fs::write(folder.join("images.txt"), images).unwrap();
+        std::fs::write(folder.join("points3D.txt"), "0 0 0 0 9 9 9 0.5 0 0 1 0\n").unwrap();
+    } else {
+        let mut cameras = 1_u64.to_le_bytes().to_vec();
+        cameras.extend([1_u32, 4].map(u32::to_le_bytes).concat());
+        cameras.extend([24_u64, 24].map(u64::to_le_bytes).concat());
+        cameras.extend(
+            [32.9_f64, 32.9, 12.0, 12.0, 0.01, 0.0, 0.0, 0.001]
+                .map(f64::to_le_bytes)
+                .concat(),
+        );
+        std::fs::write(folder.join("cameras.bin"), cameras).unwrap();
+        let mut images = (poses.len() as u64).to_le_bytes().to_vec();
+        for (i, pose) in (0_u32..).zip(&poses) {
+            images.extend(i.to_le_bytes());
+            images.extend(pose.map(f64::to_le_bytes).concat());
+            images.extend(1_u32.to_le_bytes());
+            images.extend(format!("r_{i}.png\0").bytes());
+            images.extend(1_u64.to_le_bytes());
+            images.extend([1.0_f64, 2.0].map(f64::to_le_bytes).concat());
+            images.extend(0_u64.to_le_bytes());
+        }
+        std::fs::write(folder.join("images.bin"), images).unwrap();
+        let mut points = [1_u64, 0].map(u64::to_le_bytes).concat();
+        points.extend([0.0_f64; 3].map(f64::to_le_bytes).concat());
+        points.extend([9, 9, 9]);
+        points.extend(0.5_f64.to_le_bytes());
+        points.extend(2_u64.to_le_bytes());
+        points.extend([0_u32, 0, 1, 0].map(u32::to_le_bytes).concat());
+        std::fs::write(folder.join("points3D.bin"), points).unwrap();
+    }
+    std::fs::create_dir(dataset.join("masks")).unwrap();
+    for name in ["r_1.png", "r_2.png.png"] {
+        let mask = image::GrayImage::from_fn(24, 24, |x, _| image::Luma([255 * u8::from(x > 5)]));
+        mask.save(dataset.join("masks").join(name)).unwrap();
+    }
+}
+
 /// Rewrite an image in another format without renaming it. A JPEG gets an EXIF orientation.
 fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     let path = random.of(images).clone();
@@ -196,18 +276,20 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
 
 /// Damage a dataset. Return a description of the damage.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
-    match random.below(6) {
+    match random.below(10) {
         0 | 1 => as_transforms(dataset),
         2 => as_llff(dataset),
         3 => as_srn(random, dataset),
+        4 => as_nsvf(random, dataset),
+        5..=7 => as_colmap(random, dataset),
         // Leave poses without images.
-        4 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
+        8 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
         _ => {}
     }
     let files = files_below(dataset);
     let (json, images): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| {
         p.extension()
-            .is_some_and(|e| e == "json" || e == "npy" || e == "txt")
+            .is_some_and(|e| e == "json" || e == "npy" || e == "txt" || e == "bin")
     });
     let path = match random.below(6) {
         0 => random.of(&images).clone(),

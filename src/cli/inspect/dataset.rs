@@ -60,6 +60,7 @@ struct Images {
     pixels: u64,
     disk_bytes: u64,
     with_alpha: usize,
+    with_mask: usize,
     decode_seconds: f64,
 }
 
@@ -205,6 +206,7 @@ fn images(frames: &[&Frame], with_alpha: usize, decode_seconds: f64) -> Images {
         sizes,
         disk_bytes,
         with_alpha,
+        with_mask: frames.iter().filter(|frame| frame.mask.is_some()).count(),
         decode_seconds,
     }
 }
@@ -214,6 +216,12 @@ fn lens_name(camera: &Camera) -> &'static str {
         Lens::Pinhole => "pinhole",
         Lens::OpenCv { .. } => "OpenCV",
         Lens::OpenCvFisheye { .. } => "OpenCV fisheye",
+        Lens::FullOpenCv { .. } => "full OpenCV",
+        Lens::ThinPrismFisheye { .. } => "thin-prism fisheye",
+        Lens::RadTanThinPrismFisheye { .. } => "radial-tangential thin-prism fisheye",
+        Lens::Fov { .. } => "field of view",
+        Lens::Division { .. } => "division",
+        Lens::Eucm { .. } => "enhanced unified",
         Lens::Orthographic => "orthographic",
         Lens::Equirectangular => "equirectangular",
     }
@@ -357,12 +365,17 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
     line(
         "images",
         format!(
-            "{n}, {}{}; {} on disk, decoded in {:.1} s",
+            "{n}, {}{}{}; {} on disk, decoded in {:.1} s",
             sizes.join(", "),
             match images.with_alpha {
                 0 => ", opaque".to_owned(),
                 a if a == n => ", with alpha".to_owned(),
                 a => format!(", {a} with alpha"),
+            },
+            match images.with_mask {
+                0 => String::new(),
+                m if m == n => ", with masks".to_owned(),
+                m => format!(", {m} with masks"),
             },
             bytes(images.disk_bytes),
             images.decode_seconds,

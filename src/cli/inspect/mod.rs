@@ -45,12 +45,17 @@ pub(super) struct Args {
     /// Rotate the images by their EXIF orientation, for datasets whose poses describe the rotated images
     #[arg(long)]
     apply_orientation: bool,
+    /// Take the alpha of the images for a mask, as in `kiln train`
+    #[arg(long)]
+    alpha_mask: bool,
 }
 
 impl Args {
     /// Return the options to open the dataset with.
     fn opening(&self) -> OpenOptions {
-        OpenOptions::default().or(Some(self.downscale), self.apply_orientation)
+        OpenOptions::default()
+            .or(Some(self.downscale), self.apply_orientation)
+            .or_alpha_mask(self.alpha_mask)
     }
 }
 

@@ -357,10 +357,14 @@ fn images_that_do_not_fit_are_named() {
 #[test]
 fn other_formats_beside_it() {
     let capture = Capture::new(3);
-    std::fs::create_dir_all(capture.path("sparse/0")).unwrap();
+    for name in ["pose", "rgb"] {
+        std::fs::create_dir(capture.path(name)).unwrap();
+    }
+    std::fs::write(capture.path("intrinsics.txt"), "1\n").unwrap();
     let dataset = capture.open().unwrap();
     assert!(
-        dataset.warnings[0].contains("COLMAP") && dataset.warnings[0].contains(FILE),
+        dataset.warnings[0].contains("also holds SRN")
+            && dataset.warnings[0].contains("read as LLFF"),
         "{:?}",
         dataset.warnings
     );

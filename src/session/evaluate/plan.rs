@@ -271,6 +271,7 @@ mod tests {
             orientation: crate::dataset::Orientation::NoTransforms,
             camera,
             near_far: None,
+            mask: None,
         };
         (0..n).map(frame).collect()
     }

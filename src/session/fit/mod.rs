@@ -49,6 +49,8 @@ pub struct FitOptions {
     pub downscale: Option<u32>,
     /// Whether to rotate images by their EXIF orientation.
     pub apply_orientation: bool,
+    /// Whether the alpha of the images is a mask instead of transparency.
+    pub alpha_mask: bool,
     /// Seconds of training between checkpoints.
     pub checkpoint_every: f64,
     /// Whether to write event files for `TensorBoard`.
@@ -76,6 +78,7 @@ impl Default for FitOptions {
             eval_views: None,
             downscale: None,
             apply_orientation: false,
+            alpha_mask: false,
             checkpoint_every: 60.0,
             tensorboard: false,
             overwrite: false,

@@ -90,6 +90,7 @@ pub(super) fn resume(
             "--apply-orientation",
             options.apply_orientation && !imported,
         ),
+        ("--alpha-mask", options.alpha_mask && !imported),
         ("--train-views", options.train_views.is_some()),
     ] {
         if is_given {
@@ -121,7 +122,9 @@ pub(super) fn resume(
         )));
     }
     let opening = checkpoint.info.opening();
-    let opening = opening.or(options.downscale, options.apply_orientation);
+    let opening = opening
+        .or(options.downscale, options.apply_orientation)
+        .or_alpha_mask(options.alpha_mask);
     let dataset = data::open_dataset(observer, &dataset_path, opening)?;
     observer.note(format!(
         "resuming {} at step {} after {:.1} s",
@@ -244,7 +247,9 @@ pub(super) fn begin(observer: &dyn Observer, options: &FitOptions, gpu: &Gpu) ->
         resolve::note_small_method(observer, &config, "ngp");
     }
     let opening = teacher_info.map_or_else(OpenOptions::default, Info::opening);
-    let opening = opening.or(options.downscale, options.apply_orientation);
+    let opening = opening
+        .or(options.downscale, options.apply_orientation)
+        .or_alpha_mask(options.alpha_mask);
     let mut dataset = match (&of_teacher, &options.dataset) {
         (Some(teacher), given) => {
             data::whole_dataset_of(observer, teacher, given.as_deref(), opening)?

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::eval;
 use crate::gpu::{Gpu, GpuError};
-use crate::metrics::psnr;
 use crate::render::{DeviceImage, RenderJob, RenderMode, Rendered, Renderer, texture_of};
 use crate::viewer::{FrameScheduler, Photo, RenderedView, ViewRequest, finer};
 
@@ -182,6 +181,8 @@ impl ProgressiveRender {
 
 /// Error that is shown as white: mean absolute difference over the channels, of values in [0, 1].
 const MAX_ERROR: f32 = 0.25;
+/// Colour of pixels that a mask hides.
+const HIDDEN: [u8; 4] = [60, 30, 90, 255];
 
 /// Return the error map of `picture` against `photo`, coloured from black over red and yellow to white, and the PSNR in dB over
 /// 8-bit values.
@@ -196,14 +197,20 @@ fn compare(
     let rgb = rgba.chunks_exact(4).flat_map(|p| &p[..3]);
     let ours: Vec<f32> = rgb.map(|&v| f32::from(v) / 255.0).collect();
     let theirs = eval::over(&photo.image, linear, background);
+    let mask = photo.image.mask.as_ref();
     let errors = ours.chunks_exact(3).zip(theirs.chunks_exact(3));
     let pixels: Vec<u8> = errors
-        .flat_map(|(a, b)| {
+        .enumerate()
+        .flat_map(|(i, (a, b))| {
+            if mask.is_some_and(|mask| !mask.is_used(i)) {
+                return HIDDEN;
+            }
             let error = (0..3).map(|c| (a[c] - b[c]).abs()).sum::<f32>() / 3.0;
             let t = (error / MAX_ERROR).clamp(0.0, 1.0).sqrt() * 3.0;
             let [r, g, b] = [t, t - 1.0, t - 2.0].map(|v| (v.clamp(0.0, 1.0) * 255.0) as u8);
             [r, g, b, 255]
         })
         .collect();
-    Ok((texture_of(gpu, picture.size, &pixels), psnr(&ours, &theirs)))
+    let texture = texture_of(gpu, picture.size, &pixels);
+    Ok((texture, eval::psnr_where_used(&photo.image, ours, theirs)))
 }

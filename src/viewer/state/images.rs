@@ -23,7 +23,10 @@ impl std::fmt::Debug for Textures {
     }
 }
 
-/// Composite `photo` over `background` and upload it to egui.
+/// Colour that tints the pixels that a mask hides.
+const HIDDEN: [u8; 3] = [200, 40, 255];
+
+/// Composite `photo` over `background` and upload it to egui; what its mask hides is tinted.
 fn texture_of(
     context: &egui::Context,
     photo: &Photo,
@@ -32,7 +35,16 @@ fn texture_of(
 ) -> egui::TextureHandle {
     let size = [photo.image.width, photo.image.height].map(|n| n as usize);
     let values = eval::over(&photo.image, linear, background.color());
-    let rgb: Vec<u8> = values.iter().map(|v| (v * 255.0).round() as u8).collect();
+    let mut rgb: Vec<u8> = values.iter().map(|v| (v * 255.0).round() as u8).collect();
+    if let Some(mask) = &photo.image.mask {
+        let hidden = rgb
+            .chunks_exact_mut(3)
+            .enumerate()
+            .filter(|(i, _)| !mask.is_used(*i));
+        hidden
+            .flat_map(|(_, pixel)| pixel.iter_mut().zip(HIDDEN))
+            .for_each(|(v, tint)| *v = v.midpoint(tint));
+    }
     let image = egui::ColorImage::from_rgb(size, &rgb);
     context.load_texture("photograph", image, egui::TextureOptions::LINEAR)
 }
@@ -118,8 +130,7 @@ impl State {
             viewpoint.frame.as_ref().map(|frame| PhotoRequest {
                 dataset_id: self.dataset_id,
                 viewpoint: index,
-                path: frame.image_path.clone(),
-                orientation: frame.orientation,
+                frame: frame.clone(),
                 downscale,
             })
         };

@@ -1,0 +1,202 @@
+//! A COLMAP model: cameras, posed images and sparse points, as `cameras`, `images` and `points3D` hold them.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use glam::DVec3;
+
+use super::{binary, text};
+use crate::dataset::DatasetError;
+
+/// The files of a model, without their extensions.
+pub(super) const FILES: [&str; 3] = ["cameras", "images", "points3D"];
+
+/// How the files of a model are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// `cameras.bin`, `images.bin`, `points3D.bin`.
+    Binary,
+    /// `cameras.txt`, `images.txt`, `points3D.txt`.
+    Text,
+}
+
+impl Storage {
+    /// Return how the model in `folder` is stored, if there is one. Binary files take precedence, as in COLMAP.
+    pub fn of(folder: &Path) -> Option<Self> {
+        [Self::Binary, Self::Text].into_iter().find(|storage| {
+            let names = &FILES[..2];
+            names.iter().all(|name| {
+                folder
+                    .join(name)
+                    .with_extension(storage.extension())
+                    .is_file()
+            })
+        })
+    }
+
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Binary => "bin",
+            Self::Text => "txt",
+        }
+    }
+}
+
+/// A camera model of COLMAP (`src/colmap/sensor/models.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CameraModel {
+    SimplePinhole,
+    Pinhole,
+    SimpleRadial,
+    Radial,
+    OpenCv,
+    OpenCvFisheye,
+    FullOpenCv,
+    Fov,
+    SimpleRadialFisheye,
+    RadialFisheye,
+    ThinPrismFisheye,
+    RadTanThinPrismFisheye,
+    SimpleDivision,
+    Division,
+    SimpleFisheye,
+    Fisheye,
+    Eucm,
+    Equirectangular,
+}
+
+/// All models in the order of their numbers: name and number of parameters.
+pub(super) const MODELS: [(CameraModel, &str, usize); 18] = [
+    (CameraModel::SimplePinhole, "SIMPLE_PINHOLE", 3),
+    (CameraModel::Pinhole, "PINHOLE", 4),
+    (CameraModel::SimpleRadial, "SIMPLE_RADIAL", 4),
+    (CameraModel::Radial, "RADIAL", 5),
+    (CameraModel::OpenCv, "OPENCV", 8),
+    (CameraModel::OpenCvFisheye, "OPENCV_FISHEYE", 8),
+    (CameraModel::FullOpenCv, "FULL_OPENCV", 12),
+    (CameraModel::Fov, "FOV", 5),
+    (CameraModel::SimpleRadialFisheye, "SIMPLE_RADIAL_FISHEYE", 4),
+    (CameraModel::RadialFisheye, "RADIAL_FISHEYE", 5),
+    (CameraModel::ThinPrismFisheye, "THIN_PRISM_FISHEYE", 12),
+    (
+        CameraModel::RadTanThinPrismFisheye,
+        "RAD_TAN_THIN_PRISM_FISHEYE",
+        16,
+    ),
+    (CameraModel::SimpleDivision, "SIMPLE_DIVISION", 4),
+    (CameraModel::Division, "DIVISION", 5),
+    (CameraModel::SimpleFisheye, "SIMPLE_FISHEYE", 3),
+    (CameraModel::Fisheye, "FISHEYE", 4),
+    (CameraModel::Eucm, "EUCM", 6),
+    (CameraModel::Equirectangular, "EQUIRECTANGULAR", 2),
+];
+
+/// Intrinsics that images share.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ModelCamera {
+    pub model: CameraModel,
+    /// Width and height in pixels.
+    pub size: [u64; 2],
+    /// Parameters in COLMAP's order, as many as the model has; lengths in pixels.
+    pub parameters: Vec<f64>,
+}
+
+/// A registered image.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ModelImage {
+    pub id: u32,
+    /// Camera-from-world rotation: w, x, y, z.
+    pub rotation: [f64; 4],
+    /// Camera-from-world translation, in world units.
+    pub translation: [f64; 3],
+    pub camera: u32,
+    /// Path relative to the folder of images.
+    pub name: String,
+}
+
+/// The sparse points of a model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ModelPoints {
+    /// Positions in world units.
+    pub positions: Vec<[f64; 3]>,
+    /// sRGB colours.
+    pub colors: Vec<[u8; 3]>,
+    /// Mean reprojection errors in pixels.
+    pub errors: Vec<f64>,
+    /// The images that see the points, point after point.
+    pub image_ids: Vec<u32>,
+    /// End of each point's images in `image_ids`.
+    pub track_ends: Vec<usize>,
+}
+
+impl ModelPoints {
+    /// Return the images that see point `i`.
+    pub fn track(&self, i: usize) -> &[u32] {
+        let start = if i == 0 { 0 } else { self.track_ends[i - 1] };
+        &self.image_ids[start..self.track_ends[i]]
+    }
+
+    /// Return the distances from each image, at these positions by number, to the points that it sees.
+    pub fn distances(&self, positions: &HashMap<u32, [f64; 3]>) -> HashMap<u32, Vec<f64>> {
+        let mut distances: HashMap<u32, Vec<f64>> = HashMap::new();
+        for (i, point) in self.positions.iter().enumerate() {
+            for image in self.track(i) {
+                if let Some(position) = positions.get(image) {
+                    let distance = DVec3::from(*position).distance(DVec3::from(*point));
+                    distances.entry(*image).or_default().push(distance);
+                }
+            }
+        }
+        distances
+    }
+}
+
+/// A reconstruction.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Model {
+    pub storage: Storage,
+    /// Whether `rigs` and `frames` lie beside the other files, as COLMAP 3.12 and later write them.
+    pub has_rigs: bool,
+    pub cameras: HashMap<u32, ModelCamera>,
+    /// Sorted by name.
+    pub images: Vec<ModelImage>,
+    pub points: ModelPoints,
+}
+
+impl Model {
+    /// Return the number of images of the model in `folder`.
+    pub fn n_images(folder: &Path, storage: Storage) -> Result<usize, DatasetError> {
+        let file = folder.join(FILES[1]).with_extension(storage.extension());
+        match storage {
+            Storage::Binary => binary::n_images(&file),
+            Storage::Text => text::images(&file).map(|images| images.len()),
+        }
+    }
+
+    /// Read the model in `folder`. A model without `points3D` has no points.
+    pub fn read(folder: &Path, storage: Storage) -> Result<Self, DatasetError> {
+        let [cameras, images, points] =
+            FILES.map(|name| folder.join(name).with_extension(storage.extension()));
+        let (cameras, mut images, points) = match storage {
+            Storage::Binary => (
+                binary::cameras(&cameras)?,
+                binary::images(&images)?,
+                points.is_file().then(|| binary::points(&points)),
+            ),
+            Storage::Text => (
+                text::cameras(&cameras)?,
+                text::images(&images)?,
+                points.is_file().then(|| text::points(&points)),
+            ),
+        };
+        images.sort_by(|a, b| a.name.cmp(&b.name));
+        let rigs = folder.join("rigs").with_extension(storage.extension());
+        Ok(Self {
+            storage,
+            has_rigs: rigs.is_file(),
+            cameras,
+            images,
+            points: points.transpose()?.unwrap_or_default(),
+        })
+    }
+}
