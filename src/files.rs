@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The first bytes of a Git LFS pointer file.
 pub const LFS_POINTER: &[u8] = b"version https://git-lfs";
@@ -47,6 +47,16 @@ pub fn append_to_file(path: &Path) -> std::io::Result<File> {
         Err(error) => return Err(error),
     }
     File::options().create(true).append(true).open(path)
+}
+
+/// Return the parent that the path names, else that of the current folder.
+#[must_use]
+pub fn parent(of: &Path) -> PathBuf {
+    match of.parent() {
+        _ if of.file_name().is_none() => of.join(".."),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 fn check_regular(data: &std::fs::Metadata) -> std::io::Result<()> {

@@ -112,7 +112,7 @@ impl Lens {
     /// Return the direction that the image point `q` shows, and whether the lens has one and the iteration found it.
     ///
     /// Orthographic lenses show z everywhere. Where a lens without closed form has no direction, the result is the last
-    /// iterate of [Newton's method](Distortion::invert).
+    /// iterate of Newton's method.
     #[must_use]
     pub fn direction(&self, q: [f64; 2]) -> (DVec3, bool) {
         let q = DVec2::from(q);

@@ -4,6 +4,7 @@ use super::error::DatasetError;
 use super::notes::Notes;
 use super::{Dataset, Split, TRANSFORMS};
 use super::{formats, llff};
+use crate::files::parent;
 use crate::text::{one_line, shown, similar_names};
 use std::path::{Path, PathBuf};
 
@@ -63,15 +64,6 @@ pub(super) fn open_folder(
         path: root.to_owned(),
         looked_for,
     })
-}
-
-/// Return the parent that the path names, else that of the current folder.
-pub(super) fn parent(of: &Path) -> PathBuf {
-    match of.parent() {
-        _ if of.file_name().is_none() => of.join(".."),
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// Return the folder one or two levels above `folder` that contains a dataset, for a folder of its images.

@@ -6,6 +6,7 @@
 mod binary;
 mod camera;
 mod model;
+mod read;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -19,6 +20,7 @@ use super::intrinsics::{self, MAX_SIDE, size_ratio};
 use super::pixel_format::images_below;
 use super::{Dataset, Format, Frame, Notes, find_image, orientation, pixel_format};
 use crate::camera::Camera;
+use crate::files::parent;
 use crate::text::{counted_len, escaped, one_line, shown};
 use camera::Intrinsics;
 use model::{Model, ModelImage, ModelPoints, Storage};
@@ -64,7 +66,7 @@ pub(super) fn is_file_of_model(path: &Path) -> bool {
         .and_then(|stem| stem.to_str())
         .unwrap_or("");
     let is_extension = path.extension().is_some_and(|e| e == "bin" || e == "txt");
-    let root = super::folder::parent(path);
+    let root = parent(path);
     is_extension && model::FILES.contains(&stem) && Storage::of(&root).is_some()
 }
 
@@ -106,7 +108,7 @@ pub(super) fn open(
     notes: &mut Notes,
 ) -> Result<Dataset, DatasetError> {
     let (found, choice) = choose(models(path), path)?;
-    let model = Model::read(&found.folder, found.storage)?;
+    let model = read::read(&found.folder, found.storage)?;
     let file = found.file("images");
     let Some(first) = model.images.first() else {
         return Err(DatasetError::File {
@@ -201,7 +203,7 @@ impl Found {
 fn choose(models: Vec<Found>, path: &Path) -> Result<(Found, Option<String>), DatasetError> {
     let mut counted = Vec::with_capacity(models.len());
     for model in models {
-        counted.push((Model::n_images(&model.folder, model.storage)?, model));
+        counted.push((read::n_images(&model.folder, model.storage)?, model));
     }
     // The first of several equally large ones.
     let best = (0..counted.len()).rev().max_by_key(|i| counted[*i].0);
@@ -262,7 +264,7 @@ fn image_base(
         .collect();
     let mut above = vec![folder.to_owned()];
     for _ in 0..MAX_ABOVE {
-        let next = above.last().map(|last| super::folder::parent(last));
+        let next = above.last().map(|last| parent(last));
         above.extend(next);
     }
     let mut find = |folder: &Path| {

@@ -119,8 +119,7 @@ fn binary_and_text_models_are_the_same() {
     let (binary, text) = (Capture::new(&NAMES), Capture::new(&NAMES));
     write_binary(&binary.path("sparse/0"), &VIEWS);
     write_text(&text.path("sparse/0"), "PINHOLE 8 6 9 9.5 4 3", &VIEWS);
-    let read =
-        |capture: &Capture, storage| Model::read(&capture.path("sparse/0"), storage).unwrap();
+    let read = |capture: &Capture, storage| read::read(&capture.path("sparse/0"), storage).unwrap();
     let (a, b) = (read(&binary, Storage::Binary), read(&text, Storage::Text));
     assert_eq!(
         (&a.cameras, &a.images, &a.points),
