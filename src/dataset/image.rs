@@ -147,10 +147,10 @@ impl Frame {
             None => return Ok((image, identity)),
             Some(MaskSource::Alpha) => mask::take_alpha(&mut image),
             Some(MaskSource::File { path, hidden }) => {
-                let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
-                identity = identity.with(FileIdentity::of(&bytes));
                 let size = [image.width, image.height];
-                mask::read(path, *hidden, self.orientation, size)?
+                let (mask, of_mask) = mask::read(path, *hidden, self.orientation, size)?;
+                identity = identity.with(of_mask);
+                mask
             }
         };
         if mask.n_used() == 0 {
@@ -200,7 +200,10 @@ impl Image {
         Ok(Self::read(path, orientation)?.0)
     }
 
-    fn read(path: &Path, orientation: Orientation) -> Result<(Self, FileIdentity), DatasetError> {
+    pub(super) fn read(
+        path: &Path,
+        orientation: Orientation,
+    ) -> Result<(Self, FileIdentity), DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         let kind = kind_of(&bytes);
         let StoredFormat::Read(format) = kind else {

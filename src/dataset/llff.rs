@@ -128,11 +128,7 @@ pub(super) fn open(
     dataset.framing = around;
     dataset.hold_out(frames);
     dataset.warnings.extend(folder.note(downscale, rest));
-    if dataset.test.is_empty() {
-        dataset
-            .warnings
-            .push("the dataset has a single view: there is no test view".to_owned());
-    }
+    dataset.warn_without_test_view();
     dataset.finish(notes);
     Ok(dataset)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{DatasetError, damaged};
-use super::{Image, Orientation};
+use super::{FileIdentity, Image, Orientation};
 
 /// The pixels of an image that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,8 +133,8 @@ pub(super) fn read(
     hidden: Hidden,
     orientation: Orientation,
     size: [u32; 2],
-) -> Result<Mask, DatasetError> {
-    let image = Image::load_oriented(path, orientation)?;
+) -> Result<(Mask, FileIdentity), DatasetError> {
+    let (image, identity) = Image::read(path, orientation)?;
     let [width, height] = size;
     let ratio =
         f64::from(image.width) * f64::from(height) / (f64::from(image.height) * f64::from(width));
@@ -157,11 +157,12 @@ pub(super) fn read(
         let is_white = 2 * values[(y * image.width + x) as usize] > most;
         is_white == (hidden == Hidden::Black)
     });
-    Ok(if [image.width, image.height] == size {
+    let mask = if [image.width, image.height] == size {
         mask
     } else {
         mask.resized(width, height)
-    })
+    };
+    Ok((mask, identity))
 }
 
 /// Take the mask from the alpha channel of `image`, which becomes opaque: pixels that are at most half opaque are not used.
@@ -269,7 +270,9 @@ mod tests {
                 (Hidden::Black, [false, true]),
                 (Hidden::White, [true, false]),
             ] {
-                let mask = read(&path, hidden, Orientation::NoTransforms, [4, 2]).unwrap();
+                let mask = read(&path, hidden, Orientation::NoTransforms, [4, 2])
+                    .unwrap()
+                    .0;
                 assert_eq!(
                     [mask.is_used(0), mask.is_used(3)],
                     used,
@@ -278,7 +281,9 @@ mod tests {
                 assert_eq!(mask.n_used(), 4);
             }
         }
-        let half = read(&path, Hidden::Black, Orientation::NoTransforms, [2, 1]).unwrap();
+        let half = read(&path, Hidden::Black, Orientation::NoTransforms, [2, 1])
+            .unwrap()
+            .0;
         assert_eq!([half.is_used(0), half.is_used(1)], [false, true]);
         let refused = read(&path, Hidden::Black, Orientation::NoTransforms, [4, 4]).unwrap_err();
         assert!(

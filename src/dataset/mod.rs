@@ -56,6 +56,7 @@ pub use poses::{ViewWithoutImage, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::Surroundings;
+use crate::files::parent;
 use crate::text::{counted_len, one_line};
 use framing::Framing;
 
@@ -256,10 +257,7 @@ impl Dataset {
                 nearby: datasets_beside(path),
             });
         }
-        let root = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let root = &parent(path);
         if path.file_name().is_some_and(|name| name == llff::FILE) {
             return llff::open(root, downscale, notes);
         }
@@ -464,6 +462,14 @@ impl Dataset {
             } else {
                 self.train.push(view);
             }
+        }
+    }
+
+    /// Add a warning if there is no test view, because the dataset has a single view.
+    fn warn_without_test_view(&mut self) {
+        if self.test.is_empty() {
+            self.warnings
+                .push("the dataset has a single view: there is no test view".to_owned());
         }
     }
 

@@ -25,11 +25,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
     ];
     if lists.iter().all(Option::is_none) {
         dataset.hold_out(found.frames);
-        if dataset.test.is_empty() {
-            dataset
-                .warnings
-                .push("the dataset has a single view: there is no test view".to_owned());
-        }
+        dataset.warn_without_test_view();
     } else {
         let [train, val, test] = lists.map(Option::unwrap_or_default);
         let mut unlisted = 0_usize;

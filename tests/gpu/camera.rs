@@ -105,6 +105,25 @@ fn assert_ray(ray: &GpuRay, camera: &Camera, pixel_center: f32) {
     assert_eq!(ray.view_dir, ray.direction);
 }
 
+/// Return `n` rays of view `tile[0]` of `cameras` from pixel `tile[1]` on, within `crop`.
+fn rays_of(
+    gpu: &Arc<Gpu>,
+    config: &ResolvedConfig,
+    cameras: &[GpuCamera],
+    tile: [u32; 2],
+    crop: Option<Aabb>,
+    n: usize,
+) -> Vec<GpuRay> {
+    let rig = Rig::new(gpu, n, 0, 0);
+    let cameras = rig.buffer(cameras);
+    let tile = gpu.uniform("tile", &[tile[0], tile[1], 0, 0]).unwrap();
+    let crop = GpuCrop::new(crop, &SceneFrame::WORLD);
+    let crop = gpu.uniform("crop", &crop).unwrap();
+    let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+    rig.run(|stage| camera_rays(stage, &rig.counts, config, &cameras, &tile, &crop, &rays));
+    rig.read(&rays, n)
+}
+
 #[test]
 fn camera_rays_follow_every_lens() {
     on_device(|gpu| {
@@ -116,21 +135,13 @@ fn camera_rays_follow_every_lens() {
             for (index, camera) in cameras.iter().enumerate() {
                 // All pixels except the first 40, which are a row and a part of the next.
                 let (first, n) = (40, 31 * 17 - 40);
-                let rig = Rig::new(gpu, n as usize, 0, 0);
                 let on_device: Vec<GpuCamera> = cameras
                     .iter()
                     .map(|c| GpuCamera::new(c, [0.25, 7.5], &SceneFrame::WORLD))
                     .collect();
-                let on_device = rig.buffer(&on_device);
-                let tile = gpu.uniform("tile", &[index as u32, first, 0, 0]).unwrap();
-                let crop = gpu
-                    .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
-                    .unwrap();
-                let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
-                rig.run(|stage| {
-                    camera_rays(stage, &rig.counts, &config, &on_device, &tile, &crop, &rays)
-                });
-                for (i, ray) in rig.read::<GpuRay>(&rays, n as usize).iter().enumerate() {
+                let tile = [index as u32, first];
+                let rays = rays_of(gpu, &config, &on_device, tile, None, n as usize);
+                for (i, ray) in rays.iter().enumerate() {
                     assert_eq!((ray.image, ray.pixel), (index as u32, first + i as u32));
                     assert_eq!([ray.t_min, ray.t_max], [0.25, 7.5]);
                     assert_eq!(ray.background, [1.0; 3]);
@@ -151,25 +162,8 @@ fn rays_of_large_images_meet_their_pixels() {
             .filter(|lens| *lens != Lens::Orthographic)
         {
             let camera = camera(lens, width, height);
-            let rig = Rig::new(gpu, n as usize, 0, 0);
-            let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.0, 1.0], &SceneFrame::WORLD)]);
-            let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
-            let crop = gpu
-                .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
-                .unwrap();
-            let rays = rig.buffer(&vec![GpuRay::zeroed(); n as usize]);
-            rig.run(|stage| {
-                camera_rays(
-                    stage,
-                    &rig.counts,
-                    &config(&[]),
-                    &on_device,
-                    &tile,
-                    &crop,
-                    &rays,
-                )
-            });
-            let rays = rig.read::<GpuRay>(&rays, n as usize);
+            let on_device = [GpuCamera::new(&camera, [0.0, 1.0], &SceneFrame::WORLD)];
+            let rays = rays_of(gpu, &config(&[]), &on_device, [0; 2], None, n as usize);
             let corners = [0, width - 1, n - width, n - 1];
             // Longitudes repeat.
             let turn = match lens {
@@ -199,26 +193,10 @@ fn a_crop_limits_rays_to_where_they_enter_and_leave_it() {
         let crop = Aabb::new([-0.4, -0.3, -0.9], [0.3, 0.5, 0.2]).unwrap();
         let camera = camera(Lens::Pinhole, 31, 17);
         let n = 31 * 17;
-        let rig = Rig::new(gpu, n, 0, 0);
-        let on_device = rig.buffer(&[GpuCamera::new(&camera, [0.25, 2.7], &SceneFrame::WORLD)]);
-        let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
-        let cut = gpu
-            .uniform("crop", &GpuCrop::new(Some(crop), &SceneFrame::WORLD))
-            .unwrap();
-        let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
-        rig.run(|stage| {
-            camera_rays(
-                stage,
-                &rig.counts,
-                &config(&[]),
-                &on_device,
-                &tile,
-                &cut,
-                &rays,
-            )
-        });
+        let on_device = [GpuCamera::new(&camera, [0.25, 2.7], &SceneFrame::WORLD)];
+        let rays = rays_of(gpu, &config(&[]), &on_device, [0; 2], Some(crop), n);
         let (mut misses, mut cuts, mut ends) = (0, 0, 0);
-        for (i, ray) in rig.read::<GpuRay>(&rays, n).iter().enumerate() {
+        for (i, ray) in rays.iter().enumerate() {
             let (x, y) = (i as u32 % 31, i as u32 / 31);
             let range = crop_range(&camera, &crop, x, y, [0.25, 2.7]);
             assert_eq!(ray.pixel & 0x7fff_ffff, i as u32);
@@ -497,18 +475,10 @@ fn rays_measured_in_depth() {
         for lens in lenses() {
             let camera = camera(lens, 13, 9);
             let n = 13 * 9;
-            let rig = Rig::new(gpu, n, 0, 0);
-            let on_device = rig.buffer(&[GpuCamera::new(&camera, [2.0, 6.0], &SceneFrame::WORLD)]);
-            let tile = gpu.uniform("tile", &[0_u32; 4]).unwrap();
-            let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
-            let crop = gpu
-                .uniform("crop", &GpuCrop::new(None, &SceneFrame::WORLD))
-                .unwrap();
-            rig.run(|stage| {
-                camera_rays(stage, &rig.counts, &config, &on_device, &tile, &crop, &rays)
-            });
+            let on_device = [GpuCamera::new(&camera, [2.0, 6.0], &SceneFrame::WORLD)];
+            let rays = rays_of(gpu, &config, &on_device, [0; 2], None, n);
             let forward = camera.forward();
-            for ray in rig.read::<GpuRay>(&rays, n) {
+            for ray in rays {
                 let dot = |a: [f32; 3], b: [f32; 3]| a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
                 let length = dot(ray.direction, ray.direction).sqrt();
                 match lens {
