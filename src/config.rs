@@ -444,6 +444,20 @@ mod tests {
         assert_eq!(mask_loss(&own, Surroundings::Transparent), Some(0.1));
         let white = ["scene.background=white"];
         assert_eq!(mask_loss(&white, Surroundings::Transparent), None);
+        // A warm-up keeps the colours alive in front of one colour.
+        let warmup = |overrides: &[&str], surroundings| {
+            let hints = SceneHints {
+                surroundings: Some(surroundings),
+                ..SceneHints::default()
+            };
+            let config = small(overrides).unwrap().resolve(hints, Budget::SOFTWARE);
+            config.optimizer.warmup_steps
+        };
+        assert_eq!(warmup(&[], plain), Some(128));
+        assert_eq!(warmup(&white, Surroundings::Transparent), Some(128));
+        assert_eq!(warmup(&[], Surroundings::Transparent), Some(0));
+        assert_eq!(warmup(&[], filled), Some(0));
+        assert_eq!(warmup(&["optimizer.warmup_steps=7"], plain), Some(7));
         // An explicit background may be visible through the scene, so there is no opacity loss.
         let black = ["scene.background=black"];
         assert_eq!(resolved(&black, filled), told("black", "black", None));

@@ -33,6 +33,21 @@ pub fn read_file(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Read at most the first `n` bytes of a regular file.
+pub fn read_start(path: &Path, n: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(n);
+    open_file(path)?.take(n as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Return the first file in `folder`, by name, for which `is_wanted` holds.
+pub(crate) fn first_file(folder: &Path, is_wanted: fn(&Path) -> bool) -> Option<PathBuf> {
+    let entries = folder.read_dir().ok()?.flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files.into_iter().find(|path| is_wanted(path))
+}
+
 /// Open a regular file for reading. Devices and pipes are refused, since opening one could block for ever.
 pub fn open_file(path: &Path) -> std::io::Result<File> {
     check_regular(&path.metadata()?)?;

@@ -79,7 +79,7 @@ pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
         .set("decay_interval", optimizer.decay_interval)
         .set("decay_end", optimizer.decay_end.unwrap_or(u32::MAX))
         .set("staircase", optimizer.staircase)
-        .set("warmup_steps", optimizer.warmup_steps)
+        .set("warmup_steps", optimizer.warmup_steps.unwrap_or(0))
 }
 
 fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {

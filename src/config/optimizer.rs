@@ -48,9 +48,10 @@ pub struct Optimizer {
     /// Step after which the learning rate no longer decays; at least `decay_start`. Default: none.
     #[serde(default)]
     pub decay_end: Option<u32>,
-    /// Number of steps of a linear warm-up of the learning rate from 0. Default: 0.
-    #[serde(default)]
-    pub warmup_steps: u32,
+    /// Number of steps of a linear warm-up of the learning rate from 0. Default: 128 for hash grids in front of a background of
+    /// one colour, where the first steps can otherwise leave the colour network without gradient; else 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<u32>,
     /// Factor of the learning rate of network weights. Default: 1.
     #[serde(default = "one")]
     pub network_rate: f32,
@@ -100,7 +101,7 @@ impl Optimizer {
             decay_interval: 0,
             staircase: true,
             decay_end: None,
-            warmup_steps: 0,
+            warmup_steps: None,
             network_rate: 1.0,
         }
     }

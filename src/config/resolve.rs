@@ -27,6 +27,9 @@ const MASK_LOSS: f32 = 5e-3;
 /// Initial start of rays, as a fraction of the cameras' distance from their focus.
 const NEAR_START: f64 = 0.5;
 
+/// Default of `optimizer.warmup_steps` for hash grids in front of one colour.
+const WARMUP_STEPS: u32 = 128;
+
 /// Properties of a dataset's scene that settings depend on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
@@ -91,6 +94,18 @@ impl Config {
             }
         }
         scene.resolve_backgrounds(hints.surroundings);
+        let is_filled = matches!(hints.surroundings, Some(Surroundings::Filled(_)));
+        let is_of_one_color = matches!(scene.background, Background::Fixed(_)) && !is_filled;
+        let has_grid = self
+            .passes
+            .iter()
+            .any(|pass| matches!(pass.field.position_encoding, PositionEncoding::HashGrid(_)));
+        let warmup = if is_of_one_color && has_grid && self.meta.is_none() {
+            WARMUP_STEPS
+        } else {
+            0
+        };
+        self.optimizer.warmup_steps.get_or_insert(warmup);
         if self.training.near_steps > 0
             && in_world
             && let Some(distance) = hints.distance

@@ -80,7 +80,7 @@ pub enum DatasetError {
     /// All listed images are absent.
     #[error(
         "{}: none of the {count} images exists, for instance {}: \
-         check `file_path`, which is relative to the JSON file",
+         put them there, or correct the paths in the file that lists them",
         shown(.path), shown(.first)
     )]
     NoImages {

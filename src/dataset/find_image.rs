@@ -135,7 +135,7 @@ impl Finder {
             let first = self.guessed.entry(found.path.clone()).or_insert(name);
             if *first != file_path.replace('\\', "/") {
                 return Err(Ambiguous(format!(
-                    "the file does not exist, and its only match, {}, is already used for {first:?}: correct `file_path`",
+                    "the file does not exist, and its only match, {}, is already used for {first:?}: correct the paths in the file",
                     shown(&found.path)
                 )));
             }
@@ -349,7 +349,7 @@ fn several(paths: &[String]) -> Ambiguous {
         String::new()
     };
     Ambiguous(format!(
-        "the file does not exist, and {listed}{more} match equally well: correct `file_path`"
+        "the file does not exist, and {listed}{more} match equally well: correct the paths in the file"
     ))
 }
 

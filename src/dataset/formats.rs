@@ -8,7 +8,10 @@ use std::path::Path;
 use super::error::DatasetError;
 use super::notes::Notes;
 use super::pixel_format::{extension, images_in, is_image};
-use super::{Dataset, Format, Split, TRANSFORMS, blender, colmap, llff, nsvf, srn, transforms};
+use super::{
+    Dataset, Format, Split, blender, colmap, llff, metashape, nerf_plus_plus, nsvf, polycam,
+    reality_capture, srn, transforms,
+};
 
 /// A format that is read.
 pub(super) struct Reader {
@@ -20,7 +23,7 @@ pub(super) struct Reader {
 }
 
 /// The readers in the order of their precedence, for a folder in several formats.
-pub(super) const READERS: [Reader; 6] = [
+pub(super) const READERS: [Reader; 10] = [
     Reader {
         format: Format::Blender,
         is: |root| root.join(Split::Train.file_name()).is_file(),
@@ -28,8 +31,8 @@ pub(super) const READERS: [Reader; 6] = [
     },
     Reader {
         format: Format::Transforms,
-        is: |root| root.join(TRANSFORMS).is_file(),
-        open: |root, _, notes| transforms::open(root, &root.join(TRANSFORMS), notes),
+        is: |root| transforms::file_in(root).is_some(),
+        open: |root, _, notes| transforms::open_folder(root, notes),
     },
     Reader {
         format: Format::Colmap,
@@ -51,6 +54,26 @@ pub(super) const READERS: [Reader; 6] = [
         is: srn::is,
         open: |root, _, notes| srn::open(root, notes),
     },
+    Reader {
+        format: Format::NerfPlusPlus,
+        is: nerf_plus_plus::is,
+        open: |root, _, notes| nerf_plus_plus::open(root, notes),
+    },
+    Reader {
+        format: Format::Polycam,
+        is: polycam::is,
+        open: |root, _, notes| polycam::open(root, notes),
+    },
+    Reader {
+        format: Format::RealityCapture,
+        is: |root| reality_capture::file_in(root).is_some(),
+        open: reality_capture::open_folder,
+    },
+    Reader {
+        format: Format::Metashape,
+        is: |root| metashape::file_in(root).is_some(),
+        open: metashape::open_folder,
+    },
 ];
 
 /// Return the formats of a folder, the one that is read first.
@@ -71,7 +94,7 @@ const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-proc
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// Formats recognised by the contents of a folder: all names of one of the lists must exist.
-const FOLDERS: [(&[&[&str]], ConvertibleFormat); 7] = [
+const FOLDERS: [(&[&[&str]], ConvertibleFormat); 5] = [
     (
         &[&["database.db"]],
         ConvertibleFormat {
@@ -99,16 +122,6 @@ const FOLDERS: [(&[&[&str]], ConvertibleFormat); 7] = [
         },
     ),
     (
-        &[
-            &["keyframes/corrected_cameras"],
-            &["keyframes/cameras", "keyframes/images"],
-        ],
-        ConvertibleFormat {
-            name: "a Polycam export",
-            advice: BY_PROCESS_DATA,
-        },
-    ),
-    (
         &[&["EXR_RGBD", "metadata.json"], &["rgbd", "metadata"]],
         ConvertibleFormat {
             name: "a Record3D export",
@@ -120,13 +133,6 @@ const FOLDERS: [(&[&[&str]], ConvertibleFormat); 7] = [
         ConvertibleFormat {
             name: "Bundler data",
             advice: CONVERT,
-        },
-    ),
-    (
-        &[&["train/intrinsics", "train/pose"]],
-        ConvertibleFormat {
-            name: "NeRF++ data",
-            advice: "write its train/pose/*.txt and train/intrinsics/*.txt as a transforms.json",
         },
     ),
 ];
@@ -155,7 +161,7 @@ const FILES: [(&[&str], ConvertibleFormat); 5] = [
         },
     ),
     (
-        &["zip", "tar", "gz", "7z"],
+        &["tar", "gz", "tgz", "xz", "7z", "rar"],
         ConvertibleFormat {
             name: "an archive",
             advice: "unpack it and give the folder",

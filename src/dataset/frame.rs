@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{DatasetError, MaskSource, Orientation};
+use super::{DatasetError, DepthSource, MaskSource, Orientation};
 use crate::camera::Camera;
 
 /// A split of a dataset.
@@ -65,4 +65,6 @@ pub struct Frame {
     pub near_far: Option<[f32; 2]>,
     /// Where the image's mask is stored, if it has one.
     pub mask: Option<MaskSource>,
+    /// What is known about the view's depth.
+    pub depth: Option<DepthSource>,
 }

@@ -6,15 +6,21 @@ use super::error::DatasetError;
 use super::find_image::{as_written, frame_name, without_dot};
 use super::image::image_size;
 use super::intrinsics::is_same_shape;
-use super::json::{Document, Fields};
+use super::json::{Document, FRAMES, Fields};
 use super::mask::{Hidden, MaskSource};
+use super::pixel_format::extension;
 use super::{
-    Frame, Note, Notes, ViewWithoutImage, intrinsics, orientation, pixel_format, pose, poses,
+    DepthSource, Frame, Note, Notes, ViewWithoutImage, intrinsics, orientation, pixel_format, pose,
+    poses,
 };
+use serde_json::Value;
+
 use crate::json_text::kind;
 
 /// Prefix that Instant-NGP puts before an image's name for its mask.
 const DYNAMIC_MASK: &str = "dynamic_mask_";
+/// The unit of nerfstudio's depth images, in metres.
+const MILLIMETRE: f64 = 1e-3;
 
 /// The frames of a file whose images exist, in the file's order, and the missing images.
 pub(super) struct FramesOfFile {
@@ -30,6 +36,33 @@ pub(super) fn read(
     root: &Path,
     notes: &mut Notes,
 ) -> Result<FramesOfFile, DatasetError> {
+    read_list(document, FRAMES, Roots::same(root), notes)
+}
+
+/// Folders that paths in a file are relative to.
+#[derive(Clone, Copy)]
+pub(super) struct Roots<'a> {
+    pub images: &'a Path,
+    /// Masks and depths.
+    pub companions: &'a Path,
+}
+
+impl<'a> Roots<'a> {
+    pub fn same(root: &'a Path) -> Self {
+        Self {
+            images: root,
+            companions: root,
+        }
+    }
+}
+
+/// Read the frames in the list `key` of `document`.
+pub(super) fn read_list(
+    document: &Document,
+    key: &str,
+    roots: Roots,
+    notes: &mut Notes,
+) -> Result<FramesOfFile, DatasetError> {
     let mut found = FramesOfFile {
         frames: Vec::new(),
         missing: Vec::new(),
@@ -37,8 +70,9 @@ pub(super) fn read(
     };
     // Images in unsupported formats are counted, so that they are reported once.
     let mut foreign: Option<(DatasetError, usize)> = None;
-    for fields in document.frames()? {
-        match fields.and_then(|fields| one(&fields, root, notes)) {
+    for fields in document.frames_in(key)? {
+        match fields.and_then(|fields| one(&fields, roots, notes)) {
+            Ok(Found::Bad) => {}
             Ok(Found::Frame(frame)) => found.frames.push(*frame),
             Ok(Found::Missing(image, view)) => {
                 found.missing.push(image);
@@ -62,10 +96,17 @@ pub(super) fn read(
 enum Found {
     Frame(Box<Frame>),
     Missing(PathBuf, Option<Box<ViewWithoutImage>>),
+    /// The file says that the image is blurred.
+    Bad,
 }
 
-fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, DatasetError> {
+fn one(fields: &Fields, roots: Roots, notes: &mut Notes) -> Result<Found, DatasetError> {
+    let root = roots.images;
     let file_path = file_path(fields)?;
+    if fields.own("is_bad").and_then(Value::as_bool) == Some(true) {
+        notes.add(Note::Bad, || fields.place());
+        return Ok(Found::Bad);
+    }
     let world_from_camera = pose::pose(fields, notes)?;
     let found = notes.find_image(root, file_path, || fields.place());
     let Some(image_path) = found.map_err(|message| fields.error(message))? else {
@@ -74,13 +115,8 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
         return Ok(Found::Missing(image, view.map(Box::new)));
     };
     let header = pixel_format::header(&image_path)?;
-    let mask = mask(fields, root, &image_path, header.size, notes);
-    for key in ["depth_file_path", "depth_path"] {
-        if fields.own(key).is_some() {
-            notes.add(Note::Depth, || format!("{} has a `{key}`", fields.place()));
-            companion(fields, root, key, header.size, notes);
-        }
-    }
+    let mask = mask(fields, roots.companions, &image_path, header.size, notes);
+    let depth = depth(fields, roots.companions, header.size, notes)?;
     let declared = intrinsics::declared(fields)?;
     let orientation = notes.choose_orientation(&header, declared, || fields.place());
     let size = orientation::oriented_size(header.size, orientation);
@@ -95,6 +131,7 @@ fn one(fields: &Fields, root: &Path, notes: &mut Notes) -> Result<Found, Dataset
         camera,
         near_far,
         mask,
+        depth,
     })))
 }
 
@@ -116,6 +153,42 @@ fn mask(
     Some(MaskSource::File { path, hidden })
 }
 
+/// Return the depths of a frame whose image has `size` pixels: nerfstudio's `depth_file_path`, in units of
+/// `depth_unit_scale_factor`, or Instant-NGP's `depth_path`, in units of `integer_depth_scale`.
+fn depth(
+    fields: &Fields,
+    root: &Path,
+    size: [u32; 2],
+    notes: &mut Notes,
+) -> Result<Option<DepthSource>, DatasetError> {
+    for (key, unit_key, default) in [
+        ("depth_file_path", "depth_unit_scale_factor", MILLIMETRE),
+        ("depth_path", "integer_depth_scale", 1.0 / 65_535.0),
+    ] {
+        if fields.own(key).is_none() {
+            continue;
+        }
+        let Some(path) = companion(fields, root, key, size, notes) else {
+            continue;
+        };
+        let unit = fields.number(unit_key)?;
+        if unit.is_some_and(|unit| unit <= 0.0) {
+            return Err(fields.error(format!("`{unit_key}` should be positive: correct it")));
+        }
+        if unit.is_none() && key == "depth_file_path" {
+            notes.add(Note::DepthUnit, || {
+                format!("{} has a `{key}`", fields.place())
+            });
+        }
+        return Ok(Some(DepthSource::File {
+            path,
+            unit: unit.unwrap_or(default),
+            is_distance: fields.flag("is_euclidean_depth"),
+        }));
+    }
+    Ok(None)
+}
+
 /// Return the image that `key` names, if it has the shape of the frame's image, which has `size` pixels; add a note otherwise.
 fn companion(
     fields: &Fields,
@@ -131,6 +204,10 @@ fn companion(
         });
         return None;
     };
+    // The shape of an array is checked when it is read.
+    if extension(&path) == "npy" {
+        return Some(path);
+    }
     let complaint = match image_size(&path) {
         Ok(found) if is_same_shape(found, size.map(f64::from)) => return Some(path),
         Ok([w, h]) => format!("has {w} × {h} pixels, not {} × {}", size[0], size[1]),
@@ -148,7 +225,16 @@ pub(super) fn read_some(
     root: &Path,
     notes: &mut Notes,
 ) -> Result<FramesOfFile, DatasetError> {
-    let found = read(document, root, notes)?;
+    read_some_of(document, Roots::same(root), notes)
+}
+
+/// Read frames as [`read_some`] does, with images and other files in different folders.
+pub(super) fn read_some_of(
+    document: &Document,
+    roots: Roots,
+    notes: &mut Notes,
+) -> Result<FramesOfFile, DatasetError> {
+    let found = read_list(document, FRAMES, roots, notes)?;
     if !found.frames.is_empty() {
         return Ok(found);
     }

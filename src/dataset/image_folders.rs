@@ -3,6 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
+use super::image::image_size;
+use super::{Dataset, Notes};
+use crate::files::parent;
+
+/// Number of images that are looked for to find their folder.
+const MAX_TRIED: usize = 8;
+/// Names of the folders of images other than `images` and `images_N`.
+const OTHER_FOLDERS: [&str; 2] = ["input", "rgb"];
 
 /// A folder of images of one size.
 pub(super) struct ImageFolder {
@@ -16,7 +24,7 @@ pub(super) struct ImageFolder {
 
 /// Return the folders `images` and `images_N` in `root` of which `first_size` returns the size of an image, largest images
 /// first. Without a `full` size, each folder's own size counts as full size.
-pub(super) fn find(
+pub(super) fn find_folders(
     root: &Path,
     full: Option<[f64; 2]>,
     mut first_size: impl FnMut(&Path) -> Result<Option<[u32; 2]>, DatasetError>,
@@ -69,8 +77,25 @@ pub(super) fn choose(folders: &[ImageFolder], downscale: u32) -> Option<(&ImageF
 }
 
 impl ImageFolder {
+    /// Record the choice of this folder for images at 1/`downscale`, which are shrunk by `rest`.
+    pub fn record(&self, dataset: &mut Dataset, downscale: u32, rest: u32) {
+        dataset.downscale = rest;
+        dataset.warnings.extend(self.note(downscale, rest));
+        if self.factor > 1 && self.factor * rest == downscale {
+            let shrunk = if rest > 1 {
+                format!(" and shrunk by {rest}")
+            } else {
+                String::new()
+            };
+            dataset.add_variant(&format!(
+                "images of {}, stored at 1/{} of the full size{shrunk}",
+                self.name, self.factor
+            ));
+        }
+    }
+
     /// Return a warning if the result has another size than the requested 1/`downscale`.
-    pub fn note(&self, downscale: u32, rest: u32) -> Option<String> {
+    fn note(&self, downscale: u32, rest: u32) -> Option<String> {
         if downscale == 1 || self.factor * rest == downscale {
             return None;
         }
@@ -80,5 +105,92 @@ impl ImageFolder {
             self.name,
             self.factor * rest
         ))
+    }
+}
+
+/// Where the images are that a file lists.
+pub(super) struct Base {
+    /// The folder that holds the dataset.
+    pub root: PathBuf,
+    /// Folders of the images in several sizes; empty if the names are relative to `other`.
+    folders: Vec<ImageFolder>,
+    other: PathBuf,
+}
+
+impl Base {
+    /// Find the images with these `names`, which `file` lists: in `images` or `images_N` of `folder` or of up to `max_above`
+    /// folders above it, else in another folder there, else in one of these folders themselves.
+    pub fn find(
+        folder: &Path,
+        max_above: usize,
+        file: &Path,
+        names: &[&str],
+        full: Option<[f64; 2]>,
+        notes: &mut Notes,
+    ) -> Result<Self, DatasetError> {
+        let tried = &names[..names.len().min(MAX_TRIED)];
+        let mut above = vec![folder.to_owned()];
+        for _ in 0..max_above {
+            let next = above.last().map(|last| parent(last));
+            above.extend(next);
+        }
+        let mut find = |folder: &Path| {
+            let mut found = tried
+                .iter()
+                .filter_map(|name| notes.finder.find(folder, name).ok()?);
+            found.next().map(|found| found.path)
+        };
+        for root in &above {
+            let size = |folder: &Path| find(folder).map(|path| image_size(&path)).transpose();
+            let folders = find_folders(root, full, size)?;
+            let other = PathBuf::new();
+            let root = root.clone();
+            if !folders.is_empty() {
+                return Ok(Self {
+                    root,
+                    folders,
+                    other,
+                });
+            }
+            let others = OTHER_FOLDERS.map(|name| root.join(name));
+            if let Some(other) = others
+                .into_iter()
+                .find(|other| other.is_dir() && find(other).is_some())
+            {
+                return Ok(Self {
+                    root,
+                    folders,
+                    other,
+                });
+            }
+        }
+        for root in above {
+            if tried.is_empty() || find(&root).is_some() {
+                return Ok(Self {
+                    other: root.clone(),
+                    folders: Vec::new(),
+                    root,
+                });
+            }
+        }
+        Err(DatasetError::NoImages {
+            path: file.to_owned(),
+            count: names.len(),
+            first: PathBuf::from(names[0]),
+        })
+    }
+
+    /// Return the folder to use for images of `dataset` at 1/`downscale`, and record the choice there.
+    pub fn choose(&self, dataset: &mut Dataset, downscale: u32) -> PathBuf {
+        match choose(&self.folders, downscale) {
+            Some((folder, rest)) => {
+                folder.record(dataset, downscale, rest);
+                folder.path.clone()
+            }
+            None => {
+                dataset.downscale = downscale;
+                self.other.clone()
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Intrinsics: focal lengths, principal point and lens from the various keys in use, scaled to the stored image.
 
+use super::colmap::{self, MODELS, coefficient_names};
 use super::error::DatasetError;
 use super::json::Fields;
 use super::{Note, Notes};
@@ -43,11 +44,21 @@ pub(super) fn camera(
             )
         });
     }
-    let focal = focal(fields, declared)?;
-    let principal = [
-        fields.number("cx")?.unwrap_or(0.5 * declared[0]),
-        fields.number("cy")?.unwrap_or(0.5 * declared[1]),
-    ];
+    let lens = lens(fields)?;
+    if fields.get("fisheye_crop_radius").is_some() {
+        notes.add(Note::FisheyeCrop, || {
+            format!("{} has a `fisheye_crop_radius`", fields.place())
+        });
+    }
+    let middle = declared.map(|side| 0.5 * side);
+    let (focal, principal) = if lens == Lens::Equirectangular {
+        let (pi, tau) = (std::f64::consts::PI, std::f64::consts::TAU);
+        ([declared[0] / tau, declared[1] / pi], middle)
+    } else {
+        let cx = fields.number("cx")?.unwrap_or(middle[0]);
+        let cy = fields.number("cy")?.unwrap_or(middle[1]);
+        (focal(fields, declared)?, [cx, cy])
+    };
     let scaled = |v: [f64; 2]| [(v[0] * ratio[0]) as f32, (v[1] * ratio[1]) as f32];
     let camera = Camera {
         world_from_camera,
@@ -55,7 +66,7 @@ pub(super) fn camera(
         height: image[1],
         focal: scaled(focal),
         principal: scaled(principal),
-        lens: lens(fields)?,
+        lens,
     };
     check(&camera, notes, || fields.place()).map_err(|message| fields.error(message))?;
     Ok(camera)
@@ -177,7 +188,14 @@ fn focal(fields: &Fields, size: [f64; 2]) -> Result<[f64; 2], DatasetError> {
 
 /// Return the lens model. Without `camera_model`, nonzero coefficients imply `OpenCV`'s perspective model.
 fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
-    let coefficient = |key: &str| fields.number(key).map(|value| value.unwrap_or(0.0) as f32);
+    let listed = distortion_params(fields)?;
+    let coefficient = |key: &str| {
+        if let Some(listed) = &listed {
+            let place = DISTORTION_PARAMS.iter().position(|name| *name == key);
+            return Ok(place.and_then(|i| listed.get(i)).map_or(0.0, |v| *v as f32));
+        }
+        fields.number(key).map(|value| value.unwrap_or(0.0) as f32)
+    };
     let model = fields
         .text("camera_model")?
         .unwrap_or("")
@@ -204,13 +222,7 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
             false
         }
         "OPENCV_FISHEYE" | "FISHEYE" | "RADIAL_FISHEYE" | "SIMPLE_RADIAL_FISHEYE" => true,
-        _ => {
-            return Err(fields.error(format!(
-                "`camera_model` {} is not supported: use PINHOLE, OPENCV or OPENCV_FISHEYE, \
-                 or undistort the images",
-                crate::text::one_line(&model)
-            )));
-        }
+        _ => return other_lens(fields, &model, listed),
     };
     let [k1, k2, k3, k4] = [
         coefficient("k1")?,
@@ -232,6 +244,61 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
         return Ok(Lens::Pinhole);
     }
     Ok(Lens::OpenCv { k1, k2, k3, p1, p2 })
+}
+
+/// The order of nerfstudio's `distortion_params`.
+const DISTORTION_PARAMS: [&str; 6] = ["k1", "k2", "k3", "k4", "p1", "p2"];
+
+/// Return the numbers of nerfstudio's `distortion_params`, if the file has that key.
+fn distortion_params(fields: &Fields) -> Result<Option<Vec<f64>>, DatasetError> {
+    let Some(value) = fields.get("distortion_params") else {
+        return Ok(None);
+    };
+    let numbers: Option<Vec<f64>> = value.as_array().and_then(|list| {
+        let finite = |v: &serde_json::Value| v.as_f64().filter(|v| (*v as f32).is_finite());
+        list.iter().map(finite).collect()
+    });
+    numbers.map(Some).ok_or_else(|| {
+        fields.error("`distortion_params` should be a list of finite numbers: correct it, or give k1, k2, k3, k4, p1, p2")
+    })
+}
+
+/// Return the lens of a `camera_model` with more coefficients, or none: those of COLMAP, by their names there, and Project
+/// Aria's FISHEYE624, whose coefficients may be listed in `distortion_params`.
+fn other_lens(
+    fields: &Fields,
+    model: &str,
+    listed: Option<Vec<f64>>,
+) -> Result<Lens, DatasetError> {
+    let name = match model {
+        "FISHEYE624" => "RAD_TAN_THIN_PRISM_FISHEYE",
+        other => other,
+    };
+    let known = MODELS.iter().find(|(_, known, _)| *known == name);
+    let Some((model, ..)) = known else {
+        return Err(fields.error(format!(
+            "`camera_model` {} is not supported: use PINHOLE, OPENCV, OPENCV_FISHEYE, EQUIRECTANGULAR or another of COLMAP's, \
+             or undistort the images",
+            crate::text::one_line(model)
+        )));
+    };
+    let names = coefficient_names(*model);
+    let values = match listed {
+        Some(listed) if listed.len() == names.len() => listed,
+        Some(listed) => {
+            return Err(fields.error(format!(
+                "`distortion_params` holds {} numbers, but this `camera_model` has {}: {}",
+                listed.len(),
+                names.len(),
+                names.join(", ")
+            )));
+        }
+        None => names
+            .iter()
+            .map(|name| Ok(fields.number(name)?.unwrap_or(0.0)))
+            .collect::<Result<_, DatasetError>>()?,
+    };
+    Ok(colmap::lens(*model, &values))
 }
 
 /// Check values that depend on each other; `place` names the frame. The error is the message about it.
@@ -354,8 +421,52 @@ mod tests {
             .unwrap();
         assert_eq!(pinhole.train[0].camera.lens, Lens::Pinhole);
         refused(
-            scene.open_with(None, &[("camera_model", json!("EQUIRECTANGULAR"))]),
-            &["EQUIRECTANGULAR", "frame 0"],
+            scene.open_with(None, &[("camera_model", json!("ORTHOPHOTO"))]),
+            &["ORTHOPHOTO", "frame 0"],
+        );
+        let sphere = scene
+            .open_with(None, &[("camera_model", json!("EQUIRECTANGULAR"))])
+            .unwrap();
+        let camera = sphere.train[0].camera;
+        assert_eq!(camera.lens, Lens::Equirectangular);
+        assert_eq!(camera.principal, [4.0, 3.0]);
+        assert!((camera.focal[0] - 8.0 / std::f32::consts::TAU).abs() < 1e-6);
+        let rational = [("camera_model", json!("FULL_OPENCV")), ("k6", json!(0.25))];
+        let rational = scene.open_with(None, &rational).unwrap();
+        let expected = Lens::FullOpenCv {
+            k: [0.0, 0.0, 0.0, 0.0, 0.0, 0.25],
+            p: [0.0; 2],
+        };
+        assert_eq!(rational.train[0].camera.lens, expected);
+        let list = ("distortion_params", json!([0.5, 0, 0, 0, 0.01, 0.02]));
+        let listed = scene.open_with(None, &[list.clone()]).unwrap();
+        let expected = Lens::OpenCv {
+            k1: 0.5,
+            k2: 0.0,
+            k3: 0.0,
+            p1: 0.01,
+            p2: 0.02,
+        };
+        assert_eq!(listed.train[0].camera.lens, expected);
+        let aria = ("camera_model", json!("FISHEYE624"));
+        refused(
+            scene.open_with(None, &[list, aria.clone()]),
+            &["`distortion_params`", "12"],
+        );
+        let all = (
+            "distortion_params",
+            json!([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        );
+        let expected = Lens::RadTanThinPrismFisheye {
+            k: [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            p: [8.0, 7.0],
+            s: [9.0, 10.0, 11.0, 12.0],
+        };
+        let aria = scene.open_with(None, &[all, aria]).unwrap();
+        assert_eq!(aria.train[0].camera.lens, expected);
+        refused(
+            scene.open_with(None, &[("distortion_params", json!("x"))]),
+            &["`distortion_params`"],
         );
         refused(scene.open_with(None, &[("k4", json!(0.1))]), &["`k4`"]);
         let folding = scene.open_with(None, &[("k1", json!(-9.0))]).unwrap();

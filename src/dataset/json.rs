@@ -11,6 +11,8 @@ use crate::text::one_line;
 
 /// Maximum size of a file; a hundred thousand frames take less.
 const MAX_BYTES: u64 = 128 << 20;
+/// The key of the list of frames.
+pub(super) const FRAMES: &str = "frames";
 /// Maximum number of frames of a file.
 const MAX_FRAMES: usize = 100_000;
 
@@ -80,24 +82,37 @@ impl Document {
 
     /// Return the file's frames, in order; the list may be empty. A frame that is not an object is an error in its place.
     pub fn frames(&self) -> Result<Vec<Result<Fields<'_>, DatasetError>>, DatasetError> {
+        self.frames_in(FRAMES)
+    }
+
+    /// Return whether the file has a list of frames under `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.root.get(key).is_some_and(Value::is_array)
+    }
+
+    /// Return the frames in the list `key`, as [`Self::frames`] does.
+    pub fn frames_in(
+        &self,
+        key: &str,
+    ) -> Result<Vec<Result<Fields<'_>, DatasetError>>, DatasetError> {
         let whole = self.fields();
-        let frames = match self.root.get("frames") {
+        let frames = match self.root.get(key) {
             Some(Value::Array(frames)) => frames,
             Some(other) => {
                 return Err(whole.error(format!(
-                    "`frames` should be a list of frames, found {}",
+                    "`{key}` should be a list of frames, found {}",
                     kind(other)
                 )));
             }
             None => {
-                return Err(whole.error(
-                    "`frames` is missing: expected a list of {file_path, transform_matrix}",
-                ));
+                return Err(whole.error(format!(
+                    "`{key}` is missing: expected a list of {{file_path, transform_matrix}}"
+                )));
             }
         };
         if frames.len() > MAX_FRAMES {
             return Err(whole.error(format!(
-                "`frames` lists {} frames, but {MAX_FRAMES} is the maximum: remove some",
+                "`{key}` lists {} frames, but {MAX_FRAMES} is the maximum: remove some",
                 frames.len()
             )));
         }

@@ -54,7 +54,7 @@ pub(super) fn open(
             .map(|first| image_size(first))
             .transpose()
     };
-    let folders = image_folders::find(root, full, first_size)?;
+    let folders = image_folders::find_folders(root, full, first_size)?;
     let (folder, rest) =
         image_folders::choose(&folders, downscale).ok_or_else(|| DatasetError::File {
             path: file.clone(),
@@ -121,13 +121,12 @@ pub(super) fn open(
             ),
         });
     }
-    dataset.downscale = rest;
     dataset.aabb_scale = Some(framing.aabb_scale);
     dataset.scale = Some(framing.scale);
     dataset.offset = Some(framing.offset);
     dataset.framing = around;
     dataset.hold_out(frames);
-    dataset.warnings.extend(folder.note(downscale, rest));
+    folder.record(&mut dataset, downscale, rest);
     dataset.warn_without_test_view();
     dataset.finish(notes);
     Ok(dataset)
@@ -312,6 +311,7 @@ impl PosedImage {
             },
             near_far: Some([(START * self.bounds[0]) as f32, (longest * far) as f32]),
             mask: None,
+            depth: None,
         }
     }
 

@@ -3,8 +3,10 @@
 //! [`Dataset::open`] reads cameras and image headers and checks them; error messages are one line. [`load_images`] decodes the
 //! pixels afterwards. World units are those of the file. Poses are converted to OpenGL camera-to-world.
 
+mod archive;
 mod blender;
 mod colmap;
+mod depth;
 pub mod doctor;
 pub mod duplicate_images;
 mod error;
@@ -22,6 +24,8 @@ mod json;
 mod llff;
 mod mask;
 mod mask_files;
+mod metashape;
+mod nerf_plus_plus;
 mod notes;
 mod npy;
 mod nsvf;
@@ -29,9 +33,13 @@ mod number_files;
 mod objects;
 mod orientation;
 mod pixel_format;
+mod points;
+mod polycam;
 mod pose;
+mod posed_image;
 mod poses;
 mod problem;
+mod reality_capture;
 mod scene_hints;
 mod srn;
 mod surroundings;
@@ -52,12 +60,13 @@ pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents
 pub use mask::{Hidden, Mask, MaskSource};
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
+pub use points::{DepthSource, PointDepth, SparsePoints};
 pub use poses::{ViewWithoutImage, parse_poses};
 
 use crate::camera::Camera;
 use crate::config::Surroundings;
 use crate::files::parent;
-use crate::text::{counted_len, one_line};
+use crate::text::{counted_len, one_line, shown};
 use framing::Framing;
 
 /// Every `HOLD_OUT`th view is held out for testing if the files define no split.
@@ -82,6 +91,14 @@ pub enum Format {
     Nsvf,
     /// Scene Representation Networks: an object with `pose/`, `rgb/` and `intrinsics.txt`.
     Srn,
+    /// NeRF++: `train/` and other splits with `pose/`, `rgb/` and `intrinsics/`.
+    NerfPlusPlus,
+    /// `RealityCapture` or `RealityScan`: a CSV file of registered images.
+    RealityCapture,
+    /// Agisoft Metashape: an XML file of cameras.
+    Metashape,
+    /// Polycam: raw data with `keyframes/`.
+    Polycam,
 }
 
 impl fmt::Display for Format {
@@ -93,6 +110,10 @@ impl fmt::Display for Format {
             Self::Llff => "LLFF",
             Self::Nsvf => "NSVF",
             Self::Srn => "SRN",
+            Self::NerfPlusPlus => "NeRF++",
+            Self::RealityCapture => "RealityCapture",
+            Self::Metashape => "Metashape",
+            Self::Polycam => "Polycam",
         })
     }
 }
@@ -149,6 +170,8 @@ pub struct Dataset {
     pub name: String,
     /// Storage format.
     pub format: Format,
+    /// What the files say about the format: its variant, version and storage; empty if there is nothing to say.
+    pub variant: String,
     /// Views to train on, in the file's order; at least one.
     pub train: Vec<Frame>,
     /// Validation views; empty if the files define none.
@@ -165,6 +188,8 @@ pub struct Dataset {
     pub framing: Option<Framing>,
     /// What the images show around the scene; set by [`Dataset::examine_surroundings`].
     pub surroundings: Option<Surroundings>,
+    /// Sparse points on the scene's surfaces; empty if the files have none.
+    pub points: SparsePoints,
     /// Remaining downscaling factor to the size requested from [`Dataset::open_at`], for [`load_images`] and
     /// [`Camera::downscaled`].
     pub downscale: u32,
@@ -236,10 +261,13 @@ impl Dataset {
         }
         match dataset.format {
             // Set when the folder of images was chosen.
-            Format::Colmap | Format::Llff => {}
-            Format::Blender | Format::Transforms | Format::Nsvf | Format::Srn => {
-                dataset.downscale = downscale;
-            }
+            Format::Colmap | Format::Llff | Format::Metashape | Format::RealityCapture => {}
+            Format::Blender
+            | Format::NerfPlusPlus
+            | Format::Nsvf
+            | Format::Polycam
+            | Format::Srn
+            | Format::Transforms => dataset.downscale = downscale,
         }
         Ok(dataset)
     }
@@ -264,6 +292,21 @@ impl Dataset {
         if colmap::is_file_of_model(path) {
             return colmap::open(root, downscale, notes);
         }
+        if reality_capture::is_file(path) {
+            return reality_capture::open(path, downscale, notes);
+        }
+        if metashape::is_file(path) {
+            return metashape::open(path, downscale, notes);
+        }
+        if archive::is(path) {
+            let folder = archive::unpack(path)?;
+            let mut dataset = open_folder(&folder, downscale, notes)?;
+            dataset.warnings.push(format!(
+                "the archive is unpacked to {}, which can be deleted when the dataset is no longer used",
+                shown(&folder)
+            ));
+            return Ok(dataset);
+        }
         if let Some(format) = formats::of_file(path) {
             return Err(DatasetError::UnsupportedFormat {
                 path: path.to_owned(),
@@ -276,7 +319,8 @@ impl Dataset {
             .is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
         {
             let looked_for =
-                "expected a folder, a transforms.json or a poses_bounds.npy file".to_owned();
+                "expected a folder, a zip archive, or a file that describes a dataset (transforms.json, poses_bounds.npy, images.bin, a CSV \
+                     file of RealityCapture, an XML file of Metashape)".to_owned();
             return Err(DatasetError::NotADataset {
                 path: path.to_owned(),
                 looked_for,
@@ -436,6 +480,7 @@ impl Dataset {
                 name.to_string_lossy().into_owned()
             },
             format,
+            variant: String::new(),
             train: Vec::new(),
             val: Vec::new(),
             test: Vec::new(),
@@ -444,6 +489,7 @@ impl Dataset {
             offset: None,
             framing: None,
             surroundings: None,
+            points: SparsePoints::default(),
             downscale: 1,
             is_held_out: false,
             missing: Vec::new(),
@@ -451,6 +497,14 @@ impl Dataset {
             without_images: Vec::new(),
             whole: None,
         }
+    }
+
+    /// Add to [`Self::variant`].
+    fn add_variant(&mut self, text: &str) {
+        if !self.variant.is_empty() {
+            self.variant.push_str("; ");
+        }
+        self.variant.push_str(text);
     }
 
     /// Split views into training views and held-out views: every 8th, starting with the first. A single view stays in training.

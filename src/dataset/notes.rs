@@ -17,7 +17,9 @@ pub(super) enum Note {
     FoldingLens,
     Extreme,
     Distorted,
-    Depth,
+    DepthUnit,
+    FisheyeCrop,
+    Bad,
     CompanionAbsent,
     CompanionMismatch,
     OtherCase,
@@ -37,28 +39,34 @@ impl Note {
                 "its rays start at the middle of the object: correct the near plane, or leave its line out"
             }
             Self::ScaledPose => "the rotation is normalised, the position kept",
-            Self::OffCentre => "check `cx` and `cy`, which are in pixels of `w` and `h`",
+            Self::OffCentre => "check it: it is in pixels of the declared size",
             Self::FoldingLens | Self::Distorted => "check the distortion coefficients",
-            Self::Extreme => "check the focal length, which is in pixels of `w` and `h`",
-            Self::Depth => "depth images are not used",
-            Self::CompanionAbsent => "check the path, which is relative to the JSON file",
+            Self::Extreme => "check the focal length, which is in pixels of the declared size",
+            Self::DepthUnit => {
+                "depths are taken to be millimetres, as in nerfstudio: add `depth_unit_scale_factor`, the length of a unit in world units"
+            }
+            Self::FisheyeCrop => {
+                "pixels outside the circle are used too: give masks that hide them"
+            }
+            Self::Bad => "blurred, according to the file: left out",
+            Self::CompanionAbsent => "check the path, which is relative to the file that names it",
             Self::CompanionMismatch => "export it again at the image's size",
             Self::OtherCase => {
                 "names that differ only in upper and lower case, or in the encoding of accents, are taken to be the same: \
-                 correct `file_path` or rename the files"
+                 correct the names in the file or rename the files"
             }
             Self::OtherEnding => {
-                "the file does not exist, and an image with another extension is used: correct `file_path`"
+                "the file does not exist, and an image with another extension is used: correct the names in the file"
             }
             Self::SeveralEndings => {
-                "several images have that name with different extensions: write the extension in `file_path`"
+                "several images have that name with different extensions: write the extension too"
             }
             Self::Moved => {
-                "the folders in `file_path` do not exist, and images whose path has the same end are used: \
-                 make it relative to the JSON file"
+                "the folders in their paths do not exist, and images whose path has the same end are used: \
+                 make the paths relative to the file that lists them"
             }
             Self::Deeper => {
-                "images are read from a folder that `file_path` does not name: correct `file_path`"
+                "images are read from a folder that their paths do not name: correct the paths"
             }
             Self::Orientation => {
                 "the image is used as it is stored: give --apply-orientation if the poses belong to the image as viewers \

@@ -1,7 +1,8 @@
 //! Reads `NumPy`'s `.npy` files of floating-point numbers.
 //!
 //! `numpy.lib.format` defines them: a signature, a version, and a Python dictionary with the type, order and shape of the
-//! numbers that follow. Dictionaries as `numpy.save` writes them for arrays of f32 and f64 are supported, in either byte order.
+//! numbers that follow. Dictionaries as `numpy.save` writes them for arrays of f32, f64, u16 and u32 are supported, in either byte
+//! order.
 
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use crate::files::read_file;
 use crate::text::one_line;
 
 const SIGNATURE: &[u8] = b"\x93NUMPY";
-/// Maximum size of a file: the poses of half a million images.
-const MAX_BYTES: u64 = 64 << 20;
+/// Maximum size of a file: the depths of an image of 8,000 × 8,000 pixels, or the poses of two million images.
+const MAX_BYTES: u64 = 256 << 20;
 /// Advice on converting a file of any numbers to a supported one.
 const RESAVE: &str = "save it again with numpy.save(file, numpy.ascontiguousarray(a, '<f8'))";
 
@@ -25,7 +26,7 @@ pub(super) struct Array {
 }
 
 impl Array {
-    /// Read a file of f32 or f64 in C order.
+    /// Read a file of numbers in C order.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
         parse(&bytes).map_err(|message| DatasetError::File {
@@ -49,6 +50,7 @@ impl Array {
 struct Kind {
     bytes: usize,
     is_big_endian: bool,
+    is_integer: bool,
 }
 
 impl Kind {
@@ -56,17 +58,22 @@ impl Kind {
         let kind = |bytes, is_big_endian| Kind {
             bytes,
             is_big_endian,
+            is_integer: descr.contains('u'),
         };
         match descr {
             "<f8" => Ok(kind(8, false)),
             ">f8" => Ok(kind(8, true)),
             "<f4" => Ok(kind(4, false)),
             ">f4" => Ok(kind(4, true)),
+            "<u2" => Ok(kind(2, false)),
+            ">u2" => Ok(kind(2, true)),
+            "<u4" => Ok(kind(4, false)),
+            ">u4" => Ok(kind(4, true)),
             _ if descr.contains('O') => Err(format!(
                 "holds Python objects, which are not supported, instead of numbers: {RESAVE}"
             )),
             _ => Err(format!(
-                "holds values of type '{}', expected f4 or f8: {RESAVE}",
+                "holds values of type '{}', expected f4, f8, u2 or u4: {RESAVE}",
                 one_line(descr)
             )),
         }
@@ -79,6 +86,14 @@ impl Kind {
             *to = *from;
         }
         let [a, b, c, d, ..] = eight;
+        if self.is_integer {
+            return match (self.bytes, self.is_big_endian) {
+                (2, false) => f64::from(u16::from_le_bytes([a, b])),
+                (2, true) => f64::from(u16::from_be_bytes([a, b])),
+                (_, false) => f64::from(u32::from_le_bytes([a, b, c, d])),
+                (_, true) => f64::from(u32::from_be_bytes([a, b, c, d])),
+            };
+        }
         match (self.bytes, self.is_big_endian) {
             (4, false) => f64::from(f32::from_le_bytes([a, b, c, d])),
             (4, true) => f64::from(f32::from_be_bytes([a, b, c, d])),
@@ -260,6 +275,16 @@ pub(super) mod tests {
             ("\"<f8\"", bytes(&|v| f64::from(v).to_le_bytes().to_vec())),
             ("'>f8'", bytes(&|v| f64::from(v).to_be_bytes().to_vec())),
         ];
+        let integers = [
+            ("'<u2'", vec![1, 2, 255, 255]),
+            ("'>u2'", vec![2, 1, 255, 255]),
+        ];
+        for (descr, data) in integers {
+            let array = parse(&file(&header(descr, "(2,)"), &data)).unwrap();
+            assert_eq!(array.values, [513.0, 65_535.0], "{descr}");
+        }
+        let array = parse(&file(&header("'>u4'", "(1,)"), &[1, 0, 0, 2])).unwrap();
+        assert_eq!(array.values, [16_777_218.0]);
         for (descr, data) in &cases {
             let array = parse(&file(&header(descr, "(2, 3)"), data)).unwrap();
             assert_eq!(array.shape, [2, 3]);
@@ -304,7 +329,7 @@ pub(super) mod tests {
         refused(&file(&header("'|O'", "(1, 2)"), &[0; 16]), "Python objects");
         refused(&file(&header("'<i8'", "(1, 2)"), &[0; 16]), "'<i8'");
         let fields = "[('a', '<f8'), ('b', '<f8')]";
-        refused(&file(&header(fields, "(1,)"), &[0; 16]), "f4 or f8");
+        refused(&file(&header(fields, "(1,)"), &[0; 16]), "f4, f8, u2 or u4");
         let fortran = header("'<f8'", "(1, 2)").replace("False", "True");
         refused(&file(&fortran, &[0; 16]), "Fortran");
         let vast = "(4294967296, 4294967296, 4294967296)";

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::error::DatasetError;
 use super::number_files::{is_matrix, numbers, opencv_pose, text_files};
 use super::pixel_format::images_in;
+use super::posed_image::check_frames;
 use super::{Dataset, Format, Frame, Notes, blender, intrinsics, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, shown};
@@ -135,20 +136,13 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
         }
     }
     if frames.is_empty() {
-        if let Some(fault) = notes.faults.pop() {
-            return Err(fault);
-        }
-        return Err(match dataset.missing.first() {
-            Some(first) => DatasetError::NoImages {
-                path: folder,
-                count: dataset.missing.len(),
-                first: first.clone(),
-            },
-            None => DatasetError::File {
-                path: folder,
-                message: "holds no poses: expected one text file per view".to_owned(),
-            },
-        });
+        check_frames(
+            &[],
+            &dataset.missing,
+            &folder,
+            "holds no poses: expected one text file per view",
+            notes,
+        )?;
     }
     split(&mut dataset, frames);
     dataset.finish(notes);
@@ -213,6 +207,7 @@ fn frame(
         camera,
         near_far,
         mask: None,
+        depth: None,
     })
 }
 

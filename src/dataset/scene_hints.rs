@@ -61,7 +61,11 @@ impl Dataset {
             Format::Blender | Format::Nsvf | Format::Srn => {
                 Some(found).filter(Framing::is_far_from_default)
             }
-            Format::Colmap => Some(found),
+            Format::Colmap
+            | Format::Metashape
+            | Format::NerfPlusPlus
+            | Format::Polycam
+            | Format::RealityCapture => Some(found),
             Format::Transforms | Format::Llff => found.or_default(self.aabb_scale),
         });
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::error::DatasetError;
 use super::number_files::{is_matrix, numbers, opencv_pose, text_files};
 use super::pixel_format::images_in;
+use super::posed_image::check_frames;
 use super::{Dataset, Format, Frame, Note, Notes, orientation, pixel_format};
 use crate::camera::{Camera, Lens};
 use crate::text::{escaped, shown};
@@ -129,25 +130,13 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
             Err(error) => notes.fault(error)?,
         }
     }
-    if frames.is_empty() {
-        if let Some(fault) = notes.faults.pop() {
-            return Err(fault);
-        }
-        return Err(match dataset.missing.first() {
-            Some(first) => DatasetError::File {
-                path: root.to_owned(),
-                message: format!(
-                    "none of the {} poses has an image in rgb/, for instance {}: copy the folder again",
-                    poses.len(),
-                    escaped(&first.file_name().unwrap_or_default().to_string_lossy())
-                ),
-            },
-            None => DatasetError::File {
-                path: folder,
-                message: "holds no poses: expected one text file per view".to_owned(),
-            },
-        });
-    }
+    check_frames(
+        &frames,
+        &dataset.missing,
+        &folder,
+        "holds no poses: expected one text file per view",
+        notes,
+    )?;
     let scale = 1.0 / (1.2 * intrinsics.scale);
     dataset.scale = Some(scale);
     dataset.offset = Some(intrinsics.middle.map(|m| 0.5 - m * scale));
@@ -210,5 +199,6 @@ fn frame(
             (away + half) as f32,
         ]),
         mask: None,
+        depth: None,
     })
 }

@@ -387,7 +387,10 @@ fn names_that_differ_from_the_files_are_told_once() {
         let name = format!("C:\\Users\\me\\scan\\images\\{i:04}.PNG");
         scene.json["frames"][i]["file_path"] = json!(name);
     }
-    told(&scene, &["images/0000.PNG", "relative to the JSON file"]);
+    told(
+        &scene,
+        &["images/0000.PNG", "relative to the file that lists them"],
+    );
     for i in 0..3 {
         scene.json["frames"][i]["file_path"] = json!(format!("{i:04}.jpg"));
     }

@@ -1,23 +1,78 @@
 //! The format of Instant-NGP and nerfstudio: one `transforms.json`.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::error::DatasetError;
 use super::find_image::frame_name;
+use super::frames::Roots;
 use super::json::{Document, Fields};
-use super::{Dataset, Format, Notes, Split, blender, frames};
+use super::points::read_ply;
+use super::{Dataset, Format, Notes, Split, TRANSFORMS, blender, frames};
+use crate::files::parent;
 use crate::json_text::kind;
+use crate::text::shown;
+
+/// Where `ScanNet++` keeps its file, in the folder of a scene.
+const SCANNET: &str = "dslr/nerfstudio/transforms.json";
+/// The list of `ScanNet++`'s test views.
+const TEST_FRAMES: &str = "test_frames";
+/// The folders of `ScanNet++`'s images and masks, beside that of the file.
+const SCANNET_IMAGES: [&str; 2] = ["resized_images", "resized_undistorted_images"];
+const SCANNET_MASKS: [&str; 2] = ["resized_anon_masks", "resized_undistorted_masks"];
+/// Keys that tell how a converter moved the scene before it wrote the poses.
+const MOVED: [&str; 3] = ["applied_transform", "applied_scale", "orientation_override"];
+
+/// Return the file in the folder `root` of a scene.
+pub(super) fn file_in(root: &Path) -> Option<PathBuf> {
+    [TRANSFORMS, SCANNET]
+        .map(|name| root.join(name))
+        .into_iter()
+        .find(|file| file.is_file())
+}
+
+/// Read the dataset in the folder `root`.
+pub(super) fn open_folder(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
+    let file = file_in(root).unwrap_or_else(|| root.join(TRANSFORMS));
+    let mut dataset = open(&parent(&file), &file, notes)?;
+    dataset.name = Dataset::new(root, Format::Transforms).name;
+    Ok(dataset)
+}
 
 /// Read the dataset that `file` describes; image paths are relative to its folder `root`.
 pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Dataset, DatasetError> {
     let document = Document::read(file)?;
     let fields = document.fields();
+    if document.has(TEST_FRAMES) {
+        return open_scannet(root, &document, notes);
+    }
     let found = frames::read_some(&document, root, notes)?;
     let mut dataset = Dataset::new(root, Format::Transforms).with_hints(&fields)?;
     dataset.missing = found.missing;
+    let moved: Vec<String> = MOVED
+        .into_iter()
+        .filter(|key| fields.get(key).is_some())
+        .map(|key| format!("`{key}`"))
+        .collect();
+    if !moved.is_empty() {
+        dataset.variant = format!(
+            "of nerfstudio; world space is that of its poses, whatever {} may say",
+            moved.join(" and ")
+        );
+    }
+    if let Some(name) = fields.text("ply_file_path")? {
+        let path = root.join(name);
+        if path.is_file() {
+            dataset.points = read_ply(&path)?;
+        } else {
+            dataset.warnings.push(format!(
+                "{}, which `ply_file_path` names, does not exist: there are no sparse points",
+                shown(&path)
+            ));
+        }
+    }
     let lists = [
         listed(&fields, Split::Train)?,
         listed(&fields, Split::Val)?,
@@ -77,6 +132,37 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
     Ok(dataset)
 }
 
+/// Read a scene of `ScanNet++`: views to train on in `frames`, others in `test_frames`, with images and masks in folders beside
+/// that of the file.
+fn open_scannet(
+    root: &Path,
+    document: &Document,
+    notes: &mut Notes,
+) -> Result<Dataset, DatasetError> {
+    let beside = |names: [&str; 2]| {
+        let folders = names.map(|name| parent(root).join(name));
+        let found = folders.into_iter().find(|folder| folder.is_dir());
+        found.unwrap_or_else(|| root.to_owned())
+    };
+    let (images, companions) = (beside(SCANNET_IMAGES), beside(SCANNET_MASKS));
+    let roots = Roots {
+        images: &images,
+        companions: &companions,
+    };
+    let train = frames::read_some_of(document, roots, notes)?;
+    let test = frames::read_list(document, TEST_FRAMES, roots, notes)?;
+    let mut dataset = Dataset::new(root, Format::Transforms).with_hints(&document.fields())?;
+    dataset.variant = "of ScanNet++, with its test views".to_owned();
+    dataset.missing = [train.missing, test.missing].concat();
+    dataset.train = train.frames;
+    dataset.test = test.frames;
+    if dataset.test.is_empty() {
+        blender::fall_back(&mut dataset);
+    }
+    dataset.finish(notes);
+    Ok(dataset)
+}
+
 /// Return the frame names in nerfstudio's `{split}_filenames`, if the file has that key.
 fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, DatasetError> {
     let key = format!("{split}_filenames");
@@ -96,4 +182,80 @@ fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, Data
         .iter()
         .map(|entry| entry.as_str().map(frame_name).ok_or_else(|| wrong(entry)));
     names.collect::<Result<_, _>>().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::dataset::tests::{Scene, gradient, refused};
+    use crate::dataset::{Dataset, Format};
+
+    #[test]
+    fn scannet_scenes_have_their_own_folders_and_test_views() {
+        let mut scene = Scene::new(5);
+        let frames = scene.json["frames"].as_array().unwrap().clone();
+        let named = |range: std::ops::Range<usize>| {
+            let mut frames = frames[range].to_vec();
+            for frame in &mut frames {
+                let name = frame["file_path"].as_str().unwrap();
+                let name = name.rsplit('/').next().unwrap().to_owned();
+                frame["mask_path"] = json!(name);
+                frame["file_path"] = json!(name);
+            }
+            frames
+        };
+        scene.json["frames"] = json!(named(0..3));
+        scene.json["frames"][1]["is_bad"] = json!(true);
+        scene.json["test_frames"] = json!(named(3..5));
+        let folder = |name: &str| scene.path("scene/dslr").join(name);
+        std::fs::create_dir_all(folder("nerfstudio")).unwrap();
+        std::fs::rename(scene.path("images"), folder("resized_images")).unwrap();
+        std::fs::create_dir_all(folder("resized_anon_masks")).unwrap();
+        gradient(8, 6)
+            .save_png(&folder("resized_anon_masks").join("0003.png"))
+            .unwrap();
+        std::fs::write(folder("nerfstudio/transforms.json"), scene.json.to_string()).unwrap();
+        let dataset = Dataset::open(&scene.path("scene")).unwrap();
+        assert_eq!(
+            (dataset.format, dataset.name.as_str()),
+            (Format::Transforms, "scene")
+        );
+        assert!(dataset.variant.contains("ScanNet++"), "{}", dataset.variant);
+        assert_eq!(
+            (dataset.train.len(), dataset.test.len(), dataset.n_masks()),
+            (2, 2, 1)
+        );
+        assert!(dataset.test[0].mask.is_some());
+        let told = |part: &str| dataset.warnings.iter().any(|w| w.contains(part));
+        assert!(
+            told("blurred") && told("`mask_path`"),
+            "{:?}",
+            dataset.warnings
+        );
+    }
+
+    #[test]
+    fn sparse_points_are_read_where_a_file_names_them() {
+        let mut scene = Scene::new(2);
+        let key = ("ply_file_path", json!("points.ply"));
+        let dataset = scene.open_with(None, &[key.clone()]).unwrap();
+        assert!(
+            dataset.warnings[0].contains("points.ply"),
+            "{:?}",
+            dataset.warnings
+        );
+        let header = "ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n";
+        std::fs::write(scene.path("points.ply"), format!("{header}1 2 3\n")).unwrap();
+        let moved = ("applied_scale", json!(2.0));
+        let dataset = scene.open_with(None, &[key.clone(), moved]).unwrap();
+        assert_eq!(dataset.points.positions, [[1.0, 2.0, 3.0]]);
+        assert!(
+            dataset.variant.contains("`applied_scale`"),
+            "{}",
+            dataset.variant
+        );
+        std::fs::write(scene.path("points.ply"), "ply\n").unwrap();
+        refused(scene.open_with(None, &[key]), &["points.ply", "PLY"]);
+    }
 }

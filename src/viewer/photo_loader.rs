@@ -161,6 +161,7 @@ mod tests {
                 camera: Camera::look_at([1.0; 3], [0.0; 3], [0.0, 0.0, 1.0], 0.8, 200, 100),
                 near_far: None,
                 mask: None,
+                depth: None,
             },
             downscale,
         };

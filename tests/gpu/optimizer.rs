@@ -642,7 +642,7 @@ fn learning_rate_warms_up_and_decays_in_stairs() {
             decay_start: 100,
             decay_interval: 50,
             decay_end: Some(300),
-            warmup_steps: 10,
+            warmup_steps: Some(10),
             ..config(0.9)
         };
         let reference = LearningRate {

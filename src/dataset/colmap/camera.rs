@@ -4,55 +4,44 @@ use glam::{DMat3, DQuat, DVec3};
 
 use super::model::{CameraModel, ModelCamera, ModelImage};
 use crate::camera::Lens;
+use crate::dataset::posed_image::Intrinsics;
 
-/// Intrinsics for the size of the model's camera.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Intrinsics {
-    /// Focal lengths (x, y) in pixels; see [`Lens`].
-    pub focal: [f64; 2],
-    /// Principal point (x, y) in pixels from the top-left corner.
-    pub principal: [f64; 2],
-    pub lens: Lens,
-}
-
-impl Intrinsics {
-    /// Convert the parameters of `camera`, which are as many as its model has.
-    pub fn of(camera: &ModelCamera) -> Self {
-        let v = camera.parameters.as_slice();
-        let [width, height] = camera.size.map(|side| side as f64);
-        if camera.model == CameraModel::Equirectangular {
-            let (pi, tau) = (std::f64::consts::PI, std::f64::consts::TAU);
-            return Self {
-                focal: [width / tau, height / pi],
-                principal: [width / 2.0, height / 2.0],
-                lens: Lens::Equirectangular,
-            };
-        }
-        let has_one_focal = matches!(
-            camera.model,
-            CameraModel::SimplePinhole
-                | CameraModel::SimpleRadial
-                | CameraModel::Radial
-                | CameraModel::SimpleRadialFisheye
-                | CameraModel::RadialFisheye
-                | CameraModel::SimpleDivision
-                | CameraModel::SimpleFisheye
-        );
-        let (focal, rest) = if has_one_focal {
-            ([v[0]; 2], &v[1..])
-        } else {
-            ([v[0], v[1]], &v[2..])
+/// Return the intrinsics of `camera`, in pixels of its size; its parameters are as many as its model has.
+pub(super) fn intrinsics(camera: &ModelCamera) -> Intrinsics {
+    let v = camera.parameters.as_slice();
+    let [width, height] = camera.size.map(|side| side as f64);
+    if camera.model == CameraModel::Equirectangular {
+        let (pi, tau) = (std::f64::consts::PI, std::f64::consts::TAU);
+        return Intrinsics {
+            focal: [width / tau, height / pi],
+            principal: [width / 2.0, height / 2.0],
+            lens: Lens::Equirectangular,
         };
-        Self {
-            focal,
-            principal: [rest[0], rest[1]],
-            lens: lens(camera.model, &rest[2..]),
-        }
+    }
+    let has_one_focal = matches!(
+        camera.model,
+        CameraModel::SimplePinhole
+            | CameraModel::SimpleRadial
+            | CameraModel::Radial
+            | CameraModel::SimpleRadialFisheye
+            | CameraModel::RadialFisheye
+            | CameraModel::SimpleDivision
+            | CameraModel::SimpleFisheye
+    );
+    let (focal, rest) = if has_one_focal {
+        ([v[0]; 2], &v[1..])
+    } else {
+        ([v[0], v[1]], &v[2..])
+    };
+    Intrinsics {
+        focal,
+        principal: [rest[0], rest[1]],
+        lens: lens(camera.model, &rest[2..]),
     }
 }
 
 /// Return the lens with the parameters `v`, which follow the focal lengths and the principal point.
-fn lens(model: CameraModel, v: &[f64]) -> Lens {
+pub(in crate::dataset) fn lens(model: CameraModel, v: &[f64]) -> Lens {
     let v = |i: usize| v.get(i).map_or(0.0, |v| *v as f32);
     let perspective = |k1: f32, k2: f32, p1: f32, p2: f32| {
         if [k1, k2, p1, p2] == [0.0; 4] {

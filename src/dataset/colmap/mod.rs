@@ -10,20 +10,22 @@ mod read;
 #[cfg(test)]
 mod tests;
 mod text;
+mod visibility;
+
+pub(super) use camera::lens;
+pub(super) use model::{MODELS, coefficient_names};
 
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
-use super::image::image_size;
-use super::image_folders::{self, ImageFolder};
-use super::intrinsics::{self, MAX_SIDE, size_ratio};
+use super::image_folders;
+use super::intrinsics::MAX_SIDE;
 use super::pixel_format::images_below;
-use super::{Dataset, Format, Frame, Notes, find_image, orientation, pixel_format};
-use crate::camera::Camera;
+use super::posed_image::{self, Fault, FrameList};
+use super::{Dataset, Format, Frame, Notes, SparsePoints};
 use crate::files::parent;
-use crate::text::{counted_len, escaped, one_line, shown};
-use camera::Intrinsics;
-use model::{Model, ModelImage, ModelPoints, Storage};
+use crate::text::{counted_len, one_line, shown};
+use model::{Model, ModelImage, Storage};
 
 /// Folders that hold models, either themselves or in numbered subfolders, in the order of their precedence.
 const FOLDERS: [&str; 6] = [
@@ -36,16 +38,6 @@ const FOLDERS: [&str; 6] = [
 ];
 /// Number of folders above a model that may hold the folder of images.
 const MAX_ABOVE: usize = 3;
-/// Number of points that a view must see for a near bound.
-const MIN_SEEN: usize = 32;
-/// Fraction of the points that a view sees that may be outliers in front of the others.
-const NEAREST: f64 = 0.02;
-/// The near bound as a fraction of the distance of the nearest point.
-const NEAR: f64 = 0.5;
-/// Number of images that are looked for to find their folder.
-const MAX_TRIED: usize = 8;
-/// Names of the folders of images other than `images` and `images_N`.
-const OTHER_FOLDERS: [&str; 2] = ["input", "rgb"];
 
 /// A model's folder.
 #[derive(Clone, Debug)]
@@ -121,36 +113,24 @@ pub(super) fn open(
         .cameras
         .get(&first.camera)
         .map(|camera| camera.size.map(|side| side as f64));
-    let base = image_base(&found.folder, &model.images, full, notes)?;
-    let (folder, rest, warning) = base.choose(downscale);
+    let names: Vec<&str> = model.images.iter().map(|i| i.name.as_str()).collect();
+    let base = image_folders::Base::find(&found.folder, MAX_ABOVE, &file, &names, full, notes)?;
     let mut dataset = Dataset::new(&base.root, Format::Colmap);
-    dataset.downscale = rest;
     dataset.warnings.extend(choice);
-    dataset.warnings.extend(warning);
-    let mut frames = Vec::with_capacity(model.images.len());
+    dataset.add_variant(&model.variant());
+    let folder = base.choose(&mut dataset, downscale);
+    let mut list = FrameList::of(&file);
+    let mut ids = Vec::with_capacity(model.images.len());
     for image in &model.images {
-        match frame(image, &model, &folder, notes) {
-            Ok(Some(frame)) => frames.push((image.id, frame)),
-            Ok(None) => dataset.missing.push(folder.join(&image.name)),
-            Err(Fault::Image(error)) => notes.fault(error)?,
-            Err(Fault::Frame(message)) => notes.fault(DatasetError::Frame {
-                path: file.clone(),
-                frame: place(image),
-                message,
-            })?,
+        let found = frame(image, &model, &folder, notes);
+        if list.add(found, folder.join(&image.name), place(image), notes)? {
+            ids.push(image.id);
         }
     }
-    if frames.is_empty() {
-        if let Some(fault) = notes.faults.pop() {
-            return Err(fault);
-        }
-        return Err(DatasetError::NoImages {
-            path: file,
-            count: dataset.missing.len(),
-            first: folder.join(&first.name),
-        });
-    }
-    let frames = with_near_bounds(frames, &model.points);
+    list.check("holds no image", notes)?;
+    dataset.missing = list.missing;
+    let mut frames = list.frames;
+    model.points.describe(&ids, &mut frames);
     let registered = frames.len() + dataset.missing.len();
     let unregistered = images_below(&folder).len().saturating_sub(frames.len());
     if unregistered > 0 {
@@ -161,30 +141,14 @@ pub(super) fn open(
             if unregistered == 1 { "it" } else { "them" },
         ));
     }
+    dataset.points = SparsePoints {
+        positions: model.points.positions,
+        colors: model.points.colors,
+    };
     dataset.hold_out(frames);
     dataset.warn_without_test_view();
     dataset.finish(notes);
     Ok(dataset)
-}
-
-/// Set the near bounds of frames, which have the numbers of their images, to a part of the distance of the nearest points that
-/// they see.
-fn with_near_bounds(mut frames: Vec<(u32, Frame)>, points: &ModelPoints) -> Vec<Frame> {
-    let positions = frames
-        .iter()
-        .map(|(id, frame)| (*id, frame.camera.position()));
-    let mut distances = points.distances(&positions.collect());
-    for (id, frame) in &mut frames {
-        let Some(seen) = distances.get_mut(id).filter(|seen| seen.len() >= MIN_SEEN) else {
-            continue;
-        };
-        seen.sort_by(f64::total_cmp);
-        let near = NEAR * seen[(NEAREST * seen.len() as f64) as usize];
-        if near.is_finite() && near > 0.0 {
-            frame.near_far = Some([near as f32, f32::MAX]);
-        }
-    }
-    frames.into_iter().map(|(_, frame)| frame).collect()
 }
 
 impl Found {
@@ -226,101 +190,8 @@ fn choose(models: Vec<Found>, path: &Path) -> Result<(Found, Option<String>), Da
     Ok((model, choice))
 }
 
-/// Where the images of a model are.
-struct ImageBase {
-    /// The folder that holds the dataset.
-    root: PathBuf,
-    /// Folders of the images in several sizes; empty if the names are relative to `other`.
-    folders: Vec<ImageFolder>,
-    other: PathBuf,
-}
-
-impl ImageBase {
-    /// Return the folder to use for images at 1/`downscale`, the remaining factor, and a warning about them.
-    fn choose(&self, downscale: u32) -> (PathBuf, u32, Option<String>) {
-        match image_folders::choose(&self.folders, downscale) {
-            Some((folder, rest)) => (folder.path.clone(), rest, folder.note(downscale, rest)),
-            None => (self.other.clone(), downscale, None),
-        }
-    }
-}
-
-/// Find the images of the model in `folder`: in `images` or `images_N` of a folder above it, else in another folder there, else
-/// beside it.
-fn image_base(
-    folder: &Path,
-    images: &[ModelImage],
-    full: Option<[f64; 2]>,
-    notes: &mut Notes,
-) -> Result<ImageBase, DatasetError> {
-    let names: Vec<&str> = images
-        .iter()
-        .take(MAX_TRIED)
-        .map(|image| image.name.as_str())
-        .collect();
-    let mut above = vec![folder.to_owned()];
-    for _ in 0..MAX_ABOVE {
-        let next = above.last().map(|last| parent(last));
-        above.extend(next);
-    }
-    let mut find = |folder: &Path| {
-        let mut found = names
-            .iter()
-            .filter_map(|name| notes.finder.find(folder, name).ok()?);
-        found.next().map(|found| found.path)
-    };
-    for root in &above {
-        let size = |folder: &Path| find(folder).map(|path| image_size(&path)).transpose();
-        let folders = image_folders::find(root, full, size)?;
-        if !folders.is_empty() {
-            return Ok(ImageBase {
-                root: root.clone(),
-                folders,
-                other: PathBuf::new(),
-            });
-        }
-        let others = OTHER_FOLDERS.map(|name| root.join(name));
-        if let Some(other) = others
-            .into_iter()
-            .find(|other| other.is_dir() && find(other).is_some())
-        {
-            return Ok(ImageBase {
-                root: root.clone(),
-                folders,
-                other,
-            });
-        }
-    }
-    for root in &above {
-        if find(root).is_some() {
-            return Ok(ImageBase {
-                root: root.clone(),
-                folders: Vec::new(),
-                other: root.clone(),
-            });
-        }
-    }
-    Err(DatasetError::NoImages {
-        path: folder.to_owned(),
-        count: images.len(),
-        first: PathBuf::from(images.first().map_or("", |image| image.name.as_str())),
-    })
-}
-
 fn place(image: &ModelImage) -> String {
     format!("image {} ({})", image.id, one_line(&image.name))
-}
-
-/// The reason why an image cannot be used.
-enum Fault {
-    Frame(String),
-    Image(DatasetError),
-}
-
-impl From<String> for Fault {
-    fn from(message: String) -> Self {
-        Self::Frame(message)
-    }
 }
 
 /// Return the frame of `image`, or `None` if its file does not exist.
@@ -331,7 +202,7 @@ fn frame(
     notes: &mut Notes,
 ) -> Result<Option<Frame>, Fault> {
     let Some(of_model) = model.cameras.get(&image.camera) else {
-        return Err(Fault::Frame(format!(
+        return Err(Fault::Entry(format!(
             "its camera {} is not in the file of cameras: export the model again",
             image.camera
         )));
@@ -343,36 +214,17 @@ fn frame(
         .any(|side| !(1..=u64::from(MAX_SIDE)).contains(side))
     {
         let [w, h] = size;
-        return Err(Fault::Frame(format!(
+        return Err(Fault::Entry(format!(
             "its camera has {w} × {h} pixels: expected sides of 1 to {MAX_SIDE}"
         )));
     }
-    let Some(image_path) = notes.find_image(folder, &image.name, || place(image))? else {
-        return Ok(None);
-    };
-    let declared = size.map(|side| side as f64);
-    let header = pixel_format::header(&image_path).map_err(Fault::Image)?;
-    let orientation = notes.choose_orientation(&header, Some(declared), || place(image));
-    let stored = orientation::oriented_size(header.size, orientation);
-    let exchanged = orientation::advice(&header, orientation);
-    let ratio = size_ratio(stored, declared, "its camera has", exchanged)?;
-    let of = Intrinsics::of(of_model);
-    let scaled = |v: [f64; 2]| [0, 1].map(|a| (v[a] * ratio[a]) as f32);
-    let camera = Camera {
+    posed_image::frame(
+        folder,
+        &image.name,
         world_from_camera,
-        width: stored[0],
-        height: stored[1],
-        focal: scaled(of.focal),
-        principal: scaled(of.principal),
-        lens: of.lens,
-    };
-    intrinsics::check(&camera, notes, || place(image))?;
-    Ok(Some(Frame {
-        name: escaped(find_image::without_extension(&image.name)),
-        image_path,
-        orientation,
-        camera,
-        near_far: None,
-        mask: None,
-    }))
+        Some(size.map(|side| side as f64)),
+        |_| camera::intrinsics(of_model),
+        notes,
+        || place(image),
+    )
 }

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use glam::DVec3;
-
 /// The files of a model, without their extensions.
 pub(super) const FILES: [&str; 3] = ["cameras", "images", "points3D"];
 
@@ -41,7 +39,7 @@ impl Storage {
 
 /// A camera model of COLMAP (`src/colmap/sensor/models.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CameraModel {
+pub(in crate::dataset) enum CameraModel {
     SimplePinhole,
     Pinhole,
     SimpleRadial,
@@ -63,7 +61,7 @@ pub(super) enum CameraModel {
 }
 
 /// All models in the order of their numbers: name and number of parameters.
-pub(super) const MODELS: [(CameraModel, &str, usize); 18] = [
+pub(in crate::dataset) const MODELS: [(CameraModel, &str, usize); 18] = [
     (CameraModel::SimplePinhole, "SIMPLE_PINHOLE", 3),
     (CameraModel::Pinhole, "PINHOLE", 4),
     (CameraModel::SimpleRadial, "SIMPLE_RADIAL", 4),
@@ -132,20 +130,6 @@ impl ModelPoints {
         let start = if i == 0 { 0 } else { self.track_ends[i - 1] };
         &self.image_ids[start..self.track_ends[i]]
     }
-
-    /// Return the distances from each image, at these positions by number, to the points that it sees.
-    pub fn distances(&self, positions: &HashMap<u32, [f64; 3]>) -> HashMap<u32, Vec<f64>> {
-        let mut distances: HashMap<u32, Vec<f64>> = HashMap::new();
-        for (i, point) in self.positions.iter().enumerate() {
-            for image in self.track(i) {
-                if let Some(position) = positions.get(image) {
-                    let distance = DVec3::from(*position).distance(DVec3::from(*point));
-                    distances.entry(*image).or_default().push(distance);
-                }
-            }
-        }
-        distances
-    }
 }
 
 /// A reconstruction.
@@ -158,4 +142,27 @@ pub(super) struct Model {
     /// Sorted by name.
     pub images: Vec<ModelImage>,
     pub points: ModelPoints,
+}
+
+/// Return the names of a model's parameters after the focal lengths and the principal point.
+pub(in crate::dataset) fn coefficient_names(model: CameraModel) -> &'static [&'static str] {
+    match model {
+        CameraModel::SimplePinhole
+        | CameraModel::Pinhole
+        | CameraModel::SimpleFisheye
+        | CameraModel::Fisheye
+        | CameraModel::Equirectangular => &[],
+        CameraModel::SimpleRadial | CameraModel::SimpleRadialFisheye => &["k1"],
+        CameraModel::Radial | CameraModel::RadialFisheye => &["k1", "k2"],
+        CameraModel::OpenCv => &["k1", "k2", "p1", "p2"],
+        CameraModel::OpenCvFisheye => &["k1", "k2", "k3", "k4"],
+        CameraModel::FullOpenCv => &["k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"],
+        CameraModel::Fov => &["omega"],
+        CameraModel::ThinPrismFisheye => &["k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"],
+        CameraModel::RadTanThinPrismFisheye => &[
+            "k0", "k1", "k2", "k3", "k4", "k5", "p0", "p1", "s0", "s1", "s2", "s3",
+        ],
+        CameraModel::SimpleDivision | CameraModel::Division => &["k"],
+        CameraModel::Eucm => &["alpha", "beta"],
+    }
 }

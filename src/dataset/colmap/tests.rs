@@ -340,7 +340,7 @@ fn every_camera_model_has_its_lens() {
         assert_eq!(binary[&7].parameters, parameters);
     }
     let of = |model: CameraModel, parameters: &[f64]| {
-        Intrinsics::of(&ModelCamera {
+        super::camera::intrinsics(&ModelCamera {
             model,
             size: [8, 6],
             parameters: parameters.to_vec(),
@@ -468,7 +468,7 @@ fn lenses_show_what_colmap_says() {
     assert_eq!(all.len(), MODELS.len());
     for (seen, (model, name, _)) in all.iter().zip(MODELS) {
         assert_eq!(seen.model, name);
-        let of = Intrinsics::of(&ModelCamera {
+        let of = super::camera::intrinsics(&ModelCamera {
             model,
             size: seen.size,
             parameters: seen.parameters.clone(),

@@ -16,6 +16,7 @@ fn view(i: u16, eye: [f32; 3], target: [f32; 3]) -> Frame {
         camera: Camera::look_at(eye, target, [0.0, 0.0, 1.0], 0.7, 8, 8),
         near_far: None,
         mask: None,
+        depth: None,
     }
 }
 

@@ -160,6 +160,16 @@ fn a_folder_is_chosen_by_size() {
         let notes = dataset.warnings.len();
         (camera.width, dataset.downscale, images[0].width, notes)
     };
+    let stored = |downscale| {
+        let dataset = Dataset::open_at(capture.folder.path(), downscale).unwrap();
+        dataset.variant
+    };
+    assert_eq!(stored(1), "");
+    assert_eq!(
+        stored(2),
+        "images of images_2, stored at 1/2 of the full size"
+    );
+    assert!(stored(8).contains("images_4") && stored(8).contains("shrunk by 2"));
     assert_eq!(opened(0), (16, 1, 16, 0));
     assert_eq!(opened(1), (16, 1, 16, 0));
     assert_eq!(opened(2), (8, 1, 8, 0));

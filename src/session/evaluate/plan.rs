@@ -272,6 +272,7 @@ mod tests {
             camera,
             near_far: None,
             mask: None,
+            depth: None,
         };
         (0..n).map(frame).collect()
     }

@@ -1,0 +1,243 @@
+//! Zip archives of datasets, which are unpacked into the user's cache folder.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use zip::ZipArchive;
+
+use super::error::DatasetError;
+use super::folder::is_dataset;
+use crate::files::open_file;
+use crate::text::{bytes, one_line, shown};
+
+/// Maximum number of entries of an archive.
+const MAX_ENTRIES: usize = 500_000;
+/// Maximum size of all unpacked files.
+const MAX_BYTES: u64 = 32 << 30;
+/// Maximum ratio of unpacked to packed sizes, beyond the first [`FREE_BYTES`]: images hardly shrink, and text shrinks tenfold.
+const MAX_RATIO: u64 = 50;
+const FREE_BYTES: u64 = 256 << 20;
+/// Name of the file that says that an archive was unpacked completely.
+const COMPLETE: &str = ".kiln-unpacked";
+/// Levels of folders of an archive in which the dataset is looked for.
+const MAX_DEPTH: usize = 3;
+
+/// Return whether `path` is a zip archive.
+pub(super) fn is(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
+}
+
+/// Unpack the archive at `path`, unless that was done before. Return the folder of the dataset in it.
+pub(super) fn unpack(path: &Path) -> Result<PathBuf, DatasetError> {
+    let base = dirs::cache_dir().unwrap_or_else(std::env::temp_dir);
+    unpack_below(path, &base.join("kiln").join("unpacked"))
+}
+
+fn unpack_below(path: &Path, base: &Path) -> Result<PathBuf, DatasetError> {
+    let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
+    let folder = base.join(key(path, &file)?);
+    if !folder.join(COMPLETE).is_file() {
+        // Unpacked beside its place, so that an interrupted attempt is not taken for a whole one.
+        let partial = folder.with_extension(format!("partial-{}", std::process::id()));
+        let unpacked = extract(path, file, &partial).and_then(|()| {
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::rename(&partial, &folder).map_err(|e| DatasetError::write(&folder, e))
+        });
+        if let Err(error) = unpacked {
+            let _ = std::fs::remove_dir_all(&partial);
+            // Another process may have been faster.
+            if !folder.join(COMPLETE).is_file() {
+                return Err(error);
+            }
+        }
+    }
+    dataset_in(&folder, MAX_DEPTH).ok_or_else(|| DatasetError::NotADataset {
+        path: path.to_owned(),
+        looked_for: format!(
+            "looked for a dataset in the archive, unpacked to {}",
+            shown(&folder)
+        ),
+    })
+}
+
+/// Return the name of the folder for the archive: its own name, and a hash of its path, size and time of modification.
+fn key(path: &Path, file: &File) -> Result<String, DatasetError> {
+    let data = file.metadata().map_err(|e| DatasetError::read(path, e))?;
+    let full = path
+        .canonicalize()
+        .map_err(|e| DatasetError::read(path, e))?;
+    let time = data.modified().ok();
+    let time = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let text = format!("{}\n{}\n{time:?}", full.display(), data.len());
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(format!("{stem}-{:08x}", crc32c::crc32c(text.as_bytes())))
+}
+
+/// Return the first folder in `folder`, or a few levels below it, that contains a dataset.
+fn dataset_in(folder: &Path, depth: usize) -> Option<PathBuf> {
+    if is_dataset(folder) {
+        return Some(folder.to_owned());
+    }
+    if depth == 0 {
+        return None;
+    }
+    let entries = folder.read_dir().ok()?.flatten();
+    let mut below: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    below.sort();
+    below.iter().find_map(|path| dataset_in(path, depth - 1))
+}
+
+fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
+    let refused = |message: String| DatasetError::File {
+        path: path.to_owned(),
+        message,
+    };
+    let damaged = |error: &dyn std::fmt::Display| {
+        refused(format!(
+            "is not a zip archive that can be read ({}): download it again, or unpack it and give the folder",
+            one_line(&error.to_string())
+        ))
+    };
+    let packed = file
+        .metadata()
+        .map_err(|e| DatasetError::read(path, e))?
+        .len();
+    let mut archive = ZipArchive::new(file).map_err(|e| damaged(&e))?;
+    if archive.len() > MAX_ENTRIES {
+        return Err(refused(format!(
+            "holds {} files, but {MAX_ENTRIES} is the maximum: unpack it and give the folder",
+            archive.len()
+        )));
+    }
+    let limit = MAX_BYTES.min(FREE_BYTES + MAX_RATIO * packed);
+    let too_large = || {
+        refused(format!(
+            "would take more than {} unpacked: unpack it and give the folder if you trust it",
+            bytes(limit)
+        ))
+    };
+    std::fs::create_dir_all(folder).map_err(|e| DatasetError::write(folder, e))?;
+    let mut total = 0;
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).map_err(|e| damaged(&e))?;
+        let Some(name) = entry.enclosed_name() else {
+            return Err(refused(format!(
+                "holds the file {}, which would lie outside of its folder: do not trust it",
+                one_line(
+                    &entry
+                        .name()
+                        .map_or_else(|_| i.to_string(), |n| n.into_owned())
+                )
+            )));
+        };
+        let target = folder.join(name);
+        if entry.is_dir() {
+            std::fs::create_dir_all(&target).map_err(|e| DatasetError::write(&target, e))?;
+            continue;
+        }
+        // Links could lead out of the folder.
+        if entry.is_symlink() {
+            continue;
+        }
+        let above = target.parent().unwrap_or(folder);
+        std::fs::create_dir_all(above).map_err(|e| DatasetError::write(above, e))?;
+        let mut output = File::create(&target).map_err(|e| DatasetError::write(&target, e))?;
+        // The sizes that an archive declares may be wrong.
+        let mut buffer = [0; 1 << 16];
+        loop {
+            let n = entry.read(&mut buffer).map_err(|e| damaged(&e))?;
+            if n == 0 {
+                break;
+            }
+            total += n as u64;
+            if total > limit {
+                return Err(too_large());
+            }
+            output
+                .write_all(&buffer[..n])
+                .map_err(|e| DatasetError::write(&target, e))?;
+        }
+    }
+    let marker = folder.join(COMPLETE);
+    std::fs::write(&marker, b"").map_err(|e| DatasetError::write(&marker, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::dataset::tests::{Scene, refused};
+
+    /// Write an archive of files with these names and contents.
+    fn archive(path: &Path, files: &[(&str, Vec<u8>)]) {
+        let mut writer = ZipWriter::new(File::create(path).unwrap());
+        for (name, content) in files {
+            writer
+                .start_file(*name, SimpleFileOptions::default())
+                .unwrap();
+            writer.write_all(content).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn the_dataset_in_an_archive_is_unpacked_once() {
+        let scene = Scene::new(2);
+        scene.open().unwrap();
+        let read = |name: &str| std::fs::read(scene.path(name)).unwrap();
+        let names = ["transforms.json", "images/0000.png", "images/0001.png"];
+        let files = names.map(|name| (format!("outer/desk/{name}"), read(name)));
+        let files: Vec<(&str, Vec<u8>)> =
+            files.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
+        let (path, base) = (scene.path("desk.zip"), scene.path("cache"));
+        archive(&path, &files);
+        let folder = unpack_below(&path, &base).unwrap();
+        assert!(folder.ends_with("outer/desk"), "{}", folder.display());
+        let dataset = Dataset::open(&folder).unwrap();
+        assert_eq!((dataset.train.len(), dataset.test.len()), (1, 1));
+        // The second time, nothing is written.
+        std::fs::write(folder.join("mark"), b"").unwrap();
+        assert_eq!(unpack_below(&path, &base).unwrap(), folder);
+        assert!(folder.join("mark").exists());
+        assert_eq!(base.read_dir().unwrap().count(), 1);
+    }
+
+    #[test]
+    fn harmful_archives_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, base) = (folder.path().join("a.zip"), folder.path().join("cache"));
+        archive(&path, &[("../outside.txt", vec![1])]);
+        refused(
+            unpack_below(&path, &base),
+            &["a.zip", "outside.txt", "outside of its folder"],
+        );
+        assert!(!folder.path().join("outside.txt").exists());
+        // 300 MiB of zeros in 300 KiB.
+        archive(&path, &[("zeros", vec![0; 300 << 20])]);
+        refused(
+            unpack_below(&path, &base),
+            &["a.zip", "would take more than"],
+        );
+        std::fs::write(&path, b"PK\x03\x04 and then nothing").unwrap();
+        refused(unpack_below(&path, &base), &["a.zip", "zip archive"]);
+        archive(&path, &[("readme.txt", vec![1])]);
+        refused(
+            unpack_below(&path, &base),
+            &["a.zip", "looked for a dataset"],
+        );
+        let left = base.read_dir().unwrap().flatten();
+        assert!(
+            left.into_iter()
+                .all(|entry| entry.path().join(COMPLETE).exists())
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! Depths of views: from depth images, or from the sparse points that a view sees.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use image::{DynamicImage, ImageReader};
+
+use super::error::{DatasetError, damaged};
+use super::npy::Array;
+use super::pixel_format::{self, StoredFormat, extension, kind_of};
+use super::{DepthSource, Frame, Orientation, PointDepth};
+use crate::files::read_file;
+
+/// Maximum size of a file: 8,000 × 8,000 floats.
+const MAX_BYTES: u64 = 512 << 20;
+/// Maximum relative difference between the shapes of an image and its depth image.
+const SHAPE: f64 = 0.02;
+
+impl Frame {
+    /// Read the known depths of the view: all of an image of depths, row by row, or those of the points that it sees.
+    ///
+    /// # Errors
+    /// A [`DatasetError`] if the image of depths is absent, damaged, or has another shape than the view.
+    pub fn read_depths(&self) -> Result<Vec<PointDepth>, DatasetError> {
+        match &self.depth {
+            None => Ok(Vec::new()),
+            Some(DepthSource::Points(points)) => Ok(points.to_vec()),
+            Some(DepthSource::File {
+                path,
+                unit,
+                is_distance,
+            }) => {
+                let stored = read(path, self.orientation)?;
+                self.depths_of(path, &stored, *unit, *is_distance)
+            }
+        }
+    }
+
+    fn depths_of(
+        &self,
+        path: &Path,
+        stored: &Stored,
+        unit: f64,
+        is_distance: bool,
+    ) -> Result<Vec<PointDepth>, DatasetError> {
+        let camera = &self.camera;
+        let size = [camera.width, camera.height].map(f64::from);
+        let of = [stored.width as f64, stored.height as f64];
+        let ratio = of[0] * size[1] / (of[1] * size[0]);
+        if (ratio - 1.0).abs() > SHAPE {
+            return Err(damaged(
+                path,
+                format!(
+                    "has {} × {} depths for an image of {} × {} pixels: export it again in the image's shape",
+                    stored.width, stored.height, camera.width, camera.height
+                ),
+            ));
+        }
+        let mut depths = Vec::new();
+        for (i, value) in stored.values.iter().enumerate() {
+            let depth = f64::from(*value) * unit;
+            if !(depth > 0.0 && depth.is_finite()) {
+                continue;
+            }
+            let at = [i % stored.width, i / stored.width];
+            let at = [0, 1].map(|axis| (at[axis] as f64 + 0.5) * size[axis] / of[axis]);
+            let along = if is_distance {
+                1.0
+            } else {
+                let q = [0, 1].map(|axis| {
+                    (at[axis] - f64::from(camera.principal[axis])) / f64::from(camera.focal[axis])
+                });
+                let (direction, has_one) = camera.lens.direction(q);
+                if !has_one {
+                    continue;
+                }
+                direction.z / direction.length()
+            };
+            let distance = (depth / along) as f32;
+            if distance > 0.0 && distance.is_finite() {
+                depths.push(PointDepth {
+                    at: at.map(|v| v as f32),
+                    distance,
+                    weight: 1.0,
+                });
+            }
+        }
+        Ok(depths)
+    }
+}
+
+/// Depths as stored, row by row; zero, negative and infinite values, and NaN, are unknown.
+struct Stored {
+    width: usize,
+    height: usize,
+    values: Vec<f32>,
+}
+
+/// Read an array or an image; of several channels, the first counts.
+fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
+    if extension(path) == "npy" {
+        let array = Array::read(path)?;
+        let (height, width) = match array.shape.as_slice() {
+            [height, width] | [height, width, 1] | [1, height, width] => (*height, *width),
+            _ => (0, 0),
+        };
+        if width == 0 || height == 0 {
+            return Err(damaged(
+                path,
+                format!(
+                    "has the shape {}: expected (height, width)",
+                    array.shape_text()
+                ),
+            ));
+        }
+        let values = array.values.iter().map(|v| *v as f32).collect();
+        return Ok(Stored {
+            width,
+            height,
+            values,
+        });
+    }
+    let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
+    let kind = kind_of(&bytes);
+    let StoredFormat::Read(format) = kind else {
+        return Err(pixel_format::refused(path, kind));
+    };
+    let size = pixel_format::header(path)?.size;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(pixel_format::limits(size));
+    let mut decoded = reader.decode().map_err(|e| {
+        damaged(
+            path,
+            format!(
+                "cannot be decoded ({e}): export the depths again, as 16-bit PNG, OpenEXR or .npy"
+            ),
+        )
+    })?;
+    decoded.apply_orientation(orientation);
+    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+    let first =
+        |values: &[f32], channels: usize| values.iter().step_by(channels).copied().collect();
+    let values = match decoded {
+        DynamicImage::ImageRgb32F(image) => first(image.as_raw(), 3),
+        DynamicImage::ImageRgba32F(image) => first(image.as_raw(), 4),
+        DynamicImage::ImageLuma8(image) => image.iter().map(|v| f32::from(*v)).collect(),
+        DynamicImage::ImageLuma16(image) => image.iter().map(|v| f32::from(*v)).collect(),
+        DynamicImage::ImageRgb16(image) => image.iter().step_by(3).map(|v| f32::from(*v)).collect(),
+        _ => {
+            return Err(damaged(
+                path,
+                "is an image of colours, not of depths: expected 16-bit grey PNG, OpenEXR or .npy",
+            ));
+        }
+    };
+    Ok(Stored {
+        width,
+        height,
+        values,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{ImageBuffer, Luma, Rgb32FImage};
+    use serde_json::json;
+
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::dataset::npy::tests::file;
+    use crate::dataset::tests::{Scene, refused};
+
+    /// A scene of one view, whose image has 8 × 6 pixels, and its frame with these keys.
+    fn open(
+        write: impl Fn(&Path),
+        name: &str,
+        more: &[(&str, serde_json::Value)],
+    ) -> Result<Vec<PointDepth>, DatasetError> {
+        let mut scene = Scene::new(1);
+        write(&scene.path(name));
+        let mut keys = vec![("depth_file_path", json!(name))];
+        keys.extend(more.iter().cloned());
+        scene.open_with(Some(0), &keys)?.train[0].read_depths()
+    }
+
+    #[test]
+    fn depths_are_along_rays_in_world_units() {
+        // Millimetres at half the image's size; 0 is unknown.
+        let png = |path: &Path| {
+            let value = |x: u32, y: u32| Luma([if x == 0 { 0 } else { 1000 + 10 * y as u16 }]);
+            ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(4, 3, value)
+                .save(path)
+                .unwrap();
+        };
+        let depths = open(png, "a.png", &[]).unwrap();
+        assert_eq!(depths.len(), 9);
+        assert_eq!(depths[0].at, [3.0, 1.0]);
+        let focal = 4.0 / 0.4_f32.tan();
+        let [x, y] = [-1.0 / focal, -2.0 / focal];
+        let expected = (1.0 + x * x + y * y).sqrt();
+        assert!(
+            (depths[0].distance - expected).abs() < 1e-5,
+            "{:?}",
+            depths[0]
+        );
+        let metres = [
+            ("depth_unit_scale_factor", json!(0.01)),
+            ("is_euclidean_depth", json!(true)),
+        ];
+        let depths = open(png, "a.png", &metres).unwrap();
+        assert!((depths[3].distance - 10.1).abs() < 1e-5, "{:?}", depths[3]);
+    }
+
+    #[test]
+    fn floats_are_read_from_arrays_and_open_exr() {
+        let values: Vec<u8> = (0..48).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        let npy = |path: &Path| {
+            let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 8), }";
+            std::fs::write(path, file(header, &values)).unwrap();
+        };
+        let exact = [
+            ("depth_unit_scale_factor", json!(2)),
+            ("is_euclidean_depth", json!(true)),
+        ];
+        let depths = open(npy, "a.npy", &exact).unwrap();
+        assert_eq!(
+            (depths.len(), depths[0].distance, depths[0].at),
+            (47, 2.0, [1.5, 0.5])
+        );
+        let exr = |path: &Path| {
+            let value =
+                |x: u32, y: u32| image::Rgb([if x == y { f32::INFINITY } else { 3.0 }, 0.0, 0.0]);
+            Rgb32FImage::from_fn(8, 6, value).save(path).unwrap();
+        };
+        let depths = open(exr, "a.exr", &exact).unwrap();
+        assert_eq!((depths.len(), depths[0].distance), (42, 6.0));
+    }
+
+    #[test]
+    fn other_images_are_refused() {
+        let square = |path: &Path| {
+            ImageBuffer::<Luma<u16>, Vec<u16>>::new(4, 4)
+                .save(path)
+                .unwrap()
+        };
+        // A header that does not fit is told when the dataset is opened.
+        assert_eq!(open(square, "a.png", &[]).unwrap(), []);
+        let array = |path: &Path| {
+            let header = "{'descr': '<u2', 'fortran_order': False, 'shape': (2, 2), }";
+            std::fs::write(path, file(header, &[1; 8])).unwrap();
+        };
+        refused(open(array, "a.npy", &[]), &["a.npy", "2 × 2", "8 × 6"]);
+        let colours = |path: &Path| image::RgbImage::new(8, 6).save(path).unwrap();
+        refused(open(colours, "a.png", &[]), &["a.png", "colours"]);
+        let text = |path: &Path| std::fs::write(path, "depth").unwrap();
+        refused(open(text, "a.npy", &[]), &["a.npy"]);
+        let mut scene = Scene::new(1);
+        let dataset: Dataset = scene
+            .open_with(Some(0), &[("depth_file_path", json!("none.png"))])
+            .unwrap();
+        assert!(dataset.train[0].depth.is_none());
+        assert!(
+            dataset.warnings[1].contains("depth_file_path"),
+            "{:?}",
+            dataset.warnings
+        );
+    }
+}
