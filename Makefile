@@ -72,8 +72,8 @@ test: driver xvfb
 test-tools: driver
 	python=$$(.ci/install-tools.sh target/tools) && \
 	KILN_PYTHON=$$(command -v "$$python") \
-	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 \
-	sh -c '$(CARGO) test --locked --test cli -- --include-ignored ffmpeg pytorch an_interrupted_rendering readme && \
+	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 KILN_REQUIRE_COLMAP=1 \
+	sh -c '$(CARGO) test --locked --test cli -- --include-ignored ffmpeg pytorch colmap an_interrupted_rendering readme && \
 		$(CARGO) test --locked --test report -- browser'
 
 # KILN_SEED=N changes the seed, KILN_CASE=N repeats one case and keeps its files.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that the programs which some tests use are here: ffmpeg, chromium, and a Python with PyTorch and safetensors, for
+# Make sure that the programs which some tests use are here: ffmpeg, colmap, chromium, and a Python with PyTorch and safetensors, for
 # which the folder that is named gets a virtual environment. Prints that Python. Installs only what is missing.
 set -eu
 
@@ -10,6 +10,7 @@ SUDO=
 
 missing=
 command -v ffmpeg >/dev/null 2>&1 || missing="$missing ffmpeg"
+command -v colmap >/dev/null 2>&1 || missing="$missing colmap"
 for name in chromium chromium-browser google-chrome; do
     command -v "$name" >/dev/null 2>&1 && browser=$name
 done

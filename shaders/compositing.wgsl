@@ -1,8 +1,8 @@
 // Volume rendering along rays (Mildenhall et al. 2020, eq. 3): alpha_i = 1 - exp(-sigma_i dt_i), T_i = prod (1 - alpha),
 // colour = sum T_i alpha_i c_i. One thread per ray; a ray's samples are contiguous, offsets[r].y to offsets[r + 1].y.
 //
-// `train` composites and compares with the target, `gradients` traverses the ray again and writes the gradients, `render`
-// writes pixels, `accumulate` adds a round of rendering to them, after which a ray starts behind its last sample or is empty.
+// `train` composites and compares with the target, `gradients` traverses the ray again and writes the gradients, `depth` adds
+// those of the loss on depths, `render` writes pixels, `accumulate` adds a round of rendering to them, after which a ray starts behind its last sample or is empty.
 // Each stays within the eight storage buffers of the base path. See src/compositing.rs.
 #import common/activation
 #import common/color
@@ -12,7 +12,7 @@
 //: if pass == "train"
 #import loss
 //: endif
-//: if pass == "train" or pass == "gradients"
+//: if pass == "train" or pass == "gradients" or pass == "depth"
 #import common/ray_loss
 //: endif
 
@@ -34,6 +34,19 @@ var<storage, read> raw_density: array<f32>;               // (n_kept, density_st
 var<storage, read> ray_losses: array<RayLoss>;            // (n_rays)
 var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stride) of the raw colour; w = 0
 //: if not joint
+var<storage, read_write> d_density: array<f32>;           // (n_kept, d_density_stride) of the raw density
+//: endif
+//: elif pass == "depth"
+var<storage, read> counts: StepState;
+var<storage, read> offsets: array<vec2<u32>>;             // (n_rays + 1), .y of the kept samples
+var<storage, read> kept_samples: array<vec4<f32>>;        // (n_kept)
+var<storage, read> kept_rays: array<vec2<u32>>;           // (n_kept)
+var<storage, read> raw_density: array<f32>;               // (n_kept, density_stride)
+var<storage, read> depth_targets: array<vec2<f32>>;       // (n_rays / stride) distance, weight
+var<storage, read_write> ray_losses: array<RayLoss>;      // (n_rays)
+//: if joint
+var<storage, read_write> d_color: array<vec4<f32>>;       // (n_kept, color_stride), x of which is that of the raw density
+//: else
 var<storage, read_write> d_density: array<f32>;           // (n_kept, d_density_stride) of the raw density
 //: endif
 //: elif pass == "accumulate"
@@ -134,6 +147,60 @@ fn gradients_of_samples(@builtin(local_invocation_index) lane: u32, @builtin(wor
         d_color[j * ${color_stride}u] = vec4<f32>(d, 0.0, 0.0, 0.0);
         //: else
         d_density[j * ${d_density_stride}u] = d;
+        //: endif
+    }
+}
+//: elif pass == "depth"
+const MIN_WEIGHT: f32 = 1e-7;
+
+// The share p_j of sample j in a normal distribution around the distance D of the surface.
+fn share(j: u32, surface: f32) -> f32 {
+    let dt = kept_samples[j].w;
+    // Narrower peaks would fall between samples.
+    let deviation = max(${deviation} * surface, dt);
+    let z = (bitcast<f32>(kept_rays[j].y) - surface) / deviation;
+    return exp(-0.5 * z * z) * min(dt / deviation, 1.0) * 0.3989423;
+}
+
+// The cross-entropy -sum p_j log w_j of the samples' weights w and p (Deng et al. 2022, eq. 7), of every few rays.
+@compute @workgroup_size(64)
+fn depth_gradients(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let k = linear_group(group) * 64u + lane;
+    let r = k * ${stride}u;
+    if (r >= counts.n_rays_fitting) { return; }
+    let known = depth_targets[k];
+    let first = offsets[r].y;
+    let end = offsets[r + 1u].y;
+    // dL/dsigma_j = dt_j (g_j T_j+1 - sum over i > j of g_i w_i), g_i = dL/dw_i.
+    var behind = 0.0;
+    var loss = 0.0;
+    var transmittance = 1.0;
+    for (var j = first; j < end; j++) {
+        let alpha = 1.0 - exp(-density_from_raw(raw_density[j * ${density_stride}u]) * kept_samples[j].w);
+        let weight = transmittance * alpha;
+        let p = share(j, known.x);
+        loss -= p * log(weight + MIN_WEIGHT);
+        behind -= p * weight / (weight + MIN_WEIGHT);
+        transmittance *= 1.0 - alpha;
+    }
+    let factor = ${loss_weight} * ${depth_loss} * known.y;
+    // Counted in the mean over all rays, of which those with a depth are every few.
+    ray_losses[r].loss += factor * loss * ${stride}.0;
+    let scale = factor * ${stride}.0 / (f32(counts.n_rays_fitting) * ${micro_batches}.0);
+    transmittance = 1.0;
+    for (var j = first; j < end; j++) {
+        let dt = kept_samples[j].w;
+        let raw = raw_density[j * ${density_stride}u];
+        let alpha = 1.0 - exp(-density_from_raw(raw) * dt);
+        let weight = transmittance * alpha;
+        let g = -share(j, known.x) / (weight + MIN_WEIGHT);
+        behind -= g * weight;
+        transmittance *= 1.0 - alpha;
+        let d = scale * dt * (g * transmittance - behind) * density_derivative(raw);
+        //: if joint
+        d_color[j * ${color_stride}u].x += d;
+        //: else
+        d_density[j * ${d_density_stride}u] += d;
         //: endif
     }
 }

@@ -1,7 +1,7 @@
 // Camera rays: pixel -> undistorted direction (common/lens.wgsl) -> world. See src/camera.rs; Camera::ray is the CPU reference.
 //
-// Entry points: `training_rays` draws random pixels of the images in one chunk; `camera_rays` makes the rays of one camera's
-// pixels in order.
+// Entry points: `training_rays` draws random pixels of the images in one chunk; `depth_rays` replaces every few of them by pixels
+// whose depth is known; `camera_rays` makes the rays of one camera's pixels in order.
 #import common/camera
 #import common/color
 #import common/crop
@@ -15,10 +15,15 @@
 var<storage, read> cameras: array<Camera>;
 var<storage, read> counts: StepState;
 var<storage, read_write> rays: array<Ray>;                // (n_rays)
-//: if pass == "training"
+//: if pass == "training" or pass == "depth"
 var<storage, read> pixels: array<u32>;                    // one chunk of RGBA8 images
-var<storage, read> tasks: array<vec2<u32>>;               // first image, number of images
 var<storage, read_write> targets: array<vec4<f32>>;       // (n_rays) target colour over the ray's background
+//: endif
+//: if pass == "depth"
+var<storage, read> depth_samples: array<DepthSample>;
+var<storage, read_write> depth_targets: array<vec2<f32>>; // (n_rays / stride) distance, weight
+//: elif pass == "training"
+var<storage, read> tasks: array<vec2<u32>>;               // first image, number of images
 //: if masked
 var<storage, read> masks: array<vec2<u32>>;               // (pixels / 32) bit set if used, used pixels of the image before
 //: endif
@@ -28,6 +33,16 @@ var<uniform> crop: Crop;
 //: endif
 
 const PIXEL_CENTER: f32 = ${pixel_center};
+
+//: if pass == "depth"
+// The known depth of a pixel.
+struct DepthSample {
+    image: u32,
+    pixel: u32,
+    distance: f32, // along the ray, in the field's units
+    weight: f32,
+}
+//: endif
 
 fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
     let at = vec2<f32>(f32(pixel % camera.width), f32(pixel / camera.width)) + PIXEL_CENTER;
@@ -57,7 +72,43 @@ fn camera_ray(camera: Camera, image: u32, pixel: u32) -> Ray {
     return ray;
 }
 
-//: if pass == "training"
+//: if pass == "training" or pass == "depth"
+// Write ray i, through `pixel` of `image`, and its target.
+fn write_ray(i: u32, camera: Camera, image: u32, pixel: u32, state: ptr<function, u32>) {
+    var ray = camera_ray(camera, image, pixel);
+    //: if near_steps > 0
+    // Start at most at the middle of the ray's interval.
+    let start = ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0);
+    ray.t_min = clamp(start, ray.t_min, 0.5 * (ray.t_min + ray.t_max));
+    //: endif
+    //: if random_background
+    ray.background = vec3<f32>(random(state), random(state), random(state));
+    //: endif
+    rays[i] = ray;
+    let rgba = unpack4x8unorm(pixels[camera.first_pixel + pixel]);
+    //: if linear
+    let blended = linear_from_srgb(rgba.rgb) * rgba.a + linear_from_srgb(ray.background) * (1.0 - rgba.a);
+    targets[i] = vec4<f32>(srgb_from_linear(blended), rgba.a);
+    //: else
+    targets[i] = vec4<f32>(rgba.rgb * rgba.a + ray.background * (1.0 - rgba.a), rgba.a);
+    //: endif
+}
+//: endif
+
+//: if pass == "depth"
+@compute @workgroup_size(64)
+fn depth_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let k = linear_group(group) * 64u + lane;
+    let i = k * ${stride}u;
+    if (i >= counts.n_rays) { return; }
+    var state = random_seed(counts.seed ^ 0x9e3779b9u, counts.step, counts.n_rays_total + i);
+    let drawn = depth_samples[min(u32(random(&state) * ${n_samples}.0), ${n_samples}u - 1u)];
+    let camera = cameras[drawn.image];
+    if (camera.chunk != ${chunk}u) { return; }
+    write_ray(i, camera, drawn.image, drawn.pixel, &state);
+    depth_targets[k] = vec2<f32>(drawn.distance, drawn.weight);
+}
+//: elif pass == "training"
 //: if masked
 // Whether the mask of `camera` shows `pixel`.
 fn is_used(camera: Camera, pixel: u32) -> bool {
@@ -105,23 +156,7 @@ fn training_rays(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_
     //: else
     let pixel = y * camera.width + x;
     //: endif
-    var ray = camera_ray(camera, image, pixel);
-    //: if near_steps > 0
-    // Start at most at the middle of the ray's interval.
-    let start = ${near_start} * (1.0 - f32(min(counts.step, ${near_steps}u)) / ${near_steps}.0);
-    ray.t_min = clamp(start, ray.t_min, 0.5 * (ray.t_min + ray.t_max));
-    //: endif
-    //: if random_background
-    ray.background = vec3<f32>(random(&state), random(&state), random(&state));
-    //: endif
-    rays[i] = ray;
-    let rgba = unpack4x8unorm(pixels[camera.first_pixel + pixel]);
-    //: if linear
-    let blended = linear_from_srgb(rgba.rgb) * rgba.a + linear_from_srgb(ray.background) * (1.0 - rgba.a);
-    targets[i] = vec4<f32>(srgb_from_linear(blended), rgba.a);
-    //: else
-    targets[i] = vec4<f32>(rgba.rgb * rgba.a + ray.background * (1.0 - rgba.a), rgba.a);
-    //: endif
+    write_ray(i, camera, image, pixel, &state);
 }
 //: else
 @compute @workgroup_size(64)

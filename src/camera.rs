@@ -243,20 +243,105 @@ pub fn focus(cameras: &[Camera]) -> Option<DVec3> {
     found
 }
 
-/// Return the mean up direction of `cameras`, snapped to a world axis (either sign) if one is within 37° of it.
+/// Return the up direction of `cameras`.
+///
+/// It is perpendicular to the right axes of cameras that are held level, which determine it if they point in different
+/// directions; else it is the mean of the cameras' up directions. A world axis (either sign) takes its place if it is within 8°
+/// of the former, or within 37° of the latter.
 #[must_use]
 pub fn upwards(cameras: &[Camera]) -> DVec3 {
-    let up = |c: &Camera| DVec3::from(c.world_from_camera.map(|row| row[1]));
-    let up = cameras.iter().map(up).sum::<DVec3>().normalize_or(DVec3::Z);
+    let axis = |c: &Camera, column: usize| DVec3::from(c.world_from_camera.map(|row| row[column]));
+    let mean = cameras.iter().map(|c| axis(c, 1)).sum::<DVec3>();
+    let mean = mean.normalize_or(DVec3::Z);
+    let level = perpendicular(cameras.iter().map(|c| axis(c, 0)));
+    let (up, least) = match level {
+        Some(level) if level.dot(mean).abs() > LEVEL => (level * level.dot(mean).signum(), 0.99),
+        _ => (mean, 0.8),
+    };
     [DVec3::X, DVec3::Y, DVec3::Z]
         .into_iter()
         .flat_map(|a| [a, -a])
-        .find(|a| a.dot(up) > 0.8)
+        .find(|a| a.dot(up) > least)
         .unwrap_or(up)
+}
+
+/// Minimum cosine between the mean of the cameras' up directions and the normal of their right axes.
+const LEVEL: f64 = 0.5;
+
+/// Return the unit vector that is most nearly perpendicular to all `vectors`, or `None` if they do not determine it: if they lie
+/// near a line, or in no plane.
+fn perpendicular(vectors: impl Iterator<Item = DVec3>) -> Option<DVec3> {
+    // The eigenvectors of the sum of v vᵀ, by power iteration.
+    let mut sum = DMat3::ZERO;
+    let mut n = 0.0;
+    for v in vectors {
+        sum += DMat3::from_cols(v * v.x, v * v.y, v * v.z);
+        n += v.length_squared();
+    }
+    let dominant = |m: DMat3| {
+        let mut v = DVec3::new(0.577, 0.613, 0.541);
+        for _ in 0..200 {
+            v = (m * v).normalize_or(v);
+        }
+        (v, v.dot(m * v))
+    };
+    let (first, largest) = dominant(sum);
+    let rest = sum - DMat3::from_cols(first * first.x, first * first.y, first * first.z) * largest;
+    let (second, middle) = dominant(rest);
+    let smallest = n - largest - middle;
+    let is_plane = middle > 0.05 * n && smallest < 0.2 * middle;
+    is_plane.then(|| first.cross(second).normalize_or(DVec3::Z))
 }
 
 /// Return the focal length in pixels of an image side of `side` pixels with the full field of view `angle`
 /// (radians): ½ side / tan(½ angle).
 pub(crate) fn focal_from_angle(angle: f64, side: f64) -> f64 {
     0.5 * side / (0.5 * angle).tan()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cameras around the origin that are held level, `up` away from the z axis.
+    fn around(up: DVec3, heights: [f64; 3]) -> Vec<Camera> {
+        let x = up.any_orthonormal_vector();
+        let y = up.cross(x);
+        (0..12)
+            .map(|i| {
+                let angle = f64::from(i) * std::f64::consts::TAU / 12.0;
+                let height = heights[i as usize % 3];
+                let eye = 4.0 * (angle.cos() * x + angle.sin() * y) + height * up;
+                let [eye, up] = [eye, up].map(|v| v.to_array().map(|v| v as f32));
+                Camera::look_at(eye, [0.0; 3], up, 0.8, 8, 8)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn up_is_what_level_cameras_agree_on() {
+        // A tilt of 30°, as structure from motion leaves it, and one of 2°, which is a world axis held imprecisely.
+        for (tilt, expected) in [
+            (30.0_f64, None),
+            (2.0, Some(DVec3::Z)),
+            (90.0, Some(DVec3::Y)),
+        ] {
+            let (sin, cos) = tilt.to_radians().sin_cos();
+            let up = DVec3::new(0.0, sin, cos);
+            for heights in [[1.0, 2.0, 3.0], [-1.0, 0.5, 1.0]] {
+                let found = upwards(&around(up, heights));
+                let expected = expected.unwrap_or(up);
+                assert!(found.dot(expected) > 0.9999, "{tilt}: {found}");
+            }
+        }
+        // Cameras that look one way say nothing about it: their mean up direction, snapped to an axis.
+        let one_way: Vec<Camera> = (0..4_u8)
+            .map(|i| {
+                let x = f32::from(i);
+                Camera::look_at([x, 0.0, 5.0], [x, 0.5, 0.0], [0.0, 1.0, 0.0], 0.8, 8, 8)
+            })
+            .collect();
+        assert_eq!(upwards(&one_way), DVec3::Y);
+        assert_eq!(upwards(&[]), DVec3::Z);
+    }
 }

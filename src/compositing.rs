@@ -3,7 +3,7 @@
 use crate::config::{ColorActivation, DensityActivation, FieldConfig, Loss};
 use crate::gpu::{Binding, Buffer, Counts, Defines, GpuError, Groups, Stage};
 use crate::loss;
-use crate::step_state::StepState;
+use crate::step_state::{DEPTH_STRIDE, StepState};
 
 const FILE: &str = "compositing";
 
@@ -67,6 +67,17 @@ pub struct LossTerms<'a> {
     pub linear: bool,
     /// Number of micro-batches of a step, over which the loss is averaged.
     pub micro_batches: u32,
+}
+
+/// The loss on the depths of some rays.
+#[derive(Debug, Clone)]
+pub struct DepthTerms<'a> {
+    /// Coefficient of the loss.
+    pub depth_loss: f32,
+    /// Standard deviation of depths, as a fraction of the depth.
+    pub deviation: f32,
+    /// Distance and weight of every [`DEPTH_STRIDE`]th ray, (rays / stride, 2) f32.
+    pub targets: &'a Buffer,
 }
 
 /// The kept samples of rays, and the field's outputs there.
@@ -156,6 +167,38 @@ impl RaySamples<'_> {
             ("d_density", &d_raw.density),
         ]);
         let entry = "gradients_of_samples";
+        stage.run(FILE, entry, &defines, &bindings, self.per_ray())?;
+        Ok(())
+    }
+
+    /// Add: after [`Self::backward`], add the loss on depths and its gradients: the cross-entropy between the weights of a
+    /// ray's samples and a normal distribution around its depth (DS-NeRF, Deng et al. 2022).
+    pub fn depth_backward(
+        &self,
+        stage: &mut Stage,
+        terms: &LossTerms<'_>,
+        depth: &DepthTerms<'_>,
+        ray_losses: &Buffer,
+        d_raw: &RawOutputs,
+        joint: bool,
+    ) -> Result<(), GpuError> {
+        let defines = self
+            .defines("depth")
+            .set("joint", joint)
+            .set("d_density_stride", d_raw.density_stride)
+            .set("stride", DEPTH_STRIDE)
+            .set_f32("depth_loss", depth.depth_loss)
+            .set_f32("deviation", depth.deviation)
+            .set_f32("loss_weight", terms.weight)
+            .set("micro_batches", terms.micro_batches);
+        let mut bindings = self.bindings();
+        bindings.extend([
+            ("depth_targets", depth.targets),
+            ("ray_losses", ray_losses),
+            ("d_color", &d_raw.color),
+            ("d_density", &d_raw.density),
+        ]);
+        let entry = "depth_gradients";
         stage.run(FILE, entry, &defines, &bindings, self.per_ray())?;
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use crate::camera::Camera;
 use crate::config::ResolvedConfig;
-use crate::dataset::{Frame, Image};
+use crate::dataset::{DatasetError, DepthSource, Frame, Image};
 use crate::gpu::GpuError;
 use crate::metrics::lpips::{Lpips, LpipsError};
 use crate::metrics::{psnr_of_mse, squared_error, ssim_where};
@@ -25,6 +26,18 @@ pub struct ViewQuality {
     /// Share of the view's pixels that its mask hides; they are not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_share: Option<f64>,
+    /// Error of the depth, if an image of depths belongs to the view.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<DepthQuality>,
+}
+
+/// Errors of rendered depths, as distances along rays; a ray that meets nothing has depth 0.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, serde::Deserialize)]
+pub struct DepthQuality {
+    /// Mean of |d − d*| / d* over the pixels whose depth d* is known.
+    pub abs_rel: f64,
+    /// Root of the mean of (d − d*)², in world units.
+    pub rmse: f64,
 }
 
 /// Metrics over a split; the last object that `eval --json` prints.
@@ -61,6 +74,9 @@ pub struct EvalReport {
     /// Mean share of the pixels that masks hide; absent if there are no masks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_share: Option<f64>,
+    /// Errors of the depth, means over the views that have an image of depths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<DepthQuality>,
     /// Metrics of every view.
     pub images: Vec<ViewQuality>,
     /// Path of the dataset.
@@ -186,7 +202,80 @@ pub fn compare_parts<'a>(
         ssim: (!ssims.is_empty()).then(|| ssims.iter().sum::<f64>() / n),
         lpips: None,
         hidden_share: (used < all).then(|| 1.0 - used as f64 / all as f64),
+        depth: None,
     }
+}
+
+/// Compares the rendered depths of a view, in parts, with known ones.
+#[derive(Debug)]
+pub struct DepthComparison {
+    /// Known distance of each pixel of the view, in world units; 0 if unknown.
+    known: Vec<f32>,
+    width: usize,
+    relative: f64,
+    squared: f64,
+    n: usize,
+}
+
+impl DepthComparison {
+    /// Read the image of depths of `frame`, for the view `camera`, which has the same shape; `None` if there is none.
+    ///
+    /// # Errors
+    /// A [`DatasetError`] if the image of depths cannot be read.
+    pub fn of(frame: &Frame, camera: &Camera) -> Result<Option<Self>, DatasetError> {
+        if !matches!(frame.depth, Some(DepthSource::File { .. })) {
+            return Ok(None);
+        }
+        let (full, size) = (frame.camera, [camera.width, camera.height]);
+        let full = [full.width, full.height];
+        let mut known = vec![0.0; size[0] as usize * size[1] as usize];
+        for depth in frame.read_depths()? {
+            known[depth.pixel(full, size) as usize] = depth.distance;
+        }
+        Ok(Some(Self {
+            known,
+            width: size[0] as usize,
+            relative: 0.0,
+            squared: 0.0,
+            n: 0,
+        }))
+    }
+
+    /// Compare the part of the view from pixel `at` on; pixels that the mask of `image` hides do not count.
+    pub fn add(&mut self, at: [u32; 2], image: &Image, rendered: &render::RenderedFrame) {
+        let part = rendered.width as usize;
+        for (i, distance) in rendered.distances().into_iter().enumerate() {
+            let (x, y) = (at[0] as usize + i % part, at[1] as usize + i / part);
+            let known = f64::from(self.known[y * self.width + x]);
+            let is_used = image.mask.as_ref().is_none_or(|mask| mask.is_used(i));
+            if known > 0.0 && is_used {
+                let error = f64::from(distance) - known;
+                self.relative += error.abs() / known;
+                self.squared += error * error;
+                self.n += 1;
+            }
+        }
+    }
+
+    /// Return the errors over all pixels; `None` if the depth of none is known.
+    #[must_use]
+    pub fn quality(&self) -> Option<DepthQuality> {
+        let n = self.n as f64;
+        (self.n > 0).then(|| DepthQuality {
+            abs_rel: self.relative / n,
+            rmse: (self.squared / n).sqrt(),
+        })
+    }
+}
+
+fn mean_depth(views: &[ViewQuality]) -> Option<DepthQuality> {
+    let known: Vec<DepthQuality> = views.iter().filter_map(|view| view.depth).collect();
+    let mean =
+        |of: fn(&DepthQuality) -> f64| known.iter().map(of).sum::<f64>() / known.len() as f64;
+    (!known.is_empty()).then(|| DepthQuality {
+        abs_rel: mean(|depth| depth.abs_rel),
+        rmse: mean(|depth| depth.rmse),
+    })
 }
 
 /// Return RGB values of the view of `image` with grey in place of the pixels that the image's mask hides.
@@ -275,6 +364,7 @@ pub fn report(config: &ResolvedConfig, context: Context, images: Vec<ViewQuality
         of_views: (context.of_views > images.len()).then_some(context.of_views),
         pixel_share: (context.pixel_share < 1.0).then_some(context.pixel_share),
         hidden_share: has_masks.then(|| mean(&hidden)),
+        depth: mean_depth(&images),
         images,
         dataset: context.dataset,
         downscale: context.downscale,

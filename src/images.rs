@@ -3,6 +3,10 @@
 //! Images are stored as RGBA8 in chunks no larger than a binding. A batch is drawn with one dispatch per chunk, and each
 //! dispatch fills in the rays whose image lies in its chunk.
 
+mod depths;
+
+pub use depths::DepthSample;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::camera::{Camera, Lens};
@@ -11,6 +15,7 @@ use crate::dataset::Image;
 use crate::gpu::{Allocator as _, Buffer, Counts, Defines, Gpu, GpuError, Stage, WithAdvice};
 use crate::scene_frame::SceneFrame;
 use crate::step_state::StepState;
+use depths::Depths;
 
 /// Size in bytes of a `Ray` in `shaders/common/ray.wgsl`.
 pub const RAY_BYTES: u64 = 64;
@@ -168,6 +173,7 @@ pub struct ImageSet {
     tasks: Buffer,
     n_images: u32,
     slots: Slots,
+    depths: Option<Depths>,
 }
 
 /// Images in one binding.
@@ -266,6 +272,7 @@ impl ImageSet {
             tasks: gpu.buffer_with("tasks", &[[0, n_images]])?,
             n_images,
             slots: Slots::default(),
+            depths: None,
         })
     }
 
@@ -299,6 +306,7 @@ impl ImageSet {
                 pixels,
                 per_chunk: u32::try_from(per_chunk).unwrap_or(n),
             },
+            depths: None,
         })
     }
 
@@ -375,27 +383,11 @@ impl ImageSet {
         rays: &Buffer,
         targets: &Buffer,
     ) -> Result<(), GpuError> {
-        let training = &config.training;
-        let near_start = training.near_start.unwrap_or(0.0);
-        let near_start = SceneFrame::of(config).length(f64::from(near_start));
-        let near_start = near_start.min(f64::from(FAR)) as f32;
-        // Meta-learning starts over with every object, so schedules at the start of training do not apply.
-        let at_start = |steps: u32| if config.meta.is_some() { 0 } else { steps };
-        let near_steps = training.near_start.map_or(0, |_| training.near_steps);
         for (chunk, Chunk { pixels, masks }) in self.chunks.iter().enumerate() {
-            let background = config.scene.background;
-            let defines = ray_defines(config, background)
+            let defines = training_defines(config)
                 .set("pass", "training")
                 .set("masked", masks.is_some())
-                .set("chunk", chunk)
-                .set(
-                    "random_background",
-                    matches!(background, Background::Random | Background::Auto(None)),
-                )
-                .set("near_steps", at_start(near_steps))
-                .set_f32("near_start", near_start)
-                .set("crop_steps", at_start(training.crop_steps))
-                .set_f32("crop_fraction", training.crop_fraction);
+                .set("chunk", chunk);
             let mut bindings = vec![
                 ("cameras", &self.cameras),
                 ("counts", &counts.state),
@@ -415,6 +407,25 @@ impl ImageSet {
         }
         Ok(())
     }
+}
+
+/// Template values of training rays.
+fn training_defines(config: &ResolvedConfig) -> Defines {
+    let training = &config.training;
+    let near_start = training.near_start.unwrap_or(0.0);
+    let near_start = SceneFrame::of(config).length(f64::from(near_start));
+    let near_start = near_start.min(f64::from(FAR)) as f32;
+    // Meta-learning starts over with every object, so schedules at the start of training do not apply.
+    let at_start = |steps: u32| if config.meta.is_some() { 0 } else { steps };
+    let near_steps = training.near_start.map_or(0, |_| training.near_steps);
+    let background = config.scene.background;
+    let is_random = matches!(background, Background::Random | Background::Auto(None));
+    ray_defines(config, background)
+        .set("random_background", is_random)
+        .set("near_steps", at_start(near_steps))
+        .set_f32("near_start", near_start)
+        .set("crop_steps", at_start(training.crop_steps))
+        .set_f32("crop_fraction", training.crop_fraction)
 }
 
 /// Add to `stage`: generate `n_rays` rays, for consecutive pixels of `cameras[tile.x]` from pixel `tile.y` on. `tile` is a

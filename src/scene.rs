@@ -25,6 +25,8 @@ const FOV_X: f32 = 0.691_111_2;
 const NEAR_FAR: [f32; 2] = [2.0, 6.0];
 /// Rays per pixel along each axis.
 const SAMPLES: u32 = 3;
+/// The same in a room, of which there are many views.
+const ROOM_SAMPLES: u32 = 2;
 /// Pixels per submission: few enough for the watchdog of a slow adapter.
 const TILE: u32 = 1 << 13;
 /// Threads per workgroup of `draw`.
@@ -76,12 +78,43 @@ impl DemoScene {
             .collect()
     }
 
+    /// Return `n` cameras of a walk around the scene in its room, a turn and a bit, looking at the origin: the frames of a video
+    /// of `size` (width, height) pixels.
+    #[must_use]
+    pub fn walk(n: usize, size: [u32; 2]) -> Vec<Camera> {
+        let camera = |i: usize| {
+            let turn = 1.1 * std::f32::consts::TAU * i as f32 / n as f32;
+            let height = 1.4 + 0.8 * (2.0 * turn).sin();
+            let eye = [3.2 * turn.cos(), 3.2 * turn.sin(), height];
+            Camera::look_at(eye, [0.0; 3], [0.0, 0.0, 1.0], 1.0, size[0], size[1])
+        };
+        (0..n).map(camera).collect()
+    }
+
     /// Render the scene from `camera`: sRGB, straight alpha, nine rays per pixel, transparent background.
     /// Lens distortion is ignored.
     ///
     /// Blocks until the image is complete.
     pub fn render(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
-        draw(gpu, camera, "scene/demo", &[])
+        draw(gpu, camera, "scene/demo", false, &[])
+    }
+
+    /// Render the scene as [`Self::render`] does, but four rays per pixel, in a room with walls of random tiles instead of a
+    /// transparent background: what structure from motion needs to find cameras.
+    pub fn render_in_room(gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
+        draw(gpu, camera, "scene/demo", true, &[])
+    }
+
+    /// Return the distance from `camera` along the ray of each pixel's centre, in world units, row by row; 0 where nothing is
+    /// hit.
+    ///
+    /// Blocks until all are computed.
+    pub fn distances(gpu: &Gpu, camera: &Camera) -> Result<Vec<f32>, GpuError> {
+        let n_pixels = camera.width * camera.height;
+        let distances = gpu.buffer("scene distances", u64::from(n_pixels) * 4)?;
+        let bindings = [("distances", &distances)];
+        run(gpu, camera, "scene/demo", "measure", false, &bindings)?;
+        gpu.read::<f32>(&distances, 0, n_pixels as usize)
     }
 
     /// Render `counts` training, validation and test views of `size` × `size` pixels, and write them to `root` in Blender's
@@ -122,9 +155,38 @@ fn draw(
     gpu: &Gpu,
     camera: &Camera,
     scene: &str,
+    in_room: bool,
     bindings: &[Binding<'_>],
 ) -> Result<Image, GpuError> {
-    let defines = Defines::new().set("samples", SAMPLES).set("scene", scene);
+    let n_pixels = camera.width * camera.height;
+    let image = gpu.buffer("scene image", u64::from(n_pixels) * 4)?;
+    let mut all = vec![("image", &image)];
+    all.extend(bindings);
+    run(gpu, camera, scene, "draw", in_room, &all)?;
+    let pixels = gpu.read::<u8>(&image, 0, n_pixels as usize * 4)?;
+    Ok(Image {
+        width: camera.width,
+        height: camera.height,
+        has_alpha: pixels.iter().skip(3).step_by(4).any(|&alpha| alpha < 255),
+        pixels,
+        mask: None,
+    })
+}
+
+/// Run the entry point `pass` for all pixels of `camera`, tile by tile.
+fn run(
+    gpu: &Gpu,
+    camera: &Camera,
+    scene: &str,
+    pass: &str,
+    in_room: bool,
+    bindings: &[Binding<'_>],
+) -> Result<(), GpuError> {
+    let defines = Defines::new()
+        .set("samples", if in_room { ROOM_SAMPLES } else { SAMPLES })
+        .set("scene", scene)
+        .set("pass", pass)
+        .set("room", in_room);
     let n_pixels = camera.width * camera.height;
     let mut view = GpuView {
         world_from_camera: camera.world_from_camera.map(|row| row.map(|v| v as f32)),
@@ -136,25 +198,17 @@ fn draw(
         n_tile: TILE,
     };
     let uniform = gpu.uniform("scene view", &view)?;
-    let image = gpu.buffer("scene image", u64::from(n_pixels) * 4)?;
     let mut stage = gpu.stage("scene");
-    let mut all = vec![("view", &uniform), ("image", &image)];
+    let mut all = vec![("view", &uniform)];
     all.extend(bindings);
     let groups = Groups::covering(u64::from(TILE.min(n_pixels)), WORKGROUP);
-    stage.run("scene/solids", "draw", &defines, &all, groups)?;
+    stage.run("scene/solids", pass, &defines, &all, groups)?;
     for first_pixel in (0..n_pixels).step_by(TILE as usize) {
         view.first_pixel = first_pixel;
         gpu.write(&uniform, 0, &[view]);
         gpu.submit([&stage]);
     }
-    let pixels = gpu.read::<u8>(&image, 0, n_pixels as usize * 4)?;
-    Ok(Image {
-        width: camera.width,
-        height: camera.height,
-        has_alpha: pixels.iter().skip(3).step_by(4).any(|&alpha| alpha < 255),
-        pixels,
-        mask: None,
-    })
+    Ok(())
 }
 
 /// Return azimuth and elevation, in radians, of the `i`-th of `n` cameras.
@@ -185,7 +239,8 @@ mod tests {
     #[test]
     fn the_view_is_laid_out_as_the_shader_says() {
         let defines = Defines::new().set("samples", SAMPLES);
-        let defines = defines.set("scene", "scene/car");
+        let defines = defines.set("scene", "scene/car").set("pass", "draw");
+        let defines = defines.set("room", false);
         let shader = Shader::load("scene/solids", &defines, false).unwrap();
         let module = naga::front::wgsl::parse_str(&shader.text).unwrap();
         let layout = |name: &str| {

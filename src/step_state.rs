@@ -6,6 +6,9 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::gpu::{Allocator, Count, Counts, GpuError};
 
+/// Every ray of a batch whose number is a multiple of this one goes through a pixel whose depth is known, if there are any.
+pub const DEPTH_STRIDE: u32 = 8;
+
 /// Mirror of `StepState` in `shaders/common/step.wgsl`; see there for the fields.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]

@@ -558,6 +558,50 @@ fn compositing_gradient_through_the_background() {
 }
 
 #[test]
+fn depth_loss_gradient() {
+    let mut pcg = Pcg::new(31);
+    for density_activation in [DensityActivation::Exp, DensityActivation::Softplus] {
+        let compositing = Compositing {
+            density_activation,
+            rgb_activation: RgbActivation::Sigmoid,
+            min_transmittance: 0.0,
+        };
+        let samples = random_samples(&mut pcg, 24);
+        let raw: Vec<f64> = samples.iter().map(|s| s.raw[3]).collect();
+        let surface = samples[9].t + 0.02;
+        let d_raw = compositing.depth_backward(&samples, surface, 0.4);
+        assert_gradient("depth d_raw", &d_raw, &raw, 1e-5, 1e-7, |raw| {
+            let mut moved = samples.clone();
+            for (sample, raw) in moved.iter_mut().zip(raw) {
+                sample.raw[3] = *raw;
+            }
+            compositing.depth_loss(&moved, surface, 0.4)
+        });
+    }
+}
+
+#[test]
+fn depth_loss_worked_example() {
+    let compositing = Compositing {
+        density_activation: DensityActivation::Relu,
+        rgb_activation: RgbActivation::None,
+        min_transmittance: 0.0,
+    };
+    let sample = |t: f64, density: f64| Sample {
+        raw: [0.0, 0.0, 0.0, density],
+        dt: 1.0,
+        t,
+    };
+    // Half of the light is absorbed in each interval: weights 1/2 and 1/4.
+    let half = std::f64::consts::LN_2;
+    let samples = [sample(2.0, half), sample(3.0, half)];
+    // A standard deviation of 1, the length of an interval: shares of 0.3989 and 0.2420.
+    let expected = 0.398_942_28 * half + 0.241_970_72 * 2.0 * half;
+    let loss = compositing.depth_loss(&samples, 2.0, 0.1);
+    assert!((loss - expected).abs() < 1e-6, "{loss} {expected}");
+}
+
+#[test]
 fn compositing_gradient_of_rgb_and_opacity() {
     let mut pcg = Pcg::new(7);
     let compositing = Compositing {

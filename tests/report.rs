@@ -24,6 +24,7 @@ fn view(name: &str, psnr: f64) -> ViewQuality {
         ssim: Some(0.9),
         lpips: None,
         hidden_share: None,
+        depth: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn eval(images: Vec<ViewQuality>) -> EvalReport {
         of_views: None,
         pixel_share: None,
         hidden_share: None,
+        depth: None,
         images,
         steps: 12_345,
         adapted_for: None,

@@ -71,6 +71,58 @@ fn cameras_look_at_the_origin_from_the_same_distance() {
 }
 
 #[test]
+fn distances_are_those_of_what_is_seen() {
+    let Some(gpu) = gpu() else { return };
+    let camera = camera_at([1.0, 0.3, 0.6], 40);
+    let distances = DemoScene::distances(&gpu, &camera).unwrap();
+    let image = DemoScene::render(&gpu, &camera).unwrap();
+    assert_eq!(distances.len(), 40 * 40);
+    for (distance, pixel) in distances.iter().zip(image.pixels.chunks_exact(4)) {
+        match pixel[3] {
+            0 => assert_eq!(*distance, 0.0),
+            255 => assert!((2.5..5.5).contains(distance), "{distance}"),
+            _ => {}
+        }
+    }
+    // The sphere at (0.40, −0.44, −0.08) of radius 0.34, seen along the axis through its centre.
+    let centre = [0.40_f32, -0.44, -0.08];
+    let eye = [3.0_f32, -1.5, 1.5];
+    let camera = Camera::look_at(eye, centre, [0.0, 0.0, 1.0], 0.4, 41, 41);
+    let away: f32 = eye
+        .iter()
+        .zip(centre)
+        .map(|(a, b)| (a - b).powi(2))
+        .sum::<f32>()
+        .sqrt();
+    let seen = DemoScene::distances(&gpu, &camera).unwrap()[20 * 41 + 20];
+    assert!((seen - (away - 0.34)).abs() < 2e-3, "{seen} {away}");
+}
+
+#[test]
+fn the_room_fills_the_background() {
+    let Some(gpu) = gpu() else { return };
+    let camera = camera_at([1.0, 0.3, 0.6], 60);
+    let [plain, room] = [
+        DemoScene::render(&gpu, &camera).unwrap(),
+        DemoScene::render_in_room(&gpu, &camera).unwrap(),
+    ];
+    assert!(plain.has_alpha && !room.has_alpha);
+    let walls: Vec<&[u8]> = plain
+        .pixels
+        .chunks_exact(4)
+        .zip(room.pixels.chunks_exact(4))
+        .filter(|(plain, _)| plain[3] == 0)
+        .map(|(_, room)| room)
+        .collect();
+    let colors: std::collections::BTreeSet<&[u8]> = walls.iter().copied().collect();
+    assert!(
+        walls.len() > 500 && colors.len() > 30,
+        "{} colours",
+        colors.len()
+    );
+}
+
+#[test]
 fn training_views_surround_the_scene_and_reach_below_the_horizon() {
     let cameras = DemoScene::cameras(Split::Train, 100, 8);
     let heights = || cameras.iter().map(|camera| camera.position()[2]);

@@ -16,7 +16,7 @@ use kiln::encoding::HashGrid;
 use kiln::encoding::hash_grid::GpuLevel;
 use kiln::field::{Field, FieldParameters};
 use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
-use kiln::images::{GpuCamera, ImageSet};
+use kiln::images::{DepthSample, GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::{GpuCrop, GpuShade, NormalSource, RenderMode, Renderer, Shading};
 use kiln::sampling::SceneBox;
@@ -223,6 +223,13 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
             &[GpuCamera::new(&camera, [0.0, 9.0], &SceneFrame::WORLD)],
         )
         .unwrap();
+        let known = DepthSample {
+            image: 0,
+            pixel: 5,
+            distance: 2.0,
+            weight: 1.0,
+        };
+        let images = images.with_depths(gpu, &[known]).unwrap();
         // A field of the same shape can be the teacher.
         let has_teacher = config.distillation.is_some() && config.passes[0].field.cells.is_some();
         let teacher = has_teacher.then(|| {
@@ -298,6 +305,7 @@ fn every_text_translates_for_every_backend() {
         "network/transpose",
         "scene/car",
         "scene/demo",
+        "scene/room",
         "scene/solids",
     ];
     let imported = |name: &&str| name.starts_with("common/") || DIRECTION_ENCODINGS.contains(name);

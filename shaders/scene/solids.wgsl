@@ -2,11 +2,16 @@
 //
 //   pixel = mean over samples of (shade(hit), 1), or (0, 0) where a ray leaves the box; straight alpha, sRGB.
 //
+// `draw` writes colours, `measure` the distances along the rays of the pixels' centres.
+//
 // World units, z up. The scene's shader defines the box (BOX_MIN, BOX_MAX), the distance to the nearest solid (`nearest`),
 // and its material (`material_at`). See src/scene.rs.
 #import common/color
 #import common/grid_index
 #import ${scene}
+//: if room
+#import scene/room
+//: endif
 
 struct View {
     world_from_camera: array<vec4<f32>, 3>, // rows
@@ -19,7 +24,11 @@ struct View {
 }
 
 var<uniform> view: View;
+//: if pass == "measure"
+var<storage, read_write> distances: array<f32>;           // (height, width); 0 where a ray leaves the box
+//: else
 var<storage, read_write> image: array<u32>;               // (height, width) RGBA8
+//: endif
 
 const SAMPLES: u32 = ${samples}u;                         // per side of a pixel
 const HIT: f32 = 0.0006;                                  // distance that counts as a hit
@@ -144,9 +153,16 @@ fn radiance(camera: vec3<f32>, towards: vec3<f32>) -> vec4<f32> {
     for (var bounce = 0u; bounce < 2u; bounce++) {
         let t = trace(origin, direction);
         if (t < 0.0) {
+            //: if room
+            color += through * room_color(origin, direction);
+            break;
+            //: else
             if (bounce == 0u) { return vec4<f32>(0.0); }
+            //: endif
+            //: if not room
             color += through * environment(direction, 0.0);
             break;
+            //: endif
         }
         let p = origin + t * direction;
         let n = normal_at(p);
@@ -180,6 +196,20 @@ fn shoulder(c: vec3<f32>) -> vec3<f32> {
     return select(1.0 - 0.35 * exp((0.65 - c) / 0.35), c, c < vec3<f32>(0.65));
 }
 
+//: if pass == "measure"
+@compute @workgroup_size(64)
+fn measure(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let i = linear_group(group) * 64u + lane;
+    let pixel = view.first_pixel + i;
+    if (i >= view.n_tile || pixel >= view.n_pixels) { return; }
+    let m = view.world_from_camera;
+    let eye = vec3<f32>(m[0].w, m[1].w, m[2].w);
+    let q = (vec2<f32>(f32(pixel % view.width), f32(pixel / view.width)) + 0.5 - view.principal) / view.focal;
+    let v = normalize(vec3<f32>(q.x, -q.y, -1.0));
+    let direction = vec3<f32>(dot(m[0].xyz, v), dot(m[1].xyz, v), dot(m[2].xyz, v));
+    distances[pixel] = max(trace(eye, direction), 0.0);
+}
+//: else
 @compute @workgroup_size(64)
 fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let i = linear_group(group) * 64u + lane;
@@ -199,3 +229,4 @@ fn draw(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let color = srgb_from_linear(sum.rgb / max(sum.a, 1.0));
     image[pixel] = pack4x8unorm(vec4<f32>(color, sum.a / f32(SAMPLES * SAMPLES)));
 }
+//: endif

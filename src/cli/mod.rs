@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod meta;
 mod output;
+mod prepare;
 mod render;
 mod train;
 #[cfg(feature = "viewer")]
@@ -39,6 +40,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:
   kiln demo                                      train, evaluate and render a small built-in scene
+  kiln prepare desk.mp4 --out desk               make a dataset of a video, or of photographs
   kiln inspect data/lego                         check a dataset before training
   kiln train data/lego --seconds 60              train, then evaluate on held-out views
   kiln render runs/lego-ngp --turntable 48 --out orbit.gif
@@ -71,6 +73,8 @@ enum Command {
         after_help = "Examples:\n  kiln devices\n  kiln devices --json | jq .name\n  kiln train data/lego --device radeon       select by part of the name; also --device 1 or KILN_DEVICE=1"
     )]
     Devices,
+    /// Make a dataset of a video or of photographs, with ffmpeg and COLMAP
+    Prepare(prepare::Args),
     /// Check a dataset before training on it, or summarise a run
     Inspect(inspect::Args),
     /// Train a radiance field from posed images
@@ -168,6 +172,7 @@ impl Command {
             Self::Train(args) if args.view => view::train(terminal, args, window),
             Self::Demo(args) => demo::run(terminal, args),
             Self::Devices => devices::run(terminal),
+            Self::Prepare(args) => prepare::run(terminal, args),
             Self::Inspect(args) => inspect::run(terminal, args),
             Self::Train(args) => train::run(terminal, args),
             Self::Distill(args) => distill::run(terminal, args),

@@ -52,6 +52,15 @@ pub struct Training {
     /// and the background is automatic, else 0.
     #[serde(default)]
     pub mask_loss: Option<f32>,
+    /// Whether known depths, from depth images or sparse points, are used. Default: true.
+    #[serde(default = "super::passes::default_true")]
+    pub depth: bool,
+    /// Coefficient of the loss on known depths (Deng et al. 2022); at least 0. Default: 0.001.
+    #[serde(default = "default_depth_loss")]
+    pub depth_loss: f32,
+    /// Standard deviation of known depths, as a fraction of the depth; in (0, 1]. Default: 0.01.
+    #[serde(default = "default_depth_deviation")]
+    pub depth_deviation: f32,
     /// Standard deviation of Gaussian noise added to raw densities in training (Mildenhall et al. 2020, appendix
     /// A); at least 0. Default: 0.
     #[serde(default)]
@@ -66,6 +75,14 @@ pub struct Training {
 
 fn four() -> f32 {
     4.0
+}
+
+fn default_depth_loss() -> f32 {
+    1e-3
+}
+
+fn default_depth_deviation() -> f32 {
+    1e-2
 }
 
 fn default_submission_ms() -> f32 {

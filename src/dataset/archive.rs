@@ -21,8 +21,24 @@ const MAX_RATIO: u64 = 50;
 const FREE_BYTES: u64 = 256 << 20;
 /// Name of the file that says that an archive was unpacked completely.
 const COMPLETE: &str = ".kiln-unpacked";
+/// Environment variable that names the folder for unpacked archives, in place of the user's cache folder.
+const CACHE: &str = "KILN_CACHE";
 /// Levels of folders of an archive in which the dataset is looked for.
 const MAX_DEPTH: usize = 3;
+
+/// Name of the file that says that an archive holds symbolic links.
+const LINKS: &str = ".kiln-links";
+
+/// An archive that was unpacked.
+#[derive(Debug, PartialEq)]
+pub(super) struct Unpacked {
+    /// The folder of the first dataset in it.
+    pub dataset: PathBuf,
+    /// The folder that it was unpacked to.
+    pub folder: PathBuf,
+    /// Whether it holds symbolic links, which are left out.
+    pub has_links: bool,
+}
 
 /// Return whether `path` is a zip archive.
 pub(super) fn is(path: &Path) -> bool {
@@ -31,35 +47,49 @@ pub(super) fn is(path: &Path) -> bool {
 }
 
 /// Unpack the archive at `path`, unless that was done before. Return the folder of the dataset in it.
-pub(super) fn unpack(path: &Path) -> Result<PathBuf, DatasetError> {
-    let base = dirs::cache_dir().unwrap_or_else(std::env::temp_dir);
-    unpack_below(path, &base.join("kiln").join("unpacked"))
+pub(super) fn unpack(path: &Path) -> Result<Unpacked, DatasetError> {
+    let of_user = || dirs::cache_dir().unwrap_or_else(std::env::temp_dir);
+    let base = std::env::var_os(CACHE).map_or_else(|| of_user().join("kiln"), PathBuf::from);
+    unpack_below(path, &base.join("unpacked"))
 }
 
-fn unpack_below(path: &Path, base: &Path) -> Result<PathBuf, DatasetError> {
+fn unpack_below(path: &Path, base: &Path) -> Result<Unpacked, DatasetError> {
     let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
     let folder = base.join(key(path, &file)?);
-    if !folder.join(COMPLETE).is_file() {
+    let is_there = || folder.join(COMPLETE).is_file() && dataset_in(&folder, MAX_DEPTH).is_some();
+    if !is_there() {
         // Unpacked beside its place, so that an interrupted attempt is not taken for a whole one.
-        let partial = folder.with_extension(format!("partial-{}", std::process::id()));
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let partial = folder.with_file_name(format!("{name}.partial-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&partial);
         let unpacked = extract(path, file, &partial).and_then(|()| {
+            if is_there() {
+                return Ok(());
+            }
             let _ = std::fs::remove_dir_all(&folder);
             std::fs::rename(&partial, &folder).map_err(|e| DatasetError::write(&folder, e))
         });
         if let Err(error) = unpacked {
             let _ = std::fs::remove_dir_all(&partial);
             // Another process may have been faster.
-            if !folder.join(COMPLETE).is_file() {
+            if !is_there() {
                 return Err(error);
             }
         }
+        let _ = std::fs::remove_dir_all(&partial);
     }
-    dataset_in(&folder, MAX_DEPTH).ok_or_else(|| DatasetError::NotADataset {
+    let dataset = dataset_in(&folder, MAX_DEPTH).ok_or_else(|| DatasetError::NotADataset {
         path: path.to_owned(),
         looked_for: format!(
             "looked for a dataset in the archive, unpacked to {}",
             shown(&folder)
         ),
+    })?;
+    let has_links = folder.join(LINKS).is_file();
+    Ok(Unpacked {
+        dataset,
+        folder,
+        has_links,
     })
 }
 
@@ -87,7 +117,8 @@ fn dataset_in(folder: &Path, depth: usize) -> Option<PathBuf> {
     let entries = folder.read_dir().ok()?.flatten();
     let mut below: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
+        // macOS adds a folder of its own to archives.
+        .filter(|path| path.is_dir() && !path.ends_with("__MACOSX"))
         .collect();
     below.sort();
     below.iter().find_map(|path| dataset_in(path, depth - 1))
@@ -124,6 +155,8 @@ fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
     };
     std::fs::create_dir_all(folder).map_err(|e| DatasetError::write(folder, e))?;
     let mut total = 0;
+    let mut has_links = false;
+    let mut buffer = vec![0; 1 << 16];
     for i in 0..archive.len() {
         let mut entry = archive.by_index(i).map_err(|e| damaged(&e))?;
         let Some(name) = entry.enclosed_name() else {
@@ -132,7 +165,7 @@ fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
                 one_line(
                     &entry
                         .name()
-                        .map_or_else(|_| i.to_string(), |n| n.into_owned())
+                        .map_or_else(|_| i.to_string(), std::borrow::Cow::into_owned)
                 )
             )));
         };
@@ -143,13 +176,13 @@ fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
         }
         // Links could lead out of the folder.
         if entry.is_symlink() {
+            has_links = true;
             continue;
         }
         let above = target.parent().unwrap_or(folder);
         std::fs::create_dir_all(above).map_err(|e| DatasetError::write(above, e))?;
         let mut output = File::create(&target).map_err(|e| DatasetError::write(&target, e))?;
         // The sizes that an archive declares may be wrong.
-        let mut buffer = [0; 1 << 16];
         loop {
             let n = entry.read(&mut buffer).map_err(|e| damaged(&e))?;
             if n == 0 {
@@ -164,8 +197,13 @@ fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
                 .map_err(|e| DatasetError::write(&target, e))?;
         }
     }
-    let marker = folder.join(COMPLETE);
-    std::fs::write(&marker, b"").map_err(|e| DatasetError::write(&marker, e))
+    for name in [LINKS, COMPLETE] {
+        let marker = folder.join(name);
+        if name == COMPLETE || has_links {
+            std::fs::write(&marker, b"").map_err(|e| DatasetError::write(&marker, e))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -200,14 +238,19 @@ mod tests {
             files.iter().map(|(n, b)| (n.as_str(), b.clone())).collect();
         let (path, base) = (scene.path("desk.zip"), scene.path("cache"));
         archive(&path, &files);
-        let folder = unpack_below(&path, &base).unwrap();
+        let folder = unpack_below(&path, &base).unwrap().dataset;
         assert!(folder.ends_with("outer/desk"), "{}", folder.display());
         let dataset = Dataset::open(&folder).unwrap();
         assert_eq!((dataset.train.len(), dataset.test.len()), (1, 1));
         // The second time, nothing is written.
         std::fs::write(folder.join("mark"), b"").unwrap();
-        assert_eq!(unpack_below(&path, &base).unwrap(), folder);
+        assert_eq!(unpack_below(&path, &base).unwrap().dataset, folder);
         assert!(folder.join("mark").exists());
+        assert_eq!(base.read_dir().unwrap().count(), 1);
+        // What is deleted is unpacked again.
+        std::fs::remove_dir_all(&folder).unwrap();
+        let again = unpack_below(&path, &base).unwrap();
+        assert_eq!((again.dataset, again.has_links), (folder, false));
         assert_eq!(base.read_dir().unwrap().count(), 1);
     }
 

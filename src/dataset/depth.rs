@@ -9,6 +9,7 @@ use super::error::{DatasetError, damaged};
 use super::npy::Array;
 use super::pixel_format::{self, StoredFormat, extension, kind_of};
 use super::{DepthSource, Frame, Orientation, PointDepth};
+use crate::camera::Lens;
 use crate::files::read_file;
 
 /// Maximum size of a file: 8,000 × 8,000 floats.
@@ -64,7 +65,8 @@ impl Frame {
             }
             let at = [i % stored.width, i / stored.width];
             let at = [0, 1].map(|axis| (at[axis] as f64 + 0.5) * size[axis] / of[axis]);
-            let along = if is_distance {
+            // No axis is in front of the whole sphere.
+            let along = if is_distance || camera.lens == Lens::Equirectangular {
                 1.0
             } else {
                 let q = [0, 1].map(|axis| {
@@ -121,6 +123,9 @@ fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
         });
     }
     let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
+    if extension(path) == "exr" {
+        return read_exr(path, bytes);
+    }
     let kind = kind_of(&bytes);
     let StoredFormat::Read(format) = kind else {
         return Err(pixel_format::refused(path, kind));
@@ -138,11 +143,7 @@ fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
     })?;
     decoded.apply_orientation(orientation);
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
-    let first =
-        |values: &[f32], channels: usize| values.iter().step_by(channels).copied().collect();
     let values = match decoded {
-        DynamicImage::ImageRgb32F(image) => first(image.as_raw(), 3),
-        DynamicImage::ImageRgba32F(image) => first(image.as_raw(), 4),
         DynamicImage::ImageLuma8(image) => image.iter().map(|v| f32::from(*v)).collect(),
         DynamicImage::ImageLuma16(image) => image.iter().map(|v| f32::from(*v)).collect(),
         DynamicImage::ImageRgb16(image) => image.iter().step_by(3).map(|v| f32::from(*v)).collect(),
@@ -157,6 +158,38 @@ fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
         width,
         height,
         values,
+    })
+}
+
+/// The names of the channel of depths in an `OpenEXR` file, in the order of their precedence; else the first channel counts.
+const CHANNELS: [&str; 5] = ["Z", "depth", "Y", "V", "R"];
+
+/// Read a channel of an `OpenEXR` file.
+fn read_exr(path: &Path, bytes: Vec<u8>) -> Result<Stored, DatasetError> {
+    use exr::prelude::{ReadChannels as _, ReadLayers as _};
+    let image = exr::prelude::read()
+        .no_deep_data()
+        .largest_resolution_level()
+        .all_channels()
+        .first_valid_layer()
+        .all_attributes()
+        .from_buffered(Cursor::new(bytes))
+        .map_err(|e| {
+            damaged(
+                path,
+                format!("cannot be decoded ({e}): export the depths again, as 16-bit PNG, OpenEXR or .npy"),
+            )
+        })?;
+    let layer = &image.layer_data;
+    let channels = &layer.channel_data.list;
+    let of_name = |name: &&str| channels.iter().find(|channel| channel.name.eq(name));
+    let Some(channel) = CHANNELS.iter().find_map(of_name).or(channels.first()) else {
+        return Err(damaged(path, "has no channels: export the depths again"));
+    };
+    Ok(Stored {
+        width: layer.size.width(),
+        height: layer.size.height(),
+        values: channel.sample_data.values_as_f32().collect(),
     })
 }
 
@@ -237,11 +270,27 @@ mod tests {
     }
 
     #[test]
+    fn spheres_have_no_axis() {
+        let values: Vec<u8> = (0..48).flat_map(|_| 2.0_f32.to_le_bytes()).collect();
+        let npy = |path: &Path| {
+            let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 8), }";
+            std::fs::write(path, file(header, &values)).unwrap();
+        };
+        let keys = [
+            ("depth_unit_scale_factor", json!(1)),
+            ("camera_model", json!("EQUIRECTANGULAR")),
+        ];
+        let depths = open(npy, "a.npy", &keys).unwrap();
+        assert_eq!(depths.len(), 48);
+        assert!(depths.iter().all(|depth| depth.distance == 2.0));
+    }
+
+    #[test]
     fn other_images_are_refused() {
         let square = |path: &Path| {
             ImageBuffer::<Luma<u16>, Vec<u16>>::new(4, 4)
                 .save(path)
-                .unwrap()
+                .unwrap();
         };
         // A header that does not fit is told when the dataset is opened.
         assert_eq!(open(square, "a.png", &[]).unwrap(), []);

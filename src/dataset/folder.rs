@@ -67,7 +67,7 @@ pub(super) fn open_folder(
 }
 
 /// Return the folder one or two levels above `folder` that contains a dataset, for a folder of its images.
-fn dataset_above(folder: &Path) -> Option<PathBuf> {
+pub(super) fn dataset_above(folder: &Path) -> Option<PathBuf> {
     let first = parent(folder);
     let second = parent(&first);
     [first, second].into_iter().find(|path| is_dataset(path))

@@ -88,9 +88,13 @@ pub(super) struct ConvertibleFormat {
 }
 
 /// Advice on images without poses.
-pub(super) const POSES_ADVICE: &str = "find them with COLMAP, as nerfstudio's ns-process-data images or instant-ngp's colmap2nerf.py do";
+pub(super) const POSES_ADVICE: &str = "kiln prepare PHOTOS --out DATASET finds them, with COLMAP";
 
-const CONVERT: &str = "convert it to a transforms.json with nerfstudio's ns-process-data or instant-ngp's colmap2nerf.py";
+/// Extensions of videos.
+pub(super) const VIDEO_EXTENSIONS: [&str; 8] =
+    ["mp4", "mov", "avi", "mkv", "webm", "m4v", "mts", "3gp"];
+
+const CONVERT: &str = "kiln prepare PHOTOS --out DATASET finds the poses again, with COLMAP";
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";
 
 /// Formats recognised by the contents of a folder: all names of one of the lists must exist.
@@ -99,7 +103,7 @@ const FOLDERS: [(&[&[&str]], ConvertibleFormat); 5] = [
         &[&["database.db"]],
         ConvertibleFormat {
             name: "a COLMAP database without a model",
-            advice: "run colmap mapper, which writes sparse/0",
+            advice: "run colmap mapper, which writes sparse/0, or kiln prepare PHOTOS --out DATASET",
         },
     ),
     (
@@ -140,10 +144,10 @@ const FOLDERS: [(&[&[&str]], ConvertibleFormat); 5] = [
 /// Formats recognised by the extension of a file that is given in place of a dataset.
 const FILES: [(&[&str], ConvertibleFormat); 5] = [
     (
-        &["mp4", "mov", "avi", "mkv", "webm", "m4v"],
+        &VIDEO_EXTENSIONS,
         ConvertibleFormat {
             name: "a video",
-            advice: "make posed images from it with nerfstudio's ns-process-data video",
+            advice: "make a dataset of it first, with kiln prepare VIDEO --out DATASET",
         },
     ),
     (

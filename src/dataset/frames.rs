@@ -204,8 +204,8 @@ fn companion(
         });
         return None;
     };
-    // The shape of an array is checked when it is read.
-    if extension(&path) == "npy" {
+    // The shape of an array, and of depths in OpenEXR, is checked when it is read.
+    if ["npy", "exr"].contains(&extension(&path).as_str()) {
         return Some(path);
     }
     let complaint = match image_size(&path) {

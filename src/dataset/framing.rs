@@ -20,6 +20,9 @@ const REVERSED: f64 = 0.1;
 const ONE_WAY: u32 = 4;
 /// Maximum side of a box, in unit cubes.
 const MAX_AABB_SCALE: u32 = 128;
+/// Number of sparse points from which on they determine the box, and the part of them that must lie in it.
+const MIN_POINTS: usize = 100;
+const INSIDE: f64 = 0.95;
 /// Cells per side of the unit cube, as in an occupancy grid, for judging the size of a box.
 pub const CELLS: f64 = 128.0;
 
@@ -289,6 +292,29 @@ impl Framing {
         }
     }
 
+    /// Return this framing with as many unit cubes per side as contain most of `points`, which are on the scene's surfaces, if it
+    /// has fewer. A few points say nothing.
+    #[must_use]
+    pub(super) fn around(self, points: &[[f64; 3]]) -> Self {
+        if points.len() < MIN_POINTS {
+            return self;
+        }
+        let center = DVec3::from(self.center());
+        let mut reach: Vec<f64> = points
+            .iter()
+            .map(|point| (DVec3::from(*point) - center).abs().max_element())
+            .collect();
+        let rank = (INSIDE * points.len() as f64) as usize;
+        let rank = rank.min(points.len() - 1);
+        let (_, far, _) = reach.select_nth_unstable_by(rank, f64::total_cmp);
+        let cubes = (*far / self.half()).clamp(1.0, f64::from(MAX_AABB_SCALE));
+        let cubes = (cubes.ceil() as u32).next_power_of_two();
+        Self {
+            aabb_scale: self.aabb_scale.max(cubes),
+            ..self
+        }
+    }
+
     /// Return the centre of the unit cube in world units.
     #[must_use]
     pub fn center(&self) -> [f64; 3] {
@@ -476,6 +502,29 @@ mod tests {
             let scale = typed.split(['=', ' ']).nth(2).unwrap();
             assert_eq!(scale.parse::<f64>().unwrap(), found.scale, "{typed}");
         }
+    }
+
+    #[test]
+    fn most_sparse_points_are_in_the_box() {
+        let found = Framing::of(&around([5.0, 0.0, 0.0], 4.0, false), None, true).unwrap();
+        let half = found.half();
+        // Nine in ten points on the object, the others at ten times the cube's half, and one far away.
+        let points: Vec<[f64; 3]> = (0..200)
+            .map(|i| {
+                let away = match i {
+                    0 => 1e6,
+                    i if i % 10 == 0 => 10.0 * half,
+                    _ => 0.5 * half,
+                };
+                [5.0 + away, 0.0, 0.0]
+            })
+            .collect();
+        let all = found.around(&points);
+        assert_eq!(all.aabb_scale, 16);
+        assert_eq!((all.scale, all.offset), (found.scale, found.offset));
+        // Neither points within the box nor a few points change it.
+        assert_eq!(found.around(&[[5.0, 0.0, 0.0]; 200]), found);
+        assert_eq!(found.around(&points[..50]), found);
     }
 
     #[test]

@@ -23,14 +23,14 @@ pub(super) struct ImageFolder {
 }
 
 /// Return the folders `images` and `images_N` in `root` of which `first_size` returns the size of an image, largest images
-/// first. Without a `full` size, each folder's own size counts as full size.
+/// first. Without a `full` size, that of `images` counts as full, or the largest if there is no such folder.
 pub(super) fn find_folders(
     root: &Path,
     full: Option<[f64; 2]>,
     mut first_size: impl FnMut(&Path) -> Result<Option<[u32; 2]>, DatasetError>,
 ) -> Result<Vec<ImageFolder>, DatasetError> {
     let entries = root.read_dir().map_err(|e| DatasetError::read(root, e))?;
-    let mut folders = Vec::new();
+    let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !is_image_folder(&name) {
@@ -38,16 +38,24 @@ pub(super) fn find_folders(
         }
         let path = entry.path();
         if let Some(size) = first_size(&path)? {
-            let size = size.map(f64::from);
-            let full = full.unwrap_or(size);
-            folders.push(ImageFolder {
-                name,
-                path,
-                factor: (full[0] / size[0]).round().max(1.0) as u32,
-                full,
-            });
+            found.push((name, path, size.map(f64::from)));
         }
     }
+    let of_images = found.iter().find(|(name, ..)| name == "images");
+    let largest = found.iter().max_by(|a, b| a.2[0].total_cmp(&b.2[0]));
+    let Some((.., stored)) = of_images.or(largest) else {
+        return Ok(Vec::new());
+    };
+    let full = full.unwrap_or(*stored);
+    let mut folders: Vec<ImageFolder> = found
+        .into_iter()
+        .map(|(name, path, size)| ImageFolder {
+            name,
+            path,
+            factor: (full[0] / size[0]).round().max(1.0) as u32,
+            full,
+        })
+        .collect();
     folders.sort_by(|a, b| (a.factor, &a.name).cmp(&(b.factor, &b.name)));
     Ok(folders)
 }
@@ -128,7 +136,29 @@ impl Base {
         full: Option<[f64; 2]>,
         notes: &mut Notes,
     ) -> Result<Self, DatasetError> {
-        let tried = &names[..names.len().min(MAX_TRIED)];
+        // Evenly spread, since the first ones may be missing; all of them if none of those is there.
+        let step = names.len().div_ceil(MAX_TRIED).max(1);
+        let spread: Vec<&str> = names.iter().copied().step_by(step).collect();
+        let found = Self::find_by(folder, max_above, &spread, full, notes)?;
+        let found = match found {
+            None => Self::find_by(folder, max_above, names, full, notes)?,
+            found => found,
+        };
+        found.ok_or_else(|| DatasetError::NoImages {
+            path: file.to_owned(),
+            count: names.len(),
+            first: PathBuf::from(names.first().copied().unwrap_or("")),
+        })
+    }
+
+    /// Find the images as [`Self::find`] does, by some of their names.
+    fn find_by(
+        folder: &Path,
+        max_above: usize,
+        tried: &[&str],
+        full: Option<[f64; 2]>,
+        notes: &mut Notes,
+    ) -> Result<Option<Self>, DatasetError> {
         let mut above = vec![folder.to_owned()];
         for _ in 0..max_above {
             let next = above.last().map(|last| parent(last));
@@ -138,59 +168,51 @@ impl Base {
             let mut found = tried
                 .iter()
                 .filter_map(|name| notes.finder.find(folder, name).ok()?);
-            found.next().map(|found| found.path)
+            // Damaged images are told when the frames are read.
+            found.find_map(|found| image_size(&found.path).ok())
         };
         for root in &above {
-            let size = |folder: &Path| find(folder).map(|path| image_size(&path)).transpose();
-            let folders = find_folders(root, full, size)?;
+            let folders = find_folders(root, full, |folder| Ok(find(folder)))?;
             let other = PathBuf::new();
             let root = root.clone();
             if !folders.is_empty() {
-                return Ok(Self {
+                return Ok(Some(Self {
                     root,
                     folders,
                     other,
-                });
+                }));
             }
             let others = OTHER_FOLDERS.map(|name| root.join(name));
             if let Some(other) = others
                 .into_iter()
                 .find(|other| other.is_dir() && find(other).is_some())
             {
-                return Ok(Self {
+                return Ok(Some(Self {
                     root,
                     folders,
                     other,
-                });
+                }));
             }
         }
         for root in above {
             if tried.is_empty() || find(&root).is_some() {
-                return Ok(Self {
+                return Ok(Some(Self {
                     other: root.clone(),
                     folders: Vec::new(),
                     root,
-                });
+                }));
             }
         }
-        Err(DatasetError::NoImages {
-            path: file.to_owned(),
-            count: names.len(),
-            first: PathBuf::from(names[0]),
-        })
+        Ok(None)
     }
 
     /// Return the folder to use for images of `dataset` at 1/`downscale`, and record the choice there.
     pub fn choose(&self, dataset: &mut Dataset, downscale: u32) -> PathBuf {
-        match choose(&self.folders, downscale) {
-            Some((folder, rest)) => {
-                folder.record(dataset, downscale, rest);
-                folder.path.clone()
-            }
-            None => {
-                dataset.downscale = downscale;
-                self.other.clone()
-            }
+        if let Some((folder, rest)) = choose(&self.folders, downscale) {
+            folder.record(dataset, downscale, rest);
+            return folder.path.clone();
         }
+        dataset.downscale = downscale;
+        self.other.clone()
     }
 }

@@ -1,6 +1,6 @@
 //! Intrinsics: focal lengths, principal point and lens from the various keys in use, scaled to the stored image.
 
-use super::colmap::{self, MODELS, coefficient_names};
+use super::camera_model::{self, MODELS, coefficient_names};
 use super::error::DatasetError;
 use super::json::Fields;
 use super::{Note, Notes};
@@ -224,6 +224,16 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
         "OPENCV_FISHEYE" | "FISHEYE" | "RADIAL_FISHEYE" | "SIMPLE_RADIAL_FISHEYE" => true,
         _ => return other_lens(fields, &model, listed),
     };
+    if let Some(listed) = listed.as_ref()
+        && listed.len() != DISTORTION_PARAMS.len()
+        && !(fisheye && listed.len() == 4)
+    {
+        return Err(fields.error(format!(
+            "`distortion_params` holds {} numbers, expected six: {}",
+            listed.len(),
+            DISTORTION_PARAMS.join(", ")
+        )));
+    }
     let [k1, k2, k3, k4] = [
         coefficient("k1")?,
         coefficient("k2")?,
@@ -298,7 +308,7 @@ fn other_lens(
             .map(|name| Ok(fields.number(name)?.unwrap_or(0.0)))
             .collect::<Result<_, DatasetError>>()?,
     };
-    Ok(colmap::lens(*model, &values))
+    Ok(camera_model::lens(*model, &values))
 }
 
 /// Check values that depend on each other; `place` names the frame. The error is the message about it.
@@ -439,7 +449,7 @@ mod tests {
         };
         assert_eq!(rational.train[0].camera.lens, expected);
         let list = ("distortion_params", json!([0.5, 0, 0, 0, 0.01, 0.02]));
-        let listed = scene.open_with(None, &[list.clone()]).unwrap();
+        let listed = scene.open_with(None, std::slice::from_ref(&list)).unwrap();
         let expected = Lens::OpenCv {
             k1: 0.5,
             k2: 0.0,

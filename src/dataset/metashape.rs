@@ -125,9 +125,12 @@ pub(super) fn open(
         };
         let place = || format!("camera {}", one_line(label(camera)));
         let sensor = camera.attribute("sensor_id").and_then(|id| sensors.get(id));
+        // Older files place the whole chunk.
         let component = camera
             .attribute("component_id")
-            .and_then(|id| components.get(id));
+            .and_then(|id| components.get(id))
+            .filter(|component| child(**component, "transform").is_some())
+            .or(Some(chunk));
         let found = pose(&matrix, component)
             .and_then(|pose| Ok((pose, Sensor::read(sensor)?)))
             .map_err(Fault::from)
@@ -201,6 +204,11 @@ fn pose(matrix: &Node, component: Option<&Node>) -> Result<[[f64; 4]; 3], String
             .map_or(Ok([0.0; 3]), |node| numbers(&node))
             .map(DVec3::from)?;
         let scale = part("scale").map_or(Ok([1.0]), |node| numbers(&node))?[0];
+        if scale <= 0.0 {
+            return Err(format!(
+                "the scale of its component, {scale}, should be positive: export the cameras again"
+            ));
+        }
         let column = |c: usize| DVec3::from(rows.map(|row| row[c]));
         let columns = [
             rotation * column(0),

@@ -5,6 +5,7 @@
 
 mod archive;
 mod blender;
+mod camera_model;
 mod colmap;
 mod depth;
 pub mod doctor;
@@ -32,6 +33,7 @@ mod nsvf;
 mod number_files;
 mod objects;
 mod orientation;
+mod photographs;
 mod pixel_format;
 mod points;
 mod polycam;
@@ -52,6 +54,7 @@ use std::path::{Path, PathBuf};
 
 pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
+pub(crate) use camera_model::is_camera_model;
 pub use error::DatasetError;
 pub use folder::is_dataset;
 use folder::{datasets_beside, open_folder};
@@ -60,6 +63,9 @@ pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents
 pub use mask::{Hidden, Mask, MaskSource};
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
+#[cfg(feature = "viewer")]
+pub(crate) use photographs::is_without_poses;
+pub(crate) use photographs::{images_of_folder, is_video, photo_kind};
 pub use points::{DepthSource, PointDepth, SparsePoints};
 pub use poses::{ViewWithoutImage, parse_poses};
 
@@ -299,11 +305,16 @@ impl Dataset {
             return metashape::open(path, downscale, notes);
         }
         if archive::is(path) {
-            let folder = archive::unpack(path)?;
-            let mut dataset = open_folder(&folder, downscale, notes)?;
+            let unpacked = archive::unpack(path)?;
+            let mut dataset = open_folder(&unpacked.dataset, downscale, notes)?;
+            if unpacked.has_links {
+                dataset.warnings.push(
+                    "the archive holds symbolic links, which are left out: unpack it yourself and give the folder".to_owned(),
+                );
+            }
             dataset.warnings.push(format!(
                 "the archive is unpacked to {}, which can be deleted when the dataset is no longer used",
-                shown(&folder)
+                shown(&unpacked.folder)
             ));
             return Ok(dataset);
         }

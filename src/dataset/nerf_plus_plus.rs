@@ -1,4 +1,4 @@
-//! The format of NeRF++ (Zhang et al. 2020), in which Tanks and Temples circulates: for each split a folder with `rgb/*`,
+//! The format of `NeRF++` (Zhang et al. 2020), in which Tanks and Temples circulates: for each split a folder with `rgb/*`,
 //! `pose/*.txt` and `intrinsics/*.txt`, which hold 4 × 4 matrices, camera-to-world in `OpenCV`'s axes.
 
 use std::path::Path;

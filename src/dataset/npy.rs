@@ -63,12 +63,10 @@ impl Kind {
         match descr {
             "<f8" => Ok(kind(8, false)),
             ">f8" => Ok(kind(8, true)),
-            "<f4" => Ok(kind(4, false)),
-            ">f4" => Ok(kind(4, true)),
+            "<f4" | "<u4" => Ok(kind(4, false)),
+            ">f4" | ">u4" => Ok(kind(4, true)),
             "<u2" => Ok(kind(2, false)),
             ">u2" => Ok(kind(2, true)),
-            "<u4" => Ok(kind(4, false)),
-            ">u4" => Ok(kind(4, true)),
             _ if descr.contains('O') => Err(format!(
                 "holds Python objects, which are not supported, instead of numbers: {RESAVE}"
             )),

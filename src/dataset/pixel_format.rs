@@ -21,7 +21,7 @@ const SLACK: u64 = 256 << 20;
 /// Number of leading bytes that suffice to recognise every format.
 const SIGNATURE: usize = 32;
 /// Levels of subfolders that are searched for images.
-const MAX_DEPTH: usize = 3;
+pub(super) const MAX_DEPTH: usize = 3;
 const JPEG_START: u64 = 2;
 /// Start of an APP1 segment of a JPEG that holds EXIF data.
 const EXIF: &[u8] = b"Exif\0\0";

@@ -14,6 +14,8 @@ pub struct SparsePoints {
     pub positions: Vec<[f64; 3]>,
     /// sRGB colours, one per point.
     pub colors: Vec<[u8; 3]>,
+    /// Mean reprojection error in pixels, if the files give it.
+    pub reprojection_error: Option<f64>,
 }
 
 /// The depth of one point of an image.
@@ -23,8 +25,21 @@ pub struct PointDepth {
     pub at: [f32; 2],
     /// Distance from the camera along the ray, in world units.
     pub distance: f32,
-    /// Weight of the point, positive; 1 for a point of mean accuracy.
+    /// Weight of the point, positive: 1 for a pixel of a depth image, from 2 to 0 for points, the less accurate the smaller.
     pub weight: f32,
+}
+
+impl PointDepth {
+    /// Return the index of the pixel that shows the point, row by row, if an image of `full` (width, height) pixels is scaled to
+    /// `size`.
+    #[must_use]
+    pub fn pixel(&self, full: [u32; 2], size: [u32; 2]) -> u32 {
+        let [x, y] = [0, 1].map(|axis| {
+            let at = self.at[axis] / full[axis] as f32 * size[axis] as f32;
+            (at as u32).min(size[axis] - 1)
+        });
+        y * size[0] + x
+    }
 }
 
 /// What is known about the depth of a frame.

@@ -65,13 +65,16 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
                 continue;
             }
         };
-        if document
-            .fields()
-            .number("blur_score")?
-            .is_some_and(|score| score < MIN_BLUR_SCORE)
-        {
-            blurred += 1;
-            continue;
+        match document.fields().number("blur_score") {
+            Ok(Some(score)) if score < MIN_BLUR_SCORE => {
+                blurred += 1;
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                notes.fault(error)?;
+                continue;
+            }
         }
         let found = camera(&document, &images, &stem, notes);
         list.add(found, images.join(&*stem), escaped(&stem), notes)?;
@@ -125,8 +128,13 @@ fn camera(
         lens: Lens::Pinhole,
     };
     let declared = [required("width")?, required("height")?];
-    let is_size = declared.iter().all(|side| *side >= 1.0);
-    let declared = is_size.then_some(declared);
+    if declared.iter().any(|side| *side < 1.0) {
+        let [w, h] = declared;
+        return Err(Fault::Entry(format!(
+            "its `width` and `height` are {w} × {h}: export the raw data again"
+        )));
+    }
+    let declared = Some(declared);
     let place = || escaped(stem);
     frame(images, stem, matrix, declared, |_| intrinsics, notes, place)
 }

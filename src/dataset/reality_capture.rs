@@ -22,8 +22,8 @@ const MAX_BYTES: u64 = 64 << 20;
 const HEADER_BYTES: usize = 4096;
 /// Width of 35 mm film, in mm.
 const FILM: f64 = 36.0;
-/// The columns that a file must have.
-const REQUIRED: [&str; 8] = ["name", "x", "y", "alt", "heading", "pitch", "roll", "f"];
+/// The columns by which a file is recognised; `heading`, `pitch`, `roll` and `f` are needed too.
+const REQUIRED: [&str; 4] = ["name", "x", "y", "alt"];
 
 /// Return whether `path` is a CSV file of registered images.
 pub(super) fn is_file(path: &Path) -> bool {
@@ -48,7 +48,10 @@ pub(super) fn file_in(root: &Path) -> Option<PathBuf> {
 fn columns(header: &str) -> Vec<String> {
     let names = header.trim_start_matches('\u{feff}').split([',', ';']);
     names
-        .map(|name| name.trim().trim_start_matches('#').to_ascii_lowercase())
+        .map(|name| {
+            let name = name.trim().trim_matches('"').trim_start_matches('#');
+            name.to_ascii_lowercase()
+        })
         .collect()
 }
 
@@ -259,6 +262,24 @@ mod tests {
         assert!((a.forward()[2] + 1.0).abs() < 1e-6, "{:?}", a.forward());
         let file = folder.path().join("cameras.csv");
         assert_eq!(Dataset::open(&file).unwrap().train, dataset.train);
+    }
+
+    #[test]
+    fn images_of_the_full_size_are_used_unless_smaller_ones_are_asked_for() {
+        let folder =
+            scene("a.png,1,2,3,90,0,0,36\nb c.png,4,5,6,0,90,0,18\nabsent.png,4,5,6,0,90,0,18\n");
+        for (name, size) in [("images", [8, 6]), ("images_2", [4, 3])] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            for image in ["a.png", "b c.png"] {
+                let path = folder.path().join(name).join(image);
+                gradient(size[0], size[1]).save_png(&path).unwrap();
+            }
+        }
+        let width = |downscale| {
+            let dataset = Dataset::open_at(folder.path(), downscale).unwrap();
+            (dataset.train[0].camera.width, dataset.downscale)
+        };
+        assert_eq!([width(1), width(2), width(4)], [(8, 1), (4, 1), (4, 2)]);
     }
 
     #[test]

@@ -56,6 +56,15 @@ impl Dataset {
         }
         let is_filled = self.is_filled();
         let found = Framing::of(&cameras, self.aabb_scale, is_filled);
+        // What fills the images is where the points are, if the files have any.
+        let reaches = self.aabb_scale.is_none() && is_filled;
+        let found = found.map(|found| {
+            if reaches {
+                found.around(&self.points.positions)
+            } else {
+                found
+            }
+        });
         self.framing = found.and_then(|found| match self.format {
             // These formats imply the default box.
             Format::Blender | Format::Nsvf | Format::Srn => {

@@ -82,7 +82,15 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
         dataset.hold_out(found.frames);
         dataset.warn_without_test_view();
     } else {
-        let [train, val, test] = lists.map(Option::unwrap_or_default);
+        let [train, val, test] = lists;
+        let (val, test) = (val.unwrap_or_default(), test.unwrap_or_default());
+        // Without a list of its own, the training split has what the others leave.
+        let train = train.unwrap_or_else(|| {
+            let names = found.frames.iter().map(|frame| frame.name.clone());
+            names
+                .filter(|name| !val.contains(name) && !test.contains(name))
+                .collect()
+        });
         let mut unlisted = 0_usize;
         for frame in found.frames {
             let mut used = false;
@@ -152,7 +160,7 @@ fn open_scannet(
     let train = frames::read_some_of(document, roots, notes)?;
     let test = frames::read_list(document, TEST_FRAMES, roots, notes)?;
     let mut dataset = Dataset::new(root, Format::Transforms).with_hints(&document.fields())?;
-    dataset.variant = "of ScanNet++, with its test views".to_owned();
+    dataset.add_variant("of ScanNet++, with its test views");
     dataset.missing = [train.missing, test.missing].concat();
     dataset.train = train.frames;
     dataset.test = test.frames;
@@ -239,7 +247,7 @@ mod tests {
     fn sparse_points_are_read_where_a_file_names_them() {
         let mut scene = Scene::new(2);
         let key = ("ply_file_path", json!("points.ply"));
-        let dataset = scene.open_with(None, &[key.clone()]).unwrap();
+        let dataset = scene.open_with(None, std::slice::from_ref(&key)).unwrap();
         assert!(
             dataset.warnings[0].contains("points.ply"),
             "{:?}",

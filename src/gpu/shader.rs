@@ -69,6 +69,7 @@ shaders! {
     "sampling/stratified",
     "scene/car",
     "scene/demo",
+    "scene/room",
     "scene/solids",
     "viewer/normals",
     "viewer/screen",

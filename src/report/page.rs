@@ -543,6 +543,7 @@ mod tests {
             ssim: None,
             lpips: None,
             hidden_share: None,
+            depth: None,
         };
         let eval = EvalReport {
             schema: 1,
@@ -560,6 +561,7 @@ mod tests {
             of_views: None,
             pixel_share: None,
             hidden_share: None,
+            depth: None,
             images: vec![view("better", 26.0), view("worse", 24.0)],
             steps: 1,
             adapted_for: None,

@@ -114,7 +114,7 @@ impl ToyCar {
     /// Render the car from `camera`, in the same way as [`super::DemoScene::render`].
     pub fn render(&self, gpu: &Gpu, camera: &Camera) -> Result<Image, GpuError> {
         let car = gpu.uniform("toy car", self)?;
-        draw(gpu, camera, "scene/car", &[("car", &car)])
+        draw(gpu, camera, "scene/car", false, &[("car", &car)])
     }
 
     /// Render `views` views of each of `n` cars, and write them to folders in `root`, with a `cars_splits.json` that holds out

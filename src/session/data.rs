@@ -63,7 +63,7 @@ fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
     observer.note(format!(
         "dataset: {} ({}), {} training, {} validation, {} test views{}{}",
         dataset.name,
-        dataset.format,
+        described_format(dataset),
         dataset.train.len(),
         dataset.val.len(),
         dataset.test.len(),
@@ -77,6 +77,15 @@ fn report_dataset(observer: &dyn Observer, dataset: &Dataset) {
             n => format!(", {n} with masks, whose hidden pixels are not used"),
         },
     ));
+}
+
+/// Return the format, with its variant.
+pub(crate) fn described_format(dataset: &Dataset) -> String {
+    if dataset.variant.is_empty() {
+        dataset.format.to_string()
+    } else {
+        format!("{}, {}", dataset.format, dataset.variant)
+    }
 }
 
 /// Decode images with a progress bar. Return them, and the [`FileIdentity`] of each file, which identifies its bytes.

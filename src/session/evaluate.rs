@@ -20,8 +20,9 @@ use super::{Error, Observer, ObserverExt, Result};
 use crate::camera::Camera;
 use crate::config::{Background, ResolvedConfig};
 use crate::dataset::duplicate_images::{self, Thumbnail};
+use crate::dataset::framing::short;
 use crate::dataset::{Dataset, Frame, Image, Split};
-use crate::eval::{self, Context, EvalReport};
+use crate::eval::{self, Context, DepthComparison, EvalReport};
 use crate::files::read_file;
 use crate::gpu::Gpu;
 use crate::metrics::lpips::Lpips;
@@ -107,6 +108,7 @@ pub(crate) fn evaluate_views(
         let start = Instant::now();
         let mut parts: Vec<Vec<(Image, RenderedFrame)>> = Vec::new();
         let mut done_before = 0;
+        let mut depth = DepthComparison::of(frame, &cameras[index])?;
         for row in &tiles[index] {
             let mut of_row = Vec::new();
             for tile in row {
@@ -122,7 +124,11 @@ pub(crate) fn evaluate_views(
                     )));
                 };
                 done_before += u64::from(tile.size[0]) * u64::from(tile.size[1]);
-                of_row.push((image.cropped(tile.at, tile.size), rendered));
+                let image = image.cropped(tile.at, tile.size);
+                if let Some(depth) = &mut depth {
+                    depth.add(tile.at, &image, &rendered);
+                }
+                of_row.push((image, rendered));
             }
             parts.push(of_row);
         }
@@ -142,6 +148,7 @@ pub(crate) fn evaluate_views(
             let distance = eval::perceptual_distance(lpips, renderer.config(), image, rendered)?;
             quality.lpips = Some(distance);
         }
+        quality.depth = depth.and_then(|depth| depth.quality());
         let (image, pixels) = assemble(&parts, background);
         if let Some(folder) = request.save_to {
             // Number files by the view's index in its split, whichever views were selected.
@@ -246,13 +253,20 @@ pub(crate) fn describe(report: &EvalReport) -> String {
         .zip(report.lpips_network.as_ref())
         .map(|(distance, network)| format!(", LPIPS {distance:.3} ({network})"))
         .unwrap_or_default();
+    let depth = report.depth.map_or_else(String::new, |depth| {
+        format!(
+            ", depth off by {:.1} % (RMSE {})",
+            100.0 * depth.abs_rel,
+            short(depth.rmse)
+        )
+    });
     let size = if report.downscale > 1 {
         format!(" at 1/{} of full size", report.downscale)
     } else {
         String::new()
     };
     format!(
-        "{} PSNR {:.2} dB{ssim}{lpips} over {}{size}, background {}, {} values rounded to 8 bits, after {} and {:.1} s of training",
+        "{} PSNR {:.2} dB{ssim}{lpips}{depth} over {}{size}, background {}, {} values rounded to 8 bits, after {} and {:.1} s of training",
         report.split,
         report.psnr,
         report.extent(),

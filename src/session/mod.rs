@@ -1,4 +1,5 @@
-//! One function for each task of a user: [`fit`], [`distill`], [`meta`], [`meta_eval`], [`evaluate`], [`render()`].
+//! One function for each task of a user: [`fit`], [`distill`], [`meta`], [`meta_eval`], [`evaluate`], [`render()`], and
+//! [`prepare`](prepare::prepare), which makes a dataset.
 //!
 //! Each takes a device, plain options with defaults, and an [`Observer`] that receives messages and progress and may cancel the
 //! work. The command line and the window are two such observers.
@@ -19,6 +20,7 @@ mod meta;
 mod observer;
 pub(crate) mod open;
 mod plot;
+pub mod prepare;
 pub mod render;
 pub(crate) mod resolve;
 pub(crate) mod run_log;

@@ -9,13 +9,16 @@ use super::drawing::{Drawing, INK};
 use super::{Error, Result};
 use crate::aabb::Aabb;
 use crate::camera::Camera;
-use crate::dataset::{Dataset, Split};
+use crate::dataset::{Dataset, SparsePoints, Split};
 use crate::report::tick_step;
 
 /// Sizes in pixels: the side of each of the two views, the margin around them, and the height of the legend.
 const SIDE: f32 = 640.0;
 const MARGIN: f32 = 56.0;
 const LEGEND: f32 = 40.0;
+
+/// Maximum number of sparse points that are drawn.
+const MAX_POINTS: usize = 20_000;
 
 const GRID: [u8; 3] = [226, 226, 222];
 const BOX: [u8; 3] = [120, 94, 240];
@@ -137,6 +140,7 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
         };
         view.center = view.flat(middle);
         panel(&mut canvas, &view, &title, size);
+        draw_points(&mut canvas, &view, &dataset.points);
         box_of(&mut canvas, &view, world);
         for (split, camera) in &views {
             frustum(&mut canvas, &view, camera, color_of(*split), size);
@@ -155,6 +159,12 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
             canvas.dot((pen + 5.0, y - 5.0), 5.0, color_of(split));
             pen += 18.0 + canvas.text(&format!("{n} {split}"), (pen + 16.0, y), INK) + 20.0;
         }
+    }
+    let n_points = dataset.points.positions.len();
+    if n_points > 0 {
+        canvas.dot((pen + 5.0, y - 5.0), 1.5, INK);
+        let text = format!("{n_points} sparse points");
+        pen += 14.0 + canvas.text(&text, (pen + 12.0, y), INK) + 20.0;
     }
     canvas.line(&[(pen, y - 5.0), (pen + 14.0, y - 5.0)], BOX, 2.0);
     pen += 20.0 + canvas.text("scene box", (pen + 20.0, y), INK) + 20.0;
@@ -210,6 +220,19 @@ fn panel(canvas: &mut Drawing, view: &Projection, title: &str, size: f64) {
     if let Some(frame) = Rect::from_xywh(left, top, SIDE, SIDE) {
         let (l, t, r, b) = (frame.left(), frame.top(), frame.right(), frame.bottom());
         canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], INK, 1.0);
+    }
+}
+
+/// Draw sparse points in their colours, an even part of them if there are many.
+fn draw_points(canvas: &mut Drawing, view: &Projection, points: &SparsePoints) {
+    let step = points.positions.len().div_ceil(MAX_POINTS).max(1);
+    let all = points.positions.iter().zip(&points.colors).step_by(step);
+    let (left, top) = (view.left, view.top);
+    for (position, color) in all {
+        let (x, y) = view.place(DVec3::from(*position));
+        if (left..left + SIDE).contains(&x) && (top..top + SIDE).contains(&y) {
+            canvas.dot((x, y), 0.9, *color);
+        }
     }
 }
 

@@ -110,6 +110,8 @@ pub struct Trainer {
     pub cells: Vec<Option<(CellGroup, Buffer)>>,
     /// Target colours of the rays of a batch: (rays, 4) f32.
     pub targets: Buffer,
+    /// Target depths of some of the rays, if any depth is known; see [`ImageSet::depth_targets`].
+    pub depth_targets: Option<Buffer>,
     history: Buffer,
     ray_losses: Buffer,
     distiller: Option<Distiller>,
@@ -161,6 +163,7 @@ impl Trainer {
             sparse: buffers.sparse,
             cells: buffers.cells,
             targets: buffers.targets,
+            depth_targets: images.depth_targets(gpu, capacity.rays)?,
             history: buffers.history,
             ray_losses: buffers.ray_losses,
             distiller,

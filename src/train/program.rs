@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{HISTORY_LEN, REPORT_INTERVAL, Trainer};
-use crate::compositing::LossTerms;
+use crate::compositing::{DepthTerms, LossTerms};
 use crate::distillation::Teacher;
 use crate::field::{FieldGradients, FieldParameters};
 use crate::gpu::{Defines, GpuError, Groups, Kernel, Stage};
@@ -202,6 +202,10 @@ impl Trainer {
         let mut batch = Vec::new();
         let mut draw = gpu.stage("rays");
         images.draw(&mut draw, counts, &self.config, &first.rays, targets)?;
+        if let Some(depths) = &self.depth_targets {
+            let rays = &first.rays;
+            images.draw_depths(&mut draw, counts, &self.config, rays, targets, depths)?;
+        }
         batch.push(draw);
         for (index, pass) in self.passes.iter().enumerate() {
             batch.extend(
@@ -287,6 +291,14 @@ impl Trainer {
         let d_raw = pass.field.d_raw_outputs(&pass.buffers);
         let joint = pass.field.color.is_none();
         samples.backward(&mut stage, &terms, losses, &d_raw, joint)?;
+        if let Some(targets) = &self.depth_targets {
+            let depth = DepthTerms {
+                depth_loss: self.config.training.depth_loss,
+                deviation: self.config.training.depth_deviation,
+                targets,
+            };
+            samples.depth_backward(&mut stage, &terms, &depth, losses, &d_raw, joint)?;
+        }
         Ok(stage)
     }
 }

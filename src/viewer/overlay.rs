@@ -5,6 +5,7 @@ use egui::{Color32, Mesh, Pos2, Rect, Stroke, TextureId, Vec2};
 use super::state::State;
 use crate::aabb::Aabb;
 use crate::camera::Camera;
+use crate::dataset::SparsePoints;
 use glam::DVec3;
 
 const BOX: Color32 = Color32::from_rgb(250, 180, 60);
@@ -12,6 +13,8 @@ const CROP: Color32 = Color32::from_rgb(90, 220, 210);
 const TRAINED: Color32 = Color32::from_rgb(90, 160, 250);
 const OTHER: Color32 = Color32::from_rgb(120, 220, 120);
 const PATH: Color32 = Color32::from_rgb(240, 110, 170);
+/// Maximum number of sparse points that are drawn.
+const MAX_POINTS: usize = 20_000;
 /// Number of subdivisions of a thumbnail's sides; each part is drawn with affine texture coordinates.
 const PARTS: u32 = 4;
 
@@ -107,6 +110,9 @@ pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, 
     if let Some(opened) = state.opened.as_ref().filter(|_| state.show_box) {
         pen.edges(&opened.bounds, BOX);
     }
+    if let Some(opened) = state.opened.as_ref().filter(|_| state.show_points) {
+        points(&opened.points, &pen);
+    }
     if state.show_cameras {
         cameras(state, &pen);
     }
@@ -121,6 +127,21 @@ pub(super) fn draw(state: &mut State, painter: &egui::Painter, camera: &Camera, 
     if !state.path_editor.plays {
         path(state, &pen);
     }
+}
+
+/// Draw sparse points in their colours, an even part of them if there are many.
+fn points(points: &SparsePoints, pen: &LinePainter<'_>) {
+    let step = points.positions.len().div_ceil(MAX_POINTS).max(1);
+    let mut mesh = Mesh::default();
+    let all = points.positions.iter().zip(&points.colors).step_by(step);
+    for (position, [r, g, b]) in all {
+        let at = project(pen.camera, pen.rect, *position);
+        if let Some(at) = at.filter(|at| pen.rect.contains(*at)) {
+            let dot = Rect::from_center_size(at, Vec2::splat(2.0));
+            mesh.add_colored_rect(dot, Color32::from_rgb(*r, *g, *b));
+        }
+    }
+    pen.painter.add(mesh);
 }
 
 fn length_of_cameras(state: &State) -> f64 {

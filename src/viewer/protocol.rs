@@ -34,6 +34,8 @@ pub enum Command {
     Open(OpenChoice),
     /// Make the built-in scene and train on it, with this method if one is chosen.
     Demo(Option<String>),
+    /// Make a dataset of a video or of photographs, and train on it.
+    Prepare(OpenChoice),
     /// Train the run in this folder for this many more seconds.
     Continue(PathBuf, f64),
     /// Distil the run in this folder into a grid of tiny networks, and train that.
@@ -238,6 +240,8 @@ pub struct Opened {
     pub linear: bool,
     /// Corners of the scene box in world units.
     pub bounds: Aabb,
+    /// The dataset's sparse points.
+    pub points: crate::dataset::SparsePoints,
     /// Available render modes.
     pub shows: Vec<crate::render::RenderMode>,
     /// Whether the scene can be cropped.

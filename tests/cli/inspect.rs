@@ -279,7 +279,7 @@ fn training_makes_the_same_checks() {
 fn other_formats_are_named() {
     for (names, words) in [
         (vec!["sparse/0/cameras.bin"], ["COLMAP", "colmap mapper"]),
-        (vec!["bundle.out"], ["Bundler", "ns-process-data"]),
+        (vec!["bundle.out"], ["Bundler", "kiln prepare"]),
         (vec!["poses_bounds.npy"], ["poses_bounds.npy", "numpy.save"]),
         (
             vec!["rgb/0.png", "pose/0.txt", "intrinsics.txt", "bbox.txt"],

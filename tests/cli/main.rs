@@ -5,6 +5,7 @@
 mod bad_config;
 mod bad_data;
 mod bad_runs;
+mod depth;
 mod documents;
 mod evaluate;
 mod examples;
@@ -19,6 +20,7 @@ mod manners;
 mod masks;
 mod meta;
 mod nerf;
+mod prepare;
 mod readme;
 mod render;
 mod render_outputs;

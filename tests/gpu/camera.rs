@@ -9,10 +9,10 @@ use kiln::camera::{Camera, Lens};
 use kiln::config::{Background, Config, ResolvedConfig};
 use kiln::dataset::{Image, Mask};
 use kiln::gpu::Gpu;
-use kiln::images::{GpuCamera, ImageSet, camera_rays};
+use kiln::images::{DepthSample, GpuCamera, ImageSet, camera_rays};
 use kiln::render::GpuCrop;
 use kiln::scene_frame::SceneFrame;
-use kiln::step_state::StepState;
+use kiln::step_state::{DEPTH_STRIDE, StepState};
 
 use crate::reference::random::Pcg;
 use crate::support::{GpuRay, Rig, crop_range, linear_from_srgb, on_device, srgb_from_linear};
@@ -516,6 +516,66 @@ fn drawn(
     let targets = rig.zeros(4 * n);
     rig.run(|stage| set.draw(stage, &rig.counts, config, &rays, &targets));
     rig.read::<GpuRay>(&rays, n)
+}
+
+#[test]
+fn every_few_rays_go_through_known_depths() {
+    on_device(|gpu| {
+        let config = config(&[]);
+        let stride = DEPTH_STRIDE as usize;
+        // Two images in two chunks, told apart by their colours.
+        let [first, second] = [[10_u8, 20, 30, 255], [200, 100, 50, 255]].map(|color| Image {
+            width: 40,
+            height: 24,
+            pixels: color.repeat(40 * 24),
+            has_alpha: false,
+            mask: None,
+        });
+        let camera = camera(Lens::Pinhole, 40, 24);
+        let on_device = GpuCamera::new(&camera, [0.0, 9.0], &SceneFrame::WORLD);
+        let cameras = [on_device, on_device];
+        let known = [(0, 7, 1.5, 0.5), (1, 900, 2.5, 1.0), (1, 41, 3.5, 2.0)];
+        let known = known.map(|(image, pixel, distance, weight)| DepthSample {
+            image,
+            pixel,
+            distance,
+            weight,
+        });
+        let set = ImageSet::upload_in_chunks(gpu, &[first, second], &cameras, 40 * 24 * 4);
+        let set = set.unwrap().with_depths(gpu, &known).unwrap();
+        assert_eq!(set.n_chunks(), 2);
+        let n = 800;
+        let rig = Rig::new(gpu, n, 0, 0);
+        let rays = rig.buffer(&vec![GpuRay::zeroed(); n]);
+        let targets = rig.zeros(4 * n);
+        let depths = set.depth_targets(gpu, n as u32).unwrap().unwrap();
+        rig.run(|stage| {
+            set.draw(stage, &rig.counts, &config, &rays, &targets)?;
+            set.draw_depths(stage, &rig.counts, &config, &rays, &targets, &depths)
+        });
+        let rays = rig.read::<GpuRay>(&rays, n);
+        let targets = rig.read::<[f32; 4]>(&targets, n);
+        let depths = rig.read::<[f32; 2]>(&depths, n / stride);
+        let mut drawn = BTreeSet::new();
+        for (k, [distance, weight]) in depths.into_iter().enumerate() {
+            let ray = &rays[k * stride];
+            let sample = known
+                .iter()
+                .find(|sample| sample.distance == distance)
+                .unwrap();
+            assert_eq!(
+                (sample.image, sample.pixel, sample.weight),
+                (ray.image, ray.pixel, weight)
+            );
+            let red = if sample.image == 0 { 10.0 } else { 200.0 } / 255.0;
+            assert!((targets[k * stride][0] - red).abs() < 1e-6);
+            assert_ray(ray, &camera, 0.5);
+            drawn.insert(ray.pixel);
+        }
+        assert_eq!(drawn.len(), 3);
+        let others: BTreeSet<u32> = rays.iter().map(|ray| ray.pixel).collect();
+        assert!(others.len() > 300, "{} pixels", others.len());
+    });
 }
 
 #[test]

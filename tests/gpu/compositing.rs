@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use kiln::config::Loss as LossConfig;
 use kiln::gpu::{Buffer, Defines, Gpu};
 use kiln::loss;
-use kiln::step_state::StepState;
+use kiln::step_state::{DEPTH_STRIDE, StepState};
 
 use crate::reference::compositing::{
     Compositing, DensityActivation, RgbActivation, Sample, d_opacity_of_background,
@@ -410,6 +410,98 @@ fn training_gradients_in_linear_color() {
                 last_dt: None,
             },
         );
+    });
+}
+
+#[test]
+fn losses_on_depth_are_added_to_some_rays() {
+    const MICRO_BATCHES: u32 = 2;
+    const LOSS_WEIGHT: f32 = 0.75;
+    const DEPTH_LOSS: f32 = 0.02;
+    const DEVIATION: f32 = 0.05;
+    on_device(|gpu| {
+        for joint in [false, true] {
+            let mut pcg = Pcg::new(29);
+            let mut rays = Rays::random(&mut pcg, None);
+            // Samples in order, as samplers place them.
+            for ray in &mut rays.samples {
+                ray.sort_by(|a, b| a.t.total_cmp(&b.t));
+            }
+            let n = rays.n_samples();
+            let rig = rays.rig(gpu);
+            let stride = DEPTH_STRIDE as usize;
+            let known: Vec<[f32; 2]> = (0..N_RAYS.div_ceil(stride))
+                .map(|_| [pcg.uniform(0.5, 4.0) as f32, pcg.uniform(0.1, 2.0) as f32])
+                .collect();
+            let losses = rig.buffer(&vec![1.0_f32; 12 * N_RAYS]);
+            let (d_color, d_density) = (
+                rig.buffer(&vec![0.25_f32; 4 * n]),
+                rig.buffer(&vec![0.25_f32; n]),
+            );
+            let inputs = rays.inputs(&rig);
+            let mut bindings: Vec<(&str, &Buffer)> = inputs
+                .iter()
+                .map(|(name, buffer)| (*name, buffer))
+                .collect();
+            let targets = rig.buffer(&known);
+            bindings.extend([
+                ("d_color", &d_color),
+                ("d_density", &d_density),
+                ("ray_losses", &losses),
+                ("depth_targets", &targets),
+            ]);
+            let (density, color) = (DensityActivation::Exp, RgbActivation::Sigmoid);
+            let defines = activations(density, color)
+                .set("joint", joint)
+                .set("stride", DEPTH_STRIDE)
+                .set_f32("depth_loss", DEPTH_LOSS)
+                .set_f32("deviation", DEVIATION)
+                .set_f32("loss_weight", LOSS_WEIGHT)
+                .set("micro_batches", MICRO_BATCHES);
+            run(&rig, "depth", "depth_gradients", defines, &bindings);
+            let compositing = Compositing {
+                density_activation: density,
+                rgb_activation: color,
+                min_transmittance: 0.0,
+            };
+            let (mut expected_losses, mut expected) = (Vec::new(), Vec::new());
+            for (r, samples) in rays.samples.iter().enumerate() {
+                if !r.is_multiple_of(stride) || r >= N_FITTING {
+                    expected_losses.push(1.0);
+                    expected.extend(vec![0.25; samples.len()]);
+                    continue;
+                }
+                let [surface, weight] = known[r / stride].map(f64::from);
+                let deviation = f64::from(DEVIATION) * surface;
+                let factor =
+                    f64::from(LOSS_WEIGHT) * f64::from(DEPTH_LOSS) * weight * stride as f64;
+                expected_losses
+                    .push(1.0 + factor * compositing.depth_loss(samples, surface, deviation));
+                let scale = factor / (N_FITTING as f64 * f64::from(MICRO_BATCHES));
+                let d = compositing.depth_backward(samples, surface, deviation);
+                expected.extend(d.into_iter().map(|d| 0.25 + scale * d));
+            }
+            let losses: Vec<f32> = rig
+                .read::<[f32; 12]>(&losses, N_RAYS)
+                .iter()
+                .map(|l| l[3])
+                .collect();
+            assert_close("loss", &losses, &expected_losses, 1e-5);
+            let actual: Vec<f32> = if joint {
+                let d: Vec<[f32; 4]> = rig.read(&d_color, n);
+                assert!(d.iter().all(|d| d[1..] == [0.25; 3]));
+                d.iter().map(|d| d[0]).collect()
+            } else {
+                rig.read(&d_density, n)
+            };
+            let [actual, expected]: [Vec<f64>; 2] = [
+                actual.iter().map(|v| f64::from(*v) - 0.25).collect(),
+                expected.iter().map(|v| v - 0.25).collect(),
+            ];
+            let actual: Vec<f32> = actual.iter().map(|v| *v as f32).collect();
+            assert!(expected.iter().any(|v| v.abs() > 1e-4));
+            assert_close("d_density", &actual, &expected, 1e-4);
+        }
     });
 }
 

@@ -40,7 +40,9 @@ fn base() -> Base {
 /// Return all files below a folder, without following links.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+    // An archive takes the place of a dataset.
+    let entries = folder.read_dir().into_iter().flatten();
+    for entry in entries.map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             found.extend(files_below(&entry.path()));
         } else {
@@ -69,10 +71,18 @@ fn as_transforms(dataset: &Path) {
     let mut frames = split["frames"].as_array().unwrap().clone();
     frames[0]["mask_path"] = json!("train/r_1.png");
     frames[1]["fl_x"] = json!(30.0);
+    frames[2]["depth_file_path"] = json!("depth.png");
+    write_depth(&dataset.join("depth.png"));
+    let header = "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n";
+    std::fs::write(
+        dataset.join("points.ply"),
+        format!("{header}0 0 0\n1 1 1\n"),
+    )
+    .unwrap();
     let document = json!({
         "camera_model": "OPENCV", "fl_x": 32.9, "fl_y": 32.9, "cx": 12.0, "cy": 12.0, "w": 24, "h": 24,
         "k1": 0.01, "k2": 0.0, "p1": 0.0, "p2": 0.001, "aabb_scale": 2, "scale": 0.3, "offset": [0.5, 0.5, 0.5],
-        "near": 2.0, "far": 6.0, "frames": frames,
+        "near": 2.0, "far": 6.0, "frames": frames, "ply_file_path": "points.ply",
         "train_filenames": ["train/r_0.png", "train/r_1.png", "train/r_2.png"], "test_filenames": ["train/r_3.png"],
     });
     std::fs::remove_file(dataset.join("transforms_train.json")).unwrap();
@@ -212,6 +222,113 @@ fn as_colmap(random: &mut Random, dataset: &Path) {
     }
 }
 
+/// Move the images of the training split to `folder`, and remove everything else. Return their camera-to-world matrices.
+fn take_images(dataset: &Path, folder: &str) -> Vec<[[f64; 4]; 3]> {
+    let split = read_json(&dataset.join("transforms_train.json"));
+    let target = dataset.join(folder);
+    std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+    std::fs::rename(dataset.join("train"), target).unwrap();
+    for name in ["transforms_train.json", "transforms_test.json"] {
+        std::fs::remove_file(dataset.join(name)).unwrap();
+    }
+    std::fs::remove_dir_all(dataset.join("test")).unwrap();
+    let frames = split["frames"].as_array().unwrap().iter();
+    let matrix = |frame: &Value| {
+        [0, 1, 2].map(|r| [0, 1, 2, 3].map(|c| frame["transform_matrix"][r][c].as_f64().unwrap()))
+    };
+    frames.map(matrix).collect()
+}
+
+/// Convert the images to a capture of `RealityCapture`.
+fn as_reality_capture(random: &mut Random, dataset: &Path) {
+    let folder = *random.of::<&str>(&["images", "photos"]);
+    let poses = take_images(dataset, folder);
+    let mut text = "#name,x,y,alt,heading,pitch,roll,f,px,py,k1,k2,k3,k4,t1,t2\n".to_owned();
+    for (i, [x, y, z]) in poses.iter().enumerate() {
+        let turn = 360.0 * i as f64 / poses.len() as f64;
+        let (x, y, z) = (x[3], y[3], z[3]);
+        writeln!(
+            text,
+            "r_{i}.png,{x},{y},{z},{turn},60,0,49.3,0,0,0.01,0,0,0,0,0.001"
+        )
+        .unwrap();
+    }
+    std::fs::write(dataset.join("cameras.csv"), text).unwrap();
+}
+
+/// Convert the images to a capture of Metashape.
+fn as_metashape(dataset: &Path) {
+    let poses = take_images(dataset, "images");
+    let mut cameras = String::new();
+    for (i, rows) in poses.iter().enumerate() {
+        let numbers: Vec<String> = rows
+            .iter()
+            .flat_map(|[x, y, z, t]| [*x, -y, -z, *t])
+            .chain([0.0, 0.0, 0.0, 1.0])
+            .map(|v| v.to_string())
+            .collect();
+        let matrix = numbers.join(" ");
+        writeln!(
+            cameras,
+            "<camera id=\"{i}\" label=\"r_{i}\" sensor_id=\"0\" component_id=\"0\"><transform>{matrix}</transform></camera>"
+        )
+        .unwrap();
+    }
+    let text = format!(
+        "<?xml version=\"1.0\"?>\n<document version=\"2.0.0\"><chunk label=\"a\"><sensors><sensor id=\"0\" type=\"frame\">\n\
+         <resolution width=\"24\" height=\"24\"/><calibration class=\"adjusted\"><f>32.9</f><cx>0</cx><cy>0</cy><k1>0.01</k1>\
+         </calibration></sensor></sensors>\n<components><component id=\"0\"><transform><rotation>1 0 0 0 1 0 0 0 1</rotation>\
+         <translation>1 2 3</translation><scale>2</scale></transform></component></components>\n<cameras>\n{cameras}</cameras>\
+         </chunk></document>\n"
+    );
+    std::fs::write(dataset.join("cameras.xml"), text).unwrap();
+}
+
+/// Convert the images to a raw capture of Polycam, with depth.
+fn as_polycam(dataset: &Path) {
+    let poses = take_images(dataset, "keyframes/images");
+    for folder in ["keyframes/cameras", "keyframes/depth"] {
+        std::fs::create_dir(dataset.join(folder)).unwrap();
+    }
+    for (i, [x, y, z]) in poses.iter().enumerate() {
+        let mut camera = json!({
+            "fx": 32.9, "fy": 32.9, "cx": 12.0, "cy": 12.0, "width": 24, "height": 24, "blur_score": 90.0,
+        });
+        for (name, row) in [("2", x), ("0", y), ("1", z)] {
+            for (column, value) in row.iter().enumerate() {
+                camera[format!("t_{name}{column}")] = json!(value);
+            }
+        }
+        let path = dataset.join(format!("keyframes/cameras/r_{i}.json"));
+        std::fs::write(path, camera.to_string()).unwrap();
+        write_depth(&dataset.join(format!("keyframes/depth/r_{i}.png")));
+    }
+}
+
+fn write_depth(path: &Path) {
+    let depth = image::ImageBuffer::from_fn(12, 12, |x, _| image::Luma([4000 + 10 * x as u16]));
+    depth.save(path).unwrap();
+}
+
+/// Pack the dataset into an archive, which replaces it.
+fn as_archive(dataset: &Path) {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for path in files_below(dataset) {
+        // Damaged files may be links, pipes, or enormous.
+        let data = path.symlink_metadata().unwrap();
+        if !data.is_file() || data.len() > 1 << 24 {
+            continue;
+        }
+        let name = path.strip_prefix(dataset).unwrap().to_string_lossy();
+        let options = zip::write::SimpleFileOptions::default();
+        writer.start_file(format!("scene/{name}"), options).unwrap();
+        std::io::Write::write_all(&mut writer, &std::fs::read(&path).unwrap()).unwrap();
+    }
+    let bytes = writer.finish().unwrap().into_inner();
+    std::fs::remove_dir_all(dataset).unwrap();
+    std::fs::write(dataset, bytes).unwrap();
+}
+
 /// Rewrite an image in another format without renaming it. A JPEG gets an EXIF orientation.
 fn in_another_format(random: &mut Random, images: &[PathBuf]) -> PathBuf {
     let path = random.of(images).clone();
@@ -276,20 +393,26 @@ fn spoil_json(random: &mut Random, path: &Path) -> String {
 
 /// Damage a dataset. Return a description of the damage.
 fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
-    match random.below(10) {
+    match random.below(16) {
         0 | 1 => as_transforms(dataset),
         2 => as_llff(dataset),
         3 => as_srn(random, dataset),
         4 => as_nsvf(random, dataset),
         5..=7 => as_colmap(random, dataset),
+        8 | 9 => as_reality_capture(random, dataset),
+        10 | 11 => as_metashape(dataset),
+        12 => as_polycam(dataset),
         // Leave poses without images.
-        8 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
+        13 => std::fs::remove_dir_all(dataset.join("test")).unwrap(),
         _ => {}
     }
     let files = files_below(dataset);
     let (json, images): (Vec<_>, Vec<_>) = files.into_iter().partition(|p| {
-        p.extension()
-            .is_some_and(|e| e == "json" || e == "npy" || e == "txt" || e == "bin")
+        p.extension().is_some_and(|e| {
+            ["json", "npy", "txt", "bin", "csv", "xml", "ply"]
+                .iter()
+                .any(|of| e == *of)
+        })
     });
     let path = match random.below(6) {
         0 => random.of(&images).clone(),
@@ -302,6 +425,19 @@ fn spoil_dataset(random: &mut Random, dataset: &Path) -> String {
         mutate::file(random, &path)
     };
     format!("{}: {what}", path.strip_prefix(dataset).unwrap().display())
+}
+
+/// Damage a dataset, or an archive of one, which is renamed. Return its path and a description of the damage.
+fn spoil_input(random: &mut Random, dataset: &Path) -> (PathBuf, String) {
+    if random.below(6) > 0 {
+        return (dataset.to_owned(), spoil_dataset(random, dataset));
+    }
+    let inside = (random.below(2) == 0).then(|| spoil_dataset(random, dataset));
+    as_archive(dataset);
+    let archive = dataset.with_extension("zip");
+    std::fs::rename(dataset, &archive).unwrap();
+    let what = inside.unwrap_or_else(|| mutate::file(random, &archive));
+    (archive, format!("archive: {what}"))
 }
 
 /// Create the files of a case. Return the command to run on them and a description of the damage.
@@ -318,16 +454,18 @@ fn make(seed: u64, harmless: bool, base: &Base, folder: &Path) -> (Command, Stri
     let (dataset, run, out) = (place("work/dataset"), place("work/run"), place("work/out"));
     match random.below(20) {
         0..=8 => {
-            let what = spoil_dataset(&mut random, &dataset);
+            let (dataset, what) = spoil_input(&mut random, &dataset);
             let mut command = kiln(&["inspect", "--json", "--plot"]);
             command.arg(out.join("plot.png")).arg(&dataset);
             std::fs::create_dir(&out).unwrap();
+            command.env("KILN_CACHE", out.join("cache"));
             (command, format!("inspect a dataset: {what}"))
         }
         9 | 10 => {
-            let what = spoil_dataset(&mut random, &dataset);
+            let (dataset, what) = spoil_input(&mut random, &dataset);
             let mut command = kiln(&["train", "--steps", "1", "--eval-views", "1", "--out"]);
             command.arg(&out).args(SMALL).arg(&dataset);
+            command.env("KILN_CACHE", place("work/cache"));
             (command, format!("train on a dataset: {what}"))
         }
         11 | 12 => {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::super::Terminal;
@@ -17,7 +18,7 @@ use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
 use crate::session::memory::{self, Memory};
 use crate::session::run_log::SCHEMA;
-use crate::session::{self, Error, Observer as _, ObserverExt as _, Result, Scale, resolve};
+use crate::session::{self, Error, Observer as _, ObserverExt as _, Result, Scale, data, resolve};
 use crate::text::bytes;
 use crate::text::counted_len;
 use crate::train::size_network_grids;
@@ -32,6 +33,11 @@ struct Report<'a> {
     event: &'static str,
     path: String,
     format: Option<String>,
+    variant: Option<String>,
+    /// Number of sparse points.
+    points: usize,
+    /// Number of views whose depth is known, in part or entirely.
+    with_depth: usize,
     views: Option<Views>,
     images: Option<&'a Images>,
     lenses: &'a [LensUse],
@@ -114,6 +120,11 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     let started = std::time::Instant::now();
     let (seen, faulty) = doctor::check_images(&all, &|| bar.increment());
     let decode_seconds = started.elapsed().as_secs_f64();
+    let depths: Vec<Problem> = all
+        .par_iter()
+        .filter_map(|frame| Some(Problem::from(&frame.read_depths().err()?)))
+        .collect();
+    problems.extend(depths);
     drop(bar);
     problems.extend(faulty);
     let thumbnails = seen.iter().map(|s| (s.frame, &s.thumbnail));
@@ -288,6 +299,11 @@ fn finish(
         event: "inspect",
         path: args.path.display().to_string(),
         format: found.map(|f| f.dataset.format.to_string()),
+        variant: found
+            .map(|f| f.dataset.variant.clone())
+            .filter(|variant| !variant.is_empty()),
+        points: found.map_or(0, |f| f.dataset.points.positions.len()),
+        with_depth: found.map_or(0, |f| n_with_depth(f.dataset)),
         views: found.map(|f| Views {
             train: f.dataset.train.len(),
             val: f.dataset.val.len(),
@@ -330,7 +346,7 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
     terminal.result(format!(
         "{}: {}, {}",
         dataset.name,
-        dataset.format,
+        data::described_format(dataset),
         dataset.root.display()
     ))?;
     line(
@@ -395,6 +411,7 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
         };
         line("lens", format!("{}, {angle} wide{of}", lens.lens))?;
     }
+    describe_depth(&line, found)?;
     let scene = &found.config.scene;
     let side = found.world.side();
     line(
@@ -418,6 +435,37 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+fn n_with_depth(dataset: &Dataset) -> usize {
+    distinct(dataset)
+        .iter()
+        .filter(|frame| frame.depth.is_some())
+        .count()
+}
+
+/// Print what is known about surfaces: sparse points, and depths of views.
+fn describe_depth(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>) -> Result<()> {
+    let points = &found.dataset.points;
+    let n = points.positions.len();
+    if n > 0 {
+        let (low, high) = (found.world.low, found.world.high);
+        let is_inside = |p: &&[f64; 3]| (0..3).all(|a| (low[a]..=high[a]).contains(&p[a]));
+        let inside = points.positions.iter().filter(is_inside).count();
+        let error = points.reprojection_error;
+        line(
+            "points",
+            format!(
+                "{n} sparse points, {:.0} % in the box{}",
+                100.0 * inside as f64 / n as f64,
+                error.map_or_else(String::new, |e| format!(", reprojection error {e:.2} px"))
+            ),
+        )?;
+    }
+    match n_with_depth(found.dataset) {
+        0 => Ok(()),
+        views => line("depth", format!("known in {}", counted_len(views, "view"))),
+    }
 }
 
 /// Print the distances of the cameras, and how well the scene box fits what they see.

@@ -4,7 +4,7 @@ mod dataset;
 mod objects;
 mod run;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Terminal;
 use super::flags::MethodParser;
@@ -69,6 +69,22 @@ impl Args {
             ..ConfigOptions::default()
         }
     }
+}
+
+/// Check the dataset at `path` with the default settings, and draw its cameras to `plot`.
+pub(super) fn of_dataset(terminal: &Terminal, path: &Path, plot: &Path) -> Result<()> {
+    let args = Args {
+        path: path.to_owned(),
+        splits: None,
+        plot: Some(plot.to_owned()),
+        method: None,
+        config: None,
+        overrides: Vec::new(),
+        downscale: 1,
+        apply_orientation: false,
+        alpha_mask: false,
+    };
+    dataset::inspect(terminal, &args)
 }
 
 pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {

@@ -271,6 +271,20 @@ impl Config {
                 format!("is {loss}; it must lie between 0 and 1"),
             ));
         }
+        let loss = self.training.depth_loss;
+        if !(loss.is_finite() && loss >= 0.0) {
+            return Err(invalid(
+                "training.depth_loss",
+                format!("is {loss}; it must be at least 0"),
+            ));
+        }
+        let deviation = self.training.depth_deviation;
+        if !(deviation > 0.0 && deviation <= 1.0) {
+            return Err(invalid(
+                "training.depth_deviation",
+                format!("is {deviation}; it must lie above 0 and be at most 1"),
+            ));
+        }
         if !(1.0..=64.0).contains(&self.training.marched_per_kept) {
             return Err(invalid(
                 "training.marched_per_kept",

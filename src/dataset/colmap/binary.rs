@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::path::Path;
 
-use super::model::{MODELS, ModelCamera, ModelImage, ModelPoints};
+use super::model::{ModelCamera, ModelImage, ModelPoints};
 use crate::dataset::DatasetError;
+use crate::dataset::camera_model::MODELS;
 use crate::files::open_file;
 
 /// Maximum length of an image's name in bytes.

@@ -2,8 +2,9 @@
 
 use glam::{DMat3, DQuat, DVec3};
 
-use super::model::{CameraModel, ModelCamera, ModelImage};
+use super::model::{ModelCamera, ModelImage};
 use crate::camera::Lens;
+use crate::dataset::camera_model::{CameraModel, lens};
 use crate::dataset::posed_image::Intrinsics;
 
 /// Return the intrinsics of `camera`, in pixels of its size; its parameters are as many as its model has.
@@ -37,51 +38,6 @@ pub(super) fn intrinsics(camera: &ModelCamera) -> Intrinsics {
         focal,
         principal: [rest[0], rest[1]],
         lens: lens(camera.model, &rest[2..]),
-    }
-}
-
-/// Return the lens with the parameters `v`, which follow the focal lengths and the principal point.
-pub(in crate::dataset) fn lens(model: CameraModel, v: &[f64]) -> Lens {
-    let v = |i: usize| v.get(i).map_or(0.0, |v| *v as f32);
-    let perspective = |k1: f32, k2: f32, p1: f32, p2: f32| {
-        if [k1, k2, p1, p2] == [0.0; 4] {
-            return Lens::Pinhole;
-        }
-        let k3 = 0.0;
-        Lens::OpenCv { k1, k2, k3, p1, p2 }
-    };
-    let fisheye = |k1: f32, k2: f32, k3: f32, k4: f32| Lens::OpenCvFisheye { k1, k2, k3, k4 };
-    match model {
-        CameraModel::SimplePinhole | CameraModel::Pinhole => Lens::Pinhole,
-        CameraModel::SimpleRadial => perspective(v(0), 0.0, 0.0, 0.0),
-        CameraModel::Radial => perspective(v(0), v(1), 0.0, 0.0),
-        CameraModel::OpenCv => perspective(v(0), v(1), v(2), v(3)),
-        CameraModel::FullOpenCv => Lens::FullOpenCv {
-            k: [v(0), v(1), v(4), v(5), v(6), v(7)],
-            p: [v(2), v(3)],
-        },
-        CameraModel::Fov if v(0) == 0.0 => Lens::Pinhole,
-        CameraModel::Fov => Lens::Fov { omega: v(0) },
-        CameraModel::SimpleFisheye | CameraModel::Fisheye => fisheye(0.0, 0.0, 0.0, 0.0),
-        CameraModel::SimpleRadialFisheye => fisheye(v(0), 0.0, 0.0, 0.0),
-        CameraModel::RadialFisheye => fisheye(v(0), v(1), 0.0, 0.0),
-        CameraModel::OpenCvFisheye => fisheye(v(0), v(1), v(2), v(3)),
-        CameraModel::ThinPrismFisheye => Lens::ThinPrismFisheye {
-            k: [v(0), v(1), v(4), v(5)],
-            p: [v(2), v(3)],
-            s: [v(6), v(7)],
-        },
-        CameraModel::RadTanThinPrismFisheye => Lens::RadTanThinPrismFisheye {
-            k: [v(0), v(1), v(2), v(3), v(4), v(5)],
-            p: [v(7), v(6)],
-            s: [v(8), v(9), v(10), v(11)],
-        },
-        CameraModel::SimpleDivision | CameraModel::Division => Lens::Division { k: v(0) },
-        CameraModel::Eucm => Lens::Eucm {
-            alpha: v(0),
-            beta: v(1),
-        },
-        CameraModel::Equirectangular => Lens::Equirectangular,
     }
 }
 

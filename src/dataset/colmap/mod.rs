@@ -12,9 +12,6 @@ mod tests;
 mod text;
 mod visibility;
 
-pub(super) use camera::lens;
-pub(super) use model::{MODELS, coefficient_names};
-
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
@@ -131,8 +128,9 @@ pub(super) fn open(
     dataset.missing = list.missing;
     let mut frames = list.frames;
     model.points.describe(&ids, &mut frames);
-    let registered = frames.len() + dataset.missing.len();
-    let unregistered = images_below(&folder).len().saturating_sub(frames.len());
+    let registered = model.images.len();
+    let present = registered - dataset.missing.len();
+    let unregistered = images_below(&folder).len().saturating_sub(present);
     if unregistered > 0 {
         dataset.warnings.push(format!(
             "{} in {} without a pose, because COLMAP did not register {}: left out (it registered {registered})",
@@ -142,6 +140,7 @@ pub(super) fn open(
         ));
     }
     dataset.points = SparsePoints {
+        reprojection_error: model.points.mean_error(),
         positions: model.points.positions,
         colors: model.points.colors,
     };

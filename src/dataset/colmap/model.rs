@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use crate::dataset::camera_model::CameraModel;
+
 /// The files of a model, without their extensions.
 pub(super) const FILES: [&str; 3] = ["cameras", "images", "points3D"];
 
@@ -36,55 +38,6 @@ impl Storage {
         }
     }
 }
-
-/// A camera model of COLMAP (`src/colmap/sensor/models.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::dataset) enum CameraModel {
-    SimplePinhole,
-    Pinhole,
-    SimpleRadial,
-    Radial,
-    OpenCv,
-    OpenCvFisheye,
-    FullOpenCv,
-    Fov,
-    SimpleRadialFisheye,
-    RadialFisheye,
-    ThinPrismFisheye,
-    RadTanThinPrismFisheye,
-    SimpleDivision,
-    Division,
-    SimpleFisheye,
-    Fisheye,
-    Eucm,
-    Equirectangular,
-}
-
-/// All models in the order of their numbers: name and number of parameters.
-pub(in crate::dataset) const MODELS: [(CameraModel, &str, usize); 18] = [
-    (CameraModel::SimplePinhole, "SIMPLE_PINHOLE", 3),
-    (CameraModel::Pinhole, "PINHOLE", 4),
-    (CameraModel::SimpleRadial, "SIMPLE_RADIAL", 4),
-    (CameraModel::Radial, "RADIAL", 5),
-    (CameraModel::OpenCv, "OPENCV", 8),
-    (CameraModel::OpenCvFisheye, "OPENCV_FISHEYE", 8),
-    (CameraModel::FullOpenCv, "FULL_OPENCV", 12),
-    (CameraModel::Fov, "FOV", 5),
-    (CameraModel::SimpleRadialFisheye, "SIMPLE_RADIAL_FISHEYE", 4),
-    (CameraModel::RadialFisheye, "RADIAL_FISHEYE", 5),
-    (CameraModel::ThinPrismFisheye, "THIN_PRISM_FISHEYE", 12),
-    (
-        CameraModel::RadTanThinPrismFisheye,
-        "RAD_TAN_THIN_PRISM_FISHEYE",
-        16,
-    ),
-    (CameraModel::SimpleDivision, "SIMPLE_DIVISION", 4),
-    (CameraModel::Division, "DIVISION", 5),
-    (CameraModel::SimpleFisheye, "SIMPLE_FISHEYE", 3),
-    (CameraModel::Fisheye, "FISHEYE", 4),
-    (CameraModel::Eucm, "EUCM", 6),
-    (CameraModel::Equirectangular, "EQUIRECTANGULAR", 2),
-];
 
 /// Intrinsics that images share.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,27 +95,4 @@ pub(super) struct Model {
     /// Sorted by name.
     pub images: Vec<ModelImage>,
     pub points: ModelPoints,
-}
-
-/// Return the names of a model's parameters after the focal lengths and the principal point.
-pub(in crate::dataset) fn coefficient_names(model: CameraModel) -> &'static [&'static str] {
-    match model {
-        CameraModel::SimplePinhole
-        | CameraModel::Pinhole
-        | CameraModel::SimpleFisheye
-        | CameraModel::Fisheye
-        | CameraModel::Equirectangular => &[],
-        CameraModel::SimpleRadial | CameraModel::SimpleRadialFisheye => &["k1"],
-        CameraModel::Radial | CameraModel::RadialFisheye => &["k1", "k2"],
-        CameraModel::OpenCv => &["k1", "k2", "p1", "p2"],
-        CameraModel::OpenCvFisheye => &["k1", "k2", "k3", "k4"],
-        CameraModel::FullOpenCv => &["k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"],
-        CameraModel::Fov => &["omega"],
-        CameraModel::ThinPrismFisheye => &["k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"],
-        CameraModel::RadTanThinPrismFisheye => &[
-            "k0", "k1", "k2", "k3", "k4", "k5", "p0", "p1", "s0", "s1", "s2", "s3",
-        ],
-        CameraModel::SimpleDivision | CameraModel::Division => &["k"],
-        CameraModel::Eucm => &["alpha", "beta"],
-    }
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::model::{CameraModel, MODELS, ModelCamera};
+use super::model::ModelCamera;
 use super::*;
 use crate::camera::Lens;
+use crate::dataset::camera_model::{CameraModel, MODELS};
 use crate::dataset::tests::{gradient, refused};
 
 /// A view in a model: name, and distance from the origin along −z of a camera that looks along +z.

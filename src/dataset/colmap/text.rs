@@ -6,8 +6,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::str::FromStr;
 
-use super::model::{MODELS, ModelCamera, ModelImage, ModelPoints};
+use super::model::{ModelCamera, ModelImage, ModelPoints};
 use crate::dataset::DatasetError;
+use crate::dataset::camera_model::MODELS;
 use crate::files::open_file;
 use crate::text::one_line;
 

@@ -15,14 +15,23 @@ const NEAREST: f64 = 0.02;
 const NEAR: f64 = 0.5;
 
 impl ModelPoints {
+    /// Return the mean reprojection error in pixels, if any is known.
+    pub fn mean_error(&self) -> Option<f64> {
+        let known = self
+            .errors
+            .iter()
+            .filter(|error| error.is_finite() && **error >= 0.0);
+        let n = known.clone().count();
+        (n > 0).then(|| known.sum::<f64>() / n as f64)
+    }
+
     /// Set the depths and near bounds of frames, of the images with these `ids`.
     ///
     /// A near bound is a part of the distance of the nearest points that the view sees. The weights of depths are
     /// 2 exp(−(e / ē)²) for a reprojection error e with mean ē (Deng et al. 2022).
     pub fn describe(&self, ids: &[u32], frames: &mut [Frame]) {
         let index: HashMap<u32, usize> = ids.iter().enumerate().map(|(i, id)| (*id, i)).collect();
-        let known = self.errors.iter().filter(|error| error.is_finite());
-        let mean = known.clone().sum::<f64>() / known.count().max(1) as f64;
+        let mean = self.mean_error().unwrap_or(0.0);
         let mut depths: Vec<Vec<PointDepth>> = vec![Vec::new(); frames.len()];
         let mut distances: Vec<Vec<f64>> = vec![Vec::new(); frames.len()];
         for (i, point) in self.positions.iter().enumerate() {

@@ -77,6 +77,12 @@ pub fn read(path: &Path) -> Result<SparsePoints, DatasetError> {
     else {
         return Err(damaged(&"its first element is not `vertex`"));
     };
+    if let Some(missing) = ["x", "y", "z"].iter().find(|name| {
+        let mut names = element.properties.values().map(|p| p.name.as_str());
+        !names.any(|known| known == **name)
+    }) {
+        return Err(damaged(&format!("its vertices have no `{missing}`")));
+    }
     if element.count > MAX_POINTS {
         return Err(fault(format!(
             "holds {} points, but {MAX_POINTS} is the maximum: thin it out",
@@ -90,7 +96,11 @@ pub fn read(path: &Path) -> Result<SparsePoints, DatasetError> {
         .into_iter()
         .filter(|vertex| vertex.position.iter().all(|v| v.is_finite()));
     let (positions, colors) = usable.map(|v| (v.position, v.color)).unzip();
-    Ok(SparsePoints { positions, colors })
+    Ok(SparsePoints {
+        positions,
+        colors,
+        reprojection_error: None,
+    })
 }
 
 #[cfg(test)]
@@ -111,6 +121,7 @@ mod tests {
         let expected = SparsePoints {
             positions: vec![[0.5, -1.0, 2.0], [3.0, 0.25, -4.0]],
             colors: vec![[1, 2, 255], [4, 5, 6]],
+            reprojection_error: None,
         };
         let text = "0.5 -1 2 1 2 255\n3 0.25 -4 4 5 6\n";
         std::fs::write(&path, header("ascii", "float") + text).unwrap();
@@ -124,6 +135,9 @@ mod tests {
         assert_eq!(read(&path).unwrap(), expected);
         std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
         refused(read(&path), &["points.ply", "PLY", "export it again"]);
+        let flat = header("ascii", "float").replace(" z\n", " w\n");
+        std::fs::write(&path, flat + text).unwrap();
+        refused(read(&path), &["points.ply", "no `z`"]);
         std::fs::write(&path, b"solid\n").unwrap();
         refused(read(&path), &["points.ply", "PLY"]);
     }

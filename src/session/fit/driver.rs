@@ -140,7 +140,7 @@ impl<'a> Fit<'a> {
         };
         let (selection_views, selection_kind) =
             setup::take_selection_views(observer, &mut setup, &mut images);
-        let set = setup::upload(gpu, &setup, &images)?;
+        let set = setup::upload(observer, gpu, &setup, &images)?;
         drop(images);
         observer.check()?;
         let loading = started.elapsed().as_secs_f64();

@@ -12,7 +12,7 @@ use crate::dataset::duplicate_images;
 use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
-use crate::images::{GpuCamera, ImageSet, near_far};
+use crate::images::{DepthSample, GpuCamera, ImageSet, near_far};
 use crate::report::duration;
 use crate::run::RunDir;
 use crate::scene_frame::SceneFrame;
@@ -479,7 +479,12 @@ fn warn_of_slowness(observer: &dyn Observer, gpu: &Gpu, setup: &Setup) -> Result
 }
 
 /// Upload the training images.
-pub(super) fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> Result<ImageSet> {
+pub(super) fn upload(
+    observer: &dyn Observer,
+    gpu: &Gpu,
+    setup: &Setup,
+    images: &[Image],
+) -> Result<ImageSet> {
     let scene_frame = SceneFrame::of(&setup.config);
     let camera = |f: &Frame| {
         GpuCamera::new(
@@ -489,5 +494,28 @@ pub(super) fn upload(gpu: &Gpu, setup: &Setup, images: &[Image]) -> Result<Image
         )
     };
     let cameras: Vec<GpuCamera> = setup.dataset.train.iter().map(camera).collect();
-    Ok(ImageSet::upload(gpu, images, &cameras)?)
+    let set = ImageSet::upload(gpu, images, &cameras)?;
+    let training = &setup.config.training;
+    let uses_depth =
+        training.depth && training.depth_loss > 0.0 && setup.config.scene.ndc.is_none();
+    if !uses_depth {
+        return Ok(set);
+    }
+    let (frames, downscale) = (&setup.dataset.train, setup.dataset.downscale);
+    let views = frames
+        .iter()
+        .map(|frame| Ok((frame.camera, frame.read_depths()?)))
+        .collect::<Result<Vec<_>>>()?;
+    let samples = DepthSample::of_views(&views, images, downscale, &scene_frame);
+    if !samples.is_empty() {
+        observer.note(format!(
+            "depth: {} known in {} (ignore them with --set training.depth=false)",
+            counted_len(samples.len(), "pixel"),
+            counted_len(
+                frames.iter().filter(|frame| frame.depth.is_some()).count(),
+                "training view"
+            )
+        ));
+    }
+    Ok(set.with_depths(gpu, &samples)?)
 }

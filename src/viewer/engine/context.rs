@@ -41,6 +41,8 @@ pub(super) enum OpenRequest {
     Resume(Box<[FitOptions; 2]>),
     /// The built-in scene, with a method if one is chosen.
     Demo(Option<String>),
+    /// A video or photographs, of which a dataset is made first.
+    Prepare(OpenChoice),
     /// More seconds of training of a run.
     Continue(PathBuf, f64),
     /// The distillation of a run.
@@ -59,7 +61,9 @@ impl OpenRequest {
                     method: None,
                 })
             }
-            Self::Path(_) | Self::Train(_) | Self::Resume(_) | Self::Demo(_) => None,
+            Self::Path(_) | Self::Train(_) | Self::Resume(_) | Self::Demo(_) | Self::Prepare(_) => {
+                None
+            }
         }
     }
 }
@@ -208,6 +212,7 @@ impl EngineContext {
                     Err(error) => self.fail(&error),
                 },
                 Command::Demo(method) => requests.next = Some(OpenRequest::Demo(method)),
+                Command::Prepare(choice) => requests.next = Some(OpenRequest::Prepare(choice)),
                 Command::Continue(run, seconds) => {
                     requests.next = Some(OpenRequest::Continue(run, seconds));
                 }

@@ -20,6 +20,7 @@ use super::protocol::{Command, EventSender, OpenChoice};
 use crate::config::ConfigOptions;
 use crate::run::RunDir;
 use crate::session::crop::crop_run;
+use crate::session::prepare::{PrepareOptions, prepare};
 use crate::session::{
     DistillOptions, Error, FitOptions, Observer, ObserverExt as _, Result, WindowContent,
     WindowOptions, advice, make_demo_scene,
@@ -159,6 +160,18 @@ fn open(engine: &EngineContext, what: OpenRequest) -> Result<()> {
             show_run(engine, &choice.path)
         }
         OpenRequest::Path(choice) => fit(&choice.path, choice.method),
+        OpenRequest::Prepare(choice) => {
+            let options = PrepareOptions::beside(&choice.path);
+            let done = prepare(&options, engine)?;
+            engine.note(format!(
+                "{} of {} images registered, {} points: {} is the dataset",
+                done.registered,
+                done.images,
+                done.points,
+                options.out.display()
+            ));
+            fit(&options.out, choice.method)
+        }
         OpenRequest::Demo(method) => {
             let dataset = make_demo_scene(&*engine.open_gpu()?, Path::new("demo"), engine)?;
             fit(&dataset, method)

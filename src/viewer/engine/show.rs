@@ -105,6 +105,7 @@ pub(super) fn opened(
         downscale: dataset.map_or(1, |d| d.downscale),
         linear: config.scene.linear,
         bounds,
+        points: dataset.map(|d| d.points.clone()).unwrap_or_default(),
         shows: all.into_iter().filter(|s| renderer.can_show(*s)).collect(),
         can_crop: renderer.can_crop(),
         bytes: batches + bytes.unwrap_or(batches + parameters),

@@ -21,7 +21,7 @@ const KEYS: [(&str, &str); 22] = [
         "compare with the photograph: side by side, wipe, error, off",
     ),
     ("B", "next background"),
-    ("C, X", "cameras, scene box"),
+    ("C, X, O", "cameras, scene box, sparse points"),
     ("G", "crop box; drag the dots on its faces"),
     ("K", "add a key frame here; drag its dot to move it"),
     ("L", "play or stop the path"),

@@ -12,6 +12,7 @@ use egui::{Key, RichText};
 use super::protocol::Command;
 use super::state::{Question, State};
 use super::{canvas, theme};
+use crate::session::prepare::PrepareOptions;
 
 /// Width of the controls in points, at most half the window's; it depends on nothing else, because the view is rendered again
 /// when the canvas changes size.
@@ -254,6 +255,7 @@ fn question(state: &mut State, context: &egui::Context) {
     let title = match &question {
         Question::Overwrite(_) => "Overwrite?",
         Question::SaveBeforeClosing => "Unsaved camera path",
+        Question::Prepare(_) => "Make a dataset?",
     };
     egui::Window::new(title)
         .collapsible(false)
@@ -270,6 +272,16 @@ fn question(state: &mut State, context: &egui::Context) {
                 }
                 Question::SaveBeforeClosing => {
                     ui.label("The camera path has not been saved.");
+                }
+                Question::Prepare(path) => {
+                    let out = PrepareOptions::beside(path).out;
+                    ui.label(format!(
+                        "{} holds pictures without camera poses. ffmpeg and COLMAP can make a dataset of it, {}, which takes \
+                         minutes; then training starts.",
+                        path.display(),
+                        out.display()
+                    ));
+                    ui.label("In a terminal, kiln prepare does the same, with more choices.");
                 }
             }
             ui.add_space(6.0);
@@ -298,6 +310,12 @@ fn question(state: &mut State, context: &egui::Context) {
                             state.close_anyway();
                         }
                     }
+                    Question::Prepare(_) => {}
+                }
+                if let Question::Prepare(path) = &question
+                    && ui.button("Prepare").clicked()
+                {
+                    state.prepare(path);
                 }
                 if ui.button("Cancel").clicked() {
                     state.question = None;

@@ -104,7 +104,8 @@ pub(super) fn welcome(state: &mut State, ui: &mut egui::Ui) {
                         "A dataset is a folder of posed images; training on it starts at once.",
                     );
                     ui.label("A run is the folder that a training created.");
-                    ui.label("Drop either here, browse for it, or try the built-in scene:");
+                    ui.label("A video, or photographs without camera poses, are made into a dataset first.");
+                    ui.label("Drop any of them here, browse for it, or try the built-in scene:");
                     ui.add_space(8.0);
                     ui.horizontal_wrapped(|ui| {
                         if ui.button("Browse…").clicked() {

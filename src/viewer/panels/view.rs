@@ -66,6 +66,9 @@ pub(super) fn keys(state: &mut State, pressed: &dyn Fn(Key) -> bool) {
     if pressed(Key::X) {
         state.show_box = !state.show_box;
     }
+    if pressed(Key::O) {
+        state.show_points = !state.show_points;
+    }
     if pressed(Key::G) {
         toggle_crop(state);
         state.opens_crop = state.crop.is_some();
@@ -178,6 +181,13 @@ pub(super) fn show(state: &mut State, ui: &mut Ui) {
     ui.horizontal_wrapped(|ui| {
         ui.checkbox(&mut state.show_cameras, "cameras");
         ui.checkbox(&mut state.show_box, "scene box");
+        let n_points = state
+            .opened
+            .as_ref()
+            .map_or(0, |o| o.points.positions.len());
+        if n_points > 0 {
+            ui.checkbox(&mut state.show_points, "sparse points");
+        }
     });
 }
 

@@ -15,6 +15,7 @@ use super::recent::Recent;
 use crate::aabb::Aabb;
 use crate::camera::Camera;
 use crate::config::Background;
+use crate::dataset::is_without_poses;
 use crate::eval::EvalReport;
 use crate::render::RenderMode;
 use crate::{camera_path, files};
@@ -36,13 +37,15 @@ pub(super) struct Line {
     pub is_error: bool,
 }
 
-/// A question to the user before something is lost.
+/// A question to the user before something is lost, or takes long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Question {
     /// Whether to overwrite this file with the camera path.
     Overwrite(PathBuf),
     /// Whether to save the camera path before the window closes.
     SaveBeforeClosing,
+    /// Whether to make a dataset of this video or folder of photographs.
+    Prepare(PathBuf),
 }
 
 /// How the rendered view is compared with the photograph from the same camera.
@@ -156,6 +159,7 @@ pub(super) struct State {
     pub depth_range: Option<[f32; 2]>,
     pub show_cameras: bool,
     pub show_box: bool,
+    pub show_points: bool,
     pub show_help: bool,
     pub path_to_open: String,
     /// Whether the user asks for the system's dialog for folders.
@@ -235,6 +239,7 @@ impl Default for State {
             depth_range: None,
             show_cameras: false,
             show_box: false,
+            show_points: false,
             show_help: false,
             path_to_open: String::new(),
             browses: false,
@@ -630,8 +635,22 @@ impl State {
             self.load_path(path);
             return;
         }
+        if is_without_poses(path) && !crate::run::is_run(path) {
+            self.question = Some(Question::Prepare(path.to_owned()));
+            return;
+        }
         self.doing = Some((format!("opening {}", path.display()), None));
         self.send(Command::Open(OpenChoice {
+            path: path.to_owned(),
+            method: self.method.clone(),
+        }));
+    }
+
+    /// Make a dataset of a video or of photographs, and train on it.
+    pub fn prepare(&mut self, path: &Path) {
+        self.question = None;
+        self.doing = Some((format!("preparing {}", path.display()), None));
+        self.send(Command::Prepare(OpenChoice {
             path: path.to_owned(),
             method: self.method.clone(),
         }));

@@ -1,6 +1,7 @@
 //! The window's state, driven by events and key presses.
 
 use super::*;
+use crate::dataset::SparsePoints;
 use crate::report::History;
 use crate::viewer::protocol::{TrainerReport, TrainingEnd};
 
@@ -42,6 +43,11 @@ impl Window {
             bounds: Aabb {
                 low: [-1.0; 3],
                 high: [1.0; 3],
+            },
+            points: SparsePoints {
+                positions: vec![[0.1, 0.0, 0.2], [0.0, 0.3, 0.0]],
+                colors: vec![[255, 0, 0]; 2],
+                reprojection_error: None,
             },
             shows: vec![RenderMode::Color, RenderMode::Depth],
             training: true,
@@ -281,6 +287,30 @@ fn sizes_fit() {
 }
 
 #[cfg(unix)]
+#[test]
+fn what_has_no_poses_is_prepared_first() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let video = folder.path().join("desk.mp4");
+    std::fs::write(&video, b"").unwrap();
+    let mut window = Window::new();
+    window.state.open_path(&video);
+    assert_eq!(
+        window.state.question,
+        Some(Question::Prepare(video.clone()))
+    );
+    // The question is shown, and nothing starts before it is answered.
+    let commands = window.frame(Vec::new());
+    assert!(
+        !commands
+            .iter()
+            .any(|c| matches!(c, Command::Prepare(_) | Command::Open(_)))
+    );
+    window.state.prepare(&video);
+    assert_eq!(window.state.question, None);
+    let commands = window.state.take_commands();
+    assert!(matches!(&commands[..], [Command::Prepare(choice)] if choice.path == video));
+}
+
 #[test]
 fn a_pipe_that_is_dropped_is_not_read() {
     let folder = tempfile::TempDir::new().unwrap();

@@ -167,6 +167,33 @@ impl Compositing {
         d_raw
     }
 
+    /// Return the cross-entropy `-sum p_i log(w_i + 1e-7)` between the weights of samples and a normal distribution around the
+    /// distance `surface` (Deng et al. 2022, equation 7), with a standard deviation of `deviation`, at least `dt_i`.
+    pub fn depth_loss(&self, samples: &[Sample], surface: f64, deviation: f64) -> f64 {
+        let lit = self.activate(samples);
+        let terms = samples.iter().zip(&lit);
+        terms
+            .map(|(sample, lit)| {
+                -share(sample, surface, deviation) * (lit.weight + MIN_WEIGHT).ln()
+            })
+            .sum()
+    }
+
+    /// Return the gradient of [`Self::depth_loss`] with respect to every raw density.
+    pub fn depth_backward(&self, samples: &[Sample], surface: f64, deviation: f64) -> Vec<f64> {
+        let lit = self.activate(samples);
+        let mut d_raw = vec![0.0; samples.len()];
+        let mut suffix = 0.0;
+        for (i, lit) in lit.iter().enumerate().rev() {
+            let Sample { raw, dt, .. } = samples[i];
+            let g = -share(&samples[i], surface, deviation) / (lit.weight + MIN_WEIGHT);
+            let d_sigma = dt * (lit.transmittance_after * g - suffix);
+            d_raw[i] = d_sigma * self.density_activation.derivative(raw[3]);
+            suffix += lit.weight * g;
+        }
+        d_raw
+    }
+
     /// Return the samples in front of early termination.
     fn activate(&self, samples: &[Sample]) -> Vec<ActivatedSample> {
         let mut transmittance = 1.0;
@@ -186,6 +213,16 @@ impl Compositing {
         }
         lit
     }
+}
+
+/// Added to weights before their logarithm.
+const MIN_WEIGHT: f64 = 1e-7;
+
+/// Return the part of a normal distribution around `surface` in the interval of a sample.
+fn share(sample: &Sample, surface: f64, deviation: f64) -> f64 {
+    let deviation = deviation.max(sample.dt);
+    let z = (sample.t - surface) / deviation;
+    (-0.5 * z * z).exp() * (sample.dt / deviation).min(1.0) / std::f64::consts::TAU.sqrt()
 }
 
 fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {

@@ -1,0 +1,390 @@
+//! Takes the sharpest frames from a video with ffmpeg, and copies photographs.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::super::{Error, Observer, ObserverExt as _, Result, Scale};
+use super::process::{self, Tool, command, start};
+use crate::dataset::images_of_folder;
+use crate::text::{counted_len, one_line};
+
+/// Width or height, the longer one, at which sharpness is measured.
+const MEASURED_SIDE: u32 = 480;
+/// Transfer functions of HDR video: PQ and HLG.
+const HDR: [&str; 2] = ["smpte2084", "arib-std-b67"];
+/// ffmpeg's conversion of HDR to SDR in BT.709.
+const TO_SDR: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,\
+                      zscale=t=bt709:m=bt709:r=tv,format=yuv420p,";
+
+/// What ffprobe says about a video.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct VideoInfo {
+    /// Width and height as shown, after rotation.
+    pub size: [u32; 2],
+    pub seconds: Option<f64>,
+    /// Number of frames, if it is known without decoding.
+    pub frames: Option<u64>,
+    pub is_hdr: bool,
+}
+
+/// The programs that handle videos.
+pub(super) struct Ffmpeg {
+    program: PathBuf,
+    probe: PathBuf,
+    /// The flags that keep every frame of a video with a variable frame rate.
+    passthrough: [&'static str; 2],
+}
+
+impl Ffmpeg {
+    /// Find ffmpeg at `path`, or on the PATH, and ffprobe beside it.
+    pub fn find(path: Option<&Path>) -> Result<Self> {
+        let ffmpeg = path.unwrap_or(Path::new("ffmpeg")).to_owned();
+        let name = ffmpeg.file_name().unwrap_or_default().to_string_lossy();
+        let ffprobe = ffmpeg.with_file_name(name.replace("ffmpeg", "ffprobe"));
+        let version = process::output(command(&ffmpeg).arg("-version"), Tool::Ffmpeg)?;
+        // The newer flag came with version 5.1; builds from git have no number.
+        let number = version.split_whitespace().nth(2).unwrap_or("");
+        let number = number.trim_start_matches('n');
+        let major = number
+            .split(['.', '-'])
+            .next()
+            .and_then(|v| v.parse::<u32>().ok());
+        let is_old = number.starts_with("5.0") || major.is_some_and(|major| major < 5);
+        let passthrough = if is_old {
+            ["-vsync", "0"]
+        } else {
+            ["-fps_mode", "passthrough"]
+        };
+        Ok(Self {
+            program: ffmpeg,
+            probe: ffprobe,
+            passthrough,
+        })
+    }
+
+    /// Ask ffprobe about the first video stream of the file at `path`.
+    pub fn probe(&self, path: &Path) -> Result<VideoInfo> {
+        let mut probe = command(&self.probe);
+        probe
+            .args(["-v", "error", "-select_streams", "v:0", "-of", "json"])
+            .args([
+                "-show_entries",
+                "stream:stream_side_data=rotation:stream_tags=rotate:format=duration",
+            ])
+            .arg(input(path));
+        let text = process::output(&mut probe, Tool::Ffmpeg)?;
+        let document: Value = serde_json::from_str(&text).unwrap_or_default();
+        let stream = &document["streams"][0];
+        let side = |key: &str| stream[key].as_u64().and_then(|v| u32::try_from(v).ok());
+        let (Some(width), Some(height)) = (side("width"), side("height")) else {
+            let told = text
+                .lines()
+                .find(|line| line.contains(':') && !line.contains('"'));
+            let told =
+                told.map_or_else(String::new, |line| format!(" ({})", one_line(line.trim())));
+            return Err(Error::usage(format!(
+                "{}: ffprobe finds no video in it{told}: give a video or a folder of photographs",
+                path.display()
+            )));
+        };
+        let rotation = stream["side_data_list"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find_map(|data| data["rotation"].as_f64())
+            .or_else(|| stream["tags"]["rotate"].as_str()?.parse().ok())
+            .unwrap_or(0.0);
+        let is_turned = (rotation / 90.0).round() as i64 % 2 != 0;
+        let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
+        let transfer = stream["color_transfer"].as_str().unwrap_or("");
+        Ok(VideoInfo {
+            size: if is_turned {
+                [height, width]
+            } else {
+                [width, height]
+            },
+            seconds: number(&stream["duration"]).or(number(&document["format"]["duration"])),
+            frames: number(&stream["nb_frames"]).map(|n| n as u64),
+            is_hdr: HDR.contains(&transfer),
+        })
+    }
+
+    fn decode(&self, path: &Path) -> Command {
+        let mut decode = command(&self.program);
+        decode
+            .args(["-hide_banner", "-nostdin", "-loglevel", "error", "-i"])
+            .arg(input(path))
+            .args(["-map", "0:v:0"])
+            .args(self.passthrough);
+        decode
+    }
+
+    /// Return the sharpness of every frame of the video.
+    pub fn sharpness(
+        &self,
+        observer: &dyn Observer,
+        path: &Path,
+        info: &VideoInfo,
+    ) -> Result<Vec<f64>> {
+        let [width, height] = measured_size(info.size);
+        let mut decode = self.decode(path);
+        decode
+            .args([
+                "-vf",
+                &format!("scale={width}:{height}:flags=area,format=gray"),
+            ])
+            .args(["-f", "rawvideo", "pipe:1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let bar = observer.task(
+            "measuring sharpness",
+            info.frames.map_or(Scale::Unknown, Scale::Count),
+        );
+        let mut child = start(&mut decode, Tool::Ffmpeg)?;
+        let Some(mut pipe) = child.0.stdout.take() else {
+            return Ok(Vec::new());
+        };
+        let (width, height) = (width as usize, height as usize);
+        let mut frame = vec![0; width * height];
+        let mut all = Vec::new();
+        while pipe.read_exact(&mut frame).is_ok() {
+            all.push(variance_of_laplacian(&frame, width));
+            bar.increment();
+            process::go_on(observer)?;
+        }
+        if all.is_empty() {
+            return Err(Error::failed(format!(
+                "{}: ffmpeg decodes no frame of it: play it, and export it again",
+                path.display()
+            )));
+        }
+        Ok(all)
+    }
+
+    /// Write the frames with these numbers, in ascending order, as JPEG files to a folder; the second path is that of the log.
+    pub fn extract(
+        &self,
+        observer: &dyn Observer,
+        path: &Path,
+        info: &VideoInfo,
+        numbers: &[usize],
+        max_side: Option<u32>,
+        [folder, log]: [&Path; 2],
+    ) -> Result<()> {
+        let mut filter = format!("select='{}',", any_of(numbers));
+        if info.is_hdr {
+            filter.push_str(TO_SDR);
+        }
+        if let Some(side) = max_side
+            && info.size.iter().any(|s| *s > side)
+        {
+            let _ = write!(
+                filter,
+                "scale='if(gte(iw,ih),{side},-2)':'if(gte(iw,ih),-2,{side})':flags=area,"
+            );
+        }
+        filter.push_str("format=yuvj444p");
+        let mut decode = self.decode(path);
+        decode
+            .args(["-vf", &filter, "-q:v", "1", "-qmin", "1"])
+            .args(["-progress", "pipe:1"])
+            .arg("frame_%05d.jpg")
+            // A pattern in the path of the folder would be filled in too.
+            .current_dir(folder);
+        let bar = observer.task("extracting frames", Scale::Count(numbers.len() as u64));
+        process::run(observer, &mut decode, Tool::Ffmpeg, log, &mut |line| {
+            if let Some(done) = line.strip_prefix("frame=") {
+                bar.set(done.trim().parse().unwrap_or(0));
+            }
+        })
+    }
+}
+
+/// Return ffmpeg's expression for a frame whose number is one of `numbers`: a balanced sum, since the parser refuses deep ones.
+fn any_of(numbers: &[usize]) -> String {
+    match numbers {
+        [] => "0".to_owned(),
+        [n] => format!(r"eq(n\,{n})"),
+        all => {
+            let (first, rest) = all.split_at(all.len() / 2);
+            format!("({}+{})", any_of(first), any_of(rest))
+        }
+    }
+}
+
+/// Return the argument that names a file to ffmpeg, which would take some names for options or protocols.
+fn input(path: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from("file:");
+    argument.push(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    argument
+}
+
+fn measured_size(size: [u32; 2]) -> [u32; 2] {
+    let longest = size[0].max(size[1]).max(1);
+    let ratio = f64::from(MEASURED_SIDE.min(longest)) / f64::from(longest);
+    size.map(|side| ((f64::from(side) * ratio).round() as u32).max(3))
+}
+
+/// Return the variance of the Laplacian of a grey image, which is small for blurred images (Pech-Pacheco et al. 2000).
+fn variance_of_laplacian(pixels: &[u8], width: usize) -> f64 {
+    let height = pixels.len() / width;
+    let (mut sum, mut squares, mut n) = (0.0, 0.0, 0.0);
+    for y in 1..height.saturating_sub(1) {
+        let row = |offset: usize| &pixels[(y + offset - 1) * width..][..width];
+        let (above, here, below) = (row(0), row(1), row(2));
+        for x in 1..width.saturating_sub(1) {
+            let around = i32::from(above[x])
+                + i32::from(below[x])
+                + i32::from(here[x - 1])
+                + i32::from(here[x + 1]);
+            let laplacian = f64::from(around - 4 * i32::from(here[x]));
+            sum += laplacian;
+            squares += laplacian * laplacian;
+            n += 1.0;
+        }
+    }
+    if n == 0.0 {
+        return 0.0;
+    }
+    squares / n - (sum / n) * (sum / n)
+}
+
+/// Return the number of the sharpest frame in each of `n` equal intervals.
+pub(super) fn sharpest(scores: &[f64], n: usize) -> Vec<usize> {
+    let n = n.min(scores.len());
+    let interval = |i: usize| i * scores.len() / n..(i + 1) * scores.len() / n;
+    (0..n)
+        .filter_map(|i| interval(i).max_by(|a, b| scores[*a].total_cmp(&scores[*b])))
+        .collect()
+}
+
+/// Copy the photographs in `from`, with their sub-folders, to `to`. Return their number.
+pub(super) fn copy_photographs(observer: &dyn Observer, from: &Path, to: &Path) -> Result<usize> {
+    let (read, not_read) = images_of_folder(from);
+    if let Some(first) = not_read.first() {
+        observer.warn(format!(
+            "{} in formats that are not read, for instance {}: left out; convert them to JPEG or PNG",
+            counted_len(not_read.len(), "image"),
+            one_line(&first.display().to_string())
+        ));
+    }
+    let bar = observer.task("copying photographs", Scale::Count(read.len() as u64));
+    for path in &read {
+        let target = free_name(&to.join(without_spaces(path.strip_prefix(from).unwrap_or(path))));
+        let write = || {
+            if let Some(folder) = target.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            std::fs::copy(path, &target)
+        };
+        write().map_err(|e| {
+            Error::failed(format!(
+                "cannot copy {} to {}: {e}",
+                path.display(),
+                target.display()
+            ))
+        })?;
+        bar.increment();
+        process::go_on(observer)?;
+    }
+    Ok(read.len())
+}
+
+/// Return the path with underscores for spaces, which separate names in COLMAP's lists of pairs.
+fn without_spaces(path: &Path) -> PathBuf {
+    let name = path.to_string_lossy();
+    PathBuf::from(name.replace(char::is_whitespace, "_"))
+}
+
+/// Return `path`, or with a number if a file of that name exists.
+fn free_name(path: &Path) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    let numbered = (2..).map(|n| path.with_file_name(format!("{stem}_{n}.{ending}")));
+    let mut all = std::iter::once(path.to_owned()).chain(numbered);
+    all.find(|path| !path.exists())
+        .unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blurred_frames_are_less_sharp() {
+        let (width, height) = (40, 30);
+        let sharp: Vec<u8> = (0..width * height)
+            .map(|i| {
+                if (i % width / 4 + i / width / 4) % 2 == 0 {
+                    220
+                } else {
+                    30
+                }
+            })
+            .collect();
+        let blurred: Vec<u8> = (0..width * height)
+            .map(|i| {
+                let (x, y) = (i % width, i / width);
+                let at = |dx: usize, dy: usize| {
+                    let (x, y) = ((x + dx).min(width), (y + dy).min(height));
+                    u32::from(sharp[(y.max(1) - 1) * width + x.max(1) - 1])
+                };
+                let sum: u32 = (0..3)
+                    .flat_map(|dx| (0..3).map(move |dy| (dx, dy)))
+                    .map(|(dx, dy)| at(dx, dy))
+                    .sum();
+                (sum / 9) as u8
+            })
+            .collect();
+        let [a, b] = [&sharp, &blurred].map(|image| variance_of_laplacian(image, width));
+        assert!(a > 3.0 * b && b > 0.0, "{a} {b}");
+        assert_eq!(variance_of_laplacian(&[7; 100], 10), 0.0);
+        assert_eq!(variance_of_laplacian(&[7; 4], 2), 0.0);
+    }
+
+    #[test]
+    fn every_interval_gives_its_sharpest_frame() {
+        let scores = [1.0, 5.0, 2.0, 9.0, 0.0, 3.0, 4.0];
+        assert_eq!(sharpest(&scores, 3), [1, 3, 6]);
+        assert_eq!(sharpest(&scores, 100), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(sharpest(&[], 3), [0; 0]);
+    }
+
+    #[test]
+    fn photographs_are_copied_under_names_without_spaces() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        for name in ["a b.jpg", "a_b.jpg", "day 1/c.png", "d.heic"] {
+            let path = from.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, name).unwrap();
+        }
+        assert_eq!(copy_photographs(&(), &from, &to).unwrap(), 3);
+        let content = |name: &str| std::fs::read_to_string(to.join(name)).unwrap();
+        assert_eq!(content("a_b.jpg"), "a b.jpg");
+        assert_eq!(content("a_b_2.jpg"), "a_b.jpg");
+        assert_eq!(content("day_1/c.png"), "day 1/c.png");
+    }
+
+    #[test]
+    fn many_frames_are_chosen_by_a_shallow_sum() {
+        assert_eq!(any_of(&[3, 5, 9]), r"(eq(n\,3)+(eq(n\,5)+eq(n\,9)))");
+        let all: Vec<usize> = (0..5000).collect();
+        let expression = any_of(&all);
+        let depth = expression.chars().take_while(|c| *c == '(').count();
+        assert!(depth < 15, "{depth}");
+        // The limit of an argument on Linux.
+        assert!(expression.len() < 120 << 10, "{}", expression.len());
+    }
+
+    #[test]
+    fn sharpness_is_measured_on_small_frames() {
+        assert_eq!(measured_size([3840, 2160]), [480, 270]);
+        assert_eq!(measured_size([1080, 1920]), [270, 480]);
+        assert_eq!(measured_size([100, 80]), [100, 80]);
+    }
+}
