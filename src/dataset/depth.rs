@@ -3,17 +3,20 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageReader};
+use image::DynamicImage;
 
 use super::error::{DatasetError, damaged};
+use super::image::decode;
 use super::npy::Array;
-use super::pixel_format::{self, StoredFormat, extension, kind_of};
+use super::pixel_format::extension;
 use super::{DepthSource, Frame, Orientation, PointDepth};
 use crate::camera::Lens;
 use crate::files::read_file;
 
 /// Maximum size of a file: 8,000 × 8,000 floats.
 const MAX_BYTES: u64 = 512 << 20;
+/// Advice on a damaged file.
+const AGAIN: &str = "export the depths again, as 16-bit PNG, OpenEXR or .npy";
 /// Maximum relative difference between the shapes of an image and its depth image.
 const SHAPE: f64 = 0.02;
 
@@ -126,22 +129,7 @@ fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
     if extension(path) == "exr" {
         return read_exr(path, bytes);
     }
-    let kind = kind_of(&bytes);
-    let StoredFormat::Read(format) = kind else {
-        return Err(pixel_format::refused(path, kind));
-    };
-    let size = pixel_format::header(path)?.size;
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(pixel_format::limits(size));
-    let mut decoded = reader.decode().map_err(|e| {
-        damaged(
-            path,
-            format!(
-                "cannot be decoded ({e}): export the depths again, as 16-bit PNG, OpenEXR or .npy"
-            ),
-        )
-    })?;
-    decoded.apply_orientation(orientation);
+    let (decoded, _) = decode(path, bytes, orientation, AGAIN)?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     let values = match decoded {
         DynamicImage::ImageLuma8(image) => image.iter().map(|v| f32::from(*v)).collect(),
@@ -174,12 +162,7 @@ fn read_exr(path: &Path, bytes: Vec<u8>) -> Result<Stored, DatasetError> {
         .first_valid_layer()
         .all_attributes()
         .from_buffered(Cursor::new(bytes))
-        .map_err(|e| {
-            damaged(
-                path,
-                format!("cannot be decoded ({e}): export the depths again, as 16-bit PNG, OpenEXR or .npy"),
-            )
-        })?;
+        .map_err(|e| damaged(path, format!("cannot be decoded ({e}): {AGAIN}")))?;
     let layer = &image.layer_data;
     let channels = &layer.channel_data.list;
     let of_name = |name: &&str| channels.iter().find(|channel| channel.name.eq(name));

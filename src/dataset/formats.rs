@@ -3,7 +3,7 @@
 //! A reader is a function from a folder to the dataset's frames and hints, in a file of its own, and a line in [`READERS`].
 //! Formats without a reader are recognised so that an error message can name them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
 use super::notes::Notes;
@@ -12,6 +12,7 @@ use super::{
     Dataset, Format, Split, blender, colmap, llff, metashape, nerf_plus_plus, nsvf, polycam,
     reality_capture, srn, transforms,
 };
+use crate::files::first_file;
 
 /// A format that is read.
 pub(super) struct Reader {
@@ -66,15 +67,29 @@ pub(super) const READERS: [Reader; 10] = [
     },
     Reader {
         format: Format::RealityCapture,
-        is: |root| reality_capture::file_in(root).is_some(),
-        open: reality_capture::open_folder,
+        is: |root| first_file(root, reality_capture::is_file).is_some(),
+        open: |root, downscale, notes| {
+            let file = file_of_cameras(root, reality_capture::is_file)?;
+            reality_capture::open(&file, downscale, notes)
+        },
     },
     Reader {
         format: Format::Metashape,
-        is: |root| metashape::file_in(root).is_some(),
-        open: metashape::open_folder,
+        is: |root| first_file(root, metashape::is_file).is_some(),
+        open: |root, downscale, notes| {
+            let file = file_of_cameras(root, metashape::is_file)?;
+            metashape::open(&file, downscale, notes)
+        },
     },
 ];
+
+/// Return the first file in `root` that `is_file` recognises.
+fn file_of_cameras(root: &Path, is_file: fn(&Path) -> bool) -> Result<PathBuf, DatasetError> {
+    first_file(root, is_file).ok_or_else(|| DatasetError::NotADataset {
+        path: root.to_owned(),
+        looked_for: "looked for a file of cameras".to_owned(),
+    })
+}
 
 /// Return the formats of a folder, the one that is read first.
 pub(super) fn readers_of(root: &Path) -> impl Iterator<Item = &'static Reader> {

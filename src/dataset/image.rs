@@ -164,6 +164,31 @@ impl Frame {
     }
 }
 
+/// Decode `bytes`, the content of the image at `path`, and rotate or flip it by `orientation`. `advice` ends the error about
+/// content that cannot be decoded.
+pub(super) fn decode(
+    path: &Path,
+    bytes: Vec<u8>,
+    orientation: Orientation,
+    advice: &str,
+) -> Result<(DynamicImage, ImageFormat), DatasetError> {
+    let kind = kind_of(&bytes);
+    let StoredFormat::Read(format) = kind else {
+        return Err(pixel_format::refused(path, kind));
+    };
+    if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
+        return Err(damaged(path, "the JPEG is cut short: copy the image again"));
+    }
+    let size = pixel_format::header(path)?.size;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(pixel_format::limits(size));
+    let mut decoded = reader
+        .decode()
+        .map_err(|e| damaged(path, format!("cannot be decoded ({e}): {advice}")))?;
+    decoded.apply_orientation(orientation);
+    Ok((decoded, format))
+}
+
 impl Image {
     /// Return the part of `size` pixels from `at`, which must lie in the image.
     #[must_use]
@@ -205,24 +230,8 @@ impl Image {
         orientation: Orientation,
     ) -> Result<(Self, FileIdentity), DatasetError> {
         let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
-        let kind = kind_of(&bytes);
-        let StoredFormat::Read(format) = kind else {
-            return Err(pixel_format::refused(path, kind));
-        };
-        if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
-            return Err(damaged(path, "the JPEG is cut short: copy the image again"));
-        }
         let content = FileIdentity::of(&bytes);
-        let size = pixel_format::header(path)?.size;
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-        reader.limits(pixel_format::limits(size));
-        let mut decoded = reader.decode().map_err(|e| {
-            damaged(
-                path,
-                format!("cannot be decoded ({e}): copy or export the image again"),
-            )
-        })?;
-        decoded.apply_orientation(orientation);
+        let (decoded, format) = decode(path, bytes, orientation, "copy or export the image again")?;
         Ok((Self::from_decoded(decoded, format), content))
     }
 

@@ -5,7 +5,7 @@
 //! components a similarity to world space, which gives world units their length. Cameras without a matrix are not aligned.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glam::{DMat3, DVec3};
 use roxmltree::{Document, Node};
@@ -16,7 +16,7 @@ use super::pose::make_rigid;
 use super::posed_image::{Fault, FrameList, Intrinsics, frame};
 use super::{Dataset, Format, Frame, Notes};
 use crate::camera::Lens;
-use crate::files::{first_file, parent, read_file, read_start};
+use crate::files::{parent, read_file, read_start};
 use crate::text::{counted_len, one_line};
 
 /// Maximum size of a file: a hundred thousand images take less.
@@ -36,26 +36,6 @@ pub(super) fn is_file(path: &Path) -> bool {
             let text = String::from_utf8_lossy(&start);
             text.contains("<document") && text.contains("<chunk")
         })
-}
-
-/// Return the file of cameras in `root`.
-pub(super) fn file_in(root: &Path) -> Option<PathBuf> {
-    first_file(root, is_file)
-}
-
-/// Read the dataset whose file of cameras lies in `root`, for images at 1/`downscale` of the full size.
-pub(super) fn open_folder(
-    root: &Path,
-    downscale: u32,
-    notes: &mut Notes,
-) -> Result<Dataset, DatasetError> {
-    match file_in(root) {
-        Some(file) => open(&file, downscale, notes),
-        None => Err(DatasetError::NotADataset {
-            path: root.to_owned(),
-            looked_for: "looked for a file of cameras".to_owned(),
-        }),
-    }
 }
 
 /// Read the dataset that `file` describes, for images at 1/`downscale` of the full size.

@@ -4,7 +4,7 @@
 //! film, and px, py are offsets from the image's centre, in parts of the longer side: f · longer / 36 and px · longer + width / 2
 //! pixels. The rotation is Rz(−heading) Rx(pitch) Ry(roll), in degrees, of an OpenGL camera-to-world matrix.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use glam::DMat3;
 
@@ -13,7 +13,7 @@ use super::image_folders;
 use super::posed_image::{Fault, FrameList, Intrinsics, frame};
 use super::{Dataset, Format, Notes};
 use crate::camera::Lens;
-use crate::files::{first_file, parent, read_file, read_start};
+use crate::files::{parent, read_file, read_start};
 use crate::text::one_line;
 
 /// Maximum size of a file: a hundred thousand images take less.
@@ -40,11 +40,6 @@ pub(super) fn is_file(path: &Path) -> bool {
         })
 }
 
-/// Return the file of registered images in `root`.
-pub(super) fn file_in(root: &Path) -> Option<PathBuf> {
-    first_file(root, is_file)
-}
-
 fn columns(header: &str) -> Vec<String> {
     let names = header.trim_start_matches('\u{feff}').split([',', ';']);
     names
@@ -53,21 +48,6 @@ fn columns(header: &str) -> Vec<String> {
             name.to_ascii_lowercase()
         })
         .collect()
-}
-
-/// Read the dataset whose file of cameras lies in `root`, for images at 1/`downscale` of the full size.
-pub(super) fn open_folder(
-    root: &Path,
-    downscale: u32,
-    notes: &mut Notes,
-) -> Result<Dataset, DatasetError> {
-    match file_in(root) {
-        Some(file) => open(&file, downscale, notes),
-        None => Err(DatasetError::NotADataset {
-            path: root.to_owned(),
-            looked_for: "looked for a file of cameras".to_owned(),
-        }),
-    }
 }
 
 /// Read the dataset that `file` describes, for images at 1/`downscale` of the full size.
