@@ -41,7 +41,14 @@ if ! has_torch "$python"; then
     if ! has_torch "$python"; then
         say "installing PyTorch into $1"
         python3 -m venv "$1"
-        "$1/bin/pip" install --quiet --disable-pip-version-check torch numpy safetensors >&2
+        # Gigabytes over a line that can break: pip keeps the wheels that it has, so that another try only fetches the rest.
+        tries=5
+        until "$1/bin/pip" install --quiet --disable-pip-version-check --timeout 60 --retries 10 torch numpy safetensors >&2; do
+            tries=$((tries - 1))
+            [ "$tries" -gt 0 ] || { say "PyTorch cannot be installed: name a Python that has it in KILN_PYTHON"; exit 1; }
+            say "the download broke off; trying again"
+            sleep 5
+        done
     fi
 fi
 printf '%s\n' "$python"
