@@ -40,12 +40,15 @@ pub fn read_start(path: &Path, n: usize) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Return the first file in `folder`, by name, for which `is_wanted` holds.
-pub(crate) fn first_file(folder: &Path, is_wanted: fn(&Path) -> bool) -> Option<PathBuf> {
-    let entries = folder.read_dir().ok()?.flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+/// Return the files in `folder` for which `is_wanted` holds, sorted by name.
+pub(crate) fn files_in(folder: &Path, is_wanted: fn(&Path) -> bool) -> Vec<PathBuf> {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| is_wanted(path))
+        .collect();
     files.sort();
-    files.into_iter().find(|path| is_wanted(path))
+    files
 }
 
 /// Open a regular file for reading. Devices and pipes are refused, since opening one could block for ever.

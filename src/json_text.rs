@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::text::one_line;
+use crate::text::{one_line, utf8};
 
 /// Non-finite numbers as Python writes them; JSON has none.
 const NON_FINITE: [&[u8]; 4] = [b"NaN", b"Infinity", b"-Infinity", b"-NaN"];
@@ -30,7 +30,7 @@ pub(crate) enum JsonFault {
 /// Python writes `NaN` and `Infinity`, which are not JSON. They are parsed as values of the wrong type, which [`kind`] names:
 /// under a key that is read they are reported with their location, under other keys they are ignored.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonFault> {
-    let text = decoded(bytes).map_err(|fault| JsonFault::Whole(fault.to_owned()))?;
+    let text = utf8(bytes).map_err(|fault| JsonFault::Whole(fault.to_owned()))?;
     if text.iter().all(u8::is_ascii_whitespace) {
         return Err(JsonFault::Whole("is empty: export it again".to_owned()));
     }
@@ -125,38 +125,6 @@ fn quote_non_finite(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Convert a JSON file in UTF-8 or UTF-16, with or without a byte-order mark, to UTF-8. UTF-8 input is not validated.
-///
-/// JSON starts with an ASCII character, so without a mark the zeros among the first bytes show the encoding (RFC 4627,
-/// section 3).
-///
-/// # Errors
-/// A one-line message for UTF-32 or damaged UTF-16.
-fn decoded(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
-    type Unit = fn([u8; 2]) -> u16;
-    let little: Unit = u16::from_le_bytes;
-    let big: Unit = u16::from_be_bytes;
-    let (rest, unit) = match bytes {
-        [0, 0, 0, 0, ..] => return Ok(Cow::Borrowed(bytes)),
-        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [_, 0, 0, 0, ..] | [0, 0, 0, _, ..] => {
-            return Err("is UTF-32 text: save it as UTF-8");
-        }
-        [0xef, 0xbb, 0xbf, rest @ ..] => return Ok(Cow::Borrowed(rest)),
-        [0xff, 0xfe, rest @ ..] => (rest, little),
-        [0xfe, 0xff, rest @ ..] => (rest, big),
-        [0, 1..=255, ..] => (bytes, big),
-        [1..=255, 0, ..] => (bytes, little),
-        _ => return Ok(Cow::Borrowed(bytes)),
-    };
-    let (pairs, left) = rest.as_chunks::<2>();
-    let text: Result<String, _> =
-        char::decode_utf16(pairs.iter().map(|pair| unit(*pair))).collect();
-    match text {
-        Ok(text) if left.is_empty() => Ok(Cow::Owned(text.into_bytes())),
-        _ => Err("is UTF-16 text that is damaged: save it as UTF-8"),
-    }
-}
-
 /// Replace comments, `// …` to the end of the line and `/* … */`, by spaces, so that positions do not shift. An unterminated
 /// comment stays.
 fn without_comments(text: &[u8]) -> Cow<'_, [u8]> {
@@ -216,34 +184,6 @@ mod tests {
         ));
         let text = [b"[1 /* a */ /* ".as_slice(), &text, b"]"].concat();
         assert!(parse(&text).is_err());
-    }
-
-    #[test]
-    fn every_encoding_of_a_text_is_read_or_named() {
-        let text = "{\"ä\": \"𝄞\"}";
-        let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-            text.encode_utf16().flat_map(bytes).collect()
-        };
-        let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
-        let with = |mark: &[u8], bytes: &[u8]| [mark, bytes].concat();
-        for bytes in [
-            text.as_bytes().to_vec(),
-            with(b"\xef\xbb\xbf", text.as_bytes()),
-            with(b"\xff\xfe", &little),
-            with(b"\xfe\xff", &big),
-            little.clone(),
-            big,
-        ] {
-            assert_eq!(*decoded(&bytes).unwrap(), *text.as_bytes(), "{bytes:?}");
-        }
-        assert!(decoded(&little[..little.len() - 1]).is_err_and(|e| e.contains("damaged")));
-        // Half of a surrogate pair.
-        assert!(decoded(b"{\0\x34\xd8").is_err_and(|e| e.contains("damaged")));
-        assert!(decoded(b"{\0\0\0}\0\0\0").is_err_and(|e| e.contains("UTF-32")));
-        for short in [&b""[..], b"{", b"\0", b"\xff", b"\xef\xbb"] {
-            assert_eq!(*decoded(short).unwrap(), *short);
-        }
-        assert_eq!(*decoded(b"\xff\xfe").unwrap(), *b"");
     }
 
     #[test]

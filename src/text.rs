@@ -1,5 +1,6 @@
 //! Text for messages: counts, sizes, and text from files on one line.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Format a path on one line.
@@ -82,4 +83,69 @@ pub(crate) fn escaped(text: &str) -> String {
         }
     }
     line
+}
+
+/// Convert a text file in UTF-8 or UTF-16, with or without a byte-order mark, to UTF-8. UTF-8 input is not validated.
+///
+/// The text should start with an ASCII character, as JSON does: without a mark, the zeros among the first bytes show the encoding
+/// (RFC 4627, section 3).
+///
+/// # Errors
+/// A one-line message for UTF-32 or damaged UTF-16.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<Cow<'_, [u8]>, &'static str> {
+    type Unit = fn([u8; 2]) -> u16;
+    let little: Unit = u16::from_le_bytes;
+    let big: Unit = u16::from_be_bytes;
+    let (rest, unit) = match bytes {
+        [0, 0, 0, 0, ..] => return Ok(Cow::Borrowed(bytes)),
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] | [_, 0, 0, 0, ..] | [0, 0, 0, _, ..] => {
+            return Err("is UTF-32 text: save it as UTF-8");
+        }
+        [0xef, 0xbb, 0xbf, rest @ ..] => return Ok(Cow::Borrowed(rest)),
+        [0xff, 0xfe, rest @ ..] => (rest, little),
+        [0xfe, 0xff, rest @ ..] => (rest, big),
+        [0, 1..=255, ..] => (bytes, big),
+        [1..=255, 0, ..] => (bytes, little),
+        _ => return Ok(Cow::Borrowed(bytes)),
+    };
+    let (pairs, left) = rest.as_chunks::<2>();
+    let text: Result<String, _> =
+        char::decode_utf16(pairs.iter().map(|pair| unit(*pair))).collect();
+    match text {
+        Ok(text) if left.is_empty() => Ok(Cow::Owned(text.into_bytes())),
+        _ => Err("is UTF-16 text that is damaged: save it as UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_encoding_of_a_text_is_read_or_named() {
+        let text = "{\"ä\": \"𝄞\"}";
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(bytes).collect()
+        };
+        let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
+        let with = |mark: &[u8], bytes: &[u8]| [mark, bytes].concat();
+        for bytes in [
+            text.as_bytes().to_vec(),
+            with(b"\xef\xbb\xbf", text.as_bytes()),
+            with(b"\xff\xfe", &little),
+            with(b"\xfe\xff", &big),
+            little.clone(),
+            big,
+        ] {
+            assert_eq!(*utf8(&bytes).unwrap(), *text.as_bytes(), "{bytes:?}");
+        }
+        assert!(utf8(&little[..little.len() - 1]).is_err_and(|e| e.contains("damaged")));
+        // Half of a surrogate pair.
+        assert!(utf8(b"{\0\x34\xd8").is_err_and(|e| e.contains("damaged")));
+        assert!(utf8(b"{\0\0\0}\0\0\0").is_err_and(|e| e.contains("UTF-32")));
+        for short in [&b""[..], b"{", b"\0", b"\xff", b"\xef\xbb"] {
+            assert_eq!(*utf8(short).unwrap(), *short);
+        }
+        assert_eq!(*utf8(b"\xff\xfe").unwrap(), *b"");
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use zip::ZipArchive;
 
@@ -23,6 +23,10 @@ const FREE_BYTES: u64 = 256 << 20;
 const COMPLETE: &str = ".kiln-unpacked";
 /// Environment variable that names the folder for unpacked archives, in place of the user's cache folder.
 const CACHE: &str = "KILN_CACHE";
+/// What follows the name of the folder in which an archive is being unpacked, before the number of the process.
+const PARTIAL: &str = ".partial-";
+/// Time after which an unpacking that writes nothing is taken for dead.
+const ABANDONED: Duration = Duration::from_hours(1);
 /// Levels of folders of an archive in which the dataset is looked for.
 const MAX_DEPTH: usize = 3;
 
@@ -60,8 +64,9 @@ fn unpack_below(path: &Path, base: &Path) -> Result<Unpacked, DatasetError> {
     if !is_there() {
         // Unpacked beside its place, so that an interrupted attempt is not taken for a whole one.
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let partial = folder.with_file_name(format!("{name}.partial-{}", std::process::id()));
+        let partial = folder.with_file_name(format!("{name}{PARTIAL}{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&partial);
+        remove_abandoned(base);
         let unpacked = extract(path, file, &partial).and_then(|()| {
             if is_there() {
                 return Ok(());
@@ -91,6 +96,32 @@ fn unpack_below(path: &Path, base: &Path) -> Result<Unpacked, DatasetError> {
         folder,
         has_links,
     })
+}
+
+/// Remove what unpackings left that were killed: partial folders to which nothing was written for long.
+fn remove_abandoned(base: &Path) {
+    let entries = base.read_dir().into_iter().flatten().flatten();
+    for entry in entries {
+        let is_partial = entry.file_name().to_string_lossy().contains(PARTIAL);
+        if is_partial && last_change(&entry.path()).is_some_and(is_long_ago) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Return the latest time of modification of a folder, of its files and of its sub-folders.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let own = folder.metadata().ok()?.modified().ok()?;
+    if !folder.is_dir() {
+        return Some(own);
+    }
+    let entries = folder.read_dir().ok()?.flatten();
+    let below = entries.filter_map(|entry| last_change(&entry.path()));
+    Some(below.fold(own, SystemTime::max))
+}
+
+fn is_long_ago(time: SystemTime) -> bool {
+    time.elapsed().is_ok_and(|age| age > ABANDONED)
 }
 
 /// Return the name of the folder for the archive: its own name, and a hash of its path, size and time of modification.
@@ -225,6 +256,22 @@ mod tests {
             writer.write_all(content).unwrap();
         }
         writer.finish().unwrap();
+    }
+
+    #[test]
+    fn what_killed_unpackings_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = |name: &str| folder.path().join(format!("{name}{PARTIAL}1"));
+        for name in ["old", "new"] {
+            std::fs::create_dir(partial(name)).unwrap();
+            std::fs::write(partial(name).join("a"), "").unwrap();
+        }
+        let past = SystemTime::now() - 2 * ABANDONED;
+        for path in [partial("old").join("a"), partial("old"), partial("new")] {
+            File::open(path).unwrap().set_modified(past).unwrap();
+        }
+        remove_abandoned(folder.path());
+        assert!(!partial("old").exists() && partial("new").exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use image::DynamicImage;
 use super::error::{DatasetError, damaged};
 use super::image::decode;
 use super::npy::Array;
+use super::orientation::oriented_size;
 use super::pixel_format::extension;
 use super::{DepthSource, Frame, Orientation, PointDepth};
 use crate::camera::Lens;
@@ -34,7 +35,7 @@ impl Frame {
                 unit,
                 is_distance,
             }) => {
-                let stored = read(path, self.orientation)?;
+                let stored = read(path)?.oriented(self.orientation);
                 self.depths_of(path, &stored, *unit, *is_distance)
             }
         }
@@ -101,8 +102,41 @@ struct Stored {
     values: Vec<f32>,
 }
 
+impl Stored {
+    /// Return the depths as the image is shown, which is stored in the same way.
+    fn oriented(self, orientation: Orientation) -> Self {
+        let turns_sides = oriented_size([0, 1], orientation) == [1, 0];
+        let (width, height) = if turns_sides {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        };
+        let (right, low) = (self.width.saturating_sub(1), self.height.saturating_sub(1));
+        let from = |x: usize, y: usize| match orientation {
+            Orientation::NoTransforms => (x, y),
+            Orientation::FlipHorizontal => (right - x, y),
+            Orientation::Rotate180 => (right - x, low - y),
+            Orientation::FlipVertical => (x, low - y),
+            Orientation::Rotate90FlipH => (y, x),
+            Orientation::Rotate90 => (y, low - x),
+            Orientation::Rotate270FlipH => (right - y, low - x),
+            Orientation::Rotate270 => (right - y, x),
+        };
+        let at = |x, y| {
+            let (x, y) = from(x, y);
+            self.values[y * self.width + x]
+        };
+        let rows = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        Self {
+            width,
+            height,
+            values: rows.map(|(x, y)| at(x, y)).collect(),
+        }
+    }
+}
+
 /// Read an array or an image; of several channels, the first counts.
-fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
+fn read(path: &Path) -> Result<Stored, DatasetError> {
     if extension(path) == "npy" {
         let array = Array::read(path)?;
         let (height, width) = match array.shape.as_slice() {
@@ -129,7 +163,7 @@ fn read(path: &Path, orientation: Orientation) -> Result<Stored, DatasetError> {
     if extension(path) == "exr" {
         return read_exr(path, bytes);
     }
-    let (decoded, _) = decode(path, bytes, orientation, AGAIN)?;
+    let (decoded, _) = decode(path, bytes, Orientation::NoTransforms, AGAIN)?;
     let (width, height) = (decoded.width() as usize, decoded.height() as usize);
     let values = match decoded {
         DynamicImage::ImageLuma8(image) => image.iter().map(|v| f32::from(*v)).collect(),
@@ -266,6 +300,30 @@ mod tests {
         let depths = open(npy, "a.npy", &keys).unwrap();
         assert_eq!(depths.len(), 48);
         assert!(depths.iter().all(|depth| depth.distance == 2.0));
+    }
+
+    #[test]
+    fn depths_are_turned_as_images_are() {
+        let pixel = |x: u32, y: u32| Luma([(10 * y + x) as u16]);
+        for exif in 1..=8 {
+            let orientation = Orientation::from_exif(exif).unwrap();
+            let image = ImageBuffer::<Luma<u16>, Vec<u16>>::from_fn(3, 2, pixel);
+            let values = image.iter().map(|v| f32::from(*v)).collect();
+            let stored = Stored {
+                width: 3,
+                height: 2,
+                values,
+            };
+            let mut expected = DynamicImage::ImageLuma16(image);
+            expected.apply_orientation(orientation);
+            let found = stored.oriented(orientation);
+            assert_eq!(
+                [found.width, found.height],
+                [expected.width() as usize, expected.height() as usize]
+            );
+            let expected: Vec<f32> = expected.to_luma16().iter().map(|v| f32::from(*v)).collect();
+            assert_eq!(found.values, expected, "{orientation:?}");
+        }
     }
 
     #[test]

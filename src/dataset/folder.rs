@@ -2,8 +2,7 @@
 
 use super::error::DatasetError;
 use super::notes::Notes;
-use super::{Dataset, Split, TRANSFORMS};
-use super::{formats, llff};
+use super::{Dataset, formats};
 use crate::files::parent;
 use crate::text::{one_line, shown, similar_names};
 use std::path::{Path, PathBuf};
@@ -37,11 +36,7 @@ pub(super) fn open_folder(
             advice: format.advice,
         });
     }
-    let mut looked_for = format!(
-        "looked for {}, {TRANSFORMS}, a COLMAP model and {}",
-        Split::Train.file_name(),
-        llff::FILE
-    );
+    let mut looked_for = format!("looked for {}", formats::marks());
     let mut inside = subfolders_with_datasets(root);
     if let Some(more) = inside.len().checked_sub(MAX_NAMED + 1) {
         inside.truncate(MAX_NAMED);

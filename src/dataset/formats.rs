@@ -12,11 +12,14 @@ use super::{
     Dataset, Format, Split, blender, colmap, llff, metashape, nerf_plus_plus, nsvf, polycam,
     reality_capture, srn, transforms,
 };
-use crate::files::first_file;
+use crate::files::files_in;
+use crate::text::{one_line, shown};
 
 /// A format that is read.
 pub(super) struct Reader {
     pub format: Format,
+    /// What a folder in the format contains, for the message about a folder that is in none.
+    pub mark: &'static str,
     /// Whether a folder is in the format.
     pub is: fn(&Path) -> bool,
     /// Read the dataset in a folder, for images at 1/`downscale` of the full size.
@@ -27,68 +30,102 @@ pub(super) struct Reader {
 pub(super) const READERS: [Reader; 10] = [
     Reader {
         format: Format::Blender,
+        mark: "transforms_train.json",
         is: |root| root.join(Split::Train.file_name()).is_file(),
         open: |root, _, notes| blender::open(root, notes),
     },
     Reader {
         format: Format::Transforms,
+        mark: "transforms.json",
         is: |root| transforms::file_in(root).is_some(),
         open: |root, _, notes| transforms::open_folder(root, notes),
     },
     Reader {
         format: Format::Colmap,
+        mark: "a COLMAP model",
         is: colmap::is,
         open: colmap::open,
     },
     Reader {
         format: Format::Llff,
+        mark: "poses_bounds.npy",
         is: |root| root.join(llff::FILE).is_file(),
         open: llff::open,
     },
     Reader {
         format: Format::Nsvf,
+        mark: "NSVF's pose/ and rgb/",
         is: nsvf::is,
         open: |root, _, notes| nsvf::open(root, notes),
     },
     Reader {
         format: Format::Srn,
+        mark: "SRN's pose/ and rgb/",
         is: srn::is,
         open: |root, _, notes| srn::open(root, notes),
     },
     Reader {
         format: Format::NerfPlusPlus,
+        mark: "NeRF++'s train/pose/ and train/rgb/",
         is: nerf_plus_plus::is,
         open: |root, _, notes| nerf_plus_plus::open(root, notes),
     },
     Reader {
         format: Format::Polycam,
+        mark: "Polycam's keyframes/",
         is: polycam::is,
         open: |root, _, notes| polycam::open(root, notes),
     },
     Reader {
         format: Format::RealityCapture,
-        is: |root| first_file(root, reality_capture::is_file).is_some(),
+        mark: "RealityCapture's CSV",
+        is: |root| !files_in(root, reality_capture::is_file).is_empty(),
         open: |root, downscale, notes| {
-            let file = file_of_cameras(root, reality_capture::is_file)?;
-            reality_capture::open(&file, downscale, notes)
+            let files = files_in(root, reality_capture::is_file);
+            open_first(root, &files, |file| {
+                reality_capture::open(file, downscale, notes)
+            })
         },
     },
     Reader {
         format: Format::Metashape,
-        is: |root| first_file(root, metashape::is_file).is_some(),
+        mark: "Metashape's XML",
+        is: |root| !files_in(root, metashape::is_file).is_empty(),
         open: |root, downscale, notes| {
-            let file = file_of_cameras(root, metashape::is_file)?;
-            metashape::open(&file, downscale, notes)
+            let files = files_in(root, metashape::is_file);
+            open_first(root, &files, |file| metashape::open(file, downscale, notes))
         },
     },
 ];
 
-/// Return the first file in `root` that `is_file` recognises.
-fn file_of_cameras(root: &Path, is_file: fn(&Path) -> bool) -> Result<PathBuf, DatasetError> {
-    first_file(root, is_file).ok_or_else(|| DatasetError::NotADataset {
-        path: root.to_owned(),
-        looked_for: "looked for a file of cameras".to_owned(),
-    })
+/// Read the dataset that the first of several files in `root` describes, and name the others.
+fn open_first(
+    root: &Path,
+    files: &[PathBuf],
+    open: impl FnOnce(&Path) -> Result<Dataset, DatasetError>,
+) -> Result<Dataset, DatasetError> {
+    let Some((first, others)) = files.split_first() else {
+        return Err(DatasetError::NotADataset {
+            path: root.to_owned(),
+            looked_for: "looked for a file of cameras".to_owned(),
+        });
+    };
+    let mut dataset = open(first)?;
+    if !others.is_empty() {
+        let names: Vec<String> = others.iter().map(|other| shown(other)).collect();
+        dataset.warnings.push(format!(
+            "there are {} files of cameras: {} is used; to use another, name it: {}",
+            files.len(),
+            shown(first),
+            one_line(&names.join(", "))
+        ));
+    }
+    Ok(dataset)
+}
+
+/// Return what a folder would have to contain to be a dataset.
+pub(super) fn marks() -> String {
+    READERS.map(|reader| reader.mark).join(", ")
 }
 
 /// Return the formats of a folder, the one that is read first.

@@ -153,6 +153,12 @@ fn mask(
     Some(MaskSource::File { path, hidden })
 }
 
+/// Return whether the file at `path` is named as a mask of an image beside it.
+pub(super) fn is_dynamic_mask(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(DYNAMIC_MASK.as_bytes())
+}
+
 /// Return the depths of a frame whose image has `size` pixels: nerfstudio's `depth_file_path`, in units of
 /// `depth_unit_scale_factor`, or Instant-NGP's `depth_path`, in units of `integer_depth_scale`.
 fn depth(

@@ -176,9 +176,7 @@ pub(super) fn decode(
     let StoredFormat::Read(format) = kind else {
         return Err(pixel_format::refused(path, kind));
     };
-    if format == ImageFormat::Jpeg && !jpeg_is_complete(&bytes) {
-        return Err(damaged(path, "the JPEG is cut short: copy the image again"));
-    }
+    check_complete(path, &bytes)?;
     let size = pixel_format::header(path)?.size;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(pixel_format::limits(size));
@@ -391,6 +389,22 @@ impl Spans {
 /// A [`DatasetError`] if the file is not a supported image, has a damaged header, or has a side longer than 65,536 pixels.
 pub fn image_size(path: &Path) -> Result<[u32; 2], DatasetError> {
     Ok(pixel_format::header(path)?.size)
+}
+
+/// Check that the file at `path` is an image that can be read, as far as that shows without decoding it.
+pub(crate) fn check_image(path: &Path) -> Result<(), DatasetError> {
+    image_size(path)?;
+    let bytes = read_file(path, MAX_BYTES).map_err(|e| DatasetError::read(path, e))?;
+    check_complete(path, &bytes)
+}
+
+/// Refuse a JPEG file without its end, which would be decoded with grey in place of what is missing.
+fn check_complete(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+    let is_jpeg = kind_of(bytes) == StoredFormat::Read(ImageFormat::Jpeg);
+    if is_jpeg && !jpeg_is_complete(bytes) {
+        return Err(damaged(path, "the JPEG is cut short: copy the image again"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::posed_image::{Fault, FrameList, Intrinsics, frame};
 use super::{Dataset, Format, Frame, Notes};
 use crate::camera::Lens;
 use crate::files::{parent, read_file, read_start};
-use crate::text::{counted_len, one_line};
+use crate::text::{counted_len, one_line, utf8};
 
 /// Maximum size of a file: a hundred thousand images take less.
 const MAX_BYTES: u64 = 128 << 20;
@@ -33,6 +33,7 @@ pub(super) fn is_file(path: &Path) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("xml"));
     is_xml
         && read_start(path, START).is_ok_and(|start| {
+            let start = utf8(&start).unwrap_or_default();
             let text = String::from_utf8_lossy(&start);
             text.contains("<document") && text.contains("<chunk")
         })
@@ -49,13 +50,14 @@ pub(super) fn open(
         message,
     };
     let bytes = read_file(file, MAX_BYTES).map_err(|e| DatasetError::read(file, e))?;
+    let text = utf8(&bytes).map_err(|e| fault(e.to_owned()))?;
     let text =
-        String::from_utf8(bytes).map_err(|_| fault("is not UTF-8: export it again".to_owned()))?;
+        str::from_utf8(&text).map_err(|_| fault("is not UTF-8: export it again".to_owned()))?;
     let options = roxmltree::ParsingOptions {
         nodes_limit: MAX_NODES,
         ..roxmltree::ParsingOptions::default()
     };
-    let document = Document::parse_with_options(&text, options).map_err(|e| {
+    let document = Document::parse_with_options(text, options).map_err(|e| {
         fault(format!(
             "is not valid XML ({}): export it again",
             one_line(&e.to_string())

@@ -59,6 +59,7 @@ pub use error::DatasetError;
 pub use folder::is_dataset;
 use folder::{datasets_beside, open_folder};
 pub use frame::{Frame, Split};
+pub(crate) use image::check_image;
 pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents};
 pub use mask::{Hidden, Mask, MaskSource};
 use notes::{Note, Notes};

@@ -14,7 +14,7 @@ use super::posed_image::{Fault, FrameList, Intrinsics, frame};
 use super::{Dataset, Format, Notes};
 use crate::camera::Lens;
 use crate::files::{parent, read_file, read_start};
-use crate::text::one_line;
+use crate::text::{one_line, utf8};
 
 /// Maximum size of a file: a hundred thousand images take less.
 const MAX_BYTES: u64 = 64 << 20;
@@ -32,16 +32,21 @@ pub(super) fn is_file(path: &Path) -> bool {
         .is_some_and(|e| e.eq_ignore_ascii_case("csv"));
     is_csv
         && read_start(path, HEADER_BYTES).is_ok_and(|start| {
-            let text = String::from_utf8_lossy(&start);
-            let columns = columns(text.lines().next().unwrap_or(""));
+            let columns = columns(&header(&utf8(&start).unwrap_or_default()));
             REQUIRED
                 .iter()
                 .all(|name| columns.iter().any(|column| column == name))
         })
 }
 
+/// Return the first line.
+fn header(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(HEADER_BYTES)]);
+    text.lines().next().unwrap_or("").to_owned()
+}
+
 fn columns(header: &str) -> Vec<String> {
-    let names = header.trim_start_matches('\u{feff}').split([',', ';']);
+    let names = header.split([',', ';']);
     names
         .map(|name| {
             let name = name.trim().trim_matches('"').trim_start_matches('#');
@@ -57,8 +62,11 @@ pub(super) fn open(
     notes: &mut Notes,
 ) -> Result<Dataset, DatasetError> {
     let bytes = read_file(file, MAX_BYTES).map_err(|e| DatasetError::read(file, e))?;
-    let header = String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_BYTES)]);
-    let header = header.lines().next().unwrap_or("").to_owned();
+    let bytes = utf8(&bytes).map_err(|fault| DatasetError::File {
+        path: file.to_owned(),
+        message: fault.to_owned(),
+    })?;
+    let header = header(&bytes);
     let columns = columns(&header);
     let mut rows = Vec::new();
     let reader = csv::ReaderBuilder::new()
@@ -66,7 +74,7 @@ pub(super) fn open(
         .flexible(true)
         .trim(csv::Trim::All)
         .delimiter(if header.contains(';') { b';' } else { b',' })
-        .from_reader(bytes.as_slice());
+        .from_reader(&*bytes);
     for record in reader.into_byte_records() {
         let record = record.map_err(|e| DatasetError::File {
             path: file.to_owned(),
@@ -260,6 +268,23 @@ mod tests {
             (dataset.train[0].camera.width, dataset.downscale)
         };
         assert_eq!([width(1), width(2), width(4)], [(8, 1), (4, 1), (4, 2)]);
+    }
+
+    #[test]
+    fn the_first_of_several_files_is_used_in_any_encoding() {
+        let folder = scene("a.png,1,2,3,90,0,0,36\nb c.png,4,5,6,0,90,0,18\n");
+        let text = HEADER.to_owned() + "b c.png,4,5,6,0,90,0,18\n";
+        let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(folder.path().join("before.csv"), wide).unwrap();
+        let dataset = Dataset::open(folder.path()).unwrap();
+        assert_eq!(dataset.train.len(), 1);
+        assert_eq!(dataset.train[0].name, "b c");
+        let told = |w: &String| {
+            w.contains("2 files of cameras")
+                && w.ends_with("cameras.csv")
+                && w.contains("before.csv is used")
+        };
+        assert!(dataset.warnings.iter().any(told), "{:?}", dataset.warnings);
     }
 
     #[test]

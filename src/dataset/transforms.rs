@@ -62,17 +62,7 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
             moved.join(" and ")
         );
     }
-    if let Some(name) = fields.text("ply_file_path")? {
-        let path = root.join(name);
-        if path.is_file() {
-            dataset.points = read_ply(&path)?;
-        } else {
-            dataset.warnings.push(format!(
-                "{}, which `ply_file_path` names, does not exist: there are no sparse points",
-                shown(&path)
-            ));
-        }
-    }
+    read_points(&mut dataset, &fields, root)?;
     let lists = [
         listed(&fields, Split::Train)?,
         listed(&fields, Split::Val)?,
@@ -161,6 +151,7 @@ fn open_scannet(
     let test = frames::read_list(document, TEST_FRAMES, roots, notes)?;
     let mut dataset = Dataset::new(root, Format::Transforms).with_hints(&document.fields())?;
     dataset.add_variant("of ScanNet++, with its test views");
+    read_points(&mut dataset, &document.fields(), root)?;
     dataset.missing = [train.missing, test.missing].concat();
     dataset.train = train.frames;
     dataset.test = test.frames;
@@ -169,6 +160,23 @@ fn open_scannet(
     }
     dataset.finish(notes);
     Ok(dataset)
+}
+
+/// Read the sparse points that `ply_file_path` names, if the file has that key.
+fn read_points(dataset: &mut Dataset, fields: &Fields, root: &Path) -> Result<(), DatasetError> {
+    let Some(name) = fields.text("ply_file_path")? else {
+        return Ok(());
+    };
+    let path = root.join(name);
+    if path.is_file() {
+        dataset.points = read_ply(&path)?;
+    } else {
+        dataset.warnings.push(format!(
+            "{}, which `ply_file_path` names, does not exist: there are no sparse points",
+            shown(&path)
+        ));
+    }
+    Ok(())
 }
 
 /// Return the frame names in nerfstudio's `{split}_filenames`, if the file has that key.
@@ -216,6 +224,7 @@ mod tests {
         scene.json["frames"] = json!(named(0..3));
         scene.json["frames"][1]["is_bad"] = json!(true);
         scene.json["test_frames"] = json!(named(3..5));
+        scene.json["ply_file_path"] = json!("absent.ply");
         let folder = |name: &str| scene.path("scene/dslr").join(name);
         std::fs::create_dir_all(folder("nerfstudio")).unwrap();
         std::fs::rename(scene.path("images"), folder("resized_images")).unwrap();
@@ -237,7 +246,7 @@ mod tests {
         assert!(dataset.test[0].mask.is_some());
         let told = |part: &str| dataset.warnings.iter().any(|w| w.contains(part));
         assert!(
-            told("blurred") && told("`mask_path`"),
+            told("blurred") && told("`mask_path`") && told("absent.ply"),
             "{:?}",
             dataset.warnings
         );

@@ -8,7 +8,7 @@ use tiny_skia::Rect;
 use super::drawing::{Drawing, INK};
 use super::{Error, Result};
 use crate::aabb::Aabb;
-use crate::camera::Camera;
+use crate::camera::{Camera, upwards};
 use crate::dataset::{Dataset, SparsePoints, Split};
 use crate::report::tick_step;
 
@@ -33,10 +33,10 @@ fn color_of(split: Split) -> [u8; 3] {
     }
 }
 
-/// An orthographic projection of the world along one of its axes into a square of the canvas.
+/// An orthographic projection of the world along an axis into a square of the canvas.
 struct Projection {
-    /// World axes that point right and up, with their signs.
-    axes: [(usize, f64); 2],
+    /// Unit vectors that point right and up.
+    axes: [DVec3; 2],
     center: DVec2,
     /// Pixels per world unit.
     scale: f64,
@@ -46,8 +46,7 @@ struct Projection {
 
 impl Projection {
     fn flat(&self, p: DVec3) -> DVec2 {
-        let [a, b] = self.axes.map(|(axis, sign)| sign * p[axis]);
-        DVec2::new(a, b)
+        DVec2::from(self.axes.map(|axis| axis.dot(p)))
     }
 
     fn place(&self, p: DVec3) -> (f32, f32) {
@@ -59,21 +58,28 @@ impl Projection {
     }
 }
 
-/// Return the world axis closest to the cameras' mean up direction, with its sign.
-fn up_axis(cameras: &[&Camera]) -> (usize, f64) {
-    let mean = cameras.iter().fold(DVec3::ZERO, |sum, c| {
-        sum + DVec3::from_array(c.world_from_camera.map(|row| row[1]))
-    });
-    let axis = (0..3)
-        .max_by(|&a, &b| mean[a].abs().total_cmp(&mean[b].abs()))
-        .unwrap_or(2);
-    (axis, if mean[axis] < 0.0 { -1.0 } else { 1.0 })
+/// Return unit vectors to the right, into the depth and upwards: along the world's axes if the cameras are upright in it.
+fn basis(up: DVec3) -> [DVec3; 3] {
+    let main = up.abs().max_position();
+    let next = DVec3::AXES[(main + 1) % 3];
+    let across = (next - up * up.dot(next)).normalize_or(next);
+    [across, up.cross(across), up]
+}
+
+/// Return the number of the world axis that the unit vector is, and its sign; `None` between the axes.
+fn world_axis(v: DVec3) -> Option<(usize, f64)> {
+    let axis = v.abs().max_position();
+    (v.abs() == DVec3::AXES[axis]).then(|| (axis, v[axis]))
 }
 
 const NAMES: [&str; 3] = ["x", "y", "z"];
 
-fn name((axis, sign): (usize, f64)) -> String {
-    format!("{}{}", if sign < 0.0 { "-" } else { "" }, NAMES[axis])
+/// Return the name of the upwards axis.
+fn name_of_up(up: DVec3) -> String {
+    match world_axis(up) {
+        Some((axis, sign)) => format!("{}{} up", if sign < 0.0 { "-" } else { "" }, NAMES[axis]),
+        None => format!("up is {:.2}, {:.2}, {:.2}", up.x, up.y, up.z),
+    }
 }
 
 /// Draw the cameras of `dataset`, the scene box `world` and the cameras' common `focus` (in world units) to a PNG file at
@@ -102,17 +108,18 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
                 .map(move |f| (split, &f.camera))
         })
         .collect();
-    let cameras: Vec<&Camera> = views.iter().map(|(_, c)| *c).collect();
-    let up = up_axis(&cameras);
-    let across = ((up.0 + 1) % 3, 1.0);
-    let depth = ((up.0 + 2) % 3, up.1);
-    let (mut low, mut high) = (DVec3::from(world.low), DVec3::from(world.high));
+    let cameras: Vec<Camera> = views.iter().map(|(_, c)| **c).collect();
+    let basis = basis(upwards(&cameras));
+    let [across, depth, up] = basis;
+    let turned = |p: DVec3| DVec3::from(basis.map(|axis| axis.dot(p)));
+    let extent = |points: &mut dyn Iterator<Item = DVec3>| {
+        let points = points.map(turned);
+        points.fold((DVec3::MAX, DVec3::MIN), |(a, b), p| (a.min(p), b.max(p)))
+    };
+    let (mut low, mut high) = extent(&mut corners(world).into_iter());
     // If the box is far larger than the cameras' extent, fit the drawing to the cameras and clip the box.
-    let spread = cameras
-        .iter()
-        .map(|c| c.place())
-        .chain(focus.map(DVec3::from));
-    let (a, b) = spread.fold((DVec3::MAX, DVec3::MIN), |(a, b), p| (a.min(p), b.max(p)));
+    let spread = cameras.iter().map(Camera::place);
+    let (a, b) = extent(&mut spread.chain(focus.map(DVec3::from)));
     let cameras_size = (b - a).max_element().max(1e-6);
     if (high - low).max_element() > 6.0 * cameras_size {
         (low, high) = (a - cameras_size / 2.0, b + cameras_size / 2.0);
@@ -124,21 +131,25 @@ fn draw(dataset: &Dataset, world: &Aabb, focus: Option<[f64; 3]>) -> Option<Draw
     let height = SIDE + 2.0 * MARGIN + LEGEND;
     let mut canvas = Drawing::new(width as u32, height as u32)?;
     let middle = (low + high) / 2.0;
-    for (index, (axes, title)) in [
-        ([across, depth], format!("from above ({} up)", name(up))),
-        ([across, up], "from the side".to_owned()),
+    let from_above = format!("from above ({})", name_of_up(up));
+    for (index, (axes, center, title)) in [
+        ([across, depth], DVec2::new(middle.x, middle.y), from_above),
+        (
+            [across, up],
+            DVec2::new(middle.x, middle.z),
+            "from the side".to_owned(),
+        ),
     ]
     .into_iter()
     .enumerate()
     {
-        let mut view = Projection {
+        let view = Projection {
             axes,
-            center: DVec2::ZERO,
+            center,
             scale: f64::from(SIDE) / size,
             left: MARGIN + index as f32 * (SIDE + MARGIN),
             top: MARGIN,
         };
-        view.center = view.flat(middle);
         panel(&mut canvas, &view, &title, size);
         draw_points(&mut canvas, &view, &dataset.points);
         box_of(&mut canvas, &view, world);
@@ -189,7 +200,7 @@ fn panel(canvas: &mut Drawing, view: &Projection, title: &str, size: f64) {
         for value in (first..=last).map(|i| i as f64 * step) {
             let offset = ((value - center) * view.scale) as f32;
             // Label flipped axes with the world coordinate.
-            let shown = value * view.axes[axis].1;
+            let shown = value * world_axis(view.axes[axis]).map_or(1.0, |(_, sign)| sign);
             let shown = if shown == 0.0 { 0.0 } else { shown };
             let label = format!("{shown:.decimals$}");
             if axis == 0 {
@@ -211,12 +222,15 @@ fn panel(canvas: &mut Drawing, view: &Projection, title: &str, size: f64) {
             }
         }
     }
-    canvas.text(
-        NAMES[view.axes[0].0],
+    let places = [
         (left + SIDE - 10.0, top + SIDE - 8.0),
-        INK,
-    );
-    canvas.text(NAMES[view.axes[1].0], (left + 8.0, top + 16.0), INK);
+        (left + 8.0, top + 16.0),
+    ];
+    for (axis, place) in view.axes.into_iter().zip(places) {
+        if let Some((axis, _)) = world_axis(axis) {
+            canvas.text(NAMES[axis], place, INK);
+        }
+    }
     if let Some(frame) = Rect::from_xywh(left, top, SIDE, SIDE) {
         let (l, t, r, b) = (frame.left(), frame.top(), frame.right(), frame.bottom());
         canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], INK, 1.0);
@@ -236,16 +250,54 @@ fn draw_points(canvas: &mut Drawing, view: &Projection, points: &SparsePoints) {
     }
 }
 
+/// Return the corners of a box; bit `i` of the index says which side of axis `i` a corner is on.
+fn corners(of: &Aabb) -> [DVec3; 8] {
+    let (low, high) = (DVec3::from(of.low), DVec3::from(of.high));
+    std::array::from_fn(|corner| {
+        let side = |axis: usize| {
+            if corner >> axis & 1 == 1 {
+                high[axis]
+            } else {
+                low[axis]
+            }
+        };
+        DVec3::new(side(0), side(1), side(2))
+    })
+}
+
+/// Draw the edges of the scene box, as far as they lie in the square.
 fn box_of(canvas: &mut Drawing, view: &Projection, world: &Aabb) {
-    let (low, high) = (DVec3::from(world.low), DVec3::from(world.high));
-    let inside = |(x, y): (f32, f32)| {
-        (
-            x.clamp(view.left, view.left + SIDE),
-            y.clamp(view.top, view.top + SIDE),
-        )
-    };
-    let ((l, b), (r, t)) = (inside(view.place(low)), inside(view.place(high)));
-    canvas.line(&[(l, t), (r, t), (r, b), (l, b), (l, t)], BOX, 2.0);
+    let corners = corners(world).map(|corner| view.place(corner));
+    for (i, from) in corners.into_iter().enumerate() {
+        for axis in 0..3 {
+            let j = i | 1 << axis;
+            if j != i
+                && let Some(edge) = clipped(view, from, corners[j])
+            {
+                canvas.line(&edge, BOX, 2.0);
+            }
+        }
+    }
+}
+
+/// Return the part of a line that lies in the square (Liang and Barsky 1984).
+fn clipped(view: &Projection, from: (f32, f32), to: (f32, f32)) -> Option<[(f32, f32); 2]> {
+    let (mut start, mut end) = (0.0_f32, 1.0_f32);
+    for (at, along, low) in [
+        (from.0, to.0 - from.0, view.left),
+        (from.1, to.1 - from.1, view.top),
+    ] {
+        if along == 0.0 {
+            if !(low..=low + SIDE).contains(&at) {
+                return None;
+            }
+            continue;
+        }
+        let (a, b) = ((low - at) / along, (low + SIDE - at) / along);
+        (start, end) = (start.max(a.min(b)), end.min(a.max(b)));
+    }
+    let at = |t: f32| (from.0 + t * (to.0 - from.0), from.1 + t * (to.1 - from.1));
+    (start < end).then(|| [at(start), at(end)])
 }
 
 /// Draw a camera as the pyramid spanned by the rays of its corners.
@@ -262,4 +314,49 @@ fn frustum(canvas: &mut Drawing, view: &Projection, camera: &Camera, color: [u8;
     let [a, b, c, d] = corners;
     canvas.line(&[a, b, c, d, a], color, 1.0);
     canvas.dot(eye, 2.5, color);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_world_is_drawn_upright() {
+        for (up, across, depth) in [
+            (DVec3::Z, DVec3::X, DVec3::Y),
+            (-DVec3::Z, DVec3::X, -DVec3::Y),
+            (DVec3::Y, DVec3::Z, DVec3::X),
+            (-DVec3::Y, DVec3::Z, -DVec3::X),
+        ] {
+            assert_eq!(basis(up), [across, depth, up]);
+        }
+        let up = DVec3::new(0.2, -0.9, 0.4).normalize();
+        let [across, depth, same] = basis(up);
+        assert_eq!(same, up);
+        for (a, b) in [(across, depth), (depth, up), (up, across)] {
+            assert!(a.dot(b).abs() < 1e-12 && (a.length() - 1.0).abs() < 1e-12);
+        }
+        assert_eq!(name_of_up(-DVec3::Y), "-y up");
+        assert_eq!(name_of_up(up), "up is 0.20, -0.90, 0.40");
+    }
+
+    #[test]
+    fn lines_end_at_the_edge_of_the_square() {
+        let view = Projection {
+            axes: [DVec3::X, DVec3::Y],
+            center: DVec2::ZERO,
+            scale: 1.0,
+            left: 10.0,
+            top: 20.0,
+        };
+        let (middle, right) = (20.0 + SIDE / 2.0, 10.0 + SIDE);
+        let whole = clipped(&view, (-100.0, middle), (1000.0, middle));
+        assert_eq!(whole, Some([(10.0, middle), (right, middle)]));
+        assert_eq!(
+            clipped(&view, (15.0, 25.0), (30.0, 40.0)),
+            Some([(15.0, 25.0), (30.0, 40.0)])
+        );
+        assert_eq!(clipped(&view, (0.0, 0.0), (0.0, 1000.0)), None);
+        assert_eq!(clipped(&view, (-10.0, 25.0), (15.0, 0.0)), None);
+    }
 }

@@ -12,12 +12,14 @@ mod tests;
 mod text;
 mod visibility;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::error::DatasetError;
+use super::frames::is_dynamic_mask;
 use super::image_folders;
 use super::intrinsics::MAX_SIDE;
-use super::pixel_format::images_below;
+use super::pixel_format::{images_below, images_in};
 use super::posed_image::{self, Fault, FrameList};
 use super::{Dataset, Format, Frame, Notes, SparsePoints};
 use crate::files::parent;
@@ -130,7 +132,7 @@ pub(super) fn open(
     model.points.describe(&ids, &mut frames);
     let registered = model.images.len();
     let present = registered - dataset.missing.len();
-    let unregistered = images_below(&folder).len().saturating_sub(present);
+    let unregistered = photographs(&folder, &base, &names).saturating_sub(present);
     if unregistered > 0 {
         dataset.warnings.push(format!(
             "{} in {} without a pose, because COLMAP did not register {}: left out (it registered {registered})",
@@ -148,6 +150,18 @@ pub(super) fn open(
     dataset.warn_without_test_view();
     dataset.finish(notes);
     Ok(dataset)
+}
+
+/// Return the number of images in `folder` that may be of the capture. In a folder that is not of images alone, those count that
+/// lie beside one of `names`.
+fn photographs(folder: &Path, base: &image_folders::Base, names: &[&str]) -> usize {
+    let all = if folder == base.root {
+        let beside: BTreeSet<PathBuf> = names.iter().map(|n| parent(&folder.join(n))).collect();
+        beside.iter().flat_map(|folder| images_in(folder)).collect()
+    } else {
+        images_below(folder)
+    };
+    all.iter().filter(|path| !is_dynamic_mask(path)).count()
 }
 
 impl Found {

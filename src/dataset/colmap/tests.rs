@@ -229,6 +229,18 @@ fn models_are_found_in_every_layout() {
         write_binary(&capture.path("sparse/0"), &VIEWS[1..]);
         assert_eq!(capture.open().unwrap().views().len(), 2, "{images}");
     }
+    // What else lies beside the model is not taken for photographs.
+    let names = [
+        "a.png",
+        "b.png",
+        "c.png",
+        "dynamic_mask_a.png",
+        "masks/b.png",
+    ];
+    let capture = Capture::new(&names);
+    write_binary(&capture.path("sparse/0"), &VIEWS[1..]);
+    let told = capture.open().unwrap().warnings;
+    assert!(told.iter().any(|w| w.starts_with("1 image in")), "{told:?}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::super::{Error, Observer, ObserverExt as _, Result, Scale};
 use super::process::{self, Tool, command, start};
-use crate::dataset::images_of_folder;
+use crate::dataset::{check_image, images_of_folder};
 use crate::text::{counted_len, one_line};
 
 /// Width or height, the longer one, at which sharpness is measured.
@@ -19,6 +19,8 @@ const HDR: [&str; 2] = ["smpte2084", "arib-std-b67"];
 /// ffmpeg's conversion of HDR to SDR in BT.709.
 const TO_SDR: &str = "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=tonemap=hable:desat=0,\
                       zscale=t=bt709:m=bt709:r=tv,format=yuv420p,";
+/// The filters in [`TO_SDR`] that not every build has.
+const TO_SDR_FILTERS: [&str; 2] = ["zscale", "tonemap"];
 
 /// What ffprobe says about a video.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +113,29 @@ impl Ffmpeg {
             frames: number(&stream["nb_frames"]).map(|n| n as u64),
             is_hdr: HDR.contains(&transfer),
         })
+    }
+
+    /// Check that this build of ffmpeg can convert the video at `path`.
+    pub fn check(&self, path: &Path, info: &VideoInfo) -> Result<()> {
+        if !info.is_hdr {
+            return Ok(());
+        }
+        let mut list = command(&self.program);
+        let filters = process::output(list.args(["-hide_banner", "-filters"]), Tool::Ffmpeg)?;
+        if TO_SDR_FILTERS.into_iter().all(|name| {
+            filters
+                .lines()
+                .any(|line| line.split_whitespace().nth(1) == Some(name))
+        }) {
+            return Ok(());
+        }
+        Err(Error::usage(format!(
+            "{}: the video is HDR, and {} was built without the filters that convert it to SDR ({}): name a full build with --ffmpeg, \
+             film in SDR, or convert the video with another program",
+            path.display(),
+            self.program.display(),
+            TO_SDR_FILTERS.join(" and ")
+        )))
     }
 
     fn decode(&self, path: &Path) -> Command {
@@ -264,12 +289,26 @@ pub(super) fn sharpest(scores: &[f64], n: usize) -> Vec<usize> {
 
 /// Copy the photographs in `from`, with their sub-folders, to `to`. Return their number.
 pub(super) fn copy_photographs(observer: &dyn Observer, from: &Path, to: &Path) -> Result<usize> {
-    let (read, not_read) = images_of_folder(from);
+    let (mut read, not_read) = images_of_folder(from);
     if let Some(first) = not_read.first() {
         observer.warn(format!(
             "{} in formats that are not read, for instance {}: left out; convert them to JPEG or PNG",
             counted_len(not_read.len(), "image"),
             one_line(&first.display().to_string())
+        ));
+    }
+    let mut faults = Vec::new();
+    read.retain(|path| {
+        let checked = check_image(path);
+        let is_whole = checked.is_ok();
+        faults.extend(checked.err());
+        is_whole
+    });
+    if let Some(first) = faults.first() {
+        observer.warn(format!(
+            "{} cannot be read and {} left out: {first}",
+            counted_len(faults.len(), "photograph"),
+            if faults.len() == 1 { "is" } else { "are" },
         ));
     }
     let bar = observer.task("copying photographs", Scale::Count(read.len() as u64));
@@ -290,6 +329,12 @@ pub(super) fn copy_photographs(observer: &dyn Observer, from: &Path, to: &Path) 
         })?;
         bar.increment();
         process::go_on(observer)?;
+    }
+    if read.is_empty() {
+        return Err(Error::failed(format!(
+            "{}: holds no photograph that can be read: copy them again",
+            from.display()
+        )));
     }
     Ok(read.len())
 }
@@ -358,16 +403,29 @@ mod tests {
     fn photographs_are_copied_under_names_without_spaces() {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        for name in ["a b.jpg", "a_b.jpg", "day 1/c.png", "d.heic"] {
+        let write = |name: &str, width| {
             let path = from.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, name).unwrap();
-        }
+            image::RgbImage::new(width, 6).save(&path).unwrap();
+            path
+        };
+        write("a b.jpg", 8);
+        write("a_b.jpg", 9);
+        write("day 1/c.png", 10);
+        let cut = write("cut.jpg", 8);
+        let bytes = std::fs::read(&cut).unwrap();
+        std::fs::write(&cut, &bytes[..bytes.len() - 2]).unwrap();
+        std::fs::write(from.join("d.heic"), "d").unwrap();
+        std::fs::write(from.join("text.jpg"), "text").unwrap();
         assert_eq!(copy_photographs(&(), &from, &to).unwrap(), 3);
-        let content = |name: &str| std::fs::read_to_string(to.join(name)).unwrap();
-        assert_eq!(content("a_b.jpg"), "a b.jpg");
-        assert_eq!(content("a_b_2.jpg"), "a_b.jpg");
-        assert_eq!(content("day_1/c.png"), "day 1/c.png");
+        let width = |name: &str| image::image_dimensions(to.join(name)).unwrap().0;
+        assert_eq!(
+            ["a_b.jpg", "a_b_2.jpg", "day_1/c.png"].map(width),
+            [8, 9, 10]
+        );
+        for damaged in ["cut.jpg", "text.jpg"] {
+            assert!(!to.join(damaged).exists(), "{damaged}");
+        }
     }
 
     #[test]

@@ -171,6 +171,9 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
     // Nothing is written or removed before it is known that there are pictures.
     let video = ffmpeg.as_ref().map(|ffmpeg| ffmpeg.probe(&options.input));
     let video = video.transpose()?;
+    if let (Some(ffmpeg), Some(video)) = (&ffmpeg, &video) {
+        ffmpeg.check(&options.input, video)?;
+    }
     std::fs::create_dir_all(&work)
         .map_err(|e| Error::failed(format!("cannot create {}: {e}", work.display())))?;
     let _lock = lock(&work)?;
