@@ -374,3 +374,54 @@ fn a_finished_run_is_evaluated_cropped_and_trained_further() {
     assert_eq!(steps(&at("run")), 150);
     assert!(steps(&cropped) > 150);
 }
+
+/// A program that takes the options of COLMAP 4 and notes how it is called: finding features takes a minute, then fails.
+const COLMAP: &str = r#"#!/bin/sh
+case "$1 $2" in
+    help*) echo "COLMAP 4.0.0 -- Structure-from-Motion" ;;
+    *-h) echo "--database_path --image_path --ImageReader.camera_model --FeatureExtraction.use_gpu" ;;
+    *) echo "$@" >> "$(dirname "$0")/calls"
+        [ "$(wc -l < "$(dirname "$0")/calls")" -gt 1 ] || sleep 60
+        echo "ERROR: nothing found"
+        exit 1 ;;
+esac
+"#;
+
+#[test]
+fn photographs_are_prepared_again_after_a_cancellation() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some((server, folder)) = set_up() else {
+        return;
+    };
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(at("photos")).unwrap();
+    std::fs::create_dir_all(at("bin")).unwrap();
+    for i in 0..3 {
+        let photo = at("scene/train").join(format!("r_{i}.png"));
+        std::fs::copy(photo, at("photos").join(format!("{i}.png"))).unwrap();
+    }
+    std::fs::write(at("bin/colmap"), COLMAP).unwrap();
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(at("bin/colmap"), permissions).unwrap();
+    let script = r#"[
+        {"wait": 1.0}, {"drop": "photos"}, {"wait": 0.5}, {"capture": "question.png"}, "prepare", {"wait": 3.0}, "cancel",
+        {"until": "done"}, {"wait": 0.5}, {"drop": "photos"}, {"wait": 0.5}, "prepare", {"until": "failed"}, "close"
+    ]"#;
+    std::fs::write(at("script.json"), script).unwrap();
+    let mut command = kiln(&server, folder.path());
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", at("bin").display()));
+    let printed = run(command.args(["view", "--script", "script.json"]), 0);
+    assert!(printed.contains("finished stages are kept"), "{printed}");
+    assert!(printed.contains("nothing found"), "{printed}");
+    let calls = std::fs::read_to_string(at("bin/calls")).unwrap();
+    let calls: Vec<&str> = calls.lines().collect();
+    assert_eq!(calls.len(), 2, "{calls:?}");
+    assert!(calls[1].starts_with("feature_extractor"), "{calls:?}");
+    assert!(
+        calls[1].contains("--FeatureExtraction.use_gpu 0"),
+        "{calls:?}"
+    );
+    let question = Capture::open(&at("question.png"));
+    assert!(question.0.width() > 100);
+}

@@ -7,7 +7,7 @@ use egui::{Event, Key, Modifiers, PointerButton, Pos2, RawInput};
 use serde::Deserialize;
 
 use super::protocol::Command;
-use super::state::State;
+use super::state::{Question, State};
 
 /// Maximum time for one action.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -52,6 +52,10 @@ enum Action {
     Evaluate,
     /// Remove what lies outside the crop box from a copy of the open run.
     RemoveOutside,
+    /// Agree to make a dataset of what was dropped.
+    Prepare,
+    /// Cancel the current task.
+    Cancel,
     /// Continue on the device with this index.
     Device(usize),
     /// Lose the device.
@@ -238,6 +242,17 @@ impl Script {
             }
             Action::RemoveOutside => {
                 state.remove_outside();
+                true
+            }
+            Action::Prepare => {
+                let Some(Question::Prepare(path)) = state.question.clone() else {
+                    return Ok(None);
+                };
+                state.prepare(&path);
+                true
+            }
+            Action::Cancel => {
+                state.send(Command::Cancel);
                 true
             }
             Action::Device(number) => {

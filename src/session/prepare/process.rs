@@ -129,7 +129,7 @@ pub(super) fn go_on(observer: &dyn Observer) -> Result<()> {
         Ok(())
     } else {
         Err(Error::Cancelled(
-            ": the same command goes on where it stopped".to_owned(),
+            ": finished stages are kept, and preparing it again goes on from there".to_owned(),
         ))
     }
 }

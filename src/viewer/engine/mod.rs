@@ -59,6 +59,8 @@ pub(super) fn run(
         }
         if let Some(what) = next.take() {
             let origin = what.origin();
+            // What was cancelled before is over.
+            engine.requests.borrow_mut().cancel = false;
             let outcome = open(engine, what);
             let again = engine.close();
             reopened = again.clone().filter(|_| engine.switches.get());
