@@ -445,19 +445,28 @@ mod tests {
         let white = ["scene.background=white"];
         assert_eq!(mask_loss(&white, Surroundings::Transparent), None);
         // A warm-up keeps the colours alive in front of one colour.
-        let warmup = |overrides: &[&str], surroundings| {
+        let optimizer = |overrides: &[&str], surroundings| {
             let hints = SceneHints {
                 surroundings: Some(surroundings),
                 ..SceneHints::default()
             };
             let config = small(overrides).unwrap().resolve(hints, Budget::SOFTWARE);
-            config.optimizer.warmup_steps
+            config.optimizer.clone()
         };
+        let warmup = |overrides, surroundings| optimizer(overrides, surroundings).warmup_steps;
         assert_eq!(warmup(&[], plain), Some(128));
         assert_eq!(warmup(&white, Surroundings::Transparent), Some(128));
         assert_eq!(warmup(&[], Surroundings::Transparent), Some(0));
         assert_eq!(warmup(&[], filled), Some(0));
         assert_eq!(warmup(&["optimizer.warmup_steps=7"], plain), Some(7));
+        // The networks of objects learn more slowly.
+        let rate = |overrides, surroundings| optimizer(overrides, surroundings).network_rate;
+        assert_eq!(rate(&[], plain), Some(0.5));
+        assert_eq!(rate(&white, Surroundings::Transparent), Some(0.5));
+        assert_eq!(rate(&[], filled), Some(1.0));
+        assert_eq!(rate(&["optimizer.network_rate=0.1"], plain), Some(0.1));
+        let frequencies = ["passes.field.position_encoding={frequency={n_frequencies=4}}"];
+        assert_eq!(rate(&frequencies, plain), Some(1.0));
         // An explicit background may be visible through the scene, so there is no opacity loss.
         let black = ["scene.background=black"];
         assert_eq!(resolved(&black, filled), told("black", "black", None));

@@ -82,6 +82,11 @@ pub fn schedule_defines(optimizer: &Optimizer) -> Defines {
         .set("warmup_steps", optimizer.warmup_steps.unwrap_or(0))
 }
 
+/// Return the factor of the learning rate of network weights.
+fn network_rate(config: &Optimizer) -> f32 {
+    config.network_rate.unwrap_or(1.0)
+}
+
 fn adam_defines(optimizer: &Optimizer, rate: f32, l2_reg: f32) -> Defines {
     Defines::new()
         .set_f32("beta1", optimizer.beta1)
@@ -146,7 +151,7 @@ impl DenseGroup {
         config: &Optimizer,
         [first, n]: [u32; 2],
     ) -> Result<(), GpuError> {
-        let defines = adam_defines(config, config.network_rate, config.l2_reg)
+        let defines = adam_defines(config, network_rate(config), config.l2_reg)
             .set("pass", "dense")
             .set("overwrites_gradients", false)
             .set("counts_faults", true)
@@ -191,7 +196,7 @@ impl CellGroup {
 
     fn defines(&self, pass: &str, config: &Optimizer) -> Defines {
         let [first, n, stride] = self.range;
-        adam_defines(config, config.network_rate, config.l2_reg)
+        adam_defines(config, network_rate(config), config.l2_reg)
             .set("pass", pass)
             .set("networks", self.networks)
             .set("first", first)

@@ -52,9 +52,10 @@ pub struct Optimizer {
     /// one colour, where the first steps can otherwise leave the colour network without gradient; else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u32>,
-    /// Factor of the learning rate of network weights. Default: 1.
-    #[serde(default = "one")]
-    pub network_rate: f32,
+    /// Factor of the learning rate of network weights. Default: 0.5 for hash grids of objects, whose images are transparent or show
+    /// one colour around them; else 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_rate: Option<f32>,
 }
 
 pub(super) fn one() -> f32 {
@@ -102,7 +103,7 @@ impl Optimizer {
             staircase: true,
             decay_end: None,
             warmup_steps: None,
-            network_rate: 1.0,
+            network_rate: None,
         }
     }
 }

@@ -30,6 +30,9 @@ const NEAR_START: f64 = 0.5;
 /// Default of `optimizer.warmup_steps` for hash grids in front of one colour.
 const WARMUP_STEPS: u32 = 128;
 
+/// Default of `optimizer.network_rate` for hash grids of objects.
+const NETWORK_RATE: f32 = 0.5;
+
 /// Properties of a dataset's scene that settings depend on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SceneHints {
@@ -100,12 +103,23 @@ impl Config {
             .passes
             .iter()
             .any(|pass| matches!(pass.field.position_encoding, PositionEncoding::HashGrid(_)));
-        let warmup = if is_of_one_color && has_grid && self.meta.is_none() {
+        let learns_grid = has_grid && self.meta.is_none();
+        let warmup = if is_of_one_color && learns_grid {
             WARMUP_STEPS
         } else {
             0
         };
+        let is_object = matches!(
+            hints.surroundings,
+            Some(Surroundings::Transparent | Surroundings::Plain(_))
+        );
+        let network_rate = if is_object && learns_grid {
+            NETWORK_RATE
+        } else {
+            1.0
+        };
         self.optimizer.warmup_steps.get_or_insert(warmup);
+        self.optimizer.network_rate.get_or_insert(network_rate);
         if self.training.near_steps > 0
             && in_world
             && let Some(distance) = hints.distance

@@ -7,6 +7,7 @@ use image::DynamicImage;
 
 use super::error::{DatasetError, damaged};
 use super::image::decode;
+use super::intrinsics::is_same_shape;
 use super::npy::Array;
 use super::orientation::oriented_size;
 use super::pixel_format::extension;
@@ -18,8 +19,6 @@ use crate::files::read_file;
 const MAX_BYTES: u64 = 512 << 20;
 /// Advice on a damaged file.
 const AGAIN: &str = "export the depths again, as 16-bit PNG, OpenEXR or .npy";
-/// Maximum relative difference between the shapes of an image and its depth image.
-const SHAPE: f64 = 0.02;
 
 impl Frame {
     /// Read the known depths of the view: all of an image of depths, row by row, or those of the points that it sees.
@@ -51,8 +50,9 @@ impl Frame {
         let camera = &self.camera;
         let size = [camera.width, camera.height].map(f64::from);
         let of = [stored.width as f64, stored.height as f64];
-        let ratio = of[0] * size[1] / (of[1] * size[0]);
-        if (ratio - 1.0).abs() > SHAPE {
+        let stored_size =
+            [stored.width, stored.height].map(|side| u32::try_from(side).unwrap_or(u32::MAX));
+        if !is_same_shape(stored_size, size) {
             return Err(damaged(
                 path,
                 format!(

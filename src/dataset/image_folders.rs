@@ -126,11 +126,12 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Find the images with these `names`, which `file` lists: in `images` or `images_N` of `folder` or of up to `max_above`
-    /// folders above it, else in another folder there, else in one of these folders themselves.
+    /// Find the images with these `names`, which `file` lists: in `images` or `images_N` of `folder` or of up to `max_above[0]`
+    /// folders above it, else in another folder there, else below one of up to `max_above[1]` folders themselves. Farther up,
+    /// there are other captures, whose images may have the same names.
     pub fn find(
         folder: &Path,
-        max_above: usize,
+        max_above: [usize; 2],
         file: &Path,
         names: &[&str],
         full: Option<[f64; 2]>,
@@ -154,7 +155,7 @@ impl Base {
     /// Find the images as [`Self::find`] does, by some of their names.
     fn find_by(
         folder: &Path,
-        max_above: usize,
+        [max_above, max_above_itself]: [usize; 2],
         tried: &[&str],
         full: Option<[f64; 2]>,
         notes: &mut Notes,
@@ -194,7 +195,7 @@ impl Base {
                 }));
             }
         }
-        for root in above {
+        for root in above.into_iter().take(max_above_itself + 1) {
             if tried.is_empty() || find(&root).is_some() {
                 return Ok(Some(Self {
                     other: root.clone(),

@@ -88,7 +88,7 @@ pub(super) fn open(
     let all: Vec<Node> = cameras(*chunk).collect();
     let names: Vec<&str> = all.iter().map(label).collect();
     let root = parent(file);
-    let base = image_folders::Base::find(&root, 0, file, &names, None, notes)?;
+    let base = image_folders::Base::find(&root, [0; 2], file, &names, None, notes)?;
     let mut dataset = Dataset::new(&root, Format::Metashape);
     let folder = base.choose(&mut dataset, downscale);
     if chunks.len() > 1 {

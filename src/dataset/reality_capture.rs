@@ -93,7 +93,7 @@ pub(super) fn open(
     }
     let names: Vec<&str> = rows.iter().map(Row::name).collect();
     let root = parent(file);
-    let base = image_folders::Base::find(&root, 0, file, &names, None, notes)?;
+    let base = image_folders::Base::find(&root, [0; 2], file, &names, None, notes)?;
     let mut dataset = Dataset::new(&root, Format::RealityCapture);
     let folder = base.choose(&mut dataset, downscale);
     let mut list = FrameList::of(file);

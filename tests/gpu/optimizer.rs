@@ -20,7 +20,7 @@ fn config(ema_decay: f32) -> Optimizer {
     Optimizer {
         l2_reg: 1e-3,
         epsilon: 1e-8,
-        network_rate: 0.5,
+        network_rate: Some(0.5),
         ema_decay,
         ..preset
     }
@@ -177,7 +177,7 @@ fn gradient_descent_updates_rows_and_networks_of_a_grid() {
             cells.update(stage, &rig.counts, &config, &dense, &update)
         });
         let mut expected = vec![0.5; 32];
-        let step = exact(RATE) * exact(config.network_rate) * 0.25;
+        let step = exact(RATE) * exact(config.network_rate.unwrap()) * 0.25;
         expected[16..].iter_mut().for_each(|w| *w -= step);
         let found = rig.read::<f32>(&dense.weights.values, 32);
         assert_close("networks", &found, &expected, 1e-6);

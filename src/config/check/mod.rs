@@ -64,7 +64,7 @@ impl Optimizer {
         for (name, value) in [
             ("l2_reg", self.l2_reg),
             ("norm_reg", self.norm_reg),
-            ("network_rate", self.network_rate),
+            ("network_rate", self.network_rate.unwrap_or(1.0)),
         ] {
             not_negative(&key(name), value)?;
         }

@@ -35,9 +35,6 @@ const FOLDERS: [&str; 6] = [
     "colmap",
     "",
 ];
-/// Number of folders above a model that may hold the folder of images.
-const MAX_ABOVE: usize = 3;
-
 /// A model's folder.
 #[derive(Clone, Debug)]
 struct Found {
@@ -113,7 +110,8 @@ pub(super) fn open(
         .get(&first.camera)
         .map(|camera| camera.size.map(|side| side as f64));
     let names: Vec<&str> = model.images.iter().map(|i| i.name.as_str()).collect();
-    let base = image_folders::Base::find(&found.folder, MAX_ABOVE, &file, &names, full, notes)?;
+    let max_above = found.max_above();
+    let base = image_folders::Base::find(&found.folder, max_above, &file, &names, full, notes)?;
     let mut dataset = Dataset::new(&base.root, Format::Colmap);
     dataset.warnings.extend(choice);
     dataset.add_variant(&model.variant());
@@ -165,6 +163,24 @@ fn photographs(folder: &Path, base: &image_folders::Base, names: &[&str]) -> usi
 }
 
 impl Found {
+    /// Return the numbers of folders above the model that may hold a folder of images, and that may hold images themselves: up to
+    /// the dataset if the model lies in one of [`FOLDERS`], else only the nearest, and none.
+    fn max_above(&self) -> [usize; 2] {
+        let path = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+        let name = path.file_name().and_then(|name| name.to_str());
+        let numbered = name.is_some_and(|name| name.parse::<u32>().is_ok());
+        let holder = if numbered { parent(&path) } else { path };
+        let named = FOLDERS
+            .iter()
+            .filter(|folder| !folder.is_empty() && holder.ends_with(folder));
+        // The longest of those that end alike.
+        let depth = named
+            .map(|folder| Path::new(folder).components().count())
+            .max();
+        let numbered = usize::from(numbered);
+        depth.map_or([1 + numbered, 0], |depth| [depth + numbered; 2])
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder
             .join(name)

@@ -244,6 +244,34 @@ fn models_are_found_in_every_layout() {
 }
 
 #[test]
+fn images_of_other_captures_are_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for other in ["images", "other", "other/images"] {
+        std::fs::create_dir_all(at(other)).unwrap();
+        for name in ["a.png", "b.png", "c.png"] {
+            gradient(8, 6).save_png(&at(other).join(name)).unwrap();
+        }
+    }
+    for model in ["sparse/0", "colmap/sparse/0", "dense/sparse", "sparse"] {
+        let capture = at("capture");
+        write_binary(&capture.join(model), &VIEWS);
+        for path in [capture.clone(), capture.join(model)] {
+            refused(Dataset::open(&path), &["none of the 3 images exists"]);
+        }
+        std::fs::remove_dir_all(capture).unwrap();
+    }
+    // Above a model in a place of its own, the nearest folder of images counts.
+    write_binary(&at("capture/best"), &VIEWS);
+    assert!(Dataset::open(&at("capture/best")).is_err());
+    std::fs::rename(at("images"), at("capture/images")).unwrap();
+    let dataset = Dataset::open(&at("capture/best")).unwrap();
+    let images = at("capture/images");
+    let views = dataset.views();
+    assert!(!views.is_empty() && views.iter().all(|v| v.image_path.starts_with(&images)));
+}
+
+#[test]
 fn the_largest_of_several_models_is_used() {
     let capture = Capture::new(&NAMES);
     write_binary(&capture.path("sparse/0"), &VIEWS[..1]);
